@@ -1,0 +1,23 @@
+//! rmbd counts how often keys happen, approximately, at network speed, in memory that does not
+//! depend on the number of keys.
+//!
+//! The rooms, from the ground up; each uses only the ones above it in this list:
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
+//! | [`wire`] | byte formats; no input panics |
+//! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
+//! | [`io`] | sockets, rings and threads' event loops; knows no message |
+//! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
+//! | [`client`] | a blocking client |
+//! | [`config`], [`cli`] | the faces |
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod io;
+pub mod node;
+pub mod replica;
+pub mod sketch;
+pub mod wire;

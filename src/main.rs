@@ -1,0 +1,3 @@
+//! The `rmbd` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! A running node: threads, control runtime, HTTP, shutdown.
+
+pub mod status;

@@ -1,0 +1,155 @@
+//! What a node says of itself: the JSON of `/status`, from which the metrics and the page are made.
+//!
+//! Field names are part of the public interface; fields may be added, none changes its meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One consistent-enough picture of a node: every counter is read once, none goes backwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Crate version.
+    pub version: String,
+    /// Seconds since the node was ready.
+    pub uptime_s: f64,
+    /// True while the data threads serve.
+    pub ready: bool,
+    /// Real address of the UDP client port.
+    pub udp: String,
+    /// Real address of the HTTP port; `None` when it is off.
+    pub http: Option<String>,
+    /// The sketch and what is in it.
+    pub sketch: SketchStatus,
+    /// Messages taken, by type.
+    pub messages: Messages,
+    /// Datagrams, and what became of them.
+    pub datagrams: Datagrams,
+    /// Replies to the client port's users.
+    pub replies: Replies,
+    /// The packet path.
+    pub io: IoStatus,
+    /// Legacy peers that this node pushes to or has rows of.
+    pub peers: Vec<PeerStatus>,
+    /// The latest `peer` orders and what became of them, oldest first, at most 16.
+    pub peer_orders: Vec<PeerOrder>,
+}
+
+/// Geometry, hash and content of the sketch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SketchStatus {
+    /// Columns a row.
+    pub width: u64,
+    /// Rows.
+    pub depth: u64,
+    /// `xxh3` or `fnv`.
+    pub hash: String,
+    /// Error bound: an estimate exceeds the truth by at most `epsilon * total_weight` ...
+    pub epsilon: f64,
+    /// ... with this probability.
+    pub confidence: f64,
+    /// Bytes of cells: this node's and its legacy peers'.
+    pub memory_bytes: u64,
+    /// Sum of all weights that were added on this node (N).
+    pub total_weight: u64,
+    /// Cells of this node that reached their end and stay there.
+    pub saturated_cells: u64,
+}
+
+/// Messages taken, by type.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Keys added.
+    pub add: u64,
+    /// Keys counted.
+    pub count: u64,
+    /// Rows received from legacy peers.
+    pub sync: u64,
+    /// Orders to push to a peer.
+    pub peer: u64,
+    /// Rows acknowledged by legacy peers.
+    pub ack: u64,
+}
+
+/// Datagrams, and what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// All that reached the data threads.
+    pub received: u64,
+    /// Dropped, by reason, because they could not be understood (to the end).
+    pub malformed: BTreeMap<String, u64>,
+    /// Understood but refused, by reason (access lists, full tables).
+    pub refused: BTreeMap<String, u64>,
+    /// Dropped by the kernel because a receive buffer was full. With GRO this counts trains of
+    /// datagrams, so it is a lower bound.
+    pub dropped_by_kernel: u64,
+}
+
+/// Replies to the client port's users, in datagrams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replies {
+    /// Handed to the kernel.
+    pub sent: u64,
+    /// Not taken by the kernel (a full send buffer, no route).
+    pub dropped: u64,
+}
+
+/// The packet path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoStatus {
+    /// `uring` or `mmsg`.
+    pub backend: String,
+    /// One entry for each data thread.
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// One data thread.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// CPU it is pinned to; `None` where pinning was refused.
+    pub cpu: Option<usize>,
+    /// Datagrams that it received.
+    pub datagrams: u64,
+    /// Size of its socket's receive buffer, as the kernel reports it.
+    pub receive_buffer_bytes: u64,
+    /// Dropped by the kernel at its socket.
+    pub dropped_by_kernel: u64,
+}
+
+/// A legacy peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its address.
+    pub address: String,
+    /// True where a `peer` order makes us push to it.
+    pub pushing: bool,
+    /// Seconds since we last sent to it.
+    pub last_send_s: Option<f64>,
+    /// Seconds since its last ack.
+    pub last_ack_s: Option<f64>,
+    /// Seconds since it last sent us a row.
+    pub last_row_s: Option<f64>,
+    /// Rows that we have sent to it.
+    pub rows_sent: u64,
+    /// Rows that it acknowledged.
+    pub rows_acked: u64,
+    /// Rows that we have of it.
+    pub rows_received: u64,
+    /// How often it was seen to have restarted.
+    pub restarts: u64,
+}
+
+/// A `peer` order and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerOrder {
+    /// Number of the order since the start, from 1.
+    pub number: u64,
+    /// Who gave it.
+    pub from: String,
+    /// Host and port as they stand in the message.
+    pub target: String,
+    /// Whether we push to it now.
+    pub accepted: bool,
+    /// Why, in one line.
+    pub detail: String,
+}

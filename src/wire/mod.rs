@@ -1,0 +1,3 @@
+//! Byte formats. Nothing in here panics, whatever the bytes.
+
+pub mod legacy;
