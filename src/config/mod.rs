@@ -1,1 +1,281 @@
-//! config
+//! What a node is told: [`NodeConfig`], and the command line that it comes from ([`NodeOptions`]).
+
+mod address;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+pub use self::address::{AddressError, HostPort};
+pub use self::options::NodeOptions;
+use crate::sketch::{Geometry, GeometryError, HashFamily};
+use crate::wire::legacy::Dialect;
+
+/// Where a node listens, and a client looks for one, if nothing is said.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";
+/// Seed of `xxh3` if none is given: "rmbd" in ASCII. It is public, so whoever may choose keys can
+/// make them collide; choose another where that matters, the same on every node of a cluster.
+pub const DEFAULT_HASH_SEED: u64 = 0x726d_6264;
+/// Bytes of receive buffer that a node asks for: about 3 600 datagrams of 1 400 bytes, some
+/// milliseconds at full rate. The kernel may give less (`net.core.rmem_max`).
+pub const DEFAULT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Legacy peers whose rows are kept. Each costs the memory of a sketch.
+pub const DEFAULT_MAX_PEERS: usize = 256;
+/// Rounds without an ack after which a legacy peer is forgotten.
+pub const DEFAULT_PEER_GRACE_ROUNDS: u32 = 3;
+
+/// Width and depth of the Python program.
+const COMPAT_GEOMETRY: (u64, u64) = (100, 10);
+
+/// All that a node is told. [`Default`] is what the command line has without arguments.
+///
+/// ```
+/// use rmbd::config::NodeConfig;
+///
+/// let config = NodeConfig { threads: Some(1), ..NodeConfig::at("127.0.0.1:0") };
+/// assert_eq!(config.geometry.depth(), 4);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeConfig {
+    /// `HOST:PORT` of the client port, with a name or `[IPv6]`; the node resolves it. Port 0 takes
+    /// a free one.
+    pub address: String,
+    /// Width and depth.
+    pub geometry: Geometry,
+    /// How keys become columns.
+    pub family: HashFamily,
+    /// Decides where a legacy message does not tell its own.
+    pub dialect: Dialect,
+    /// Data threads, at least 1; `None` is one for each CPU that the process may use.
+    pub threads: Option<usize>,
+    /// Which packet path.
+    pub io: IoChoice,
+    /// Microseconds that a data thread spins for datagrams before it sleeps; 0 is not at all.
+    pub busy_poll_us: u32,
+    /// Bytes of receive buffer to ask for, for each data thread's socket.
+    pub receive_buffer_bytes: usize,
+    /// Who may send `peer` and `sync`, besides loopback.
+    pub trust: Vec<IpNet>,
+    /// Who may use the client port at all; empty is everybody.
+    pub allow: Vec<IpNet>,
+    /// Where HTTP is served.
+    pub http: HttpChoice,
+    /// Legacy peers to keep at most, at least 1.
+    pub max_peers: usize,
+    /// Rounds without an ack after which a legacy peer is forgotten, at least 1.
+    pub peer_grace_rounds: u32,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            address: DEFAULT_ADDRESS.to_owned(),
+            geometry: Geometry::DEFAULT,
+            family: HashFamily::Xxh3 {
+                seed: DEFAULT_HASH_SEED,
+            },
+            dialect: Dialect::default(),
+            threads: None,
+            io: IoChoice::default(),
+            busy_poll_us: 0,
+            receive_buffer_bytes: DEFAULT_RECEIVE_BUFFER_BYTES,
+            trust: Vec::new(),
+            allow: Vec::new(),
+            http: HttpChoice::default(),
+            max_peers: DEFAULT_MAX_PEERS,
+            peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
+        }
+    }
+}
+
+impl NodeConfig {
+    /// The defaults at another address.
+    #[must_use]
+    pub fn at(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks what the options say together, and fills in the rest.
+    ///
+    /// # Errors
+    /// Options that contradict each other, or a sketch that cannot be.
+    pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
+        Ok(Self {
+            geometry: geometry(&options)?,
+            family: family(&options)?,
+            address: options.address,
+            dialect: options.dialect,
+            threads: options.threads,
+            io: options.io,
+            busy_poll_us: options.busy_poll_us,
+            receive_buffer_bytes: options.receive_buffer_bytes,
+            trust: options.trust,
+            allow: options.allow,
+            http: options.http.unwrap_or_default(),
+            max_peers: options.max_peers,
+            peer_grace_rounds: options.peer_grace_rounds,
+        })
+    }
+}
+
+fn geometry(options: &NodeOptions) -> Result<Geometry, ConfigError> {
+    let by_error = options.epsilon.is_some() || options.confidence.is_some();
+    let by_size = options.width.is_some() || options.depth.is_some();
+    if options.compat {
+        if by_error || by_size {
+            return Err(ConfigError::CompatFixesSize);
+        }
+        let (width, depth) = COMPAT_GEOMETRY;
+        return Ok(Geometry::new(width, depth)?);
+    }
+    if by_error && by_size {
+        return Err(ConfigError::SizeTwice);
+    }
+    if by_error {
+        let (Some(epsilon), Some(confidence)) = (options.epsilon, options.confidence) else {
+            return Err(ConfigError::HalfOfError);
+        };
+        return Ok(Geometry::from_error(epsilon, confidence)?);
+    }
+    let or = |given: Option<u64>, default: usize| given.unwrap_or(default as u64);
+    Ok(Geometry::new(
+        or(options.width, Geometry::DEFAULT.width()),
+        or(options.depth, Geometry::DEFAULT.depth()),
+    )?)
+}
+
+fn family(options: &NodeOptions) -> Result<HashFamily, ConfigError> {
+    if options.compat && (options.hash.is_some() || options.seed.is_some()) {
+        return Err(ConfigError::CompatFixesHash);
+    }
+    if options.compat || options.hash == Some(HashChoice::Fnv) {
+        return match options.seed {
+            Some(_) => Err(ConfigError::SeedOfFnv),
+            None => Ok(HashFamily::Fnv),
+        };
+    }
+    Ok(HashFamily::Xxh3 {
+        seed: options.seed.unwrap_or(DEFAULT_HASH_SEED),
+    })
+}
+
+/// Options that cannot stand together. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ConfigError {
+    /// No such sketch.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Size given in both ways.
+    #[error(
+        "the size is given twice: leave out either -x and -y (RMBD_WIDTH, RMBD_DEPTH) or --epsilon and --confidence (RMBD_EPSILON, RMBD_CONFIDENCE)"
+    )]
+    SizeTwice,
+    /// Only one of epsilon and confidence.
+    #[error("--epsilon and --confidence go together: give both, or -x and -y instead")]
+    HalfOfError,
+    /// Compatibility and a size.
+    #[error(
+        "--compat fixes the size to -x 100 -y 10, the Python program's: leave out -x, -y, --epsilon and --confidence (and their RMBD_ variables)"
+    )]
+    CompatFixesSize,
+    /// Compatibility and a hash.
+    #[error(
+        "--compat fixes the hash to fnv, the Python program's: leave out --hash and --seed (and RMBD_HASH, RMBD_SEED)"
+    )]
+    CompatFixesHash,
+    /// A seed for a hash without one.
+    #[error("fnv has no seed: leave out --seed (RMBD_SEED), or use --hash xxh3")]
+    SeedOfFnv,
+}
+
+/// Which packet path a node uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoChoice {
+    /// io_uring where the system allows it, else the other, with a warning.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// `recvmmsg` and `sendmmsg`.
+    Mmsg,
+}
+
+/// Where a node serves HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HttpChoice {
+    /// On the host and port of the client port, over TCP.
+    #[default]
+    SameAsUdp,
+    /// Nowhere.
+    Off,
+    /// At another `HOST:PORT`.
+    At(String),
+}
+
+/// A hash family by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashChoice {
+    /// XXH3-128 with a seed.
+    Xxh3,
+    /// The Python program's.
+    Fnv,
+}
+
+/// A word that is none of an option's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("use one of {0}")]
+pub struct UnknownChoice(&'static str);
+
+impl fmt::Display for IoChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        })
+    }
+}
+
+impl FromStr for IoChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(word: &str) -> Result<Self, UnknownChoice> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "mmsg" => Ok(Self::Mmsg),
+            _ => Err(UnknownChoice("auto, uring, mmsg")),
+        }
+    }
+}
+
+impl FromStr for HashChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(word: &str) -> Result<Self, UnknownChoice> {
+        match word {
+            "xxh3" => Ok(Self::Xxh3),
+            "fnv" => Ok(Self::Fnv),
+            _ => Err(UnknownChoice("xxh3, fnv")),
+        }
+    }
+}
+
+impl FromStr for HttpChoice {
+    type Err = AddressError;
+
+    fn from_str(word: &str) -> Result<Self, AddressError> {
+        match word {
+            "off" => Ok(Self::Off),
+            address => HostPort::from_str(address).map(|_| Self::At(address.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A node's options as they stand on the command line and in the environment.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{
+    BoolishValueParser, PossibleValuesParser, RangedU64ValueParser, TypedValueParser,
+};
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::{
+    AddressError, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
+    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice,
+};
+use crate::wire::legacy::Dialect;
+
+/// Each thread has a socket, a ring and some 8 MiB of buffers, and no machine has more CPUs.
+const MAX_THREADS: u64 = 4_096;
+/// Spinning for a second is never sleeping.
+const MAX_BUSY_POLL_US: u64 = 1_000_000;
+/// The kernel doubles what it is asked for, in a signed 32-bit number.
+const MAX_RECEIVE_BUFFER_BYTES: u64 = i32::MAX as u64 / 2;
+/// One datagram of a page: less does not receive.
+const MIN_RECEIVE_BUFFER_BYTES: u64 = 4_096;
+/// The table of peers is made when the node starts.
+const MAX_MAX_PEERS: u64 = 65_536;
+
+/// A node's options. [`NodeConfig::from_options`](super::NodeConfig::from_options) checks them.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct NodeOptions {
+    /// Where to listen; port 0 takes a free one
+    #[arg(value_name = "HOST:PORT", env = "RMBD_ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = listen_address)]
+    pub address: String,
+
+    /// Columns a row: more make the error smaller [default: 1048576]
+    #[arg(
+        short = 'x',
+        long,
+        value_name = "WIDTH",
+        env = "RMBD_WIDTH",
+        allow_negative_numbers = true
+    )]
+    pub width: Option<u64>,
+
+    /// Rows: more make a large error rarer [default: 4]
+    #[arg(
+        short = 'y',
+        long,
+        value_name = "DEPTH",
+        env = "RMBD_DEPTH",
+        allow_negative_numbers = true
+    )]
+    pub depth: Option<u64>,
+
+    /// Instead of -x and -y: an answer is too large by at most E of all that was added ...
+    #[arg(
+        long,
+        value_name = "E",
+        env = "RMBD_EPSILON",
+        allow_negative_numbers = true
+    )]
+    pub epsilon: Option<f64>,
+
+    /// ... with this probability
+    #[arg(
+        long,
+        value_name = "C",
+        env = "RMBD_CONFIDENCE",
+        allow_negative_numbers = true
+    )]
+    pub confidence: Option<f64>,
+
+    /// How keys become columns; fnv is the Python program's [default: xxh3]
+    #[arg(long, env = "RMBD_HASH", value_parser = words(["xxh3", "fnv"], HashChoice::from_str))]
+    pub hash: Option<HashChoice>,
+
+    /// Seed of xxh3, also as 0x...; keep it secret where others choose the keys [default: 0x726d6264]
+    #[arg(long, value_name = "N", env = "RMBD_SEED", value_parser = seed)]
+    pub seed: Option<u64>,
+
+    /// Be a peer of the Python program: -x 100 -y 10 --hash fnv
+    #[arg(long, env = "RMBD_COMPAT", value_parser = BoolishValueParser::new())]
+    pub compat: bool,
+
+    /// How numbers stand in legacy messages that do not tell it themselves
+    #[arg(long, env = "RMBD_DIALECT", default_value_t, value_parser = dialect())]
+    pub dialect: Dialect,
+
+    /// Data threads [default: one for each CPU that the process may use]
+    #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = within(1, MAX_THREADS))]
+    pub threads: Option<usize>,
+
+    /// Packet path; auto is uring where the system allows it
+    #[arg(long, env = "RMBD_IO", default_value_t, value_parser = words(["auto", "uring", "mmsg"], IoChoice::from_str))]
+    pub io: IoChoice,
+
+    /// Spin this long for datagrams before sleeping: quicker answers for a busy CPU
+    #[arg(long = "busy-poll", value_name = "MICROSECONDS", env = "RMBD_BUSY_POLL", default_value_t = 0, value_parser = RangedU64ValueParser::<u32>::new().range(0..=MAX_BUSY_POLL_US))]
+    pub busy_poll_us: u32,
+
+    /// Receive buffer to ask for, for each data thread; net.core.rmem_max limits it
+    #[arg(long = "receive-buffer", value_name = "BYTES", env = "RMBD_RECEIVE_BUFFER", default_value_t = DEFAULT_RECEIVE_BUFFER_BYTES, value_parser = within(MIN_RECEIVE_BUFFER_BYTES, MAX_RECEIVE_BUFFER_BYTES))]
+    pub receive_buffer_bytes: usize,
+
+    /// Who may send peer and sync messages, besides loopback; repeat it or use commas
+    #[arg(long, value_name = "CIDR", env = "RMBD_TRUST", value_delimiter = ',', value_parser = cidr)]
+    pub trust: Vec<IpNet>,
+
+    /// Who may use the UDP port at all [default: everybody]; repeat it or use commas
+    #[arg(long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',', value_parser = cidr)]
+    pub allow: Vec<IpNet>,
+
+    /// Where to serve /status, /metrics and the page, or off [default: the UDP host and port, over TCP]
+    #[arg(long, value_name = "HOST:PORT|off", env = "RMBD_HTTP", value_parser = HttpChoice::from_str)]
+    pub http: Option<HttpChoice>,
+
+    /// Legacy peers whose rows are kept; each costs the memory of a sketch
+    #[arg(long, value_name = "N", env = "RMBD_MAX_PEERS", default_value_t = DEFAULT_MAX_PEERS, value_parser = within(1, MAX_MAX_PEERS))]
+    pub max_peers: usize,
+
+    /// Rounds (of 0.5 s) without an ack after which a legacy peer is forgotten
+    #[arg(long = "peer-grace", value_name = "ROUNDS", env = "RMBD_PEER_GRACE", default_value_t = DEFAULT_PEER_GRACE_ROUNDS, value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    pub peer_grace_rounds: u32,
+
+    /// What to log to standard error: error, warn, info, debug, trace, or by module
+    #[arg(long, value_name = "FILTER", env = "RMBD_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Reads `native` and `network`.
+pub(crate) fn dialect() -> impl TypedValueParser<Value = Dialect> {
+    words(["native", "network"], Dialect::from_str)
+}
+
+/// Reads one of a few words, which the help lists.
+fn words<T, E, const N: usize>(
+    words: [&'static str; N],
+    parse: fn(&str) -> Result<T, E>,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(move |word| parse(&word))
+}
+
+fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+/// The positional address; what looks like a command that does not exist ends here too.
+fn listen_address(text: &str) -> Result<String, ListenError> {
+    HostPort::from_str(text)?;
+    Ok(text.to_owned())
+}
+
+#[derive(Debug, Error)]
+enum ListenError {
+    #[error(
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, peer, status"
+    )]
+    Neither,
+    #[error(transparent)]
+    Address(AddressError),
+}
+
+impl From<AddressError> for ListenError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::NoPort => Self::Neither,
+            error => Self::Address(error),
+        }
+    }
+}
+
+/// A network, or one address. Bits behind the prefix are dropped.
+fn cidr(text: &str) -> Result<IpNet, CidrError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let net: IpNet = text.parse().map_err(|_| CidrError)?;
+    Ok(net.trunc())
+}
+
+#[derive(Debug, Error)]
+#[error("not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address")]
+struct CidrError;
+
+/// A number, decimal or with `0x`.
+fn seed(text: &str) -> Result<u64, SeedError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
+    .map_err(|_| SeedError)
+}
+
+#[derive(Debug, Error)]
+#[error("not a number from 0 to 2^64 - 1: write it in decimal, or hexadecimal behind 0x")]
+struct SeedError;

@@ -1,0 +1,366 @@
+//! Command lines, what they mean, and what is said of those that mean nothing.
+#![allow(clippy::unwrap_used)]
+
+use clap::{CommandFactory, Parser};
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    node: NodeOptions,
+}
+
+/// The configuration of a command line, or the first line of the error that is shown.
+fn config(line: &str) -> Result<NodeConfig, String> {
+    let words = std::iter::once("rmbd").chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        text.lines().next().unwrap().to_owned()
+    })?;
+    NodeConfig::from_options(line.node).map_err(|error| error.to_string())
+}
+
+fn geometry(width: u64, depth: u64) -> Geometry {
+    Geometry::new(width, depth).unwrap()
+}
+
+#[test]
+fn nothing_said_is_the_default() {
+    let config = config("").unwrap();
+    assert_eq!(config, NodeConfig::default());
+    assert_eq!(config.address, "127.0.0.1:8000");
+    assert_eq!(config.geometry, geometry(1_048_576, 4));
+    assert_eq!(config.family, HashFamily::Xxh3 { seed: 0x726d_6264 });
+    assert_eq!(config.dialect, Dialect::Native);
+    assert_eq!(config.threads, None);
+    assert_eq!(config.io, IoChoice::Auto);
+    assert_eq!(config.receive_buffer_bytes, 8_388_608);
+    assert_eq!(config.http, HttpChoice::SameAsUdp);
+    assert_eq!((config.max_peers, config.peer_grace_rounds), (256, 3));
+}
+
+#[test]
+fn every_option_is_heard() {
+    let default = NodeConfig::default;
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+    let cases: &[(&str, NodeConfig)] = &[
+        ("localhost:0", NodeConfig::at("localhost:0")),
+        ("[::1]:9000", NodeConfig::at("[::1]:9000")),
+        (
+            "-x 100",
+            NodeConfig {
+                geometry: geometry(100, 4),
+                ..default()
+            },
+        ),
+        (
+            "--depth 7",
+            NodeConfig {
+                geometry: geometry(1_048_576, 7),
+                ..default()
+            },
+        ),
+        (
+            "-x 100 -y 10",
+            NodeConfig {
+                geometry: geometry(100, 10),
+                ..default()
+            },
+        ),
+        (
+            "--epsilon 0.001 --confidence 0.99",
+            NodeConfig {
+                geometry: Geometry::from_error(0.001, 0.99).unwrap(),
+                ..default()
+            },
+        ),
+        (
+            "--hash fnv",
+            NodeConfig {
+                family: HashFamily::Fnv,
+                ..default()
+            },
+        ),
+        (
+            "--hash xxh3 --seed 7",
+            NodeConfig {
+                family: HashFamily::Xxh3 { seed: 7 },
+                ..default()
+            },
+        ),
+        (
+            "--seed 0xff",
+            NodeConfig {
+                family: HashFamily::Xxh3 { seed: 255 },
+                ..default()
+            },
+        ),
+        (
+            "--compat",
+            NodeConfig {
+                geometry: geometry(100, 10),
+                family: HashFamily::Fnv,
+                ..default()
+            },
+        ),
+        (
+            "--dialect network",
+            NodeConfig {
+                dialect: Dialect::Network,
+                ..default()
+            },
+        ),
+        (
+            "--threads 2",
+            NodeConfig {
+                threads: Some(2),
+                ..default()
+            },
+        ),
+        (
+            "--io uring",
+            NodeConfig {
+                io: IoChoice::Uring,
+                ..default()
+            },
+        ),
+        (
+            "--io mmsg",
+            NodeConfig {
+                io: IoChoice::Mmsg,
+                ..default()
+            },
+        ),
+        (
+            "--busy-poll 200",
+            NodeConfig {
+                busy_poll_us: 200,
+                ..default()
+            },
+        ),
+        (
+            "--receive-buffer 65536",
+            NodeConfig {
+                receive_buffer_bytes: 65_536,
+                ..default()
+            },
+        ),
+        (
+            "--trust 10.0.0.0/8,fd00::/8 --trust 192.0.2.1",
+            NodeConfig {
+                trust: nets(&["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]),
+                ..default()
+            },
+        ),
+        (
+            "--allow 10.1.2.3/8",
+            NodeConfig {
+                allow: nets(&["10.0.0.0/8"]),
+                ..default()
+            },
+        ),
+        (
+            "--http off",
+            NodeConfig {
+                http: HttpChoice::Off,
+                ..default()
+            },
+        ),
+        (
+            "--http 0.0.0.0:0",
+            NodeConfig {
+                http: HttpChoice::At("0.0.0.0:0".into()),
+                ..default()
+            },
+        ),
+        (
+            "--max-peers 1",
+            NodeConfig {
+                max_peers: 1,
+                ..default()
+            },
+        ),
+        (
+            "--peer-grace 9",
+            NodeConfig {
+                peer_grace_rounds: 9,
+                ..default()
+            },
+        ),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(config(line).as_ref(), Ok(expected), "{line}");
+    }
+    // An option whose value is the default would prove nothing.
+    assert!(cases.iter().all(|(_, expected)| *expected != default()));
+    // Each of them stands above at least once, but for the log filter, which is not the node's.
+    for arg in Line::command().get_arguments() {
+        let Some(name) = arg.get_long().filter(|&name| name != "log") else {
+            continue;
+        };
+        let short = arg.get_short().map(|short| format!("-{short} "));
+        assert!(
+            cases
+                .iter()
+                .any(|(line, _)| line.contains(&format!("--{name}"))
+                    || short.as_ref().is_some_and(|short| line.contains(short))),
+            "--{name}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_is_said_with_the_cure() {
+    let cases = [
+        ("-x 0", "a width of at least 1"),
+        ("-y 0", "a depth of at least 1"),
+        ("-y 33", "limit of 32 rows"),
+        ("-x -1", "invalid value '-1' for '--width <WIDTH>'"),
+        ("-x 18446744073709551615", "choose a smaller width"),
+        (
+            "-x 99999999999999999999",
+            "invalid value '99999999999999999999' for '--width <WIDTH>'",
+        ),
+        (
+            "--epsilon 0 --confidence 0.9",
+            "epsilon must lie between 0 and 1",
+        ),
+        (
+            "--epsilon -1 --confidence 0.9",
+            "epsilon must lie between 0 and 1",
+        ),
+        (
+            "--epsilon nan --confidence 0.9",
+            "epsilon must lie between 0 and 1",
+        ),
+        (
+            "--epsilon 0.1 --confidence 1",
+            "confidence must lie between 0 and 1",
+        ),
+        (
+            "--epsilon 0.1",
+            "--epsilon and --confidence go together: give both",
+        ),
+        (
+            "--confidence 0.1",
+            "--epsilon and --confidence go together: give both",
+        ),
+        (
+            "-x 5 --epsilon 0.1 --confidence 0.9",
+            "the size is given twice: leave out",
+        ),
+        (
+            "-y 5 --epsilon 0.1 --confidence 0.9",
+            "the size is given twice: leave out",
+        ),
+        ("--compat -x 100", "--compat fixes the size to -x 100 -y 10"),
+        ("--compat -y 10", "--compat fixes the size"),
+        (
+            "--compat --epsilon 0.1 --confidence 0.9",
+            "--compat fixes the size",
+        ),
+        ("--compat --hash fnv", "--compat fixes the hash to fnv"),
+        ("--compat --seed 1", "--compat fixes the hash to fnv"),
+        ("--hash fnv --seed 1", "fnv has no seed: leave out --seed"),
+        ("--hash md5", "invalid value 'md5' for '--hash <HASH>'"),
+        ("--seed x", "write it in decimal, or hexadecimal behind 0x"),
+        (
+            "--dialect python",
+            "invalid value 'python' for '--dialect <DIALECT>'",
+        ),
+        ("--io epoll", "invalid value 'epoll' for '--io <IO>'"),
+        ("--threads 0", "0 is not in 1..=4096"),
+        ("--busy-poll 2000000", "2000000 is not in 0..=1000000"),
+        ("--receive-buffer 1", "1 is not in 4096..="),
+        (
+            "--trust 10.0.0.0/33",
+            "write ADDRESS/BITS, such as 10.0.0.0/8",
+        ),
+        ("--trust 10.0.0/8", "write ADDRESS/BITS"),
+        (
+            "--allow 10.0.0.0/8,x",
+            "invalid value 'x' for '--allow <CIDR>'",
+        ),
+        ("--http 8000", "no port: write HOST:PORT"),
+        ("--http localhost:65536", "use a number from 0 to 65535"),
+        ("--max-peers 0", "0 is not in 1..=65536"),
+        ("--peer-grace 0", "0 is not in 1.."),
+        (
+            "start",
+            "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands",
+        ),
+        (
+            "localhost:65536",
+            "\"65536\" is not a port: use a number from 0 to 65535",
+        ),
+        ("localhost:http", "\"http\" is not a port"),
+        ("localhost:", "\"\" is not a port"),
+        ("localhost:+80", "\"+80\" is not a port"),
+        (":8000", "no host: write HOST:PORT"),
+        ("::1", "an IPv6 address stands in brackets: [::1]:8000"),
+        ("::1:8000", "an IPv6 address stands in brackets"),
+        ("[::1]", "neither HOST:PORT"),
+        ("[localhost]:1", "\"localhost\" is not an IPv6 address"),
+    ];
+    for (line, expected) in cases {
+        let error = config(line).unwrap_err();
+        assert!(error.contains(expected), "{line}: {error}");
+        assert!(!error.contains('\n'), "{line}: {error}");
+    }
+}
+
+#[test]
+fn every_option_has_a_variable() {
+    let command = Line::command();
+    let args: Vec<_> = command.get_arguments().collect();
+    assert!(args.len() >= 18);
+    for arg in args {
+        let name = arg.get_long().unwrap_or_else(|| arg.get_id().as_str());
+        let variable = format!("RMBD_{}", name.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env().unwrap().to_str(), Some(&*variable));
+    }
+}
+
+#[test]
+fn the_help_tells_the_true_defaults() {
+    let help = Line::command().render_long_help().to_string();
+    // Without the breaks of long lines.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let HashFamily::Xxh3 { seed } = NodeConfig::default().family else {
+        panic!("another default hash");
+    };
+    for default in [
+        Geometry::DEFAULT.width().to_string(),
+        Geometry::DEFAULT.depth().to_string(),
+        format!("{seed:#x}"),
+        DEFAULT_ADDRESS.to_owned(),
+    ] {
+        assert!(
+            help.contains(&format!("[default: {default}]")),
+            "{default}\n{help}"
+        );
+    }
+}
+
+#[test]
+fn targets_have_a_port() {
+    assert_eq!(HostPort::target("localhost:0"), Err(AddressError::PortZero));
+    assert_eq!(HostPort::target("localhost:1").unwrap().port, 1);
+}
+
+proptest! {
+    #[test]
+    fn addresses_round_trip(host in "[a-z0-9.-]{1,30}|::1|fe80::1%eth0|2001:db8::", port in any::<u16>()) {
+        let address = HostPort { host, port };
+        prop_assert_eq!(address.to_string().parse::<HostPort>(), Ok(address));
+    }
+
+    #[test]
+    fn no_text_panics(text in "[\\[\\]:%a-f0-9.é]{0,20}") {
+        if let Ok(address) = text.parse::<HostPort>() {
+            prop_assert_eq!(address.to_string().parse::<HostPort>(), Ok(address));
+        }
+    }
+}
