@@ -48,7 +48,9 @@ pub enum Added {
 
 /// As many peers as are allowed are pushed to; nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{max_peers} peers are pushed to already: raise --max-peers, or wait until one falls silent")]
+#[error(
+    "{max_peers} peers are pushed to already: raise --max-peers, or wait until one falls silent"
+)]
 pub struct TooManyPeers {
     /// The limit.
     pub max_peers: usize,
@@ -58,7 +60,12 @@ impl Pushes {
     /// Nobody yet. `depth` is the sketch's number of rows; a peer that has not acknowledged anything
     /// in `grace_rounds` rounds (at least 1) is forgotten.
     pub fn new(depth: usize, grace_rounds: u32, max_peers: usize) -> Self {
-        Self { depth, grace_rounds: grace_rounds.max(1), max_peers, peers: BTreeMap::new() }
+        Self {
+            depth,
+            grace_rounds: grace_rounds.max(1),
+            max_peers,
+            peers: BTreeMap::new(),
+        }
     }
 
     /// Pushes to `peer` from the next round on.
@@ -71,7 +78,9 @@ impl Pushes {
             return Ok(Added::Known);
         }
         if self.peers.len() >= self.max_peers {
-            return Err(TooManyPeers { max_peers: self.max_peers });
+            return Err(TooManyPeers {
+                max_peers: self.max_peers,
+            });
         }
         self.peers.insert(peer, Push::default());
         Ok(Added::New)
@@ -157,7 +166,10 @@ mod tests {
         assert_eq!(round(&mut pushes, 6).0, [(1, 0), (1, 1), (1, 2), (1, 3)]);
         let (_, push) = pushes.peers().next().unwrap();
         assert_eq!((push.rows_sent, push.rows_acked), (10, 1));
-        assert_eq!((push.last_send, push.last_ack), (Some(ROUND * 6), Some(ROUND * 6)));
+        assert_eq!(
+            (push.last_send, push.last_ack),
+            (Some(ROUND * 6), Some(ROUND * 6))
+        );
     }
 
     #[test]
@@ -172,7 +184,10 @@ mod tests {
             pushes.ack(peer(1), ROUND * number);
         }
         assert_eq!(round(&mut pushes, 3).1, [peer(2)]);
-        assert!(!pushes.ack(peer(2), ROUND * 4), "an ack of a forgotten peer is nobody's");
+        assert!(
+            !pushes.ack(peer(2), ROUND * 4),
+            "an ack of a forgotten peer is nobody's"
+        );
         assert_eq!(pushes.peers().count(), 1);
         assert_eq!(pushes.add(peer(2)), Ok(Added::New));
     }

@@ -9,7 +9,9 @@ use super::tally::{Refused, Tally};
 use crate::io::{self, Replies, TRAIN_BYTES_MAX, Train};
 use crate::replica::Batch;
 use crate::sketch::Estimate;
-use crate::wire::legacy::{self, Dialect, Layout, MESSAGE_BYTES, Message, REPLY_DATAGRAM_BYTES_MAX};
+use crate::wire::legacy::{
+    self, Dialect, Layout, MESSAGE_BYTES, Message, REPLY_DATAGRAM_BYTES_MAX,
+};
 
 /// Messages that are answered in one train, at most.
 const ANSWERS_MAX: usize = TRAIN_BYTES_MAX / MESSAGE_BYTES + 1;
@@ -66,17 +68,31 @@ impl DataHandler {
     #[inline]
     fn add(&mut self, key: &[u8]) {
         self.tally.add += 1;
-        let Self { batch, answers, shared, .. } = self;
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
         // A weight of 1 is never too large.
-        let _ = batch.add(shared.replica(), key, 1, &mut |place, e| answers.fill(place, e));
+        let _ = batch.add(shared.replica(), key, 1, &mut |place, e| {
+            answers.fill(place, e)
+        });
     }
 
     #[inline]
     fn count(&mut self, key: &[u8]) {
         self.tally.count += 1;
-        let Self { batch, answers, shared, .. } = self;
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
         let place = answers.reserve(key);
-        batch.count(shared.replica(), key, place, &mut |place, e| answers.fill(place, e));
+        batch.count(shared.replica(), key, place, &mut |place, e| {
+            answers.fill(place, e)
+        });
     }
 
     fn hand_off_if_trusted(&mut self, datagram: &[u8], from: SocketAddr) {
@@ -94,7 +110,12 @@ impl DataHandler {
     }
 
     fn finish(&mut self, replies: &mut Replies) {
-        let Self { batch, answers, shared, .. } = self;
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
         batch.finish(shared.replica(), &mut |place, e| answers.fill(place, e));
         answers.send(replies);
     }

@@ -76,13 +76,25 @@ pub(super) struct Orders {
 impl Orders {
     const KEPT: usize = 16;
 
-    pub(super) fn record(&mut self, from: SocketAddr, target: String, accepted: bool, detail: String) {
+    pub(super) fn record(
+        &mut self,
+        from: SocketAddr,
+        target: String,
+        accepted: bool,
+        detail: String,
+    ) {
         if self.latest.len() == Self::KEPT {
             self.latest.pop_front();
         }
         self.given += 1;
         let from = from.to_string();
-        self.latest.push_back(PeerOrder { number: self.given, from, target, accepted, detail });
+        self.latest.push_back(PeerOrder {
+            number: self.given,
+            from,
+            target,
+            accepted,
+            detail,
+        });
     }
 }
 
@@ -102,7 +114,9 @@ impl Shared {
             layout,
             backend,
             // Every group has a first socket; the unspecified address is never seen.
-            udp: sockets.first().map_or(([0; 4], 0).into(), DataSocket::local_addr),
+            udp: sockets
+                .first()
+                .map_or(([0; 4], 0).into(), DataSocket::local_addr),
             http,
             started: Instant::now(),
             ready: AtomicBool::new(false),
@@ -308,7 +322,10 @@ impl Shared {
     }
 
     fn sum(&self, counter: impl Fn(&IoCounters) -> &AtomicU64) -> u64 {
-        self.threads.iter().map(|thread| counter(&thread.io).load(Relaxed)).sum()
+        self.threads
+            .iter()
+            .map(|thread| counter(&thread.io).load(Relaxed))
+            .sum()
     }
 }
 
@@ -368,7 +385,12 @@ mod tests {
     fn the_latest_orders_are_kept_with_their_numbers() {
         let mut orders = Orders::default();
         for n in 0..20 {
-            orders.record(([127, 0, 0, 1], 1).into(), format!("host:{n}"), true, String::new());
+            orders.record(
+                ([127, 0, 0, 1], 1).into(),
+                format!("host:{n}"),
+                true,
+                String::new(),
+            );
         }
         let numbers: Vec<u64> = orders.latest.iter().map(|order| order.number).collect();
         assert_eq!(numbers, (5..=20).collect::<Vec<_>>());

@@ -104,16 +104,23 @@ impl Tally {
     }
 
     pub(super) fn malformed_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Malformed::ALL.iter().map(|reason| (reason.name(), self.malformed[reason.index()]))
+        Malformed::ALL
+            .iter()
+            .map(|reason| (reason.name(), self.malformed[reason.index()]))
     }
 
     pub(super) fn refused_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Refused::ALL.iter().map(|&reason| (reason.name(), self.refused[reason as usize]))
+        Refused::ALL
+            .iter()
+            .map(|&reason| (reason.name(), self.refused[reason as usize]))
     }
 }
 
 fn store_all(shared: &[AtomicU64], plain: &[u64]) {
-    shared.iter().zip(plain).for_each(|(shared, &plain)| shared.store(plain, Relaxed));
+    shared
+        .iter()
+        .zip(plain)
+        .for_each(|(shared, &plain)| shared.store(plain, Relaxed));
 }
 
 fn load_all<const N: usize>(shared: &[AtomicU64; N]) -> [u64; N] {
@@ -121,7 +128,9 @@ fn load_all<const N: usize>(shared: &[AtomicU64; N]) -> [u64; N] {
 }
 
 fn add_all(sums: &mut [u64], more: &[u64]) {
-    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    sums.iter_mut()
+        .zip(more)
+        .for_each(|(sum, more)| *sum += more);
 }
 
 #[cfg(test)]
@@ -130,7 +139,11 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read_and_summed() {
-        let mut tally = Tally { datagrams: 3, add: 2, ..Tally::default() };
+        let mut tally = Tally {
+            datagrams: 3,
+            add: 2,
+            ..Tally::default()
+        };
         tally.malformed(Malformed::Length);
         tally.refused(Refused::QueueFull, 5);
         let published = PublishedTally::default();
@@ -139,8 +152,15 @@ mod tests {
         sum += &published.read();
         assert_eq!((sum.datagrams, sum.add, sum.count), (6, 4, 0));
         assert!(sum.malformed_by_name().any(|entry| entry == ("length", 2)));
-        assert!(sum.refused_by_name().any(|entry| entry == ("queue_full", 10)));
-        let total: u64 = sum.malformed_by_name().chain(sum.refused_by_name()).map(|(_, n)| n).sum();
+        assert!(
+            sum.refused_by_name()
+                .any(|entry| entry == ("queue_full", 10))
+        );
+        let total: u64 = sum
+            .malformed_by_name()
+            .chain(sum.refused_by_name())
+            .map(|(_, n)| n)
+            .sum();
         assert_eq!(total, 12);
     }
 }
