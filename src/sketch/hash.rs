@@ -34,9 +34,10 @@ impl HashFamily {
 
     /// Fills `cells`, one for each row, with `row * width + column`.
     ///
-    /// `width * cells.len()` is at most 2^32, as [`Geometry`](super::Geometry) has it.
+    /// `width * cells.len()` is at most 2^32, as [`Geometry`](super::Geometry) has it; beyond that
+    /// indexes are cut to their lower 32 bits.
     #[inline]
-    pub(crate) fn cells(self, key: &[u8], width: usize, cells: &mut [u32]) {
+    pub fn cells(self, key: &[u8], width: usize, cells: &mut [u32]) {
         match self {
             Self::Xxh3 { seed } => xxh3_cells(seed, key, width, cells),
             Self::Fnv => fnv_cells(key, width, cells),
@@ -83,4 +84,153 @@ fn fnv_lanes(key: &[u8], first_row: u32) -> [u32; FNV_LANES] {
         }
     }
     hashes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Geometry, MAX_DEPTH};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn columns(family: HashFamily, key: &[u8], width: usize, depth: usize) -> Vec<usize> {
+        let mut cells = vec![0; depth];
+        family.cells(key, width, &mut cells);
+        let rows = cells.iter().enumerate();
+        rows.map(|(row, &cell)| cell as usize - row * width)
+            .collect()
+    }
+
+    /// What CPython and the `fnvhash` package say.
+    #[test]
+    fn fnv_agrees_with_the_python_program() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/data/legacy_vectors.json")).unwrap();
+        let vectors = vectors["columns"].as_array().unwrap();
+        assert!(!vectors.is_empty());
+        for vector in vectors {
+            let key = unhex(vector["key"].as_str().unwrap());
+            let numbers = |field: &str| -> Vec<usize> {
+                let values = vector[field].as_array().unwrap().iter();
+                values.map(|v| v.as_u64().unwrap() as usize).collect()
+            };
+            let expected = numbers("hash");
+            assert_eq!(
+                columns(HashFamily::Fnv, &key, 100, 10),
+                numbers("width100"),
+                "{vector}"
+            );
+            // No modulus at all where the width is the whole range: the hashes themselves. Depth 1
+            // is the most that this width may have, so go over the lanes directly.
+            for (row, hash) in expected.iter().enumerate() {
+                assert_eq!(fnv_lanes(&key, row as u32)[0] as usize, *hash, "{vector}");
+            }
+        }
+    }
+
+    fn unhex(hex: &str) -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        digits
+            .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    /// The columns are an interface: nodes of different releases and machines must agree on them.
+    /// Worked out from the hashes of another implementation (python-xxhash).
+    #[test]
+    fn xxh3_columns_never_change() {
+        for (key, seed, width, expected) in [
+            (
+                &b""[..],
+                0,
+                1048576,
+                [393244, 1022652, 603485, 184317, 813725, 394558],
+            ),
+            (
+                &b"key"[..],
+                0,
+                1048576,
+                [769696, 395904, 22111, 696894, 323102, 997885],
+            ),
+            (
+                &b"key"[..],
+                7,
+                1048576,
+                [154429, 883117, 563229, 243341, 972029, 652141],
+            ),
+            (&b"key"[..], u64::MAX, 100, [36, 70, 3, 37, 71, 5]),
+            (
+                &b"user:00000000042"[..],
+                7,
+                1048576,
+                [663362, 237739, 860692, 435070, 9447, 632400],
+            ),
+            (
+                &b"\x00\xff"[..],
+                7,
+                536870909,
+                [
+                    380545076, 374262114, 367979152, 361696190, 355413228, 349130266,
+                ],
+            ),
+            (
+                &[b'a'; 139][..],
+                7,
+                65536,
+                [43560, 16918, 55813, 29171, 2530, 41424],
+            ),
+            (
+                &[b'a'; 300][..],
+                7,
+                65536,
+                [50527, 14658, 44326, 8457, 38125, 2256],
+            ),
+        ] {
+            let family = HashFamily::Xxh3 { seed };
+            assert_eq!(columns(family, key, width, 6), expected, "{key:?} {seed}");
+        }
+    }
+
+    #[test]
+    fn the_largest_sketch_has_indexes_that_fit() {
+        for depth in [1_usize, 2, 4, 32] {
+            let width = (1 << 32) / depth;
+            Geometry::new(width as u64, depth as u64).unwrap();
+            for family in [HashFamily::Xxh3 { seed: 1 }, HashFamily::Fnv] {
+                for key in [&b""[..], b"a", b"\xff\xff"] {
+                    let columns = columns(family, key, width, depth);
+                    assert!(columns.iter().all(|&column| column < width));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// One row after the other, as the definitions in the documentation read.
+        #[test]
+        fn rows_side_by_side_are_rows_one_by_one(
+            key: Vec<u8>,
+            seed: u64,
+            width in 1_usize..1 << 27,
+            depth in 1..=MAX_DEPTH,
+        ) {
+            let fnv = |row: usize| {
+                let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
+                key.iter().fold(row as u32, fold) as usize % width
+            };
+            prop_assert_eq!(
+                columns(HashFamily::Fnv, &key, width, depth),
+                (0..depth).map(fnv).collect::<Vec<_>>()
+            );
+            let hash = xxh3_128_with_seed(&key, seed);
+            let xxh3 = |row: usize| {
+                let value = (hash % (1 << 64) + row as u128 * (hash >> 64)) % (1 << 64);
+                (value * width as u128 / (1 << 64)) as usize
+            };
+            prop_assert_eq!(
+                columns(HashFamily::Xxh3 { seed }, &key, width, depth),
+                (0..depth).map(xxh3).collect::<Vec<_>>()
+            );
+        }
+    }
 }
