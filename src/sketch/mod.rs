@@ -183,9 +183,7 @@ impl Sketch {
     /// `depth` indexes into [`cells`](Self::cells), in the order of the rows.
     #[inline]
     pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
-        let cells = &mut buffer[..self.geometry.depth()];
-        self.family.cells(key, self.geometry.width(), cells);
-        cells
+        self.family.cells(key, self.geometry, buffer)
     }
 
     /// Asks the processor for cells that will be written (or read) a little later.
