@@ -114,38 +114,6 @@ fn what_cannot_be_is_refused_with_the_cure() {
 }
 
 #[test]
-fn nodes_come_and_go_without_leaving_threads_or_descriptors() {
-    let count = |what: &str| {
-        std::fs::read_dir(format!("/proc/self/{what}"))
-            .unwrap()
-            .count()
-    };
-    // Other tests run beside this one in the same process, so only the threads' names tell.
-    let ours = || {
-        std::fs::read_dir("/proc/self/task")
-            .unwrap()
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-            .filter(|name| name.starts_with("leak-"))
-            .count()
-    };
-    let _ = (count("fd"), ours());
-    for io in BACKENDS {
-        for round in 0..20 {
-            let node = Node::start(config(io)).unwrap();
-            let address = node.udp_addr();
-            if round % 2 == 0 {
-                node.stop().unwrap();
-            } else {
-                drop(node);
-            }
-            // Both ports are free again at once.
-            UdpSocket::bind(address).unwrap();
-            TcpListener::bind(address).unwrap();
-        }
-    }
-}
-
-#[test]
 fn ipv6_and_names_work() {
     for io in BACKENDS {
         for address in ["[::1]:0", "localhost:0", "[::]:0", "0.0.0.0:0"] {
