@@ -60,23 +60,32 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct ServerOptions {
     /// Whom to ask
-    #[arg(long, value_name = "HOST:PORT", env = "RMBD_SERVER", default_value = config::DEFAULT_ADDRESS, value_parser = HostPort::target)]
+    #[arg(
+        long, value_name = "HOST:PORT", env = "RMBD_SERVER",
+        default_value = config::DEFAULT_ADDRESS, value_parser = HostPort::target
+    )]
     server: HostPort,
 
     /// How long to wait for an answer, each time that it is asked for
-    #[arg(long, value_name = "MILLISECONDS", env = "RMBD_TIMEOUT_MS", default_value_t = 1_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=3_600_000))]
+    #[arg(
+        long, value_name = "MILLISECONDS", env = "RMBD_TIMEOUT_MS", default_value_t = 1_000,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..=3_600_000)
+    )]
     timeout_ms: u64,
 }
 
 /// `rmbd add`
 #[derive(Debug, Clone, Args)]
 pub struct AddOptions {
-    /// Keys of at most 139 bytes; - reads them from standard input, one a line, empty ones not
+    /// Keys of at most 139 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 
     /// How often to add each key
-    #[arg(short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT)))]
+    #[arg(
+        short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
+    )]
     weight: u32,
 
     #[command(flatten)]
@@ -86,7 +95,7 @@ pub struct AddOptions {
 /// `rmbd count`
 #[derive(Debug, Clone, Args)]
 pub struct CountOptions {
-    /// Keys of at most 139 bytes; - reads them from standard input, one a line, empty ones not
+    /// Keys of at most 139 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 
