@@ -8,6 +8,7 @@
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
 //! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
+//! | [`cluster`] | what goes between nodes, as state machines without I/O |
 //! | [`io`] | sockets, rings and threads' event loops; knows no message |
 //! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
 //! | [`client`] | a blocking client |
@@ -15,6 +16,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod io;
 pub mod node;

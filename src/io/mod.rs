@@ -1,1 +1,213 @@
-//! io
+//! Sockets, rings and event loops: how datagrams come in and replies go out. This room knows no
+//! message: bytes go to a [`Handler`], replies come back through [`Replies`].
+//!
+//! Two back ends stand behind one seam. [`Backend::Uring`]: one io_uring a thread with multishot
+//! receive into provided buffers. [`Backend::Mmsg`]: `recvmmsg(2)` and `sendmmsg(2)`, for where
+//! io_uring is forbidden. Both let the kernel join what one sender sends in a row (`UDP_GRO`) and
+//! send what one receiver gets in a row at once (`UDP_SEGMENT`), which is worth more than anything
+//! else in here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+mod address;
+mod buffers;
+mod control;
+pub mod cpu;
+pub mod huge_pages;
+mod mmsg;
+mod probe;
+mod replies;
+mod socket;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod train;
+mod uring;
+
+pub use mmsg::{Receiver, send_segments};
+pub use probe::{RingRefused, probe_uring};
+pub use replies::Replies;
+pub use socket::{BindError, DataSocket, SocketOptions, bind_group, enable_gro};
+pub use stop::Stop;
+pub use train::Train;
+
+/// The largest UDP payload over IPv4, and so the largest train.
+pub const TRAIN_BYTES_MAX: usize = 65_535;
+
+/// What a back end hands its datagrams to. One for each thread; called from that thread only.
+pub trait Handler {
+    /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
+    fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
+
+    /// Called when what was waiting has been handed over, before the thread may sleep: the time to
+    /// publish counters.
+    fn pause(&mut self) {}
+}
+
+/// How datagrams are received and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring, Linux 6.1 or later.
+    Uring,
+    /// `recvmmsg`/`sendmmsg`.
+    Mmsg,
+}
+
+impl Backend {
+    /// `uring` or `mmsg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// What a loop counts. Written by its thread only; read by anyone.
+#[derive(Debug, Default)]
+pub struct IoCounters(CachePadded<Counters>);
+
+/// The counters themselves. All are written with relaxed ordering: each is a number of its own,
+/// nothing else is published through it.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reply datagrams that the kernel took.
+    pub replies_sent: AtomicU64,
+    /// Reply datagrams that the kernel did not take.
+    pub replies_dropped: AtomicU64,
+    /// Datagrams (or trains) larger than a receive buffer, or from no IP address; not handed over.
+    pub truncated: AtomicU64,
+    /// The socket's drops, modulo 2^32, as they came with the latest data.
+    pub drops_seen: AtomicU64,
+    /// How often a multishot receive had to be armed again.
+    pub rearmed: AtomicU64,
+}
+
+impl std::ops::Deref for IoCounters {
+    type Target = Counters;
+
+    fn deref(&self) -> &Counters {
+        &self.0
+    }
+}
+
+impl Counters {
+    /// Adds to a counter of which the caller is the only writer: no locked instruction is needed.
+    fn bump(counter: &AtomicU64, by: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+}
+
+/// How a loop behaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoopOptions {
+    /// How long to look for datagrams again and again before sleeping; zero sleeps at once.
+    pub busy_poll: Duration,
+}
+
+/// Why a loop could not start or go on. What it had taken has been handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// The ring could not be set up.
+    #[error(transparent)]
+    Ring(#[from] RingRefused),
+    /// A system call failed in a way that waiting does not cure.
+    #[error("{call} failed: {source}; this thread can't go on")]
+    System {
+        /// The system call, or the ring operation.
+        call: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// One thread's loop: receives on its socket until it is stopped.
+pub struct EventLoop(Inner);
+
+enum Inner {
+    Uring(uring::Loop),
+    Mmsg(mmsg::Loop),
+}
+
+impl EventLoop {
+    /// Sets everything up; must be called on the thread that will call [`run`](Self::run).
+    ///
+    /// # Errors
+    /// [`LoopError`] where the kernel refuses the ring or its memory.
+    pub fn new(
+        backend: Backend,
+        socket: Arc<DataSocket>,
+        stop: Stop,
+        options: LoopOptions,
+        counters: Arc<IoCounters>,
+    ) -> Result<Self, LoopError> {
+        let replies = Replies::new(Arc::clone(&socket), Arc::clone(&counters));
+        let parts = Parts {
+            socket,
+            stop,
+            options,
+            counters,
+            replies,
+        };
+        Ok(Self(match backend {
+            Backend::Uring => Inner::Uring(uring::Loop::new(parts)?),
+            Backend::Mmsg => Inner::Mmsg(mmsg::Loop::new(parts)),
+        }))
+    }
+
+    /// Hands trains to `handler` until the stop signal is given; then what has already been
+    /// received is handed over too. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`LoopError::System`] where the kernel refuses to go on.
+    pub fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        match &mut self.0 {
+            Inner::Uring(uring) => uring.run(handler),
+            Inner::Mmsg(mmsg) => mmsg.run(handler),
+        }
+    }
+}
+
+/// What both back ends are made of.
+struct Parts {
+    socket: Arc<DataSocket>,
+    stop: Stop,
+    options: LoopOptions,
+    counters: Arc<IoCounters>,
+    replies: Replies,
+}
+
+impl Parts {
+    /// Hands one received train over, if it can be understood at all.
+    fn hand_over(&mut self, received: ReceivedTrain<'_>, handler: &mut impl Handler) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let control = control::parse(received.control);
+        if let Some(drops) = control.drops {
+            self.counters.drops_seen.store(drops.into(), Relaxed);
+        }
+        let name = address::RawAddress::from_kernel(received.name);
+        let (false, Some(name)) = (received.truncated, name) else {
+            Counters::bump(&self.counters.truncated, 1);
+            return;
+        };
+        self.replies.set_destination(name, control.local);
+        let from: SocketAddr = name.to_socket_addr();
+        let train = Train::new(received.payload, control.segment_bytes, from);
+        handler.train(&train, &mut self.replies);
+    }
+}
+
+/// A train as the kernel delivered it.
+struct ReceivedTrain<'a> {
+    name: &'a [u8],
+    control: &'a [u8],
+    payload: &'a [u8],
+    truncated: bool,
+}

@@ -1,3 +1,573 @@
-//! A running node: threads, control runtime, HTTP, shutdown.
+//! A running node: data threads, the control thread with HTTP, and their end.
+//!
+//! ```text
+//!  UDP clients ──> socket 0 ── data thread 0 ──┐ relaxed adds, reads
+//!   (the kernel    socket 1 ── data thread 1 ──┼──> Replica (sketch + peers' slices)
+//!    spreads)      ...                         │        ^
+//!                     rare messages, copied    v        │ merges
+//!                     into a bounded queue ──> control thread ── rows to peers, TCP: HTTP
+//! ```
 
+mod access;
+mod control;
+mod data;
+mod hand_off;
+pub mod http;
+pub mod metrics;
+mod shared;
 pub mod status;
+mod tally;
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use self::control::Control;
+use self::data::DataHandler;
+use self::http::StatusSource;
+use self::shared::Shared;
+use self::status::Status;
+use crate::config::{HttpChoice, IoChoice, NodeConfig};
+use crate::io::{
+    Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
+    Stop, bind_group, cpu, huge_pages, probe_uring,
+};
+use crate::replica::Replica;
+use crate::sketch::{Estimate, SketchError, WeightError};
+
+/// Data threads at most: more than any machine has processors, and few enough that all of them
+/// adding at once cannot carry a cell over its end.
+pub const THREADS_MAX: usize = 1024;
+
+/// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
+const FREE_PORT_TRIES: usize = 32;
+
+/// Why a node did not start, or stopped by itself. A node that did not start has left nothing
+/// behind: no socket, no thread.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The address cannot be looked up.
+    #[error(
+        "can't resolve {address}: {source}; give HOST:PORT with a name that this machine knows"
+    )]
+    Resolve {
+        /// As it was given.
+        address: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The UDP address cannot be taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The HTTP address cannot be taken.
+    #[error(
+        "can't serve HTTP on {address} over TCP: {source}; choose another with --http HOST:PORT, or \
+         --http off"
+    )]
+    Http {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The sketch is larger than the machine.
+    #[error(
+        "the sketch needs {needed_bytes} bytes and this process may use {usable_bytes}: choose a \
+         smaller width or depth (-x, -y), or a larger epsilon"
+    )]
+    TooLarge {
+        /// Bytes of cells.
+        needed_bytes: u64,
+        /// Bytes of memory of the machine or of the control group.
+        usable_bytes: u64,
+    },
+    /// The sketch's memory was refused.
+    #[error(transparent)]
+    Sketch(#[from] SketchError),
+    /// Too many data threads, or none.
+    #[error("{0} data threads are not possible: use 1 to {THREADS_MAX}, best one for each core")]
+    Threads(usize),
+    /// io_uring was asked for and is not to be had.
+    #[error(transparent)]
+    Ring(#[from] RingRefused),
+    /// A loop could not start, or gave up.
+    #[error("data thread {thread}: {source}")]
+    Loop {
+        /// Number of the thread, from 0.
+        thread: usize,
+        /// Why.
+        source: LoopError,
+    },
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread ended by a panic, which is a fault of this program.
+    #[error("{0} ended by a panic; this is a bug, please report it")]
+    Panic(&'static str),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { what, source }
+}
+
+/// Why a node ends.
+#[derive(Debug)]
+enum Ending {
+    Asked,
+    Signal(&'static str),
+    Failed(NodeError),
+}
+
+/// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
+///
+/// ```
+/// use rmbd::config::NodeConfig;
+/// use rmbd::node::Node;
+///
+/// let node = Node::start(NodeConfig { threads: Some(1), ..NodeConfig::at("127.0.0.1:0") })?;
+/// node.add(b"key", 3)?;
+/// assert_eq!(node.estimate(b"key").count, 3);
+/// println!("serving UDP on {}", node.udp_addr());
+/// node.stop()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Node {
+    shared: Arc<Shared>,
+    stop: Stop,
+    end: mpsc::UnboundedSender<Ending>,
+    data: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<io::Result<Ending>>>,
+}
+
+impl Node {
+    /// Starts all threads and returns when they serve. Signals are left to the program around it.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left behind.
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        Self::start_with(&config, false)
+    }
+
+    fn start_with(config: &NodeConfig, handle_signals: bool) -> Result<Self, NodeError> {
+        let threads = thread_count(config)?;
+        let backend = choose_backend(config.io)?;
+        let replica = make_replica(config)?;
+        let Bound { sockets, http } = bind(config, threads)?;
+        let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
+        let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
+        warn_of_small_buffers(config, &sockets);
+        let shared = Arc::new(Shared::new(config, replica, backend, sockets, http_addr));
+        let (end, endings) = mpsc::unbounded_channel();
+        let mut node = Self {
+            shared: Arc::clone(&shared),
+            stop: Stop::new().map_err(system("making the stop signal"))?,
+            end: end.clone(),
+            data: Vec::with_capacity(threads),
+            control: None,
+        };
+        // An early return drops `node`, which ends and joins what has been started.
+        node.start_data_threads(config)?;
+        let control = Control {
+            shared,
+            http,
+            endings,
+            ended: end,
+            handle_signals,
+        };
+        node.control = Some(
+            std::thread::Builder::new()
+                .name("rmbd-control".to_owned())
+                .spawn(move || control::run(control))
+                .map_err(system("starting the control thread"))?,
+        );
+        node.shared.set_ready(true);
+        Ok(node)
+    }
+
+    fn start_data_threads(&mut self, config: &NodeConfig) -> Result<(), NodeError> {
+        let options = LoopOptions {
+            busy_poll: Duration::from_micros(config.busy_poll_us.into()),
+        };
+        let cpus = cpu::allowed();
+        let (started, starting) = std_mpsc::channel();
+        for thread in 0..self.shared.threads().len() {
+            let data = DataThread {
+                shared: Arc::clone(&self.shared),
+                stop: self.stop.clone(),
+                ended: self.end.clone(),
+                cpu: cpus.get(thread % cpus.len().max(1)).copied(),
+                options,
+                thread,
+            };
+            let started = started.clone();
+            let handle = std::thread::Builder::new()
+                .name(format!("rmbd-data-{thread}"))
+                .spawn(move || data.run(&started))
+                .map_err(system("starting a data thread"))?;
+            self.data.push(handle);
+        }
+        drop(started);
+        for _ in 0..self.data.len() {
+            starting
+                .recv()
+                .map_err(|_| NodeError::Panic("a data thread"))??;
+        }
+        Ok(())
+    }
+
+    /// The real address of the UDP client port.
+    pub fn udp_addr(&self) -> SocketAddr {
+        self.shared.udp()
+    }
+
+    /// The real address of the HTTP port; `None` when it is off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.shared.http()
+    }
+
+    /// Adds without the network.
+    ///
+    /// # Errors
+    /// A weight above [`MAX_WEIGHT`](crate::sketch::MAX_WEIGHT); nothing has changed then.
+    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
+        self.shared.replica().add(key, weight)
+    }
+
+    /// Counts without the network: this node's adds and its peers'.
+    pub fn estimate(&self, key: &[u8]) -> Estimate {
+        self.shared.replica().estimate(key)
+    }
+
+    /// The node as it is now.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Ends all threads and waits for them; what had reached the sockets is still taken. Returns the
+    /// last status.
+    ///
+    /// # Errors
+    /// Why a thread had ended by itself before.
+    pub fn stop(mut self) -> Result<Status, NodeError> {
+        let _ = self.end.send(Ending::Asked);
+        self.wait_and_end().map(|(_, status)| status)
+    }
+
+    /// Waits for a signal or a failure, then ends all threads.
+    fn wait_and_end(&mut self) -> Result<(Ending, Status), NodeError> {
+        let control = self.control.take().map(JoinHandle::join);
+        let data = self.end_data_threads();
+        let ending = match control {
+            Some(Ok(ending)) => ending.map_err(system("running the control thread"))?,
+            Some(Err(_)) => return Err(NodeError::Panic("the control thread")),
+            None => Ending::Asked,
+        };
+        data?;
+        match ending {
+            Ending::Failed(error) => Err(error),
+            ending => Ok((ending, self.shared.status())),
+        }
+    }
+
+    fn end_data_threads(&mut self) -> Result<(), NodeError> {
+        self.shared.set_ready(false);
+        self.stop.give();
+        let joined = self.data.drain(..).map(JoinHandle::join);
+        match joined.filter(Result::is_err).count() {
+            0 => Ok(()),
+            _ => Err(NodeError::Panic("a data thread")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("udp", &self.udp_addr())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.end.send(Ending::Asked);
+        let _ = self.wait_and_end();
+    }
+}
+
+/// What one data thread starts with.
+struct DataThread {
+    shared: Arc<Shared>,
+    stop: Stop,
+    ended: mpsc::UnboundedSender<Ending>,
+    cpu: Option<usize>,
+    options: LoopOptions,
+    thread: usize,
+}
+
+impl DataThread {
+    fn run(self, started: &std_mpsc::Sender<Result<(), NodeError>>) {
+        self.pin();
+        let mut event_loop = match self.event_loop() {
+            Ok(event_loop) => event_loop,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let mut handler = DataHandler::new(Arc::clone(&self.shared), self.thread);
+        let _ = started.send(Ok(()));
+        if let Err(source) = event_loop.run(&mut handler) {
+            let failure = NodeError::Loop {
+                thread: self.thread,
+                source,
+            };
+            let _ = self.ended.send(Ending::Failed(failure));
+        }
+    }
+
+    fn pin(&self) {
+        let pinned = self.cpu.filter(|&cpu| match cpu::pin_to(cpu) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(thread = self.thread, cpu, "not pinned: {error}");
+                false
+            }
+        });
+        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
+    }
+
+    fn event_loop(&self) -> Result<EventLoop, NodeError> {
+        let io = &self.shared.threads()[self.thread];
+        EventLoop::new(
+            self.shared.backend(),
+            Arc::clone(&io.socket),
+            self.stop.clone(),
+            self.options,
+            Arc::clone(&io.io),
+        )
+        .map_err(|source| NodeError::Loop {
+            thread: self.thread,
+            source,
+        })
+    }
+}
+
+fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
+    let one_a_core = || cpu::allowed().len().max(1);
+    match config.threads.unwrap_or_else(one_a_core) {
+        threads if (1..=THREADS_MAX).contains(&threads) => Ok(threads),
+        threads => Err(NodeError::Threads(threads)),
+    }
+}
+
+fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
+    match (choice, probe_uring_unless(choice)) {
+        (IoChoice::Mmsg, _) => Ok(Backend::Mmsg),
+        (_, Ok(())) => Ok(Backend::Uring),
+        (IoChoice::Uring, Err(refused)) => Err(refused.into()),
+        (IoChoice::Auto, Err(refused)) => {
+            warn!("{refused}; serving with recvmmsg instead");
+            Ok(Backend::Mmsg)
+        }
+    }
+}
+
+fn probe_uring_unless(choice: IoChoice) -> Result<(), RingRefused> {
+    match choice {
+        IoChoice::Mmsg => Ok(()),
+        IoChoice::Auto | IoChoice::Uring => probe_uring(),
+    }
+}
+
+fn make_replica(config: &NodeConfig) -> Result<Replica, NodeError> {
+    let needed_bytes = config.geometry.memory_bytes();
+    let usable_bytes = usable_memory_bytes();
+    // The kernel would promise more than it has, and kill us when we come for it.
+    if needed_bytes > usable_bytes {
+        return Err(NodeError::TooLarge {
+            needed_bytes,
+            usable_bytes,
+        });
+    }
+    let replica = Replica::try_new(config.geometry, config.family, config.max_peers)?;
+    huge_pages::advise(replica.own().cells());
+    Ok(replica)
+}
+
+/// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.
+fn usable_memory_bytes() -> u64 {
+    let system = rustix::system::sysinfo();
+    let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
+    let group = group.ok().and_then(|text| text.trim().parse().ok());
+    machine.min(group.unwrap_or(u64::MAX))
+}
+
+struct Bound {
+    sockets: Vec<DataSocket>,
+    http: Option<TcpListener>,
+}
+
+fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeError> {
+    let address = resolve(&config.address)?;
+    let options = SocketOptions {
+        receive_buffer_bytes: config.receive_buffer_bytes,
+    };
+    let mut tries = 0;
+    loop {
+        let sockets = bind_group(address, threads, options)?;
+        let Some(http) = http_address(config, sockets[0].local_addr())? else {
+            return Ok(Bound {
+                sockets,
+                http: None,
+            });
+        };
+        tries += 1;
+        match listen(http) {
+            Ok(listener) => {
+                return Ok(Bound {
+                    sockets,
+                    http: Some(listener),
+                });
+            }
+            // The kernel chose a port that is free for UDP; for TCP somebody has it.
+            Err(_) if address.port() == 0 && http.port() != 0 && tries < FREE_PORT_TRIES => {}
+            Err(source) => {
+                return Err(NodeError::Http {
+                    address: http,
+                    source,
+                });
+            }
+        }
+    }
+}
+
+fn http_address(config: &NodeConfig, udp: SocketAddr) -> Result<Option<SocketAddr>, NodeError> {
+    match &config.http {
+        HttpChoice::Off => Ok(None),
+        HttpChoice::SameAsUdp => Ok(Some(udp)),
+        HttpChoice::At(address) => resolve(address).map(Some),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// IPv4 before IPv6, as the Python program has only that.
+fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
+    let failed = |source| NodeError::Resolve {
+        address: address.to_owned(),
+        source,
+    };
+    let all: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
+    let v4 = all.iter().find(|address| address.is_ipv4());
+    let none = || failed(io::Error::other("the name has no address"));
+    v4.or(all.first()).copied().ok_or_else(none)
+}
+
+fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {
+    let got = sockets
+        .iter()
+        .map(DataSocket::receive_buffer_bytes)
+        .min()
+        .unwrap_or(0);
+    let asked = config.receive_buffer_bytes;
+    // The kernel reports twice what it grants.
+    if got / 2 < asked {
+        warn!(
+            "receive buffer of {} bytes instead of {asked}: raise net.core.rmem_max to {asked}, or \
+             grant CAP_NET_ADMIN, to lose less under bursts",
+            got / 2
+        );
+    }
+}
+
+/// Runs a node as a program: one line to standard output when it is ready, until SIGINT or SIGTERM,
+/// and a summary to standard error.
+///
+/// # Errors
+/// [`NodeError`] where it does not start, or where it stopped by itself.
+pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
+    let mut node = Node::start_with(config, true)?;
+    let mut out = io::stdout().lock();
+    // Nobody reading is no reason not to serve.
+    let _ = writeln!(out, "{}", ready_line(&node.status())).and_then(|()| out.flush());
+    drop(out);
+    let (ending, status) = node.wait_and_end()?;
+    if let Ending::Signal(name) = ending {
+        info!("{name}");
+    }
+    eprintln!("{}", summary(&status));
+    Ok(())
+}
+
+fn ready_line(status: &Status) -> String {
+    let sketch = &status.sketch;
+    format!(
+        "rmbd ready udp={} http={} io={} threads={} sketch={}x{} hash={} memory={}",
+        status.udp,
+        status.http.as_deref().unwrap_or("off"),
+        status.io.backend,
+        status.io.threads.len(),
+        sketch.depth,
+        sketch.width,
+        sketch.hash,
+        binary_size(sketch.memory_bytes),
+    )
+}
+
+/// `16MiB`, without a fraction where there is none.
+fn binary_size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(3);
+    let value = bytes as f64 / f64::from(1u32 << (10 * power));
+    let digits = usize::from(value.fract() != 0.0);
+    format!("{value:.digits$}{}", units[power as usize])
+}
+
+fn summary(status: &Status) -> String {
+    let malformed: u64 = status.datagrams.malformed.values().sum();
+    let refused: u64 = status.datagrams.refused.values().sum();
+    format!(
+        "rmbd stopped after {:.1} s: {} datagrams received, {} dropped by the kernel, {malformed} \
+         malformed, {refused} refused; {} adds, {} counts, total weight {}",
+        status.uptime_s,
+        status.datagrams.received,
+        status.datagrams.dropped_by_kernel,
+        status.messages.add,
+        status.messages.count,
+        status.sketch.total_weight,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (4000, "3.9KiB"),
+            (16 << 20, "16MiB"),
+            (3 << 29, "1.5GiB"),
+            (1 << 44, "16384GiB"),
+        ] {
+            assert_eq!(binary_size(bytes), text);
+        }
+    }
+}

@@ -1,1 +1,236 @@
-//! sketch
+//! The count-min sketch: how often did each key happen, approximately, in fixed memory.
+//!
+//! # The idea
+//!
+//! Cormode & Muthukrishnan, "An improved data stream summary: the count-min sketch and its
+//! applications", Journal of Algorithms 55 (2005). `depth` rows of `width` counters ("cells"). Each
+//! row has a hash function of its own. An add increments one cell in every row; a count reads the
+//! same cells and takes the least of them. Other keys that share a cell make it too large, never
+//! too small, and the least of several rows is the one with the fewest strangers in it.
+//!
+//! ```text
+//!            column 0                                   width - 1
+//!            +----+----+----+----+----+----+----+----+----+
+//!    row 0   |    |    | +1 |    |    |    |    |    |    |    hash_0(key) = 2
+//!            +----+----+----+----+----+----+----+----+----+
+//!    row 1   |    |    |    |    |    |    | +1 |    |    |    hash_1(key) = 6
+//!            +----+----+----+----+----+----+----+----+----+
+//!    row 2   | +1 |    |    |    |    |    |    |    |    |    hash_2(key) = 0
+//!            +----+----+----+----+----+----+----+----+----+
+//!
+//!    in memory: one slice, row after row; cell index = row * width + column
+//! ```
+//!
+//! With N the sum of all weights added, the estimate of a key is never below the truth, and exceeds
+//! it by more than epsilon * N with a probability of at most delta:
+//! epsilon = e / width, delta = e^-depth. [`Geometry`] converts both ways.
+//!
+//! # What is particular here
+//!
+//! - **Shared by all threads.** Cells are `AtomicU32` and every access is relaxed: a cell is a number
+//!   of its own, no other memory is published through it, and cells only grow, so a reader that sees
+//!   some rows before and some after an add still sees an upper bound of what was complete before.
+//! - **Cells end, they do not wrap.** A cell that reaches [`u32::MAX`] stays there, and an answer
+//!   that rests on such cells alone is flagged ([`Estimate::saturated`]).
+//! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key, and callers
+//!   inside this crate get *cell indexes*, which they can look up in several slices of the same
+//!   geometry, prefetch, and use later.
+//! - **Memory is taken from the system zeroed and lazily**: a page that no key has touched costs
+//!   nothing.
+
+mod cell;
+mod estimate;
+mod geometry;
+mod hash;
+mod prefetch;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use bytemuck::Zeroable;
+use crossbeam_utils::CachePadded;
+
+pub use cell::MAX_WEIGHT;
+pub use estimate::Estimate;
+pub(crate) use estimate::least_row;
+pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
+pub use hash::HashFamily;
+
+/// Why a sketch could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SketchError {
+    /// The allocator refused.
+    #[error(
+        "no memory for a sketch of {bytes} bytes, nothing was allocated: choose a smaller width or depth, or raise the process's memory limit"
+    )]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: u64,
+    },
+}
+
+/// A weight that one add may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "weight {weight} is above the limit of {limit} for one add, nothing was added: split it into several adds"
+)]
+pub struct WeightError {
+    /// What was asked for.
+    pub weight: u32,
+    /// What is allowed.
+    pub limit: u32,
+}
+
+/// A count-min sketch that many threads may update and query at once.
+///
+/// ```
+/// use rmbd::sketch::{Geometry, HashFamily, Sketch};
+///
+/// let sketch = Sketch::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 })?;
+/// sketch.add(b"key", 3)?;
+/// assert_eq!(sketch.estimate(b"key").count, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Sketch {
+    geometry: Geometry,
+    family: HashFamily,
+    cells: Box<[AtomicU32]>,
+    // Each on a cache line of its own: all threads write the first, and the lines next to it hold
+    // what every add reads.
+    total_weight: CachePadded<AtomicU64>,
+    saturated_cells: CachePadded<AtomicU64>,
+}
+
+impl Sketch {
+    /// An empty sketch. Its memory is reserved here and taken page by page as keys touch it.
+    ///
+    /// # Errors
+    ///
+    /// [`SketchError::OutOfMemory`] where the allocator refuses. That it agrees does not mean that
+    /// the machine has the memory: systems overcommit.
+    pub fn try_new(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
+        Ok(Self {
+            geometry,
+            family,
+            cells: try_zeroed(geometry)?,
+            total_weight: CachePadded::default(),
+            saturated_cells: CachePadded::default(),
+        })
+    }
+
+    /// Adds `weight` to `key`. A weight of 0 is allowed and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A weight above [`MAX_WEIGHT`]; then nothing has changed.
+    #[inline]
+    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
+        check_weight(weight)?;
+        let mut buffer = [0; MAX_DEPTH];
+        let cells = self.hash_into(key, &mut buffer);
+        self.add_at(cells, weight);
+        self.add_total_weight(u64::from(weight));
+        Ok(())
+    }
+
+    /// An upper bound of the weight that was added to `key` so far.
+    #[inline]
+    #[must_use]
+    pub fn estimate(&self, key: &[u8]) -> Estimate {
+        let mut buffer = [0; MAX_DEPTH];
+        let cells = self.hash_into(key, &mut buffer);
+        least_row([self.cells()], cells)
+    }
+
+    /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
+    #[must_use]
+    pub fn total_weight(&self) -> u64 {
+        self.total_weight.load(Relaxed)
+    }
+
+    /// How many cells have reached their end and stay there.
+    #[must_use]
+    pub fn saturated_cells(&self) -> u64 {
+        self.saturated_cells.load(Relaxed)
+    }
+
+    /// Width and depth.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// How keys become columns.
+    #[must_use]
+    pub fn family(&self) -> HashFamily {
+        self.family
+    }
+
+    /// The `width` cells of a row; empty where there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[AtomicU32] {
+        let mut rows = self.cells.chunks_exact(self.geometry.width());
+        rows.nth(row).unwrap_or_default()
+    }
+
+    /// All cells, row after row.
+    #[must_use]
+    pub fn cells(&self) -> &[AtomicU32] {
+        &self.cells
+    }
+
+    /// Writes the cell index of `key` in every row into the front of `buffer`, and returns that part:
+    /// `depth` indexes into [`cells`](Self::cells), in the order of the rows.
+    #[inline]
+    pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
+        self.family.cells(key, self.geometry, buffer)
+    }
+
+    /// Asks the processor for cells that will be written (or read) a little later.
+    #[inline]
+    pub(crate) fn prefetch(&self, cells: &[u32]) {
+        for &cell in cells {
+            prefetch::for_write(&self.cells[cell as usize]);
+        }
+    }
+
+    /// Adds a checked weight to cells from [`hash_into`](Self::hash_into), without counting it in
+    /// [`total_weight`](Self::total_weight).
+    #[inline]
+    pub(crate) fn add_at(&self, cells: &[u32], weight: u32) {
+        for &cell in cells {
+            if cell::add(&self.cells[cell as usize], weight) {
+                self.saturated_cells.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Counts weight that [`add_at`](Self::add_at) has added: once a batch, since all threads share
+    /// this number.
+    #[inline]
+    pub(crate) fn add_total_weight(&self, weight: u64) {
+        self.total_weight.fetch_add(weight, Relaxed);
+    }
+}
+
+/// Refuses what one add may not weigh.
+#[inline]
+pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
+    if weight > MAX_WEIGHT {
+        return Err(WeightError {
+            weight,
+            limit: MAX_WEIGHT,
+        });
+    }
+    Ok(())
+}
+
+/// Zeroed cells for a geometry; the system gives the pages when they are first written.
+pub(crate) fn try_zeroed<C: Zeroable>(geometry: Geometry) -> Result<Box<[C]>, SketchError> {
+    let bytes = geometry.memory_bytes();
+    bytemuck::allocation::try_zeroed_slice_box(geometry.cells())
+        .map_err(|()| SketchError::OutOfMemory { bytes })
+}
+
+#[cfg(test)]
+mod tests;

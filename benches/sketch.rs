@@ -1,0 +1,178 @@
+//! Updates and queries of one thread: by size, by distribution of keys, by hash, by way.
+//!
+//! `cargo bench --bench sketch` takes about two minutes. Ratios within one run hold; absolute figures
+//! are those of the machine and of what else runs on it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rmbd::replica::{Batch, Replica, Way};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH};
+
+const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
+const DEPTH: u64 = 4;
+/// More than the second-level cache takes in, so that keys come from where they do in a server: a
+/// buffer that is read once, in order.
+const KEYS: usize = 1 << 18;
+const KEY_BYTES: usize = 16;
+
+type Keys = Vec<[u8; KEY_BYTES]>;
+
+/// The finalizer of splitmix64 (Steele, Lea & Flood 2014): a seeded stream, the same in every run.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn key(rank: u64) -> [u8; KEY_BYTES] {
+    let mut key = *b"user:00000000000";
+    for (place, byte) in key[5..].iter_mut().enumerate() {
+        *byte = b'0' + (rank / 10_u64.pow(10 - place as u32) % 10) as u8;
+    }
+    key
+}
+
+fn uniform() -> Keys {
+    let mut state = 1;
+    (0..KEYS)
+        .map(|_| key(random(&mut state) % 100_000_000))
+        .collect()
+}
+
+/// Zipf with exponent 1.1 over a million keys, by inverting the cumulative distribution.
+fn zipf() -> Keys {
+    let mut sum = 0.0;
+    let cumulative: Vec<f64> = (1..=1_000_000)
+        .map(|rank| {
+            sum += f64::from(rank).powf(-1.1);
+            sum
+        })
+        .collect();
+    let mut state = 2;
+    (0..KEYS)
+        .map(|_| {
+            let at = random(&mut state) as f64 / u64::MAX as f64 * sum;
+            key(cumulative.partition_point(|&c| c < at) as u64)
+        })
+        .collect()
+}
+
+fn replica(width: u64, family: HashFamily) -> Replica {
+    let geometry = Geometry::new(width, DEPTH).expect("within the limits");
+    Replica::try_new(geometry, family, 8).expect("small enough")
+}
+
+fn add_all(replica: &Replica, batch: &mut Batch<u32>, keys: &Keys) {
+    for key in keys {
+        let added = batch.add(replica, key, 1, &mut |_, _| {});
+        added.expect("a weight of 1");
+    }
+    batch.finish(replica, &mut |_, _| {});
+}
+
+fn count_all(replica: &Replica, batch: &mut Batch<u32>, keys: &Keys) -> u64 {
+    let mut sum = 0;
+    let mut answer = |_, estimate: Estimate| sum += estimate.count;
+    for key in keys {
+        batch.count(replica, key, 0, &mut answer);
+    }
+    batch.finish(replica, &mut answer);
+    sum
+}
+
+/// The grid: what to choose, and `PIPELINE_ABOVE_BYTES`.
+fn by_size(c: &mut Criterion) {
+    let distributions = [("uniform", uniform()), ("zipf", zipf())];
+    for (family, family_name) in [(XXH3, "xxh3"), (HashFamily::Fnv, "fnv")] {
+        for (distribution, keys) in &distributions {
+            for (what, is_add) in [("update", true), ("query", false)] {
+                let mut group = c.benchmark_group(format!("{what}/{family_name}/{distribution}"));
+                group.throughput(Throughput::Elements(KEYS as u64));
+                for log_width in [12, 16, 17, 18, 20, 22] {
+                    let replica = replica(1 << log_width, family);
+                    add_all(&replica, &mut Batch::new(), keys);
+                    for way in [Way::Direct, Way::Pipelined] {
+                        let id = BenchmarkId::new(format!("{way:?}"), format!("2^{log_width}"));
+                        let mut batch = Batch::with_way(way);
+                        group.bench_function(id, |b| {
+                            if is_add {
+                                b.iter(|| add_all(&replica, &mut batch, keys));
+                            } else {
+                                b.iter(|| black_box(count_all(&replica, &mut batch, keys)));
+                            }
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The match on the hash family: columns of one key, with the family known to the optimizer, which
+/// resolves the match before the loop, and with the family hidden from it. The seed is hidden in both.
+fn seam(c: &mut Criterion) {
+    let keys = uniform();
+    let mut group = c.benchmark_group("seam");
+    group.throughput(Throughput::Elements(KEYS as u64));
+    let geometry = Geometry::new(1 << 20, DEPTH).expect("within the limits");
+    let geometry = black_box(geometry);
+    let hidden = black_box(XXH3);
+    group.bench_function("hidden", |b| b.iter(|| hash_all(&keys, geometry, hidden)));
+    let known = HashFamily::Xxh3 {
+        seed: black_box(0x5EED),
+    };
+    group.bench_function("known", |b| b.iter(|| hash_all(&keys, geometry, known)));
+}
+
+#[inline(always)]
+fn hash_all(keys: &Keys, geometry: Geometry, family: HashFamily) {
+    let mut buffer = [0; MAX_DEPTH];
+    for key in keys {
+        black_box(family.cells(key, geometry, &mut buffer));
+    }
+}
+
+/// Two threads on one sketch: what sharing costs. Adds of both together.
+fn two_threads(c: &mut Criterion) {
+    let keys = zipf();
+    let mut group = c.benchmark_group("update-by-two-threads/xxh3/zipf");
+    group.throughput(Throughput::Elements(2 * KEYS as u64));
+    for log_width in [16, 20] {
+        let replica = replica(1 << log_width, XXH3);
+        group.bench_function(BenchmarkId::from_parameter(format!("2^{log_width}")), |b| {
+            b.iter_custom(|rounds| {
+                let start = Instant::now();
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| {
+                            let mut batch = Batch::new();
+                            for _ in 0..rounds {
+                                add_all(&replica, &mut batch, &keys);
+                            }
+                        });
+                    }
+                });
+                start.elapsed()
+            });
+        });
+    }
+}
+
+fn configuration() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+        .sample_size(10)
+        .without_plots()
+}
+
+criterion_group! {
+    name = benches;
+    config = configuration();
+    targets = seam, two_threads, by_size
+}
+criterion_main!(benches);

@@ -1,0 +1,4 @@
+//! What goes between nodes, as state machines: no socket, no clock, no thread. Time comes in as an
+//! argument, bytes go out through one.
+
+pub mod legacy;

@@ -1,0 +1,210 @@
+//! Control messages (cmsg(3)) read and written as plain bytes: the length of a train's segments
+//! (`UDP_GRO`, `UDP_SEGMENT`: udp(7)), the kernel's count of drops (`SO_RXQ_OVFL`: socket(7)), the
+//! local address that was asked (`IP_PKTINFO`: ip(7), `IPV6_PKTINFO`: ipv6(7)).
+
+/// Room for all messages that can come at once: 24 (GRO) + 24 (drops) + 40 (IPv6 packet info), and
+/// some to spare. Too little room makes the kernel cut the *segment length* off as soon as the
+/// first drop is reported.
+pub(super) const CONTROL_BYTES: usize = 128;
+
+const LENGTH_BYTES: usize = size_of::<usize>();
+const HEADER_BYTES: usize = LENGTH_BYTES + 8;
+const fn align(len: usize) -> usize {
+    len.next_multiple_of(LENGTH_BYTES)
+}
+
+/// What came with a train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Control {
+    /// Bytes of each datagram but the last, where the kernel joined several.
+    pub(super) segment_bytes: Option<usize>,
+    /// The socket's drops so far, modulo 2^32.
+    pub(super) drops: Option<u32>,
+    /// The address that the sender asked.
+    pub(super) local: Option<LocalAddress>,
+}
+
+/// The address that a reply has to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LocalAddress {
+    V4([u8; 4]),
+    V6 { ip: [u8; 16], interface: u32 },
+}
+
+/// Reads all control messages that are known; others, and a broken rest, are passed over.
+pub(super) fn parse(mut control: &[u8]) -> Control {
+    let mut found = Control::default();
+    while let Some((level, kind, data, rest)) = next_message(control) {
+        take(&mut found, level, kind, data);
+        control = rest;
+    }
+    found
+}
+
+fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    let header = control.get(..HEADER_BYTES)?;
+    let mut len = [0; LENGTH_BYTES];
+    len.copy_from_slice(&header[..LENGTH_BYTES]);
+    let len = usize::from_ne_bytes(len);
+    let level = i32_at(header, LENGTH_BYTES)?;
+    let kind = i32_at(header, LENGTH_BYTES + 4)?;
+    let data = control.get(HEADER_BYTES..len)?;
+    let rest = control.get(align(len)..).unwrap_or_default();
+    Some((level, kind, data, rest))
+}
+
+fn take(found: &mut Control, level: i32, kind: i32, data: &[u8]) {
+    match (level, kind) {
+        (libc::SOL_UDP, libc::UDP_GRO) => {
+            found.segment_bytes = i32_at(data, 0).and_then(|n| usize::try_from(n).ok());
+        }
+        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+            found.drops = i32_at(data, 0).map(|n| n as u32);
+        }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            // struct in_pktinfo: interface, local address, destination address
+            found.local = data
+                .get(4..8)
+                .and_then(|ip| Some(LocalAddress::V4(ip.try_into().ok()?)));
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            // struct in6_pktinfo: destination address, interface
+            found.local = data.get(..16).and_then(|ip| {
+                Some(LocalAddress::V6 {
+                    ip: ip.try_into().ok()?,
+                    interface: i32_at(data, 16)? as u32,
+                })
+            });
+        }
+        _ => {}
+    }
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Writes the control messages of a send; returns how many bytes they take (0: none needed).
+pub(super) fn build(
+    segment_bytes: Option<u16>,
+    local: Option<LocalAddress>,
+    out: &mut [u8; CONTROL_BYTES],
+) -> usize {
+    let mut at = 0;
+    if let Some(bytes) = segment_bytes {
+        at = append(
+            out,
+            at,
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            &bytes.to_ne_bytes(),
+        );
+    }
+    match local {
+        Some(LocalAddress::V4(ip)) => {
+            let mut info = [0; 12];
+            info[4..8].copy_from_slice(&ip);
+            at = append(out, at, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+        }
+        Some(LocalAddress::V6 { ip, interface }) => {
+            let mut info = [0; 20];
+            info[..16].copy_from_slice(&ip);
+            // Only a link-local address needs its interface; any other route is the kernel's choice.
+            if ip[0] == 0xfe && ip[1] & 0xc0 == 0x80 {
+                info[16..].copy_from_slice(&interface.to_ne_bytes());
+            }
+            at = append(out, at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        }
+        None => {}
+    }
+    at
+}
+
+fn append(out: &mut [u8; CONTROL_BYTES], at: usize, level: i32, kind: i32, data: &[u8]) -> usize {
+    let len = HEADER_BYTES + data.len();
+    let message = &mut out[at..at + align(len)];
+    message.fill(0);
+    message[..LENGTH_BYTES].copy_from_slice(&len.to_ne_bytes());
+    message[LENGTH_BYTES..LENGTH_BYTES + 4].copy_from_slice(&level.to_ne_bytes());
+    message[LENGTH_BYTES + 4..HEADER_BYTES].copy_from_slice(&kind.to_ne_bytes());
+    message[HEADER_BYTES..len].copy_from_slice(data);
+    at + align(len)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_is_read_back() {
+        let mut out = [0xff; CONTROL_BYTES];
+        let v6 = LocalAddress::V6 {
+            ip: [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            interface: 9,
+        };
+        for local in [None, Some(LocalAddress::V4([10, 0, 0, 1])), Some(v6)] {
+            let len = build(None, local, &mut out);
+            assert_eq!(parse(&out[..len]).local, local);
+        }
+    }
+
+    #[test]
+    fn all_messages_at_once_fit_and_are_read() {
+        let mut out = [0; CONTROL_BYTES];
+        let mut at = append(
+            &mut out,
+            0,
+            libc::SOL_SOCKET,
+            libc::SO_RXQ_OVFL,
+            &7u32.to_ne_bytes(),
+        );
+        at = append(
+            &mut out,
+            at,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_PKTINFO,
+            &[1; 20],
+        );
+        at = append(
+            &mut out,
+            at,
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            &141i32.to_ne_bytes(),
+        );
+        let found = parse(&out[..at]);
+        assert_eq!(found.segment_bytes, Some(141));
+        assert_eq!(found.drops, Some(7));
+        assert!(matches!(
+            found.local,
+            Some(LocalAddress::V6 {
+                interface: 0x0101_0101,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn cut_and_nonsensical_control_bytes_are_harmless() {
+        let mut out = [0; CONTROL_BYTES];
+        let len = append(
+            &mut out,
+            0,
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            &141i32.to_ne_bytes(),
+        );
+        for cut in 0..len {
+            let found = parse(&out[..cut]);
+            assert!(found.segment_bytes.is_none() || cut >= HEADER_BYTES + 4);
+        }
+        for byte in 0..=255 {
+            parse(&[byte; CONTROL_BYTES]);
+        }
+        let mut huge = [0; CONTROL_BYTES];
+        huge[..LENGTH_BYTES].copy_from_slice(&usize::MAX.to_ne_bytes());
+        assert_eq!(parse(&huge), Control::default());
+        assert_eq!(parse(&[0; CONTROL_BYTES]), Control::default());
+    }
+}

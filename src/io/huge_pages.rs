@@ -1,0 +1,25 @@
+//! Advice to the kernel about large memory.
+
+use std::sync::atomic::AtomicU32;
+
+/// Size of a transparent huge page on x86-64 and on aarch64 with 4 KiB pages.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Asks for huge pages behind `cells` (`MADV_HUGEPAGE`, madvise(2)): fewer TLB misses for random
+/// access, at the cost of memory in steps of 2 MiB. Returns the bytes that were advised; 0 where
+/// the region holds no whole huge page or the kernel does not do it, which is harmless.
+#[allow(unsafe_code)]
+pub fn advise(cells: &[AtomicU32]) -> usize {
+    let start = cells.as_ptr().addr().next_multiple_of(HUGE_PAGE_BYTES);
+    let end = (cells.as_ptr().addr() + size_of_val(cells)) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    let Some(bytes) = end.checked_sub(start).filter(|&bytes| bytes > 0) else {
+        return 0;
+    };
+    let address = cells.as_ptr().with_addr(start).cast_mut();
+    // SAFETY: `address..address + bytes` lies inside `cells`, rounded inwards to whole pages, so it
+    // is mapped and ours; MADV_HUGEPAGE changes how memory is backed, never what it holds.
+    match unsafe { libc::madvise(address.cast(), bytes, libc::MADV_HUGEPAGE) } {
+        0 => bytes,
+        _ => 0,
+    }
+}

@@ -1,0 +1,53 @@
+//! A signal that ends event loops, whatever they wait for.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::EventfdFlags;
+
+/// Shared by all loops and whoever may end them. Once given, the signal stays.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    given: AtomicBool,
+    /// Readable from the moment the signal is given; nobody reads it, so it wakes every loop.
+    event: OwnedFd,
+}
+
+impl Stop {
+    /// A signal that is not given yet.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(Inner {
+            given: AtomicBool::new(false),
+            event,
+        })))
+    }
+
+    /// Ends all loops that share this signal. Again is harmless.
+    pub fn give(&self) {
+        // Release/Acquire: whoever sees the flag sees what was done before it was set.
+        self.0.given.store(true, Ordering::Release);
+        // The counter can't be full after a handful of writes, and if it were it would be
+        // readable, which is all that is wanted.
+        let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
+    }
+
+    /// Whether it was given.
+    pub fn is_given(&self) -> bool {
+        self.0.given.load(Ordering::Acquire)
+    }
+}
+
+impl AsFd for Stop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}

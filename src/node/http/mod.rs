@@ -1,0 +1,135 @@
+//! A node's face over HTTP: health, status, metrics and a page that shows them alive.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | the page: one file, nothing loaded from elsewhere |
+//! | `/status` | [`Status`] as JSON |
+//! | `/metrics` | the same as OpenMetrics text, see [`super::metrics`] |
+//! | `/healthz` | 200: the control thread runs |
+//! | `/readyz` | 200 while the data threads serve, else 503 |
+//!
+//! `GET` and `HEAD` only; nothing here changes a node. Everything runs on the thread that awaits
+//! [`serve`]; how many connections there may be and how long they may take is limited in
+//! `connections`, so that a slow or hostile client costs a bounded piece of memory and no more.
+
+mod connections;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use self::connections::Limits;
+use super::metrics;
+use super::status::Status;
+
+/// Where [`serve`] gets its picture of the node from, once for each answer.
+pub trait StatusSource: Send + Sync {
+    /// The node as it is now. Called on the thread that serves HTTP, so it must not block.
+    fn status(&self) -> Status;
+}
+
+/// Answers HTTP/1 on `listener` until `stop` completes; then takes no more connections, gives the
+/// answers that are under way a fifth of a second to be read, and returns with every connection
+/// closed.
+///
+/// No client and no error of a socket ends it: what the system refuses for want of descriptors or
+/// memory is logged and tried again. At most 64 connections are served at a time; one that has
+/// been silent for 0.3 s leaves when others wait.
+///
+/// # Panics
+///
+/// When it is not awaited inside a tokio runtime with time and I/O enabled.
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn StatusSource>,
+    stop: impl Future<Output = ()>,
+) {
+    connections::serve(listener, router(source), stop, Limits::default()).await;
+}
+
+type Source = State<Arc<dyn StatusSource>>;
+
+fn router(source: Arc<dyn StatusSource>) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response(guard))
+        .with_state(source)
+}
+
+async fn page() -> impl IntoResponse {
+    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))
+}
+
+const PAGE: &str = include_str!("../page.html");
+
+/// What the page may do: run its own script, use its own style (both named by the SHA-256 of their
+/// text, so that nothing put into the page by any trick runs), and ask this node.
+const PAGE_POLICY: &str = "default-src 'none'; \
+     script-src 'sha256-+oyvAK1lKPfFwQmCOr82i5jHjOQGqoIrt0tj/CW+hzM='; \
+     style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn status(State(source): Source) -> Json<Status> {
+    Json(source.status())
+}
+
+async fn metrics_text(State(source): Source) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        metrics::encode(&source.status()),
+    )
+}
+
+async fn readyz(State(source): Source) -> (StatusCode, &'static str) {
+    if source.status().ready {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the data threads do not serve\n",
+        )
+    }
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "not found: there are / /status /metrics /healthz /readyz\n",
+    )
+}
+
+/// axum adds the `Allow` header.
+async fn method_not_allowed() -> (StatusCode, &'static str) {
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed: GET and HEAD only\n",
+    )
+}
+
+/// Every answer is of this moment, and is what its content type says.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

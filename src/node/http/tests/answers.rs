@@ -1,0 +1,125 @@
+//! What is answered, and to what.
+
+use super::*;
+
+#[test]
+fn every_path_answers_with_its_type() {
+    let server = Server::start();
+    let types = [
+        ("/", "text/html; charset=utf-8"),
+        ("/status", "application/json"),
+        (
+            "/metrics",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/readyz", "text/plain; charset=utf-8"),
+    ];
+    assert_eq!(types.map(|(path, _)| path), PATHS);
+    for (path, content_type) in types {
+        let answer = server.get(path);
+        assert_eq!(answer.code, 200, "{path}");
+        assert_eq!(answer.header("content-type"), content_type, "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(
+            answer.header("content-length"),
+            answer.body.len().to_string(),
+            "{path}"
+        );
+    }
+    assert_eq!(server.get("/healthz").body, "ok\n");
+    assert_eq!(server.get("/").body, PAGE);
+    assert!(server.get("/metrics").body.ends_with("\n# EOF\n"));
+}
+
+#[test]
+fn status_is_the_status_in_the_order_of_its_fields() {
+    let body = Server::start().get("/status").body;
+    assert_eq!(body, serde_json::to_string(&fake_status()).unwrap());
+    assert!(
+        body.starts_with(r#"{"version":"1.2.3","uptime_s":93784.5,"ready":true,"udp":"#),
+        "{body}"
+    );
+}
+
+#[test]
+fn readiness_follows_the_status() {
+    let source = Arc::new(Fake::new(false));
+    let server = Server::with(Limits::default(), source.clone());
+    let answer = server.get("/readyz");
+    assert_eq!(
+        (answer.code, answer.body.starts_with("not ready")),
+        (503, true)
+    );
+    assert_eq!(server.get("/healthz").code, 200, "alive, though not ready");
+    assert_eq!(server.get("/status").code, 200);
+    source
+        .ready
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(server.get("/readyz").code, 200);
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    // /metrics holds the CPU time and so differs from one answer to the next.
+    let server = Server::start();
+    for path in PATHS
+        .into_iter()
+        .filter(|path| *path != "/metrics")
+        .chain(["/nowhere"])
+    {
+        let (mut get, mut head) = (server.get(path), server.ask("HEAD", path));
+        assert!(!get.body.is_empty());
+        get.body.clear();
+        get.headers.remove("date");
+        head.headers.remove("date");
+        assert_eq!(head, get, "{path}");
+    }
+    let head = server.ask("HEAD", "/metrics");
+    assert_eq!((head.code, head.body.as_str()), (200, ""));
+}
+
+#[test]
+fn other_methods_and_paths_are_refused() {
+    let server = Server::start();
+    for path in PATHS {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+            let answer = server.ask(method, path);
+            assert_eq!(answer.code, 405, "{method} {path}");
+            assert_eq!(answer.header("allow"), "GET,HEAD", "{method} {path}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
+            assert!(answer.body.contains("GET and HEAD only"), "{method} {path}");
+        }
+    }
+    for path in [
+        "/nowhere",
+        "/status/",
+        "//",
+        "/..",
+        "/%2e%2e/",
+        "/STATUS",
+        "http://other/x",
+        "*",
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.code, 404, "{path}");
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+        assert!(answer.body.contains("/metrics"), "says what there is");
+    }
+    assert_eq!(
+        server.get("/status?x=y").code,
+        200,
+        "a query is not part of the path"
+    );
+}
+
+#[test]
+fn a_connection_is_kept_for_more_requests() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    for _ in 0..3 {
+        stream.write_all(KEEP).unwrap();
+        assert_eq!(Answer::read(&mut stream).unwrap().code, 200);
+    }
+}

@@ -1,0 +1,203 @@
+//! Many adds and counts in order, faster than one by one.
+//!
+//! A sketch that has outgrown the cache nearest to the core spends its time waiting for memory, a
+//! line for each row. So the work is a *rolling pipeline*: key i is hashed and its cells are asked
+//! for, then key i - [`LAG`] is applied, whose cells have come meanwhile. A small sketch waits for
+//! nothing, and there the plain way is faster: [`Way::of_memory`] decides.
+
+use crate::sketch::{Estimate, MAX_DEPTH, WeightError, check_weight};
+
+use super::Replica;
+
+/// Keys between a prefetch and its use: enough to hide the memory's latency, few enough that the
+/// lines are still there.
+pub const LAG: usize = 16;
+
+/// Memory of a sketch up to which keys are applied one by one: what the second-level cache of
+/// current cores holds. Updates are then 5 to 10 % faster than pipelined; at twice to four times this
+/// size the two ways are equal, and at sixteen times the pipeline is twice as fast and more
+/// (`benches/sketch.rs`).
+pub const PIPELINE_ABOVE_BYTES: u64 = 1 << 20;
+
+/// How a batch works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Each key is hashed and applied at once.
+    Direct,
+    /// Each key is hashed, prefetched, and applied [`LAG`] keys later.
+    Pipelined,
+}
+
+impl Way {
+    /// The faster way for a sketch with this much memory.
+    #[inline]
+    #[must_use]
+    pub const fn of_memory(memory_bytes: u64) -> Self {
+        if memory_bytes > PIPELINE_ABOVE_BYTES {
+            Self::Pipelined
+        } else {
+            Self::Direct
+        }
+    }
+}
+
+/// Applies adds and counts to a [`Replica`], in the order given: a count sees every add before it.
+///
+/// Made once for each data thread, with a buffer of fixed size; it allocates nothing. Each count
+/// carries a token, which comes back with its answer; answers come in the order of the counts, in
+/// this call or a later one, at the latest in [`finish`](Self::finish).
+///
+/// Between two `finish`es a batch serves one replica: it remembers cells, and they mean nothing in
+/// another.
+///
+/// ```
+/// use rmbd::replica::{Batch, Replica};
+/// use rmbd::sketch::{Geometry, HashFamily};
+///
+/// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
+/// let mut batch = Batch::new();
+/// let mut answers = Vec::new();
+/// let mut answer = |token: u16, estimate: rmbd::sketch::Estimate| answers.push((token, estimate.count));
+/// batch.add(&replica, b"key", 2, &mut answer)?;
+/// batch.count(&replica, b"key", 17, &mut answer);
+/// batch.finish(&replica, &mut answer);
+/// assert_eq!(answers, [(17, 2)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Batch<T> {
+    way: Option<Way>,
+    /// The ring: the operation `i` waits at `i % LAG`.
+    cells: [[u32; MAX_DEPTH]; LAG],
+    operations: [Operation<T>; LAG],
+    /// Operations taken since the last `finish`.
+    taken: usize,
+    /// Weight applied or waiting, not yet counted in the sketch's total.
+    weight: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operation<T> {
+    Add { weight: u32 },
+    Count { token: T },
+}
+
+impl<T: Copy> Batch<T> {
+    /// An empty batch that works in the way that is faster for the replica's memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            way: None,
+            cells: [[0; MAX_DEPTH]; LAG],
+            operations: [Operation::Add { weight: 0 }; LAG],
+            taken: 0,
+            weight: 0,
+        }
+    }
+
+    /// An empty batch that always works in the given way: for measurements.
+    #[must_use]
+    pub const fn with_way(way: Way) -> Self {
+        let mut batch = Self::new();
+        batch.way = Some(way);
+        batch
+    }
+
+    /// Adds `weight` to `key`; before it, waiting counts may be answered.
+    ///
+    /// # Errors
+    ///
+    /// A weight above [`MAX_WEIGHT`](crate::sketch::MAX_WEIGHT); then nothing has changed, and the
+    /// batch goes on as if it had not been asked.
+    #[inline]
+    pub fn add(
+        &mut self,
+        replica: &Replica,
+        key: &[u8],
+        weight: u32,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> Result<(), WeightError> {
+        check_weight(weight)?;
+        self.weight += u64::from(weight);
+        self.take(replica, key, Operation::Add { weight }, answer);
+        Ok(())
+    }
+
+    /// Asks for the estimate of `key`: `answer` gets it with the `token`, here or later.
+    #[inline]
+    pub fn count(
+        &mut self,
+        replica: &Replica,
+        key: &[u8],
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        self.take(replica, key, Operation::Count { token }, answer);
+    }
+
+    /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
+    pub fn finish(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
+        for operation in self.taken.saturating_sub(LAG)..self.taken {
+            self.apply(replica, operation % LAG, answer);
+        }
+        self.taken = 0;
+        // Once a batch and not once a key: the total is a line that all threads fight for.
+        replica
+            .own
+            .add_total_weight(std::mem::take(&mut self.weight));
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        replica: &Replica,
+        key: &[u8],
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let memory_bytes = replica.own.geometry().memory_bytes();
+        let way = self.way.unwrap_or_else(|| Way::of_memory(memory_bytes));
+        match way {
+            Way::Direct => {
+                let cells = replica.own.hash_into(key, &mut self.cells[0]);
+                perform(replica, cells, operation, answer);
+            }
+            Way::Pipelined => {
+                let place = self.taken % LAG;
+                if self.taken >= LAG {
+                    self.apply(replica, place, answer);
+                }
+                // Learnt slices are not asked for: legacy peers' are small enough to be near.
+                let cells = replica.own.hash_into(key, &mut self.cells[place]);
+                replica.own.prefetch(cells);
+                self.operations[place] = operation;
+                self.taken += 1;
+            }
+        }
+    }
+
+    #[inline]
+    fn apply(&self, replica: &Replica, place: usize, answer: &mut impl FnMut(T, Estimate)) {
+        let cells = &self.cells[place][..replica.own.geometry().depth()];
+        perform(replica, cells, self.operations[place], answer);
+    }
+}
+
+impl<T: Copy> Default for Batch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[inline]
+fn perform<T>(
+    replica: &Replica,
+    cells: &[u32],
+    operation: Operation<T>,
+    answer: &mut impl FnMut(T, Estimate),
+) {
+    match operation {
+        Operation::Add { weight } => replica.own.add_at(cells, weight),
+        Operation::Count { token } => answer(token, replica.estimate_at(cells)),
+    }
+}

@@ -1,0 +1,220 @@
+//! Rows from legacy peers: merged by maximum, and kept through the peer's restarts.
+//!
+//! The Python program sends its own rows again and again, as they are now. Its protocol has no
+//! identity of a start, so that a restart shows only in that cells fall. They also fall when the
+//! network delivers an older datagram late; therefore one fall is held back, and only a second one
+//! of the same row, with no risen one between, counts as a restart.
+//!
+//! ```text
+//!    received     5  9  7     12      3        4        6
+//!                       |              |        |
+//!                    held back     held back  restart: what was there stays, a new boot is added
+//!    readers see  5  9  9     12     12      12+4     12+6
+//! ```
+//!
+//! Outside of what can be told: a peer that restarts and outruns its old counts before it sends its
+//! next row (then some of the new counts are missed), and two late datagrams of a row in a row (then
+//! the old counts are taken twice).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::sketch::{MAX_DEPTH, SketchError, try_zeroed};
+
+use super::Replica;
+use super::origins::Origin;
+
+/// Slices of memory that a legacy peer takes: what readers see, and its latest cells.
+pub(super) const SLICES_PER_PEER: u64 = 2;
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowMerged {
+    /// Taken.
+    Merged,
+    /// Some cell is lower than before: an old datagram, or a restart. Nothing was changed; the row's
+    /// next receipt tells which.
+    HeldBack,
+    /// Lower for the second time: the peer has restarted. What it had counted before stays, and the
+    /// row was taken on top of it.
+    Restarted,
+}
+
+/// Why a row was not merged. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// As many legacy peers as are allowed have sent rows already.
+    #[error(
+        "the table of legacy peers is full at {max_peers}, the row of a new peer was dropped: raise the limit of peers, or restart to forget old ones"
+    )]
+    PeerTableFull {
+        /// The limit.
+        max_peers: usize,
+    },
+    /// No memory for the new peer's slice.
+    #[error("the row of a new legacy peer was dropped: {0}")]
+    Memory(#[from] SketchError),
+    /// The row does not exist here.
+    #[error("row {row} was dropped, this sketch has {depth} rows: give both ends the same depth")]
+    NoSuchRow {
+        /// What the message says.
+        row: usize,
+        /// Rows of this node.
+        depth: usize,
+    },
+    /// The row has a different number of counters than ours.
+    #[error(
+        "a row of {counters} counters was dropped, rows here have {width}: give both ends the same width"
+    )]
+    Length {
+        /// What the message has; `width + 1` where it has more than that.
+        counters: usize,
+        /// What a row has here.
+        width: usize,
+    },
+}
+
+/// The writer of legacy peers' slices. There is one for each [`Replica`], and the control thread
+/// owns it.
+#[derive(Debug)]
+pub struct LegacyRows {
+    max_peers: usize,
+    peers: HashMap<SocketAddr, Peer>,
+    /// The row that is being merged; kept for its memory.
+    received: Vec<u32>,
+}
+
+/// What only the writer needs to know of a peer.
+#[derive(Debug)]
+struct Peer {
+    /// Its place in the replica's table.
+    place: usize,
+    /// The largest cells of its present boot; 0 where it has sent none. Readers' cells are these plus
+    /// those of earlier boots.
+    current: Box<[u32]>,
+    held_back: [bool; MAX_DEPTH],
+}
+
+impl LegacyRows {
+    /// A writer that takes rows of at most `max_peers` peers (and of no more than the replica has
+    /// places for).
+    #[must_use]
+    pub fn new(max_peers: usize) -> Self {
+        Self {
+            max_peers,
+            peers: HashMap::new(),
+            received: Vec::new(),
+        }
+    }
+
+    /// Merges a row that `from` has sent: `width` counters, of which those that do not fit a cell
+    /// saturate it. What readers of the replica see only grows.
+    ///
+    /// # Errors
+    ///
+    /// A row that does not fit this sketch, or a new peer for which there is no room; then nothing
+    /// has changed.
+    pub fn merge(
+        &mut self,
+        replica: &Replica,
+        from: SocketAddr,
+        row: usize,
+        counters: impl Iterator<Item = u64>,
+    ) -> Result<RowMerged, MergeError> {
+        let geometry = replica.own().geometry();
+        let (width, depth) = (geometry.width(), geometry.depth());
+        if row >= depth {
+            return Err(MergeError::NoSuchRow { row, depth });
+        }
+        self.receive(counters, width)?;
+        let max_peers = self.max_peers.min(replica.origins.max());
+        let is_full = self.peers.len() >= max_peers;
+        let peer = match self.peers.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if is_full => return Err(MergeError::PeerTableFull { max_peers }),
+            Entry::Vacant(place) => place.insert(Peer::try_new(replica, from)?),
+        };
+        let Some(origin) = replica.origins.get(peer.place) else {
+            // Only where it belongs to another replica, which this writer was used for before.
+            return Err(MergeError::PeerTableFull { max_peers });
+        };
+        let cells = row * width..(row + 1) * width;
+        Ok(peer.merge(row, cells.clone(), &self.received, &origin.cells[cells]))
+    }
+
+    /// Takes the counters into `received`, since they are gone through twice.
+    fn receive(
+        &mut self,
+        counters: impl Iterator<Item = u64>,
+        width: usize,
+    ) -> Result<(), MergeError> {
+        self.received.clear();
+        self.received
+            .try_reserve_exact(width)
+            .map_err(|_| SketchError::OutOfMemory {
+                bytes: width as u64 * 4,
+            })?;
+        let clamped = counters.map(|counter| u32::try_from(counter).unwrap_or(u32::MAX));
+        let mut clamped = clamped.fuse();
+        self.received.extend(clamped.by_ref().take(width));
+        let counters = self.received.len() + clamped.take(1).count();
+        if counters != width {
+            return Err(MergeError::Length { counters, width });
+        }
+        Ok(())
+    }
+}
+
+impl Peer {
+    /// Takes the memory for a new peer and a place in the replica's table.
+    fn try_new(replica: &Replica, address: SocketAddr) -> Result<Self, MergeError> {
+        let geometry = replica.own().geometry();
+        let current = try_zeroed(geometry)?;
+        let cells = try_zeroed(geometry)?;
+        let place = replica.origins.push(Origin { address, cells });
+        Ok(Self {
+            place: place.map_err(|_| MergeError::PeerTableFull {
+                max_peers: replica.origins.max(),
+            })?,
+            current,
+            held_back: [false; MAX_DEPTH],
+        })
+    }
+
+    /// `at` is where the row lies in `current`; `readers` is the row that readers see.
+    fn merge(
+        &mut self,
+        row: usize,
+        at: Range<usize>,
+        received: &[u32],
+        readers: &[AtomicU32],
+    ) -> RowMerged {
+        let current = &mut self.current[at.clone()];
+        let falls = received.iter().zip(&*current).any(|(new, old)| new < old);
+        let outcome = match (falls, self.held_back[row]) {
+            (false, _) => RowMerged::Merged,
+            (true, false) => {
+                self.held_back[row] = true;
+                return RowMerged::HeldBack;
+            }
+            (true, true) => {
+                // All rows, so that no other one needs two receipts to find out.
+                self.current.fill(0);
+                self.held_back = [false; MAX_DEPTH];
+                RowMerged::Restarted
+            }
+        };
+        self.held_back[row] = false;
+        for ((new, old), cell) in received.iter().zip(&mut self.current[at]).zip(readers) {
+            // Readers' cells = earlier boots + `current`, so both grow by the same. A cell that has
+            // reached its end stays there. One writer: a load and a store lose nothing.
+            let grown = cell.load(Relaxed).saturating_add(new - *old);
+            cell.store(grown, Relaxed);
+            *old = *new;
+        }
+        outcome
+    }
+}

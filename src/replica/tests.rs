@@ -1,0 +1,339 @@
+//! The replica against naive ones, and legacy peers that restart.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::sketch::MAX_WEIGHT;
+
+const FAMILIES: [HashFamily; 2] = [HashFamily::Xxh3 { seed: 0x5EED }, HashFamily::Fnv];
+
+fn replica(width: u64, depth: u64, family: HashFamily, max_peers: usize) -> Replica {
+    Replica::try_new(Geometry::new(width, depth).unwrap(), family, max_peers).unwrap()
+}
+
+fn peer(number: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 8000 + number).into()
+}
+
+/// The cells that readers see of a peer.
+fn slice(replica: &Replica, address: SocketAddr) -> Vec<u32> {
+    let origin = replica.origins.iter().find(|o| o.address == address);
+    let cells = &origin.unwrap().cells;
+    cells.iter().map(|cell| cell.load(Relaxed)).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u8, u32),
+    Count(u8),
+    Finish,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let weights = prop_oneof![0..4_u32, Just(MAX_WEIGHT), Just(MAX_WEIGHT + 1)];
+    let step = prop_oneof![
+        8 => (0..20_u8, weights).prop_map(|(key, weight)| Step::Add(key, weight)),
+        8 => (0..20_u8).prop_map(Step::Count),
+        1 => Just(Step::Finish),
+    ];
+    prop::collection::vec(step, 0..150)
+}
+
+proptest! {
+    /// In both ways and for all geometries: the same cells, answers, total, as one by one.
+    #[test]
+    fn a_batch_does_what_one_by_one_does(
+        steps in steps(),
+        width in 1..70_u64,
+        depth in 1..=MAX_DEPTH as u64,
+        start in prop_oneof![Just(0), Just(u32::MAX - 2), Just((1 << 31) - 2)],
+    ) {
+        for family in FAMILIES {
+            for way in [Way::Direct, Way::Pipelined] {
+                let naive = replica(width, depth, family, 0);
+                let batched = replica(width, depth, family, 0);
+                for cell in naive.own.cells().iter().chain(batched.own.cells()) {
+                    cell.store(start, Relaxed);
+                }
+                let (mut expected, mut answers) = (Vec::new(), Vec::new());
+                let mut answer = |token, estimate| answers.push((token, estimate));
+                let mut batch = Batch::with_way(way);
+                for (token, step) in steps.iter().enumerate() {
+                    match *step {
+                        Step::Add(key, weight) => prop_assert_eq!(
+                            naive.add(&[key], weight),
+                            batch.add(&batched, &[key], weight, &mut answer)
+                        ),
+                        Step::Count(key) => {
+                            expected.push((token, naive.estimate(&[key])));
+                            batch.count(&batched, &[key], token, &mut answer);
+                        }
+                        Step::Finish => batch.finish(&batched, &mut answer),
+                    }
+                }
+                batch.finish(&batched, &mut answer);
+                prop_assert_eq!(&answers, &expected);
+                prop_assert_eq!(naive.own.total_weight(), batched.own.total_weight());
+                prop_assert_eq!(naive.own.saturated_cells(), batched.own.saturated_cells());
+                for (one, other) in naive.own.cells().iter().zip(batched.own.cells()) {
+                    prop_assert_eq!(one.load(Relaxed), other.load(Relaxed));
+                }
+            }
+        }
+    }
+
+    /// Rule 2 as the words say it, with the columns of single keys looked up in single sketches.
+    #[test]
+    fn the_answer_is_the_sum_over_nodes_of_their_minima(
+        adds in prop::collection::vec((0..4_usize, 0..30_u8, 1..1000_u32), 0..200),
+        width in 1..40_u64,
+        depth in 1..6_u64,
+    ) {
+        for family in FAMILIES {
+            let here = replica(width, depth, family, 3);
+            let mut rows = LegacyRows::new(3);
+            let peers: Vec<_> = (0..3).map(|_| replica(width, depth, family, 0)).collect();
+            for &(node, key, weight) in &adds {
+                let node = peers.get(node).unwrap_or(&here);
+                node.add(&[key], weight).unwrap();
+            }
+            for (number, sender) in peers.iter().enumerate() {
+                for row in 0..depth as usize {
+                    let mut cells = Vec::new();
+                    sender.read_own_row(row, &mut cells);
+                    let counters = cells.into_iter().map(u64::from);
+                    rows.merge(&here, peer(number as u16), row, counters).unwrap();
+                }
+            }
+            for key in 0..30 {
+                let nodes = peers.iter().chain([&here]);
+                let expected: u64 = nodes.map(|node| node.own.estimate(&[key]).count).sum();
+                let expected = Estimate { count: expected, saturated: false };
+                prop_assert_eq!(here.estimate(&[key]), expected);
+                let mut answers = Vec::new();
+                for way in [Way::Direct, Way::Pipelined] {
+                    let mut batch = Batch::with_way(way);
+                    batch.count(&here, &[key], (), &mut |(), answer| answers.push(answer));
+                    batch.finish(&here, &mut |(), answer| answers.push(answer));
+                }
+                prop_assert_eq!(answers, [expected; 2]);
+            }
+        }
+    }
+
+    /// Whatever a peer sends, what readers see never falls.
+    #[test]
+    fn readers_never_see_a_cell_fall(
+        receipts in prop::collection::vec((0..2_usize, prop::collection::vec(counter(), 3)), 0..40),
+    ) {
+        let replica = replica(3, 2, HashFamily::Fnv, 1);
+        let mut rows = LegacyRows::new(1);
+        let mut before = vec![0; 6];
+        for (row, counters) in receipts {
+            rows.merge(&replica, peer(0), row, counters.iter().copied()).unwrap();
+            let now = slice(&replica, peer(0));
+            prop_assert!(before.iter().zip(&now).all(|(old, new)| old <= new));
+            before = now;
+        }
+    }
+}
+
+fn counter() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..10_u64,
+        u64::from(u32::MAX) - 2..=u64::from(u32::MAX) + 2,
+        any::<u64>()
+    ]
+}
+
+#[test]
+fn the_way_follows_the_memory() {
+    let way =
+        |log_width: u32| Way::of_memory(Geometry::new(1 << log_width, 4).unwrap().memory_bytes());
+    assert_eq!((way(12), way(16)), (Way::Direct, Way::Direct));
+    assert_eq!((way(20), way(22)), (Way::Pipelined, Way::Pipelined));
+}
+
+#[test]
+fn threads_with_batches_lose_nothing() {
+    const THREADS: u64 = 4;
+    const ADDS: u64 = 30_000;
+    for way in [Way::Direct, Way::Pipelined] {
+        let replica = replica(97, 4, FAMILIES[0], 0);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let mut batch = Batch::<()>::with_way(way);
+                    for i in 0..ADDS {
+                        let key = (i % 1000).to_le_bytes();
+                        batch.add(&replica, &key, 3, &mut |_, _| {}).unwrap();
+                        if i % 100 == 99 {
+                            batch.finish(&replica, &mut |_, _| {});
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(replica.own().total_weight(), THREADS * ADDS * 3);
+        for row in 0..4 {
+            let mut cells = Vec::new();
+            replica.read_own_row(row, &mut cells);
+            let sum: u64 = cells.into_iter().map(u64::from).sum();
+            assert_eq!(sum, THREADS * ADDS * 3);
+        }
+    }
+}
+
+/// One peer, one row of two cells; each receipt with its outcome and what readers see after it.
+fn receive(receipts: &[([u64; 2], RowMerged, [u32; 2])]) {
+    let replica = replica(2, 1, HashFamily::Fnv, 1);
+    let mut rows = LegacyRows::new(1);
+    for (counters, outcome, seen) in receipts {
+        let merged = rows.merge(&replica, peer(0), 0, counters.iter().copied());
+        assert_eq!(merged, Ok(*outcome), "{counters:?}");
+        assert_eq!(slice(&replica, peer(0)), seen, "{counters:?}");
+    }
+}
+
+#[test]
+fn a_late_datagram_changes_nothing() {
+    receive(&[
+        ([5, 1], RowMerged::Merged, [5, 1]),
+        ([9, 1], RowMerged::Merged, [9, 1]),
+        ([9, 1], RowMerged::Merged, [9, 1]),
+        ([7, 1], RowMerged::HeldBack, [9, 1]),
+        ([9, 3], RowMerged::Merged, [9, 3]),
+        // The earlier one is forgotten: this is a first fall again.
+        ([9, 1], RowMerged::HeldBack, [9, 3]),
+        ([10, 3], RowMerged::Merged, [10, 3]),
+    ]);
+}
+
+#[test]
+fn a_restart_is_added_to_what_was_there() {
+    receive(&[
+        ([12, 4], RowMerged::Merged, [12, 4]),
+        // One cell above and one below: nothing of a row that falls is taken.
+        ([13, 0], RowMerged::HeldBack, [12, 4]),
+        ([14, 1], RowMerged::Restarted, [26, 5]),
+        ([15, 1], RowMerged::Merged, [27, 5]),
+        ([2, 0], RowMerged::HeldBack, [27, 5]),
+        ([3, 0], RowMerged::Restarted, [30, 5]),
+        ([3, 2], RowMerged::Merged, [30, 7]),
+    ]);
+}
+
+#[test]
+fn a_restart_in_one_row_is_a_restart_of_all() {
+    let replica = replica(1, 3, HashFamily::Fnv, 1);
+    let mut rows = LegacyRows::new(1);
+    let mut merge = |row, counter| rows.merge(&replica, peer(0), row, [counter].into_iter());
+    for row in 0..3 {
+        assert_eq!(merge(row, 100), Ok(RowMerged::Merged));
+    }
+    assert_eq!(merge(0, 1), Ok(RowMerged::HeldBack));
+    assert_eq!(merge(1, 1), Ok(RowMerged::HeldBack));
+    assert_eq!(merge(0, 2), Ok(RowMerged::Restarted));
+    assert_eq!(merge(1, 2), Ok(RowMerged::Merged));
+    assert_eq!(merge(2, 2), Ok(RowMerged::Merged));
+    // The second row was held back once before the restart: that fall is explained.
+    assert_eq!(merge(1, 1), Ok(RowMerged::HeldBack));
+    assert_eq!(slice(&replica, peer(0)), [102, 102, 102]);
+}
+
+#[test]
+fn counters_beyond_a_cell_saturate_it_for_good() {
+    const END: u32 = u32::MAX;
+    receive(&[
+        ([u64::MAX, 7], RowMerged::Merged, [END, 7]),
+        ([3, 7], RowMerged::HeldBack, [END, 7]),
+        ([3, u64::from(END) - 3], RowMerged::Restarted, [END, END]),
+        ([4, u64::from(END) + 1], RowMerged::Merged, [END, END]),
+    ]);
+    let replica = replica(1, 2, HashFamily::Fnv, 1);
+    let mut rows = LegacyRows::new(1);
+    replica.add(b"key", 5).unwrap();
+    for row in 0..2 {
+        let counters = [u64::MAX].into_iter();
+        rows.merge(&replica, peer(0), row, counters).unwrap();
+        // One row of the peer is still empty, and whole; then none is.
+        let estimate = replica.estimate(b"key");
+        let expected = [5, 5 + u64::from(END)][row];
+        assert_eq!((estimate.count, estimate.saturated), (expected, row == 1));
+    }
+    // Our own cells are none of the peer's business.
+    assert_eq!(replica.own().saturated_cells(), 0);
+}
+
+#[test]
+fn a_full_table_takes_no_new_peer_and_serves_the_known() {
+    for (places, max_peers) in [(2, 5), (5, 2)] {
+        let replica = replica(2, 1, HashFamily::Fnv, places);
+        let mut rows = LegacyRows::new(max_peers);
+        let empty_bytes = replica.memory_bytes();
+        assert_eq!(empty_bytes, 8);
+        let mut merge = |from, counters: [u64; 2]| {
+            let merged = rows.merge(&replica, peer(from), 0, counters.into_iter());
+            (merged, replica.memory_bytes())
+        };
+        assert_eq!(merge(0, [1, 0]), (Ok(RowMerged::Merged), 24));
+        assert_eq!(merge(1, [1, 0]), (Ok(RowMerged::Merged), 40));
+        let full = MergeError::PeerTableFull { max_peers: 2 };
+        assert_eq!(merge(2, [1, 0]), (Err(full), 40));
+        assert_eq!(merge(1, [2, 0]), (Ok(RowMerged::Merged), 40));
+        assert!(replica.legacy_peers().eq([peer(0), peer(1)]));
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_cost_nothing() {
+    let replica = replica(3, 2, HashFamily::Fnv, 1);
+    let mut rows = LegacyRows::new(1);
+    let no_row = Err(MergeError::NoSuchRow { row: 2, depth: 2 });
+    assert_eq!(rows.merge(&replica, peer(0), 2, [1; 3].into_iter()), no_row);
+    for (sent, counters) in [(0, 0), (2, 2), (4, 4), (1_000_000_000, 4)] {
+        let merged = rows.merge(&replica, peer(0), 0, (0..sent).map(|_| 1));
+        let length = MergeError::Length { counters, width: 3 };
+        assert_eq!(merged, Err(length));
+    }
+    assert_eq!(replica.legacy_peers().count(), 0);
+    assert_eq!(replica.memory_bytes(), 24);
+}
+
+#[test]
+fn readers_see_peers_come_while_they_read() {
+    const PEERS: u16 = 200;
+    let replica = replica(1, 1, HashFamily::Fnv, usize::from(PEERS));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut least = 0;
+            while least < u64::from(PEERS) {
+                let now = replica.estimate(b"key").count;
+                assert!(now >= least, "{now} after {least}");
+                least = now;
+            }
+        });
+        let mut rows = LegacyRows::new(usize::from(PEERS));
+        for number in 0..PEERS {
+            rows.merge(&replica, peer(number), 0, [1].into_iter())
+                .unwrap();
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn own_rows_are_copied_whole() {
+    let replica = replica(50, 2, FAMILIES[0], 0);
+    replica.add(b"key", 4).unwrap();
+    let mut row = vec![9; 3];
+    for number in 0..2 {
+        replica.read_own_row(number, &mut row);
+        assert_eq!((row.len(), row.iter().sum::<u32>()), (50, 4));
+    }
+    replica.read_own_row(2, &mut row);
+    assert!(row.is_empty());
+}
