@@ -144,7 +144,10 @@ fn nanoseconds_a_message(store: &Store, way: fn(Arc<DataSocket>, Stop) -> (u64, 
     stop.give();
     drop(sender);
     // The bare loop looks at the signal only when something comes.
-    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], socket.local_addr()).unwrap();
+    UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .send_to(&[0], socket.local_addr())
+        .unwrap();
     let (bytes, cpu) = receiver.join().unwrap();
     cpu.as_nanos() as f64 / (bytes / MESSAGE_BYTES as u64) as f64
 }
