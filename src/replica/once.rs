@@ -24,15 +24,17 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
-
 /// Sequences of a client that can be told apart.
-pub const WINDOW: u64 = ONCE_WINDOW;
+pub const WINDOW: u64 = 1024;
 
-/// How long a silent client keeps its place: it repeats a request for 120 s at most, a datagram lives
+/// How long a client may repeat a request.
+pub const RETRY_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a silent client keeps its place: it repeats a request for
+/// [`RETRY_LIMIT`] at most, a datagram lives
 /// for another 120 s at most (RFC 9293, 3.4.1), and a minute is for clocks that run apart. Longer would
 /// keep places for short-lived clients: 65 536 places at 300 s serve some 200 new ones a second.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(ONCE_RETRY_S_MAX + 120 + 60);
+pub const IDLE_LIMIT: Duration = Duration::from_secs(RETRY_LIMIT.as_secs() + 120 + 60);
 
 /// Clients that a node remembers: some 11 MiB if all places are taken.
 pub const CLIENTS_MAX: usize = 1 << 16;
