@@ -88,6 +88,8 @@
 //! - Sequences go up by one from one request to the next. Another content is another sequence.
 //! - No more than [`ONCE_WINDOW`] of them between the oldest without a reply and the newest; one that
 //!   fell out of the window is refused ([`Problem::SequenceTooOld`]).
+//! - A reply to a request that it has a reply to already says nothing, whatever it says: a late double
+//!   of the request may have left the window.
 //! - It repeats for no longer than [`ONCE_RETRY_S_MAX`]; after that the node may forget the client.
 //! - Boot is the node's present one, from `info`. A node that was started again has forgotten all
 //!   clients and refuses what names another boot ([`Problem::WrongBoot`]): whether the request had been
