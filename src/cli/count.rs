@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::keys::{Next, Stop, for_each};
 use super::{CliError, CountOptions, Streams};
-use crate::client::Client;
+use crate::client::legacy::Client;
 use crate::wire::legacy::Dialect;
 
 /// Keys to hold at most before they are asked for.

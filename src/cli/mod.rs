@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 pub use self::http::HttpError;
-use crate::client::{Client, ClientError, ClientOptions};
+use crate::client::legacy::{Client, ClientError, ClientOptions};
 use crate::config::{self, HostPort, NodeOptions};
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::{Dialect, KEY_BYTES_MAX};

@@ -9,7 +9,7 @@ use clap::CommandFactory;
 
 use super::keys::{Next, Stop, for_each};
 use super::*;
-use crate::client::tests::{Fake, Fate, nobody};
+use crate::client::legacy::tests::{Fake, Fate, nobody};
 use crate::node::status::*;
 
 /// The result of a command line, its output and its notes.
