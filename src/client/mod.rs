@@ -17,8 +17,6 @@ mod core;
 mod error;
 pub mod legacy;
 mod link;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

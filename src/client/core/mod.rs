@@ -631,7 +631,8 @@ impl<T> Flying<T> {
     }
 
     /// Whether it may have been applied although the node refused it as a whole: in an earlier boot,
-    /// or another copy of it.
+    /// or another copy of it. (Not considered: that the network doubled the only copy, that one of the
+    /// two was refused because the table of clients was full, and that the other came when it was not any more.)
     fn is_uncertain_after(&self, code: u8) -> bool {
         match Problem::from_code(code) {
             None | Some(Problem::WrongBoot | Problem::SequenceTooOld) => true,
