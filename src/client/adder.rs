@@ -118,7 +118,7 @@ impl<'c> Adder<'c> {
         });
         report.sort();
         ClientError::Adds {
-            report,
+            report: Box::new(report),
             source: Box::new(source),
         }
     }

@@ -125,8 +125,10 @@ impl AsyncClient {
             None => Ok(report.confirmed),
             Some(failed) => {
                 report.sort();
-                let source = Box::new(self.error(failed));
-                Err(ClientError::Adds { report, source })
+                Err(ClientError::Adds {
+                    report: Box::new(report),
+                    source: Box::new(self.error(failed)),
+                })
             }
         }
     }
@@ -409,7 +411,7 @@ impl Driver {
             let now = self.link.now();
             let open = &mut self.open;
             self.core.tick(now, &mut |token, outcome| {
-                settle(open, token, result(outcome))
+                settle(open, token, result(outcome));
             });
         }
     }

@@ -174,7 +174,7 @@ pub enum ClientError {
     #[error("{source}; of all: {report}")]
     Adds {
         /// What became of each of them.
-        report: AddsReport,
+        report: Box<AddsReport>,
         /// Why.
         source: Box<Self>,
     },
