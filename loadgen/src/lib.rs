@@ -1,0 +1,4 @@
+//! A load generator for rmbd: real traffic, counted and checked.
+
+pub mod environment;
+pub mod record;
