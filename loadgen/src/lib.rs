@@ -1,4 +1,12 @@
 //! A load generator for rmbd: real traffic, counted and checked.
 
 pub mod environment;
+pub mod figures;
+pub mod hgrm;
+pub mod plot;
 pub mod record;
+pub mod report;
+pub mod units;
+
+#[cfg(test)]
+mod sample;
