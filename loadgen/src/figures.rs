@@ -98,20 +98,25 @@ fn throughput(phase: &Phase, size: Size) -> Option<Plot> {
     let per_s = |value: fn(&Interval) -> Option<u64>| {
         move |interval: &Interval| Some(value(interval)? as f64 / interval.seconds)
     };
+    // What is the same lies on top of each other and is seen all the same.
     let mut lines = vec![Line {
-        width_px: 5,
-        opacity: 0.4,
+        width_px: 7,
+        opacity: 0.35,
         ..line(
             "sent",
             Ink::Other,
             over_time(phase, per_s(|i| Some(i.sent))),
         )
     }];
-    lines.push(line(
-        "received",
-        Ink::Main,
-        over_time(phase, per_s(|i| i.received)),
-    ));
+    lines.push(Line {
+        width_px: 4,
+        opacity: 0.7,
+        ..line(
+            "received",
+            Ink::Main,
+            over_time(phase, per_s(|i| i.received)),
+        )
+    });
     if phase.answers.is_some() {
         lines.push(line(
             "answered",
@@ -128,7 +133,6 @@ fn throughput(phase: &Phase, size: Size) -> Option<Plot> {
     }
     Some(Plot {
         title: "messages per second".to_owned(),
-        x_name: "seconds".to_owned(),
         x: time_axis(phase, size)?,
         y: from_zero(highest(&lines)?, thousands),
         lines: with_points(lines),
@@ -166,7 +170,6 @@ fn latency_over_time(phase: &Phase, size: Size) -> Option<Plot> {
     ];
     Some(Plot {
         title: "latency over time".to_owned(),
-        x_name: "seconds".to_owned(),
         x: time_axis(phase, size)?,
         y: log_time(&lines)?,
         lines: with_points(lines),
@@ -186,7 +189,6 @@ fn latency_by_percentile(phase: &Phase, size: Size) -> Option<Plot> {
     let y = log_time(&lines)?;
     Some(Plot {
         title: "latency by percentile".to_owned(),
-        x_name: "share of the requests that took at most this long".to_owned(),
         x: percentile_axis(end, size),
         y,
         lines: with_points(lines),
@@ -253,10 +255,13 @@ fn lowest(lines: &[Line]) -> Option<f64> {
 
 fn time_axis(phase: &Phase, size: Size) -> Option<Axis> {
     let end = phase.series.last()?.end_s;
-    let ticks = ticks(end, size.x_ticks());
+    let mut ticks = ticks(end, size.x_ticks());
+    if end >= 3.0 {
+        ticks.retain(|at| at.fract() == 0.0);
+    }
     Some(Axis {
         range: 0.0..end.max(f64::MIN_POSITIVE),
-        ticks: label(ticks, |at| seconds(at).replace(" s", "")),
+        ticks: label(ticks, seconds),
     })
 }
 
@@ -264,7 +269,7 @@ fn from_zero(highest: f64, name: impl Fn(f64) -> String) -> Axis {
     let highest = highest.max(1.0) * 1.08;
     Axis {
         range: 0.0..highest,
-        ticks: label(ticks(highest, 6), name),
+        ticks: label(ticks(highest, 8), name),
     }
 }
 
@@ -299,18 +304,24 @@ fn log_time(lines: &[Line]) -> Option<Axis> {
         tens
     };
     Some(Axis {
-        ticks: label(ticks, |at| {
-            time_ns(10_f64.powf(at).round())
-                .replace(".00", "")
-                .replace(".0", "")
-        }),
+        ticks: label(ticks, |at| time_ns(10_f64.powf(at).round())),
         range,
     })
 }
 
 fn label(ticks: Vec<f64>, name: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let ticks = ticks.into_iter();
-    ticks.map(|at| (at, name(at))).collect()
+    ticks.map(|at| (at, round(&name(at)))).collect()
+}
+
+/// Without the decimals that say nothing: `5.00 M` is `5 M`.
+fn round(text: &str) -> String {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    };
+    format!("{number} {unit}").trim_end().to_owned()
 }
 
 /// From 0 to `end` in at most `count` steps of 1, 2 or 5 times a power of ten.
@@ -339,6 +350,18 @@ mod tests {
             let ticks = ticks(end, 6);
             assert!((3..=7).contains(&ticks.len()), "{end}: {ticks:?}");
             assert!(*ticks.last().unwrap() <= end * 1.000_001);
+        }
+    }
+
+    #[test]
+    fn labels_of_ticks_are_short() {
+        for (long, short) in [
+            ("5.00 M", "5 M"),
+            ("0.500 s", "0.5 s"),
+            ("100 µs", "100 µs"),
+            ("0", "0"),
+        ] {
+            assert_eq!(round(long), short);
         }
     }
 

@@ -11,12 +11,17 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
 const FONT: &str = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif";
-const TEXT_SIZE: u32 = 12;
-const TITLE_SIZE: u32 = 14;
+/// In the units of plotters, which writes 1 / 1.24 of it: 12 pixels.
+const TEXT_SIZE: u32 = 15;
+const TITLE_SIZE: u32 = 18;
 /// Width of a letter, on average, for what has to be placed without asking a font.
-const LETTER_PX: f64 = 6.3;
+const LETTER_PX: f64 = 6.6;
 const LEGEND_LINE_PX: i32 = 18;
-const LEGEND_ROW_PX: i32 = 24;
+const LEGEND_ROW_PX: i32 = 19;
+const LEGEND_LEFT_PX: i32 = 4;
+const LEGEND_GAP_PX: i32 = 16;
+const X_LABELS_PX: u32 = 26;
+const TICK_PX: u32 = 5;
 /// Lines of fewer points show them: three points are no curve.
 const DOTS_MAX: usize = 40;
 
@@ -110,8 +115,6 @@ pub struct Line {
 pub struct Plot {
     /// What a person who hears the page is told.
     pub title: String,
-    /// What the x axis shows.
-    pub x_name: String,
     /// From left to right.
     pub x: Axis,
     /// From the bottom up.
@@ -184,34 +187,40 @@ impl Plot {
             let style = text(Ink::Text, TITLE_SIZE);
             root.draw_text(title, &style, (4, 4)).map_err(reason)?;
         }
-        self.draw_legend(&root, title_px)?;
-        let body = root.margin(title_px + LEGEND_ROW_PX, 0, 0, 0);
+        let legend_px = self.draw_legend(&root, title_px)?;
+        let body = root.margin(title_px + legend_px, 0, 0, 0);
         self.draw_lines(&body)?;
         root.present().map_err(reason)
     }
 
-    fn draw_legend(&self, root: &Area<'_>, top: i32) -> Result<(), String> {
-        let mut left = 4;
+    /// In as many rows as it takes; returns its height.
+    fn draw_legend(&self, root: &Area<'_>, top: i32) -> Result<i32, String> {
+        let end = root.dim_in_pixel().0 as i32;
+        let (mut left, mut middle) = (LEGEND_LEFT_PX, top + 9);
         for line in self.lines.iter().rev() {
-            let middle = top + 9;
+            let name_px = (line.name.chars().count() as f64 * LETTER_PX) as i32;
+            let width = LEGEND_LINE_PX + 6 + name_px;
+            if left > LEGEND_LEFT_PX && left + width > end {
+                (left, middle) = (LEGEND_LEFT_PX, middle + LEGEND_ROW_PX);
+            }
             let mark = [(left, middle), (left + LEGEND_LINE_PX, middle)];
             let mark = PathElement::new(mark, line.style());
             root.draw(&mark).map_err(reason)?;
             let style = text(Ink::Dim, TEXT_SIZE).pos(Pos::new(HPos::Left, VPos::Center));
             let at = (left + LEGEND_LINE_PX + 6, middle);
             root.draw_text(&line.name, &style, at).map_err(reason)?;
-            left += LEGEND_LINE_PX + 24 + (line.name.chars().count() as f64 * LETTER_PX) as i32;
+            left += width + LEGEND_GAP_PX;
         }
-        Ok(())
+        Ok(middle + LEGEND_ROW_PX - 3 - top)
     }
 
     fn draw_lines(&self, body: &Area<'_>) -> Result<(), String> {
         let labels = self.y.ticks.iter().map(|(_, label)| label.chars().count());
-        let label_px = labels.max().unwrap_or(0) as f64 * LETTER_PX + 12.0;
+        let label_px = labels.max().unwrap_or(0) as f64 * LETTER_PX + 14.0;
         let mut chart = ChartBuilder::on(body)
             .margin_top(6)
             .margin_right(16)
-            .x_label_area_size(40)
+            .x_label_area_size(X_LABELS_PX)
             .y_label_area_size(label_px as u32)
             .build_cartesian_2d(self.x.clone(), self.y.clone())
             .map_err(reason)?;
@@ -220,10 +229,8 @@ impl Plot {
             .bold_line_style(Ink::Grid.light())
             .light_line_style(TRANSPARENT)
             .axis_style(Ink::Grid.light())
-            .set_all_tick_mark_size(0)
+            .set_all_tick_mark_size(TICK_PX)
             .label_style(text(Ink::Dim, TEXT_SIZE))
-            .x_desc(&self.x_name)
-            .axis_desc_style(text(Ink::Dim, TEXT_SIZE))
             .draw()
             .map_err(reason)?;
         for line in &self.lines {
@@ -232,7 +239,8 @@ impl Plot {
             chart.draw_series(series).map_err(reason)?;
             if line.points.len() <= DOTS_MAX {
                 let dot = line.ink.light().mix(line.opacity).filled();
-                let dots = points.map(|point| Circle::new(point, line.width_px as i32 + 1, dot));
+                let dots =
+                    points.map(|point| Circle::new(point, (line.width_px as i32).max(3), dot));
                 chart.draw_series(dots).map_err(reason)?;
             }
         }

@@ -146,7 +146,7 @@ fn summary_row(phase: &Phase) -> Markup {
             td data-name="Received" {
                 (received(phase).map_or_else(absent, rate))
             }
-            td data-name="Not received" .bad[lost.is_some_and(|(lost, _)| lost > 0)] {
+            td data-name="Not received" .bad[lost.is_some_and(|(lost, _)| unexpected(phase, lost))] {
                 (lost.map_or_else(absent, |(_, part)| share(part)))
             }
             td data-name="Server CPU per message" { (cost.map_or_else(absent, time_ns)) }
@@ -175,6 +175,24 @@ fn lost(phase: &Phase) -> Option<(u64, f64)> {
     let sent = phase.sent.messages();
     let lost = sent.saturating_sub(received(phase)?);
     Some((lost, lost as f64 / sent.max(1) as f64))
+}
+
+/// A flood is meant to be more than a server takes; anything else is not.
+fn unexpected(phase: &Phase, lost: u64) -> bool {
+    lost > 0 && phase.load.pace != Pace::Flood
+}
+
+fn messages(adds: u64, counts: u64) -> String {
+    match (adds, counts) {
+        (adds, 0) => format!("{} adds", exact(adds)),
+        (0, counts) => format!("{} counts", exact(counts)),
+        (adds, counts) => format!("{} adds, {} counts", exact(adds), exact(counts)),
+    }
+}
+
+fn several(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 fn load_sentence(load: &Load) -> String {
@@ -241,7 +259,7 @@ fn tiles(phase: &Phase) -> Markup {
                 None => (tile("messages sent", rate(phase.sent.messages()), false)),
             }
             @if let Some((lost, part)) = lost(phase) {
-                (tile("of those sent not received", share(part), lost > 0))
+                (tile("not received, of those sent", share(part), unexpected(phase, lost)))
             }
             @if let Some(ns) = phase.cost.and_then(|cost| cost.cpu_ns_per_message) {
                 (tile("server CPU per message", time_ns(ns), false))
@@ -294,10 +312,10 @@ fn cost_list(phase: &Phase) -> Markup {
             h3 { "What it took" }
             dl {
                 dt { "Sent" }
-                dd { (exact(phase.sent.adds)) " adds, " (exact(phase.sent.counts)) " counts in " (exact(phase.sent.datagrams)) " datagrams, " (bytes(phase.sent.bytes)) }
+                dd { (messages(phase.sent.adds, phase.sent.counts)) " in " (exact(phase.sent.datagrams)) " datagrams, " (bytes(phase.sent.bytes)) }
                 @if let Some(received) = phase.received {
                     dt { "Received" }
-                    dd { (exact(received.adds)) " adds, " (exact(received.counts)) " counts in " (exact(received.datagrams)) " datagrams" }
+                    dd { (messages(received.adds, received.counts)) " in " (exact(received.datagrams)) " datagrams" }
                     dt { "Dropped by the kernel" }
                     dd { (exact(received.dropped_by_kernel)) @if phase.load.gso { " (with GSO these are trains of datagrams)" } }
                     dt { "Malformed, refused" }
@@ -315,7 +333,7 @@ fn cost_list(phase: &Phase) -> Markup {
                     dt { "Server CPU" } dd { (seconds(cost.cpu_s)) " over " (seconds(phase.seconds)) }
                 }
                 @if let Some(cpu) = phase.generator_cpu_s {
-                    dt { "Generator CPU" } dd { (seconds(cpu)) " with " (phase.load.threads) " sending threads, " (phase.load.sockets) " sockets" }
+                    dt { "Generator CPU" } dd { (seconds(cpu)) " with " (several(phase.load.threads, "sending thread")) ", " (several(phase.load.sockets, "socket")) }
                 }
             }
         }
