@@ -1,7 +1,8 @@
 //! Which keys a run sends: deterministic streams from a seed, or the lines of a file.
 //!
 //! Every key has a number below [`KeySet::distinct`], and a stream is a sequence of such numbers.
-//! So what was sent need not be noted while sending: the same stream, run again, tells. Taking a key from a stream allocates nothing.
+//! So what was sent need not be noted while sending: the same stream, run again, tells. Taking a
+//! key from a stream allocates nothing.
 
 mod file;
 mod spec;
