@@ -4,12 +4,11 @@
 //! are those of the machine and of what else runs on it.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rmbd::replica::{Batch, Replica, Way};
-use rmbd::sketch::{Estimate, Geometry, HashFamily};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH};
 
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const DEPTH: u64 = 4;
@@ -113,41 +112,33 @@ fn by_size(c: &mut Criterion) {
     }
 }
 
-/// The match on the hash family, against the one hash called directly: columns of one key.
+/// The match on the hash family: columns of one key, with the family known to the optimizer, which
+/// resolves the match before the loop, and with the family hidden from it. The seed is hidden in both.
 fn seam(c: &mut Criterion) {
     let keys = uniform();
     let mut group = c.benchmark_group("seam");
     group.throughput(Throughput::Elements(KEYS as u64));
-    let mut cells = [0; DEPTH as usize];
-    // Hidden from the optimizer, which would otherwise resolve the match before the loop.
-    let family = black_box(XXH3);
-    group.bench_function("family", |b| {
-        b.iter(|| {
-            for key in &keys {
-                family.cells(key, 1 << 20, &mut cells);
-                black_box(&mut cells);
-            }
-        });
-    });
-    group.bench_function("direct", |b| {
-        b.iter(|| {
-            for key in &keys {
-                let hash = xxhash_rust::xxh3::xxh3_128_with_seed(key, 0x5EED);
-                let (mut value, step) = (hash as u64, (hash >> 64) as u64);
-                for (row, cell) in (0..).zip(&mut cells) {
-                    let column = (u128::from(value) << 20 >> 64) as u32;
-                    *cell = (row << 20) + column;
-                    value = value.wrapping_add(step);
-                }
-                black_box(&mut cells);
-            }
-        });
-    });
+    let geometry = Geometry::new(1 << 20, DEPTH).expect("within the limits");
+    let geometry = black_box(geometry);
+    let hidden = black_box(XXH3);
+    group.bench_function("hidden", |b| b.iter(|| hash_all(&keys, geometry, hidden)));
+    let known = HashFamily::Xxh3 {
+        seed: black_box(0x5EED),
+    };
+    group.bench_function("known", |b| b.iter(|| hash_all(&keys, geometry, known)));
+}
+
+#[inline(always)]
+fn hash_all(keys: &Keys, geometry: Geometry, family: HashFamily) {
+    let mut buffer = [0; MAX_DEPTH];
+    for key in keys {
+        black_box(family.cells(key, geometry, &mut buffer));
+    }
 }
 
 /// Two threads on one sketch: what sharing costs. Adds of both together.
 fn two_threads(c: &mut Criterion) {
-    let keys = Arc::new(zipf());
+    let keys = zipf();
     let mut group = c.benchmark_group("update-by-two-threads/xxh3/zipf");
     group.throughput(Throughput::Elements(2 * KEYS as u64));
     for log_width in [16, 20] {

@@ -89,7 +89,11 @@ fn reply(c: &mut Criterion) {
             });
         });
         group.bench_function(format!("read, {dialect}"), |b| {
-            b.iter(|| replies(black_box(&datagram)).map(|(_, n)| n).sum::<u64>());
+            b.iter(|| {
+                replies(black_box(&datagram))
+                    .map(|(key, n)| key.len() as u64 + n)
+                    .sum::<u64>()
+            });
         });
     }
     group.finish();

@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod figures;
 pub mod hgrm;
+pub mod keys;
 pub mod plot;
 pub mod record;
 pub mod report;

@@ -10,7 +10,7 @@ mod adder;
 mod error;
 mod questions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;

@@ -9,7 +9,7 @@ use crate::wire::legacy::{Layout, Message, messages, write_reply_count, write_re
 
 /// What becomes of the answer to one datagram.
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
+pub(crate) enum Fate {
     Deliver,
     Lose,
     /// Delivered behind the next answer that is.
@@ -19,23 +19,26 @@ enum Fate {
 
 /// What the server saw.
 #[derive(Debug, Default)]
-struct Seen {
-    counts: HashMap<Vec<u8>, u64>,
-    adds: u64,
-    peers: Vec<(Vec<u8>, u64)>,
+pub(crate) struct Seen {
+    pub(crate) counts: HashMap<Vec<u8>, u64>,
+    pub(crate) adds: u64,
+    pub(crate) peers: Vec<(Vec<u8>, u64)>,
     datagram_bytes_max: usize,
     /// Most datagrams without a count, one behind the other.
     datagrams_unanswered_max: usize,
 }
 
-struct Fake {
-    address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     stop: UdpSocket,
     thread: JoinHandle<Seen>,
 }
 
 impl Fake {
-    fn start(dialect: Dialect, mut fate: impl FnMut(usize) -> Fate + Send + 'static) -> Self {
+    pub(crate) fn start(
+        dialect: Dialect,
+        mut fate: impl FnMut(usize) -> Fate + Send + 'static,
+    ) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stop = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (address, stopper) = (socket.local_addr().unwrap(), stop.local_addr().unwrap());
@@ -82,7 +85,7 @@ impl Fake {
         }
     }
 
-    fn reliable() -> Self {
+    pub(crate) fn reliable() -> Self {
         Self::start(Dialect::Native, |_| Fate::Deliver)
     }
 
@@ -106,7 +109,7 @@ impl Fake {
     }
 
     /// All that was sent before has been read.
-    fn stop(self) -> Seen {
+    pub(crate) fn stop(self) -> Seen {
         self.stop.send_to(&[], self.address).unwrap();
         self.thread.join().unwrap()
     }
@@ -350,7 +353,7 @@ fn peer_orders_arrive() {
 }
 
 /// An address where the kernel refuses everybody, held by a socket that hears only itself.
-fn nobody() -> UdpSocket {
+pub(crate) fn nobody() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(socket.local_addr().unwrap()).unwrap();
     socket

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 pub use self::address::{AddressError, HostPort};
 pub use self::options::NodeOptions;
+pub(crate) use self::options::dialect;
 use crate::sketch::{Geometry, GeometryError, HashFamily};
 use crate::wire::legacy::Dialect;
 

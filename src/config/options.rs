@@ -31,7 +31,10 @@ const MAX_MAX_PEERS: u64 = 65_536;
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct NodeOptions {
     /// Where to listen; port 0 takes a free one
-    #[arg(value_name = "HOST:PORT", env = "RMBD_ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = listen_address)]
+    #[arg(
+        value_name = "HOST:PORT", env = "RMBD_ADDRESS", default_value = DEFAULT_ADDRESS,
+        value_parser = listen_address
+    )]
     pub address: String,
 
     /// Columns a row: more make the error smaller [default: 1048576]
@@ -76,7 +79,7 @@ pub struct NodeOptions {
     #[arg(long, env = "RMBD_HASH", value_parser = words(["xxh3", "fnv"], HashChoice::from_str))]
     pub hash: Option<HashChoice>,
 
-    /// Seed of xxh3, also as 0x...; keep it secret where others choose the keys [default: 0x726d6264]
+    /// Seed of xxh3, also as 0x...; secret where others choose the keys [default: 0x726d6264]
     #[arg(long, value_name = "N", env = "RMBD_SEED", value_parser = seed)]
     pub seed: Option<u64>,
 
@@ -93,35 +96,62 @@ pub struct NodeOptions {
     pub threads: Option<usize>,
 
     /// Packet path; auto is uring where the system allows it
-    #[arg(long, env = "RMBD_IO", default_value_t, value_parser = words(["auto", "uring", "mmsg"], IoChoice::from_str))]
+    #[arg(
+        long, env = "RMBD_IO", default_value_t,
+        value_parser = words(["auto", "uring", "mmsg"], IoChoice::from_str)
+    )]
     pub io: IoChoice,
 
     /// Spin this long for datagrams before sleeping: quicker answers for a busy CPU
-    #[arg(long = "busy-poll", value_name = "MICROSECONDS", env = "RMBD_BUSY_POLL", default_value_t = 0, value_parser = RangedU64ValueParser::<u32>::new().range(0..=MAX_BUSY_POLL_US))]
+    #[arg(
+        long = "busy-poll", value_name = "MICROSECONDS", env = "RMBD_BUSY_POLL",
+        default_value_t = 0,
+        value_parser = RangedU64ValueParser::<u32>::new().range(0..=MAX_BUSY_POLL_US)
+    )]
     pub busy_poll_us: u32,
 
     /// Receive buffer to ask for, for each data thread; net.core.rmem_max limits it
-    #[arg(long = "receive-buffer", value_name = "BYTES", env = "RMBD_RECEIVE_BUFFER", default_value_t = DEFAULT_RECEIVE_BUFFER_BYTES, value_parser = within(MIN_RECEIVE_BUFFER_BYTES, MAX_RECEIVE_BUFFER_BYTES))]
+    #[arg(
+        long = "receive-buffer", value_name = "BYTES", env = "RMBD_RECEIVE_BUFFER",
+        default_value_t = DEFAULT_RECEIVE_BUFFER_BYTES,
+        value_parser = within(MIN_RECEIVE_BUFFER_BYTES, MAX_RECEIVE_BUFFER_BYTES)
+    )]
     pub receive_buffer_bytes: usize,
 
     /// Who may send peer and sync messages, besides loopback; repeat it or use commas
-    #[arg(long, value_name = "CIDR", env = "RMBD_TRUST", value_delimiter = ',', value_parser = cidr)]
+    #[arg(
+        long, value_name = "CIDR", env = "RMBD_TRUST", value_delimiter = ',',
+        value_parser = cidr
+    )]
     pub trust: Vec<IpNet>,
 
     /// Who may use the UDP port at all [default: everybody]; repeat it or use commas
-    #[arg(long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',', value_parser = cidr)]
+    #[arg(
+        long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',',
+        value_parser = cidr
+    )]
     pub allow: Vec<IpNet>,
 
-    /// Where to serve /status, /metrics and the page, or off [default: the UDP host and port, over TCP]
-    #[arg(long, value_name = "HOST:PORT|off", env = "RMBD_HTTP", value_parser = HttpChoice::from_str)]
+    /// Where to serve /status, /metrics and the page [default: the UDP host and port, over TCP]
+    #[arg(
+        long, value_name = "HOST:PORT|off", env = "RMBD_HTTP",
+        value_parser = HttpChoice::from_str
+    )]
     pub http: Option<HttpChoice>,
 
     /// Legacy peers whose rows are kept; each costs the memory of a sketch
-    #[arg(long, value_name = "N", env = "RMBD_MAX_PEERS", default_value_t = DEFAULT_MAX_PEERS, value_parser = within(1, MAX_MAX_PEERS))]
+    #[arg(
+        long, value_name = "N", env = "RMBD_MAX_PEERS", default_value_t = DEFAULT_MAX_PEERS,
+        value_parser = within(1, MAX_MAX_PEERS)
+    )]
     pub max_peers: usize,
 
     /// Rounds (of 0.5 s) without an ack after which a legacy peer is forgotten
-    #[arg(long = "peer-grace", value_name = "ROUNDS", env = "RMBD_PEER_GRACE", default_value_t = DEFAULT_PEER_GRACE_ROUNDS, value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    #[arg(
+        long = "peer-grace", value_name = "ROUNDS", env = "RMBD_PEER_GRACE",
+        default_value_t = DEFAULT_PEER_GRACE_ROUNDS,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..)
+    )]
     pub peer_grace_rounds: u32,
 
     /// What to log to standard error: error, warn, info, debug, trace, or by module

@@ -16,10 +16,18 @@ pub struct RingRefused {
 
 /// Sets up a ring as a data thread would, and gives it back.
 ///
+/// On a thread of its own: a ring that goes leaves work for the thread that made it, and interrupts
+/// (`EINTR`) whatever system call that thread is in by then.
+///
 /// # Errors
 /// [`RingRefused`] names what was tried, the likely cause and the cure.
 pub fn probe_uring() -> Result<(), RingRefused> {
-    uring::probe()
+    std::thread::scope(|scope| {
+        scope
+            .spawn(uring::probe)
+            .join()
+            .unwrap_or_else(|_| Err(RingRefused::new("probing", io::Error::other("a panic"))))
+    })
 }
 
 impl RingRefused {

@@ -38,11 +38,11 @@ use crate::io::{
     Stop, bind_group, cpu, huge_pages, probe_uring,
 };
 use crate::replica::Replica;
-use crate::sketch::{Estimate, SketchError, WeightError};
+use crate::sketch::{Estimate, MAX_WRITERS, SketchError, WeightError};
 
-/// Data threads at most: more than any machine has processors, and few enough that all of them
-/// adding at once cannot carry a cell over its end.
-pub const THREADS_MAX: usize = 1024;
+/// Data threads at most. With the program that a node is embedded in they share the number of
+/// threads that may add at once ([`MAX_WRITERS`]).
+pub const THREADS_MAX: usize = MAX_WRITERS as usize / 2;
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;

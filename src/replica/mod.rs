@@ -22,13 +22,12 @@ mod legacy;
 mod origins;
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 
 pub use batch::{Batch, LAG, PIPELINE_ABOVE_BYTES, Way};
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 
 use crate::sketch::{
-    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError, least_row,
+    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError, least_row, value,
 };
 use origins::Origins;
 
@@ -104,7 +103,7 @@ impl Replica {
     /// is no such row. Cells grow meanwhile: each is as it was at some moment of the call.
     pub fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
         out.clear();
-        out.extend(self.own.row(row).iter().map(|cell| cell.load(Relaxed)));
+        out.extend(self.own.row(row).iter().map(value));
     }
 
     /// Addresses of the legacy peers whose slices are held, in the order in which they came.

@@ -1,11 +1,13 @@
 //! The answer: a minimum over rows.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
+
+use super::cell;
 
 /// An upper bound of a key's weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Estimate {
-    /// The bound; where `saturated`, a lower bound of the bound.
+    /// The bound. Where `saturated`, what full cells count as: the truth may be larger.
     pub count: u64,
     /// The answer rests on cells that have reached their end: the truth may be larger.
     pub saturated: bool,
@@ -25,10 +27,10 @@ where
     S: IntoIterator<Item = &'a [AtomicU32]> + Clone,
 {
     let (mut least_whole, mut least_saturated) = (u64::MAX, u64::MAX);
-    for &cell in cells {
+    for &index in cells {
         let (mut sum, mut saturated) = (0, false);
         for slice in slices.clone() {
-            let count = slice[cell as usize].load(Relaxed);
+            let count = cell::value(&slice[index as usize]);
             sum += u64::from(count);
             saturated |= count == u32::MAX;
         }

@@ -30,8 +30,9 @@
 //! - **Shared by all threads.** Cells are `AtomicU32` and every access is relaxed: a cell is a number
 //!   of its own, no other memory is published through it, and cells only grow, so a reader that sees
 //!   some rows before and some after an add still sees an upper bound of what was complete before.
-//! - **Cells end, they do not wrap.** A cell that reaches [`u32::MAX`] stays there, and an answer
-//!   that rests on such cells alone is flagged ([`Estimate::saturated`]).
+//! - **Cells end, they do not wrap.** A cell that reaches [`SATURATES_AT`] (3 221 225 472) is full:
+//!   it counts as [`u32::MAX`], nothing is added to it any more, and an answer that rests on such
+//!   cells alone is flagged ([`Estimate::saturated`]).
 //! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key, and callers
 //!   inside this crate get *cell indexes*, which they can look up in several slices of the same
 //!   geometry, prefetch, and use later.
@@ -49,7 +50,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 
-pub use cell::MAX_WEIGHT;
+pub(crate) use cell::value;
+pub use cell::{MAX_WEIGHT, MAX_WRITERS, SATURATES_AT};
 pub use estimate::Estimate;
 pub(crate) use estimate::least_row;
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
@@ -94,7 +96,7 @@ pub struct WeightError {
 pub struct Sketch {
     geometry: Geometry,
     family: HashFamily,
-    cells: Box<[AtomicU32]>,
+    cells: Vec<AtomicU32>,
     // Each on a cache line of its own: all threads write the first, and the lines next to it hold
     // what every add reads.
     total_weight: CachePadded<AtomicU64>,
@@ -112,7 +114,7 @@ impl Sketch {
         Ok(Self {
             geometry,
             family,
-            cells: try_zeroed(geometry)?,
+            cells: try_zeroed(geometry)?.into_vec(),
             total_weight: CachePadded::default(),
             saturated_cells: CachePadded::default(),
         })
@@ -183,9 +185,7 @@ impl Sketch {
     /// `depth` indexes into [`cells`](Self::cells), in the order of the rows.
     #[inline]
     pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
-        let cells = &mut buffer[..self.geometry.depth()];
-        self.family.cells(key, self.geometry.width(), cells);
-        cells
+        self.family.cells(key, self.geometry, buffer)
     }
 
     /// Asks the processor for cells that will be written (or read) a little later.

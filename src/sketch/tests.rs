@@ -99,11 +99,11 @@ fn an_answer_is_flagged_only_where_no_row_is_whole() {
     let mut buffer = [0; MAX_DEPTH];
     let cells = sketch.hash_into(b"key", &mut buffer).to_vec();
     for &cell in &cells {
-        sketch.cells()[cell as usize].store(u32::MAX - 10, Relaxed);
+        sketch.cells()[cell as usize].store(SATURATES_AT - 10, Relaxed);
     }
     sketch.cells()[cells[0] as usize].store(u32::MAX, Relaxed);
     let whole = Estimate {
-        count: u64::from(u32::MAX - 10),
+        count: u64::from(SATURATES_AT - 10),
         saturated: false,
     };
     assert_eq!(sketch.estimate(b"key"), whole);
@@ -129,7 +129,7 @@ fn threads_saturate_each_cell_once_and_lose_no_weight() {
     const ADDS: u32 = 4_000;
     let sketch = sketch(8, 4, XXH3);
     for cell in sketch.cells() {
-        cell.store(u32::MAX - ADDS, Relaxed);
+        cell.store(SATURATES_AT - ADDS, Relaxed);
     }
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -142,7 +142,7 @@ fn threads_saturate_each_cell_once_and_lose_no_weight() {
         }
     });
     // Each of the 8 columns of a row gets some 16 000 of the weight, four times what it had left.
-    assert!(sketch.cells().iter().all(|c| c.load(Relaxed) == u32::MAX));
+    assert!(sketch.cells().iter().all(|c| value(c) == u32::MAX));
     assert_eq!(sketch.saturated_cells(), 32);
     assert_eq!(sketch.total_weight(), u64::from(THREADS * ADDS * 8));
 }
@@ -174,8 +174,10 @@ proptest! {
         let cells: Vec<u32> = (0..rows.len() as u32).collect();
         let answer = least_row(memory.iter().map(Vec::as_slice), &cells);
 
-        let sum = |row: &Vec<u32>| row[..slices].iter().map(|&c| u64::from(c)).sum::<u64>();
-        let is_whole = |row: &&Vec<u32>| !row[..slices].contains(&u32::MAX);
+        let full = |&count: &u32| count >= SATURATES_AT;
+        let count = |cell: &u32| u64::from(if full(cell) { u32::MAX } else { *cell });
+        let sum = |row: &Vec<u32>| row[..slices].iter().map(count).sum::<u64>();
+        let is_whole = |row: &&Vec<u32>| !row[..slices].iter().any(full);
         let of_whole = rows.iter().filter(is_whole).map(sum).min();
         let of_all = rows.iter().map(sum).min();
         prop_assert_eq!(answer, Estimate {
@@ -189,7 +191,7 @@ fn cell_values() -> impl Strategy<Value = u32> {
     prop_oneof![
         0..10_u32,
         Just(u32::MAX),
-        u32::MAX - 3..=u32::MAX,
+        SATURATES_AT - 3..=SATURATES_AT + 3,
         any::<u32>()
     ]
 }

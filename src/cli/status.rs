@@ -1,0 +1,186 @@
+//! `rmbd status`
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use super::http::StatusSource;
+use super::{CliError, StatusOptions, Streams};
+use crate::node::status::{PeerStatus, Status};
+
+/// Prints what a node says of itself.
+pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let source = StatusSource::new(&options.server.server, options.server.timeout());
+    let (document, status) = source.document()?;
+    if options.json {
+        writeln!(streams.output, "{}", document.trim_end())
+    } else {
+        streams.output.write_all(render(&status).as_bytes())
+    }
+    .map_err(CliError::Output)
+}
+
+/// A view for people: a line for each subject, and one for each peer and order.
+pub(super) fn render(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_status(status, &mut text);
+    text
+}
+
+fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
+    let Status {
+        sketch,
+        messages,
+        datagrams,
+        replies,
+        io,
+        ..
+    } = status;
+    writeln!(
+        out,
+        "rmbd {} at {}, {}, up {}, http {}",
+        printable(&status.version),
+        printable(&status.udp),
+        if status.ready { "ready" } else { "not ready" },
+        duration(status.uptime_s),
+        printable(status.http.as_deref().unwrap_or("off")),
+    )?;
+    writeln!(
+        out,
+        "sketch     {}x{} {}, {}",
+        sketch.depth,
+        sketch.width,
+        printable(&sketch.hash),
+        bytes(sketch.memory_bytes)
+    )?;
+    writeln!(
+        out,
+        "content    total weight {}, saturated cells {}",
+        sketch.total_weight, sketch.saturated_cells
+    )?;
+    writeln!(
+        out,
+        "error      at most {:.1} too high with probability {:.4}",
+        sketch.epsilon * sketch.total_weight as f64,
+        sketch.confidence
+    )?;
+    writeln!(
+        out,
+        "messages   add {}, count {}, sync {}, peer {}, ack {}",
+        messages.add, messages.count, messages.sync, messages.peer, messages.ack
+    )?;
+    writeln!(
+        out,
+        "datagrams  received {}, malformed {}, refused {}, dropped by the kernel {}",
+        datagrams.received,
+        reasons(&datagrams.malformed),
+        reasons(&datagrams.refused),
+        datagrams.dropped_by_kernel
+    )?;
+    writeln!(
+        out,
+        "replies    sent {}, dropped {}",
+        replies.sent, replies.dropped
+    )?;
+    let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
+    writeln!(
+        out,
+        "io         {}, threads {}, receive buffer {} each",
+        printable(&io.backend),
+        io.threads.len(),
+        bytes(buffer.min().unwrap_or_default())
+    )?;
+    for peer in &status.peers {
+        write_peer(peer, out)?;
+    }
+    for order in &status.peer_orders {
+        writeln!(
+            out,
+            "order      {} {} {}: {}",
+            order.number,
+            if order.accepted {
+                "accepted"
+            } else {
+                "refused"
+            },
+            printable(&order.target),
+            printable(&order.detail)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_peer(peer: &PeerStatus, out: &mut String) -> std::fmt::Result {
+    let ago = |seconds: Option<f64>| {
+        seconds.map_or_else(|| "never".to_owned(), |s| format!("{s:.1} s ago"))
+    };
+    write!(out, "peer       {}", printable(&peer.address))?;
+    if peer.pushing {
+        write!(
+            out,
+            ", push: rows {} (acknowledged {}), last sent {}, last ack {}",
+            peer.rows_sent,
+            peer.rows_acked,
+            ago(peer.last_send_s),
+            ago(peer.last_ack_s)
+        )?;
+    }
+    if peer.rows_received > 0 {
+        write!(
+            out,
+            ", received: rows {}, last {}, restarts {}",
+            peer.rows_received,
+            ago(peer.last_row_s),
+            peer.restarts
+        )?;
+    }
+    writeln!(out)
+}
+
+/// The sum, and in brackets the reasons that occurred.
+fn reasons(by_reason: &std::collections::BTreeMap<String, u64>) -> String {
+    let sum = by_reason
+        .values()
+        .fold(0, |sum: u64, &n| sum.saturating_add(n));
+    let occurred: Vec<_> = (by_reason.iter())
+        .filter(|&(_, &n)| n > 0)
+        .map(|(reason, n)| format!("{} {n}", printable(reason)))
+        .collect();
+    match occurred.is_empty() {
+        true => sum.to_string(),
+        false => format!("{sum} ({})", occurred.join(", ")),
+    }
+}
+
+/// Text of another machine, without what would steer a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    let digits = usize::from(unit != "bytes" && value.fract() != 0.0);
+    format!("{value:.digits$} {unit}")
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds as u64;
+    let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3_600 => format!("{minutes} min {} s", whole % 60),
+        3_600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}

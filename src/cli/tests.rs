@@ -1,0 +1,592 @@
+//! Commands against a server that counts exactly, and what is typed wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+
+use clap::CommandFactory;
+
+use super::keys::{Next, Stop, for_each};
+use super::*;
+use crate::client::tests::{Fake, Fate, nobody};
+use crate::node::status::*;
+
+/// The result of a command line, its output and its notes.
+fn run_with(
+    words: &[&str],
+    server: impl fmt::Display,
+    input: impl Read,
+) -> (Result<(), CliError>, String, String) {
+    let (mut output, mut notes) = (Vec::new(), Vec::new());
+    let result = run(
+        &command(words, server),
+        Streams {
+            input: BufReader::new(Box::new(input)),
+            output: Box::new(&mut output),
+            notes: Box::new(&mut notes),
+        },
+    );
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (result, text(output), text(notes))
+}
+
+fn command(words: &[&str], server: impl fmt::Display) -> Command {
+    let server = format!("--server={server}");
+    let words = ["rmbd", words[0], &server, "--timeout-ms=5000"]
+        .into_iter()
+        .chain(words[1..].iter().copied());
+    Cli::try_parse_from(words).unwrap().command.unwrap()
+}
+
+// --- What is typed ---
+
+#[test]
+fn command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_option_of_every_command_has_a_variable() {
+    for command in Cli::command().get_subcommands() {
+        for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+            let name = arg.get_long().unwrap();
+            let variable = format!("RMBD_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().unwrap().to_str(), Some(&*variable));
+        }
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_said() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["add"], "required arguments were not provided"),
+        (&["count"], "required arguments were not provided"),
+        (&["add", "k", "-n", "0"], "0 is not in 1..=1048576"),
+        (
+            &["add", "k", "-n", "1048577"],
+            "1048577 is not in 1..=1048576",
+        ),
+        (
+            &["add", "k", "--server", "localhost"],
+            "no port: write HOST:PORT",
+        ),
+        (
+            &["add", "k", "--server", "localhost:0"],
+            "port 0 cannot be reached",
+        ),
+        (&["count", "k", "--timeout-ms", "0"], "0 is not in 1..="),
+        (&["peer", "localhost:65536"], "use a number from 0 to 65535"),
+        (&["peer", "localhost:0"], "port 0 cannot be reached"),
+        (&["peer", "::1:80"], "an IPv6 address stands in brackets"),
+        (
+            &["peer", "a:1", "--dialect", "x"],
+            "invalid value 'x' for '--dialect",
+        ),
+        (&["status", "now"], "unexpected argument 'now'"),
+        (&["-x", "5", "count", "k"], "cannot be used with"),
+        (
+            &["start"],
+            "nor one of the commands add, count, peer, status",
+        ),
+    ];
+    for (words, expected) in cases {
+        let words = ["rmbd"].iter().chain(words.iter());
+        let error = Cli::try_parse_from(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+// --- Keys ---
+
+/// What is handed over, and how many keys were too long.
+fn keys_of(args: &[&str], input: &[u8]) -> (Vec<Vec<u8>>, u64) {
+    let args: Vec<_> = args.iter().map(OsString::from).collect();
+    let mut keys = Vec::new();
+    // A small buffer, so that lines lie across its ends.
+    let mut input = BufReader::with_capacity(7, input);
+    let too_long = for_each(&args, &mut input, |next| {
+        if let Next::Key(key) = next {
+            keys.push(key.to_vec());
+        }
+        Ok(())
+    });
+    (keys, too_long.unwrap())
+}
+
+#[test]
+fn lines_become_keys_byte_for_byte() {
+    let longest = "x".repeat(139);
+    let too_long = "y".repeat(140);
+    let far_too_long = "z".repeat(100_000);
+    let cases: &[(&str, &[&str], u64)] = &[
+        ("", &[], 0),
+        ("\n\n", &[], 0),
+        ("a\nb\n", &["a", "b"], 0),
+        ("a\nb", &["a", "b"], 0),
+        ("a\r\n b \n\0\n", &["a\r", " b ", "\0"], 0),
+        (&format!("{longest}\nb"), &[&longest, "b"], 0),
+        (&longest, &[&longest], 0),
+        (&too_long, &[], 1),
+        (&format!("{too_long}\nb"), &["b"], 1),
+        (&format!("a\n{far_too_long}\nb\n{too_long}"), &["a", "b"], 2),
+    ];
+    for (input, expected, too_long) in cases {
+        let expected: Vec<_> = expected.iter().map(|key| key.as_bytes().to_vec()).collect();
+        assert_eq!(
+            keys_of(&["-"], input.as_bytes()),
+            (expected, *too_long),
+            "{input:?}"
+        );
+    }
+    assert_eq!(keys_of(&["-"], b"\xff\xfe\n").0, [b"\xff\xfe"]);
+    // An empty key that is typed is meant.
+    assert_eq!(
+        keys_of(&["a", "", "-", "d"], b"b\nc").0,
+        [&b"a"[..], b"", b"b", b"c", b"d"]
+    );
+    assert_eq!(keys_of(&[&too_long, "a"], b""), (vec![b"a".to_vec()], 1));
+}
+
+#[test]
+fn a_pause_comes_before_every_wait() {
+    let mut seen = Vec::new();
+    let mut input = BufReader::with_capacity(4, &b"a\nb\ncd"[..]);
+    for_each(&["-".into()], &mut input, |next| {
+        seen.push(match next {
+            Next::Key(key) => String::from_utf8(key.to_vec()).unwrap(),
+            Next::Pause => "-".to_owned(),
+        });
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen, ["-", "a", "b", "-", "cd", "-"]);
+}
+
+/// Gives its bytes, then fails.
+struct Breaks(&'static [u8]);
+
+impl Read for Breaks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        self.0.read(out)
+    }
+}
+
+#[test]
+fn an_input_that_breaks_is_told_from_a_taker_that_refuses() {
+    let args = ["-".into()];
+    let broken = for_each(&args, &mut BufReader::new(Breaks(b"a\n")), |_| Ok(()));
+    assert!(matches!(broken, Err(Stop::Input(_))));
+    let refused = for_each(&args, &mut BufReader::new(&b"a\n"[..]), |_| {
+        Err(CliError::Output(io::Error::other("full")))
+    });
+    assert!(matches!(refused, Err(Stop::Taker(CliError::Output(_)))));
+}
+
+// --- add and count ---
+
+#[test]
+fn keys_are_added_and_counted_in_order() {
+    let server = Fake::reliable();
+    let (result, output, notes) =
+        run_with(&["add", "a", "b", "-n", "300"], server.address, &b""[..]);
+    result.unwrap();
+    assert_eq!((output, notes), (String::new(), String::new()));
+    let (result, output, _) = run_with(&["count", "b", "-", "a"], server.address, &b"x y\n"[..]);
+    result.unwrap();
+    assert_eq!(output, "300\tb\n0\tx y\n300\ta\n");
+    let counts = HashMap::from([(b"a".to_vec(), 300), (b"b".to_vec(), 300)]);
+    assert_eq!(server.stop().counts, counts);
+}
+
+#[test]
+fn a_log_is_counted_from_standard_input() {
+    let server = Fake::reliable();
+    let lines: String = (0..20_000)
+        .map(|n| format!("10.0.{}.{}\n", n % 3, n % 251))
+        .collect();
+    let (result, ..) = run_with(&["add", "-"], server.address, lines.as_bytes());
+    result.unwrap();
+    // More than are asked for at once.
+    let (result, output, _) = run_with(&["count", "-"], server.address, lines.as_bytes());
+    result.unwrap();
+    let mut truth: HashMap<&str, u64> = HashMap::new();
+    lines
+        .lines()
+        .for_each(|line| *truth.entry(line).or_default() += 1);
+    let expected: String = lines
+        .lines()
+        .map(|line| format!("{}\t{line}\n", truth[line]))
+        .collect();
+    assert!(output == expected);
+    assert_eq!(server.stop().adds, 20_000);
+}
+
+#[test]
+fn counts_as_json() {
+    let server = Fake::reliable();
+    run_with(&["add", "é\"\t", "-"], server.address, &b"\xff\n"[..])
+        .0
+        .unwrap();
+    let (result, output, _) = run_with(
+        &["count", "--json", "é\"\t", "-"],
+        server.address,
+        &b"\xff\n"[..],
+    );
+    result.unwrap();
+    let array: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let expected = serde_json::json!([
+        {"key": "é\"\t", "count": 1},
+        {"key": "\u{fffd}", "count": 1},
+    ]);
+    assert_eq!(array, expected);
+    let (result, output, _) = run_with(&["count", "--json", "-"], server.address, &b""[..]);
+    result.unwrap();
+    assert_eq!(output, "[]\n");
+    server.stop();
+}
+
+#[test]
+fn long_keys_are_skipped_and_reported() {
+    let server = Fake::reliable();
+    let input = format!("a\n{}\nb\n", "x".repeat(140));
+    let (result, ..) = run_with(&["add", "-"], server.address, input.as_bytes());
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "1 keys of more than 139 bytes were skipped, the protocol cannot carry them; 2 adds were done"
+    );
+    let (result, output, _) = run_with(&["count", "-"], server.address, input.as_bytes());
+    assert!(matches!(
+        result,
+        Err(CliError::KeysTooLong { skipped: 1, .. })
+    ));
+    assert_eq!(output, "1\ta\n1\tb\n");
+    server.stop();
+}
+
+#[test]
+fn what_came_before_a_broken_input_is_done() {
+    let server = Fake::reliable();
+    let (result, ..) = run_with(&["add", "-"], server.address, Breaks(b"a\nb\n"));
+    let text = result.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "cannot read more keys: the disk is gone; 2 adds were done"
+    );
+    let (result, output, _) = run_with(&["count", "-"], server.address, Breaks(b"a\n"));
+    assert!(matches!(result, Err(CliError::Input { .. })));
+    assert_eq!(output, "1\ta\n");
+    assert_eq!(server.stop().adds, 2);
+}
+
+/// Lines that come only when the one before has been counted.
+struct Slow {
+    client: Client,
+    given: u64,
+}
+
+impl Read for Slow {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        assert_eq!(self.client.count("tick").unwrap(), self.given);
+        if self.given == 3 {
+            return Ok(0);
+        }
+        self.given += 1;
+        out[..5].copy_from_slice(b"tick\n");
+        Ok(5)
+    }
+}
+
+#[test]
+fn a_slow_input_is_added_as_it_comes() {
+    let server = Fake::reliable();
+    let options = ClientOptions {
+        timeout: Duration::from_secs(5),
+        ..ClientOptions::default()
+    };
+    let slow = Slow {
+        client: Client::connect(server.address, options).unwrap(),
+        given: 0,
+    };
+    run_with(&["add", "-"], server.address, slow).0.unwrap();
+    assert_eq!(server.stop().adds, 3);
+}
+
+#[test]
+fn no_server_is_said_with_the_cure() {
+    let nobody = nobody();
+    let address = nobody.local_addr().unwrap();
+    let cure = format!("no server at {address}; start one with `rmbd`");
+    for words in [&["add", "a"][..], &["count", "a"], &["peer", "localhost:1"]] {
+        let text = run_with(words, address, &b""[..])
+            .0
+            .unwrap_err()
+            .to_string();
+        assert!(text.starts_with(&cure), "{text}");
+    }
+}
+
+/// Output that somebody has closed.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_output_is_no_failure() {
+    let server = Fake::reliable();
+    for words in [&["count", "a"][..], &["count", "a", "--json"]] {
+        let streams = Streams {
+            input: BufReader::new(Box::new(io::empty())),
+            output: Box::new(Closed),
+            notes: Box::new(io::sink()),
+        };
+        run(&command(words, server.address), streams).unwrap();
+    }
+    server.stop();
+}
+
+// --- peer and status ---
+
+fn status(peer_orders: Vec<PeerOrder>) -> Status {
+    Status {
+        version: "0.1.0".into(),
+        uptime_s: 3_723.0,
+        ready: true,
+        udp: "127.0.0.1:8000".into(),
+        http: Some("127.0.0.1:8000".into()),
+        sketch: SketchStatus {
+            width: 1_048_576,
+            depth: 4,
+            hash: "xxh3".into(),
+            epsilon: 0.01,
+            confidence: 0.98,
+            memory_bytes: 16 << 20,
+            total_weight: 1_234,
+            saturated_cells: 5,
+        },
+        messages: Messages {
+            add: 1,
+            count: 2,
+            sync: 3,
+            peer: 4,
+            ack: 5,
+        },
+        datagrams: Datagrams {
+            received: 20,
+            malformed: BTreeMap::from([("empty".into(), 3), ("length".into(), 0)]),
+            refused: BTreeMap::new(),
+            dropped_by_kernel: 7,
+        },
+        replies: Replies {
+            sent: 2,
+            dropped: 1,
+        },
+        io: IoStatus {
+            backend: "uring".into(),
+            threads: vec![ThreadStatus {
+                cpu: Some(0),
+                datagrams: 20,
+                receive_buffer_bytes: 425_984,
+                dropped_by_kernel: 7,
+            }],
+        },
+        peers: vec![PeerStatus {
+            address: "127.0.0.1:9000".into(),
+            pushing: true,
+            last_send_s: Some(0.25),
+            last_ack_s: None,
+            last_row_s: Some(1.0),
+            rows_sent: 10,
+            rows_acked: 0,
+            rows_received: 4,
+            restarts: 1,
+        }],
+        peer_orders,
+    }
+}
+
+fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
+    PeerOrder {
+        number,
+        from: "127.0.0.1:5".into(),
+        target: target.into(),
+        accepted,
+        detail: detail.into(),
+    }
+}
+
+/// A UDP server, and an HTTP one on the same port that answers with these, then ends.
+fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
+    loop {
+        let udp = Fake::start(Default::default(), |_| Fate::Deliver);
+        let Ok(listener) = TcpListener::bind(udp.address) else {
+            udp.stop();
+            continue;
+        };
+        let http = std::thread::spawn(move || {
+            for (code, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") {
+                    stream.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                assert!(request.starts_with(b"GET /status HTTP/1.1\r\n"));
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {code} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+            }
+        });
+        return (udp, http);
+    }
+}
+
+fn statuses(orders: Vec<Vec<PeerOrder>>) -> Vec<(u16, String)> {
+    let document = |orders| serde_json::to_string(&status(orders)).unwrap();
+    orders
+        .into_iter()
+        .map(|orders| (200, document(orders)))
+        .collect()
+}
+
+#[test]
+fn an_accepted_order_is_told_from_older_ones() {
+    for target in ["localhost:9000", "[::1]:9000", "::1:9000"] {
+        let old = order(7, target, false, "old");
+        let other = order(9, "localhost:9001", false, "another");
+        let new = order(8, target, true, "pushing to 127.0.0.1:9000");
+        let (udp, http) = server(statuses(vec![
+            vec![old.clone()],
+            vec![old.clone(), other.clone()],
+            vec![old, new, other],
+        ]));
+        let typed = if target == "::1:9000" {
+            "[::1]:9000"
+        } else {
+            target
+        };
+        let (result, output, notes) = run_with(&["peer", typed], udp.address, io::empty());
+        result.unwrap();
+        assert_eq!(
+            output,
+            format!("accepted {typed}: pushing to 127.0.0.1:9000\n")
+        );
+        assert_eq!(notes, "");
+        http.join().unwrap();
+        assert_eq!(udp.stop().peers.len(), 1);
+    }
+}
+
+#[test]
+fn a_refused_order_fails_with_the_servers_words() {
+    let refused = order(1, "localhost:9000", false, "not a name\u{1b}[2J");
+    let (udp, http) = server(statuses(vec![vec![], vec![refused]]));
+    let (result, output, _) = run_with(&["peer", "localhost:9000"], udp.address, io::empty());
+    let text = result.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "the server does not push to localhost:9000: not a name\u{fffd}[2J"
+    );
+    assert_eq!(output, "");
+    http.join().unwrap();
+    udp.stop();
+}
+
+#[test]
+fn an_order_that_leaves_no_trace_fails() {
+    let (udp, http) = server(statuses(vec![vec![], vec![]]));
+    let Command::Peer(options) = command(&["peer", "localhost:9000"], udp.address) else {
+        panic!("another command");
+    };
+    let mut streams = Streams {
+        input: BufReader::new(Box::new(io::empty())),
+        output: Box::new(io::sink()),
+        notes: Box::new(io::sink()),
+    };
+    let result = peer::run_within(Duration::ZERO, &options, &mut streams);
+    assert!(matches!(result, Err(CliError::OrderUnseen { .. })));
+    http.join().unwrap();
+    udp.stop();
+}
+
+#[test]
+fn without_http_an_order_cannot_be_confirmed() {
+    let udp = Fake::reliable();
+    let (result, output, notes) = run_with(&["peer", "localhost:9000"], udp.address, io::empty());
+    result.unwrap();
+    assert_eq!(output, "");
+    assert!(notes.starts_with(
+        "the order to push to localhost:9000 was sent, but it cannot be confirmed: no status from"
+    ));
+    assert_eq!(udp.stop().peers, [(b"localhost".to_vec(), 9_000)]);
+}
+
+#[test]
+fn status_for_people_and_for_programs() {
+    let document = &statuses(vec![vec![order(1, "a:1", true, "yes")]])[0].1;
+    let (udp, http) = server(vec![(200, document.clone()), (200, document.clone())]);
+    let (result, output, _) = run_with(&["status", "--json"], udp.address, io::empty());
+    result.unwrap();
+    assert_eq!(output, format!("{document}\n"));
+    let (result, output, _) = run_with(&["status"], udp.address, io::empty());
+    result.unwrap();
+    assert_eq!(
+        output,
+        "\
+rmbd 0.1.0 at 127.0.0.1:8000, ready, up 1 h 2 min, http 127.0.0.1:8000
+sketch     4x1048576 xxh3, 16 MiB
+content    total weight 1234, saturated cells 5
+error      at most 12.3 too high with probability 0.9800
+messages   add 1, count 2, sync 3, peer 4, ack 5
+datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
+replies    sent 2, dropped 1
+io         uring, threads 1, receive buffer 416 KiB each
+peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, received: rows 4, last 1.0 s ago, restarts 1
+order      1 accepted a:1: yes
+"
+    );
+    http.join().unwrap();
+    udp.stop();
+}
+
+#[test]
+fn other_documents_are_refused() {
+    let cases = [
+        (404, "{}", "answers with 404, not with a status"),
+        (200, "<html>", "/status is not understood"),
+        (200, "{}", "/status is not understood (missing field"),
+    ];
+    for (code, body, expected) in cases {
+        let (udp, http) = server(vec![(code, body.to_owned())]);
+        let (result, ..) = run_with(&["status"], udp.address, io::empty());
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(expected), "{text}");
+        http.join().unwrap();
+        udp.stop();
+    }
+    // Held, but nobody listens.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    held.bind(&any.into()).unwrap();
+    let nobody = held.local_addr().unwrap().as_socket().unwrap();
+    let text = run_with(&["status"], nobody, io::empty())
+        .0
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with(&format!("no status from http://{nobody} (")),
+        "{text}"
+    );
+}

@@ -1,0 +1,159 @@
+//! The data path allocates nothing once a node has started.
+//!
+//! The allocator counts for each thread; the data threads' counts must not move while they serve
+//! every kind of message.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rmbd::config::{IoChoice, NodeConfig};
+use rmbd::io::send_segments;
+use rmbd::node::Node;
+use rmbd::sketch::Geometry;
+use rmbd::wire::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
+
+/// How data threads are named.
+const DATA_THREAD: &[u8] = b"rmbd-data-";
+
+/// Allocations and deallocations by watched threads.
+static OF_DATA_THREADS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+#[allow(unsafe_code)]
+// SAFETY: every call goes to `System` unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Threads whose allocations count; 0 is nobody.
+static WATCHED: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
+
+fn count() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    if WATCHED
+        .iter()
+        .any(|watched| watched.load(Relaxed) == thread)
+    {
+        OF_DATA_THREADS.fetch_add(1, Relaxed);
+    }
+}
+
+fn watch_data_threads() -> usize {
+    let mut found = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap();
+        let name = std::fs::read(task.path().join("comm")).unwrap();
+        if name.starts_with(DATA_THREAD) {
+            let id = task.file_name().into_string().unwrap().parse().unwrap();
+            WATCHED[found].store(id, Relaxed);
+            found += 1;
+        }
+    }
+    found
+}
+
+fn settle(client: &UdpSocket) {
+    client.send(&encode_count(b"are you there?")).unwrap();
+    let mut reply = [0; 2048];
+    loop {
+        let len = client.recv(&mut reply).unwrap();
+        if reply[1..len].starts_with(b"are you there?") {
+            return;
+        }
+    }
+}
+
+/// Adds and counts, alone, packed and in trains; rows, orders, acks; nonsense.
+fn every_kind_of_message(client: &UdpSocket, round: u64) {
+    let key = round.to_le_bytes();
+    let packed = [encode_add(&key), encode_count(&key)].concat().repeat(4);
+    let mut row = Vec::new();
+    encode_sync(0, &[round as u32; 100], Dialect::Native, &mut row);
+    let mut order = [3; 143];
+    order[1] = 255;
+    for datagram in [
+        &encode_add(&key)[..],
+        &packed,
+        &row,
+        &order,
+        &ACK,
+        &[],
+        &[9; 77],
+        &[0; 150],
+    ] {
+        client.send(datagram).unwrap();
+    }
+    let train = encode_add(&key).repeat(60);
+    send_segments(client, None, &train, 141).unwrap();
+    settle(client);
+}
+
+#[test]
+fn data_threads_allocate_nothing_after_the_start() {
+    for io in [IoChoice::Uring, IoChoice::Mmsg] {
+        let node = Node::start(NodeConfig {
+            geometry: Geometry::new(100, 4).unwrap(),
+            threads: Some(2),
+            io,
+            ..NodeConfig::at("127.0.0.1:0")
+        })
+        .unwrap();
+        assert_eq!(watch_data_threads(), 2);
+        // Several sockets, so that both threads have work.
+        let clients: Vec<UdpSocket> = (0..16)
+            .map(|_| {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client
+                    .set_read_timeout(Some(Duration::from_secs(30)))
+                    .unwrap();
+                client.connect(node.udp_addr()).unwrap();
+                client
+            })
+            .collect();
+        let before = OF_DATA_THREADS.load(Relaxed);
+        for round in 0..200 {
+            for client in &clients {
+                every_kind_of_message(client, round);
+            }
+        }
+        let allocated = OF_DATA_THREADS.load(Relaxed) - before;
+        let status = node.status();
+        assert!(
+            status
+                .io
+                .threads
+                .iter()
+                .all(|thread| thread.datagrams > 1000),
+            "{:?}",
+            status.io
+        );
+        assert!(status.messages.sync > 0 && status.messages.peer > 0 && status.messages.ack > 0);
+        assert_eq!(allocated, 0, "{io}");
+        // The count itself works: stopping does allocate on these threads.
+        let started = Instant::now();
+        node.stop().unwrap();
+        assert!(
+            OF_DATA_THREADS.load(Relaxed) > before,
+            "after {:?}",
+            started.elapsed()
+        );
+    }
+}

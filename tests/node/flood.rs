@@ -1,0 +1,169 @@
+//! Everything that a socket can be sent: all short strings, and random datagrams by the million.
+
+use std::net::UdpSocket;
+
+use rmbd::config::IoChoice;
+use rmbd::io::send_segments;
+use rmbd::node::Node;
+use rmbd::node::status::Status;
+use rmbd::wire::legacy::{Dialect, Layout, Message, encode_count, messages};
+
+use crate::support::{BACKENDS, client_of, config, receive, wait_for};
+
+/// Random datagrams; `RMBD_TEST_DATAGRAMS=10000000` sends more.
+const DATAGRAMS: u64 = 1_000_000;
+const SEED: u64 = 0x5eed_0001;
+
+/// What the node must have counted, by a parse of the same bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Expected {
+    datagrams: u64,
+    add: u64,
+    count: u64,
+    rare: u64,
+    malformed: u64,
+}
+
+impl Expected {
+    fn take(&mut self, datagram: &[u8], layout: Layout) {
+        self.datagrams += 1;
+        for message in messages(datagram, layout) {
+            match message {
+                Ok(Message::Add { .. }) => self.add += 1,
+                Ok(Message::Count { .. }) => self.count += 1,
+                Ok(_) => self.rare += 1,
+                Err(_) => self.malformed += 1,
+            }
+        }
+    }
+
+    fn of(status: &Status) -> Self {
+        Self {
+            datagrams: status.datagrams.received,
+            add: status.messages.add,
+            count: status.messages.count,
+            rare: status.messages.sync + status.messages.peer + status.messages.ack,
+            malformed: status.datagrams.malformed.values().sum(),
+        }
+    }
+}
+
+/// Waits until the node has read all that was sent before, so that no buffer ever overflows.
+fn settle(client: &UdpSocket, expected: &mut Expected, layout: Layout) {
+    let count = encode_count(b"are you there?");
+    client.send(&count).unwrap();
+    expected.take(&count, layout);
+    // Answers to random counts may come first.
+    while !receive(client)[1..].starts_with(b"are you there?") {}
+}
+
+fn layout() -> Layout {
+    Layout {
+        dialect: Dialect::Native,
+        width: 1 << 12,
+        depth: 4,
+    }
+}
+
+#[test]
+fn every_string_of_up_to_three_bytes_is_counted_as_what_it_is() {
+    let node = Node::start(config(IoChoice::Auto)).unwrap();
+    let client = client_of(&node);
+    let mut expected = Expected::default();
+    client.send(&[]).unwrap();
+    expected.take(&[], layout());
+    for len in 1..=3usize {
+        let all: Vec<u32> = (0..1 << (8 * len)).collect();
+        for (i, chunk) in all.chunks(64).enumerate() {
+            let train: Vec<u8> = chunk
+                .iter()
+                .flat_map(|n| n.to_le_bytes().into_iter().take(len))
+                .collect();
+            send_segments(&client, None, &train, len as u16).unwrap();
+            train
+                .chunks(len)
+                .for_each(|datagram| expected.take(datagram, layout()));
+            if i % 16 == 0 {
+                settle(&client, &mut expected, layout());
+            }
+        }
+    }
+    settle(&client, &mut expected, layout());
+    let status = wait_for(&node, "all", |s| s.datagrams.received == expected.datagrams);
+    assert_eq!(Expected::of(&status), expected);
+    assert_eq!(status.messages.ack, 1 + (1 << 8) + (1 << 16));
+}
+
+/// xorshift64*: any generator would do, this one needs no memory.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Mostly lengths and types that nearly make sense.
+    fn datagram(&mut self, out: &mut Vec<u8>) {
+        let lengths = [
+            0, 1, 2, 140, 141, 142, 143, 145, 153, 282, 403, 809, 1269, 1410,
+        ];
+        let len = match self.next() % 4 {
+            0 => self.next() as usize % 1500,
+            _ => lengths[self.next() as usize % lengths.len()],
+        };
+        out.clear();
+        out.resize(len, self.next() as u8);
+        for at in (0..len).step_by(141) {
+            out[at] = match self.next() % 8 {
+                0 => self.next() as u8,
+                n => (n % 6) as u8,
+            };
+            if let Some(length_byte) = out.get_mut(at + 1) {
+                *length_byte = self.next() as u8;
+            }
+        }
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn random_datagrams_are_all_counted_and_cost_no_memory() {
+    let datagrams = std::env::var("RMBD_TEST_DATAGRAMS").map_or(DATAGRAMS, |text| {
+        text.parse().expect("RMBD_TEST_DATAGRAMS is a number")
+    });
+    for io in BACKENDS {
+        let node = Node::start(config(io)).unwrap();
+        let client = client_of(&node);
+        let (mut expected, mut random) = (Expected::default(), Random(SEED));
+        let mut datagram = Vec::with_capacity(2048);
+        let mut resident_before = 0;
+        for i in 0..datagrams / 2 {
+            random.datagram(&mut datagram);
+            client.send(&datagram).unwrap();
+            expected.take(&datagram, layout());
+            if i % 32 == 0 {
+                settle(&client, &mut expected, layout());
+            }
+            if i == datagrams / 20 {
+                resident_before = resident_bytes();
+            }
+        }
+        settle(&client, &mut expected, layout());
+        let status = wait_for(&node, "all", |s| s.datagrams.received == expected.datagrams);
+        assert_eq!(Expected::of(&status), expected, "seed {SEED:#x}, {io}");
+        // Other tests of this process may take some; a leak of a byte a datagram would show.
+        let grown = resident_bytes().saturating_sub(resident_before);
+        assert!(
+            grown < 64 << 20,
+            "{grown} bytes more after {datagrams} datagrams, {io}"
+        );
+        assert_eq!(status.datagrams.dropped_by_kernel, 0);
+    }
+}

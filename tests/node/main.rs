@@ -1,0 +1,10 @@
+//! A whole node inside the test's process, spoken to over loopback as clients do.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod access;
+mod flood;
+mod messages;
+mod peers;
+mod start;
+mod support;

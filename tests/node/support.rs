@@ -1,0 +1,80 @@
+//! Nodes on free ports, sockets that speak raw bytes, and waiting for states.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use rmbd::config::{IoChoice, NodeConfig};
+use rmbd::node::Node;
+use rmbd::node::status::Status;
+use rmbd::sketch::{Geometry, HashFamily};
+
+/// How long anything may take on a busy machine; nothing waits this long when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both back ends; every test of behaviour runs on each.
+pub(crate) const BACKENDS: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Mmsg];
+
+/// A small node on a free port of 127.0.0.1.
+pub(crate) fn config(io: IoChoice) -> NodeConfig {
+    NodeConfig {
+        geometry: Geometry::new(1 << 12, 4).unwrap(),
+        threads: Some(1),
+        io,
+        ..NodeConfig::at("127.0.0.1:0")
+    }
+}
+
+/// As `--compat` makes it.
+pub(crate) fn compat(io: IoChoice) -> NodeConfig {
+    NodeConfig {
+        geometry: Geometry::new(100, 10).unwrap(),
+        family: HashFamily::Fnv,
+        ..config(io)
+    }
+}
+
+/// A socket of a client that speaks raw bytes.
+pub(crate) fn client_of(node: &Node) -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(node.udp_addr()).unwrap();
+    client
+}
+
+pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
+    receive_from(socket).0
+}
+
+pub(crate) fn receive_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 1 << 16];
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    buffer.truncate(len);
+    (buffer, from)
+}
+
+/// Waits until the node's status is as `wanted`, and returns it.
+pub(crate) fn wait_for(node: &Node, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let start = Instant::now();
+    loop {
+        let status = node.status();
+        if wanted(&status) {
+            return status;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited in vain for {what}: {status:#?}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The committed bytes and answers of the Python program.
+pub(crate) fn vectors() -> serde_json::Value {
+    serde_json::from_str(include_str!("../data/legacy_vectors.json")).unwrap()
+}
+
+pub(crate) fn hex(value: &serde_json::Value) -> Vec<u8> {
+    let digits = value.as_str().unwrap();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
