@@ -8,6 +8,7 @@ pub mod plot;
 pub mod record;
 pub mod report;
 pub mod units;
+pub mod versus;
 
 #[cfg(test)]
 mod sample;
