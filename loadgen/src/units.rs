@@ -68,7 +68,7 @@ pub fn bytes(bytes: u64) -> String {
 #[must_use]
 pub fn share(share: f64) -> String {
     match share * 100.0 {
-        percent if percent == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         // So few that three decimals would say none.
         percent if percent.abs() < 0.001 => "< 0.001 %".to_owned(),
         percent => format!("{} %", digits(percent)),

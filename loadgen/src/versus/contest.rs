@@ -129,6 +129,7 @@ struct Contest<'a> {
     keys: KeySet,
     server_cpu: Option<usize>,
     generator_cpu: Option<usize>,
+    environment: Environment,
 }
 
 /// A server with a connection to it.
@@ -150,6 +151,8 @@ impl<'a> Contest<'a> {
         if options.cms && options.peer.kind == PeerKind::Memcached {
             return Err(VersusError::NoSketch);
         }
+        // Before this thread is pinned, which it would show as a machine of one CPU.
+        let environment = Environment::capture();
         let cpus = cpu::allowed();
         let (server_cpu, generator_cpu) = match *cpus {
             [first, second, ..] => (Some(first), Some(second)),
@@ -163,6 +166,7 @@ impl<'a> Contest<'a> {
             keys: KeySet::open(&options.keys, options.key_len, "")?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
+            environment,
         })
     }
 
@@ -181,7 +185,7 @@ impl<'a> Contest<'a> {
         };
         Comparison {
             schema: COMPARISON_SCHEMA,
-            environment: Environment::capture(),
+            environment: self.environment.clone(),
             keys: self.options.keys.to_string(),
             key_bytes: self.keys.key_bytes(),
             seed: self.options.seed,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::record::{Comparison, Side, Spread};
+use super::record::{Checked, Comparison, Side, Spread};
 use crate::record::Latency;
 use crate::units::{bytes, digits, exact, share, thousands, time_ns};
 
@@ -24,6 +24,9 @@ pub(super) fn table(comparison: &Comparison) -> String {
         }
         text += line.trim_end();
         text.push('\n');
+    }
+    if let Some(limits) = limits(comparison) {
+        push(&mut text, format_args!("{limits}.\n"));
     }
     text
 }
@@ -68,6 +71,9 @@ pub fn markdown(comparison: &Comparison) -> String {
              **Server CPU per add** compares servers; adds/s depends on the generator as well \
              (its share of one CPU says how much). Memory is that of the whole process after a \
              fresh start.\n";
+    if let Some(limits) = limits(comparison) {
+        push(&mut page, format_args!("\n{limits}.\n"));
+    }
     if let Some(checked) = checks(comparison) {
         push(&mut page, format_args!("\n{checked}\n"));
     }
@@ -146,59 +152,66 @@ fn placement(comparison: &Comparison) -> String {
 
 fn rows(comparison: &Comparison) -> Vec<Row> {
     let Comparison { ours, theirs, .. } = comparison;
-    let mut rows = vec![[
-        String::new(),
-        ours.name.clone(),
-        theirs.name.clone(),
-        "ratio".to_owned(),
-    ]];
-    let spreads: [(&str, fn(&Side) -> Option<Spread>, fn(f64) -> String, Better); 4] = [
-        ("adds/s", Side::adds_per_s, thousands, Better::More),
-        (
+    let sides = [ours, theirs];
+    let mut rows = vec![
+        ["", &ours.name, &theirs.name, "ratio"].map(str::to_owned),
+        spread_row(
+            "adds/s",
+            sides.map(Side::adds_per_s),
+            thousands,
+            Better::More,
+        ),
+        spread_row(
             "server CPU per add",
-            Side::cpu_ns_per_add,
+            sides.map(Side::cpu_ns_per_add),
             time_ns,
             Better::Less,
         ),
-        (
+        spread_row(
             "server's share of its CPU",
-            Side::cpu_share,
+            sides.map(Side::cpu_share),
             share,
             Better::Neither,
         ),
-        (
+        spread_row(
             "generator's share of its CPU",
-            Side::generator_share,
+            sides.map(Side::generator_share),
             share,
             Better::Neither,
         ),
+        ["adds lost", &exact(ours.lost()), &exact(theirs.lost()), ""].map(str::to_owned),
+        latency_row("count, 50 %", sides, |latency| latency.p50_ns),
+        latency_row("count, 99 %", sides, |latency| latency.p99_ns),
     ];
-    for (name, figure, unit, better) in spreads {
-        let (a, b) = (figure(ours), figure(theirs));
-        let middle = |spread: Option<Spread>| spread.map(|s| s.median);
-        rows.push([
-            name.to_owned(),
-            spread_text(a, unit),
-            spread_text(b, unit),
-            ratio(middle(a), middle(b), better),
-        ]);
-    }
-    rows.push([
-        "adds lost".to_owned(),
-        exact(ours.lost()),
-        exact(theirs.lost()),
-        String::new(),
-    ]);
-    let quantiles: [(&str, fn(&Latency) -> u64); 2] =
-        [("count, 50 %", |l| l.p50_ns), ("count, 99 %", |l| l.p99_ns)];
-    for (name, value) in quantiles {
-        let of = |side: &Side| side.counts.as_ref().map(|latency| value(latency) as f64);
-        let (a, b) = (of(ours), of(theirs));
-        let text = |ns: Option<f64>| ns.map_or_else(absent, time_ns);
-        rows.push([name.to_owned(), text(a), text(b), ratio(a, b, Better::Less)]);
-    }
     rows.extend(memory_rows(ours, theirs));
     rows
+}
+
+fn spread_row(
+    name: &str,
+    [ours, theirs]: [Option<Spread>; 2],
+    unit: fn(f64) -> String,
+    better: Better,
+) -> Row {
+    let middle = |spread: Option<Spread>| spread.map(|s| s.median);
+    [
+        name.to_owned(),
+        spread_text(ours, unit),
+        spread_text(theirs, unit),
+        ratio(middle(ours), middle(theirs), better),
+    ]
+}
+
+fn latency_row(name: &str, sides: [&Side; 2], value: fn(&Latency) -> u64) -> Row {
+    let of = |side: &Side| side.counts.as_ref().map(|latency| value(latency) as f64);
+    let text = |ns: Option<f64>| ns.map_or_else(absent, time_ns);
+    let [ours, theirs] = sides.map(of);
+    [
+        name.to_owned(),
+        text(ours),
+        text(theirs),
+        ratio(ours, theirs, Better::Less),
+    ]
 }
 
 fn memory_rows(ours: &Side, theirs: &Side) -> impl Iterator<Item = Row> {
@@ -249,22 +262,50 @@ fn ratio(ours: Option<f64>, theirs: Option<f64>, better: Better) -> String {
     }
 }
 
+/// Above this share of its CPU the generator could not have sent more.
+const GENERATOR_LIMIT: f64 = 0.95;
+
+/// What the reader of a ratio has to know.
+fn limits(comparison: &Comparison) -> Option<String> {
+    let is_limit = |side: &&Side| {
+        let shares = (side.generator_share(), side.cpu_share());
+        matches!(shares, (Some(generator), server) if generator.median > GENERATOR_LIMIT
+            && server.is_none_or(|server| server.median < GENERATOR_LIMIT))
+    };
+    let sides = [&comparison.ours, &comparison.theirs].into_iter();
+    let names: Vec<_> = sides.filter(is_limit).map(|s| s.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "The generator was the limit for {}: more adds/s are possible",
+            names.join(" and ")
+        )
+    })
+}
+
 fn checks(comparison: &Comparison) -> Option<String> {
     let sentence = |side: &Side| {
-        let checked = side.checked?;
-        Some(format!(
-            "{}: {} of {} answers are the truth, {} below it, the others at most {} above",
-            side.name,
-            exact(checked.exact),
-            exact(checked.keys),
-            exact(checked.below),
-            exact(checked.over_max),
-        ))
+        let Checked {
+            keys,
+            exact: right,
+            below,
+            over_max,
+        } = side.checked?;
+        let name = &side.name;
+        let keys = exact(keys);
+        Some(match (below, over_max) {
+            (0, 0) => format!("{name} answered the truth for all {keys}."),
+            _ => format!(
+                "{name} answered the truth for {} of {keys}, less for {}, and at most {} more.",
+                exact(right),
+                exact(below),
+                exact(over_max),
+            ),
+        })
     };
     let sides = [&comparison.ours, &comparison.theirs];
     let sentences: Option<Vec<_>> = sides.into_iter().map(sentence).collect();
     Some(format!(
-        "Afterwards the first keys of the stream were counted. {}.",
-        sentences?.join(". ")
+        "Afterwards the first keys of the stream were counted. {}",
+        sentences?.join(" ")
     ))
 }

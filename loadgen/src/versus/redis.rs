@@ -1,5 +1,10 @@
 //! Adds into Redis: `INCR`, or `CMS.INCRBY` of a count-min sketch of the same size, pipelined.
+//!
+//! Where the server knows `CLIENT REPLY`, a batch is sent with replies off, which saves it about a
+//! tenth of its CPU time; turning them on again is answered and closes the batch. An error in a
+//! batch then shows in the counts that are checked afterwards.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +36,8 @@ pub(super) struct Redis<'a> {
     pub(super) pid: Option<u32>,
     /// Whether keys go into a sketch of this size.
     sketch: Option<Geometry>,
+    /// Whether it can be told not to reply.
+    quiet: bool,
     batch: Vec<u8>,
     stop: &'a AtomicBool,
 }
@@ -48,6 +55,7 @@ impl<'a> Redis<'a> {
             version: String::new(),
             pid: None,
             sketch,
+            quiet: false,
             batch: Vec::new(),
             stop,
         };
@@ -72,6 +80,7 @@ impl<'a> Redis<'a> {
         };
         self.version = field("redis_version:").unwrap_or_default();
         self.pid = field("process_id:").and_then(|pid| pid.parse().ok());
+        self.quiet = client_reply("ON").exec(&mut self.connection).is_ok();
         Ok(())
     }
 
@@ -99,31 +108,37 @@ impl<'a> Redis<'a> {
 
     /// Sends up to a batch; how many keys, and how many replies it will have.
     fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), TargetError> {
-        self.batch.clear();
         let adds = left.min(BATCH_KEYS);
-        let mut commands = 0;
-        match self.sketch {
-            None => {
-                for _ in 0..adds {
-                    let command = increment(keys.next_key());
-                    command.write_packed_command(&mut self.batch);
-                    commands += 1;
-                }
-            }
-            Some(_) => {
-                let mut written = 0;
-                while written < adds {
-                    let of_this = (adds - written).min(CMS_KEYS);
-                    let command = increment_sketch(keys, of_this);
-                    command.write_packed_command(&mut self.batch);
-                    written += of_this;
-                    commands += 1;
-                }
-            }
+        self.batch.clear();
+        if self.quiet {
+            client_reply("OFF").write_packed_command(&mut self.batch);
+        }
+        let mut replies = self.write_adds(keys, adds);
+        if self.quiet {
+            client_reply("ON").write_packed_command(&mut self.batch);
+            replies = 1;
         }
         let sent = self.connection.send_packed_command(&self.batch);
         sent.map_err(|error| self.failed("adds", &error))?;
-        Ok((adds, commands))
+        Ok((adds, replies))
+    }
+
+    /// Writes the commands of a batch; how many.
+    fn write_adds(&mut self, keys: &mut Stream, adds: u64) -> usize {
+        let keys_each = if self.sketch.is_some() { CMS_KEYS } else { 1 };
+        let mut written = 0;
+        let mut commands = 0;
+        while written < adds {
+            let count = keys_each.min(adds - written);
+            let command = match self.sketch {
+                None => increment(keys.next_key()),
+                Some(_) => increment_sketch(keys, count),
+            };
+            command.write_packed_command(&mut self.batch);
+            written += count;
+            commands += 1;
+        }
+        commands
     }
 
     fn take_replies(&mut self, replies: usize) -> Result<(), TargetError> {
@@ -146,17 +161,21 @@ impl Target for Redis<'_> {
     }
 
     fn adds_as(&self) -> String {
-        match self.sketch {
-            None => format!(
-                "INCR key, pipelined: {BATCH_KEYS} commands a batch, {WINDOW} batches on their way"
-            ),
+        let command = match self.sketch {
+            None => "INCR key".to_owned(),
             Some(geometry) => format!(
-                "CMS.INCRBY with {CMS_KEYS} keys a command into a sketch of {} x {} (CMS.INITBYDIM), \
-                 pipelined: {BATCH_KEYS} keys a batch, {WINDOW} batches on their way",
+                "CMS.INCRBY with {CMS_KEYS} keys a command into a sketch of {} x {} (CMS.INITBYDIM)",
                 geometry.depth(),
                 geometry.width()
             ),
-        }
+        };
+        let replies = match self.quiet {
+            true => " between CLIENT REPLY OFF and ON, whose answer confirms them",
+            false => ", each command answered",
+        };
+        format!(
+            "{command}, pipelined: {BATCH_KEYS} keys a batch{replies}, {WINDOW} batches on their way"
+        )
     }
 
     fn counts_as(&self) -> String {
@@ -168,7 +187,7 @@ impl Target for Redis<'_> {
 
     fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, TargetError> {
         let mut left = adds;
-        let mut waiting = std::collections::VecDeque::with_capacity(WINDOW);
+        let mut waiting = VecDeque::with_capacity(WINDOW);
         while left > 0 {
             let (sent, replies) = self.send_batch(keys, left)?;
             left -= sent;
@@ -180,7 +199,7 @@ impl Target for Redis<'_> {
         for replies in waiting {
             self.take_replies(replies)?;
         }
-        // Each was answered, or there would have been an error.
+        // The server has read all of them.
         Ok(adds)
     }
 
@@ -197,6 +216,12 @@ impl Target for Redis<'_> {
         let count = counted.map_err(|error| self.failed("a count", &error))?;
         Ok(count.unwrap_or(0))
     }
+}
+
+fn client_reply(what: &str) -> Cmd {
+    let mut command = cmd("CLIENT");
+    command.arg("REPLY").arg(what);
+    command
 }
 
 fn increment(key: &[u8]) -> Cmd {
