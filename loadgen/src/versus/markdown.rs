@@ -25,8 +25,8 @@ pub(super) fn table(comparison: &Comparison) -> String {
         text += line.trim_end();
         text.push('\n');
     }
-    if let Some(limits) = limits(comparison) {
-        push(&mut text, format_args!("{limits}.\n"));
+    for sentence in limits(comparison) {
+        push(&mut text, format_args!("{sentence}\n"));
     }
     text
 }
@@ -71,8 +71,8 @@ pub fn markdown(comparison: &Comparison) -> String {
              **Server CPU per add** compares servers; adds/s depends on the generator as well \
              (its share of one CPU says how much). Memory is that of the whole process after a \
              fresh start.\n";
-    if let Some(limits) = limits(comparison) {
-        push(&mut page, format_args!("\n{limits}.\n"));
+    for sentence in limits(comparison) {
+        push(&mut page, format_args!("\n{sentence}\n"));
     }
     if let Some(checked) = checks(comparison) {
         push(&mut page, format_args!("\n{checked}\n"));
@@ -264,22 +264,32 @@ fn ratio(ours: Option<f64>, theirs: Option<f64>, better: Better) -> String {
 
 /// Above this share of its CPU the generator could not have sent more.
 const GENERATOR_LIMIT: f64 = 0.95;
+/// Where neither side reaches this share of its CPU, something else had it.
+const DISTURBED: f64 = 0.8;
 
-/// What the reader of a ratio has to know.
-fn limits(comparison: &Comparison) -> Option<String> {
-    let is_limit = |side: &&Side| {
-        let shares = (side.generator_share(), side.cpu_share());
-        matches!(shares, (Some(generator), server) if generator.median > GENERATOR_LIMIT
-            && server.is_none_or(|server| server.median < GENERATOR_LIMIT))
+/// What the reader of a ratio has to know; a sentence each.
+fn limits(comparison: &Comparison) -> Vec<String> {
+    let sides = [&comparison.ours, &comparison.theirs];
+    let named = |is: fn(f64, f64) -> bool| {
+        let shares = |side: &Side| Some((side.generator_share()?.median, side.cpu_share()?.median));
+        let named = sides
+            .into_iter()
+            .filter(|side| shares(side).is_some_and(|(g, s)| is(g, s)));
+        let names: Vec<_> = named.map(|side| side.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(" and "))
     };
-    let sides = [&comparison.ours, &comparison.theirs].into_iter();
-    let names: Vec<_> = sides.filter(is_limit).map(|s| s.name.as_str()).collect();
-    (!names.is_empty()).then(|| {
+    let limited =
+        named(|generator, server| generator > GENERATOR_LIMIT && server < GENERATOR_LIMIT);
+    let disturbed = named(|generator, server| generator.max(server) < DISTURBED);
+    let limited = limited
+        .map(|names| format!("The generator was the limit for {names}: more adds/s are possible."));
+    let disturbed = disturbed.map(|names| {
         format!(
-            "The generator was the limit for {}: more adds/s are possible",
-            names.join(" and ")
+            "In the turns of {names} neither the server nor the generator had its CPU to itself: \
+             adds/s and the tail of the counts say little, CPU per add somewhat more."
         )
-    })
+    });
+    limited.into_iter().chain(disturbed).collect()
 }
 
 fn checks(comparison: &Comparison) -> Option<String> {

@@ -332,6 +332,11 @@ fn the_record_says_what_was_done_on_both_sides() {
     assert!(page.contains(
         "rmbd answered the truth for 999 of 1\u{202f}000, less for 0, and at most 2 more."
     ));
+    for turn in &mut comparison.theirs.turns {
+        turn.generator_cpu_s = Some(0.2 * turn.seconds);
+        turn.server_cpu_s = Some(0.4 * turn.seconds);
+    }
+    assert!(markdown(&comparison).contains("In the turns of redis neither the server nor"));
     comparison.ended_early = Some("interrupted".to_owned());
     assert!(markdown(&comparison).contains("**Ended early**: interrupted"));
     let text = serde_json::to_string(&comparison).unwrap();
