@@ -11,6 +11,7 @@ mod markdown;
 mod memcached;
 mod ours;
 mod process;
+mod recipes;
 mod record;
 mod redis;
 mod target;
