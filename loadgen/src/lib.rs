@@ -3,17 +3,24 @@
 mod clock;
 mod closed;
 pub mod environment;
+pub mod figures;
 mod flight;
+pub mod hgrm;
 pub mod keys;
 pub mod load;
 mod outgoing;
+pub mod plot;
 pub mod progress;
 mod receiver;
 pub mod record;
+pub mod report;
 mod run;
+#[cfg(test)]
+mod sample;
 mod schedule;
 mod script;
 mod sender;
 #[cfg(test)]
 mod testing;
 mod times;
+pub mod units;

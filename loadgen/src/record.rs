@@ -522,6 +522,13 @@ pub fn check_writable(what: &'static str, path: &Path) -> Result<(), OutputError
     })
 }
 
+/// A name as a part of a file name: `adds, flood` is `adds-flood`.
+pub(crate) fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-").to_ascii_lowercase()
+}
+
 /// Writes a whole text file.
 pub(crate) fn write_text(what: &'static str, path: &Path, text: &[u8]) -> Result<(), OutputError> {
     let write = || {
