@@ -92,9 +92,12 @@ impl Drop for Sender {
     }
 }
 
+/// Receives until it is stopped; bytes, and CPU time of the thread.
+type Way = fn(Arc<DataSocket>, Stop) -> (u64, Duration);
+
 /// CPU nanoseconds a message.
 fn discard(store: &Store, rounds: usize) {
-    let ways: [(&str, fn(Arc<DataSocket>, Stop) -> (u64, Duration)); 3] = [
+    let ways: [(&str, Way); 3] = [
         ("bare recvmmsg + GRO", bare),
         ("io room, mmsg", |socket, stop| {
             event_loop(Backend::Mmsg, socket, stop)
@@ -124,7 +127,7 @@ fn discard(store: &Store, rounds: usize) {
     println!();
 }
 
-fn nanoseconds_a_message(store: &Store, way: fn(Arc<DataSocket>, Stop) -> (u64, Duration)) -> f64 {
+fn nanoseconds_a_message(store: &Store, way: Way) -> f64 {
     let options = SocketOptions {
         receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
     };
@@ -144,7 +147,10 @@ fn nanoseconds_a_message(store: &Store, way: fn(Arc<DataSocket>, Stop) -> (u64, 
     stop.give();
     drop(sender);
     // The bare loop looks at the signal only when something comes.
-    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], socket.local_addr()).unwrap();
+    UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .send_to(&[0], socket.local_addr())
+        .unwrap();
     let (bytes, cpu) = receiver.join().unwrap();
     cpu.as_nanos() as f64 / (bytes / MESSAGE_BYTES as u64) as f64
 }

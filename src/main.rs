@@ -1,12 +1,12 @@
 //! The `rmbd` binary.
 
-use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rmbd::cli::{self, Cli, Streams};
 use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::node;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -45,15 +45,10 @@ fn node_main(options: NodeOptions) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    match run_node(config) {
+    match node::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, FAILURE),
     }
-}
-
-/// The one place where a node is started: `rmbd::node::run(config)` stands here.
-fn run_node(config: NodeConfig) -> Result<(), Box<dyn Error>> {
-    Err(format!("no node is built yet to run at {}", config.address).into())
 }
 
 /// Says what went wrong in one line. A closed standard error is nobody's concern.

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use self::address::{AddressError, HostPort};
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
-use crate::sketch::{Geometry, GeometryError, HashFamily};
+use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WRITERS};
 use crate::wire::legacy::Dialect;
 
 /// Where a node listens, and a client looks for one, if nothing is said.
@@ -29,6 +29,10 @@ pub const DEFAULT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 pub const DEFAULT_MAX_PEERS: usize = 256;
 /// Rounds without an ack after which a legacy peer is forgotten.
 pub const DEFAULT_PEER_GRACE_ROUNDS: u32 = 3;
+
+/// Data threads at most. With the program that a node is embedded in they share the number of
+/// threads that may add at once ([`MAX_WRITERS`]).
+pub const MAX_THREADS: usize = MAX_WRITERS as usize / 2;
 
 /// Width and depth of the Python program.
 const COMPAT_GEOMETRY: (u64, u64) = (100, 10);

@@ -12,12 +12,10 @@ use thiserror::Error;
 
 use super::{
     AddressError, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
-    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice,
+    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS,
 };
 use crate::wire::legacy::Dialect;
 
-/// Each thread has a socket, a ring and some 8 MiB of buffers, and no machine has more CPUs.
-const MAX_THREADS: u64 = 4_096;
 /// Spinning for a second is never sleeping.
 const MAX_BUSY_POLL_US: u64 = 1_000_000;
 /// The kernel doubles what it is asked for, in a signed 32-bit number.
@@ -92,7 +90,7 @@ pub struct NodeOptions {
     pub dialect: Dialect,
 
     /// Data threads [default: one for each CPU that the process may use]
-    #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = within(1, MAX_THREADS))]
+    #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = within(1, MAX_THREADS as u64))]
     pub threads: Option<usize>,
 
     /// Packet path; auto is uring where the system allows it

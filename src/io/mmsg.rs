@@ -178,6 +178,8 @@ impl Receiver {
         ))
     }
 
+    // The length's type differs between C libraries.
+    #[allow(clippy::unnecessary_cast)]
     fn raw(&self, index: usize) -> ReceivedTrain<'_> {
         let (slot, header) = (&self.slots[index], &self.headers[index]);
         let message = &header.msg_hdr;

@@ -132,8 +132,8 @@ pub enum LoopError {
 pub struct EventLoop(Inner);
 
 enum Inner {
-    Uring(uring::Loop),
-    Mmsg(mmsg::Loop),
+    Uring(Box<uring::Loop>),
+    Mmsg(Box<mmsg::Loop>),
 }
 
 impl EventLoop {
@@ -157,8 +157,8 @@ impl EventLoop {
             replies,
         };
         Ok(Self(match backend {
-            Backend::Uring => Inner::Uring(uring::Loop::new(parts)?),
-            Backend::Mmsg => Inner::Mmsg(mmsg::Loop::new(parts)),
+            Backend::Uring => Inner::Uring(Box::new(uring::Loop::new(parts)?)),
+            Backend::Mmsg => Inner::Mmsg(Box::new(mmsg::Loop::new(parts))),
         }))
     }
 

@@ -76,7 +76,7 @@ impl DataHandler {
         } = self;
         // A weight of 1 is never too large.
         let _ = batch.add(shared.replica(), key, 1, &mut |place, e| {
-            answers.fill(place, e)
+            answers.fill(place, e);
         });
     }
 
@@ -91,7 +91,7 @@ impl DataHandler {
         } = self;
         let place = answers.reserve(key);
         batch.count(shared.replica(), key, place, &mut |place, e| {
-            answers.fill(place, e)
+            answers.fill(place, e);
         });
     }
 

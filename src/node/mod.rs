@@ -32,17 +32,13 @@ use self::data::DataHandler;
 use self::http::StatusSource;
 use self::shared::Shared;
 use self::status::Status;
-use crate::config::{HttpChoice, IoChoice, NodeConfig};
+use crate::config::{HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::io::{
     Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
     Stop, bind_group, cpu, huge_pages, probe_uring,
 };
 use crate::replica::Replica;
-use crate::sketch::{Estimate, MAX_WRITERS, SketchError, WeightError};
-
-/// Data threads at most. With the program that a node is embedded in they share the number of
-/// threads that may add at once ([`MAX_WRITERS`]).
-pub const THREADS_MAX: usize = MAX_WRITERS as usize / 2;
+use crate::sketch::{Estimate, SketchError, WeightError};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;
@@ -90,7 +86,7 @@ pub enum NodeError {
     #[error(transparent)]
     Sketch(#[from] SketchError),
     /// Too many data threads, or none.
-    #[error("{0} data threads are not possible: use 1 to {THREADS_MAX}, best one for each core")]
+    #[error("{0} data threads are not possible: use 1 to {MAX_THREADS}, best one for each core")]
     Threads(usize),
     /// io_uring was asked for and is not to be had.
     #[error(transparent)]
@@ -366,7 +362,7 @@ impl DataThread {
 fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
     let one_a_core = || cpu::allowed().len().max(1);
     match config.threads.unwrap_or_else(one_a_core) {
-        threads if (1..=THREADS_MAX).contains(&threads) => Ok(threads),
+        threads if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
         threads => Err(NodeError::Threads(threads)),
     }
 }
@@ -476,7 +472,7 @@ fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
     let all: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
     let v4 = all.iter().find(|address| address.is_ipv4());
     let none = || failed(io::Error::other("the name has no address"));
-    v4.or(all.first()).copied().ok_or_else(none)
+    v4.or_else(|| all.first()).copied().ok_or_else(none)
 }
 
 fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {

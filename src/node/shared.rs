@@ -116,7 +116,7 @@ impl Shared {
             // Every group has a first socket; the unspecified address is never seen.
             udp: sockets
                 .first()
-                .map_or(([0; 4], 0).into(), DataSocket::local_addr),
+                .map_or_else(|| ([0; 4], 0).into(), DataSocket::local_addr),
             http,
             started: Instant::now(),
             ready: AtomicBool::new(false),

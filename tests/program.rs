@@ -1,0 +1,302 @@
+//! The program as it is run: the ready line, signals, the fallback, and a log that is counted.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running `rmbd` on free ports, ended by its id when dropped.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    ready: String,
+}
+
+impl Running {
+    fn start(words: &[&str]) -> Self {
+        Self::spawn(program().args(words))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        if ready.is_empty() {
+            let output = child.wait_with_output().unwrap();
+            panic!("did not start: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Self {
+            child,
+            stdout,
+            ready,
+        }
+    }
+
+    /// A field of the ready line.
+    fn field(&self, name: &str) -> &str {
+        let fields = self
+            .ready
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        fields.into_iter().find(|(key, _)| *key == name).unwrap().1
+    }
+
+    fn client(&self, words: &[&str]) -> Output {
+        program()
+            .args(words)
+            .args(["--server", self.field("udp")])
+            .output()
+            .unwrap()
+    }
+
+    /// Sends a signal; everything it wrote since the ready line, and how long it took.
+    fn end(mut self, signal: Signal) -> (Option<i32>, String, String, Duration) {
+        let start = Instant::now();
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, stdout, stderr, start.elapsed())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rmbd"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RMBD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn one_line_says_where_it_serves_and_signals_end_it() {
+    for io in ["uring", "mmsg"] {
+        for signal in [Signal::TERM, Signal::INT] {
+            let node = Running::start(&["127.0.0.1:0", "--io", io, "--threads", "2"]);
+            assert!(
+                node.ready.starts_with("rmbd ready udp=127.0.0.1:"),
+                "{}",
+                node.ready
+            );
+            assert_eq!(node.field("udp"), node.field("http"));
+            assert_eq!((node.field("io"), node.field("threads")), (io, "2"));
+            assert_eq!(
+                (node.field("sketch"), node.field("memory")),
+                ("4x1048576", "16MiB")
+            );
+            assert_eq!(
+                node.client(&["add", "a", "b", "-n", "3"]).status.code(),
+                Some(0)
+            );
+            assert_eq!(
+                text(&node.client(&["count", "a", "c"]).stdout),
+                "3\ta\n0\tc\n"
+            );
+            let (code, stdout, stderr, took) = node.end(signal);
+            assert_eq!((code, stdout.as_str()), (Some(0), ""));
+            assert!(stderr.contains("rmbd stopped after"), "{stderr}");
+            assert!(
+                stderr.contains("6 adds") && stderr.contains("total weight 6"),
+                "{stderr}"
+            );
+            // It does so within a second; more would be a hang, whatever else the machine does.
+            assert!(took < Duration::from_secs(10), "{took:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_instance_is_refused_in_one_line() {
+    let first = Running::start(&["127.0.0.1:0"]);
+    let address = first.field("udp").to_owned();
+    let output = program()
+        .args([&address, "--http", "off"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(
+        error.starts_with("error: ") && error.contains("in use"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert_eq!(first.client(&["count", "x"]).status.code(), Some(0));
+}
+
+/// Runs `start` on a thread where io_uring is forbidden as containers forbid it; what it starts
+/// inherits that.
+fn without_io_uring<T: Send>(errno: i32, start: impl FnOnce() -> T + Send) -> T {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let setup = [425, 426, 427].map(|call: i64| (call, vec![])); // io_uring_setup, _enter, _register
+    let filter = SeccompFilter::new(
+        setup.into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                seccompiler::apply_filter(&filter).unwrap();
+                start()
+            })
+            .join()
+            .unwrap()
+    })
+}
+
+#[test]
+fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
+    for (errno, cause) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
+        let node = without_io_uring(errno, || Running::start(&["127.0.0.1:0"]));
+        assert_eq!(node.field("io"), "mmsg");
+        assert_eq!(node.client(&["add", "k"]).status.code(), Some(0));
+        assert_eq!(text(&node.client(&["count", "k"]).stdout), "1\tk\n");
+        assert_eq!(node.client(&["status"]).status.code(), Some(0));
+        let (code, _, stderr, _) = node.end(Signal::TERM);
+        assert_eq!(code, Some(0));
+        let warnings: Vec<&str> = stderr
+            .lines()
+            .filter(|line| line.contains("WARN"))
+            .collect();
+        let about_ring: Vec<_> = warnings
+            .iter()
+            .filter(|line| line.contains("io_uring"))
+            .collect();
+        assert_eq!(about_ring.len(), 1, "{stderr}");
+        assert!(
+            about_ring[0].contains(cause) && about_ring[0].contains("--io mmsg"),
+            "{stderr}"
+        );
+
+        let refused = without_io_uring(errno, || {
+            program()
+                .args(["127.0.0.1:0", "--io", "uring"])
+                .output()
+                .unwrap()
+        });
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            text(&refused.stderr).contains(cause),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_privileged_port_without_the_right_is_explained() {
+    const NOBODY: u32 = 65_534;
+    let mut command = program();
+    command.args(["127.0.0.1:80", "--http", "off"]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return eprintln!("skipped: {NOBODY} may not run the program: {error}"),
+    };
+    let start: u32 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .map_or(1024, |text| text.trim().parse().unwrap());
+    if start <= 80 {
+        return eprintln!("skipped: port 80 is not privileged here");
+    }
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("CAP_NET_BIND_SERVICE"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+/// Lines of a made-up access log: addresses by rank, a few of them very often.
+fn access_log(lines: u64) -> Vec<String> {
+    let mut state = 0x5eed_u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    (0..lines)
+        .map(|_| {
+            let rank = (5000.0 * random().powi(3)) as u32;
+            format!("10.{}.{}.{}", rank / 2500, rank / 50 % 50, rank % 50)
+        })
+        .collect()
+}
+
+/// `cut -d' ' -f1 access.log | rmbd add -` beside `sort | uniq -c`.
+#[test]
+fn a_log_is_counted_never_below_the_truth_and_within_the_bound() {
+    let node = Running::start(&["127.0.0.1:0", "-x", "4096", "-y", "4"]);
+    let lines = access_log(200_000);
+    let mut add = program()
+        .args(["add", "-", "--server", node.field("udp")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    add.stdin
+        .take()
+        .unwrap()
+        .write_all(lines.join("\n").as_bytes())
+        .unwrap();
+    assert_eq!(add.wait().unwrap().code(), Some(0));
+    let mut truth = HashMap::new();
+    for line in &lines {
+        *truth.entry(line.as_str()).or_insert(0u64) += 1;
+    }
+    let keys: Vec<&str> = truth.keys().copied().collect();
+    let output = node.client(&[&["count"], &keys[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let bound = (std::f64::consts::E / 4096.0 * lines.len() as f64) as u64;
+    let mut over = 0;
+    for line in text(&output.stdout).lines() {
+        let (count, key) = line.split_once('\t').unwrap();
+        let (count, truth): (u64, u64) = (count.parse().unwrap(), truth[key]);
+        assert!(count >= truth, "{key}: {count} < {truth}");
+        over += usize::from(count > truth + bound);
+    }
+    // At most delta = e^-4 = 1.8 % are expected above the bound.
+    assert!(
+        over <= keys.len() / 50,
+        "{over} of {} above the bound",
+        keys.len()
+    );
+    let (_, _, stderr, _) = node.end(Signal::TERM);
+    assert!(
+        stderr.contains("200000 adds") && stderr.contains(" 0 dropped"),
+        "{stderr}"
+    );
+}
