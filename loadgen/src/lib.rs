@@ -2,6 +2,7 @@
 
 mod clock;
 mod closed;
+mod cost;
 pub mod environment;
 pub mod figures;
 mod flight;
@@ -20,7 +21,10 @@ mod sample;
 mod schedule;
 mod script;
 mod sender;
+pub mod session;
+pub mod target;
 #[cfg(test)]
 mod testing;
 mod times;
+mod truth;
 pub mod units;
