@@ -52,7 +52,15 @@ pub fn loads(common: &Common) -> Result<Vec<Load>, KeysError> {
     };
     let both = ADD_RATE + COUNT_RATE;
     Ok(vec![
-        phase(common, "a", &uniform, Mode::Add, Pace::Flood, FULL_DATAGRAM, 5)?,
+        phase(
+            common,
+            "a",
+            &uniform,
+            Mode::Add,
+            Pace::Flood,
+            FULL_DATAGRAM,
+            5,
+        )?,
         phase(common, "b", &zipf, Mode::Add, rate(ADD_RATE), 1, 5)?,
         phase(
             common,

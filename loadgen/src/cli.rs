@@ -72,7 +72,12 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "server", default_value_t = IoChoice::Auto, help_heading = "Server")]
     pub node_io: IoChoice,
     /// Microseconds that the data threads of the node inside spin before they sleep
-    #[arg(long, conflicts_with = "server", default_value_t = 0, help_heading = "Server")]
+    #[arg(
+        long,
+        conflicts_with = "server",
+        default_value_t = 0,
+        help_heading = "Server"
+    )]
     pub node_busy_poll_us: u32,
 
     /// add, count, or mix:R with the share R of counts; add if only the pace is given
@@ -328,7 +333,8 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 
 /// `50000/s`, `50k/s`, `1.5M`.
 fn rate(text: &str) -> Result<f64, &'static str> {
-    const NO_RATE: &str = "not a rate: write messages a second above 0, such as 50000/s, 50k/s or 1.5M/s";
+    const NO_RATE: &str =
+        "not a rate: write messages a second above 0, such as 50000/s, 50k/s or 1.5M/s";
     let number = text.strip_suffix("/s").unwrap_or(text);
     let (number, times) = match number.as_bytes() {
         [.., b'k'] => (&number[..number.len() - 1], 1e3),
@@ -336,7 +342,9 @@ fn rate(text: &str) -> Result<f64, &'static str> {
         _ => (number, 1.0),
     };
     let rate = number.parse::<f64>().map_err(|_| NO_RATE)? * times;
-    (rate.is_finite() && rate > 0.0).then_some(rate).ok_or(NO_RATE)
+    (rate.is_finite() && rate > 0.0)
+        .then_some(rate)
+        .ok_or(NO_RATE)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! A load generator for rmbd: real traffic, counted and checked.
 
+pub mod canonical;
+pub mod ceiling;
+pub mod cli;
 mod clock;
 mod closed;
 mod cost;
@@ -8,6 +11,7 @@ pub mod figures;
 mod flight;
 pub mod hgrm;
 pub mod keys;
+pub mod live;
 pub mod load;
 mod outgoing;
 pub mod plot;
@@ -22,6 +26,7 @@ mod schedule;
 mod script;
 mod sender;
 pub mod session;
+pub mod table;
 pub mod target;
 #[cfg(test)]
 mod testing;

@@ -31,7 +31,8 @@ impl Live {
     #[must_use]
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            let bar =
+                ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style());
             bar
         });
@@ -104,7 +105,10 @@ impl Live {
             text.push_str(&format!(", {} answered", thousands(totals.answered as f64)));
         }
         if totals.timed_out > 0 {
-            text.push_str(&format!(", {} timed out", thousands(totals.timed_out as f64)));
+            text.push_str(&format!(
+                ", {} timed out",
+                thousands(totals.timed_out as f64)
+            ));
         }
         text
     }

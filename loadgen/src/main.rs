@@ -1,35 +1,115 @@
 //! Load generator.
 
+use std::error::Error;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-use loadgen::ceiling;
 use loadgen::cli::{Cli, Command, Results, RunArgs};
 use loadgen::live::Live;
-use loadgen::record::{Record, check_writable};
-use loadgen::{hgrm, plot_files, report, table};
+use loadgen::record::{OutputError, Record, check_writable};
+use loadgen::{ceiling, figures, hgrm, report, table};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Could not begin.
 const CODE_NOT_BEGUN: u8 = 2;
-/// Exit code of a second signal: 128 + SIGINT.
+/// Killed by a second signal: 128 + SIGINT.
 const CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    listen_to_signals(&stop);
-    let done = match &cli.command {
-        Some(Command::Ceiling(args)) => ceiling(args.duration, &stop),
+    let done = listen_to_signals(&stop).and_then(|()| match &cli.command {
+        Some(Command::Ceiling(args)) => {
+            let reached = ceiling::measure(args.duration, &stop)?;
+            print(&ceiling::text(&reached));
+            Ok(ExitCode::SUCCESS)
+        }
         None => run(&cli.run, &stop),
-    };
+    });
     done.unwrap_or_else(|error| {
         say(&format!("loadgen: {error}"));
         ExitCode::from(CODE_NOT_BEGUN)
     })
+}
+
+/// The first signal ends the run, which then says what it has; the second ends the program.
+fn listen_to_signals(stop: &Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            CODE_INTERRUPTED,
+            Arc::clone(stop),
+        )?;
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
+
+fn run(args: &RunArgs, stop: &AtomicBool) -> Result<ExitCode, Box<dyn Error>> {
+    check_results(&args.results)?;
+    let target = args.target()?;
+    let session = args.session(&target)?;
+    let mut live = Live::new();
+    let record = session.run(&target, stop, &mut |event| live.show(event))?;
+    live.end();
+    print(&table::text(&record));
+    let written = write_results(&args.results, &record);
+    let whole = record.passed() && record.ended_early.is_none() && written;
+    Ok(ExitCode::from(u8::from(!whole)))
+}
+
+/// Before the run: a path that can't be written should not cost a run.
+fn check_results(results: &Results) -> Result<(), OutputError> {
+    let files = [
+        ("the JSON record", &results.json),
+        ("the percentile text", &results.hgrm),
+        ("the report", &results.report),
+    ];
+    for (what, path) in files {
+        if let Some(path) = path {
+            check_writable(what, path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what it can; false where something could not be written.
+fn write_results(results: &Results, record: &Record) -> bool {
+    type Write = fn(&Record, &Path) -> Result<(), Box<dyn Error>>;
+    let all: [(_, Write); 4] = [
+        (&results.json, |record, path| Ok(record.write_json(path)?)),
+        (&results.hgrm, |record, path| {
+            hgrm::write(record, path)?;
+            Ok(())
+        }),
+        (&results.report, |record, path| {
+            Ok(report::write(record, path)?)
+        }),
+        (&results.plots, |record, path| {
+            figures::export(record, path)?;
+            Ok(())
+        }),
+    ];
+    let mut whole = true;
+    for (path, write) in all {
+        let Some(path) = path else { continue };
+        if let Err(error) = write(record, path) {
+            say(&format!("loadgen: {error}"));
+            whole = false;
+        }
+    }
+    whole
+}
+
+/// Whoever reads may have gone.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

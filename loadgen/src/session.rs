@@ -87,10 +87,7 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
-            findings: Findings {
-                local: target.process().is_some(),
-                ..Findings::default()
-            },
+            findings: Findings::of_server(target.process().is_some()),
             ended_early: None,
         };
         runner.note_about_circumstances(&environment, status.as_ref());

@@ -71,14 +71,21 @@ type Row = (&'static str, fn(&Phase) -> Option<String>);
 
 /// Rows that are empty for all phases are left out.
 const ROWS: &[Row] = &[
-    ("time", |p| Some(seconds((p.seconds * 1000.0).round() / 1000.0))),
+    ("time", |p| {
+        Some(seconds((p.seconds * 1000.0).round() / 1000.0))
+    }),
     ("planned", |p| match p.load.pace {
         Pace::Rate { per_s, .. } => Some(format!("{}/s", thousands(per_s))),
         Pace::Outstanding { requests } => Some(format!("{requests} outstanding")),
         Pace::Flood => Some("flood".to_owned()),
     }),
     ("messages a datagram", |p| Some(p.load.pack.to_string())),
-    ("sent", |p| Some(format!("{}/s", thousands(p.sent.messages() as f64 / p.seconds)))),
+    ("sent", |p| {
+        Some(format!(
+            "{}/s",
+            thousands(p.sent.messages() as f64 / p.seconds)
+        ))
+    }),
     ("received by the server", |p| {
         let received = p.received?;
         let messages = (received.adds + received.counts) as f64;
@@ -95,15 +102,27 @@ const ROWS: &[Row] = &[
         Some(format!("{} ns", digits(ns)))
     }),
     ("server CPU", |p| Some(share(p.cost?.cpu_s / p.seconds))),
-    ("server memory, peak", |p| p.cost?.peak_memory_bytes.map(bytes)),
-    ("generator CPU", |p| Some(share(p.generator_cpu_s? / p.seconds))),
-    ("response time p50", |p| time(p.response_time.as_ref(), |l| l.p50_ns)),
+    ("server memory, peak", |p| {
+        p.cost?.peak_memory_bytes.map(bytes)
+    }),
+    ("generator CPU", |p| {
+        Some(share(p.generator_cpu_s? / p.seconds))
+    }),
+    ("response time p50", |p| {
+        time(p.response_time.as_ref(), |l| l.p50_ns)
+    }),
     ("  p99", |p| time(p.response_time.as_ref(), |l| l.p99_ns)),
-    ("  p99.9", |p| time(p.response_time.as_ref(), |l| l.p99_9_ns)),
+    ("  p99.9", |p| {
+        time(p.response_time.as_ref(), |l| l.p99_9_ns)
+    }),
     ("  max", |p| time(p.response_time.as_ref(), |l| l.max_ns)),
-    ("service time p50", |p| time(p.service_time.as_ref(), |l| l.p50_ns)),
+    ("service time p50", |p| {
+        time(p.service_time.as_ref(), |l| l.p50_ns)
+    }),
     ("  p99 ", |p| time(p.service_time.as_ref(), |l| l.p99_ns)),
-    ("  p99.9 ", |p| time(p.service_time.as_ref(), |l| l.p99_9_ns)),
+    ("  p99.9 ", |p| {
+        time(p.service_time.as_ref(), |l| l.p99_9_ns)
+    }),
     ("  max ", |p| time(p.service_time.as_ref(), |l| l.max_ns)),
     ("answered", |p| Some(exact(p.answers?.answered))),
     ("timed out", |p| Some(exact(p.answers?.timed_out))),
@@ -111,7 +130,9 @@ const ROWS: &[Row] = &[
         let unexpected = p.answers?.unexpected;
         (unexpected > 0).then(|| exact(unexpected))
     }),
-    ("generator late p50", |p| Some(time_ns(p.schedule?.late_p50_ns as f64))),
+    ("generator late p50", |p| {
+        Some(time_ns(p.schedule?.late_p50_ns as f64))
+    }),
     ("  p99  ", |p| Some(time_ns(p.schedule?.late_p99_ns as f64))),
     ("  max  ", |p| Some(time_ns(p.schedule?.late_max_ns as f64))),
     ("schedule kept", |p| {
@@ -127,7 +148,7 @@ fn time(latency: Option<&Latency>, of: fn(&Latency) -> u64) -> Option<String> {
 fn phases(phases: &[Phase]) -> String {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled);
     let names = phases.iter().map(|phase| phase.name.as_str());
     table.set_header(std::iter::once("").chain(names));

@@ -17,7 +17,7 @@ pub(super) struct Findings {
     gso: bool,
     restarted: bool,
     /// Whether the server is on this machine: then nothing but a socket may lose anything.
-    pub(super) local: bool,
+    local: bool,
     /// Whether at least one phase whose keys are compared lost no add.
     pub(super) comparable: bool,
     /// Why the truth could not be compared.
@@ -25,6 +25,14 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    /// None yet, of a server that is on this machine or not.
+    pub(super) fn of_server(local: bool) -> Self {
+        Self {
+            local,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
