@@ -23,3 +23,8 @@ pub mod node;
 pub mod replica;
 pub mod sketch;
 pub mod wire;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

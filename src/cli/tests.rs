@@ -446,7 +446,8 @@ fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
                 }
                 assert!(request.starts_with(b"GET /status HTTP/1.1\r\n"));
                 let length = body.len();
-                write!(stream, "HTTP/1.1 {code} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+                let head = format!("HTTP/1.1 {code} -\r\ncontent-length: {length}\r\nconnection: close");
+                write!(stream, "{head}\r\n\r\n{body}").unwrap();
             }
         });
         return (udp, http);

@@ -32,10 +32,14 @@ impl Loop {
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         let mut idle_since = None;
         while !self.parts.stop.is_given() {
-            if take(&mut self.parts, &mut self.receiver, handler)? == 0 {
-                self.wait(&mut idle_since)?;
-            } else {
-                idle_since = None;
+            match take(&mut self.parts, &mut self.receiver, handler)? {
+                Taken { trains: 0, .. } => self.wait(&mut idle_since)?,
+                Taken { trains: TRAINS, .. } => idle_since = None,
+                // The socket was emptied: waiting at once saves asking in vain.
+                _ => {
+                    idle_since = None;
+                    self.wait(&mut idle_since)?;
+                }
             }
         }
         drain(&mut self.parts, &mut self.receiver, handler)
@@ -74,23 +78,29 @@ pub(super) fn drain(
     let mut left = parts.socket.receive_buffer_bytes();
     while left > 0 {
         match take(parts, receiver, handler)? {
-            0 => break,
+            Taken { trains: 0, .. } => break,
             // The buffer is charged at least one byte for each datagram.
-            taken => left = left.saturating_sub(taken),
+            taken => left = left.saturating_sub(taken.bytes + taken.trains),
         }
     }
     Ok(())
 }
 
-/// One system call's worth of trains; returns their bytes (at least 1 each), 0 if there are none.
+/// What one system call brought.
+struct Taken {
+    trains: usize,
+    bytes: usize,
+}
+
+/// One system call's worth of trains.
 fn take(
     parts: &mut Parts,
     receiver: &mut Receiver,
     handler: &mut impl Handler,
-) -> Result<usize, LoopError> {
+) -> Result<Taken, LoopError> {
     let trains = match receiver.receive(&*parts.socket) {
         Ok(trains) => trains,
-        Err(error) if is_transient(&error) => return Ok(0),
+        Err(error) if is_transient(&error) => 0,
         Err(source) => {
             return Err(LoopError::System {
                 call: "recvmmsg",
@@ -101,12 +111,12 @@ fn take(
     let mut bytes = 0;
     for index in 0..trains {
         let raw = receiver.raw(index);
-        bytes += raw.payload.len().max(1);
+        bytes += raw.payload.len();
         parts.hand_over(raw, handler);
     }
     handler.pause();
     parts.replies.flush();
-    Ok(bytes)
+    Ok(Taken { trains, bytes })
 }
 
 fn is_transient(error: &io::Error) -> bool {

@@ -28,9 +28,9 @@ use super::{Counters, Handler, LoopError, Parts, ReceivedTrain, TRAIN_BYTES_MAX}
 const SUBMISSIONS: u32 = 256;
 /// More than all buffers and all replies can complete at once: the queue never overflows.
 const COMPLETIONS: u32 = 4096;
-/// Receive buffers. Fewer end the shot for want of buffers tens of thousands of times a second
-/// under flood; more only cost memory.
-const BUFFERS: u16 = 128;
+/// Receive buffers. The kernel fills at most 32 before it lets us work (`MULTISHOT_MAX_RETRY`), so
+/// these suffice; more would be used in turn all the same and push each other out of the cache.
+const BUFFERS: u16 = 64;
 /// One train with what comes before it: the kernel's header (16), name and control messages.
 const BUFFER_BYTES: usize = (TRAIN_BYTES_MAX + 1) + 256;
 /// Completions handled before replies are submitted, so that a full queue does not delay them.

@@ -1,0 +1,199 @@
+//! Style that no other tool checks, and a README that stays true.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Characters a line; rustfmt's own width, which it does not apply to strings and comments.
+const LINE_MAX: usize = 120;
+/// Lines of a source file: beyond that it is more than one subject.
+const FILE_LINES_MAX: usize = 900;
+
+/// Files of the repository, by what their name ends in; without what is built or fetched.
+fn files(ending: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                walk(&path, found);
+            } else if path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new(ROOT), &mut found);
+    found.retain(|path| path.to_string_lossy().ends_with(ending));
+    assert!(!found.is_empty(), "no {ending} files below {ROOT}");
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn sources_have_no_leftovers() {
+    // Put together, so that this file does not find itself.
+    let leftovers = ["TO", "FIX", "XX"].map(|start| match start {
+        "TO" => format!("{start}DO"),
+        "FIX" => format!("{start}ME"),
+        _ => format!("{start}X:"),
+    });
+    for path in files(".rs") {
+        let text = read(&path);
+        let name = path.display();
+        assert!(
+            text.lines().count() <= FILE_LINES_MAX,
+            "{name} is longer than one subject"
+        );
+        assert!(
+            text.ends_with('\n') && !text.ends_with("\n\n"),
+            "{name} ends badly"
+        );
+        for (number, line) in text.lines().enumerate() {
+            let place = format!("{name}:{}", number + 1);
+            let is_table = line.trim_start().starts_with("//") && line.contains('|');
+            // rustfmt does not break strings, and messages are one line.
+            let is_text = line.trim_start().starts_with('"');
+            assert!(
+                line.chars().count() <= LINE_MAX || is_table || is_text || line.contains("://"),
+                "{place}: long"
+            );
+            assert!(
+                !line.ends_with(' ') && !line.contains('\t'),
+                "{place}: white space"
+            );
+            for leftover in &leftovers {
+                assert!(!line.contains(leftover), "{place}: {leftover}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_lives_in_its_rooms_only() {
+    for path in files(".rs") {
+        let relative = path
+            .strip_prefix(ROOT)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        let may = [
+            "src/io/",
+            "src/sketch/prefetch.rs",
+            "tests/",
+            "benches/",
+            "loadgen/tests/",
+            "loadgen/benches/",
+        ];
+        let allows = read(&path)
+            .lines()
+            .any(|line| line.contains("allow(unsafe_code"));
+        assert!(
+            !allows || may.iter().any(|start| relative.starts_with(start)),
+            "{relative}"
+        );
+    }
+}
+
+/// A room uses only rooms below it.
+#[test]
+fn rooms_use_only_rooms_below_them() {
+    let rooms = [
+        "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
+    ];
+    let below = |room: &str| -> &[&str] {
+        match room {
+            "sketch" | "wire" | "io" => &[],
+            "replica" => &["sketch"],
+            "cluster" => &["sketch", "wire", "replica"],
+            "config" => &["sketch", "wire"],
+            "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],
+            "client" => &["wire"],
+            "cli" => &["sketch", "wire", "client", "config", "node"],
+            _ => &[],
+        }
+    };
+    for room in rooms {
+        for path in files(".rs") {
+            let relative = path
+                .strip_prefix(ROOT)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            if !relative.starts_with(&format!("src/{room}/")) || relative.contains("test") {
+                continue;
+            }
+            for line in read(&path)
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+            {
+                for other in rooms.iter().filter(|other| **other != room) {
+                    let uses = line.contains(&format!("crate::{other}::"));
+                    assert!(
+                        !uses || below(room).contains(other),
+                        "{relative} uses {other}: {line}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Options that a text mentions: `--word`.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit();
+    text.split(|c: char| !is_part(c))
+        .filter(|word| word.starts_with("--") && word.len() > 3)
+        .map(|word| word.trim_end_matches('-').to_owned())
+        .collect()
+}
+
+#[test]
+fn every_option_that_the_readme_names_exists() {
+    let mut known = options("--release --workspace --bench --all-targets --help");
+    for words in [
+        &["--help"][..],
+        &["add", "--help"],
+        &["count", "--help"],
+        &["peer", "--help"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_rmbd"))
+            .args(words)
+            .output()
+            .unwrap();
+        known.extend(options(std::str::from_utf8(&output.stdout).unwrap()));
+    }
+    let readme = read(&Path::new(ROOT).join("README.md"));
+    // What stands in sections about other programs is theirs.
+    let ours = readme.split("<!-- loadgen -->").next().unwrap();
+    let unknown: Vec<_> = options(ours).difference(&known).cloned().collect();
+    assert!(
+        unknown.is_empty(),
+        "the README names options that do not exist: {unknown:?}"
+    );
+}
+
+#[test]
+fn links_to_files_lead_somewhere() {
+    for path in files(".md") {
+        let text = read(&path);
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = target.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let there = path.parent().unwrap().join(file);
+            assert!(there.exists(), "{} links to {target}", path.display());
+        }
+    }
+}
