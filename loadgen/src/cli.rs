@@ -14,6 +14,7 @@ use crate::load::{Load, Mode};
 use crate::record::{Gaps, Pace};
 use crate::session::{DEFAULT_CHECKED_KEYS, Session, default_node_threads, name_of};
 use crate::target::{HttpAt, Target, TargetError};
+use crate::versus::VersusCommand;
 
 /// Load generator for rmbd: real traffic, counted and checked.
 ///
@@ -36,6 +37,9 @@ pub struct Cli {
 pub enum Command {
     /// How much this generator can send at most on this machine, to a receiver that throws away
     Ceiling(CeilingArgs),
+    /// Other servers.
+    #[command(flatten)]
+    Versus(VersusCommand),
 }
 
 /// `loadgen ceiling`.

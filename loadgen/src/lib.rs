@@ -33,3 +33,4 @@ mod testing;
 mod times;
 mod truth;
 pub mod units;
+pub mod versus;

@@ -1,14 +1,14 @@
 //! Load generator.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use loadgen::cli::{Cli, Command, Results, RunArgs};
+use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
 use loadgen::live::Live;
 use loadgen::record::{OutputError, Record, check_writable};
 use loadgen::{ceiling, figures, hgrm, report, table};
@@ -20,41 +20,45 @@ const CODE_NOT_BEGUN: u8 = 2;
 const CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = listen_to_signals(&stop).and_then(|()| match &cli.command {
-        Some(Command::Ceiling(args)) => {
-            let reached = ceiling::measure(args.duration, &stop)?;
-            print(&ceiling::text(&reached));
-            Ok(ExitCode::SUCCESS)
-        }
-        None => run(&cli.run, &stop),
-    });
+    let Cli { command, run } = Cli::parse();
+    let done = match command {
+        Some(Command::Versus(versus)) => return versus.run(),
+        Some(Command::Ceiling(args)) => ceiling(args),
+        None => load(&run),
+    };
     done.unwrap_or_else(|error| {
         say(&format!("loadgen: {error}"));
         ExitCode::from(CODE_NOT_BEGUN)
     })
 }
 
+fn ceiling(args: CeilingArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let reached = ceiling::measure(args.duration, &*listen_to_signals()?)?;
+    print(&ceiling::text(&reached));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The first signal ends the run, which then says what it has; the second ends the program.
-fn listen_to_signals(stop: &Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
+fn listen_to_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(
             signal,
             CODE_INTERRUPTED,
-            Arc::clone(stop),
+            Arc::clone(&stop),
         )?;
-        signal_hook::flag::register(signal, Arc::clone(stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    Ok(())
+    Ok(stop)
 }
 
-fn run(args: &RunArgs, stop: &AtomicBool) -> Result<ExitCode, Box<dyn Error>> {
+fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let stop = listen_to_signals()?;
     check_results(&args.results)?;
     let target = args.target()?;
     let session = args.session(&target)?;
     let mut live = Live::new();
-    let record = session.run(&target, stop, &mut |event| live.show(event))?;
+    let record = session.run(&target, &stop, &mut |event| live.show(event))?;
     live.end();
     print(&table::text(&record));
     let written = write_results(&args.results, &record);
@@ -107,9 +111,9 @@ fn write_results(results: &Results, record: &Record) -> bool {
 
 /// Whoever reads may have gone.
 fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
