@@ -98,7 +98,7 @@ pub struct RunArgs {
     #[arg(long, group = "pace", help_heading = "Load")]
     pub flood: bool,
     /// Gaps between planned times
-    #[arg(long, value_enum, default_value_t = GapsArg::Exponential, requires = "rate", help_heading = "Load")]
+    #[arg(long, value_enum, default_value_t = GapsArg::Exponential, requires = "rate", conflicts_with_all = ["flood", "outstanding"], help_heading = "Load")]
     pub gaps: GapsArg,
     /// How long to measure, such as 10s
     #[arg(long, value_parser = duration, help_heading = "Load")]

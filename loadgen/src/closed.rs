@@ -94,14 +94,20 @@ impl<'a> ClosedLoop<'a> {
     /// With many messages on their way a train of half of them is waited for: one by one they
     /// would cost a system call each.
     fn may_send(&self) -> bool {
-        let free = self.window - self.on_their_way;
+        let free = self.free();
         let worth_it = (self.window / 2).min(self.outgoing.messages_before_fence() as u64 / 2);
         free >= worth_it.max(1) && self.messages_left > 0
     }
 
+    /// How many more may be on their way. Counts that were only asked to cover adds may exceed the
+    /// window by one a train.
+    fn free(&self) -> u64 {
+        self.window.saturating_sub(self.on_their_way)
+    }
+
     /// Sends a train; false where that failed.
     fn send(&mut self) -> bool {
-        let free = (self.window - self.on_their_way).min(self.messages_left);
+        let free = self.free().min(self.messages_left);
         let mut messages = free.min(self.outgoing.messages_before_fence() as u64);
         let now_ns = self.shared.clock.now_ns();
         self.messages_left -= messages;

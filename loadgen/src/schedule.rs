@@ -61,6 +61,13 @@ impl Schedule {
             }
         };
     }
+
+    /// How many are planned from the next one on and before `end_ns`; with random gaps, how many on
+    /// average.
+    pub(crate) fn left_before(&self, end_ns: u64) -> u64 {
+        let end = (end_ns as f64 - self.start_ns) / self.gap_ns;
+        (end - self.elapsed).ceil().max(0.0) as u64
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +100,18 @@ mod tests {
         let mut schedule = Schedule::new(0, 3e6, Gaps::Constant, 0, 0, 1);
         let last = times(&mut schedule, 3_000_001)[3_000_000];
         assert_eq!(last, 1_000_000_000);
+    }
+
+    #[test]
+    fn what_is_left_is_what_would_come() {
+        let mut schedule = Schedule::new(500, 1e6, Gaps::Constant, 0, 1, 3);
+        times(&mut schedule, 7);
+        for end_ns in [0, 500, 20_000, 100_500] {
+            let left = schedule.left_before(end_ns);
+            let coming = times(&mut schedule.clone(), 100);
+            let expected = coming.iter().filter(|&&time| time < end_ns).count();
+            assert_eq!(left, expected as u64, "{end_ns}");
+        }
     }
 
     #[test]

@@ -321,11 +321,10 @@ impl<'a> Sender<'a> {
         if self.shared.is_stopped() {
             return;
         }
-        while self.next_planned_ns().is_some() {
-            let messages = self.messages_left.min(self.shared.load.pack as u64);
-            self.messages_left -= messages;
-            self.report.planned += messages;
-            self.advance_plan();
+        if let (Some(plan), Some(_)) = (&self.plan, self.next_planned_ns()) {
+            let datagrams = plan.left_before(self.shared.window.end_ns);
+            let messages = datagrams.saturating_mul(self.shared.load.pack as u64);
+            self.report.planned += messages.min(self.messages_left);
         }
     }
 }

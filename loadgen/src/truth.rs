@@ -15,6 +15,7 @@ use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd::client::{Client, ClientError};
 
+use crate::canonical::FULL_DATAGRAM;
 use crate::load::Load;
 use crate::record::Truth;
 use crate::script::{Kind, Script};
@@ -75,7 +76,7 @@ impl Sample {
         load: &Load,
         client: &mut Client,
     ) -> Result<(), ClientError> {
-        self.estimates_before = client.count_many(&self.keys(load))?;
+        self.estimates_before = count(client, &self.keys(load))?;
         Ok(())
     }
 
@@ -85,7 +86,7 @@ impl Sample {
         load: &Load,
         client: &mut Client,
     ) -> Result<(), ClientError> {
-        self.estimates_after = client.count_many(&self.keys(load))?;
+        self.estimates_after = count(client, &self.keys(load))?;
         Ok(())
     }
 
@@ -116,6 +117,16 @@ impl Sample {
         let least = least.map(|(before, added)| before + added);
         least.zip(self.estimates_after.iter().copied())
     }
+}
+
+/// Asks a datagram at a time: that fits any receive buffer, and a server that drops what it can't
+/// take is one that needs to be checked.
+fn count(client: &mut Client, keys: &[Vec<u8>]) -> Result<Vec<u64>, ClientError> {
+    let mut estimates = Vec::with_capacity(keys.len());
+    for datagram in keys.chunks(FULL_DATAGRAM) {
+        estimates.extend(client.count_many(datagram)?);
+    }
+    Ok(estimates)
 }
 
 /// How often each of `numbers`, which ascend, is added by the next `messages` messages.

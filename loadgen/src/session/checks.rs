@@ -98,18 +98,21 @@ impl Findings {
         if lost == 0 {
             return;
         }
+        let drops = exact(received.dropped_by_kernel);
         let how = if load.gso {
-            "the kernel's count of drops is in trains of up to 64 datagrams, so the loss is sent less received"
+            format!(
+                "the loss is sent less received, since the kernel counts {drops} dropped trains of up \
+                 to 64 datagrams (GSO)"
+            )
         } else {
-            "the rest was lost on the way"
+            format!("the kernel counted {drops} of them as dropped at the server's sockets")
         };
         self.note(format!(
-            "{}: {} of {} datagrams were lost ({}); the kernel counted {} drops at the server's sockets; {how}.",
+            "{}: {} of {} datagrams were lost ({}): {how}.",
             phase.name,
             exact(lost),
             exact(phase.sent.datagrams),
             share(lost as f64 / phase.sent.datagrams as f64),
-            exact(received.dropped_by_kernel),
         ));
     }
 
