@@ -232,6 +232,7 @@ impl KeySet {
             keys: self.clone(),
             source,
             key,
+            latest: 0,
         }
     }
 }
@@ -250,7 +251,10 @@ fn part_rng(seed: u64, part: usize) -> Xoshiro256PlusPlus {
 pub struct Stream {
     keys: KeySet,
     source: Source,
+    /// A made key.
     key: [u8; KEY_BYTES_MAX],
+    /// Its number.
+    latest: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -313,13 +317,20 @@ impl Stream {
     /// The next key.
     #[inline]
     pub fn next_key(&mut self) -> &[u8] {
-        let number = self.next_number();
+        self.latest = self.next_number();
+        if let Kind::Made(made) = &self.keys.kind {
+            made.write_digits(self.latest, &mut self.key);
+        }
+        self.latest_key()
+    }
+
+    /// What [`Self::next_key`] gave last; the first key of all before that.
+    #[inline]
+    #[must_use]
+    pub fn latest_key(&self) -> &[u8] {
         match &self.keys.kind {
-            Kind::Made(made) => {
-                made.write_digits(number, &mut self.key);
-                &self.key[..made.bytes]
-            }
-            Kind::Lines(lines) => lines.key(number),
+            Kind::Made(made) => &self.key[..made.bytes],
+            Kind::Lines(lines) => lines.key(self.latest),
         }
     }
 }
