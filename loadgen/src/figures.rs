@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::plot::{Axis, Ink, Line, Plot, PlotError};
 use crate::record::{Interval, Latency, OutputError, Phase, Record, slug, write_text};
-use crate::units::{seconds, thousands, time_ns};
+use crate::units::{seconds, thousands, time_ns, without_empty_decimals};
 
 /// For whom a plot is drawn; it is not enough to make it smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn throughput(phase: &Phase, size: Size) -> Option<Plot> {
         ..line(
             "sent",
             Ink::Other,
-            over_time(phase, per_s(|i| Some(i.sent))),
+            over_time(phase, true, per_s(|i| Some(i.sent))),
         )
     }];
     lines.push(Line {
@@ -114,26 +114,26 @@ fn throughput(phase: &Phase, size: Size) -> Option<Plot> {
         ..line(
             "received",
             Ink::Main,
-            over_time(phase, per_s(|i| i.received)),
+            over_time(phase, true, per_s(|i| i.received)),
         )
     });
     if phase.answers.is_some() {
         lines.push(line(
             "answered",
             Ink::Dim,
-            over_time(phase, per_s(|i| Some(i.answered))),
+            over_time(phase, true, per_s(|i| Some(i.answered))),
         ));
     }
     if phase.series.iter().any(|interval| interval.timed_out > 0) {
         lines.push(line(
             "unanswered",
             Ink::Bad,
-            over_time(phase, per_s(|i| Some(i.timed_out))),
+            over_time(phase, true, per_s(|i| Some(i.timed_out))),
         ));
     }
     Some(Plot {
         title: "messages per second".to_owned(),
-        x: time_axis(phase, size)?,
+        x: time_axis(phase.seconds, size),
         y: from_zero(highest(&lines)?, thousands),
         lines: with_points(lines),
     })
@@ -149,28 +149,28 @@ fn latency_over_time(phase: &Phase, size: Size) -> Option<Plot> {
             ..line(
                 "longest",
                 Ink::Main,
-                over_time(phase, log(|i| i.response_max_ns)),
+                over_time(phase, false, log(|i| i.response_max_ns)),
             )
         },
         line(
             "service 99 %",
             Ink::Other,
-            over_time(phase, log(|i| i.service_p99_ns)),
+            over_time(phase, false, log(|i| i.service_p99_ns)),
         ),
         line(
             "response 99 %",
             Ink::Main,
-            over_time(phase, log(|i| i.response_p99_ns)),
+            over_time(phase, false, log(|i| i.response_p99_ns)),
         ),
         line(
             "50 %",
             Ink::Dim,
-            over_time(phase, log(|i| i.response_p50_ns)),
+            over_time(phase, false, log(|i| i.response_p50_ns)),
         ),
     ];
     Some(Plot {
         title: "latency over time".to_owned(),
-        x: time_axis(phase, size)?,
+        x: time_axis(phase.series.last()?.end_s.max(phase.seconds), size),
         y: log_time(&lines)?,
         lines: with_points(lines),
     })
@@ -229,11 +229,19 @@ fn line(name: &str, ink: Ink, points: Vec<(f64, f64)>) -> Line {
     }
 }
 
-/// What was measured in each interval stands in its middle.
-fn over_time(phase: &Phase, value: impl Fn(&Interval) -> Option<f64>) -> Vec<(f64, f64)> {
+/// What was measured in each interval stands in its middle. `while_sending` leaves out those after
+/// the measured part, in which the last answers came in.
+fn over_time(
+    phase: &Phase,
+    while_sending: bool,
+    value: impl Fn(&Interval) -> Option<f64>,
+) -> Vec<(f64, f64)> {
+    // An interval of less than that is one of the last answers too.
+    let end = phase.seconds - 0.05;
     let series = phase.series.iter();
     series
         .filter(|interval| interval.seconds > 0.0)
+        .filter(|interval| !while_sending || interval.end_s - interval.seconds < end)
         .filter_map(|interval| Some((interval.end_s - interval.seconds / 2.0, value(interval)?)))
         .collect()
 }
@@ -253,16 +261,15 @@ fn lowest(lines: &[Line]) -> Option<f64> {
     points.map(|(_, y)| *y).reduce(f64::min)
 }
 
-fn time_axis(phase: &Phase, size: Size) -> Option<Axis> {
-    let end = phase.series.last()?.end_s;
+fn time_axis(end: f64, size: Size) -> Axis {
     let mut ticks = ticks(end, size.x_ticks());
     if end >= 3.0 {
         ticks.retain(|at| at.fract() == 0.0);
     }
-    Some(Axis {
+    Axis {
         range: 0.0..end.max(f64::MIN_POSITIVE),
         ticks: label(ticks, seconds),
-    })
+    }
 }
 
 fn from_zero(highest: f64, name: impl Fn(f64) -> String) -> Axis {
@@ -317,10 +324,7 @@ fn label(ticks: Vec<f64>, name: impl Fn(f64) -> String) -> Vec<(f64, String)> {
 /// Without the decimals that say nothing: `5.00 M` is `5 M`.
 fn round(text: &str) -> String {
     let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
-    let number = match number.contains('.') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => number,
-    };
+    let number = without_empty_decimals(number);
     format!("{number} {unit}").trim_end().to_owned()
 }
 
@@ -363,6 +367,23 @@ mod tests {
         ] {
             assert_eq!(round(long), short);
         }
+    }
+
+    /// In the last interval nothing is sent, but answers still come.
+    #[test]
+    fn waiting_for_the_last_answers_is_no_drop_of_the_rate() {
+        let mut phase = crate::sample::record().phases.remove(1);
+        let points =
+            |phase: &Phase, at: usize| of(phase, Size::Wide)[at].plot.lines[0].points.len();
+        let before = (points(&phase, 0), points(&phase, 1));
+        let mut last = *phase.series.last().unwrap();
+        last.end_s += 1.0;
+        last.sent = 0;
+        phase.series.push(last);
+        assert_eq!(
+            (points(&phase, 0), points(&phase, 1)),
+            (before.0, before.1 + 1)
+        );
     }
 
     #[test]

@@ -81,7 +81,15 @@ pub fn seconds(seconds: f64) -> String {
     if (seconds - seconds.round()).abs() < 0.005 {
         format!("{seconds:.0} s")
     } else {
-        format!("{} s", digits(seconds))
+        format!("{} s", without_empty_decimals(&digits(seconds)))
+    }
+}
+
+/// `5.00` is `5`, `0.500` is `0.5`, `100` stays.
+pub(crate) fn without_empty_decimals(number: &str) -> &str {
+    match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
     }
 }
 
@@ -123,6 +131,7 @@ mod tests {
         assert_eq!(share(0.000_001), "< 0.001 %");
         assert_eq!(share(0.0183), "1.83 %");
         assert_eq!(seconds(5.001), "5 s");
+        assert_eq!(seconds(0.5), "0.5 s");
         assert_eq!(exact(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(exact(12), "12");
     }

@@ -36,6 +36,7 @@ pub(super) fn page(record: &Record) -> Result<Markup, PlotError> {
                     (checks(record))
                     @if let Some(truth) = &record.truth { (accuracy(truth)) }
                 }
+                (notes(record))
                 (circumstances(record))
                 (how_to_read())
                 footer {
@@ -82,23 +83,34 @@ fn server_sentence(server: &Server) -> String {
 
 /// What has to be known before any figure is read.
 fn warnings(record: &Record) -> Markup {
-    let late = |phase: &Phase| {
-        phase
-            .schedule
-            .filter(|s| !s.kept)
-            .map(|s| (phase.name.clone(), s))
-    };
+    let late = |phase: &&Phase| phase.schedule.is_some_and(|schedule| !schedule.kept);
+    let late: Vec<_> = record.phases.iter().filter(late).collect();
     html! {
         @if let Some(why) = &record.ended_early {
             div.note { b { "Ended early. " } (why) }
         }
-        @for (name, schedule) in record.phases.iter().filter_map(late) {
+        @if !late.is_empty() {
             div.note.bad {
-                b { "The generator did not keep its plan in “" (name) "”: " }
-                "its figures are the generator's, not the server's. " (lateness(&schedule))
+                b { "The generator did not keep its plan" } " in "
+                @for (at, phase) in late.iter().enumerate() {
+                    @if at > 0 { ", " } "“" (phase.name) "”"
+                }
+                ": times there are its own and not the server's. By how much it was late stands with "
+                "the figures below."
             }
         }
-        @for note in &record.notes { div.note { (note) } }
+    }
+}
+
+/// What has to be known to judge them.
+fn notes(record: &Record) -> Markup {
+    html! {
+        @if !record.notes.is_empty() {
+            section {
+                header { h2 { "To be known" } }
+                ul.notes { @for note in &record.notes { li { (note) } } }
+            }
+        }
     }
 }
 
@@ -259,7 +271,7 @@ fn tiles(phase: &Phase) -> Markup {
                 None => (tile("messages sent", rate(phase.sent.messages()), false)),
             }
             @if let Some((lost, part)) = lost(phase) {
-                (tile("not received, of those sent", share(part), unexpected(phase, lost)))
+                (tile("not received", share(part), unexpected(phase, lost)))
             }
             @if let Some(ns) = phase.cost.and_then(|cost| cost.cpu_ns_per_message) {
                 (tile("server CPU per message", time_ns(ns), false))

@@ -40,7 +40,8 @@ fn a_page_shows_what_was_measured_and_by_what_command() {
         assert!(page.contains(&check.name) && page.contains(&check.detail));
     }
     assert!(page.contains("1 of 4 checks failed"));
-    assert!(page.contains("did not keep its plan"));
+    assert!(page.contains("did not keep its plan</b> in “counts while adds run”"));
+    assert!(record.notes.iter().all(|note| page.contains(note)));
     // Each of the four plots, for a desk and for a phone.
     assert_eq!(page.matches("<svg").count(), 2 * 4);
 }

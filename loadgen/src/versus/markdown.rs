@@ -69,7 +69,9 @@ pub fn markdown(comparison: &Comparison) -> String {
     }
     page += "\nMedians over the turns, with the least and the most in brackets. \
              **Server CPU per add** compares servers; adds/s depends on the generator as well \
-             (its share of one CPU says how much). Memory is that of the whole process after a \
+             (its share of one CPU says how much). On loopback the kernel does a part of the \
+             receiving in the sender's system call: it is in the CPU time of the generator, on both \
+             sides. Memory is that of the whole process after a \
              fresh start.\n";
     for sentence in limits(comparison) {
         push(&mut page, format_args!("\n{sentence}\n"));
@@ -164,6 +166,12 @@ fn rows(comparison: &Comparison) -> Vec<Row> {
         spread_row(
             "server CPU per add",
             sides.map(Side::cpu_ns_per_add),
+            time_ns,
+            Better::Less,
+        ),
+        spread_row(
+            "CPU per add, generator included",
+            sides.map(Side::both_cpu_ns_per_add),
             time_ns,
             Better::Less,
         ),

@@ -140,6 +140,17 @@ impl Side {
         Spread::of(self.turns.iter().filter_map(per_add))
     }
 
+    /// CPU nanoseconds of server and generator together for each add. On loopback the kernel does
+    /// a part of the receiving in the sender's system call, which is in this and not in the above.
+    #[must_use]
+    pub fn both_cpu_ns_per_add(&self) -> Option<Spread> {
+        let per_add = |turn: &Turn| {
+            let both = turn.server_cpu_s? + turn.generator_cpu_s?;
+            Some(both * 1e9 / turn.received.max(1) as f64)
+        };
+        Spread::of(self.turns.iter().filter_map(per_add))
+    }
+
     /// Share of the time that the server's CPU was at work.
     #[must_use]
     pub fn cpu_share(&self) -> Option<Spread> {
