@@ -98,7 +98,8 @@ pub struct RunArgs {
     #[arg(long, group = "pace", help_heading = "Load")]
     pub flood: bool,
     /// Gaps between planned times
-    #[arg(long, value_enum, default_value_t = GapsArg::Exponential, requires = "rate", conflicts_with_all = ["flood", "outstanding"], help_heading = "Load")]
+    #[arg(long, value_enum, default_value_t = GapsArg::Exponential, requires = "rate")]
+    #[arg(conflicts_with_all = ["flood", "outstanding"], help_heading = "Load")]
     pub gaps: GapsArg,
     /// How long to measure, such as 10s
     #[arg(long, value_parser = duration, help_heading = "Load")]
@@ -250,7 +251,7 @@ impl RunArgs {
             threads: self.threads,
             sockets: self
                 .sockets
-                .unwrap_or(self.threads.saturating_mul(sockets_a_thread)),
+                .unwrap_or_else(|| self.threads.saturating_mul(sockets_a_thread)),
             gso: !self.no_gso && target.takes_trains(),
             timeout: self.timeout,
             spin: self.spin,
