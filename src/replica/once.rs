@@ -15,6 +15,10 @@
 //! more, and its place may go to another. Others are *live*, and keep their places whatever comes: a
 //! full table refuses new clients.
 //!
+//! Whoever may ask a node for its boot can fill the table with clients that do not exist, at 200
+//! datagrams a second; that keeps new clients out of exactly-once, and harms nothing else. `--allow`
+//! says who may ask.
+//!
 //! Any thread may ask, since a client's datagrams reach another thread when its port changes. The
 //! table is cut into [`SHARDS`] parts with a lock each, which is held for some ten nanoseconds once a
 //! datagram. All memory is reserved at the start, and touched as clients come.
