@@ -135,7 +135,7 @@ pub fn request(datagram: &[u8]) -> Result<Request<'_>, Rejected> {
     if flags & !FLAGS_KNOWN != 0 {
         return Err(rejected(Problem::UnknownFlags));
     }
-    header(id, flags, Reader { rest }).ok_or(rejected(Problem::Header))
+    header(id, flags, Reader { rest }).ok_or_else(|| rejected(Problem::Header))
 }
 
 #[inline]
