@@ -14,6 +14,7 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::io::send_segments;
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;
+use rmbd::wire::compact::{Header, Once, RequestWriter};
 use rmbd::wire::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
 
 /// How data threads are named.
@@ -81,6 +82,50 @@ fn settle(client: &UdpSocket) {
     }
 }
 
+/// Every operation, new, repeated, refused, malformed, and longer than its reply may be.
+fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64) {
+    let mut writer = RequestWriter::new(1400);
+    let once = Once {
+        boot,
+        client: sender,
+        sequence: round / 2,
+    };
+    for once in [
+        None,
+        Some(once),
+        Some(Once {
+            boot: !boot,
+            ..once
+        }),
+    ] {
+        let header = Header {
+            acknowledge: true,
+            once,
+            ..Header::default()
+        };
+        writer.start(&header).unwrap();
+        writer.info().unwrap();
+        writer.hit(b"limited", 1, 10, 0).unwrap();
+        writer.bounds(b"limited").unwrap();
+        let key = round.to_le_bytes();
+        while writer
+            .add(&key, round)
+            .and_then(|()| writer.count(&key))
+            .is_ok()
+        {}
+        client.send(writer.finish()).unwrap();
+    }
+    let short = b"\xc1\0\x01\0\0\0\0\x06\x05\0\x06\x05\0";
+    for datagram in [
+        &short[..],
+        &short[..3],
+        b"\xc2\0\x01\0\0\0",
+        b"\xc1\0\x01\0\0\0\0\x63",
+    ] {
+        client.send(datagram).unwrap();
+    }
+}
+
 /// Adds and counts, alone, packed and in trains; rows, orders, acks; nonsense.
 fn every_kind_of_message(client: &UdpSocket, round: u64) {
     let key = round.to_le_bytes();
@@ -128,9 +173,11 @@ fn data_threads_allocate_nothing_after_the_start() {
                 client
             })
             .collect();
+        let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {
-            for client in &clients {
+            for (sender, client) in clients.iter().enumerate() {
+                every_kind_of_request(client, boot, sender as u64, round);
                 every_kind_of_message(client, round);
             }
         }
@@ -146,6 +193,11 @@ fn data_threads_allocate_nothing_after_the_start() {
             status.io
         );
         assert!(status.messages.sync > 0 && status.messages.peer > 0 && status.messages.ack > 0);
+        assert!(status.messages.hit > 0 && status.messages.bounds > 0 && status.messages.info > 0);
+        assert!(status.compact.repeats > 1000, "{:?}", status.compact);
+        for refused in ["wrong_boot", "reply_too_large"] {
+            assert!(status.datagrams.refused[refused] > 1000, "{refused}");
+        }
         assert_eq!(allocated, 0, "{io}");
         // The count itself works: stopping does allocate on these threads.
         let started = Instant::now();

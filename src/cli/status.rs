@@ -66,8 +66,15 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "messages   add {}, count {}, sync {}, peer {}, ack {}",
-        messages.add, messages.count, messages.sync, messages.peer, messages.ack
+        "messages   add {}, count {}, hit {}, bounds {}, info {}, sync {}, peer {}, ack {}",
+        messages.add,
+        messages.count,
+        messages.hit,
+        messages.bounds,
+        messages.info,
+        messages.sync,
+        messages.peer,
+        messages.ack
     )?;
     writeln!(
         out,

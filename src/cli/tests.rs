@@ -382,6 +382,9 @@ fn status(peer_orders: Vec<PeerOrder>) -> Status {
             sync: 3,
             peer: 4,
             ack: 5,
+            hit: 6,
+            bounds: 7,
+            info: 8,
         },
         datagrams: Datagrams {
             received: 20,
@@ -402,6 +405,7 @@ fn status(peer_orders: Vec<PeerOrder>) -> Status {
                 dropped_by_kernel: 7,
             }],
         },
+        compact: CompactStatus::default(),
         peers: vec![PeerStatus {
             address: "127.0.0.1:9000".into(),
             pushing: true,
@@ -551,7 +555,7 @@ rmbd 0.1.0 at 127.0.0.1:8000, ready, up 1 h 2 min, http 127.0.0.1:8000
 sketch     4x1048576 xxh3, 16 MiB
 content    total weight 1234, saturated cells 5
 error      at most 12.3 too high with probability 0.9800
-messages   add 1, count 2, sync 3, peer 4, ack 5
+messages   add 1, count 2, hit 6, bounds 7, info 8, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 io         uring, threads 1, receive buffer 416 KiB each

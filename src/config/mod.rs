@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use self::address::{AddressError, HostPort};
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
-use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WRITERS};
+use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT, MAX_WRITERS};
 use crate::wire::legacy::Dialect;
 
 /// Where a node listens, and a client looks for one, if nothing is said.
@@ -70,6 +70,8 @@ pub struct NodeConfig {
     pub allow: Vec<IpNet>,
     /// Where HTTP is served.
     pub http: HttpChoice,
+    /// The largest weight of one add, at most [`MAX_WEIGHT`].
+    pub max_weight: u32,
     /// Legacy peers to keep at most, at least 1.
     pub max_peers: usize,
     /// Rounds without an ack after which a legacy peer is forgotten, at least 1.
@@ -92,6 +94,7 @@ impl Default for NodeConfig {
             trust: Vec::new(),
             allow: Vec::new(),
             http: HttpChoice::default(),
+            max_weight: MAX_WEIGHT,
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
         }
@@ -125,6 +128,7 @@ impl NodeConfig {
             trust: options.trust,
             allow: options.allow,
             http: options.http.unwrap_or_default(),
+            max_weight: options.max_weight,
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
         })

@@ -14,6 +14,7 @@ use super::{
     AddressError, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
     DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS,
 };
+use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::Dialect;
 
 /// Spinning for a second is never sleeping.
@@ -136,6 +137,13 @@ pub struct NodeOptions {
         value_parser = HttpChoice::from_str
     )]
     pub http: Option<HttpChoice>,
+
+    /// Largest weight of one add: less keeps a client's mistake small
+    #[arg(
+        long, value_name = "N", env = "RMBD_MAX_WEIGHT", default_value_t = MAX_WEIGHT,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
+    )]
+    pub max_weight: u32,
 
     /// Legacy peers whose rows are kept; each costs the memory of a sketch
     #[arg(

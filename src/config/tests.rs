@@ -183,6 +183,13 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--max-weight 1000",
+            NodeConfig {
+                max_weight: 1000,
+                ..default()
+            },
+        ),
+        (
             "--peer-grace 9",
             NodeConfig {
                 peer_grace_rounds: 9,
@@ -271,7 +278,7 @@ fn what_cannot_be_is_said_with_the_cure() {
             "invalid value 'python' for '--dialect <DIALECT>'",
         ),
         ("--io epoll", "invalid value 'epoll' for '--io <IO>'"),
-        ("--threads 0", "0 is not in 1..=4096"),
+        ("--threads 0", "0 is not in 1..=512"),
         ("--busy-poll 2000000", "2000000 is not in 0..=1000000"),
         ("--receive-buffer 1", "1 is not in 4096..="),
         (
@@ -286,6 +293,8 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("--http 8000", "no port: write HOST:PORT"),
         ("--http localhost:65536", "use a number from 0 to 65535"),
         ("--max-peers 0", "0 is not in 1..=65536"),
+        ("--max-weight 0", "0 is not in 1..=1048576"),
+        ("--max-weight 1048577", "1048577 is not in 1..=1048576"),
         ("--peer-grace 0", "0 is not in 1.."),
         (
             "start",

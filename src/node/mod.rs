@@ -24,13 +24,14 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::rand::GetRandomFlags;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use self::control::Control;
 use self::data::DataHandler;
 use self::http::StatusSource;
-use self::shared::Shared;
+use self::shared::{Random, Shared};
 use self::status::Status;
 use crate::config::{HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::io::{
@@ -162,7 +163,8 @@ impl Node {
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
-        let shared = Arc::new(Shared::new(config, replica, backend, sockets, http_addr));
+        let shared = Shared::new(config, replica, draw()?, backend, sockets, http_addr);
+        let shared = Arc::new(shared);
         let (end, endings) = mpsc::unbounded_channel();
         let mut node = Self {
             shared: Arc::clone(&shared),
@@ -234,8 +236,12 @@ impl Node {
     /// Adds without the network.
     ///
     /// # Errors
-    /// A weight above [`MAX_WEIGHT`](crate::sketch::MAX_WEIGHT); nothing has changed then.
+    /// A weight above [`max_weight`](NodeConfig::max_weight); nothing has changed then.
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
+        let limit = self.shared.max_weight();
+        if weight > limit {
+            return Err(WeightError { weight, limit });
+        }
         self.shared.replica().add(key, weight)
     }
 
@@ -399,6 +405,16 @@ fn make_replica(config: &NodeConfig) -> Result<Replica, NodeError> {
     let replica = Replica::try_new(config.geometry, config.family, config.max_peers)?;
     huge_pages::advise(replica.own().cells());
     Ok(replica)
+}
+
+/// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
+fn draw() -> Result<Random, NodeError> {
+    let mut bytes = [[0; 8]; 2];
+    rustix::rand::getrandom(bytes.as_flattened_mut(), GetRandomFlags::empty())
+        .map_err(io::Error::from)
+        .map_err(system("drawing random numbers"))?;
+    let [boot, once_seed] = bytes.map(u64::from_le_bytes);
+    Ok(Random { boot, once_seed })
 }
 
 /// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.

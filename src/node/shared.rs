@@ -10,22 +10,36 @@ use std::time::{Duration, Instant};
 use super::access::Access;
 use super::hand_off::HandOff;
 use super::status::{
-    Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus, Status,
-    ThreadStatus,
+    CompactStatus, Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus,
+    Status, ThreadStatus,
 };
 use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::replica::{LegacyRows, Replica};
+use crate::replica::once::{CLIENTS_MAX, OnceTable};
+use crate::replica::{LegacyRows, Replica, fingerprint};
+use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
 const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 
+/// What the operating system drew for this start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Random {
+    pub(super) boot: u64,
+    pub(super) once_seed: u64,
+}
+
 /// Shared by all threads of a node.
 pub(super) struct Shared {
     replica: Replica,
+    /// Random number of this start.
+    boot: u64,
+    fingerprint: u64,
+    max_weight: u32,
+    once: OnceTable,
     access: Access,
     hand_off: HandOff,
     layout: Layout,
@@ -102,12 +116,18 @@ impl Shared {
     pub(super) fn new(
         config: &NodeConfig,
         replica: Replica,
+        random: Random,
         backend: Backend,
         sockets: Vec<DataSocket>,
         http: Option<SocketAddr>,
     ) -> Self {
         let layout = layout(config);
+        let own = replica.own();
         Self {
+            boot: random.boot,
+            fingerprint: fingerprint(own.geometry(), own.family()),
+            max_weight: config.max_weight.min(MAX_WEIGHT),
+            once: OnceTable::new(CLIENTS_MAX, random.once_seed),
             replica,
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
@@ -133,6 +153,22 @@ impl Shared {
 
     pub(super) fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    pub(super) fn max_weight(&self) -> u32 {
+        self.max_weight
+    }
+
+    pub(super) fn once(&self) -> &OnceTable {
+        &self.once
     }
 
     pub(super) fn access(&self) -> &Access {
@@ -270,6 +306,9 @@ impl super::http::StatusSource for Shared {
                 sync: tally.sync,
                 peer: tally.peer,
                 ack: tally.ack,
+                hit: tally.hit,
+                bounds: tally.bounds,
+                info: tally.info,
             },
             datagrams: self.datagrams_status(&tally, &legacy),
             replies: Replies {
@@ -280,6 +319,7 @@ impl super::http::StatusSource for Shared {
                 backend: self.backend.name().to_owned(),
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
+            compact: self.compact_status(&tally),
             peers: legacy.peers_status(self.now()),
             peer_orders: legacy.orders.latest.iter().cloned().collect(),
         }
@@ -299,6 +339,18 @@ impl Shared {
             memory_bytes: self.replica.memory_bytes(),
             total_weight: own.total_weight(),
             saturated_cells: own.saturated_cells(),
+        }
+    }
+
+    fn compact_status(&self, tally: &Tally) -> CompactStatus {
+        CompactStatus {
+            boot: format!("{:016x}", self.boot),
+            fingerprint: format!("{:016x}", self.fingerprint),
+            max_weight: self.max_weight,
+            requests: tally.compact,
+            repeats: tally.repeats,
+            once_clients: self.once.clients() as u64,
+            once_clients_max: CLIENTS_MAX as u64,
         }
     }
 

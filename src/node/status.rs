@@ -29,6 +29,9 @@ pub struct Status {
     pub replies: Replies,
     /// The packet path.
     pub io: IoStatus,
+    /// What users of the compact format are told, and how much they use it.
+    #[serde(default)]
+    pub compact: CompactStatus,
     /// Legacy peers that this node pushes to or has rows of.
     pub peers: Vec<PeerStatus>,
     /// The latest `peer` orders and what became of them, oldest first, at most 16.
@@ -69,6 +72,34 @@ pub struct Messages {
     pub peer: u64,
     /// Rows acknowledged by legacy peers.
     pub ack: u64,
+    /// Keys added and counted in one operation.
+    #[serde(default)]
+    pub hit: u64,
+    /// Keys counted with their bounds.
+    #[serde(default)]
+    pub bounds: u64,
+    /// Questions what this node is.
+    #[serde(default)]
+    pub info: u64,
+}
+
+/// The compact format: what its users are told, and how much they use it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactStatus {
+    /// Random number of this start, 16 hexadecimal digits.
+    pub boot: String,
+    /// Equal on nodes whose width, depth, hash and seed are; 16 hexadecimal digits.
+    pub fingerprint: String,
+    /// The largest weight of one add.
+    pub max_weight: u32,
+    /// Requests in this format, understood or not.
+    pub requests: u64,
+    /// Exactly-once requests that came again: their weights were not added again.
+    pub repeats: u64,
+    /// Exactly-once clients that are remembered ...
+    pub once_clients: u64,
+    /// ... and how many there is room for.
+    pub once_clients_max: u64,
 }
 
 /// Datagrams, and what became of them.

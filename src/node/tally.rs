@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
 
+use crate::wire::compact::Problem;
 use crate::wire::legacy::Malformed;
 
 /// Why an understood message was not done.
@@ -38,6 +39,7 @@ macro_rules! counters {
         pub(super) struct Tally {
             $($(#[$doc])* pub(super) $name: u64,)*
             malformed: [u64; Malformed::ALL.len()],
+            problems: [u64; Problem::ALL.len()],
             refused: [u64; Refused::ALL.len()],
         }
 
@@ -50,6 +52,7 @@ macro_rules! counters {
         struct Published {
             $($name: AtomicU64,)*
             malformed: [AtomicU64; Malformed::ALL.len()],
+            problems: [AtomicU64; Problem::ALL.len()],
             refused: [AtomicU64; Refused::ALL.len()],
         }
 
@@ -57,6 +60,7 @@ macro_rules! counters {
             pub(super) fn publish(&self, tally: &Tally) {
                 $(self.0.$name.store(tally.$name, Relaxed);)*
                 store_all(&self.0.malformed, &tally.malformed);
+                store_all(&self.0.problems, &tally.problems);
                 store_all(&self.0.refused, &tally.refused);
             }
 
@@ -64,6 +68,7 @@ macro_rules! counters {
                 Tally {
                     $($name: self.0.$name.load(Relaxed),)*
                     malformed: load_all(&self.0.malformed),
+                    problems: load_all(&self.0.problems),
                     refused: load_all(&self.0.refused),
                 }
             }
@@ -73,6 +78,7 @@ macro_rules! counters {
             fn add_assign(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
                 add_all(&mut self.malformed, &other.malformed);
+                add_all(&mut self.problems, &other.problems);
                 add_all(&mut self.refused, &other.refused);
             }
         }
@@ -92,11 +98,25 @@ counters! {
     peer,
     /// Acks of rows.
     ack,
+    /// Keys added and counted.
+    hit,
+    /// Keys counted with bounds.
+    bounds,
+    /// Questions what this node is.
+    info,
+    /// Compact requests of any content.
+    compact,
+    /// Compact requests that had been applied before.
+    repeats,
 }
 
 impl Tally {
     pub(super) fn malformed(&mut self, reason: Malformed) {
         self.malformed[reason.index()] += 1;
+    }
+
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.problems[problem.index()] += 1;
     }
 
     pub(super) fn refused(&mut self, reason: Refused, datagrams: u64) {
@@ -107,12 +127,24 @@ impl Tally {
         Malformed::ALL
             .iter()
             .map(|reason| (reason.name(), self.malformed[reason.index()]))
+            .chain(self.problems_by_name(Problem::is_malformed))
     }
 
     pub(super) fn refused_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Refused::ALL
             .iter()
             .map(|&reason| (reason.name(), self.refused[reason as usize]))
+            .chain(self.problems_by_name(|problem| !problem.is_malformed()))
+    }
+
+    fn problems_by_name(
+        &self,
+        which: fn(Problem) -> bool,
+    ) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Problem::ALL
+            .into_iter()
+            .filter(move |&problem| which(problem))
+            .map(|problem| (problem.name(), self.problems[problem.index()]))
     }
 }
 
@@ -146,6 +178,8 @@ mod tests {
         };
         tally.malformed(Malformed::Length);
         tally.refused(Refused::QueueFull, 5);
+        tally.problem(Problem::Varint);
+        tally.problem(Problem::WrongBoot);
         let published = PublishedTally::default();
         published.publish(&tally);
         let mut sum = published.read();
@@ -156,11 +190,22 @@ mod tests {
             sum.refused_by_name()
                 .any(|entry| entry == ("queue_full", 10))
         );
+        assert!(sum.malformed_by_name().any(|entry| entry == ("varint", 2)));
+        assert!(
+            sum.refused_by_name()
+                .any(|entry| entry == ("wrong_boot", 2))
+        );
+        let names = sum.malformed_by_name().chain(sum.refused_by_name());
+        let names: std::collections::BTreeSet<_> = names.map(|(name, _)| name).collect();
+        assert_eq!(
+            names.len(),
+            Malformed::ALL.len() + Refused::ALL.len() + Problem::ALL.len()
+        );
         let total: u64 = sum
             .malformed_by_name()
             .chain(sum.refused_by_name())
             .map(|(_, n)| n)
             .sum();
-        assert_eq!(total, 12);
+        assert_eq!(total, 16);
     }
 }

@@ -1,4 +1,4 @@
-//! Many adds and counts in order, faster than one by one.
+//! Many adds, counts and hits in order, faster than one by one.
 //!
 //! A sketch that has outgrown the cache nearest to the core spends its time waiting for memory, a
 //! line for each row. So the work is a *rolling pipeline*: key i is hashed and its cells are asked
@@ -45,11 +45,11 @@ impl Way {
     }
 }
 
-/// Applies adds and counts to a [`Replica`], in the order given: a count sees every add of its key
-/// before it and none behind it. (Of other keys' adds in the same batch, which can only make it too
-/// large, it may see fewer than were made.)
+/// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees
+/// every add of its key before it and none behind it. (Of other keys' adds in the same batch, which can
+/// only make it too large, it may see fewer than were made.)
 ///
-/// Made once for each data thread, with a buffer of fixed size; it allocates nothing. Each count
+/// Made once for each data thread, with a buffer of fixed size; it allocates nothing. Each count or hit
 /// carries a token, which comes back with its answer; answers come in the order of the counts, in
 /// this call or a later one, at the latest in [`finish`](Self::finish).
 ///
@@ -89,6 +89,7 @@ pub struct Batch<T> {
 enum Operation<T> {
     Add { weight: u32 },
     Count { token: T },
+    Hit { weight: u32, token: T },
 }
 
 impl<T: Copy> Batch<T> {
@@ -146,6 +147,34 @@ impl<T: Copy> Batch<T> {
         self.take(replica, key, Operation::Count { token }, answer);
     }
 
+    /// Adds `weight` to `key`, then asks for its estimate, which has that weight in it: `answer` gets it
+    /// with the `token`, here or later. A weight of 0 only asks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    #[inline]
+    pub fn hit(
+        &mut self,
+        replica: &Replica,
+        key: &[u8],
+        weight: u32,
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> Result<(), WeightError> {
+        check_weight(weight)?;
+        self.weight += u64::from(weight);
+        self.take(replica, key, Operation::Hit { weight, token }, answer);
+        Ok(())
+    }
+
+    /// What was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
+    #[inline]
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
     /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
     pub fn finish(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
         self.release_all(replica, answer);
@@ -193,14 +222,19 @@ impl<T: Copy> Batch<T> {
                     self.push(replica, depth, Operation::Add { weight }, answer);
                 }
             }
-            Operation::Count { .. } => {
-                // Adds of this key go first. Those of others may wait: they are not what is asked.
-                let weight = self.absorber.release(&self.hashed[..depth]);
-                if weight > 0 {
-                    self.push(replica, depth, Operation::Add { weight }, answer);
-                }
+            Operation::Count { .. } | Operation::Hit { .. } => {
+                self.release(replica, depth, answer);
                 self.push(replica, depth, operation, answer);
             }
+        }
+    }
+
+    /// Adds of the key that is asked for go first. Those of others may wait: they are not asked for.
+    #[inline]
+    fn release(&mut self, replica: &Replica, depth: usize, answer: &mut impl FnMut(T, Estimate)) {
+        let weight = self.absorber.release(&self.hashed[..depth]);
+        if weight > 0 {
+            self.push(replica, depth, Operation::Add { weight }, answer);
         }
     }
 
@@ -256,5 +290,9 @@ fn perform<T>(
     match operation {
         Operation::Add { weight } => replica.own.add_at(cells, weight),
         Operation::Count { token } => answer(token, replica.estimate_at(cells)),
+        Operation::Hit { weight, token } => {
+            replica.own.add_at(cells, weight);
+            answer(token, replica.estimate_at(cells));
+        }
     }
 }

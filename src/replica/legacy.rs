@@ -142,7 +142,13 @@ impl LegacyRows {
             return Err(MergeError::PeerTableFull { max_peers });
         };
         let cells = row * width..(row + 1) * width;
-        Ok(peer.merge(row, cells.clone(), &self.received, &origin.cells[cells]))
+        let (outcome, weight) =
+            peer.merge(row, cells.clone(), &self.received, &origin.cells[cells]);
+        // One writer, as for the cells.
+        let row_weight = &origin.row_weights[row];
+        let grown = row_weight.load(Relaxed).saturating_add(weight);
+        row_weight.store(grown, Relaxed);
+        Ok(outcome)
     }
 
     /// Takes the counters into `received`, since they are gone through twice.
@@ -174,7 +180,7 @@ impl Peer {
         let geometry = replica.own().geometry();
         let current = try_zeroed(geometry)?;
         let cells = try_zeroed(geometry)?;
-        let place = replica.origins.push(Origin { address, cells });
+        let place = replica.origins.push(Origin::new(address, cells));
         Ok(Self {
             place: place.map_err(|_| MergeError::PeerTableFull {
                 max_peers: replica.origins.max(),
@@ -184,21 +190,22 @@ impl Peer {
         })
     }
 
-    /// `at` is where the row lies in `current`; `readers` is the row that readers see.
+    /// `at` is where the row lies in `current`; `readers` is the row that readers see. Returns by how
+    /// much the row grew, too.
     fn merge(
         &mut self,
         row: usize,
         at: Range<usize>,
         received: &[u32],
         readers: &[AtomicU32],
-    ) -> RowMerged {
+    ) -> (RowMerged, u64) {
         let current = &mut self.current[at.clone()];
         let falls = received.iter().zip(&*current).any(|(new, old)| new < old);
         let outcome = match (falls, self.held_back[row]) {
             (false, _) => RowMerged::Merged,
             (true, false) => {
                 self.held_back[row] = true;
-                return RowMerged::HeldBack;
+                return (RowMerged::HeldBack, 0);
             }
             (true, true) => {
                 // All rows, so that no other one needs two receipts to find out.
@@ -208,13 +215,15 @@ impl Peer {
             }
         };
         self.held_back[row] = false;
+        let mut weight = 0;
         for ((new, old), cell) in received.iter().zip(&mut self.current[at]).zip(readers) {
             // Readers' cells = earlier boots + `current`, so both grow by the same. A cell that has
             // reached its end stays there. One writer: a load and a store lose nothing.
             let grown = cell.load(Relaxed).saturating_add(new - *old);
             cell.store(grown, Relaxed);
+            weight += u64::from(new - *old);
             *old = *new;
         }
-        outcome
+        (outcome, weight)
     }
 }

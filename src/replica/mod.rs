@@ -19,12 +19,15 @@
 
 mod absorber;
 mod batch;
+mod fingerprint;
 mod legacy;
+pub mod once;
 mod origins;
 
 use std::net::SocketAddr;
 
 pub use batch::{Batch, LAG, PIPELINE_ABOVE_BYTES, Way};
+pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 
 use crate::sketch::{
@@ -98,6 +101,14 @@ impl Replica {
     pub fn memory_bytes(&self) -> u64 {
         let slice_bytes = self.own.geometry().memory_bytes();
         slice_bytes + self.origins.len() as u64 * legacy::SLICES_PER_PEER * slice_bytes
+    }
+
+    /// N of what is counted here: all weight that was added on this node, and what legacy peers'
+    /// slices hold. What threads add in batches is in it when a batch is done.
+    #[must_use]
+    pub fn total_weight(&self) -> u64 {
+        let learnt = self.origins.iter().map(origins::Origin::weight);
+        learnt.fold(self.own.total_weight(), u64::saturating_add)
     }
 
     /// Copies a row of this node's own cells into `out`, whose content it replaces; empty where there

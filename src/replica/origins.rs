@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicU32, AtomicUsize,
-    Ordering::{Acquire, Release},
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::SketchError;
+use crate::sketch::{MAX_DEPTH, SketchError};
 
 /// Somebody else's slice.
 #[derive(Debug)]
@@ -16,6 +16,25 @@ pub(super) struct Origin {
     pub(super) address: SocketAddr,
     /// What readers see; cells only grow.
     pub(super) cells: Box<[AtomicU32]>,
+    /// Sum of each row's cells. One writer; relaxed, since each is a number of its own.
+    pub(super) row_weights: Box<[AtomicU64; MAX_DEPTH]>,
+}
+
+impl Origin {
+    pub(super) fn new(address: SocketAddr, cells: Box<[AtomicU32]>) -> Self {
+        Self {
+            address,
+            cells,
+            row_weights: Box::default(),
+        }
+    }
+
+    /// All that was added to it. Every row holds all of it; as rows come one by one, the one that has
+    /// most is the latest.
+    pub(super) fn weight(&self) -> u64 {
+        let rows = self.row_weights.iter().map(|row| row.load(Relaxed));
+        rows.fold(0, u64::max)
+    }
 }
 
 /// A table of a fixed number of places that fills from the front and never empties.

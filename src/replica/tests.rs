@@ -30,14 +30,16 @@ fn slice(replica: &Replica, address: SocketAddr) -> Vec<u32> {
 enum Step {
     Add(u8, u32),
     Count(u8),
+    Hit(u8, u32),
     Finish,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let weights = prop_oneof![0..4_u32, Just(MAX_WEIGHT), Just(MAX_WEIGHT + 1)];
     let step = prop_oneof![
-        8 => (0..20_u8, weights).prop_map(|(key, weight)| Step::Add(key, weight)),
+        8 => (0..20_u8, weights.clone()).prop_map(|(key, weight)| Step::Add(key, weight)),
         8 => (0..20_u8).prop_map(Step::Count),
+        4 => (0..20_u8, weights).prop_map(|(key, weight)| Step::Hit(key, weight)),
         1 => Just(Step::Finish),
     ];
     prop::collection::vec(step, 0..150)
@@ -75,9 +77,23 @@ proptest! {
                             expected.push((token, naive.estimate(&[key]), truth[usize::from(key)]));
                             batch.count(&batched, &[key], token, &mut answer);
                         }
+                        Step::Hit(key, weight) => {
+                            let added = naive.add(&[key], weight);
+                            if added.is_ok() {
+                                let truth = &mut truth[usize::from(key)];
+                                *truth += u64::from(weight);
+                                expected.push((token, naive.estimate(&[key]), *truth));
+                            }
+                            prop_assert_eq!(
+                                added,
+                                batch.hit(&batched, &[key], weight, token, &mut answer)
+                            );
+                        }
                         Step::Finish => batch.finish(&batched, &mut answer),
                     }
                 }
+                let waiting = batch.weight();
+                prop_assert_eq!(naive.own.total_weight(), batched.own.total_weight() + waiting);
                 batch.finish(&batched, &mut answer);
                 prop_assert_eq!(answers.len(), expected.len());
                 for ((token, answer), (expected_token, naive, truth)) in answers.iter().zip(&expected) {
@@ -118,6 +134,8 @@ proptest! {
                     rows.merge(&here, peer(number as u16), row, counters).unwrap();
                 }
             }
+            let all = adds.iter().map(|&(_, _, weight)| u64::from(weight)).sum::<u64>();
+            prop_assert_eq!(here.total_weight(), all);
             for key in 0..30 {
                 let nodes = peers.iter().chain([&here]);
                 let expected: u64 = nodes.map(|node| node.own.estimate(&[key]).count).sum();
@@ -234,6 +252,26 @@ fn a_restart_is_added_to_what_was_there() {
         ([3, 0], RowMerged::Restarted, [30, 5]),
         ([3, 2], RowMerged::Merged, [30, 7]),
     ]);
+}
+
+#[test]
+fn the_weight_of_a_peer_is_that_of_its_fullest_row() {
+    let replica = replica(2, 2, HashFamily::Fnv, 2);
+    let mut rows = LegacyRows::new(2);
+    replica.add(b"key", 5).unwrap();
+    // (peer, row, counters, N of all); a row that was held back adds nothing, a restart adds.
+    for (from, row, counters, weight) in [
+        (0, 0, [3, 4], 12),
+        (0, 1, [0, 8], 13),
+        (0, 0, [3, 9], 17),
+        (0, 0, [1, 0], 17),
+        (0, 0, [1, 1], 19),
+        (1, 1, [u64::MAX, 1], 20 + u64::from(u32::MAX)),
+    ] {
+        rows.merge(&replica, peer(from), row, counters.into_iter())
+            .unwrap();
+        assert_eq!(replica.total_weight(), weight);
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use rmbd::config::IoChoice;
 use rmbd::io::send_segments;
 use rmbd::node::Node;
 use rmbd::node::status::Status;
+use rmbd::sketch::MAX_WEIGHT;
+use rmbd::wire::compact::{self, Operation};
 use rmbd::wire::legacy::{Dialect, Layout, Message, encode_count, messages};
 
 use crate::support::{BACKENDS, client_of, config, receive, wait_for};
@@ -20,13 +22,23 @@ struct Expected {
     datagrams: u64,
     add: u64,
     count: u64,
+    /// Hits, bounds and infos of the compact format.
+    other: u64,
     rare: u64,
     malformed: u64,
+    /// Understood, but for the compact format's limits.
+    refused: u64,
 }
 
 impl Expected {
     fn take(&mut self, datagram: &[u8], layout: Layout) {
         self.datagrams += 1;
+        if datagram
+            .first()
+            .is_some_and(|&first| compact::is_request(first))
+        {
+            return self.take_compact(datagram);
+        }
         for message in messages(datagram, layout) {
             match message {
                 Ok(Message::Add { .. }) => self.add += 1,
@@ -37,15 +49,49 @@ impl Expected {
         }
     }
 
+    fn take_compact(&mut self, datagram: &[u8]) {
+        let Ok(request) = compact::request(datagram) else {
+            return self.malformed += 1;
+        };
+        // Nobody guesses the boot.
+        if request.sketch != 0 || request.once.is_some() {
+            return self.refused += 1;
+        }
+        for operation in request.operations() {
+            match operation {
+                Ok(Operation::Add { weight, .. } | Operation::Hit { weight, .. })
+                    if weight > MAX_WEIGHT.into() =>
+                {
+                    return self.refused += 1;
+                }
+                Ok(Operation::Hit { window_ms: 1.., .. }) => return self.refused += 1,
+                Ok(Operation::Add { .. }) => self.add += 1,
+                Ok(Operation::Count { .. }) => self.count += 1,
+                Ok(_) => self.other += 1,
+                Err(_) => self.malformed += 1,
+            }
+        }
+    }
+
     fn of(status: &Status) -> Self {
         Self {
             datagrams: status.datagrams.received,
             add: status.messages.add,
             count: status.messages.count,
+            other: status.messages.hit + status.messages.bounds + status.messages.info,
             rare: status.messages.sync + status.messages.peer + status.messages.ack,
             malformed: status.datagrams.malformed.values().sum(),
+            refused: compact_refusals(status),
         }
     }
+}
+
+/// The other refusals of these tests come from messages that are counted where they are rare.
+fn compact_refusals(status: &Status) -> u64 {
+    let problems = compact::Problem::ALL.iter().map(|problem| problem.name());
+    problems
+        .filter_map(|name| status.datagrams.refused.get(name))
+        .sum()
 }
 
 /// Waits until the node has read all that was sent before, so that no buffer ever overflows.

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod access;
+mod compact;
 mod flood;
+mod lossy;
 mod messages;
 mod peers;
 mod start;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StatusSource;
 use crate::node::status::{
-    Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus, Status,
-    ThreadStatus,
+    CompactStatus, Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus,
+    Status, ThreadStatus,
 };
 
 /// Always says the same, but for its readiness.
@@ -55,6 +55,9 @@ pub(crate) fn status() -> Status {
             sync: 2_040,
             peer: 3,
             ack: 2_012,
+            hit: 904_003,
+            bounds: 21,
+            info: 9,
         },
         datagrams: Datagrams {
             received: 5_511_002,
@@ -69,6 +72,15 @@ pub(crate) fn status() -> Status {
         io: IoStatus {
             backend: "uring".into(),
             threads: vec![thread(0, 2_755_000, 128), thread(1, 2_756_002, 0)],
+        },
+        compact: CompactStatus {
+            boot: "0123456789abcdef".into(),
+            fingerprint: "fedcba9876543210".into(),
+            max_weight: 1_000,
+            requests: 2_500_017,
+            repeats: 44,
+            once_clients: 12,
+            once_clients_max: 65_536,
         },
         peers: vec![pushed_to(), heard_from()],
         peer_orders: vec![

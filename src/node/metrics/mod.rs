@@ -22,7 +22,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{
-    Datagrams, IoStatus, Messages, PeerStatus, Replies, SketchStatus, Status, ThreadStatus,
+    CompactStatus, Datagrams, IoStatus, Messages, PeerStatus, Replies, SketchStatus, Status,
+    ThreadStatus,
 };
 
 /// The content type of [`encode`]'s text.
@@ -68,6 +69,7 @@ impl Collector for Scrape {
         page.replies(&self.status.replies)?;
         page.sketch(&self.status.sketch)?;
         page.io(&self.status.io)?;
+        page.compact(&self.status.compact)?;
         page.peers(&self.status.peers)?;
         page.process(&self.process)
     }
@@ -105,6 +107,9 @@ impl Page<'_> {
             sync,
             peer,
             ack,
+            hit,
+            bounds,
+            info,
         } = *messages;
         let types = [
             ("add", add),
@@ -112,6 +117,9 @@ impl Page<'_> {
             ("sync", sync),
             ("peer", peer),
             ("ack", ack),
+            ("hit", hit),
+            ("bounds", bounds),
+            ("info", info),
         ];
         self.counters("rmbd_messages", "Messages taken, by type", "type", types)
     }
@@ -220,6 +228,40 @@ impl Page<'_> {
             Some(&Unit::Bytes),
             "thread",
             by_thread(&io.threads, |thread| thread.receive_buffer_bytes),
+        )
+    }
+
+    /// The boot is no label: it is another with each start, and would make another series.
+    fn compact(&mut self, compact: &CompactStatus) -> fmt::Result {
+        self.counter(
+            "rmbd_compact_requests",
+            "Requests in the compact format, understood or not",
+            None,
+            compact.requests,
+        )?;
+        self.counter(
+            "rmbd_compact_repeats",
+            "Exactly-once requests that came again and were not added again",
+            None,
+            compact.repeats,
+        )?;
+        self.gauge(
+            "rmbd_compact_once_clients",
+            "Exactly-once clients that are remembered",
+            None,
+            compact.once_clients,
+        )?;
+        self.gauge(
+            "rmbd_compact_once_clients_max",
+            "Exactly-once clients that there is room for",
+            None,
+            compact.once_clients_max,
+        )?;
+        self.gauge(
+            "rmbd_max_weight",
+            "The largest weight of one add",
+            None,
+            compact.max_weight,
         )
     }
 

@@ -1,47 +1,64 @@
 //! What a data thread does with its datagrams: adds, counts, and a hand-off for what is rare. It
 //! allocates nothing after it was made.
 
+mod answers;
+mod compact;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use self::answers::{Answers, Place};
 use super::shared::Shared;
 use super::tally::{Refused, Tally};
-use crate::io::{self, Replies, TRAIN_BYTES_MAX, Train};
+use crate::io::{self, Replies, Train};
 use crate::replica::Batch;
-use crate::sketch::Estimate;
-use crate::wire::legacy::{
-    self, Dialect, Layout, MESSAGE_BYTES, Message, REPLY_DATAGRAM_BYTES_MAX,
-};
-
-/// Messages that are answered in one train, at most.
-const ANSWERS_MAX: usize = TRAIN_BYTES_MAX / MESSAGE_BYTES + 1;
+use crate::wire::compact::is_request;
+use crate::wire::legacy::{self, Layout, Message};
 
 /// A data thread's handler.
 pub(super) struct DataHandler {
     shared: Arc<Shared>,
     thread: usize,
     layout: Layout,
+    max_weight: u32,
     /// Counts are answered with the place of their reply in `answers`.
-    batch: Batch<usize>,
+    batch: Batch<Place>,
     answers: Answers,
+    /// The answer to info.
+    info: Box<[u8]>,
+    /// When the train at hand came; read from the clock when it is first needed.
+    now: Option<Duration>,
     tally: Tally,
 }
 
 impl DataHandler {
     pub(super) fn new(shared: Arc<Shared>, thread: usize) -> Self {
         let layout = shared.layout();
+        let epsilon = shared.replica().own().geometry().epsilon();
         Self {
             thread,
             layout,
+            max_weight: shared.max_weight(),
             batch: Batch::new(),
-            answers: Answers::new(layout.dialect),
+            answers: Answers::new(layout.dialect, epsilon),
+            info: compact::encode_info(&shared),
+            now: None,
             tally: Tally::default(),
             shared,
         }
     }
 
+    #[inline]
     fn datagram(&mut self, datagram: &[u8], from: SocketAddr) {
         self.tally.datagrams += 1;
+        match datagram.first() {
+            Some(&first) if is_request(first) => self.compact(datagram),
+            _ => self.legacy(datagram, from),
+        }
+    }
+
+    fn legacy(&mut self, datagram: &[u8], from: SocketAddr) {
         for message in legacy::messages(datagram, self.layout) {
             match message {
                 Ok(Message::Add { key }) => self.add(key),
@@ -62,7 +79,7 @@ impl DataHandler {
                 Err(reason) => self.tally.malformed(reason),
             }
         }
-        self.answers.end_datagram();
+        self.answers.end_legacy();
     }
 
     #[inline]
@@ -89,7 +106,7 @@ impl DataHandler {
             shared,
             ..
         } = self;
-        let place = answers.reserve(key);
+        let place = answers.reserve_legacy(key);
         batch.count(shared.replica(), key, place, &mut |place, e| {
             answers.fill(place, e);
         });
@@ -118,6 +135,7 @@ impl DataHandler {
         } = self;
         batch.finish(shared.replica(), &mut |place, e| answers.fill(place, e));
         answers.send(replies);
+        self.now = None;
     }
 }
 
@@ -137,61 +155,5 @@ impl io::Handler for DataHandler {
 
     fn pause(&mut self) {
         self.shared.tally(self.thread).publish(&self.tally);
-    }
-}
-
-/// Replies to the counts of one train, in order. Keys are written when the counts are read, numbers
-/// when the batch answers.
-struct Answers {
-    dialect: Dialect,
-    bytes: Box<[u8]>,
-    len: usize,
-    /// Where the replies to each request datagram end, for those that have any.
-    ends: Vec<usize>,
-}
-
-impl Answers {
-    fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            bytes: vec![0; ANSWERS_MAX * dialect.reply_bytes()].into_boxed_slice(),
-            len: 0,
-            ends: Vec::with_capacity(ANSWERS_MAX),
-        }
-    }
-
-    /// Room for the reply to a count of `key`; returns its place.
-    fn reserve(&mut self, key: &[u8]) -> usize {
-        let place = self.len;
-        self.len += self.dialect.reply_bytes();
-        legacy::write_reply_key(key, self.dialect, &mut self.bytes[place..self.len]);
-        place
-    }
-
-    fn fill(&mut self, place: usize, estimate: Estimate) {
-        let reply = &mut self.bytes[place..place + self.dialect.reply_bytes()];
-        legacy::write_reply_count(estimate.count, self.dialect, reply);
-    }
-
-    fn end_datagram(&mut self) {
-        if self.len > self.ends.last().copied().unwrap_or(0) {
-            self.ends.push(self.len);
-        }
-    }
-
-    /// Replies to different requests never share a datagram; those to one are split between whole
-    /// replies.
-    fn send(&mut self, replies: &mut Replies) {
-        let reply_bytes = self.dialect.reply_bytes();
-        let datagram_bytes = REPLY_DATAGRAM_BYTES_MAX / reply_bytes * reply_bytes;
-        let mut start = 0;
-        for &end in &self.ends {
-            for datagram in self.bytes[start..end].chunks(datagram_bytes) {
-                replies.push(datagram);
-            }
-            start = end;
-        }
-        self.len = 0;
-        self.ends.clear();
     }
 }

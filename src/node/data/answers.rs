@@ -1,0 +1,207 @@
+//! Replies to one train, in the order of its datagrams. Places are kept when questions are read, and
+//! filled when the batch answers.
+
+use crate::io::{Replies, TRAIN_BYTES_MAX};
+use crate::sketch::Estimate;
+use crate::wire::compact::{
+    self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
+    REPLY_HEAD_BYTES, ReplyHead,
+};
+use crate::wire::legacy::{self, Dialect, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX};
+
+/// Bytes of the replies to one train, at most: a compact reply is within its limit, a legacy one
+/// slightly longer than its request.
+const BYTES_MAX: usize = TRAIN_BYTES_MAX * AMPLIFICATION_MAX;
+/// Reply datagrams to one train, at most: nothing shorter than this is replied to.
+const REPLIES_MAX: usize = TRAIN_BYTES_MAX / PREFIX_BYTES + 1;
+
+const _: () = assert!(Dialect::Native.reply_bytes() <= AMPLIFICATION_MAX * MESSAGE_BYTES);
+
+/// Where an answer goes, and what it takes to write it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Legacy { at: usize },
+    Count { at: usize },
+    Hit { at: usize, limit: u64 },
+    Bounds { at: usize, total_weight: u64 },
+}
+
+pub(super) struct Answers {
+    dialect: Dialect,
+    epsilon: f64,
+    bytes: Box<[u8]>,
+    len: usize,
+    /// Where the reply at hand begins, and where it must end.
+    start: usize,
+    limit: usize,
+    /// Where each reply datagram ends.
+    ends: Vec<usize>,
+}
+
+impl Answers {
+    pub(super) fn new(dialect: Dialect, epsilon: f64) -> Self {
+        Self {
+            dialect,
+            epsilon,
+            bytes: vec![0; BYTES_MAX].into_boxed_slice(),
+            len: 0,
+            start: 0,
+            limit: 0,
+            ends: Vec::with_capacity(REPLIES_MAX),
+        }
+    }
+
+    /// Room for the reply to a count of `key` in the legacy format. Replies to one request are split
+    /// between whole ones where they are too long for a datagram.
+    pub(super) fn reserve_legacy(&mut self, key: &[u8]) -> Place {
+        let bytes = self.dialect.reply_bytes();
+        if self.len + bytes - self.start > REPLY_DATAGRAM_BYTES_MAX {
+            self.end_datagram();
+        }
+        let at = self.len;
+        self.len += bytes;
+        legacy::write_reply_key(key, self.dialect, &mut self.bytes[at..self.len]);
+        Place::Legacy { at }
+    }
+
+    /// Replies to different requests never share a datagram.
+    pub(super) fn end_legacy(&mut self) {
+        if self.len > self.start {
+            self.end_datagram();
+        }
+    }
+
+    /// Begins the reply to a compact request of so many bytes (at least [`PREFIX_BYTES`]).
+    pub(super) fn begin_compact(&mut self, request_bytes: usize) {
+        self.limit = self.start + compact::reply_bytes_max(request_bytes);
+        self.len = self.start + REPLY_HEAD_BYTES;
+    }
+
+    /// Room for an answer; `None` where the reply would be too long.
+    #[inline]
+    pub(super) fn reserve(&mut self, bytes: usize) -> Option<usize> {
+        let at = self.len;
+        (at + bytes <= self.limit).then(|| {
+            self.len += bytes;
+            at
+        })
+    }
+
+    /// Writes an answer that is known already.
+    pub(super) fn write(&mut self, at: usize, answer: &[u8]) {
+        self.bytes[at..at + answer.len()].copy_from_slice(answer);
+    }
+
+    /// Ends the reply that was begun; without a head there is none.
+    #[inline]
+    pub(super) fn end_compact(&mut self, head: Option<ReplyHead>) {
+        let Some(head) = head else {
+            self.len = self.start;
+            return;
+        };
+        if let Some(out) = self.bytes[self.start..].first_chunk_mut() {
+            compact::write_reply_head(head, out);
+        }
+        self.end_datagram();
+    }
+
+    #[inline]
+    pub(super) fn fill(&mut self, place: Place, estimate: Estimate) {
+        let Estimate { count, saturated } = estimate;
+        match place {
+            Place::Legacy { at } => {
+                let reply = &mut self.bytes[at..at + self.dialect.reply_bytes()];
+                legacy::write_reply_count(count, self.dialect, reply);
+            }
+            Place::Count { at } => {
+                if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
+                    compact::write_count_answer(count, saturated, out);
+                }
+            }
+            Place::Hit { at, limit } => {
+                // What a saturated cell hides may be above any limit.
+                let within = count <= limit && !saturated;
+                if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
+                    compact::write_hit_answer(count, saturated, within, out);
+                }
+            }
+            Place::Bounds { at, total_weight } => {
+                let lower = lower_bound(count, self.epsilon, total_weight);
+                if let Some(out) = self.slot::<BOUNDS_ANSWER_BYTES>(at) {
+                    compact::write_bounds_answer(count, saturated, lower, total_weight, out);
+                }
+            }
+        }
+    }
+
+    /// Hands over all replies, and begins anew.
+    pub(super) fn send(&mut self, replies: &mut Replies) {
+        let mut start = 0;
+        for &end in &self.ends {
+            replies.push(&self.bytes[start..end]);
+            start = end;
+        }
+        self.len = 0;
+        self.start = 0;
+        self.ends.clear();
+    }
+
+    fn end_datagram(&mut self) {
+        self.ends.push(self.len);
+        self.start = self.len;
+    }
+
+    /// Always there: places come from `reserve`.
+    #[inline]
+    fn slot<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(at..)?.first_chunk_mut()
+    }
+}
+
+/// max(0, estimate - epsilon * N), rounded down (Cormode & Muthukrishnan 2005, theorem 1).
+fn lower_bound(estimate: u64, epsilon: f64, total_weight: u64) -> u64 {
+    // `as` clamps what is too large for a u64.
+    estimate.saturating_sub((epsilon * total_weight as f64).ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_bound_is_rounded_to_the_safe_side() {
+        for (estimate, epsilon, total_weight, lower) in [
+            (0, 0.5, 0, 0),
+            (10, 0.5, 0, 10),
+            (10, 0.5, 1, 9),
+            (10, 0.5, 19, 0),
+            (10, 0.5, 21, 0),
+            (u64::MAX, 0.5, u64::MAX, u64::MAX / 2),
+            (u64::MAX, 2.7, u64::MAX, 0),
+        ] {
+            assert_eq!(lower_bound(estimate, epsilon, total_weight), lower);
+        }
+    }
+
+    /// The largest train that asks for the largest replies fits, and so does the one with most of them.
+    #[test]
+    fn no_train_asks_for_more_room_than_there_is() {
+        for request_bytes in [PREFIX_BYTES, 141, 467, 1400, TRAIN_BYTES_MAX] {
+            let mut answers = Answers::new(Dialect::Native, 0.1);
+            let capacity = answers.ends.capacity();
+            for _ in 0..TRAIN_BYTES_MAX / request_bytes {
+                answers.begin_compact(request_bytes);
+                while answers.reserve(1).is_some() {}
+                answers.end_compact(Some(ReplyHead::default()));
+            }
+            assert!(answers.len <= answers.bytes.len());
+            assert_eq!(answers.ends.capacity(), capacity);
+        }
+        let mut answers = Answers::new(Dialect::Native, 0.1);
+        for _ in 0..TRAIN_BYTES_MAX / MESSAGE_BYTES {
+            answers.reserve_legacy(b"key");
+            answers.end_legacy();
+        }
+        assert_eq!(answers.ends.len(), TRAIN_BYTES_MAX / MESSAGE_BYTES);
+    }
+}

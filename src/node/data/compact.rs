@@ -1,0 +1,226 @@
+//! Requests in the compact format: one reply for each that is owed one.
+
+use super::DataHandler;
+use super::answers::Place;
+use crate::node::shared::Shared;
+use crate::replica::once::{self, Admission};
+use crate::sketch::HashFamily;
+use crate::wire::compact::{
+    self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, Info, Once, Operation,
+    Problem, Rejected, ReplyHead, Request,
+};
+
+// What the format promises to clients is what the table keeps.
+const _: () = assert!(once::WINDOW == compact::ONCE_WINDOW);
+const _: () = assert!(once::RETRY_LIMIT.as_secs() == compact::ONCE_RETRY_S_MAX);
+
+/// The answer to info, which stays the same.
+pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
+    let own = shared.replica().own();
+    let info = Info {
+        boot: shared.boot(),
+        fingerprint: shared.fingerprint(),
+        width: own.geometry().width() as u64,
+        max_weight: shared.max_weight(),
+        // At most 32.
+        depth: own.geometry().depth() as u8,
+        hash: match own.family() {
+            HashFamily::Xxh3 { .. } => HASH_XXH3,
+            HashFamily::Fnv => HASH_FNV,
+        },
+        version: env!("CARGO_PKG_VERSION").as_bytes(),
+    };
+    compact::encode_info(&info).into_boxed_slice()
+}
+
+impl DataHandler {
+    pub(super) fn compact(&mut self, datagram: &[u8]) {
+        self.tally.compact += 1;
+        let admitted = self.admit(datagram);
+        match admitted {
+            Ok((request, repeated)) => self.perform(&request, repeated, datagram.len()),
+            Err(Rejected { problem, id }) => {
+                self.tally.problem(problem);
+                if let Some(id) = id {
+                    self.answers.begin_compact(datagram.len());
+                    self.answers.end_compact(Some(ReplyHead {
+                        id,
+                        code: problem.code(),
+                        ..ReplyHead::default()
+                    }));
+                }
+            }
+        }
+    }
+
+    /// The request, and whether it was applied before.
+    #[inline]
+    fn admit<'a>(&mut self, datagram: &'a [u8]) -> Result<(Request<'a>, bool), Rejected> {
+        let request = compact::request(datagram)?;
+        let admitted = match (request.sketch, request.once) {
+            (1.., _) => Err(Problem::UnknownSketch),
+            (0, None) => Ok(false),
+            (0, Some(once)) => self.admit_once(once),
+        };
+        match admitted {
+            Ok(repeated) => Ok((request, repeated)),
+            Err(problem) => Err(Rejected {
+                problem,
+                id: Some(request.id),
+            }),
+        }
+    }
+
+    fn admit_once(&mut self, once: Once) -> Result<bool, Problem> {
+        if once.boot != self.shared.boot() {
+            return Err(Problem::WrongBoot);
+        }
+        let now = *self.now.get_or_insert_with(|| self.shared.now());
+        match self.shared.once().admit(once.client, once.sequence, now) {
+            Admission::New => Ok(false),
+            Admission::Repeat => {
+                self.tally.repeats += 1;
+                Ok(true)
+            }
+            Admission::TooOld => Err(Problem::SequenceTooOld),
+            Admission::Full => Err(Problem::OnceTableFull),
+        }
+    }
+
+    #[inline]
+    fn perform(&mut self, request: &Request<'_>, repeated: bool, request_bytes: usize) {
+        let mut is_owed = request.acknowledge || request.once.is_some();
+        // No datagram holds more: an operation that needs no room in the reply has two bytes.
+        let mut done = 0_u16;
+        let mut stopped_by = None;
+        self.answers.begin_compact(request_bytes);
+        for operation in request.operations() {
+            let performed = match operation {
+                Ok(Operation::Add { key, weight }) => self.add_compact(key, weight, repeated),
+                Ok(question) => {
+                    is_owed = true;
+                    self.answer(question, repeated)
+                }
+                Err(stopped) => {
+                    is_owed |= stopped.asks;
+                    Err(stopped.problem)
+                }
+            };
+            if let Err(problem) = performed {
+                self.tally.problem(problem);
+                stopped_by = Some(problem);
+                break;
+            }
+            done = done.saturating_add(1);
+        }
+        self.answers.end_compact(is_owed.then_some(ReplyHead {
+            id: request.id,
+            repeated,
+            done,
+            code: stopped_by.map_or(0, Problem::code),
+        }));
+    }
+
+    #[inline]
+    fn add_compact(&mut self, key: &[u8], weight: u64, repeated: bool) -> Result<(), Problem> {
+        let weight = self.checked(weight)?;
+        if repeated {
+            return Ok(());
+        }
+        self.tally.add += 1;
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
+        let replica = shared.replica();
+        batch
+            .add(replica, key, weight, &mut |place, e| answers.fill(place, e))
+            .map_err(|_| Problem::WeightTooLarge)
+    }
+
+    #[inline]
+    fn answer(&mut self, question: Operation<'_>, repeated: bool) -> Result<(), Problem> {
+        match question {
+            Operation::Add { key, weight } => self.add_compact(key, weight, repeated),
+            Operation::Count { key } => {
+                let at = self.reserve(COUNT_ANSWER_BYTES)?;
+                self.tally.count += 1;
+                self.ask(key, Place::Count { at });
+                Ok(())
+            }
+            Operation::Hit {
+                key,
+                weight,
+                limit,
+                window_ms,
+            } => {
+                let weight = self.checked(weight)?;
+                if window_ms != 0 {
+                    return Err(Problem::UnknownWindow);
+                }
+                let at = self.reserve(COUNT_ANSWER_BYTES)?;
+                self.tally.hit += 1;
+                let weight = if repeated { 0 } else { weight };
+                self.hit(key, weight, Place::Hit { at, limit })
+            }
+            Operation::Bounds { key } => {
+                let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
+                self.tally.bounds += 1;
+                // What other threads have under way may be in cells already and not in N yet.
+                let replica = self.shared.replica();
+                let total_weight = replica.total_weight().saturating_add(self.batch.weight());
+                self.ask(key, Place::Bounds { at, total_weight });
+                Ok(())
+            }
+            Operation::Info => {
+                let at = self.reserve(self.info.len())?;
+                self.tally.info += 1;
+                self.answers.write(at, &self.info);
+                Ok(())
+            }
+        }
+    }
+
+    /// The weight, if this node takes it.
+    #[inline]
+    fn checked(&self, weight: u64) -> Result<u32, Problem> {
+        match u32::try_from(weight) {
+            Ok(weight) if weight <= self.max_weight => Ok(weight),
+            _ => Err(Problem::WeightTooLarge),
+        }
+    }
+
+    #[inline]
+    fn reserve(&mut self, bytes: usize) -> Result<usize, Problem> {
+        self.answers.reserve(bytes).ok_or(Problem::ReplyTooLarge)
+    }
+
+    #[inline]
+    fn ask(&mut self, key: &[u8], place: Place) {
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
+        let replica = shared.replica();
+        batch.count(replica, key, place, &mut |place, e| answers.fill(place, e));
+    }
+
+    #[inline]
+    fn hit(&mut self, key: &[u8], weight: u32, place: Place) -> Result<(), Problem> {
+        let Self {
+            batch,
+            answers,
+            shared,
+            ..
+        } = self;
+        let replica = shared.replica();
+        let mut answer = |place, e| answers.fill(place, e);
+        batch
+            .hit(replica, key, weight, place, &mut answer)
+            .map_err(|_| Problem::WeightTooLarge)
+    }
+}

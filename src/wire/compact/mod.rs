@@ -1,0 +1,193 @@
+//! The compact format, version 1: many short operations in one request datagram, and at most one
+//! reply datagram for it.
+//!
+//! An add of a key of 16 bytes takes 18 bytes, so that 77 of them fit 1 400 bytes. All integers are
+//! little-endian (`u16`, `u32`, `u64`) or *varints*: unsigned LEB128 of at most 64 bits, in the
+//! shortest form (7 bits a byte, least significant first, the top bit set on all bytes but the last,
+//! which is not 0 unless it is the only one). A *key* is its length as a varint, 0 to 1 024, and as
+//! many bytes of any values.
+//!
+//! # A request
+//!
+//! ```text
+//!   0      1       2              6          6 + s        ...           ...
+//! +------+-------+--------------+----------+------------+-------------+------------------------
+//! | C1   | flags | id, u32      | sketch,  | token      | once        | operations, back to
+//! |      |       |              | varint   | if flag 4  | if flag 2   | back, until the end
+//! +------+-------+--------------+----------+------------+-------------+------------------------
+//!
+//!   token:  length, u8 | bytes
+//!   once:   boot, u64 | client, u64 | sequence, varint
+//! ```
+//!
+//! - The first byte is `C` and the version; types of the legacy protocol are 00 to 04.
+//! - Flags: 1 *acknowledge* (reply even where no operation asks), 2 *once*, 4 *token*. Others are 0.
+//! - The id is the client's to choose; the reply echoes it.
+//! - The sketch is 0: there is one.
+//! - The token is reserved for the authentication of clients; a node reads over it today.
+//!
+//! | byte | operation | after it | what it does | its answer |
+//! |---|---|---|---|---|
+//! | `00` | padding | | nothing, and counts as no operation | |
+//! | `01` | add | key | adds 1 | |
+//! | `02` | add weight | key, weight varint | adds the weight; 0 changes nothing | |
+//! | `03` | count | key | | count |
+//! | `04` | hit | key, weight, limit, window: varints | adds the weight (0 only looks), then counts | count, and whether it is within the limit |
+//! | `05` | bounds | key | | estimate, lower bound, N |
+//! | `06` | info | | | what the node is |
+//!
+//! The window of a hit is in milliseconds; 0 is all time, and nodes refuse others until they have
+//! windows. A weight above the node's limit (which `info` tells) is refused.
+//!
+//! ```text
+//!   C1 01 2a 00 00 00 00 | 01 03 'a' 'b' 'c' | 02 01 'x' e8 07 | 03 03 'a' 'b' 'c'
+//!   acknowledge, id 42     add "abc"           add "x" 1000      count "abc"
+//! ```
+//!
+//! # A reply
+//!
+//! ```text
+//!   0      1       2              6           8      9
+//! +------+-------+--------------+-----------+------+---------------------------------------
+//! | D1   | flags | id, u32      | done, u16 | code | answers, in the order of their operations
+//! +------+-------+--------------+-----------+------+---------------------------------------
+//! ```
+//!
+//! - Flags: 1 *repeated* (this once-request was applied before: its weights were not added again).
+//! - Code: 0, or the [`Problem`] that stopped the request. `done` operations before it were applied
+//!   and answered, so that the one with index `done` is the one at fault; nothing after it was
+//!   looked at. (A key, a weight or a limit that is at fault stops the request in the same way.)
+//!
+//! An answer begins with its operation's byte; 80 is added to it where the count rests on saturated
+//! cells (the truth may be larger), and 40 where a hit is over its limit (more than the limit, or
+//! nobody knows because of saturation).
+//!
+//! | byte | answer | after it | bytes |
+//! |---|---|---|---|
+//! | `03`, `83` | count | estimate, u64 | 9 |
+//! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
+//! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
+//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version | 34 to 65 |
+//!
+//! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
+//! the one that stopped it (included) may have an answer, or if the request was stopped by its header.
+//! Requests of less than 6 bytes have no id and never get one.
+//!
+//! **How long it is**: at most 3 times the request (a forged address gets little) and at most
+//! 1 400 bytes (no fragments). An operation whose answer would not fit stops the request with
+//! [`Problem::ReplyTooLarge`]. A client that wants more room pads its request; [`RequestWriter`] does.
+//!
+//! # Exactly once
+//!
+//! A client that repeats a request because no reply came does not know whether the request or the reply
+//! was lost. With the flag *once* its weights count once however often it comes: the node remembers
+//! for each client (a random number that the client draws) which sequences it has applied, within a
+//! window of the last [`ONCE_WINDOW`] sequences. A repeat gets the same kind of reply, flagged
+//! *repeated*, and its counts are answered afresh. What the client keeps to:
+//!
+//! - Sequences go up by one from one request to the next. Another content is another sequence.
+//! - No more than [`ONCE_WINDOW`] of them between the oldest without a reply and the newest; one that
+//!   fell out of the window is refused ([`Problem::SequenceTooOld`]).
+//! - A reply to a request that it has a reply to already says nothing, whatever it says: a late double
+//!   of the request may have left the window.
+//! - It repeats for no longer than [`ONCE_RETRY_S_MAX`]; after that the node may forget the client.
+//! - Boot is the node's present one, from `info`. A node that was started again has forgotten all
+//!   clients and refuses what names another boot ([`Problem::WrongBoot`]): whether the request had been
+//!   applied before is then *uncertain*, which a client says rather than adding twice.
+//!
+//! # How it grows
+//!
+//! - First byte, flags and id stay where they are in all versions, and so do the reply's first nine
+//!   bytes: who cannot read the rest can answer, and be understood.
+//! - A node refuses a version or a flag that it does not know as a whole ([`Problem::UnknownVersion`],
+//!   [`Problem::UnknownFlags`]), with nothing applied. An operation that it does not know stops the
+//!   request there ([`Problem::UnknownOperation`]), since nobody can tell where the next one begins.
+//! - New operations take new bytes, new problems take new codes. A client reads a code that it does not
+//!   know as a refusal, ignores reply flags that it does not know, and skips what an info has beyond what
+//!   it knows. A node sends nothing else that the request did not ask for.
+//!
+//! Nothing in here panics on any bytes, and reading copies nothing and allocates nothing.
+
+mod parse;
+mod problem;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use self::parse::{Once, Operation, Operations, Rejected, Request, Stopped, request};
+pub use self::problem::Problem;
+pub use self::reply::{
+    Answer, Answers, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
+    INFO_ANSWER_BYTES_MAX, Info, Reply, ReplyHead, ReplyMalformed, VERSION_TEXT_BYTES_MAX,
+    encode_info, reply, write_bounds_answer, write_count_answer, write_hit_answer,
+    write_reply_head,
+};
+pub use self::write::{Header, RequestWriter, WriteError};
+
+/// The version of the format that is written here.
+pub const VERSION: u8 = 1;
+/// Bytes of the longest key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Bytes of the longest token.
+pub const TOKEN_BYTES_MAX: usize = 255;
+/// Bytes of the largest reply: fits an Ethernet frame with room for tunnels.
+pub const REPLY_BYTES_MAX: usize = 1400;
+/// A reply is at most this many times as long as its request.
+pub const AMPLIFICATION_MAX: usize = 3;
+/// Bytes of a request that nothing can be answered to if there are less: up to the id.
+pub const PREFIX_BYTES: usize = 6;
+/// Bytes of a reply before its answers.
+pub const REPLY_HEAD_BYTES: usize = 9;
+/// Sequences of a client that a node can tell apart, the newest included: with full datagrams some
+/// 77 000 adds under way, more than a receive buffer takes.
+pub const ONCE_WINDOW: u64 = 1024;
+/// Seconds after which a client must not repeat a once-request any more. A datagram lives for at most
+/// 120 s more in the network (RFC 9293, 3.4.1), and nodes remember a client for longer than both.
+pub const ONCE_RETRY_S_MAX: u64 = 120;
+
+/// The upper half of a request's first byte; the lower one is the version.
+const REQUEST: u8 = 0xc0;
+/// The upper half of a reply's first byte.
+const REPLY: u8 = 0xd0;
+
+const FLAG_ACKNOWLEDGE: u8 = 1;
+const FLAG_ONCE: u8 = 2;
+const FLAG_TOKEN: u8 = 4;
+const FLAGS_KNOWN: u8 = FLAG_ACKNOWLEDGE | FLAG_ONCE | FLAG_TOKEN;
+
+const FLAG_REPEATED: u8 = 1;
+
+const PADDING: u8 = 0;
+const ADD: u8 = 1;
+const ADD_WEIGHT: u8 = 2;
+const COUNT: u8 = 3;
+const HIT: u8 = 4;
+const BOUNDS: u8 = 5;
+const INFO: u8 = 6;
+
+/// Added to an answer's byte.
+const SATURATED: u8 = 0x80;
+const OVER_LIMIT: u8 = 0x40;
+
+/// Whether a datagram with this first byte is a request in this format, of any version.
+///
+/// No message of the legacy protocol and no reply begins like it, so that two nodes can never be made
+/// to answer each other.
+#[inline]
+#[must_use]
+pub const fn is_request(first: u8) -> bool {
+    first & 0xf0 == REQUEST
+}
+
+/// The longest reply to a request of so many bytes.
+#[inline]
+#[must_use]
+pub const fn reply_bytes_max(request_bytes: usize) -> usize {
+    let by_request = request_bytes.saturating_mul(AMPLIFICATION_MAX);
+    if by_request < REPLY_BYTES_MAX {
+        by_request
+    } else {
+        REPLY_BYTES_MAX
+    }
+}

@@ -1,0 +1,321 @@
+//! Reading a request.
+
+use std::iter::FusedIterator;
+
+use super::{
+    ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, HIT,
+    INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
+};
+
+/// A request whose header has been read, borrowed from its datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The client's own number of it.
+    pub id: u32,
+    /// Reply even where no operation asks.
+    pub acknowledge: bool,
+    /// Which sketch it is for.
+    pub sketch: u64,
+    /// 0 to 255 bytes.
+    pub token: Option<&'a [u8]>,
+    /// Present where its weights shall count once.
+    pub once: Option<Once>,
+    operations: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The operations, in order. At most one `Err`, as the last item.
+    #[inline]
+    #[must_use]
+    pub fn operations(&self) -> Operations<'a> {
+        Operations {
+            rest: self.operations,
+        }
+    }
+}
+
+/// Which request of which client this is, for which start of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// The start of the node that the client speaks to.
+    pub boot: u64,
+    /// The client's random number.
+    pub client: u64,
+    /// Number of the request, going up by one.
+    pub sequence: u64,
+}
+
+/// One operation, borrowed from its datagram. Nothing is judged yet but the length of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Add to a key.
+    Add {
+        /// 0 to 1 024 bytes.
+        key: &'a [u8],
+        /// 1 where the operation has none.
+        weight: u64,
+    },
+    /// Answer a key's estimate.
+    Count {
+        /// 0 to 1 024 bytes.
+        key: &'a [u8],
+    },
+    /// Add to a key, then answer its estimate and whether that is within a limit.
+    Hit {
+        /// 0 to 1 024 bytes.
+        key: &'a [u8],
+        /// 0 only looks.
+        weight: u64,
+        /// The largest estimate that is within it.
+        limit: u64,
+        /// Milliseconds; 0 is all time.
+        window_ms: u64,
+    },
+    /// Answer a key's estimate, its lower bound, and N.
+    Bounds {
+        /// 0 to 1 024 bytes.
+        key: &'a [u8],
+    },
+    /// Answer what the node is.
+    Info,
+}
+
+/// A datagram that is no request. Nothing of it may be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub problem: Problem,
+    /// For the reply; `None` where nothing can be replied to.
+    pub id: Option<u32>,
+}
+
+/// The end of a request before its last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Why.
+    pub problem: Problem,
+    /// Whether the operation at fault may have had an answer.
+    pub asks: bool,
+}
+
+/// Reads a request's header. The first byte is to be one of [`is_request`](super::is_request).
+///
+/// ```
+/// use rmbd::wire::compact::{Operation, Problem, request};
+///
+/// let datagram = b"\xc1\x01\x2a\0\0\0\0\x01\x03abc\x02\x01x\xe8\x07\x03";
+/// let request = request(datagram).unwrap();
+/// assert_eq!((request.id, request.acknowledge), (42, true));
+/// let mut operations = request.operations();
+/// assert_eq!(operations.next(), Some(Ok(Operation::Add { key: b"abc", weight: 1 })));
+/// assert_eq!(operations.next(), Some(Ok(Operation::Add { key: b"x", weight: 1000 })));
+/// let stopped = operations.next().unwrap().unwrap_err(); // a count without a key
+/// assert_eq!(stopped.problem, Problem::CutOff);
+/// assert_eq!(operations.next(), None);
+/// ```
+///
+/// # Errors
+/// [`Rejected`]: the header is not understood.
+#[inline]
+pub fn request(datagram: &[u8]) -> Result<Request<'_>, Rejected> {
+    let &[first, flags, a, b, c, d, ref rest @ ..] = datagram else {
+        return Err(Rejected {
+            problem: Problem::Short,
+            id: None,
+        });
+    };
+    let id = u32::from_le_bytes([a, b, c, d]);
+    let rejected = |problem| Rejected {
+        problem,
+        id: Some(id),
+    };
+    if first != REQUEST | VERSION {
+        return Err(rejected(Problem::UnknownVersion));
+    }
+    if flags & !FLAGS_KNOWN != 0 {
+        return Err(rejected(Problem::UnknownFlags));
+    }
+    header(id, flags, Reader { rest }).ok_or_else(|| rejected(Problem::Header))
+}
+
+#[inline]
+fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
+    let sketch = reader.varint().ok()?;
+    let mut token = None;
+    if flags & FLAG_TOKEN != 0 {
+        let length = reader.byte()?;
+        token = Some(reader.bytes(length.into()).ok()?);
+    }
+    let mut once = None;
+    if flags & FLAG_ONCE != 0 {
+        once = Some(Once {
+            boot: reader.u64()?,
+            client: reader.u64()?,
+            sequence: reader.varint().ok()?,
+        });
+    }
+    Some(Request {
+        id,
+        acknowledge: flags & FLAG_ACKNOWLEDGE != 0,
+        sketch,
+        token,
+        once,
+        operations: reader.rest,
+    })
+}
+
+/// Iterator of [`Request::operations`].
+#[derive(Debug, Clone)]
+pub struct Operations<'a> {
+    /// Not read yet.
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<Operation<'a>, Stopped>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        // Nearly all: whole, and with a key of less than 128 bytes.
+        if let &[kind, length @ 0..0x80, ref rest @ ..] = self.rest
+            && let Some((key, rest)) = rest.split_at_checked(length.into())
+            && let Some((operation, rest)) = with_key(kind, key, rest)
+        {
+            self.rest = rest;
+            return Some(Ok(operation));
+        }
+        self.other()
+    }
+}
+
+impl FusedIterator for Operations<'_> {}
+
+impl<'a> Operations<'a> {
+    /// The way for everything, errors included.
+    #[inline(never)]
+    fn other(&mut self) -> Option<Result<Operation<'a>, Stopped>> {
+        let start = self.rest.iter().position(|&byte| byte != PADDING);
+        let (&kind, rest) = self.rest.get(start?..)?.split_first()?;
+        let mut reader = Reader { rest };
+        let operation = operation(kind, &mut reader).map_err(|problem| Stopped {
+            problem,
+            asks: !matches!(kind, ADD | ADD_WEIGHT),
+        });
+        // After an error nobody knows where the next operation begins.
+        self.rest = operation.map_or(&[], |_| reader.rest);
+        Some(operation)
+    }
+}
+
+/// An operation whose key has been read, and what is left; `None` where it has none, or is at fault.
+#[inline(always)]
+fn with_key<'a>(kind: u8, key: &'a [u8], rest: &'a [u8]) -> Option<(Operation<'a>, &'a [u8])> {
+    let mut reader = Reader { rest };
+    let operation = match kind {
+        ADD => Operation::Add { key, weight: 1 },
+        ADD_WEIGHT => Operation::Add {
+            key,
+            weight: reader.varint().ok()?,
+        },
+        COUNT => Operation::Count { key },
+        HIT => Operation::Hit {
+            key,
+            weight: reader.varint().ok()?,
+            limit: reader.varint().ok()?,
+            window_ms: reader.varint().ok()?,
+        },
+        BOUNDS => Operation::Bounds { key },
+        _ => return None,
+    };
+    Some((operation, reader.rest))
+}
+
+fn operation<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Operation<'a>, Problem> {
+    Ok(match kind {
+        ADD => Operation::Add {
+            key: reader.key()?,
+            weight: 1,
+        },
+        ADD_WEIGHT => Operation::Add {
+            key: reader.key()?,
+            weight: reader.varint()?,
+        },
+        COUNT => Operation::Count { key: reader.key()? },
+        HIT => Operation::Hit {
+            key: reader.key()?,
+            weight: reader.varint()?,
+            limit: reader.varint()?,
+            window_ms: reader.varint()?,
+        },
+        BOUNDS => Operation::Bounds { key: reader.key()? },
+        INFO => Operation::Info,
+        _ => return Err(Problem::UnknownOperation),
+    })
+}
+
+/// What has not been read yet.
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(byte)
+    }
+
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*bytes)
+    }
+
+    #[inline]
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    #[inline]
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Problem> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Problem::CutOff)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    #[inline]
+    fn key(&mut self) -> Result<&'a [u8], Problem> {
+        let length = self.varint()?;
+        if length > KEY_BYTES_MAX as u64 {
+            return Err(Problem::KeyTooLong);
+        }
+        self.bytes(length as usize)
+    }
+
+    /// Unsigned LEB128, in its shortest form.
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Problem> {
+        /// Seven bits each, of which the last holds one.
+        const BYTES_MAX: usize = 10;
+        let mut value = 0;
+        for (at, &byte) in self.rest.iter().take(BYTES_MAX).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte < 0x80 {
+                let is_too_long = byte == 0 && at > 0;
+                let is_too_large = at == BYTES_MAX - 1 && byte > 1;
+                if is_too_long || is_too_large {
+                    return Err(Problem::Varint);
+                }
+                self.rest = &self.rest[at + 1..];
+                return Ok(value);
+            }
+        }
+        Err(if self.rest.len() < BYTES_MAX {
+            Problem::CutOff
+        } else {
+            Problem::Varint
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! Replies: written piece by piece, since answers come late and in places that were kept for them,
+//! and read by clients.
+
+use std::iter::FusedIterator;
+
+use thiserror::Error;
+
+use super::parse::Reader;
+use super::{
+    BOUNDS, COUNT, FLAG_REPEATED, HIT, INFO, OVER_LIMIT, Problem, REPLY, REPLY_BYTES_MAX,
+    REPLY_HEAD_BYTES, SATURATED, VERSION,
+};
+
+/// Bytes of the answer to a count or a hit.
+pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
+/// Bytes of the answer to bounds.
+pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
+/// Bytes of the longest answer to info.
+pub const INFO_ANSWER_BYTES_MAX: usize = 2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX;
+/// Bytes of the program's version in an info; what is longer is cut.
+pub const VERSION_TEXT_BYTES_MAX: usize = 32;
+/// [`Info::hash`] of XXH3-128.
+pub const HASH_XXH3: u8 = 1;
+/// [`Info::hash`] of the Python program's FNV-1a.
+pub const HASH_FNV: u8 = 2;
+
+/// Of an info, between its length and the text: boot, fingerprint, width, max weight, depth, hash, and
+/// the text's length.
+const INFO_FIELDS_BYTES: usize = 8 + 8 + 8 + 4 + 1 + 1 + 1;
+
+/// What stands before the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplyHead {
+    /// The request's.
+    pub id: u32,
+    /// The request was applied before; its weights were not added again.
+    pub repeated: bool,
+    /// Operations that were applied and answered.
+    pub done: u16,
+    /// What stopped the request, as a code of [`Problem`]; 0 is nothing.
+    pub code: u8,
+}
+
+impl ReplyHead {
+    /// What stopped the request: `None` is nothing, an inner `None` a code that is not known here.
+    #[must_use]
+    pub fn problem(&self) -> Option<Option<Problem>> {
+        (self.code != 0).then(|| Problem::from_code(self.code))
+    }
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info<'a> {
+    /// A random number of the node's present start.
+    pub boot: u64,
+    /// Equal where width, depth, hash and its seed are.
+    pub fingerprint: u64,
+    /// Columns a row.
+    pub width: u64,
+    /// The largest weight of one add or hit.
+    pub max_weight: u32,
+    /// Rows.
+    pub depth: u8,
+    /// [`HASH_XXH3`], [`HASH_FNV`], or what is not known here.
+    pub hash: u8,
+    /// The program's version, perhaps not UTF-8.
+    pub version: &'a [u8],
+}
+
+/// An answer to one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// To a count.
+    Count {
+        /// An upper bound, unless saturated.
+        estimate: u64,
+        /// The truth may be larger.
+        saturated: bool,
+    },
+    /// To a hit.
+    Hit {
+        /// An upper bound, the hit's own weight included, unless saturated.
+        estimate: u64,
+        /// The truth may be larger.
+        saturated: bool,
+        /// The estimate is not above the limit, and not saturated.
+        within: bool,
+    },
+    /// To bounds.
+    Bounds {
+        /// An upper bound, unless saturated.
+        estimate: u64,
+        /// The truth may be larger.
+        saturated: bool,
+        /// The truth is at least this, with the sketch's confidence.
+        lower: u64,
+        /// N, the total weight that the estimate rests on.
+        total_weight: u64,
+    },
+    /// To info.
+    Info(Info<'a>),
+}
+
+/// Writes the first [`REPLY_HEAD_BYTES`] of a reply.
+#[inline]
+pub fn write_reply_head(head: ReplyHead, out: &mut [u8; REPLY_HEAD_BYTES]) {
+    let [a, b, c, d] = head.id.to_le_bytes();
+    let [done_low, done_high] = head.done.to_le_bytes();
+    let flags = if head.repeated { FLAG_REPEATED } else { 0 };
+    *out = [
+        REPLY | VERSION,
+        flags,
+        a,
+        b,
+        c,
+        d,
+        done_low,
+        done_high,
+        head.code,
+    ];
+}
+
+/// Writes the answer to a count.
+#[inline]
+pub fn write_count_answer(estimate: u64, saturated: bool, out: &mut [u8; COUNT_ANSWER_BYTES]) {
+    write_tagged(COUNT | flag(SATURATED, saturated), estimate, out);
+}
+
+/// Writes the answer to a hit.
+#[inline]
+pub fn write_hit_answer(
+    estimate: u64,
+    saturated: bool,
+    within: bool,
+    out: &mut [u8; COUNT_ANSWER_BYTES],
+) {
+    let flags = flag(SATURATED, saturated) | flag(OVER_LIMIT, !within);
+    write_tagged(HIT | flags, estimate, out);
+}
+
+/// Writes the answer to bounds.
+#[inline]
+pub fn write_bounds_answer(
+    estimate: u64,
+    saturated: bool,
+    lower: u64,
+    total_weight: u64,
+    out: &mut [u8; BOUNDS_ANSWER_BYTES],
+) {
+    let [tag, numbers @ ..] = out;
+    *tag = BOUNDS | flag(SATURATED, saturated);
+    let numbers = numbers.as_chunks_mut().0.iter_mut();
+    for (out, number) in numbers.zip([estimate, lower, total_weight]) {
+        *out = number.to_le_bytes();
+    }
+}
+
+/// The answer to info, which stays the same as long as the node runs.
+#[must_use]
+pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
+    let version = &info.version[..info.version.len().min(VERSION_TEXT_BYTES_MAX)];
+    let mut out = Vec::with_capacity(INFO_ANSWER_BYTES_MAX);
+    // At most 63 and 32.
+    out.extend([INFO, (INFO_FIELDS_BYTES + version.len()) as u8]);
+    out.extend(info.boot.to_le_bytes());
+    out.extend(info.fingerprint.to_le_bytes());
+    out.extend(info.width.to_le_bytes());
+    out.extend(info.max_weight.to_le_bytes());
+    out.extend([info.depth, info.hash, version.len() as u8]);
+    out.extend(version);
+    out
+}
+
+#[inline]
+fn write_tagged(tag: u8, number: u64, out: &mut [u8; COUNT_ANSWER_BYTES]) {
+    let [first, bytes @ ..] = out;
+    *first = tag;
+    *bytes = number.to_le_bytes();
+}
+
+#[inline]
+const fn flag(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}
+
+/// A reply whose head has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// What stands before the answers.
+    pub head: ReplyHead,
+    answers: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// The answers, in the order of the operations that have one. At most one `Err`, as the last item.
+    #[must_use]
+    pub fn answers(&self) -> Answers<'a> {
+        Answers { rest: self.answers }
+    }
+}
+
+/// A datagram that is no reply in this format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReplyMalformed {
+    /// Too short, too long, or with another first byte.
+    #[error("not a reply in the compact format")]
+    NotAReply,
+    /// An answer that is cut off or not known.
+    #[error("a reply's answer is cut off or not known")]
+    Answer,
+}
+
+/// Reads a reply's head.
+///
+/// # Errors
+/// [`ReplyMalformed::NotAReply`].
+pub fn reply(datagram: &[u8]) -> Result<Reply<'_>, ReplyMalformed> {
+    match *datagram {
+        [
+            first,
+            flags,
+            a,
+            b,
+            c,
+            d,
+            done_low,
+            done_high,
+            code,
+            ref answers @ ..,
+        ] if first == REPLY | VERSION && datagram.len() <= REPLY_BYTES_MAX => Ok(Reply {
+            head: ReplyHead {
+                id: u32::from_le_bytes([a, b, c, d]),
+                repeated: flags & FLAG_REPEATED != 0,
+                done: u16::from_le_bytes([done_low, done_high]),
+                code,
+            },
+            answers,
+        }),
+        _ => Err(ReplyMalformed::NotAReply),
+    }
+}
+
+/// Iterator of [`Reply::answers`].
+#[derive(Debug, Clone)]
+pub struct Answers<'a> {
+    /// Not read yet.
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Answers<'a> {
+    type Item = Result<Answer<'a>, ReplyMalformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&tag, rest) = self.rest.split_first()?;
+        let mut reader = Reader { rest };
+        let answer = answer(tag, &mut reader);
+        self.rest = answer.map_or(&[], |_| reader.rest);
+        Some(answer.ok_or(ReplyMalformed::Answer))
+    }
+}
+
+impl FusedIterator for Answers<'_> {}
+
+fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Option<Answer<'a>> {
+    let saturated = tag & SATURATED != 0;
+    match tag & !SATURATED {
+        COUNT => Some(Answer::Count {
+            estimate: reader.u64()?,
+            saturated,
+        }),
+        hit if hit & !OVER_LIMIT == HIT => Some(Answer::Hit {
+            estimate: reader.u64()?,
+            saturated,
+            within: hit & OVER_LIMIT == 0,
+        }),
+        BOUNDS => Some(Answer::Bounds {
+            estimate: reader.u64()?,
+            saturated,
+            lower: reader.u64()?,
+            total_weight: reader.u64()?,
+        }),
+        INFO if !saturated => {
+            let length = reader.byte()?;
+            let rest = reader.bytes(length.into()).ok()?;
+            info(Reader { rest }).map(Answer::Info)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes behind what is known here are skipped: an info may grow.
+fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
+    let (boot, fingerprint, width) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    let max_weight = u32::from_le_bytes(reader.array()?);
+    let [depth, hash, length] = reader.array()?;
+    Some(Info {
+        boot,
+        fingerprint,
+        width,
+        max_weight,
+        depth,
+        hash,
+        version: reader.bytes(length.into()).ok()?,
+    })
+}
