@@ -324,7 +324,10 @@ fn cost_list(phase: &Phase) -> Markup {
             h3 { "What it took" }
             dl {
                 dt { "Sent" }
-                dd { (messages(phase.sent.adds, phase.sent.counts)) " in " (exact(phase.sent.datagrams)) " datagrams, " (bytes(phase.sent.bytes)) }
+                dd {
+                    (messages(phase.sent.adds, phase.sent.counts)) " in "
+                    (exact(phase.sent.datagrams)) " datagrams, " (bytes(phase.sent.bytes))
+                }
                 @if let Some(received) = phase.received {
                     dt { "Received" }
                     dd { (messages(received.adds, received.counts)) " in " (exact(received.datagrams)) " datagrams" }
@@ -335,7 +338,11 @@ fn cost_list(phase: &Phase) -> Markup {
                 }
                 @if let Some(answers) = phase.answers {
                     dt { "Answered" }
-                    dd { (exact(answers.answered)) "; " (exact(answers.timed_out)) " not within " (seconds(phase.load.timeout_s)) "; " (exact(answers.unexpected)) " not waited for" }
+                    dd {
+                        (exact(answers.answered)) "; " (exact(answers.timed_out))
+                        " not within " (seconds(phase.load.timeout_s)) "; "
+                        (exact(answers.unexpected)) " not waited for"
+                    }
                 }
                 @if let Some(schedule) = &phase.schedule {
                     dt { "Plan" }
@@ -345,7 +352,11 @@ fn cost_list(phase: &Phase) -> Markup {
                     dt { "Server CPU" } dd { (seconds(cost.cpu_s)) " over " (seconds(phase.seconds)) }
                 }
                 @if let Some(cpu) = phase.generator_cpu_s {
-                    dt { "Generator CPU" } dd { (seconds(cpu)) " with " (several(phase.load.threads, "sending thread")) ", " (several(phase.load.sockets, "socket")) }
+                    dt { "Generator CPU" }
+                    dd {
+                        (seconds(cpu)) " with "
+                        (several(phase.load.threads, "sending thread")) ", " (several(phase.load.sockets, "socket"))
+                    }
                 }
             }
         }
@@ -359,7 +370,12 @@ fn checks(record: &Record) -> Markup {
             Outcome::Failed => ("failed", "✗"),
             Outcome::Unknown => ("unknown", "?"),
         };
-        html! { li class=(class) { i title=(class) { (mark) } div { b { (check.name) } " " span.dim { (check.detail) } } } }
+        html! {
+            li class=(class) {
+                i title=(class) { (mark) }
+                div { b { (check.name) } " " span.dim { (check.detail) } }
+            }
+        }
     };
     html! {
         section {
