@@ -4,6 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rmbd::wire::compact::{
+    Answer, Header, Operation, REPLY_HEAD_BYTES, ReplyHead, RequestWriter, request,
+    write_count_answer, write_reply_head,
+};
 use rmbd::wire::legacy::{
     Dialect, Layout, Message, encode_add, encode_count, encode_sync, messages, replies,
     write_reply_count, write_reply_key,
@@ -99,5 +103,112 @@ fn reply(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, sync, reply);
+/// Bytes of keys in the compact format's benches, of which 77 adds fill a datagram.
+const KEY_BYTES: usize = 16;
+
+/// Datagrams of 1 400 bytes, a GRO train's worth, full of one operation.
+fn full(fill: impl Fn(&mut RequestWriter, &[u8]) -> bool) -> (Vec<Vec<u8>>, usize) {
+    let mut writer = RequestWriter::new(1400);
+    let mut operations = 0;
+    let datagrams = (0..46).map(|_| {
+        writer.start(&Header::default()).unwrap_or_default();
+        let key = |n: usize| format!("key {n:0width$}", width = KEY_BYTES - 4).into_bytes();
+        while fill(&mut writer, &key(operations)) {
+            operations += 1;
+        }
+        writer.finish().to_vec()
+    });
+    (datagrams.collect(), operations)
+}
+
+fn compact(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compact/parse");
+    for (name, (datagrams, operations)) in [
+        ("add", full(|writer, key| writer.add(key, 1).is_ok())),
+        (
+            "add with weight",
+            full(|writer, key| writer.add(key, 1000).is_ok()),
+        ),
+        ("count", full(|writer, key| writer.count(key).is_ok())),
+        (
+            "hit",
+            full(|writer, key| writer.hit(key, 1, 1000, 0).is_ok()),
+        ),
+    ] {
+        group.throughput(Throughput::Elements(operations as u64));
+        let in_one = operations / datagrams.len();
+        group.bench_function(format!("{name}, {in_one} a datagram"), |b| {
+            b.iter(|| {
+                let mut sum = 0;
+                for datagram in black_box(&datagrams) {
+                    let Ok(request) = request(datagram) else {
+                        continue;
+                    };
+                    for operation in request.operations() {
+                        match operation {
+                            Ok(
+                                Operation::Add { key, weight } | Operation::Hit { key, weight, .. },
+                            ) => {
+                                sum += key.len() as u64 + weight;
+                            }
+                            Ok(Operation::Count { key }) => sum += key.len() as u64,
+                            _ => {}
+                        }
+                    }
+                }
+                sum
+            });
+        });
+    }
+    group.finish();
+    compact_write(c);
+    compact_reply(c);
+}
+
+fn compact_write(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compact/write");
+    let mut writer = RequestWriter::new(1400);
+    group.throughput(Throughput::Elements(77));
+    group.bench_function("77 adds of 16 bytes", |b| {
+        b.iter(|| {
+            let _ = writer.start(&Header::default());
+            while writer.add(black_box(&[b'k'; KEY_BYTES]), 1).is_ok() {}
+            writer.finish().len()
+        });
+    });
+    group.finish();
+}
+
+fn compact_reply(c: &mut Criterion) {
+    const ANSWERS: usize = 77;
+    let mut group = c.benchmark_group("compact/reply");
+    let mut datagram = vec![0; REPLY_HEAD_BYTES + ANSWERS * 9];
+    group.throughput(Throughput::Elements(ANSWERS as u64));
+    group.bench_function("write 77 counts", |b| {
+        b.iter(|| {
+            let (head, answers) = datagram.split_at_mut(REPLY_HEAD_BYTES);
+            if let Ok(head) = head.try_into() {
+                write_reply_head(ReplyHead::default(), head);
+            }
+            for answer in answers.as_chunks_mut().0 {
+                write_count_answer(black_box(7), false, answer);
+            }
+        });
+    });
+    group.bench_function("read 77 counts", |b| {
+        b.iter(|| {
+            let reply = rmbd::wire::compact::reply(black_box(&datagram));
+            let answers = reply.into_iter().flat_map(|reply| reply.answers());
+            answers
+                .map(|answer| match answer {
+                    Ok(Answer::Count { estimate, .. }) => estimate,
+                    _ => 0,
+                })
+                .sum::<u64>()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, parse, sync, reply, compact);
 criterion_main!(benches);

@@ -108,7 +108,11 @@ fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64)
         writer.hit(b"limited", 1, 10, 0).unwrap();
         writer.bounds(b"limited").unwrap();
         let key = round.to_le_bytes();
-        while writer.add(&key, round).and(writer.count(&key)).is_ok() {}
+        while writer
+            .add(&key, round)
+            .and_then(|()| writer.count(&key))
+            .is_ok()
+        {}
         client.send(writer.finish()).unwrap();
     }
     let short = b"\xc1\0\x01\0\0\0\0\x06\x05\0\x06\x05\0";

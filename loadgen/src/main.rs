@@ -1,3 +1,119 @@
 //! Load generator.
 
-fn main() {}
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
+use loadgen::live::Live;
+use loadgen::record::{OutputError, Record, check_writable};
+use loadgen::{ceiling, figures, hgrm, report, table};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Could not begin.
+const CODE_NOT_BEGUN: u8 = 2;
+/// Killed by a second signal: 128 + SIGINT.
+const CODE_INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    let Cli { command, run } = Cli::parse();
+    let done = match command {
+        Some(Command::Versus(versus)) => return versus.run(),
+        Some(Command::Ceiling(args)) => ceiling(args),
+        None => load(&run),
+    };
+    done.unwrap_or_else(|error| {
+        say(&format!("loadgen: {error}"));
+        ExitCode::from(CODE_NOT_BEGUN)
+    })
+}
+
+fn ceiling(args: CeilingArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let reached = ceiling::measure(args.duration, &*listen_to_signals()?)?;
+    print(&ceiling::text(&reached));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first signal ends the run, which then says what it has; the second ends the program.
+fn listen_to_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            CODE_INTERRUPTED,
+            Arc::clone(&stop),
+        )?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let stop = listen_to_signals()?;
+    check_results(&args.results)?;
+    let target = args.target()?;
+    let session = args.session(&target)?;
+    let mut live = Live::new();
+    let record = session.run(&target, &stop, &mut |event| live.show(event))?;
+    live.end();
+    print(&table::text(&record));
+    let written = write_results(&args.results, &record);
+    let whole = record.passed() && record.ended_early.is_none() && written;
+    Ok(ExitCode::from(u8::from(!whole)))
+}
+
+/// Before the run: a path that can't be written should not cost a run.
+fn check_results(results: &Results) -> Result<(), OutputError> {
+    let files = [
+        ("the JSON record", &results.json),
+        ("the percentile text", &results.hgrm),
+        ("the report", &results.report),
+    ];
+    for (what, path) in files {
+        if let Some(path) = path {
+            check_writable(what, path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what it can; false where something could not be written.
+fn write_results(results: &Results, record: &Record) -> bool {
+    type Write = fn(&Record, &Path) -> Result<(), Box<dyn Error>>;
+    let all: [(_, Write); 4] = [
+        (&results.json, |record, path| Ok(record.write_json(path)?)),
+        (&results.hgrm, |record, path| {
+            hgrm::write(record, path)?;
+            Ok(())
+        }),
+        (&results.report, |record, path| {
+            Ok(report::write(record, path)?)
+        }),
+        (&results.plots, |record, path| {
+            figures::export(record, path)?;
+            Ok(())
+        }),
+    ];
+    let mut whole = true;
+    for (path, write) in all {
+        let Some(path) = path else { continue };
+        if let Err(error) = write(record, path) {
+            say(&format!("loadgen: {error}"));
+            whole = false;
+        }
+    }
+    whole
+}
+
+/// Whoever reads may have gone.
+fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -607,7 +607,8 @@ messages   add 1, count 2, hit 6, bounds 7, info 8, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 io         uring, threads 1, receive buffer 416 KiB each
-peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, received: rows 4, last 1.0 s ago, restarts 1
+peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, \
+received: rows 4, last 1.0 s ago, restarts 1
 order      1 accepted a:1: yes
 "
     );

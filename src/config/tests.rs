@@ -278,7 +278,7 @@ fn what_cannot_be_is_said_with_the_cure() {
             "invalid value 'python' for '--dialect <DIALECT>'",
         ),
         ("--io epoll", "invalid value 'epoll' for '--io <IO>'"),
-        ("--threads 0", "0 is not in 1..=4096"),
+        ("--threads 0", "0 is not in 1..=512"),
         ("--busy-poll 2000000", "2000000 is not in 0..=1000000"),
         ("--receive-buffer 1", "1 is not in 4096..="),
         (

@@ -129,7 +129,10 @@ fn is_transient(error: &io::Error) -> bool {
 /// Buffers for `recvmmsg(2)` and the trains that the latest call left in them.
 pub struct Receiver {
     slots: Box<[Slot]>,
+    /// Each points to its slot, from the start and for ever.
     headers: Box<[libc::mmsghdr]>,
+    /// How many headers the kernel has written to since they were last made ready.
+    written: usize,
 }
 
 /// What one header points to. In a boxed slice, so none of it moves.
@@ -149,9 +152,17 @@ unsafe impl Send for Receiver {}
 impl Receiver {
     /// Room for `trains` trains of at most `bytes` bytes each.
     pub fn new(trains: usize, bytes: usize) -> Self {
-        let slots: Box<[Slot]> = (0..trains).map(|_| Slot::new(bytes)).collect();
-        let headers = (0..trains).map(|_| empty_header()).collect();
-        Self { slots, headers }
+        let mut slots: Box<[Slot]> = (0..trains).map(|_| Slot::new(bytes)).collect();
+        let attached = slots.iter_mut().map(|slot| {
+            let mut header = empty_header();
+            slot.attach(&mut header.msg_hdr);
+            header
+        });
+        Self {
+            headers: attached.collect(),
+            slots,
+            written: trains,
+        }
     }
 
     /// Takes what is waiting at `socket`, without waiting itself; returns how many trains.
@@ -160,12 +171,16 @@ impl Receiver {
     /// What the kernel says; `WouldBlock` where nothing is waiting.
     #[allow(unsafe_code)]
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
-        for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
-            slot.attach(&mut header.msg_hdr);
+        for header in &mut self.headers[..self.written] {
+            header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header.msg_hdr.msg_flags = 0;
         }
+        self.written = 0;
         // SAFETY: the descriptor is open while it is borrowed; `headers` has as many entries as is
-        // said, each of which `attach` has just pointed at its own slot's buffers, with their real
-        // lengths; the slots are boxed, borrowed exclusively, and outlive the call.
+        // said, each of which `attach` has pointed at its own slot's buffers; the slots are boxed, so
+        // they have not moved since, are borrowed exclusively, and outlive the call. The lengths,
+        // which the kernel overwrites, are those of the buffers again.
         let result = unsafe {
             libc::recvmmsg(
                 socket.as_fd().as_raw_fd(),
@@ -175,7 +190,9 @@ impl Receiver {
                 std::ptr::null_mut(),
             )
         };
-        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+        let trains = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
+        self.written = trains;
+        Ok(trains)
     }
 
     /// Train `index` of the latest [`receive`](Self::receive); `None` past its end, where it was
@@ -229,12 +246,9 @@ impl Slot {
         self.slice.iov_base = self.bytes.as_mut_ptr().cast();
         self.slice.iov_len = self.bytes.len();
         message.msg_name = self.name.as_mut_ptr().cast();
-        message.msg_namelen = NAME_BYTES as libc::socklen_t;
         message.msg_iov = &raw mut self.slice;
         message.msg_iovlen = 1;
         message.msg_control = self.control.as_mut_ptr().cast();
-        message.msg_controllen = CONTROL_BYTES as _;
-        message.msg_flags = 0;
     }
 }
 

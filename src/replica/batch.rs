@@ -4,10 +4,14 @@
 //! line for each row. So the work is a *rolling pipeline*: key i is hashed and its cells are asked
 //! for, then key i - [`LAG`] is applied, whose cells have come meanwhile. A small sketch waits for
 //! nothing, and there the plain way is faster: [`Way::of_memory`] decides.
+//!
+//! In front of the pipeline stands an absorber: adds of a key that comes again within a batch are
+//! summed and go into the sketch once, which keeps threads from fighting for the cells of hot keys.
 
 use crate::sketch::{Estimate, MAX_DEPTH, WeightError, check_weight};
 
 use super::Replica;
+use super::absorber::{Absorber, copy};
 
 /// Keys between a prefetch and its use: enough to hide the memory's latency, few enough that the
 /// lines are still there.
@@ -41,9 +45,11 @@ impl Way {
     }
 }
 
-/// Applies adds, counts and hits to a [`Replica`], in the order given: a count sees every add before it.
+/// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees
+/// every add of its key before it and none behind it. (Of other keys' adds in the same batch, which can
+/// only make it too large, it may see fewer than were made.)
 ///
-/// Made once for each data thread, with a buffer of fixed size; it allocates nothing. Each count
+/// Made once for each data thread, with a buffer of fixed size; it allocates nothing. Each count or hit
 /// carries a token, which comes back with its answer; answers come in the order of the counts, in
 /// this call or a later one, at the latest in [`finish`](Self::finish).
 ///
@@ -67,6 +73,9 @@ impl Way {
 #[derive(Debug)]
 pub struct Batch<T> {
     way: Option<Way>,
+    absorber: Absorber,
+    /// The cells of the key at hand.
+    hashed: [u32; MAX_DEPTH],
     /// The ring: the operation `i` waits at `i % LAG`.
     cells: [[u32; MAX_DEPTH]; LAG],
     operations: [Operation<T>; LAG],
@@ -86,9 +95,11 @@ enum Operation<T> {
 impl<T: Copy> Batch<T> {
     /// An empty batch that works in the way that is faster for the replica's memory.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             way: None,
+            absorber: Absorber::new(),
+            hashed: [0; MAX_DEPTH],
             cells: [[0; MAX_DEPTH]; LAG],
             operations: [Operation::Add { weight: 0 }; LAG],
             taken: 0,
@@ -98,7 +109,7 @@ impl<T: Copy> Batch<T> {
 
     /// An empty batch that always works in the given way: for measurements.
     #[must_use]
-    pub const fn with_way(way: Way) -> Self {
+    pub fn with_way(way: Way) -> Self {
         let mut batch = Self::new();
         batch.way = Some(way);
         batch
@@ -166,6 +177,7 @@ impl<T: Copy> Batch<T> {
 
     /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
     pub fn finish(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
+        self.release_all(replica, answer);
         for operation in self.taken.saturating_sub(LAG)..self.taken {
             self.apply(replica, operation % LAG, answer);
         }
@@ -188,20 +200,70 @@ impl<T: Copy> Batch<T> {
         let way = self.way.unwrap_or_else(|| Way::of_memory(memory_bytes));
         match way {
             Way::Direct => {
-                let cells = replica.own.hash_into(key, &mut self.cells[0]);
+                let cells = replica.own.hash_into(key, &mut self.hashed);
                 perform(replica, cells, operation, answer);
             }
-            Way::Pipelined => {
-                let place = self.taken % LAG;
-                if self.taken >= LAG {
-                    self.apply(replica, place, answer);
+            Way::Pipelined => self.take_pipelined(replica, key, operation, answer),
+        }
+    }
+
+    #[inline]
+    fn take_pipelined(
+        &mut self,
+        replica: &Replica,
+        key: &[u8],
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let depth = replica.own.hash_into(key, &mut self.hashed).len();
+        match operation {
+            Operation::Add { weight } => {
+                if let Some(weight) = self.absorber.add(&mut self.hashed[..depth], weight) {
+                    self.push(replica, depth, Operation::Add { weight }, answer);
                 }
-                // Learnt slices are not asked for: legacy peers' are small enough to be near.
-                let cells = replica.own.hash_into(key, &mut self.cells[place]);
-                replica.own.prefetch(cells);
-                self.operations[place] = operation;
-                self.taken += 1;
             }
+            Operation::Count { .. } | Operation::Hit { .. } => {
+                self.release(replica, depth, answer);
+                self.push(replica, depth, operation, answer);
+            }
+        }
+    }
+
+    /// Adds of the key that is asked for go first. Those of others may wait: they are not asked for.
+    #[inline]
+    fn release(&mut self, replica: &Replica, depth: usize, answer: &mut impl FnMut(T, Estimate)) {
+        let weight = self.absorber.release(&self.hashed[..depth]);
+        if weight > 0 {
+            self.push(replica, depth, Operation::Add { weight }, answer);
+        }
+    }
+
+    /// `hashed` into the ring, behind a prefetch; what has waited longest is applied.
+    #[inline]
+    fn push(
+        &mut self,
+        replica: &Replica,
+        depth: usize,
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let place = self.taken % LAG;
+        if self.taken >= LAG {
+            self.apply(replica, place, answer);
+        }
+        // Learnt slices are not asked for: legacy peers' are small enough to be near.
+        replica.own.prefetch(&self.hashed[..depth]);
+        copy(&self.hashed[..depth], &mut self.cells[place][..depth]);
+        self.operations[place] = operation;
+        self.taken += 1;
+    }
+
+    /// All that is absorbed, through the pipeline.
+    fn release_all(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
+        let depth = replica.own.geometry().depth();
+        while let Some((cells, weight)) = self.absorber.pop(depth) {
+            copy(cells, &mut self.hashed[..depth]);
+            self.push(replica, depth, Operation::Add { weight }, answer);
         }
     }
 

@@ -17,6 +17,7 @@
 //! learnt slices is the control thread ([`LegacyRows`]). For now an origin is a legacy peer, which
 //! has one slice; the node itself has one too.
 
+mod absorber;
 mod batch;
 mod fingerprint;
 mod legacy;

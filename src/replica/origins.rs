@@ -17,7 +17,7 @@ pub(super) struct Origin {
     /// What readers see; cells only grow.
     pub(super) cells: Box<[AtomicU32]>,
     /// Sum of each row's cells. One writer; relaxed, since each is a number of its own.
-    pub(super) row_weights: [AtomicU64; MAX_DEPTH],
+    pub(super) row_weights: Box<[AtomicU64; MAX_DEPTH]>,
 }
 
 impl Origin {
@@ -25,7 +25,7 @@ impl Origin {
         Self {
             address,
             cells,
-            row_weights: Default::default(),
+            row_weights: Box::default(),
         }
     }
 

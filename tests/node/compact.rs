@@ -236,7 +236,10 @@ fn what_is_understood_and_refused_is_told_and_counted() {
             (1 << 32, Some(limit)),
             (u64::MAX, Some(limit)),
         ] {
-            let told = |before| problem.map_or(done(5, before + 1), |why| stopped(5, before, why));
+            let told = |before| match problem {
+                None => done(5, before + 1),
+                Some(why) => stopped(5, before, why),
+            };
             let datagram = request(acknowledged(5), |writer| {
                 writer.add(b"a", 1)?;
                 writer.add(b"b", weight)

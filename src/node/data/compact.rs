@@ -170,7 +170,7 @@ impl DataHandler {
                 self.tally.bounds += 1;
                 // What other threads have under way may be in cells already and not in N yet.
                 let replica = self.shared.replica();
-                let total_weight = replica.total_weight() + self.batch.weight();
+                let total_weight = replica.total_weight().saturating_add(self.batch.weight());
                 self.ask(key, Place::Bounds { at, total_weight });
                 Ok(())
             }

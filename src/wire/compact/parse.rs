@@ -135,7 +135,7 @@ pub fn request(datagram: &[u8]) -> Result<Request<'_>, Rejected> {
     if flags & !FLAGS_KNOWN != 0 {
         return Err(rejected(Problem::UnknownFlags));
     }
-    header(id, flags, Reader { rest }).ok_or(rejected(Problem::Header))
+    header(id, flags, Reader { rest }).ok_or_else(|| rejected(Problem::Header))
 }
 
 #[inline]
@@ -176,12 +176,13 @@ impl<'a> Iterator for Operations<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        // By far the most frequent: an add of a key of less than 128 bytes.
-        if let &[ADD, length @ 0..0x80, ref rest @ ..] = self.rest
+        // Nearly all: whole, and with a key of less than 128 bytes.
+        if let &[kind, length @ 0..0x80, ref rest @ ..] = self.rest
             && let Some((key, rest)) = rest.split_at_checked(length.into())
+            && let Some((operation, rest)) = with_key(kind, key, rest)
         {
             self.rest = rest;
-            return Some(Ok(Operation::Add { key, weight: 1 }));
+            return Some(Ok(operation));
         }
         self.other()
     }
@@ -190,6 +191,8 @@ impl<'a> Iterator for Operations<'a> {
 impl FusedIterator for Operations<'_> {}
 
 impl<'a> Operations<'a> {
+    /// The way for everything, errors included.
+    #[inline(never)]
     fn other(&mut self) -> Option<Result<Operation<'a>, Stopped>> {
         let start = self.rest.iter().position(|&byte| byte != PADDING);
         let (&kind, rest) = self.rest.get(start?..)?.split_first()?;
@@ -204,7 +207,29 @@ impl<'a> Operations<'a> {
     }
 }
 
-#[inline]
+/// An operation whose key has been read, and what is left; `None` where it has none, or is at fault.
+#[inline(always)]
+fn with_key<'a>(kind: u8, key: &'a [u8], rest: &'a [u8]) -> Option<(Operation<'a>, &'a [u8])> {
+    let mut reader = Reader { rest };
+    let operation = match kind {
+        ADD => Operation::Add { key, weight: 1 },
+        ADD_WEIGHT => Operation::Add {
+            key,
+            weight: reader.varint().ok()?,
+        },
+        COUNT => Operation::Count { key },
+        HIT => Operation::Hit {
+            key,
+            weight: reader.varint().ok()?,
+            limit: reader.varint().ok()?,
+            window_ms: reader.varint().ok()?,
+        },
+        BOUNDS => Operation::Bounds { key },
+        _ => return None,
+    };
+    Some((operation, reader.rest))
+}
+
 fn operation<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Operation<'a>, Problem> {
     Ok(match kind {
         ADD => Operation::Add {

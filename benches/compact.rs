@@ -1,0 +1,286 @@
+//! Adds in the compact format through a node with one data thread, beside the same bytes parsed from
+//! memory into the same sketch, and beside the legacy format.
+//!
+//! `cargo bench --bench compact` prints Markdown. Keys have 16 bytes and come by Zipf 1.1 out of 2^20;
+//! the sketch is 4 x 2^20; datagrams have at most 1 400 bytes and are sent with GSO over loopback. Two
+//! processors are needed: the receiver is pinned to the first, the sender to the second. What takes CPU
+//! is measured as the receiving thread's CPU time. `RMBD_BENCH_ROUNDS` (default 7) sets the number of
+//! alternating rounds.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
+use rmbd::io::{cpu, send_segments};
+use rmbd::node::Node;
+use rmbd::replica::{Batch, Replica};
+use rmbd::sketch::{Estimate, Geometry, HashFamily};
+use rmbd::wire::compact::{Header, Operation, RequestWriter, WriteError, request};
+use rmbd::wire::legacy::encode_add;
+
+/// How long each measurement receives.
+const MEASURE: Duration = Duration::from_millis(1000);
+const DATAGRAM_BYTES_MAX: usize = 1400;
+/// Bytes of one send, at most.
+const TRAIN_BYTES: usize = 65_507;
+const KEYS: usize = 1 << 20;
+/// Adds in the sender's store.
+const ADDS: usize = 1 << 20;
+
+fn main() {
+    // `cargo test --benches` and `cargo bench -- --list` call this too.
+    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+        return;
+    }
+    let rounds = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
+    let keys = zipf_keys();
+    let (compact, legacy) = (Store::compact(&keys), Store::legacy(&keys));
+    let ways: [Way<'_>; 5] = [
+        ("compact, from memory", Box::new(|| from_memory(&compact))),
+        (
+            "compact, node, uring",
+            Box::new(|| through_node(&compact, IoChoice::Uring)),
+        ),
+        (
+            "compact, node, mmsg",
+            Box::new(|| through_node(&compact, IoChoice::Mmsg)),
+        ),
+        (
+            "legacy, node, uring",
+            Box::new(|| through_node(&legacy, IoChoice::Uring)),
+        ),
+        (
+            "legacy, node, mmsg",
+            Box::new(|| through_node(&legacy, IoChoice::Mmsg)),
+        ),
+    ];
+    let mut figures = vec![(Vec::new(), Vec::new()); ways.len()];
+    for _ in 0..rounds {
+        for ((_, way), figures) in ways.iter().zip(&mut figures) {
+            let (rate, cost) = way();
+            figures.0.push(rate);
+            figures.1.push(cost);
+        }
+    }
+    println!("### Adds, one core, sketch 4 x 2^20, 16-byte keys, Zipf 1.1\n");
+    println!(
+        "| way | million adds/s, median [min-max] of {rounds} | CPU ns an add, median [min-max] | \
+         million adds a CPU second, of memory's |"
+    );
+    println!("|---|---|---|---|");
+    let memory = median(figures[0].1.clone());
+    for ((name, _), (rates, costs)) in ways.iter().zip(figures) {
+        let share = 100.0 * memory / median(costs.clone());
+        println!(
+            "| {name} | {} | {} | {share:.0} % |",
+            spread(rates),
+            spread(costs)
+        );
+    }
+}
+
+/// Its name, and how to measure its million adds a second and its nanoseconds an add.
+type Way<'a> = (&'a str, Box<dyn Fn() -> (f64, f64) + 'a>);
+
+/// Keys by Zipf with exponent 1.1, from the cumulated weights of all ranks; seeded.
+fn zipf_keys() -> Vec<[u8; 16]> {
+    let mut sum = 0.0;
+    let cumulated: Vec<f64> = (1..=KEYS)
+        .map(|rank| {
+            sum += (rank as f64).powf(-1.1);
+            sum
+        })
+        .collect();
+    let mut state = 0x5eed_u64;
+    let mut random = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let key = |_| {
+        let at = random() as f64 / 2_f64.powi(64) * sum;
+        let rank = cumulated.partition_point(|&weight| weight < at);
+        let text = format!("key {rank:012}");
+        *text.as_bytes().first_chunk().unwrap()
+    };
+    (0..ADDS).map(key).collect()
+}
+
+/// Datagrams of one size back to back.
+struct Store {
+    bytes: Vec<u8>,
+    datagram_bytes: usize,
+    adds_in_datagram: usize,
+}
+
+impl Store {
+    fn compact(keys: &[[u8; 16]]) -> Self {
+        let mut writer = RequestWriter::new(DATAGRAM_BYTES_MAX);
+        let mut bytes = Vec::new();
+        let (mut datagram_bytes, mut adds_in_datagram) = (0, 0);
+        let mut keys = keys.iter().peekable();
+        while keys.peek().is_some() {
+            writer.start(&Header::default()).unwrap();
+            while let Some(key) = keys.peek() {
+                match writer.add(*key, 1) {
+                    Ok(()) => keys.next(),
+                    Err(WriteError::Full) => break,
+                    Err(error) => panic!("{error}"),
+                };
+            }
+            // The last one may be shorter: left out.
+            let adds = writer.operations();
+            let datagram = writer.finish();
+            if adds >= adds_in_datagram {
+                (datagram_bytes, adds_in_datagram) = (datagram.len(), adds);
+                bytes.extend_from_slice(datagram);
+            }
+        }
+        Self {
+            bytes,
+            datagram_bytes,
+            adds_in_datagram,
+        }
+    }
+
+    fn legacy(keys: &[[u8; 16]]) -> Self {
+        let adds_in_datagram = DATAGRAM_BYTES_MAX / 141;
+        let bytes = keys.iter().flat_map(|key| encode_add(key)).collect();
+        Self {
+            bytes,
+            datagram_bytes: adds_in_datagram * 141,
+            adds_in_datagram,
+        }
+    }
+
+    fn trains(&self) -> impl Iterator<Item = &[u8]> {
+        let segments = (TRAIN_BYTES / self.datagram_bytes).min(64);
+        self.bytes.chunks_exact(segments * self.datagram_bytes)
+    }
+}
+
+/// Rate and cost of parsing the store's trains into a sketch, each a batch, as a data thread does.
+fn from_memory(store: &Store) -> (f64, f64) {
+    let run = || {
+        let _ = cpu::pin_to(cpu::allowed()[0]);
+        let NodeConfig { family, .. } = NodeConfig::default();
+        let replica = replica(family);
+        let trains: Vec<&[u8]> = store.trains().collect();
+        let mut batch = Batch::<()>::new();
+        let mut pass = || {
+            for train in &trains {
+                add_all(train, store.datagram_bytes, &replica, &mut batch);
+            }
+        };
+        // Until the sketch's pages are there.
+        (0..4).for_each(|_| pass());
+        let (cpu, start, mut passes) = (thread_cpu(), Instant::now(), 0);
+        while start.elapsed() < MEASURE {
+            pass();
+            passes += 1;
+        }
+        let (cpu, seconds) = (thread_cpu() - cpu, start.elapsed().as_secs_f64());
+        let datagrams = trains
+            .iter()
+            .map(|train| train.len() / store.datagram_bytes);
+        let adds = (passes * datagrams.sum::<usize>() * store.adds_in_datagram) as f64;
+        (adds / seconds / 1e6, cpu.as_nanos() as f64 / adds)
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+fn replica(family: HashFamily) -> Replica {
+    let replica = Replica::try_new(Geometry::DEFAULT, family, 1).unwrap();
+    rmbd::io::huge_pages::advise(replica.own().cells());
+    replica
+}
+
+fn add_all(train: &[u8], datagram_bytes: usize, replica: &Replica, batch: &mut Batch<()>) {
+    let mut nobody = |(), _: Estimate| {};
+    for datagram in train.chunks_exact(datagram_bytes) {
+        for operation in request(datagram).unwrap().operations() {
+            if let Ok(Operation::Add { key, weight }) = operation {
+                let _ = batch.add(replica, key, weight as u32, &mut nobody);
+            }
+        }
+    }
+    batch.finish(replica, &mut nobody);
+}
+
+/// Rate of adds through a node, and its data thread's cost.
+fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
+    let node = Node::start(NodeConfig {
+        threads: Some(1),
+        io,
+        http: HttpChoice::Off,
+        ..NodeConfig::at("127.0.0.1:0")
+    })
+    .unwrap();
+    let data_thread = task_named("rmbd-data-0");
+    let done = AtomicBool::new(false);
+    let figures = std::thread::scope(|scope| {
+        scope.spawn(|| flood(store, node.udp_addr(), &done));
+        // Until the sketch's pages are there and the flow is steady.
+        while node.status().messages.add < 4_000_000 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let measured = || (node.status().messages.add, on_cpu(&data_thread));
+        let (before, start) = (measured(), Instant::now());
+        std::thread::sleep(MEASURE);
+        let (after, seconds) = (measured(), start.elapsed().as_secs_f64());
+        done.store(true, Relaxed);
+        let adds = (after.0 - before.0) as f64;
+        (adds / seconds / 1e6, (after.1 - before.1) / adds)
+    });
+    node.stop().unwrap();
+    figures
+}
+
+fn flood(store: &Store, to: SocketAddr, done: &AtomicBool) {
+    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    socket.connect(to).unwrap();
+    let trains: Vec<&[u8]> = store.trains().collect();
+    for train in trains.iter().cycle() {
+        if done.load(Relaxed) {
+            return;
+        }
+        let _ = send_segments(&socket, None, train, store.datagram_bytes as u16);
+    }
+}
+
+fn task_named(name: &str) -> std::path::PathBuf {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .map(|task| task.unwrap().path())
+        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
+        .unwrap()
+}
+
+/// Nanoseconds that a thread has run (`schedstat`, Documentation/scheduler/sched-stats.rst).
+fn on_cpu(task: &std::path::Path) -> f64 {
+    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    stat.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn spread(values: Vec<f64>) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    format!("{:.1} [{least:.1}-{most:.1}]", median(values))
+}

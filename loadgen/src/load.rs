@@ -1,0 +1,298 @@
+//! What a phase of a run sends, and how.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rmbd::wire::legacy::MESSAGE_BYTES;
+use thiserror::Error;
+
+use crate::keys::KeySet;
+use crate::record::{self, Pace};
+
+/// The largest UDP payload over IPv4: 65 535 - 20 (IP) - 8 (UDP).
+pub(crate) const TRAIN_BYTES_MAX: usize = 65_507;
+/// The kernel's limit of datagrams in one send (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9).
+pub(crate) const SEGMENTS_MAX: usize = 64;
+/// Messages in the largest datagram.
+pub const PACK_MAX: usize = TRAIN_BYTES_MAX / MESSAGE_BYTES;
+/// Sending threads at most; each has its buffers, and some its receiver.
+pub const THREADS_MAX: usize = 256;
+/// Sockets at most; more than this need `ulimit -n` raised.
+pub const SOCKETS_MAX: usize = 4096;
+/// Requests that may wait for an answer at once, over all sockets. Each costs 26 bytes.
+pub const WAITING_MAX: usize = 1 << 23;
+
+/// A load: what is sent, when, over what, and for how long.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// What a person calls it: `adds, flood`.
+    pub name: String,
+    /// Adds, counts, or both.
+    pub mode: Mode,
+    /// When the next message leaves.
+    pub pace: Pace,
+    /// Which keys.
+    pub keys: KeySet,
+    /// Seed of keys, gaps and the order of adds and counts.
+    pub seed: u64,
+    /// Seconds of the measured part.
+    pub duration: Duration,
+    /// Before it, with the same load, in no figure.
+    pub warmup: Duration,
+    /// Messages after which the measured part ends even if the time is not over.
+    pub messages: Option<u64>,
+    /// Messages a datagram, 1 to [`PACK_MAX`].
+    pub pack: usize,
+    /// Many datagrams in one system call (`UDP_SEGMENT`).
+    pub gso: bool,
+    /// Sending threads.
+    pub threads: usize,
+    /// Sockets over all threads, at least one each.
+    pub sockets: usize,
+    /// After how long a request counts as unanswered, from when it was really sent.
+    pub timeout: Duration,
+    /// Senders spin until the next planned time instead of sleeping: precise, and each needs a
+    /// CPU of its own.
+    pub spin: bool,
+    /// Keeps all senders from sending for a while, once: what shows that the response time is
+    /// honest about a generator that is late.
+    pub hold_up: Option<HoldUp>,
+}
+
+/// A pause of the senders that was not planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldUp {
+    /// When, from the start of the measured part.
+    pub after: Duration,
+    /// For how long.
+    pub lasting: Duration,
+}
+
+/// Adds, counts, or both.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Adds only.
+    Add,
+    /// Counts only.
+    Count,
+    /// Both, at random: this share are counts. Above 0 and below 1.
+    Mix(f64),
+}
+
+impl Mode {
+    /// Share of counts: 0 to 1.
+    #[must_use]
+    pub fn count_share(self) -> f64 {
+        match self {
+            Self::Add => 0.0,
+            Self::Count => 1.0,
+            Self::Mix(share) => share,
+        }
+    }
+
+    /// `adds`, `counts`, or both.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Add => "adds".to_owned(),
+            Self::Count => "counts".to_owned(),
+            Self::Mix(share) => format!("adds and {:.1} % counts", share * 100.0),
+        }
+    }
+}
+
+/// A text that is no mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "not a mode: use add, count, or mix:R with the share R of counts, above 0 and below 1, such as mix:0.1"
+)]
+pub struct UnknownMode;
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text {
+            "add" => Ok(Self::Add),
+            "count" => Ok(Self::Count),
+            _ => {
+                let share = text.strip_prefix("mix:").ok_or(UnknownMode)?;
+                let share: f64 = share.parse().map_err(|_| UnknownMode)?;
+                // Excludes NaN too.
+                let inside = share > 0.0 && share < 1.0;
+                inside.then_some(Self::Mix(share)).ok_or(UnknownMode)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add => f.write_str("add"),
+            Self::Count => f.write_str("count"),
+            Self::Mix(share) => write!(f, "mix:{share}"),
+        }
+    }
+}
+
+/// A load that cannot be. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LoadError {
+    /// A number out of its range.
+    #[error("{option} {value} is not possible: use {least} to {most}")]
+    Range {
+        /// As on the command line.
+        option: &'static str,
+        /// What was given.
+        value: usize,
+        /// The least.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A rate that is none.
+    #[error(
+        "a rate of {0} messages a second is not possible: use a number above 0, such as 50000/s"
+    )]
+    Rate(f64),
+    /// No time, or too much.
+    #[error("{option} must be above 0 and at most a day")]
+    Time {
+        /// As on the command line.
+        option: &'static str,
+    },
+    /// More unanswered requests than there is room for.
+    #[error(
+        "at this rate and --timeout up to {waiting} requests could wait for an answer, of which \
+         {WAITING_MAX} are kept at most: use a shorter --timeout or a lower --rate"
+    )]
+    Waiting {
+        /// How many.
+        waiting: u64,
+    },
+    /// A closed loop that cannot keep every thread busy.
+    #[error(
+        "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
+    )]
+    Outstanding {
+        /// Requests.
+        requests: usize,
+        /// Sockets.
+        sockets: usize,
+    },
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Load {
+    /// Checks it as a whole.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        in_range("--pack", self.pack, 1, PACK_MAX)?;
+        in_range("--threads", self.threads, 1, THREADS_MAX)?;
+        in_range("--sockets", self.sockets, self.threads, SOCKETS_MAX)?;
+        above_zero("--duration", self.duration)?;
+        above_zero("--timeout", self.timeout)?;
+        if self.warmup > DAY {
+            return Err(LoadError::Time { option: "--warmup" });
+        }
+        match self.pace {
+            // Excludes NaN and infinity too.
+            Pace::Rate { per_s, .. } if !(per_s > 0.0 && per_s <= 1e12) => {
+                return Err(LoadError::Rate(per_s));
+            }
+            Pace::Outstanding { requests } if requests < self.sockets => {
+                let sockets = self.sockets;
+                return Err(LoadError::Outstanding { requests, sockets });
+            }
+            _ => {}
+        }
+        let waiting = self.waiting();
+        if waiting > WAITING_MAX as u64 {
+            return Err(LoadError::Waiting { waiting });
+        }
+        Ok(())
+    }
+
+    /// Whether any message has an answer.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.mode != Mode::Add || matches!(self.pace, Pace::Outstanding { .. })
+    }
+
+    /// Requests that may wait for an answer at once, over all sockets; 0 where nothing is asked.
+    fn waiting(&self) -> u64 {
+        /// What a flood may have on its way, for each socket.
+        const FLOOD: u64 = 1 << 16;
+        let asked = match self.pace {
+            _ if !self.asks() => return 0,
+            Pace::Flood => FLOOD * self.sockets as u64,
+            Pace::Outstanding { requests } => 2 * requests as u64,
+            Pace::Rate { per_s, .. } => {
+                (per_s * self.mode.count_share() * self.timeout.as_secs_f64()) as u64
+            }
+        };
+        // Room for a late burst, and for what has timed out but may be answered yet.
+        2 * asked + (2 * PACK_MAX * self.sockets) as u64
+    }
+
+    /// [`Self::waiting`] of one socket.
+    pub(crate) fn waiting_per_socket(&self) -> usize {
+        (self.waiting() as usize).div_ceil(self.sockets)
+    }
+
+    /// Datagrams that leave in one system call, at most.
+    pub(crate) fn datagrams_per_train(&self) -> usize {
+        if self.gso {
+            (TRAIN_BYTES_MAX / (self.pack * MESSAGE_BYTES)).clamp(1, SEGMENTS_MAX)
+        } else {
+            1
+        }
+    }
+
+    /// For the record.
+    #[must_use]
+    pub fn describe(&self) -> record::Load {
+        record::Load {
+            count_share: self.mode.count_share(),
+            pace: self.pace,
+            format: "legacy".to_owned(),
+            pack: self.pack,
+            gso: self.gso,
+            threads: self.threads,
+            sockets: self.sockets,
+            keys: self.keys.spec().to_string(),
+            key_bytes: self.keys.key_bytes(),
+            seed: self.seed,
+            timeout_s: self.timeout.as_secs_f64(),
+        }
+    }
+}
+
+fn in_range(
+    option: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), LoadError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(LoadError::Range {
+        option,
+        value,
+        least,
+        most,
+    })
+}
+
+fn above_zero(option: &'static str, time: Duration) -> Result<(), LoadError> {
+    if time.is_zero() || time > DAY {
+        return Err(LoadError::Time { option });
+    }
+    Ok(())
+}

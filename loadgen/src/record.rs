@@ -1,0 +1,555 @@
+//! What a run found: the JSON of `--json`, from which the table, the report and the percentile
+//! text are made.
+//!
+//! # Schema, version 1
+//! One JSON object, [`Record`]. Units are the last word of a name (`_ns`, `_s`, `_bytes`, `_per_s`);
+//! shares are between 0 and 1; times are nanoseconds where a histogram measured them and seconds
+//! elsewhere. `null` says "not measured" (a server elsewhere has no CPU time that we can read),
+//! never zero. Fields may be added under the same [`SCHEMA`]; one that changes its meaning or goes
+//! makes it the next.
+//!
+//! A run is a list of [`Phase`]s, one after the other, each with its own load, latencies and
+//! series; what holds for the whole run ([`Truth`], [`Check`]s) stands beside them.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::environment::Environment;
+
+/// Version of the schema of [`Record`], its first field.
+pub const SCHEMA: u32 = 1;
+
+/// Longest time that a histogram tells from a longer one.
+pub const LATENCY_MAX_NS: u64 = 120_000_000_000;
+
+/// How many points a [`Latency::distribution`] has for each halving of the distance to 100 %.
+const TICKS_PER_HALF_DISTANCE: u32 = 5;
+
+/// A run and what it found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Where, with what, and by which command.
+    pub environment: Environment,
+    /// The server as it was before the first phase.
+    pub server: Server,
+    /// Why the run ended before its time (Ctrl-C, a server that restarted); `None` when it did not.
+    pub ended_early: Option<String>,
+    /// One after the other.
+    pub phases: Vec<Phase>,
+    /// Answers compared with what was sent; `None` where nothing was added or it was not asked for.
+    pub truth: Option<Truth>,
+    /// What was checked; one that failed makes the exit code 1.
+    pub checks: Vec<Check>,
+    /// What a reader has to know to judge the figures, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The server under load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// `HOST:PORT` that the load goes to.
+    pub address: String,
+    /// True where the node runs inside the load generator.
+    pub inside: bool,
+    /// Where it says what it counted; `None` where there is no HTTP, then nothing is known of it.
+    pub status_url: Option<String>,
+    /// Its process, where it runs on this machine.
+    pub pid: Option<u32>,
+    /// Version as it says it.
+    pub version: Option<String>,
+    /// Columns a row.
+    pub width: Option<u64>,
+    /// Rows.
+    pub depth: Option<u64>,
+    /// `xxh3` or `fnv`.
+    pub hash: Option<String>,
+    /// `uring` or `mmsg`.
+    pub io: Option<String>,
+    /// Data threads.
+    pub threads: Option<usize>,
+    /// How many of them got datagrams during the run.
+    pub threads_with_traffic: Option<usize>,
+    /// CPUs that the data threads are pinned to.
+    pub cpus: Vec<usize>,
+}
+
+/// A part of the run with one load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What a person calls it: `adds, flood`.
+    pub name: String,
+    /// What was sent, and how.
+    pub load: Load,
+    /// Seconds before the measured part, with the same load, in no figure but the truth's.
+    pub warmup_s: f64,
+    /// Seconds of the measured part, as they were.
+    pub seconds: f64,
+    /// What left, in the measured part.
+    pub sent: Sent,
+    /// What became of the requests that have an answer; `None` where none has (adds).
+    pub answers: Option<Answers>,
+    /// What the server says that it got; `None` where it can't be asked.
+    pub received: Option<Received>,
+    /// From the planned send time to the answer; a request without one stands at the timeout.
+    pub response_time: Option<Latency>,
+    /// From the real send time to the answer; answered requests only.
+    pub service_time: Option<Latency>,
+    /// How the generator kept its own plan; `None` where there is no plan (flood, closed loop).
+    pub schedule: Option<Schedule>,
+    /// CPU and memory of the server; `None` where it runs elsewhere.
+    pub cost: Option<Cost>,
+    /// CPU seconds of the generator's own threads.
+    pub generator_cpu_s: Option<f64>,
+    /// One entry for each interval of the measured part.
+    pub series: Vec<Interval>,
+}
+
+/// What was sent, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Share of counts: 0 for adds only, 1 for counts only.
+    pub count_share: f64,
+    /// What decides when the next message leaves.
+    pub pace: Pace,
+    /// `legacy` or `compact`.
+    pub format: String,
+    /// Messages a datagram.
+    pub pack: usize,
+    /// Whether many datagrams leave in one system call (`UDP_SEGMENT`).
+    pub gso: bool,
+    /// Sending threads.
+    pub threads: usize,
+    /// Sockets over all threads.
+    pub sockets: usize,
+    /// `zipf:1.1:1000000`, as on the command line.
+    pub keys: String,
+    /// Bytes of a key, where the stream makes them.
+    pub key_bytes: Option<usize>,
+    /// Seed of the key stream and the gaps.
+    pub seed: u64,
+    /// After how long a request counts as unanswered.
+    pub timeout_s: f64,
+}
+
+/// What decides when the next message leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Pace {
+    /// As fast as the kernel takes them.
+    Flood,
+    /// Open loop: at planned times, whatever the server does.
+    Rate {
+        /// Messages a second, over all threads.
+        per_s: f64,
+        /// Between planned times.
+        gaps: Gaps,
+    },
+    /// Closed loop: as soon as another one is answered.
+    Outstanding {
+        /// Requests on their way at most, over all threads.
+        requests: usize,
+    },
+}
+
+/// Between planned send times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gaps {
+    /// All the same.
+    Constant,
+    /// Exponential: a Poisson process, as of many independent clients.
+    Exponential,
+}
+
+/// What left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Adds.
+    pub adds: u64,
+    /// Counts.
+    pub counts: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Payload.
+    pub bytes: u64,
+    /// Messages that the kernel did not take (a full send buffer, no server); not in the above.
+    pub refused_by_kernel: u64,
+}
+
+impl Sent {
+    /// Adds and counts.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.adds + self.counts
+    }
+}
+
+/// What became of requests. `answered + timed_out` are all that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// In time.
+    pub answered: u64,
+    /// Not within the timeout; they stand in the response time at the timeout.
+    pub timed_out: u64,
+    /// Answers to nothing that was waited for: too late, or never asked.
+    pub unexpected: u64,
+}
+
+/// What the server says that it got during a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// Adds.
+    pub adds: u64,
+    /// Counts.
+    pub counts: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Dropped by the kernel at the server's sockets: datagrams, or trains of them with GSO.
+    pub dropped_by_kernel: u64,
+    /// Datagrams that the server did not understand.
+    pub malformed: u64,
+    /// Datagrams that the server did not want.
+    pub refused: u64,
+    /// Replies, in datagrams, that the server's kernel did not take.
+    pub replies_dropped: u64,
+}
+
+/// How the generator kept its own plan. One sample for each message: how much later than planned it
+/// left.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Messages planned for the measured part.
+    pub planned: u64,
+    /// Half left at most this late.
+    pub late_p50_ns: u64,
+    /// 99 % left at most this late.
+    pub late_p99_ns: u64,
+    /// The latest.
+    pub late_max_ns: u64,
+    /// Rate that was reached.
+    pub reached_per_s: f64,
+    /// False where the lateness makes the figures the generator's and not the server's.
+    pub kept: bool,
+}
+
+/// Times of many requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Requests.
+    pub count: u64,
+    /// Shortest.
+    pub min_ns: u64,
+    /// Longest.
+    pub max_ns: u64,
+    /// Mean.
+    pub mean_ns: f64,
+    /// Standard deviation.
+    pub stdev_ns: f64,
+    /// Half are at most this.
+    pub p50_ns: u64,
+    /// 90 %.
+    pub p90_ns: u64,
+    /// 99 %.
+    pub p99_ns: u64,
+    /// 99.9 %.
+    pub p99_9_ns: u64,
+    /// 99.99 %.
+    pub p99_99_ns: u64,
+    /// The whole curve: ascending, denser towards 100 %.
+    pub distribution: Vec<Percentile>,
+}
+
+/// A point of a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    /// This share of all requests ...
+    pub quantile: f64,
+    /// ... took at most this long, ...
+    pub ns: u64,
+    /// ... which are this many.
+    pub count: u64,
+}
+
+impl Latency {
+    /// Of a histogram of nanoseconds; `None` of an empty one.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Some(Self {
+            count: histogram.len(),
+            min_ns: histogram.min(),
+            max_ns: histogram.max(),
+            mean_ns: histogram.mean(),
+            stdev_ns: histogram.stdev(),
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p99_9_ns: at(0.999),
+            p99_99_ns: at(0.9999),
+            distribution: distribution(histogram),
+        })
+    }
+}
+
+fn distribution(histogram: &Histogram<u64>) -> Vec<Percentile> {
+    let mut count = 0;
+    let mut points = Vec::new();
+    for step in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
+        count += step.count_since_last_iteration();
+        points.push(Percentile {
+            quantile: step.quantile_iterated_to(),
+            ns: step.value_iterated_to(),
+            count,
+        });
+    }
+    points
+}
+
+/// A histogram that every [`Latency`] is made of: nanoseconds to [`LATENCY_MAX_NS`], 3 significant
+/// digits, of fixed size; record with `saturating_record`.
+#[must_use]
+pub fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("constant bounds that are in order")
+}
+
+/// What the server used over a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// CPU seconds of its data threads, or of the process where threads can't be told apart.
+    pub cpu_s: f64,
+    /// CPU nanoseconds for each message that it received.
+    pub cpu_ns_per_message: Option<f64>,
+    /// Most memory that the process had in use (`VmHWM`), ours included where it is inside.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// A second of a phase, or less at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Where it ends, from the start of the measured part.
+    pub end_s: f64,
+    /// How long it is.
+    pub seconds: f64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that the server says that it received.
+    pub received: Option<u64>,
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests given up.
+    pub timed_out: u64,
+    /// Response time: median of those that ended in this interval.
+    pub response_p50_ns: Option<u64>,
+    /// 99 %.
+    pub response_p99_ns: Option<u64>,
+    /// The longest.
+    pub response_max_ns: Option<u64>,
+    /// Service time: 99 %.
+    pub service_p99_ns: Option<u64>,
+}
+
+/// Answers compared with what was sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Truth {
+    /// Adds sent in the whole run, warm-up included: N, where nothing was lost.
+    pub total_adds: u64,
+    /// Adds of them that did not arrive; where not 0, an estimate below the truth says nothing.
+    pub lost_adds: u64,
+    /// Distinct keys, of which the truth was kept.
+    pub distinct_keys: u64,
+    /// Share of all keys of which it was kept (by their hash): 1, or a power of 1/2.
+    pub kept_share: f64,
+    /// Keys that were counted for the comparison.
+    pub checked_keys: u64,
+    /// The hottest ones among them.
+    pub checked_hot_keys: u64,
+    /// Estimates below the truth: must be 0 where nothing was lost.
+    pub below_truth: u64,
+    /// Estimate less truth, mean.
+    pub over_mean: f64,
+    /// Half are at most this much above.
+    pub over_p50: u64,
+    /// 99 % are.
+    pub over_p99: u64,
+    /// The farthest above.
+    pub over_max: u64,
+    /// What the sketch promises to stay under: `epsilon * N`.
+    pub bound: f64,
+    /// Share of the checked keys that are above it.
+    pub over_bound_share: f64,
+    /// What the sketch promises this share to stay under.
+    pub delta: f64,
+}
+
+/// Something that was checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What: `every datagram is accounted for`.
+    pub name: String,
+    /// What came out.
+    pub outcome: Outcome,
+    /// The figures behind it, or why it could not be checked, in a sentence.
+    pub detail: String,
+}
+
+/// What came out of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As it must be.
+    Passed,
+    /// Not as it must be: the exit code is 1.
+    Failed,
+    /// Could not be told.
+    Unknown,
+}
+
+impl Record {
+    /// False where a check failed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let failed = |check: &Check| check.outcome == Outcome::Failed;
+        !self.checks.iter().any(failed)
+    }
+
+    /// Seconds of all phases, without warm-ups.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.phases.iter().map(|phase| phase.seconds).sum()
+    }
+
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// [`OutputError`]; the record is as it was, and can be written elsewhere.
+    pub fn write_json(&self, path: &Path) -> Result<(), OutputError> {
+        write_json(self, path)
+    }
+
+    /// Reads what [`Self::write_json`] wrote.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no file, no record, or one of another version.
+    pub fn read_json(path: &Path) -> Result<Self, ReadError> {
+        let text = fs::read(path).map_err(|source| ReadError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let not_a_record = |source| ReadError::NotARecord {
+            path: path.to_owned(),
+            source,
+        };
+        let Version { schema } = serde_json::from_slice(&text).map_err(not_a_record)?;
+        if schema != SCHEMA {
+            return Err(ReadError::Schema {
+                path: path.to_owned(),
+                schema,
+            });
+        }
+        serde_json::from_slice(&text).map_err(not_a_record)
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
+}
+
+/// A result that can't be written. The run and the other results are not affected.
+#[derive(Debug, Error)]
+#[error("can't write {what} to {path}: {source}; name a file in a directory that you may write to")]
+pub struct OutputError {
+    /// What it would have been.
+    pub what: &'static str,
+    /// Where to.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A record that can't be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The file can't be read.
+    #[error("can't read {path}: {source}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{path} is no record of a run: {source}; use a file that --json wrote")]
+    NotARecord {
+        /// Where.
+        path: PathBuf,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// It is of another version.
+    #[error(
+        "{path} has schema {schema}, this loadgen reads {SCHEMA}: use the version that wrote it"
+    )]
+    Schema {
+        /// Where.
+        path: PathBuf,
+        /// Its version.
+        schema: u32,
+    },
+}
+
+/// Creates what a run will write into before it starts, so that a path that can't be written is
+/// known then and not after the run. An existing file is left as it is.
+///
+/// # Errors
+/// [`OutputError`].
+pub fn check_writable(what: &'static str, path: &Path) -> Result<(), OutputError> {
+    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| OutputError {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A name as a part of a file name: `adds, flood` is `adds-flood`.
+pub(crate) fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-").to_ascii_lowercase()
+}
+
+/// Writes a whole text file.
+pub(crate) fn write_text(what: &'static str, path: &Path, text: &[u8]) -> Result<(), OutputError> {
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(text)?;
+        file.flush()
+    };
+    write().map_err(|source| OutputError {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes anything as JSON that a person can read too, with a line end.
+pub(crate) fn write_json(value: &impl Serialize, path: &Path) -> Result<(), OutputError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|source| OutputError {
+        what: "the JSON record",
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
+    text.push(b'\n');
+    write_text("the JSON record", path, &text)
+}

@@ -1,0 +1,305 @@
+//! A whole run: one phase after the other against one server, then the checks; all of it ends up
+//! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
+
+mod checks;
+mod phase;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rmbd::io::cpu;
+use rmbd::node::status::Status;
+
+use self::checks::Findings;
+use self::phase::PhaseEnd;
+use crate::environment::Environment;
+use crate::load::{Load, LoadError};
+use crate::progress::Totals;
+use crate::record::{Pace, Phase, Record, SCHEMA, Truth};
+use crate::run::Route;
+use crate::target::Target;
+use crate::truth::{self, Promise, Sample};
+
+/// Keys that are checked, besides the hottest ones, if nothing else is said.
+pub const DEFAULT_CHECKED_KEYS: usize = 1000;
+
+/// What a run does.
+#[derive(Debug)]
+pub struct Session {
+    /// One after the other.
+    pub loads: Vec<Load>,
+    /// Keys to check in each phase, besides the hottest ones; 0 is no check.
+    pub checked_keys: usize,
+}
+
+/// What happens while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A part begins.
+    Part {
+        /// `adds, flood` or `adds, flood: warm-up`.
+        name: &'a str,
+        /// How long it is planned to be.
+        planned: Duration,
+    },
+    /// It goes on.
+    Progress {
+        /// Since its start.
+        elapsed: Duration,
+        /// So far.
+        totals: Totals,
+    },
+    /// Something else is done that may take a while.
+    Doing(&'a str),
+}
+
+impl Session {
+    /// Checks all loads.
+    ///
+    /// # Errors
+    /// [`LoadError`] of the first that cannot be.
+    pub fn check(&self) -> Result<(), LoadError> {
+        self.loads.iter().try_for_each(Load::check)
+    }
+
+    /// Runs all phases, until the end or until `stop` is set.
+    ///
+    /// # Errors
+    /// A load that cannot be; nothing was sent. Everything that goes wrong later is in the record.
+    pub fn run(
+        &self,
+        target: &Target,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Record, LoadError> {
+        self.check()?;
+        let environment = Environment::capture();
+        let status = target.status().ok();
+        let mut runner = Runner {
+            target,
+            route: Route {
+                server: target.udp(),
+                cpus: generator_cpus(target, status.as_ref()),
+            },
+            stop,
+            observe,
+            checked_keys: self.checked_keys,
+            phases: Vec::new(),
+            samples: Vec::new(),
+            sampled: Vec::new(),
+            findings: Findings::of_server(target.process().is_some()),
+            ended_early: None,
+        };
+        runner.note_about_circumstances(&environment, status.as_ref());
+        for load in &self.loads {
+            runner.phase(load);
+            if runner.ended_early.is_some() {
+                break;
+            }
+        }
+        let truth = runner.compare();
+        let mut server = target.describe(status.as_ref());
+        let end = target.status().ok();
+        server.threads_with_traffic = threads_with_traffic(status.as_ref(), end.as_ref());
+        runner.note_about_threads(&server);
+        let checks = runner.findings.checks(truth.as_ref());
+        Ok(Record {
+            schema: SCHEMA,
+            environment,
+            server,
+            ended_early: runner.ended_early,
+            phases: runner.phases,
+            truth,
+            checks,
+            notes: runner.findings.notes,
+        })
+    }
+}
+
+struct Runner<'a> {
+    target: &'a Target,
+    route: Route,
+    stop: &'a AtomicBool,
+    observe: &'a mut dyn FnMut(Event<'_>),
+    checked_keys: usize,
+    phases: Vec<Phase>,
+    /// Of the loads of the same place in `sampled`.
+    samples: Vec<Sample>,
+    sampled: Vec<Load>,
+    findings: Findings,
+    ended_early: Option<String>,
+}
+
+impl Runner<'_> {
+    fn phase(&mut self, load: &Load) {
+        let mut sample = self.sample_before(load);
+        match phase::run(self.target, &self.route, load, self.stop, self.observe) {
+            Ok(PhaseEnd {
+                phase,
+                scripted,
+                warmup,
+                failure,
+                restarted,
+            }) => {
+                if let Some(sample) = &mut sample {
+                    (self.observe)(Event::Doing("telling what was sent of each checked key"));
+                    sample.replay(load, &scripted);
+                    sample.adds = phase.sent.adds + warmup.sent.adds;
+                    sample.lost = lost_adds(&phase, &warmup);
+                }
+                self.findings.phase(&phase, &warmup, load, restarted);
+                self.phases.push(phase);
+                self.ended_early = failure;
+            }
+            Err(failure) => self.ended_early = Some(failure),
+        }
+        if let Some(sample) = sample {
+            self.samples.push(sample);
+            self.sampled.push(load.clone());
+        }
+        if self.stop.load(Ordering::Relaxed) && self.ended_early.is_none() {
+            self.ended_early = Some("stopped by a signal".to_owned());
+        }
+    }
+
+    /// Draws the keys to check, and asks what the server says of them already.
+    fn sample_before(&mut self, load: &Load) -> Option<Sample> {
+        if self.checked_keys == 0 || load.mode.count_share() >= 1.0 {
+            return None;
+        }
+        let mut sample = Sample::draw(load, self.checked_keys);
+        let counted = self
+            .target
+            .client()
+            .and_then(|mut client| sample.count_before(load, &mut client));
+        match counted {
+            Ok(()) => Some(sample),
+            Err(error) => {
+                let name = &load.name;
+                self.findings
+                    .note(format!("{name}: its keys are not checked: {error}."));
+                None
+            }
+        }
+    }
+
+    fn compare(&mut self) -> Option<Truth> {
+        if self.samples.is_empty() {
+            return None;
+        }
+        (self.observe)(Event::Doing("comparing answers with the truth"));
+        let mut client = match self.target.client() {
+            Ok(client) => client,
+            Err(error) => {
+                self.findings.unchecked(&error.to_string());
+                return None;
+            }
+        };
+        for (sample, load) in self.samples.iter_mut().zip(&self.sampled) {
+            if let Err(error) = sample.count_after(load, &mut client) {
+                self.findings.unchecked(&error.to_string());
+                return None;
+            }
+        }
+        self.findings.comparable = self.samples.iter().any(|sample| sample.lost == Some(0));
+        match self.target.status() {
+            Ok(Status { sketch, .. }) => Some(truth::compare(
+                &self.samples,
+                Promise {
+                    epsilon: sketch.epsilon,
+                    delta: 1.0 - sketch.confidence,
+                    total_weight: sketch.total_weight,
+                },
+            )),
+            Err(detail) => {
+                self.findings.unchecked(&format!(
+                    "without the server's status its error bound is not known ({detail})"
+                ));
+                None
+            }
+        }
+    }
+
+    fn note_about_circumstances(&mut self, environment: &Environment, status: Option<&Status>) {
+        if environment.build.contains("debug") {
+            self.findings.note(
+                "This is a debug build: all figures are far from what a release build does."
+                    .to_owned(),
+            );
+        }
+        if status.is_none() {
+            self.findings.note(
+                "The server's status is not to be had over HTTP: what it received, its losses and its error bound are not known."
+                    .to_owned(),
+            );
+        }
+        if let [one] = *self.route.cpus {
+            self.findings.note(format!(
+                "All of the generator's threads share CPU {one}; the node's data threads have the others."
+            ));
+        }
+        if self.target.process().is_some() {
+            self.findings.note(
+                "On loopback the kernel does most of the receiving in the sender's system call, so the server's CPU time does not contain it."
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn note_about_threads(&mut self, server: &crate::record::Server) {
+        if let (Some(threads), Some(with_traffic)) = (server.threads, server.threads_with_traffic)
+            && with_traffic < threads
+        {
+            self.findings.note(format!(
+                "Only {with_traffic} of the server's {threads} data threads got traffic: use more --sockets."
+            ));
+        }
+    }
+}
+
+/// Adds of a phase and its warm-up that did not arrive. Nothing is lost where the server has more:
+/// others add too, then it is not known.
+fn lost_adds(phase: &Phase, warmup: &phase::Warmup) -> Option<u64> {
+    let received = phase.received?.adds + warmup.received?.adds;
+    (phase.sent.adds + warmup.sent.adds).checked_sub(received)
+}
+
+/// A node inside pins its data threads to the first CPUs; the generator keeps to the others. With
+/// a server elsewhere the kernel decides.
+fn generator_cpus(target: &Target, status: Option<&Status>) -> Vec<usize> {
+    if !target.is_inside() {
+        return Vec::new();
+    }
+    let taken: Vec<usize> = status.map_or_else(Vec::new, |status| {
+        status.io.threads.iter().filter_map(|t| t.cpu).collect()
+    });
+    let mut free = cpu::allowed();
+    free.retain(|cpu| !taken.contains(cpu));
+    free
+}
+
+/// Data threads of a node inside, if nothing else is said: half of the CPUs, at least one. The
+/// other half is the generator's.
+#[must_use]
+pub fn default_node_threads() -> usize {
+    (cpu::allowed().len() / 2).max(1)
+}
+
+fn threads_with_traffic(before: Option<&Status>, after: Option<&Status>) -> Option<usize> {
+    let threads = before?.io.threads.iter().zip(&after?.io.threads);
+    let with_traffic = threads.filter(|(before, after)| after.datagrams > before.datagrams);
+    Some(with_traffic.count())
+}
+
+/// Names a load as a person would: `counts at 20 k/s`.
+#[must_use]
+pub fn name_of(load: &Load) -> String {
+    let what = load.mode.describe();
+    match load.pace {
+        Pace::Flood => format!("{what}, flood"),
+        Pace::Rate { per_s, .. } => {
+            format!("{what} at {}/s", crate::units::thousands(per_s))
+        }
+        Pace::Outstanding { requests } => format!("{what}, {requests} outstanding"),
+    }
+}

@@ -1,0 +1,297 @@
+//! What must hold, and whether it did.
+
+use super::phase::Warmup;
+use crate::load::{Load, SEGMENTS_MAX};
+use crate::record::{Check, Outcome, Phase, Received, Sent, Truth};
+use crate::sender::add;
+use crate::units::{exact, share, time_ns};
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) notes: Vec<String>,
+    sent: Sent,
+    /// `None` as soon as the server was silent once.
+    received: Option<Received>,
+    phases: usize,
+    gso: bool,
+    restarted: bool,
+    /// Whether the server is on this machine: then nothing but a socket may lose anything.
+    local: bool,
+    /// Whether at least one phase whose keys are compared lost no add.
+    pub(super) comparable: bool,
+    /// Why the truth could not be compared.
+    unchecked: Option<String>,
+}
+
+impl Findings {
+    /// None yet, of a server that is on this machine or not.
+    pub(super) fn of_server(local: bool) -> Self {
+        Self {
+            local,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    pub(super) fn unchecked(&mut self, why: &str) {
+        self.unchecked = Some(why.to_owned());
+    }
+
+    /// Takes a phase into the accounts, and notes what is remarkable about it.
+    pub(super) fn phase(&mut self, phase: &Phase, warmup: &Warmup, load: &Load, restarted: bool) {
+        if self.phases == 0 {
+            self.received = Some(Received::default());
+        }
+        self.phases += 1;
+        self.gso |= load.gso;
+        self.restarted |= restarted;
+        add(&mut self.sent, &phase.sent);
+        add(&mut self.sent, &warmup.sent);
+        for received in [phase.received, warmup.received] {
+            self.received = self.received.zip(received).map(|(a, b)| sum(a, b));
+        }
+        self.note_if_late(phase);
+        self.note_if_lost(phase, load);
+        let cut = load.keys.cut();
+        if cut > 0 {
+            let name = &phase.name;
+            self.note(format!(
+                "{name}: {} lines of {} were longer than 139 bytes and were cut, as the protocol has it.",
+                exact(cut),
+                load.keys.spec()
+            ));
+        }
+    }
+
+    fn note_if_late(&mut self, phase: &Phase) {
+        let Some(schedule) = phase.schedule.filter(|schedule| !schedule.kept) else {
+            return;
+        };
+        let sent = phase.sent.messages();
+        let unsent = schedule.planned.saturating_sub(sent);
+        let unsent = if unsent > 0 {
+            format!(
+                ", {} of {} planned messages never left",
+                exact(unsent),
+                exact(schedule.planned)
+            )
+        } else {
+            String::new()
+        };
+        self.note(format!(
+            "{}: the generator did not keep its own schedule (1 % left more than {} late, the latest {}{unsent}): the response times are its own and not the server's. Use a lower --rate, more --threads or --pack.",
+            phase.name,
+            time_ns(schedule.late_p99_ns as f64),
+            time_ns(schedule.late_max_ns as f64),
+        ));
+    }
+
+    fn note_if_lost(&mut self, phase: &Phase, load: &Load) {
+        let Some(received) = phase.received else {
+            return;
+        };
+        let lost = phase.sent.datagrams.saturating_sub(received.datagrams);
+        if lost == 0 {
+            return;
+        }
+        let drops = exact(received.dropped_by_kernel);
+        let how = if load.gso {
+            format!(
+                "the loss is sent less received, since the kernel counts {drops} dropped trains of up \
+                 to 64 datagrams (GSO)"
+            )
+        } else {
+            format!("the kernel counted {drops} of them as dropped at the server's sockets")
+        };
+        self.note(format!(
+            "{}: {} of {} datagrams were lost ({}): {how}.",
+            phase.name,
+            exact(lost),
+            exact(phase.sent.datagrams),
+            share(lost as f64 / phase.sent.datagrams as f64),
+        ));
+    }
+
+    /// All that was checked.
+    pub(super) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
+        if self.phases == 0 {
+            return Vec::new();
+        }
+        let mut checks = vec![self.accounts(), self.understood()];
+        match (truth, &self.unchecked) {
+            (Some(truth), _) => {
+                checks.push(never_below(truth, self.comparable));
+                checks.push(within_bound(truth));
+            }
+            (None, Some(why)) => checks.push(Check {
+                name: BELOW.to_owned(),
+                outcome: Outcome::Unknown,
+                detail: format!("Not checked: {why}."),
+            }),
+            (None, None) => {}
+        }
+        checks
+    }
+
+    /// Whether sent is received and dropped.
+    fn accounts(&self) -> Check {
+        let (outcome, detail) = match self.received {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "The server was started again, and its counters with it.".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "The server did not say what it received.".to_owned(),
+            ),
+            Some(received) => self.balance(&received),
+        };
+        Check {
+            name: "every datagram is accounted for".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+
+    fn balance(&self, received: &Received) -> (Outcome, String) {
+        let sent = self.sent.datagrams;
+        let figures = format!(
+            "{} sent, {} received, {} dropped by the kernel at the server's sockets",
+            exact(sent),
+            exact(received.datagrams),
+            exact(received.dropped_by_kernel)
+        );
+        let Some(lost) = sent.checked_sub(received.datagrams) else {
+            return (
+                Outcome::Unknown,
+                format!("{figures}: others send to this server too."),
+            );
+        };
+        match lost.checked_sub(received.dropped_by_kernel) {
+            Some(0) => (Outcome::Passed, format!("{figures}.")),
+            // Each drop is a train.
+            Some(_) if self.gso && lost <= received.dropped_by_kernel * SEGMENTS_MAX as u64 => (
+                Outcome::Passed,
+                format!(
+                    "{figures} (in trains, because of GSO), so {} lost.",
+                    exact(lost)
+                ),
+            ),
+            Some(missing) if self.local => (
+                Outcome::Failed,
+                format!("{figures}: {} are missing.", exact(missing)),
+            ),
+            Some(missing) => (
+                Outcome::Unknown,
+                format!(
+                    "{figures}: {} were lost between here and the server's sockets.",
+                    exact(missing)
+                ),
+            ),
+            None => (
+                Outcome::Unknown,
+                format!("{figures}: more than were sent, so others send to this server too."),
+            ),
+        }
+    }
+
+    fn understood(&self) -> Check {
+        let (outcome, detail) = match self.received {
+            None => (
+                Outcome::Unknown,
+                "The server did not say what it received.".to_owned(),
+            ),
+            Some(received) => {
+                let bad = received.malformed + received.refused;
+                let detail = format!(
+                    "{} malformed, {} refused.",
+                    exact(received.malformed),
+                    exact(received.refused)
+                );
+                let outcome = if bad == 0 {
+                    Outcome::Passed
+                } else {
+                    Outcome::Failed
+                };
+                (outcome, detail)
+            }
+        };
+        Check {
+            name: "every datagram is understood".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+}
+
+const BELOW: &str = "no estimate is below the truth";
+
+fn never_below(truth: &Truth, comparable: bool) -> Check {
+    let outcome = match truth.below_truth {
+        0 => Outcome::Passed,
+        _ if comparable => Outcome::Failed,
+        // What was lost is below, as it must be.
+        _ => Outcome::Unknown,
+    };
+    let mut detail = format!(
+        "{} of {} keys, {} of them the hottest, are below.",
+        exact(truth.below_truth),
+        exact(truth.checked_keys),
+        exact(truth.checked_hot_keys)
+    );
+    if truth.lost_adds > 0 {
+        let which = if comparable {
+            "the keys of phases that lost some are left out"
+        } else {
+            "so an estimate below says nothing"
+        };
+        detail.push_str(&format!(
+            " {} of {} adds were lost; {which}.",
+            exact(truth.lost_adds),
+            exact(truth.total_adds)
+        ));
+    }
+    Check {
+        name: BELOW.to_owned(),
+        outcome,
+        detail,
+    }
+}
+
+fn within_bound(truth: &Truth) -> Check {
+    let outcome = if truth.over_bound_share <= truth.delta {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    Check {
+        name: "over-estimates are within the promise".to_owned(),
+        outcome,
+        detail: format!(
+            "{} of the keys are above epsilon * N = {:.1} (promised: at most {}); mean {:.2}, p50 {}, p99 {}, max {}.",
+            share(truth.over_bound_share),
+            truth.bound,
+            share(truth.delta),
+            truth.over_mean,
+            exact(truth.over_p50),
+            exact(truth.over_p99),
+            exact(truth.over_max)
+        ),
+    }
+}
+
+fn sum(a: Received, b: Received) -> Received {
+    Received {
+        adds: a.adds + b.adds,
+        counts: a.counts + b.counts,
+        datagrams: a.datagrams + b.datagrams,
+        dropped_by_kernel: a.dropped_by_kernel + b.dropped_by_kernel,
+        malformed: a.malformed + b.malformed,
+        refused: a.refused + b.refused,
+        replies_dropped: a.replies_dropped + b.replies_dropped,
+    }
+}

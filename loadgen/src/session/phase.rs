@@ -1,0 +1,300 @@
+//! One phase: its warm-up, its measured part, and what the server says of both.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rmbd::node::status::Status;
+
+use super::Event;
+use crate::load::Load;
+use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent};
+use crate::run::{self, Outcome, Route};
+use crate::script::Script;
+use crate::sender::SenderReport;
+use crate::target::{Target, has_restarted, received};
+use crate::times::IntervalTimes;
+
+/// Later than this with its 99th percentile, and a generator has not kept its schedule ...
+const LATE_P99_NS: u64 = 1_000_000;
+/// ... or with its latest message.
+const LATE_MAX_NS: u64 = 100_000_000;
+/// Of what was planned, this share must have been sent.
+const SENT_SHARE: f64 = 0.999;
+
+/// What became of a phase.
+pub(super) struct PhaseEnd {
+    pub(super) phase: Phase,
+    /// Messages of each thread's script that were sent, warm-up included.
+    pub(super) scripted: Vec<u64>,
+    pub(super) warmup: Warmup,
+    /// Why nothing more can be sent.
+    pub(super) failure: Option<String>,
+    pub(super) restarted: bool,
+}
+
+/// What accounts need to know of a warm-up; all zero where there was none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Warmup {
+    pub(super) sent: Sent,
+    pub(super) received: Option<Received>,
+}
+
+/// A part of a phase, and what the server says of it.
+struct Part {
+    outcome: Outcome,
+    received: Option<Received>,
+    cpu: Option<Duration>,
+    restarted: bool,
+    /// Why the server could not be asked.
+    silent: Option<String>,
+}
+
+/// Runs both parts of a phase.
+pub(super) fn run(
+    target: &Target,
+    route: &Route,
+    load: &Load,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<PhaseEnd, String> {
+    let mut scripts: Vec<Script> = (0..load.threads)
+        .map(|part| Script::new(load, part))
+        .collect();
+    let mut warmup = Warmup {
+        sent: Sent::default(),
+        received: target.has_status().then(Received::default),
+    };
+    let mut scripted = vec![0; load.threads];
+    if !load.warmup.is_zero() {
+        let warm = Load {
+            name: format!("{}: warm-up", load.name),
+            duration: load.warmup,
+            messages: None,
+            hold_up: None,
+            ..load.clone()
+        };
+        let part = run_part(target, route, &warm, &mut scripts, stop, observe)?;
+        scripted.clone_from(&part.outcome.scripted);
+        warmup = Warmup {
+            sent: part.outcome.report.sent,
+            received: part.received,
+        };
+        if part.outcome.report.failure.is_some() || part.silent.is_some() {
+            return Ok(end(target, load, part, scripted, warmup));
+        }
+    }
+    let part = run_part(target, route, load, &mut scripts, stop, observe)?;
+    for (sum, &messages) in scripted.iter_mut().zip(&part.outcome.scripted) {
+        *sum += messages;
+    }
+    let stopped = stop.load(Ordering::Relaxed);
+    let mut end = end(target, load, part, scripted, warmup);
+    if stopped {
+        end.phase.schedule = end.phase.schedule.map(|schedule| Schedule {
+            planned: end.phase.sent.messages(),
+            ..schedule
+        });
+    }
+    Ok(end)
+}
+
+fn run_part(
+    target: &Target,
+    route: &Route,
+    load: &Load,
+    scripts: &mut [Script],
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Part, String> {
+    let before = target.status().ok();
+    let cpu_before = target.process().and_then(|process| process.cpu());
+    let asked = Instant::now();
+    observe(Event::Part {
+        name: &load.name,
+        planned: load.duration,
+    });
+    let outcome = run::run(load, route, scripts, stop, &mut |elapsed, totals| {
+        observe(Event::Progress { elapsed, totals });
+    })
+    .map_err(|error| {
+        format!(
+            "{}: can't send: {error}; use fewer --threads or --sockets",
+            load.name
+        )
+    })?;
+    let after = match &before {
+        Some(before) => target
+            .settle(before, outcome.report.sent.datagrams)
+            .map(Some),
+        None => Ok(None),
+    };
+    let cpu_after = target.process().and_then(|process| process.cpu());
+    let (after, silent) = match after {
+        Ok(after) => (after, None),
+        Err(detail) => (None, Some(detail)),
+    };
+    let both = before.as_ref().zip(after.as_ref());
+    let restarted = both.is_some_and(|(before, after): (&Status, &Status)| {
+        has_restarted(before, after, asked.elapsed())
+    });
+    Ok(Part {
+        received: both
+            .filter(|_| !restarted)
+            .map(|(before, after)| received(before, after)),
+        // A process that was started again begins at zero.
+        cpu: cpu_before
+            .zip(cpu_after)
+            .and_then(|(before, after)| after.checked_sub(before)),
+        outcome,
+        restarted,
+        silent,
+    })
+}
+
+fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: Warmup) -> PhaseEnd {
+    let Part {
+        outcome,
+        received,
+        cpu,
+        restarted,
+        silent,
+    } = part;
+    let seconds = seconds(&outcome, load);
+    let failure = failure(&outcome, restarted, silent, load);
+    let Outcome { report, times, .. } = &outcome;
+    let phase = Phase {
+        name: load.name.clone(),
+        load: load.describe(),
+        warmup_s: load.warmup.as_secs_f64(),
+        seconds,
+        sent: report.sent,
+        answers: times.as_ref().map(|times| times.answers),
+        received,
+        response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
+        service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
+        schedule: schedule(report, load, seconds),
+        cost: cost(target, cpu, received),
+        generator_cpu_s: Some(outcome.cpu.as_secs_f64()),
+        series: series(&outcome, seconds),
+    };
+    PhaseEnd {
+        phase,
+        scripted,
+        warmup,
+        failure,
+        restarted,
+    }
+}
+
+/// Of the measured part: what was planned, or what it took where that is more, or less because it
+/// ended by a number of messages or by force.
+fn seconds(outcome: &Outcome, load: &Load) -> f64 {
+    let window = &outcome.window;
+    let planned_ns = window.end_ns - window.start_ns;
+    let sent_ns = outcome.report.last_sent_ns.saturating_sub(window.start_ns);
+    let whole = load.messages.is_none() && outcome.report.failure.is_none();
+    // A plan's last message is at most a gap before its end.
+    let ran_to_its_end = whole && sent_ns * 10 > planned_ns * 9;
+    let ns = if ran_to_its_end {
+        planned_ns.max(sent_ns)
+    } else {
+        sent_ns
+    };
+    (ns.max(1)) as f64 / 1e9
+}
+
+fn failure(
+    outcome: &Outcome,
+    restarted: bool,
+    silent: Option<String>,
+    load: &Load,
+) -> Option<String> {
+    let name = &load.name;
+    if let Some(error) = &outcome.report.failure {
+        return Some(format!(
+            "{name}: the kernel does not send ({error}); a smaller --pack or --no-gso may help"
+        ));
+    }
+    if restarted {
+        return Some(format!(
+            "{name}: the server was started again during the phase, so nothing can be accounted for"
+        ));
+    }
+    silent.map(|detail| format!("{name}: the server's status is gone: {detail}"))
+}
+
+fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule> {
+    let Pace::Rate { .. } = load.pace else {
+        return None;
+    };
+    let lateness = &report.lateness;
+    let sent = report.sent.messages();
+    let late = |quantile| lateness.value_at_quantile(quantile);
+    let kept = late(0.99) <= LATE_P99_NS
+        && lateness.max() <= LATE_MAX_NS
+        && sent as f64 >= SENT_SHARE * report.planned as f64;
+    Some(Schedule {
+        planned: report.planned,
+        late_p50_ns: late(0.5),
+        late_p99_ns: late(0.99),
+        late_max_ns: lateness.max(),
+        reached_per_s: sent as f64 / seconds,
+        kept,
+    })
+}
+
+fn cost(target: &Target, cpu: Option<Duration>, received: Option<Received>) -> Option<Cost> {
+    let cpu = cpu?;
+    let messages = received.map(|received| received.adds + received.counts);
+    let per_message = messages
+        .filter(|&messages| messages > 0)
+        .map(|messages| cpu.as_nanos() as f64 / messages as f64);
+    Some(Cost {
+        cpu_s: cpu.as_secs_f64(),
+        cpu_ns_per_message: per_message,
+        peak_memory_bytes: target
+            .process()
+            .and_then(|process| process.peak_memory_bytes()),
+    })
+}
+
+/// One entry for each interval of the measured part, and one for what came after it, if anything
+/// did.
+fn series(outcome: &Outcome, seconds: f64) -> Vec<Interval> {
+    let interval_s = outcome.window.interval_ns as f64 / 1e9;
+    let sent = &outcome.report.intervals;
+    let last = sent.len() - 1;
+    let mut series = Vec::with_capacity(sent.len());
+    for (index, &sent) in sent.iter().enumerate() {
+        let start_s = index as f64 * interval_s;
+        let times = outcome.times.as_ref().map(|times| &times.intervals[index]);
+        let ended = times.map_or(0, |times| times.answered + times.timed_out);
+        if (index == last || start_s >= seconds) && sent + ended == 0 {
+            continue;
+        }
+        let end_s = if index < last {
+            (start_s + interval_s).min(seconds.max(start_s + 1e-3))
+        } else {
+            start_s + interval_s
+        };
+        series.push(interval(start_s, end_s, sent, times));
+    }
+    series
+}
+
+fn interval(start_s: f64, end_s: f64, sent: u64, times: Option<&IntervalTimes>) -> Interval {
+    let response = times.filter(|times| !times.response.is_empty());
+    let service = times.filter(|times| !times.service.is_empty());
+    Interval {
+        end_s,
+        seconds: end_s - start_s,
+        sent,
+        received: None,
+        answered: times.map_or(0, |times| times.answered),
+        timed_out: times.map_or(0, |times| times.timed_out),
+        response_p50_ns: response.map(|times| times.response.value_at_quantile(0.5)),
+        response_p99_ns: response.map(|times| times.response.value_at_quantile(0.99)),
+        response_max_ns: response.map(|times| times.response.max()),
+        service_p99_ns: service.map(|times| times.service.value_at_quantile(0.99)),
+    }
+}

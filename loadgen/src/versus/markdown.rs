@@ -1,0 +1,329 @@
+//! A comparison for people: a table for the terminal, a page of Markdown for the record.
+
+use std::fmt::Write;
+
+use super::record::{Checked, Comparison, Side, Spread};
+use crate::record::Latency;
+use crate::units::{bytes, digits, exact, share, thousands, time_ns};
+
+/// A row: what, ours, theirs, how they compare.
+type Row = [String; 4];
+
+/// The table, in columns of equal width.
+#[must_use]
+pub(super) fn table(comparison: &Comparison) -> String {
+    let rows = rows(comparison);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = pad(&row[0], widths[0], false);
+        for column in 1..row.len() {
+            line += "  ";
+            line += &pad(&row[column], widths[column], true);
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    for sentence in limits(comparison) {
+        push(&mut text, format_args!("{sentence}\n"));
+    }
+    text
+}
+
+fn pad(text: &str, width: usize, to_the_right: bool) -> String {
+    match to_the_right {
+        true => format!("{text:>width$}"),
+        false => format!("{text:<width$}"),
+    }
+}
+
+/// The page.
+#[must_use]
+pub fn markdown(comparison: &Comparison) -> String {
+    let Comparison {
+        environment,
+        ours,
+        theirs,
+        ..
+    } = comparison;
+    let mut page = format!(
+        "# {} against {}\n\n\
+         The same keys, in turns, on one machine: what each server needed for the same adds.\n\n",
+        ours.name, theirs.name
+    );
+    if let Some(why) = &comparison.ended_early {
+        push(
+            &mut page,
+            format_args!("**Ended early**: {why}. What there was by then:\n\n"),
+        );
+    }
+    let mut rows = rows(comparison).into_iter();
+    let head = rows.next().unwrap_or_default();
+    push(
+        &mut page,
+        format_args!("| {} |\n|---|--:|--:|--:|\n", head.join(" | ")),
+    );
+    for row in rows {
+        push(&mut page, format_args!("| {} |\n", row.join(" | ")));
+    }
+    page += "\nMedians over the turns, with the least and the most in brackets. \
+             **Server CPU per add** compares servers; adds/s depends on the generator as well \
+             (its share of one CPU says how much). On loopback the kernel does a part of the \
+             receiving in the sender's system call: it is in the CPU time of the generator, on both \
+             sides. Memory is that of the whole process after a \
+             fresh start.\n";
+    for sentence in limits(comparison) {
+        push(&mut page, format_args!("\n{sentence}\n"));
+    }
+    if let Some(checked) = checks(comparison) {
+        push(&mut page, format_args!("\n{checked}\n"));
+    }
+    page += "\n## How\n\n";
+    push(
+        &mut page,
+        format_args!("```sh\n{}\n```\n\n", environment.command),
+    );
+    push(
+        &mut page,
+        format_args!(
+            "- Keys: `{}`{}, seed {}; {} adds a turn, the same in each.\n",
+            comparison.keys,
+            comparison
+                .key_bytes
+                .map_or_else(String::new, |bytes| format!(" of {bytes} bytes")),
+            comparison.seed,
+            exact(comparison.adds_per_turn),
+        ),
+    );
+    push(&mut page, format_args!("- {}\n\n", placement(comparison)));
+    for side in [ours, theirs] {
+        push(&mut page, format_args!("### {}\n\n", side.name));
+        match &side.server_command {
+            Some(command) => push(&mut page, format_args!("```sh\n{command}\n```\n\n")),
+            None => push(
+                &mut page,
+                format_args!("It ran already, at {}.\n\n", side.address),
+            ),
+        }
+        push(
+            &mut page,
+            format_args!(
+                "- Adds: {}.\n- Counts: {}.\n\n",
+                side.adds_as, side.counts_as
+            ),
+        );
+    }
+    page += "## Where\n\n";
+    for (name, value) in [
+        ("Date", environment.started.clone()),
+        ("Machine", environment.machine()),
+        ("System", environment.kernel_and_system()),
+        ("loadgen", environment.version_and_commit()),
+        (
+            "Load average before",
+            environment.load_average.map_or_else(absent, digits),
+        ),
+    ] {
+        push(&mut page, format_args!("- {name}: {value}\n"));
+    }
+    page
+}
+
+/// Writing into a string does not fail.
+fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = page.write_fmt(text);
+}
+
+fn placement(comparison: &Comparison) -> String {
+    let server = |side: &Side| match side.cpu {
+        Some(cpu) => format!("{} on CPU {cpu} with all of its threads", side.name),
+        None => format!("{} where the system put it", side.name),
+    };
+    let generator = comparison.generator_cpu;
+    let generator = generator.map_or_else(
+        || "the generator where the system put it".to_owned(),
+        |cpu| format!("the generator on CPU {cpu}"),
+    );
+    format!(
+        "{}, {}; {generator}.",
+        server(&comparison.ours),
+        server(&comparison.theirs)
+    )
+}
+
+fn rows(comparison: &Comparison) -> Vec<Row> {
+    let Comparison { ours, theirs, .. } = comparison;
+    let sides = [ours, theirs];
+    let mut rows = vec![
+        ["", &ours.name, &theirs.name, "ratio"].map(str::to_owned),
+        spread_row(
+            "adds/s",
+            sides.map(Side::adds_per_s),
+            thousands,
+            Better::More,
+        ),
+        spread_row(
+            "server CPU per add",
+            sides.map(Side::cpu_ns_per_add),
+            time_ns,
+            Better::Less,
+        ),
+        spread_row(
+            "CPU per add, generator included",
+            sides.map(Side::both_cpu_ns_per_add),
+            time_ns,
+            Better::Less,
+        ),
+        spread_row(
+            "server's share of its CPU",
+            sides.map(Side::cpu_share),
+            share,
+            Better::Neither,
+        ),
+        spread_row(
+            "generator's share of its CPU",
+            sides.map(Side::generator_share),
+            share,
+            Better::Neither,
+        ),
+        ["adds lost", &exact(ours.lost()), &exact(theirs.lost()), ""].map(str::to_owned),
+        latency_row("count, 50 %", sides, |latency| latency.p50_ns),
+        latency_row("count, 99 %", sides, |latency| latency.p99_ns),
+    ];
+    rows.extend(memory_rows(ours, theirs));
+    rows
+}
+
+fn spread_row(
+    name: &str,
+    [ours, theirs]: [Option<Spread>; 2],
+    unit: fn(f64) -> String,
+    better: Better,
+) -> Row {
+    let middle = |spread: Option<Spread>| spread.map(|s| s.median);
+    [
+        name.to_owned(),
+        spread_text(ours, unit),
+        spread_text(theirs, unit),
+        ratio(middle(ours), middle(theirs), better),
+    ]
+}
+
+fn latency_row(name: &str, sides: [&Side; 2], value: fn(&Latency) -> u64) -> Row {
+    let of = |side: &Side| side.counts.as_ref().map(|latency| value(latency) as f64);
+    let text = |ns: Option<f64>| ns.map_or_else(absent, time_ns);
+    let [ours, theirs] = sides.map(of);
+    [
+        name.to_owned(),
+        text(ours),
+        text(theirs),
+        ratio(ours, theirs, Better::Less),
+    ]
+}
+
+fn memory_rows(ours: &Side, theirs: &Side) -> impl Iterator<Item = Row> {
+    ours.memory.iter().map(|memory| {
+        let keys = memory.distinct_keys;
+        let a = Some(memory.resident_bytes);
+        let theirs = theirs.memory.iter().find(|m| m.distinct_keys == keys);
+        let b = theirs.map(|memory| memory.resident_bytes);
+        let text = |size: Option<u64>| size.map_or_else(absent, bytes);
+        let float = |size: Option<u64>| size.map(|size| size as f64);
+        [
+            format!("memory after {} keys", thousands(keys as f64)),
+            text(a),
+            text(b),
+            ratio(float(a), float(b), Better::Less),
+        ]
+    })
+}
+
+fn absent() -> String {
+    "–".to_owned()
+}
+
+fn spread_text(spread: Option<Spread>, unit: fn(f64) -> String) -> String {
+    let Some(Spread { min, median, max }) = spread else {
+        return absent();
+    };
+    format!("{} [{}–{}]", unit(median), unit(min), unit(max))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Better {
+    More,
+    Less,
+    Neither,
+}
+
+/// How many times better ours is; below 1 it is worse.
+fn ratio(ours: Option<f64>, theirs: Option<f64>, better: Better) -> String {
+    match (ours, theirs, better) {
+        (Some(ours), Some(theirs), Better::More) if theirs > 0.0 => {
+            format!("{}×", digits(ours / theirs))
+        }
+        (Some(ours), Some(theirs), Better::Less) if ours > 0.0 => {
+            format!("{}×", digits(theirs / ours))
+        }
+        _ => String::new(),
+    }
+}
+
+/// Above this share of its CPU the generator could not have sent more.
+const GENERATOR_LIMIT: f64 = 0.95;
+/// Where neither side reaches this share of its CPU, something else had it.
+const DISTURBED: f64 = 0.8;
+
+/// What the reader of a ratio has to know; a sentence each.
+fn limits(comparison: &Comparison) -> Vec<String> {
+    let sides = [&comparison.ours, &comparison.theirs];
+    let named = |is: fn(f64, f64) -> bool| {
+        let shares = |side: &Side| Some((side.generator_share()?.median, side.cpu_share()?.median));
+        let named = sides
+            .into_iter()
+            .filter(|side| shares(side).is_some_and(|(g, s)| is(g, s)));
+        let names: Vec<_> = named.map(|side| side.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(" and "))
+    };
+    let limited =
+        named(|generator, server| generator > GENERATOR_LIMIT && server < GENERATOR_LIMIT);
+    let disturbed = named(|generator, server| generator.max(server) < DISTURBED);
+    let limited = limited
+        .map(|names| format!("The generator was the limit for {names}: more adds/s are possible."));
+    let disturbed = disturbed.map(|names| {
+        format!(
+            "In the turns of {names} neither the server nor the generator had its CPU to itself: \
+             adds/s and the tail of the counts say little, CPU per add somewhat more."
+        )
+    });
+    limited.into_iter().chain(disturbed).collect()
+}
+
+fn checks(comparison: &Comparison) -> Option<String> {
+    let sentence = |side: &Side| {
+        let Checked {
+            keys,
+            exact: right,
+            below,
+            over_max,
+        } = side.checked?;
+        let name = &side.name;
+        let keys = exact(keys);
+        Some(match (below, over_max) {
+            (0, 0) => format!("{name} answered the truth for all {keys}."),
+            _ => format!(
+                "{name} answered the truth for {} of {keys}, less for {}, and at most {} more.",
+                exact(right),
+                exact(below),
+                exact(over_max),
+            ),
+        })
+    };
+    let sides = [&comparison.ours, &comparison.theirs];
+    let sentences: Option<Vec<_>> = sides.into_iter().map(sentence).collect();
+    Some(format!(
+        "Afterwards the first keys of the stream were counted. {}",
+        sentences?.join(" ")
+    ))
+}

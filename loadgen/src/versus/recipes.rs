@@ -1,0 +1,44 @@
+//! How servers are told to run, and how a node says where it is.
+
+use std::net::SocketAddr;
+
+/// UDP and HTTP address in the line that a node prints when it is ready.
+pub(super) fn addresses(output: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line = output.lines().find(|line| line.starts_with("rmbd ready"))?;
+    let field = |name: &str| {
+        let mut words = line.split(' ');
+        words.find_map(|word| word.strip_prefix(name))?.parse().ok()
+    };
+    Some((field("udp=")?, field("http=")?))
+}
+
+/// Nothing is written to disk: that would be another comparison.
+pub(super) fn redis_arguments(address: SocketAddr) -> Vec<String> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let words = [
+        "--bind",
+        &host,
+        "--port",
+        &port,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// One thread, as the others have one CPU; memory enough that nothing is evicted, and an error
+/// where it is not.
+pub(super) fn memcached_arguments(address: SocketAddr) -> Vec<String> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let words = [
+        "-l", &host, "-p", &port, "-U", "0", "-t", "1", "-m", "65536", "-M",
+    ];
+    let mut arguments = words.map(str::to_owned).to_vec();
+    if rustix::process::geteuid().is_root() {
+        // It refuses to be root unless a user is named.
+        arguments.extend(["-u", "root"].map(str::to_owned));
+    }
+    arguments
+}

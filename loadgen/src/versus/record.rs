@@ -1,0 +1,174 @@
+//! What a comparison found: the JSON in `benches/record/`.
+//!
+//! # Schema, version 1
+//! One JSON object, [`Comparison`]. Units are the last word of a name; `null` says "not measured".
+//! Fields may be added under the same [`COMPARISON_SCHEMA`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+use crate::record::Latency;
+
+/// Version of the schema of [`Comparison`], its first field.
+pub const COMPARISON_SCHEMA: u32 = 1;
+
+/// Two servers, and what each needed for the same work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// [`COMPARISON_SCHEMA`].
+    pub schema: u32,
+    /// Where, with what, and by which command.
+    pub environment: Environment,
+    /// `zipf:1.1:1000000`, as on the command line.
+    pub keys: String,
+    /// Bytes of a key, where the stream makes them.
+    pub key_bytes: Option<usize>,
+    /// Seed of the stream.
+    pub seed: u64,
+    /// Adds of each turn.
+    pub adds_per_turn: u64,
+    /// CPU that the generator was pinned to; `None` where there is only one, or pinning was refused.
+    pub generator_cpu: Option<usize>,
+    /// Our node.
+    pub ours: Side,
+    /// The other server.
+    pub theirs: Side,
+    /// Why it ended before its time; `None` when it did not.
+    pub ended_early: Option<String>,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// Name and version: `redis 7.0.15`.
+    pub name: String,
+    /// Where it was reached.
+    pub address: String,
+    /// The command that started it; `None` where it ran already.
+    pub server_command: Option<String>,
+    /// What the generator sent for adds, and in which batches.
+    pub adds_as: String,
+    /// What the generator sent for counts.
+    pub counts_as: String,
+    /// CPU that the server was pinned to, with all of its threads.
+    pub cpu: Option<usize>,
+    /// One for each round.
+    pub turns: Vec<Turn>,
+    /// Round trips of single counts, one outstanding.
+    pub counts: Option<Latency>,
+    /// After each number of distinct keys.
+    pub memory: Vec<Memory>,
+    /// Answers compared with what was sent.
+    pub checked: Option<Checked>,
+}
+
+/// A turn of adds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Adds sent.
+    pub sent: u64,
+    /// Adds that the server counted; fewer than sent where datagrams were lost.
+    pub received: u64,
+    /// From the first send to the last confirmation.
+    pub seconds: f64,
+    /// CPU seconds of the server's process; `None` where it can't be read.
+    pub server_cpu_s: Option<f64>,
+    /// CPU seconds of the generator.
+    pub generator_cpu_s: Option<f64>,
+}
+
+/// Memory in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Keys that a freshly started server had seen.
+    pub distinct_keys: u64,
+    /// Resident memory of its process (`VmRSS`).
+    pub resident_bytes: u64,
+}
+
+/// Answers compared with what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Keys that were counted.
+    pub keys: u64,
+    /// Answers that are the truth.
+    pub exact: u64,
+    /// Answers below it.
+    pub below: u64,
+    /// The farthest above it.
+    pub over_max: u64,
+}
+
+/// A figure of several turns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The one in the middle (of the two there, their mean).
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of figures; `None` of none.
+    #[must_use]
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = match sorted.len() % 2 {
+            0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+            _ => sorted[middle],
+        };
+        Some(Self { min, median, max })
+    }
+}
+
+impl Side {
+    /// Adds a second that the server counted.
+    #[must_use]
+    pub fn adds_per_s(&self) -> Option<Spread> {
+        Spread::of(self.turns.iter().map(|t| t.received as f64 / t.seconds))
+    }
+
+    /// CPU nanoseconds of the server for each add that it counted.
+    #[must_use]
+    pub fn cpu_ns_per_add(&self) -> Option<Spread> {
+        let per_add = |turn: &Turn| Some(turn.server_cpu_s? * 1e9 / turn.received.max(1) as f64);
+        Spread::of(self.turns.iter().filter_map(per_add))
+    }
+
+    /// CPU nanoseconds of server and generator together for each add. On loopback the kernel does
+    /// a part of the receiving in the sender's system call, which is in this and not in the above.
+    #[must_use]
+    pub fn both_cpu_ns_per_add(&self) -> Option<Spread> {
+        let per_add = |turn: &Turn| {
+            let both = turn.server_cpu_s? + turn.generator_cpu_s?;
+            Some(both * 1e9 / turn.received.max(1) as f64)
+        };
+        Spread::of(self.turns.iter().filter_map(per_add))
+    }
+
+    /// Share of the time that the server's CPU was at work.
+    #[must_use]
+    pub fn cpu_share(&self) -> Option<Spread> {
+        let share = |turn: &Turn| Some(turn.server_cpu_s? / turn.seconds);
+        Spread::of(self.turns.iter().filter_map(share))
+    }
+
+    /// Share of the time that the generator was at work: near 1, it was the limit.
+    #[must_use]
+    pub fn generator_share(&self) -> Option<Spread> {
+        let share = |turn: &Turn| Some(turn.generator_cpu_s? / turn.seconds);
+        Spread::of(self.turns.iter().filter_map(share))
+    }
+
+    /// Adds that did not arrive, over all turns.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let lost = self.turns.iter().map(|t| t.sent.saturating_sub(t.received));
+        lost.sum()
+    }
+}

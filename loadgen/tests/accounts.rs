@@ -1,0 +1,175 @@
+//! What was sent is what was received and dropped, and answers are compared with it.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use loadgen::load::Load;
+use loadgen::record::{Outcome, Pace};
+use loadgen::target::Target;
+use rmbd::config::NodeConfig;
+use rmbd::sketch::Geometry;
+use support::{NodeProcess, assert_all_passed, at_rate, check, load, node, only_phase, run};
+
+/// The least that the kernel gives a socket: a few datagrams.
+fn tiny_buffer() -> Target {
+    Target::inside(NodeConfig {
+        receive_buffer_bytes: 1,
+        ..node()
+    })
+    .unwrap()
+}
+
+#[test]
+fn without_gso_sent_is_received_and_dropped() {
+    let target = tiny_buffer();
+    let flood = Load {
+        gso: false,
+        messages: Some(100_000),
+        duration: Duration::from_secs(60),
+        ..load("add", "uniform:1000")
+    };
+    let record = run(&target, flood, 100);
+    let phase = only_phase(&record);
+    let received = phase.received.unwrap();
+    assert_eq!(phase.sent.datagrams, 100_000);
+    assert!(received.dropped_by_kernel > 0, "nothing was dropped");
+    assert_eq!(received.datagrams + received.dropped_by_kernel, 100_000);
+    assert_eq!(check(&record, "accounted for").outcome, Outcome::Passed);
+    // What was lost is below the truth, and nobody's fault.
+    let truth = record.truth.as_ref().unwrap();
+    assert_eq!(truth.lost_adds, received.dropped_by_kernel);
+    assert_eq!(check(&record, "below").outcome, Outcome::Unknown);
+    assert!(record.passed());
+}
+
+#[test]
+fn with_gso_the_kernel_counts_trains_and_the_report_says_so() {
+    let target = tiny_buffer();
+    let flood = Load {
+        messages: Some(1_000_000),
+        duration: Duration::from_secs(60),
+        ..load("add", "uniform:1000")
+    };
+    let record = run(&target, flood, 0);
+    let phase = only_phase(&record);
+    let received = phase.received.unwrap();
+    let lost = phase.sent.datagrams - received.datagrams;
+    assert!(lost > 0, "nothing was lost");
+    assert!(received.dropped_by_kernel < lost);
+    assert!(received.dropped_by_kernel * 64 >= lost);
+    let accounts = check(&record, "accounted for");
+    assert_eq!(accounts.outcome, Outcome::Passed);
+    assert!(accounts.detail.contains("trains"), "{}", accounts.detail);
+    assert!(record.notes.iter().any(|note| note.contains("trains")));
+}
+
+#[test]
+fn what_is_not_lost_is_never_below_the_truth() {
+    let target = Target::inside(NodeConfig {
+        geometry: Geometry::new(2000, 3).unwrap(),
+        ..node()
+    })
+    .unwrap();
+    // Two threads, several sockets, a warm-up, both kinds of messages, several a datagram; the
+    // closed loop loses nothing.
+    let closed = |seed| Load {
+        pace: Pace::Outstanding { requests: 200 },
+        messages: Some(60_000),
+        warmup: Duration::from_millis(50),
+        duration: Duration::from_secs(60),
+        threads: 2,
+        sockets: 5,
+        pack: 4,
+        seed,
+        ..load("mix:0.2", "zipf:1.1:5000")
+    };
+    // The second run meets the keys that the first has left.
+    for seed in [1, 2] {
+        let record = run(&target, closed(seed), 2000);
+        let phase = only_phase(&record);
+        assert_all_passed(&record);
+        let truth = record.truth.as_ref().unwrap();
+        assert_eq!((truth.below_truth, truth.lost_adds), (0, 0));
+        assert!(truth.checked_keys > 1000, "{truth:?}");
+        assert!(truth.over_max > 0, "so small a sketch has collisions");
+        let received = phase.received.unwrap();
+        assert_eq!(received.adds, phase.sent.adds);
+        assert_eq!(received.counts, phase.sent.counts);
+        let answers = phase.answers.unwrap();
+        assert_eq!(answers.answered, phase.sent.counts);
+        assert_eq!((answers.timed_out, answers.unexpected), (0, 0));
+    }
+}
+
+#[test]
+fn closed_loops_of_adds_lose_nothing() {
+    let target = Target::inside(node()).unwrap();
+    let adds = Load {
+        pace: Pace::Outstanding { requests: 500 },
+        pack: 9,
+        messages: Some(200_001),
+        duration: Duration::from_secs(60),
+        ..load("add", "uniform:10000")
+    };
+    let record = run(&target, adds, 500);
+    let phase = only_phase(&record);
+    assert_eq!(phase.sent.adds, 200_001);
+    assert!(phase.sent.counts > 0, "counts show that adds were read");
+    assert_eq!(phase.answers.unwrap().answered, phase.sent.counts);
+    assert_all_passed(&record);
+}
+
+#[test]
+fn an_open_loop_sends_what_is_planned_and_gets_it_answered() {
+    let server = NodeProcess::start("127.0.0.1:0");
+    let target = server.target();
+    let mixed = Load {
+        pace: at_rate(20_000.0),
+        warmup: Duration::from_millis(100),
+        threads: 2,
+        sockets: 4,
+        ..load("mix:0.5", "zipf:1.1:10000")
+    };
+    let record = run(&target, mixed, 300);
+    let phase = only_phase(&record);
+    assert_all_passed(&record);
+    assert_eq!(phase.sent.messages(), 20_000);
+    let answers = phase.answers.unwrap();
+    assert_eq!(answers.answered + answers.timed_out, phase.sent.counts);
+    let series: u64 = phase.series.iter().map(|interval| interval.sent).sum();
+    assert_eq!(series, 20_000);
+    // The process was found by its port.
+    assert_eq!(record.server.pid, Some(server.id()));
+    let cost = phase.cost.unwrap();
+    assert!(
+        cost.cpu_s > 0.0 && cost.cpu_ns_per_message > Some(0.0),
+        "{cost:?}"
+    );
+    assert!(cost.peak_memory_bytes > Some(1 << 20), "{cost:?}");
+    assert_eq!(record.server.threads_with_traffic, Some(1));
+}
+
+#[test]
+fn sockets_spread_over_the_servers_threads() {
+    let target = Target::inside(NodeConfig {
+        threads: Some(2),
+        ..node()
+    })
+    .unwrap();
+    let few = Load {
+        messages: Some(64),
+        gso: false,
+        pace: at_rate(10_000.0),
+        ..load("add", "uniform:10")
+    };
+    let one_socket = run(&target, few.clone(), 0);
+    assert_eq!(one_socket.server.threads_with_traffic, Some(1));
+    let said = |note: &String| note.contains("Only 1 of the server's 2 data threads");
+    assert!(one_socket.notes.iter().any(said), "{:?}", one_socket.notes);
+    // That all 64 go to one thread has a probability of 2^-63.
+    let many_sockets = run(&target, Load { sockets: 64, ..few }, 0);
+    assert_eq!(many_sockets.server.threads_with_traffic, Some(2));
+}

@@ -1,0 +1,282 @@
+//! What goes wrong: a clear message, no panic, and what there is is kept.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use loadgen::load::Load;
+use loadgen::record::{Outcome, Record};
+use loadgen::session::Event;
+use loadgen::table;
+use loadgen::target::{HttpAt, Target, TargetError};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{NodeProcess, at_rate, check, load, program, run, run_watched};
+
+/// A directory of its own for one test, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn refused(words: &[&str]) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program()
+        .args(words)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{words:?}: {said}");
+    assert!(stdout.is_empty(), "{words:?}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn nobody_at_the_address() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let said = refused(&["--server", &address, "--flood"]);
+    assert!(said.contains(&format!("no rmbd at {address}")), "{said}");
+    let said = refused(&["--server", "no.such.host.invalid:80", "--flood"]);
+    assert!(said.contains("can't resolve"), "{said}");
+    let said = refused(&["--server", "no port"]);
+    assert!(said.contains("can't resolve"), "{said}");
+}
+
+#[test]
+fn a_silent_server() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let error = Target::at(&address, &HttpAt::SameAsUdp, None).unwrap_err();
+    assert!(matches!(error, TargetError::Silent { .. }), "{error}");
+    assert!(error.to_string().contains("no rmbd at"), "{error}");
+}
+
+#[test]
+fn keys_that_are_not_there() {
+    let scratch = Scratch::new("no-keys");
+    let empty = scratch.file("empty.txt");
+    fs::write(&empty, "\n\n").unwrap();
+    let said = refused(&["--keys", &format!("file:{empty}"), "--flood"]);
+    assert!(
+        said.contains("no keys in") && said.contains(&empty),
+        "{said}"
+    );
+    let said = refused(&["--keys", "file:/no/such/file", "--flood"]);
+    assert!(
+        said.contains("can't read keys from /no/such/file"),
+        "{said}"
+    );
+    // Standard input is empty here.
+    let said = refused(&["--keys", "-", "--flood"]);
+    assert!(said.contains("no keys in -"), "{said}");
+    let said = refused(&["--keys", "uniform:1000", "--key-len", "2", "--flood"]);
+    assert!(said.contains("--key-len 3"), "{said}");
+}
+
+#[test]
+fn loads_that_cannot_be() {
+    for (words, expected) in [
+        (&["--flood", "--pack", "0"][..], "--pack 0"),
+        (&["--flood", "--pack", "465"], "--pack 465"),
+        (&["--flood", "--threads", "0"], "--threads 0"),
+        (
+            &["--flood", "--threads", "2", "--sockets", "1"],
+            "--sockets 1",
+        ),
+        (&["--flood", "--duration", "0"], "--duration"),
+        (
+            &["--rate", "100M/s", "--mode", "count", "--timeout", "60"],
+            "shorter --timeout",
+        ),
+        (&["--outstanding", "2", "--sockets", "3"], "--outstanding 2"),
+        (&["--duration", "3"], "--duration belongs to one load"),
+    ] {
+        let said = refused(words);
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn results_that_cannot_be_written_are_known_before_the_run() {
+    for option in ["--json", "--hgrm", "--report"] {
+        let said = refused(&["--flood", option, "/no/such/directory/file"]);
+        assert!(said.contains("can't write"), "{option}: {said}");
+    }
+}
+
+#[test]
+fn a_server_without_http_is_measured_as_far_as_it_goes() {
+    let server = NodeProcess::start("127.0.0.1:0");
+    let target = Target::at(&server.udp, &HttpAt::Off, None).unwrap();
+    let counts = Load {
+        pace: at_rate(2000.0),
+        duration: Duration::from_millis(300),
+        ..load("mix:0.5", "uniform:100")
+    };
+    let record = run(&target, counts, 50);
+    assert_eq!(check(&record, "accounted for").outcome, Outcome::Unknown);
+    assert_eq!(check(&record, "below").outcome, Outcome::Unknown);
+    assert!(record.phases[0].answers.unwrap().answered > 0);
+    assert!(record.passed());
+    let named = HttpAt::At("127.0.0.1:1".to_owned());
+    let error = Target::at(&server.udp, &named, None).unwrap_err();
+    assert!(matches!(error, TargetError::Status { .. }), "{error}");
+}
+
+#[test]
+fn a_server_that_is_started_again_in_the_middle() {
+    // An address that no other test's sockets take a port of.
+    let mut first = NodeProcess::start("127.0.0.2:0");
+    let target = first.target();
+    let mut second = None;
+    let counts = Load {
+        pace: at_rate(5000.0),
+        duration: Duration::from_secs(2),
+        timeout: Duration::from_millis(500),
+        ..load("mix:0.5", "uniform:100")
+    };
+    let record = run_watched(&target, counts, 50, &mut |event| {
+        if let Event::Progress { elapsed, .. } = event
+            && elapsed >= Duration::from_millis(500)
+            && second.is_none()
+        {
+            first.kill();
+            second = Some(NodeProcess::start_again(&first.udp));
+        }
+    });
+    let why = record.ended_early.as_deref().unwrap();
+    assert!(why.contains("started again"), "{why}");
+    assert_eq!(check(&record, "accounted for").outcome, Outcome::Unknown);
+    // What there is is kept.
+    let phase = &record.phases[0];
+    assert_eq!(phase.sent.messages(), 10_000);
+    assert!(phase.answers.unwrap().answered > 1000);
+    assert!(table::text(&record).contains("ended early"));
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle() {
+    let mut server = NodeProcess::start("127.0.0.1:0");
+    let target = server.target();
+    let mut gone = false;
+    let counts = Load {
+        pace: at_rate(5000.0),
+        timeout: Duration::from_millis(200),
+        ..load("count", "uniform:100")
+    };
+    let record = run_watched(&target, counts, 0, &mut |event| {
+        if let Event::Progress { elapsed, .. } = event
+            && elapsed >= Duration::from_millis(300)
+            && !gone
+        {
+            server.kill();
+            gone = true;
+        }
+    });
+    let why = record.ended_early.as_deref().unwrap();
+    assert!(why.contains("status is gone"), "{why}");
+    let phase = &record.phases[0];
+    let answers = phase.answers.unwrap();
+    assert_eq!(phase.sent.counts, 5000, "the plan goes on");
+    assert!(
+        answers.answered > 500 && answers.timed_out > 2000,
+        "{answers:?}"
+    );
+    assert_eq!(answers.answered + answers.timed_out, 5000);
+}
+
+#[test]
+fn an_interrupted_run_says_what_it_has() {
+    let scratch = Scratch::new("interrupted");
+    let json = scratch.file("run.json");
+    let mut child = program()
+        .args(["--mode", "mix:0.5", "--rate", "5k/s", "--duration", "1h"])
+        .args(["--warmup", "0", "--timeout", "5s", "--node-threads", "1"])
+        .args(["--json", &json])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The first line with a rate: messages are on their way.
+    lines
+        .find(|line| line.as_ref().is_ok_and(|line| line.contains("/s sent")))
+        .unwrap()
+        .unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut table = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut table)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(
+        table.contains("ended early: stopped by a signal"),
+        "{table}"
+    );
+    assert!(table.contains("response time p50"), "{table}");
+    let record = Record::read_json(json.as_ref()).unwrap();
+    assert!(record.phases[0].sent.messages() > 1000);
+    assert!(record.phases[0].seconds < 600.0);
+    assert_eq!(check(&record, "accounted for").outcome, Outcome::Passed);
+}
+
+#[test]
+fn a_whole_run_writes_all_its_results() {
+    let scratch = Scratch::new("results");
+    let [json, hgrm, report, plots] =
+        ["run.json", "run.hgrm", "run.html", "plots"].map(|name| scratch.file(name));
+    let output = program()
+        .args(["--mode", "mix:0.5", "--rate", "2k/s", "--duration", "1s"])
+        .args(["--warmup", "100ms", "--json", &json, "--hgrm", &hgrm])
+        .args(["--report", &report, "--plots", &plots])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let record = Record::read_json(json.as_ref()).unwrap();
+    assert!(record.passed());
+    let phase = &record.phases[0];
+    let count = phase.response_time.as_ref().unwrap().count;
+    assert_eq!(count, phase.sent.counts);
+    assert!(
+        fs::read_to_string(&hgrm)
+            .unwrap()
+            .contains(&count.to_string())
+    );
+    assert!(fs::read_to_string(&report).unwrap().contains("<svg"));
+    assert!(fs::read_dir(&plots).unwrap().count() > 0);
+
+    assert!(record.server.inside);
+}
