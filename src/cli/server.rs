@@ -45,7 +45,7 @@ pub struct ProtocolOptions {
 /// A server, in the protocol that it speaks.
 pub(super) enum Speaker {
     Compact {
-        client: Client,
+        client: Box<Client>,
         /// The largest weight of one add.
         weight_max: u32,
     },
@@ -96,7 +96,7 @@ impl ServerOptions {
         match asked {
             Ok((server, info)) => {
                 let options = self.options(self.timeout());
-                let client = Client::connect(server, options)?;
+                let client = Box::new(Client::connect(server, options)?);
                 let weight_max = info.weight_max;
                 Ok(Speaker::Compact { client, weight_max })
             }

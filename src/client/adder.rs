@@ -10,7 +10,7 @@ const PUSHES_A_LOOK: u64 = 64;
 /// Adds many keys without waiting for each: full datagrams go out in trains, and lost ones again.
 ///
 /// What was pushed last is sent by [`Self::flush`] or [`Self::finish`], or by a push after the linger;
-/// not when this is dropped.
+/// not when this is dropped. Between two calls nothing is sent again either: flush before a long pause.
 #[must_use = "the last keys are sent by `finish`"]
 #[derive(Debug)]
 pub struct Adder<'c> {

@@ -14,7 +14,9 @@ use crate::wire::compact::Problem;
 /// What is known of weights whose call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// They were not added, and will not be: adding them again counts them once.
+    /// They were not added, and will not be: adding them again counts them once. (Where the node's
+    /// table of clients was full this takes for granted that the network did not double the only copy
+    /// and keep the other one until there was a place.)
     NotAdded,
     /// They may have been added, or may be within the next two minutes: adding them again may count
     /// them twice.
