@@ -240,7 +240,7 @@ impl Runner<'_> {
         }
         if self.target.process().is_some() {
             self.findings.note(
-                "On loopback the kernel does most of the receiving in the sender's system call, so the server's CPU time does not contain it."
+                "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
                     .to_owned(),
             );
         }
