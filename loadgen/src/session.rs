@@ -140,6 +140,7 @@ impl Runner<'_> {
                 warmup,
                 failure,
                 restarted,
+                stopped_in_warmup,
             }) => {
                 if let Some(sample) = &mut sample {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
@@ -148,8 +149,17 @@ impl Runner<'_> {
                     sample.lost = lost_adds(&phase, &warmup);
                 }
                 self.findings.phase(&phase, &warmup, load, restarted);
-                self.phases.push(phase);
                 self.ended_early = failure;
+                if stopped_in_warmup {
+                    self.ended_early.get_or_insert_with(|| {
+                        format!(
+                            "stopped by a signal before the measured part of \"{}\", which is left out",
+                            load.name
+                        )
+                    });
+                } else {
+                    self.phases.push(phase);
+                }
             }
             Err(failure) => self.ended_early = Some(failure),
         }
@@ -301,5 +311,46 @@ pub fn name_of(load: &Load) -> String {
             format!("{what} at {}/s", crate::units::thousands(per_s))
         }
         Pace::Outstanding { requests } => format!("{what}, {requests} outstanding"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
+        let target = Target::inside(rmbd::config::NodeConfig {
+            threads: Some(1),
+            ..rmbd::config::NodeConfig::at("127.0.0.1:0")
+        })
+        .unwrap();
+        let load = Load {
+            warmup: Duration::from_secs(5),
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load.clone(), load],
+            checked_keys: 0,
+        };
+        let stop = AtomicBool::new(false);
+        let record = session
+            .run(&target, &stop, &mut |event| {
+                if matches!(event, Event::Progress { totals, .. } if totals.messages > 0) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            })
+            .unwrap();
+        assert!(record.phases.is_empty());
+        let why = record.ended_early.unwrap();
+        assert!(why.contains("\"test\", which is left out"), "{why}");
+        // What the warm-up sent is accounted for all the same.
+        let accounts = record
+            .checks
+            .iter()
+            .find(|check| check.name.contains("accounted"));
+        assert!(!accounts.unwrap().detail.starts_with("0 "));
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct PhaseEnd {
     /// Why nothing more can be sent.
     pub(super) failure: Option<String>,
     pub(super) restarted: bool,
+    /// The signal to stop came before the measured part: its figures are all zero.
+    pub(super) stopped_in_warmup: bool,
 }
 
 /// What accounts need to know of a warm-up; all zero where there was none.
@@ -83,12 +85,14 @@ pub(super) fn run(
             return Ok(end(target, load, part, scripted, warmup));
         }
     }
+    let stopped_in_warmup = stop.load(Ordering::Relaxed);
     let part = run_part(target, route, load, &mut scripts, stop, observe)?;
     for (sum, &messages) in scripted.iter_mut().zip(&part.outcome.scripted) {
         *sum += messages;
     }
     let stopped = stop.load(Ordering::Relaxed);
     let mut end = end(target, load, part, scripted, warmup);
+    end.stopped_in_warmup = stopped_in_warmup;
     if stopped {
         end.phase.schedule = end.phase.schedule.map(|schedule| Schedule {
             planned: end.phase.sent.messages(),
@@ -183,6 +187,7 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
         warmup,
         failure,
         restarted,
+        stopped_in_warmup: false,
     }
 }
 
