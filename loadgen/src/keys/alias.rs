@@ -81,7 +81,7 @@ const DRAWN: usize = 64;
 pub(super) struct ZipfRanks {
     table: Arc<ZipfTable>,
     rng: Xoshiro256PlusPlus,
-    drawn: [u32; DRAWN],
+    drawn: Box<[u32; DRAWN]>,
     /// How many of `drawn` were given out.
     given: usize,
 }
@@ -91,7 +91,7 @@ impl ZipfRanks {
         Self {
             table,
             rng,
-            drawn: [0; DRAWN],
+            drawn: Box::new([0; DRAWN]),
             given: DRAWN,
         }
     }
@@ -109,7 +109,7 @@ impl ZipfRanks {
     #[inline(never)]
     fn draw(&mut self) {
         let randoms: [u64; DRAWN] = std::array::from_fn(|_| self.rng.next_u64());
-        self.drawn = randoms.map(|random| self.table.rank(random));
+        *self.drawn = randoms.map(|random| self.table.rank(random));
         self.given = 0;
     }
 }
