@@ -2,6 +2,7 @@
 //! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
 
 mod checks;
+mod course;
 mod phase;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -320,13 +321,45 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
-        let target = Target::inside(rmbd::config::NodeConfig {
+    fn node() -> Target {
+        Target::inside(rmbd::config::NodeConfig {
             threads: Some(1),
             ..rmbd::config::NodeConfig::at("127.0.0.1:0")
         })
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn what_the_server_received_is_told_over_time() {
+        let load = Load {
+            pace: Pace::Rate {
+                per_s: 1000.0,
+                gaps: crate::record::Gaps::Constant,
+            },
+            duration: Duration::from_millis(1500),
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load],
+            checked_keys: 0,
+        };
+        let record = session
+            .run(&node(), &AtomicBool::new(false), &mut |_| {})
+            .unwrap();
+        let phase = &record.phases[0];
+        let received: Vec<u64> = phase.series.iter().map(|i| i.received.unwrap()).collect();
+        assert_eq!(received.len(), 2);
+        assert_eq!(
+            received.iter().sum::<u64>(),
+            phase.received.unwrap().messages()
+        );
+        // About 1000 and 500; a busy machine may be late.
+        assert!(received[0] > received[1], "{received:?}");
+    }
+
+    #[test]
+    fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
+        let target = node();
         let load = Load {
             warmup: Duration::from_secs(5),
             ..crate::testing::load("add", "uniform:10")
