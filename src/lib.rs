@@ -11,7 +11,7 @@
 //! | [`cluster`] | what goes between nodes, as state machines without I/O |
 //! | [`io`] | sockets, rings and threads' event loops; knows no message |
 //! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
-//! | [`client`] | a blocking client |
+//! | [`client`] | clients: blocking, async, and of the Python program's protocol |
 //! | [`config`], [`cli`] | the faces |
 
 pub mod cli;
@@ -23,6 +23,8 @@ pub mod node;
 pub mod replica;
 pub mod sketch;
 pub mod wire;
+
+pub use client::{AsyncClient, Client, ClientOptions};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use rmbd::cli::{self, Cli, Streams};
+use rmbd::cli::{self, Cli, Done, Streams};
 use rmbd::config::{NodeConfig, NodeOptions};
 use rmbd::node;
 use tracing_subscriber::EnvFilter;
@@ -16,12 +16,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FAILURE: u8 = 1;
 /// What was typed means nothing; `clap` uses the same.
 const WRONG_USAGE: u8 = 2;
+/// A hit is over its limit.
+const OVER_LIMIT: u8 = 3;
 
 fn main() -> ExitCode {
     let Cli { command, node } = Cli::parse();
     match command {
         Some(command) => match cli::run(&command, Streams::standard()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(Done::AsAsked) => ExitCode::SUCCESS,
+            Ok(Done::OverLimit) => ExitCode::from(OVER_LIMIT),
             Err(error) => complain(&error, FAILURE),
         },
         None => node_main(node),

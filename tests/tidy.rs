@@ -119,7 +119,7 @@ fn rooms_use_only_rooms_below_them() {
             "cluster" => &["sketch", "wire", "replica"],
             "config" => &["sketch", "wire"],
             "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],
-            "client" => &["wire"],
+            "client" => &["wire", "io"],
             "cli" => &["sketch", "wire", "client", "config", "node"],
             _ => &[],
         }

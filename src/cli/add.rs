@@ -1,34 +1,147 @@
 //! `rmbd add`
 
-use super::keys::{Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, for_each};
+use super::progress::Progress;
+use super::server::Speaker;
 use super::{AddOptions, CliError, Streams};
-use crate::wire::legacy::Dialect;
+use crate::client::{Adder, legacy};
 
-/// Adds keys in bounded bursts; those of a slow input as they come.
+/// Adds keys, many at a time; those of a slow input as they come.
 pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
-    let mut client = options.server.connect(Dialect::default())?;
-    let mut adder = client.adder()?;
-    let read = for_each(&options.keys, &mut streams.input, |next| {
-        match next {
-            Next::Key(key) => {
-                for _ in 0..options.weight {
+    let mut speaker = options.server.connect(&options.protocol, streams)?;
+    let key_bytes_max = speaker.key_bytes_max();
+    let mut adder = AnyAdder::new(&mut speaker, options.weight)?;
+    let Streams {
+        input,
+        input_waits,
+        notes,
+        shows_progress,
+        ..
+    } = streams;
+    let mut progress = Progress::new(notes, *shows_progress);
+    let mut input = Input {
+        reader: input,
+        waits: input_waits,
+        key_bytes_max,
+    };
+    let read = for_each(&options.keys, &mut input, |next| match next {
+        Next::Key(key) => {
+            adder.push(key)?;
+            progress.advance(|| adder.confirmed());
+            Ok(())
+        }
+        Next::Pause => adder.flush().map(drop),
+    });
+    let read = match read {
+        Err(Stop::Taker(error)) => Err(error),
+        Err(Stop::Input(source)) => Ok(Err(source)),
+        Ok(skipped) => Ok(Ok(skipped)),
+    };
+    let added = read.and_then(|read| Ok((read, adder.flush()?)));
+    progress.end();
+    let (read, confirmed) = added?;
+    if options.keys.iter().any(|key| key == "-") {
+        progress.sum_up(confirmed, adder.repeated(), adder.is_acknowledged())?;
+    }
+    let done = format!("{confirmed} adds were done");
+    match read {
+        Ok(0) => Ok(()),
+        Ok(skipped) => Err(CliError::KeysTooLong {
+            skipped,
+            key_bytes_max,
+            done,
+        }),
+        Err(source) => Err(CliError::Input { source, done }),
+    }
+}
+
+/// Adds in either protocol.
+enum AnyAdder<'c> {
+    Compact {
+        adder: Adder<'c>,
+        weight: u64,
+        /// The largest weight of one add.
+        weight_max: u64,
+    },
+    Legacy {
+        adder: legacy::Adder<'c>,
+        /// How often to add each key: the protocol has no weights.
+        times: u64,
+        confirmed: u64,
+    },
+}
+
+impl<'c> AnyAdder<'c> {
+    fn new(speaker: &'c mut Speaker, weight: u32) -> Result<Self, CliError> {
+        let weight = weight.into();
+        Ok(match speaker {
+            Speaker::Compact { client, weight_max } => Self::Compact {
+                adder: client.adder(),
+                weight,
+                // A server that takes no weight at all will say so.
+                weight_max: (*weight_max).max(1).into(),
+            },
+            Speaker::Legacy(client) => Self::Legacy {
+                adder: client.adder()?,
+                times: weight,
+                confirmed: 0,
+            },
+        })
+    }
+
+    #[inline]
+    fn push(&mut self, key: &[u8]) -> Result<(), CliError> {
+        match self {
+            Self::Compact {
+                adder,
+                weight,
+                weight_max,
+            } => {
+                let mut left = *weight;
+                while left > *weight_max {
+                    adder.push(key, *weight_max)?;
+                    left -= *weight_max;
+                }
+                adder.push(key, left)?;
+            }
+            Self::Legacy { adder, times, .. } => {
+                for _ in 0..*times {
                     adder.push(key)?;
                 }
             }
-            Next::Pause => {
-                adder.flush()?;
-            }
         }
         Ok(())
-    });
-    if let Err(Stop::Taker(error)) = read {
-        return Err(error);
     }
-    let done = format!("{} adds were done", adder.finish()?);
-    match read {
-        Ok(0) => Ok(()),
-        Ok(skipped) => Err(CliError::KeysTooLong { skipped, done }),
-        Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
-        Err(Stop::Taker(error)) => Err(error),
+
+    /// Waits until the server has all; how many adds are confirmed.
+    fn flush(&mut self) -> Result<u64, CliError> {
+        match self {
+            Self::Compact { adder, .. } => Ok(adder.flush()?),
+            Self::Legacy {
+                adder, confirmed, ..
+            } => {
+                *confirmed = adder.flush()?;
+                Ok(*confirmed)
+            }
+        }
+    }
+
+    fn confirmed(&self) -> u64 {
+        match self {
+            Self::Compact { adder, .. } => adder.confirmed(),
+            Self::Legacy { confirmed, .. } => *confirmed,
+        }
+    }
+
+    fn repeated(&self) -> u64 {
+        match self {
+            Self::Compact { adder, .. } => adder.repeated(),
+            Self::Legacy { .. } => 0,
+        }
+    }
+
+    /// Whether the server said of each add that it is counted.
+    fn is_acknowledged(&self) -> bool {
+        matches!(self, Self::Compact { .. })
     }
 }

@@ -5,26 +5,38 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::keys::{Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, for_each};
+use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
-use crate::client::Client;
-use crate::wire::legacy::Dialect;
+use crate::client::{Bounds, Count};
 
 /// Keys to hold at most before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;
 
 /// Prints counts in the order of the keys; those of a slow input as they come.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let speaker = options.server.connect(&options.protocol, streams)?;
+    if options.bounds && matches!(speaker, Speaker::Legacy(_)) {
+        return Err(CliError::NeedsCompact { what: "--bounds" });
+    }
+    let key_bytes_max = speaker.key_bytes_max();
     let mut counter = Counter {
-        client: options.server.connect(Dialect::default())?,
+        speaker,
         keys: Vec::new(),
+        bounds: options.bounds,
+        saturated: 0,
         printer: Printer {
             output: &mut streams.output,
             json: options.json,
             printed: 0,
         },
     };
-    let read = for_each(&options.keys, &mut streams.input, |next| match next {
+    let mut input = Input {
+        reader: &mut streams.input,
+        waits: &mut streams.input_waits,
+        key_bytes_max,
+    };
+    let read = for_each(&options.keys, &mut input, |next| match next {
         Next::Key(key) => {
             counter.keys.push(key.to_vec());
             if counter.keys.len() == KEYS_AT_ONCE {
@@ -39,30 +51,109 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
     }
     counter.count()?;
     let printed = counter.printer.finish().map_err(CliError::Output)?;
+    if counter.saturated > 0 {
+        writeln!(
+            streams.notes,
+            "note: {} of these counts rest on full cells: the truth may be larger",
+            counter.saturated
+        )
+        .map_err(CliError::Output)?;
+    }
     let done = format!("{printed} keys were counted");
     match read {
         Ok(0) => Ok(()),
-        Ok(skipped) => Err(CliError::KeysTooLong { skipped, done }),
+        Ok(skipped) => Err(CliError::KeysTooLong {
+            skipped,
+            key_bytes_max,
+            done,
+        }),
         Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
         Err(Stop::Taker(error)) => Err(error),
     }
 }
 
 struct Counter<W> {
-    client: Client,
+    speaker: Speaker,
     /// Not asked for yet.
     keys: Vec<Vec<u8>>,
+    bounds: bool,
+    /// Counts that rest on full cells.
+    saturated: u64,
     printer: Printer<W>,
 }
 
 impl<W: Write> Counter<W> {
     fn count(&mut self) -> Result<(), CliError> {
-        let counts = self.client.count_many(&self.keys)?;
-        for (key, count) in self.keys.drain(..).zip(counts) {
-            self.printer.print(&key, count).map_err(CliError::Output)?;
+        let counted = self.ask()?;
+        for (key, counted) in self.keys.drain(..).zip(counted) {
+            self.saturated += u64::from(counted.saturated);
+            (self.printer.print(&key, counted)).map_err(CliError::Output)?;
         }
         self.printer.output.flush().map_err(CliError::Output)
     }
+
+    fn ask(&mut self) -> Result<Vec<Counted>, CliError> {
+        Ok(match &mut self.speaker {
+            Speaker::Compact { client, .. } if self.bounds => {
+                let bounds = self.keys.iter().map(|key| client.count_bounds(key));
+                let bounds: Result<Vec<_>, _> = bounds.collect();
+                bounds?.into_iter().map(Counted::from).collect()
+            }
+            Speaker::Compact { client, .. } => {
+                let counts = client.count_many(&self.keys)?;
+                counts.into_iter().map(Counted::from).collect()
+            }
+            Speaker::Legacy(client) => {
+                let counts = client.count_many(&self.keys)?.into_iter();
+                let count = |estimate| Count {
+                    estimate,
+                    saturated: false,
+                };
+                counts.map(|n| Counted::from(count(n))).collect()
+            }
+        })
+    }
+}
+
+/// What is printed of a key.
+#[derive(Serialize)]
+struct Counted {
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lower: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_weight: Option<u64>,
+    saturated: bool,
+}
+
+impl From<Count> for Counted {
+    fn from(count: Count) -> Self {
+        Self {
+            count: count.estimate,
+            lower: None,
+            total_weight: None,
+            saturated: count.saturated,
+        }
+    }
+}
+
+impl From<Bounds> for Counted {
+    fn from(bounds: Bounds) -> Self {
+        Self {
+            count: bounds.estimate,
+            lower: Some(bounds.lower),
+            total_weight: Some(bounds.total_weight),
+            saturated: bounds.saturated,
+        }
+    }
+}
+
+/// An element of the JSON array.
+#[derive(Serialize)]
+struct Element<'k> {
+    key: Cow<'k, str>,
+    #[serde(flatten)]
+    counted: Counted,
 }
 
 struct Printer<W> {
@@ -71,22 +162,18 @@ struct Printer<W> {
     printed: u64,
 }
 
-/// An element of the JSON array.
-#[derive(Serialize)]
-struct Counted<'k> {
-    key: Cow<'k, str>,
-    count: u64,
-}
-
 impl<W: Write> Printer<W> {
-    fn print(&mut self, key: &[u8], count: u64) -> io::Result<()> {
+    fn print(&mut self, key: &[u8], counted: Counted) -> io::Result<()> {
         if self.json {
             let before = if self.printed == 0 { "[" } else { ",\n " };
             self.output.write_all(before.as_bytes())?;
             let key = String::from_utf8_lossy(key);
-            serde_json::to_writer(&mut self.output, &Counted { key, count })?;
+            serde_json::to_writer(&mut self.output, &Element { key, counted })?;
         } else {
-            write!(self.output, "{count}\t")?;
+            write!(self.output, "{}\t", counted.count)?;
+            for number in [counted.lower, counted.total_weight].into_iter().flatten() {
+                write!(self.output, "{number}\t")?;
+            }
             self.output.write_all(key)?;
             self.output.write_all(b"\n")?;
         }

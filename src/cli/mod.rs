@@ -1,28 +1,34 @@
 //! The commands of the `rmbd` program, apart from running a node.
 
 mod add;
+#[cfg(test)]
+mod compact_tests;
 mod count;
+mod hit;
 mod http;
 mod keys;
 mod peer;
+mod progress;
+mod server;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::time::Duration;
+use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
 pub use self::http::HttpError;
-use crate::client::{Client, ClientError, ClientOptions};
+pub use self::server::{ProtocolOptions, ServerOptions};
+use crate::client::{ClientError, legacy};
 use crate::config::{self, HostPort, NodeOptions};
 use crate::sketch::MAX_WEIGHT;
-use crate::wire::legacy::{Dialect, KEY_BYTES_MAX};
+use crate::wire::legacy::Dialect;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -50,43 +56,30 @@ pub enum Command {
     Add(AddOptions),
     /// Print how often keys were added, a line each: count, tab, key
     Count(CountOptions),
+    /// Add to a key and say whether that is within a limit: exit code 0, or 3 above it
+    Hit(HitOptions),
     /// Have the server push its rows to another instance, also to the Python program
     Peer(PeerOptions),
     /// Show what a node says of itself
     Status(StatusOptions),
 }
 
-/// Which server, and how patiently.
-#[derive(Debug, Clone, Args)]
-pub struct ServerOptions {
-    /// Whom to ask
-    #[arg(
-        long, value_name = "HOST:PORT", env = "RMBD_SERVER",
-        default_value = config::DEFAULT_ADDRESS, value_parser = HostPort::target
-    )]
-    server: HostPort,
-
-    /// How long to wait for an answer, each time that it is asked for
-    #[arg(
-        long, value_name = "MILLISECONDS", env = "RMBD_TIMEOUT_MS", default_value_t = 1_000,
-        value_parser = RangedU64ValueParser::<u64>::new().range(1..=3_600_000)
-    )]
-    timeout_ms: u64,
-}
-
 /// `rmbd add`
 #[derive(Debug, Clone, Args)]
 pub struct AddOptions {
-    /// Keys of at most 139 bytes; - reads them from standard input, one a line without empty ones
+    /// Keys of at most 1024 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 
-    /// How often to add each key
+    /// What to add to each key
     #[arg(
         short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
     )]
     weight: u32,
+
+    #[command(flatten)]
+    protocol: ProtocolOptions,
 
     #[command(flatten)]
     server: ServerOptions,
@@ -95,11 +88,48 @@ pub struct AddOptions {
 /// `rmbd count`
 #[derive(Debug, Clone, Args)]
 pub struct CountOptions {
-    /// Keys of at most 139 bytes; - reads them from standard input, one a line without empty ones
+    /// Keys of at most 1024 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 
-    /// Print one JSON array of {key, count}
+    /// Print more of each key: count, lower bound, N, key; the truth is between the first two with
+    /// the sketch's confidence
+    #[arg(long, env = "RMBD_BOUNDS", value_parser = clap::builder::BoolishValueParser::new())]
+    bounds: bool,
+
+    /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight
+    #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    protocol: ProtocolOptions,
+
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+/// `rmbd hit`
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Prints count, within or over, and the key. The exit code is 0 within the limit, 3 over it; as always, 1 where something failed and 2 where the command line means nothing."
+)]
+pub struct HitOptions {
+    /// A key of at most 1024 bytes
+    #[arg(value_name = "KEY")]
+    key: OsString,
+
+    /// The largest count that is within the limit, this hit included
+    #[arg(long, value_name = "COUNT", env = "RMBD_LIMIT")]
+    limit: u64,
+
+    /// What to add to the key; 0 only looks
+    #[arg(
+        short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
+        value_parser = RangedU64ValueParser::<u32>::new().range(0..=u64::from(MAX_WEIGHT))
+    )]
+    weight: u32,
+
+    /// Print a JSON object of {key, count, limit, within, saturated}
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 
@@ -133,37 +163,27 @@ pub struct StatusOptions {
     server: ServerOptions,
 }
 
-impl ServerOptions {
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
-    }
-
-    fn connect(&self, dialect: Dialect) -> Result<Client, CliError> {
-        let options = ClientOptions {
-            timeout: self.timeout(),
-            dialect,
-            ..ClientOptions::default()
-        };
-        // As a pair, so that an IPv6 zone is the resolver's to judge.
-        let server = (self.server.host.as_str(), self.server.port);
-        Client::connect(server, options).map_err(|source| match source {
-            ClientError::Resolve(_) | ClientError::NoAddress => CliError::Connect {
-                server: self.server.clone(),
-                source,
-            },
-            source => source.into(),
-        })
-    }
-}
-
 /// Where a command reads and writes.
 pub struct Streams<'s> {
     /// Keys, where `-` asks for them.
     pub input: BufReader<Box<dyn Read + 's>>,
+    /// Whether more input may take long to come.
+    pub input_waits: Box<dyn FnMut() -> bool + 's>,
     /// Results.
     pub output: Box<dyn Write + 's>,
     /// What a person may want to know besides.
     pub notes: Box<dyn Write + 's>,
+    /// Whether somebody looks at the notes while they are written.
+    pub shows_progress: bool,
+}
+
+/// How a command ended that did what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// With nothing to add.
+    AsAsked,
+    /// A hit is over its limit.
+    OverLimit,
 }
 
 /// Bytes of standard input to read at once: a pipe holds as many.
@@ -176,9 +196,19 @@ impl Streams<'static> {
         Self {
             input: BufReader::with_capacity(INPUT_BUFFER_BYTES, Box::new(io::stdin().lock())),
             output: Box::new(BufWriter::new(io::stdout().lock())),
+            input_waits: Box::new(stdin_waits),
             notes: Box::new(io::stderr()),
+            shows_progress: io::stderr().is_terminal(),
         }
     }
+}
+
+/// Whether nothing is there to be read, not even the end.
+fn stdin_waits() -> bool {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    let now = rustix::event::Timespec::default();
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
 impl fmt::Debug for Streams<'_> {
@@ -191,17 +221,21 @@ impl fmt::Debug for Streams<'_> {
 ///
 /// # Errors
 /// Whatever kept it from being done in full; what was done nevertheless is in the text.
-pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<(), CliError> {
+pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError> {
+    let streams = &mut streams;
+    let as_asked = |()| Done::AsAsked;
     let done = match command {
-        Command::Add(options) => add::run(options, &mut streams),
-        Command::Count(options) => count::run(options, &mut streams),
-        Command::Peer(options) => peer::run(options, &mut streams),
-        Command::Status(options) => status::run(options, &mut streams),
+        Command::Add(options) => add::run(options, streams).map(as_asked),
+        Command::Count(options) => count::run(options, streams).map(as_asked),
+        Command::Hit(options) => hit::run(options, streams),
+        Command::Peer(options) => peer::run(options, streams).map(as_asked),
+        Command::Status(options) => status::run(options, streams).map(as_asked),
     };
-    let flushed = streams.output.flush().map_err(CliError::Output);
-    match done.and(flushed) {
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+    let is_closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match (done, streams.output.flush()) {
+        (Err(CliError::Output(error)), _) if is_closed(&error) => Ok(Done::AsAsked),
+        (Ok(_), Err(error)) if !is_closed(&error) => Err(CliError::Output(error)),
+        (done, _) => done,
     }
 }
 
@@ -216,16 +250,35 @@ pub enum CliError {
         /// Why.
         source: ClientError,
     },
+    /// The server is not to be found, in the Python program's protocol.
+    #[error("{server}: {source}")]
+    ConnectLegacy {
+        /// As it was given.
+        server: HostPort,
+        /// Why.
+        source: legacy::ClientError,
+    },
     /// The server, or the way to it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The server, or the way to it, in the Python program's protocol.
+    #[error(transparent)]
+    Legacy(#[from] legacy::ClientError),
+    /// The server speaks the Python program's protocol.
+    #[error("{what} is not possible in the Python program's protocol; nothing was asked")]
+    NeedsCompact {
+        /// What.
+        what: &'static str,
+    },
     /// Some keys cannot be carried.
     #[error(
-        "{skipped} keys of more than {KEY_BYTES_MAX} bytes were skipped, the protocol cannot carry them; {done}"
+        "{skipped} keys of more than {key_bytes_max} bytes were skipped, the protocol cannot carry them; {done}"
     )]
     KeysTooLong {
         /// How many.
         skipped: u64,
+        /// Bytes of the longest possible key.
+        key_bytes_max: usize,
         /// What became of the others.
         done: String,
     },

@@ -25,7 +25,7 @@ pub(super) fn run_within(
     streams: &mut Streams<'_>,
 ) -> Result<(), CliError> {
     let target = &options.target;
-    let mut client = options.server.connect(options.dialect)?;
+    let mut client = options.server.legacy(options.dialect)?;
     let source = StatusSource::new(&options.server.server, options.server.timeout());
     let before = source.status();
     client.peer(&target.host, target.port)?;

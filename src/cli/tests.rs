@@ -1,15 +1,18 @@
-//! Commands against a server that counts exactly, and what is typed wrong.
+//! Commands against a server that speaks the Python program's protocol and counts exactly, and what is
+//! typed wrong.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::keys::{Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, for_each};
 use super::*;
-use crate::client::tests::{Fake, Fate, nobody};
+use crate::client::legacy::tests::{Fake, Fate, nobody};
+use crate::client::legacy::{Client, ClientOptions};
 use crate::node::status::*;
 
 /// The result of a command line, its output and its notes.
@@ -18,13 +21,33 @@ fn run_with(
     server: impl fmt::Display,
     input: impl Read,
 ) -> (Result<(), CliError>, String, String) {
+    let mut legacy = words.to_vec();
+    if matches!(words[0], "add" | "count") {
+        legacy.push("--legacy");
+    }
+    let (result, output, notes) = run_compact(&legacy, server, input);
+    (
+        result.map(|done| assert_eq!(done, Done::AsAsked)),
+        output,
+        notes,
+    )
+}
+
+/// The same, in the protocol that the server speaks.
+pub(super) fn run_compact(
+    words: &[&str],
+    server: impl fmt::Display,
+    input: impl Read,
+) -> (Result<Done, CliError>, String, String) {
     let (mut output, mut notes) = (Vec::new(), Vec::new());
     let result = run(
         &command(words, server),
         Streams {
             input: BufReader::new(Box::new(input)),
+            input_waits: Box::new(|| true),
             output: Box::new(&mut output),
             notes: Box::new(&mut notes),
+            shows_progress: false,
         },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -83,11 +106,17 @@ fn what_is_typed_wrong_is_said() {
             &["peer", "a:1", "--dialect", "x"],
             "invalid value 'x' for '--dialect",
         ),
+        (&["hit", "k"], "--limit <COUNT>"),
+        (
+            &["hit", "--limit", "5"],
+            "required arguments were not provided",
+        ),
+        (&["hit", "k", "--limit", "-1"], "unexpected argument '-1'"),
         (&["status", "now"], "unexpected argument 'now'"),
         (&["-x", "5", "count", "k"], "cannot be used with"),
         (
             &["start"],
-            "nor one of the commands add, count, peer, status",
+            "nor one of the commands add, count, hit, peer, status",
         ),
     ];
     for (words, expected) in cases {
@@ -100,13 +129,21 @@ fn what_is_typed_wrong_is_said() {
 
 // --- Keys ---
 
+fn lines<'i, R>(reader: &'i mut BufReader<R>, waits: &'i mut dyn FnMut() -> bool) -> Input<'i, R> {
+    Input {
+        reader,
+        waits,
+        key_bytes_max: 139,
+    }
+}
+
 /// What is handed over, and how many keys were too long.
 fn keys_of(args: &[&str], input: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let args: Vec<_> = args.iter().map(OsString::from).collect();
     let mut keys = Vec::new();
     // A small buffer, so that lines lie across its ends.
     let mut input = BufReader::with_capacity(7, input);
-    let too_long = for_each(&args, &mut input, |next| {
+    let too_long = for_each(&args, &mut lines(&mut input, &mut || false), |next| {
         if let Next::Key(key) = next {
             keys.push(key.to_vec());
         }
@@ -153,13 +190,17 @@ fn lines_become_keys_byte_for_byte() {
 fn a_pause_comes_before_every_wait() {
     let mut seen = Vec::new();
     let mut input = BufReader::with_capacity(4, &b"a\nb\ncd"[..]);
-    for_each(&["-".into()], &mut input, |next| {
-        seen.push(match next {
-            Next::Key(key) => String::from_utf8(key.to_vec()).unwrap(),
-            Next::Pause => "-".to_owned(),
-        });
-        Ok(())
-    })
+    for_each(
+        &["-".into()],
+        &mut lines(&mut input, &mut || true),
+        |next| {
+            seen.push(match next {
+                Next::Key(key) => String::from_utf8(key.to_vec()).unwrap(),
+                Next::Pause => "-".to_owned(),
+            });
+            Ok(())
+        },
+    )
     .unwrap();
     assert_eq!(seen, ["-", "a", "b", "-", "cd", "-"]);
 }
@@ -179,9 +220,11 @@ impl Read for Breaks {
 #[test]
 fn an_input_that_breaks_is_told_from_a_taker_that_refuses() {
     let args = ["-".into()];
-    let broken = for_each(&args, &mut BufReader::new(Breaks(b"a\n")), |_| Ok(()));
+    let mut input = BufReader::new(Breaks(b"a\n"));
+    let broken = for_each(&args, &mut lines(&mut input, &mut || true), |_| Ok(()));
     assert!(matches!(broken, Err(Stop::Input(_))));
-    let refused = for_each(&args, &mut BufReader::new(&b"a\n"[..]), |_| {
+    let mut input = BufReader::new(&b"a\n"[..]);
+    let refused = for_each(&args, &mut lines(&mut input, &mut || true), |_| {
         Err(CliError::Output(io::Error::other("full")))
     });
     assert!(matches!(refused, Err(Stop::Taker(CliError::Output(_)))));
@@ -240,8 +283,8 @@ fn counts_as_json() {
     result.unwrap();
     let array: serde_json::Value = serde_json::from_str(&output).unwrap();
     let expected = serde_json::json!([
-        {"key": "é\"\t", "count": 1},
-        {"key": "\u{fffd}", "count": 1},
+        {"key": "é\"\t", "count": 1, "saturated": false},
+        {"key": "\u{fffd}", "count": 1, "saturated": false},
     ]);
     assert_eq!(array, expected);
     let (result, output, _) = run_with(&["count", "--json", "-"], server.address, &b""[..]);
@@ -349,10 +392,13 @@ fn a_closed_output_is_no_failure() {
     for words in [&["count", "a"][..], &["count", "a", "--json"]] {
         let streams = Streams {
             input: BufReader::new(Box::new(io::empty())),
+            input_waits: Box::new(|| true),
             output: Box::new(Closed),
             notes: Box::new(io::sink()),
+            shows_progress: false,
         };
-        run(&command(words, server.address), streams).unwrap();
+        let words = [words, &["--legacy"]].concat();
+        run(&command(&words, server.address), streams).unwrap();
     }
     server.stop();
 }
@@ -518,8 +564,10 @@ fn an_order_that_leaves_no_trace_fails() {
     };
     let mut streams = Streams {
         input: BufReader::new(Box::new(io::empty())),
+        input_waits: Box::new(|| true),
         output: Box::new(io::sink()),
         notes: Box::new(io::sink()),
+        shows_progress: false,
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));

@@ -1,66 +1,60 @@
 //! Adding many keys.
 
-use super::{Client, ClientError, MESSAGES_PER_DATAGRAM, WINDOW_DATAGRAMS, checked};
-use crate::wire::legacy::{MESSAGE_BYTES, encode_add};
+use super::core::{Failure, Sink};
+use super::{AddsReport, Client, ClientError};
+use crate::wire::compact::Operation;
 
-/// Adds many keys, nine to a datagram, and waits for the server after every burst of 288.
+/// Between two looks at the clock: the linger may be late by as many adds.
+const PUSHES_A_LOOK: u64 = 64;
+
+/// Adds many keys without waiting for each: full datagrams go out in trains, and lost ones again.
 ///
-/// *Confirmed* is an add when the server answered a count that was sent after it: on loopback it
-/// is then counted; on a network, a datagram that the network dropped before is not.
-///
-/// What was pushed last is sent by [`Self::flush`] or [`Self::finish`], not when this is dropped.
+/// What was pushed last is sent by [`Self::flush`] or [`Self::finish`], or by a push after the linger;
+/// not when this is dropped.
 #[must_use = "the last keys are sent by `finish`"]
 #[derive(Debug)]
 pub struct Adder<'c> {
     client: &'c mut Client,
-    /// Whole messages that were not sent yet, always fewer than a datagram's.
-    unsent: Vec<u8>,
-    /// Datagrams of the open burst.
-    sent_datagrams: usize,
-    /// Adds of the open burst.
-    sent: u64,
-    confirmed: u64,
+    report: AddsReport,
+    repeated_before: u64,
+    failed: Option<Failure>,
 }
 
 impl<'c> Adder<'c> {
     pub(super) fn new(client: &'c mut Client) -> Self {
         Self {
+            repeated_before: client.repeated(),
             client,
-            unsent: Vec::with_capacity(MESSAGES_PER_DATAGRAM * MESSAGE_BYTES),
-            sent_datagrams: 0,
-            sent: 0,
-            confirmed: 0,
+            report: AddsReport::default(),
+            failed: None,
         }
     }
 
-    /// Adds a key: now, or together with the next ones.
+    /// Adds a weight to a key: now, or together with the next ones.
     ///
     /// # Errors
-    /// [`ClientError::KeyTooLong`] changes nothing, and one may go on. After
-    /// [`ClientError::Adds`] the keys that are not sent yet are dropped, as it says.
-    pub fn push(&mut self, key: &[u8]) -> Result<(), ClientError> {
-        self.unsent.extend_from_slice(&encode_add(checked(key)?));
-        if self.unsent.len() == MESSAGES_PER_DATAGRAM * MESSAGE_BYTES {
-            self.send()?;
-        }
-        if self.sent_datagrams == WINDOW_DATAGRAMS {
-            self.confirm()?;
-        }
-        Ok(())
+    /// [`ClientError::KeyTooLong`] and [`ClientError::WeightTooLarge`] change nothing, and one may go
+    /// on. After [`ClientError::Adds`] everything so far is settled as it says, and positions start
+    /// anew.
+    #[inline]
+    pub fn push(&mut self, key: &[u8], weight: u64) -> Result<(), ClientError> {
+        let position = self.report.taken;
+        self.client.push(Operation::Add { key, weight }, position)?;
+        self.report.taken += 1;
+        let is_due = position.is_multiple_of(PUSHES_A_LOOK) && self.client.is_due();
+        self.advance(|client, sink| match is_due {
+            true => client.turn(false, sink),
+            false => client.pump(sink),
+        })
     }
 
-    /// Sends what is left and waits until the server has read all; how many adds are confirmed.
+    /// Sends what is left and waits until all is acknowledged; how many adds are confirmed so far.
     ///
     /// # Errors
     /// [`ClientError::Adds`].
     pub fn flush(&mut self) -> Result<u64, ClientError> {
-        if !self.unsent.is_empty() {
-            self.send()?;
-        }
-        if self.sent > 0 {
-            self.confirm()?;
-        }
-        Ok(self.confirmed)
+        self.advance(|client, sink| client.drain(sink))?;
+        Ok(self.report.confirmed)
     }
 
     /// [`Self::flush`], at the end.
@@ -71,35 +65,68 @@ impl<'c> Adder<'c> {
         self.flush()
     }
 
-    fn send(&mut self) -> Result<(), ClientError> {
-        if let Err(source) = self.client.send(&self.unsent) {
-            return Err(self.broken(source));
-        }
-        self.sent += (self.unsent.len() / MESSAGE_BYTES) as u64;
-        self.sent_datagrams += 1;
-        self.unsent.clear();
-        Ok(())
+    /// Adds that the node has acknowledged so far.
+    #[must_use]
+    pub fn confirmed(&self) -> u64 {
+        self.report.confirmed
     }
 
-    fn confirm(&mut self) -> Result<(), ClientError> {
-        // In a datagram of its own: the Python program understands a single message only, and with
-        // a single key this is one.
-        if let Err(source) = self.client.close_burst() {
-            return Err(self.broken(source));
+    /// Datagrams that were sent again.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        self.client.repeated() - self.repeated_before
+    }
+
+    /// Ends because of one key, after all before it.
+    pub(super) fn stop(mut self, source: ClientError) -> ClientError {
+        match self.flush() {
+            Err(error) => error,
+            Ok(_) => self.broken(source),
         }
-        self.confirmed += self.sent;
-        self.sent = 0;
-        self.sent_datagrams = 0;
-        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        step: impl FnOnce(&mut Client, &mut Sink<'_, u64>) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let Self {
+            client,
+            report,
+            failed,
+            ..
+        } = self;
+        let stepped = step(client, &mut |position, outcome| match outcome {
+            Ok(_) => report.confirmed += 1,
+            Err(failure) => {
+                report.fail(position, failure.fate());
+                *failed = failed.or(Some(failure));
+            }
+        });
+        match (stepped, self.failed.take()) {
+            (Ok(()), None) => Ok(()),
+            (_, Some(failure)) => Err(self.broken(self.client.failed(failure))),
+            (Err(source), None) => Err(self.broken(source)),
+        }
     }
 
     fn broken(&mut self, source: ClientError) -> ClientError {
-        self.unsent.clear();
-        self.sent_datagrams = 0;
+        let mut report = std::mem::take(&mut self.report);
+        self.client.abandon(&mut |position, outcome| {
+            if let Err(failure) = outcome {
+                report.fail(position, failure.fate());
+            }
+        });
+        report.sort();
         ClientError::Adds {
-            confirmed: self.confirmed,
-            uncertain: std::mem::take(&mut self.sent),
+            report: Box::new(report),
             source: Box::new(source),
         }
+    }
+}
+
+impl Drop for Adder<'_> {
+    fn drop(&mut self) {
+        // Nobody would hear of it, and the next call's answers must not be mistaken for these.
+        self.client.abandon(&mut |_, _| {});
     }
 }

@@ -1,11 +1,99 @@
 //! What can go wrong at a client, and what is then known.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::wire::legacy::HostTooLong;
+use super::core::{Failure, Reason, Unsendable};
+use crate::wire::compact::Problem;
+
+/// What is known of weights whose call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They were not added, and will not be: adding them again counts them once.
+    NotAdded,
+    /// They may have been added, or may be within the next two minutes: adding them again may count
+    /// them twice.
+    Uncertain,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAdded => "nothing was added by this call",
+            Self::Uncertain => {
+                "whether the weight was added is uncertain, and adding it again may count it twice"
+            }
+        })
+    }
+}
+
+/// What became of many adds. Positions are those of the call, or of the [`Adder`](super::Adder), from
+/// 0; what is not named in the two lists is confirmed up to `taken`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddsReport {
+    /// How many are confirmed: the node has said that they are counted.
+    pub confirmed: u64,
+    /// Which ones [may have been added](Fate::Uncertain), in order.
+    pub uncertain: Vec<Range<u64>>,
+    /// Which ones [were not added](Fate::NotAdded), in order.
+    pub not_added: Vec<Range<u64>>,
+    /// How many were taken; those from this position on were not looked at.
+    pub taken: u64,
+}
+
+impl AddsReport {
+    /// How many may have been added.
+    #[must_use]
+    pub fn uncertain_adds(&self) -> u64 {
+        adds(&self.uncertain)
+    }
+
+    pub(super) fn fail(&mut self, position: u64, fate: Fate) {
+        let ranges = match fate {
+            Fate::NotAdded => &mut self.not_added,
+            Fate::Uncertain => &mut self.uncertain,
+        };
+        match ranges.last_mut() {
+            Some(last) if last.end == position => last.end += 1,
+            _ => ranges.push(position..position + 1),
+        }
+    }
+
+    /// Datagrams fail in any order.
+    pub(super) fn sort(&mut self) {
+        for ranges in [&mut self.not_added, &mut self.uncertain] {
+            ranges.sort_by_key(|range| range.start);
+            ranges.dedup_by(|next, last| {
+                let adjoins = last.end == next.start;
+                if adjoins {
+                    last.end = next.end;
+                }
+                adjoins
+            });
+        }
+    }
+}
+
+fn adds(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+impl fmt::Display for AddsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} adds are confirmed, {} uncertain (adding them again may count them twice), {} were not added",
+            self.confirmed,
+            self.uncertain_adds(),
+            adds(&self.not_added)
+        )
+    }
+}
 
 /// What went wrong at a client, and what is then known.
 #[derive(Debug, Error)]
@@ -18,50 +106,84 @@ pub enum ClientError {
     /// The name has no address.
     #[error("the server's name has no address, nothing was sent: check it, or use an address")]
     NoAddress,
-    /// The server's machine says that nobody listens there.
+    /// The server's machine says that nobody listens there, and nobody ever answered.
     #[error("no server at {server}; start one with `rmbd`")]
     Refused {
         /// Where it was looked for.
         server: SocketAddr,
     },
-    /// No answer in time.
+    /// No reply in time, however often it was asked for.
     #[error(
-        "no answer from {server} in {tries} tries of {timeout_ms} ms, {answered} of {asked} counts were answered: is the server up, does --allow there admit this machine, does a firewall drop UDP?"
+        "no answer from {server} for {timeout_ms} ms; {fate}: is the server up, does --allow there admit this machine, does a firewall drop UDP? (A server that speaks only the Python program's protocol stays silent, too.)"
     )]
     Timeout {
         /// Who did not answer.
         server: SocketAddr,
-        /// How often it was asked.
-        tries: u32,
-        /// How long an answer was waited for, each time.
+        /// For how long it was asked.
         timeout_ms: u128,
-        /// Counts that were answered.
-        answered: usize,
-        /// Counts that were asked for.
-        asked: usize,
+        /// What is known of the call's weight.
+        fate: Fate,
     },
-    /// Adding ended early. The keys before the `confirmed`-th were read by the server, the
-    /// `uncertain` after them were sent and perhaps read, and none behind those was sent.
+    /// The node was started again while a request was under way, and has forgotten what it counted.
     #[error(
-        "{source}; {confirmed} adds are confirmed, {uncertain} more are uncertain and were not sent again (a repeated add would count twice), none after them was sent"
+        "{server} was started again: what it had counted is gone unless its peers know it; whether the weights under way had been added is uncertain, and they were not sent again"
     )]
-    Adds {
-        /// Adds that an answered count came after.
-        confirmed: u64,
-        /// Adds that were sent after the last answered count.
-        uncertain: u64,
-        /// Why it ended.
-        source: Box<Self>,
+    Restarted {
+        /// Which one.
+        server: SocketAddr,
     },
-    /// The protocol would cut the key to another one.
-    #[error("key of {bytes} bytes, it was not sent: the protocol carries at most 139")]
+    /// The node refused.
+    #[error("{server} refused: {problem}; {fate}")]
+    Problem {
+        /// Who.
+        server: SocketAddr,
+        /// Why.
+        problem: Problem,
+        /// What is known of the call's weight.
+        fate: Fate,
+    },
+    /// The node refused, for a reason that this client does not know.
+    #[error(
+        "{server} refused with code {code}, which this version does not know; {fate}: use a client of the server's version"
+    )]
+    UnknownProblem {
+        /// Who.
+        server: SocketAddr,
+        /// The code.
+        code: u8,
+        /// What is known of the call's weight.
+        fate: Fate,
+    },
+    /// A key that the format does not carry.
+    #[error("a key of {bytes} bytes was not sent: at most 1024 are possible, send a hash of it")]
     KeyTooLong {
         /// Bytes of the key.
         bytes: usize,
     },
-    /// The protocol would cut the host to another one.
-    #[error(transparent)]
-    HostTooLong(#[from] HostTooLong),
+    /// A weight that the node would refuse.
+    #[error(
+        "a weight of {weight} was not sent: the server takes at most {weight_max} at once, split it"
+    )]
+    WeightTooLarge {
+        /// The weight.
+        weight: u64,
+        /// The largest one.
+        weight_max: u32,
+    },
+    /// Adding many ended early.
+    #[error("{source}; of all: {report}")]
+    Adds {
+        /// What became of each of them.
+        report: Box<AddsReport>,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// The call was given up together with another one that failed.
+    #[error("given up because an earlier call failed; {fate}")]
+    Abandoned {
+        /// What is known of the call's weight.
+        fate: Fate,
+    },
     /// The system refused.
     #[error("cannot {doing} {server}: {source}")]
     Socket {
@@ -72,9 +194,29 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// The task behind an [`AsyncClient`](super::AsyncClient) is gone, with its runtime.
+    #[error(
+        "the client's runtime has ended: whether a weight under way was added is uncertain, and adding it again may count it twice"
+    )]
+    Closed,
 }
 
 impl ClientError {
+    /// What is known of the weight that the call was to add. Of many adds, whether any is uncertain;
+    /// [`AddsReport`] says which.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Timeout { fate, .. }
+            | Self::Problem { fate, .. }
+            | Self::UnknownProblem { fate, .. }
+            | Self::Abandoned { fate } => *fate,
+            Self::Restarted { .. } | Self::Closed => Fate::Uncertain,
+            Self::Adds { report, .. } if !report.uncertain.is_empty() => Fate::Uncertain,
+            _ => Fate::NotAdded,
+        }
+    }
+
     /// Tells "nobody listens" (ICMP port unreachable) from the rest.
     pub(super) fn of_socket(server: SocketAddr, doing: &'static str, source: io::Error) -> Self {
         match source.kind() {
@@ -85,5 +227,65 @@ impl ClientError {
                 source,
             },
         }
+    }
+
+    pub(super) fn of_failure(server: SocketAddr, timeout: Duration, failure: Failure) -> Self {
+        let fate = failure.fate();
+        match failure.reason {
+            Reason::Silence => Self::Timeout {
+                server,
+                timeout_ms: timeout.as_millis(),
+                fate,
+            },
+            Reason::Unreachable => Self::Refused { server },
+            Reason::Abandoned => Self::Abandoned { fate },
+            Reason::Code(code) => match Problem::from_code(code) {
+                None => Self::UnknownProblem { server, code, fate },
+                Some(Problem::WrongBoot) => Self::Restarted { server },
+                Some(problem) => Self::Problem {
+                    server,
+                    problem,
+                    fate,
+                },
+            },
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn fate(self) -> Fate {
+        match self.uncertain {
+            true => Fate::Uncertain,
+            false => Fate::NotAdded,
+        }
+    }
+}
+
+impl From<Unsendable> for ClientError {
+    fn from(unsendable: Unsendable) -> Self {
+        match unsendable {
+            Unsendable::KeyTooLong { bytes } => Self::KeyTooLong { bytes },
+            Unsendable::WeightTooLarge { weight, weight_max } => {
+                Self::WeightTooLarge { weight, weight_max }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_joins_what_adjoins() {
+        let mut report = AddsReport::default();
+        for position in [7, 8, 2, 3, 9, 4, 0] {
+            report.fail(position, Fate::Uncertain);
+        }
+        report.fail(1, Fate::NotAdded);
+        report.sort();
+        assert_eq!(report.uncertain, [0..1, 2..5, 7..10]);
+        assert_eq!(report.not_added.first(), Some(&(1..2)));
+        assert_eq!(report.uncertain_adds(), 7);
     }
 }

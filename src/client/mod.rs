@@ -1,345 +1,49 @@
-//! A blocking client of one server, over the legacy protocol.
+//! Clients of one server: [`Client`] blocks, [`AsyncClient`] awaits; both speak the
+//! [compact format](crate::wire::compact), which carries weights and answers, and both share one state
+//! machine. [`legacy::Client`] speaks the Python program's protocol.
 //!
-//! UDP loses datagrams, and the protocol acknowledges no add. So the client keeps little in flight
-//! and ends each burst of adds with a count, whose answer shows that the server is alive and has
-//! read up to there: nothing is dropped on loopback, and on a network only what the network drops.
-//! A count that is not answered is asked again; **an add is never sent again**, since one that did
-//! arrive would count twice.
+//! **An add counts exactly once.** Whatever UDP loses is sent again until the node acknowledges it, with
+//! the same sequence, which the node applies once. Where nobody can know (no reply came at all, or
+//! the node was started again meanwhile), the error says that the add is *uncertain* ([`Fate`]), and
+//! nothing is sent twice.
+//!
+//! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
 
 mod adder;
+mod answer;
+mod asynchronous;
+mod blocking;
+mod core;
 mod error;
-mod questions;
-#[cfg(test)]
-pub(crate) mod tests;
+pub mod legacy;
+mod link;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use self::adder::Adder;
-pub use self::error::ClientError;
-use self::questions::Questions;
-use crate::wire::legacy::{
-    Dialect, KEY_BYTES_MAX, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_add, encode_count,
-    encode_peer, replies,
-};
+pub use self::answer::{Bounds, Count, Hash, Hit, Info};
+pub use self::asynchronous::AsyncClient;
+pub use self::blocking::Client;
+pub use self::error::{AddsReport, ClientError, Fate};
+pub use crate::wire::compact::KEY_BYTES_MAX;
 
-/// Messages in a datagram of 1 400 bytes.
-const MESSAGES_PER_DATAGRAM: usize = REPLY_DATAGRAM_BYTES_MAX / MESSAGE_BYTES;
-
-/// Datagrams in flight before an answer is awaited.
-///
-/// Linux gives a socket 212 992 bytes of receive buffer where nothing else is set
-/// (`net.core.rmem_default`), and charges a datagram of 1 269 bytes with the 2 304 bytes that hold
-/// it: 92 fit. A third of that leaves room for two more clients like this one.
-const WINDOW_DATAGRAMS: usize = 32;
-
-/// Keys that are asked for before an answer is awaited.
-const WINDOW_KEYS: usize = WINDOW_DATAGRAMS * MESSAGES_PER_DATAGRAM;
-
-/// How a client waits and writes.
+/// How a client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// How long to wait for an answer before it is asked for again; at least 1 ms.
+    /// For how long a request is sent again and again before the call fails; at most 120 s, because
+    /// the node may forget the client after that. How soon it is sent again, the client measures.
     pub timeout: Duration,
-    /// How often a count is sent before the client gives up; at least once.
-    pub tries: u32,
-    /// Dialect of a peer message's port. Answers tell theirs by their length.
-    pub dialect: Dialect,
+    /// How long an operation waits for others to fill its datagram. An [`AsyncClient`] waits no longer
+    /// than this, and not at all with 0: it then sends what all tasks have asked for so far. An
+    /// [`Adder`] waits 1 ms or this, whichever is longer. The calls of [`Client`] never wait.
+    pub linger: Duration,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(1),
-            tries: 3,
-            dialect: Dialect::default(),
+            timeout: Duration::from_secs(3),
+            linger: Duration::ZERO,
         }
     }
-}
-
-/// A blocking client of one server.
-///
-/// What it added before, by itself and without an error, is in what it counts after.
-///
-/// ```no_run
-/// use rmbd::client::{Client, ClientOptions};
-///
-/// let mut client = Client::connect("127.0.0.1:8000", ClientOptions::default())?;
-/// client.add_many(["apple", "pear", "apple"])?;
-/// assert_eq!(client.count_many(&["apple", "pear"])?, [2, 1]);
-/// # Ok::<(), rmbd::client::ClientError>(())
-/// ```
-#[derive(Debug)]
-pub struct Client {
-    server: SocketAddr,
-    socket: UdpSocket,
-    options: ClientOptions,
-    /// Answers that nobody waits for any more may still arrive at this socket.
-    stale: bool,
-    /// Tells this client's closing counts from those of another one before it on the same port.
-    nonce: u64,
-    /// Closing counts so far.
-    closings: u64,
-}
-
-impl Client {
-    /// A client of the server at an address. Where a name has several addresses, of the first that
-    /// answers; where there is only one, nothing is sent yet.
-    ///
-    /// # Errors
-    /// No such name, no address that answers, or no socket.
-    pub fn connect(
-        server: impl ToSocketAddrs,
-        options: ClientOptions,
-    ) -> Result<Self, ClientError> {
-        let addresses: Vec<_> = server
-            .to_socket_addrs()
-            .map_err(ClientError::Resolve)?
-            .collect();
-        if let [server] = *addresses {
-            return Self::open(server, options);
-        }
-        let mut first_error = ClientError::NoAddress;
-        for (n, server) in addresses.into_iter().enumerate() {
-            match Self::open(server, options).and_then(|mut client| {
-                client.close_burst()?;
-                Ok(client)
-            }) {
-                Ok(client) => return Ok(client),
-                Err(error) if n == 0 => first_error = error,
-                Err(_) => {}
-            }
-        }
-        Err(first_error)
-    }
-
-    /// The server's address.
-    #[must_use]
-    pub fn server(&self) -> SocketAddr {
-        self.server
-    }
-
-    /// Sends one add and waits for nothing: whether it arrived is not known. Many of these in a
-    /// row can be more than the server's buffer holds; use [`Self::add_many`] for many.
-    ///
-    /// # Errors
-    /// A key of more than 139 bytes, or a socket that does not send.
-    pub fn add(&mut self, key: impl AsRef<[u8]>) -> Result<(), ClientError> {
-        self.renew()?;
-        self.send(&encode_add(checked(key.as_ref())?))
-    }
-
-    /// Adds keys as fast as the server takes them; how many there were. See [`Adder`].
-    ///
-    /// # Errors
-    /// [`ClientError::Adds`] says how many adds are confirmed, uncertain, and not sent.
-    pub fn add_many<K: AsRef<[u8]>>(
-        &mut self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<u64, ClientError> {
-        let mut adder = self.adder()?;
-        for key in keys {
-            match adder.push(key.as_ref()) {
-                Err(source @ ClientError::KeyTooLong { .. }) => {
-                    return Err(ClientError::Adds {
-                        confirmed: adder.finish()?,
-                        uncertain: 0,
-                        source: Box::new(source),
-                    });
-                }
-                other => other?,
-            }
-        }
-        adder.finish()
-    }
-
-    /// Something to add many keys with, one after the other.
-    ///
-    /// # Errors
-    /// No socket.
-    pub fn adder(&mut self) -> Result<Adder<'_>, ClientError> {
-        self.renew()?;
-        Ok(Adder::new(self))
-    }
-
-    /// How often a key was added, approximately and never too low for what arrived. Asks again
-    /// where no answer comes.
-    ///
-    /// # Errors
-    /// A key of more than 139 bytes, no answer, or no server.
-    pub fn count(&mut self, key: impl AsRef<[u8]>) -> Result<u64, ClientError> {
-        let counts = self.count_many(&[key])?;
-        Ok(counts.first().copied().unwrap_or_default())
-    }
-
-    /// [`Self::count`] of many keys, in their order. All are checked before the first is sent.
-    ///
-    /// # Errors
-    /// A key of more than 139 bytes, no answer, or no server. Counting changes nothing, so it can
-    /// be repeated.
-    pub fn count_many<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<u64>, ClientError> {
-        for key in keys {
-            checked(key.as_ref())?;
-        }
-        let mut counts = Vec::with_capacity(keys.len());
-        for window in keys.chunks(WINDOW_KEYS) {
-            let mut questions = Questions::new(window);
-            self.ask(&mut questions)?;
-            if questions.answered() < questions.len() {
-                let answered = counts.len() + questions.answered();
-                return Err(self.timed_out(answered, keys.len()));
-            }
-            counts.extend(questions.counts());
-        }
-        Ok(counts)
-    }
-
-    /// Orders the server to push its rows to a legacy peer. There is no answer; the server's
-    /// `/status` shows what became of it.
-    ///
-    /// # Errors
-    /// A host of more than 139 bytes, or a socket that does not send.
-    pub fn peer(&mut self, host: &str, port: u16) -> Result<(), ClientError> {
-        self.renew()?;
-        let order = encode_peer(host, port, self.options.dialect)?;
-        self.send(&order)
-    }
-
-    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
-        Ok(Self {
-            server,
-            socket: open_socket(server, options.timeout)?,
-            options,
-            stale: false,
-            nonce: RandomState::new().build_hasher().finish(),
-            closings: 0,
-        })
-    }
-
-    /// Starts anew at another port where answers that nobody waits for may still arrive: such an
-    /// answer to an earlier count of the same key would be too low.
-    fn renew(&mut self) -> Result<(), ClientError> {
-        if self.stale {
-            self.socket = open_socket(self.server, self.options.timeout)?;
-            self.stale = false;
-        }
-        Ok(())
-    }
-
-    /// Asks until all is answered or the tries are used up.
-    fn ask<K: AsRef<[u8]>>(&mut self, questions: &mut Questions<'_, K>) -> Result<(), ClientError> {
-        self.renew()?;
-        // Until the one answer to each of them is here.
-        self.stale = true;
-        for attempt in 0..self.options.tries.max(1) {
-            for datagram in questions.datagrams() {
-                self.send(&datagram)?;
-            }
-            self.listen(|key, count| {
-                questions.answer(key, count);
-                questions.answered() == questions.len()
-            })?;
-            if questions.answered() == questions.len() {
-                // What was asked twice may be answered twice.
-                self.stale = attempt > 0;
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the server has read all that this socket sent: it answers in order.
-    fn close_burst(&mut self) -> Result<(), ClientError> {
-        self.closings += 1;
-        // Not a key that anybody counts, so an answer to it cannot be another question's.
-        let key = [&self.nonce.to_le_bytes()[..], &self.closings.to_le_bytes()].concat();
-        let question = encode_count(&key);
-        for _ in 0..self.options.tries.max(1) {
-            self.send(&question)?;
-            if self.listen(|answered, _| answered == key)? {
-                return Ok(());
-            }
-        }
-        Err(self.timed_out(0, 1))
-    }
-
-    /// Hands over answers until there are enough (true), or none has come for the timeout.
-    fn listen(&self, mut enough: impl FnMut(&[u8], u64) -> bool) -> Result<bool, ClientError> {
-        let mut datagram = [0; REPLY_DATAGRAM_BYTES_MAX + 1];
-        let started = Instant::now();
-        // What nobody asked for cannot hold us longer than the answers that are due.
-        let longest = self.options.timeout * WINDOW_DATAGRAMS as u32;
-        while started.elapsed() < longest {
-            let Some(length) = self.receive(&mut datagram)? else {
-                return Ok(false);
-            };
-            let mut done = false;
-            for (key, count) in replies(&datagram[..length]) {
-                done |= enough(key, count);
-            }
-            if done {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn send(&self, datagram: &[u8]) -> Result<(), ClientError> {
-        loop {
-            match self.socket.send(datagram) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::of_socket(self.server, "send to", error)),
-            }
-        }
-    }
-
-    /// Bytes of a datagram, or `None` where none came for the timeout.
-    fn receive(&self, datagram: &mut [u8]) -> Result<Option<usize>, ClientError> {
-        loop {
-            match self.socket.recv(datagram) {
-                Ok(length) => return Ok(Some(length)),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(None),
-                    _ => return Err(ClientError::of_socket(self.server, "receive from", error)),
-                },
-            }
-        }
-    }
-
-    fn timed_out(&self, answered: usize, asked: usize) -> ClientError {
-        ClientError::Timeout {
-            server: self.server,
-            tries: self.options.tries.max(1),
-            timeout_ms: self.options.timeout.as_millis(),
-            answered,
-            asked,
-        }
-    }
-}
-
-/// A key that the protocol can carry: a longer one would be cut to another key.
-fn checked(key: &[u8]) -> Result<&[u8], ClientError> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(ClientError::KeyTooLong { bytes: key.len() });
-    }
-    Ok(key)
-}
-
-/// A socket of the server's address family at a free port, which hears only the server.
-fn open_socket(server: SocketAddr, timeout: Duration) -> Result<UdpSocket, ClientError> {
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let open = || {
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(server)?;
-        socket.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
-        Ok(socket)
-    };
-    open().map_err(|error| ClientError::of_socket(server, "open a socket to", error))
 }

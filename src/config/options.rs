@@ -195,7 +195,7 @@ fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, peer, status"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, hit, peer, status"
     )]
     Neither,
     #[error(transparent)]

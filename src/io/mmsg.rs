@@ -143,6 +143,12 @@ struct Slot {
     slice: libc::iovec,
 }
 
+// SAFETY: the pointers in `slots` and `headers` are null or lead into the boxes of `slots`
+// (`Slot::attach`), which this value owns alone and which stay where they are when it moves; each
+// `receive` sets them anew before it uses them.
+#[allow(unsafe_code)]
+unsafe impl Send for Receiver {}
+
 impl Receiver {
     /// Room for `trains` trains of at most `bytes` bytes each.
     pub fn new(trains: usize, bytes: usize) -> Self {

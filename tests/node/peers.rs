@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use rmbd::client::{Client, ClientOptions};
+use rmbd::client::legacy::{Client, ClientOptions};
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;

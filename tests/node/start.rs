@@ -127,9 +127,9 @@ fn ipv6_and_names_work() {
             } else {
                 "127.0.0.1"
             };
-            let mut client = rmbd::client::Client::connect(
+            let mut client = rmbd::client::legacy::Client::connect(
                 (host, node.udp_addr().port()),
-                rmbd::client::ClientOptions::default(),
+                rmbd::client::legacy::ClientOptions::default(),
             )
             .unwrap();
             client.add_many(["a", "b", "a"]).unwrap();
@@ -152,9 +152,9 @@ fn two_threads_share_one_sketch() {
         .unwrap();
         // Many sockets, so that the kernel uses both threads' sockets.
         for i in 0..64 {
-            let mut client = rmbd::client::Client::connect(
+            let mut client = rmbd::client::legacy::Client::connect(
                 node.udp_addr(),
-                rmbd::client::ClientOptions::default(),
+                rmbd::client::legacy::ClientOptions::default(),
             )
             .unwrap();
             client.add_many(["shared"]).unwrap();

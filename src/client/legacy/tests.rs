@@ -131,6 +131,10 @@ fn serve(datagram: &[u8], dialect: Dialect, seen: &mut Seen) -> Vec<u8> {
     };
     seen.datagram_bytes_max = seen.datagram_bytes_max.max(datagram.len());
     let mut reply = Vec::new();
+    // As the Python program: what it does not know, it does not answer.
+    if datagram.first().is_some_and(|&first| first > 4) {
+        return reply;
+    }
     for message in messages(datagram, layout) {
         match message.unwrap() {
             Message::Add { key } => {

@@ -1,0 +1,179 @@
+//! Commands against whole nodes, in the compact format.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use super::tests::run_compact;
+use super::*;
+use crate::client::legacy::tests::Fake;
+use crate::config::{IoChoice, NodeConfig};
+use crate::node::Node;
+use crate::sketch::Geometry;
+
+fn node(max_weight: u32) -> Node {
+    Node::start(NodeConfig {
+        geometry: Geometry::new(1 << 16, 4).unwrap(),
+        threads: Some(1),
+        io: IoChoice::Mmsg,
+        max_weight,
+        ..NodeConfig::at("127.0.0.1:0")
+    })
+    .unwrap()
+}
+
+fn done(words: &[&str], node: &Node, input: &[u8]) -> (Done, String, String) {
+    let (result, output, notes) = run_compact(words, node.udp_addr(), input);
+    (result.unwrap(), output, notes)
+}
+
+#[test]
+fn weights_are_weights_and_large_ones_are_split() {
+    let node = node(1_000);
+    let words = ["add", "a", "b", "-n", "300"];
+    let silence = (Done::AsAsked, String::new(), String::new());
+    assert_eq!(done(&words, &node, b""), silence);
+    assert_eq!(node.status().messages.add, 2);
+    assert_eq!(done(&["add", "c", "-n", "1000000"], &node, b""), silence);
+    let words = ["count", "b", "-", "a", "c"];
+    let (_, output, notes) = done(&words, &node, b"x y\n");
+    assert_eq!(output, "300\tb\n0\tx y\n300\ta\n1000000\tc\n");
+    assert_eq!(notes, "");
+    assert_eq!(node.stop().unwrap().sketch.total_weight, 1_000_600);
+}
+
+#[test]
+fn a_log_is_counted_from_standard_input() {
+    let node = node(1_000);
+    let lines: String = (0..200_000)
+        .map(|n| format!("10.0.{}.{}\n", n % 3, n % 251))
+        .collect();
+    let (_, output, notes) = done(&["add", "-"], &node, lines.as_bytes());
+    assert_eq!(output, "");
+    assert!(
+        notes.starts_with("200000 adds were acknowledged in "),
+        "{notes}"
+    );
+    assert_eq!(node.status().sketch.total_weight, 200_000);
+    let asked: String = lines
+        .lines()
+        .take(20_000)
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let (_, output, _) = done(&["count", "-"], &node, asked.as_bytes());
+    let mut truth: HashMap<&str, u64> = HashMap::new();
+    lines
+        .lines()
+        .for_each(|line| *truth.entry(line).or_default() += 1);
+    let expected: String = asked
+        .lines()
+        .map(|line| format!("{}\t{line}\n", truth[line]))
+        .collect();
+    assert!(output == expected);
+    node.stop().unwrap();
+}
+
+#[test]
+fn keys_of_1024_bytes_are_possible_and_longer_ones_are_reported() {
+    let node = node(1_000);
+    let input = format!("{}\n{}\nb\n", "x".repeat(1_024), "y".repeat(1_025));
+    let (result, ..) = run_compact(&["add", "-"], node.udp_addr(), input.as_bytes());
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "1 keys of more than 1024 bytes were skipped, the protocol cannot carry them; 2 adds were done"
+    );
+    let key = "x".repeat(1_024);
+    let (_, output, _) = done(&["count", &key], &node, b"");
+    assert_eq!(output, format!("1\t{key}\n"));
+    node.stop().unwrap();
+}
+
+#[test]
+fn bounds_and_json() {
+    let node = node(1_000_000);
+    done(&["add", "a", "-n", "1000000"], &node, b"");
+    let (_, output, _) = done(&["count", "--bounds", "a", "b"], &node, b"");
+    let lines: Vec<Vec<&str>> = output.lines().map(|l| l.split('\t').collect()).collect();
+    assert_eq!(lines[0][0], "1000000");
+    // e / 2^16 of a million.
+    let lower: u64 = lines[0][1].parse().unwrap();
+    assert!((999_950..1_000_000).contains(&lower), "{lower}");
+    assert_eq!(lines[0][2..], ["1000000", "a"]);
+    assert_eq!(lines[1], ["0", "0", "1000000", "b"]);
+    let (_, output, _) = done(&["count", "--bounds", "--json", "a"], &node, b"");
+    let array: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let expected = serde_json::json!([
+        {"key": "a", "count": 1_000_000, "lower": lower, "total_weight": 1_000_000, "saturated": false}
+    ]);
+    assert_eq!(array, expected);
+    node.stop().unwrap();
+}
+
+#[test]
+fn hits_say_within_and_over() {
+    let node = node(1_000);
+    let hit = |words: &[&str]| {
+        let words = [&["hit", "10.0.0.7"], words].concat();
+        let (done, output, _) = done(&words, &node, b"");
+        (done, output)
+    };
+    let limit = ["--limit", "2"];
+    let within = |count| (Done::AsAsked, format!("{count}\twithin\t10.0.0.7\n"));
+    let over = |count| (Done::OverLimit, format!("{count}\tover\t10.0.0.7\n"));
+    assert_eq!(hit(&limit), within(1));
+    assert_eq!(hit(&limit), within(2));
+    assert_eq!(hit(&limit), over(3));
+    assert_eq!(hit(&["--limit", "3", "-n", "0"]), within(3));
+    assert_eq!(hit(&["--limit", "3", "-n", "7"]), over(10));
+    let (done, output) = hit(&["--limit", "100", "--json"]);
+    assert_eq!(done, Done::AsAsked);
+    let object: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let expected = serde_json::json!(
+        {"key": "10.0.0.7", "count": 11, "limit": 100, "within": true, "saturated": false}
+    );
+    assert_eq!(object, expected);
+    node.stop().unwrap();
+}
+
+#[test]
+fn full_cells_are_noted() {
+    let node = node(1 << 20);
+    // The largest weight until the cells are full.
+    for _ in 0..4 {
+        let many = "a\n".repeat(1_024);
+        let words = ["add", "-", "-n", "1048576"];
+        let (result, ..) = run_compact(&words, node.udp_addr(), many.as_bytes());
+        result.unwrap();
+    }
+    let (_, output, notes) = done(&["count", "a", "b"], &node, b"");
+    assert!(output.ends_with("\ta\n0\tb\n"), "{output}");
+    assert_eq!(
+        notes,
+        "note: 1 of these counts rest on full cells: the truth may be larger\n"
+    );
+    // Nobody knows, so it is not within.
+    let words = ["hit", "a", "--limit", "99999999999999"];
+    assert_eq!(done(&words, &node, b"").0, Done::OverLimit);
+    node.stop().unwrap();
+}
+
+#[test]
+fn a_server_of_the_python_programs_protocol_is_noticed() {
+    let server = Fake::reliable();
+    let words = ["add", "a", "a"];
+    let (result, _, notes) = run_compact(&words, server.address, io::empty());
+    result.unwrap();
+    let expected = format!(
+        "note: {} speaks the Python program's protocol only: an add that the network loses is lost (--legacy saves the wait)\n",
+        server.address
+    );
+    assert_eq!(notes, expected);
+    let words = ["count", "a"];
+    let (_, output, _) = run_compact(&words, server.address, io::empty());
+    assert_eq!(output, "2\ta\n");
+    let words = ["count", "a", "--bounds", "--legacy"];
+    let error = run_compact(&words, server.address, io::empty())
+        .0
+        .unwrap_err();
+    assert!(matches!(error, CliError::NeedsCompact { .. }), "{error}");
+    server.stop();
+}

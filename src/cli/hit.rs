@@ -1,0 +1,49 @@
+//! `rmbd hit`
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use serde::Serialize;
+
+use super::{CliError, Done, HitOptions, Streams};
+use crate::client::Hit;
+
+/// Adds, and says whether that is within the limit.
+pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {
+    let mut client = options.server.compact()?;
+    let key = options.key.as_bytes();
+    let hit = client.hit(key, options.weight.into(), options.limit)?;
+    print(key, hit, options, &mut streams.output).map_err(CliError::Output)?;
+    Ok(match hit.allowed {
+        true => Done::AsAsked,
+        false => Done::OverLimit,
+    })
+}
+
+#[derive(Serialize)]
+struct Printed<'k> {
+    key: Cow<'k, str>,
+    count: u64,
+    limit: u64,
+    within: bool,
+    saturated: bool,
+}
+
+fn print(key: &[u8], hit: Hit, options: &HitOptions, output: &mut dyn Write) -> io::Result<()> {
+    if options.json {
+        let printed = Printed {
+            key: String::from_utf8_lossy(key),
+            count: hit.estimate,
+            limit: options.limit,
+            within: hit.allowed,
+            saturated: hit.saturated,
+        };
+        serde_json::to_writer(&mut *output, &printed)?;
+    } else {
+        let verdict = if hit.allowed { "within" } else { "over" };
+        write!(output, "{}\t{verdict}\t", hit.estimate)?;
+        output.write_all(key)?;
+    }
+    output.write_all(b"\n")
+}

@@ -1,0 +1,128 @@
+//! A line that says how far it is, for people who wait.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use super::CliError;
+
+/// Often enough to be seen moving.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Keys between two looks at the clock.
+const KEYS_A_LOOK: u64 = 4_096;
+
+pub(super) struct Progress<'n> {
+    notes: &'n mut dyn Write,
+    is_shown: bool,
+    started: Instant,
+    next: Instant,
+    keys: u64,
+    has_line: bool,
+}
+
+impl<'n> Progress<'n> {
+    pub(super) fn new(notes: &'n mut dyn Write, is_shown: bool) -> Self {
+        let started = Instant::now();
+        Self {
+            notes,
+            is_shown,
+            started,
+            next: started + INTERVAL,
+            keys: 0,
+            has_line: false,
+        }
+    }
+
+    /// Another key was taken.
+    #[inline]
+    pub(super) fn advance(&mut self, confirmed: impl FnOnce() -> u64) {
+        self.keys += 1;
+        if self.is_shown && self.keys.is_multiple_of(KEYS_A_LOOK) {
+            self.show(confirmed());
+        }
+    }
+
+    /// Makes room for what is written next.
+    pub(super) fn end(&mut self) {
+        if self.has_line {
+            // Nobody is lost with this line.
+            let _ = self.notes.write_all(b"\r\x1b[K");
+        }
+    }
+
+    /// What became of all.
+    pub(super) fn sum_up(
+        &mut self,
+        confirmed: u64,
+        repeated: u64,
+        is_acknowledged: bool,
+    ) -> Result<(), CliError> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let what = match is_acknowledged {
+            true => "acknowledged",
+            false => "sent, and the server read on behind them",
+        };
+        let again = match repeated {
+            0 => String::new(),
+            1 => "; 1 datagram was sent again".to_owned(),
+            more => format!("; {more} datagrams were sent again"),
+        };
+        writeln!(
+            self.notes,
+            "{confirmed} adds were {what} in {seconds:.1} s{again}"
+        )
+        .map_err(CliError::Output)
+    }
+
+    fn show(&mut self, confirmed: u64) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + INTERVAL;
+        let seconds = (now - self.started).as_secs_f64();
+        let millions = confirmed as f64 / 1e6;
+        let line = format!(
+            "\r{millions:.1} M adds acknowledged, {:.2} M/s\x1b[K",
+            millions / seconds
+        );
+        let _ = (self.notes.write_all(line.as_bytes())).and_then(|()| self.notes.flush());
+        self.has_line = true;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_shown_now_and_then_and_goes() {
+        let mut notes = Vec::new();
+        let mut progress = Progress::new(&mut notes, true);
+        progress.next = progress.started;
+        progress.started -= Duration::from_secs(10);
+        for _ in 0..3 * KEYS_A_LOOK {
+            progress.advance(|| 25_000_000);
+        }
+        progress.end();
+        progress.sum_up(3, 1, true).unwrap();
+        let text = String::from_utf8(notes).unwrap();
+        assert_eq!(
+            text,
+            "\r25.0 M adds acknowledged, 2.50 M/s\x1b[K\r\x1b[K\
+             3 adds were acknowledged in 10.0 s; 1 datagram was sent again\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_shown_where_nobody_looks() {
+        let mut notes = Vec::new();
+        let mut progress = Progress::new(&mut notes, false);
+        progress.next = progress.started;
+        for _ in 0..3 * KEYS_A_LOOK {
+            progress.advance(|| panic!("nobody asks"));
+        }
+        progress.end();
+        assert!(notes.is_empty());
+    }
+}

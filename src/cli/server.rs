@@ -1,0 +1,152 @@
+//! Which server, in which protocol.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+
+use super::{CliError, Streams};
+use crate::client::{Client, ClientError, ClientOptions, legacy};
+use crate::config::{self, HostPort};
+use crate::wire::legacy::Dialect;
+
+/// How long a server that speaks the compact format may take to say so: a few losses on a slow way.
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
+/// How often the legacy client asks.
+const LEGACY_TRIES: u32 = 3;
+
+/// Which server, and how patiently.
+#[derive(Debug, Clone, Args)]
+pub struct ServerOptions {
+    /// Whom to ask
+    #[arg(
+        long, value_name = "HOST:PORT", env = "RMBD_SERVER",
+        default_value = config::DEFAULT_ADDRESS, value_parser = HostPort::target
+    )]
+    pub(super) server: HostPort,
+
+    /// How long to wait for an answer, which is asked for again and again meanwhile
+    #[arg(
+        long, value_name = "MILLISECONDS", env = "RMBD_TIMEOUT_MS", default_value_t = 3_000,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..=120_000)
+    )]
+    timeout_ms: u64,
+}
+
+/// Which protocol.
+#[derive(Debug, Clone, Args)]
+pub struct ProtocolOptions {
+    /// Speak the Python program's protocol; without this it is tried after a second of silence
+    #[arg(long, env = "RMBD_LEGACY", value_parser = BoolishValueParser::new())]
+    legacy: bool,
+}
+
+/// A server, in the protocol that it speaks.
+pub(super) enum Speaker {
+    Compact {
+        client: Client,
+        /// The largest weight of one add.
+        weight_max: u32,
+    },
+    Legacy(legacy::Client),
+}
+
+impl ServerOptions {
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    pub(super) fn legacy(&self, dialect: Dialect) -> Result<legacy::Client, CliError> {
+        let options = legacy::ClientOptions {
+            timeout: self.timeout() / LEGACY_TRIES,
+            tries: LEGACY_TRIES,
+            dialect,
+        };
+        legacy::Client::connect(self.pair(), options).map_err(|source| match source {
+            legacy::ClientError::Resolve(_) | legacy::ClientError::NoAddress => {
+                CliError::ConnectLegacy {
+                    server: self.server.clone(),
+                    source,
+                }
+            }
+            source => source.into(),
+        })
+    }
+
+    /// A client of the compact format. Nothing is asked yet where the name has one address.
+    pub(super) fn compact(&self) -> Result<Client, CliError> {
+        self.compact_within(self.timeout())
+    }
+
+    /// A client of whatever the server speaks.
+    pub(super) fn connect(
+        &self,
+        protocol: &ProtocolOptions,
+        streams: &mut Streams<'_>,
+    ) -> Result<Speaker, CliError> {
+        if protocol.legacy {
+            return Ok(Speaker::Legacy(self.legacy(Dialect::default())?));
+        }
+        let probe_timeout = (self.timeout() / 3).min(PROBE_TIMEOUT_MAX);
+        let asked = self.compact_within(probe_timeout).and_then(|mut probe| {
+            let info = probe.info()?;
+            Ok((probe.server(), info))
+        });
+        match asked {
+            Ok((server, info)) => {
+                let options = self.options(self.timeout());
+                let client = Client::connect(server, options)?;
+                let weight_max = info.weight_max;
+                Ok(Speaker::Compact { client, weight_max })
+            }
+            Err(CliError::Client(ClientError::Timeout { .. })) => self.fall_back(streams),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nobody spoke the compact format: what does not know it stays silent.
+    fn fall_back(&self, streams: &mut Streams<'_>) -> Result<Speaker, CliError> {
+        let mut client = self.legacy(Dialect::default())?;
+        // Any count will do: its answer shows that somebody is there.
+        client.count("")?;
+        writeln!(
+            streams.notes,
+            "note: {} speaks the Python program's protocol only: an add that the network loses is lost (--legacy saves the wait)",
+            self.server
+        )
+        .map_err(CliError::Output)?;
+        Ok(Speaker::Legacy(client))
+    }
+
+    fn compact_within(&self, timeout: Duration) -> Result<Client, CliError> {
+        Client::connect(self.pair(), self.options(timeout)).map_err(|source| match source {
+            ClientError::Resolve(_) | ClientError::NoAddress => CliError::Connect {
+                server: self.server.clone(),
+                source,
+            },
+            source => source.into(),
+        })
+    }
+
+    fn options(&self, timeout: Duration) -> ClientOptions {
+        ClientOptions {
+            timeout,
+            ..ClientOptions::default()
+        }
+    }
+
+    /// As a pair, so that an IPv6 zone is the resolver's to judge.
+    fn pair(&self) -> (&str, u16) {
+        (self.server.host.as_str(), self.server.port)
+    }
+}
+
+impl Speaker {
+    pub(super) fn key_bytes_max(&self) -> usize {
+        match self {
+            Self::Compact { .. } => crate::client::KEY_BYTES_MAX,
+            Self::Legacy(_) => crate::wire::legacy::KEY_BYTES_MAX,
+        }
+    }
+}

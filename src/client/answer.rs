@@ -1,0 +1,156 @@
+//! What a node answers.
+
+use crate::wire::compact::{Answer, HASH_FNV, HASH_XXH3};
+
+/// How often a key was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Never too low for what arrived, unless saturated.
+    pub estimate: u64,
+    /// The truth may be larger: the estimate rests on full cells.
+    pub saturated: bool,
+}
+
+/// A key after a hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// How often the key was added, this hit included.
+    pub estimate: u64,
+    /// The estimate is not above the limit, and not saturated.
+    pub allowed: bool,
+    /// The truth may be larger.
+    pub saturated: bool,
+}
+
+/// A key's estimate, and how good it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The upper bound, unless saturated.
+    pub estimate: u64,
+    /// The truth is at least this, with the sketch's confidence.
+    pub lower: u64,
+    /// N, the total weight that the estimate rests on.
+    pub total_weight: u64,
+    /// The truth may be larger than the estimate.
+    pub saturated: bool,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// A random number of the node's present start.
+    pub boot: u64,
+    /// Equal where width, depth, hash and its seed are.
+    pub fingerprint: u64,
+    /// Columns a row.
+    pub width: u64,
+    /// Rows.
+    pub depth: u8,
+    /// The largest weight of one add or hit.
+    pub weight_max: u32,
+    /// The hash family.
+    pub hash: Hash,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A hash family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// XXH3-128.
+    Xxh3,
+    /// The Python program's.
+    Fnv,
+    /// One that this version does not know.
+    Unknown(u8),
+}
+
+/// An answer that outlives its datagram. Which one it is, the request decides: the core lets no other
+/// through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// To an add.
+    Added,
+    Count(Count),
+    Hit(Hit),
+    Bounds(Bounds),
+    Info(Info),
+}
+
+impl From<Option<Answer<'_>>> for Answered {
+    fn from(answer: Option<Answer<'_>>) -> Self {
+        match answer {
+            None => Self::Added,
+            Some(Answer::Count {
+                estimate,
+                saturated,
+            }) => Self::Count(Count {
+                estimate,
+                saturated,
+            }),
+            Some(Answer::Hit {
+                estimate,
+                saturated,
+                within,
+            }) => Self::Hit(Hit {
+                estimate,
+                allowed: within,
+                saturated,
+            }),
+            Some(Answer::Bounds {
+                estimate,
+                saturated,
+                lower,
+                total_weight,
+            }) => Self::Bounds(Bounds {
+                estimate,
+                lower,
+                total_weight,
+                saturated,
+            }),
+            Some(Answer::Info(info)) => Self::Info(Info {
+                boot: info.boot,
+                fingerprint: info.fingerprint,
+                width: info.width,
+                depth: info.depth,
+                weight_max: info.max_weight,
+                hash: match info.hash {
+                    HASH_XXH3 => Hash::Xxh3,
+                    HASH_FNV => Hash::Fnv,
+                    other => Hash::Unknown(other),
+                },
+                version: String::from_utf8_lossy(info.version).into_owned(),
+            }),
+        }
+    }
+}
+
+impl Answered {
+    pub(super) fn count(self) -> Option<Count> {
+        match self {
+            Self::Count(count) => Some(count),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hit(self) -> Option<Hit> {
+        match self {
+            Self::Hit(hit) => Some(hit),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bounds(self) -> Option<Bounds> {
+        match self {
+            Self::Bounds(bounds) => Some(bounds),
+            _ => None,
+        }
+    }
+
+    pub(super) fn info(self) -> Option<Info> {
+        match self {
+            Self::Info(info) => Some(info),
+            _ => None,
+        }
+    }
+}

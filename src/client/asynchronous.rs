@@ -1,0 +1,515 @@
+//! The client for tokio.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::{ToSocketAddrs, UdpSocket, lookup_host};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::Answered;
+use super::core::{Core, Failure, Reason, Settings, Unsendable};
+use super::link::{self, Link};
+use super::{AddsReport, Bounds, ClientError, ClientOptions, Count, Hit, Info};
+use crate::wire::compact::Operation;
+
+/// Calls that wait for the task to take them.
+const CALLS_WAITING_MAX: usize = 1024;
+/// Datagrams that wait to be sent before no more calls are taken.
+const WAITING_MAX: usize = 128;
+/// Operations of one call; more are several calls.
+const OPERATIONS_A_CALL: usize = 1024;
+/// Such calls under way at once.
+const CALLS_AT_ONCE: usize = 16;
+
+/// A client of one server for tokio: clones share one socket, and what many tasks ask for at the same
+/// time shares datagrams.
+///
+/// A call that is dropped before its answer goes on: its weights may still be added. When the last
+/// clone is dropped, what was asked for is still sent.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), rmbd::client::ClientError> {
+/// use rmbd::{AsyncClient, ClientOptions};
+///
+/// let client = AsyncClient::connect("127.0.0.1:8000", ClientOptions::default()).await?;
+/// let hit = client.hit("10.0.0.7", 1, 100).await?;
+/// if !hit.allowed {
+///     println!("too often: {}", hit.estimate);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct AsyncClient {
+    calls: mpsc::Sender<Call>,
+    server: SocketAddr,
+    timeout: Duration,
+}
+
+impl AsyncClient {
+    /// A client of the server at an address. Where a name has several addresses, of the first that
+    /// answers; where there is only one, nothing is sent yet.
+    ///
+    /// # Errors
+    /// No such name, no address that answers, or no socket.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time.
+    pub async fn connect(
+        server: impl ToSocketAddrs,
+        options: ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let addresses = lookup_host(server).await.map_err(ClientError::Resolve)?;
+        let addresses: Vec<_> = addresses.collect();
+        if let [server] = *addresses {
+            return Self::open(server, options);
+        }
+        let mut first_error = None;
+        for server in addresses {
+            let client = Self::open(server, options)?;
+            match client.info().await {
+                Ok(_) => return Ok(client),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or(ClientError::NoAddress))
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// Adds a weight to a key; 0 changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub async fn add(&self, key: impl AsRef<[u8]>, weight: u64) -> Result<(), ClientError> {
+        let key = key.as_ref().into();
+        self.one(Owned::Add { key, weight }).await.map(drop)
+    }
+
+    /// Adds weights to keys; how many adds there were.
+    ///
+    /// # Errors
+    /// [`ClientError::Adds`] says which adds are confirmed, uncertain and not done.
+    pub async fn add_many<K: AsRef<[u8]>>(
+        &self,
+        adds: impl IntoIterator<Item = (K, u64)>,
+    ) -> Result<u64, ClientError> {
+        let adds = adds.into_iter().map(|(key, weight)| Owned::Add {
+            key: key.as_ref().into(),
+            weight,
+        });
+        let mut report = AddsReport::default();
+        let mut first_error = None;
+        let mut position = 0;
+        let mut take = |result: OperationResult| {
+            match result {
+                Ok(_) => report.confirmed += 1,
+                Err(failed) => {
+                    report.fail(position, failed.fate());
+                    first_error.get_or_insert(failed);
+                }
+            }
+            position += 1;
+            first_error.is_none()
+        };
+        report.taken = self.many(adds, &mut take).await;
+        match first_error {
+            None => Ok(report.confirmed),
+            Some(failed) => {
+                report.sort();
+                Err(ClientError::Adds {
+                    report: Box::new(report),
+                    source: Box::new(self.error(failed)),
+                })
+            }
+        }
+    }
+
+    /// How often a key was added: approximately, and never too low for what arrived.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or a key of more than 1 024 bytes. A count changes nothing.
+    pub async fn count(&self, key: impl AsRef<[u8]>) -> Result<Count, ClientError> {
+        let key = key.as_ref().into();
+        self.ask(Owned::Count { key }, Answered::count).await
+    }
+
+    /// [`Self::count`] of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub async fn count_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Count>, ClientError> {
+        let mut counts = Vec::with_capacity(keys.len());
+        let mut first_error = None;
+        let mut take = |result: OperationResult| {
+            match result {
+                Ok(answer) => counts.extend(answer.count()),
+                Err(failed) => {
+                    first_error.get_or_insert(failed);
+                }
+            }
+            first_error.is_none()
+        };
+        let keys = keys.iter().map(|key| Owned::Count {
+            key: key.as_ref().into(),
+        });
+        self.many(keys, &mut take).await;
+        match first_error {
+            None => Ok(counts),
+            Some(failed) => Err(self.error(failed)),
+        }
+    }
+
+    /// Adds a weight to a key, then tells whether it was added at most `limit` times, over all time.
+    /// A weight of 0 only looks.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub async fn hit(
+        &self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+    ) -> Result<Hit, ClientError> {
+        let key = key.as_ref().into();
+        let hit = Owned::Hit { key, weight, limit };
+        self.ask(hit, Answered::hit).await
+    }
+
+    /// A key's estimate, a lower bound, and N.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub async fn count_bounds(&self, key: impl AsRef<[u8]>) -> Result<Bounds, ClientError> {
+        let key = key.as_ref().into();
+        self.ask(Owned::Bounds { key }, Answered::bounds).await
+    }
+
+    /// What the server is.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn info(&self) -> Result<Info, ClientError> {
+        self.ask(Owned::Info, Answered::info).await
+    }
+
+    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
+        let link = Link::open(server)?;
+        let socket = (link.socket.try_clone())
+            .and_then(UdpSocket::from_std)
+            .map_err(|error| ClientError::of_socket(server, "open a socket to", error))?;
+        let settings = Settings {
+            timeout: options.timeout,
+            linger: options.linger,
+        };
+        let (calls, waiting) = mpsc::channel(CALLS_WAITING_MAX);
+        let driver = Driver {
+            link,
+            socket,
+            core: Core::new(settings, link::identity()),
+            lingers: !options.linger.is_zero(),
+            open: HashMap::new(),
+            next_call: 0,
+        };
+        tokio::spawn(driver.run(waiting));
+        Ok(Self {
+            calls,
+            server,
+            timeout: options.timeout,
+        })
+    }
+
+    async fn one(&self, operation: Owned) -> Result<Answered, ClientError> {
+        let results = self.call(vec![operation]).await?.await;
+        let result = results.ok().and_then(|results| results.into_iter().next());
+        match result {
+            Some(result) => result.map_err(|failed| self.error(failed)),
+            None => Err(ClientError::Closed),
+        }
+    }
+
+    async fn ask<A>(
+        &self,
+        operation: Owned,
+        answer: fn(Answered) -> Option<A>,
+    ) -> Result<A, ClientError> {
+        // The core lets no other kind of answer through.
+        answer(self.one(operation).await?).ok_or(ClientError::Closed)
+    }
+
+    /// Hands over operations, some calls at a time, and their results in order; ends early where
+    /// `take` says so. How many operations were taken.
+    async fn many(
+        &self,
+        operations: impl Iterator<Item = Owned>,
+        take: &mut impl FnMut(OperationResult) -> bool,
+    ) -> u64 {
+        let mut operations = operations.peekable();
+        let mut under_way = VecDeque::new();
+        let (mut taken, mut goes_on) = (0, true);
+        loop {
+            while goes_on && under_way.len() < CALLS_AT_ONCE && operations.peek().is_some() {
+                let part: Vec<_> = operations.by_ref().take(OPERATIONS_A_CALL).collect();
+                taken += part.len() as u64;
+                let size = part.len();
+                under_way.push_back((size, self.call(part).await));
+            }
+            let Some((size, call)) = under_way.pop_front() else {
+                return taken;
+            };
+            let results = match call {
+                Ok(results) => results.await.ok(),
+                Err(_) => None,
+            };
+            let closed = || vec![Err(Failed::Closed); size];
+            for result in results.unwrap_or_else(closed) {
+                goes_on &= take(result);
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        operations: Vec<Owned>,
+    ) -> Result<oneshot::Receiver<Vec<OperationResult>>, ClientError> {
+        let (done, results) = oneshot::channel();
+        let sent = self.calls.send(Call { operations, done }).await;
+        sent.map(|()| results).map_err(|_| ClientError::Closed)
+    }
+
+    fn error(&self, failed: Failed) -> ClientError {
+        match failed {
+            Failed::Unsendable(unsendable) => unsendable.into(),
+            Failed::Failure(failure) => ClientError::of_failure(self.server, self.timeout, failure),
+            Failed::Closed => ClientError::Closed,
+        }
+    }
+}
+
+/// Operations that are answered together.
+struct Call {
+    operations: Vec<Owned>,
+    done: oneshot::Sender<Vec<OperationResult>>,
+}
+
+/// An operation on its way to the task.
+enum Owned {
+    Add {
+        key: Box<[u8]>,
+        weight: u64,
+    },
+    Count {
+        key: Box<[u8]>,
+    },
+    Hit {
+        key: Box<[u8]>,
+        weight: u64,
+        limit: u64,
+    },
+    Bounds {
+        key: Box<[u8]>,
+    },
+    Info,
+}
+
+impl Owned {
+    fn borrow(&self) -> Operation<'_> {
+        match self {
+            Self::Add { key, weight } => Operation::Add {
+                key,
+                weight: *weight,
+            },
+            Self::Count { key } => Operation::Count { key },
+            Self::Hit { key, weight, limit } => Operation::Hit {
+                key,
+                weight: *weight,
+                limit: *limit,
+                window_ms: 0,
+            },
+            Self::Bounds { key } => Operation::Bounds { key },
+            Self::Info => Operation::Info,
+        }
+    }
+}
+
+type OperationResult = Result<Answered, Failed>;
+
+#[derive(Debug, Clone, Copy)]
+enum Failed {
+    Unsendable(Unsendable),
+    Failure(Failure),
+    Closed,
+}
+
+impl Failed {
+    fn fate(self) -> super::Fate {
+        match self {
+            Self::Unsendable(_) => super::Fate::NotAdded,
+            Self::Failure(failure) => failure.fate(),
+            Self::Closed => super::Fate::Uncertain,
+        }
+    }
+}
+
+/// The task behind all clones.
+struct Driver {
+    link: Link,
+    /// The link's, for waiting.
+    socket: UdpSocket,
+    core: Core<Token>,
+    lingers: bool,
+    open: HashMap<u64, OpenCall>,
+    next_call: u64,
+}
+
+/// Which operation of which call.
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    call: u64,
+    index: usize,
+}
+
+struct OpenCall {
+    results: Vec<OperationResult>,
+    left: usize,
+    done: oneshot::Sender<Vec<OperationResult>>,
+}
+
+impl Driver {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        let mut is_open = true;
+        while is_open || !self.core.is_idle() {
+            // What has been asked for by now shares datagrams.
+            while self.has_room()
+                && let Ok(call) = calls.try_recv()
+            {
+                self.begin(call);
+            }
+            if !self.lingers || !is_open {
+                self.core.flush();
+            }
+            self.send().await;
+            let until = self.core.next_tick().map(|at| self.instant(at));
+            let has_room = self.has_room();
+            tokio::select! {
+                call = calls.recv(), if is_open && has_room => match call {
+                    Some(call) => self.begin(call),
+                    None => is_open = false,
+                },
+                _ = self.socket.readable() => {}
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+            }
+            self.receive();
+            let now = self.link.now();
+            let open = &mut self.open;
+            self.core.tick(now, &mut |token, outcome| {
+                settle(open, token, result(outcome));
+            });
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.core.waiting() < WAITING_MAX
+    }
+
+    fn instant(&self, at: Duration) -> Instant {
+        Instant::now() + at.saturating_sub(self.link.now())
+    }
+
+    fn begin(&mut self, call: Call) {
+        let Call { operations, done } = call;
+        let number = self.next_call;
+        self.next_call += 1;
+        let left = operations.len();
+        let call = OpenCall {
+            results: vec![Err(Failed::Closed); left],
+            left,
+            done,
+        };
+        self.open.insert(number, call);
+        for (index, operation) in operations.iter().enumerate() {
+            let token = Token {
+                call: number,
+                index,
+            };
+            let pushed = (self.core).push(operation.borrow(), token, || self.link.now());
+            if let Err(unsendable) = pushed {
+                settle(&mut self.open, token, Err(Failed::Unsendable(unsendable)));
+            }
+        }
+    }
+
+    async fn send(&mut self) {
+        while let Some(segment_bytes) = (self.core).transmit(self.link.now(), &mut self.link.train)
+        {
+            let Self { link, socket, .. } = self;
+            let sent = socket.async_io(Interest::WRITABLE, || link.send(segment_bytes));
+            if let Err(error) = sent.await {
+                self.excuse(&error);
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        loop {
+            let Self { link, socket, .. } = self;
+            let received = socket.try_io(Interest::READABLE, || match link.receive()? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                trains => Ok(trains),
+            });
+            match received {
+                Ok(trains) => {
+                    let now = self.link.now();
+                    let open = &mut self.open;
+                    for datagram in self.link.datagrams(trains) {
+                        self.core.receive(datagram, now, &mut |token, outcome| {
+                            settle(open, token, result(outcome));
+                        });
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.excuse(&error),
+            }
+        }
+    }
+
+    /// Where nobody has ever answered, "nobody listens" ends all calls. Any other trouble may pass:
+    /// what was not sent counts as lost.
+    fn excuse(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionRefused && !self.core.has_heard() {
+            let open = &mut self.open;
+            self.core
+                .abandon(Reason::Unreachable, &mut |token, outcome| {
+                    settle(open, token, result(outcome));
+                });
+        }
+    }
+}
+
+fn result(outcome: super::core::Outcome<'_>) -> OperationResult {
+    outcome.map(Answered::from).map_err(Failed::Failure)
+}
+
+fn settle(open: &mut HashMap<u64, OpenCall>, token: Token, result: OperationResult) {
+    let Some(call) = open.get_mut(&token.call) else {
+        return;
+    };
+    if let Some(place) = call.results.get_mut(token.index) {
+        *place = result;
+    }
+    call.left -= 1;
+    if call.left == 0
+        && let Some(call) = open.remove(&token.call)
+    {
+        // Nobody waits any more: the caller was dropped.
+        let _ = call.done.send(call.results);
+    }
+}

@@ -1,0 +1,329 @@
+//! The blocking client.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+
+use super::answer::Answered;
+use super::core::{Core, Failure, Outcome, Reason, Settings, Sink};
+use super::link::{self, Link};
+use super::{Adder, Bounds, ClientError, ClientOptions, Count, Hit, Info};
+use crate::wire::compact::Operation;
+
+/// Datagrams of the largest train.
+const TRAIN_DATAGRAMS: usize = 46;
+/// Datagrams that wait to be sent before a caller waits, too: the next train, while one is on its way.
+const WAITING_MAX: usize = 2 * TRAIN_DATAGRAMS;
+/// How long an operation of an [`Adder`] waits for others at least.
+const ADDER_LINGER_MIN: Duration = Duration::from_millis(1);
+
+/// A blocking client of one server. Every call waits for the answers; an [`Adder`] does not.
+///
+/// ```no_run
+/// use rmbd::{Client, ClientOptions};
+///
+/// let mut client = Client::connect("127.0.0.1:8000", ClientOptions::default())?;
+/// client.add("apple", 1)?;
+/// client.add_many([("apple", 2), ("pear", 10)])?;
+/// assert_eq!(client.count("apple")?.estimate, 3);
+/// let hit = client.hit("10.0.0.7", 1, 100)?; // adds 1, and asks: is that more than 100?
+/// assert!(hit.allowed);
+/// # Ok::<(), rmbd::client::ClientError>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    link: Link,
+    core: Core<u64>,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// A client of the server at an address. Where a name has several addresses, of the first that
+    /// answers; where there is only one, nothing is sent yet.
+    ///
+    /// # Errors
+    /// No such name, no address that answers, or no socket.
+    pub fn connect(
+        server: impl ToSocketAddrs,
+        options: ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let addresses = link::addresses(server)?;
+        if let [server] = *addresses {
+            return Self::open(server, options);
+        }
+        let mut first_error = None;
+        for server in addresses {
+            let answering = Self::open(server, options).and_then(|mut client| {
+                client.info()?;
+                Ok(client)
+            });
+            match answering {
+                Ok(client) => return Ok(client),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or(ClientError::NoAddress))
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        self.link.server
+    }
+
+    /// Adds a weight to a key; 0 changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub fn add(&mut self, key: impl AsRef<[u8]>, weight: u64) -> Result<(), ClientError> {
+        let key = key.as_ref();
+        self.ask_all(1, |_| Operation::Add { key, weight })
+            .map(drop)
+    }
+
+    /// Adds weights to keys as fast as the server takes them; how many adds there were. See [`Adder`].
+    ///
+    /// # Errors
+    /// [`ClientError::Adds`] says which adds are confirmed, uncertain and not done.
+    pub fn add_many<K: AsRef<[u8]>>(
+        &mut self,
+        adds: impl IntoIterator<Item = (K, u64)>,
+    ) -> Result<u64, ClientError> {
+        let mut adder = self.adder();
+        for (key, weight) in adds {
+            match adder.push(key.as_ref(), weight) {
+                Err(error @ ClientError::Adds { .. }) => return Err(error),
+                Err(source) => return Err(adder.stop(source)),
+                Ok(()) => {}
+            }
+        }
+        adder.finish()
+    }
+
+    /// Something to add many keys with, without waiting for each.
+    pub fn adder(&mut self) -> Adder<'_> {
+        Adder::new(self)
+    }
+
+    /// How often a key was added: approximately, and never too low for what arrived.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or a key of more than 1 024 bytes. A count changes nothing.
+    pub fn count(&mut self, key: impl AsRef<[u8]>) -> Result<Count, ClientError> {
+        let counts = self.count_many(&[key])?;
+        Ok(counts.first().copied().unwrap_or_default())
+    }
+
+    /// [`Self::count`] of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub fn count_many<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<Count>, ClientError> {
+        let answers = self.ask_all(keys.len(), |at| Operation::Count {
+            key: keys[at].as_ref(),
+        })?;
+        Ok(answers.into_iter().filter_map(Answered::count).collect())
+    }
+
+    /// Adds a weight to a key, then tells whether it was added at most `limit` times, over all time.
+    /// A weight of 0 only looks.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub fn hit(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+    ) -> Result<Hit, ClientError> {
+        let key = key.as_ref();
+        self.ask(
+            Operation::Hit {
+                key,
+                weight,
+                limit,
+                window_ms: 0,
+            },
+            Answered::hit,
+        )
+    }
+
+    /// A key's estimate, a lower bound, and N.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub fn count_bounds(&mut self, key: impl AsRef<[u8]>) -> Result<Bounds, ClientError> {
+        let key = key.as_ref();
+        self.ask(Operation::Bounds { key }, Answered::bounds)
+    }
+
+    /// What the server is.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub fn info(&mut self) -> Result<Info, ClientError> {
+        self.ask(Operation::Info, Answered::info)
+    }
+
+    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
+        let settings = Settings {
+            timeout: options.timeout,
+            linger: options.linger.max(ADDER_LINGER_MIN),
+        };
+        Ok(Self {
+            link: Link::open(server)?,
+            core: Core::new(settings, link::identity()),
+            options,
+        })
+    }
+
+    fn ask<A>(
+        &mut self,
+        operation: Operation<'_>,
+        answer: fn(Answered) -> Option<A>,
+    ) -> Result<A, ClientError> {
+        let answers = self.ask_all(1, |_| operation)?;
+        // The core lets no other kind of answer through.
+        (answers.into_iter().find_map(answer)).ok_or(ClientError::Closed)
+    }
+
+    /// Sends `count` operations and waits for all their answers.
+    fn ask_all<'k>(
+        &mut self,
+        count: usize,
+        operation: impl Fn(usize) -> Operation<'k>,
+    ) -> Result<Vec<Answered>, ClientError> {
+        let mut answers = vec![Answered::Added; count];
+        let mut failed = None;
+        let mut sink = |token: u64, outcome: Outcome<'_>| match outcome {
+            Ok(answer) => answers[token as usize] = answer.into(),
+            Err(failure) => failed = failed.or(Some(failure)),
+        };
+        let asked = self.ask_into(count, operation, &mut sink);
+        self.core.abandon(Reason::Abandoned, &mut |_, _| {});
+        asked?;
+        match failed {
+            None => Ok(answers),
+            Some(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    fn ask_into<'k>(
+        &mut self,
+        count: usize,
+        operation: impl Fn(usize) -> Operation<'k>,
+        sink: &mut Sink<'_, u64>,
+    ) -> Result<(), ClientError> {
+        for at in 0..count {
+            self.push(operation(at), at as u64)?;
+            if self.core.waiting() >= WAITING_MAX {
+                self.turn(true, sink)?;
+            }
+        }
+        self.drain(sink)
+    }
+}
+
+/// What the [`Adder`] uses, too.
+impl Client {
+    #[inline]
+    pub(super) fn push(&mut self, operation: Operation<'_>, token: u64) -> Result<(), ClientError> {
+        Ok((self.core).push(operation, token, || self.link.now())?)
+    }
+
+    /// Sends what fills a train, and takes what has come; waits only where too much is under way.
+    pub(super) fn pump(&mut self, sink: &mut Sink<'_, u64>) -> Result<(), ClientError> {
+        if self.core.waiting() >= TRAIN_DATAGRAMS {
+            self.turn(self.core.waiting() >= WAITING_MAX, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is left without an outcome.
+    pub(super) fn drain(&mut self, sink: &mut Sink<'_, u64>) -> Result<(), ClientError> {
+        self.core.flush();
+        while !self.core.is_idle() {
+            self.turn(true, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Sends, receives, and does what is due; waits for something to happen if it may.
+    pub(super) fn turn(
+        &mut self,
+        may_wait: bool,
+        sink: &mut Sink<'_, u64>,
+    ) -> Result<(), ClientError> {
+        let server = self.link.server;
+        let failed = |doing| move |error| ClientError::of_socket(server, doing, error);
+        self.send().map_err(failed("send to"))?;
+        if may_wait {
+            let until = self.core.next_tick();
+            (self.link.wait(PollFlags::IN, until)).map_err(failed("wait for"))?;
+        }
+        self.receive(sink).map_err(failed("receive from"))?;
+        self.core.tick(self.link.now(), sink);
+        Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while let Some(segment_bytes) = (self.core).transmit(self.link.now(), &mut self.link.train)
+        {
+            while let Err(error) = self.link.send(segment_bytes) {
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => self.link.wait(PollFlags::OUT, None)?,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        self.excuse(error)?;
+                        // It counts as lost.
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, sink: &mut Sink<'_, u64>) -> io::Result<()> {
+        loop {
+            match self.link.receive() {
+                Ok(0) => return Ok(()),
+                Ok(trains) => {
+                    let now = self.link.now();
+                    for datagram in self.link.datagrams(trains) {
+                        self.core.receive(datagram, now, sink);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.excuse(error)?,
+            }
+        }
+    }
+
+    /// A server that answered before may be on its way back.
+    fn excuse(&self, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused if self.core.has_heard() => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Gives up on everything that is under way.
+    pub(super) fn abandon(&mut self, sink: &mut Sink<'_, u64>) {
+        self.core.abandon(Reason::Abandoned, sink);
+    }
+
+    pub(super) fn failed(&self, failure: Failure) -> ClientError {
+        ClientError::of_failure(self.link.server, self.options.timeout, failure)
+    }
+
+    pub(super) fn repeated(&self) -> u64 {
+        self.core.repeated()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        (self.core.next_tick()).is_some_and(|at| at <= self.link.now())
+    }
+}

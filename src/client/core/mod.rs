@@ -1,0 +1,718 @@
+//! The client's state machine: no socket, no clock. Operations with a token each go in, trains of
+//! datagrams come out; replies and the time go in, outcomes with their tokens come out.
+//!
+//! ```text
+//!            push            seal            transmit           receive
+//!  operation ────> open batch ───> sealed ────────────> flying ─────────> outcome, token
+//!                  (one for adds,           ^              │
+//!                   one for questions)      └── lost ──────┘  again, with the same sequence
+//! ```
+//!
+//! Every copy of a batch that is sent has a request id of its own. So a reply tells which copy it
+//! answers: round trips are measured without doubt, a copy whose followers were answered is lost, and a
+//! second reply to the same copy finds nothing.
+//!
+//! What adds carries the client's number and a sequence (*once*), and the boot of the node, which is
+//! asked for before the first such batch goes out.
+
+mod lane;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+pub(super) use self::lane::DATAGRAM_BYTES;
+use self::lane::{Batch, Lane};
+use self::recovery::{REORDERING_MAX, Recovery};
+use crate::wire::compact::{
+    self, Answer, Header, ONCE_RETRY_S_MAX, ONCE_WINDOW, Operation, Problem, Reply, RequestWriter,
+    WriteError,
+};
+
+/// Bytes of the largest train: an IPv4 datagram's payload.
+const TRAIN_BYTES_MAX: usize = 65_507;
+/// Datagrams that the kernel takes at once (udp(7), `UDP_SEGMENT`).
+const TRAIN_DATAGRAMS_MAX: usize = 64;
+/// After so much silence the node may have been started again: its boot is asked for before adding,
+/// so that nothing becomes uncertain that need not.
+const BOOT_TRUSTED: Duration = Duration::from_secs(10);
+
+/// How a client waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// For how long a batch is sent again and again.
+    pub(super) timeout: Duration,
+    /// How long an operation waits for others.
+    pub(super) linger: Duration,
+}
+
+/// Numbers that make a client different from all others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    pub(super) client: u64,
+    pub(super) first_id: u32,
+}
+
+/// What the client knows of an operation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    /// Whether it may have been applied: never true of what only asks.
+    pub(super) uncertain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No reply in time.
+    Silence,
+    /// The node refused, with the code of a [`Problem`].
+    Code(u8),
+    /// Nobody listens there.
+    Unreachable,
+    /// The driver gave up.
+    Abandoned,
+}
+
+/// What became of an operation. `None` is the answer to what has none.
+pub(super) type Outcome<'a> = Result<Option<Answer<'a>>, Failure>;
+
+/// Takes outcomes.
+pub(super) type Sink<'s, T> = dyn FnMut(T, Outcome<'_>) + 's;
+
+/// What cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsendable {
+    KeyTooLong { bytes: usize },
+    WeightTooLarge { weight: u64, weight_max: u32 },
+}
+
+#[derive(Debug)]
+pub(super) struct Core<T> {
+    settings: Settings,
+    node: Option<Node>,
+    heard_at: Duration,
+    has_heard: bool,
+    adding: Lane<T>,
+    asking: Lane<T>,
+    /// Whose turn it is, where both have something.
+    adding_is_next: bool,
+    /// The question for the boot; it has no token.
+    handshake: Option<Batch<T>>,
+    /// By the order in which they were sent first.
+    flying: BTreeMap<u64, Flying<T>>,
+    next_flight: u64,
+    /// Flights of which nothing is under way.
+    lost: VecDeque<u64>,
+    /// Copies by id, for replies.
+    copies: HashMap<u32, Copy>,
+    /// Copies by number, for the time.
+    sent: VecDeque<Copy>,
+    first_id: u32,
+    next_copy: u64,
+    replied_max: u64,
+    recovery: Recovery,
+    repeated: u64,
+}
+
+/// What an info told.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    boot: u64,
+    weight_max: u32,
+}
+
+#[derive(Debug)]
+struct Flying<T> {
+    batch: Batch<T>,
+    kind: Kind,
+    boot: u64,
+    first_sent: Duration,
+    /// Of its copies.
+    ids: Vec<u32>,
+    /// The latest one; `None` if that is lost.
+    under_way: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Adding,
+    Asking,
+    Handshake,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Copy {
+    number: u64,
+    flight: u64,
+    sent_at: Duration,
+}
+
+impl<T> Core<T> {
+    pub(super) fn new(settings: Settings, identity: Identity) -> Self {
+        let timeout_max = Duration::from_secs(ONCE_RETRY_S_MAX);
+        Self {
+            settings: Settings {
+                timeout: settings.timeout.min(timeout_max),
+                ..settings
+            },
+            node: None,
+            heard_at: Duration::ZERO,
+            has_heard: false,
+            adding: Lane::new(Some(identity.client)),
+            asking: Lane::new(None),
+            adding_is_next: true,
+            handshake: None,
+            flying: BTreeMap::new(),
+            next_flight: 0,
+            lost: VecDeque::new(),
+            copies: HashMap::new(),
+            sent: VecDeque::new(),
+            first_id: identity.first_id,
+            next_copy: 0,
+            replied_max: 0,
+            recovery: Recovery::default(),
+            repeated: 0,
+        }
+    }
+
+    /// Takes an operation. It is sent with others: when a datagram is full, at [`Self::flush`], or
+    /// after the linger.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        operation: Operation<'_>,
+        token: T,
+        now: impl Fn() -> Duration,
+    ) -> Result<(), Unsendable> {
+        let lane = match weight_of(operation) {
+            None => &mut self.asking,
+            Some(weight) => {
+                if let Some(Node { weight_max, .. }) = self.node
+                    && weight > weight_max.into()
+                {
+                    return Err(Unsendable::WeightTooLarge { weight, weight_max });
+                }
+                &mut self.adding
+            }
+        };
+        lane.place(operation, now).map_err(|error| {
+            let bytes = match error {
+                WriteError::KeyTooLong { bytes } => bytes,
+                // A datagram has room for the longest key and the longest numbers.
+                WriteError::Full | WriteError::TokenTooLong { .. } => DATAGRAM_BYTES,
+            };
+            Unsendable::KeyTooLong { bytes }
+        })?;
+        lane.push_token(token);
+        Ok(())
+    }
+
+    /// Makes what was pushed ready to be sent.
+    pub(super) fn flush(&mut self) {
+        self.adding.flush();
+        self.asking.flush();
+    }
+
+    /// Datagrams that wait until they may be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.adding.sealed.len() + self.asking.sealed.len()
+    }
+
+    /// Whether no operation is left without an outcome.
+    pub(super) fn is_idle(&self) -> bool {
+        self.adding.is_empty()
+            && self.asking.is_empty()
+            && self.flying.values().all(|f| f.kind == Kind::Handshake)
+    }
+
+    /// Whether a node has ever replied.
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// Copies that were sent in place of lost ones.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Puts what may be sent now into `train`, datagrams of one size but the last; that size, or
+    /// `None` where there is nothing. To be called until there is nothing.
+    pub(super) fn transmit(&mut self, now: Duration, train: &mut Vec<u8>) -> Option<u16> {
+        train.clear();
+        self.prepare_handshake(now);
+        let mut segment_bytes = None;
+        for _ in 0..TRAIN_DATAGRAMS_MAX {
+            let Some((next, bytes)) = self.next_flight() else {
+                break;
+            };
+            let size = *segment_bytes.get_or_insert(bytes);
+            if bytes > size || train.len() + bytes > TRAIN_BYTES_MAX {
+                break;
+            }
+            self.launch(next, now, train);
+            if bytes < size {
+                break;
+            }
+        }
+        // At most DATAGRAM_BYTES.
+        segment_bytes.map(|bytes| bytes as u16)
+    }
+
+    /// Takes a datagram from the node; what is no reply to something under way is ignored.
+    pub(super) fn receive(&mut self, datagram: &[u8], now: Duration, sink: &mut Sink<'_, T>) {
+        let Ok(reply) = compact::reply(datagram) else {
+            return;
+        };
+        let Some(copy) = self.copies.get(&reply.head.id).copied() else {
+            return;
+        };
+        let fits = (self.flying.get(&copy.flight)).is_some_and(|flying| flying.fits(&reply));
+        if !fits {
+            return;
+        }
+        self.heard_at = now;
+        self.has_heard = true;
+        self.replied_max = self.replied_max.max(copy.number);
+        self.recovery.replied(now.saturating_sub(copy.sent_at));
+        if let Some(flying) = self.land(copy.flight) {
+            self.settle(flying, &reply, now, sink);
+        }
+        self.find_overtaken();
+    }
+
+    /// Does what is due. Outcomes here are failures.
+    pub(super) fn tick(&mut self, now: Duration, sink: &mut Sink<'_, T>) {
+        for lane in [&mut self.adding, &mut self.asking] {
+            if lane
+                .opened_at()
+                .is_some_and(|at| at + self.settings.linger <= now)
+            {
+                lane.flush();
+            }
+        }
+        self.find_late(now);
+        let timeout = self.settings.timeout;
+        while let Some((&flight, flying)) = self.flying.first_key_value()
+            && flying.first_sent + timeout <= now
+        {
+            if let Some(flying) = self.land(flight) {
+                flying.fail(Reason::Silence, true, sink);
+            }
+        }
+        let silent_since = now.saturating_sub(timeout);
+        for lane in [&mut self.adding, &mut self.asking] {
+            while (lane.sealed.front())
+                .is_some_and(|batch| batch.queued_at.max(self.heard_at) <= silent_since)
+                && let Some(batch) = lane.sealed.pop_front()
+            {
+                batch.fail(Reason::Silence, false, sink);
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has something to do, unless something else happens before.
+    pub(super) fn next_tick(&self) -> Option<Duration> {
+        let Settings { timeout, linger } = self.settings;
+        let lanes = [&self.adding, &self.asking];
+        let opened = lanes.iter().filter_map(|lane| lane.opened_at());
+        let sealed = (lanes.iter()).filter_map(|lane| lane.sealed.front());
+        let flown = self.flying.first_key_value();
+        let sent = self.sent.front();
+        opened
+            .map(|at| at + linger)
+            .chain(sealed.map(|batch| batch.queued_at.max(self.heard_at) + timeout))
+            .chain(flown.map(|(_, flying)| flying.first_sent + timeout))
+            .chain(sent.map(|copy| copy.sent_at + self.recovery.patience()))
+            .min()
+    }
+
+    /// Gives up on everything.
+    pub(super) fn abandon(&mut self, reason: Reason, sink: &mut Sink<'_, T>) {
+        for flying in std::mem::take(&mut self.flying).into_values() {
+            flying.fail(reason, true, sink);
+        }
+        self.copies.clear();
+        self.sent.clear();
+        self.lost.clear();
+        self.handshake = None;
+        self.flush();
+        for lane in [&mut self.adding, &mut self.asking] {
+            for batch in lane.sealed.drain(..) {
+                batch.fail(reason, false, sink);
+            }
+        }
+    }
+}
+
+// --- Sending ---
+
+/// What is sent next.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Again(u64),
+    Handshake,
+    Adding,
+    Asking,
+}
+
+impl<T> Core<T> {
+    fn prepare_handshake(&mut self, now: Duration) {
+        let is_stale = self.flying.is_empty() && now.saturating_sub(self.heard_at) >= BOOT_TRUSTED;
+        if self.adding.sealed.is_empty() || (self.node.is_some() && !is_stale) {
+            return;
+        }
+        self.node = None;
+        let is_asked = self.flying.values().any(|f| f.kind == Kind::Handshake);
+        if self.handshake.is_none() && !is_asked {
+            let mut writer = RequestWriter::new(DATAGRAM_BYTES);
+            // Both fit: neither has a key or a token.
+            let written = writer
+                .start(&Header::default())
+                .and_then(|()| writer.info());
+            self.handshake = written.ok().map(|()| Batch {
+                datagram: writer.finish().to_vec(),
+                tokens: Vec::new(),
+                asks: true,
+                sequence: None,
+                queued_at: now,
+            });
+        }
+    }
+
+    /// What may be sent next, and its length.
+    fn next_flight(&mut self) -> Option<(Next, usize)> {
+        if self.sent.len() >= self.recovery.window() {
+            return None;
+        }
+        while let Some(&flight) = self.lost.front() {
+            if let Some(flying) = self.flying.get(&flight) {
+                return Some((Next::Again(flight), flying.batch.datagram.len()));
+            }
+            self.lost.pop_front();
+        }
+        if let Some(batch) = &self.handshake {
+            return Some((Next::Handshake, batch.datagram.len()));
+        }
+        let adding = (self.adding.sealed.front())
+            .filter(|batch| self.node.is_some() && self.is_within_window(batch))
+            .map(|batch| (Next::Adding, batch.datagram.len()));
+        let asking = (self.asking.sealed.front()).map(|b| (Next::Asking, b.datagram.len()));
+        match self.adding_is_next {
+            true => adding.or(asking),
+            false => asking.or(adding),
+        }
+    }
+
+    /// The node forgets sequences that are too far behind the newest.
+    fn is_within_window(&self, batch: &Batch<T>) -> bool {
+        let oldest = self.flying.values().find_map(|f| f.batch.sequence);
+        let newest = batch.sequence;
+        oldest
+            .zip(newest)
+            .is_none_or(|(oldest, newest)| newest - oldest < ONCE_WINDOW)
+    }
+
+    fn launch(&mut self, next: Next, now: Duration, train: &mut Vec<u8>) {
+        let (batch, kind) = match next {
+            Next::Again(flight) => {
+                self.lost.pop_front();
+                self.repeated += 1;
+                return self.send_copy(flight, now, train);
+            }
+            Next::Handshake => (self.handshake.take(), Kind::Handshake),
+            Next::Adding => (self.adding.sealed.pop_front(), Kind::Adding),
+            Next::Asking => (self.asking.sealed.pop_front(), Kind::Asking),
+        };
+        self.adding_is_next = kind == Kind::Asking;
+        let Some(mut batch) = batch else { return };
+        let boot = self.node.map_or(0, |node| node.boot);
+        if batch.sequence.is_some() {
+            batch.set_boot(boot);
+        }
+        let flight = self.next_flight;
+        self.next_flight += 1;
+        let flying = Flying {
+            batch,
+            kind,
+            boot,
+            first_sent: now,
+            ids: Vec::with_capacity(1),
+            under_way: None,
+        };
+        self.flying.insert(flight, flying);
+        self.send_copy(flight, now, train);
+    }
+
+    fn send_copy(&mut self, flight: u64, now: Duration, train: &mut Vec<u8>) {
+        let Some(flying) = self.flying.get_mut(&flight) else {
+            return;
+        };
+        let number = self.next_copy;
+        self.next_copy += 1;
+        // Unique among those under way, of which there are far less than 2^32.
+        let id = self.first_id.wrapping_add(number as u32);
+        let copy = Copy {
+            number,
+            flight,
+            sent_at: now,
+        };
+        flying.batch.set_id(id);
+        flying.ids.push(id);
+        flying.under_way = Some(number);
+        train.extend_from_slice(&flying.batch.datagram);
+        self.copies.insert(id, copy);
+        self.sent.push_back(copy);
+    }
+}
+
+// --- Replies and losses ---
+
+impl<T> Core<T> {
+    /// Takes a flight out, and what was under way of it.
+    fn land(&mut self, flight: u64) -> Option<Flying<T>> {
+        let flying = self.flying.remove(&flight)?;
+        for id in &flying.ids {
+            self.copies.remove(id);
+        }
+        if let Some(number) = flying.under_way
+            && let Ok(at) = self.sent.binary_search_by_key(&number, |copy| copy.number)
+        {
+            // Near the front: replies come in order.
+            self.sent.remove(at);
+        }
+        Some(flying)
+    }
+
+    /// Copies that were sent well before one that has a reply are lost.
+    fn find_overtaken(&mut self) {
+        while let Some(&copy) = self.sent.front()
+            && copy.number + REORDERING_MAX <= self.replied_max
+        {
+            self.lose_first(copy);
+        }
+    }
+
+    /// Copies that were waited for long enough are lost.
+    fn find_late(&mut self, now: Duration) {
+        let patience = self.recovery.patience();
+        let mut ran_out = false;
+        while let Some(&copy) = self.sent.front()
+            && copy.sent_at + patience <= now
+        {
+            self.lose_first(copy);
+            ran_out = true;
+        }
+        if ran_out {
+            self.recovery.ran_out();
+        }
+    }
+
+    fn lose_first(&mut self, copy: Copy) {
+        self.sent.pop_front();
+        self.recovery.lost(copy.number, self.next_copy);
+        if let Some(flying) = self.flying.get_mut(&copy.flight) {
+            flying.under_way = None;
+            self.lost.push_back(copy.flight);
+        }
+    }
+
+    /// A reply has come that fits.
+    fn settle(
+        &mut self,
+        flying: Flying<T>,
+        reply: &Reply<'_>,
+        now: Duration,
+        sink: &mut Sink<'_, T>,
+    ) {
+        let code = reply.head.code;
+        match flying.kind {
+            Kind::Handshake => self.settle_handshake(reply, sink),
+            _ if stops_whole_request(code, reply.head.done) => {
+                if code == Problem::WrongBoot.code()
+                    && self.node.is_some_and(|node| node.boot == flying.boot)
+                {
+                    self.node = None;
+                }
+                let uncertain = flying.is_uncertain_after(code);
+                flying.fail(Reason::Code(code), uncertain, sink);
+            }
+            _ => self.settle_operations(flying, reply, now, sink),
+        }
+    }
+
+    fn settle_handshake(&mut self, reply: &Reply<'_>, sink: &mut Sink<'_, T>) {
+        if let Some(Ok(Answer::Info(info))) = reply.answers().next() {
+            self.node = Some(Node {
+                boot: info.boot,
+                weight_max: info.max_weight,
+            });
+        } else {
+            for batch in self.adding.sealed.drain(..) {
+                batch.fail(Reason::Code(reply.head.code), false, sink);
+            }
+        }
+    }
+
+    fn settle_operations(
+        &mut self,
+        flying: Flying<T>,
+        reply: &Reply<'_>,
+        now: Duration,
+        sink: &mut Sink<'_, T>,
+    ) {
+        let Batch {
+            datagram,
+            tokens,
+            asks,
+            ..
+        } = flying.batch;
+        if !asks && reply.head.code == 0 {
+            return tokens.into_iter().for_each(|token| sink(token, Ok(None)));
+        }
+        let mut answers = reply.answers().flatten();
+        let done = usize::from(reply.head.done);
+        for (index, (operation, token)) in operations(&datagram).zip(tokens).enumerate() {
+            match index.cmp(&done) {
+                Ordering::Less if has_answer(operation) => sink(token, Ok(answers.next())),
+                Ordering::Less => sink(token, Ok(None)),
+                Ordering::Equal => sink(token, Err(Failure::refused(reply.head.code))),
+                // Nobody looked at it: it goes again, with others or alone.
+                Ordering::Greater => self.requeue(operation, token, now, sink),
+            }
+        }
+        self.flush();
+    }
+
+    fn requeue(
+        &mut self,
+        operation: Operation<'_>,
+        token: T,
+        now: Duration,
+        sink: &mut Sink<'_, T>,
+    ) {
+        let lane = match weight_of(operation) {
+            Some(_) => &mut self.adding,
+            None => &mut self.asking,
+        };
+        match lane.place(operation, || now) {
+            Ok(()) => lane.push_token(token),
+            // It fitted before.
+            Err(_) => sink(token, Err(Failure::of(Reason::Abandoned, false))),
+        }
+    }
+}
+
+impl Failure {
+    fn of(reason: Reason, uncertain: bool) -> Self {
+        Self { reason, uncertain }
+    }
+
+    /// An operation that the node understood well enough not to apply it.
+    fn refused(code: u8) -> Self {
+        Self::of(Reason::Code(code), false)
+    }
+}
+
+impl<T> Batch<T> {
+    fn fail(self, reason: Reason, uncertain: bool, sink: &mut Sink<'_, T>) {
+        let failure = Failure::of(reason, uncertain && self.sequence.is_some());
+        for token in self.tokens {
+            sink(token, Err(failure));
+        }
+    }
+}
+
+impl<T> Flying<T> {
+    fn fail(self, reason: Reason, uncertain: bool, sink: &mut Sink<'_, T>) {
+        self.batch.fail(reason, uncertain, sink);
+    }
+
+    /// Whether it may have been applied although the node refused it as a whole: in an earlier boot,
+    /// or another copy of it. (Not considered: that the network doubled the only copy, that one of the
+    /// two was refused because the table of clients was full, and that the other came when it was not any more.)
+    fn is_uncertain_after(&self, code: u8) -> bool {
+        match Problem::from_code(code) {
+            None | Some(Problem::WrongBoot | Problem::SequenceTooOld) => true,
+            Some(_) => self.ids.len() > 1,
+        }
+    }
+
+    /// Whether a reply has the answers that the operations ask for.
+    fn fits(&self, reply: &Reply<'_>) -> bool {
+        let done = usize::from(reply.head.done);
+        let total = operations(&self.batch.datagram).count();
+        if (reply.head.code == 0 && done != total) || (reply.head.code != 0 && done >= total) {
+            return false;
+        }
+        let mut answers = reply.answers();
+        self.batch.asks_before(done).all(|operation| {
+            let answer = answers.next();
+            answer.is_some_and(|answer| answer.is_ok_and(|answer| is_answer(operation, answer)))
+        }) && answers.next().is_none()
+    }
+}
+
+impl<T> Batch<T> {
+    /// The operations with answers among the first `done`.
+    fn asks_before(&self, done: usize) -> impl Iterator<Item = Operation<'_>> {
+        let done = if self.asks { done } else { 0 };
+        let operations = operations(&self.datagram).take(done);
+        operations.filter(|operation| has_answer(*operation))
+    }
+}
+
+/// The operations of a request that this client wrote.
+fn operations(datagram: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+    let request = compact::request(datagram).ok();
+    request
+        .into_iter()
+        .flat_map(|request| request.operations().flatten())
+}
+
+fn has_answer(operation: Operation<'_>) -> bool {
+    !matches!(operation, Operation::Add { .. })
+}
+
+fn is_answer(operation: Operation<'_>, answer: Answer<'_>) -> bool {
+    matches!(
+        (operation, answer),
+        (Operation::Count { .. }, Answer::Count { .. })
+            | (Operation::Hit { .. }, Answer::Hit { .. })
+            | (Operation::Bounds { .. }, Answer::Bounds { .. })
+            | (Operation::Info, Answer::Info(_))
+    )
+}
+
+/// Of what adds.
+#[inline]
+fn weight_of(operation: Operation<'_>) -> Option<u64> {
+    match operation {
+        Operation::Add { weight, .. }
+        | Operation::Hit {
+            weight: weight @ 1..,
+            ..
+        } => Some(weight),
+        _ => None,
+    }
+}
+
+/// Whether a code stops a request before its first operation.
+fn stops_whole_request(code: u8, done: u16) -> bool {
+    match Problem::from_code(code) {
+        None => code != 0 && done == 0,
+        Some(
+            Problem::Short
+            | Problem::UnknownVersion
+            | Problem::UnknownFlags
+            | Problem::Header
+            | Problem::UnknownSketch
+            | Problem::WrongBoot
+            | Problem::OnceTableFull
+            | Problem::SequenceTooOld,
+        ) => true,
+        Some(_) => false,
+    }
+}
