@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rmbd::client::{Client, ClientError, ClientOptions};
+use rmbd::client::legacy::{Client, ClientError, ClientOptions};
 use rmbd::config::NodeConfig;
 use rmbd::io::send_segments;
 use rmbd::node::status::Status;

@@ -13,7 +13,7 @@ use std::thread;
 
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rmbd::client::{Client, ClientError};
+use rmbd::client::legacy::{Client, ClientError};
 
 use crate::canonical::FULL_DATAGRAM;
 use crate::load::Load;
