@@ -126,7 +126,7 @@ fn one_line_says_where_it_serves_and_signals_end_it() {
             assert_eq!((code, stdout.as_str()), (Some(0), ""));
             assert!(stderr.contains("rmbd stopped after"), "{stderr}");
             assert!(
-                stderr.contains("6 adds") && stderr.contains("total weight 6"),
+                stderr.contains("2 adds") && stderr.contains("total weight 6"),
                 "{stderr}"
             );
             // It does so within a second; more would be a hang, whatever else the machine does.
@@ -299,4 +299,22 @@ fn a_log_is_counted_never_below_the_truth_and_within_the_bound() {
         stderr.contains("200000 adds") && stderr.contains(" 0 dropped"),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_hit_over_its_limit_is_3() {
+    let node = Running::start(&["127.0.0.1:0", "--threads", "1"]);
+    let expected = [
+        (0, "1\twithin\tk\n"),
+        (0, "2\twithin\tk\n"),
+        (3, "3\tover\tk\n"),
+    ];
+    for (code, line) in expected {
+        let output = node.client(&["hit", "k", "--limit", "2"]);
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(text(&output.stdout), line);
+        assert_eq!(text(&output.stderr), "");
+    }
+    let refused = node.client(&["hit", "k"]);
+    assert_eq!(refused.status.code(), Some(2));
 }

@@ -166,6 +166,7 @@ fn every_option_that_the_readme_names_exists() {
         &["--help"][..],
         &["add", "--help"],
         &["count", "--help"],
+        &["hit", "--help"],
         &["peer", "--help"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_rmbd"))

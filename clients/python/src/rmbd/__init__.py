@@ -1,0 +1,40 @@
+"""Client of rmbd, a replicated count-min-sketch server.
+
+`Client` speaks the compact format: weights, answers, and adds that count exactly once whatever the
+network loses. `RmbdClient` is the class of the original Python program, for its five messages.
+"""
+
+from ._answers import Bounds, Count, Hit, Info
+from ._client import Adds, Client, Key
+from ._errors import (
+    AddsFailed,
+    AddsReport,
+    KeyTooLong,
+    NoAnswer,
+    NobodyThere,
+    Refused,
+    Restarted,
+    RmbdError,
+    WeightTooLarge,
+)
+from ._legacy import RmbdClient
+
+__all__ = [
+    "Adds",
+    "AddsFailed",
+    "AddsReport",
+    "Bounds",
+    "Client",
+    "Count",
+    "Hit",
+    "Info",
+    "Key",
+    "KeyTooLong",
+    "NoAnswer",
+    "NobodyThere",
+    "Refused",
+    "Restarted",
+    "RmbdClient",
+    "RmbdError",
+    "WeightTooLarge",
+]
