@@ -4,6 +4,7 @@
 //! So what was sent need not be noted while sending: the same stream, run again, tells. Taking a
 //! key from a stream allocates nothing.
 
+mod alias;
 mod file;
 mod spec;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd::wire::legacy::KEY_BYTES_MAX;
 use thiserror::Error;
 
+use self::alias::{ZipfRanks, ZipfTable};
 use self::file::Lines;
 pub use self::spec::{KeySpec, KeySpecError};
 
@@ -89,6 +91,8 @@ pub enum KeysError {
 pub struct KeySet {
     kind: Kind,
     spec: KeySpec,
+    /// Where `spec` is Zipf and has not too many ranks for it.
+    zipf: Option<Arc<ZipfTable>>,
 }
 
 #[derive(Debug, Clone)]
@@ -125,8 +129,12 @@ impl KeySet {
                 "-".as_ref(),
             )?)),
         };
+        let zipf = match *spec {
+            KeySpec::Zipf { exponent, keys } => ZipfTable::new(exponent, keys).map(Arc::new),
+            _ => None,
+        };
         let spec = spec.clone();
-        Ok(Self { kind, spec })
+        Ok(Self { kind, spec, zipf })
     }
 
     /// What it was made from.
@@ -211,10 +219,16 @@ impl KeySet {
                 rng: part_rng(seed, part),
                 keys: *keys,
             },
-            (KeySpec::Zipf { exponent, keys }, _) => Source::Zipf {
-                rng: part_rng(seed, part),
-                zipf: spec::zipf(*exponent, *keys),
-            },
+            (KeySpec::Zipf { exponent, keys }, _) => {
+                let rng = part_rng(seed, part);
+                match &self.zipf {
+                    Some(table) => Source::ZipfTable(ZipfRanks::new(Arc::clone(table), rng)),
+                    None => Source::Zipf {
+                        rng,
+                        zipf: spec::zipf(*exponent, *keys),
+                    },
+                }
+            }
             (KeySpec::Sequential { .. }, _) => Source::turns(part, parts, self.distinct()),
             (KeySpec::File(_) | KeySpec::Stdin, Kind::Lines(lines)) => {
                 Source::turns(part, parts, lines.entries())
@@ -263,6 +277,8 @@ enum Source {
         rng: Xoshiro256PlusPlus,
         keys: u64,
     },
+    ZipfTable(ZipfRanks),
+    /// Too many ranks for a table: by rejection, which is slower.
     Zipf {
         rng: Xoshiro256PlusPlus,
         zipf: Zipf<f64>,
@@ -290,6 +306,7 @@ impl Source {
             Self::Uniform { rng, keys } => {
                 ((u128::from(rng.next_u64()) * u128::from(*keys)) >> 64) as u64
             }
+            Self::ZipfTable(ranks) => ranks.next(),
             Self::Zipf { rng, zipf } => zipf.sample(rng) as u64 - 1,
             Self::Turns { next, step, end } => {
                 let this = *next;

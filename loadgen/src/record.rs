@@ -221,6 +221,14 @@ pub struct Received {
     pub replies_dropped: u64,
 }
 
+impl Received {
+    /// Of both kinds.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.adds + self.counts
+    }
+}
+
 /// How the generator kept its own plan. One sample for each message: how much later than planned it
 /// left.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -342,7 +350,8 @@ pub struct Interval {
     pub seconds: f64,
     /// Messages sent.
     pub sent: u64,
-    /// Messages that the server says that it received.
+    /// Messages that the server says that it received, from a look at its status a second; the
+    /// ends of intervals lie between two looks and are interpolated.
     pub received: Option<u64>,
     /// Requests answered.
     pub answered: u64,

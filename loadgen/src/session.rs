@@ -2,6 +2,7 @@
 //! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
 
 mod checks;
+mod course;
 mod phase;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,6 +141,7 @@ impl Runner<'_> {
                 warmup,
                 failure,
                 restarted,
+                stopped_in_warmup,
             }) => {
                 if let Some(sample) = &mut sample {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
@@ -148,8 +150,17 @@ impl Runner<'_> {
                     sample.lost = lost_adds(&phase, &warmup);
                 }
                 self.findings.phase(&phase, &warmup, load, restarted);
-                self.phases.push(phase);
                 self.ended_early = failure;
+                if stopped_in_warmup {
+                    self.ended_early.get_or_insert_with(|| {
+                        format!(
+                            "stopped by a signal before the measured part of \"{}\", which is left out",
+                            load.name
+                        )
+                    });
+                } else {
+                    self.phases.push(phase);
+                }
             }
             Err(failure) => self.ended_early = Some(failure),
         }
@@ -240,7 +251,7 @@ impl Runner<'_> {
         }
         if self.target.process().is_some() {
             self.findings.note(
-                "On loopback the kernel does most of the receiving in the sender's system call, so the server's CPU time does not contain it."
+                "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
                     .to_owned(),
             );
         }
@@ -301,5 +312,78 @@ pub fn name_of(load: &Load) -> String {
             format!("{what} at {}/s", crate::units::thousands(per_s))
         }
         Pace::Outstanding { requests } => format!("{what}, {requests} outstanding"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn node() -> Target {
+        Target::inside(rmbd::config::NodeConfig {
+            threads: Some(1),
+            ..rmbd::config::NodeConfig::at("127.0.0.1:0")
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_the_server_received_is_told_over_time() {
+        let load = Load {
+            pace: Pace::Rate {
+                per_s: 1000.0,
+                gaps: crate::record::Gaps::Constant,
+            },
+            duration: Duration::from_millis(1500),
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load],
+            checked_keys: 0,
+        };
+        let record = session
+            .run(&node(), &AtomicBool::new(false), &mut |_| {})
+            .unwrap();
+        let phase = &record.phases[0];
+        let received: Vec<u64> = phase.series.iter().map(|i| i.received.unwrap()).collect();
+        assert_eq!(received.len(), 2);
+        assert_eq!(
+            received.iter().sum::<u64>(),
+            phase.received.unwrap().messages()
+        );
+        // About 1000 and 500; a busy machine may be late.
+        assert!(received[0] > received[1], "{received:?}");
+    }
+
+    #[test]
+    fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
+        let target = node();
+        let load = Load {
+            warmup: Duration::from_secs(5),
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load.clone(), load],
+            checked_keys: 0,
+        };
+        let stop = AtomicBool::new(false);
+        let record = session
+            .run(&target, &stop, &mut |event| {
+                if matches!(event, Event::Progress { totals, .. } if totals.messages > 0) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            })
+            .unwrap();
+        assert!(record.phases.is_empty());
+        let why = record.ended_early.unwrap();
+        assert!(why.contains("\"test\", which is left out"), "{why}");
+        // What the warm-up sent is accounted for all the same.
+        let accounts = record
+            .checks
+            .iter()
+            .find(|check| check.name.contains("accounted"));
+        assert!(!accounts.unwrap().detail.starts_with("0 "));
     }
 }

@@ -14,6 +14,7 @@ fn lines(text: &str) -> KeySet {
             file::read_lines(text.as_bytes(), "-".as_ref()).unwrap(),
         )),
         spec: KeySpec::Stdin,
+        zipf: None,
     }
 }
 
@@ -103,7 +104,12 @@ fn keys_that_cannot_all_differ_are_refused() {
 
 #[test]
 fn the_same_seed_is_the_same_stream() {
-    for spec in ["uniform:1000", "zipf:1.1:1000", "sequential:1000"] {
+    for spec in [
+        "uniform:1000",
+        "zipf:1.1:1000",
+        "zipf:1.1:20000000",
+        "sequential:1000",
+    ] {
         let keys = set(spec);
         let first = take(&mut keys.stream(7, 1, 2), 500);
         assert_eq!(first, take(&mut keys.stream(7, 1, 2), 500), "{spec}");
@@ -124,9 +130,11 @@ fn streams_are_what_they_were() {
     assert_eq!(numbers("sequential:3"), [0, 1, 2, 0]);
     assert_eq!(numbers("uniform:1000000"), GOLDEN_UNIFORM);
     assert_eq!(numbers("zipf:1.1:1000000"), GOLDEN_ZIPF);
+    assert_eq!(numbers("zipf:1.1:20000000"), GOLDEN_LARGE_ZIPF);
 }
 const GOLDEN_UNIFORM: [u64; 4] = [811_612, 747_104, 100_150, 746_216];
-const GOLDEN_ZIPF: [u64; 4] = [7254, 0, 1, 647_916];
+const GOLDEN_ZIPF: [u64; 4] = [627, 251, 0, 248];
+const GOLDEN_LARGE_ZIPF: [u64; 4] = [28_660, 0, 2, 10_711_524];
 
 #[test]
 fn parts_deal_the_sequence_out() {

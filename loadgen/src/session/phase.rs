@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rmbd::node::status::Status;
 
 use super::Event;
+use super::course::Course;
 use crate::load::Load;
 use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent};
 use crate::run::{self, Outcome, Route};
@@ -30,6 +31,8 @@ pub(super) struct PhaseEnd {
     /// Why nothing more can be sent.
     pub(super) failure: Option<String>,
     pub(super) restarted: bool,
+    /// The signal to stop came before the measured part: its figures are all zero.
+    pub(super) stopped_in_warmup: bool,
 }
 
 /// What accounts need to know of a warm-up; all zero where there was none.
@@ -43,6 +46,8 @@ pub(super) struct Warmup {
 struct Part {
     outcome: Outcome,
     received: Option<Received>,
+    /// How it came to `received`.
+    course: Course,
     cpu: Option<Duration>,
     restarted: bool,
     /// Why the server could not be asked.
@@ -83,12 +88,14 @@ pub(super) fn run(
             return Ok(end(target, load, part, scripted, warmup));
         }
     }
+    let stopped_in_warmup = stop.load(Ordering::Relaxed);
     let part = run_part(target, route, load, &mut scripts, stop, observe)?;
     for (sum, &messages) in scripted.iter_mut().zip(&part.outcome.scripted) {
         *sum += messages;
     }
     let stopped = stop.load(Ordering::Relaxed);
     let mut end = end(target, load, part, scripted, warmup);
+    end.stopped_in_warmup = stopped_in_warmup;
     if stopped {
         end.phase.schedule = end.phase.schedule.map(|schedule| Schedule {
             planned: end.phase.sent.messages(),
@@ -113,8 +120,16 @@ fn run_part(
         name: &load.name,
         planned: load.duration,
     });
+    let mut course = Course::default();
     let outcome = run::run(load, route, scripts, stop, &mut |elapsed, totals| {
         observe(Event::Progress { elapsed, totals });
+        if let Some(before) = before.as_ref().filter(|_| course.is_due(elapsed)) {
+            let asked = Instant::now();
+            if let Ok(now) = target.status() {
+                let messages = received(before, &now).messages();
+                course.sample(elapsed + asked.elapsed() / 2, messages);
+            }
+        }
     })
     .map_err(|error| {
         format!(
@@ -145,6 +160,7 @@ fn run_part(
         cpu: cpu_before
             .zip(cpu_after)
             .and_then(|(before, after)| after.checked_sub(before)),
+        course,
         outcome,
         restarted,
         silent,
@@ -155,11 +171,17 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
     let Part {
         outcome,
         received,
+        mut course,
         cpu,
         restarted,
         silent,
     } = part;
     let seconds = seconds(&outcome, load);
+    let mut series = series(&outcome, seconds);
+    if let Some(received) = received {
+        course.end(Duration::from_secs_f64(seconds), received.messages());
+        course.fill(&mut series);
+    }
     let failure = failure(&outcome, restarted, silent, load);
     let Outcome { report, times, .. } = &outcome;
     let phase = Phase {
@@ -175,7 +197,7 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
         schedule: schedule(report, load, seconds),
         cost: cost(target, cpu, received),
         generator_cpu_s: Some(outcome.cpu.as_secs_f64()),
-        series: series(&outcome, seconds),
+        series,
     };
     PhaseEnd {
         phase,
@@ -183,6 +205,7 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
         warmup,
         failure,
         restarted,
+        stopped_in_warmup: false,
     }
 }
 

@@ -1,0 +1,155 @@
+//! How many messages the server had received, over the time of a phase.
+
+use std::time::Duration;
+
+use crate::record::Interval;
+
+/// Between two looks at the server's status.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between looks that are further apart nothing is said: a line between them would hide what
+/// happened.
+const GAP_MAX_S: f64 = 2.5;
+
+/// Looks at the server's counters. They come a little after the ends of intervals and are
+/// interpolated.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// Seconds of the measured part, and messages so far; both ascend.
+    points: Vec<(f64, u64)>,
+    due: Duration,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            points: vec![(0.0, 0)],
+            due: LOOK_EVERY,
+        }
+    }
+}
+
+impl Course {
+    /// Whether it is time for a look. Each is tried once: a server that is slow to answer is not
+    /// asked the more for it.
+    pub(super) fn is_due(&mut self, elapsed: Duration) -> bool {
+        let due = elapsed >= self.due;
+        if due {
+            self.due = elapsed + LOOK_EVERY;
+        }
+        due
+    }
+
+    /// What a look saw.
+    pub(super) fn sample(&mut self, at: Duration, messages: u64) {
+        let (latest_s, latest) = self.latest();
+        let at_s = at.as_secs_f64();
+        if at_s > latest_s {
+            self.points.push((at_s, messages.max(latest)));
+        }
+    }
+
+    /// What there was when the server had read everything. Looks past the end know less.
+    pub(super) fn end(&mut self, at: Duration, messages: u64) {
+        let at_s = at.as_secs_f64();
+        self.points
+            .retain(|&(point_s, _)| point_s == 0.0 || point_s < at_s);
+        self.sample(at, messages);
+    }
+
+    /// Writes down what was received in each interval of a series.
+    pub(super) fn fill(&self, series: &mut [Interval]) {
+        for interval in series {
+            let start = self.at(interval.end_s - interval.seconds);
+            interval.received = start
+                .zip(self.at(interval.end_s))
+                .map(|(start, end)| end.saturating_sub(start));
+        }
+    }
+
+    fn at(&self, at_s: f64) -> Option<u64> {
+        let next = self.points.partition_point(|&(point_s, _)| point_s < at_s);
+        let Some(&(end_s, end)) = self.points.get(next) else {
+            return Some(self.latest().1);
+        };
+        let Some(&(start_s, start)) = next.checked_sub(1).and_then(|i| self.points.get(i)) else {
+            return Some(end);
+        };
+        let gap_s = end_s - start_s;
+        let share = (at_s - start_s) / gap_s;
+        (gap_s <= GAP_MAX_S).then(|| start + ((end - start) as f64 * share).round() as u64)
+    }
+
+    fn latest(&self) -> (f64, u64) {
+        self.points.last().copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(course: &Course, ends_s: &[f64]) -> Vec<Option<u64>> {
+        let mut start_s = 0.0;
+        let mut series: Vec<Interval> = ends_s
+            .iter()
+            .map(|&end_s| {
+                let seconds = end_s - start_s;
+                start_s = end_s;
+                Interval {
+                    end_s,
+                    seconds,
+                    sent: 0,
+                    received: None,
+                    answered: 0,
+                    timed_out: 0,
+                    response_p50_ns: None,
+                    response_p99_ns: None,
+                    response_max_ns: None,
+                    service_p99_ns: None,
+                }
+            })
+            .collect();
+        course.fill(&mut series);
+        series.iter().map(|interval| interval.received).collect()
+    }
+
+    fn course(looks: &[(f64, u64)], end: (f64, u64)) -> Course {
+        let mut course = Course::default();
+        for &(at_s, messages) in looks {
+            course.sample(Duration::from_secs_f64(at_s), messages);
+        }
+        course.end(Duration::from_secs_f64(end.0), end.1);
+        course
+    }
+
+    #[test]
+    fn late_looks_are_interpolated_and_add_up() {
+        let course = course(&[(1.25, 125), (2.25, 325)], (3.0, 400));
+        // 100 a second, then 200, then 100; the last interval is after the end.
+        assert_eq!(
+            received(&course, &[1.0, 2.0, 3.0, 4.0]),
+            [Some(100), Some(175), Some(125), Some(0)]
+        );
+    }
+
+    #[test]
+    fn a_look_past_the_end_does_not_lower_what_was_received() {
+        let course = course(&[(1.0, 10), (2.5, 12)], (2.0, 30));
+        assert_eq!(received(&course, &[1.0, 2.0]), [Some(10), Some(20)]);
+    }
+
+    #[test]
+    fn without_looks_for_long_nothing_is_said() {
+        let course = course(&[(1.0, 10)], (5.0, 50));
+        assert_eq!(received(&course, &[1.0, 2.0, 5.0]), [Some(10), None, None]);
+    }
+
+    #[test]
+    fn a_look_a_second() {
+        let mut course = Course::default();
+        assert!(!course.is_due(Duration::from_millis(999)));
+        assert!(course.is_due(Duration::from_millis(1040)));
+        assert!(!course.is_due(Duration::from_millis(2000)));
+        assert!(course.is_due(Duration::from_millis(2050)));
+    }
+}
