@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
 use crate::wire::compact::{
-    Once, ReplyHead, encode_info, write_bounds_answer, write_count_answer, write_hit_answer,
-    write_reply_head,
+    Once, Problem, ReplyHead, encode_info, write_bounds_answer, write_count_answer,
+    write_hit_answer, write_reply_head,
 };
 
 const MS: Duration = Duration::from_millis(1);
