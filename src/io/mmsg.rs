@@ -144,8 +144,8 @@ struct Slot {
 }
 
 // SAFETY: the pointers in `slots` and `headers` are null or lead into the boxes of `slots`
-// (`Slot::attach`), which this value owns alone and which stay where they are when it moves; each
-// `receive` sets them anew before it uses them.
+// (`Slot::attach`, once, when it is made), which this value owns alone and which stay where they
+// are when it moves; nothing in it belongs to a thread.
 #[allow(unsafe_code)]
 unsafe impl Send for Receiver {}
 

@@ -1,6 +1,9 @@
 //! How many messages the server had received, over the time of a phase.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::record::Interval;
 
@@ -16,29 +19,67 @@ const GAP_MAX_S: f64 = 2.5;
 pub(super) struct Course {
     /// Seconds of the measured part, and messages so far; both ascend.
     points: Vec<(f64, u64)>,
-    due: Duration,
 }
 
 impl Default for Course {
     fn default() -> Self {
         Self {
             points: vec![(0.0, 0)],
-            due: LOOK_EVERY,
         }
     }
 }
 
-impl Course {
-    /// Whether it is time for a look. Each is tried once: a server that is slow to answer is not
-    /// asked the more for it.
-    pub(super) fn is_due(&mut self, elapsed: Duration) -> bool {
-        let due = elapsed >= self.due;
-        if due {
-            self.due = elapsed + LOOK_EVERY;
-        }
-        due
+/// Looks that go on beside a load, on a thread of their own: a server that does not answer holds up
+/// nobody else.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    course: Mutex<Course>,
+    began: OnceLock<Instant>,
+    over: AtomicBool,
+}
+
+impl Looks {
+    /// The measured part has been going on for this long.
+    pub(super) fn began(&self, elapsed: Duration) {
+        self.began.get_or_init(|| {
+            let now = Instant::now();
+            now.checked_sub(elapsed).unwrap_or(now)
+        });
     }
 
+    /// No more looks; the thread that [`watch`](Self::watch)es is to be unparked.
+    pub(super) fn end(&self) {
+        self.over.store(true, Relaxed);
+    }
+
+    /// Looks once a second until the [`end`](Self::end). `look` says how many messages the server has
+    /// received, if it can be told. A slow answer is not asked for the more often.
+    pub(super) fn watch(&self, look: impl Fn() -> Option<u64>) {
+        loop {
+            thread::park_timeout(LOOK_EVERY);
+            if self.over.load(Relaxed) {
+                return;
+            }
+            let asked = Instant::now();
+            if let (Some(began), Some(messages)) = (self.began.get(), look()) {
+                let at = (asked + asked.elapsed() / 2).saturating_duration_since(*began);
+                self.course().sample(at, messages);
+            }
+        }
+    }
+
+    pub(super) fn into_course(self) -> Course {
+        self.course
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Course {
     /// What a look saw.
     pub(super) fn sample(&mut self, at: Duration, messages: u64) {
         let (latest_s, latest) = self.latest();
@@ -145,11 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_look_a_second() {
-        let mut course = Course::default();
-        assert!(!course.is_due(Duration::from_millis(999)));
-        assert!(course.is_due(Duration::from_millis(1040)));
-        assert!(!course.is_due(Duration::from_millis(2000)));
-        assert!(course.is_due(Duration::from_millis(2050)));
+    fn looks_end_when_they_are_told_and_wait_for_the_beginning() {
+        let looks = Looks::default();
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| looks.watch(|| Some(7)));
+            looks.end();
+            watching.thread().unpark();
+        });
+        assert_eq!(looks.into_course().points, [(0.0, 0)]);
     }
 }

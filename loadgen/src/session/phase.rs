@@ -1,12 +1,13 @@
 //! One phase: its warm-up, its measured part, and what the server says of both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rmbd::node::status::Status;
 
 use super::Event;
-use super::course::Course;
+use super::course::{Course, Looks};
 use crate::load::Load;
 use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent};
 use crate::run::{self, Outcome, Route};
@@ -120,18 +121,24 @@ fn run_part(
         name: &load.name,
         planned: load.duration,
     });
-    let mut course = Course::default();
-    let outcome = run::run(load, route, scripts, stop, &mut |elapsed, totals| {
-        observe(Event::Progress { elapsed, totals });
-        if let Some(before) = before.as_ref().filter(|_| course.is_due(elapsed)) {
-            let asked = Instant::now();
-            if let Ok(now) = target.status() {
-                let messages = received(before, &now).messages();
-                course.sample(elapsed + asked.elapsed() / 2, messages);
-            }
+    let looks = Looks::default();
+    let outcome = thread::scope(|scope| {
+        let looking = before.as_ref().map(|before| {
+            scope
+                .spawn(|| looks.watch(|| Some(received(before, &target.status().ok()?).messages())))
+        });
+        let outcome = run::run(load, route, scripts, stop, &mut |elapsed, totals| {
+            looks.began(elapsed);
+            observe(Event::Progress { elapsed, totals });
+        });
+        looks.end();
+        if let Some(looking) = looking {
+            looking.thread().unpark();
         }
-    })
-    .map_err(|error| {
+        outcome
+    });
+    let course = looks.into_course();
+    let outcome = outcome.map_err(|error| {
         format!(
             "{}: can't send: {error}; use fewer --threads or --sockets",
             load.name
