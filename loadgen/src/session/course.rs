@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn looks_end_when_they_are_told_and_wait_for_the_beginning() {
         let looks = Looks::default();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let watching = scope.spawn(|| looks.watch(|| Some(7)));
             looks.end();
             watching.thread().unpark();
