@@ -129,7 +129,7 @@ impl Rounds {
                 () = shared.hand_off().arrived() => self.take_parcels().await,
                 Some(lookup) = self.lookups_done.recv() => {
                     self.lookups -= 1;
-                    self.looked_up(lookup);
+                    self.note_order(lookup);
                 }
                 _ = rounds.tick() => self.round(),
             }
@@ -157,9 +157,9 @@ impl Rounds {
             Some(Ok(Message::Peer(order))) => self.order(from, order),
             Some(Ok(Message::Ack)) => {
                 let now = self.shared.now();
-                let known = self.shared.legacy().pushes.ack(from, now);
-                if !known {
-                    self.shared.legacy().refuse("ack_of_nobody");
+                let mut legacy = self.shared.legacy();
+                if !legacy.pushes.ack(from, now) {
+                    legacy.refuse("ack_of_nobody");
                 }
             }
             _ => {}
@@ -252,10 +252,6 @@ impl Rounds {
                 });
             }
         }
-    }
-
-    fn looked_up(&self, lookup: Lookup) {
-        self.note_order(lookup);
     }
 
     fn note_order(&self, lookup: Lookup) {

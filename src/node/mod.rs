@@ -374,21 +374,16 @@ fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
 }
 
 fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
-    match (choice, probe_uring_unless(choice)) {
-        (IoChoice::Mmsg, _) => Ok(Backend::Mmsg),
-        (_, Ok(())) => Ok(Backend::Uring),
-        (IoChoice::Uring, Err(refused)) => Err(refused.into()),
-        (IoChoice::Auto, Err(refused)) => {
+    if choice == IoChoice::Mmsg {
+        return Ok(Backend::Mmsg);
+    }
+    match probe_uring() {
+        Ok(()) => Ok(Backend::Uring),
+        Err(refused) if choice == IoChoice::Uring => Err(refused.into()),
+        Err(refused) => {
             warn!("{refused}; serving with recvmmsg instead");
             Ok(Backend::Mmsg)
         }
-    }
-}
-
-fn probe_uring_unless(choice: IoChoice) -> Result<(), RingRefused> {
-    match choice {
-        IoChoice::Mmsg => Ok(()),
-        IoChoice::Auto | IoChoice::Uring => probe_uring(),
     }
 }
 
