@@ -115,7 +115,7 @@ fn rooms_use_only_rooms_below_them() {
     let below = |room: &str| -> &[&str] {
         match room {
             "sketch" | "wire" | "io" => &[],
-            "replica" => &["sketch"],
+            "replica" => &["sketch", "wire"],
             "cluster" => &["sketch", "wire", "replica"],
             "config" => &["sketch", "wire"],
             "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],

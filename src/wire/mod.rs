@@ -1,4 +1,5 @@
 //! Byte formats. Nothing in here panics, whatever the bytes.
 
+pub mod cluster;
 pub mod compact;
 pub mod legacy;
