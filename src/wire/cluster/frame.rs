@@ -99,6 +99,14 @@ pub struct Frames<'a> {
     cells: u32,
 }
 
+impl Frames<'_> {
+    /// Bytes that have not been read.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.reader.rest.len()
+    }
+}
+
 /// A frame that cannot be read; what came before it stands, what comes behind it is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of type {kind} is malformed: it and what is behind it were dropped")]
