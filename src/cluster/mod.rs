@@ -2,3 +2,4 @@
 //! argument, bytes go out through one.
 
 pub mod legacy;
+pub mod membership;
