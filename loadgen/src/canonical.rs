@@ -74,9 +74,7 @@ pub fn loads(common: &Common, only: Option<Format>) -> Result<Vec<Load>, KeysErr
     };
     let both = ADD_RATE + COUNT_RATE;
     let mix = Mode::Mix(COUNT_RATE / both);
-    let hit = Mode::Hit {
-        limit: HIT_LIMIT,
-    };
+    let hit = Mode::Hit { limit: HIT_LIMIT };
     let (legacy, compact) = (Format::Legacy, Format::Compact);
     let single = only.unwrap_or(legacy);
     let plans = [
