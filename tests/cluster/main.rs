@@ -9,4 +9,5 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checks;
+mod seeds;
 mod support;

@@ -53,23 +53,25 @@ fn groups(members: &[Place], linked: impl Fn(Place, Place) -> bool) -> Vec<Vec<P
     groups
 }
 
-/// Whether all of a group say that they hold the same; cheap, and only as good as their hashes.
-pub(crate) fn roots_agree<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
-    let mut roots = expected.places.iter().map(|&place| {
-        let mut roots = world.machine(place).roots();
-        roots.retain(|slice, _| expected.copies.contains_key(slice));
-        roots
-    });
-    let Some(first) = roots.next() else {
+/// Whether everybody of the group holds what is expected, and says so in its hashes.
+pub(crate) fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
+    let [first, others @ ..] = &*expected.places else {
         return true;
     };
-    first.len() == expected.copies.len() && roots.all(|other| other == first)
+    let roots = world.machine(*first).roots();
+    let same = |&other: &Place| world.machine(other).roots() == roots;
+    others.iter().all(same) && difference(world, expected).is_none()
 }
 
 /// Cell for cell: everybody of the group holds what is expected, and nothing else.
 pub(crate) fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    let is_alone = expected.places.len() == 1;
     expected.places.iter().find_map(|&place| {
-        let copies = world.machine(place).copies();
+        let mut copies = world.machine(place).copies();
+        if is_alone {
+            // There is nobody to publish to.
+            copies.extend(world.own_copy(place));
+        }
         copies_differ(&copies, &expected.copies).map(|what| format!("{place}: {what}"))
     })
 }

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod machine;
 pub(crate) mod naive;
 pub(crate) mod network;
+pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod queue;
 pub(crate) mod random;

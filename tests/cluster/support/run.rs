@@ -11,6 +11,8 @@ use super::plan::{Act, Plan, Stranger};
 use super::random::Random;
 use super::world::{Identity, LEAVE_LIMIT, World};
 
+/// A node is ready after so long, whatever it lacks.
+const READY_LIMIT: Duration = Duration::from_secs(12);
 /// Rounds that it must stay so.
 const ROUNDS_AFTER: u32 = 6;
 
@@ -219,7 +221,7 @@ impl<M: Machine> Play<M> {
         }
         let pushed = self.push_to_receivers(&groups);
         let equal = |world: &World<M>| {
-            groups.iter().all(|group| check::roots_agree(world, group))
+            groups.iter().all(|group| check::is_equal(world, group))
                 && pushed.iter().all(|(place, group)| {
                     check::lacks(world, *place, &groups[*group].copies).is_none()
                 })
@@ -290,14 +292,15 @@ impl<M: Machine> Play<M> {
         for place in self.world.running() {
             let process = self.world.process(place);
             let setup = &process.setup;
-            let copies = process.machine.copies();
+            let mut copies = process.machine.copies();
+            copies.extend(self.world.own_copy(place));
             for key in &self.world.keys {
                 let right = estimate(copies.iter(), setup.geometry, setup.family, key);
                 if process.machine.estimate(key) != right {
                     return Err(format!("{place}: its answers are not those of its cells"));
                 }
             }
-            if !process.machine.is_ready() {
+            if self.world.age(place) > READY_LIMIT && !process.machine.is_ready() {
                 return Err(format!("{place} is not ready"));
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmbd::sketch::{Geometry, HashFamily};
 use rmbd::wire::cluster::SliceId;
 
-use super::machine::{Cells, Copies, Machine, Setup, raise};
+use super::machine::{Cells, Copies, Machine, Setup, is_empty, raise};
 use super::network::{Datagram, Network, Place, Weather, address, place};
 use super::queue::Queue;
 use super::random::Random;
@@ -24,7 +24,9 @@ const GRAIN: Duration = Duration::from_micros(100);
 const BURST_MAX: usize = 100_000;
 const IDLE_WAKES_MAX: usize = 200;
 /// How long one that leaves may take.
-pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(4);
+/// What a node's clock shows when it starts: not 0, so that it can go back.
+const CLOCK_START: Duration = Duration::from_secs(1_000);
 /// Unix time of the start of virtual time, in milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
@@ -101,7 +103,7 @@ impl<M> Process<M> {
 
     /// What its clock shows.
     fn clock(&self, now: Duration) -> Duration {
-        let age = Duration::from_secs(1_000) + now - self.born + self.clock_ahead;
+        let age = CLOCK_START + now - self.born + self.clock_ahead;
         age.saturating_sub(self.clock_behind)
     }
 }
@@ -202,7 +204,7 @@ impl<M: Machine> World<M> {
             vec![0; self.keys.len()],
         );
         let mut process = Process {
-            machine: M::start(&setup, Duration::from_secs(1_000)),
+            machine: M::start(&setup, CLOCK_START),
             setup,
             born: self.now,
             clock_ahead: Duration::ZERO,
@@ -400,6 +402,11 @@ impl<M: Machine> World<M> {
 
     pub(crate) fn clock(&self, place: Place) -> Duration {
         self.process(place).clock(self.now)
+    }
+
+    /// How long it has been running, by its own clock.
+    pub(crate) fn age(&self, place: Place) -> Duration {
+        self.clock(place).saturating_sub(CLOCK_START)
     }
 
     /// Places where something runs.
@@ -706,15 +713,20 @@ impl<M: Machine> World<M> {
     pub(crate) fn best_copies(&self, places: &[Place]) -> Copies {
         let mut best = Copies::new();
         for &place in places {
-            let process = self.process(place);
-            let mut copies = process.machine.copies();
-            copies.insert(process.slice(), process.machine.own_cells());
+            let mut copies = self.machine(place).copies();
+            copies.extend(self.own_copy(place));
             for (slice, cells) in copies {
                 raise_or_insert(&mut best, slice, cells);
             }
         }
-        best.retain(|_, cells| !super::machine::is_empty(cells));
         best
+    }
+
+    /// What a node's own slice would be if it were published now; none where nothing was added.
+    pub(crate) fn own_copy(&self, place: Place) -> Option<(SliceId, Cells)> {
+        let process = self.process(place);
+        let cells = process.machine.own_cells();
+        (!is_empty(&cells)).then(|| (process.slice(), cells))
     }
 
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
