@@ -3,3 +3,4 @@
 pub mod cluster;
 pub mod compact;
 pub mod legacy;
+mod varint;

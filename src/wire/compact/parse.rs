@@ -6,6 +6,7 @@ use super::{
     ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, HIT,
     INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
 };
+use crate::wire::varint;
 
 /// A request whose header has been read, borrowed from its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,28 +295,11 @@ impl<'a> Reader<'a> {
         self.bytes(length as usize)
     }
 
-    /// Unsigned LEB128, in its shortest form.
     #[inline]
     fn varint(&mut self) -> Result<u64, Problem> {
-        /// Seven bits each, of which the last holds one.
-        const BYTES_MAX: usize = 10;
-        let mut value = 0;
-        for (at, &byte) in self.rest.iter().take(BYTES_MAX).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * at);
-            if byte < 0x80 {
-                let is_too_long = byte == 0 && at > 0;
-                let is_too_large = at == BYTES_MAX - 1 && byte > 1;
-                if is_too_long || is_too_large {
-                    return Err(Problem::Varint);
-                }
-                self.rest = &self.rest[at + 1..];
-                return Ok(value);
-            }
-        }
-        Err(if self.rest.len() < BYTES_MAX {
-            Problem::CutOff
-        } else {
-            Problem::Varint
+        varint::read(&mut self.rest).map_err(|malformed| match malformed {
+            varint::Malformed::CutOff => Problem::CutOff,
+            varint::Malformed::Form => Problem::Varint,
         })
     }
 }

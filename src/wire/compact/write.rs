@@ -7,6 +7,7 @@ use super::{
     FLAG_ACKNOWLEDGE, FLAG_ONCE, FLAG_TOKEN, HIT, INFO, INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once,
     PADDING, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST, TOKEN_BYTES_MAX, VERSION,
 };
+use crate::wire::varint;
 
 /// What stands before the operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -222,12 +223,8 @@ impl RequestWriter {
     }
 
     #[inline]
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
+    fn varint(&mut self, value: u64) {
+        varint::write(value, &mut self.bytes);
     }
 }
 

@@ -1,0 +1,337 @@
+//! The receiving ends of all channels, and what strangers may cost.
+//!
+//! What costs least is asked first: version, fingerprint, number, and only then the cipher. A datagram
+//! of a known channel costs one pass of the cipher, genuine or not. One of an unknown channel costs a key
+//! derivation and a pass for each key of the ring, so these are budgeted; while a flood eats the budget,
+//! known channels go on and new ones wait. Only a datagram that opened enters its channel.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_lc_rs::aead::{Aad, LessSafeKey};
+
+use super::budget::Budget;
+use super::replay::{Stale, Window};
+use super::{Channel, HEADER_BYTES, Header, KeyRing, TAG_BYTES, VERSION, nonce};
+
+/// How long a channel must have been silent before another may take its place. Members that live speak
+/// every round, many times in this.
+pub const IDLE: Duration = Duration::from_secs(60);
+
+/// Limits of [`Openers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenersOptions {
+    /// Channels that are remembered, at least 1; each takes about 1.3 kB once it is used.
+    pub max_channels: usize,
+    /// Datagrams of unknown channels that are tried in a second, at least 1; a second's worth is saved up.
+    pub unknown_per_s: u32,
+}
+
+impl Default for OpenersOptions {
+    /// A thousand members that have restarted four times within [`IDLE`]; strangers cost less than 2 %
+    /// of one processor with a ring of two keys.
+    fn default() -> Self {
+        Self {
+            max_channels: 4096,
+            unknown_per_s: 1000,
+        }
+    }
+}
+
+/// Opens what comes in, on all channels.
+#[derive(Debug)]
+pub struct Openers {
+    keys: KeyRing,
+    fingerprint: u64,
+    max_channels: usize,
+    known: BTreeMap<Channel, Known>,
+    unknown: Budget,
+    /// Where datagrams of unknown channels are opened: a failed try wipes its output, and the next key
+    /// needs the datagram as it came.
+    scratch: Vec<u8>,
+}
+
+/// A datagram that opened: authentic, of this cluster's geometry, and for the first time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened<'d> {
+    /// Who sent it.
+    pub channel: Channel,
+    /// Its number on the channel, from 1 on.
+    pub number: u64,
+    /// Which key of the ring its sender seals with: an old one must stay while this is its index.
+    pub key_index: usize,
+    /// What was sealed.
+    pub payload: &'d [u8],
+}
+
+/// Why a datagram was not opened. No channel, window or key has changed; its bytes may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refused {
+    /// Too short for a header and a tag.
+    #[error("shorter than a header and a tag: no datagram of a cluster")]
+    Short,
+    /// Another version (or kind) of the format.
+    #[error("another version of the format: update the older one of the two nodes")]
+    Version,
+    /// Another geometry, hash or seed. The claim is not authentic: nothing but the log may rest on it.
+    #[error(
+        "fingerprint {theirs:016x} is not ours: give all nodes the same width, depth, hash and seed"
+    )]
+    Fingerprint {
+        /// The fingerprint in the header.
+        theirs: u64,
+    },
+    /// No key opens it: another cluster's, damaged, or made up.
+    #[error("no key opens it: give all nodes the same key file, or it is damaged or forged")]
+    Forged,
+    /// The number was there before.
+    #[error("came before: doubled by the network, or replayed")]
+    Replay,
+    /// So late that nobody knows whether it came before.
+    #[error("older than the replay window")]
+    TooOld,
+    /// Authentic, but there is no room for its channel.
+    #[error("as many channels as are allowed have been used within a minute: raise the limit")]
+    TooManyChannels,
+    /// Of an unknown channel, while too many of those came.
+    #[error("too many datagrams of unknown channels a second: this one was not tried")]
+    Budget,
+}
+
+impl Refused {
+    /// All reasons; each stands at its [`Self::index`]. The fingerprint in here is 0.
+    pub const ALL: [Self; 8] = [
+        Self::Short,
+        Self::Version,
+        Self::Fingerprint { theirs: 0 },
+        Self::Forged,
+        Self::Replay,
+        Self::TooOld,
+        Self::TooManyChannels,
+        Self::Budget,
+    ];
+
+    /// A label in `snake_case`, the same for ever.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Version => "version",
+            Self::Fingerprint { .. } => "fingerprint",
+            Self::Forged => "forged",
+            Self::Replay => "replay",
+            Self::TooOld => "too_old",
+            Self::TooManyChannels => "too_many_channels",
+            Self::Budget => "budget",
+        }
+    }
+
+    /// Position in [`Self::ALL`], for arrays of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Short => 0,
+            Self::Version => 1,
+            Self::Fingerprint { .. } => 2,
+            Self::Forged => 3,
+            Self::Replay => 4,
+            Self::TooOld => 5,
+            Self::TooManyChannels => 6,
+            Self::Budget => 7,
+        }
+    }
+}
+
+impl Openers {
+    /// No channel is known yet. `fingerprint` is the one that senders must have.
+    #[must_use]
+    pub fn new(keys: KeyRing, fingerprint: u64, options: OpenersOptions) -> Self {
+        Self {
+            keys,
+            fingerprint,
+            max_channels: options.max_channels.max(1),
+            known: BTreeMap::new(),
+            unknown: Budget::new(options.unknown_per_s),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Opens a datagram in place, and takes each number of a channel once. Nothing is allocated for a
+    /// known channel. `now` is the time since any fixed moment.
+    ///
+    /// # Errors
+    /// [`Refused`]; the datagram's bytes may then be overwritten.
+    pub fn open<'d>(
+        &mut self,
+        now: Duration,
+        datagram: &'d mut [u8],
+    ) -> Result<Opened<'d>, Refused> {
+        let mut sealed = Sealed::parse(datagram, self.fingerprint)?;
+        let key_index = match self.known.get_mut(&sealed.header.channel) {
+            Some(known) => known.open(now, &mut sealed)?,
+            None => self.open_unknown(now, &mut sealed)?,
+        };
+        Ok(Opened {
+            channel: sealed.header.channel,
+            number: sealed.header.number,
+            key_index,
+            payload: sealed.payload,
+        })
+    }
+
+    /// Number of channels that are remembered.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.known.len()
+    }
+
+    fn open_unknown(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, Refused> {
+        let mut window = Window::new();
+        window.check(sealed.header.number)?;
+        if !self.unknown.take(now) {
+            return Err(Refused::Budget);
+        }
+        let (key_index, key) = self.try_keys(sealed).ok_or(Refused::Forged)?;
+        self.make_room(now)?;
+        window.mark(sealed.header.number);
+        let known = Known {
+            key,
+            key_index,
+            window,
+            last_use: now,
+        };
+        self.known.insert(sealed.header.channel, known);
+        Ok(key_index)
+    }
+
+    fn try_keys(&mut self, sealed: &mut Sealed) -> Option<(usize, LessSafeKey)> {
+        let bytes = sealed.payload.len();
+        if self.scratch.len() < bytes {
+            self.scratch.resize(bytes, 0);
+        }
+        let plain = &mut self.scratch[..bytes];
+        for index in 0..self.keys.len() {
+            let key = self.keys.channel_key(index, sealed.header.channel);
+            if sealed.open_into(&key, plain) {
+                sealed.payload.copy_from_slice(plain);
+                return Some((index, key));
+            }
+        }
+        None
+    }
+
+    /// Drops the channel that has been silent for longest, where there are too many and it was for
+    /// [`IDLE`] at least. Only authentic datagrams get here.
+    fn make_room(&mut self, now: Duration) -> Result<(), Refused> {
+        if self.known.len() < self.max_channels {
+            return Ok(());
+        }
+        let longest = self.known.iter().min_by_key(|(_, known)| known.last_use);
+        match longest {
+            Some((&channel, known)) if now.saturating_sub(known.last_use) >= IDLE => {
+                self.known.remove(&channel);
+                Ok(())
+            }
+            _ => Err(Refused::TooManyChannels),
+        }
+    }
+
+    /// All state that datagrams can change, but the budget.
+    #[cfg(test)]
+    pub(super) fn snapshot(&self) -> Vec<(Channel, usize, Window, Duration)> {
+        let state = |(&channel, known): (&Channel, &Known)| {
+            let window = known.window.clone();
+            (channel, known.key_index, window, known.last_use)
+        };
+        self.known.iter().map(state).collect()
+    }
+}
+
+/// A channel that has sent something authentic.
+#[derive(Debug)]
+struct Known {
+    key: LessSafeKey,
+    key_index: usize,
+    window: Window,
+    last_use: Duration,
+}
+
+impl Known {
+    /// The window is asked before the cipher, which costs more, and moves after it (RFC 4303, 3.4.3).
+    fn open(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, Refused> {
+        self.window.check(sealed.header.number)?;
+        if !sealed.open_in_place(&self.key) {
+            return Err(Refused::Forged);
+        }
+        self.window.mark(sealed.header.number);
+        self.last_use = now;
+        Ok(self.key_index)
+    }
+}
+
+impl From<Stale> for Refused {
+    fn from(stale: Stale) -> Self {
+        match stale {
+            Stale::Replay => Self::Replay,
+            Stale::TooOld => Self::TooOld,
+        }
+    }
+}
+
+/// The parts of a datagram of our version and fingerprint.
+struct Sealed<'d> {
+    header: Header,
+    aad: &'d [u8; HEADER_BYTES],
+    payload: &'d mut [u8],
+    tag: &'d [u8; TAG_BYTES],
+}
+
+impl<'d> Sealed<'d> {
+    fn parse(datagram: &'d mut [u8], fingerprint: u64) -> Result<Self, Refused> {
+        // First of all, because another version may have another length of header.
+        let version = *datagram.first().ok_or(Refused::Short)?;
+        if !accepts(VERSION, version) {
+            return Err(Refused::Version);
+        }
+        let (aad, rest) = datagram
+            .split_first_chunk_mut::<HEADER_BYTES>()
+            .ok_or(Refused::Short)?;
+        let (payload, tag) = rest
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(Refused::Short)?;
+        let header = Header::read(aad);
+        if header.kind != 0 {
+            return Err(Refused::Version);
+        }
+        if header.fingerprint != fingerprint {
+            let theirs = header.fingerprint;
+            return Err(Refused::Fingerprint { theirs });
+        }
+        Ok(Self {
+            header,
+            aad,
+            payload,
+            tag,
+        })
+    }
+
+    /// Whether it is authentic; the payload is decrypted then, and overwritten otherwise.
+    fn open_in_place(&mut self, key: &LessSafeKey) -> bool {
+        let (nonce, aad) = (nonce(self.header.number), Aad::from(self.aad));
+        key.open_in_place_separate_tag(nonce, aad, self.tag, self.payload)
+            .is_ok()
+    }
+
+    /// Whether it is authentic; `plain`, as long as the payload, is overwritten.
+    fn open_into(&self, key: &LessSafeKey, plain: &mut [u8]) -> bool {
+        let (nonce, aad) = (nonce(self.header.number), Aad::from(self.aad));
+        key.open_separate_gather(nonce, aad, self.payload, self.tag, plain)
+            .is_ok()
+    }
+}
+
+/// Whether a node of version `ours` accepts a datagram of version `theirs`: the same or the one before,
+/// so that nodes can be updated one after the other.
+pub(super) const fn accepts(ours: u8, theirs: u8) -> bool {
+    theirs != 0 && (theirs == ours || theirs as u16 + 1 == ours as u16)
+}

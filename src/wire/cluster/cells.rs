@@ -1,0 +1,238 @@
+//! Cells of a slice: those that changed, or whole groups.
+
+use super::{GROUP_CELLS, Reader, SliceId, gap_after, write_slice};
+use crate::wire::varint;
+
+const SPARSE: u8 = 255;
+
+/// Cells of a frame: (index, value), ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cells<'a> {
+    reader: Reader<'a>,
+    before: Option<u32>,
+    /// Cells of the sketch: an index beyond ends the list.
+    end: u32,
+}
+
+impl<'a> Cells<'a> {
+    pub(super) fn new(reader: Reader<'a>, end: u32) -> Self {
+        Self {
+            reader,
+            before: None,
+            end,
+        }
+    }
+}
+
+impl Iterator for Cells<'_> {
+    type Item = (u32, u32);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u32, u32)> {
+        let index = self.reader.index_after(self.before)?;
+        let value = self.reader.varint_u32()?;
+        if index >= self.end {
+            self.reader.rest = &[];
+            return None;
+        }
+        self.before = Some(index);
+        Some((index, value))
+    }
+}
+
+/// Groups of a frame, ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupsReader<'a> {
+    reader: Reader<'a>,
+    before: Option<u32>,
+    end: u32,
+}
+
+impl<'a> GroupsReader<'a> {
+    pub(super) fn new(reader: Reader<'a>, end: u32) -> Self {
+        Self {
+            reader,
+            before: None,
+            end,
+        }
+    }
+
+    /// Reads the next group: returns its index, and puts (index in the slice, value) of its cells
+    /// that are not 0 into `out`, whose content it replaces. `None` at the end.
+    pub fn next_group(&mut self, out: &mut Vec<(u32, u32)>) -> Option<u32> {
+        out.clear();
+        let group = self.read(out);
+        if group.is_none() {
+            out.clear();
+            self.reader.rest = &[];
+        }
+        group
+    }
+
+    fn read(&mut self, out: &mut Vec<(u32, u32)>) -> Option<u32> {
+        let group = self.reader.index_after(self.before)?;
+        let cells = cells_of_group(group, self.end)?;
+        let first = group * GROUP_CELLS as u32;
+        match self.reader.byte()? {
+            SPARSE => {
+                let mut before = None;
+                for _ in 0..self.reader.varint()?.min(GROUP_CELLS as u64) {
+                    let index = self.reader.index_after(before)?;
+                    let value = self.reader.varint_u32()?;
+                    if index as usize >= cells {
+                        return None;
+                    }
+                    before = Some(index);
+                    out.push((first + index, value));
+                }
+            }
+            bits @ 0..=32 => {
+                let bytes = self.reader.bytes((cells * usize::from(bits)).div_ceil(8))?;
+                let values = unpack(bytes, bits.into(), cells).enumerate();
+                out.extend(
+                    values
+                        .filter(|&(_, value)| value > 0)
+                        .map(|(at, value)| (first + at as u32, value)),
+                );
+            }
+            _ => return None,
+        }
+        self.before = Some(group);
+        Some(group)
+    }
+}
+
+/// How many cells a group has in a sketch of `end` cells; `None` where there is no such group.
+fn cells_of_group(group: u32, end: u32) -> Option<usize> {
+    let first = u64::from(group) * GROUP_CELLS as u64;
+    let cells = u64::from(end)
+        .checked_sub(first)
+        .filter(|&cells| cells > 0)?;
+    Some((cells as usize).min(GROUP_CELLS))
+}
+
+/// `count` numbers of `bits` bits each, at most 32.
+fn unpack(bytes: &[u8], bits: u32, count: usize) -> impl Iterator<Item = u32> {
+    let mask = (1u64 << bits) - 1;
+    let (mut bytes, mut held, mut held_bits) = (bytes.iter(), 0u64, 0);
+    (0..count).map(move |_| {
+        while held_bits < bits {
+            held |= u64::from(bytes.next().copied().unwrap_or(0)) << held_bits;
+            held_bits += 8;
+        }
+        let value = (held & mask) as u32;
+        held >>= bits;
+        held_bits -= bits;
+        value
+    })
+}
+
+fn pack(values: &[u32], bits: u32, out: &mut Vec<u8>) {
+    let (mut held, mut held_bits) = (0u64, 0);
+    for &value in values {
+        held |= u64::from(value) << held_bits;
+        held_bits += bits;
+        while held_bits >= 8 {
+            out.push(held as u8);
+            held >>= 8;
+            held_bits -= 8;
+        }
+    }
+    if held_bits > 0 {
+        out.push(held as u8);
+    }
+}
+
+/// Appends cells to the frame that [`FrameWriter::cells`](super::FrameWriter::cells) has begun.
+#[derive(Debug)]
+pub struct CellsWriter<'o> {
+    pub(super) out: &'o mut Vec<u8>,
+    pub(super) limit: usize,
+    pub(super) before: Option<u32>,
+}
+
+impl CellsWriter<'_> {
+    /// Appends a cell; indexes ascend. False, and nothing done, where there is no room.
+    #[inline]
+    pub fn push(&mut self, index: u32, value: u32) -> bool {
+        let gap = gap_after(self.before, index);
+        let bytes = varint::bytes(gap) + varint::bytes(value.into());
+        if self.out.len() + bytes > self.limit {
+            return false;
+        }
+        varint::write(gap, self.out);
+        varint::write(value.into(), self.out);
+        self.before = Some(index);
+        true
+    }
+}
+
+/// Appends groups to the frame that [`FrameWriter::groups`](super::FrameWriter::groups) has begun.
+#[derive(Debug)]
+pub struct GroupsWriter<'o> {
+    pub(super) out: &'o mut Vec<u8>,
+    pub(super) limit: usize,
+    pub(super) before: Option<u32>,
+}
+
+impl GroupsWriter<'_> {
+    /// Appends a group in its shorter form; `values` are all its cells, at most [`GROUP_CELLS`];
+    /// indexes of groups ascend. False, and nothing done, where there is no room.
+    pub fn push(&mut self, group: u32, values: &[u32]) -> bool {
+        let values = &values[..values.len().min(GROUP_CELLS)];
+        let gap = gap_after(self.before, group);
+        let bits = 32
+            - values
+                .iter()
+                .fold(0, |all, value| all | value)
+                .leading_zeros();
+        let dense_bytes = (values.len() * bits as usize).div_ceil(8);
+        let sparse_bytes = sparse_bytes(values);
+        let bytes = varint::bytes(gap) + 1 + dense_bytes.min(sparse_bytes);
+        if self.out.len() + bytes > self.limit {
+            return false;
+        }
+        varint::write(gap, self.out);
+        if dense_bytes <= sparse_bytes {
+            self.out.push(bits as u8);
+            pack(values, bits, self.out);
+        } else {
+            self.out.push(SPARSE);
+            write_sparse(values, self.out);
+        }
+        self.before = Some(group);
+        true
+    }
+}
+
+fn not_zero(values: &[u32]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let indexed = values.iter().enumerate();
+    indexed
+        .filter(|&(_, &value)| value > 0)
+        .map(|(at, &value)| (at as u32, value))
+}
+
+fn sparse_bytes(values: &[u32]) -> usize {
+    let (mut count, mut bytes, mut before) = (0, 0, None);
+    for (index, value) in not_zero(values) {
+        bytes += varint::bytes(gap_after(before, index)) + varint::bytes(value.into());
+        before = Some(index);
+        count += 1;
+    }
+    bytes + varint::bytes(count)
+}
+
+fn write_sparse(values: &[u32], out: &mut Vec<u8>) {
+    varint::write(not_zero(values).count() as u64, out);
+    let mut before = None;
+    for (index, value) in not_zero(values) {
+        varint::write(gap_after(before, index), out);
+        varint::write(value.into(), out);
+        before = Some(index);
+    }
+}
+
+/// Bytes of a frame of cells or groups before its list.
+pub(super) fn write_list_start(slice: &SliceId, out: &mut Vec<u8>) {
+    write_slice(slice, out);
+}

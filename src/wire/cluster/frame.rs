@@ -1,0 +1,510 @@
+//! Frames: reading them, and writing them.
+
+use std::ops::RangeInclusive;
+
+use super::cells::write_list_start;
+use super::{
+    Cells, CellsWriter, GroupsReader, GroupsWriter, Reader, SliceId, gap_after, write_slice,
+};
+use crate::wire::varint;
+
+const ACK: u8 = 1;
+const CELLS: u8 = 2;
+const GROUPS: u8 = 3;
+const COMPLETE: u8 = 4;
+const DIGEST: u8 = 5;
+const DIGEST_ASKED: u8 = 6;
+const SECTIONS_ASKED: u8 = 7;
+const SECTIONS: u8 = 8;
+const GROUP_HASHES_ASKED: u8 = 9;
+const GROUP_HASHES: u8 = 10;
+const PULL: u8 = 11;
+const MEMBERSHIP: u8 = 12;
+
+/// Bytes of a frame before its body.
+const HEAD_BYTES: usize = 3;
+
+/// A frame, borrowed from its datagram. Lists are read as they are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Frame<'a> {
+    /// Packets of the receiver's channel that have arrived.
+    Ack { channel: u64, ranges: AckRanges<'a> },
+    /// Cells of a slice, as they are now.
+    Cells { slice: SliceId, cells: Cells<'a> },
+    /// Whole groups of a slice, as they are now.
+    Groups {
+        slice: SliceId,
+        groups: GroupsReader<'a>,
+    },
+    /// Who has all of the slice until version `base` now has all until `version`.
+    Complete {
+        slice: SliceId,
+        base: u64,
+        version: u64,
+    },
+    /// What the sender has.
+    Digest { entries: Entries<'a> },
+    /// The receiver is asked for its digest.
+    DigestAsked,
+    /// The receiver is asked for the hashes of all sections from this one on, as many as fit.
+    SectionsAsked { slice: SliceId, first: u32 },
+    /// Hashes of sections, and the version that was complete when they were read.
+    Sections {
+        slice: SliceId,
+        version: u64,
+        first: u32,
+        hashes: Hashes<'a>,
+    },
+    /// The receiver is asked for the hashes of a section's groups.
+    GroupHashesAsked { slice: SliceId, section: u32 },
+    /// They.
+    GroupHashes {
+        slice: SliceId,
+        section: u32,
+        hashes: Hashes<'a>,
+    },
+    /// The receiver is asked for groups.
+    Pull {
+        slice: SliceId,
+        groups: GroupRanges<'a>,
+    },
+    /// A message of the membership protocol.
+    Membership { message: &'a [u8] },
+}
+
+/// A line of a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestEntry {
+    /// Which slice.
+    pub slice: SliceId,
+    /// The sender has all of it until here.
+    pub version: u64,
+    /// Hash of all its cells.
+    pub root: u64,
+}
+
+/// The frames of a payload behind its head, for a sketch of `cells` cells. An `Err` is the last item.
+pub fn frames(rest: &[u8], cells: u32) -> Frames<'_> {
+    Frames {
+        reader: Reader { rest },
+        cells,
+    }
+}
+
+/// Iterates over frames; made by [`frames`].
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    reader: Reader<'a>,
+    cells: u32,
+}
+
+impl Frames<'_> {
+    /// Bytes that have not been read.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.reader.rest.len()
+    }
+}
+
+/// A frame that cannot be read; what came before it stands, what comes behind it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of type {kind} is malformed: it and what is behind it were dropped")]
+pub struct MalformedFrame {
+    /// Its type, 0 where not even that is there.
+    pub kind: u8,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, MalformedFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let kind = self.reader.byte()?;
+            let length = self.reader.u16().map(usize::from);
+            let body = length.and_then(|length| self.reader.bytes(length));
+            let frame = body.map(|rest| parse(kind, Reader { rest }, self.cells));
+            match frame {
+                Some(Parsed::Known(frame)) => return Some(Ok(frame)),
+                Some(Parsed::Unknown) => {}
+                Some(Parsed::Malformed) | None => {
+                    self.reader.rest = &[];
+                    return Some(Err(MalformedFrame { kind }));
+                }
+            }
+        }
+    }
+}
+
+enum Parsed<'a> {
+    Known(Frame<'a>),
+    Unknown,
+    Malformed,
+}
+
+fn parse(kind: u8, reader: Reader<'_>, cells: u32) -> Parsed<'_> {
+    if !(ACK..=MEMBERSHIP).contains(&kind) {
+        return Parsed::Unknown;
+    }
+    parse_known(kind, reader, cells).map_or(Parsed::Malformed, Parsed::Known)
+}
+
+fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>> {
+    match kind {
+        ACK => {
+            let channel = reader.u64()?;
+            let ranges = AckRanges {
+                reader,
+                below: None,
+            };
+            return Some(Frame::Ack { channel, ranges });
+        }
+        DIGEST => {
+            let entries = Entries { reader };
+            return Some(Frame::Digest { entries });
+        }
+        DIGEST_ASKED => return Some(Frame::DigestAsked),
+        MEMBERSHIP => {
+            return Some(Frame::Membership {
+                message: reader.rest,
+            });
+        }
+        _ => {}
+    }
+    let slice = reader.slice()?;
+    Some(match kind {
+        CELLS => Frame::Cells {
+            slice,
+            cells: Cells::new(reader, cells),
+        },
+        GROUPS => Frame::Groups {
+            slice,
+            groups: GroupsReader::new(reader, cells),
+        },
+        COMPLETE => Frame::Complete {
+            slice,
+            base: reader.varint()?,
+            version: reader.varint()?,
+        },
+        SECTIONS_ASKED => Frame::SectionsAsked {
+            slice,
+            first: reader.varint_u32()?,
+        },
+        SECTIONS => Frame::Sections {
+            slice,
+            version: reader.varint()?,
+            first: reader.varint_u32()?,
+            hashes: Hashes { reader },
+        },
+        GROUP_HASHES_ASKED => Frame::GroupHashesAsked {
+            slice,
+            section: reader.varint_u32()?,
+        },
+        GROUP_HASHES => Frame::GroupHashes {
+            slice,
+            section: reader.varint_u32()?,
+            hashes: Hashes { reader },
+        },
+        _ => Frame::Pull {
+            slice,
+            groups: GroupRanges {
+                reader,
+                before: None,
+            },
+        },
+    })
+}
+
+/// Ranges of packet numbers, from the newest down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckRanges<'a> {
+    reader: Reader<'a>,
+    /// The least number so far.
+    below: Option<u64>,
+}
+
+impl Iterator for AckRanges<'_> {
+    type Item = RangeInclusive<u64>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u64>> {
+        let number = self.reader.varint()?;
+        let more = self.reader.varint()?;
+        let last = match self.below {
+            None => number,
+            Some(below) => below.checked_sub(number)?.checked_sub(2)?,
+        };
+        let first = last.checked_sub(more)?;
+        self.below = Some(first);
+        Some(first..=last)
+    }
+}
+
+/// The lines of a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entries<'a> {
+    reader: Reader<'a>,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = DigestEntry;
+
+    fn next(&mut self) -> Option<DigestEntry> {
+        Some(DigestEntry {
+            slice: self.reader.slice()?,
+            version: self.reader.varint()?,
+            root: self.reader.u64()?,
+        })
+    }
+}
+
+/// A list of hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashes<'a> {
+    reader: Reader<'a>,
+}
+
+impl Iterator for Hashes<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.reader.u64()
+    }
+}
+
+/// Ranges of groups, ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupRanges<'a> {
+    reader: Reader<'a>,
+    before: Option<u32>,
+}
+
+impl Iterator for GroupRanges<'_> {
+    type Item = RangeInclusive<u32>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u32>> {
+        let first = self.reader.index_after(self.before)?;
+        let last = first.checked_add(self.reader.varint_u32()?)?;
+        self.before = Some(last);
+        Some(first..=last)
+    }
+}
+
+/// Appends frames to a datagram, as long as it stays within a length.
+///
+/// Each call says whether there was room; where there was none, nothing has been written.
+#[derive(Debug)]
+pub struct FrameWriter<'o> {
+    out: &'o mut Vec<u8>,
+    limit: usize,
+}
+
+impl<'o> FrameWriter<'o> {
+    /// Appends to `out`, whose length stays at most `limit`, itself at most 65 535.
+    #[must_use]
+    pub fn new(out: &'o mut Vec<u8>, limit: usize) -> Self {
+        Self { out, limit }
+    }
+
+    /// Bytes that are left, frame heads included.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.out.len())
+    }
+
+    /// Ranges that do not fit, or no longer ascend towards 0, are left out.
+    pub fn ack(
+        &mut self,
+        channel: u64,
+        newest_first: impl IntoIterator<Item = RangeInclusive<u64>>,
+    ) -> bool {
+        self.frame(ACK, |out, limit| {
+            out.extend(channel.to_le_bytes());
+            let mut below: Option<u64> = None;
+            for range in newest_first {
+                let (first, last) = range.into_inner();
+                let number = match below {
+                    None => last,
+                    Some(below) => below.saturating_sub(last).saturating_sub(2),
+                };
+                let bytes = varint::bytes(number) + varint::bytes(last - first);
+                if out.len() + bytes > limit {
+                    break;
+                }
+                varint::write(number, out);
+                varint::write(last - first, out);
+                below = Some(first);
+            }
+        })
+    }
+
+    /// A frame of cells, which `fill` appends; left out where it appends none.
+    pub fn cells(&mut self, slice: &SliceId, fill: impl FnOnce(&mut CellsWriter<'_>)) -> bool {
+        self.list(CELLS, slice, |out, limit| {
+            let mut writer = CellsWriter {
+                out,
+                limit,
+                before: None,
+            };
+            fill(&mut writer);
+            writer.before.is_some()
+        })
+    }
+
+    /// A frame of groups, which `fill` appends; left out where it appends none.
+    pub fn groups(&mut self, slice: &SliceId, fill: impl FnOnce(&mut GroupsWriter<'_>)) -> bool {
+        self.list(GROUPS, slice, |out, limit| {
+            let mut writer = GroupsWriter {
+                out,
+                limit,
+                before: None,
+            };
+            fill(&mut writer);
+            writer.before.is_some()
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
+        self.frame(COMPLETE, |out, _| {
+            write_slice(slice, out);
+            varint::write(base, out);
+            varint::write(version, out);
+        })
+    }
+
+    /// As many of the entries as fit; says how many.
+    pub fn digest(&mut self, entries: impl IntoIterator<Item = DigestEntry>) -> usize {
+        let mut written = 0;
+        self.frame(DIGEST, |out, limit| {
+            for entry in entries {
+                let start = out.len();
+                write_slice(&entry.slice, out);
+                varint::write(entry.version, out);
+                out.extend(entry.root.to_le_bytes());
+                if out.len() > limit {
+                    out.truncate(start);
+                    break;
+                }
+                written += 1;
+            }
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn digest_asked(&mut self) -> bool {
+        self.frame(DIGEST_ASKED, |_, _| {})
+    }
+
+    #[allow(missing_docs)]
+    pub fn sections_asked(&mut self, slice: &SliceId, first: u32) -> bool {
+        self.frame(SECTIONS_ASKED, |out, _| {
+            write_slice(slice, out);
+            varint::write(first.into(), out);
+        })
+    }
+
+    /// `hashes` are those from `first` on; as many as fit are written.
+    pub fn sections(&mut self, slice: &SliceId, version: u64, first: u32, hashes: &[u64]) -> bool {
+        self.frame(SECTIONS, |out, limit| {
+            write_slice(slice, out);
+            varint::write(version, out);
+            varint::write(first.into(), out);
+            write_hashes(hashes, out, limit);
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn group_hashes_asked(&mut self, slice: &SliceId, section: u32) -> bool {
+        self.frame(GROUP_HASHES_ASKED, |out, _| {
+            write_slice(slice, out);
+            varint::write(section.into(), out);
+        })
+    }
+
+    /// All hashes of a section, which fit where the datagram is empty.
+    pub fn group_hashes(&mut self, slice: &SliceId, section: u32, hashes: &[u64]) -> bool {
+        self.frame(GROUP_HASHES, |out, _| {
+            write_slice(slice, out);
+            varint::write(section.into(), out);
+            write_hashes(hashes, out, usize::MAX);
+        })
+    }
+
+    /// Asks for groups, given ascending; ranges that do not fit are left out. Says how many groups
+    /// were written.
+    pub fn pull(&mut self, slice: &SliceId, groups: impl IntoIterator<Item = u32>) -> usize {
+        let mut written = 0;
+        self.frame(PULL, |out, limit| {
+            write_slice(slice, out);
+            let mut groups = groups.into_iter().peekable();
+            let mut before = None;
+            while let Some(first) = groups.next() {
+                let mut last = first;
+                while groups.next_if_eq(&(last + 1)).is_some() {
+                    last += 1;
+                }
+                let gap = gap_after(before, first);
+                let more = u64::from(last - first);
+                if out.len() + varint::bytes(gap) + varint::bytes(more) > limit {
+                    break;
+                }
+                varint::write(gap, out);
+                varint::write(more, out);
+                before = Some(last);
+                written += (last - first) as usize + 1;
+            }
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn membership(&mut self, message: &[u8]) -> bool {
+        self.frame(MEMBERSHIP, |out, _| out.extend(message))
+    }
+
+    fn list(
+        &mut self,
+        kind: u8,
+        slice: &SliceId,
+        fill: impl FnOnce(&mut Vec<u8>, usize) -> bool,
+    ) -> bool {
+        let start = self.out.len();
+        let mut has_any = false;
+        let fits = self.frame(kind, |out, limit| {
+            write_list_start(slice, out);
+            if out.len() <= limit {
+                has_any = fill(out, limit);
+            }
+        });
+        if !has_any {
+            self.out.truncate(start);
+        }
+        fits && has_any
+    }
+
+    /// Writes a frame, or takes it back where it went over the limit.
+    fn frame(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
+        let start = self.out.len();
+        self.out.extend([kind, 0, 0]);
+        body(self.out, self.limit);
+        let length = self.out.len() - start - HEAD_BYTES;
+        let Ok(length) = u16::try_from(length) else {
+            self.out.truncate(start);
+            return false;
+        };
+        if self.out.len() > self.limit {
+            self.out.truncate(start);
+            return false;
+        }
+        self.out[start + 1..start + HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
+        true
+    }
+}
+
+fn write_hashes(hashes: &[u64], out: &mut Vec<u8>, limit: usize) {
+    let fit = limit.saturating_sub(out.len()) / 8;
+    for hash in &hashes[..hashes.len().min(fit)] {
+        out.extend(hash.to_le_bytes());
+    }
+}

@@ -1,0 +1,83 @@
+//! Unsigned LEB128 of at most 64 bits, in its shortest form.
+
+/// Seven bits each, of which the last holds one.
+const BYTES_MAX: usize = 10;
+
+/// Why there is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// It ends in the middle.
+    CutOff,
+    /// More than 64 bits, or not the shortest form.
+    Form,
+}
+
+/// Takes a number from the front of `rest`, which stays as it is where there is none.
+#[inline]
+pub(super) fn read(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut value = 0;
+    for (at, &byte) in rest.iter().take(BYTES_MAX).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            let is_too_long = byte == 0 && at > 0;
+            let is_too_large = at == BYTES_MAX - 1 && byte > 1;
+            if is_too_long || is_too_large {
+                return Err(Malformed::Form);
+            }
+            *rest = &rest[at + 1..];
+            return Ok(value);
+        }
+    }
+    Err(if rest.len() < BYTES_MAX {
+        Malformed::CutOff
+    } else {
+        Malformed::Form
+    })
+}
+
+/// Appends a number.
+#[inline]
+pub(super) fn write(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// How many bytes [`write`] appends.
+#[inline]
+pub(super) fn bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_and_has_the_length_said() {
+        for shift in 0..64 {
+            for value in [(1u64 << shift) - 1, 1 << shift, (1 << shift) + 1, u64::MAX] {
+                let mut out = Vec::new();
+                write(value, &mut out);
+                assert_eq!(out.len(), bytes(value), "{value}");
+                let mut rest = out.as_slice();
+                assert_eq!(read(&mut rest), Ok(value));
+                assert!(rest.is_empty());
+                let mut cut = &out[..out.len() - 1];
+                assert_eq!(read(&mut cut), Err(Malformed::CutOff));
+            }
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for bytes in [&[0x80, 0][..], &[0xff; 11], &[0x80; 10]] {
+            assert_eq!(read(&mut &*bytes), Err(Malformed::Form), "{bytes:x?}");
+        }
+        let too_large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2];
+        assert_eq!(read(&mut &too_large[..]), Err(Malformed::Form));
+    }
+}
