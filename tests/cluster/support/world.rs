@@ -288,7 +288,6 @@ impl<M: Machine> World<M> {
         self.crash(from);
         self.network.faults.moves += 1;
         self.hosts[to].node = self.hosts[from].node;
-        self.hosts[to].seeds = self.hosts[from].seeds.clone();
         self.hosts[from].node = self.random.next();
         self.start(to);
     }
