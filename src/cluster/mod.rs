@@ -4,3 +4,9 @@
 mod gossip;
 pub mod legacy;
 pub mod membership;
+pub mod seal;
+
+pub use gossip::{
+    Cluster, ClusterEvent, ClusterOptions, ClusterState, LEAVE_LIMIT, MemberStatus, OneWayStatus,
+    READY_LIMIT, Traffic,
+};
