@@ -14,19 +14,25 @@ use super::world::World;
 pub(crate) struct Expected {
     pub(crate) places: Vec<Place>,
     pub(crate) copies: Copies,
+    /// Something may come in from other groups, over links that work one way: then what is expected is
+    /// the least, and the same for all.
+    pub(crate) is_open: bool,
 }
 
 /// Groups of `members` joined by paths of links that work both ways, and the best copies in each.
 pub(crate) fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected> {
-    groups(members, |a, b| {
-        !world.network.is_cut(a, b) && !world.network.is_cut(b, a)
-    })
-    .into_iter()
-    .map(|places| {
-        let copies = world.best_copies(&places);
-        Expected { places, copies }
-    })
-    .collect()
+    let is_cut = |from, to| world.network.is_cut(from, to);
+    let groups = groups(members, |a, b| !is_cut(a, b) && !is_cut(b, a));
+    let expected = groups.into_iter().map(|places| {
+        let reaches = |from: &Place| places.iter().any(|&to| !is_cut(*from, to));
+        let mut others = members.iter().filter(|place| !places.contains(place));
+        Expected {
+            is_open: others.any(reaches),
+            copies: world.best_copies(&places),
+            places,
+        }
+    });
+    expected.collect()
 }
 
 fn groups(members: &[Place], linked: impl Fn(Place, Place) -> bool) -> Vec<Vec<Place>> {
@@ -65,15 +71,26 @@ pub(crate) fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> boo
 
 /// Cell for cell: everybody of the group holds what is expected, and nothing else.
 pub(crate) fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
-    let is_alone = expected.places.len() == 1;
+    let first = copies_in(world, expected, expected.places[0]);
+    let right = if expected.is_open {
+        &first
+    } else {
+        &expected.copies
+    };
     expected.places.iter().find_map(|&place| {
-        let mut copies = world.machine(place).copies();
-        if is_alone {
-            // There is nobody to publish to.
-            copies.extend(world.own_copy(place));
-        }
-        copies_differ(&copies, &expected.copies).map(|what| format!("{place}: {what}"))
+        let copies = copies_in(world, expected, place);
+        let what = copies_differ(&copies, right).or_else(|| falls_short(&copies, &expected.copies));
+        what.map(|what| format!("{place}: {what}"))
     })
+}
+
+/// What a node holds; also what it has not published, where there is nobody to publish to.
+fn copies_in<M: Machine>(world: &World<M>, group: &Expected, place: Place) -> Copies {
+    let mut copies = world.machine(place).copies();
+    if group.places.len() == 1 {
+        copies.extend(world.own_copy(place));
+    }
+    copies
 }
 
 fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
@@ -98,13 +115,17 @@ fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
 
 /// Everybody holds at least this.
 pub(crate) fn lacks<M: Machine>(world: &World<M>, place: Place, least: &Copies) -> Option<String> {
-    let copies = world.machine(place).copies();
+    let what = falls_short(&world.machine(place).copies(), least)?;
+    Some(format!("{place}: {what}"))
+}
+
+fn falls_short(copies: &Copies, least: &Copies) -> Option<String> {
     least.iter().find_map(|(slice, cells)| {
         let Some(held) = copies.get(slice) else {
-            return Some(format!("{place}: lacks {}", name(slice)));
+            return Some(format!("lacks {}", name(slice)));
         };
         let is_less = held.iter().zip(cells).any(|(held, cell)| held < cell);
-        is_less.then(|| format!("{place}: has too little of {}", name(slice)))
+        is_less.then(|| format!("has too little of {}", name(slice)))
     })
 }
 
@@ -134,8 +155,9 @@ pub(crate) fn excess<M: Machine>(world: &World<M>) -> Option<String> {
 pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     let alone = keys_alone_in_a_row(world);
+    let held = copies_in(world, expected, expected.places[0]);
     for (number, key) in world.keys.iter().enumerate() {
-        let right = estimate(expected.copies.iter(), geometry, family, key);
+        let right = estimate(held.iter(), geometry, family, key);
         let added: u64 = world.truth.values().map(|truth| truth[number]).sum();
         let living = |place: &Place| world.truth[&world.process(*place).slice()][number];
         let least: u64 = expected.places.iter().map(living).sum();

@@ -195,7 +195,7 @@ impl<M: Machine> Play<M> {
         for cut in std::mem::take(&mut self.plan.quiet_cuts) {
             self.act(cut);
         }
-        self.world.lose_what_the_dead_sent();
+        self.world.lose_what_cannot_be_under_way();
         self.world.tell(|| "quiet".to_owned());
     }
 

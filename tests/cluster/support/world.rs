@@ -652,16 +652,20 @@ impl<M: Machine> World<M> {
         self.queue.push(at, Event::Deliver(datagram));
     }
 
-    /// What those who are gone have sent does not arrive any more.
-    pub(crate) fn lose_what_the_dead_sent(&mut self) {
+    /// What those who are gone have sent does not arrive any more, nor what is under way where there is
+    /// no way.
+    pub(crate) fn lose_what_cannot_be_under_way(&mut self) {
         let alive: Vec<u64> = self
             .hosts
             .iter()
             .filter_map(|host| host.process.as_ref().map(|process| process.setup.boot))
             .collect();
         self.network.forget_others(&alive);
+        let network = &self.network;
         self.queue.retain(|event| match event {
-            Event::Deliver(datagram) => alive.contains(&datagram.sender),
+            Event::Deliver(datagram) => {
+                alive.contains(&datagram.sender) && !network.is_cut(datagram.from, datagram.to)
+            }
             _ => true,
         });
     }
