@@ -26,6 +26,7 @@ mod pacer;
 mod peer;
 mod received;
 mod repair;
+mod seeds;
 mod state;
 mod sweep;
 
@@ -39,6 +40,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use self::pacer::Pacer;
 use self::peer::{DIGEST_LINES, Kind, Peer, Question, Written};
 use self::repair::Repair;
+use self::seeds::Seeds;
 pub use self::state::{ClusterEvent, ClusterState, MemberStatus, OneWayStatus, Traffic};
 use super::membership::{Member, MemberState, Membership, MembershipOptions};
 use super::seal::{
@@ -108,6 +110,7 @@ pub struct Cluster {
     slices: Slices,
     peers: BTreeMap<u64, Peer>,
     targets: BTreeMap<SocketAddr, Target>,
+    seeds: Seeds,
     repair: Repair,
     pacer: Pacer,
     /// Who was served last; the next one's turn is after it.
@@ -219,6 +222,7 @@ impl Cluster {
             slices: Slices::try_new(replica)?,
             peers: BTreeMap::new(),
             targets: BTreeMap::new(),
+            seeds: Seeds::default(),
             repair: Repair::new(options.gossip_interval),
             pacer: Pacer::new(now, options.gossip_rate_bytes_per_s),
             turn: 0,
@@ -247,8 +251,11 @@ impl Cluster {
         })
     }
 
-    /// Announces this node to whoever is at `seed`. To be repeated while [`is_alone`](Self::is_alone).
+    /// Announces this node to whoever is at `seed`. To be repeated while [`is_alone`](Self::is_alone),
+    /// since names may lead elsewhere then; the address itself is tried now and then as long as no live
+    /// member has it, so that groups that formed apart find each other.
     pub fn join(&mut self, now: Duration, seed: SocketAddr) {
+        self.seeds.note(now, seed);
         self.membership.join(now, seed);
     }
 
@@ -735,6 +742,7 @@ impl Cluster {
         // From now on, not from when it was due: a process that was stopped does not hurry after.
         self.next_round = now + self.gossip_interval;
         self.forget_silent(now);
+        self.look_for_seeds(now);
         if self.has_audience() {
             self.is_publishing = true;
         }
@@ -768,6 +776,15 @@ impl Cluster {
         self.digest_skip += DIGEST_LINES_A_ROUND;
         if self.digest_skip >= lines {
             self.digest_skip = 0;
+        }
+    }
+
+    fn look_for_seeds(&mut self, now: Duration) {
+        let me = self.membership.me().address;
+        let live = self.peers.values().filter(|peer| peer.is_live_member());
+        let known: BTreeSet<SocketAddr> = live.map(|peer| peer.address).chain([me]).collect();
+        for seed in self.seeds.due(now, |seed| known.contains(&seed)) {
+            self.membership.join(now, seed);
         }
     }
 
