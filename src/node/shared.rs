@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::access::Access;
 use super::hand_off::HandOff;
 use super::status::{
-    CompactStatus, Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus,
-    Status, ThreadStatus,
+    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, Messages, PeerOrder, PeerStatus,
+    Readiness, Replies, SketchStatus, Status, ThreadStatus,
 };
 use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
@@ -299,6 +299,7 @@ impl super::http::StatusSource for Shared {
             ready: self.ready.load(Acquire),
             udp: self.udp.to_string(),
             http: self.http.map(|address| address.to_string()),
+            readiness: Readiness::default(),
             sketch: self.sketch_status(),
             messages: Messages {
                 add: tally.add,
@@ -320,8 +321,19 @@ impl super::http::StatusSource for Shared {
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),
+            cluster: ClusterStatus::default(),
             peers: legacy.peers_status(self.now()),
             peer_orders: legacy.orders.latest.iter().cloned().collect(),
+        }
+    }
+
+    fn detail(&self, key: &[u8]) -> Detail {
+        let estimate = self.replica.estimate(key);
+        Detail {
+            key: String::from_utf8_lossy(key).into_owned(),
+            count: estimate.count,
+            saturated: estimate.saturated,
+            origins: Vec::new(),
         }
     }
 }
