@@ -251,8 +251,11 @@ impl<T: Copy> Batch<T> {
         if self.taken >= LAG {
             self.apply(replica, place, answer);
         }
-        // Learnt slices are not asked for: legacy peers' are small enough to be near.
         replica.own.prefetch(&self.hashed[..depth]);
+        // Adds touch our own slice only. Legacy peers' slices are small enough to be near.
+        if !matches!(operation, Operation::Add { .. }) {
+            replica.learnt.prefetch(&self.hashed[..depth]);
+        }
         copy(&self.hashed[..depth], &mut self.cells[place][..depth]);
         self.operations[place] = operation;
         self.taken += 1;

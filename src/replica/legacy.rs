@@ -22,13 +22,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::sketch::{MAX_DEPTH, SketchError, try_zeroed};
+use crate::sketch::{Geometry, MAX_DEPTH, SketchError, try_zeroed};
 
 use super::Replica;
 use super::origins::Origin;
 
 /// Slices of memory that a legacy peer takes: what readers see, and its latest cells.
-pub(super) const SLICES_PER_PEER: u64 = 2;
+const SLICES_PER_PEER: u64 = 2;
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum MergeError {
         /// The limit.
         max_peers: usize,
     },
-    /// No memory for the new peer's slice.
+    /// No memory for the new peer's slices, of the machine or within the replica's limit.
     #[error("the row of a new legacy peer was dropped: {0}")]
     Memory(#[from] SketchError),
     /// The row does not exist here.
@@ -96,6 +96,8 @@ struct Peer {
     /// those of earlier boots.
     current: Box<[u32]>,
     held_back: [bool; MAX_DEPTH],
+    /// Readers leave it out until it sends anew.
+    is_forgotten: bool,
 }
 
 impl LegacyRows {
@@ -141,6 +143,7 @@ impl LegacyRows {
             // Only where it belongs to another replica, which this writer was used for before.
             return Err(MergeError::PeerTableFull { max_peers });
         };
+        peer.come_back(origin);
         let cells = row * width..(row + 1) * width;
         let (outcome, weight) =
             peer.merge(row, cells.clone(), &self.received, &origin.cells[cells]);
@@ -149,6 +152,22 @@ impl LegacyRows {
         let grown = row_weight.load(Relaxed).saturating_add(weight);
         row_weight.store(grown, Relaxed);
         Ok(outcome)
+    }
+
+    /// Takes what `from` has sent out of the answers, for one that turns out to be counted otherwise;
+    /// whether there was anything to take out. Its memory stays, since readers may be in the middle of
+    /// it, and its place is kept: should it send again, it starts there from zero.
+    pub fn forget(&mut self, replica: &Replica, from: SocketAddr) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return false;
+        };
+        let origin = replica.origins.get(peer.place);
+        let (Some(origin), false) = (origin, peer.is_forgotten) else {
+            return false;
+        };
+        peer.is_forgotten = true;
+        origin.hide();
+        true
     }
 
     /// Takes the counters into `received`, since they are gone through twice.
@@ -178,6 +197,18 @@ impl Peer {
     /// Takes the memory for a new peer and a place in the replica's table.
     fn try_new(replica: &Replica, address: SocketAddr) -> Result<Self, MergeError> {
         let geometry = replica.own().geometry();
+        let bytes = SLICES_PER_PEER * geometry.memory_bytes();
+        let reserved = replica.memory.reserve(bytes);
+        reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
+        let placed = Self::place(replica, address, geometry);
+        placed.inspect_err(|_| replica.memory.release(bytes))
+    }
+
+    fn place(
+        replica: &Replica,
+        address: SocketAddr,
+        geometry: Geometry,
+    ) -> Result<Self, MergeError> {
         let current = try_zeroed(geometry)?;
         let cells = try_zeroed(geometry)?;
         let place = replica.origins.push(Origin::new(address, cells));
@@ -187,7 +218,17 @@ impl Peer {
             })?,
             current,
             held_back: [false; MAX_DEPTH],
+            is_forgotten: false,
         })
+    }
+
+    /// One that was forgotten and sends anew starts from zero.
+    fn come_back(&mut self, origin: &Origin) {
+        if std::mem::take(&mut self.is_forgotten) {
+            self.current.fill(0);
+            self.held_back = [false; MAX_DEPTH];
+            origin.show_cleared();
+        }
     }
 
     /// `at` is where the row lies in `current`; `readers` is the row that readers see. Returns by how

@@ -1,23 +1,23 @@
-//! The table of those whose slices we hold: append-only, read without a lock.
+//! What readers see of a legacy peer.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::{MAX_DEPTH, SketchError};
+use crate::sketch::MAX_DEPTH;
 
-/// Somebody else's slice.
+/// A legacy peer's slice.
 #[derive(Debug)]
 pub(super) struct Origin {
     /// Who sends it.
     pub(super) address: SocketAddr,
-    /// What readers see; cells only grow.
+    /// What readers see; cells only grow, until the origin is forgotten.
     pub(super) cells: Box<[AtomicU32]>,
     /// Sum of each row's cells. One writer; relaxed, since each is a number of its own.
     pub(super) row_weights: Box<[AtomicU64; MAX_DEPTH]>,
+    is_hidden: AtomicBool,
 }
 
 impl Origin {
@@ -26,6 +26,7 @@ impl Origin {
             address,
             cells,
             row_weights: Box::default(),
+            is_hidden: AtomicBool::new(false),
         }
     }
 
@@ -35,65 +36,29 @@ impl Origin {
         let rows = self.row_weights.iter().map(|row| row.load(Relaxed));
         rows.fold(0, u64::max)
     }
-}
 
-/// A table of a fixed number of places that fills from the front and never empties.
-#[derive(Debug)]
-pub(super) struct Origins {
-    places: Box<[OnceLock<Origin>]>,
-    len: AtomicUsize,
-}
-
-impl Origins {
-    pub(super) fn try_new(max: usize) -> Result<Self, SketchError> {
-        let mut places = Vec::new();
-        places
-            .try_reserve_exact(max)
-            .map_err(|_| SketchError::OutOfMemory {
-                bytes: (max as u64).saturating_mul(size_of::<OnceLock<Origin>>() as u64),
-            })?;
-        places.resize_with(max, OnceLock::new);
-        Ok(Self {
-            places: places.into_boxed_slice(),
-            len: AtomicUsize::new(0),
-        })
-    }
-
-    pub(super) fn max(&self) -> usize {
-        self.places.len()
-    }
-
+    /// Readers leave it out.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        // Acquire, against the Release in `push`: who sees `len` sees the places before it filled.
-        self.len.load(Acquire)
+    pub(super) fn is_hidden(&self) -> bool {
+        // Acquire, against the Release in `show`: who counts it again sees its cells cleared.
+        self.is_hidden.load(Acquire)
     }
 
-    /// All origins so far. Does not lock, allocate or wait.
-    #[inline]
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Origin> {
-        self.places[..self.len()].iter().filter_map(OnceLock::get)
+    /// Takes it out of the answers. A reader that is in the middle of it still counts it.
+    pub(super) fn hide(&self) {
+        self.is_hidden.store(true, Relaxed);
     }
 
-    pub(super) fn get(&self, place: usize) -> Option<&Origin> {
-        self.places.get(place).and_then(OnceLock::get)
-    }
-
-    /// Appends, and says at which place; gives the origin back where the table is full.
-    pub(super) fn push(&self, mut origin: Origin) -> Result<usize, Origin> {
-        // Control thread only, in practice; but a place is taken by `set`, not by `len`, so that even
-        // two writers would take two places.
-        for place in self.len()..self.max() {
-            match self.places[place].set(origin) {
-                Ok(()) => {
-                    // Release: the place was filled before. `max`, since another writer may have
-                    // published a later place; the places up to that one were filled before it.
-                    self.len.fetch_max(place + 1, Release);
-                    return Ok(place);
-                }
-                Err(back) => origin = back,
-            }
+    /// Clears it and puts it back. A reader that has been in the middle of it since before it was
+    /// hidden may see it go; it may see it gone just as well.
+    pub(super) fn show_cleared(&self) {
+        // A page that was never written stays untaken.
+        for cell in self.cells.iter().filter(|cell| cell.load(Relaxed) != 0) {
+            cell.store(0, Relaxed);
         }
-        Err(origin)
+        for weight in self.row_weights.iter() {
+            weight.store(0, Relaxed);
+        }
+        self.is_hidden.store(false, Release);
     }
 }

@@ -27,9 +27,10 @@
 //!
 //! # What is particular here
 //!
-//! - **Shared by all threads.** Cells are `AtomicU32` and every access is relaxed: a cell is a number
-//!   of its own, no other memory is published through it, and cells only grow, so a reader that sees
-//!   some rows before and some after an add still sees an upper bound of what was complete before.
+//! - **Shared by all threads.** Cells are `AtomicU32` and every access to them is relaxed: a cell is a
+//!   number of its own, no other memory is published through it, and cells only grow, so a reader that
+//!   sees some rows before and some after an add still sees an upper bound of what was complete before.
+//!   Only the total of all weights says more: whoever sees a weight in it sees the cells that it went to.
 //! - **Cells end, they do not wrap.** A cell that reaches [`SATURATES_AT`] (3 221 225 472) is full:
 //!   it counts as [`u32::MAX`], nothing is added to it any more, and an answer that rests on such
 //!   cells alone is flagged ([`Estimate::saturated`]).
@@ -45,7 +46,10 @@ mod geometry;
 mod hash;
 mod prefetch;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
@@ -145,9 +149,11 @@ impl Sketch {
     }
 
     /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
+    /// Whoever sees a weight in it sees the cells that it went to.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        self.total_weight.load(Relaxed)
+        // Acquire: see `add_total_weight`.
+        self.total_weight.load(Acquire)
     }
 
     /// How many cells have reached their end and stay there.
@@ -211,7 +217,17 @@ impl Sketch {
     /// this number.
     #[inline]
     pub(crate) fn add_total_weight(&self, weight: u64) {
-        self.total_weight.fetch_add(weight, Relaxed);
+        // Release, after the cells: whoever sees this weight sees what it was added to, also through
+        // later additions of other threads (a release sequence).
+        self.total_weight.fetch_add(weight, Release);
+    }
+}
+
+/// Asks the processor for cells of a slice that will be read a little later.
+#[inline]
+pub(crate) fn prefetch_read(slice: &[AtomicU32], cells: &[u32]) {
+    for &cell in cells {
+        prefetch::for_read(&slice[cell as usize]);
     }
 }
 

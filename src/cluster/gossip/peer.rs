@@ -1,0 +1,314 @@
+//! One other node, as far as data goes: what it has, what it asked for, what it has to be told.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::flight::{Flight, Outcome, Piece};
+use super::received::Received;
+use super::sweep::{Push, cells_of_group};
+use crate::replica::{CellsRef, Replica, Slices};
+use crate::wire::cluster::{DigestEntry, FrameWriter, GROUP_CELLS, SliceId};
+
+/// Questions and answers that wait for one peer. More are dropped: whoever asked asks again.
+const QUESTIONS_MAX: usize = 64;
+/// Groups that wait to be sent to a peer that asked for them: some requests' worth.
+const SERVED_MAX: usize = 1_024;
+
+/// Lines of one digest frame: they fit a datagram together.
+pub(super) const DIGEST_LINES: usize = 20;
+/// A slice with all its fields, a version and a hash.
+const DIGEST_LINE_BYTES_MAX: usize = 50;
+/// Hashes of sections are worth a frame from here on: 32 of them.
+const SECTIONS_ROOM_MIN: usize = 300;
+
+/// Why we know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Membership knows it.
+    Member {
+        /// It is up (though it may be suspected).
+        is_live: bool,
+    },
+    /// We push to it one way.
+    Target,
+    /// It pushes to us one way.
+    Giver,
+}
+
+/// What is asked, or answered, in one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum Question {
+    /// Our digest, from this line on, this many lines.
+    Digest {
+        skip: usize,
+        lines: usize,
+    },
+    /// The line of our digest that tells of this slice, also where we have nothing of it.
+    Having {
+        slice: SliceId,
+    },
+    /// Its digest.
+    DigestAsked,
+    Sections {
+        slice: SliceId,
+        first: u32,
+    },
+    Groups {
+        slice: SliceId,
+        section: u32,
+    },
+    Pull {
+        slice: SliceId,
+        groups: Vec<u32>,
+    },
+    SectionsAnswer {
+        slice: SliceId,
+        first: u32,
+    },
+    GroupsAnswer {
+        slice: SliceId,
+        section: u32,
+    },
+}
+
+/// One other start of a node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) node: u64,
+    pub(super) boot: u64,
+    pub(super) address: SocketAddr,
+    pub(super) kind: Kind,
+    pub(super) received: Received,
+    pub(super) flight: Flight,
+    pub(super) push: Push,
+    pub(super) heard_at: Option<Duration>,
+    pub(super) behind_since: Option<Duration>,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    questions: VecDeque<Question>,
+    served: BTreeSet<(SliceId, u32)>,
+}
+
+impl Peer {
+    pub(super) fn new(node: u64, boot: u64, address: SocketAddr, kind: Kind) -> Self {
+        Self {
+            node,
+            boot,
+            address,
+            kind,
+            received: Received::default(),
+            flight: Flight::new(),
+            push: Push::default(),
+            heard_at: None,
+            behind_since: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            questions: VecDeque::new(),
+            served: BTreeSet::new(),
+        }
+    }
+
+    /// It gets our slice.
+    pub(super) fn is_audience(&self) -> bool {
+        matches!(self.kind, Kind::Member { is_live: true } | Kind::Target)
+    }
+
+    pub(super) fn is_live_member(&self) -> bool {
+        self.kind == Kind::Member { is_live: true }
+    }
+
+    pub(super) fn ask(&mut self, question: Question) {
+        if self.questions.len() < QUESTIONS_MAX && !self.questions.contains(&question) {
+            self.questions.push_back(question);
+        }
+    }
+
+    /// Notes groups that it asked for, of those that a slice has.
+    pub(super) fn serve(&mut self, slice: SliceId, groups: impl Iterator<Item = u32>) {
+        for group in groups {
+            if self.served.len() >= SERVED_MAX {
+                return;
+            }
+            self.served.insert((slice, group));
+        }
+    }
+
+    /// Forgets whatever waits or is under way: it is gone. What it has stays known.
+    pub(super) fn rest(&mut self) {
+        self.questions.clear();
+        self.served.clear();
+        for piece in self.flight.abandon() {
+            self.push.lost(piece);
+        }
+    }
+
+    /// Takes what the flight tells; returns how many pieces have to be sent again.
+    pub(super) fn settle(&mut self, outcome: Outcome) -> u64 {
+        for piece in outcome.arrived {
+            self.push.arrived(piece);
+        }
+        let lost = outcome.lost.len() as u64;
+        for piece in outcome.lost {
+            self.push.lost(piece);
+        }
+        lost
+    }
+
+    /// Something can go out now that no rate limits.
+    pub(super) fn has_words(&self, now: Duration) -> bool {
+        !self.questions.is_empty() || self.received.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Something can go out now as far as the rate allows.
+    pub(super) fn has_data(&self) -> bool {
+        let may_push = self.is_audience() && self.flight.has_room() && self.push.has_more();
+        may_push || !self.served.is_empty()
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Duration> {
+        let deadlines = [self.received.deadline(), self.flight.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Writes acks, then questions and answers, as many as fit.
+    pub(super) fn write_words(
+        &mut self,
+        slices: &Slices,
+        writer: &mut FrameWriter<'_>,
+        bytes: &mut Written,
+    ) {
+        let before = writer.room();
+        let unsaid = self.received.unsaid();
+        if unsaid.is_some_and(|(channel, ranges)| writer.ack(channel, ranges)) {
+            self.received.note_said();
+        }
+        bytes.acks += before - writer.room();
+        while let Some(question) = self.questions.front() {
+            let before = writer.room();
+            if !question.write(slices, writer) {
+                // One that does not fit an otherwise empty datagram never will.
+                if bytes.is_empty() {
+                    self.questions.pop_front();
+                }
+                break;
+            }
+            let written = before - writer.room();
+            match question {
+                Question::Pull { .. } => bytes.pulls += written,
+                _ => bytes.digests += written,
+            }
+            self.questions.pop_front();
+        }
+    }
+
+    /// Writes a piece of our slice, or else groups that it asked for.
+    pub(super) fn write_data(
+        &mut self,
+        slices: &Slices,
+        replica: &Replica,
+        own: (&SliceId, CellsRef<'_>),
+        writer: &mut FrameWriter<'_>,
+        bytes: &mut Written,
+    ) -> Option<Piece> {
+        let before = writer.room();
+        if self.is_audience() && self.flight.has_room() && self.push.has_more() {
+            let piece = self.push.write(slices, own.0, own.1, writer);
+            bytes.pushes += before - writer.room();
+            if piece.is_some() {
+                return piece;
+            }
+        }
+        self.write_served(slices, replica, writer);
+        bytes.pulls += before - writer.room();
+        None
+    }
+
+    /// Groups of one slice, as many as fit.
+    fn write_served(&mut self, slices: &Slices, replica: &Replica, writer: &mut FrameWriter<'_>) {
+        let Some(&(slice, _)) = self.served.first() else {
+            return;
+        };
+        let Some(cells) = slices.cells(replica, &slice) else {
+            self.served.retain(|(other, _)| *other != slice);
+            return;
+        };
+        let served = &mut self.served;
+        let mut values = Vec::with_capacity(GROUP_CELLS);
+        writer.groups(&slice, |writer| {
+            while let Some(&(next, group)) = served.first() {
+                if next != slice {
+                    break;
+                }
+                let exists = (group as usize) < cells.len().div_ceil(GROUP_CELLS);
+                if exists {
+                    cells_of_group(cells, group, &mut values);
+                    if !writer.push(group, &values) {
+                        break;
+                    }
+                }
+                served.pop_first();
+            }
+        });
+    }
+}
+
+/// Bytes of a datagram by what they are for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) acks: usize,
+    pub(super) digests: usize,
+    pub(super) pushes: usize,
+    pub(super) pulls: usize,
+}
+
+impl Written {
+    pub(super) fn is_empty(&self) -> bool {
+        self.acks + self.digests + self.pushes + self.pulls == 0
+    }
+}
+
+impl Question {
+    fn write(&self, slices: &Slices, writer: &mut FrameWriter<'_>) -> bool {
+        match self {
+            // All of it or nothing: the rest would not be said.
+            Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
+            Self::Digest { skip, lines } => {
+                let entries = slices.digests().skip(*skip).take(*lines);
+                let entries = entries.map(|digest| DigestEntry {
+                    slice: digest.slice,
+                    version: digest.version,
+                    root: digest.root,
+                });
+                writer.digest(entries) > 0
+            }
+            Self::Having { slice } => {
+                let entry = DigestEntry {
+                    slice: *slice,
+                    version: slices.version(slice),
+                    root: slices.root(slice),
+                };
+                writer.digest([entry]) > 0
+            }
+            Self::DigestAsked => writer.digest_asked(),
+            Self::Sections { slice, first } => writer.sections_asked(slice, *first),
+            Self::Groups { slice, section } => writer.group_hashes_asked(slice, *section),
+            Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,
+            Self::SectionsAnswer { slice, first } => {
+                let hashes = slices.section_hashes(slice).get(*first as usize..);
+                let version = slices.version(slice);
+                let hashes = hashes.filter(|hashes| !hashes.is_empty());
+                // What we do not have is not answered.
+                hashes.is_none_or(|hashes| {
+                    writer.room() >= SECTIONS_ROOM_MIN
+                        && writer.sections(slice, version, *first, hashes)
+                })
+            }
+            Self::GroupsAnswer { slice, section } => {
+                let hashes = slices.group_hashes(slice, *section);
+                hashes.is_empty() || writer.group_hashes(slice, *section, hashes)
+            }
+        }
+    }
+}

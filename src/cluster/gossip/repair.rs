@@ -1,0 +1,330 @@
+//! Pulling what others have and we lack: slices whose writer is gone, or does not reach us.
+//!
+//! ```text
+//!   us                                   a neighbour
+//!    <-- digest: (slice, version, root) --     one live member, each round
+//!    -- sections asked ------------------>     its root differs, and goes on doing so
+//!    <-- a hash for each section ---------
+//!    -- group hashes asked -------------->     of the sections that differ
+//!    <-- a hash for each group -----------
+//!    -- pull ---------------------------->     the groups that differ
+//!    <-- groups --------------------------     merged; then what it had complete, we have, too
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::peer::Question;
+use crate::replica::Slices;
+use crate::wire::cluster::{DigestEntry, SECTION_GROUPS, SliceId};
+
+/// Slices that are pulled at the same time.
+const PULLS_MAX: usize = 4;
+/// Sections whose hashes are asked for at the same time.
+const SECTIONS_ASKED_MAX: usize = 8;
+/// Groups that are asked for at the same time: about 128 KiB, a modest part of a receive buffer.
+const GROUPS_ASKED_MAX: usize = 128;
+/// Groups known to differ before more hashes are asked for: bounds memory.
+const GROUPS_WANTED_MAX: usize = 1_024;
+/// What is not answered within this time is asked again, then after twice as long, ...
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+/// ... up to this often; then the neighbour is given up, and another one's digest begins anew.
+const SILENCES_MAX: u32 = 5;
+/// Slices about which somebody else seems to know more; further ones wait for another digest.
+const SUSPECTS_MAX: usize = 4_096;
+
+/// Whoever is behind for this many rounds, and not being served by the writer, pulls.
+const PATIENCE_ROUNDS: u32 = 2;
+
+/// All pulls, and what may become one.
+#[derive(Debug)]
+pub(super) struct Repair {
+    patience: Duration,
+    suspects: BTreeMap<SliceId, Suspect>,
+    pulls: BTreeMap<SliceId, Pull>,
+}
+
+/// A slice of which a neighbour has more, or other, than we.
+#[derive(Debug)]
+struct Suspect {
+    since: Duration,
+    changed_at: u64,
+}
+
+impl Repair {
+    pub(super) fn new(gossip_interval: Duration) -> Self {
+        Self {
+            patience: gossip_interval * PATIENCE_ROUNDS,
+            suspects: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn pulls(&self) -> usize {
+        self.pulls.len()
+    }
+
+    /// Takes a line of a neighbour's digest. `is_pushed`: its writer is a live member, so that what is
+    /// missing is probably on its way.
+    pub(super) fn compare(
+        &mut self,
+        now: Duration,
+        slices: &mut Slices,
+        from: u64,
+        theirs: DigestEntry,
+        is_pushed: bool,
+    ) {
+        let slice = theirs.slice;
+        let ours = slices.version(&slice);
+        let is_same = slices.root(&slice) == theirs.root;
+        let is_behind = theirs.version > ours || (theirs.version == ours && !is_same);
+        if !is_behind || slices.is_refused(&slice) {
+            self.suspects.remove(&slice);
+            return;
+        }
+        if is_same && slices.complete(&slice, 0, theirs.version) {
+            self.suspects.remove(&slice);
+            return;
+        }
+        if self.pulls.contains_key(&slice) {
+            return;
+        }
+        let changed_at = slices.changed_at(&slice);
+        if self.suspects.len() >= SUSPECTS_MAX && !self.suspects.contains_key(&slice) {
+            return;
+        }
+        let fresh = Suspect {
+            since: now,
+            changed_at,
+        };
+        let suspect = self.suspects.entry(slice).or_insert(fresh);
+        if is_pushed && suspect.changed_at != changed_at {
+            *suspect = Suspect {
+                since: now,
+                changed_at,
+            };
+        }
+        // Of whom nobody else can tell us, we know nothing yet: no reason to wait.
+        let is_new = !is_pushed && !slices.has(&slice);
+        let is_due = is_new || now.saturating_sub(suspect.since) >= self.patience;
+        if is_due && self.pulls.len() < PULLS_MAX {
+            self.suspects.remove(&slice);
+            self.pulls.insert(slice, Pull::new(now, from));
+        }
+    }
+
+    /// Hashes of sections have come.
+    pub(super) fn take_sections(
+        &mut self,
+        now: Duration,
+        slices: &Slices,
+        from: u64,
+        slice: &SliceId,
+        version: u64,
+        (first, hashes): (u32, impl Iterator<Item = u64>),
+        sections: u32,
+    ) {
+        if let Some(pull) = self.pull_from(from, slice) {
+            let ours = slices.section_hashes(slice);
+            pull.take_sections(now, ours, version, first, hashes, sections);
+        }
+    }
+
+    /// Hashes of a section's groups have come.
+    pub(super) fn take_groups(
+        &mut self,
+        now: Duration,
+        slices: &Slices,
+        from: u64,
+        slice: &SliceId,
+        section: u32,
+        hashes: impl Iterator<Item = u64>,
+    ) {
+        if let Some(pull) = self.pull_from(from, slice) {
+            let ours = slices.group_hashes(slice, section);
+            pull.take_groups(now, ours, section, hashes);
+        }
+    }
+
+    /// A group has come and was merged.
+    pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: u32) {
+        if let Some(pull) = self.pull_from(from, slice) {
+            pull.groups_asked.remove(&group);
+            pull.heard(now);
+        }
+    }
+
+    /// What is to be asked now, of whom. Pulls that are done, refused or given up end here.
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        slices: &mut Slices,
+        mut ask: impl FnMut(u64, Question),
+    ) {
+        self.pulls.retain(|slice, pull| {
+            if slices.is_refused(slice) || pull.silences > SILENCES_MAX {
+                return false;
+            }
+            if pull.is_done() {
+                slices.complete(slice, 0, pull.version.unwrap_or(0));
+                return false;
+            }
+            pull.ask(now, slice, &mut ask);
+            true
+        });
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Duration> {
+        self.pulls.values().map(Pull::deadline).min()
+    }
+
+    /// Gives up what is pulled from somebody who is gone.
+    pub(super) fn forget(&mut self, boot: u64) {
+        self.pulls.retain(|_, pull| pull.from != boot);
+    }
+
+    fn pull_from(&mut self, from: u64, slice: &SliceId) -> Option<&mut Pull> {
+        self.pulls.get_mut(slice).filter(|pull| pull.from == from)
+    }
+}
+
+/// One slice, pulled from one neighbour.
+#[derive(Debug)]
+struct Pull {
+    from: u64,
+    /// What the neighbour had complete when it was asked for the first hashes.
+    version: Option<u64>,
+    /// The first section whose hash has not come; `None` when all have.
+    sections_from: Option<u32>,
+    has_asked_sections: bool,
+    sections_wanted: VecDeque<u32>,
+    sections_asked: BTreeSet<u32>,
+    groups_wanted: VecDeque<u32>,
+    groups_asked: BTreeSet<u32>,
+    /// When something was last heard, or asked again for want of an answer.
+    since: Duration,
+    silences: u32,
+}
+
+impl Pull {
+    fn new(now: Duration, from: u64) -> Self {
+        Self {
+            from,
+            version: None,
+            sections_from: Some(0),
+            has_asked_sections: false,
+            sections_wanted: VecDeque::new(),
+            sections_asked: BTreeSet::new(),
+            groups_wanted: VecDeque::new(),
+            groups_asked: BTreeSet::new(),
+            since: now,
+            silences: 0,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.sections_from.is_none()
+            && self.sections_wanted.is_empty()
+            && self.sections_asked.is_empty()
+            && self.groups_wanted.is_empty()
+            && self.groups_asked.is_empty()
+    }
+
+    fn deadline(&self) -> Duration {
+        self.since + ANSWER_TIME * (1 << self.silences.min(SILENCES_MAX))
+    }
+
+    fn heard(&mut self, now: Duration) {
+        self.since = now;
+        self.silences = 0;
+    }
+
+    fn take_sections(
+        &mut self,
+        now: Duration,
+        ours: &[u64],
+        version: u64,
+        first: u32,
+        hashes: impl Iterator<Item = u64>,
+        sections: u32,
+    ) {
+        if self.sections_from != Some(first) {
+            return;
+        }
+        // The least that any of the answers vouches for.
+        self.version = Some(self.version.map_or(version, |before| before.min(version)));
+        let mut next = first;
+        for hash in hashes.take((sections - first.min(sections)) as usize) {
+            if ours.get(next as usize).copied().unwrap_or(0) != hash {
+                self.sections_wanted.push_back(next);
+            }
+            next += 1;
+        }
+        if next == first {
+            return;
+        }
+        self.sections_from = (next < sections).then_some(next);
+        self.has_asked_sections = false;
+        self.heard(now);
+    }
+
+    fn take_groups(
+        &mut self,
+        now: Duration,
+        ours: &[u64],
+        section: u32,
+        hashes: impl Iterator<Item = u64>,
+    ) {
+        let mut hashes = hashes.peekable();
+        if hashes.peek().is_none() || !self.sections_asked.remove(&section) {
+            return;
+        }
+        let first = section * SECTION_GROUPS as u32;
+        for (at, hash) in hashes.take(SECTION_GROUPS).enumerate() {
+            if ours.get(at).copied().unwrap_or(0) != hash {
+                self.groups_wanted.push_back(first + at as u32);
+            }
+        }
+        self.heard(now);
+    }
+
+    fn ask(&mut self, now: Duration, slice: &SliceId, ask: &mut impl FnMut(u64, Question)) {
+        if self.deadline() <= now {
+            self.silences += 1;
+            self.since = now;
+            self.ask_again();
+        }
+        let slice = *slice;
+        if let Some(first) = self.sections_from.filter(|_| !self.has_asked_sections) {
+            self.has_asked_sections = true;
+            ask(self.from, Question::Sections { slice, first });
+        }
+        while self.sections_asked.len() < SECTIONS_ASKED_MAX
+            && self.groups_wanted.len() < GROUPS_WANTED_MAX
+            && let Some(section) = self.sections_wanted.pop_front()
+        {
+            self.sections_asked.insert(section);
+            ask(self.from, Question::Groups { slice, section });
+        }
+        // In large portions: a question costs a datagram, too.
+        let room = GROUPS_ASKED_MAX - self.groups_asked.len().min(GROUPS_ASKED_MAX);
+        if room >= GROUPS_ASKED_MAX / 2 && !self.groups_wanted.is_empty() {
+            let portion = room.min(self.groups_wanted.len());
+            let groups: BTreeSet<u32> = self.groups_wanted.drain(..portion).collect();
+            self.groups_asked.extend(&groups);
+            let groups = groups.into_iter().collect();
+            ask(self.from, Question::Pull { slice, groups });
+        }
+    }
+
+    /// Whatever was asked for and has not come counts as not asked for.
+    fn ask_again(&mut self) {
+        self.has_asked_sections = false;
+        for section in std::mem::take(&mut self.sections_asked) {
+            self.sections_wanted.push_front(section);
+        }
+        for group in std::mem::take(&mut self.groups_asked).into_iter().rev() {
+            self.groups_wanted.push_front(group);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a cluster tells of itself: plain data for status pages, metrics and tests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::cluster::membership::{Member, MemberState};
+use crate::wire::cluster::SliceId;
+
+/// Bytes by what they were for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sealed datagrams.
+    pub datagrams: u64,
+    /// All their bytes: the sum of what follows.
+    pub bytes: u64,
+    /// Seals, addresses.
+    pub overhead: u64,
+    /// Who is there.
+    pub membership: u64,
+    /// What has arrived.
+    pub acks: u64,
+    /// What has changed, cell by cell or group by group, pushed by its writer; and the word that all of
+    /// it is there.
+    pub pushes: u64,
+    /// Digests and hashes.
+    pub digests: u64,
+    /// Asking for groups, and groups that were asked for.
+    pub pulls: u64,
+}
+
+impl Traffic {
+    /// The kinds by name.
+    #[must_use]
+    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+        [
+            ("overhead", self.overhead),
+            ("membership", self.membership),
+            ("acks", self.acks),
+            ("pushes", self.pushes),
+            ("digests", self.digests),
+            ("pulls", self.pulls),
+        ]
+    }
+}
+
+/// A cluster as one of its nodes sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterState {
+    /// This node.
+    pub me: Member,
+    /// All others that membership knows.
+    pub members: Vec<MemberStatus>,
+    /// Targets that are pushed to one way.
+    pub one_way: Vec<OneWayStatus>,
+    /// Gossip rounds so far.
+    pub rounds: u64,
+    /// Versions that this node has published of its own slice.
+    pub version: u64,
+    /// What went out.
+    pub sent: Traffic,
+    /// What came in and was opened.
+    pub received: Traffic,
+    /// Pieces that were sent again because they were lost.
+    pub resends: u64,
+    /// Datagrams and frames that were refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Slices that exist elsewhere and are not held, for want of room.
+    pub slices_missing: Vec<SliceId>,
+    /// Slices that are being pulled.
+    pub pulls: usize,
+    /// How long ago all live members had everything that this node had published; `None` where there is
+    /// no other member.
+    pub converged_age: Option<Duration>,
+    /// The first full sync is done, or has taken too long.
+    pub is_ready: bool,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberStatus {
+    /// Its name and address.
+    pub member: Member,
+    /// As membership sees it.
+    pub state: MemberState,
+    /// Slices of it that are held here.
+    pub slices: usize,
+    /// Versions of our slice that it does not have yet.
+    pub lag_versions: u64,
+    /// For how long it has been behind.
+    pub lag: Duration,
+    /// Bytes sent to it, membership's not included.
+    pub bytes_sent: u64,
+    /// Bytes received from it.
+    pub bytes_received: u64,
+    /// When it was last heard.
+    pub heard_ago: Option<Duration>,
+}
+
+/// A target that is pushed to one way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneWayStatus {
+    /// Its cluster address.
+    pub address: SocketAddr,
+    /// Which start of which node answered from there.
+    pub peer: Option<(u64, u64)>,
+    /// When it last answered.
+    pub heard_ago: Option<Duration>,
+    /// Versions of our slice that it does not have yet.
+    pub lag_versions: u64,
+}
+
+/// What a log should say.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ClusterEvent {
+    /// Membership saw a change.
+    Member(crate::cluster::membership::MembershipEvent),
+    /// Somebody has another sketch, or another seed. Told once an address.
+    FingerprintMismatch {
+        /// Who.
+        from: SocketAddr,
+        /// What it says.
+        theirs: u64,
+    },
+    /// No key opens what somebody sends. Told once an address.
+    NoKeyOpens {
+        /// Who.
+        from: SocketAddr,
+    },
+    /// A slice is not held. Told once a slice.
+    SliceRefused {
+        /// Which.
+        slice: SliceId,
+        /// Why.
+        reason: String,
+    },
+    /// A target that was pushed to one way is a member now, or did not answer any more.
+    OneWayEnded {
+        /// Which.
+        target: SocketAddr,
+        /// It has become a member.
+        is_member: bool,
+    },
+    /// Everything that the neighbours had is here.
+    Synced {
+        /// How long it took.
+        after: Duration,
+    },
+}

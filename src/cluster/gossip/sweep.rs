@@ -1,0 +1,245 @@
+//! Pushing our own slice to one peer: from what it has to what we have published.
+//!
+//! ```text
+//!   version      told  <=  base  <=  target  <=  published
+//!                 |         |          |
+//!                 |         |          the sweep under way brings it here
+//!                 |         all until here has arrived
+//!                 it has been told so, and has said that it heard
+//! ```
+//!
+//! A sweep goes once over the cells that changed since `base`. What is lost on the way is sent again as
+//! it is *then*: nothing that was sent is kept. It ends when everything has arrived.
+
+use super::flight::Piece;
+use crate::replica::{CellsRef, Changes, Slices};
+use crate::wire::cluster::{FrameWriter, GROUP_CELLS, SliceId};
+
+/// Cells that one frame looks at; a bound for the work of a call where little fits.
+const GROUPS_A_FRAME_MAX: usize = 1_024;
+
+/// Where a peer stands with our own slice.
+#[derive(Debug, Default)]
+pub(super) struct Push {
+    pub(super) told: u64,
+    pub(super) base: u64,
+    sweep: Option<Sweep>,
+    /// A [`Piece::Complete`] has to be sent.
+    tell: bool,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    target: u64,
+    /// The next cell to look at, up to `cells`.
+    cursor: u32,
+    /// Cells of the sketch.
+    cells: u32,
+    lost: Vec<(u32, u32)>,
+    under_way: usize,
+}
+
+impl Push {
+    /// Begins a sweep where none is under way and there is something new.
+    pub(super) fn begin(&mut self, published: u64, cells: u32) {
+        if self.sweep.is_none() && published > self.base {
+            self.sweep = Some(Sweep {
+                target: published,
+                cursor: 0,
+                cells,
+                lost: Vec::new(),
+                under_way: 0,
+            });
+        }
+    }
+
+    /// All that is published has arrived, and the peer knows it.
+    pub(super) fn is_done(&self, published: u64) -> bool {
+        self.told >= published
+    }
+
+    /// Something may be sent now.
+    pub(super) fn has_more(&self) -> bool {
+        let sweep = self.sweep.as_ref();
+        self.tell || sweep.is_some_and(|sweep| sweep.next_range().is_some())
+    }
+
+    /// The peer says itself what it has. While a sweep is under way, that tells nothing new.
+    pub(super) fn heard(&mut self, version: u64, published: u64) {
+        let version = version.min(published);
+        if self.sweep.is_none() && version > self.told {
+            self.told = version;
+            self.base = self.base.max(version);
+            self.tell &= self.base > self.told;
+        }
+    }
+
+    /// Writes what comes next as one frame, and says what it was. `None`: nothing, or no room.
+    pub(super) fn write(
+        &mut self,
+        slices: &Slices,
+        own: &SliceId,
+        cells: CellsRef<'_>,
+        writer: &mut FrameWriter<'_>,
+    ) -> Option<Piece> {
+        if self.tell {
+            if !writer.complete(own, self.told, self.base) {
+                return None;
+            }
+            self.tell = false;
+            return Some(Piece::Complete { version: self.base });
+        }
+        let base = self.base;
+        let sweep = self.sweep.as_mut()?;
+        let piece = sweep.write(base, slices, own, cells, writer);
+        if piece.is_none() {
+            self.finish();
+        }
+        piece
+    }
+
+    pub(super) fn arrived(&mut self, piece: Piece) {
+        match piece {
+            Piece::Range { .. } => {
+                if let Some(sweep) = &mut self.sweep {
+                    sweep.under_way = sweep.under_way.saturating_sub(1);
+                }
+                self.finish();
+            }
+            Piece::Complete { version } => {
+                self.told = self.told.max(version.min(self.base));
+                self.tell &= self.told < self.base;
+            }
+        }
+    }
+
+    pub(super) fn lost(&mut self, piece: Piece) {
+        match piece {
+            Piece::Range { from, to } => {
+                if let Some(sweep) = &mut self.sweep {
+                    sweep.under_way = sweep.under_way.saturating_sub(1);
+                    sweep.lost.push((from, to));
+                }
+            }
+            Piece::Complete { .. } => self.tell = self.told < self.base,
+        }
+    }
+
+    /// Ends the sweep where everything has been sent and has arrived.
+    fn finish(&mut self) {
+        let is_over = |sweep: &mut Sweep| sweep.next_range().is_none() && sweep.under_way == 0;
+        if let Some(sweep) = self.sweep.take_if(is_over) {
+            self.base = sweep.target;
+            self.tell = true;
+        }
+    }
+}
+
+impl Sweep {
+    fn write(
+        &mut self,
+        base: u64,
+        slices: &Slices,
+        own: &SliceId,
+        cells: CellsRef<'_>,
+        writer: &mut FrameWriter<'_>,
+    ) -> Option<Piece> {
+        while let Some((from, to)) = self.next_range() {
+            let span = Span { base, from, to };
+            let Some(reached) = span.write(slices, own, cells, writer) else {
+                // No room; the range stays as it is.
+                return None;
+            };
+            self.advance(from, to, reached.end);
+            if reached.has_any {
+                self.under_way += 1;
+                return Some(Piece::Range {
+                    from,
+                    to: reached.end,
+                });
+            }
+        }
+        None
+    }
+
+    fn next_range(&self) -> Option<(u32, u32)> {
+        let rest = (self.cursor, self.cells);
+        let lost = self.lost.last().copied();
+        lost.or_else(|| (self.cursor < self.cells).then_some(rest))
+    }
+
+    fn advance(&mut self, from: u32, to: u32, reached: u32) {
+        if self.lost.last() == Some(&(from, to)) {
+            self.lost.pop();
+            if reached < to {
+                self.lost.push((reached, to));
+            }
+        } else {
+            self.cursor = reached;
+        }
+    }
+}
+
+/// What changed since `base` in cells `from..to`.
+struct Span {
+    base: u64,
+    from: u32,
+    to: u32,
+}
+
+struct Reached {
+    end: u32,
+    has_any: bool,
+}
+
+impl Span {
+    /// `None` where not even the first fits.
+    fn write(
+        &self,
+        slices: &Slices,
+        own: &SliceId,
+        cells: CellsRef<'_>,
+        writer: &mut FrameWriter<'_>,
+    ) -> Option<Reached> {
+        let mut end = self.to;
+        let has_any = match slices.changes_since(self.base) {
+            Changes::Nothing => false,
+            Changes::Cells => writer.cells(own, |writer| {
+                let changed = slices.changed_cells(self.base, self.from);
+                for index in changed.take_while(|&index| index < self.to) {
+                    if !writer.push(index, cells.get(index)) {
+                        end = index;
+                        break;
+                    }
+                }
+            }),
+            Changes::Groups => {
+                let group_cells = GROUP_CELLS as u32;
+                let mut values = Vec::with_capacity(GROUP_CELLS);
+                writer.groups(own, |writer| {
+                    let changed = slices.changed_groups(self.base, self.from / group_cells);
+                    let in_span = changed.take_while(|&group| group * group_cells < self.to);
+                    for (number, group) in in_span.enumerate() {
+                        cells_of_group(cells, group, &mut values);
+                        let is_full = number == GROUPS_A_FRAME_MAX;
+                        if is_full || !writer.push(group, &values) {
+                            end = group * group_cells;
+                            break;
+                        }
+                    }
+                })
+            }
+        };
+        // A frame that begins with a group which lies partly before the span makes progress, too.
+        let end = end.max(self.from);
+        (has_any || end == self.to).then_some(Reached { end, has_any })
+    }
+}
+
+/// All cells of a group, 256 of them but for the last one.
+pub(super) fn cells_of_group(cells: CellsRef<'_>, group: u32, values: &mut Vec<u32>) {
+    let first = group * GROUP_CELLS as u32;
+    let end = (first + GROUP_CELLS as u32).min(cells.len() as u32);
+    values.clear();
+    values.extend((first..end).map(|index| cells.get(index)));
+}

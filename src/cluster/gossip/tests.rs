@@ -1,0 +1,279 @@
+#![allow(clippy::unwrap_used)]
+
+use rand::RngExt;
+
+use super::*;
+use crate::replica::{ReplicaLimits, fingerprint};
+use crate::sketch::{Geometry, HashFamily};
+
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
+const MS: Duration = Duration::from_millis(1);
+const ROUND: Duration = Duration::from_millis(500);
+/// One way.
+const DELAY: Duration = MS;
+
+struct Node {
+    replica: Replica,
+    cluster: Cluster,
+    address: SocketAddr,
+}
+
+/// Nodes and the datagrams between them. Time is virtual.
+struct Net {
+    now: Duration,
+    nodes: Vec<Node>,
+    /// (arrives at, sent as number, to, from, bytes)
+    under_way: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    sent: u64,
+    loss: f64,
+    random: ChaCha12Rng,
+    limits: ReplicaLimits,
+}
+
+fn address(n: u16) -> SocketAddr {
+    ([127, 0, 0, 1], 1000 + n).into()
+}
+
+impl Net {
+    fn new(loss: f64) -> Self {
+        Self {
+            now: Duration::from_secs(1),
+            nodes: Vec::new(),
+            under_way: BTreeMap::new(),
+            sent: 0,
+            loss,
+            random: ChaCha12Rng::seed_from_u64(11),
+            limits: ReplicaLimits {
+                max_peers: 2,
+                max_origins: 256,
+                max_memory_bytes: u64::MAX,
+            },
+        }
+    }
+
+    fn start(&mut self, node: u64, boot: u64, port: u16, geometry: Geometry) -> usize {
+        let own = SliceId::of(node, boot);
+        let replica = Replica::try_with(geometry, FAMILY, own, self.limits).unwrap();
+        let options = ClusterOptions {
+            me: Member {
+                node,
+                boot,
+                started_ms: 1_000 + boot,
+                renewals: 0,
+                address: address(port),
+                client_port: 1,
+            },
+            keys: KeyRing::public(),
+            seed: boot,
+            gossip_interval: ROUND,
+            gossip_rate_bytes_per_s: 32 << 20,
+            fingerprint: fingerprint(geometry, FAMILY),
+            join: !self.nodes.is_empty(),
+        };
+        let cluster = Cluster::try_new(self.now, options, &replica).unwrap();
+        self.nodes.push(Node {
+            replica,
+            cluster,
+            address: address(port),
+        });
+        self.nodes.len() - 1
+    }
+
+    fn cluster_of(count: u16, geometry: Geometry, loss: f64) -> Self {
+        let mut net = Self::new(loss);
+        for n in 0..count {
+            net.start(u64::from(n) + 1, u64::from(n) + 101, n, geometry);
+            if n > 0 {
+                let now = net.now;
+                net.nodes[usize::from(n)].cluster.join(now, address(0));
+            }
+        }
+        net.run(MS * 5_000);
+        net
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// One moment at which something happens.
+    fn step(&mut self, end: Duration) -> bool {
+        let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+        let now = self.now;
+        let wakes = self.nodes.iter().map(|node| node.cluster.next_wake(now));
+        let next = wakes.chain(arrival).min().unwrap().max(now);
+        if next > end {
+            return false;
+        }
+        self.now = next;
+        while let Some(entry) = self.under_way.first_entry()
+            && entry.key().0 <= next
+        {
+            let (to, from, mut bytes) = entry.remove();
+            if let Some(node) = self.nodes.iter_mut().find(|node| node.address == to) {
+                node.cluster.handle(next, from, &mut bytes, &node.replica);
+            }
+        }
+        for node in &mut self.nodes {
+            node.cluster.wake(next, &node.replica);
+            let mut buffer = Vec::new();
+            while let Some(to) = node.cluster.transmit(next, &node.replica, &mut buffer) {
+                assert!(buffer.len() <= DATAGRAM_BYTES_MAX);
+                self.sent += 1;
+                if self.random.random_bool(1.0 - self.loss) {
+                    let datagram = (to, node.address, buffer.clone());
+                    self.under_way.insert((next + DELAY, self.sent), datagram);
+                }
+            }
+        }
+        true
+    }
+
+    fn is_equal(&self) -> bool {
+        let digests = |node: &Node| {
+            let all = node.cluster.slices().digests();
+            let all = all.filter(|digest| digest.root != 0);
+            all.map(|digest| (digest.slice, digest.root))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let first = digests(&self.nodes[0]);
+        self.nodes.iter().all(|node| digests(node) == first)
+    }
+
+    /// Runs until all are equal; returns after how long.
+    fn until_equal(&mut self, at_most: Duration) -> Duration {
+        let start = self.now;
+        while !self.is_equal()
+            || self
+                .nodes
+                .iter()
+                .any(|node| node.cluster.slices().own_version() == 0)
+        {
+            assert!(self.now < start + at_most, "not equal after {at_most:?}");
+            self.run(MS * 10);
+        }
+        self.now - start
+    }
+
+    fn live(&self, node: usize) -> usize {
+        let members = self.nodes[node].cluster.membership.members();
+        members
+            .filter(|(_, state)| !matches!(state, MemberState::Down))
+            .count()
+    }
+}
+
+fn geometry() -> Geometry {
+    Geometry::new(1 << 14, 4).unwrap()
+}
+
+#[test]
+fn three_nodes_find_each_other_and_agree_within_two_rounds() {
+    let mut net = Net::cluster_of(3, geometry(), 0.0);
+    for node in 0..3 {
+        assert_eq!(net.live(node), 2, "node {node}");
+        for key in 0..10_000u32 {
+            let key = (key * 3 + node as u32).to_le_bytes();
+            net.nodes[node].replica.add(&key, 1).unwrap();
+        }
+    }
+    net.run(MS);
+    let took = net.until_equal(ROUND * 4);
+    assert!(took <= ROUND * 2, "{took:?}");
+    net.run(ROUND);
+    for node in &net.nodes {
+        assert!(node.replica.estimate(&0u32.to_le_bytes()).count >= 1);
+        assert_eq!(node.replica.total_weight(), 30_000);
+        let state = node.cluster.status(net.now);
+        assert!(
+            state.members.iter().all(|member| member.lag_versions == 0),
+            "{state:?}"
+        );
+        assert!(state.is_ready && state.converged_age.is_some());
+        assert_eq!(
+            state.refused.values().sum::<u64>(),
+            0,
+            "{:?}",
+            state.refused
+        );
+        println!("{state:?}");
+    }
+}
+
+#[test]
+fn a_lossy_network_takes_a_few_rounds_more() {
+    let mut net = Net::cluster_of(3, geometry(), 0.2);
+    for node in 0..3 {
+        for key in 0..10_000u32 {
+            net.nodes[node].replica.add(&key.to_le_bytes(), 2).unwrap();
+        }
+    }
+    let took = net.until_equal(ROUND * 10);
+    println!("{took:?}");
+    assert!(net.nodes.iter().any(|node| node.cluster.resends > 0));
+}
+
+#[test]
+fn a_new_node_gets_slices_of_the_dead_from_its_neighbours() {
+    let mut net = Net::cluster_of(3, geometry(), 0.0);
+    for key in 0..10_000u32 {
+        net.nodes[2].replica.add(&key.to_le_bytes(), 2).unwrap();
+    }
+    net.run(ROUND * 3);
+    net.nodes.pop();
+    net.run(MS * 20_000);
+    assert_eq!(net.live(0), 1);
+    let new = net.start(9, 909, 9, geometry());
+    let now = net.now;
+    net.nodes[new].cluster.join(now, address(1));
+    let start = net.now;
+    while !net.is_equal() {
+        net.run(MS * 10);
+        assert!(net.now < start + ROUND * 10);
+    }
+    assert_eq!(net.nodes[new].replica.total_weight(), 20_000);
+    net.run(ROUND * 2);
+    assert!(net.nodes[new].cluster.is_ready());
+    println!("{:?}", net.nodes[new].cluster.status(net.now));
+}
+
+#[test]
+fn a_target_gets_everything_and_gives_nothing() {
+    let mut net = Net::cluster_of(2, geometry(), 0.0);
+    net.nodes[0].replica.add(b"one", 1).unwrap();
+    net.nodes[1].replica.add(b"two", 2).unwrap();
+    net.run(ROUND * 3);
+    let target = net.start(7, 707, 7, geometry());
+    net.nodes[target].replica.add(b"three", 3).unwrap();
+    let now = net.now;
+    net.nodes[0].cluster.push_to(now, address(7));
+    net.run(ROUND * 8);
+    let of = |net: &Net, node: usize| {
+        [&b"one"[..], b"two", b"three"].map(|key| net.nodes[node].replica.estimate(key).count)
+    };
+    assert_eq!(of(&net, target), [1, 2, 3]);
+    assert_eq!(of(&net, 0), [1, 2, 0]);
+    assert_eq!(of(&net, 1), [1, 2, 0]);
+    net.nodes[0].replica.add(b"one", 5).unwrap();
+    net.run(ROUND * 3);
+    assert_eq!(of(&net, target), [6, 2, 3]);
+    assert_eq!(net.nodes[target].cluster.status(net.now).members.len(), 0);
+}
+
+#[test]
+fn leaving_pushes_what_is_left() {
+    let mut net = Net::cluster_of(3, geometry(), 0.1);
+    net.nodes[2].replica.add(b"last", 5).unwrap();
+    let now = net.now;
+    net.nodes[2].cluster.leave(now);
+    while !net.nodes[2].cluster.is_flushed() {
+        net.run(MS * 5);
+        assert!(net.now < now + LEAVE_LIMIT + MS * 10);
+    }
+    net.nodes.pop();
+    for node in &net.nodes {
+        assert_eq!(node.replica.estimate(b"last").count, 5);
+    }
+}

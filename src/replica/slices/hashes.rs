@@ -1,0 +1,95 @@
+//! By which two nodes find out where their copies of a slice differ.
+//!
+//! ```text
+//!    root     sum of all sections
+//!    section  sum of 128 groups      32 768 cells
+//!    group    sum of 256 cells       its full content fits a datagram
+//!    cell     a hash of (index, value), 0 where the value is 0
+//! ```
+//!
+//! Sums (mod 2^64) and not hashes of hashes: a cell that grows changes each level by the same
+//! difference, and an empty slice costs nothing. Two different contents have the same sum with a
+//! probability of about 2^-64. Whoever may write slices could make them agree on purpose; members
+//! hold the cluster's key and could as well claim any counts.
+
+use bytemuck::allocation::try_zeroed_slice_box;
+
+use crate::sketch::SketchError;
+
+/// Cells of a group.
+pub const GROUP_CELLS: usize = 256;
+
+/// Groups of a section.
+pub const SECTION_GROUPS: usize = 128;
+
+/// The part of a cell in the hashes of its slice; 0 for an empty one.
+///
+/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>), a bijection, of
+/// `index * 2^32 + value`.
+#[inline]
+#[must_use]
+pub const fn cell_hash(index: u32, value: u32) -> u64 {
+    if value == 0 {
+        return 0;
+    }
+    let mut hash = (index as u64) << 32 | value as u64;
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+    hash ^ (hash >> 33)
+}
+
+/// The hashes of a slice, all levels.
+#[derive(Debug)]
+pub(super) struct Hashes {
+    groups: Box<[u64]>,
+    sections: Box<[u64]>,
+    root: u64,
+}
+
+impl Hashes {
+    /// Those of an empty slice of so many cells.
+    pub(super) fn try_new(cells: usize) -> Result<Self, SketchError> {
+        let groups = cells.div_ceil(GROUP_CELLS);
+        Ok(Self {
+            groups: try_zeroed_numbers(groups)?,
+            sections: try_zeroed_numbers(groups.div_ceil(SECTION_GROUPS))?,
+            root: 0,
+        })
+    }
+
+    /// A group's sum changes by `difference`.
+    #[inline]
+    pub(super) fn change(&mut self, group: usize, difference: u64) {
+        let section = group / SECTION_GROUPS;
+        self.groups[group] = self.groups[group].wrapping_add(difference);
+        self.sections[section] = self.sections[section].wrapping_add(difference);
+        self.root = self.root.wrapping_add(difference);
+    }
+
+    pub(super) fn root(&self) -> u64 {
+        self.root
+    }
+
+    pub(super) fn sections(&self) -> &[u64] {
+        &self.sections
+    }
+
+    /// The groups of a section; empty where there is no such section.
+    pub(super) fn groups(&self, section: u32) -> &[u64] {
+        let mut sections = self.groups.chunks(SECTION_GROUPS);
+        sections.nth(section as usize).unwrap_or_default()
+    }
+}
+
+/// What a cell that grows changes.
+#[inline]
+pub(super) const fn difference(index: u32, old: u32, new: u32) -> u64 {
+    cell_hash(index, new).wrapping_sub(cell_hash(index, old))
+}
+
+/// Numbers that are 0; pages that stay so cost nothing.
+pub(super) fn try_zeroed_numbers(len: usize) -> Result<Box<[u64]>, SketchError> {
+    try_zeroed_slice_box(len).map_err(|()| SketchError::OutOfMemory {
+        bytes: len as u64 * 8,
+    })
+}
