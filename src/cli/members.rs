@@ -5,7 +5,7 @@ use std::io::Write;
 use super::http::StatusSource;
 use super::status::{bytes, printable};
 use super::{CliError, MembersOptions, Streams};
-use crate::node::status::{ClusterStatus, MemberStatus};
+use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus};
 
 /// Digits of a number that tell nodes apart to people.
 const SHORT_DIGITS: usize = 8;
@@ -44,19 +44,7 @@ pub(super) fn render(cluster: &ClusterStatus) -> String {
     }
     let mut rows = vec![HEAD.map(str::to_owned), ourselves(cluster)];
     rows.extend(cluster.members.iter().map(member));
-    rows.extend(cluster.one_way.iter().map(|peer| {
-        member(&MemberStatus {
-            node: "-".to_owned(),
-            boot: "-".to_owned(),
-            state: "one way".to_owned(),
-            address: peer.address.clone(),
-            lag_versions: peer.lag_versions,
-            lag_s: peer.lag_s,
-            bytes_sent: peer.bytes_sent,
-            bytes_received: peer.bytes_received,
-            ..MemberStatus::default()
-        })
-    }));
+    rows.extend(cluster.one_way.iter().map(one_way));
     let mut text = table(&rows);
     for slice in &cluster.slices_refused {
         text.push_str(&format!("not held: {}\n", printable(slice)));
@@ -94,6 +82,22 @@ fn member(member: &MemberStatus) -> [String; COLUMNS] {
         format!("{:.1} s", member.lag_s),
         bytes(member.bytes_sent),
         bytes(member.bytes_received),
+    ]
+}
+
+fn one_way(target: &OneWayStatus) -> [String; COLUMNS] {
+    let number = |number: &Option<String>| short(number.as_deref().unwrap_or("-"));
+    let nothing = || "-".to_owned();
+    [
+        number(&target.node),
+        printable(&target.address),
+        "one way".to_owned(),
+        number(&target.boot),
+        nothing(),
+        target.lag_versions.to_string(),
+        nothing(),
+        nothing(),
+        nothing(),
     ]
 }
 

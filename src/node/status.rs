@@ -245,9 +245,15 @@ pub struct ClusterStatus {
     pub bytes_received: BTreeMap<String, u64>,
     /// Ranges of cells that were sent again because nobody acknowledged them.
     pub resends: u64,
-    /// Datagrams that were refused, by reason.
+    /// Datagrams, and parts of them, that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Seconds since this node last knew that all live members had all it had; 0 while they do.
+    /// Dropped by the kernel because the cluster socket's receive buffer was full.
+    pub dropped_by_kernel: u64,
+    /// How often a flood of datagrams that were refused made the node stop reading for some
+    /// milliseconds.
+    pub flood_pauses: u64,
+    /// Seconds since all live members were last known to have all that this node had published;
+    /// `None` where there is no other member, or they never had.
     pub convergence_age_s: Option<f64>,
 }
 
@@ -260,6 +266,8 @@ pub struct MemberStatus {
     pub boot: String,
     /// Its cluster address.
     pub address: String,
+    /// Its UDP client port, on the same host.
+    pub client_port: u16,
     /// `alive`, `suspect` or `down`.
     pub state: String,
     /// Slices of the node that are held here, of this start and earlier ones.
@@ -268,6 +276,8 @@ pub struct MemberStatus {
     pub lag_versions: u64,
     /// Seconds since it had all that we had; 0 while it has.
     pub lag_s: f64,
+    /// Seconds since it was last heard.
+    pub heard_s: Option<f64>,
     /// Bytes sent to it.
     pub bytes_sent: u64,
     /// Bytes received from it.
@@ -279,14 +289,14 @@ pub struct MemberStatus {
 pub struct OneWayStatus {
     /// Its cluster address.
     pub address: String,
+    /// Number of the node that answered from there, 16 hexadecimal digits.
+    pub node: Option<String>,
+    /// Number of its start, 16 hexadecimal digits.
+    pub boot: Option<String>,
+    /// Seconds since it last answered.
+    pub heard_s: Option<f64>,
     /// Versions of our slice that it has not confirmed.
     pub lag_versions: u64,
-    /// Seconds since it had all that we had; 0 while it has.
-    pub lag_s: f64,
-    /// Bytes sent to it.
-    pub bytes_sent: u64,
-    /// Bytes received from it.
-    pub bytes_received: u64,
 }
 
 /// What one start of one node has counted, as it is held here.

@@ -139,10 +139,10 @@ fn cluster() -> ClusterStatus {
         ],
         one_way: vec![OneWayStatus {
             address: "10.1.0.1:8001".into(),
+            node: Some("0000000000000099".into()),
+            boot: Some("0000009900000000".into()),
+            heard_s: Some(0.4),
             lag_versions: 2,
-            lag_s: 0.75,
-            bytes_sent: 44_100,
-            bytes_received: 2_200,
         }],
         slices: vec![
             slice(0xaa, true, 910),
@@ -157,6 +157,8 @@ fn cluster() -> ClusterStatus {
         bytes_received: [("cells".into(), 6_000_002)].into(),
         resends: 31,
         refused: [("forged".into(), 19)].into(),
+        dropped_by_kernel: 23,
+        flood_pauses: 29,
         convergence_age_s: Some(1.5),
     }
 }
@@ -166,10 +168,12 @@ fn member(node: u64, state: &str, lag_versions: u64, lag_s: f64) -> MemberStatus
         node: format!("{node:016x}"),
         boot: format!("{:016x}", node << 32),
         address: format!("10.0.0.{}:8001", node & 0xf),
+        client_port: 8000,
         state: state.into(),
         slices: 1,
         lag_versions,
         lag_s,
+        heard_s: Some(0.2),
         bytes_sent: node * 10_000,
         bytes_received: node * 7_000,
     }

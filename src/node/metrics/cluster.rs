@@ -81,6 +81,18 @@ impl Page<'_> {
             "Datagrams at the cluster port that were refused, by reason",
             "reason",
             by_reason(&cluster.refused),
+        )?;
+        self.counter(
+            "rmbd_cluster_dropped_by_kernel",
+            "Dropped because the cluster socket's receive buffer was full",
+            None,
+            cluster.dropped_by_kernel,
+        )?;
+        self.counter(
+            "rmbd_cluster_flood_pauses",
+            "How often a flood of refused datagrams stopped the reading for some milliseconds",
+            None,
+            cluster.flood_pauses,
         )
     }
 

@@ -147,6 +147,8 @@ fn everything_in_the_status_has_its_number() {
         ),
         ("rmbd_cluster_resends_total", 31.0),
         (r#"rmbd_cluster_refused_total{reason="forged"}"#, 19.0),
+        ("rmbd_cluster_dropped_by_kernel_total", 23.0),
+        ("rmbd_cluster_flood_pauses_total", 29.0),
         ("rmbd_cluster_lag_versions", 6.0),
         ("rmbd_cluster_lag_seconds", 1.25),
         ("rmbd_cluster_convergence_age_seconds", 1.5),
