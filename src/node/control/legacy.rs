@@ -268,7 +268,8 @@ impl Rounds {
             return self.record(from, target, outcome);
         }
         if self.asked.len() >= self.shared.max_peers() {
-            let reason = "too many targets are being asked what they are; try again".to_owned();
+            let reason = "as many targets as --max-peers allows are being asked what they are; try again"
+                .to_owned();
             return self.record(from, target, Err(reason));
         }
         self.asked.insert(peer, (from, target));
@@ -353,7 +354,7 @@ impl Rounds {
     /// An answer to "what are you?".
     fn hear(&mut self, from: SocketAddr, datagram: &[u8]) {
         let Some(told) = self.challenges.answer(from, datagram) else {
-            return self.shared.legacy().refuse("unsolicited_reply");
+            return self.shared.legacy().refuse("reply_of_nobody");
         };
         if let Some(received) = self.shared.legacy().received.get_mut(&from) {
             received.boot = Some(told.boot);
