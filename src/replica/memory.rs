@@ -29,10 +29,6 @@ impl MemoryAccount {
         self.taken_bytes.load(Relaxed)
     }
 
-    pub(super) fn check(&self, bytes: u64) -> Result<(), LimitReached> {
-        self.after(self.taken_bytes(), bytes).map(|_| ())
-    }
-
     /// To be called before the allocation; give back by [`release`](Self::release) what then failed.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), LimitReached> {
         // Relaxed: a number of its own. The two writers (of legacy peers and of slices) are one thread;
@@ -81,8 +77,8 @@ mod tests {
             })
         };
         assert_eq!(memory.reserve(41), refused(101));
-        assert_eq!(memory.check(u64::MAX), refused(u64::MAX));
-        assert_eq!((memory.check(40), memory.taken_bytes()), (Ok(()), 60));
+        assert_eq!(memory.reserve(u64::MAX), refused(u64::MAX));
+        assert_eq!(memory.taken_bytes(), 60);
         assert_eq!(memory.reserve(40), Ok(()));
         assert_eq!(memory.reserve(1), refused(101));
         memory.release(60);

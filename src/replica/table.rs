@@ -17,7 +17,6 @@ use std::sync::atomic::{
 };
 
 use crate::sketch::{Estimate, SketchError, least_row, prefetch_read};
-use crate::wire::cluster::SliceId;
 
 use super::append::AppendTable;
 
@@ -28,10 +27,9 @@ const PREFETCHED_SLICES: usize = 16;
 /// The end of a chain; otherwise a link is a place in the table, plus one.
 const END: u32 = 0;
 
-/// A slice that somebody else wrote, or this node in an earlier boot.
+/// A slice that another node wrote, or this one in an earlier boot.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    pub(super) id: SliceId,
     /// Full cells are `u32::MAX`.
     pub(super) cells: Box<[AtomicU32]>,
     next_of_node: u32,
@@ -85,16 +83,17 @@ impl Table {
         self.weight.store(grown, Relaxed);
     }
 
-    /// Appends an empty slice, and says at which place; `None` where the table is full. One writer.
-    pub(super) fn push(&self, id: SliceId, cells: Box<[AtomicU32]>) -> Option<usize> {
-        let known = if id.node == self.own_node {
+    /// Appends an empty slice that `node` wrote, and says at which place; `None` where the table is full. One writer.
+    pub(super) fn push(&self, node: u64, cells: Box<[AtomicU32]>) -> Option<usize> {
+        let known = if node == self.own_node {
             Some(&self.own_newest)
         } else {
             let mut nodes = self.nodes.iter();
-            nodes.find(|n| n.node == id.node).map(|n| &n.newest)
+            nodes
+                .find(|known| known.node == node)
+                .map(|known| &known.newest)
         };
         let learnt = Learnt {
-            id,
             cells,
             next_of_node: known.map_or(END, |newest| newest.load(Relaxed)),
         };
@@ -105,7 +104,7 @@ impl Table {
             Some(newest) => newest.store(link, Release),
             None => {
                 let node = Node {
-                    node: id.node,
+                    node,
                     newest: AtomicU32::new(link),
                 };
                 // There is room: a node comes with a slice of its own.

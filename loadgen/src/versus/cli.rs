@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
 use super::contest;
+use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
 /// Where records go where the directory above is there: in a checkout.
@@ -86,6 +87,9 @@ pub struct VersusOptions {
         allow_hyphen_values = true
     )]
     pub server_arg: Vec<String>,
+    /// Format of what our node is sent
+    #[arg(long, value_enum, default_value_t = Format::Compact)]
+    pub format: Format,
     /// Keys: uniform:N, zipf:S:N, sequential:N, file:PATH, or - for standard input
     #[arg(long, default_value = "zipf:1.1:1000000")]
     pub keys: KeySpec,

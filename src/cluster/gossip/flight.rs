@@ -81,6 +81,7 @@ impl Flight {
         self.sent.len() < self.window
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty()
     }

@@ -42,8 +42,6 @@ mod datagram;
 mod effects;
 mod member;
 mod options;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use std::collections::BTreeMap;

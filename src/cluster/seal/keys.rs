@@ -234,3 +234,134 @@ impl KeyType for KeyBytes {
         KEY_BYTES
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: Channel = Channel { boot: 1, id: 2 };
+
+    fn line(key: u8) -> String {
+        generate_key_text([key; 32])
+    }
+
+    fn channel_keys(ring: &KeyRing) -> Vec<[u8; KEY_BYTES]> {
+        let key = |index| ring.channel_key_bytes(index, CHANNEL);
+        (0..ring.len()).map(key).collect()
+    }
+
+    #[test]
+    fn a_key_is_a_line_of_64_hex_digits() {
+        let random = std::array::from_fn(|at| at as u8 * 7);
+        let text = generate_key_text(random);
+        assert!(text.starts_with("00070e15") && text.len() == 64);
+        let mut secrets = Secrets::default();
+        secrets.push(1, &text).unwrap();
+        assert_eq!(secrets.0, [(1, random)]);
+        secrets.0.clear();
+        secrets.push(1, &text.to_uppercase()).unwrap();
+        assert_eq!(secrets.0, [(1, random)]);
+    }
+
+    #[test]
+    fn comments_blank_lines_and_line_ends_do_not_count() {
+        let plain = KeyRing::parse(&format!("{}\n{}", line(1), line(2))).unwrap();
+        let text = format!(
+            "# both\r\n\r\n  {}\t# new\r\n   \n#{}\n{}#old\n\n",
+            line(1),
+            line(9),
+            line(2)
+        );
+        let ring = KeyRing::parse(&text).unwrap();
+        assert_eq!(ring.len(), 2);
+        assert_eq!(channel_keys(&ring), channel_keys(&plain));
+    }
+
+    #[test]
+    fn channels_have_keys_of_their_own() {
+        let ring = KeyRing::parse(&format!("{}\n{}", line(1), line(2))).unwrap();
+        let mut keys = channel_keys(&ring);
+        for channel in [
+            Channel { boot: 2, id: 1 },
+            Channel { boot: 1, id: 3 },
+            Channel { boot: 0, id: 2 },
+        ] {
+            keys.push(ring.channel_key_bytes(0, channel));
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let many: String = (0..=KEYS_MAX as u8).map(|key| line(key) + "\n").collect();
+        let allowed = many.lines().take(KEYS_MAX).collect::<Vec<_>>().join("\n");
+        assert_eq!(KeyRing::parse(&allowed).unwrap().len(), KEYS_MAX);
+        let cases = [
+            (String::new(), KeyFileError::Empty),
+            ("\n# nothing\n".to_owned(), KeyFileError::Empty),
+            (many, KeyFileError::TooMany { line: KEYS_MAX + 1 }),
+            (
+                format!("\n{}", &line(1)[1..]),
+                KeyFileError::Length {
+                    line: 2,
+                    characters: 63,
+                },
+            ),
+            (
+                format!("{}\n{}0 # long", line(1), line(2)),
+                KeyFileError::Length {
+                    line: 2,
+                    characters: 65,
+                },
+            ),
+            (
+                format!("{}é", &line(1)[2..]),
+                KeyFileError::Length {
+                    line: 1,
+                    characters: 63,
+                },
+            ),
+            (
+                format!("{}é0", &line(1)[2..]),
+                KeyFileError::NotHex {
+                    line: 1,
+                    character: 63,
+                },
+            ),
+            (
+                format!("#\n#\n+{}", &line(1)[1..]),
+                KeyFileError::NotHex {
+                    line: 3,
+                    character: 1,
+                },
+            ),
+            (
+                format!("{}\n\n{}\n{}", line(1), line(2), line(1)),
+                KeyFileError::Repeated { line: 4, first: 1 },
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(KeyRing::parse(&text).unwrap_err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_name_the_line_and_show_no_key() {
+        let secret = line(0xa5);
+        let texts = [
+            format!("#\n{secret}\n{secret}"),
+            format!("#\n#\n{secret}{secret}"),
+            format!("#\n#\nz{}", &secret[1..]),
+        ];
+        for text in texts {
+            let error = KeyRing::parse(&text).unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(shown.contains('3'), "{shown}");
+                assert!(!shown.contains("a5"), "{shown}");
+            }
+        }
+    }
+}

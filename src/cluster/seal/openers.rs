@@ -21,15 +21,15 @@ pub const IDLE: Duration = Duration::from_secs(60);
 /// Limits of [`Openers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenersOptions {
-    /// Channels that are remembered, at least 1; each takes about 1.3 kB once it is used.
+    /// Channels that are remembered, at least 1; each takes about 1.5 kB once it is used.
     pub max_channels: usize,
     /// Datagrams of unknown channels that are tried in a second, at least 1; a second's worth is saved up.
     pub unknown_per_s: u32,
 }
 
 impl Default for OpenersOptions {
-    /// A thousand members that have restarted four times within [`IDLE`]; strangers cost less than 2 %
-    /// of one processor with a ring of two keys.
+    /// A thousand members that have restarted three times within [`IDLE`]; strangers cost less than 1 %
+    /// of one processor, even with [`KEYS_MAX`](super::KEYS_MAX) keys (6 us a try, `benches/seal.rs`).
     fn default() -> Self {
         Self {
             max_channels: 4096,

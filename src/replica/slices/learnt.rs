@@ -53,20 +53,20 @@ impl Known {
 }
 
 impl Held {
-    /// Takes memory and a place for an empty slice.
-    pub(super) fn try_new(replica: &Replica, id: SliceId) -> Result<Self, SliceRefused> {
+    /// Takes memory and a place for an empty slice that `node` wrote.
+    pub(super) fn try_new(replica: &Replica, node: u64) -> Result<Self, SliceRefused> {
         let bytes = replica.own().geometry().memory_bytes();
         replica.memory.reserve(bytes)?;
-        let placed = Self::place(replica, id);
+        let placed = Self::place(replica, node);
         placed.inspect_err(|_| replica.memory.release(bytes))
     }
 
-    fn place(replica: &Replica, id: SliceId) -> Result<Self, SliceRefused> {
+    fn place(replica: &Replica, node: u64) -> Result<Self, SliceRefused> {
         let geometry = replica.own().geometry();
         let hashes = Hashes::try_new(geometry.cells())?;
         let cells = try_zeroed(geometry)?;
         let max = replica.learnt.max();
-        let place = replica.learnt.push(id, cells);
+        let place = replica.learnt.push(node, cells);
         Ok(Self {
             place: place.ok_or(SliceRefused::TooManyOrigins { max })?,
             hashes,

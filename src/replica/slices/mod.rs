@@ -340,7 +340,7 @@ impl Slices {
         }
         // Memory first: a slice that is refused shall not be known.
         self.check_place(slice)?;
-        let held = Held::try_new(replica, *slice)?;
+        let held = Held::try_new(replica, slice.node)?;
         let at = self.place(slice)?;
         self.known[at].held = Some(held);
         Ok(at)

@@ -1,1 +1,338 @@
+#![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
+use super::*;
+
+const CELLS: u32 = 5_000;
+const SLICE: SliceId = SliceId::of(0x1111_2222_3333_4444, 0x5555_6666_7777_8888);
+
+fn slices() -> impl Strategy<Value = SliceId> {
+    let or_zero = prop_oneof![Just(0u32), any::<u32>()];
+    (
+        or_zero.clone(),
+        any::<u64>(),
+        any::<u64>(),
+        or_zero.clone(),
+        or_zero,
+    )
+        .prop_map(|(sketch, node, boot, epoch, part)| SliceId {
+            sketch,
+            node,
+            boot,
+            epoch: u64::from(epoch) << 7,
+            part,
+        })
+}
+
+fn written(write: impl FnOnce(&mut FrameWriter<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX));
+    assert!(out.len() <= DATAGRAM_BYTES_MAX);
+    out
+}
+
+fn only(bytes: &[u8]) -> Frame<'_> {
+    let mut all = frames(bytes, CELLS);
+    let frame = all.next().unwrap().unwrap();
+    assert_eq!((all.next(), all.unread()), (None, 0));
+    frame
+}
+
+/// Goes through everything that a datagram holds. What it is does not matter, only that it ends.
+fn read_all(bytes: &[u8]) -> usize {
+    let mut items = 0;
+    let rest = head(bytes).map_or(bytes, |(_, rest)| rest);
+    for frame in frames(rest, CELLS) {
+        items += match frame {
+            Err(_) => 1,
+            Ok(Frame::Ack { ranges, .. }) => ranges
+                .inspect(|range| assert!(range.start() <= range.end()))
+                .count(),
+            Ok(Frame::Cells { cells, .. }) => {
+                let mut last = None;
+                cells
+                    .inspect(|&(index, _)| {
+                        assert!(index < CELLS && last.is_none_or(|last| last < index));
+                        last = Some(index);
+                    })
+                    .count()
+            }
+            Ok(Frame::Groups { mut groups, .. }) => {
+                let (mut out, mut count) = (Vec::new(), 0);
+                while let Some(group) = groups.next_group(&mut out) {
+                    assert!(out.len() <= GROUP_CELLS);
+                    for &(index, value) in &out {
+                        assert_eq!(index / GROUP_CELLS as u32, group);
+                        assert!(index < CELLS && value > 0);
+                    }
+                    count += 1;
+                }
+                count
+            }
+            Ok(Frame::Digest { entries }) => entries.count(),
+            Ok(Frame::Sections { hashes, .. } | Frame::GroupHashes { hashes, .. }) => {
+                hashes.count()
+            }
+            Ok(Frame::Pull { groups, .. }) => groups.count(),
+            Ok(_) => 1,
+        };
+    }
+    items
+}
+
+/// One of each kind.
+fn sample() -> Vec<u8> {
+    let mut out = Vec::new();
+    let address = "192.0.2.7:9001".parse().unwrap();
+    let (to_boot, node) = (3, 4);
+    Head {
+        to_boot,
+        node,
+        address,
+    }
+    .write(&mut out);
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert!(writer.ack(9, [90..=100, 80..=80, 1..=7]));
+    assert!(writer.cells(&SLICE, |cells| {
+        for (index, value) in [(0, 1), (1, u32::MAX), (400, 300), (CELLS - 1, 2)] {
+            assert!(cells.push(index, value));
+        }
+    }));
+    let dense: Vec<u32> = (0..256).collect();
+    let mut sparse = vec![0; 256];
+    sparse[7] = 70_000;
+    assert!(writer.groups(&SLICE, |groups| {
+        assert!(groups.push(0, &dense) && groups.push(3, &sparse));
+        assert!(groups.push(19, &dense[..136]));
+    }));
+    assert!(writer.complete(&SLICE, 5, 500));
+    let (version, root) = (77, 0xabcd);
+    let slice = SLICE;
+    let entry = DigestEntry {
+        slice,
+        version,
+        root,
+    };
+    assert_eq!(writer.digest([entry, entry]), 2);
+    assert!(writer.digest_asked());
+    assert!(writer.sections_asked(&SLICE, 3));
+    assert!(writer.sections(&SLICE, 8, 3, &[1, 2, u64::MAX]));
+    assert!(writer.group_hashes_asked(&SLICE, 6));
+    assert!(writer.group_hashes(&SLICE, 6, &[4, 5]));
+    assert_eq!(writer.pull(&SLICE, [1, 2, 3, 9, 11, 12]), 6);
+    assert!(writer.membership(b"who is there"));
+    out
+}
+
+#[test]
+fn heads_come_back_in_both_families() {
+    for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
+        let head_of = Head {
+            to_boot: 7,
+            node: u64::MAX,
+            address: address.parse::<SocketAddr>().unwrap(),
+        };
+        let mut out = Vec::new();
+        head_of.write(&mut out);
+        assert!(out.len() <= Head::BYTES_MAX);
+        for cut in 0..out.len() {
+            assert_eq!(head(&out[..cut]), None, "{cut}");
+        }
+        out.push(1);
+        assert_eq!(head(&out), Some((head_of, &[1][..])));
+    }
+}
+
+/// The format does not change by mistake: digest of a datagram with every frame.
+#[test]
+fn the_bytes_stay_as_they_are() {
+    let bytes = sample();
+    assert_eq!(bytes.len(), 745);
+    assert_eq!(
+        bytes[..23],
+        [
+            3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 192, 0, 2, 7, 0x29, 0x23
+        ]
+    );
+    // ack: type, length, channel, 100 and 10 below, gap of 9 to 80 and none below, gap of 72 to 7 and 6.
+    assert_eq!(
+        bytes[23..40],
+        [1, 14, 0, 9, 0, 0, 0, 0, 0, 0, 0, 100, 10, 8, 0, 71, 6]
+    );
+    // cells: type, length, slice, then gaps and values.
+    assert_eq!(bytes[40..44], [2, 32, 0, 0]);
+    assert_eq!(bytes[44..48], [0x44, 0x44, 0x33, 0x33]);
+    assert_eq!(
+        bytes[60..73],
+        [
+            0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x8e, 0x03, 0xac, 0x02, 0xf6
+        ]
+    );
+}
+
+#[test]
+fn every_cut_and_every_flipped_bit_is_harmless() {
+    let bytes = sample();
+    let whole = read_all(&bytes);
+    assert_eq!(whole, 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1);
+    for cut in 0..bytes.len() {
+        assert!(read_all(&bytes[..cut]) <= whole + 1);
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        read_all(&flipped);
+    }
+}
+
+#[test]
+fn frames_of_later_versions_are_skipped() {
+    let mut bytes = vec![200, 5, 0, 1, 2, 3, 4, 5, 0, 0, 0];
+    FrameWriter::new(&mut bytes, 100).digest_asked();
+    assert_eq!(only(&bytes), Frame::DigestAsked);
+}
+
+#[test]
+fn the_fullest_group_fits_a_datagram_behind_everything_that_stands_before_it() {
+    const SEAL_BYTES: usize = 50;
+    let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
+    let values: Vec<u32> = (0..256).map(|n| u32::MAX - n).collect();
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert!(writer.groups(&SLICE, |groups| assert!(
+        groups.push(u32::MAX / 256, &values)
+    )));
+    // A fully changed sketch costs no more than a tenth above its size.
+    assert!(out.len() * 10 <= 1_024 * 11 + 10 * 12, "{}", out.len());
+    let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert!(writer.group_hashes(&SLICE, u32::MAX, &[u64::MAX; SECTION_GROUPS]));
+}
+
+#[test]
+fn what_does_not_fit_leaves_nothing_behind() {
+    for limit in 0..60 {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::new(&mut out, limit);
+        writer.cells(&SLICE, |cells| while cells.push(CELLS, u32::MAX) {});
+        writer.groups(&SLICE, |groups| while groups.push(1, &[1; 256]) {});
+        writer.complete(&SLICE, 1, 2);
+        writer.pull(&SLICE, [1, 5, 9]);
+        writer.sections(&SLICE, 1, 1, &[1, 2]);
+        writer.group_hashes(&SLICE, 1, &[1, 2]);
+        writer.membership(&[0; 40]);
+        assert!(out.len() <= limit);
+        assert!(frames(&out, CELLS).all(|frame| frame.is_ok()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn cells_come_back(
+        slice in slices(),
+        cells in btree_map(0..CELLS, any::<u32>(), 1..600),
+    ) {
+        let mut fitting = BTreeMap::new();
+        let bytes = written(|writer| {
+            writer.cells(&slice, |out| {
+                for (&index, &value) in &cells {
+                    if !out.push(index, value) {
+                        break;
+                    }
+                    fitting.insert(index, value);
+                }
+            });
+        });
+        prop_assert!(!fitting.is_empty());
+        let Frame::Cells { slice: read, cells } = only(&bytes) else { panic!("another frame") };
+        prop_assert_eq!(read, slice);
+        prop_assert_eq!(cells.collect::<BTreeMap<_, _>>(), fitting);
+    }
+
+    #[test]
+    fn groups_come_back(
+        slice in slices(),
+        groups in btree_map(0..CELLS / 256, (0u32..33, 0usize..257, any::<u64>()), 1..8),
+    ) {
+        // Values of so many bits, so many of them not 0.
+        let values = |bits: u32, count: usize, seed: u64| -> Vec<u32> {
+            let mask = (1u64 << bits) - 1;
+            let mut state = seed;
+            let mut all = vec![0; GROUP_CELLS];
+            for value in all.iter_mut().take(count) {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *value = ((state >> 16) & mask) as u32;
+            }
+            all.rotate_right((seed % 256) as usize);
+            all
+        };
+        let mut fitting = BTreeMap::new();
+        let bytes = written(|writer| {
+            writer.groups(&slice, |out| {
+                for (&group, &(bits, count, seed)) in &groups {
+                    let values = values(bits, count, seed);
+                    if !out.push(group, &values) {
+                        break;
+                    }
+                    fitting.insert(group, values);
+                }
+            });
+        });
+        prop_assert!(!fitting.is_empty());
+        let Frame::Groups { slice: read, groups: mut reader } = only(&bytes) else {
+            panic!("another frame")
+        };
+        prop_assert_eq!(read, slice);
+        let mut cells = Vec::new();
+        for (group, values) in fitting {
+            prop_assert_eq!(reader.next_group(&mut cells), Some(group));
+            let mut back = vec![0; GROUP_CELLS];
+            for &(index, value) in &cells {
+                back[(index - group * 256) as usize] = value;
+            }
+            prop_assert_eq!(back, values);
+        }
+        prop_assert_eq!(reader.next_group(&mut cells), None);
+    }
+
+    #[test]
+    fn numbers_that_are_acked_come_back(numbers in btree_set(1u64..2_000, 1..60)) {
+        let mut ranges: Vec<std::ops::RangeInclusive<u64>> = Vec::new();
+        for &number in numbers.iter().rev() {
+            match ranges.last_mut() {
+                Some(last) if *last.start() == number + 1 => *last = number..=*last.end(),
+                _ => ranges.push(number..=number),
+            }
+        }
+        let bytes = written(|writer| assert!(writer.ack(7, ranges.iter().cloned())));
+        let Frame::Ack { channel: 7, ranges: read } = only(&bytes) else { panic!("another frame") };
+        prop_assert_eq!(read.collect::<Vec<_>>(), ranges);
+    }
+
+    #[test]
+    fn groups_that_are_pulled_come_back(groups in btree_set(0u32..100_000, 1..200)) {
+        let mut count = 0;
+        let bytes = written(|writer| count = writer.pull(&SLICE, groups.iter().copied()));
+        let Frame::Pull { groups: read, .. } = only(&bytes) else { panic!("another frame") };
+        let read: Vec<u32> = read.flatten().collect();
+        prop_assert_eq!(read.len(), count);
+        prop_assert!(read.iter().eq(groups.iter().take(count)));
+    }
+
+    #[test]
+    fn any_bytes_are_harmless(bytes in vec(any::<u8>(), 0..200)) {
+        read_all(&bytes);
+    }
+
+    /// Frames that begin well, with any body.
+    #[test]
+    fn any_body_is_harmless(kind in 0u8..16, body in vec(any::<u8>(), 0..100)) {
+        let mut bytes = vec![kind, body.len() as u8, 0];
+        bytes.extend(&body);
+        read_all(&bytes);
+    }
+}
