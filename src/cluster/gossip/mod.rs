@@ -321,6 +321,12 @@ impl Cluster {
         &self.slices
     }
 
+    /// Datagrams that came from the cluster; what [`handle`](Self::handle) refuses is not among them.
+    #[must_use]
+    pub fn datagrams_taken(&self) -> u64 {
+        self.received.datagrams
+    }
+
     /// What a log should say next.
     pub fn poll_event(&mut self) -> Option<ClusterEvent> {
         self.events.pop_front()
