@@ -268,8 +268,9 @@ impl Rounds {
             return self.record(from, target, outcome);
         }
         if self.asked.len() >= self.shared.max_peers() {
-            let reason = "as many targets as --max-peers allows are being asked what they are; try again"
-                .to_owned();
+            let reason =
+                "as many targets as --max-peers allows are being asked what they are; try again"
+                    .to_owned();
             return self.record(from, target, Err(reason));
         }
         self.asked.insert(peer, (from, target));
