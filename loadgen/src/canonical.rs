@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
-use crate::load::{DEFAULT_LIMIT, Load, Mode};
+use crate::load::{Load, Mode};
 use crate::record::{Gaps, Pace};
 use crate::session::name_of;
 
@@ -18,6 +18,8 @@ const ADD_RATE: f64 = 100_000.0;
 const COUNT_RATE: f64 = 20_000.0;
 /// Hits a second.
 const HIT_RATE: f64 = 20_000.0;
+/// Their limit: well above what the floods before have added to every key's estimate.
+const HIT_LIMIT: u64 = 1000;
 
 /// What all phases have in common.
 #[derive(Debug, Clone)]
@@ -72,14 +74,12 @@ pub fn loads(common: &Common, only: Option<Format>) -> Result<Vec<Load>, KeysErr
     };
     let both = ADD_RATE + COUNT_RATE;
     let mix = Mode::Mix(COUNT_RATE / both);
-    let hit = Mode::Hit {
-        limit: DEFAULT_LIMIT,
-    };
+    let hit = Mode::Hit { limit: HIT_LIMIT };
     let (legacy, compact) = (Format::Legacy, Format::Compact);
     let single = only.unwrap_or(legacy);
     let plans = [
-        plan("a", uniform, Mode::Add, legacy, Pace::Flood, 4),
-        plan("d", uniform, Mode::Add, compact, Pace::Flood, 4),
+        plan("a", uniform, Mode::Add, legacy, Pace::Flood, 3),
+        plan("d", uniform, Mode::Add, compact, Pace::Flood, 3),
         plan("b", zipf, Mode::Add, single, rate(ADD_RATE), 3),
         plan("c", zipf, mix, single, rate(both), 5),
         plan("e", zipf, hit, compact, rate(HIT_RATE), 4),

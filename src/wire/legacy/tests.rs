@@ -350,6 +350,10 @@ fn every_datagram_up_to_three_bytes() {
     assert_eq!(by_kind, [1 + (1 << 8) + (1 << 16); 256]);
 }
 
+fn dialects() -> impl Strategy<Value = Dialect> {
+    prop_oneof![Just(Dialect::Native), Just(Dialect::Network)]
+}
+
 proptest! {
     #[test]
     fn round_trips(

@@ -128,7 +128,7 @@ fn naive(datagram: &[u8], layout: Layout) -> Vec<Seen> {
 fn naive_replies(datagram: &[u8]) -> Vec<(Vec<u8>, u64)> {
     let reply_bytes = [152, 144]
         .into_iter()
-        .find(|bytes| datagram.len() % bytes == 0);
+        .find(|bytes| datagram.len().is_multiple_of(*bytes));
     let Some(reply_bytes) = reply_bytes.filter(|_| datagram.len() <= 1400) else {
         return Vec::new();
     };

@@ -1,0 +1,81 @@
+//! Where others are said to be.
+//!
+//! Membership finds again whom it has met. Two groups that formed on either side of a broken network have
+//! never met: they find each other by these addresses only.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How often addresses are tried at which nobody is known.
+const PERIOD: Duration = Duration::from_secs(15);
+/// Addresses that are remembered, the last ones named.
+const SEEDS_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Seeds {
+    /// The one named last is at the end.
+    all: Vec<SocketAddr>,
+    next: Duration,
+}
+
+impl Seeds {
+    /// An address that is being tried right now.
+    pub(super) fn note(&mut self, now: Duration, seed: SocketAddr) {
+        if self.all.is_empty() {
+            self.next = now + PERIOD;
+        }
+        self.all.retain(|&known| known != seed);
+        if self.all.len() == SEEDS_MAX {
+            self.all.remove(0);
+        }
+        self.all.push(seed);
+    }
+
+    /// Addresses to be tried now: those at which nobody is known.
+    pub(super) fn due(
+        &mut self,
+        now: Duration,
+        is_known: impl Fn(SocketAddr) -> bool,
+    ) -> Vec<SocketAddr> {
+        if now < self.next || self.all.is_empty() {
+            return Vec::new();
+        }
+        self.next = now + PERIOD;
+        let unknown = self.all.iter().copied().filter(|&seed| !is_known(seed));
+        unknown.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn addresses_at_which_nobody_is_known_are_tried_now_and_then() {
+        let mut seeds = Seeds::default();
+        assert_eq!(seeds.due(PERIOD, |_| false), []);
+        for port in [1, 2, 1] {
+            seeds.note(PERIOD, seed(port));
+        }
+        let known = |address| address == seed(2);
+        assert_eq!(seeds.due(PERIOD, known), []);
+        assert_eq!(seeds.due(PERIOD * 2, known), [seed(1)]);
+        assert_eq!(seeds.due(PERIOD * 2, known), []);
+        assert_eq!(seeds.due(PERIOD * 9, |_| false), [seed(2), seed(1)]);
+    }
+
+    #[test]
+    fn the_last_ones_named_are_remembered() {
+        let mut seeds = Seeds::default();
+        for port in 1..=100 {
+            seeds.note(Duration::ZERO, seed(port));
+        }
+        let due = seeds.due(PERIOD, |_| false);
+        assert_eq!(due.len(), SEEDS_MAX);
+        assert_eq!((due[0], due[63]), (seed(37), seed(100)));
+    }
+}

@@ -1,0 +1,120 @@
+//! What the simulator asks of a node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH, SATURATES_AT};
+use rmbd::wire::cluster::SliceId;
+
+/// What a node starts with.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) geometry: Geometry,
+    pub(crate) family: HashFamily,
+    pub(crate) node: u64,
+    pub(crate) boot: u64,
+    pub(crate) started_ms: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) seed: u64,
+    /// Numbers of the keys in its key file, the first one seals; none: the public one.
+    pub(crate) keys: Vec<u8>,
+    pub(crate) fingerprint: u64,
+    pub(crate) max_origins: usize,
+    pub(crate) max_memory_bytes: u64,
+    /// Whether it expects others.
+    pub(crate) joins: bool,
+    pub(crate) gossip_interval: Duration,
+    pub(crate) gossip_rate_bytes_per_s: u64,
+}
+
+/// The cells of one slice.
+pub(crate) type Cells = Vec<u32>;
+/// All that a node holds, without slices whose cells are all zero.
+pub(crate) type Copies = BTreeMap<SliceId, Cells>;
+
+/// A node without its surroundings. Times are what its own clock shows.
+pub(crate) trait Machine: Sized {
+    /// In which a test says what it is about.
+    const NAME: &'static str;
+    /// Whether it knows one-way peers.
+    const ONE_WAY: bool;
+    /// Whether it must be told of everybody, since it has no membership.
+    const SEEDS_ALL: bool;
+    /// Whether its datagrams have a limit.
+    const LIMITS_DATAGRAMS: bool;
+    /// Virtual time in which all must be equal once it is quiet.
+    const QUIET_LIMIT: Duration;
+
+    fn start(setup: &Setup, now: Duration) -> Self;
+    fn add(&mut self, key: &[u8], weight: u32);
+    fn estimate(&self, key: &[u8]) -> Estimate;
+    /// What was added here, as it stands now.
+    fn own_cells(&self) -> Cells;
+    /// What it would tell others.
+    fn copies(&self) -> Copies;
+    /// Cheap to compare: two that are equal hold the same, as far as their own hashes say.
+    fn roots(&self) -> BTreeMap<SliceId, u64>;
+
+    fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]);
+    fn wake(&mut self, now: Duration);
+    fn next_wake(&self, now: Duration) -> Duration;
+    fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr>;
+
+    fn join(&mut self, now: Duration, seed: SocketAddr);
+    fn is_alone(&self) -> bool;
+    fn push_to(&mut self, now: Duration, target: SocketAddr);
+    fn leave(&mut self, now: Duration);
+    fn is_flushed(&self) -> bool;
+    fn is_ready(&self) -> bool;
+
+    /// A bound that it has broken, in words.
+    fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;
+    /// What helps to see why something failed.
+    fn describe(&self, now: Duration) -> String;
+}
+
+/// What a cell counts: full cells are all the same.
+pub(crate) fn value(cell: u32) -> u32 {
+    if cell >= SATURATES_AT { u32::MAX } else { cell }
+}
+
+pub(crate) fn is_empty(cells: &[u32]) -> bool {
+    cells.iter().all(|&cell| cell == 0)
+}
+
+pub(crate) fn raise(cells: &mut [u32], to: &[u32]) {
+    for (cell, &other) in cells.iter_mut().zip(to) {
+        *cell = other.max(*cell);
+    }
+}
+
+/// The answer to a key by the rule itself: over nodes, the sum of the least row, where a row is the sum
+/// over the node's slices; rows with a full cell only where all have one.
+pub(crate) fn estimate<'a>(
+    copies: impl Iterator<Item = (&'a SliceId, &'a Cells)>,
+    geometry: Geometry,
+    family: HashFamily,
+    key: &[u8],
+) -> Estimate {
+    let mut buffer = [0; MAX_DEPTH];
+    let indexes = family.cells(key, geometry, &mut buffer);
+    let mut rows_of: BTreeMap<u64, Vec<(bool, u64)>> = BTreeMap::new();
+    for (slice, cells) in copies {
+        let rows = rows_of
+            .entry(slice.node)
+            .or_insert_with(|| vec![(false, 0); indexes.len()]);
+        for (row, &index) in rows.iter_mut().zip(indexes) {
+            let value = value(cells[index as usize]);
+            row.0 |= value == u32::MAX;
+            row.1 += u64::from(value);
+        }
+    }
+    let least = rows_of
+        .values()
+        .map(|rows| rows.iter().min().copied().unwrap_or_default());
+    least.fold(Estimate::default(), |sum, (saturated, count)| Estimate {
+        count: sum.count + count,
+        saturated: sum.saturated | saturated,
+    })
+}

@@ -1,0 +1,242 @@
+//! A replication that is too simple to be wrong: each round every node sends all that it holds to all
+//! that it was told of. With the right way to merge, the checks must pass; with a wrong one they must
+//! not. So it is the checks that are tested here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rmbd::sketch::{Estimate, Sketch};
+use rmbd::wire::cluster::SliceId;
+
+use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty, value};
+
+/// How a received cell becomes ours.
+pub(crate) trait Merge {
+    const NAME: &'static str;
+    fn merge(ours: u32, theirs: u32) -> u32;
+    /// Whether a slice is taken at all.
+    fn takes(_: &SliceId, _: &Setup) -> bool {
+        true
+    }
+}
+
+pub(crate) struct Max;
+pub(crate) struct Sum;
+pub(crate) struct Last;
+pub(crate) struct ForgetsTheDead;
+
+impl Merge for Max {
+    const NAME: &'static str = "max";
+    fn merge(ours: u32, theirs: u32) -> u32 {
+        ours.max(theirs)
+    }
+}
+
+impl Merge for Sum {
+    const NAME: &'static str = "sum";
+    fn merge(ours: u32, theirs: u32) -> u32 {
+        ours.saturating_add(theirs)
+    }
+}
+
+impl Merge for Last {
+    const NAME: &'static str = "last";
+    fn merge(_: u32, theirs: u32) -> u32 {
+        theirs
+    }
+}
+
+/// Does not take back what it wrote before a restart.
+impl Merge for ForgetsTheDead {
+    const NAME: &'static str = "forgets";
+    fn merge(ours: u32, theirs: u32) -> u32 {
+        ours.max(theirs)
+    }
+    fn takes(slice: &SliceId, setup: &Setup) -> bool {
+        slice.node != setup.node
+    }
+}
+
+pub(crate) struct Naive<M> {
+    setup: Setup,
+    own: Sketch,
+    learnt: BTreeMap<SliceId, Cells>,
+    others: BTreeSet<SocketAddr>,
+    next_round: Duration,
+    outbox: Vec<(SocketAddr, Vec<u8>)>,
+    rule: std::marker::PhantomData<M>,
+}
+
+impl<M: Merge> Naive<M> {
+    fn own_slice(&self) -> SliceId {
+        SliceId::of(self.setup.node, self.setup.boot)
+    }
+
+    /// Stands in for a seal: what it was not made with does not pass.
+    fn sum(&self, bytes: &[u8]) -> u64 {
+        let keys = self.setup.keys.iter().map(|&key| u64::from(key)).max();
+        let secret = self.setup.fingerprint ^ keys.unwrap_or_default();
+        bytes.iter().fold(secret, |sum, &byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
+    fn encode(&self, slice: &SliceId, cells: &[u32]) -> Vec<u8> {
+        let mut bytes = vec![0; 8];
+        bytes.extend(slice.node.to_le_bytes());
+        bytes.extend(slice.boot.to_le_bytes());
+        bytes.extend(cells.iter().flat_map(|cell| cell.to_le_bytes()));
+        let sum = self.sum(&bytes[8..]);
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<(SliceId, Cells)> {
+        let (sum, content) = bytes.split_first_chunk()?;
+        if u64::from_le_bytes(*sum) != self.sum(content) {
+            return None;
+        }
+        let (node, content) = content.split_first_chunk()?;
+        let (boot, content) = content.split_first_chunk()?;
+        let slice = SliceId::of(u64::from_le_bytes(*node), u64::from_le_bytes(*boot));
+        let cells: Cells = content
+            .chunks_exact(4)
+            .map(|cell| u32::from_le_bytes([cell[0], cell[1], cell[2], cell[3]]))
+            .collect();
+        (cells.len() == self.setup.geometry.cells()).then_some((slice, cells))
+    }
+}
+
+impl<M: Merge> Machine for Naive<M> {
+    const NAME: &'static str = M::NAME;
+    const ONE_WAY: bool = false;
+    const SEEDS_ALL: bool = true;
+    const LIMITS_DATAGRAMS: bool = false;
+    const QUIET_LIMIT: Duration = Duration::from_secs(20);
+
+    fn start(setup: &Setup, now: Duration) -> Self {
+        Self {
+            setup: setup.clone(),
+            own: Sketch::try_new(setup.geometry, setup.family).unwrap(),
+            learnt: BTreeMap::new(),
+            others: BTreeSet::new(),
+            next_round: now,
+            outbox: Vec::new(),
+            rule: std::marker::PhantomData,
+        }
+    }
+
+    fn add(&mut self, key: &[u8], weight: u32) {
+        self.own.add(key, weight).unwrap();
+    }
+
+    fn estimate(&self, key: &[u8]) -> Estimate {
+        estimate(
+            self.copies().iter(),
+            self.setup.geometry,
+            self.setup.family,
+            key,
+        )
+    }
+
+    fn own_cells(&self) -> Cells {
+        let cells = self.own.cells().iter();
+        cells
+            .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
+            .collect()
+    }
+
+    fn copies(&self) -> Copies {
+        let mut copies = self.learnt.clone();
+        copies.insert(self.own_slice(), self.own_cells());
+        copies.retain(|_, cells| !is_empty(cells));
+        copies
+    }
+
+    fn roots(&self) -> BTreeMap<SliceId, u64> {
+        let root = |cells: &Cells| {
+            cells.iter().fold(0, |sum: u64, &cell| {
+                sum.wrapping_mul(0x0100_0000_01b3)
+                    .wrapping_add(u64::from(cell))
+            })
+        };
+        let copies = self.copies();
+        copies
+            .iter()
+            .map(|(slice, cells)| (*slice, root(cells)))
+            .collect()
+    }
+
+    fn handle(&mut self, _: Duration, from: SocketAddr, datagram: &mut [u8]) {
+        let Some((slice, cells)) = self.decode(datagram) else {
+            return;
+        };
+        self.others.insert(from);
+        if slice == self.own_slice() || !M::takes(&slice, &self.setup) {
+            return;
+        }
+        let length = cells.len();
+        let ours = self.learnt.entry(slice).or_insert_with(|| vec![0; length]);
+        for (cell, theirs) in ours.iter_mut().zip(cells) {
+            *cell = M::merge(*cell, theirs);
+        }
+    }
+
+    fn wake(&mut self, now: Duration) {
+        if now < self.next_round {
+            return;
+        }
+        self.next_round = now + self.setup.gossip_interval;
+        let mut copies = self.copies();
+        copies.insert(self.own_slice(), self.own_cells());
+        for (slice, cells) in &copies {
+            let bytes = self.encode(slice, cells);
+            let to_all = self.others.iter().map(|&to| (to, bytes.clone()));
+            self.outbox.extend(to_all);
+        }
+    }
+
+    fn next_wake(&self, _: Duration) -> Duration {
+        self.next_round
+    }
+
+    fn transmit(&mut self, _: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
+        let (to, bytes) = self.outbox.pop()?;
+        buffer.clear();
+        buffer.extend(bytes);
+        Some(to)
+    }
+
+    fn join(&mut self, _: Duration, seed: SocketAddr) {
+        self.others.insert(seed);
+    }
+
+    fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+
+    fn push_to(&mut self, _: Duration, target: SocketAddr) {
+        self.others.insert(target);
+    }
+
+    fn leave(&mut self, now: Duration) {
+        self.next_round = now;
+    }
+
+    fn is_flushed(&self) -> bool {
+        false
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn broken_bound(&self, _: Duration, _: &Setup) -> Option<String> {
+        None
+    }
+
+    fn describe(&self, _: Duration) -> String {
+        format!("{} slices, knows {:?}", self.learnt.len(), self.others)
+    }
+}

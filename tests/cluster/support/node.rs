@@ -1,0 +1,234 @@
+//! The real thing: everything that the simulator calls of it is in this file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rmbd::cluster::membership::{Member, MemberState};
+use rmbd::cluster::seal::{KeyRing, generate_key_text};
+use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState};
+use rmbd::replica::{Replica, ReplicaLimits};
+use rmbd::sketch::Estimate;
+use rmbd::wire::cluster::SliceId;
+
+use super::machine::{Cells, Copies, Machine, Setup, is_empty, value};
+
+/// Legacy peers are another test's.
+const MAX_PEERS: usize = 1;
+/// Others that membership may know.
+const MEMBERS_MAX: usize = 1_024;
+
+/// A node without sockets: a replica, and its part in a cluster.
+pub(crate) struct Node {
+    pub(crate) replica: Replica,
+    pub(crate) cluster: Cluster,
+    /// The last of its log.
+    pub(crate) log: Vec<ClusterEvent>,
+}
+
+impl Node {
+    fn take_log(&mut self) {
+        while let Some(event) = self.cluster.poll_event() {
+            if self.log.len() == 64 {
+                self.log.remove(0);
+            }
+            self.log.push(event);
+        }
+    }
+
+    pub(crate) fn state(&self, now: Duration) -> ClusterState {
+        self.cluster.status(now)
+    }
+
+    pub(crate) fn refused(&self, now: Duration, reason: &str) -> u64 {
+        let refused = self.state(now).refused;
+        refused.get(reason).copied().unwrap_or_default()
+    }
+
+    /// Boots of other members that are up.
+    pub(crate) fn live_members(&self, now: Duration) -> Vec<u64> {
+        let members = self.state(now).members.into_iter();
+        let live = members.filter(|member| member.state != MemberState::Down);
+        let mut boots: Vec<u64> = live.map(|member| member.member.boot).collect();
+        boots.sort_unstable();
+        boots
+    }
+}
+
+/// A key ring's text from numbers of keys.
+pub(crate) fn key_ring(keys: &[u8]) -> KeyRing {
+    if keys.is_empty() {
+        return KeyRing::public();
+    }
+    let lines: Vec<String> = keys
+        .iter()
+        .map(|&key| generate_key_text([key; 32]))
+        .collect();
+    KeyRing::parse(&lines.join("\n")).unwrap()
+}
+
+impl Machine for Node {
+    const NAME: &'static str = "rmbd";
+    const ONE_WAY: bool = true;
+    const SEEDS_ALL: bool = false;
+    const LIMITS_DATAGRAMS: bool = true;
+    const QUIET_LIMIT: Duration = Duration::from_secs(300);
+
+    fn start(setup: &Setup, now: Duration) -> Self {
+        let limits = ReplicaLimits {
+            max_peers: MAX_PEERS,
+            max_origins: setup.max_origins,
+            max_memory_bytes: setup.max_memory_bytes,
+        };
+        let own = SliceId::of(setup.node, setup.boot);
+        let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
+        let me = Member {
+            node: setup.node,
+            boot: setup.boot,
+            started_ms: setup.started_ms,
+            renewals: 0,
+            address: setup.address,
+            client_port: 8000,
+        };
+        let options = ClusterOptions {
+            me,
+            keys: key_ring(&setup.keys),
+            seed: setup.seed,
+            gossip_interval: setup.gossip_interval,
+            gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
+            fingerprint: setup.fingerprint,
+            join: setup.joins,
+        };
+        let cluster = Cluster::try_new(now, options, &replica).unwrap();
+        Self {
+            replica,
+            cluster,
+            log: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], weight: u32) {
+        self.replica.add(key, weight).unwrap();
+    }
+
+    fn estimate(&self, key: &[u8]) -> Estimate {
+        self.replica.estimate(key)
+    }
+
+    fn own_cells(&self) -> Cells {
+        let cells = self.replica.own().cells().iter();
+        cells
+            .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
+            .collect()
+    }
+
+    fn copies(&self) -> Copies {
+        let slices = self.cluster.slices();
+        let mut copies = Copies::new();
+        for digest in slices.digests() {
+            if let Some(held) = slices.cells(&self.replica, &digest.slice) {
+                let cells: Cells = (0..held.len() as u32)
+                    .map(|at| value(held.get(at)))
+                    .collect();
+                if !is_empty(&cells) {
+                    copies.insert(digest.slice, cells);
+                }
+            }
+        }
+        copies
+    }
+
+    fn roots(&self) -> BTreeMap<SliceId, u64> {
+        let digests = self.cluster.slices().digests();
+        let written = digests.filter(|digest| digest.root != 0);
+        written.map(|digest| (digest.slice, digest.root)).collect()
+    }
+
+    fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
+        self.cluster.handle(now, from, datagram, &self.replica);
+        self.take_log();
+    }
+
+    fn wake(&mut self, now: Duration) {
+        self.cluster.wake(now, &self.replica);
+        self.take_log();
+    }
+
+    fn next_wake(&self, now: Duration) -> Duration {
+        self.cluster.next_wake(now)
+    }
+
+    fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
+        self.cluster.transmit(now, &self.replica, buffer)
+    }
+
+    fn join(&mut self, now: Duration, seed: SocketAddr) {
+        self.cluster.join(now, seed);
+    }
+
+    fn is_alone(&self) -> bool {
+        self.cluster.is_alone()
+    }
+
+    fn push_to(&mut self, now: Duration, target: SocketAddr) {
+        self.cluster.push_to(now, target);
+    }
+
+    fn leave(&mut self, now: Duration) {
+        self.cluster.leave(now);
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.cluster.is_flushed()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.cluster.is_ready()
+    }
+
+    fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String> {
+        let bytes = self.replica.memory_bytes();
+        if bytes > setup.max_memory_bytes {
+            return Some(format!("{bytes} bytes, of {}", setup.max_memory_bytes));
+        }
+        let learnt = self.cluster.slices().learnt();
+        let held = learnt.filter(|learnt| learnt.memory_bytes > 0).count();
+        if held > setup.max_origins {
+            return Some(format!("{held} slices, of {}", setup.max_origins));
+        }
+        let members = self.state(now).members.len();
+        (members > MEMBERS_MAX).then(|| format!("{members} members, of {MEMBERS_MAX}"))
+    }
+
+    fn describe(&self, now: Duration) -> String {
+        let state = self.state(now);
+        let mut text = format!(
+            "version {}, {} rounds, {} pulls, {} resends, refused {:?}\n",
+            state.version, state.rounds, state.pulls, state.resends, state.refused
+        );
+        for member in &state.members {
+            text += &format!(
+                "    {} {:?} {:x}/{:x}, lags {}, heard {:?} ago\n",
+                member.member.address,
+                member.state,
+                member.member.node,
+                member.member.boot,
+                member.lag_versions,
+                member.heard_ago
+            );
+        }
+        for digest in self.cluster.slices().digests() {
+            text += &format!(
+                "    slice {:x}/{:x}: version {}, root {:x}\n",
+                digest.slice.node, digest.slice.boot, digest.version, digest.root
+            );
+        }
+        for target in &state.one_way {
+            text += &format!("    {target:?}\n");
+        }
+        for event in self.log.iter().rev().take(8).rev() {
+            text += &format!("    {event:?}\n");
+        }
+        text
+    }
+}
