@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::node::http::{StatusSource, serve};
-use rmbd::node::status::Status;
+use rmbd::node::status::{Detail, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,6 +21,10 @@ struct NeverAsked;
 
 impl StatusSource for NeverAsked {
     fn status(&self) -> Status {
+        unreachable!("only /healthz is asked for");
+    }
+
+    fn detail(&self, _: &[u8]) -> Detail {
         unreachable!("only /healthz is asked for");
     }
 }

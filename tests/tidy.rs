@@ -120,7 +120,7 @@ fn rooms_use_only_rooms_below_them() {
             "config" => &["sketch", "wire"],
             "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],
             "client" => &["wire", "io"],
-            "cli" => &["sketch", "wire", "client", "config", "node"],
+            "cli" => &["sketch", "wire", "cluster", "client", "config", "node"],
             _ => &[],
         }
     };

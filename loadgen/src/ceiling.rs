@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX, cpu, enable_gro};
-use rmbd::wire::legacy::MESSAGE_BYTES;
 
-use crate::canonical::FULL_DATAGRAM;
+use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
 use crate::load::{Load, Mode};
 use crate::record::{Pace, Sent};
@@ -69,23 +68,51 @@ pub fn measure(duration: Duration, stop: &AtomicBool) -> io::Result<Vec<Reached>
         (
             "1 message a datagram, a system call each",
             uniform(),
+            Format::Legacy,
             1,
             false,
         ),
-        ("1 message a datagram, GSO", uniform(), 1, true),
-        ("9 messages a datagram, GSO", uniform(), FULL_DATAGRAM, true),
+        (
+            "1 message a datagram, GSO",
+            uniform(),
+            Format::Legacy,
+            1,
+            true,
+        ),
+        (
+            "9 messages a datagram, GSO",
+            uniform(),
+            Format::Legacy,
+            9,
+            true,
+        ),
         (
             "9 messages a datagram, GSO, Zipf keys",
             zipf(),
-            FULL_DATAGRAM,
+            Format::Legacy,
+            9,
+            true,
+        ),
+        (
+            "77 compact messages a datagram, GSO",
+            uniform(),
+            Format::Compact,
+            77,
+            true,
+        ),
+        (
+            "77 compact messages a datagram, GSO, Zipf keys",
+            zipf(),
+            Format::Compact,
+            77,
             true,
         ),
     ];
     let mut all = Vec::new();
-    for (way, keys, pack, gso) in ways {
+    for (way, keys, format, pack, gso) in ways {
         let mut load = flood(&keys, duration).map_err(io::Error::other)?;
         load.name = way.to_owned();
-        (load.pack, load.gso) = (pack, gso);
+        (load.format, load.pack, load.gso) = (format, pack, gso);
         all.push(measure_one(&load, stop)?);
     }
     Ok(all)
@@ -95,6 +122,7 @@ fn flood(keys: &KeySpec, duration: Duration) -> Result<Load, KeysError> {
     Ok(Load {
         name: String::new(),
         mode: Mode::Add,
+        format: Format::Legacy,
         pace: Pace::Flood,
         keys: KeySet::open(keys, DEFAULT_KEY_BYTES, "")?,
         seed: 1,
@@ -121,7 +149,8 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
         server: socket.local_addr()?,
         cpus: cpus.last().copied().into_iter().collect(),
     };
-    let (over, received) = (AtomicBool::new(false), AtomicU64::new(0));
+    let over = AtomicBool::new(false);
+    let (datagrams, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut scripts = [Script::new(load, 0)];
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
@@ -129,9 +158,9 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
                 // A favour, as for the sender.
                 let _ = cpu::pin_to(first);
             }
-            discard(&socket, &over, &received);
+            discard(&socket, &over, &datagrams, &bytes);
         });
-        let outcome = run::run(load, &route, &mut scripts, stop, &mut |_, _| {});
+        let outcome = run::run(load, None, &route, &mut scripts, stop, &mut |_, _| {});
         over.store(true, Relaxed);
         outcome
     })?;
@@ -140,20 +169,28 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
         seconds: load.duration.as_secs_f64(),
         cpu_s: outcome.report.cpu.as_secs_f64().max(1e-9),
         sent: outcome.report.sent,
-        received: received.load(Relaxed),
+        received: messages(load, datagrams.load(Relaxed), bytes.load(Relaxed)),
     })
 }
 
+/// How many messages so many datagrams with so many bytes hold.
+fn messages(load: &Load, datagrams: u64, bytes: u64) -> u64 {
+    let headers = datagrams * load.format.header_bytes() as u64;
+    let message_bytes = load.format.message_bytes(load.mode, DEFAULT_KEY_BYTES);
+    bytes.saturating_sub(headers) / message_bytes as u64
+}
+
 /// Takes everything and looks at nothing but its length.
-fn discard(socket: &UdpSocket, over: &AtomicBool, messages: &AtomicU64) {
+fn discard(socket: &UdpSocket, over: &AtomicBool, datagrams: &AtomicU64, bytes: &AtomicU64) {
     let mut receiver = Receiver::new(TRAINS, TRAIN_BYTES_MAX);
     while !over.load(Relaxed) {
         match receiver.receive(socket) {
             Ok(trains) => {
                 let trains = (0..trains).filter_map(|index| receiver.train(index));
-                let datagrams = trains.flat_map(|train| train.datagrams());
-                let bytes: usize = datagrams.map(<[u8]>::len).sum();
-                messages.fetch_add((bytes / MESSAGE_BYTES) as u64, Relaxed);
+                for datagram in trains.flat_map(|train| train.datagrams()) {
+                    datagrams.fetch_add(1, Relaxed);
+                    bytes.fetch_add(datagram.len() as u64, Relaxed);
+                }
             }
             // Sleeps until there is something, or for the time-out.
             Err(_) => {
@@ -201,7 +238,7 @@ mod tests {
     #[test]
     fn every_way_sends_and_arrives() {
         let all = measure(Duration::from_millis(50), &AtomicBool::new(false)).unwrap();
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), 6);
         for reached in &all {
             assert!(reached.sent.messages() > 0, "{reached:?}");
             assert!(reached.received > 0, "{reached:?}");

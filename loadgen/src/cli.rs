@@ -8,7 +8,8 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
 
-use crate::canonical::{self, Common, FULL_DATAGRAM};
+use crate::canonical::{self, Common};
+use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
 use crate::load::{Load, Mode};
 use crate::record::{Gaps, Pace};
@@ -18,7 +19,7 @@ use crate::versus::VersusCommand;
 
 /// Load generator for rmbd: real traffic, counted and checked.
 ///
-/// Without arguments it starts a node inside itself and runs about 20 seconds of adds and counts.
+/// Without arguments it starts a node inside itself and runs about 20 seconds of adds, counts and hits.
 /// With any of --mode, --rate, --outstanding and --flood it runs that one load instead.
 /// Exit code: 0, 1 where a check failed or the run ended early, 2 where it could not begin.
 #[derive(Debug, Parser)]
@@ -84,7 +85,8 @@ pub struct RunArgs {
     )]
     pub node_busy_poll_us: u32,
 
-    /// add, count, or mix:R with the share R of counts; add if only the pace is given
+    /// add, count, mix:R with the share R of counts, or hit:LIMIT (add 1, and ask whether that is within the
+    /// limit; hit alone: 100); add if only the pace is given
     #[arg(long, help_heading = "Load")]
     pub mode: Option<Mode>,
     /// Open loop: messages a second at planned times, whatever the server does, such as 50000/s,
@@ -117,12 +119,13 @@ pub struct RunArgs {
     /// thread, or 8 where the server has several data threads
     #[arg(long, help_heading = "Load")]
     pub sockets: Option<usize>,
-    /// Messages a datagram; without it 9 in a flood and 1 else
+    /// Messages a datagram; without it as many as fit 1 400 bytes in a flood (9 legacy ones, 77 compact adds
+    /// of 16 bytes), and 1 else
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub pack: Option<usize>,
-    /// Format of the messages
-    #[arg(long, value_enum, default_value_t = Format::Legacy, help_heading = "Load")]
-    pub format: Format,
+    /// Format of the messages; without it legacy, compact for hits, and both where no load is asked for
+    #[arg(long, value_enum, help_heading = "Load")]
+    pub format: Option<Format>,
     /// One system call for each datagram, instead of one for up to 64 (UDP_SEGMENT)
     #[arg(long, help_heading = "Load")]
     pub no_gso: bool,
@@ -170,13 +173,6 @@ pub struct Results {
     /// Write the plots as SVG files
     #[arg(long, value_name = "DIRECTORY")]
     pub plots: Option<PathBuf>,
-}
-
-/// Format of the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// 141 bytes a message, as the Python program has them
-    Legacy,
 }
 
 /// [`Gaps`] by their names.
@@ -260,7 +256,7 @@ impl RunArgs {
             vec![self.one_load(&common)?]
         } else {
             self.refuse_options_of_one_load()?;
-            canonical::loads(&common)?
+            canonical::loads(&common, self.format)?
         };
         Ok(Session {
             loads,
@@ -295,21 +291,22 @@ impl RunArgs {
             (None, Some(requests)) => Pace::Outstanding { requests },
             (None, None) => Pace::Flood,
         };
-        let full = if pace == Pace::Flood {
-            FULL_DATAGRAM
-        } else {
-            1
+        let mode = self.mode.unwrap_or(Mode::Add);
+        let format = match mode {
+            Mode::Hit { .. } => Format::Compact,
+            _ => Format::Legacy,
         };
         let mut load = Load {
             name: String::new(),
-            mode: self.mode.unwrap_or(Mode::Add),
+            mode,
+            format: self.format.unwrap_or(format),
             pace,
             keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix)?,
             seed: common.seed,
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),
             messages: self.messages,
-            pack: self.pack.unwrap_or(full),
+            pack: self.pack.unwrap_or(1),
             gso: common.gso,
             threads: common.threads,
             sockets: common.sockets,
@@ -317,6 +314,9 @@ impl RunArgs {
             spin: common.spin,
             hold_up: None,
         };
+        if pace == Pace::Flood && self.pack.is_none() {
+            load.pack = load.full_datagram();
+        }
         load.name = name_of(&load);
         Ok(load)
     }
@@ -385,6 +385,7 @@ mod tests {
             "loadgen --http 1.2.3.4:5",
             "loadgen --server 1.2.3.4:5 --node-threads 2",
             "loadgen --mode mix:1",
+            "loadgen --mode hit:-1",
             "loadgen --keys uniform:0",
             "loadgen --flood ceiling",
         ] {

@@ -1,9 +1,9 @@
 //! The closed loop: so many messages on their way, and the next ones leave as soon as others are
 //! answered. One thread sends and receives, since here the one waits for the other anyway.
 //!
-//! Adds have no answer. So each train ends in a count where it has adds that no count comes after:
-//! its answer says that the server has read them. That makes it the way to add as fast as the
-//! server takes it and lose nothing.
+//! Adds have no answer. So each train with adds that no answer comes after ends in a fence (a legacy count,
+//! or a compact request for nothing but an acknowledgement): its answer says that the server has read
+//! them. That makes it the way to add as fast as the server takes it and lose nothing.
 
 use crate::outgoing::{Link, Outgoing};
 use crate::progress::Progress;
@@ -19,7 +19,7 @@ pub(crate) struct ClosedLoop<'a> {
     links: &'a [Link],
     script: Script,
     progress: &'a Progress,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'a>,
     answers: Answers<'a>,
     next_link: usize,
     window: u64,
@@ -42,7 +42,7 @@ impl<'a> ClosedLoop<'a> {
             links,
             script,
             progress,
-            outgoing: Outgoing::new(shared.load),
+            outgoing: Outgoing::new(shared.load, shared.ledger),
             answers: Answers::new(shared, links),
             next_link: 0,
             window: window(shared, part),
@@ -110,12 +110,12 @@ impl<'a> ClosedLoop<'a> {
         let free = self.free().min(self.messages_left);
         let mut messages = free.min(self.outgoing.messages_before_fence() as u64);
         let now_ns = self.shared.clock.now_ns();
-        self.messages_left -= messages;
-        while messages > 0 {
-            let datagram = messages.min(self.shared.load.pack as u64);
-            self.outgoing
-                .datagram(&mut self.script, datagram as usize, now_ns);
-            messages -= datagram;
+        while messages > 0 && self.outgoing.has_room() {
+            let written =
+                self.outgoing
+                    .datagram(&mut self.script, messages as usize, now_ns) as u64;
+            messages -= written;
+            self.messages_left -= written;
         }
         if self.outgoing.needs_fence() {
             self.outgoing.fence(&self.script, now_ns);

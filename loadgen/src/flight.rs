@@ -12,6 +12,9 @@
 //!    timed out -----> |          | <- searched first: the first request with the answer's key
 //! ```
 //!
+//! A compact answer carries the number of its request instead, which is that of all questions in it;
+//! they are answered in order. So nothing is ever taken for something else.
+//!
 //! What is skipped stays until it times out, so an answer that was only overtaken is still found.
 //! What has timed out is remembered for as long as there is room, so that its late answer is not
 //! taken for that of a younger request for the same key. If of two requests for one key the first
@@ -22,6 +25,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::ledger::Claim;
 
 /// Steps that searching may take between two calls of [`Waiting::expire`]: answers to nothing
 /// must not keep the receiver from its work.
@@ -34,10 +39,12 @@ pub(crate) struct Question {
     pub(crate) planned_ns: u64,
     /// When it left.
     pub(crate) sent_ns: u64,
-    /// [`check`] of its key.
+    /// [`check`] of its key, or the number of its request.
     pub(crate) check: u32,
     /// Messages that its answer accounts for: itself, and the adds before it.
     pub(crate) covers: u32,
+    /// What must be true of its answer.
+    pub(crate) claim: Claim,
 }
 
 /// Tells keys apart; two of them are taken for one with a probability of 2^-32.
@@ -63,6 +70,7 @@ struct Slot {
     sent_ns: AtomicU64,
     check: AtomicU32,
     covers: AtomicU32,
+    claim: AtomicU64,
 }
 
 impl Flight {
@@ -95,6 +103,8 @@ impl Flight {
         slot.sent_ns.store(question.sent_ns, Ordering::Relaxed);
         slot.check.store(question.check, Ordering::Relaxed);
         slot.covers.store(question.covers, Ordering::Relaxed);
+        slot.claim
+            .store(question.claim.to_bits(), Ordering::Relaxed);
         // Release: who sees the new tail sees the slot.
         self.tail.store(tail + 1, Ordering::Release);
     }
@@ -112,6 +122,7 @@ impl Flight {
             sent_ns: slot.sent_ns.load(Ordering::Relaxed),
             check: slot.check.load(Ordering::Relaxed),
             covers: slot.covers.load(Ordering::Relaxed),
+            claim: Claim::from_bits(slot.claim.load(Ordering::Relaxed)),
         }
     }
 }
@@ -255,6 +266,7 @@ mod tests {
             sent_ns: at_ns,
             check: check(key.as_bytes()),
             covers: 1,
+            claim: Claim::NONE,
         });
     }
 

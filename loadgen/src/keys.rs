@@ -161,6 +161,15 @@ impl KeySet {
         }
     }
 
+    /// Bytes of the shortest and of the longest key; at least 1.
+    #[must_use]
+    pub fn key_bytes_range(&self) -> (usize, usize) {
+        match &self.kind {
+            Kind::Made(made) => (made.bytes, made.bytes),
+            Kind::Lines(lines) => lines.key_bytes_range(),
+        }
+    }
+
     /// Lines of the file that were longer than the protocol carries and were cut, as every sender
     /// of this protocol does.
     #[must_use]
@@ -339,6 +348,13 @@ impl Stream {
             made.write_digits(self.latest, &mut self.key);
         }
         self.latest_key()
+    }
+
+    /// Number of what [`Self::next_key`] gave last.
+    #[inline]
+    #[must_use]
+    pub fn latest_number(&self) -> u64 {
+        self.latest
     }
 
     /// What [`Self::next_key`] gave last; the first key of all before that.

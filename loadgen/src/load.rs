@@ -7,6 +7,7 @@ use std::time::Duration;
 use rmbd::wire::legacy::MESSAGE_BYTES;
 use thiserror::Error;
 
+use crate::format::{DATAGRAM_BYTES, Format};
 use crate::keys::KeySet;
 use crate::record::{self, Pace};
 
@@ -14,13 +15,13 @@ use crate::record::{self, Pace};
 pub(crate) const TRAIN_BYTES_MAX: usize = 65_507;
 /// The kernel's limit of datagrams in one send (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9).
 pub(crate) const SEGMENTS_MAX: usize = 64;
-/// Messages in the largest datagram.
+/// Messages in the largest legacy datagram.
 pub const PACK_MAX: usize = TRAIN_BYTES_MAX / MESSAGE_BYTES;
 /// Sending threads at most; each has its buffers, and some its receiver.
 pub const THREADS_MAX: usize = 256;
 /// Sockets at most; more than this need `ulimit -n` raised.
 pub const SOCKETS_MAX: usize = 4096;
-/// Requests that may wait for an answer at once, over all sockets. Each costs 26 bytes.
+/// Requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
 pub const WAITING_MAX: usize = 1 << 23;
 
 /// A load: what is sent, when, over what, and for how long.
@@ -28,8 +29,10 @@ pub const WAITING_MAX: usize = 1 << 23;
 pub struct Load {
     /// What a person calls it: `adds, flood`.
     pub name: String,
-    /// Adds, counts, or both.
+    /// What is asked for.
     pub mode: Mode,
+    /// How it is written.
+    pub format: Format,
     /// When the next message leaves.
     pub pace: Pace,
     /// Which keys.
@@ -42,7 +45,8 @@ pub struct Load {
     pub warmup: Duration,
     /// Messages after which the measured part ends even if the time is not over.
     pub messages: Option<u64>,
-    /// Messages a datagram, 1 to [`PACK_MAX`].
+    /// Messages a datagram, 1 to [`pack_max`](Self::pack_max). Of compact messages whose keys vary in
+    /// length there may be less in one, as many as fit.
     pub pack: usize,
     /// Many datagrams in one system call (`UDP_SEGMENT`).
     pub gso: bool,
@@ -69,7 +73,7 @@ pub struct HoldUp {
     pub lasting: Duration,
 }
 
-/// Adds, counts, or both.
+/// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
     /// Adds only.
@@ -78,26 +82,44 @@ pub enum Mode {
     Count,
     /// Both, at random: this share are counts. Above 0 and below 1.
     Mix(f64),
+    /// Hits of weight 1: add, and say whether that is within a limit of all time. Compact only.
+    Hit {
+        /// The largest estimate that is within it.
+        limit: u64,
+    },
 }
+
+/// Limit of hits if nothing is said.
+pub const DEFAULT_LIMIT: u64 = 100;
 
 impl Mode {
     /// Share of counts: 0 to 1.
     #[must_use]
     pub fn count_share(self) -> f64 {
         match self {
-            Self::Add => 0.0,
+            Self::Add | Self::Hit { .. } => 0.0,
             Self::Count => 1.0,
             Self::Mix(share) => share,
         }
     }
 
-    /// `adds`, `counts`, or both.
+    /// Share of hits: 0 or 1.
+    #[must_use]
+    pub fn hit_share(self) -> f64 {
+        match self {
+            Self::Hit { .. } => 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// `adds`, `counts`, both, or `hits`.
     #[must_use]
     pub fn describe(self) -> String {
         match self {
             Self::Add => "adds".to_owned(),
             Self::Count => "counts".to_owned(),
             Self::Mix(share) => format!("adds and {:.1} % counts", share * 100.0),
+            Self::Hit { .. } => "hits".to_owned(),
         }
     }
 }
@@ -105,7 +127,7 @@ impl Mode {
 /// A text that is no mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "not a mode: use add, count, or mix:R with the share R of counts, above 0 and below 1, such as mix:0.1"
+    "not a mode: use add, count, mix:R with the share R of counts, above 0 and below 1, such as mix:0.1, or hit:LIMIT, such as hit:100"
 )]
 pub struct UnknownMode;
 
@@ -116,7 +138,14 @@ impl FromStr for Mode {
         match text {
             "add" => Ok(Self::Add),
             "count" => Ok(Self::Count),
+            "hit" => Ok(Self::Hit {
+                limit: DEFAULT_LIMIT,
+            }),
             _ => {
+                if let Some(limit) = text.strip_prefix("hit:") {
+                    let limit = limit.parse().map_err(|_| UnknownMode)?;
+                    return Ok(Self::Hit { limit });
+                }
                 let share = text.strip_prefix("mix:").ok_or(UnknownMode)?;
                 let share: f64 = share.parse().map_err(|_| UnknownMode)?;
                 // Excludes NaN too.
@@ -133,6 +162,7 @@ impl fmt::Display for Mode {
             Self::Add => f.write_str("add"),
             Self::Count => f.write_str("count"),
             Self::Mix(share) => write!(f, "mix:{share}"),
+            Self::Hit { limit } => write!(f, "hit:{limit}"),
         }
     }
 }
@@ -172,6 +202,9 @@ pub enum LoadError {
         /// How many.
         waiting: u64,
     },
+    /// Hits as legacy messages.
+    #[error("the legacy format has no hits: use --format compact")]
+    HitsAreCompact,
     /// A closed loop that cannot keep every thread busy.
     #[error(
         "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
@@ -192,7 +225,10 @@ impl Load {
     /// # Errors
     /// [`LoadError`].
     pub fn check(&self) -> Result<(), LoadError> {
-        in_range("--pack", self.pack, 1, PACK_MAX)?;
+        if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
+            return Err(LoadError::HitsAreCompact);
+        }
+        in_range("--pack", self.pack, 1, self.pack_max())?;
         in_range("--threads", self.threads, 1, THREADS_MAX)?;
         in_range("--sockets", self.sockets, self.threads, SOCKETS_MAX)?;
         above_zero("--duration", self.duration)?;
@@ -224,6 +260,36 @@ impl Load {
         self.mode != Mode::Add || matches!(self.pace, Pace::Outstanding { .. })
     }
 
+    /// Messages a datagram at most. At a rate all of them must fit, since that many are planned at a time.
+    #[must_use]
+    pub fn pack_max(&self) -> usize {
+        let (shortest, longest) = self.keys.key_bytes_range();
+        match (self.format, self.pace) {
+            (Format::Legacy, _) => PACK_MAX,
+            (Format::Compact, Pace::Rate { .. }) => self.format.full_datagram(self.mode, longest),
+            (Format::Compact, _) => self.format.full_datagram(self.mode, shortest),
+        }
+    }
+
+    /// Messages of a datagram of about 1 400 bytes, or the most that may be in one.
+    #[must_use]
+    pub fn full_datagram(&self) -> usize {
+        match self.format {
+            Format::Legacy => Format::Legacy.full_datagram(self.mode, 0),
+            Format::Compact => self.pack_max(),
+        }
+    }
+
+    /// Bytes of the largest datagram; with GSO of all but a train's last.
+    pub(crate) fn segment_bytes(&self) -> usize {
+        let (_, longest) = self.keys.key_bytes_range();
+        let messages = self.pack * self.format.message_bytes(self.mode, longest);
+        match self.format {
+            Format::Legacy => messages,
+            Format::Compact => (self.format.header_bytes() + messages).min(DATAGRAM_BYTES),
+        }
+    }
+
     /// Requests that may wait for an answer at once, over all sockets; 0 where nothing is asked.
     fn waiting(&self) -> u64 {
         /// What a flood may have on its way, for each socket.
@@ -233,11 +299,17 @@ impl Load {
             Pace::Flood => FLOOD * self.sockets as u64,
             Pace::Outstanding { requests } => 2 * requests as u64,
             Pace::Rate { per_s, .. } => {
-                (per_s * self.mode.count_share() * self.timeout.as_secs_f64()) as u64
+                (per_s * self.question_share() * self.timeout.as_secs_f64()) as u64
             }
         };
         // Room for a late burst, and for what has timed out but may be answered yet.
-        2 * asked + (2 * PACK_MAX * self.sockets) as u64
+        let train = PACK_MAX.max(self.datagrams_per_train() * self.pack);
+        2 * asked + (2 * train * self.sockets) as u64
+    }
+
+    /// Share of messages that have an answer.
+    fn question_share(&self) -> f64 {
+        self.mode.count_share() + self.mode.hit_share()
     }
 
     /// [`Self::waiting`] of one socket.
@@ -248,7 +320,7 @@ impl Load {
     /// Datagrams that leave in one system call, at most.
     pub(crate) fn datagrams_per_train(&self) -> usize {
         if self.gso {
-            (TRAIN_BYTES_MAX / (self.pack * MESSAGE_BYTES)).clamp(1, SEGMENTS_MAX)
+            (TRAIN_BYTES_MAX / self.segment_bytes()).clamp(1, SEGMENTS_MAX)
         } else {
             1
         }
@@ -259,8 +331,13 @@ impl Load {
     pub fn describe(&self) -> record::Load {
         record::Load {
             count_share: self.mode.count_share(),
+            hit_share: self.mode.hit_share(),
+            limit: match self.mode {
+                Mode::Hit { limit } => Some(limit),
+                _ => None,
+            },
             pace: self.pace,
-            format: "legacy".to_owned(),
+            format: self.format.name().to_owned(),
             pack: self.pack,
             gso: self.gso,
             threads: self.threads,

@@ -1,20 +1,25 @@
 //! Datagrams on their way out: filled from a script, sent as one train where the kernel can split
 //! it (`UDP_SEGMENT`, udp(7)), else one by one.
 
+mod legacy;
+mod requests;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use rmbd::io::send_segments;
-use rmbd::wire::legacy::{MESSAGE_BYTES, write_add, write_count};
 use rustix::io::Errno;
 
+use self::requests::Requests;
 use crate::clock::Clock;
-use crate::flight::{Flight, Question, check};
+use crate::flight::{Flight, Question};
+use crate::format::Format;
+use crate::ledger::Ledger;
 use crate::load::{Load, SEGMENTS_MAX, TRAIN_BYTES_MAX};
 use crate::record::Sent;
-use crate::script::{Kind, Script};
+use crate::script::Script;
 
 /// A socket, and what waits for an answer on it.
 #[derive(Debug)]
@@ -54,12 +59,25 @@ impl Link {
 }
 
 /// A train that is being filled. Made once for each sender; filling and sending allocate nothing.
-pub(crate) struct Outgoing {
-    bytes: Box<[u8]>,
-    len: usize,
+pub(crate) struct Outgoing<'a> {
+    train: Train,
+    packer: Packer<'a>,
     pack: usize,
     datagrams_max: usize,
     gso: bool,
+    segment_bytes: usize,
+}
+
+/// How messages become datagrams.
+enum Packer<'a> {
+    Legacy,
+    Compact(Requests<'a>),
+}
+
+/// Datagrams one behind the other, and what is in them.
+struct Train {
+    bytes: Box<[u8]>,
+    len: usize,
     contents: Sent,
     /// Messages that came from the script; fences do not.
     scripted: u64,
@@ -71,31 +89,57 @@ pub(crate) struct Outgoing {
     adds_uncovered: u32,
 }
 
-impl Outgoing {
-    pub(crate) fn new(load: &Load) -> Self {
+impl Train {
+    fn end_datagram(&mut self) {
+        self.contents.datagrams += 1;
+        self.ends.push((self.len, self.questions.len()));
+    }
+
+    fn empty(&mut self) -> Sent {
+        self.len = 0;
+        self.scripted = 0;
+        self.questions.clear();
+        self.ends.clear();
+        self.adds_uncovered = 0;
+        std::mem::take(&mut self.contents)
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    /// For a load; of hits, the ledger keeps what must be true of their answers.
+    pub(crate) fn new(load: &Load, ledger: Option<&'a Ledger>) -> Self {
         let datagrams_max = load.datagrams_per_train();
+        // A fence may come behind a full train.
+        let questions_max = (datagrams_max + 1) * load.pack + 1;
         Self {
-            bytes: vec![0; TRAIN_BYTES_MAX].into_boxed_slice(),
-            len: 0,
+            train: Train {
+                bytes: vec![0; TRAIN_BYTES_MAX].into_boxed_slice(),
+                len: 0,
+                contents: Sent::default(),
+                scripted: 0,
+                questions: Vec::with_capacity(questions_max),
+                ends: Vec::with_capacity(SEGMENTS_MAX + 1),
+                adds_uncovered: 0,
+            },
+            packer: match load.format {
+                Format::Legacy => Packer::Legacy,
+                Format::Compact => Packer::Compact(Requests::new(ledger)),
+            },
             pack: load.pack,
             datagrams_max,
             gso: load.gso,
-            contents: Sent::default(),
-            scripted: 0,
-            questions: Vec::with_capacity(TRAIN_BYTES_MAX / MESSAGE_BYTES),
-            ends: Vec::with_capacity(SEGMENTS_MAX),
-            adds_uncovered: 0,
+            segment_bytes: load.segment_bytes(),
         }
     }
 
     /// Whether another whole datagram fits.
     pub(crate) fn has_room(&self) -> bool {
-        self.ends.len() < self.datagrams_max
+        self.train.ends.len() < self.datagrams_max
     }
 
     /// Messages in it.
     pub(crate) fn messages(&self) -> usize {
-        (self.contents.adds + self.contents.counts) as usize
+        self.train.contents.messages() as usize
     }
 
     /// Messages that fit a train whose last datagram is left for a fence.
@@ -104,64 +148,47 @@ impl Outgoing {
     }
 
     /// Adds a datagram of the next `messages` messages, at most a full one, all planned for the
-    /// same time.
-    pub(crate) fn datagram(&mut self, script: &mut Script, messages: usize, planned_ns: u64) {
-        for _ in 0..messages.min(self.pack) {
-            let (kind, key) = script.next();
-            self.message(kind, key, planned_ns);
-            self.scripted += 1;
-        }
-        self.end_datagram();
-    }
-
-    /// Adds a count of the latest key, into the last datagram if that is not full: its answer says
-    /// that the server has read all that came before it on this socket.
-    pub(crate) fn fence(&mut self, script: &Script, planned_ns: u64) {
-        // Only the last datagram of a train may be shorter than the others.
-        let full_bytes = self.ends.len() * self.pack * MESSAGE_BYTES;
-        if self.len < full_bytes {
-            self.ends.pop();
-            self.contents.datagrams -= 1;
-        }
-        self.message(Kind::Count, script.latest_key(), planned_ns);
-        self.end_datagram();
-    }
-
-    /// Whether its last message is one that is not answered.
-    pub(crate) fn needs_fence(&self) -> bool {
-        self.adds_uncovered > 0
-    }
-
-    #[inline]
-    fn message(&mut self, kind: Kind, key: &[u8], planned_ns: u64) {
-        let Some(slot) = self.bytes[self.len..].first_chunk_mut() else {
-            debug_assert!(false, "a train has room for its datagrams");
-            return;
+    /// same time. Returns how many there was room for.
+    pub(crate) fn datagram(
+        &mut self,
+        script: &mut Script,
+        messages: usize,
+        planned_ns: u64,
+    ) -> usize {
+        let messages = messages.min(self.pack);
+        let train = &mut self.train;
+        let written = match &mut self.packer {
+            Packer::Legacy => legacy::datagram(train, script, messages, planned_ns),
+            Packer::Compact(requests) => {
+                if self.gso {
+                    requests::pad(train, self.segment_bytes);
+                }
+                requests.datagram(train, script, messages, planned_ns)
+            }
         };
-        self.len += MESSAGE_BYTES;
-        match kind {
-            Kind::Add => {
-                write_add(key, slot);
-                self.contents.adds += 1;
-                self.adds_uncovered += 1;
-            }
-            Kind::Count => {
-                write_count(key, slot);
-                self.contents.counts += 1;
-                self.questions.push(Question {
-                    planned_ns,
-                    sent_ns: 0,
-                    check: check(key),
-                    covers: self.adds_uncovered + 1,
-                });
-                self.adds_uncovered = 0;
+        train.scripted += written as u64;
+        written
+    }
+
+    /// Adds something whose answer says that the server has read all that came before it on this
+    /// socket: a count of the latest key, into the last datagram if that is not full; or a request that
+    /// asks for nothing but an acknowledgement.
+    pub(crate) fn fence(&mut self, script: &Script, planned_ns: u64) {
+        let train = &mut self.train;
+        match &mut self.packer {
+            Packer::Legacy => legacy::fence(train, self.pack, script.latest_key(), planned_ns),
+            Packer::Compact(requests) => {
+                if self.gso {
+                    requests::pad(train, self.segment_bytes);
+                }
+                requests.fence(train, planned_ns);
             }
         }
     }
 
-    fn end_datagram(&mut self) {
-        self.contents.datagrams += 1;
-        self.ends.push((self.len, self.questions.len()));
+    /// Whether it has adds that no answer comes after.
+    pub(crate) fn needs_fence(&self) -> bool {
+        self.train.adds_uncovered > 0
     }
 
     /// Sends all of it over one link, and empties it. Waits where the kernel has no room, and tries
@@ -176,11 +203,11 @@ impl Outgoing {
         clock: Clock<'_>,
         give_up: impl Fn() -> bool,
     ) -> Result<Departed, Stranded> {
-        self.contents.bytes = self.len as u64;
+        self.train.contents.bytes = self.train.len as u64;
         let sent_ns = clock.now_ns();
         let result = self.send_all(link, clock, sent_ns, give_up);
-        let scripted = self.scripted;
-        let contents = self.empty();
+        let scripted = self.train.scripted;
+        let contents = self.train.empty();
         match result {
             Ok(()) => Ok(Departed {
                 contents,
@@ -194,18 +221,9 @@ impl Outgoing {
     /// Empties it without sending.
     pub(crate) fn abandon(&mut self) -> Stranded {
         Stranded {
-            contents: self.empty(),
+            contents: self.train.empty(),
             source: io::ErrorKind::Interrupted.into(),
         }
-    }
-
-    fn empty(&mut self) -> Sent {
-        self.len = 0;
-        self.scripted = 0;
-        self.questions.clear();
-        self.ends.clear();
-        self.adds_uncovered = 0;
-        std::mem::take(&mut self.contents)
     }
 
     fn send_all(
@@ -215,24 +233,24 @@ impl Outgoing {
         sent_ns: u64,
         give_up: impl Fn() -> bool,
     ) -> io::Result<()> {
+        let train = &mut self.train;
         if self.gso {
-            let segment_bytes = self.pack * MESSAGE_BYTES;
-            ask(link, &mut self.questions, sent_ns);
+            ask(link, &mut train.questions, sent_ns);
             return patiently(&give_up, || {
                 // At most 65 507.
                 send_segments(
                     &link.socket,
                     None,
-                    &self.bytes[..self.len],
-                    segment_bytes as u16,
+                    &train.bytes[..train.len],
+                    self.segment_bytes as u16,
                 )
             });
         }
         let (mut from, mut asked) = (0, 0);
-        for &(to, asks) in &self.ends {
+        for &(to, asks) in &train.ends {
             let sent_ns = if from == 0 { sent_ns } else { clock.now_ns() };
-            ask(link, &mut self.questions[asked..asks], sent_ns);
-            patiently(&give_up, || link.socket.send(&self.bytes[from..to]))?;
+            ask(link, &mut train.questions[asked..asks], sent_ns);
+            patiently(&give_up, || link.socket.send(&train.bytes[from..to]))?;
             (from, asked) = (to, asks);
         }
         Ok(())
@@ -240,7 +258,7 @@ impl Outgoing {
 
     /// Questions in it.
     pub(crate) fn questions(&self) -> usize {
-        self.questions.len()
+        self.train.questions.len()
     }
 }
 

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX};
+use rmbd::wire::compact::{self, Answer};
 use rmbd::wire::legacy::replies;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::flight::{Match, Question, Waiting, check};
+use crate::format::Format;
+use crate::ledger::{Ledger, Verdict};
 use crate::outgoing::Link;
 use crate::progress::Progress;
 use crate::sender::{Shared, precise_sleep, thread_cpu_time};
@@ -27,6 +30,8 @@ pub(crate) struct Answers<'a> {
     links: Box<[(&'a Link, Waiting<'a>)]>,
     polled: Box<[PollFd<'a>]>,
     receiver: Receiver,
+    format: Format,
+    ledger: Option<&'a Ledger>,
     clock: Clock<'a>,
     timeout_ns: u64,
     pub(crate) times: Times,
@@ -44,6 +49,8 @@ impl<'a> Answers<'a> {
                 .map(|link| PollFd::new(&link.socket, PollFlags::IN))
                 .collect(),
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
+            format: shared.load.format,
+            ledger: shared.ledger,
             clock: shared.clock,
             timeout_ns: shared.window.timeout_ns(),
             times: Times::new(shared.window),
@@ -65,7 +72,18 @@ impl<'a> Answers<'a> {
                 let now_ns = self.clock.now_ns();
                 for train in (0..trains).filter_map(|index| self.receiver.train(index)) {
                     for datagram in train.datagrams() {
-                        covered += answered(datagram, waiting, now_ns, &mut self.times);
+                        let mut answers = Arrived {
+                            waiting,
+                            ledger: self.ledger,
+                            now_ns,
+                            times: &mut self.times,
+                            covered: 0,
+                        };
+                        match self.format {
+                            Format::Legacy => answers.legacy(datagram),
+                            Format::Compact => answers.compact(datagram),
+                        }
+                        covered += answers.covered;
                     }
                 }
                 if trains < TRAINS {
@@ -120,18 +138,72 @@ impl<'a> Answers<'a> {
     }
 }
 
-fn answered(datagram: &[u8], waiting: &mut Waiting<'_>, now_ns: u64, times: &mut Times) -> u64 {
-    let mut covered = 0;
-    for (key, _) in replies(datagram) {
-        match waiting.answer(check(key)) {
-            Match::Answered(question) => {
-                times.answered(&question, now_ns);
-                covered += u64::from(question.covers);
-            }
-            Match::Late | Match::Unknown => times.unexpected(),
+/// A datagram of answers, and whose they are.
+struct Arrived<'a, 'b> {
+    waiting: &'a mut Waiting<'b>,
+    ledger: Option<&'a Ledger>,
+    now_ns: u64,
+    times: &'a mut Times,
+    /// Messages that it accounts for.
+    covered: u64,
+}
+
+impl Arrived<'_, '_> {
+    fn legacy(&mut self, datagram: &[u8]) {
+        for (key, _) in replies(datagram) {
+            self.answer(check(key), None);
         }
     }
-    covered
+
+    /// Answers belong to the questions of the request with this number, in order; a reply without any is
+    /// an acknowledgement. What a problem kept from being answered times out.
+    fn compact(&mut self, datagram: &[u8]) {
+        let Ok(reply) = compact::reply(datagram) else {
+            return self.times.unexpected();
+        };
+        let id = reply.head.id;
+        let mut answers = reply.answers().peekable();
+        if reply.head.code != 0 {
+            self.times.unexpected();
+        } else if answers.peek().is_none() {
+            self.answer(id, None);
+        }
+        for answer in answers {
+            match (answer, self.ledger) {
+                (Ok(Answer::Count { .. }), None) => self.answer(id, None),
+                (
+                    Ok(Answer::Hit {
+                        estimate,
+                        saturated,
+                        within,
+                    }),
+                    Some(_),
+                ) => self.answer(
+                    id,
+                    Some(Verdict {
+                        estimate,
+                        saturated,
+                        within,
+                    }),
+                ),
+                _ => self.times.unexpected(),
+            }
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, check: u32, verdict: Option<Verdict>) {
+        match self.waiting.answer(check) {
+            Match::Answered(question) => {
+                self.times.answered(&question, self.now_ns);
+                self.covered += u64::from(question.covers);
+                if let (Some(ledger), Some(verdict)) = (self.ledger, verdict) {
+                    ledger.judge(question.claim, verdict, &mut self.times.verdicts);
+                }
+            }
+            Match::Late | Match::Unknown => self.times.unexpected(),
+        }
+    }
 }
 
 fn is_refusal(error: &io::Error) -> bool {

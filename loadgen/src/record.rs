@@ -95,6 +95,9 @@ pub struct Phase {
     pub sent: Sent,
     /// What became of the requests that have an answer; `None` where none has (adds).
     pub answers: Option<Answers>,
+    /// What hits were answered; `None` where nothing was hit.
+    #[serde(default)]
+    pub verdicts: Option<Verdicts>,
     /// What the server says that it got; `None` where it can't be asked.
     pub received: Option<Received>,
     /// From the planned send time to the answer; a request without one stands at the timeout.
@@ -116,11 +119,17 @@ pub struct Phase {
 pub struct Load {
     /// Share of counts: 0 for adds only, 1 for counts only.
     pub count_share: f64,
+    /// Share of hits: 0 or 1.
+    #[serde(default)]
+    pub hit_share: f64,
+    /// Limit of the hits.
+    #[serde(default)]
+    pub limit: Option<u64>,
     /// What decides when the next message leaves.
     pub pace: Pace,
     /// `legacy` or `compact`.
     pub format: String,
-    /// Messages a datagram.
+    /// Messages a datagram; of compact ones whose keys vary in length the most.
     pub pack: usize,
     /// Whether many datagrams leave in one system call (`UDP_SEGMENT`).
     pub gso: bool,
@@ -175,6 +184,12 @@ pub struct Sent {
     pub adds: u64,
     /// Counts.
     pub counts: u64,
+    /// Hits.
+    #[serde(default)]
+    pub hits: u64,
+    /// Requests without a message, whose answer says that all before them were read.
+    #[serde(default)]
+    pub acknowledgements: u64,
     /// Datagrams.
     pub datagrams: u64,
     /// Payload.
@@ -184,10 +199,32 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Adds and counts.
+    /// Adds, counts and hits.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.adds + self.counts
+        self.adds + self.counts + self.hits
+    }
+
+    /// Weight: adds and hits.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.adds + self.hits
+    }
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.adds += more.adds;
+        self.counts += more.counts;
+        self.hits += more.hits;
+        self.acknowledgements += more.acknowledgements;
+        self.datagrams += more.datagrams;
+        self.bytes += more.bytes;
+        self.refused_by_kernel += more.refused_by_kernel;
+    }
+
+    /// All that have an answer.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.counts + self.hits + self.acknowledgements
     }
 }
 
@@ -202,6 +239,60 @@ pub struct Answers {
     pub unexpected: u64,
 }
 
+/// What hits were answered, and whether that is right.
+///
+/// Of each key it is known how many hits were answered when another one left (the truth is more), and
+/// how many had left when its answer came (the truth is at most that).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Within the limit.
+    pub within: u64,
+    /// Over it.
+    pub over: u64,
+    /// Of those within, above the limit by the truth: must be 0.
+    pub allowed_above_limit: u64,
+    /// Estimates below the truth: must be 0.
+    pub below_truth: u64,
+    /// Verdicts that do not follow from the estimate beside them: must be 0.
+    pub contradictory: u64,
+    /// Of those over it, not above the limit by the truth: of an estimate that is too high, as estimates
+    /// may be, or of weight from before the phase.
+    pub refused_early: u64,
+}
+
+impl Verdicts {
+    /// None.
+    pub const NONE: Self = Self {
+        within: 0,
+        over: 0,
+        allowed_above_limit: 0,
+        below_truth: 0,
+        contradictory: 0,
+        refused_early: 0,
+    };
+
+    /// How many.
+    #[must_use]
+    pub fn judged(&self) -> u64 {
+        self.within + self.over
+    }
+
+    /// How many cannot be.
+    #[must_use]
+    pub fn wrong(&self) -> u64 {
+        self.allowed_above_limit + self.below_truth + self.contradictory
+    }
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.within += more.within;
+        self.over += more.over;
+        self.allowed_above_limit += more.allowed_above_limit;
+        self.below_truth += more.below_truth;
+        self.contradictory += more.contradictory;
+        self.refused_early += more.refused_early;
+    }
+}
+
 /// What the server says that it got during a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
@@ -209,6 +300,9 @@ pub struct Received {
     pub adds: u64,
     /// Counts.
     pub counts: u64,
+    /// Hits.
+    #[serde(default)]
+    pub hits: u64,
     /// Datagrams.
     pub datagrams: u64,
     /// Dropped by the kernel at the server's sockets: datagrams, or trains of them with GSO.
@@ -222,10 +316,29 @@ pub struct Received {
 }
 
 impl Received {
-    /// Of both kinds.
+    /// Of all kinds.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.adds + self.counts
+        self.adds + self.counts + self.hits
+    }
+
+    /// Weight: adds and hits.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.adds + self.hits
+    }
+
+    pub(crate) fn plus(self, more: &Self) -> Self {
+        Self {
+            adds: self.adds + more.adds,
+            counts: self.counts + more.counts,
+            hits: self.hits + more.hits,
+            datagrams: self.datagrams + more.datagrams,
+            dropped_by_kernel: self.dropped_by_kernel + more.dropped_by_kernel,
+            malformed: self.malformed + more.malformed,
+            refused: self.refused + more.refused,
+            replies_dropped: self.replies_dropped + more.replies_dropped,
+        }
     }
 }
 
@@ -370,7 +483,7 @@ pub struct Interval {
 /// Answers compared with what was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// Adds sent in the whole run, warm-up included: N, where nothing was lost.
+    /// Adds (and hits) sent in the whole run, warm-up included: N, where nothing was lost.
     pub total_adds: u64,
     /// Adds of them that did not arrive; where not 0, an estimate below the truth says nothing.
     pub lost_adds: u64,

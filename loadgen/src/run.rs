@@ -12,6 +12,7 @@ use rmbd::io::cpu;
 
 use crate::clock::{Clock, nanoseconds};
 use crate::closed::ClosedLoop;
+use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::outgoing::Link;
 use crate::progress::{Progress, Totals};
@@ -54,12 +55,13 @@ struct Part {
     sender_ended: AtomicBool,
 }
 
-/// Runs a load; the scripts, one a thread, go on from where they are.
+/// Runs a load; the scripts, one a thread, go on from where they are, and so does the ledger of hits.
 ///
 /// # Errors
 /// No sockets or no threads. What happens while sending is in the outcome.
 pub(crate) fn run(
     load: &Load,
+    ledger: Option<&Ledger>,
     route: &Route,
     scripts: &mut [Script],
     stop: &AtomicBool,
@@ -69,6 +71,7 @@ pub(crate) fn run(
     let zero = OnceLock::new();
     let shared = Shared {
         load,
+        ledger,
         clock: Clock(&zero),
         window: Window::new(nanoseconds(LEAD), load),
         stop,

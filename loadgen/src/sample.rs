@@ -70,6 +70,8 @@ fn server() -> Server {
 fn load(count_share: f64, pace: Pace, pack: usize) -> Load {
     Load {
         count_share,
+        hit_share: 0.0,
+        limit: None,
         pace,
         format: "legacy".to_owned(),
         pack,
@@ -104,12 +106,12 @@ fn adds() -> Phase {
         seconds: 5.0,
         sent: Sent {
             adds: 60_030_000,
-            counts: 0,
             datagrams: 6_670_000,
             bytes: 8_464_230_000,
-            refused_by_kernel: 0,
+            ..Sent::default()
         },
         answers: None,
+        verdicts: None,
         received: Some(Received {
             adds: 60_024_000,
             datagrams: 6_669_334,
@@ -174,17 +176,17 @@ fn counts() -> Phase {
         warmup_s: 0.0,
         seconds: 8.0,
         sent: Sent {
-            adds: 0,
             counts: 400_000,
             datagrams: 400_000,
             bytes: 56_400_000,
-            refused_by_kernel: 0,
+            ..Sent::default()
         },
         answers: Some(Answers {
             answered: 398_800,
             timed_out: 1200,
             unexpected: 3,
         }),
+        verdicts: None,
         received: Some(Received {
             counts: 400_000,
             datagrams: 400_000,

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::{Clock, nanoseconds};
+use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::outgoing::{Departed, Link, Outgoing, Stranded};
 use crate::progress::Progress;
@@ -28,6 +29,8 @@ const ROOM_WAIT: Duration = Duration::from_micros(100);
 /// What all threads of a phase share.
 pub(crate) struct Shared<'a> {
     pub(crate) load: &'a Load,
+    /// Of a load of hits.
+    pub(crate) ledger: Option<&'a Ledger>,
     pub(crate) clock: Clock<'a>,
     pub(crate) window: Window,
     pub(crate) stop: &'a AtomicBool,
@@ -66,7 +69,7 @@ pub(crate) struct Sender<'a> {
     progress: &'a Progress,
     script: Script,
     plan: Option<Schedule>,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'a>,
     next_link: usize,
     messages_left: u64,
     held_up: bool,
@@ -107,7 +110,7 @@ impl SenderReport {
     }
 
     pub(crate) fn departed(&mut self, window: &Window, departed: &Departed) {
-        add(&mut self.sent, &departed.contents);
+        self.sent.add(&departed.contents);
         self.scripted += departed.scripted;
         self.last_sent_ns = departed.sent_ns;
         self.intervals[window.interval(departed.sent_ns)] += departed.contents.messages();
@@ -121,7 +124,7 @@ impl SenderReport {
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
-        add(&mut self.sent, &other.sent);
+        self.sent.add(&other.sent);
         self.scripted += other.scripted;
         self.planned += other.planned;
         self.lateness
@@ -134,14 +137,6 @@ impl SenderReport {
         self.cpu += other.cpu;
         self.failure = self.failure.take().or(other.failure);
     }
-}
-
-pub(crate) fn add(sum: &mut Sent, more: &Sent) {
-    sum.adds += more.adds;
-    sum.counts += more.counts;
-    sum.datagrams += more.datagrams;
-    sum.bytes += more.bytes;
-    sum.refused_by_kernel += more.refused_by_kernel;
 }
 
 /// A train that can't leave, or nothing left to send.
@@ -174,7 +169,7 @@ impl<'a> Sender<'a> {
             progress,
             script,
             plan,
-            outgoing: Outgoing::new(load),
+            outgoing: Outgoing::new(load, shared.ledger),
             next_link: 0,
             messages_left: shared.messages_of(part),
             held_up: false,
@@ -257,8 +252,9 @@ impl<'a> Sender<'a> {
     /// Adds a datagram; returns its messages.
     fn fill(&mut self, planned_ns: u64) -> u64 {
         let messages = self.messages_left.min(self.shared.load.pack as u64);
-        self.outgoing
-            .datagram(&mut self.script, messages as usize, planned_ns);
+        let messages =
+            self.outgoing
+                .datagram(&mut self.script, messages as usize, planned_ns) as u64;
         self.messages_left -= messages;
         self.report.planned += messages;
         messages

@@ -14,7 +14,8 @@ use rmbd::node::status::Status;
 use self::checks::Findings;
 use self::phase::PhaseEnd;
 use crate::environment::Environment;
-use crate::load::{Load, LoadError};
+use crate::format::Format;
+use crate::load::{Load, LoadError, Mode};
 use crate::progress::Totals;
 use crate::record::{Pace, Phase, Record, SCHEMA, Truth};
 use crate::run::Route;
@@ -137,30 +138,29 @@ impl Runner<'_> {
         match phase::run(self.target, &self.route, load, self.stop, self.observe) {
             Ok(PhaseEnd {
                 phase,
+                totals,
                 scripted,
-                warmup,
                 failure,
                 restarted,
-                stopped_in_warmup,
             }) => {
                 if let Some(sample) = &mut sample {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
                     sample.replay(load, &scripted);
-                    sample.adds = phase.sent.adds + warmup.sent.adds;
-                    sample.lost = lost_adds(&phase, &warmup);
+                    sample.adds = totals.sent.weight();
+                    sample.lost = totals.lost();
                 }
-                self.findings.phase(&phase, &warmup, load, restarted);
+                self.findings
+                    .phase(phase.as_ref(), &totals, load, restarted);
                 self.ended_early = failure;
-                if stopped_in_warmup {
+                if phase.is_none() {
                     self.ended_early.get_or_insert_with(|| {
                         format!(
                             "stopped by a signal before the measured part of \"{}\", which is left out",
                             load.name
                         )
                     });
-                } else {
-                    self.phases.push(phase);
                 }
+                self.phases.extend(phase);
             }
             Err(failure) => self.ended_early = Some(failure),
         }
@@ -268,13 +268,6 @@ impl Runner<'_> {
     }
 }
 
-/// Adds of a phase and its warm-up that did not arrive. Nothing is lost where the server has more:
-/// others add too, then it is not known.
-fn lost_adds(phase: &Phase, warmup: &phase::Warmup) -> Option<u64> {
-    let received = phase.received?.adds + warmup.received?.adds;
-    (phase.sent.adds + warmup.sent.adds).checked_sub(received)
-}
-
 /// A node inside pins its data threads to the first CPUs; the generator keeps to the others. With
 /// a server elsewhere the kernel decides.
 fn generator_cpus(target: &Target, status: Option<&Status>) -> Vec<usize> {
@@ -305,7 +298,10 @@ fn threads_with_traffic(before: Option<&Status>, after: Option<&Status>) -> Opti
 /// Names a load as a person would: `counts at 20 k/s`.
 #[must_use]
 pub fn name_of(load: &Load) -> String {
-    let what = load.mode.describe();
+    let what = match (load.format, load.mode) {
+        (Format::Legacy, _) | (_, Mode::Hit { .. }) => load.mode.describe(),
+        (Format::Compact, _) => format!("compact {}", load.mode.describe()),
+    };
     match load.pace {
         Pace::Flood => format!("{what}, flood"),
         Pace::Rate { per_s, .. } => {

@@ -79,6 +79,7 @@ const ROWS: &[Row] = &[
         Pace::Outstanding { requests } => Some(format!("{requests} outstanding")),
         Pace::Flood => Some("flood".to_owned()),
     }),
+    ("format", |p| Some(p.load.format.clone())),
     ("messages a datagram", |p| Some(p.load.pack.to_string())),
     ("sent", |p| {
         Some(format!(
@@ -88,13 +89,13 @@ const ROWS: &[Row] = &[
     }),
     ("received by the server", |p| {
         let received = p.received?;
-        let messages = (received.adds + received.counts) as f64;
+        let messages = received.messages() as f64;
         Some(format!("{}/s", thousands(messages / p.seconds)))
     }),
     ("lost", |p| {
         let received = p.received?;
         let sent = p.sent.messages();
-        let lost = sent.saturating_sub(received.adds + received.counts);
+        let lost = sent.saturating_sub(received.messages());
         Some(share(lost as f64 / sent.max(1) as f64))
     }),
     ("server CPU a message", |p| {
@@ -124,6 +125,12 @@ const ROWS: &[Row] = &[
         time(p.service_time.as_ref(), |l| l.p99_9_ns)
     }),
     ("  max ", |p| time(p.service_time.as_ref(), |l| l.max_ns)),
+    ("over the limit", |p| {
+        let verdicts = p.verdicts?;
+        Some(share(
+            verdicts.over as f64 / verdicts.judged().max(1) as f64,
+        ))
+    }),
     ("answered", |p| Some(exact(p.answers?.answered))),
     ("timed out", |p| Some(exact(p.answers?.timed_out))),
     ("unexpected answers", |p| {

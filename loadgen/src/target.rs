@@ -283,6 +283,7 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
     Received {
         adds: is.add.saturating_sub(was.add),
         counts: is.count.saturating_sub(was.count),
+        hits: is.hit.saturating_sub(was.hit),
         datagrams: a.received.saturating_sub(b.received),
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySet};
 use crate::load::Load;
 use crate::record::Pace;
@@ -13,6 +14,7 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
     Load {
         name: "test".to_owned(),
         mode: mode.parse().unwrap(),
+        format: Format::Legacy,
         pace: Pace::Flood,
         keys: KeySet::open(&keys.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap(),
         seed: 1,

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use crate::clock::nanoseconds;
 use crate::flight::Question;
 use crate::load::Load;
-use crate::record::{Answers, LATENCY_MAX_NS, latency_histogram};
+use crate::record::{Answers, LATENCY_MAX_NS, Verdicts, latency_histogram};
 
 /// Intervals of a series at most; longer phases have longer intervals.
 const INTERVALS_MAX: u64 = 300;
@@ -53,6 +53,7 @@ impl Window {
 pub(crate) struct Times {
     window: Window,
     pub(crate) answers: Answers,
+    pub(crate) verdicts: Verdicts,
     pub(crate) response: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
     pub(crate) intervals: Vec<IntervalTimes>,
@@ -72,6 +73,7 @@ impl Times {
         Self {
             window,
             answers: Answers::default(),
+            verdicts: Verdicts::NONE,
             response: latency_histogram(),
             service: latency_histogram(),
             intervals: (0..window.intervals())
@@ -111,6 +113,7 @@ impl Times {
         self.answers.answered += other.answers.answered;
         self.answers.timed_out += other.answers.timed_out;
         self.answers.unexpected += other.answers.unexpected;
+        self.verdicts.add(&other.verdicts);
         const SAME: &str = "histograms of the same bounds";
         self.response.add(&other.response).expect(SAME);
         self.service.add(&other.service).expect(SAME);
@@ -142,6 +145,7 @@ impl IntervalTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Claim;
     use crate::testing::load;
     use std::time::Duration;
 
@@ -153,6 +157,7 @@ mod tests {
             sent_ns,
             check: 0,
             covers: 1,
+            claim: Claim::NONE,
         }
     }
 

@@ -15,13 +15,14 @@ use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd::client::legacy::{Client, ClientError};
 
-use crate::canonical::FULL_DATAGRAM;
 use crate::load::Load;
 use crate::record::Truth;
-use crate::script::{Kind, Script};
+use crate::script::Script;
 
 /// Hottest keys that are always checked.
 const HOT_KEYS: usize = 100;
+/// Counts that leave in one legacy datagram.
+const COUNTS_A_DATAGRAM: usize = 9;
 
 /// The keys of a phase that are checked.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(crate) struct Sample {
     added: Vec<u64>,
     /// After the run.
     estimates_after: Vec<u64>,
-    /// Adds of the phase that did not arrive; `None` where the server does not say.
+    /// Weight of the phase that did not arrive; `None` where the server does not say.
     pub(crate) lost: Option<u64>,
     pub(crate) adds: u64,
 }
@@ -123,7 +124,7 @@ impl Sample {
 /// take is one that needs to be checked.
 fn count(client: &mut Client, keys: &[Vec<u8>]) -> Result<Vec<u64>, ClientError> {
     let mut estimates = Vec::with_capacity(keys.len());
-    for datagram in keys.chunks(FULL_DATAGRAM) {
+    for datagram in keys.chunks(COUNTS_A_DATAGRAM) {
         estimates.extend(client.count_many(datagram)?);
     }
     Ok(estimates)
@@ -147,7 +148,7 @@ fn replay(numbers: &[u64], mut script: Script, messages: u64) -> Vec<u64> {
     for _ in 0..messages {
         let (kind, number) = script.next_number();
         let (word, mask) = bit(number);
-        if kind == Kind::Add
+        if kind.adds()
             && seen[word] & mask != 0
             && let Some(&place) = places.get(&number)
         {
@@ -221,6 +222,7 @@ mod tests {
             ("add", "zipf:1.1:1000"),
             ("mix:0.4", "uniform:300"),
             ("add", "sequential:100000"),
+            ("hit", "zipf:1.1:300"),
         ] {
             let mut load = load(mode, keys);
             load.threads = 2;
@@ -230,7 +232,7 @@ mod tests {
                 let mut script = Script::new(&load, part);
                 for _ in 0..messages {
                     let (kind, number) = script.next_number();
-                    *truth.entry(number).or_default() += u64::from(kind == Kind::Add);
+                    *truth.entry(number).or_default() += u64::from(kind.adds());
                 }
             }
             let mut sample = Sample::draw(&load, 400);

@@ -6,6 +6,8 @@ mod support;
 
 use std::time::Duration;
 
+use loadgen::format::Format;
+use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
 use loadgen::load::Load;
 use loadgen::record::{Outcome, Pace};
 use loadgen::target::Target;
@@ -172,4 +174,168 @@ fn sockets_spread_over_the_servers_threads() {
     // That all 64 go to one thread has a probability of 2^-63.
     let many_sockets = run(&target, Load { sockets: 64, ..few }, 0);
     assert_eq!(many_sockets.server.threads_with_traffic, Some(2));
+}
+
+/// A load in the compact format, with as many messages to a datagram as fit.
+fn compact(load: Load) -> Load {
+    let mut load = Load {
+        format: Format::Compact,
+        ..load
+    };
+    load.pack = load.full_datagram();
+    load
+}
+
+/// Keys from a file: 2 000 different ones of 1 to 139 bytes, and one that is longer and is cut.
+fn keys_of_all_lengths() -> KeySet {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys-of-all-lengths");
+    let lines: Vec<_> = (0..2000_usize)
+        .map(|n| format!("{n:x}-{}", "k".repeat(n * 7 % 140)))
+        .collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let spec = format!("file:{}", path.display()).parse().unwrap();
+    KeySet::open(&spec, DEFAULT_KEY_BYTES, "").unwrap()
+}
+
+#[test]
+fn compact_floods_are_received_or_dropped() {
+    for gso in [false, true] {
+        let flood = Load {
+            gso,
+            messages: Some(3_000_000),
+            duration: Duration::from_secs(60),
+            ..load("add", "uniform:1000")
+        };
+        let record = run(&tiny_buffer(), compact(flood), 100);
+        let phase = only_phase(&record);
+        assert_eq!((phase.sent.adds, phase.load.pack), (3_000_000, 77));
+        assert_eq!(phase.sent.datagrams, 3_000_000_u64.div_ceil(77));
+        let received = phase.received.unwrap();
+        assert!(
+            received.datagrams < phase.sent.datagrams,
+            "nothing was lost"
+        );
+        assert_eq!(check(&record, "accounted for").outcome, Outcome::Passed);
+        assert_eq!(check(&record, "understood").outcome, Outcome::Passed);
+        // Whole datagrams are lost, of 77, the last one of 3.
+        let lost = record.truth.as_ref().unwrap().lost_adds;
+        assert!([0, 3].contains(&(lost % 77)), "{lost}");
+        assert!(record.passed());
+    }
+}
+
+#[test]
+fn compact_messages_are_never_below_the_truth() {
+    let target = Target::inside(NodeConfig {
+        geometry: Geometry::new(2000, 3).unwrap(),
+        ..node()
+    })
+    .unwrap();
+    let file = keys_of_all_lengths();
+    for (mode, keys, gso) in [
+        ("mix:0.2", None, true),
+        ("mix:0.2", Some(&file), true),
+        ("mix:0.2", Some(&file), false),
+        ("hit:20", Some(&file), true),
+        ("count", Some(&file), true),
+    ] {
+        let mut closed = Load {
+            pace: Pace::Outstanding { requests: 2000 },
+            messages: Some(60_000),
+            warmup: Duration::from_millis(50),
+            duration: Duration::from_secs(60),
+            threads: 2,
+            sockets: 5,
+            gso,
+            ..load(mode, "zipf:1.1:5000")
+        };
+        if let Some(keys) = keys {
+            closed.keys = keys.clone();
+        }
+        let record = run(&target, compact(closed), 2000);
+        let phase = only_phase(&record);
+        assert_all_passed(&record);
+        let (sent, received) = (phase.sent, phase.received.unwrap());
+        assert_eq!(sent.messages(), 60_000, "{mode}");
+        assert_eq!(
+            (received.adds, received.counts, received.hits),
+            (sent.adds, sent.counts, sent.hits)
+        );
+        assert_eq!(received.datagrams, sent.datagrams);
+        let answers = phase.answers.unwrap();
+        assert_eq!(answers.answered, sent.requests(), "{mode}");
+        assert_eq!((answers.timed_out, answers.unexpected), (0, 0));
+        if mode != "count" {
+            let truth = record.truth.as_ref().unwrap();
+            assert_eq!((truth.below_truth, truth.lost_adds), (0, 0));
+            assert!(truth.checked_keys > 1000, "{truth:?}");
+        }
+        assert!(sent.bytes <= sent.datagrams * 1400);
+    }
+}
+
+#[test]
+fn compact_closed_loops_of_adds_lose_nothing() {
+    let target = Target::inside(node()).unwrap();
+    let adds = Load {
+        pace: Pace::Outstanding { requests: 5000 },
+        messages: Some(1_000_001),
+        duration: Duration::from_secs(60),
+        ..load("add", "uniform:10000")
+    };
+    for gso in [true, false] {
+        let record = run(
+            &target,
+            compact(Load {
+                gso,
+                ..adds.clone()
+            }),
+            500,
+        );
+        let phase = only_phase(&record);
+        assert_eq!(phase.sent.adds, 1_000_001);
+        let acknowledgements = phase.sent.acknowledgements;
+        assert!(acknowledgements > 0, "adds alone are not answered");
+        assert_eq!(phase.answers.unwrap().answered, acknowledgements);
+        assert_all_passed(&record);
+    }
+}
+
+/// 100 keys that are hit equally often: most of the hits are above the limit, and in a sketch so wide
+/// none is refused that is not.
+#[test]
+fn hits_are_judged() {
+    for (pace, threads) in [
+        (at_rate(20_000.0), 2),
+        (Pace::Outstanding { requests: 256 }, 2),
+        (Pace::Outstanding { requests: 1 }, 1),
+    ] {
+        let target = Target::inside(node()).unwrap();
+        let hits = Load {
+            format: Format::Compact,
+            pace,
+            warmup: Duration::from_millis(50),
+            messages: Some(8_000),
+            duration: Duration::from_secs(60),
+            threads,
+            sockets: threads,
+            ..load("hit:50", "sequential:100")
+        };
+        let record = run(&target, hits, 100);
+        let phase = only_phase(&record);
+        assert_all_passed(&record);
+        assert_eq!(check(&record, "above its limit").outcome, Outcome::Passed);
+        assert_eq!((phase.sent.hits, phase.load.limit), (8_000, Some(50)));
+        assert_eq!(phase.response_time.as_ref().unwrap().count, 8_000);
+        let verdicts = phase.verdicts.unwrap();
+        assert_eq!(verdicts.judged(), 8_000);
+        assert_eq!(verdicts.refused_early, 0, "{verdicts:?}");
+        // With what the warm-up had hit, at most the first 50 of each key are within the limit.
+        assert!(
+            verdicts.within <= 5_000 && verdicts.over >= 3_000,
+            "{verdicts:?}"
+        );
+        let truth = record.truth.as_ref().unwrap();
+        assert_eq!(truth.over_max, 0, "{truth:?}");
+    }
 }

@@ -9,8 +9,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::thread;
 use std::time::Duration;
 
+use loadgen::format::Format;
 use loadgen::load::Load;
 use loadgen::record::{Outcome, Record};
 use loadgen::session::Event;
@@ -119,6 +121,30 @@ fn loads_that_cannot_be() {
         ),
         (&["--outstanding", "2", "--sockets", "3"], "--outstanding 2"),
         (&["--duration", "3"], "--duration belongs to one load"),
+        (
+            &["--mode", "hit", "--format", "legacy"],
+            "the legacy format has no hits",
+        ),
+        (
+            &["--flood", "--format", "compact", "--pack", "78"],
+            "--pack 78 is not possible: use 1 to 77",
+        ),
+        (
+            &[
+                "--mode",
+                "count",
+                "--flood",
+                "--format",
+                "compact",
+                "--key-len",
+                "1",
+                "--keys",
+                "uniform:9",
+                "--pack",
+                "155",
+            ],
+            "use 1 to 154",
+        ),
     ] {
         let said = refused(words);
         assert!(said.contains(expected), "{words:?}: {said}");
@@ -279,4 +305,98 @@ fn a_whole_run_writes_all_its_results() {
     assert!(fs::read_dir(&plots).unwrap().count() > 0);
 
     assert!(record.server.inside);
+}
+
+/// Answers a hit as within whatever its limit is, with an estimate of 1, and a legacy count with 0.
+fn answer_everything_with_yes(socket: &UdpSocket) {
+    use rmbd::wire::{compact, legacy};
+    let mut datagram = [0; 2048];
+    while let Ok((len, from)) = socket.recv_from(&mut datagram) {
+        let Some(&first) = datagram[..len].first() else {
+            return;
+        };
+        if !compact::is_request(first) {
+            let mut reply = [0; 152];
+            let length = usize::from(datagram[1]);
+            legacy::write_reply_key(
+                &datagram[2..2 + length],
+                legacy::Dialect::Native,
+                &mut reply,
+            );
+            socket.send_to(&reply, from).unwrap();
+            continue;
+        }
+        let request = compact::request(&datagram[..len]).unwrap();
+        let head = compact::ReplyHead {
+            id: request.id,
+            done: 1,
+            ..compact::ReplyHead::default()
+        };
+        let (mut start, mut answer) = ([0; 9], [0; 9]);
+        compact::write_reply_head(head, &mut start);
+        compact::write_hit_answer(1, false, true, &mut answer);
+        socket.send_to(&[start, answer].concat(), from).unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_allows_everything_is_found_out() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| answer_everything_with_yes(&server));
+        let target = Target::at(&address.to_string(), &HttpAt::Off, None).unwrap();
+        let hits = Load {
+            format: Format::Compact,
+            pace: loadgen::record::Pace::Outstanding { requests: 1 },
+            messages: Some(100),
+            ..load("hit:9", "uniform:1")
+        };
+        let record = run(&target, hits, 0);
+        // An empty datagram ends it.
+        UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .send_to(&[], address)
+            .unwrap();
+        let verdicts = record.phases[0].verdicts.unwrap();
+        assert_eq!((verdicts.judged(), verdicts.within), (100, 100));
+        assert_eq!(
+            (verdicts.allowed_above_limit, verdicts.below_truth),
+            (91, 99)
+        );
+        let check = check(&record, "above its limit");
+        assert_eq!(check.outcome, Outcome::Failed);
+        assert!(check.detail.contains("91 were allowed"), "{}", check.detail);
+        assert!(!record.passed());
+    });
+}
+
+#[test]
+fn a_warm_up_that_fails_leaves_its_phase_out() {
+    let mut server = NodeProcess::start("127.0.0.1:0");
+    let target = server.target();
+    let mut gone = false;
+    let counts = Load {
+        pace: at_rate(5000.0),
+        warmup: Duration::from_secs(1),
+        timeout: Duration::from_millis(200),
+        ..load("count", "uniform:100")
+    };
+    let record = run_watched(&target, counts, 0, &mut |event| {
+        if let Event::Progress { elapsed, .. } = event
+            && elapsed >= Duration::from_millis(300)
+            && !gone
+        {
+            server.kill();
+            gone = true;
+        }
+    });
+    let why = record.ended_early.as_deref().unwrap();
+    assert!(
+        why.contains("warm-up: the server's status is gone"),
+        "{why}"
+    );
+    // Nothing was measured.
+    assert!(record.phases.is_empty());
+    assert_eq!(check(&record, "accounted for").outcome, Outcome::Unknown);
 }

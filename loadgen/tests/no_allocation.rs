@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use loadgen::format::Format;
 use loadgen::load::Load;
 use loadgen::record::Pace;
 use loadgen::session::Event;
@@ -79,6 +80,10 @@ fn sending_and_receiving_allocate_nothing() {
     let target = Target::inside(node()).unwrap();
     let base = load("add", "uniform:1000000");
     let counts = load("mix:0.5", "zipf:1.1:1000");
+    let compact = |mode: &str| Load {
+        format: Format::Compact,
+        ..load(mode, "zipf:1.1:1000")
+    };
     for (threads, load) in [
         (
             1,
@@ -102,6 +107,28 @@ fn sending_and_receiving_allocate_nothing() {
             Load {
                 pace: Pace::Outstanding { requests: 64 },
                 ..counts
+            },
+        ),
+        (
+            1,
+            Load {
+                pack: 77,
+                ..compact("add")
+            },
+        ),
+        (
+            1,
+            Load {
+                pace: Pace::Outstanding { requests: 5000 },
+                pack: 77,
+                ..compact("mix:0.1")
+            },
+        ),
+        (
+            2,
+            Load {
+                pace: at_rate(20_000.0),
+                ..compact("hit:100")
             },
         ),
     ] {

@@ -142,6 +142,63 @@ fn ctrl_c_leaves_what_there_is_and_no_server() {
     }
 }
 
+#[test]
+fn a_node_ends_with_a_generator_that_is_killed() {
+    let directory = directory("versus-killed");
+    let mut child = versus("redis://", "1000000", &directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The node is started first, then the other server.
+    while children(child.id()).len() < 2 && child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "no servers");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let servers = children(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (nodes, others): (Vec<_>, Vec<_>) = servers
+        .into_iter()
+        .partition(|(_, name)| name.starts_with("loadgen"));
+    // Redis knows nothing of us.
+    for (id, _) in &others {
+        let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::KILL);
+    }
+    if others.is_empty() {
+        return eprintln!("skipped: no redis-server");
+    }
+    assert_eq!(nodes.len(), 1);
+    // A zombie is one that has ended, too: who inherits it may not wait for it.
+    let runs = |id: i32| stat(id).is_some_and(|(_, state, _)| state != "Z");
+    while runs(nodes[0].0) {
+        assert!(Instant::now() < deadline, "the node goes on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Name, state and parent of a process.
+fn stat(id: i32) -> Option<(String, String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, rest) = text.split_once('(')?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?.to_owned();
+    Some((name.to_owned(), state, fields.next()?.parse().ok()?))
+}
+
+/// Ids and names.
+fn children(parent: u32) -> Vec<(i32, String)> {
+    let processes = fs::read_dir("/proc").unwrap();
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter_map(|id| {
+        let (name, _, of) = stat(id)?;
+        (of == parent).then_some((id, name))
+    })
+    .collect()
+}
+
 /// Ports are in the commands, so no two are the same.
 fn nobody_runs(command: &str) -> bool {
     let port = command

@@ -2,11 +2,16 @@
 
 mod add;
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod compact_tests;
 mod count;
+mod detail;
 mod hit;
 mod http;
+mod keygen;
 mod keys;
+mod members;
 mod peer;
 mod progress;
 mod server;
@@ -17,6 +22,7 @@ mod tests;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +64,10 @@ pub enum Command {
     Count(CountOptions),
     /// Add to a key and say whether that is within a limit: exit code 0, or 3 above it
     Hit(HitOptions),
+    /// Make a key for --cluster-key-file
+    Keygen(KeygenOptions),
+    /// Show the nodes of the cluster as one of them sees them
+    Members(MembersOptions),
     /// Have the server push its rows to another instance, also to the Python program
     Peer(PeerOptions),
     /// Show what a node says of itself
@@ -97,7 +107,15 @@ pub struct CountOptions {
     #[arg(long, env = "RMBD_BOUNDS", value_parser = clap::builder::BoolishValueParser::new())]
     bounds: bool,
 
-    /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight
+    /// Print each key's count by origin, too: which nodes contribute how much; asks over HTTP
+    #[arg(
+        long, env = "RMBD_DETAIL", value_parser = clap::builder::BoolishValueParser::new(),
+        conflicts_with_all = ["bounds", "legacy"]
+    )]
+    detail: bool,
+
+    /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight,
+    /// with --detail also origins
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 
@@ -130,6 +148,28 @@ pub struct HitOptions {
     weight: u32,
 
     /// Print a JSON object of {key, count, limit, within, saturated}
+    #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+/// `rmbd keygen`
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "A key file may hold several keys, one a line: the first seals, all open. To change keys without a stop, add the new one behind the old one on all nodes, then put it first on all, then drop the old one."
+)]
+pub struct KeygenOptions {
+    /// Where to write it, readable for the owner only [default: standard output]; never overwrites
+    #[arg(short = 'o', long, value_name = "FILE", env = "RMBD_OUTPUT")]
+    output: Option<PathBuf>,
+}
+
+/// `rmbd members`
+#[derive(Debug, Clone, Args)]
+pub struct MembersOptions {
+    /// Print the JSON of the node's status that tells of its cluster
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 
@@ -226,8 +266,11 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
     let as_asked = |()| Done::AsAsked;
     let done = match command {
         Command::Add(options) => add::run(options, streams).map(as_asked),
+        Command::Count(options) if options.detail => detail::run(options, streams).map(as_asked),
         Command::Count(options) => count::run(options, streams).map(as_asked),
         Command::Hit(options) => hit::run(options, streams),
+        Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
+        Command::Members(options) => members::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
     };
@@ -293,6 +336,17 @@ pub enum CliError {
     /// Standard output cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
+    /// A key file cannot be made.
+    #[error("no key was written to {}: {source}; choose a file that does not exist yet", path.display())]
+    KeyFile {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No random numbers.
+    #[error("the system gave no random numbers for a key: {0}")]
+    Random(#[source] io::Error),
     /// The server's HTTP port.
     #[error(transparent)]
     Http(#[from] HttpError),

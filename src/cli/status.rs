@@ -41,7 +41,11 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         "rmbd {} at {}, {}, up {}, http {}",
         printable(&status.version),
         printable(&status.udp),
-        if status.ready { "ready" } else { "not ready" },
+        if status.is_ready() {
+            "ready"
+        } else {
+            "not ready"
+        },
         duration(status.uptime_s),
         printable(status.http.as_deref().unwrap_or("off")),
     )?;
@@ -97,6 +101,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         io.threads.len(),
         bytes(buffer.min().unwrap_or_default())
     )?;
+    write_cluster(status, out)?;
     for peer in &status.peers {
         write_peer(peer, out)?;
     }
@@ -113,6 +118,41 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
             printable(&order.target),
             printable(&order.detail)
         )?;
+    }
+    Ok(())
+}
+
+fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
+    let Status {
+        cluster, readiness, ..
+    } = status;
+    let text = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    if !cluster.enabled {
+        return writeln!(out, "cluster    off: {}", text(&cluster.off_because));
+    }
+    let in_state = |state| {
+        let members = cluster.members.iter();
+        members.filter(|member| member.state == state).count()
+    };
+    writeln!(
+        out,
+        "cluster    {} as {}, members alive {}, suspect {}, down {}, slices {}, refused {}",
+        text(&cluster.address),
+        text(&cluster.advertised),
+        in_state("alive"),
+        in_state("suspect"),
+        in_state("down"),
+        cluster.slices.len(),
+        reasons(&cluster.refused)
+    )?;
+    let notes = [
+        ("waits for  ", &readiness.waits_for),
+        ("without    ", &readiness.lacks),
+    ];
+    for (head, list) in notes {
+        for entry in list {
+            writeln!(out, "{head}{}", printable(entry))?;
+        }
     }
     Ok(())
 }
@@ -166,7 +206,7 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = "bytes";

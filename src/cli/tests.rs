@@ -16,7 +16,7 @@ use crate::client::legacy::{Client, ClientOptions};
 use crate::node::status::*;
 
 /// The result of a command line, its output and its notes.
-fn run_with(
+pub(super) fn run_with(
     words: &[&str],
     server: impl fmt::Display,
     input: impl Read,
@@ -116,7 +116,7 @@ fn what_is_typed_wrong_is_said() {
         (&["-x", "5", "count", "k"], "cannot be used with"),
         (
             &["start"],
-            "nor one of the commands add, count, hit, peer, status",
+            "nor one of the commands add, count, hit, keygen, members, peer, status",
         ),
     ];
     for (words, expected) in cases {
@@ -405,13 +405,14 @@ fn a_closed_output_is_no_failure() {
 
 // --- peer and status ---
 
-fn status(peer_orders: Vec<PeerOrder>) -> Status {
+pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
     Status {
         version: "0.1.0".into(),
         uptime_s: 3_723.0,
         ready: true,
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
+        readiness: Readiness::default(),
         sketch: SketchStatus {
             width: 1_048_576,
             depth: 4,
@@ -452,6 +453,10 @@ fn status(peer_orders: Vec<PeerOrder>) -> Status {
             }],
         },
         compact: CompactStatus::default(),
+        cluster: ClusterStatus {
+            off_because: Some("--cluster off".into()),
+            ..ClusterStatus::default()
+        },
         peers: vec![PeerStatus {
             address: "127.0.0.1:9000".into(),
             pushing: true,
@@ -478,7 +483,7 @@ fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
 }
 
 /// A UDP server, and an HTTP one on the same port that answers with these, then ends.
-fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
+pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
     loop {
         let udp = Fake::start(Default::default(), |_| Fate::Deliver);
         let Ok(listener) = TcpListener::bind(udp.address) else {
@@ -582,7 +587,7 @@ fn without_http_an_order_cannot_be_confirmed() {
     result.unwrap();
     assert_eq!(output, "");
     assert!(notes.starts_with(
-        "the order to push to localhost:9000 was sent, but it cannot be confirmed: no status from"
+        "the order to push to localhost:9000 was sent, but it cannot be confirmed: no answer from"
     ));
     assert_eq!(udp.stop().peers, [(b"localhost".to_vec(), 9_000)]);
 }
@@ -607,6 +612,7 @@ messages   add 1, count 2, hit 6, bounds 7, info 8, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 io         uring, threads 1, receive buffer 416 KiB each
+cluster    off: --cluster off
 peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, \
 received: rows 4, last 1.0 s ago, restarts 1
 order      1 accepted a:1: yes
@@ -619,7 +625,7 @@ order      1 accepted a:1: yes
 #[test]
 fn other_documents_are_refused() {
     let cases = [
-        (404, "{}", "answers with 404, not with a status"),
+        (404, "{}", "/status answers with 404"),
         (200, "<html>", "/status is not understood"),
         (200, "{}", "/status is not understood (missing field"),
     ];
@@ -641,7 +647,7 @@ fn other_documents_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        text.starts_with(&format!("no status from http://{nobody} (")),
+        text.starts_with(&format!("no answer from http://{nobody}/status (")),
         "{text}"
     );
 }

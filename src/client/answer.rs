@@ -1,5 +1,7 @@
 //! What a node answers.
 
+use std::num::NonZeroU16;
+
 use crate::wire::compact::{Answer, HASH_FNV, HASH_XXH3};
 
 /// How often a key was added.
@@ -52,6 +54,8 @@ pub struct Info {
     pub hash: Hash,
     /// The program's version.
     pub version: String,
+    /// UDP port where it hears other nodes, on the address that answered; `None` is nowhere.
+    pub cluster_port: Option<NonZeroU16>,
 }
 
 /// A hash family.
@@ -120,6 +124,7 @@ impl From<Option<Answer<'_>>> for Answered {
                     other => Hash::Unknown(other),
                 },
                 version: String::from_utf8_lossy(info.version).into_owned(),
+                cluster_port: NonZeroU16::new(info.cluster_port),
             }),
         }
     }

@@ -86,6 +86,17 @@ impl Pushes {
         Ok(Added::New)
     }
 
+    /// Whether `peer` is pushed to.
+    #[must_use]
+    pub fn is_known(&self, peer: SocketAddr) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// Pushes to `peer` no more.
+    pub fn remove(&mut self, peer: SocketAddr) {
+        self.peers.remove(&peer);
+    }
+
     /// Takes an ack; false where it comes from nobody that we push to.
     pub fn ack(&mut self, from: SocketAddr, now: Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else {
@@ -209,5 +220,8 @@ mod tests {
         pushes.add(peer(2)).unwrap();
         assert_eq!(pushes.add(peer(3)), Err(TooManyPeers { max_peers: 2 }));
         assert_eq!(pushes.add(peer(2)), Ok(Added::Known));
+        pushes.remove(peer(1));
+        assert!(!pushes.is_known(peer(1)) && pushes.is_known(peer(2)));
+        assert_eq!(pushes.add(peer(3)), Ok(Added::New));
     }
 }

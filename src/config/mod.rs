@@ -1,6 +1,7 @@
 //! What a node is told: [`NodeConfig`], and the command line that it comes from ([`NodeOptions`]).
 
 mod address;
+mod cluster;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,10 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 pub use self::address::{AddressError, HostPort};
+pub use self::cluster::{
+    ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
+    DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS,
+};
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT, MAX_WRITERS};
@@ -76,6 +81,8 @@ pub struct NodeConfig {
     pub max_peers: usize,
     /// Rounds without an ack after which a legacy peer is forgotten, at least 1.
     pub peer_grace_rounds: u32,
+    /// Which cluster, and how.
+    pub cluster: ClusterConfig,
 }
 
 impl Default for NodeConfig {
@@ -97,6 +104,7 @@ impl Default for NodeConfig {
             max_weight: MAX_WEIGHT,
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
+            cluster: ClusterConfig::default(),
         }
     }
 }
@@ -131,6 +139,7 @@ impl NodeConfig {
             max_weight: options.max_weight,
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
+            cluster: ClusterConfig::from_options(options.cluster)?,
         })
     }
 }
@@ -203,6 +212,14 @@ pub enum ConfigError {
     /// A seed for a hash without one.
     #[error("fnv has no seed: leave out --seed (RMBD_SEED), or use --hash xxh3")]
     SeedOfFnv,
+    /// No cluster, and an option of the cluster.
+    #[error(
+        "--cluster off (RMBD_CLUSTER) and {option} contradict each other: leave out one of them"
+    )]
+    ClusterOff {
+        /// The other option.
+        option: &'static str,
+    },
 }
 
 /// Which packet path a node uses.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::{
-    AddressError, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
+    AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
     DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS,
 };
 use crate::sketch::MAX_WEIGHT;
@@ -160,6 +160,10 @@ pub struct NodeOptions {
     )]
     pub peer_grace_rounds: u32,
 
+    /// Which cluster, and how.
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+
     /// What to log to standard error: error, warn, info, debug, trace, or by module
     #[arg(long, value_name = "FILTER", env = "RMBD_LOG", default_value = "info")]
     pub log: String,
@@ -182,7 +186,7 @@ where
     PossibleValuesParser::new(words).try_map(move |word| parse(&word))
 }
 
-fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+pub(super) fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=most)
 }
 
@@ -195,7 +199,7 @@ fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, hit, peer, status"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, hit, keygen, members, peer, status"
     )]
     Neither,
     #[error(transparent)]

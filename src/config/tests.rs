@@ -26,6 +26,17 @@ fn geometry(width: u64, depth: u64) -> Geometry {
     Geometry::new(width, depth).unwrap()
 }
 
+fn host_port(text: &str) -> HostPort {
+    text.parse().unwrap()
+}
+
+fn of_cluster(cluster: ClusterConfig) -> NodeConfig {
+    NodeConfig {
+        cluster,
+        ..NodeConfig::default()
+    }
+}
+
 #[test]
 fn nothing_said_is_the_default() {
     let config = config("").unwrap();
@@ -39,6 +50,14 @@ fn nothing_said_is_the_default() {
     assert_eq!(config.receive_buffer_bytes, 8_388_608);
     assert_eq!(config.http, HttpChoice::SameAsUdp);
     assert_eq!((config.max_peers, config.peer_grace_rounds), (256, 3));
+    let cluster = &config.cluster;
+    assert_eq!(cluster.address, ClusterChoice::NextPort);
+    assert_eq!(
+        (cluster.gossip_interval_ms, cluster.max_origins),
+        (500, 256)
+    );
+    assert_eq!(cluster.gossip_rate_bytes_per_s, 33_554_432);
+    assert_eq!(cluster.max_memory_bytes, None);
 }
 
 #[test]
@@ -196,6 +215,60 @@ fn every_option_is_heard() {
                 ..default()
             },
         ),
+        (
+            "--join a:1,b:2 --join [::1]:3",
+            of_cluster(ClusterConfig::joining([
+                host_port("a:1"),
+                host_port("b:2"),
+                host_port("[::1]:3"),
+            ])),
+        ),
+        (
+            "--cluster off",
+            of_cluster(ClusterConfig {
+                address: ClusterChoice::Off,
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--cluster 0.0.0.0:7000 --advertise node-1.example:0",
+            of_cluster(ClusterConfig {
+                address: ClusterChoice::At("0.0.0.0:7000".into()),
+                advertise: Some(host_port("node-1.example:0")),
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--cluster-key-file keys --data-dir /var/lib/rmbd",
+            of_cluster(ClusterConfig {
+                key_file: Some("keys".into()),
+                data_dir: Some("/var/lib/rmbd".into()),
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--insecure-cluster",
+            of_cluster(ClusterConfig {
+                insecure: true,
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--gossip-interval 50 --gossip-rate 65536",
+            of_cluster(ClusterConfig {
+                gossip_interval_ms: 50,
+                gossip_rate_bytes_per_s: 65_536,
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--max-origins 8 --max-memory 1000000000",
+            of_cluster(ClusterConfig {
+                max_origins: 8,
+                max_memory_bytes: Some(1_000_000_000),
+                ..ClusterConfig::default()
+            }),
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(config(line).as_ref(), Ok(expected), "{line}");
@@ -296,6 +369,24 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("--max-weight 0", "0 is not in 1..=1048576"),
         ("--max-weight 1048577", "1048577 is not in 1..=1048576"),
         ("--peer-grace 0", "0 is not in 1.."),
+        ("--join localhost", "no port: write HOST:PORT"),
+        ("--join localhost:0", "port 0 cannot be reached"),
+        ("--join a:1,b", "invalid value 'b' for '--join <HOST:PORT>'"),
+        ("--cluster on", "no port: write HOST:PORT"),
+        (
+            "--cluster off --join a:1",
+            "--cluster off (RMBD_CLUSTER) and --join",
+        ),
+        (
+            "--cluster off --advertise a:1",
+            "and --advertise (RMBD_ADVERTISE) contradict",
+        ),
+        ("--advertise 10.0.0.1", "no port: write HOST:PORT"),
+        ("--gossip-interval 49", "49 is not in 50..=60000"),
+        ("--gossip-interval 60001", "60001 is not in 50..=60000"),
+        ("--gossip-rate 1000", "1000 is not in 65536..="),
+        ("--max-origins 0", "0 is not in 1..=65536"),
+        ("--max-memory 0", "0 is not in 1.."),
         (
             "start",
             "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands",
@@ -324,7 +415,7 @@ fn what_cannot_be_is_said_with_the_cure() {
 fn every_option_has_a_variable() {
     let command = Line::command();
     let args: Vec<_> = command.get_arguments().collect();
-    assert!(args.len() >= 18);
+    assert!(args.len() >= 28);
     for arg in args {
         let name = arg.get_long().unwrap_or_else(|| arg.get_id().as_str());
         let variable = format!("RMBD_{}", name.to_uppercase().replace('-', "_"));

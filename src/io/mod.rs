@@ -33,7 +33,9 @@ mod uring;
 pub use mmsg::{Receiver, send_segments};
 pub use probe::{RingRefused, probe_uring};
 pub use replies::Replies;
-pub use socket::{BindError, DataSocket, SocketOptions, bind_group, enable_gro};
+pub use socket::{
+    BindError, DataSocket, SocketOptions, bind_group, bind_plain, enable_gro, kernel_drops,
+};
 pub use stop::Stop;
 pub use train::Train;
 

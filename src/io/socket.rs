@@ -1,7 +1,7 @@
 //! The data threads' sockets: one UDP socket each, all on one address.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -70,6 +70,28 @@ pub fn bind_group(
         group.push(open(local, Sharing::Join, options).map_err(|e| explain(local, e))?);
     }
     Ok(group)
+}
+
+/// Binds one socket that receives datagram by datagram and does not block, with send and receive
+/// buffers of about `buffer_bytes` bytes each where the system gives as much. Fails if anybody has the
+/// address.
+///
+/// # Errors
+/// [`BindError`]; nothing stays bound.
+pub fn bind_plain(address: SocketAddr, buffer_bytes: usize) -> Result<UdpSocket, BindError> {
+    open_plain(address, buffer_bytes).map_err(|error| explain(address, error))
+}
+
+fn open_plain(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    set_receive_buffer(&socket, buffer_bytes)?;
+    rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, buffer_bytes)
+        .map_err(io::Error::from)
+        .or_else(|_| socket.set_send_buffer_size(buffer_bytes))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 #[derive(PartialEq)]
@@ -152,12 +174,7 @@ impl DataSocket {
     /// What the kernel dropped at this socket so far, modulo 2^32; a train that was joined counts
     /// as one. Unlike the count that comes with received data, this one is never late.
     pub fn kernel_drops(&self) -> io::Result<u32> {
-        /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
-        const DROPS: usize = 8;
-        const VARS: usize = 9;
-        let mut info = [0u32; VARS];
-        get_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut info)?;
-        Ok(info[DROPS])
+        kernel_drops(self)
     }
 
     /// Sends one datagram from this socket's address, never waiting; for other threads than the
@@ -175,6 +192,24 @@ impl AsFd for DataSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// What the kernel dropped at a socket so far, modulo 2^32.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
+    const DROPS: usize = 8;
+    const VARS: usize = 9;
+    let mut info = [0u32; VARS];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_MEMINFO,
+        &mut info,
+    )?;
+    Ok(info[DROPS])
 }
 
 /// Asks the kernel to join consecutive datagrams of one sender on this socket (`UDP_GRO`, udp(7)).
@@ -266,6 +301,21 @@ mod tests {
                 "{taken} {asked}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_plain_socket_is_alone_on_its_address_and_does_not_block() {
+        let socket = bind_plain(any_port("127.0.0.1"), 1 << 16).unwrap();
+        let address = socket.local_addr().unwrap();
+        let error = bind_plain(address, 1 << 16).unwrap_err();
+        assert!(matches!(error, BindError::InUse(a) if a == address));
+        assert!(matches!(
+            bind_group(address, 1, OPTIONS),
+            Err(BindError::InUse(_))
+        ));
+        let nothing = socket.recv_from(&mut [0; 8]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(kernel_drops(&socket).unwrap(), 0);
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //!   (the kernel    socket 1 ── data thread 1 ──┼──> Replica (sketch + peers' slices)
 //!    spreads)      ...                         │        ^
 //!                     rare messages, copied    v        │ merges
-//!                     into a bounded queue ──> control thread ── rows to peers, TCP: HTTP
+//!                     into a bounded queue ──> control thread ── the cluster, rows to peers, TCP: HTTP
 //! ```
 
 mod access;
 mod control;
 mod data;
+mod gossip;
 mod hand_off;
 pub mod http;
 pub mod metrics;
@@ -18,11 +19,12 @@ mod shared;
 pub mod status;
 mod tally;
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::GetRandomFlags;
 use tokio::sync::mpsc;
@@ -30,15 +32,19 @@ use tracing::{info, warn};
 
 use self::control::Control;
 use self::data::DataHandler;
+pub use self::gossip::{ClusterError, IdentityError};
+use self::gossip::{Identity, Link, Presence, Side, Start};
 use self::http::StatusSource;
 use self::shared::{Random, Shared};
 use self::status::Status;
-use crate::config::{HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
+use crate::cluster::membership::Member;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::io::{
     Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
     Stop, bind_group, cpu, huge_pages, probe_uring,
 };
-use crate::replica::Replica;
+use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
@@ -83,6 +89,23 @@ pub enum NodeError {
         /// Bytes of memory of the machine or of the control group.
         usable_bytes: u64,
     },
+    /// The sketch is larger than `--max-memory`.
+    #[error(
+        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
+         {max_bytes}: raise it, or choose a smaller width or depth (-x, -y)"
+    )]
+    MaxMemory {
+        /// Bytes of cells.
+        needed_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The node has no number.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The cluster cannot be taken part in.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The sketch's memory was refused.
     #[error(transparent)]
     Sketch(#[from] SketchError),
@@ -144,6 +167,8 @@ pub struct Node {
     end: mpsc::UnboundedSender<Ending>,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<io::Result<Ending>>>,
+    /// No other node has this number while we run.
+    _identity: Identity,
 }
 
 impl Node {
@@ -158,12 +183,35 @@ impl Node {
     fn start_with(config: &NodeConfig, handle_signals: bool) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
         let backend = choose_backend(config.io)?;
-        let replica = make_replica(config)?;
+        let drawn = draw()?;
+        let identity = Identity::of(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
+        let client = sockets
+            .first()
+            .map_or_else(unspecified, DataSocket::local_addr);
+        let cluster = gossip::start(&config.cluster, client, asked_port(config)?)?;
+        let own = SliceId::of(identity.node, drawn.shared.boot);
+        let replica = make_replica(config, own, matches!(cluster, Start::On(_)))?;
+        let (presence, cluster) = match cluster {
+            Start::Off(reason) => (Presence::Off(reason), None),
+            Start::On(link) => {
+                let side = make_side(config, &link, client, &replica, drawn.cluster_seed)?;
+                let seeds = config.cluster.join.clone();
+                (Presence::On(Box::new(side)), Some((link.socket, seeds)))
+            }
+        };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
-        let shared = Shared::new(config, replica, draw()?, backend, sockets, http_addr);
+        let shared = Shared::new(
+            config,
+            replica,
+            drawn.shared,
+            backend,
+            sockets,
+            http_addr,
+            presence,
+        );
         let shared = Arc::new(shared);
         let (end, endings) = mpsc::unbounded_channel();
         let mut node = Self {
@@ -172,15 +220,19 @@ impl Node {
             end: end.clone(),
             data: Vec::with_capacity(threads),
             control: None,
+            _identity: identity,
         };
         // An early return drops `node`, which ends and joins what has been started.
-        node.start_data_threads(config)?;
+        let data_ended = node.start_data_threads(config)?;
         let control = Control {
             shared,
             http,
+            cluster,
             endings,
             ended: end,
             handle_signals,
+            stop: node.stop.clone(),
+            data_ended,
         };
         node.control = Some(
             std::thread::Builder::new()
@@ -192,11 +244,16 @@ impl Node {
         Ok(node)
     }
 
-    fn start_data_threads(&mut self, config: &NodeConfig) -> Result<(), NodeError> {
+    /// Returns what tells that all of them have ended.
+    fn start_data_threads(
+        &mut self,
+        config: &NodeConfig,
+    ) -> Result<mpsc::Receiver<Infallible>, NodeError> {
         let options = LoopOptions {
             busy_poll: Duration::from_micros(config.busy_poll_us.into()),
         };
         let cpus = cpu::allowed();
+        let (alive, data_ended) = mpsc::channel(1);
         let (started, starting) = std_mpsc::channel();
         for thread in 0..self.shared.threads().len() {
             let data = DataThread {
@@ -206,6 +263,7 @@ impl Node {
                 cpu: cpus.get(thread % cpus.len().max(1)).copied(),
                 options,
                 thread,
+                _alive: alive.clone(),
             };
             let started = started.clone();
             let handle = std::thread::Builder::new()
@@ -220,7 +278,7 @@ impl Node {
                 .recv()
                 .map_err(|_| NodeError::Panic("a data thread"))??;
         }
-        Ok(())
+        Ok(data_ended)
     }
 
     /// The real address of the UDP client port.
@@ -231,6 +289,11 @@ impl Node {
     /// The real address of the HTTP port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.shared.http()
+    }
+
+    /// The real address where other nodes are heard; `None` where the node is in no cluster.
+    pub fn cluster_addr(&self) -> Option<SocketAddr> {
+        self.shared.presence().side().map(|side| side.bound)
     }
 
     /// Adds without the network.
@@ -245,7 +308,8 @@ impl Node {
         self.shared.replica().add(key, weight)
     }
 
-    /// Counts without the network: this node's adds and its peers'.
+    /// Counts without the network: all that were added in the cluster, as far as it is known here, and
+    /// what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         self.shared.replica().estimate(key)
     }
@@ -255,8 +319,8 @@ impl Node {
         self.shared.status()
     }
 
-    /// Ends all threads and waits for them; what had reached the sockets is still taken. Returns the
-    /// last status.
+    /// Ends all threads and waits for them; what had reached the sockets is still taken, and brought
+    /// to the cluster if its live members take it within 3 s. Returns the last status.
     ///
     /// # Errors
     /// Why a thread had ended by itself before.
@@ -315,6 +379,8 @@ struct DataThread {
     cpu: Option<usize>,
     options: LoopOptions,
     thread: usize,
+    /// Dropped with all else, last.
+    _alive: mpsc::Sender<Infallible>,
 }
 
 impl DataThread {
@@ -387,8 +453,14 @@ fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
     }
 }
 
-fn make_replica(config: &NodeConfig) -> Result<Replica, NodeError> {
-    let needed_bytes = config.geometry.memory_bytes();
+fn make_replica(
+    config: &NodeConfig,
+    own: SliceId,
+    is_in_cluster: bool,
+) -> Result<Replica, NodeError> {
+    // What was published of the cells is a copy of them.
+    let copies = if is_in_cluster { 2 } else { 1 };
+    let needed_bytes = config.geometry.memory_bytes().saturating_mul(copies);
     let usable_bytes = usable_memory_bytes();
     // The kernel would promise more than it has, and kill us when we come for it.
     if needed_bytes > usable_bytes {
@@ -397,19 +469,94 @@ fn make_replica(config: &NodeConfig) -> Result<Replica, NodeError> {
             usable_bytes,
         });
     }
-    let replica = Replica::try_new(config.geometry, config.family, config.max_peers)?;
+    let max_memory_bytes = config.cluster.max_memory_bytes.unwrap_or(u64::MAX);
+    if needed_bytes > max_memory_bytes {
+        return Err(NodeError::MaxMemory {
+            needed_bytes,
+            max_bytes: max_memory_bytes,
+        });
+    }
+    let limits = ReplicaLimits {
+        max_peers: config.max_peers,
+        max_origins: config.cluster.max_origins,
+        max_memory_bytes,
+    };
+    let replica = Replica::try_with(config.geometry, config.family, own, limits)?;
     huge_pages::advise(replica.own().cells());
     Ok(replica)
 }
 
+fn make_side(
+    config: &NodeConfig,
+    link: &Link,
+    client: SocketAddr,
+    replica: &Replica,
+    seed: u64,
+) -> Result<Side, NodeError> {
+    let own = replica.own_slice();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let options = ClusterOptions {
+        me: Member {
+            node: own.node,
+            boot: own.boot,
+            // Millions of years fit.
+            started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
+            renewals: 0,
+            address: link.advertised,
+            client_port: client.port(),
+        },
+        keys: link.keys.clone(),
+        seed,
+        gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
+        gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
+        fingerprint: fingerprint(config.geometry, config.family),
+        join: !config.cluster.join.is_empty(),
+    };
+    // The node's clock begins with it.
+    let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;
+    Side::new(cluster, link).map_err(system("sharing the cluster's socket"))
+}
+
+/// The port that the client address names; 0 leaves it to the kernel.
+fn asked_port(config: &NodeConfig) -> Result<u16, NodeError> {
+    let parsed = config.address.parse::<HostPort>();
+    parsed
+        .map(|address| address.port)
+        .map_err(|error| NodeError::Resolve {
+            address: config.address.clone(),
+            source: io::Error::other(error),
+        })
+}
+
+/// Every group has a first socket, so that nobody sees it.
+fn unspecified() -> SocketAddr {
+    ([0; 4], 0).into()
+}
+
+/// All that is drawn for a start.
+struct Drawn {
+    shared: Random,
+    /// The node's number, where it has none yet.
+    node: u64,
+    cluster_seed: u64,
+}
+
 /// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
-fn draw() -> Result<Random, NodeError> {
-    let mut bytes = [[0; 8]; 2];
+fn draw() -> Result<Drawn, NodeError> {
+    let mut bytes = [[0; 8]; 4];
     rustix::rand::getrandom(bytes.as_flattened_mut(), GetRandomFlags::empty())
         .map_err(io::Error::from)
         .map_err(system("drawing random numbers"))?;
-    let [boot, once_seed] = bytes.map(u64::from_le_bytes);
-    Ok(Random { boot, once_seed })
+    let [boot, once_seed, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    Ok(Drawn {
+        // 0 stands for nobody.
+        shared: Random {
+            boot: boot.max(1),
+            once_seed,
+        },
+        node: node.max(1),
+        cluster_seed,
+    })
 }
 
 /// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.
@@ -525,9 +672,10 @@ pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
 fn ready_line(status: &Status) -> String {
     let sketch = &status.sketch;
     format!(
-        "rmbd ready udp={} http={} io={} threads={} sketch={}x{} hash={} memory={}",
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={}",
         status.udp,
         status.http.as_deref().unwrap_or("off"),
+        status.cluster.address.as_deref().unwrap_or("off"),
         status.io.backend,
         status.io.threads.len(),
         sketch.depth,

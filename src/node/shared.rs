@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::access::Access;
+use super::gossip::{self, Presence};
 use super::hand_off::HandOff;
 use super::status::{
-    CompactStatus, Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus,
-    Status, ThreadStatus,
+    CompactStatus, Datagrams, Detail, IoStatus, Messages, OriginDetail, PeerOrder, PeerStatus,
+    Replies, SketchStatus, Status, ThreadStatus,
 };
 use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::io::{Backend, DataSocket, IoCounters};
 use crate::replica::once::{CLIENTS_MAX, OnceTable};
-use crate::replica::{LegacyRows, Replica, fingerprint};
+use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
@@ -49,6 +50,10 @@ pub(super) struct Shared {
     started: Instant,
     ready: AtomicBool,
     threads: Box<[DataThread]>,
+    presence: Presence,
+    max_peers: usize,
+    /// Somebody was asked what they are, so that replies are to be expected.
+    awaits_answers: AtomicBool,
     /// Touched by the control thread and by whoever asks for a status, never by a data thread.
     legacy: Mutex<Legacy>,
 }
@@ -78,6 +83,8 @@ pub(super) struct Received {
     pub(super) last_row: Duration,
     pub(super) rows: u64,
     pub(super) restarts: u64,
+    /// The start of the node of ours that it turned out to be.
+    pub(super) boot: Option<u64>,
 }
 
 /// The latest `peer` orders.
@@ -120,6 +127,7 @@ impl Shared {
         backend: Backend,
         sockets: Vec<DataSocket>,
         http: Option<SocketAddr>,
+        presence: Presence,
     ) -> Self {
         let layout = layout(config);
         let own = replica.own();
@@ -141,6 +149,9 @@ impl Shared {
             started: Instant::now(),
             ready: AtomicBool::new(false),
             threads: sockets.into_iter().map(DataThread::new).collect(),
+            presence,
+            max_peers: config.max_peers,
+            awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
                 rows: LegacyRows::new(config.max_peers),
@@ -197,6 +208,28 @@ impl Shared {
 
     pub(super) fn threads(&self) -> &[DataThread] {
         &self.threads
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// The UDP port where other nodes are heard, 0 where there is none.
+    pub(super) fn cluster_port(&self) -> u16 {
+        self.presence.side().map_or(0, |side| side.bound.port())
+    }
+
+    pub(super) fn max_peers(&self) -> usize {
+        self.max_peers
+    }
+
+    /// Relaxed: a reply that comes before a data thread sees it is lost, and asked for again.
+    pub(super) fn await_answers(&self, await_them: bool) {
+        self.awaits_answers.store(await_them, Relaxed);
+    }
+
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.awaits_answers.load(Relaxed)
     }
 
     pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
@@ -292,6 +325,7 @@ impl super::http::StatusSource for Shared {
         for thread in &self.threads {
             tally += &thread.tally.read();
         }
+        let (cluster, readiness) = self.presence.status(&self.replica, self.now());
         let legacy = self.legacy();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -299,6 +333,7 @@ impl super::http::StatusSource for Shared {
             ready: self.ready.load(Acquire),
             udp: self.udp.to_string(),
             http: self.http.map(|address| address.to_string()),
+            readiness,
             sketch: self.sketch_status(),
             messages: Messages {
                 add: tally.add,
@@ -320,9 +355,37 @@ impl super::http::StatusSource for Shared {
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),
+            cluster,
             peers: legacy.peers_status(self.now()),
             peer_orders: legacy.orders.latest.iter().cloned().collect(),
         }
+    }
+
+    fn detail(&self, key: &[u8]) -> Detail {
+        let origins = self.replica.estimate_by_origin(key);
+        let counts = origins.iter().map(|origin| origin.estimate.count);
+        Detail {
+            key: String::from_utf8_lossy(key).into_owned(),
+            // The sum of what is shown, also while others add.
+            count: counts.fold(0, u64::saturating_add),
+            saturated: origins.iter().any(|origin| origin.estimate.saturated),
+            origins: origins.iter().map(origin_detail).collect(),
+        }
+    }
+}
+
+fn origin_detail(origin: &OriginEstimate) -> OriginDetail {
+    let (node, legacy) = match origin.origin {
+        OriginName::Node(node) => (Some(gossip::hex(node)), None),
+        OriginName::Legacy(address) => (None, Some(address.to_string())),
+    };
+    OriginDetail {
+        node,
+        legacy,
+        slices: origin.slices as u64,
+        count: origin.estimate.count,
+        saturated: origin.estimate.saturated,
+        own: origin.is_own,
     }
 }
 

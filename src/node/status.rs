@@ -19,6 +19,9 @@ pub struct Status {
     pub udp: String,
     /// Real address of the HTTP port; `None` when it is off.
     pub http: Option<String>,
+    /// What keeps `/readyz` from saying that the node is ready, and what the node lacks while it is.
+    #[serde(default)]
+    pub readiness: Readiness,
     /// The sketch and what is in it.
     pub sketch: SketchStatus,
     /// Messages taken, by type.
@@ -32,10 +35,21 @@ pub struct Status {
     /// What users of the compact format are told, and how much they use it.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// The nodes that answer for each other.
+    #[serde(default)]
+    pub cluster: ClusterStatus,
     /// Legacy peers that this node pushes to or has rows of.
     pub peers: Vec<PeerStatus>,
     /// The latest `peer` orders and what became of them, oldest first, at most 16.
     pub peer_orders: Vec<PeerOrder>,
+}
+
+impl Status {
+    /// What `/readyz` says: the data threads serve, and nothing else is waited for.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.readiness.waits_for.is_empty()
+    }
 }
 
 /// Geometry, hash and content of the sketch.
@@ -183,4 +197,155 @@ pub struct PeerOrder {
     pub accepted: bool,
     /// Why, in one line.
     pub detail: String,
+}
+
+/// What `/readyz` says, in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// What has to happen first; empty when the node is ready.
+    pub waits_for: Vec<String>,
+    /// What a ready node's answers lack, such as slices that it refused.
+    pub lacks: Vec<String>,
+}
+
+/// The cluster as this node sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Whether this node takes part in one, or would.
+    pub enabled: bool,
+    /// Why it does not.
+    pub off_because: Option<String>,
+    /// Number of the node, 16 hexadecimal digits; stays the same with `--data-dir`.
+    pub node: String,
+    /// Number of this start of it, 16 hexadecimal digits.
+    pub boot: String,
+    /// Real address where other nodes are heard, over UDP.
+    pub address: Option<String>,
+    /// The same as others are told it.
+    pub advertised: Option<String>,
+    /// Whether datagrams are sealed with a key that only members have.
+    pub sealed: bool,
+    /// Other nodes that are known.
+    pub members: Vec<MemberStatus>,
+    /// Nodes that `peer` orders made us push everything to, one way.
+    pub one_way: Vec<OneWayStatus>,
+    /// Every node's slices here, ours first.
+    pub slices: Vec<SliceStatus>,
+    /// Slices that are known to exist and are not held.
+    pub slices_refused: Vec<String>,
+    /// Rounds begun.
+    pub rounds: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams received that were a member's.
+    pub datagrams_received: u64,
+    /// Bytes sent, by kind.
+    pub bytes_sent: BTreeMap<String, u64>,
+    /// Bytes received and understood, by kind.
+    pub bytes_received: BTreeMap<String, u64>,
+    /// Ranges of cells that were sent again because nobody acknowledged them.
+    pub resends: u64,
+    /// Datagrams, and parts of them, that were refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Dropped by the kernel because the cluster socket's receive buffer was full.
+    pub dropped_by_kernel: u64,
+    /// How often a flood of datagrams that were refused made the node stop reading for some
+    /// milliseconds.
+    pub flood_pauses: u64,
+    /// Seconds since all live members were last known to have all that this node had published;
+    /// `None` where there is no other member, or they never had.
+    pub convergence_age_s: Option<f64>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Number of the node, 16 hexadecimal digits.
+    pub node: String,
+    /// Number of its start, 16 hexadecimal digits.
+    pub boot: String,
+    /// Its cluster address.
+    pub address: String,
+    /// Its UDP client port, on the same host.
+    pub client_port: u16,
+    /// `alive`, `suspect` or `down`.
+    pub state: String,
+    /// Slices of the node that are held here, of this start and earlier ones.
+    pub slices: u64,
+    /// Versions of our slice that it has not confirmed.
+    pub lag_versions: u64,
+    /// Seconds since it had all that we had; 0 while it has.
+    pub lag_s: f64,
+    /// Seconds since it was last heard.
+    pub heard_s: Option<f64>,
+    /// Bytes sent to it.
+    pub bytes_sent: u64,
+    /// Bytes received from it.
+    pub bytes_received: u64,
+}
+
+/// A node that we push to without being members of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OneWayStatus {
+    /// Its cluster address.
+    pub address: String,
+    /// Number of the node that answered from there, 16 hexadecimal digits.
+    pub node: Option<String>,
+    /// Number of its start, 16 hexadecimal digits.
+    pub boot: Option<String>,
+    /// Seconds since it last answered.
+    pub heard_s: Option<f64>,
+    /// Versions of our slice that it has not confirmed.
+    pub lag_versions: u64,
+}
+
+/// What one start of one node has counted, as it is held here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceStatus {
+    /// Number of the node, 16 hexadecimal digits.
+    pub node: String,
+    /// Number of its start, 16 hexadecimal digits.
+    pub boot: String,
+    /// Whether it is the one that this process writes.
+    pub own: bool,
+    /// Its version up to which everything is here.
+    pub version: u64,
+    /// Hash of all its cells, 16 hexadecimal digits: two copies with the same one are equal.
+    pub root: String,
+    /// Sum of all weights in it.
+    pub weight: u64,
+    /// Bytes of its cells here.
+    pub memory_bytes: u64,
+}
+
+/// A key's count by origin: the JSON of `/detail`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// The key, with U+FFFD for what is not UTF-8 in it.
+    pub key: String,
+    /// The count: the sum of the origins'.
+    pub count: u64,
+    /// The truth may be larger.
+    pub saturated: bool,
+    /// Who contributes.
+    pub origins: Vec<OriginDetail>,
+}
+
+/// One node's part of a key's count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginDetail {
+    /// Number of the node, 16 hexadecimal digits; `None` for a legacy peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Address of the legacy peer; `None` for a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<String>,
+    /// Slices of it that are held.
+    pub slices: u64,
+    /// Its part of the count.
+    pub count: u64,
+    /// The truth may be larger.
+    pub saturated: bool,
+    /// Whether it is the node that answers.
+    pub own: bool,
 }

@@ -17,16 +17,24 @@ pub(super) enum Refused {
     NotTrusted,
     /// More rare messages than the control thread keeps up with.
     QueueFull,
+    /// A reply that nobody here asked for.
+    Unsolicited,
 }
 
 impl Refused {
-    const ALL: [Self; 3] = [Self::NotAllowed, Self::NotTrusted, Self::QueueFull];
+    const ALL: [Self; 4] = [
+        Self::NotAllowed,
+        Self::NotTrusted,
+        Self::QueueFull,
+        Self::Unsolicited,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::NotAllowed => "not_allowed",
             Self::NotTrusted => "not_trusted",
             Self::QueueFull => "queue_full",
+            Self::Unsolicited => "unsolicited_reply",
         }
     }
 }

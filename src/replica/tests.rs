@@ -385,3 +385,46 @@ fn own_rows_are_copied_whole() {
     replica.read_own_row(2, &mut row);
     assert!(row.is_empty());
 }
+
+#[test]
+fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
+    let replica = replica(1, 2, HashFamily::Fnv, 2);
+    let mut rows = LegacyRows::new(2);
+    replica.add(b"key", 1).unwrap();
+    assert!(!rows.forget(&replica, peer(0)));
+    for row in 0..2 {
+        rows.merge(&replica, peer(0), row, [50].into_iter())
+            .unwrap();
+        rows.merge(&replica, peer(1), row, [4].into_iter()).unwrap();
+    }
+    // One fall is under way: it is forgotten, too.
+    let fall = rows.merge(&replica, peer(0), 0, [40].into_iter());
+    assert_eq!(fall, Ok(RowMerged::HeldBack));
+    let bytes = replica.memory_bytes();
+    assert_eq!(replica.estimate(b"key").count, 55);
+    assert!(rows.forget(&replica, peer(0)));
+    assert!(!rows.forget(&replica, peer(0)));
+    assert_eq!(
+        (replica.estimate(b"key").count, replica.total_weight()),
+        (5, 5)
+    );
+    assert!(replica.legacy_peers().eq([peer(1)]));
+    assert_eq!(replica.estimate_by_origin(b"key").len(), 2);
+    // Its place is not another's, and needs no new memory.
+    let full = MergeError::PeerTableFull { max_peers: 2 };
+    assert_eq!(rows.merge(&replica, peer(2), 0, [1].into_iter()), Err(full));
+    for row in 0..2 {
+        assert_eq!(
+            rows.merge(&replica, peer(0), row, [7].into_iter()),
+            Ok(RowMerged::Merged)
+        );
+    }
+    assert_eq!(slice(&replica, peer(0)), [7, 7]);
+    assert_eq!(
+        (replica.estimate(b"key").count, replica.total_weight()),
+        (12, 12)
+    );
+    assert_eq!(replica.memory_bytes(), bytes);
+    assert!(rows.forget(&replica, peer(0)));
+    assert_eq!(replica.estimate(b"key").count, 5);
+}

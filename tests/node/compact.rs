@@ -281,7 +281,7 @@ fn no_reply_is_longer_than_three_requests_or_a_datagram() {
             (b"\x04\0\0\0\0", 9),
             (b"\x05\0", 25),
             (b"\x05\x0512345", 25),
-            (b"\x06", 2 + 31 + env!("CARGO_PKG_VERSION").len()),
+            (b"\x06", 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2),
         ] {
             for operations in [1, 2, 3, 10, 77, 100, 160, 1000] {
                 let mut datagram = b"\xc1\0\x2a\0\0\0\0".to_vec();

@@ -120,6 +120,13 @@ impl Lines {
         self.cut
     }
 
+    /// Of the shortest and of the longest key.
+    pub(super) fn key_bytes_range(&self) -> (usize, usize) {
+        let lengths = || self.keys.iter().map(|place| usize::from(place.len));
+        // There is a key, and it is not empty.
+        (lengths().min().unwrap_or(1), lengths().max().unwrap_or(1))
+    }
+
     /// Number of the key in line `entry`.
     #[inline]
     pub(super) fn number(&self, entry: u64) -> u64 {

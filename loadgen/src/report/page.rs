@@ -177,9 +177,7 @@ fn absent() -> String {
 }
 
 fn received(phase: &Phase) -> Option<u64> {
-    phase
-        .received
-        .map(|received| received.adds + received.counts)
+    phase.received.map(|received| received.messages())
 }
 
 /// Messages that the server did not get, and their share of those sent.
@@ -194,11 +192,16 @@ fn unexpected(phase: &Phase, lost: u64) -> bool {
     lost > 0 && phase.load.pace != Pace::Flood
 }
 
-fn messages(adds: u64, counts: u64) -> String {
-    match (adds, counts) {
-        (adds, 0) => format!("{} adds", exact(adds)),
-        (0, counts) => format!("{} counts", exact(counts)),
-        (adds, counts) => format!("{} adds, {} counts", exact(adds), exact(counts)),
+fn messages(adds: u64, counts: u64, hits: u64) -> String {
+    let kinds = [(adds, "adds"), (counts, "counts"), (hits, "hits")];
+    let sent: Vec<_> = kinds
+        .into_iter()
+        .filter(|&(messages, _)| messages > 0)
+        .map(|(messages, kind)| format!("{} {kind}", exact(messages)))
+        .collect();
+    match sent.is_empty() {
+        true => "nothing".to_owned(),
+        false => sent.join(", "),
     }
 }
 
@@ -208,10 +211,11 @@ fn several(count: usize, what: &str) -> String {
 }
 
 fn load_sentence(load: &Load) -> String {
-    let what = match load.count_share {
-        0.0 => "adds".to_owned(),
-        1.0 => "counts".to_owned(),
-        part => format!("{} counts, the rest adds", share(part)),
+    let what = match (load.limit, load.count_share) {
+        (Some(limit), _) => format!("hits, limit {}", exact(limit)),
+        (None, 0.0) => "adds".to_owned(),
+        (None, 1.0) => "counts".to_owned(),
+        (None, part) => format!("{} counts, the rest adds", share(part)),
     };
     let pace = match load.pace {
         Pace::Flood => "as fast as they leave".to_owned(),
@@ -225,7 +229,10 @@ fn load_sentence(load: &Load) -> String {
         Pace::Outstanding { requests } => format!("{requests} outstanding"),
     };
     let gso = if load.gso { ", GSO" } else { "" };
-    format!("{what}, {pace}, {} a datagram{gso}", load.pack)
+    format!(
+        "{what}, {}, {pace}, {} a datagram{gso}",
+        load.format, load.pack
+    )
 }
 
 fn phase(phase: &Phase) -> Result<Markup, PlotError> {
@@ -325,12 +332,12 @@ fn cost_list(phase: &Phase) -> Markup {
             dl {
                 dt { "Sent" }
                 dd {
-                    (messages(phase.sent.adds, phase.sent.counts)) " in "
+                    (messages(phase.sent.adds, phase.sent.counts, phase.sent.hits)) " in "
                     (exact(phase.sent.datagrams)) " datagrams, " (bytes(phase.sent.bytes))
                 }
                 @if let Some(received) = phase.received {
                     dt { "Received" }
-                    dd { (messages(received.adds, received.counts)) " in " (exact(received.datagrams)) " datagrams" }
+                    dd { (messages(received.adds, received.counts, received.hits)) " in " (exact(received.datagrams)) " datagrams" }
                     dt { "Dropped by the kernel" }
                     dd { (exact(received.dropped_by_kernel)) @if phase.load.gso { " (with GSO these are trains of datagrams)" } }
                     dt { "Malformed, refused" }

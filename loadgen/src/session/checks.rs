@@ -1,9 +1,8 @@
 //! What must hold, and whether it did.
 
-use super::phase::Warmup;
+use super::phase::Totals;
 use crate::load::{Load, SEGMENTS_MAX};
-use crate::record::{Check, Outcome, Phase, Received, Sent, Truth};
-use crate::sender::add;
+use crate::record::{Check, Outcome, Phase, Received, Sent, Truth, Verdicts};
 use crate::units::{exact, share, time_ns};
 
 /// What was found so far.
@@ -13,6 +12,7 @@ pub(super) struct Findings {
     sent: Sent,
     /// `None` as soon as the server was silent once.
     received: Option<Received>,
+    verdicts: Verdicts,
     phases: usize,
     gso: bool,
     restarted: bool,
@@ -41,24 +41,32 @@ impl Findings {
         self.unchecked = Some(why.to_owned());
     }
 
-    /// Takes a phase into the accounts, and notes what is remarkable about it.
-    pub(super) fn phase(&mut self, phase: &Phase, warmup: &Warmup, load: &Load, restarted: bool) {
+    /// Takes a phase into the accounts, and notes what is remarkable about it; `None` where it ended
+    /// before its measured part.
+    pub(super) fn phase(
+        &mut self,
+        phase: Option<&Phase>,
+        totals: &Totals,
+        load: &Load,
+        restarted: bool,
+    ) {
         if self.phases == 0 {
             self.received = Some(Received::default());
         }
         self.phases += 1;
         self.gso |= load.gso;
         self.restarted |= restarted;
-        add(&mut self.sent, &phase.sent);
-        add(&mut self.sent, &warmup.sent);
-        for received in [phase.received, warmup.received] {
-            self.received = self.received.zip(received).map(|(a, b)| sum(a, b));
+        self.sent.add(&totals.sent);
+        self.verdicts.add(&totals.verdicts);
+        let both = self.received.zip(totals.received);
+        self.received = both.map(|(a, b)| a.plus(&b));
+        if let Some(phase) = phase {
+            self.note_if_late(phase);
+            self.note_if_lost(phase, load);
         }
-        self.note_if_late(phase);
-        self.note_if_lost(phase, load);
         let cut = load.keys.cut();
         if cut > 0 {
-            let name = &phase.name;
+            let name = &load.name;
             self.note(format!(
                 "{name}: {} lines of {} were longer than 139 bytes and were cut, as the protocol has it.",
                 exact(cut),
@@ -133,6 +141,9 @@ impl Findings {
                 detail: format!("Not checked: {why}."),
             }),
             (None, None) => {}
+        }
+        if self.sent.hits > 0 {
+            checks.push(self.verdicts());
         }
         checks
     }
@@ -228,6 +239,39 @@ impl Findings {
     }
 }
 
+impl Findings {
+    /// Whether all hits were answered as the truth has it.
+    fn verdicts(&self) -> Check {
+        let verdicts = &self.verdicts;
+        let outcome = match verdicts.wrong() {
+            _ if self.restarted => Outcome::Unknown,
+            0 => Outcome::Passed,
+            _ => Outcome::Failed,
+        };
+        let mut detail = format!(
+            "of {} answered hits {} were over the limit, {} of them early (an estimate that is too high, or weight \
+             from before)",
+            exact(verdicts.judged()),
+            exact(verdicts.over),
+            exact(verdicts.refused_early),
+        );
+        if verdicts.wrong() > 0 {
+            detail.push_str(&format!(
+                "; {} were allowed above the limit, {} estimates were below the truth, {} verdicts contradict \
+                 their estimate",
+                exact(verdicts.allowed_above_limit),
+                exact(verdicts.below_truth),
+                exact(verdicts.contradictory),
+            ));
+        }
+        Check {
+            name: "no hit above its limit is allowed".to_owned(),
+            outcome,
+            detail: format!("{detail}."),
+        }
+    }
+}
+
 const BELOW: &str = "no estimate is below the truth";
 
 fn never_below(truth: &Truth, comparable: bool) -> Check {
@@ -281,17 +325,5 @@ fn within_bound(truth: &Truth) -> Check {
             exact(truth.over_p99),
             exact(truth.over_max)
         ),
-    }
-}
-
-fn sum(a: Received, b: Received) -> Received {
-    Received {
-        adds: a.adds + b.adds,
-        counts: a.counts + b.counts,
-        datagrams: a.datagrams + b.datagrams,
-        dropped_by_kernel: a.dropped_by_kernel + b.dropped_by_kernel,
-        malformed: a.malformed + b.malformed,
-        refused: a.refused + b.refused,
-        replies_dropped: a.replies_dropped + b.replies_dropped,
     }
 }

@@ -8,8 +8,9 @@ use rmbd::node::status::Status;
 
 use super::Event;
 use super::course::{Course, Looks};
-use crate::load::Load;
-use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent};
+use crate::ledger::Ledger;
+use crate::load::{Load, Mode};
+use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent, Verdicts};
 use crate::run::{self, Outcome, Route};
 use crate::script::Script;
 use crate::sender::SenderReport;
@@ -25,22 +26,48 @@ const SENT_SHARE: f64 = 0.999;
 
 /// What became of a phase.
 pub(super) struct PhaseEnd {
-    pub(super) phase: Phase,
+    /// `None` where it ended before its measured part.
+    pub(super) phase: Option<Phase>,
+    pub(super) totals: Totals,
     /// Messages of each thread's script that were sent, warm-up included.
     pub(super) scripted: Vec<u64>,
-    pub(super) warmup: Warmup,
     /// Why nothing more can be sent.
     pub(super) failure: Option<String>,
     pub(super) restarted: bool,
-    /// The signal to stop came before the measured part: its figures are all zero.
-    pub(super) stopped_in_warmup: bool,
 }
 
-/// What accounts need to know of a warm-up; all zero where there was none.
+/// What was sent and received, warm-up included.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Warmup {
+pub(super) struct Totals {
     pub(super) sent: Sent,
+    /// `None` where the server did not say.
     pub(super) received: Option<Received>,
+    pub(super) verdicts: Verdicts,
+}
+
+impl Totals {
+    fn none(target: &Target) -> Self {
+        Self {
+            sent: Sent::default(),
+            received: target.has_status().then(Received::default),
+            verdicts: Verdicts::NONE,
+        }
+    }
+
+    fn add(&mut self, part: &Part) {
+        self.sent.add(&part.outcome.report.sent);
+        let both = self.received.zip(part.received);
+        self.received = both.map(|(a, b)| a.plus(&b));
+        if let Some(times) = &part.outcome.times {
+            self.verdicts.add(&times.verdicts);
+        }
+    }
+
+    /// Weight that did not arrive. Nothing is lost where the server has more: others add too, then it is
+    /// not known.
+    pub(super) fn lost(&self) -> Option<u64> {
+        self.sent.weight().checked_sub(self.received?.weight())
+    }
 }
 
 /// A part of a phase, and what the server says of it.
@@ -66,40 +93,54 @@ pub(super) fn run(
     let mut scripts: Vec<Script> = (0..load.threads)
         .map(|part| Script::new(load, part))
         .collect();
-    let mut warmup = Warmup {
-        sent: Sent::default(),
-        received: target.has_status().then(Received::default),
+    let ledger = match load.mode {
+        Mode::Hit { limit } => Some(Ledger::new(limit, load.keys.distinct())),
+        _ => None,
     };
-    let mut scripted = vec![0; load.threads];
-    if !load.warmup.is_zero() {
-        let warm = Load {
-            name: format!("{}: warm-up", load.name),
-            duration: load.warmup,
-            messages: None,
-            hold_up: None,
-            ..load.clone()
-        };
-        let part = run_part(target, route, &warm, &mut scripts, stop, observe)?;
-        scripted.clone_from(&part.outcome.scripted);
-        warmup = Warmup {
-            sent: part.outcome.report.sent,
-            received: part.received,
-        };
-        if part.outcome.report.failure.is_some() || part.silent.is_some() {
-            return Ok(end(target, load, part, scripted, warmup));
+    let mut end = PhaseEnd {
+        phase: None,
+        totals: Totals::none(target),
+        scripted: vec![0; load.threads],
+        failure: None,
+        restarted: false,
+    };
+    let warm = Load {
+        name: format!("{}: warm-up", load.name),
+        duration: load.warmup,
+        messages: None,
+        hold_up: None,
+        ..load.clone()
+    };
+    for (load, is_measured) in [(&warm, false), (load, true)] {
+        let ended = end.failure.is_some() || stop.load(Ordering::Relaxed);
+        if load.duration.is_zero() || is_measured && ended {
+            continue;
+        }
+        let part = run_part(
+            target,
+            route,
+            load,
+            ledger.as_ref(),
+            &mut scripts,
+            stop,
+            observe,
+        )?;
+        end.totals.add(&part);
+        for (sum, &messages) in end.scripted.iter_mut().zip(&part.outcome.scripted) {
+            *sum += messages;
+        }
+        end.restarted |= part.restarted;
+        end.failure = failure(&part, load);
+        if is_measured {
+            end.phase = Some(measured(target, load, part));
         }
     }
-    let stopped_in_warmup = stop.load(Ordering::Relaxed);
-    let part = run_part(target, route, load, &mut scripts, stop, observe)?;
-    for (sum, &messages) in scripted.iter_mut().zip(&part.outcome.scripted) {
-        *sum += messages;
-    }
-    let stopped = stop.load(Ordering::Relaxed);
-    let mut end = end(target, load, part, scripted, warmup);
-    end.stopped_in_warmup = stopped_in_warmup;
-    if stopped {
-        end.phase.schedule = end.phase.schedule.map(|schedule| Schedule {
-            planned: end.phase.sent.messages(),
+    if let Some(phase) = &mut end.phase
+        && stop.load(Ordering::Relaxed)
+    {
+        let planned = phase.sent.messages();
+        phase.schedule = phase.schedule.map(|schedule| Schedule {
+            planned,
             ..schedule
         });
     }
@@ -110,6 +151,7 @@ fn run_part(
     target: &Target,
     route: &Route,
     load: &Load,
+    ledger: Option<&Ledger>,
     scripts: &mut [Script],
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
@@ -127,10 +169,17 @@ fn run_part(
             scope
                 .spawn(|| looks.watch(|| Some(received(before, &target.status().ok()?).messages())))
         });
-        let outcome = run::run(load, route, scripts, stop, &mut |elapsed, totals| {
-            looks.began(elapsed);
-            observe(Event::Progress { elapsed, totals });
-        });
+        let outcome = run::run(
+            load,
+            ledger,
+            route,
+            scripts,
+            stop,
+            &mut |elapsed, totals| {
+                looks.began(elapsed);
+                observe(Event::Progress { elapsed, totals });
+            },
+        );
         looks.end();
         if let Some(looking) = looking {
             looking.thread().unpark();
@@ -174,14 +223,13 @@ fn run_part(
     })
 }
 
-fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: Warmup) -> PhaseEnd {
+fn measured(target: &Target, load: &Load, part: Part) -> Phase {
     let Part {
         outcome,
         received,
         mut course,
         cpu,
-        restarted,
-        silent,
+        ..
     } = part;
     let seconds = seconds(&outcome, load);
     let mut series = series(&outcome, seconds);
@@ -189,15 +237,16 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
         course.end(Duration::from_secs_f64(seconds), received.messages());
         course.fill(&mut series);
     }
-    let failure = failure(&outcome, restarted, silent, load);
     let Outcome { report, times, .. } = &outcome;
-    let phase = Phase {
+    let hits = load.mode.hit_share() > 0.0;
+    Phase {
         name: load.name.clone(),
         load: load.describe(),
         warmup_s: load.warmup.as_secs_f64(),
         seconds,
         sent: report.sent,
         answers: times.as_ref().map(|times| times.answers),
+        verdicts: times.as_ref().filter(|_| hits).map(|times| times.verdicts),
         received,
         response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
         service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
@@ -205,14 +254,6 @@ fn end(target: &Target, load: &Load, part: Part, scripted: Vec<u64>, warmup: War
         cost: cost(target, cpu, received),
         generator_cpu_s: Some(outcome.cpu.as_secs_f64()),
         series,
-    };
-    PhaseEnd {
-        phase,
-        scripted,
-        warmup,
-        failure,
-        restarted,
-        stopped_in_warmup: false,
     }
 }
 
@@ -233,24 +274,20 @@ fn seconds(outcome: &Outcome, load: &Load) -> f64 {
     (ns.max(1)) as f64 / 1e9
 }
 
-fn failure(
-    outcome: &Outcome,
-    restarted: bool,
-    silent: Option<String>,
-    load: &Load,
-) -> Option<String> {
+fn failure(part: &Part, load: &Load) -> Option<String> {
     let name = &load.name;
-    if let Some(error) = &outcome.report.failure {
+    if let Some(error) = &part.outcome.report.failure {
         return Some(format!(
             "{name}: the kernel does not send ({error}); a smaller --pack or --no-gso may help"
         ));
     }
-    if restarted {
+    if part.restarted {
         return Some(format!(
             "{name}: the server was started again during the phase, so nothing can be accounted for"
         ));
     }
-    silent.map(|detail| format!("{name}: the server's status is gone: {detail}"))
+    let detail = part.silent.as_ref()?;
+    Some(format!("{name}: the server's status is gone: {detail}"))
 }
 
 fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule> {
@@ -275,7 +312,7 @@ fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule
 
 fn cost(target: &Target, cpu: Option<Duration>, received: Option<Received>) -> Option<Cost> {
     let cpu = cpu?;
-    let messages = received.map(|received| received.adds + received.counts);
+    let messages = received.map(|received| received.messages());
     let per_message = messages
         .filter(|&messages| messages > 0)
         .map(|messages| cpu.as_nanos() as f64 / messages as f64);

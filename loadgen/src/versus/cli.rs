@@ -1,20 +1,25 @@
 //! What `loadgen versus` is told.
 
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use clap::{Args, Subcommand};
 use rmbd::config::{NodeConfig, NodeOptions};
 use rmbd::sketch::Geometry;
+use rustix::fs::{FileType, fstat};
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
 use super::contest;
+use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
 /// Where records go where the directory above is there: in a checkout.
@@ -59,7 +64,22 @@ fn versus(options: &VersusOptions) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn node(options: NodeOptions) -> Result<(), Box<dyn std::error::Error>> {
+    end_with_who_holds_the_pipe();
     Ok(rmbd::node::run(&NodeConfig::from_options(options)?)?)
+}
+
+/// Where standard input is a pipe, its other end is held by who started this process: when that is gone,
+/// killed even, the node ends too.
+fn end_with_who_holds_the_pipe() {
+    let is_pipe = fstat(io::stdin())
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    if is_pipe {
+        thread::spawn(|| {
+            // Nobody writes into it: this returns at its end.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            let _ = kill_process(getpid(), Signal::TERM);
+        });
+    }
 }
 
 /// Options of `versus`.
@@ -86,6 +106,9 @@ pub struct VersusOptions {
         allow_hyphen_values = true
     )]
     pub server_arg: Vec<String>,
+    /// Format of what our node is sent
+    #[arg(long, value_enum, default_value_t = Format::Compact)]
+    pub format: Format,
     /// Keys: uniform:N, zipf:S:N, sequential:N, file:PATH, or - for standard input
     #[arg(long, default_value = "zipf:1.1:1000000")]
     pub keys: KeySpec,

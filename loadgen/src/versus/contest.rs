@@ -87,7 +87,11 @@ pub fn run(
     }
     let mut comparison = contest.empty();
     let done = contest.hold(&mut comparison, say);
-    if let Err(error) = done {
+    if let Err(mut error) = done {
+        // A signal may end a system call first, and that looks like a server that went away.
+        if stop.load(Ordering::Relaxed) {
+            error = TargetError::Interrupted.into();
+        }
         if comparison.theirs.turns.is_empty() {
             return Err(error);
         }
@@ -263,7 +267,7 @@ impl<'a> Contest<'a> {
         let arguments = words.map(str::to_owned);
         let mut server = Server::start(self.program, "", &arguments, self.server_cpu)?;
         let (address, http) = server.await_ready(addresses)?;
-        let target = Ours::connect(address, http, self.stop)?;
+        let target = Ours::connect(address, http, self.options.format, self.stop)?;
         Ok(Contender {
             target: Box::new(target),
             address,

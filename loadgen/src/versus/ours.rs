@@ -1,8 +1,11 @@
 //! Adds into a node, at the pace of what it confirms.
 //!
-//! No add of the legacy protocol is acknowledged. But a node answers what comes from one socket in
-//! order, so each train of datagrams ends with a count of a key that nobody adds, and its reply
-//! shows that the train was read. What is lost all the same is seen in `/status`.
+//! A node answers what comes from one socket in order, so each train of datagrams ends in something that
+//! is answered, and the reply shows that the train was read. What is lost all the same is seen in
+//! `/status`.
+
+mod compact;
+mod legacy;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,24 +14,45 @@ use std::time::Duration;
 
 use rmbd::io::send_segments;
 use rmbd::node::status::Status;
-use rmbd::wire::legacy::{
-    MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count, replies, write_add, write_count,
-};
 
 use super::target::{Target, TargetError, WINDOW};
+use crate::format::{DATAGRAM_BYTES, Format};
 use crate::keys::Stream;
 
 const SERVER: &str = "rmbd";
-/// Messages in a datagram of 1 400 bytes.
-const PACK: usize = REPLY_DATAGRAM_BYTES_MAX / MESSAGE_BYTES;
-const DATAGRAM_BYTES: usize = PACK * MESSAGE_BYTES;
-/// Datagrams that leave in one system call, in at most 65 507 bytes.
-const TRAIN_DATAGRAMS: usize = 65_507 / DATAGRAM_BYTES;
-const TRAIN_MESSAGES: usize = TRAIN_DATAGRAMS * PACK;
 /// After which a train's reply counts as lost. On one machine an answer takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Trains in a row without a reply after which nobody is there.
 const LOST_TRAINS_MAX: u32 = 3;
+
+/// A format, as this connection uses it.
+trait Speech {
+    /// For the record.
+    fn adds_as(&self) -> String;
+
+    /// For the record.
+    fn counts_as(&self) -> String;
+
+    /// Fills a train with up to `adds_left` adds and with something that is answered, which carries the
+    /// train's number.
+    fn fill(&mut self, keys: &mut Stream, adds_left: u64, number: u64) -> Filled<'_>;
+
+    /// The train whose end this answers; the latest one, where it answers several.
+    fn confirmed(&self, datagram: &[u8]) -> Option<u64>;
+
+    /// A datagram that counts one key.
+    fn question(&mut self, key: &[u8]) -> &[u8];
+
+    /// The count of that key, if this is the answer.
+    fn answer(&self, datagram: &[u8], key: &[u8]) -> Option<u64>;
+}
+
+/// A train that is ready to leave.
+struct Filled<'a> {
+    adds: u64,
+    bytes: &'a [u8],
+    segment_bytes: u16,
+}
 
 /// A socket to a node, and the address of its `/status`.
 pub(super) struct Ours<'a> {
@@ -36,7 +60,7 @@ pub(super) struct Ours<'a> {
     http: SocketAddr,
     socket: UdpSocket,
     version: String,
-    train: Box<[u8]>,
+    speech: Box<dyn Speech>,
     /// Trains sent so far; the next train's number.
     trains: u64,
     /// Trains whose reply has come, or was given up.
@@ -49,6 +73,7 @@ impl<'a> Ours<'a> {
     pub(super) fn connect(
         address: SocketAddr,
         http: SocketAddr,
+        format: Format,
         stop: &'a AtomicBool,
     ) -> Result<Self, TargetError> {
         let open = || {
@@ -71,7 +96,10 @@ impl<'a> Ours<'a> {
             http,
             socket,
             version: String::new(),
-            train: vec![0; TRAIN_DATAGRAMS * DATAGRAM_BYTES].into(),
+            speech: match format {
+                Format::Legacy => Box::new(legacy::Legacy::new()),
+                Format::Compact => Box::new(compact::Compact::new()),
+            },
             trains: 0,
             confirmed: 0,
             lost_in_a_row: 0,
@@ -105,16 +133,14 @@ impl<'a> Ours<'a> {
 
     /// Sends up to a train of adds; how many.
     fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, TargetError> {
-        let (messages, _) = self.train.as_chunks_mut::<MESSAGE_BYTES>();
-        let adds = adds_left.min(TRAIN_MESSAGES as u64 - 1) as usize;
-        for message in &mut messages[..adds] {
-            write_add(keys.next_key(), message);
-        }
-        write_count(&marker(self.trains), &mut messages[adds]);
+        let Filled {
+            adds,
+            bytes,
+            segment_bytes,
+        } = self.speech.fill(keys, adds_left, self.trains);
         self.trains += 1;
-        let bytes = &self.train[..(adds + 1) * MESSAGE_BYTES];
-        match send_segments(&self.socket, None, bytes, DATAGRAM_BYTES as u16) {
-            Ok(_) => Ok(adds as u64),
+        match send_segments(&self.socket, None, bytes, segment_bytes) {
+            Ok(_) => Ok(adds),
             Err(source) => Err(self.lost(source)),
         }
     }
@@ -122,7 +148,7 @@ impl<'a> Ours<'a> {
     /// Waits until at most `window` trains are without a reply. A train that gets none is given up;
     /// `/status` tells what arrived of it.
     fn await_window(&mut self, window: u64) -> Result<(), TargetError> {
-        let mut buffer = [0; REPLY_DATAGRAM_BYTES_MAX];
+        let mut buffer = [0; DATAGRAM_BYTES];
         while self.trains - self.confirmed > window {
             match self.socket.recv(&mut buffer) {
                 Ok(len) => self.take_replies(&buffer[..len]),
@@ -144,11 +170,9 @@ impl<'a> Ours<'a> {
     }
 
     fn take_replies(&mut self, datagram: &[u8]) {
-        for (key, _) in replies(datagram) {
-            if let Some(train) = train_of(key) {
-                self.confirmed = self.confirmed.max(train + 1).min(self.trains);
-                self.lost_in_a_row = 0;
-            }
+        if let Some(train) = self.speech.confirmed(datagram) {
+            self.confirmed = self.confirmed.max(train + 1).min(self.trains);
+            self.lost_in_a_row = 0;
         }
     }
 }
@@ -160,14 +184,13 @@ impl Target for Ours<'_> {
 
     fn adds_as(&self) -> String {
         format!(
-            "legacy ADD, {PACK} in a datagram of {DATAGRAM_BYTES} bytes, {TRAIN_DATAGRAMS} datagrams \
-             in one send (UDP_SEGMENT), each send confirmed by the reply to a COUNT in its end, \
-             {WINDOW} sends on their way"
+            "{}, each send confirmed by the reply to its end, {WINDOW} sends on their way",
+            self.speech.adds_as()
         )
     }
 
     fn counts_as(&self) -> String {
-        "legacy COUNT, one in a datagram".to_owned()
+        self.speech.counts_as()
     }
 
     fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, TargetError> {
@@ -182,34 +205,17 @@ impl Target for Ours<'_> {
     }
 
     fn count(&mut self, key: &[u8]) -> Result<u64, TargetError> {
-        let sent = self.socket.send(&encode_count(key));
+        let sent = self.socket.send(self.speech.question(key));
         sent.map_err(|source| self.lost(source))?;
-        let mut buffer = [0; REPLY_DATAGRAM_BYTES_MAX];
+        let mut buffer = [0; DATAGRAM_BYTES];
         loop {
             let len = self.socket.recv(&mut buffer);
             let len = len.map_err(|source| self.lost(source))?;
-            let answer = replies(&buffer[..len]).find(|(found, _)| *found == key);
-            if let Some((_, count)) = answer {
+            if let Some(count) = self.speech.answer(&buffer[..len], key) {
                 return Ok(count);
             }
         }
     }
-}
-
-const MARKER: &[u8] = b"\0versus train ";
-
-/// A key that no stream has (no line holds a 0 byte, no made key begins with one), with a number.
-fn marker(train: u64) -> [u8; MARKER.len() + 8] {
-    let mut key = [0; MARKER.len() + 8];
-    let (text, number) = key.split_at_mut(MARKER.len());
-    text.copy_from_slice(MARKER);
-    number.copy_from_slice(&train.to_le_bytes());
-    key
-}
-
-fn train_of(key: &[u8]) -> Option<u64> {
-    let number = key.strip_prefix(MARKER)?.try_into().ok()?;
-    Some(u64::from_le_bytes(number))
 }
 
 fn is_timeout(error: &io::Error) -> bool {

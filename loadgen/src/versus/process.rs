@@ -86,7 +86,8 @@ impl Server {
         command
             .args(arguments)
             .current_dir(&directory)
-            .stdin(Stdio::null())
+            // Held open until the server is dropped: a node ends when it closes.
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(system)?)
             .stderr(log)
             .process_group(0);

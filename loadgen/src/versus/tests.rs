@@ -19,6 +19,7 @@ use super::redis::Redis;
 use super::target::Target;
 use super::*;
 use crate::environment::Environment;
+use crate::format::Format;
 use crate::keys::{KeySet, KeySpec};
 
 const ADDS: u64 = 10_000;
@@ -51,24 +52,29 @@ fn check_adds_and_counts(target: &mut dyn Target) {
 }
 
 #[test]
-fn a_node_counts_what_it_was_sent() {
-    let config = NodeConfig {
-        threads: Some(1),
-        ..NodeConfig::at("127.0.0.1:0")
-    };
-    let node = Node::start(config).unwrap();
-    let http = node.http_addr().unwrap();
-    let mut ours = Ours::connect(node.udp_addr(), http, &RUN).unwrap();
-    assert_eq!(ours.name(), format!("rmbd {}", env!("CARGO_PKG_VERSION")));
-    check_adds_and_counts(&mut ours);
-    drop(ours);
-    let mut stopped = Ours::connect(node.udp_addr(), http, &STOPPED).unwrap();
-    let stream = &mut keys().stream(7, 0, 1);
-    assert!(matches!(
-        stopped.add(stream, ADDS),
-        Err(TargetError::Interrupted)
-    ));
-    node.stop().unwrap();
+fn a_node_counts_what_it_was_sent_in_both_formats() {
+    for format in [Format::Legacy, Format::Compact] {
+        let config = NodeConfig {
+            threads: Some(1),
+            ..NodeConfig::at("127.0.0.1:0")
+        };
+        let node = Node::start(config).unwrap();
+        let http = node.http_addr().unwrap();
+        let connect = |stop| Ours::connect(node.udp_addr(), http, format, stop).unwrap();
+        let mut ours = connect(&RUN);
+        assert_eq!(ours.name(), format!("rmbd {}", env!("CARGO_PKG_VERSION")));
+        assert!(ours.adds_as().starts_with(format.name()));
+        assert!(ours.counts_as().starts_with(format.name()));
+        check_adds_and_counts(&mut ours);
+        drop(ours);
+        let mut stopped = connect(&STOPPED);
+        let stream = &mut keys().stream(7, 0, 1);
+        assert!(matches!(
+            stopped.add(stream, ADDS),
+            Err(TargetError::Interrupted)
+        ));
+        node.stop().unwrap();
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use loadgen::format::Format;
 use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
 use loadgen::load::Load;
 use loadgen::record::{Check, Gaps, Outcome, Pace, Phase, Record};
@@ -20,6 +21,7 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
     Load {
         name: format!("{mode} {keys}"),
         mode: mode.parse().unwrap(),
+        format: Format::Legacy,
         pace: Pace::Flood,
         keys: KeySet::open(&keys.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap(),
         seed: 1,

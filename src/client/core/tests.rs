@@ -164,6 +164,7 @@ impl NaiveNode {
                     depth: 1,
                     hash: 1,
                     version: b"",
+                    cluster_port: 0,
                 }));
             }
         }

@@ -154,8 +154,8 @@ impl Flight {
 
     /// When silence becomes loss.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let oldest = self.sent.values().map(|sent| sent.at).min()?;
-        Some(oldest + self.timeout())
+        let (_, oldest) = self.sent.first_key_value()?;
+        Some(oldest.at + self.timeout())
     }
 
     fn timeout(&self) -> Duration {

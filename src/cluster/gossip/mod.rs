@@ -122,6 +122,7 @@ pub struct Cluster {
     is_publishing: bool,
     published: VecDeque<(u64, Duration)>,
     digest_skip: usize,
+    started_at: Duration,
     converged_at: Option<Duration>,
     readiness: Readiness,
     leaving: Option<Leaving>,
@@ -231,6 +232,7 @@ impl Cluster {
             is_publishing: false,
             published: VecDeque::new(),
             digest_skip: 0,
+            started_at: now,
             converged_at: None,
             readiness: if options.join {
                 Readiness::Waiting { since: now }
@@ -294,6 +296,8 @@ impl Cluster {
                 has_left: false,
             });
             self.is_publishing = self.has_audience();
+            // At once, not with the next round.
+            self.next_round = now;
         }
     }
 
@@ -315,6 +319,12 @@ impl Cluster {
     #[must_use]
     pub fn slices(&self) -> &Slices {
         &self.slices
+    }
+
+    /// Datagrams that came from the cluster; what [`handle`](Self::handle) refuses is not among them.
+    #[must_use]
+    pub fn datagrams_taken(&self) -> u64 {
+        self.received.datagrams
     }
 
     /// What a log should say next.
@@ -374,6 +384,7 @@ impl Cluster {
             peer.received.note(now, channel.id, number);
         }
         self.repair_step(now);
+        self.leave_step(now);
     }
 
     /// Takes all frames; says whether they ask for an ack.
@@ -1074,8 +1085,28 @@ impl Cluster {
         buffer: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
         let may_send_data = self.pacer.may_send(now);
-        let boot = self.next_in_turn(now, may_send_data)?;
-        self.turn = boot;
+        // What seems to be there may turn out to be nothing, such as a sweep without changes: then it
+        // is the next one's turn, and nobody's twice.
+        for _ in 0..=self.peers.len() {
+            let boot = self.next_in_turn(now, may_send_data)?;
+            self.turn = boot;
+            let sent = self.write_to_peer(now, boot, may_send_data, replica, buffer);
+            if sent.is_some() {
+                return sent;
+            }
+            self.note_progress(now, boot);
+        }
+        None
+    }
+
+    fn write_to_peer(
+        &mut self,
+        now: Duration,
+        boot: u64,
+        may_send_data: bool,
+        replica: &Replica,
+        buffer: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
         self.start(boot, buffer);
         let overhead = buffer.len();
         let peer = self.peers.get_mut(&boot)?;
@@ -1087,11 +1118,10 @@ impl Cluster {
             let own = (&self.own, cells);
             piece = peer.write_data(&self.slices, replica, own, &mut writer, &mut written);
         }
-        let to = peer.address;
         if written.is_empty() {
-            // What seemed to be there turned out to be nothing, such as a sweep without changes.
-            return self.transmit_again(now, replica, buffer);
+            return None;
         }
+        let to = peer.address;
         let number = self.seal(now, to, buffer);
         if let Some(peer) = self.peers.get_mut(&boot) {
             peer.bytes_sent += buffer.len() as u64;
@@ -1107,17 +1137,6 @@ impl Cluster {
         self.sent.pulls += written.pulls as u64;
         self.count_sent(buffer.len(), overhead + TAG_BYTES);
         number.map(|_| to)
-    }
-
-    /// Each call ends one peer's doing, so that this ends.
-    fn transmit_again(
-        &mut self,
-        now: Duration,
-        replica: &Replica,
-        buffer: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
-        self.note_progress(now, self.turn);
-        self.transmit_to_peer(now, replica, buffer)
     }
 
     /// The next peer, in a circle, to which something may go.
@@ -1195,8 +1214,6 @@ impl Cluster {
     /// Everything at once.
     #[must_use]
     pub fn status(&self, now: Duration) -> ClusterState {
-        let has_members = self.peers.values().any(Peer::is_live_member);
-        let converged = self.converged_at.filter(|_| has_members);
         ClusterState {
             me: self.membership.me().clone(),
             members: self
@@ -1217,9 +1234,20 @@ impl Cluster {
             refused: self.refused.clone(),
             slices_missing: self.missing.iter().copied().collect(),
             pulls: self.repair.pulls(),
-            converged_age: converged.map(|at| now.saturating_sub(at)),
+            converged_age: self.converged_age(now),
             is_ready: self.is_ready(),
         }
+    }
+
+    fn converged_age(&self, now: Duration) -> Option<Duration> {
+        let version = self.slices.own_version();
+        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
+        let first = live.next()?;
+        if first.push.is_done(version) && live.all(|peer| peer.push.is_done(version)) {
+            return Some(Duration::ZERO);
+        }
+        // Not once yet: since the node came up.
+        Some(now.saturating_sub(self.converged_at.unwrap_or(self.started_at)))
     }
 
     fn member_status(&self, now: Duration, member: &Member, state: MemberState) -> MemberStatus {

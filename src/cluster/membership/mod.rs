@@ -42,16 +42,18 @@ mod datagram;
 mod effects;
 mod member;
 mod options;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Foca, Message, NoCustomBroadcast, PostcardCodec, State};
-use rand::SeedableRng;
+use foca::{Foca, Header, Message, NoCustomBroadcast, PostcardCodec, Runtime, State};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
 
 use budget::Budget;
 use datagram::{Datagram, Update};
@@ -64,8 +66,16 @@ use timers::Task;
 /// so many a second. Two processes that both advertise one address would otherwise outbid each other
 /// at network speed.
 const DEFENCES: (u32, u32) = (8, 1);
-/// Announcements in answer to messages that were meant for somebody else at an address.
-const INTRODUCTIONS: (u32, u32) = (32, 16);
+/// Announcements in answer to messages that were meant for somebody else at an address, and answers
+/// to those that are suspected.
+const INTRODUCTIONS: (u32, u32) = (64, 32);
+/// A message holds only some members of a large cluster. After one that brought new ones, this many
+/// more are asked for until another does.
+const ASKS_AFTER_NEWS: u32 = 8;
+/// An update takes 58 bytes at most (IPv6, no small numbers), and foca guesses how many fit.
+const BYTES_PER_MEMBER_MAX: usize = 2 * 58;
+/// News that waits to be passed on, per member that may be known: with more, no news is taken.
+const NEWS_PER_MEMBER: usize = 2;
 /// The first and two more, each to three members: leaving must not depend on one datagram.
 const LEAVE_REPEATS: usize = 2;
 
@@ -113,7 +123,8 @@ pub enum MembershipEvent {
     },
 }
 
-/// A message was not taken; nothing has changed.
+/// A message was not taken: nothing has changed, but that its sender is known to be alive where the
+/// message was well-formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
     /// Longer than any message of ours.
@@ -158,6 +169,7 @@ pub struct Membership {
     suspects: BTreeMap<SocketAddr, Member>,
     defences: Budget,
     introductions: Budget,
+    asks: u32,
     has_left: bool,
 }
 
@@ -178,6 +190,7 @@ impl Membership {
             suspects: BTreeMap::new(),
             defences: Budget::new(DEFENCES.0, DEFENCES.1),
             introductions: Budget::new(INTRODUCTIONS.0, INTRODUCTIONS.1),
+            asks: 0,
             has_left: false,
         }
     }
@@ -195,7 +208,7 @@ impl Membership {
     /// Takes a message from the network. What was already ours, or came too late, is `Ok`.
     ///
     /// # Errors
-    /// [`MembershipError`]; nothing has changed.
+    /// [`MembershipError`]; the message was ignored.
     pub fn handle(&mut self, now: Duration, bytes: &[u8]) -> Result<(), MembershipError> {
         self.advance(now);
         if bytes.len() > self.options.max_bytes {
@@ -380,7 +393,7 @@ impl Membership {
         if self.at(update.id().address).is_some() {
             return true;
         }
-        if self.foca.updates_backlog() >= self.options.max_members {
+        if self.foca.updates_backlog() >= NEWS_PER_MEMBER * self.options.max_members {
             return false;
         }
         *strangers += 1;
@@ -401,21 +414,56 @@ impl Membership {
     fn feed(&mut self, datagram: &Datagram) -> Result<(), MembershipError> {
         let known = self.foca.iter_membership_state().len();
         let bytes = datagram.write()?;
-        // What foca still objects to (an indirect probe of ourselves) changes nothing.
         let fed = self.foca.handle_data(&bytes, &mut self.effects);
-        let has_learnt = self.foca.iter_membership_state().len() > known;
-        if datagram.header.message == Message::Feed && has_learnt {
-            self.announce_to_any();
+        if datagram.header.message == Message::Feed {
+            let has_learnt = self.foca.iter_membership_state().len() > known;
+            let is_all = bytes.len() + BYTES_PER_MEMBER_MAX < self.options.max_bytes;
+            self.ask_on(has_learnt, is_all);
         }
+        self.answer_suspect(&datagram.header.src);
+        // foca objects to an indirect probe of ourselves, and does nothing.
         fed.map_err(|_| MembershipError::Malformed)
     }
 
-    /// A message holds only some of a large cluster's members: as long as one brought new ones, the
-    /// next random member is asked.
-    fn announce_to_any(&mut self) {
+    /// Asks a random member whom it knows, after somebody told us some.
+    fn ask_on(&mut self, has_learnt: bool, is_all: bool) {
+        if has_learnt {
+            self.asks = ASKS_AFTER_NEWS;
+        }
+        if !is_all && self.asks > 0 {
+            self.asks -= 1;
+            self.ask();
+        }
+    }
+
+    fn ask(&mut self) {
         let any = self.foca.iter_members().choose(&mut self.rng);
         if let Some(member) = any.map(|member| *member.id()) {
             self.announce_to(member);
+        }
+    }
+
+    /// Tells a member that talks to us, and is suspected, that it is, so that it can object. foca
+    /// leaves that to chance, and forgets that a suspicion should end when it changes identity.
+    fn answer_suspect(&mut self, member: &Member) {
+        let suspect = self.at(member.address).cloned();
+        let Some(suspect) = suspect.filter(|it| it.id() == member && it.state() == State::Suspect)
+        else {
+            return;
+        };
+        if !self.introductions.take(self.effects.now) {
+            return;
+        }
+        let header = Header {
+            src: *self.me(),
+            // Never above the real one, so it says nothing of us.
+            src_incarnation: 0,
+            dst: *member,
+            message: Message::Gossip,
+        };
+        let updates = vec![suspect];
+        if let Ok(bytes) = (Datagram { header, updates }).write() {
+            self.effects.send_to(*member, &bytes);
         }
     }
 
@@ -434,6 +482,7 @@ impl Membership {
             Task::Foca(timer) => ignore(self.foca.handle_timer(timer, &mut self.effects)),
             Task::AnnounceAlone if self.is_alone() => self.announce_alone(),
             Task::AnnounceAlone => {}
+            Task::Ask => self.ask(),
         }
     }
 
@@ -449,9 +498,9 @@ impl Membership {
     /// After whatever foca did.
     fn settle(&mut self) {
         let members = self.foca.iter_membership_state().len();
-        if self.is_alone() && members > 0 && !self.effects.timers.is_announcing_alone() {
+        if self.is_alone() && members > 0 {
             let period = self.options.announce_down_period;
-            self.effects.set_timer(Task::AnnounceAlone, period);
+            self.set_timer_once(Task::AnnounceAlone, period);
         }
         self.report_suspects();
         self.configure();
@@ -479,12 +528,24 @@ impl Membership {
         }
     }
 
-    /// Patience and repetition grow with the cluster.
+    /// Patience and repetition grow with the cluster. Where many start at once, news may miss a node:
+    /// it asks, a bit later.
     fn configure(&mut self) {
         let nodes = self.foca.num_members() + 1;
+        if nodes > self.configured_for {
+            let period = self.options.probe_period;
+            let later = self.rng.random_range(period..period * 2);
+            self.set_timer_once(Task::Ask, later);
+        }
         if nodes != self.configured_for {
             self.configured_for = nodes;
             ignore(self.foca.set_config(self.options.config(nodes)));
+        }
+    }
+
+    fn set_timer_once(&mut self, task: Task, after: Duration) {
+        if !self.effects.timers.is_set(&task) {
+            self.effects.set_timer(task, after);
         }
     }
 

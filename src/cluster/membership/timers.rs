@@ -16,6 +16,8 @@ pub(super) enum Task {
     Foca(Timer<Member>),
     /// Nobody is up: ask those that are down.
     AnnounceAlone,
+    /// There are new members: ask somebody whether there are more.
+    Ask,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +28,7 @@ enum Slot {
     AnnounceDown,
     Gossip,
     AnnounceAlone,
+    Ask,
     Suspicion(SocketAddr),
     Forget(SocketAddr),
 }
@@ -57,8 +60,9 @@ impl Timers {
         self.tasks.insert(moment, (slot, task));
     }
 
-    pub(super) fn is_announcing_alone(&self) -> bool {
-        self.slots.contains_key(&Slot::AnnounceAlone)
+    /// Whether there is a timer in the task's slot.
+    pub(super) fn is_set(&self, task: &Task) -> bool {
+        self.slots.contains_key(&task.slot())
     }
 
     pub(super) fn next(&self) -> Option<Duration> {
@@ -103,6 +107,7 @@ impl Task {
     fn slot(&self) -> Slot {
         match self {
             Self::AnnounceAlone => Slot::AnnounceAlone,
+            Self::Ask => Slot::Ask,
             Self::Foca(timer) => match timer {
                 Timer::ProbeRandomMember(_) => Slot::Probe,
                 Timer::SendIndirectProbe { .. } => Slot::IndirectProbe,
@@ -118,7 +123,7 @@ impl Task {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Foca(one), Self::Foca(other)) => one == other,
-            (Self::AnnounceAlone, Self::AnnounceAlone) => true,
+            (Self::AnnounceAlone, Self::AnnounceAlone) | (Self::Ask, Self::Ask) => true,
             _ => false,
         }
     }
@@ -173,7 +178,7 @@ mod tests {
             timers.set(ms(100), Task::AnnounceAlone);
         }
         assert_eq!(timers.len(), 3);
-        assert!(timers.is_announcing_alone());
+        assert!(timers.is_set(&Task::AnnounceAlone) && !timers.is_set(&Task::Ask));
     }
 
     #[test]

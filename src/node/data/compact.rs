@@ -29,6 +29,7 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
             HashFamily::Fnv => HASH_FNV,
         },
         version: env!("CARGO_PKG_VERSION").as_bytes(),
+        cluster_port: shared.cluster_port(),
     };
     compact::encode_info(&info).into_boxed_slice()
 }

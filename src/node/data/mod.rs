@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::tally::{Refused, Tally};
 use crate::io::{self, Replies, Train};
 use crate::replica::Batch;
-use crate::wire::compact::is_request;
+use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
 
 /// A data thread's handler.
@@ -76,10 +76,25 @@ impl DataHandler {
                     // Its length is the sender's whim; what it says is in the first byte.
                     self.hand_off(&legacy::ACK, from);
                 }
+                // No legacy message begins like a reply, so it costs them nothing that it is
+                // looked for last.
+                Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
+                    self.reply_of_another(datagram, from)
+                }
                 Err(reason) => self.tally.malformed(reason),
             }
         }
         self.answers.end_legacy();
+    }
+
+    /// Perhaps what the control thread has asked another node.
+    fn reply_of_another(&mut self, datagram: &[u8], from: SocketAddr) {
+        let is_short = datagram.len() <= REPLY_HEAD_BYTES + INFO_ANSWER_BYTES_MAX;
+        if is_short && self.shared.awaits_answers() {
+            self.hand_off(datagram, from);
+        } else {
+            self.tally.refused(Refused::Unsolicited, 1);
+        }
     }
 
     #[inline]

@@ -6,13 +6,15 @@
 //! | `/status` | [`Status`] as JSON |
 //! | `/metrics` | the same as OpenMetrics text, see [`super::metrics`] |
 //! | `/healthz` | 200: the control thread runs |
-//! | `/readyz` | 200 while the data threads serve, else 503 |
+//! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
+//! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
 //!
 //! `GET` and `HEAD` only; nothing here changes a node. Everything runs on the thread that awaits
 //! [`serve`]; how many connections there may be and how long they may take is limited in
 //! `connections`, so that a slow or hostile client costs a bounded piece of memory and no more.
 
 mod connections;
+mod detail;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -33,12 +35,15 @@ use tokio::net::TcpListener;
 
 use self::connections::Limits;
 use super::metrics;
-use super::status::Status;
+use super::status::{Detail, Readiness, Status};
 
 /// Where [`serve`] gets its picture of the node from, once for each answer.
 pub trait StatusSource: Send + Sync {
     /// The node as it is now. Called on the thread that serves HTTP, so it must not block.
     fn status(&self) -> Status;
+
+    /// A key's count by origin. Called as [`status`](Self::status) is.
+    fn detail(&self, key: &[u8]) -> Detail;
 }
 
 /// Answers HTTP/1 on `listener` until `stop` completes; then takes no more connections, gives the
@@ -69,6 +74,7 @@ fn router(source: Arc<dyn StatusSource>) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .route("/detail", get(detail::detail))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(guard))
@@ -84,7 +90,7 @@ const PAGE: &str = include_str!("../page.html");
 /// What the page may do: run its own script, use its own style (both named by the SHA-256 of their
 /// text, so that nothing put into the page by any trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-M/PIyxXpHB358YICViG4ChRmzNEpYqGZDKBBKrx+sD4='; \
+     script-src 'sha256-CJXye0jZZEtmPUBQp7yHAh1BpKXtcI84vfoYsij6aYg='; \
      style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -99,21 +105,34 @@ async fn metrics_text(State(source): Source) -> impl IntoResponse {
     )
 }
 
-async fn readyz(State(source): Source) -> (StatusCode, &'static str) {
-    if source.status().ready {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the data threads do not serve\n",
-        )
+/// What a ready node lacks is said, and does not make it less ready: to take a node away because its
+/// memory is full would take the others away after it.
+async fn readyz(State(source): Source) -> (StatusCode, String) {
+    let status = source.status();
+    let Readiness { waits_for, lacks } = &status.readiness;
+    let lines = |start: &str, causes: &[String]| -> String {
+        causes
+            .iter()
+            .map(|cause| format!("{start}{cause}\n"))
+            .collect()
+    };
+    if status.is_ready() {
+        let text = format!("ready\n{}", lines("but without ", lacks));
+        return (StatusCode::OK, text);
     }
+    let threads = if status.ready {
+        ""
+    } else {
+        "not ready: the data threads do not serve\n"
+    };
+    let text = format!("{threads}{}", lines("not ready: ", waits_for));
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=\n",
     )
 }
 

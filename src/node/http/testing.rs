@@ -1,23 +1,27 @@
 //! A node that is not there, for tests.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StatusSource;
 use crate::node::status::{
-    CompactStatus, Datagrams, IoStatus, Messages, PeerOrder, PeerStatus, Replies, SketchStatus,
-    Status, ThreadStatus,
+    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, MemberStatus, Messages,
+    OneWayStatus, OriginDetail, PeerOrder, PeerStatus, Readiness, Replies, SketchStatus,
+    SliceStatus, Status, ThreadStatus,
 };
 
 /// Always says the same, but for its readiness.
 #[derive(Debug)]
 pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
+    pub(crate) readiness: Mutex<Readiness>,
 }
 
 impl Fake {
     pub(crate) fn new(ready: bool) -> Self {
         Self {
             ready: AtomicBool::new(ready),
+            readiness: Mutex::default(),
         }
     }
 }
@@ -26,7 +30,29 @@ impl StatusSource for Fake {
     fn status(&self) -> Status {
         Status {
             ready: self.ready.load(Ordering::Relaxed),
+            readiness: self
+                .readiness
+                .lock()
+                .map(|it| it.clone())
+                .unwrap_or_default(),
             ..status()
+        }
+    }
+
+    /// The key comes back, and its length as the count.
+    fn detail(&self, key: &[u8]) -> Detail {
+        Detail {
+            key: String::from_utf8_lossy(key).into_owned(),
+            count: key.len() as u64,
+            saturated: false,
+            origins: vec![OriginDetail {
+                node: Some("00000000000000aa".into()),
+                legacy: None,
+                slices: 1,
+                count: key.len() as u64,
+                saturated: false,
+                own: true,
+            }],
         }
     }
 }
@@ -39,6 +65,7 @@ pub(crate) fn status() -> Status {
         ready: true,
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
+        readiness: Readiness::default(),
         sketch: SketchStatus {
             width: 1 << 20,
             depth: 4,
@@ -82,6 +109,7 @@ pub(crate) fn status() -> Status {
             once_clients: 12,
             once_clients_max: 65_536,
         },
+        cluster: cluster(),
         peers: vec![pushed_to(), heard_from()],
         peer_orders: vec![
             order(2, "10.0.0.7:8000", true, "pushing"),
@@ -92,6 +120,74 @@ pub(crate) fn status() -> Status {
                 "the port is not within 1..=65535",
             ),
         ],
+    }
+}
+
+fn cluster() -> ClusterStatus {
+    ClusterStatus {
+        enabled: true,
+        off_because: None,
+        node: "00000000000000aa".into(),
+        boot: "0123456789abcdef".into(),
+        address: Some("0.0.0.0:8001".into()),
+        advertised: Some("10.0.0.1:8001".into()),
+        sealed: true,
+        members: vec![
+            member(0xbb, "alive", 0, 0.0),
+            member(0xcc, "alive", 6, 1.25),
+            member(0xdd, "down", 99, 777.0),
+        ],
+        one_way: vec![OneWayStatus {
+            address: "10.1.0.1:8001".into(),
+            node: Some("0000000000000099".into()),
+            boot: Some("0000009900000000".into()),
+            heard_s: Some(0.4),
+            lag_versions: 2,
+        }],
+        slices: vec![
+            slice(0xaa, true, 910),
+            slice(0xbb, false, 820),
+            slice(0xcc, false, 730),
+        ],
+        slices_refused: vec!["node 00000000000000ee, boot 00000000000000ff".into()],
+        rounds: 70_001,
+        datagrams_sent: 140_002,
+        datagrams_received: 150_003,
+        bytes_sent: [("cells".into(), 5_000_001), ("digest".into(), 70_007)].into(),
+        bytes_received: [("cells".into(), 6_000_002)].into(),
+        resends: 31,
+        refused: [("forged".into(), 19)].into(),
+        dropped_by_kernel: 23,
+        flood_pauses: 29,
+        convergence_age_s: Some(1.5),
+    }
+}
+
+fn member(node: u64, state: &str, lag_versions: u64, lag_s: f64) -> MemberStatus {
+    MemberStatus {
+        node: format!("{node:016x}"),
+        boot: format!("{:016x}", node << 32),
+        address: format!("10.0.0.{}:8001", node & 0xf),
+        client_port: 8000,
+        state: state.into(),
+        slices: 1,
+        lag_versions,
+        lag_s,
+        heard_s: Some(0.2),
+        bytes_sent: node * 10_000,
+        bytes_received: node * 7_000,
+    }
+}
+
+fn slice(node: u64, own: bool, version: u64) -> SliceStatus {
+    SliceStatus {
+        node: format!("{node:016x}"),
+        boot: format!("{:016x}", node << 32),
+        own,
+        version,
+        root: "00000000000000aa".to_owned(),
+        weight: version * 1_000,
+        memory_bytes: 16_777_216,
     }
 }
 

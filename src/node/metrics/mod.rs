@@ -6,6 +6,7 @@
 //!
 //! Format: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 
+mod cluster;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,7 @@ impl Collector for Scrape {
         page.sketch(&self.status.sketch)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
+        page.cluster(&self.status.cluster, self.status.is_ready())?;
         page.peers(&self.status.peers)?;
         page.process(&self.process)
     }
@@ -361,9 +363,20 @@ impl Page<'_> {
         label: &str,
         values: impl IntoIterator<Item = (L, u64)>,
     ) -> fmt::Result {
+        self.counters_of(name, help, None, label, values)
+    }
+
+    fn counters_of<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
         let mut family = self
             .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+            .encode_descriptor(name, help, unit, MetricType::Counter)?;
         values.into_iter().try_for_each(|(of, value)| {
             ConstCounter::new(value).encode(family.encode_family(&[(label, of.as_ref())])?)
         })

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::node::http::testing::status;
+use crate::node::status::ClusterStatus;
 
 /// A strict reading of the format, written from its specification and not from the encoder:
 /// every sample belongs to the family above it, has the suffix of its type, and is unique.
@@ -63,7 +64,9 @@ fn check_labels(labels: &str) {
         return;
     }
     let (name, value) = labels.split_once('=').expect(labels);
-    let known = ["version", "type", "reason", "hash", "backend", "thread"];
+    let known = [
+        "version", "type", "reason", "hash", "backend", "thread", "state", "kind",
+    ];
     assert!(known.contains(&name), "{labels}");
     let value = value
         .strip_prefix('"')
@@ -124,6 +127,33 @@ fn everything_in_the_status_has_its_number() {
             r#"rmbd_thread_receive_buffer_bytes{thread="1"}"#,
             8_388_608.0,
         ),
+        ("rmbd_cluster_enabled", 1.0),
+        ("rmbd_cluster_ready", 1.0),
+        (r#"rmbd_cluster_members{state="alive"}"#, 2.0),
+        (r#"rmbd_cluster_members{state="suspect"}"#, 0.0),
+        (r#"rmbd_cluster_members{state="down"}"#, 1.0),
+        ("rmbd_cluster_one_way", 1.0),
+        ("rmbd_cluster_rounds_total", 70_001.0),
+        ("rmbd_cluster_datagrams_sent_total", 140_002.0),
+        ("rmbd_cluster_datagrams_received_total", 150_003.0),
+        (
+            r#"rmbd_cluster_sent_bytes_total{kind="cells"}"#,
+            5_000_001.0,
+        ),
+        (r#"rmbd_cluster_sent_bytes_total{kind="digest"}"#, 70_007.0),
+        (
+            r#"rmbd_cluster_received_bytes_total{kind="cells"}"#,
+            6_000_002.0,
+        ),
+        ("rmbd_cluster_resends_total", 31.0),
+        (r#"rmbd_cluster_refused_total{reason="forged"}"#, 19.0),
+        ("rmbd_cluster_dropped_by_kernel_total", 23.0),
+        ("rmbd_cluster_flood_pauses_total", 29.0),
+        ("rmbd_cluster_lag_versions", 6.0),
+        ("rmbd_cluster_lag_seconds", 1.25),
+        ("rmbd_cluster_convergence_age_seconds", 1.5),
+        ("rmbd_cluster_slices", 3.0),
+        ("rmbd_cluster_slices_refused", 1.0),
         ("rmbd_peers", 2.0),
         ("rmbd_peers_pushing", 1.0),
         ("rmbd_peers_rows_sent", 2_016.0),
@@ -151,6 +181,11 @@ fn no_address_is_in_it() {
     for peer in status().peers {
         assert!(!text.contains(&peer.address), "{}", peer.address);
     }
+    for member in status().cluster.members {
+        for private in [&member.address, &member.node, &member.boot] {
+            assert!(!text.contains(private), "{private}");
+        }
+    }
 }
 
 #[test]
@@ -160,9 +195,12 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     empty.datagrams = Datagrams::default();
     empty.io.threads.clear();
     empty.peers.clear();
+    empty.cluster = ClusterStatus::default();
     empty.ready = false;
     let samples = parse(&encode(&empty));
     assert_eq!(samples["rmbd_ready"], 0.0);
+    assert_eq!(samples["rmbd_cluster_ready"], 0.0);
+    assert!(!samples.contains_key("rmbd_cluster_convergence_age_seconds"));
     assert_eq!(samples["rmbd_messages_total{type=\"add\"}"], 0.0);
     assert_eq!(samples["rmbd_peers_rows_sent"], 0.0);
 }

@@ -378,3 +378,6 @@ impl Slices {
 
 /// The groups of a section without cells.
 static NO_GROUPS: [u64; SECTION_GROUPS] = [0; SECTION_GROUPS];
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@
 //! | `03`, `83` | count | estimate, u64 | 9 |
 //! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
 //! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
-//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version | 34 to 65 |
+//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none; missing in the infos of nodes from before there were any) | 36 to 67 |
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
 //! the one that stopped it (included) may have an answer, or if the request was stopped by its header.
@@ -178,6 +178,13 @@ const OVER_LIMIT: u8 = 0x40;
 #[must_use]
 pub const fn is_request(first: u8) -> bool {
     first & 0xf0 == REQUEST
+}
+
+/// Whether a datagram with this first byte is a reply in this format, of any version.
+#[inline]
+#[must_use]
+pub const fn is_reply(first: u8) -> bool {
+    first & 0xf0 == REPLY
 }
 
 /// The longest reply to a request of so many bytes.

@@ -16,7 +16,8 @@ pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
 /// Bytes of the answer to bounds.
 pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
 /// Bytes of the longest answer to info.
-pub const INFO_ANSWER_BYTES_MAX: usize = 2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX;
+pub const INFO_ANSWER_BYTES_MAX: usize =
+    2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX + CLUSTER_PORT_BYTES;
 /// Bytes of the program's version in an info; what is longer is cut.
 pub const VERSION_TEXT_BYTES_MAX: usize = 32;
 /// [`Info::hash`] of XXH3-128.
@@ -27,6 +28,8 @@ pub const HASH_FNV: u8 = 2;
 /// Of an info, between its length and the text: boot, fingerprint, width, max weight, depth, hash, and
 /// the text's length.
 const INFO_FIELDS_BYTES: usize = 8 + 8 + 8 + 4 + 1 + 1 + 1;
+/// Of an info, behind the text.
+const CLUSTER_PORT_BYTES: usize = 2;
 
 /// What stands before the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +69,9 @@ pub struct Info<'a> {
     pub hash: u8,
     /// The program's version, perhaps not UTF-8.
     pub version: &'a [u8],
+    /// UDP port where other nodes are heard, on the address that answers; 0 is nowhere, as in the
+    /// infos of nodes that know of none.
+    pub cluster_port: u16,
 }
 
 /// An answer to one operation.
@@ -161,14 +167,16 @@ pub fn write_bounds_answer(
 pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
     let version = &info.version[..info.version.len().min(VERSION_TEXT_BYTES_MAX)];
     let mut out = Vec::with_capacity(INFO_ANSWER_BYTES_MAX);
-    // At most 63 and 32.
-    out.extend([INFO, (INFO_FIELDS_BYTES + version.len()) as u8]);
+    let bytes = INFO_FIELDS_BYTES + version.len() + CLUSTER_PORT_BYTES;
+    // At most 65 and 32.
+    out.extend([INFO, bytes as u8]);
     out.extend(info.boot.to_le_bytes());
     out.extend(info.fingerprint.to_le_bytes());
     out.extend(info.width.to_le_bytes());
     out.extend(info.max_weight.to_le_bytes());
     out.extend([info.depth, info.hash, version.len() as u8]);
     out.extend(version);
+    out.extend(info.cluster_port.to_le_bytes());
     out
 }
 
@@ -302,5 +310,9 @@ fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
         depth,
         hash,
         version: reader.bytes(length.into()).ok()?,
+        cluster_port: match reader.rest {
+            [] => 0,
+            _ => u16::from_le_bytes(reader.array()?),
+        },
     })
 }

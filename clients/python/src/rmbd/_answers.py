@@ -55,6 +55,8 @@ class Info(NamedTuple):
     """``xxh3``, ``fnv``, or ``unknown``."""
     version: str
     """The program's version."""
+    cluster_port: int = 0
+    """UDP port where it hears other nodes, on the address that answered; 0 is nowhere."""
 
 
 Answer = Union[Count, Hit, Bounds, Info]

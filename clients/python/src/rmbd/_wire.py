@@ -21,7 +21,7 @@ WEIGHT_MAX = 2**64 - 1
 
 ADD, ADD_WEIGHT, COUNT, HIT, BOUNDS, INFO = 1, 2, 3, 4, 5, 6
 
-ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 65}
+ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 67}
 """Bytes of an operation's answer; of the longest one, for an info."""
 
 PROBLEMS = (
@@ -195,12 +195,16 @@ def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
 
 
 def _read_info(fields: bytes, length: int) -> Info:
-    # What stands behind the version is of a later version of the format.
+    # What stands behind the cluster port is of a later version of the format.
     if len(fields) < length:
         raise ValueError("cut off")
     boot, fingerprint, width, weight_max, depth, family, text = _INFO.unpack_from(fields)
     version = fields[_INFO.size : _INFO.size + text]
     if len(version) < text:
+        raise ValueError("cut off")
+    # Nodes from before there were clusters say nothing of one.
+    rest = fields[_INFO.size + text :]
+    if len(rest) == 1:
         raise ValueError("cut off")
     return Info(
         boot=boot,
@@ -210,4 +214,5 @@ def _read_info(fields: bytes, length: int) -> Info:
         weight_max=weight_max,
         hash={1: "xxh3", 2: "fnv"}.get(family, "unknown"),
         version=version.decode("utf-8", "replace"),
+        cluster_port=int.from_bytes(rest[:2], "little"),
     )

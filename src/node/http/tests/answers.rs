@@ -57,7 +57,43 @@ fn readiness_follows_the_status() {
     source
         .ready
         .store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(server.get("/readyz").code, 200);
+    let ready = server.get("/readyz");
+    assert_eq!((ready.code, &*ready.body), (200, "ready\n"));
+    source.readiness.lock().unwrap().lacks = vec!["a slice".into()];
+    let lacking = server.get("/readyz");
+    assert_eq!(
+        (lacking.code, &*lacking.body),
+        (200, "ready\nbut without a slice\n")
+    );
+    source.readiness.lock().unwrap().waits_for = vec!["the first full sync".into()];
+    let waiting = server.get("/readyz");
+    assert_eq!(
+        (waiting.code, &*waiting.body),
+        (503, "not ready: the first full sync\n")
+    );
+}
+
+#[test]
+fn a_keys_detail_is_asked_for_with_any_bytes() {
+    let server = Server::start();
+    let answer = server.get("/detail?key=a%00%ff%20b");
+    assert_eq!(answer.code, 200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let detail: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let own = serde_json::json!(
+        {"node": "00000000000000aa", "slices": 1, "count": 5, "saturated": false, "own": true}
+    );
+    let expected = serde_json::json!(
+        {"key": "a\0\u{fffd} b", "count": 5, "saturated": false, "origins": [own]}
+    );
+    assert_eq!(detail, expected);
+    let longest = "%61".repeat(1024);
+    assert_eq!(server.get(&format!("/detail?key={longest}")).code, 200);
+    for path in ["/detail", "/detail?key=%f", "/detail?name=a"] {
+        let answer = server.get(path);
+        assert_eq!(answer.code, 400, "{path}");
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    }
 }
 
 #[test]

@@ -250,6 +250,10 @@ impl StatusSource for StopsWhenAsked {
         drop(self.0.lock().unwrap().take());
         fake_status()
     }
+
+    fn detail(&self, _: &[u8]) -> Detail {
+        unreachable!("only /status is asked for");
+    }
 }
 
 #[test]

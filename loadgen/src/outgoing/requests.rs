@@ -1,0 +1,263 @@
+//! Compact requests: one in each datagram, and a reply to those that ask. The reply answers for the
+//! whole datagram, and so for the adds in it too, those behind the question included.
+
+use rmbd::wire::compact::{Header, RequestWriter};
+
+use super::Train;
+use crate::flight::Question;
+use crate::format::DATAGRAM_BYTES;
+use crate::ledger::{Claim, Ledger};
+use crate::script::{Kind, Script};
+
+/// Writes requests, each with its own number.
+pub(super) struct Requests<'a> {
+    writer: RequestWriter,
+    next_id: u32,
+    ledger: Option<&'a Ledger>,
+    limit: u64,
+}
+
+impl<'a> Requests<'a> {
+    /// The ledger is that of a load of hits.
+    pub(super) fn new(ledger: Option<&'a Ledger>) -> Self {
+        Self {
+            writer: RequestWriter::new(DATAGRAM_BYTES),
+            next_id: 0,
+            ledger,
+            limit: ledger.map_or(0, Ledger::limit),
+        }
+    }
+
+    /// Adds a datagram of the next `messages` messages, or of as many as fit, and returns how many those
+    /// are.
+    pub(super) fn datagram(
+        &mut self,
+        train: &mut Train,
+        script: &mut Script,
+        messages: usize,
+        planned_ns: u64,
+    ) -> usize {
+        let id = self.start(false);
+        let first_question = train.questions.len();
+        let (mut adds, mut written) = (0, 0);
+        while written < messages {
+            let (kind, key) = script.next();
+            let fits = match kind {
+                Kind::Add => self.writer.add(key, 1),
+                Kind::Count => self.writer.count(key),
+                Kind::Hit => self.writer.hit(key, 1, self.limit, 0),
+            };
+            if fits.is_err() {
+                script.put_back();
+                break;
+            }
+            written += 1;
+            if kind == Kind::Add {
+                adds += 1;
+                continue;
+            }
+            let claim = match self.ledger {
+                Some(ledger) if kind == Kind::Hit => ledger.leaves(script.latest_number()),
+                _ => Claim::NONE,
+            };
+            train.questions.push(Question {
+                planned_ns,
+                sent_ns: 0,
+                check: id,
+                covers: 1,
+                claim,
+            });
+        }
+        debug_assert!(written > 0, "any message fits a datagram of its own");
+        let questions = written - adds;
+        train.contents.adds += adds as u64;
+        match self.ledger {
+            Some(_) => train.contents.hits += questions as u64,
+            None => train.contents.counts += questions as u64,
+        }
+        // At most 1 400.
+        train.adds_uncovered += adds as u32;
+        if let Some(question) = train.questions.get_mut(first_question) {
+            question.covers += train.adds_uncovered;
+            train.adds_uncovered = 0;
+        }
+        self.end(train);
+        written
+    }
+
+    /// Adds a request that asks for nothing but an acknowledgement.
+    pub(super) fn fence(&mut self, train: &mut Train, planned_ns: u64) {
+        let id = self.start(true);
+        train.contents.acknowledgements += 1;
+        train.questions.push(Question {
+            planned_ns,
+            sent_ns: 0,
+            check: id,
+            covers: train.adds_uncovered,
+            claim: Claim::NONE,
+        });
+        train.adds_uncovered = 0;
+        self.end(train);
+    }
+
+    fn start(&mut self, acknowledge: bool) -> u32 {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let header = Header {
+            id,
+            acknowledge,
+            ..Header::default()
+        };
+        let started = self.writer.start(&header);
+        debug_assert!(started.is_ok(), "7 bytes fit a datagram");
+        id
+    }
+
+    fn end(&mut self, train: &mut Train) {
+        let request = self.writer.finish();
+        let end = train.len + request.len();
+        let Some(slot) = train.bytes.get_mut(train.len..end) else {
+            debug_assert!(false, "a train has room for its datagrams");
+            return;
+        };
+        slot.copy_from_slice(request);
+        train.len = end;
+        train.end_datagram();
+    }
+}
+
+/// Makes the last datagram as long as each but the last of a train has to be, by padding.
+pub(super) fn pad(train: &mut Train, segment_bytes: usize) {
+    let end = train.ends.len() * segment_bytes;
+    if let (Some(last), Some(padding)) =
+        (train.ends.last_mut(), train.bytes.get_mut(train.len..end))
+    {
+        padding.fill(0);
+        last.0 = end;
+        train.len = end;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rmbd::wire::compact::{Operation, is_request, request};
+
+    use crate::format::Format;
+    use crate::ledger::Ledger;
+    use crate::load::Load;
+    use crate::outgoing::Outgoing;
+    use crate::script::{Kind, Script};
+    use crate::testing::load;
+
+    fn compact(mode: &str, keys: &str) -> Load {
+        let mut load = Load {
+            format: Format::Compact,
+            ..load(mode, keys)
+        };
+        load.pack = load.full_datagram();
+        load.check().unwrap();
+        load
+    }
+
+    /// Kinds and keys of a train that is cut as the kernel cuts it.
+    fn operations(outgoing: &Outgoing<'_>, segment_bytes: usize) -> Vec<(Kind, Vec<u8>)> {
+        let train = &outgoing.train.bytes[..outgoing.train.len];
+        let mut seen = Vec::new();
+        for (id, datagram) in train.chunks(segment_bytes).enumerate() {
+            assert!(datagram.len() <= 1400 && is_request(datagram[0]));
+            let request = request(datagram).unwrap();
+            assert_eq!(request.id, id as u32);
+            assert!(!request.acknowledge || request.operations().next().is_none());
+            for operation in request.operations() {
+                let (kind, key) = match operation.unwrap() {
+                    Operation::Add { key, weight: 1 } => (Kind::Add, key),
+                    Operation::Count { key } => (Kind::Count, key),
+                    Operation::Hit {
+                        key,
+                        weight: 1,
+                        limit: 7,
+                        window_ms: 0,
+                    } => (Kind::Hit, key),
+                    other => panic!("{other:?}"),
+                };
+                seen.push((kind, key.to_vec()));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn trains_are_what_the_script_says_whatever_the_keys() {
+        let path = std::env::temp_dir().join(format!("loadgen-keys-{}", std::process::id()));
+        let lines: Vec<_> = (0..500).map(|n| "k".repeat(1 + n * 7 % 150)).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let file = format!("file:{}", path.display());
+        let cases = [
+            ("add", "uniform:1000"),
+            ("mix:0.5", "zipf:1.1:1000"),
+            ("hit:7", "uniform:1000"),
+            ("add", &*file),
+            ("mix:0.3", &*file),
+            ("hit:7", &*file),
+        ];
+        for (mode, keys) in cases {
+            let load = compact(mode, keys);
+            let ledger = (mode == "hit:7").then(|| Ledger::new(7, load.keys.distinct()));
+            let mut outgoing = Outgoing::new(&load, ledger.as_ref());
+            let mut script = Script::new(&load, 0);
+            let mut written = 0;
+            while outgoing.has_room() {
+                written += outgoing.datagram(&mut script, usize::MAX, 5);
+            }
+            assert!(outgoing.train.len <= 65_507);
+            assert!(written >= 40 * 8, "{mode} {keys}: {written}");
+            assert_eq!(outgoing.messages(), written);
+            // The next train goes on where this one ended.
+            let mut again = Script::new(&load, 0);
+            let mut expected = || {
+                let (kind, key) = again.next();
+                (kind, key.to_vec())
+            };
+            let wanted: Vec<_> = (0..written).map(|_| expected()).collect();
+            let segment_bytes = load.segment_bytes();
+            assert_eq!(
+                operations(&outgoing, segment_bytes),
+                wanted,
+                "{mode} {keys}"
+            );
+            let (kind, key) = script.next();
+            assert_eq!((kind, key.to_vec()), expected());
+            // Everything is covered by the questions, or by the fence.
+            if outgoing.needs_fence() {
+                outgoing.fence(&script, 5);
+            }
+            assert!(!outgoing.needs_fence());
+            let questions = &outgoing.train.questions;
+            let covered: u32 = questions.iter().map(|question| question.covers).sum();
+            assert_eq!(covered as usize, written, "{mode} {keys}");
+            assert_eq!(questions.len() as u64, outgoing.train.contents.requests());
+            assert_eq!(
+                operations(&outgoing, segment_bytes),
+                wanted,
+                "{mode} {keys}"
+            );
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn made_keys_fill_datagrams_without_padding() {
+        let load = compact("add", "uniform:1000");
+        assert_eq!((load.pack, load.segment_bytes()), (77, 7 + 77 * 18));
+        let mut outgoing = Outgoing::new(&load, None);
+        let mut script = Script::new(&load, 0);
+        for _ in 0..3 {
+            assert_eq!(outgoing.datagram(&mut script, 100, 0), 77);
+        }
+        assert_eq!(outgoing.train.len, 3 * load.segment_bytes());
+        assert_eq!(outgoing.train.adds_uncovered, 3 * 77);
+        outgoing.fence(&script, 0);
+        assert_eq!(outgoing.train.len, 3 * load.segment_bytes() + 7);
+    }
+}

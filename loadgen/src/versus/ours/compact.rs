@@ -1,0 +1,120 @@
+//! Compact requests. A train ends in one that asks for nothing but an acknowledgement.
+
+use rmbd::wire::compact::{Answer, Header, RequestWriter, reply};
+
+use super::{Filled, Speech};
+use crate::format::{DATAGRAM_BYTES, REQUEST_HEADER_BYTES};
+use crate::keys::Stream;
+use crate::load::TRAIN_BYTES_MAX;
+
+/// Datagrams of adds that leave in one system call, and leave room for the last one.
+const TRAIN_DATAGRAMS: usize = (TRAIN_BYTES_MAX - REQUEST_HEADER_BYTES) / DATAGRAM_BYTES;
+/// Numbers of questions are above this, those of trains below.
+const QUESTIONS: u32 = 1 << 31;
+
+pub(super) struct Compact {
+    writer: RequestWriter,
+    train: Vec<u8>,
+    /// The stream's latest key did not fit, and is the next one to be added.
+    is_held_back: bool,
+    latest_question: u32,
+}
+
+impl Compact {
+    pub(super) fn new() -> Self {
+        Self {
+            writer: RequestWriter::new(DATAGRAM_BYTES),
+            train: Vec::with_capacity(TRAIN_BYTES_MAX),
+            is_held_back: false,
+            latest_question: QUESTIONS,
+        }
+    }
+
+    fn start(&mut self, id: u32, acknowledge: bool) {
+        let header = Header {
+            id,
+            acknowledge,
+            ..Header::default()
+        };
+        let started = self.writer.start(&header);
+        debug_assert!(started.is_ok(), "7 bytes fit a datagram");
+    }
+
+    /// A datagram of up to `adds_left` adds; how many.
+    fn datagram(&mut self, keys: &mut Stream, adds_left: u64) -> u64 {
+        self.start(0, false);
+        let mut adds = 0;
+        while adds < adds_left {
+            let key = match self.is_held_back {
+                true => keys.latest_key(),
+                false => keys.next_key(),
+            };
+            self.is_held_back = self.writer.add(key, 1).is_err();
+            if self.is_held_back {
+                break;
+            }
+            adds += 1;
+        }
+        self.train.extend_from_slice(self.writer.finish());
+        adds
+    }
+}
+
+impl Speech for Compact {
+    fn adds_as(&self) -> String {
+        format!(
+            "compact add, as many as fit a datagram of {DATAGRAM_BYTES} bytes (77 with keys of 16 bytes), \
+             {TRAIN_DATAGRAMS} datagrams in one send (UDP_SEGMENT), and one behind them that asks for an \
+             acknowledgement"
+        )
+    }
+
+    fn counts_as(&self) -> String {
+        "compact count, one in a datagram".to_owned()
+    }
+
+    fn fill(&mut self, keys: &mut Stream, adds_left: u64, number: u64) -> Filled<'_> {
+        self.train.clear();
+        let mut adds = 0;
+        for datagram in 1..=TRAIN_DATAGRAMS {
+            adds += self.datagram(keys, adds_left - adds);
+            // All but the last are of one length.
+            self.train.resize(datagram * DATAGRAM_BYTES, 0);
+            if adds == adds_left {
+                break;
+            }
+        }
+        // A turn has far less trains than 2^31.
+        self.start(number as u32 % QUESTIONS, true);
+        self.train.extend_from_slice(self.writer.finish());
+        Filled {
+            adds,
+            bytes: &self.train,
+            segment_bytes: DATAGRAM_BYTES as u16,
+        }
+    }
+
+    fn confirmed(&self, datagram: &[u8]) -> Option<u64> {
+        let head = reply(datagram).ok()?.head;
+        (head.code == 0 && head.id < QUESTIONS).then_some(head.id.into())
+    }
+
+    fn question(&mut self, key: &[u8]) -> &[u8] {
+        self.latest_question = self.latest_question.wrapping_add(1) | QUESTIONS;
+        self.start(self.latest_question, false);
+        let written = self.writer.count(key);
+        debug_assert!(written.is_ok(), "a key fits a datagram");
+        self.writer.finish()
+    }
+
+    fn answer(&self, datagram: &[u8], _key: &[u8]) -> Option<u64> {
+        let reply = reply(datagram).ok()?;
+        if reply.head.id != self.latest_question {
+            return None;
+        }
+        match reply.answers().next()? {
+            Ok(Answer::Count { estimate, .. }) => Some(estimate),
+            _ => None,
+        }
+    }
+}

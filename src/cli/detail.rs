@@ -1,0 +1,94 @@
+//! `rmbd count --detail`
+
+use std::io::Write;
+
+use super::http::StatusSource;
+use super::keys::{Input, Next, Stop, for_each};
+use super::status::printable;
+use super::{CliError, CountOptions, Streams};
+use crate::client::KEY_BYTES_MAX;
+use crate::node::status::{Detail, OriginDetail};
+
+/// Prints each key's count, and below it who contributes what.
+pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let source = StatusSource::new(&options.server.server, options.server.timeout());
+    let Streams {
+        input,
+        input_waits,
+        output,
+        ..
+    } = streams;
+    let mut input = Input {
+        reader: input,
+        waits: input_waits,
+        key_bytes_max: KEY_BYTES_MAX,
+    };
+    let mut asked = 0_u64;
+    let read = for_each(&options.keys, &mut input, |next| {
+        let Next::Key(key) = next else {
+            return output.flush().map_err(CliError::Output);
+        };
+        let detail = source.detail(key)?;
+        let text = if options.json {
+            element(&detail, asked == 0)
+        } else {
+            lines(&detail, key)
+        };
+        asked += 1;
+        output.write_all(&text).map_err(CliError::Output)
+    });
+    if let Err(Stop::Taker(error)) = read {
+        return Err(error);
+    }
+    if options.json {
+        let end: &[u8] = if asked == 0 { b"[]\n" } else { b"]\n" };
+        output.write_all(end).map_err(CliError::Output)?;
+    }
+    let done = format!("{asked} keys were counted");
+    match read {
+        Ok(0) => Ok(()),
+        Ok(skipped) => Err(CliError::KeysTooLong {
+            skipped,
+            key_bytes_max: KEY_BYTES_MAX,
+            done,
+        }),
+        Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
+        Err(Stop::Taker(error)) => Err(error),
+    }
+}
+
+fn element(detail: &Detail, is_first: bool) -> Vec<u8> {
+    let mut text = if is_first {
+        b"[".to_vec()
+    } else {
+        b",\n ".to_vec()
+    };
+    // Numbers and texts in memory: nothing can fail.
+    let _ = serde_json::to_writer(&mut text, detail);
+    text
+}
+
+fn lines(detail: &Detail, key: &[u8]) -> Vec<u8> {
+    let mut text = format!("{}\t", detail.count).into_bytes();
+    text.extend(key);
+    text.push(b'\n');
+    for origin in &detail.origins {
+        text.extend(format!("  {}\t{}\n", origin.count, whose(origin)).bytes());
+    }
+    text
+}
+
+fn whose(origin: &OriginDetail) -> String {
+    let name = match (&origin.node, &origin.legacy) {
+        (Some(node), _) => format!("node {}", printable(node)),
+        (None, Some(address)) => format!("legacy peer {}", printable(address)),
+        (None, None) => "nobody known".to_owned(),
+    };
+    let notes = [
+        (origin.own, "the one that answers".to_owned()),
+        (origin.slices > 1, format!("{} starts", origin.slices)),
+        (origin.saturated, "full cells".to_owned()),
+    ];
+    let notes = notes.into_iter().filter(|(applies, _)| *applies);
+    notes.fold(name, |name, (_, note)| format!("{name}, {note}"))
+}

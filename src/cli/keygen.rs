@@ -1,0 +1,46 @@
+//! `rmbd keygen`
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::rand::GetRandomFlags;
+
+use super::{CliError, KeygenOptions, Streams};
+use crate::cluster::seal::generate_key_text;
+
+/// Prints a key file, or makes one that only its owner reads.
+pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let text = text().map_err(CliError::Random)?;
+    match &options.output {
+        None => {
+            let written = streams.output.write_all(text.as_bytes());
+            written.map_err(CliError::Output)
+        }
+        Some(path) => write_new(path, &text).map_err(|source| CliError::KeyFile {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+fn text() -> io::Result<String> {
+    let mut random = [0; 32];
+    // getrandom(2) gives as few bytes as these whole.
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    Ok(format!(
+        "# A key of an rmbd cluster: whoever reads it can join. The same file goes to every node.\n{}\n",
+        generate_key_text(random)
+    ))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

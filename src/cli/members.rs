@@ -1,0 +1,127 @@
+//! `rmbd members`
+
+use std::io::Write;
+
+use super::http::StatusSource;
+use super::status::{bytes, printable};
+use super::{CliError, MembersOptions, Streams};
+use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus};
+
+/// Digits of a number that tell nodes apart to people.
+const SHORT_DIGITS: usize = 8;
+const COLUMNS: usize = 9;
+const HEAD: [&str; COLUMNS] = [
+    "node",
+    "address",
+    "state",
+    "boot",
+    "slices",
+    "behind by",
+    "for",
+    "sent",
+    "received",
+];
+
+/// Prints the cluster as a node sees it.
+pub(super) fn run(options: &MembersOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let source = StatusSource::new(&options.server.server, options.server.timeout());
+    let cluster = source.status()?.cluster;
+    if options.json {
+        // Numbers and texts in memory: nothing can fail.
+        let document = serde_json::to_string(&cluster).unwrap_or_default();
+        writeln!(streams.output, "{document}")
+    } else {
+        streams.output.write_all(render(&cluster).as_bytes())
+    }
+    .map_err(CliError::Output)
+}
+
+/// A line for each node, the asked one first; what it lacks below.
+pub(super) fn render(cluster: &ClusterStatus) -> String {
+    if !cluster.enabled {
+        let reason = cluster.off_because.as_deref().unwrap_or("no reason given");
+        return format!("in no cluster: {}\n", printable(reason));
+    }
+    let mut rows = vec![HEAD.map(str::to_owned), ourselves(cluster)];
+    rows.extend(cluster.members.iter().map(member));
+    rows.extend(cluster.one_way.iter().map(one_way));
+    let mut text = table(&rows);
+    for slice in &cluster.slices_refused {
+        text.push_str(&format!("not held: {}\n", printable(slice)));
+    }
+    text
+}
+
+fn ourselves(cluster: &ClusterStatus) -> [String; COLUMNS] {
+    let own_slices = cluster
+        .slices
+        .iter()
+        .filter(|slice| slice.node == cluster.node);
+    let nothing = || "-".to_owned();
+    [
+        short(&cluster.node),
+        printable(cluster.advertised.as_deref().unwrap_or("-")),
+        "asked".to_owned(),
+        short(&cluster.boot),
+        own_slices.count().to_string(),
+        nothing(),
+        nothing(),
+        bytes(sum(cluster.bytes_sent.values())),
+        bytes(sum(cluster.bytes_received.values())),
+    ]
+}
+
+fn member(member: &MemberStatus) -> [String; COLUMNS] {
+    [
+        short(&member.node),
+        printable(&member.address),
+        printable(&member.state),
+        short(&member.boot),
+        member.slices.to_string(),
+        member.lag_versions.to_string(),
+        format!("{:.1} s", member.lag_s),
+        bytes(member.bytes_sent),
+        bytes(member.bytes_received),
+    ]
+}
+
+fn one_way(target: &OneWayStatus) -> [String; COLUMNS] {
+    let number = |number: &Option<String>| short(number.as_deref().unwrap_or("-"));
+    let nothing = || "-".to_owned();
+    [
+        number(&target.node),
+        printable(&target.address),
+        "one way".to_owned(),
+        number(&target.boot),
+        nothing(),
+        target.lag_versions.to_string(),
+        nothing(),
+        nothing(),
+        nothing(),
+    ]
+}
+
+fn short(digits: &str) -> String {
+    printable(digits).chars().take(SHORT_DIGITS).collect()
+}
+
+fn sum<'n>(numbers: impl Iterator<Item = &'n u64>) -> u64 {
+    numbers.fold(0, |sum, &n| sum.saturating_add(n))
+}
+
+/// Columns as wide as their widest cell; no white space at the end of a line.
+fn table(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths);
+        let padded: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

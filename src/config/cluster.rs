@@ -1,0 +1,192 @@
+//! What a node is told of its cluster: [`ClusterConfig`], and the options that it comes from.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+
+use super::options::within;
+use super::{AddressError, ConfigError, HostPort};
+
+/// Milliseconds between rounds if nothing is said: the Python program's.
+pub const DEFAULT_GOSSIP_INTERVAL_MS: u32 = 500;
+/// Bytes a second to all members together if nothing is said: a quarter of what a link of 1 Gbit/s
+/// carries.
+pub const DEFAULT_GOSSIP_RATE_BYTES_PER_S: u64 = 32 << 20;
+/// Learnt slices to keep if nothing is said. Each costs the memory of a sketch.
+pub const DEFAULT_MAX_ORIGINS: usize = 256;
+
+/// More rounds than 20 a second only cost; a minute is as good as never.
+const GOSSIP_INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
+/// Below some 50 datagrams a second nothing would ever be equal.
+const GOSSIP_RATE_BYTES_PER_S: std::ops::RangeInclusive<u64> = 65_536..=1 << 40;
+/// The table of origins is made when the node starts.
+const MAX_MAX_ORIGINS: u64 = 65_536;
+
+/// What a node is told of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Where other nodes are heard.
+    pub address: ClusterChoice,
+    /// Cluster addresses of some members; names are looked up again while the node is alone.
+    pub join: Vec<HostPort>,
+    /// The cluster address as others reach it; `None` is the one that was bound. Port 0 stands for
+    /// the bound one.
+    pub advertise: Option<HostPort>,
+    /// File with the keys of the cluster.
+    pub key_file: Option<PathBuf>,
+    /// Take part without a key on an address that is not loopback.
+    pub insecure: bool,
+    /// Where the node keeps its id from one start to the next.
+    pub data_dir: Option<PathBuf>,
+    /// Milliseconds between rounds, 50 to 60 000.
+    pub gossip_interval_ms: u32,
+    /// Bytes a second to all members together, at least 65 536.
+    pub gossip_rate_bytes_per_s: u64,
+    /// Learnt slices to keep at most, at least 1.
+    pub max_origins: usize,
+    /// Bytes of all cells at most; `None` is no limit but the machine's.
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            address: ClusterChoice::default(),
+            join: Vec::new(),
+            advertise: None,
+            key_file: None,
+            insecure: false,
+            data_dir: None,
+            gossip_interval_ms: DEFAULT_GOSSIP_INTERVAL_MS,
+            gossip_rate_bytes_per_s: DEFAULT_GOSSIP_RATE_BYTES_PER_S,
+            max_origins: DEFAULT_MAX_ORIGINS,
+            max_memory_bytes: None,
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// A member of the cluster that some of `seeds` belong to.
+    #[must_use]
+    pub fn joining(seeds: impl IntoIterator<Item = HostPort>) -> Self {
+        Self {
+            join: seeds.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn from_options(options: ClusterOptions) -> Result<Self, ConfigError> {
+        let address = options.cluster.unwrap_or_default();
+        if address == ClusterChoice::Off {
+            let contradicts = [
+                ("--join (RMBD_JOIN)", !options.join.is_empty()),
+                ("--advertise (RMBD_ADVERTISE)", options.advertise.is_some()),
+            ];
+            if let Some((option, _)) = contradicts.into_iter().find(|(_, given)| *given) {
+                return Err(ConfigError::ClusterOff { option });
+            }
+        }
+        Ok(Self {
+            address,
+            join: options.join,
+            advertise: options.advertise,
+            key_file: options.cluster_key_file,
+            insecure: options.insecure_cluster,
+            data_dir: options.data_dir,
+            gossip_interval_ms: options.gossip_interval_ms,
+            gossip_rate_bytes_per_s: options.gossip_rate_bytes_per_s,
+            max_origins: options.max_origins,
+            max_memory_bytes: options.max_memory_bytes,
+        })
+    }
+}
+
+/// Where a node hears other nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ClusterChoice {
+    /// On the host of the client port, one port above it, or on any free one if that is taken.
+    #[default]
+    NextPort,
+    /// Nowhere: the node is alone.
+    Off,
+    /// At `HOST:PORT`; port 0 takes a free one.
+    At(String),
+}
+
+impl FromStr for ClusterChoice {
+    type Err = AddressError;
+
+    fn from_str(word: &str) -> Result<Self, AddressError> {
+        match word {
+            "off" => Ok(Self::Off),
+            address => HostPort::from_str(address).map(|_| Self::At(address.to_owned())),
+        }
+    }
+}
+
+/// The cluster's options as they stand on the command line and in the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ClusterOptions {
+    /// Cluster address of a member to join, looked up again while alone; repeat it or use commas
+    #[arg(
+        long, value_name = "HOST:PORT", env = "RMBD_JOIN", value_delimiter = ',',
+        value_parser = HostPort::target
+    )]
+    pub join: Vec<HostPort>,
+
+    /// Where to hear other nodes, over UDP [default: the client host and the port above its own, or a
+    /// free one if that is taken]
+    #[arg(
+        long, value_name = "HOST:PORT|off", env = "RMBD_CLUSTER",
+        value_parser = ClusterChoice::from_str
+    )]
+    pub cluster: Option<ClusterChoice>,
+
+    /// The cluster address as others reach it, where it is not the bound one; port 0 is the bound one
+    #[arg(long, value_name = "HOST:PORT", env = "RMBD_ADVERTISE", value_parser = HostPort::from_str)]
+    pub advertise: Option<HostPort>,
+
+    /// File with the cluster's keys, one a line: the first seals, all open (rmbd keygen makes one)
+    #[arg(long, value_name = "FILE", env = "RMBD_CLUSTER_KEY_FILE")]
+    pub cluster_key_file: Option<PathBuf>,
+
+    /// Take part without a key on an address that is not loopback: whoever reaches it can forge
+    #[arg(long, env = "RMBD_INSECURE_CLUSTER", value_parser = BoolishValueParser::new())]
+    pub insecure_cluster: bool,
+
+    /// Folder that keeps the node's id from one start to the next; made if missing
+    #[arg(long, value_name = "DIR", env = "RMBD_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Time between rounds: less is sooner equal
+    #[arg(
+        long = "gossip-interval", value_name = "MILLISECONDS", env = "RMBD_GOSSIP_INTERVAL",
+        default_value_t = DEFAULT_GOSSIP_INTERVAL_MS,
+        value_parser = RangedU64ValueParser::<u32>::new().range(GOSSIP_INTERVAL_MS)
+    )]
+    pub gossip_interval_ms: u32,
+
+    /// Bytes a second to send to all members together
+    #[arg(
+        long = "gossip-rate", value_name = "BYTES", env = "RMBD_GOSSIP_RATE",
+        default_value_t = DEFAULT_GOSSIP_RATE_BYTES_PER_S,
+        value_parser = RangedU64ValueParser::<u64>::new().range(GOSSIP_RATE_BYTES_PER_S)
+    )]
+    pub gossip_rate_bytes_per_s: u64,
+
+    /// Slices of other nodes' starts that are kept; each costs the memory of a sketch
+    #[arg(
+        long, value_name = "N", env = "RMBD_MAX_ORIGINS", default_value_t = DEFAULT_MAX_ORIGINS,
+        value_parser = within(1, MAX_MAX_ORIGINS)
+    )]
+    pub max_origins: usize,
+
+    /// Bytes of all cells, this node's and others' [default: no limit]
+    #[arg(
+        long = "max-memory", value_name = "BYTES", env = "RMBD_MAX_MEMORY",
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..)
+    )]
+    pub max_memory_bytes: Option<u64>,
+}

@@ -1,0 +1,345 @@
+//! The cluster's socket: datagrams in, datagrams out, time. What they mean is
+//! [`cluster`](crate::cluster)'s.
+//!
+//! One task of the control thread. A turn of it takes what has come, up to a bound, lets the cluster do
+//! what is due, and sends what may go; then HTTP and the rest of the thread have theirs.
+
+mod flood;
+mod identity;
+mod seeds;
+mod start;
+mod state;
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use self::flood::Flood;
+pub(super) use self::identity::Identity;
+pub use self::identity::IdentityError;
+use self::seeds::Seeds;
+pub use self::start::ClusterError;
+pub(super) use self::start::{Cluster as Start, Link, start};
+pub(super) use self::state::hex;
+use super::control::addresses::{canonical, mapped};
+use super::shared::Shared;
+use crate::cluster::membership::MembershipEvent;
+use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use crate::config::HostPort;
+use crate::io::kernel_drops;
+use crate::wire::cluster::SliceId;
+
+/// Datagrams received, and sent, in one turn: about a fifth of a millisecond's work each.
+const DATAGRAMS_A_TURN: usize = 256;
+/// Longer than any datagram of ours, so that one that is too long is seen to be.
+const BUFFER_BYTES: usize = 2048;
+/// How long a full send buffer may keep the turns waiting: it empties in less.
+const BLOCKED_WAIT: Duration = Duration::from_millis(5);
+/// Beyond the cluster's own limit for leaving, in case its clock stood still.
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
+
+/// A node's place in its cluster, as its threads share it. Only the control thread and whoever asks for
+/// a status touch it.
+#[derive(Debug)]
+pub(super) enum Presence {
+    /// Why there is none.
+    Off(String),
+    On(Box<Side>),
+}
+
+#[derive(Debug)]
+pub(super) struct Side {
+    cluster: Mutex<Cluster>,
+    /// Something was changed from outside of the task.
+    nudge: Notify,
+    pub(super) bound: SocketAddr,
+    pub(super) advertised: SocketAddr,
+    pub(super) is_sealed: bool,
+    /// The same socket once more, to be asked what was dropped at it.
+    socket: StdUdpSocket,
+    /// How often a flood stopped the reading.
+    flood_pauses: AtomicU64,
+}
+
+impl Side {
+    pub(super) fn new(cluster: Cluster, link: &Link) -> io::Result<Self> {
+        Ok(Self {
+            cluster: Mutex::new(cluster),
+            nudge: Notify::new(),
+            bound: link.bound,
+            advertised: link.advertised,
+            is_sealed: !link.keys.is_public(),
+            socket: link.socket.try_clone()?,
+            flood_pauses: AtomicU64::new(0),
+        })
+    }
+
+    /// A panic while it was held ends the control thread and with it the node, so poison is ignored.
+    pub(super) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pushes everything to the node whose cluster address is `target`, one way.
+    pub(super) fn push_to(&self, now: Duration, target: SocketAddr) {
+        self.cluster().push_to(now, target);
+        self.nudge.notify_one();
+    }
+
+    /// Datagrams dropped by the kernel at the cluster's socket, modulo 2^32.
+    fn dropped_by_kernel(&self) -> u64 {
+        kernel_drops(&self.socket).map_or(0, u64::from)
+    }
+}
+
+impl Presence {
+    pub(super) fn side(&self) -> Option<&Side> {
+        match self {
+            Self::Off(_) => None,
+            Self::On(side) => Some(side),
+        }
+    }
+}
+
+/// The task.
+pub(super) struct Gossip {
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    is_v6: bool,
+    seeds: Seeds,
+    flood: Flood,
+    received: Box<[u8]>,
+    datagram: Vec<u8>,
+    /// What is in `datagram` has not gone yet, because the send buffer was full.
+    unsent: Option<SocketAddr>,
+}
+
+/// What a turn leaves.
+struct Turn {
+    /// When the next one is due, at the latest.
+    next: Duration,
+    /// Not before the socket takes more.
+    is_blocked: bool,
+    /// The kernel has more, and it may be read.
+    has_more: bool,
+    is_flushed: bool,
+}
+
+impl Gossip {
+    /// `socket` is the one that `shared` has a [`Side`] of.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        socket: StdUdpSocket,
+        seeds: Vec<HostPort>,
+    ) -> io::Result<Self> {
+        let bound = socket.local_addr()?;
+        Ok(Self {
+            shared,
+            socket: UdpSocket::from_std(socket)?,
+            is_v6: bound.is_ipv6(),
+            seeds: Seeds::new(seeds, bound),
+            flood: Flood::default(),
+            received: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            datagram: Vec::with_capacity(BUFFER_BYTES),
+            unsent: None,
+        })
+    }
+
+    /// Runs until `leave` comes (or its sender goes), then says good-bye: what was counted last reaches
+    /// all live members first, if they take it within [`LEAVE_LIMIT`].
+    pub(super) async fn run(mut self, leave: oneshot::Receiver<()>) {
+        let shared = Arc::clone(&self.shared);
+        let Some(side) = shared.presence().side() else {
+            return;
+        };
+        tokio::pin!(leave);
+        let mut left_at = None;
+        loop {
+            let turn = self.turn(side);
+            let now = shared.now();
+            if let Some(left_at) = left_at
+                && (turn.is_flushed || now > left_at + LEAVE_LIMIT + LEAVE_GRACE)
+            {
+                return;
+            }
+            if turn.has_more || (turn.next <= now && !turn.is_blocked) {
+                // Others on this thread have their turn.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let wait = turn.next.saturating_sub(now);
+            let wait = if turn.is_blocked {
+                wait.max(BLOCKED_WAIT)
+            } else {
+                wait
+            };
+            let paused = self.flood.pause(now);
+            tokio::select! {
+                _ = &mut leave, if left_at.is_none() => {
+                    left_at = Some(now);
+                    side.cluster().leave(now);
+                }
+                _ = self.socket.readable(), if paused.is_none() => {}
+                () = sleep(paused.unwrap_or(Duration::MAX)), if paused.is_some() => {}
+                _ = self.socket.writable(), if turn.is_blocked => {}
+                () = side.nudge.notified() => {}
+                found = self.seeds.found() => self.join(side, &found),
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    fn turn(&mut self, side: &Side) -> Turn {
+        let shared = Arc::clone(&self.shared);
+        let replica = shared.replica();
+        let mut cluster = side.cluster();
+        let has_more = self.receive(side, &mut cluster);
+        let now = shared.now();
+        if cluster.next_wake(now) <= now {
+            cluster.wake(now, replica);
+        }
+        let is_blocked = self.send(&mut cluster);
+        while let Some(event) = cluster.poll_event() {
+            log(&event);
+        }
+        let now = shared.now();
+        if cluster.is_alone() {
+            self.seeds.look_up_if_due(now);
+        }
+        let joins_at = self.seeds.next(now).filter(|_| cluster.is_alone());
+        let next = cluster.next_wake(now);
+        Turn {
+            next: joins_at.map_or(next, |at| at.min(next)),
+            is_blocked,
+            has_more,
+            is_flushed: cluster.is_flushed(),
+        }
+    }
+
+    /// Takes what has come; whether there may be more that may be read now.
+    fn receive(&mut self, side: &Side, cluster: &mut Cluster) -> bool {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..DATAGRAMS_A_TURN {
+            let now = shared.now();
+            if self.flood.pause(now).is_some() {
+                return false;
+            }
+            match self.socket.try_recv_from(&mut self.received) {
+                Ok((len, from)) => {
+                    let from = canonical(from);
+                    let datagram = &mut self.received[..len];
+                    let taken = cluster.datagrams_taken();
+                    cluster.handle(now, from, datagram, shared.replica());
+                    let is_refused = cluster.datagrams_taken() == taken;
+                    if is_refused && self.flood.refused(now) {
+                        side.flood_pauses.fetch_add(1, Relaxed);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                // Of something that was sent before; the next datagram is not concerned.
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Sends what may go; whether the kernel takes no more for now.
+    fn send(&mut self, cluster: &mut Cluster) -> bool {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..DATAGRAMS_A_TURN {
+            let to = match self.unsent.take() {
+                Some(to) => to,
+                None => {
+                    let replica = shared.replica();
+                    match cluster.transmit(shared.now(), replica, &mut self.datagram) {
+                        Some(to) => to,
+                        None => return false,
+                    }
+                }
+            };
+            let address = if self.is_v6 { mapped(to) } else { to };
+            // An address that cannot be sent to is the acks' concern: nothing of it is confirmed.
+            if let Err(error) = self.socket.try_send_to(&self.datagram, address)
+                && error.kind() == ErrorKind::WouldBlock
+            {
+                self.unsent = Some(to);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn join(&mut self, side: &Side, found: &[SocketAddr]) {
+        let now = self.shared.now();
+        let mut cluster = side.cluster();
+        let others = found
+            .iter()
+            .filter(|&&seed| seed != side.advertised && seed != side.bound);
+        for &seed in others {
+            cluster.join(now, seed);
+        }
+    }
+}
+
+fn log(event: &ClusterEvent) {
+    match event {
+        ClusterEvent::Member(event) => log_member(event),
+        ClusterEvent::FingerprintMismatch { from, .. } => warn!(
+            %from,
+            "a node with another sketch, or another --seed, was refused: width, depth, hash and seed must be \
+             the same on all nodes (said once)"
+        ),
+        ClusterEvent::NoKeyOpens { from } => warn!(
+            %from,
+            "what it sends is sealed with none of our keys, and was refused: give all nodes the same \
+             --cluster-key-file (said once)"
+        ),
+        ClusterEvent::SliceRefused { slice, reason } => {
+            warn!("the {} is not held, counts lack it: {reason}", name(slice));
+        }
+        ClusterEvent::OneWayEnded { target, is_member } => {
+            let why = if *is_member {
+                "it is a member now"
+            } else {
+                "it does not answer"
+            };
+            info!(%target, "not pushed to one way any more: {why}");
+        }
+        ClusterEvent::Synced { after } => {
+            info!(
+                "everything that the cluster had is here, after {:.1} s",
+                after.as_secs_f64()
+            );
+        }
+    }
+}
+
+fn log_member(event: &MembershipEvent) {
+    match event {
+        MembershipEvent::Up(member) => info!(member = %member.address, "a member is up"),
+        MembershipEvent::Down(member) => {
+            info!(member = %member.address, "a member is down; what it counted stays");
+        }
+        MembershipEvent::Renamed { new, .. } => {
+            info!(member = %new.address, "a member was started again, or came back");
+        }
+        MembershipEvent::Rejoined(_) => info!("came back after others had declared this node down"),
+        MembershipEvent::AddressClaimed { by } => warn!(
+            "another process claims our address {}: if this is said again, two nodes have the same --advertise",
+            by.address
+        ),
+        MembershipEvent::Suspected(_) | MembershipEvent::Trusted(_) => {}
+    }
+}
+
+/// A slice for people.
+pub(super) fn name(slice: &SliceId) -> String {
+    let SliceId { node, boot, .. } = slice;
+    format!("slice of node {node:016x}, start {boot:016x}")
+}

@@ -1,0 +1,168 @@
+//! The cluster's part of a status.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::{Presence, Side, name};
+use crate::cluster::membership::MemberState;
+use crate::cluster::{ClusterState, READY_LIMIT, Traffic};
+use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, Readiness, SliceStatus};
+use crate::replica::{Replica, Slices};
+
+impl Presence {
+    /// What `/status` says, and what `/readyz` waits for.
+    pub(in crate::node) fn status(
+        &self,
+        replica: &Replica,
+        now: Duration,
+    ) -> (ClusterStatus, Readiness) {
+        let own = replica.own_slice();
+        let alone = ClusterStatus {
+            node: hex(own.node),
+            boot: hex(own.boot),
+            ..ClusterStatus::default()
+        };
+        match self {
+            Self::Off(reason) => {
+                let off = ClusterStatus {
+                    off_because: Some(reason.clone()),
+                    slices: vec![own_slice(replica, None)],
+                    ..alone
+                };
+                (off, Readiness::default())
+            }
+            Self::On(side) => side.status(replica, now, alone),
+        }
+    }
+}
+
+impl Side {
+    fn status(
+        &self,
+        replica: &Replica,
+        now: Duration,
+        known: ClusterStatus,
+    ) -> (ClusterStatus, Readiness) {
+        let (state, slices) = {
+            let cluster = self.cluster();
+            (cluster.status(now), slices(replica, cluster.slices()))
+        };
+        let readiness = readiness(&state);
+        let status = ClusterStatus {
+            enabled: true,
+            address: Some(self.bound.to_string()),
+            advertised: Some(self.advertised.to_string()),
+            sealed: self.is_sealed,
+            members: state.members.iter().map(member).collect(),
+            one_way: state.one_way.iter().map(one_way).collect(),
+            slices,
+            slices_refused: state.slices_missing.iter().map(name).collect(),
+            rounds: state.rounds,
+            datagrams_sent: state.sent.datagrams,
+            datagrams_received: state.received.datagrams,
+            bytes_sent: by_kind(&state.sent),
+            bytes_received: by_kind(&state.received),
+            resends: state.resends,
+            refused: by_name(&state.refused),
+            dropped_by_kernel: self.dropped_by_kernel(),
+            flood_pauses: self.flood_pauses.load(Relaxed),
+            convergence_age_s: state.converged_age.map(|age| age.as_secs_f64()),
+            ..known
+        };
+        (status, readiness)
+    }
+}
+
+fn readiness(state: &ClusterState) -> Readiness {
+    let mut readiness = Readiness::default();
+    if !state.is_ready {
+        readiness.waits_for.push(format!(
+            "the first full sync with the cluster (at most {} s from the start)",
+            READY_LIMIT.as_secs()
+        ));
+    }
+    for slice in &state.slices_missing {
+        readiness.lacks.push(format!(
+            "the {}: raise --max-origins or --max-memory",
+            name(slice)
+        ));
+    }
+    readiness
+}
+
+fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
+    MemberStatus {
+        node: hex(member.member.node),
+        boot: hex(member.member.boot),
+        address: member.member.address.to_string(),
+        client_port: member.member.client_port,
+        state: match member.state {
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Down => "down",
+        }
+        .to_owned(),
+        slices: member.slices as u64,
+        lag_versions: member.lag_versions,
+        lag_s: member.lag.as_secs_f64(),
+        heard_s: member.heard_ago.map(|ago| ago.as_secs_f64()),
+        bytes_sent: member.bytes_sent,
+        bytes_received: member.bytes_received,
+    }
+}
+
+fn one_way(target: &crate::cluster::OneWayStatus) -> OneWayStatus {
+    OneWayStatus {
+        address: target.address.to_string(),
+        node: target.peer.map(|(node, _)| hex(node)),
+        boot: target.peer.map(|(_, boot)| hex(boot)),
+        heard_s: target.heard_ago.map(|ago| ago.as_secs_f64()),
+        lag_versions: target.lag_versions,
+    }
+}
+
+fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
+    let learnt = slices.learnt().map(|learnt| SliceStatus {
+        node: hex(learnt.slice.node),
+        boot: hex(learnt.slice.boot),
+        own: false,
+        version: learnt.version,
+        root: hex(slices.root(&learnt.slice)),
+        weight: learnt.weight,
+        memory_bytes: learnt.memory_bytes,
+    });
+    let own = own_slice(replica, Some(slices));
+    [own].into_iter().chain(learnt).collect()
+}
+
+fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {
+    let slice = replica.own_slice();
+    SliceStatus {
+        node: hex(slice.node),
+        boot: hex(slice.boot),
+        own: true,
+        version: slices.map_or(0, Slices::own_version),
+        root: hex(slices.map_or(0, |slices| slices.root(&slice))),
+        weight: replica.own().total_weight(),
+        memory_bytes: replica.own().geometry().memory_bytes(),
+    }
+}
+
+fn by_kind(traffic: &Traffic) -> BTreeMap<String, u64> {
+    let kinds = traffic.by_kind().into_iter();
+    kinds
+        .map(|(kind, bytes)| (kind.to_owned(), bytes))
+        .collect()
+}
+
+fn by_name(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    let counts = counts.iter();
+    counts
+        .map(|(&name, &count)| (name.to_owned(), count))
+        .collect()
+}
+
+pub(in crate::node) fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}

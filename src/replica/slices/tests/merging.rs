@@ -1,0 +1,264 @@
+//! Merging, and the answers over what was merged.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::replica::{Batch, OriginEstimate, OriginName, Way};
+use crate::sketch::Estimate;
+
+/// Two boots of one node, one of another, and two earlier ones of our own.
+const OTHERS: [SliceId; 5] = [
+    SliceId::of(2, 1),
+    SliceId::of(3, 1),
+    SliceId::of(2, 7),
+    SliceId::of(1, 3),
+    SliceId::of(1, 10),
+];
+
+/// What one datagram brings: which slice, and its cells.
+type Delta = (usize, Vec<(u32, u32)>);
+
+fn values() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        8 => 0..50_u32,
+        1 => any::<u32>(),
+        1 => SATURATES_AT - 1..=SATURATES_AT + 1,
+        1 => Just(u32::MAX),
+    ]
+}
+
+fn deltas(cells: u32) -> impl Strategy<Value = Vec<Delta>> {
+    let delta = prop::collection::vec((0..cells, values()), 0..40);
+    prop::collection::vec((0..OTHERS.len(), delta), 0..30)
+}
+
+const WIDTH: u32 = 150;
+const DEPTH: u32 = 4;
+const CELLS: u32 = WIDTH * DEPTH;
+
+fn merged(deltas: &[Delta]) -> (Replica, Slices) {
+    let (replica, mut slices) = replica(WIDTH.into(), DEPTH.into(), NO_LIMITS);
+    for (slice, cells) in deltas {
+        let cells = cells.iter().copied();
+        slices.merge(&replica, &OTHERS[*slice], cells).unwrap();
+    }
+    (replica, slices)
+}
+
+/// The largest of each, full ones all alike.
+fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u32> {
+    let mut cells = vec![0; CELLS as usize];
+    for (_, delta) in deltas.iter().filter(|delta| delta.0 == slice) {
+        for &(index, value) in delta {
+            let value = if value >= SATURATES_AT {
+                u32::MAX
+            } else {
+                value
+            };
+            cells[index as usize] = value.max(cells[index as usize]);
+        }
+    }
+    cells
+}
+
+fn weight_of(cells: &[u32]) -> u64 {
+    let rows = cells.chunks(WIDTH as usize);
+    let weights = rows.map(|row| row.iter().copied().map(u64::from).sum());
+    weights.max().unwrap()
+}
+
+proptest! {
+    /// Any order of the same deltas, some of them several times, leads to the same.
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent(
+        (deltas, shuffled) in deltas(CELLS).prop_flat_map(|deltas| {
+            let doubled = [deltas.clone(), deltas.clone()].concat();
+            (Just(deltas), Just(doubled).prop_shuffle())
+        }),
+    ) {
+        let (one, of_one) = merged(&deltas);
+        let (other, of_other) = merged(&shuffled);
+        for (number, slice) in OTHERS.iter().enumerate() {
+            let naive = naive_cells(&deltas, number);
+            let is_empty = naive.iter().all(|&value| value == 0);
+            prop_assert_eq!(of_one.has(slice), !is_empty);
+            prop_assert_eq!(of_other.has(slice), !is_empty);
+            if is_empty {
+                continue;
+            }
+            prop_assert_eq!(&all_cells(&one, &of_one, slice), &naive);
+            prop_assert_eq!(&all_cells(&other, &of_other, slice), &naive);
+            prop_assert_eq!(hashes(&of_one, slice), naive_hashes(&naive));
+            prop_assert_eq!(hashes(&of_other, slice), naive_hashes(&naive));
+            let learnt = of_one.learnt().find(|learnt| learnt.slice == *slice).unwrap();
+            prop_assert_eq!(learnt.weight, weight_of(&naive));
+            prop_assert_eq!(learnt.memory_bytes, u64::from(CELLS) * 4);
+        }
+        let naive = (0..OTHERS.len()).map(|number| weight_of(&naive_cells(&deltas, number)));
+        prop_assert_eq!(one.total_weight(), naive.sum::<u64>());
+        prop_assert_eq!(other.total_weight(), one.total_weight());
+        // All of it once more: nothing rises, and it says so.
+        let mut of_one = of_one;
+        for (slice, cells) in &deltas {
+            let moved = of_one.changed_at(&OTHERS[*slice]);
+            let raised = of_one.merge(&one, &OTHERS[*slice], cells.iter().copied());
+            prop_assert_eq!(raised, Ok(0));
+            prop_assert_eq!(of_one.changed_at(&OTHERS[*slice]), moved);
+        }
+    }
+
+    /// One by one, in both ways of a batch, and by origin.
+    #[test]
+    fn answers_follow_the_rule(
+        deltas in deltas(CELLS),
+        adds in prop::collection::vec((0..30_u8, 1..100_u32), 0..60),
+    ) {
+        let (replica, mut slices) = merged(&deltas);
+        for &(key, weight) in &adds {
+            replica.add(&[key], weight).unwrap();
+        }
+        publish_all(&replica, &mut slices);
+        let mut nodes = BTreeMap::from([(OWN.node, vec![all_cells(&replica, &slices, &OWN)])]);
+        for (number, slice) in OTHERS.iter().enumerate() {
+            let of_node = nodes.entry(slice.node).or_default();
+            of_node.push(naive_cells(&deltas, number));
+        }
+        for key in 0..30 {
+            let estimate = replica.estimate(&[key]);
+            prop_assert_eq!(estimate.count, naive_estimate(&replica, &nodes, &[key]));
+            for way in [Way::Direct, Way::Pipelined] {
+                let mut batch = Batch::with_way(way);
+                let mut answers = Vec::new();
+                let mut answer = |(), answer| answers.push(answer);
+                batch.count(&replica, &[key], (), &mut answer);
+                batch.hit(&replica, &[key], 0, (), &mut answer).unwrap();
+                batch.finish(&replica, &mut answer);
+                prop_assert_eq!(answers, [estimate; 2]);
+            }
+            let origins = replica.estimate_by_origin(&[key]);
+            let sum = origins.iter().map(|origin| origin.estimate.count).sum::<u64>();
+            prop_assert_eq!(sum, estimate.count);
+            let saturated = origins.iter().any(|origin| origin.estimate.saturated);
+            prop_assert_eq!(saturated, estimate.saturated);
+            for origin in &origins {
+                let OriginName::Node(node) = origin.origin else {
+                    panic!("{origin:?}");
+                };
+                let only = BTreeMap::from([(node, nodes[&node].clone())]);
+                let naive = naive_estimate(&replica, &only, &[key]);
+                prop_assert_eq!(origin.estimate.count, naive);
+            }
+        }
+        let mut row = Vec::new();
+        for number in 0..DEPTH as usize {
+            replica.read_own_row(number, &mut row);
+            for (column, &sum) in row.iter().enumerate() {
+                let at = number * WIDTH as usize + column;
+                let naive = nodes[&OWN.node].iter().fold(0, |sum: u32, cells| sum.saturating_add(cells[at]));
+                prop_assert_eq!(sum, naive);
+            }
+        }
+    }
+}
+
+#[test]
+fn origins_are_ourselves_then_nodes_then_legacy_peers() {
+    let (replica, mut slices) = replica(1, 1, NO_LIMITS);
+    replica.add(b"key", 100).unwrap();
+    for (slice, weight) in OTHERS.iter().zip([1, 2, 4, 8, 16]) {
+        let cells = [(0, weight)].into_iter();
+        assert_eq!(slices.merge(&replica, slice, cells), Ok(1));
+    }
+    let address = ([127, 0, 0, 1], 8000).into();
+    let mut legacy = crate::replica::LegacyRows::new(1);
+    legacy
+        .merge(&replica, address, 0, [32].into_iter())
+        .unwrap();
+    let origin = |origin, slices, count| OriginEstimate {
+        origin,
+        slices,
+        estimate: Estimate {
+            count,
+            saturated: false,
+        },
+        is_own: origin == OriginName::Node(1),
+    };
+    let expected = [
+        origin(OriginName::Node(1), 3, 124),
+        origin(OriginName::Node(2), 2, 5),
+        origin(OriginName::Node(3), 1, 2),
+        origin(OriginName::Legacy(address), 1, 32),
+    ];
+    assert_eq!(replica.estimate_by_origin(b"key"), expected);
+    assert_eq!(replica.estimate(b"key").count, 163);
+    assert_eq!(replica.total_weight(), 163);
+}
+
+#[test]
+fn a_full_cell_of_another_node_flags_the_answer() {
+    let (replica, mut slices) = replica(1, 2, NO_LIMITS);
+    replica.add(b"key", 5).unwrap();
+    // The second row is still whole, and empty.
+    for (cell, value, count, saturated) in [
+        (0, SATURATES_AT, 5, false),
+        (1, 7, 12, false),
+        (1, u32::MAX - 1, 5 + u64::from(u32::MAX), true),
+    ] {
+        slices
+            .merge(&replica, &OTHERS[0], [(cell, value)].into_iter())
+            .unwrap();
+        let expected = Estimate { count, saturated };
+        assert_eq!(replica.estimate(b"key"), expected, "{cell} {value}");
+    }
+    assert_eq!(all_cells(&replica, &slices, &OTHERS[0]), [u32::MAX; 2]);
+    assert_eq!(replica.own().saturated_cells(), 0);
+}
+
+#[test]
+fn our_own_full_cell_is_published_as_full_once() {
+    let (replica, mut slices) = replica(40, 1, NO_LIMITS);
+    replica.add(b"key", 1).unwrap();
+    let full = replica.own().cells().iter().find(|cell| value(cell) > 0);
+    full.unwrap()
+        .store(SATURATES_AT, std::sync::atomic::Ordering::Relaxed);
+    let done = |version, changed_cells| Published::Done {
+        version,
+        changed_cells,
+    };
+    assert_eq!(slices.publish(&replica, usize::MAX), done(1, 1));
+    let published = all_cells(&replica, &slices, &OWN);
+    assert_eq!(published.iter().max(), Some(&u32::MAX));
+    // The total moves, the cell does not.
+    replica.add(b"key", 1).unwrap();
+    assert_eq!(slices.publish(&replica, usize::MAX), done(1, 0));
+    assert_eq!(hashes(&slices, &OWN), naive_hashes(&published));
+}
+
+#[test]
+fn readers_see_slices_come_while_they_read() {
+    const SLICES: u64 = 200;
+    let limits = ReplicaLimits {
+        max_origins: SLICES as usize,
+        ..NO_LIMITS
+    };
+    let (replica, mut slices) = replica(1, 1, limits);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut least = 0;
+            while least < 2 * SLICES {
+                let now = replica.estimate(b"key").count;
+                assert!(now >= least && now <= 2 * SLICES, "{now} after {least}");
+                least = now;
+            }
+        });
+        for value in [1, 2] {
+            for boot in 0..SLICES {
+                let slice = SliceId::of(boot % 7, 100 + boot);
+                let raised = slices.merge(&replica, &slice, [(0, value)].into_iter());
+                assert_eq!(raised, Ok(1));
+            }
+        }
+        reader.join().unwrap();
+    });
+    assert_eq!(replica.estimate_by_origin(b"key").len(), 7);
+}

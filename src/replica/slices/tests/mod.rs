@@ -1,0 +1,97 @@
+//! Slices against naive ones: plain vectors in a map, and plain loops over them.
+#![allow(clippy::unwrap_used)]
+
+mod limits;
+mod merging;
+mod publishing;
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::replica::ReplicaLimits;
+use crate::sketch::{Geometry, HashFamily, MAX_DEPTH, SATURATES_AT, value};
+
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
+const OWN: SliceId = SliceId::of(1, 9);
+const NO_LIMITS: ReplicaLimits = ReplicaLimits {
+    max_peers: 2,
+    max_origins: 8,
+    max_memory_bytes: u64::MAX,
+};
+
+fn replica(width: u64, depth: u64, limits: ReplicaLimits) -> (Replica, Slices) {
+    let geometry = Geometry::new(width, depth).unwrap();
+    let replica = Replica::try_with(geometry, FAMILY, OWN, limits).unwrap();
+    let slices = Slices::try_new(&replica).unwrap();
+    (replica, slices)
+}
+
+/// Whole passes until there is nothing to do.
+fn publish_all(replica: &Replica, slices: &mut Slices) {
+    while slices.publish(replica, usize::MAX) != Published::Idle {}
+}
+
+fn all_cells(replica: &Replica, slices: &Slices, slice: &SliceId) -> Vec<u32> {
+    let cells = slices.cells(replica, slice).unwrap();
+    (0..cells.len()).map(|at| cells.get(at as u32)).collect()
+}
+
+/// The hashes of cells, by the definition of each level: groups, sections, root.
+fn naive_hashes(cells: &[u32]) -> (Vec<u64>, Vec<u64>, u64) {
+    let sum_of = |from: usize, to: usize| {
+        (from..to.min(cells.len())).fold(0_u64, |sum, at| {
+            sum.wrapping_add(cell_hash(at as u32, cells[at]))
+        })
+    };
+    let by = |size: usize| {
+        (0..cells.len())
+            .step_by(size)
+            .map(|from| sum_of(from, from + size))
+            .collect()
+    };
+    let sections = by(GROUP_CELLS * SECTION_GROUPS);
+    (by(GROUP_CELLS), sections, sum_of(0, cells.len()))
+}
+
+/// The same, of what a node has.
+fn hashes(slices: &Slices, slice: &SliceId) -> (Vec<u64>, Vec<u64>, u64) {
+    let sections = slices.section_hashes(slice).to_vec();
+    let groups = 0..sections.len() as u32;
+    let groups = groups.flat_map(|section| slices.group_hashes(slice, section).to_vec());
+    (groups.collect(), sections, slices.root(slice))
+}
+
+/// Rule 2 as its words say it: nodes by name, each with the cells of its slices.
+fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u32>>>, key: &[u8]) -> u64 {
+    let mut buffer = [0; MAX_DEPTH];
+    let at = replica.own().hash_into(key, &mut buffer);
+    let least_row = |slices: &Vec<Vec<u32>>| {
+        let row = |&cell: &u32| {
+            let cells = slices.iter().map(|cells| cells[cell as usize]);
+            // A full cell says nothing while another row is whole.
+            (
+                cells.clone().any(|count| count == u32::MAX),
+                cells.map(u64::from).sum::<u64>(),
+            )
+        };
+        at.iter().map(row).min().unwrap().1
+    };
+    nodes.values().map(least_row).sum()
+}
+
+#[test]
+fn hashes_of_cells_are_what_they_were() {
+    // What is exchanged: the same on all machines and releases (computed with Python's integers).
+    for (index, value, hash) in HASHES {
+        assert_eq!(cell_hash(index, value), hash, "{index} {value}");
+    }
+}
+
+const HASHES: [(u32, u32, u64); 6] = [
+    (0, 0, 0),
+    (7, 0, 0),
+    (0, 1, 0xb456_bcfc_34c2_cb2c),
+    (1, 1, 0x0ad0_f115_abd5_e507),
+    (4_194_303, 1_000, 0xa161_49e3_5f3b_6f42),
+    (u32::MAX, u32::MAX, 0x64b5_720b_4b82_5f21),
+];

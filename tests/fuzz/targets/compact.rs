@@ -1,0 +1,279 @@
+//! Requests and replies of the compact format.
+
+use rmbd::wire::compact::{self, Answer, Operation, Problem, ReplyMalformed};
+
+/// The zero-copy reader of requests and a byte-wise one see the same.
+pub fn request(datagram: &[u8]) {
+    assert_eq!(ours(datagram), naive(datagram));
+}
+
+/// The zero-copy reader of replies and a byte-wise one see the same.
+pub fn reply(datagram: &[u8]) {
+    assert_eq!(our_reply(datagram), naive_reply(datagram));
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Rejected(Problem, Option<u32>),
+    Header(u32, bool, u64, Option<Vec<u8>>, Option<[u64; 3]>),
+    Add(Vec<u8>, u64),
+    Count(Vec<u8>),
+    Hit(Vec<u8>, [u64; 3]),
+    Bounds(Vec<u8>),
+    Info,
+    Stopped(Problem, bool),
+}
+
+fn ours(datagram: &[u8]) -> Vec<Seen> {
+    let request = match compact::request(datagram) {
+        Ok(request) => request,
+        Err(rejected) => return vec![Seen::Rejected(rejected.problem, rejected.id)],
+    };
+    let mut seen = vec![Seen::Header(
+        request.id,
+        request.acknowledge,
+        request.sketch,
+        request.token.map(<[u8]>::to_vec),
+        request
+            .once
+            .map(|once| [once.boot, once.client, once.sequence]),
+    )];
+    seen.extend(request.operations().map(|operation| match operation {
+        Ok(Operation::Add { key, weight }) => Seen::Add(key.to_vec(), weight),
+        Ok(Operation::Count { key }) => Seen::Count(key.to_vec()),
+        Ok(Operation::Hit {
+            key,
+            weight,
+            limit,
+            window_ms,
+        }) => Seen::Hit(key.to_vec(), [weight, limit, window_ms]),
+        Ok(Operation::Bounds { key }) => Seen::Bounds(key.to_vec()),
+        Ok(Operation::Info) => Seen::Info,
+        Err(stopped) => Seen::Stopped(stopped.problem, stopped.asks),
+    }));
+    seen
+}
+
+/// Reads one byte after the other, and numbers as sums of what their bits are worth.
+struct Naive<'a> {
+    datagram: &'a [u8],
+    at: usize,
+}
+
+impl Naive<'_> {
+    fn byte(&mut self) -> Result<u8, Problem> {
+        if self.at >= self.datagram.len() {
+            return Err(Problem::CutOff);
+        }
+        self.at += 1;
+        Ok(self.datagram[self.at - 1])
+    }
+
+    fn fixed(&mut self, bytes: u32) -> Result<u64, Problem> {
+        let mut value = 0;
+        for place in 0..bytes {
+            value += u64::from(self.byte()?) * 256_u64.pow(place);
+        }
+        Ok(value)
+    }
+
+    fn varint(&mut self) -> Result<u64, Problem> {
+        let mut value = 0_u128;
+        for place in 0..10 {
+            let byte = self.byte()?;
+            value += u128::from(byte % 128) * 128_u128.pow(place);
+            if byte < 128 {
+                if place > 0 && byte == 0 || value >= 1 << 64 {
+                    return Err(Problem::Varint);
+                }
+                return Ok(value as u64);
+            }
+        }
+        Err(Problem::Varint)
+    }
+
+    fn string(&mut self, length: u64) -> Result<Vec<u8>, Problem> {
+        (0..length).map(|_| self.byte()).collect()
+    }
+
+    fn key(&mut self) -> Result<Vec<u8>, Problem> {
+        match self.varint()? {
+            length @ 0..=1024 => self.string(length),
+            _ => Err(Problem::KeyTooLong),
+        }
+    }
+
+    fn header(&mut self, id: u32, flags: u8) -> Result<Seen, Problem> {
+        let sketch = self.varint()?;
+        let mut token = None;
+        if flags / 4 % 2 == 1 {
+            let length = self.byte()?;
+            token = Some(self.string(length.into())?);
+        }
+        let mut once = None;
+        if flags / 2 % 2 == 1 {
+            once = Some([self.fixed(8)?, self.fixed(8)?, self.varint()?]);
+        }
+        Ok(Seen::Header(id, flags % 2 == 1, sketch, token, once))
+    }
+
+    fn operation(&mut self, kind: u8) -> Result<Seen, Problem> {
+        match kind {
+            1 => Ok(Seen::Add(self.key()?, 1)),
+            2 => Ok(Seen::Add(self.key()?, self.varint()?)),
+            3 => Ok(Seen::Count(self.key()?)),
+            4 => {
+                let key = self.key()?;
+                Ok(Seen::Hit(
+                    key,
+                    [self.varint()?, self.varint()?, self.varint()?],
+                ))
+            }
+            5 => Ok(Seen::Bounds(self.key()?)),
+            6 => Ok(Seen::Info),
+            _ => Err(Problem::UnknownOperation),
+        }
+    }
+}
+
+fn naive(datagram: &[u8]) -> Vec<Seen> {
+    if datagram.len() < 6 {
+        return vec![Seen::Rejected(Problem::Short, None)];
+    }
+    let mut naive = Naive { datagram, at: 2 };
+    let id = naive.fixed(4).unwrap() as u32;
+    let rejected = |problem| vec![Seen::Rejected(problem, Some(id))];
+    if datagram[0] != 0xc1 {
+        return rejected(Problem::UnknownVersion);
+    }
+    if datagram[1] > 7 {
+        return rejected(Problem::UnknownFlags);
+    }
+    let mut seen = match naive.header(id, datagram[1]) {
+        Ok(header) => vec![header],
+        Err(_) => return rejected(Problem::Header),
+    };
+    while let Ok(kind) = naive.byte() {
+        if kind == 0 {
+            continue;
+        }
+        match naive.operation(kind) {
+            Ok(operation) => seen.push(operation),
+            Err(problem) => {
+                seen.push(Seen::Stopped(problem, kind != 1 && kind != 2));
+                break;
+            }
+        }
+    }
+    seen
+}
+
+#[derive(Debug, PartialEq)]
+enum SeenReply {
+    NotAReply,
+    Head(u32, bool, u16, u8),
+    Count(u64, bool),
+    Hit(u64, bool, bool),
+    Bounds([u64; 3], bool),
+    Info([u64; 3], u32, [u8; 2], Vec<u8>),
+    Broken,
+}
+
+fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
+    let reply = match compact::reply(datagram) {
+        Ok(reply) => reply,
+        Err(malformed) => {
+            assert_eq!(malformed, ReplyMalformed::NotAReply);
+            return vec![SeenReply::NotAReply];
+        }
+    };
+    let head = reply.head;
+    let mut seen = vec![SeenReply::Head(
+        head.id,
+        head.repeated,
+        head.done,
+        head.code,
+    )];
+    seen.extend(reply.answers().map(|answer| match answer {
+        Ok(Answer::Count {
+            estimate,
+            saturated,
+        }) => SeenReply::Count(estimate, saturated),
+        Ok(Answer::Hit {
+            estimate,
+            saturated,
+            within,
+        }) => SeenReply::Hit(estimate, saturated, within),
+        Ok(Answer::Bounds {
+            estimate,
+            saturated,
+            lower,
+            total_weight,
+        }) => SeenReply::Bounds([estimate, lower, total_weight], saturated),
+        Ok(Answer::Info(info)) => SeenReply::Info(
+            [info.boot, info.fingerprint, info.width],
+            info.max_weight,
+            [info.depth, info.hash],
+            info.version.to_vec(),
+        ),
+        Err(_) => SeenReply::Broken,
+    }));
+    seen
+}
+
+/// By the table of the format's description.
+fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
+    if datagram.len() < 9 || datagram.len() > 1400 || datagram[0] != 0xd1 {
+        return vec![SeenReply::NotAReply];
+    }
+    let mut naive = Naive { datagram, at: 2 };
+    let head = || -> Result<_, Problem> {
+        Ok(SeenReply::Head(
+            naive.fixed(4)? as u32,
+            datagram[1] % 2 == 1,
+            naive.fixed(2)? as u16,
+            naive.byte()?,
+        ))
+    };
+    let mut head = head;
+    let mut seen = vec![head().expect("nine bytes")];
+    while let Ok(tag) = naive.byte() {
+        let answer = naive.answer(tag).unwrap_or(SeenReply::Broken);
+        let is_broken = answer == SeenReply::Broken;
+        seen.push(answer);
+        if is_broken {
+            break;
+        }
+    }
+    seen
+}
+
+impl Naive<'_> {
+    fn answer(&mut self, tag: u8) -> Result<SeenReply, Problem> {
+        let saturated = tag >= 0x80;
+        match tag {
+            0x03 | 0x83 => Ok(SeenReply::Count(self.fixed(8)?, saturated)),
+            0x04 | 0x84 => Ok(SeenReply::Hit(self.fixed(8)?, saturated, true)),
+            0x44 | 0xc4 => Ok(SeenReply::Hit(self.fixed(8)?, saturated, false)),
+            0x05 | 0x85 => {
+                let numbers = [self.fixed(8)?, self.fixed(8)?, self.fixed(8)?];
+                Ok(SeenReply::Bounds(numbers, saturated))
+            }
+            0x06 => {
+                let length = self.byte()?;
+                let info = self.string(length.into())?;
+                let mut info = Naive {
+                    datagram: &info,
+                    at: 0,
+                };
+                let numbers = [info.fixed(8)?, info.fixed(8)?, info.fixed(8)?];
+                let max_weight = info.fixed(4)? as u32;
+                let shape = [info.byte()?, info.byte()?];
+                let length = info.byte()?;
+                let version = info.string(length.into())?;
+                Ok(SeenReply::Info(numbers, max_weight, shape, version))
+            }
+            _ => Ok(SeenReply::Broken),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What fuzzers call: one function for each parser, which compares it with a naive one and panics where
+//! they differ. `cargo test` runs them on the corpus and on generated input (`tests/fuzz/main.rs`),
+//! `cargo fuzz` for as long as one likes (`fuzz/`).
+
+// Each program of `fuzz/` uses one of them.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+pub mod compact;
+pub mod legacy;
+
+/// A target: takes any bytes, and panics only where something is wrong.
+pub type Target = fn(&[u8]);
+
+/// All targets. Each has a program in `fuzz/fuzz_targets/` and a corpus in `tests/data/fuzz/`, which are
+/// called like it. A parser that comes to `wire` gets a line here.
+pub const ALL: [(&str, Target); 4] = [
+    ("compact_reply", compact::reply),
+    ("compact_request", compact::request),
+    ("legacy_messages", legacy::messages),
+    ("legacy_replies", legacy::replies),
+];
