@@ -9,5 +9,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checks;
+mod scenarios;
 mod seeds;
 mod support;

@@ -70,6 +70,8 @@ pub(crate) trait Machine: Sized {
 
     /// A bound that it has broken, in words.
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;
+    /// What it says in its log, since it was asked last.
+    fn take_log(&mut self) -> Vec<String>;
     /// What helps to see why something failed.
     fn describe(&self, now: Duration) -> String;
 }

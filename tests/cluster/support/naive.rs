@@ -236,6 +236,10 @@ impl<M: Merge> Machine for Naive<M> {
         None
     }
 
+    fn take_log(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn describe(&self, _: Duration) -> String {
         format!("{} slices, knows {:?}", self.learnt.len(), self.others)
     }

@@ -174,6 +174,9 @@ pub(crate) struct Network {
     /// Weather of single directions, before that of all.
     links: BTreeMap<(Place, Place), Weather>,
     cuts: BTreeSet<(Place, Place)>,
+    /// Nothing comes here by mistake. Who has the key and the geometry is let in by whoever gets his
+    /// announcement, so that a misdirected one joins those who did not want to be.
+    pub(crate) aloof: BTreeSet<Place>,
     tape: Vec<Datagram>,
     random: Random,
 }
@@ -185,6 +188,7 @@ impl Network {
             faults: Faults::default(),
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            aloof: BTreeSet::new(),
             tape: Vec::new(),
             random: Random::stream(seed, "network"),
         }
@@ -292,7 +296,8 @@ impl Network {
             let at = self.random.below(self.tape.len());
             let other = &self.tape[at];
             // From the right one to somebody else, or the right content from somebody else.
-            if self.random.chance(0.5) {
+            let is_aloof = |place| self.aloof.contains(&place);
+            if self.random.chance(0.5) && !is_aloof(again.to) && !is_aloof(other.to) {
                 again.to = other.to;
             } else {
                 again.from = other.from;

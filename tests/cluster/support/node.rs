@@ -22,20 +22,11 @@ const MEMBERS_MAX: usize = 1_024;
 pub(crate) struct Node {
     pub(crate) replica: Replica,
     pub(crate) cluster: Cluster,
-    /// The last of its log.
+    /// All of its log.
     pub(crate) log: Vec<ClusterEvent>,
 }
 
 impl Node {
-    fn take_log(&mut self) {
-        while let Some(event) = self.cluster.poll_event() {
-            if self.log.len() == 64 {
-                self.log.remove(0);
-            }
-            self.log.push(event);
-        }
-    }
-
     pub(crate) fn state(&self, now: Duration) -> ClusterState {
         self.cluster.status(now)
     }
@@ -146,12 +137,10 @@ impl Machine for Node {
 
     fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
         self.cluster.handle(now, from, datagram, &self.replica);
-        self.take_log();
     }
 
     fn wake(&mut self, now: Duration) {
         self.cluster.wake(now, &self.replica);
-        self.take_log();
     }
 
     fn next_wake(&self, now: Duration) -> Duration {
@@ -198,6 +187,15 @@ impl Machine for Node {
         }
         let members = self.state(now).members.len();
         (members > MEMBERS_MAX).then(|| format!("{members} members, of {MEMBERS_MAX}"))
+    }
+
+    fn take_log(&mut self) -> Vec<String> {
+        let mut new = Vec::new();
+        while let Some(event) = self.cluster.poll_event() {
+            new.push(format!("{event:?}"));
+            self.log.push(event);
+        }
+        new
     }
 
     fn describe(&self, now: Duration) -> String {

@@ -66,6 +66,7 @@ impl<M: Machine> Play<M> {
                 };
             }
         }
+        world.network.aloof = plan.receiver_places().collect();
         let seeds = if M::SEEDS_ALL {
             plan.nodes
         } else {

@@ -575,8 +575,17 @@ impl<M: Machine> World<M> {
             assert!(burst < BURST_MAX, "{place} does not stop sending");
         }
         self.buffer = buffer;
+        self.read_log(place);
         self.end_where_flushed(place);
         self.see_to_wake(place);
+    }
+
+    fn read_log(&mut self, place: Place) {
+        if let Some(process) = &mut self.hosts[place].process {
+            for line in process.machine.take_log() {
+                self.tell(|| format!("{place} says {line}"));
+            }
+        }
     }
 
     fn post(&mut self, from: Place, to: SocketAddr, sender: u64, bytes: &[u8]) {
