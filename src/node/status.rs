@@ -65,7 +65,8 @@ pub struct SketchStatus {
     pub epsilon: f64,
     /// ... with this probability.
     pub confidence: f64,
-    /// Bytes of cells: this node's and its legacy peers'.
+    /// Bytes of all cells: this node's, the copy of what it told other nodes, learnt slices, and what is
+    /// held for legacy peers. Pages that nothing was written to cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,

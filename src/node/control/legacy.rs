@@ -268,8 +268,9 @@ impl Rounds {
             return self.record(from, target, outcome);
         }
         if self.asked.len() >= self.shared.max_peers() {
-            let reason = "as many targets as --max-peers allows are being asked what they are; try again"
-                .to_owned();
+            let reason =
+                "as many targets as --max-peers allows are being asked what they are; try again"
+                    .to_owned();
             return self.record(from, target, Err(reason));
         }
         self.asked.insert(peer, (from, target));
@@ -359,6 +360,7 @@ impl Rounds {
         if let Some(received) = self.shared.legacy().received.get_mut(&from) {
             received.boot = Some(told.boot);
         }
+        self.follow_cluster();
         if let Some((giver, words)) = self.asked.remove(&from) {
             let outcome = self.push_to_node(from, told);
             self.record(giver, words, outcome);
@@ -389,7 +391,6 @@ impl Rounds {
                     .to_owned(),
             );
         }
-        self.follow_cluster();
         if self.members.boots.contains(&told.boot) {
             return Ok("it is a member of the cluster already, and has everything".to_owned());
         }

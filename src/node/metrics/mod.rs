@@ -191,7 +191,7 @@ impl Page<'_> {
         )?;
         self.gauge(
             "rmbd_sketch_memory",
-            "Memory of the cells, this node's and its legacy peers'",
+            "Memory of all cells: this node's, the copy of what it told others, and what it holds of others",
             Some(&Unit::Bytes),
             sketch.memory_bytes,
         )?;

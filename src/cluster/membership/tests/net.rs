@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use foca::{Header, Message};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use super::super::datagram::{Datagram, Update};
 use super::super::{Member, MemberState, Membership, MembershipEvent, MembershipOptions};
 
 /// What a caller waits before it tries to join again.
@@ -51,6 +53,22 @@ pub(super) fn member(index: usize, run: u64) -> Member {
 
 pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
+}
+
+/// A message as foca writes it.
+pub(super) fn datagram(
+    src: Member,
+    dst: Member,
+    message: Message<Member>,
+    updates: Vec<Update>,
+) -> Vec<u8> {
+    let header = Header {
+        src,
+        src_incarnation: 0,
+        dst,
+        message,
+    };
+    Datagram { header, updates }.write().unwrap()
 }
 
 impl Net {
@@ -102,6 +120,11 @@ impl Net {
         self.nodes.get_mut(&address).unwrap().leave(now);
         self.collect();
         self.kill(address);
+    }
+
+    /// From now on whoever is alone has to help itself.
+    pub(super) fn stop_joining(&mut self) {
+        self.joins.clear();
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {

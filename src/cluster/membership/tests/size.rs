@@ -33,6 +33,7 @@ fn two_halves_heal_without_help() {
         let mut longest = Duration::ZERO;
         for seed in 0..seeds {
             let mut net = Net::whole(count, seed);
+            net.stop_joining();
             net.island = (0..count / 2).map(address).collect();
             // So that it ends at any moment of a period.
             net.run_for(secs(120) + Duration::from_millis(701) * seed as u32);

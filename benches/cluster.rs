@@ -1,0 +1,446 @@
+//! A cluster of real processes on loopback: how soon all are equal, what goes over the wire, how soon a
+//! node that lost everything has it back, and what replicating and a flood of forged datagrams cost the
+//! data thread.
+//!
+//! `cargo bench --bench cluster` prints Markdown; names of parts (`converge wire restart cost flood`)
+//! behind `--` choose some. Sketches are 4 x 2^20, rounds 500 ms: the defaults. Each node has one data
+//! thread. Two nodes are equal when the roots of all slices are, and no weight is missing.
+//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds of what is compared.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rmbd::io::{cpu, send_segments};
+use rmbd::node::status::Status;
+use rmbd::wire::compact::{Header, RequestWriter, WriteError};
+use rmbd::{Client, ClientOptions};
+
+const ROUND: Duration = Duration::from_millis(500);
+/// Distinct keys of a round.
+const KEYS: u32 = 10_000;
+/// Distinct keys that leave no cell of 4 x 2^20 empty, or next to none.
+const KEYS_TO_FILL: u32 = 16_000_000;
+const SLICE_BYTES: f64 = (16 << 20) as f64;
+const MEASURE: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` and `cargo bench -- --list` call this too.
+    if chosen.iter().any(|arg| arg == "--list" || arg == "--test") {
+        return;
+    }
+    let parts: [(&str, fn()); 5] = [
+        ("converge", converge),
+        ("wire", wire),
+        ("restart", restart),
+        ("cost", cost),
+        ("flood", flood_of_forgeries),
+    ];
+    let is_any = parts
+        .iter()
+        .any(|(name, _)| chosen.iter().any(|arg| arg == name));
+    for (name, part) in parts {
+        if !is_any || chosen.iter().any(|arg| arg == name) {
+            part();
+        }
+    }
+}
+
+/// A process that ends with this value.
+struct Server {
+    child: Child,
+    udp: SocketAddr,
+    http: String,
+    cluster: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rmbd"))
+            .args(["127.0.0.1:0", "--threads", "1", "--log", "warn"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut ready).unwrap();
+        let field = |name: &str| {
+            let word = ready.split(' ').find_map(|word| word.strip_prefix(name));
+            word.unwrap().to_owned()
+        };
+        Self {
+            udp: field("udp=").parse().unwrap(),
+            http: field("http="),
+            cluster: field("cluster="),
+            child,
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut answer = ureq::get(format!("http://{}/status", self.http))
+            .call()
+            .unwrap();
+        serde_json::from_reader(answer.body_mut().as_reader()).unwrap()
+    }
+
+    fn add(&self, keys: std::ops::Range<u32>) {
+        let mut client = Client::connect(self.udp, ClientOptions::default()).unwrap();
+        client.add_many(keys.map(|key| (key.to_le_bytes(), 1))).unwrap();
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.status().cluster.bytes_sent.values().sum()
+    }
+
+    /// Nanoseconds that its threads of this name have run.
+    fn on_cpu(&self, name: &str) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().path());
+        let named =
+            |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
+        tasks.filter(named).map(|task| run_ns(&task)).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `schedstat`, Documentation/scheduler/sched-stats.rst.
+fn run_ns(task: &std::path::Path) -> f64 {
+    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    stat.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn cluster_of(count: usize) -> Vec<Server> {
+    let mut servers = vec![Server::start(&[])];
+    for _ in 1..count {
+        let seed = servers[0].cluster.clone();
+        servers.push(Server::start(&["--join", &seed]));
+    }
+    wait("all are members", || {
+        servers.iter().all(|server| {
+            let members = server.status().cluster.members;
+            members
+                .iter()
+                .filter(|member| member.state == "alive")
+                .count()
+                == count - 1
+        })
+    });
+    servers
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+/// All hold the same of every slice, and what its writer has counted.
+fn are_equal(servers: &[Server]) -> bool {
+    let all: Vec<Status> = servers.iter().map(Server::status).collect();
+    let slices = |status: &Status| -> BTreeMap<String, (String, u64)> {
+        let slices = status.cluster.slices.iter();
+        let filled = slices.filter(|slice| slice.weight > 0);
+        filled
+            .map(|slice| (slice.boot.clone(), (slice.root.clone(), slice.weight)))
+            .collect()
+    };
+    let first = slices(&all[0]);
+    all.iter().all(|status| slices(status) == first)
+}
+
+fn converge() {
+    println!("\n### How soon three nodes are equal\n");
+    println!(
+        "10 000 distinct keys added to each; from the last acknowledgement until all slices are equal.\n"
+    );
+    println!("| times, s | median, rounds of 500 ms | largest |\n|---|---|---|");
+    let servers = cluster_of(3);
+    let mut next = 0;
+    let times: Vec<f64> = (0..rounds())
+        .map(|_| {
+            for server in &servers {
+                server.add(next..next + KEYS);
+                next += KEYS;
+            }
+            let took = wait("all are equal", || are_equal(&servers));
+            std::thread::sleep(ROUND / 3);
+            took.as_secs_f64()
+        })
+        .collect();
+    let in_rounds = |time: f64| time / ROUND.as_secs_f64();
+    println!(
+        "| {} | {:.2} | {:.2} |",
+        list(&times),
+        in_rounds(median(times.clone())),
+        in_rounds(times.iter().copied().fold(0.0, f64::max)),
+    );
+}
+
+fn wire() {
+    println!("\n### What goes over the wire, UDP payloads\n");
+    println!("| what | bytes |\n|---|---|");
+    let servers = cluster_of(3);
+    std::thread::sleep(ROUND * 4);
+    let (before, seconds) = (servers[0].sent_bytes(), 10);
+    std::thread::sleep(Duration::from_secs(seconds));
+    let idle = servers[0].sent_bytes() - before;
+    println!("| idle, to a peer in a second | {} |", idle / 2 / seconds);
+    let rounds = 20;
+    let before = servers[0].sent_bytes();
+    let start = Instant::now();
+    for round in 0..rounds {
+        servers[0].add(round * KEYS..(round + 1) * KEYS);
+        std::thread::sleep((ROUND * (round + 1)).saturating_sub(start.elapsed()));
+    }
+    wait("all are equal", || are_equal(&servers));
+    let sent = servers[0].sent_bytes() - before;
+    println!(
+        "| 10 000 distinct keys a round, to a peer in a round | {} |",
+        sent / 2 / u64::from(rounds)
+    );
+    drop(servers);
+    let alone = Server::start(&[]);
+    alone.add(0..KEYS_TO_FILL);
+    let before = alone.sent_bytes();
+    let joined = Server::start(&["--join", &alone.cluster]);
+    let both = [alone, joined];
+    wait("both are equal", || are_equal(&both));
+    let sent = both[0].sent_bytes() - before;
+    println!(
+        "| a sketch without an empty cell, to a new peer | {sent} ({:.2} of its size) |",
+        sent as f64 / SLICE_BYTES
+    );
+}
+
+fn restart() {
+    println!("\n### A node that lost its memory\n");
+    println!(
+        "Three nodes, every cell of each one's slice filled; one is killed with SIGKILL and started again. \
+         Three slices of 16 MiB have to come; counts are asked all the while.\n"
+    );
+    println!("| | |\n|---|---|");
+    let data_dir = std::env::temp_dir().join(format!("rmbd-bench-cluster-{}", std::process::id()));
+    let data_dir = data_dir.to_str().unwrap();
+    let mut servers = vec![Server::start(&[])];
+    let seed = servers[0].cluster.clone();
+    servers.push(Server::start(&["--join", &seed]));
+    let with_dir = ["--join", &seed, "--data-dir", data_dir];
+    servers.push(Server::start(&with_dir));
+    for (number, server) in servers.iter().enumerate() {
+        let first = number as u32 * KEYS_TO_FILL;
+        server.add(first..first + KEYS_TO_FILL);
+    }
+    wait("all are equal", || are_equal(&servers));
+    let mut killed = servers.pop().unwrap();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    let start = Instant::now();
+    servers.push(Server::start(&with_dir));
+    let (mut asked, mut slowest) = (0, Duration::ZERO);
+    let mut client = Client::connect(servers[2].udp, ClientOptions::default()).unwrap();
+    while !(servers[2].status().cluster.slices.len() == 4 && are_equal(&servers)) {
+        assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}");
+        let asking = Instant::now();
+        client.count(1u32.to_le_bytes()).unwrap();
+        (asked, slowest) = (asked + 1, slowest.max(asking.elapsed()));
+    }
+    let took = start.elapsed().as_secs_f64();
+    println!("| from start to everything equal | {took:.2} s |");
+    println!(
+        "| counts answered meanwhile, slowest | {asked}, {:.1} ms |",
+        ms(slowest)
+    );
+    let received: u64 = servers[2].status().cluster.bytes_received.values().sum();
+    println!("| bytes received | {received} |");
+    let _ = std::fs::remove_dir_all(data_dir);
+}
+
+fn cost() {
+    println!("\n### What replicating costs the data thread\n");
+    println!(
+        "Compact adds, Zipf 1.1 of 2^20 keys, sent at full speed to one node: alone with the cluster off, and \
+         with two other members. CPU of the data thread, ns an add, and of the control thread, % of a core.\n"
+    );
+    let trains = trains();
+    let (mut alone, mut together, mut control) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        let server = Server::start(&["--cluster", "off"]);
+        alone.push(data_cost(&server, &trains).0);
+        drop(server);
+        let servers = cluster_of(3);
+        let (data, on_control) = data_cost(&servers[0], &trains);
+        together.push(data);
+        control.push(on_control);
+    }
+    let ratio = median(together.clone()) / median(alone.clone());
+    println!("| alone | in a cluster of three | ratio | control thread |\n|---|---|---|---|");
+    println!(
+        "| {} | {} | {ratio:.2} | {} % |",
+        spread(&alone),
+        spread(&together),
+        spread(&control)
+    );
+}
+
+fn flood_of_forgeries() {
+    println!("\n### A flood of forged datagrams to the cluster port\n");
+    println!(
+        "As above, with and without datagrams of 1 200 bytes that have the right version and fingerprint and \
+         no key, of ever new channels, sent as fast as half a core can.\n"
+    );
+    let trains = trains();
+    let servers = cluster_of(2);
+    let mut figures: [Vec<(f64, f64)>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..rounds() {
+        figures[0].push(data_cost(&servers[0], &trains));
+        let done = AtomicBool::new(false);
+        let with = std::thread::scope(|scope| {
+            scope.spawn(|| forge(&servers[0], &done));
+            let with = data_cost(&servers[0], &trains);
+            done.store(true, Relaxed);
+            with
+        });
+        figures[1].push(with);
+    }
+    println!("| | data thread, ns an add | control thread, % of a core |\n|---|---|---|");
+    for (name, figures) in ["without", "with"].iter().zip(&figures) {
+        let (data, control): (Vec<f64>, Vec<f64>) = figures.iter().copied().unzip();
+        println!("| {name} | {} | {} |", spread(&data), spread(&control));
+    }
+    let status = servers[0].status().cluster;
+    println!(
+        "\nRefused: {:?}; pauses {}",
+        status.refused, status.flood_pauses
+    );
+}
+
+fn forge(server: &Server, done: &AtomicBool) {
+    let fingerprint = server.status().compact.fingerprint;
+    let fingerprint = u64::from_str_radix(&fingerprint, 16).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(&server.cluster).unwrap();
+    let mut train = vec![0u8; 1_200 * 40];
+    let mut number = 0u64;
+    while !done.load(Relaxed) {
+        for datagram in train.chunks_exact_mut(1_200) {
+            number += 1;
+            datagram[..2].copy_from_slice(&[1, 0]);
+            datagram[2..10].copy_from_slice(&fingerprint.to_le_bytes());
+            datagram[10..18].copy_from_slice(&number.to_le_bytes());
+            datagram[26] = 1;
+        }
+        let _ = send_segments(&socket, None, &train, 1_200);
+    }
+}
+
+/// Nanoseconds of its data thread for an add, and its control thread's percent of a core.
+fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(trains, server.udp, &done));
+        let adds = || server.status().messages.add;
+        let start = adds();
+        wait("the flow is steady", || adds() - start > 2_000_000);
+        let now = || {
+            (
+                adds() as f64,
+                server.on_cpu("rmbd-data-0"),
+                server.on_cpu("rmbd-control"),
+            )
+        };
+        let (before, start) = (now(), Instant::now());
+        std::thread::sleep(MEASURE);
+        let (after, elapsed) = (now(), start.elapsed().as_nanos() as f64);
+        done.store(true, Relaxed);
+        let data = (after.1 - before.1) / (after.0 - before.0);
+        (data, (after.2 - before.2) / elapsed * 100.0)
+    })
+}
+
+fn flood(trains: &[(Vec<u8>, u16)], to: SocketAddr, done: &AtomicBool) {
+    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(to).unwrap();
+    for (train, segment_bytes) in trains.iter().cycle() {
+        if done.load(Relaxed) {
+            return;
+        }
+        let _ = send_segments(&socket, None, train, *segment_bytes);
+    }
+}
+
+/// Trains of compact adds, datagrams of equal length, with their length.
+fn trains() -> Vec<(Vec<u8>, u16)> {
+    let mut cumulated = Vec::new();
+    let mut sum = 0.0;
+    for rank in 1..=1u32 << 20 {
+        sum += f64::from(rank).powf(-1.1);
+        cumulated.push(sum);
+    }
+    let mut state = 0x5eed_u64;
+    let mut key = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let at = (state >> 11) as f64 / 2_f64.powi(53) * sum;
+        let rank = cumulated.partition_point(|&weight| weight < at);
+        format!("key {rank:012}")
+    };
+    let mut writer = RequestWriter::new(1_400);
+    let mut datagram = || {
+        writer.start(&Header::default()).unwrap();
+        let mut unsent = key();
+        while writer.add(unsent.as_bytes(), 1) != Err(WriteError::Full) {
+            unsent = key();
+        }
+        writer.finish().to_vec()
+    };
+    (0..400)
+        .map(|_| {
+            let datagrams: Vec<Vec<u8>> = (0..40).map(|_| datagram()).collect();
+            (datagrams.concat(), datagrams[0].len() as u16)
+        })
+        .collect()
+}
+
+fn rounds() -> usize {
+    std::env::var("RMBD_BENCH_ROUNDS").map_or(5, |text| text.parse().unwrap())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn list(values: &[f64]) -> String {
+    let texts: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
+    texts.join(", ")
+}
+
+fn spread(values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    format!("{:.1} [{least:.1}-{most:.1}]", median(values.to_vec()))
+}

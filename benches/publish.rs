@@ -1,0 +1,411 @@
+//! What finding changes costs: the pass that looks for them, and the adds beside it.
+//!
+//! `cargo bench --bench publish` prints Markdown; 4 x 2^20 cells. First how long a pass takes. Then the
+//! CPU time of an add, of one pinned thread through a [`Batch`]: alone; while another thread publishes
+//! every 500 ms; and with the alternative that was not taken, where every add marks the cache lines that
+//! it has changed, so that a pass need not look at the others. The alternative lives here only: the
+//! batch's own source over a sketch that marks, and, to be fair, over the same one that does not.
+//! The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rmbd::io::{cpu, huge_pages};
+use rmbd::replica::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
+use rmbd::sketch::{Geometry, HashFamily};
+use rustix::time::{ClockId, clock_gettime};
+
+const GEOMETRY: Geometry = Geometry::DEFAULT;
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
+const KEYS: usize = 1 << 19;
+const BATCH: usize = 3500;
+const ROUND: Duration = Duration::from_millis(500);
+/// How long each way works in its turn: at least two rounds of publishing.
+const SLICE: Duration = Duration::from_millis(1100);
+/// Cells of a piece of a pass, as the control thread would take it.
+const PIECE_CELLS: usize = 1 << 16;
+
+type Keys = Vec<[u8; 16]>;
+
+fn main() {
+    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+        return;
+    }
+    let rounds: usize = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
+    passes(rounds);
+    adds(rounds);
+}
+
+fn replica() -> (Replica, Slices) {
+    let limits = ReplicaLimits {
+        max_peers: 0,
+        max_origins: 0,
+        max_memory_bytes: u64::MAX,
+    };
+    let replica = Replica::try_with(GEOMETRY, FAMILY, SliceId::of(1, 1), limits).unwrap();
+    huge_pages::advise(replica.own().cells());
+    let slices = Slices::try_new(&replica).unwrap();
+    (replica, slices)
+}
+
+/// How long a pass takes that finds so much.
+fn passes(rounds: usize) {
+    println!("### A pass over 4 x 2^20 cells of which all are in use\n");
+    println!("| changed since the last | cells found | ms, median [max] |\n|---|---|---|");
+    let (replica, mut slices) = replica();
+    change_all(&replica);
+    pass(&replica, &mut slices);
+    let mut keys = uniform(3).into_iter().cycle();
+    type Change<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+    let changes: [Change<'_>; 4] = [
+        ("nothing", Box::new(|| {})),
+        ("1 key", Box::new(|| replica.add(b"key", 1).unwrap())),
+        (
+            "10 000 keys",
+            Box::new(|| {
+                for key in keys.by_ref().take(10_000) {
+                    replica.add(&key, 1).unwrap();
+                }
+            }),
+        ),
+        ("every cell", Box::new(|| change_all(&replica))),
+    ];
+    for (name, mut change) in changes {
+        let (mut times_ms, mut found) = (Vec::new(), 0);
+        for _ in 0..rounds {
+            change();
+            let (cells, time) = pass(&replica, &mut slices);
+            times_ms.push(time.as_secs_f64() * 1e3);
+            found = cells;
+        }
+        println!("| {name} | {found} | {} |", spread(&mut times_ms, 2));
+    }
+    println!();
+}
+
+fn change_all(replica: &Replica) {
+    for cell in replica.own().cells() {
+        cell.fetch_add(1, Relaxed);
+    }
+    replica.add(b"key", 1).unwrap();
+}
+
+fn pass(replica: &Replica, slices: &mut Slices) -> (u64, Duration) {
+    let began = Instant::now();
+    loop {
+        match slices.publish(replica, PIECE_CELLS) {
+            Published::Partly => {}
+            Published::Done { changed_cells, .. } => return (changed_cells, began.elapsed()),
+            Published::Idle => return (0, began.elapsed()),
+        }
+    }
+}
+
+/// CPU time of an add, each way.
+fn adds(rounds: usize) {
+    println!("### CPU of an add, one data thread, batches of {BATCH}\n");
+    println!(
+        "| keys | way | ns an add, median [max] | against without, median pair | a pass, ms |"
+    );
+    println!("|---|---|---|---|---|");
+    for (name, keys) in [("Zipf 1.1", zipf(1)), ("uniform", uniform(1))] {
+        let (replica, mut slices) = replica();
+        let unmarked = plain::Replica::new();
+        let marked = marking::Replica::new();
+        let mut ways: [Vec<f64>; 4] = Default::default();
+        let mut passes_ms = Vec::new();
+        for _ in 0..rounds {
+            let mut batch = Batch::<()>::new();
+            let mut add_all = |keys: &[[u8; 16]]| {
+                for key in keys {
+                    batch.add(&replica, key, 1, &mut |(), _| {}).unwrap();
+                }
+                batch.finish(&replica, &mut |(), _| {});
+            };
+            ways[0].push(add_ns(&keys, &mut add_all, |_| {}));
+            let publish = |stop: &AtomicBool| {
+                each_round(stop, || {
+                    let (_, time) = pass(&replica, &mut slices);
+                    passes_ms.push(time.as_secs_f64() * 1e3);
+                });
+            };
+            ways[1].push(add_ns(&keys, &mut add_all, publish));
+            ways[2].push(add_ns(&keys, |keys| unmarked.add_all(keys), |_| {}));
+            let clear = |stop: &AtomicBool| each_round(stop, || marked.take_marks());
+            ways[3].push(add_ns(&keys, |keys| marked.add_all(keys), clear));
+        }
+        let pairs = |way: &[f64], without: &[f64]| {
+            let mut ratios: Vec<f64> = way.iter().zip(without).map(|(a, b)| a / b).collect();
+            format!("{:.3}", median(&mut ratios))
+        };
+        let ratios = [
+            "-".to_owned(),
+            pairs(&ways[1], &ways[0]),
+            "-".to_owned(),
+            pairs(&ways[3], &ways[2]),
+        ];
+        let pass_ms = spread(&mut passes_ms, 2);
+        let names = [
+            ("alone", ""),
+            ("while another thread publishes", &*pass_ms),
+            ("alone, the sketch of this bench", ""),
+            ("it marks lines, another thread takes the marks", ""),
+        ];
+        for (((way, pass), times), ratio) in names.into_iter().zip(&mut ways).zip(ratios) {
+            let times = spread(times, 1);
+            println!("| {name} | {way} | {times} | {ratio} | {pass} |");
+        }
+    }
+}
+
+/// CPU nanoseconds an add takes on a pinned thread, while `beside` runs on another.
+fn add_ns(
+    keys: &Keys,
+    mut add_all: impl FnMut(&[[u8; 16]]) + Send,
+    beside: impl FnOnce(&AtomicBool) + Send,
+) -> f64 {
+    let stop = AtomicBool::new(false);
+    let cpus = cpu::allowed();
+    std::thread::scope(|scope| {
+        let adder = scope.spawn(|| {
+            let _ = cpu::pin_to(cpus[0]);
+            let (began, cpu_began, mut adds) = (Instant::now(), thread_cpu(), 0);
+            for keys in keys.chunks(BATCH).cycle() {
+                add_all(keys);
+                adds += keys.len();
+                if began.elapsed() > SLICE {
+                    break;
+                }
+            }
+            let spent = thread_cpu() - cpu_began;
+            stop.store(true, Relaxed);
+            spent.as_secs_f64() * 1e9 / adds as f64
+        });
+        scope.spawn(|| {
+            let _ = cpu::pin_to(cpus[1 % cpus.len()]);
+            beside(&stop);
+        });
+        adder.join().unwrap()
+    })
+}
+
+fn each_round(stop: &AtomicBool, mut work: impl FnMut()) {
+    let mut next = Instant::now() + ROUND / 2;
+    while !stop.load(Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+        if Instant::now() >= next {
+            work();
+            next += ROUND;
+        }
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What the batch's source asks for from its room.
+mod sketch {
+    pub(crate) use rmbd::sketch::{Estimate, Geometry, MAX_DEPTH, MAX_WEIGHT, Sketch, WeightError};
+
+    pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
+        let limit = MAX_WEIGHT;
+        if weight > limit {
+            return Err(WeightError { weight, limit });
+        }
+        Ok(())
+    }
+}
+
+/// A replica of one sketch for the batch's source, which marks lines or does not.
+macro_rules! bench_replica {
+    ($name:ident, $marks:literal) => {
+        // Paths in it start at this file's folder.
+        #[path = "."]
+        mod $name {
+            #[allow(dead_code, unreachable_pub, unused_imports, clippy::duplicate_mod)]
+            #[path = "../src/replica/absorber.rs"]
+            mod absorber;
+            #[allow(dead_code, unreachable_pub, unused_imports, clippy::duplicate_mod)]
+            #[path = "../src/replica/batch.rs"]
+            mod batch;
+
+            use std::cell::RefCell;
+
+            use crate::sketch::Estimate;
+
+            pub(crate) struct Replica {
+                own: crate::Marked<$marks>,
+                learnt: crate::NoLearnt,
+            }
+
+            thread_local! {
+                static BATCH: RefCell<batch::Batch<()>> = RefCell::new(batch::Batch::new());
+            }
+
+            impl Replica {
+                pub(crate) fn new() -> Self {
+                    Self {
+                        own: crate::Marked::new(),
+                        learnt: crate::NoLearnt,
+                    }
+                }
+
+                pub(crate) fn add_all(&self, keys: &[[u8; 16]]) {
+                    BATCH.with_borrow_mut(|batch| {
+                        for key in keys {
+                            batch.add(self, key, 1, &mut |(), _| {}).unwrap();
+                        }
+                        batch.finish(self, &mut |(), _| {});
+                    });
+                }
+
+                #[allow(dead_code)]
+                pub(crate) fn take_marks(&self) {
+                    self.own.take_marks();
+                }
+
+                fn estimate_at(&self, _cells: &[u32]) -> Estimate {
+                    Estimate::default()
+                }
+            }
+        }
+    };
+}
+
+bench_replica!(plain, false);
+bench_replica!(marking, true);
+
+struct NoLearnt;
+
+impl NoLearnt {
+    fn prefetch(&self, _cells: &[u32]) {}
+}
+
+/// Cells, and a bit for each line of 16 that was changed since the bits were last taken.
+struct Marked<const MARKS: bool> {
+    sketch: sketch::Sketch,
+    marks: Vec<std::sync::atomic::AtomicU64>,
+    total_weight: std::sync::atomic::AtomicU64,
+}
+
+impl<const MARKS: bool> Marked<MARKS> {
+    fn new() -> Self {
+        let sketch = sketch::Sketch::try_new(GEOMETRY, FAMILY).unwrap();
+        huge_pages::advise(sketch.cells());
+        let words = GEOMETRY.cells() / (16 * 64);
+        Self {
+            sketch,
+            marks: (0..words).map(|_| 0.into()).collect(),
+            total_weight: 0.into(),
+        }
+    }
+
+    fn geometry(&self) -> Geometry {
+        GEOMETRY
+    }
+
+    #[inline]
+    fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; sketch::MAX_DEPTH]) -> &'b [u32] {
+        FAMILY.cells(key, GEOMETRY, buffer)
+    }
+
+    #[inline]
+    #[allow(unsafe_code)]
+    fn prefetch(&self, cells: &[u32]) {
+        #[cfg(target_arch = "x86_64")]
+        for &cell in cells {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let cell = &self.sketch.cells()[cell as usize];
+            // SAFETY: a prefetch changes nothing and cannot fault.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(cell.as_ptr().cast::<i8>()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = cells;
+    }
+
+    /// As the sketch does, and then the mark: first looked at, so that a line that is marked already
+    /// costs no write. (Right on x86 only, where the locked addition keeps the look behind it;
+    /// elsewhere it would cost a fence as well.)
+    #[inline]
+    fn add_at(&self, cells: &[u32], weight: u32) {
+        for &cell in cells {
+            let at = &self.sketch.cells()[cell as usize];
+            if at.load(Relaxed) < rmbd::sketch::SATURATES_AT {
+                at.fetch_add(weight, Relaxed);
+            }
+            if MARKS {
+                let (word, bit) = (&self.marks[cell as usize >> 10], 1 << (cell >> 4 & 63));
+                if word.load(Relaxed) & bit == 0 {
+                    word.fetch_or(bit, Relaxed);
+                }
+            }
+        }
+    }
+
+    fn add_total_weight(&self, weight: u64) {
+        self.total_weight.fetch_add(weight, Relaxed);
+    }
+
+    fn take_marks(&self) {
+        for word in &self.marks {
+            std::hint::black_box(word.swap(0, Relaxed));
+        }
+    }
+}
+
+/// The finalizer of splitmix64: a seeded stream, the same in every run.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn key(rank: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(format!("user:{rank:011}").as_bytes());
+    key
+}
+
+fn uniform(seed: u64) -> Keys {
+    let mut state = seed;
+    (0..KEYS)
+        .map(|_| key(random(&mut state) % 100_000_000))
+        .collect()
+}
+
+/// Exponent 1.1 over a million keys, by inverting the cumulative distribution.
+fn zipf(seed: u64) -> Keys {
+    let mut sum = 0.0;
+    let cumulative: Vec<f64> = (1..=1_000_000)
+        .map(|rank| {
+            sum += f64::from(rank).powf(-1.1);
+            sum
+        })
+        .collect();
+    let mut state = seed;
+    (0..KEYS)
+        .map(|_| {
+            let at = random(&mut state) as f64 / u64::MAX as f64 * sum;
+            key(cumulative.partition_point(|&c| c < at) as u64)
+        })
+        .collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn spread(values: &mut [f64], digits: usize) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    let middle = median(values);
+    format!("{middle:.digits$} [{:.digits$}]", values[values.len() - 1])
+}
