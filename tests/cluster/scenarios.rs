@@ -81,7 +81,10 @@ fn rounds_to_equal(world: &mut Nodes, places: &[Place], limit: u32) -> f64 {
             .map(|group| check::difference(world, group))
             .collect();
         for &place in places {
-            println!("{place} {}", world.machine(place).describe(world.clock(place)));
+            println!(
+                "{place} {}",
+                world.machine(place).describe(world.clock(place))
+            );
         }
         panic!("not equal after {limit} rounds: {why:?}");
     };

@@ -44,6 +44,18 @@ pub(super) struct Repair {
     pulls: BTreeMap<SliceId, Pull>,
 }
 
+/// A neighbour's hashes of sections.
+#[derive(Debug)]
+pub(super) struct Sections<H> {
+    /// What it had complete when it read them.
+    pub(super) version: u64,
+    /// The section that the first one is of.
+    pub(super) first: u32,
+    pub(super) hashes: H,
+    /// How many sections the sketch has.
+    pub(super) sections: u32,
+}
+
 /// A slice of which a neighbour has more, or other, than we.
 #[derive(Debug)]
 struct Suspect {
@@ -120,13 +132,10 @@ impl Repair {
         slices: &Slices,
         from: u64,
         slice: &SliceId,
-        version: u64,
-        (first, hashes): (u32, impl Iterator<Item = u64>),
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
-            let ours = slices.section_hashes(slice);
-            pull.take_sections(now, ours, version, first, hashes, sections);
+            pull.take_sections(now, slices.section_hashes(slice), theirs);
         }
     }
 
@@ -243,11 +252,14 @@ impl Pull {
         &mut self,
         now: Duration,
         ours: &[u64],
-        version: u64,
-        first: u32,
-        hashes: impl Iterator<Item = u64>,
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
+        let Sections {
+            version,
+            first,
+            hashes,
+            sections,
+        } = theirs;
         if self.sections_from != Some(first) {
             return;
         }
