@@ -87,6 +87,10 @@ impl Repair {
         is_pushed: bool,
     ) {
         let slice = theirs.slice;
+        if slice.boot == from {
+            // It pushes this one itself, and knows better than we what of it is missing here.
+            return;
+        }
         let ours = slices.version(&slice);
         let is_same = slices.root(&slice) == theirs.root;
         let is_behind = theirs.version > ours || (theirs.version == ours && !is_same);
@@ -158,8 +162,10 @@ impl Repair {
     /// A group has come and was merged.
     pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: u32) {
         if let Some(pull) = self.pull_from(from, slice) {
-            pull.groups_asked.remove(&group);
-            pull.heard(now);
+            // What is pushed beside is no answer: the other one may not hear us at all.
+            if pull.groups_asked.remove(&group) {
+                pull.heard(now);
+            }
         }
     }
 
