@@ -225,8 +225,11 @@ impl Cluster {
             first.insert(entry.slice, entry.version);
             let writer = self.peers.get(&entry.slice.boot);
             let is_pushed = writer.is_some_and(Peer::is_live_member);
+            let sender = self.peers.get(&from.boot);
+            let never_asks = sender.is_some_and(|sender| sender.kind == Kind::Giver);
+            let relation = (is_pushed, never_asks);
             self.repair
-                .compare(now, &mut self.slices, from.boot, entry, is_pushed);
+                .compare(now, &mut self.slices, from.boot, entry, relation);
         }
         self.note_first_digest(from, first);
         self.note_progress(now, from.boot);
