@@ -92,11 +92,11 @@ impl Repair {
         (is_pushed, never_asks): (bool, bool),
     ) {
         let slice = theirs.slice;
-        if slice.boot == from {
+        let ours = slices.version(&slice);
+        if slice.boot == from && theirs.version != ours {
             // It pushes this one itself, and knows better than we what of it is missing here.
             return;
         }
-        let ours = slices.version(&slice);
         let is_same = slices.root(&slice) == theirs.root;
         let is_older = theirs.version < ours;
         let has_more = never_asks && self.fruitless.get(&slice) != Some(&theirs.root);
