@@ -46,6 +46,18 @@ pub(super) struct Repair {
     fruitless: BTreeMap<SliceId, u64>,
 }
 
+/// A neighbour's hashes of sections.
+#[derive(Debug)]
+pub(super) struct Sections<H> {
+    /// What it had complete when it read them.
+    pub(super) version: u64,
+    /// The section that the first one is of.
+    pub(super) first: u32,
+    pub(super) hashes: H,
+    /// How many sections the sketch has.
+    pub(super) sections: u32,
+}
+
 /// A slice of which a neighbour has more, or other, than we.
 #[derive(Debug, Clone, Copy)]
 struct Suspect {
@@ -80,6 +92,10 @@ impl Repair {
         (is_pushed, never_asks): (bool, bool),
     ) {
         let slice = theirs.slice;
+        if slice.boot == from {
+            // It pushes this one itself, and knows better than we what of it is missing here.
+            return;
+        }
         let ours = slices.version(&slice);
         let is_same = slices.root(&slice) == theirs.root;
         let is_older = theirs.version < ours;
@@ -126,13 +142,10 @@ impl Repair {
         slices: &Slices,
         from: u64,
         slice: &SliceId,
-        version: u64,
-        (first, hashes): (u32, impl Iterator<Item = u64>),
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
-            let ours = slices.section_hashes(slice);
-            pull.take_sections(now, ours, version, first, hashes, sections);
+            pull.take_sections(now, slices.section_hashes(slice), theirs);
         }
     }
 
@@ -155,7 +168,7 @@ impl Repair {
     /// A group has come and was merged.
     pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: u32) {
         if let Some(pull) = self.pull_from(from, slice) {
-            // Its pushes have groups, too; they do not show that our questions reach it.
+            // What is pushed beside is no answer: the other one may not hear us at all.
             if pull.groups_asked.remove(&group) {
                 pull.heard(now);
             }
@@ -270,11 +283,14 @@ impl Pull {
         &mut self,
         now: Duration,
         ours: &[u64],
-        version: u64,
-        first: u32,
-        hashes: impl Iterator<Item = u64>,
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
+        let Sections {
+            version,
+            first,
+            hashes,
+            sections,
+        } = theirs;
         if self.sections_from != Some(first) {
             return;
         }
