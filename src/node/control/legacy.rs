@@ -178,6 +178,12 @@ impl Rounds {
 
     fn push_rows(&mut self) {
         let shared = Arc::clone(&self.shared);
+        let side = shared.presence().side();
+        if side.is_some_and(|side| !side.cluster().is_ready()) {
+            // What earlier starts of this node counted comes with the first sync. Rows without it
+            // would look as if everything had been counted anew.
+            return;
+        }
         let mut due = Vec::new();
         let silent = shared
             .legacy()
@@ -268,8 +274,9 @@ impl Rounds {
             return self.record(from, target, outcome);
         }
         if self.asked.len() >= self.shared.max_peers() {
-            let reason = "as many targets as --max-peers allows are being asked what they are; try again"
-                .to_owned();
+            let reason =
+                "as many targets as --max-peers allows are being asked what they are; try again"
+                    .to_owned();
             return self.record(from, target, Err(reason));
         }
         self.asked.insert(peer, (from, target));
