@@ -158,7 +158,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
 /// All hold the same of every slice, and what its writer has counted.
 fn are_equal(servers: &[Server]) -> bool {
     let all: Vec<Status> = servers.iter().map(Server::status).collect();
-    let slices = |status: &Status| -> BTreeMap<String, (String, u64)> {
+    let slices = |status: &Status| -> BTreeMap<String, (Option<String>, u64)> {
         let slices = status.cluster.slices.iter();
         let filled = slices.filter(|slice| slice.weight > 0);
         filled
