@@ -39,6 +39,7 @@ fn cluster() -> ClusterStatus {
         slices: vec![SliceStatus {
             node: "00000000000000aa".into(),
             own: true,
+            weight: 5_000,
             ..SliceStatus::default()
         }],
         slices_refused: vec!["node cc".into()],
@@ -94,7 +95,7 @@ fn status_has_a_line_for_the_cluster() {
     for (cluster, expected) in [
         (
             cluster(),
-            "cluster    0.0.0.0:8001 as 10.0.0.1:8001, members alive 1, suspect 0, down 0, slices 1, refused 0\n",
+            "cluster    0.0.0.0:8001 as 10.0.0.1:8001, members alive 1, suspect 0, down 0, slices 1, total weight 5000, refused 0\n",
         ),
         (
             ClusterStatus {

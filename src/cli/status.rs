@@ -65,7 +65,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "error      at most {:.1} too high with probability {:.4}",
-        sketch.epsilon * sketch.total_weight as f64,
+        sketch.epsilon * counted_weight(status) as f64,
         sketch.confidence
     )?;
     writeln!(
@@ -122,6 +122,13 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// N of what is answered: that of all slices, ours and others'.
+fn counted_weight(status: &Status) -> u64 {
+    let slices = status.cluster.slices.iter().map(|slice| slice.weight);
+    let all = slices.fold(0, u64::saturating_add);
+    all.max(status.sketch.total_weight)
+}
+
 fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
     let Status {
         cluster, readiness, ..
@@ -136,13 +143,14 @@ fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "cluster    {} as {}, members alive {}, suspect {}, down {}, slices {}, refused {}",
+        "cluster    {} as {}, members alive {}, suspect {}, down {}, slices {}, total weight {}, refused {}",
         text(&cluster.address),
         text(&cluster.advertised),
         in_state("alive"),
         in_state("suspect"),
         in_state("down"),
         cluster.slices.len(),
+        counted_weight(status),
         reasons(&cluster.refused)
     )?;
     let notes = [

@@ -497,6 +497,7 @@ impl Membership {
 
     /// After whatever foca did.
     fn settle(&mut self) {
+        self.reconnect();
         let members = self.foca.iter_membership_state().len();
         if self.is_alone() && members > 0 {
             let period = self.options.announce_down_period;
@@ -504,6 +505,15 @@ impl Membership {
         }
         self.report_suspects();
         self.configure();
+    }
+
+    /// With a new identity foca stops all its timers until it hears from somebody; who is up may have
+    /// gone in the meantime, so the probes have to go on. No updates, but it looks at its state.
+    fn reconnect(&mut self) {
+        let looked = self
+            .foca
+            .apply_many(std::iter::empty(), false, &mut self.effects);
+        ignore(looked);
     }
 
     /// foca tells of no suspicion; it is seen from the states.

@@ -196,7 +196,6 @@ fn write_slice(slice: &SliceId, out: &mut Vec<u8>) {
 
 /// The gap that [`Reader::index_after`] reads.
 fn gap_after(before: Option<u32>, index: u32) -> u64 {
-    before.map_or(u64::from(index), |before| {
-        u64::from(index).saturating_sub(u64::from(before) + 1)
-    })
+    let first = before.map_or(0, |before| u64::from(before) + 1);
+    u64::from(index).saturating_sub(first)
 }
