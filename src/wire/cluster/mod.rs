@@ -161,6 +161,15 @@ impl<'a> Reader<'a> {
         gap.checked_add(first)
             .and_then(|index| u32::try_from(index).ok())
     }
+
+    /// A list's next item: where there is none, what is behind it is no item either.
+    #[inline]
+    fn end_at_none<T>(&mut self, item: Option<T>) -> Option<T> {
+        if item.is_none() {
+            self.rest = &[];
+        }
+        item
+    }
 }
 
 const HAS_SKETCH: u8 = 1;
