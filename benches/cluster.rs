@@ -133,17 +133,18 @@ fn cluster_of(count: usize) -> Vec<Server> {
         let seed = servers[0].cluster.clone();
         servers.push(Server::start(&["--join", &seed]));
     }
+    wait_for_members(&servers);
+    servers
+}
+
+fn wait_for_members(servers: &[Server]) {
     wait("all are members", || {
         servers.iter().all(|server| {
             let members = server.status().cluster.members;
-            members
-                .iter()
-                .filter(|member| member.state == "alive")
-                .count()
-                == count - 1
+            let alive = members.iter().filter(|member| member.state == "alive");
+            alive.count() == servers.len() - 1
         })
     });
-    servers
 }
 
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
