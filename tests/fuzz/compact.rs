@@ -14,7 +14,7 @@ fn every_short_request() {
     }
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while value > 127 {
         out.push((value % 128) as u8 + 128);
@@ -24,7 +24,7 @@ fn varint(mut value: u64) -> Vec<u8> {
     out
 }
 
-fn any_number() -> impl Strategy<Value = u64> {
+pub(crate) fn any_number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..200_u64,
         any::<u64>(),

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cluster;
 mod compact;
 mod legacy;
 mod targets;
@@ -48,12 +49,14 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
     hex_strings(&serde_json::from_slice(&vectors).unwrap(), &mut datagrams);
     assert!(datagrams.len() > 50);
     for datagram in datagrams {
-        // The node that they were made for: 100 columns, 10 rows.
-        if name == "legacy_messages" {
-            inputs.push([&[0, 100, 9], &datagram[..]].concat());
-            inputs.push([&[1, 100, 9], &datagram[..]].concat());
-        } else {
-            inputs.push(datagram);
+        // The node that they were made for: 100 columns, 10 rows; or 5 000 cells.
+        match name {
+            "legacy_messages" => {
+                inputs.push([&[0, 100, 9], &datagram[..]].concat());
+                inputs.push([&[1, 100, 9], &datagram[..]].concat());
+            }
+            "cluster_payload" => inputs.push([&[0x88, 0x13], &datagram[..]].concat()),
+            _ => inputs.push(datagram),
         }
     }
     inputs

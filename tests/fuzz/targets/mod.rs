@@ -5,6 +5,7 @@
 // Each program of `fuzz/` uses one of them.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod cluster;
 pub mod compact;
 pub mod legacy;
 
@@ -12,8 +13,11 @@ pub mod legacy;
 pub type Target = fn(&[u8]);
 
 /// All targets. Each has a program in `fuzz/fuzz_targets/` and a corpus in `tests/data/fuzz/`, which are
-/// called like it. A parser that comes to `wire` gets a line here.
-pub const ALL: [(&str, Target); 4] = [
+/// called like it. A parser that comes to the library gets a line here.
+pub const ALL: [(&str, Target); 7] = [
+    ("cluster_key_file", cluster::key_file),
+    ("cluster_membership", cluster::membership),
+    ("cluster_payload", cluster::payload),
     ("compact_reply", compact::reply),
     ("compact_request", compact::request),
     ("legacy_messages", legacy::messages),

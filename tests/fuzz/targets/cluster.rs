@@ -1,0 +1,510 @@
+//! What nodes of a cluster send each other, and their key file.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Duration;
+
+use rmbd::cluster::membership::{Member, Membership, MembershipOptions};
+use rmbd::cluster::seal::{
+    Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
+};
+use rmbd::wire::cluster::{self, Frame, SliceId};
+
+/// The reader that copies nothing and one by the format's description see the same. The first two bytes
+/// are how many cells the sketch has (65 535: as many as there can be); the others are the payload.
+pub fn payload(input: &[u8]) {
+    let &[low, high, ref payload @ ..] = input else {
+        return;
+    };
+    let cells = match u16::from_le_bytes([low, high]) {
+        u16::MAX => u32::MAX,
+        cells => cells.into(),
+    };
+    assert_eq!(ours(payload, cells), naive(payload, cells));
+}
+
+/// Sketch, node, boot, epoch, part.
+type Slice = [u64; 5];
+
+/// Index and value.
+type Cell = (u64, u64);
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    NoHead,
+    Head(u64, u64, SocketAddr),
+    Ack(u64, Vec<(u64, u64)>),
+    Cells(Slice, Vec<Cell>),
+    Groups(Slice, Vec<(u64, Vec<Cell>)>),
+    Complete(Slice, u64, u64),
+    Digest(Vec<(Slice, u64, u64)>),
+    DigestAsked,
+    SectionsAsked(Slice, u64),
+    Sections(Slice, u64, u64, Vec<u64>),
+    GroupHashesAsked(Slice, u64),
+    GroupHashes(Slice, u64, Vec<u64>),
+    Pull(Slice, Vec<(u64, u64)>),
+    Membership(Vec<u8>),
+    Malformed(u8),
+}
+
+fn ours(payload: &[u8], cells: u32) -> Vec<Seen> {
+    let Some((head, rest)) = cluster::head(payload) else {
+        return vec![Seen::NoHead];
+    };
+    let mut seen = vec![Seen::Head(head.to_boot, head.node, head.address)];
+    let mut frames = cluster::frames(rest, cells);
+    seen.extend(frames.by_ref().map(|frame| match frame {
+        Ok(frame) => our_frame(frame),
+        Err(malformed) => Seen::Malformed(malformed.kind),
+    }));
+    assert_eq!((frames.next(), frames.unread()), (None, 0));
+    seen
+}
+
+fn our_frame(frame: Frame<'_>) -> Seen {
+    match frame {
+        Frame::Ack { channel, ranges } => {
+            Seen::Ack(channel, all(ranges.map(|range| range.into_inner())))
+        }
+        Frame::Cells { slice, cells } => Seen::Cells(our_slice(slice), all(cells.map(our_cell))),
+        Frame::Groups { slice, mut groups } => {
+            let (mut seen, mut cells) = (Vec::new(), Vec::new());
+            while let Some(group) = groups.next_group(&mut cells) {
+                let cells = cells.iter().copied().map(our_cell).collect();
+                seen.push((group.into(), cells));
+            }
+            assert_eq!((groups.next_group(&mut cells), cells), (None, vec![]));
+            Seen::Groups(our_slice(slice), seen)
+        }
+        Frame::Complete {
+            slice,
+            base,
+            version,
+        } => Seen::Complete(our_slice(slice), base, version),
+        Frame::Digest { entries } => {
+            let entries = entries.map(|entry| (our_slice(entry.slice), entry.version, entry.root));
+            Seen::Digest(all(entries))
+        }
+        Frame::DigestAsked => Seen::DigestAsked,
+        Frame::SectionsAsked { slice, first } => {
+            Seen::SectionsAsked(our_slice(slice), first.into())
+        }
+        Frame::Sections {
+            slice,
+            version,
+            first,
+            hashes,
+        } => Seen::Sections(our_slice(slice), version, first.into(), all(hashes)),
+        Frame::GroupHashesAsked { slice, section } => {
+            Seen::GroupHashesAsked(our_slice(slice), section.into())
+        }
+        Frame::GroupHashes {
+            slice,
+            section,
+            hashes,
+        } => Seen::GroupHashes(our_slice(slice), section.into(), all(hashes)),
+        Frame::Pull { slice, groups } => {
+            let ranges = groups.map(|range| our_cell(range.into_inner()));
+            Seen::Pull(our_slice(slice), all(ranges))
+        }
+        Frame::Membership { message } => Seen::Membership(message.to_vec()),
+    }
+}
+
+fn our_slice(slice: SliceId) -> Slice {
+    let (sketch, part) = (slice.sketch.into(), slice.part.into());
+    [sketch, slice.node, slice.boot, slice.epoch, part]
+}
+
+fn our_cell((index, value): (u32, u32)) -> Cell {
+    (index.into(), value.into())
+}
+
+/// A list to its end, behind which nothing comes.
+fn all<T: std::fmt::Debug + PartialEq>(mut list: impl Iterator<Item = T>) -> Vec<T> {
+    let all = list.by_ref().collect();
+    for _ in 0..3 {
+        assert_eq!(list.next(), None);
+    }
+    all
+}
+
+/// Reads one byte after the other, numbers as sums of what their bits are worth. `None` is whatever
+/// breaks off or breaks a rule.
+struct Naive<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
+    let mut naive = Naive {
+        bytes: payload,
+        at: 0,
+    };
+    let Some(head) = naive.head() else {
+        return vec![Seen::NoHead];
+    };
+    let mut seen = vec![head];
+    while let Some(kind) = naive.byte() {
+        let Some(body) = naive.body() else {
+            seen.push(Seen::Malformed(kind));
+            break;
+        };
+        let mut body = Naive {
+            bytes: &body,
+            at: 0,
+        };
+        if !(1..=12).contains(&kind) {
+            continue;
+        }
+        let Some(frame) = body.frame(kind, cells.into()) else {
+            seen.push(Seen::Malformed(kind));
+            break;
+        };
+        seen.push(frame);
+    }
+    seen
+}
+
+impl Naive<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        self.at += 1;
+        self.bytes.get(self.at - 1).copied()
+    }
+
+    fn fixed(&mut self, bytes: u32) -> Option<u64> {
+        let mut value = 0;
+        for place in 0..bytes {
+            value += u64::from(self.byte()?) * 256_u64.pow(place);
+        }
+        Some(value)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0_u128;
+        for place in 0..10 {
+            let byte = self.byte()?;
+            value += u128::from(byte % 128) * 128_u128.pow(place);
+            if byte < 128 {
+                let is_shortest = place == 0 || byte > 0;
+                return u64::try_from(value).ok().filter(|_| is_shortest);
+            }
+        }
+        None
+    }
+
+    /// Of 32 bits.
+    fn small(&mut self) -> Option<u64> {
+        self.varint().filter(|&number| number < 1 << 32)
+    }
+
+    fn head(&mut self) -> Option<Seen> {
+        let (to_boot, node) = (self.fixed(8)?, self.fixed(8)?);
+        let mut ip = [0_u8; 16];
+        let family = self.byte()?;
+        let bytes = match family {
+            4 => 4,
+            6 => 16,
+            _ => return None,
+        };
+        for byte in &mut ip[..bytes] {
+            *byte = self.byte()?;
+        }
+        let port = self.fixed(2)? as u16;
+        let address = match family {
+            4 => SocketAddrV4::new(Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]), port).into(),
+            _ => SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, 0).into(),
+        };
+        Some(Seen::Head(to_boot, node, address))
+    }
+
+    fn body(&mut self) -> Option<Vec<u8>> {
+        let length = self.fixed(2)?;
+        (0..length).map(|_| self.byte()).collect()
+    }
+
+    fn slice(&mut self) -> Option<Slice> {
+        let flags = self.byte()?;
+        if flags > 7 {
+            return None;
+        }
+        let mut slice = [0; 5];
+        if flags % 2 == 1 {
+            slice[0] = self.small()?;
+        }
+        slice[1] = self.fixed(8)?;
+        slice[2] = self.fixed(8)?;
+        if flags / 2 % 2 == 1 {
+            slice[3] = self.varint()?;
+        }
+        if flags / 4 == 1 {
+            slice[4] = self.small()?;
+        }
+        Some(slice)
+    }
+
+    fn frame(&mut self, kind: u8, cells: u64) -> Option<Seen> {
+        Some(match kind {
+            1 => Seen::Ack(self.fixed(8)?, self.ranges_down()),
+            2 => Seen::Cells(self.slice()?, self.cells(u64::MAX, cells).0),
+            3 => Seen::Groups(self.slice()?, self.groups(cells)),
+            4 => Seen::Complete(self.slice()?, self.varint()?, self.varint()?),
+            5 => Seen::Digest(
+                self.list(|naive| Some((naive.slice()?, naive.varint()?, naive.fixed(8)?))),
+            ),
+            6 => Seen::DigestAsked,
+            7 => Seen::SectionsAsked(self.slice()?, self.small()?),
+            8 => Seen::Sections(self.slice()?, self.varint()?, self.small()?, self.hashes()),
+            9 => Seen::GroupHashesAsked(self.slice()?, self.small()?),
+            10 => Seen::GroupHashes(self.slice()?, self.small()?, self.hashes()),
+            11 => Seen::Pull(self.slice()?, self.ranges_up()),
+            _ => Seen::Membership(self.bytes.to_vec()),
+        })
+    }
+
+    /// Until an item breaks off or breaks a rule.
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Vec<T> {
+        let mut items = Vec::new();
+        while let Some(item) = item(self) {
+            items.push(item);
+        }
+        items
+    }
+
+    fn hashes(&mut self) -> Vec<u64> {
+        self.list(|naive| naive.fixed(8))
+    }
+
+    /// Numbers that are too large for their place show in 128 bits.
+    fn ranges_down(&mut self) -> Vec<(u64, u64)> {
+        let mut before = None;
+        self.list(|naive| {
+            let number = i128::from(naive.varint()?);
+            let last = before.map_or(number, |first: i128| first - 1 - (number + 1));
+            let first = last - i128::from(naive.varint()?);
+            before = Some(first);
+            Some((u64::try_from(first).ok()?, u64::try_from(last).ok()?))
+        })
+    }
+
+    fn ranges_up(&mut self) -> Vec<(u64, u64)> {
+        let mut next = 0;
+        self.list(|naive| {
+            let first = next + u128::from(naive.varint()?);
+            let last = first + u128::from(naive.small()?);
+            next = last + 1;
+            (last < 1 << 32).then_some((first as u64, last as u64))
+        })
+    }
+
+    /// At most `count`, all below `end`; and whether there are so many.
+    fn cells(&mut self, count: u64, end: u64) -> (Vec<Cell>, bool) {
+        let (mut next, mut left) = (0, count);
+        let cells = self.list(|naive| {
+            left = left.checked_sub(1)?;
+            let index = next + u128::from(naive.varint()?);
+            let value = naive.small()?;
+            next = index + 1;
+            (index < end.into()).then_some((index as u64, value))
+        });
+        let is_all = cells.len() as u64 == count;
+        (cells, is_all)
+    }
+
+    fn groups(&mut self, cells: u64) -> Vec<(u64, Vec<Cell>)> {
+        let mut next = 0;
+        self.list(|naive| {
+            let group = next + u128::from(naive.varint()?);
+            next = group + 1;
+            let first = u64::try_from(group * 256).ok().filter(|&at| at < cells)?;
+            let inside = naive.group((cells - first).min(256))?;
+            let whole = inside.iter().map(|&(at, value)| (first + at, value));
+            Some((group as u64, whole.collect()))
+        })
+    }
+
+    /// A group's cells that are not 0, by their places in it.
+    fn group(&mut self, cells: u64) -> Option<Vec<Cell>> {
+        let form = self.byte()?;
+        if form == 255 {
+            let count = self.varint()?;
+            let (cells, is_all) = self.cells(count, cells);
+            let is_right = is_all && cells.iter().all(|&(_, value)| value > 0);
+            return is_right.then_some(cells);
+        }
+        if form > 32 {
+            return None;
+        }
+        let form = usize::from(form);
+        let mut bits = Vec::new();
+        while bits.len() < form * cells as usize {
+            let byte = self.byte()?;
+            bits.extend((0..8).map(|bit| byte >> bit & 1 == 1));
+        }
+        let value = |at: usize| -> u64 {
+            (0..form)
+                .map(|bit| u64::from(bits[at * form + bit]) << bit)
+                .sum()
+        };
+        let values = (0..cells).map(|at| (at, value(at as usize)));
+        Some(values.filter(|&(_, value)| value > 0).collect())
+    }
+}
+
+/// A key file's text, perhaps not UTF-8, and a reader of its lines see the same. What it reads, a node
+/// with a file of the same keys, one by one and written plainly, opens what this one's first key seals.
+pub fn key_file(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let ours = KeyRing::parse(&text);
+    let naive = naive_keys(&text);
+    assert_eq!(
+        ours.as_ref().map(KeyRing::len),
+        naive.as_ref().map(Vec::len)
+    );
+    let (Ok(ring), Ok(keys)) = (ours, naive) else {
+        return;
+    };
+    let plain = |key: &String| KeyRing::parse(key).expect("64 hex digits");
+    assert_eq!(opened_by(&ring, &plain(&keys[0])), Some(0));
+    for (index, key) in keys.iter().enumerate() {
+        assert_eq!(opened_by(&plain(key), &ring), Some(index));
+    }
+}
+
+/// Which key of a ring opens what the other's first one seals.
+fn opened_by(sealing: &KeyRing, opening: &KeyRing) -> Option<usize> {
+    let mut datagram = vec![0; HEADER_BYTES];
+    let channel = Channel { boot: 1, id: 2 };
+    let mut openers = Openers::new(opening.clone(), 3, OpenersOptions::default());
+    Sealer::new(sealing, 3, channel).seal(&mut datagram).ok()?;
+    let opened = openers.open(Duration::ZERO, &mut datagram).ok()?;
+    Some(opened.key_index)
+}
+
+/// The keys, in small letters.
+fn naive_keys(text: &str) -> Result<Vec<String>, KeyFileError> {
+    let mut keys: Vec<(usize, String)> = Vec::new();
+    for (at, line) in text.split('\n').enumerate() {
+        let line_number = at + 1;
+        let mut key: Vec<char> = line.chars().take_while(|&c| c != '#').collect();
+        while key.last().is_some_and(|c| c.is_whitespace()) {
+            key.pop();
+        }
+        while key.first().is_some_and(|c| c.is_whitespace()) {
+            key.remove(0);
+        }
+        if key.is_empty() {
+            continue;
+        }
+        if keys.len() == 8 {
+            return Err(KeyFileError::TooMany { line: line_number });
+        }
+        if key.len() != 64 {
+            return Err(KeyFileError::Length {
+                line: line_number,
+                characters: key.len(),
+            });
+        }
+        if let Some(wrong) = key
+            .iter()
+            .position(|c| !"0123456789abcdefABCDEF".contains(*c))
+        {
+            return Err(KeyFileError::NotHex {
+                line: line_number,
+                character: wrong + 1,
+            });
+        }
+        let key: String = key.iter().map(char::to_ascii_lowercase).collect();
+        if let Some((first, _)) = keys.iter().find(|(_, known)| *known == key) {
+            return Err(KeyFileError::Repeated {
+                line: line_number,
+                first: *first,
+            });
+        }
+        keys.push((line_number, key));
+    }
+    match keys.is_empty() {
+        true => Err(KeyFileError::Empty),
+        false => Ok(keys.into_iter().map(|(_, key)| key).collect()),
+    }
+}
+
+/// Members that the small membership may know.
+const MEMBERS_MAX: usize = 4;
+/// The longest time that anything waits.
+const FORGET_AFTER: Duration = Duration::from_hours(24);
+/// One message makes a node send at most this many.
+const ANSWERS_MAX: usize = 16;
+
+/// Who the corpus was recorded by: one of three on the loopback address.
+pub fn member(number: u16) -> Member {
+    Member {
+        node: number.into(),
+        boot: number.into(),
+        started_ms: 1,
+        renewals: 0,
+        address: ([127, 0, 0, 1], 8_000 + number).into(),
+        client_port: 0,
+    }
+}
+
+/// A membership of few members stays bounded, sane and itself, whatever is said to it. Input: how many
+/// hundredths of a second pass u8, length u16, message; repeated.
+pub fn membership(mut input: &[u8]) {
+    let options = MembershipOptions {
+        max_members: MEMBERS_MAX,
+        forget_after: FORGET_AFTER,
+        ..MembershipOptions::default()
+    };
+    let max_bytes = options.max_bytes;
+    let mut node = Membership::new(member(1), 1, options);
+    let mut now = Duration::ZERO;
+    while let [hundredths, low, high, rest @ ..] = input {
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+        let (message, rest) = rest.split_at(length);
+        input = rest;
+        now += Duration::from_millis(10) * u32::from(*hundredths);
+        node.wake(now);
+        drain(&mut node, max_bytes);
+        // Whether it is taken or refused is for other tests to say.
+        let _ = node.handle(now, message);
+        let answers = drain(&mut node, max_bytes);
+        assert!(answers <= ANSWERS_MAX, "{answers}");
+        check(&node, now);
+    }
+}
+
+/// Says how many messages there were.
+fn drain(node: &mut Membership, max_bytes: usize) -> usize {
+    let mut messages = 0;
+    while let Some((to, message)) = node.poll_transmit() {
+        assert!(message.len() <= max_bytes && to != node.me().address);
+        messages += 1;
+    }
+    let mut events = 0;
+    while node.poll_event().is_some() {
+        events += 1;
+    }
+    assert!(events < 100, "{events}");
+    messages
+}
+
+fn check(node: &Membership, now: Duration) {
+    let (me, first) = (node.me(), member(1));
+    assert_eq!(
+        (me.node, me.boot, me.address),
+        (first.node, first.boot, first.address)
+    );
+    let mut addresses: Vec<_> = node.members().map(|(member, _)| member.address).collect();
+    assert!(node.members().all(|(member, _)| member.is_plausible()));
+    assert!(addresses.len() <= MEMBERS_MAX);
+    addresses.push(me.address);
+    addresses.sort();
+    assert!(addresses.windows(2).all(|pair| pair[0] != pair[1]));
+    if let Some(wake) = node.next_wake() {
+        assert!(
+            (now..=now + FORGET_AFTER).contains(&wake),
+            "{wake:?} at {now:?}"
+        );
+    }
+}
