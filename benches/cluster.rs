@@ -94,7 +94,9 @@ impl Server {
 
     fn add(&self, keys: std::ops::Range<u32>) {
         let mut client = Client::connect(self.udp, ClientOptions::default()).unwrap();
-        client.add_many(keys.map(|key| (key.to_le_bytes(), 1))).unwrap();
+        client
+            .add_many(keys.map(|key| (key.to_le_bytes(), 1)))
+            .unwrap();
     }
 
     fn sent_bytes(&self) -> u64 {

@@ -333,7 +333,7 @@ mod tests {
             .unwrap()
             .remove(0);
         assert_eq!(receiver.kernel_drops().unwrap(), 0);
-        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..100 {
             sender.send_to(&[0; 141], receiver.local_addr()).unwrap();
         }

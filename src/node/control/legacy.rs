@@ -333,7 +333,7 @@ impl Rounds {
     /// Who did not answer when rows began to go to it, or to come, may have been started again as
     /// something else, or the network was in the way.
     fn ask_again(&mut self) {
-        if self.rounds % ASK_AGAIN_ROUNDS != 0 {
+        if !self.rounds.is_multiple_of(ASK_AGAIN_ROUNDS) {
             return;
         }
         let now = self.shared.now();

@@ -79,7 +79,7 @@ impl DataHandler {
                 // No legacy message begins like a reply, so it costs them nothing that it is
                 // looked for last.
                 Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
-                    self.reply_of_another(datagram, from)
+                    self.reply_of_another(datagram, from);
                 }
                 Err(reason) => self.tally.malformed(reason),
             }
