@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -132,17 +133,18 @@ fn cluster_of(count: usize) -> Vec<Server> {
         let seed = servers[0].cluster.clone();
         servers.push(Server::start(&["--join", &seed]));
     }
+    wait_for_members(&servers);
+    servers
+}
+
+fn wait_for_members(servers: &[Server]) {
     wait("all are members", || {
         servers.iter().all(|server| {
             let members = server.status().cluster.members;
-            members
-                .iter()
-                .filter(|member| member.state == "alive")
-                .count()
-                == count - 1
+            let alive = members.iter().filter(|member| member.state == "alive");
+            alive.count() == servers.len() - 1
         })
     });
-    servers
 }
 
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
@@ -157,7 +159,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
 /// All hold the same of every slice, and what its writer has counted.
 fn are_equal(servers: &[Server]) -> bool {
     let all: Vec<Status> = servers.iter().map(Server::status).collect();
-    let slices = |status: &Status| -> BTreeMap<String, (String, u64)> {
+    let slices = |status: &Status| -> BTreeMap<String, (Option<String>, u64)> {
         let slices = status.cluster.slices.iter();
         let filled = slices.filter(|slice| slice.weight > 0);
         filled
@@ -173,27 +175,107 @@ fn converge() {
     println!(
         "10 000 distinct keys added to each; from the last acknowledgement until all slices are equal.\n"
     );
-    println!("| times, s | median, rounds of 500 ms | largest |\n|---|---|---|");
-    let servers = cluster_of(3);
+    println!("| network | times, s | median, rounds of 500 ms | largest |\n|---|---|---|---|");
+    converge_on("loopback", &cluster_of(3));
+    let (mut relays, servers) = lossy_cluster_of(3);
+    converge_on("every datagram lost with 20 %", &servers);
+    drop(servers);
+    let counts = relays.iter_mut().map(Relay::stop);
+    let (lost, all) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    println!("\nLost were {lost} of {all} datagrams.");
+}
+
+fn converge_on(network: &str, servers: &[Server]) {
     let mut next = 0;
     let times: Vec<f64> = (0..rounds())
         .map(|_| {
-            for server in &servers {
+            for server in servers {
                 server.add(next..next + KEYS);
                 next += KEYS;
             }
-            let took = wait("all are equal", || are_equal(&servers));
+            let took = wait("all are equal", || are_equal(servers));
             std::thread::sleep(ROUND / 3);
             took.as_secs_f64()
         })
         .collect();
     let in_rounds = |time: f64| time / ROUND.as_secs_f64();
     println!(
-        "| {} | {:.2} | {:.2} |",
+        "| {network} | {} | {:.2} | {:.2} |",
         list(&times),
         in_rounds(median(times.clone())),
         in_rounds(times.iter().copied().fold(0.0, f64::max)),
     );
+}
+
+/// A way to a node on which every fifth datagram is lost, at random. Others are told its address.
+struct Relay {
+    address: SocketAddr,
+    done: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<(u64, u64)>>,
+}
+
+impl Relay {
+    fn to(node: SocketAddr, seed: u64) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let address = socket.local_addr().unwrap();
+        let (is_done, mut state) = (Arc::clone(&done), seed);
+        let forward = move || {
+            let (mut datagram, mut lost, mut all) = ([0; 2048], 0, 0);
+            while !is_done.load(Relaxed) {
+                let Ok(length) = socket.recv(&mut datagram) else {
+                    continue;
+                };
+                all += 1;
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                if (state >> 33) % 5 == 0 {
+                    lost += 1;
+                } else {
+                    let _ = socket.send_to(&datagram[..length], node);
+                }
+            }
+            (lost, all)
+        };
+        Self {
+            address,
+            done,
+            thread: Some(std::thread::spawn(forward)),
+        }
+    }
+
+    /// Datagrams that were lost, and all that came.
+    fn stop(&mut self) -> (u64, u64) {
+        self.done.store(true, Relaxed);
+        let thread = self.thread.take();
+        thread.map_or((0, 0), |thread| thread.join().unwrap())
+    }
+}
+
+fn lossy_cluster_of(count: usize) -> (Vec<Relay>, Vec<Server>) {
+    let (mut relays, mut servers): (Vec<Relay>, Vec<Server>) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        // The port is free again when the node asks for it, or the node says that it is not.
+        let free = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let relay = Relay::to(free, number as u64);
+        let (own, told) = (free.to_string(), relay.address.to_string());
+        let mut arguments = vec!["--cluster", &own, "--advertise", &told];
+        let seed = relays.first().map(|first| first.address.to_string());
+        if let Some(seed) = &seed {
+            arguments.extend(["--join", seed]);
+        }
+        servers.push(Server::start(&arguments));
+        relays.push(relay);
+    }
+    wait_for_members(&servers);
+    (relays, servers)
 }
 
 fn wire() {

@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::GetRandomFlags;
 use tokio::sync::mpsc;
@@ -49,6 +49,9 @@ use crate::sketch::{Estimate, SketchError, WeightError};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;
+/// How long an address that is in use may turn out to be only left over.
+const RING_LINGERS: Duration = Duration::from_secs(1);
+const BIND_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing
 /// behind: no socket, no thread.
@@ -580,7 +583,7 @@ fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeError> {
     };
     let mut tries = 0;
     loop {
-        let sockets = bind_group(address, threads, options)?;
+        let sockets = bind_patiently(address, threads, options)?;
         let Some(http) = http_address(config, sockets[0].local_addr())? else {
             return Ok(Bound {
                 sockets,
@@ -603,6 +606,24 @@ fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeError> {
                     source,
                 });
             }
+        }
+    }
+}
+
+/// A ring holds its sockets until the kernel has taken it down, tens of milliseconds after its process
+/// was killed: a node that is started again at once finds its own address in use.
+fn bind_patiently(
+    address: SocketAddr,
+    threads: usize,
+    options: SocketOptions,
+) -> Result<Vec<DataSocket>, BindError> {
+    let start = Instant::now();
+    loop {
+        match bind_group(address, threads, options) {
+            Err(BindError::InUse(_)) if start.elapsed() < RING_LINGERS => {
+                std::thread::sleep(BIND_AGAIN);
+            }
+            outcome => return outcome,
         }
     }
 }

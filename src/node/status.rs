@@ -311,8 +311,10 @@ pub struct SliceStatus {
     pub own: bool,
     /// Its version up to which everything is here.
     pub version: u64,
-    /// Hash of all its cells, 16 hexadecimal digits: two copies with the same one are equal.
-    pub root: String,
+    /// Hash over all cells that were published, 16 hexadecimal digits: equal where all of them are.
+    /// `None` in no cluster.
+    #[serde(default)]
+    pub root: Option<String>,
     /// Sum of all weights in it.
     pub weight: u64,
     /// Bytes of its cells here.

@@ -42,13 +42,28 @@ pub(super) struct Repair {
     patience: Duration,
     suspects: BTreeMap<SliceId, Suspect>,
     pulls: BTreeMap<SliceId, Pull>,
+    /// Roots that differ from ours, of older versions, in which there was nothing for us.
+    fruitless: BTreeMap<SliceId, u64>,
+}
+
+/// A neighbour's hashes of sections.
+#[derive(Debug)]
+pub(super) struct Sections<H> {
+    /// What it had complete when it read them.
+    pub(super) version: u64,
+    /// The section that the first one is of.
+    pub(super) first: u32,
+    pub(super) hashes: H,
+    /// How many sections the sketch has.
+    pub(super) sections: u32,
 }
 
 /// A slice of which a neighbour has more, or other, than we.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Suspect {
     since: Duration,
     changed_at: u64,
+    root: u64,
 }
 
 impl Repair {
@@ -57,6 +72,7 @@ impl Repair {
             patience: gossip_interval * PATIENCE_ROUNDS,
             suspects: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            fruitless: BTreeMap::new(),
         }
     }
 
@@ -65,19 +81,26 @@ impl Repair {
     }
 
     /// Takes a line of a neighbour's digest. `is_pushed`: its writer is a live member, so that what is
-    /// missing is probably on its way.
+    /// missing is probably on its way. `never_asks`: it pulls nothing from us, so that what it has beyond
+    /// an older version does not come back to us with a newer one.
     pub(super) fn compare(
         &mut self,
         now: Duration,
         slices: &mut Slices,
         from: u64,
         theirs: DigestEntry,
-        is_pushed: bool,
+        (is_pushed, never_asks): (bool, bool),
     ) {
         let slice = theirs.slice;
         let ours = slices.version(&slice);
+        if slice.boot == from && theirs.version != ours {
+            // It pushes this one itself, and knows better than we what of it is missing here.
+            return;
+        }
         let is_same = slices.root(&slice) == theirs.root;
-        let is_behind = theirs.version > ours || (theirs.version == ours && !is_same);
+        let is_older = theirs.version < ours;
+        let has_more = never_asks && self.fruitless.get(&slice) != Some(&theirs.root);
+        let is_behind = theirs.version > ours || (!is_same && (!is_older || has_more));
         if !is_behind || slices.is_refused(&slice) {
             self.suspects.remove(&slice);
             return;
@@ -96,20 +119,19 @@ impl Repair {
         let fresh = Suspect {
             since: now,
             changed_at,
+            root: theirs.root,
         };
         let suspect = self.suspects.entry(slice).or_insert(fresh);
-        if is_pushed && suspect.changed_at != changed_at {
-            *suspect = Suspect {
-                since: now,
-                changed_at,
-            };
+        let is_on_its_way = is_pushed && suspect.changed_at != changed_at;
+        if is_on_its_way || (is_older && suspect.root != theirs.root) {
+            *suspect = fresh;
         }
         // Of whom nobody else can tell us, we know nothing yet: no reason to wait.
         let is_new = !is_pushed && !slices.has(&slice);
         let is_due = is_new || now.saturating_sub(suspect.since) >= self.patience;
         if is_due && self.pulls.len() < PULLS_MAX {
             self.suspects.remove(&slice);
-            self.pulls.insert(slice, Pull::new(now, from));
+            self.pulls.insert(slice, Pull::new(now, from, fresh));
         }
     }
 
@@ -120,13 +142,10 @@ impl Repair {
         slices: &Slices,
         from: u64,
         slice: &SliceId,
-        version: u64,
-        (first, hashes): (u32, impl Iterator<Item = u64>),
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
-            let ours = slices.section_hashes(slice);
-            pull.take_sections(now, ours, version, first, hashes, sections);
+            pull.take_sections(now, slices.section_hashes(slice), theirs);
         }
     }
 
@@ -149,8 +168,10 @@ impl Repair {
     /// A group has come and was merged.
     pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: u32) {
         if let Some(pull) = self.pull_from(from, slice) {
-            pull.groups_asked.remove(&group);
-            pull.heard(now);
+            // What is pushed beside is no answer: the other one may not hear us at all.
+            if pull.groups_asked.remove(&group) {
+                pull.heard(now);
+            }
         }
     }
 
@@ -167,6 +188,7 @@ impl Repair {
             }
             if pull.is_done() {
                 slices.complete(slice, 0, pull.version.unwrap_or(0));
+                note_fruitless(&mut self.fruitless, slice, pull, slices);
                 return false;
             }
             pull.ask(now, slice, &mut ask);
@@ -188,10 +210,27 @@ impl Repair {
     }
 }
 
+/// Remembers a pull that changed nothing, so that it is not made again and again.
+fn note_fruitless(
+    fruitless: &mut BTreeMap<SliceId, u64>,
+    slice: &SliceId,
+    pull: &Pull,
+    slices: &Slices,
+) {
+    let is_known = fruitless.contains_key(slice);
+    if slices.changed_at(slice) == pull.began.changed_at
+        && (is_known || fruitless.len() < SUSPECTS_MAX)
+    {
+        fruitless.insert(*slice, pull.began.root);
+    }
+}
+
 /// One slice, pulled from one neighbour.
 #[derive(Debug)]
 struct Pull {
     from: u64,
+    /// What we, and the neighbour, had when it began.
+    began: Suspect,
     /// What the neighbour had complete when it was asked for the first hashes.
     version: Option<u64>,
     /// The first section whose hash has not come; `None` when all have.
@@ -207,9 +246,10 @@ struct Pull {
 }
 
 impl Pull {
-    fn new(now: Duration, from: u64) -> Self {
+    fn new(now: Duration, from: u64, began: Suspect) -> Self {
         Self {
             from,
+            began,
             version: None,
             sections_from: Some(0),
             has_asked_sections: false,
@@ -243,11 +283,14 @@ impl Pull {
         &mut self,
         now: Duration,
         ours: &[u64],
-        version: u64,
-        first: u32,
-        hashes: impl Iterator<Item = u64>,
-        sections: u32,
+        theirs: Sections<impl Iterator<Item = u64>>,
     ) {
+        let Sections {
+            version,
+            first,
+            hashes,
+            sections,
+        } = theirs;
         if self.sections_from != Some(first) {
             return;
         }

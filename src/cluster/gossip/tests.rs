@@ -3,6 +3,7 @@
 use rand::RngExt;
 
 use super::*;
+use crate::cluster::membership::MemberState;
 use crate::replica::{ReplicaLimits, fingerprint};
 use crate::sketch::{Geometry, HashFamily};
 

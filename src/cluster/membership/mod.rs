@@ -373,8 +373,9 @@ impl Membership {
     fn make_room(&mut self, datagram: &mut Datagram) -> Result<(), MembershipError> {
         let me = *self.me();
         let mut strangers = 0;
+        let named: Vec<SocketAddr> = datagram.named().map(|member| member.address).collect();
         let sender = foca::Member::alive(datagram.header.src);
-        if !self.has_room_for(&sender, &mut strangers) {
+        if !self.has_room_for(&sender, &named, &mut strangers) {
             return Err(MembershipError::TooManyMembers {
                 max_members: self.options.max_members,
             });
@@ -382,14 +383,20 @@ impl Membership {
         datagram.updates.retain(|update| {
             let member = update.id();
             *member == me
-                || (member.address != me.address && self.has_room_for(update, &mut strangers))
+                || (member.address != me.address
+                    && self.has_room_for(update, &named, &mut strangers))
         });
         Ok(())
     }
 
     /// Whether foca may learn of this. `strangers` counts the new ones of this datagram; who has been
-    /// down for longest makes room for who is up.
-    fn has_room_for(&mut self, update: &Update, strangers: &mut usize) -> bool {
+    /// down for longest makes room for who is up, unless the datagram brings it back: it has `named` it.
+    fn has_room_for(
+        &mut self,
+        update: &Update,
+        named: &[SocketAddr],
+        strangers: &mut usize,
+    ) -> bool {
         if self.at(update.id().address).is_some() {
             return true;
         }
@@ -400,7 +407,7 @@ impl Membership {
         while self.foca.iter_membership_state().len() + *strangers > self.options.max_members {
             let oldest = match update.state() {
                 State::Down => None,
-                State::Alive | State::Suspect => self.effects.timers.pop_oldest_forget(),
+                State::Alive | State::Suspect => self.effects.timers.pop_oldest_forget(named),
             };
             let Some(oldest) = oldest else {
                 *strangers -= 1;
@@ -497,6 +504,7 @@ impl Membership {
 
     /// After whatever foca did.
     fn settle(&mut self) {
+        self.reconnect();
         let members = self.foca.iter_membership_state().len();
         if self.is_alone() && members > 0 {
             let period = self.options.announce_down_period;
@@ -504,6 +512,15 @@ impl Membership {
         }
         self.report_suspects();
         self.configure();
+    }
+
+    /// With a new identity foca stops all its timers until it hears from somebody; who is up may have
+    /// gone in the meantime, so the probes have to go on. No updates, but it looks at its state.
+    fn reconnect(&mut self) {
+        let looked = self
+            .foca
+            .apply_many(std::iter::empty(), false, &mut self.effects);
+        ignore(looked);
     }
 
     /// foca tells of no suspicion; it is seen from the states.

@@ -79,12 +79,15 @@ impl Timers {
         Some(task)
     }
 
-    /// The timer that would forget a member that is down, of the one that would be forgotten first.
-    pub(super) fn pop_oldest_forget(&mut self) -> Option<Task> {
+    /// The timer that would forget a member that is down, of the one that would be forgotten first,
+    /// without those at the addresses `spared`.
+    pub(super) fn pop_oldest_forget(&mut self, spared: &[SocketAddr]) -> Option<Task> {
         let moment = self
             .tasks
             .iter()
-            .find(|(_, (slot, _))| matches!(slot, Slot::Forget(_)))
+            .find(
+                |(_, (slot, _))| matches!(slot, Slot::Forget(address) if !spared.contains(address)),
+            )
             .map(|(moment, _)| *moment)?;
         let (slot, task) = self.tasks.remove(&moment)?;
         self.slots.remove(&slot);
@@ -197,10 +200,14 @@ mod tests {
         timers.set(ms(1), Task::AnnounceAlone);
         timers.set(ms(3), Task::Foca(Timer::RemoveDown(member(3))));
         timers.set(ms(2), Task::Foca(Timer::RemoveDown(member(2))));
-        let oldest = timers.pop_oldest_forget().unwrap();
-        assert!(oldest.is_same(&Task::Foca(Timer::RemoveDown(member(2)))));
-        timers.pop_oldest_forget().unwrap();
-        assert!(timers.pop_oldest_forget().is_none());
+        timers.set(ms(1), Task::Foca(Timer::RemoveDown(member(1))));
+        let spared = [member(1).address];
+        for port in [2, 3] {
+            let oldest = timers.pop_oldest_forget(&spared).unwrap();
+            assert!(oldest.is_same(&Task::Foca(Timer::RemoveDown(member(port)))));
+        }
+        assert!(timers.pop_oldest_forget(&spared).is_none());
+        timers.pop_oldest_forget(&[]).unwrap();
         assert_eq!(timers.len(), 1);
     }
 }

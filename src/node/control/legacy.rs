@@ -178,6 +178,12 @@ impl Rounds {
 
     fn push_rows(&mut self) {
         let shared = Arc::clone(&self.shared);
+        let side = shared.presence().side();
+        if side.is_some_and(|side| !side.cluster().is_ready()) {
+            // What earlier starts of this node counted comes with the first sync. Rows without it
+            // would look as if everything had been counted anew.
+            return;
+        }
         let mut due = Vec::new();
         let silent = shared
             .legacy()

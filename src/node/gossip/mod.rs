@@ -206,7 +206,7 @@ impl Gossip {
         }
         let is_blocked = self.send(&mut cluster);
         while let Some(event) = cluster.poll_event() {
-            log(&event);
+            log(&event, shared.fingerprint());
         }
         let now = shared.now();
         if cluster.is_alone() {
@@ -287,11 +287,13 @@ impl Gossip {
     }
 }
 
-fn log(event: &ClusterEvent) {
+fn log(event: &ClusterEvent, fingerprint: u64) {
     match event {
         ClusterEvent::Member(event) => log_member(event),
-        ClusterEvent::FingerprintMismatch { from, .. } => warn!(
+        ClusterEvent::FingerprintMismatch { from, theirs } => warn!(
             %from,
+            theirs = hex(*theirs),
+            ours = hex(fingerprint),
             "a node with another sketch, or another --seed, was refused: width, depth, hash and seed must be \
              the same on all nodes (said once)"
         ),

@@ -110,13 +110,14 @@ pub(in crate::node) fn start(
         address: wanted,
         source,
     })?;
+    let advertised = advertised(config, bound)?;
     if !is_sealed && !is_loopback(wanted.ip()) {
         warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
     }
     Ok(Cluster::On(Link {
         socket,
         bound,
-        advertised: advertised(config, bound)?,
+        advertised,
         keys: keys.unwrap_or_else(KeyRing::public),
     }))
 }

@@ -128,7 +128,7 @@ fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
         boot: hex(learnt.slice.boot),
         own: false,
         version: learnt.version,
-        root: hex(slices.root(&learnt.slice)),
+        root: Some(hex(slices.root(&learnt.slice))),
         weight: learnt.weight,
         memory_bytes: learnt.memory_bytes,
     });
@@ -143,7 +143,7 @@ fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {
         boot: hex(slice.boot),
         own: true,
         version: slices.map_or(0, Slices::own_version),
-        root: hex(slices.map_or(0, |slices| slices.root(&slice))),
+        root: slices.map(|slices| hex(slices.root(&slice))),
         weight: replica.own().total_weight(),
         memory_bytes: replica.own().geometry().memory_bytes(),
     }

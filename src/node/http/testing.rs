@@ -185,7 +185,7 @@ fn slice(node: u64, own: bool, version: u64) -> SliceStatus {
         boot: format!("{:016x}", node << 32),
         own,
         version,
-        root: "00000000000000aa".to_owned(),
+        root: Some(format!("{:016x}", version ^ node)),
         weight: version * 1_000,
         memory_bytes: 16_777_216,
     }

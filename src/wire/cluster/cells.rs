@@ -1,5 +1,7 @@
 //! Cells of a slice: those that changed, or whole groups.
 
+use std::iter::FusedIterator;
+
 use super::{GROUP_CELLS, Reader, SliceId, gap_after, write_slice};
 use crate::wire::varint;
 
@@ -22,6 +24,17 @@ impl<'a> Cells<'a> {
             end,
         }
     }
+
+    #[inline]
+    fn read(&mut self) -> Option<(u32, u32)> {
+        let index = self.reader.index_after(self.before)?;
+        let value = self.reader.varint_u32()?;
+        if index >= self.end {
+            return None;
+        }
+        self.before = Some(index);
+        Some((index, value))
+    }
 }
 
 impl Iterator for Cells<'_> {
@@ -29,16 +42,12 @@ impl Iterator for Cells<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<(u32, u32)> {
-        let index = self.reader.index_after(self.before)?;
-        let value = self.reader.varint_u32()?;
-        if index >= self.end {
-            self.reader.rest = &[];
-            return None;
-        }
-        self.before = Some(index);
-        Some((index, value))
+        let cell = self.read();
+        self.reader.end_at_none(cell)
     }
 }
+
+impl FusedIterator for Cells<'_> {}
 
 /// Groups of a frame, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +73,8 @@ impl<'a> GroupsReader<'a> {
         let group = self.read(out);
         if group.is_none() {
             out.clear();
-            self.reader.rest = &[];
         }
-        group
+        self.reader.end_at_none(group)
     }
 
     fn read(&mut self, out: &mut Vec<(u32, u32)>) -> Option<u32> {
@@ -76,10 +84,11 @@ impl<'a> GroupsReader<'a> {
         match self.reader.byte()? {
             SPARSE => {
                 let mut before = None;
-                for _ in 0..self.reader.varint()?.min(GROUP_CELLS as u64) {
+                // More than a group has cannot ascend: their indexes leave it.
+                for _ in 0..self.reader.varint()? {
                     let index = self.reader.index_after(before)?;
                     let value = self.reader.varint_u32()?;
-                    if index as usize >= cells {
+                    if index as usize >= cells || value == 0 {
                         return None;
                     }
                     before = Some(index);

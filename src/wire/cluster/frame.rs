@@ -1,5 +1,6 @@
 //! Frames: reading them, and writing them.
 
+use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
 use super::cells::write_list_start;
@@ -111,7 +112,7 @@ impl Frames<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of type {kind} is malformed: it and what is behind it were dropped")]
 pub struct MalformedFrame {
-    /// Its type, 0 where not even that is there.
+    /// Its type.
     pub kind: u8,
 }
 
@@ -135,6 +136,8 @@ impl<'a> Iterator for Frames<'a> {
         }
     }
 }
+
+impl FusedIterator for Frames<'_> {}
 
 enum Parsed<'a> {
     Known(Frame<'a>),
@@ -223,10 +226,8 @@ pub struct AckRanges<'a> {
     below: Option<u64>,
 }
 
-impl Iterator for AckRanges<'_> {
-    type Item = RangeInclusive<u64>;
-
-    fn next(&mut self) -> Option<RangeInclusive<u64>> {
+impl AckRanges<'_> {
+    fn read(&mut self) -> Option<RangeInclusive<u64>> {
         let number = self.reader.varint()?;
         let more = self.reader.varint()?;
         let last = match self.below {
@@ -239,16 +240,25 @@ impl Iterator for AckRanges<'_> {
     }
 }
 
+impl Iterator for AckRanges<'_> {
+    type Item = RangeInclusive<u64>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u64>> {
+        let item = self.read();
+        self.reader.end_at_none(item)
+    }
+}
+
+impl FusedIterator for AckRanges<'_> {}
+
 /// The lines of a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a> {
     reader: Reader<'a>,
 }
 
-impl Iterator for Entries<'_> {
-    type Item = DigestEntry;
-
-    fn next(&mut self) -> Option<DigestEntry> {
+impl Entries<'_> {
+    fn read(&mut self) -> Option<DigestEntry> {
         Some(DigestEntry {
             slice: self.reader.slice()?,
             version: self.reader.varint()?,
@@ -256,6 +266,17 @@ impl Iterator for Entries<'_> {
         })
     }
 }
+
+impl Iterator for Entries<'_> {
+    type Item = DigestEntry;
+
+    fn next(&mut self) -> Option<DigestEntry> {
+        let item = self.read();
+        self.reader.end_at_none(item)
+    }
+}
+
+impl FusedIterator for Entries<'_> {}
 
 /// A list of hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,9 +288,12 @@ impl Iterator for Hashes<'_> {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        self.reader.u64()
+        let hash = self.reader.u64();
+        self.reader.end_at_none(hash)
     }
 }
+
+impl FusedIterator for Hashes<'_> {}
 
 /// Ranges of groups, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,16 +302,25 @@ pub struct GroupRanges<'a> {
     before: Option<u32>,
 }
 
-impl Iterator for GroupRanges<'_> {
-    type Item = RangeInclusive<u32>;
-
-    fn next(&mut self) -> Option<RangeInclusive<u32>> {
+impl GroupRanges<'_> {
+    fn read(&mut self) -> Option<RangeInclusive<u32>> {
         let first = self.reader.index_after(self.before)?;
         let last = first.checked_add(self.reader.varint_u32()?)?;
         self.before = Some(last);
         Some(first..=last)
     }
 }
+
+impl Iterator for GroupRanges<'_> {
+    type Item = RangeInclusive<u32>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u32>> {
+        let item = self.read();
+        self.reader.end_at_none(item)
+    }
+}
+
+impl FusedIterator for GroupRanges<'_> {}
 
 /// Appends frames to a datagram, as long as it stays within a length.
 ///

@@ -161,6 +161,15 @@ impl<'a> Reader<'a> {
         gap.checked_add(first)
             .and_then(|index| u32::try_from(index).ok())
     }
+
+    /// A list's next item: where there is none, what is behind it is no item either.
+    #[inline]
+    fn end_at_none<T>(&mut self, item: Option<T>) -> Option<T> {
+        if item.is_none() {
+            self.rest = &[];
+        }
+        item
+    }
 }
 
 const HAS_SKETCH: u8 = 1;
@@ -187,7 +196,6 @@ fn write_slice(slice: &SliceId, out: &mut Vec<u8>) {
 
 /// The gap that [`Reader::index_after`] reads.
 fn gap_after(before: Option<u32>, index: u32) -> u64 {
-    before.map_or(u64::from(index), |before| {
-        u64::from(index).saturating_sub(u64::from(before) + 1)
-    })
+    let first = before.map_or(0, |before| u64::from(before) + 1);
+    u64::from(index).saturating_sub(first)
 }

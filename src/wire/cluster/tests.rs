@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod vectors;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 

@@ -310,9 +310,7 @@ fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
         depth,
         hash,
         version: reader.bytes(length.into()).ok()?,
-        cluster_port: match reader.rest {
-            [] => 0,
-            _ => u16::from_le_bytes(reader.array()?),
-        },
+        // A node of before does not say it.
+        cluster_port: reader.array().map_or(0, u16::from_le_bytes),
     })
 }

@@ -179,8 +179,7 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
     None
 }
 
-/// Keys that share no cell with another one in some row: their answers are exact, as long as nothing
-/// else was added.
+/// Keys that share no cell with another one in some row: their answers are exact.
 fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     let mut users = BTreeMap::<u32, usize>::new();
@@ -193,8 +192,9 @@ fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
             *users.entry(cell).or_default() += 1;
         }
     }
-    let is_alone = |key: &Vec<u8>| cells(key).iter().any(|cell| users[cell] == 1);
-    world.keys.iter().map(is_alone).collect()
+    let is_exact =
+        |key: &Vec<u8>| !world.is_filled && cells(key).iter().any(|cell| users[cell] == 1);
+    world.keys.iter().map(is_exact).collect()
 }
 
 pub(crate) fn name(slice: &SliceId) -> String {

@@ -193,11 +193,27 @@ impl<M: Machine> Play<M> {
         if self.world.hosts[0].process.is_none() {
             self.world.restart(0, Identity::Same);
         }
-        for cut in std::mem::take(&mut self.plan.quiet_cuts) {
-            self.act(cut);
-        }
+        self.cut_for_good();
         self.world.lose_what_cannot_be_under_way();
         self.world.tell(|| "quiet".to_owned());
+    }
+
+    /// Some links stay cut; so that nobody is left without a way for want of an address, all are told of
+    /// all.
+    fn cut_for_good(&mut self) {
+        let cuts = std::mem::take(&mut self.plan.quiet_cuts);
+        if cuts.is_empty() {
+            return;
+        }
+        for cut in cuts {
+            self.act(cut);
+        }
+        let members = self.members();
+        for &place in &members {
+            for &other in members.iter().filter(|&&other| other != place) {
+                self.world.join(place, other);
+            }
+        }
     }
 
     fn members(&self) -> Vec<Place> {

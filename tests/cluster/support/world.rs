@@ -135,6 +135,8 @@ pub(crate) struct World<M> {
     pub(crate) truth: BTreeMap<SliceId, Vec<u64>>,
     /// What writers that are gone had written, in the end.
     pub(crate) written: Copies,
+    /// Other keys were added, too.
+    pub(crate) is_filled: bool,
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
     queue: Queue<Event>,
@@ -153,6 +155,7 @@ impl<M: Machine> World<M> {
             keys: (0..16).map(|n| format!("key {n}").into_bytes()).collect(),
             truth: BTreeMap::new(),
             written: BTreeMap::new(),
+            is_filled: false,
             violations: Vec::new(),
             queue: Queue::new(),
             random: Random::stream(seed, "world"),
@@ -379,6 +382,7 @@ impl<M: Machine> World<M> {
 
     /// Adds keys that nobody asks for.
     pub(crate) fn fill(&mut self, place: Place, keys: impl Iterator<Item = u64>) {
+        self.is_filled = true;
         if let Some(process) = &mut self.hosts[place].process {
             for key in keys {
                 process.machine.add(&key.to_le_bytes(), 1);

@@ -175,7 +175,7 @@ enum SeenReply {
     Count(u64, bool),
     Hit(u64, bool, bool),
     Bounds([u64; 3], bool),
-    Info([u64; 3], u32, [u8; 2], Vec<u8>),
+    Info([u64; 3], u32, [u8; 2], Vec<u8>, u16),
     Broken,
 }
 
@@ -215,6 +215,7 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
             info.max_weight,
             [info.depth, info.hash],
             info.version.to_vec(),
+            info.cluster_port,
         ),
         Err(_) => SeenReply::Broken,
     }));
@@ -271,7 +272,14 @@ impl Naive<'_> {
                 let shape = [info.byte()?, info.byte()?];
                 let length = info.byte()?;
                 let version = info.string(length.into())?;
-                Ok(SeenReply::Info(numbers, max_weight, shape, version))
+                let cluster_port = info.fixed(2).unwrap_or(0) as u16;
+                Ok(SeenReply::Info(
+                    numbers,
+                    max_weight,
+                    shape,
+                    version,
+                    cluster_port,
+                ))
             }
             _ => Ok(SeenReply::Broken),
         }

@@ -203,9 +203,7 @@ def _read_info(fields: bytes, length: int) -> Info:
     if len(version) < text:
         raise ValueError("cut off")
     # Nodes from before there were clusters say nothing of one.
-    rest = fields[_INFO.size + text :]
-    if len(rest) == 1:
-        raise ValueError("cut off")
+    port = fields[_INFO.size + text :][:2]
     return Info(
         boot=boot,
         fingerprint=fingerprint,
@@ -214,5 +212,5 @@ def _read_info(fields: bytes, length: int) -> Info:
         weight_max=weight_max,
         hash={1: "xxh3", 2: "fnv"}.get(family, "unknown"),
         version=version.decode("utf-8", "replace"),
-        cluster_port=int.from_bytes(rest[:2], "little"),
+        cluster_port=int.from_bytes(port, "little") if len(port) == 2 else 0,
     )

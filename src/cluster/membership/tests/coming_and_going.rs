@@ -286,7 +286,8 @@ fn who_stood_still_declares_nobody_down() {
         net.stopped.clear();
         let took = net.run_until("back", secs(20), Net::is_whole);
         assert!(took < secs(5), "seed {seed}: {took:?}");
-        let down = |_, event: &MembershipEvent| matches!(event, MembershipEvent::Down(of) if of.node != member(2, 1).node);
+        let node = member(2, 1).node;
+        let down = |_, event: &MembershipEvent| matches!(event, MembershipEvent::Down(of) if of.node != node);
         assert_eq!(net.count(down), 0, "seed {seed}: {:?}", net.events);
     }
 }
@@ -309,6 +310,23 @@ fn a_suspicion_is_withdrawn() {
         0
     );
     assert_eq!(net.nodes[&address(3)].me().renewals, 0);
+}
+
+#[test]
+fn who_comes_back_while_nobody_is_left_notices() {
+    let mut net = Net::whole(2, 1);
+    let mut node = net.kill(address(0));
+    let told = datagram(member(1, 1), *node.me(), Message::TurnUndead, vec![]);
+    node.handle(net.now, &told).unwrap();
+    assert_eq!(node.me().renewals, 1);
+    // Its new identity is heard by nobody, and nobody speaks to it.
+    net.kill(address(1));
+    net.stop_joining();
+    net.nodes.insert(address(0), node);
+    net.run_for(secs(20));
+    assert!(net.nodes[&address(0)].is_alone());
+    net.start(member(1, 2), &[]);
+    net.run_until("found again", secs(4), Net::is_whole);
 }
 
 #[test]

@@ -176,6 +176,10 @@ fn the_living_take_the_place_of_the_dead() {
     tell(2, 1, vec![down(3), down(4), down(5)]).0.unwrap();
     // Full: news of one more dead is no news; a living one pushes out who is dead for longest.
     assert_eq!(tell(3, 1, vec![down(6)]), (Ok(()), vec![1, 2, 3, 4, 5]));
+    // But not who is named beside it, and would come back.
+    let living = Update::alive(member(6, 1));
+    let all = vec![down(2), down(3), down(4), down(5), living];
+    assert_eq!(tell(3, 1, all), (Ok(()), vec![1, 2, 3, 4, 5]));
     assert_eq!(tell(4, 7, vec![]), (Ok(()), vec![1, 3, 4, 5, 7]));
     for (index, now) in (8..11).zip(5..) {
         tell(now, index, vec![]).0.unwrap();

@@ -1,5 +1,7 @@
 //! Passes, versions and what has changed since them.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use proptest::prelude::*;
 
 use super::super::history::VERSIONS_MAX;
@@ -111,38 +113,37 @@ proptest! {
 
 #[test]
 fn after_the_last_pass_what_is_published_is_what_is_live() {
-    const ADDS: u32 = 40_000;
     let (replica, mut slices) = replica(3000, 4, NO_LIMITS);
-    let mut versions = 0;
+    let stop = AtomicBool::new(false);
+    let mut is_never_ahead = true;
     std::thread::scope(|scope| {
-        let adders: [_; 2] = std::array::from_fn(|thread| {
-            let replica = &replica;
+        for thread in 0..2_u32 {
+            let (replica, stop) = (&replica, &stop);
             scope.spawn(move || {
                 let mut batch = Batch::<()>::new();
-                for i in 0..ADDS {
-                    let key = (i * 2 + thread as u32).to_le_bytes();
-                    batch.add(replica, &key, 1, &mut |(), _| {}).unwrap();
-                    if i % 200 == 199 {
-                        batch.finish(replica, &mut |(), _| {});
+                // Until enough versions were made while this goes on.
+                for first in (thread..).step_by(400) {
+                    for key in (first..).step_by(2).take(200) {
+                        let key = (key % 10_000).to_le_bytes();
+                        batch.add(replica, &key, 1, &mut |(), _| {}).unwrap();
+                    }
+                    batch.finish(replica, &mut |(), _| {});
+                    if stop.load(Relaxed) {
+                        return;
                     }
                 }
-                batch.finish(replica, &mut |(), _| {});
-            })
-        });
-        while adders.iter().any(|adder| !adder.is_finished()) || versions < 2 {
-            if let Published::Done { version, .. } = slices.publish(&replica, 1000) {
-                versions = version;
-            }
+            });
+        }
+        while slices.own_version() < 20 {
+            slices.publish(&replica, 1000);
             // Whatever moment it is, no cell is published that is not live.
             let published = all_cells(&replica, &slices, &OWN);
-            assert!(
-                published
-                    .iter()
-                    .zip(live(&replica))
-                    .all(|(old, new)| *old <= new)
-            );
+            let live = live(&replica);
+            is_never_ahead &= published.iter().zip(live).all(|(old, new)| *old <= new);
         }
+        stop.store(true, Relaxed);
     });
+    assert!(is_never_ahead);
     while slices.publish(&replica, 1000) != Published::Idle {}
     let published = all_cells(&replica, &slices, &OWN);
     assert_eq!(published, live(&replica));

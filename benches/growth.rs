@@ -1,0 +1,246 @@
+//! How a cluster grows, in the simulator of `tests/cluster`: real state machines, virtual time.
+//!
+//! `cargo bench --bench growth` prints a table; `cargo bench --bench growth -- growth.svg` draws it, too.
+//! It takes about five minutes. The figures are the same on every machine: nothing in them is time that
+//! a processor took.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plotters::prelude::*;
+use rmbd::sketch::Geometry;
+
+use support::check::{self, Expected};
+use support::machine::Machine;
+use support::network::{Place, Weather};
+use support::node::Node;
+use support::random::Random;
+use support::world::{Terms, World};
+
+#[allow(dead_code)]
+#[path = "../tests/cluster/support/mod.rs"]
+mod support;
+
+const NODES: [usize; 4] = [3, 10, 30, 100];
+/// 128 KiB a slice: a hundred nodes fit a machine's memory, and what is sent for a key does not depend
+/// on it as long as deltas are sparse.
+const WIDTH: u64 = 8192;
+const DEPTH: u64 = 4;
+/// Distinct keys that each node adds in a round.
+const KEYS: u64 = 100;
+const INTERVAL: Duration = Duration::from_millis(500);
+const SETTLE_ROUNDS: u32 = 40;
+const MEASURED_ROUNDS: u32 = 20;
+const LIMIT_ROUNDS: u32 = 400;
+
+/// What is measured with so many nodes.
+#[derive(Debug)]
+struct Row {
+    nodes: usize,
+    idle_bytes: f64,
+    busy_bytes: f64,
+    rounds: f64,
+    rounds_lossy: f64,
+    rounds_new: f64,
+    memory_bytes: u64,
+}
+
+fn main() {
+    let plot = std::env::args().skip(1).find(|word| word.ends_with(".svg"));
+    let rows: Vec<Row> = NODES.into_iter().map(measure).collect();
+    print(&rows);
+    if let Some(plot) = plot.map(PathBuf::from) {
+        draw(&rows, &plot).expect("the plot can be drawn");
+        println!("\n{}", plot.display());
+    }
+}
+
+fn measure(nodes: usize) -> Row {
+    let terms = Terms {
+        geometry: Geometry::new(WIDTH, DEPTH).unwrap(),
+        interval: INTERVAL,
+        ..Terms::default()
+    };
+    let mut world = World::<Node>::cluster(nodes as u64, nodes, terms);
+    let mut keys = 0;
+    let everybody: Vec<Place> = (0..nodes).collect();
+    let mut random = Random::new(1);
+    // Everybody has written something, and everybody has it.
+    add_rounds(&mut world, &everybody, 2, &mut keys, &mut random);
+    world.run_for(INTERVAL * SETTLE_ROUNDS);
+    rounds_to_equal(&mut world, &everybody);
+    let idle_bytes = bytes_a_round(&mut world, nodes, |world| {
+        world.run_for(INTERVAL * MEASURED_ROUNDS);
+    });
+    let busy_bytes = bytes_a_round(&mut world, nodes, |world| {
+        add_rounds(world, &everybody, MEASURED_ROUNDS, &mut keys, &mut random);
+    });
+    let rounds = rounds_to_equal(&mut world, &everybody);
+    world.network.weather = Weather::lossy(0.2);
+    add_rounds(&mut world, &everybody, 4, &mut keys, &mut random);
+    let rounds_lossy = rounds_to_equal(&mut world, &everybody);
+    world.network.weather = Weather::CLEAR;
+    world.run_for(INTERVAL * SETTLE_ROUNDS);
+    let memory_bytes = world.machine(0).replica.memory_bytes();
+    let new = world.host();
+    world.hosts[new].seeds = vec![0];
+    world.start(new);
+    let rounds_new = rounds_to_equal(&mut world, &[everybody, vec![new]].concat());
+    let row = Row {
+        nodes,
+        idle_bytes,
+        busy_bytes,
+        rounds,
+        rounds_lossy,
+        rounds_new,
+        memory_bytes,
+    };
+    eprintln!("{row:?}");
+    row
+}
+
+/// Each node adds its keys evenly over each round.
+fn add_rounds(
+    world: &mut World<Node>,
+    places: &[Place],
+    rounds: u32,
+    keys: &mut u64,
+    random: &mut Random,
+) {
+    const STEPS: u64 = 10;
+    for _ in 0..u64::from(rounds) * STEPS {
+        for &place in places {
+            let from = *keys;
+            *keys += KEYS / STEPS;
+            world.fill(place, (from..*keys).map(|key| key ^ (random.next() << 32)));
+        }
+        world.run_for(INTERVAL / STEPS as u32);
+    }
+}
+
+/// What goes out of a node, on average.
+fn bytes_a_round(world: &mut World<Node>, nodes: usize, act: impl FnOnce(&mut World<Node>)) -> f64 {
+    let sent = |world: &World<Node>| {
+        (0..nodes)
+            .map(|at| world.process(at).bytes_out)
+            .sum::<u64>()
+    };
+    let before = sent(world);
+    act(world);
+    (sent(world) - before) as f64 / nodes as f64 / f64::from(MEASURED_ROUNDS)
+}
+
+/// Until all are equal, cell for cell.
+fn rounds_to_equal(world: &mut World<Node>, places: &[Place]) -> f64 {
+    let groups: Vec<Expected> = check::expected(world, places);
+    let took = world.run_until(INTERVAL / 10, INTERVAL * LIMIT_ROUNDS, |world| {
+        groups.iter().all(|group| check::is_equal(world, group))
+    });
+    let took = took.expect("they become equal");
+    took.as_secs_f64() / INTERVAL.as_secs_f64()
+}
+
+fn print(rows: &[Row]) {
+    println!(
+        "{DEPTH} x {WIDTH} cells, a round every {} ms; busy: {KEYS} distinct keys a round on each node.\n",
+        INTERVAL.as_millis()
+    );
+    println!(
+        "| nodes | idle, bytes a round: a node | to each peer | busy: a node | to each peer | rounds until equal | with 20 % loss | until a new node has all | cells a node |"
+    );
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for row in rows {
+        let peers = (row.nodes - 1) as f64;
+        println!(
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {:.2} MiB |",
+            row.nodes,
+            row.idle_bytes,
+            row.idle_bytes / peers,
+            row.busy_bytes,
+            row.busy_bytes / peers,
+            row.rounds,
+            row.rounds_lossy,
+            row.rounds_new,
+            row.memory_bytes as f64 / f64::from(1 << 20)
+        );
+    }
+}
+
+type Points = Vec<(f64, f64)>;
+
+fn draw(rows: &[Row], path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::new(path, (960, 300)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let of = |value: fn(&Row) -> f64| -> Points {
+        rows.iter()
+            .map(|row| (row.nodes as f64, value(row)))
+            .collect()
+    };
+    let panels = root.split_evenly((1, 3));
+    let busy = format!("{KEYS} keys a round");
+    let bytes = [
+        (busy.as_str(), of(|row| row.busy_bytes / 1024.0)),
+        ("idle", of(|row| row.idle_bytes / 1024.0)),
+    ];
+    panel(&panels[0], "KiB a round out of a node", &bytes)?;
+    let rounds = [
+        ("20 % loss", of(|row| row.rounds_lossy)),
+        ("no loss", of(|row| row.rounds)),
+        ("a new node", of(|row| row.rounds_new)),
+    ];
+    panel(&panels[1], "rounds until equal", &rounds)?;
+    let memory = [(
+        "cells",
+        of(|row| row.memory_bytes as f64 / f64::from(1 << 20)),
+    )];
+    panel(&panels[2], "MiB a node, of 128 KiB slices", &memory)?;
+    root.present()?;
+    Ok(())
+}
+
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    lines: &[(&str, Points)],
+) -> Result<(), Box<dyn std::error::Error>> {
+    const INKS: [RGBColor; 3] = [
+        RGBColor(0x0d, 0x94, 0x88),
+        RGBColor(0xc2, 0x57, 0x0c),
+        RGBColor(0x62, 0x6b, 0x76),
+    ];
+    let values = lines
+        .iter()
+        .flat_map(|(_, points)| points)
+        .map(|point| point.1);
+    let most = values.fold(0.0, f64::max) * 1.1;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 16))
+        .margin(10)
+        .x_label_area_size(32)
+        .y_label_area_size(48)
+        .build_cartesian_2d(0.0..105.0, 0.0..most)?;
+    chart
+        .configure_mesh()
+        .x_desc("nodes")
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for ((name, points), ink) in lines.iter().zip(INKS) {
+        let mark = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], ink.stroke_width(2));
+        chart
+            .draw_series(LineSeries::new(points.clone(), ink.stroke_width(2)))?
+            .label(*name)
+            .legend(mark);
+        chart.draw_series(
+            points
+                .iter()
+                .map(|&point| Circle::new(point, 3, ink.filled())),
+        )?;
+    }
+    let style = chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft);
+    style.border_style(TRANSPARENT).draw()?;
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! What comes in: datagrams, frame by frame.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::peer::{Kind, Peer, Question};
+use super::repair::Sections;
+use super::state::ClusterEvent;
+use super::{Cluster, EVENTS_MAX, From, PEERS_MAX, Readiness, STRANGERS_MAX};
+use crate::cluster::seal::Refused;
+use crate::replica::{Replica, SliceRefused};
+use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Frame, SECTION_GROUPS, SliceId, frames, head};
+
+impl Cluster {
+    /// Takes a datagram; it is decrypted in place. Nothing in it can panic, and what does not come from
+    /// the cluster changes nothing but counters.
+    pub fn handle(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        replica: &Replica,
+    ) {
+        let bytes = datagram.len();
+        if bytes > DATAGRAM_BYTES_MAX {
+            return self.refuse("too_long");
+        }
+        // Moved out, since what is opened borrows the datagram only, but `open` borrows all of it.
+        let opened = match self.openers.open(now, datagram) {
+            Ok(opened) => opened,
+            Err(refused) => return self.note_refused(from, refused),
+        };
+        let (channel, number) = (opened.channel, opened.number);
+        let Some((head, rest)) = head(opened.payload) else {
+            return self.refuse("malformed");
+        };
+        if channel.boot == self.own.boot {
+            return self.refuse("own_datagram");
+        }
+        if head.to_boot != 0 && head.to_boot != self.own.boot {
+            return self.refuse("other_boot");
+        }
+        self.received.datagrams += 1;
+        self.received.bytes += bytes as u64;
+        self.received.overhead += (bytes - rest.len()) as u64;
+        let from = From {
+            boot: channel.boot,
+            node: head.node,
+            address: head.address,
+            knows_us: head.to_boot != 0,
+        };
+        if let Some(peer) = self.peers.get_mut(&from.boot) {
+            peer.heard_at = Some(now);
+            peer.address = from.address;
+            peer.bytes_received += bytes as u64;
+        }
+        self.hear_target(now, from);
+        if self.take_frames(now, from, rest, replica)
+            && let Some(peer) = self.peer(now, from)
+        {
+            peer.received.note(now, channel.id, number);
+        }
+        self.repair_step(now);
+        self.leave_step(now);
+    }
+
+    /// Takes all frames; says whether they ask for an ack.
+    fn take_frames(&mut self, now: Duration, from: From, rest: &[u8], replica: &Replica) -> bool {
+        let mut asks_for_ack = false;
+        let mut all = frames(rest, self.cells);
+        let mut unread = rest.len();
+        while let Some(frame) = all.next() {
+            let length = (unread - all.unread()) as u64;
+            unread = all.unread();
+            let Ok(frame) = frame else {
+                self.refuse("malformed");
+                break;
+            };
+            let kind = match frame {
+                Frame::Membership { .. } => &mut self.received.membership,
+                Frame::Ack { .. } => &mut self.received.acks,
+                Frame::Cells { .. } | Frame::Complete { .. } => &mut self.received.pushes,
+                Frame::Groups { .. } | Frame::Pull { .. } => &mut self.received.pulls,
+                _ => &mut self.received.digests,
+            };
+            *kind += length;
+            asks_for_ack |= matches!(
+                frame,
+                Frame::Cells { .. } | Frame::Groups { .. } | Frame::Complete { .. }
+            );
+            match frame {
+                Frame::Membership { message } => self.take_membership(now, message),
+                Frame::Digest { entries } => self.take_digest(now, from, entries),
+                Frame::DigestAsked => self.send_digest(now, from),
+                // What follows is for somebody who knows us.
+                _ if !from.knows_us => self.refuse("unknown_receiver"),
+                frame => self.take_data(now, from, frame, replica),
+            }
+        }
+        asks_for_ack && from.knows_us
+    }
+
+    fn take_membership(&mut self, now: Duration, message: &[u8]) {
+        if self.membership.handle(now, message).is_err() {
+            self.refuse("membership");
+        }
+        self.follow_membership(now);
+    }
+
+    fn take_data(&mut self, now: Duration, from: From, frame: Frame<'_>, replica: &Replica) {
+        match frame {
+            Frame::Ack { channel, ranges } => self.take_ack(now, from, channel, ranges),
+            Frame::Cells { slice, cells } => {
+                let merged = self.slices.merge(replica, &slice, cells);
+                self.note_merged(&slice, merged);
+            }
+            Frame::Groups { slice, mut groups } => {
+                let mut cells = std::mem::take(&mut self.group);
+                while let Some(group) = groups.next_group(&mut cells) {
+                    let merged = self.slices.merge(replica, &slice, cells.iter().copied());
+                    self.note_merged(&slice, merged);
+                    self.repair.arrived(now, from.boot, &slice, group);
+                }
+                self.group = cells;
+            }
+            Frame::Complete {
+                slice,
+                base,
+                version,
+            } => {
+                if slice != self.own {
+                    self.slices.complete(&slice, base, version);
+                }
+            }
+            Frame::SectionsAsked { slice, first } => {
+                self.answer(now, from, Question::SectionsAnswer { slice, first });
+            }
+            Frame::GroupHashesAsked { slice, section } => {
+                self.answer(now, from, Question::GroupsAnswer { slice, section });
+            }
+            Frame::Pull { slice, groups } => {
+                if self.slices.has(&slice)
+                    && let Some(peer) = self.peer(now, from)
+                {
+                    peer.serve(slice, groups.flatten());
+                }
+            }
+            Frame::Sections {
+                slice,
+                version,
+                first,
+                hashes,
+            } => {
+                let theirs = Sections {
+                    version,
+                    first,
+                    hashes,
+                    sections: self.sections(),
+                };
+                self.repair
+                    .take_sections(now, &self.slices, from.boot, &slice, theirs);
+            }
+            Frame::GroupHashes {
+                slice,
+                section,
+                hashes,
+            } => {
+                let slices = &self.slices;
+                self.repair
+                    .take_groups(now, slices, from.boot, &slice, section, hashes);
+            }
+            Frame::Membership { .. } | Frame::Digest { .. } | Frame::DigestAsked => {}
+        }
+    }
+
+    fn take_ack(
+        &mut self,
+        now: Duration,
+        from: From,
+        channel: u64,
+        ranges: impl Iterator<Item = std::ops::RangeInclusive<u64>>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from.boot) else {
+            return;
+        };
+        let ours = self.channels.get(&peer.address);
+        if ours.is_none_or(|ours| ours.sealer.channel().id != channel) {
+            return;
+        }
+        let outcome = peer.flight.ack(now, ranges);
+        self.resends += peer.settle(outcome);
+        peer.push.begin(self.slices.own_version(), self.cells);
+        self.note_progress(now, from.boot);
+    }
+
+    fn take_digest(
+        &mut self,
+        now: Duration,
+        from: From,
+        entries: impl Iterator<Item = crate::wire::cluster::DigestEntry>,
+    ) {
+        let own_version = self.slices.own_version();
+        if self.is_target(from.boot) {
+            // It is pushed to one way: what it has is its own business, but for our slice.
+            let ours = entries.filter(|entry| entry.slice == self.own);
+            let heard = ours.map(|entry| entry.version).max();
+            if let (Some(heard), Some(peer)) = (heard, self.peers.get_mut(&from.boot)) {
+                peer.push.heard(heard, own_version);
+            }
+            return;
+        }
+        // Somebody who is no member pushes one way: it will have to be asked.
+        if self.peer(now, from).is_none() {
+            return;
+        }
+        let mut first = BTreeMap::new();
+        for entry in entries {
+            if entry.slice == self.own {
+                if let Some(peer) = self.peers.get_mut(&from.boot) {
+                    peer.push.heard(entry.version, own_version);
+                }
+                continue;
+            }
+            first.insert(entry.slice, entry.version);
+            let writer = self.peers.get(&entry.slice.boot);
+            let is_pushed = writer.is_some_and(Peer::is_live_member);
+            let sender = self.peers.get(&from.boot);
+            let never_asks = sender.is_some_and(|sender| sender.kind == Kind::Giver);
+            let relation = (is_pushed, never_asks);
+            self.repair
+                .compare(now, &mut self.slices, from.boot, entry, relation);
+        }
+        self.note_first_digest(from, first);
+        self.note_progress(now, from.boot);
+    }
+
+    fn note_first_digest(&mut self, from: From, first: BTreeMap<SliceId, u64>) {
+        let is_member = self.peers.get(&from.boot).is_some_and(Peer::is_live_member);
+        if let Readiness::Waiting { since } = self.readiness
+            && is_member
+        {
+            self.readiness = Readiness::Syncing {
+                since,
+                missing: first,
+            };
+        }
+    }
+
+    fn note_merged(&mut self, slice: &SliceId, merged: Result<u64, SliceRefused>) {
+        let Err(refused) = merged else {
+            return;
+        };
+        self.refuse(reason(&refused));
+        if self.slices.is_refused(slice) && self.missing.len() < STRANGERS_MAX {
+            let is_first = self.missing.insert(*slice);
+            if is_first {
+                self.report(ClusterEvent::SliceRefused {
+                    slice: *slice,
+                    reason: refused.to_string(),
+                });
+            }
+        }
+    }
+
+    fn note_refused(&mut self, from: SocketAddr, refused: Refused) {
+        self.refuse(refused.name());
+        let event = match refused {
+            Refused::Fingerprint { theirs } => ClusterEvent::FingerprintMismatch { from, theirs },
+            Refused::Forged => ClusterEvent::NoKeyOpens { from },
+            _ => return,
+        };
+        if self.strangers.len() < STRANGERS_MAX && self.strangers.insert(from) {
+            self.report(event);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn report(&mut self, event: ClusterEvent) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(event);
+        }
+    }
+
+    fn answer(&mut self, now: Duration, from: From, answer: Question) {
+        if let Some(peer) = self.peer(now, from) {
+            peer.ask(answer);
+        }
+    }
+
+    /// The peer that a datagram came from; made, where there is room, for one that is no member.
+    pub(super) fn peer(&mut self, now: Duration, from: From) -> Option<&mut Peer> {
+        if !self.peers.contains_key(&from.boot) {
+            if self.peers.len() >= PEERS_MAX {
+                self.refuse("too_many_peers");
+                return None;
+            }
+            let kind = if self.is_target(from.boot) {
+                Kind::Target
+            } else {
+                Kind::Giver
+            };
+            let mut peer = Peer::new(from.node, from.boot, from.address, kind);
+            peer.heard_at = Some(now);
+            self.peers.insert(from.boot, peer);
+        }
+        self.peers.get_mut(&from.boot)
+    }
+
+    fn sections(&self) -> u32 {
+        let groups = self
+            .cells
+            .div_ceil(crate::wire::cluster::GROUP_CELLS as u32);
+        groups.div_ceil(SECTION_GROUPS as u32)
+    }
+}
+
+/// The label of a refused slice.
+fn reason(refused: &SliceRefused) -> &'static str {
+    match refused {
+        SliceRefused::OwnSlice => "own_slice",
+        SliceRefused::TooManyOrigins { .. } => "too_many_origins",
+        SliceRefused::Memory { .. } => "memory_limit",
+        SliceRefused::OutOfMemory(_) => "out_of_memory",
+        SliceRefused::Unsupported => "unsupported_slice",
+        SliceRefused::IndexRange { .. } => "cell_out_of_range",
+    }
+}

@@ -1,0 +1,342 @@
+//! What time brings: rounds, publishing, silence, and what membership has learnt.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::peer::{DIGEST_LINES, Kind, Peer, Question};
+use super::state::ClusterEvent;
+use super::{
+    Cluster, DIGEST_LINES_A_ROUND, From, PEERS_MAX, PUBLISH_CELLS, PUBLISHED_MAX, READY_LIMIT,
+    Readiness, SILENT_MAX,
+};
+use crate::cluster::membership::{Member, MemberState};
+use crate::replica::{Published, Replica};
+use crate::wire::cluster::SliceId;
+
+impl Cluster {
+    /// When [`wake`](Self::wake), and then [`transmit`](Self::transmit), want to be called next; not
+    /// after `now` where it is at once.
+    #[must_use]
+    pub fn next_wake(&self, now: Duration) -> Duration {
+        if self.is_publishing {
+            return now;
+        }
+        let mut next = self.next_round;
+        let mut at = |time: Option<Duration>| next = next.min(time.unwrap_or(next));
+        at(self.membership.next_wake());
+        at(self.repair.next_wake());
+        at(self.leaving.as_ref().map(|leaving| leaving.deadline));
+        for peer in self.peers.values() {
+            at(peer.next_wake());
+            if peer.has_data() {
+                at(Some(self.pacer.ready_at().max(now)));
+            }
+            if peer.has_words(now) {
+                at(Some(now));
+            }
+        }
+        next
+    }
+
+    /// Does whatever is due.
+    pub fn wake(&mut self, now: Duration, replica: &Replica) {
+        self.membership.wake(now);
+        self.follow_membership(now);
+        if now >= self.next_round {
+            self.round(now);
+        }
+        self.publish_some(now, replica);
+        for peer in self.peers.values_mut() {
+            let outcome = peer.flight.expire(now);
+            self.resends += peer.settle(outcome);
+        }
+        self.repair_step(now);
+        self.leave_step(now);
+        self.ready_step(now);
+    }
+
+    fn round(&mut self, now: Duration) {
+        self.rounds += 1;
+        // From now on, not from when it was due: a process that was stopped does not hurry after.
+        self.next_round = now + self.gossip_interval;
+        self.forget_silent(now);
+        self.look_for_seeds(now);
+        if self.has_audience() {
+            self.is_publishing = true;
+        }
+        let live: Vec<u64> = self
+            .peers
+            .values()
+            .filter(|peer| peer.is_live_member())
+            .map(|peer| peer.boot)
+            .collect();
+        if !live.is_empty() {
+            let chosen = live[self.random.random_range(0..live.len())];
+            self.tell_digest(chosen);
+        }
+        let targets: Vec<(SocketAddr, Option<u64>)> = self
+            .targets
+            .iter()
+            .map(|(&address, target)| (address, target.boot))
+            .collect();
+        for (address, boot) in targets {
+            match boot {
+                Some(boot) => {
+                    self.tell_digest(boot);
+                    if let Some(peer) = self.peers.get_mut(&boot) {
+                        peer.ask(Question::DigestAsked);
+                    }
+                }
+                None => self.greet(address),
+            }
+        }
+        let lines = self.slices.digests().count();
+        self.digest_skip += DIGEST_LINES_A_ROUND;
+        if self.digest_skip >= lines {
+            self.digest_skip = 0;
+        }
+    }
+
+    fn look_for_seeds(&mut self, now: Duration) {
+        let me = self.membership.me().address;
+        let live = self.peers.values().filter(|peer| peer.is_live_member());
+        let known: BTreeSet<SocketAddr> = live.map(|peer| peer.address).chain([me]).collect();
+        for seed in self.seeds.due(now, |seed| known.contains(&seed)) {
+            self.membership.join(now, seed);
+        }
+    }
+
+    fn forget_silent(&mut self, now: Duration) {
+        let silent: Vec<SocketAddr> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| now.saturating_sub(target.heard_at) > SILENT_MAX)
+            .map(|(&address, _)| address)
+            .collect();
+        for target in silent {
+            self.end_target(target, false);
+        }
+        // A target that restarted has another boot; so ask who is there when it falls silent.
+        let patience = self.gossip_interval * 6;
+        for target in self.targets.values_mut() {
+            if now.saturating_sub(target.heard_at) > patience
+                && let Some(boot) = target.boot.take()
+                && let Some(peer) = self.peers.get_mut(&boot)
+            {
+                peer.kind = Kind::Giver;
+                peer.rest();
+            }
+        }
+        let is_kept = |peer: &Peer| {
+            let heard_ago = now.saturating_sub(peer.heard_at.unwrap_or_default());
+            peer.kind != Kind::Giver || heard_ago <= SILENT_MAX
+        };
+        let repair = &mut self.repair;
+        self.peers.retain(|&boot, peer| {
+            let keep = is_kept(peer);
+            if !keep {
+                repair.forget(boot);
+            }
+            keep
+        });
+        self.channels
+            .retain(|_, channel| now.saturating_sub(channel.used_at) <= SILENT_MAX * 4);
+    }
+
+    fn publish_some(&mut self, now: Duration, replica: &Replica) {
+        if !self.is_publishing {
+            return;
+        }
+        match self.slices.publish(replica, PUBLISH_CELLS) {
+            Published::Partly => return,
+            Published::Idle => {}
+            Published::Done { version, .. } => {
+                if self
+                    .published
+                    .back()
+                    .is_none_or(|&(last, _)| last < version)
+                {
+                    self.published.push_back((version, now));
+                    if self.published.len() > PUBLISHED_MAX {
+                        self.published.pop_front();
+                    }
+                }
+            }
+        }
+        self.is_publishing = false;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.has_published = true;
+        }
+        let version = self.slices.own_version();
+        for peer in self.peers.values_mut().filter(|peer| peer.is_audience()) {
+            peer.push.begin(version, self.cells);
+            if !peer.push.is_done(version) {
+                peer.behind_since.get_or_insert(now);
+            }
+        }
+        self.note_converged(now);
+    }
+
+    pub(super) fn note_progress(&mut self, now: Duration, boot: u64) {
+        let version = self.slices.own_version();
+        if let Some(peer) = self.peers.get_mut(&boot)
+            && peer.push.is_done(version)
+        {
+            peer.behind_since = None;
+            self.note_converged(now);
+        }
+    }
+
+    fn note_converged(&mut self, now: Duration) {
+        let version = self.slices.own_version();
+        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
+        if live.all(|peer| peer.push.is_done(version)) {
+            self.converged_at = Some(now);
+        }
+    }
+
+    pub(super) fn repair_step(&mut self, now: Duration) {
+        let peers = &mut self.peers;
+        self.repair.ask(now, &mut self.slices, |boot, question| {
+            if let Some(peer) = peers.get_mut(&boot) {
+                peer.ask(question);
+            }
+        });
+    }
+
+    pub(super) fn leave_step(&mut self, now: Duration) {
+        let has_audience = self.has_audience();
+        let version = self.slices.own_version();
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        let mut audience = self.peers.values().filter(|peer| peer.is_audience());
+        let is_heard = audience.all(|peer| peer.push.is_done(version));
+        let is_over = !has_audience || (leaving.has_published && is_heard);
+        if !leaving.has_left && (is_over || now >= leaving.deadline) {
+            leaving.has_left = true;
+            // It would wake for this again and again.
+            leaving.deadline = Duration::MAX;
+            self.membership.leave(now);
+        }
+    }
+
+    fn ready_step(&mut self, now: Duration) {
+        let since = match &mut self.readiness {
+            Readiness::Ready => return,
+            Readiness::Waiting { since } => *since,
+            Readiness::Syncing { since, missing } => {
+                let slices = &self.slices;
+                missing.retain(|slice, version| {
+                    slices.version(slice) < *version && !slices.is_refused(slice)
+                });
+                if missing.is_empty() {
+                    let after = now.saturating_sub(*since);
+                    self.readiness = Readiness::Ready;
+                    self.report(ClusterEvent::Synced { after });
+                    return;
+                }
+                *since
+            }
+        };
+        if now.saturating_sub(since) >= READY_LIMIT {
+            self.readiness = Readiness::Ready;
+        }
+    }
+
+    /// Takes over what membership has learnt.
+    pub(super) fn follow_membership(&mut self, now: Duration) {
+        let mut has_changed = false;
+        while let Some(event) = self.membership.poll_event() {
+            has_changed = true;
+            self.report(ClusterEvent::Member(event));
+        }
+        if !has_changed {
+            return;
+        }
+        let members: Vec<(Member, bool)> = self
+            .membership
+            .members()
+            .map(|(member, state)| (*member, !matches!(state, MemberState::Down)))
+            .collect();
+        let known: BTreeSet<u64> = members.iter().map(|(member, _)| member.boot).collect();
+        for (member, is_live) in members {
+            self.follow_member(now, &member, is_live);
+        }
+        // One that membership has forgotten, or whose place another start has taken.
+        for (boot, peer) in &mut self.peers {
+            if matches!(peer.kind, Kind::Member { .. }) && !known.contains(boot) {
+                peer.kind = Kind::Giver;
+                peer.rest();
+            }
+        }
+    }
+
+    fn follow_member(&mut self, now: Duration, member: &Member, is_live: bool) {
+        let own_boot = self.own.boot;
+        if member.boot == own_boot {
+            return;
+        }
+        if is_live && self.targets.contains_key(&member.address) {
+            self.end_target(member.address, true);
+        }
+        let is_full = self.peers.len() >= PEERS_MAX;
+        let (version, cells) = (self.slices.own_version(), self.cells);
+        let peer = match self.peers.get_mut(&member.boot) {
+            Some(peer) => peer,
+            None if !is_live || is_full => return,
+            None => {
+                let kind = Kind::Member { is_live: false };
+                let peer = Peer::new(member.node, member.boot, member.address, kind);
+                self.peers.entry(member.boot).or_insert(peer)
+            }
+        };
+        let was_live = peer.is_live_member();
+        peer.kind = Kind::Member { is_live };
+        peer.address = member.address;
+        if is_live && !was_live {
+            peer.push.begin(version, cells);
+            // Both sides learn at once what the other one has.
+            peer.ask(Question::DigestAsked);
+            self.is_publishing = true;
+            self.tell_digest(member.boot);
+        } else if !is_live && was_live {
+            peer.rest();
+            peer.behind_since = None;
+            self.repair.forget(member.boot);
+            self.note_converged(now);
+        }
+    }
+
+    pub(super) fn has_audience(&self) -> bool {
+        self.peers.values().any(Peer::is_audience)
+    }
+
+    pub(super) fn send_digest(&mut self, now: Duration, from: From) {
+        let asker = SliceId::of(from.node, from.boot);
+        let Some(peer) = self.peer(now, from) else {
+            return;
+        };
+        if peer.is_live_member() {
+            self.tell_digest(from.boot);
+        } else {
+            // Who pushes to us one way learns what has arrived, and that we are there; no more.
+            peer.ask(Question::Having { slice: asker });
+        }
+    }
+
+    /// A digest of all slices, or of this round's part of them.
+    fn tell_digest(&mut self, boot: u64) {
+        let lines = self.slices.digests().count();
+        let end = (self.digest_skip + DIGEST_LINES_A_ROUND).min(lines);
+        if let Some(peer) = self.peers.get_mut(&boot) {
+            for skip in (self.digest_skip..end).step_by(DIGEST_LINES) {
+                let lines = DIGEST_LINES.min(end - skip);
+                peer.ask(Question::Digest { skip, lines });
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a cluster tells of itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::peer::Peer;
+use super::state::{ClusterState, MemberStatus, OneWayStatus};
+use super::{Cluster, Target};
+use crate::cluster::membership::{Member, MemberState};
+
+impl Cluster {
+    /// Everything at once.
+    #[must_use]
+    pub fn status(&self, now: Duration) -> ClusterState {
+        ClusterState {
+            me: *self.membership.me(),
+            members: self
+                .membership
+                .members()
+                .map(|(member, state)| self.member_status(now, member, state))
+                .collect(),
+            one_way: self
+                .targets
+                .iter()
+                .map(|(&address, target)| self.target_status(now, address, target))
+                .collect(),
+            rounds: self.rounds,
+            version: self.slices.own_version(),
+            sent: self.sent,
+            received: self.received,
+            resends: self.resends,
+            refused: self.refused.clone(),
+            slices_missing: self.missing.iter().copied().collect(),
+            pulls: self.repair.pulls(),
+            converged_age: self.converged_age(now),
+            is_ready: self.is_ready(),
+        }
+    }
+
+    fn converged_age(&self, now: Duration) -> Option<Duration> {
+        let version = self.slices.own_version();
+        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
+        let first = live.next()?;
+        if first.push.is_done(version) && live.all(|peer| peer.push.is_done(version)) {
+            return Some(Duration::ZERO);
+        }
+        // Not once yet: since the node came up.
+        Some(now.saturating_sub(self.converged_at.unwrap_or(self.started_at)))
+    }
+
+    fn member_status(&self, now: Duration, member: &Member, state: MemberState) -> MemberStatus {
+        let peer = self.peers.get(&member.boot);
+        let ago = |at: Duration| now.saturating_sub(at);
+        let held = self.slices.learnt();
+        MemberStatus {
+            member: *member,
+            state,
+            slices: held.filter(|held| held.slice.node == member.node).count(),
+            lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
+            lag: peer
+                .and_then(|peer| peer.behind_since)
+                .map_or(Duration::ZERO, |since| self.lag(now, peer, since)),
+            bytes_sent: peer.map_or(0, |peer| peer.bytes_sent),
+            bytes_received: peer.map_or(0, |peer| peer.bytes_received),
+            heard_ago: peer.and_then(|peer| peer.heard_at).map(ago),
+        }
+    }
+
+    fn lag_versions(&self, peer: &Peer) -> u64 {
+        self.slices.own_version().saturating_sub(peer.push.base)
+    }
+
+    /// Since the oldest version that it lacks was published; or, where that is not known any more,
+    /// since it fell behind.
+    fn lag(&self, now: Duration, peer: Option<&Peer>, since: Duration) -> Duration {
+        let base = peer.map_or(0, |peer| peer.push.base);
+        let missing = self.published.iter().find(|&&(version, _)| version > base);
+        let published_at = missing.map_or(since, |&(_, at)| at.max(since));
+        now.saturating_sub(published_at)
+    }
+
+    fn target_status(&self, now: Duration, address: SocketAddr, target: &Target) -> OneWayStatus {
+        let peer = target.boot.and_then(|boot| self.peers.get(&boot));
+        OneWayStatus {
+            address,
+            peer: peer.map(|peer| (peer.node, peer.boot)),
+            heard_ago: target.boot.map(|_| now.saturating_sub(target.heard_at)),
+            lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! SIGTERM: what a node has taken reaches the others before it goes.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use rmbd::wire::legacy::encode_add;
+use rustix::process::Signal;
+
+use crate::support::group::Group;
+use crate::support::network::{HARM, Harm};
+use crate::support::running::{Ended, text};
+use crate::support::together::live;
+
+/// A node waits 3 s for the others; the rest is the machine's.
+const END_LIMIT: Duration = Duration::from_secs(7);
+const WIDE: [&str; 2] = ["-x", "65536"];
+
+fn ends_well(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(ended.took < END_LIMIT, "{ended:?}");
+}
+
+/// Adds are under way while the signal comes. Nobody acknowledges them, so what was taken is what the
+/// node says that it took.
+#[test]
+fn what_was_taken_before_the_end_is_counted_by_the_others() {
+    let mut group = Group::start(3, HARM, 0x7e28, &WIDE);
+    let leaver = group.take(1);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let add = encode_add(b"late");
+    let mut sent = 0_u64;
+    for _ in 0..2_000 {
+        client.send_to(&add, leaver.udp()).unwrap();
+        sent += 1;
+    }
+    leaver.wait("the first of them", |status| status.sketch.total_weight > 0);
+    leaver.signal(Signal::TERM);
+    // Still on their way; all of them at the latest when nobody is there any more.
+    for _ in 0..2_000 {
+        if client.send_to(&add, leaver.udp()).is_ok() {
+            sent += 1;
+        }
+    }
+    let ended = leaver.end();
+    ends_well(&ended);
+    let taken = ended.log.split("total weight ").nth(1).unwrap();
+    let taken: u64 = taken.trim().parse().unwrap();
+    assert!(taken > 0 && taken <= sent, "{taken} of {sent}");
+    for node in [0, 2] {
+        group.node(node).wait_for_count("late", taken);
+    }
+}
+
+/// It says good-bye: nobody has to find out.
+#[test]
+fn a_node_that_leaves_is_down_at_once() {
+    let mut group = Group::start(3, Harm::default(), 0xb7e, &WIDE);
+    group.add_some(1);
+    let leaver = group.take(1);
+    let node = leaver.status().cluster.node;
+    ends_well(&leaver.end());
+    let gone = Instant::now();
+    for other in [0, 2] {
+        group.wait_for_live(other, 1, || {});
+    }
+    // Suspicion alone takes 4 s.
+    assert!(gone.elapsed() < Duration::from_secs(4));
+    group.wait_for_truth();
+    let members = group.node(0).command(&["members"]);
+    let table = text(&members.stdout);
+    let line = table.lines().find(|line| line.starts_with(&node[..8]));
+    assert!(line.is_some_and(|line| line.contains(" down ")), "{table}");
+    let metrics = group.node(0).status().cluster.members;
+    assert_eq!(metrics.len(), 2);
+    // It comes back as it was.
+    group.start_node(1);
+    for other in [0, 2] {
+        group.wait_for_live(other, 2, || {});
+    }
+    group.wait_for_truth();
+}
+
+/// One that is dead, and not known to be, is waited for 3 s, and no longer.
+#[test]
+fn a_dead_member_does_not_keep_a_node_from_ending() {
+    let mut group = Group::start(3, Harm::default(), 0xdead2, &WIDE);
+    group.take(2).kill();
+    group.add_some(1);
+    let ended = group.take(1).end();
+    ends_well(&ended);
+    group
+        .node(0)
+        .wait("its good-bye", |status| live(status).len() < 2);
+    assert_eq!(group.wrong(0), (vec![], vec![]));
+}
+
+/// The last one has nobody to wait for.
+#[test]
+fn a_lone_node_ends_at_once() {
+    let mut group = Group::start(2, Harm::default(), 0x107e, &WIDE);
+    group.add_some(0);
+    ends_well(&group.take(0).end());
+    group
+        .node(1)
+        .wait("its good-bye", |status| live(status).is_empty());
+    assert_eq!(group.wrong(1), (vec![], vec![]));
+    let last = group.take(1).end();
+    ends_well(&last);
+    assert!(last.took < Duration::from_secs(3), "{last:?}");
+}

@@ -1,0 +1,14 @@
+//! Clusters of real processes: over a network that loses, doubles, reorders and parts, among
+//! strangers, beside a Python instance, and when nodes are killed, restarted and told to end.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod endings;
+mod legacy;
+mod lossy;
+mod namespaces;
+mod options;
+mod peer_orders;
+mod refusals;
+mod strangers;
+mod support;

@@ -1,0 +1,169 @@
+//! Nodes that do not belong to a cluster change nothing in it; keys change without a stop.
+
+use crate::support::folder::{Folder, key};
+use crate::support::running::{Running, loopback};
+use crate::support::together::{content, live, wait_until_equal, wait_until_one};
+
+/// A node on loopback that joins another.
+fn node(seed: Option<&Running>, options: &[&str]) -> Running {
+    let mut words = vec![format!("{}:0", loopback())];
+    words.extend(seed.map(|seed| format!("--join={}", seed.cluster())));
+    words.extend(options.iter().map(|&option| option.to_owned()));
+    Running::start(&words)
+}
+
+fn refused(node: &Running, reason: &str) -> u64 {
+    *node.status().cluster.refused.get(reason).unwrap_or(&0)
+}
+
+/// Lines of a node's log that warn of somebody at `from`.
+fn warnings(node: &Running, from: &str) -> Vec<String> {
+    let log = node.log();
+    let lines = log.lines().filter(|line| line.contains("WARN"));
+    let about = lines.filter(|line| line.contains(from));
+    about.map(str::to_owned).collect()
+}
+
+/// Two members, somebody who wants to be the third, and what the members' status must count him under.
+fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str]) {
+    let first = node(None, options);
+    let second = node(Some(&first), options);
+    wait_until_one(&[&first, &second]);
+    first.add("k", 3);
+    second.add("k", 4);
+    let before = wait_until_equal(&[&first, &second]);
+    let stranger = node(Some(&first), stranger);
+    stranger.add("k", 500);
+    // He tries again and again, and is told of once.
+    let counted = |status: &rmbd::node::status::Status| {
+        status.cluster.refused.get(reason).copied().unwrap_or(0) >= 2
+    };
+    first.wait("refusals", counted);
+    let warned = warnings(&first, &stranger.cluster().to_string());
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    for word in words {
+        assert!(warned[0].contains(word), "{warned:?} without {word}");
+    }
+    assert_eq!(refused(&second, reason), 0);
+    for member in [&first, &second] {
+        assert_eq!(content(&member.status()), before);
+        assert_eq!(member.count("k"), 7);
+        assert_eq!(live(&member.status()).len(), 1);
+    }
+    assert_eq!(stranger.count("k"), 500);
+    assert!(stranger.status().cluster.members.is_empty());
+    // They go on as if he were not there.
+    second.add("k", 1);
+    first.wait_for_count("k", 8);
+}
+
+#[test]
+fn another_geometry_is_refused() {
+    is_refused(
+        &["-x", "4096"],
+        &["-x", "4097"],
+        "fingerprint",
+        &["width", "depth", "hash", "seed"],
+    );
+}
+
+#[test]
+fn another_seed_is_refused_and_both_fingerprints_are_told() {
+    let ours = node(None, &["-x", "4096"]).status().compact.fingerprint;
+    let other = ["-x", "4096", "--seed", "1"];
+    let theirs = node(None, &other).status().compact.fingerprint;
+    is_refused(&["-x", "4096"], &other, "fingerprint", &[&ours, &theirs]);
+}
+
+#[test]
+fn a_wrong_key_is_refused() {
+    let folder = Folder::new();
+    let right = format!("--cluster-key-file={}", folder.file("right", &[&key()]));
+    let wrong = format!("--cluster-key-file={}", folder.file("wrong", &[&key()]));
+    let sketch = "-x=4096";
+    is_refused(
+        &[sketch, &right],
+        &[sketch, &wrong],
+        "forged",
+        &["--cluster-key-file"],
+    );
+    // Nor does one come in who has none.
+    is_refused(
+        &[sketch, &right],
+        &[sketch],
+        "forged",
+        &["--cluster-key-file"],
+    );
+}
+
+/// All nodes are restarted, one after the other, for each step; at every moment they are one cluster.
+#[test]
+fn keys_are_changed_without_a_stop() {
+    let folder = Folder::new();
+    let (old, new) = (key(), key());
+    let steps: [&[&str]; 4] = [&[&old], &[&old, &new], &[&new, &old], &[&new]];
+    let addresses: Vec<_> = (0..3).map(|_| loopback()).collect();
+    let start = |index: usize, step: usize| {
+        let keys = folder.file(&format!("keys {step}"), steps[step]);
+        let others = addresses.iter().filter(|&other| *other != addresses[index]);
+        let others = others.map(|other| format!("--join={other}:9001"));
+        let mut words = vec![
+            format!("{}:9000", addresses[index]),
+            "-x=4096".to_owned(),
+            format!("--cluster-key-file={keys}"),
+            format!("--data-dir={}", folder.path(&index.to_string())),
+        ];
+        words.extend(others);
+        Running::start(&words)
+    };
+    let mut nodes: Vec<_> = (0..3).map(|index| start(index, 0)).collect();
+    let mut total = 0;
+    for step in 1..steps.len() {
+        for index in 0..3 {
+            wait_until_one(&nodes.iter().collect::<Vec<_>>());
+            for node in &nodes {
+                node.add("k", 1);
+                total += 1;
+            }
+            let ended = nodes.remove(index).end();
+            assert_eq!(ended.code, Some(0), "{}", ended.log);
+            nodes.insert(index, start(index, step));
+            for node in &nodes {
+                node.wait_for_count("k", total);
+            }
+        }
+    }
+    for node in &nodes {
+        assert_eq!(refused(node, "forged"), 0, "{}", node.log());
+    }
+    // The old key opens nothing any more.
+    let seed = Some(&nodes[0]);
+    let old = format!("--cluster-key-file={}", folder.file("old", &[&old]));
+    let late = node(seed, &["-x=4096", &old]);
+    nodes[0].wait("a refusal", |status| {
+        status.cluster.refused.contains_key("forged")
+    });
+    assert_eq!(late.count("k"), 0);
+}
+
+#[test]
+fn without_a_key_an_open_address_stays_alone_and_says_so() {
+    let node = Running::start(&["0.0.0.0:0", "-x", "4096"]);
+    assert_eq!(node.field("cluster"), "off");
+    node.add("k", 1);
+    let output = node.command(&["members"]);
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8(told).unwrap();
+    assert!(
+        told.starts_with("in no cluster: ") && told.contains("--cluster-key-file"),
+        "{told}"
+    );
+    let log = node.end().log;
+    let lines = log.lines().filter(|line| line.contains("alone"));
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("rmbd keygen") && lines[0].contains("--join"),
+        "{log}"
+    );
+}

@@ -1,0 +1,10 @@
+//! Processes, networks between them, and waiting for states.
+
+pub(crate) mod folder;
+pub(crate) mod group;
+pub(crate) mod namespace;
+pub(crate) mod network;
+pub(crate) mod python;
+pub(crate) mod random;
+pub(crate) mod running;
+pub(crate) mod together;
