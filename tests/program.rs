@@ -318,3 +318,61 @@ fn a_hit_over_its_limit_is_3() {
     let refused = node.client(&["hit", "k"]);
     assert_eq!(refused.status.code(), Some(2));
 }
+
+/// Waits until a command's output is as wanted.
+fn wait_for(node: &Running, words: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+    let start = Instant::now();
+    loop {
+        let output = node.client(words);
+        let said = text(&output.stdout).to_owned();
+        if wanted(&said) {
+            return said;
+        }
+        let waited = start.elapsed();
+        assert!(waited < Duration::from_secs(30), "{words:?}: {said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As the README has it: a key, nodes that join, one that dies, one that is told to end.
+#[test]
+fn three_processes_with_a_key_answer_for_each_other() {
+    let folder = std::env::temp_dir().join(format!("rmbd-program-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let key = folder.join("cluster.key").to_str().unwrap().to_owned();
+    let data = folder.join("data").to_str().unwrap().to_owned();
+    let made = program().args(["keygen", "-o", &key]).output().unwrap();
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let sealed = ["127.0.0.1:0", "-x", "4096", "--cluster-key-file", &key];
+    let start = |more: &[&str]| Running::start(&[&sealed, more].concat());
+    let a = start(&[]);
+    let seed = a.field("cluster").to_owned();
+    let b = start(&["--join", &seed, "--data-dir", &data]);
+    let c = start(&["--join", &seed]);
+    let alive = |count| move |said: &str| said.matches(" alive ").count() == count;
+    for (node, weight) in [(&a, "1"), (&b, "10"), (&c, "100")] {
+        wait_for(node, &["members"], alive(2));
+        assert_eq!(
+            node.client(&["add", "k", "-n", weight]).status.code(),
+            Some(0)
+        );
+    }
+    for node in [&a, &b, &c] {
+        wait_for(node, &["count", "k"], |said| said == "111\tk\n");
+    }
+    // Killed: nobody's counts drop, and it counts what it had counted when it is back.
+    let mut b = b;
+    b.child.kill().unwrap();
+    b.child.wait().unwrap();
+    let b = start(&["--join", &seed, "--data-dir", &data]);
+    for node in [&a, &b, &c] {
+        wait_for(node, &["count", "k"], |said| said == "111\tk\n");
+    }
+    // Told to end right after an add: it is not lost.
+    assert_eq!(b.client(&["add", "k", "-n", "1000"]).status.code(), Some(0));
+    let (code, _, stderr, took) = b.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(text(&a.client(&["count", "k"]).stdout), "1111\tk\n");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
