@@ -282,7 +282,7 @@ fn strangers_change_nothing_and_are_refused_and_counted() {
     let mut world = cluster(9, 3);
     let wrong_key = stranger(&mut world, |host| host.keys = vec![66]);
     let other_geometry = stranger(&mut world, |host| {
-        host.geometry = Geometry::new(4096, 5).unwrap()
+        host.geometry = Geometry::new(4096, 5).unwrap();
     });
     let other_seed = stranger(&mut world, |host| host.fingerprint = Some(5));
     let all = [wrong_key, other_geometry, other_seed, 0, 1, 2];
@@ -342,7 +342,7 @@ fn forged_and_replayed_datagrams_change_nothing_and_get_no_answer() {
                 2 => {
                     bytes = (0..random.below(1_500))
                         .map(|_| random.next() as u8)
-                        .collect()
+                        .collect();
                 }
                 // A fresh number, or boot, or channel, which nobody has seen.
                 3 => bytes[random.between(0, 33)] ^= 1 << random.below(8),

@@ -35,8 +35,6 @@ pub(crate) type Copies = BTreeMap<SliceId, Cells>;
 
 /// A node without its surroundings. Times are what its own clock shows.
 pub(crate) trait Machine: Sized {
-    /// In which a test says what it is about.
-    const NAME: &'static str;
     /// Whether it knows one-way peers.
     const ONE_WAY: bool;
     /// Whether it must be told of everybody, since it has no membership.

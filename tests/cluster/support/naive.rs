@@ -13,7 +13,6 @@ use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty, value};
 
 /// How a received cell becomes ours.
 pub(crate) trait Merge {
-    const NAME: &'static str;
     fn merge(ours: u32, theirs: u32) -> u32;
     /// Whether a slice is taken at all.
     fn takes(_: &SliceId, _: &Setup) -> bool {
@@ -27,21 +26,18 @@ pub(crate) struct Last;
 pub(crate) struct ForgetsTheDead;
 
 impl Merge for Max {
-    const NAME: &'static str = "max";
     fn merge(ours: u32, theirs: u32) -> u32 {
         ours.max(theirs)
     }
 }
 
 impl Merge for Sum {
-    const NAME: &'static str = "sum";
     fn merge(ours: u32, theirs: u32) -> u32 {
         ours.saturating_add(theirs)
     }
 }
 
 impl Merge for Last {
-    const NAME: &'static str = "last";
     fn merge(_: u32, theirs: u32) -> u32 {
         theirs
     }
@@ -49,7 +45,6 @@ impl Merge for Last {
 
 /// Does not take back what it wrote before a restart.
 impl Merge for ForgetsTheDead {
-    const NAME: &'static str = "forgets";
     fn merge(ours: u32, theirs: u32) -> u32 {
         ours.max(theirs)
     }
@@ -109,7 +104,6 @@ impl<M: Merge> Naive<M> {
 }
 
 impl<M: Merge> Machine for Naive<M> {
-    const NAME: &'static str = M::NAME;
     const ONE_WAY: bool = false;
     const SEEDS_ALL: bool = true;
     const LIMITS_DATAGRAMS: bool = false;

@@ -204,11 +204,6 @@ impl Network {
         self.cut_one_way(b, a);
     }
 
-    pub(crate) fn heal(&mut self, a: Place, b: Place) {
-        self.cuts.remove(&(a, b));
-        self.cuts.remove(&(b, a));
-    }
-
     pub(crate) fn heal_all(&mut self) {
         self.cuts.clear();
     }
@@ -243,7 +238,7 @@ impl Network {
         let weather = link.copied().unwrap_or(self.weather);
         self.record(&datagram);
         if self.random.chance(weather.replaying) {
-            let again = self.from_tape();
+            let again = self.replayed();
             self.pass(again, weather, &mut deliver);
         }
         if self.random.chance(weather.doubling) {
@@ -288,7 +283,7 @@ impl Network {
         }
     }
 
-    fn from_tape(&mut self) -> Datagram {
+    fn replayed(&mut self) -> Datagram {
         self.faults.replayed += 1;
         let at = self.random.below(self.tape.len());
         let mut again = self.tape[at].clone();
@@ -353,7 +348,7 @@ mod tests {
                     bytes: bytes.to_vec(),
                 };
                 network.send(datagram, |delay, datagram| {
-                    delivered.push((delay, datagram))
+                    delivered.push((delay, datagram));
                 });
             }
         }

@@ -59,7 +59,6 @@ pub(crate) fn key_ring(keys: &[u8]) -> KeyRing {
 }
 
 impl Machine for Node {
-    const NAME: &'static str = "rmbd";
     const ONE_WAY: bool = true;
     const SEEDS_ALL: bool = false;
     const LIMITS_DATAGRAMS: bool = true;

@@ -56,12 +56,6 @@ impl Random {
         of.get(self.below(of.len())).copied()
     }
 
-    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
-        for end in (1..all.len()).rev() {
-            all.swap(end, self.below(end + 1));
-        }
-    }
-
     /// Ranks from 0 to `end - 1`, small ones far more often (a power of a uniform number).
     pub(crate) fn skewed(&mut self, end: usize) -> usize {
         (self.share().powi(3) * end as f64) as usize

@@ -123,7 +123,7 @@ impl<M: Machine> Play<M> {
             Act::Crash(place) => world.crash(place),
             Act::Restart(place, identity) => world.restart(place, identity),
             Act::Move { from, to } if runs(world, from) && !runs(world, to) => {
-                world.move_to(from, to)
+                world.move_to(from, to);
             }
             Act::Move { .. } => {}
             Act::Leave(place) => world.leave(place),
@@ -169,11 +169,12 @@ impl<M: Machine> Play<M> {
             };
             self.world.add(place, key, weight as u32);
         }
-        if self.plan.is_heavy && self.random.chance(0.05) {
-            if let Some(place) = self.random.pick(&running) {
-                for _ in 0..1_500 {
-                    self.world.add(place, 0, MAX_WEIGHT);
-                }
+        if self.plan.is_heavy
+            && self.random.chance(0.05)
+            && let Some(place) = self.random.pick(&running)
+        {
+            for _ in 0..1_500 {
+                self.world.add(place, 0, MAX_WEIGHT);
             }
         }
     }

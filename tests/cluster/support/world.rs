@@ -164,7 +164,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Hosts that join each other, on which everything is running.
+    /// Hosts that join each other, on which everything is running; their rounds are spread evenly.
     pub(crate) fn cluster(seed: u64, nodes: usize, terms: Terms) -> Self {
         let mut world = Self::new(seed, terms);
         for _ in 0..nodes {
@@ -173,6 +173,7 @@ impl<M: Machine> World<M> {
         for place in 0..nodes {
             world.hosts[place].seeds = (0..nodes.min(2)).filter(|&seed| seed != place).collect();
             world.start(place);
+            world.run_for(world.terms.interval / nodes as u32);
         }
         world
     }
@@ -344,7 +345,7 @@ impl<M: Machine> World<M> {
         self.network.faults.one_way_peers += 1;
         self.tell(|| format!("{place} is told to push to {target}"));
         self.with(place, |machine, clock| {
-            machine.push_to(clock, address(target))
+            machine.push_to(clock, address(target));
         });
     }
 
