@@ -15,7 +15,7 @@ pub(crate) fn content(status: &Status) -> Content {
     filled
         .map(|slice| {
             let name = (slice.node.clone(), slice.boot.clone());
-            let root = slice.root.clone();
+            let root = slice.root.clone().unwrap();
             (name, (slice.version, root, slice.weight))
         })
         .collect()
