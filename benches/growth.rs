@@ -13,7 +13,6 @@ use plotters::prelude::*;
 use rmbd::sketch::Geometry;
 
 use support::check::{self, Expected};
-use support::machine::Machine;
 use support::network::{Place, Weather};
 use support::node::Node;
 use support::random::Random;
@@ -238,9 +237,10 @@ fn panel(
                 .map(|&point| Circle::new(point, 3, ink.filled())),
         )?;
     }
-    let style = chart
+    chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft);
-    style.border_style(TRANSPARENT).draw()?;
+        .position(SeriesLabelPosition::UpperLeft)
+        .border_style(TRANSPARENT)
+        .draw()?;
     Ok(())
 }

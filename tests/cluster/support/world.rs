@@ -164,7 +164,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Hosts that join each other, on which everything is running.
+    /// Hosts that join each other, on which everything is running; their rounds are spread evenly.
     pub(crate) fn cluster(seed: u64, nodes: usize, terms: Terms) -> Self {
         let mut world = Self::new(seed, terms);
         for _ in 0..nodes {
@@ -173,6 +173,7 @@ impl<M: Machine> World<M> {
         for place in 0..nodes {
             world.hosts[place].seeds = (0..nodes.min(2)).filter(|&seed| seed != place).collect();
             world.start(place);
+            world.run_for(world.terms.interval / nodes as u32);
         }
         world
     }
