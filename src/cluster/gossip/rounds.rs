@@ -150,25 +150,18 @@ impl Cluster {
         if !self.is_publishing {
             return;
         }
+        let mut is_all = false;
         match self.slices.publish(replica, PUBLISH_CELLS) {
             Published::Partly => return,
-            Published::Idle => {}
-            Published::Done { version, .. } => {
-                if self
-                    .published
-                    .back()
-                    .is_none_or(|&(last, _)| last < version)
-                {
-                    self.published.push_back((version, now));
-                    if self.published.len() > PUBLISHED_MAX {
-                        self.published.pop_front();
-                    }
-                }
-            }
+            Published::Idle => is_all = true,
+            Published::Done { version, .. } => self.note_published(now, version),
         }
         self.is_publishing = false;
         if let Some(leaving) = &mut self.leaving {
-            leaving.has_published = true;
+            // The pass that is done may have begun before the last adds were made; one that finds
+            // nothing to do has not.
+            leaving.has_published |= is_all;
+            self.is_publishing = !leaving.has_published;
         }
         let version = self.slices.own_version();
         for peer in self.peers.values_mut().filter(|peer| peer.is_audience()) {
@@ -178,6 +171,16 @@ impl Cluster {
             }
         }
         self.note_converged(now);
+    }
+
+    fn note_published(&mut self, now: Duration, version: u64) {
+        let last = self.published.back();
+        if last.is_none_or(|&(last, _)| last < version) {
+            self.published.push_back((version, now));
+            if self.published.len() > PUBLISHED_MAX {
+                self.published.pop_front();
+            }
+        }
     }
 
     pub(super) fn note_progress(&mut self, now: Duration, boot: u64) {

@@ -278,3 +278,50 @@ fn leaving_pushes_what_is_left() {
         assert_eq!(node.replica.estimate(b"last").count, 5);
     }
 }
+
+/// What was added behind the back of a pass that was under way when the node was told to leave.
+#[test]
+fn leaving_pushes_what_the_pass_under_way_has_missed() {
+    let two_calls = Geometry::new(PUBLISH_CELLS as u64 / 2, 4).unwrap();
+    let mut net = Net::cluster_of(2, two_calls, 0.0);
+    let node = &mut net.nodes[1];
+    node.replica.add(b"first", 1).unwrap();
+    net.now = node.cluster.next_round;
+    node.cluster.wake(net.now, &node.replica);
+    assert!(node.cluster.is_publishing, "the pass is under way");
+    for key in 0..1_000u32 {
+        node.replica.add(&key.to_le_bytes(), 1).unwrap();
+    }
+    node.cluster.leave(net.now);
+    while !net.nodes[1].cluster.is_flushed() {
+        net.run(MS * 5);
+    }
+    for key in 0..1_000u32 {
+        let count = net.nodes[0].replica.estimate(&key.to_le_bytes()).count;
+        assert!(count >= 1, "{key}");
+    }
+}
+
+#[test]
+fn a_damaged_datagram_of_a_member_is_refused_and_makes_it_no_stranger() {
+    let mut net = Net::cluster_of(2, geometry(), 0.0);
+    let now = net.now;
+    while net.nodes[0].cluster.poll_event().is_some() {}
+    net.nodes[1].cluster.greet(address(0));
+    let mut datagram = Vec::new();
+    let Node {
+        replica, cluster, ..
+    } = &mut net.nodes[1];
+    assert!(cluster.transmit(now, replica, &mut datagram).is_some());
+    for (from, is_told) in [(address(1), false), (address(77), true)] {
+        let mut damaged = datagram.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        let Node {
+            replica, cluster, ..
+        } = &mut net.nodes[0];
+        cluster.handle(now, from, &mut damaged, replica);
+        let event = cluster.poll_event();
+        assert_eq!(event, is_told.then_some(ClusterEvent::NoKeyOpens { from }));
+    }
+    assert_eq!(net.nodes[0].cluster.status(now).refused["forged"], 2);
+}
