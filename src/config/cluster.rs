@@ -83,6 +83,14 @@ impl ClusterConfig {
             let contradicts = [
                 ("--join (RMBD_JOIN)", !options.join.is_empty()),
                 ("--advertise (RMBD_ADVERTISE)", options.advertise.is_some()),
+                (
+                    "--cluster-key-file (RMBD_CLUSTER_KEY_FILE)",
+                    options.cluster_key_file.is_some(),
+                ),
+                (
+                    "--insecure-cluster (RMBD_INSECURE_CLUSTER)",
+                    options.insecure_cluster,
+                ),
             ];
             if let Some((option, _)) = contradicts.into_iter().find(|(_, given)| *given) {
                 return Err(ConfigError::ClusterOff { option });

@@ -381,6 +381,14 @@ fn what_cannot_be_is_said_with_the_cure() {
             "--cluster off --advertise a:1",
             "and --advertise (RMBD_ADVERTISE) contradict",
         ),
+        (
+            "--cluster off --cluster-key-file keys",
+            "and --cluster-key-file (RMBD_CLUSTER_KEY_FILE) contradict",
+        ),
+        (
+            "--cluster off --insecure-cluster",
+            "and --insecure-cluster (RMBD_INSECURE_CLUSTER) contradict",
+        ),
         ("--advertise 10.0.0.1", "no port: write HOST:PORT"),
         ("--gossip-interval 49", "49 is not in 50..=60000"),
         ("--gossip-interval 60001", "60001 is not in 50..=60000"),

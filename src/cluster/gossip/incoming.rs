@@ -267,12 +267,18 @@ impl Cluster {
         self.refuse(refused.name());
         let event = match refused {
             Refused::Fingerprint { theirs } => ClusterEvent::FingerprintMismatch { from, theirs },
-            Refused::Forged => ClusterEvent::NoKeyOpens { from },
+            // One that the network has damaged is no reason to name a member a stranger.
+            Refused::Forged if !self.is_members_address(from) => ClusterEvent::NoKeyOpens { from },
             _ => return,
         };
         if self.strangers.len() < STRANGERS_MAX && self.strangers.insert(from) {
             self.report(event);
         }
+    }
+
+    fn is_members_address(&self, address: SocketAddr) -> bool {
+        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
+        live.any(|peer| peer.address == address)
     }
 
     pub(super) fn refuse(&mut self, reason: &'static str) {
