@@ -448,19 +448,22 @@ fn a_network_that_loses_a_fifth_makes_no_difference_in_the_end() {
         }
         rounds_pass(nodes[0]);
     }
-    let weights = |status: &Status| {
+    // A slice's weight is that of its fullest row: only the roots tell that all rows are there.
+    let slices = |status: &Status| {
         let slices = status.cluster.slices.iter();
-        let mut weights: Vec<_> = slices
-            .map(|slice| (slice.node.clone(), slice.weight))
+        let mut slices: Vec<_> = slices
+            .map(|slice| (slice.node.clone(), slice.weight, slice.root.clone()))
             .collect();
-        weights.sort();
-        weights
+        slices.sort();
+        slices
     };
     let all = 20 * 200;
     for node in &nodes {
         wait_for(node, &format!("all weights, seed {SEED:#x}"), |status| {
-            let total: u64 = weights(status).iter().map(|(_, weight)| weight).sum();
-            total == all * (1 + 2 + 3)
+            let slices_here = slices(status);
+            let total: u64 = slices_here.iter().map(|(_, weight, _)| weight).sum();
+            let mut others = nodes.iter().map(|other| slices(&other.status()));
+            total == all * (1 + 2 + 3) && others.all(|there| there == slices_here)
         });
     }
     for key in 0..500 {
