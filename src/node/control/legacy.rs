@@ -331,9 +331,10 @@ const OURSELVES: &str = "that is this node's own address";
 impl Rounds {
     fn ask(&mut self, whom: SocketAddr) {
         let shared = Arc::clone(&self.shared);
+        // Before the question goes: its answer may come before we are back.
+        shared.await_answers(true);
         self.challenges
             .ask(whom, |bytes| send(&shared, bytes, whom));
-        shared.await_answers(self.challenges.is_waiting());
     }
 
     /// Who did not answer when rows began to go to it, or to come, may have been started again as
