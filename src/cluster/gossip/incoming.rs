@@ -26,7 +26,6 @@ impl Cluster {
         if bytes > DATAGRAM_BYTES_MAX {
             return self.refuse("too_long");
         }
-        // Moved out, since what is opened borrows the datagram only, but `open` borrows all of it.
         let opened = match self.openers.open(now, datagram) {
             Ok(opened) => opened,
             Err(refused) => return self.note_refused(from, refused),

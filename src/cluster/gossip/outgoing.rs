@@ -46,12 +46,7 @@ impl Cluster {
             self.start(0, buffer);
             let overhead = buffer.len();
             let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-            let entries = self.slices.digests().take(DIGEST_LINES);
-            writer.digest(entries.map(|digest| crate::wire::cluster::DigestEntry {
-                slice: digest.slice,
-                version: digest.version,
-                root: digest.root,
-            }));
+            writer.digest(self.slices.digests().take(DIGEST_LINES));
             writer.digest_asked();
             if self.seal(now, to, buffer).is_some() {
                 self.sent.digests += (buffer.len() - TAG_BYTES - overhead) as u64;

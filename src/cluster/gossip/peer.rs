@@ -275,13 +275,7 @@ impl Question {
             // All of it or nothing: the rest would not be said.
             Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
             Self::Digest { skip, lines } => {
-                let entries = slices.digests().skip(*skip).take(*lines);
-                let entries = entries.map(|digest| DigestEntry {
-                    slice: digest.slice,
-                    version: digest.version,
-                    root: digest.root,
-                });
-                writer.digest(entries) > 0
+                writer.digest(slices.digests().skip(*skip).take(*lines)) > 0
             }
             Self::Having { slice } => {
                 let entry = DigestEntry {

@@ -15,12 +15,7 @@
 use bytemuck::allocation::try_zeroed_slice_box;
 
 use crate::sketch::SketchError;
-
-/// Cells of a group.
-pub const GROUP_CELLS: usize = 256;
-
-/// Groups of a section.
-pub const SECTION_GROUPS: usize = 128;
+pub use crate::wire::cluster::{GROUP_CELLS, SECTION_GROUPS};
 
 /// The part of a cell in the hashes of its slice; 0 for an empty one.
 ///

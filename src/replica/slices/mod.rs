@@ -22,6 +22,8 @@ pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
 use crate::sketch::SketchError;
+/// What two nodes compare of a slice, as it goes over the wire.
+pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
 use super::Replica;
@@ -29,17 +31,6 @@ use hashes::{Hashes, try_zeroed_numbers};
 use learnt::{Given, Held, Known};
 use own::Own;
 use refused::Refused;
-
-/// What two nodes compare of a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SliceDigest {
-    /// Which one.
-    pub slice: SliceId,
-    /// The version that is complete.
-    pub version: u64,
-    /// The hash of all cells.
-    pub root: u64,
-}
 
 /// A slice that was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

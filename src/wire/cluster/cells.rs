@@ -2,7 +2,7 @@
 
 use std::iter::FusedIterator;
 
-use super::{GROUP_CELLS, Reader, SliceId, gap_after, write_slice};
+use super::{GROUP_CELLS, Reader, gap_after};
 use crate::wire::varint;
 
 const SPARSE: u8 = 255;
@@ -239,9 +239,4 @@ fn write_sparse(values: &[u32], out: &mut Vec<u8>) {
         varint::write(value.into(), out);
         before = Some(index);
     }
-}
-
-/// Bytes of a frame of cells or groups before its list.
-pub(super) fn write_list_start(slice: &SliceId, out: &mut Vec<u8>) {
-    write_slice(slice, out);
 }

@@ -3,7 +3,6 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::cells::write_list_start;
 use super::{
     Cells, CellsWriter, GroupsReader, GroupsWriter, Reader, SliceId, gap_after, write_slice,
 };
@@ -505,7 +504,7 @@ impl<'o> FrameWriter<'o> {
         let start = self.out.len();
         let mut has_any = false;
         let fits = self.frame(kind, |out, limit| {
-            write_list_start(slice, out);
+            write_slice(slice, out);
             if out.len() <= limit {
                 has_any = fill(out, limit);
             }
