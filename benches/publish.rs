@@ -1,11 +1,8 @@
 //! What finding changes costs: the pass that looks for them, and the adds beside it.
 //!
 //! `cargo bench --bench publish` prints Markdown; 4 x 2^20 cells. First how long a pass takes. Then the
-//! CPU time of an add, of one pinned thread through a [`Batch`]: alone; while another thread publishes
-//! every 500 ms; and with the alternative that was not taken, where every add marks the cache lines that
-//! it has changed, so that a pass need not look at the others. The alternative lives here only: the
-//! batch's own source over a sketch that marks, and, to be fair, over the same one that does not.
-//! The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
+//! CPU time of an add, of one pinned thread through a [`Batch`]: alone, and while another thread publishes
+//! every 500 ms. The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -112,9 +109,7 @@ fn adds(rounds: usize) {
     println!("|---|---|---|---|---|");
     for (name, keys) in [("Zipf 1.1", zipf(1)), ("uniform", uniform(1))] {
         let (replica, mut slices) = replica();
-        let unmarked = plain::Replica::new();
-        let marked = marking::Replica::new();
-        let mut ways: [Vec<f64>; 4] = Default::default();
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let mut passes_ms = Vec::new();
         for _ in 0..rounds {
             let mut batch = Batch::<()>::new();
@@ -124,7 +119,7 @@ fn adds(rounds: usize) {
                 }
                 batch.finish(&replica, &mut |(), _| {});
             };
-            ways[0].push(add_ns(&keys, &mut add_all, |_| {}));
+            alone.push(add_ns(&keys, &mut add_all, |_| {}));
             let publish = |stop: &AtomicBool| {
                 each_round(stop, || {
                     let began = thread_cpu();
@@ -132,32 +127,14 @@ fn adds(rounds: usize) {
                     passes_ms.push((thread_cpu() - began).as_secs_f64() * 1e3);
                 });
             };
-            ways[1].push(add_ns(&keys, &mut add_all, publish));
-            ways[2].push(add_ns(&keys, |keys| unmarked.add_all(keys), |_| {}));
-            let clear = |stop: &AtomicBool| each_round(stop, || marked.take_marks());
-            ways[3].push(add_ns(&keys, |keys| marked.add_all(keys), clear));
+            beside.push(add_ns(&keys, &mut add_all, publish));
         }
-        let pairs = |way: &[f64], without: &[f64]| {
-            let mut ratios: Vec<f64> = way.iter().zip(without).map(|(a, b)| a / b).collect();
-            format!("{:.3}", median(&mut ratios))
-        };
-        let ratios = [
-            "-".to_owned(),
-            pairs(&ways[1], &ways[0]),
-            "-".to_owned(),
-            pairs(&ways[3], &ways[2]),
-        ];
-        let pass_ms = spread(&mut passes_ms, 2);
-        let names = [
-            ("alone", ""),
-            ("while another thread publishes", &*pass_ms),
-            ("alone, the sketch of this bench", ""),
-            ("it marks lines, another thread takes the marks", ""),
-        ];
-        for (((way, pass), times), ratio) in names.into_iter().zip(&mut ways).zip(ratios) {
-            let times = spread(times, 1);
-            println!("| {name} | {way} | {times} | {ratio} | {pass} |");
-        }
+        let pairs = beside.iter().zip(&alone);
+        let mut ratios: Vec<f64> = pairs.map(|(beside, alone)| beside / alone).collect();
+        let (ratio, pass_ms) = (median(&mut ratios), spread(&mut passes_ms, 2));
+        let (alone, beside) = (spread(&mut alone, 1), spread(&mut beside, 1));
+        println!("| {name} | alone | {alone} | - | |");
+        println!("| {name} | while another thread publishes | {beside} | {ratio:.3} | {pass_ms} |");
     }
 }
 
@@ -206,156 +183,6 @@ fn each_round(stop: &AtomicBool, mut work: impl FnMut()) {
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// What the batch's source asks for from its room.
-mod sketch {
-    pub(crate) use rmbd::sketch::{Estimate, Geometry, MAX_DEPTH, MAX_WEIGHT, Sketch, WeightError};
-
-    pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
-        let limit = MAX_WEIGHT;
-        if weight > limit {
-            return Err(WeightError { weight, limit });
-        }
-        Ok(())
-    }
-}
-
-/// A replica of one sketch for the batch's source, which marks lines or does not.
-macro_rules! bench_replica {
-    ($name:ident, $marks:literal) => {
-        // Paths in it start at this file's folder.
-        #[path = "."]
-        mod $name {
-            #[allow(dead_code, unreachable_pub, unused_imports, clippy::duplicate_mod)]
-            #[path = "../src/replica/absorber.rs"]
-            mod absorber;
-            #[allow(dead_code, unreachable_pub, unused_imports, clippy::duplicate_mod)]
-            #[path = "../src/replica/batch.rs"]
-            mod batch;
-
-            use std::cell::RefCell;
-
-            use crate::sketch::Estimate;
-
-            pub(crate) struct Replica {
-                own: crate::Marked<$marks>,
-                learnt: crate::NoLearnt,
-            }
-
-            thread_local! {
-                static BATCH: RefCell<batch::Batch<()>> = RefCell::new(batch::Batch::new());
-            }
-
-            impl Replica {
-                pub(crate) fn new() -> Self {
-                    Self {
-                        own: crate::Marked::new(),
-                        learnt: crate::NoLearnt,
-                    }
-                }
-
-                pub(crate) fn add_all(&self, keys: &[[u8; 16]]) {
-                    BATCH.with_borrow_mut(|batch| {
-                        for key in keys {
-                            batch.add(self, key, 1, &mut |(), _| {}).unwrap();
-                        }
-                        batch.finish(self, &mut |(), _| {});
-                    });
-                }
-
-                #[allow(dead_code)]
-                pub(crate) fn take_marks(&self) {
-                    self.own.take_marks();
-                }
-
-                fn estimate_at(&self, _cells: &[u32]) -> Estimate {
-                    Estimate::default()
-                }
-            }
-        }
-    };
-}
-
-bench_replica!(plain, false);
-bench_replica!(marking, true);
-
-struct NoLearnt;
-
-impl NoLearnt {
-    fn prefetch(&self, _cells: &[u32]) {}
-}
-
-/// Cells, and a bit for each line of 16 that was changed since the bits were last taken.
-struct Marked<const MARKS: bool> {
-    sketch: sketch::Sketch,
-    marks: Vec<std::sync::atomic::AtomicU64>,
-    total_weight: std::sync::atomic::AtomicU64,
-}
-
-impl<const MARKS: bool> Marked<MARKS> {
-    fn new() -> Self {
-        let sketch = sketch::Sketch::try_new(GEOMETRY, FAMILY).unwrap();
-        huge_pages::advise(sketch.cells());
-        let words = GEOMETRY.cells() / (16 * 64);
-        Self {
-            sketch,
-            marks: (0..words).map(|_| 0.into()).collect(),
-            total_weight: 0.into(),
-        }
-    }
-
-    fn geometry(&self) -> Geometry {
-        GEOMETRY
-    }
-
-    #[inline]
-    fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; sketch::MAX_DEPTH]) -> &'b [u32] {
-        FAMILY.cells(key, GEOMETRY, buffer)
-    }
-
-    #[inline]
-    #[allow(unsafe_code)]
-    fn prefetch(&self, cells: &[u32]) {
-        #[cfg(target_arch = "x86_64")]
-        for &cell in cells {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let cell = &self.sketch.cells()[cell as usize];
-            // SAFETY: a prefetch changes nothing and cannot fault.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(cell.as_ptr().cast::<i8>()) }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = cells;
-    }
-
-    /// As the sketch does, and then the mark: first looked at, so that a line that is marked already
-    /// costs no write. (Right on x86 only, where the locked addition keeps the look behind it;
-    /// elsewhere it would cost a fence as well.)
-    #[inline]
-    fn add_at(&self, cells: &[u32], weight: u32) {
-        for &cell in cells {
-            let at = &self.sketch.cells()[cell as usize];
-            if at.load(Relaxed) < rmbd::sketch::SATURATES_AT {
-                at.fetch_add(weight, Relaxed);
-            }
-            if MARKS {
-                let (word, bit) = (&self.marks[cell as usize >> 10], 1 << (cell >> 4 & 63));
-                if word.load(Relaxed) & bit == 0 {
-                    word.fetch_or(bit, Relaxed);
-                }
-            }
-        }
-    }
-
-    fn add_total_weight(&self, weight: u64) {
-        self.total_weight.fetch_add(weight, Relaxed);
-    }
-
-    fn take_marks(&self) {
-        for word in &self.marks {
-            std::hint::black_box(word.swap(0, Relaxed));
-        }
-    }
 }
 
 /// The finalizer of splitmix64: a seeded stream, the same in every run.

@@ -29,14 +29,16 @@ mod legacy;
 mod memory;
 pub mod once;
 mod origins;
+mod pipeline;
 mod slices;
 mod table;
 
 use std::net::SocketAddr;
 
-pub use batch::{Batch, LAG, PIPELINE_ABOVE_BYTES, Way};
+pub use batch::Batch;
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
+pub use pipeline::{LAG, PIPELINE_ABOVE_BYTES, Way};
 pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,
     SliceDigest, SliceRefused, Slices, cell_hash,

@@ -100,7 +100,6 @@ proptest! {
                     prop_assert_eq!(token, expected_token);
                     prop_assert!(answer.count <= naive.count, "{:?} above {:?}", answer, naive);
                     prop_assert!(answer.saturated || answer.count >= *truth, "{:?} below {}", answer, truth);
-                    prop_assert!(way == Way::Pipelined || answer == naive);
                 }
                 prop_assert_eq!(naive.own.total_weight(), batched.own.total_weight());
                 prop_assert_eq!(naive.own.saturated_cells(), batched.own.saturated_cells());

@@ -60,6 +60,7 @@ pub use estimate::Estimate;
 pub(crate) use estimate::least_row;
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
+pub(crate) use hash::KeyHash;
 
 /// Why a sketch could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -192,6 +193,22 @@ impl Sketch {
     #[inline]
     pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
         self.family.cells(key, self.geometry, buffer)
+    }
+
+    /// The key's hash, where one says all: see [`HashFamily::hash`].
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> Option<KeyHash> {
+        self.family.hash(key, self.geometry)
+    }
+
+    /// As [`hash_into`](Self::hash_into), of a key's [`hash`](Self::hash).
+    #[inline]
+    pub(crate) fn cells_of<'b>(
+        &self,
+        hash: KeyHash,
+        buffer: &'b mut [u32; MAX_DEPTH],
+    ) -> &'b [u32] {
+        self.family.cells_of(hash, self.geometry, buffer)
     }
 
     /// Asks the processor for cells that will be written (or read) a little later.
