@@ -5,7 +5,7 @@
 //! the sketch is 4 x 2^20; datagrams have at most 1 400 bytes and are sent with GSO over loopback. Two
 //! processors are needed: the receiver is pinned to the first, the sender to the second. What takes CPU
 //! is measured as the receiving thread's CPU time. `RMBD_BENCH_ROUNDS` (default 7) sets the number of
-//! alternating rounds.
+//! alternating rounds. Words behind `--` choose the ways that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -28,6 +28,8 @@ const DATAGRAM_BYTES_MAX: usize = 1400;
 /// Bytes of one send, at most.
 const TRAIN_BYTES: usize = 65_507;
 const KEYS: usize = 1 << 20;
+/// As many as both back ends take at once.
+const TRAINS_TO_A_BATCH: usize = 32;
 /// Adds in the sender's store.
 const ADDS: usize = 1 << 20;
 
@@ -39,7 +41,7 @@ fn main() {
     let rounds = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
     let keys = zipf_keys();
     let (compact, legacy) = (Store::compact(&keys), Store::legacy(&keys));
-    let ways: [Way<'_>; 5] = [
+    let mut ways: Vec<Way<'_>> = vec![
         ("compact, from memory", Box::new(|| from_memory(&compact))),
         (
             "compact, node, uring",
@@ -58,6 +60,7 @@ fn main() {
             Box::new(|| through_node(&legacy, IoChoice::Mmsg)),
         ),
     ];
+    ways.retain(|(name, _)| is_chosen(name));
     let mut figures = vec![(Vec::new(), Vec::new()); ways.len()];
     for _ in 0..rounds {
         for ((_, way), figures) in ways.iter().zip(&mut figures) {
@@ -81,6 +84,12 @@ fn main() {
             spread(costs)
         );
     }
+}
+
+/// Whether the name has every word of the command line in it.
+fn is_chosen(name: &str) -> bool {
+    let mut words = std::env::args().skip(1);
+    words.all(|word| word.starts_with("--") || name.contains(&word))
 }
 
 /// Its name, and how to measure its million adds a second and its nanoseconds an add.
@@ -165,7 +174,8 @@ impl Store {
     }
 }
 
-/// Rate and cost of parsing the store's trains into a sketch, each a batch, as a data thread does.
+/// Rate and cost of parsing the store's trains into a sketch, as many to a batch as a data thread takes
+/// between two pauses under load.
 fn from_memory(store: &Store) -> (f64, f64) {
     let run = || {
         let _ = cpu::pin_to(cpu::allowed()[0]);
@@ -174,8 +184,11 @@ fn from_memory(store: &Store) -> (f64, f64) {
         let trains: Vec<&[u8]> = store.trains().collect();
         let mut batch = Batch::<()>::new();
         let mut pass = || {
-            for train in &trains {
-                add_all(train, store.datagram_bytes, &replica, &mut batch);
+            for trains in trains.chunks(TRAINS_TO_A_BATCH) {
+                for train in trains {
+                    add_all(train, store.datagram_bytes, &replica, &mut batch);
+                }
+                batch.finish(&replica, &mut |(), _| {});
             }
         };
         // Until the sketch's pages are there.
@@ -210,7 +223,6 @@ fn add_all(train: &[u8], datagram_bytes: usize, replica: &Replica, batch: &mut B
             }
         }
     }
-    batch.finish(replica, &mut nobody);
 }
 
 /// Rate of adds through a node, and its data thread's cost.

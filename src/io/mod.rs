@@ -47,8 +47,9 @@ pub trait Handler {
     /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 
-    /// Called when what was waiting has been handed over, before the thread may sleep: the time to
-    /// publish counters.
+    /// Called when what was waiting has been handed over, before the thread may sleep, and under load after
+    /// some dozens of trains; and at the end, whatever the reason for it is. The time to publish what
+    /// was gathered.
     fn pause(&mut self) {}
 }
 
@@ -170,10 +171,12 @@ impl EventLoop {
     /// # Errors
     /// [`LoopError::System`] where the kernel refuses to go on.
     pub fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
-        match &mut self.0 {
+        let ended = match &mut self.0 {
             Inner::Uring(uring) => uring.run(handler),
             Inner::Mmsg(mmsg) => mmsg.run(handler),
-        }
+        };
+        handler.pause();
+        ended
     }
 }
 

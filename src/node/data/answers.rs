@@ -134,6 +134,11 @@ impl Answers {
         }
     }
 
+    /// Whether no reply is owed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Hands over all replies, and begins anew.
     pub(super) fn send(&mut self, replies: &mut Replies) {
         let mut start = 0;

@@ -1,6 +1,6 @@
 //! Requests in the compact format: one reply for each that is owed one.
 
-use super::DataHandler;
+use super::Desk;
 use super::answers::Place;
 use crate::node::shared::Shared;
 use crate::replica::once::{self, Admission};
@@ -34,12 +34,11 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
     compact::encode_info(&info).into_boxed_slice()
 }
 
-impl DataHandler {
-    pub(super) fn compact(&mut self, datagram: &[u8]) {
+impl Desk {
+    pub(super) fn compact(&mut self, shared: &Shared, datagram: &[u8]) {
         self.tally.compact += 1;
-        let admitted = self.admit(datagram);
-        match admitted {
-            Ok((request, repeated)) => self.perform(&request, repeated, datagram.len()),
+        match self.admit(shared, datagram) {
+            Ok((request, repeated)) => self.perform(shared, &request, repeated, datagram.len()),
             Err(Rejected { problem, id }) => {
                 self.tally.problem(problem);
                 if let Some(id) = id {
@@ -56,12 +55,16 @@ impl DataHandler {
 
     /// The request, and whether it was applied before.
     #[inline]
-    fn admit<'a>(&mut self, datagram: &'a [u8]) -> Result<(Request<'a>, bool), Rejected> {
+    fn admit<'a>(
+        &mut self,
+        shared: &Shared,
+        datagram: &'a [u8],
+    ) -> Result<(Request<'a>, bool), Rejected> {
         let request = compact::request(datagram)?;
         let admitted = match (request.sketch, request.once) {
             (1.., _) => Err(Problem::UnknownSketch),
             (0, None) => Ok(false),
-            (0, Some(once)) => self.admit_once(once),
+            (0, Some(once)) => self.admit_once(shared, once),
         };
         match admitted {
             Ok(repeated) => Ok((request, repeated)),
@@ -72,12 +75,12 @@ impl DataHandler {
         }
     }
 
-    fn admit_once(&mut self, once: Once) -> Result<bool, Problem> {
-        if once.boot != self.shared.boot() {
+    fn admit_once(&mut self, shared: &Shared, once: Once) -> Result<bool, Problem> {
+        if once.boot != shared.boot() {
             return Err(Problem::WrongBoot);
         }
-        let now = *self.now.get_or_insert_with(|| self.shared.now());
-        match self.shared.once().admit(once.client, once.sequence, now) {
+        let now = *self.now.get_or_insert_with(|| shared.now());
+        match shared.once().admit(once.client, once.sequence, now) {
             Admission::New => Ok(false),
             Admission::Repeat => {
                 self.tally.repeats += 1;
@@ -89,7 +92,13 @@ impl DataHandler {
     }
 
     #[inline]
-    fn perform(&mut self, request: &Request<'_>, repeated: bool, request_bytes: usize) {
+    fn perform(
+        &mut self,
+        shared: &Shared,
+        request: &Request<'_>,
+        repeated: bool,
+        request_bytes: usize,
+    ) {
         let mut is_owed = request.acknowledge || request.once.is_some();
         // No datagram holds more: an operation that needs no room in the reply has two bytes.
         let mut done = 0_u16;
@@ -97,10 +106,12 @@ impl DataHandler {
         self.answers.begin_compact(request_bytes);
         for operation in request.operations() {
             let performed = match operation {
-                Ok(Operation::Add { key, weight }) => self.add_compact(key, weight, repeated),
+                Ok(Operation::Add { key, weight }) => {
+                    self.add_compact(shared, key, weight, repeated)
+                }
                 Ok(question) => {
                     is_owed = true;
-                    self.answer(question, repeated)
+                    self.answer(shared, question, repeated)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -123,33 +134,36 @@ impl DataHandler {
     }
 
     #[inline]
-    fn add_compact(&mut self, key: &[u8], weight: u64, repeated: bool) -> Result<(), Problem> {
+    fn add_compact(
+        &mut self,
+        shared: &Shared,
+        key: &[u8],
+        weight: u64,
+        repeated: bool,
+    ) -> Result<(), Problem> {
         let weight = self.checked(weight)?;
-        if repeated {
-            return Ok(());
+        if !repeated {
+            self.tally.add += 1;
+            self.add(shared, key, weight);
         }
-        self.tally.add += 1;
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        let replica = shared.replica();
-        batch
-            .add(replica, key, weight, &mut |place, e| answers.fill(place, e))
-            .map_err(|_| Problem::WeightTooLarge)
+        Ok(())
     }
 
     #[inline]
-    fn answer(&mut self, question: Operation<'_>, repeated: bool) -> Result<(), Problem> {
+    fn answer(
+        &mut self,
+        shared: &Shared,
+        question: Operation<'_>,
+        repeated: bool,
+    ) -> Result<(), Problem> {
         match question {
-            Operation::Add { key, weight } => self.add_compact(key, weight, repeated),
+            Operation::Add { key, weight } => {
+                return self.add_compact(shared, key, weight, repeated);
+            }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 self.tally.count += 1;
-                self.ask(key, Place::Count { at });
-                Ok(())
+                self.count(shared, key, Place::Count { at });
             }
             Operation::Hit {
                 key,
@@ -164,24 +178,23 @@ impl DataHandler {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 self.tally.hit += 1;
                 let weight = if repeated { 0 } else { weight };
-                self.hit(key, weight, Place::Hit { at, limit })
+                self.hit(shared, key, weight, Place::Hit { at, limit });
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
                 self.tally.bounds += 1;
                 // What other threads have under way may be in cells already and not in N yet.
-                let replica = self.shared.replica();
-                let total_weight = replica.total_weight().saturating_add(self.batch.weight());
-                self.ask(key, Place::Bounds { at, total_weight });
-                Ok(())
+                let total_weight = shared.replica().total_weight();
+                let total_weight = total_weight.saturating_add(self.batch.weight());
+                self.count(shared, key, Place::Bounds { at, total_weight });
             }
             Operation::Info => {
                 let at = self.reserve(self.info.len())?;
                 self.tally.info += 1;
                 self.answers.write(at, &self.info);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// The weight, if this node takes it.
@@ -196,32 +209,5 @@ impl DataHandler {
     #[inline]
     fn reserve(&mut self, bytes: usize) -> Result<usize, Problem> {
         self.answers.reserve(bytes).ok_or(Problem::ReplyTooLarge)
-    }
-
-    #[inline]
-    fn ask(&mut self, key: &[u8], place: Place) {
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        let replica = shared.replica();
-        batch.count(replica, key, place, &mut |place, e| answers.fill(place, e));
-    }
-
-    #[inline]
-    fn hit(&mut self, key: &[u8], weight: u32, place: Place) -> Result<(), Problem> {
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        let replica = shared.replica();
-        let mut answer = |place, e| answers.fill(place, e);
-        batch
-            .hit(replica, key, weight, place, &mut answer)
-            .map_err(|_| Problem::WeightTooLarge)
     }
 }

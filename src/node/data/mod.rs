@@ -20,6 +20,11 @@ use crate::wire::legacy::{self, Layout, Message};
 pub(super) struct DataHandler {
     shared: Arc<Shared>,
     thread: usize,
+    desk: Desk,
+}
+
+/// What a data thread has of its own.
+struct Desk {
     layout: Layout,
     max_weight: u32,
     /// Counts are answered with the place of their reply in `answers`.
@@ -36,8 +41,7 @@ impl DataHandler {
     pub(super) fn new(shared: Arc<Shared>, thread: usize) -> Self {
         let layout = shared.layout();
         let epsilon = shared.replica().own().geometry().epsilon();
-        Self {
-            thread,
+        let desk = Desk {
             layout,
             max_weight: shared.max_weight(),
             batch: Batch::new(),
@@ -45,41 +49,81 @@ impl DataHandler {
             info: compact::encode_info(&shared),
             now: None,
             tally: Tally::default(),
+        };
+        Self {
             shared,
+            thread,
+            desk,
+        }
+    }
+}
+
+impl io::Handler for DataHandler {
+    fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+        let (shared, desk) = (&*self.shared, &mut self.desk);
+        let from = train.from();
+        if !shared.access().may_use(from.ip()) {
+            let datagrams = train.datagrams().count() as u64;
+            desk.tally.datagrams += datagrams;
+            return desk.tally.refused(Refused::NotAllowed, datagrams);
+        }
+        for datagram in train.datagrams() {
+            desk.datagram(shared, datagram, from);
+        }
+        desk.now = None;
+        // Adds that nobody is told of may stay in the batch until the pause: the longer it is, the more of
+        // them are of keys that it has already. But who has a reply must find all that it rests on.
+        if !desk.answers.is_empty() {
+            desk.finish(shared);
+            desk.answers.send(replies);
         }
     }
 
+    fn pause(&mut self) {
+        self.desk.finish(&self.shared);
+        self.shared.tally(self.thread).publish(&self.desk.tally);
+    }
+}
+
+impl Desk {
     #[inline]
-    fn datagram(&mut self, datagram: &[u8], from: SocketAddr) {
+    fn datagram(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
         self.tally.datagrams += 1;
         match datagram.first() {
-            Some(&first) if is_request(first) => self.compact(datagram),
-            _ => self.legacy(datagram, from),
+            Some(&first) if is_request(first) => self.compact(shared, datagram),
+            _ => self.legacy(shared, datagram, from),
         }
     }
 
-    fn legacy(&mut self, datagram: &[u8], from: SocketAddr) {
+    fn legacy(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
         for message in legacy::messages(datagram, self.layout) {
             match message {
-                Ok(Message::Add { key }) => self.add(key),
-                Ok(Message::Count { key }) => self.count(key),
+                Ok(Message::Add { key }) => {
+                    self.tally.add += 1;
+                    self.add(shared, key, 1);
+                }
+                Ok(Message::Count { key }) => {
+                    self.tally.count += 1;
+                    let place = self.answers.reserve_legacy(key);
+                    self.count(shared, key, place);
+                }
                 Ok(Message::Sync(_)) => {
                     self.tally.sync += 1;
-                    self.hand_off_if_trusted(datagram, from);
+                    self.hand_off_if_trusted(shared, datagram, from);
                 }
                 Ok(Message::Peer(_)) => {
                     self.tally.peer += 1;
-                    self.hand_off_if_trusted(datagram, from);
+                    self.hand_off_if_trusted(shared, datagram, from);
                 }
                 Ok(Message::Ack) => {
                     self.tally.ack += 1;
                     // Its length is the sender's whim; what it says is in the first byte.
-                    self.hand_off(&legacy::ACK, from);
+                    self.hand_off(shared, &legacy::ACK, from);
                 }
                 // No legacy message begins like a reply, so it costs them nothing that it is
                 // looked for last.
                 Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
-                    self.reply_of_another(datagram, from);
+                    self.reply_of_another(shared, datagram, from);
                 }
                 Err(reason) => self.tally.malformed(reason),
             }
@@ -88,87 +132,56 @@ impl DataHandler {
     }
 
     /// Perhaps what the control thread has asked another node.
-    fn reply_of_another(&mut self, datagram: &[u8], from: SocketAddr) {
+    fn reply_of_another(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
         let is_short = datagram.len() <= REPLY_HEAD_BYTES + INFO_ANSWER_BYTES_MAX;
-        if is_short && self.shared.awaits_answers() {
-            self.hand_off(datagram, from);
+        if is_short && shared.awaits_answers() {
+            self.hand_off(shared, datagram, from);
         } else {
             self.tally.refused(Refused::Unsolicited, 1);
         }
     }
 
-    #[inline]
-    fn add(&mut self, key: &[u8]) {
-        self.tally.add += 1;
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        // A weight of 1 is never too large.
-        let _ = batch.add(shared.replica(), key, 1, &mut |place, e| {
-            answers.fill(place, e);
-        });
-    }
-
-    #[inline]
-    fn count(&mut self, key: &[u8]) {
-        self.tally.count += 1;
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        let place = answers.reserve_legacy(key);
-        batch.count(shared.replica(), key, place, &mut |place, e| {
-            answers.fill(place, e);
-        });
-    }
-
-    fn hand_off_if_trusted(&mut self, datagram: &[u8], from: SocketAddr) {
-        if self.shared.access().is_trusted(from.ip()) {
-            self.hand_off(datagram, from);
+    fn hand_off_if_trusted(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        if shared.access().is_trusted(from.ip()) {
+            self.hand_off(shared, datagram, from);
         } else {
             self.tally.refused(Refused::NotTrusted, 1);
         }
     }
 
-    fn hand_off(&mut self, datagram: &[u8], from: SocketAddr) {
-        if !self.shared.hand_off().offer(from, datagram) {
+    fn hand_off(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        if !shared.hand_off().offer(from, datagram) {
             self.tally.refused(Refused::QueueFull, 1);
         }
     }
 
-    fn finish(&mut self, replies: &mut Replies) {
-        let Self {
-            batch,
-            answers,
-            shared,
-            ..
-        } = self;
-        batch.finish(shared.replica(), &mut |place, e| answers.fill(place, e));
-        answers.send(replies);
-        self.now = None;
-    }
-}
-
-impl io::Handler for DataHandler {
-    fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
-        let from = train.from();
-        if !self.shared.access().may_use(from.ip()) {
-            let datagrams = train.datagrams().count() as u64;
-            self.tally.datagrams += datagrams;
-            return self.tally.refused(Refused::NotAllowed, datagrams);
-        }
-        for datagram in train.datagrams() {
-            self.datagram(datagram, from);
-        }
-        self.finish(replies);
+    /// A weight that was checked: the limit of a node is at most that of an add.
+    #[inline]
+    fn add(&mut self, shared: &Shared, key: &[u8], weight: u32) {
+        let Self { batch, answers, .. } = self;
+        let mut answer = |place, estimate| answers.fill(place, estimate);
+        let _ = batch.add(shared.replica(), key, weight, &mut answer);
     }
 
-    fn pause(&mut self) {
-        self.shared.tally(self.thread).publish(&self.tally);
+    #[inline]
+    fn count(&mut self, shared: &Shared, key: &[u8], place: Place) {
+        let Self { batch, answers, .. } = self;
+        let mut answer = |place, estimate| answers.fill(place, estimate);
+        batch.count(shared.replica(), key, place, &mut answer);
+    }
+
+    /// A weight that was checked.
+    #[inline]
+    fn hit(&mut self, shared: &Shared, key: &[u8], weight: u32, place: Place) {
+        let Self { batch, answers, .. } = self;
+        let mut answer = |place, estimate| answers.fill(place, estimate);
+        let _ = batch.hit(shared.replica(), key, weight, place, &mut answer);
+    }
+
+    /// Answers what asks, and brings every add into the sketch.
+    fn finish(&mut self, shared: &Shared) {
+        let Self { batch, answers, .. } = self;
+        let mut answer = |place, estimate| answers.fill(place, estimate);
+        batch.finish(shared.replica(), &mut answer);
     }
 }
