@@ -56,6 +56,17 @@ pub enum ClusterError {
         "{0} cannot be told to others as this node's address: give --advertise a unicast address"
     )]
     Advertise(SocketAddr),
+    /// An address of the other kind than the socket's, which could not answer whoever sends to it.
+    #[error(
+        "{told} cannot be told to others as this node's address, since its socket at {bound} speaks the other of IPv4 and \
+         IPv6: give --advertise an address of the same kind, or --cluster [::]:PORT for both"
+    )]
+    AdvertiseFamily {
+        /// What was to be told.
+        told: SocketAddr,
+        /// Where the socket is.
+        bound: SocketAddr,
+    },
 }
 
 /// What a node has for its cluster.
@@ -161,7 +172,17 @@ fn advertised(config: &ClusterConfig, bound: SocketAddr) -> Result<SocketAddr, N
     if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
         return Err(ClusterError::Advertise(address).into());
     }
+    let speaks_both = bound.is_ipv6() && bound.ip().is_unspecified();
+    if !speaks_both && address.is_ipv4() != is_ipv4(bound) {
+        let told = address;
+        return Err(ClusterError::AdvertiseFamily { told, bound }.into());
+    }
     Ok(address)
+}
+
+/// Also where it is written as IPv6.
+fn is_ipv4(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_ipv4()
 }
 
 /// The address of ours that the kernel would send from (connect(2) of a UDP socket sends nothing).
@@ -340,6 +361,13 @@ mod tests {
         assert_eq!(link.advertised, address("192.0.2.7:77"));
         let text = refusal(&told("0.0.0.0:77"), "127.0.0.1:1");
         assert!(text.contains("unicast"), "{text}");
+        let text = refusal(&told("[2001:db8::7]:77"), "127.0.0.1:1");
+        assert!(text.contains("the other of IPv4 and IPv6"), "{text}");
+        // A socket of both kinds may be told as either.
+        for told in ["[2001:db8::7]:77", "192.0.2.7:77"].map(told) {
+            assert!(advertised(&told, address("[::]:1")).is_ok());
+        }
+        assert!(advertised(&told("192.0.2.7:77"), address("[::1]:1")).is_err());
     }
 
     #[test]
