@@ -184,6 +184,67 @@ fn the_way_follows_the_memory() {
     assert_eq!((way(20), way(22)), (Way::Pipelined, Way::Pipelined));
 }
 
+/// More keys than the absorber has places, hot and cold ones, so that all that it does happens often.
+#[test]
+fn many_keys_in_long_batches_are_counted_as_one_by_one() {
+    const STEPS: u64 = 200_000;
+    for (family, depth) in [
+        (FAMILIES[0], 4),
+        (FAMILIES[0], 9),
+        (FAMILIES[1], 4),
+        (FAMILIES[1], 5),
+    ] {
+        for way in [Way::Direct, Way::Pipelined] {
+            let naive = replica(1 << 14, depth, family, 0);
+            let batched = replica(1 << 14, depth, family, 0);
+            let mut truth = vec![0; 1 << 14];
+            let mut batch = Batch::with_way(way);
+            let mut seen = 0;
+            let mut answer = |truth: u64, estimate: Estimate| {
+                assert!(estimate.count >= truth, "{estimate:?} below {truth}");
+                seen += 1;
+            };
+            let mut state = 0x5EED;
+            for step in 0..STEPS {
+                let (random, weight) = (random(&mut state), step as u32 % 5);
+                // Of two random numbers the smaller one: some keys come thousands of times.
+                let key = (random % (1 << 14)).min(random >> 48 & 0x3FFF) >> (random >> 62);
+                let (bytes, truth) = (key.to_le_bytes(), &mut truth[key as usize]);
+                let asks = random >> 32 & 0xF;
+                if asks > 0 {
+                    *truth += u64::from(weight);
+                    naive.add(&bytes, weight).unwrap();
+                }
+                match asks {
+                    0 => batch.count(&batched, &bytes, *truth, &mut answer),
+                    1 => batch
+                        .hit(&batched, &bytes, weight, *truth, &mut answer)
+                        .unwrap(),
+                    _ => batch.add(&batched, &bytes, weight, &mut answer).unwrap(),
+                }
+                if step % 60_000 == 0 {
+                    batch.finish(&batched, &mut answer);
+                }
+            }
+            batch.finish(&batched, &mut answer);
+            assert!(seen > STEPS / 16);
+            assert_eq!(batched.own.total_weight(), naive.own.total_weight());
+            for (one, other) in naive.own.cells().iter().zip(batched.own.cells()) {
+                assert_eq!(value(one), value(other));
+            }
+        }
+    }
+}
+
+/// Splitmix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 #[test]
 fn threads_with_batches_lose_nothing() {
     const THREADS: u64 = 4;
