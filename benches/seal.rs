@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench seal` prints Markdown. `RMBD_BENCH_ROUNDS` (default 25) sets the number of
 //! rounds, in which the variants take turns; each makes its datagrams before the clock starts. Times are
-//! of the thread's CPU, so that others on the machine do not count.
+//! of the thread's CPU, so that others on the machine do not count. Words behind `--` choose the variants that
+//! have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -13,7 +14,7 @@ use rmbd::cluster::seal::{
     Channel, KeyRing, Openers, OpenersOptions, Refused, Sealer, TAG_BYTES, generate_key_text,
 };
 
-use support::command_line::{is_dry, rounds};
+use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
 use support::figures::median_min_max;
 
@@ -40,6 +41,7 @@ fn main() {
     }
     let rounds = rounds(25);
     let mut variants = variants();
+    variants.retain(|(name, _)| is_chosen(name));
     let mut times = vec![Vec::new(); variants.len()];
     for _ in 0..rounds {
         for ((_, run), times) in variants.iter_mut().zip(&mut times) {
