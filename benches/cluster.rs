@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::io::{cpu, send_segments};
+use rmbd::io::send_segments;
 use rmbd::node::status::Status;
 use rmbd::wire::compact::{Header, RequestWriter, WriteError};
 use rmbd::{Client, ClientOptions};
@@ -25,6 +25,7 @@ use rmbd::{Client, ClientOptions};
 use support::command_line::{self, is_dry, words};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
+use support::flood::flood;
 use support::keys::{Random, traffic};
 
 mod support;
@@ -431,7 +432,8 @@ fn forge(server: &Server, done: &AtomicBool) {
 fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| flood(trains, server.udp, &done));
+        let trains = trains.iter().map(|(train, bytes)| (&train[..], *bytes));
+        scope.spawn(|| flood(server.udp, trains, &done));
         let adds = || server.status().messages.add;
         let start = adds();
         wait("the flow is steady", || adds() - start > 2_000_000);
@@ -449,18 +451,6 @@ fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
         let data = (after.1 - before.1) / (after.0 - before.0);
         (data, (after.2 - before.2) / elapsed * 100.0)
     })
-}
-
-fn flood(trains: &[(Vec<u8>, u16)], to: SocketAddr, done: &AtomicBool) {
-    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(to).unwrap();
-    for (train, segment_bytes) in trains.iter().cycle() {
-        if done.load(Relaxed) {
-            return;
-        }
-        let _ = send_segments(&socket, None, train, *segment_bytes);
-    }
 }
 
 /// Trains of compact adds, datagrams of equal length, with their length.

@@ -9,13 +9,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::{cpu, send_segments};
+use rmbd::io::cpu;
 use rmbd::node::Node;
 use rmbd::replica::{Batch, Replica};
 use rmbd::sketch::{Estimate, Geometry, HashFamily};
@@ -25,6 +23,7 @@ use rmbd::wire::legacy::encode_add;
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
+use support::flood::flood;
 use support::keys::{Key, traffic};
 
 mod support;
@@ -141,7 +140,7 @@ impl Store {
         }
     }
 
-    fn trains(&self) -> impl Iterator<Item = &[u8]> {
+    fn trains(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let segments = (TRAIN_BYTES / self.datagram_bytes).min(64);
         self.bytes.chunks_exact(segments * self.datagram_bytes)
     }
@@ -212,7 +211,9 @@ fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
     .unwrap();
     let done = AtomicBool::new(false);
     let figures = std::thread::scope(|scope| {
-        scope.spawn(|| flood(store, node.udp_addr(), &done));
+        let segment_bytes = store.datagram_bytes as u16;
+        let trains = store.trains().map(move |train| (train, segment_bytes));
+        scope.spawn(|| flood(node.udp_addr(), trains, &done));
         // Until the sketch's pages are there and the flow is steady.
         while node.status().messages.add < 4_000_000 {
             std::thread::sleep(Duration::from_millis(5));
@@ -228,17 +229,4 @@ fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
     });
     node.stop().unwrap();
     figures
-}
-
-fn flood(store: &Store, to: SocketAddr, done: &AtomicBool) {
-    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-    socket.connect(to).unwrap();
-    let trains: Vec<&[u8]> = store.trains().collect();
-    for train in trains.iter().cycle() {
-        if done.load(Relaxed) {
-            return;
-        }
-        let _ = send_segments(&socket, None, train, store.datagram_bytes as u16);
-    }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::io::{
     Backend, DataSocket, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop,
-    Train, bind_group, cpu, send_segments,
+    Train, bind_group, cpu,
 };
 use rmbd::node::Node;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_add};
@@ -23,6 +23,7 @@ use rmbd::wire::legacy::{MESSAGE_BYTES, encode_add};
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
+use support::flood::flood;
 use support::keys::Random;
 
 mod support;
@@ -67,17 +68,9 @@ impl Sender {
         let done = Arc::new(AtomicBool::new(false));
         let (bytes, over) = (store.0.clone(), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
-            let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(to).unwrap();
-            let segment = messages * MESSAGE_BYTES;
-            let trains: Vec<&[u8]> = bytes.chunks_exact(segment * datagrams).collect();
-            for train in trains.iter().cycle() {
-                if over.load(Relaxed) {
-                    return;
-                }
-                let _ = send_segments(&socket, None, train, segment as u16);
-            }
+            let segment_bytes = messages * MESSAGE_BYTES;
+            let trains = bytes.chunks_exact(segment_bytes * datagrams);
+            flood(to, trains.map(|train| (train, segment_bytes as u16)), &over);
         });
         Self {
             done,
