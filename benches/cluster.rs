@@ -12,16 +12,23 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::io::{cpu, send_segments};
+use rmbd::io::send_segments;
 use rmbd::node::status::Status;
 use rmbd::wire::compact::{Header, RequestWriter, WriteError};
 use rmbd::{Client, ClientOptions};
+
+use support::command_line::{self, is_dry, words};
+use support::cpu_time;
+use support::figures::{median, median_min_max};
+use support::flood::flood;
+use support::keys::{Random, traffic};
+
+mod support;
 
 const ROUND: Duration = Duration::from_millis(500);
 /// Distinct keys of a round.
@@ -33,9 +40,7 @@ const MEASURE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` and `cargo bench -- --list` call this too.
-    if chosen.iter().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
     let parts: [(&str, fn()); 5] = [
@@ -45,11 +50,11 @@ fn main() {
         ("cost", cost),
         ("flood", flood_of_forgeries),
     ];
-    let is_any = parts
-        .iter()
-        .any(|(name, _)| chosen.iter().any(|arg| arg == name));
+    let chosen: Vec<String> = words().collect();
+    let is_chosen = |name: &str| chosen.iter().any(|word| word == name);
+    let is_any = parts.iter().any(|(name, _)| is_chosen(name));
     for (name, part) in parts {
-        if !is_any || chosen.iter().any(|arg| arg == name) {
+        if !is_any || is_chosen(name) {
             part();
         }
     }
@@ -106,11 +111,7 @@ impl Server {
 
     /// Nanoseconds that its threads of this name have run.
     fn on_cpu(&self, name: &str) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let tasks = tasks.map(|task| task.unwrap().path());
-        let named =
-            |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
-        tasks.filter(named).map(|task| run_ns(&task)).sum()
+        cpu_time::of_threads(self.child.id(), name)
     }
 }
 
@@ -119,12 +120,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// `schedstat`, Documentation/scheduler/sched-stats.rst.
-fn run_ns(task: &std::path::Path) -> f64 {
-    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
-    stat.split(' ').next().unwrap().parse().unwrap()
 }
 
 fn cluster_of(count: usize) -> Vec<Server> {
@@ -202,7 +197,7 @@ fn converge_on(network: &str, servers: &[Server]) {
     println!(
         "| {network} | {} | {:.2} | {:.2} |",
         list(&times),
-        in_rounds(median(times.clone())),
+        in_rounds(median(&times)),
         in_rounds(times.iter().copied().fold(0.0, f64::max)),
     );
 }
@@ -222,7 +217,7 @@ impl Relay {
             .unwrap();
         let done = Arc::new(AtomicBool::new(false));
         let address = socket.local_addr().unwrap();
-        let (is_done, mut state) = (Arc::clone(&done), seed);
+        let (is_done, mut random) = (Arc::clone(&done), Random::new(seed));
         let forward = move || {
             let (mut datagram, mut lost, mut all) = ([0; 2048], 0, 0);
             while !is_done.load(Relaxed) {
@@ -230,10 +225,7 @@ impl Relay {
                     continue;
                 };
                 all += 1;
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                if (state >> 33) % 5 == 0 {
+                if random.next() % 5 == 0 {
                     lost += 1;
                 } else {
                     let _ = socket.send_to(&datagram[..length], node);
@@ -374,13 +366,13 @@ fn cost() {
         together.push(data);
         control.push(on_control);
     }
-    let ratio = median(together.clone()) / median(alone.clone());
+    let ratio = median(&together) / median(&alone);
     println!("| alone | in a cluster of three | ratio | control thread |\n|---|---|---|---|");
     println!(
         "| {} | {} | {ratio:.2} | {} % |",
-        spread(&alone),
-        spread(&together),
-        spread(&control)
+        median_min_max(&alone, 1),
+        median_min_max(&together, 1),
+        median_min_max(&control, 1)
     );
 }
 
@@ -407,7 +399,8 @@ fn flood_of_forgeries() {
     println!("| | data thread, ns an add | control thread, % of a core |\n|---|---|---|");
     for (name, figures) in ["without", "with"].iter().zip(&figures) {
         let (data, control): (Vec<f64>, Vec<f64>) = figures.iter().copied().unzip();
-        println!("| {name} | {} | {} |", spread(&data), spread(&control));
+        let (data, control) = (median_min_max(&data, 1), median_min_max(&control, 1));
+        println!("| {name} | {data} | {control} |");
     }
     let status = servers[0].status().cluster;
     println!(
@@ -439,7 +432,8 @@ fn forge(server: &Server, done: &AtomicBool) {
 fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| flood(trains, server.udp, &done));
+        let trains = trains.iter().map(|(train, bytes)| (&train[..], *bytes));
+        scope.spawn(|| flood(server.udp, trains, &done));
         let adds = || server.status().messages.add;
         let start = adds();
         wait("the flow is steady", || adds() - start > 2_000_000);
@@ -459,42 +453,14 @@ fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
     })
 }
 
-fn flood(trains: &[(Vec<u8>, u16)], to: SocketAddr, done: &AtomicBool) {
-    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(to).unwrap();
-    for (train, segment_bytes) in trains.iter().cycle() {
-        if done.load(Relaxed) {
-            return;
-        }
-        let _ = send_segments(&socket, None, train, *segment_bytes);
-    }
-}
-
 /// Trains of compact adds, datagrams of equal length, with their length.
 fn trains() -> Vec<(Vec<u8>, u16)> {
-    let mut cumulated = Vec::new();
-    let mut sum = 0.0;
-    for rank in 1..=1u32 << 20 {
-        sum += f64::from(rank).powf(-1.1);
-        cumulated.push(sum);
-    }
-    let mut state = 0x5eed_u64;
-    let mut key = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let at = (state >> 11) as f64 / 2_f64.powi(53) * sum;
-        let rank = cumulated.partition_point(|&weight| weight < at);
-        format!("key {rank:012}")
-    };
+    let mut keys = traffic();
     let mut writer = RequestWriter::new(1_400);
     let mut datagram = || {
         writer.start(&Header::default()).unwrap();
-        let mut unsent = key();
-        while writer.add(unsent.as_bytes(), 1) != Err(WriteError::Full) {
-            unsent = key();
-        }
+        // The key that does not fit is left out.
+        while writer.add(&keys.next().unwrap(), 1) != Err(WriteError::Full) {}
         writer.finish().to_vec()
     };
     (0..400)
@@ -506,25 +472,14 @@ fn trains() -> Vec<(Vec<u8>, u16)> {
 }
 
 fn rounds() -> usize {
-    std::env::var("RMBD_BENCH_ROUNDS").map_or(5, |text| text.parse().unwrap())
+    command_line::rounds(5)
 }
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn list(values: &[f64]) -> String {
     let texts: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
     texts.join(", ")
-}
-
-fn spread(values: &[f64]) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{:.1} [{least:.1}-{most:.1}]", median(values.to_vec()))
 }

@@ -9,37 +9,41 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::{cpu, send_segments};
+use rmbd::io::cpu;
 use rmbd::node::Node;
 use rmbd::replica::{Batch, Replica};
 use rmbd::sketch::{Estimate, Geometry, HashFamily};
 use rmbd::wire::compact::{Header, Operation, RequestWriter, WriteError, request};
 use rmbd::wire::legacy::encode_add;
 
+use support::command_line::{is_chosen, is_dry, rounds};
+use support::cpu_time;
+use support::figures::{median, median_min_max};
+use support::flood::flood;
+use support::keys::{Key, traffic};
+
+mod support;
+
 /// How long each measurement receives.
 const MEASURE: Duration = Duration::from_millis(1000);
 const DATAGRAM_BYTES_MAX: usize = 1400;
 /// Bytes of one send, at most.
 const TRAIN_BYTES: usize = 65_507;
-const KEYS: usize = 1 << 20;
 /// As many as both back ends take at once.
 const TRAINS_TO_A_BATCH: usize = 32;
 /// Adds in the sender's store.
 const ADDS: usize = 1 << 20;
 
 fn main() {
-    // `cargo test --benches` and `cargo bench -- --list` call this too.
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
-    let keys = zipf_keys();
+    let rounds = rounds(7);
+    let keys: Vec<Key> = traffic().take(ADDS).collect();
     let (compact, legacy) = (Store::compact(&keys), Store::legacy(&keys));
     let mut ways: Vec<Way<'_>> = vec![
         ("compact, from memory", Box::new(|| from_memory(&compact))),
@@ -75,51 +79,19 @@ fn main() {
          million adds a CPU second, of memory's |"
     );
     println!("|---|---|---|---|");
-    let memory = median(figures[0].1.clone());
+    let memory = median(&figures[0].1);
     for ((name, _), (rates, costs)) in ways.iter().zip(figures) {
-        let share = 100.0 * memory / median(costs.clone());
+        let share = 100.0 * memory / median(&costs);
         println!(
             "| {name} | {} | {} | {share:.0} % |",
-            spread(rates),
-            spread(costs)
+            median_min_max(&rates, 1),
+            median_min_max(&costs, 1)
         );
     }
 }
 
-/// Whether the name has every word of the command line in it.
-fn is_chosen(name: &str) -> bool {
-    let mut words = std::env::args().skip(1);
-    words.all(|word| word.starts_with("--") || name.contains(&word))
-}
-
 /// Its name, and how to measure its million adds a second and its nanoseconds an add.
 type Way<'a> = (&'a str, Box<dyn Fn() -> (f64, f64) + 'a>);
-
-/// Keys by Zipf with exponent 1.1, from the cumulated weights of all ranks; seeded.
-fn zipf_keys() -> Vec<[u8; 16]> {
-    let mut sum = 0.0;
-    let cumulated: Vec<f64> = (1..=KEYS)
-        .map(|rank| {
-            sum += (rank as f64).powf(-1.1);
-            sum
-        })
-        .collect();
-    let mut state = 0x5eed_u64;
-    let mut random = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let key = |_| {
-        let at = random() as f64 / 2_f64.powi(64) * sum;
-        let rank = cumulated.partition_point(|&weight| weight < at);
-        let text = format!("key {rank:012}");
-        *text.as_bytes().first_chunk().unwrap()
-    };
-    (0..ADDS).map(key).collect()
-}
 
 /// Datagrams of one size back to back.
 struct Store {
@@ -129,7 +101,7 @@ struct Store {
 }
 
 impl Store {
-    fn compact(keys: &[[u8; 16]]) -> Self {
+    fn compact(keys: &[Key]) -> Self {
         let mut writer = RequestWriter::new(DATAGRAM_BYTES_MAX);
         let mut bytes = Vec::new();
         let (mut datagram_bytes, mut adds_in_datagram) = (0, 0);
@@ -158,7 +130,7 @@ impl Store {
         }
     }
 
-    fn legacy(keys: &[[u8; 16]]) -> Self {
+    fn legacy(keys: &[Key]) -> Self {
         let adds_in_datagram = DATAGRAM_BYTES_MAX / 141;
         let bytes = keys.iter().flat_map(|key| encode_add(key)).collect();
         Self {
@@ -168,7 +140,7 @@ impl Store {
         }
     }
 
-    fn trains(&self) -> impl Iterator<Item = &[u8]> {
+    fn trains(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let segments = (TRAIN_BYTES / self.datagram_bytes).min(64);
         self.bytes.chunks_exact(segments * self.datagram_bytes)
     }
@@ -193,12 +165,15 @@ fn from_memory(store: &Store) -> (f64, f64) {
         };
         // Until the sketch's pages are there.
         (0..4).for_each(|_| pass());
-        let (cpu, start, mut passes) = (thread_cpu(), Instant::now(), 0);
+        let (cpu, start, mut passes) = (cpu_time::of_this_thread(), Instant::now(), 0);
         while start.elapsed() < MEASURE {
             pass();
             passes += 1;
         }
-        let (cpu, seconds) = (thread_cpu() - cpu, start.elapsed().as_secs_f64());
+        let (cpu, seconds) = (
+            cpu_time::of_this_thread() - cpu,
+            start.elapsed().as_secs_f64(),
+        );
         let datagrams = trains
             .iter()
             .map(|train| train.len() / store.datagram_bytes);
@@ -234,15 +209,17 @@ fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
         ..NodeConfig::at("127.0.0.1:0")
     })
     .unwrap();
-    let data_thread = task_named("rmbd-data-0");
     let done = AtomicBool::new(false);
     let figures = std::thread::scope(|scope| {
-        scope.spawn(|| flood(store, node.udp_addr(), &done));
+        let segment_bytes = store.datagram_bytes as u16;
+        let trains = store.trains().map(move |train| (train, segment_bytes));
+        scope.spawn(|| flood(node.udp_addr(), trains, &done));
         // Until the sketch's pages are there and the flow is steady.
         while node.status().messages.add < 4_000_000 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let measured = || (node.status().messages.add, on_cpu(&data_thread));
+        let data_thread_ns = || cpu_time::of_threads(std::process::id(), "rmbd-data-0");
+        let measured = || (node.status().messages.add, data_thread_ns());
         let (before, start) = (measured(), Instant::now());
         std::thread::sleep(MEASURE);
         let (after, seconds) = (measured(), start.elapsed().as_secs_f64());
@@ -252,47 +229,4 @@ fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
     });
     node.stop().unwrap();
     figures
-}
-
-fn flood(store: &Store, to: SocketAddr, done: &AtomicBool) {
-    let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-    socket.connect(to).unwrap();
-    let trains: Vec<&[u8]> = store.trains().collect();
-    for train in trains.iter().cycle() {
-        if done.load(Relaxed) {
-            return;
-        }
-        let _ = send_segments(&socket, None, train, store.datagram_bytes as u16);
-    }
-}
-
-fn task_named(name: &str) -> std::path::PathBuf {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    tasks
-        .map(|task| task.unwrap().path())
-        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
-        .unwrap()
-}
-
-/// Nanoseconds that a thread has run (`schedstat`, Documentation/scheduler/sched-stats.rst).
-fn on_cpu(task: &std::path::Path) -> f64 {
-    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
-    stat.split(' ').next().unwrap().parse().unwrap()
-}
-
-fn thread_cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn spread(values: Vec<f64>) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{:.1} [{least:.1}-{most:.1}]", median(values))
 }

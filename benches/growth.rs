@@ -12,12 +12,15 @@ use std::time::Duration;
 use plotters::prelude::*;
 use rmbd::sketch::Geometry;
 
+use bench_support::command_line::{is_dry, words};
 use support::check::{self, Expected};
 use support::network::{Place, Weather};
 use support::node::Node;
 use support::random::Random;
 use support::world::{Terms, World};
 
+#[path = "support/mod.rs"]
+mod bench_support;
 #[allow(dead_code)]
 #[path = "../tests/cluster/support/mod.rs"]
 mod support;
@@ -47,7 +50,10 @@ struct Row {
 }
 
 fn main() {
-    let plot = std::env::args().skip(1).find(|word| word.ends_with(".svg"));
+    if is_dry() {
+        return;
+    }
+    let plot = words().find(|word| word.ends_with(".svg"));
     let rows: Vec<Row> = NODES.into_iter().map(measure).collect();
     print(&rows);
     if let Some(plot) = plot.map(PathBuf::from) {

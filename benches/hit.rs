@@ -13,6 +13,11 @@ use rmbd::node::Node;
 use rmbd::{AsyncClient, ClientOptions};
 use tokio::task::JoinSet;
 
+use support::command_line::{is_dry, rounds};
+use support::keys::Random;
+
+mod support;
+
 const OUTSTANDING: usize = 256;
 const MEASURE: Duration = Duration::from_millis(1000);
 /// Different keys that are asked for.
@@ -31,10 +36,10 @@ struct Round {
 }
 
 fn main() {
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds: usize = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
+    let rounds = rounds(7);
     println!(
         "### Closed loop, {OUTSTANDING} requests under way, sketch 4 x 2^20, one data thread\n"
     );
@@ -98,12 +103,9 @@ async fn one_after_the_other(
     start: Instant,
 ) -> Vec<Duration> {
     let mut times = Vec::with_capacity(1 << 14);
-    let mut number = task;
+    let mut random = Random::new(task);
     while start.elapsed() < MEASURE {
-        number = number
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let key = format!("user:{:011}", (number >> 33) % KEYS);
+        let key = format!("user:{:011}", random.next() % KEYS);
         let began = Instant::now();
         match what {
             What::Count => drop(client.count(&key).await.unwrap()),

@@ -15,11 +15,18 @@ use std::time::{Duration, Instant};
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::io::{
     Backend, DataSocket, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop,
-    Train, bind_group, cpu, send_segments,
+    Train, bind_group, cpu,
 };
 use rmbd::node::Node;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_add};
-use rustix::time::{ClockId, clock_gettime};
+
+use support::command_line::{is_dry, rounds};
+use support::cpu_time;
+use support::figures::{median, median_min_max};
+use support::flood::flood;
+use support::keys::Random;
+
+mod support;
 
 /// How long each measurement receives.
 const MEASURE: Duration = Duration::from_millis(1000);
@@ -28,11 +35,10 @@ const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 const MESSAGES: usize = 1 << 17;
 
 fn main() {
-    // `cargo test --benches` and `cargo bench -- --list` call this too.
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
+    let rounds = rounds(7);
     let store = Store::new();
     discard(&store, rounds);
     adds(&store, rounds);
@@ -43,13 +49,9 @@ struct Store(Vec<u8>);
 
 impl Store {
     fn new() -> Self {
-        let mut state = 0x5eed_u64;
-        let messages = (0..MESSAGES).flat_map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            encode_add(format!("key {:08x}", state >> 32).as_bytes())
-        });
+        let mut random = Random::new(0x5eed);
+        let messages = (0..MESSAGES)
+            .flat_map(|_| encode_add(format!("key {:08x}", random.next() >> 32).as_bytes()));
         Self(messages.collect())
     }
 }
@@ -66,17 +68,9 @@ impl Sender {
         let done = Arc::new(AtomicBool::new(false));
         let (bytes, over) = (store.0.clone(), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
-            let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(to).unwrap();
-            let segment = messages * MESSAGE_BYTES;
-            let trains: Vec<&[u8]> = bytes.chunks_exact(segment * datagrams).collect();
-            for train in trains.iter().cycle() {
-                if over.load(Relaxed) {
-                    return;
-                }
-                let _ = send_segments(&socket, None, train, segment as u16);
-            }
+            let segment_bytes = messages * MESSAGE_BYTES;
+            let trains = bytes.chunks_exact(segment_bytes * datagrams);
+            flood(to, trains.map(|train| (train, segment_bytes as u16)), &over);
         });
         Self {
             done,
@@ -117,12 +111,10 @@ fn discard(store: &Store, rounds: usize) {
     println!("|---|---|---|");
     let bare = figures[0].clone();
     for ((name, _), figures) in ways.iter().zip(figures) {
-        let ratios = figures
-            .iter()
-            .zip(&bare)
-            .map(|(one, bare)| one / bare)
-            .collect();
-        println!("| {name} | {} | {:.2} |", spread(figures), median(ratios));
+        let pairs = figures.iter().zip(&bare);
+        let ratios: Vec<f64> = pairs.map(|(one, bare)| one / bare).collect();
+        let (figures, ratio) = (median_min_max(&figures, 1), median(&ratios));
+        println!("| {name} | {figures} | {ratio:.2} |");
     }
     println!();
 }
@@ -155,12 +147,6 @@ fn nanoseconds_a_message(store: &Store, way: Way) -> f64 {
     cpu.as_nanos() as f64 / (bytes / MESSAGE_BYTES as u64) as f64
 }
 
-/// CPU time that this thread has used.
-fn thread_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 struct Discard(u64);
 
 impl Handler for Discard {
@@ -177,9 +163,9 @@ fn event_loop(backend: Backend, socket: Arc<DataSocket>, stop: Stop) -> (u64, Du
     let mut event_loop =
         EventLoop::new(backend, socket, stop, LoopOptions::default(), counters).unwrap();
     let mut discard = Discard(0);
-    let before = thread_cpu();
+    let before = cpu_time::of_this_thread();
     event_loop.run(&mut discard).unwrap();
-    (discard.0, thread_cpu() - before)
+    (discard.0, cpu_time::of_this_thread() - before)
 }
 
 /// The yardstick: nothing but the system call, into buffers that are set up once.
@@ -204,7 +190,7 @@ fn bare(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
         header.msg_hdr.msg_control = control.as_mut_ptr().cast();
     }
     let mut bytes = 0;
-    let before = thread_cpu();
+    let before = cpu_time::of_this_thread();
     while !stop.is_given() {
         for header in &mut headers {
             header.msg_hdr.msg_controllen = size_of::<[u64; 16]>();
@@ -226,7 +212,7 @@ fn bare(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
             .map(|header| u64::from(header.msg_len))
             .sum::<u64>();
     }
-    (bytes, thread_cpu() - before)
+    (bytes, cpu_time::of_this_thread() - before)
 }
 
 /// Million adds a second, and CPU nanoseconds an add, through a node with one data thread.
@@ -254,7 +240,8 @@ fn adds(store: &Store, rounds: usize) {
             }
         }
         for (io, (rates, costs)) in ways.into_iter().zip(figures) {
-            println!("| {name} | {io} | {} | {} |", spread(rates), spread(costs));
+            let (rates, costs) = (median_min_max(&rates, 1), median_min_max(&costs, 1));
+            println!("| {name} | {io} | {rates} | {costs} |");
         }
     }
     println!();
@@ -269,49 +256,17 @@ fn add_rate(store: &Store, io: IoChoice, messages: usize, segments: usize) -> (f
         ..NodeConfig::at("127.0.0.1:0")
     })
     .unwrap();
-    let data_thread = task_named("rmbd-data-0");
+    let data_thread_ns = || cpu_time::of_threads(std::process::id(), "rmbd-data-0");
     let sender = Sender::start(store, node.udp_addr(), messages, segments);
     // Until the sketch's pages are there and the flow is steady.
     while node.status().messages.add < 4_000_000 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (adds, cpu, start) = (
-        node.status().messages.add,
-        on_cpu(&data_thread),
-        Instant::now(),
-    );
+    let (adds, cpu, start) = (node.status().messages.add, data_thread_ns(), Instant::now());
     std::thread::sleep(MEASURE);
-    let (adds, cpu) = (
-        node.status().messages.add - adds,
-        on_cpu(&data_thread) - cpu,
-    );
+    let (adds, cpu) = (node.status().messages.add - adds, data_thread_ns() - cpu);
     let seconds = start.elapsed().as_secs_f64();
     drop(sender);
     node.stop().unwrap();
     (adds as f64 / seconds / 1e6, cpu / adds as f64)
-}
-
-fn task_named(name: &str) -> std::path::PathBuf {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    tasks
-        .map(|task| task.unwrap().path())
-        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
-        .unwrap()
-}
-
-/// Nanoseconds that a thread has run (`schedstat`, Documentation/scheduler/sched-stats.rst).
-fn on_cpu(task: &std::path::Path) -> f64 {
-    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
-    stat.split(' ').next().unwrap().parse().unwrap()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn spread(values: Vec<f64>) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{:.1} [{least:.1}-{most:.1}]", median(values))
 }

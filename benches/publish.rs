@@ -12,7 +12,13 @@ use std::time::{Duration, Instant};
 use rmbd::io::{cpu, huge_pages};
 use rmbd::replica::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
 use rmbd::sketch::{Geometry, HashFamily};
-use rustix::time::{ClockId, clock_gettime};
+
+use support::command_line::{is_dry, rounds};
+use support::cpu_time;
+use support::figures::{median, median_max};
+use support::keys::{self, Key};
+
+mod support;
 
 const GEOMETRY: Geometry = Geometry::DEFAULT;
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
@@ -24,13 +30,11 @@ const SLICE: Duration = Duration::from_millis(1100);
 /// Cells of a piece of a pass, as the control thread would take it.
 const PIECE_CELLS: usize = 1 << 16;
 
-type Keys = Vec<[u8; 16]>;
-
 fn main() {
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds: usize = std::env::var("RMBD_BENCH_ROUNDS").map_or(7, |text| text.parse().unwrap());
+    let rounds = rounds(7);
     passes(rounds);
     adds(rounds);
 }
@@ -54,7 +58,7 @@ fn passes(rounds: usize) {
     let (replica, mut slices) = replica();
     change_all(&replica);
     pass(&replica, &mut slices);
-    let mut keys = uniform(3).into_iter().cycle();
+    let mut keys = keys::uniform(3);
     type Change<'a> = (&'a str, Box<dyn FnMut() + 'a>);
     let changes: [Change<'_>; 4] = [
         ("nothing", Box::new(|| {})),
@@ -77,7 +81,7 @@ fn passes(rounds: usize) {
             times_ms.push(time.as_secs_f64() * 1e3);
             found = cells;
         }
-        println!("| {name} | {found} | {} |", spread(&mut times_ms, 2));
+        println!("| {name} | {found} | {} |", median_max(&times_ms, 2));
     }
     println!();
 }
@@ -107,13 +111,17 @@ fn adds(rounds: usize) {
         "| keys | way | ns an add, median [max] | against without, median pair | CPU of a pass, ms |"
     );
     println!("|---|---|---|---|---|");
-    for (name, keys) in [("Zipf 1.1", zipf(1)), ("uniform", uniform(1))] {
+    let distributions: [(_, Vec<Key>); 2] = [
+        ("Zipf 1.1", keys::zipf(1).take(KEYS).collect()),
+        ("uniform", keys::uniform(1).take(KEYS).collect()),
+    ];
+    for (name, keys) in distributions {
         let (replica, mut slices) = replica();
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let mut passes_ms = Vec::new();
         for _ in 0..rounds {
             let mut batch = Batch::<()>::new();
-            let mut add_all = |keys: &[[u8; 16]]| {
+            let mut add_all = |keys: &[Key]| {
                 for key in keys {
                     batch.add(&replica, key, 1, &mut |(), _| {}).unwrap();
                 }
@@ -122,17 +130,18 @@ fn adds(rounds: usize) {
             alone.push(add_ns(&keys, &mut add_all, |_| {}));
             let publish = |stop: &AtomicBool| {
                 each_round(stop, || {
-                    let began = thread_cpu();
+                    let began = cpu_time::of_this_thread();
                     pass(&replica, &mut slices);
-                    passes_ms.push((thread_cpu() - began).as_secs_f64() * 1e3);
+                    let spent = cpu_time::of_this_thread() - began;
+                    passes_ms.push(spent.as_secs_f64() * 1e3);
                 });
             };
             beside.push(add_ns(&keys, &mut add_all, publish));
         }
         let pairs = beside.iter().zip(&alone);
-        let mut ratios: Vec<f64> = pairs.map(|(beside, alone)| beside / alone).collect();
-        let (ratio, pass_ms) = (median(&mut ratios), spread(&mut passes_ms, 2));
-        let (alone, beside) = (spread(&mut alone, 1), spread(&mut beside, 1));
+        let ratios: Vec<f64> = pairs.map(|(beside, alone)| beside / alone).collect();
+        let (ratio, pass_ms) = (median(&ratios), median_max(&passes_ms, 2));
+        let (alone, beside) = (median_max(&alone, 1), median_max(&beside, 1));
         println!("| {name} | alone | {alone} | - | |");
         println!("| {name} | while another thread publishes | {beside} | {ratio:.3} | {pass_ms} |");
     }
@@ -140,8 +149,8 @@ fn adds(rounds: usize) {
 
 /// CPU nanoseconds an add takes on a pinned thread, while `beside` runs on another.
 fn add_ns(
-    keys: &Keys,
-    mut add_all: impl FnMut(&[[u8; 16]]) + Send,
+    keys: &[Key],
+    mut add_all: impl FnMut(&[Key]) + Send,
     beside: impl FnOnce(&AtomicBool) + Send,
 ) -> f64 {
     let stop = AtomicBool::new(false);
@@ -149,7 +158,8 @@ fn add_ns(
     std::thread::scope(|scope| {
         let adder = scope.spawn(|| {
             let _ = cpu::pin_to(cpus[0]);
-            let (began, cpu_began, mut adds) = (Instant::now(), thread_cpu(), 0);
+            let (began, cpu_began) = (Instant::now(), cpu_time::of_this_thread());
+            let mut adds = 0;
             for keys in keys.chunks(BATCH).cycle() {
                 add_all(keys);
                 adds += keys.len();
@@ -157,7 +167,7 @@ fn add_ns(
                     break;
                 }
             }
-            let spent = thread_cpu() - cpu_began;
+            let spent = cpu_time::of_this_thread() - cpu_began;
             stop.store(true, Relaxed);
             spent.as_secs_f64() * 1e9 / adds as f64
         });
@@ -178,62 +188,4 @@ fn each_round(stop: &AtomicBool, mut work: impl FnMut()) {
             next += ROUND;
         }
     }
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// The finalizer of splitmix64: a seeded stream, the same in every run.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-fn key(rank: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key.copy_from_slice(format!("user:{rank:011}").as_bytes());
-    key
-}
-
-fn uniform(seed: u64) -> Keys {
-    let mut state = seed;
-    (0..KEYS)
-        .map(|_| key(random(&mut state) % 100_000_000))
-        .collect()
-}
-
-/// Exponent 1.1 over a million keys, by inverting the cumulative distribution.
-fn zipf(seed: u64) -> Keys {
-    let mut sum = 0.0;
-    let cumulative: Vec<f64> = (1..=1_000_000)
-        .map(|rank| {
-            sum += f64::from(rank).powf(-1.1);
-            sum
-        })
-        .collect();
-    let mut state = seed;
-    (0..KEYS)
-        .map(|_| {
-            let at = random(&mut state) as f64 / u64::MAX as f64 * sum;
-            key(cumulative.partition_point(|&c| c < at) as u64)
-        })
-        .collect()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn spread(values: &mut [f64], digits: usize) -> String {
-    if values.is_empty() {
-        return "-".to_owned();
-    }
-    let middle = median(values);
-    format!("{middle:.digits$} [{:.digits$}]", values[values.len() - 1])
 }

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench seal` prints Markdown. `RMBD_BENCH_ROUNDS` (default 25) sets the number of
 //! rounds, in which the variants take turns; each makes its datagrams before the clock starts. Times are
-//! of the thread's CPU, so that others on the machine do not count.
+//! of the thread's CPU, so that others on the machine do not count. Words behind `--` choose the variants that
+//! have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,7 +13,12 @@ use std::time::Duration;
 use rmbd::cluster::seal::{
     Channel, KeyRing, Openers, OpenersOptions, Refused, Sealer, TAG_BYTES, generate_key_text,
 };
-use rustix::time::{ClockId, clock_gettime};
+
+use support::command_line::{is_chosen, is_dry, rounds};
+use support::cpu_time;
+use support::figures::median_min_max;
+
+mod support;
 
 /// A full datagram, header and tag included.
 const DATAGRAM_BYTES: usize = 1200;
@@ -30,11 +36,12 @@ const ENDLESS: OpenersOptions = OpenersOptions {
 type Variant = Box<dyn FnMut() -> Duration>;
 
 fn main() {
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds: usize = std::env::var("RMBD_BENCH_ROUNDS").map_or(25, |text| text.parse().unwrap());
+    let rounds = rounds(25);
     let mut variants = variants();
+    variants.retain(|(name, _)| is_chosen(name));
     let mut times = vec![Vec::new(); variants.len()];
     for _ in 0..rounds {
         for ((_, run), times) in variants.iter_mut().zip(&mut times) {
@@ -44,10 +51,8 @@ fn main() {
     println!("### Seal, datagrams of {DATAGRAM_BYTES} bytes\n");
     println!("| what | ns of CPU, median [min-max] of {rounds} |");
     println!("|---|---|");
-    for ((name, _), mut times) in variants.into_iter().zip(times) {
-        times.sort_by(f64::total_cmp);
-        let (median, min, max) = (times[rounds / 2], times[0], times[rounds - 1]);
-        println!("| {name} | {median:.0} [{min:.0}-{max:.0}] |");
+    for ((name, _), times) in variants.into_iter().zip(times) {
+        println!("| {name} | {} |", median_min_max(&times, 0));
     }
 }
 
@@ -100,11 +105,6 @@ fn variants() -> Vec<(&'static str, Variant)> {
     ]
 }
 
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 fn ring(first: u8, keys: u8) -> KeyRing {
     let lines = (first..first + keys).map(|key| generate_key_text([key; 32]) + "\n");
     KeyRing::parse(&lines.collect::<String>()).unwrap()
@@ -137,7 +137,7 @@ fn open_batch(
     expected: Result<(), Refused>,
 ) -> Duration {
     let mut as_expected = 0;
-    let start = cpu_time();
+    let start = cpu_time::of_this_thread();
     for datagram in &mut datagrams {
         let result = openers.open(NOW, black_box(datagram));
         let result = result.map(|opened| {
@@ -145,7 +145,7 @@ fn open_batch(
         });
         as_expected += usize::from(result == expected);
     }
-    let time = cpu_time() - start;
+    let time = cpu_time::of_this_thread() - start;
     assert_eq!(as_expected, datagrams.len());
     time
 }
@@ -154,11 +154,11 @@ fn seal_batch() -> impl FnMut() -> Duration {
     let mut sealer = sealer(1);
     move || {
         let mut datagrams: Vec<_> = (0..BATCH).map(|_| plain()).collect();
-        let start = cpu_time();
+        let start = cpu_time::of_this_thread();
         for datagram in &mut datagrams {
             sealer.seal(black_box(datagram)).unwrap();
         }
-        cpu_time() - start
+        cpu_time::of_this_thread() - start
     }
 }
 

@@ -10,55 +10,24 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rmbd::replica::{Batch, Replica, Way};
 use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH};
 
+use support::keys::{self, Key};
+
+mod support;
+
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const DEPTH: u64 = 4;
 /// More than the second-level cache takes in, so that keys come from where they do in a server: a
 /// buffer that is read once, in order.
 const KEYS: usize = 1 << 18;
-const KEY_BYTES: usize = 16;
 
-type Keys = Vec<[u8; KEY_BYTES]>;
-
-/// The finalizer of splitmix64 (Steele, Lea & Flood 2014): a seeded stream, the same in every run.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-fn key(rank: u64) -> [u8; KEY_BYTES] {
-    let mut key = *b"user:00000000000";
-    for (place, byte) in key[5..].iter_mut().enumerate() {
-        *byte = b'0' + (rank / 10_u64.pow(10 - place as u32) % 10) as u8;
-    }
-    key
-}
+type Keys = Vec<Key>;
 
 fn uniform() -> Keys {
-    let mut state = 1;
-    (0..KEYS)
-        .map(|_| key(random(&mut state) % 100_000_000))
-        .collect()
+    keys::uniform(1).take(KEYS).collect()
 }
 
-/// Zipf with exponent 1.1 over a million keys, by inverting the cumulative distribution.
 fn zipf() -> Keys {
-    let mut sum = 0.0;
-    let cumulative: Vec<f64> = (1..=1_000_000)
-        .map(|rank| {
-            sum += f64::from(rank).powf(-1.1);
-            sum
-        })
-        .collect();
-    let mut state = 2;
-    (0..KEYS)
-        .map(|_| {
-            let at = random(&mut state) as f64 / u64::MAX as f64 * sum;
-            key(cumulative.partition_point(|&c| c < at) as u64)
-        })
-        .collect()
+    keys::zipf(2).take(KEYS).collect()
 }
 
 fn replica(width: u64, family: HashFamily) -> Replica {

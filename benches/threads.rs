@@ -14,25 +14,34 @@ use rmbd::io::{cpu, huge_pages};
 use rmbd::replica::{Batch, Replica};
 use rmbd::sketch::{Geometry, HashFamily};
 
+use support::command_line::{is_dry, rounds};
+use support::figures::{median, median_max};
+use support::keys::{self, Key};
+
+mod support;
+
 const KEYS: usize = 1 << 19;
 const BATCH: usize = 3500;
 const SLICE: Duration = Duration::from_millis(150);
 
-type Keys = Vec<[u8; 16]>;
+type Keys = Vec<Key>;
 
 fn main() {
-    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+    if is_dry() {
         return;
     }
-    let rounds: usize = std::env::var("RMBD_BENCH_ROUNDS").map_or(15, |text| text.parse().unwrap());
+    let rounds = rounds(15);
     println!("### Adds by one and by two threads into one sketch, depth 4, in process\n");
     println!(
         "| width | keys | one thread, M adds/s, median [max] | two threads | ratio, median pair |"
     );
     println!("|---|---|---|---|---|");
     let distributions = [
-        ("Zipf 1.1", [zipf(1), zipf(2)]),
-        ("uniform", [uniform(1), uniform(2)]),
+        ("Zipf 1.1", [first(keys::zipf(1)), first(keys::zipf(2))]),
+        (
+            "uniform",
+            [first(keys::uniform(1)), first(keys::uniform(2))],
+        ),
     ];
     for log_width in [12, 16, 20] {
         for (name, keys) in &distributions {
@@ -46,10 +55,15 @@ fn main() {
                 two.push(rate(&replica, keys));
                 ratios.push(two[two.len() - 1] / one[one.len() - 1]);
             }
-            let (one, two, ratio) = (spread(&mut one), spread(&mut two), median(&mut ratios));
+            let (one, two) = (median_max(&one, 0), median_max(&two, 0));
+            let ratio = median(&ratios);
             println!("| 2^{log_width} | {name} | {one} | {two} | {ratio:.2} |");
         }
     }
+}
+
+fn first(keys: impl Iterator<Item = Key>) -> Keys {
+    keys.take(KEYS).collect()
 }
 
 /// Million adds a second of as many threads as there are key streams.
@@ -90,53 +104,4 @@ fn rate(replica: &Replica, keys: &[Keys]) -> f64 {
         .iter()
         .map(|(adds, seconds)| *adds as f64 / seconds / 1e6)
         .sum()
-}
-
-/// The finalizer of splitmix64: a seeded stream, the same in every run.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-fn key(rank: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key.copy_from_slice(format!("user:{rank:011}").as_bytes());
-    key
-}
-
-fn uniform(seed: u64) -> Keys {
-    let mut state = seed;
-    (0..KEYS)
-        .map(|_| key(random(&mut state) % 100_000_000))
-        .collect()
-}
-
-/// Exponent 1.1 over a million keys, by inverting the cumulative distribution.
-fn zipf(seed: u64) -> Keys {
-    let mut sum = 0.0;
-    let cumulative: Vec<f64> = (1..=1_000_000)
-        .map(|rank| {
-            sum += f64::from(rank).powf(-1.1);
-            sum
-        })
-        .collect();
-    let mut state = seed;
-    (0..KEYS)
-        .map(|_| {
-            let at = random(&mut state) as f64 / u64::MAX as f64 * sum;
-            key(cumulative.partition_point(|&c| c < at) as u64)
-        })
-        .collect()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn spread(values: &mut [f64]) -> String {
-    format!("{:.0} [{:.0}]", median(values), values[values.len() - 1])
 }

@@ -1,0 +1,10 @@
+//! What benches have in common: seeded keys, CPU time, figures of several rounds, a sender, their command line.
+
+// Each bench is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
+pub(crate) mod command_line;
+pub(crate) mod cpu_time;
+pub(crate) mod figures;
+pub(crate) mod flood;
+pub(crate) mod keys;
