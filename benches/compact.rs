@@ -22,7 +22,7 @@ use rmbd::wire::legacy::encode_add;
 
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
-use support::figures::{median, median_min_max};
+use support::figures::median_min_max;
 use support::flood::flood;
 use support::keys::{Key, traffic};
 
@@ -65,6 +65,7 @@ fn main() {
         ),
     ];
     ways.retain(|(name, _)| is_chosen(name));
+    assert!(!ways.is_empty(), "no way has these words in its name");
     let mut figures = vec![(Vec::new(), Vec::new()); ways.len()];
     for _ in 0..rounds {
         for ((_, way), figures) in ways.iter().zip(&mut figures) {
@@ -75,19 +76,39 @@ fn main() {
     }
     println!("### Adds, one core, sketch 4 x 2^20, 16-byte keys, Zipf 1.1\n");
     println!(
-        "| way | million adds/s, median [min-max] of {rounds} | CPU ns an add, median [min-max] | \
-         million adds a CPU second, of memory's |"
+        "| way | million adds/s, median [min-max] of {rounds} | CPU ns an add, median [min-max] |"
     );
-    println!("|---|---|---|---|");
-    let memory = median(&figures[0].1);
-    for ((name, _), (rates, costs)) in ways.iter().zip(figures) {
-        let share = 100.0 * memory / median(&costs);
-        println!(
-            "| {name} | {} | {} | {share:.0} % |",
-            median_min_max(&rates, 1),
-            median_min_max(&costs, 1)
-        );
+    println!("|---|---|---|");
+    for ((name, _), figures) in ways.iter().zip(&figures) {
+        let (rates, costs) = (median_min_max(&figures.0, 1), median_min_max(&figures.1, 1));
+        println!("| {name} | {rates} | {costs} |");
     }
+    let of = |name| {
+        ways.iter()
+            .position(|way| way.0 == name)
+            .map(|way| &figures[way])
+    };
+    println!("\n| of the same round | adds/s, median [min-max] | adds a CPU second |");
+    println!("|---|---|---|");
+    for [one, other] in [
+        ["compact, node, uring", "compact, from memory"],
+        ["compact, node, mmsg", "compact, from memory"],
+        ["compact, node, uring", "legacy, node, uring"],
+        ["compact, node, mmsg", "legacy, node, mmsg"],
+    ] {
+        if let (Some(one_s), Some(other_s)) = (of(one), of(other)) {
+            let rates = ratios(&one_s.0, &other_s.0);
+            let costs = ratios(&other_s.1, &one_s.1);
+            println!("| {one}, to {other} | {rates} | {costs} |");
+        }
+    }
+}
+
+/// Of what was measured in the same rounds.
+fn ratios(figures: &[f64], others: &[f64]) -> String {
+    let pairs = figures.iter().zip(others);
+    let ratios: Vec<f64> = pairs.map(|(one, other)| one / other).collect();
+    median_min_max(&ratios, 2)
 }
 
 /// Its name, and how to measure its million adds a second and its nanoseconds an add.
