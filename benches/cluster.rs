@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -22,12 +21,19 @@ use rmbd::node::status::Status;
 use rmbd::wire::compact::{Header, RequestWriter, WriteError};
 use rmbd::{Client, ClientOptions};
 
+use proxy::{Counts, Harm, Proxy};
 use support::command_line::{self, is_dry, words};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
 use support::flood::flood;
-use support::keys::{Random, traffic};
+use support::keys::traffic;
+// Of the proxy.
+use support::random;
 
+// A part of it is used here.
+#[allow(dead_code)]
+#[path = "../tests/support/proxy.rs"]
+mod proxy;
 mod support;
 
 const ROUND: Duration = Duration::from_millis(500);
@@ -172,12 +178,15 @@ fn converge() {
     );
     println!("| network | times, s | median, rounds of 500 ms | largest |\n|---|---|---|---|");
     converge_on("loopback", &cluster_of(3));
-    let (mut relays, servers) = lossy_cluster_of(3);
+    let (proxies, servers) = lossy_cluster_of(3);
     converge_on("every datagram lost with 20 %", &servers);
     drop(servers);
-    let counts = relays.iter_mut().map(Relay::stop);
-    let (lost, all) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
-    println!("\nLost were {lost} of {all} datagrams.");
+    let counts: Counts = proxies.into_iter().map(Proxy::stop).sum();
+    println!(
+        "\nLost were {} of {} datagrams.",
+        counts.lost,
+        counts.taken()
+    );
 }
 
 fn converge_on(network: &str, servers: &[Server]) {
@@ -202,72 +211,28 @@ fn converge_on(network: &str, servers: &[Server]) {
     );
 }
 
-/// A way to a node on which every fifth datagram is lost, at random. Others are told its address.
-struct Relay {
-    address: SocketAddr,
-    done: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<(u64, u64)>>,
-}
-
-impl Relay {
-    fn to(node: SocketAddr, seed: u64) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .unwrap();
-        let done = Arc::new(AtomicBool::new(false));
-        let address = socket.local_addr().unwrap();
-        let (is_done, mut random) = (Arc::clone(&done), Random::new(seed));
-        let forward = move || {
-            let (mut datagram, mut lost, mut all) = ([0; 2048], 0, 0);
-            while !is_done.load(Relaxed) {
-                let Ok(length) = socket.recv(&mut datagram) else {
-                    continue;
-                };
-                all += 1;
-                if random.next() % 5 == 0 {
-                    lost += 1;
-                } else {
-                    let _ = socket.send_to(&datagram[..length], node);
-                }
-            }
-            (lost, all)
-        };
-        Self {
-            address,
-            done,
-            thread: Some(std::thread::spawn(forward)),
+/// Every fifth datagram to each of them is lost, at random: others are told their proxies' addresses.
+fn lossy_cluster_of(count: u64) -> (Vec<Proxy>, Vec<Server>) {
+    let harm = Harm {
+        lost: 200,
+        ..Harm::NONE
+    };
+    let (mut proxies, mut servers): (Vec<Proxy>, Vec<Server>) = (Vec::new(), Vec::new());
+    for seed in 0..count {
+        let proxy = Proxy::one_way(harm, seed);
+        let told = proxy.address().to_string();
+        let mut arguments = vec!["--cluster", "127.0.0.1:0", "--advertise", &told];
+        let first = proxies.first().map(|first| first.address().to_string());
+        if let Some(first) = &first {
+            arguments.extend(["--join", first]);
         }
-    }
-
-    /// Datagrams that were lost, and all that came.
-    fn stop(&mut self) -> (u64, u64) {
-        self.done.store(true, Relaxed);
-        let thread = self.thread.take();
-        thread.map_or((0, 0), |thread| thread.join().unwrap())
-    }
-}
-
-fn lossy_cluster_of(count: usize) -> (Vec<Relay>, Vec<Server>) {
-    let (mut relays, mut servers): (Vec<Relay>, Vec<Server>) = (Vec::new(), Vec::new());
-    for number in 0..count {
-        // The port is free again when the node asks for it, or the node says that it is not.
-        let free = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let relay = Relay::to(free, number as u64);
-        let (own, told) = (free.to_string(), relay.address.to_string());
-        let mut arguments = vec!["--cluster", &own, "--advertise", &told];
-        let seed = relays.first().map(|first| first.address.to_string());
-        if let Some(seed) = &seed {
-            arguments.extend(["--join", seed]);
-        }
-        servers.push(Server::start(&arguments));
-        relays.push(relay);
+        let server = Server::start(&arguments);
+        proxy.lead_to(server.cluster.parse().unwrap());
+        servers.push(server);
+        proxies.push(proxy);
     }
     wait_for_members(&servers);
-    (relays, servers)
+    (proxies, servers)
 }
 
 fn wire() {

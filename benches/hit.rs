@@ -14,7 +14,7 @@ use rmbd::{AsyncClient, ClientOptions};
 use tokio::task::JoinSet;
 
 use support::command_line::{is_dry, rounds};
-use support::keys::Random;
+use support::random::Random;
 
 mod support;
 
@@ -103,7 +103,7 @@ async fn one_after_the_other(
     start: Instant,
 ) -> Vec<Duration> {
     let mut times = Vec::with_capacity(1 << 14);
-    let mut random = Random::new(task);
+    let mut random = Random(task);
     while start.elapsed() < MEASURE {
         let key = format!("user:{:011}", random.next() % KEYS);
         let began = Instant::now();

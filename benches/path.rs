@@ -24,7 +24,7 @@ use support::command_line::{is_dry, rounds};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
 use support::flood::flood;
-use support::keys::Random;
+use support::random::Random;
 
 mod support;
 
@@ -49,7 +49,7 @@ struct Store(Vec<u8>);
 
 impl Store {
     fn new() -> Self {
-        let mut random = Random::new(0x5eed);
+        let mut random = Random(0x5eed);
         let messages = (0..MESSAGES)
             .flat_map(|_| encode_add(format!("key {:08x}", random.next() >> 32).as_bytes()));
         Self(messages.collect())

@@ -1,27 +1,12 @@
 //! Seeded random numbers, and keys of 16 bytes by them: the same in every run.
 
+use super::random::Random;
+
 pub(crate) type Key = [u8; 16];
-
-/// splitmix64 (Steele, Lea & Flood 2014).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-}
 
 /// Out of a hundred million, all alike.
 pub(crate) fn uniform(seed: u64) -> impl Iterator<Item = Key> {
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     std::iter::repeat_with(move || key("user:", random.next() % 100_000_000))
 }
 
@@ -44,7 +29,7 @@ fn zipf_ranks(ranks: u32, seed: u64) -> impl Iterator<Item = u64> {
             sum
         })
         .collect();
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     std::iter::repeat_with(move || {
         let at = random.next() as f64 / 2_f64.powi(64) * sum;
         cumulative.partition_point(|&weight| weight < at) as u64

@@ -8,3 +8,6 @@ pub(crate) mod cpu_time;
 pub(crate) mod figures;
 pub(crate) mod flood;
 pub(crate) mod keys;
+// The tests have the same.
+#[path = "../../tests/support/random.rs"]
+pub(crate) mod random;

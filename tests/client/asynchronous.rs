@@ -5,7 +5,7 @@ use rmbd::node::Node;
 use rmbd::{AsyncClient, ClientOptions};
 use tokio::runtime::Runtime;
 
-use crate::proxy::Proxy;
+use crate::shared::proxy::{Harm, Proxy};
 use crate::{OPTIONS, impatient, key, node};
 
 const SEED: u64 = 0xA51C;
@@ -48,12 +48,14 @@ fn many_tasks_share_datagrams_through_a_harmful_network() {
     const HITS: u64 = 20;
     for linger_ms in [0, 2] {
         run(async |node| {
-            let proxy = Proxy::to(node.udp_addr(), SEED);
+            let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
             let options = ClientOptions {
                 linger: Duration::from_millis(linger_ms),
                 ..OPTIONS
             };
-            let client = AsyncClient::connect(proxy.address, options).await.unwrap();
+            let client = AsyncClient::connect(proxy.address(), options)
+                .await
+                .unwrap();
             let tasks: Vec<_> = (0..TASKS)
                 .map(|task| {
                     let client = client.clone();
@@ -88,12 +90,12 @@ fn many_tasks_share_datagrams_through_a_harmful_network() {
 #[test]
 fn errors_say_what_is_known() {
     run(async |node| {
-        let proxy = Proxy::to(node.udp_addr(), SEED);
-        let client = AsyncClient::connect(proxy.address, impatient())
+        let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
+        let client = AsyncClient::connect(proxy.address(), impatient())
             .await
             .unwrap();
         client.add("a", 1).await.unwrap();
-        proxy.cut(true);
+        proxy.close();
         let error = client.add("a", 1).await.unwrap_err();
         assert_eq!(error.fate(), Fate::Uncertain, "{error}");
         let error = client.add_many((0..90_000).map(|n| (key(n), 1))).await;
@@ -104,7 +106,7 @@ fn errors_say_what_is_known() {
         let ranges = report.uncertain.iter().chain(&report.not_added);
         let named: u64 = ranges.map(|range| range.end - range.start).sum();
         assert_eq!(named, report.taken);
-        proxy.cut(false);
+        proxy.open();
         client.add("a", 1).await.unwrap();
         drop(proxy);
         node.stop().unwrap();

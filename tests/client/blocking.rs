@@ -4,7 +4,7 @@ use rmbd::wire::compact::Problem;
 use rmbd::{Client, ClientOptions};
 use std::net::UdpSocket;
 
-use crate::proxy::Proxy;
+use crate::shared::proxy::{Harm, Proxy};
 use crate::{OPTIONS, config, impatient, key, node};
 
 const SEED: u64 = 0xC11E47;
@@ -73,8 +73,8 @@ fn long_lists_of_long_and_short_keys_keep_their_order() {
 fn a_million_weights_through_a_harmful_network_are_exactly_a_million() {
     const ADDS: u64 = 1_000_000;
     let node = node();
-    let proxy = Proxy::to(node.udp_addr(), SEED);
-    let mut client = Client::connect(proxy.address, OPTIONS).unwrap();
+    let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
+    let mut client = Client::connect(proxy.address(), OPTIONS).unwrap();
     let adds = (0..ADDS).map(|n| (key(n % 997), 1));
     let mut adder = client.adder();
     for (key, weight) in adds {
@@ -83,7 +83,7 @@ fn a_million_weights_through_a_harmful_network_are_exactly_a_million() {
     assert_eq!(adder.flush().unwrap(), ADDS, "seed {SEED:#x}");
     assert!(adder.repeated() > 1_000, "{}", adder.repeated());
     drop(adder);
-    assert!(proxy.harms() > 1_000);
+    assert!(proxy.counts().harmed() > 1_000);
     // Counts go through the same network.
     let keys: Vec<_> = (0..997).map(key).collect();
     let counts = client.count_many(&keys).unwrap();
@@ -102,8 +102,8 @@ fn a_million_weights_through_a_harmful_network_are_exactly_a_million() {
 fn a_restart_under_way_is_uncertain_and_nothing_is_doubled() {
     const ADDS: u64 = 400_000;
     let first = node();
-    let proxy = Proxy::to(first.udp_addr(), SEED);
-    let mut client = Client::connect(proxy.address, OPTIONS).unwrap();
+    let proxy = Proxy::both_ways(first.udp_addr(), Harm::A_TENTH_LOST, SEED);
+    let mut client = Client::connect(proxy.address(), OPTIONS).unwrap();
     let second = node();
     let mut adder = client.adder();
     let mut error = None;
@@ -149,10 +149,10 @@ fn check(report: &AddsReport) {
 #[test]
 fn a_server_that_falls_silent() {
     let node = node();
-    let proxy = Proxy::to(node.udp_addr(), SEED);
-    let mut client = Client::connect(proxy.address, impatient()).unwrap();
+    let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
+    let mut client = Client::connect(proxy.address(), impatient()).unwrap();
     client.add("a", 1).unwrap();
-    proxy.cut(true);
+    proxy.close();
     let error = client.add("a", 1).unwrap_err();
     assert!(
         matches!(
@@ -180,7 +180,7 @@ fn a_server_that_falls_silent() {
         text.contains("no answer from") && text.contains("0 adds are confirmed"),
         "{text}"
     );
-    proxy.cut(false);
+    proxy.open();
     client.add("a", 1).unwrap();
     drop(proxy);
     node.stop().unwrap();

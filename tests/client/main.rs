@@ -4,7 +4,8 @@
 
 mod asynchronous;
 mod blocking;
-mod proxy;
+#[path = "../support/mod.rs"]
+mod shared;
 
 use std::time::Duration;
 

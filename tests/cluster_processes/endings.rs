@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rmbd::wire::legacy::encode_add;
 use rustix::process::Signal;
 
+use crate::shared::proxy::Harm;
 use crate::support::group::Group;
-use crate::support::network::{HARM, Harm};
 use crate::support::running::{Ended, text};
 use crate::support::together::live;
 
@@ -24,7 +24,7 @@ fn ends_well(ended: &Ended) {
 /// node says that it took.
 #[test]
 fn what_was_taken_before_the_end_is_counted_by_the_others() {
-    let mut group = Group::start(3, HARM, 0x7e28, &WIDE);
+    let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0x7e28, &WIDE);
     let leaver = group.take(1);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let add = encode_add(b"late");
@@ -54,7 +54,7 @@ fn what_was_taken_before_the_end_is_counted_by_the_others() {
 /// It says good-bye: nobody has to find out.
 #[test]
 fn a_node_that_leaves_is_down_at_once() {
-    let mut group = Group::start(3, Harm::default(), 0xb7e, &WIDE);
+    let mut group = Group::start(3, Harm::NONE, 0xb7e, &WIDE);
     group.add_some(1);
     let leaver = group.take(1);
     let node = leaver.status().cluster.node;
@@ -83,7 +83,7 @@ fn a_node_that_leaves_is_down_at_once() {
 /// One that is dead, and not known to be, is waited for 3 s, and no longer.
 #[test]
 fn a_dead_member_does_not_keep_a_node_from_ending() {
-    let mut group = Group::start(3, Harm::default(), 0xdead2, &WIDE);
+    let mut group = Group::start(3, Harm::NONE, 0xdead2, &WIDE);
     group.take(2).kill();
     group.add_some(1);
     let ended = group.take(1).end();
@@ -97,7 +97,7 @@ fn a_dead_member_does_not_keep_a_node_from_ending() {
 /// The last one has nobody to wait for.
 #[test]
 fn a_lone_node_ends_at_once() {
-    let mut group = Group::start(2, Harm::default(), 0x107e, &WIDE);
+    let mut group = Group::start(2, Harm::NONE, 0x107e, &WIDE);
     group.add_some(0);
     ends_well(&group.take(0).end());
     group

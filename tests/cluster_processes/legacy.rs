@@ -1,13 +1,13 @@
 //! A Python instance beside a cluster: rows in both directions, with the node that is its peer.
 
+use crate::shared::proxy::Harm;
 use crate::support::group::Group;
-use crate::support::network::Harm;
 use crate::support::python::Python;
 use crate::support::together::wait_until_one;
 
 #[test]
 fn a_python_instance_is_the_peer_of_one_member() {
-    let mut group = Group::start(3, Harm::default(), 0x9e7, &["--compat"]);
+    let mut group = Group::start(3, Harm::NONE, 0x9e7, &["--compat"]);
     let python = Python::new();
     group.node(0).add("abc", 3);
     group.node(1).add("abc", 5);

@@ -1,16 +1,14 @@
 //! Everything between the nodes passes gates that lose, double and hold back.
 
-use std::sync::atomic::Ordering::Relaxed;
-
+use crate::shared::proxy::Harm;
 use crate::support::group::Group;
-use crate::support::network::{HARM, Harm};
 use crate::support::together::wait_until_one;
 
 const WIDE: [&str; 2] = ["-x", "65536"];
 
 #[test]
 fn what_is_lost_doubled_and_held_back_is_counted_once() {
-    let mut group = Group::start(3, HARM, 0x0010_55e5, &WIDE);
+    let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0x0010_55e5, &WIDE);
     for _ in 0..3 {
         for node in 0..3 {
             group.add_some(node);
@@ -19,9 +17,9 @@ fn what_is_lost_doubled_and_held_back_is_counted_once() {
     let content = group.wait_for_truth();
     assert_eq!(content.len(), 3, "{content:#?}");
     let is_done = |group: &Group| {
-        let done = group.network.done();
-        let kinds = [&done.lost, &done.doubled, &done.late];
-        kinds.iter().all(|kind| kind.load(Relaxed) > 20)
+        let counts = group.network.counts();
+        let kinds = [counts.lost, counts.doubled, counts.late];
+        kinds.iter().all(|&kind| kind > 20)
     };
     // Quick as that was, it did not take many datagrams.
     while !is_done(&group) {
@@ -32,13 +30,13 @@ fn what_is_lost_doubled_and_held_back_is_counted_once() {
     let resends: u64 = (group.all().iter())
         .map(|node| node.status().cluster.resends)
         .sum();
-    assert!(resends > 0, "{:?}", group.network.done());
+    assert!(resends > 0, "{:?}", group.network.counts());
 }
 
 /// Both sides go on counting, and are one again when the network is.
 #[test]
 fn a_partition_heals() {
-    let mut group = Group::start(3, HARM, 0x9a27, &WIDE);
+    let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0x9a27, &WIDE);
     for node in 0..3 {
         group.add_some(node);
     }
@@ -57,7 +55,7 @@ fn a_partition_heals() {
         let (below, above) = group.wrong(node);
         assert!(!below.is_empty() && above.is_empty(), "nothing was cut off");
     }
-    assert!(group.network.done().cut.load(Relaxed) > 0);
+    assert!(group.network.counts().cut > 0);
     group.network.heal();
     group.wait_for_truth();
     wait_until_one(&group.all());
@@ -66,7 +64,7 @@ fn a_partition_heals() {
 /// `kill -9` of a node whose counts the others have takes nothing from anybody.
 #[test]
 fn a_node_that_is_killed_stays_counted_and_comes_back() {
-    let mut group = Group::start(3, Harm::default(), 0xdead, &WIDE);
+    let mut group = Group::start(3, Harm::NONE, 0xdead, &WIDE);
     for node in 0..3 {
         group.add_some(node);
     }
@@ -106,7 +104,7 @@ fn a_node_that_is_killed_stays_counted_and_comes_back() {
 /// Killed again and again, also before others have what it counted: nothing is ever too much.
 #[test]
 fn a_node_that_keeps_crashing_is_never_counted_twice() {
-    let mut group = Group::start(3, HARM, 0xc2a5, &WIDE);
+    let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0xc2a5, &WIDE);
     for _ in 0..4 {
         group.add_some(0);
         group.add_some(2);

@@ -10,5 +10,7 @@ mod namespaces;
 mod options;
 mod peer_orders;
 mod refusals;
+#[path = "../support/mod.rs"]
+mod shared;
 mod strangers;
 mod support;

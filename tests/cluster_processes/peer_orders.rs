@@ -2,8 +2,9 @@
 //! nodes are told so, become one cluster, and are restarted: nothing is counted twice, and nothing is
 //! lost that both had.
 
+use crate::shared::proxy::Harm;
 use crate::support::folder::Folder;
-use crate::support::network::{Harm, Network};
+use crate::support::network::Network;
 use crate::support::running::{Running, loopback};
 use crate::support::together::{wait_until_equal, wait_until_one};
 
@@ -45,7 +46,7 @@ impl Pair {
     fn start() -> Self {
         let folder = Folder::new();
         let ips = [loopback(), loopback()];
-        let network = Network::new(&ips, Harm::default(), 0);
+        let network = Network::new(&ips, Harm::NONE, 0);
         network.part(&[&[0], &[1]]);
         let mut words = [0, 1].map(|node: usize| {
             vec![

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rmbd::node::status::Status;
 
+use crate::shared::proxy::Harm;
+use crate::shared::random::Random;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
-use crate::support::network::Harm;
-use crate::support::random::Random;
 use crate::support::running::{Running, wait_until};
 use crate::support::together::{content, live, wait_until_one};
 
@@ -68,7 +68,7 @@ impl<'n> Stranger<'n> {
 /// Two nodes of one cluster with a key, which have something to tell each other all the time.
 fn pair(folder: &Folder) -> Group {
     let keys = format!("--cluster-key-file={}", folder.file("keys", &[&key()]));
-    let mut group = Group::start(2, Harm::default(), SEED, &["-x=65536", &keys]);
+    let mut group = Group::start(2, Harm::NONE, SEED, &["-x=65536", &keys]);
     wait_until("genuine datagrams", || {
         group.add_some(0);
         group.add_some(1);

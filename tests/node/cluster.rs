@@ -3,10 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rmbd::client::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
@@ -18,6 +14,7 @@ use rmbd::wire::compact::{
 };
 use rmbd::wire::legacy::{ACK, Dialect, encode_peer, encode_sync};
 
+use crate::shared::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, wait_for};
 
 /// A node that joins these, with rounds that are short for a test.
@@ -352,87 +349,21 @@ fn members_reach_each_other_through_every_kind_of_socket() {
     wait_for_count(&nodes, "key", 111);
 }
 
-/// Passes on what it gets to one address, but not all of it, some twice, and some late.
-struct Lossy {
-    address: SocketAddr,
-    lost: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Lossy {
-    fn to(socket: UdpSocket, target: SocketAddr, mut random: u64) -> Self {
-        let address = socket.local_addr().unwrap();
-        let (lost, stop) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let thread = {
-            let (lost, stop) = (Arc::clone(&lost), Arc::clone(&stop));
-            let wait = Some(Duration::from_millis(5));
-            socket.set_read_timeout(wait).unwrap();
-            std::thread::spawn(move || {
-                let (mut buffer, mut late) = ([0; 2048], Vec::new());
-                while !stop.load(Relaxed) {
-                    let Ok((len, _)) = socket.recv_from(&mut buffer) else {
-                        continue;
-                    };
-                    let datagram = &buffer[..len];
-                    // splitmix64
-                    random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                    let mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                    match (mixed >> 40) % 100 {
-                        0..20 => {
-                            lost.fetch_add(1, Relaxed);
-                        }
-                        20..25 => {
-                            let _ = socket.send_to(datagram, target);
-                            let _ = socket.send_to(datagram, target);
-                        }
-                        25..35 => late.push(datagram.to_vec()),
-                        _ => {
-                            let _ = socket.send_to(datagram, target);
-                            for datagram in late.drain(..) {
-                                let _ = socket.send_to(&datagram, target);
-                            }
-                        }
-                    }
-                }
-            })
-        };
-        Self {
-            address,
-            lost,
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Lossy {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Each node is reached through a lossy network of its own.
 #[test]
 fn a_network_that_loses_a_fifth_makes_no_difference_in_the_end() {
     const SEED: u64 = 0x5eed_0002;
-    let mut proxies: Vec<Lossy> = Vec::new();
+    let mut proxies: Vec<Proxy> = Vec::new();
     let mut nodes = Vec::new();
     for number in 0..3 {
-        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy::one_way(Harm::A_FIFTH_LOST, SEED + number);
         let mut config = member(IoChoice::Auto, &[]);
-        config.cluster.advertise = Some(host_port(front.local_addr().unwrap()));
-        let seeds = proxies.iter().map(|proxy| host_port(proxy.address));
+        config.cluster.advertise = Some(host_port(proxy.address()));
+        let seeds = proxies.iter().map(|proxy| host_port(proxy.address()));
         config.cluster.join = seeds.take(1).collect();
         let node = Node::start(config).unwrap();
-        let back = node.cluster_addr().unwrap();
-        proxies.push(Lossy::to(front, back, SEED + number));
+        proxy.lead_to(node.cluster_addr().unwrap());
+        proxies.push(proxy);
         nodes.push(node);
     }
     let nodes: Vec<&Node> = nodes.iter().collect();
@@ -475,7 +406,7 @@ fn a_network_that_loses_a_fifth_makes_no_difference_in_the_end() {
             "{key}: {counts:?}"
         );
     }
-    assert!(proxies.iter().all(|proxy| proxy.lost.load(Relaxed) > 20));
+    assert!(proxies.iter().all(|proxy| proxy.counts().lost > 20));
     assert!(nodes.iter().any(|node| node.status().cluster.resends > 0));
 }
 

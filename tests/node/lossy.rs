@@ -1,151 +1,16 @@
 //! A network that loses, doubles and reorders, and a client that counts exactly once through it.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use rmbd::node::Node;
 use rmbd::wire::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
 
+use crate::shared::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config};
 
 const SEED: u64 = 0x10_55e5;
-/// Of a thousand datagrams in each direction.
-const LOST: u64 = 100;
-const DOUBLED: u64 = 50;
-const LATE: u64 = 50;
-
-/// A seeded stream (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
-
-#[derive(Debug, Default)]
-struct Harm {
-    lost: AtomicU64,
-    doubled: AtomicU64,
-    late: AtomicU64,
-}
-
-/// Stands between one client and a node.
-struct Network {
-    address: SocketAddr,
-    harm: Arc<Harm>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Network {
-    fn between(client: SocketAddr, node: SocketAddr) -> Self {
-        let near = UdpSocket::bind("127.0.0.1:0").unwrap();
-        near.connect(client).unwrap();
-        let far = UdpSocket::bind("127.0.0.1:0").unwrap();
-        far.connect(node).unwrap();
-        let address = near.local_addr().unwrap();
-        let (harm, stop) = (Arc::new(Harm::default()), Arc::new(AtomicBool::new(false)));
-        let threads = [(&near, &far, SEED), (&far, &near, SEED + 1)]
-            .map(|(from, to, seed)| {
-                let way = Way {
-                    from: from.try_clone().unwrap(),
-                    to: to.try_clone().unwrap(),
-                    random: Random(seed),
-                    held: VecDeque::new(),
-                    harm: Arc::clone(&harm),
-                };
-                let stop = Arc::clone(&stop);
-                std::thread::spawn(move || way.run(&stop))
-            })
-            .into();
-        Self {
-            address,
-            harm,
-            stop,
-            threads,
-        }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        self.threads.drain(..).for_each(|thread| {
-            let _ = thread.join();
-        });
-    }
-}
-
-/// One direction.
-struct Way {
-    from: UdpSocket,
-    to: UdpSocket,
-    random: Random,
-    /// Late datagrams, and how many others go before them.
-    held: VecDeque<(u64, Vec<u8>)>,
-    harm: Arc<Harm>,
-}
-
-impl Way {
-    fn run(mut self, stop: &AtomicBool) {
-        self.from
-            .set_read_timeout(Some(Duration::from_millis(5)))
-            .unwrap();
-        let mut buffer = vec![0; 1 << 16];
-        while !stop.load(Relaxed) {
-            match self.from.recv(&mut buffer) {
-                Ok(len) => self.pass(&buffer[..len]),
-                // Nothing comes that could overtake them.
-                Err(_) => self.let_go(u64::MAX),
-            }
-        }
-    }
-
-    fn pass(&mut self, datagram: &[u8]) {
-        match self.random.below(1000) {
-            fate if fate < LOST => {
-                self.harm.lost.fetch_add(1, Relaxed);
-            }
-            fate if fate < LOST + DOUBLED => {
-                self.harm.doubled.fetch_add(1, Relaxed);
-                let _ = self.to.send(datagram);
-                let later = self.random.below(20);
-                self.held.push_back((later, datagram.to_vec()));
-            }
-            fate if fate < LOST + DOUBLED + LATE => {
-                self.harm.late.fetch_add(1, Relaxed);
-                let later = 1 + self.random.below(20);
-                self.held.push_back((later, datagram.to_vec()));
-            }
-            _ => {
-                let _ = self.to.send(datagram);
-            }
-        }
-        self.let_go(1);
-    }
-
-    fn let_go(&mut self, passed: u64) {
-        let to = &self.to;
-        self.held.retain_mut(|(others, datagram)| {
-            if *others <= passed {
-                let _ = to.send(datagram);
-                return false;
-            }
-            *others -= passed;
-            true
-        });
-    }
-}
-
 /// Requests under way: no more than the proxy's receive buffer takes.
 const UNDER_WAY_MAX: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(10);
@@ -200,8 +65,8 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
         let node = Node::start(config(io)).unwrap();
         let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let network = Network::between(socket.local_addr().unwrap(), node.udp_addr());
-        socket.connect(network.address).unwrap();
+        let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
+        socket.connect(proxy.address()).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(2)))
             .unwrap();
@@ -244,8 +109,7 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
         assert_eq!(adder.acknowledged_adds, WEIGHTS, "seed {SEED:#x}, {io}");
         // What was acknowledged is in; what is still under way twice will not be added again.
         assert_eq!(node.status().sketch.total_weight, WEIGHTS, "{io}");
-        let harm = Arc::clone(&network.harm);
-        drop(network);
+        let counts = proxy.stop();
         let sentinel = client_of(&node);
         writer.start(&Header::default()).unwrap();
         writer.count(b"the last one").unwrap();
@@ -256,8 +120,8 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
         // Without exactly-once it would have been more: all kinds of harm were done.
         assert!(status.compact.repeats > 500, "{:?}", status.compact);
         assert!(adder.repeated > 500);
-        for kind in [&harm.lost, &harm.doubled, &harm.late] {
-            assert!(kind.load(Relaxed) > 500, "{harm:?}");
+        for kind in [counts.lost, counts.doubled, counts.late] {
+            assert!(kind > 500, "{counts:?}");
         }
     }
 }

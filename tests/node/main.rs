@@ -9,5 +9,7 @@ mod flood;
 mod lossy;
 mod messages;
 mod peers;
+#[path = "../support/mod.rs"]
+mod shared;
 mod start;
 mod support;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use crate::shared::proxy::Harm;
+use crate::shared::random::Random;
+
 use super::folder::Folder;
-use super::network::{Harm, Network};
-use super::random::Random;
+use super::network::Network;
 use super::running::{Running, loopback, wait_until};
 use super::together::{Content, wait_until_equal, wait_until_one};
 

@@ -5,6 +5,5 @@ pub(crate) mod group;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod python;
-pub(crate) mod random;
 pub(crate) mod running;
 pub(crate) mod together;
