@@ -42,14 +42,18 @@ pub use train::Train;
 /// The largest UDP payload over IPv4, and so the largest train.
 pub const TRAIN_BYTES_MAX: usize = 65_535;
 
+/// Trains between two pauses of a handler, at most: both back ends take fewer at once, and the end of a loop may come
+/// in the middle.
+pub const TRAINS_TO_PAUSE_MAX: usize = 128;
+
 /// What a back end hands its datagrams to. One for each thread; called from that thread only.
 pub trait Handler {
     /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 
-    /// Called when what was waiting has been handed over, before the thread may sleep, and under load after
-    /// some dozens of trains; and at the end, whatever the reason for it is. The time to publish what
-    /// was gathered.
+    /// Called when what was waiting has been handed over, before the thread may sleep; under load after
+    /// [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the end, whatever the reason for it is. The
+    /// time to publish what was gathered.
     fn pause(&mut self) {}
 }
 

@@ -18,10 +18,14 @@ struct Echo {
     datagrams: u64,
     bytes: u64,
     silent: bool,
+    /// Trains since the last pause.
+    gathered: usize,
 }
 
 impl Handler for Echo {
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+        self.gathered += 1;
+        assert!(self.gathered <= TRAINS_TO_PAUSE_MAX);
         for datagram in train.datagrams() {
             self.datagrams += 1;
             self.bytes += datagram.len() as u64;
@@ -29,6 +33,10 @@ impl Handler for Echo {
                 replies.push(datagram);
             }
         }
+    }
+
+    fn pause(&mut self) {
+        self.gathered = 0;
     }
 }
 
@@ -106,7 +114,9 @@ impl Server {
 
     fn finish(mut self) -> Echo {
         self.stop.give();
-        self.thread.take().unwrap().join().unwrap()
+        let echo = self.thread.take().unwrap().join().unwrap();
+        assert_eq!(echo.gathered, 0, "no pause at the end");
+        echo
     }
 }
 
