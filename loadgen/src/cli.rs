@@ -85,7 +85,7 @@ pub struct RunArgs {
     )]
     pub node_busy_poll_us: u32,
 
-    /// add, count, mix:R with the share R of counts, or hit:LIMIT (add 1, and ask whether that is within the
+    /// add, count, mix:R with the share R of counts, or hit:LIMIT (add, and ask whether that is within the
     /// limit; hit alone: 100); add if only the pace is given
     #[arg(long, help_heading = "Load")]
     pub mode: Option<Mode>,
@@ -123,7 +123,11 @@ pub struct RunArgs {
     /// of 16 bytes), and 1 else
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub pack: Option<usize>,
-    /// Format of the messages; without it legacy, compact for hits, and both where no load is asked for
+    /// Weight of each add and each hit, 1 to 1048576; compact only. Without it 1
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub weight: Option<u32>,
+    /// Format of the messages; without it legacy, compact where only that can (hits, --weight), and both
+    /// where no load is asked for
     #[arg(long, value_enum, help_heading = "Load")]
     pub format: Option<Format>,
     /// One system call for each datagram, instead of one for up to 64 (UDP_SEGMENT)
@@ -139,7 +143,7 @@ pub struct RunArgs {
     /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input
     #[arg(long, default_value = "uniform:1000000", help_heading = "Keys")]
     pub keys: KeySpec,
-    /// Bytes of a key, where it is not a line of a file
+    /// Bytes of a key, where it is not a line of a file: at most 139, and 1024 in the compact format
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_KEY_BYTES, help_heading = "Keys")]
     pub key_len: usize,
     /// What keys begin with, where they are not lines of a file
@@ -274,6 +278,7 @@ impl RunArgs {
             (self.warmup.is_some(), "--warmup"),
             (self.messages.is_some(), "--messages"),
             (self.pack.is_some(), "--pack"),
+            (self.weight.is_some(), "--weight"),
         ] {
             if given {
                 return Err(BeginError::OfOneLoad(option));
@@ -292,16 +297,19 @@ impl RunArgs {
             (None, None) => Pace::Flood,
         };
         let mode = self.mode.unwrap_or(Mode::Add);
-        let format = match mode {
+        let weight = self.weight.unwrap_or(1);
+        let format = self.format.unwrap_or(match mode {
             Mode::Hit { .. } => Format::Compact,
+            _ if weight != 1 => Format::Compact,
             _ => Format::Legacy,
-        };
+        });
         let mut load = Load {
             name: String::new(),
             mode,
-            format: self.format.unwrap_or(format),
+            format,
+            weight,
             pace,
-            keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix)?,
+            keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix, format)?,
             seed: common.seed,
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),

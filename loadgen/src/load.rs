@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rmbd::sketch::MAX_WEIGHT;
 use rmbd::wire::legacy::MESSAGE_BYTES;
 use thiserror::Error;
 
-use crate::format::{DATAGRAM_BYTES, Format};
+use crate::format::{DATAGRAM_BYTES, Form, Format};
 use crate::keys::KeySet;
 use crate::record::{self, Pace};
 
@@ -24,6 +25,9 @@ pub const SOCKETS_MAX: usize = 4096;
 /// Requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
 pub const WAITING_MAX: usize = 1 << 23;
 
+/// The largest weight: what nodes take unless they are told otherwise (`--max-weight`).
+pub const WEIGHT_MAX: u32 = MAX_WEIGHT;
+
 /// A load: what is sent, when, over what, and for how long.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -33,6 +37,8 @@ pub struct Load {
     pub mode: Mode,
     /// How it is written.
     pub format: Format,
+    /// Of each add and each hit: 1 to [`WEIGHT_MAX`]; 1 in the legacy format.
+    pub weight: u32,
     /// When the next message leaves.
     pub pace: Pace,
     /// Which keys.
@@ -82,7 +88,7 @@ pub enum Mode {
     Count,
     /// Both, at random: this share are counts. Above 0 and below 1.
     Mix(f64),
-    /// Hits of weight 1: add, and say whether that is within a limit of all time. Compact only.
+    /// Hits: add, and say whether that is within a limit of all time. Compact only.
     Hit {
         /// The largest estimate that is within it.
         limit: u64,
@@ -205,6 +211,37 @@ pub enum LoadError {
     /// Hits as legacy messages.
     #[error("the legacy format has no hits: use --format compact")]
     HitsAreCompact,
+    /// A weight in legacy messages.
+    #[error("the legacy format has no weights: use --format compact, or leave --weight out")]
+    WeightsAreCompact,
+    /// A weight of nothing.
+    #[error(
+        "counts have no weight: leave --weight out, or add too with --mode add, mix:R or hit:LIMIT"
+    )]
+    NothingToWeigh,
+    /// More than the node takes.
+    #[error(
+        "the node takes weights of at most {most}, not {weight}: use a smaller --weight, or start the node with --max-weight {weight}"
+    )]
+    WeightOfNode {
+        /// What was given.
+        weight: u32,
+        /// The most that the node takes.
+        most: u32,
+    },
+    /// A key that the format cannot carry.
+    #[error(
+        "the {} format carries keys of at most {most} bytes, and one has {bytes}: open the keys for the format of the load",
+        format.name()
+    )]
+    KeyTooLong {
+        /// Of the load.
+        format: Format,
+        /// Bytes of the longest key.
+        bytes: usize,
+        /// Bytes of the longest that it carries.
+        most: usize,
+    },
     /// A closed loop that cannot keep every thread busy.
     #[error(
         "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
@@ -228,6 +265,8 @@ impl Load {
         if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
             return Err(LoadError::HitsAreCompact);
         }
+        self.check_weight()?;
+        self.check_keys()?;
         in_range("--pack", self.pack, 1, self.pack_max())?;
         in_range("--threads", self.threads, 1, THREADS_MAX)?;
         in_range("--sockets", self.sockets, self.threads, SOCKETS_MAX)?;
@@ -254,6 +293,29 @@ impl Load {
         Ok(())
     }
 
+    fn check_weight(&self) -> Result<(), LoadError> {
+        in_range("--weight", self.weight as usize, 1, WEIGHT_MAX as usize)?;
+        match (self.weight, self.format, self.mode) {
+            (1, _, _) => Ok(()),
+            (_, Format::Legacy, _) => Err(LoadError::WeightsAreCompact),
+            (_, _, Mode::Count) => Err(LoadError::NothingToWeigh),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_keys(&self) -> Result<(), LoadError> {
+        let (format, (_, bytes)) = (self.format, self.keys.key_bytes_range());
+        let most = format.key_bytes_max();
+        if bytes > most {
+            return Err(LoadError::KeyTooLong {
+                format,
+                bytes,
+                most,
+            });
+        }
+        Ok(())
+    }
+
     /// Whether any message has an answer.
     #[must_use]
     pub fn asks(&self) -> bool {
@@ -266,8 +328,16 @@ impl Load {
         let (shortest, longest) = self.keys.key_bytes_range();
         match (self.format, self.pace) {
             (Format::Legacy, _) => PACK_MAX,
-            (Format::Compact, Pace::Rate { .. }) => self.format.full_datagram(self.mode, longest),
-            (Format::Compact, _) => self.format.full_datagram(self.mode, shortest),
+            (Format::Compact, Pace::Rate { .. }) => self.form().full_datagram(longest),
+            (Format::Compact, _) => self.form().full_datagram(shortest),
+        }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        Form {
+            format: self.format,
+            mode: self.mode,
+            weight: self.weight,
         }
     }
 
@@ -275,7 +345,7 @@ impl Load {
     #[must_use]
     pub fn full_datagram(&self) -> usize {
         match self.format {
-            Format::Legacy => Format::Legacy.full_datagram(self.mode, 0),
+            Format::Legacy => self.form().full_datagram(0),
             Format::Compact => self.pack_max(),
         }
     }
@@ -283,10 +353,10 @@ impl Load {
     /// Bytes of the largest datagram; with GSO of all but a train's last.
     pub(crate) fn segment_bytes(&self) -> usize {
         let (_, longest) = self.keys.key_bytes_range();
-        let messages = self.pack * self.format.message_bytes(self.mode, longest);
+        let messages = self.pack * self.form().message_bytes(longest);
         match self.format {
             Format::Legacy => messages,
-            Format::Compact => (self.format.header_bytes() + messages).min(DATAGRAM_BYTES),
+            Format::Compact => (self.form().header_bytes() + messages).min(DATAGRAM_BYTES),
         }
     }
 
@@ -336,6 +406,7 @@ impl Load {
                 Mode::Hit { limit } => Some(limit),
                 _ => None,
             },
+            weight: self.weight,
             pace: self.pace,
             format: self.format.name().to_owned(),
             pack: self.pack,

@@ -123,7 +123,7 @@ impl<'a> Outgoing<'a> {
             },
             packer: match load.format {
                 Format::Legacy => Packer::Legacy,
-                Format::Compact => Packer::Compact(Requests::new(ledger)),
+                Format::Compact => Packer::Compact(Requests::new(load.weight, ledger)),
             },
             pack: load.pack,
             datagrams_max,

@@ -125,6 +125,9 @@ pub struct Load {
     /// Limit of the hits.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// Weight of each add and each hit.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// What decides when the next message leaves.
     pub pace: Pace,
     /// `legacy` or `compact`.
@@ -145,6 +148,11 @@ pub struct Load {
     pub seed: u64,
     /// After how long a request counts as unanswered.
     pub timeout_s: f64,
+}
+
+/// Of records from before there were others.
+fn one() -> u32 {
+    1
 }
 
 /// What decides when the next message leaves.
@@ -205,9 +213,9 @@ impl Sent {
         self.adds + self.counts + self.hits
     }
 
-    /// Weight: adds and hits.
+    /// Those that add: adds and hits.
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub fn adding(&self) -> u64 {
         self.adds + self.hits
     }
 
@@ -303,6 +311,9 @@ pub struct Received {
     /// Hits.
     #[serde(default)]
     pub hits: u64,
+    /// By how much its N, the sum of all weights, grew.
+    #[serde(default)]
+    pub weight: Option<u64>,
     /// Datagrams.
     pub datagrams: u64,
     /// Dropped by the kernel at the server's sockets: datagrams, or trains of them with GSO.
@@ -316,15 +327,28 @@ pub struct Received {
 }
 
 impl Received {
+    /// Nothing yet, of a server that says so.
+    pub(crate) const NONE: Self = Self {
+        adds: 0,
+        counts: 0,
+        hits: 0,
+        weight: Some(0),
+        datagrams: 0,
+        dropped_by_kernel: 0,
+        malformed: 0,
+        refused: 0,
+        replies_dropped: 0,
+    };
+
     /// Of all kinds.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.adds + self.counts + self.hits
     }
 
-    /// Weight: adds and hits.
+    /// Those that add: adds and hits.
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub fn adding(&self) -> u64 {
         self.adds + self.hits
     }
 
@@ -333,6 +357,7 @@ impl Received {
             adds: self.adds + more.adds,
             counts: self.counts + more.counts,
             hits: self.hits + more.hits,
+            weight: self.weight.zip(more.weight).map(|(a, b)| a + b),
             datagrams: self.datagrams + more.datagrams,
             dropped_by_kernel: self.dropped_by_kernel + more.dropped_by_kernel,
             malformed: self.malformed + more.malformed,
@@ -483,8 +508,11 @@ pub struct Interval {
 /// Answers compared with what was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// Adds (and hits) sent in the whole run, warm-up included: N, where nothing was lost.
+    /// Adds (and hits) sent in the whole run, warm-up included.
     pub total_adds: u64,
+    /// Their weight: by so much N grew, where nothing was lost.
+    #[serde(default)]
+    pub total_weight: Option<u64>,
     /// Adds of them that did not arrive; where not 0, an estimate below the truth says nothing.
     pub lost_adds: u64,
     /// Distinct keys, of which the truth was kept.
@@ -495,6 +523,9 @@ pub struct Truth {
     pub checked_keys: u64,
     /// The hottest ones among them.
     pub checked_hot_keys: u64,
+    /// Others of which nothing can be said, as their cells are full (2^32 - 1).
+    #[serde(default)]
+    pub saturated_keys: u64,
     /// Estimates below the truth: must be 0 where nothing was lost.
     pub below_truth: u64,
     /// Estimate less truth, mean.

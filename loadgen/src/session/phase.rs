@@ -49,7 +49,7 @@ impl Totals {
     fn none(target: &Target) -> Self {
         Self {
             sent: Sent::default(),
-            received: target.has_status().then(Received::default),
+            received: target.has_status().then_some(Received::NONE),
             verdicts: Verdicts::NONE,
         }
     }
@@ -63,10 +63,10 @@ impl Totals {
         }
     }
 
-    /// Weight that did not arrive. Nothing is lost where the server has more: others add too, then it is
-    /// not known.
+    /// Adds and hits that did not arrive. Nothing is lost where the server has more: others add too, then
+    /// it is not known.
     pub(super) fn lost(&self) -> Option<u64> {
-        self.sent.weight().checked_sub(self.received?.weight())
+        self.sent.adding().checked_sub(self.received?.adding())
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn run(
         .map(|part| Script::new(load, part))
         .collect();
     let ledger = match load.mode {
-        Mode::Hit { limit } => Some(Ledger::new(limit, load.keys.distinct())),
+        Mode::Hit { limit } => Some(Ledger::new(limit, load.weight, load.keys.distinct())),
         _ => None,
     };
     let mut end = PhaseEnd {
@@ -195,7 +195,7 @@ fn run_part(
     })?;
     let after = match &before {
         Some(before) => target
-            .settle(before, outcome.report.sent.datagrams)
+            .settle(before, outcome.report.sent.datagrams, load.weight)
             .map(Some),
         None => Ok(None),
     };

@@ -22,8 +22,15 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         name: format!("{mode} {keys}"),
         mode: mode.parse().unwrap(),
         format: Format::Legacy,
+        weight: 1,
         pace: Pace::Flood,
-        keys: KeySet::open(&keys.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap(),
+        keys: KeySet::open(
+            &keys.parse().unwrap(),
+            DEFAULT_KEY_BYTES,
+            "",
+            Format::Legacy,
+        )
+        .unwrap(),
         seed: 1,
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,
