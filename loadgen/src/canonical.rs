@@ -97,6 +97,7 @@ fn phase(common: &Common, plan: &Plan<'_>) -> Result<Load, KeysError> {
         mode: plan.mode,
         format: plan.format,
         weight: 1,
+        exactly_once: false,
         pace: plan.pace,
         keys: KeySet::open(plan.keys, DEFAULT_KEY_BYTES, plan.prefix, plan.format)?,
         seed: common.seed,

@@ -124,6 +124,7 @@ fn flood(keys: &KeySpec, duration: Duration) -> Result<Load, KeysError> {
         mode: Mode::Add,
         format: Format::Legacy,
         weight: 1,
+        exactly_once: false,
         pace: Pace::Flood,
         keys: KeySet::open(keys, DEFAULT_KEY_BYTES, "", Format::Legacy)?,
         seed: 1,
@@ -161,7 +162,7 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
             }
             discard(&socket, &over, &datagrams, &bytes);
         });
-        let outcome = run::run(load, None, &route, &mut scripts, stop, &mut |_, _| {});
+        let outcome = run::run(load, None, None, &route, &mut scripts, stop, &mut |_, _| {});
         over.store(true, Relaxed);
         outcome
     })?;

@@ -126,8 +126,12 @@ pub struct RunArgs {
     /// Weight of each add and each hit, 1 to 1048576; compact only. Without it 1
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub weight: Option<u32>,
-    /// Format of the messages; without it legacy, compact where only that can (hits, --weight), and both
-    /// where no load is asked for
+    /// Adds count exactly once: requests are sent again until they are acknowledged or --timeout has passed,
+    /// and N must have grown by what was acknowledged; compact only, with --outstanding
+    #[arg(long, help_heading = "Load")]
+    pub exactly_once: bool,
+    /// Format of the messages; without it legacy, compact where only that can (hits, --weight,
+    /// --exactly-once), and both where no load is asked for
     #[arg(long, value_enum, help_heading = "Load")]
     pub format: Option<Format>,
     /// One system call for each datagram, instead of one for up to 64 (UDP_SEGMENT)
@@ -279,6 +283,7 @@ impl RunArgs {
             (self.messages.is_some(), "--messages"),
             (self.pack.is_some(), "--pack"),
             (self.weight.is_some(), "--weight"),
+            (self.exactly_once, "--exactly-once"),
         ] {
             if given {
                 return Err(BeginError::OfOneLoad(option));
@@ -300,7 +305,7 @@ impl RunArgs {
         let weight = self.weight.unwrap_or(1);
         let format = self.format.unwrap_or(match mode {
             Mode::Hit { .. } => Format::Compact,
-            _ if weight != 1 => Format::Compact,
+            _ if weight != 1 || self.exactly_once => Format::Compact,
             _ => Format::Legacy,
         });
         let mut load = Load {
@@ -308,6 +313,7 @@ impl RunArgs {
             mode,
             format,
             weight,
+            exactly_once: self.exactly_once,
             pace,
             keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix, format)?,
             seed: common.seed,

@@ -12,6 +12,10 @@ pub const DATAGRAM_BYTES: usize = REPLY_BYTES_MAX;
 /// Bytes before the operations of a compact request as we write it: no token, not once, sketch 0.
 pub(crate) const REQUEST_HEADER_BYTES: usize = PREFIX_BYTES + 1;
 
+/// Bytes that tell boot, client and sequence: of a socket's first 2^35 requests, which are more than
+/// any run sends.
+const ONCE_BYTES_MAX: usize = 8 + 8 + 5;
+
 /// Format of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -48,6 +52,8 @@ pub(crate) struct Form {
     pub(crate) mode: Mode,
     /// Of each add and each hit.
     pub(crate) weight: u32,
+    /// Whether datagrams say which client and sequence they are.
+    pub(crate) exactly_once: bool,
 }
 
 impl Form {
@@ -55,6 +61,7 @@ impl Form {
     pub(crate) fn header_bytes(self) -> usize {
         match self.format {
             Format::Legacy => 0,
+            Format::Compact if self.exactly_once => REQUEST_HEADER_BYTES + ONCE_BYTES_MAX,
             Format::Compact => REQUEST_HEADER_BYTES,
         }
     }
@@ -120,6 +127,7 @@ mod tests {
                 format: Format::Compact,
                 mode,
                 weight,
+                exactly_once: false,
             };
             for key_bytes in [1, 2, 16, 127, 128, 139, 140, 1000, 1024] {
                 let key = vec![b'k'; key_bytes];
@@ -143,17 +151,18 @@ mod tests {
                 );
             }
         }
-        let of_16 = |format, weight| {
-            let mode = Mode::Add;
+        let of_16 = |format, weight, exactly_once| {
             let form = Form {
                 format,
-                mode,
+                mode: Mode::Add,
                 weight,
+                exactly_once,
             };
             form.full_datagram(16)
         };
-        assert_eq!(of_16(Format::Compact, 1), 77);
-        assert_eq!(of_16(Format::Compact, 1000), 69);
-        assert_eq!(of_16(Format::Legacy, 1), 9);
+        assert_eq!(of_16(Format::Compact, 1, false), 77);
+        assert_eq!(of_16(Format::Compact, 1000, false), 69);
+        assert_eq!(of_16(Format::Compact, 1, true), 76);
+        assert_eq!(of_16(Format::Legacy, 1, false), 9);
     }
 }

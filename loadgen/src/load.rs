@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rmbd::sketch::MAX_WEIGHT;
+use rmbd::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
 use rmbd::wire::legacy::MESSAGE_BYTES;
 use thiserror::Error;
 
@@ -39,6 +40,9 @@ pub struct Load {
     pub format: Format,
     /// Of each add and each hit: 1 to [`WEIGHT_MAX`]; 1 in the legacy format.
     pub weight: u32,
+    /// Requests say which client and sequence they are, are sent again until they are acknowledged, and
+    /// count once. Adds of the compact format in a closed loop only.
+    pub exactly_once: bool,
     /// When the next message leaves.
     pub pace: Pace,
     /// Which keys.
@@ -219,6 +223,31 @@ pub enum LoadError {
         "counts have no weight: leave --weight out, or add too with --mode add, mix:R or hit:LIMIT"
     )]
     NothingToWeigh,
+    /// Exactly once, and something that cannot be.
+    #[error("--exactly-once is for {what}: {instead}")]
+    OnceIsFor {
+        /// What it is for.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Exactly once, for longer than a node remembers.
+    #[error(
+        "--exactly-once repeats for at most {ONCE_RETRY_S_MAX} s, as nodes may forget a client after that: use a shorter --timeout"
+    )]
+    OnceTimeout,
+    /// Exactly once, with more requests than a node tells apart.
+    #[error(
+        "--outstanding {requests} is up to {datagrams} datagrams for each of {sockets} sockets, and nodes tell {ONCE_WINDOW} of a client apart: use less, a larger --pack, or more --sockets"
+    )]
+    OnceWindow {
+        /// Messages.
+        requests: usize,
+        /// In so many datagrams a socket.
+        datagrams: usize,
+        /// Sockets.
+        sockets: usize,
+    },
     /// More than the node takes.
     #[error(
         "the node takes weights of at most {most}, not {weight}: use a smaller --weight, or start the node with --max-weight {weight}"
@@ -286,6 +315,7 @@ impl Load {
             }
             _ => {}
         }
+        self.check_once()?;
         let waiting = self.waiting();
         if waiting > WAITING_MAX as u64 {
             return Err(LoadError::Waiting { waiting });
@@ -301,6 +331,41 @@ impl Load {
             (_, _, Mode::Count) => Err(LoadError::NothingToWeigh),
             _ => Ok(()),
         }
+    }
+
+    fn check_once(&self) -> Result<(), LoadError> {
+        if !self.exactly_once {
+            return Ok(());
+        }
+        let is_for = |what, instead| Err(LoadError::OnceIsFor { what, instead });
+        if self.format != Format::Compact {
+            return is_for(
+                "compact messages",
+                "use --format compact, the legacy format cannot say which add came again",
+            );
+        }
+        if self.mode != Mode::Add {
+            return is_for("adds", "use --mode add");
+        }
+        let Pace::Outstanding { requests } = self.pace else {
+            return is_for(
+                "the closed loop",
+                "use --outstanding K, since a flood and a rate do not wait for acknowledgements",
+            );
+        };
+        if self.timeout.as_secs_f64() > ONCE_RETRY_S_MAX as f64 {
+            return Err(LoadError::OnceTimeout);
+        }
+        let sockets = self.sockets;
+        let datagrams = requests.div_ceil(sockets).div_ceil(self.pack);
+        if datagrams > ONCE_WINDOW as usize {
+            return Err(LoadError::OnceWindow {
+                requests,
+                datagrams,
+                sockets,
+            });
+        }
+        Ok(())
     }
 
     fn check_keys(&self) -> Result<(), LoadError> {
@@ -338,6 +403,7 @@ impl Load {
             format: self.format,
             mode: self.mode,
             weight: self.weight,
+            exactly_once: self.exactly_once,
         }
     }
 
@@ -407,6 +473,7 @@ impl Load {
                 _ => None,
             },
             weight: self.weight,
+            exactly_once: self.exactly_once,
             pace: self.pace,
             format: self.format.name().to_owned(),
             pack: self.pack,

@@ -284,7 +284,7 @@ fn ask(link: &Link, questions: &mut [Question], sent_ns: u64) {
     }
 }
 
-fn patiently(
+pub(crate) fn patiently(
     give_up: &impl Fn() -> bool,
     mut send: impl FnMut() -> io::Result<usize>,
 ) -> io::Result<()> {

@@ -98,6 +98,9 @@ pub struct Phase {
     /// What hits were answered; `None` where nothing was hit.
     #[serde(default)]
     pub verdicts: Option<Verdicts>,
+    /// What became of adds that count exactly once; `None` where they were not asked to.
+    #[serde(default)]
+    pub once: Option<Once>,
     /// What the server says that it got; `None` where it can't be asked.
     pub received: Option<Received>,
     /// From the planned send time to the answer; a request without one stands at the timeout.
@@ -128,6 +131,9 @@ pub struct Load {
     /// Weight of each add and each hit.
     #[serde(default = "one")]
     pub weight: u32,
+    /// Whether requests are repeated until they are acknowledged, and count once.
+    #[serde(default)]
+    pub exactly_once: bool,
     /// What decides when the next message leaves.
     pub pace: Pace,
     /// `legacy` or `compact`.
@@ -198,7 +204,7 @@ pub struct Sent {
     /// Requests without a message, whose answer says that all before them were read.
     #[serde(default)]
     pub acknowledgements: u64,
-    /// Datagrams.
+    /// Datagrams; those that were sent again, too, while their messages stand above once.
     pub datagrams: u64,
     /// Payload.
     pub bytes: u64,
@@ -245,6 +251,30 @@ pub struct Answers {
     pub timed_out: u64,
     /// Answers to nothing that was waited for: too late, or never asked.
     pub unexpected: u64,
+}
+
+/// What became of adds that count exactly once. `acknowledged + uncertain` are all that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// Adds of requests that the node acknowledged: each counts, and no more than once.
+    pub acknowledged: u64,
+    /// Adds of requests that it did not acknowledge within the timeout, or refused: each may count, and
+    /// no more than once.
+    pub uncertain: u64,
+    /// Datagrams that were sent again, as no acknowledgement had come.
+    pub repeated: u64,
+    /// Acknowledgements that say that the request had been applied before: a copy of it was late, or an
+    /// earlier acknowledgement was lost.
+    pub applied_before: u64,
+}
+
+impl Once {
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.acknowledged += more.acknowledged;
+        self.uncertain += more.uncertain;
+        self.repeated += more.repeated;
+        self.applied_before += more.applied_before;
+    }
 }
 
 /// What hits were answered, and whether that is right.

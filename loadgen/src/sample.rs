@@ -73,6 +73,7 @@ fn load(count_share: f64, pace: Pace, pack: usize) -> Load {
         hit_share: 0.0,
         limit: None,
         weight: 1,
+        exactly_once: false,
         pace,
         format: "legacy".to_owned(),
         pack,
@@ -113,6 +114,7 @@ fn adds() -> Phase {
         },
         answers: None,
         verdicts: None,
+        once: None,
         received: Some(Received {
             adds: 60_024_000,
             datagrams: 6_669_334,
@@ -188,6 +190,7 @@ fn counts() -> Phase {
             unexpected: 3,
         }),
         verdicts: None,
+        once: None,
         received: Some(Received {
             counts: 400_000,
             datagrams: 400_000,

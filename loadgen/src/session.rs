@@ -308,6 +308,10 @@ pub fn name_of(load: &Load) -> String {
         1 => what,
         weight => format!("{what} of weight {weight}"),
     };
+    let what = match load.exactly_once {
+        false => what,
+        true => format!("{what}, exactly once"),
+    };
     match load.pace {
         Pace::Flood => format!("{what}, flood"),
         Pace::Rate { per_s, .. } => {

@@ -134,6 +134,11 @@ const ROWS: &[Row] = &[
             verdicts.over as f64 / verdicts.judged().max(1) as f64,
         ))
     }),
+    ("sent again", |p| {
+        Some(format!("{} datagrams", exact(p.once?.repeated)))
+    }),
+    ("acknowledged adds", |p| Some(exact(p.once?.acknowledged))),
+    ("uncertain adds", |p| Some(exact(p.once?.uncertain))),
     ("answered", |p| Some(exact(p.answers?.answered))),
     ("timed out", |p| Some(exact(p.answers?.timed_out))),
     ("unexpected answers", |p| {

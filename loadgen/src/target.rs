@@ -286,6 +286,15 @@ impl Target {
         client::Client::connect(self.udp, client::ClientOptions::default())
     }
 
+    /// The random number of its present start, which adds that count exactly once have to name.
+    ///
+    /// # Errors
+    /// No answer, in words.
+    pub(crate) fn boot(&self) -> Result<u64, String> {
+        let info = self.compact_client().and_then(|mut client| client.info());
+        info.map(|info| info.boot).map_err(|e| e.to_string())
+    }
+
     /// The largest weight that it takes, where it says so.
     pub(crate) fn weight_max(&self) -> Option<u32> {
         let info = self.compact_client().and_then(|mut client| client.info());
@@ -340,6 +349,7 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
 
 /// Whether the server was started again between two looks that are `apart`.
 pub(crate) fn has_restarted(before: &Status, after: &Status, apart: Duration) -> bool {
-    after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()
+    before.compact.boot != after.compact.boot
+        || after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()
         || after.datagrams.received < before.datagrams.received
 }

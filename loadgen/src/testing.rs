@@ -16,6 +16,7 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         mode: mode.parse().unwrap(),
         format: Format::Legacy,
         weight: 1,
+        exactly_once: false,
         pace: Pace::Flood,
         keys: KeySet::open(
             &keys.parse().unwrap(),

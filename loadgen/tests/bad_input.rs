@@ -143,6 +143,39 @@ fn loads_that_cannot_be() {
             &["--flood", "--weight", "1000", "--pack", "70"],
             "--pack 70 is not possible: use 1 to 69",
         ),
+        (&["--exactly-once"], "--exactly-once belongs to one load"),
+        (
+            &["--exactly-once", "--flood"],
+            "--exactly-once is for the closed loop: use --outstanding K",
+        ),
+        (
+            &["--exactly-once", "--rate", "5/s"],
+            "--exactly-once is for the closed loop: use --outstanding K",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--format", "legacy"],
+            "--exactly-once is for compact messages: use --format compact",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--mode", "hit"],
+            "--exactly-once is for adds: use --mode add",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--mode", "mix:0.1"],
+            "--exactly-once is for adds: use --mode add",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--timeout", "121s"],
+            "--exactly-once repeats for at most 120 s",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "1025", "--sockets", "1"],
+            "up to 1025 datagrams for each of 1 sockets",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--pack", "77"],
+            "--pack 77 is not possible: use 1 to 76",
+        ),
         (
             &["--flood", "--key-len", "140"],
             "the legacy format carries at most 139; use a smaller --key-len, or --format compact",

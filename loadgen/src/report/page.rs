@@ -221,6 +221,10 @@ fn load_sentence(load: &Load) -> String {
         1 => what,
         weight => format!("{what}, each of weight {}", exact(weight.into())),
     };
+    let what = match load.exactly_once {
+        false => what,
+        true => format!("{what}, exactly once"),
+    };
     let pace = match load.pace {
         Pace::Flood => "as fast as they leave".to_owned(),
         Pace::Rate { per_s, gaps } => {
@@ -350,6 +354,13 @@ fn cost_list(phase: &Phase) -> Markup {
                     dd { (exact(received.dropped_by_kernel)) @if phase.load.gso { " (with GSO these are trains of datagrams)" } }
                     dt { "Malformed, refused" }
                     dd { (exact(received.malformed)) ", " (exact(received.refused)) }
+                }
+                @if let Some(once) = phase.once {
+                    dt { "Acknowledged, uncertain" }
+                    dd {
+                        (exact(once.acknowledged)) ", " (exact(once.uncertain)) " adds; "
+                        (exact(once.repeated)) " datagrams were sent again"
+                    }
                 }
                 @if let Some(answers) = phase.answers {
                     dt { "Answered" }

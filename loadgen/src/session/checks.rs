@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::phase::Totals;
 use crate::load::{Load, SEGMENTS_MAX};
-use crate::record::{Check, Outcome, Phase, Received, Sent, Truth, Verdicts};
+use crate::record::{Check, Once, Outcome, Phase, Received, Sent, Truth, Verdicts};
 use crate::units::{exact, share, time_ns};
 
 /// What was found so far.
@@ -17,6 +17,8 @@ pub(super) struct Findings {
     /// Of the messages in `received`, by what was sent.
     received_weight: u64,
     verdicts: Verdicts,
+    /// Of phases whose adds count exactly once.
+    once: Option<OnceFound>,
     phases: usize,
     gso: bool,
     restarted: bool,
@@ -26,6 +28,28 @@ pub(super) struct Findings {
     pub(super) comparable: bool,
     /// Why the truth could not be compared.
     unchecked: Option<String>,
+}
+
+/// Adds that count exactly once, and by how much they made N grow.
+#[derive(Debug, Default)]
+struct OnceFound {
+    tally: Once,
+    /// Weight of what was acknowledged ...
+    least: u64,
+    /// ... and of what is uncertain, too.
+    most: u64,
+    /// `None` as soon as the server was silent once.
+    grown: Option<u64>,
+}
+
+impl OnceFound {
+    fn add(&mut self, once: &Once, weight: u32, grown: Option<u64>) {
+        let weight = u64::from(weight);
+        self.tally.add(once);
+        self.least += once.acknowledged * weight;
+        self.most += (once.acknowledged + once.uncertain) * weight;
+        self.grown = self.grown.zip(grown).map(|(a, b)| a + b);
+    }
 }
 
 impl Findings {
@@ -66,6 +90,14 @@ impl Findings {
         self.received = both.map(|(a, b)| a.plus(&b));
         if let Some(received) = totals.received {
             self.received_weight += received.adding() * u64::from(load.weight);
+        }
+        if load.exactly_once {
+            let found = self.once.get_or_insert_with(|| OnceFound {
+                grown: Some(0),
+                ..OnceFound::default()
+            });
+            let grown = totals.received.and_then(|received| received.weight);
+            found.add(&totals.once, load.weight, grown);
         }
         if let Some(phase) = phase {
             self.note_if_late(phase);
@@ -139,6 +171,9 @@ impl Findings {
         let mut checks = vec![self.accounts(), self.understood()];
         if self.sent.adding() > 0 {
             checks.push(self.weights());
+        }
+        if let Some(found) = &self.once {
+            checks.push(self.exactly_once(found));
         }
         match (truth, &self.unchecked) {
             (Some(truth), _) => {
@@ -293,6 +328,63 @@ impl Findings {
         }
     }
 
+    /// Whether N grew by all that was acknowledged, and by nothing twice.
+    fn exactly_once(&self, found: &OnceFound) -> Check {
+        let Once {
+            acknowledged,
+            uncertain,
+            repeated,
+            applied_before,
+        } = found.tally;
+        let mut detail = format!(
+            "{} adds acknowledged (weight {}), {} uncertain",
+            exact(acknowledged),
+            exact(found.least),
+            exact(uncertain)
+        );
+        if uncertain > 0 {
+            detail.push_str(&format!(
+                " (at most {} more), as no acknowledgement came in time",
+                exact(found.most - found.least)
+            ));
+        }
+        let (outcome, grown) = match found.grown {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "the server was started again, and its N with it".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "the server did not say what its N is".to_owned(),
+            ),
+            Some(grown) => {
+                let figure = format!("N grew by {}", exact(grown));
+                match grown {
+                    _ if grown < found.least => (
+                        Outcome::Failed,
+                        format!("{figure}: acknowledged adds are missing"),
+                    ),
+                    _ if grown > found.most => (
+                        Outcome::Failed,
+                        format!(
+                            "{figure}: some counted twice, or somebody else adds to this server"
+                        ),
+                    ),
+                    _ => (Outcome::Passed, figure),
+                }
+            }
+        };
+        Check {
+            name: "every acknowledged add counts exactly once".to_owned(),
+            outcome,
+            detail: format!(
+                "{detail}; {grown}. {} datagrams were sent again, {} acknowledgements were of requests applied before.",
+                exact(repeated),
+                exact(applied_before)
+            ),
+        }
+    }
+
     /// Whether all hits were answered as the truth has it.
     fn verdicts(&self) -> Check {
         let verdicts = &self.verdicts;
@@ -409,6 +501,7 @@ mod tests {
                 ..Received::NONE
             }),
             verdicts: Verdicts::NONE,
+            once: Once::default(),
         };
         let mut findings = Findings::of_server(true);
         findings.phase(None, &totals, &load, false);
@@ -426,5 +519,37 @@ mod tests {
         }
         assert_eq!(weighed(101, Some(1001)), Outcome::Unknown);
         assert_eq!(weighed(100, None), Outcome::Unknown);
+    }
+
+    /// What is found of 100 adds of weight 10, of which so many were not acknowledged, where N grew by so much.
+    fn once(uncertain: u64, grown: Option<u64>) -> Outcome {
+        let mut found = OnceFound {
+            grown: Some(0),
+            ..OnceFound::default()
+        };
+        let tally = Once {
+            acknowledged: 100 - uncertain,
+            uncertain,
+            ..Once::default()
+        };
+        found.add(&tally, 10, grown);
+        Findings::of_server(false).exactly_once(&found).outcome
+    }
+
+    #[test]
+    fn exactly_once_is_exact_where_nothing_is_uncertain_and_bounded_else() {
+        assert_eq!(once(0, Some(1000)), Outcome::Passed);
+        for grown in [100, 999, 1001, 1010, 2000] {
+            assert_eq!(once(0, Some(grown)), Outcome::Failed, "{grown}");
+        }
+        for (grown, outcome) in [
+            (899, Outcome::Failed),
+            (900, Outcome::Passed),
+            (1000, Outcome::Passed),
+            (1001, Outcome::Failed),
+        ] {
+            assert_eq!(once(10, Some(grown)), outcome, "{grown}");
+        }
+        assert_eq!(once(0, None), Outcome::Unknown);
     }
 }
