@@ -144,15 +144,17 @@ pub struct RunArgs {
     #[arg(long, default_value = "1s", value_parser = duration, help_heading = "Load")]
     pub timeout: Duration,
 
-    /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input
-    #[arg(long, default_value = "uniform:1000000", help_heading = "Keys")]
-    pub keys: KeySpec,
-    /// Bytes of a key, where it is not a line of a file: at most 139, and 1024 in the compact format
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_KEY_BYTES, help_heading = "Keys")]
-    pub key_len: usize,
+    /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input; without it
+    /// uniform:1000000
+    #[arg(long, help_heading = "Keys")]
+    pub keys: Option<KeySpec>,
+    /// Bytes of a key, where it is not a line of a file: at most 139, and 1024 in the compact format. Without
+    /// it 16
+    #[arg(long, value_name = "BYTES", help_heading = "Keys")]
+    pub key_len: Option<usize>,
     /// What keys begin with, where they are not lines of a file
-    #[arg(long, value_name = "TEXT", default_value = "", help_heading = "Keys")]
-    pub key_prefix: String,
+    #[arg(long, value_name = "TEXT", help_heading = "Keys")]
+    pub key_prefix: Option<String>,
     /// Seed of keys, gaps, and the order of adds and counts: the same seed, the same stream
     #[arg(long, default_value_t = 1, help_heading = "Keys")]
     pub seed: u64,
@@ -218,6 +220,8 @@ pub enum BeginError {
     OfOneLoad(&'static str),
 }
 
+/// Keys of one load if nothing is said.
+const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 /// How long one load lasts if nothing is said.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Its warm-up.
@@ -284,6 +288,9 @@ impl RunArgs {
             (self.pack.is_some(), "--pack"),
             (self.weight.is_some(), "--weight"),
             (self.exactly_once, "--exactly-once"),
+            (self.keys.is_some(), "--keys"),
+            (self.key_len.is_some(), "--key-len"),
+            (self.key_prefix.is_some(), "--key-prefix"),
         ] {
             if given {
                 return Err(BeginError::OfOneLoad(option));
@@ -315,7 +322,12 @@ impl RunArgs {
             weight,
             exactly_once: self.exactly_once,
             pace,
-            keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix, format)?,
+            keys: KeySet::open(
+                self.keys.as_ref().unwrap_or(&DEFAULT_KEYS),
+                self.key_len.unwrap_or(DEFAULT_KEY_BYTES),
+                self.key_prefix.as_deref().unwrap_or_default(),
+                format,
+            )?,
             seed: common.seed,
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),

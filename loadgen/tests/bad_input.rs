@@ -144,6 +144,9 @@ fn loads_that_cannot_be() {
             "--pack 70 is not possible: use 1 to 69",
         ),
         (&["--exactly-once"], "--exactly-once belongs to one load"),
+        (&["--keys", "uniform:9"], "--keys belongs to one load"),
+        (&["--key-len", "20"], "--key-len belongs to one load"),
+        (&["--key-prefix", "a"], "--key-prefix belongs to one load"),
         (
             &["--exactly-once", "--flood"],
             "--exactly-once is for the closed loop: use --outstanding K",
