@@ -123,8 +123,10 @@ fn flood(keys: &KeySpec, duration: Duration) -> Result<Load, KeysError> {
         name: String::new(),
         mode: Mode::Add,
         format: Format::Legacy,
+        weight: 1,
+        exactly_once: false,
         pace: Pace::Flood,
-        keys: KeySet::open(keys, DEFAULT_KEY_BYTES, "")?,
+        keys: KeySet::open(keys, DEFAULT_KEY_BYTES, "", Format::Legacy)?,
         seed: 1,
         duration,
         warmup: Duration::ZERO,
@@ -160,7 +162,7 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
             }
             discard(&socket, &over, &datagrams, &bytes);
         });
-        let outcome = run::run(load, None, &route, &mut scripts, stop, &mut |_, _| {});
+        let outcome = run::run(load, None, None, &route, &mut scripts, stop, &mut |_, _| {});
         over.store(true, Relaxed);
         outcome
     })?;
@@ -175,8 +177,8 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
 
 /// How many messages so many datagrams with so many bytes hold.
 fn messages(load: &Load, datagrams: u64, bytes: u64) -> u64 {
-    let headers = datagrams * load.format.header_bytes() as u64;
-    let message_bytes = load.format.message_bytes(load.mode, DEFAULT_KEY_BYTES);
+    let headers = datagrams * load.form().header_bytes() as u64;
+    let message_bytes = load.form().message_bytes(DEFAULT_KEY_BYTES);
     bytes.saturating_sub(headers) / message_bytes as u64
 }
 

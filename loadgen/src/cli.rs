@@ -85,7 +85,7 @@ pub struct RunArgs {
     )]
     pub node_busy_poll_us: u32,
 
-    /// add, count, mix:R with the share R of counts, or hit:LIMIT (add 1, and ask whether that is within the
+    /// add, count, mix:R with the share R of counts, or hit:LIMIT (add, and ask whether that is within the
     /// limit; hit alone: 100); add if only the pace is given
     #[arg(long, help_heading = "Load")]
     pub mode: Option<Mode>,
@@ -123,7 +123,15 @@ pub struct RunArgs {
     /// of 16 bytes), and 1 else
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub pack: Option<usize>,
-    /// Format of the messages; without it legacy, compact for hits, and both where no load is asked for
+    /// Weight of each add and each hit, 1 to 1048576; compact only. Without it 1
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub weight: Option<u32>,
+    /// Adds count exactly once: requests are sent again until they are acknowledged or --timeout has passed,
+    /// and N must have grown by what was acknowledged; compact only, with --outstanding
+    #[arg(long, help_heading = "Load")]
+    pub exactly_once: bool,
+    /// Format of the messages; without it legacy, compact where only that can (hits, --weight,
+    /// --exactly-once), and both where no load is asked for
     #[arg(long, value_enum, help_heading = "Load")]
     pub format: Option<Format>,
     /// One system call for each datagram, instead of one for up to 64 (UDP_SEGMENT)
@@ -136,15 +144,17 @@ pub struct RunArgs {
     #[arg(long, default_value = "1s", value_parser = duration, help_heading = "Load")]
     pub timeout: Duration,
 
-    /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input
-    #[arg(long, default_value = "uniform:1000000", help_heading = "Keys")]
-    pub keys: KeySpec,
-    /// Bytes of a key, where it is not a line of a file
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_KEY_BYTES, help_heading = "Keys")]
-    pub key_len: usize,
+    /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input; without it
+    /// uniform:1000000
+    #[arg(long, help_heading = "Keys")]
+    pub keys: Option<KeySpec>,
+    /// Bytes of a key, where it is not a line of a file: at most 139, and 1024 in the compact format. Without
+    /// it 16
+    #[arg(long, value_name = "BYTES", help_heading = "Keys")]
+    pub key_len: Option<usize>,
     /// What keys begin with, where they are not lines of a file
-    #[arg(long, value_name = "TEXT", default_value = "", help_heading = "Keys")]
-    pub key_prefix: String,
+    #[arg(long, value_name = "TEXT", help_heading = "Keys")]
+    pub key_prefix: Option<String>,
     /// Seed of keys, gaps, and the order of adds and counts: the same seed, the same stream
     #[arg(long, default_value_t = 1, help_heading = "Keys")]
     pub seed: u64,
@@ -210,6 +220,8 @@ pub enum BeginError {
     OfOneLoad(&'static str),
 }
 
+/// Keys of one load if nothing is said.
+const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 /// How long one load lasts if nothing is said.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Its warm-up.
@@ -274,6 +286,11 @@ impl RunArgs {
             (self.warmup.is_some(), "--warmup"),
             (self.messages.is_some(), "--messages"),
             (self.pack.is_some(), "--pack"),
+            (self.weight.is_some(), "--weight"),
+            (self.exactly_once, "--exactly-once"),
+            (self.keys.is_some(), "--keys"),
+            (self.key_len.is_some(), "--key-len"),
+            (self.key_prefix.is_some(), "--key-prefix"),
         ] {
             if given {
                 return Err(BeginError::OfOneLoad(option));
@@ -292,16 +309,25 @@ impl RunArgs {
             (None, None) => Pace::Flood,
         };
         let mode = self.mode.unwrap_or(Mode::Add);
-        let format = match mode {
+        let weight = self.weight.unwrap_or(1);
+        let format = self.format.unwrap_or(match mode {
             Mode::Hit { .. } => Format::Compact,
+            _ if weight != 1 || self.exactly_once => Format::Compact,
             _ => Format::Legacy,
-        };
+        });
         let mut load = Load {
             name: String::new(),
             mode,
-            format: self.format.unwrap_or(format),
+            format,
+            weight,
+            exactly_once: self.exactly_once,
             pace,
-            keys: KeySet::open(&self.keys, self.key_len, &self.key_prefix)?,
+            keys: KeySet::open(
+                self.keys.as_ref().unwrap_or(&DEFAULT_KEYS),
+                self.key_len.unwrap_or(DEFAULT_KEY_BYTES),
+                self.key_prefix.as_deref().unwrap_or_default(),
+                format,
+            )?,
             seed: common.seed,
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),

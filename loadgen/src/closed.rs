@@ -146,7 +146,7 @@ impl<'a> ClosedLoop<'a> {
 }
 
 /// Messages of this thread that may be on their way.
-fn window(shared: &Shared<'_>, part: usize) -> u64 {
+pub(crate) fn window(shared: &Shared<'_>, part: usize) -> u64 {
     let Pace::Outstanding { requests } = shared.load.pace else {
         return 0;
     };

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use rmbd::wire::compact::{COUNT_ANSWER_BYTES, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES};
 use rmbd::wire::legacy::MESSAGE_BYTES;
+use rmbd::wire::{compact, legacy};
 
 use crate::load::Mode;
 
@@ -10,6 +11,10 @@ use crate::load::Mode;
 pub const DATAGRAM_BYTES: usize = REPLY_BYTES_MAX;
 /// Bytes before the operations of a compact request as we write it: no token, not once, sketch 0.
 pub(crate) const REQUEST_HEADER_BYTES: usize = PREFIX_BYTES + 1;
+
+/// Bytes that tell boot, client and sequence: of a socket's first 2^35 requests, which are more than
+/// any run sends.
+const ONCE_BYTES_MAX: usize = 8 + 8 + 5;
 
 /// Format of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,26 +35,49 @@ impl Format {
         }
     }
 
-    /// Bytes of a datagram before its messages.
+    /// Bytes of the longest key that it carries.
     #[must_use]
-    pub fn header_bytes(self) -> usize {
+    pub fn key_bytes_max(self) -> usize {
         match self {
-            Self::Legacy => 0,
-            Self::Compact => REQUEST_HEADER_BYTES,
+            Self::Legacy => legacy::KEY_BYTES_MAX,
+            Self::Compact => compact::KEY_BYTES_MAX,
+        }
+    }
+}
+
+/// What decides how large messages are, besides their keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) format: Format,
+    pub(crate) mode: Mode,
+    /// Of each add and each hit.
+    pub(crate) weight: u32,
+    /// Whether datagrams say which client and sequence they are.
+    pub(crate) exactly_once: bool,
+}
+
+impl Form {
+    /// Bytes of a datagram before its messages.
+    pub(crate) fn header_bytes(self) -> usize {
+        match self.format {
+            Format::Legacy => 0,
+            Format::Compact if self.exactly_once => REQUEST_HEADER_BYTES + ONCE_BYTES_MAX,
+            Format::Compact => REQUEST_HEADER_BYTES,
         }
     }
 
-    /// Bytes of a message with a key of so many bytes; hits are always compact.
-    #[must_use]
-    pub fn message_bytes(self, mode: Mode, key_bytes: usize) -> usize {
+    /// Bytes of a message with a key of so many bytes; of adds and counts together, of an add.
+    pub(crate) fn message_bytes(self, key_bytes: usize) -> usize {
         let key = varint_bytes(key_bytes as u64) + key_bytes;
-        match (self, mode) {
-            (Self::Legacy, _) => MESSAGE_BYTES,
-            (Self::Compact, Mode::Hit { limit }) => {
-                let (weight, window) = (1, 1);
+        let weight = varint_bytes(self.weight.into());
+        match (self.format, self.mode) {
+            (Format::Legacy, _) => MESSAGE_BYTES,
+            (Format::Compact, Mode::Hit { limit }) => {
+                let window = 1;
                 1 + key + weight + varint_bytes(limit) + window
             }
-            (Self::Compact, _) => 1 + key,
+            (Format::Compact, Mode::Add | Mode::Mix(_)) if self.weight != 1 => 1 + key + weight,
+            (Format::Compact, _) => 1 + key,
         }
     }
 
@@ -57,13 +85,12 @@ impl Format {
     /// reply; at least 1.
     ///
     /// A reply is at most three times its request: with a key of a byte or more each answer is.
-    #[must_use]
-    pub fn full_datagram(self, mode: Mode, key_bytes: usize) -> usize {
+    pub(crate) fn full_datagram(self, key_bytes: usize) -> usize {
         let request = DATAGRAM_BYTES - self.header_bytes();
-        let fit = request / self.message_bytes(mode, key_bytes);
-        let answered = match (self, mode) {
-            (Self::Legacy, _) | (Self::Compact, Mode::Add) => fit,
-            (Self::Compact, _) => (REPLY_BYTES_MAX - REPLY_HEAD_BYTES) / COUNT_ANSWER_BYTES,
+        let fit = request / self.message_bytes(key_bytes);
+        let answered = match (self.format, self.mode) {
+            (Format::Legacy, _) | (Format::Compact, Mode::Add) => fit,
+            (Format::Compact, _) => (REPLY_BYTES_MAX - REPLY_HEAD_BYTES) / COUNT_ANSWER_BYTES,
         };
         fit.min(answered).max(1)
     }
@@ -91,35 +118,51 @@ mod tests {
             Mode::Hit { limit: 128 },
             Mode::Hit { limit: u64::MAX },
         ];
-        for mode in modes {
-            for key_bytes in [1, 2, 16, 127, 128, 139] {
+        let weights = [1, 2, 127, 128, 1 << 20];
+        let cases = modes
+            .into_iter()
+            .flat_map(|mode| weights.map(|weight| (mode, weight)));
+        for (mode, weight) in cases {
+            let form = Form {
+                format: Format::Compact,
+                mode,
+                weight,
+                exactly_once: false,
+            };
+            for key_bytes in [1, 2, 16, 127, 128, 139, 140, 1000, 1024] {
                 let key = vec![b'k'; key_bytes];
                 let mut writer = RequestWriter::new(DATAGRAM_BYTES);
                 writer.start(&Header::default()).unwrap();
                 let mut write = || match mode {
-                    Mode::Add => writer.add(&key, 1),
-                    Mode::Hit { limit } => writer.hit(&key, 1, limit, 0),
+                    Mode::Add => writer.add(&key, weight.into()),
+                    Mode::Hit { limit } => writer.hit(&key, weight.into(), limit, 0),
                     _ => writer.count(&key),
                 };
                 let mut fit = 0;
                 while write().is_ok() {
                     fit += 1;
                 }
-                let format = Format::Compact;
-                assert_eq!(
-                    format.full_datagram(mode, key_bytes),
-                    fit,
-                    "{mode} {key_bytes}"
-                );
-                let bytes = REQUEST_HEADER_BYTES + fit * format.message_bytes(mode, key_bytes);
+                assert_eq!(form.full_datagram(key_bytes), fit, "{form:?} {key_bytes}");
+                let bytes = REQUEST_HEADER_BYTES + fit * form.message_bytes(key_bytes);
                 assert_eq!(
                     writer.finish().len(),
                     bytes,
-                    "{mode} {key_bytes}: nothing is padded"
+                    "{form:?} {key_bytes}: nothing is padded"
                 );
             }
         }
-        assert_eq!(Format::Compact.full_datagram(Mode::Add, 16), 77);
-        assert_eq!(Format::Legacy.full_datagram(Mode::Add, 16), 9);
+        let of_16 = |format, weight, exactly_once| {
+            let form = Form {
+                format,
+                mode: Mode::Add,
+                weight,
+                exactly_once,
+            };
+            form.full_datagram(16)
+        };
+        assert_eq!(of_16(Format::Compact, 1, false), 77);
+        assert_eq!(of_16(Format::Compact, 1000, false), 69);
+        assert_eq!(of_16(Format::Compact, 1, true), 76);
+        assert_eq!(of_16(Format::Legacy, 1, false), 9);
     }
 }

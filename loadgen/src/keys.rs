@@ -18,12 +18,13 @@ use rand::distr::Distribution;
 use rand::rand_core::{Rng, SeedableRng};
 use rand_distr::Zipf;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rmbd::wire::legacy::KEY_BYTES_MAX;
+use rmbd::wire::compact::KEY_BYTES_MAX;
 use thiserror::Error;
 
 use self::alias::{ZipfRanks, ZipfTable};
 use self::file::Lines;
 pub use self::spec::{KeySpec, KeySpecError};
+use crate::format::Format;
 
 /// Bytes of a made key if nothing else is said: 16 hexadecimal digits hold every number.
 pub const DEFAULT_KEY_BYTES: usize = 16;
@@ -76,12 +77,27 @@ pub enum KeysError {
         /// Bytes that are needed.
         needed: usize,
     },
-    /// A key that the protocol cannot carry.
+    /// Made keys that the format cannot carry.
     #[error(
-        "keys of {bytes} bytes are not possible: the protocol carries at most {KEY_BYTES_MAX}; use a smaller --key-len"
+        "keys of {bytes} bytes are not possible: the {} format carries at most {}; use a smaller --key-len{}",
+        format.name(), format.key_bytes_max(), or_compact(*format)
     )]
     TooLong {
         /// Bytes of a key.
+        bytes: usize,
+        /// What they were to be written in.
+        format: Format,
+    },
+    /// A line that the compact format cannot carry.
+    #[error(
+        "line {line} of {path} has {bytes} bytes, and the compact format carries keys of at most {KEY_BYTES_MAX}: take it out, or shorten it (`cut -b -{KEY_BYTES_MAX}`)"
+    )]
+    LineTooLong {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// The first such line, from 1.
+        line: u64,
+        /// Bytes of the line.
         bytes: usize,
     },
 }
@@ -106,7 +122,7 @@ enum Kind {
 struct Made {
     keys: u64,
     /// A key of `bytes` bytes whose digits are all 0.
-    template: [u8; KEY_BYTES_MAX],
+    template: Box<[u8]>,
     bytes: usize,
     /// How many of its last bytes are the number.
     digits: usize,
@@ -114,19 +130,28 @@ struct Made {
 
 impl KeySet {
     /// Makes ready what is asked for: reads the file, or checks that keys of `key_bytes` bytes, of
-    /// which the first are `prefix`, can all be different. Both are ignored for a file.
+    /// which the first are `prefix`, can all be different. Both are ignored for a file. All of them
+    /// are as long as the format can carry them; the legacy one cuts long lines of a file.
     ///
     /// # Errors
     /// [`KeysError`].
-    pub fn open(spec: &KeySpec, key_bytes: usize, prefix: &str) -> Result<Self, KeysError> {
+    pub fn open(
+        spec: &KeySpec,
+        key_bytes: usize,
+        prefix: &str,
+        format: Format,
+    ) -> Result<Self, KeysError> {
         let kind = match *spec {
             KeySpec::Uniform { keys }
             | KeySpec::Zipf { keys, .. }
-            | KeySpec::Sequential { keys } => Kind::Made(Made::new(keys, key_bytes, prefix)?),
-            KeySpec::File(ref path) => Kind::Lines(Arc::new(file::read_file(path)?)),
+            | KeySpec::Sequential { keys } => {
+                Kind::Made(Made::new(keys, key_bytes, prefix, format)?)
+            }
+            KeySpec::File(ref path) => Kind::Lines(Arc::new(file::read_file(path, format)?)),
             KeySpec::Stdin => Kind::Lines(Arc::new(file::read_lines(
                 io::stdin().lock(),
                 "-".as_ref(),
+                format,
             )?)),
         };
         let zipf = match *spec {
@@ -170,8 +195,8 @@ impl KeySet {
         }
     }
 
-    /// Lines of the file that were longer than the protocol carries and were cut, as every sender
-    /// of this protocol does.
+    /// Lines of the file that were longer than the legacy format carries and were cut, as every sender
+    /// of that format does.
     #[must_use]
     pub fn cut(&self) -> u64 {
         match &self.kind {
@@ -196,7 +221,7 @@ impl KeySet {
     pub fn write(&self, number: u64, out: &mut [u8; KEY_BYTES_MAX]) -> usize {
         match &self.kind {
             Kind::Made(made) => {
-                *out = made.template;
+                out[..made.bytes].copy_from_slice(&made.template);
                 made.write_digits(number % made.keys, out);
                 made.bytes
             }
@@ -249,7 +274,7 @@ impl KeySet {
         };
         let mut key = [0; KEY_BYTES_MAX];
         if let Kind::Made(made) = &self.kind {
-            key = made.template;
+            key[..made.bytes].copy_from_slice(&made.template);
         }
         Stream {
             keys: self.clone(),
@@ -369,9 +394,9 @@ impl Stream {
 }
 
 impl Made {
-    fn new(keys: u64, bytes: usize, prefix: &str) -> Result<Self, KeysError> {
-        if bytes > KEY_BYTES_MAX {
-            return Err(KeysError::TooLong { bytes });
+    fn new(keys: u64, bytes: usize, prefix: &str, format: Format) -> Result<Self, KeysError> {
+        if bytes > format.key_bytes_max() {
+            return Err(KeysError::TooLong { bytes, format });
         }
         let needed = prefix.len() + digits(keys - 1);
         if bytes < needed {
@@ -382,7 +407,7 @@ impl Made {
                 needed,
             });
         }
-        let mut template = [b'0'; KEY_BYTES_MAX];
+        let mut template = vec![b'0'; bytes].into_boxed_slice();
         template[..prefix.len()].copy_from_slice(prefix.as_bytes());
         Ok(Self {
             keys,
@@ -398,6 +423,14 @@ impl Made {
         let digits = hexadecimal(number);
         key[self.bytes - self.digits..self.bytes]
             .copy_from_slice(&digits[DIGITS_MAX - self.digits..]);
+    }
+}
+
+/// What else to do about keys that are too long.
+fn or_compact(format: Format) -> &'static str {
+    match format {
+        Format::Legacy => ", or --format compact, which carries 1024",
+        Format::Compact => "",
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! For each key it is kept how many hits have left, and of how many the answer has come. A hit that
 //! leaves when `a` of its key have been answered is at least the `a + 1`st, so its estimate is at least
-//! that, and where that is more than the limit, it must be refused. When its answer comes and `s` have
-//! left, it is at most the `s`th: refused with `s` within the limit, it was refused too early, as an
-//! approximate counter may.
+//! that many times the weight of a hit, and where that is more than the limit, it must be refused. When
+//! its answer comes and `s` have left, it is at most the `s`th: refused with the weight of `s` within the
+//! limit, it was refused too early, as an approximate counter may.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -20,6 +20,8 @@ const UNKNOWN: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: u64,
+    /// Of each hit.
+    weight: u64,
     keys: Box<[Known]>,
 }
 
@@ -67,10 +69,11 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// For hits of one limit, of `distinct` keys. All memory is touched now.
-    pub(crate) fn new(limit: u64, distinct: u64) -> Self {
+    /// For hits of one limit and one weight, of `distinct` keys. All memory is touched now.
+    pub(crate) fn new(limit: u64, weight: u32, distinct: u64) -> Self {
         Self {
             limit,
+            weight: weight.into(),
             keys: (0..distinct.min(KEYS_MAX))
                 .map(|_| Known::default())
                 .collect(),
@@ -106,7 +109,7 @@ impl Ledger {
             saturated,
             within,
         } = verdict;
-        let least = u64::from(claim.least);
+        let least = u64::from(claim.least) * self.weight;
         verdicts.within += u64::from(within);
         verdicts.over += u64::from(!within);
         verdicts.allowed_above_limit += u64::from(within && least > self.limit);
@@ -115,7 +118,7 @@ impl Ledger {
         verdicts.contradictory += u64::from(within != follows);
         if let Some(known) = self.keys.get(claim.key as usize) {
             known.answered.fetch_add(1, Relaxed);
-            let most = u64::from(known.sent.load(Relaxed));
+            let most = u64::from(known.sent.load(Relaxed)) * self.weight;
             verdicts.refused_early += u64::from(!within && most <= self.limit);
         }
     }
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn hits_one_after_the_other_are_judged_exactly() {
-        let ledger = Ledger::new(2, 10);
+        let ledger = Ledger::new(2, 1, 10);
         for (estimate, expected) in [(1, WITHIN), (2, WITHIN), (3, OVER), (4, OVER)] {
             let claim = ledger.leaves(3);
             assert_eq!(
@@ -156,7 +159,7 @@ mod tests {
             );
         }
         // The third was allowed, with an estimate that is too low.
-        let ledger = Ledger::new(2, 10);
+        let ledger = Ledger::new(2, 1, 10);
         for _ in 0..2 {
             let claim = ledger.leaves(3);
             judged(&ledger, claim, 2, true);
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn hits_on_their_way_at_once_may_be_any_of_them() {
-        let ledger = Ledger::new(1, 10);
+        let ledger = Ledger::new(1, 1, 10);
         let claims = [ledger.leaves(0), ledger.leaves(0)];
         assert_eq!(judged(&ledger, claims[1], 1, true), WITHIN);
         assert_eq!(judged(&ledger, claims[0], 2, false), OVER);
@@ -180,8 +183,40 @@ mod tests {
     }
 
     #[test]
+    fn weights_count_as_often_as_hits_do() {
+        let ledger = Ledger::new(20, 10, 10);
+        for (estimate, expected) in [(10, WITHIN), (20, WITHIN), (30, OVER)] {
+            let claim = ledger.leaves(3);
+            assert_eq!(
+                judged(&ledger, claim, estimate, expected.within == 1),
+                expected
+            );
+        }
+        // As if each had the weight 1: too low, from the first on.
+        let ledger = Ledger::new(20, 10, 10);
+        let wrong = [(1, 0), (2, 0), (3, 1)];
+        for (estimate, allowed_above_limit) in wrong {
+            let claim = ledger.leaves(3);
+            let below = Verdicts {
+                below_truth: 1,
+                allowed_above_limit,
+                ..WITHIN
+            };
+            assert_eq!(judged(&ledger, claim, estimate, true), below);
+        }
+        // The second may be the first: 20 is within the limit, and refused early.
+        let ledger = Ledger::new(20, 10, 10);
+        let claim = ledger.leaves(3);
+        let early = Verdicts {
+            refused_early: 1,
+            ..OVER
+        };
+        assert_eq!(judged(&ledger, claim, 21, false), early);
+    }
+
+    #[test]
     fn an_over_estimate_refuses_early_and_a_verdict_follows_from_its_estimate() {
-        let ledger = Ledger::new(5, 10);
+        let ledger = Ledger::new(5, 1, 10);
         let claim = ledger.leaves(7);
         let early = Verdicts {
             refused_early: 1,
@@ -205,7 +240,7 @@ mod tests {
 
     #[test]
     fn full_cells_say_over_whatever_they_say() {
-        let ledger = Ledger::new(u64::MAX, 10);
+        let ledger = Ledger::new(u64::MAX, 1, 10);
         let mut verdicts = Verdicts::default();
         let verdict = Verdict {
             estimate: 0,
@@ -222,7 +257,7 @@ mod tests {
 
     #[test]
     fn of_other_keys_only_their_own_weight_is_known() {
-        let ledger = Ledger::new(1, u64::MAX);
+        let ledger = Ledger::new(1, 1, u64::MAX);
         let far = ledger.leaves(KEYS_MAX);
         assert_eq!(Claim::from_bits(far.to_bits()), far);
         assert_eq!(judged(&ledger, far, 9, false), OVER);

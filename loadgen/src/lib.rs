@@ -15,6 +15,7 @@ pub mod keys;
 mod ledger;
 pub mod live;
 pub mod load;
+mod once;
 mod outgoing;
 pub mod plot;
 pub mod progress;

@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rmbd::sketch::MAX_WEIGHT;
+use rmbd::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
 use rmbd::wire::legacy::MESSAGE_BYTES;
 use thiserror::Error;
 
-use crate::format::{DATAGRAM_BYTES, Format};
+use crate::format::{DATAGRAM_BYTES, Form, Format};
 use crate::keys::KeySet;
 use crate::record::{self, Pace};
 
@@ -24,6 +26,9 @@ pub const SOCKETS_MAX: usize = 4096;
 /// Requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
 pub const WAITING_MAX: usize = 1 << 23;
 
+/// The largest weight: what nodes take unless they are told otherwise (`--max-weight`).
+pub const WEIGHT_MAX: u32 = MAX_WEIGHT;
+
 /// A load: what is sent, when, over what, and for how long.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -33,6 +38,11 @@ pub struct Load {
     pub mode: Mode,
     /// How it is written.
     pub format: Format,
+    /// Of each add and each hit: 1 to [`WEIGHT_MAX`]; 1 in the legacy format.
+    pub weight: u32,
+    /// Requests say which client and sequence they are, are sent again until they are acknowledged, and
+    /// count once. Adds of the compact format in a closed loop only.
+    pub exactly_once: bool,
     /// When the next message leaves.
     pub pace: Pace,
     /// Which keys.
@@ -82,7 +92,7 @@ pub enum Mode {
     Count,
     /// Both, at random: this share are counts. Above 0 and below 1.
     Mix(f64),
-    /// Hits of weight 1: add, and say whether that is within a limit of all time. Compact only.
+    /// Hits: add, and say whether that is within a limit of all time. Compact only.
     Hit {
         /// The largest estimate that is within it.
         limit: u64,
@@ -205,6 +215,62 @@ pub enum LoadError {
     /// Hits as legacy messages.
     #[error("the legacy format has no hits: use --format compact")]
     HitsAreCompact,
+    /// A weight in legacy messages.
+    #[error("the legacy format has no weights: use --format compact, or leave --weight out")]
+    WeightsAreCompact,
+    /// A weight of nothing.
+    #[error(
+        "counts have no weight: leave --weight out, or add too with --mode add, mix:R or hit:LIMIT"
+    )]
+    NothingToWeigh,
+    /// Exactly once, and something that cannot be.
+    #[error("--exactly-once is for {what}: {instead}")]
+    OnceIsFor {
+        /// What it is for.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Exactly once, for longer than a node remembers.
+    #[error(
+        "--exactly-once repeats for at most {ONCE_RETRY_S_MAX} s, as nodes may forget a client after that: use a shorter --timeout"
+    )]
+    OnceTimeout,
+    /// Exactly once, with more requests than a node tells apart.
+    #[error(
+        "--outstanding {requests} is up to {datagrams} datagrams for each of {sockets} sockets, and nodes tell {ONCE_WINDOW} of a client apart: use less, a larger --pack, or more --sockets"
+    )]
+    OnceWindow {
+        /// Messages.
+        requests: usize,
+        /// In so many datagrams a socket.
+        datagrams: usize,
+        /// Sockets.
+        sockets: usize,
+    },
+    /// More than the node takes.
+    #[error(
+        "the node takes weights of at most {most}, not {weight}: use a smaller --weight, or start the node with --max-weight {weight}"
+    )]
+    WeightOfNode {
+        /// What was given.
+        weight: u32,
+        /// The most that the node takes.
+        most: u32,
+    },
+    /// A key that the format cannot carry.
+    #[error(
+        "the {} format carries keys of at most {most} bytes, and one has {bytes}: open the keys for the format of the load",
+        format.name()
+    )]
+    KeyTooLong {
+        /// Of the load.
+        format: Format,
+        /// Bytes of the longest key.
+        bytes: usize,
+        /// Bytes of the longest that it carries.
+        most: usize,
+    },
     /// A closed loop that cannot keep every thread busy.
     #[error(
         "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
@@ -228,6 +294,8 @@ impl Load {
         if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
             return Err(LoadError::HitsAreCompact);
         }
+        self.check_weight()?;
+        self.check_keys()?;
         in_range("--pack", self.pack, 1, self.pack_max())?;
         in_range("--threads", self.threads, 1, THREADS_MAX)?;
         in_range("--sockets", self.sockets, self.threads, SOCKETS_MAX)?;
@@ -247,9 +315,68 @@ impl Load {
             }
             _ => {}
         }
+        self.check_once()?;
         let waiting = self.waiting();
         if waiting > WAITING_MAX as u64 {
             return Err(LoadError::Waiting { waiting });
+        }
+        Ok(())
+    }
+
+    fn check_weight(&self) -> Result<(), LoadError> {
+        in_range("--weight", self.weight as usize, 1, WEIGHT_MAX as usize)?;
+        match (self.weight, self.format, self.mode) {
+            (1, _, _) => Ok(()),
+            (_, Format::Legacy, _) => Err(LoadError::WeightsAreCompact),
+            (_, _, Mode::Count) => Err(LoadError::NothingToWeigh),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_once(&self) -> Result<(), LoadError> {
+        if !self.exactly_once {
+            return Ok(());
+        }
+        let is_for = |what, instead| Err(LoadError::OnceIsFor { what, instead });
+        if self.format != Format::Compact {
+            return is_for(
+                "compact messages",
+                "use --format compact, the legacy format cannot say which add came again",
+            );
+        }
+        if self.mode != Mode::Add {
+            return is_for("adds", "use --mode add");
+        }
+        let Pace::Outstanding { requests } = self.pace else {
+            return is_for(
+                "the closed loop",
+                "use --outstanding K, since a flood and a rate do not wait for acknowledgements",
+            );
+        };
+        if self.timeout.as_secs_f64() > ONCE_RETRY_S_MAX as f64 {
+            return Err(LoadError::OnceTimeout);
+        }
+        let sockets = self.sockets;
+        let datagrams = requests.div_ceil(sockets).div_ceil(self.pack);
+        if datagrams > ONCE_WINDOW as usize {
+            return Err(LoadError::OnceWindow {
+                requests,
+                datagrams,
+                sockets,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_keys(&self) -> Result<(), LoadError> {
+        let (format, (_, bytes)) = (self.format, self.keys.key_bytes_range());
+        let most = format.key_bytes_max();
+        if bytes > most {
+            return Err(LoadError::KeyTooLong {
+                format,
+                bytes,
+                most,
+            });
         }
         Ok(())
     }
@@ -266,8 +393,17 @@ impl Load {
         let (shortest, longest) = self.keys.key_bytes_range();
         match (self.format, self.pace) {
             (Format::Legacy, _) => PACK_MAX,
-            (Format::Compact, Pace::Rate { .. }) => self.format.full_datagram(self.mode, longest),
-            (Format::Compact, _) => self.format.full_datagram(self.mode, shortest),
+            (Format::Compact, Pace::Rate { .. }) => self.form().full_datagram(longest),
+            (Format::Compact, _) => self.form().full_datagram(shortest),
+        }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        Form {
+            format: self.format,
+            mode: self.mode,
+            weight: self.weight,
+            exactly_once: self.exactly_once,
         }
     }
 
@@ -275,7 +411,7 @@ impl Load {
     #[must_use]
     pub fn full_datagram(&self) -> usize {
         match self.format {
-            Format::Legacy => Format::Legacy.full_datagram(self.mode, 0),
+            Format::Legacy => self.form().full_datagram(0),
             Format::Compact => self.pack_max(),
         }
     }
@@ -283,10 +419,10 @@ impl Load {
     /// Bytes of the largest datagram; with GSO of all but a train's last.
     pub(crate) fn segment_bytes(&self) -> usize {
         let (_, longest) = self.keys.key_bytes_range();
-        let messages = self.pack * self.format.message_bytes(self.mode, longest);
+        let messages = self.pack * self.form().message_bytes(longest);
         match self.format {
             Format::Legacy => messages,
-            Format::Compact => (self.format.header_bytes() + messages).min(DATAGRAM_BYTES),
+            Format::Compact => (self.form().header_bytes() + messages).min(DATAGRAM_BYTES),
         }
     }
 
@@ -336,6 +472,8 @@ impl Load {
                 Mode::Hit { limit } => Some(limit),
                 _ => None,
             },
+            weight: self.weight,
+            exactly_once: self.exactly_once,
             pace: self.pace,
             format: self.format.name().to_owned(),
             pack: self.pack,

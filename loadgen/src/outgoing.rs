@@ -123,7 +123,7 @@ impl<'a> Outgoing<'a> {
             },
             packer: match load.format {
                 Format::Legacy => Packer::Legacy,
-                Format::Compact => Packer::Compact(Requests::new(ledger)),
+                Format::Compact => Packer::Compact(Requests::new(load.weight, ledger)),
             },
             pack: load.pack,
             datagrams_max,
@@ -284,7 +284,7 @@ fn ask(link: &Link, questions: &mut [Question], sent_ns: u64) {
     }
 }
 
-fn patiently(
+pub(crate) fn patiently(
     give_up: &impl Fn() -> bool,
     mut send: impl FnMut() -> io::Result<usize>,
 ) -> io::Result<()> {

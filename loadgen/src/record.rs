@@ -98,6 +98,9 @@ pub struct Phase {
     /// What hits were answered; `None` where nothing was hit.
     #[serde(default)]
     pub verdicts: Option<Verdicts>,
+    /// What became of adds that count exactly once; `None` where they were not asked to.
+    #[serde(default)]
+    pub once: Option<Once>,
     /// What the server says that it got; `None` where it can't be asked.
     pub received: Option<Received>,
     /// From the planned send time to the answer; a request without one stands at the timeout.
@@ -125,6 +128,12 @@ pub struct Load {
     /// Limit of the hits.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// Weight of each add and each hit.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whether requests are repeated until they are acknowledged, and count once.
+    #[serde(default)]
+    pub exactly_once: bool,
     /// What decides when the next message leaves.
     pub pace: Pace,
     /// `legacy` or `compact`.
@@ -145,6 +154,11 @@ pub struct Load {
     pub seed: u64,
     /// After how long a request counts as unanswered.
     pub timeout_s: f64,
+}
+
+/// Of records from before there were others.
+fn one() -> u32 {
+    1
 }
 
 /// What decides when the next message leaves.
@@ -190,7 +204,7 @@ pub struct Sent {
     /// Requests without a message, whose answer says that all before them were read.
     #[serde(default)]
     pub acknowledgements: u64,
-    /// Datagrams.
+    /// Datagrams; those that were sent again, too, while their messages stand above once.
     pub datagrams: u64,
     /// Payload.
     pub bytes: u64,
@@ -205,9 +219,9 @@ impl Sent {
         self.adds + self.counts + self.hits
     }
 
-    /// Weight: adds and hits.
+    /// Those that add: adds and hits.
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub fn adding(&self) -> u64 {
         self.adds + self.hits
     }
 
@@ -237,6 +251,30 @@ pub struct Answers {
     pub timed_out: u64,
     /// Answers to nothing that was waited for: too late, or never asked.
     pub unexpected: u64,
+}
+
+/// What became of adds that count exactly once. `acknowledged + uncertain` are all that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// Adds of requests that the node acknowledged: each counts, and no more than once.
+    pub acknowledged: u64,
+    /// Adds of requests that it did not acknowledge within the timeout, or refused: each may count, and
+    /// no more than once.
+    pub uncertain: u64,
+    /// Datagrams that were sent again, as no acknowledgement had come.
+    pub repeated: u64,
+    /// Acknowledgements that say that the request had been applied before: a copy of it was late, or an
+    /// earlier acknowledgement was lost.
+    pub applied_before: u64,
+}
+
+impl Once {
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.acknowledged += more.acknowledged;
+        self.uncertain += more.uncertain;
+        self.repeated += more.repeated;
+        self.applied_before += more.applied_before;
+    }
 }
 
 /// What hits were answered, and whether that is right.
@@ -303,6 +341,9 @@ pub struct Received {
     /// Hits.
     #[serde(default)]
     pub hits: u64,
+    /// By how much its N, the sum of all weights, grew.
+    #[serde(default)]
+    pub weight: Option<u64>,
     /// Datagrams.
     pub datagrams: u64,
     /// Dropped by the kernel at the server's sockets: datagrams, or trains of them with GSO.
@@ -316,15 +357,28 @@ pub struct Received {
 }
 
 impl Received {
+    /// Nothing yet, of a server that says so.
+    pub(crate) const NONE: Self = Self {
+        adds: 0,
+        counts: 0,
+        hits: 0,
+        weight: Some(0),
+        datagrams: 0,
+        dropped_by_kernel: 0,
+        malformed: 0,
+        refused: 0,
+        replies_dropped: 0,
+    };
+
     /// Of all kinds.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.adds + self.counts + self.hits
     }
 
-    /// Weight: adds and hits.
+    /// Those that add: adds and hits.
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub fn adding(&self) -> u64 {
         self.adds + self.hits
     }
 
@@ -333,6 +387,7 @@ impl Received {
             adds: self.adds + more.adds,
             counts: self.counts + more.counts,
             hits: self.hits + more.hits,
+            weight: self.weight.zip(more.weight).map(|(a, b)| a + b),
             datagrams: self.datagrams + more.datagrams,
             dropped_by_kernel: self.dropped_by_kernel + more.dropped_by_kernel,
             malformed: self.malformed + more.malformed,
@@ -483,8 +538,11 @@ pub struct Interval {
 /// Answers compared with what was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// Adds (and hits) sent in the whole run, warm-up included: N, where nothing was lost.
+    /// Adds (and hits) sent in the whole run, warm-up included.
     pub total_adds: u64,
+    /// Their weight: by so much N grew, where nothing was lost.
+    #[serde(default)]
+    pub total_weight: Option<u64>,
     /// Adds of them that did not arrive; where not 0, an estimate below the truth says nothing.
     pub lost_adds: u64,
     /// Distinct keys, of which the truth was kept.
@@ -495,6 +553,9 @@ pub struct Truth {
     pub checked_keys: u64,
     /// The hottest ones among them.
     pub checked_hot_keys: u64,
+    /// Others of which nothing can be said, as their cells are full (2^32 - 1).
+    #[serde(default)]
+    pub saturated_keys: u64,
     /// Estimates below the truth: must be 0 where nothing was lost.
     pub below_truth: u64,
     /// Estimate less truth, mean.

@@ -14,6 +14,7 @@ use crate::clock::{Clock, nanoseconds};
 use crate::closed::ClosedLoop;
 use crate::ledger::Ledger;
 use crate::load::Load;
+use crate::once::OnceLoop;
 use crate::outgoing::Link;
 use crate::progress::{Progress, Totals};
 use crate::receiver::{self, Answers};
@@ -55,13 +56,15 @@ struct Part {
     sender_ended: AtomicBool,
 }
 
-/// Runs a load; the scripts, one a thread, go on from where they are, and so does the ledger of hits.
+/// Runs a load; the scripts, one a thread, go on from where they are, and so does the ledger of hits. Adds
+/// that count exactly once need the boot of the node.
 ///
 /// # Errors
 /// No sockets or no threads. What happens while sending is in the outcome.
 pub(crate) fn run(
     load: &Load,
     ledger: Option<&Ledger>,
+    boot: Option<u64>,
     route: &Route,
     scripts: &mut [Script],
     stop: &AtomicBool,
@@ -72,6 +75,7 @@ pub(crate) fn run(
     let shared = Shared {
         load,
         ledger,
+        boot,
         clock: Clock(&zero),
         window: Window::new(nanoseconds(LEAD), load),
         stop,
@@ -183,9 +187,20 @@ impl<'scope> Team<'scope, '_> {
         let (shared, seat) = (self.shared, self.seat(index));
         let work = move || {
             seat.take();
-            let closed = ClosedLoop::new(shared, index, &part.links, script, &part.progress);
-            seat.ready();
-            let (report, script, times) = closed.run();
+            let (report, script, times) = match shared.boot {
+                None => {
+                    let closed =
+                        ClosedLoop::new(shared, index, &part.links, script, &part.progress);
+                    seat.ready();
+                    closed.run()
+                }
+                Some(boot) => {
+                    let once =
+                        OnceLoop::new(shared, index, &part.links, script, &part.progress, boot);
+                    seat.ready();
+                    once.run()
+                }
+            };
             (report, script, Some(times))
         };
         let name = format!("loadgen-loop-{index}");

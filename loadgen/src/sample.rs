@@ -72,6 +72,8 @@ fn load(count_share: f64, pace: Pace, pack: usize) -> Load {
         count_share,
         hit_share: 0.0,
         limit: None,
+        weight: 1,
+        exactly_once: false,
         pace,
         format: "legacy".to_owned(),
         pack,
@@ -112,6 +114,7 @@ fn adds() -> Phase {
         },
         answers: None,
         verdicts: None,
+        once: None,
         received: Some(Received {
             adds: 60_024_000,
             datagrams: 6_669_334,
@@ -187,6 +190,7 @@ fn counts() -> Phase {
             unexpected: 3,
         }),
         verdicts: None,
+        once: None,
         received: Some(Received {
             counts: 400_000,
             datagrams: 400_000,
@@ -215,11 +219,13 @@ fn counts() -> Phase {
 fn truth() -> Truth {
     Truth {
         total_adds: 72_000_000,
+        total_weight: Some(72_000_000),
         lost_adds: 6000,
         distinct_keys: 981_233,
         kept_share: 1.0,
         checked_keys: 11_000,
         checked_hot_keys: 1000,
+        saturated_keys: 0,
         below_truth: 0,
         over_mean: 1.4,
         over_p50: 0,

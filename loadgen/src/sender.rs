@@ -31,6 +31,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) load: &'a Load,
     /// Of a load of hits.
     pub(crate) ledger: Option<&'a Ledger>,
+    /// Of the node, for adds that count exactly once.
+    pub(crate) boot: Option<u64>,
     pub(crate) clock: Clock<'a>,
     pub(crate) window: Window,
     pub(crate) stop: &'a AtomicBool,
@@ -93,6 +95,8 @@ pub(crate) struct SenderReport {
     pub(crate) cpu: Duration,
     /// Why it ended before its time.
     pub(crate) failure: Option<io::Error>,
+    /// The code with which the node refused an exactly-once request.
+    pub(crate) refused: Option<u8>,
 }
 
 impl SenderReport {
@@ -106,6 +110,7 @@ impl SenderReport {
             last_sent_ns: window.start_ns,
             cpu: Duration::ZERO,
             failure: None,
+            refused: None,
         }
     }
 
@@ -136,6 +141,7 @@ impl SenderReport {
         self.last_sent_ns = self.last_sent_ns.max(other.last_sent_ns);
         self.cpu += other.cpu;
         self.failure = self.failure.take().or(other.failure);
+        self.refused = self.refused.or(other.refused);
     }
 }
 

@@ -64,6 +64,17 @@ impl Session {
         self.loads.iter().try_for_each(Load::check)
     }
 
+    fn check_node(&self, target: &Target) -> Result<(), LoadError> {
+        let weights = self.loads.iter().map(|load| load.weight);
+        match weights.max().filter(|&weight| weight > 1) {
+            None => Ok(()),
+            Some(weight) => match target.weight_max() {
+                Some(most) if weight > most => Err(LoadError::WeightOfNode { weight, most }),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// Runs all phases, until the end or until `stop` is set.
     ///
     /// # Errors
@@ -75,6 +86,7 @@ impl Session {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Record, LoadError> {
         self.check()?;
+        self.check_node(target)?;
         let environment = Environment::capture();
         let status = target.status().ok();
         let mut runner = Runner {
@@ -146,7 +158,8 @@ impl Runner<'_> {
                 if let Some(sample) = &mut sample {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
                     sample.replay(load, &scripted);
-                    sample.adds = totals.sent.weight();
+                    sample.adds = totals.sent.adding();
+                    sample.weight = sample.adds * u64::from(load.weight);
                     sample.lost = totals.lost();
                 }
                 self.findings
@@ -179,11 +192,7 @@ impl Runner<'_> {
             return None;
         }
         let mut sample = Sample::draw(load, self.checked_keys);
-        let counted = self
-            .target
-            .client()
-            .and_then(|mut client| sample.count_before(load, &mut client));
-        match counted {
+        match sample.count_before(load, self.target) {
             Ok(()) => Some(sample),
             Err(error) => {
                 let name = &load.name;
@@ -199,16 +208,9 @@ impl Runner<'_> {
             return None;
         }
         (self.observe)(Event::Doing("comparing answers with the truth"));
-        let mut client = match self.target.client() {
-            Ok(client) => client,
-            Err(error) => {
-                self.findings.unchecked(&error.to_string());
-                return None;
-            }
-        };
         for (sample, load) in self.samples.iter_mut().zip(&self.sampled) {
-            if let Err(error) = sample.count_after(load, &mut client) {
-                self.findings.unchecked(&error.to_string());
+            if let Err(error) = sample.count_after(load, self.target) {
+                self.findings.unchecked(&error);
                 return None;
             }
         }
@@ -301,6 +303,14 @@ pub fn name_of(load: &Load) -> String {
     let what = match (load.format, load.mode) {
         (Format::Legacy, _) | (_, Mode::Hit { .. }) => load.mode.describe(),
         (Format::Compact, _) => format!("compact {}", load.mode.describe()),
+    };
+    let what = match load.weight {
+        1 => what,
+        weight => format!("{what} of weight {weight}"),
+    };
+    let what = match load.exactly_once {
+        false => what,
+        true => format!("{what}, exactly once"),
     };
     match load.pace {
         Pace::Flood => format!("{what}, flood"),

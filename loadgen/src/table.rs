@@ -80,6 +80,9 @@ const ROWS: &[Row] = &[
         Pace::Flood => Some("flood".to_owned()),
     }),
     ("format", |p| Some(p.load.format.clone())),
+    ("weight of each", |p| {
+        (p.load.weight != 1).then(|| exact(p.load.weight.into()))
+    }),
     ("messages a datagram", |p| Some(p.load.pack.to_string())),
     ("sent", |p| {
         Some(format!(
@@ -131,6 +134,11 @@ const ROWS: &[Row] = &[
             verdicts.over as f64 / verdicts.judged().max(1) as f64,
         ))
     }),
+    ("sent again", |p| {
+        Some(format!("{} datagrams", exact(p.once?.repeated)))
+    }),
+    ("acknowledged adds", |p| Some(exact(p.once?.acknowledged))),
+    ("uncertain adds", |p| Some(exact(p.once?.uncertain))),
     ("answered", |p| Some(exact(p.answers?.answered))),
     ("timed out", |p| Some(exact(p.answers?.timed_out))),
     ("unexpected answers", |p| {
@@ -193,6 +201,16 @@ mod tests {
         let latency = record.phases.iter().find_map(|p| p.response_time.as_ref());
         let p99 = time_ns(latency.unwrap().p99_ns as f64);
         assert!(text.contains(&p99), "{p99} in {text}");
+    }
+
+    #[test]
+    fn weights_are_told_where_they_are_not_1() {
+        let mut record = sample::record();
+        assert!(!text(&record).contains("weight of each"));
+        record.phases[0].load.weight = 1_048_576;
+        let text = text(&record);
+        assert!(text.contains("weight of each"), "{text}");
+        assert!(text.contains(&exact(1_048_576)), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rmbd::client::legacy::{Client, ClientError, ClientOptions};
+use rmbd::client::{self, Count};
 use rmbd::config::NodeConfig;
 use rmbd::io::send_segments;
 use rmbd::node::status::Status;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use ureq::Agent;
 
 use crate::cost::ServerProcess;
+use crate::format::Format;
 use crate::record::{Received, Server};
 
 /// How long HTTP may take: a stopped server must not stop us.
@@ -25,6 +27,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 const SETTLE_STEP: Duration = Duration::from_millis(20);
 /// Looks without a change after which nothing more is expected.
 const SETTLED_LOOKS: u32 = 10;
+/// Counts that leave in one legacy datagram.
+const COUNTS_A_DATAGRAM: usize = 9;
 /// A key that is counted to see whether somebody answers; it is never added.
 const PROBE: &[u8] = b"loadgen: is anybody there?";
 
@@ -175,18 +179,26 @@ impl Target {
     }
 
     /// Waits until the server has read what was sent: until it has `datagrams` more than in
-    /// `before`, or nothing changes any more.
-    pub(crate) fn settle(&self, before: &Status, datagrams: u64) -> Result<Status, String> {
+    /// `before`, and in N the `weight` of each message that adds, or nothing changes any more.
+    pub(crate) fn settle(
+        &self,
+        before: &Status,
+        datagrams: u64,
+        weight: u32,
+    ) -> Result<Status, String> {
+        let has_it_all = |latest: &Status| {
+            let received = received(before, latest);
+            let weight = received.adding() * u64::from(weight);
+            received.datagrams >= datagrams && received.weight >= Some(weight)
+        };
         let deadline = Instant::now() + SETTLE;
         let mut latest = self.status()?;
         let mut looks_alike = 0;
-        while received(before, &latest).datagrams < datagrams
-            && looks_alike < SETTLED_LOOKS
-            && Instant::now() < deadline
-        {
+        while !has_it_all(&latest) && looks_alike < SETTLED_LOOKS && Instant::now() < deadline {
             thread::sleep(SETTLE_STEP);
             let now = self.status()?;
-            let alike = now.datagrams == latest.datagrams;
+            let alike = now.datagrams == latest.datagrams
+                && now.sketch.total_weight == latest.sketch.total_weight;
             looks_alike = if alike { looks_alike + 1 } else { 0 };
             latest = now;
         }
@@ -239,12 +251,54 @@ impl Target {
         }
     }
 
-    /// A client of it.
+    /// Asks for estimates in a format; whether each rests on full cells, too.
     ///
     /// # Errors
-    /// No socket.
-    pub(crate) fn client(&self) -> Result<Client, ClientError> {
-        Client::connect(self.udp, ClientOptions::default())
+    /// No socket or no answer, in words.
+    pub(crate) fn count(&self, keys: &[Vec<u8>], format: Format) -> Result<Vec<Count>, String> {
+        match format {
+            Format::Legacy => self.legacy_count(keys).map_err(|e| e.to_string()),
+            Format::Compact => self.compact_count(keys).map_err(|e| e.to_string()),
+        }
+    }
+
+    /// A datagram at a time: that fits any receive buffer, and a server that drops what it can't
+    /// take is one that needs to be checked.
+    fn legacy_count(&self, keys: &[Vec<u8>]) -> Result<Vec<Count>, ClientError> {
+        let mut client = Client::connect(self.udp, ClientOptions::default())?;
+        let mut counts = Vec::with_capacity(keys.len());
+        for datagram in keys.chunks(COUNTS_A_DATAGRAM) {
+            let estimates = client.count_many(datagram)?;
+            counts.extend(estimates.into_iter().map(|estimate| Count {
+                estimate,
+                // An answer does not say it, and a sum over nodes may be as large without.
+                saturated: estimate >= u32::MAX.into(),
+            }));
+        }
+        Ok(counts)
+    }
+
+    fn compact_count(&self, keys: &[Vec<u8>]) -> Result<Vec<Count>, client::ClientError> {
+        self.compact_client()?.count_many(keys)
+    }
+
+    fn compact_client(&self) -> Result<client::Client, client::ClientError> {
+        client::Client::connect(self.udp, client::ClientOptions::default())
+    }
+
+    /// The random number of its present start, which adds that count exactly once have to name.
+    ///
+    /// # Errors
+    /// No answer, in words.
+    pub(crate) fn boot(&self) -> Result<u64, String> {
+        let info = self.compact_client().and_then(|mut client| client.info());
+        info.map(|info| info.boot).map_err(|e| e.to_string())
+    }
+
+    /// The largest weight that it takes, where it says so.
+    pub(crate) fn weight_max(&self) -> Option<u32> {
+        let info = self.compact_client().and_then(|mut client| client.info());
+        info.ok().map(|info| info.weight_max)
     }
 }
 
@@ -284,6 +338,7 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
         adds: is.add.saturating_sub(was.add),
         counts: is.count.saturating_sub(was.count),
         hits: is.hit.saturating_sub(was.hit),
+        weight: Some((after.sketch.total_weight).saturating_sub(before.sketch.total_weight)),
         datagrams: a.received.saturating_sub(b.received),
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),
@@ -294,6 +349,7 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
 
 /// Whether the server was started again between two looks that are `apart`.
 pub(crate) fn has_restarted(before: &Status, after: &Status, apart: Duration) -> bool {
-    after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()
+    before.compact.boot != after.compact.boot
+        || after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()
         || after.datagrams.received < before.datagrams.received
 }

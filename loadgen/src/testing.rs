@@ -15,8 +15,16 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         name: "test".to_owned(),
         mode: mode.parse().unwrap(),
         format: Format::Legacy,
+        weight: 1,
+        exactly_once: false,
         pace: Pace::Flood,
-        keys: KeySet::open(&keys.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap(),
+        keys: KeySet::open(
+            &keys.parse().unwrap(),
+            DEFAULT_KEY_BYTES,
+            "",
+            Format::Legacy,
+        )
+        .unwrap(),
         seed: 1,
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,

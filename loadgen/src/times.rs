@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use crate::clock::nanoseconds;
 use crate::flight::Question;
 use crate::load::Load;
-use crate::record::{Answers, LATENCY_MAX_NS, Verdicts, latency_histogram};
+use crate::record::{Answers, LATENCY_MAX_NS, Once, Verdicts, latency_histogram};
 
 /// Intervals of a series at most; longer phases have longer intervals.
 const INTERVALS_MAX: u64 = 300;
@@ -54,6 +54,7 @@ pub(crate) struct Times {
     window: Window,
     pub(crate) answers: Answers,
     pub(crate) verdicts: Verdicts,
+    pub(crate) once: Once,
     pub(crate) response: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
     pub(crate) intervals: Vec<IntervalTimes>,
@@ -74,6 +75,7 @@ impl Times {
             window,
             answers: Answers::default(),
             verdicts: Verdicts::NONE,
+            once: Once::default(),
             response: latency_histogram(),
             service: latency_histogram(),
             intervals: (0..window.intervals())
@@ -114,6 +116,7 @@ impl Times {
         self.answers.timed_out += other.answers.timed_out;
         self.answers.unexpected += other.answers.unexpected;
         self.verdicts.add(&other.verdicts);
+        self.once.add(&other.once);
         const SAME: &str = "histograms of the same bounds";
         self.response.add(&other.response).expect(SAME);
         self.service.add(&other.service).expect(SAME);

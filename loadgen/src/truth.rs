@@ -13,16 +13,15 @@ use std::thread;
 
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rmbd::client::legacy::{Client, ClientError};
+use rmbd::client::Count;
 
 use crate::load::Load;
 use crate::record::Truth;
 use crate::script::Script;
+use crate::target::Target;
 
 /// Hottest keys that are always checked.
 const HOT_KEYS: usize = 100;
-/// Counts that leave in one legacy datagram.
-const COUNTS_A_DATAGRAM: usize = 9;
 
 /// The keys of a phase that are checked.
 #[derive(Debug)]
@@ -33,13 +32,16 @@ pub(crate) struct Sample {
     distinct: u64,
     /// Before the phase.
     estimates_before: Vec<u64>,
-    /// Added by the phase.
+    /// Weight that the phase added.
     added: Vec<u64>,
     /// After the run.
-    estimates_after: Vec<u64>,
-    /// Weight of the phase that did not arrive; `None` where the server does not say.
+    counts_after: Vec<Count>,
+    /// Adds and hits of the phase that did not arrive; `None` where the server does not say.
     pub(crate) lost: Option<u64>,
+    /// Adds and hits of the phase ...
     pub(crate) adds: u64,
+    /// ... and their weight.
+    pub(crate) weight: u64,
 }
 
 impl Sample {
@@ -57,12 +59,13 @@ impl Sample {
         Self {
             added: vec![0; numbers.len()],
             estimates_before: vec![0; numbers.len()],
-            estimates_after: Vec::new(),
+            counts_after: Vec::new(),
             hot: hot.len(),
             numbers,
             distinct,
             lost: None,
             adds: 0,
+            weight: 0,
         }
     }
 
@@ -72,22 +75,15 @@ impl Sample {
     }
 
     /// Asks for all keys before the phase.
-    pub(crate) fn count_before(
-        &mut self,
-        load: &Load,
-        client: &mut Client,
-    ) -> Result<(), ClientError> {
-        self.estimates_before = count(client, &self.keys(load))?;
+    pub(crate) fn count_before(&mut self, load: &Load, target: &Target) -> Result<(), String> {
+        let counts = target.count(&self.keys(load), load.format)?;
+        self.estimates_before = counts.into_iter().map(|count| count.estimate).collect();
         Ok(())
     }
 
     /// Asks for all keys after the run.
-    pub(crate) fn count_after(
-        &mut self,
-        load: &Load,
-        client: &mut Client,
-    ) -> Result<(), ClientError> {
-        self.estimates_after = count(client, &self.keys(load))?;
+    pub(crate) fn count_after(&mut self, load: &Load, target: &Target) -> Result<(), String> {
+        self.counts_after = target.count(&self.keys(load), load.format)?;
         Ok(())
     }
 
@@ -106,28 +102,18 @@ impl Sample {
             parts.map(|part| part.unwrap_or_default()).collect()
         });
         for part in parts {
-            for (sum, added) in self.added.iter_mut().zip(part) {
-                *sum += added;
+            for (sum, times) in self.added.iter_mut().zip(part) {
+                *sum += times * u64::from(load.weight);
             }
         }
     }
 
     /// The least that a right server says now, and what it said, for each key.
-    fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
+    fn pairs(&self) -> impl Iterator<Item = (u64, Count)> {
         let least = self.estimates_before.iter().zip(&self.added);
         let least = least.map(|(before, added)| before + added);
-        least.zip(self.estimates_after.iter().copied())
+        least.zip(self.counts_after.iter().copied())
     }
-}
-
-/// Asks a datagram at a time: that fits any receive buffer, and a server that drops what it can't
-/// take is one that needs to be checked.
-fn count(client: &mut Client, keys: &[Vec<u8>]) -> Result<Vec<u64>, ClientError> {
-    let mut estimates = Vec::with_capacity(keys.len());
-    for datagram in keys.chunks(COUNTS_A_DATAGRAM) {
-        estimates.extend(client.count_many(datagram)?);
-    }
-    Ok(estimates)
 }
 
 /// How often each of `numbers`, which ascend, is added by the next `messages` messages.
@@ -175,8 +161,13 @@ pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
         chosen = samples.iter().collect();
     }
     let bound = promise.epsilon * promise.total_weight as f64;
-    let (mut below, mut above_bound, mut over) = (0, 0, Vec::new());
-    for (least, estimate) in chosen.iter().flat_map(|sample| sample.pairs()) {
+    let (mut below, mut above_bound, mut saturated, mut over) = (0, 0, 0, Vec::new());
+    for (least, count) in chosen.iter().flat_map(|sample| sample.pairs()) {
+        if count.saturated {
+            saturated += 1;
+            continue;
+        }
+        let estimate = count.estimate;
         below += u64::from(estimate < least);
         let excess = estimate.saturating_sub(least);
         above_bound += u64::from(excess as f64 > bound);
@@ -187,11 +178,13 @@ pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
     let share = |part: u64| part as f64 / checked.max(1) as f64;
     Truth {
         total_adds: samples.iter().map(|sample| sample.adds).sum(),
+        total_weight: Some(samples.iter().map(|sample| sample.weight).sum()),
         lost_adds: samples.iter().filter_map(|sample| sample.lost).sum(),
         distinct_keys: chosen.iter().map(|sample| sample.distinct).sum(),
         kept_share: 1.0,
         checked_keys: checked,
         checked_hot_keys: chosen.iter().map(|sample| sample.hot as u64).sum(),
+        saturated_keys: saturated,
         below_truth: below,
         over_mean: over.iter().sum::<u64>() as f64 / checked.max(1) as f64,
         over_p50: quantile(&over, 0.5),
@@ -218,21 +211,21 @@ mod tests {
 
     #[test]
     fn a_replay_counts_what_a_hash_map_counts() {
-        for (mode, keys) in [
-            ("add", "zipf:1.1:1000"),
-            ("mix:0.4", "uniform:300"),
-            ("add", "sequential:100000"),
-            ("hit", "zipf:1.1:300"),
+        for (mode, keys, weight) in [
+            ("add", "zipf:1.1:1000", 1),
+            ("mix:0.4", "uniform:300", 1000),
+            ("add", "sequential:100000", 1 << 20),
+            ("hit", "zipf:1.1:300", 7),
         ] {
             let mut load = load(mode, keys);
-            load.threads = 2;
+            (load.threads, load.weight) = (2, weight);
             let mut truth: HashMap<u64, u64> = HashMap::new();
             let scripted = [5_000, 7_000];
             for (part, &messages) in scripted.iter().enumerate() {
                 let mut script = Script::new(&load, part);
                 for _ in 0..messages {
                     let (kind, number) = script.next_number();
-                    *truth.entry(number).or_default() += u64::from(kind.adds());
+                    *truth.entry(number).or_default() += u64::from(kind.adds()) * u64::from(weight);
                 }
             }
             let mut sample = Sample::draw(&load, 400);
@@ -262,11 +255,20 @@ mod tests {
             distinct: keys.len() as u64,
             estimates_before: keys.iter().map(|key| key.0).collect(),
             added: keys.iter().map(|key| key.1).collect(),
-            estimates_after: keys.iter().map(|key| key.2).collect(),
+            counts_after: keys
+                .iter()
+                .map(|key| Count {
+                    estimate: key.2,
+                    saturated: key.2 == FULL,
+                })
+                .collect(),
             lost,
             adds: keys.iter().map(|key| key.1).sum(),
+            weight: keys.iter().map(|key| key.1).sum(),
         }
     }
+
+    const FULL: u64 = u32::MAX as u64;
 
     const PROMISE: Promise = Promise {
         epsilon: 0.1,
@@ -288,6 +290,14 @@ mod tests {
         assert!((truth.over_mean - 2.0).abs() < 1e-9);
         // 8 > 0.1 * 50.
         assert!((truth.over_bound_share - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_full_cells_nothing_is_said() {
+        let keys = [(FULL - 1, 5, FULL), (0, 5, 5), (0, 1, FULL)];
+        let truth = compare(&[sample(&keys, Some(0))], PROMISE);
+        assert_eq!((truth.checked_keys, truth.saturated_keys), (1, 2));
+        assert_eq!((truth.below_truth, truth.over_max), (0, 0));
     }
 
     #[test]

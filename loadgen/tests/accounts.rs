@@ -186,15 +186,19 @@ fn compact(load: Load) -> Load {
     load
 }
 
-/// Keys from a file: 2 000 different ones of 1 to 139 bytes, and one that is longer and is cut.
-fn keys_of_all_lengths() -> KeySet {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys-of-all-lengths");
-    let lines: Vec<_> = (0..2000_usize)
-        .map(|n| format!("{n:x}-{}", "k".repeat(n * 7 % 140)))
+/// Keys from a file: 3 000 different ones of 2 to 1 024 bytes, most of them longer than legacy ones.
+fn keys_of_all_lengths(name: &str) -> KeySet {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let lines: Vec<_> = (0..3000_usize)
+        .map(|n| {
+            let start = format!("{n:x}-");
+            format!("{start}{}", "k".repeat(n * 7 % (1025 - start.len())))
+        })
         .collect();
+    assert_eq!(lines.iter().map(String::len).max(), Some(1024));
     std::fs::write(&path, lines.join("\n")).unwrap();
     let spec = format!("file:{}", path.display()).parse().unwrap();
-    KeySet::open(&spec, DEFAULT_KEY_BYTES, "").unwrap()
+    KeySet::open(&spec, DEFAULT_KEY_BYTES, "", Format::Compact).unwrap()
 }
 
 #[test]
@@ -231,13 +235,15 @@ fn compact_messages_are_never_below_the_truth() {
         ..node()
     })
     .unwrap();
-    let file = keys_of_all_lengths();
-    for (mode, keys, gso) in [
-        ("mix:0.2", None, true),
-        ("mix:0.2", Some(&file), true),
-        ("mix:0.2", Some(&file), false),
-        ("hit:20", Some(&file), true),
-        ("count", Some(&file), true),
+    let file = keys_of_all_lengths("keys-of-all-lengths");
+    for (mode, keys, gso, weight) in [
+        ("mix:0.2", None, true, 1),
+        ("mix:0.2", None, true, 1000),
+        ("mix:0.2", Some(&file), true, 1),
+        ("mix:0.2", Some(&file), false, 9),
+        ("hit:20", Some(&file), true, 1),
+        ("hit:20", Some(&file), false, 3),
+        ("count", Some(&file), true, 1),
     ] {
         let mut closed = Load {
             pace: Pace::Outstanding { requests: 2000 },
@@ -247,6 +253,7 @@ fn compact_messages_are_never_below_the_truth() {
             threads: 2,
             sockets: 5,
             gso,
+            weight,
             ..load(mode, "zipf:1.1:5000")
         };
         if let Some(keys) = keys {
@@ -338,4 +345,91 @@ fn hits_are_judged() {
         let truth = record.truth.as_ref().unwrap();
         assert_eq!(truth.over_max, 0, "{truth:?}");
     }
+}
+
+/// N, as the node's own client hears it.
+fn total_weight(target: &Target) -> u64 {
+    let mut client = rmbd::Client::connect(target.udp(), rmbd::ClientOptions::default()).unwrap();
+    client.count_bounds("no such key").unwrap().total_weight
+}
+
+#[test]
+fn every_add_carries_its_weight() {
+    for (mode, weight, pace) in [
+        ("add", 1, Pace::Outstanding { requests: 2000 }),
+        ("add", 2, at_rate(10_000.0)),
+        ("add", 1000, Pace::Outstanding { requests: 2000 }),
+        ("mix:0.5", 1 << 20, Pace::Outstanding { requests: 2000 }),
+        ("hit:5000", 999, Pace::Outstanding { requests: 2000 }),
+    ] {
+        let target = Target::inside(node()).unwrap();
+        let weighty = Load {
+            pace,
+            weight,
+            messages: Some(5_000),
+            duration: Duration::from_secs(60),
+            threads: 2,
+            sockets: 3,
+            ..load(mode, "uniform:1000")
+        };
+        let record = run(&target, compact(weighty), 500);
+        assert_all_passed(&record);
+        let phase = only_phase(&record);
+        let weighed = phase.sent.adding() * u64::from(weight);
+        assert!(phase.sent.adding() > 2000, "{mode}");
+        assert_eq!(total_weight(&target), weighed, "{mode} {weight}");
+        assert_eq!(phase.load.weight, weight);
+        assert_eq!(phase.received.unwrap().weight, Some(weighed));
+        let truth = record.truth.as_ref().unwrap();
+        assert_eq!(truth.total_weight, Some(weighed));
+        // The sketch is so wide that no key shares all its cells: weights that are ignored, or added
+        // twice, would be seen in each of them.
+        assert_eq!((truth.below_truth, truth.over_max), (0, 0), "{mode}");
+    }
+}
+
+/// 100 keys of which each is hit 80 times, one after the other: 7 of weight 7 are within 50.
+#[test]
+fn weights_of_hits_are_judged_exactly() {
+    let target = Target::inside(node()).unwrap();
+    let hits = Load {
+        format: Format::Compact,
+        pace: Pace::Outstanding { requests: 1 },
+        messages: Some(8_000),
+        weight: 7,
+        duration: Duration::from_secs(60),
+        ..load("hit:50", "sequential:100")
+    };
+    let record = run(&target, hits, 100);
+    assert_all_passed(&record);
+    let verdicts = only_phase(&record).verdicts.unwrap();
+    assert_eq!((verdicts.within, verdicts.over), (700, 7300));
+    assert_eq!((verdicts.wrong(), verdicts.refused_early), (0, 0));
+}
+
+/// A cell ends at 2^32 - 1, after 4 096 adds of the largest weight.
+#[test]
+fn full_cells_are_no_error() {
+    let target = Target::inside(node()).unwrap();
+    let adds = Load {
+        pace: Pace::Outstanding { requests: 500 },
+        messages: Some(50_000),
+        weight: 1 << 20,
+        duration: Duration::from_secs(60),
+        ..load("add", "sequential:10")
+    };
+    let record = run(&target, compact(adds), 100);
+    assert_all_passed(&record);
+    let truth = record.truth.as_ref().unwrap();
+    assert_eq!((truth.checked_keys, truth.saturated_keys), (0, 10));
+    assert_eq!(total_weight(&target), 50_000 << 20);
+    // What comes after it in the other format meets the same cells.
+    let legacy = Load {
+        pace: Pace::Outstanding { requests: 50 },
+        messages: Some(1_000),
+        ..load("add", "sequential:10")
+    };
+    let record = run(&target, legacy, 100);
+    assert_all_passed(&record);
+    assert_eq!(record.truth.as_ref().unwrap().saturated_keys, 10);
 }

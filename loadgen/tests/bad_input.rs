@@ -126,6 +126,68 @@ fn loads_that_cannot_be() {
             "the legacy format has no hits",
         ),
         (
+            &["--flood", "--weight", "2", "--format", "legacy"],
+            "the legacy format has no weights: use --format compact",
+        ),
+        (
+            &["--flood", "--weight", "0"],
+            "--weight 0 is not possible: use 1 to 1048576",
+        ),
+        (&["--flood", "--weight", "1048577"], "use 1 to 1048576"),
+        (
+            &["--mode", "count", "--weight", "2"],
+            "counts have no weight: leave --weight out",
+        ),
+        (&["--weight", "2"], "--weight belongs to one load"),
+        (
+            &["--flood", "--weight", "1000", "--pack", "70"],
+            "--pack 70 is not possible: use 1 to 69",
+        ),
+        (&["--exactly-once"], "--exactly-once belongs to one load"),
+        (&["--keys", "uniform:9"], "--keys belongs to one load"),
+        (&["--key-len", "20"], "--key-len belongs to one load"),
+        (&["--key-prefix", "a"], "--key-prefix belongs to one load"),
+        (
+            &["--exactly-once", "--flood"],
+            "--exactly-once is for the closed loop: use --outstanding K",
+        ),
+        (
+            &["--exactly-once", "--rate", "5/s"],
+            "--exactly-once is for the closed loop: use --outstanding K",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--format", "legacy"],
+            "--exactly-once is for compact messages: use --format compact",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--mode", "hit"],
+            "--exactly-once is for adds: use --mode add",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--mode", "mix:0.1"],
+            "--exactly-once is for adds: use --mode add",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--timeout", "121s"],
+            "--exactly-once repeats for at most 120 s",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "1025", "--sockets", "1"],
+            "up to 1025 datagrams for each of 1 sockets",
+        ),
+        (
+            &["--exactly-once", "--outstanding", "9", "--pack", "77"],
+            "--pack 77 is not possible: use 1 to 76",
+        ),
+        (
+            &["--flood", "--key-len", "140"],
+            "the legacy format carries at most 139; use a smaller --key-len, or --format compact",
+        ),
+        (
+            &["--flood", "--key-len", "1025", "--format", "compact"],
+            "the compact format carries at most 1024",
+        ),
+        (
             &["--flood", "--format", "compact", "--pack", "78"],
             "--pack 78 is not possible: use 1 to 77",
         ),
@@ -149,6 +211,47 @@ fn loads_that_cannot_be() {
         let said = refused(words);
         assert!(said.contains(expected), "{words:?}: {said}");
     }
+}
+
+#[test]
+fn keys_that_the_format_cannot_carry() {
+    let scratch = Scratch::new("long-keys");
+    let file = scratch.file("keys.txt");
+    fs::write(&file, format!("a\n{}\n", "k".repeat(1025))).unwrap();
+    let keys = format!("file:{file}");
+    let said = refused(&["--flood", "--format", "compact", "--keys", &keys]);
+    assert!(said.contains("line 2 of"), "{said}");
+    assert!(said.contains("has 1025 bytes"), "{said}");
+}
+
+#[test]
+fn weights_that_the_node_does_not_take_are_refused_before_anything_is_sent() {
+    let target = Target::inside(rmbd::config::NodeConfig {
+        max_weight: 1000,
+        ..support::node()
+    })
+    .unwrap();
+    let session = |weight| loadgen::session::Session {
+        loads: vec![Load {
+            format: Format::Compact,
+            pace: loadgen::record::Pace::Outstanding { requests: 10 },
+            messages: Some(100),
+            weight,
+            ..load("add", "uniform:10")
+        }],
+        checked_keys: 0,
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let refused = session(1001).run(&target, &stop, &mut |_| {});
+    let said = refused.unwrap_err().to_string();
+    assert!(
+        said.contains("at most 1000, not 1001") && said.contains("--max-weight 1001"),
+        "{said}"
+    );
+    assert_eq!(target.status().unwrap().sketch.total_weight, 0);
+    let taken = session(1000).run(&target, &stop, &mut |_| {}).unwrap();
+    assert!(taken.passed());
+    assert_eq!(target.status().unwrap().sketch.total_weight, 100_000);
 }
 
 #[test]

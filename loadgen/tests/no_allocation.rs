@@ -131,6 +131,16 @@ fn sending_and_receiving_allocate_nothing() {
                 ..compact("hit:100")
             },
         ),
+        (
+            1,
+            Load {
+                pace: Pace::Outstanding { requests: 5000 },
+                pack: 20,
+                exactly_once: true,
+                weight: 1000,
+                ..compact("add")
+            },
+        ),
     ] {
         let pace = load.pace;
         let (mut watched, mut allocations) = (0, None);

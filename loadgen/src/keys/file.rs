@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rmbd::wire::legacy::KEY_BYTES_MAX;
-
 use super::KeysError;
+use crate::format::Format;
 
 /// Bytes that are read at most; they stay in memory.
 const FILE_BYTES_MAX: usize = 1 << 30;
@@ -28,30 +27,31 @@ pub(super) struct Lines {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u32,
-    len: u8,
+    len: u16,
 }
 
 /// Reads a file; see [`read_lines`].
-pub(super) fn read_file(path: &Path) -> Result<Lines, KeysError> {
+pub(super) fn read_file(path: &Path, format: Format) -> Result<Lines, KeysError> {
     let file = File::open(path).map_err(|source| KeysError::Read {
         path: path.to_owned(),
         source,
     })?;
-    read_lines(file, path)
+    read_lines(file, path, format)
 }
 
 /// Reads all lines that are not empty, without their line ends.
-pub(super) fn read_lines(from: impl Read, path: &Path) -> Result<Lines, KeysError> {
+pub(super) fn read_lines(from: impl Read, path: &Path, format: Format) -> Result<Lines, KeysError> {
+    let longest = format.key_bytes_max();
     let text = read_all(from, path)?;
     let mut numbers: HashMap<&[u8], u32> = HashMap::new();
     let (mut keys, mut entries, mut cut) = (Vec::new(), Vec::new(), 0);
     let mut start = 0;
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
+    for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         let key = without_line_end(line);
         let place = Place {
-            // The text is shorter than 2^32 bytes, a key than 2^8.
+            // The text is shorter than 2^32 bytes, a key than 2^16.
             start: start as u32,
-            len: key.len().min(KEY_BYTES_MAX) as u8,
+            len: key.len().min(longest) as u16,
         };
         start += line.len();
         if key.is_empty() {
@@ -60,9 +60,18 @@ pub(super) fn read_lines(from: impl Read, path: &Path) -> Result<Lines, KeysErro
         if entries.len() == LINES_MAX {
             return Err(too_large(path, LINES_MAX, "lines"));
         }
-        cut += u64::from(key.len() > KEY_BYTES_MAX);
+        if key.len() > longest {
+            if format == Format::Compact {
+                return Err(KeysError::LineTooLong {
+                    path: path.to_owned(),
+                    line: number,
+                    bytes: key.len(),
+                });
+            }
+            cut += 1;
+        }
         let number = *numbers
-            .entry(&key[..key.len().min(KEY_BYTES_MAX)])
+            .entry(&key[..key.len().min(longest)])
             .or_insert_with(|| {
                 keys.push(place);
                 keys.len() as u32 - 1

@@ -3,15 +3,20 @@
 use std::collections::HashMap;
 
 use super::*;
+use Format::{Compact, Legacy};
 
 fn set(spec: &str) -> KeySet {
-    KeySet::open(&spec.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap()
+    KeySet::open(&spec.parse().unwrap(), DEFAULT_KEY_BYTES, "", Legacy).unwrap()
 }
 
 fn lines(text: &str) -> KeySet {
+    lines_for(text, Legacy)
+}
+
+fn lines_for(text: &str, format: Format) -> KeySet {
     KeySet {
         kind: Kind::Lines(Arc::new(
-            file::read_lines(text.as_bytes(), "-".as_ref()).unwrap(),
+            file::read_lines(text.as_bytes(), "-".as_ref(), format).unwrap(),
         )),
         spec: KeySpec::Stdin,
         zipf: None,
@@ -76,30 +81,38 @@ fn digits_are_those_of_the_standard_library() {
 #[test]
 fn made_keys_have_their_length_and_prefix() {
     let spec = KeySpec::Sequential { keys: 300 };
-    let keys = KeySet::open(&spec, 6, "ab-").unwrap();
+    let keys = KeySet::open(&spec, 6, "ab-", Legacy).unwrap();
     assert_eq!(keys.key(299), b"ab-12b");
     assert_eq!(take(&mut keys.stream(0, 0, 1), 2), ["ab-000", "ab-001"]);
-    let long = KeySet::open(&spec, 20, "x").unwrap();
+    let long = KeySet::open(&spec, 20, "x", Legacy).unwrap();
     assert_eq!(long.key(18), b"x0000000000000000012");
-    let longest = KeySet::open(&spec, KEY_BYTES_MAX, "").unwrap();
-    assert_eq!(longest.key(1).len(), KEY_BYTES_MAX);
+    for (format, bytes) in [(Legacy, 139), (Compact, 1024)] {
+        let longest = KeySet::open(&spec, bytes, "x", format).unwrap();
+        let key = longest.key(18);
+        assert_eq!(key.len(), bytes);
+        assert!(key.starts_with(b"x00") && key.ends_with(b"012"), "{key:?}");
+        assert_eq!(longest.stream(0, 0, 1).next_key(), longest.key(0));
+    }
 }
 
 #[test]
 fn keys_that_cannot_all_differ_are_refused() {
     let spec = KeySpec::Uniform { keys: 257 };
-    let error = KeySet::open(&spec, 4, "ab").unwrap_err();
+    let error = KeySet::open(&spec, 4, "ab", Legacy).unwrap_err();
     assert!(
         matches!(error, KeysError::TooShort { needed: 5, .. }),
         "{error}"
     );
     let spec = KeySpec::Uniform { keys: 256 };
-    assert!(KeySet::open(&spec, 4, "ab").is_ok());
-    let error = KeySet::open(&spec, 140, "").unwrap_err();
-    assert!(
-        matches!(error, KeysError::TooLong { bytes: 140 }),
-        "{error}"
-    );
+    assert!(KeySet::open(&spec, 4, "ab", Legacy).is_ok());
+    for (format, bytes, hint) in [
+        (Legacy, 140, "or --format compact"),
+        (Compact, 1025, "at most 1024"),
+    ] {
+        let error = KeySet::open(&spec, bytes, "", format).unwrap_err();
+        assert!(matches!(error, KeysError::TooLong { .. }), "{error}");
+        assert!(error.to_string().contains(hint), "{error}");
+    }
 }
 
 #[test]
@@ -191,19 +204,35 @@ fn a_file_is_replayed_line_by_line() {
 #[test]
 fn long_lines_are_cut_as_on_the_wire() {
     let long = "x".repeat(200);
-    let cut = "x".repeat(KEY_BYTES_MAX);
+    let cut = "x".repeat(139);
     let keys = lines(&format!("{long}\n{cut}\n"));
     assert_eq!((keys.distinct(), keys.cut()), (1, 1));
     assert_eq!(take(&mut keys.stream(0, 0, 1), 1), [cut]);
 }
 
 #[test]
+fn compact_keys_are_whole_lines_or_refused() {
+    let (long, longest) = ("x".repeat(200), "y".repeat(1024));
+    let keys = lines_for(&format!("{long}\nz\n{longest}\n"), Compact);
+    assert_eq!((keys.distinct(), keys.cut()), (3, 0));
+    assert_eq!(keys.key_bytes_range(), (1, 1024));
+    assert_eq!(
+        take(&mut keys.stream(0, 0, 1), 3),
+        [long, "z".to_owned(), longest]
+    );
+    let text = format!("a\n\n{}\n", "x".repeat(1025));
+    let error = file::read_lines(text.as_bytes(), "keys.txt".as_ref(), Compact).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("line 3 of keys.txt has 1025 bytes"), "{said}");
+}
+
+#[test]
 fn files_without_keys_are_refused() {
     for text in ["", "\n\r\n\n"] {
-        let error = file::read_lines(text.as_bytes(), "keys.txt".as_ref()).unwrap_err();
+        let error = file::read_lines(text.as_bytes(), "keys.txt".as_ref(), Legacy).unwrap_err();
         assert!(matches!(error, KeysError::Empty { .. }), "{error}");
         assert!(error.to_string().contains("keys.txt"));
     }
-    let error = file::read_file("/does/not/exist".as_ref()).unwrap_err();
+    let error = file::read_file("/does/not/exist".as_ref(), Legacy).unwrap_err();
     assert!(matches!(error, KeysError::Read { .. }), "{error}");
 }

@@ -15,16 +15,18 @@ pub(super) struct Requests<'a> {
     next_id: u32,
     ledger: Option<&'a Ledger>,
     limit: u64,
+    weight: u64,
 }
 
 impl<'a> Requests<'a> {
-    /// The ledger is that of a load of hits.
-    pub(super) fn new(ledger: Option<&'a Ledger>) -> Self {
+    /// With the weight of each add and hit. The ledger is that of a load of hits.
+    pub(super) fn new(weight: u32, ledger: Option<&'a Ledger>) -> Self {
         Self {
             writer: RequestWriter::new(DATAGRAM_BYTES),
             next_id: 0,
             ledger,
             limit: ledger.map_or(0, Ledger::limit),
+            weight: weight.into(),
         }
     }
 
@@ -43,9 +45,9 @@ impl<'a> Requests<'a> {
         while written < messages {
             let (kind, key) = script.next();
             let fits = match kind {
-                Kind::Add => self.writer.add(key, 1),
+                Kind::Add => self.writer.add(key, self.weight),
                 Kind::Count => self.writer.count(key),
-                Kind::Hit => self.writer.hit(key, 1, self.limit, 0),
+                Kind::Hit => self.writer.hit(key, self.weight, self.limit, 0),
             };
             if fits.is_err() {
                 script.put_back();
@@ -144,16 +146,19 @@ mod tests {
     use rmbd::wire::compact::{Operation, is_request, request};
 
     use crate::format::Format;
+    use crate::keys::KeySet;
     use crate::ledger::Ledger;
     use crate::load::Load;
     use crate::outgoing::Outgoing;
     use crate::script::{Kind, Script};
     use crate::testing::load;
 
-    fn compact(mode: &str, keys: &str) -> Load {
+    fn compact(mode: &str, keys: &KeySet, weight: u32) -> Load {
         let mut load = Load {
             format: Format::Compact,
-            ..load(mode, keys)
+            weight,
+            keys: keys.clone(),
+            ..load(mode, "uniform:1000")
         };
         load.pack = load.full_datagram();
         load.check().unwrap();
@@ -161,24 +166,31 @@ mod tests {
     }
 
     /// Kinds and keys of a train that is cut as the kernel cuts it.
-    fn operations(outgoing: &Outgoing<'_>, segment_bytes: usize) -> Vec<(Kind, Vec<u8>)> {
+    fn operations(outgoing: &Outgoing<'_>, load: &Load) -> Vec<(Kind, Vec<u8>)> {
         let train = &outgoing.train.bytes[..outgoing.train.len];
         let mut seen = Vec::new();
-        for (id, datagram) in train.chunks(segment_bytes).enumerate() {
+        let as_told = |weight: u64| assert_eq!(weight, u64::from(load.weight));
+        for (id, datagram) in train.chunks(load.segment_bytes()).enumerate() {
             assert!(datagram.len() <= 1400 && is_request(datagram[0]));
             let request = request(datagram).unwrap();
             assert_eq!(request.id, id as u32);
             assert!(!request.acknowledge || request.operations().next().is_none());
             for operation in request.operations() {
                 let (kind, key) = match operation.unwrap() {
-                    Operation::Add { key, weight: 1 } => (Kind::Add, key),
+                    Operation::Add { key, weight } => {
+                        as_told(weight);
+                        (Kind::Add, key)
+                    }
                     Operation::Count { key } => (Kind::Count, key),
                     Operation::Hit {
                         key,
-                        weight: 1,
+                        weight,
                         limit: 7,
                         window_ms: 0,
-                    } => (Kind::Hit, key),
+                    } => {
+                        as_told(weight);
+                        (Kind::Hit, key)
+                    }
                     other => panic!("{other:?}"),
                 };
                 seen.push((kind, key.to_vec()));
@@ -190,20 +202,34 @@ mod tests {
     #[test]
     fn trains_are_what_the_script_says_whatever_the_keys() {
         let path = std::env::temp_dir().join(format!("loadgen-keys-{}", std::process::id()));
-        let lines: Vec<_> = (0..500).map(|n| "k".repeat(1 + n * 7 % 150)).collect();
+        let lines: Vec<_> = (0..500).map(|n| "k".repeat(1 + n * 7 % 1024)).collect();
         std::fs::write(&path, lines.join("\n")).unwrap();
-        let file = format!("file:{}", path.display());
+        let open = |keys: &str, key_bytes| {
+            KeySet::open(&keys.parse().unwrap(), key_bytes, "", Format::Compact).unwrap()
+        };
+        let file = &open(&format!("file:{}", path.display()), 16);
+        let (short, skewed) = (&open("uniform:1000", 16), &open("zipf:1.1:1000", 16));
+        let longest = &open("uniform:1000", 1024);
         let cases = [
-            ("add", "uniform:1000"),
-            ("mix:0.5", "zipf:1.1:1000"),
-            ("hit:7", "uniform:1000"),
-            ("add", &*file),
-            ("mix:0.3", &*file),
-            ("hit:7", &*file),
+            ("add", short, 1),
+            ("add", short, 1000),
+            ("mix:0.5", skewed, 1),
+            ("mix:0.5", skewed, 1 << 20),
+            ("hit:7", short, 1),
+            ("hit:7", short, 300),
+            ("add", longest, 2),
+            ("hit:7", longest, 1),
+            ("add", file, 1),
+            ("add", file, 1 << 20),
+            ("mix:0.3", file, 1),
+            ("mix:0.3", file, 130),
+            ("hit:7", file, 1),
         ];
-        for (mode, keys) in cases {
-            let load = compact(mode, keys);
-            let ledger = (mode == "hit:7").then(|| Ledger::new(7, load.keys.distinct()));
+        for (mode, keys, weight) in cases {
+            let load = compact(mode, keys, weight);
+            let name = format!("{mode} {} {weight}", load.keys.spec());
+            let ledger =
+                (mode == "hit:7").then(|| Ledger::new(7, load.weight, load.keys.distinct()));
             let mut outgoing = Outgoing::new(&load, ledger.as_ref());
             let mut script = Script::new(&load, 0);
             let mut written = 0;
@@ -211,7 +237,7 @@ mod tests {
                 written += outgoing.datagram(&mut script, usize::MAX, 5);
             }
             assert!(outgoing.train.len <= 65_507);
-            assert!(written >= 40 * 8, "{mode} {keys}: {written}");
+            assert!(written >= 40, "{name}: {written}");
             assert_eq!(outgoing.messages(), written);
             // The next train goes on where this one ended.
             let mut again = Script::new(&load, 0);
@@ -220,12 +246,7 @@ mod tests {
                 (kind, key.to_vec())
             };
             let wanted: Vec<_> = (0..written).map(|_| expected()).collect();
-            let segment_bytes = load.segment_bytes();
-            assert_eq!(
-                operations(&outgoing, segment_bytes),
-                wanted,
-                "{mode} {keys}"
-            );
+            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
             let (kind, key) = script.next();
             assert_eq!((kind, key.to_vec()), expected());
             // Everything is covered by the questions, or by the fence.
@@ -235,20 +256,16 @@ mod tests {
             assert!(!outgoing.needs_fence());
             let questions = &outgoing.train.questions;
             let covered: u32 = questions.iter().map(|question| question.covers).sum();
-            assert_eq!(covered as usize, written, "{mode} {keys}");
+            assert_eq!(covered as usize, written, "{name}");
             assert_eq!(questions.len() as u64, outgoing.train.contents.requests());
-            assert_eq!(
-                operations(&outgoing, segment_bytes),
-                wanted,
-                "{mode} {keys}"
-            );
+            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
         }
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn made_keys_fill_datagrams_without_padding() {
-        let load = compact("add", "uniform:1000");
+        let load = compact("add", &load("add", "uniform:1000").keys, 1);
         assert_eq!((load.pack, load.segment_bytes()), (77, 7 + 77 * 18));
         let mut outgoing = Outgoing::new(&load, None);
         let mut script = Script::new(&load, 0);

@@ -217,6 +217,14 @@ fn load_sentence(load: &Load) -> String {
         (None, 1.0) => "counts".to_owned(),
         (None, part) => format!("{} counts, the rest adds", share(part)),
     };
+    let what = match load.weight {
+        1 => what,
+        weight => format!("{what}, each of weight {}", exact(weight.into())),
+    };
+    let what = match load.exactly_once {
+        false => what,
+        true => format!("{what}, exactly once"),
+    };
     let pace = match load.pace {
         Pace::Flood => "as fast as they leave".to_owned(),
         Pace::Rate { per_s, gaps } => {
@@ -338,10 +346,21 @@ fn cost_list(phase: &Phase) -> Markup {
                 @if let Some(received) = phase.received {
                     dt { "Received" }
                     dd { (messages(received.adds, received.counts, received.hits)) " in " (exact(received.datagrams)) " datagrams" }
+                    @if let Some(weight) = received.weight {
+                        dt { "N grew by" }
+                        dd { (exact(weight)) }
+                    }
                     dt { "Dropped by the kernel" }
                     dd { (exact(received.dropped_by_kernel)) @if phase.load.gso { " (with GSO these are trains of datagrams)" } }
                     dt { "Malformed, refused" }
                     dd { (exact(received.malformed)) ", " (exact(received.refused)) }
+                }
+                @if let Some(once) = phase.once {
+                    dt { "Acknowledged, uncertain" }
+                    dd {
+                        (exact(once.acknowledged)) ", " (exact(once.uncertain)) " adds; "
+                        (exact(once.repeated)) " datagrams were sent again"
+                    }
                 }
                 @if let Some(answers) = phase.answers {
                     dt { "Answered" }

@@ -1,8 +1,10 @@
 //! What must hold, and whether it did.
 
+use std::cmp::Ordering;
+
 use super::phase::Totals;
 use crate::load::{Load, SEGMENTS_MAX};
-use crate::record::{Check, Outcome, Phase, Received, Sent, Truth, Verdicts};
+use crate::record::{Check, Once, Outcome, Phase, Received, Sent, Truth, Verdicts};
 use crate::units::{exact, share, time_ns};
 
 /// What was found so far.
@@ -12,7 +14,11 @@ pub(super) struct Findings {
     sent: Sent,
     /// `None` as soon as the server was silent once.
     received: Option<Received>,
+    /// Of the messages in `received`, by what was sent.
+    received_weight: u64,
     verdicts: Verdicts,
+    /// Of phases whose adds count exactly once.
+    once: Option<OnceFound>,
     phases: usize,
     gso: bool,
     restarted: bool,
@@ -22,6 +28,28 @@ pub(super) struct Findings {
     pub(super) comparable: bool,
     /// Why the truth could not be compared.
     unchecked: Option<String>,
+}
+
+/// Adds that count exactly once, and by how much they made N grow.
+#[derive(Debug, Default)]
+struct OnceFound {
+    tally: Once,
+    /// Weight of what was acknowledged ...
+    least: u64,
+    /// ... and of what is uncertain, too.
+    most: u64,
+    /// `None` as soon as the server was silent once.
+    grown: Option<u64>,
+}
+
+impl OnceFound {
+    fn add(&mut self, once: &Once, weight: u32, grown: Option<u64>) {
+        let weight = u64::from(weight);
+        self.tally.add(once);
+        self.least += once.acknowledged * weight;
+        self.most += (once.acknowledged + once.uncertain) * weight;
+        self.grown = self.grown.zip(grown).map(|(a, b)| a + b);
+    }
 }
 
 impl Findings {
@@ -51,7 +79,7 @@ impl Findings {
         restarted: bool,
     ) {
         if self.phases == 0 {
-            self.received = Some(Received::default());
+            self.received = Some(Received::NONE);
         }
         self.phases += 1;
         self.gso |= load.gso;
@@ -60,6 +88,17 @@ impl Findings {
         self.verdicts.add(&totals.verdicts);
         let both = self.received.zip(totals.received);
         self.received = both.map(|(a, b)| a.plus(&b));
+        if let Some(received) = totals.received {
+            self.received_weight += received.adding() * u64::from(load.weight);
+        }
+        if load.exactly_once {
+            let found = self.once.get_or_insert_with(|| OnceFound {
+                grown: Some(0),
+                ..OnceFound::default()
+            });
+            let grown = totals.received.and_then(|received| received.weight);
+            found.add(&totals.once, load.weight, grown);
+        }
         if let Some(phase) = phase {
             self.note_if_late(phase);
             self.note_if_lost(phase, load);
@@ -130,6 +169,12 @@ impl Findings {
             return Vec::new();
         }
         let mut checks = vec![self.accounts(), self.understood()];
+        if self.sent.adding() > 0 {
+            checks.push(self.weights());
+        }
+        if let Some(found) = &self.once {
+            checks.push(self.exactly_once(found));
+        }
         match (truth, &self.unchecked) {
             (Some(truth), _) => {
                 checks.push(never_below(truth, self.comparable));
@@ -240,6 +285,106 @@ impl Findings {
 }
 
 impl Findings {
+    /// Whether N grew by what was received, each with its weight.
+    fn weights(&self) -> Check {
+        let grown = self.received.and_then(|received| received.weight);
+        let (outcome, detail) = match self.received.zip(grown) {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "The server was started again, and its N with it.".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "The server did not say what its N is.".to_owned(),
+            ),
+            Some((received, grown)) => {
+                let figures = format!(
+                    "N grew by {}, the {} adds and hits received weigh {}",
+                    exact(grown),
+                    exact(received.adding()),
+                    exact(self.received_weight)
+                );
+                match received.adding().cmp(&self.sent.adding()) {
+                    _ if grown == self.received_weight => (Outcome::Passed, format!("{figures}.")),
+                    Ordering::Greater => (
+                        Outcome::Unknown,
+                        format!(
+                            "{figures}: more than were sent, so others add to this server too."
+                        ),
+                    ),
+                    _ => (
+                        Outcome::Failed,
+                        format!(
+                            "{figures}: if nobody else adds to this server, weights are wrong there."
+                        ),
+                    ),
+                }
+            }
+        };
+        Check {
+            name: "N grew by the weight of what was received".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+
+    /// Whether N grew by all that was acknowledged, and by nothing twice.
+    fn exactly_once(&self, found: &OnceFound) -> Check {
+        let Once {
+            acknowledged,
+            uncertain,
+            repeated,
+            applied_before,
+        } = found.tally;
+        let mut detail = format!(
+            "{} adds acknowledged (weight {}), {} uncertain",
+            exact(acknowledged),
+            exact(found.least),
+            exact(uncertain)
+        );
+        if uncertain > 0 {
+            detail.push_str(&format!(
+                " (at most {} more), as no acknowledgement came in time",
+                exact(found.most - found.least)
+            ));
+        }
+        let (outcome, grown) = match found.grown {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "the server was started again, and its N with it".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "the server did not say what its N is".to_owned(),
+            ),
+            Some(grown) => {
+                let figure = format!("N grew by {}", exact(grown));
+                match grown {
+                    _ if grown < found.least => (
+                        Outcome::Failed,
+                        format!("{figure}: acknowledged adds are missing"),
+                    ),
+                    _ if grown > found.most => (
+                        Outcome::Failed,
+                        format!(
+                            "{figure}: some counted twice, or somebody else adds to this server"
+                        ),
+                    ),
+                    _ => (Outcome::Passed, figure),
+                }
+            }
+        };
+        Check {
+            name: "every acknowledged add counts exactly once".to_owned(),
+            outcome,
+            detail: format!(
+                "{detail}; {grown}. {} datagrams were sent again, {} acknowledgements were of requests applied before.",
+                exact(repeated),
+                exact(applied_before)
+            ),
+        }
+    }
+
     /// Whether all hits were answered as the truth has it.
     fn verdicts(&self) -> Check {
         let verdicts = &self.verdicts;
@@ -287,6 +432,12 @@ fn never_below(truth: &Truth, comparable: bool) -> Check {
         exact(truth.checked_keys),
         exact(truth.checked_hot_keys)
     );
+    if truth.saturated_keys > 0 {
+        detail.push_str(&format!(
+            " {} more rest on full cells, so nothing can be said of them.",
+            exact(truth.saturated_keys)
+        ));
+    }
     if truth.lost_adds > 0 {
         let which = if comparable {
             "the keys of phases that lost some are left out"
@@ -325,5 +476,80 @@ fn within_bound(truth: &Truth) -> Check {
             exact(truth.over_p99),
             exact(truth.over_max)
         ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What is found of 100 adds of weight 10, of which so many arrived and made N grow by so much.
+    fn weighed(received: u64, grown: Option<u64>) -> Outcome {
+        let load = Load {
+            weight: 10,
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let totals = Totals {
+            sent: Sent {
+                adds: 100,
+                ..Sent::default()
+            },
+            received: Some(Received {
+                adds: received,
+                weight: grown,
+                ..Received::NONE
+            }),
+            verdicts: Verdicts::NONE,
+            once: Once::default(),
+        };
+        let mut findings = Findings::of_server(true);
+        findings.phase(None, &totals, &load, false);
+        let checks = findings.checks(None);
+        let mut named = checks.iter().filter(|check| check.name.contains("N grew"));
+        named.next().unwrap().outcome
+    }
+
+    #[test]
+    fn weights_that_are_ignored_lost_or_added_twice_are_found() {
+        assert_eq!(weighed(100, Some(1000)), Outcome::Passed);
+        assert_eq!(weighed(90, Some(900)), Outcome::Passed);
+        for grown in [0, 100, 990, 1001, 2000] {
+            assert_eq!(weighed(100, Some(grown)), Outcome::Failed, "{grown}");
+        }
+        assert_eq!(weighed(101, Some(1001)), Outcome::Unknown);
+        assert_eq!(weighed(100, None), Outcome::Unknown);
+    }
+
+    /// What is found of 100 adds of weight 10, of which so many were not acknowledged, where N grew by so much.
+    fn once(uncertain: u64, grown: Option<u64>) -> Outcome {
+        let mut found = OnceFound {
+            grown: Some(0),
+            ..OnceFound::default()
+        };
+        let tally = Once {
+            acknowledged: 100 - uncertain,
+            uncertain,
+            ..Once::default()
+        };
+        found.add(&tally, 10, grown);
+        Findings::of_server(false).exactly_once(&found).outcome
+    }
+
+    #[test]
+    fn exactly_once_is_exact_where_nothing_is_uncertain_and_bounded_else() {
+        assert_eq!(once(0, Some(1000)), Outcome::Passed);
+        for grown in [100, 999, 1001, 1010, 2000] {
+            assert_eq!(once(0, Some(grown)), Outcome::Failed, "{grown}");
+        }
+        for (grown, outcome) in [
+            (899, Outcome::Failed),
+            (900, Outcome::Passed),
+            (1000, Outcome::Passed),
+            (1001, Outcome::Failed),
+        ] {
+            assert_eq!(once(10, Some(grown)), outcome, "{grown}");
+        }
+        assert_eq!(once(0, None), Outcome::Unknown);
     }
 }

@@ -5,12 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rmbd::node::status::Status;
+use rmbd::wire::compact::Problem;
 
 use super::Event;
 use super::course::{Course, Looks};
 use crate::ledger::Ledger;
 use crate::load::{Load, Mode};
-use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule, Sent, Verdicts};
+use crate::record::{
+    Cost, Interval, Latency, Once, Pace, Phase, Received, Schedule, Sent, Verdicts,
+};
 use crate::run::{self, Outcome, Route};
 use crate::script::Script;
 use crate::sender::SenderReport;
@@ -43,14 +46,16 @@ pub(super) struct Totals {
     /// `None` where the server did not say.
     pub(super) received: Option<Received>,
     pub(super) verdicts: Verdicts,
+    pub(super) once: Once,
 }
 
 impl Totals {
     fn none(target: &Target) -> Self {
         Self {
             sent: Sent::default(),
-            received: target.has_status().then(Received::default),
+            received: target.has_status().then_some(Received::NONE),
             verdicts: Verdicts::NONE,
+            once: Once::default(),
         }
     }
 
@@ -60,13 +65,14 @@ impl Totals {
         self.received = both.map(|(a, b)| a.plus(&b));
         if let Some(times) = &part.outcome.times {
             self.verdicts.add(&times.verdicts);
+            self.once.add(&times.once);
         }
     }
 
-    /// Weight that did not arrive. Nothing is lost where the server has more: others add too, then it is
-    /// not known.
+    /// Adds and hits that did not arrive. Nothing is lost where the server has more: others add too, then
+    /// it is not known.
     pub(super) fn lost(&self) -> Option<u64> {
-        self.sent.weight().checked_sub(self.received?.weight())
+        self.sent.adding().checked_sub(self.received?.adding())
     }
 }
 
@@ -94,7 +100,7 @@ pub(super) fn run(
         .map(|part| Script::new(load, part))
         .collect();
     let ledger = match load.mode {
-        Mode::Hit { limit } => Some(Ledger::new(limit, load.keys.distinct())),
+        Mode::Hit { limit } => Some(Ledger::new(limit, load.weight, load.keys.distinct())),
         _ => None,
     };
     let mut end = PhaseEnd {
@@ -156,6 +162,14 @@ fn run_part(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Part, String> {
+    // Before anything is looked at: the node counts the question.
+    let boot = match load.exactly_once {
+        false => None,
+        true => Some(
+            (target.boot())
+                .map_err(|error| format!("{}: can't ask for the boot: {error}", load.name))?,
+        ),
+    };
     let before = target.status().ok();
     let cpu_before = target.process().and_then(|process| process.cpu());
     let asked = Instant::now();
@@ -172,6 +186,7 @@ fn run_part(
         let outcome = run::run(
             load,
             ledger,
+            boot,
             route,
             scripts,
             stop,
@@ -195,7 +210,7 @@ fn run_part(
     })?;
     let after = match &before {
         Some(before) => target
-            .settle(before, outcome.report.sent.datagrams)
+            .settle(before, outcome.report.sent.datagrams, load.weight)
             .map(Some),
         None => Ok(None),
     };
@@ -247,6 +262,9 @@ fn measured(target: &Target, load: &Load, part: Part) -> Phase {
         sent: report.sent,
         answers: times.as_ref().map(|times| times.answers),
         verdicts: times.as_ref().filter(|_| hits).map(|times| times.verdicts),
+        once: (times.as_ref())
+            .filter(|_| load.exactly_once)
+            .map(|times| times.once),
         received,
         response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
         service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
@@ -280,6 +298,13 @@ fn failure(part: &Part, load: &Load) -> Option<String> {
         return Some(format!(
             "{name}: the kernel does not send ({error}); a smaller --pack or --no-gso may help"
         ));
+    }
+    if let Some(code) = part.outcome.report.refused {
+        let why = Problem::from_code(code).map_or_else(
+            || format!("code {code}, which this version does not know"),
+            |problem| problem.to_string(),
+        );
+        return Some(format!("{name}: the server refused a request: {why}"));
     }
     if part.restarted {
         return Some(format!(

@@ -112,8 +112,8 @@ pub struct VersusOptions {
     /// Keys: uniform:N, zipf:S:N, sequential:N, file:PATH, or - for standard input
     #[arg(long, default_value = "zipf:1.1:1000000")]
     pub keys: KeySpec,
-    /// Bytes of a key, where it is made
-    #[arg(long, default_value_t = DEFAULT_KEY_BYTES)]
+    /// Bytes of a key, where it is made; at most 139
+    #[arg(long, default_value_t = DEFAULT_KEY_BYTES, value_parser = key_len)]
     pub key_len: usize,
     /// Seed of the keys
     #[arg(long, default_value_t = 1)]
@@ -150,6 +150,17 @@ impl VersusOptions {
             is_checkout.then(|| records.to_owned())
         };
         self.record.clone().or_else(in_checkout)
+    }
+}
+
+/// What both of our formats carry.
+fn key_len(text: &str) -> Result<usize, String> {
+    let most = Format::Legacy.key_bytes_max();
+    match text.parse() {
+        Ok(bytes) if bytes <= most => Ok(bytes),
+        _ => Err(format!(
+            "keys of 1 to {most} bytes are compared, as both formats of rmbd carry them"
+        )),
     }
 }
 

@@ -24,12 +24,15 @@ use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
 use super::redis::Redis;
 use super::target::{Target, TargetError};
 use crate::environment::Environment;
+use crate::format::Format;
 use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
 use crate::record::{Latency, OutputError, latency_histogram, slug, write_json, write_text};
 use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
 const CHECKED_KEYS: u64 = 1000;
+/// Keys are as long as either of our formats carries them, so that runs of both compare.
+const KEYS_AS_IN: Format = Format::Legacy;
 /// A part of a turn's adds, before the first turn, to warm up both sides.
 const WARM_UP_PART: u64 = 10;
 /// Somebody else had the port first: try another one.
@@ -168,7 +171,7 @@ impl<'a> Contest<'a> {
             program,
             stop,
             geometry: Geometry::new(options.width, options.depth)?,
-            keys: KeySet::open(&options.keys, options.key_len, "")?,
+            keys: KeySet::open(&options.keys, options.key_len, "", KEYS_AS_IN)?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
             environment,
@@ -446,7 +449,7 @@ impl<'a> Contest<'a> {
             return Ok(());
         };
         let keys = format!("sequential:{most}").parse::<KeySpec>()?;
-        let keys = KeySet::open(&keys, self.options.key_len, "")?;
+        let keys = KeySet::open(&keys, self.options.key_len, "", KEYS_AS_IN)?;
         let mut contenders = vec![(self.start_ours()?, &mut found.ours)];
         if self.options.start {
             contenders.push((self.start_theirs()?, &mut found.theirs));

@@ -28,7 +28,7 @@ static STOPPED: AtomicBool = AtomicBool::new(true);
 
 fn keys() -> KeySet {
     let spec: KeySpec = "zipf:1.1:100".parse().unwrap();
-    KeySet::open(&spec, 16, "").unwrap()
+    KeySet::open(&spec, 16, "", Format::Legacy).unwrap()
 }
 
 /// Adds, counts every key, and compares with the stream run again.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod proxy;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -22,8 +24,16 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         name: format!("{mode} {keys}"),
         mode: mode.parse().unwrap(),
         format: Format::Legacy,
+        weight: 1,
+        exactly_once: false,
         pace: Pace::Flood,
-        keys: KeySet::open(&keys.parse().unwrap(), DEFAULT_KEY_BYTES, "").unwrap(),
+        keys: KeySet::open(
+            &keys.parse().unwrap(),
+            DEFAULT_KEY_BYTES,
+            "",
+            Format::Legacy,
+        )
+        .unwrap(),
         seed: 1,
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,
