@@ -36,8 +36,6 @@ pub(super) struct Absorber {
     weights: Box<[[u32; 2]; SETS]>,
     /// A bit for each set, which is set where it may hold something.
     filled: Box<[u64; SETS / 64]>,
-    /// No bit is set.
-    is_empty: bool,
     is_paused: bool,
     /// Adds until the next look at whether it pays.
     left: u32,
@@ -51,7 +49,6 @@ impl Absorber {
             hashes: Box::new([[KeyHash::default(); 2]; SETS]),
             weights: Box::new([[0; 2]; SETS]),
             filled: Box::new([0; SETS / 64]),
-            is_empty: true,
             is_paused: false,
             left: PERIOD,
             misses: 0,
@@ -76,7 +73,7 @@ impl Absorber {
                 self.misses += 1;
                 let displaced = (hashes[1], weights[1]);
                 (hashes[1], weights[1]) = (hash, weight);
-                self.note_filled(set);
+                self.filled[set / 64] |= 1 << (set % 64);
                 return (displaced.1 > 0).then_some(displaced);
             }
             hashes.swap(0, 1);
@@ -90,16 +87,13 @@ impl Absorber {
         }
         self.misses += 1;
         weights[0] = weight;
-        self.note_filled(set);
+        self.filled[set / 64] |= 1 << (set % 64);
         (there > 0).then_some((hash, there))
     }
 
     /// Gives out what is absorbed for a key, 0 if nothing is: a count of it comes next.
     #[inline]
     pub(super) fn release(&mut self, hash: KeyHash) -> u32 {
-        if self.is_empty {
-            return 0;
-        }
         let set = set_of(hash);
         let (hashes, weights) = (&self.hashes[set], &mut self.weights[set]);
         let place = hashes
@@ -112,9 +106,6 @@ impl Absorber {
     /// Gives out all that is absorbed.
     #[inline]
     pub(super) fn release_all(&mut self, mut each: impl FnMut(KeyHash, u32)) {
-        if std::mem::replace(&mut self.is_empty, true) {
-            return;
-        }
         for (word, filled) in self.filled.iter_mut().enumerate() {
             let mut sets = std::mem::take(filled);
             while sets > 0 {
@@ -127,12 +118,6 @@ impl Absorber {
                 }
             }
         }
-    }
-
-    #[inline]
-    fn note_filled(&mut self, set: usize) {
-        self.filled[set / 64] |= 1 << (set % 64);
-        self.is_empty = false;
     }
 
     /// Did this period pay? After a pause it is tried anew.
