@@ -145,12 +145,18 @@ mod tests {
     use super::*;
     use crate::sketch::{Geometry, HashFamily};
 
-    /// Hashes of made-up keys, of which several share a set.
-    fn hashes(keys: usize) -> Vec<KeyHash> {
+    /// Of made-up keys, all different.
+    fn all_hashes() -> impl Iterator<Item = KeyHash> {
         let family = HashFamily::Xxh3 { seed: 7 };
-        let geometry = Geometry::DEFAULT;
-        let all = (0_u64..).map(|key| family.hash(&key.to_le_bytes(), geometry).unwrap());
-        all.filter(|&hash| set_of(hash) < 4).take(keys).collect()
+        (0_u64..).map(move |key| family.hash(&key.to_le_bytes(), Geometry::DEFAULT).unwrap())
+    }
+
+    /// Of keys that share few sets.
+    fn hashes(keys: usize) -> Vec<KeyHash> {
+        all_hashes()
+            .filter(|&hash| set_of(hash) < 4)
+            .take(keys)
+            .collect()
     }
 
     proptest! {
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn it_steps_aside_where_no_key_comes_again_and_comes_back() {
-        let hashes = hashes(2 * PERIOD as usize);
+        let hashes: Vec<KeyHash> = all_hashes().take(2 * PERIOD as usize).collect();
         let mut absorber = Absorber::new();
         let passed = hashes
             .iter()

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sketch::tests::random;
 use crate::sketch::{MAX_WEIGHT, SATURATES_AT};
 
 const FAMILIES: [HashFamily; 2] = [HashFamily::Xxh3 { seed: 0x5EED }, HashFamily::Fnv];
@@ -234,15 +235,6 @@ fn many_keys_in_long_batches_are_counted_as_one_by_one() {
             }
         }
     }
-}
-
-/// Splitmix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[test]

@@ -268,4 +268,4 @@ pub(crate) fn try_zeroed<C: Zeroable>(geometry: Geometry) -> Result<Box<[C]>, Sk
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,7 +14,7 @@ fn sketch(width: u64, depth: u64, family: HashFamily) -> Sketch {
 }
 
 /// A seeded stream (splitmix64), so that a failure comes again.
-fn random(state: &mut u64) -> u64 {
+pub(crate) fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rmbd::wire::compact;
 
+use super::random::Random;
+
 /// Where a datagram goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -122,14 +124,7 @@ pub(crate) fn is_acknowledgement(datagram: &[u8]) -> bool {
 /// Loses a tenth of all compact datagrams, doubles a twentieth, and lets a twentieth be overtaken by some
 /// others; what of each, the seed decides.
 pub(crate) fn lossy(seed: u64) -> Fate {
-    let mut state = seed;
-    // splitmix64
-    let mut random = move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
+    let mut random = Random(seed);
     let mut late: Vec<(u64, Way, Vec<u8>)> = Vec::new();
     Box::new(move |way, datagram| {
         let this = (way, datagram.to_vec());
@@ -138,8 +133,8 @@ pub(crate) fn lossy(seed: u64) -> Fate {
             return vec![this];
         }
         let mut out = Vec::new();
-        let others = 1 + random() % 20;
-        match random() % 100 {
+        let others = 1 + random.below(20);
+        match random.below(100) {
             0..10 => {}
             10..15 => {
                 late.push((others, way, this.1.clone()));
