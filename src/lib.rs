@@ -5,6 +5,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
+//! | [`names`] | `HOST:PORT`, and the addresses behind it |
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
 //! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
@@ -19,6 +20,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod io;
+pub mod names;
 pub mod node;
 pub mod replica;
 pub mod sketch;

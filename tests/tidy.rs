@@ -110,17 +110,21 @@ fn unsafe_code_lives_in_its_rooms_only() {
 #[test]
 fn rooms_use_only_rooms_below_them() {
     let rooms = [
-        "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
+        "names", "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
     ];
     let below = |room: &str| -> &[&str] {
         match room {
-            "sketch" | "wire" | "io" => &[],
+            "names" | "sketch" | "wire" | "io" => &[],
             "replica" => &["sketch", "wire"],
             "cluster" => &["sketch", "wire", "replica"],
-            "config" => &["sketch", "wire"],
-            "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],
-            "client" => &["wire", "io"],
-            "cli" => &["sketch", "wire", "cluster", "client", "config", "node"],
+            "config" => &["names", "sketch", "wire"],
+            "node" => &[
+                "names", "sketch", "wire", "replica", "cluster", "io", "config",
+            ],
+            "client" => &["names", "wire", "io"],
+            "cli" => &[
+                "names", "sketch", "wire", "cluster", "client", "config", "node",
+            ],
             _ => &[],
         }
     };

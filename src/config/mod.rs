@@ -1,6 +1,5 @@
 //! What a node is told: [`NodeConfig`], and the command line that it comes from ([`NodeOptions`]).
 
-mod address;
 mod cluster;
 mod options;
 #[cfg(test)]
@@ -12,13 +11,14 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-pub use self::address::{AddressError, HostPort};
 pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
     DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS,
 };
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
+use crate::names::Resolver;
+pub use crate::names::{AddressError, HostPort};
 use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT, MAX_WRITERS};
 use crate::wire::legacy::Dialect;
 
@@ -83,6 +83,8 @@ pub struct NodeConfig {
     pub peer_grace_rounds: u32,
     /// Which cluster, and how.
     pub cluster: ClusterConfig,
+    /// Who looks up the names of others: those to join, the one that is advertised, those of orders to push.
+    pub resolver: Resolver,
 }
 
 impl Default for NodeConfig {
@@ -105,6 +107,7 @@ impl Default for NodeConfig {
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
             cluster: ClusterConfig::default(),
+            resolver: Resolver::default(),
         }
     }
 }
@@ -140,6 +143,7 @@ impl NodeConfig {
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
             cluster: ClusterConfig::from_options(options.cluster)?,
+            resolver: Resolver::default(),
         })
     }
 }

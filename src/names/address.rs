@@ -9,12 +9,12 @@ use thiserror::Error;
 /// A host and a port; nothing is looked up.
 ///
 /// ```
-/// use rmbd::config::HostPort;
+/// use rmbd::names::HostPort;
 ///
 /// let address: HostPort = "[::1]:8000".parse()?;
 /// assert_eq!((address.host.as_str(), address.port), ("::1", 8000));
 /// assert_eq!(address.to_string(), "[::1]:8000");
-/// # Ok::<(), rmbd::config::AddressError>(())
+/// # Ok::<(), rmbd::names::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
