@@ -29,10 +29,10 @@ const MAX_MAX_ORIGINS: u64 = 65_536;
 pub struct ClusterConfig {
     /// Where other nodes are heard.
     pub address: ClusterChoice,
-    /// Cluster addresses of some members; names are looked up again while the node is alone.
+    /// Cluster addresses of some members; names are looked up again and again.
     pub join: Vec<HostPort>,
     /// The cluster address as others reach it; `None` is the one that was bound. Port 0 stands for
-    /// the bound one.
+    /// the bound one. A name is looked up again and again, and what it leads to is what others are told.
     pub advertise: Option<HostPort>,
     /// File with the keys of the cluster.
     pub key_file: Option<PathBuf>,
@@ -137,7 +137,7 @@ impl FromStr for ClusterChoice {
 /// The cluster's options as they stand on the command line and in the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ClusterOptions {
-    /// Cluster address of a member to join, looked up again while alone; repeat it or use commas
+    /// Cluster address of a member to join, or a name of several, looked up again and again; repeat it or use commas
     #[arg(
         long, value_name = "HOST:PORT", env = "RMBD_JOIN", value_delimiter = ',',
         value_parser = HostPort::target

@@ -33,7 +33,7 @@ use tracing::{info, warn};
 use self::control::Control;
 use self::data::DataHandler;
 pub use self::gossip::{ClusterError, IdentityError};
-use self::gossip::{Identity, Link, Presence, Side, Start};
+use self::gossip::{Identity, Link, Presence, Seeds, Side, Start};
 use self::http::StatusSource;
 use self::shared::{Random, Shared};
 use self::status::Status;
@@ -192,14 +192,24 @@ impl Node {
         let client = sockets
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
-        let cluster = gossip::start(&config.cluster, client, asked_port(config)?)?;
+        let cluster = gossip::start(
+            &config.cluster,
+            &config.resolver,
+            client,
+            asked_port(config)?,
+        )?;
         let own = SliceId::of(identity.node, drawn.shared.boot);
         let replica = make_replica(config, own, matches!(cluster, Start::On(_)))?;
         let (presence, cluster) = match cluster {
             Start::Off(reason) => (Presence::Off(reason), None),
             Start::On(link) => {
                 let side = make_side(config, &link, client, &replica, drawn.cluster_seed)?;
-                let seeds = config.cluster.join.clone();
+                let seeds = Seeds::new(
+                    &config.cluster.join,
+                    config.cluster.advertise.as_ref(),
+                    config.resolver.clone(),
+                    link.bound,
+                );
                 (Presence::On(Box::new(side)), Some((link.socket, seeds)))
             }
         };
@@ -505,7 +515,8 @@ fn make_side(
             // Millions of years fit.
             started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
             renewals: 0,
-            address: link.advertised,
+            // Nobody can be told the second one.
+            address: link.advertised.unwrap_or_else(unspecified),
             client_port: client.port(),
         },
         keys: link.keys.clone(),

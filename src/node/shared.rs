@@ -18,6 +18,7 @@ use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::io::{Backend, DataSocket, IoCounters};
+use crate::names::Resolver;
 use crate::replica::once::{CLIENTS_MAX, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     threads: Box<[DataThread]>,
     presence: Presence,
     max_peers: usize,
+    /// Looks up the names of others.
+    resolver: Resolver,
     /// Somebody was asked what they are, so that replies are to be expected.
     awaits_answers: AtomicBool,
     /// Touched by the control thread and by whoever asks for a status, never by a data thread.
@@ -151,6 +154,7 @@ impl Shared {
             threads: sockets.into_iter().map(DataThread::new).collect(),
             presence,
             max_peers: config.max_peers,
+            resolver: config.resolver.clone(),
             awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
@@ -217,6 +221,10 @@ impl Shared {
     /// The UDP port where other nodes are heard, 0 where there is none.
     pub(super) fn cluster_port(&self) -> u16 {
         self.presence.side().map_or(0, |side| side.bound.port())
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(super) fn max_peers(&self) -> usize {

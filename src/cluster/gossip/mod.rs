@@ -252,9 +252,9 @@ impl Cluster {
         })
     }
 
-    /// Announces this node to whoever is at `seed`. To be repeated while [`is_alone`](Self::is_alone),
-    /// since names may lead elsewhere then; the address itself is tried now and then as long as no live
-    /// member has it, so that groups that formed apart find each other.
+    /// Announces this node to whoever is at `seed`. To be called at any time, with whatever a name leads to
+    /// then, as long as nobody there [is met](Self::is_met); the last 64 addresses are tried now and then by
+    /// themselves as long as no live member has them, so that groups that formed apart find each other.
     pub fn join(&mut self, now: Duration, seed: SocketAddr) {
         self.seeds.note(now, seed);
         self.membership.join(now, seed);

@@ -6,6 +6,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{Cluster, Peer};
+use crate::cluster::membership::Member;
+
 /// How often addresses are tried at which nobody is known.
 const PERIOD: Duration = Duration::from_secs(15);
 /// Addresses that are remembered, the last ones named.
@@ -43,6 +46,29 @@ impl Seeds {
         self.next = now + PERIOD;
         let unknown = self.all.iter().copied().filter(|&seed| !is_known(seed));
         unknown.collect()
+    }
+}
+
+impl Cluster {
+    /// Whether a live member has this address, or we have it. A name that leads to another one should be
+    /// looked up again, and what it gives be [joined](Self::join): it may be in a group that formed apart.
+    #[must_use]
+    pub fn is_met(&self, address: SocketAddr) -> bool {
+        let live = |peer: &Peer| peer.is_live_member() && peer.address == address;
+        address == self.membership.me().address || self.peers.values().any(live)
+    }
+
+    /// Who we are now.
+    #[must_use]
+    pub fn me(&self) -> &Member {
+        self.membership.me()
+    }
+
+    /// We are reached at another address from now on, or for the first time, where `me` had none: all
+    /// members learn of it. Nothing of what was counted changes.
+    pub fn move_to(&mut self, now: Duration, address: SocketAddr) {
+        self.membership.move_to(now, address);
+        self.follow_membership(now);
     }
 }
 

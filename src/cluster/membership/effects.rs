@@ -21,7 +21,7 @@ pub(super) struct Effects {
     pub(super) timers: Timers,
     pub(super) transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) events: VecDeque<MembershipEvent>,
-    own_address: SocketAddr,
+    pub(super) own_address: SocketAddr,
 }
 
 impl Effects {

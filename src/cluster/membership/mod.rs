@@ -13,6 +13,9 @@
 //! - **Coming back.** A message to an earlier process at our address is answered by an announcement,
 //!   so a restarted node is known again at once, `--join` or not. Whoever is down is asked now and then
 //!   whether it is back, also by a node that knows nobody who is up: partitions heal.
+//! - **Moving.** A process that is reached at another address from now on ([`Membership::move_to`]) has a new
+//!   identity there, with the same boot, and says itself that the old one is down. Of two members with one
+//!   boot only the one with the greater claim is shown.
 //! - **Standstill.** While a process is stopped, its time does not pass: it does not wake to declare
 //!   everybody down.
 //! - **Bounds.** foca trusts its input. What is read is judged before: a message is refused whole, or
@@ -174,7 +177,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Alone, as `me`, which must be [plausible](Member::is_plausible) or nobody will listen.
+    /// Alone, as `me`, which must be [plausible](Member::is_plausible) or nobody will listen: where its
+    /// address is not known yet, [`move_to`](Self::move_to) comes before all else.
     pub fn new(me: Member, seed: u64, options: MembershipOptions) -> Self {
         let me = me.as_on_the_wire();
         let options = options.in_range();
@@ -202,6 +206,31 @@ impl Membership {
         self.advance(now);
         if !self.has_left {
             self.announce_to(Member::anyone(seed));
+        }
+    }
+
+    /// We are reached at another address from now on: others learn of it from us, and that nobody is at
+    /// the old one. Nothing happens where it is no address that a member can have, or ours already.
+    pub fn move_to(&mut self, now: Duration, address: SocketAddr) {
+        self.advance(now);
+        let me = *self.me();
+        let moved = Member {
+            address,
+            ..me.outbidding(&me)
+        }
+        .as_on_the_wire();
+        if self.has_left || moved.address == me.address || !moved.is_plausible() {
+            return;
+        }
+        self.effects.own_address = moved.address;
+        if me.is_plausible() {
+            ignore(self.foca.change_identity(moved, &mut self.effects));
+            self.effects.report(MembershipEvent::Rejoined(moved));
+            self.settle();
+        } else {
+            // Nobody can have heard of us, and nobody could be told of the identity that we had.
+            let config = self.options.config(self.configured_for);
+            self.foca = Foca::new(moved, config, self.rng.fork(), PostcardCodec);
         }
     }
 
@@ -271,11 +300,18 @@ impl Membership {
         self.effects.events.pop_front()
     }
 
-    /// All others that are known, those that are down included, in no particular order.
+    /// All others that are known, those that are down included, in no particular order. Of a process that
+    /// has moved, what it is now.
     pub fn members(&self) -> impl Iterator<Item = (&Member, MemberState)> {
-        self.foca
-            .iter_membership_state()
-            .map(|member| (member.id(), member.state().into()))
+        let mut latest = BTreeMap::new();
+        for update in self.foca.iter_membership_state() {
+            let known = latest.entry(update.id().boot).or_insert(update);
+            if update.id().beats(known.id()) {
+                *known = update;
+            }
+        }
+        let all = latest.into_values();
+        all.map(|member| (member.id(), member.state().into()))
     }
 
     /// Who we are now; renewals (and, after a claim, the start time) change.

@@ -1,33 +1,17 @@
-//! Addresses: which of a name's a socket can send to, and which are our own.
+//! Addresses: which a socket can send to, and which are our own.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// The first address that our socket can send to; for a name, IPv4 before IPv6, as the Python
-/// program has only that.
-pub(super) fn resolve(
-    (host, port): &(String, u16),
-    ours: SocketAddr,
-) -> Result<SocketAddr, String> {
-    let usable = usable_by(ours, (host, *port))
-        .map_err(|error| format!("{host} can't be resolved: {error}"))?;
-    let address = usable.first().map(|&address| as_sent_by(ours, address));
-    address.ok_or_else(|| format!("{host} has no address that {ours} can send to"))
-}
-
-/// A name's addresses that a socket bound to `ours` can send to, IPv4 before IPv6, in their plain form.
-pub(in crate::node) fn usable_by(
-    ours: SocketAddr,
-    (host, port): (&str, u16),
-) -> std::io::Result<Vec<SocketAddr>> {
-    let addresses = (host, port).to_socket_addrs()?;
-    let plain = addresses.map(canonical);
+/// Those that a socket bound to `ours` can send to, IPv4 before IPv6, in their plain form.
+pub(in crate::node) fn usable(ours: SocketAddr, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let plain = addresses.iter().copied().map(canonical);
     let is_usable = |address: &SocketAddr| match ours {
         SocketAddr::V4(_) => address.is_ipv4(),
         SocketAddr::V6(ours) => address.is_ipv6() || ours.ip().is_unspecified(),
     };
     let mut usable: Vec<SocketAddr> = plain.filter(is_usable).collect();
     usable.sort_by_key(SocketAddr::is_ipv6);
-    Ok(usable)
+    usable
 }
 
 /// An IPv4 address in its own form, however a dual-stack socket shows it.
@@ -40,7 +24,7 @@ pub(in crate::node) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// An address in the form that a socket bound to `ours` takes.
-fn as_sent_by(ours: SocketAddr, address: SocketAddr) -> SocketAddr {
+pub(super) fn as_sent_by(ours: SocketAddr, address: SocketAddr) -> SocketAddr {
     match ours {
         SocketAddr::V4(_) => address,
         SocketAddr::V6(_) => mapped(address),
@@ -74,25 +58,16 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_resolved_to_what_our_socket_can_send_to() {
-        let of = |host: &str, ours: &str| resolve(&(host.to_owned(), 9), address(ours));
-        assert_eq!(of("127.0.0.1", "127.0.0.1:1"), Ok(address("127.0.0.1:9")));
-        assert_eq!(
-            of("127.0.0.1", "[::]:1"),
-            Ok(address("[::ffff:127.0.0.1]:9"))
-        );
-        assert_eq!(of("::1", "[::1]:1"), Ok(address("[::1]:9")));
-        assert_eq!(of("localhost", "0.0.0.0:1"), Ok(address("127.0.0.1:9")));
-        assert!(
-            of("::1", "127.0.0.1:1")
-                .unwrap_err()
-                .contains("can send to")
-        );
-        assert!(
-            of("no such host", "127.0.0.1:1")
-                .unwrap_err()
-                .contains("resolved")
-        );
+    fn of_a_names_addresses_those_are_usable_that_our_socket_can_send_to() {
+        let all = ["[::1]:9", "127.0.0.1:9", "[::ffff:127.0.0.2]:9"].map(address);
+        let (v4, v6) = (["127.0.0.1:9", "127.0.0.2:9"], "[::1]:9");
+        let [one, two] = v4.map(address);
+        assert_eq!(usable(address("127.0.0.1:1"), &all), [one, two]);
+        assert_eq!(usable(address("[::1]:1"), &all), [address(v6)]);
+        assert_eq!(usable(address("[::]:1"), &all), [one, two, address(v6)]);
+        let sent = as_sent_by(address("[::]:1"), one);
+        assert_eq!(sent, address("[::ffff:127.0.0.1]:9"));
+        assert_eq!(as_sent_by(address("0.0.0.0:1"), one), one);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Legacy peers, and orders to push: rows in, rows out, and the question whether a peer is not a
 //! node of ours, for which there are better ways.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use super::addresses::{canonical, is_ourselves, resolve};
+use super::addresses::canonical;
 use super::challenge::{Challenges, Told};
-use crate::cluster::legacy::{Added, ROUND};
+use super::orders::{Order, Pushed};
+use crate::cluster::legacy::ROUND;
 use crate::cluster::membership::MemberState;
+use crate::names::Lookup;
 use crate::node::Ending;
 use crate::node::hand_off::Parcel;
 use crate::node::shared::{Legacy, Shared};
 use crate::replica::{MergeError, RowMerged};
 use crate::wire::compact::is_reply;
-use crate::wire::legacy::{self, Dialect, Message, PeerOrder, SyncRow};
+use crate::wire::legacy::{self, Dialect, Message, SyncRow};
 
 /// Parcels taken before others get their turn on this thread.
 const PARCELS_A_TURN: usize = 256;
-/// Names looked up at once; a resolver may take half a minute for each.
-const LOOKUPS_MAX: usize = 8;
 /// Rounds from one question to the next to who did not answer: it may be a node of ours by now.
 const ASK_AGAIN_ROUNDS: u64 = 10;
 /// A peer that has sent no row for so long is not asked.
@@ -32,36 +32,33 @@ const ROWS_RECENT: Duration = Duration::from_secs(10);
 
 /// The legacy protocol's part that is not the data threads'.
 pub(super) struct Rounds {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The row being sent, kept for its memory.
     row: Vec<u32>,
     datagram: Vec<u8>,
     rounds: u64,
     challenges: Challenges,
-    /// Orders whose targets are being asked what they are: who gave them, and in which words.
-    asked: BTreeMap<SocketAddr, (SocketAddr, String)>,
-    members: Members,
-    lookups: usize,
-    found: mpsc::UnboundedSender<Lookup>,
-    lookups_done: mpsc::UnboundedReceiver<Lookup>,
+    pub(super) orders: Vec<Order>,
+    pub(super) orders_given: u64,
+    pub(super) members: Members,
+    /// Look-ups by the number of their order.
+    pub(super) found: mpsc::UnboundedSender<(u64, Lookup)>,
+    lookups_done: mpsc::UnboundedReceiver<(u64, Lookup)>,
 }
 
 /// What of the cluster matters here, as of the latest round.
 #[derive(Debug, Default)]
-struct Members {
+pub(super) struct Members {
     /// Client addresses of the nodes that are up.
     clients: BTreeSet<SocketAddr>,
+    /// Cluster addresses of the nodes that are up.
+    pub(super) addresses: BTreeSet<SocketAddr>,
     /// Starts of nodes that are up.
-    boots: BTreeSet<u64>,
+    pub(super) boots: BTreeSet<u64>,
+    /// Cluster addresses of those that are pushed to one way, and answer.
+    one_way: BTreeSet<SocketAddr>,
     /// Starts that slices are known of.
     counted: BTreeSet<u64>,
-}
-
-/// A `peer` order whose name has been looked up.
-struct Lookup {
-    from: SocketAddr,
-    target: String,
-    result: Result<SocketAddr, String>,
 }
 
 impl Rounds {
@@ -73,9 +70,9 @@ impl Rounds {
             datagram: Vec::new(),
             rounds: 0,
             challenges: Challenges::new(),
-            asked: BTreeMap::new(),
+            orders: Vec::new(),
+            orders_given: 0,
             members: Members::default(),
-            lookups: 0,
             found,
             lookups_done,
         }
@@ -89,10 +86,7 @@ impl Rounds {
             tokio::select! {
                 ending = endings.recv() => return ending.unwrap_or(Ending::Asked),
                 () = shared.hand_off().arrived() => self.take_parcels().await,
-                Some(lookup) = self.lookups_done.recv() => {
-                    self.lookups -= 1;
-                    self.consider(lookup);
-                }
+                Some((order, lookup)) = self.lookups_done.recv() => self.looked_up(order, lookup),
                 _ = rounds.tick() => self.round(),
             }
             // Only what is awaited is handed over.
@@ -126,8 +120,10 @@ impl Rounds {
                 let now = self.shared.now();
                 let mut legacy = self.shared.legacy();
                 if !legacy.pushes.ack(from, now) {
-                    legacy.refuse("ack_of_nobody");
+                    return legacy.refuse("ack_of_nobody");
                 }
+                drop(legacy);
+                self.rows_acked(from);
             }
             _ => {}
         }
@@ -141,11 +137,9 @@ impl Rounds {
         let shared = Arc::clone(&self.shared);
         let silent = self.challenges.round(|to, bytes| send(&shared, bytes, to));
         for target in silent {
-            if let Some((from, words)) = self.asked.remove(&target) {
-                let outcome = self.push_legacy(target);
-                self.record(from, words, outcome);
-            }
+            self.order_unanswered(target);
         }
+        self.follow_orders();
     }
 }
 
@@ -191,6 +185,7 @@ impl Rounds {
             .round(shared.now(), |to, row| due.push((row, to)));
         for peer in silent {
             info!(%peer, "no ack for too long; not pushing to it any more");
+            self.rows_unacked(peer);
         }
         // By row: each is read and encoded once, however many peers get it.
         due.sort_unstable();
@@ -216,120 +211,9 @@ impl Rounds {
     }
 }
 
-// Orders.
-impl Rounds {
-    fn order(&mut self, from: SocketAddr, order: PeerOrder<'_>) {
-        let target = format!("{}:{}", String::from_utf8_lossy(order.host), order.port);
-        match judge(order) {
-            Ok(host_and_port) => self.look_up(from, target, host_and_port),
-            Err(reason) => self.record(from, target, Err(reason)),
-        }
-    }
-
-    /// Names are looked up on a thread of their own: a slow resolver holds up nothing else, and
-    /// not the end of the process either.
-    fn look_up(&mut self, from: SocketAddr, target: String, host_and_port: (String, u16)) {
-        if self.lookups >= LOOKUPS_MAX {
-            let reason = format!("{LOOKUPS_MAX} names are being looked up already; try again");
-            return self.record(from, target, Err(reason));
-        }
-        let (found, ours) = (self.found.clone(), self.shared.udp());
-        let lookup = {
-            let target = target.clone();
-            move || {
-                let result = resolve(&host_and_port, ours);
-                let _ = found.send(Lookup {
-                    from,
-                    target,
-                    result,
-                });
-            }
-        };
-        match std::thread::Builder::new()
-            .name("rmbd-lookup".to_owned())
-            .spawn(lookup)
-        {
-            Ok(_) => self.lookups += 1,
-            Err(error) => {
-                let reason = format!("no thread to look the name up: {error}");
-                self.record(from, target, Err(reason));
-            }
-        }
-    }
-
-    /// An order for an address. Before anything is pushed there, it is asked what it is.
-    fn consider(&mut self, lookup: Lookup) {
-        let Lookup {
-            from,
-            target,
-            result,
-        } = lookup;
-        let peer = match result.and_then(|peer| self.may_push_to(peer)) {
-            Ok(peer) => peer,
-            Err(reason) => return self.record(from, target, Err(reason)),
-        };
-        let is_known = self.shared.legacy().pushes.is_known(peer);
-        if is_known {
-            let outcome = self.push_legacy(peer);
-            return self.record(from, target, outcome);
-        }
-        if self.asked.len() >= self.shared.max_peers() {
-            let reason =
-                "as many targets as --max-peers allows are being asked what they are; try again"
-                    .to_owned();
-            return self.record(from, target, Err(reason));
-        }
-        self.asked.insert(peer, (from, target));
-        self.ask(peer);
-    }
-
-    fn may_push_to(&self, peer: SocketAddr) -> Result<SocketAddr, String> {
-        if is_ourselves(peer, self.shared.udp()) {
-            return Err(OURSELVES.to_owned());
-        }
-        if !self.shared.access().may_use(peer.ip()) {
-            return Err("its acks would be refused: it is not on the --allow list".to_owned());
-        }
-        Ok(peer)
-    }
-
-    /// To an instance of the Python program, or to a node of ours that is in no cluster.
-    fn push_legacy(&self, peer: SocketAddr) -> Result<String, String> {
-        let dialect = self.shared.layout().dialect;
-        let (width, width_max) = (self.shared.layout().width, dialect.max_sync_width());
-        if width > width_max {
-            return Err(format!(
-                "it does not answer as a node of a cluster does, and a row of {width} counters does not fit a datagram: \
-                 legacy peers need a width of at most {width_max} (start both ends with --compat or a smaller -x)"
-            ));
-        }
-        match self.shared.legacy().pushes.add(peer) {
-            Ok(Added::New) => Ok(format!("pushing to {peer} from now on")),
-            Ok(Added::Known) => Ok(format!("pushing to {peer} already")),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn record(&self, from: SocketAddr, target: String, outcome: Result<String, String>) {
-        let mut legacy = self.shared.legacy();
-        match &outcome {
-            Ok(detail) => info!(%from, %target, "peer: {detail}"),
-            Err(reason) => {
-                legacy.refuse("peer_order");
-                warn!(%from, %target, "peer refused: {reason}");
-            }
-        }
-        let accepted = outcome.is_ok();
-        let detail = outcome.unwrap_or_else(|reason| reason);
-        legacy.orders.record(from, target, accepted, detail);
-    }
-}
-
-const OURSELVES: &str = "that is this node's own address";
-
 // Peers that turn out to be nodes of ours.
 impl Rounds {
-    fn ask(&mut self, whom: SocketAddr) {
+    pub(super) fn ask(&mut self, whom: SocketAddr) {
         let shared = Arc::clone(&self.shared);
         // Before the question goes: its answer may come before we are back.
         shared.await_answers(true);
@@ -368,10 +252,7 @@ impl Rounds {
             received.boot = Some(told.boot);
         }
         self.follow_cluster();
-        if let Some((giver, words)) = self.asked.remove(&from) {
-            let outcome = self.push_to_node(from, told);
-            self.record(giver, words, outcome);
-        } else if self.shared.legacy().pushes.is_known(from) {
+        if !self.order_answered(from, told) && self.shared.legacy().pushes.is_known(from) {
             self.convert(from, told);
         }
     }
@@ -382,37 +263,12 @@ impl Rounds {
             return;
         }
         self.shared.legacy().pushes.remove(peer);
-        match self.push_to_node(peer, told) {
-            Ok(detail) => info!(%peer, "no more rows: {detail}"),
+        let outcome = self.push_to_node(peer, told);
+        match &outcome {
+            Ok((detail, _)) => info!(%peer, "no more rows: {detail}"),
             Err(reason) => warn!(%peer, "no more rows: {reason}"),
         }
-    }
-
-    fn push_to_node(&mut self, peer: SocketAddr, told: Told) -> Result<String, String> {
-        if told.boot == self.shared.boot() {
-            return Err(OURSELVES.to_owned());
-        }
-        if told.fingerprint != self.shared.fingerprint() {
-            return Err(
-                "it has another sketch: width, depth, hash and --seed must be the same at both ends"
-                    .to_owned(),
-            );
-        }
-        if self.members.boots.contains(&told.boot) {
-            return Ok("it is a member of the cluster already, and has everything".to_owned());
-        }
-        let shared = Arc::clone(&self.shared);
-        match shared.presence().side() {
-            Some(side) if told.cluster_port != 0 => {
-                let target = SocketAddr::new(peer.ip(), told.cluster_port);
-                let target = canonical(target);
-                side.push_to(shared.now(), target);
-                Ok(format!(
-                    "pushing everything known here to the node at {target} from now on, one way"
-                ))
-            }
-            _ => self.push_legacy(peer),
-        }
+        self.rows_converted(peer, outcome.ok().map(|(_, pushed)| pushed));
     }
 
     /// What a node counts comes with its slices; its rows would count it twice. What is known of their
@@ -437,9 +293,13 @@ impl Rounds {
         let pushed_to: Vec<_> = pushed_to
             .filter(|&to| members.contains(&canonical(to)))
             .collect();
-        for address in pushed_to {
+        for &address in &pushed_to {
             legacy.pushes.remove(address);
             info!(peer = %address, "no more rows: it is a member of the cluster now");
+        }
+        drop(legacy);
+        for address in pushed_to {
+            self.rows_converted(address, Some(Pushed::Member));
         }
     }
 }
@@ -450,18 +310,27 @@ impl Members {
         let state = cluster.status(now);
         let up = state.members.iter();
         let up = up.filter(|member| member.state != MemberState::Down);
-        let (clients, boots) = up
-            .map(|up| {
-                let ip = up.member.address.ip();
-                (SocketAddr::new(ip, up.member.client_port), up.member.boot)
-            })
-            .unzip();
-        let counted = cluster.slices().digests().map(|digest| digest.slice.boot);
-        Self {
-            clients,
-            boots,
-            counted: counted.collect(),
+        let mut members = Self::default();
+        for up in up {
+            let address = up.member.address;
+            let client = SocketAddr::new(address.ip(), up.member.client_port);
+            members.clients.insert(client);
+            members.addresses.insert(address);
+            members.boots.insert(up.member.boot);
         }
+        let heard = state
+            .one_way
+            .iter()
+            .filter(|target| target.heard_ago.is_some());
+        members.one_way = heard.map(|target| target.address).collect();
+        let counted = cluster.slices().digests().map(|digest| digest.slice.boot);
+        members.counted = counted.collect();
+        members
+    }
+
+    /// Whether it is pushed to one way, and answers.
+    pub(super) fn is_heard(&self, target: SocketAddr) -> bool {
+        self.one_way.contains(&target)
     }
 
     /// Whether what this address sends as rows is in slices that we hold.
@@ -473,17 +342,6 @@ impl Members {
         self.clients.contains(&canonical(address))
             || boot.is_some_and(|boot| self.counted.contains(&boot))
     }
-}
-
-/// What can be said of an order before its name is looked up.
-fn judge(order: PeerOrder<'_>) -> Result<(String, u16), String> {
-    let host = std::str::from_utf8(order.host).map_err(|_| "the host is not UTF-8".to_owned())?;
-    if host.is_empty() {
-        return Err("the host is empty".to_owned());
-    }
-    let port = u16::try_from(order.port).ok().filter(|&port| port > 0);
-    let port = port.ok_or_else(|| format!("{} is not a port (1 to 65535)", order.port))?;
-    Ok((host.to_owned(), port))
 }
 
 fn send(shared: &Shared, datagram: &[u8], to: SocketAddr) {

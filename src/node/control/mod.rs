@@ -4,6 +4,7 @@
 pub(super) mod addresses;
 mod challenge;
 mod legacy;
+mod orders;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
@@ -14,10 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 
 use self::legacy::Rounds;
-use super::gossip::Gossip;
+use super::gossip::{Gossip, Seeds};
 use super::shared::Shared;
 use super::{Ending, http};
-use crate::config::HostPort;
 use crate::io::{Backend, Stop};
 
 /// What the control thread starts with.
@@ -25,7 +25,7 @@ pub(super) struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) http: Option<TcpListener>,
     /// The cluster's socket, and whom to join.
-    pub(super) cluster: Option<(UdpSocket, Vec<HostPort>)>,
+    pub(super) cluster: Option<(UdpSocket, Seeds)>,
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// The same channel's other end, for signals.
     pub(super) ended: mpsc::UnboundedSender<Ending>,
@@ -117,7 +117,7 @@ fn serve_http(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Tas
     Ok(Task { end, handle })
 }
 
-fn gossip(shared: &Arc<Shared>, socket: UdpSocket, seeds: Vec<HostPort>) -> std::io::Result<Task> {
+fn gossip(shared: &Arc<Shared>, socket: UdpSocket, seeds: Seeds) -> std::io::Result<Task> {
     let (end, ended) = oneshot::channel();
     let gossip = Gossip::new(Arc::clone(shared), socket, seeds)?;
     let handle = spawn_local(gossip.run(ended));

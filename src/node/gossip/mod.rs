@@ -4,6 +4,7 @@
 //! One task of the control thread. A turn of it takes what has come, up to a bound, lets the cluster do
 //! what is due, and sends what may go; then HTTP and the rest of the thread have theirs.
 
+mod advertise;
 mod flood;
 mod identity;
 mod seeds;
@@ -24,7 +25,8 @@ use tracing::{info, warn};
 use self::flood::Flood;
 pub(super) use self::identity::Identity;
 pub use self::identity::IdentityError;
-use self::seeds::Seeds;
+use self::seeds::Lack;
+pub(super) use self::seeds::Seeds;
 pub use self::start::ClusterError;
 pub(super) use self::start::{Cluster as Start, Link, start};
 pub(super) use self::state::hex;
@@ -32,7 +34,6 @@ use super::control::addresses::{canonical, mapped};
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
 use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
-use crate::config::HostPort;
 use crate::io::kernel_drops;
 use crate::wire::cluster::SliceId;
 
@@ -60,7 +61,6 @@ pub(super) struct Side {
     /// Something was changed from outside of the task.
     nudge: Notify,
     pub(super) bound: SocketAddr,
-    pub(super) advertised: SocketAddr,
     pub(super) is_sealed: bool,
     /// The same socket once more, to be asked what was dropped at it.
     socket: StdUdpSocket,
@@ -74,7 +74,6 @@ impl Side {
             cluster: Mutex::new(cluster),
             nudge: Notify::new(),
             bound: link.bound,
-            advertised: link.advertised,
             is_sealed: !link.keys.is_public(),
             socket: link.socket.try_clone()?,
             flood_pauses: AtomicU64::new(0),
@@ -84,6 +83,12 @@ impl Side {
     /// A panic while it was held ends the control thread and with it the node, so poison is ignored.
     pub(super) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others are told; `None` while that is not known yet.
+    fn advertised(&self) -> Option<SocketAddr> {
+        let me = *self.cluster().me();
+        me.is_plausible().then_some(me.address)
     }
 
     /// Pushes everything to the node whose cluster address is `target`, one way.
@@ -112,6 +117,8 @@ pub(super) struct Gossip {
     shared: Arc<Shared>,
     socket: UdpSocket,
     is_v6: bool,
+    /// No address can be told to others yet: nothing is sent or heard.
+    is_hidden: bool,
     seeds: Seeds,
     flood: Flood,
     received: Box<[u8]>,
@@ -133,17 +140,14 @@ struct Turn {
 
 impl Gossip {
     /// `socket` is the one that `shared` has a [`Side`] of.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        socket: StdUdpSocket,
-        seeds: Vec<HostPort>,
-    ) -> io::Result<Self> {
-        let bound = socket.local_addr()?;
+    pub(super) fn new(shared: Arc<Shared>, socket: StdUdpSocket, seeds: Seeds) -> io::Result<Self> {
+        let side = shared.presence().side();
         Ok(Self {
+            is_hidden: side.is_some_and(|side| side.advertised().is_none()),
+            is_v6: socket.local_addr()?.is_ipv6(),
             shared,
             socket: UdpSocket::from_std(socket)?,
-            is_v6: bound.is_ipv6(),
-            seeds: Seeds::new(seeds, bound),
+            seeds,
             flood: Flood::default(),
             received: vec![0; BUFFER_BYTES].into_boxed_slice(),
             datagram: Vec::with_capacity(BUFFER_BYTES),
@@ -185,11 +189,13 @@ impl Gossip {
                     left_at = Some(now);
                     side.cluster().leave(now);
                 }
-                _ = self.socket.readable(), if paused.is_none() => {}
+                _ = self.socket.readable(), if paused.is_none() && !self.is_hidden => {}
                 () = sleep(paused.unwrap_or(Duration::MAX)), if paused.is_some() => {}
                 _ = self.socket.writable(), if turn.is_blocked => {}
                 () = side.nudge.notified() => {}
-                found = self.seeds.found() => self.join(side, &found),
+                () = self.seeds.found() => {
+                    self.follow_names(side);
+                }
                 () = sleep(wait) => {}
             }
         }
@@ -198,24 +204,27 @@ impl Gossip {
     fn turn(&mut self, side: &Side) -> Turn {
         let shared = Arc::clone(&self.shared);
         let replica = shared.replica();
+        if self.seeds.is_due(shared.now()) {
+            let lack = self.follow_names(side);
+            self.seeds.look_up(shared.now(), lack);
+        }
         let mut cluster = side.cluster();
-        let has_more = self.receive(side, &mut cluster);
+        let has_more = !self.is_hidden && self.receive(side, &mut cluster);
         let now = shared.now();
         if cluster.next_wake(now) <= now {
             cluster.wake(now, replica);
         }
-        let is_blocked = self.send(&mut cluster);
+        let is_blocked = !self.is_hidden && self.send(&mut cluster);
+        let now = shared.now();
         while let Some(event) = cluster.poll_event() {
+            if is_departure(&event) {
+                self.seeds.hurry(now);
+            }
             log(&event, shared.fingerprint());
         }
-        let now = shared.now();
-        if cluster.is_alone() {
-            self.seeds.look_up_if_due(now);
-        }
-        let joins_at = self.seeds.next(now).filter(|_| cluster.is_alone());
         let next = cluster.next_wake(now);
         Turn {
-            next: joins_at.map_or(next, |at| at.min(next)),
+            next: self.seeds.next().map_or(next, |at| at.min(next)),
             is_blocked,
             has_more,
             is_flushed: cluster.is_flushed(),
@@ -275,16 +284,51 @@ impl Gossip {
         false
     }
 
-    fn join(&mut self, side: &Side, found: &[SocketAddr]) {
+    /// Does by what the names lead to: tells others our address, and joins whoever is not met. What is lacking.
+    fn follow_names(&mut self, side: &Side) -> Lack {
         let now = self.shared.now();
+        let addresses = self.seeds.addresses();
+        let told = side.advertised();
         let mut cluster = side.cluster();
-        let others = found
-            .iter()
-            .filter(|&&seed| seed != side.advertised && seed != side.bound);
-        for &seed in others {
-            cluster.join(now, seed);
+        match self.address_to_tell(told, side.bound, &addresses) {
+            Ok(Some(address)) if told != Some(address) => {
+                info!(%address, "other nodes are told this address now");
+                cluster.move_to(now, address);
+                self.is_hidden = false;
+            }
+            Ok(_) => {}
+            Err(error) => self.seeds.complain(&error),
+        }
+        let is_missing = |&address: &SocketAddr| address != side.bound && !cluster.is_met(address);
+        let missing: Vec<_> = addresses.into_iter().filter(is_missing).collect();
+        let lack = self.seeds.lack(missing.len(), cluster.is_alone());
+        if !self.is_hidden {
+            for seed in missing {
+                cluster.join(now, seed);
+            }
+        }
+        lack
+    }
+
+    fn address_to_tell(
+        &self,
+        told: Option<SocketAddr>,
+        bound: SocketAddr,
+        seeds: &[SocketAddr],
+    ) -> Result<Option<SocketAddr>, ClusterError> {
+        match self.seeds.advertised() {
+            [] if self.is_hidden && !self.seeds.has_advertise() => {
+                Ok(advertise::towards(seeds, bound))
+            }
+            [] => Ok(None),
+            addresses => advertise::of_name(addresses, told, bound).map(Some),
         }
     }
+}
+
+/// After which names may lead to somebody else.
+fn is_departure(event: &ClusterEvent) -> bool {
+    matches!(event, ClusterEvent::Member(MembershipEvent::Down(_)))
 }
 
 fn log(event: &ClusterEvent, fingerprint: u64) {

@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use super::advertise;
 use crate::cluster::seal::{KeyFileError, KeyRing};
-use crate::config::{ClusterChoice, ClusterConfig, HostPort};
+use crate::config::{ClusterChoice, ClusterConfig};
 use crate::io::{BindError, bind_plain};
+use crate::names::Resolver;
 use crate::node::{NodeError, resolve};
 
 /// Bytes asked for as receive and send buffers: what comes in and goes out in a tenth of a second at
@@ -82,8 +84,8 @@ pub(in crate::node) struct Link {
     pub(in crate::node) socket: UdpSocket,
     /// The real address of the socket.
     pub(in crate::node) bound: SocketAddr,
-    /// What others are told.
-    pub(in crate::node) advertised: SocketAddr,
+    /// What others are told; `None` while the name that tells it is known to nobody.
+    pub(in crate::node) advertised: Option<SocketAddr>,
     pub(in crate::node) keys: KeyRing,
 }
 
@@ -91,6 +93,7 @@ pub(in crate::node) struct Link {
 /// one that was asked for.
 pub(in crate::node) fn start(
     config: &ClusterConfig,
+    resolver: &Resolver,
     client: SocketAddr,
     asked_port: u16,
 ) -> Result<Cluster, NodeError> {
@@ -121,7 +124,7 @@ pub(in crate::node) fn start(
         address: wanted,
         source,
     })?;
-    let advertised = advertised(config, bound)?;
+    let advertised = advertise::at_start(config, resolver, bound)?;
     if !is_sealed && !is_loopback(wanted.ip()) {
         warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
     }
@@ -150,55 +153,6 @@ fn bind(wanted: SocketAddr, may_move: bool) -> Result<UdpSocket, BindError> {
         }
         bound => bound,
     }
-}
-
-fn advertised(config: &ClusterConfig, bound: SocketAddr) -> Result<SocketAddr, NodeError> {
-    let mut address = match &config.advertise {
-        Some(advertise) => resolve(&advertise.to_string())?,
-        None if bound.ip().is_unspecified() => {
-            let ip = config
-                .join
-                .iter()
-                .find_map(|seed| source_towards(seed, bound));
-            SocketAddr::new(ip.ok_or(ClusterError::NoAdvertise(bound))?, 0)
-        }
-        None => bound,
-    };
-    address.set_ip(address.ip().to_canonical());
-    if address.port() == 0 {
-        address.set_port(bound.port());
-    }
-    let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
-        return Err(ClusterError::Advertise(address).into());
-    }
-    let speaks_both = bound.is_ipv6() && bound.ip().is_unspecified();
-    if !speaks_both && address.is_ipv4() != is_ipv4(bound) {
-        let told = address;
-        return Err(ClusterError::AdvertiseFamily { told, bound }.into());
-    }
-    Ok(address)
-}
-
-/// Also where it is written as IPv6.
-fn is_ipv4(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_ipv4()
-}
-
-/// The address of ours that the kernel would send from (connect(2) of a UDP socket sends nothing).
-fn source_towards(seed: &HostPort, bound: SocketAddr) -> Option<IpAddr> {
-    let seed = resolve(&seed.to_string()).ok()?;
-    if bound.is_ipv4() && seed.is_ipv6() {
-        return None;
-    }
-    let any: IpAddr = match seed {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(seed).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified()).then_some(ip)
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
@@ -233,6 +187,8 @@ fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -240,7 +196,7 @@ mod tests {
     }
 
     fn on(config: &ClusterConfig, client: &str) -> Link {
-        match start(config, address(client), 0).unwrap() {
+        match start(config, &Resolver::default(), address(client), 0).unwrap() {
             Cluster::On(link) => link,
             Cluster::Off(reason) => panic!("off: {reason}"),
         }
@@ -253,8 +209,14 @@ mod tests {
         }
     }
 
+    fn at_start(config: &ClusterConfig, bound: SocketAddr) -> Result<(), ClusterError> {
+        advertise::at_start(config, &Resolver::default(), bound).map(drop)
+    }
+
     fn refusal(config: &ClusterConfig, client: &str) -> String {
-        start(config, address(client), 0).unwrap_err().to_string()
+        start(config, &Resolver::default(), address(client), 0)
+            .unwrap_err()
+            .to_string()
     }
 
     /// A key file that goes with the test.
@@ -292,11 +254,12 @@ mod tests {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let client = SocketAddr::new([127, 0, 0, 1].into(), port - 1);
-        let Cluster::On(link) = start(&default, client, port - 1).unwrap() else {
+        let Cluster::On(link) = start(&default, &Resolver::default(), client, port - 1).unwrap()
+        else {
             panic!("off");
         };
         assert!(link.bound.port() != port && link.bound.port() != 0);
-        assert_eq!(link.advertised, link.bound);
+        assert_eq!(link.advertised, Some(link.bound));
         assert!(link.keys.is_public());
         // What was asked for by name is not moved.
         let text = refusal(&at(&format!("127.0.0.1:{port}")), "127.0.0.1:1");
@@ -306,7 +269,7 @@ mod tests {
     #[test]
     fn without_a_key_only_loopback_takes_part() {
         let default = ClusterConfig::default();
-        let off = start(&default, address("0.0.0.0:8000"), 0).unwrap();
+        let off = start(&default, &Resolver::default(), address("0.0.0.0:8000"), 0).unwrap();
         let Cluster::Off(reason) = off else {
             panic!("{off:?}");
         };
@@ -336,7 +299,7 @@ mod tests {
         assert_eq!(link.bound.ip(), Ipv4Addr::UNSPECIFIED);
         assert_eq!(
             link.advertised,
-            SocketAddr::new([127, 0, 0, 1].into(), link.bound.port())
+            Some(SocketAddr::new([127, 0, 0, 1].into(), link.bound.port()))
         );
     }
 
@@ -355,19 +318,38 @@ mod tests {
         let link = on(&told("192.0.2.7:0"), "127.0.0.1:1");
         assert_eq!(
             link.advertised,
-            SocketAddr::new([192, 0, 2, 7].into(), link.bound.port())
+            Some(SocketAddr::new([192, 0, 2, 7].into(), link.bound.port()))
         );
         let link = on(&told("192.0.2.7:77"), "127.0.0.1:1");
-        assert_eq!(link.advertised, address("192.0.2.7:77"));
+        assert_eq!(link.advertised, Some(address("192.0.2.7:77")));
         let text = refusal(&told("0.0.0.0:77"), "127.0.0.1:1");
         assert!(text.contains("unicast"), "{text}");
         let text = refusal(&told("[2001:db8::7]:77"), "127.0.0.1:1");
         assert!(text.contains("the other of IPv4 and IPv6"), "{text}");
         // A socket of both kinds may be told as either.
         for told in ["[2001:db8::7]:77", "192.0.2.7:77"].map(told) {
-            assert!(advertised(&told, address("[::]:1")).is_ok());
+            assert!(at_start(&told, address("[::]:1")).is_ok());
         }
-        assert!(advertised(&told("192.0.2.7:77"), address("[::1]:1")).is_err());
+        assert!(at_start(&told("192.0.2.7:77"), address("[::1]:1")).is_err());
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_yet_is_no_reason_to_end() {
+        let unknown = || "no.such.host.invalid:0".parse().unwrap();
+        let by_name = ClusterConfig {
+            advertise: Some(unknown()),
+            ..at("127.0.0.1:0")
+        };
+        assert_eq!(on(&by_name, "127.0.0.1:1").advertised, None);
+        let by_seed = ClusterConfig {
+            insecure: true,
+            join: vec![unknown()],
+            ..at("0.0.0.0:0")
+        };
+        assert_eq!(on(&by_seed, "127.0.0.1:1").advertised, None);
+        // Nothing is missing of an address of its own.
+        let joining = ClusterConfig::joining([unknown()]);
+        assert!(on(&joining, "127.0.0.1:1").advertised.is_some());
     }
 
     #[test]

@@ -52,7 +52,10 @@ impl Side {
         let status = ClusterStatus {
             enabled: true,
             address: Some(self.bound.to_string()),
-            advertised: Some(self.advertised.to_string()),
+            advertised: state
+                .me
+                .is_plausible()
+                .then(|| state.me.address.to_string()),
             sealed: self.is_sealed,
             members: state.members.iter().map(member).collect(),
             one_way: state.one_way.iter().map(one_way).collect(),
