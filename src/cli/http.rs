@@ -1,28 +1,36 @@
 //! What a server says over HTTP.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use ureq::Body;
+use ureq::http::Response;
 
-use crate::config::HostPort;
+use crate::names::{HostPort, LookupError, Resolver};
 use crate::node::status::{Detail, Status};
 
 /// Why there is no document.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// No answer over HTTP.
+    /// The server's name cannot be looked up.
+    #[error("{0}; nothing was asked: check the server's name, or use an address")]
+    Lookup(#[from] LookupError),
+    /// No answer over HTTP, at any address.
     #[error(
-        "no answer from http://{server}{path} ({source}): is the server up, and its HTTP at this address (see its --http)?"
+        "no answer from http://{server}{path} ({}): is the server up, and its HTTP at this address (see its --http)?",
+        listed(causes)
     )]
     Unreachable {
         /// Who was asked.
         server: HostPort,
         /// For what.
         path: &'static str,
-        /// What happened.
-        source: Box<ureq::Error>,
+        /// What happened at each address.
+        causes: Vec<(SocketAddr, ureq::Error)>,
     },
     /// An answer, but not the document.
     #[error("http://{server}{path} answers with {code}: is it rmbd, of this version?")]
@@ -49,7 +57,18 @@ pub enum HttpError {
 /// Asks one server for its status.
 pub(super) struct StatusSource {
     server: HostPort,
+    /// The address that has answered, or is to be asked: of many nodes with one name, always the same.
+    at: Cell<Option<SocketAddr>>,
     agent: ureq::Agent,
+}
+
+fn listed(causes: &[(SocketAddr, ureq::Error)]) -> String {
+    let several = causes.len() > 1;
+    let text = causes.iter().map(|(address, cause)| match several {
+        true => format!("{address}: {cause}"),
+        false => cause.to_string(),
+    });
+    text.collect::<Vec<_>>().join("; ")
 }
 
 impl StatusSource {
@@ -63,8 +82,15 @@ impl StatusSource {
             .build();
         Self {
             server: server.clone(),
+            at: Cell::new(None),
             agent: config.new_agent(),
         }
+    }
+
+    /// Asks at this address, not at the first of the name's that answers.
+    pub(super) fn at(self, address: SocketAddr) -> Self {
+        self.at.set(Some(address));
+        self
     }
 
     /// The document as it came, known to be one.
@@ -88,13 +114,7 @@ impl StatusSource {
         query: &str,
     ) -> Result<(String, T), HttpError> {
         let server = || self.server.clone();
-        let unreachable = |source| HttpError::Unreachable {
-            server: server(),
-            path,
-            source: Box::new(source),
-        };
-        let url = format!("http://{}{path}{query}", self.server);
-        let mut response = self.agent.get(url).call().map_err(unreachable)?;
+        let mut response = self.ask(path, query)?;
         if response.status() != 200 {
             return Err(HttpError::Code {
                 server: server(),
@@ -102,13 +122,42 @@ impl StatusSource {
                 code: response.status().as_u16(),
             });
         }
-        let document = response.body_mut().read_to_string().map_err(unreachable)?;
+        let document = response.body_mut().read_to_string();
+        let document = document.map_err(|cause| HttpError::Unreachable {
+            server: server(),
+            path,
+            causes: self.at.get().map(|at| (at, cause)).into_iter().collect(),
+        })?;
         let parsed = serde_json::from_str(&document).map_err(|source| HttpError::Content {
             server: server(),
             path,
             source,
         })?;
         Ok((document, parsed))
+    }
+
+    /// The first of the name's addresses that answers at all.
+    fn ask(&self, path: &'static str, query: &str) -> Result<Response<Body>, HttpError> {
+        let addresses = match self.at.get() {
+            Some(address) => vec![address],
+            None => Resolver::default().look_up(&self.server)?,
+        };
+        let mut causes = Vec::new();
+        for address in addresses {
+            let url = format!("http://{address}{path}{query}");
+            match self.agent.get(url).call() {
+                Ok(response) => {
+                    self.at.set(Some(address));
+                    return Ok(response);
+                }
+                Err(cause) => causes.push((address, cause)),
+            }
+        }
+        Err(HttpError::Unreachable {
+            server: self.server.clone(),
+            path,
+            causes,
+        })
     }
 }
 

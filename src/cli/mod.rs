@@ -285,22 +285,6 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
 /// Why a command was not done in full.
 #[derive(Debug, Error)]
 pub enum CliError {
-    /// The server is not to be found.
-    #[error("{server}: {source}")]
-    Connect {
-        /// As it was given.
-        server: HostPort,
-        /// Why.
-        source: ClientError,
-    },
-    /// The server is not to be found, in the Python program's protocol.
-    #[error("{server}: {source}")]
-    ConnectLegacy {
-        /// As it was given.
-        server: HostPort,
-        /// Why.
-        source: legacy::ClientError,
-    },
     /// The server, or the way to it.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -26,10 +26,13 @@ pub(super) fn run_within(
 ) -> Result<(), CliError> {
     let target = &options.target;
     let mut client = options.server.legacy(options.dialect)?;
-    let source = StatusSource::new(&options.server.server, options.server.timeout());
+    // Any count will do: its answer shows that somebody is there, at which of the name's addresses, and, after
+    // the order, that it has read it.
+    client.count("")?;
+    let source =
+        StatusSource::new(&options.server.server, options.server.timeout()).at(client.server());
     let before = source.status();
     client.peer(&target.host, target.port)?;
-    // Any count will do: its answer shows that somebody is there who has read the order.
     client.count("")?;
     let before = match before {
         Ok(status) => newest(&status, target).map_or(0, |order| order.number),

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 
 use super::{CliError, Streams};
-use crate::client::{Client, ClientError, ClientOptions, legacy};
+use crate::client::{Client, ClientOptions, Server, legacy};
 use crate::config::{self, HostPort};
 use crate::wire::legacy::Dialect;
 
@@ -63,15 +63,7 @@ impl ServerOptions {
             tries: LEGACY_TRIES,
             dialect,
         };
-        legacy::Client::connect(self.pair(), options).map_err(|source| match source {
-            legacy::ClientError::Resolve(_) | legacy::ClientError::NoAddress => {
-                CliError::ConnectLegacy {
-                    server: self.server.clone(),
-                    source,
-                }
-            }
-            source => source.into(),
-        })
+        Ok(legacy::Client::connect(&self.server, options)?)
     }
 
     /// A client of the compact format. Nothing is asked yet where the name has one address.
@@ -96,11 +88,13 @@ impl ServerOptions {
         match asked {
             Ok((server, info)) => {
                 let options = self.options(self.timeout());
-                let client = Box::new(Client::connect(server, options)?);
+                // The one that has answered, but not for ever: it is looked up again if it falls silent.
+                let named = Server::from(&self.server).first_at(server);
+                let client = Box::new(Client::connect(named, options)?);
                 let weight_max = info.weight_max;
                 Ok(Speaker::Compact { client, weight_max })
             }
-            Err(CliError::Client(ClientError::Timeout { .. })) => self.fall_back(streams),
+            Err(CliError::Client(error)) if error.is_silence() => self.fall_back(streams),
             Err(error) => Err(error),
         }
     }
@@ -120,13 +114,7 @@ impl ServerOptions {
     }
 
     fn compact_within(&self, timeout: Duration) -> Result<Client, CliError> {
-        Client::connect(self.pair(), self.options(timeout)).map_err(|source| match source {
-            ClientError::Resolve(_) | ClientError::NoAddress => CliError::Connect {
-                server: self.server.clone(),
-                source,
-            },
-            source => source.into(),
-        })
+        Ok(Client::connect(&self.server, self.options(timeout))?)
     }
 
     fn options(&self, timeout: Duration) -> ClientOptions {
@@ -134,11 +122,6 @@ impl ServerOptions {
             timeout,
             ..ClientOptions::default()
         }
-    }
-
-    /// As a pair, so that an IPv6 zone is the resolver's to judge.
-    fn pair(&self) -> (&str, u16) {
-        (self.server.host.as_str(), self.server.port)
     }
 }
 

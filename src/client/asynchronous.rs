@@ -3,17 +3,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::net::{ToSocketAddrs, UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answered;
 use super::core::{Core, Failure, Reason, Settings, Unsendable};
-use super::link::{self, Link};
+use super::link::{self, Link, is_about_the_peer};
+use super::route::{Asked, Route, Step};
+use super::server::Server;
 use super::{AddsReport, Bounds, ClientError, ClientOptions, Count, Hit, Info};
+use crate::names::{Lookup, look_up_on_thread};
 use crate::wire::compact::Operation;
 
 /// Calls that wait for the task to take them.
@@ -46,13 +50,13 @@ const CALLS_AT_ONCE: usize = 16;
 #[derive(Debug, Clone)]
 pub struct AsyncClient {
     calls: mpsc::Sender<Call>,
-    server: SocketAddr,
+    asked: Whereabouts,
     timeout: Duration,
 }
 
 impl AsyncClient {
-    /// A client of the server at an address. Where a name has several addresses, of the first that
-    /// answers; where there is only one, nothing is sent yet.
+    /// A client of a server. Where its name has several addresses, of the first that answers; where there
+    /// is only one, nothing is sent yet.
     ///
     /// # Errors
     /// No such name, no address that answers, or no socket.
@@ -60,29 +64,35 @@ impl AsyncClient {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
     pub async fn connect(
-        server: impl ToSocketAddrs,
+        server: impl Into<Server>,
         options: ClientOptions,
     ) -> Result<Self, ClientError> {
-        let addresses = lookup_host(server).await.map_err(ClientError::Resolve)?;
-        let addresses: Vec<_> = addresses.collect();
-        if let [server] = *addresses {
-            return Self::open(server, options);
+        let server = server.into();
+        let addresses = look_up(&server).await?;
+        let timeout = options.timeout;
+        if let [address] = *addresses {
+            return Self::open(Route::new(server, addresses, address, timeout), options);
         }
-        let mut first_error = None;
-        for server in addresses {
-            let client = Self::open(server, options)?;
-            match client.info().await {
-                Ok(_) => return Ok(client),
-                Err(error) => first_error = first_error.or(Some(error)),
+        let mut causes = Vec::new();
+        for &address in &addresses {
+            let probe = Self::open(Route::only(address, timeout), options)?;
+            match probe.info().await {
+                Ok(_) => {
+                    let mut route = Route::new(server, addresses, address, timeout);
+                    route.heard();
+                    return Self::open(route, options);
+                }
+                Err(cause) => causes.push((address, cause)),
             }
         }
-        Err(first_error.unwrap_or(ClientError::NoAddress))
+        let server = server.to_string();
+        Err(ClientError::Unreached { server, causes })
     }
 
-    /// The server's address.
+    /// The server's address; another one after a call in which the one before did not answer.
     #[must_use]
     pub fn server(&self) -> SocketAddr {
-        self.server
+        self.asked.at().0
     }
 
     /// Adds a weight to a key; 0 changes nothing.
@@ -201,11 +211,10 @@ impl AsyncClient {
         self.ask(Owned::Info, Answered::info).await
     }
 
-    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
-        let link = Link::open(server)?;
-        let socket = (link.socket.try_clone())
-            .and_then(UdpSocket::from_std)
-            .map_err(|error| ClientError::of_socket(server, "open a socket to", error))?;
+    fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
+        let link = Link::open(route.at())?;
+        let socket = waiting_on(&link)?;
+        let asked = Whereabouts::new(&route);
         let settings = Settings {
             timeout: options.timeout,
             linger: options.linger,
@@ -214,6 +223,9 @@ impl AsyncClient {
         let driver = Driver {
             link,
             socket,
+            route,
+            asked: asked.clone(),
+            heard_at: Duration::ZERO,
             core: Core::new(settings, link::identity()),
             lingers: !options.linger.is_zero(),
             open: HashMap::new(),
@@ -222,7 +234,7 @@ impl AsyncClient {
         tokio::spawn(driver.run(waiting));
         Ok(Self {
             calls,
-            server,
+            asked,
             timeout: options.timeout,
         })
     }
@@ -288,10 +300,67 @@ impl AsyncClient {
     fn error(&self, failed: Failed) -> ClientError {
         match failed {
             Failed::Unsendable(unsendable) => unsendable.into(),
-            Failed::Failure(failure) => ClientError::of_failure(self.server, self.timeout, failure),
+            Failed::Failure(failure, place) => {
+                let (server, asked) = &*place;
+                ClientError::of_failure(asked.clone(), *server, self.timeout, failure)
+            }
             Failed::Closed => ClientError::Closed,
         }
     }
+}
+
+/// An address, and whom an error names with it.
+type Place = (SocketAddr, Asked);
+
+/// Where the task is with its server.
+#[derive(Debug, Clone)]
+struct Whereabouts(Arc<Mutex<Arc<Place>>>);
+
+impl Whereabouts {
+    fn new(route: &Route) -> Self {
+        let place = (route.at(), route.asked());
+        Self(Arc::new(Mutex::new(Arc::new(place))))
+    }
+
+    fn at(&self) -> Arc<Place> {
+        Arc::clone(&self.lock())
+    }
+
+    fn follow(&self, route: &Route) {
+        *self.lock() = Arc::new((route.at(), route.asked()));
+    }
+
+    /// Nothing that is done while it is locked can panic.
+    fn lock(&self) -> MutexGuard<'_, Arc<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks up without holding up the runtime, nor its end.
+async fn look_up(server: &Server) -> Result<Vec<SocketAddr>, ClientError> {
+    let Some((name, resolver)) = server.name() else {
+        return Ok(server.addresses()?);
+    };
+    let (send, found) = oneshot::channel();
+    let done = |found: Vec<Lookup>| {
+        let _ = send.send(found);
+    };
+    let looking = look_up_on_thread(resolver, vec![name.clone()], done);
+    let failed = |source| ClientError::Resolve(name.failed(source));
+    looking.map_err(failed)?;
+    let found = found.await.ok();
+    let found = found.and_then(|found| found.into_iter().next());
+    match found {
+        Some(Ok(addresses)) => Ok(server.in_order(addresses)),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(failed(io::ErrorKind::BrokenPipe.into())),
+    }
+}
+
+/// The link's socket, for waiting.
+fn waiting_on(link: &Link) -> Result<UdpSocket, ClientError> {
+    let socket = link.socket.try_clone().and_then(UdpSocket::from_std);
+    socket.map_err(|error| ClientError::of_socket(link.server, "open a socket to", error))
 }
 
 /// Operations that are answered together.
@@ -342,18 +411,19 @@ impl Owned {
 
 type OperationResult = Result<Answered, Failed>;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Failed {
     Unsendable(Unsendable),
-    Failure(Failure),
+    /// And where the task was then.
+    Failure(Failure, Arc<Place>),
     Closed,
 }
 
 impl Failed {
-    fn fate(self) -> super::Fate {
+    fn fate(&self) -> super::Fate {
         match self {
             Self::Unsendable(_) => super::Fate::NotAdded,
-            Self::Failure(failure) => failure.fate(),
+            Self::Failure(failure, _) => failure.fate(),
             Self::Closed => super::Fate::Uncertain,
         }
     }
@@ -364,6 +434,10 @@ struct Driver {
     link: Link,
     /// The link's, for waiting.
     socket: UdpSocket,
+    route: Route,
+    asked: Whereabouts,
+    /// The latest reply that the route knows of.
+    heard_at: Duration,
     core: Core<Token>,
     lingers: bool,
     open: HashMap<u64, OpenCall>,
@@ -397,7 +471,10 @@ impl Driver {
                 self.core.flush();
             }
             self.send().await;
-            let until = self.core.next_tick().map(|at| self.instant(at));
+            let now = self.link.now();
+            let step = self.route.next_step(now, self.core.silent_since());
+            let until = self.core.next_tick().into_iter().chain(step).min();
+            let until = until.map(|at| self.instant(at));
             let has_room = self.has_room();
             tokio::select! {
                 call = calls.recv(), if is_open && has_room => match call {
@@ -408,12 +485,59 @@ impl Driver {
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
             }
             self.receive();
+            // First: what fails now was asked where we have been until now.
+            self.follow_route();
             let now = self.link.now();
-            let open = &mut self.open;
+            let (open, at) = (&mut self.open, &self.asked);
             self.core.tick(now, &mut |token, outcome| {
-                settle(open, token, result(outcome));
+                settle(open, token, result(outcome, at));
             });
         }
+    }
+
+    /// Goes to another address where this one does not answer.
+    fn follow_route(&mut self) {
+        let now = self.link.now();
+        if self.core.heard_at() > self.heard_at {
+            self.heard_at = self.core.heard_at();
+            if self.route.is_in_trouble() {
+                self.route.heard();
+                self.asked.follow(&self.route);
+            }
+            self.route.heard();
+        }
+        let patience = self.route.patience();
+        if (self.core.silent_since()).is_some_and(|since| since + patience <= now) {
+            self.route.silent();
+        }
+        if !self.route.is_in_trouble() {
+            return;
+        }
+        self.core.distrust();
+        loop {
+            let step = self.route.step(now, self.core.may_move());
+            self.asked.follow(&self.route);
+            match step {
+                Step::Stay | Step::Await => return,
+                Step::Move(address) => match self.move_to(address) {
+                    Ok(()) => return self.core.relocate(now),
+                    Err(_) => self.route.is_unusable(),
+                },
+                Step::GiveUp => {
+                    let (open, at) = (&mut self.open, &self.asked);
+                    let mut sink = |token: Token, outcome: super::core::Outcome<'_>| {
+                        settle(open, token, result(outcome, at));
+                    };
+                    return self.core.abandon(Reason::Unreachable, &mut sink);
+                }
+            }
+        }
+    }
+
+    fn move_to(&mut self, address: SocketAddr) -> Result<(), ClientError> {
+        self.link.reopen(address)?;
+        self.socket = waiting_on(&self.link)?;
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
@@ -468,10 +592,10 @@ impl Driver {
             match received {
                 Ok(trains) => {
                     let now = self.link.now();
-                    let open = &mut self.open;
+                    let (open, at) = (&mut self.open, &self.asked);
                     for datagram in self.link.datagrams(trains) {
                         self.core.receive(datagram, now, &mut |token, outcome| {
-                            settle(open, token, result(outcome));
+                            settle(open, token, result(outcome, at));
                         });
                     }
                 }
@@ -484,18 +608,22 @@ impl Driver {
     /// Where nobody has ever answered, "nobody listens" ends all calls. Any other trouble may pass:
     /// what was not sent counts as lost.
     fn excuse(&mut self, error: &io::Error) {
+        if self.route.may_change() && is_about_the_peer(error) {
+            return self.route.refused();
+        }
         if error.kind() == io::ErrorKind::ConnectionRefused && !self.core.has_heard() {
-            let open = &mut self.open;
+            let (open, at) = (&mut self.open, &self.asked);
             self.core
                 .abandon(Reason::Unreachable, &mut |token, outcome| {
-                    settle(open, token, result(outcome));
+                    settle(open, token, result(outcome, at));
                 });
         }
     }
 }
 
-fn result(outcome: super::core::Outcome<'_>) -> OperationResult {
-    outcome.map(Answered::from).map_err(Failed::Failure)
+fn result(outcome: super::core::Outcome<'_>, at: &Whereabouts) -> OperationResult {
+    let failed = |failure| Failed::Failure(failure, at.at());
+    outcome.map(Answered::from).map_err(failed)
 }
 
 fn settle(open: &mut HashMap<u64, OpenCall>, token: Token, result: OperationResult) {

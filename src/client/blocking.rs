@@ -1,14 +1,16 @@
 //! The blocking client.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 
 use super::answer::Answered;
 use super::core::{Core, Failure, Outcome, Reason, Settings, Sink};
-use super::link::{self, Link};
+use super::link::{self, Link, is_about_the_peer};
+use super::route::{Route, Step};
+use super::server::Server;
 use super::{Adder, Bounds, ClientError, ClientOptions, Count, Hit, Info};
 use crate::wire::compact::Operation;
 
@@ -35,39 +37,47 @@ const ADDER_LINGER_MIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Client {
     link: Link,
+    route: Route,
     core: Core<u64>,
+    /// The latest reply that the route knows of.
+    heard_at: Duration,
     options: ClientOptions,
 }
 
 impl Client {
-    /// A client of the server at an address. Where a name has several addresses, of the first that
-    /// answers; where there is only one, nothing is sent yet.
+    /// A client of a server. Where its name has several addresses, of the first that answers; where there
+    /// is only one, nothing is sent yet.
     ///
     /// # Errors
     /// No such name, no address that answers, or no socket.
-    pub fn connect(
-        server: impl ToSocketAddrs,
-        options: ClientOptions,
-    ) -> Result<Self, ClientError> {
-        let addresses = link::addresses(server)?;
-        if let [server] = *addresses {
-            return Self::open(server, options);
+    pub fn connect(server: impl Into<Server>, options: ClientOptions) -> Result<Self, ClientError> {
+        let server = server.into();
+        let addresses = server.addresses()?;
+        let timeout = options.timeout;
+        if let [address] = *addresses {
+            return Self::open(Route::new(server, addresses, address, timeout), options);
         }
-        let mut first_error = None;
-        for server in addresses {
-            let answering = Self::open(server, options).and_then(|mut client| {
+        let mut causes = Vec::new();
+        for &address in &addresses {
+            let answering = Self::open(Route::only(address, timeout), options);
+            let answering = answering.and_then(|mut client| {
                 client.info()?;
                 Ok(client)
             });
             match answering {
-                Ok(client) => return Ok(client),
-                Err(error) => first_error = first_error.or(Some(error)),
+                Ok(mut client) => {
+                    client.route = Route::new(server, addresses, address, timeout);
+                    client.route.heard();
+                    return Ok(client);
+                }
+                Err(cause) => causes.push((address, cause)),
             }
         }
-        Err(first_error.unwrap_or(ClientError::NoAddress))
+        let server = server.to_string();
+        Err(ClientError::Unreached { server, causes })
     }
 
-    /// The server's address.
+    /// The server's address; another one after a call in which the one before did not answer.
     #[must_use]
     pub fn server(&self) -> SocketAddr {
         self.link.server
@@ -167,14 +177,16 @@ impl Client {
         self.ask(Operation::Info, Answered::info)
     }
 
-    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
+    fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
         let settings = Settings {
             timeout: options.timeout,
             linger: options.linger.max(ADDER_LINGER_MIN),
         };
         Ok(Self {
-            link: Link::open(server)?,
+            link: Link::open(route.at())?,
+            route,
             core: Core::new(settings, link::identity()),
+            heard_at: Duration::ZERO,
             options,
         })
     }
@@ -260,12 +272,49 @@ impl Client {
         let failed = |doing| move |error| ClientError::of_socket(server, doing, error);
         self.send().map_err(failed("send to"))?;
         if may_wait {
-            let until = self.core.next_tick();
+            let now = self.link.now();
+            let step = self.route.next_step(now, self.core.silent_since());
+            let until = self.core.next_tick().into_iter().chain(step).min();
             (self.link.wait(PollFlags::IN, until)).map_err(failed("wait for"))?;
         }
         self.receive(sink).map_err(failed("receive from"))?;
+        // First: what fails now was asked where we have been until now.
+        self.follow_route()?;
         self.core.tick(self.link.now(), sink);
         Ok(())
+    }
+
+    /// Goes to another address where this one does not answer.
+    fn follow_route(&mut self) -> Result<(), ClientError> {
+        let now = self.link.now();
+        if self.core.heard_at() > self.heard_at {
+            self.heard_at = self.core.heard_at();
+            self.route.heard();
+        }
+        let patience = self.route.patience();
+        if (self.core.silent_since()).is_some_and(|since| since + patience <= now) {
+            self.route.silent();
+        }
+        if !self.route.is_in_trouble() {
+            return Ok(());
+        }
+        self.core.distrust();
+        loop {
+            match self.route.step(now, self.core.may_move()) {
+                Step::Stay | Step::Await => return Ok(()),
+                Step::Move(address) => match self.link.reopen(address) {
+                    Ok(()) => {
+                        self.core.relocate(now);
+                        return Ok(());
+                    }
+                    Err(_) => self.route.is_unusable(),
+                },
+                Step::GiveUp => {
+                    let server = Box::new(self.route.asked());
+                    return Err(ClientError::Refused { server });
+                }
+            }
+        }
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -302,8 +351,12 @@ impl Client {
         }
     }
 
-    /// A server that answered before may be on its way back.
-    fn excuse(&self, error: io::Error) -> io::Result<()> {
+    /// A server that answered before may be on its way back, and one with a name may be elsewhere.
+    fn excuse(&mut self, error: io::Error) -> io::Result<()> {
+        if self.route.may_change() && is_about_the_peer(&error) {
+            self.route.refused();
+            return Ok(());
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused if self.core.has_heard() => Ok(()),
             _ => Err(error),
@@ -316,7 +369,12 @@ impl Client {
     }
 
     pub(super) fn failed(&self, failure: Failure) -> ClientError {
-        ClientError::of_failure(self.link.server, self.options.timeout, failure)
+        ClientError::of_failure(
+            self.route.asked(),
+            self.link.server,
+            self.options.timeout,
+            failure,
+        )
     }
 
     pub(super) fn repeated(&self) -> u64 {

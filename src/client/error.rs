@@ -9,6 +9,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::core::{Failure, Reason, Unsendable};
+use super::route::Asked;
+use super::server::ServerError;
+use crate::names::{AddressError, LookupError};
 use crate::wire::compact::Problem;
 
 /// What is known of weights whose call failed.
@@ -100,19 +103,33 @@ impl fmt::Display for AddsReport {
 /// What went wrong at a client, and what is then known.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The name cannot be looked up.
-    #[error(
-        "cannot look up the server's name ({0}), nothing was sent: check it, or use an address"
-    )]
-    Resolve(#[source] io::Error),
-    /// The name has no address.
-    #[error("the server's name has no address, nothing was sent: check it, or use an address")]
+    /// The name cannot be looked up, or has no address.
+    #[error("{0}; nothing was sent: check the server's name, or use an address")]
+    Resolve(#[from] LookupError),
+    /// Not `HOST:PORT`.
+    #[error("{text:?} is no server, nothing was sent: {source}")]
+    Address {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// An empty list of addresses.
+    #[error("no address of a server was given, nothing was sent")]
     NoAddress,
+    /// None of several addresses answers.
+    #[error("nobody answers at any address of {server}{}", listed(causes))]
+    Unreached {
+        /// As it was given.
+        server: String,
+        /// Each address that was tried, and why it will not do.
+        causes: Vec<(SocketAddr, Self)>,
+    },
     /// The server's machine says that nobody listens there, and nobody ever answered.
     #[error("no server at {server}; start one with `rmbd`")]
     Refused {
         /// Where it was looked for.
-        server: SocketAddr,
+        server: Box<Asked>,
     },
     /// No reply in time, however often it was asked for.
     #[error(
@@ -120,7 +137,7 @@ pub enum ClientError {
     )]
     Timeout {
         /// Who did not answer.
-        server: SocketAddr,
+        server: Box<Asked>,
         /// For how long it was asked.
         timeout_ms: u128,
         /// What is known of the call's weight.
@@ -219,10 +236,23 @@ impl ClientError {
         }
     }
 
+    /// Whether somebody may be there who does not speak the compact format: of some address nothing was heard,
+    /// not even that nobody listens.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Unreached { causes, .. } => causes.iter().any(|(_, cause)| cause.is_silence()),
+            _ => false,
+        }
+    }
+
     /// Tells "nobody listens" (ICMP port unreachable) from the rest.
     pub(super) fn of_socket(server: SocketAddr, doing: &'static str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused { server },
+            io::ErrorKind::ConnectionRefused => Self::Refused {
+                server: Box::new(server.into()),
+            },
             _ => Self::Socket {
                 doing,
                 server,
@@ -231,15 +261,22 @@ impl ClientError {
         }
     }
 
-    pub(super) fn of_failure(server: SocketAddr, timeout: Duration, failure: Failure) -> Self {
+    pub(super) fn of_failure(
+        asked: Asked,
+        server: SocketAddr,
+        timeout: Duration,
+        failure: Failure,
+    ) -> Self {
         let fate = failure.fate();
         match failure.reason {
             Reason::Silence => Self::Timeout {
-                server,
+                server: Box::new(asked),
                 timeout_ms: timeout.as_millis(),
                 fate,
             },
-            Reason::Unreachable => Self::Refused { server },
+            Reason::Unreachable => Self::Refused {
+                server: Box::new(asked),
+            },
             Reason::Abandoned => Self::Abandoned { fate },
             Reason::Code(code) => match Problem::from_code(code) {
                 None => Self::UnknownProblem { server, code, fate },
@@ -250,6 +287,21 @@ impl ClientError {
                     fate,
                 },
             },
+        }
+    }
+}
+
+fn listed(causes: &[(SocketAddr, ClientError)]) -> String {
+    let cause = |(address, cause): &(SocketAddr, ClientError)| format!("; {address}: {cause}");
+    causes.iter().map(cause).collect()
+}
+
+impl From<ServerError> for ClientError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Lookup(error) => Self::Resolve(error),
+            ServerError::NoAddress => Self::NoAddress,
+            ServerError::Address(text, source) => Self::Address { text, source },
         }
     }
 }

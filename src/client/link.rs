@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,28 +38,23 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// At a free port, of the server's address family.
     pub(super) fn open(server: SocketAddr) -> Result<Self, ClientError> {
-        let any: SocketAddr = match server {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let open = || {
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(server)?;
-            socket.set_nonblocking(true)?;
-            // A favour: without it replies come one by one.
-            let _ = enable_gro(&socket);
-            Ok(socket)
-        };
-        let socket =
-            open().map_err(|error| ClientError::of_socket(server, "open a socket to", error))?;
         Ok(Self {
             server,
-            socket,
+            socket: open_socket(server)?,
             train: Vec::with_capacity(TRAIN_BYTES_MAX),
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
             started: Instant::now(),
             takes_trains: true,
         })
+    }
+
+    /// Goes on with another server, at another port: what the one before still says is not heard. Time goes
+    /// on as it did. Where that fails all stays as it is.
+    pub(super) fn reopen(&mut self, server: SocketAddr) -> Result<(), ClientError> {
+        self.socket = open_socket(server)?;
+        self.server = server;
+        self.takes_trains = true;
+        Ok(())
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -115,8 +110,24 @@ impl Link {
     }
 }
 
+fn open_socket(server: SocketAddr) -> Result<UdpSocket, ClientError> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let open = || {
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(server)?;
+        socket.set_nonblocking(true)?;
+        // A favour: without it replies come one by one.
+        let _ = enable_gro(&socket);
+        Ok(socket)
+    };
+    open().map_err(|error| ClientError::of_socket(server, "open a socket to", error))
+}
+
 /// Whether a send failed for what the other side, the way there, or the buffer is, not for the form.
-fn is_about_the_peer(error: &io::Error) -> bool {
+pub(super) fn is_about_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),
@@ -128,12 +139,6 @@ fn is_about_the_peer(error: &io::Error) -> bool {
             | Kind::NetworkDown
             | Kind::PermissionDenied
     )
-}
-
-/// Addresses of a name.
-pub(super) fn addresses(server: impl ToSocketAddrs) -> Result<Vec<SocketAddr>, ClientError> {
-    let addresses = server.to_socket_addrs().map_err(ClientError::Resolve)?;
-    Ok(addresses.collect())
 }
 
 /// Numbers that nobody else has, and nobody guesses.

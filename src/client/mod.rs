@@ -7,6 +7,11 @@
 //! the node was started again meanwhile), the error says that the add is *uncertain* ([`Fate`]), and
 //! nothing is sent twice.
 //!
+//! **A name is looked up again.** A server is told as [`Server`]: by name, or by address. Where an address
+//! refuses, or stays silent for a third of the timeout, the name is looked up again and the next address is
+//! tried: for questions that are under way, and for adds that were never sent. Adds that are under way keep
+//! the client where it is until they are acknowledged or uncertain; they are never sent to another node.
+//!
 //! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
 
 mod adder;
@@ -17,6 +22,8 @@ mod core;
 mod error;
 pub mod legacy;
 mod link;
+mod route;
+mod server;
 
 use std::time::Duration;
 
@@ -25,6 +32,8 @@ pub use self::answer::{Bounds, Count, Hash, Hit, Info};
 pub use self::asynchronous::AsyncClient;
 pub use self::blocking::Client;
 pub use self::error::{AddsReport, ClientError, Fate};
+pub use self::route::Asked;
+pub use self::server::Server;
 pub use crate::wire::compact::KEY_BYTES_MAX;
 
 /// How a client waits.

@@ -92,6 +92,11 @@ impl Resolver {
 }
 
 impl HostPort {
+    /// A look-up of it that failed for another reason than the resolver's word.
+    pub(crate) fn failed(&self, source: io::Error) -> LookupError {
+        LookupError::new(self, source)
+    }
+
     /// The address, where it is written as one.
     #[must_use]
     pub fn literal(&self) -> Option<SocketAddr> {

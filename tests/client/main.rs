@@ -4,6 +4,7 @@
 
 mod asynchronous;
 mod blocking;
+mod names;
 #[path = "../support/mod.rs"]
 mod shared;
 

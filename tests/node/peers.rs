@@ -266,7 +266,7 @@ fn impossible_orders_are_refused_and_say_why() {
                 encode_peer("no.such.host.invalid", 9, Dialect::Native)
                     .unwrap()
                     .to_vec(),
-                "resolved",
+                "cannot look up",
             ),
             (
                 encode_peer("127.0.0.1", ours.port(), Dialect::Native)

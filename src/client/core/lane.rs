@@ -26,6 +26,8 @@ pub(super) struct Batch<T> {
     /// Present where weights shall count once.
     pub(super) sequence: Option<u64>,
     pub(super) queued_at: Duration,
+    /// When the first copy went out, if that was to another address.
+    pub(super) first_sent: Option<Duration>,
 }
 
 impl<T> Batch<T> {
@@ -156,6 +158,7 @@ impl<T> Lane<T> {
             asks: std::mem::take(&mut self.asks),
             sequence: self.client.map(|_| self.sequence),
             queued_at: self.opened_at,
+            first_sent: None,
         });
         self.sequence += 1;
     }

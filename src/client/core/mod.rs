@@ -16,6 +16,7 @@
 //! asked for before the first such batch goes out.
 
 mod lane;
+mod moving;
 mod recovery;
 mod replies;
 #[cfg(test)]
@@ -93,6 +94,8 @@ pub(super) struct Core<T> {
     settings: Settings,
     node: Option<Node>,
     heard_at: Duration,
+    /// When the present address was turned to.
+    arrived_at: Duration,
     has_heard: bool,
     adding: Lane<T>,
     asking: Lane<T>,
@@ -159,6 +162,7 @@ impl<T> Core<T> {
             },
             node: None,
             heard_at: Duration::ZERO,
+            arrived_at: Duration::ZERO,
             has_heard: false,
             adding: Lane::new(Some(identity.client)),
             asking: Lane::new(None),
@@ -377,6 +381,7 @@ impl<T> Core<T> {
                 asks: true,
                 sequence: None,
                 queued_at: now,
+                first_sent: None,
             });
         }
     }
@@ -434,10 +439,10 @@ impl<T> Core<T> {
         let flight = self.next_flight;
         self.next_flight += 1;
         let flying = Flying {
+            first_sent: batch.first_sent.unwrap_or(now),
             batch,
             kind,
             boot,
-            first_sent: now,
             ids: Vec::with_capacity(1),
             under_way: None,
         };

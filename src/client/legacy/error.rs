@@ -5,24 +5,41 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::client::route::Asked;
+use crate::client::server::ServerError;
+use crate::names::{AddressError, LookupError};
 use crate::wire::legacy::HostTooLong;
 
 /// What went wrong at a client, and what is then known.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The name cannot be looked up.
-    #[error(
-        "cannot look up the server's name ({0}), nothing was sent: check it, or use an address"
-    )]
-    Resolve(#[source] io::Error),
-    /// The name has no address.
-    #[error("the server's name has no address, nothing was sent: check it, or use an address")]
+    /// The name cannot be looked up, or has no address.
+    #[error("{0}; nothing was sent: check the server's name, or use an address")]
+    Resolve(#[from] LookupError),
+    /// Not `HOST:PORT`.
+    #[error("{text:?} is no server, nothing was sent: {source}")]
+    Address {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// An empty list of addresses.
+    #[error("no address of a server was given, nothing was sent")]
     NoAddress,
+    /// None of several addresses answers.
+    #[error("nobody answers at any address of {server}{}", listed(causes))]
+    Unreached {
+        /// As it was given.
+        server: String,
+        /// Each address that was tried, and why it will not do.
+        causes: Vec<(SocketAddr, Self)>,
+    },
     /// The server's machine says that nobody listens there.
     #[error("no server at {server}; start one with `rmbd`")]
     Refused {
         /// Where it was looked for.
-        server: SocketAddr,
+        server: Box<Asked>,
     },
     /// No answer in time.
     #[error(
@@ -30,7 +47,7 @@ pub enum ClientError {
     )]
     Timeout {
         /// Who did not answer.
-        server: SocketAddr,
+        server: Box<Asked>,
         /// How often it was asked.
         tries: u32,
         /// How long an answer was waited for, each time.
@@ -78,12 +95,39 @@ impl ClientError {
     /// Tells "nobody listens" (ICMP port unreachable) from the rest.
     pub(super) fn of_socket(server: SocketAddr, doing: &'static str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused { server },
+            io::ErrorKind::ConnectionRefused => Self::Refused {
+                server: Box::new(server.into()),
+            },
             _ => Self::Socket {
                 doing,
                 server,
                 source,
             },
+        }
+    }
+
+    /// Names all addresses that were tried.
+    pub(super) fn asked(self, asked: Asked) -> Self {
+        match self {
+            Self::Refused { .. } => Self::Refused {
+                server: Box::new(asked),
+            },
+            other => other,
+        }
+    }
+}
+
+fn listed(causes: &[(SocketAddr, ClientError)]) -> String {
+    let cause = |(address, cause): &(SocketAddr, ClientError)| format!("; {address}: {cause}");
+    causes.iter().map(cause).collect()
+}
+
+impl From<ServerError> for ClientError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Lookup(error) => Self::Resolve(error),
+            ServerError::NoAddress => Self::NoAddress,
+            ServerError::Address(text, source) => Self::Address { text, source },
         }
     }
 }

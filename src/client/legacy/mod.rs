@@ -14,12 +14,14 @@ pub(crate) mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 pub use self::adder::Adder;
 pub use self::error::ClientError;
 use self::questions::Questions;
+use super::route::{Route, Step};
+use super::server::Server;
 use crate::wire::legacy::{
     Dialect, KEY_BYTES_MAX, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_add, encode_count,
     encode_peer, replies,
@@ -37,6 +39,9 @@ const WINDOW_DATAGRAMS: usize = 32;
 
 /// Keys that are asked for before an answer is awaited.
 const WINDOW_KEYS: usize = WINDOW_DATAGRAMS * MESSAGES_PER_DATAGRAM;
+
+/// Between two looks at whether a look-up is over.
+const LOOK_STEP: Duration = Duration::from_millis(5);
 
 /// How a client waits and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +78,9 @@ impl Default for ClientOptions {
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    server: SocketAddr,
+    route: Route,
+    /// The time is counted from here.
+    started: Instant,
     socket: UdpSocket,
     options: ClientOptions,
     /// Answers that nobody waits for any more may still arrive at this socket.
@@ -85,40 +92,42 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at an address. Where a name has several addresses, of the first that
-    /// answers; where there is only one, nothing is sent yet.
+    /// A client of a server. Where its name has several addresses, of the first that answers; where there
+    /// is only one, nothing is sent yet.
     ///
     /// # Errors
     /// No such name, no address that answers, or no socket.
-    pub fn connect(
-        server: impl ToSocketAddrs,
-        options: ClientOptions,
-    ) -> Result<Self, ClientError> {
-        let addresses: Vec<_> = server
-            .to_socket_addrs()
-            .map_err(ClientError::Resolve)?
-            .collect();
-        if let [server] = *addresses {
-            return Self::open(server, options);
+    pub fn connect(server: impl Into<Server>, options: ClientOptions) -> Result<Self, ClientError> {
+        let server = server.into();
+        let addresses = server.addresses()?;
+        let timeout = options.timeout;
+        if let [address] = *addresses {
+            return Self::open(Route::new(server, addresses, address, timeout), options);
         }
-        let mut first_error = ClientError::NoAddress;
-        for (n, server) in addresses.into_iter().enumerate() {
-            match Self::open(server, options).and_then(|mut client| {
+        let mut causes = Vec::new();
+        for &address in &addresses {
+            let probe = Self::open(Route::only(address, timeout), options);
+            let answering = probe.and_then(|mut client| {
                 client.close_burst()?;
                 Ok(client)
-            }) {
-                Ok(client) => return Ok(client),
-                Err(error) if n == 0 => first_error = error,
-                Err(_) => {}
+            });
+            match answering {
+                Ok(mut client) => {
+                    client.route = Route::new(server, addresses, address, timeout);
+                    client.route.heard();
+                    return Ok(client);
+                }
+                Err(cause) => causes.push((address, cause)),
             }
         }
-        Err(first_error)
+        let server = server.to_string();
+        Err(ClientError::Unreached { server, causes })
     }
 
-    /// The server's address.
+    /// The server's address; another one after a call in which the one before did not answer.
     #[must_use]
     pub fn server(&self) -> SocketAddr {
-        self.server
+        self.route.at()
     }
 
     /// Sends one add and waits for nothing: whether it arrived is not known. Many of these in a
@@ -128,7 +137,7 @@ impl Client {
     /// A key of more than 139 bytes, or a socket that does not send.
     pub fn add(&mut self, key: impl AsRef<[u8]>) -> Result<(), ClientError> {
         self.renew()?;
-        self.send(&encode_add(checked(key.as_ref())?))
+        self.send_anywhere(&encode_add(checked(key.as_ref())?))
     }
 
     /// Adds keys as fast as the server takes them; how many there were. See [`Adder`].
@@ -204,13 +213,14 @@ impl Client {
     pub fn peer(&mut self, host: &str, port: u16) -> Result<(), ClientError> {
         self.renew()?;
         let order = encode_peer(host, port, self.options.dialect)?;
-        self.send(&order)
+        self.send_anywhere(&order)
     }
 
-    fn open(server: SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
+    fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
         Ok(Self {
-            server,
-            socket: open_socket(server, options.timeout)?,
+            socket: open_socket(route.at(), options.timeout)?,
+            route,
+            started: Instant::now(),
             options,
             stale: false,
             nonce: RandomState::new().build_hasher().finish(),
@@ -221,11 +231,57 @@ impl Client {
     /// Starts anew at another port where answers that nobody waits for may still arrive: such an
     /// answer to an earlier count of the same key would be too low.
     fn renew(&mut self) -> Result<(), ClientError> {
+        if self.route.is_in_trouble() {
+            // Since the call before; where there is no other address, this one may be back.
+            self.move_on();
+        }
         if self.stale {
-            self.socket = open_socket(self.server, self.options.timeout)?;
+            self.socket = open_socket(self.route.at(), self.options.timeout)?;
             self.stale = false;
         }
         Ok(())
+    }
+
+    /// Leaves an address that is in trouble, after a look-up; whether there is another. What was sent and
+    /// may have arrived is never sent again by this.
+    fn move_on(&mut self) -> bool {
+        let give_up = Instant::now() + self.options.timeout;
+        while self.route.is_in_trouble() {
+            match self.route.step(self.started.elapsed(), true) {
+                Step::Move(address) => match open_socket(address, self.options.timeout) {
+                    Ok(socket) => {
+                        self.socket = socket;
+                        self.stale = false;
+                        return true;
+                    }
+                    Err(_) => self.route.is_unusable(),
+                },
+                Step::Await if Instant::now() < give_up => std::thread::sleep(LOOK_STEP),
+                Step::Await | Step::Stay | Step::GiveUp => return false,
+            }
+        }
+        false
+    }
+
+    /// Goes to another address if the error says that nobody listens at this one.
+    fn is_elsewhere(&mut self, error: &ClientError) -> bool {
+        let is_refused = matches!(error, ClientError::Refused { .. });
+        if is_refused {
+            self.route.refused();
+        }
+        is_refused && self.move_on()
+    }
+
+    /// Sends what was never sent before, to the first address that does not refuse: that it does is said of
+    /// what was sent before, and this did not go.
+    fn send_anywhere(&mut self, datagram: &[u8]) -> Result<(), ClientError> {
+        loop {
+            match self.send(datagram) {
+                Err(error) if self.is_elsewhere(&error) => {}
+                Err(error) => return Err(error.asked(self.route.asked())),
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
     /// Asks until all is answered or the tries are used up.
@@ -233,35 +289,70 @@ impl Client {
         self.renew()?;
         // Until the one answer to each of them is here.
         self.stale = true;
-        for attempt in 0..self.options.tries.max(1) {
-            for datagram in questions.datagrams() {
-                self.send(&datagram)?;
+        let mut attempt = 0;
+        while attempt < self.options.tries.max(1) {
+            let before = questions.answered();
+            match self.ask_once(questions) {
+                Err(error) if self.is_elsewhere(&error) => {
+                    attempt = 0;
+                    continue;
+                }
+                Err(error) => return Err(error.asked(self.route.asked())),
+                Ok(()) => {}
             }
-            self.listen(|key, count| {
-                questions.answer(key, count);
-                questions.answered() == questions.len()
-            })?;
+            if questions.answered() > before {
+                self.route.heard();
+            }
             if questions.answered() == questions.len() {
                 // What was asked twice may be answered twice.
                 self.stale = attempt > 0;
                 break;
             }
+            self.route.silent();
+            self.move_on();
+            attempt += 1;
+            self.stale = true;
         }
         Ok(())
     }
 
-    /// Waits until the server has read all that this socket sent: it answers in order.
+    fn ask_once<K: AsRef<[u8]>>(
+        &self,
+        questions: &mut Questions<'_, K>,
+    ) -> Result<(), ClientError> {
+        for datagram in questions.datagrams() {
+            self.send(&datagram)?;
+        }
+        self.listen(|key, count| {
+            questions.answer(key, count);
+            questions.answered() == questions.len()
+        })?;
+        Ok(())
+    }
+
+    /// Waits until the server has read all that this socket sent: it answers in order. Another one could
+    /// not say that, so the address stays until the next call.
     fn close_burst(&mut self) -> Result<(), ClientError> {
         self.closings += 1;
         // Not a key that anybody counts, so an answer to it cannot be another question's.
         let key = [&self.nonce.to_le_bytes()[..], &self.closings.to_le_bytes()].concat();
         let question = encode_count(&key);
         for _ in 0..self.options.tries.max(1) {
-            self.send(&question)?;
-            if self.listen(|answered, _| answered == key)? {
-                return Ok(());
+            let sent = self.send(&question);
+            let heard = sent.and_then(|()| self.listen(|answered, _| answered == key));
+            match heard {
+                Ok(true) => {
+                    self.route.heard();
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.route.refused();
+                    return Err(error);
+                }
             }
         }
+        self.route.silent();
         Err(self.timed_out(0, 1))
     }
 
@@ -291,7 +382,7 @@ impl Client {
             match self.socket.send(datagram) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::of_socket(self.server, "send to", error)),
+                Err(error) => return Err(self.of_socket("send to", error)),
             }
         }
     }
@@ -304,15 +395,19 @@ impl Client {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(None),
-                    _ => return Err(ClientError::of_socket(self.server, "receive from", error)),
+                    _ => return Err(self.of_socket("receive from", error)),
                 },
             }
         }
     }
 
+    fn of_socket(&self, doing: &'static str, error: io::Error) -> ClientError {
+        ClientError::of_socket(self.route.at(), doing, error).asked(self.route.asked())
+    }
+
     fn timed_out(&self, answered: usize, asked: usize) -> ClientError {
         ClientError::Timeout {
-            server: self.server,
+            server: Box::new(self.route.asked()),
             tries: self.options.tries.max(1),
             timeout_ms: self.options.timeout.as_millis(),
             answered,

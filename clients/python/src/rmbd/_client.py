@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Callable, Optional, Union, cast
 
 from . import _wire
+from ._addresses import Addresses
 from ._answers import Answer, Bounds, Count, Hit, Info
 from ._errors import (
     AddsFailed,
@@ -37,6 +40,8 @@ _REORDERING_MAX = 8
 _PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
 _BOOT_TRUSTED_S = 10.0
 """After so much silence the node may have been started again: its boot is asked for before adding."""
+_SHARES = 3
+"""Shares of the timeout that each address of a name has before the next one is tried."""
 _HEADER_BYTES_MAX = 7 + 16 + 10
 
 
@@ -74,13 +79,17 @@ class Client:
     A weight counts exactly once: what the network loses is sent again with the same sequence, which the
     node applies once. An error's ``uncertain`` tells whether the weights may have been added.
 
-    For one thread; after ``os.fork`` each process goes on as a client of its own.
+    Where an address refuses, or stays silent for a third of the timeout, the name is looked up again and the
+    next address is tried; but an add that may have been applied is never sent to another one.
+
+    Threads may share a client: their calls take turns. After ``os.fork`` each process goes on as a client of
+    its own.
     """
 
     def __init__(
         self, server: Union[str, tuple[str, int]] = "127.0.0.1:8000", *, timeout: float = 3.0
     ) -> None:
-        """A client of the server at ``host:port``; nothing is sent yet.
+        """A client of the server at ``host:port``, which is looked up; nothing is sent yet.
 
         A request is sent again and again for ``timeout`` seconds (at most 120) before a call fails.
         """
@@ -92,15 +101,22 @@ class Client:
         if not timeout > 0:
             raise ValueError("the timeout must be above 0 s")
         self._timeout = min(timeout, float(_wire.ONCE_RETRY_S_MAX))
-        found = socket.getaddrinfo(server[0], server[1], type=socket.SOCK_DGRAM)
-        self._family = found[0][0]
-        self.server: tuple[Any, ...] = found[0][4]
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._addresses = Addresses(server[0], server[1])
+        self._is_closed = False
         self._socket: Optional[socket.socket] = None
         self._begin_anew()
 
+    @property
+    def server(self) -> tuple[Any, ...]:
+        """The server's address; another one after a call in which the one before did not answer."""
+        return cast("tuple[Any, ...]", self._addresses.server)
+
     def add(self, key: Key, weight: int = 1) -> None:
         """Adds a weight to a key; 0 changes nothing."""
-        self._ask_all([_wire.add(_key(key), self._weight(weight))], once=True)
+        with self._turn():
+            self._ask_all([_wire.add(_key(key), self._weight(weight))], once=True)
 
     def add_many(self, adds: Adds) -> int:
         """Adds weights to keys, from a mapping (such as a ``Counter``) or pairs; how many there were.
@@ -135,7 +151,8 @@ class Client:
                 not_added.append(position)
 
         try:
-            self._exchange(_batches(operations()), outcome, once=True)
+            with self._turn():
+                self._exchange(_batches(operations()), outcome, once=True)
         except (RmbdError, OSError) as error:
             errors.insert(0, error)
         if not errors:
@@ -153,7 +170,8 @@ class Client:
     def count_many(self, keys: Iterable[Key]) -> list[Count]:
         """``count`` of many keys, in their order."""
         encoded = [_wire.count(_key(key)) for key in keys]
-        return cast("list[Count]", self._ask_all(encoded, once=False))
+        with self._turn():
+            return cast("list[Count]", self._ask_all(encoded, once=False))
 
     def hit(self, key: Key, weight: int = 1, *, limit: int) -> Hit:
         """Adds a weight to a key, then tells whether it was added at most ``limit`` times, over all
@@ -161,22 +179,27 @@ class Client:
         """
         if not 0 <= limit <= _wire.WEIGHT_MAX:
             raise ValueError("a limit is from 0 to 2^64 - 1")
-        encoded = _wire.hit(_key(key), self._weight(weight), limit)
-        return cast(Hit, self._ask_all([encoded], once=weight > 0)[0])
+        with self._turn():
+            encoded = _wire.hit(_key(key), self._weight(weight), limit)
+            return cast(Hit, self._ask_all([encoded], once=weight > 0)[0])
 
     def count_bounds(self, key: Key) -> Bounds:
         """A key's estimate, a lower bound, and N."""
-        return cast(Bounds, self._ask_all([_wire.bounds(_key(key))], once=False)[0])
+        with self._turn():
+            return cast(Bounds, self._ask_all([_wire.bounds(_key(key))], once=False)[0])
 
     def info(self) -> Info:
         """What the server is."""
-        return cast(Info, self._ask_all([_wire.info()], once=False)[0])
+        with self._turn():
+            return self._ask_info()
 
     def close(self) -> None:
-        """Closes the socket; a later call opens another one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Closes the socket, after the call of another thread; a later call looks the name up anew and
+        opens another one.
+        """
+        with self._turn():
+            self._close_socket()
+            self._is_closed = True
 
     def __enter__(self) -> Client:
         return self
@@ -186,9 +209,56 @@ class Client:
 
     # --- How ---
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call at a time."""
+        if self._process != os.getpid():
+            # Who held it stayed in the other process.
+            self._lock = threading.RLock()
+            self._is_busy = False
+            self._begin_anew()
+        with self._lock:
+            if self._is_busy:
+                raise RuntimeError(
+                    "a call of this client is under way in this thread: what it iterates over uses the same "
+                    "client; make a list first, or use another client there"
+                )
+            self._is_busy = True
+            try:
+                yield
+            finally:
+                self._is_busy = False
+
+    def _ask_info(self) -> Info:
+        return cast(Info, self._ask_all([_wire.info()], once=False)[0])
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _open_socket(self) -> None:
+        self._close_socket()
+        self._socket = self._addresses.open()
+        self._socket.setblocking(False)
+        self._arrived_at = time.monotonic()
+
+    def _move_on(self) -> bool:
+        """Goes to another address, after a look-up; False where there is none that was not in vain."""
+        while self._addresses.next():
+            try:
+                self._open_socket()
+            except OSError:
+                # No way there, such as of the other family.
+                continue
+            self._info = None
+            self._round_trip = None
+            return True
+        return False
+
     def _begin_anew(self) -> None:
         """Becomes another client: its numbers must not be another process's."""
-        self.close()
+        self._close_socket()
         self._process = os.getpid()
         self._client = secrets.randbits(64)
         self._sequence = 0
@@ -196,7 +266,10 @@ class Client:
         self._first_id = secrets.randbits(32)
         self._info: Optional[Info] = None
         self._heard_at = -_BOOT_TRUSTED_S
+        self._arrived_at = 0.0
         self._has_heard = False
+        self._is_suspect = False
+        """The last call ended in silence: the next one looks the name up first."""
         self._round_trip: Optional[tuple[float, float]] = None
 
     def _weight(self, weight: int) -> int:
@@ -222,20 +295,24 @@ class Client:
 
     def _exchange(self, batches: Iterator[_Batch], outcome: Outcome, *, once: bool) -> None:
         """Sends batches and waits for their replies; the first failure ends it."""
-        if self._process != os.getpid():
-            self._begin_anew()
+        if self._is_closed:
+            self._addresses.forget()
+            self._is_closed = False
+            self._info = None
         if self._socket is None:
-            self._socket = socket.socket(self._family, socket.SOCK_DGRAM)
-            self._socket.connect(self.server)
-            self._socket.setblocking(False)
+            self._open_socket()
+        if self._is_suspect:
+            self._is_suspect = False
+            self._addresses.again()
+            self._move_on()
         if once:
             self._learn_boot()
-        _Exchange(self, self._socket, batches, outcome, once).run()
+        _Exchange(self, batches, outcome, once).run()
 
     def _learn_boot(self) -> None:
         is_stale = time.monotonic() - self._heard_at >= _BOOT_TRUSTED_S
         if self._info is None or is_stale:
-            self._info = self.info()
+            self._info = self._ask_info()
 
     def _patience(self, backoff: int) -> float:
         """How long a reply may take (RFC 6298)."""
@@ -248,6 +325,7 @@ class Client:
     def _measured(self, round_trip: float) -> None:
         self._heard_at = time.monotonic()
         self._has_heard = True
+        self._addresses.heard()
         if self._round_trip is None:
             self._round_trip = (round_trip, round_trip / 2)
         else:
@@ -268,13 +346,11 @@ class _Exchange:
     def __init__(
         self,
         client: Client,
-        sock: socket.socket,
         batches: Iterator[_Batch],
         outcome: Outcome,
         once: bool,
     ) -> None:
         self._client = client
-        self._socket = sock
         self._batches = batches
         self._outcome = outcome
         self._once = once
@@ -289,16 +365,69 @@ class _Exchange:
         self._replied_max = -1
         self._backoff = 0
         self._is_done = False
+        self._is_refused = False
+        self._is_held = False
+        """The address is in trouble: nothing more is added there."""
+        self._pause_until = 0.0
+
+    @property
+    def _socket(self) -> socket.socket:
+        assert self._client._socket is not None
+        return self._client._socket
 
     def run(self) -> None:
         """Until there is nothing left."""
         try:
             while self._fill() or self._flying or self._again:
                 self._wait()
+                self._follow_addresses()
                 self._find_lost()
         except (RmbdError, OSError) as error:
+            self._client._is_suspect = isinstance(error, (NoAnswer, NobodyThere))
             self._abandon(error)
             raise
+
+    def _silent_since(self) -> Optional[float]:
+        """Since when the address owes a reply."""
+        if not self._flying:
+            return None
+        oldest = next(iter(self._flying.values())).first_sent
+        return max(oldest, self._client._heard_at, self._client._arrived_at)
+
+    def _follow_addresses(self) -> None:
+        """Goes to another address where this one does not answer, unless an add is under way."""
+        client, now = self._client, time.monotonic()
+        since = self._silent_since()
+        is_silent = since is not None and since + client._timeout / _SHARES <= now
+        is_refused, self._is_refused = self._is_refused, False
+        self._is_held = self._is_held and (is_silent or is_refused)
+        if not (is_silent or is_refused) or now < self._pause_until:
+            return
+        if any(batch.sequence is not None for batch in self._flying.values()):
+            self._is_held = self._once
+            return
+        if client._move_on():
+            self._resume()
+        elif is_refused and not client._has_heard:
+            raise NobodyThere(client._addresses)
+        else:
+            client._addresses.again()
+            self._pause_until = now + client._timeout / _SHARES
+
+    def _resume(self) -> None:
+        """What only asks is asked again, elsewhere; what was never sent has to know the boot there."""
+        for batch in self._flying.values():
+            batch.ids = []
+            batch.under_way = -1
+        # Lost ones are among those that fly.
+        self._again = deque(self._flying.values())
+        self._flying, self._copies = {}, {}
+        self._sent.clear()
+        self._replied_max = -1
+        self._backoff = 0
+        self._is_held = False
+        if self._once:
+            self._client._learn_boot()
 
     def _fill(self) -> bool:
         """Sends what may be sent; whether anything was."""
@@ -306,7 +435,7 @@ class _Exchange:
         while len(self._sent) < _WINDOW:
             if self._again:
                 batch = self._again.popleft()
-            elif self._is_done or self._leaves_window():
+            elif self._is_done or self._is_held or self._leaves_window():
                 break
             else:
                 following = next(self._batches, None)
@@ -332,7 +461,7 @@ class _Exchange:
         client._next_copy += 1
         request_id = (client._first_id + number) & 0xFFFFFFFF
         if not batch.ids:
-            batch.first_sent = now
+            batch.first_sent = batch.first_sent or now
             if self._once and client._info is not None:
                 batch.boot = client._info.boot
                 batch.sequence = client._sequence
@@ -357,12 +486,8 @@ class _Exchange:
             # It counts as lost.
             pass
         except ConnectionRefusedError:
-            self._excuse()
-
-    def _excuse(self) -> None:
-        """A server that answered before may be on its way back."""
-        if not self._client._has_heard:
-            raise NobodyThere(self._client.server)
+            # A server that answered before may be on its way back, or elsewhere.
+            self._is_refused = True
 
     def _wait(self) -> None:
         """Takes replies, after waiting for the first one."""
@@ -372,6 +497,9 @@ class _Exchange:
         until = oldest + self._client._timeout
         if self._sent:
             until = min(until, self._sent[0][2] + self._client._patience(self._backoff))
+        since = self._silent_since()
+        if since is not None:
+            until = min(until, max(since + self._client._timeout / _SHARES, self._pause_until))
         # 0 is not to wait at all.
         self._socket.settimeout(max(0.0, until - time.monotonic()))
         while True:
@@ -380,7 +508,7 @@ class _Exchange:
             except (BlockingIOError, TimeoutError, socket.timeout):
                 break
             except ConnectionRefusedError:
-                self._excuse()
+                self._is_refused = True
             else:
                 reply = _wire.read_reply(datagram)
                 if reply is not None:
@@ -465,7 +593,7 @@ class _Exchange:
             oldest = next(iter(self._flying.values()))
             if oldest.first_sent + self._client._timeout <= now:
                 uncertain = oldest.sequence is not None
-                raise NoAnswer(self._client.server, self._client._timeout, uncertain)
+                raise NoAnswer(self._client._addresses, self._client._timeout, uncertain)
 
     def _abandon(self, error: Exception) -> None:
         """What was sent and has no reply may have been applied."""

@@ -13,6 +13,13 @@ class RmbdError(Exception):
     minutes). If not, they were not, and adding them again counts them once."""
 
 
+class LookupFailed(RmbdError, OSError):
+    """The server's name cannot be looked up. Nothing was sent."""
+
+    def __init__(self, name: str, cause: Exception) -> None:
+        super().__init__(f"cannot look up {name}: {cause}")
+
+
 class NoAnswer(RmbdError):
     """No reply in time, however often it was asked for."""
 

@@ -1,0 +1,97 @@
+"""A server's name, and the addresses behind it, which are many and change."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Optional
+
+from ._errors import LookupFailed
+
+
+class Addresses:
+    """Which address of a server is used, and which comes next.
+
+    The name is looked up when this is made, once after all that is known was in vain, and after `forget`.
+    """
+
+    def __init__(self, host: str, port: int, *, prefers_v4: bool = False) -> None:
+        """Looks the name up; raises `LookupFailed` where nobody knows it."""
+        self._host, self._port = host, port
+        self._prefers_v4 = prefers_v4
+        self._found: list[tuple[int, Any]] = []
+        self._left: list[Any] = []
+        """Addresses that were in vain since the last reply."""
+        self._was_looked_up = False
+        self._error: Optional[LookupFailed] = None
+        self._look_up()
+        self._was_looked_up = False
+        self.family, self.server = self._found[0]
+
+    def open(self) -> socket.socket:
+        """A socket that hears the present address."""
+        opened = socket.socket(self.family, socket.SOCK_DGRAM)
+        try:
+            opened.connect(self.server)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def heard(self) -> None:
+        """The present address has replied."""
+        self._left.clear()
+        self._was_looked_up = False
+        self._error = None
+
+    def next(self) -> bool:
+        """Goes to the next address that was not in vain, after a look-up; False where there is none."""
+        if not self._was_looked_up:
+            try:
+                self._look_up()
+            except LookupFailed as error:
+                self._error = error
+            self._was_looked_up = True
+        known = [server for _, server in self._found]
+        start = known.index(self.server) + 1 if self.server in known else 0
+        for family, server in self._found[start:] + self._found[:start]:
+            if server != self.server and server not in self._left:
+                self._left.append(self.server)
+                self.family, self.server = family, server
+                return True
+        return False
+
+    def again(self) -> None:
+        """All were in vain: what comes next begins with the first one."""
+        self._left.clear()
+        self._was_looked_up = False
+
+    def forget(self) -> None:
+        """Looks the name up anew; raises `LookupFailed` where nobody knows it."""
+        self.again()
+        self._look_up()
+        self.family, self.server = self._found[0]
+        self._error = None
+
+    def __str__(self) -> str:
+        """For an error: the name, all addresses that were tried, and the look-up that failed."""
+        tried = ", ".join(_text(server) for server in [*self._left, self.server])
+        text = tried if self._host == self.server[0] else f"{self._host}:{self._port} (at {tried})"
+        return text if self._error is None else f"{text} ({self._error})"
+
+    def _look_up(self) -> None:
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            raise LookupFailed(f"{self._host}:{self._port}", error) from error
+        addresses: list[tuple[int, Any]] = []
+        for family, _, _, _, server in found:
+            if (family, server) not in addresses:
+                addresses.append((family, server))
+        if self._prefers_v4:
+            addresses.sort(key=lambda address: address[0] != socket.AF_INET)
+        self._found = addresses
+
+
+def _text(server: Any) -> str:
+    host, port = server[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
