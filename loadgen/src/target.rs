@@ -128,7 +128,8 @@ impl Target {
         };
         let url = match http {
             HttpAt::Off => return Ok(target),
-            HttpAt::SameAsUdp => status_url(server),
+            // The address that answered: of many nodes with one name, the same one.
+            HttpAt::SameAsUdp => status_url(&udp.to_string()),
             HttpAt::At(address) => status_url(address),
         };
         target.status_url = Some(url.clone());
@@ -320,6 +321,9 @@ fn probe(server: &str) -> Result<SocketAddr, TargetError> {
         source,
     };
     let addresses: Vec<SocketAddr> = server.to_socket_addrs().map_err(resolve)?.collect();
+    if addresses.is_empty() {
+        return Err(resolve(io::Error::other("the name has no address")));
+    }
     let silent = |source| TargetError::Silent {
         server: server.to_owned(),
         source,

@@ -136,6 +136,13 @@ impl Route {
         self.trouble.is_some() && self.may_change()
     }
 
+    /// Somebody asks anew: no pause holds that up.
+    pub(super) fn hurry(&mut self) {
+        if let Some(Trouble::Until(until)) = &mut self.trouble {
+            *until = Duration::ZERO;
+        }
+    }
+
     /// What to do now. `may_move`: nothing is under way that must not be repeated elsewhere.
     pub(super) fn step(&mut self, now: Duration, may_move: bool) -> Step {
         match self.trouble {

@@ -8,6 +8,7 @@ mod compact;
 mod flood;
 mod lossy;
 mod messages;
+mod names;
 mod peers;
 #[path = "../support/mod.rs"]
 mod shared;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use rmbd::config::{NodeConfig, NodeOptions};
@@ -24,6 +25,9 @@ use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
 /// Where records go where the directory above is there: in a checkout.
 const RECORDS: &str = "benches/record";
+
+/// How long each address of a name may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Subcommands about servers.
 #[derive(Debug, Subcommand)]
@@ -203,8 +207,8 @@ pub enum PeerError {
     #[error("no address in {0}: add HOST:PORT, or start one with --start")]
     NoAddress(Peer),
     /// No such host.
-    #[error("can't resolve {0}; write HOST:PORT with a name that this machine knows")]
-    Resolve(String),
+    #[error("can't resolve {0}: {1}; write HOST:PORT with a name that this machine knows")]
+    Resolve(String, String),
 }
 
 impl FromStr for Peer {
@@ -229,13 +233,27 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// Its address, where it runs already.
+    /// Its address, where it runs already: the first of the name's that takes a connection, or else the first.
     pub(super) fn resolve(&self) -> Result<SocketAddr, PeerError> {
         if self.address.is_empty() {
             return Err(PeerError::NoAddress(self.clone()));
         }
-        let resolved = self.address.to_socket_addrs().ok();
-        let first = resolved.and_then(|mut addresses| addresses.next());
-        first.ok_or_else(|| PeerError::Resolve(self.address.clone()))
+        let failed = |error: &dyn fmt::Display| {
+            let address = self.address.clone();
+            PeerError::Resolve(address, error.to_string())
+        };
+        let all = self
+            .address
+            .to_socket_addrs()
+            .map_err(|error| failed(&error))?;
+        let all: Vec<SocketAddr> = all.collect();
+        let listens = |at: &&SocketAddr| TcpStream::connect_timeout(at, CONNECT_PATIENCE).is_ok();
+        let chosen = match &all[..] {
+            [only] => Some(only),
+            several => several.iter().find(listens).or(several.first()),
+        };
+        chosen
+            .copied()
+            .ok_or_else(|| failed(&"the name has no address"))
     }
 }

@@ -233,6 +233,7 @@ impl Client {
     fn renew(&mut self) -> Result<(), ClientError> {
         if self.route.is_in_trouble() {
             // Since the call before; where there is no other address, this one may be back.
+            self.route.hurry();
             self.move_on();
         }
         if self.stale {
