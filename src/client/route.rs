@@ -312,3 +312,103 @@ impl fmt::Display for Asked {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::names::Resolver;
+
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
+    fn address(n: u8) -> SocketAddr {
+        ([127, 0, 0, n], 7).into()
+    }
+
+    fn all(hosts: &[u8]) -> Vec<SocketAddr> {
+        hosts.iter().map(|&n| address(n)).collect()
+    }
+
+    /// Of a name that gives this when it is looked up again.
+    fn route(known: &[u8], later: Option<&[u8]>) -> Route {
+        let later = later.map(all);
+        let resolver = Resolver::new(move |_| {
+            let known = later.clone();
+            known.ok_or_else(|| std::io::Error::other("try again"))
+        });
+        let server = Server::from("counts.internal:7").resolved_by(resolver);
+        Route::new(server, all(known), address(known[0]), TIMEOUT)
+    }
+
+    /// The next step that is not to wait for the resolver.
+    fn step(route: &mut Route, now: Duration) -> Step {
+        loop {
+            match route.step(now, true) {
+                Step::Await => std::thread::yield_now(),
+                other => return other,
+            }
+        }
+    }
+
+    /// Whatever the name gave first and gives then: each address has a try, and no other.
+    #[test]
+    fn every_address_has_its_try_before_it_is_given_up() {
+        let now = Duration::ZERO;
+        for known in [&[1][..], &[1, 2], &[1, 2, 3]] {
+            for later in [None, Some(&[1][..]), Some(&[4]), Some(&[3, 2, 1, 4])] {
+                let mut route = route(known, later);
+                let mut tried = vec![route.at()];
+                route.refused();
+                while let Step::Move(next) = step(&mut route, now) {
+                    assert!(!tried.contains(&next), "{known:?} {later:?}: {tried:?}");
+                    tried.push(next);
+                    route.refused();
+                }
+                let asked = route.asked();
+                assert_eq!(asked.tried(), tried);
+                assert_eq!(asked.lookup().is_some(), later.is_none());
+                let expected = later.map_or_else(|| all(known), all);
+                assert!(
+                    expected.iter().all(|address| tried.contains(address)),
+                    "{tried:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_repeated_elsewhere_keeps_it_where_it_is() {
+        let mut route = route(&[1, 2], Some(&[2]));
+        route.silent();
+        for _ in 0..100 {
+            assert_eq!(route.step(Duration::ZERO, false), Step::Await);
+        }
+        assert_eq!(step(&mut route, Duration::ZERO), Step::Move(address(2)));
+    }
+
+    #[test]
+    fn who_has_ever_answered_is_waited_for_and_asked_for_in_rounds() {
+        let mut route = route(&[1, 2], Some(&[1, 2]));
+        route.heard();
+        let mut now = Duration::ZERO;
+        for _ in 0..3 {
+            route.refused();
+            let Step::Move(_) = step(&mut route, now) else {
+                panic!("{route:?}");
+            };
+            route.refused();
+            assert_eq!(step(&mut route, now), Step::Stay, "all were in vain");
+            assert_eq!(route.next_step(now, None), Some(now + TIMEOUT / SHARES));
+            now += TIMEOUT / SHARES;
+        }
+    }
+
+    #[test]
+    fn an_address_has_nothing_to_look_up() {
+        let mut route = Route::only(address(1), TIMEOUT);
+        assert!(!route.may_change());
+        route.silent();
+        assert!(!route.is_in_trouble());
+        assert_eq!(route.next_step(Duration::ZERO, Some(Duration::ZERO)), None);
+    }
+}

@@ -304,7 +304,10 @@ impl Membership {
     /// has moved, what it is now.
     pub fn members(&self) -> impl Iterator<Item = (&Member, MemberState)> {
         let mut latest = BTreeMap::new();
-        for update in self.foca.iter_membership_state() {
+        // What we were before we moved is nobody else.
+        let me = self.me().boot;
+        let others = self.foca.iter_membership_state();
+        for update in others.filter(|update| update.id().boot != me) {
             let known = latest.entry(update.id().boot).or_insert(update);
             if update.id().beats(known.id()) {
                 *known = update;

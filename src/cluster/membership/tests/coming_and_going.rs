@@ -94,6 +94,39 @@ fn v6_v4_and_scopes() {
 }
 
 #[test]
+fn who_moves_is_one_member_at_its_new_address() {
+    for seed in SEEDS {
+        let mut net = Net::whole(5, seed);
+        net.loss = 0.2;
+        for (from, to) in [(2, 9), (9, 10), (10, 2)] {
+            let mut moved = net.kill(address(from));
+            moved.move_to(net.now, address(to));
+            assert_eq!(moved.me().address, address(to));
+            net.nodes.insert(address(to), moved);
+            net.run_until("told", secs(60), Net::is_whole);
+            let at_old = |at: &SocketAddr| net.state(*at, address(from)).is_some();
+            assert!(!net.nodes.keys().any(at_old), "seed {seed}: shown twice");
+        }
+    }
+}
+
+#[test]
+fn who_has_no_address_yet_joins_when_it_has_one() {
+    let mut net = Net::new(1);
+    net.start(member(0, 1), &[]);
+    let nowhere = Member {
+        address: "0.0.0.0:0".parse().unwrap(),
+        ..member(1, 1)
+    };
+    let mut node = Membership::new(nowhere, 1, MembershipOptions::default());
+    node.move_to(net.now, nowhere.address);
+    node.move_to(net.now, address(1));
+    node.join(net.now, address(0));
+    net.nodes.insert(address(1), node);
+    net.run_until("joined", secs(5), Net::is_whole);
+}
+
+#[test]
 fn leaving_is_told_also_when_much_is_lost() {
     for seed in SEEDS {
         let mut net = Net::whole(5, seed);
