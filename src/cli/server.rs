@@ -49,7 +49,7 @@ pub(super) enum Speaker {
         /// The largest weight of one add.
         weight_max: u32,
     },
-    Legacy(legacy::Client),
+    Legacy(Box<legacy::Client>),
 }
 
 impl ServerOptions {
@@ -78,7 +78,7 @@ impl ServerOptions {
         streams: &mut Streams<'_>,
     ) -> Result<Speaker, CliError> {
         if protocol.legacy {
-            return Ok(Speaker::Legacy(self.legacy(Dialect::default())?));
+            return Ok(Speaker::Legacy(Box::new(self.legacy(Dialect::default())?)));
         }
         let probe_timeout = (self.timeout() / 3).min(PROBE_TIMEOUT_MAX);
         let asked = self.compact_within(probe_timeout).and_then(|mut probe| {
@@ -110,7 +110,7 @@ impl ServerOptions {
             self.server
         )
         .map_err(CliError::Output)?;
-        Ok(Speaker::Legacy(client))
+        Ok(Speaker::Legacy(Box::new(client)))
     }
 
     fn compact_within(&self, timeout: Duration) -> Result<Client, CliError> {

@@ -250,7 +250,7 @@ impl Peer {
         let listens = |at: &&SocketAddr| TcpStream::connect_timeout(at, CONNECT_PATIENCE).is_ok();
         let chosen = match &all[..] {
             [only] => Some(only),
-            several => several.iter().find(listens).or(several.first()),
+            several => several.iter().find(listens).or_else(|| several.first()),
         };
         chosen
             .copied()

@@ -60,7 +60,7 @@ pub(super) fn of_name(
     // As everywhere; a socket of both families may be told as either.
     good.sort_by_key(SocketAddr::is_ipv6);
     let still = told.filter(|told| good.contains(told));
-    match still.or(good.first().copied()) {
+    match still.or_else(|| good.first().copied()) {
         Some(address) => Ok(address),
         None => all.next().unwrap_or(Err(ClusterError::NoAdvertise(bound))),
     }
