@@ -38,7 +38,7 @@ use self::http::StatusSource;
 use self::shared::{Random, Shared};
 use self::status::Status;
 use crate::cluster::membership::Member;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::io::{
     Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
@@ -514,6 +514,7 @@ fn make_side(
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
         fingerprint: fingerprint(config.geometry, config.family),
         join: !config.cluster.join.is_empty(),
+        limits: ClusterLimits::default(),
     };
     // The node's clock begins with it.
     let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;

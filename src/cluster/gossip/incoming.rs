@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::peer::{Kind, Peer, Question};
 use super::repair::Sections;
 use super::state::ClusterEvent;
-use super::{Cluster, EVENTS_MAX, From, PEERS_MAX, Readiness, STRANGERS_MAX};
+use super::{Cluster, EVENTS_MAX, From, Readiness, STRANGERS_MAX};
 use crate::cluster::seal::Refused;
 use crate::replica::{Replica, SliceRefused};
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Frame, SECTION_GROUPS, SliceId, frames, head};
@@ -299,7 +299,7 @@ impl Cluster {
     /// The peer that a datagram came from; made, where there is room, for one that is no member.
     pub(super) fn peer(&mut self, now: Duration, from: From) -> Option<&mut Peer> {
         if !self.peers.contains_key(&from.boot) {
-            if self.peers.len() >= PEERS_MAX {
+            if self.peers.len() >= self.limits.peers {
                 self.refuse("too_many_peers");
                 return None;
             }
@@ -308,7 +308,7 @@ impl Cluster {
             } else {
                 Kind::Giver
             };
-            let mut peer = Peer::new(from.node, from.boot, from.address, kind);
+            let mut peer = Peer::new(from.node, from.boot, from.address, kind, self.limits);
             peer.heard_at = Some(now);
             self.peers.insert(from.boot, peer);
         }

@@ -23,6 +23,7 @@
 
 mod flight;
 mod incoming;
+mod limits;
 mod outgoing;
 mod pacer;
 mod peer;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng, SeedableRng};
 
+pub use self::limits::ClusterLimits;
 use self::pacer::Pacer;
 use self::peer::Peer;
 use self::repair::Repair;
@@ -55,20 +57,12 @@ use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Head, SliceId};
 
 /// Cells that one call of [`Cluster::wake`] compares: a fraction of a millisecond's work.
 const PUBLISH_CELLS: usize = 1 << 18;
-/// Peers that are remembered, those that are down included.
-const PEERS_MAX: usize = 2_048;
-/// Addresses that have a channel.
-const CHANNELS_MAX: usize = 4_096;
-/// Targets that are pushed to one way.
-const TARGETS_MAX: usize = 256;
 /// A target that has not answered for this long is given up; so is who pushed to us one way.
 const SILENT_MAX: Duration = Duration::from_secs(30);
 /// A node that joins is ready after this time at the latest, whatever it lacks.
 pub const READY_LIMIT: Duration = Duration::from_secs(10);
 /// A node that leaves waits this long for acks at most.
 pub const LEAVE_LIMIT: Duration = Duration::from_secs(3);
-/// Lines of a digest in one round; the next round goes on where it ended.
-const DIGEST_LINES_A_ROUND: usize = 240;
 /// Publishing times that are remembered, for telling a lag in seconds.
 const PUBLISHED_MAX: usize = 1_024;
 /// Events that wait to be polled; more are dropped, since they are for a log.
@@ -95,6 +89,8 @@ pub struct ClusterOptions {
     /// There are others to join: not ready before everything of theirs is here (or
     /// [`READY_LIMIT`] has passed).
     pub join: bool,
+    /// How much of everything.
+    pub limits: ClusterLimits,
 }
 
 /// One node's part in a cluster.
@@ -102,6 +98,7 @@ pub struct Cluster {
     own: SliceId,
     cells: u32,
     fingerprint: u64,
+    limits: ClusterLimits,
     gossip_interval: Duration,
     keys: KeyRing,
     random: ChaCha12Rng,
@@ -210,10 +207,12 @@ impl Cluster {
         };
         let membership = Membership::new(options.me, random.next_u64(), membership_options);
         let openers = OpenersOptions::default();
+        let limits = options.limits.in_range();
         Ok(Self {
             own: replica.own_slice(),
             cells: replica.own().geometry().cells() as u32,
             fingerprint: options.fingerprint,
+            limits,
             gossip_interval: options.gossip_interval,
             openers: Openers::new(options.keys.clone(), options.fingerprint, openers),
             keys: options.keys,
@@ -224,7 +223,7 @@ impl Cluster {
             peers: BTreeMap::new(),
             targets: BTreeMap::new(),
             seeds: Seeds::default(),
-            repair: Repair::new(options.gossip_interval),
+            repair: Repair::new(options.gossip_interval, limits),
             pacer: Pacer::new(now, options.gossip_rate_bytes_per_s),
             turn: 0,
             hellos: VecDeque::new(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::peer::{DIGEST_LINES, Written};
-use super::{CHANNELS_MAX, Cluster, Outgoing};
+use super::peer::Written;
+use super::{Cluster, Outgoing};
 use crate::cluster::seal::{Channel, HEADER_BYTES, SealError, Sealer, TAG_BYTES};
 use crate::replica::Replica;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head};
@@ -46,7 +46,7 @@ impl Cluster {
             self.start(0, buffer);
             let overhead = buffer.len();
             let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-            writer.digest(self.slices.digests().take(DIGEST_LINES));
+            writer.digest(self.slices.digests().take(self.limits.digest_lines));
             writer.digest_asked();
             if self.seal(now, to, buffer).is_some() {
                 self.sent.digests += (buffer.len() - TAG_BYTES - overhead) as u64;
@@ -148,7 +148,7 @@ impl Cluster {
     /// Seals with the channel of an address. `None` where that cannot be, which nobody can help.
     fn seal(&mut self, now: Duration, to: SocketAddr, buffer: &mut Vec<u8>) -> Option<u64> {
         if !self.channels.contains_key(&to) {
-            if self.channels.len() >= CHANNELS_MAX {
+            if self.channels.len() >= self.limits.channels {
                 self.refuse("too_many_channels_out");
                 return None;
             }

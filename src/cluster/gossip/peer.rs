@@ -5,18 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::flight::{Flight, Outcome, Piece};
+use super::limits::ClusterLimits;
 use super::received::Received;
 use super::sweep::{Push, cells_of_group};
 use crate::replica::{CellsRef, Replica, Slices};
 use crate::wire::cluster::{DigestEntry, FrameWriter, GROUP_CELLS, SliceId};
 
-/// Questions and answers that wait for one peer. More are dropped: whoever asked asks again.
-const QUESTIONS_MAX: usize = 64;
-/// Groups that wait to be sent to a peer that asked for them: some requests' worth.
-const SERVED_MAX: usize = 1_024;
-
-/// Lines of one digest frame: they fit a datagram together.
-pub(super) const DIGEST_LINES: usize = 20;
 /// A slice with all its fields, a version and a hash.
 const DIGEST_LINE_BYTES_MAX: usize = 50;
 /// Hashes of sections are worth a frame from here on: 32 of them.
@@ -87,12 +81,19 @@ pub(super) struct Peer {
     pub(super) behind_since: Option<Duration>,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    limits: ClusterLimits,
     questions: VecDeque<Question>,
     served: BTreeSet<(SliceId, u32)>,
 }
 
 impl Peer {
-    pub(super) fn new(node: u64, boot: u64, address: SocketAddr, kind: Kind) -> Self {
+    pub(super) fn new(
+        node: u64,
+        boot: u64,
+        address: SocketAddr,
+        kind: Kind,
+        limits: ClusterLimits,
+    ) -> Self {
         Self {
             node,
             boot,
@@ -105,6 +106,7 @@ impl Peer {
             behind_since: None,
             bytes_sent: 0,
             bytes_received: 0,
+            limits,
             questions: VecDeque::new(),
             served: BTreeSet::new(),
         }
@@ -120,7 +122,7 @@ impl Peer {
     }
 
     pub(super) fn ask(&mut self, question: Question) {
-        if self.questions.len() < QUESTIONS_MAX && !self.questions.contains(&question) {
+        if self.questions.len() < self.limits.questions && !self.questions.contains(&question) {
             self.questions.push_back(question);
         }
     }
@@ -128,7 +130,7 @@ impl Peer {
     /// Notes groups that it asked for, of those that a slice has.
     pub(super) fn serve(&mut self, slice: SliceId, groups: impl Iterator<Item = u32>) {
         for group in groups {
-            if self.served.len() >= SERVED_MAX {
+            if self.served.len() >= self.limits.groups_served {
                 return;
             }
             self.served.insert((slice, group));

@@ -14,25 +14,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::limits::ClusterLimits;
 use super::peer::Question;
 use crate::replica::Slices;
 use crate::wire::cluster::{DigestEntry, SECTION_GROUPS, SliceId};
 
-/// Slices that are pulled at the same time.
-const PULLS_MAX: usize = 4;
-/// Sections whose hashes are asked for at the same time.
-const SECTIONS_ASKED_MAX: usize = 8;
-/// Groups that are asked for at the same time: about 128 KiB, a modest part of a receive buffer.
-const GROUPS_ASKED_MAX: usize = 128;
-/// Groups known to differ before more hashes are asked for: bounds memory.
-const GROUPS_WANTED_MAX: usize = 1_024;
 /// What is not answered within this time is asked again, then after twice as long, ...
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// ... up to this often; then the neighbour is given up, and another one's digest begins anew.
 const SILENCES_MAX: u32 = 5;
-/// Slices about which somebody else seems to know more; further ones wait for another digest.
-const SUSPECTS_MAX: usize = 4_096;
-
 /// Whoever is behind for this many rounds, and not being served by the writer, pulls.
 const PATIENCE_ROUNDS: u32 = 2;
 
@@ -40,6 +30,7 @@ const PATIENCE_ROUNDS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Repair {
     patience: Duration,
+    limits: ClusterLimits,
     suspects: BTreeMap<SliceId, Suspect>,
     pulls: BTreeMap<SliceId, Pull>,
     /// Roots that differ from ours, of older versions, in which there was nothing for us.
@@ -67,9 +58,10 @@ struct Suspect {
 }
 
 impl Repair {
-    pub(super) fn new(gossip_interval: Duration) -> Self {
+    pub(super) fn new(gossip_interval: Duration, limits: ClusterLimits) -> Self {
         Self {
             patience: gossip_interval * PATIENCE_ROUNDS,
+            limits,
             suspects: BTreeMap::new(),
             pulls: BTreeMap::new(),
             fruitless: BTreeMap::new(),
@@ -113,7 +105,7 @@ impl Repair {
             return;
         }
         let changed_at = slices.changed_at(&slice);
-        if self.suspects.len() >= SUSPECTS_MAX && !self.suspects.contains_key(&slice) {
+        if self.suspects.len() >= self.limits.suspects && !self.suspects.contains_key(&slice) {
             return;
         }
         let fresh = Suspect {
@@ -129,7 +121,7 @@ impl Repair {
         // Of whom nobody else can tell us, we know nothing yet: no reason to wait.
         let is_new = !is_pushed && !slices.has(&slice);
         let is_due = is_new || now.saturating_sub(suspect.since) >= self.patience;
-        if is_due && self.pulls.len() < PULLS_MAX {
+        if is_due && self.pulls.len() < self.limits.pulls {
             self.suspects.remove(&slice);
             self.pulls.insert(slice, Pull::new(now, from, fresh));
         }
@@ -182,16 +174,19 @@ impl Repair {
         slices: &mut Slices,
         mut ask: impl FnMut(u64, Question),
     ) {
+        let limits = self.limits;
         self.pulls.retain(|slice, pull| {
             if slices.is_refused(slice) || pull.silences > SILENCES_MAX {
                 return false;
             }
             if pull.is_done() {
                 slices.complete(slice, 0, pull.version.unwrap_or(0));
-                note_fruitless(&mut self.fruitless, slice, pull, slices);
+                if self.fruitless.len() < limits.suspects || self.fruitless.contains_key(slice) {
+                    note_fruitless(&mut self.fruitless, slice, pull, slices);
+                }
                 return false;
             }
-            pull.ask(now, slice, &mut ask);
+            pull.ask(now, slice, &limits, &mut ask);
             true
         });
     }
@@ -217,10 +212,7 @@ fn note_fruitless(
     pull: &Pull,
     slices: &Slices,
 ) {
-    let is_known = fruitless.contains_key(slice);
-    if slices.changed_at(slice) == pull.began.changed_at
-        && (is_known || fruitless.len() < SUSPECTS_MAX)
-    {
+    if slices.changed_at(slice) == pull.began.changed_at {
         fruitless.insert(*slice, pull.began.root);
     }
 }
@@ -331,7 +323,13 @@ impl Pull {
         self.heard(now);
     }
 
-    fn ask(&mut self, now: Duration, slice: &SliceId, ask: &mut impl FnMut(u64, Question)) {
+    fn ask(
+        &mut self,
+        now: Duration,
+        slice: &SliceId,
+        limits: &ClusterLimits,
+        ask: &mut impl FnMut(u64, Question),
+    ) {
         if self.deadline() <= now {
             self.silences += 1;
             self.since = now;
@@ -342,16 +340,16 @@ impl Pull {
             self.has_asked_sections = true;
             ask(self.from, Question::Sections { slice, first });
         }
-        while self.sections_asked.len() < SECTIONS_ASKED_MAX
-            && self.groups_wanted.len() < GROUPS_WANTED_MAX
+        while self.sections_asked.len() < limits.sections_asked
+            && self.groups_wanted.len() < limits.groups_wanted
             && let Some(section) = self.sections_wanted.pop_front()
         {
             self.sections_asked.insert(section);
             ask(self.from, Question::Groups { slice, section });
         }
         // In large portions: a question costs a datagram, too.
-        let room = GROUPS_ASKED_MAX - self.groups_asked.len().min(GROUPS_ASKED_MAX);
-        if room >= GROUPS_ASKED_MAX / 2 && !self.groups_wanted.is_empty() {
+        let room = limits.groups_asked.saturating_sub(self.groups_asked.len());
+        if room >= limits.groups_asked.div_ceil(2) && !self.groups_wanted.is_empty() {
             let portion = room.min(self.groups_wanted.len());
             let groups: BTreeSet<u32> = self.groups_wanted.drain(..portion).collect();
             self.groups_asked.extend(&groups);

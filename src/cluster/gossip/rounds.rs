@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::peer::{DIGEST_LINES, Kind, Peer, Question};
+use super::peer::{Kind, Peer, Question};
 use super::state::ClusterEvent;
-use super::{
-    Cluster, DIGEST_LINES_A_ROUND, From, PEERS_MAX, PUBLISH_CELLS, PUBLISHED_MAX, READY_LIMIT,
-    Readiness, SILENT_MAX,
-};
+use super::{Cluster, From, PUBLISH_CELLS, PUBLISHED_MAX, READY_LIMIT, Readiness, SILENT_MAX};
 use crate::cluster::membership::{Member, MemberState};
 use crate::replica::{Published, Replica};
 use crate::wire::cluster::SliceId;
@@ -94,7 +91,7 @@ impl Cluster {
             }
         }
         let lines = self.slices.digests().count();
-        self.digest_skip += DIGEST_LINES_A_ROUND;
+        self.digest_skip += self.limits.digest_lines_a_round;
         if self.digest_skip >= lines {
             self.digest_skip = 0;
         }
@@ -286,14 +283,15 @@ impl Cluster {
         if is_live && self.targets.contains_key(&member.address) {
             self.end_target(member.address, true);
         }
-        let is_full = self.peers.len() >= PEERS_MAX;
+        let is_full = self.peers.len() >= self.limits.peers;
         let (version, cells) = (self.slices.own_version(), self.cells);
+        let limits = self.limits;
         let peer = match self.peers.get_mut(&member.boot) {
             Some(peer) => peer,
             None if !is_live || is_full => return,
             None => {
                 let kind = Kind::Member { is_live: false };
-                let peer = Peer::new(member.node, member.boot, member.address, kind);
+                let peer = Peer::new(member.node, member.boot, member.address, kind, limits);
                 self.peers.entry(member.boot).or_insert(peer)
             }
         };
@@ -334,10 +332,10 @@ impl Cluster {
     /// A digest of all slices, or of this round's part of them.
     fn tell_digest(&mut self, boot: u64) {
         let lines = self.slices.digests().count();
-        let end = (self.digest_skip + DIGEST_LINES_A_ROUND).min(lines);
+        let end = (self.digest_skip + self.limits.digest_lines_a_round).min(lines);
         if let Some(peer) = self.peers.get_mut(&boot) {
-            for skip in (self.digest_skip..end).step_by(DIGEST_LINES) {
-                let lines = DIGEST_LINES.min(end - skip);
+            for skip in (self.digest_skip..end).step_by(self.limits.digest_lines) {
+                let lines = self.limits.digest_lines.min(end - skip);
                 peer.ask(Question::Digest { skip, lines });
             }
         }

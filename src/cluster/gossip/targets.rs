@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::peer::{Kind, Peer};
 use super::state::ClusterEvent;
-use super::{Cluster, From, TARGETS_MAX, Target};
+use super::{Cluster, From, Target};
 use crate::cluster::membership::MemberState;
 
 impl Cluster {
@@ -17,7 +17,7 @@ impl Cluster {
             .membership
             .members()
             .any(|(member, state)| member.address == target && !matches!(state, MemberState::Down));
-        let is_full = self.targets.len() >= TARGETS_MAX;
+        let is_full = self.targets.len() >= self.limits.targets;
         if is_member || is_full || target == self.membership.me().address {
             return;
         }
@@ -75,7 +75,7 @@ impl Cluster {
 
     /// A digest to an address, whoever is there.
     pub(super) fn greet(&mut self, address: SocketAddr) {
-        if self.hellos.len() < TARGETS_MAX && !self.hellos.contains(&address) {
+        if self.hellos.len() < self.limits.targets && !self.hellos.contains(&address) {
             self.hellos.push_back(address);
         }
     }
