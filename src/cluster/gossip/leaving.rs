@@ -52,13 +52,14 @@ impl Cluster {
 
     pub(super) fn leave_step(&mut self, now: Duration) {
         let is_heard = self.is_heard();
+        let has_nobody = !self.joins && !self.has_audience();
         let Some(leaving) = &mut self.leaving else {
             return;
         };
         if leaving.has_left {
             return;
         }
-        if (leaving.has_published && is_heard) || now >= leaving.deadline {
+        if has_nobody || (leaving.has_published && is_heard) || now >= leaving.deadline {
             leaving.has_left = true;
             self.membership.leave(now);
         } else if now >= leaving.contact_at {
@@ -68,11 +69,11 @@ impl Cluster {
     }
 
     /// Everybody who is to be told has everything that is published, as far as there is room for it; where
-    /// nobody is there, somebody had it before, or nobody was ever to be met.
+    /// nobody is there, somebody had it before.
     fn is_heard(&self) -> bool {
         let version = self.slices.own_version();
         if !self.has_audience() {
-            return !self.joins || self.told_max >= version;
+            return self.told_max >= version;
         }
         let mut audience = self.peers.values().filter(|peer| peer.is_audience());
         audience.all(|peer| peer.push.is_done(version) || peer.push.is_refused())
