@@ -352,6 +352,9 @@ pub struct Received {
     pub malformed: u64,
     /// Datagrams that the server did not want.
     pub refused: u64,
+    /// Of those, requests that came when the window of their client had passed them.
+    #[serde(default)]
+    pub too_old: u64,
     /// Replies, in datagrams, that the server's kernel did not take.
     pub replies_dropped: u64,
 }
@@ -367,6 +370,7 @@ impl Received {
         dropped_by_kernel: 0,
         malformed: 0,
         refused: 0,
+        too_old: 0,
         replies_dropped: 0,
     };
 
@@ -392,6 +396,7 @@ impl Received {
             dropped_by_kernel: self.dropped_by_kernel + more.dropped_by_kernel,
             malformed: self.malformed + more.malformed,
             refused: self.refused + more.refused,
+            too_old: self.too_old + more.too_old,
             replies_dropped: self.replies_dropped + more.replies_dropped,
         }
     }
