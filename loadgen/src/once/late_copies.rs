@@ -14,6 +14,7 @@ use super::*;
 use crate::testing::load;
 use crate::times::Window;
 
+#[allow(dead_code, reason = "others use all of it")]
 #[path = "../../../tests/support/random.rs"]
 mod random;
 

@@ -1,7 +1,6 @@
 //! The comparison: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,8 @@ use super::target::{Target, TargetError};
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
-use crate::record::{Latency, OutputError, latency_histogram, slug, write_json, write_text};
+use crate::output::{OutputError, check_directory, make_directory, write_json, write_text};
+use crate::record::{Latency, latency_histogram, slug};
 use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
@@ -82,11 +82,7 @@ pub fn run(
     let contest = Contest::new(options, program, stop)?;
     let directory = options.record_directory();
     if let Some(directory) = &directory {
-        fs::create_dir_all(directory).map_err(|source| OutputError {
-            what: "the record",
-            path: directory.clone(),
-            source,
-        })?;
+        check_directory("the record", directory)?;
     }
     let mut comparison = contest.empty();
     let done = contest.hold(&mut comparison, say);
@@ -119,6 +115,7 @@ fn write(
     let name = format!("versus-{versus}-{}", day.unwrap_or_default());
     let json = directory.join(format!("{name}.json"));
     let text = directory.join(format!("{name}.md"));
+    make_directory("the record", directory)?;
     write_json(comparison, &json)?;
     write_text("the record", &text, markdown(comparison).as_bytes())?;
     say(&format!(
