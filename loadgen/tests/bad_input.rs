@@ -109,6 +109,10 @@ fn loads_that_cannot_be() {
     for (words, expected) in [
         (&["--flood", "--pack", "0"][..], "--pack 0"),
         (&["--flood", "--pack", "465"], "--pack 465"),
+        (
+            &["--flood", "--keys", "uniform:9", "--keep-cr"],
+            "keys of uniform:9 are made and have no CR to keep",
+        ),
         (&["--flood", "--threads", "0"], "--threads 0"),
         (
             &["--flood", "--threads", "2", "--sockets", "1"],

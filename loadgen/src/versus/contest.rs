@@ -22,6 +22,7 @@ use super::recipes::{addresses, memcached_arguments, redis_arguments};
 use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
 use super::redis::Redis;
 use super::target::{Target, TargetError};
+use crate::cli::line_end;
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
@@ -168,7 +169,13 @@ impl<'a> Contest<'a> {
             program,
             stop,
             geometry: Geometry::new(options.width, options.depth)?,
-            keys: KeySet::open(&options.keys, options.key_len, "", KEYS_AS_IN)?,
+            keys: KeySet::open_with(
+                &options.keys,
+                options.key_len,
+                "",
+                KEYS_AS_IN,
+                line_end(options.keep_cr),
+            )?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
             environment,
