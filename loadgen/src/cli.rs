@@ -178,7 +178,8 @@ pub struct Results {
     /// Write everything that was found as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write response times as percentile text, a file for each phase that has any
+    /// Write response times as percentile text; of several phases that have any, each gets a file of its
+    /// own, with its name in front of the ending
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
     /// Write a page with plots

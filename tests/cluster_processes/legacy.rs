@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rmbd::client::legacy::{Client, ClientOptions};
+
 use crate::shared::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::original::Original;
@@ -18,12 +20,11 @@ fn the_pages_example_prints_two_and_two_with_a_live_python_process() {
     };
     let node = Running::start(&["127.0.0.1:0", "--compat"]);
     let mut client = python.client();
+    let mut to_node = Client::connect(node.udp(), ClientOptions::default()).unwrap();
     let started = Instant::now();
-    let order = ["peer", &python.address.to_string()];
-    let ordered = node.command(&order);
-    assert!(ordered.status.success(), "{ordered:?}");
+    (to_node.peer("127.0.0.1", python.address.port())).unwrap();
     client.peer("127.0.0.1", node.udp().port()).unwrap();
-    node.add("abc", 1);
+    to_node.add("abc").unwrap();
     client.add("abc").unwrap();
     node.wait_for_count("abc", 2);
     println!("2 here after {:?}", started.elapsed());

@@ -4,14 +4,13 @@
 //! would prove nothing: the question or its answer may be lost, or late. So whom we are to push to is asked two
 //! things at a time: `info`, and behind it a `count` of the legacy protocol, which both kinds answer, and which
 //! changes nothing at either. A node's two answers come in order. Who answers the second question all five
-//! times and never the first is the Python program, known half a second after the order; a late answer is late
-//! to both, so that delay is not taken for it.
+//! times and never the first is the Python program, known a fifth of a second after the order; a late answer is
+//! late to both, so that delay is not taken for it.
 //!
 //! ```text
-//!   0 ms   50   100        200                  400                                 900
-//!   |ask   |ask  |ask       |ask                 |ask                                |
-//!   |      count.. count..    count..              count..   count: not ours         silent, or not ours if
-//!                                                                                    any count was answered
+//!   0 ms  25    50         100                   200                                     700
+//!   |ask  |ask  |ask       |ask                  |ask  the fifth count: not ours         |not ours if any count
+//!                                                                                         was answered, or silent
 //! ```
 //!
 //! An answer to `info` settles it at any time, also for a while after the verdict.
@@ -27,10 +26,10 @@ use crate::wire::legacy::{self, Dialect};
 /// When the questions are sent; each may be lost.
 const TRIES_AT: [Duration; 5] = [
     Duration::ZERO,
+    Duration::from_millis(25),
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
-    Duration::from_millis(400),
 ];
 /// How long answers to the last one are waited for: then it is decided without all of them.
 const PATIENCE: Duration = Duration::from_millis(500);
