@@ -15,6 +15,10 @@ pub struct Status {
     pub uptime_s: f64,
     /// True while the data threads serve.
     pub ready: bool,
+    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
+    /// should be started again.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// Real address of the UDP client port.
     pub udp: String,
     /// Real address of the HTTP port; `None` when it is off.
@@ -35,6 +39,9 @@ pub struct Status {
     /// What users of the compact format are told, and how much they use it.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// The process's log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// The nodes that answer for each other.
     #[serde(default)]
     pub cluster: ClusterStatus,
@@ -115,6 +122,15 @@ pub struct CompactStatus {
     pub once_clients: u64,
     /// ... and how many there is room for.
     pub once_clients_max: u64,
+}
+
+/// Lines for standard error that nobody will read, since the process began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Dropped because they came faster than standard error took them, if it took any at all.
+    pub lines_dropped: u64,
+    /// Refused by standard error: a full disk, a reader that has gone.
+    pub lines_refused: u64,
 }
 
 /// Datagrams, and what became of them.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StatusSource;
 use crate::node::status::{
-    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, MemberStatus, Messages,
+    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, LogStatus, MemberStatus, Messages,
     OneWayStatus, OriginDetail, PeerOrder, PeerStatus, Readiness, Replies, SketchStatus,
     SliceStatus, Status, ThreadStatus,
 };
@@ -63,6 +63,7 @@ pub(crate) fn status() -> Status {
         version: "1.2.3".into(),
         uptime_s: 93_784.5,
         ready: true,
+        failure: None,
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
         readiness: Readiness::default(),
@@ -108,6 +109,10 @@ pub(crate) fn status() -> Status {
             repeats: 44,
             once_clients: 12,
             once_clients_max: 65_536,
+        },
+        log: LogStatus {
+            lines_dropped: 31,
+            lines_refused: 37,
         },
         cluster: cluster(),
         peers: vec![pushed_to(), heard_from()],
