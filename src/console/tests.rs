@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::queue::{Missing, Queue};
 
@@ -30,6 +31,44 @@ fn line(number: usize) -> Vec<u8> {
     format!("line {number}\n").into_bytes()
 }
 
+/// Says that this process is the one that panics.
+const CHILD: &str = "RMBD_TEST_PANICS";
+
+/// In a process of its own, whose standard error is full and read by nobody: a thread that panics ends.
+#[test]
+fn a_panic_waits_for_nobody() {
+    if std::env::var_os(CHILD).is_some() {
+        super::report_panics();
+        let panics = std::thread::spawn(|| panic!("as it should"));
+        std::process::exit(if panics.join().is_err() { 7 } else { 8 });
+    }
+    let (_unread, mut full) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'.']).is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--nocapture",
+            "console::tests::a_panic_waits_for_nobody",
+        ])
+        .env(CHILD, "1")
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            None if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+            ended => break ended,
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(ended.and_then(|status| status.code()), Some(7));
+}
+
 #[test]
 fn lines_come_in_order_and_a_flush_waits_for_them() {
     let (queue, permit, written) = gated();
@@ -52,8 +91,10 @@ fn what_finds_the_queue_full_is_dropped_counted_and_said() {
         for _ in 0..pushed {
             queue.push(vec![b'x'; line_bytes]);
         }
-        assert!(!queue.flush(Duration::from_millis(5)), "nothing is taken");
         let missing = queue.missing();
+        // Nothing is taken.
+        let is_kept = missing.dropped < pushed;
+        assert_eq!(queue.flush(Duration::from_millis(5)), !is_kept);
         assert!(
             missing.dropped >= pushed.saturating_sub(4_097),
             "{line_bytes}: {missing:?}"

@@ -15,10 +15,6 @@ pub struct Status {
     pub uptime_s: f64,
     /// True while the data threads serve.
     pub ready: bool,
-    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
-    /// should be started again.
-    #[serde(default)]
-    pub failure: Option<String>,
     /// Real address of the UDP client port.
     pub udp: String,
     /// Real address of the HTTP port; `None` when it is off.
@@ -26,6 +22,10 @@ pub struct Status {
     /// What keeps `/readyz` from saying that the node is ready, and what the node lacks while it is.
     #[serde(default)]
     pub readiness: Readiness,
+    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
+    /// should be started again.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// The sketch and what is in it.
     pub sketch: SketchStatus,
     /// Messages taken, by type.

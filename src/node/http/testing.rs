@@ -15,6 +15,7 @@ use crate::node::status::{
 pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     pub(crate) readiness: Mutex<Readiness>,
+    pub(crate) failure: Mutex<Option<String>>,
 }
 
 impl Fake {
@@ -22,6 +23,7 @@ impl Fake {
         Self {
             ready: AtomicBool::new(ready),
             readiness: Mutex::default(),
+            failure: Mutex::default(),
         }
     }
 }
@@ -30,6 +32,7 @@ impl StatusSource for Fake {
     fn status(&self) -> Status {
         Status {
             ready: self.ready.load(Ordering::Relaxed),
+            failure: self.failure.lock().map(|it| it.clone()).unwrap_or_default(),
             readiness: self
                 .readiness
                 .lock()
