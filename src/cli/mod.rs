@@ -44,7 +44,7 @@ use crate::wire::legacy::Dialect;
     version,
     about = "Counts how often keys happen, approximately, at network speed, in fixed memory",
     long_about = None,
-    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.",
+    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -44,7 +44,7 @@ fn a_panic_waits_for_nobody() {
     }
     let (_unread, mut full) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&full, true).unwrap();
-    while full.write(&[b'.']).is_ok() {}
+    while full.write(b".").is_ok() {}
     rustix::io::ioctl_fionbio(&full, false).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([

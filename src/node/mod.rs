@@ -237,8 +237,7 @@ impl Node {
             replica,
             drawn.shared,
             backend,
-            sockets,
-            http_addr,
+            (sockets, http_addr),
             presence,
             crew.clone(),
         );

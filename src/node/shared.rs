@@ -123,13 +123,13 @@ impl Orders {
 }
 
 impl Shared {
+    /// With the client port's sockets, and HTTP's address.
     pub(super) fn new(
         config: &NodeConfig,
         replica: Replica,
         random: Random,
         backend: Backend,
-        sockets: Vec<DataSocket>,
-        http: Option<SocketAddr>,
+        (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
         crew: Crew,
     ) -> Self {
