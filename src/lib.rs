@@ -5,6 +5,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
+//! | [`console`] | all that is printed: notes to standard error, results to standard output |
 //! | [`names`] | `HOST:PORT`, and the addresses behind it |
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod io;
 pub mod names;
 pub mod node;

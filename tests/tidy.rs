@@ -45,6 +45,33 @@ fn code_width(line: &str) -> usize {
         .sum()
 }
 
+/// Bytes of keys become text in one place only (`JsonKey`), where two keys never become the same text.
+#[test]
+fn no_command_and_no_document_makes_text_of_bytes_with_a_loss() {
+    let of_keys = [
+        "src/cli/",
+        "src/node/http/",
+        "src/node/status",
+        "src/node/shared.rs",
+    ];
+    let sources = files(".rs").into_iter().filter(|path| {
+        let name = path
+            .strip_prefix(ROOT)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        of_keys.iter().any(|room| name.starts_with(room))
+    });
+    for path in sources {
+        let loses = read(&path).contains("from_utf8_lossy");
+        assert!(
+            !loses,
+            "{}: print keys as bytes, or as JsonKey",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn sources_have_no_leftovers() {
     // Put together, so that this file does not find itself.
@@ -106,24 +133,88 @@ fn unsafe_code_lives_in_its_rooms_only() {
     }
 }
 
+/// Code of the product: `(path, line number, line)` of what is compiled into its programs. Modules of tests are
+/// the last thing in a file.
+fn product_lines() -> Vec<(String, usize, String)> {
+    let mut lines = Vec::new();
+    for path in files(".rs") {
+        let name = path.strip_prefix(ROOT).unwrap().to_string_lossy();
+        let is_product = name.starts_with("src/") || name.starts_with("loadgen/src/");
+        if !is_product || name.contains("test") {
+            continue;
+        }
+        for (number, line) in read(&path).lines().enumerate() {
+            if line.starts_with("mod tests {") {
+                break;
+            }
+            if !line.trim_start().starts_with("//") {
+                lines.push((name.clone().into_owned(), number + 1, line.to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+/// Clippy forbids the macros. What is printed otherwise could be waited for, or fail unseen, too.
+#[test]
+fn only_console_touches_standard_output_and_error() {
+    for (name, number, line) in product_lines() {
+        let touches = ["stdout()", "stderr()"].iter().any(|it| line.contains(it));
+        // How another program is started, and what it wrote.
+        let is_of_child = line.contains(".stdout(") || line.contains(".stderr(");
+        assert!(
+            !touches || is_of_child || name.starts_with("src/console/"),
+            "{name}:{number}: print with `console`: {line}"
+        );
+    }
+}
+
+/// What is started elsewhere could end and not be missed.
+#[test]
+fn only_the_crew_starts_threads_and_tasks_of_a_node() {
+    let starts = [
+        "spawn(",
+        "spawn_local(",
+        "spawn_blocking(",
+        "thread::Builder",
+        // Of `names`: a node's look-ups go by `Lookups`, which has `look_up_by` use its crew's threads.
+        "look_up_on_thread(",
+        "look_up_within(",
+    ];
+    for (name, number, line) in product_lines() {
+        let starts = starts.iter().any(|start| line.contains(start));
+        // Connections: their house looks at how each ended.
+        let is_connection =
+            name == "src/node/http/connections.rs" && line.contains("self.tasks.spawn(");
+        assert!(
+            !starts
+                || !name.starts_with("src/node/")
+                || is_connection
+                || name == "src/node/crew.rs",
+            "{name}:{number}: start it with `Crew`: {line}"
+        );
+    }
+}
+
 /// A room uses only rooms below it.
 #[test]
 fn rooms_use_only_rooms_below_them() {
     let rooms = [
-        "names", "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
+        "console", "names", "sketch", "wire", "replica", "cluster", "io", "config", "node",
+        "client", "cli",
     ];
     let below = |room: &str| -> &[&str] {
         match room {
-            "names" | "sketch" | "wire" | "io" => &[],
+            "console" | "names" | "sketch" | "wire" | "io" => &[],
             "replica" => &["sketch", "wire"],
             "cluster" => &["sketch", "wire", "replica"],
             "config" => &["names", "sketch", "wire"],
             "node" => &[
-                "names", "sketch", "wire", "replica", "cluster", "io", "config",
+                "console", "names", "sketch", "wire", "replica", "cluster", "io", "config",
             ],
             "client" => &["names", "wire", "io"],
             "cli" => &[
-                "names", "sketch", "wire", "cluster", "client", "config", "node",
+                "console", "names", "sketch", "wire", "cluster", "client", "config", "node",
             ],
             _ => &[],
         }

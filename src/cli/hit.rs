@@ -1,20 +1,23 @@
 //! `rmbd hit`
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use super::{CliError, Done, HitOptions, Streams};
+use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
 use crate::client::Hit;
+use crate::node::status::JsonKey;
 
 /// Adds, and says whether that is within the limit.
 pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {
     let mut client = options.server.compact()?;
     let key = options.key.as_bytes();
     let hit = client.hit(key, options.weight.into(), options.limit)?;
-    print(key, hit, options, &mut streams.output).map_err(CliError::Output)?;
+    match print(key, hit, options, &mut streams.output) {
+        Err(error) if !is_reader_gone(&error) => return Err(CliError::Output(error)),
+        _ => {}
+    }
     Ok(match hit.allowed {
         true => Done::AsAsked,
         false => Done::OverLimit,
@@ -23,7 +26,8 @@ pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Don
 
 #[derive(Serialize)]
 struct Printed<'k> {
-    key: Cow<'k, str>,
+    #[serde(flatten)]
+    key: JsonKey<'k>,
     count: u64,
     limit: u64,
     within: bool,
@@ -33,7 +37,7 @@ struct Printed<'k> {
 fn print(key: &[u8], hit: Hit, options: &HitOptions, output: &mut dyn Write) -> io::Result<()> {
     if options.json {
         let printed = Printed {
-            key: String::from_utf8_lossy(key),
+            key: key.into(),
             count: hit.estimate,
             limit: options.limit,
             within: hit.allowed,

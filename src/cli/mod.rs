@@ -21,7 +21,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, BufReader, LineWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -33,6 +33,7 @@ pub use self::http::HttpError;
 pub use self::server::{ProtocolOptions, ServerOptions};
 use crate::client::{ClientError, legacy};
 use crate::config::{self, HostPort, NodeOptions};
+use crate::console::{self, Notes};
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::Dialect;
 
@@ -43,7 +44,7 @@ use crate::wire::legacy::Dialect;
     version,
     about = "Counts how often keys happen, approximately, at network speed, in fixed memory",
     long_about = None,
-    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.",
+    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
@@ -89,14 +90,29 @@ pub struct AddOptions {
     weight: u32,
 
     #[command(flatten)]
+    lines: LineOptions,
+
+    #[command(flatten)]
     protocol: ProtocolOptions,
 
     #[command(flatten)]
     server: ServerOptions,
 }
 
+/// How lines of standard input become keys.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LineOptions {
+    /// Where keys are lines of standard input, take a CR before the line's end for a part of the key;
+    /// without this, lines may end with LF or CR LF
+    #[arg(long, env = "RMBD_KEEP_CR", value_parser = clap::builder::BoolishValueParser::new())]
+    keep_cr: bool,
+}
+
 /// `rmbd count`
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Keys are printed as the bytes that they are, to the end of the line. One with a line feed in it, which only the command line can have, looks like two lines: --json tells all keys apart. There a key is a member `key` where it is UTF-8, and else `key_base64` in its place (RFC 4648, with padding)."
+)]
 pub struct CountOptions {
     /// Keys of at most 1024 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
@@ -115,9 +131,12 @@ pub struct CountOptions {
     detail: bool,
 
     /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight,
-    /// with --detail also origins
+    /// with --detail also origins; key_base64 in place of key where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
+
+    #[command(flatten)]
+    lines: LineOptions,
 
     #[command(flatten)]
     protocol: ProtocolOptions,
@@ -147,7 +166,8 @@ pub struct HitOptions {
     )]
     weight: u32,
 
-    /// Print a JSON object of {key, count, limit, within, saturated}
+    /// Print a JSON object of {key, count, limit, within, saturated}; key_base64 in place of key where
+    /// that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 
@@ -211,7 +231,7 @@ pub struct Streams<'s> {
     pub input_waits: Box<dyn FnMut() -> bool + 's>,
     /// Results.
     pub output: Box<dyn Write + 's>,
-    /// What a person may want to know besides.
+    /// What a person may want to know besides. Nothing that was asked for fails because nobody is told.
     pub notes: Box<dyn Write + 's>,
     /// Whether somebody looks at the notes while they are written.
     pub shows_progress: bool,
@@ -224,6 +244,8 @@ pub enum Done {
     AsAsked,
     /// A hit is over its limit.
     OverLimit,
+    /// Whoever read the results stopped before their end. What else was asked for is done.
+    ReaderGone,
 }
 
 /// Bytes of standard input to read at once: a pipe holds as many.
@@ -235,10 +257,10 @@ impl Streams<'static> {
     pub fn standard() -> Self {
         Self {
             input: BufReader::with_capacity(INPUT_BUFFER_BYTES, Box::new(io::stdin().lock())),
-            output: Box::new(BufWriter::new(io::stdout().lock())),
+            output: Box::new(console::results()),
             input_waits: Box::new(stdin_waits),
-            notes: Box::new(io::stderr()),
-            shows_progress: io::stderr().is_terminal(),
+            notes: Box::new(LineWriter::new(Notes)),
+            shows_progress: console::is_watched(),
         }
     }
 }
@@ -274,12 +296,19 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
     };
-    let is_closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match (done, streams.output.flush()) {
-        (Err(CliError::Output(error)), _) if is_closed(&error) => Ok(Done::AsAsked),
-        (Ok(_), Err(error)) if !is_closed(&error) => Err(CliError::Output(error)),
+        (Err(CliError::Output(error)), _) if is_reader_gone(&error) => Ok(Done::ReaderGone),
+        // A hit's verdict is in the exit code, which has its reader.
+        (Ok(_), Err(error)) if is_reader_gone(&error) && !matches!(command, Command::Hit(_)) => {
+            Ok(Done::ReaderGone)
+        }
+        (Ok(_), Err(error)) if !is_reader_gone(&error) => Err(CliError::Output(error)),
         (done, _) => done,
     }
+}
+
+fn is_reader_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Why a command was not done in full.

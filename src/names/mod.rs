@@ -3,7 +3,8 @@
 //! A name is not an address: it may have several, may be known to nobody yet, and may lead elsewhere
 //! tomorrow. So whoever is given one keeps it, tries all its addresses, and looks it up again when they fall
 //! silent. A [`Resolver`] looks up; it may take half a minute, so where that would hold up something else
-//! it is asked on a thread ([`look_up_on_thread`], [`look_up_within`]), of which there is a bounded number.
+//! it is asked on a thread ([`look_up_on_thread`], [`look_up_within`]), of which there is a bounded number;
+//! who looks after its own threads starts it ([`look_up_by`], [`look_up_within_by`]).
 
 mod address;
 mod resolver;
@@ -11,4 +12,7 @@ mod thread;
 
 pub use self::address::{AddressError, HostPort};
 pub use self::resolver::{ADDRESSES_MAX, LookupError, Resolver};
-pub use self::thread::{LOOKUP_THREADS_MAX, Lookup, look_up_on_thread, look_up_within};
+pub use self::thread::{
+    LOOKUP_THREADS_MAX, Lookup, Work, look_up_by, look_up_on_thread, look_up_within,
+    look_up_within_by,
+};

@@ -17,6 +17,9 @@ static THREADS: Threads = Threads(AtomicUsize::new(0));
 /// What became of a look-up: addresses, at least one.
 pub type Lookup = Result<Vec<SocketAddr>, LookupError>;
 
+/// What a thread that looks up does.
+pub type Work = Box<dyn FnOnce() + Send>;
+
 /// Looks names up, one after the other, on a thread of its own, which hands their [`Lookup`]s, in the same
 /// order, to `done`. Nobody waits for that thread, not even the end of the process.
 ///
@@ -27,11 +30,25 @@ pub fn look_up_on_thread(
     names: Vec<HostPort>,
     done: impl FnOnce(Vec<Lookup>) + Send + 'static,
 ) -> io::Result<()> {
-    look_up_on(&THREADS, resolver, names, done)
+    look_up_by(start_thread, resolver, names, done)
+}
+
+/// The same on a thread that `start` starts: that of a program that wants to know how its threads end.
+///
+/// # Errors
+/// What `start` said, or too many look up already; `done` is dropped.
+pub fn look_up_by(
+    start: impl FnOnce(Work) -> io::Result<()>,
+    resolver: &Resolver,
+    names: Vec<HostPort>,
+    done: impl FnOnce(Vec<Lookup>) + Send + 'static,
+) -> io::Result<()> {
+    look_up_on(&THREADS, start, resolver, names, done)
 }
 
 fn look_up_on(
     threads: &'static Threads,
+    start: impl FnOnce(Work) -> io::Result<()>,
     resolver: &Resolver,
     names: Vec<HostPort>,
     done: impl FnOnce(Vec<Lookup>) + Send + 'static,
@@ -43,8 +60,12 @@ fn look_up_on(
         drop(place);
         done(found);
     };
+    start(Box::new(look))
+}
+
+fn start_thread(work: Work) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("rmbd-names".to_owned());
-    thread.spawn(look).map(drop)
+    thread.spawn(work).map(drop)
 }
 
 /// Looks a name up, waiting `patience` at most.
@@ -52,6 +73,19 @@ fn look_up_on(
 /// # Errors
 /// As [`Resolver::look_up`]; no thread; or no answer in time.
 pub fn look_up_within(resolver: &Resolver, name: &HostPort, patience: Duration) -> Lookup {
+    look_up_within_by(start_thread, resolver, name, patience)
+}
+
+/// The same on a thread that `start` starts, as [`look_up_by`] does.
+///
+/// # Errors
+/// Those of [`look_up_within`].
+pub fn look_up_within_by(
+    start: impl FnOnce(Work) -> io::Result<()>,
+    resolver: &Resolver,
+    name: &HostPort,
+    patience: Duration,
+) -> Lookup {
     if let Some(address) = name.literal() {
         return Ok(vec![address]);
     }
@@ -60,7 +94,7 @@ pub fn look_up_within(resolver: &Resolver, name: &HostPort, patience: Duration) 
     let done = move |found| {
         let _ = send.send(found);
     };
-    look_up_on_thread(resolver, vec![name.clone()], done).map_err(failed)?;
+    look_up_by(start, resolver, vec![name.clone()], done).map_err(failed)?;
     let found: Option<Vec<Lookup>> = found.recv_timeout(patience).ok();
     (found.and_then(|found| found.into_iter().next())).unwrap_or_else(|| {
         let text = format!("no answer in {} ms", patience.as_millis());
@@ -128,9 +162,8 @@ mod tests {
         let (send, found) = mpsc::channel();
         let look_up = || {
             let send = send.clone();
-            look_up_on(&OURS, &slow, vec![name("slow:7")], move |found| {
-                send.send(found).unwrap();
-            })
+            let done = move |found| send.send(found).unwrap();
+            look_up_on(&OURS, start_thread, &slow, vec![name("slow:7")], done)
         };
         for _ in 0..LOOKUP_THREADS_MAX {
             look_up().unwrap();

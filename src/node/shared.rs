@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::access::Access;
+use super::crew::{Crew, Part};
 use super::gossip::{self, Presence};
 use super::hand_off::HandOff;
+use super::lookups::Lookups;
 use super::status::{
-    CompactStatus, Datagrams, Detail, IoStatus, Messages, OriginDetail, PeerOrder, PeerStatus,
-    Replies, SketchStatus, Status, ThreadStatus,
+    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, OriginDetail, PeerOrder,
+    PeerStatus, Replies, SketchStatus, Status, ThreadStatus,
 };
 use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
+use crate::console::{self, Missing};
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::names::Resolver;
 use crate::replica::once::{CLIENTS_MAX, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
@@ -52,9 +54,10 @@ pub(super) struct Shared {
     ready: AtomicBool,
     threads: Box<[DataThread]>,
     presence: Presence,
+    crew: Crew,
     max_peers: usize,
     /// Looks up the names of others.
-    resolver: Resolver,
+    lookups: Lookups,
     /// Somebody was asked what they are, so that replies are to be expected.
     awaits_answers: AtomicBool,
     /// Touched by the control thread and by whoever asks for a status, never by a data thread.
@@ -123,14 +126,15 @@ impl Orders {
 }
 
 impl Shared {
+    /// With the client port's sockets, and HTTP's address.
     pub(super) fn new(
         config: &NodeConfig,
         replica: Replica,
         random: Random,
         backend: Backend,
-        sockets: Vec<DataSocket>,
-        http: Option<SocketAddr>,
+        (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
+        crew: Crew,
     ) -> Self {
         let layout = layout(config);
         let own = replica.own();
@@ -153,8 +157,9 @@ impl Shared {
             ready: AtomicBool::new(false),
             threads: sockets.into_iter().map(DataThread::new).collect(),
             presence,
+            lookups: Lookups::new(crew.clone(), config.resolver.clone()),
+            crew,
             max_peers: config.max_peers,
-            resolver: config.resolver.clone(),
             awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
@@ -218,13 +223,17 @@ impl Shared {
         &self.presence
     }
 
+    pub(super) fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
     /// The UDP port where other nodes are heard, 0 where there is none.
     pub(super) fn cluster_port(&self) -> u16 {
         self.presence.side().map_or(0, |side| side.bound.port())
     }
 
-    pub(super) fn resolver(&self) -> &Resolver {
-        &self.resolver
+    pub(super) fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     pub(super) fn max_peers(&self) -> usize {
@@ -338,7 +347,8 @@ impl super::http::StatusSource for Shared {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.now().as_secs_f64(),
-            ready: self.ready.load(Acquire),
+            ready: self.ready.load(Acquire) && !self.crew.is_ending(),
+            failure: self.crew.failure(),
             udp: self.udp.to_string(),
             http: self.http.map(|address| address.to_string()),
             readiness,
@@ -363,22 +373,41 @@ impl super::http::StatusSource for Shared {
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),
+            log: log_status(),
             cluster,
             peers: legacy.peers_status(self.now()),
             peer_orders: legacy.orders.latest.iter().cloned().collect(),
         }
     }
 
+    fn failure(&self) -> Option<String> {
+        self.crew.failure()
+    }
+
+    fn connection_panicked(&self) {
+        self.crew.redden(Part::Connection);
+    }
+
     fn detail(&self, key: &[u8]) -> Detail {
+        #[cfg(test)]
+        self.crew.strikes_thread(Part::Connection);
         let origins = self.replica.estimate_by_origin(key);
         let counts = origins.iter().map(|origin| origin.estimate.count);
         Detail {
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: key.to_vec().into(),
             // The sum of what is shown, also while others add.
             count: counts.fold(0, u64::saturating_add),
             saturated: origins.iter().any(|origin| origin.estimate.saturated),
             origins: origins.iter().map(origin_detail).collect(),
         }
+    }
+}
+
+fn log_status() -> LogStatus {
+    let Missing { dropped, refused } = console::missing();
+    LogStatus {
+        lines_dropped: dropped,
+        lines_refused: refused,
     }
 }
 

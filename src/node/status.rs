@@ -2,9 +2,13 @@
 //!
 //! Field names are part of the public interface; fields may be added, none changes its meaning.
 
+mod json_key;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::json_key::JsonKey;
 
 /// One consistent-enough picture of a node: every counter is read once, none goes backwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,10 @@ pub struct Status {
     /// What keeps `/readyz` from saying that the node is ready, and what the node lacks while it is.
     #[serde(default)]
     pub readiness: Readiness,
+    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
+    /// should be started again.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// The sketch and what is in it.
     pub sketch: SketchStatus,
     /// Messages taken, by type.
@@ -35,6 +43,9 @@ pub struct Status {
     /// What users of the compact format are told, and how much they use it.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// The process's log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// The nodes that answer for each other.
     #[serde(default)]
     pub cluster: ClusterStatus,
@@ -115,6 +126,15 @@ pub struct CompactStatus {
     pub once_clients: u64,
     /// ... and how many there is room for.
     pub once_clients_max: u64,
+}
+
+/// Lines for standard error that nobody will read, since the process began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Dropped because they came faster than standard error took them, if it took any at all.
+    pub lines_dropped: u64,
+    /// Refused by standard error: a full disk, a reader that has gone.
+    pub lines_refused: u64,
 }
 
 /// Datagrams, and what became of them.
@@ -283,6 +303,9 @@ pub struct MemberStatus {
     pub bytes_sent: u64,
     /// Bytes received from it.
     pub bytes_received: u64,
+    /// It has no room for what this node counts, and does not hold it.
+    #[serde(default)]
+    pub refuses_ours: bool,
 }
 
 /// A node that we push to without being members of one cluster.
@@ -324,8 +347,9 @@ pub struct SliceStatus {
 /// A key's count by origin: the JSON of `/detail`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
-    /// The key, with U+FFFD for what is not UTF-8 in it.
-    pub key: String,
+    /// The key: a member `key`, or `key_base64` where it is no UTF-8.
+    #[serde(flatten)]
+    pub key: JsonKey<'static>,
     /// The count: the sum of the origins'.
     pub count: u64,
     /// The truth may be larger.

@@ -7,8 +7,10 @@
 //! ```
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod checks;
+mod misled;
 mod scenarios;
 mod seeds;
 mod support;

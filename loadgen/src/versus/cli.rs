@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::console;
 use rmbd::sketch::Geometry;
 use rustix::fs::{FileType, fstat};
 use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use super::contest;
+use super::contest::{self, VersusError};
 use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
@@ -40,7 +41,8 @@ pub enum VersusCommand {
 }
 
 impl VersusCommand {
-    /// Does it; says on standard error why not.
+    /// Does it; says on standard error why not. Where standard output does not take the table, the record is
+    /// written all the same.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let done = match self {
@@ -50,7 +52,14 @@ impl VersusCommand {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error}");
+                let printing = match error.downcast_ref() {
+                    Some(VersusError::Table(printing)) => Some(printing),
+                    _ => None,
+                };
+                if let Some(printing) = printing {
+                    return ExitCode::from(console::unwritten(printing, &error));
+                }
+                console::note(&format!("error: {error}"));
                 ExitCode::FAILURE
             }
         }
@@ -63,7 +72,7 @@ fn versus(options: &VersusOptions) -> Result<(), Box<dyn std::error::Error>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let program = std::env::current_exe()?;
-    contest::run(options, &program, &stop, &mut |line| eprintln!("{line}"))?;
+    contest::run(options, &program, &stop, &mut |line| console::note(line))?;
     Ok(())
 }
 
@@ -119,6 +128,10 @@ pub struct VersusOptions {
     /// Bytes of a key, where it is made; at most 139
     #[arg(long, default_value_t = DEFAULT_KEY_BYTES, value_parser = key_len)]
     pub key_len: usize,
+    /// A CR at the end of a line of a file or of standard input is the key's; without it lines end with LF or
+    /// CR LF
+    #[arg(long)]
+    pub keep_cr: bool,
     /// Seed of the keys
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

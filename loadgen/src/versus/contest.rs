@@ -1,13 +1,14 @@
 //! The comparison: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use rmbd::console;
 use rmbd::io::cpu;
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
@@ -23,10 +24,12 @@ use super::recipes::{addresses, memcached_arguments, redis_arguments};
 use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
 use super::redis::Redis;
 use super::target::{Target, TargetError};
+use crate::cli::line_end;
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
-use crate::record::{Latency, OutputError, latency_histogram, slug, write_json, write_text};
+use crate::output::{OutputError, check_directory, make_directory, write_json, write_text};
+use crate::record::{Latency, latency_histogram, slug};
 use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
@@ -65,6 +68,9 @@ pub enum VersusError {
     /// The record can't be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The table can't be printed; the record, if there is to be one, is written.
+    #[error("cannot print the table")]
+    Table(#[source] io::Error),
 }
 
 /// Compares, prints the table on standard output, and writes the record. `program` is this program,
@@ -82,11 +88,7 @@ pub fn run(
     let contest = Contest::new(options, program, stop)?;
     let directory = options.record_directory();
     if let Some(directory) = &directory {
-        fs::create_dir_all(directory).map_err(|source| OutputError {
-            what: "the record",
-            path: directory.clone(),
-            source,
-        })?;
+        check_directory("the record", directory)?;
     }
     let mut comparison = contest.empty();
     let done = contest.hold(&mut comparison, say);
@@ -101,11 +103,12 @@ pub fn run(
         say(&format!("ended early: {error}"));
         comparison.ended_early = Some(error.to_string());
     }
-    println!("{}", table(&comparison));
+    let printed = console::result(&table(&comparison).to_string());
     match directory {
         Some(directory) => write(&comparison, &directory, say)?,
         None => say("no record was written: give --record DIRECTORY"),
     }
+    printed.map_err(VersusError::Table)?;
     Ok(comparison)
 }
 
@@ -119,6 +122,7 @@ fn write(
     let name = format!("versus-{versus}-{}", day.unwrap_or_default());
     let json = directory.join(format!("{name}.json"));
     let text = directory.join(format!("{name}.md"));
+    make_directory("the record", directory)?;
     write_json(comparison, &json)?;
     write_text("the record", &text, markdown(comparison).as_bytes())?;
     say(&format!(
@@ -171,7 +175,13 @@ impl<'a> Contest<'a> {
             program,
             stop,
             geometry: Geometry::new(options.width, options.depth)?,
-            keys: KeySet::open(&options.keys, options.key_len, "", KEYS_AS_IN)?,
+            keys: KeySet::open_with(
+                &options.keys,
+                options.key_len,
+                "",
+                KEYS_AS_IN,
+                line_end(options.keep_cr),
+            )?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
             environment,

@@ -5,18 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::flight::{Flight, Outcome, Piece};
+use super::limits::ClusterLimits;
 use super::received::Received;
 use super::sweep::{Push, cells_of_group};
 use crate::replica::{CellsRef, Replica, Slices};
 use crate::wire::cluster::{DigestEntry, FrameWriter, GROUP_CELLS, SliceId};
 
-/// Questions and answers that wait for one peer. More are dropped: whoever asked asks again.
-const QUESTIONS_MAX: usize = 64;
-/// Groups that wait to be sent to a peer that asked for them: some requests' worth.
-const SERVED_MAX: usize = 1_024;
-
-/// Lines of one digest frame: they fit a datagram together.
-pub(super) const DIGEST_LINES: usize = 20;
 /// A slice with all its fields, a version and a hash.
 const DIGEST_LINE_BYTES_MAX: usize = 50;
 /// Hashes of sections are worth a frame from here on: 32 of them.
@@ -51,6 +45,18 @@ pub(super) enum Question {
     },
     /// Its digest.
     DigestAsked,
+    /// A page of its catalogue.
+    CatalogueAsked {
+        first: u32,
+    },
+    /// A page of ours.
+    Catalogue {
+        first: u32,
+    },
+    /// We have no room for this slice.
+    NotHeld {
+        slice: SliceId,
+    },
     Sections {
         slice: SliceId,
         first: u32,
@@ -87,12 +93,19 @@ pub(super) struct Peer {
     pub(super) behind_since: Option<Duration>,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    limits: ClusterLimits,
     questions: VecDeque<Question>,
     served: BTreeSet<(SliceId, u32)>,
 }
 
 impl Peer {
-    pub(super) fn new(node: u64, boot: u64, address: SocketAddr, kind: Kind) -> Self {
+    pub(super) fn new(
+        node: u64,
+        boot: u64,
+        address: SocketAddr,
+        kind: Kind,
+        limits: ClusterLimits,
+    ) -> Self {
         Self {
             node,
             boot,
@@ -105,6 +118,7 @@ impl Peer {
             behind_since: None,
             bytes_sent: 0,
             bytes_received: 0,
+            limits,
             questions: VecDeque::new(),
             served: BTreeSet::new(),
         }
@@ -119,8 +133,13 @@ impl Peer {
         self.kind == Kind::Member { is_live: true }
     }
 
+    pub(super) fn was_heard(&self, now: Duration, within: Duration) -> bool {
+        self.heard_at
+            .is_some_and(|at| now.saturating_sub(at) <= within)
+    }
+
     pub(super) fn ask(&mut self, question: Question) {
-        if self.questions.len() < QUESTIONS_MAX && !self.questions.contains(&question) {
+        if self.questions.len() < self.limits.questions && !self.questions.contains(&question) {
             self.questions.push_back(question);
         }
     }
@@ -128,7 +147,7 @@ impl Peer {
     /// Notes groups that it asked for, of those that a slice has.
     pub(super) fn serve(&mut self, slice: SliceId, groups: impl Iterator<Item = u32>) {
         for group in groups {
-            if self.served.len() >= SERVED_MAX {
+            if self.served.len() >= self.limits.groups_served {
                 return;
             }
             self.served.insert((slice, group));
@@ -187,7 +206,7 @@ impl Peer {
         bytes.acks += before - writer.room();
         while let Some(question) = self.questions.front() {
             let before = writer.room();
-            if !question.write(slices, writer) {
+            if !question.write(slices, self.limits.digest_lines, writer) {
                 // One that does not fit an otherwise empty datagram never will.
                 if bytes.is_empty() {
                     self.questions.pop_front();
@@ -270,7 +289,7 @@ impl Written {
 }
 
 impl Question {
-    fn write(&self, slices: &Slices, writer: &mut FrameWriter<'_>) -> bool {
+    fn write(&self, slices: &Slices, page_lines: usize, writer: &mut FrameWriter<'_>) -> bool {
         match self {
             // All of it or nothing: the rest would not be said.
             Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
@@ -286,6 +305,15 @@ impl Question {
                 writer.digest([entry]) > 0
             }
             Self::DigestAsked => writer.digest_asked(),
+            Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
+            Self::Catalogue { .. } if writer.room() < page_lines * DIGEST_LINE_BYTES_MAX => false,
+            Self::Catalogue { first } => {
+                let total = u32::try_from(slices.digests().count()).unwrap_or(u32::MAX);
+                let lines = slices.digests().skip(*first as usize).take(page_lines);
+                writer.catalogue(*first, total, lines);
+                true
+            }
+            Self::NotHeld { slice } => writer.not_held(slice),
             Self::Sections { slice, first } => writer.sections_asked(slice, *first),
             Self::Groups { slice, section } => writer.group_hashes_asked(slice, *section),
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,

@@ -70,6 +70,7 @@ impl Net {
             gossip_rate_bytes_per_s: 32 << 20,
             fingerprint: fingerprint(geometry, FAMILY),
             join: !self.nodes.is_empty(),
+            limits: ClusterLimits::default(),
         };
         let cluster = Cluster::try_new(self.now, options, &replica).unwrap();
         self.nodes.push(Node {

@@ -11,12 +11,12 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::addresses::canonical;
-use super::challenge::{Challenges, Told};
+use super::challenge::{Challenges, Heard, Told, Verdict, is_probe_answer};
 use super::orders::{Order, Pushed};
 use crate::cluster::legacy::ROUND;
 use crate::cluster::membership::MemberState;
 use crate::names::Lookup;
-use crate::node::Ending;
+use crate::node::crew::Leave;
 use crate::node::hand_off::Parcel;
 use crate::node::shared::{Legacy, Shared};
 use crate::replica::{MergeError, RowMerged};
@@ -37,7 +37,7 @@ pub(super) struct Rounds {
     row: Vec<u32>,
     datagram: Vec<u8>,
     rounds: u64,
-    challenges: Challenges,
+    pub(super) challenges: Challenges,
     pub(super) orders: Vec<Order>,
     pub(super) orders_given: u64,
     pub(super) members: Members,
@@ -78,23 +78,30 @@ impl Rounds {
         }
     }
 
-    pub(super) async fn until(&mut self, endings: &mut mpsc::UnboundedReceiver<Ending>) -> Ending {
+    /// Runs until it is told to end, when no data thread hands over any more; then takes the last.
+    pub(super) async fn run(mut self, mut leave: Leave) {
         let shared = Arc::clone(&self.shared);
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = self.challenges.next();
             tokio::select! {
-                ending = endings.recv() => return ending.unwrap_or(Ending::Asked),
+                () = leave.asked() => return self.take_parcels().await,
                 () = shared.hand_off().arrived() => self.take_parcels().await,
                 Some((order, lookup)) = self.lookups_done.recv() => self.looked_up(order, lookup),
                 _ = rounds.tick() => self.round(),
+                () = until(&shared, due) => {
+                    // What has come meanwhile is heard first: it may be an answer.
+                    self.take_parcels().await;
+                    self.ask_and_decide();
+                }
             }
             // Only what is awaited is handed over.
             shared.await_answers(self.challenges.is_waiting());
         }
     }
 
-    pub(super) async fn take_parcels(&mut self) {
+    async fn take_parcels(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut taken = 0;
         while let Some(parcel) = shared.hand_off().take() {
@@ -112,6 +119,12 @@ impl Rounds {
         if datagram.first().is_some_and(|&first| is_reply(first)) {
             return self.hear(from, datagram);
         }
+        if is_probe_answer(datagram) {
+            if let Some(verdict) = self.challenges.counted(from, datagram) {
+                self.decide(from, verdict);
+            }
+            return;
+        }
         // A data thread has understood it already, so there is one message, and no error.
         match legacy::messages(datagram, self.shared.layout()).next() {
             Some(Ok(Message::Sync(row))) => self.merge(from, row),
@@ -122,8 +135,13 @@ impl Rounds {
                 if !legacy.pushes.ack(from, now) {
                     return legacy.refuse("ack_of_nobody");
                 }
+                let is_proven = legacy.pushes.is_proven(from);
                 drop(legacy);
                 self.rows_acked(from);
+                if !is_proven {
+                    // It was silent when it was asked, and is alive now.
+                    self.challenges.identify_by_ack(now, from);
+                }
             }
             _ => {}
         }
@@ -134,11 +152,7 @@ impl Rounds {
         self.follow_cluster();
         self.push_rows();
         self.ask_again();
-        let shared = Arc::clone(&self.shared);
-        let silent = self.challenges.round(|to, bytes| send(&shared, bytes, to));
-        for target in silent {
-            self.order_unanswered(target);
-        }
+        self.ask_and_decide();
         self.follow_orders();
     }
 }
@@ -166,18 +180,38 @@ impl Rounds {
         drop(legacy);
         self.send(&legacy::ACK, from);
         if is_first {
-            self.ask(from);
+            self.challenges.ask(now, from);
+            self.ask_and_decide();
+        }
+    }
+
+    /// Without the first sync, what earlier starts of this node counted is not here. Rows without it would
+    /// look as if everything had been counted anew.
+    fn may_push_rows(&self) -> bool {
+        let side = self.shared.presence().side();
+        side.is_none_or(|side| side.cluster().is_ready())
+    }
+
+    /// Rows to one peer, ahead of the round.
+    pub(super) fn push_at_once(&mut self, peer: SocketAddr) {
+        if !self.may_push_rows() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut due = Vec::new();
+        let now = shared.now();
+        shared.legacy().pushes.begin(peer, now, |row| due.push(row));
+        for row in due {
+            self.encode(row, shared.layout().dialect);
+            self.send(&self.datagram, peer);
         }
     }
 
     fn push_rows(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let side = shared.presence().side();
-        if side.is_some_and(|side| !side.cluster().is_ready()) {
-            // What earlier starts of this node counted comes with the first sync. Rows without it
-            // would look as if everything had been counted anew.
+        if !self.may_push_rows() {
             return;
         }
+        let shared = Arc::clone(&self.shared);
         let mut due = Vec::new();
         let silent = shared
             .legacy()
@@ -213,12 +247,25 @@ impl Rounds {
 
 // Peers that turn out to be nodes of ours.
 impl Rounds {
-    pub(super) fn ask(&mut self, whom: SocketAddr) {
+    pub(super) fn ask_and_decide(&mut self) {
         let shared = Arc::clone(&self.shared);
-        // Before the question goes: its answer may come before we are back.
-        shared.await_answers(true);
-        self.challenges
-            .ask(whom, |bytes| send(&shared, bytes, whom));
+        // Before a question goes: its answer may come before we are back.
+        shared.await_answers(self.challenges.is_waiting());
+        let verdicts = (self.challenges).due(shared.now(), |to, bytes| send(&shared, bytes, to));
+        for (target, verdict) in verdicts {
+            self.decide(target, verdict);
+        }
+    }
+
+    /// It has not said what it is.
+    fn decide(&mut self, target: SocketAddr, verdict: Verdict) {
+        let is_proven = verdict == Verdict::NotOurs;
+        // It may be a member by now.
+        self.follow_cluster();
+        self.order_decided(target, is_proven);
+        if is_proven && self.shared.legacy().pushes.prove(target) {
+            self.push_at_once(target);
+        }
     }
 
     /// Who did not answer when rows began to go to it, or to come, may have been started again as
@@ -239,14 +286,16 @@ impl Rounds {
                 .collect()
         };
         for address in due {
-            self.ask(address);
+            self.challenges.ask(now, address);
         }
     }
 
     /// An answer to "what are you?".
     fn hear(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let Some(told) = self.challenges.answer(from, datagram) else {
-            return self.shared.legacy().refuse("reply_of_nobody");
+        let told = match self.challenges.answer(self.shared.now(), from, datagram) {
+            Heard::Told(told) => told,
+            Heard::Again => return,
+            Heard::Nobody => return self.shared.legacy().refuse("reply_of_nobody"),
         };
         if let Some(received) = self.shared.legacy().received.get_mut(&from) {
             received.boot = Some(told.boot);
@@ -260,6 +309,9 @@ impl Rounds {
     /// We push rows to it, and it is a node of ours.
     fn convert(&mut self, peer: SocketAddr, told: Told) {
         if told.cluster_port == 0 || self.shared.presence().side().is_none() {
+            if self.shared.legacy().pushes.prove(peer) {
+                self.push_at_once(peer);
+            }
             return;
         }
         self.shared.legacy().pushes.remove(peer);
@@ -328,6 +380,11 @@ impl Members {
         members
     }
 
+    /// Whether it is where a node that is up serves clients.
+    pub(super) fn is_client_address(&self, address: SocketAddr) -> bool {
+        self.clients.contains(&canonical(address))
+    }
+
     /// Whether it is pushed to one way, and answers.
     pub(super) fn is_heard(&self, target: SocketAddr) -> bool {
         self.one_way.contains(&target)
@@ -339,8 +396,15 @@ impl Members {
             .received
             .get(&address)
             .and_then(|received| received.boot);
-        self.clients.contains(&canonical(address))
-            || boot.is_some_and(|boot| self.counted.contains(&boot))
+        self.is_client_address(address) || boot.is_some_and(|boot| self.counted.contains(&boot))
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn until(shared: &Shared, then: Option<Duration>) {
+    match then {
+        Some(then) => tokio::time::sleep(then.saturating_sub(shared.now())).await,
+        None => std::future::pending().await,
     }
 }
 

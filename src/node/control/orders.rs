@@ -5,6 +5,7 @@
 //!              names              all are asked what they are
 //!  order ──> LookingUp ──────────────> Asking ──── a node ───> Slices, or Rows where it is in no cluster
 //!                ^                        │                       │
+//!                │                        ├── the Python program ─│──> Rows
 //!                │                        └── all silent ──> Rows │ to one, then the next
 //!                └── Resting <── falls silent ────────────────────┘
 //! ```
@@ -14,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -22,7 +24,8 @@ use super::addresses::{as_sent_by, canonical, is_ourselves, usable};
 use super::challenge::Told;
 use super::legacy::Rounds;
 use crate::cluster::legacy::Added;
-use crate::names::{HostPort, Lookup, look_up_on_thread};
+use crate::names::{HostPort, Lookup};
+use crate::node::crew::Part;
 use crate::wire::legacy::PeerOrder;
 
 /// Names looked up at once; a resolver may take half a minute for each.
@@ -45,7 +48,7 @@ pub(super) struct Order {
     words: String,
     /// Asked what they are.
     asked: Vec<SocketAddr>,
-    /// Those that did not answer: perhaps the Python program, which does not.
+    /// Those that did not answer anything: perhaps the Python program, started later.
     silent: VecDeque<SocketAddr>,
     /// Why the latest address will not do.
     refused: Option<String>,
@@ -123,12 +126,11 @@ impl Rounds {
             return self.give_up(order, reason);
         }
         let (found, number) = (self.found.clone(), order.number);
-        let done = move |lookups: Vec<Lookup>| {
-            for lookup in lookups {
-                let _ = found.send((number, lookup));
-            }
+        let done = move |lookup| {
+            let _ = found.send((number, lookup));
         };
-        match look_up_on_thread(self.shared.resolver(), vec![order.name.clone()], done) {
+        let lookups = self.shared.lookups();
+        match lookups.begin(Part::PeerLookup, &order.name, done) {
             Ok(()) => {
                 order.state = State::LookingUp;
                 self.orders.push(order);
@@ -170,20 +172,20 @@ impl Rounds {
         let is_known = |peer: &&SocketAddr| self.shared.legacy().pushes.is_known(**peer);
         let known = order.asked.iter().find(is_known).copied();
         if let Some(peer) = known {
-            let outcome = self
-                .push_legacy(peer)
-                .map(|detail| (detail, Pushed::Rows(peer)));
+            let outcome = self.push_rows_to(peer, false);
             return self.settle(order, outcome);
         }
         if order.asked.is_empty() {
             let reason = order.refused.take();
             return self.give_up(order, reason.unwrap_or_default());
         }
+        let now = self.shared.now();
         for &peer in &order.asked {
-            self.ask(peer);
+            self.challenges.identify(now, peer);
         }
         order.state = State::Asking;
         self.orders.push(order);
+        self.ask_and_decide();
     }
 
     fn may_push_to(&self, peer: SocketAddr) -> Result<(), String> {
@@ -198,32 +200,45 @@ impl Rounds {
 
     /// Somebody who was asked is a node; whether that was for an order.
     pub(super) fn order_answered(&mut self, from: SocketAddr, told: Told) -> bool {
-        let Some(mut order) = self.take_order(|order| order.is_asking(from)) else {
-            return false;
-        };
-        order.asked.retain(|&asked| asked != from);
-        match self.push_to_node(from, told) {
-            Err(reason) if !(order.asked.is_empty() && order.silent.is_empty()) => {
-                order.refused = Some(reason);
-                self.go_on(order);
-            }
-            outcome => {
-                // What else it leads to is not needed.
-                order.silent.clear();
-                order.looks = 0;
-                self.settle(order, outcome);
+        let mut was_asked = false;
+        while let Some(mut order) = self.take_order(|order| order.is_asking(from)) {
+            was_asked = true;
+            order.asked.retain(|&asked| asked != from);
+            match self.push_to_node(from, told) {
+                Err(reason) if order.has_others() => {
+                    order.refused = Some(reason);
+                    self.go_on(order);
+                }
+                outcome => self.settle_for_good(order, outcome),
             }
         }
-        true
+        was_asked
     }
 
-    /// Somebody who was asked did not say anything.
-    pub(super) fn order_unanswered(&mut self, by: SocketAddr) {
-        while let Some(mut order) = self.take_order(|order| order.is_asking(by)) {
-            order.asked.retain(|&asked| asked != by);
-            order.silent.push_back(by);
-            self.go_on(order);
+    /// Somebody who was asked has not said what it is: it is the Python program, or nobody was heard.
+    pub(super) fn order_decided(&mut self, of: SocketAddr, is_proven: bool) {
+        while let Some(mut order) = self.take_order(|order| order.is_asking(of)) {
+            order.asked.retain(|&asked| asked != of);
+            if !is_proven {
+                order.silent.push_back(of);
+                self.go_on(order);
+                continue;
+            }
+            match self.push_rows_to(of, true) {
+                Err(reason) if order.has_others() => {
+                    order.refused = Some(reason);
+                    self.go_on(order);
+                }
+                outcome => self.settle_for_good(order, outcome),
+            }
         }
+    }
+
+    /// What else the name leads to is not needed.
+    fn settle_for_good(&mut self, mut order: Order, outcome: Result<(String, Pushed), String>) {
+        order.silent.clear();
+        order.looks = 0;
+        self.settle(order, outcome);
     }
 
     /// Waits for those that have been asked; then rows go to who stayed silent.
@@ -233,9 +248,7 @@ impl Rounds {
         }
         match order.silent.pop_front() {
             Some(peer) => {
-                let outcome = self
-                    .push_legacy(peer)
-                    .map(|detail| (detail, Pushed::Rows(peer)));
+                let outcome = self.push_rows_to(peer, false);
                 self.settle(order, outcome);
             }
             None => {
@@ -360,8 +373,21 @@ impl Rounds {
         Some(self.orders.remove(at))
     }
 
-    /// To an instance of the Python program, or to a node of ours that is in no cluster.
-    pub(super) fn push_legacy(&self, peer: SocketAddr) -> Result<String, String> {
+    /// To who has not said that it is a node of ours; a member has everything all the same.
+    fn push_rows_to(
+        &mut self,
+        peer: SocketAddr,
+        is_proven: bool,
+    ) -> Result<(String, Pushed), String> {
+        if self.members.is_client_address(peer) {
+            return Ok((MEMBER.to_owned(), Pushed::Member));
+        }
+        Ok((self.push_legacy(peer, is_proven)?, Pushed::Rows(peer)))
+    }
+
+    /// To an instance of the Python program, or to a node of ours that is in no cluster; or perhaps to one,
+    /// until more is known.
+    fn push_legacy(&mut self, peer: SocketAddr, is_proven: bool) -> Result<String, String> {
         let dialect = self.shared.layout().dialect;
         let (width, width_max) = (self.shared.layout().width, dialect.max_sync_width());
         if width > width_max {
@@ -370,15 +396,22 @@ impl Rounds {
                  legacy peers need a width of at most {width_max} (start both ends with --compat or a smaller -x)"
             ));
         }
-        match self.shared.legacy().pushes.add(peer) {
-            Ok(Added::New) => Ok(format!("pushing to {peer} from now on")),
-            Ok(Added::Known) => Ok(format!("pushing to {peer} already")),
-            Err(error) => Err(error.to_string()),
+        let added = self.shared.legacy().pushes.add(peer);
+        let added = added.map_err(|error| error.to_string())?;
+        if is_proven {
+            self.shared.legacy().pushes.prove(peer);
         }
+        Ok(match added {
+            Added::New => {
+                self.push_at_once(peer);
+                format!("pushing to {peer} from now on")
+            }
+            Added::Known => format!("pushing to {peer} already"),
+        })
     }
 
     pub(super) fn push_to_node(
-        &self,
+        &mut self,
         peer: SocketAddr,
         told: Told,
     ) -> Result<(String, Pushed), String> {
@@ -392,20 +425,20 @@ impl Rounds {
             );
         }
         if self.members.boots.contains(&told.boot) {
-            let detail = "it is a member of the cluster already, and has everything";
-            return Ok((detail.to_owned(), Pushed::Member));
+            return Ok((MEMBER.to_owned(), Pushed::Member));
         }
-        match self.shared.presence().side() {
+        let shared = Arc::clone(&self.shared);
+        match shared.presence().side() {
             Some(side) if told.cluster_port != 0 => {
                 let target = SocketAddr::new(peer.ip(), told.cluster_port);
                 let target = canonical(target);
-                side.push_to(self.shared.now(), target);
+                side.push_to(shared.now(), target);
                 let detail = format!(
                     "pushing everything known here to the node at {target} from now on, one way"
                 );
                 Ok((detail, Pushed::Slices(target)))
             }
-            _ => Ok((self.push_legacy(peer)?, Pushed::Rows(peer))),
+            _ => Ok((self.push_legacy(peer, true)?, Pushed::Rows(peer))),
         }
     }
 
@@ -425,6 +458,7 @@ impl Rounds {
 }
 
 const OURSELVES: &str = "that is this node's own address";
+const MEMBER: &str = "it is a member of the cluster already, and has everything";
 
 impl Order {
     fn is_under_way(&self) -> bool {
@@ -433,6 +467,11 @@ impl Order {
 
     fn is_asking(&self, whom: SocketAddr) -> bool {
         self.state == State::Asking && self.asked.contains(&whom)
+    }
+
+    /// Whether another address may still take it.
+    fn has_others(&self) -> bool {
+        !(self.asked.is_empty() && self.silent.is_empty())
     }
 
     fn is_silent(&self) -> bool {

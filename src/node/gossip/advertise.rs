@@ -7,7 +7,8 @@ use tracing::warn;
 
 use super::start::ClusterError;
 use crate::config::ClusterConfig;
-use crate::names::{Resolver, look_up_within};
+use crate::node::crew::Part;
+use crate::node::lookups::Lookups;
 
 /// How long the start waits for a name; after that it goes on without.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 /// hears of this one until it is.
 pub(super) fn at_start(
     config: &ClusterConfig,
-    resolver: &Resolver,
+    lookups: &Lookups,
     bound: SocketAddr,
 ) -> Result<Option<SocketAddr>, ClusterError> {
     let names = match &config.advertise {
@@ -26,7 +27,7 @@ pub(super) fn at_start(
     };
     let (mut found, mut error) = (Vec::new(), None);
     for name in names {
-        match look_up_within(resolver, name, START_PATIENCE) {
+        match lookups.within(Part::SeedLookup, name, START_PATIENCE) {
             Ok(addresses) => found.extend(addresses),
             Err(unknown) => error = error.or(Some(unknown)),
         }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -31,9 +31,10 @@ pub use self::start::ClusterError;
 pub(super) use self::start::{Cluster as Start, Link, start};
 pub(super) use self::state::hex;
 use super::control::addresses::{canonical, mapped};
+use super::crew::Leave;
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
-use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
 use crate::io::kernel_drops;
 use crate::wire::cluster::SliceId;
 
@@ -155,14 +156,13 @@ impl Gossip {
         })
     }
 
-    /// Runs until `leave` comes (or its sender goes), then says good-bye: what was counted last reaches
+    /// Runs until it is told to end, then says good-bye: what was counted last reaches
     /// all live members first, if they take it within [`LEAVE_LIMIT`].
-    pub(super) async fn run(mut self, leave: oneshot::Receiver<()>) {
+    pub(super) async fn run(mut self, mut leave: Leave) {
         let shared = Arc::clone(&self.shared);
         let Some(side) = shared.presence().side() else {
             return;
         };
-        tokio::pin!(leave);
         let mut left_at = None;
         loop {
             let turn = self.turn(side);
@@ -185,7 +185,7 @@ impl Gossip {
             };
             let paused = self.flood.pause(now);
             tokio::select! {
-                _ = &mut leave, if left_at.is_none() => {
+                () = leave.asked(), if left_at.is_none() => {
                     left_at = Some(now);
                     side.cluster().leave(now);
                 }
@@ -357,6 +357,21 @@ fn log(event: &ClusterEvent, fingerprint: u64) {
             };
             info!(%target, "not pushed to one way any more: {why}");
         }
+        ClusterEvent::NotSynced { state } => warn!(
+            "ready without all that the cluster had: {}",
+            match state {
+                ReadyState::Complete => String::new(),
+                ReadyState::Alone => "no member that --join names has answered".to_owned(),
+                ReadyState::Syncing {
+                    members_asked,
+                    members_heard,
+                    slices_missing,
+                } => format!(
+                    "{members_heard} of {members_asked} members have told what they hold, and \
+                     {slices_missing} slices of it are not here"
+                ),
+            }
+        ),
         ClusterEvent::Synced { after } => {
             info!(
                 "everything that the cluster had is here, after {:.1} s",

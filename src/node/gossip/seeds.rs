@@ -12,8 +12,10 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::ClusterError;
-use crate::names::{HostPort, Lookup, Resolver, look_up_on_thread};
+use crate::names::{HostPort, Lookup};
 use crate::node::control::addresses::usable;
+use crate::node::crew::Part;
+use crate::node::lookups::Lookups;
 
 /// From one look to the next while nobody is known, and the first ones while somebody is missing.
 const SOON: Duration = Duration::from_secs(2);
@@ -24,11 +26,10 @@ const STEADY: Duration = Duration::from_secs(60);
 /// Addresses of all names together; a headless service has one for each node, and some are enough.
 const ADDRESSES_MAX: usize = 64;
 
-#[derive(Debug)]
 pub(in crate::node) struct Seeds {
     join: Vec<Name>,
     advertise: Option<Name>,
-    resolver: Resolver,
+    lookups: Lookups,
     /// The socket's address: what it cannot send to is no seed.
     ours: SocketAddr,
     complaint: String,
@@ -73,7 +74,7 @@ impl Seeds {
     pub(in crate::node) fn new(
         join: &[HostPort],
         advertise: Option<&HostPort>,
-        resolver: Resolver,
+        lookups: Lookups,
         ours: SocketAddr,
     ) -> Self {
         let (send, found) = mpsc::unbounded_channel();
@@ -81,7 +82,7 @@ impl Seeds {
         Self {
             join: join.collect(),
             advertise: advertise.map(|name| Name::new(name, "--advertise", ours)),
-            resolver,
+            lookups,
             ours,
             complaint: String::new(),
             next: Duration::ZERO,
@@ -120,7 +121,7 @@ impl Seeds {
         let advertise = self.advertise.iter_mut();
         let advertise = advertise.map(|name| (Whose::Advertise, name));
         for (whose, name) in join.chain(advertise) {
-            name.look_up(whose, &self.resolver, &self.send);
+            name.look_up(whose, &self.lookups, &self.send);
         }
     }
 
@@ -213,19 +214,17 @@ impl Name {
     fn look_up(
         &mut self,
         whose: Whose,
-        resolver: &Resolver,
+        lookups: &Lookups,
         send: &mpsc::UnboundedSender<(Whose, Lookup)>,
     ) {
         if self.is_looking || self.name.literal().is_some() {
             return;
         }
         let send = send.clone();
-        let done = move |found: Vec<Lookup>| {
-            for lookup in found {
-                let _ = send.send((whose, lookup));
-            }
+        let done = move |lookup| {
+            let _ = send.send((whose, lookup));
         };
-        match look_up_on_thread(resolver, vec![self.name.clone()], done) {
+        match lookups.begin(Part::SeedLookup, &self.name, done) {
             Ok(()) => self.is_looking = true,
             Err(error) => self.fail(format!("cannot look up {}: {error}", self.name)),
         }
@@ -284,6 +283,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::names::Resolver;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -291,7 +291,8 @@ mod tests {
 
     fn seeds(join: &[&str], resolver: Resolver) -> Seeds {
         let join: Vec<HostPort> = join.iter().map(|name| name.parse().unwrap()).collect();
-        Seeds::new(&join, None, resolver, address("127.0.0.1:1"))
+        let lookups = Lookups::of(resolver);
+        Seeds::new(&join, None, lookups, address("127.0.0.1:1"))
     }
 
     #[tokio::test(flavor = "current_thread")]

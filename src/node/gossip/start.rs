@@ -12,7 +12,7 @@ use super::advertise;
 use crate::cluster::seal::{KeyFileError, KeyRing};
 use crate::config::{ClusterChoice, ClusterConfig};
 use crate::io::{BindError, bind_plain};
-use crate::names::Resolver;
+use crate::node::lookups::Lookups;
 use crate::node::{NodeError, resolve};
 
 /// Bytes asked for as receive and send buffers: what comes in and goes out in a tenth of a second at
@@ -93,7 +93,7 @@ pub(in crate::node) struct Link {
 /// one that was asked for.
 pub(in crate::node) fn start(
     config: &ClusterConfig,
-    resolver: &Resolver,
+    lookups: &Lookups,
     client: SocketAddr,
     asked_port: u16,
 ) -> Result<Cluster, NodeError> {
@@ -124,7 +124,7 @@ pub(in crate::node) fn start(
         address: wanted,
         source,
     })?;
-    let advertised = advertise::at_start(config, resolver, bound)?;
+    let advertised = advertise::at_start(config, lookups, bound)?;
     if !is_sealed && !is_loopback(wanted.ip()) {
         warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
     }
@@ -190,13 +190,18 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::names::Resolver;
+
+    fn lookups() -> Lookups {
+        Lookups::of(Resolver::default())
+    }
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
     fn on(config: &ClusterConfig, client: &str) -> Link {
-        match start(config, &Resolver::default(), address(client), 0).unwrap() {
+        match start(config, &lookups(), address(client), 0).unwrap() {
             Cluster::On(link) => link,
             Cluster::Off(reason) => panic!("off: {reason}"),
         }
@@ -210,11 +215,11 @@ mod tests {
     }
 
     fn at_start(config: &ClusterConfig, bound: SocketAddr) -> Result<(), ClusterError> {
-        advertise::at_start(config, &Resolver::default(), bound).map(drop)
+        advertise::at_start(config, &lookups(), bound).map(drop)
     }
 
     fn refusal(config: &ClusterConfig, client: &str) -> String {
-        start(config, &Resolver::default(), address(client), 0)
+        start(config, &lookups(), address(client), 0)
             .unwrap_err()
             .to_string()
     }
@@ -254,8 +259,7 @@ mod tests {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let client = SocketAddr::new([127, 0, 0, 1].into(), port - 1);
-        let Cluster::On(link) = start(&default, &Resolver::default(), client, port - 1).unwrap()
-        else {
+        let Cluster::On(link) = start(&default, &lookups(), client, port - 1).unwrap() else {
             panic!("off");
         };
         assert!(link.bound.port() != port && link.bound.port() != 0);
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn without_a_key_only_loopback_takes_part() {
         let default = ClusterConfig::default();
-        let off = start(&default, &Resolver::default(), address("0.0.0.0:8000"), 0).unwrap();
+        let off = start(&default, &lookups(), address("0.0.0.0:8000"), 0).unwrap();
         let Cluster::Off(reason) = off else {
             panic!("{off:?}");
         };

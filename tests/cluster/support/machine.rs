@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rmbd::cluster::ClusterLimits;
 use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH, SATURATES_AT};
 use rmbd::wire::cluster::SliceId;
 
@@ -26,6 +27,7 @@ pub(crate) struct Setup {
     pub(crate) joins: bool,
     pub(crate) gossip_interval: Duration,
     pub(crate) gossip_rate_bytes_per_s: u64,
+    pub(crate) limits: ClusterLimits,
 }
 
 /// The cells of one slice.

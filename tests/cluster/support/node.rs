@@ -88,6 +88,7 @@ impl Machine for Node {
             gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
             fingerprint: setup.fingerprint,
             join: setup.joins,
+            limits: setup.limits,
         };
         let cluster = Cluster::try_new(now, options, &replica).unwrap();
         Self {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rmbd::cluster::ClusterLimits;
 use rmbd::sketch::{Geometry, HashFamily};
 use rmbd::wire::cluster::SliceId;
 
@@ -37,6 +38,7 @@ pub(crate) struct Terms {
     pub(crate) family: HashFamily,
     pub(crate) interval: Duration,
     pub(crate) rate_bytes_per_s: u64,
+    pub(crate) limits: ClusterLimits,
     pub(crate) max_origins: usize,
     pub(crate) max_memory_bytes: u64,
     /// Numbers of the cluster's keys.
@@ -54,6 +56,7 @@ impl Default for Terms {
             family: HashFamily::Xxh3 { seed: 11 },
             interval: Duration::from_millis(500),
             rate_bytes_per_s: 50_000_000,
+            limits: ClusterLimits::default(),
             max_origins: 256,
             max_memory_bytes: u64::MAX,
             keys: vec![1],
@@ -257,6 +260,7 @@ impl<M: Machine> World<M> {
             joins: !host.seeds.is_empty(),
             gossip_interval: self.terms.interval,
             gossip_rate_bytes_per_s: self.terms.rate_bytes_per_s,
+            limits: self.terms.limits,
         }
     }
 

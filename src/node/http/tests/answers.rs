@@ -54,6 +54,12 @@ fn readiness_follows_the_status() {
     );
     assert_eq!(server.get("/healthz").code, 200, "alive, though not ready");
     assert_eq!(server.get("/status").code, 200);
+    *source.failure.lock().unwrap() = Some("a data thread ended by a panic".to_owned());
+    let red = server.get("/healthz");
+    let expected = "not healthy: a data thread ended by a panic\n";
+    assert_eq!((red.code, red.body.as_str()), (503, expected));
+    *source.failure.lock().unwrap() = None;
+    assert_eq!(server.get("/healthz").code, 200);
     source
         .ready
         .store(true, std::sync::atomic::Ordering::Relaxed);
@@ -84,7 +90,7 @@ fn a_keys_detail_is_asked_for_with_any_bytes() {
         {"node": "00000000000000aa", "slices": 1, "count": 5, "saturated": false, "own": true}
     );
     let expected = serde_json::json!(
-        {"key": "a\0\u{fffd} b", "count": 5, "saturated": false, "origins": [own]}
+        {"key_base64": "YQD/IGI=", "count": 5, "saturated": false, "origins": [own]}
     );
     assert_eq!(detail, expected);
     let longest = "%61".repeat(1024);
