@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rmbd::cli::{self, Cli, Done, Streams};
 use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::io::limits;
 use rmbd::node;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +21,9 @@ const WRONG_USAGE: u8 = 2;
 const OVER_LIMIT: u8 = 3;
 
 fn main() -> ExitCode {
+    if !limits::has_room_to_begin() {
+        return ExitCode::from(FAILURE);
+    }
     let Cli { command, node } = Cli::parse();
     match command {
         Some(command) => match cli::run(&command, Streams::standard()) {

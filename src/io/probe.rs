@@ -1,8 +1,8 @@
-//! Whether this process may use io_uring the way the data threads want to.
+//! Why there is no io_uring, and what can be done about it.
 
 use std::io;
 
-use super::uring;
+use super::limits::{LimitReached, Resource};
 
 /// Why the kernel does not give us a ring. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -10,25 +10,15 @@ use super::uring;
 pub struct RingRefused {
     step: &'static str,
     source: io::Error,
-    cause: &'static str,
+    cause: String,
     cure: &'static str,
 }
 
-/// Sets up a ring as a data thread would, and gives it back.
-///
-/// On a thread of its own: a ring that goes leaves work for the thread that made it, and interrupts
-/// (`EINTR`) whatever system call that thread is in by then.
-///
-/// # Errors
-/// [`RingRefused`] names what was tried, the likely cause and the cure.
-pub fn probe_uring() -> Result<(), RingRefused> {
-    std::thread::scope(|scope| {
-        scope
-            .spawn(uring::probe)
-            .join()
-            .unwrap_or_else(|_| Err(RingRefused::new("probing", io::Error::other("a panic"))))
-    })
-}
+/// Bytes of locked memory that a data thread's ring and its table of buffers cost: 84 KiB of 256 submissions and
+/// 4 096 completions (Linux 6.18; before 5.12 and where `CAP_IPC_LOCK` is held it is counted otherwise, or not).
+const LOCKED_BYTES_A_DATA_RING: u64 = 96 << 10;
+/// The control thread's, which has fewer completions.
+const LOCKED_BYTES_OF_CONTROL: u64 = 48 << 10;
 
 impl RingRefused {
     pub(super) fn new(step: &'static str, source: io::Error) -> Self {
@@ -36,9 +26,51 @@ impl RingRefused {
         Self {
             step,
             source,
-            cause,
+            cause: cause.to_owned(),
             cure,
         }
+    }
+
+    /// Of a ring that somebody else tried to set up.
+    #[must_use]
+    pub fn in_setup(source: io::Error) -> Self {
+        Self::new("io_uring_setup", source)
+    }
+
+    /// Rings were not even tried, because this limit leaves no room for them.
+    #[must_use]
+    pub fn by_limit(limit: &LimitReached) -> Self {
+        let errno = match limit.resource {
+            Resource::Files => libc::EMFILE,
+            _ => libc::ENOMEM,
+        };
+        Self {
+            step: "making room for the rings",
+            source: io::Error::from_raw_os_error(errno),
+            cause: limit.shortage(),
+            cure: match limit.resource {
+                Resource::Files => explain(Some(libc::EMFILE)).1,
+                _ => "raise RLIMIT_AS and RLIMIT_DATA (ulimit -v, ulimit -d), start fewer threads, or choose --io mmsg",
+            },
+        }
+    }
+
+    /// With the numbers, where it was for want of locked memory: there were to be so many data threads.
+    #[must_use]
+    pub fn of_data_threads(mut self, threads: u64) -> Self {
+        if self.source.raw_os_error() == Some(libc::ENOMEM)
+            && let Some(now) = Resource::LockedMemory.limit()
+        {
+            let needed = LOCKED_BYTES_OF_CONTROL + threads * LOCKED_BYTES_A_DATA_RING;
+            self.cause = LimitReached {
+                resource: Resource::LockedMemory,
+                now,
+                // The user's other processes have a share of it.
+                needed: needed.max(now.saturating_add(LOCKED_BYTES_A_DATA_RING)),
+            }
+            .shortage();
+        }
+        self
     }
 }
 
@@ -63,7 +95,7 @@ fn explain(errno: Option<i32>) -> (&'static str, &'static str) {
         ),
         Some(libc::EMFILE | libc::ENFILE) => (
             "the limit of open files is reached",
-            "raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE=)",
+            "raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE=), start fewer threads, or choose --io mmsg",
         ),
         _ => ("unknown", "choose --io mmsg"),
     }

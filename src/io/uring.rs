@@ -58,12 +58,6 @@ pub(super) struct Loop {
     failures: u32,
 }
 
-/// Sets up what a data thread would.
-pub(super) fn probe() -> Result<(), RingRefused> {
-    let ring = build_ring()?;
-    register_buffers(&ring).map(drop)
-}
-
 fn build_ring() -> Result<IoUring, RingRefused> {
     IoUring::builder()
         .setup_single_issuer()

@@ -15,11 +15,12 @@ mod gossip;
 mod hand_off;
 pub mod http;
 pub mod metrics;
+mod room;
 mod shared;
 pub mod status;
 mod tally;
+mod threads;
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -31,7 +32,6 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use self::control::Control;
-use self::data::DataHandler;
 pub use self::gossip::{ClusterError, IdentityError};
 use self::gossip::{Identity, Link, Presence, Side, Start};
 use self::http::StatusSource;
@@ -40,9 +40,11 @@ use self::status::Status;
 use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
+use crate::io::cgroup::{GroupLimit, Groups};
+use crate::io::limits::{LimitReached, spare_address_space};
 use crate::io::{
-    Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
-    Stop, bind_group, cpu, huge_pages, probe_uring,
+    Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, Stop, bind_group, cpu,
+    huge_pages,
 };
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
@@ -81,17 +83,22 @@ pub enum NodeError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The sketch is larger than the machine.
+    /// The sketch is larger than the machine, or than what its control group may use.
     #[error(
-        "the sketch needs {needed_bytes} bytes and this process may use {usable_bytes}: choose a \
-         smaller width or depth (-x, -y), or a larger epsilon"
+        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
+         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), or a larger epsilon"
     )]
     TooLarge {
         /// Bytes of cells.
         needed_bytes: u64,
-        /// Bytes of memory of the machine or of the control group.
+        /// Bytes of memory that there are.
         usable_bytes: u64,
+        /// What says so.
+        bound: String,
     },
+    /// A limit of the system leaves no room for the node.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
     /// The sketch is larger than `--max-memory`.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
@@ -185,7 +192,8 @@ impl Node {
 
     fn start_with(config: &NodeConfig, handle_signals: bool) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
-        let backend = choose_backend(config.io)?;
+        spare_address_space();
+        let backend = choose_backend(config, threads)?;
         let drawn = draw()?;
         let identity = Identity::of(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
@@ -210,7 +218,6 @@ impl Node {
             config,
             replica,
             drawn.shared,
-            backend,
             sockets,
             http_addr,
             presence,
@@ -226,7 +233,8 @@ impl Node {
             _identity: identity,
         };
         // An early return drops `node`, which ends and joins what has been started.
-        let data_ended = node.start_data_threads(config)?;
+        let (alive, data_ended) = mpsc::channel(1);
+        let (serving, serves) = std_mpsc::channel();
         let control = Control {
             shared,
             http,
@@ -234,54 +242,19 @@ impl Node {
             endings,
             ended: end,
             handle_signals,
+            serving,
             stop: node.stop.clone(),
             data_ended,
         };
-        node.control = Some(
-            std::thread::Builder::new()
-                .name("rmbd-control".to_owned())
-                .spawn(move || control::run(control))
-                .map_err(system("starting the control thread"))?,
-        );
+        let waiting = node.make_threads_ready(config, backend, alive)?;
+        waiting.serve(&mut node, control);
+        if serves.recv().is_err() {
+            // It has ended, and says why.
+            node.wait_and_end()?;
+            return Err(NodeError::Panic("the control thread"));
+        }
         node.shared.set_ready(true);
         Ok(node)
-    }
-
-    /// Returns what tells that all of them have ended.
-    fn start_data_threads(
-        &mut self,
-        config: &NodeConfig,
-    ) -> Result<mpsc::Receiver<Infallible>, NodeError> {
-        let options = LoopOptions {
-            busy_poll: Duration::from_micros(config.busy_poll_us.into()),
-        };
-        let cpus = cpu::allowed();
-        let (alive, data_ended) = mpsc::channel(1);
-        let (started, starting) = std_mpsc::channel();
-        for thread in 0..self.shared.threads().len() {
-            let data = DataThread {
-                shared: Arc::clone(&self.shared),
-                stop: self.stop.clone(),
-                ended: self.end.clone(),
-                cpu: cpus.get(thread % cpus.len().max(1)).copied(),
-                options,
-                thread,
-                _alive: alive.clone(),
-            };
-            let started = started.clone();
-            let handle = std::thread::Builder::new()
-                .name(format!("rmbd-data-{thread}"))
-                .spawn(move || data.run(&started))
-                .map_err(system("starting a data thread"))?;
-            self.data.push(handle);
-        }
-        drop(started);
-        for _ in 0..self.data.len() {
-            starting
-                .recv()
-                .map_err(|_| NodeError::Panic("a data thread"))??;
-        }
-        Ok(data_ended)
     }
 
     /// The real address of the UDP client port.
@@ -374,86 +347,44 @@ impl Drop for Node {
     }
 }
 
-/// What one data thread starts with.
-struct DataThread {
-    shared: Arc<Shared>,
-    stop: Stop,
-    ended: mpsc::UnboundedSender<Ending>,
-    cpu: Option<usize>,
-    options: LoopOptions,
-    thread: usize,
-    /// Dropped with all else, last.
-    _alive: mpsc::Sender<Infallible>,
-}
-
-impl DataThread {
-    fn run(self, started: &std_mpsc::Sender<Result<(), NodeError>>) {
-        self.pin();
-        let mut event_loop = match self.event_loop() {
-            Ok(event_loop) => event_loop,
-            Err(error) => {
-                let _ = started.send(Err(error));
-                return;
-            }
-        };
-        let mut handler = DataHandler::new(Arc::clone(&self.shared), self.thread);
-        let _ = started.send(Ok(()));
-        if let Err(source) = event_loop.run(&mut handler) {
-            let failure = NodeError::Loop {
-                thread: self.thread,
-                source,
-            };
-            let _ = self.ended.send(Ending::Failed(failure));
-        }
-    }
-
-    fn pin(&self) {
-        let pinned = self.cpu.filter(|&cpu| match cpu::pin_to(cpu) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(thread = self.thread, cpu, "not pinned: {error}");
-                false
-            }
-        });
-        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
-    }
-
-    fn event_loop(&self) -> Result<EventLoop, NodeError> {
-        let io = &self.shared.threads()[self.thread];
-        EventLoop::new(
-            self.shared.backend(),
-            Arc::clone(&io.socket),
-            self.stop.clone(),
-            self.options,
-            Arc::clone(&io.io),
-        )
-        .map_err(|source| NodeError::Loop {
-            thread: self.thread,
-            source,
-        })
-    }
-}
-
 fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
-    let one_a_core = || cpu::allowed().len().max(1);
-    match config.threads.unwrap_or_else(one_a_core) {
+    match config.threads.unwrap_or_else(default_threads) {
         threads if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
         threads => Err(NodeError::Threads(threads)),
     }
 }
 
-fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
-    if choice == IoChoice::Mmsg {
+/// One for each CPU that the process may run on, and no more than it may use in full: a thread that is busy takes one,
+/// and a group that has used up its time stands still as a whole, the control thread with it. So half a CPU has
+/// one thread, and the half of one and a half is left to the others. At most [`MAX_THREADS`].
+fn default_threads() -> usize {
+    let allowed = cpu::allowed().len();
+    let quota = Groups::of_this_process().cpus();
+    let whole = quota.map_or(usize::MAX, |quota| quota.most as usize);
+    allowed.min(whole).clamp(1, MAX_THREADS)
+}
+
+/// The one that was asked for, if the limits of this process have room for it.
+fn choose_backend(config: &NodeConfig, threads: usize) -> Result<Backend, NodeError> {
+    if config.io == IoChoice::Mmsg {
+        room::check(config, threads, Backend::Mmsg)?;
         return Ok(Backend::Mmsg);
     }
-    match probe_uring() {
+    match room::check(config, threads, Backend::Uring) {
         Ok(()) => Ok(Backend::Uring),
-        Err(refused) if choice == IoChoice::Uring => Err(refused.into()),
-        Err(refused) => {
-            warn!("{refused}; serving with recvmmsg instead");
+        Err(limit)
+            if config.io == IoChoice::Auto
+                && room::check(config, threads, Backend::Mmsg).is_ok() =>
+        {
+            warn_of_fallback(&RingRefused::by_limit(&limit));
             Ok(Backend::Mmsg)
         }
+        Err(limit) => Err(limit.into()),
     }
+}
+
+fn warn_of_fallback(refused: &RingRefused) {
+    warn!("{refused}; serving with recvmmsg instead");
 }
 
 fn make_replica(
@@ -461,18 +392,20 @@ fn make_replica(
     own: SliceId,
     is_in_cluster: bool,
 ) -> Result<Replica, NodeError> {
-    // What was published of the cells is a copy of them.
-    let copies = if is_in_cluster { 2 } else { 1 };
-    let needed_bytes = config.geometry.memory_bytes().saturating_mul(copies);
-    let usable_bytes = usable_memory_bytes();
+    let needed_bytes = room::cell_bytes(config, is_in_cluster);
+    let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
     // The kernel would promise more than it has, and kill us when we come for it.
     if needed_bytes > usable_bytes {
         return Err(NodeError::TooLarge {
             needed_bytes,
             usable_bytes,
+            bound,
         });
     }
-    let max_memory_bytes = config.cluster.max_memory_bytes.unwrap_or(u64::MAX);
+    let max_memory_bytes = config
+        .cluster
+        .max_memory_bytes
+        .unwrap_or_else(|| room::default_max_memory_bytes(usable_bytes, needed_bytes));
     if needed_bytes > max_memory_bytes {
         return Err(NodeError::MaxMemory {
             needed_bytes,
@@ -562,13 +495,14 @@ fn draw() -> Result<Drawn, NodeError> {
     })
 }
 
-/// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.
-fn usable_memory_bytes() -> u64 {
+/// Bytes of the machine, or of our control groups where those have less, and which of them it is.
+fn usable_memory(groups: &Groups) -> (u64, String) {
     let system = rustix::system::sysinfo();
     let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
-    let group = group.ok().and_then(|text| text.trim().parse().ok());
-    machine.min(group.unwrap_or(u64::MAX))
+    match groups.memory_bytes() {
+        Some(GroupLimit { most, file }) if most < machine => (most, file.display().to_string()),
+        _ => (machine, "the machine's memory".to_owned()),
+    }
 }
 
 struct Bound {

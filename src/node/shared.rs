@@ -44,7 +44,8 @@ pub(super) struct Shared {
     access: Access,
     hand_off: HandOff,
     layout: Layout,
-    backend: Backend,
+    /// Known when all threads have what it takes.
+    backend: OnceLock<Backend>,
     udp: SocketAddr,
     http: Option<SocketAddr>,
     started: Instant,
@@ -124,7 +125,6 @@ impl Shared {
         config: &NodeConfig,
         replica: Replica,
         random: Random,
-        backend: Backend,
         sockets: Vec<DataSocket>,
         http: Option<SocketAddr>,
         presence: Presence,
@@ -140,7 +140,7 @@ impl Shared {
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
             layout,
-            backend,
+            backend: OnceLock::new(),
             // Every group has a first socket; the unspecified address is never seen.
             udp: sockets
                 .first()
@@ -194,8 +194,9 @@ impl Shared {
         self.layout
     }
 
-    pub(super) fn backend(&self) -> Backend {
-        self.backend
+    /// Once, before any thread serves.
+    pub(super) fn set_backend(&self, backend: Backend) {
+        let _ = self.backend.set(backend);
     }
 
     pub(super) fn udp(&self) -> SocketAddr {
@@ -351,7 +352,7 @@ impl super::http::StatusSource for Shared {
                 dropped: self.sum(|io| &io.replies_dropped),
             },
             io: IoStatus {
-                backend: self.backend.name().to_owned(),
+                backend: self.backend.get().map_or("", |it| it.name()).to_owned(),
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),

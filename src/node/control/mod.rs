@@ -7,7 +7,7 @@ mod legacy;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -16,9 +16,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use self::legacy::Rounds;
 use super::gossip::Gossip;
 use super::shared::Shared;
-use super::{Ending, http};
+use super::{Ending, NodeError, http, system};
 use crate::config::HostPort;
-use crate::io::{Backend, Stop};
+use crate::io::{Backend, RingRefused, Stop};
 
 /// What the control thread starts with.
 pub(super) struct Control {
@@ -30,24 +30,46 @@ pub(super) struct Control {
     /// The same channel's other end, for signals.
     pub(super) ended: mpsc::UnboundedSender<Ending>,
     pub(super) handle_signals: bool,
+    /// To be told when nothing can fail any more; dropped if something did.
+    pub(super) serving: std_mpsc::Sender<()>,
     /// Ends the data threads ...
     pub(super) stop: Stop,
     /// ... which each have an end of this, and drop it last.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
 }
 
-/// Runs until an [`Ending`] comes, and returns it. The runtime is tokio-uring's where the data
-/// threads have io_uring, and tokio's own elsewhere, since tokio-uring cannot do without.
+/// What the control thread runs on: tokio-uring's runtime where the data threads have io_uring, and tokio's own
+/// elsewhere, since tokio-uring cannot do without.
 ///
 /// No operation of tokio-uring's own is ever in flight when its runtime goes: sockets are tokio's.
-pub(super) fn run(control: Control) -> std::io::Result<Ending> {
-    match control.shared.backend() {
-        Backend::Uring => tokio_uring::start(serve(control)),
-        Backend::Mmsg => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
+pub(super) enum Runtime {
+    Uring(tokio_uring::Runtime),
+    Plain(tokio::runtime::Runtime),
+}
+
+impl Runtime {
+    /// On the thread that will run it. Where the ring is refused, tokio-uring leaves the four descriptors of a
+    /// runtime open.
+    pub(super) fn new(backend: Backend) -> Result<Self, NodeError> {
+        match backend {
+            Backend::Uring => tokio_uring::Runtime::new(&tokio_uring::builder())
+                .map(Self::Uring)
+                .map_err(|source| RingRefused::in_setup(source).into()),
+            Backend::Mmsg => tokio::runtime::Builder::new_current_thread()
                 .enable_all()
-                .build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, serve(control))
+                .build()
+                .map(Self::Plain)
+                .map_err(system("making the control thread's runtime")),
+        }
+    }
+
+    /// Serves until an [`Ending`] comes, and returns it.
+    pub(super) fn run(self, control: Control) -> std::io::Result<Ending> {
+        match self {
+            Self::Uring(runtime) => runtime.block_on(serve(control)),
+            Self::Plain(runtime) => {
+                tokio::task::LocalSet::new().block_on(&runtime, serve(control))
+            }
         }
     }
 }
@@ -62,6 +84,7 @@ async fn serve(control: Control) -> std::io::Result<Ending> {
         mut endings,
         ended,
         handle_signals,
+        serving,
         stop,
         mut data_ended,
     } = control;
@@ -76,6 +99,7 @@ async fn serve(control: Control) -> std::io::Result<Ending> {
         .map(|(socket, seeds)| gossip(&shared, socket, seeds))
         .transpose()?;
     let mut rounds = Rounds::new(Arc::clone(&shared));
+    let _ = serving.send(());
     let ending = rounds.until(&mut endings).await;
     shared.set_ready(false);
     stop.give();
