@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser;
 use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
 use loadgen::live::Live;
 use loadgen::record::{OutputError, Record, check_writable};
 use loadgen::{ceiling, figures, hgrm, report, table};
+use rmbd::config::environment::{self, Misread};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Could not begin.
@@ -20,7 +20,15 @@ const CODE_NOT_BEGUN: u8 = 2;
 const CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let Cli { command, run } = Cli::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let Cli { command, run } = match environment::read(&words, Cli::checked) {
+        Ok(cli) => cli,
+        Err(Misread::Usage(error)) => error.exit(),
+        Err(Misread::Refused(error)) => {
+            say(&format!("loadgen: {error}"));
+            return ExitCode::from(CODE_NOT_BEGUN);
+        }
+    };
     let done = match command {
         Some(Command::Versus(versus)) => return versus.run(),
         Some(Command::Ceiling(args)) => ceiling(args),
