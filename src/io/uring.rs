@@ -21,7 +21,7 @@ use super::address::NAME_BYTES;
 use super::buffers::{Buffers, GROUP};
 use super::control::CONTROL_BYTES;
 use super::mmsg::{self, Receiver};
-use super::probe::RingRefused;
+use super::refused::RingRefused;
 use super::{Counters, Handler, LoopError, Parts, ReceivedTrain, TRAIN_BYTES_MAX};
 
 /// Submissions that may wait: all replies, the receive, the stop signal and two cancels fit.

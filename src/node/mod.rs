@@ -34,7 +34,7 @@ use tracing::{info, warn};
 use self::control::Control;
 pub use self::gossip::{ClusterError, IdentityError};
 use self::gossip::{Identity, Link, Presence, Side, Start};
-use self::http::StatusSource;
+use self::http::{Hosts, StatusSource};
 use self::shared::{Random, Shared};
 use self::status::Status;
 use crate::cluster::membership::Member;
@@ -214,14 +214,7 @@ impl Node {
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
-        let shared = Shared::new(
-            config,
-            replica,
-            drawn.shared,
-            sockets,
-            http_addr,
-            presence,
-        );
+        let shared = Shared::new(config, replica, drawn.shared, sockets, http_addr, presence);
         let shared = Arc::new(shared);
         let (end, endings) = mpsc::unbounded_channel();
         let mut node = Self {
@@ -238,6 +231,7 @@ impl Node {
         let control = Control {
             shared,
             http,
+            http_hosts: http_hosts(config),
             cluster,
             endings,
             ended: end,
@@ -568,6 +562,18 @@ fn http_address(config: &NodeConfig, udp: SocketAddr) -> Result<Option<SocketAdd
         HttpChoice::SameAsUdp => Ok(Some(udp)),
         HttpChoice::At(address) => resolve(address).map(Some),
     }
+}
+
+/// The names that the configuration gives to this node, and the host's own.
+fn http_hosts(config: &NodeConfig) -> Hosts {
+    let http = match &config.http {
+        HttpChoice::At(address) => address.parse::<HostPort>().ok(),
+        _ => None,
+    };
+    let client = config.address.parse::<HostPort>().ok();
+    let named = [config.cluster.advertise.clone(), http, client];
+    let named = named.into_iter().flatten().map(|address| address.host);
+    Hosts::of_this_host(named.chain(config.http_hosts.iter().cloned()))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -2,9 +2,7 @@
 
 use crate::config::{ClusterChoice, NodeConfig};
 use crate::io::Backend;
-use crate::io::limits::{
-    LimitReached, memory_left_bytes, room_for_files, room_for_memory,
-};
+use crate::io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 
 /// Files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on the node's
 /// id, and the control thread's: epoll, its waker, a pair and a half for signals, a ring.
@@ -18,8 +16,9 @@ const OTHER_THREADS: u64 = 3;
 const STACK_BYTES: u64 = (2 << 20) + (128 << 10);
 /// Receive buffers that the kernel is given (`io::uring`), and a ring.
 const URING_BYTES: u64 = 5 << 20;
-/// What a data thread allocates: with `recvmmsg` 2 MiB of buffers, its batch, replies under way.
-const HEAP_BLOCKS_A_THREAD: u64 = 4;
+/// What a data thread allocates: 2 MiB of buffers for `recvmmsg`, 2 MiB for replies, its batch and answers, and
+/// two or three times as much as its own pages of each size leave unused.
+const HEAP_BLOCKS_A_THREAD: u64 = 16;
 /// As that is allocated: in pieces of at most this.
 const HEAP_BLOCK_BYTES: usize = 1 << 20;
 /// What the node allocates but for cells: tables of clients, peers and slices, the queue of rare messages, HTTP,

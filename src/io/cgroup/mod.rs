@@ -208,7 +208,9 @@ fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut all = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(code) => {
                 all.push(code.into());

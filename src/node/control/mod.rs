@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use self::legacy::Rounds;
 use super::gossip::Gossip;
+use super::http::Hosts;
 use super::shared::Shared;
 use super::{Ending, NodeError, http, system};
 use crate::config::HostPort;
@@ -24,6 +25,8 @@ use crate::io::{Backend, RingRefused, Stop};
 pub(super) struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) http: Option<TcpListener>,
+    /// By which names HTTP may be asked.
+    pub(super) http_hosts: Hosts,
     /// The cluster's socket, and whom to join.
     pub(super) cluster: Option<(UdpSocket, Vec<HostPort>)>,
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
@@ -67,9 +70,7 @@ impl Runtime {
     pub(super) fn run(self, control: Control) -> std::io::Result<Ending> {
         match self {
             Self::Uring(runtime) => runtime.block_on(serve(control)),
-            Self::Plain(runtime) => {
-                tokio::task::LocalSet::new().block_on(&runtime, serve(control))
-            }
+            Self::Plain(runtime) => tokio::task::LocalSet::new().block_on(&runtime, serve(control)),
         }
     }
 }
@@ -80,6 +81,7 @@ async fn serve(control: Control) -> std::io::Result<Ending> {
     let Control {
         shared,
         http,
+        http_hosts,
         cluster,
         mut endings,
         ended,
@@ -93,7 +95,7 @@ async fn serve(control: Control) -> std::io::Result<Ending> {
         forward(signal(SignalKind::terminate())?, "SIGTERM", ended);
     }
     let http = http
-        .map(|listener| serve_http(listener, Arc::clone(&shared)))
+        .map(|listener| serve_http(listener, Arc::clone(&shared), http_hosts))
         .transpose()?;
     let gossip = cluster
         .map(|(socket, seeds)| gossip(&shared, socket, seeds))
@@ -129,11 +131,12 @@ impl Task {
     }
 }
 
-fn serve_http(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Task> {
+fn serve_http(listener: TcpListener, shared: Arc<Shared>, hosts: Hosts) -> std::io::Result<Task> {
     let (end, ended) = oneshot::channel();
     let handle = spawn_local(http::serve(
         tokio::net::TcpListener::from_std(listener)?,
         shared as Arc<dyn http::StatusSource>,
+        hosts,
         async {
             let _ = ended.await;
         },

@@ -45,7 +45,8 @@ impl Server {
             runtime.unwrap().block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let stop = async { drop(stopped.await) };
-                connections::serve(listener, router(source), stop, limits).await;
+                let hosts = Hosts::of_this_host(["node-1.example"]);
+                connections::serve(listener, router(source, hosts), stop, limits).await;
             });
         });
         Self {
@@ -66,7 +67,7 @@ impl Server {
         let mut stream = self.connect();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut bytes = Vec::new();

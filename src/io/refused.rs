@@ -50,7 +50,9 @@ impl RingRefused {
             cause: limit.shortage(),
             cure: match limit.resource {
                 Resource::Files => explain(Some(libc::EMFILE)).1,
-                _ => "raise RLIMIT_AS and RLIMIT_DATA (ulimit -v, ulimit -d), start fewer threads, or choose --io mmsg",
+                _ => {
+                    "raise RLIMIT_AS and RLIMIT_DATA (ulimit -v, ulimit -d), start fewer threads, or choose --io mmsg"
+                }
             },
         }
     }
