@@ -44,6 +44,7 @@ use crate::io::{
     Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
     Stop, bind_group, cpu, huge_pages, probe_uring,
 };
+use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
 
@@ -546,16 +547,19 @@ struct Drawn {
 
 /// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
 fn draw() -> Result<Drawn, NodeError> {
-    let mut bytes = [[0; 8]; 4];
-    rustix::rand::getrandom(bytes.as_flattened_mut(), GetRandomFlags::empty())
-        .map_err(io::Error::from)
-        .map_err(system("drawing random numbers"))?;
-    let [boot, once_seed, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    let mut bytes = [[0; 8]; 3];
+    let mut once_secret = [0; COOKIE_SECRET_BYTES];
+    for bytes in [bytes.as_flattened_mut(), &mut once_secret] {
+        rustix::rand::getrandom(bytes, GetRandomFlags::empty())
+            .map_err(io::Error::from)
+            .map_err(system("drawing random numbers"))?;
+    }
+    let [boot, node, cluster_seed] = bytes.map(u64::from_le_bytes);
     Ok(Drawn {
         // 0 stands for nobody.
         shared: Random {
             boot: boot.max(1),
-            once_seed,
+            once_secret,
         },
         node: node.max(1),
         cluster_seed,

@@ -18,7 +18,7 @@ use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::replica::once::{CLIENTS_MAX, OnceTable};
+use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
@@ -30,7 +30,7 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Random {
     pub(super) boot: u64,
-    pub(super) once_seed: u64,
+    pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
 /// Shared by all threads of a node.
@@ -135,7 +135,7 @@ impl Shared {
             boot: random.boot,
             fingerprint: fingerprint(own.geometry(), own.family()),
             max_weight: config.max_weight.min(MAX_WEIGHT),
-            once: OnceTable::new(CLIENTS_MAX, random.once_seed),
+            once: OnceTable::new(CLIENTS_MAX, &random.once_secret),
             replica,
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
@@ -413,7 +413,7 @@ impl Shared {
             requests: tally.compact,
             repeats: tally.repeats,
             once_clients: self.once.clients() as u64,
-            once_clients_max: CLIENTS_MAX as u64,
+            once_clients_max: self.once.clients_max() as u64,
         }
     }
 

@@ -136,6 +136,7 @@ mod tests {
             hash: 1,
             version: b"1",
             cluster_port: 10,
+            cookie: b"",
         }));
         bytes
     }
