@@ -7,6 +7,9 @@
 //! way and what shares a datagram, and tells nobody when an acknowledgement came. It is the format's rules
 //! ([`rmbd::wire::compact`], "Exactly once") that are kept to, by a second program that the node is held to.
 //!
+//! The first requests of a socket come back with a cookie, since the node does not know the client yet, and
+//! go again with it. What that takes is in their times, too.
+//!
 //! A response time counts from when there was room for the request, a service time from when its *first*
 //! copy left; both end with the first acknowledgement of any copy. So what is lost on the way is in them.
 
@@ -14,7 +17,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX, send_segments};
-use rmbd::wire::compact::{self, Header, ONCE_WINDOW, Once, ReplyHead, RequestWriter};
+use rmbd::wire::compact::{
+    self, Answer, COOKIE_BYTES_MAX, COOKIE_FIELD_BYTES_MAX, Header, ONCE_WINDOW, Once, Problem,
+    Reply, ReplyHead, RequestWriter, write_with_cookie,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::closed::window;
@@ -82,7 +88,7 @@ impl<'a> OnceLoop<'a> {
             script,
             progress,
             boot,
-            writer: RequestWriter::new(DATAGRAM_BYTES),
+            writer: RequestWriter::new(DATAGRAM_BYTES - COOKIE_FIELD_BYTES_MAX),
             train: Train::new(load.gso, load.segment_bytes(), load.datagrams_per_train()),
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
             next_lane: 0,
@@ -170,8 +176,9 @@ impl<'a> OnceLoop<'a> {
                 load.weight.into(),
                 most,
             );
-            let bytes = lane.put(self.writer.finish(), adds as u32, planned_ns);
-            self.train.push(bytes);
+            lane.put(self.writer.finish(), adds as u32, planned_ns);
+            let sequence = lane.next - 1;
+            self.train.push(lane.copy(sequence));
             messages -= adds;
         }
         let sent_ns = self.shared.clock.now_ns();
@@ -237,12 +244,8 @@ impl<'a> OnceLoop<'a> {
                     for datagram in train.datagrams() {
                         match compact::reply(datagram) {
                             Ok(reply) => {
-                                settled += lane.settle(
-                                    reply.head,
-                                    now_ns,
-                                    &mut self.times,
-                                    &mut self.report,
-                                );
+                                settled +=
+                                    lane.hear(&reply, now_ns, &mut self.times, &mut self.report);
                             }
                             Err(_) => self.times.unexpected(),
                         }
@@ -340,8 +343,13 @@ struct Lane<'a> {
     oldest: u64,
     /// By their sequences modulo [`ONCE_WINDOW`].
     requests: Box<[Request]>,
-    /// Of each request, as it was sent.
+    /// Of each request, without a cookie.
     bytes: Box<[u8]>,
+    /// The latest that the node sent, and whether it knows us without.
+    cookie: Vec<u8>,
+    is_known: bool,
+    /// A copy as it leaves.
+    copy: Vec<u8>,
     /// Before this nothing is overdue.
     due_ns: u64,
     patience: Patience,
@@ -355,6 +363,9 @@ struct Request {
     latest_ns: u64,
     copies: u32,
     waits: bool,
+    /// It came back for want of a good cookie, and is to go again at once: that, the first time only.
+    was_sent_back: bool,
+    goes_again: bool,
 }
 
 impl Request {
@@ -370,6 +381,8 @@ impl Request {
         latest_ns: 0,
         copies: 0,
         waits: false,
+        was_sent_back: false,
+        goes_again: false,
     };
 }
 
@@ -384,6 +397,9 @@ impl<'a> Lane<'a> {
             oldest: 0,
             requests: vec![Request::NONE; requests].into_boxed_slice(),
             bytes: vec![0; requests * DATAGRAM_BYTES].into_boxed_slice(),
+            cookie: Vec::with_capacity(COOKIE_BYTES_MAX),
+            is_known: false,
+            copy: Vec::with_capacity(DATAGRAM_BYTES),
             due_ns: u64::MAX,
             patience: Patience::default(),
         }
@@ -401,8 +417,8 @@ impl<'a> Lane<'a> {
         &mut self.requests[(sequence % ONCE_WINDOW) as usize]
     }
 
-    /// Keeps the next request; gives it back as it is kept.
-    fn put(&mut self, datagram: &[u8], adds: u32, planned_ns: u64) -> &[u8] {
+    /// Keeps the next request.
+    fn put(&mut self, datagram: &[u8], adds: u32, planned_ns: u64) {
         let sequence = self.next;
         self.next += 1;
         *self.request(sequence) = Request {
@@ -420,7 +436,19 @@ impl<'a> Lane<'a> {
         let start = (sequence % ONCE_WINDOW) as usize * DATAGRAM_BYTES;
         let kept = &mut self.bytes[start..][..datagram.len()];
         kept.copy_from_slice(datagram);
-        kept
+    }
+
+    /// A request as it is sent now: with the cookie where the node wants one.
+    fn copy(&mut self, sequence: u64) -> &[u8] {
+        let len = self.request(sequence).len;
+        let start = (sequence % ONCE_WINDOW) as usize * DATAGRAM_BYTES;
+        let kept = &self.bytes[start..][..len];
+        self.copy.clear();
+        match self.is_known || self.cookie.is_empty() {
+            true => self.copy.extend_from_slice(kept),
+            false => write_with_cookie(kept, &self.cookie, &mut self.copy),
+        }
+        &self.copy
     }
 
     /// The requests from sequence `first` on were to leave, and so many did. The others, whose adds are
@@ -444,6 +472,45 @@ impl<'a> Lane<'a> {
     }
 
     /// A reply has come; returns how many messages it settles.
+    fn hear(
+        &mut self,
+        reply: &Reply<'_>,
+        now_ns: u64,
+        times: &mut Times,
+        report: &mut SenderReport,
+    ) -> u64 {
+        let is_sent_back = reply.head.code == Problem::AddressUnproven.code();
+        match reply.answers().next() {
+            Some(Ok(Answer::Cookie(cookie))) if is_sent_back => {
+                self.take_back(reply.head.id, cookie);
+                0
+            }
+            _ => self.settle(reply.head, now_ns, times, report),
+        }
+    }
+
+    /// The request was not applied: it goes again with this cookie, and the same sequence.
+    fn take_back(&mut self, id: u32, cookie: &[u8]) {
+        self.cookie.clear();
+        self.cookie
+            .extend_from_slice(&cookie[..cookie.len().min(COOKIE_BYTES_MAX)]);
+        self.is_known = false;
+        let sequence = self.sequence_of(id);
+        if sequence >= self.next || !self.request(sequence).waits {
+            return;
+        }
+        let request = self.request(sequence);
+        if !std::mem::replace(&mut request.was_sent_back, true) {
+            request.goes_again = true;
+            self.due_ns = 0;
+        }
+    }
+
+    /// Of a request that may be under way, if it is before the next one.
+    fn sequence_of(&self, id: u32) -> u64 {
+        self.oldest + u64::from(id.wrapping_sub(self.oldest as u32))
+    }
+
     fn settle(
         &mut self,
         head: ReplyHead,
@@ -451,8 +518,7 @@ impl<'a> Lane<'a> {
         times: &mut Times,
         report: &mut SenderReport,
     ) -> u64 {
-        let ahead = head.id.wrapping_sub(self.oldest as u32);
-        let sequence = self.oldest + u64::from(ahead);
+        let sequence = self.sequence_of(head.id);
         if sequence >= self.next || !self.request(sequence).waits {
             // A second one to a copy says nothing; only what was never sent is strange.
             let behind = (self.next as u32).wrapping_sub(head.id);
@@ -469,6 +535,7 @@ impl<'a> Lane<'a> {
                 return 0;
             }
             0 => {
+                self.is_known = true;
                 times.once.acknowledged += adds;
                 times.once.applied_before += u64::from(head.repeated);
                 if request.copies == 1 {
@@ -494,25 +561,29 @@ impl<'a> Lane<'a> {
         let mut given_up = 0;
         self.due_ns = u64::MAX;
         for sequence in self.oldest..self.next {
-            let at = (sequence % ONCE_WINDOW) as usize;
-            let request = &mut self.requests[at];
+            let mut request = *self.request(sequence);
             if !request.waits {
                 continue;
             }
             let end_ns = request.question.sent_ns.saturating_add(timeout_ns);
             if end_ns <= now_ns {
-                request.waits = false;
+                self.request(sequence).waits = false;
                 given_up += u64::from(request.question.covers);
                 times.timed_out(&request.question);
                 continue;
             }
             let overdue_ns = request.latest_ns + self.patience.ns(request.copies);
-            if overdue_ns <= now_ns && train.has_room() {
+            if (request.goes_again || overdue_ns <= now_ns) && train.has_room() {
                 request.copies += 1;
                 request.latest_ns = now_ns;
-                train.push(&self.bytes[at * DATAGRAM_BYTES..][..request.len]);
+                request.goes_again = false;
+                *self.request(sequence) = request;
+                train.push(self.copy(sequence));
             }
-            let overdue_ns = request.latest_ns + self.patience.ns(request.copies);
+            let overdue_ns = match request.goes_again {
+                true => now_ns,
+                false => request.latest_ns + self.patience.ns(request.copies),
+            };
             self.due_ns = self.due_ns.min(overdue_ns).min(end_ns);
         }
         times.once.uncertain += given_up;
@@ -774,6 +845,56 @@ mod tests {
         let once = bench.times.once;
         assert_eq!((once.acknowledged, once.uncertain), (3, 3));
         assert_eq!(bench.report.refused, Some(77));
+    }
+
+    #[test]
+    fn what_is_sent_back_goes_again_at_once_with_the_cookie_and_later_ones_without() {
+        let link = link();
+        let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+        let mut writer = RequestWriter::new(100);
+        let mut put = |lane: &mut Lane<'_>, sequence| {
+            let once = Once {
+                boot: 1,
+                client: 2,
+                sequence,
+            };
+            let header = Header {
+                id: sequence as u32,
+                once: Some(once),
+                ..Header::default()
+            };
+            writer.start(&header).unwrap();
+            writer.add(b"a", 1).unwrap();
+            lane.put(writer.finish(), 3, 0);
+            lane.launched(sequence, 1, 0);
+        };
+        let shown = |lane: &mut Lane<'_>, sequence| {
+            let copy = compact::request(lane.copy(sequence)).unwrap();
+            assert_eq!(copy.once.unwrap().sequence, sequence);
+            copy.cookie.map(<[u8]>::to_vec)
+        };
+        (0..3).for_each(|sequence| put(&mut lane, sequence));
+        assert_eq!(shown(&mut lane, 0), None);
+        for id in [0, 1, 1, 77] {
+            let head = ReplyHead {
+                id,
+                code: Problem::AddressUnproven.code(),
+                ..ReplyHead::default()
+            };
+            let mut datagram = [0; 9].to_vec();
+            compact::write_reply_head(head, datagram.first_chunk_mut().unwrap());
+            datagram.extend(compact::encode_cookie(&[id as u8; 16]));
+            let reply = compact::reply(&datagram).unwrap();
+            let settled = lane.hear(&reply, MS, &mut bench.times, &mut bench.report);
+            assert_eq!(settled, 0);
+        }
+        assert_eq!(bench.look(&mut lane, MS), (2, 0), "two of three, once");
+        assert_eq!(shown(&mut lane, 2), Some(vec![77; 16]), "the latest");
+        assert_eq!(bench.look(&mut lane, 2 * MS), (0, 0));
+        assert_eq!(bench.acknowledge(&mut lane, 0, 2 * MS), 3);
+        assert_eq!(shown(&mut lane, 2), None, "known");
+        assert_eq!(bench.times.once.uncertain, 0);
+        assert_eq!(bench.times.answers.unexpected, 0);
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl Node {
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
+        warn_of_an_open_port(config, client);
         let shared = Shared::new(
             config,
             replica,
@@ -675,6 +676,21 @@ fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {
     }
 }
 
+/// Once, at the start: it is a decision, and easily an oversight.
+fn warn_of_an_open_port(config: &NodeConfig, client: SocketAddr) {
+    if is_open(config, client) {
+        warn!(
+            "whoever reaches {client} over UDP can add, count, and take places of exactly-once clients: name \
+             those who may with --allow ADDRESS/BITS"
+        );
+    }
+}
+
+/// Whether anybody may use the client port.
+fn is_open(config: &NodeConfig, client: SocketAddr) -> bool {
+    config.allow.is_empty() && !client.ip().to_canonical().is_loopback()
+}
+
 /// Runs a node as a program: one line to standard output when it is ready, until SIGINT or SIGTERM,
 /// and a summary to standard error.
 ///
@@ -737,6 +753,32 @@ fn summary(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_open_unless_it_is_loopbacks_or_has_a_list() {
+        let listed = NodeConfig {
+            allow: vec![ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 8).into()],
+            ..NodeConfig::at("127.0.0.1:0")
+        };
+        for (ip, open) in [
+            ([127, 0, 0, 1].into(), false),
+            ([127, 9, 0, 1].into(), false),
+            (std::net::Ipv6Addr::LOCALHOST.into(), false),
+            ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1].into(), false),
+            ([0; 4].into(), true),
+            ([0_u16; 8].into(), true),
+            ([192, 0, 2, 7].into(), true),
+            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), true),
+        ] {
+            let client = SocketAddr::new(ip, 8000);
+            assert_eq!(
+                is_open(&NodeConfig::at("127.0.0.1:0"), client),
+                open,
+                "{ip}"
+            );
+            assert!(!is_open(&listed, client), "{ip}");
+        }
+    }
 
     #[test]
     fn sizes_read_well() {

@@ -21,6 +21,7 @@ use crate::io::{Backend, DataSocket, IoCounters};
 use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
+use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
@@ -234,6 +235,12 @@ impl Shared {
 
     pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
         &self.threads[thread].tally
+    }
+
+    /// How often data threads refused something for this reason, as they have said so far.
+    pub(super) fn refused_for(&self, problem: Problem) -> u64 {
+        let threads = self.threads.iter();
+        threads.map(|thread| thread.tally.of_problem(problem)).sum()
     }
 
     /// Time since the node was made.
