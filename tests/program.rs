@@ -187,6 +187,8 @@ fn a_client_port_that_anybody_may_use_is_warned_of_once() {
         ),
     ] {
         let node = Running::start(options);
+        // Signals are heard before HTTP is.
+        assert_eq!(node.client(&["status"]).status.code(), Some(0));
         let (code, _, stderr, _) = node.end(Signal::TERM);
         assert_eq!(code, Some(0), "{stderr}");
         let about_it = stderr.lines().filter(|line| line.contains("--allow"));

@@ -50,7 +50,7 @@ pub(crate) fn introduce(socket: &UdpSocket, boot: u64, client: u64) -> Vec<u8> {
         client,
         sequence: 0,
     });
-    let mut ask = |cookie: Option<&[u8]>| {
+    let ask = |cookie: Option<&[u8]>| {
         let mut writer = RequestWriter::new(1400);
         let header = Header {
             once,
