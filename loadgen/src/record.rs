@@ -350,7 +350,7 @@ pub struct Received {
     pub dropped_by_kernel: u64,
     /// Datagrams that the server did not understand.
     pub malformed: u64,
-    /// Datagrams that the server did not want.
+    /// Datagrams that the server did not want; first contacts that it sent back with a cookie are none.
     pub refused: u64,
     /// Replies, in datagrams, that the server's kernel did not take.
     pub replies_dropped: u64,
