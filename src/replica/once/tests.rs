@@ -193,7 +193,7 @@ fn parts_fill_evenly_and_nobody_is_refused_before_the_table_is_full() {
     let numbers: [fn(u64) -> u64; 4] = [
         |n| n,
         |n| n << 32,
-        |n| n << 48 | n >> 16,
+        |n| n.rotate_right(16),
         |n| n.wrapping_mul(64),
     ];
     for (kind, number) in numbers.into_iter().enumerate() {

@@ -127,7 +127,8 @@ impl RequestWriter {
     /// Forgets the request so far and begins another.
     ///
     /// # Errors
-    /// [`WriteError::TokenTooLong`], [`WriteError::CookieTooLong`]; [`WriteError::Full`] where the header alone is too long.
+    /// [`WriteError::TokenTooLong`], [`WriteError::CookieTooLong`]; [`WriteError::Full`] where the header alone
+    /// is too long.
     pub fn start(&mut self, header: &Header<'_>) -> Result<(), WriteError> {
         self.bytes.clear();
         self.operations = 0;
