@@ -177,6 +177,26 @@ fn without_io_uring<T: Send>(errno: i32, start: impl FnOnce() -> T + Send) -> T 
 }
 
 #[test]
+fn a_client_port_that_anybody_may_use_is_warned_of_once() {
+    for (options, warnings) in [
+        (&["127.0.0.1:0"][..], 0),
+        (&["0.0.0.0:0", "--cluster", "off"], 1),
+        (
+            &["0.0.0.0:0", "--cluster", "off", "--allow", "127.0.0.0/8"],
+            0,
+        ),
+    ] {
+        let node = Running::start(options);
+        // Signals are heard before HTTP is.
+        assert_eq!(node.client(&["status"]).status.code(), Some(0));
+        let (code, _, stderr, _) = node.end(Signal::TERM);
+        assert_eq!(code, Some(0), "{stderr}");
+        let about_it = stderr.lines().filter(|line| line.contains("--allow"));
+        assert_eq!(about_it.count(), warnings, "{options:?}: {stderr}");
+    }
+}
+
+#[test]
 fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     for (errno, cause) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
         let node = without_io_uring(errno, || Running::start(&["127.0.0.1:0"]));

@@ -122,9 +122,10 @@ pub struct CompactStatus {
     pub requests: u64,
     /// Exactly-once requests that came again: their weights were not added again.
     pub repeats: u64,
-    /// Exactly-once clients that are remembered ...
+    /// Places that exactly-once clients hold, each for 300 s from when it was last heard ...
     pub once_clients: u64,
-    /// ... and how many there is room for.
+    /// ... and how many there are. Who got none is in [`Datagrams::refused`]: `once_table_full`,
+    /// `once_network_full`, and `address_unproven`, which is how first contact begins.
     pub once_clients_max: u64,
 }
 

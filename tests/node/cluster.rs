@@ -564,6 +564,7 @@ impl Impostor {
             hash: HASH_XXH3,
             version: b"9",
             cluster_port: self.cluster_port,
+            cookie: b"",
         }));
         self.socket.send_to(&reply, from).unwrap();
     }

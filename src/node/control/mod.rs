@@ -4,6 +4,7 @@
 pub(super) mod addresses;
 mod challenge;
 mod legacy;
+mod once;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
