@@ -24,6 +24,7 @@ mod mmsg;
 mod probe;
 mod replies;
 mod socket;
+mod steer;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -33,9 +34,8 @@ mod uring;
 pub use mmsg::{Receiver, send_segments};
 pub use probe::{RingRefused, probe_uring};
 pub use replies::Replies;
-pub use socket::{
-    BindError, DataSocket, SocketOptions, bind_group, bind_plain, enable_gro, kernel_drops,
-};
+pub use socket::{BindError, DataSocket, SocketOptions, bind_group, enable_gro, kernel_drops};
+pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
 pub use train::Train;
 

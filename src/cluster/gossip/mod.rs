@@ -48,7 +48,9 @@ use self::repair::Repair;
 use self::seeds::Seeds;
 pub use self::state::{ClusterEvent, ClusterState, MemberStatus, OneWayStatus, Traffic};
 use super::membership::{Member, Membership, MembershipOptions};
-use super::seal::{HEADER_BYTES, KeyRing, Openers, OpenersOptions, Sealer, TAG_BYTES};
+use super::seal::{
+    HEADER_BYTES, KeyRing, KnownChannel, Openers, OpenersOptions, Sealer, TAG_BYTES,
+};
 use crate::replica::{Replica, Slices};
 use crate::sketch::SketchError;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Head, SliceId};
@@ -299,6 +301,18 @@ impl Cluster {
     #[must_use]
     pub fn slices(&self) -> &Slices {
         &self.slices
+    }
+
+    /// The channels that members are heard on, for whoever reads the socket: what comes on others is a stranger's,
+    /// or a newcomer's. [`channel_changes`](Self::channel_changes) grows when it changes.
+    pub fn known_channels(&self, now: Duration) -> impl Iterator<Item = KnownChannel> {
+        self.openers.known(now)
+    }
+
+    /// Grows whenever a channel becomes known, or contested.
+    #[must_use]
+    pub fn channel_changes(&self) -> u64 {
+        self.openers.changes()
     }
 
     /// Datagrams that came from the cluster; what [`handle`](Self::handle) refuses is not among them.

@@ -24,8 +24,8 @@ use crate::io::{Backend, Stop};
 pub(super) struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) http: Option<TcpListener>,
-    /// The cluster's socket, and whom to join.
-    pub(super) cluster: Option<(UdpSocket, Vec<HostPort>)>,
+    /// The cluster's sockets, and whom to join.
+    pub(super) cluster: Option<(Vec<UdpSocket>, Vec<HostPort>)>,
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// The same channel's other end, for signals.
     pub(super) ended: mpsc::UnboundedSender<Ending>,
@@ -73,7 +73,7 @@ async fn serve(control: Control) -> std::io::Result<Ending> {
         .map(|listener| serve_http(listener, Arc::clone(&shared)))
         .transpose()?;
     let gossip = cluster
-        .map(|(socket, seeds)| gossip(&shared, socket, seeds))
+        .map(|(sockets, seeds)| gossip(&shared, sockets, seeds))
         .transpose()?;
     let mut rounds = Rounds::new(Arc::clone(&shared));
     let ending = rounds.until(&mut endings).await;
@@ -117,9 +117,13 @@ fn serve_http(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Tas
     Ok(Task { end, handle })
 }
 
-fn gossip(shared: &Arc<Shared>, socket: UdpSocket, seeds: Vec<HostPort>) -> std::io::Result<Task> {
+fn gossip(
+    shared: &Arc<Shared>,
+    sockets: Vec<UdpSocket>,
+    seeds: Vec<HostPort>,
+) -> std::io::Result<Task> {
     let (end, ended) = oneshot::channel();
-    let gossip = Gossip::new(Arc::clone(shared), socket, seeds)?;
+    let gossip = Gossip::new(Arc::clone(shared), sockets, seeds)?;
     let handle = spawn_local(gossip.run(ended));
     Ok(Task { end, handle })
 }

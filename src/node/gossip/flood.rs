@@ -1,20 +1,30 @@
-//! What strangers may cost: at most a fixed number of refused datagrams is read in any window of time.
+//! What those who send in vain may cost: at most a fixed number of refused datagrams is read from a queue in any
+//! window of time.
 
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// With the window 20 000 a second, each about 2 us to receive and refuse: 4 % of the control thread.
-const REFUSED_MAX: u32 = 200;
 
-/// Counts refusals. What comes while reading is paused waits in the socket's buffer, and what does not
+/// Counts refusals. What comes while reading is paused waits in the queue's buffer, and what does not
 /// fit there the kernel drops; members send that again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flood {
+    /// In a window.
+    refused_max: u32,
     window_start: Duration,
     refused: u32,
 }
 
 impl Flood {
+    /// `refused_max` is at least 1: a hundred times as many are read in a second.
+    pub(super) const fn new(refused_max: u32) -> Self {
+        Self {
+            refused_max,
+            window_start: Duration::ZERO,
+            refused: 0,
+        }
+    }
+
     /// A datagram was refused; true where this is what pauses the reading.
     pub(super) fn refused(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.window_start) >= WINDOW {
@@ -22,7 +32,7 @@ impl Flood {
             self.refused = 0;
         }
         self.refused += 1;
-        self.refused == REFUSED_MAX
+        self.refused == self.refused_max
     }
 
     /// For how long nothing is to be read.
@@ -31,7 +41,7 @@ impl Flood {
         let left = end.saturating_sub(now);
         // A clock that went back must not make the pause longer.
         let left = left.min(WINDOW);
-        (self.refused >= REFUSED_MAX && !left.is_zero()).then_some(left)
+        (self.refused >= self.refused_max && !left.is_zero()).then_some(left)
     }
 }
 
@@ -39,9 +49,11 @@ impl Flood {
 mod tests {
     use super::*;
 
+    const REFUSED_MAX: u32 = 200;
+
     #[test]
     fn no_window_takes_more_than_its_share() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         let mut taken = 0;
         // A refused datagram every microsecond, for a second.
         for now_us in 0..1_000_000 {
@@ -56,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_slowly_never_pauses() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         for number in 0..100_000 {
             let now = Duration::from_micros(number * 51);
             assert_eq!(flood.pause(now), None);
@@ -66,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_with_its_window_and_is_told_once() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         let at = Duration::from_millis;
         let told = (0..REFUSED_MAX + 5)
             .filter(|_| flood.refused(at(100)))
