@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod endings;
+mod flood;
 mod legacy;
 mod lossy;
 mod namespaces;
