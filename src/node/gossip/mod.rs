@@ -39,6 +39,8 @@ use crate::wire::cluster::SliceId;
 const DATAGRAMS_A_TURN: usize = 256;
 /// Longer than any datagram of ours, so that one that is too long is seen to be.
 const BUFFER_BYTES: usize = 2048;
+/// Time from one announcement to the next, while alone: where members are flooded, few of a newcomer's come through.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a full send buffer may keep the turns waiting: it empties in less.
 const BLOCKED_WAIT: Duration = Duration::from_millis(5);
 /// Beyond the cluster's own limit for leaving, in case its clock stood still.
@@ -103,6 +105,8 @@ pub(super) struct Gossip {
     queues: Queues,
     is_v6: bool,
     seeds: Seeds,
+    /// Where this node announced itself last, and when it does so again if it is alone still.
+    announced: (Vec<SocketAddr>, Duration),
     received: Box<[u8]>,
     datagram: Vec<u8>,
     /// What is in `datagram` has not gone yet, because the send buffer was full.
@@ -137,6 +141,7 @@ impl Gossip {
             queues: Queues::new(sockets, fingerprint)?,
             is_v6: bound.is_ipv6(),
             seeds: Seeds::new(seeds, bound),
+            announced: (Vec::new(), Duration::ZERO),
             received: vec![0; BUFFER_BYTES].into_boxed_slice(),
             datagram: Vec::with_capacity(BUFFER_BYTES),
             unsent: None,
@@ -200,10 +205,13 @@ impl Gossip {
         }
         let now = shared.now();
         let steered_at = self.queues.steer(now, &cluster);
-        if cluster.is_alone() {
+        let joins_at = cluster.is_alone().then(|| {
             self.seeds.look_up_if_due(now);
-        }
-        let joins_at = self.seeds.next(now).filter(|_| cluster.is_alone());
+            self.announce_if_due(now, &mut cluster);
+            let again = (!self.announced.0.is_empty()).then_some(self.announced.1);
+            [self.seeds.next(now), again].into_iter().flatten().min()
+        });
+        let joins_at = joins_at.flatten();
         let next = cluster.next_wake(now);
         Turn {
             next: [joins_at, steered_at]
@@ -255,13 +263,20 @@ impl Gossip {
     }
 
     fn join(&mut self, side: &Side, found: &[SocketAddr]) {
-        let now = self.shared.now();
-        let mut cluster = side.cluster();
         let others = found
             .iter()
             .filter(|&&seed| seed != side.advertised && seed != side.bound);
-        for &seed in others {
-            cluster.join(now, seed);
+        let now = self.shared.now();
+        self.announced = (others.copied().collect(), now);
+        self.announce_if_due(now, &mut side.cluster());
+    }
+
+    fn announce_if_due(&mut self, now: Duration, cluster: &mut Cluster) {
+        if now >= self.announced.1 {
+            self.announced.1 = now + ANNOUNCE_AGAIN;
+            for &seed in &self.announced.0 {
+                cluster.join(now, seed);
+            }
         }
     }
 }
