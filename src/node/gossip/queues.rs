@@ -54,7 +54,7 @@ const KINDS: [Kind; 4] = [
     Kind {
         name: "contested",
         receive_buffer_bytes: 1 << 20,
-        refused_max: 250,
+        refused_max: 500,
         datagrams_a_turn: 256,
     },
     Kind {
