@@ -25,6 +25,8 @@ pub(crate) struct Ledger {
     /// By start: what all nodes held at the last settling.
     starts: BTreeMap<String, u64>,
     counts: Vec<u64>,
+    /// Counts that somebody was seen to have when another one was killed.
+    seen: Vec<u64>,
     since: BTreeMap<String, Since>,
     pub(crate) acknowledged: u64,
     pub(crate) uncertain: u64,
@@ -51,6 +53,7 @@ impl Ledger {
         Self {
             keys,
             counts: vec![0; keys],
+            seen: vec![0; keys],
             ..Self::default()
         }
     }
@@ -80,10 +83,14 @@ impl Ledger {
         self.since.entry(start.to_owned()).or_insert_with(new)
     }
 
-    /// A start was killed, and others were seen to hold these weights of it and of starts that had ended since the last
-    /// settling: what nobody else had of those may be gone.
-    pub(crate) fn killed(&mut self, start: &str, others_hold: &BTreeMap<String, u64>) {
+    /// A start is killed, of which others were just seen to hold this: what nobody else had of it may be gone. So may
+    /// that of starts that were killed since the last settling.
+    pub(crate) fn killed(&mut self, start: &str, others_hold: &Held) {
         let _ = self.since(start);
+        for (seen, &count) in self.seen.iter_mut().zip(&others_hold.counts) {
+            *seen = count.max(*seen);
+        }
+        let others_hold = &others_hold.starts;
         for (name, since) in &mut self.since {
             if name == start || since.floor.is_some() {
                 let held = others_hold.get(name).copied().unwrap_or(0);
@@ -126,6 +133,7 @@ impl Ledger {
         self.starts.extend(held.starts);
         self.counts = held.counts;
         self.since.clear();
+        self.seen = vec![0; self.keys];
         Ok(settled)
     }
 
@@ -141,12 +149,16 @@ impl Ledger {
                 };
                 high += since.keys[key].high;
             }
+            low = low.max(self.seen[key]);
             if !(low..=high).contains(&now) {
                 return Err(format!("key {key} is counted {now}, not {low} to {high}"));
             }
         }
         let counted: u64 = held.counts.iter().sum::<u64>() - self.counts.iter().sum::<u64>();
-        if counted != grown {
+        // What a killed writer had begun to tell may have arrived in some rows of the sketch only: that is in the slice, and
+        // in no count.
+        let is_whole = self.since.values().all(|since| since.floor.is_none());
+        if counted > grown || (is_whole && counted < grown) {
             return Err(format!("keys grew by {counted}, slices by {grown}"));
         }
         Ok(())

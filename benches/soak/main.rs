@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -177,6 +178,8 @@ const EVENTS: [Event; 7] = [
 
 struct Soak {
     random: Random,
+    /// Still to come before any comes again.
+    events: Vec<Event>,
     places: Vec<Place>,
     load: Arc<Load>,
     /// Seconds.
@@ -224,6 +227,24 @@ impl Drop for Over<'_> {
     }
 }
 
+/// The most of each that somebody holds.
+fn most(all: impl Iterator<Item = Held>) -> Held {
+    let mut most = Held {
+        starts: BTreeMap::new(),
+        counts: vec![0; KEYS],
+    };
+    for held in all {
+        for (start, weight) in held.starts {
+            let known = most.starts.entry(start).or_default();
+            *known = weight.max(*known);
+        }
+        for (known, count) in most.counts.iter_mut().zip(held.counts) {
+            *known = count.max(*known);
+        }
+    }
+    most
+}
+
 fn option(name: &str) -> Option<String> {
     let mut words = std::env::args().skip_while(|word| word != name);
     words.nth(1)
@@ -235,6 +256,7 @@ impl Soak {
         std::fs::create_dir(&folder).unwrap();
         let keys = folder.join("keys");
         std::fs::write(&keys, generate_key_text(std::array::from_fn(|at| at as u8))).unwrap();
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
         let harm = Harm::A_TENTH_LOST;
         let mut places: Vec<Place> = (0..NODES as u8)
             .map(|number| Place::new(number, harm, seed + u64::from(number)))
@@ -259,6 +281,7 @@ impl Soak {
         };
         Self {
             random: Random(seed),
+            events: Vec::new(),
             places,
             load: Arc::new(load),
             recoveries: BTreeMap::new(),
@@ -276,7 +299,7 @@ impl Soak {
 
     /// Something happens under load; then all is healed, clients rest, and all must be equal and right.
     fn episode(&mut self) {
-        let event = EVENTS[self.random.below(EVENTS.len() as u64) as usize];
+        let event = self.draw();
         let one = self.random.below(NODES as u64) as usize;
         let other = (one + 1 + self.random.below(NODES as u64 - 1) as usize) % NODES;
         self.sleep_ms(300, 2_000);
@@ -310,6 +333,15 @@ impl Soak {
         self.settle(event, healed);
     }
 
+    /// Each in turn, in an order that changes.
+    fn draw(&mut self) -> Event {
+        if self.events.is_empty() {
+            self.events = EVENTS.to_vec();
+        }
+        let chosen = self.random.below(self.events.len() as u64) as usize;
+        self.events.swap_remove(chosen)
+    }
+
     fn sleep_ms(&mut self, min: u64, max: u64) {
         std::thread::sleep(Duration::from_millis(min + self.random.below(max - min)));
     }
@@ -318,15 +350,9 @@ impl Soak {
     fn restart(&mut self, node: usize, signal: Signal) {
         let boot = self.places[node].boot().unwrap().to_owned();
         if signal == Signal::KILL {
-            let mut others_hold: BTreeMap<String, u64> = BTreeMap::new();
-            for other in
-                (0..NODES).filter(|&other| other != node && self.places[other].is_running())
-            {
-                for (start, weight) in self.places[other].held() {
-                    let known = others_hold.entry(start).or_default();
-                    *known = weight.max(*known);
-                }
-            }
+            let others = (0..NODES).filter(|&other| other != node);
+            let others = others.filter(|&other| self.places[other].is_running());
+            let others_hold = most(others.map(|other| self.held(other)));
             self.load.ledger().killed(&boot, &others_hold);
             self.places[node].end(signal);
         } else {
