@@ -96,7 +96,7 @@ impl Place {
     pub(crate) fn start(&mut self) {
         let address = self
             .udp
-            .map_or(format!("{}:0", self.ip), |udp| udp.to_string());
+            .map_or_else(|| format!("{}:0", self.ip), |udp| udp.to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_rmbd"))
             .arg(address)
             .args(&self.words)

@@ -31,14 +31,16 @@ pub(crate) fn lines() -> [(&'static str, String); 4] {
 fn field(path: &str, name: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-    lines
-        .find(|(key, _)| key.trim() == name)
-        .map_or("unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    lines.find(|(key, _)| key.trim() == name).map_or_else(
+        || "unknown".to_owned(),
+        |(_, value)| value.trim().to_owned(),
+    )
 }
 
 fn said(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output();
-    output.map_or("unknown".to_owned(), |output| {
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    })
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }
