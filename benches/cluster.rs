@@ -429,7 +429,7 @@ impl Flooded {
         let (name, bytes) = match forged {
             None => ("none".to_owned(), "-".to_owned()),
             Some((forgery, bytes)) => {
-                let bytes = bytes.map_or("its own".to_owned(), |bytes| bytes.to_string());
+                let bytes = bytes.map_or_else(|| "its own".to_owned(), |bytes| bytes.to_string());
                 let seen = if forgery.has_seen() { ", seen" } else { "" };
                 (format!("{forgery:?}{seen}"), bytes)
             }

@@ -378,12 +378,8 @@ impl Soak {
             .entry(event)
             .or_default()
             .push(healed.elapsed().as_secs_f64());
-        let held: Vec<Held> = (0..NODES).map(|node| self.held(node)).collect();
-        assert!(
-            held.iter().all(|other| *other == held[0]),
-            "equal roots, other counts: {held:#?}"
-        );
-        let settled = self.load.ledger().settle(held.into_iter().next().unwrap());
+        let held = self.held(0);
+        let settled = self.load.ledger().settle(held);
         let settled = settled.unwrap_or_else(|wrong| panic!("{event:?}: {wrong}"));
         self.settled.lost += settled.lost;
         self.settled.exact += settled.exact;
@@ -440,7 +436,12 @@ impl Soak {
                 return Err(format!("{:#?}\n{:#?}", slices(0), slices(at)));
             }
         }
-        Ok(())
+        // A data thread adds before it says in the total that it has, so that equal slices may still be those of before.
+        let first = self.held(0);
+        match (1..NODES).find(|&node| self.held(node) != first) {
+            Some(node) => Err(format!("{node} counts otherwise than 0")),
+            None => Ok(()),
+        }
     }
 
     fn held(&self, node: usize) -> Held {
