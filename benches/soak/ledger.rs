@@ -19,6 +19,16 @@ struct Since {
     floor: Option<u64>,
 }
 
+/// A weight that was under way while its node was started again: the one before or the one after has counted it.
+#[derive(Debug)]
+struct Straddling {
+    starts: [String; 2],
+    key: usize,
+    weight: u64,
+    /// Otherwise neither may have.
+    is_confirmed: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     keys: usize,
@@ -28,6 +38,7 @@ pub(crate) struct Ledger {
     /// Counts that somebody was seen to have when another one was killed.
     seen: Vec<u64>,
     since: BTreeMap<String, Since>,
+    straddling: Vec<Straddling>,
     pub(crate) acknowledged: u64,
     pub(crate) uncertain: u64,
 }
@@ -66,12 +77,55 @@ impl Ledger {
         range.high += weight;
     }
 
-    /// A weight that one of these starts may have counted, or neither.
-    pub(crate) fn uncertain(&mut self, starts: &[String], key: usize, weight: u64) {
+    /// A weight that this start may have counted.
+    pub(crate) fn uncertain(&mut self, start: &str, key: usize, weight: u64) {
         self.uncertain += weight;
+        self.since(start).keys[key].high += weight;
+    }
+
+    /// A weight that one of two starts has acknowledged, or may have counted.
+    pub(crate) fn straddling(
+        &mut self,
+        starts: [&str; 2],
+        key: usize,
+        weight: u64,
+        is_confirmed: bool,
+    ) {
+        let sum = if is_confirmed {
+            &mut self.acknowledged
+        } else {
+            &mut self.uncertain
+        };
+        *sum += weight;
         for start in starts {
-            self.since(start).keys[key].high += weight;
+            self.since(start);
         }
+        self.straddling.push(Straddling {
+            starts: starts.map(str::to_owned),
+            key,
+            weight,
+            is_confirmed,
+        });
+    }
+
+    /// Weights that this start may have counted, and others instead of it.
+    fn straddling_at(&self, start: &str) -> u64 {
+        let here = self.straddling.iter();
+        let here = here.filter(|weight| weight.starts.iter().any(|one| one == start));
+        here.map(|weight| weight.weight).sum()
+    }
+
+    /// Least and most of a key that straddled: nothing is sure where one of the starts was killed.
+    fn straddling_of(&self, key: usize) -> Range {
+        let mut range = Range::default();
+        for weight in self.straddling.iter().filter(|weight| weight.key == key) {
+            let is_killed = |start: &String| self.since[start].floor.is_some();
+            if weight.is_confirmed && !weight.starts.iter().any(is_killed) {
+                range.low += weight.weight;
+            }
+            range.high += weight.weight;
+        }
+        range
     }
 
     fn since(&mut self, start: &str) -> &mut Since {
@@ -118,7 +172,7 @@ impl Ledger {
             let floor = since.and_then(|since| since.floor);
             let allowed = Range {
                 low: before + floor.unwrap_or(acknowledged),
-                high: before + sum(|range| range.high),
+                high: before + sum(|range| range.high) + self.straddling_at(start),
             };
             if !(allowed.low..=allowed.high).contains(&now) {
                 return Err(format!(
@@ -133,6 +187,7 @@ impl Ledger {
         self.starts.extend(held.starts);
         self.counts = held.counts;
         self.since.clear();
+        self.straddling.clear();
         self.seen = vec![0; self.keys];
         Ok(settled)
     }
@@ -149,7 +204,9 @@ impl Ledger {
                 };
                 high += since.keys[key].high;
             }
-            low = low.max(self.seen[key]);
+            let straddling = self.straddling_of(key);
+            low = (low + straddling.low).max(self.seen[key]);
+            high += straddling.high;
             if !(low..=high).contains(&now) {
                 return Err(format!("key {key} is counted {now}, not {low} to {high}"));
             }

@@ -54,9 +54,24 @@ const RESIDENT_GROWTH_MAX: u64 = 16 << 20;
 /// A connection of somebody who asks for a status, and what is looked up.
 const DESCRIPTORS_GROWTH_MAX: usize = 4;
 
+#[derive(Clone)]
+struct Start {
+    boot: String,
+    /// It is being ended, and the next one is not known yet.
+    is_ending: bool,
+}
+
+/// Adds of one call: keys and weights.
+struct Batch {
+    adds: Vec<(usize, u64)>,
+    outcome: Result<u64, ClientError>,
+    /// The node's start when it began.
+    before: String,
+}
+
 /// Starts of the nodes, whether clients rest, and what they were told.
 struct Load {
-    starts: Mutex<[String; NODES]>,
+    starts: Mutex<[Start; NODES]>,
     ledger: Mutex<Ledger>,
     rests: AtomicBool,
     resting: AtomicU64,
@@ -69,7 +84,7 @@ impl Load {
         self.ledger.lock().unwrap()
     }
 
-    fn start_of(&self, node: usize) -> String {
+    fn start_of(&self, node: usize) -> Start {
         self.starts.lock().unwrap()[node].clone()
     }
 
@@ -80,39 +95,53 @@ impl Load {
             ..ClientOptions::default()
         };
         let mut client = Client::connect(server, options).unwrap();
+        // Batches that ended while the node's next start was not known yet.
+        let mut unnoted: Vec<Batch> = Vec::new();
         while !self.is_over.load(SeqCst) {
-            if self.rests.load(SeqCst) {
-                self.resting.fetch_add(1, SeqCst);
-                while self.rests.load(SeqCst) && !self.is_over.load(SeqCst) {
-                    std::thread::sleep(Duration::from_millis(2));
+            let start = self.start_of(node);
+            if !start.is_ending {
+                for batch in unnoted.drain(..) {
+                    self.note(&batch, &start.boot);
                 }
-                self.resting.fetch_sub(1, SeqCst);
-                continue;
+                if self.rests.load(SeqCst) {
+                    self.rest();
+                    continue;
+                }
             }
             let adds: Vec<(usize, u64)> = (0..1 + random.below(300))
                 .map(|_| (random.below(KEYS as u64) as usize, 1 + random.below(1_000)))
                 .collect();
-            let before = self.start_of(node);
             let outcome = client.add_many(adds.iter().map(|&(key, weight)| (name(key), weight)));
-            let after = self.start_of(node);
-            self.note(&adds, &outcome, &before, &after);
             self.adds.fetch_add(adds.len() as u64, SeqCst);
             if outcome.is_err() {
                 // A node that is gone answers with ICMP's refusal at once.
                 std::thread::sleep(Duration::from_millis(50));
                 client = Client::connect(server, options).unwrap();
             }
+            unnoted.push(Batch {
+                adds,
+                outcome,
+                before: start.boot,
+            });
             std::thread::sleep(Duration::from_millis(random.below(20)));
         }
     }
 
-    fn note(
-        &self,
-        adds: &[(usize, u64)],
-        outcome: &Result<u64, ClientError>,
-        before: &str,
-        after: &str,
-    ) {
+    fn rest(&self) {
+        self.resting.fetch_add(1, SeqCst);
+        while self.rests.load(SeqCst) && !self.is_over.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.resting.fetch_sub(1, SeqCst);
+    }
+
+    /// Enters a batch that began with one start of a node and was over before the end of `after`.
+    fn note(&self, batch: &Batch, after: &str) {
+        let Batch {
+            adds,
+            outcome,
+            before,
+        } = batch;
         let fate = |position: u64| match outcome {
             Ok(_) => None,
             Err(ClientError::Adds { report, .. }) => {
@@ -134,11 +163,8 @@ impl Load {
             match fate(position) {
                 Some(Fate::NotAdded) => {}
                 None if before == after => ledger.confirmed(before, key, weight),
-                _ => {
-                    let mut starts = vec![before.to_owned(), after.to_owned()];
-                    starts.dedup();
-                    ledger.uncertain(&starts, key, weight);
-                }
+                Some(_) if before == after => ledger.uncertain(before, key, weight),
+                fate => ledger.straddling([before, after], key, weight, fate.is_none()),
             }
         }
     }
@@ -270,7 +296,10 @@ impl Soak {
             place.is_to(&folder, keys.to_str().unwrap(), &others, &OPTIONS);
             place.start();
         }
-        let starts = std::array::from_fn(|node| places[node].boot().unwrap().to_owned());
+        let starts = std::array::from_fn(|node| Start {
+            boot: places[node].boot().unwrap().to_owned(),
+            is_ending: false,
+        });
         let load = Load {
             starts: Mutex::new(starts),
             ledger: Mutex::new(Ledger::new(KEYS)),
@@ -346,6 +375,10 @@ impl Soak {
         std::thread::sleep(Duration::from_millis(min + self.random.below(max - min)));
     }
 
+    fn note_ending(&self, node: usize) {
+        self.load.starts.lock().unwrap()[node].is_ending = true;
+    }
+
     /// Ends a node and starts it again. What it alone had may go when it is killed: others are asked before.
     fn restart(&mut self, node: usize, signal: Signal) {
         let boot = self.places[node].boot().unwrap().to_owned();
@@ -354,15 +387,20 @@ impl Soak {
             let others = others.filter(|&other| self.places[other].is_running());
             let others_hold = most(others.map(|other| self.held(other)));
             self.load.ledger().killed(&boot, &others_hold);
+            self.note_ending(node);
             self.places[node].end(signal);
         } else {
+            self.note_ending(node);
             let (code, took) = self.places[node].end(signal);
             assert_eq!(code, Some(0), "{}", self.places[node].log.lock().unwrap());
             self.ends.push(took.as_secs_f64());
         }
         self.sleep_ms(0, 3_000);
         self.places[node].start();
-        self.load.starts.lock().unwrap()[node] = self.places[node].boot().unwrap().to_owned();
+        self.load.starts.lock().unwrap()[node] = Start {
+            boot: self.places[node].boot().unwrap().to_owned(),
+            is_ending: false,
+        };
     }
 
     fn settle(&mut self, event: Event, healed: Instant) {
