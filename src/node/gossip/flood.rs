@@ -4,6 +4,9 @@
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_millis(10);
+/// How long an emptied queue is left alone after a refusal: waking up costs more than reading and refusing a datagram, so
+/// in a flood many are to be read at once.
+const REST: Duration = Duration::from_millis(1);
 
 /// Counts refusals. What comes while reading is paused waits in the queue's buffer, and what does not
 /// fit there the kernel drops; members send that again.
@@ -13,6 +16,9 @@ pub(super) struct Flood {
     refused_max: u32,
     window_start: Duration,
     refused: u32,
+    /// Since the last rest.
+    has_refused: bool,
+    rest_start: Option<Duration>,
 }
 
 impl Flood {
@@ -22,6 +28,8 @@ impl Flood {
             refused_max,
             window_start: Duration::ZERO,
             refused: 0,
+            has_refused: false,
+            rest_start: None,
         }
     }
 
@@ -32,17 +40,27 @@ impl Flood {
             self.refused = 0;
         }
         self.refused += 1;
+        self.has_refused = true;
         self.refused == self.refused_max
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn emptied(&mut self, now: Duration) {
+        self.rest_start = std::mem::take(&mut self.has_refused).then_some(now);
     }
 
     /// For how long nothing is to be read.
     pub(super) fn pause(&self, now: Duration) -> Option<Duration> {
-        let end = self.window_start + WINDOW;
-        let left = end.saturating_sub(now);
-        // A clock that went back must not make the pause longer.
-        let left = left.min(WINDOW);
-        (self.refused >= self.refused_max && !left.is_zero()).then_some(left)
+        let is_full = self.refused >= self.refused_max;
+        let window = is_full.then(|| left(self.window_start, WINDOW, now));
+        let rest = self.rest_start.map(|start| left(start, REST, now));
+        window.max(rest).filter(|left| !left.is_zero())
     }
+}
+
+/// What is left of a time. A clock that went back must not make it longer.
+fn left(start: Duration, length: Duration, now: Duration) -> Duration {
+    (start + length).saturating_sub(now).min(length)
 }
 
 #[cfg(test)]
@@ -74,6 +92,22 @@ mod tests {
             assert_eq!(flood.pause(now), None);
             assert!(!flood.refused(now));
         }
+    }
+
+    #[test]
+    fn an_emptied_queue_rests_where_something_was_refused() {
+        let mut flood = Flood::new(REFUSED_MAX);
+        let at = Duration::from_micros;
+        flood.emptied(at(5));
+        assert_eq!(flood.pause(at(5)), None);
+        flood.refused(at(10));
+        assert_eq!(flood.pause(at(10)), None);
+        flood.emptied(at(20));
+        assert_eq!(flood.pause(at(120)), Some(at(900)));
+        assert_eq!(flood.pause(at(1_020)), None);
+        // Once for each time.
+        flood.emptied(at(1_100));
+        assert_eq!(flood.pause(at(1_100)), None);
     }
 
     #[test]

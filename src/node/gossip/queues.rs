@@ -315,7 +315,10 @@ impl Queue {
                         gauge.pauses.fetch_add(1, Relaxed);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.flood.emptied(now);
+                    return false;
+                }
                 // Of something that was sent before; the next datagram is not concerned.
                 Err(_) => {}
             }
