@@ -235,7 +235,7 @@ impl Node {
             Start::On(link) => {
                 let side = make_side(config, &link, client, &replica, drawn.cluster_seed)?;
                 let seeds = config.cluster.join.clone();
-                (Presence::On(Box::new(side)), Some((link.socket, seeds)))
+                (Presence::On(Box::new(side)), Some((link.sockets, seeds)))
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
@@ -485,7 +485,7 @@ fn make_side(
     };
     // The node's clock begins with it.
     let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;
-    Side::new(cluster, link).map_err(system("sharing the cluster's socket"))
+    Side::new(cluster, link).map_err(system("sharing the cluster's sockets"))
 }
 
 /// The port that the client address names; 0 leaves it to the kernel.
