@@ -1,5 +1,6 @@
 //! The server under load: inside this process or elsewhere; what it says of itself.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::thread;
@@ -15,11 +16,14 @@ use rmbd::wire::compact::Problem;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_count};
 use thiserror::Error;
 use ureq::Agent;
+use ureq::http::header::HOST;
 
 use crate::cost::ServerProcess;
 use crate::format::Format;
 use crate::record::{Received, Server};
 
+/// Code of a node that is asked by a name which is none of its own.
+const MISDIRECTED: u16 = 421;
 /// How long HTTP may take: a stopped server must not stop us.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for the server to read what is in its buffers.
@@ -172,7 +176,19 @@ impl Target {
     /// Why there is nothing, in words.
     pub fn status(&self) -> Result<Status, String> {
         let url = self.status_url.as_deref().ok_or("HTTP is off")?;
-        let mut answer = self.agent.get(url).call().map_err(|e| e.to_string())?;
+        let ask = |host: Option<&str>| {
+            let request = self.agent.get(url);
+            match host {
+                Some(host) => request.header(HOST, host).call(),
+                None => request.call(),
+            }
+        };
+        // Names that it does not know are refused, since browsers may be led astray by them. A browser cannot say this.
+        let answer = match ask(None) {
+            Err(ureq::Error::StatusCode(MISDIRECTED)) => ask(Some("localhost")),
+            answer => answer,
+        };
+        let mut answer = answer.map_err(|e| e.to_string())?;
         let text = answer
             .body_mut()
             .read_to_string()
@@ -336,7 +352,6 @@ fn probe(server: &str) -> Result<SocketAddr, TargetError> {
 
 /// What the server received between two looks.
 pub(crate) fn received(before: &Status, after: &Status) -> Received {
-    let sum = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
     let too_old = |datagrams: &Datagrams| {
         let reason = Problem::SequenceTooOld.name();
         datagrams.refused.get(reason).copied().unwrap_or_default()
@@ -351,10 +366,21 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
         datagrams: a.received.saturating_sub(b.received),
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),
-        refused: sum(&a.refused).saturating_sub(sum(&b.refused)),
+        refused: refused(&a.refused).saturating_sub(refused(&b.refused)),
         too_old: too_old(a).saturating_sub(too_old(b)),
         replies_dropped: after.replies.dropped.saturating_sub(before.replies.dropped),
     }
+}
+
+fn sum(by_reason: &BTreeMap<String, u64>) -> u64 {
+    by_reason.values().sum()
+}
+
+/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and
+/// comes again.
+fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
+    let first_contacts = by_reason.get(Problem::AddressUnproven.name()).copied();
+    sum(by_reason).saturating_sub(first_contacts.unwrap_or_default())
 }
 
 /// Whether the server was started again between two looks that are `apart`.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use ureq::Body;
-use ureq::http::Response;
+use ureq::http::header::HOST;
+use ureq::http::{Response, StatusCode};
 
 use crate::names::{HostPort, LookupError, Resolver};
 use crate::node::status::{Detail, Status};
@@ -145,7 +146,7 @@ impl StatusSource {
         let mut causes = Vec::new();
         for address in addresses {
             let url = format!("http://{address}{path}{query}");
-            match self.agent.get(url).call() {
+            match self.ask_at(&url) {
                 Ok(response) => {
                     self.at.set(Some(address));
                     return Ok(response);
@@ -158,6 +159,15 @@ impl StatusSource {
             path,
             causes,
         })
+    }
+
+    fn ask_at(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
+        let response = self.agent.get(url).call()?;
+        if response.status() != StatusCode::MISDIRECTED_REQUEST {
+            return Ok(response);
+        }
+        // It does not know the name that we have for it. That is meant for browsers, which could not say this.
+        self.agent.get(url).header(HOST, "localhost").call()
     }
 }
 

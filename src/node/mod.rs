@@ -17,12 +17,13 @@ mod hand_off;
 pub mod http;
 mod lookups;
 pub mod metrics;
+mod room;
 mod shared;
 mod signals;
 pub mod status;
 mod tally;
+mod threads;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -35,10 +36,9 @@ use tracing::warn;
 
 use self::control::Control;
 use self::crew::{Crew, Part};
-use self::data::DataHandler;
 pub use self::gossip::{ClusterError, IdentityError};
 use self::gossip::{Identity, Link, Presence, Seeds, Side, Start};
-use self::http::StatusSource;
+use self::http::{Hosts, StatusSource};
 use self::lookups::Lookups;
 use self::shared::{Random, Shared};
 use self::signals::Signals;
@@ -47,10 +47,13 @@ use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
+use crate::io::cgroup::{GroupLimit, Groups};
+use crate::io::limits::{LimitReached, spare_address_space};
 use crate::io::{
-    Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
-    bind_group, cpu, huge_pages, probe_uring,
+    Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
+    huge_pages,
 };
+use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
 
@@ -88,17 +91,22 @@ pub enum NodeError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The sketch is larger than the machine.
+    /// The sketch is larger than the machine, or than what its control group may use.
     #[error(
-        "the sketch needs {needed_bytes} bytes and this process may use {usable_bytes}: choose a \
-         smaller width or depth (-x, -y), or a larger epsilon"
+        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
+         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), or a larger epsilon"
     )]
     TooLarge {
         /// Bytes of cells.
         needed_bytes: u64,
-        /// Bytes of memory of the machine or of the control group.
+        /// Bytes of memory that there are.
         usable_bytes: u64,
+        /// What says so.
+        bound: String,
     },
+    /// A limit of the system leaves no room for the node.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
     /// The sketch is larger than `--max-memory`.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
@@ -213,7 +221,8 @@ impl Node {
         signals: Option<Signals>,
     ) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
-        let backend = choose_backend(config.io)?;
+        spare_address_space();
+        let backend = choose_backend(config, threads)?;
         let drawn = draw()?;
         let identity = Identity::of(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
@@ -234,17 +243,17 @@ impl Node {
                     lookups.clone(),
                     link.bound,
                 );
-                (Presence::On(Box::new(side)), Some((link.socket, seeds)))
+                (Presence::On(Box::new(side)), Some((link.sockets, seeds)))
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
+        warn_of_an_open_port(config, client);
         let shared = Shared::new(
             config,
             replica,
             drawn.shared,
-            backend,
             (sockets, http_addr),
             presence,
             crew.clone(),
@@ -262,64 +271,29 @@ impl Node {
             _identity: identity,
         };
         // An early return drops `node`, which ends and joins what has been started.
-        let data_ended = node.start_data_threads(config)?;
+        let (alive, data_ended) = mpsc::channel(1);
+        let (serving, serves) = std_mpsc::channel();
         let control = Control {
             shared,
             http,
+            http_hosts: http_hosts(config),
             cluster,
             endings,
+            serving,
             data_ended,
         };
-        let run_control = move || {
-            if let Err(error) = control::run(control) {
-                crew.fail(system("running the control thread")(error));
-            }
-        };
-        node.control = Some(
-            (node.crew)
-                .thread(Part::Control, "rmbd-control".to_owned(), run_control)
-                .map_err(system("starting the control thread"))?,
-        );
+        let waiting = node.make_threads_ready(config, backend, alive)?;
+        waiting.serve(&mut node, control);
+        if serves.recv().is_err() {
+            // It has ended, and the crew knows why.
+            node.wait_and_end()?;
+            return Err(NodeError::Ended {
+                part: Part::Control.to_string(),
+                how: "before it served",
+            });
+        }
         node.shared.set_ready(true);
         Ok(node)
-    }
-
-    /// Returns what tells that all of them have ended.
-    fn start_data_threads(
-        &mut self,
-        config: &NodeConfig,
-    ) -> Result<mpsc::Receiver<Infallible>, NodeError> {
-        let options = LoopOptions {
-            busy_poll: Duration::from_micros(config.busy_poll_us.into()),
-        };
-        let cpus = cpu::allowed();
-        let (alive, data_ended) = mpsc::channel(1);
-        let (started, starting) = std_mpsc::channel();
-        for thread in 0..self.shared.threads().len() {
-            let data = DataThread {
-                shared: Arc::clone(&self.shared),
-                crew: self.crew.clone(),
-                cpu: cpus.get(thread % cpus.len().max(1)).copied(),
-                options,
-                thread,
-                _alive: alive.clone(),
-            };
-            let started = started.clone();
-            let handle = (self.crew)
-                .thread(Part::Data, format!("rmbd-data-{thread}"), move || {
-                    data.run(&started);
-                })
-                .map_err(system("starting a data thread"))?;
-            self.data.push(handle);
-        }
-        drop(started);
-        for _ in 0..self.data.len() {
-            starting.recv().map_err(|_| NodeError::Ended {
-                part: Part::Data.to_string(),
-                how: "before it had started",
-            })??;
-        }
-        Ok(data_ended)
     }
 
     /// The real address of the UDP client port.
@@ -415,88 +389,44 @@ impl Drop for Node {
     }
 }
 
-/// What one data thread starts with.
-struct DataThread {
-    shared: Arc<Shared>,
-    crew: Crew,
-    cpu: Option<usize>,
-    options: LoopOptions,
-    thread: usize,
-    /// Dropped with all else, last.
-    _alive: mpsc::Sender<Infallible>,
-}
-
-impl DataThread {
-    fn run(self, started: &std_mpsc::Sender<Result<(), NodeError>>) {
-        self.pin();
-        let mut event_loop = match self.event_loop() {
-            Ok(event_loop) => event_loop,
-            Err(error) => {
-                let _ = started.send(Err(error));
-                return;
-            }
-        };
-        let mut handler = DataHandler::new(Arc::clone(&self.shared), self.thread);
-        let _ = started.send(Ok(()));
-        #[cfg(test)]
-        if self.crew.strikes_thread(Part::Data) {
-            return;
-        }
-        if let Err(source) = event_loop.run(&mut handler) {
-            self.crew.fail(NodeError::Loop {
-                thread: self.thread,
-                source,
-            });
-        }
-    }
-
-    fn pin(&self) {
-        let pinned = self.cpu.filter(|&cpu| match cpu::pin_to(cpu) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(thread = self.thread, cpu, "not pinned: {error}");
-                false
-            }
-        });
-        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
-    }
-
-    fn event_loop(&self) -> Result<EventLoop, NodeError> {
-        let io = &self.shared.threads()[self.thread];
-        EventLoop::new(
-            self.shared.backend(),
-            Arc::clone(&io.socket),
-            self.crew.stop().clone(),
-            self.options,
-            Arc::clone(&io.io),
-        )
-        .map_err(|source| NodeError::Loop {
-            thread: self.thread,
-            source,
-        })
-    }
-}
-
 fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
-    let one_a_core = || cpu::allowed().len().max(1);
-    match config.threads.unwrap_or_else(one_a_core) {
+    match config.threads.unwrap_or_else(default_threads) {
         threads if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
         threads => Err(NodeError::Threads(threads)),
     }
 }
 
-fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
-    if choice == IoChoice::Mmsg {
+/// One for each CPU that the process may run on, and no more than it may use in full: a thread that is busy takes one,
+/// and a group that has used up its time stands still as a whole, the control thread with it. So half a CPU has
+/// one thread, and the half of one and a half is left to the others. At most [`MAX_THREADS`].
+fn default_threads() -> usize {
+    let allowed = cpu::allowed().len();
+    let quota = Groups::of_this_process().cpus();
+    let whole = quota.map_or(usize::MAX, |quota| quota.most as usize);
+    allowed.min(whole).clamp(1, MAX_THREADS)
+}
+
+/// The one that was asked for, if the limits of this process have room for it.
+fn choose_backend(config: &NodeConfig, threads: usize) -> Result<Backend, NodeError> {
+    if config.io == IoChoice::Mmsg {
+        room::check(config, threads, Backend::Mmsg)?;
         return Ok(Backend::Mmsg);
     }
-    match probe_uring() {
+    match room::check(config, threads, Backend::Uring) {
         Ok(()) => Ok(Backend::Uring),
-        Err(refused) if choice == IoChoice::Uring => Err(refused.into()),
-        Err(refused) => {
-            warn!("{refused}; serving with recvmmsg instead");
+        Err(limit)
+            if config.io == IoChoice::Auto
+                && room::check(config, threads, Backend::Mmsg).is_ok() =>
+        {
+            warn_of_fallback(&RingRefused::by_limit(&limit));
             Ok(Backend::Mmsg)
         }
+        Err(limit) => Err(limit.into()),
     }
+}
+
+fn warn_of_fallback(refused: &RingRefused) {
+    warn!("{refused}; serving with recvmmsg instead");
 }
 
 fn make_replica(
@@ -504,18 +434,20 @@ fn make_replica(
     own: SliceId,
     is_in_cluster: bool,
 ) -> Result<Replica, NodeError> {
-    // What was published of the cells is a copy of them.
-    let copies = if is_in_cluster { 2 } else { 1 };
-    let needed_bytes = config.geometry.memory_bytes().saturating_mul(copies);
-    let usable_bytes = usable_memory_bytes();
+    let needed_bytes = room::cell_bytes(config, is_in_cluster);
+    let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
     // The kernel would promise more than it has, and kill us when we come for it.
     if needed_bytes > usable_bytes {
         return Err(NodeError::TooLarge {
             needed_bytes,
             usable_bytes,
+            bound,
         });
     }
-    let max_memory_bytes = config.cluster.max_memory_bytes.unwrap_or(u64::MAX);
+    let max_memory_bytes = config
+        .cluster
+        .max_memory_bytes
+        .unwrap_or_else(|| room::default_max_memory_bytes(usable_bytes, needed_bytes));
     if needed_bytes > max_memory_bytes {
         return Err(NodeError::MaxMemory {
             needed_bytes,
@@ -562,7 +494,7 @@ fn make_side(
     };
     // The node's clock begins with it.
     let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;
-    Side::new(cluster, link).map_err(system("sharing the cluster's socket"))
+    Side::new(cluster, link).map_err(system("sharing the cluster's sockets"))
 }
 
 /// The port that the client address names; 0 leaves it to the kernel.
@@ -591,29 +523,33 @@ struct Drawn {
 
 /// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
 fn draw() -> Result<Drawn, NodeError> {
-    let mut bytes = [[0; 8]; 4];
-    rustix::rand::getrandom(bytes.as_flattened_mut(), GetRandomFlags::empty())
-        .map_err(io::Error::from)
-        .map_err(system("drawing random numbers"))?;
-    let [boot, once_seed, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    let mut bytes = [[0; 8]; 3];
+    let mut once_secret = [0; COOKIE_SECRET_BYTES];
+    for bytes in [bytes.as_flattened_mut(), &mut once_secret] {
+        rustix::rand::getrandom(bytes, GetRandomFlags::empty())
+            .map_err(io::Error::from)
+            .map_err(system("drawing random numbers"))?;
+    }
+    let [boot, node, cluster_seed] = bytes.map(u64::from_le_bytes);
     Ok(Drawn {
         // 0 stands for nobody.
         shared: Random {
             boot: boot.max(1),
-            once_seed,
+            once_secret,
         },
         node: node.max(1),
         cluster_seed,
     })
 }
 
-/// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.
-fn usable_memory_bytes() -> u64 {
+/// Bytes of the machine, or of our control groups where those have less, and which of them it is.
+fn usable_memory(groups: &Groups) -> (u64, String) {
     let system = rustix::system::sysinfo();
     let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
-    let group = group.ok().and_then(|text| text.trim().parse().ok());
-    machine.min(group.unwrap_or(u64::MAX))
+    match groups.memory_bytes() {
+        Some(GroupLimit { most, file }) if most < machine => (most, file.display().to_string()),
+        _ => (machine, "the machine's memory".to_owned()),
+    }
 }
 
 struct Bound {
@@ -681,6 +617,18 @@ fn http_address(config: &NodeConfig, udp: SocketAddr) -> Result<Option<SocketAdd
     }
 }
 
+/// The names that the configuration gives to this node, and the host's own.
+fn http_hosts(config: &NodeConfig) -> Hosts {
+    let http = match &config.http {
+        HttpChoice::At(address) => address.parse::<HostPort>().ok(),
+        _ => None,
+    };
+    let client = config.address.parse::<HostPort>().ok();
+    let named = [config.cluster.advertise.clone(), http, client];
+    let named = named.into_iter().flatten().map(|address| address.host);
+    Hosts::of_this_host(named.chain(config.http_hosts.iter().cloned()))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -714,6 +662,21 @@ fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {
             got / 2
         );
     }
+}
+
+/// Once, at the start: it is a decision, and easily an oversight.
+fn warn_of_an_open_port(config: &NodeConfig, client: SocketAddr) {
+    if is_open(config, client) {
+        warn!(
+            "whoever reaches {client} over UDP can add, count, and take places of exactly-once clients: name \
+             those who may with --allow ADDRESS/BITS"
+        );
+    }
+}
+
+/// Whether anybody may use the client port.
+fn is_open(config: &NodeConfig, client: SocketAddr) -> bool {
+    config.allow.is_empty() && !client.ip().to_canonical().is_loopback()
 }
 
 /// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
@@ -784,6 +747,32 @@ fn summary(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_open_unless_it_is_loopbacks_or_has_a_list() {
+        let listed = NodeConfig {
+            allow: vec![ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 8).into()],
+            ..NodeConfig::at("127.0.0.1:0")
+        };
+        for (ip, open) in [
+            ([127, 0, 0, 1].into(), false),
+            ([127, 9, 0, 1].into(), false),
+            (std::net::Ipv6Addr::LOCALHOST.into(), false),
+            ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1].into(), false),
+            ([0; 4].into(), true),
+            ([0_u16; 8].into(), true),
+            ([192, 0, 2, 7].into(), true),
+            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), true),
+        ] {
+            let client = SocketAddr::new(ip, 8000);
+            assert_eq!(
+                is_open(&NodeConfig::at("127.0.0.1:0"), client),
+                open,
+                "{ip}"
+            );
+            assert!(!is_open(&listed, client), "{ip}");
+        }
+    }
 
     #[test]
     fn sizes_read_well() {

@@ -21,9 +21,10 @@ use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::console::{self, Missing};
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::replica::once::{CLIENTS_MAX, OnceTable};
+use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
+use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
@@ -33,7 +34,7 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Random {
     pub(super) boot: u64,
-    pub(super) once_seed: u64,
+    pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
 /// Shared by all threads of a node.
@@ -47,7 +48,8 @@ pub(super) struct Shared {
     access: Access,
     hand_off: HandOff,
     layout: Layout,
-    backend: Backend,
+    /// Known when all threads have what it takes.
+    backend: OnceLock<Backend>,
     udp: SocketAddr,
     http: Option<SocketAddr>,
     started: Instant,
@@ -131,7 +133,6 @@ impl Shared {
         config: &NodeConfig,
         replica: Replica,
         random: Random,
-        backend: Backend,
         (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
         crew: Crew,
@@ -142,12 +143,12 @@ impl Shared {
             boot: random.boot,
             fingerprint: fingerprint(own.geometry(), own.family()),
             max_weight: config.max_weight.min(MAX_WEIGHT),
-            once: OnceTable::new(CLIENTS_MAX, random.once_seed),
+            once: OnceTable::new(CLIENTS_MAX, &random.once_secret),
             replica,
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
             layout,
-            backend,
+            backend: OnceLock::new(),
             // Every group has a first socket; the unspecified address is never seen.
             udp: sockets
                 .first()
@@ -203,8 +204,9 @@ impl Shared {
         self.layout
     }
 
-    pub(super) fn backend(&self) -> Backend {
-        self.backend
+    /// Once, before any thread serves.
+    pub(super) fn set_backend(&self, backend: Backend) {
+        let _ = self.backend.set(backend);
     }
 
     pub(super) fn udp(&self) -> SocketAddr {
@@ -251,6 +253,12 @@ impl Shared {
 
     pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
         &self.threads[thread].tally
+    }
+
+    /// How often data threads refused something for this reason, as they have said so far.
+    pub(super) fn refused_for(&self, problem: Problem) -> u64 {
+        let threads = self.threads.iter();
+        threads.map(|thread| thread.tally.of_problem(problem)).sum()
     }
 
     /// Time since the node was made.
@@ -369,7 +377,7 @@ impl super::http::StatusSource for Shared {
                 dropped: self.sum(|io| &io.replies_dropped),
             },
             io: IoStatus {
-                backend: self.backend.name().to_owned(),
+                backend: self.backend.get().map_or("", |it| it.name()).to_owned(),
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),
@@ -450,7 +458,7 @@ impl Shared {
             requests: tally.compact,
             repeats: tally.repeats,
             once_clients: self.once.clients() as u64,
-            once_clients_max: CLIENTS_MAX as u64,
+            once_clients_max: self.once.clients_max() as u64,
         }
     }
 

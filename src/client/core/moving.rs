@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cookie::Cookie;
 use super::recovery::Recovery;
 use super::{Core, Kind};
 
@@ -26,7 +27,7 @@ impl<T> Core<T> {
 
     /// The node may be gone: nothing more is added before it has said which boot it is.
     pub(in crate::client) fn distrust(&mut self) {
-        self.node = None;
+        self.forget_node();
     }
 
     /// Goes on at another address. Questions that are under way are asked there, and have no longer than they
@@ -47,8 +48,15 @@ impl<T> Core<T> {
         self.sent.clear();
         self.lost.clear();
         self.handshake = None;
-        self.node = None;
+        self.forget_node();
         self.recovery = Recovery::default();
         self.arrived_at = now;
+    }
+
+    /// With what it gave: another one, or another boot, has no use of its cookie.
+    fn forget_node(&mut self) {
+        self.node = None;
+        self.cookie = Cookie::default();
+        self.is_known = false;
     }
 }

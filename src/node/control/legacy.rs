@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::addresses::canonical;
 use super::challenge::{Challenges, Heard, Told, Verdict, is_probe_answer};
+use super::once::OnceWatch;
 use super::orders::{Order, Pushed};
 use crate::cluster::legacy::ROUND;
 use crate::cluster::membership::MemberState;
@@ -38,6 +39,7 @@ pub(super) struct Rounds {
     datagram: Vec<u8>,
     rounds: u64,
     pub(super) challenges: Challenges,
+    once: OnceWatch,
     pub(super) orders: Vec<Order>,
     pub(super) orders_given: u64,
     pub(super) members: Members,
@@ -70,6 +72,7 @@ impl Rounds {
             datagram: Vec::new(),
             rounds: 0,
             challenges: Challenges::new(),
+            once: OnceWatch::default(),
             orders: Vec::new(),
             orders_given: 0,
             members: Members::default(),
@@ -149,6 +152,7 @@ impl Rounds {
 
     fn round(&mut self) {
         self.rounds += 1;
+        self.once.round(&self.shared);
         self.follow_cluster();
         self.push_rows();
         self.ask_again();

@@ -7,24 +7,24 @@
 mod advertise;
 mod flood;
 mod identity;
+mod queues;
 mod seeds;
 mod start;
 mod state;
+mod steering;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use self::flood::Flood;
 pub(super) use self::identity::Identity;
 pub use self::identity::IdentityError;
+use self::queues::{Gauge, Queues};
 use self::seeds::Lack;
 pub(super) use self::seeds::Seeds;
 pub use self::start::ClusterError;
@@ -35,13 +35,14 @@ use super::crew::Leave;
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
 use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
-use crate::io::kernel_drops;
 use crate::wire::cluster::SliceId;
 
-/// Datagrams received, and sent, in one turn: about a fifth of a millisecond's work each.
+/// Datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
 /// Longer than any datagram of ours, so that one that is too long is seen to be.
 const BUFFER_BYTES: usize = 2048;
+/// Time from one announcement to the next, while alone: where members are flooded, few of a newcomer's come through.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a full send buffer may keep the turns waiting: it empties in less.
 const BLOCKED_WAIT: Duration = Duration::from_millis(5);
 /// Beyond the cluster's own limit for leaving, in case its clock stood still.
@@ -63,10 +64,7 @@ pub(super) struct Side {
     nudge: Notify,
     pub(super) bound: SocketAddr,
     pub(super) is_sealed: bool,
-    /// The same socket once more, to be asked what was dropped at it.
-    socket: StdUdpSocket,
-    /// How often a flood stopped the reading.
-    flood_pauses: AtomicU64,
+    queues: Vec<Gauge>,
 }
 
 impl Side {
@@ -76,8 +74,7 @@ impl Side {
             nudge: Notify::new(),
             bound: link.bound,
             is_sealed: !link.keys.is_public(),
-            socket: link.socket.try_clone()?,
-            flood_pauses: AtomicU64::new(0),
+            queues: Gauge::all(&link.sockets)?,
         })
     }
 
@@ -97,11 +94,6 @@ impl Side {
         self.cluster().push_to(now, target);
         self.nudge.notify_one();
     }
-
-    /// Datagrams dropped by the kernel at the cluster's socket, modulo 2^32.
-    fn dropped_by_kernel(&self) -> u64 {
-        kernel_drops(&self.socket).map_or(0, u64::from)
-    }
 }
 
 impl Presence {
@@ -116,12 +108,13 @@ impl Presence {
 /// The task.
 pub(super) struct Gossip {
     shared: Arc<Shared>,
-    socket: UdpSocket,
+    queues: Queues,
     is_v6: bool,
     /// No address can be told to others yet: nothing is sent or heard.
     is_hidden: bool,
     seeds: Seeds,
-    flood: Flood,
+    /// Where this node announced itself last, and when it does so again if it is alone still.
+    announced: (Vec<SocketAddr>, Duration),
     received: Box<[u8]>,
     datagram: Vec<u8>,
     /// What is in `datagram` has not gone yet, because the send buffer was full.
@@ -140,16 +133,25 @@ struct Turn {
 }
 
 impl Gossip {
-    /// `socket` is the one that `shared` has a [`Side`] of.
-    pub(super) fn new(shared: Arc<Shared>, socket: StdUdpSocket, seeds: Seeds) -> io::Result<Self> {
+    /// `sockets` are those that `shared` has a [`Side`] of.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        sockets: Vec<StdUdpSocket>,
+        seeds: Seeds,
+    ) -> io::Result<Self> {
+        let bound = match sockets.first() {
+            Some(socket) => socket.local_addr()?,
+            None => return Err(io::Error::other("the cluster has no socket")),
+        };
         let side = shared.presence().side();
+        let fingerprint = shared.fingerprint();
         Ok(Self {
             is_hidden: side.is_some_and(|side| side.advertised().is_none()),
-            is_v6: socket.local_addr()?.is_ipv6(),
             shared,
-            socket: UdpSocket::from_std(socket)?,
+            queues: Queues::new(sockets, fingerprint)?,
+            is_v6: bound.is_ipv6(),
             seeds,
-            flood: Flood::default(),
+            announced: (Vec::new(), Duration::ZERO),
             received: vec![0; BUFFER_BYTES].into_boxed_slice(),
             datagram: Vec::with_capacity(BUFFER_BYTES),
             unsent: None,
@@ -183,15 +185,13 @@ impl Gossip {
             } else {
                 wait
             };
-            let paused = self.flood.pause(now);
             tokio::select! {
                 () = leave.asked(), if left_at.is_none() => {
                     left_at = Some(now);
                     side.cluster().leave(now);
                 }
-                _ = self.socket.readable(), if paused.is_none() && !self.is_hidden => {}
-                () = sleep(paused.unwrap_or(Duration::MAX)), if paused.is_some() => {}
-                _ = self.socket.writable(), if turn.is_blocked => {}
+                () = self.queues.readable(now), if !self.is_hidden => {}
+                () = self.queues.writable(), if turn.is_blocked => {}
                 () = side.nudge.notified() => {}
                 () = self.seeds.found() => {
                     self.follow_names(side);
@@ -222,9 +222,14 @@ impl Gossip {
             }
             log(&event, shared.fingerprint());
         }
+        let steered_at = self.queues.steer(now, &cluster);
+        let announced_at = self.announce_if_due(now, &mut cluster);
         let next = cluster.next_wake(now);
         Turn {
-            next: self.seeds.next().map_or(next, |at| at.min(next)),
+            next: [self.seeds.next(), announced_at, steered_at]
+                .into_iter()
+                .flatten()
+                .fold(next, Duration::min),
             is_blocked,
             has_more,
             is_flushed: cluster.is_flushed(),
@@ -234,28 +239,13 @@ impl Gossip {
     /// Takes what has come; whether there may be more that may be read now.
     fn receive(&mut self, side: &Side, cluster: &mut Cluster) -> bool {
         let shared = Arc::clone(&self.shared);
-        for _ in 0..DATAGRAMS_A_TURN {
-            let now = shared.now();
-            if self.flood.pause(now).is_some() {
-                return false;
-            }
-            match self.socket.try_recv_from(&mut self.received) {
-                Ok((len, from)) => {
-                    let from = canonical(from);
-                    let datagram = &mut self.received[..len];
-                    let taken = cluster.datagrams_taken();
-                    cluster.handle(now, from, datagram, shared.replica());
-                    let is_refused = cluster.datagrams_taken() == taken;
-                    if is_refused && self.flood.refused(now) {
-                        side.flood_pauses.fetch_add(1, Relaxed);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-                // Of something that was sent before; the next datagram is not concerned.
-                Err(_) => {}
-            }
-        }
-        true
+        let take = |now, from, datagram: &mut [u8]| {
+            let taken = cluster.datagrams_taken();
+            cluster.handle(now, canonical(from), datagram, shared.replica());
+            cluster.datagrams_taken() > taken
+        };
+        self.queues
+            .receive(&side.queues, &mut self.received, || shared.now(), take)
     }
 
     /// Sends what may go; whether the kernel takes no more for now.
@@ -274,7 +264,7 @@ impl Gossip {
             };
             let address = if self.is_v6 { mapped(to) } else { to };
             // An address that cannot be sent to is the acks' concern: nothing of it is confirmed.
-            if let Err(error) = self.socket.try_send_to(&self.datagram, address)
+            if let Err(error) = self.queues.try_send_to(&self.datagram, address)
                 && error.kind() == ErrorKind::WouldBlock
             {
                 self.unsent = Some(to);
@@ -303,11 +293,27 @@ impl Gossip {
         let missing: Vec<_> = addresses.into_iter().filter(is_missing).collect();
         let lack = self.seeds.lack(missing.len(), cluster.is_alone());
         if !self.is_hidden {
-            for seed in missing {
+            for &seed in &missing {
+                cluster.join(now, seed);
+            }
+            self.announced = (missing, now + ANNOUNCE_AGAIN);
+        }
+        lack
+    }
+
+    /// While alone: to all whom the names gave, again and again; says when next.
+    fn announce_if_due(&mut self, now: Duration, cluster: &mut Cluster) -> Option<Duration> {
+        let (seeds, at) = &mut self.announced;
+        if seeds.is_empty() || !cluster.is_alone() {
+            return None;
+        }
+        if now >= *at {
+            *at = now + ANNOUNCE_AGAIN;
+            for &seed in seeds.iter() {
                 cluster.join(now, seed);
             }
         }
-        lack
+        Some(*at)
     }
 
     fn address_to_tell(

@@ -5,6 +5,7 @@
 //! well: a name that leads elsewhere heals what fell apart when it did.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -226,6 +227,11 @@ impl Name {
         };
         match lookups.begin(Part::SeedLookup, &self.name, done) {
             Ok(()) => self.is_looking = true,
+            // The system has no thread for it.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.fail(format!(
+                "no thread to look {} up: {error}. If it lasts, raise the limit of processes (RLIMIT_NPROC, ulimit -u)",
+                self.name
+            )),
             Err(error) => self.fail(format!("cannot look up {}: {error}", self.name)),
         }
     }
