@@ -255,7 +255,9 @@ pub(crate) fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
         return None;
     }
     let users = users_of_cells(world);
-    let written = world.all_written();
+    let mut written = world.all_written();
+    // Strangers have sketches of their own.
+    written.retain(|_, cells| cells.len() == geometry.cells());
     let adds = world.clients().iter().flat_map(|client| &client.adds);
     for add in adds {
         let counted = estimate(written.iter(), geometry, family, &add.key).count;

@@ -266,7 +266,9 @@ impl<M: Machine> Play<M> {
         self.world.network.weather = self.plan.quiet_weather;
         self.world.end_shadows();
         let seeds = [0, 1].map(|name| self.world.resolve(name));
-        if !seeds.iter().any(|&seed| self.world.runs(seed)) {
+        // Receivers were told of the first one only.
+        let is_needed = !self.joined.is_empty() || !self.world.runs(seeds[1]);
+        if is_needed && !self.world.runs(seeds[0]) {
             self.world.restart(seeds[0], Identity::Same);
         }
         self.cut_for_good();

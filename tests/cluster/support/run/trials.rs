@@ -138,13 +138,10 @@ impl<M: Machine> Play<M> {
         self.world.run_for(rounds + Duration::from_secs(1));
         self.look();
         let after = self.picture(is_calm);
-        for (place, picture) in &before {
-            if after.get(place) != Some(picture) {
-                let after = after.get(place);
-                return Err(format!("{place} was {picture:?}, and is {after:?}"));
-            }
-        }
-        Ok(())
+        before
+            .iter()
+            .find_map(|(place, before)| Some((place, before.changed_to(after.get(place)?)?)))
+            .map_or(Ok(()), |(place, what)| Err(format!("{place}: {what}")))
     }
 
     /// What must not change: answers, copies, and, where nothing else touches them, members.
@@ -230,6 +227,7 @@ impl<M: Machine> Play<M> {
     fn new_host(&mut self, seeds: Vec<Place>) -> Place {
         let place = self.world.host();
         self.world.hosts[place].seeds = seeds;
+        self.world.hosts[place].keys = self.world.hosts[0].keys.clone();
         place
     }
 
@@ -344,7 +342,9 @@ impl<M: Machine> Play<M> {
         let to = self.new_host(Vec::new());
         let members = self.members();
         // Who does not know the name cannot look it up.
-        let knows = |place: &&Place| self.world.hosts[**place].seeds.contains(&name);
+        let knows = |place: &&Place| {
+            **place != from && self.world.hosts[**place].seeds.contains(&name)
+        };
         if members.iter().filter(knows).count() == 0 {
             return Ok(());
         }
@@ -391,9 +391,23 @@ impl<M: Machine> Play<M> {
 }
 
 /// What others see of a node.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Picture {
     answers: Vec<Estimate>,
     roots: BTreeMap<SliceId, u64>,
     live: Option<Vec<u64>>,
+}
+
+impl Picture {
+    fn changed_to(&self, other: &Self) -> Option<String> {
+        let (answers, roots) = (&other.answers, &other.roots);
+        if self.answers != *answers {
+            return Some(format!("answers were {:?}, and are {answers:?}", self.answers));
+        }
+        if self.roots != *roots {
+            return Some(format!("roots were {:?}, and are {roots:?}", self.roots));
+        }
+        let live = &other.live;
+        (self.live != *live).then(|| format!("members were {:?}, and are {live:?}", self.live))
+    }
 }
