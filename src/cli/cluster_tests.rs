@@ -30,6 +30,7 @@ fn cluster() -> ClusterStatus {
             heard_s: None,
             bytes_sent: 4096,
             bytes_received: 100,
+            refuses_ours: false,
         }],
         one_way: vec![OneWayStatus {
             address: "10.9.0.1:8001".into(),

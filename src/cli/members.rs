@@ -78,7 +78,11 @@ fn member(member: &MemberStatus) -> [String; COLUMNS] {
         printable(&member.state),
         short(&member.boot),
         member.slices.to_string(),
-        member.lag_versions.to_string(),
+        if member.refuses_ours {
+            "no room".to_owned()
+        } else {
+            member.lag_versions.to_string()
+        },
         format!("{:.1} s", member.lag_s),
         bytes(member.bytes_sent),
         bytes(member.bytes_received),

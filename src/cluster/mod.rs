@@ -8,5 +8,5 @@ pub mod seal;
 
 pub use gossip::{
     Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT, MemberStatus,
-    OneWayStatus, READY_LIMIT, Traffic,
+    OneWayStatus, READY_LIMIT, ReadyState, Traffic,
 };

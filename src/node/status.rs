@@ -283,6 +283,9 @@ pub struct MemberStatus {
     pub bytes_sent: u64,
     /// Bytes received from it.
     pub bytes_received: u64,
+    /// It has no room for what this node counts, and does not hold it.
+    #[serde(default)]
+    pub refuses_ours: bool,
 }
 
 /// A node that we push to without being members of one cluster.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rmbd::cluster::membership::{Member, Membership, MembershipOptions};
+use rmbd::cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
 
 use crate::compact::{any_number, varint};
 use crate::targets;
@@ -71,7 +71,11 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         3 => with_slice(&[2, 4, 7, 9, 11], numbers(0..40).boxed()),
         3 => with_slice(&[3], vec(group(), 0..5).prop_map(|all| all.concat()).boxed()),
         2 => with_slice(&[8, 10], hashes.boxed()),
-        1 => (Just(5), vec(entry, 0..5).prop_map(|all| all.concat())),
+        1 => (Just(5), vec(entry.clone(), 0..5).prop_map(|all| all.concat())),
+        1 => (numbers(2..3), vec(entry, 0..5))
+            .prop_map(|(head, all)| (14, [head, all.concat()].concat())),
+        1 => (select(&[13, 15, 16][..]), numbers(1..2)),
+        1 => with_slice(&[17], numbers(0..2).boxed()),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),
     ];
     body.prop_map(|(kind, body)| {
@@ -184,7 +188,7 @@ fn recorded() -> Vec<(u8, Vec<u8>)> {
             node.wake(now);
             sent.extend(std::iter::from_fn(|| node.poll_transmit()));
         }
-        for (to, message) in sent {
+        for MembershipDatagram { to, message, .. } in sent {
             if to == first {
                 recorded.push(((step - last).min(255) as u8, message.clone()));
                 last = step;

@@ -1,13 +1,13 @@
 //! What comes in: datagrams, frame by frame.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::claims::Relation;
 use super::peer::{Kind, Peer, Question};
 use super::repair::Sections;
 use super::state::ClusterEvent;
-use super::{Cluster, EVENTS_MAX, From, Readiness, STRANGERS_MAX};
+use super::{Cluster, EVENTS_MAX, From, STRANGERS_MAX, Stranger};
 use crate::cluster::seal::Refused;
 use crate::replica::{Replica, SliceRefused};
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Frame, SECTION_GROUPS, SliceId, frames, head};
@@ -37,18 +37,20 @@ impl Cluster {
         if channel.boot == self.own.boot {
             return self.refuse("own_datagram");
         }
-        if head.to_boot != 0 && head.to_boot != self.own.boot {
+        let from = From {
+            boot: channel.boot,
+            node: head.node,
+            address: head.address,
+        };
+        if head.to_boot != self.own.boot && !self.take_contact(now, from, head.to_boot, rest) {
             return self.refuse("other_boot");
         }
         self.received.datagrams += 1;
         self.received.bytes += bytes as u64;
         self.received.overhead += (bytes - rest.len()) as u64;
-        let from = From {
-            boot: channel.boot,
-            node: head.node,
-            address: head.address,
-            knows_us: head.to_boot != 0,
-        };
+        if head.to_boot != self.own.boot {
+            return;
+        }
         if let Some(peer) = self.peers.get_mut(&from.boot) {
             peer.heard_at = Some(now);
             peer.address = from.address;
@@ -67,6 +69,7 @@ impl Cluster {
     /// Takes all frames; says whether they ask for an ack.
     fn take_frames(&mut self, now: Duration, from: From, rest: &[u8], replica: &Replica) -> bool {
         let mut asks_for_ack = false;
+        let mut carried = None;
         let mut all = frames(rest, self.cells);
         let mut unread = rest.len();
         while let Some(frame) = all.next() {
@@ -77,7 +80,9 @@ impl Cluster {
                 break;
             };
             let kind = match frame {
-                Frame::Membership { .. } => &mut self.received.membership,
+                Frame::Membership { .. }
+                | Frame::Contact { .. }
+                | Frame::ContactAnswered { .. } => &mut self.received.membership,
                 Frame::Ack { .. } => &mut self.received.acks,
                 Frame::Cells { .. } | Frame::Complete { .. } => &mut self.received.pushes,
                 Frame::Groups { .. } | Frame::Pull { .. } => &mut self.received.pulls,
@@ -88,16 +93,21 @@ impl Cluster {
                 frame,
                 Frame::Cells { .. } | Frame::Groups { .. } | Frame::Complete { .. }
             );
+            if let Frame::Cells { slice, .. } | Frame::Groups { slice, .. } = frame {
+                carried = Some(slice);
+            }
             match frame {
                 Frame::Membership { message } => self.take_membership(now, message),
                 Frame::Digest { entries } => self.take_digest(now, from, entries),
                 Frame::DigestAsked => self.send_digest(now, from),
-                // What follows is for somebody who knows us.
-                _ if !from.knows_us => self.refuse("unknown_receiver"),
+                Frame::ContactAnswered { purpose } => {
+                    self.take_contact_answered(now, from, purpose);
+                }
                 frame => self.take_data(now, from, frame, replica),
             }
         }
-        asks_for_ack && from.knows_us
+        // What there is no room for has not arrived.
+        asks_for_ack && carried.is_none_or(|slice| !self.slices.is_refused(&slice))
     }
 
     fn take_membership(&mut self, now: Duration, message: &[u8]) {
@@ -112,13 +122,13 @@ impl Cluster {
             Frame::Ack { channel, ranges } => self.take_ack(now, from, channel, ranges),
             Frame::Cells { slice, cells } => {
                 let merged = self.slices.merge(replica, &slice, cells);
-                self.note_merged(&slice, merged);
+                self.note_merged(from, &slice, merged);
             }
             Frame::Groups { slice, mut groups } => {
                 let mut cells = std::mem::take(&mut self.group);
                 while let Some(group) = groups.next_group(&mut cells) {
                     let merged = self.slices.merge(replica, &slice, cells.iter().copied());
-                    self.note_merged(&slice, merged);
+                    self.note_merged(from, &slice, merged);
                     self.repair.arrived(now, from.boot, &slice, group);
                 }
                 self.group = cells;
@@ -133,15 +143,15 @@ impl Cluster {
                 }
             }
             Frame::SectionsAsked { slice, first } => {
-                self.answer(now, from, Question::SectionsAnswer { slice, first });
+                self.answer_of(now, from, slice, Question::SectionsAnswer { slice, first });
             }
             Frame::GroupHashesAsked { slice, section } => {
-                self.answer(now, from, Question::GroupsAnswer { slice, section });
+                self.answer_of(now, from, slice, Question::GroupsAnswer { slice, section });
             }
             Frame::Pull { slice, groups } => {
-                if self.slices.has(&slice)
-                    && let Some(peer) = self.peer(now, from)
-                {
+                if !self.slices.has(&slice) {
+                    self.answer(now, from, Question::Having { slice });
+                } else if let Some(peer) = self.peer(now, from) {
                     peer.serve(slice, groups.flatten());
                 }
             }
@@ -169,7 +179,30 @@ impl Cluster {
                 self.repair
                     .take_groups(now, slices, from.boot, &slice, section, hashes);
             }
-            Frame::Membership { .. } | Frame::Digest { .. } | Frame::DigestAsked => {}
+            Frame::CatalogueAsked { first } => {
+                self.answer(now, from, Question::Catalogue { first });
+            }
+            Frame::Catalogue {
+                first,
+                total,
+                entries,
+            } => {
+                let lines = entries.map(|entry| (entry.slice, entry.version));
+                self.readiness.take_page(from.boot, first, total, lines);
+                self.take_digest(now, from, entries);
+            }
+            Frame::NotHeld { slice } => {
+                if slice == self.own
+                    && let Some(peer) = self.peers.get_mut(&from.boot)
+                {
+                    peer.push.refuse();
+                }
+            }
+            Frame::Membership { .. }
+            | Frame::Digest { .. }
+            | Frame::DigestAsked
+            | Frame::Contact { .. }
+            | Frame::ContactAnswered { .. } => {}
         }
     }
 
@@ -213,7 +246,6 @@ impl Cluster {
         if self.peer(now, from).is_none() {
             return;
         }
-        let mut first = BTreeMap::new();
         for entry in entries {
             if entry.slice == self.own {
                 if let Some(peer) = self.peers.get_mut(&from.boot) {
@@ -221,36 +253,32 @@ impl Cluster {
                 }
                 continue;
             }
-            first.insert(entry.slice, entry.version);
             let writer = self.peers.get(&entry.slice.boot);
-            let is_pushed = writer.is_some_and(Peer::is_live_member);
             let sender = self.peers.get(&from.boot);
-            let never_asks = sender.is_some_and(|sender| sender.kind == Kind::Giver);
-            let relation = (is_pushed, never_asks);
+            let relation = Relation {
+                is_pushed: writer.is_some_and(|writer| {
+                    writer.is_live_member() && writer.was_heard(now, self.repair.patience())
+                }),
+                never_asks: sender.is_some_and(|sender| sender.kind == Kind::Giver),
+            };
             self.repair
                 .compare(now, &mut self.slices, from.boot, entry, relation);
         }
-        self.note_first_digest(from, first);
         self.note_progress(now, from.boot);
     }
 
-    fn note_first_digest(&mut self, from: From, first: BTreeMap<SliceId, u64>) {
-        let is_member = self.peers.get(&from.boot).is_some_and(Peer::is_live_member);
-        if let Readiness::Waiting { since } = self.readiness
-            && is_member
-        {
-            self.readiness = Readiness::Syncing {
-                since,
-                missing: first,
-            };
-        }
-    }
-
-    fn note_merged(&mut self, slice: &SliceId, merged: Result<u64, SliceRefused>) {
+    fn note_merged(&mut self, from: From, slice: &SliceId, merged: Result<u64, SliceRefused>) {
         let Err(refused) = merged else {
             return;
         };
         self.refuse(reason(&refused));
+        if slice.boot == from.boot
+            && self.slices.is_refused(slice)
+            && let Some(peer) = self.peers.get_mut(&from.boot)
+        {
+            // Whoever pushes it shall not take it for having arrived.
+            peer.ask(Question::NotHeld { slice: *slice });
+        }
         if self.slices.is_refused(slice) && self.missing.len() < STRANGERS_MAX {
             let is_first = self.missing.insert(*slice);
             if is_first {
@@ -264,13 +292,19 @@ impl Cluster {
 
     fn note_refused(&mut self, from: SocketAddr, refused: Refused) {
         self.refuse(refused.name());
-        let event = match refused {
-            Refused::Fingerprint { theirs } => ClusterEvent::FingerprintMismatch { from, theirs },
+        let (stranger, event) = match refused {
+            Refused::Fingerprint { theirs } => (
+                Stranger::OtherSketch,
+                ClusterEvent::FingerprintMismatch { from, theirs },
+            ),
             // One that the network has damaged is no reason to name a member a stranger.
-            Refused::Forged if !self.is_members_address(from) => ClusterEvent::NoKeyOpens { from },
+            Refused::Forged if !self.is_members_address(from) => {
+                (Stranger::NotOpened, ClusterEvent::NoKeyOpens { from })
+            }
             _ => return,
         };
-        if self.strangers.len() < STRANGERS_MAX && self.strangers.insert(from) {
+        if self.strangers.len() < STRANGERS_MAX && !self.strangers.contains_key(&from) {
+            self.strangers.insert(from, stranger);
             self.report(event);
         }
     }
@@ -293,6 +327,15 @@ impl Cluster {
     fn answer(&mut self, now: Duration, from: From, answer: Question) {
         if let Some(peer) = self.peer(now, from) {
             peer.ask(answer);
+        }
+    }
+
+    /// Answers a question about a slice, if it is here; else says that it is not.
+    fn answer_of(&mut self, now: Duration, from: From, slice: SliceId, answer: Question) {
+        if self.slices.has(&slice) {
+            self.answer(now, from, answer);
+        } else {
+            self.answer(now, from, Question::Having { slice });
         }
     }
 

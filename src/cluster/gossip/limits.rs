@@ -29,7 +29,7 @@ pub struct ClusterLimits {
     /// Groups known to differ before more hashes are asked for.
     pub groups_wanted: usize,
     /// Slices about which somebody else seems to know more; further ones wait for another digest.
-    pub suspects: usize,
+    pub claims: usize,
 }
 
 impl Default for ClusterLimits {
@@ -46,7 +46,7 @@ impl Default for ClusterLimits {
             sections_asked: 8,
             groups_asked: 128,
             groups_wanted: 1_024,
-            suspects: 4_096,
+            claims: 4_096,
         }
     }
 }
@@ -69,7 +69,7 @@ impl ClusterLimits {
             sections_asked,
             groups_asked,
             groups_wanted,
-            suspects,
+            claims,
         } = self;
         Self {
             peers: peers.max(1),
@@ -83,7 +83,7 @@ impl ClusterLimits {
             sections_asked: sections_asked.max(1),
             groups_asked: groups_asked.max(1),
             groups_wanted: groups_wanted.max(1),
-            suspects: suspects.max(1),
+            claims: claims.max(1),
         }
     }
 }

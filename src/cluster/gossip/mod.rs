@@ -21,12 +21,16 @@
 //!   behind pulls. So slices of nodes that are gone, or cannot be reached, come from any neighbour.
 //! - **One way** ([`Cluster::push_to`]): a target gets both, and is never pulled from.
 
+mod claims;
+mod contact;
 mod flight;
 mod incoming;
+mod leaving;
 mod limits;
 mod outgoing;
 mod pacer;
 mod peer;
+mod readiness;
 mod received;
 mod repair;
 mod rounds;
@@ -43,12 +47,17 @@ use std::time::Duration;
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng, SeedableRng};
 
+use self::contact::Contacts;
+use self::leaving::Leaving;
 pub use self::limits::ClusterLimits;
 use self::pacer::Pacer;
 use self::peer::Peer;
+use self::readiness::Readiness;
 use self::repair::Repair;
 use self::seeds::Seeds;
-pub use self::state::{ClusterEvent, ClusterState, MemberStatus, OneWayStatus, Traffic};
+pub use self::state::{
+    ClusterEvent, ClusterState, MemberStatus, OneWayStatus, ReadyState, Traffic,
+};
 use super::membership::{Member, Membership, MembershipOptions};
 use super::seal::{HEADER_BYTES, KeyRing, Openers, OpenersOptions, Sealer, TAG_BYTES};
 use crate::replica::{Replica, Slices};
@@ -63,6 +72,8 @@ const SILENT_MAX: Duration = Duration::from_secs(30);
 pub const READY_LIMIT: Duration = Duration::from_secs(10);
 /// A node that leaves waits this long for acks at most.
 pub const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// A member that was heard within so many rounds is probably still there.
+const HEARD_LATELY_ROUNDS: u32 = 10;
 /// Publishing times that are remembered, for telling a lag in seconds.
 const PUBLISHED_MAX: usize = 1_024;
 /// Events that wait to be polled; more are dropped, since they are for a log.
@@ -87,7 +98,7 @@ pub struct ClusterOptions {
     /// What both ends compare before all else: [`fingerprint`](crate::replica::fingerprint).
     pub fingerprint: u64,
     /// There are others to join: not ready before everything of theirs is here (or
-    /// [`READY_LIMIT`] has passed).
+    /// [`READY_LIMIT`] has passed), and at the end there is somebody to be told.
     pub join: bool,
     /// How much of everything.
     pub limits: ClusterLimits,
@@ -113,8 +124,7 @@ pub struct Cluster {
     pacer: Pacer,
     /// Who was served last; the next one's turn is after it.
     turn: u64,
-    /// Addresses that get a digest without our knowing who is there.
-    hellos: VecDeque<SocketAddr>,
+    contacts: Contacts,
     next_round: Duration,
     rounds: u64,
     is_publishing: bool,
@@ -122,14 +132,18 @@ pub struct Cluster {
     digest_skip: usize,
     started_at: Duration,
     converged_at: Option<Duration>,
+    /// There are others to join.
+    joins: bool,
     readiness: Readiness,
+    /// The highest version of our slice that anybody had completely.
+    told_max: u64,
     leaving: Option<Leaving>,
     sent: Traffic,
     received: Traffic,
     resends: u64,
     refused: BTreeMap<&'static str, u64>,
     missing: BTreeSet<SliceId>,
-    strangers: BTreeSet<SocketAddr>,
+    strangers: BTreeMap<SocketAddr, Stranger>,
     events: VecDeque<ClusterEvent>,
     /// Kept for its memory.
     group: Vec<(u32, u32)>,
@@ -157,26 +171,11 @@ struct Target {
     heard_at: Duration,
 }
 
-#[derive(Debug)]
-enum Readiness {
-    /// For a first digest.
-    Waiting {
-        since: Duration,
-    },
-    /// For what the first digest named.
-    Syncing {
-        since: Duration,
-        missing: BTreeMap<SliceId, u64>,
-    },
-    Ready,
-}
-
-#[derive(Debug)]
-struct Leaving {
-    deadline: Duration,
-    /// The last pass over the live cells has been made.
-    has_published: bool,
-    has_left: bool,
+/// Why what comes from an address is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stranger {
+    NotOpened,
+    OtherSketch,
 }
 
 /// Whom a datagram came from.
@@ -185,8 +184,6 @@ struct From {
     boot: u64,
     node: u64,
     address: SocketAddr,
-    /// It knows that it talks to this start of ours.
-    knows_us: bool,
 }
 
 impl Cluster {
@@ -226,7 +223,7 @@ impl Cluster {
             repair: Repair::new(options.gossip_interval, limits),
             pacer: Pacer::new(now, options.gossip_rate_bytes_per_s),
             turn: 0,
-            hellos: VecDeque::new(),
+            contacts: Contacts::default(),
             next_round: now + options.gossip_interval,
             rounds: 0,
             is_publishing: false,
@@ -234,18 +231,16 @@ impl Cluster {
             digest_skip: 0,
             started_at: now,
             converged_at: None,
-            readiness: if options.join {
-                Readiness::Waiting { since: now }
-            } else {
-                Readiness::Ready
-            },
+            joins: options.join,
+            readiness: Readiness::new(now, options.join),
+            told_max: 0,
             leaving: None,
             sent: Traffic::default(),
             received: Traffic::default(),
             resends: 0,
             refused: BTreeMap::new(),
             missing: BTreeSet::new(),
-            strangers: BTreeSet::new(),
+            strangers: BTreeMap::new(),
             events: VecDeque::new(),
             group: Vec::new(),
         })
@@ -265,33 +260,11 @@ impl Cluster {
         self.membership.is_alone()
     }
 
-    /// Publishes what is left, waits until all live members have it ([`LEAVE_LIMIT`] at most), then
-    /// says good-bye. [`is_flushed`](Self::is_flushed) tells when it is over.
-    pub fn leave(&mut self, now: Duration) {
-        if self.leaving.is_none() {
-            self.leaving = Some(Leaving {
-                deadline: now + LEAVE_LIMIT,
-                has_published: false,
-                has_left: false,
-            });
-            self.is_publishing = self.has_audience();
-            // At once, not with the next round.
-            self.next_round = now;
-        }
-    }
-
-    /// What [`leave`](Self::leave) began is over, and every datagram of it has gone.
-    #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.leaving
-            .as_ref()
-            .is_some_and(|leaving| leaving.has_left)
-    }
-
-    /// Everything of the neighbours is here, or it has taken too long, or there was nobody to join.
+    /// Everything that the cluster had at the join is here, or [`READY_LIMIT`] has passed, or there was
+    /// nobody to join.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.readiness, Readiness::Ready)
+        self.readiness.is_ready()
     }
 
     /// The slices that are held.

@@ -7,9 +7,10 @@ use rand::Rng;
 
 use super::peer::Written;
 use super::{Cluster, Outgoing};
+use crate::cluster::membership::MembershipDatagram;
 use crate::cluster::seal::{Channel, HEADER_BYTES, SealError, Sealer, TAG_BYTES};
 use crate::replica::Replica;
-use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head};
+use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head, Purpose};
 
 impl Cluster {
     /// Puts the next datagram that may go now into `buffer`, whose content it replaces, and says where
@@ -22,39 +23,53 @@ impl Cluster {
         buffer: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
         self.transmit_membership(now, buffer)
-            .or_else(|| self.transmit_hello(now, buffer))
+            .or_else(|| self.transmit_contact(now, buffer))
             .or_else(|| self.transmit_to_peer(now, replica, buffer))
     }
 
     fn transmit_membership(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
-        while let Some((to, message)) = self.membership.poll_transmit() {
-            self.start(0, buffer);
-            let overhead = buffer.len();
-            let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-            let fits = writer.membership(&message);
-            if fits && self.seal(now, to, buffer).is_some() {
-                self.sent.membership += (buffer.len() - TAG_BYTES - overhead) as u64;
-                self.count_sent(buffer.len(), overhead + TAG_BYTES);
+        while let Some(MembershipDatagram {
+            to,
+            to_boot,
+            message,
+        }) = self.membership.poll_transmit()
+        {
+            let boot = to_boot.or_else(|| self.contacts.take_boot(to));
+            let Some(boot) = boot else {
+                // It is said again when somebody has answered.
+                self.contacts.ask(to, Purpose::Membership);
+                continue;
+            };
+            let write = |writer: &mut FrameWriter<'_>| writer.membership(&message);
+            if let Some(bytes) = self.write_single(now, to, boot, write, buffer) {
+                self.sent.membership += bytes;
                 return Some(to);
             }
         }
         None
     }
 
-    fn transmit_hello(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
-        while let Some(to) = self.hellos.pop_front() {
-            self.start(0, buffer);
-            let overhead = buffer.len();
-            let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-            writer.digest(self.slices.digests().take(self.limits.digest_lines));
-            writer.digest_asked();
-            if self.seal(now, to, buffer).is_some() {
-                self.sent.digests += (buffer.len() - TAG_BYTES - overhead) as u64;
-                self.count_sent(buffer.len(), overhead + TAG_BYTES);
-                return Some(to);
-            }
+    /// A datagram of one frame, that goes at once; the bytes of the frame.
+    pub(super) fn write_single(
+        &mut self,
+        now: Duration,
+        to: SocketAddr,
+        boot: u64,
+        write: impl FnOnce(&mut FrameWriter<'_>) -> bool,
+        buffer: &mut Vec<u8>,
+    ) -> Option<u64> {
+        self.start(boot, buffer);
+        let overhead = buffer.len();
+        let fits = write(&mut FrameWriter::new(
+            buffer,
+            DATAGRAM_BYTES_MAX - TAG_BYTES,
+        ));
+        let bytes = buffer.len() - overhead;
+        if !fits || self.seal(now, to, buffer).is_none() {
+            return None;
         }
-        None
+        self.count_sent(buffer.len(), overhead + TAG_BYTES);
+        Some(bytes as u64)
     }
 
     fn transmit_to_peer(

@@ -45,6 +45,18 @@ pub(super) enum Question {
     },
     /// Its digest.
     DigestAsked,
+    /// A page of its catalogue.
+    CatalogueAsked {
+        first: u32,
+    },
+    /// A page of ours.
+    Catalogue {
+        first: u32,
+    },
+    /// We have no room for this slice.
+    NotHeld {
+        slice: SliceId,
+    },
     Sections {
         slice: SliceId,
         first: u32,
@@ -121,6 +133,11 @@ impl Peer {
         self.kind == Kind::Member { is_live: true }
     }
 
+    pub(super) fn was_heard(&self, now: Duration, within: Duration) -> bool {
+        self.heard_at
+            .is_some_and(|at| now.saturating_sub(at) <= within)
+    }
+
     pub(super) fn ask(&mut self, question: Question) {
         if self.questions.len() < self.limits.questions && !self.questions.contains(&question) {
             self.questions.push_back(question);
@@ -189,7 +206,7 @@ impl Peer {
         bytes.acks += before - writer.room();
         while let Some(question) = self.questions.front() {
             let before = writer.room();
-            if !question.write(slices, writer) {
+            if !question.write(slices, self.limits.digest_lines, writer) {
                 // One that does not fit an otherwise empty datagram never will.
                 if bytes.is_empty() {
                     self.questions.pop_front();
@@ -272,7 +289,7 @@ impl Written {
 }
 
 impl Question {
-    fn write(&self, slices: &Slices, writer: &mut FrameWriter<'_>) -> bool {
+    fn write(&self, slices: &Slices, page_lines: usize, writer: &mut FrameWriter<'_>) -> bool {
         match self {
             // All of it or nothing: the rest would not be said.
             Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
@@ -288,6 +305,15 @@ impl Question {
                 writer.digest([entry]) > 0
             }
             Self::DigestAsked => writer.digest_asked(),
+            Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
+            Self::Catalogue { .. } if writer.room() < page_lines * DIGEST_LINE_BYTES_MAX => false,
+            Self::Catalogue { first } => {
+                let total = u32::try_from(slices.digests().count()).unwrap_or(u32::MAX);
+                let lines = slices.digests().skip(*first as usize).take(page_lines);
+                writer.catalogue(*first, total, lines);
+                true
+            }
+            Self::NotHeld { slice } => writer.not_held(slice),
             Self::Sections { slice, first } => writer.sections_asked(slice, *first),
             Self::Groups { slice, section } => writer.group_hashes_asked(slice, *section),
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,

@@ -10,10 +10,14 @@
 //!    -- pull ---------------------------->     the groups that differ
 //!    <-- groups --------------------------     merged; then what it had complete, we have, too
 //! ```
+//!
+//! What a neighbour said stays known ([`Claims`]) until we have it, whatever others say meanwhile: who is
+//! behind, too, has nothing to say against it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::claims::{Claims, Relation};
 use super::limits::ClusterLimits;
 use super::peer::Question;
 use crate::replica::Slices;
@@ -21,20 +25,17 @@ use crate::wire::cluster::{DigestEntry, SECTION_GROUPS, SliceId};
 
 /// What is not answered within this time is asked again, then after twice as long, ...
 const ANSWER_TIME: Duration = Duration::from_millis(250);
-/// ... up to this often; then the neighbour is given up, and another one's digest begins anew.
+/// ... up to this often; then the neighbour is given up, and another one's claim begins anew.
 const SILENCES_MAX: u32 = 5;
-/// Whoever is behind for this many rounds, and not being served by the writer, pulls.
-const PATIENCE_ROUNDS: u32 = 2;
+/// From so many on, the neighbour is given up where another one could be asked, or another slice.
+const SILENCES_OF_PATIENCE: u32 = 2;
 
 /// All pulls, and what may become one.
 #[derive(Debug)]
 pub(super) struct Repair {
-    patience: Duration,
     limits: ClusterLimits,
-    suspects: BTreeMap<SliceId, Suspect>,
+    claims: Claims,
     pulls: BTreeMap<SliceId, Pull>,
-    /// Roots that differ from ours, of older versions, in which there was nothing for us.
-    fruitless: BTreeMap<SliceId, u64>,
 }
 
 /// A neighbour's hashes of sections.
@@ -49,82 +50,47 @@ pub(super) struct Sections<H> {
     pub(super) sections: u32,
 }
 
-/// A slice of which a neighbour has more, or other, than we.
-#[derive(Debug, Clone, Copy)]
-struct Suspect {
-    since: Duration,
-    changed_at: u64,
-    root: u64,
-}
-
 impl Repair {
     pub(super) fn new(gossip_interval: Duration, limits: ClusterLimits) -> Self {
         Self {
-            patience: gossip_interval * PATIENCE_ROUNDS,
             limits,
-            suspects: BTreeMap::new(),
+            claims: Claims::new(gossip_interval, limits.claims),
             pulls: BTreeMap::new(),
-            fruitless: BTreeMap::new(),
         }
+    }
+
+    /// How long a writer may be silent and still count as heard.
+    pub(super) fn patience(&self) -> Duration {
+        self.claims.patience()
     }
 
     pub(super) fn pulls(&self) -> usize {
         self.pulls.len()
     }
 
-    /// Takes a line of a neighbour's digest. `is_pushed`: its writer is a live member, so that what is
-    /// missing is probably on its way. `never_asks`: it pulls nothing from us, so that what it has beyond
-    /// an older version does not come back to us with a newer one.
+    /// Takes a line of a neighbour's digest.
     pub(super) fn compare(
         &mut self,
         now: Duration,
         slices: &mut Slices,
         from: u64,
         theirs: DigestEntry,
-        (is_pushed, never_asks): (bool, bool),
+        relation: Relation,
     ) {
-        let slice = theirs.slice;
-        let ours = slices.version(&slice);
-        if slice.boot == from && theirs.version != ours {
-            // It pushes this one itself, and knows better than we what of it is missing here.
+        if theirs.root == 0 {
+            // It has nothing of this slice, so there is nothing to wait for.
+            self.claims.withdraw(&theirs.slice, from);
+            if self.pull_from(from, &theirs.slice).is_some() {
+                self.pulls.remove(&theirs.slice);
+                self.claims.note_due(&theirs.slice);
+            }
             return;
         }
-        let is_same = slices.root(&slice) == theirs.root;
-        let is_older = theirs.version < ours;
-        let has_more = never_asks && self.fruitless.get(&slice) != Some(&theirs.root);
-        let is_behind = theirs.version > ours || (!is_same && (!is_older || has_more));
-        if !is_behind || slices.is_refused(&slice) {
-            self.suspects.remove(&slice);
-            return;
+        if slices.root(&theirs.slice) == theirs.root {
+            // Its copy is ours, cell for cell: what it has complete, we have, too.
+            slices.complete(&theirs.slice, 0, theirs.version);
         }
-        if is_same && slices.complete(&slice, 0, theirs.version) {
-            self.suspects.remove(&slice);
-            return;
-        }
-        if self.pulls.contains_key(&slice) {
-            return;
-        }
-        let changed_at = slices.changed_at(&slice);
-        if self.suspects.len() >= self.limits.suspects && !self.suspects.contains_key(&slice) {
-            return;
-        }
-        let fresh = Suspect {
-            since: now,
-            changed_at,
-            root: theirs.root,
-        };
-        let suspect = self.suspects.entry(slice).or_insert(fresh);
-        let is_on_its_way = is_pushed && suspect.changed_at != changed_at;
-        if is_on_its_way || (is_older && suspect.root != theirs.root) {
-            *suspect = fresh;
-        }
-        // Of whom nobody else can tell us, we know nothing yet: no reason to wait.
-        let is_new = !is_pushed && !slices.has(&slice);
-        let is_due = is_new || now.saturating_sub(suspect.since) >= self.patience;
-        if is_due && self.pulls.len() < self.limits.pulls {
-            self.suspects.remove(&slice);
-            self.pulls.insert(slice, Pull::new(now, from, fresh));
-        }
+        self.claims.note(now, slices, from, theirs, relation);
     }
 
     /// Hashes of sections have come.
@@ -167,37 +133,67 @@ impl Repair {
         }
     }
 
-    /// What is to be asked now, of whom. Pulls that are done, refused or given up end here.
+    /// What is to be asked now, of whom. Pulls that are done, refused or given up end here, and others
+    /// begin in their places.
     pub(super) fn ask(
         &mut self,
         now: Duration,
         slices: &mut Slices,
         mut ask: impl FnMut(u64, Question),
     ) {
-        let limits = self.limits;
-        self.pulls.retain(|slice, pull| {
-            if slices.is_refused(slice) || pull.silences > SILENCES_MAX {
-                return false;
-            }
-            if pull.is_done() {
-                slices.complete(slice, 0, pull.version.unwrap_or(0));
-                if self.fruitless.len() < limits.suspects || self.fruitless.contains_key(slice) {
-                    note_fruitless(&mut self.fruitless, slice, pull, slices);
-                }
-                return false;
-            }
-            pull.ask(now, slice, &limits, &mut ask);
-            true
-        });
+        self.end_pulls(slices);
+        let room = self.limits.pulls.saturating_sub(self.pulls.len());
+        let pulls = &self.pulls;
+        let is_pulled = |slice: &SliceId| pulls.contains_key(slice);
+        for (slice, claim) in self.claims.take_due(now, slices, room, is_pulled) {
+            let pull = Pull::new(now, claim.from, claim.root, slices.changed_at(&slice));
+            self.pulls.insert(slice, pull);
+        }
+        for (slice, pull) in &mut self.pulls {
+            pull.ask(now, slice, &self.limits, &mut ask);
+        }
     }
 
     pub(super) fn next_wake(&self) -> Option<Duration> {
-        self.pulls.values().map(Pull::deadline).min()
+        let has_room = self.pulls.len() < self.limits.pulls;
+        let begins = self.claims.next_due().filter(|_| has_room);
+        let pulls = self.pulls.values().map(Pull::deadline);
+        pulls.chain(begins).min()
     }
 
     /// Gives up what is pulled from somebody who is gone.
     pub(super) fn forget(&mut self, boot: u64) {
-        self.pulls.retain(|_, pull| pull.from != boot);
+        self.claims.forget(boot);
+        let claims = &mut self.claims;
+        self.pulls.retain(|slice, pull| {
+            let is_kept = pull.from != boot;
+            if !is_kept {
+                claims.note_due(slice);
+            }
+            is_kept
+        });
+    }
+
+    fn end_pulls(&mut self, slices: &mut Slices) {
+        let claims = &mut self.claims;
+        let is_full = self.pulls.len() >= self.limits.pulls;
+        self.pulls.retain(|slice, pull| {
+            let is_awaited = claims.has(slice) || (is_full && !claims.is_empty());
+            let is_given_up = pull.silences > SILENCES_MAX
+                || (pull.silences >= SILENCES_OF_PATIENCE && is_awaited);
+            let is_done = pull.is_done();
+            if is_done {
+                slices.complete(slice, 0, pull.version.unwrap_or(0));
+                if slices.changed_at(slice) == pull.changed_at {
+                    claims.note_fruitless(*slice, pull.from, pull.root);
+                }
+            }
+            let is_over = is_done || is_given_up || slices.is_refused(slice);
+            if is_over {
+                claims.note_due(slice);
+            }
+            !is_over
+        });
     }
 
     fn pull_from(&mut self, from: u64, slice: &SliceId) -> Option<&mut Pull> {
@@ -205,24 +201,13 @@ impl Repair {
     }
 }
 
-/// Remembers a pull that changed nothing, so that it is not made again and again.
-fn note_fruitless(
-    fruitless: &mut BTreeMap<SliceId, u64>,
-    slice: &SliceId,
-    pull: &Pull,
-    slices: &Slices,
-) {
-    if slices.changed_at(slice) == pull.began.changed_at {
-        fruitless.insert(*slice, pull.began.root);
-    }
-}
-
 /// One slice, pulled from one neighbour.
 #[derive(Debug)]
 struct Pull {
     from: u64,
-    /// What we, and the neighbour, had when it began.
-    began: Suspect,
+    /// The neighbour's root, and what we had, when it began.
+    root: u64,
+    changed_at: u64,
     /// What the neighbour had complete when it was asked for the first hashes.
     version: Option<u64>,
     /// The first section whose hash has not come; `None` when all have.
@@ -238,10 +223,11 @@ struct Pull {
 }
 
 impl Pull {
-    fn new(now: Duration, from: u64, began: Suspect) -> Self {
+    fn new(now: Duration, from: u64, root: u64, changed_at: u64) -> Self {
         Self {
             from,
-            began,
+            root,
+            changed_at,
             version: None,
             sections_from: Some(0),
             has_asked_sections: false,

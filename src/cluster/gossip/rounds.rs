@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::peer::{Kind, Peer, Question};
 use super::state::ClusterEvent;
-use super::{Cluster, From, PUBLISH_CELLS, PUBLISHED_MAX, READY_LIMIT, Readiness, SILENT_MAX};
+use super::{Cluster, From, HEARD_LATELY_ROUNDS, PUBLISH_CELLS, PUBLISHED_MAX, SILENT_MAX};
 use crate::cluster::membership::{Member, MemberState};
 use crate::replica::{Published, Replica};
 use crate::wire::cluster::SliceId;
@@ -25,7 +25,8 @@ impl Cluster {
         let mut at = |time: Option<Duration>| next = next.min(time.unwrap_or(next));
         at(self.membership.next_wake());
         at(self.repair.next_wake());
-        at(self.leaving.as_ref().map(|leaving| leaving.deadline));
+        at(self.leave_wake());
+        at(self.readiness.next_wake());
         for peer in self.peers.values() {
             at(peer.next_wake());
             if peer.has_data() {
@@ -64,14 +65,7 @@ impl Cluster {
         if self.has_audience() {
             self.is_publishing = true;
         }
-        let live: Vec<u64> = self
-            .peers
-            .values()
-            .filter(|peer| peer.is_live_member())
-            .map(|peer| peer.boot)
-            .collect();
-        if !live.is_empty() {
-            let chosen = live[self.random.random_range(0..live.len())];
+        if let Some(chosen) = self.choose_for_digest(now) {
             self.tell_digest(chosen);
         }
         let targets: Vec<(SocketAddr, Option<u64>)> = self
@@ -81,12 +75,7 @@ impl Cluster {
             .collect();
         for (address, boot) in targets {
             match boot {
-                Some(boot) => {
-                    self.tell_digest(boot);
-                    if let Some(peer) = self.peers.get_mut(&boot) {
-                        peer.ask(Question::DigestAsked);
-                    }
-                }
+                Some(boot) => self.tell_target(boot),
                 None => self.greet(address),
             }
         }
@@ -97,11 +86,29 @@ impl Cluster {
         }
     }
 
+    /// A live member at random; every other time one that was heard lately, if there is any: of those who
+    /// have just died many may still pass for alive.
+    fn choose_for_digest(&mut self, now: Duration) -> Option<u64> {
+        let lately = self.gossip_interval * HEARD_LATELY_ROUNDS;
+        let live = self.peers.values().filter(|peer| peer.is_live_member());
+        let is_heard = |peer: &&Peer| peer.was_heard(now, lately);
+        let heard: Vec<u64> = live
+            .clone()
+            .filter(is_heard)
+            .map(|peer| peer.boot)
+            .collect();
+        let all: Vec<u64> = live.map(|peer| peer.boot).collect();
+        let prefers_heard = self.random.random_bool(0.5) && !heard.is_empty();
+        let choice = if prefers_heard { heard } else { all };
+        (!choice.is_empty()).then(|| choice[self.random.random_range(0..choice.len())])
+    }
+
     fn look_for_seeds(&mut self, now: Duration) {
         let me = self.membership.me().address;
         let live = self.peers.values().filter(|peer| peer.is_live_member());
         let known: BTreeSet<SocketAddr> = live.map(|peer| peer.address).chain([me]).collect();
-        for seed in self.seeds.due(now, |seed| known.contains(&seed)) {
+        let is_alone = known.len() == 1;
+        for seed in self.seeds.due(now, is_alone, |seed| known.contains(&seed)) {
             self.membership.join(now, seed);
         }
     }
@@ -186,6 +193,7 @@ impl Cluster {
             && peer.push.is_done(version)
         {
             peer.behind_since = None;
+            self.told_max = self.told_max.max(version);
             self.note_converged(now);
         }
     }
@@ -207,43 +215,20 @@ impl Cluster {
         });
     }
 
-    pub(super) fn leave_step(&mut self, now: Duration) {
-        let has_audience = self.has_audience();
-        let version = self.slices.own_version();
-        let Some(leaving) = &mut self.leaving else {
-            return;
-        };
-        let mut audience = self.peers.values().filter(|peer| peer.is_audience());
-        let is_heard = audience.all(|peer| peer.push.is_done(version));
-        let is_over = !has_audience || (leaving.has_published && is_heard);
-        if !leaving.has_left && (is_over || now >= leaving.deadline) {
-            leaving.has_left = true;
-            // It would wake for this again and again.
-            leaving.deadline = Duration::MAX;
-            self.membership.leave(now);
-        }
-    }
-
     fn ready_step(&mut self, now: Duration) {
-        let since = match &mut self.readiness {
-            Readiness::Ready => return,
-            Readiness::Waiting { since } => *since,
-            Readiness::Syncing { since, missing } => {
-                let slices = &self.slices;
-                missing.retain(|slice, version| {
-                    slices.version(slice) < *version && !slices.is_refused(slice)
-                });
-                if missing.is_empty() {
-                    let after = now.saturating_sub(*since);
-                    self.readiness = Readiness::Ready;
-                    self.report(ClusterEvent::Synced { after });
-                    return;
-                }
-                *since
+        let peers = &mut self.peers;
+        self.readiness.ask(now, |boot, first| {
+            if let Some(peer) = peers.get_mut(&boot) {
+                peer.ask(Question::CatalogueAsked { first });
             }
-        };
-        if now.saturating_sub(since) >= READY_LIMIT {
-            self.readiness = Readiness::Ready;
+        });
+        let was_ready = self.readiness.is_ready();
+        let synced = self.readiness.step(now, &self.own, &self.slices);
+        if let Some(after) = synced {
+            self.report(ClusterEvent::Synced { after });
+        } else if self.readiness.is_ready() && !was_ready {
+            let state = self.readiness.state();
+            self.report(ClusterEvent::NotSynced { state });
         }
     }
 
@@ -271,6 +256,7 @@ impl Cluster {
             if matches!(peer.kind, Kind::Member { .. }) && !known.contains(boot) {
                 peer.kind = Kind::Giver;
                 peer.rest();
+                self.readiness.lost(*boot);
             }
         }
     }
@@ -301,13 +287,18 @@ impl Cluster {
         if is_live && !was_live {
             peer.push.begin(version, cells);
             // Both sides learn at once what the other one has.
-            peer.ask(Question::DigestAsked);
+            if self.readiness.is_complete() {
+                peer.ask(Question::DigestAsked);
+            } else {
+                self.readiness.met(now, member.boot);
+            }
             self.is_publishing = true;
             self.tell_digest(member.boot);
         } else if !is_live && was_live {
             peer.rest();
             peer.behind_since = None;
             self.repair.forget(member.boot);
+            self.readiness.lost(member.boot);
             self.note_converged(now);
         }
     }
@@ -330,7 +321,7 @@ impl Cluster {
     }
 
     /// A digest of all slices, or of this round's part of them.
-    fn tell_digest(&mut self, boot: u64) {
+    pub(super) fn tell_digest(&mut self, boot: u64) {
         let lines = self.slices.digests().count();
         let end = (self.digest_skip + self.limits.digest_lines_a_round).min(lines);
         if let Some(peer) = self.peers.get_mut(&boot) {

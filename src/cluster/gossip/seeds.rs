@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How often addresses are tried at which nobody is known.
 const PERIOD: Duration = Duration::from_secs(15);
+/// ... and by a node that is alone: a first contact takes a few datagrams, of which any may get lost.
+const PERIOD_ALONE: Duration = Duration::from_secs(1);
 /// Addresses that are remembered, the last ones named.
 const SEEDS_MAX: usize = 64;
 
@@ -22,7 +24,7 @@ impl Seeds {
     /// An address that is being tried right now.
     pub(super) fn note(&mut self, now: Duration, seed: SocketAddr) {
         if self.all.is_empty() {
-            self.next = now + PERIOD;
+            self.next = now + PERIOD_ALONE;
         }
         self.all.retain(|&known| known != seed);
         if self.all.len() == SEEDS_MAX {
@@ -31,16 +33,21 @@ impl Seeds {
         self.all.push(seed);
     }
 
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        self.all.clone()
+    }
+
     /// Addresses to be tried now: those at which nobody is known.
     pub(super) fn due(
         &mut self,
         now: Duration,
+        is_alone: bool,
         is_known: impl Fn(SocketAddr) -> bool,
     ) -> Vec<SocketAddr> {
         if now < self.next || self.all.is_empty() {
             return Vec::new();
         }
-        self.next = now + PERIOD;
+        self.next = now + if is_alone { PERIOD_ALONE } else { PERIOD };
         let unknown = self.all.iter().copied().filter(|&seed| !is_known(seed));
         unknown.collect()
     }
@@ -57,15 +64,21 @@ mod tests {
     #[test]
     fn addresses_at_which_nobody_is_known_are_tried_now_and_then() {
         let mut seeds = Seeds::default();
-        assert_eq!(seeds.due(PERIOD, |_| false), []);
+        assert_eq!(seeds.due(PERIOD, true, |_| false), []);
         for port in [1, 2, 1] {
             seeds.note(PERIOD, seed(port));
         }
         let known = |address| address == seed(2);
-        assert_eq!(seeds.due(PERIOD, known), []);
-        assert_eq!(seeds.due(PERIOD * 2, known), [seed(1)]);
-        assert_eq!(seeds.due(PERIOD * 2, known), []);
-        assert_eq!(seeds.due(PERIOD * 9, |_| false), [seed(2), seed(1)]);
+        assert_eq!(seeds.due(PERIOD, false, known), []);
+        assert_eq!(seeds.due(PERIOD * 2, false, known), [seed(1)]);
+        assert_eq!(seeds.due(PERIOD * 2, false, known), []);
+        assert_eq!(seeds.due(PERIOD * 9, true, |_| false), [seed(2), seed(1)]);
+        let soon = PERIOD * 9 + PERIOD_ALONE;
+        assert_eq!(
+            seeds.due(soon, true, known),
+            [seed(1)],
+            "sooner while alone"
+        );
     }
 
     #[test]
@@ -74,7 +87,7 @@ mod tests {
         for port in 1..=100 {
             seeds.note(Duration::ZERO, seed(port));
         }
-        let due = seeds.due(PERIOD, |_| false);
+        let due = seeds.due(PERIOD, false, |_| false);
         assert_eq!(due.len(), SEEDS_MAX);
         assert_eq!((due[0], due[63]), (seed(37), seed(100)));
     }

@@ -67,13 +67,38 @@ pub struct ClusterState {
     pub refused: BTreeMap<&'static str, u64>,
     /// Slices that exist elsewhere and are not held, for want of room.
     pub slices_missing: Vec<SliceId>,
+    /// Addresses from which something came that none of our keys opens, and not of members.
+    pub not_opened: Vec<SocketAddr>,
+    /// Addresses from which something came that is of another sketch.
+    pub other_sketch: Vec<SocketAddr>,
     /// Slices that are being pulled.
     pub pulls: usize,
     /// How long ago all live members had everything that this node had published; `None` where there is
     /// no other member.
     pub converged_age: Option<Duration>,
-    /// The first full sync is done, or has taken too long.
+    /// All that the cluster had at the join is here, or this has taken too long.
     pub is_ready: bool,
+    /// What of it is here.
+    pub readiness: ReadyState,
+}
+
+/// How much is here of what the cluster had when this node joined it. What there was no room for is told of
+/// elsewhere ([`ClusterState::slices_missing`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyState {
+    /// All of it, or there was nobody to join.
+    Complete,
+    /// There is somebody to join, and nobody has answered yet.
+    Alone,
+    /// Not all.
+    Syncing {
+        /// Members that were asked what they hold ...
+        members_asked: usize,
+        /// ... and those that have told all.
+        members_heard: usize,
+        /// Slices that some of them named, and that are not here up to the version that they named.
+        slices_missing: usize,
+    },
 }
 
 /// Another node.
@@ -95,6 +120,8 @@ pub struct MemberStatus {
     pub bytes_received: u64,
     /// When it was last heard.
     pub heard_ago: Option<Duration>,
+    /// It has no room for our slice.
+    pub refuses_ours: bool,
 }
 
 /// A target that is pushed to one way.
@@ -142,9 +169,14 @@ pub enum ClusterEvent {
         /// It has become a member.
         is_member: bool,
     },
-    /// Everything that the neighbours had is here.
+    /// Everything that the cluster had at the join is here.
     Synced {
         /// How long it took.
         after: Duration,
+    },
+    /// The time is over in which everything should have come; it is waited for no longer.
+    NotSynced {
+        /// What is here.
+        state: ReadyState,
     },
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::peer::Peer;
 use super::state::{ClusterState, MemberStatus, OneWayStatus};
-use super::{Cluster, Target};
+use super::{Cluster, Stranger, Target};
 use crate::cluster::membership::{Member, MemberState};
 
 impl Cluster {
@@ -31,10 +31,18 @@ impl Cluster {
             resends: self.resends,
             refused: self.refused.clone(),
             slices_missing: self.missing.iter().copied().collect(),
+            not_opened: self.strangers_by(Stranger::NotOpened),
+            other_sketch: self.strangers_by(Stranger::OtherSketch),
             pulls: self.repair.pulls(),
             converged_age: self.converged_age(now),
             is_ready: self.is_ready(),
+            readiness: self.readiness.state(),
         }
+    }
+
+    fn strangers_by(&self, kind: Stranger) -> Vec<SocketAddr> {
+        let of_kind = self.strangers.iter().filter(|&(_, &it)| it == kind);
+        of_kind.map(|(&address, _)| address).collect()
     }
 
     fn converged_age(&self, now: Duration) -> Option<Duration> {
@@ -63,6 +71,7 @@ impl Cluster {
             bytes_sent: peer.map_or(0, |peer| peer.bytes_sent),
             bytes_received: peer.map_or(0, |peer| peer.bytes_received),
             heard_ago: peer.and_then(|peer| peer.heard_at).map(ago),
+            refuses_ours: peer.is_some_and(|peer| peer.push.is_refused()),
         }
     }
 

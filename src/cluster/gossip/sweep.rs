@@ -23,6 +23,8 @@ const GROUPS_A_FRAME_MAX: usize = 1_024;
 pub(super) struct Push {
     pub(super) told: u64,
     pub(super) base: u64,
+    /// It has no room for our slice, and is not pushed to.
+    is_refused: bool,
     sweep: Option<Sweep>,
     /// A [`Piece::Complete`] has to be sent.
     tell: bool,
@@ -42,7 +44,7 @@ struct Sweep {
 impl Push {
     /// Begins a sweep where none is under way and there is something new.
     pub(super) fn begin(&mut self, published: u64, cells: u32) {
-        if self.sweep.is_none() && published > self.base {
+        if self.sweep.is_none() && published > self.base && !self.is_refused {
             self.sweep = Some(Sweep {
                 target: published,
                 cursor: 0,
@@ -56,6 +58,18 @@ impl Push {
     /// All that is published has arrived, and the peer knows it.
     pub(super) fn is_done(&self, published: u64) -> bool {
         self.told >= published
+    }
+
+    /// The peer has no room for our slice: nothing of it is there, whatever it has acknowledged.
+    pub(super) fn refuse(&mut self) {
+        *self = Self {
+            is_refused: true,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Something may be sent now.

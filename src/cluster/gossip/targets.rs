@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::peer::{Kind, Peer};
+use super::peer::{Kind, Peer, Question};
 use super::state::ClusterEvent;
 use super::{Cluster, From, Target};
 use crate::cluster::membership::MemberState;
+use crate::wire::cluster::Purpose;
 
 impl Cluster {
     /// Pushes everything that is known here to the node at `target`, its cluster address, and takes
@@ -73,10 +74,16 @@ impl Cluster {
         self.report(ClusterEvent::OneWayEnded { target, is_member });
     }
 
-    /// A digest to an address, whoever is there.
+    /// Asks who is there.
     pub(super) fn greet(&mut self, address: SocketAddr) {
-        if self.hellos.len() < self.limits.targets && !self.hellos.contains(&address) {
-            self.hellos.push_back(address);
+        self.contacts.ask(address, Purpose::OneWay);
+    }
+
+    /// What we have; and the target is to tell what it has.
+    pub(super) fn tell_target(&mut self, boot: u64) {
+        self.tell_digest(boot);
+        if let Some(peer) = self.peers.get_mut(&boot) {
+            peer.ask(Question::DigestAsked);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A token bucket.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(in crate::cluster) struct Budget {
     /// Time until one token more.
     interval: Duration,
     burst: u32,
@@ -14,7 +14,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Full; `per_s` is at least 1.
-    pub(super) fn new(burst: u32, per_s: u32) -> Self {
+    pub(in crate::cluster) fn new(burst: u32, per_s: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / per_s.max(1),
             burst,
@@ -24,7 +24,7 @@ impl Budget {
     }
 
     /// Takes a token, if there is one. Time that goes back brings none.
-    pub(super) fn take(&mut self, now: Duration) -> bool {
+    pub(in crate::cluster) fn take(&mut self, now: Duration) -> bool {
         let gone = now.saturating_sub(self.filled_at).as_nanos();
         let new = u32::try_from(gone / self.interval.as_nanos()).unwrap_or(u32::MAX);
         if new > 0 {

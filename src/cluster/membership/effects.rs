@@ -7,7 +7,7 @@ use std::time::Duration;
 use foca::{Notification, Runtime, Timer};
 
 use super::timers::{Task, Timers};
-use super::{Member, MembershipEvent};
+use super::{Member, MembershipDatagram, MembershipEvent};
 
 /// Messages kept for sending; older ones make room, as if the network had lost them.
 const TRANSMITS_MAX: usize = 1_024;
@@ -19,7 +19,7 @@ pub(super) struct Effects {
     /// Membership's own time.
     pub(super) now: Duration,
     pub(super) timers: Timers,
-    pub(super) transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) transmits: VecDeque<MembershipDatagram>,
     pub(super) events: VecDeque<MembershipEvent>,
     own_address: SocketAddr,
 }
@@ -70,7 +70,11 @@ impl Runtime<Member> for Effects {
         if self.transmits.len() == TRANSMITS_MAX {
             self.transmits.pop_front();
         }
-        self.transmits.push_back((to.address, data.to_vec()));
+        self.transmits.push_back(MembershipDatagram {
+            to: to.address,
+            to_boot: (!to.is_anyone()).then_some(to.boot),
+            message: data.to_vec(),
+        });
     }
 
     fn submit_after(&mut self, event: Timer<Member>, after: Duration) {

@@ -30,9 +30,9 @@
 //! let mut one = Membership::new(a, 1, MembershipOptions::default());
 //! let mut two = Membership::new(b, 2, MembershipOptions::default());
 //! one.join(Duration::ZERO, b.address);
-//! let (to, bytes) = one.poll_transmit().expect("an announcement");
-//! assert_eq!(to, b.address);
-//! two.handle(Duration::ZERO, &bytes)?;
+//! let announcement = one.poll_transmit().expect("an announcement");
+//! assert_eq!((announcement.to, announcement.to_boot), (b.address, None));
+//! two.handle(Duration::ZERO, &announcement.message)?;
 //! assert_eq!(two.poll_event(), Some(MembershipEvent::Up(a)));
 //! # Ok::<(), rmbd::cluster::membership::MembershipError>(())
 //! ```
@@ -55,7 +55,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
-use budget::Budget;
+pub(in crate::cluster) use budget::Budget;
 use datagram::{Datagram, Update};
 use effects::Effects;
 pub use member::Member;
@@ -121,6 +121,17 @@ pub enum MembershipEvent {
         /// The claim.
         by: Member,
     },
+}
+
+/// A message that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembershipDatagram {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The start that it is meant for; `None`: whoever is there.
+    pub to_boot: Option<u64>,
+    /// What [`Membership::handle`] of the other end takes.
+    pub message: Vec<u8>,
 }
 
 /// A message was not taken: nothing has changed, but that its sender is known to be alive where the
@@ -262,7 +273,7 @@ impl Membership {
     }
 
     /// The next message to send, and where to.
-    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    pub fn poll_transmit(&mut self) -> Option<MembershipDatagram> {
         self.effects.transmits.pop_front()
     }
 

@@ -31,7 +31,7 @@ pub(super) use self::state::hex;
 use super::control::addresses::{canonical, mapped};
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
-use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
 use crate::config::HostPort;
 use crate::io::kernel_drops;
 use crate::wire::cluster::SliceId;
@@ -313,6 +313,21 @@ fn log(event: &ClusterEvent, fingerprint: u64) {
             };
             info!(%target, "not pushed to one way any more: {why}");
         }
+        ClusterEvent::NotSynced { state } => warn!(
+            "ready without all that the cluster had: {}",
+            match state {
+                ReadyState::Complete => String::new(),
+                ReadyState::Alone => "no member that --join names has answered".to_owned(),
+                ReadyState::Syncing {
+                    members_asked,
+                    members_heard,
+                    slices_missing,
+                } => format!(
+                    "{members_heard} of {members_asked} members have told what they hold, and \
+                     {slices_missing} slices of it are not here"
+                ),
+            }
+        ),
         ClusterEvent::Synced { after } => {
             info!(
                 "everything that the cluster had is here, after {:.1} s",

@@ -1,12 +1,13 @@
 //! The cluster's part of a status.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Presence, Side, name};
 use crate::cluster::membership::MemberState;
-use crate::cluster::{ClusterState, READY_LIMIT, Traffic};
+use crate::cluster::{ClusterState, READY_LIMIT, ReadyState, Traffic};
 use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, Readiness, SliceStatus};
 use crate::replica::{Replica, Slices};
 
@@ -74,12 +75,25 @@ impl Side {
     }
 }
 
+/// Addresses that are named at most; the rest is a number.
+const STRANGERS_NAMED: usize = 4;
+
 fn readiness(state: &ClusterState) -> Readiness {
     let mut readiness = Readiness::default();
-    if !state.is_ready {
-        readiness.waits_for.push(format!(
-            "the first full sync with the cluster (at most {} s from the start)",
-            READY_LIMIT.as_secs()
+    let missing = if state.is_ready {
+        &mut readiness.lacks
+    } else {
+        &mut readiness.waits_for
+    };
+    if let Some(what) = what_is_missing(state) {
+        missing.push(what);
+        missing.extend(strangers(
+            &state.not_opened,
+            "sealed with none of our keys: give all nodes the same --cluster-key-file",
+        ));
+        missing.extend(strangers(
+            &state.other_sketch,
+            "of another sketch: give all nodes the same width, depth, hash and seed",
         ));
     }
     for slice in &state.slices_missing {
@@ -89,6 +103,43 @@ fn readiness(state: &ClusterState) -> Readiness {
         ));
     }
     readiness
+}
+
+/// What the cluster had when this node joined it, and is not here.
+fn what_is_missing(state: &ClusterState) -> Option<String> {
+    let limit_s = READY_LIMIT.as_secs();
+    let time = if state.is_ready {
+        format!("the {limit_s} s are over in which it should have come")
+    } else {
+        format!("at most {limit_s} s from the start")
+    };
+    match state.readiness {
+        ReadyState::Complete => None,
+        ReadyState::Alone => Some(format!(
+            "the cluster: no member that --join names has answered ({time})"
+        )),
+        ReadyState::Syncing {
+            members_asked,
+            members_heard,
+            slices_missing,
+        } => Some(format!(
+            "all that the cluster had: {members_heard} of {members_asked} members have told what they hold, and \
+             {slices_missing} slices of it are not here ({time})"
+        )),
+    }
+}
+
+fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
+    let named: Vec<String> = addresses
+        .iter()
+        .take(STRANGERS_NAMED)
+        .map(SocketAddr::to_string)
+        .collect();
+    let more = match addresses.len().saturating_sub(STRANGERS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} others"),
+    };
+    (!named.is_empty()).then(|| format!("what {}{more} sends, which is {what}", named.join(", ")))
 }
 
 fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
@@ -109,6 +160,7 @@ fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
         heard_s: member.heard_ago.map(|ago| ago.as_secs_f64()),
         bytes_sent: member.bytes_sent,
         bytes_received: member.bytes_received,
+        refuses_ours: member.refuses_ours,
     }
 }
 

@@ -176,6 +176,7 @@ fn member(node: u64, state: &str, lag_versions: u64, lag_s: f64) -> MemberStatus
         heard_s: Some(0.2),
         bytes_sent: node * 10_000,
         bytes_received: node * 7_000,
+        refuses_ours: false,
     }
 }
 

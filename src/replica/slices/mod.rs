@@ -196,9 +196,9 @@ impl Slices {
 
     /// Notes that everything of a learnt slice is here up to `version`, given that everything up to
     /// `base` was: false where it was not. A slice of which no cell was raised is known from now on, if
-    /// there is a place for it, and costs no memory of cells.
+    /// there is a place for it, and costs no memory of cells; one that was refused is not: its cells went by.
     pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
-        if base > self.version(slice) {
+        if base > self.version(slice) || self.refused.contains(slice) {
             return false;
         }
         let at = match self.place(slice) {

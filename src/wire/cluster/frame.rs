@@ -20,6 +20,11 @@ const GROUP_HASHES_ASKED: u8 = 9;
 const GROUP_HASHES: u8 = 10;
 const PULL: u8 = 11;
 const MEMBERSHIP: u8 = 12;
+const CATALOGUE_ASKED: u8 = 13;
+const CATALOGUE: u8 = 14;
+const CONTACT: u8 = 15;
+const CONTACT_ANSWERED: u8 = 16;
+const NOT_HELD: u8 = 17;
 
 /// Bytes of a frame before its body.
 const HEAD_BYTES: usize = 3;
@@ -71,6 +76,46 @@ pub enum Frame<'a> {
     },
     /// A message of the membership protocol.
     Membership { message: &'a [u8] },
+    /// The receiver is asked for a page of its catalogue: the lines from this one on, as many as fit.
+    CatalogueAsked { first: u32 },
+    /// Lines of all that the sender holds, from line `first` of `total` on. Lines keep their places.
+    Catalogue {
+        first: u32,
+        total: u32,
+        entries: Entries<'a>,
+    },
+    /// Whoever is at this address is asked which start it is.
+    Contact { purpose: Purpose },
+    /// A contact's answer; the boots stand around it.
+    ContactAnswered { purpose: Purpose },
+    /// The sender has no room for this slice.
+    NotHeld { slice: SliceId },
+}
+
+/// What somebody is contacted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be members of one cluster.
+    Membership,
+    /// To push to it one way.
+    OneWay,
+}
+
+impl Purpose {
+    fn read(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Membership),
+            1 => Some(Self::OneWay),
+            _ => None,
+        }
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Membership => 0,
+            Self::OneWay => 1,
+        }
+    }
 }
 
 /// A line of a digest.
@@ -145,7 +190,7 @@ enum Parsed<'a> {
 }
 
 fn parse(kind: u8, reader: Reader<'_>, cells: u32) -> Parsed<'_> {
-    if !(ACK..=MEMBERSHIP).contains(&kind) {
+    if !(ACK..=NOT_HELD).contains(&kind) {
         return Parsed::Unknown;
     }
     parse_known(kind, reader, cells).map_or(Parsed::Malformed, Parsed::Known)
@@ -170,6 +215,25 @@ fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>
             return Some(Frame::Membership {
                 message: reader.rest,
             });
+        }
+        CATALOGUE_ASKED => {
+            let first = reader.varint_u32()?;
+            return Some(Frame::CatalogueAsked { first });
+        }
+        CATALOGUE => {
+            return Some(Frame::Catalogue {
+                first: reader.varint_u32()?,
+                total: reader.varint_u32()?,
+                entries: Entries { reader },
+            });
+        }
+        CONTACT => {
+            let purpose = Purpose::read(reader.byte()?)?;
+            return Some(Frame::Contact { purpose });
+        }
+        CONTACT_ANSWERED => {
+            let purpose = Purpose::read(reader.byte()?)?;
+            return Some(Frame::ContactAnswered { purpose });
         }
         _ => {}
     }
@@ -207,6 +271,7 @@ fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>
             section: reader.varint_u32()?,
             hashes: Hashes { reader },
         },
+        NOT_HELD => Frame::NotHeld { slice },
         _ => Frame::Pull {
             slice,
             groups: GroupRanges {
@@ -408,19 +473,45 @@ impl<'o> FrameWriter<'o> {
     pub fn digest(&mut self, entries: impl IntoIterator<Item = DigestEntry>) -> usize {
         let mut written = 0;
         self.frame(DIGEST, |out, limit| {
-            for entry in entries {
-                let start = out.len();
-                write_slice(&entry.slice, out);
-                varint::write(entry.version, out);
-                out.extend(entry.root.to_le_bytes());
-                if out.len() > limit {
-                    out.truncate(start);
-                    break;
-                }
-                written += 1;
-            }
+            written = write_entries(entries, out, limit);
         });
         written
+    }
+
+    /// As many of the entries as fit, which are the lines from `first` of `total` on; says how many.
+    pub fn catalogue(
+        &mut self,
+        first: u32,
+        total: u32,
+        entries: impl IntoIterator<Item = DigestEntry>,
+    ) -> usize {
+        let mut written = 0;
+        self.frame(CATALOGUE, |out, limit| {
+            varint::write(first.into(), out);
+            varint::write(total.into(), out);
+            written = write_entries(entries, out, limit);
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn catalogue_asked(&mut self, first: u32) -> bool {
+        self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
+    }
+
+    #[allow(missing_docs)]
+    pub fn contact(&mut self, purpose: Purpose) -> bool {
+        self.frame(CONTACT, |out, _| out.push(purpose.byte()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn contact_answered(&mut self, purpose: Purpose) -> bool {
+        self.frame(CONTACT_ANSWERED, |out, _| out.push(purpose.byte()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn not_held(&mut self, slice: &SliceId) -> bool {
+        self.frame(NOT_HELD, |out, _| write_slice(slice, out))
     }
 
     #[allow(missing_docs)]
@@ -532,6 +623,26 @@ impl<'o> FrameWriter<'o> {
         self.out[start + 1..start + HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
         true
     }
+}
+
+fn write_entries(
+    entries: impl IntoIterator<Item = DigestEntry>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> usize {
+    let mut written = 0;
+    for entry in entries {
+        let start = out.len();
+        write_slice(&entry.slice, out);
+        varint::write(entry.version, out);
+        out.extend(entry.root.to_le_bytes());
+        if out.len() > limit {
+            out.truncate(start);
+            break;
+        }
+        written += 1;
+    }
+    written
 }
 
 fn write_hashes(hashes: &[u64], out: &mut Vec<u8>, limit: usize) {

@@ -10,7 +10,9 @@
 //!   slice:  flags u8 | sketch, if flag 1 | node u64 | boot u64 | epoch, if flag 2 | part, if flag 4
 //! ```
 //!
-//! *To boot* is the receiver's start that is meant, 0 where the sender does not know it. *Node* and
+//! *To boot* is the receiver's start that is meant, 0 where the sender does not know it. Such a datagram can
+//! only be a contact: its answer tells the boot, and whatever else stands in it is dropped, since it may have been
+//! recorded before the receiver started. *Node* and
 //! *address* are the sender's; its own boot stands outside, in the seal's header.
 //!
 //! | type | frame | body |
@@ -27,6 +29,11 @@
 //! | `0a` | group hashes | slice, section, then a hash u64 each |
 //! | `0b` | pull | slice; then ranges of groups: gap (as in cells), how many more |
 //! | `0c` | membership | a message of the membership protocol |
+//! | `0d` | catalogue asked | first line |
+//! | `0e` | catalogue | first line, how many lines there are in all, then lines as a digest's |
+//! | `0f` | contact | purpose u8: 0 to be members of one cluster, 1 to push one way |
+//! | `10` | contact answered | the purpose u8 |
+//! | `11` | not held | slice: there is no room for it here, and it need not be sent |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and always has all of
 //! them: form 0 to 32 is that many bits a cell, packed from the lowest bit of the first byte up; form
@@ -47,7 +54,7 @@ mod tests;
 pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter};
 pub use frame::{
     AckRanges, DigestEntry, Entries, Frame, FrameWriter, Frames, GroupRanges, Hashes,
-    MalformedFrame, frames,
+    MalformedFrame, Purpose, frames,
 };
 pub use head::{Head, head};
 

@@ -76,7 +76,7 @@ fn read_all(bytes: &[u8]) -> usize {
                 }
                 count
             }
-            Ok(Frame::Digest { entries }) => entries.count(),
+            Ok(Frame::Digest { entries } | Frame::Catalogue { entries, .. }) => entries.count(),
             Ok(Frame::Sections { hashes, .. } | Frame::GroupHashes { hashes, .. }) => {
                 hashes.count()
             }
@@ -128,6 +128,11 @@ fn sample() -> Vec<u8> {
     assert!(writer.group_hashes(&SLICE, 6, &[4, 5]));
     assert_eq!(writer.pull(&SLICE, [1, 2, 3, 9, 11, 12]), 6);
     assert!(writer.membership(b"who is there"));
+    assert!(writer.catalogue_asked(20));
+    assert_eq!(writer.catalogue(20, 22, [entry, entry]), 2);
+    assert!(writer.contact(Purpose::Membership));
+    assert!(writer.contact_answered(Purpose::OneWay));
+    assert!(writer.not_held(&SLICE));
     out
 }
 
@@ -154,7 +159,7 @@ fn heads_come_back_in_both_families() {
 #[test]
 fn the_bytes_stay_as_they_are() {
     let bytes = sample();
-    assert_eq!(bytes.len(), 745);
+    assert_eq!(bytes.len(), 834);
     assert_eq!(
         bytes[..23],
         [
@@ -181,7 +186,10 @@ fn the_bytes_stay_as_they_are() {
 fn every_cut_and_every_flipped_bit_is_harmless() {
     let bytes = sample();
     let whole = read_all(&bytes);
-    assert_eq!(whole, 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1);
+    assert_eq!(
+        whole,
+        3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1
+    );
     for cut in 0..bytes.len() {
         assert!(read_all(&bytes[..cut]) <= whole + 1);
     }

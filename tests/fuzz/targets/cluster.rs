@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
-use rmbd::cluster::membership::{Member, Membership, MembershipOptions};
+use rmbd::cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
 use rmbd::cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
-use rmbd::wire::cluster::{self, Frame, SliceId};
+use rmbd::wire::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
 
 /// The reader that copies nothing and one by the format's description see the same. The first two bytes
 /// are how many cells the sketch has (65 535: as many as there can be); the others are the payload.
@@ -44,6 +44,11 @@ enum Seen {
     GroupHashes(Slice, u64, Vec<u64>),
     Pull(Slice, Vec<(u64, u64)>),
     Membership(Vec<u8>),
+    CatalogueAsked(u64),
+    Catalogue(u64, u64, Vec<(Slice, u64, u64)>),
+    Contact(u8),
+    ContactAnswered(u8),
+    NotHeld(Slice),
     Malformed(u8),
 }
 
@@ -81,10 +86,16 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             base,
             version,
         } => Seen::Complete(our_slice(slice), base, version),
-        Frame::Digest { entries } => {
-            let entries = entries.map(|entry| (our_slice(entry.slice), entry.version, entry.root));
-            Seen::Digest(all(entries))
-        }
+        Frame::Digest { entries } => Seen::Digest(all(entries.map(our_entry))),
+        Frame::CatalogueAsked { first } => Seen::CatalogueAsked(first.into()),
+        Frame::Catalogue {
+            first,
+            total,
+            entries,
+        } => Seen::Catalogue(first.into(), total.into(), all(entries.map(our_entry))),
+        Frame::Contact { purpose } => Seen::Contact(our_purpose(purpose)),
+        Frame::ContactAnswered { purpose } => Seen::ContactAnswered(our_purpose(purpose)),
+        Frame::NotHeld { slice } => Seen::NotHeld(our_slice(slice)),
         Frame::DigestAsked => Seen::DigestAsked,
         Frame::SectionsAsked { slice, first } => {
             Seen::SectionsAsked(our_slice(slice), first.into())
@@ -114,6 +125,17 @@ fn our_frame(frame: Frame<'_>) -> Seen {
 fn our_slice(slice: SliceId) -> Slice {
     let (sketch, part) = (slice.sketch.into(), slice.part.into());
     [sketch, slice.node, slice.boot, slice.epoch, part]
+}
+
+fn our_entry(entry: DigestEntry) -> (Slice, u64, u64) {
+    (our_slice(entry.slice), entry.version, entry.root)
+}
+
+fn our_purpose(purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Membership => 0,
+        Purpose::OneWay => 1,
+    }
 }
 
 fn our_cell((index, value): (u32, u32)) -> Cell {
@@ -154,7 +176,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !(1..=12).contains(&kind) {
+        if !(1..=17).contains(&kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -249,16 +271,19 @@ impl Naive<'_> {
             2 => Seen::Cells(self.slice()?, self.cells(u64::MAX, cells).0),
             3 => Seen::Groups(self.slice()?, self.groups(cells)),
             4 => Seen::Complete(self.slice()?, self.varint()?, self.varint()?),
-            5 => Seen::Digest(
-                self.list(|naive| Some((naive.slice()?, naive.varint()?, naive.fixed(8)?))),
-            ),
+            5 => Seen::Digest(self.entries()),
             6 => Seen::DigestAsked,
             7 => Seen::SectionsAsked(self.slice()?, self.small()?),
             8 => Seen::Sections(self.slice()?, self.varint()?, self.small()?, self.hashes()),
             9 => Seen::GroupHashesAsked(self.slice()?, self.small()?),
             10 => Seen::GroupHashes(self.slice()?, self.small()?, self.hashes()),
             11 => Seen::Pull(self.slice()?, self.ranges_up()),
-            _ => Seen::Membership(self.bytes.to_vec()),
+            12 => Seen::Membership(self.bytes.to_vec()),
+            13 => Seen::CatalogueAsked(self.small()?),
+            14 => Seen::Catalogue(self.small()?, self.small()?, self.entries()),
+            15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
+            16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
+            _ => Seen::NotHeld(self.slice()?),
         })
     }
 
@@ -269,6 +294,10 @@ impl Naive<'_> {
             items.push(item);
         }
         items
+    }
+
+    fn entries(&mut self) -> Vec<(Slice, u64, u64)> {
+        self.list(|naive| Some((naive.slice()?, naive.varint()?, naive.fixed(8)?)))
     }
 
     fn hashes(&mut self) -> Vec<u64> {
@@ -477,7 +506,7 @@ pub fn membership(mut input: &[u8]) {
 /// Says how many messages there were.
 fn drain(node: &mut Membership, max_bytes: usize) -> usize {
     let mut messages = 0;
-    while let Some((to, message)) = node.poll_transmit() {
+    while let Some(MembershipDatagram { to, message, .. }) = node.poll_transmit() {
         assert!(message.len() <= max_bytes && to != node.me().address);
         messages += 1;
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use foca::Message;
 
 use super::super::datagram::{Datagram, Update};
-use super::super::{Member, MemberState, Membership, MembershipEvent, MembershipOptions};
+use super::super::{
+    Member, MemberState, Membership, MembershipDatagram, MembershipEvent, MembershipOptions,
+};
 use super::net::{Net, address, datagram, member, secs};
 
 const SEEDS: std::ops::Range<u64> = 0..5;
@@ -85,7 +87,7 @@ fn v6_v4_and_scopes() {
     let mut node = Membership::new(scoped, 1, MembershipOptions::default());
     assert_eq!(node.me().address, "[fe80::1]:8001".parse().unwrap());
     node.join(secs(0), "[fe80::2%3]:8001".parse().unwrap());
-    let (to, _) = node.poll_transmit().unwrap();
+    let to = node.poll_transmit().unwrap().to;
     assert_eq!(
         to,
         "[fe80::2%3]:8001".parse().unwrap(),
@@ -117,7 +119,7 @@ fn who_has_left_stays_away() {
     let said = |left: &mut Membership| {
         let sent = std::iter::from_fn(|| left.poll_transmit());
         let says =
-            |(_, bytes): &(SocketAddr, Vec<u8>)| Datagram::read(bytes).unwrap().declares_down(&me);
+            |sent: &MembershipDatagram| Datagram::read(&sent.message).unwrap().declares_down(&me);
         sent.filter(says).count()
     };
     assert_eq!(said(&mut left), 9, "three times, to three members");

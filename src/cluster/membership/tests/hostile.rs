@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::super::datagram::Update;
 use super::super::{
-    Member, MemberState, Membership, MembershipError, MembershipEvent, MembershipOptions,
+    Member, MemberState, Membership, MembershipDatagram, MembershipError, MembershipEvent,
+    MembershipOptions,
 };
 use super::net::{Net, address, datagram, member, secs};
 
@@ -254,10 +255,10 @@ fn two_that_advertise_one_address_do_not_storm() {
     let mut own = 0;
     for _ in 0..60 {
         second.join(net.now, address(1));
-        while let Some((to, bytes)) = second.poll_transmit() {
+        while let Some(MembershipDatagram { to, message, .. }) = second.poll_transmit() {
             own += 1;
             let node = net.nodes.get_mut(&to).unwrap();
-            node.handle(net.now, &bytes).unwrap();
+            node.handle(net.now, &message).unwrap();
         }
         net.run_for(secs(1));
     }

@@ -9,7 +9,9 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::datagram::{Datagram, Update};
-use super::super::{Member, MemberState, Membership, MembershipEvent, MembershipOptions};
+use super::super::{
+    Member, MemberState, Membership, MembershipDatagram, MembershipEvent, MembershipOptions,
+};
 
 /// What a caller waits before it tries to join again.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
@@ -263,7 +265,10 @@ impl Net {
             while let Some(event) = node.poll_event() {
                 self.events.push((self.now, *from, event));
             }
-            while let Some((to, bytes)) = node.poll_transmit() {
+            while let Some(MembershipDatagram {
+                to, message: bytes, ..
+            }) = node.poll_transmit()
+            {
                 self.datagrams += 1;
                 self.bytes += bytes.len() as u64;
                 if let Some(recorded) = &mut self.recorded {

@@ -108,8 +108,9 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     });
     assert_eq!(slices.merge(&replica, &B, one_cell(5)), refused);
     assert!(slices.is_refused(&B) && !slices.has(&B));
-    // A place without memory is to be had.
-    assert!(slices.complete(&B, 0, 1) && !slices.is_refused(&B));
+    // Its cells went by: nobody may be told that it is here.
+    assert!(!slices.complete(&B, 0, 1) && slices.is_refused(&B) && !slices.has(&B));
+    assert!(slices.digests().all(|line| line.slice != B));
     assert_eq!(slices.merge(&replica, &B, one_cell(5)), refused);
     let no_memory = SketchError::OutOfMemory { bytes: 32 };
     assert_eq!(send(2, &replica), Err(no_memory.into()));

@@ -28,6 +28,18 @@ fn cells_of_groups(mut groups: GroupsReader<'_>) -> Vec<(u32, Vec<(u32, u32)>)> 
     all
 }
 
+fn entries_meaning(entries: Entries<'_>) -> Vec<Value> {
+    let entry = |entry: DigestEntry| json!({"slice": slice(&entry.slice), "version": entry.version, "root": entry.root});
+    entries.map(entry).collect()
+}
+
+fn name(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Membership => "membership",
+        Purpose::OneWay => "one_way",
+    }
+}
+
 /// What the vectors say of a frame.
 fn meaning(frame: Frame<'_>) -> Value {
     match frame {
@@ -52,9 +64,7 @@ fn meaning(frame: Frame<'_>) -> Value {
             version,
         } => json!({"frame": "complete", "slice": slice(&of), "base": base, "version": version}),
         Frame::Digest { entries } => {
-            let entry = |entry: DigestEntry| json!({"slice": slice(&entry.slice), "version": entry.version, "root": entry.root});
-            let entries: Vec<_> = entries.map(entry).collect();
-            json!({"frame": "digest", "entries": entries})
+            json!({"frame": "digest", "entries": entries_meaning(entries)})
         }
         Frame::DigestAsked => json!({"frame": "digest_asked"}),
         Frame::SectionsAsked { slice: of, first } => {
@@ -84,6 +94,20 @@ fn meaning(frame: Frame<'_>) -> Value {
             let ranges: Vec<_> = groups.map(|range| range.into_inner()).collect();
             json!({"frame": "pull", "slice": slice(&of), "ranges": ranges})
         }
+        Frame::CatalogueAsked { first } => json!({"frame": "catalogue_asked", "first": first}),
+        Frame::Catalogue {
+            first,
+            total,
+            entries,
+        } => {
+            let entries = entries_meaning(entries);
+            json!({"frame": "catalogue", "first": first, "total": total, "entries": entries})
+        }
+        Frame::Contact { purpose } => json!({"frame": "contact", "purpose": name(purpose)}),
+        Frame::ContactAnswered { purpose } => {
+            json!({"frame": "contact_answered", "purpose": name(purpose)})
+        }
+        Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
         Frame::Membership { message } => {
             let message: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
             json!({"frame": "membership", "message": message})
@@ -131,6 +155,15 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
             writer.pull(&slice, groups.flatten()) == groups.flatten().count()
         }
         Frame::Membership { message } => writer.membership(message),
+        Frame::CatalogueAsked { first } => writer.catalogue_asked(first),
+        Frame::Catalogue {
+            first,
+            total,
+            entries,
+        } => writer.catalogue(first, total, entries) == entries.count(),
+        Frame::Contact { purpose } => writer.contact(purpose),
+        Frame::ContactAnswered { purpose } => writer.contact_answered(purpose),
+        Frame::NotHeld { slice } => writer.not_held(&slice),
     }
 }
 
@@ -140,7 +173,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 105);
+    assert_eq!(payloads.len(), 120);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

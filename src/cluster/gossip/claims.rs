@@ -1,0 +1,284 @@
+//! What neighbours say that they have more of than we.
+//!
+//! A claim is one neighbour's word about one slice: the version that it has complete, and the hash of its
+//! copy. The best claim of each slice is kept until we have what it names. A neighbour that knows less has no
+//! say in it: with many neighbours that are behind and one that is not, theirs are most of the lines that come.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::replica::Slices;
+use crate::wire::cluster::{DigestEntry, SliceId};
+
+/// Whoever is behind for this many rounds, while the writer is heard, pulls.
+const PATIENCE_ROUNDS: u32 = 2;
+/// Whoever has been behind for so many times that long pulls, although something keeps coming: cells may
+/// arrive while the word that they are all does not.
+const PATIENCES_MAX: u32 = 8;
+
+/// How the writer, and whoever told of a slice, stand to us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Relation {
+    /// The writer is a live member and was heard lately: what is missing is probably on its way.
+    pub(super) is_pushed: bool,
+    /// Who told pulls nothing from us, so that what it has beyond an older version does not come back to
+    /// us with a newer one.
+    pub(super) never_asks: bool,
+}
+
+/// A neighbour's word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) from: u64,
+    pub(super) version: u64,
+    pub(super) root: u64,
+    ahead: Ahead,
+    is_pushed: bool,
+    /// Since when we have been behind ...
+    behind_since: Duration,
+    /// ... and nothing has come.
+    since: Duration,
+    /// What we had then.
+    changed_at: u64,
+}
+
+/// In what a neighbour's copy may be ahead of ours; the later, the more certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ahead {
+    /// It has an older version, and other cells: parts of a later one may be among them.
+    OlderAndOther,
+    /// It has the same version, and other cells.
+    Other,
+    /// It has a newer version.
+    Newer,
+}
+
+/// The best claims, one for each slice.
+#[derive(Debug)]
+pub(super) struct Claims {
+    patience: Duration,
+    max: usize,
+    claims: BTreeMap<SliceId, Claim>,
+    /// Copies, by slice and neighbour, in which there was nothing for us. That stays true, since our cells
+    /// only grow.
+    fruitless: BTreeMap<(SliceId, u64), u64>,
+    /// No claim is due before.
+    next_due: Option<Duration>,
+}
+
+impl Claims {
+    pub(super) fn new(gossip_interval: Duration, max: usize) -> Self {
+        Self {
+            patience: gossip_interval * PATIENCE_ROUNDS,
+            max,
+            claims: BTreeMap::new(),
+            fruitless: BTreeMap::new(),
+            next_due: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    pub(super) fn has(&self, slice: &SliceId) -> bool {
+        self.claims.contains_key(slice)
+    }
+
+    /// How long a writer may be silent and still count as heard.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Takes a line of a neighbour's digest.
+    pub(super) fn note(
+        &mut self,
+        now: Duration,
+        slices: &Slices,
+        from: u64,
+        theirs: DigestEntry,
+        relation: Relation,
+    ) {
+        let slice = theirs.slice;
+        self.drop_if_met(&slice, slices);
+        if slice.boot == from && theirs.version != slices.version(&slice) {
+            // It pushes this one itself, and knows better than we what of it is missing here.
+            return;
+        }
+        let Some(ahead) = self.ahead(slices, from, &theirs, relation) else {
+            self.take_back(&slice, from, theirs.version);
+            return;
+        };
+        let changed_at = slices.changed_at(&slice);
+        let fresh = Claim {
+            from,
+            version: theirs.version,
+            root: theirs.root,
+            ahead,
+            is_pushed: relation.is_pushed,
+            behind_since: now,
+            since: now,
+            changed_at,
+        };
+        let is_full = self.claims.len() >= self.max;
+        match self.claims.get_mut(&slice) {
+            None if is_full => return,
+            None => {
+                self.claims.insert(slice, fresh);
+            }
+            Some(known) => known.hear(fresh),
+        }
+        self.note_due(&slice);
+    }
+
+    /// The best claims whose time has come, at most `max`, of slices that are not pulled already: they are to
+    /// be pulled, and no longer claims.
+    pub(super) fn take_due(
+        &mut self,
+        now: Duration,
+        slices: &Slices,
+        max: usize,
+        is_pulled: impl Fn(&SliceId) -> bool,
+    ) -> Vec<(SliceId, Claim)> {
+        if max == 0 || self.next_due.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        let patience = self.patience;
+        self.claims.retain(|slice, claim| {
+            claim.wait_for_more(now, slices.changed_at(slice));
+            !slices.is_refused(slice) && !claim.is_met(slices, slice)
+        });
+        let is_due =
+            |&(slice, claim): &(&SliceId, &Claim)| claim.due(patience) <= now && !is_pulled(slice);
+        let due = self.claims.iter().filter(is_due).take(max);
+        let due: Vec<(SliceId, Claim)> = due.map(|(&slice, &claim)| (slice, claim)).collect();
+        for (slice, _) in &due {
+            self.claims.remove(slice);
+        }
+        let left = self.claims.iter().filter(|(slice, _)| !is_pulled(slice));
+        self.next_due = left.map(|(_, claim)| claim.due(patience)).min();
+        due
+    }
+
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.next_due
+    }
+
+    /// A pull of this copy changed nothing here.
+    pub(super) fn note_fruitless(&mut self, slice: SliceId, from: u64, root: u64) {
+        let key = (slice, from);
+        if self.fruitless.len() < self.max || self.fruitless.contains_key(&key) {
+            self.fruitless.insert(key, root);
+        }
+    }
+
+    /// A pull has ended: what was claimed of its slice meanwhile has its turn.
+    pub(super) fn note_due(&mut self, slice: &SliceId) {
+        if let Some(claim) = self.claims.get(slice) {
+            let due = claim.due(self.patience);
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        }
+    }
+
+    /// `from` says that it has nothing of this slice.
+    pub(super) fn withdraw(&mut self, slice: &SliceId, from: u64) {
+        self.take_back(slice, from, u64::MAX);
+    }
+
+    /// Forgets what somebody said who is gone.
+    pub(super) fn forget(&mut self, boot: u64) {
+        self.claims.retain(|_, claim| claim.from != boot);
+        self.fruitless.retain(|&(_, from), _| from != boot);
+    }
+
+    /// In what a line is ahead of what we have, if it is.
+    fn ahead(
+        &self,
+        slices: &Slices,
+        from: u64,
+        theirs: &DigestEntry,
+        relation: Relation,
+    ) -> Option<Ahead> {
+        let slice = &theirs.slice;
+        let ours = slices.version(slice);
+        if slices.is_refused(slice) {
+            return None;
+        }
+        if theirs.version > ours {
+            return Some(Ahead::Newer);
+        }
+        let is_same = slices.root(slice) == theirs.root;
+        let has_nothing = self.fruitless.get(&(*slice, from)) == Some(&theirs.root);
+        if is_same || has_nothing {
+            return None;
+        }
+        if theirs.version == ours {
+            return Some(Ahead::Other);
+        }
+        relation.never_asks.then_some(Ahead::OlderAndOther)
+    }
+
+    /// Who made a claim says at a later version that it is not ahead of us any more.
+    fn take_back(&mut self, slice: &SliceId, from: u64, version: u64) {
+        let known = self.claims.get(slice);
+        if known.is_some_and(|known| known.from == from && known.version <= version) {
+            self.claims.remove(slice);
+        }
+    }
+
+    fn drop_if_met(&mut self, slice: &SliceId, slices: &Slices) {
+        let known = self.claims.get(slice);
+        if known.is_some_and(|known| known.is_met(slices, slice)) {
+            self.claims.remove(slice);
+        }
+    }
+}
+
+impl Claim {
+    /// When it is to be pulled: at once where nobody pushes it.
+    fn due(&self, patience: Duration) -> Duration {
+        let waits = self.is_pushed || self.ahead == Ahead::OlderAndOther;
+        if waits {
+            let longest = self.behind_since + patience * PATIENCES_MAX;
+            longest.min(self.since + patience)
+        } else {
+            self.behind_since
+        }
+    }
+
+    /// Whether we have what it names.
+    fn is_met(&self, slices: &Slices, slice: &SliceId) -> bool {
+        let ours = slices.version(slice);
+        match self.ahead {
+            Ahead::Newer => ours >= self.version,
+            Ahead::Other => ours > self.version || slices.root(slice) == self.root,
+            Ahead::OlderAndOther => slices.root(slice) == self.root,
+        }
+    }
+
+    /// Takes another claim's place, or is told by the same neighbour again.
+    fn hear(&mut self, other: Self) {
+        let is_later_word = other.from == self.from && other.version >= self.version;
+        let is_better = (other.ahead, other.version) > (self.ahead, self.version);
+        if !is_later_word && !is_better {
+            return;
+        }
+        let is_moving = other.ahead == Ahead::OlderAndOther && other.root != self.root;
+        let before = *self;
+        *self = Self {
+            behind_since: before.behind_since,
+            since: if is_moving { other.since } else { before.since },
+            changed_at: before.changed_at,
+            ..other
+        };
+        self.wait_for_more(other.since, other.changed_at);
+    }
+
+    /// Something has come since: more may be on its way.
+    fn wait_for_more(&mut self, now: Duration, changed_at: u64) {
+        if self.is_pushed && self.changed_at != changed_at {
+            self.since = now;
+        }
+        self.changed_at = changed_at;
+    }
+}
