@@ -73,6 +73,8 @@ pub(crate) trait Machine: Sized {
     fn leave(&mut self, now: Duration);
     fn is_flushed(&self) -> bool;
     fn is_ready(&self) -> bool;
+    /// It says that it has all that the cluster had when it joined.
+    fn is_complete(&self, now: Duration) -> bool;
 
     /// What it tells others that it has completely: slices of others, and until which version.
     fn vouched(&self) -> Vec<(SliceId, u64)>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rmbd::cluster::membership::{Member, MemberState};
 use rmbd::cluster::seal::{KeyRing, generate_key_text};
-use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState};
+use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
 use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
 use rmbd::sketch::Estimate;
 use rmbd::wire::cluster::SliceId;
@@ -195,6 +195,10 @@ impl Machine for Node {
         self.cluster.is_ready()
     }
 
+    fn is_complete(&self, now: Duration) -> bool {
+        self.state(now).readiness == ReadyState::Complete
+    }
+
     fn vouched(&self) -> Vec<(SliceId, u64)> {
         let learnt = self.cluster.slices().digests().skip(1);
         learnt
@@ -272,6 +276,7 @@ impl Machine for Node {
                 member.heard_ago
             );
         }
+        text += &format!("    {:?}\n", state.readiness);
         for digest in self.cluster.slices().digests() {
             text += &format!(
                 "    slice {:x}/{:x}: version {}, root {:x}\n",

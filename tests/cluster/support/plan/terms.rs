@@ -76,7 +76,7 @@ fn bounds(random: &mut Random) -> ClusterLimits {
         sections_asked: random.between(1, 2),
         groups_asked: random.between(1, 8),
         groups_wanted: random.between(1, 8),
-        suspects: random.between(1, 6),
+        claims: random.between(1, 6),
         ..ClusterLimits::default()
     }
 }

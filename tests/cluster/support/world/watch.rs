@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rmbd::cluster::{LEAVE_LIMIT as HAND_OVER_LIMIT, READY_LIMIT};
+use rmbd::cluster::LEAVE_LIMIT as HAND_OVER_LIMIT;
 use rmbd::wire::cluster::SliceId;
 
 use super::super::machine::{Cells, Copies, Machine, is_empty};
@@ -60,17 +60,17 @@ impl<M: Machine> World<M> {
 
     /// A node that says that it is ready, and not because it took too long, has what it owes.
     fn look_at_readiness(&mut self, place: Place) {
-        let is_late = self.age(place) >= READY_LIMIT;
+        let clock = self.clock(place);
         let Some(process) = &mut self.hosts[place].process else {
             return;
         };
         let Some(owed) = process.owed_when_ready.take() else {
             return;
         };
-        if is_late {
+        let machine = &process.machine;
+        if !machine.is_complete(clock) {
             return;
         }
-        let machine = &process.machine;
         let what = owed.iter().find_map(|(slice, cells)| {
             let held = machine.cells(slice).unwrap_or_default();
             lacks(&held, cells).then(|| format!("{slice:?}"))
