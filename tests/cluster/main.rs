@@ -9,6 +9,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checks;
+mod misled;
 mod scenarios;
 mod seeds;
 mod support;

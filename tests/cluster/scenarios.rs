@@ -13,12 +13,12 @@ use crate::support::node::Node;
 use crate::support::random::Random;
 use crate::support::world::{Identity, Terms, World};
 
-type Nodes = World<Node>;
+pub(crate) type Nodes = World<Node>;
 
-const INTERVAL: Duration = Duration::from_millis(500);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-fn terms() -> Terms {
+pub(crate) fn terms() -> Terms {
     Terms {
         geometry: Geometry::new(4096, 4).unwrap(),
         interval: INTERVAL,
@@ -27,7 +27,7 @@ fn terms() -> Terms {
 }
 
 /// Nodes that know each other.
-fn cluster(seed: u64, nodes: usize) -> Nodes {
+pub(crate) fn cluster(seed: u64, nodes: usize) -> Nodes {
     let mut world = Nodes::cluster(seed, nodes, terms());
     let everybody = |world: &Nodes| {
         let running = world.running();
@@ -40,12 +40,12 @@ fn cluster(seed: u64, nodes: usize) -> Nodes {
     world
 }
 
-fn live_members(world: &Nodes, place: Place) -> usize {
+pub(crate) fn live_members(world: &Nodes, place: Place) -> usize {
     let clock = world.clock(place);
     world.machine(place).live_members(clock).len()
 }
 
-fn refused(world: &Nodes, place: Place, reason: &str) -> u64 {
+pub(crate) fn refused(world: &Nodes, place: Place, reason: &str) -> u64 {
     let clock = world.clock(place);
     world.machine(place).refused(clock, reason)
 }
@@ -64,7 +64,7 @@ fn add_for(world: &mut Nodes, places: &[Place], time: Duration, random: &mut Ran
     }
 }
 
-fn are_equal(world: &Nodes, places: &[Place]) -> bool {
+pub(crate) fn are_equal(world: &Nodes, places: &[Place]) -> bool {
     let groups = check::expected(world, places);
     groups.iter().all(|group| check::is_equal(world, group))
 }
@@ -100,7 +100,7 @@ fn assert_equal(world: &mut Nodes, places: &[Place], limit: u32) {
     }
 }
 
-fn assert_sound(world: &mut Nodes) {
+pub(crate) fn assert_sound(world: &mut Nodes) {
     world.look_at_counts();
     world.look_at_bounds();
     assert_eq!(world.violations, Vec::<String>::new());

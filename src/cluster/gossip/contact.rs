@@ -108,7 +108,7 @@ impl Cluster {
                 let peer = self.peers.get(&from.boot);
                 if !peer.is_some_and(|peer| peer.is_live_member()) {
                     self.contacts.note_boot(from.address, from.boot);
-                    self.membership.join(now, from.address);
+                    self.membership.meet(now, from.address);
                 }
             }
             // Its boot is known since this datagram came.

@@ -34,7 +34,8 @@ impl Cluster {
             message,
         }) = self.membership.poll_transmit()
         {
-            let boot = to_boot.or_else(|| self.contacts.take_boot(to));
+            // Who has just answered may be another start than who is said to be there.
+            let boot = self.contacts.take_boot(to).or(to_boot);
             let Some(boot) = boot else {
                 // It is said again when somebody has answered.
                 self.contacts.ask(to, Purpose::Membership);

@@ -216,6 +216,16 @@ impl Membership {
         }
     }
 
+    /// Announces us to whoever has answered from `address`, naming who is said to be there: a process that comes
+    /// back with a clock behind learns so that its address is claimed.
+    pub fn meet(&mut self, now: Duration, address: SocketAddr) {
+        self.advance(now);
+        if !self.has_left {
+            let claim = self.at(address).map(|member| *member.id());
+            self.announce_to(claim.unwrap_or_else(|| Member::anyone(address)));
+        }
+    }
+
     /// Takes a message from the network. What was already ours, or came too late, is `Ok`.
     ///
     /// # Errors
