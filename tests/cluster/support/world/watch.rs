@@ -175,8 +175,11 @@ impl<M: Machine> World<M> {
                 };
                 let held = process.machine.cells(&slice).unwrap_or_default();
                 if lacks(&held, cells) {
+                    let lacked = |at: &usize| held.get(*at).unwrap_or(&0) < &cells[*at];
+                    let lacked: Vec<usize> = (0..cells.len()).filter(lacked).collect();
                     let what = format!("{place} vouches for {slice:?} until {version}");
-                    self.violations.push(what + ", and does not hold it");
+                    self.violations
+                        .push(format!("{what}, and lacks some of cells {lacked:?}"));
                 }
             }
         }
