@@ -45,6 +45,33 @@ fn code_width(line: &str) -> usize {
         .sum()
 }
 
+/// Bytes of keys become text in one place only (`JsonKey`), where two keys never become the same text.
+#[test]
+fn no_command_and_no_document_makes_text_of_bytes_with_a_loss() {
+    let of_keys = [
+        "src/cli/",
+        "src/node/http/",
+        "src/node/status",
+        "src/node/shared.rs",
+    ];
+    let sources = files(".rs").into_iter().filter(|path| {
+        let name = path
+            .strip_prefix(ROOT)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        of_keys.iter().any(|room| name.starts_with(room))
+    });
+    for path in sources {
+        let loses = read(&path).contains("from_utf8_lossy");
+        assert!(
+            !loses,
+            "{}: print keys as bytes, or as JsonKey",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn sources_have_no_leftovers() {
     // Put together, so that this file does not find itself.

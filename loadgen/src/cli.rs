@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::canonical::{self, Common};
 use crate::format::Format;
-use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
+use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError, LineEnd};
 use crate::load::{Load, Mode};
 use crate::record::{Gaps, Pace};
 use crate::session::{DEFAULT_CHECKED_KEYS, Session, default_node_threads, name_of};
@@ -155,6 +155,10 @@ pub struct RunArgs {
     /// What keys begin with, where they are not lines of a file
     #[arg(long, value_name = "TEXT", help_heading = "Keys")]
     pub key_prefix: Option<String>,
+    /// A CR at the end of a line of a file or of standard input is the key's; without it lines end with LF or
+    /// CR LF
+    #[arg(long, requires = "keys", help_heading = "Keys")]
+    pub keep_cr: bool,
     /// Seed of keys, gaps, and the order of adds and counts: the same seed, the same stream
     #[arg(long, default_value_t = 1, help_heading = "Keys")]
     pub seed: u64,
@@ -174,7 +178,8 @@ pub struct Results {
     /// Write everything that was found as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write response times as percentile text, a file for each phase that has any
+    /// Write response times as percentile text; of several phases that have any, each gets a file of its
+    /// own, with its name in front of the ending
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
     /// Write a page with plots
@@ -226,6 +231,14 @@ const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Its warm-up.
 const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
+
+/// As `--keep-cr` has it.
+pub(crate) fn line_end(keep_cr: bool) -> LineEnd {
+    match keep_cr {
+        true => LineEnd::Lf,
+        false => LineEnd::LfOrCrLf,
+    }
+}
 
 impl RunArgs {
     /// Finds or starts the server.
@@ -322,11 +335,12 @@ impl RunArgs {
             weight,
             exactly_once: self.exactly_once,
             pace,
-            keys: KeySet::open(
+            keys: KeySet::open_with(
                 self.keys.as_ref().unwrap_or(&DEFAULT_KEYS),
                 self.key_len.unwrap_or(DEFAULT_KEY_BYTES),
                 self.key_prefix.as_deref().unwrap_or_default(),
                 format,
+                line_end(self.keep_cr),
             )?,
             seed: common.seed,
             duration: self.duration.unwrap_or(DEFAULT_DURATION),

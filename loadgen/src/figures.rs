@@ -1,12 +1,12 @@
 //! The plots of a phase, for pages and files.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::output::{OutputError, make_directory, write_text};
 use crate::plot::{Axis, Ink, Line, Plot, PlotError};
-use crate::record::{Interval, Latency, OutputError, Phase, Record, slug, write_text};
+use crate::record::{Interval, Latency, Phase, Record, slug};
 use crate::units::{seconds, thousands, time_ns, without_empty_decimals};
 
 /// For whom a plot is drawn; it is not enough to make it smaller.
@@ -77,21 +77,19 @@ pub enum ExportError {
 /// # Errors
 /// [`ExportError`].
 pub fn export(record: &Record, directory: &Path) -> Result<Vec<PathBuf>, ExportError> {
-    fs::create_dir_all(directory).map_err(|source| OutputError {
-        what: "the plots",
-        path: directory.to_owned(),
-        source,
-    })?;
-    let mut written = Vec::new();
+    let mut drawn = Vec::new();
     for phase in &record.phases {
         for Figure { kind, mut plot } in of(phase, Size::Wide) {
             plot.title = format!("{}: {}", phase.name, plot.title);
             let path = directory.join(format!("{}-{kind}.svg", slug(&phase.name)));
-            write_text("a plot", &path, plot.file(Size::Wide.px())?.as_bytes())?;
-            written.push(path);
+            drawn.push((path, plot.file(Size::Wide.px())?));
         }
     }
-    Ok(written)
+    make_directory("the plots", directory)?;
+    for (path, text) in &drawn {
+        write_text("a plot", path, text.as_bytes())?;
+    }
+    Ok(drawn.into_iter().map(|(path, _)| path).collect())
 }
 
 fn throughput(phase: &Phase, size: Size) -> Option<Plot> {

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::record::{self, LATENCY_MAX_NS, Latency, OutputError, Record, slug};
+use crate::output::{OutputError, write_text};
+use crate::record::{LATENCY_MAX_NS, Latency, Record, slug};
 
 /// Slots of a histogram of 3 significant digits in its first bucket: 2 * 10^3, up to a power of 2.
 const SUB_BUCKETS: u64 = 2048;
@@ -28,7 +29,7 @@ pub fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, OutputError> 
         for (kind, latency) in kinds {
             let Some(latency) = latency else { continue };
             let path = with_infix(path, name.as_deref(), kind);
-            record::write_text("the percentile text", &path, text(latency).as_bytes())?;
+            write_text("the percentile text", &path, text(latency).as_bytes())?;
             written.push(path);
         }
     }
@@ -87,7 +88,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::output::check_file;
     use crate::record::latency_histogram;
+    use crate::sample;
 
     #[test]
     fn the_text_is_what_the_original_prints() {
@@ -117,6 +120,46 @@ mod tests {
                 "#[Buckets =           27, SubBuckets     =         2048]",
             ]
         );
+    }
+
+    #[test]
+    fn there_is_a_file_for_each_latency_and_no_other() {
+        let directory = sample::directory("hgrm");
+        let path = directory.join("run.hgrm");
+        let (both, [adds, counts]) = (
+            sample::record(),
+            [0, 1].map(|phase| Record {
+                phases: vec![sample::record().phases.remove(phase)],
+                ..sample::record()
+            }),
+        );
+        let mut twice = both.clone();
+        twice.phases[0].response_time = twice.phases[1].response_time.clone();
+        let phases = twice.phases.iter().map(|phase| slug(&phase.name));
+        let phases: Vec<_> = phases.map(|name| format!("run.{name}.hgrm")).collect();
+        let service = format!("run.{}.service.hgrm", slug(&twice.phases[1].name));
+        let once = vec!["run.hgrm".to_owned(), "run.service.hgrm".to_owned()];
+        for (record, mut expected) in [
+            (adds, vec![]),
+            (counts, once.clone()),
+            (both, once),
+            (twice, [phases, vec![service]].concat()),
+        ] {
+            check_file("it", &path).unwrap();
+            let written = write(&record, &path).unwrap();
+            let entries = std::fs::read_dir(&directory).unwrap();
+            let mut there: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            there.sort();
+            expected.sort();
+            let expected: Vec<_> = expected.iter().map(|name| directory.join(name)).collect();
+            assert_eq!(there, expected);
+            for path in &there {
+                assert!(written.contains(path));
+                assert!(std::fs::metadata(path).unwrap().len() > 0);
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

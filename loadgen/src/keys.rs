@@ -32,6 +32,16 @@ pub const DEFAULT_KEY_BYTES: usize = 16;
 /// Hexadecimal digits of the largest number.
 const DIGITS_MAX: usize = 16;
 
+/// Where a line of a file of keys ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LineEnd {
+    /// Before LF, and before a CR that stands in front of it or at the end of the file: as `rmbd add` has it.
+    #[default]
+    LfOrCrLf,
+    /// Before LF; a CR is the key's.
+    Lf,
+}
+
 /// Keys that cannot be. Nothing was sent.
 #[derive(Debug, Error)]
 pub enum KeysError {
@@ -88,6 +98,14 @@ pub enum KeysError {
         /// What they were to be written in.
         format: Format,
     },
+    /// Keys that are no lines, and have no CR.
+    #[error(
+        "keys of {spec} are made and have no CR to keep: leave --keep-cr out, or read lines with --keys file:PATH or --keys -"
+    )]
+    NoLines {
+        /// Which keys.
+        spec: KeySpec,
+    },
     /// A line that the compact format cannot carry.
     #[error(
         "line {line} of {path} has {bytes} bytes, and the compact format carries keys of at most {KEY_BYTES_MAX}: take it out, or shorten it (`cut -b -{KEY_BYTES_MAX}`)"
@@ -141,17 +159,38 @@ impl KeySet {
         prefix: &str,
         format: Format,
     ) -> Result<Self, KeysError> {
+        Self::open_with(spec, key_bytes, prefix, format, LineEnd::default())
+    }
+
+    /// The same, of lines that end as told.
+    ///
+    /// # Errors
+    /// [`KeysError`], also where a CR is to be kept and there are no lines.
+    pub fn open_with(
+        spec: &KeySpec,
+        key_bytes: usize,
+        prefix: &str,
+        format: Format,
+        line_end: LineEnd,
+    ) -> Result<Self, KeysError> {
+        let is_of_lines = matches!(spec, KeySpec::File(_) | KeySpec::Stdin);
+        if line_end == LineEnd::Lf && !is_of_lines {
+            return Err(KeysError::NoLines { spec: spec.clone() });
+        }
         let kind = match *spec {
             KeySpec::Uniform { keys }
             | KeySpec::Zipf { keys, .. }
             | KeySpec::Sequential { keys } => {
                 Kind::Made(Made::new(keys, key_bytes, prefix, format)?)
             }
-            KeySpec::File(ref path) => Kind::Lines(Arc::new(file::read_file(path, format)?)),
+            KeySpec::File(ref path) => {
+                Kind::Lines(Arc::new(file::read_file(path, format, line_end)?))
+            }
             KeySpec::Stdin => Kind::Lines(Arc::new(file::read_lines(
                 io::stdin().lock(),
                 "-".as_ref(),
                 format,
+                line_end,
             )?)),
         };
         let zipf = match *spec {

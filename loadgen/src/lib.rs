@@ -17,6 +17,7 @@ pub mod live;
 pub mod load;
 mod once;
 mod outgoing;
+pub mod output;
 pub mod plot;
 pub mod progress;
 mod receiver;

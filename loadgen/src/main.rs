@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use clap::Parser;
 use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
 use loadgen::live::Live;
-use loadgen::record::{OutputError, Record, check_writable};
+use loadgen::output::{OutputError, check_directory, check_file};
+use loadgen::record::Record;
 use loadgen::{ceiling, figures, hgrm, report, table};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -75,8 +76,11 @@ fn check_results(results: &Results) -> Result<(), OutputError> {
     ];
     for (what, path) in files {
         if let Some(path) = path {
-            check_writable(what, path)?;
+            check_file(what, path)?;
         }
+    }
+    if let Some(directory) = &results.plots {
+        check_directory("the plots", directory)?;
     }
     Ok(())
 }
@@ -87,7 +91,11 @@ fn write_results(results: &Results, record: &Record) -> bool {
     let all: [(_, Write); 4] = [
         (&results.json, |record, path| Ok(record.write_json(path)?)),
         (&results.hgrm, |record, path| {
-            hgrm::write(record, path)?;
+            if hgrm::write(record, path)?.is_empty() {
+                say(
+                    "loadgen: no load had answers to take the time of: no percentile text was written",
+                );
+            }
             Ok(())
         }),
         (&results.report, |record, path| {

@@ -10,6 +10,9 @@
 //! A response time counts from when there was room for the request, a service time from when its *first*
 //! copy left; both end with the first acknowledgement of any copy. So what is lost on the way is in them.
 
+#[cfg(test)]
+mod late_copies;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 

@@ -12,7 +12,7 @@
 //! series; what holds for the whole run ([`Truth`], [`Check`]s) stands beside them.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::environment::Environment;
+use crate::output::{OutputError, write_json};
 
 /// Version of the schema of [`Record`], its first field.
 pub const SCHEMA: u32 = 1;
@@ -352,6 +353,9 @@ pub struct Received {
     pub malformed: u64,
     /// Datagrams that the server did not want.
     pub refused: u64,
+    /// Of those, requests that came when the window of their client had passed them.
+    #[serde(default)]
+    pub too_old: u64,
     /// Replies, in datagrams, that the server's kernel did not take.
     pub replies_dropped: u64,
 }
@@ -367,6 +371,7 @@ impl Received {
         dropped_by_kernel: 0,
         malformed: 0,
         refused: 0,
+        too_old: 0,
         replies_dropped: 0,
     };
 
@@ -392,6 +397,7 @@ impl Received {
             dropped_by_kernel: self.dropped_by_kernel + more.dropped_by_kernel,
             malformed: self.malformed + more.malformed,
             refused: self.refused + more.refused,
+            too_old: self.too_old + more.too_old,
             replies_dropped: self.replies_dropped + more.replies_dropped,
         }
     }
@@ -648,18 +654,6 @@ struct Version {
     schema: u32,
 }
 
-/// A result that can't be written. The run and the other results are not affected.
-#[derive(Debug, Error)]
-#[error("can't write {what} to {path}: {source}; name a file in a directory that you may write to")]
-pub struct OutputError {
-    /// What it would have been.
-    pub what: &'static str,
-    /// Where to.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
-}
-
 /// A record that can't be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -691,48 +685,9 @@ pub enum ReadError {
     },
 }
 
-/// Creates what a run will write into before it starts, so that a path that can't be written is
-/// known then and not after the run. An existing file is left as it is.
-///
-/// # Errors
-/// [`OutputError`].
-pub fn check_writable(what: &'static str, path: &Path) -> Result<(), OutputError> {
-    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).map_err(|source| OutputError {
-        what,
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// A name as a part of a file name: `adds, flood` is `adds-flood`.
 pub(crate) fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join("-").to_ascii_lowercase()
-}
-
-/// Writes a whole text file.
-pub(crate) fn write_text(what: &'static str, path: &Path, text: &[u8]) -> Result<(), OutputError> {
-    let write = || {
-        let mut file = fs::File::create(path)?;
-        file.write_all(text)?;
-        file.flush()
-    };
-    write().map_err(|source| OutputError {
-        what,
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Writes anything as JSON that a person can read too, with a line end.
-pub(crate) fn write_json(value: &impl Serialize, path: &Path) -> Result<(), OutputError> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|source| OutputError {
-        what: "the JSON record",
-        path: path.to_owned(),
-        source: source.into(),
-    })?;
-    text.push(b'\n');
-    write_text("the JSON record", path, &text)
 }

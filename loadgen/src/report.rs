@@ -8,8 +8,9 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use crate::output::{OutputError, write_text};
 use crate::plot::PlotError;
-use crate::record::{OutputError, Record, write_text};
+use crate::record::Record;
 
 /// A report that could not be made. The record is as it was.
 #[derive(Debug, Error)]

@@ -9,8 +9,9 @@ use rmbd::client::legacy::{Client, ClientError, ClientOptions};
 use rmbd::client::{self, Count};
 use rmbd::config::NodeConfig;
 use rmbd::io::send_segments;
-use rmbd::node::status::Status;
+use rmbd::node::status::{Datagrams, Status};
 use rmbd::node::{Node, NodeError};
+use rmbd::wire::compact::Problem;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_count};
 use thiserror::Error;
 use ureq::Agent;
@@ -332,6 +333,10 @@ fn probe(server: &str) -> Result<SocketAddr, TargetError> {
 /// What the server received between two looks.
 pub(crate) fn received(before: &Status, after: &Status) -> Received {
     let sum = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
+    let too_old = |datagrams: &Datagrams| {
+        let reason = Problem::SequenceTooOld.name();
+        datagrams.refused.get(reason).copied().unwrap_or_default()
+    };
     let (b, a) = (&before.datagrams, &after.datagrams);
     let (was, is) = (&before.messages, &after.messages);
     Received {
@@ -343,6 +348,7 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),
         refused: sum(&a.refused).saturating_sub(sum(&b.refused)),
+        too_old: too_old(a).saturating_sub(too_old(b)),
         replies_dropped: after.replies.dropped.saturating_sub(before.replies.dropped),
     }
 }

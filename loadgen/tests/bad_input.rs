@@ -109,6 +109,10 @@ fn loads_that_cannot_be() {
     for (words, expected) in [
         (&["--flood", "--pack", "0"][..], "--pack 0"),
         (&["--flood", "--pack", "465"], "--pack 465"),
+        (
+            &["--flood", "--keys", "uniform:9", "--keep-cr"],
+            "keys of uniform:9 are made and have no CR to keep",
+        ),
         (&["--flood", "--threads", "0"], "--threads 0"),
         (
             &["--flood", "--threads", "2", "--sockets", "1"],
@@ -408,6 +412,50 @@ fn a_whole_run_writes_all_its_results() {
     assert!(fs::read_dir(&plots).unwrap().count() > 0);
 
     assert!(record.server.inside);
+}
+
+/// Every option that takes a file or a directory, in turn with a place that can't be written: said before the run,
+/// and nothing of the others is there or changed.
+#[test]
+fn results_that_cannot_be_written_end_the_run_before_it_begins() {
+    let scratch = Scratch::new("no-results");
+    let options = ["--json", "--hgrm", "--report", "--plots"];
+    let file = scratch.file("a file");
+    fs::write(&file, "as it was").unwrap();
+    let bad = ["no/such/directory/x", "a file/x"].map(|place| scratch.file(place));
+    for (at, option) in options.into_iter().enumerate() {
+        for bad in &bad {
+            // A directory is made with those above it.
+            if option == "--plots" && !bad.contains("a file") {
+                continue;
+            }
+            let words = options.iter().enumerate().flat_map(|(other, &option)| {
+                let good = match option {
+                    "--json" => file.clone(),
+                    _ => scratch.file(option),
+                };
+                [
+                    option.to_owned(),
+                    if other == at { bad.clone() } else { good },
+                ]
+            });
+            let words: Vec<_> = words.chain(["--flood".to_owned()]).collect();
+            let said = refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert!(said.contains("can't write") && said.contains(bad), "{said}");
+        }
+    }
+    // The same where it is the server that is not there.
+    let words = options
+        .iter()
+        .flat_map(|option| [(*option).to_owned(), scratch.file(option)]);
+    let words: Vec<_> = words
+        .chain(["--server".to_owned(), "no port".to_owned()])
+        .collect();
+    refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let names = fs::read_dir(&scratch.0).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["a file"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "as it was");
 }
 
 /// Answers a hit as within whatever its limit is, with an estimate of 1, and a legacy count with 0.

@@ -12,7 +12,7 @@ use loadgen::record::{Check, Outcome, Pace, Record};
 use loadgen::session::Event;
 use loadgen::table;
 use loadgen::target::{HttpAt, Target};
-use rmbd::wire::compact::{ReplyHead, request, write_reply_head};
+use rmbd::wire::compact::{ONCE_WINDOW, ReplyHead, request, write_reply_head};
 use support::proxy::{Fate, Proxy, Way, is_acknowledgement, is_once, lossy};
 use support::{NodeProcess, assert_all_passed, check, load, node, only_phase, run, run_watched};
 
@@ -112,6 +112,44 @@ fn a_path_that_loses_doubles_and_reorders_changes_no_count() {
     );
     // What was lost on the way is in the times: at least one had to be sent again.
     assert!(phase.service_time.as_ref().unwrap().max_ns >= 10_000_000);
+}
+
+/// Loses all copies of one request until the window behind it is full; then lets one through, and the same
+/// once more when the window has moved on.
+fn doubles_one_late(sequence: u64) -> Fate {
+    let (mut newest, mut late) = (0, None);
+    let mut is_through = false;
+    Box::new(move |way, datagram| {
+        let this = (way, datagram.to_vec());
+        let once = match request(datagram).ok().and_then(|request| request.once) {
+            Some(once) if way == Way::ToNode => once,
+            _ => return vec![this],
+        };
+        newest = newest.max(once.sequence);
+        let is_full = newest >= sequence + ONCE_WINDOW - 1;
+        if once.sequence == sequence && !is_through {
+            is_through = is_full;
+            late = is_full.then(|| this.clone());
+            return late.iter().cloned().collect();
+        }
+        let has_moved_on = newest >= sequence + ONCE_WINDOW;
+        let late = if has_moved_on { late.take() } else { None };
+        std::iter::once(this).chain(late).collect()
+    })
+}
+
+#[test]
+fn a_double_that_comes_when_the_window_has_moved_on_is_refused_and_no_fault() {
+    let (record, total_weight) = run_over(|_| doubles_one_late(5), adds(8_000));
+    let once = only_phase(&record).once.unwrap();
+    assert_eq!((once.acknowledged, once.uncertain), (8_000, 0));
+    assert_eq!(total_weight, 7 * 8_000);
+    let received = only_phase(&record).received.unwrap();
+    assert_eq!((received.refused, received.too_old), (1, 1));
+    let understood = check(&record, "understood");
+    assert_eq!(understood.outcome, Outcome::Passed, "{understood:?}");
+    assert!(understood.detail.contains("late copies"), "{understood:?}");
+    assert_eq!(verdict(&record).outcome, Outcome::Passed);
 }
 
 #[test]

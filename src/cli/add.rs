@@ -23,6 +23,7 @@ pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(),
         reader: input,
         waits: input_waits,
         key_bytes_max,
+        keep_cr: options.lines.keep_cr,
     };
     let read = for_each(&options.keys, &mut input, |next| match next {
         Next::Key(key) => {

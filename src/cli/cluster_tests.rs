@@ -156,7 +156,7 @@ fn a_count_in_detail_names_who_contributes() {
     let json: serde_json::Value = serde_json::from_slice(&count(&["--json"])).unwrap();
     let origin = |count| serde_json::json!({"node": id, "slices": 1, "count": count, "saturated": false, "own": true});
     let expected = serde_json::json!([
-        {"key": "a key/\u{fffd}", "count": 3, "saturated": false, "origins": [origin(3)]},
+        {"key_base64": "YSBrZXkv/w==", "count": 3, "saturated": false, "origins": [origin(3)]},
         {"key": "none", "count": 0, "saturated": false, "origins": [origin(0)]},
     ]);
     assert_eq!(json, expected);

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStringExt;
 
 use super::tests::run_compact;
 use super::*;
 use crate::client::legacy::tests::Fake;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
+use crate::node::status::JsonKey;
 use crate::sketch::Geometry;
 
 fn node(max_weight: u32) -> Node {
@@ -176,4 +178,83 @@ fn a_server_of_the_python_programs_protocol_is_noticed() {
         .unwrap_err();
     assert!(matches!(error, CliError::NeedsCompact { .. }), "{error}");
     server.stop();
+}
+
+/// What a document says of a key.
+#[derive(serde::Deserialize)]
+struct OfKey {
+    #[serde(flatten)]
+    key: JsonKey<'static>,
+    count: u64,
+}
+
+#[test]
+fn every_document_names_a_key_so_that_it_can_be_told_from_all_others() {
+    let node = node(1_000);
+    // These had the same text once.
+    let keys = [
+        &b"\xff"[..],
+        b"\xfe",
+        b"\xef\xbf\xbd",
+        b"a\xc3",
+        b"a\xe2\x82",
+        "a\u{20ac}".as_bytes(),
+        b"\"\\\x7f\x01",
+    ];
+    for (key, count) in keys.iter().zip(1..) {
+        node.add(key, count).unwrap();
+    }
+    let lines = keys.join(&b'\n');
+    let check = |of_keys: &[OfKey], about: &str| {
+        let found = of_keys.iter().map(|of| (of.key.bytes(), of.count));
+        assert!(found.eq(keys.into_iter().zip(1..)), "{about}");
+    };
+    for words in [&["--bounds"][..], &["--detail"], &[]] {
+        let words = [&["count", "--json", "-"], words].concat();
+        let (_, output, _) = done(&words, &node, &lines);
+        check(&serde_json::from_str::<Vec<_>>(&output).unwrap(), &output);
+    }
+    let hits = keys.map(|key| {
+        let server = format!("--server={}", node.udp_addr());
+        let words = ["rmbd", "hit", &server, "--json", "--limit=9", "-n=0", "--"];
+        let words = words.map(OsString::from).into_iter();
+        let words = words.chain([OsString::from_vec(key.to_vec())]);
+        let (mut output, command) = (Vec::new(), Cli::try_parse_from(words).unwrap());
+        let streams = Streams {
+            input: BufReader::new(Box::new(io::empty())),
+            input_waits: Box::new(|| false),
+            output: Box::new(&mut output),
+            notes: Box::new(io::sink()),
+            shows_progress: false,
+        };
+        run(&command.command.unwrap(), streams).unwrap();
+        serde_json::from_slice(&output).unwrap()
+    });
+    check(&hits, "hit");
+    node.stop().unwrap();
+}
+
+/// A file of another system counts the keys that are asked for by name.
+#[test]
+fn lines_may_end_with_cr_lf_or_keep_the_cr() {
+    let node = node(1_000);
+    let log = b"a\r\nb\r\n\r\na\r\nb\na\r";
+    done(&["add", "-"], &node, log);
+    let (_, output, _) = done(&["count", "a", "b", "a\r"], &node, b"");
+    assert_eq!(output, "3\ta\n2\tb\n0\ta\r\n");
+    let (_, output, _) = done(&["count", "-"], &node, b"a\r\nb\r");
+    assert_eq!(output, "3\ta\n2\tb\n");
+    done(&["add", "-", "--keep-cr"], &node, log);
+    for words in [
+        &["count", "-", "--keep-cr"][..],
+        &["count", "--keep-cr", "--detail", "-"],
+    ] {
+        let (_, output, _) = done(words, &node, b"a\nb\na\r\nb\r\n\r\n");
+        let counts = output.lines().filter(|line| !line.starts_with(' '));
+        let counts: Vec<_> = counts
+            .map(|line| line.split('\t').next().unwrap())
+            .collect();
+        assert_eq!(counts, ["3", "3", "3", "1", "1"], "{output:?}");
+    }
+    node.stop().unwrap();
 }

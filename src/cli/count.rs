@@ -1,6 +1,5 @@
 //! `rmbd count`
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use super::keys::{Input, Next, Stop, for_each};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
 use crate::client::{Bounds, Count};
+use crate::node::status::JsonKey;
 
 /// Keys to hold at most before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;
@@ -35,6 +35,7 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         reader: &mut streams.input,
         waits: &mut streams.input_waits,
         key_bytes_max,
+        keep_cr: options.lines.keep_cr,
     };
     let read = for_each(&options.keys, &mut input, |next| match next {
         Next::Key(key) => {
@@ -151,7 +152,8 @@ impl From<Bounds> for Counted {
 /// An element of the JSON array.
 #[derive(Serialize)]
 struct Element<'k> {
-    key: Cow<'k, str>,
+    #[serde(flatten)]
+    key: JsonKey<'k>,
     #[serde(flatten)]
     counted: Counted,
 }
@@ -167,7 +169,7 @@ impl<W: Write> Printer<W> {
         if self.json {
             let before = if self.printed == 0 { "[" } else { ",\n " };
             self.output.write_all(before.as_bytes())?;
-            let key = String::from_utf8_lossy(key);
+            let key = key.into();
             serde_json::to_writer(&mut self.output, &Element { key, counted })?;
         } else {
             write!(self.output, "{}\t", counted.count)?;

@@ -22,6 +22,7 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         reader: input,
         waits: input_waits,
         key_bytes_max: KEY_BYTES_MAX,
+        keep_cr: options.lines.keep_cr,
     };
     let mut asked = 0_u64;
     let read = for_each(&options.keys, &mut input, |next| {

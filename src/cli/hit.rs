@@ -1,6 +1,5 @@
 //! `rmbd hit`
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
@@ -8,6 +7,7 @@ use serde::Serialize;
 
 use super::{CliError, Done, HitOptions, Streams};
 use crate::client::Hit;
+use crate::node::status::JsonKey;
 
 /// Adds, and says whether that is within the limit.
 pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {
@@ -23,7 +23,8 @@ pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Don
 
 #[derive(Serialize)]
 struct Printed<'k> {
-    key: Cow<'k, str>,
+    #[serde(flatten)]
+    key: JsonKey<'k>,
     count: u64,
     limit: u64,
     within: bool,
@@ -33,7 +34,7 @@ struct Printed<'k> {
 fn print(key: &[u8], hit: Hit, options: &HitOptions, output: &mut dyn Write) -> io::Result<()> {
     if options.json {
         let printed = Printed {
-            key: String::from_utf8_lossy(key),
+            key: key.into(),
             count: hit.estimate,
             limit: options.limit,
             within: hit.allowed,

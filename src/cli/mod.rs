@@ -89,14 +89,29 @@ pub struct AddOptions {
     weight: u32,
 
     #[command(flatten)]
+    lines: LineOptions,
+
+    #[command(flatten)]
     protocol: ProtocolOptions,
 
     #[command(flatten)]
     server: ServerOptions,
 }
 
+/// How lines of standard input become keys.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LineOptions {
+    /// Where keys are lines of standard input, take a CR before the line's end for a part of the key;
+    /// without this, lines may end with LF or CR LF
+    #[arg(long, env = "RMBD_KEEP_CR", value_parser = clap::builder::BoolishValueParser::new())]
+    keep_cr: bool,
+}
+
 /// `rmbd count`
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Keys are printed as the bytes that they are, to the end of the line. One with a line feed in it, which only the command line can have, looks like two lines: --json tells all keys apart. There a key is a member `key` where it is UTF-8, and else `key_base64` in its place (RFC 4648, with padding)."
+)]
 pub struct CountOptions {
     /// Keys of at most 1024 bytes; - reads them from standard input, one a line without empty ones
     #[arg(value_name = "KEY", required = true)]
@@ -115,9 +130,12 @@ pub struct CountOptions {
     detail: bool,
 
     /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight,
-    /// with --detail also origins
+    /// with --detail also origins; key_base64 in place of key where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
+
+    #[command(flatten)]
+    lines: LineOptions,
 
     #[command(flatten)]
     protocol: ProtocolOptions,
@@ -147,7 +165,8 @@ pub struct HitOptions {
     )]
     weight: u32,
 
-    /// Print a JSON object of {key, count, limit, within, saturated}
+    /// Print a JSON object of {key, count, limit, within, saturated}; key_base64 in place of key where
+    /// that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 

@@ -1,8 +1,9 @@
 //! Pushing our own rows to legacy peers, as the Python program does it: every round, every row, to
 //! every peer; a peer that stays silent is forgotten.
 //!
-//! One thing differs: until a peer's first ack it gets one row a round, the next one each time. A
-//! `peer` message can name anybody, and must not aim more at a stranger than it took to send it.
+//! One thing differs: until a peer is *proven*, by whoever knows more of it than an ack tells, it gets one row
+//! a round, the next one each time. A `peer` message can name anybody, and must not aim more at a stranger than
+//! it took to send it; and a node of ours, whose rows would be counted twice, acknowledges rows as well.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,7 +34,9 @@ pub struct Push {
     pub rows_acked: u64,
     /// Rounds sent to it since its last ack.
     silent_rounds: u32,
-    /// The row that it gets next while it has never acknowledged one.
+    /// It gets all rows.
+    is_proven: bool,
+    /// The row that it gets next while it is not.
     next_row: usize,
 }
 
@@ -92,6 +95,25 @@ impl Pushes {
         self.peers.contains_key(&peer)
     }
 
+    /// From now on `peer` gets all rows; whether that is new. It is for nobody whom we do not push to.
+    pub fn prove(&mut self, peer: SocketAddr) -> bool {
+        let known = self.peers.get_mut(&peer);
+        known.is_some_and(|push| !std::mem::replace(&mut push.is_proven, true))
+    }
+
+    /// Whether `peer` gets all rows.
+    #[must_use]
+    pub fn is_proven(&self, peer: SocketAddr) -> bool {
+        self.peers.get(&peer).is_some_and(|push| push.is_proven)
+    }
+
+    /// A round for one peer, ahead of the next one for all.
+    pub fn begin(&mut self, peer: SocketAddr, now: Duration, mut send: impl FnMut(usize)) {
+        if let Some(push) = self.peers.get_mut(&peer) {
+            push.send(self.depth, now, &mut send);
+        }
+    }
+
     /// Pushes to `peer` no more.
     pub fn remove(&mut self, peer: SocketAddr) {
         self.peers.remove(&peer);
@@ -122,12 +144,7 @@ impl Pushes {
             .map(|(address, _)| address)
             .collect();
         for (&address, peer) in &mut self.peers {
-            for row in peer.rows_due(self.depth) {
-                send(address, row);
-                peer.rows_sent += 1;
-            }
-            peer.last_send = Some(now);
-            peer.silent_rounds += 1;
+            peer.send(self.depth, now, &mut |row| send(address, row));
         }
         silent
     }
@@ -139,8 +156,17 @@ impl Pushes {
 }
 
 impl Push {
+    fn send(&mut self, depth: usize, now: Duration, send: &mut impl FnMut(usize)) {
+        for row in self.rows_due(depth) {
+            send(row);
+            self.rows_sent += 1;
+        }
+        self.last_send = Some(now);
+        self.silent_rounds += 1;
+    }
+
     fn rows_due(&mut self, depth: usize) -> std::ops::Range<usize> {
-        if self.last_ack.is_some() {
+        if self.is_proven {
             return 0..depth;
         }
         let row = self.next_row;
@@ -167,16 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn one_row_a_round_until_the_first_ack_then_all() {
+    fn one_row_a_round_until_it_is_proven_then_all() {
         let mut pushes = Pushes::new(DEPTH, 99, 8);
+        assert!(!pushes.prove(peer(1)));
         assert_eq!(pushes.add(peer(1)), Ok(Added::New));
-        for number in 0..6 {
+        for number in 0..5 {
             assert_eq!(round(&mut pushes, number).0, [(1, number as usize % DEPTH)]);
+            // A node of ours acknowledges, too.
+            assert!(pushes.ack(peer(1), ROUND * number));
         }
+        let mut ahead = Vec::new();
+        pushes.begin(peer(1), ROUND * 5, |row| ahead.push(row));
+        pushes.begin(peer(2), ROUND * 5, |_| panic!("nobody pushes there"));
+        assert_eq!(ahead, [1]);
         assert!(pushes.ack(peer(1), ROUND * 6));
+        assert!(!pushes.is_proven(peer(1)));
+        assert!(pushes.prove(peer(1)) && !pushes.prove(peer(1)));
+        assert!(pushes.is_proven(peer(1)) && !pushes.is_proven(peer(2)));
         assert_eq!(round(&mut pushes, 6).0, [(1, 0), (1, 1), (1, 2), (1, 3)]);
         let (_, push) = pushes.peers().next().unwrap();
-        assert_eq!((push.rows_sent, push.rows_acked), (10, 1));
+        assert_eq!((push.rows_sent, push.rows_acked), (10, 6));
         assert_eq!(
             (push.last_send, push.last_ack),
             (Some(ROUND * 6), Some(ROUND * 6))

@@ -365,7 +365,7 @@ impl super::http::StatusSource for Shared {
         let origins = self.replica.estimate_by_origin(key);
         let counts = origins.iter().map(|origin| origin.estimate.count);
         Detail {
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: key.to_vec().into(),
             // The sum of what is shown, also while others add.
             count: counts.fold(0, u64::saturating_add),
             saturated: origins.iter().any(|origin| origin.estimate.saturated),

@@ -2,9 +2,13 @@
 //!
 //! Field names are part of the public interface; fields may be added, none changes its meaning.
 
+mod json_key;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::json_key::JsonKey;
 
 /// One consistent-enough picture of a node: every counter is read once, none goes backwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -327,8 +331,9 @@ pub struct SliceStatus {
 /// A key's count by origin: the JSON of `/detail`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
-    /// The key, with U+FFFD for what is not UTF-8 in it.
-    pub key: String,
+    /// The key: a member `key`, or `key_base64` where it is no UTF-8.
+    #[serde(flatten)]
+    pub key: JsonKey<'static>,
     /// The count: the sum of the origins'.
     pub count: u64,
     /// The truth may be larger.

@@ -1,9 +1,57 @@
-//! A Python instance beside a cluster: rows in both directions, with the node that is its peer.
+//! A Python instance beside a node or a cluster: rows in both directions, with the node that is its peer.
+
+use std::time::Instant;
+
+use rmbd::client::legacy::{Client, ClientOptions};
 
 use crate::shared::proxy::Harm;
 use crate::support::group::Group;
+use crate::support::original::Original;
 use crate::support::python::Python;
+use crate::support::running::{Running, wait_until};
 use crate::support::together::wait_until_one;
+
+/// The example of the original's page, with a process that speaks its protocol at one end: both answer 2.
+#[test]
+fn the_pages_example_prints_two_and_two_with_a_live_python_process() {
+    let Some(python) = Original::start() else {
+        println!("skipped: there is no python3 on this machine");
+        return;
+    };
+    let node = Running::start(&["127.0.0.1:0", "--compat"]);
+    let mut client = python.client();
+    let mut to_node = Client::connect(node.udp(), ClientOptions::default()).unwrap();
+    let started = Instant::now();
+    (to_node.peer("127.0.0.1", python.address.port())).unwrap();
+    client.peer("127.0.0.1", node.udp().port()).unwrap();
+    to_node.add("abc").unwrap();
+    client.add("abc").unwrap();
+    node.wait_for_count("abc", 2);
+    println!("2 here after {:?}", started.elapsed());
+    wait_until("2 there", || match client.count("abc").unwrap() {
+        2 => Ok(()),
+        count => Err(format!("{count}\n{}", node.log())),
+    });
+    println!("2 there after {:?}", started.elapsed());
+    let status = node.status();
+    assert!(status.cluster.one_way.is_empty());
+    let [peer] = &status.peers[..] else {
+        panic!("{:?}", status.peers);
+    };
+    assert!(peer.pushing && peer.rows_received >= 10, "{peer:?}");
+    // What is asked for in order to know what it is, and answers to that, are no faults of anybody.
+    let datagrams = status.datagrams;
+    assert_eq!(
+        datagrams.malformed.values().sum::<u64>(),
+        0,
+        "{datagrams:?}"
+    );
+    assert_eq!(datagrams.refused.values().sum::<u64>(), 0, "{datagrams:?}");
+    // And it stays so.
+    let acked = peer.rows_acked;
+    node.wait("rounds", |status| status.peers[0].rows_acked > acked + 30);
+    assert_eq!((node.count("abc"), client.count("abc").unwrap()), (2, 2));
+}
 
 #[test]
 fn a_python_instance_is_the_peer_of_one_member() {

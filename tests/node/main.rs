@@ -6,6 +6,7 @@ mod access;
 mod cluster;
 mod compact;
 mod flood;
+mod late_answers;
 mod lossy;
 mod messages;
 mod peers;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::KeysError;
+use super::{KeysError, LineEnd};
 use crate::format::Format;
 
 /// Bytes that are read at most; they stay in memory.
@@ -31,23 +31,32 @@ struct Place {
 }
 
 /// Reads a file; see [`read_lines`].
-pub(super) fn read_file(path: &Path, format: Format) -> Result<Lines, KeysError> {
+pub(super) fn read_file(
+    path: &Path,
+    format: Format,
+    line_end: LineEnd,
+) -> Result<Lines, KeysError> {
     let file = File::open(path).map_err(|source| KeysError::Read {
         path: path.to_owned(),
         source,
     })?;
-    read_lines(file, path, format)
+    read_lines(file, path, format, line_end)
 }
 
 /// Reads all lines that are not empty, without their line ends.
-pub(super) fn read_lines(from: impl Read, path: &Path, format: Format) -> Result<Lines, KeysError> {
+pub(super) fn read_lines(
+    from: impl Read,
+    path: &Path,
+    format: Format,
+    line_end: LineEnd,
+) -> Result<Lines, KeysError> {
     let longest = format.key_bytes_max();
     let text = read_all(from, path)?;
     let mut numbers: HashMap<&[u8], u32> = HashMap::new();
     let (mut keys, mut entries, mut cut) = (Vec::new(), Vec::new(), 0);
     let mut start = 0;
     for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
-        let key = without_line_end(line);
+        let key = without(line_end, line);
         let place = Place {
             // The text is shorter than 2^32 bytes, a key than 2^16.
             start: start as u32,
@@ -111,9 +120,12 @@ fn too_large(path: &Path, limit: usize, what: &'static str) -> KeysError {
     }
 }
 
-fn without_line_end(line: &[u8]) -> &[u8] {
+fn without(line_end: LineEnd, line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+    match line_end {
+        LineEnd::LfOrCrLf => line.strip_suffix(b"\r").unwrap_or(line),
+        LineEnd::Lf => line,
+    }
 }
 
 impl Lines {

@@ -16,7 +16,7 @@ fn lines(text: &str) -> KeySet {
 fn lines_for(text: &str, format: Format) -> KeySet {
     KeySet {
         kind: Kind::Lines(Arc::new(
-            file::read_lines(text.as_bytes(), "-".as_ref(), format).unwrap(),
+            file::read_lines(text.as_bytes(), "-".as_ref(), format, LineEnd::LfOrCrLf).unwrap(),
         )),
         spec: KeySpec::Stdin,
         zipf: None,
@@ -221,7 +221,8 @@ fn compact_keys_are_whole_lines_or_refused() {
         [long, "z".to_owned(), longest]
     );
     let text = format!("a\n\n{}\n", "x".repeat(1025));
-    let error = file::read_lines(text.as_bytes(), "keys.txt".as_ref(), Compact).unwrap_err();
+    let error =
+        file::read_lines(text.as_bytes(), "keys.txt".as_ref(), Compact, LineEnd::Lf).unwrap_err();
     let said = error.to_string();
     assert!(said.contains("line 3 of keys.txt has 1025 bytes"), "{said}");
 }
@@ -229,10 +230,65 @@ fn compact_keys_are_whole_lines_or_refused() {
 #[test]
 fn files_without_keys_are_refused() {
     for text in ["", "\n\r\n\n"] {
-        let error = file::read_lines(text.as_bytes(), "keys.txt".as_ref(), Legacy).unwrap_err();
+        let error = file::read_lines(
+            text.as_bytes(),
+            "keys.txt".as_ref(),
+            Legacy,
+            LineEnd::LfOrCrLf,
+        )
+        .unwrap_err();
         assert!(matches!(error, KeysError::Empty { .. }), "{error}");
         assert!(error.to_string().contains("keys.txt"));
     }
-    let error = file::read_file("/does/not/exist".as_ref(), Legacy).unwrap_err();
+    let error = file::read_file("/does/not/exist".as_ref(), Legacy, LineEnd::Lf).unwrap_err();
     assert!(matches!(error, KeysError::Read { .. }), "{error}");
+}
+
+/// The lines of an input, one by one as they stand there.
+fn naive(input: &[u8], line_end: LineEnd) -> Vec<Vec<u8>> {
+    let mut lines = vec![Vec::new()];
+    for &byte in input {
+        match byte {
+            b'\n' => lines.push(Vec::new()),
+            _ => lines.last_mut().unwrap().push(byte),
+        }
+    }
+    for line in &mut lines {
+        if line_end == LineEnd::LfOrCrLf && line.last() == Some(&b'\r') {
+            line.pop();
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+#[test]
+fn lines_are_what_a_naive_splitter_finds() {
+    let pieces = [&b"\n"[..], b"\r\n", b"\r", b"a", b"\xff\0", b"key"];
+    for seed in 0..2_000 {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let pieces = (0..rng.next_u64() % 20).map(|_| pieces[(rng.next_u64() % 6) as usize]);
+        let input = pieces.collect::<Vec<_>>().concat();
+        for line_end in [LineEnd::LfOrCrLf, LineEnd::Lf] {
+            let expected = naive(&input, line_end);
+            let read = file::read_lines(&input[..], "-".as_ref(), Compact, line_end);
+            let Ok(lines) = read else {
+                assert!(expected.is_empty(), "seed {seed}");
+                continue;
+            };
+            let found = (0..lines.entries()).map(|entry| lines.key(lines.number(entry)));
+            assert!(found.eq(expected.iter().map(Vec::as_slice)), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn made_keys_have_no_cr_to_keep() {
+    let spec = "uniform:9".parse().unwrap();
+    let error = KeySet::open_with(&spec, 16, "", Legacy, LineEnd::Lf).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("keys of uniform:9") && said.contains("--keep-cr"),
+        "{said}"
+    );
 }

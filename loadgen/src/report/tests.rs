@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::figures;
+use crate::output;
 use crate::record::{self, Outcome, ReadError, SCHEMA};
 use crate::sample;
 
@@ -135,7 +136,7 @@ fn a_record_survives_its_file() {
 #[test]
 fn a_path_that_cant_be_written_is_said_before_the_run() {
     let path = Path::new("/proc/no/such/directory/report.html");
-    let error = record::check_writable("the report", path).unwrap_err();
+    let error = output::check_file("the report", path).unwrap_err();
     assert!(
         error
             .to_string()

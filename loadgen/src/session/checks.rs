@@ -262,12 +262,25 @@ impl Findings {
                 "The server did not say what it received.".to_owned(),
             ),
             Some(received) => {
-                let bad = received.malformed + received.refused;
-                let detail = format!(
+                // The format's own rule: the window moves on when a request has its reply, so what is too
+                // old is another copy. One whose first copy was too old ends the run (`OnceLoop`).
+                let late_copies = match self.once {
+                    Some(_) => received.too_old,
+                    None => 0,
+                };
+                let bad = (received.malformed + received.refused).saturating_sub(late_copies);
+                let mut detail = format!(
                     "{} malformed, {} refused.",
                     exact(received.malformed),
                     exact(received.refused)
                 );
+                if late_copies > 0 {
+                    detail.push_str(&format!(
+                        " {} of the refused were late copies: their requests were settled, and the window had \
+                         moved on.",
+                        exact(late_copies)
+                    ));
+                }
                 let outcome = if bad == 0 {
                     Outcome::Passed
                 } else {
@@ -519,6 +532,43 @@ mod tests {
         }
         assert_eq!(weighed(101, Some(1001)), Outcome::Unknown);
         assert_eq!(weighed(100, None), Outcome::Unknown);
+    }
+
+    /// Whether all is understood where so many datagrams were refused, of which so many as too old.
+    fn understood(exactly_once: bool, refused: u64, too_old: u64) -> Check {
+        let load = Load {
+            exactly_once,
+            ..crate::testing::load("add", "uniform:10")
+        };
+        let totals = Totals {
+            sent: Sent::default(),
+            received: Some(Received {
+                refused,
+                too_old,
+                ..Received::NONE
+            }),
+            verdicts: Verdicts::NONE,
+            once: Once::default(),
+        };
+        let mut findings = Findings::of_server(true);
+        findings.phase(None, &totals, &load, false);
+        findings.understood()
+    }
+
+    #[test]
+    fn late_copies_are_no_fault_and_any_other_refusal_is() {
+        for (exactly_once, refused, too_old, outcome) in [
+            (true, 0, 0, Outcome::Passed),
+            (true, 3, 3, Outcome::Passed),
+            (true, 3, 2, Outcome::Failed),
+            (true, 1, 0, Outcome::Failed),
+            (false, 1, 1, Outcome::Failed),
+        ] {
+            let check = understood(exactly_once, refused, too_old);
+            assert_eq!(check.outcome, outcome, "{check:?}");
+            let is_said = check.detail.contains("late copies");
+            assert_eq!(is_said, exactly_once && too_old > 0, "{check:?}");
+        }
     }
 
     /// What is found of 100 adds of weight 10, of which so many were not acknowledged, where N grew by so much.

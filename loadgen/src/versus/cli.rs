@@ -115,6 +115,10 @@ pub struct VersusOptions {
     /// Bytes of a key, where it is made; at most 139
     #[arg(long, default_value_t = DEFAULT_KEY_BYTES, value_parser = key_len)]
     pub key_len: usize,
+    /// A CR at the end of a line of a file or of standard input is the key's; without it lines end with LF or
+    /// CR LF
+    #[arg(long)]
+    pub keep_cr: bool,
     /// Seed of the keys
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -1,7 +1,6 @@
 //! The comparison: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +22,12 @@ use super::recipes::{addresses, memcached_arguments, redis_arguments};
 use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
 use super::redis::Redis;
 use super::target::{Target, TargetError};
+use crate::cli::line_end;
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
-use crate::record::{Latency, OutputError, latency_histogram, slug, write_json, write_text};
+use crate::output::{OutputError, check_directory, make_directory, write_json, write_text};
+use crate::record::{Latency, latency_histogram, slug};
 use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
@@ -82,11 +83,7 @@ pub fn run(
     let contest = Contest::new(options, program, stop)?;
     let directory = options.record_directory();
     if let Some(directory) = &directory {
-        fs::create_dir_all(directory).map_err(|source| OutputError {
-            what: "the record",
-            path: directory.clone(),
-            source,
-        })?;
+        check_directory("the record", directory)?;
     }
     let mut comparison = contest.empty();
     let done = contest.hold(&mut comparison, say);
@@ -119,6 +116,7 @@ fn write(
     let name = format!("versus-{versus}-{}", day.unwrap_or_default());
     let json = directory.join(format!("{name}.json"));
     let text = directory.join(format!("{name}.md"));
+    make_directory("the record", directory)?;
     write_json(comparison, &json)?;
     write_text("the record", &text, markdown(comparison).as_bytes())?;
     say(&format!(
@@ -171,7 +169,13 @@ impl<'a> Contest<'a> {
             program,
             stop,
             geometry: Geometry::new(options.width, options.depth)?,
-            keys: KeySet::open(&options.keys, options.key_len, "", KEYS_AS_IN)?,
+            keys: KeySet::open_with(
+                &options.keys,
+                options.key_len,
+                "",
+                KEYS_AS_IN,
+                line_end(options.keep_cr),
+            )?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
             environment,

@@ -282,3 +282,169 @@ impl Claim {
         self.changed_at = changed_at;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::replica::{Replica, ReplicaLimits};
+    use crate::sketch::{Geometry, HashFamily};
+
+    const ROUND: Duration = Duration::from_millis(500);
+    const S: SliceId = SliceId::of(7, 70);
+    const DEAD: Relation = Relation {
+        is_pushed: false,
+        never_asks: false,
+    };
+    const PUSHED: Relation = Relation {
+        is_pushed: true,
+        never_asks: false,
+    };
+
+    /// A node that has `S` at version 4, one cell of it at 4.
+    fn holder() -> (Replica, Slices) {
+        let limits = ReplicaLimits {
+            max_peers: 1,
+            max_origins: 9,
+            max_memory_bytes: u64::MAX,
+        };
+        let family = HashFamily::Xxh3 { seed: 1 };
+        let geometry = Geometry::new(64, 1).unwrap();
+        let replica = Replica::try_with(geometry, family, SliceId::of(1, 10), limits).unwrap();
+        let mut slices = Slices::try_new(&replica).unwrap();
+        slices.merge(&replica, &S, [(0, 4)].into_iter()).unwrap();
+        assert!(slices.complete(&S, 0, 4));
+        (replica, slices)
+    }
+
+    fn line(version: u64, root: u64) -> DigestEntry {
+        DigestEntry {
+            slice: S,
+            version,
+            root,
+        }
+    }
+
+    fn due(claims: &mut Claims, slices: &Slices, now: Duration) -> Vec<(u64, u64)> {
+        let due = claims.take_due(now, slices, 9, |_| false);
+        due.iter()
+            .map(|(_, claim)| (claim.from, claim.version))
+            .collect()
+    }
+
+    #[test]
+    fn who_is_behind_says_nothing_against_a_claim() {
+        let (_, slices) = holder();
+        let same = line(4, slices.root(&S));
+        let mut claims = Claims::new(ROUND, 9);
+        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED);
+        // Older, equal, and other copies, of many neighbours, before and after.
+        for other in 3..40 {
+            for theirs in [same, line(3, 33), line(4, 44), line(8, 88)] {
+                claims.note(ROUND, &slices, other, theirs, PUSHED);
+            }
+        }
+        assert_eq!(due(&mut claims, &slices, ROUND * 2), []);
+        assert_eq!(due(&mut claims, &slices, ROUND * 3), [(2, 9)]);
+        assert!(claims.is_empty());
+    }
+
+    #[test]
+    fn a_better_claim_takes_the_place_and_not_the_time() {
+        let (_, slices) = holder();
+        let mut claims = Claims::new(ROUND, 9);
+        claims.note(ROUND, &slices, 2, line(4, 44), PUSHED);
+        claims.note(ROUND * 2, &slices, 3, line(5, 55), PUSHED);
+        claims.note(ROUND * 2, &slices, 4, line(7, 77), PUSHED);
+        assert_eq!(due(&mut claims, &slices, ROUND * 3), [(4, 7)]);
+    }
+
+    #[test]
+    fn what_nobody_pushes_is_due_at_once() {
+        let (_, slices) = holder();
+        for theirs in [line(4, 44), line(9, 99)] {
+            let mut claims = Claims::new(ROUND, 9);
+            claims.note(ROUND, &slices, 2, theirs, DEAD);
+            assert_eq!(claims.next_due(), Some(ROUND));
+            assert_eq!(due(&mut claims, &slices, ROUND), [(2, theirs.version)]);
+        }
+    }
+
+    #[test]
+    fn having_it_ends_a_claim_and_so_does_its_maker() {
+        let (replica, mut slices) = holder();
+        let mut claims = Claims::new(ROUND, 9);
+        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED);
+        slices.merge(&replica, &S, [(1, 9)].into_iter()).unwrap();
+        slices.complete(&S, 4, 9);
+        claims.note(ROUND, &slices, 3, line(2, 22), PUSHED);
+        assert!(claims.is_empty());
+        claims.note(ROUND, &slices, 2, line(9, 99), DEAD);
+        let same = line(9, slices.root(&S));
+        claims.note(ROUND, &slices, 3, same, DEAD);
+        assert!(claims.has(&S), "another one has no say");
+        claims.note(ROUND, &slices, 2, same, DEAD);
+        assert!(claims.is_empty());
+    }
+
+    #[test]
+    fn two_givers_that_differ_do_not_keep_each_other_from_being_asked() {
+        let (_, slices) = holder();
+        let giver = Relation {
+            never_asks: true,
+            ..DEAD
+        };
+        let mut claims = Claims::new(ROUND, 9);
+        let mut asked = Vec::new();
+        for round in 0..12 {
+            let now = ROUND * round;
+            for (from, root) in [(2, 22), (3, 33)] {
+                claims.note(now, &slices, from, line(3, root), giver);
+            }
+            for (from, _) in due(&mut claims, &slices, now) {
+                // There was nothing for us in it.
+                claims.note_fruitless(S, from, if from == 2 { 22 } else { 33 });
+                asked.push(from);
+            }
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, [2, 3], "each once, since neither has changed");
+    }
+
+    #[test]
+    fn what_keeps_coming_is_waited_for_but_not_for_ever() {
+        let (replica, mut slices) = holder();
+        let mut claims = Claims::new(ROUND, 9);
+        let mut round = 0;
+        let asked = loop {
+            let now = ROUND * round;
+            let more = [(2, round + 1)].into_iter();
+            slices.merge(&replica, &S, more).unwrap();
+            claims.note(now, &slices, 2, line(9, 99), PUSHED);
+            if !due(&mut claims, &slices, now).is_empty() {
+                break round;
+            }
+            round += 1;
+        };
+        assert_eq!(asked, PATIENCE_ROUNDS * PATIENCES_MAX);
+    }
+
+    #[test]
+    fn claims_are_bounded() {
+        let (_, slices) = holder();
+        let mut claims = Claims::new(ROUND, 3);
+        for boot in 0..99 {
+            let slice = SliceId::of(5, boot);
+            let theirs = DigestEntry {
+                slice,
+                version: 1,
+                root: 1,
+            };
+            claims.note(ROUND, &slices, 2, theirs, PUSHED);
+            claims.note_fruitless(slice, 2, 1);
+        }
+        assert_eq!((claims.claims.len(), claims.fruitless.len()), (3, 3));
+        claims.forget(2);
+        assert_eq!((claims.claims.len(), claims.fruitless.len()), (0, 0));
+    }
+}

@@ -7,6 +7,7 @@ use super::peer::Peer;
 use super::state::{ClusterState, MemberStatus, OneWayStatus};
 use super::{Cluster, Stranger, Target};
 use crate::cluster::membership::{Member, MemberState};
+use crate::wire::cluster::SliceId;
 
 impl Cluster {
     /// Everything at once.
@@ -30,7 +31,7 @@ impl Cluster {
             received: self.received,
             resends: self.resends,
             refused: self.refused.clone(),
-            slices_missing: self.missing.iter().copied().collect(),
+            slices_missing: self.slices_missing(),
             not_opened: self.strangers_by(Stranger::NotOpened),
             other_sketch: self.strangers_by(Stranger::OtherSketch),
             pulls: self.repair.pulls(),
@@ -38,6 +39,12 @@ impl Cluster {
             is_ready: self.is_ready(),
             readiness: self.readiness.state(),
         }
+    }
+
+    /// Some may have found room since.
+    fn slices_missing(&self) -> Vec<SliceId> {
+        let is_refused = |slice: &&SliceId| self.slices.is_refused(slice);
+        self.missing.iter().filter(is_refused).copied().collect()
     }
 
     fn strangers_by(&self, kind: Stranger) -> Vec<SocketAddr> {

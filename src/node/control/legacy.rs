@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::addresses::{canonical, is_ourselves, resolve};
-use super::challenge::{Challenges, Told};
+use super::challenge::{Challenges, Heard, Told, Verdict, is_probe_answer};
 use crate::cluster::legacy::{Added, ROUND};
 use crate::cluster::membership::MemberState;
 use crate::node::Ending;
@@ -86,6 +86,7 @@ impl Rounds {
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = self.challenges.next();
             tokio::select! {
                 ending = endings.recv() => return ending.unwrap_or(Ending::Asked),
                 () = shared.hand_off().arrived() => self.take_parcels().await,
@@ -94,6 +95,11 @@ impl Rounds {
                     self.consider(lookup);
                 }
                 _ = rounds.tick() => self.round(),
+                () = until(&shared, due) => {
+                    // What has come meanwhile is heard first: it may be an answer.
+                    self.take_parcels().await;
+                    self.ask_and_decide();
+                }
             }
             // Only what is awaited is handed over.
             shared.await_answers(self.challenges.is_waiting());
@@ -118,6 +124,12 @@ impl Rounds {
         if datagram.first().is_some_and(|&first| is_reply(first)) {
             return self.hear(from, datagram);
         }
+        if is_probe_answer(datagram) {
+            if let Some(verdict) = self.challenges.counted(from, datagram) {
+                self.decide(from, verdict);
+            }
+            return;
+        }
         // A data thread has understood it already, so there is one message, and no error.
         match legacy::messages(datagram, self.shared.layout()).next() {
             Some(Ok(Message::Sync(row))) => self.merge(from, row),
@@ -126,7 +138,12 @@ impl Rounds {
                 let now = self.shared.now();
                 let mut legacy = self.shared.legacy();
                 if !legacy.pushes.ack(from, now) {
-                    legacy.refuse("ack_of_nobody");
+                    return legacy.refuse("ack_of_nobody");
+                }
+                if !legacy.pushes.is_proven(from) {
+                    drop(legacy);
+                    // It was silent when it was asked, and is alive now.
+                    self.challenges.identify_by_ack(now, from);
                 }
             }
             _ => {}
@@ -138,14 +155,7 @@ impl Rounds {
         self.follow_cluster();
         self.push_rows();
         self.ask_again();
-        let shared = Arc::clone(&self.shared);
-        let silent = self.challenges.round(|to, bytes| send(&shared, bytes, to));
-        for target in silent {
-            if let Some((from, words)) = self.asked.remove(&target) {
-                let outcome = self.push_legacy(target);
-                self.record(from, words, outcome);
-            }
-        }
+        self.ask_and_decide();
     }
 }
 
@@ -172,18 +182,38 @@ impl Rounds {
         drop(legacy);
         self.send(&legacy::ACK, from);
         if is_first {
-            self.ask(from);
+            self.challenges.ask(now, from);
+            self.ask_and_decide();
+        }
+    }
+
+    /// Without the first sync, what earlier starts of this node counted is not here. Rows without it would
+    /// look as if everything had been counted anew.
+    fn may_push_rows(&self) -> bool {
+        let side = self.shared.presence().side();
+        side.is_none_or(|side| side.cluster().is_ready())
+    }
+
+    /// Rows to one peer, ahead of the round.
+    fn push_at_once(&mut self, peer: SocketAddr) {
+        if !self.may_push_rows() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut due = Vec::new();
+        let now = shared.now();
+        shared.legacy().pushes.begin(peer, now, |row| due.push(row));
+        for row in due {
+            self.encode(row, shared.layout().dialect);
+            self.send(&self.datagram, peer);
         }
     }
 
     fn push_rows(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let side = shared.presence().side();
-        if side.is_some_and(|side| !side.cluster().is_ready()) {
-            // What earlier starts of this node counted comes with the first sync. Rows without it
-            // would look as if everything had been counted anew.
+        if !self.may_push_rows() {
             return;
         }
+        let shared = Arc::clone(&self.shared);
         let mut due = Vec::new();
         let silent = shared
             .legacy()
@@ -270,7 +300,7 @@ impl Rounds {
         };
         let is_known = self.shared.legacy().pushes.is_known(peer);
         if is_known {
-            let outcome = self.push_legacy(peer);
+            let outcome = self.push_legacy(peer, false);
             return self.record(from, target, outcome);
         }
         if self.asked.len() >= self.shared.max_peers() {
@@ -280,7 +310,8 @@ impl Rounds {
             return self.record(from, target, Err(reason));
         }
         self.asked.insert(peer, (from, target));
-        self.ask(peer);
+        self.challenges.identify(self.shared.now(), peer);
+        self.ask_and_decide();
     }
 
     fn may_push_to(&self, peer: SocketAddr) -> Result<SocketAddr, String> {
@@ -293,8 +324,9 @@ impl Rounds {
         Ok(peer)
     }
 
-    /// To an instance of the Python program, or to a node of ours that is in no cluster.
-    fn push_legacy(&self, peer: SocketAddr) -> Result<String, String> {
+    /// To an instance of the Python program, or to a node of ours that is in no cluster; or perhaps to one,
+    /// until more is known.
+    fn push_legacy(&mut self, peer: SocketAddr, is_proven: bool) -> Result<String, String> {
         let dialect = self.shared.layout().dialect;
         let (width, width_max) = (self.shared.layout().width, dialect.max_sync_width());
         if width > width_max {
@@ -303,11 +335,18 @@ impl Rounds {
                  legacy peers need a width of at most {width_max} (start both ends with --compat or a smaller -x)"
             ));
         }
-        match self.shared.legacy().pushes.add(peer) {
-            Ok(Added::New) => Ok(format!("pushing to {peer} from now on")),
-            Ok(Added::Known) => Ok(format!("pushing to {peer} already")),
-            Err(error) => Err(error.to_string()),
+        let added = self.shared.legacy().pushes.add(peer);
+        let added = added.map_err(|error| error.to_string())?;
+        if is_proven {
+            self.shared.legacy().pushes.prove(peer);
         }
+        Ok(match added {
+            Added::New => {
+                self.push_at_once(peer);
+                format!("pushing to {peer} from now on")
+            }
+            Added::Known => format!("pushing to {peer} already"),
+        })
     }
 
     fn record(&self, from: SocketAddr, target: String, outcome: Result<String, String>) {
@@ -326,15 +365,34 @@ impl Rounds {
 }
 
 const OURSELVES: &str = "that is this node's own address";
+const MEMBER: &str = "it is a member of the cluster already, and has everything";
 
 // Peers that turn out to be nodes of ours.
 impl Rounds {
-    fn ask(&mut self, whom: SocketAddr) {
+    fn ask_and_decide(&mut self) {
         let shared = Arc::clone(&self.shared);
-        // Before the question goes: its answer may come before we are back.
-        shared.await_answers(true);
-        self.challenges
-            .ask(whom, |bytes| send(&shared, bytes, whom));
+        // Before a question goes: its answer may come before we are back.
+        shared.await_answers(self.challenges.is_waiting());
+        let verdicts = (self.challenges).due(shared.now(), |to, bytes| send(&shared, bytes, to));
+        for (target, verdict) in verdicts {
+            self.decide(target, verdict);
+        }
+    }
+
+    /// It has not said what it is.
+    fn decide(&mut self, target: SocketAddr, verdict: Verdict) {
+        let is_proven = verdict == Verdict::NotOurs;
+        if let Some((from, words)) = self.asked.remove(&target) {
+            self.follow_cluster();
+            let outcome = match self.members.clients.contains(&canonical(target)) {
+                true => Ok(MEMBER.to_owned()),
+                false => self.push_legacy(target, is_proven),
+            };
+            return self.record(from, words, outcome);
+        }
+        if is_proven && self.shared.legacy().pushes.prove(target) {
+            self.push_at_once(target);
+        }
     }
 
     /// Who did not answer when rows began to go to it, or to come, may have been started again as
@@ -355,14 +413,16 @@ impl Rounds {
                 .collect()
         };
         for address in due {
-            self.ask(address);
+            self.challenges.ask(now, address);
         }
     }
 
     /// An answer to "what are you?".
     fn hear(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let Some(told) = self.challenges.answer(from, datagram) else {
-            return self.shared.legacy().refuse("reply_of_nobody");
+        let told = match self.challenges.answer(self.shared.now(), from, datagram) {
+            Heard::Told(told) => told,
+            Heard::Again => return,
+            Heard::Nobody => return self.shared.legacy().refuse("reply_of_nobody"),
         };
         if let Some(received) = self.shared.legacy().received.get_mut(&from) {
             received.boot = Some(told.boot);
@@ -379,6 +439,9 @@ impl Rounds {
     /// We push rows to it, and it is a node of ours.
     fn convert(&mut self, peer: SocketAddr, told: Told) {
         if told.cluster_port == 0 || self.shared.presence().side().is_none() {
+            if self.shared.legacy().pushes.prove(peer) {
+                self.push_at_once(peer);
+            }
             return;
         }
         self.shared.legacy().pushes.remove(peer);
@@ -399,7 +462,7 @@ impl Rounds {
             );
         }
         if self.members.boots.contains(&told.boot) {
-            return Ok("it is a member of the cluster already, and has everything".to_owned());
+            return Ok(MEMBER.to_owned());
         }
         let shared = Arc::clone(&self.shared);
         match shared.presence().side() {
@@ -411,7 +474,7 @@ impl Rounds {
                     "pushing everything known here to the node at {target} from now on, one way"
                 ))
             }
-            _ => self.push_legacy(peer),
+            _ => self.push_legacy(peer, true),
         }
     }
 
@@ -484,6 +547,14 @@ fn judge(order: PeerOrder<'_>) -> Result<(String, u16), String> {
     let port = u16::try_from(order.port).ok().filter(|&port| port > 0);
     let port = port.ok_or_else(|| format!("{} is not a port (1 to 65535)", order.port))?;
     Ok((host.to_owned(), port))
+}
+
+/// Sleeps until then, or for ever.
+async fn until(shared: &Shared, then: Option<Duration>) {
+    match then {
+        Some(then) => tokio::time::sleep(then.saturating_sub(shared.now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn send(shared: &Shared, datagram: &[u8], to: SocketAddr) {

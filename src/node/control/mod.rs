@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 
+pub(super) use self::challenge::is_probe_answer;
 use self::legacy::Rounds;
 use super::gossip::Gossip;
 use super::shared::Shared;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::answers::{Answers, Place};
+use super::control::is_probe_answer;
 use super::shared::Shared;
 use super::tally::{Refused, Tally};
 use crate::io::{self, Replies, Train};
@@ -124,6 +125,10 @@ impl Desk {
                 // looked for last.
                 Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
                     self.reply_of_another(shared, datagram, from);
+                }
+                // Nor does one like an answer to a count that we ask for.
+                Err(_) if shared.awaits_answers() && is_probe_answer(datagram) => {
+                    self.hand_off(shared, datagram, from);
                 }
                 Err(reason) => self.tally.malformed(reason),
             }

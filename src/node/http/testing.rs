@@ -42,7 +42,7 @@ impl StatusSource for Fake {
     /// The key comes back, and its length as the count.
     fn detail(&self, key: &[u8]) -> Detail {
         Detail {
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: key.to_vec().into(),
             count: key.len() as u64,
             saturated: false,
             origins: vec![OriginDetail {

@@ -4,6 +4,7 @@ pub(crate) mod folder;
 pub(crate) mod group;
 pub(crate) mod namespace;
 pub(crate) mod network;
+pub(crate) mod original;
 pub(crate) mod python;
 pub(crate) mod running;
 pub(crate) mod together;

@@ -10,6 +10,8 @@ use super::running::{PATIENCE, Running};
 /// Rows and columns of the Python program.
 const DEPTH: usize = 10;
 const WIDTH: usize = 100;
+/// Type of a count.
+const COUNT: u8 = 1;
 
 pub(crate) struct Python {
     socket: UdpSocket,
@@ -80,15 +82,22 @@ impl Python {
         }
     }
 
-    /// The next datagram of a node that the Python program understands: it knows nothing of the
-    /// compact format, in which a node asks it what it is.
+    /// The next datagram of a node that is no question: it knows nothing of the compact format, in which a node
+    /// asks it what it is, and answers counts.
     fn receive(&self, node: &Running) -> Vec<u8> {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
             assert_eq!(from, node.udp());
-            if !is_request(buffer[0]) {
-                return buffer[..length].to_vec();
+            match buffer[0] {
+                // It is asked whether it is alive.
+                COUNT => {
+                    let mut reply = buffer[1..length].to_vec();
+                    reply.resize(Dialect::Native.reply_bytes(), 0);
+                    self.socket.send_to(&reply, from).unwrap();
+                }
+                first if is_request(first) => {}
+                _ => return buffer[..length].to_vec(),
             }
         }
     }

@@ -84,7 +84,7 @@ fn a_keys_detail_is_asked_for_with_any_bytes() {
         {"node": "00000000000000aa", "slices": 1, "count": 5, "saturated": false, "own": true}
     );
     let expected = serde_json::json!(
-        {"key": "a\0\u{fffd} b", "count": 5, "saturated": false, "origins": [own]}
+        {"key_base64": "YQD/IGI=", "count": 5, "saturated": false, "origins": [own]}
     );
     assert_eq!(detail, expected);
     let longest = "%61".repeat(1024);
