@@ -13,3 +13,4 @@ pub(crate) mod queue;
 pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod world;
+pub(crate) mod wrong;

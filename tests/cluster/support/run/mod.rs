@@ -308,6 +308,7 @@ impl<M: Machine> Play<M> {
     /// Runs until all are equal, and some rounds more; after how many rounds they were, and which share
     /// that is of what it may take.
     fn quiet(&mut self) -> Result<(f64, f64), String> {
+        none(self.world.violations.first().cloned())?;
         none(check::excess(&self.world))?;
         none(check::wrong_adds(&self.world))?;
         let mut groups = check::expected(&self.world, &self.members());
@@ -360,7 +361,9 @@ impl<M: Machine> Play<M> {
     fn push_to_receivers(&mut self, groups: &[Expected]) -> Vec<(Place, usize)> {
         let mut pushed = Vec::new();
         for receiver in self.plan.receiver_places() {
-            let Some(pusher) = self.members().first().copied() else {
+            // What a pusher has refused it cannot pass on.
+            let is_free = |place: &Place| !self.world.hosts[*place].is_limited();
+            let Some(pusher) = self.members().into_iter().find(is_free) else {
                 continue;
             };
             if self.world.hosts[receiver].process.is_none() || self.joined.contains(&receiver) {
