@@ -8,6 +8,7 @@
 //! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds of what is compared.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

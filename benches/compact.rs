@@ -8,6 +8,7 @@
 //! alternating rounds. Words behind `--` choose the ways that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};

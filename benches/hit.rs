@@ -4,6 +4,7 @@
 //! the client to the last. `RMBD_BENCH_ROUNDS` (default 7) sets the number of alternating rounds.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@
 //! is sent over loopback. `RMBD_BENCH_ROUNDS` (default 7) sets the number of alternating rounds.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::net::UdpSocket;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! every 500 ms. The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};

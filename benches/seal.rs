@@ -6,6 +6,7 @@
 //! have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::hint::black_box;
 use std::time::Duration;

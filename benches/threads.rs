@@ -6,6 +6,7 @@
 //! and two threads take turns, `RMBD_BENCH_ROUNDS` (default 15) times.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

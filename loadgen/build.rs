@@ -1,6 +1,9 @@
 //! Tells the program which commit and which compiler it was built from. Without git it knows no
 //! commit and says so.
 
+// This is how it speaks to cargo.
+#![allow(clippy::print_stdout)]
+
 use std::process::Command;
 
 fn main() {

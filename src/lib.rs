@@ -5,6 +5,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
+//! | [`console`] | all that is printed: notes to standard error, results to standard output |
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
 //! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod io;
 pub mod node;
 pub mod replica;

@@ -1,30 +1,31 @@
 //! The `rmbd` binary.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser;
 use rmbd::cli::{self, Cli, Done, Streams};
 use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::console::{self, FAILURE, Notes, READER_GONE, WRONG_USAGE};
 use rmbd::node;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Something failed.
-const FAILURE: u8 = 1;
-/// What was typed means nothing; `clap` uses the same.
-const WRONG_USAGE: u8 = 2;
 /// A hit is over its limit.
 const OVER_LIMIT: u8 = 3;
 
 fn main() -> ExitCode {
-    let Cli { command, node } = Cli::parse();
+    let _console = console::open();
+    let Cli { command, node } = match console::parse() {
+        Ok(typed) => typed,
+        Err(code) => return code,
+    };
     match command {
         Some(command) => match cli::run(&command, Streams::standard()) {
             Ok(Done::AsAsked) => ExitCode::SUCCESS,
             Ok(Done::OverLimit) => ExitCode::from(OVER_LIMIT),
+            Ok(Done::ReaderGone) => ExitCode::from(READER_GONE),
             Err(error) => complain(&error, FAILURE),
         },
         None => node_main(node),
@@ -45,8 +46,10 @@ fn node_main(options: NodeOptions) -> ExitCode {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(|| Notes)
+        .with_ansi(console::is_watched())
+        // It would print to standard error itself.
+        .log_internal_errors(false)
         .init();
     match node::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,8 +57,8 @@ fn node_main(options: NodeOptions) -> ExitCode {
     }
 }
 
-/// Says what went wrong in one line. A closed standard error is nobody's concern.
-fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {error}");
+/// Says what went wrong in one line.
+fn complain(error: &dyn Display, code: u8) -> ExitCode {
+    console::note(&format!("error: {error}"));
     ExitCode::from(code)
 }

@@ -133,21 +133,85 @@ fn unsafe_code_lives_in_its_rooms_only() {
     }
 }
 
+/// Code of the product: `(path, line number, line)` of what is compiled into its programs. Modules of tests are
+/// the last thing in a file.
+fn product_lines() -> Vec<(String, usize, String)> {
+    let mut lines = Vec::new();
+    for path in files(".rs") {
+        let name = path.strip_prefix(ROOT).unwrap().to_string_lossy();
+        let is_product = name.starts_with("src/") || name.starts_with("loadgen/src/");
+        if !is_product || name.contains("test") {
+            continue;
+        }
+        for (number, line) in read(&path).lines().enumerate() {
+            if line.starts_with("mod tests {") {
+                break;
+            }
+            if !line.trim_start().starts_with("//") {
+                lines.push((name.clone().into_owned(), number + 1, line.to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+/// Clippy forbids the macros. What is printed otherwise could be waited for, or fail unseen, too.
+#[test]
+fn only_console_touches_standard_output_and_error() {
+    for (name, number, line) in product_lines() {
+        let touches = ["stdout()", "stderr()"].iter().any(|it| line.contains(it));
+        // How another program is started, and what it wrote.
+        let is_of_child = line.contains(".stdout(") || line.contains(".stderr(");
+        assert!(
+            !touches || is_of_child || name.starts_with("src/console/"),
+            "{name}:{number}: print with `console`: {line}"
+        );
+    }
+}
+
+/// What is started elsewhere could end and not be missed.
+#[test]
+fn only_the_crew_starts_threads_and_tasks_of_a_node() {
+    let starts = [
+        "spawn(",
+        "spawn_local(",
+        "spawn_blocking(",
+        "thread::Builder",
+    ];
+    for (name, number, line) in product_lines() {
+        let starts = starts.iter().any(|start| line.contains(start));
+        // Connections: their house looks at how each ended.
+        let is_connection =
+            name == "src/node/http/connections.rs" && line.contains("self.tasks.spawn(");
+        assert!(
+            !starts
+                || !name.starts_with("src/node/")
+                || is_connection
+                || name == "src/node/crew.rs",
+            "{name}:{number}: start it with `Crew`: {line}"
+        );
+    }
+}
+
 /// A room uses only rooms below it.
 #[test]
 fn rooms_use_only_rooms_below_them() {
     let rooms = [
-        "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
+        "console", "sketch", "wire", "replica", "cluster", "io", "config", "node", "client", "cli",
     ];
     let below = |room: &str| -> &[&str] {
         match room {
-            "sketch" | "wire" | "io" => &[],
+            "console" | "sketch" | "wire" | "io" => &[],
             "replica" => &["sketch", "wire"],
             "cluster" => &["sketch", "wire", "replica"],
             "config" => &["sketch", "wire"],
-            "node" => &["sketch", "wire", "replica", "cluster", "io", "config"],
+            "node" => &[
+                "console", "sketch", "wire", "replica", "cluster", "io", "config",
+            ],
             "client" => &["wire", "io"],
-            "cli" => &["sketch", "wire", "cluster", "client", "config", "node"],
+            "cli" => &[
+                "console", "sketch", "wire", "cluster", "client", "config", "node",
+            ],
             _ => &[],
         }
     };

@@ -21,7 +21,8 @@ use crate::versus::VersusCommand;
 ///
 /// Without arguments it starts a node inside itself and runs about 20 seconds of adds, counts and hits.
 /// With any of --mode, --rate, --outstanding and --flood it runs that one load instead.
-/// Exit code: 0, 1 where a check failed or the run ended early, 2 where it could not begin.
+/// Exit code: 0, 1 where a check failed, the run ended early or its results could not be written, 2 where it could
+/// not begin, 141 where nobody read them to their end.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {

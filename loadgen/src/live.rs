@@ -1,10 +1,11 @@
 //! What a person sees while a run goes on: one line that changes on a terminal, a plain line a
 //! second elsewhere. Both go to standard error; standard output has the table only.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use rmbd::console;
 
 use crate::progress::Totals;
 use crate::session::Event;
@@ -30,7 +31,7 @@ impl Live {
     /// On standard error, in the form that suits it.
     #[must_use]
     pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = console::is_watched().then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style());
@@ -136,7 +137,6 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whoever reads standard error may have gone.
 fn line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    console::note(text);
 }

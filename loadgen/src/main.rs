@@ -1,18 +1,18 @@
 //! Load generator.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser;
 use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
 use loadgen::live::Live;
 use loadgen::output::{OutputError, check_directory, check_file};
 use loadgen::record::Record;
 use loadgen::{ceiling, figures, hgrm, report, table};
+use rmbd::console;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Could not begin.
@@ -21,22 +21,25 @@ const CODE_NOT_BEGUN: u8 = 2;
 const CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let Cli { command, run } = Cli::parse();
+    let _console = console::open();
+    let Cli { command, run } = match console::parse() {
+        Ok(typed) => typed,
+        Err(code) => return code,
+    };
     let done = match command {
         Some(Command::Versus(versus)) => return versus.run(),
         Some(Command::Ceiling(args)) => ceiling(args),
         None => load(&run),
     };
     done.unwrap_or_else(|error| {
-        say(&format!("loadgen: {error}"));
+        console::note(&format!("loadgen: {error}"));
         ExitCode::from(CODE_NOT_BEGUN)
     })
 }
 
 fn ceiling(args: CeilingArgs) -> Result<ExitCode, Box<dyn Error>> {
     let reached = ceiling::measure(args.duration, &*listen_to_signals()?)?;
-    print(&ceiling::text(&reached));
-    Ok(ExitCode::SUCCESS)
+    Ok(print(&ceiling::text(&reached)).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS))
 }
 
 /// The first signal ends the run, which then says what it has; the second ends the program.
@@ -61,10 +64,14 @@ fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut live = Live::new();
     let record = session.run(&target, &stop, &mut |event| live.show(event))?;
     live.end();
-    print(&table::text(&record));
+    let printed = print(&table::text(&record));
     let written = write_results(&args.results, &record);
     let whole = record.passed() && record.ended_early.is_none() && written;
-    Ok(ExitCode::from(u8::from(!whole)))
+    Ok(match (whole, printed) {
+        (false, _) => ExitCode::FAILURE,
+        (true, Err(code)) => ExitCode::from(code),
+        (true, Ok(())) => ExitCode::SUCCESS,
+    })
 }
 
 /// Before the run: a path that can't be written should not cost a run.
@@ -92,7 +99,7 @@ fn write_results(results: &Results, record: &Record) -> bool {
         (&results.json, |record, path| Ok(record.write_json(path)?)),
         (&results.hgrm, |record, path| {
             if hgrm::write(record, path)?.is_empty() {
-                say(
+                console::note(
                     "loadgen: no load had answers to take the time of: no percentile text was written",
                 );
             }
@@ -110,18 +117,15 @@ fn write_results(results: &Results, record: &Record) -> bool {
     for (path, write) in all {
         let Some(path) = path else { continue };
         if let Err(error) = write(record, path) {
-            say(&format!("loadgen: {error}"));
+            console::note(&format!("loadgen: {error}"));
             whole = false;
         }
     }
     whole
 }
 
-/// Whoever reads may have gone.
-fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
-}
-
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+/// The exit code where standard output does not take it.
+fn print(text: &str) -> Result<(), u8> {
+    console::result(text)
+        .map_err(|error| console::unwritten(&error, &"loadgen: cannot print the result"))
 }

@@ -42,7 +42,7 @@ pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(),
     progress.end();
     let (read, confirmed) = added?;
     if options.keys.iter().any(|key| key == "-") {
-        progress.sum_up(confirmed, adder.repeated(), adder.is_acknowledged())?;
+        progress.sum_up(confirmed, adder.repeated(), adder.is_acknowledged());
     }
     let done = format!("{confirmed} adds were done");
     match read {

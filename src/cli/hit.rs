@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use super::{CliError, Done, HitOptions, Streams};
+use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
 use crate::client::Hit;
 use crate::node::status::JsonKey;
 
@@ -14,7 +14,10 @@ pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Don
     let mut client = options.server.compact()?;
     let key = options.key.as_bytes();
     let hit = client.hit(key, options.weight.into(), options.limit)?;
-    print(key, hit, options, &mut streams.output).map_err(CliError::Output)?;
+    match print(key, hit, options, &mut streams.output) {
+        Err(error) if !is_reader_gone(&error) => return Err(CliError::Output(error)),
+        _ => {}
+    }
     Ok(match hit.allowed {
         true => Done::AsAsked,
         false => Done::OverLimit,

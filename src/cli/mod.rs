@@ -21,7 +21,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, BufReader, LineWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -33,6 +33,7 @@ pub use self::http::HttpError;
 pub use self::server::{ProtocolOptions, ServerOptions};
 use crate::client::{ClientError, legacy};
 use crate::config::{self, HostPort, NodeOptions};
+use crate::console::{self, Notes};
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::legacy::Dialect;
 
@@ -43,7 +44,7 @@ use crate::wire::legacy::Dialect;
     version,
     about = "Counts how often keys happen, approximately, at network speed, in fixed memory",
     long_about = None,
-    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.",
+    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
@@ -230,7 +231,7 @@ pub struct Streams<'s> {
     pub input_waits: Box<dyn FnMut() -> bool + 's>,
     /// Results.
     pub output: Box<dyn Write + 's>,
-    /// What a person may want to know besides.
+    /// What a person may want to know besides. Nothing that was asked for fails because nobody is told.
     pub notes: Box<dyn Write + 's>,
     /// Whether somebody looks at the notes while they are written.
     pub shows_progress: bool,
@@ -243,6 +244,8 @@ pub enum Done {
     AsAsked,
     /// A hit is over its limit.
     OverLimit,
+    /// Whoever read the results stopped before their end. What else was asked for is done.
+    ReaderGone,
 }
 
 /// Bytes of standard input to read at once: a pipe holds as many.
@@ -254,10 +257,10 @@ impl Streams<'static> {
     pub fn standard() -> Self {
         Self {
             input: BufReader::with_capacity(INPUT_BUFFER_BYTES, Box::new(io::stdin().lock())),
-            output: Box::new(BufWriter::new(io::stdout().lock())),
+            output: Box::new(console::results()),
             input_waits: Box::new(stdin_waits),
-            notes: Box::new(io::stderr()),
-            shows_progress: io::stderr().is_terminal(),
+            notes: Box::new(LineWriter::new(Notes)),
+            shows_progress: console::is_watched(),
         }
     }
 }
@@ -293,12 +296,19 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
     };
-    let is_closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match (done, streams.output.flush()) {
-        (Err(CliError::Output(error)), _) if is_closed(&error) => Ok(Done::AsAsked),
-        (Ok(_), Err(error)) if !is_closed(&error) => Err(CliError::Output(error)),
+        (Err(CliError::Output(error)), _) if is_reader_gone(&error) => Ok(Done::ReaderGone),
+        // A hit's verdict is in the exit code, which has its reader.
+        (Ok(_), Err(error)) if is_reader_gone(&error) && !matches!(command, Command::Hit(_)) => {
+            Ok(Done::ReaderGone)
+        }
+        (Ok(_), Err(error)) if !is_reader_gone(&error) => Err(CliError::Output(error)),
         (done, _) => done,
     }
+}
+
+fn is_reader_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Why a command was not done in full.

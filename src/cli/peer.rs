@@ -34,11 +34,11 @@ pub(super) fn run_within(
     let before = match before {
         Ok(status) => newest(&status, target).map_or(0, |order| order.number),
         Err(error) => {
-            return writeln!(
+            let _ = writeln!(
                 streams.notes,
                 "the order to push to {target} was sent, but it cannot be confirmed: {error}"
-            )
-            .map_err(CliError::Output);
+            );
+            return Ok(());
         }
     };
     let order = await_order(&source, target, before, decision_wait)?;

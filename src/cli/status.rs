@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::node::status::{PeerStatus, Status};
+use crate::node::status::{LogStatus, PeerStatus, Status};
 
 /// Prints what a node says of itself.
 pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
@@ -101,6 +101,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         io.threads.len(),
         bytes(buffer.min().unwrap_or_default())
     )?;
+    write_log(status, out)?;
     write_cluster(status, out)?;
     for peer in &status.peers {
         write_peer(peer, out)?;
@@ -120,6 +121,25 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// Where there is something to say of it.
+fn write_log(status: &Status, out: &mut String) -> std::fmt::Result {
+    let LogStatus {
+        lines_dropped,
+        lines_refused,
+    } = status.log;
+    if lines_dropped + lines_refused > 0 {
+        writeln!(
+            out,
+            "log        lines missing {} (too fast for its reader {lines_dropped}, refused {lines_refused})",
+            lines_dropped + lines_refused
+        )?;
+    }
+    match &status.failure {
+        Some(failure) => writeln!(out, "not well   {}", printable(failure)),
+        None => Ok(()),
+    }
 }
 
 /// N of what is answered: that of all slices, ours and others'.

@@ -394,7 +394,7 @@ impl Write for Closed {
 }
 
 #[test]
-fn a_closed_output_is_no_failure() {
+fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
     let server = Fake::reliable();
     for words in [&["count", "a"][..], &["count", "a", "--json"]] {
         let streams = Streams {
@@ -405,7 +405,8 @@ fn a_closed_output_is_no_failure() {
             shows_progress: false,
         };
         let words = [words, &["--legacy"]].concat();
-        run(&command(&words, server.address), streams).unwrap();
+        let done = run(&command(&words, server.address), streams).unwrap();
+        assert_eq!(done, Done::ReaderGone);
     }
     server.stop();
 }
@@ -417,6 +418,8 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
         version: "0.1.0".into(),
         uptime_s: 3_723.0,
         ready: true,
+        failure: None,
+        log: LogStatus::default(),
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
         readiness: Readiness::default(),

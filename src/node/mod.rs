@@ -10,17 +10,19 @@
 
 mod access;
 mod control;
+mod crew;
 mod data;
 mod gossip;
 mod hand_off;
 pub mod http;
 pub mod metrics;
 mod shared;
+mod signals;
 pub mod status;
 mod tally;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
@@ -28,21 +30,24 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::GetRandomFlags;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::control::Control;
+use self::crew::{Crew, Part};
 use self::data::DataHandler;
 pub use self::gossip::{ClusterError, IdentityError};
 use self::gossip::{Identity, Link, Presence, Side, Start};
 use self::http::StatusSource;
 use self::shared::{Random, Shared};
+use self::signals::Signals;
 use self::status::Status;
 use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
+use crate::console;
 use crate::io::{
     Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
-    Stop, bind_group, cpu, huge_pages, probe_uring,
+    bind_group, cpu, huge_pages, probe_uring,
 };
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
@@ -134,10 +139,18 @@ pub enum NodeError {
         /// What the system said.
         source: io::Error,
     },
-    /// A thread ended by a panic, which is a fault of this program.
-    #[error("{0} ended by a panic; this is a bug, please report it")]
-    Panic(&'static str),
+    /// A thread or a task ended that nobody had told to, which is a fault of this program. The rest of the node
+    /// has ended in order, as far as it could.
+    #[error("{part} ended {how}; this is a bug, please report it")]
+    Ended {
+        /// What it was.
+        part: String,
+        /// By itself, or by a panic.
+        how: &'static str,
+    },
 }
+
+const THE_STOP_SIGNAL: &str = "making the stop signal";
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
@@ -147,9 +160,13 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
 #[derive(Debug)]
 enum Ending {
     Asked,
-    Signal(&'static str),
-    Failed(NodeError),
+    Signal(String),
+    /// The crew knows of what.
+    Failed,
 }
+
+/// How long standard output may take to take the ready line before that is worth a warning.
+const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///
@@ -166,10 +183,11 @@ enum Ending {
 /// ```
 pub struct Node {
     shared: Arc<Shared>,
-    stop: Stop,
-    end: mpsc::UnboundedSender<Ending>,
+    crew: Crew,
     data: Vec<JoinHandle<()>>,
-    control: Option<JoinHandle<io::Result<Ending>>>,
+    control: Option<JoinHandle<()>>,
+    /// Where this process's signals are ours.
+    _signals: Option<Signals>,
     /// No other node has this number while we run.
     _identity: Identity,
 }
@@ -177,13 +195,21 @@ pub struct Node {
 impl Node {
     /// Starts all threads and returns when they serve. Signals are left to the program around it.
     ///
+    /// If one of its threads or tasks ends by itself, the node ends: it stops serving, brings the rest of its
+    /// counts to the cluster, and says so in its status and by [`failure`](Self::failure),
+    /// [`wait`](Self::wait) and [`stop`](Self::stop). The program around it goes on.
+    ///
     /// # Errors
     /// [`NodeError`]; nothing is left behind.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        Self::start_with(&config, false)
+        Self::start_with(&config, Crew::new().map_err(system(THE_STOP_SIGNAL))?, None)
     }
 
-    fn start_with(config: &NodeConfig, handle_signals: bool) -> Result<Self, NodeError> {
+    fn start_with(
+        config: &NodeConfig,
+        (crew, endings): (Crew, mpsc::UnboundedReceiver<Ending>),
+        signals: Option<Signals>,
+    ) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
         let backend = choose_backend(config.io)?;
         let drawn = draw()?;
@@ -211,18 +237,20 @@ impl Node {
             replica,
             drawn.shared,
             backend,
-            sockets,
-            http_addr,
+            (sockets, http_addr),
             presence,
+            crew.clone(),
         );
         let shared = Arc::new(shared);
-        let (end, endings) = mpsc::unbounded_channel();
+        if let Some(signals) = &signals {
+            signals.serve();
+        }
         let mut node = Self {
             shared: Arc::clone(&shared),
-            stop: Stop::new().map_err(system("making the stop signal"))?,
-            end: end.clone(),
+            crew: crew.clone(),
             data: Vec::with_capacity(threads),
             control: None,
+            _signals: signals,
             _identity: identity,
         };
         // An early return drops `node`, which ends and joins what has been started.
@@ -232,15 +260,16 @@ impl Node {
             http,
             cluster,
             endings,
-            ended: end,
-            handle_signals,
-            stop: node.stop.clone(),
             data_ended,
         };
+        let run_control = move || {
+            if let Err(error) = control::run(control) {
+                crew.fail(system("running the control thread")(error));
+            }
+        };
         node.control = Some(
-            std::thread::Builder::new()
-                .name("rmbd-control".to_owned())
-                .spawn(move || control::run(control))
+            (node.crew)
+                .thread(Part::Control, "rmbd-control".to_owned(), run_control)
                 .map_err(system("starting the control thread"))?,
         );
         node.shared.set_ready(true);
@@ -261,25 +290,26 @@ impl Node {
         for thread in 0..self.shared.threads().len() {
             let data = DataThread {
                 shared: Arc::clone(&self.shared),
-                stop: self.stop.clone(),
-                ended: self.end.clone(),
+                crew: self.crew.clone(),
                 cpu: cpus.get(thread % cpus.len().max(1)).copied(),
                 options,
                 thread,
                 _alive: alive.clone(),
             };
             let started = started.clone();
-            let handle = std::thread::Builder::new()
-                .name(format!("rmbd-data-{thread}"))
-                .spawn(move || data.run(&started))
+            let handle = (self.crew)
+                .thread(Part::Data, format!("rmbd-data-{thread}"), move || {
+                    data.run(&started);
+                })
                 .map_err(system("starting a data thread"))?;
             self.data.push(handle);
         }
         drop(started);
         for _ in 0..self.data.len() {
-            starting
-                .recv()
-                .map_err(|_| NodeError::Panic("a data thread"))??;
+            starting.recv().map_err(|_| NodeError::Ended {
+                part: Part::Data.to_string(),
+                how: "before it had started",
+            })??;
         }
         Ok(data_ended)
     }
@@ -322,39 +352,42 @@ impl Node {
         self.shared.status()
     }
 
+    /// What has failed, in one line: the node has ended by it, or does, or (a panic in a connection of HTTP)
+    /// serves on and should be started again. `None` while all is well.
+    pub fn failure(&self) -> Option<String> {
+        self.crew.failure()
+    }
+
+    /// Waits until the node ends by itself, which it does only where something of it fails.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn wait(mut self) -> Result<Status, NodeError> {
+        self.wait_and_end()
+    }
+
     /// Ends all threads and waits for them; what had reached the sockets is still taken, and brought
     /// to the cluster if its live members take it within 3 s. Returns the last status.
     ///
     /// # Errors
     /// Why a thread had ended by itself before.
     pub fn stop(mut self) -> Result<Status, NodeError> {
-        let _ = self.end.send(Ending::Asked);
-        self.wait_and_end().map(|(_, status)| status)
+        self.crew.end(Ending::Asked);
+        self.wait_and_end()
     }
 
     /// Waits for a signal or a failure, then ends all threads.
-    fn wait_and_end(&mut self) -> Result<(Ending, Status), NodeError> {
-        let control = self.control.take().map(JoinHandle::join);
-        let data = self.end_data_threads();
-        let ending = match control {
-            Some(Ok(ending)) => ending.map_err(system("running the control thread"))?,
-            Some(Err(_)) => return Err(NodeError::Panic("the control thread")),
-            None => Ending::Asked,
-        };
-        data?;
-        match ending {
-            Ending::Failed(error) => Err(error),
-            ending => Ok((ending, self.shared.status())),
-        }
-    }
-
-    fn end_data_threads(&mut self) -> Result<(), NodeError> {
+    fn wait_and_end(&mut self) -> Result<Status, NodeError> {
+        // The crew knows of panics.
+        let _ = self.control.take().map(JoinHandle::join);
         self.shared.set_ready(false);
-        self.stop.give();
-        let joined = self.data.drain(..).map(JoinHandle::join);
-        match joined.filter(Result::is_err).count() {
-            0 => Ok(()),
-            _ => Err(NodeError::Panic("a data thread")),
+        self.crew.begin_end();
+        for thread in self.data.drain(..) {
+            let _ = thread.join();
+        }
+        match self.crew.take_error() {
+            Some(error) => Err(error),
+            None => Ok(self.shared.status()),
         }
     }
 }
@@ -369,7 +402,7 @@ impl std::fmt::Debug for Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.end.send(Ending::Asked);
+        self.crew.end(Ending::Asked);
         let _ = self.wait_and_end();
     }
 }
@@ -377,8 +410,7 @@ impl Drop for Node {
 /// What one data thread starts with.
 struct DataThread {
     shared: Arc<Shared>,
-    stop: Stop,
-    ended: mpsc::UnboundedSender<Ending>,
+    crew: Crew,
     cpu: Option<usize>,
     options: LoopOptions,
     thread: usize,
@@ -398,12 +430,15 @@ impl DataThread {
         };
         let mut handler = DataHandler::new(Arc::clone(&self.shared), self.thread);
         let _ = started.send(Ok(()));
+        #[cfg(test)]
+        if self.crew.strikes_thread(Part::Data) {
+            return;
+        }
         if let Err(source) = event_loop.run(&mut handler) {
-            let failure = NodeError::Loop {
+            self.crew.fail(NodeError::Loop {
                 thread: self.thread,
                 source,
-            };
-            let _ = self.ended.send(Ending::Failed(failure));
+            });
         }
     }
 
@@ -423,7 +458,7 @@ impl DataThread {
         EventLoop::new(
             self.shared.backend(),
             Arc::clone(&io.socket),
-            self.stop.clone(),
+            self.crew.stop().clone(),
             self.options,
             Arc::clone(&io.io),
         )
@@ -672,23 +707,29 @@ fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {
     }
 }
 
-/// Runs a node as a program: one line to standard output when it is ready, until SIGINT or SIGTERM,
-/// and a summary to standard error.
+/// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
+/// SIGTERM; the table is in `node/signals.rs`), and a summary to standard error. Nobody has to read either.
 ///
 /// # Errors
 /// [`NodeError`] where it does not start, or where it stopped by itself.
 pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
-    let mut node = Node::start_with(config, true)?;
-    let mut out = io::stdout().lock();
-    // Nobody reading is no reason not to serve.
-    let _ = writeln!(out, "{}", ready_line(&node.status())).and_then(|()| out.flush());
-    drop(out);
-    let (ending, status) = node.wait_and_end()?;
-    if let Ending::Signal(name) = ending {
-        info!("{name}");
-    }
-    eprintln!("{}", summary(&status));
+    let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
+    let signals = Signals::start(&crew).map_err(system("taking signals"))?;
+    let mut node = Node::start_with(config, (crew, endings), Some(signals))?;
+    announce(&node.status());
+    let status = node.wait_and_end()?;
+    console::note(&summary(&status));
     Ok(())
+}
+
+/// Nobody reading is no reason not to serve.
+fn announce(status: &Status) {
+    if let Err(unsaid) = console::announce(&ready_line(status), READY_LINE_PATIENCE) {
+        warn!(
+            "the node serves at {}, but its ready line is not read: {unsaid}",
+            status.udp
+        );
+    }
 }
 
 fn ready_line(status: &Status) -> String {

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::access::Access;
+use super::crew::{Crew, Part};
 use super::gossip::{self, Presence};
 use super::hand_off::HandOff;
 use super::status::{
-    CompactStatus, Datagrams, Detail, IoStatus, Messages, OriginDetail, PeerOrder, PeerStatus,
-    Replies, SketchStatus, Status, ThreadStatus,
+    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, OriginDetail, PeerOrder,
+    PeerStatus, Replies, SketchStatus, Status, ThreadStatus,
 };
 use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
+use crate::console::{self, Missing};
 use crate::io::{Backend, DataSocket, IoCounters};
 use crate::replica::once::{CLIENTS_MAX, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     ready: AtomicBool,
     threads: Box<[DataThread]>,
     presence: Presence,
+    crew: Crew,
     max_peers: usize,
     /// Somebody was asked what they are, so that replies are to be expected.
     awaits_answers: AtomicBool,
@@ -120,14 +123,15 @@ impl Orders {
 }
 
 impl Shared {
+    /// With the client port's sockets, and HTTP's address.
     pub(super) fn new(
         config: &NodeConfig,
         replica: Replica,
         random: Random,
         backend: Backend,
-        sockets: Vec<DataSocket>,
-        http: Option<SocketAddr>,
+        (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
+        crew: Crew,
     ) -> Self {
         let layout = layout(config);
         let own = replica.own();
@@ -150,6 +154,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             threads: sockets.into_iter().map(DataThread::new).collect(),
             presence,
+            crew,
             max_peers: config.max_peers,
             awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
@@ -212,6 +217,10 @@ impl Shared {
 
     pub(super) fn presence(&self) -> &Presence {
         &self.presence
+    }
+
+    pub(super) fn crew(&self) -> &Crew {
+        &self.crew
     }
 
     /// The UDP port where other nodes are heard, 0 where there is none.
@@ -330,7 +339,8 @@ impl super::http::StatusSource for Shared {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.now().as_secs_f64(),
-            ready: self.ready.load(Acquire),
+            ready: self.ready.load(Acquire) && !self.crew.is_ending(),
+            failure: self.crew.failure(),
             udp: self.udp.to_string(),
             http: self.http.map(|address| address.to_string()),
             readiness,
@@ -355,13 +365,24 @@ impl super::http::StatusSource for Shared {
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),
+            log: log_status(),
             cluster,
             peers: legacy.peers_status(self.now()),
             peer_orders: legacy.orders.latest.iter().cloned().collect(),
         }
     }
 
+    fn failure(&self) -> Option<String> {
+        self.crew.failure()
+    }
+
+    fn connection_panicked(&self) {
+        self.crew.redden(Part::Connection);
+    }
+
     fn detail(&self, key: &[u8]) -> Detail {
+        #[cfg(test)]
+        self.crew.strikes_thread(Part::Connection);
         let origins = self.replica.estimate_by_origin(key);
         let counts = origins.iter().map(|origin| origin.estimate.count);
         Detail {
@@ -371,6 +392,14 @@ impl super::http::StatusSource for Shared {
             saturated: origins.iter().any(|origin| origin.estimate.saturated),
             origins: origins.iter().map(origin_detail).collect(),
         }
+    }
+}
+
+fn log_status() -> LogStatus {
+    let Missing { dropped, refused } = console::missing();
+    LogStatus {
+        lines_dropped: dropped,
+        lines_refused: refused,
     }
 }
 

@@ -26,6 +26,10 @@ pub struct Status {
     /// What keeps `/readyz` from saying that the node is ready, and what the node lacks while it is.
     #[serde(default)]
     pub readiness: Readiness,
+    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
+    /// should be started again.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// The sketch and what is in it.
     pub sketch: SketchStatus,
     /// Messages taken, by type.
@@ -39,6 +43,9 @@ pub struct Status {
     /// What users of the compact format are told, and how much they use it.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// The process's log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// The nodes that answer for each other.
     #[serde(default)]
     pub cluster: ClusterStatus,
@@ -119,6 +126,15 @@ pub struct CompactStatus {
     pub once_clients: u64,
     /// ... and how many there is room for.
     pub once_clients_max: u64,
+}
+
+/// Lines for standard error that nobody will read, since the process began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Dropped because they came faster than standard error took them, if it took any at all.
+    pub lines_dropped: u64,
+    /// Refused by standard error: a full disk, a reader that has gone.
+    pub lines_refused: u64,
 }
 
 /// Datagrams, and what became of them.

@@ -7,6 +7,7 @@
 //! ```
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod checks;
 mod misled;

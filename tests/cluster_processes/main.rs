@@ -2,6 +2,7 @@
 //! strangers, beside a Python instance, and when nodes are killed, restarted and told to end.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod endings;
 mod legacy;

@@ -63,17 +63,19 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     };
     let hashes =
         (numbers(1..3), vec(any::<u8>(), 0..80)).prop_map(|(head, tail)| [head, tail].concat());
-    let entry = (slice(), numbers(1..2), any::<[u8; 8]>())
-        .prop_map(|(slice, version, root)| [slice, version, root.to_vec()].concat());
+    let entries = || {
+        let entry = (slice(), numbers(1..2), any::<[u8; 8]>())
+            .prop_map(|(slice, version, root)| [slice, version, root.to_vec()].concat());
+        vec(entry, 0..5).prop_map(|all| all.concat())
+    };
     let body = prop_oneof![
         2 => (Just(1), any::<[u8; 8]>(), numbers(0..20))
             .prop_map(|(kind, channel, tail)| (kind, [channel.to_vec(), tail].concat())),
         3 => with_slice(&[2, 4, 7, 9, 11], numbers(0..40).boxed()),
         3 => with_slice(&[3], vec(group(), 0..5).prop_map(|all| all.concat()).boxed()),
         2 => with_slice(&[8, 10], hashes.boxed()),
-        1 => (Just(5), vec(entry.clone(), 0..5).prop_map(|all| all.concat())),
-        1 => (numbers(2..3), vec(entry, 0..5))
-            .prop_map(|(head, all)| (14, [head, all.concat()].concat())),
+        1 => (Just(5), entries()),
+        1 => (numbers(2..3), entries()).prop_map(|(head, all)| (14, [head, all].concat())),
         1 => (select(&[13, 15, 16][..]), numbers(1..2)),
         1 => with_slice(&[17], numbers(0..2).boxed()),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),

@@ -1,6 +1,6 @@
 //! What several test targets and benches use; each takes a part of it.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::print_stderr)]
 
 pub(crate) mod proxy;
 pub(crate) mod random;

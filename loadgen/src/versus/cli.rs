@@ -12,13 +12,14 @@ use std::thread;
 
 use clap::{Args, Subcommand};
 use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::console;
 use rmbd::sketch::Geometry;
 use rustix::fs::{FileType, fstat};
 use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use super::contest;
+use super::contest::{self, VersusError};
 use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
@@ -36,7 +37,8 @@ pub enum VersusCommand {
 }
 
 impl VersusCommand {
-    /// Does it; says on standard error why not.
+    /// Does it; says on standard error why not. Where standard output does not take the table, the record is
+    /// written all the same.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let done = match self {
@@ -46,7 +48,14 @@ impl VersusCommand {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error}");
+                let printing = match error.downcast_ref() {
+                    Some(VersusError::Table(printing)) => Some(printing),
+                    _ => None,
+                };
+                if let Some(printing) = printing {
+                    return ExitCode::from(console::unwritten(printing, &error));
+                }
+                console::note(&format!("error: {error}"));
                 ExitCode::FAILURE
             }
         }
@@ -59,7 +68,7 @@ fn versus(options: &VersusOptions) -> Result<(), Box<dyn std::error::Error>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let program = std::env::current_exe()?;
-    contest::run(options, &program, &stop, &mut |line| eprintln!("{line}"))?;
+    contest::run(options, &program, &stop, &mut |line| console::note(line))?;
     Ok(())
 }
 

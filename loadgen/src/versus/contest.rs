@@ -1,12 +1,14 @@
 //! The comparison: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use rmbd::console;
 use rmbd::io::cpu;
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
@@ -66,6 +68,9 @@ pub enum VersusError {
     /// The record can't be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The table can't be printed; the record, if there is to be one, is written.
+    #[error("cannot print the table")]
+    Table(#[source] io::Error),
 }
 
 /// Compares, prints the table on standard output, and writes the record. `program` is this program,
@@ -98,11 +103,12 @@ pub fn run(
         say(&format!("ended early: {error}"));
         comparison.ended_early = Some(error.to_string());
     }
-    println!("{}", table(&comparison));
+    let printed = console::result(&table(&comparison).to_string());
     match directory {
         Some(directory) => write(&comparison, &directory, say)?,
         None => say("no record was written: give --record DIRECTORY"),
     }
+    printed.map_err(VersusError::Table)?;
     Ok(comparison)
 }
 

@@ -14,7 +14,7 @@ use super::addresses::{canonical, is_ourselves, resolve};
 use super::challenge::{Challenges, Heard, Told, Verdict, is_probe_answer};
 use crate::cluster::legacy::{Added, ROUND};
 use crate::cluster::membership::MemberState;
-use crate::node::Ending;
+use crate::node::crew::{Leave, Part};
 use crate::node::hand_off::Parcel;
 use crate::node::shared::{Legacy, Shared};
 use crate::replica::{MergeError, RowMerged};
@@ -81,14 +81,15 @@ impl Rounds {
         }
     }
 
-    pub(super) async fn until(&mut self, endings: &mut mpsc::UnboundedReceiver<Ending>) -> Ending {
+    /// Runs until it is told to end, when no data thread hands over any more; then takes the last.
+    pub(super) async fn run(mut self, mut leave: Leave) {
         let shared = Arc::clone(&self.shared);
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.challenges.next();
             tokio::select! {
-                ending = endings.recv() => return ending.unwrap_or(Ending::Asked),
+                () = leave.asked() => return self.take_parcels().await,
                 () = shared.hand_off().arrived() => self.take_parcels().await,
                 Some(lookup) = self.lookups_done.recv() => {
                     self.lookups -= 1;
@@ -106,7 +107,7 @@ impl Rounds {
         }
     }
 
-    pub(super) async fn take_parcels(&mut self) {
+    async fn take_parcels(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut taken = 0;
         while let Some(parcel) = shared.hand_off().take() {
@@ -275,10 +276,8 @@ impl Rounds {
                 });
             }
         };
-        match std::thread::Builder::new()
-            .name("rmbd-lookup".to_owned())
-            .spawn(lookup)
-        {
+        let crew = self.shared.crew();
+        match crew.thread(Part::PeerLookup, "rmbd-lookup".to_owned(), lookup) {
             Ok(_) => self.lookups += 1,
             Err(error) => {
                 let reason = format!("no thread to look the name up: {error}");

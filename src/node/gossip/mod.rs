@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -29,6 +29,7 @@ pub use self::start::ClusterError;
 pub(super) use self::start::{Cluster as Start, Link, start};
 pub(super) use self::state::hex;
 use super::control::addresses::{canonical, mapped};
+use super::crew::Leave;
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
 use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
@@ -139,11 +140,12 @@ impl Gossip {
         seeds: Vec<HostPort>,
     ) -> io::Result<Self> {
         let bound = socket.local_addr()?;
+        let seeds = Seeds::new(shared.crew().clone(), seeds, bound);
         Ok(Self {
             shared,
             socket: UdpSocket::from_std(socket)?,
             is_v6: bound.is_ipv6(),
-            seeds: Seeds::new(seeds, bound),
+            seeds,
             flood: Flood::default(),
             received: vec![0; BUFFER_BYTES].into_boxed_slice(),
             datagram: Vec::with_capacity(BUFFER_BYTES),
@@ -151,14 +153,13 @@ impl Gossip {
         })
     }
 
-    /// Runs until `leave` comes (or its sender goes), then says good-bye: what was counted last reaches
+    /// Runs until it is told to end, then says good-bye: what was counted last reaches
     /// all live members first, if they take it within [`LEAVE_LIMIT`].
-    pub(super) async fn run(mut self, leave: oneshot::Receiver<()>) {
+    pub(super) async fn run(mut self, mut leave: Leave) {
         let shared = Arc::clone(&self.shared);
         let Some(side) = shared.presence().side() else {
             return;
         };
-        tokio::pin!(leave);
         let mut left_at = None;
         loop {
             let turn = self.turn(side);
@@ -181,7 +182,7 @@ impl Gossip {
             };
             let paused = self.flood.pause(now);
             tokio::select! {
-                _ = &mut leave, if left_at.is_none() => {
+                () = leave.asked(), if left_at.is_none() => {
                     left_at = Some(now);
                     side.cluster().leave(now);
                 }

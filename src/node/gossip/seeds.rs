@@ -8,14 +8,15 @@ use tracing::{info, warn};
 
 use crate::config::HostPort;
 use crate::node::control::addresses::usable_by;
+use crate::node::crew::{Crew, Part};
 
 /// Time from one look to the next, while alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Addresses of all names together; a headless service has one for each node, and some are enough.
 const ADDRESSES_MAX: usize = 64;
 
-#[derive(Debug)]
 pub(super) struct Seeds {
+    crew: Crew,
     names: Vec<HostPort>,
     ours: SocketAddr,
     next: Duration,
@@ -27,9 +28,10 @@ pub(super) struct Seeds {
 
 impl Seeds {
     /// `ours` is the socket's address: what it cannot send to is no seed.
-    pub(super) fn new(names: Vec<HostPort>, ours: SocketAddr) -> Self {
+    pub(super) fn new(crew: Crew, names: Vec<HostPort>, ours: SocketAddr) -> Self {
         let (send, found) = mpsc::unbounded_channel();
         Self {
+            crew,
             names,
             ours,
             next: Duration::ZERO,
@@ -57,8 +59,8 @@ impl Seeds {
         let look = move || {
             let _ = send.send(look_up(&names, ours));
         };
-        let thread = std::thread::Builder::new().name("rmbd-join".to_owned());
-        match thread.spawn(look) {
+        let thread = (self.crew).thread(Part::JoinLookup, "rmbd-join".to_owned(), look);
+        match thread {
             Ok(_) => self.is_looking = true,
             Err(error) => warn!("no thread to look the names of --join up: {error}"),
         }
@@ -115,7 +117,9 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn looks_are_repeated_one_at_a_time() {
-        let mut seeds = Seeds::new(vec!["127.0.0.1:7".parse().unwrap()], address("127.0.0.1:1"));
+        let crew = || Crew::new().unwrap().0;
+        let names = vec!["127.0.0.1:7".parse().unwrap()];
+        let mut seeds = Seeds::new(crew(), names, address("127.0.0.1:1"));
         let now = Duration::from_secs(100);
         assert_eq!(seeds.next(now), Some(now));
         seeds.look_up_if_due(now);
@@ -124,7 +128,7 @@ mod tests {
         assert_eq!(seeds.found().await, [address("127.0.0.1:7")]);
         assert_eq!(seeds.next(now), Some(now + LOOK_AGAIN));
         assert!(seeds.found.try_recv().is_err(), "there was but one");
-        let nobody = Seeds::new(vec![], address("127.0.0.1:1"));
+        let nobody = Seeds::new(crew(), vec![], address("127.0.0.1:1"));
         assert_eq!(nobody.next(now), None);
     }
 }

@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Dashboards and scrapers of one node are few; 64 of the largest buffers are about 2 MiB.
@@ -67,15 +67,19 @@ impl Default for Limits {
     }
 }
 
+/// Told when a connection ended by a panic, which its task would keep to itself.
+pub(super) type Panicked = Box<dyn Fn()>;
+
 /// Serves `router` on `listener` until `stop` completes.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()>,
     limits: Limits,
+    panicked: Panicked,
 ) {
     let mut stop = pin!(stop);
-    let mut house = House::new(router, limits);
+    let mut house = House::new(router, limits, panicked);
     loop {
         let stream = tokio::select! {
             biased;
@@ -90,7 +94,13 @@ pub(super) async fn serve(
 
 /// The next connection for which there is a place.
 async fn next(listener: &TcpListener, house: &mut House) -> TcpStream {
-    let stream = accept(listener).await;
+    let mut accepting = pin!(accept(listener));
+    let stream = loop {
+        tokio::select! {
+            stream = &mut accepting => break stream,
+            Some(ended) = house.tasks.join_next() => house.note(Some(ended)),
+        }
+    };
     house.make_room().await;
     stream
 }
@@ -139,6 +149,7 @@ struct House {
     tasks: JoinSet<()>,
     open: Vec<Guest>,
     shared: Arc<Shared>,
+    panicked: Panicked,
     /// Dropped to tell every connection to end.
     closing: watch::Sender<()>,
 }
@@ -162,7 +173,7 @@ struct Shared {
 struct Activity(AtomicU64);
 
 impl House {
-    fn new(router: Router, limits: Limits) -> Self {
+    fn new(router: Router, limits: Limits, panicked: Panicked) -> Self {
         Self {
             limits,
             router,
@@ -172,6 +183,7 @@ impl House {
                 start: Instant::now(),
                 crowded: AtomicBool::new(false),
             }),
+            panicked,
             closing: watch::Sender::new(()),
         }
     }
@@ -190,10 +202,11 @@ impl House {
             };
             if patience_end <= Instant::now() {
                 longest_idle.abort();
-                self.tasks.join_next().await;
+                let ended = self.tasks.join_next().await;
+                self.note(ended);
             } else {
                 tokio::select! {
-                    _ = self.tasks.join_next() => {}
+                    ended = self.tasks.join_next() => self.note(ended),
                     () = sleep_until(patience_end) => {}
                 }
             }
@@ -201,7 +214,9 @@ impl House {
     }
 
     fn forget_finished(&mut self) {
-        while self.tasks.try_join_next().is_some() {}
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.note(Some(ended));
+        }
         self.open.retain(|guest| !guest.task.is_finished());
     }
 
@@ -228,18 +243,26 @@ impl House {
     }
 
     /// Ends all connections; returns when every one is gone.
-    async fn close(self) {
-        let Self {
-            mut tasks,
-            limits,
-            closing,
-            ..
-        } = self;
-        drop(closing);
-        let all = async { while tasks.join_next().await.is_some() {} };
+    async fn close(mut self) {
+        self.closing = watch::Sender::new(());
+        let drain = self.limits.drain;
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                self.note(Some(ended));
+            }
+        };
         // Each connection keeps to the same limit by itself; this one holds for all together.
-        if timeout(limits.drain, all).await.is_err() {
-            tasks.shutdown().await;
+        if timeout(drain, all).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+
+    /// Looks at how a connection's task ended.
+    fn note(&self, ended: Option<Result<(), JoinError>>) {
+        if let Some(Err(error)) = ended
+            && error.is_panic()
+        {
+            (self.panicked)();
         }
     }
 }

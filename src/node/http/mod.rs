@@ -5,7 +5,7 @@
 //! | `/` | the page: one file, nothing loaded from elsewhere |
 //! | `/status` | [`Status`] as JSON |
 //! | `/metrics` | the same as OpenMetrics text, see [`super::metrics`] |
-//! | `/healthz` | 200: the control thread runs |
+//! | `/healthz` | 200 while every thread and task of the node runs, else 503 and what has ended |
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
 //!
@@ -44,6 +44,14 @@ pub trait StatusSource: Send + Sync {
 
     /// A key's count by origin. Called as [`status`](Self::status) is.
     fn detail(&self, key: &[u8]) -> Detail;
+
+    /// What has failed of the node, in one line.
+    fn failure(&self) -> Option<String> {
+        self.status().failure
+    }
+
+    /// Called when a connection ended by a panic.
+    fn connection_panicked(&self) {}
 }
 
 /// Answers HTTP/1 on `listener` until `stop` completes; then takes no more connections, gives the
@@ -62,7 +70,11 @@ pub async fn serve(
     source: Arc<dyn StatusSource>,
     stop: impl Future<Output = ()>,
 ) {
-    connections::serve(listener, router(source), stop, Limits::default()).await;
+    let panicked = {
+        let source = Arc::clone(&source);
+        Box::new(move || source.connection_panicked())
+    };
+    connections::serve(listener, router(source), stop, Limits::default(), panicked).await;
 }
 
 type Source = State<Arc<dyn StatusSource>>;
@@ -72,7 +84,7 @@ fn router(source: Arc<dyn StatusSource>) -> Router {
         .route("/", get(page))
         .route("/status", get(status))
         .route("/metrics", get(metrics_text))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/detail", get(detail::detail))
         .fallback(not_found)
@@ -103,6 +115,16 @@ async fn metrics_text(State(source): Source) -> impl IntoResponse {
         [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
         metrics::encode(&source.status()),
     )
+}
+
+async fn healthz(State(source): Source) -> (StatusCode, String) {
+    match source.failure() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(failure) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not healthy: {failure}\n"),
+        ),
+    }
 }
 
 /// What a ready node lacks is said, and does not make it less ready: to take a node away because its

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StatusSource;
 use crate::node::status::{
-    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, MemberStatus, Messages,
+    ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, LogStatus, MemberStatus, Messages,
     OneWayStatus, OriginDetail, PeerOrder, PeerStatus, Readiness, Replies, SketchStatus,
     SliceStatus, Status, ThreadStatus,
 };
@@ -15,6 +15,7 @@ use crate::node::status::{
 pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     pub(crate) readiness: Mutex<Readiness>,
+    pub(crate) failure: Mutex<Option<String>>,
 }
 
 impl Fake {
@@ -22,6 +23,7 @@ impl Fake {
         Self {
             ready: AtomicBool::new(ready),
             readiness: Mutex::default(),
+            failure: Mutex::default(),
         }
     }
 }
@@ -30,6 +32,7 @@ impl StatusSource for Fake {
     fn status(&self) -> Status {
         Status {
             ready: self.ready.load(Ordering::Relaxed),
+            failure: self.failure.lock().map(|it| it.clone()).unwrap_or_default(),
             readiness: self
                 .readiness
                 .lock()
@@ -63,6 +66,7 @@ pub(crate) fn status() -> Status {
         version: "1.2.3".into(),
         uptime_s: 93_784.5,
         ready: true,
+        failure: None,
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
         readiness: Readiness::default(),
@@ -108,6 +112,10 @@ pub(crate) fn status() -> Status {
             repeats: 44,
             once_clients: 12,
             once_clients_max: 65_536,
+        },
+        log: LogStatus {
+            lines_dropped: 31,
+            lines_refused: 37,
         },
         cluster: cluster(),
         peers: vec![pushed_to(), heard_from()],

@@ -23,8 +23,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{
-    CompactStatus, Datagrams, IoStatus, Messages, PeerStatus, Replies, SketchStatus, Status,
-    ThreadStatus,
+    CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, SketchStatus,
+    Status, ThreadStatus,
 };
 
 /// The content type of [`encode`]'s text.
@@ -71,6 +71,7 @@ impl Collector for Scrape {
         page.sketch(&self.status.sketch)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
+        page.log(&self.status.log)?;
         page.cluster(&self.status.cluster, self.status.is_ready())?;
         page.peers(&self.status.peers)?;
         page.process(&self.process)
@@ -93,6 +94,12 @@ impl Page<'_> {
             "1 while the data threads serve",
             None,
             u64::from(status.ready),
+        )?;
+        self.gauge(
+            "rmbd_healthy",
+            "0 where something of the node has ended by itself",
+            None,
+            u64::from(status.failure.is_none()),
         )?;
         self.gauge(
             "rmbd_uptime",
@@ -264,6 +271,19 @@ impl Page<'_> {
             "The largest weight of one add",
             None,
             compact.max_weight,
+        )
+    }
+
+    fn log(&mut self, log: &LogStatus) -> fmt::Result {
+        let reasons = [
+            ("dropped", log.lines_dropped),
+            ("refused", log.lines_refused),
+        ];
+        self.counters(
+            "rmbd_log_lines_missing",
+            "Lines that standard error did not take: dropped since they came too fast for it, or refused by it",
+            "reason",
+            reasons,
         )
     }
 

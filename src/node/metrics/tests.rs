@@ -81,6 +81,9 @@ fn everything_in_the_status_has_its_number() {
     let expected = [
         (r#"rmbd_build_info{version="1.2.3"}"#, 1.0),
         ("rmbd_ready", 1.0),
+        ("rmbd_healthy", 1.0),
+        (r#"rmbd_log_lines_missing_total{reason="dropped"}"#, 31.0),
+        (r#"rmbd_log_lines_missing_total{reason="refused"}"#, 37.0),
         ("rmbd_uptime_seconds", 93_784.5),
         (r#"rmbd_messages_total{type="add"}"#, 48_211_904.0),
         (r#"rmbd_messages_total{type="count"}"#, 1_204_551.0),
@@ -200,6 +203,8 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     let samples = parse(&encode(&empty));
     assert_eq!(samples["rmbd_ready"], 0.0);
     assert_eq!(samples["rmbd_cluster_ready"], 0.0);
+    empty.failure = Some("it ended".to_owned());
+    assert_eq!(parse(&encode(&empty))["rmbd_healthy"], 0.0);
     assert!(!samples.contains_key("rmbd_cluster_convergence_age_seconds"));
     assert_eq!(samples["rmbd_messages_total{type=\"add\"}"], 0.0);
     assert_eq!(samples["rmbd_peers_rows_sent"], 0.0);

@@ -54,6 +54,12 @@ fn readiness_follows_the_status() {
     );
     assert_eq!(server.get("/healthz").code, 200, "alive, though not ready");
     assert_eq!(server.get("/status").code, 200);
+    *source.failure.lock().unwrap() = Some("a data thread ended by a panic".to_owned());
+    let red = server.get("/healthz");
+    let expected = "not healthy: a data thread ended by a panic\n";
+    assert_eq!((red.code, red.body.as_str()), (503, expected));
+    *source.failure.lock().unwrap() = None;
+    assert_eq!(server.get("/healthz").code, 200);
     source
         .ready
         .store(true, std::sync::atomic::Ordering::Relaxed);

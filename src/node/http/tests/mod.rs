@@ -45,7 +45,8 @@ impl Server {
             runtime.unwrap().block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let stop = async { drop(stopped.await) };
-                connections::serve(listener, router(source), stop, limits).await;
+                let panicked = Box::new(|| {});
+                connections::serve(listener, router(source), stop, limits, panicked).await;
             });
         });
         Self {

@@ -1,0 +1,25 @@
+//! What a panic says, and how.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Write;
+use std::panic::{PanicHookInfo, set_hook};
+use std::thread;
+
+use super::note;
+
+/// Reports panics as notes. The standard hook writes to standard error itself: it may wait there for ever,
+/// and the thread that panicked would neither end nor be missed.
+pub fn report_panics() {
+    set_hook(Box::new(|info| note(&report(info, &Backtrace::capture()))));
+}
+
+fn report(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
+    let current = thread::current();
+    let mut text = format!("thread '{}' {info}", current.name().unwrap_or("unnamed"));
+    // Where RUST_BACKTRACE asks for it.
+    if backtrace.status() == BacktraceStatus::Captured {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\nstack backtrace:\n{backtrace}");
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! Every part of a node, made to end by itself.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::{HostPort, IoChoice, NodeConfig};
+use crate::node::Node;
+use crate::node::signals::Signals;
+use crate::sketch::Geometry;
+use crate::wire::legacy::{Dialect, encode_peer};
+
+/// Longer than anything takes; never a way to pass.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(LOOK_AGAIN);
+    }
+}
+
+/// A node of which every part runs, or has run; one of them will not go on.
+fn start(fault: &Fault, io: IoChoice) -> Node {
+    let mut config = NodeConfig {
+        geometry: Geometry::new(1 << 10, 4).unwrap(),
+        threads: Some(1),
+        io,
+        ..NodeConfig::at("127.0.0.1:0")
+    };
+    // Nobody is there: it looks again and again.
+    config.cluster.join = vec!["127.0.0.1:9".parse::<HostPort>().unwrap()];
+    let (crew, endings) = Crew::with(fault.clone()).unwrap();
+    let signals = Signals::none(&crew).unwrap();
+    Node::start_with(&config, (crew, endings), Some(signals)).unwrap()
+}
+
+/// The code of an answer, 0 where there is none.
+fn ask(node: &Node, path: &str) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(node.http_addr().unwrap()) else {
+        return (0, String::new());
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let _ = stream.write_all(request.as_bytes());
+    let _ = stream.read_to_string(&mut answer);
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (code.unwrap_or_default(), answer)
+}
+
+/// Brings about what the passing parts are for.
+fn provoke(node: &Node, part: Part) {
+    match part {
+        Part::Connection => drop(ask(node, "/detail?key=k")),
+        Part::PeerLookup => {
+            let order = encode_peer("127.0.0.1", 9, Dialect::default()).unwrap();
+            let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.send_to(&order, node.udp_addr()).unwrap();
+        }
+        _ => {}
+    }
+}
+
+fn faults() -> impl Iterator<Item = (Part, How)> {
+    let of = |&part: &Part| {
+        let ways: &[How] = match part.stands() {
+            true => &[How::Return, How::Panic],
+            // They return when they are done.
+            false => &[How::Panic],
+        };
+        ways.iter().map(move |&how| (part, how))
+    };
+    Part::ALL.iter().flat_map(of)
+}
+
+/// All parts, both ways of ending, both back ends: health is red at once, and the node ends with an error that
+/// names the part.
+#[test]
+fn a_part_that_ends_by_itself_ends_the_node_and_is_named() {
+    for io in [IoChoice::Uring, IoChoice::Mmsg] {
+        for (part, how) in faults() {
+            let case = format!("{part}, {how:?}, {io}");
+            let fault = Fault::new(part, how);
+            let node = start(&fault, io);
+            assert_eq!(node.failure(), None, "{case}");
+            if part != Part::Connection {
+                assert_eq!(ask(&node, "/healthz").0, 200, "{case}");
+            }
+            fault.strike();
+            provoke(&node, part);
+            wait_for(&case, || node.failure().is_some());
+            let failure = node.failure().unwrap();
+            assert!(failure.starts_with(part.name()), "{case}: {failure}");
+            // Red, or gone already; the data threads serve no more.
+            assert_ne!(ask(&node, "/healthz").0, 200, "{case}");
+            assert_eq!(node.status().failure, Some(failure.clone()), "{case}");
+            if part == Part::Connection {
+                let (code, text) = ask(&node, "/healthz");
+                assert!(code == 503 && text.contains(part.name()), "{case}: {text}");
+                assert!(node.stop().is_ok(), "{case}: it serves on");
+                continue;
+            }
+            wait_for("its end", || !node.status().ready);
+            let error = node.wait().unwrap_err();
+            assert_eq!(error.to_string(), failure, "{case}");
+            let expected = if how == How::Panic {
+                "by a panic"
+            } else {
+                "by itself"
+            };
+            assert!(failure.contains(expected), "{case}: {failure}");
+        }
+    }
+}
+
+/// A part that fails while the node ends in order has the last word.
+#[test]
+fn a_panic_during_the_end_is_not_lost() {
+    for part in [Part::Rounds, Part::Cluster, Part::Http] {
+        let (crew, _endings) = Crew::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async {
+            let task = crew.task(part, |mut leave| async move {
+                leave.asked().await;
+                panic!("a test makes the end of {part} fail");
+            });
+            crew.begin_end();
+            task.end().await;
+        });
+        let error = crew.take_error().unwrap().to_string();
+        assert!(error.starts_with(part.name()), "{error}");
+    }
+}
+
+/// Whoever is told to end may return.
+#[test]
+fn an_end_that_was_asked_for_is_no_failure() {
+    for io in [IoChoice::Uring, IoChoice::Mmsg] {
+        for &part in Part::ALL {
+            let node = start(&Fault::new(part, How::Return), io);
+            assert!(node.stop().is_ok(), "{part}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The program among those who start it: streams that fail or block, and signals.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod commands;
+mod nodes;
+mod servers;
+mod signals;
+#[path = "../support/streams.rs"]
+mod streams;

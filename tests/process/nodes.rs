@@ -1,0 +1,130 @@
+//! Processes whose addresses are known beforehand, since not every one of them can say where it serves.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rmbd::client::{Client, ClientOptions};
+use rmbd::node::status::Status;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::streams::{Kind, PATIENCE, Running, Which};
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rmbd");
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// An address of loopback that nobody else uses, so that the ports on it are free.
+fn loopback() -> Ipv4Addr {
+    static NUMBERS: AtomicU8 = AtomicU8::new(1);
+    let number = NUMBERS.fetch_add(1, Relaxed);
+    assert!(number < u8::MAX, "more nodes than addresses");
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Beside those of `tests/cluster_processes`.
+    Ipv4Addr::new(127, 216 + high % 32, low, number)
+}
+
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(LOOK_EVERY);
+    }
+}
+
+/// A node of a cluster, one stream of which is of a kind.
+pub(crate) struct Node {
+    pub(crate) running: Running,
+    pub(crate) udp: SocketAddr,
+}
+
+impl Node {
+    pub(crate) fn start(which: Which, kind: Kind, join: Option<&Self>) -> Self {
+        let node = Self::start_unready(which, kind, join);
+        wait_until("a node that serves", || node.get("/healthz").is_some());
+        node
+    }
+
+    /// Returns before it serves.
+    pub(crate) fn start_unready(which: Which, kind: Kind, join: Option<&Self>) -> Self {
+        let udp = SocketAddr::from((loopback(), 8_000));
+        let address = udp.to_string();
+        let mut words = vec![
+            &*address,
+            "-x",
+            "4096",
+            "--threads",
+            "1",
+            "--gossip-interval",
+            "100",
+        ];
+        let seed = join.map(|other| SocketAddr::new(other.udp.ip(), 8_001).to_string());
+        words.extend(seed.iter().flat_map(|seed| ["--join", seed]));
+        Self {
+            running: Running::start(PROGRAM, &words, which, kind, Stdio::null()),
+            udp,
+        }
+    }
+
+    /// The answer, if there is one and it is 200.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE / 8))
+            .proxy(None)
+            .build();
+        let url = format!("http://{}{path}", self.udp);
+        let mut response = config.new_agent().get(url).call().ok()?;
+        response.body_mut().read_to_string().ok()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        serde_json::from_str(&self.get("/status").unwrap()).unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let options = ClientOptions {
+            timeout: PATIENCE,
+            ..ClientOptions::default()
+        };
+        Client::connect(self.udp, options).unwrap()
+    }
+
+    /// Adds, and knows that it was taken.
+    pub(crate) fn add(&self, weight: u64) {
+        self.client().add("k", weight).unwrap();
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.client().count("k").unwrap().estimate
+    }
+
+    pub(crate) fn wait_for_count(&self, expected: u64) {
+        let what = format!("{expected} at {}", self.udp);
+        wait_until(&what, || self.count() == expected);
+    }
+
+    pub(crate) fn wait_for_members(&self, alive: usize) {
+        wait_until("members", || {
+            let members = self.status().cluster.members;
+            members
+                .iter()
+                .filter(|member| member.state == "alive")
+                .count()
+                == alive
+        });
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // Numbers that have no name, too.
+        let pid = self.running.child.id().to_string();
+        let kill = std::process::Command::new("sh")
+            .args(["-c", "kill -\"$0\" \"$1\"", &signal.to_string(), &pid])
+            .status();
+        assert!(kill.unwrap().success(), "{signal}");
+    }
+
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.running.child), Signal::TERM).unwrap();
+    }
+}
