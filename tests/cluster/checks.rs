@@ -46,7 +46,8 @@ const SEEDS_OF_A_FLAW: u64 = 100;
 
 fn is_caught<F: Flaw>(reason: &str) {
     let why = |seed| run::<Wrong<F>>(seed, false).err();
-    let caught = (0..SEEDS_OF_A_FLAW).find(|&seed| why(seed).is_some_and(|why| why.contains(reason)));
+    let caught =
+        (0..SEEDS_OF_A_FLAW).find(|&seed| why(seed).is_some_and(|why| why.contains(reason)));
     assert!(caught.is_some(), "nobody says: {reason}");
 }
 

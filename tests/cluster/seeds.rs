@@ -80,6 +80,8 @@ struct Sum {
     /// Of the time that it may take until all are equal, with the seeds.
     shares: Vec<(f64, u64)>,
     lone: BTreeMap<usize, Vec<f64>>,
+    /// What took longest.
+    slow: Vec<(Duration, u64)>,
     events: u64,
     failures: Vec<(u64, String)>,
 }
@@ -108,8 +110,11 @@ fn seeds() {
                         break;
                     }
                     let seed = course.seed(number);
+                    let began = Instant::now();
                     let outcome = play(seed, false);
-                    note(&mut sum.lock().unwrap(), seed, outcome);
+                    let mut sum = sum.lock().unwrap();
+                    sum.slow.push((began.elapsed(), seed));
+                    note(&mut sum, seed, outcome);
                 }
             });
         }
@@ -169,6 +174,11 @@ fn report(mut sum: Sum, start: Instant) {
             spread(rounds)
         );
     }
+    sum.slow.sort_by_key(|&(took, _)| std::cmp::Reverse(took));
+    println!(
+        "    slowest to play: {:.1?}",
+        &sum.slow[..sum.slow.len().min(5)]
+    );
     for (name, times) in sum.faults.named() {
         println!("    {name}: {times}");
     }

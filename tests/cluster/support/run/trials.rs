@@ -22,7 +22,7 @@ const MEETING_LIMIT: Duration = Duration::from_secs(60);
 const MOVED_LIMIT: Duration = Duration::from_secs(12);
 /// For how long one that is alone is looked at.
 const ALONE_TIME: Duration = Duration::from_secs(15);
-/// A node with nothing in its way is ready after this many rounds and some for its pulls.
+/// How often it is looked whether something has happened that may be over soon.
 const STEP: Duration = Duration::from_millis(20);
 
 impl<M: Machine> Play<M> {
@@ -77,7 +77,8 @@ impl<M: Machine> Play<M> {
     fn become_equal(&mut self) -> Result<Duration, String> {
         let groups = check::expected(&self.world, &self.members());
         let may_take = pace::until_equal(&self.world, &self.plan, &groups);
-        let took = self.world.run_until(STEP, may_take, |world| {
+        let step = self.plan.terms.interval / 2;
+        let took = self.world.run_until(step, may_take, |world| {
             groups.iter().all(|group| check::is_equal(world, group))
         });
         self.look();
@@ -299,9 +300,10 @@ impl<M: Machine> Play<M> {
             world.machine(place).cells(&slice).as_ref() == Some(&cells)
         };
         let interval = self.plan.terms.interval;
+        let step = interval / 5;
         let heard = self
             .world
-            .run_until(STEP, interval * 8 + Duration::from_secs(1), |world| {
+            .run_until(step, interval * 8 + Duration::from_secs(1), |world| {
                 has(world, hearer)
             });
         if heard.is_none() {
@@ -315,7 +317,7 @@ impl<M: Machine> Play<M> {
         }
         let others: Vec<Place> = members.into_iter().filter(|&p| p != writer).collect();
         let may_take = pace::until_all_have_it(&self.plan, self.world.truth.len(), others.len());
-        let took = self.world.run_until(STEP, may_take, |world| {
+        let took = self.world.run_until(step, may_take, |world| {
             others.iter().all(|&place| has(world, place))
         });
         let Some(took) = took else {
@@ -344,9 +346,8 @@ impl<M: Machine> Play<M> {
         let to = self.new_host(Vec::new());
         let members = self.members();
         // Who does not know the name cannot look it up.
-        let knows = |place: &&Place| {
-            **place != from && self.world.hosts[**place].seeds.contains(&name)
-        };
+        let knows =
+            |place: &&Place| **place != from && self.world.hosts[**place].seeds.contains(&name);
         if members.iter().filter(knows).count() == 0 {
             return Ok(());
         }
@@ -387,7 +388,9 @@ impl<M: Machine> Play<M> {
         let came = process.bytes_in - in_before;
         let sent = process.bytes_out - out_before;
         if sent > came {
-            return Err(format!("{place} is alone, and answered {came} old bytes with {sent}"));
+            return Err(format!(
+                "{place} is alone, and answered {came} old bytes with {sent}"
+            ));
         }
         Ok(())
     }
@@ -405,7 +408,10 @@ impl Picture {
     fn changed_to(&self, other: &Self) -> Option<String> {
         let (answers, roots) = (&other.answers, &other.roots);
         if self.answers != *answers {
-            return Some(format!("answers were {:?}, and are {answers:?}", self.answers));
+            return Some(format!(
+                "answers were {:?}, and are {answers:?}",
+                self.answers
+            ));
         }
         if self.roots != *roots {
             return Some(format!("roots were {:?}, and are {roots:?}", self.roots));
