@@ -4,8 +4,10 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use rmbd::cli::{self, Cli, Done, Streams};
-use rmbd::config::{NodeConfig, NodeOptions};
+use rmbd::config::NodeConfig;
+use rmbd::config::environment::{self, Misread};
 use rmbd::console::{self, FAILURE, Notes, READER_GONE, WRONG_USAGE};
+use rmbd::io::limits;
 use rmbd::node;
 use tracing_subscriber::EnvFilter;
 
@@ -16,34 +18,44 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OVER_LIMIT: u8 = 3;
 
 fn main() -> ExitCode {
+    if !limits::has_room_to_begin() {
+        return ExitCode::from(FAILURE);
+    }
     let _console = console::open();
-    let Cli { command, node } = match console::parse() {
-        Ok(typed) => typed,
-        Err(code) => return code,
-    };
-    match command {
-        Some(command) => match cli::run(&command, Streams::standard()) {
+    let words: Vec<_> = std::env::args_os().collect();
+    match environment::read(&words, Task::of) {
+        Ok(Task::Command(command)) => match cli::run(&command, Streams::standard()) {
             Ok(Done::AsAsked) => ExitCode::SUCCESS,
             Ok(Done::OverLimit) => ExitCode::from(OVER_LIMIT),
             Ok(Done::ReaderGone) => ExitCode::from(READER_GONE),
             Err(error) => complain(&error, FAILURE),
         },
-        None => node_main(node),
+        Ok(Task::Node(node)) => node_main(*node),
+        Err(Misread::Usage(error)) => console::usage(&error),
+        Err(Misread::Refused(error)) => complain(&error, WRONG_USAGE),
     }
 }
 
-fn node_main(options: NodeOptions) -> ExitCode {
-    let filter = match EnvFilter::try_new(&options.log) {
-        Ok(filter) => filter,
-        Err(error) => {
-            let error = format!("--log: {error}: use error, warn, info, debug or trace");
-            return complain(&error, WRONG_USAGE);
+/// What was asked for.
+enum Task {
+    Command(cli::Command),
+    Node(Box<(NodeConfig, EnvFilter)>),
+}
+
+impl Task {
+    fn of(Cli { command, node }: Cli) -> Result<Self, String> {
+        if let Some(command) = command {
+            return Ok(Self::Command(command));
         }
-    };
-    let config = match NodeConfig::from_options(options) {
-        Ok(config) => config,
-        Err(error) => return complain(&error, WRONG_USAGE),
-    };
+        let filter = EnvFilter::try_new(&node.log);
+        let filter = filter
+            .map_err(|error| format!("--log: {error}: use error, warn, info, debug or trace"))?;
+        let config = NodeConfig::from_options(node).map_err(|error| error.to_string())?;
+        Ok(Self::Node(Box::new((config, filter))))
+    }
+}
+
+fn node_main((config, filter): (NodeConfig, EnvFilter)) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Notes)

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmbd::node::http::{StatusSource, serve};
+use rmbd::node::http::{Hosts, StatusSource, serve};
 use rmbd::node::status::{Detail, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -78,7 +78,14 @@ fn start() -> SocketAddr {
             .unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            serve(listener, Arc::new(NeverAsked), std::future::pending()).await;
+            let hosts = Hosts::default();
+            serve(
+                listener,
+                Arc::new(NeverAsked),
+                hosts,
+                std::future::pending(),
+            )
+            .await;
         });
     });
     address

@@ -8,7 +8,8 @@ pub(crate) fn is_dry() -> bool {
 /// `RMBD_BENCH_ROUNDS`, or so many.
 pub(crate) fn rounds(default: usize) -> usize {
     let parse = |text: String| text.parse().expect("RMBD_BENCH_ROUNDS is a number");
-    std::env::var("RMBD_BENCH_ROUNDS").map_or(default, parse)
+    let text = std::env::var("RMBD_BENCH_ROUNDS").ok();
+    text.filter(|text| !text.is_empty()).map_or(default, parse)
 }
 
 /// Words behind `--`; options, as cargo's own `--bench`, are none.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use rmbd::config::{IoChoice, NodeConfig};
+use rmbd::config::{IoChoice, NodeConfig, NodeOptions};
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
 
@@ -32,6 +32,19 @@ pub struct Cli {
     /// A run.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+impl Cli {
+    /// As it is, if what can be said of it before anything begins is in order.
+    ///
+    /// # Errors
+    /// A node's options that contradict each other.
+    pub fn checked(self) -> Result<Self, String> {
+        if let Some(Command::Versus(VersusCommand::Node(options))) = &self.command {
+            NodeConfig::from_options(NodeOptions::clone(options)).map_err(|e| e.to_string())?;
+        }
+        Ok(self)
+    }
 }
 
 /// Something else than a run against one server.

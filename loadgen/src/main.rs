@@ -12,6 +12,7 @@ use loadgen::live::Live;
 use loadgen::output::{OutputError, check_directory, check_file};
 use loadgen::record::Record;
 use loadgen::{ceiling, figures, hgrm, report, table};
+use rmbd::config::environment::{self, Misread};
 use rmbd::console;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -22,9 +23,14 @@ const CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let _console = console::open();
-    let Cli { command, run } = match console::parse() {
-        Ok(typed) => typed,
-        Err(code) => return code,
+    let words: Vec<_> = std::env::args_os().collect();
+    let Cli { command, run } = match environment::read(&words, Cli::checked) {
+        Ok(cli) => cli,
+        Err(Misread::Usage(error)) => return console::usage(&error),
+        Err(Misread::Refused(error)) => {
+            console::note(&format!("loadgen: {error}"));
+            return ExitCode::from(CODE_NOT_BEGUN);
+        }
     };
     let done = match command {
         Some(Command::Versus(versus)) => return versus.run(),

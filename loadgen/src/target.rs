@@ -15,11 +15,14 @@ use rmbd::wire::compact::Problem;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_count};
 use thiserror::Error;
 use ureq::Agent;
+use ureq::http::header::HOST;
 
 use crate::cost::ServerProcess;
 use crate::format::Format;
 use crate::record::{Received, Server};
 
+/// Code of a node that is asked by a name which is none of its own.
+const MISDIRECTED: u16 = 421;
 /// How long HTTP may take: a stopped server must not stop us.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for the server to read what is in its buffers.
@@ -171,7 +174,19 @@ impl Target {
     /// Why there is nothing, in words.
     pub fn status(&self) -> Result<Status, String> {
         let url = self.status_url.as_deref().ok_or("HTTP is off")?;
-        let mut answer = self.agent.get(url).call().map_err(|e| e.to_string())?;
+        let ask = |host: Option<&str>| {
+            let request = self.agent.get(url);
+            match host {
+                Some(host) => request.header(HOST, host).call(),
+                None => request.call(),
+            }
+        };
+        // Names that it does not know are refused, since browsers may be led astray by them. A browser cannot say this.
+        let answer = match ask(None) {
+            Err(ureq::Error::StatusCode(MISDIRECTED)) => ask(Some("localhost")),
+            answer => answer,
+        };
+        let mut answer = answer.map_err(|e| e.to_string())?;
         let text = answer
             .body_mut()
             .read_to_string()

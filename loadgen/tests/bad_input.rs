@@ -551,3 +551,30 @@ fn a_warm_up_that_fails_leaves_its_phase_out() {
     assert!(record.phases.is_empty());
     assert_eq!(check(&record, "accounted for").outcome, Outcome::Unknown);
 }
+
+#[test]
+fn variables_of_the_node_that_it_runs_may_be_empty_and_are_named_where_they_are_wrong() {
+    // Not an address of this machine: said when all variables have been understood.
+    let run = |variables: &[(&str, &str)]| {
+        let output = program()
+            .args(["node", "192.0.2.1:0"])
+            .stdin(Stdio::null())
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&[("RMBD_JOIN", ""), ("RMBD_THREADS", ""), ("RMBD_COMPAT", "")]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not an address of this machine"), "{text}");
+    for (name, value) in [
+        ("RMBD_THREADS", "0"),
+        ("RMBD_JOIN", "x"),
+        ("RMBD_EPSILON", "0.1"),
+    ] {
+        let (code, text) = run(&[(name, value)]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.lines().next().unwrap().contains(name), "{text}");
+    }
+}

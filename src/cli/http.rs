@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use ureq::http::StatusCode;
+use ureq::http::header::HOST;
 
 use crate::config::HostPort;
 use crate::node::status::{Detail, Status};
@@ -94,7 +96,12 @@ impl StatusSource {
             source: Box::new(source),
         };
         let url = format!("http://{}{path}{query}", self.server);
-        let mut response = self.agent.get(url).call().map_err(unreachable)?;
+        let mut response = self.agent.get(&url).call().map_err(unreachable)?;
+        if response.status() == StatusCode::MISDIRECTED_REQUEST {
+            // It does not know the name that we have for it. That is meant for browsers, which could not say this.
+            let request = self.agent.get(&url).header(HOST, "localhost");
+            response = request.call().map_err(unreachable)?;
+        }
         if response.status() != 200 {
             return Err(HttpError::Code {
                 server: server(),

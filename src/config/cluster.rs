@@ -46,7 +46,8 @@ pub struct ClusterConfig {
     pub gossip_rate_bytes_per_s: u64,
     /// Learnt slices to keep at most, at least 1.
     pub max_origins: usize,
-    /// Bytes of all cells at most; `None` is no limit but the machine's.
+    /// Bytes of all cells at most; `None` is seven eighths of what the machine and the control group let the
+    /// process use.
     pub max_memory_bytes: Option<u64>,
 }
 
@@ -191,7 +192,7 @@ pub struct ClusterOptions {
     )]
     pub max_origins: usize,
 
-    /// Bytes of all cells, this node's and others' [default: no limit]
+    /// Bytes of all cells, this node's and others' [default: 7/8 of what the process may use]
     #[arg(
         long = "max-memory", value_name = "BYTES", env = "RMBD_MAX_MEMORY",
         value_parser = RangedU64ValueParser::<u64>::new().range(1..)

@@ -2,6 +2,7 @@
 
 mod address;
 mod cluster;
+pub mod environment;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,8 @@ pub struct NodeConfig {
     pub family: HashFamily,
     /// Decides where a legacy message does not tell its own.
     pub dialect: Dialect,
-    /// Data threads, at least 1; `None` is one for each CPU that the process may use.
+    /// Data threads, at least 1; `None` is one for each CPU that the process may use in full: by its affinity, and by
+    /// the quota of its control groups.
     pub threads: Option<usize>,
     /// Which packet path.
     pub io: IoChoice,
@@ -75,6 +77,8 @@ pub struct NodeConfig {
     pub allow: Vec<IpNet>,
     /// Where HTTP is served.
     pub http: HttpChoice,
+    /// Names by which it may be asked, besides addresses, `localhost`, the host's own name and those in other options.
+    pub http_hosts: Vec<String>,
     /// The largest weight of one add, at most [`MAX_WEIGHT`].
     pub max_weight: u32,
     /// Legacy peers to keep at most, at least 1.
@@ -101,6 +105,7 @@ impl Default for NodeConfig {
             trust: Vec::new(),
             allow: Vec::new(),
             http: HttpChoice::default(),
+            http_hosts: Vec::new(),
             max_weight: MAX_WEIGHT,
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
@@ -136,6 +141,7 @@ impl NodeConfig {
             trust: options.trust,
             allow: options.allow,
             http: options.http.unwrap_or_default(),
+            http_hosts: options.http_host,
             max_weight: options.max_weight,
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,

@@ -90,7 +90,7 @@ pub struct NodeOptions {
     #[arg(long, env = "RMBD_DIALECT", default_value_t, value_parser = dialect())]
     pub dialect: Dialect,
 
-    /// Data threads [default: one for each CPU that the process may use]
+    /// Data threads [default: one for each CPU that the process may use in full, by affinity and control group]
     #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = within(1, MAX_THREADS as u64))]
     pub threads: Option<usize>,
 
@@ -137,6 +137,14 @@ pub struct NodeOptions {
         value_parser = HttpChoice::from_str
     )]
     pub http: Option<HttpChoice>,
+
+    /// Name by which HTTP may be asked, besides addresses, localhost, the host's own name and those of other options;
+    /// repeat it or use commas
+    #[arg(
+        long, value_name = "NAME", env = "RMBD_HTTP_HOST", value_delimiter = ',',
+        value_parser = host_name
+    )]
+    pub http_host: Vec<String>,
 
     /// Largest weight of one add: less keeps a client's mistake small
     #[arg(
@@ -227,6 +235,17 @@ fn cidr(text: &str) -> Result<IpNet, CidrError> {
 #[derive(Debug, Error)]
 #[error("not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address")]
 struct CidrError;
+
+/// A name without a port.
+fn host_name(text: &str) -> Result<String, HostNameError> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = !text.is_empty() && text.bytes().all(is_part);
+    is_name.then(|| text.to_owned()).ok_or(HostNameError)
+}
+
+#[derive(Debug, Error)]
+#[error("not a name: write it without http:// and without a port, such as rmbd.example")]
+struct HostNameError;
 
 /// A number, decimal or with `0x`.
 fn seed(text: &str) -> Result<u64, SeedError> {

@@ -195,6 +195,15 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--http-host rmbd.example,metrics --http-host Node_1",
+            NodeConfig {
+                http_hosts: ["rmbd.example", "metrics", "Node_1"]
+                    .map(str::to_owned)
+                    .into(),
+                ..default()
+            },
+        ),
+        (
             "--max-peers 1",
             NodeConfig {
                 max_peers: 1,
@@ -365,6 +374,14 @@ fn what_cannot_be_is_said_with_the_cure() {
         ),
         ("--http 8000", "no port: write HOST:PORT"),
         ("--http localhost:65536", "use a number from 0 to 65535"),
+        (
+            "--http-host http://a",
+            "write it without http:// and without a port",
+        ),
+        (
+            "--http-host a:80",
+            "write it without http:// and without a port",
+        ),
         ("--max-peers 0", "0 is not in 1..=65536"),
         ("--max-weight 0", "0 is not in 1..=1048576"),
         ("--max-weight 1048577", "1048577 is not in 1..=1048576"),

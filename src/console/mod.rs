@@ -27,7 +27,7 @@ use rustix::io::Errno;
 pub use self::panics::report_panics;
 pub use self::queue::Missing;
 use self::queue::Queue;
-pub use self::usage::{FAILURE, READER_GONE, WRONG_USAGE, parse, unwritten};
+pub use self::usage::{FAILURE, READER_GONE, WRONG_USAGE, unwritten, usage};
 
 /// How long the end of a program waits for standard error to take what was said last.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);

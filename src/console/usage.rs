@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::Error;
 
 use super::{is_watched, note};
@@ -17,16 +16,8 @@ pub const WRONG_USAGE: u8 = 2;
 /// programs end by. Nothing is said of it.
 pub const READER_GONE: u8 = 141;
 
-/// Reads the command line.
-///
-/// # Errors
-/// The code to end with where there is nothing more to do: help and version have been printed, or what is
-/// wrong has been said.
-pub fn parse<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| show(&error))
-}
-
-fn show(error: &Error) -> ExitCode {
+/// Says what clap has to say: help and version are results, what is wrong goes to standard error. The code to end with.
+pub fn usage(error: &Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render();
         let is_colored =

@@ -17,11 +17,13 @@ use crossbeam_utils::CachePadded;
 
 mod address;
 mod buffers;
+pub mod cgroup;
 mod control;
 pub mod cpu;
 pub mod huge_pages;
+pub mod limits;
 mod mmsg;
-mod probe;
+mod refused;
 mod replies;
 mod socket;
 mod stop;
@@ -31,7 +33,7 @@ mod train;
 mod uring;
 
 pub use mmsg::{Receiver, send_segments};
-pub use probe::{RingRefused, probe_uring};
+pub use refused::RingRefused;
 pub use replies::Replies;
 pub use socket::{
     BindError, DataSocket, SocketOptions, bind_group, bind_plain, enable_gro, kernel_drops,

@@ -21,7 +21,7 @@ use super::address::NAME_BYTES;
 use super::buffers::{Buffers, GROUP};
 use super::control::CONTROL_BYTES;
 use super::mmsg::{self, Receiver};
-use super::probe::RingRefused;
+use super::refused::RingRefused;
 use super::{Counters, Handler, LoopError, Parts, ReceivedTrain, TRAIN_BYTES_MAX};
 
 /// Submissions that may wait: all replies, the receive, the stop signal and two cancels fit.
@@ -56,12 +56,6 @@ pub(super) struct Loop {
     cancelling: bool,
     stopping: bool,
     failures: u32,
-}
-
-/// Sets up what a data thread would.
-pub(super) fn probe() -> Result<(), RingRefused> {
-    let ring = build_ring()?;
-    register_buffers(&ring).map(drop)
 }
 
 fn build_ring() -> Result<IoUring, RingRefused> {

@@ -244,6 +244,28 @@ impl Crew {
         })
     }
 
+    /// Starts a thread that first gets ready, and is watched from when it takes [`Self::watch_thread`]: of what fails
+    /// before, it tells its starter itself.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(super) fn waiting_thread(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name).spawn(run)
+    }
+
+    /// Notices the end of a thread that was started to wait.
+    pub(super) fn watch_thread(&self, part: Part, name: String) -> Watch {
+        Watch {
+            crew: self.clone(),
+            part,
+            thread: Some(name),
+        }
+    }
+
     /// Starts a task on this thread that runs until it is told to end.
     pub(super) fn task<F: Future<Output = ()> + 'static>(
         &self,

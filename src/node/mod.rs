@@ -16,12 +16,13 @@ mod gossip;
 mod hand_off;
 pub mod http;
 pub mod metrics;
+mod room;
 mod shared;
 mod signals;
 pub mod status;
 mod tally;
+mod threads;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -34,10 +35,9 @@ use tracing::warn;
 
 use self::control::Control;
 use self::crew::{Crew, Part};
-use self::data::DataHandler;
 pub use self::gossip::{ClusterError, IdentityError};
 use self::gossip::{Identity, Link, Presence, Side, Start};
-use self::http::StatusSource;
+use self::http::{Hosts, StatusSource};
 use self::shared::{Random, Shared};
 use self::signals::Signals;
 use self::status::Status;
@@ -45,9 +45,11 @@ use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
+use crate::io::cgroup::{GroupLimit, Groups};
+use crate::io::limits::{LimitReached, spare_address_space};
 use crate::io::{
-    Backend, BindError, DataSocket, EventLoop, LoopError, LoopOptions, RingRefused, SocketOptions,
-    bind_group, cpu, huge_pages, probe_uring,
+    Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
+    huge_pages,
 };
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
@@ -86,17 +88,22 @@ pub enum NodeError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The sketch is larger than the machine.
+    /// The sketch is larger than the machine, or than what its control group may use.
     #[error(
-        "the sketch needs {needed_bytes} bytes and this process may use {usable_bytes}: choose a \
-         smaller width or depth (-x, -y), or a larger epsilon"
+        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
+         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), or a larger epsilon"
     )]
     TooLarge {
         /// Bytes of cells.
         needed_bytes: u64,
-        /// Bytes of memory of the machine or of the control group.
+        /// Bytes of memory that there are.
         usable_bytes: u64,
+        /// What says so.
+        bound: String,
     },
+    /// A limit of the system leaves no room for the node.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
     /// The sketch is larger than `--max-memory`.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
@@ -211,7 +218,8 @@ impl Node {
         signals: Option<Signals>,
     ) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
-        let backend = choose_backend(config.io)?;
+        spare_address_space();
+        let backend = choose_backend(config, threads)?;
         let drawn = draw()?;
         let identity = Identity::of(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
@@ -236,7 +244,6 @@ impl Node {
             config,
             replica,
             drawn.shared,
-            backend,
             (sockets, http_addr),
             presence,
             crew.clone(),
@@ -254,64 +261,29 @@ impl Node {
             _identity: identity,
         };
         // An early return drops `node`, which ends and joins what has been started.
-        let data_ended = node.start_data_threads(config)?;
+        let (alive, data_ended) = mpsc::channel(1);
+        let (serving, serves) = std_mpsc::channel();
         let control = Control {
             shared,
             http,
+            http_hosts: http_hosts(config),
             cluster,
             endings,
+            serving,
             data_ended,
         };
-        let run_control = move || {
-            if let Err(error) = control::run(control) {
-                crew.fail(system("running the control thread")(error));
-            }
-        };
-        node.control = Some(
-            (node.crew)
-                .thread(Part::Control, "rmbd-control".to_owned(), run_control)
-                .map_err(system("starting the control thread"))?,
-        );
+        let waiting = node.make_threads_ready(config, backend, alive)?;
+        waiting.serve(&mut node, control);
+        if serves.recv().is_err() {
+            // It has ended, and the crew knows why.
+            node.wait_and_end()?;
+            return Err(NodeError::Ended {
+                part: Part::Control.to_string(),
+                how: "before it served",
+            });
+        }
         node.shared.set_ready(true);
         Ok(node)
-    }
-
-    /// Returns what tells that all of them have ended.
-    fn start_data_threads(
-        &mut self,
-        config: &NodeConfig,
-    ) -> Result<mpsc::Receiver<Infallible>, NodeError> {
-        let options = LoopOptions {
-            busy_poll: Duration::from_micros(config.busy_poll_us.into()),
-        };
-        let cpus = cpu::allowed();
-        let (alive, data_ended) = mpsc::channel(1);
-        let (started, starting) = std_mpsc::channel();
-        for thread in 0..self.shared.threads().len() {
-            let data = DataThread {
-                shared: Arc::clone(&self.shared),
-                crew: self.crew.clone(),
-                cpu: cpus.get(thread % cpus.len().max(1)).copied(),
-                options,
-                thread,
-                _alive: alive.clone(),
-            };
-            let started = started.clone();
-            let handle = (self.crew)
-                .thread(Part::Data, format!("rmbd-data-{thread}"), move || {
-                    data.run(&started);
-                })
-                .map_err(system("starting a data thread"))?;
-            self.data.push(handle);
-        }
-        drop(started);
-        for _ in 0..self.data.len() {
-            starting.recv().map_err(|_| NodeError::Ended {
-                part: Part::Data.to_string(),
-                how: "before it had started",
-            })??;
-        }
-        Ok(data_ended)
     }
 
     /// The real address of the UDP client port.
@@ -407,88 +379,44 @@ impl Drop for Node {
     }
 }
 
-/// What one data thread starts with.
-struct DataThread {
-    shared: Arc<Shared>,
-    crew: Crew,
-    cpu: Option<usize>,
-    options: LoopOptions,
-    thread: usize,
-    /// Dropped with all else, last.
-    _alive: mpsc::Sender<Infallible>,
-}
-
-impl DataThread {
-    fn run(self, started: &std_mpsc::Sender<Result<(), NodeError>>) {
-        self.pin();
-        let mut event_loop = match self.event_loop() {
-            Ok(event_loop) => event_loop,
-            Err(error) => {
-                let _ = started.send(Err(error));
-                return;
-            }
-        };
-        let mut handler = DataHandler::new(Arc::clone(&self.shared), self.thread);
-        let _ = started.send(Ok(()));
-        #[cfg(test)]
-        if self.crew.strikes_thread(Part::Data) {
-            return;
-        }
-        if let Err(source) = event_loop.run(&mut handler) {
-            self.crew.fail(NodeError::Loop {
-                thread: self.thread,
-                source,
-            });
-        }
-    }
-
-    fn pin(&self) {
-        let pinned = self.cpu.filter(|&cpu| match cpu::pin_to(cpu) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(thread = self.thread, cpu, "not pinned: {error}");
-                false
-            }
-        });
-        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
-    }
-
-    fn event_loop(&self) -> Result<EventLoop, NodeError> {
-        let io = &self.shared.threads()[self.thread];
-        EventLoop::new(
-            self.shared.backend(),
-            Arc::clone(&io.socket),
-            self.crew.stop().clone(),
-            self.options,
-            Arc::clone(&io.io),
-        )
-        .map_err(|source| NodeError::Loop {
-            thread: self.thread,
-            source,
-        })
-    }
-}
-
 fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
-    let one_a_core = || cpu::allowed().len().max(1);
-    match config.threads.unwrap_or_else(one_a_core) {
+    match config.threads.unwrap_or_else(default_threads) {
         threads if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
         threads => Err(NodeError::Threads(threads)),
     }
 }
 
-fn choose_backend(choice: IoChoice) -> Result<Backend, NodeError> {
-    if choice == IoChoice::Mmsg {
+/// One for each CPU that the process may run on, and no more than it may use in full: a thread that is busy takes one,
+/// and a group that has used up its time stands still as a whole, the control thread with it. So half a CPU has
+/// one thread, and the half of one and a half is left to the others. At most [`MAX_THREADS`].
+fn default_threads() -> usize {
+    let allowed = cpu::allowed().len();
+    let quota = Groups::of_this_process().cpus();
+    let whole = quota.map_or(usize::MAX, |quota| quota.most as usize);
+    allowed.min(whole).clamp(1, MAX_THREADS)
+}
+
+/// The one that was asked for, if the limits of this process have room for it.
+fn choose_backend(config: &NodeConfig, threads: usize) -> Result<Backend, NodeError> {
+    if config.io == IoChoice::Mmsg {
+        room::check(config, threads, Backend::Mmsg)?;
         return Ok(Backend::Mmsg);
     }
-    match probe_uring() {
+    match room::check(config, threads, Backend::Uring) {
         Ok(()) => Ok(Backend::Uring),
-        Err(refused) if choice == IoChoice::Uring => Err(refused.into()),
-        Err(refused) => {
-            warn!("{refused}; serving with recvmmsg instead");
+        Err(limit)
+            if config.io == IoChoice::Auto
+                && room::check(config, threads, Backend::Mmsg).is_ok() =>
+        {
+            warn_of_fallback(&RingRefused::by_limit(&limit));
             Ok(Backend::Mmsg)
         }
+        Err(limit) => Err(limit.into()),
     }
+}
+
+fn warn_of_fallback(refused: &RingRefused) {
+    warn!("{refused}; serving with recvmmsg instead");
 }
 
 fn make_replica(
@@ -496,18 +424,20 @@ fn make_replica(
     own: SliceId,
     is_in_cluster: bool,
 ) -> Result<Replica, NodeError> {
-    // What was published of the cells is a copy of them.
-    let copies = if is_in_cluster { 2 } else { 1 };
-    let needed_bytes = config.geometry.memory_bytes().saturating_mul(copies);
-    let usable_bytes = usable_memory_bytes();
+    let needed_bytes = room::cell_bytes(config, is_in_cluster);
+    let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
     // The kernel would promise more than it has, and kill us when we come for it.
     if needed_bytes > usable_bytes {
         return Err(NodeError::TooLarge {
             needed_bytes,
             usable_bytes,
+            bound,
         });
     }
-    let max_memory_bytes = config.cluster.max_memory_bytes.unwrap_or(u64::MAX);
+    let max_memory_bytes = config
+        .cluster
+        .max_memory_bytes
+        .unwrap_or_else(|| room::default_max_memory_bytes(usable_bytes, needed_bytes));
     if needed_bytes > max_memory_bytes {
         return Err(NodeError::MaxMemory {
             needed_bytes,
@@ -598,13 +528,14 @@ fn draw() -> Result<Drawn, NodeError> {
     })
 }
 
-/// Memory of the machine, or of our control group (cgroups(7), version 2) where that has less.
-fn usable_memory_bytes() -> u64 {
+/// Bytes of the machine, or of our control groups where those have less, and which of them it is.
+fn usable_memory(groups: &Groups) -> (u64, String) {
     let system = rustix::system::sysinfo();
     let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
-    let group = group.ok().and_then(|text| text.trim().parse().ok());
-    machine.min(group.unwrap_or(u64::MAX))
+    match groups.memory_bytes() {
+        Some(GroupLimit { most, file }) if most < machine => (most, file.display().to_string()),
+        _ => (machine, "the machine's memory".to_owned()),
+    }
 }
 
 struct Bound {
@@ -670,6 +601,18 @@ fn http_address(config: &NodeConfig, udp: SocketAddr) -> Result<Option<SocketAdd
         HttpChoice::SameAsUdp => Ok(Some(udp)),
         HttpChoice::At(address) => resolve(address).map(Some),
     }
+}
+
+/// The names that the configuration gives to this node, and the host's own.
+fn http_hosts(config: &NodeConfig) -> Hosts {
+    let http = match &config.http {
+        HttpChoice::At(address) => address.parse::<HostPort>().ok(),
+        _ => None,
+    };
+    let client = config.address.parse::<HostPort>().ok();
+    let named = [config.cluster.advertise.clone(), http, client];
+    let named = named.into_iter().flatten().map(|address| address.host);
+    Hosts::of_this_host(named.chain(config.http_hosts.iter().cloned()))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -46,7 +46,8 @@ pub(super) struct Shared {
     access: Access,
     hand_off: HandOff,
     layout: Layout,
-    backend: Backend,
+    /// Known when all threads have what it takes.
+    backend: OnceLock<Backend>,
     udp: SocketAddr,
     http: Option<SocketAddr>,
     started: Instant,
@@ -128,7 +129,6 @@ impl Shared {
         config: &NodeConfig,
         replica: Replica,
         random: Random,
-        backend: Backend,
         (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
         crew: Crew,
@@ -144,7 +144,7 @@ impl Shared {
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
             layout,
-            backend,
+            backend: OnceLock::new(),
             // Every group has a first socket; the unspecified address is never seen.
             udp: sockets
                 .first()
@@ -199,8 +199,9 @@ impl Shared {
         self.layout
     }
 
-    pub(super) fn backend(&self) -> Backend {
-        self.backend
+    /// Once, before any thread serves.
+    pub(super) fn set_backend(&self, backend: Backend) {
+        let _ = self.backend.set(backend);
     }
 
     pub(super) fn udp(&self) -> SocketAddr {
@@ -361,7 +362,7 @@ impl super::http::StatusSource for Shared {
                 dropped: self.sum(|io| &io.replies_dropped),
             },
             io: IoStatus {
-                backend: self.backend.name().to_owned(),
+                backend: self.backend.get().map_or("", |it| it.name()).to_owned(),
                 threads: self.threads.iter().map(DataThread::status).collect(),
             },
             compact: self.compact_status(&tally),

@@ -87,7 +87,8 @@ struct Sum {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
+    let text = std::env::var(variable).ok();
+    let text = text.filter(|text| !text.is_empty())?;
     Some(
         text.parse()
             .unwrap_or_else(|_| panic!("{variable}={text} is no number")),

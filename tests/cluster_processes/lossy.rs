@@ -2,6 +2,7 @@
 
 use crate::shared::proxy::Harm;
 use crate::support::group::Group;
+use crate::support::running::wait_until;
 use crate::support::together::wait_until_one;
 
 const WIDE: [&str; 2] = ["-x", "65536"];
@@ -98,7 +99,13 @@ fn a_node_that_is_killed_stays_counted_and_comes_back() {
         let states: Vec<_> = entries.map(|member| member.state.as_str()).collect();
         assert_eq!(states, ["alive"]);
     }
-    assert!(group.node(1).status().is_ready());
+    wait_until("its readiness", || {
+        let status = group.node(1).status();
+        status
+            .is_ready()
+            .then_some(())
+            .ok_or_else(|| format!("{:?}", status.readiness))
+    });
 }
 
 /// Killed again and again, also before others have what it counted: nothing is ever too much.

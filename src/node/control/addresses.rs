@@ -1,5 +1,6 @@
 //! Addresses: which of a name's a socket can send to, and which are our own.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 /// The first address that our socket can send to; for a name, IPv4 before IPv6, as the Python
@@ -61,7 +62,9 @@ pub(super) fn is_ourselves(peer: SocketAddr, ours: SocketAddr) -> bool {
         return false;
     }
     let (ip, our_ip) = (peer.ip().to_canonical(), ours.ip().to_canonical());
-    ip == our_ip || (our_ip.is_unspecified() && UdpSocket::bind((ip, 0)).is_ok())
+    // Only where it cannot be an address of ours: a bind fails for want of files, too.
+    let is_foreign = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
+    ip == our_ip || (our_ip.is_unspecified() && !UdpSocket::bind((ip, 0)).is_err_and(is_foreign))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod legacy;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 use tracing::info;
@@ -16,35 +16,58 @@ pub(super) use self::challenge::is_probe_answer;
 use self::legacy::Rounds;
 use super::crew::{Crew, Part, Task};
 use super::gossip::Gossip;
+use super::http::Hosts;
 use super::shared::Shared;
-use super::{Ending, http};
+use super::{Ending, NodeError, http, system};
 use crate::config::HostPort;
-use crate::io::Backend;
+use crate::io::{Backend, RingRefused};
 
 /// What the control thread starts with.
 pub(super) struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) http: Option<TcpListener>,
+    /// By which names HTTP may be asked.
+    pub(super) http_hosts: Hosts,
     /// The cluster's socket, and whom to join.
     pub(super) cluster: Option<(UdpSocket, Vec<HostPort>)>,
     /// The crew's.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
+    /// To be told when nothing can fail any more; dropped if something did.
+    pub(super) serving: std_mpsc::Sender<()>,
     /// Each data thread has an end of this, and drops it last.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
 }
 
-/// Runs until an [`Ending`] comes. The runtime is tokio-uring's where the data
-/// threads have io_uring, and tokio's own elsewhere, since tokio-uring cannot do without.
+/// What the control thread runs on: tokio-uring's runtime where the data threads have io_uring, and tokio's own
+/// elsewhere, since tokio-uring cannot do without.
 ///
 /// No operation of tokio-uring's own is ever in flight when its runtime goes: sockets are tokio's.
-pub(super) fn run(control: Control) -> std::io::Result<()> {
-    match control.shared.backend() {
-        Backend::Uring => tokio_uring::start(serve(control)),
-        Backend::Mmsg => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
+pub(super) enum Runtime {
+    Uring(tokio_uring::Runtime),
+    Plain(tokio::runtime::Runtime),
+}
+
+impl Runtime {
+    /// On the thread that will run it. Where the ring is refused, tokio-uring leaves the four descriptors of a
+    /// runtime open.
+    pub(super) fn new(backend: Backend) -> Result<Self, NodeError> {
+        match backend {
+            Backend::Uring => tokio_uring::Runtime::new(&tokio_uring::builder())
+                .map(Self::Uring)
+                .map_err(|source| RingRefused::in_setup(source).into()),
+            Backend::Mmsg => tokio::runtime::Builder::new_current_thread()
                 .enable_all()
-                .build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, serve(control))
+                .build()
+                .map(Self::Plain)
+                .map_err(system("making the control thread's runtime")),
+        }
+    }
+
+    /// Serves until an [`Ending`] comes.
+    pub(super) fn run(self, control: Control) -> std::io::Result<()> {
+        match self {
+            Self::Uring(runtime) => runtime.block_on(serve(control)),
+            Self::Plain(runtime) => tokio::task::LocalSet::new().block_on(&runtime, serve(control)),
         }
     }
 }
@@ -55,21 +78,24 @@ async fn serve(control: Control) -> std::io::Result<()> {
     let Control {
         shared,
         http,
+        http_hosts,
         cluster,
         mut endings,
+        serving,
         mut data_ended,
     } = control;
     let crew = shared.crew().clone();
     // Inside: a panic takes the tasks along, whose ends would be reported first.
     let _watch = crew.watch(Part::Control);
     let http = http
-        .map(|listener| serve_http(&crew, listener, Arc::clone(&shared)))
+        .map(|listener| serve_http(&crew, listener, Arc::clone(&shared), http_hosts))
         .transpose()?;
     let gossip = cluster
         .map(|(socket, seeds)| gossip(&crew, &shared, socket, seeds))
         .transpose()?;
     let rounds = Rounds::new(Arc::clone(&shared));
     let rounds = crew.task(Part::Rounds, |leave| rounds.run(leave));
+    let _ = serving.send(());
     let Some(ending) = next(&mut endings, &crew).await else {
         // The crew has a sender, and is told of this return.
         return Ok(());
@@ -104,12 +130,18 @@ async fn next(endings: &mut mpsc::UnboundedReceiver<Ending>, crew: &Crew) -> Opt
     }
 }
 
-fn serve_http(crew: &Crew, listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Task> {
+fn serve_http(
+    crew: &Crew,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    hosts: Hosts,
+) -> std::io::Result<Task> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     Ok(crew.task(Part::Http, |mut leave| {
         http::serve(
             listener,
             shared as Arc<dyn http::StatusSource>,
+            hosts,
             async move {
                 leave.asked().await;
             },

@@ -22,6 +22,7 @@ pub(super) struct Seeds {
     next: Duration,
     is_looking: bool,
     has_complained: bool,
+    lacks_thread: bool,
     send: mpsc::UnboundedSender<Vec<SocketAddr>>,
     found: mpsc::UnboundedReceiver<Vec<SocketAddr>>,
 }
@@ -37,6 +38,7 @@ impl Seeds {
             next: Duration::ZERO,
             is_looking: false,
             has_complained: false,
+            lacks_thread: false,
             send,
             found,
         }
@@ -61,8 +63,18 @@ impl Seeds {
         };
         let thread = (self.crew).thread(Part::JoinLookup, "rmbd-join".to_owned(), look);
         match thread {
-            Ok(_) => self.is_looking = true,
-            Err(error) => warn!("no thread to look the names of --join up: {error}"),
+            Ok(_) => {
+                self.is_looking = true;
+                self.lacks_thread = false;
+            }
+            Err(error) if !self.lacks_thread => {
+                self.lacks_thread = true;
+                warn!(
+                    "no thread to look the names of --join up: {error}; tried again every {LOOK_AGAIN:?}. If it lasts, \
+                     raise the limit of processes (RLIMIT_NPROC, ulimit -u)"
+                );
+            }
+            Err(_) => {}
         }
     }
 

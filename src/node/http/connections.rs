@@ -28,6 +28,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::io::limits::files_left;
+
 /// Dashboards and scrapers of one node are few; 64 of the largest buffers are about 2 MiB.
 const CONNECTIONS_MAX: usize = 64;
 /// A request here is a line and a few headers: one round trip. Also how long a connection may be
@@ -55,6 +57,18 @@ pub(super) struct Limits {
     pub(super) crowded_patience: Duration,
 }
 
+impl Limits {
+    /// As the default; but half of the files that may still be opened are left to whatever else needs one.
+    pub(super) fn of_this_process() -> Self {
+        let usual = Self::default();
+        let files = files_left(2 * CONNECTIONS_MAX as u64) as usize;
+        Self {
+            connections_max: usual.connections_max.min(files / 2).max(1),
+            ..usual
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -80,11 +94,12 @@ pub(super) async fn serve(
 ) {
     let mut stop = pin!(stop);
     let mut house = House::new(router, limits, panicked);
+    let mut complaint = Complaint::default();
     loop {
         let stream = tokio::select! {
             biased;
             () = &mut stop => break,
-            stream = next(&listener, &mut house) => stream,
+            stream = next(&listener, &mut house, &mut complaint) => stream,
         };
         house.admit(stream);
     }
@@ -93,8 +108,8 @@ pub(super) async fn serve(
 }
 
 /// The next connection for which there is a place.
-async fn next(listener: &TcpListener, house: &mut House) -> TcpStream {
-    let mut accepting = pin!(accept(listener));
+async fn next(listener: &TcpListener, house: &mut House, complaint: &mut Complaint) -> TcpStream {
+    let mut accepting = pin!(accept(listener, complaint));
     let stream = loop {
         tokio::select! {
             stream = &mut accepting => break stream,
@@ -105,19 +120,42 @@ async fn next(listener: &TcpListener, house: &mut House) -> TcpStream {
     stream
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, complaint: &mut Complaint) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                complaint.is_over();
+                return stream;
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(
-                    "HTTP takes no connections for {} ms: accept: {error}; \
-                     counting goes on. If it lasts, raise the limit of open files (ulimit -n)",
-                    ACCEPT_PAUSE.as_millis()
-                );
+                complaint.say(&error);
                 sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// What is said once, however long it lasts.
+#[derive(Default)]
+struct Complaint {
+    is_said: bool,
+}
+
+impl Complaint {
+    fn say(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_said, true) {
+            tracing::warn!(
+                "HTTP takes no connections: accept: {error}; counting goes on, and it is tried again every {} ms. If it \
+                 lasts, raise the limit of open files (RLIMIT_NOFILE, ulimit -n)",
+                ACCEPT_PAUSE.as_millis()
+            );
+        }
+    }
+
+    fn is_over(&mut self) {
+        if std::mem::take(&mut self.is_said) {
+            tracing::info!("HTTP takes connections again");
         }
     }
 }

@@ -4,17 +4,20 @@
 //! |---|---|
 //! | `/` | the page: one file, nothing loaded from elsewhere |
 //! | `/status` | [`Status`] as JSON |
-//! | `/metrics` | the same as OpenMetrics text, see [`super::metrics`] |
+//! | `/metrics` | the same in the text format 0.0.4, or as OpenMetrics where `Accept` prefers that, see [`super::metrics`] |
 //! | `/healthz` | 200 while every thread and task of the node runs, else 503 and what has ended |
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
 //!
-//! `GET` and `HEAD` only; nothing here changes a node. Everything runs on the thread that awaits
+//! `GET` and `HEAD` only; nothing here changes a node. By a name that is none of this node's ([`Hosts`])
+//! only `/healthz`, `/readyz` and `/metrics` are answered. Everything runs on the thread that awaits
 //! [`serve`]; how many connections there may be and how long they may take is limited in
 //! `connections`, so that a slow or hostile client costs a bounded piece of memory and no more.
 
+mod accept;
 mod connections;
 mod detail;
+mod hosts;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -27,14 +30,14 @@ use axum::extract::State;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use self::connections::Limits;
-use super::metrics;
+pub use self::hosts::Hosts;
 use super::status::{Detail, Readiness, Status};
 
 /// Where [`serve`] gets its picture of the node from, once for each answer.
@@ -59,7 +62,8 @@ pub trait StatusSource: Send + Sync {
 /// closed.
 ///
 /// No client and no error of a socket ends it: what the system refuses for want of descriptors or
-/// memory is logged and tried again. At most 64 connections are served at a time; one that has
+/// memory is logged and tried again. At most 64 connections (fewer where few files can be opened) are
+/// served at a time; one that has
 /// been silent for 0.3 s leaves when others wait.
 ///
 /// # Panics
@@ -68,18 +72,20 @@ pub trait StatusSource: Send + Sync {
 pub async fn serve(
     listener: TcpListener,
     source: Arc<dyn StatusSource>,
+    hosts: Hosts,
     stop: impl Future<Output = ()>,
 ) {
     let panicked = {
         let source = Arc::clone(&source);
         Box::new(move || source.connection_panicked())
     };
-    connections::serve(listener, router(source), stop, Limits::default(), panicked).await;
+    let router = router(source, hosts);
+    connections::serve(listener, router, stop, Limits::of_this_process(), panicked).await;
 }
 
 type Source = State<Arc<dyn StatusSource>>;
 
-fn router(source: Arc<dyn StatusSource>) -> Router {
+fn router(source: Arc<dyn StatusSource>, hosts: Hosts) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/status", get(status))
@@ -89,6 +95,7 @@ fn router(source: Arc<dyn StatusSource>) -> Router {
         .route("/detail", get(detail::detail))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(hosts, hosts::check))
         .layer(map_response(guard))
         .with_state(source)
 }
@@ -110,11 +117,10 @@ async fn status(State(source): Source) -> Json<Status> {
     Json(source.status())
 }
 
-async fn metrics_text(State(source): Source) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
-        metrics::encode(&source.status()),
-    )
+async fn metrics_text(State(source): Source, headers: HeaderMap) -> impl IntoResponse {
+    let format = accept::format(&headers);
+    let text = format.encode(&source.status());
+    ([(CONTENT_TYPE, format.content_type())], text)
 }
 
 async fn healthz(State(source): Source) -> (StatusCode, String) {

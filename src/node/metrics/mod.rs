@@ -1,21 +1,23 @@
-//! `/metrics`: a [`Status`] in the OpenMetrics text format, which Prometheus reads.
+//! `/metrics`: a [`Status`] in one of the two text formats that Prometheus reads.
 //!
 //! Names begin with `rmbd_`, units are base units, counters end in `_total`. A label's values come
 //! from a list that the program knows (types, reasons, thread numbers): keys and addresses are
 //! never labels, because whoever sends datagrams could make as many of them as they like.
 //!
-//! Format: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+//! Formats: <https://prometheus.io/docs/specs/om/open_metrics_spec/>, and the older one, which everything reads:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 mod cluster;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, text as openmetrics,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -27,8 +29,34 @@ use super::status::{
     Status, ThreadStatus,
 };
 
-/// The content type of [`encode`]'s text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A text format of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Version 0.0.4 of Prometheus' own.
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The content type of [`encode`](Self::encode)'s text.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What [`encode`] says, in this format.
+    #[must_use]
+    pub fn encode(self, status: &Status) -> String {
+        match self {
+            Self::Text => text::from_openmetrics(&encode(status)),
+            Self::OpenMetrics => encode(status),
+        }
+    }
+}
 
 /// Everything that `status` says in numbers, and the process's CPU time and resident memory, as an
 /// OpenMetrics text that ends with `# EOF`.
@@ -47,7 +75,7 @@ pub fn encode(status: &Status) -> String {
         process: Process::now(),
     }));
     let mut text = String::with_capacity(TEXT_BYTES_USUAL);
-    text::encode(&mut text, &registry).expect("a String takes whatever is written to it");
+    openmetrics::encode(&mut text, &registry).expect("a String takes whatever is written to it");
     text
 }
 

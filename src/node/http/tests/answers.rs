@@ -8,10 +8,7 @@ fn every_path_answers_with_its_type() {
     let types = [
         ("/", "text/html; charset=utf-8"),
         ("/status", "application/json"),
-        (
-            "/metrics",
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        ),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
         ("/healthz", "text/plain; charset=utf-8"),
         ("/readyz", "text/plain; charset=utf-8"),
     ];
@@ -30,7 +27,6 @@ fn every_path_answers_with_its_type() {
     }
     assert_eq!(server.get("/healthz").body, "ok\n");
     assert_eq!(server.get("/").body, PAGE);
-    assert!(server.get("/metrics").body.ends_with("\n# EOF\n"));
 }
 
 #[test]
@@ -141,7 +137,7 @@ fn other_methods_and_paths_are_refused() {
         "/..",
         "/%2e%2e/",
         "/STATUS",
-        "http://other/x",
+        "http://localhost/x",
         "*",
     ] {
         let answer = server.get(path);
@@ -163,5 +159,77 @@ fn a_connection_is_kept_for_more_requests() {
     for _ in 0..3 {
         stream.write_all(KEEP).unwrap();
         assert_eq!(Answer::read(&mut stream).unwrap().code, 200);
+    }
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_preferred() {
+    let server = Server::start();
+    let of = |accept: &str| {
+        let mut stream = server.connect();
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: scrape.me\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        Answer::parse(&bytes)
+    };
+    let text = of("*/*");
+    assert_eq!(
+        text.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert!(text.body.contains("# TYPE rmbd_messages_total counter\n"));
+    assert!(!text.body.contains("# EOF"));
+    let openmetrics = of("application/openmetrics-text");
+    assert_eq!(
+        openmetrics.header("content-type"),
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(openmetrics.body.ends_with("\n# EOF\n"));
+}
+
+#[test]
+fn only_what_machines_ask_for_is_answered_by_every_name() {
+    let server = Server::start();
+    let code = |path: &str, fields: &str, version: &str| {
+        let mut stream = server.connect();
+        let request = format!("GET {path} {version}\r\n{fields}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        Answer::parse(&bytes)
+    };
+    for path in PATHS.into_iter().chain(["/detail?key=a", "/nowhere"]) {
+        let is_for_all = ["/healthz", "/readyz", "/metrics"].contains(&path);
+        let usual = server.get(path).code;
+        let own = code(path, "Host: NODE-1.example:80\r\n", "HTTP/1.1");
+        assert_eq!(own.code, usual, "{path}");
+        let foreign = code(path, "Host: evil.example\r\n", "HTTP/1.1");
+        assert_eq!(foreign.code, if is_for_all { usual } else { 421 }, "{path}");
+        assert_eq!(foreign.header("x-content-type-options"), "nosniff");
+        if !is_for_all {
+            assert!(
+                foreign.body.contains("--http-host evil.example"),
+                "{}",
+                foreign.body
+            );
+        }
+        // The target counts where it has a host.
+        let target = format!("http://evil.example{path}");
+        let absolute = code(&target, "Host: localhost\r\n", "HTTP/1.1");
+        assert_eq!(absolute.code, foreign.code, "{path}");
+        let target = format!("http://127.0.0.1:9{path}");
+        let absolute = code(&target, "Host: evil.example\r\n", "HTTP/1.1");
+        assert_eq!(absolute.code, usual, "{path}");
+        for fields in [
+            "",
+            "Host: localhost\r\nHost: localhost\r\n",
+            "Host: a b\r\n",
+        ] {
+            assert_eq!(code(path, fields, "HTTP/1.1").code, 400, "{path} {fields}");
+        }
+        assert_eq!(code(path, "", "HTTP/1.0").code, usual, "{path}");
     }
 }

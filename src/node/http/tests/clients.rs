@@ -36,7 +36,7 @@ fn an_endless_header_is_cut_off() {
     let server = Server::start();
     let mut stream = server.connect();
     stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: ")
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: ")
         .unwrap();
     let sent = stream
         .write_all(&vec![b'a'; 1 << 20])
@@ -71,7 +71,7 @@ fn a_body_is_not_waited_for() {
     let server = Server::start();
     let mut stream = server.connect();
     stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         .unwrap();
     let answer = read_until_closed(&mut stream);
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
@@ -177,7 +177,7 @@ fn no_connection_lives_for_ever() {
 fn fill_without_reading(server: &Server) -> TcpStream {
     let mut stream = server.connect();
     stream.set_nonblocking(true).unwrap();
-    let requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
     let start = Instant::now();
     let mut stuck_since = Instant::now();
     // Stuck for 100 ms while the server answers others: its send buffer is full as well.
@@ -207,7 +207,7 @@ fn a_client_that_never_reads_is_cut_off() {
     let server = Server::with(limits, Arc::new(Fake::new(true)));
     let mut stream = server.connect();
     let requests = b"GET / HTTP/1.1
-Host: x
+Host: localhost
 
 "
     .repeat(1_000);

@@ -46,7 +46,8 @@ impl Server {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let stop = async { drop(stopped.await) };
                 let panicked = Box::new(|| {});
-                connections::serve(listener, router(source), stop, limits, panicked).await;
+                let hosts = Hosts::of_this_host(["node-1.example"]);
+                connections::serve(listener, router(source, hosts), stop, limits, panicked).await;
             });
         });
         Self {
@@ -67,7 +68,7 @@ impl Server {
         let mut stream = self.connect();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut bytes = Vec::new();

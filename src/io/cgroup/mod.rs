@@ -1,0 +1,251 @@
+//! What the control groups of this process leave it: CPU time, memory and tasks (cgroups(7)).
+//!
+//! A process is in one group of each hierarchy (`/proc/self/cgroup`), and the limits of that group and of all
+//! groups above it hold. Where a hierarchy is seen is told by `/proc/self/mountinfo` (proc_pid_mountinfo(5)): in a
+//! container only the part below the container's own group may be mounted, or all of it, with the group's path as
+//! the host has it. Version 2 is described in the kernel's admin-guide/cgroup-v2, version 1 in
+//! admin-guide/cgroup-v1 and scheduler/sched-bwc.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The groups of this process.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    root: PathBuf,
+    mounted: Vec<Mounted>,
+}
+
+/// The process's own group in one hierarchy, as it is seen in the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mounted {
+    hierarchy: Hierarchy,
+    /// The group, or as much of its path as is mounted.
+    group: PathBuf,
+    /// No group above this one is seen.
+    top: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Hierarchy {
+    /// Version 2, which has all controllers that no hierarchy of version 1 has.
+    V2,
+    /// Version 1 with these controllers.
+    V1(Vec<String>),
+}
+
+/// A limit in a file of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupLimit<T> {
+    /// How much there may be.
+    pub most: T,
+    /// The file that says so.
+    pub file: PathBuf,
+}
+
+impl Groups {
+    /// Of the calling process. What cannot be read limits nothing.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self::seen_from(Path::new("/"))
+    }
+
+    /// As [`of_this_process`](Self::of_this_process), with all files below `root` in place of `/`.
+    fn seen_from(root: &Path) -> Self {
+        let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+        let mounts = read("proc/self/mountinfo");
+        let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+        let groups = read("proc/self/cgroup");
+        let mounted = groups.lines().filter_map(|line| find(line, &mounts));
+        Self {
+            root: root.to_owned(),
+            mounted: mounted.collect(),
+        }
+    }
+
+    /// CPU time in CPUs: 0.5 is half of one. The least of what the group and those above it have.
+    #[must_use]
+    pub fn cpus(&self) -> Option<GroupLimit<f64>> {
+        let v1 = |group: &Path| {
+            let quota = self.number(&group.join("cpu.cfs_quota_us"))?;
+            let period = self.number(&group.join("cpu.cfs_period_us"))?;
+            share(quota, period)
+        };
+        let v2 = |group: &Path| {
+            let text = self.text(&group.join("cpu.max"))?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            share(quota.parse().ok()?, period.parse().ok()?)
+        };
+        self.least("cpu", ("cpu.cfs_quota_us", &v1), &[("cpu.max", &v2)])
+    }
+
+    /// Bytes of memory. Above `memory.high` the kernel slows a process down to nothing rather than give it more, so
+    /// that this is a limit, too.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<GroupLimit<u64>> {
+        let max = |group: &Path| self.number(&group.join("memory.max"));
+        let high = |group: &Path| self.number(&group.join("memory.high"));
+        // The largest number of pages stands for no limit, and is above every machine's memory.
+        let v1 = |group: &Path| self.number(&group.join("memory.limit_in_bytes"));
+        self.least(
+            "memory",
+            ("memory.limit_in_bytes", &v1),
+            &[("memory.max", &max), ("memory.high", &high)],
+        )
+    }
+
+    /// Tasks that may still be started, of the group that has the fewest left.
+    #[must_use]
+    pub fn tasks_left(&self) -> Option<GroupLimit<u64>> {
+        let left = |group: &Path| {
+            let most: u64 = self.number(&group.join("pids.max"))?;
+            let now = self.number(&group.join("pids.current"))?;
+            Some(most.saturating_sub(now))
+        };
+        self.least("pids", ("pids.max", &left), &[("pids.max", &left)])
+    }
+
+    /// What `pids.max` says in a file that [`tasks_left`](Self::tasks_left) named.
+    pub(super) fn tasks_max(&self, file: &Path) -> Option<u64> {
+        self.number(file)
+    }
+
+    fn least<T: PartialOrd>(
+        &self,
+        controller: &str,
+        v1: Reader<'_, T>,
+        v2: &[Reader<'_, T>],
+    ) -> Option<GroupLimit<T>> {
+        let in_v1 = |mounted: &Mounted| match &mounted.hierarchy {
+            Hierarchy::V1(controllers) => controllers.iter().any(|has| has == controller),
+            Hierarchy::V2 => false,
+        };
+        let is_v1 = self.mounted.iter().any(in_v1);
+        let has = |mounted: &&Mounted| match mounted.hierarchy {
+            Hierarchy::V2 => !is_v1,
+            Hierarchy::V1(_) => in_v1(mounted),
+        };
+        let readers = if is_v1 { &[v1][..] } else { v2 };
+        let limits = self.mounted.iter().filter(has).flat_map(|mounted| {
+            let groups = mounted
+                .group
+                .ancestors()
+                .take_while(|group| group.starts_with(&mounted.top));
+            groups.flat_map(move |group| {
+                readers.iter().filter_map(move |(name, read)| {
+                    let file = group.join(name);
+                    read(group).map(|most| GroupLimit { most, file })
+                })
+            })
+        });
+        limits.reduce(|least, next| if next.most < least.most { next } else { least })
+    }
+
+    fn text(&self, file: &Path) -> Option<String> {
+        fs::read_to_string(self.root.join(file.strip_prefix("/").unwrap_or(file))).ok()
+    }
+
+    /// `max` and -1, which are no limit, are no number here.
+    fn number(&self, file: &Path) -> Option<u64> {
+        self.text(file)?.trim().parse().ok()
+    }
+}
+
+/// A file that has a limit, and how a group's is read.
+type Reader<'a, T> = (&'static str, &'a dyn Fn(&Path) -> Option<T>);
+
+fn share(quota_us: u64, period_us: u64) -> Option<f64> {
+    (period_us > 0).then(|| quota_us as f64 / period_us as f64)
+}
+
+/// A mount of a hierarchy.
+struct Mount {
+    hierarchy: Hierarchy,
+    /// Which part of the hierarchy is mounted ...
+    root: String,
+    /// ... and where.
+    point: PathBuf,
+}
+
+impl Mount {
+    /// `36 35 98:0 /root /point options optional... - type source superoptions`.
+    fn parse(line: &str) -> Option<Self> {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let (root, point) = (place.next()?, place.next()?);
+        let mut kind = kind.split(' ');
+        let hierarchy = match (kind.next()?, kind.nth(1)) {
+            ("cgroup2", _) => Hierarchy::V2,
+            ("cgroup", Some(options)) => {
+                Hierarchy::V1(options.split(',').map(str::to_owned).collect())
+            }
+            _ => return None,
+        };
+        Some(Self {
+            hierarchy,
+            root: unescaped(root),
+            point: unescaped(point).into(),
+        })
+    }
+
+    /// Where a group of this hierarchy is seen; where its path leads out of what is mounted, the mount's own group
+    /// is the nearest that is.
+    fn place(&self, path: &str) -> PathBuf {
+        let relative = Path::new(path).strip_prefix(&self.root);
+        let is_inside = |path: &&Path| !path.components().any(|part| part.as_os_str() == "..");
+        match relative.ok().filter(is_inside) {
+            Some(relative) => self.point.join(relative),
+            None => self.point.clone(),
+        }
+    }
+}
+
+/// Spaces and the like stand as `\040` (three octal digits).
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                all.push(code.into());
+                all.push_str(&part[3..]);
+            }
+            None => {
+                all.push('\\');
+                all.push_str(part);
+            }
+        }
+    }
+    all
+}
+
+/// `4:cpu,cpuacct:/a/group`, or `0::/a/group` for version 2.
+fn find(line: &str, mounts: &[Mount]) -> Option<Mounted> {
+    let mut fields = line.splitn(3, ':');
+    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_of = |mount: &&Mount| match &mount.hierarchy {
+        Hierarchy::V2 => controllers.is_empty(),
+        // The mount's options have more than the controllers.
+        Hierarchy::V1(options) => {
+            !controllers.is_empty()
+                && controllers
+                    .split(',')
+                    .all(|controller| options.iter().any(|option| option == controller))
+        }
+    };
+    let mount = mounts.iter().find(is_of)?;
+    Some(Mounted {
+        hierarchy: match &mount.hierarchy {
+            Hierarchy::V2 => Hierarchy::V2,
+            Hierarchy::V1(_) => Hierarchy::V1(controllers.split(',').map(str::to_owned).collect()),
+        },
+        group: mount.place(path),
+        top: mount.point.clone(),
+    })
+}

@@ -1,0 +1,82 @@
+//! Whether the limits of this process have room for a node, before anything of it is there.
+
+use crate::config::{ClusterChoice, NodeConfig};
+use crate::io::Backend;
+use crate::io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
+
+/// Files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on the node's
+/// id, and the control thread's: epoll, its waker, a pair and a half for signals, a ring.
+const FILES_OF_CONTROL: u64 = 11;
+/// Files to live with: connections over HTTP, looking names up, reading `/proc`.
+const FILES_TO_SPARE: u64 = 16;
+
+/// Threads beside the data threads: control, one that looks names up, one that writes the log.
+const OTHER_THREADS: u64 = 3;
+/// What `std` gives a thread, its guard, and the stack that a signal would be handled on.
+const STACK_BYTES: u64 = (2 << 20) + (128 << 10);
+/// Receive buffers that the kernel is given (`io::uring`), and a ring.
+const URING_BYTES: u64 = 5 << 20;
+/// What a data thread allocates: 2 MiB of buffers for `recvmmsg`, 2 MiB for replies, its batch and answers, and
+/// two or three times as much as its own pages of each size leave unused.
+const HEAP_BLOCKS_A_THREAD: u64 = 16;
+/// As that is allocated: in pieces of at most this.
+const HEAP_BLOCK_BYTES: usize = 1 << 20;
+/// What the node allocates but for cells: tables of clients, peers and slices, the queue of rare messages, HTTP,
+/// members, what is under way.
+const HEAP_BLOCKS_OF_NODE: u64 = 64;
+/// To live with, for stacks of threads that come and go and whatever is mapped in them.
+const MAPPED_TO_SPARE_BYTES: u64 = 32 << 20;
+
+/// # Errors
+/// The limit that leaves no room for a node of so many data threads on this back end.
+pub(super) fn check(
+    config: &NodeConfig,
+    threads: usize,
+    backend: Backend,
+) -> Result<(), LimitReached> {
+    let threads = threads as u64;
+    room_for_files(files(threads, backend))?;
+    room_for_memory(&allocated(config, threads), mapped(threads, backend))
+}
+
+fn files(threads: u64, backend: Backend) -> u64 {
+    let of_thread = match backend {
+        Backend::Uring => 2,
+        Backend::Mmsg => 1,
+    };
+    threads * of_thread + FILES_OF_CONTROL + FILES_TO_SPARE
+}
+
+/// Cells and their copy first, since they are the largest.
+fn allocated(config: &NodeConfig, threads: u64) -> Vec<usize> {
+    let cells = config.geometry.memory_bytes();
+    let copies = cell_bytes(config, config.cluster.address != ClusterChoice::Off) / cells;
+    let blocks = HEAP_BLOCKS_OF_NODE + threads * HEAP_BLOCKS_A_THREAD;
+    let cells = std::iter::repeat_n(cells as usize, copies as usize);
+    cells
+        .chain(std::iter::repeat_n(HEAP_BLOCK_BYTES, blocks as usize))
+        .collect()
+}
+
+fn mapped(threads: u64, backend: Backend) -> u64 {
+    let rings = match backend {
+        Backend::Uring => threads * URING_BYTES,
+        Backend::Mmsg => 0,
+    };
+    (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
+}
+
+/// The cells of this node: what was published of them is a copy.
+pub(super) fn cell_bytes(config: &NodeConfig, is_in_cluster: bool) -> u64 {
+    let copies = if is_in_cluster { 2 } else { 1 };
+    config.geometry.memory_bytes().saturating_mul(copies)
+}
+
+/// Bytes of all cells where `--max-memory` says nothing: seven eighths of what the process may use, so that the
+/// rest of it has room, but never less than its own.
+pub(super) fn default_max_memory_bytes(usable_bytes: u64, own_bytes: u64) -> u64 {
+    let of_usable = usable_bytes - usable_bytes / 8;
+    // Of address space a part is reserved by the allocator, and the spare part must stay.
+    let left = memory_left_bytes().map_or(u64::MAX, |left| own_bytes.saturating_add(left / 2));
+    of_usable.min(left).max(own_bytes)
+}

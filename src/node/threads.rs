@@ -1,0 +1,267 @@
+//! Starting a node's threads: each gets what it needs and says so; when all have, they serve. Where one cannot have
+//! its ring, all of them start again without.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::control::{Control, Runtime};
+use super::crew::{Crew, Part};
+use super::data::DataHandler;
+use super::shared::Shared;
+use super::{Node, NodeError, system, warn_of_fallback};
+use crate::config::{IoChoice, NodeConfig};
+use crate::io::limits::in_the_way_of_threads;
+use crate::io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
+
+/// Threads to live with: those that look names up, and one that writes the log.
+const THREADS_TO_SPARE: usize = 3;
+
+/// Whether a thread has what it needs.
+type Report = Result<(), NodeError>;
+
+/// Threads that have all they need, and wait. Dropping this ends them.
+pub(super) struct Waiting {
+    backend: Backend,
+    control: Option<Waiter<Control>>,
+    data: Vec<Waiter<()>>,
+}
+
+/// A thread that waits for what it is to begin with, and ends where nobody can give it any more.
+struct Waiter<T> {
+    begin: Sender<T>,
+    thread: JoinHandle<()>,
+}
+
+impl Node {
+    /// With `backend`, or all without rings where one is refused and the configuration leaves the choice.
+    pub(super) fn make_threads_ready(
+        &self,
+        config: &NodeConfig,
+        backend: Backend,
+        alive: mpsc::Sender<Infallible>,
+    ) -> Result<Waiting, NodeError> {
+        match Waiting::new(self, config, backend, &alive) {
+            Err(NodeError::Ring(refused)) => {
+                let refused = refused.of_data_threads(self.shared.threads().len() as u64);
+                if config.io != IoChoice::Auto {
+                    return Err(refused.into());
+                }
+                warn_of_fallback(&refused);
+                Waiting::new(self, config, Backend::Mmsg, &alive)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl Waiting {
+    fn new(
+        node: &Node,
+        config: &NodeConfig,
+        backend: Backend,
+        alive: &mpsc::Sender<Infallible>,
+    ) -> Result<Self, NodeError> {
+        let threads = node.shared.threads().len();
+        let mut waiting = Self {
+            backend,
+            control: None,
+            data: Vec::with_capacity(threads),
+        };
+        let (report, reports) = channel();
+        let missing = |started: usize| (1 + threads - started + THREADS_TO_SPARE) as u64;
+        waiting.control = Some(start_control(
+            &node.crew,
+            backend,
+            report.clone(),
+            missing(0),
+        )?);
+        let cpus = cpu::allowed();
+        for thread in 0..threads {
+            let data = DataThread {
+                shared: Arc::clone(&node.shared),
+                crew: node.crew.clone(),
+                cpu: cpus.get(thread % cpus.len().max(1)).copied(),
+                options: LoopOptions {
+                    busy_poll: Duration::from_micros(config.busy_poll_us.into()),
+                },
+                thread,
+                _alive: alive.clone(),
+            };
+            let data = start_data(data, backend, report.clone(), missing(thread + 1))?;
+            waiting.data.push(data);
+        }
+        drop(report);
+        for _ in 0..=threads {
+            let report = reports.recv();
+            report.map_err(|_| NodeError::Ended {
+                part: "a thread that was to start".to_owned(),
+                how: "by a panic",
+            })??;
+        }
+        Ok(waiting)
+    }
+
+    /// Lets them serve; `node` has them from now on.
+    pub(super) fn serve(mut self, node: &mut Node, control: Control) {
+        node.shared.set_backend(self.backend);
+        if let Some(waiter) = self.control.take() {
+            let _ = waiter.begin.send(control);
+            node.control = Some(waiter.thread);
+        }
+        for waiter in self.data.drain(..) {
+            let _ = waiter.begin.send(());
+            node.data.push(waiter.thread);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let control = self.control.take().map(Waiter::dismissed);
+        let data: Vec<_> = self.data.drain(..).map(Waiter::dismissed).collect();
+        // What they had to say has been reported.
+        let _ = control.map(JoinHandle::join);
+        for thread in data {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<T> Waiter<T> {
+    /// It will end, since nobody can begin it any more.
+    fn dismissed(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+fn start_control(
+    crew: &Crew,
+    backend: Backend,
+    report: Sender<Report>,
+    missing: u64,
+) -> Result<Waiter<Control>, NodeError> {
+    let watcher = crew.clone();
+    let name = "rmbd-control".to_owned();
+    let watched_as = name.clone();
+    let run = move |begin: Receiver<Control>| {
+        let runtime = Runtime::new(backend);
+        let runtime = tell(report, runtime);
+        if let (Some(runtime), Ok(control)) = (runtime, begin.recv()) {
+            let _watch = watcher.watch_thread(Part::Control, watched_as);
+            if let Err(error) = runtime.run(control) {
+                watcher.fail(system("running the control thread")(error));
+            }
+        }
+    };
+    start(crew, name, run, missing)
+}
+
+fn start_data(
+    data: DataThread,
+    backend: Backend,
+    report: Sender<Report>,
+    missing: u64,
+) -> Result<Waiter<()>, NodeError> {
+    let name = format!("rmbd-data-{}", data.thread);
+    let (crew, watched_as) = (data.crew.clone(), name.clone());
+    let run = move |begin: Receiver<()>| {
+        data.pin();
+        let ready = data.event_loop(backend).map(|event_loop| {
+            let handler = DataHandler::new(Arc::clone(&data.shared), data.thread);
+            (event_loop, handler)
+        });
+        if let (Some((event_loop, handler)), Ok(())) = (tell(report, ready), begin.recv()) {
+            let _watch = data.crew.watch_thread(Part::Data, watched_as);
+            data.run(event_loop, handler);
+        }
+    };
+    start(&crew, name, run, missing)
+}
+
+/// Reports the outcome, and keeps what came of it. The report's sender goes, so that a thread that ends without a
+/// report is noticed.
+fn tell<T>(report: Sender<Report>, outcome: Result<T, NodeError>) -> Option<T> {
+    let (report_of_it, value) = match outcome {
+        Ok(value) => (Ok(()), Some(value)),
+        Err(error) => (Err(error), None),
+    };
+    let _ = report.send(report_of_it);
+    value
+}
+
+/// `missing` threads are still to be started, this one included.
+fn start<T: Send + 'static>(
+    crew: &Crew,
+    name: String,
+    run: impl FnOnce(Receiver<T>) + Send + 'static,
+    missing: u64,
+) -> Result<Waiter<T>, NodeError> {
+    let (begin, begins) = channel();
+    let started = crew.waiting_thread(name, move || run(begins));
+    let thread = started.map_err(|error| match in_the_way_of_threads(&error, missing) {
+        Some(limit) => limit.into(),
+        None => system("starting a thread")(error),
+    })?;
+    Ok(Waiter { begin, thread })
+}
+
+/// What one data thread starts with.
+struct DataThread {
+    shared: Arc<Shared>,
+    crew: Crew,
+    cpu: Option<usize>,
+    options: LoopOptions,
+    thread: usize,
+    /// Dropped with all else, last.
+    _alive: mpsc::Sender<Infallible>,
+}
+
+impl DataThread {
+    fn run(&self, mut event_loop: EventLoop, mut handler: DataHandler) {
+        #[cfg(test)]
+        if self.crew.strikes_thread(Part::Data) {
+            return;
+        }
+        if let Err(source) = event_loop.run(&mut handler) {
+            self.crew.fail(NodeError::Loop {
+                thread: self.thread,
+                source,
+            });
+        }
+    }
+
+    fn pin(&self) {
+        let pinned = self.cpu.filter(|&cpu| match cpu::pin_to(cpu) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(thread = self.thread, cpu, "not pinned: {error}");
+                false
+            }
+        });
+        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
+    }
+
+    fn event_loop(&self, backend: Backend) -> Result<EventLoop, NodeError> {
+        let io = &self.shared.threads()[self.thread];
+        EventLoop::new(
+            backend,
+            Arc::clone(&io.socket),
+            self.crew.stop().clone(),
+            self.options,
+            Arc::clone(&io.io),
+        )
+        .map_err(|source| match source {
+            LoopError::Ring(refused) => refused.into(),
+            source => NodeError::Loop {
+                thread: self.thread,
+                source,
+            },
+        })
+    }
+}
