@@ -96,10 +96,13 @@ impl<M: Machine> Play<M> {
         for (place, &kind) in plan.stranger_places().zip(&plan.strangers) {
             let host = &mut world.hosts[place];
             host.seeds = (0..seeds).collect();
+            // No two are alike, or they would be a cluster of their own.
             match kind {
-                Stranger::WrongKey => host.keys = vec![9],
+                Stranger::WrongKey => host.keys = vec![100 + place as u8],
                 Stranger::OtherFingerprint => host.fingerprint = Some(random.next()),
-                Stranger::OtherGeometry => host.geometry = Geometry::new(77, 5).unwrap(),
+                Stranger::OtherGeometry => {
+                    host.geometry = Geometry::new(77 + place as u64, 5).unwrap();
+                }
             }
             world.network.faults.strangers += 1;
         }
