@@ -264,8 +264,8 @@ impl<M: Machine> Play<M> {
         }
         let owed = self.world.best_copies(&members);
         let place = self.new_host(seeds);
-        self.world.start(place);
         self.world.owe_when_ready(place, owed);
+        self.world.start(place);
         let ready = self
             .world
             .run_until(STEP, Duration::from_secs(12), |world| {

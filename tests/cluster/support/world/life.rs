@@ -33,6 +33,7 @@ impl<M: Machine> World<M> {
         let machine = M::start(&setup, CLOCK_START);
         let rate = self.hosts[place].clock_rate;
         let mut process = Process::new(machine, setup, self.now, rate, self.keys.len());
+        process.owed_when_ready = self.hosts[place].owed_when_ready.take();
         let clock = process.clock(self.now);
         for &seed in &self.hosts[place].seeds {
             process.machine.join(clock, address(self.resolve(seed)));

@@ -150,6 +150,7 @@ impl<M: Machine> World<M> {
             max_memory_bytes: self.terms.max_memory_bytes,
             wall_behind: Duration::ZERO,
             clock_rate: 1.0,
+            owed_when_ready: None,
             process: None,
         });
         self.hosts.len() - 1

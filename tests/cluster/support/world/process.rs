@@ -28,6 +28,7 @@ pub(crate) struct Host<M> {
     pub(crate) wall_behind: Duration,
     /// Seconds that its clock shows for one that passes.
     pub(crate) clock_rate: f64,
+    pub(super) owed_when_ready: Option<Copies>,
     pub(crate) process: Option<Process<M>>,
 }
 

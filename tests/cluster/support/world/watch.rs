@@ -81,12 +81,10 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// What a node that starts now must hold when it is ready.
+    /// What the node that starts next on a host must hold when it is ready.
     pub(crate) fn owe_when_ready(&mut self, place: Place, owed: Copies) {
         self.network.faults.joins += 1;
-        if let Some(process) = &mut self.hosts[place].process {
-            process.owed_when_ready = Some(owed);
-        }
+        self.hosts[place].owed_when_ready = Some(owed);
     }
 
     /// Who has left before its time was over has handed over everything to everybody whom it knew; and
