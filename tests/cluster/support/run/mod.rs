@@ -68,6 +68,8 @@ struct Play<M> {
     /// Receivers that have joined.
     joined: Vec<Place>,
     lone: Vec<(usize, f64)>,
+    /// Nothing is in anybody's way any more.
+    is_calm: bool,
 }
 
 impl<M: Machine> Play<M> {
@@ -113,6 +115,7 @@ impl<M: Machine> Play<M> {
             random,
             joined: Vec::new(),
             lone: Vec::new(),
+            is_calm: false,
         };
         play.limit();
         play

@@ -16,6 +16,8 @@ use super::{Play, none};
 
 /// Old datagrams that come again, and how many forged ones for each.
 const REPLAYS: usize = 24;
+/// Who could not be reached is tried again after so long at most.
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Everybody is found again within this time.
 const MEETING_LIMIT: Duration = Duration::from_secs(60);
 /// A seed that has moved is found by the next look-up, or the one after it.
@@ -60,6 +62,9 @@ impl<M: Machine> Play<M> {
         self.world.network.heal_all();
         self.world.network.weather = Weather::CLEAR;
         self.plan.quiet_weather = Weather::CLEAR;
+        if !std::mem::replace(&mut self.is_calm, true) {
+            self.world.run_for(PROBE_TIMEOUT_MAX);
+        }
         self.meet(MEETING_LIMIT)?;
         self.become_equal()?;
         Ok(())
@@ -129,8 +134,11 @@ impl<M: Machine> Play<M> {
             let old = &archive[at];
             for _ in 0..victims.len().min(8) {
                 let victim = self.random.pick(&victims).unwrap_or(0);
-                self.world.forge(old.from, victim, old.bytes.clone());
-                self.world.network.faults.late_replays += 1;
+                // What was lost on its way to this very start, and comes now, is no replay: it is late.
+                if old.to != victim || self.world.has_come(old) {
+                    self.world.forge(old.from, victim, old.bytes.clone());
+                    self.world.network.faults.late_replays += 1;
+                }
                 let forged = self.forged(old, &archive);
                 self.world.forge(old.from, victim, forged);
                 self.world.network.faults.late_forgeries += 1;
@@ -262,7 +270,7 @@ impl<M: Machine> Play<M> {
         if seeds.is_empty() {
             return Ok(());
         }
-        let owed = self.world.best_copies(&members);
+        let owed = self.world.complete_copies(&members);
         let place = self.new_host(seeds);
         self.world.owe_when_ready(place, owed);
         self.world.start(place);

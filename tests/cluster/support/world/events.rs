@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rmbd::cluster::seal::HEADER_BYTES;
+
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place, address, place};
 use super::life::LOOK_FOR_SEEDS;
@@ -108,6 +110,7 @@ impl<M: Machine> World<M> {
             mut bytes,
             ..
         } = datagram;
+        self.come.insert((to, head(&bytes)));
         let Some(process) = &mut self.hosts[to].process else {
             return;
         };
@@ -126,6 +129,11 @@ impl<M: Machine> World<M> {
                 bytes: reply,
             });
         }
+    }
+
+    /// Whether a datagram has come to whom it was sent to.
+    pub(crate) fn has_come(&self, datagram: &Datagram) -> bool {
+        self.come.contains(&(datagram.to, head(&datagram.bytes)))
     }
 
     fn take_waiting(&mut self, place: Place) {
@@ -311,6 +319,11 @@ impl<M: Machine> World<M> {
             self.queue.push(at, Event::Wake { place, boot });
         }
     }
+}
+
+/// A seal's head has the channel and the number in it.
+fn head(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(HEADER_BYTES)].to_vec()
 }
 
 /// Longer than any history.

@@ -167,7 +167,10 @@ impl<M: Machine> World<M> {
         if now < leaving.until && !is_flushed {
             return;
         }
-        self.tell(|| format!("{place} has left, flushed: {is_flushed}"));
+        self.tell(|| {
+            let what = process.machine.describe(process.clock(now));
+            format!("{place} has left, flushed: {is_flushed}: {what}")
+        });
         self.look_at_hand_over(place);
         if let Some(process) = self.hosts[place].process.take() {
             self.bury(process);

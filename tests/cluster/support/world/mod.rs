@@ -7,7 +7,7 @@ mod life;
 mod process;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rmbd::cluster::ClusterLimits;
@@ -95,6 +95,8 @@ pub(crate) struct World<M> {
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
     history: History,
+    /// Heads of datagrams, which no two have in common, by where they came.
+    come: BTreeSet<(Place, Vec<u8>)>,
     queue: Queue<Event>,
     random: Random,
     buffer: Vec<u8>,
@@ -116,6 +118,7 @@ impl<M: Machine> World<M> {
             is_filled: false,
             violations: Vec::new(),
             history: History::default(),
+            come: BTreeSet::new(),
             queue: Queue::new(),
             random: Random::stream(seed, "world"),
             buffer: Vec::new(),

@@ -73,7 +73,15 @@ impl<M: Machine> World<M> {
         }
         let what = owed.iter().find_map(|(slice, cells)| {
             let held = machine.cells(slice).unwrap_or_default();
-            lacks(&held, cells).then(|| format!("{slice:?}"))
+            lacks(&held, cells).then(|| {
+                let rest = machine
+                    .vouched()
+                    .into_iter()
+                    .find(|(known, _)| known == slice);
+                let (has, owes) = (held.iter().filter(|&&c| c > 0), cells.iter());
+                let (has, owes) = (has.count(), owes.filter(|&&c| c > 0).count());
+                format!("{slice:?}: has {has} cells of {owes}, and vouches for {rest:?}")
+            })
         });
         if let Some(what) = what {
             let what = format!("{place} says that it is ready, and lacks some of {what}");
@@ -85,6 +93,25 @@ impl<M: Machine> World<M> {
     pub(crate) fn owe_when_ready(&mut self, place: Place, owed: Copies) {
         self.network.faults.joins += 1;
         self.hosts[place].owed_when_ready = Some(owed);
+    }
+
+    /// What one of these says that it has complete, as it was in that version. What is in nobody's version (a
+    /// writer died while it told) comes, too, but nobody waits for it.
+    pub(crate) fn complete_copies(&self, places: &[Place]) -> Copies {
+        let mut versions = BTreeMap::<SliceId, u64>::new();
+        for &place in places {
+            let process = self.process(place);
+            let own = (process.slice(), process.machine.own_version());
+            for (slice, version) in process.machine.vouched().into_iter().chain([own]) {
+                let known = versions.entry(slice).or_default();
+                *known = version.max(*known);
+            }
+        }
+        let known = versions.into_iter().filter_map(|of| {
+            let cells = self.history.versions.get(&of)?;
+            Some((of.0, cells.clone()))
+        });
+        known.collect()
     }
 
     /// Who has left before its time was over has handed over everything to everybody whom it knew; and
