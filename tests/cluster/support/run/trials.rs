@@ -75,7 +75,11 @@ impl<M: Machine> Play<M> {
         let met = self.world.run_until(STEP * 5, limit, |world| {
             groups.iter().all(|group| check::has_met(world, group))
         });
-        met.ok_or_else(|| format!("{:?} do not meet within {limit:?}", self.members()))
+        met.ok_or_else(|| {
+            let mut groups = groups.iter();
+            let why = groups.find_map(|group| check::unmet(&self.world, group));
+            format!("not all know each other after {limit:?}: {why:?}")
+        })
     }
 
     /// All that are members now, within the time that it may take.
