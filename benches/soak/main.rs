@@ -6,6 +6,7 @@
 //! all was healed, and ends the run where it does not.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
