@@ -14,6 +14,7 @@ mod answer;
 mod asynchronous;
 mod blocking;
 mod core;
+mod detached;
 mod error;
 pub mod legacy;
 mod link;
@@ -24,6 +25,7 @@ pub use self::adder::Adder;
 pub use self::answer::{Bounds, Count, Hash, Hit, Info};
 pub use self::asynchronous::AsyncClient;
 pub use self::blocking::Client;
+pub use self::detached::Detached;
 pub use self::error::{AddsReport, ClientError, Fate};
 pub use crate::wire::compact::KEY_BYTES_MAX;
 
