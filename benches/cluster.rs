@@ -1,37 +1,41 @@
 //! A cluster of real processes on loopback: how soon all are equal, what goes over the wire, how soon a
-//! node that lost everything has it back, and what replicating and a flood of forged datagrams cost the
-//! data thread.
+//! node that lost everything has it back, what replicating costs the data thread, and what a flood of forged
+//! datagrams does to whoever wants to be heard.
 //!
 //! `cargo bench --bench cluster` prints Markdown; names of parts (`converge wire restart cost flood`)
 //! behind `--` choose some. Sketches are 4 x 2^20, rounds 500 ms: the defaults. Each node has one data
 //! thread. Two nodes are equal when the roots of all slices are, and no weight is missing.
-//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds of what is compared.
+//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds of what is compared, `RMBD_BENCH_FLOOD` (default
+//! 200 000) the forged datagrams in a second.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::io::send_segments;
 use rmbd::node::status::Status;
 use rmbd::wire::compact::{Header, RequestWriter, WriteError};
 use rmbd::{Client, ClientOptions};
 
+use forgery::{Flood, Forgery, Source};
 use proxy::{Counts, Harm, Proxy};
 use support::command_line::{self, is_dry, words};
 use support::cpu_time;
-use support::figures::{median, median_min_max};
+use support::figures::{median, median_max, median_min_max};
 use support::flood::flood;
 use support::keys::traffic;
-// Of the proxy.
-use support::random;
+// Of the proxy and the forger.
+use support::random::{self, Random};
 
-// A part of it is used here.
+// Parts of these are used here.
+#[allow(dead_code)]
+#[path = "../tests/support/forgery.rs"]
+mod forgery;
 #[allow(dead_code)]
 #[path = "../tests/support/proxy.rs"]
 mod proxy;
@@ -342,55 +346,141 @@ fn cost() {
     );
 }
 
-fn flood_of_forgeries() {
-    println!("\n### A flood of forged datagrams to the cluster port\n");
-    println!(
-        "As above, with and without datagrams of 1 200 bytes that have the right version and fingerprint and \
-         no key, of ever new channels, sent as fast as half a core can.\n"
-    );
-    let trains = trains();
-    let servers = cluster_of(2);
-    let mut figures: [Vec<(f64, f64)>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..rounds() {
-        figures[0].push(data_cost(&servers[0], &trains));
-        let done = AtomicBool::new(false);
-        let with = std::thread::scope(|scope| {
-            scope.spawn(|| forge(&servers[0], &done));
-            let with = data_cost(&servers[0], &trains);
-            done.store(true, Relaxed);
-            with
-        });
-        figures[1].push(with);
-    }
-    println!("| | data thread, ns an add | control thread, % of a core |\n|---|---|---|");
-    for (name, figures) in ["without", "with"].iter().zip(&figures) {
-        let (data, control): (Vec<f64>, Vec<f64>) = figures.iter().copied().unzip();
-        let (data, control) = (median_min_max(&data, 1), median_min_max(&control, 1));
-        println!("| {name} | {data} | {control} |");
-    }
-    let status = servers[0].status().cluster;
-    println!(
-        "\nRefused: {:?}; pauses {}",
-        status.refused, status.flood_pauses
-    );
+/// Three nodes, of which the first is flooded behind the proxy that the others send through.
+struct Flooded {
+    servers: Vec<Server>,
+    proxy: Proxy,
+    random: Random,
 }
 
-fn forge(server: &Server, done: &AtomicBool) {
-    let fingerprint = server.status().compact.fingerprint;
-    let fingerprint = u64::from_str_radix(&fingerprint, 16).unwrap();
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(&server.cluster).unwrap();
-    let mut train = vec![0u8; 1_200 * 40];
-    let mut number = 0u64;
-    while !done.load(Relaxed) {
-        for datagram in train.chunks_exact_mut(1_200) {
-            number += 1;
-            datagram[..2].copy_from_slice(&[1, 0]);
-            datagram[2..10].copy_from_slice(&fingerprint.to_le_bytes());
-            datagram[10..18].copy_from_slice(&number.to_le_bytes());
-            datagram[26] = 1;
+fn flood_of_forgeries() {
+    let per_s = std::env::var("RMBD_BENCH_FLOOD").map_or(200_000, |text| text.parse().unwrap());
+    println!("\n### A flood of forged datagrams to the cluster port\n");
+    println!(
+        "Three nodes; {per_s} datagrams a second are sent to the first one's cluster port, while it takes compact adds as \
+         above. Those of the second one were seen by the forger where that is said; of the third one he knows nothing. \
+         Seconds from an add that was acknowledged by the other node until it is counted by the first one, {HEARD} tries; \
+         and until a new node that joins the first one is a member there and ready, {JOINS} tries: median and worst.\n"
+    );
+    println!(
+        "| forged datagrams | bytes | sent/s | second heard, s | third heard, s | new node joined, s | control thread, % of a \
+         core | data thread, ns an add |\n|---|---|---|---|---|---|---|---|"
+    );
+    let mut flooded = Flooded::start();
+    flooded.measure(None, per_s);
+    for forgery in Forgery::ALL {
+        for bytes in [1, 100, 1_200, 9_000] {
+            // Noise has any length, and what was seen has its own.
+            let has_sizes = !matches!(forgery, Forgery::Noise | Forgery::Replay);
+            if has_sizes || bytes == 100 {
+                flooded.measure(Some((forgery, has_sizes.then_some(bytes))), per_s);
+            }
         }
-        let _ = send_segments(&socket, None, &train, 1_200);
+    }
+    println!("\nQueues of the first node at the end:\n");
+    println!(
+        "| queue | received | refused | dropped by the kernel | pauses |\n|---|---|---|---|---|"
+    );
+    for queue in flooded.servers[0].status().cluster.queues {
+        println!(
+            "| {} | {} | {} | {} | {} |",
+            queue.name, queue.received, queue.refused, queue.dropped_by_kernel, queue.pauses
+        );
+    }
+}
+
+/// Tries of being heard, and of joining.
+const HEARD: usize = 10;
+const JOINS: usize = 3;
+
+impl Flooded {
+    fn start() -> Self {
+        let proxy = Proxy::one_way(Harm::NONE, 1);
+        let told = proxy.address().to_string();
+        let first = Server::start(&["--cluster", "127.0.0.1:0", "--advertise", &told]);
+        proxy.lead_to(first.cluster.parse().unwrap());
+        let mut servers = vec![first];
+        for _ in 0..2 {
+            servers.push(Server::start(&["--join", &told]));
+        }
+        wait_for_members(&servers);
+        Self {
+            servers,
+            proxy,
+            random: Random(1),
+        }
+    }
+
+    fn measure(&mut self, forged: Option<(Forgery, Option<usize>)>, per_s: u64) {
+        let to: SocketAddr = self.servers[0].cluster.parse().unwrap();
+        let flood = forged.map(|(forgery, bytes)| {
+            let seen = self.seen();
+            let datagrams = forgery.datagrams(&mut self.random, bytes, &seen);
+            Flood::start(datagrams, Source::Stranger, to, per_s).unwrap()
+        });
+        let start = (Instant::now(), self.servers[0].on_cpu("rmbd-control"));
+        let heard = [1, 2].map(|from| {
+            let times: Vec<f64> = (0..HEARD).map(|_| self.heard(from).as_secs_f64()).collect();
+            median_max(&times, 2)
+        });
+        let elapsed = start.0.elapsed().as_nanos() as f64;
+        let on_control = (self.servers[0].on_cpu("rmbd-control") - start.1) / elapsed * 100.0;
+        let joined: Vec<f64> = (0..JOINS).map(|_| self.joined().as_secs_f64()).collect();
+        let (add_ns, _) = data_cost(&self.servers[0], &trains());
+        let (name, bytes) = match forged {
+            None => ("none".to_owned(), "-".to_owned()),
+            Some((forgery, bytes)) => {
+                let bytes = bytes.map_or_else(|| "its own".to_owned(), |bytes| bytes.to_string());
+                let seen = if forgery.has_seen() { ", seen" } else { "" };
+                (format!("{forgery:?}{seen}"), bytes)
+            }
+        };
+        let rate = flood.as_ref().map_or(0.0, Flood::rate);
+        println!(
+            "| {name} | {bytes} | {rate:.0} | {} | {} | {} | {on_control:.1} | {add_ns:.1} |",
+            heard[0],
+            heard[1],
+            median_max(&joined, 2)
+        );
+    }
+
+    /// Datagrams of the second node to the first one, of now.
+    fn seen(&self) -> Vec<Vec<u8>> {
+        let boot = self.servers[1].status().cluster.boot;
+        let mut seen = Vec::new();
+        wait("datagrams were seen", || {
+            seen = forgery::of_boot(self.proxy.recorded().iter(), &boot);
+            self.proxy.record(self.proxy.recorded().len() + 1_000);
+            seen.len() >= 20
+        });
+        seen
+    }
+
+    fn heard(&mut self, from: usize) -> Duration {
+        let key = self.random.next().to_le_bytes();
+        let connect =
+            |server: &Server| Client::connect(server.udp, ClientOptions::default()).unwrap();
+        let mut first = connect(&self.servers[0]);
+        connect(&self.servers[from]).add(key, 1).unwrap();
+        wait("it is heard", || first.count(key).unwrap().estimate > 0)
+    }
+
+    fn joined(&self) -> Duration {
+        let start = Instant::now();
+        let new = Server::start(&["--join", &self.servers[0].cluster]);
+        wait("the new node is in", || {
+            let is_alive = |member: &rmbd::node::status::MemberStatus| {
+                member.state == "alive" && member.boot == new.status().cluster.boot
+            };
+            let is_known = self.servers[0]
+                .status()
+                .cluster
+                .members
+                .iter()
+                .any(is_alive);
+            is_known && new.status().is_ready()
+        });
+        start.elapsed()
     }
 }
 

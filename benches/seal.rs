@@ -30,7 +30,7 @@ const NOW: Duration = Duration::from_secs(1);
 /// Nobody but the one who measures the budget meets it.
 const ENDLESS: OpenersOptions = OpenersOptions {
     max_channels: 1000,
-    unknown_per_s: u32::MAX,
+    unknown_keys_per_s: u32::MAX,
 };
 
 /// Runs a batch and returns the CPU time that it took.
@@ -93,11 +93,11 @@ fn variants() -> Vec<(&'static str, Variant)> {
             unknown(8, ENDLESS),
         ),
         ("refuse: unknown channel, budget used up", {
-            let unknown_per_s = 1;
+            let unknown_keys_per_s = 1;
             unknown(
                 2,
                 OpenersOptions {
-                    unknown_per_s,
+                    unknown_keys_per_s,
                     ..ENDLESS
                 },
             )

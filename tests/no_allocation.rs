@@ -14,7 +14,7 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::io::send_segments;
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;
-use rmbd::wire::compact::{Header, Once, RequestWriter};
+use rmbd::wire::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd::wire::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
 
 /// How data threads are named.
@@ -83,24 +83,36 @@ fn settle(client: &UdpSocket) {
 }
 
 /// Every operation, new, repeated, refused, malformed, and longer than its reply may be.
-fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64) {
+fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64, good: &[u8]) {
     let mut writer = RequestWriter::new(1400);
     let once = Once {
         boot,
         client: sender,
         sequence: round / 2,
     };
-    for once in [
-        None,
-        Some(once),
-        Some(Once {
-            boot: !boot,
-            ..once
-        }),
+    let stranger = Once {
+        client: !(sender << 32 | round),
+        ..once
+    };
+    let mut forged = good.to_vec();
+    forged[15] ^= 1;
+    for (once, cookie) in [
+        (None, None),
+        (Some(once), Some(good)),
+        (
+            Some(Once {
+                boot: !boot,
+                ..once
+            }),
+            None,
+        ),
+        (Some(stranger), None),
+        (Some(stranger), Some(&forged[..])),
     ] {
         let header = Header {
             acknowledge: true,
             once,
+            cookie,
             ..Header::default()
         };
         writer.start(&header).unwrap();
@@ -123,6 +135,20 @@ fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64)
         b"\xc1\0\x01\0\0\0\0\x63",
     ] {
         client.send(datagram).unwrap();
+    }
+}
+
+/// What shows that the sockets of this test receive at their address.
+fn cookie(client: &UdpSocket) -> Vec<u8> {
+    let mut writer = RequestWriter::new(1400);
+    writer.start(&Header::default()).unwrap();
+    writer.info().unwrap();
+    client.send(writer.finish()).unwrap();
+    let mut buffer = [0; 2048];
+    let len = client.recv(&mut buffer).unwrap();
+    match reply(&buffer[..len]).unwrap().answers().next() {
+        Some(Ok(Answer::Info(info))) => info.cookie.to_vec(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -174,10 +200,11 @@ fn data_threads_allocate_nothing_after_the_start() {
             })
             .collect();
         let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
+        let cookie = cookie(&clients[0]);
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {
             for (sender, client) in clients.iter().enumerate() {
-                every_kind_of_request(client, boot, sender as u64, round);
+                every_kind_of_request(client, boot, sender as u64, round, &cookie);
                 every_kind_of_message(client, round);
             }
         }
@@ -195,7 +222,7 @@ fn data_threads_allocate_nothing_after_the_start() {
         assert!(status.messages.sync > 0 && status.messages.peer > 0 && status.messages.ack > 0);
         assert!(status.messages.hit > 0 && status.messages.bounds > 0 && status.messages.info > 0);
         assert!(status.compact.repeats > 1000, "{:?}", status.compact);
-        for refused in ["wrong_boot", "reply_too_large"] {
+        for refused in ["wrong_boot", "reply_too_large", "address_unproven"] {
             assert!(status.datagrams.refused[refused] > 1000, "{refused}");
         }
         assert_eq!(allocated, 0, "{io}");

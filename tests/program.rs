@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+#[path = "support/required.rs"]
+mod required;
+use required::{Anybody, skip};
+
 /// A running `rmbd` on free ports, ended by its id when dropped.
 struct Running {
     child: Child,
@@ -85,7 +89,10 @@ impl Drop for Running {
 }
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rmbd"));
+    without_variables(Command::new(env!("CARGO_BIN_EXE_rmbd")))
+}
+
+fn without_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RMBD_") {
             command.env_remove(name);
@@ -177,6 +184,26 @@ fn without_io_uring<T: Send>(errno: i32, start: impl FnOnce() -> T + Send) -> T 
 }
 
 #[test]
+fn a_client_port_that_anybody_may_use_is_warned_of_once() {
+    for (options, warnings) in [
+        (&["127.0.0.1:0"][..], 0),
+        (&["0.0.0.0:0", "--cluster", "off"], 1),
+        (
+            &["0.0.0.0:0", "--cluster", "off", "--allow", "127.0.0.0/8"],
+            0,
+        ),
+    ] {
+        let node = Running::start(options);
+        // Signals are heard before HTTP is.
+        assert_eq!(node.client(&["status"]).status.code(), Some(0));
+        let (code, _, stderr, _) = node.end(Signal::TERM);
+        assert_eq!(code, Some(0), "{stderr}");
+        let about_it = stderr.lines().filter(|line| line.contains("--allow"));
+        assert_eq!(about_it.count(), warnings, "{options:?}: {stderr}");
+    }
+}
+
+#[test]
 fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     for (errno, cause) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
         let node = without_io_uring(errno, || Running::start(&["127.0.0.1:0"]));
@@ -218,19 +245,20 @@ fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
 #[test]
 fn a_privileged_port_without_the_right_is_explained() {
     const NOBODY: u32 = 65_534;
-    let mut command = program();
+    let copy = Anybody::program(env!("CARGO_BIN_EXE_rmbd"));
+    let mut command = without_variables(Command::new(copy.path()));
     command.args(["127.0.0.1:80", "--http", "off"]);
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let output = match command.output() {
         Ok(output) => output,
-        Err(error) => return eprintln!("skipped: {NOBODY} may not run the program: {error}"),
+        Err(error) => return skip(format!("{NOBODY} may not run the program: {error}")),
     };
     let start: u32 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .map_or(1024, |text| text.trim().parse().unwrap());
     if start <= 80 {
-        return eprintln!("skipped: port 80 is not privileged here");
+        return skip("port 80 is not privileged here");
     }
     assert_eq!(output.status.code(), Some(1));
     assert!(

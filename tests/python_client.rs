@@ -6,6 +6,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
+#[path = "support/required.rs"]
+mod required;
+
 #[test]
 fn the_python_clients_tests_pass() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
@@ -13,12 +16,10 @@ fn the_python_clients_tests_pass() {
     let probe = Command::new("python3").args(["-c", recent]).status();
     match probe {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("skipped: there is no python3 on this machine");
-            return;
+            return required::skip("there is no python3 on this machine");
         }
         Ok(status) if !status.success() => {
-            println!("skipped: python3 is older than 3.9, which the client needs");
-            return;
+            return required::skip("python3 is older than 3.9, which the client needs");
         }
         other => assert!(other.unwrap().success()),
     }

@@ -8,6 +8,7 @@ pub(crate) mod cpu_time;
 pub(crate) mod figures;
 pub(crate) mod flood;
 pub(crate) mod keys;
+pub(crate) mod machine;
 // The tests have the same.
 #[path = "../../tests/support/random.rs"]
 pub(crate) mod random;

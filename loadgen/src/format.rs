@@ -1,7 +1,9 @@
 //! The two formats of messages: how large they are, and how many fit a datagram.
 
 use clap::ValueEnum;
-use rmbd::wire::compact::{COUNT_ANSWER_BYTES, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES};
+use rmbd::wire::compact::{
+    COOKIE_FIELD_BYTES_MAX, COUNT_ANSWER_BYTES, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES,
+};
 use rmbd::wire::legacy::MESSAGE_BYTES;
 use rmbd::wire::{compact, legacy};
 
@@ -12,9 +14,9 @@ pub const DATAGRAM_BYTES: usize = REPLY_BYTES_MAX;
 /// Bytes before the operations of a compact request as we write it: no token, not once, sketch 0.
 pub(crate) const REQUEST_HEADER_BYTES: usize = PREFIX_BYTES + 1;
 
-/// Bytes that tell boot, client and sequence: of a socket's first 2^35 requests, which are more than
-/// any run sends.
-const ONCE_BYTES_MAX: usize = 8 + 8 + 5;
+/// Bytes that tell boot, client and sequence (of a socket's first 2^35 requests, which are more than
+/// any run sends), and those of a cookie, which the first ones have to show.
+const ONCE_BYTES_MAX: usize = 8 + 8 + 5 + COOKIE_FIELD_BYTES_MAX;
 
 /// Format of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -162,7 +164,8 @@ mod tests {
         };
         assert_eq!(of_16(Format::Compact, 1, false), 77);
         assert_eq!(of_16(Format::Compact, 1000, false), 69);
-        assert_eq!(of_16(Format::Compact, 1, true), 76);
+        // One less than without room for a cookie.
+        assert_eq!(of_16(Format::Compact, 1, true), 75);
         assert_eq!(of_16(Format::Legacy, 1, false), 9);
     }
 }

@@ -7,17 +7,25 @@
 //! way and what shares a datagram, and tells nobody when an acknowledgement came. It is the format's rules
 //! ([`rmbd::wire::compact`], "Exactly once") that are kept to, by a second program that the node is held to.
 //!
+//! The first requests of a socket come back with a cookie, since the node does not know the client yet, and
+//! go again with it. What that takes is in their times, too.
+//!
 //! A response time counts from when there was room for the request, a service time from when its *first*
 //! copy left; both end with the first acknowledgement of any copy. So what is lost on the way is in them.
 
 #[cfg(test)]
 mod late_copies;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX, send_segments};
-use rmbd::wire::compact::{self, Header, ONCE_WINDOW, Once, ReplyHead, RequestWriter};
+use rmbd::wire::compact::{
+    self, Answer, COOKIE_BYTES_MAX, COOKIE_FIELD_BYTES_MAX, Header, ONCE_WINDOW, Once, Problem,
+    Reply, ReplyHead, RequestWriter, write_with_cookie,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::closed::window;
@@ -85,7 +93,7 @@ impl<'a> OnceLoop<'a> {
             script,
             progress,
             boot,
-            writer: RequestWriter::new(DATAGRAM_BYTES),
+            writer: RequestWriter::new(DATAGRAM_BYTES - COOKIE_FIELD_BYTES_MAX),
             train: Train::new(load.gso, load.segment_bytes(), load.datagrams_per_train()),
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
             next_lane: 0,
@@ -173,8 +181,9 @@ impl<'a> OnceLoop<'a> {
                 load.weight.into(),
                 most,
             );
-            let bytes = lane.put(self.writer.finish(), adds as u32, planned_ns);
-            self.train.push(bytes);
+            lane.put(self.writer.finish(), adds as u32, planned_ns);
+            let sequence = lane.next - 1;
+            self.train.push(lane.copy(sequence));
             messages -= adds;
         }
         let sent_ns = self.shared.clock.now_ns();
@@ -240,12 +249,8 @@ impl<'a> OnceLoop<'a> {
                     for datagram in train.datagrams() {
                         match compact::reply(datagram) {
                             Ok(reply) => {
-                                settled += lane.settle(
-                                    reply.head,
-                                    now_ns,
-                                    &mut self.times,
-                                    &mut self.report,
-                                );
+                                settled +=
+                                    lane.hear(&reply, now_ns, &mut self.times, &mut self.report);
                             }
                             Err(_) => self.times.unexpected(),
                         }
@@ -343,8 +348,13 @@ struct Lane<'a> {
     oldest: u64,
     /// By their sequences modulo [`ONCE_WINDOW`].
     requests: Box<[Request]>,
-    /// Of each request, as it was sent.
+    /// Of each request, without a cookie.
     bytes: Box<[u8]>,
+    /// The latest that the node sent, and whether it knows us without.
+    cookie: Vec<u8>,
+    is_known: bool,
+    /// A copy as it leaves.
+    copy: Vec<u8>,
     /// Before this nothing is overdue.
     due_ns: u64,
     patience: Patience,
@@ -358,6 +368,9 @@ struct Request {
     latest_ns: u64,
     copies: u32,
     waits: bool,
+    /// It came back for want of a good cookie, and is to go again at once: that, the first time only.
+    was_sent_back: bool,
+    goes_again: bool,
 }
 
 impl Request {
@@ -373,6 +386,8 @@ impl Request {
         latest_ns: 0,
         copies: 0,
         waits: false,
+        was_sent_back: false,
+        goes_again: false,
     };
 }
 
@@ -387,6 +402,9 @@ impl<'a> Lane<'a> {
             oldest: 0,
             requests: vec![Request::NONE; requests].into_boxed_slice(),
             bytes: vec![0; requests * DATAGRAM_BYTES].into_boxed_slice(),
+            cookie: Vec::with_capacity(COOKIE_BYTES_MAX),
+            is_known: false,
+            copy: Vec::with_capacity(DATAGRAM_BYTES),
             due_ns: u64::MAX,
             patience: Patience::default(),
         }
@@ -404,8 +422,8 @@ impl<'a> Lane<'a> {
         &mut self.requests[(sequence % ONCE_WINDOW) as usize]
     }
 
-    /// Keeps the next request; gives it back as it is kept.
-    fn put(&mut self, datagram: &[u8], adds: u32, planned_ns: u64) -> &[u8] {
+    /// Keeps the next request.
+    fn put(&mut self, datagram: &[u8], adds: u32, planned_ns: u64) {
         let sequence = self.next;
         self.next += 1;
         *self.request(sequence) = Request {
@@ -423,7 +441,19 @@ impl<'a> Lane<'a> {
         let start = (sequence % ONCE_WINDOW) as usize * DATAGRAM_BYTES;
         let kept = &mut self.bytes[start..][..datagram.len()];
         kept.copy_from_slice(datagram);
-        kept
+    }
+
+    /// A request as it is sent now: with the cookie where the node wants one.
+    fn copy(&mut self, sequence: u64) -> &[u8] {
+        let len = self.request(sequence).len;
+        let start = (sequence % ONCE_WINDOW) as usize * DATAGRAM_BYTES;
+        let kept = &self.bytes[start..][..len];
+        self.copy.clear();
+        match self.is_known || self.cookie.is_empty() {
+            true => self.copy.extend_from_slice(kept),
+            false => write_with_cookie(kept, &self.cookie, &mut self.copy),
+        }
+        &self.copy
     }
 
     /// The requests from sequence `first` on were to leave, and so many did. The others, whose adds are
@@ -447,6 +477,45 @@ impl<'a> Lane<'a> {
     }
 
     /// A reply has come; returns how many messages it settles.
+    fn hear(
+        &mut self,
+        reply: &Reply<'_>,
+        now_ns: u64,
+        times: &mut Times,
+        report: &mut SenderReport,
+    ) -> u64 {
+        let is_sent_back = reply.head.code == Problem::AddressUnproven.code();
+        match reply.answers().next() {
+            Some(Ok(Answer::Cookie(cookie))) if is_sent_back => {
+                self.take_back(reply.head.id, cookie);
+                0
+            }
+            _ => self.settle(reply.head, now_ns, times, report),
+        }
+    }
+
+    /// The request was not applied: it goes again with this cookie, and the same sequence.
+    fn take_back(&mut self, id: u32, cookie: &[u8]) {
+        self.cookie.clear();
+        self.cookie
+            .extend_from_slice(&cookie[..cookie.len().min(COOKIE_BYTES_MAX)]);
+        self.is_known = false;
+        let sequence = self.sequence_of(id);
+        if sequence >= self.next || !self.request(sequence).waits {
+            return;
+        }
+        let request = self.request(sequence);
+        if !std::mem::replace(&mut request.was_sent_back, true) {
+            request.goes_again = true;
+            self.due_ns = 0;
+        }
+    }
+
+    /// Of a request that may be under way, if it is before the next one.
+    fn sequence_of(&self, id: u32) -> u64 {
+        self.oldest + u64::from(id.wrapping_sub(self.oldest as u32))
+    }
+
     fn settle(
         &mut self,
         head: ReplyHead,
@@ -454,8 +523,7 @@ impl<'a> Lane<'a> {
         times: &mut Times,
         report: &mut SenderReport,
     ) -> u64 {
-        let ahead = head.id.wrapping_sub(self.oldest as u32);
-        let sequence = self.oldest + u64::from(ahead);
+        let sequence = self.sequence_of(head.id);
         if sequence >= self.next || !self.request(sequence).waits {
             // A second one to a copy says nothing; only what was never sent is strange.
             let behind = (self.next as u32).wrapping_sub(head.id);
@@ -472,6 +540,7 @@ impl<'a> Lane<'a> {
                 return 0;
             }
             0 => {
+                self.is_known = true;
                 times.once.acknowledged += adds;
                 times.once.applied_before += u64::from(head.repeated);
                 if request.copies == 1 {
@@ -497,25 +566,29 @@ impl<'a> Lane<'a> {
         let mut given_up = 0;
         self.due_ns = u64::MAX;
         for sequence in self.oldest..self.next {
-            let at = (sequence % ONCE_WINDOW) as usize;
-            let request = &mut self.requests[at];
+            let mut request = *self.request(sequence);
             if !request.waits {
                 continue;
             }
             let end_ns = request.question.sent_ns.saturating_add(timeout_ns);
             if end_ns <= now_ns {
-                request.waits = false;
+                self.request(sequence).waits = false;
                 given_up += u64::from(request.question.covers);
                 times.timed_out(&request.question);
                 continue;
             }
             let overdue_ns = request.latest_ns + self.patience.ns(request.copies);
-            if overdue_ns <= now_ns && train.has_room() {
+            if (request.goes_again || overdue_ns <= now_ns) && train.has_room() {
                 request.copies += 1;
                 request.latest_ns = now_ns;
-                train.push(&self.bytes[at * DATAGRAM_BYTES..][..request.len]);
+                request.goes_again = false;
+                *self.request(sequence) = request;
+                train.push(self.copy(sequence));
             }
-            let overdue_ns = request.latest_ns + self.patience.ns(request.copies);
+            let overdue_ns = match request.goes_again {
+                true => now_ns,
+                false => request.latest_ns + self.patience.ns(request.copies),
+            };
             self.due_ns = self.due_ns.min(overdue_ns).min(end_ns);
         }
         times.once.uncertain += given_up;
@@ -635,158 +708,5 @@ impl Train {
     fn sent_bytes(&self, left: usize) -> u64 {
         let sent = self.datagrams.iter().take(left);
         sent.map(|&(start, end)| (end - start) as u64).sum()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::testing::load;
-    use crate::times::Window;
-
-    const MS: u64 = 1_000_000;
-    const TIMEOUT_NS: u64 = 1000 * MS;
-
-    struct Bench {
-        times: Times,
-        report: SenderReport,
-        train: Train,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let window = Window::new(0, &load("add", "uniform:9"));
-            Self {
-                times: Times::new(window),
-                report: SenderReport::new(&window),
-                train: Train::new(true, 1400, 64),
-            }
-        }
-
-        fn acknowledge(&mut self, lane: &mut Lane<'_>, id: u32, now_ns: u64) -> u64 {
-            let head = ReplyHead {
-                id,
-                done: 3,
-                ..ReplyHead::default()
-            };
-            lane.settle(head, now_ns, &mut self.times, &mut self.report)
-        }
-
-        /// How many requests are sent again, and how many adds are given up.
-        fn look(&mut self, lane: &mut Lane<'_>, now_ns: u64) -> (usize, u64) {
-            self.train.clear();
-            let given_up = lane.look(now_ns, TIMEOUT_NS, &mut self.train, &mut self.times);
-            (self.train.datagrams.len(), given_up)
-        }
-    }
-
-    fn link() -> Link {
-        let anybody = "127.0.0.1:9".parse().unwrap();
-        Link::open(anybody, &load("add", "uniform:9")).unwrap()
-    }
-
-    /// So many requests of three adds, sent at that time.
-    fn send(lane: &mut Lane<'_>, requests: u64, now_ns: u64) {
-        let first = lane.next;
-        for _ in 0..requests {
-            lane.put(b"a request", 3, now_ns);
-        }
-        assert_eq!(lane.launched(first, requests as usize, now_ns), 0);
-    }
-
-    #[test]
-    fn acknowledgements_settle_their_requests_once_even_where_ids_wrap() {
-        let link = link();
-        let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
-        let first = (1 << 32) - 2;
-        (lane.next, lane.oldest) = (first, first);
-        send(&mut lane, 5, MS);
-        for id in [u32::MAX, 1, 0, u32::MAX - 1] {
-            assert_eq!(bench.acknowledge(&mut lane, id, 2 * MS), 3);
-            assert_eq!(bench.acknowledge(&mut lane, id, 2 * MS), 0, "again");
-        }
-        assert_eq!(lane.next - lane.oldest, 1);
-        assert_eq!(bench.times.answers.unexpected, 0);
-        // Never sent.
-        assert_eq!(bench.acknowledge(&mut lane, 3, 2 * MS), 0);
-        assert_eq!(bench.times.answers.unexpected, 1);
-        assert_eq!(bench.acknowledge(&mut lane, 2, 2 * MS), 3);
-        assert!(lane.is_settled());
-        assert_eq!(bench.times.once.acknowledged, 15);
-        assert_eq!(bench.times.service.len(), 5);
-    }
-
-    #[test]
-    fn what_is_overdue_goes_again_ever_later_and_is_given_up_at_the_timeout() {
-        let link = link();
-        let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
-        send(&mut lane, 2, 0);
-        assert_eq!(lane.due_ns, PATIENCE_FIRST_NS);
-        assert_eq!(bench.look(&mut lane, 99 * MS), (0, 0));
-        assert_eq!(bench.look(&mut lane, 100 * MS), (2, 0));
-        assert_eq!(bench.train.bytes[..9], *b"a request");
-        assert_eq!(bench.look(&mut lane, 299 * MS), (0, 0));
-        assert_eq!(bench.acknowledge(&mut lane, 0, 299 * MS), 3);
-        assert_eq!(bench.look(&mut lane, 300 * MS), (1, 0));
-        assert_eq!(lane.due_ns, 700 * MS);
-        assert_eq!(bench.look(&mut lane, TIMEOUT_NS), (0, 3));
-        assert!(lane.is_settled());
-        let once = bench.times.once;
-        assert_eq!((once.acknowledged, once.uncertain), (3, 3));
-        let answers = bench.times.answers;
-        assert_eq!((answers.answered, answers.timed_out), (1, 1));
-        // From the first copy on, though the second was answered.
-        assert!(bench.times.service.max() >= 298 * MS);
-        // An acknowledgement after that changes nothing: it was called uncertain.
-        assert_eq!(bench.acknowledge(&mut lane, 1, TIMEOUT_NS), 0);
-        assert_eq!(bench.times.once.acknowledged, 3);
-    }
-
-    #[test]
-    fn the_oldest_request_holds_the_window() {
-        let link = link();
-        let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
-        send(&mut lane, ONCE_WINDOW, 0);
-        assert!(!lane.has_room());
-        for id in 1..ONCE_WINDOW as u32 {
-            bench.acknowledge(&mut lane, id, MS);
-        }
-        assert!(!lane.has_room());
-        bench.acknowledge(&mut lane, 0, MS);
-        assert!(lane.has_room() && lane.is_settled());
-    }
-
-    #[test]
-    fn a_refusal_is_uncertain_and_a_reply_that_does_not_fit_is_none() {
-        let link = link();
-        let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
-        send(&mut lane, 2, 0);
-        let mut reply = |lane: &mut Lane<'_>, id, done, code| {
-            let head = ReplyHead {
-                id,
-                done,
-                code,
-                ..ReplyHead::default()
-            };
-            lane.settle(head, MS, &mut bench.times, &mut bench.report)
-        };
-        assert_eq!(reply(&mut lane, 0, 2, 0), 0);
-        assert_eq!(reply(&mut lane, 0, 0, 77), 3);
-        assert_eq!(reply(&mut lane, 1, 3, 0), 3);
-        let once = bench.times.once;
-        assert_eq!((once.acknowledged, once.uncertain), (3, 3));
-        assert_eq!(bench.report.refused, Some(77));
-    }
-
-    #[test]
-    fn what_never_left_is_no_request() {
-        let link = link();
-        let mut lane = Lane::new(&link);
-        for _ in 0..4 {
-            lane.put(b"a request", 3, 0);
-        }
-        assert_eq!(lane.launched(0, 1, MS), 9);
-        assert_eq!((lane.next, lane.adds(0..1)), (1, 3));
     }
 }

@@ -351,7 +351,7 @@ pub struct Received {
     pub dropped_by_kernel: u64,
     /// Datagrams that the server did not understand.
     pub malformed: u64,
-    /// Datagrams that the server did not want.
+    /// Datagrams that the server did not want; first contacts that it sent back with a cookie are none.
     pub refused: u64,
     /// Of those, requests that came when the window of their client had passed them.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! The server under load: inside this process or elsewhere; what it says of itself.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::thread;
@@ -347,7 +348,6 @@ fn probe(server: &str) -> Result<SocketAddr, TargetError> {
 
 /// What the server received between two looks.
 pub(crate) fn received(before: &Status, after: &Status) -> Received {
-    let sum = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
     let too_old = |datagrams: &Datagrams| {
         let reason = Problem::SequenceTooOld.name();
         datagrams.refused.get(reason).copied().unwrap_or_default()
@@ -362,10 +362,21 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
         datagrams: a.received.saturating_sub(b.received),
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),
-        refused: sum(&a.refused).saturating_sub(sum(&b.refused)),
+        refused: refused(&a.refused).saturating_sub(refused(&b.refused)),
         too_old: too_old(a).saturating_sub(too_old(b)),
         replies_dropped: after.replies.dropped.saturating_sub(before.replies.dropped),
     }
+}
+
+fn sum(by_reason: &BTreeMap<String, u64>) -> u64 {
+    by_reason.values().sum()
+}
+
+/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and
+/// comes again.
+fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
+    let first_contacts = by_reason.get(Problem::AddressUnproven.name()).copied();
+    sum(by_reason).saturating_sub(first_contacts.unwrap_or_default())
 }
 
 /// Whether the server was started again between two looks that are `apart`.

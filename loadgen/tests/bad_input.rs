@@ -181,7 +181,7 @@ fn loads_that_cannot_be() {
         ),
         (
             &["--exactly-once", "--outstanding", "9", "--pack", "77"],
-            "--pack 77 is not possible: use 1 to 76",
+            "--pack 77 is not possible: use 1 to 75",
         ),
         (
             &["--flood", "--key-len", "140"],

@@ -34,6 +34,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         datagrams,
         replies,
         io,
+        compact,
         ..
     } = status;
     writeln!(
@@ -92,6 +93,11 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         out,
         "replies    sent {}, dropped {}",
         replies.sent, replies.dropped
+    )?;
+    writeln!(
+        out,
+        "once       clients {} of {}, repeats {}",
+        compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
     writeln!(

@@ -621,6 +621,7 @@ error      at most 12.3 too high with probability 0.9800
 messages   add 1, count 2, hit 6, bounds 7, info 8, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
+once       clients 0 of 0, repeats 0
 io         uring, threads 1, receive buffer 416 KiB each
 cluster    off: --cluster off
 peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, \

@@ -84,7 +84,8 @@ pub(super) enum Answered {
 impl From<Option<Answer<'_>>> for Answered {
     fn from(answer: Option<Answer<'_>>) -> Self {
         match answer {
-            None => Self::Added,
+            // The core lets no cookie through.
+            None | Some(Answer::Cookie(_)) => Self::Added,
             Some(Answer::Count {
                 estimate,
                 saturated,

@@ -26,6 +26,7 @@ mod mmsg;
 mod refused;
 mod replies;
 mod socket;
+mod steer;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -35,9 +36,8 @@ mod uring;
 pub use mmsg::{Receiver, send_segments};
 pub use refused::RingRefused;
 pub use replies::Replies;
-pub use socket::{
-    BindError, DataSocket, SocketOptions, bind_group, bind_plain, enable_gro, kernel_drops,
-};
+pub use socket::{BindError, DataSocket, SocketOptions, bind_group, enable_gro, kernel_drops};
+pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
 pub use train::Train;
 

@@ -1,7 +1,7 @@
 //! The data threads' sockets: one UDP socket each, all on one address.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -72,28 +72,6 @@ pub fn bind_group(
     Ok(group)
 }
 
-/// Binds one socket that receives datagram by datagram and does not block, with send and receive
-/// buffers of about `buffer_bytes` bytes each where the system gives as much. Fails if anybody has the
-/// address.
-///
-/// # Errors
-/// [`BindError`]; nothing stays bound.
-pub fn bind_plain(address: SocketAddr, buffer_bytes: usize) -> Result<UdpSocket, BindError> {
-    open_plain(address, buffer_bytes).map_err(|error| explain(address, error))
-}
-
-fn open_plain(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    set_receive_buffer(&socket, buffer_bytes)?;
-    rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, buffer_bytes)
-        .map_err(io::Error::from)
-        .or_else(|_| socket.set_send_buffer_size(buffer_bytes))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
 #[derive(PartialEq)]
 enum Sharing {
     Join,
@@ -120,7 +98,7 @@ fn open(address: SocketAddr, sharing: Sharing, options: SocketOptions) -> io::Re
 }
 
 /// With `CAP_NET_ADMIN` the size is given whatever the system's limit; without, up to the limit.
-fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes)
         .map_err(io::Error::from)
         .or_else(|_| socket.set_recv_buffer_size(bytes))
@@ -151,7 +129,7 @@ fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the kernel named no IP address for a UDP socket"))
 }
 
-fn explain(address: SocketAddr, source: io::Error) -> BindError {
+pub(super) fn explain(address: SocketAddr, source: io::Error) -> BindError {
     match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address),
         io::ErrorKind::PermissionDenied => BindError::Privileged(address),
@@ -264,6 +242,8 @@ fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32, out: &mut [u32]) -> io:
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     const OPTIONS: SocketOptions = SocketOptions {
@@ -301,21 +281,6 @@ mod tests {
                 "{taken} {asked}: {error}"
             );
         }
-    }
-
-    #[test]
-    fn a_plain_socket_is_alone_on_its_address_and_does_not_block() {
-        let socket = bind_plain(any_port("127.0.0.1"), 1 << 16).unwrap();
-        let address = socket.local_addr().unwrap();
-        let error = bind_plain(address, 1 << 16).unwrap_err();
-        assert!(matches!(error, BindError::InUse(a) if a == address));
-        assert!(matches!(
-            bind_group(address, 1, OPTIONS),
-            Err(BindError::InUse(_))
-        ));
-        let nothing = socket.recv_from(&mut [0; 8]).unwrap_err();
-        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(kernel_drops(&socket).unwrap(), 0);
     }
 
     #[test]

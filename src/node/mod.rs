@@ -51,6 +51,7 @@ use crate::io::{
     Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
     huge_pages,
 };
+use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
 
@@ -234,12 +235,13 @@ impl Node {
             Start::On(link) => {
                 let side = make_side(config, &link, client, &replica, drawn.cluster_seed)?;
                 let seeds = config.cluster.join.clone();
-                (Presence::On(Box::new(side)), Some((link.socket, seeds)))
+                (Presence::On(Box::new(side)), Some((link.sockets, seeds)))
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
+        warn_of_an_open_port(config, client);
         let shared = Shared::new(
             config,
             replica,
@@ -483,7 +485,7 @@ fn make_side(
     };
     // The node's clock begins with it.
     let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;
-    Side::new(cluster, link).map_err(system("sharing the cluster's socket"))
+    Side::new(cluster, link).map_err(system("sharing the cluster's sockets"))
 }
 
 /// The port that the client address names; 0 leaves it to the kernel.
@@ -512,16 +514,19 @@ struct Drawn {
 
 /// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
 fn draw() -> Result<Drawn, NodeError> {
-    let mut bytes = [[0; 8]; 4];
-    rustix::rand::getrandom(bytes.as_flattened_mut(), GetRandomFlags::empty())
-        .map_err(io::Error::from)
-        .map_err(system("drawing random numbers"))?;
-    let [boot, once_seed, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    let mut bytes = [[0; 8]; 3];
+    let mut once_secret = [0; COOKIE_SECRET_BYTES];
+    for bytes in [bytes.as_flattened_mut(), &mut once_secret] {
+        rustix::rand::getrandom(bytes, GetRandomFlags::empty())
+            .map_err(io::Error::from)
+            .map_err(system("drawing random numbers"))?;
+    }
+    let [boot, node, cluster_seed] = bytes.map(u64::from_le_bytes);
     Ok(Drawn {
         // 0 stands for nobody.
         shared: Random {
             boot: boot.max(1),
-            once_seed,
+            once_secret,
         },
         node: node.max(1),
         cluster_seed,
@@ -650,6 +655,21 @@ fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket]) {
     }
 }
 
+/// Once, at the start: it is a decision, and easily an oversight.
+fn warn_of_an_open_port(config: &NodeConfig, client: SocketAddr) {
+    if is_open(config, client) {
+        warn!(
+            "whoever reaches {client} over UDP can add, count, and take places of exactly-once clients: name \
+             those who may with --allow ADDRESS/BITS"
+        );
+    }
+}
+
+/// Whether anybody may use the client port.
+fn is_open(config: &NodeConfig, client: SocketAddr) -> bool {
+    config.allow.is_empty() && !client.ip().to_canonical().is_loopback()
+}
+
 /// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
 /// SIGTERM; the table is in `node/signals.rs`), and a summary to standard error. Nobody has to read either.
 ///
@@ -718,6 +738,32 @@ fn summary(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_open_unless_it_is_loopbacks_or_has_a_list() {
+        let listed = NodeConfig {
+            allow: vec![ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 8).into()],
+            ..NodeConfig::at("127.0.0.1:0")
+        };
+        for (ip, open) in [
+            ([127, 0, 0, 1].into(), false),
+            ([127, 9, 0, 1].into(), false),
+            (std::net::Ipv6Addr::LOCALHOST.into(), false),
+            ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1].into(), false),
+            ([0; 4].into(), true),
+            ([0_u16; 8].into(), true),
+            ([192, 0, 2, 7].into(), true),
+            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), true),
+        ] {
+            let client = SocketAddr::new(ip, 8000);
+            assert_eq!(
+                is_open(&NodeConfig::at("127.0.0.1:0"), client),
+                open,
+                "{ip}"
+            );
+            assert!(!is_open(&listed, client), "{ip}");
+        }
+    }
 
     #[test]
     fn sizes_read_well() {

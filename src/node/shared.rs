@@ -20,9 +20,10 @@ use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::console::{self, Missing};
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::replica::once::{CLIENTS_MAX, OnceTable};
+use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
 use crate::sketch::MAX_WEIGHT;
+use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
@@ -32,7 +33,7 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Random {
     pub(super) boot: u64,
-    pub(super) once_seed: u64,
+    pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
 /// Shared by all threads of a node.
@@ -139,7 +140,7 @@ impl Shared {
             boot: random.boot,
             fingerprint: fingerprint(own.geometry(), own.family()),
             max_weight: config.max_weight.min(MAX_WEIGHT),
-            once: OnceTable::new(CLIENTS_MAX, random.once_seed),
+            once: OnceTable::new(CLIENTS_MAX, &random.once_secret),
             replica,
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
@@ -244,6 +245,12 @@ impl Shared {
 
     pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
         &self.threads[thread].tally
+    }
+
+    /// How often data threads refused something for this reason, as they have said so far.
+    pub(super) fn refused_for(&self, problem: Problem) -> u64 {
+        let threads = self.threads.iter();
+        threads.map(|thread| thread.tally.of_problem(problem)).sum()
     }
 
     /// Time since the node was made.
@@ -443,7 +450,7 @@ impl Shared {
             requests: tally.compact,
             repeats: tally.repeats,
             once_clients: self.once.clients() as u64,
-            once_clients_max: CLIENTS_MAX as u64,
+            once_clients_max: self.once.clients_max() as u64,
         }
     }
 

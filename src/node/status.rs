@@ -122,9 +122,10 @@ pub struct CompactStatus {
     pub requests: u64,
     /// Exactly-once requests that came again: their weights were not added again.
     pub repeats: u64,
-    /// Exactly-once clients that are remembered ...
+    /// Places that exactly-once clients hold, each for 300 s from when it was last heard ...
     pub once_clients: u64,
-    /// ... and how many there is room for.
+    /// ... and how many there are. Who got none is in [`Datagrams::refused`]: `once_table_full`,
+    /// `once_network_full`, and `address_unproven`, which is how first contact begins.
     pub once_clients_max: u64,
 }
 
@@ -268,14 +269,33 @@ pub struct ClusterStatus {
     pub resends: u64,
     /// Datagrams, and parts of them, that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Dropped by the kernel because the cluster socket's receive buffer was full.
+    /// Dropped by the kernel at the cluster's port because the queue was full, all queues together.
     pub dropped_by_kernel: u64,
-    /// How often a flood of datagrams that were refused made the node stop reading for some
+    /// How often a flood of datagrams that were refused made the node stop reading a queue for some
     /// milliseconds.
     pub flood_pauses: u64,
+    /// The queues of the cluster's port, the one that is read first at the front. One that is named `all` says that the
+    /// kernel takes no filter.
+    pub queues: Vec<QueueStatus>,
     /// Seconds since all live members were last known to have all that this node had published;
     /// `None` where there is no other member, or they never had.
     pub convergence_age_s: Option<f64>,
+}
+
+/// What waits, apart from all else, to be read at the cluster's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Whose it is: `members`; `contested`, members whose datagrams somebody forges who has seen some; `strangers`, who
+    /// include newcomers; `others`, whose datagrams cannot be ours; or `all`.
+    pub name: String,
+    /// Datagrams read.
+    pub received: u64,
+    /// Those of them that were refused.
+    pub refused: u64,
+    /// Dropped by the kernel because it was full.
+    pub dropped_by_kernel: u64,
+    /// How often a flood made the node stop reading it for some milliseconds.
+    pub pauses: u64,
 }
 
 /// Another node.

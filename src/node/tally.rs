@@ -118,6 +118,13 @@ counters! {
     repeats,
 }
 
+impl PublishedTally {
+    /// One of its counters.
+    pub(super) fn of_problem(&self, problem: Problem) -> u64 {
+        self.0.problems[problem.index()].load(Relaxed)
+    }
+}
+
 impl Tally {
     pub(super) fn malformed(&mut self, reason: Malformed) {
         self.malformed[reason.index()] += 1;

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod endings;
+mod flood;
 mod legacy;
 mod lossy;
 mod namespaces;

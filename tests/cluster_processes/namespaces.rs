@@ -1,8 +1,7 @@
 //! Nodes on hosts of their own: network namespaces, whose packet filters lose a fifth of the cluster's
 //! datagrams, cut links, and pull cables. Skipped where the right or the programs for that are missing.
 
-use std::io::Write;
-
+use crate::shared::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::namespace::{Hosts, address};
 use crate::support::running::{Running, wait_until};
@@ -84,10 +83,9 @@ fn hosts_that_lose_a_fifth_and_are_parted_end_up_equal() {
     let hosts = match Hosts::new(HOSTS) {
         Ok(hosts) => hosts,
         Err(reason) => {
-            // Past the harness, which would keep it to itself.
-            let line =
-                format!("skipped: no network namespaces with packet filters here: {reason}\n");
-            return std::io::stderr().write_all(line.as_bytes()).unwrap();
+            return skip(format!(
+                "no network namespaces with packet filters here: {reason}"
+            ));
         }
     };
     let mut cluster = Cluster::start(hosts);

@@ -3,8 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
+use crate::shared::required::skip;
 use crate::support::folder::{Folder, key};
-use crate::support::running::{Running, loopback, program, run_to_its_end, text};
+use crate::support::running::{
+    Running, loopback, program, program_for_anybody, run_to_its_end, text,
+};
 
 /// The one line that a start with these options ends with.
 fn refusal(options: &[&str]) -> String {
@@ -76,17 +79,17 @@ fn a_key_file_that_others_can_read_is_used_and_warned_of() {
 fn a_key_file_that_may_not_be_read_is_said_so() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can start it as somebody else");
+        return skip("only root can start it as somebody else");
     }
     let folder = Folder::new();
     let keys = folder.file("keys", &[&key()]);
     std::fs::set_permissions(folder.as_path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = program();
+    let (_copy, mut command) = program_for_anybody();
     command.args(["127.0.0.1:0", "--cluster-key-file", &keys]);
     command.uid(NOBODY).gid(NOBODY);
     let output = match command.output() {
         Ok(output) => output,
-        Err(error) => return eprintln!("skipped: {NOBODY} may not run the program: {error}"),
+        Err(error) => return skip(format!("{NOBODY} may not run the program: {error}")),
     };
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");

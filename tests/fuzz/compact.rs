@@ -54,7 +54,7 @@ fn operation() -> impl Strategy<Value = Vec<u8>> {
 /// Mostly valid requests, some of them damaged.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let header = (
-        0..8_u8,
+        0..16_u8,
         any::<u32>(),
         any_number(),
         prop::collection::vec(any::<u8>(), 0..9),
@@ -68,11 +68,15 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
         out.extend(varint(sketch % 3));
         if flags & 4 != 0 {
             out.push(token.len() as u8);
-            out.extend(token);
+            out.extend(&token);
         }
         if flags & 2 != 0 {
             out.extend(once.0);
             out.extend(varint(once.1));
+        }
+        if flags & 8 != 0 {
+            out.push(token.len() as u8);
+            out.extend(token);
         }
         out.extend(operations.concat());
         out
@@ -101,7 +105,7 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
 /// Answers of all kinds, as a node writes them or nearly.
 fn replies() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop_oneof![
-        8 => prop::sample::select(vec![3_u8, 4, 5, 6, 0x44, 0x83, 0x84, 0x85, 0xc4]),
+        8 => prop::sample::select(vec![3_u8, 4, 5, 6, 7, 8, 0x3f, 0x44, 0x83, 0x84, 0x85, 0xc4]),
         1 => any::<u8>(),
     ];
     let answer = (tag, prop::collection::vec(any::<u8>(), 24..64)).prop_map(|(tag, bytes)| {
@@ -111,7 +115,7 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
             _ => bytes.len(),
         };
         let mut answer = [&[tag], &bytes[..length]].concat();
-        if tag == 6 {
+        if (6..0x40).contains(&tag) {
             answer[1] = (length - 1) as u8;
         }
         answer

@@ -112,6 +112,22 @@ fn every_prefix_of_corpus_and_vectors() {
 }
 
 #[test]
+fn every_byte_of_corpus_and_vectors_flipped() {
+    for (name, target) in targets::ALL {
+        // Most bytes of long ones are those of keys and cells, many times the same.
+        for input in inputs(name).iter().filter(|input| input.len() <= 200) {
+            for at in 0..input.len() {
+                for flip in [0x01, 0x08, 0x40, 0x80, 0xff] {
+                    let mut input = input.clone();
+                    input[at] ^= flip;
+                    run(name, target, &input);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn damaged_corpus_and_vectors() {
     for (name, target) in targets::ALL {
         let inputs = inputs(name);

@@ -1,7 +1,7 @@
 //! A node under every small limit of the system: it starts, falling back as a whole where that helps, and then lives;
 //! or it says in one line which limit to raise, and how far. Nothing else: no panic, no signal, no hang.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 mod groups;
 mod running;

@@ -13,7 +13,7 @@ use rmbd::wire::compact::{
 };
 use rmbd::wire::legacy::{self, encode_add, encode_count};
 
-use crate::support::{BACKENDS, client_of, compat, config, hex, receive, wait_for};
+use crate::support::{BACKENDS, client_of, compat, config, hex, introduce, receive, wait_for};
 
 /// A request with this header, filled by `fill`.
 fn request(
@@ -281,7 +281,7 @@ fn no_reply_is_longer_than_three_requests_or_a_datagram() {
             (b"\x04\0\0\0\0", 9),
             (b"\x05\0", 25),
             (b"\x05\x0512345", 25),
-            (b"\x06", 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2),
+            (b"\x06", 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2 + 17),
         ] {
             for operations in [1, 2, 3, 10, 77, 100, 160, 1000] {
                 let mut datagram = b"\xc1\0\x2a\0\0\0\0".to_vec();
@@ -376,7 +376,7 @@ fn saturated_answers_are_flagged_and_never_within_a_limit() {
                 Answer::Hit {
                     saturated, within, ..
                 } => saturated && !within,
-                Answer::Info(_) => false,
+                Answer::Info(_) | Answer::Cookie(_) => false,
             })
             .collect();
         assert_eq!(flags, [true, true, true, false], "{io}");
@@ -466,6 +466,7 @@ fn a_repeat_is_acknowledged_and_answered_but_not_added() {
         })
         .unwrap();
         let boot = boot_of(&node);
+        introduce(&client_of(&node), boot, 99);
         let datagram = request(once_header(boot, 99, 1), |writer| {
             writer.add(b"a", 10)?;
             writer.hit(b"b", 20, 20, 0)?;
@@ -503,6 +504,7 @@ fn another_boot_and_what_left_the_window_are_refused() {
     for io in BACKENDS {
         let node = Node::start(config(io)).unwrap();
         let (client, boot) = (client_of(&node), boot_of(&node));
+        introduce(&client, boot, 99);
         let add = |boot, sequence| {
             request(once_header(boot, 99, sequence), |writer| {
                 writer.add(b"a", 1)
@@ -527,6 +529,7 @@ fn a_request_that_was_stopped_counts_once_too() {
     for io in BACKENDS {
         let node = Node::start(config(io)).unwrap();
         let (client, boot) = (client_of(&node), boot_of(&node));
+        introduce(&client, boot, 99);
         let datagram = request(once_header(boot, 99, 1), |writer| {
             writer.add(b"a", 3)?;
             writer.add(b"a", u64::from(MAX_WEIGHT) + 1)
@@ -542,34 +545,66 @@ fn a_request_that_was_stopped_counts_once_too() {
     }
 }
 
+/// A socket of another network of this host.
+fn client_at(node: &Node, ip: [u8; 4]) -> UdpSocket {
+    let client = UdpSocket::bind((std::net::Ipv4Addr::from(ip), 0)).unwrap();
+    client.connect(node.udp_addr()).unwrap();
+    client
+        .set_read_timeout(Some(crate::support::PATIENCE))
+        .unwrap();
+    client
+}
+
 #[test]
-fn a_full_table_of_clients_refuses_new_ones_and_serves_the_known() {
+fn a_network_that_has_its_share_of_clients_leaves_room_for_others_and_its_known_ones_are_served() {
     let node = Node::start(config(IoChoice::Auto)).unwrap();
-    let (socket, boot) = (client_of(&node), boot_of(&node));
-    let ask_of = |client, sequence| {
-        let header = once_header(boot, client, sequence);
-        ask(&socket, &request(header, |writer| writer.add(b"a", 1)))
+    let boot = boot_of(&node);
+    let (socket, other) = (client_of(&node), client_at(&node, [127, 0, 1, 1]));
+    let cookie = introduce(&socket, boot, u64::MAX);
+    let add = |socket: &UdpSocket, client, sequence| {
+        let header = Header {
+            cookie: Some(&cookie),
+            ..once_header(boot, client, sequence)
+        };
+        ask(socket, &request(header, |writer| writer.add(b"a", 1)))
     };
-    let full = stopped(1, 0, Problem::OnceTableFull);
-    let mut served = Vec::new();
-    let mut refused = 0;
-    while refused < 1000 {
-        let client = served.len() as u64 + refused;
-        match ask_of(client, 1) {
-            told if told == done(1, 1) => served.push(client),
-            told => {
-                assert_eq!(told, full);
-                refused += 1;
-            }
+    let mut served = 0;
+    let refused = loop {
+        match add(&socket, served, 1) {
+            told if told == done(1, 1) => served += 1,
+            told => break told,
         }
+    };
+    assert_eq!(refused, stopped(1, 0, Problem::OnceNetworkFull));
+    assert_eq!(
+        served as usize,
+        once::CLIENTS_MAX / 5,
+        "and the one that was introduced"
+    );
+    for client in (0..served).step_by(97) {
+        assert_eq!(add(&socket, client, 2), done(2, 1));
+        // It has moved, too.
+        assert!(add(&other, client, 1).repeated);
     }
-    assert!(served.len() > once::CLIENTS_MAX / 8 * 7, "{}", served.len());
-    assert!(served.len() <= once::CLIENTS_MAX);
-    for &client in served.iter().step_by(97) {
-        assert_eq!(ask_of(client, 2), done(2, 1));
-        assert!(ask_of(client, 1).repeated);
-    }
-    let status = node.stop().unwrap();
-    assert_eq!(status.datagrams.refused["once_table_full"], 1000);
-    assert_eq!(status.compact.once_clients, served.len() as u64);
+    // The cookie is of one address, and each network has places of its own.
+    let unproven = stopped(1, 0, Problem::AddressUnproven);
+    assert_eq!(ask_head(&other, &boot, &cookie), unproven);
+    introduce(&other, boot, 1 << 40);
+    let refused = wait_for(&node, "the counters", |status| {
+        status.datagrams.refused["once_network_full"] == 1
+    });
+    assert_eq!(refused.compact.once_clients, served + 2);
+    assert_eq!(refused.datagrams.refused["address_unproven"], 3);
+    assert_eq!(
+        node.stop().unwrap().sketch.total_weight,
+        served + served.div_ceil(97)
+    );
+}
+
+fn ask_head(socket: &UdpSocket, boot: &u64, cookie: &[u8]) -> ReplyHead {
+    let header = Header {
+        cookie: Some(cookie),
+        ..once_header(*boot, 1 << 41, 1)
+    };
+    ask(socket, &request(header, |writer| writer.add(b"a", 1)))
 }

@@ -8,7 +8,7 @@ use rmbd::node::Node;
 use rmbd::wire::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
 
 use crate::shared::proxy::{Harm, Proxy};
-use crate::support::{BACKENDS, PATIENCE, client_of, config};
+use crate::support::{BACKENDS, PATIENCE, client_of, config, introduce};
 
 const SEED: u64 = 0x10_55e5;
 /// Requests under way: no more than the proxy's receive buffer takes.
@@ -64,6 +64,7 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
     for io in BACKENDS {
         let node = Node::start(config(io)).unwrap();
         let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
+        introduce(&client_of(&node), boot, 0x5eed);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);
         socket.connect(proxy.address()).unwrap();

@@ -7,6 +7,7 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
 use rmbd::node::status::Status;
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::wire::compact::{Answer, Header, Once, Problem, RequestWriter, reply};
 
 /// How long anything may take on a busy machine; nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +40,35 @@ pub(crate) fn client_of(node: &Node) -> UdpSocket {
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.connect(node.udp_addr()).unwrap();
     client
+}
+
+/// What the node sends to who is not known there, and its reply to the same request with it: sequence 0 of
+/// the client, without operations.
+pub(crate) fn introduce(socket: &UdpSocket, boot: u64, client: u64) -> Vec<u8> {
+    let once = Some(Once {
+        boot,
+        client,
+        sequence: 0,
+    });
+    let ask = |cookie: Option<&[u8]>| {
+        let mut writer = RequestWriter::new(1400);
+        let header = Header {
+            once,
+            cookie,
+            ..Header::default()
+        };
+        writer.start(&header).unwrap();
+        socket.send(writer.finish()).unwrap();
+        receive(socket)
+    };
+    let asked = ask(None);
+    let asked = reply(&asked).unwrap();
+    assert_eq!(asked.head.code, Problem::AddressUnproven.code());
+    let Some(Ok(Answer::Cookie(cookie))) = asked.answers().next() else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(reply(&ask(Some(cookie))).unwrap().head.code, 0);
+    cookie.to_vec()
 }
 
 pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {

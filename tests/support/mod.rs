@@ -2,5 +2,7 @@
 
 #![allow(dead_code, clippy::print_stderr)]
 
+pub(crate) mod forgery;
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod required;

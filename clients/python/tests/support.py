@@ -54,6 +54,10 @@ class NaiveNode:
         self.boot = 1
         self.weight_max = 1 << 20
         self.is_full = False
+        self.clients: set[int] = set()
+        self.epoch = 0
+        self.sent_back = 0
+        self.shown = 0
         self.is_silent = False
         self.counts: dict[bytes, int] = {}
         self.seen: set[tuple[int, int]] = set()
@@ -78,6 +82,7 @@ class NaiveNode:
         """Forgets everything."""
         self.boot += 1
         self.counts.clear()
+        self.clients.clear()
         self.seen.clear()
 
     def _run(self) -> None:
@@ -101,16 +106,23 @@ class NaiveNode:
         reader = Reader(datagram)
         assert reader.number(1) == 0xC1
         flags, request_id, sketch = reader.number(1), reader.number(4), reader.varint()
-        assert sketch == 0 and flags in (1, 3) and len(datagram) <= 1400
+        assert sketch == 0 and flags in (1, 3, 11) and len(datagram) <= 1400
         answers, done = b"", 0
         code, repeated = 0, False
         if flags & 2:
             boot, client, sequence = reader.number(8), reader.number(8), reader.varint()
+            cookie = reader.take(reader.number(1)) if flags & 8 else None
+            self.shown += cookie is not None
             if boot != self.boot:
                 code = _wire.PROBLEMS.index("wrong_boot")
             elif self.is_full:
                 code = _wire.PROBLEMS.index("once_table_full")
+            elif client not in self.clients and cookie != self._cookie():
+                self.sent_back += 1
+                code = _wire.PROBLEMS.index("address_unproven")
+                answers = bytes((7, 16)) + self._cookie()
             else:
+                self.clients.add(client)
                 repeated = (client, sequence) in self.seen
                 self.repeats += repeated
                 self.seen.add((client, sequence))
@@ -126,6 +138,9 @@ class NaiveNode:
         assert len(reply) <= min(1400, 3 * len(datagram))
         return reply
 
+    def _cookie(self) -> bytes:
+        return bytes((self.epoch % 256,)) * 16
+
     def _perform(self, reader: Reader, repeated: bool) -> Optional[bytes]:
         kind = reader.number(1)
         if kind == 0:
@@ -133,6 +148,7 @@ class NaiveNode:
         if kind == _wire.INFO:
             fields = self.boot.to_bytes(8, "little") + bytes(8) + (100).to_bytes(8, "little")
             fields += self.weight_max.to_bytes(4, "little") + bytes((4, 1, 5)) + b"1.2.3"
+            fields += bytes((0, 0, 16)) + self._cookie()
             return bytes((_wire.INFO, len(fields))) + fields
         key = reader.take(reader.varint())
         weight = 1 if kind == _wire.ADD else 0

@@ -14,6 +14,7 @@ from rmbd import (
     KeyTooLong,
     NoAnswer,
     NobodyThere,
+    NoPlace,
     Refused,
     Restarted,
     WeightTooLarge,
@@ -147,12 +148,37 @@ class Failures(unittest.TestCase):
                     client.add_many([("a", 1)])
                 self.assertFalse(failed.exception.uncertain)
 
+    def test_first_contact_takes_no_round_trip_more(self) -> None:
+        with NaiveNode() as node, Client(node.address, timeout=30) as client:
+            client.add("a")
+            self.assertEqual((node.requests, node.shown, node.sent_back), (2, 1, 0))
+            # It is known by now.
+            client.add("a")
+            self.assertEqual((node.requests, node.shown), (3, 1))
+
+    def test_what_is_sent_back_goes_again_and_counts_once(self) -> None:
+        for seed in range(3):
+            node = NaiveNode(seed, lost=0.1, doubled=0.05)
+            with self.subTest(seed=seed), node, Client(node.address, timeout=30) as client:
+                for n in range(30):
+                    # The cookie is of another minute, and the node has forgotten the client.
+                    if n % 3 == 0:
+                        client.info()
+                        node.epoch += 1
+                        node.clients.clear()
+                    adds = [(f"key {m:012}", 1) for m in range(500)]
+                    self.assertEqual(client.add_many(adds), 500)
+                    self.assertEqual(sum(node.counts.values()), 500 * (n + 1))
+                self.assertGreater(node.sent_back, 9)
+
     def test_a_full_table_refuses(self) -> None:
         with NaiveNode() as node, Client(node.address, timeout=30) as client:
             node.is_full = True
-            with self.assertRaises(Refused) as raised:
+            with self.assertRaises(NoPlace) as raised:
                 client.add("a")
+            self.assertIsInstance(raised.exception, Refused)
             self.assertEqual(raised.exception.problem, "once_table_full")
+            self.assertIn("--allow", str(raised.exception))
             self.assertFalse(raised.exception.uncertain)
             # What only asks needs no place.
             self.assertEqual(client.count("a").estimate, 0)

@@ -35,6 +35,7 @@ def answer(described: dict[str, Any]) -> object:
         fields["allowed"] = fields.pop("within")
     if kind == "info":
         fields["weight_max"] = fields.pop("max_weight")
+        fields["cookie"] = bytes.fromhex(fields["cookie"])
     return {"count": Count, "hit": Hit, "bounds": Bounds, "info": Info}[kind](**fields)
 
 
@@ -45,13 +46,14 @@ class CompactVectors(unittest.TestCase):
         for request in requests:
             with self.subTest(request["name"]):
                 once = request.get("once")
-                token = request.get("token")
+                token, cookie = request.get("token"), request.get("cookie")
                 written = _wire.header(
                     request["id"],
                     _wire.Once(**once) if once else None,
                     acknowledge=request["acknowledge"],
                     sketch=request["sketch"],
                     token=None if token is None else bytes.fromhex(token),
+                    cookie=None if cookie is None else bytes.fromhex(cookie),
                 )
                 written += b"".join(map(operation, request["operations"]))
                 expected = bytes.fromhex(request["bytes"])
@@ -73,12 +75,18 @@ class CompactVectors(unittest.TestCase):
                     (reply["id"], reply["repeated"], reply["done"]),
                 )
                 self.assertEqual(read.code, _wire.PROBLEMS.index(problem) if problem else 0)
-                self.assertEqual(read.answers, list(map(answer, reply["answers"])))
+                cookies = [a["cookie"] for a in reply["answers"] if a["answer"] == "cookie"]
+                self.assertEqual([read.cookie.hex()] if read.cookie else [], cookies)
+                answers = [a for a in reply["answers"] if a["answer"] != "cookie"]
+                self.assertEqual(read.answers, list(map(answer, answers)))
                 # Cut anywhere it is no reply, or one with fewer answers; nothing else happens.
                 for length in range(len(datagram)):
                     cut = _wire.read_reply(datagram[:length])
                     if cut is not None:
-                        self.assertLess(len(cut.answers), len(read.answers))
+                        self.assertLessEqual(len(cut.answers), len(read.answers))
+                        if "of_a_later_node" not in reply:
+                            is_less = (cut.answers, cut.cookie) != (read.answers, read.cookie)
+                            self.assertTrue(is_less)
 
     def test_problems_are_numbered_as_the_servers(self) -> None:
         for number, reply in enumerate(

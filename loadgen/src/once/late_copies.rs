@@ -5,9 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use rmbd::replica::once::{Admission, OnceTable};
+use rmbd::replica::once::{Admission, Caller, OnceTable};
 use rmbd::wire::compact::Problem;
 
 use super::*;
@@ -47,7 +48,7 @@ impl<'a> World<'a> {
             report: SenderReport::new(&window),
             train: Train::new(false, 1400, 64),
             now_ns: 0,
-            node: OnceTable::new(1, 7),
+            node: OnceTable::new(1, &[7; 32]),
             applied: BTreeSet::new(),
             too_old: (0, 0),
             requests: Vec::new(),
@@ -89,7 +90,14 @@ impl<'a> World<'a> {
             done: 1,
             ..ReplyHead::default()
         };
-        let reply = match self.node.admit(1, sequence, Duration::ZERO) {
+        let ip = Ipv4Addr::LOCALHOST.into();
+        let cookie = self.node.cookie(ip, Duration::ZERO);
+        let caller = Caller {
+            client: 1,
+            ip,
+            cookie: Some(&cookie),
+        };
+        let reply = match self.node.admit(caller, sequence, Duration::ZERO) {
             Admission::New => {
                 assert!(self.applied.insert(sequence), "{sequence} counts twice");
                 reply
@@ -109,7 +117,9 @@ impl<'a> World<'a> {
                     ..reply
                 }
             }
-            Admission::Full => panic!("there is one client"),
+            Admission::Unproven | Admission::NetworkFull | Admission::Full => {
+                panic!("there is one client, and it shows its cookie")
+            }
         };
         self.replies.push(reply);
     }

@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::wire::compact::{Header, Once, Operation, RequestWriter, WriteError};
+use crate::wire::compact::{
+    COOKIE_FIELD_BYTES_MAX, Header, Once, Operation, RequestWriter, WriteError,
+};
 
-/// Bytes of a datagram that is full: stays whole on its way through nearly all networks. Full ones are
-/// padded to it, since datagrams of one size go to the kernel together.
+/// Bytes of the longest datagram: stays whole on its way through nearly all networks.
 pub(crate) const DATAGRAM_BYTES: usize = 1400;
+/// Bytes of a datagram that adds when it is full: it may have to go again with a cookie, and is the same
+/// request then.
+const ADDING_BYTES: usize = DATAGRAM_BYTES - COOKIE_FIELD_BYTES_MAX;
 
 /// Where the boot stands in a request with once, for sketch 0 and without a token.
 const BOOT_AT: usize = 7;
@@ -17,7 +21,7 @@ const ID_AT: usize = 2;
 /// A datagram's worth of operations.
 #[derive(Debug)]
 pub(super) struct Batch<T> {
-    /// As it was when the first copy was sent, but for the id.
+    /// As it was when the first copy was sent, but for the id, and without a cookie.
     pub(super) datagram: Vec<u8>,
     /// One for each operation.
     pub(super) tokens: Vec<T>,
@@ -46,6 +50,8 @@ pub(super) struct Lane<T> {
     client: Option<u64>,
     /// Of the open batch.
     sequence: u64,
+    /// Bytes of a full datagram. They are padded to it, since datagrams of one size go to the kernel together.
+    full_bytes: usize,
     writer: RequestWriter,
     tokens: Vec<T>,
     asks: bool,
@@ -57,10 +63,15 @@ pub(super) struct Lane<T> {
 impl<T> Lane<T> {
     /// For operations that add (with the client's number), or that only ask.
     pub(super) fn new(client: Option<u64>) -> Self {
+        let full_bytes = match client {
+            Some(_) => ADDING_BYTES,
+            None => DATAGRAM_BYTES,
+        };
         Self {
             client,
             sequence: 0,
-            writer: RequestWriter::new(DATAGRAM_BYTES),
+            full_bytes,
+            writer: RequestWriter::new(full_bytes),
             tokens: Vec::new(),
             asks: false,
             opened_at: Duration::ZERO,
@@ -147,7 +158,7 @@ impl<T> Lane<T> {
         }
         let mut datagram = self.writer.finish().to_vec();
         if full {
-            datagram.resize(DATAGRAM_BYTES, 0);
+            datagram.resize(self.full_bytes, 0);
         }
         let capacity = self.tokens.len();
         self.sealed.push_back(Batch {
@@ -179,7 +190,7 @@ mod tests {
         lane.flush();
         assert!(lane.is_empty() || lane.opened_at().is_none());
         let lengths: Vec<_> = lane.sealed.iter().map(|b| b.datagram.len()).collect();
-        assert_eq!(lengths, [1400, 1400, 24 + 48 * 18]);
+        assert_eq!(lengths, [1383, 1383, 24 + 50 * 18]);
         for (number, mut batch) in lane.sealed.into_iter().enumerate() {
             batch.set_id(0x0102_0304);
             batch.set_boot(u64::MAX - 1);

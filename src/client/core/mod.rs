@@ -13,8 +13,11 @@
 //! second reply to the same copy finds nothing.
 //!
 //! What adds carries the client's number and a sequence (*once*), and the boot of the node, which is
-//! asked for before the first such batch goes out.
+//! asked for before the first such batch goes out. With the boot comes a *cookie*: until the node is seen to
+//! know the client, copies carry the latest one, and what the node sends back for want of a good one goes
+//! again with that which came with the refusal.
 
+mod cookie;
 mod lane;
 mod recovery;
 mod replies;
@@ -24,6 +27,8 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use self::cookie::Cookie;
+use self::cookie::{cookie_of, shown};
 pub(super) use self::lane::DATAGRAM_BYTES;
 use self::lane::{Batch, Lane};
 use self::recovery::Recovery;
@@ -114,6 +119,11 @@ pub(super) struct Core<T> {
     replied_max: u64,
     recovery: Recovery,
     repeated: u64,
+    /// The latest one.
+    cookie: Cookie,
+    /// Whether the node has taken something of ours that adds: then it needs no cookie. It may forget a
+    /// client that was silent for minutes, so that each question for the boot begins anew.
+    is_known: bool,
 }
 
 /// What an info told.
@@ -133,6 +143,8 @@ struct Flying<T> {
     ids: Vec<u32>,
     /// The latest one; `None` if that is lost.
     under_way: Option<u64>,
+    /// How often the node has sent it back for want of a good cookie.
+    sent_back: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +186,8 @@ impl<T> Core<T> {
             replied_max: 0,
             recovery: Recovery::default(),
             repeated: 0,
+            cookie: Cookie::default(),
+            is_known: false,
         }
     }
 
@@ -201,7 +215,9 @@ impl<T> Core<T> {
             let bytes = match error {
                 WriteError::KeyTooLong { bytes } => bytes,
                 // A datagram has room for the longest key and the longest numbers.
-                WriteError::Full | WriteError::TokenTooLong { .. } => DATAGRAM_BYTES,
+                WriteError::Full
+                | WriteError::TokenTooLong { .. }
+                | WriteError::CookieTooLong { .. } => DATAGRAM_BYTES,
             };
             Unsendable::KeyTooLong { bytes }
         })?;
@@ -274,6 +290,9 @@ impl<T> Core<T> {
         }
         self.heard_at = now;
         self.has_heard = true;
+        if let Some(cookie) = cookie_of(&reply) {
+            return self.take_back(copy, cookie);
+        }
         self.replied_max = self.replied_max.max(copy.number);
         self.recovery.replied(now.saturating_sub(copy.sent_at));
         if let Some(flying) = self.land(copy.flight) {
@@ -298,7 +317,7 @@ impl<T> Core<T> {
             && flying.first_sent + timeout <= now
         {
             if let Some(flying) = self.land(flight) {
-                flying.fail(Reason::Silence, true, sink);
+                flying.give_up(sink);
             }
         }
         let silent_since = now.saturating_sub(timeout);
@@ -388,17 +407,17 @@ impl<T> Core<T> {
         }
         while let Some(&flight) = self.lost.front() {
             if let Some(flying) = self.flying.get(&flight) {
-                return Some((Next::Again(flight), flying.batch.datagram.len()));
+                return Some((Next::Again(flight), self.copy_bytes(&flying.batch)));
             }
             self.lost.pop_front();
         }
         if let Some(batch) = &self.handshake {
-            return Some((Next::Handshake, batch.datagram.len()));
+            return Some((Next::Handshake, self.copy_bytes(batch)));
         }
         let adding = (self.adding.sealed.front())
             .filter(|batch| self.node.is_some() && self.is_within_window(batch))
-            .map(|batch| (Next::Adding, batch.datagram.len()));
-        let asking = (self.asking.sealed.front()).map(|b| (Next::Asking, b.datagram.len()));
+            .map(|batch| (Next::Adding, self.copy_bytes(batch)));
+        let asking = (self.asking.sealed.front()).map(|b| (Next::Asking, self.copy_bytes(b)));
         match self.adding_is_next {
             true => adding.or(asking),
             false => asking.or(adding),
@@ -412,6 +431,12 @@ impl<T> Core<T> {
         oldest
             .zip(newest)
             .is_none_or(|(oldest, newest)| newest - oldest < ONCE_WINDOW)
+    }
+
+    /// Of a copy that is sent now.
+    fn copy_bytes(&self, batch: &Batch<T>) -> usize {
+        let cookie = shown(&self.cookie, self.is_known, batch);
+        batch.datagram.len() + cookie.map_or(0, |cookie| 1 + cookie.len())
     }
 
     fn launch(&mut self, next: Next, now: Duration, train: &mut Vec<u8>) {
@@ -440,6 +465,7 @@ impl<T> Core<T> {
             first_sent: now,
             ids: Vec::with_capacity(1),
             under_way: None,
+            sent_back: 0,
         };
         self.flying.insert(flight, flying);
         self.send_copy(flight, now, train);
@@ -461,7 +487,10 @@ impl<T> Core<T> {
         flying.batch.set_id(id);
         flying.ids.push(id);
         flying.under_way = Some(number);
-        train.extend_from_slice(&flying.batch.datagram);
+        match shown(&self.cookie, self.is_known, &flying.batch) {
+            Some(cookie) => compact::write_with_cookie(&flying.batch.datagram, cookie, train),
+            None => train.extend_from_slice(&flying.batch.datagram),
+        }
         self.copies.insert(id, copy);
         self.sent.push_back(copy);
     }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use super::cookie::{Cookie, cookie_of};
 use super::lane::Batch;
 use super::recovery::REORDERING_MAX;
 use super::{Copy, Core, Failure, Flying, Kind, Node, Reason, Sink, weight_of};
@@ -66,6 +67,9 @@ impl<T> Core<T> {
         sink: &mut Sink<'_, T>,
     ) {
         let code = reply.head.code;
+        if flying.kind == Kind::Adding && !refuses_client(code) {
+            self.is_known = true;
+        }
         match flying.kind {
             Kind::Handshake => self.settle_handshake(reply, sink),
             _ if stops_whole_request(code, reply.head.done) => {
@@ -87,6 +91,8 @@ impl<T> Core<T> {
                 boot: info.boot,
                 weight_max: info.max_weight,
             });
+            self.cookie = Cookie::of(info.cookie);
+            self.is_known = false;
         } else {
             for batch in self.adding.sealed.drain(..) {
                 batch.fail(Reason::Code(reply.head.code), false, sink);
@@ -185,6 +191,9 @@ impl<T> Flying<T> {
         if (reply.head.code == 0 && done != total) || (reply.head.code != 0 && done >= total) {
             return false;
         }
+        if reply.head.code == Problem::AddressUnproven.code() {
+            return done == 0 && self.kind == Kind::Adding && cookie_of(reply).is_some();
+        }
         let mut answers = reply.answers();
         self.batch.asks_before(done).all(|operation| {
             let answer = answers.next();
@@ -224,6 +233,20 @@ fn is_answer(operation: Operation<'_>, answer: Answer<'_>) -> bool {
     )
 }
 
+/// Whether a code says that the node does not know the client, or may not.
+fn refuses_client(code: u8) -> bool {
+    match Problem::from_code(code) {
+        None => code != 0,
+        Some(problem) => matches!(
+            problem,
+            Problem::WrongBoot
+                | Problem::OnceTableFull
+                | Problem::OnceNetworkFull
+                | Problem::AddressUnproven
+        ),
+    }
+}
+
 /// Whether a code stops a request before its first operation.
 fn stops_whole_request(code: u8, done: u16) -> bool {
     match Problem::from_code(code) {
@@ -236,7 +259,9 @@ fn stops_whole_request(code: u8, done: u16) -> bool {
             | Problem::UnknownSketch
             | Problem::WrongBoot
             | Problem::OnceTableFull
-            | Problem::SequenceTooOld,
+            | Problem::SequenceTooOld
+            | Problem::AddressUnproven
+            | Problem::OnceNetworkFull,
         ) => true,
         Some(_) => false,
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
 use crate::wire::compact::{
-    Once, Problem, ReplyHead, encode_info, write_bounds_answer, write_count_answer,
-    write_hit_answer, write_reply_head,
+    COOKIE_BYTES_MAX, Once, Problem, ReplyHead, encode_cookie, encode_info, write_bounds_answer,
+    write_count_answer, write_hit_answer, write_reply_head,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -47,6 +47,14 @@ struct NaiveNode {
     seen: HashSet<(u64, u64)>,
     highest: u64,
     repeats: u64,
+    /// Whether new clients are to show a cookie.
+    asks: bool,
+    /// Where the client's datagrams come from now, and when: what a cookie is of.
+    address: u8,
+    epoch: u8,
+    sent_back: u64,
+    /// Datagrams with a cookie.
+    shown: u64,
 }
 
 impl NaiveNode {
@@ -61,6 +69,29 @@ impl NaiveNode {
             seen: HashSet::new(),
             highest: 0,
             repeats: 0,
+            asks: true,
+            address: 0,
+            epoch: 0,
+            sent_back: 0,
+            shown: 0,
+        }
+    }
+
+    fn cookie(&self) -> Vec<u8> {
+        let mut cookie = vec![0; if self.asks { COOKIE_BYTES_MAX } else { 0 }];
+        for (byte, of) in cookie.iter_mut().zip([self.address, self.epoch]) {
+            *byte = of;
+        }
+        cookie
+    }
+
+    fn is_proof(&self, cookie: Option<&[u8]>) -> bool {
+        match cookie {
+            _ if !self.asks => true,
+            Some([address, epoch, ..]) => {
+                *address == self.address && self.epoch.wrapping_sub(*epoch) <= 1
+            }
+            _ => false,
         }
     }
 
@@ -72,12 +103,19 @@ impl NaiveNode {
         self.highest = 0;
     }
 
-    fn admit(&mut self, once: Once) -> Result<bool, Problem> {
+    fn admit(&mut self, once: Once, cookie: Option<&[u8]>) -> Result<bool, Problem> {
+        self.shown += u64::from(cookie.is_some());
         if once.boot != self.boot {
             return Err(Problem::WrongBoot);
         }
-        if !self.clients.contains(&once.client) && self.clients.len() == self.clients_max {
-            return Err(Problem::OnceTableFull);
+        if !self.clients.contains(&once.client) {
+            if !self.is_proof(cookie) {
+                self.sent_back += 1;
+                return Err(Problem::AddressUnproven);
+            }
+            if self.clients.len() == self.clients_max {
+                return Err(Problem::OnceTableFull);
+            }
         }
         self.clients.insert(once.client);
         if once.sequence + ONCE_WINDOW <= self.highest {
@@ -109,8 +147,14 @@ impl NaiveNode {
             ..ReplyHead::default()
         };
         let mut answers = Vec::new();
-        match request.once.map(|once| self.admit(once)).transpose() {
-            Err(problem) => head.code = problem.code(),
+        let admitted = (request.once).map(|once| self.admit(once, request.cookie));
+        match admitted.transpose() {
+            Err(problem) => {
+                head.code = problem.code();
+                if problem == Problem::AddressUnproven {
+                    answers.extend(encode_cookie(&self.cookie().try_into().unwrap()));
+                }
+            }
             Ok(repeated) => {
                 head.repeated = repeated == Some(true);
                 self.repeats += u64::from(head.repeated);
@@ -165,6 +209,7 @@ impl NaiveNode {
                     hash: 1,
                     version: b"",
                     cluster_port: 0,
+                    cookie: &self.cookie(),
                 }));
             }
         }
@@ -265,7 +310,7 @@ impl World {
     fn transmit(&mut self) {
         let mut train = Vec::new();
         while let Some(segment_bytes) = self.core.transmit(self.now, &mut train) {
-            assert!(segment_bytes <= 1400 && train.len() <= 65_507);
+            assert!(segment_bytes as usize <= DATAGRAM_BYTES && train.len() <= 65_507);
             for datagram in train.chunks(segment_bytes.into()) {
                 self.post(true, datagram);
             }
@@ -292,6 +337,7 @@ impl World {
                     | Answer::Hit { estimate, .. }
                     | Answer::Bounds { estimate, .. },
                 )) => Result_::Answer(estimate),
+                Ok(Some(Answer::Cookie(_))) => panic!("a cookie is nobody's answer"),
                 Err(failure) => Result_::Failed(failure),
             };
             let before = results.insert(token, result);
@@ -518,6 +564,98 @@ fn a_full_table_refuses_and_nothing_is_added() {
         world.settle();
         world.check_adds(500);
     }
+}
+
+#[test]
+fn after_an_info_first_contact_takes_no_round_trip_more() {
+    let mut world = World::new(1, NONE);
+    world.add(0, 1);
+    world.settle();
+    assert_eq!(world.check_adds(1), (1, 0));
+    // Info, add, and their replies.
+    assert_eq!(
+        (world.sent, world.node.shown, world.node.sent_back),
+        (4, 1, 0)
+    );
+    // It is known: no cookie goes with the next one.
+    world.add(1, 1);
+    world.settle();
+    assert_eq!((world.sent, world.node.shown), (6, 1));
+    // A node that asks for none gives none, and gets none.
+    let mut world = World::new(1, NONE);
+    world.node.asks = false;
+    world.add(0, 1);
+    world.settle();
+    assert_eq!((world.sent, world.node.shown), (4, 0));
+}
+
+/// A cookie that is too old, of an address that the client has left, or that the node has no use of any more.
+#[test]
+fn what_is_sent_back_goes_again_and_counts_once() {
+    const ADDS: u64 = 20_000;
+    let mut sent_back = 0;
+    for seed in 0..30 {
+        let harm = if seed % 3 == 0 { NONE } else { MUCH };
+        let mut world = World::new(seed, harm);
+        (0..ADDS).for_each(|token| world.add(token, 1));
+        world.core.flush();
+        let mut changes = 0;
+        while !world.core.is_idle() {
+            world.step();
+            if changes < 10 && world.random.below(8) == 0 {
+                changes += 1;
+                match world.random.below(2) {
+                    0 => world.node.address = world.random.below(3) as u8,
+                    _ => world.node.epoch += 2,
+                }
+            }
+        }
+        world.settle();
+        assert_eq!(world.check_adds(ADDS), (ADDS, 0), "seed {seed}");
+        assert!(world.core.copies.is_empty() && world.core.sent.is_empty());
+        sent_back += world.node.sent_back;
+    }
+    assert!(sent_back > 30, "hardly anything was sent back: {sent_back}");
+}
+
+#[test]
+fn full_datagrams_that_are_sent_back_are_the_same_with_a_cookie() {
+    let mut world = World::new(1, NONE);
+    (0..1_000).for_each(|token| world.add(token, 1));
+    // The boot is known, the cookie is of another address.
+    while world.core.node.is_none() {
+        world.step();
+    }
+    world.node.address = 9;
+    world.settle();
+    assert_eq!(world.check_adds(1_000), (1_000, 0));
+    assert!(world.node.sent_back >= 4, "{}", world.node.sent_back);
+    assert!(world.core.repeated() >= world.node.sent_back);
+}
+
+/// As behind a pool of addresses that gives each datagram another one.
+#[test]
+fn who_is_sent_back_for_ever_gives_up_without_a_flood() {
+    let mut world = World::new(1, NONE);
+    (0..3_000).for_each(|token| world.add(token, 1));
+    world.core.flush();
+    while !world.core.is_idle() {
+        world.step();
+        world.node.address = world.node.address.wrapping_add(1);
+    }
+    let failed = Result_::Failed(Failure {
+        reason: Reason::Code(Problem::AddressUnproven.code()),
+        uncertain: true,
+    });
+    assert!((0..3_000).all(|token| world.results[&token] == failed));
+    assert_eq!(world.check_adds(3_000), (0, 3_000));
+    // Two seconds: some hundred copies of each datagram, not as many as round trips.
+    let datagrams = world.core.next_copy / (3_000 / 100);
+    assert!(datagrams < 250, "{datagrams}");
+    world.node.asks = false;
+    world.add(3_000, 1);
+    world.settle();
+    assert_eq!(world.results[&3_000], Result_::Added);
 }
 
 #[test]

@@ -59,7 +59,9 @@ pub use self::state::{
     ClusterEvent, ClusterState, MemberStatus, OneWayStatus, ReadyState, Traffic,
 };
 use super::membership::{Member, Membership, MembershipOptions};
-use super::seal::{HEADER_BYTES, KeyRing, Openers, OpenersOptions, Sealer, TAG_BYTES};
+use super::seal::{
+    HEADER_BYTES, KeyRing, KnownChannel, Openers, OpenersOptions, Sealer, TAG_BYTES,
+};
 use crate::replica::{Replica, Slices};
 use crate::sketch::SketchError;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Head, SliceId};
@@ -271,6 +273,18 @@ impl Cluster {
     #[must_use]
     pub fn slices(&self) -> &Slices {
         &self.slices
+    }
+
+    /// The channels that members are heard on, for whoever reads the socket: what comes on others is a stranger's,
+    /// or a newcomer's. [`channel_changes`](Self::channel_changes) grows when it changes.
+    pub fn known_channels(&self, now: Duration) -> impl Iterator<Item = KnownChannel> {
+        self.openers.known(now)
+    }
+
+    /// Grows whenever a channel becomes known, or contested.
+    #[must_use]
+    pub fn channel_changes(&self) -> u64 {
+        self.openers.changes()
     }
 
     /// Datagrams that came from the cluster; what [`handle`](Self::handle) refuses is not among them.

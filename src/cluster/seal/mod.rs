@@ -27,13 +27,14 @@
 //! must name its addressee.
 
 mod budget;
+mod contest;
 mod keys;
 mod openers;
 mod replay;
 mod sealer;
 
 pub use keys::{KEYS_MAX, KeyFileError, KeyRing, generate_key_text};
-pub use openers::{IDLE, Opened, Openers, OpenersOptions, Refused};
+pub use openers::{IDLE, KnownChannel, Opened, Openers, OpenersOptions, Refused, accepts};
 pub use replay::WINDOW as REPLAY_WINDOW;
 pub use sealer::{MESSAGES_MAX, SealError, Sealer};
 
@@ -44,6 +45,12 @@ pub const VERSION: u8 = 1;
 
 /// Bytes in front of the payload.
 pub const HEADER_BYTES: usize = 34;
+
+/// Where the fingerprint stands in a datagram, 8 bytes.
+pub const FINGERPRINT_AT: usize = 2;
+
+/// Where the channel's id stands, 8 bytes.
+pub const CHANNEL_ID_AT: usize = 18;
 
 /// Bytes behind the payload.
 pub const TAG_BYTES: usize = 16;
@@ -78,10 +85,10 @@ impl Header {
         Self {
             version: bytes[0],
             kind: bytes[1],
-            fingerprint: u64_at(2),
+            fingerprint: u64_at(FINGERPRINT_AT),
             channel: Channel {
                 boot: u64_at(10),
-                id: u64_at(18),
+                id: u64_at(CHANNEL_ID_AT),
             },
             number: u64_at(26),
         }

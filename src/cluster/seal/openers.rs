@@ -4,6 +4,9 @@
 //! of a known channel costs one pass of the cipher, genuine or not. One of an unknown channel costs a key
 //! derivation and a pass for each key of the ring, so these are budgeted; while a flood eats the budget,
 //! known channels go on and new ones wait. Only a datagram that opened enters its channel.
+//!
+//! Whoever owns the socket can do better than that: [`Openers::known`] says which channels are known, and which of
+//! these somebody else sends on, too, so that each kind has a queue of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::{Aad, LessSafeKey};
 
 use super::budget::Budget;
+use super::contest::Contest;
 use super::replay::{Stale, Window};
 use super::{Channel, HEADER_BYTES, Header, KeyRing, TAG_BYTES, VERSION, nonce};
 
@@ -23,17 +27,19 @@ pub const IDLE: Duration = Duration::from_secs(60);
 pub struct OpenersOptions {
     /// Channels that are remembered, at least 1; each takes about 1.5 kB once it is used.
     pub max_channels: usize,
-    /// Datagrams of unknown channels that are tried in a second, at least 1; a second's worth is saved up.
-    pub unknown_per_s: u32,
+    /// Keys that are tried on datagrams of unknown channels in a second; at least one datagram is. A second's worth is
+    /// saved up.
+    pub unknown_keys_per_s: u32,
 }
 
 impl Default for OpenersOptions {
-    /// A thousand members that have restarted three times within [`IDLE`]; strangers cost less than 1 %
-    /// of one processor, even with [`KEYS_MAX`](super::KEYS_MAX) keys (6 us a try, `benches/seal.rs`).
+    /// A thousand members that have restarted three times within [`IDLE`]; strangers cost less than 2 %
+    /// of one processor (0.8 us for a key, `benches/seal.rs`). Where there is one key, as many datagrams of strangers
+    /// are tried as a node reads in a flood: so a newcomer's chance there is as good as it can be.
     fn default() -> Self {
         Self {
             max_channels: 4096,
-            unknown_per_s: 1000,
+            unknown_keys_per_s: 20_000,
         }
     }
 }
@@ -46,9 +52,21 @@ pub struct Openers {
     max_channels: usize,
     known: BTreeMap<Channel, Known>,
     unknown: Budget,
+    changes: u64,
     /// Where datagrams of unknown channels are opened: a failed try wipes its output, and the next key
     /// needs the datagram as it came.
     scratch: Vec<u8>,
+}
+
+/// A channel that has sent something authentic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownChannel {
+    /// Which.
+    pub channel: Channel,
+    /// When something authentic came on it last.
+    pub last_use: Duration,
+    /// So much was refused on it lately that somebody else must be sending, who has seen what its owner sends.
+    pub is_contested: bool,
 }
 
 /// A datagram that opened: authentic, of this cluster's geometry, and for the first time.
@@ -146,12 +164,15 @@ impl Openers {
     /// No channel is known yet. `fingerprint` is the one that senders must have.
     #[must_use]
     pub fn new(keys: KeyRing, fingerprint: u64, options: OpenersOptions) -> Self {
+        // At most 8 keys.
+        let unknown_per_s = options.unknown_keys_per_s / keys.len() as u32;
         Self {
             keys,
             fingerprint,
             max_channels: options.max_channels.max(1),
             known: BTreeMap::new(),
-            unknown: Budget::new(options.unknown_per_s),
+            unknown: Budget::new(unknown_per_s),
+            changes: 0,
             scratch: Vec::new(),
         }
     }
@@ -168,7 +189,13 @@ impl Openers {
     ) -> Result<Opened<'d>, Refused> {
         let mut sealed = Sealed::parse(datagram, self.fingerprint)?;
         let key_index = match self.known.get_mut(&sealed.header.channel) {
-            Some(known) => known.open(now, &mut sealed)?,
+            Some(known) => match known.open(now, &mut sealed) {
+                Ok(key_index) => key_index,
+                Err(refused) => {
+                    self.changes += u64::from(known.contest.refused(now));
+                    return Err(refused);
+                }
+            },
             None => self.open_unknown(now, &mut sealed)?,
         };
         Ok(Opened {
@@ -185,6 +212,23 @@ impl Openers {
         self.known.len()
     }
 
+    /// The channels that are remembered.
+    pub fn known(&self, now: Duration) -> impl Iterator<Item = KnownChannel> {
+        self.known
+            .iter()
+            .map(move |(&channel, known)| KnownChannel {
+                channel,
+                last_use: known.last_use,
+                is_contested: known.contest.is_contested(now),
+            })
+    }
+
+    /// Grows whenever a channel becomes known, or contested.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     fn open_unknown(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, Refused> {
         let mut window = Window::new();
         window.check(sealed.header.number)?;
@@ -199,8 +243,10 @@ impl Openers {
             key_index,
             window,
             last_use: now,
+            contest: Contest::default(),
         };
         self.known.insert(sealed.header.channel, known);
+        self.changes += 1;
         Ok(key_index)
     }
 
@@ -254,6 +300,7 @@ struct Known {
     key_index: usize,
     window: Window,
     last_use: Duration,
+    contest: Contest,
 }
 
 impl Known {
@@ -332,6 +379,6 @@ impl<'d> Sealed<'d> {
 
 /// Whether a node of version `ours` accepts a datagram of version `theirs`: the same or the one before,
 /// so that nodes can be updated one after the other.
-pub(super) const fn accepts(ours: u8, theirs: u8) -> bool {
+pub const fn accepts(ours: u8, theirs: u8) -> bool {
     theirs != 0 && (theirs == ours || theirs as u16 + 1 == ours as u16)
 }

@@ -15,7 +15,7 @@ const START: Duration = Duration::from_secs(1000);
 /// So many that no test meets the budget unless it wants to.
 const ENDLESS: OpenersOptions = OpenersOptions {
     max_channels: 64,
-    unknown_per_s: u32::MAX,
+    unknown_keys_per_s: u32::MAX,
 };
 
 /// A ring of keys that consist of one byte each.
@@ -316,7 +316,7 @@ fn forged(id: u64) -> Vec<u8> {
 fn a_flood_of_strangers_is_tried_so_many_times_a_second() {
     let options = OpenersOptions {
         max_channels: 64,
-        unknown_per_s: 10,
+        unknown_keys_per_s: 30,
     };
     let mut openers = openers(&[1, 2, 3], options);
     let mut member = sealer(&[2], channel(1));
@@ -331,7 +331,7 @@ fn a_flood_of_strangers_is_tried_so_many_times_a_second() {
     }
     assert_eq!(
         tried, 9,
-        "all keys together are one try; one let the member in"
+        "three keys are tried on each; one let the member in"
     );
 
     let newcomer = seal(&mut sealer(&[1], channel(2)), b"");
@@ -345,7 +345,7 @@ fn a_flood_of_strangers_is_tried_so_many_times_a_second() {
 fn what_is_cheap_to_refuse_does_not_use_up_the_budget() {
     let options = OpenersOptions {
         max_channels: 64,
-        unknown_per_s: 2,
+        unknown_keys_per_s: 2,
     };
     let mut openers = openers(&[1], options);
     let mut member = sealer(&[1], channel(1));

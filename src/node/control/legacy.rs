@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::addresses::{canonical, is_ourselves, resolve};
 use super::challenge::{Challenges, Heard, Told, Verdict, is_probe_answer};
+use super::once::OnceWatch;
 use crate::cluster::legacy::{Added, ROUND};
 use crate::cluster::membership::MemberState;
 use crate::node::crew::{Leave, Part};
@@ -38,6 +39,7 @@ pub(super) struct Rounds {
     datagram: Vec<u8>,
     rounds: u64,
     challenges: Challenges,
+    once: OnceWatch,
     /// Orders whose targets are being asked what they are: who gave them, and in which words.
     asked: BTreeMap<SocketAddr, (SocketAddr, String)>,
     members: Members,
@@ -73,6 +75,7 @@ impl Rounds {
             datagram: Vec::new(),
             rounds: 0,
             challenges: Challenges::new(),
+            once: OnceWatch::default(),
             asked: BTreeMap::new(),
             members: Members::default(),
             lookups: 0,
@@ -153,6 +156,7 @@ impl Rounds {
 
     fn round(&mut self) {
         self.rounds += 1;
+        self.once.round(&self.shared);
         self.follow_cluster();
         self.push_rows();
         self.ask_again();

@@ -4,6 +4,7 @@
 pub(super) mod addresses;
 mod challenge;
 mod legacy;
+mod once;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
@@ -28,8 +29,8 @@ pub(super) struct Control {
     pub(super) http: Option<TcpListener>,
     /// By which names HTTP may be asked.
     pub(super) http_hosts: Hosts,
-    /// The cluster's socket, and whom to join.
-    pub(super) cluster: Option<(UdpSocket, Vec<HostPort>)>,
+    /// The cluster's sockets, and whom to join.
+    pub(super) cluster: Option<(Vec<UdpSocket>, Vec<HostPort>)>,
     /// The crew's.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// To be told when nothing can fail any more; dropped if something did.
@@ -91,7 +92,7 @@ async fn serve(control: Control) -> std::io::Result<()> {
         .map(|listener| serve_http(&crew, listener, Arc::clone(&shared), http_hosts))
         .transpose()?;
     let gossip = cluster
-        .map(|(socket, seeds)| gossip(&crew, &shared, socket, seeds))
+        .map(|(sockets, seeds)| gossip(&crew, &shared, sockets, seeds))
         .transpose()?;
     let rounds = Rounds::new(Arc::clone(&shared));
     let rounds = crew.task(Part::Rounds, |leave| rounds.run(leave));
@@ -152,9 +153,9 @@ fn serve_http(
 fn gossip(
     crew: &Crew,
     shared: &Arc<Shared>,
-    socket: UdpSocket,
+    sockets: Vec<UdpSocket>,
     seeds: Vec<HostPort>,
 ) -> std::io::Result<Task> {
-    let gossip = Gossip::new(Arc::clone(shared), socket, seeds)?;
+    let gossip = Gossip::new(Arc::clone(shared), sockets, seeds)?;
     Ok(crew.task(Part::Cluster, |leave| gossip.run(leave)))
 }

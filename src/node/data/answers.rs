@@ -151,6 +151,16 @@ impl Answers {
         self.ends.clear();
     }
 
+    /// What [`Self::send`] would hand over.
+    #[cfg(test)]
+    pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
+        let mut start = 0;
+        let ends = std::mem::take(&mut self.ends);
+        (self.len, self.start) = (0, 0);
+        let datagram = |end: usize| self.bytes[std::mem::replace(&mut start, end)..end].to_vec();
+        ends.into_iter().map(datagram).collect()
+    }
+
     fn end_datagram(&mut self) {
         self.ends.push(self.len);
         self.start = self.len;

@@ -1,20 +1,31 @@
 //! Requests in the compact format: one reply for each that is owed one.
 
+use std::time::Duration;
+
 use super::Desk;
 use super::answers::Place;
 use crate::node::shared::Shared;
-use crate::replica::once::{self, Admission};
+use crate::replica::once::{self, Admission, Caller};
 use crate::sketch::HashFamily;
 use crate::wire::compact::{
-    self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, Info, Once, Operation,
-    Problem, Rejected, ReplyHead, Request,
+    self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
+    Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES, Rejected, ReplyHead, Request,
+    encode_cookie,
 };
 
 // What the format promises to clients is what the table keeps.
 const _: () = assert!(once::WINDOW == compact::ONCE_WINDOW);
 const _: () = assert!(once::RETRY_LIMIT.as_secs() == compact::ONCE_RETRY_S_MAX);
+const _: () = assert!(once::COOKIE_BYTES == compact::COOKIE_BYTES_MAX);
+// The shortest request that is asked for a cookie has room for it in its reply.
+const _: () = assert!(
+    COOKIE_ANSWER_BYTES_MAX + REPLY_HEAD_BYTES <= compact::reply_bytes_max(ONCE_REQUEST_BYTES_MIN)
+);
 
-/// The answer to info, which stays the same.
+/// Prefix, sketch, boot, client, and the sequence.
+const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
+
+/// The answer to info, which stays the same, but for its last bytes: the cookie.
 pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
     let own = shared.replica().own();
     let info = Info {
@@ -30,6 +41,7 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
         },
         version: env!("CARGO_PKG_VERSION").as_bytes(),
         cluster_port: shared.cluster_port(),
+        cookie: &[0; once::COOKIE_BYTES],
     };
     compact::encode_info(&info).into_boxed_slice()
 }
@@ -43,6 +55,9 @@ impl Desk {
                 self.tally.problem(problem);
                 if let Some(id) = id {
                     self.answers.begin_compact(datagram.len());
+                    if problem == Problem::AddressUnproven {
+                        self.give_cookie(shared);
+                    }
                     self.answers.end_compact(Some(ReplyHead {
                         id,
                         code: problem.code(),
@@ -64,7 +79,7 @@ impl Desk {
         let admitted = match (request.sketch, request.once) {
             (1.., _) => Err(Problem::UnknownSketch),
             (0, None) => Ok(false),
-            (0, Some(once)) => self.admit_once(shared, once),
+            (0, Some(once)) => self.admit_once(shared, once, request.cookie),
         };
         match admitted {
             Ok(repeated) => Ok((request, repeated)),
@@ -75,20 +90,50 @@ impl Desk {
         }
     }
 
-    fn admit_once(&mut self, shared: &Shared, once: Once) -> Result<bool, Problem> {
+    fn admit_once(
+        &mut self,
+        shared: &Shared,
+        once: Once,
+        cookie: Option<&[u8]>,
+    ) -> Result<bool, Problem> {
         if once.boot != shared.boot() {
             return Err(Problem::WrongBoot);
         }
-        let now = *self.now.get_or_insert_with(|| shared.now());
-        match shared.once().admit(once.client, once.sequence, now) {
+        let caller = Caller {
+            client: once.client,
+            ip: self.from,
+            cookie,
+        };
+        let now = self.now(shared);
+        match shared.once().admit(caller, once.sequence, now) {
             Admission::New => Ok(false),
             Admission::Repeat => {
                 self.tally.repeats += 1;
                 Ok(true)
             }
             Admission::TooOld => Err(Problem::SequenceTooOld),
+            Admission::Unproven => Err(Problem::AddressUnproven),
+            Admission::NetworkFull => Err(Problem::OnceNetworkFull),
             Admission::Full => Err(Problem::OnceTableFull),
         }
+    }
+
+    fn give_cookie(&mut self, shared: &Shared) {
+        let cookie = self.cookie(shared);
+        if let Ok(at) = self.reserve(COOKIE_ANSWER_BYTES_MAX) {
+            self.answers.write(at, &encode_cookie(&cookie));
+        }
+    }
+
+    /// For whom the train at hand is from: made once a train.
+    fn cookie(&mut self, shared: &Shared) -> [u8; once::COOKIE_BYTES] {
+        let now = self.now(shared);
+        let fresh = || shared.once().cookie(self.from, now);
+        *self.cookie.get_or_insert_with(fresh)
+    }
+
+    fn now(&mut self, shared: &Shared) -> Duration {
+        *self.now.get_or_insert_with(|| shared.now())
     }
 
     #[inline]
@@ -191,6 +236,10 @@ impl Desk {
             Operation::Info => {
                 let at = self.reserve(self.info.len())?;
                 self.tally.info += 1;
+                let cookie = self.cookie(shared);
+                if let Some(out) = self.info.last_chunk_mut() {
+                    *out = cookie;
+                }
                 self.answers.write(at, &self.info);
             }
         }

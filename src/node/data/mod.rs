@@ -3,8 +3,10 @@
 
 mod answers;
 mod compact;
+#[cfg(test)]
+mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use super::shared::Shared;
 use super::tally::{Refused, Tally};
 use crate::io::{self, Replies, Train};
 use crate::replica::Batch;
+use crate::replica::once::COOKIE_BYTES;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
 
@@ -31,26 +34,20 @@ struct Desk {
     /// Counts are answered with the place of their reply in `answers`.
     batch: Batch<Place>,
     answers: Answers,
-    /// The answer to info.
+    /// The answer to info; its cookie is that of the latest who asked.
     info: Box<[u8]>,
+    /// Where the train at hand is from.
+    from: IpAddr,
     /// When the train at hand came; read from the clock when it is first needed.
     now: Option<Duration>,
+    /// For its sender; made when it is first needed.
+    cookie: Option<[u8; COOKIE_BYTES]>,
     tally: Tally,
 }
 
 impl DataHandler {
     pub(super) fn new(shared: Arc<Shared>, thread: usize) -> Self {
-        let layout = shared.layout();
-        let epsilon = shared.replica().own().geometry().epsilon();
-        let desk = Desk {
-            layout,
-            max_weight: shared.max_weight(),
-            batch: Batch::new(),
-            answers: Answers::new(layout.dialect, epsilon),
-            info: compact::encode_info(&shared),
-            now: None,
-            tally: Tally::default(),
-        };
+        let desk = Desk::new(&shared);
         Self {
             shared,
             thread,
@@ -68,10 +65,10 @@ impl io::Handler for DataHandler {
             desk.tally.datagrams += datagrams;
             return desk.tally.refused(Refused::NotAllowed, datagrams);
         }
+        desk.begin(from.ip());
         for datagram in train.datagrams() {
             desk.datagram(shared, datagram, from);
         }
-        desk.now = None;
         // Adds that nobody is told of may stay in the batch until the pause: the longer it is, the more of
         // them are of keys that it has already. But who has a reply must find all that it rests on.
         if !desk.answers.is_empty() {
@@ -87,6 +84,30 @@ impl io::Handler for DataHandler {
 }
 
 impl Desk {
+    fn new(shared: &Shared) -> Self {
+        let layout = shared.layout();
+        let epsilon = shared.replica().own().geometry().epsilon();
+        Self {
+            layout,
+            max_weight: shared.max_weight(),
+            batch: Batch::new(),
+            answers: Answers::new(layout.dialect, epsilon),
+            info: compact::encode_info(shared),
+            from: Ipv4Addr::UNSPECIFIED.into(),
+            now: None,
+            cookie: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// A train from there is at hand.
+    #[inline]
+    fn begin(&mut self, from: IpAddr) {
+        self.from = from;
+        self.now = None;
+        self.cookie = None;
+    }
+
     #[inline]
     fn datagram(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
         self.tally.datagrams += 1;

@@ -1,20 +1,38 @@
-//! What strangers may cost: at most a fixed number of refused datagrams is read in any window of time.
+//! What those who send in vain may cost: at most a fixed number of refused datagrams is read from a queue in any
+//! window of time.
 
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// With the window 20 000 a second, each about 2 us to receive and refuse: 4 % of the control thread.
-const REFUSED_MAX: u32 = 200;
+/// How long an emptied queue is left alone after a refusal: waking up costs more than reading and refusing a datagram, so
+/// in a flood many are to be read at once.
+const REST: Duration = Duration::from_millis(1);
 
-/// Counts refusals. What comes while reading is paused waits in the socket's buffer, and what does not
+/// Counts refusals. What comes while reading is paused waits in the queue's buffer, and what does not
 /// fit there the kernel drops; members send that again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flood {
+    /// In a window.
+    refused_max: u32,
     window_start: Duration,
     refused: u32,
+    /// Since the last rest.
+    has_refused: bool,
+    rest_start: Option<Duration>,
 }
 
 impl Flood {
+    /// `refused_max` is at least 1: a hundred times as many are read in a second.
+    pub(super) const fn new(refused_max: u32) -> Self {
+        Self {
+            refused_max,
+            window_start: Duration::ZERO,
+            refused: 0,
+            has_refused: false,
+            rest_start: None,
+        }
+    }
+
     /// A datagram was refused; true where this is what pauses the reading.
     pub(super) fn refused(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.window_start) >= WINDOW {
@@ -22,26 +40,38 @@ impl Flood {
             self.refused = 0;
         }
         self.refused += 1;
-        self.refused == REFUSED_MAX
+        self.has_refused = true;
+        self.refused == self.refused_max
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn emptied(&mut self, now: Duration) {
+        self.rest_start = std::mem::take(&mut self.has_refused).then_some(now);
     }
 
     /// For how long nothing is to be read.
     pub(super) fn pause(&self, now: Duration) -> Option<Duration> {
-        let end = self.window_start + WINDOW;
-        let left = end.saturating_sub(now);
-        // A clock that went back must not make the pause longer.
-        let left = left.min(WINDOW);
-        (self.refused >= REFUSED_MAX && !left.is_zero()).then_some(left)
+        let is_full = self.refused >= self.refused_max;
+        let window = is_full.then(|| left(self.window_start, WINDOW, now));
+        let rest = self.rest_start.map(|start| left(start, REST, now));
+        window.max(rest).filter(|left| !left.is_zero())
     }
+}
+
+/// What is left of a time. A clock that went back must not make it longer.
+fn left(start: Duration, length: Duration, now: Duration) -> Duration {
+    (start + length).saturating_sub(now).min(length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const REFUSED_MAX: u32 = 200;
+
     #[test]
     fn no_window_takes_more_than_its_share() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         let mut taken = 0;
         // A refused datagram every microsecond, for a second.
         for now_us in 0..1_000_000 {
@@ -56,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_slowly_never_pauses() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         for number in 0..100_000 {
             let now = Duration::from_micros(number * 51);
             assert_eq!(flood.pause(now), None);
@@ -65,8 +95,24 @@ mod tests {
     }
 
     #[test]
+    fn an_emptied_queue_rests_where_something_was_refused() {
+        let mut flood = Flood::new(REFUSED_MAX);
+        let at = Duration::from_micros;
+        flood.emptied(at(5));
+        assert_eq!(flood.pause(at(5)), None);
+        flood.refused(at(10));
+        assert_eq!(flood.pause(at(10)), None);
+        flood.emptied(at(20));
+        assert_eq!(flood.pause(at(120)), Some(at(900)));
+        assert_eq!(flood.pause(at(1_020)), None);
+        // Once for each time.
+        flood.emptied(at(1_100));
+        assert_eq!(flood.pause(at(1_100)), None);
+    }
+
+    #[test]
     fn a_pause_ends_with_its_window_and_is_told_once() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::new(REFUSED_MAX);
         let at = Duration::from_millis;
         let told = (0..REFUSED_MAX + 5)
             .filter(|_| flood.refused(at(100)))

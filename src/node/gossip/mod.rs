@@ -6,24 +6,24 @@
 
 mod flood;
 mod identity;
+mod queues;
 mod seeds;
 mod start;
 mod state;
+mod steering;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use self::flood::Flood;
 pub(super) use self::identity::Identity;
 pub use self::identity::IdentityError;
+use self::queues::{Gauge, Queues};
 use self::seeds::Seeds;
 pub use self::start::ClusterError;
 pub(super) use self::start::{Cluster as Start, Link, start};
@@ -34,13 +34,14 @@ use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
 use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
 use crate::config::HostPort;
-use crate::io::kernel_drops;
 use crate::wire::cluster::SliceId;
 
-/// Datagrams received, and sent, in one turn: about a fifth of a millisecond's work each.
+/// Datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
 /// Longer than any datagram of ours, so that one that is too long is seen to be.
 const BUFFER_BYTES: usize = 2048;
+/// Time from one announcement to the next, while alone: where members are flooded, few of a newcomer's come through.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a full send buffer may keep the turns waiting: it empties in less.
 const BLOCKED_WAIT: Duration = Duration::from_millis(5);
 /// Beyond the cluster's own limit for leaving, in case its clock stood still.
@@ -63,10 +64,7 @@ pub(super) struct Side {
     pub(super) bound: SocketAddr,
     pub(super) advertised: SocketAddr,
     pub(super) is_sealed: bool,
-    /// The same socket once more, to be asked what was dropped at it.
-    socket: StdUdpSocket,
-    /// How often a flood stopped the reading.
-    flood_pauses: AtomicU64,
+    queues: Vec<Gauge>,
 }
 
 impl Side {
@@ -77,8 +75,7 @@ impl Side {
             bound: link.bound,
             advertised: link.advertised,
             is_sealed: !link.keys.is_public(),
-            socket: link.socket.try_clone()?,
-            flood_pauses: AtomicU64::new(0),
+            queues: Gauge::all(&link.sockets)?,
         })
     }
 
@@ -91,11 +88,6 @@ impl Side {
     pub(super) fn push_to(&self, now: Duration, target: SocketAddr) {
         self.cluster().push_to(now, target);
         self.nudge.notify_one();
-    }
-
-    /// Datagrams dropped by the kernel at the cluster's socket, modulo 2^32.
-    fn dropped_by_kernel(&self) -> u64 {
-        kernel_drops(&self.socket).map_or(0, u64::from)
     }
 }
 
@@ -111,10 +103,11 @@ impl Presence {
 /// The task.
 pub(super) struct Gossip {
     shared: Arc<Shared>,
-    socket: UdpSocket,
+    queues: Queues,
     is_v6: bool,
     seeds: Seeds,
-    flood: Flood,
+    /// Where this node announced itself last, and when it does so again if it is alone still.
+    announced: (Vec<SocketAddr>, Duration),
     received: Box<[u8]>,
     datagram: Vec<u8>,
     /// What is in `datagram` has not gone yet, because the send buffer was full.
@@ -133,20 +126,24 @@ struct Turn {
 }
 
 impl Gossip {
-    /// `socket` is the one that `shared` has a [`Side`] of.
+    /// `sockets` are those that `shared` has a [`Side`] of.
     pub(super) fn new(
         shared: Arc<Shared>,
-        socket: StdUdpSocket,
+        sockets: Vec<StdUdpSocket>,
         seeds: Vec<HostPort>,
     ) -> io::Result<Self> {
-        let bound = socket.local_addr()?;
+        let bound = match sockets.first() {
+            Some(socket) => socket.local_addr()?,
+            None => return Err(io::Error::other("the cluster has no socket")),
+        };
         let seeds = Seeds::new(shared.crew().clone(), seeds, bound);
+        let fingerprint = shared.fingerprint();
         Ok(Self {
             shared,
-            socket: UdpSocket::from_std(socket)?,
+            queues: Queues::new(sockets, fingerprint)?,
             is_v6: bound.is_ipv6(),
             seeds,
-            flood: Flood::default(),
+            announced: (Vec::new(), Duration::ZERO),
             received: vec![0; BUFFER_BYTES].into_boxed_slice(),
             datagram: Vec::with_capacity(BUFFER_BYTES),
             unsent: None,
@@ -180,15 +177,13 @@ impl Gossip {
             } else {
                 wait
             };
-            let paused = self.flood.pause(now);
             tokio::select! {
                 () = leave.asked(), if left_at.is_none() => {
                     left_at = Some(now);
                     side.cluster().leave(now);
                 }
-                _ = self.socket.readable(), if paused.is_none() => {}
-                () = sleep(paused.unwrap_or(Duration::MAX)), if paused.is_some() => {}
-                _ = self.socket.writable(), if turn.is_blocked => {}
+                () = self.queues.readable(now) => {}
+                () = self.queues.writable(), if turn.is_blocked => {}
                 () = side.nudge.notified() => {}
                 found = self.seeds.found() => self.join(side, &found),
                 () = sleep(wait) => {}
@@ -210,13 +205,20 @@ impl Gossip {
             log(&event, shared.fingerprint());
         }
         let now = shared.now();
-        if cluster.is_alone() {
+        let steered_at = self.queues.steer(now, &cluster);
+        let joins_at = cluster.is_alone().then(|| {
             self.seeds.look_up_if_due(now);
-        }
-        let joins_at = self.seeds.next(now).filter(|_| cluster.is_alone());
+            self.announce_if_due(now, &mut cluster);
+            let again = (!self.announced.0.is_empty()).then_some(self.announced.1);
+            [self.seeds.next(now), again].into_iter().flatten().min()
+        });
+        let joins_at = joins_at.flatten();
         let next = cluster.next_wake(now);
         Turn {
-            next: joins_at.map_or(next, |at| at.min(next)),
+            next: [joins_at, steered_at]
+                .into_iter()
+                .flatten()
+                .fold(next, Duration::min),
             is_blocked,
             has_more,
             is_flushed: cluster.is_flushed(),
@@ -226,28 +228,13 @@ impl Gossip {
     /// Takes what has come; whether there may be more that may be read now.
     fn receive(&mut self, side: &Side, cluster: &mut Cluster) -> bool {
         let shared = Arc::clone(&self.shared);
-        for _ in 0..DATAGRAMS_A_TURN {
-            let now = shared.now();
-            if self.flood.pause(now).is_some() {
-                return false;
-            }
-            match self.socket.try_recv_from(&mut self.received) {
-                Ok((len, from)) => {
-                    let from = canonical(from);
-                    let datagram = &mut self.received[..len];
-                    let taken = cluster.datagrams_taken();
-                    cluster.handle(now, from, datagram, shared.replica());
-                    let is_refused = cluster.datagrams_taken() == taken;
-                    if is_refused && self.flood.refused(now) {
-                        side.flood_pauses.fetch_add(1, Relaxed);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-                // Of something that was sent before; the next datagram is not concerned.
-                Err(_) => {}
-            }
-        }
-        true
+        let take = |now, from, datagram: &mut [u8]| {
+            let taken = cluster.datagrams_taken();
+            cluster.handle(now, canonical(from), datagram, shared.replica());
+            cluster.datagrams_taken() > taken
+        };
+        self.queues
+            .receive(&side.queues, &mut self.received, || shared.now(), take)
     }
 
     /// Sends what may go; whether the kernel takes no more for now.
@@ -266,7 +253,7 @@ impl Gossip {
             };
             let address = if self.is_v6 { mapped(to) } else { to };
             // An address that cannot be sent to is the acks' concern: nothing of it is confirmed.
-            if let Err(error) = self.socket.try_send_to(&self.datagram, address)
+            if let Err(error) = self.queues.try_send_to(&self.datagram, address)
                 && error.kind() == ErrorKind::WouldBlock
             {
                 self.unsent = Some(to);
@@ -277,13 +264,20 @@ impl Gossip {
     }
 
     fn join(&mut self, side: &Side, found: &[SocketAddr]) {
-        let now = self.shared.now();
-        let mut cluster = side.cluster();
         let others = found
             .iter()
             .filter(|&&seed| seed != side.advertised && seed != side.bound);
-        for &seed in others {
-            cluster.join(now, seed);
+        let now = self.shared.now();
+        self.announced = (others.copied().collect(), now);
+        self.announce_if_due(now, &mut side.cluster());
+    }
+
+    fn announce_if_due(&mut self, now: Duration, cluster: &mut Cluster) {
+        if now >= self.announced.1 {
+            self.announced.1 = now + ANNOUNCE_AGAIN;
+            for &seed in &self.announced.0 {
+                cluster.join(now, seed);
+            }
         }
     }
 }

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use super::queues;
 use crate::cluster::seal::{KeyFileError, KeyRing};
 use crate::config::{ClusterChoice, ClusterConfig, HostPort};
-use crate::io::{BindError, bind_plain};
+use crate::io::BindError;
 use crate::node::{NodeError, resolve};
 
-/// Bytes asked for as receive and send buffers: what comes in and goes out in a tenth of a second at
-/// the default rate.
-const BUFFER_BYTES: usize = 4 << 20;
 /// A key file is some hundred bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -79,8 +77,9 @@ pub(in crate::node) enum Cluster {
 
 #[derive(Debug)]
 pub(in crate::node) struct Link {
-    pub(in crate::node) socket: UdpSocket,
-    /// The real address of the socket.
+    /// One for each queue, all of one address.
+    pub(in crate::node) sockets: Vec<UdpSocket>,
+    /// The real address of the sockets.
     pub(in crate::node) bound: SocketAddr,
     /// What others are told.
     pub(in crate::node) advertised: SocketAddr,
@@ -116,8 +115,8 @@ pub(in crate::node) fn start(
         info!("{ALONE_WITHOUT_KEY}");
         return Ok(Cluster::Off(ALONE_WITHOUT_KEY.to_owned()));
     }
-    let socket = bind(wanted, config.address == ClusterChoice::NextPort)?;
-    let bound = socket.local_addr().map_err(|source| BindError::Other {
+    let sockets = bind(wanted, config.address == ClusterChoice::NextPort)?;
+    let bound = sockets[0].local_addr().map_err(|source| BindError::Other {
         address: wanted,
         source,
     })?;
@@ -126,7 +125,7 @@ pub(in crate::node) fn start(
         warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
     }
     Ok(Cluster::On(Link {
-        socket,
+        sockets,
         bound,
         advertised,
         keys: keys.unwrap_or_else(KeyRing::public),
@@ -143,10 +142,11 @@ fn next_port(client: SocketAddr, asked_port: u16) -> SocketAddr {
     SocketAddr::new(client.ip(), port)
 }
 
-fn bind(wanted: SocketAddr, may_move: bool) -> Result<UdpSocket, BindError> {
-    match bind_plain(wanted, BUFFER_BYTES) {
+/// At least one socket.
+fn bind(wanted: SocketAddr, may_move: bool) -> Result<Vec<UdpSocket>, BindError> {
+    match queues::bind(wanted) {
         Err(BindError::InUse(_) | BindError::Privileged(_)) if may_move => {
-            bind_plain(SocketAddr::new(wanted.ip(), 0), BUFFER_BYTES)
+            queues::bind(SocketAddr::new(wanted.ip(), 0))
         }
         bound => bound,
     }

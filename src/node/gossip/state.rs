@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::queues::Gauge;
 use super::{Presence, Side, name};
 use crate::cluster::membership::MemberState;
 use crate::cluster::{ClusterState, READY_LIMIT, ReadyState, Traffic};
-use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, Readiness, SliceStatus};
+use crate::node::status::{
+    ClusterStatus, MemberStatus, OneWayStatus, QueueStatus, Readiness, SliceStatus,
+};
 use crate::replica::{Replica, Slices};
 
 impl Presence {
@@ -50,6 +53,7 @@ impl Side {
             (cluster.status(now), slices(replica, cluster.slices()))
         };
         let readiness = readiness(&state);
+        let queues: Vec<QueueStatus> = self.queues.iter().map(queue).collect();
         let status = ClusterStatus {
             enabled: true,
             address: Some(self.bound.to_string()),
@@ -66,12 +70,23 @@ impl Side {
             bytes_received: by_kind(&state.received),
             resends: state.resends,
             refused: by_name(&state.refused),
-            dropped_by_kernel: self.dropped_by_kernel(),
-            flood_pauses: self.flood_pauses.load(Relaxed),
+            dropped_by_kernel: queues.iter().map(|queue| queue.dropped_by_kernel).sum(),
+            flood_pauses: queues.iter().map(|queue| queue.pauses).sum(),
+            queues,
             convergence_age_s: state.converged_age.map(|age| age.as_secs_f64()),
             ..known
         };
         (status, readiness)
+    }
+}
+
+fn queue(gauge: &Gauge) -> QueueStatus {
+    QueueStatus {
+        name: gauge.name.to_owned(),
+        received: gauge.received.load(Relaxed),
+        refused: gauge.refused.load(Relaxed),
+        dropped_by_kernel: gauge.dropped_by_kernel(),
+        pauses: gauge.pauses.load(Relaxed),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StatusSource;
 use crate::node::status::{
     ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, LogStatus, MemberStatus, Messages,
-    OneWayStatus, OriginDetail, PeerOrder, PeerStatus, Readiness, Replies, SketchStatus,
-    SliceStatus, Status, ThreadStatus,
+    OneWayStatus, OriginDetail, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
+    SketchStatus, SliceStatus, Status, ThreadStatus,
 };
 
 /// Always says the same, but for its readiness.
@@ -167,6 +167,20 @@ fn cluster() -> ClusterStatus {
         refused: [("forged".into(), 19)].into(),
         dropped_by_kernel: 23,
         flood_pauses: 29,
+        queues: vec![
+            QueueStatus {
+                name: "members".into(),
+                received: 150_003,
+                ..QueueStatus::default()
+            },
+            QueueStatus {
+                name: "strangers".into(),
+                received: 19,
+                refused: 18,
+                dropped_by_kernel: 23,
+                pauses: 29,
+            },
+        ],
         convergence_age_s: Some(1.5),
     }
 }

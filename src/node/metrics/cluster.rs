@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::registry::Unit;
 
 use super::{Page, by_reason};
-use crate::node::status::{ClusterStatus, MemberStatus};
+use crate::node::status::{ClusterStatus, MemberStatus, QueueStatus};
 
 /// States of a member, each with a series of its own also where nobody is in it.
 const STATES: [&str; 3] = ["alive", "suspect", "down"];
@@ -82,17 +82,33 @@ impl Page<'_> {
             "reason",
             by_reason(&cluster.refused),
         )?;
-        self.counter(
-            "rmbd_cluster_dropped_by_kernel",
-            "Dropped because the cluster socket's receive buffer was full",
-            None,
-            cluster.dropped_by_kernel,
+        let queues = |of: fn(&QueueStatus) -> u64| {
+            let queues = cluster.queues.iter();
+            queues.map(move |queue| (queue.name.as_str(), of(queue)))
+        };
+        self.counters(
+            "rmbd_cluster_queue_received",
+            "Datagrams read at the cluster's port, by the queue that the kernel put them in",
+            "queue",
+            queues(|queue| queue.received),
         )?;
-        self.counter(
+        self.counters(
+            "rmbd_cluster_queue_refused",
+            "Datagrams read at the cluster's port and refused, by queue",
+            "queue",
+            queues(|queue| queue.refused),
+        )?;
+        self.counters(
+            "rmbd_cluster_dropped_by_kernel",
+            "Dropped at the cluster's port because the queue was full, by queue",
+            "queue",
+            queues(|queue| queue.dropped_by_kernel),
+        )?;
+        self.counters(
             "rmbd_cluster_flood_pauses",
-            "How often a flood of refused datagrams stopped the reading for some milliseconds",
-            None,
-            cluster.flood_pauses,
+            "How often a flood of refused datagrams stopped the reading of a queue for some milliseconds, by queue",
+            "queue",
+            queues(|queue| queue.pauses),
         )
     }
 

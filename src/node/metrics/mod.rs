@@ -284,13 +284,13 @@ impl Page<'_> {
         )?;
         self.gauge(
             "rmbd_compact_once_clients",
-            "Exactly-once clients that are remembered",
+            "Places that exactly-once clients hold",
             None,
             compact.once_clients,
         )?;
         self.gauge(
             "rmbd_compact_once_clients_max",
-            "Exactly-once clients that there is room for",
+            "Places that there are for exactly-once clients",
             None,
             compact.once_clients_max,
         )?;

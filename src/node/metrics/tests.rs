@@ -65,7 +65,7 @@ fn check_labels(labels: &str) {
     }
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
-        "version", "type", "reason", "hash", "backend", "thread", "state", "kind",
+        "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -150,8 +150,32 @@ fn everything_in_the_status_has_its_number() {
         ),
         ("rmbd_cluster_resends_total", 31.0),
         (r#"rmbd_cluster_refused_total{reason="forged"}"#, 19.0),
-        ("rmbd_cluster_dropped_by_kernel_total", 23.0),
-        ("rmbd_cluster_flood_pauses_total", 29.0),
+        (
+            r#"rmbd_cluster_queue_received_total{queue="members"}"#,
+            150_003.0,
+        ),
+        (
+            r#"rmbd_cluster_queue_received_total{queue="strangers"}"#,
+            19.0,
+        ),
+        (r#"rmbd_cluster_queue_refused_total{queue="members"}"#, 0.0),
+        (
+            r#"rmbd_cluster_queue_refused_total{queue="strangers"}"#,
+            18.0,
+        ),
+        (
+            r#"rmbd_cluster_dropped_by_kernel_total{queue="members"}"#,
+            0.0,
+        ),
+        (
+            r#"rmbd_cluster_dropped_by_kernel_total{queue="strangers"}"#,
+            23.0,
+        ),
+        (r#"rmbd_cluster_flood_pauses_total{queue="members"}"#, 0.0),
+        (
+            r#"rmbd_cluster_flood_pauses_total{queue="strangers"}"#,
+            29.0,
+        ),
         ("rmbd_cluster_lag_versions", 6.0),
         ("rmbd_cluster_lag_seconds", 1.25),
         ("rmbd_cluster_convergence_age_seconds", 1.5),

@@ -10,21 +10,22 @@
 //! # A request
 //!
 //! ```text
-//!   0      1       2              6          6 + s        ...           ...
-//! +------+-------+--------------+----------+------------+-------------+------------------------
-//! | C1   | flags | id, u32      | sketch,  | token      | once        | operations, back to
-//! |      |       |              | varint   | if flag 4  | if flag 2   | back, until the end
-//! +------+-------+--------------+----------+------------+-------------+------------------------
+//!   0      1       2              6          6 + s        ...           ...         ...
+//! +------+-------+--------------+----------+------------+-------------+-----------+------------
+//! | C1   | flags | id, u32      | sketch,  | token      | once        | cookie    | operations,
+//! |      |       |              | varint   | if flag 4  | if flag 2   | if flag 8 | back to back
+//! +------+-------+--------------+----------+------------+-------------+-----------+------------
 //!
-//!   token:  length, u8 | bytes
-//!   once:   boot, u64 | client, u64 | sequence, varint
+//!   token, cookie:  length, u8 | bytes
+//!   once:           boot, u64 | client, u64 | sequence, varint
 //! ```
 //!
 //! - The first byte is `C` and the version; types of the legacy protocol are 00 to 04.
-//! - Flags: 1 *acknowledge* (reply even where no operation asks), 2 *once*, 4 *token*. Others are 0.
+//! - Flags: 1 *acknowledge* (reply even where no operation asks), 2 *once*, 4 *token*, 8 *cookie*. Others are 0.
 //! - The id is the client's to choose; the reply echoes it.
 //! - The sketch is 0: there is one.
 //! - The token is reserved for the authentication of clients; a node reads over it today.
+//! - The cookie is for exactly once, below; elsewhere, and where it is not needed, a node reads over it.
 //!
 //! | byte | operation | after it | what it does | its answer |
 //! |---|---|---|---|---|
@@ -67,7 +68,9 @@
 //! | `03`, `83` | count | estimate, u64 | 9 |
 //! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
 //! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
-//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none; missing in the infos of nodes from before there were any) | 36 to 67 |
+//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked (an info may end before either) | 53 to 84 |
+//! | `07` | cookie | length u8 of what follows: a cookie for the address that asked. No operation asks for it: it stands alone in the reply with [`Problem::AddressUnproven`] | 18 |
+//! | `08` to `3f` | of later versions | length u8 and as many bytes, which a client skips | |
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
 //! the one that stopped it (included) may have an answer, or if the request was stopped by its header.
@@ -95,6 +98,24 @@
 //!   clients and refuses what names another boot ([`Problem::WrongBoot`]): whether the request had been
 //!   applied before is then *uncertain*, which a client says rather than adding twice.
 //!
+//! **First contact.** A node remembers a new client only once it knows that somebody receives at its address,
+//! so that forged addresses do not fill its table. What proves that is a *cookie*, at most [`COOKIE_BYTES_MAX`]
+//! bytes that the node has sent there: in the answer to `info`, or with [`Problem::AddressUnproven`], which says
+//! that nothing was applied and that the same request, of the same sequence, is to come again with this cookie.
+//!
+//! ```text
+//!   client                                  node
+//!     | -- info ----------------------------> |
+//!     | <------ boot, cookie ---------------- |    no cookie was kept: it follows from the address
+//!     | -- once, cookie, adds --------------> |    and the time, under a secret of the node
+//!     | <------ done ------------------------ |    the client is known from here on,
+//!     | -- once, adds ----------------------> |    also at another port or address, and is not asked
+//! ```
+//!
+//! A cookie is good for one to two minutes, for the IP address that it was sent to, and any port. Until a
+//! once-request of its was answered by anything but that problem, a client puts its latest cookie into all
+//! of them; later it need not. Cookies have no meaning to clients.
+//!
 //! # How it grows
 //!
 //! - First byte, flags and id stay where they are in all versions, and so do the reply's first nine
@@ -104,7 +125,8 @@
 //!   request there ([`Problem::UnknownOperation`]), since nobody can tell where the next one begins.
 //! - New operations take new bytes, new problems take new codes. A client reads a code that it does not
 //!   know as a refusal, ignores reply flags that it does not know, and skips what an info has beyond what
-//!   it knows. A node sends nothing else that the request did not ask for.
+//!   it knows, and answers from `08` on. But for those and a cookie, a node sends nothing that the request did
+//!   not ask for.
 //!
 //! Nothing in here panics on any bytes, and reading copies nothing and allocates nothing.
 
@@ -118,12 +140,12 @@ mod write;
 pub use self::parse::{Once, Operation, Operations, Rejected, Request, Stopped, request};
 pub use self::problem::Problem;
 pub use self::reply::{
-    Answer, Answers, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
-    INFO_ANSWER_BYTES_MAX, Info, Reply, ReplyHead, ReplyMalformed, VERSION_TEXT_BYTES_MAX,
-    encode_info, reply, write_bounds_answer, write_count_answer, write_hit_answer,
-    write_reply_head,
+    Answer, Answers, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV,
+    HASH_XXH3, INFO_ANSWER_BYTES_MAX, Info, Reply, ReplyHead, ReplyMalformed,
+    VERSION_TEXT_BYTES_MAX, encode_cookie, encode_info, reply, write_bounds_answer,
+    write_count_answer, write_hit_answer, write_reply_head,
 };
-pub use self::write::{Header, RequestWriter, WriteError};
+pub use self::write::{Header, RequestWriter, WriteError, write_with_cookie};
 
 /// The version of the format that is written here.
 pub const VERSION: u8 = 1;
@@ -131,6 +153,10 @@ pub const VERSION: u8 = 1;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of the longest token.
 pub const TOKEN_BYTES_MAX: usize = 255;
+/// Bytes of the longest cookie: as many as any code needs that only has to be hard to guess.
+pub const COOKIE_BYTES_MAX: usize = 16;
+/// Bytes that the longest cookie takes in a request.
+pub const COOKIE_FIELD_BYTES_MAX: usize = 1 + COOKIE_BYTES_MAX;
 /// Bytes of the largest reply: fits an Ethernet frame with room for tunnels.
 pub const REPLY_BYTES_MAX: usize = 1400;
 /// A reply is at most this many times as long as its request.
@@ -154,7 +180,8 @@ const REPLY: u8 = 0xd0;
 const FLAG_ACKNOWLEDGE: u8 = 1;
 const FLAG_ONCE: u8 = 2;
 const FLAG_TOKEN: u8 = 4;
-const FLAGS_KNOWN: u8 = FLAG_ACKNOWLEDGE | FLAG_ONCE | FLAG_TOKEN;
+const FLAG_COOKIE: u8 = 8;
+const FLAGS_KNOWN: u8 = FLAG_ACKNOWLEDGE | FLAG_ONCE | FLAG_TOKEN | FLAG_COOKIE;
 
 const FLAG_REPEATED: u8 = 1;
 
@@ -165,6 +192,8 @@ const COUNT: u8 = 3;
 const HIT: u8 = 4;
 const BOUNDS: u8 = 5;
 const INFO: u8 = 6;
+/// Only an answer.
+const COOKIE: u8 = 7;
 
 /// Added to an answer's byte.
 const SATURATED: u8 = 0x80;

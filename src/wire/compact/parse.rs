@@ -3,8 +3,8 @@
 use std::iter::FusedIterator;
 
 use super::{
-    ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, HIT,
-    INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
+    ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
+    FLAGS_KNOWN, HIT, INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
 };
 use crate::wire::varint;
 
@@ -21,7 +21,9 @@ pub struct Request<'a> {
     pub token: Option<&'a [u8]>,
     /// Present where its weights shall count once.
     pub once: Option<Once>,
-    operations: &'a [u8],
+    /// 0 to 255 bytes: what shows that the client receives at its address.
+    pub cookie: Option<&'a [u8]>,
+    pub(super) operations: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -144,8 +146,7 @@ fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
     let sketch = reader.varint().ok()?;
     let mut token = None;
     if flags & FLAG_TOKEN != 0 {
-        let length = reader.byte()?;
-        token = Some(reader.bytes(length.into()).ok()?);
+        token = Some(reader.field()?);
     }
     let mut once = None;
     if flags & FLAG_ONCE != 0 {
@@ -155,12 +156,17 @@ fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
             sequence: reader.varint().ok()?,
         });
     }
+    let mut cookie = None;
+    if flags & FLAG_COOKIE != 0 {
+        cookie = Some(reader.field()?);
+    }
     Some(Request {
         id,
         acknowledge: flags & FLAG_ACKNOWLEDGE != 0,
         sketch,
         token,
         once,
+        cookie,
         operations: reader.rest,
     })
 }
@@ -284,6 +290,13 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Problem::CutOff)?;
         self.rest = rest;
         Ok(bytes)
+    }
+
+    /// Its length, and as many bytes.
+    #[inline]
+    pub(super) fn field(&mut self) -> Option<&'a [u8]> {
+        let length = self.byte()?;
+        self.bytes(length.into()).ok()
     }
 
     #[inline]

@@ -31,7 +31,7 @@ pub enum Problem {
     /// Once, from a new client, and the table of clients is full of live ones.
     #[error(
         "the node's table of exactly-once clients is full: nothing was applied, try again in some \
-         minutes or without exactly-once"
+         minutes or without exactly-once; `--allow` at the node says who may use it"
     )]
     OnceTableFull,
     /// Once, with a sequence that fell out of the client's window.
@@ -75,11 +75,24 @@ pub enum Problem {
          after it were not applied, pad the request or ask less at once"
     )]
     ReplyTooLarge,
+    /// Once, from a client that the node does not know, without a good cookie. The reply has one.
+    #[error(
+        "the node does not know this client yet, nor that it receives at its address: nothing was applied, \
+         send the same request with the cookie of this reply"
+    )]
+    AddressUnproven,
+    /// Once, from a new client, and its network has as many clients as one may.
+    #[error(
+        "the client's network (IPv4 /24, IPv6 /48) has as many exactly-once clients at the node as one \
+         may while others want places: nothing was applied, use one client for many adds, try again in some \
+         minutes, or go without exactly-once"
+    )]
+    OnceNetworkFull,
 }
 
 impl Problem {
     /// All problems; each stands at its [`Self::index`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Short,
         Self::UnknownVersion,
         Self::UnknownFlags,
@@ -95,6 +108,8 @@ impl Problem {
         Self::WeightTooLarge,
         Self::UnknownWindow,
         Self::ReplyTooLarge,
+        Self::AddressUnproven,
+        Self::OnceNetworkFull,
     ];
 
     /// Position in [`Self::ALL`], for arrays of counters.
@@ -103,7 +118,7 @@ impl Problem {
         self as usize
     }
 
-    /// The code of a reply; 1 to 15, the same for ever.
+    /// The code of a reply; 1 to 17, the same for ever.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
@@ -135,6 +150,8 @@ impl Problem {
             Self::WeightTooLarge => "weight_too_large",
             Self::UnknownWindow => "unknown_window",
             Self::ReplyTooLarge => "reply_too_large",
+            Self::AddressUnproven => "address_unproven",
+            Self::OnceNetworkFull => "once_network_full",
         }
     }
 

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::parse::Reader;
 use super::{
-    BOUNDS, COUNT, FLAG_REPEATED, HIT, INFO, OVER_LIMIT, Problem, REPLY, REPLY_BYTES_MAX,
-    REPLY_HEAD_BYTES, SATURATED, VERSION,
+    BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INFO, OVER_LIMIT, Problem, REPLY,
+    REPLY_BYTES_MAX, REPLY_HEAD_BYTES, SATURATED, VERSION,
 };
 
 /// Bytes of the answer to a count or a hit.
@@ -17,7 +17,9 @@ pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
 pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
 /// Bytes of the longest answer to info.
 pub const INFO_ANSWER_BYTES_MAX: usize =
-    2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX + CLUSTER_PORT_BYTES;
+    2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX + CLUSTER_PORT_BYTES + 1 + COOKIE_BYTES_MAX;
+/// Bytes of the longest answer with a cookie.
+pub const COOKIE_ANSWER_BYTES_MAX: usize = 2 + COOKIE_BYTES_MAX;
 /// Bytes of the program's version in an info; what is longer is cut.
 pub const VERSION_TEXT_BYTES_MAX: usize = 32;
 /// [`Info::hash`] of XXH3-128.
@@ -72,6 +74,9 @@ pub struct Info<'a> {
     /// UDP port where other nodes are heard, on the address that answers; 0 is nowhere, as in the
     /// infos of nodes that know of none.
     pub cluster_port: u16,
+    /// What shows to the node that the client receives at the address that asked; at most
+    /// [`COOKIE_BYTES_MAX`] bytes, none where the node asks for no proof.
+    pub cookie: &'a [u8],
 }
 
 /// An answer to one operation.
@@ -106,6 +111,8 @@ pub enum Answer<'a> {
     },
     /// To info.
     Info(Info<'a>),
+    /// To no operation: with [`Problem::AddressUnproven`].
+    Cookie(&'a [u8]),
 }
 
 /// Writes the first [`REPLY_HEAD_BYTES`] of a reply.
@@ -162,13 +169,14 @@ pub fn write_bounds_answer(
     }
 }
 
-/// The answer to info, which stays the same as long as the node runs.
+/// The answer to info. It stays the same as long as the node runs, but for the cookie, its last bytes.
 #[must_use]
 pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
     let version = &info.version[..info.version.len().min(VERSION_TEXT_BYTES_MAX)];
     let mut out = Vec::with_capacity(INFO_ANSWER_BYTES_MAX);
-    let bytes = INFO_FIELDS_BYTES + version.len() + CLUSTER_PORT_BYTES;
-    // At most 65 and 32.
+    let cookie = &info.cookie[..info.cookie.len().min(COOKIE_BYTES_MAX)];
+    let bytes = INFO_FIELDS_BYTES + version.len() + CLUSTER_PORT_BYTES + 1 + cookie.len();
+    // At most 82 and 32.
     out.extend([INFO, bytes as u8]);
     out.extend(info.boot.to_le_bytes());
     out.extend(info.fingerprint.to_le_bytes());
@@ -177,6 +185,18 @@ pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
     out.extend([info.depth, info.hash, version.len() as u8]);
     out.extend(version);
     out.extend(info.cluster_port.to_le_bytes());
+    out.push(cookie.len() as u8);
+    out.extend(cookie);
+    out
+}
+
+/// The answer with a cookie of the longest size.
+#[must_use]
+pub fn encode_cookie(cookie: &[u8; COOKIE_BYTES_MAX]) -> [u8; COOKIE_ANSWER_BYTES_MAX] {
+    let mut out = [0; COOKIE_ANSWER_BYTES_MAX];
+    let [kind, length, bytes @ ..] = &mut out;
+    (*kind, *length) = (COOKIE, COOKIE_BYTES_MAX as u8);
+    *bytes = *cookie;
     out
 }
 
@@ -260,13 +280,22 @@ impl<'a> Iterator for Answers<'a> {
     type Item = Result<Answer<'a>, ReplyMalformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (&tag, rest) = self.rest.split_first()?;
-        let mut reader = Reader { rest };
-        let answer = answer(tag, &mut reader);
-        self.rest = answer.map_or(&[], |_| reader.rest);
-        Some(answer.ok_or(ReplyMalformed::Answer))
+        loop {
+            let (&tag, rest) = self.rest.split_first()?;
+            let mut reader = Reader { rest };
+            if LATER.contains(&tag) && reader.field().is_some() {
+                self.rest = reader.rest;
+                continue;
+            }
+            let answer = answer(tag, &mut reader);
+            self.rest = answer.map_or(&[], |_| reader.rest);
+            return Some(answer.ok_or(ReplyMalformed::Answer));
+        }
     }
 }
+
+/// Answers of later versions: skipped by their length.
+const LATER: std::ops::RangeInclusive<u8> = COOKIE + 1..=0x3f;
 
 impl FusedIterator for Answers<'_> {}
 
@@ -289,10 +318,10 @@ fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Option<Answer<'a>> {
             total_weight: reader.u64()?,
         }),
         INFO if !saturated => {
-            let length = reader.byte()?;
-            let rest = reader.bytes(length.into()).ok()?;
+            let rest = reader.field()?;
             info(Reader { rest }).map(Answer::Info)
         }
+        COOKIE if !saturated => reader.field().map(Answer::Cookie),
         _ => None,
     }
 }
@@ -310,7 +339,8 @@ fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
         depth,
         hash,
         version: reader.bytes(length.into()).ok()?,
-        // A node of before does not say it.
+        // An info may end before these.
         cluster_port: reader.array().map_or(0, u16::from_le_bytes),
+        cookie: reader.field().unwrap_or_default(),
     })
 }

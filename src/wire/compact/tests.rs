@@ -39,7 +39,7 @@ fn once(value: &Value) -> Option<Once> {
 #[test]
 fn vectors_of_requests_are_read() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "requests").len(), 31);
+    assert_eq!(list(&vectors, "requests").len(), 36);
     for vector in list(&vectors, "requests") {
         let datagram = bytes(vector, "bytes");
         let request = request(&datagram).unwrap();
@@ -52,6 +52,8 @@ fn vectors_of_requests_are_read() {
         let token = vector.get("token").map(|_| bytes(vector, "token"));
         assert_eq!(request.token, token.as_deref());
         assert_eq!(request.once, once(vector));
+        let cookie = vector.get("cookie").map(|_| bytes(vector, "cookie"));
+        assert_eq!(request.cookie, cookie.as_deref());
         let mut operations = request.operations();
         for wanted in list(vector, "operations") {
             let kind = wanted["op"].as_str().unwrap();
@@ -90,6 +92,7 @@ fn vectors_of_requests_are_written() {
     let mut written = 0;
     for vector in list(&vectors(), "requests") {
         let token = vector.get("token").map(|_| bytes(vector, "token"));
+        let cookie = vector.get("cookie").map(|_| bytes(vector, "cookie"));
         let mut writer = RequestWriter::new(10_000);
         let header = Header {
             id: number(vector, "id") as u32,
@@ -97,6 +100,7 @@ fn vectors_of_requests_are_written() {
             sketch: number(vector, "sketch"),
             token: token.as_deref(),
             once: once(vector),
+            cookie: cookie.as_deref(),
         };
         writer.start(&header).unwrap();
         let operations = list(vector, "operations");
@@ -125,13 +129,13 @@ fn vectors_of_requests_are_written() {
         assert!(padding.iter().all(|&byte| byte == 0));
         written += 1;
     }
-    assert_eq!(written, 29);
+    assert_eq!(written, 34);
 }
 
 #[test]
 fn vectors_of_malformed_requests_are_refused() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "malformed").len(), 29);
+    assert_eq!(list(&vectors, "malformed").len(), 31);
     for vector in list(&vectors, "malformed") {
         let datagram = bytes(vector, "bytes");
         let name = vector["problem"].as_str().unwrap();
@@ -185,6 +189,7 @@ fn write_answer(answer: &Answer<'_>, out: &mut Vec<u8>) {
             write_bounds_answer(estimate, saturated, lower, total_weight, slot);
         }
         Answer::Info(info) => out.extend(encode_info(&info)),
+        Answer::Cookie(cookie) => out.extend(encode_cookie(cookie.try_into().unwrap())),
     }
 }
 
@@ -200,7 +205,7 @@ fn write_reply(head: ReplyHead, answers: &[Answer<'_>]) -> Vec<u8> {
 #[test]
 fn vectors_of_replies_are_read_and_written() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "replies").len(), 27);
+    assert_eq!(list(&vectors, "replies").len(), 32);
     for vector in list(&vectors, "replies") {
         let datagram = bytes(vector, "bytes");
         let reply = reply(&datagram).unwrap();
@@ -213,42 +218,57 @@ fn vectors_of_replies_are_read_and_written() {
             problem
         );
         let answers: Vec<_> = reply.answers().map(Result::unwrap).collect();
-        let wanted = list(vector, "answers").iter().map(|wanted| {
-            let estimate = wanted["estimate"].as_u64().unwrap_or_default();
-            let saturated = wanted["saturated"].as_bool().unwrap_or_default();
-            match wanted["answer"].as_str().unwrap() {
-                "count" => Answer::Count {
-                    estimate,
-                    saturated,
-                },
-                "hit" => Answer::Hit {
-                    estimate,
-                    saturated,
-                    within: wanted["within"].as_bool().unwrap(),
-                },
-                "bounds" => Answer::Bounds {
-                    estimate,
-                    saturated,
-                    lower: number(wanted, "lower"),
-                    total_weight: number(wanted, "total_weight"),
-                },
-                _ => Answer::Info(Info {
-                    boot: number(wanted, "boot"),
-                    fingerprint: number(wanted, "fingerprint"),
-                    width: number(wanted, "width"),
-                    max_weight: number(wanted, "max_weight") as u32,
-                    depth: number(wanted, "depth") as u8,
-                    hash: match wanted["hash"].as_str().unwrap() {
-                        "xxh3" => HASH_XXH3,
-                        _ => HASH_FNV,
+        let cookies = list(vector, "answers")
+            .iter()
+            .map(|wanted| match wanted.get("cookie") {
+                None => Vec::new(),
+                Some(_) => bytes(wanted, "cookie"),
+            });
+        let cookies: Vec<_> = cookies.collect();
+        let wanted = list(vector, "answers")
+            .iter()
+            .zip(&cookies)
+            .map(|(wanted, cookie)| {
+                let estimate = wanted["estimate"].as_u64().unwrap_or_default();
+                let saturated = wanted["saturated"].as_bool().unwrap_or_default();
+                match wanted["answer"].as_str().unwrap() {
+                    "count" => Answer::Count {
+                        estimate,
+                        saturated,
                     },
-                    version: wanted["version"].as_str().unwrap().as_bytes(),
-                    cluster_port: number(wanted, "cluster_port") as u16,
-                }),
-            }
-        });
+                    "hit" => Answer::Hit {
+                        estimate,
+                        saturated,
+                        within: wanted["within"].as_bool().unwrap(),
+                    },
+                    "bounds" => Answer::Bounds {
+                        estimate,
+                        saturated,
+                        lower: number(wanted, "lower"),
+                        total_weight: number(wanted, "total_weight"),
+                    },
+                    "cookie" => Answer::Cookie(cookie),
+                    _ => Answer::Info(Info {
+                        boot: number(wanted, "boot"),
+                        fingerprint: number(wanted, "fingerprint"),
+                        width: number(wanted, "width"),
+                        max_weight: number(wanted, "max_weight") as u32,
+                        depth: number(wanted, "depth") as u8,
+                        hash: match wanted["hash"].as_str().unwrap() {
+                            "xxh3" => HASH_XXH3,
+                            _ => HASH_FNV,
+                        },
+                        version: wanted["version"].as_str().unwrap().as_bytes(),
+                        cluster_port: number(wanted, "cluster_port") as u16,
+                        cookie,
+                    }),
+                }
+            });
         assert_eq!(answers, wanted.collect::<Vec<_>>(), "{}", vector["name"]);
-        if !vector["of_an_older_node"].as_bool().unwrap_or_default() {
+        let is_ours = ["of_an_older_node", "of_a_later_node"]
+            .iter()
+            .all(|&other| vector.get(other).is_none());
+        if is_ours {
             assert_eq!(write_reply(reply.head, &answers), datagram);
         }
     }
@@ -267,7 +287,7 @@ fn problems_have_codes_and_labels() {
         assert_eq!(Problem::ALL.iter().filter(same_name).count(), 1);
     }
     assert_eq!(Problem::from_code(0), None);
-    assert_eq!(Problem::from_code(16), None);
+    assert_eq!(Problem::from_code(18), None);
     let unknown = ReplyHead {
         code: 200,
         ..ReplyHead::default()
@@ -339,6 +359,43 @@ fn a_writer_keeps_to_the_limits_of_request_and_reply() {
     };
     let refused = WriteError::TokenTooLong { bytes: 256 };
     assert_eq!(writer.start(&token), Err(refused));
+    let cookie = Header {
+        cookie: Some(&[0; COOKIE_BYTES_MAX + 1]),
+        ..Header::default()
+    };
+    let refused = WriteError::CookieTooLong { bytes: 17 };
+    assert_eq!(writer.start(&cookie), Err(refused));
+}
+
+/// Whatever stands before the operations, and however the request came by it.
+#[test]
+fn a_cookie_that_comes_later_is_where_a_written_one_is() {
+    let requests = list(&vectors(), "requests").to_vec();
+    for (vector, cookie) in requests
+        .iter()
+        .zip([&b""[..], b"c", &[0xcc; 16]].iter().cycle())
+    {
+        let datagram = bytes(vector, "bytes");
+        let mut out = b"before".to_vec();
+        write_with_cookie(&datagram, cookie, &mut out);
+        let with = &out[6..];
+        if vector.get("cookie").is_some() {
+            assert_eq!(with, datagram, "it has one");
+            continue;
+        }
+        assert_eq!(with.len(), datagram.len() + 1 + cookie.len());
+        let (without, with) = (request(&datagram).unwrap(), request(with).unwrap());
+        let expected = Request {
+            cookie: Some(cookie),
+            ..without
+        };
+        assert_eq!(with, expected, "{}", vector["name"]);
+    }
+    for (datagram, cookie) in [(&b"\xc1\x02\0"[..], 1), (b"\xc1\0\0\0\0\0\0", 17)] {
+        let mut out = Vec::new();
+        write_with_cookie(datagram, &vec![7; cookie], &mut out);
+        assert_eq!(out, datagram, "left as it is");
+    }
 }
 
 #[test]
@@ -363,6 +420,7 @@ fn an_info_may_grow_and_its_version_is_cut() {
         hash: 6,
         version: &[b'v'; 40],
         cluster_port: 7,
+        cookie: &[b'c'; 20],
     });
     assert_eq!(answer.len(), INFO_ANSWER_BYTES_MAX);
     answer[1] += 3;
@@ -373,7 +431,7 @@ fn an_info_may_grow_and_its_version_is_cut() {
         panic!("{answers:?}");
     };
     assert_eq!((info.hash, info.version), (6, &[b'v'; 32][..]));
-    assert_eq!(info.cluster_port, 7);
+    assert_eq!((info.cluster_port, info.cookie), (7, &[b'c'; 16][..]));
 }
 
 #[test]
@@ -393,6 +451,11 @@ fn what_is_no_reply_is_told() {
         &[0][..],
         &[3],
         &[7],
+        &[7, 2, 0],
+        &[8],
+        &[0x3f, 2, 0],
+        &[0x40, 0],
+        &[0x87, 0],
         &[0x86, 0],
         &[0x43; 9],
         &[0x45; 25],

@@ -3,9 +3,10 @@
 use thiserror::Error;
 
 use super::{
-    ADD, ADD_WEIGHT, AMPLIFICATION_MAX, BOUNDS, BOUNDS_ANSWER_BYTES, COUNT, COUNT_ANSWER_BYTES,
-    FLAG_ACKNOWLEDGE, FLAG_ONCE, FLAG_TOKEN, HIT, INFO, INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once,
-    PADDING, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST, TOKEN_BYTES_MAX, VERSION,
+    ADD, ADD_WEIGHT, AMPLIFICATION_MAX, BOUNDS, BOUNDS_ANSWER_BYTES, COOKIE_BYTES_MAX, COUNT,
+    COUNT_ANSWER_BYTES, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, HIT, INFO,
+    INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once, PADDING, REPLY_BYTES_MAX, REPLY_HEAD_BYTES,
+    REQUEST, TOKEN_BYTES_MAX, VERSION, request,
 };
 use crate::wire::varint;
 
@@ -22,6 +23,8 @@ pub struct Header<'a> {
     pub token: Option<&'a [u8]>,
     /// Make the weights count once.
     pub once: Option<Once>,
+    /// What the node has sent to this address lately; at most 16 bytes.
+    pub cookie: Option<&'a [u8]>,
 }
 
 /// What does not fit. The request is as it was before.
@@ -42,7 +45,49 @@ pub enum WriteError {
         /// Bytes of the token.
         bytes: usize,
     },
+    /// A cookie above [`COOKIE_BYTES_MAX`].
+    #[error("a cookie of {bytes} bytes is not possible: nodes give at most 16")]
+    CookieTooLong {
+        /// Bytes of the cookie.
+        bytes: usize,
+    },
 }
+
+/// Appends a request that was written without a cookie to `out`, with one: the same request, of the same
+/// sequence, as a node asks for it ([`Problem::AddressUnproven`](super::Problem::AddressUnproven)). What is no
+/// request, or has a cookie already, and a cookie above [`COOKIE_BYTES_MAX`], is appended as it is, without.
+///
+/// ```
+/// use rmbd::wire::compact::{Header, Once, RequestWriter, request, write_with_cookie};
+///
+/// let mut writer = RequestWriter::new(1400);
+/// let once = Some(Once { boot: 1, client: 2, sequence: 3 });
+/// writer.start(&Header { once, ..Header::default() })?;
+/// writer.add(b"abc", 1)?;
+/// let mut out = Vec::new();
+/// write_with_cookie(writer.finish(), b"proof", &mut out);
+/// let written = request(&out).unwrap();
+/// assert_eq!((written.once, written.cookie), (once, Some(&b"proof"[..])));
+/// # Ok::<(), rmbd::wire::compact::WriteError>(())
+/// ```
+pub fn write_with_cookie(datagram: &[u8], cookie: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let takes_one = |request: &super::Request<'_>| request.cookie.is_none();
+    match request(datagram).ok().filter(takes_one) {
+        Some(request) if cookie.len() <= COOKIE_BYTES_MAX => {
+            let (header, operations) = datagram.split_at(datagram.len() - request.operations.len());
+            out.extend_from_slice(header);
+            out[start + FLAGS_AT] |= FLAG_COOKIE;
+            out.push(cookie.len() as u8);
+            out.extend_from_slice(cookie);
+            out.extend_from_slice(operations);
+        }
+        _ => out.extend_from_slice(datagram),
+    }
+}
+
+/// Where the flags stand in every request.
+const FLAGS_AT: usize = 1;
 
 /// One request after the other in the same memory. It keeps the request, and the reply that the
 /// operations ask for, within their limits.
@@ -82,14 +127,16 @@ impl RequestWriter {
     /// Forgets the request so far and begins another.
     ///
     /// # Errors
-    /// [`WriteError::TokenTooLong`]; [`WriteError::Full`] where the header alone is too long.
+    /// [`WriteError::TokenTooLong`], [`WriteError::CookieTooLong`]; [`WriteError::Full`] where the header alone
+    /// is too long.
     pub fn start(&mut self, header: &Header<'_>) -> Result<(), WriteError> {
         self.bytes.clear();
         self.operations = 0;
         self.reply_bytes = REPLY_HEAD_BYTES;
         let flags = flag(FLAG_ACKNOWLEDGE, header.acknowledge)
             | flag(FLAG_ONCE, header.once.is_some())
-            | flag(FLAG_TOKEN, header.token.is_some());
+            | flag(FLAG_TOKEN, header.token.is_some())
+            | flag(FLAG_COOKIE, header.cookie.is_some());
         self.bytes.extend([REQUEST | VERSION, flags]);
         self.bytes.extend(header.id.to_le_bytes());
         self.varint(header.sketch);
@@ -104,6 +151,14 @@ impl RequestWriter {
             self.bytes.extend(once.boot.to_le_bytes());
             self.bytes.extend(once.client.to_le_bytes());
             self.varint(once.sequence);
+        }
+        if let Some(cookie) = header.cookie {
+            let bytes = cookie.len();
+            if bytes > COOKIE_BYTES_MAX {
+                return Err(WriteError::CookieTooLong { bytes });
+            }
+            self.bytes.push(bytes as u8);
+            self.bytes.extend(cookie);
         }
         match self.bytes.len() <= self.bytes_max {
             true => Ok(()),

@@ -13,6 +13,7 @@ use rmbd::node::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::namespace::Place;
+use crate::shared::required::Anybody;
 
 /// How long anything may take on a busy machine; nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -42,7 +43,17 @@ pub(crate) fn loopback() -> Ipv4Addr {
 
 /// The program, without what the environment would tell it.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rmbd"));
+    without_variables(Command::new(env!("CARGO_BIN_EXE_rmbd")))
+}
+
+/// The same, in a place where any user may run it.
+pub(crate) fn program_for_anybody() -> (Anybody, Command) {
+    let copy = Anybody::program(env!("CARGO_BIN_EXE_rmbd"));
+    let command = without_variables(Command::new(copy.path()));
+    (copy, command)
+}
+
+fn without_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RMBD_") {
             command.env_remove(name);

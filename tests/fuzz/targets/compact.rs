@@ -15,7 +15,7 @@ pub fn reply(datagram: &[u8]) {
 #[derive(Debug, PartialEq)]
 enum Seen {
     Rejected(Problem, Option<u32>),
-    Header(u32, bool, u64, Option<Vec<u8>>, Option<[u64; 3]>),
+    Header(u32, bool, u64, [Option<Vec<u8>>; 2], Option<[u64; 3]>),
     Add(Vec<u8>, u64),
     Count(Vec<u8>),
     Hit(Vec<u8>, [u64; 3]),
@@ -33,7 +33,7 @@ fn ours(datagram: &[u8]) -> Vec<Seen> {
         request.id,
         request.acknowledge,
         request.sketch,
-        request.token.map(<[u8]>::to_vec),
+        [request.token, request.cookie].map(|field| field.map(<[u8]>::to_vec)),
         request
             .once
             .map(|once| [once.boot, once.client, once.sequence]),
@@ -114,7 +114,13 @@ impl Naive<'_> {
         if flags / 2 % 2 == 1 {
             once = Some([self.fixed(8)?, self.fixed(8)?, self.varint()?]);
         }
-        Ok(Seen::Header(id, flags % 2 == 1, sketch, token, once))
+        let mut cookie = None;
+        if flags / 8 % 2 == 1 {
+            let length = self.byte()?;
+            cookie = Some(self.string(length.into())?);
+        }
+        let fields = [token, cookie];
+        Ok(Seen::Header(id, flags % 2 == 1, sketch, fields, once))
     }
 
     fn operation(&mut self, kind: u8) -> Result<Seen, Problem> {
@@ -146,7 +152,7 @@ fn naive(datagram: &[u8]) -> Vec<Seen> {
     if datagram[0] != 0xc1 {
         return rejected(Problem::UnknownVersion);
     }
-    if datagram[1] > 7 {
+    if datagram[1] > 15 {
         return rejected(Problem::UnknownFlags);
     }
     let mut seen = match naive.header(id, datagram[1]) {
@@ -175,7 +181,8 @@ enum SeenReply {
     Count(u64, bool),
     Hit(u64, bool, bool),
     Bounds([u64; 3], bool),
-    Info([u64; 3], u32, [u8; 2], Vec<u8>, u16),
+    Info([u64; 3], u32, [u8; 2], Vec<u8>, u16, Vec<u8>),
+    Cookie(Vec<u8>),
     Broken,
 }
 
@@ -216,7 +223,9 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
             [info.depth, info.hash],
             info.version.to_vec(),
             info.cluster_port,
+            info.cookie.to_vec(),
         ),
+        Ok(Answer::Cookie(cookie)) => SeenReply::Cookie(cookie.to_vec()),
         Err(_) => SeenReply::Broken,
     }));
     seen
@@ -239,6 +248,12 @@ fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
     let mut head = head;
     let mut seen = vec![head().expect("nine bytes")];
     while let Ok(tag) = naive.byte() {
+        if (0x08..0x40).contains(&tag) {
+            let skipped = naive.byte().and_then(|length| naive.string(length.into()));
+            if skipped.is_ok() {
+                continue;
+            }
+        }
         let answer = naive.answer(tag).unwrap_or(SeenReply::Broken);
         let is_broken = answer == SeenReply::Broken;
         seen.push(answer);
@@ -272,14 +287,21 @@ impl Naive<'_> {
                 let shape = [info.byte()?, info.byte()?];
                 let length = info.byte()?;
                 let version = info.string(length.into())?;
-                let cluster_port = info.fixed(2).unwrap_or(0) as u16;
+                let port = info.fixed(2);
+                let cookie = port.and_then(|_| info.byte());
+                let cookie = cookie.and_then(|length| info.string(length.into()));
                 Ok(SeenReply::Info(
                     numbers,
                     max_weight,
                     shape,
                     version,
-                    cluster_port,
+                    port.unwrap_or(0) as u16,
+                    cookie.unwrap_or_default(),
                 ))
+            }
+            0x07 => {
+                let length = self.byte()?;
+                Ok(SeenReply::Cookie(self.string(length.into())?))
             }
             _ => Ok(SeenReply::Broken),
         }

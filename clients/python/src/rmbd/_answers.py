@@ -57,6 +57,8 @@ class Info(NamedTuple):
     """The program's version."""
     cluster_port: int = 0
     """UDP port where it hears other nodes, on the address that answered; 0 is nowhere."""
+    cookie: bytes = b""
+    """Shows to the server that this machine receives at its address; the client uses it."""
 
 
 Answer = Union[Count, Hit, Bounds, Info]

@@ -17,6 +17,7 @@ from ._errors import (
     AddsReport,
     KeyTooLong,
     NoAnswer,
+    NoPlace,
     NobodyThere,
     Refused,
     Restarted,
@@ -37,7 +38,7 @@ _REORDERING_MAX = 8
 _PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
 _BOOT_TRUSTED_S = 10.0
 """After so much silence the node may have been started again: its boot is asked for before adding."""
-_HEADER_BYTES_MAX = 7 + 16 + 10
+_HEADER_BYTES_MAX = 7 + 16 + 10 + _wire.COOKIE_FIELD_BYTES_MAX
 
 
 class _Operation:
@@ -54,7 +55,15 @@ class _Operation:
 class _Batch:
     """A datagram's worth of operations."""
 
-    __slots__ = ("boot", "first_sent", "ids", "operations", "sequence", "under_way")
+    __slots__ = (
+        "boot",
+        "first_sent",
+        "ids",
+        "operations",
+        "sent_back",
+        "sequence",
+        "under_way",
+    )
 
     def __init__(self, operations: list[_Operation]) -> None:
         self.operations = operations
@@ -63,6 +72,8 @@ class _Batch:
         self.first_sent = 0.0
         self.ids: list[int] = []
         self.under_way = -1
+        self.sent_back = False
+        """Once: it goes again at once the first time only."""
 
 
 Outcome = Callable[[int, Optional[Answer], Optional[RmbdError]], None]
@@ -195,6 +206,9 @@ class Client:
         self._next_copy = 0
         self._first_id = secrets.randbits(32)
         self._info: Optional[Info] = None
+        self._cookie = b""
+        """Shows to the node that we receive at our address, until it knows this client."""
+        self._is_known = False
         self._heard_at = -_BOOT_TRUSTED_S
         self._has_heard = False
         self._round_trip: Optional[tuple[float, float]] = None
@@ -236,6 +250,12 @@ class Client:
         is_stale = time.monotonic() - self._heard_at >= _BOOT_TRUSTED_S
         if self._info is None or is_stale:
             self._info = self.info()
+            self._shows(self._info.cookie)
+
+    def _shows(self, cookie: bytes) -> None:
+        """From now on, until the node is seen to know this client."""
+        self._cookie = cookie if len(cookie) <= _wire.COOKIE_BYTES_MAX else b""
+        self._is_known = False
 
     def _patience(self, backoff: int) -> float:
         """How long a reply may take (RFC 6298)."""
@@ -344,10 +364,12 @@ class _Exchange:
         copy = (first, number, now)
         self._copies[request_id] = copy
         self._sent.append(copy)
-        once = None
+        once = cookie = None
         if batch.sequence is not None:
             once = _wire.Once(batch.boot, client._client, batch.sequence)
-        datagram = _wire.header(request_id, once)
+            if client._cookie and not client._is_known:
+                cookie = client._cookie
+        datagram = _wire.header(request_id, once, cookie=cookie)
         datagram += b"".join([operation.bytes for operation in batch.operations])
         answer_bytes = sum(operation.answer_bytes for operation in batch.operations)
         datagram = datagram.ljust(_wire.padded_bytes(len(datagram), answer_bytes), b"\0")
@@ -396,6 +418,11 @@ class _Exchange:
         batch = self._flying[first]
         if not _fits(batch, reply):
             return
+        if reply.code == _wire.ADDRESS_UNPROVEN:
+            self._take_back(batch, copy, reply.cookie or b"")
+            return
+        if batch.sequence is not None and not _refuses_client(reply.code):
+            self._client._is_known = True
         self._client._measured(time.monotonic() - sent_at)
         self._backoff = 0
         self._replied_max = max(self._replied_max, number)
@@ -414,6 +441,17 @@ class _Exchange:
                 self._outcome(operation.position, None, error)
             raise error
 
+    def _take_back(self, batch: _Batch, copy: tuple[int, int, float], cookie: bytes) -> None:
+        """It was not applied, and goes again with this cookie, and the same sequence."""
+        self._client._heard_at = time.monotonic()
+        self._client._has_heard = True
+        self._client._shows(cookie)
+        # Later ones go when they count as lost: not as fast as the network lets them.
+        if batch.under_way == copy[1] and copy in self._sent and not batch.sent_back:
+            batch.sent_back = True
+            self._sent.remove(copy)
+            self._again.append(batch)
+
     def _fail_whole(self, batch: _Batch, code: int) -> None:
         """It may have been applied in an earlier boot, or another copy of it may."""
         adds = batch.sequence is not None
@@ -429,7 +467,8 @@ class _Exchange:
         raise error
 
     def _refused(self, code: int, uncertain: bool) -> Refused:
-        return Refused(self._client.server, code, _wire.problem_name(code), uncertain)
+        has_no_place = code in (_wire.ONCE_TABLE_FULL, _wire.ONCE_NETWORK_FULL)
+        return (NoPlace if has_no_place else Refused)(self._client.server, code, _wire.problem_name(code), uncertain)
 
     def _fail(self, batch: _Batch, error: RmbdError) -> None:
         for operation in batch.operations:
@@ -465,6 +504,8 @@ class _Exchange:
             oldest = next(iter(self._flying.values()))
             if oldest.first_sent + self._client._timeout <= now:
                 uncertain = oldest.sequence is not None
+                if oldest.sent_back:
+                    raise self._refused(_wire.ADDRESS_UNPROVEN, uncertain)
                 raise NoAnswer(self._client.server, self._client._timeout, uncertain)
 
     def _abandon(self, error: Exception) -> None:
@@ -478,6 +519,10 @@ class _Exchange:
 def _fits(batch: _Batch, reply: _wire.Reply) -> bool:
     """Whether a reply has the answers that the operations ask for."""
     total = len(batch.operations)
+    if reply.code == _wire.ADDRESS_UNPROVEN:
+        return batch.sequence is not None and reply.done == 0 and reply.cookie is not None
+    if reply.cookie is not None:
+        return False
     if reply.done > total or (reply.done == total) != (reply.code == 0):
         return False
     asked = [o.bytes[0] for o in batch.operations[: reply.done] if o.answer_bytes]
@@ -490,6 +535,12 @@ def _fits(batch: _Batch, reply: _wire.Reply) -> bool:
     return len(asked) == len(reply.answers) and all(
         isinstance(answer, kinds[kind]) for kind, answer in zip(asked, reply.answers)
     )
+
+
+def _refuses_client(code: int) -> bool:
+    """Whether a code says that the node does not know the client, or may not."""
+    known = (0, _wire.SEQUENCE_TOO_OLD)
+    return _wire.stops_whole_request(code, 0) and code not in known
 
 
 def _batches(operations: Iterable[_Operation]) -> Iterator[_Batch]:

@@ -56,6 +56,17 @@ class Refused(RmbdError):
         super().__init__(f"{server} refused: {problem} (code {code}); {_fate(uncertain)}")
 
 
+class NoPlace(Refused):
+    """The server remembers as many exactly-once clients as it can, or as one network may have."""
+
+    def __init__(self, server: object, code: int, problem: str, uncertain: bool) -> None:
+        super().__init__(server, code, problem, uncertain)
+        self.args = (
+            f"{self}. Use one client for many adds, rather than one for each, try again in some minutes, or "
+            "ask the server's operator for --allow, which says who may use it",
+        )
+
+
 class KeyTooLong(RmbdError, ValueError):
     """A key that the format does not carry. Nothing was sent."""
 

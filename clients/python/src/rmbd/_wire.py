@@ -21,7 +21,10 @@ WEIGHT_MAX = 2**64 - 1
 
 ADD, ADD_WEIGHT, COUNT, HIT, BOUNDS, INFO = 1, 2, 3, 4, 5, 6
 
-ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 67}
+COOKIE_BYTES_MAX = 16
+COOKIE_FIELD_BYTES_MAX = 1 + COOKIE_BYTES_MAX
+
+ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 84}
 """Bytes of an operation's answer; of the longest one, for an info."""
 
 PROBLEMS = (
@@ -41,12 +44,18 @@ PROBLEMS = (
     "weight_too_large",
     "unknown_window",
     "reply_too_large",
+    "address_unproven",
+    "once_network_full",
 )
 """Names of the problems by their code."""
 
 WRONG_BOOT = PROBLEMS.index("wrong_boot")
 SEQUENCE_TOO_OLD = PROBLEMS.index("sequence_too_old")
+ONCE_TABLE_FULL = PROBLEMS.index("once_table_full")
+ADDRESS_UNPROVEN = PROBLEMS.index("address_unproven")
+ONCE_NETWORK_FULL = PROBLEMS.index("once_network_full")
 _LAST_WHOLE = SEQUENCE_TOO_OLD
+_COOKIE, _LATER = 7, range(8, 0x40)
 
 _HEADER = struct.Struct("<BBI")
 _ONCE = struct.Struct("<QQ")
@@ -55,7 +64,7 @@ _U64 = struct.Struct("<Q")
 _BOUNDS = struct.Struct("<QQQ")
 _INFO = struct.Struct("<QQQIBBB")
 
-_FLAG_ACKNOWLEDGE, _FLAG_ONCE, _FLAG_TOKEN = 1, 2, 4
+_FLAG_ACKNOWLEDGE, _FLAG_ONCE, _FLAG_TOKEN, _FLAG_COOKIE = 1, 2, 4, 8
 _FLAG_REPEATED = 1
 _SATURATED, _OVER_LIMIT = 0x80, 0x40
 
@@ -68,7 +77,7 @@ def problem_name(code: int) -> str:
 def stops_whole_request(code: int, done: int) -> bool:
     """Whether a code stops a request before its first operation."""
     if code < len(PROBLEMS):
-        return 0 < code <= _LAST_WHOLE
+        return 0 < code <= _LAST_WHOLE or code in (ADDRESS_UNPROVEN, ONCE_NETWORK_FULL)
     return done == 0
 
 
@@ -125,18 +134,22 @@ def header(
     acknowledge: bool = True,
     sketch: int = 0,
     token: Optional[bytes] = None,
+    cookie: Optional[bytes] = None,
 ) -> bytes:
     """What stands before the operations."""
     flags = (
         (_FLAG_ACKNOWLEDGE if acknowledge else 0)
         | (_FLAG_ONCE if once is not None else 0)
         | (_FLAG_TOKEN if token is not None else 0)
+        | (_FLAG_COOKIE if cookie is not None else 0)
     )
     out = _HEADER.pack(0xC1, flags, request_id) + varint(sketch)
     if token is not None:
         out += bytes((len(token),)) + token
     if once is not None:
         out += _ONCE.pack(once.boot, once.client) + varint(once.sequence)
+    if cookie is not None:
+        out += bytes((len(cookie),)) + cookie
     return out
 
 
@@ -155,6 +168,8 @@ class Reply(NamedTuple):
     done: int
     code: int
     answers: list[Answer]
+    cookie: Optional[bytes] = None
+    """Comes with ``address_unproven``."""
 
 
 def read_reply(datagram: bytes) -> Optional[Reply]:
@@ -165,14 +180,28 @@ def read_reply(datagram: bytes) -> Optional[Reply]:
     if first != 0xD1:
         return None
     answers: list[Answer] = []
+    cookie = None
     at = REPLY_HEAD_BYTES
     try:
         while at < len(datagram):
-            answer, at = _read_answer(datagram, at)
-            answers.append(answer)
+            if datagram[at] == _COOKIE:
+                cookie, at = _read_field(datagram, at + 1)
+            elif datagram[at] in _LATER:
+                _, at = _read_field(datagram, at + 1)
+            else:
+                answer, at = _read_answer(datagram, at)
+                answers.append(answer)
     except (struct.error, ValueError, IndexError):
         return None
-    return Reply(request_id, bool(flags & _FLAG_REPEATED), done, code, answers)
+    return Reply(request_id, bool(flags & _FLAG_REPEATED), done, code, answers, cookie)
+
+
+def _read_field(datagram: bytes, at: int) -> tuple[bytes, int]:
+    """A length and as many bytes."""
+    end = at + 1 + datagram[at]
+    if end > len(datagram):
+        raise ValueError("cut off")
+    return datagram[at + 1 : end], end
 
 
 def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
@@ -195,15 +224,20 @@ def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
 
 
 def _read_info(fields: bytes, length: int) -> Info:
-    # What stands behind the cluster port is of a later version of the format.
+    # What stands behind the cookie is of a later version of the format.
     if len(fields) < length:
         raise ValueError("cut off")
     boot, fingerprint, width, weight_max, depth, family, text = _INFO.unpack_from(fields)
     version = fields[_INFO.size : _INFO.size + text]
     if len(version) < text:
         raise ValueError("cut off")
-    # Nodes from before there were clusters say nothing of one.
-    port = fields[_INFO.size + text :][:2]
+    # An info may end before these.
+    rest = fields[_INFO.size + text :]
+    port, cookie = rest[:2], rest[3:]
+    if rest[2:3] and len(cookie) >= rest[2]:
+        cookie = cookie[: rest[2]]
+    else:
+        cookie = b""
     return Info(
         boot=boot,
         fingerprint=fingerprint,
@@ -213,4 +247,5 @@ def _read_info(fields: bytes, length: int) -> Info:
         hash={1: "xxh3", 2: "fnv"}.get(family, "unknown"),
         version=version.decode("utf-8", "replace"),
         cluster_port=int.from_bytes(port, "little") if len(port) == 2 else 0,
+        cookie=cookie,
     )

@@ -40,6 +40,7 @@ fn reply_to(question: &[u8]) -> Vec<u8> {
         hash: 1,
         version: b"1",
         cluster_port: TOLD.cluster_port,
+        cookie: b"",
     }));
     bytes
 }

@@ -1,0 +1,250 @@
+//! Nodes as processes, each behind proxies: one to its cluster port, one to its client port.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rmbd::node::status::Status;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::proxy::{Counts, Harm, Proxy};
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A node's place, which stays when its process ends.
+pub(crate) struct Place {
+    ip: IpAddr,
+    gate: Proxy,
+    clients: Proxy,
+    words: Vec<String>,
+    udp: Option<SocketAddr>,
+    process: Option<Process>,
+    pub(crate) log: Arc<Mutex<String>>,
+}
+
+struct Process {
+    child: Child,
+    boot: String,
+    is_stopped: bool,
+    http: String,
+    /// Threads, descriptors, resident bytes and bytes of slices when all was quiet for the first time.
+    first: Option<Usage>,
+}
+
+/// What a process has of its system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) threads: usize,
+    pub(crate) descriptors: usize,
+    pub(crate) resident_bytes: u64,
+    pub(crate) sketch_bytes: u64,
+}
+
+impl Place {
+    pub(crate) fn new(number: u8, harm: Harm, seed: u64) -> Self {
+        let ip = Ipv4Addr::new(127, 77, 0, number + 1);
+        // Where the clients' one leads is known with the first start.
+        let nowhere = SocketAddr::new(ip.into(), 9);
+        Self {
+            ip: ip.into(),
+            gate: Proxy::one_way(harm, seed),
+            clients: Proxy::both_ways(nowhere, harm, seed + 100),
+            words: Vec::new(),
+            udp: None,
+            process: None,
+            log: Arc::default(),
+        }
+    }
+
+    pub(crate) fn is_to(
+        &mut self,
+        folder: &Path,
+        keys: &str,
+        others: &[SocketAddr],
+        options: &[&str],
+    ) {
+        let words = [
+            format!("--cluster={}:0", self.ip),
+            format!("--advertise={}", self.gate.address()),
+            format!("--cluster-key-file={keys}"),
+            format!("--data-dir={}", folder.join(self.ip.to_string()).display()),
+        ];
+        let joins = others.iter().map(|other| format!("--join={other}"));
+        let options = options.iter().map(|&option| option.to_owned());
+        self.words = words.into_iter().chain(joins).chain(options).collect();
+    }
+
+    pub(crate) fn gate(&self) -> SocketAddr {
+        self.gate.address()
+    }
+
+    /// Where clients find it, from start to start.
+    pub(crate) fn for_clients(&self) -> SocketAddr {
+        self.clients.address()
+    }
+
+    /// This start of it, where there is one.
+    pub(crate) fn boot(&self) -> Option<&str> {
+        self.process.as_ref().map(|process| process.boot.as_str())
+    }
+
+    pub(crate) fn start(&mut self) {
+        let address = self
+            .udp
+            .map_or_else(|| format!("{}:0", self.ip), |udp| udp.to_string());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rmbd"))
+            .arg(address)
+            .args(&self.words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let field = |name: &str| {
+            let mut words = ready.split_whitespace();
+            let word = words.find_map(|word| word.strip_prefix(name));
+            word.unwrap_or_else(|| panic!("not ready: {ready:?} {}", self.log.lock().unwrap()))
+                .to_owned()
+        };
+        let udp = field("udp=").parse().unwrap();
+        self.udp = Some(udp);
+        self.gate.lead_to(field("cluster=").parse().unwrap());
+        self.clients.lead_to(udp);
+        let mut process = Process {
+            child,
+            boot: String::new(),
+            is_stopped: false,
+            http: field("http="),
+            first: None,
+        };
+        process.boot = process.status().cluster.boot;
+        self.process = Some(process);
+    }
+
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.process.as_ref().map(Process::status)
+    }
+
+    /// Weights of slices by start.
+    pub(crate) fn held(&self) -> BTreeMap<String, u64> {
+        let slices = self.status().map(|status| status.cluster.slices);
+        let filled = slices
+            .into_iter()
+            .flatten()
+            .filter(|slice| slice.weight > 0);
+        filled.map(|slice| (slice.boot, slice.weight)).collect()
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.is_stopped = signal == Signal::STOP;
+            kill_process(Pid::from_child(&process.child), signal).unwrap();
+        }
+    }
+
+    /// Whether it answers: a stopped process does not.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|process| !process.is_stopped)
+    }
+
+    /// Where clients find this start of it.
+    pub(crate) fn udp(&self) -> SocketAddr {
+        self.udp.unwrap()
+    }
+
+    /// Ends it by this signal; its exit code, where it has one, and how long it took.
+    pub(crate) fn end(&mut self, signal: Signal) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        self.signal(signal);
+        let Some(mut process) = self.process.take() else {
+            return (None, Duration::ZERO);
+        };
+        while process.child.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < PATIENCE, "{signal:?} does not end it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let code = process.child.wait().unwrap().code();
+        (code, start.elapsed())
+    }
+
+    /// Lets nothing through from and to another one, or everything again.
+    pub(crate) fn part(&self, other: &Self) {
+        self.gate.close_to(other.ip);
+        other.gate.close_to(self.ip);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.gate.open();
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        [self.gate.counts(), self.clients.counts()]
+            .into_iter()
+            .sum()
+    }
+
+    /// What it uses now, and used when it was asked first.
+    pub(crate) fn usage(&mut self) -> Option<(Usage, Usage)> {
+        let process = self.process.as_mut()?;
+        let now = process.usage();
+        Some((now, *process.first.get_or_insert(now)))
+    }
+}
+
+impl Process {
+    fn status(&self) -> Status {
+        let start = Instant::now();
+        loop {
+            let config = ureq::Agent::config_builder();
+            let config = config.timeout_global(Some(Duration::from_secs(10))).build();
+            let url = format!("http://{}/status", self.http);
+            match config.new_agent().get(url).call() {
+                Ok(mut answer) => {
+                    return serde_json::from_reader(answer.body_mut().as_reader()).unwrap();
+                }
+                Err(error) => assert!(start.elapsed() < PATIENCE, "no status: {error}"),
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let path = |what: &str| format!("/proc/{}/{what}", self.child.id());
+        let count = |what: &str| std::fs::read_dir(path(what)).unwrap().count();
+        let statm = std::fs::read_to_string(path("statm")).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        Usage {
+            threads: count("task"),
+            descriptors: count("fd"),
+            resident_bytes: pages * rustix::param::page_size() as u64,
+            sketch_bytes: self.status().sketch.memory_bytes,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a record says of the machine.
+
+use std::process::Command;
+
+/// Date, machine, system and commit.
+pub(crate) fn lines() -> [(&'static str, String); 4] {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = field("/proc/cpuinfo", "model name");
+    let memory_kib: u64 = field("/proc/meminfo", "MemTotal")
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap_or(0);
+    let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    [
+        ("Date", said("date", &["-u", "+%F"])),
+        (
+            "Machine",
+            format!(
+                "{model}, {cpus} CPUs, {} GiB memory",
+                memory_kib.div_ceil(1 << 20)
+            ),
+        ),
+        (
+            "System",
+            format!("Linux {}; {}", system.trim(), said("rustc", &["-V"])),
+        ),
+        ("Commit", said("git", &["describe", "--always", "--dirty"])),
+    ]
+}
+
+fn field(path: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(key, _)| key.trim() == name).map_or_else(
+        || "unknown".to_owned(),
+        |(_, value)| value.trim().to_owned(),
+    )
+}
+
+fn said(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}

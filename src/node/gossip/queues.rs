@@ -1,0 +1,328 @@
+//! The cluster's port: a queue each for members, for channels that somebody else sends on, too, for strangers, and for
+//! what cannot be ours. Which is whose, the kernel decides by [`steering`](super::steering); each is read
+//! so fast as its senders are worth, members first.
+//!
+//! Where the kernel takes no program there is one queue for all, and members wait behind strangers.
+
+use std::cmp::Reverse;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::flood::Flood;
+use super::steering::{CHANNELS_MAX, program};
+use crate::cluster::Cluster;
+use crate::cluster::seal::KnownChannel;
+use crate::io::{BindError, Steered, bind_steered, kernel_drops, steer};
+
+/// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a second at
+/// the default rate.
+const BUFFER_BYTES: usize = 4 << 20;
+/// Time between two programs at least: each costs some ten to a hundred microseconds.
+const STEER_EVERY: Duration = Duration::from_millis(20);
+/// Contested channels become quiet without a word.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How a queue is read.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    receive_buffer_bytes: usize,
+    /// Refused datagrams in a window of [`Flood`], 10 ms.
+    refused_max: u32,
+    /// Datagrams read in one turn: 256 are about a fifth of a millisecond's work.
+    datagrams_a_turn: usize,
+}
+
+/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs about 1 us to receive, and one with
+/// our fingerprint about as much to open in vain. So strangers cost at most 4 % of a core, and all others 0.2 %. Whoever
+/// sees what a member sends is given more, up to 15 %: of a flood of 200 000 a second half is read, and so every other
+/// datagram of that member. The other queues are as short as they can be read within some tens of milliseconds: a
+/// newcomer's datagram that got in is soon answered.
+const KINDS: [Kind; 4] = [
+    Kind {
+        name: "members",
+        receive_buffer_bytes: BUFFER_BYTES,
+        refused_max: 500,
+        datagrams_a_turn: 256,
+    },
+    Kind {
+        name: "contested",
+        receive_buffer_bytes: 1 << 20,
+        refused_max: 1_000,
+        datagrams_a_turn: 256,
+    },
+    Kind {
+        name: "strangers",
+        receive_buffer_bytes: 1 << 18,
+        refused_max: 200,
+        datagrams_a_turn: 64,
+    },
+    Kind {
+        name: "others",
+        receive_buffer_bytes: 1 << 16,
+        refused_max: 10,
+        datagrams_a_turn: 16,
+    },
+];
+
+/// All together.
+const ONE: Kind = Kind {
+    name: "all",
+    receive_buffer_bytes: BUFFER_BYTES,
+    refused_max: 200,
+    datagrams_a_turn: 256,
+};
+
+/// Binds the port's sockets; fails if anybody has the address.
+pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> {
+    let buffers = KINDS.map(|kind| kind.receive_buffer_bytes);
+    // Nobody is known yet, nor what is ours.
+    let program = program(0, std::iter::empty());
+    let Steered { sockets, refused } = bind_steered(address, &buffers, BUFFER_BYTES, &program)?;
+    if let Some(error) = refused {
+        warn!(
+            "the kernel takes no filter for the cluster's port ({error}), so that members and strangers wait in one queue: \
+             a flood of forged datagrams at {address} would keep other nodes from being heard; keep it to your own network"
+        );
+    }
+    Ok(sockets)
+}
+
+/// What is known of a queue, for a status.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    pub(super) name: &'static str,
+    /// The same socket once more, to be asked what was dropped at it.
+    socket: StdUdpSocket,
+    pub(super) received: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// How often a flood stopped the reading.
+    pub(super) pauses: AtomicU64,
+}
+
+impl Gauge {
+    pub(super) fn all(sockets: &[StdUdpSocket]) -> io::Result<Vec<Self>> {
+        let gauge = |(socket, kind): (&StdUdpSocket, &Kind)| {
+            Ok(Self {
+                name: kind.name,
+                socket: socket.try_clone()?,
+                received: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                pauses: AtomicU64::new(0),
+            })
+        };
+        sockets
+            .iter()
+            .zip(kinds(sockets.len()))
+            .map(gauge)
+            .collect()
+    }
+
+    /// Datagrams dropped by the kernel, modulo 2^32.
+    pub(super) fn dropped_by_kernel(&self) -> u64 {
+        kernel_drops(&self.socket).map_or(0, u64::from)
+    }
+}
+
+fn kinds(sockets: usize) -> &'static [Kind] {
+    if sockets == KINDS.len() {
+        &KINDS
+    } else {
+        std::slice::from_ref(&ONE)
+    }
+}
+
+/// The sockets.
+pub(super) struct Queues {
+    /// At least one.
+    queues: Vec<Queue>,
+    fingerprint: u64,
+    /// What the cluster's count of changes was when the program was made.
+    steered_by: Option<u64>,
+    /// Before this there is no new program.
+    earliest: Duration,
+    /// Whether channels are contested still.
+    look_again: Option<Duration>,
+    has_complained: bool,
+}
+
+struct Queue {
+    kind: &'static Kind,
+    socket: UdpSocket,
+    flood: Flood,
+}
+
+impl Queues {
+    /// `sockets`: those of [`bind`], at least one.
+    pub(super) fn new(sockets: Vec<StdUdpSocket>, fingerprint: u64) -> io::Result<Self> {
+        let kinds = kinds(sockets.len());
+        let queue = |(socket, kind): (StdUdpSocket, &'static Kind)| {
+            Ok(Queue {
+                kind,
+                socket: UdpSocket::from_std(socket)?,
+                flood: Flood::new(kind.refused_max),
+            })
+        };
+        Ok(Self {
+            queues: sockets
+                .into_iter()
+                .zip(kinds)
+                .map(queue)
+                .collect::<io::Result<_>>()?,
+            fingerprint,
+            steered_by: None,
+            earliest: Duration::ZERO,
+            look_again: None,
+            has_complained: false,
+        })
+    }
+
+    /// Reads what has come, up to a bound for each queue; whether there may be more that may be read now. `take` says
+    /// whether it took the datagram.
+    pub(super) fn receive(
+        &mut self,
+        gauges: &[Gauge],
+        buffer: &mut [u8],
+        now: impl Fn() -> Duration,
+        mut take: impl FnMut(Duration, SocketAddr, &mut [u8]) -> bool,
+    ) -> bool {
+        let mut has_more = false;
+        for (queue, gauge) in self.queues.iter_mut().zip(gauges) {
+            has_more |= queue.receive(gauge, buffer, &now, &mut take);
+        }
+        has_more
+    }
+
+    /// Waits until there is something that may be read.
+    pub(super) async fn readable(&self, now: Duration) {
+        let pauses = || self.queues.iter().map(|queue| queue.flood.pause(now));
+        let end = pauses().flatten().min();
+        let readable = std::future::poll_fn(|context| {
+            // Each is asked, so that each wakes this task.
+            let mut open = self
+                .queues
+                .iter()
+                .zip(pauses())
+                .filter(|(_, pause)| pause.is_none());
+            let is_ready = open.any(|(queue, _)| queue.socket.poll_recv_ready(context).is_ready());
+            if is_ready {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        tokio::select! {
+            () = readable => {}
+            () = sleep(end.unwrap_or(Duration::MAX)), if end.is_some() => {}
+        }
+    }
+
+    /// Waits until the kernel takes datagrams again.
+    pub(super) async fn writable(&self) {
+        // Errors show when something is sent.
+        let _ = self.sender().writable().await;
+    }
+
+    /// # Errors
+    /// What the kernel says; `WouldBlock` where the send buffer is full.
+    pub(super) fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.sender().try_send_to(datagram, to)
+    }
+
+    fn sender(&self) -> &UdpSocket {
+        &self.queues[0].socket
+    }
+
+    /// Has the kernel know the channels that the cluster knows; says when to be called again at the latest.
+    pub(super) fn steer(&mut self, now: Duration, cluster: &Cluster) -> Option<Duration> {
+        if self.queues.len() < KINDS.len() {
+            return None;
+        }
+        let is_new = self.steered_by != Some(cluster.channel_changes());
+        let is_due = is_new || self.look_again.is_some_and(|at| at <= now);
+        if !is_due {
+            return self.look_again;
+        }
+        if now < self.earliest {
+            return Some(self.earliest);
+        }
+        let mut known: Vec<KnownChannel> = cluster.known_channels(now).collect();
+        known.sort_unstable_by_key(|known| Reverse(known.last_use));
+        self.attach(&known);
+        let is_contested = known.iter().any(|known| known.is_contested);
+        self.look_again = is_contested.then(|| now + LOOK_EVERY);
+        self.earliest = now + STEER_EVERY;
+        self.steered_by = Some(cluster.channel_changes());
+        self.look_again
+    }
+
+    /// Those at the end of `known` are left among strangers where they are too many.
+    fn attach(&mut self, known: &[KnownChannel]) {
+        let mut count = known.len().min(CHANNELS_MAX);
+        let outcome = loop {
+            let channels = known[..count].iter();
+            let channels = channels.map(|known| (known.channel.id, known.is_contested));
+            match steer(self.sender(), &program(self.fingerprint, channels)) {
+                // Longer than the system allows.
+                Err(error) if error.kind() == ErrorKind::OutOfMemory && count > 1 => count /= 2,
+                outcome => break outcome,
+            }
+        };
+        let complaint = match outcome {
+            Err(error) => error.to_string(),
+            Ok(()) if count < known.len().min(CHANNELS_MAX) => {
+                format!("{count} fit net.core.optmem_max")
+            }
+            Ok(()) => return,
+        };
+        if !std::mem::replace(&mut self.has_complained, true) {
+            warn!(
+                "the cluster port's filter does not know all members ({complaint}): in a flood of forged datagrams some would \
+                 be heard late"
+            );
+        }
+    }
+}
+
+impl Queue {
+    fn receive(
+        &mut self,
+        gauge: &Gauge,
+        buffer: &mut [u8],
+        now: &impl Fn() -> Duration,
+        take: &mut impl FnMut(Duration, SocketAddr, &mut [u8]) -> bool,
+    ) -> bool {
+        for _ in 0..self.kind.datagrams_a_turn {
+            let now = now();
+            if self.flood.pause(now).is_some() {
+                return false;
+            }
+            match self.socket.try_recv_from(buffer) {
+                Ok((len, from)) => {
+                    gauge.received.fetch_add(1, Relaxed);
+                    if take(now, from, &mut buffer[..len]) {
+                        continue;
+                    }
+                    gauge.refused.fetch_add(1, Relaxed);
+                    if self.flood.refused(now) {
+                        gauge.pauses.fetch_add(1, Relaxed);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.flood.emptied(now);
+                    return false;
+                }
+                // Of something that was sent before; the next datagram is not concerned.
+                Err(_) => {}
+            }
+        }
+        true
+    }
+}

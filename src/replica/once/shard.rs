@@ -1,0 +1,266 @@
+//! A part of the table: a hash table with chains, and a list of its clients by when they were heard of.
+//!
+//! ```text
+//!   oldest                        oldest_live                   newest
+//!     v   not live any more: their     v       each holds a place     v
+//!    [a] ── memory is whoever's ──── [f] ── [g] ── [h] ── [i] ────── [z]
+//! ```
+
+use super::places::{Network, Places};
+use super::{Admission, IDLE_LIMIT, WINDOW};
+
+/// A window's bits.
+const WORDS: usize = (WINDOW / 64) as usize;
+
+/// No place.
+const NOWHERE: u32 = u32::MAX;
+
+/// Places that a newcomer takes back, besides taking one: the old go faster than the new come.
+const LAPSE_A_NEWCOMER: usize = 2;
+
+/// One question to the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) client: u64,
+    pub(super) hash: u64,
+    pub(super) sequence: u64,
+    pub(super) now_ms: u64,
+}
+
+/// Links are places in `entries`, which is filled to its capacity and then reused.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// First of each chain.
+    heads: Box<[u32]>,
+    entries: Vec<Client>,
+    /// Heard of last, and longest ago.
+    newest: u32,
+    oldest: u32,
+    oldest_live: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Client {
+    id: u64,
+    /// Where it was when it came.
+    network: Network,
+    /// Whether it holds a place.
+    is_live: bool,
+    /// The chain that it is in.
+    head: u32,
+    next_in_chain: u32,
+    newer: u32,
+    older: u32,
+    heard_ms: u64,
+    highest: u64,
+    /// Of sequence s, bit s % 64 of word s / 64 % WORDS.
+    applied: [u64; WORDS],
+}
+
+impl Shard {
+    pub(super) fn new(clients: usize) -> Self {
+        Self {
+            heads: vec![NOWHERE; clients.next_power_of_two()].into_boxed_slice(),
+            entries: Vec::with_capacity(clients),
+            newest: NOWHERE,
+            oldest: NOWHERE,
+            oldest_live: NOWHERE,
+        }
+    }
+
+    /// `None` where the client is not known.
+    #[inline]
+    pub(super) fn admit_known(&mut self, request: &Request, places: &Places) -> Option<Admission> {
+        let place = self.find(request.client, self.head(request.hash))?;
+        if !self.entries[place as usize].is_live
+            && let Err(full) = places.take(self.entries[place as usize].network)
+        {
+            return Some(full);
+        }
+        self.unlink_age(place);
+        self.link_newest(place);
+        let client = &mut self.entries[place as usize];
+        client.is_live = true;
+        // Threads read the clock before they wait for the lock.
+        client.heard_ms = client.heard_ms.max(request.now_ms);
+        Some(client.mark(request.sequence))
+    }
+
+    /// Of a client that has shown where it is.
+    pub(super) fn admit_stranger(
+        &mut self,
+        request: &Request,
+        network: Network,
+        places: &Places,
+    ) -> Admission {
+        // Another thread may have been faster.
+        if let Some(admission) = self.admit_known(request, places) {
+            return admission;
+        }
+        self.lapse(LAPSE_A_NEWCOMER, request.now_ms, places);
+        if let Err(full) = places.take(network) {
+            return full;
+        }
+        let Some(place) = self.vacate() else {
+            places.give_back(network);
+            return Admission::Full;
+        };
+        self.settle(place, request, network)
+    }
+
+    /// Takes back the places of so many clients, at most, that are not live any more; of how many.
+    pub(super) fn lapse(&mut self, at_most: usize, now_ms: u64, places: &Places) -> usize {
+        let mut lapsed = 0;
+        while lapsed < at_most
+            && let Some(client) = self.entries.get_mut(self.oldest_live as usize)
+            && now_ms.saturating_sub(client.heard_ms) > IDLE_LIMIT.as_millis() as u64
+        {
+            client.is_live = false;
+            self.oldest_live = client.newer;
+            places.give_back(client.network);
+            lapsed += 1;
+        }
+        lapsed
+    }
+
+    /// Clients that it remembers.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn head(&self, hash: u64) -> u32 {
+        // As many chains as a power of two below 2^32.
+        hash as u32 & (self.heads.len() - 1) as u32
+    }
+
+    fn find(&self, id: u64, head: u32) -> Option<u32> {
+        let mut place = self.heads[head as usize];
+        while place != NOWHERE {
+            let client = &self.entries[place as usize];
+            if client.id == id {
+                return Some(place);
+            }
+            place = client.next_in_chain;
+        }
+        None
+    }
+
+    /// Memory for one more client: new, or that of the one heard of longest ago, if it is not live.
+    fn vacate(&mut self) -> Option<u32> {
+        if self.entries.len() < self.entries.capacity() {
+            return Some(self.entries.len() as u32);
+        }
+        let place = self.oldest;
+        let client = self.entries.get(place as usize)?;
+        if client.is_live {
+            return None;
+        }
+        let (head, next) = (client.head as usize, client.next_in_chain);
+        if self.heads[head] == place {
+            self.heads[head] = next;
+        } else {
+            let mut before = self.heads[head];
+            while self.entries[before as usize].next_in_chain != place {
+                before = self.entries[before as usize].next_in_chain;
+            }
+            self.entries[before as usize].next_in_chain = next;
+        }
+        self.unlink_age(place);
+        Some(place)
+    }
+
+    /// Puts a new client there.
+    fn settle(&mut self, place: u32, request: &Request, network: Network) -> Admission {
+        let head = self.head(request.hash);
+        let mut client = Client {
+            id: request.client,
+            network,
+            is_live: true,
+            head,
+            next_in_chain: self.heads[head as usize],
+            newer: NOWHERE,
+            older: NOWHERE,
+            heard_ms: request.now_ms,
+            highest: request.sequence,
+            applied: [0; WORDS],
+        };
+        let admission = client.mark(request.sequence);
+        match self.entries.get_mut(place as usize) {
+            Some(entry) => *entry = client,
+            None => self.entries.push(client),
+        }
+        self.heads[head as usize] = place;
+        self.link_newest(place);
+        admission
+    }
+
+    fn unlink_age(&mut self, place: u32) {
+        let (newer, older) = {
+            let client = &self.entries[place as usize];
+            (client.newer, client.older)
+        };
+        if self.oldest_live == place {
+            self.oldest_live = newer;
+        }
+        match self.entries.get_mut(newer as usize) {
+            Some(client) => client.older = older,
+            None => self.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(client) => client.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    /// What is heard of is live.
+    fn link_newest(&mut self, place: u32) {
+        let before = self.newest;
+        match self.entries.get_mut(before as usize) {
+            Some(client) => client.newer = place,
+            None => self.oldest = place,
+        }
+        if self.oldest_live == NOWHERE {
+            self.oldest_live = place;
+        }
+        let client = &mut self.entries[place as usize];
+        (client.newer, client.older) = (NOWHERE, before);
+        self.newest = place;
+    }
+}
+
+impl Client {
+    fn mark(&mut self, sequence: u64) -> Admission {
+        if sequence > self.highest {
+            self.advance(sequence);
+        } else if self.highest - sequence >= WINDOW {
+            return Admission::TooOld;
+        }
+        let (word, bit) = place_of(sequence);
+        let was_applied = self.applied[word] & bit != 0;
+        self.applied[word] |= bit;
+        if was_applied {
+            Admission::Repeat
+        } else {
+            Admission::New
+        }
+    }
+
+    /// Moves the window on: the bits of sequences that enter it were those of ones that leave.
+    fn advance(&mut self, sequence: u64) {
+        if sequence - self.highest >= WINDOW {
+            self.applied = [0; WORDS];
+        } else {
+            for entering in self.highest + 1..=sequence {
+                let (word, bit) = place_of(entering);
+                self.applied[word] &= !bit;
+            }
+        }
+        self.highest = sequence;
+    }
+}
+
+fn place_of(sequence: u64) -> (usize, u64) {
+    let word = (sequence / 64) as usize % WORDS;
+    (word, 1 << (sequence % 64))
+}
