@@ -236,9 +236,10 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     let alone = keys_alone_in_a_row(world);
     let full = unlimited(world, expected).next();
-    let held = full.map_or(expected.copies.clone(), |full| {
-        copies_in(world, expected, full)
-    });
+    let held = full.map_or_else(
+        || expected.copies.clone(),
+        |full| copies_in(world, expected, full),
+    );
     for (number, key) in world.keys.iter().enumerate() {
         let right = estimate(held.iter(), geometry, family, key);
         let added: u64 = world.truth.values().map(|truth| truth[number]).sum();

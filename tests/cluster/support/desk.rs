@@ -1,14 +1,18 @@
 //! What a data thread does with a client's request, without its buffers: parse, ask the table of
 //! clients, apply in a batch, reply. (`src/node/data/compact.rs` does it for real.)
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use rmbd::replica::once::{Admission, OnceTable};
+use rmbd::replica::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd::replica::{Batch, Replica};
 use rmbd::wire::compact::{
-    Info, Once, Operation, Problem, REPLY_HEAD_BYTES, ReplyHead, Request, encode_info, request,
-    write_reply_head,
+    Info, Once, Operation, Problem, REPLY_HEAD_BYTES, ReplyHead, Request, encode_cookie,
+    encode_info, request, write_reply_head,
 };
+
+/// Where all clients are.
+const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// As many as a test has, and some.
 const CLIENTS_MAX: usize = 1_024;
@@ -23,9 +27,10 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(boot: u64, seed: u64) -> Self {
+        let secret = [seed as u8; COOKIE_SECRET_BYTES];
         Self {
             boot,
-            once: OnceTable::new(CLIENTS_MAX, seed),
+            once: OnceTable::new(CLIENTS_MAX, &secret),
             batch: Batch::new(),
             repeats: 0,
         }
@@ -40,32 +45,50 @@ impl Desk {
     ) -> Option<Vec<u8>> {
         match request(datagram) {
             Ok(request) => {
-                let admitted = request.once.map_or(Ok(false), |once| self.admit(now, once));
+                let admitted =
+                    (request.once).map_or(Ok(false), |once| self.admit(now, once, request.cookie));
                 match admitted {
-                    Ok(is_repeated) => Some(self.perform(replica, &request, is_repeated)),
-                    Err(problem) => Some(refusal(request.id, problem)),
+                    Ok(is_repeated) => Some(self.perform(replica, now, &request, is_repeated)),
+                    Err(problem @ Problem::AddressUnproven) => {
+                        let cookie = self.once.cookie(CLIENTS_IP, now);
+                        Some(refusal(request.id, problem, &encode_cookie(&cookie)))
+                    }
+                    Err(problem) => Some(refusal(request.id, problem, &[])),
                 }
             }
-            Err(rejected) => Some(refusal(rejected.id?, rejected.problem)),
+            Err(rejected) => Some(refusal(rejected.id?, rejected.problem, &[])),
         }
     }
 
-    fn admit(&mut self, now: Duration, once: Once) -> Result<bool, Problem> {
+    fn admit(&mut self, now: Duration, once: Once, cookie: Option<&[u8]>) -> Result<bool, Problem> {
         if once.boot != self.boot {
             return Err(Problem::WrongBoot);
         }
-        match self.once.admit(once.client, once.sequence, now) {
+        let caller = Caller {
+            client: once.client,
+            ip: CLIENTS_IP,
+            cookie,
+        };
+        match self.once.admit(caller, once.sequence, now) {
             Admission::New => Ok(false),
             Admission::Repeat => {
                 self.repeats += 1;
                 Ok(true)
             }
             Admission::TooOld => Err(Problem::SequenceTooOld),
+            Admission::Unproven => Err(Problem::AddressUnproven),
+            Admission::NetworkFull => Err(Problem::OnceNetworkFull),
             Admission::Full => Err(Problem::OnceTableFull),
         }
     }
 
-    fn perform(&mut self, replica: &Replica, request: &Request<'_>, is_repeated: bool) -> Vec<u8> {
+    fn perform(
+        &mut self,
+        replica: &Replica,
+        now: Duration,
+        request: &Request<'_>,
+        is_repeated: bool,
+    ) -> Vec<u8> {
         let mut answers = Vec::new();
         let mut head = ReplyHead {
             id: request.id,
@@ -76,7 +99,7 @@ impl Desk {
             let outcome = match operation {
                 Ok(Operation::Add { key, weight }) => self.add(replica, key, weight, is_repeated),
                 Ok(Operation::Info) => {
-                    answers.extend(self.info(replica));
+                    answers.extend(self.info(replica, now));
                     Ok(())
                 }
                 // Clients of the simulator ask for nothing else.
@@ -109,7 +132,8 @@ impl Desk {
         Ok(())
     }
 
-    fn info(&self, replica: &Replica) -> Vec<u8> {
+    fn info(&self, replica: &Replica, now: Duration) -> Vec<u8> {
+        let cookie = self.once.cookie(CLIENTS_IP, now);
         let geometry = replica.own().geometry();
         encode_info(&Info {
             boot: self.boot,
@@ -120,17 +144,18 @@ impl Desk {
             hash: 0,
             version: b"simulator",
             cluster_port: 8001,
+            cookie: &cookie,
         })
     }
 }
 
-fn refusal(id: u32, problem: Problem) -> Vec<u8> {
+fn refusal(id: u32, problem: Problem, answers: &[u8]) -> Vec<u8> {
     let head = ReplyHead {
         id,
         code: problem.code(),
         ..ReplyHead::default()
     };
-    reply(head, &[])
+    reply(head, answers)
 }
 
 fn reply(head: ReplyHead, answers: &[u8]) -> Vec<u8> {

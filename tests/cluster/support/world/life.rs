@@ -146,7 +146,7 @@ impl<M: Machine> World<M> {
         };
         let clock = process.clock(now);
         process.machine.leave(clock);
-        process.leaving.get_or_insert(Leaving {
+        process.leaving.get_or_insert_with(|| Leaving {
             until: now + process.clock.takes(LEAVE_LIMIT),
             since_clock: clock,
         });
