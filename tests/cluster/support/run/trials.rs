@@ -18,8 +18,11 @@ use super::{Play, none};
 const REPLAYS: usize = 24;
 /// Who could not be reached is tried again after so long at most.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// Everybody is found again within this time.
+/// Everybody is found again within this time, ...
 const MEETING_LIMIT: Duration = Duration::from_secs(60);
+/// ... and for each member so much more: who missed the news of a death finds it when he probes the dead one
+/// himself, one member a second.
+const MEETING_LIMIT_A_MEMBER: Duration = Duration::from_millis(2_500);
 /// A seed that has moved is found by the next look-up, or the one after it.
 const MOVED_LIMIT: Duration = Duration::from_secs(12);
 /// For how long one that is alone is looked at.
@@ -71,7 +74,9 @@ impl<M: Machine> Play<M> {
     }
 
     fn meet(&mut self, limit: Duration) -> Result<Duration, String> {
-        let groups = check::expected(&self.world, &self.members());
+        let members = self.members();
+        let limit = limit + MEETING_LIMIT_A_MEMBER * members.len() as u32;
+        let groups = check::expected(&self.world, &members);
         let met = self.world.run_until(STEP * 5, limit, |world| {
             groups.iter().all(|group| check::has_met(world, group))
         });
