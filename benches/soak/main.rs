@@ -1,5 +1,6 @@
-//! Three nodes as processes for ten minutes, under load, over a network that loses, doubles and reorders, while they
-//! are ended, killed, stopped and parted at random; and whether anything was counted wrongly, leaked, or was complained of.
+//! Three nodes as processes for ten minutes, under load, over a network that loses, doubles and reorders, while
+//! they are ended, killed, stopped and parted at random; and whether anything was counted wrongly, leaked,
+//! or was complained of.
 //!
 //! `cargo bench --bench soak -- --minutes 10` prints a record in Markdown, and its seed; `--seed N` draws the same
 //! again (processes take their own time, so that it goes on alike, not the same). What must hold is checked whenever
