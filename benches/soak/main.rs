@@ -541,10 +541,11 @@ impl Soak {
             println!("- {what}: {value}");
         }
         println!(
-            "\nThree nodes, 4 x 65 536 cells, rounds of 200 ms, a key. Of a thousand datagrams, of nodes and of clients, 100 are \
-             lost, 50 doubled and 50 late. Three clients add exactly once. In between one thing happens, all is healed, \
-             clients rest, and as soon as all nodes hold the same, it is compared with what was acknowledged: to the last \
-             unit, but for what a process that was killed had told nobody.\n"
+            "\nThree nodes, 4 x 65 536 cells, rounds of 200 ms, a key. Of a thousand datagrams, of nodes \
+             and of clients, 100 are lost, 50 doubled and 50 late. Three clients add exactly once. In \
+             between one thing happens, all is healed, clients rest, and as soon as all nodes hold the same, \
+             it is compared with what was acknowledged: to the last unit, but for what a process that was \
+             killed had told nobody.\n"
         );
         println!(
             "| what happened | times | until all were one and equal, s: median and worst |\n|---|---|---|"
