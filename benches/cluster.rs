@@ -359,7 +359,8 @@ fn flood_of_forgeries() {
     println!(
         "Three nodes; {per_s} datagrams a second are sent to the first one's cluster port, while it takes compact adds as \
          above. Those of the second one were seen by the forger where that is said; of the third one he knows nothing. \
-         Seconds from an add that was acknowledged by the other node until it is counted by the first one, {HEARD} tries; \
+         Seconds from an add that was acknowledged by the other node until it is counted by the first one, \
+         {HEARD} tries; \
          and until a new node that joins the first one is a member there and ready, {JOINS} tries: median and worst.\n"
     );
     println!(

@@ -369,7 +369,8 @@ impl<M: Machine> Play<M> {
             return Ok(());
         }
         self.world.move_to(from, to);
-        self.meet(MOVED_LIMIT + MEETING_LIMIT / 4)?;
+        // Ninety nodes take half a minute to hear of each other.
+        self.meet(MOVED_LIMIT + MEETING_LIMIT)?;
         self.become_equal()?;
         Ok(())
     }
