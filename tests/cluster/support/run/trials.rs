@@ -125,7 +125,7 @@ impl<M: Machine> Play<M> {
 
     /// Old and forged datagrams change nothing.
     fn attack(&mut self) -> Result<(), String> {
-        let is_calm = self.plan.quiet_weather == Weather::CLEAR && self.plan.quiet_cuts.is_empty();
+        let is_calm = self.plan.quiet_weather == Weather::CLEAR && !self.world.network.has_cuts();
         if is_calm {
             // Who has just died may pass for alive.
             self.meet(MEETING_LIMIT)?;
