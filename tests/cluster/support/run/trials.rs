@@ -346,6 +346,7 @@ impl<M: Machine> Play<M> {
             ));
         };
         self.lone.push((others.len(), self.rounds(took)));
+        self.is_calm = false;
         self.world.network.heal_all();
         if dies {
             self.world.restart(writer, Identity::Same);

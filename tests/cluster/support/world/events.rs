@@ -1,9 +1,8 @@
 //! What happens when.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use rmbd::cluster::seal::HEADER_BYTES;
 
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place, address, place};
@@ -110,7 +109,7 @@ impl<M: Machine> World<M> {
             mut bytes,
             ..
         } = datagram;
-        self.come.insert((to, head(&bytes)));
+        self.come.insert((to, hash(&bytes)));
         let Some(process) = &mut self.hosts[to].process else {
             return;
         };
@@ -133,7 +132,7 @@ impl<M: Machine> World<M> {
 
     /// Whether a datagram has come to whom it was sent to.
     pub(crate) fn has_come(&self, datagram: &Datagram) -> bool {
-        self.come.contains(&(datagram.to, head(&datagram.bytes)))
+        self.come.contains(&(datagram.to, hash(&datagram.bytes)))
     }
 
     fn take_waiting(&mut self, place: Place) {
@@ -321,9 +320,11 @@ impl<M: Machine> World<M> {
     }
 }
 
-/// A seal's head has the channel and the number in it.
-fn head(bytes: &[u8]) -> Vec<u8> {
-    bytes[..bytes.len().min(HEADER_BYTES)].to_vec()
+/// The same for the same bytes, damage included.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Longer than any history.

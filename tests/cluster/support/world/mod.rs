@@ -95,8 +95,8 @@ pub(crate) struct World<M> {
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
     history: History,
-    /// Heads of datagrams, which no two have in common, by where they came.
-    come: BTreeSet<(Place, Vec<u8>)>,
+    /// Hashes of datagrams, by where they came.
+    come: BTreeSet<(Place, u64)>,
     queue: Queue<Event>,
     random: Random,
     buffer: Vec<u8>,
