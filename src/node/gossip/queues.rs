@@ -40,11 +40,11 @@ struct Kind {
     datagrams_a_turn: usize,
 }
 
-/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs about 1 us to receive, and one with
-/// our fingerprint about as much to open in vain. So strangers cost at most 4 % of a core, and all others 0.2 %. Whoever
-/// sees what a member sends is given more, up to 15 %: of a flood of 200 000 a second half is read, and so every other
-/// datagram of that member. The other queues are as short as they can be read within some tens of milliseconds: a
-/// newcomer's datagram that got in is soon answered.
+/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs 2 to 3 us to receive, and one with
+/// our fingerprint about 1 us more to open in vain. So strangers cost some 10 % of a core at most, and all
+/// others 0.3 %. Whoever sees what a member sends is given more, up to 30 %: of a flood of 200 000 a second half is read, and so
+/// every other datagram of that member. The other queues are as short as they can be read within some tens
+/// of milliseconds: a newcomer's datagram that got in is soon answered.
 const KINDS: [Kind; 4] = [
     Kind {
         name: "members",
