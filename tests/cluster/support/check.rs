@@ -144,12 +144,23 @@ fn limited_differ<M: Machine>(
 
 /// Whether everybody of the group takes everybody else for up, and nobody who is gone.
 pub(crate) fn has_met<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
-    expected.places.iter().all(|&place| {
+    unmet(world, expected).is_none()
+}
+
+/// Who does not.
+pub(crate) fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    expected.places.iter().find_map(|&place| {
         let Some(live) = world.live_places(place) else {
-            return false;
+            let live = world.machine(place).live(world.clock(place));
+            let dead = live
+                .iter()
+                .filter(|&&(boot, _)| world.place_of(boot).is_none());
+            let dead: Vec<_> = dead.collect();
+            return Some(format!("{place} takes {dead:x?} for up"));
         };
         let mut others = expected.places.iter().filter(|&&other| other != place);
-        others.all(|other| live.contains(other))
+        let unknown = others.find(|other| !live.contains(other))?;
+        Some(format!("{place} does not know {unknown}"))
     })
 }
 

@@ -152,6 +152,10 @@ impl Network {
         self.cuts.contains(&(from, to))
     }
 
+    pub(crate) fn has_cuts(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     pub(crate) fn set_link(&mut self, from: Place, to: Place, weather: Weather) {
         self.links.insert((from, to), weather);
     }

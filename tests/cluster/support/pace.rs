@@ -19,6 +19,9 @@ const MISSES: f64 = 12.0;
 /// Trips that a pull needs beside those for groups, and that it may have to make again.
 const TRIPS: f64 = 40.0;
 
+/// Seconds until what is not answered is asked for again.
+const SILENCE: f64 = 0.25;
+
 /// How long it may take in quiet, counted while everybody knows everybody.
 pub(crate) fn until_equal<M: Machine>(
     world: &World<M>,
@@ -63,7 +66,10 @@ fn transfer(plan: &Plan, weather: Weather, group: &Expected) -> f64 {
     let waves = (slices / limits.pulls as f64).ceil();
     let late = weather.held_back.as_secs_f64() * weather.reordering;
     let trip = 2.0 * (weather.delay.1.as_secs_f64() + late) + 0.02;
-    let trips = waves * (TRIPS + 2.0 * (portions + sections)) * trip;
+    // What is dropped of a request is asked for again after a silence.
+    let is_dropped = limits.groups_served < limits.groups_asked * limits.pulls;
+    let silence = if is_dropped { SILENCE } else { 0.0 };
+    let trips = waves * ((TRIPS + 2.0 * sections) * trip + 2.0 * portions * (trip + silence));
     // A node may have to serve all others.
     let bytes = slices * nodes * cells * 6.0 + nodes * 4_000.0;
     trips + 4.0 * bytes / plan.terms.rate_bytes_per_s as f64

@@ -89,7 +89,7 @@ impl Plan {
         let is_large = nodes > 14;
         let mut plan = Self {
             seed,
-            terms: terms::draw(&mut random, nodes),
+            terms: terms::draw(&mut random, nodes, one_way),
             nodes,
             spares: random.below(3),
             receivers: if one_way && random.chance(0.3) {
@@ -182,7 +182,8 @@ impl Plan {
                 ..storm
             };
         }
-        if self.nodes >= 3 && random.chance(0.3) {
+        // What a node has refused it does not pass on: no way must lead by such a one only.
+        if self.nodes >= 3 && self.limits.is_empty() && random.chance(0.3) {
             for _ in 0..random.between(1, self.nodes / 2) {
                 let (a, b) = (random.below(self.nodes), random.below(self.nodes));
                 if a != b {

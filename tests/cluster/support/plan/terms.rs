@@ -12,10 +12,10 @@ use super::super::world::Terms;
 /// few digests.
 const ROUND_BYTES_MIN: f64 = 4_000.0;
 
-pub(super) fn draw(random: &mut Random, nodes: usize) -> Terms {
+pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Terms {
     let interval = Duration::from_millis(random.between(100, 1000) as u64);
     Terms {
-        geometry: geometry(random, nodes),
+        geometry: geometry(random, nodes, may_be_large),
         family: HashFamily::Xxh3 { seed: 11 },
         interval,
         rate_bytes_per_s: if random.chance(0.15) {
@@ -43,8 +43,8 @@ pub(super) fn draw(random: &mut Random, nodes: usize) -> Terms {
 }
 
 /// Some have several sections of 32 768 cells, which is much to compare: few nodes then.
-fn geometry(random: &mut Random, nodes: usize) -> Geometry {
-    if nodes <= 4 && random.chance(0.03) {
+fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
+    if may_be_large && nodes <= 4 && random.chance(0.03) {
         return Geometry::new(random.between(10_000, 25_000) as u64, 4).unwrap();
     }
     let widths: &[u64] = if nodes > 14 {

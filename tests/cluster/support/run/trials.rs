@@ -18,8 +18,11 @@ use super::{Play, none};
 const REPLAYS: usize = 24;
 /// Who could not be reached is tried again after so long at most.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// Everybody is found again within this time.
+/// Everybody is found again within this time, ...
 const MEETING_LIMIT: Duration = Duration::from_secs(60);
+/// ... and for each member so much more: who missed the news of a death finds it when he probes the dead one
+/// himself, one member a second.
+const MEETING_LIMIT_A_MEMBER: Duration = Duration::from_millis(2_500);
 /// A seed that has moved is found by the next look-up, or the one after it.
 const MOVED_LIMIT: Duration = Duration::from_secs(12);
 /// For how long one that is alone is looked at.
@@ -71,11 +74,17 @@ impl<M: Machine> Play<M> {
     }
 
     fn meet(&mut self, limit: Duration) -> Result<Duration, String> {
-        let groups = check::expected(&self.world, &self.members());
+        let members = self.members();
+        let limit = limit + MEETING_LIMIT_A_MEMBER * members.len() as u32;
+        let groups = check::expected(&self.world, &members);
         let met = self.world.run_until(STEP * 5, limit, |world| {
             groups.iter().all(|group| check::has_met(world, group))
         });
-        met.ok_or_else(|| format!("{:?} do not meet within {limit:?}", self.members()))
+        met.ok_or_else(|| {
+            let mut groups = groups.iter();
+            let why = groups.find_map(|group| check::unmet(&self.world, group));
+            format!("not all know each other after {limit:?}: {why:?}")
+        })
     }
 
     /// All that are members now, within the time that it may take.
@@ -116,7 +125,7 @@ impl<M: Machine> Play<M> {
 
     /// Old and forged datagrams change nothing.
     fn attack(&mut self) -> Result<(), String> {
-        let is_calm = self.plan.quiet_weather == Weather::CLEAR && self.plan.quiet_cuts.is_empty();
+        let is_calm = self.plan.quiet_weather == Weather::CLEAR && !self.world.network.has_cuts();
         if is_calm {
             // Who has just died may pass for alive.
             self.meet(MEETING_LIMIT)?;

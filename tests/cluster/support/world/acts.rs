@@ -57,6 +57,10 @@ impl<M: Machine> World<M> {
     pub(crate) fn push_to(&mut self, place: Place, target: Place) {
         self.network.faults.one_way_peers += 1;
         self.tell(|| format!("{place} is told to push to {target}"));
+        if let Some(process) = &mut self.hosts[place].process {
+            // Whom it tells one way it has somebody to tell.
+            process.has_met = true;
+        }
         self.with(place, |machine, clock| {
             machine.push_to(clock, address(target));
         });

@@ -111,6 +111,10 @@ impl<M: Machine> World<M> {
             let is_seed = self.hosts.iter().any(|host| host.seeds.contains(&name));
             self.network.faults.seed_moves += u64::from(is_seed);
             self.names.insert(name, to);
+            // Who takes its old place is not called by its name.
+            if is_seed && !self.hosts[from].seeds.contains(&name) {
+                self.hosts[from].seeds.push(name);
+            }
         }
         self.start(to);
     }
