@@ -162,8 +162,10 @@ fn only_console_touches_standard_output_and_error() {
         let touches = ["stdout()", "stderr()"].iter().any(|it| line.contains(it));
         // How another program is started, and what it wrote.
         let is_of_child = line.contains(".stdout(") || line.contains(".stderr(");
+        // One line before there is memory for a queue.
+        let is_before_all = name == "src/io/limits.rs" && line.contains("rustix::io::write(");
         assert!(
-            !touches || is_of_child || name.starts_with("src/console/"),
+            !touches || is_of_child || is_before_all || name.starts_with("src/console/"),
             "{name}:{number}: print with `console`: {line}"
         );
     }

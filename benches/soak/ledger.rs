@@ -212,8 +212,8 @@ impl Ledger {
             }
         }
         let counted: u64 = held.counts.iter().sum::<u64>() - self.counts.iter().sum::<u64>();
-        // What a killed writer had begun to tell may have arrived in some rows of the sketch only: that is in the slice, and
-        // in no count.
+        // What a killed writer had begun to tell may have arrived in some rows of the sketch only: that is in the
+        // slice, and in no count.
         let is_whole = self.since.values().all(|since| since.floor.is_none());
         if counted > grown || (is_whole && counted < grown) {
             return Err(format!("keys grew by {counted}, slices by {grown}"));

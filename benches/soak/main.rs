@@ -1,11 +1,13 @@
-//! Three nodes as processes for ten minutes, under load, over a network that loses, doubles and reorders, while they are
-//! ended, killed, stopped and parted at random; and whether anything was counted wrongly, leaked, or was complained of.
+//! Three nodes as processes for ten minutes, under load, over a network that loses, doubles and reorders, while
+//! they are ended, killed, stopped and parted at random; and whether anything was counted wrongly, leaked, or was
+//! complained of.
 //!
-//! `cargo bench --bench soak -- --minutes 10` prints a record in Markdown, and its seed; `--seed N` draws the same again
-//! (processes take their own time, so that it goes on alike, not the same). What must hold is checked whenever
-//! all was healed, and ends the run where it does not.
+//! `cargo bench --bench soak -- --minutes 10` prints a record in Markdown, and its seed; `--seed N` draws the same
+//! again (processes take their own time, so that it goes on alike, not the same). What must hold is checked
+//! whenever all was healed, and ends the run where it does not.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -474,7 +476,8 @@ impl Soak {
                 return Err(format!("{:#?}\n{:#?}", slices(0), slices(at)));
             }
         }
-        // A data thread adds before it says in the total that it has, so that equal slices may still be those of before.
+        // A data thread adds before it says in the total that it has, so that equal slices may still be those of
+        // before.
         let first = self.held(0);
         match (1..NODES).find(|&node| self.held(node) != first) {
             Some(node) => Err(format!("{node} counts otherwise than 0")),
@@ -539,10 +542,10 @@ impl Soak {
             println!("- {what}: {value}");
         }
         println!(
-            "\nThree nodes, 4 x 65 536 cells, rounds of 200 ms, a key. Of a thousand datagrams, of nodes and of clients, 100 are \
-             lost, 50 doubled and 50 late. Three clients add exactly once. In between one thing happens, all is healed, \
-             clients rest, and as soon as all nodes hold the same, it is compared with what was acknowledged: to the last \
-             unit, but for what a process that was killed had told nobody.\n"
+            "\nThree nodes, 4 x 65 536 cells, rounds of 200 ms, a key. Of a thousand datagrams, of nodes and of \
+             clients, 100 are lost, 50 doubled and 50 late. Three clients add exactly once. In between one thing \
+             happens, all is healed, clients rest, and as soon as all nodes hold the same, it is compared with \
+             what was acknowledged: to the last unit, but for what a process that was killed had told nobody.\n"
         );
         println!(
             "| what happened | times | until all were one and equal, s: median and worst |\n|---|---|---|"

@@ -1,4 +1,5 @@
-//! `loadgen versus` as a person runs it, with real servers; without them a line says so, or the tests fail where all are required.
+//! `loadgen versus` as a person runs it, with real servers; without them a line says so, or the tests fail where
+//! all are required.
 
 #![allow(clippy::unwrap_used)]
 

@@ -227,13 +227,10 @@ impl Crew {
         name: String,
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        let watch = Watch {
-            crew: self.clone(),
-            part,
-            thread: Some(name.clone()),
-        };
+        let (crew, watched_as) = (self.clone(), name.clone());
         std::thread::Builder::new().name(name).spawn(move || {
-            let watch = watch;
+            // Not before: where the system gives no thread, none has ended.
+            let watch = crew.watch_thread(part, watched_as);
             // These two are struck when they have begun to work.
             #[cfg(test)]
             if !matches!(part, Part::Data | Part::Control) && watch.crew.strikes_thread(part) {

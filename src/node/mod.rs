@@ -48,7 +48,7 @@ use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
 use crate::io::cgroup::{GroupLimit, Groups};
-use crate::io::limits::{LimitReached, spare_address_space};
+use crate::io::limits::{LimitReached, in_the_way_of_threads, spare_address_space};
 use crate::io::{
     Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
     huge_pages,
@@ -679,14 +679,25 @@ fn is_open(config: &NodeConfig, client: SocketAddr) -> bool {
     config.allow.is_empty() && !client.ip().to_canonical().is_loopback()
 }
 
+/// Besides data threads: signals, control, and some for looking names up and for the log.
+const THREADS_OF_PROGRAM: u64 = 5;
+
 /// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
 /// SIGTERM; the table is in `node/signals.rs`), and a summary to standard error. Nobody has to read either.
 ///
 /// # Errors
 /// [`NodeError`] where it does not start, or where it stopped by itself.
 pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
+    let threads = thread_count(config)?;
+    // Before anything is taken: what is short is named by what a node needs.
+    room::check(config, threads, Backend::Mmsg)?;
     let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
-    let signals = Signals::start(&crew).map_err(system("taking signals"))?;
+    let signals = Signals::start(&crew).map_err(|error| {
+        match in_the_way_of_threads(&error, threads as u64 + THREADS_OF_PROGRAM) {
+            Some(limit) => limit.into(),
+            None => system("taking signals")(error),
+        }
+    })?;
     let mut node = Node::start_with(config, (crew, endings), Some(signals))?;
     announce(&node.status());
     let status = node.wait_and_end()?;

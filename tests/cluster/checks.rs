@@ -2,6 +2,9 @@
 
 use crate::support::naive::{ForgetsTheDead, Last, Max, Merge, Naive, Sum};
 use crate::support::run::run;
+use crate::support::wrong::{
+    CountsRepeats, Flaw, LacksCells, LeavesAtOnce, ReadyAtOnce, Slow, Wrong,
+};
 
 const SEEDS: u64 = 24;
 
@@ -36,4 +39,39 @@ fn a_restarted_node_that_forgets_what_it_wrote_is_caught() {
     let failures = failures::<ForgetsTheDead>();
     assert!(failures.len() as u64 > SEEDS / 4, "{failures:?}");
     assert!(failures.iter().any(|(_, why)| why.contains("lacks slice")));
+}
+
+/// Within this many seeds each flaw of a real node is caught, and for the right reason.
+const SEEDS_OF_A_FLAW: u64 = 100;
+
+fn is_caught<F: Flaw>(reason: &str) {
+    let why = |seed| run::<Wrong<F>>(seed, false).err();
+    let caught =
+        (0..SEEDS_OF_A_FLAW).find(|&seed| why(seed).is_some_and(|why| why.contains(reason)));
+    assert!(caught.is_some(), "nobody says: {reason}");
+}
+
+#[test]
+fn a_node_that_vouches_for_what_it_lacks_is_caught() {
+    is_caught::<LacksCells>("and lacks some of cells");
+}
+
+#[test]
+fn a_node_that_is_ready_too_early_is_caught() {
+    is_caught::<ReadyAtOnce>("says that it is ready, and lacks");
+}
+
+#[test]
+fn a_node_that_ends_without_handing_over_is_caught() {
+    is_caught::<LeavesAtOnce>("does not have all that it counted");
+}
+
+#[test]
+fn a_request_that_is_counted_twice_is_caught() {
+    is_caught::<CountsRepeats>("was counted as");
+}
+
+#[test]
+fn a_cluster_that_is_slow_is_caught() {
+    is_caught::<Slow>("of which all knew each other");
 }

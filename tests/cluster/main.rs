@@ -2,9 +2,17 @@
 //!
 //! ```text
 //! cargo test --test cluster                                            500 seeds, and the scenarios
-//! RMBD_SIM_SEEDS=100000 cargo test --release --test cluster seeds      any number
+//! RMBD_SIM_SEEDS=100000 cargo test --test cluster seeds::seeds -- --nocapture
+//!                                                                      any number, and what was made of faults
+//! RMBD_SIM_SECONDS=300 RMBD_SIM_SEEDS=1000 RMBD_SIM_FRESH=50 cargo test --test cluster seeds::seeds -- --nocapture
+//!                                                                      so long, at least so many, half of them
+//!                                                                      never played before
 //! RMBD_SIM_SEED=17 cargo test --test cluster one_seed -- --nocapture   one of them, with what happened
+//! tests/cluster/mutations/run                                          what it catches when fixes are taken back
 //! ```
+//!
+//! `RMBD_SIM_FIRST` is the first seed (0), `RMBD_SIM_BASE` the first fresh one (random, and printed),
+//! `RMBD_SIM_FAILURES` after how many it ends (3).
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]

@@ -1,25 +1,87 @@
 //! Many seeds, each a small history of a cluster in which much goes wrong.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use crate::support::network::Faults;
+use crate::support::faults::Faults;
 use crate::support::node::Node;
 use crate::support::run::{Outcome, run};
 
 /// What is played where nothing is said.
 const SEEDS: u64 = 500;
 /// From so many on, each kind of fault must have happened.
-const SEEDS_OF_EVERY_FAULT: u64 = 200;
+const SEEDS_OF_EVERY_FAULT: u64 = 400;
 /// Failures that are shown; then it ends.
-const FAILURES_MAX: usize = 3;
+const FAILURES_MAX: u64 = 3;
+
+/// Which seeds are played, and for how long.
+#[derive(Debug)]
+struct Course {
+    /// The first of those that are the same each time.
+    first: u64,
+    /// The first of those that are drawn anew.
+    fresh: u64,
+    /// How many of a hundred are.
+    fresh_percent: u64,
+    seeds_min: u64,
+    time_min: Duration,
+    failures_max: u64,
+}
+
+impl Course {
+    fn from_environment() -> Self {
+        let seconds = number("RMBD_SIM_SECONDS").unwrap_or(0);
+        let course = Self {
+            first: number("RMBD_SIM_FIRST").unwrap_or(0),
+            // Far from where anybody counts from, and short enough to be read out.
+            fresh: number("RMBD_SIM_BASE")
+                .unwrap_or_else(|| (1 << 40) + (RandomState::new().hash_one(0) >> 24)),
+            fresh_percent: number("RMBD_SIM_FRESH").unwrap_or(0).min(100),
+            seeds_min: number("RMBD_SIM_SEEDS").unwrap_or(SEEDS),
+            time_min: Duration::from_secs(seconds),
+            failures_max: number("RMBD_SIM_FAILURES").unwrap_or(FAILURES_MAX),
+        };
+        if course.fresh_percent > 0 {
+            let percent = course.fresh_percent;
+            println!(
+                "{percent} % of the seeds are fresh, from {} on",
+                course.fresh
+            );
+        }
+        course
+    }
+
+    /// The seed of the n-th history: fresh ones are spread evenly among the others.
+    fn seed(&self, number: u64) -> u64 {
+        let fresh_before = |number: u64| number * self.fresh_percent / 100;
+        let fresh = fresh_before(number);
+        if fresh_before(number + 1) > fresh {
+            self.fresh + fresh
+        } else {
+            self.first + number - fresh
+        }
+    }
+
+    fn is_over(&self, number: u64, since: Instant) -> bool {
+        number >= self.seeds_min && since.elapsed() >= self.time_min
+    }
+}
 
 /// What came of all of them.
 #[derive(Default)]
 struct Sum {
+    seeds: u64,
     faults: Faults,
     rounds: Vec<f64>,
+    /// Of the time that it may take until all are equal, with the seeds.
+    shares: Vec<(f64, u64)>,
+    lone: BTreeMap<usize, Vec<f64>>,
+    /// What took longest.
+    slow: Vec<(Duration, u64)>,
     events: u64,
     failures: Vec<(u64, String)>,
 }
@@ -35,26 +97,30 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn seeds() {
-    let first = number("RMBD_SIM_FIRST").unwrap_or(0);
-    let count = number("RMBD_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(first);
+    let course = Course::from_environment();
+    let start = Instant::now();
+    let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
     let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while sum.lock().unwrap().failures.len() < FAILURES_MAX {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= first + count {
+                while (sum.lock().unwrap().failures.len() as u64) < course.failures_max {
+                    let number = next.fetch_add(1, Relaxed);
+                    if course.is_over(number, start) {
                         break;
                     }
+                    let seed = course.seed(number);
+                    let began = Instant::now();
                     let outcome = play(seed, false);
-                    note(&mut sum.lock().unwrap(), seed, outcome);
+                    let mut sum = sum.lock().unwrap();
+                    sum.slow.push((began.elapsed(), seed));
+                    note(&mut sum, seed, outcome);
                 }
             });
         }
     });
-    report(sum.into_inner().unwrap(), count);
+    report(sum.into_inner().unwrap(), start);
 }
 
 fn play(seed: u64, trace: bool) -> Result<Outcome, String> {
@@ -66,10 +132,15 @@ fn play(seed: u64, trace: bool) -> Result<Outcome, String> {
 }
 
 fn note(sum: &mut Sum, seed: u64, outcome: Result<Outcome, String>) {
+    sum.seeds += 1;
     match outcome {
         Ok(outcome) => {
             sum.faults += outcome.faults;
             sum.rounds.push(outcome.rounds);
+            sum.shares.push((outcome.share, seed));
+            for (nodes, rounds) in outcome.lone {
+                sum.lone.entry(nodes).or_default().push(rounds);
+            }
             sum.events += outcome.events;
         }
         Err(why) => {
@@ -85,29 +156,62 @@ fn failure(seed: u64, why: &str) -> String {
     )
 }
 
-fn report(mut sum: Sum, count: u64) {
+fn report(mut sum: Sum, start: Instant) {
+    println!(
+        "{} seeds, {} events, {:.0} s",
+        sum.seeds,
+        sum.events,
+        start.elapsed().as_secs_f64()
+    );
+    println!("    equal after rounds: {}", spread(&mut sum.rounds));
+    sum.shares.sort_by(|one, other| other.0.total_cmp(&one.0));
+    println!(
+        "    most of the time that it may take: {:.3?}",
+        &sum.shares[..sum.shares.len().min(5)]
+    );
+    for (nodes, rounds) in &mut sum.lone {
+        println!(
+            "    heard by one only, then by all {nodes}, after rounds: {}",
+            spread(rounds)
+        );
+    }
+    sum.slow.sort_by_key(|&(took, _)| std::cmp::Reverse(took));
+    println!(
+        "    slowest to play: {:.1?}",
+        &sum.slow[..sum.slow.len().min(5)]
+    );
+    for (name, times) in sum.faults.named() {
+        println!("    {name}: {times}");
+    }
     assert!(
         sum.failures.is_empty(),
-        "seeds {:?} failed, see above",
+        "{} seeds failed, see above: {:?}",
+        sum.failures.len(),
         sum.failures
             .iter()
             .map(|(seed, _)| seed)
             .collect::<Vec<_>>()
     );
-    sum.rounds.sort_by(f64::total_cmp);
-    let at = |share: f64| sum.rounds[((sum.rounds.len() - 1) as f64 * share) as usize];
-    println!("{count} seeds, {} events; equal after rounds:", sum.events);
-    println!(
-        "    half {:.1}, 90 % {:.1}, 99 % {:.1}, all {:.1}",
+    for (name, times) in sum.faults.named() {
+        assert!(times > 0 || sum.seeds < SEEDS_OF_EVERY_FAULT, "no {name}");
+    }
+}
+
+fn spread(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let last = values.len().saturating_sub(1);
+        let at = (last as f64 * share).round() as usize;
+        values.get(at).copied().unwrap_or_default()
+    };
+    format!(
+        "half {:.1}, 90 % {:.1}, 99 % {:.1}, all {:.1} ({} times)",
         at(0.5),
         at(0.9),
         at(0.99),
-        at(1.0)
-    );
-    for (name, times) in sum.faults.named() {
-        println!("    {name}: {times}");
-        assert!(times > 0 || count < SEEDS_OF_EVERY_FAULT, "no {name}");
-    }
+        at(1.0),
+        values.len()
+    )
 }
 
 /// Replays the seed in `RMBD_SIM_SEED` and prints what happens; without it, shows that a seed always
@@ -122,7 +226,27 @@ fn one_seed() {
         return;
     }
     for seed in 0..5 {
-        let once = run::<Node>(seed, false).unwrap();
-        assert_eq!(once, run::<Node>(seed, false).unwrap(), "seed {seed}");
+        let once = run::<Node>(seed, false);
+        assert_eq!(once, run::<Node>(seed, false), "seed {seed}");
+    }
+}
+
+#[test]
+fn fresh_seeds_are_spread_among_the_others_and_none_is_played_twice() {
+    for fresh_percent in [0, 1, 50, 99, 100] {
+        let course = Course {
+            first: 7,
+            fresh: 1_000_000,
+            fresh_percent,
+            seeds_min: 0,
+            time_min: Duration::ZERO,
+            failures_max: 1,
+        };
+        let mut seeds: Vec<u64> = (0..1_000).map(|number| course.seed(number)).collect();
+        let fresh = seeds.iter().filter(|&&seed| seed >= 1_000_000).count() as u64;
+        assert_eq!(fresh, fresh_percent * 10);
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 1_000);
     }
 }

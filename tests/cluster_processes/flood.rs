@@ -5,6 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use rmbd::node::status::{QueueStatus, Status};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::shared::forgery::{Flood, Forgery, Source, of_boot};
 use crate::shared::proxy::Harm;
@@ -12,7 +16,7 @@ use crate::shared::random::Random;
 use crate::shared::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
-use crate::support::running::{Running, wait_until};
+use crate::support::running::{Running, loopback, wait_until};
 use crate::support::together::{live, wait_until_one};
 
 const SEED: u64 = 0xf_100d;
@@ -212,4 +216,48 @@ fn who_is_new_gets_in_during_a_flood() {
     flooded.members_are_heard();
     assert!(flood.stop() > UNDER_WAY);
     flooded.group.wait_for_truth();
+}
+
+/// Starts something for which the kernel takes no program that chooses among sockets.
+fn without_filter<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+    let optname = SeccompCondition::new(
+        2,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        libc::SO_ATTACH_REUSEPORT_CBPF as u64,
+    );
+    let rule = SeccompRule::new(vec![optname.unwrap()]).unwrap();
+    let filter = SeccompFilter::new(
+        [(libc::SYS_setsockopt, vec![rule])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOPROTOOPT as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    std::thread::scope(|scope| {
+        let filtered = scope.spawn(|| {
+            seccompiler::apply_filter(&filter).unwrap();
+            start()
+        });
+        filtered.join().unwrap()
+    })
+}
+
+#[test]
+fn where_the_kernel_takes_no_filter_a_node_says_so_and_works_all_the_same() {
+    let words = || [format!("{}:0", loopback()), "-x=4096".to_owned()];
+    let first = without_filter(|| Running::start(&words()));
+    let join = format!("--join={}", first.cluster());
+    let second = without_filter(|| Running::start(&[&words()[..], &[join]].concat()));
+    wait_until_one(&[&first, &second]);
+    second.add("key", 3);
+    first.wait_for_count("key", 3);
+    let status = first.status();
+    let names: Vec<_> = (status.cluster.queues.iter())
+        .map(|queue| &queue.name[..])
+        .collect();
+    assert_eq!(names, ["all"]);
+    let log = first.end().log;
+    let warned = log.lines().filter(|line| line.contains("takes no filter"));
+    assert_eq!(warned.count(), 1, "{log}");
 }

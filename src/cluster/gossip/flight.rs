@@ -22,6 +22,9 @@ const FIRST_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Least probe timeout above the round trip: schedulers' slack.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(15);
+/// Largest probe timeout: who comes back is told within this time, also where round trips were long before
+/// and nothing was heard for long.
+const TIMEOUT_MAX: Duration = Duration::from_secs(4);
 /// Doublings of the probe timeout while nothing is heard.
 const BACKOFF_MAX: u32 = 4;
 
@@ -146,6 +149,13 @@ impl Flight {
         outcome
     }
 
+    /// There is no time for patience any more: what would be lost by now, had all of it been answered so far,
+    /// is lost.
+    pub(super) fn hurry(&mut self, now: Duration) -> Outcome {
+        self.backoff = 0;
+        self.expire(now)
+    }
+
     /// Gives all up: what was under way is lost, and no fault of the path.
     pub(super) fn abandon(&mut self) -> Vec<Piece> {
         let sent = std::mem::take(&mut self.sent);
@@ -165,7 +175,7 @@ impl Flight {
                 smoothed + (variation * 4).max(TIMEOUT_SLACK) + ACK_DELAY
             }
         };
-        timeout * (1 << self.backoff)
+        (timeout * (1 << self.backoff)).min(TIMEOUT_MAX)
     }
 
     fn measure(&mut self, sample: Duration) {
@@ -267,6 +277,28 @@ mod tests {
         }
         assert!(waits.is_sorted() && waits[1] == waits[0] * 2);
         assert_eq!(waits.last(), Some(&(FIRST_TIMEOUT * (1 << BACKOFF_MAX))));
+    }
+
+    #[test]
+    fn who_comes_back_after_a_storm_is_tried_soon() {
+        let mut flight = Flight::new();
+        let mut now = MS;
+        flight.note_sent(1, now, piece(0));
+        now += MS * 900;
+        flight.ack(now, std::iter::once(1..=1));
+        for number in 2..12 {
+            flight.note_sent(number, now, piece(0));
+            let deadline = flight.deadline().expect("one is under way");
+            assert!(deadline - now <= TIMEOUT_MAX);
+            now = deadline;
+            assert_eq!(flight.expire(now).lost, [piece(0)]);
+        }
+        flight.note_sent(12, now, piece(0));
+        now += MS * 3_000;
+        assert_eq!(flight.expire(now), Outcome::default());
+        assert_eq!(flight.hurry(now).lost, [piece(0)]);
+        flight.note_sent(13, now, piece(0));
+        assert_eq!(flight.hurry(now), Outcome::default(), "it may still arrive");
     }
 
     #[test]

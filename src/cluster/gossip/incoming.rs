@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::claims::Relation;
 use super::peer::{Kind, Peer, Question};
-use super::repair::Sections;
+use super::repair::{Group, GroupHashes, Sections};
 use super::state::ClusterEvent;
 use super::{Cluster, EVENTS_MAX, From, STRANGERS_MAX, Stranger};
 use crate::cluster::seal::Refused;
@@ -124,12 +124,21 @@ impl Cluster {
                 let merged = self.slices.merge(replica, &slice, cells);
                 self.note_merged(from, &slice, merged);
             }
-            Frame::Groups { slice, mut groups } => {
+            Frame::Groups {
+                slice,
+                version,
+                mut groups,
+            } => {
                 let mut cells = std::mem::take(&mut self.group);
-                while let Some(group) = groups.next_group(&mut cells) {
+                while let Some(number) = groups.next_group(&mut cells) {
                     let merged = self.slices.merge(replica, &slice, cells.iter().copied());
                     self.note_merged(from, &slice, merged);
-                    self.repair.arrived(now, from.boot, &slice, group);
+                    let group = Group {
+                        version,
+                        number,
+                        cells: &cells,
+                    };
+                    self.repair.arrived(now, from.boot, &slice, &group);
                 }
                 self.group = cells;
             }
@@ -172,12 +181,17 @@ impl Cluster {
             }
             Frame::GroupHashes {
                 slice,
+                version,
                 section,
                 hashes,
             } => {
-                let slices = &self.slices;
+                let theirs = GroupHashes {
+                    version,
+                    section,
+                    hashes,
+                };
                 self.repair
-                    .take_groups(now, slices, from.boot, &slice, section, hashes);
+                    .take_groups(now, &self.slices, from.boot, &slice, theirs);
             }
             Frame::CatalogueAsked { first } => {
                 self.answer(now, from, Question::Catalogue { first });

@@ -28,6 +28,10 @@ impl Cluster {
                 has_left: false,
                 contact_at: now,
             });
+            for peer in self.peers.values_mut() {
+                let outcome = peer.flight.hurry(now);
+                self.resends += peer.settle(outcome);
+            }
             self.is_publishing = self.has_audience() || self.joins;
             // At once, not with the next round.
             self.next_round = now;

@@ -255,7 +255,7 @@ impl Peer {
         };
         let served = &mut self.served;
         let mut values = Vec::with_capacity(GROUP_CELLS);
-        writer.groups(&slice, |writer| {
+        writer.groups(&slice, slices.version(&slice), |writer| {
             while let Some(&(next, group)) = served.first() {
                 if next != slice {
                     break;
@@ -329,7 +329,8 @@ impl Question {
             }
             Self::GroupsAnswer { slice, section } => {
                 let hashes = slices.group_hashes(slice, *section);
-                hashes.is_empty() || writer.group_hashes(slice, *section, hashes)
+                let version = slices.version(slice);
+                hashes.is_empty() || writer.group_hashes(slice, version, *section, hashes)
             }
         }
     }

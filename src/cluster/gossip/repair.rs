@@ -11,16 +11,20 @@
 //!    <-- groups --------------------------     merged; then what it had complete, we have, too
 //! ```
 //!
+//! Answers of an earlier pull may come late, and look like those of this one. So all of them carry a version: one
+//! that is of less than this pull's hashes of sections is merged, and answers nothing. Within a version the hashes
+//! tell, since those of a level are the sum of what is below.
+//!
 //! What a neighbour said stays known ([`Claims`]) until we have it, whatever others say meanwhile: who is
 //! behind, too, has nothing to say against it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::claims::{Claims, Relation};
 use super::limits::ClusterLimits;
 use super::peer::Question;
-use crate::replica::Slices;
+use crate::replica::{Slices, cell_hash};
 use crate::wire::cluster::{DigestEntry, SECTION_GROUPS, SliceId};
 
 /// What is not answered within this time is asked again, then after twice as long, ...
@@ -48,6 +52,32 @@ pub(super) struct Sections<H> {
     pub(super) hashes: H,
     /// How many sections the sketch has.
     pub(super) sections: u32,
+}
+
+/// Its hashes of a section's groups.
+#[derive(Debug)]
+pub(super) struct GroupHashes<H> {
+    pub(super) version: u64,
+    pub(super) section: u32,
+    pub(super) hashes: H,
+}
+
+/// A group of its copy.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    pub(super) version: u64,
+    pub(super) number: u32,
+    /// Those that are not 0.
+    pub(super) cells: &'a [(u32, u32)],
+}
+
+impl Group<'_> {
+    fn hash(&self) -> u64 {
+        let cells = self.cells.iter();
+        cells.fold(0, |sum, &(index, value)| {
+            sum.wrapping_add(cell_hash(index, value))
+        })
+    }
 }
 
 impl Repair {
@@ -114,22 +144,18 @@ impl Repair {
         slices: &Slices,
         from: u64,
         slice: &SliceId,
-        section: u32,
-        hashes: impl Iterator<Item = u64>,
+        theirs: GroupHashes<impl Iterator<Item = u64>>,
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
-            let ours = slices.group_hashes(slice, section);
-            pull.take_groups(now, ours, section, hashes);
+            let ours = slices.group_hashes(slice, theirs.section);
+            pull.take_groups(now, ours, theirs);
         }
     }
 
     /// A group has come and was merged.
-    pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: u32) {
+    pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: &Group<'_>) {
         if let Some(pull) = self.pull_from(from, slice) {
-            // What is pushed beside is no answer: the other one may not hear us at all.
-            if pull.groups_asked.remove(&group) {
-                pull.heard(now);
-            }
+            pull.arrived(now, group);
         }
     }
 
@@ -184,7 +210,7 @@ impl Repair {
             let is_done = pull.is_done();
             if is_done {
                 slices.complete(slice, 0, pull.version.unwrap_or(0));
-                if slices.changed_at(slice) == pull.changed_at {
+                if pull.is_exact && slices.changed_at(slice) == pull.changed_at {
                     claims.note_fruitless(*slice, pull.from, pull.root);
                 }
             }
@@ -210,13 +236,18 @@ struct Pull {
     changed_at: u64,
     /// What the neighbour had complete when it was asked for the first hashes.
     version: Option<u64>,
+    /// All that came was of the copy that `root` is of, and not of an earlier or later one.
+    is_exact: bool,
     /// The first section whose hash has not come; `None` when all have.
     sections_from: Option<u32>,
+    /// Of those whose hashes have come.
+    sections_sum: u64,
     has_asked_sections: bool,
-    sections_wanted: VecDeque<u32>,
-    sections_asked: BTreeSet<u32>,
-    groups_wanted: VecDeque<u32>,
-    groups_asked: BTreeSet<u32>,
+    /// By number, with the neighbour's hash, as are groups.
+    sections_wanted: VecDeque<(u32, u64)>,
+    sections_asked: BTreeMap<u32, u64>,
+    groups_wanted: VecDeque<(u32, u64)>,
+    groups_asked: BTreeMap<u32, u64>,
     /// When something was last heard, or asked again for want of an answer.
     since: Duration,
     silences: u32,
@@ -229,12 +260,14 @@ impl Pull {
             root,
             changed_at,
             version: None,
+            is_exact: true,
             sections_from: Some(0),
+            sections_sum: 0,
             has_asked_sections: false,
             sections_wanted: VecDeque::new(),
-            sections_asked: BTreeSet::new(),
+            sections_asked: BTreeMap::new(),
             groups_wanted: VecDeque::new(),
-            groups_asked: BTreeSet::new(),
+            groups_asked: BTreeMap::new(),
             since: now,
             silences: 0,
         }
@@ -277,14 +310,16 @@ impl Pull {
         let mut next = first;
         for hash in hashes.take((sections - first.min(sections)) as usize) {
             if ours.get(next as usize).copied().unwrap_or(0) != hash {
-                self.sections_wanted.push_back(next);
+                self.sections_wanted.push_back((next, hash));
             }
+            self.sections_sum = self.sections_sum.wrapping_add(hash);
             next += 1;
         }
         if next == first {
             return;
         }
         self.sections_from = (next < sections).then_some(next);
+        self.is_exact &= self.sections_from.is_some() || self.sections_sum == self.root;
         self.has_asked_sections = false;
         self.heard(now);
     }
@@ -293,20 +328,46 @@ impl Pull {
         &mut self,
         now: Duration,
         ours: &[u64],
-        section: u32,
-        hashes: impl Iterator<Item = u64>,
+        theirs: GroupHashes<impl Iterator<Item = u64>>,
     ) {
+        let GroupHashes {
+            version,
+            section,
+            hashes,
+        } = theirs;
         let mut hashes = hashes.peekable();
-        if hashes.peek().is_none() || !self.sections_asked.remove(&section) {
+        if hashes.peek().is_none() || self.is_late(version) {
             return;
         }
+        let Some(all) = self.sections_asked.remove(&section) else {
+            return;
+        };
         let first = section * SECTION_GROUPS as u32;
+        let mut sum = 0_u64;
         for (at, hash) in hashes.take(SECTION_GROUPS).enumerate() {
             if ours.get(at).copied().unwrap_or(0) != hash {
-                self.groups_wanted.push_back(first + at as u32);
+                self.groups_wanted.push_back((first + at as u32, hash));
             }
+            sum = sum.wrapping_add(hash);
         }
+        self.is_exact &= sum == all;
         self.heard(now);
+    }
+
+    fn arrived(&mut self, now: Duration, group: &Group<'_>) {
+        if self.is_late(group.version) {
+            return;
+        }
+        // What is pushed beside is no answer: the other one may not hear us at all.
+        if let Some(hash) = self.groups_asked.remove(&group.number) {
+            self.is_exact &= group.hash() == hash;
+            self.heard(now);
+        }
+    }
+
+    /// An answer with this version is one of an earlier pull.
+    fn is_late(&self, version: u64) -> bool {
+        self.version.is_none_or(|ours| version < ours)
     }
 
     fn ask(
@@ -328,18 +389,18 @@ impl Pull {
         }
         while self.sections_asked.len() < limits.sections_asked
             && self.groups_wanted.len() < limits.groups_wanted
-            && let Some(section) = self.sections_wanted.pop_front()
+            && let Some((section, hash)) = self.sections_wanted.pop_front()
         {
-            self.sections_asked.insert(section);
+            self.sections_asked.insert(section, hash);
             ask(self.from, Question::Groups { slice, section });
         }
         // In large portions: a question costs a datagram, too.
         let room = limits.groups_asked.saturating_sub(self.groups_asked.len());
         if room >= limits.groups_asked.div_ceil(2) && !self.groups_wanted.is_empty() {
             let portion = room.min(self.groups_wanted.len());
-            let groups: BTreeSet<u32> = self.groups_wanted.drain(..portion).collect();
+            let groups: BTreeMap<u32, u64> = self.groups_wanted.drain(..portion).collect();
             self.groups_asked.extend(&groups);
-            let groups = groups.into_iter().collect();
+            let groups = groups.into_keys().collect();
             ask(self.from, Question::Pull { slice, groups });
         }
     }

@@ -230,7 +230,7 @@ impl Span {
             Changes::Groups => {
                 let group_cells = GROUP_CELLS as u32;
                 let mut values = Vec::with_capacity(GROUP_CELLS);
-                writer.groups(own, |writer| {
+                writer.groups(own, slices.own_version(), |writer| {
                     let changed = slices.changed_groups(self.base, self.from / group_cells);
                     let in_span = changed.take_while(|&group| group * group_cells < self.to);
                     for (number, group) in in_span.enumerate() {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// How long an emptied queue is left alone after a refusal: waking up costs more than reading and refusing a datagram, so
-/// in a flood many are to be read at once.
+/// How long an emptied queue is left alone after a refusal: waking up costs more than reading and refusing a
+/// datagram, so in a flood many are to be read at once.
 const REST: Duration = Duration::from_millis(1);
 
 /// Counts refusals. What comes while reading is paused waits in the queue's buffer, and what does not

@@ -1,6 +1,6 @@
-//! The cluster's port: a queue each for members, for channels that somebody else sends on, too, for strangers, and for
-//! what cannot be ours. Which is whose, the kernel decides by [`steering`](super::steering); each is read
-//! so fast as its senders are worth, members first.
+//! The cluster's port: a queue each for members, for channels that somebody else sends on, too, for strangers, and
+//! for what cannot be ours. Which is whose, the kernel decides by [`steering`](super::steering); each is read so
+//! fast as its senders are worth, members first.
 //!
 //! Where the kernel takes no program there is one queue for all, and members wait behind strangers.
 
@@ -21,8 +21,8 @@ use crate::cluster::Cluster;
 use crate::cluster::seal::KnownChannel;
 use crate::io::{BindError, Steered, bind_steered, kernel_drops, steer};
 
-/// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a second at
-/// the default rate.
+/// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a
+/// second at the default rate.
 const BUFFER_BYTES: usize = 4 << 20;
 /// Time between two programs at least: each costs some ten to a hundred microseconds.
 const STEER_EVERY: Duration = Duration::from_millis(20);
@@ -40,11 +40,11 @@ struct Kind {
     datagrams_a_turn: usize,
 }
 
-/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs about 1 us to receive, and one with
-/// our fingerprint about as much to open in vain. So strangers cost at most 4 % of a core, and all others 0.2 %. Whoever
-/// sees what a member sends is given more, up to 15 %: of a flood of 200 000 a second half is read, and so every other
-/// datagram of that member. The other queues are as short as they can be read within some tens of milliseconds: a
-/// newcomer's datagram that got in is soon answered.
+/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs 2 to 3 us to receive, and
+/// one with our fingerprint about 1 us more to open in vain. So strangers cost some 10 % of a core at most, and
+/// all others 0.3 %. Whoever sees what a member sends is given more, up to 30 %: of a flood of 200 000 a second
+/// half is read, and so every other datagram of that member. The other queues are as short as they can be read
+/// within some tens of milliseconds: a newcomer's datagram that got in is soon answered.
 const KINDS: [Kind; 4] = [
     Kind {
         name: "members",
@@ -88,8 +88,9 @@ pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> 
     let Steered { sockets, refused } = bind_steered(address, &buffers, BUFFER_BYTES, &program)?;
     if let Some(error) = refused {
         warn!(
-            "the kernel takes no filter for the cluster's port ({error}), so that members and strangers wait in one queue: \
-             a flood of forged datagrams at {address} would keep other nodes from being heard; keep it to your own network"
+            "the kernel takes no filter for the cluster's port ({error}), so that members and strangers wait in \
+             one queue: a flood of forged datagrams at {address} would keep other nodes from being heard; keep it \
+             to your own network"
         );
     }
     Ok(sockets)
@@ -284,8 +285,8 @@ impl Queues {
         };
         if !std::mem::replace(&mut self.has_complained, true) {
             warn!(
-                "the cluster port's filter does not know all members ({complaint}): in a flood of forged datagrams some would \
-                 be heard late"
+                "the cluster port's filter does not know all members ({complaint}): in a flood of forged \
+                 datagrams some would be heard late"
             );
         }
     }

@@ -12,8 +12,8 @@
 //! same. So 31 bits of the 64 are enough. A stranger who guesses gets one of a million datagrams among those of
 //! 2 048 members; one who has seen a member's datagrams makes that member's channel a contested one.
 //!
-//! Classic BPF, since any user may attach it (linux/filter.h). Jumps ahead on a condition reach 255 instructions, hence
-//! the tree: inner nodes jump far without a condition, leaves compare one after the other.
+//! Classic BPF, since any user may attach it (linux/filter.h). Jumps ahead on a condition reach 255 instructions,
+//! hence the tree: inner nodes jump far without a condition, leaves compare one after the other.
 
 use crate::cluster::seal::{
     CHANNEL_ID_AT, FINGERPRINT_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts,

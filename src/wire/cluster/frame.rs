@@ -37,9 +37,10 @@ pub enum Frame<'a> {
     Ack { channel: u64, ranges: AckRanges<'a> },
     /// Cells of a slice, as they are now.
     Cells { slice: SliceId, cells: Cells<'a> },
-    /// Whole groups of a slice, as they are now.
+    /// Whole groups of a slice, as they are now, and the version that was complete when they were read.
     Groups {
         slice: SliceId,
+        version: u64,
         groups: GroupsReader<'a>,
     },
     /// Who has all of the slice until version `base` now has all until `version`.
@@ -63,9 +64,10 @@ pub enum Frame<'a> {
     },
     /// The receiver is asked for the hashes of a section's groups.
     GroupHashesAsked { slice: SliceId, section: u32 },
-    /// They.
+    /// They, and the version that was complete when they were read.
     GroupHashes {
         slice: SliceId,
+        version: u64,
         section: u32,
         hashes: Hashes<'a>,
     },
@@ -245,6 +247,7 @@ fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>
         },
         GROUPS => Frame::Groups {
             slice,
+            version: reader.varint()?,
             groups: GroupsReader::new(reader, cells),
         },
         COMPLETE => Frame::Complete {
@@ -268,6 +271,7 @@ fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>
         },
         GROUP_HASHES => Frame::GroupHashes {
             slice,
+            version: reader.varint()?,
             section: reader.varint_u32()?,
             hashes: Hashes { reader },
         },
@@ -448,8 +452,14 @@ impl<'o> FrameWriter<'o> {
     }
 
     /// A frame of groups, which `fill` appends; left out where it appends none.
-    pub fn groups(&mut self, slice: &SliceId, fill: impl FnOnce(&mut GroupsWriter<'_>)) -> bool {
+    pub fn groups(
+        &mut self,
+        slice: &SliceId,
+        version: u64,
+        fill: impl FnOnce(&mut GroupsWriter<'_>),
+    ) -> bool {
         self.list(GROUPS, slice, |out, limit| {
+            varint::write(version, out);
             let mut writer = GroupsWriter {
                 out,
                 limit,
@@ -546,9 +556,16 @@ impl<'o> FrameWriter<'o> {
     }
 
     /// All hashes of a section, which fit where the datagram is empty.
-    pub fn group_hashes(&mut self, slice: &SliceId, section: u32, hashes: &[u64]) -> bool {
+    pub fn group_hashes(
+        &mut self,
+        slice: &SliceId,
+        version: u64,
+        section: u32,
+        hashes: &[u64],
+    ) -> bool {
         self.frame(GROUP_HASHES, |out, _| {
             write_slice(slice, out);
+            varint::write(version, out);
             varint::write(section.into(), out);
             write_hashes(hashes, out, usize::MAX);
         })

@@ -19,14 +19,14 @@
 //! |---|---|---|
 //! | `01` | ack | channel u64; then from the newest down: packet number, and how many more below it; gap to the next range (at least 1) minus 1, and so on |
 //! | `02` | cells | slice; then (gap, value) for each: the cell's index minus the one before minus 1 (the first: its index) |
-//! | `03` | groups | slice; then for each group its index (coded as cells' are), form u8, cells |
+//! | `03` | groups | slice, version; then for each group its index (coded as cells' are), form u8, cells |
 //! | `04` | complete | slice, base, version: who has all until base now has all until version |
 //! | `05` | digest | (slice, version, root u64), repeated |
 //! | `06` | digest asked | |
 //! | `07` | sections asked | slice, first section |
 //! | `08` | sections | slice, version, first section, then a hash u64 each |
 //! | `09` | group hashes asked | slice, section |
-//! | `0a` | group hashes | slice, section, then a hash u64 each |
+//! | `0a` | group hashes | slice, version, section, then a hash u64 each |
 //! | `0b` | pull | slice; then ranges of groups: gap (as in cells), how many more |
 //! | `0c` | membership | a message of the membership protocol |
 //! | `0d` | catalogue asked | first line |

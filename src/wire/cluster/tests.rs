@@ -108,7 +108,7 @@ fn sample() -> Vec<u8> {
     let dense: Vec<u32> = (0..256).collect();
     let mut sparse = vec![0; 256];
     sparse[7] = 70_000;
-    assert!(writer.groups(&SLICE, |groups| {
+    assert!(writer.groups(&SLICE, 9, |groups| {
         assert!(groups.push(0, &dense) && groups.push(3, &sparse));
         assert!(groups.push(19, &dense[..136]));
     }));
@@ -125,7 +125,7 @@ fn sample() -> Vec<u8> {
     assert!(writer.sections_asked(&SLICE, 3));
     assert!(writer.sections(&SLICE, 8, 3, &[1, 2, u64::MAX]));
     assert!(writer.group_hashes_asked(&SLICE, 6));
-    assert!(writer.group_hashes(&SLICE, 6, &[4, 5]));
+    assert!(writer.group_hashes(&SLICE, 9, 6, &[4, 5]));
     assert_eq!(writer.pull(&SLICE, [1, 2, 3, 9, 11, 12]), 6);
     assert!(writer.membership(b"who is there"));
     assert!(writer.catalogue_asked(20));
@@ -159,7 +159,7 @@ fn heads_come_back_in_both_families() {
 #[test]
 fn the_bytes_stay_as_they_are() {
     let bytes = sample();
-    assert_eq!(bytes.len(), 834);
+    assert_eq!(bytes.len(), 836);
     assert_eq!(
         bytes[..23],
         [
@@ -213,14 +213,14 @@ fn the_fullest_group_fits_a_datagram_behind_everything_that_stands_before_it() {
     let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
     let values: Vec<u32> = (0..256).map(|n| u32::MAX - n).collect();
     let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
-    assert!(writer.groups(&SLICE, |groups| assert!(
+    assert!(writer.groups(&SLICE, 9, |groups| assert!(
         groups.push(u32::MAX / 256, &values)
     )));
     // A fully changed sketch costs no more than a tenth above its size.
     assert!(out.len() * 10 <= 1_024 * 11 + 10 * 12, "{}", out.len());
     let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
     let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
-    assert!(writer.group_hashes(&SLICE, u32::MAX, &[u64::MAX; SECTION_GROUPS]));
+    assert!(writer.group_hashes(&SLICE, u64::MAX, u32::MAX, &[u64::MAX; SECTION_GROUPS]));
 }
 
 #[test]
@@ -229,11 +229,11 @@ fn what_does_not_fit_leaves_nothing_behind() {
         let mut out = Vec::new();
         let mut writer = FrameWriter::new(&mut out, limit);
         writer.cells(&SLICE, |cells| while cells.push(CELLS, u32::MAX) {});
-        writer.groups(&SLICE, |groups| while groups.push(1, &[1; 256]) {});
+        writer.groups(&SLICE, 9, |groups| while groups.push(1, &[1; 256]) {});
         writer.complete(&SLICE, 1, 2);
         writer.pull(&SLICE, [1, 5, 9]);
         writer.sections(&SLICE, 1, 1, &[1, 2]);
-        writer.group_hashes(&SLICE, 1, &[1, 2]);
+        writer.group_hashes(&SLICE, 9, 1, &[1, 2]);
         writer.membership(&[0; 40]);
         assert!(out.len() <= limit);
         assert!(frames(&out, CELLS).all(|frame| frame.is_ok()));
@@ -282,7 +282,7 @@ proptest! {
         };
         let mut fitting = BTreeMap::new();
         let bytes = written(|writer| {
-            writer.groups(&slice, |out| {
+            writer.groups(&slice, 9, |out| {
                 for (&group, &(bits, count, seed)) in &groups {
                     let values = values(bits, count, seed);
                     if !out.push(group, &values) {
@@ -293,7 +293,7 @@ proptest! {
             });
         });
         prop_assert!(!fitting.is_empty());
-        let Frame::Groups { slice: read, groups: mut reader } = only(&bytes) else {
+        let Frame::Groups { slice: read, version: 9, groups: mut reader } = only(&bytes) else {
             panic!("another frame")
         };
         prop_assert_eq!(read, slice);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rmbd::client::Fate;
 use rmbd::sketch::MAX_DEPTH;
 use rmbd::wire::cluster::SliceId;
 
@@ -61,26 +62,105 @@ fn groups(members: &[Place], linked: impl Fn(Place, Place) -> bool) -> Vec<Vec<P
 
 /// Whether everybody of the group holds what is expected, and says so in its hashes.
 pub(crate) fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
-    let [first, others @ ..] = &*expected.places else {
-        return true;
+    let mut free = unlimited(world, expected);
+    let Some(first) = free.next() else {
+        return difference(world, expected).is_none();
     };
-    let roots = world.machine(*first).roots();
-    let same = |&other: &Place| world.machine(other).roots() == roots;
-    others.iter().all(same) && difference(world, expected).is_none()
+    let roots = world.machine(first).roots();
+    let is_same = |other| world.machine(other).roots() == roots;
+    let is_part = |&place: &Place| {
+        let held = world.machine(place).roots();
+        held.iter()
+            .all(|(slice, root)| roots.get(slice) == Some(root))
+    };
+    // Cheap things first.
+    free.all(is_same)
+        && expected.places.iter().all(is_part)
+        && difference(world, expected).is_none()
 }
 
-/// Cell for cell: everybody of the group holds what is expected, and nothing else.
+/// Places that must not refuse anything.
+fn unlimited<'a, M: Machine>(
+    world: &'a World<M>,
+    expected: &'a Expected,
+) -> impl Iterator<Item = Place> + 'a {
+    let places = expected.places.iter().copied();
+    places.filter(|&place| !world.hosts[place].is_limited())
+}
+
+/// Cell for cell: everybody of the group holds what is expected, and nothing else; who has no room for
+/// all of it holds what he has room for, and says that it is not all.
 pub(crate) fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
-    let first = copies_in(world, expected, expected.places[0]);
-    let right = if expected.is_open {
-        &first
-    } else {
-        &expected.copies
+    let first = unlimited(world, expected).next();
+    let first = first.map(|first| copies_in(world, expected, first));
+    let right = match &first {
+        Some(first) if expected.is_open => first,
+        _ => &expected.copies,
     };
     expected.places.iter().find_map(|&place| {
         let copies = copies_in(world, expected, place);
-        let what = copies_differ(&copies, right).or_else(|| falls_short(&copies, &expected.copies));
+        let what = if world.hosts[place].is_limited() {
+            limited_differ(
+                world,
+                place,
+                &copies,
+                right,
+                expected.is_open && first.is_none(),
+            )
+        } else {
+            copies_differ(&copies, right).or_else(|| falls_short(&copies, &expected.copies))
+        };
         what.map(|what| format!("{place}: {what}"))
+    })
+}
+
+fn limited_differ<M: Machine>(
+    world: &World<M>,
+    place: Place,
+    copies: &Copies,
+    right: &Copies,
+    is_least: bool,
+) -> Option<String> {
+    let process = world.process(place);
+    let of = |slice: &&SliceId| copies.contains_key(*slice);
+    let (held, lacked): (Vec<&SliceId>, Vec<&SliceId>) = right.keys().partition(of);
+    if let Some(slice) = lacked.first() {
+        if process.machine.has_room(&process.setup) {
+            return Some(format!("lacks {}, and has room for it", name(slice)));
+        }
+        if !process.machine.says_incomplete(world.clock(place)) {
+            return Some(format!("lacks {}, and does not say so", name(slice)));
+        }
+    }
+    let right: Copies = held
+        .into_iter()
+        .map(|slice| (*slice, right[slice].clone()))
+        .collect();
+    if is_least {
+        return falls_short(copies, &right);
+    }
+    copies_differ(copies, &right)
+}
+
+/// Whether everybody of the group takes everybody else for up, and nobody who is gone.
+pub(crate) fn has_met<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
+    unmet(world, expected).is_none()
+}
+
+/// Who does not.
+pub(crate) fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    expected.places.iter().find_map(|&place| {
+        let Some(live) = world.live_places(place) else {
+            let live = world.machine(place).live(world.clock(place));
+            let dead = live
+                .iter()
+                .filter(|&&(boot, _)| world.place_of(boot).is_none());
+            let dead: Vec<_> = dead.collect();
+            return Some(format!("{place} takes {dead:x?} for up"));
+        };
+        let mut others = expected.places.iter().filter(|&&other| other != place);
+        let unknown = others.find(|other| !live.contains(other))?;
+        Some(format!("{place} does not know {unknown}"))
     })
 }
 
@@ -155,7 +235,11 @@ pub(crate) fn excess<M: Machine>(world: &World<M>) -> Option<String> {
 pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     let alone = keys_alone_in_a_row(world);
-    let held = copies_in(world, expected, expected.places[0]);
+    let full = unlimited(world, expected).next();
+    let held = full.map_or_else(
+        || expected.copies.clone(),
+        |full| copies_in(world, expected, full),
+    );
     for (number, key) in world.keys.iter().enumerate() {
         let right = estimate(held.iter(), geometry, family, key);
         let added: u64 = world.truth.values().map(|truth| truth[number]).sum();
@@ -169,7 +253,12 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
         }
         for &place in &expected.places {
             let answer = world.machine(place).estimate(key);
-            if answer != right {
+            let is_right = if world.hosts[place].is_limited() {
+                expected.is_open || answer.count <= right.count
+            } else {
+                answer == right
+            };
+            if !is_right {
                 return Some(format!(
                     "{place}: key {number} counts {answer:?} instead of {right:?}"
                 ));
@@ -179,22 +268,67 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
     None
 }
 
+/// What clients were told is what was counted: what is confirmed exactly once, what is uncertain once or
+/// not at all, and what is said not to be added not at all.
+pub(crate) fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
+    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    if world.clients().is_empty() {
+        return None;
+    }
+    let users = users_of_cells(world);
+    let mut written = world.all_written();
+    // Strangers have sketches of their own.
+    written.retain(|_, cells| cells.len() == geometry.cells());
+    let adds = world.clients().iter().flat_map(|client| &client.adds);
+    for add in adds {
+        let counted = estimate(written.iter(), geometry, family, &add.key).count;
+        let is_exact = !world.is_filled && is_alone_in_a_row(world, &users, &add.key);
+        let weight = u64::from(add.weight);
+        let is_right = match add.told {
+            Some(Ok(())) => counted == weight || (counted > weight && !is_exact),
+            Some(Err(Fate::Uncertain)) => counted == 0 || counted == weight || !is_exact,
+            Some(Err(Fate::NotAdded)) => counted == 0 || !is_exact,
+            None => return Some(format!("nobody told the client of {add:?}")),
+        };
+        if !is_right {
+            return Some(format!("{add:?} was counted as {counted}"));
+        }
+    }
+    None
+}
+
 /// Keys that share no cell with another one in some row: their answers are exact.
 fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
-    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    let users = users_of_cells(world);
+    let is_exact = |key: &Vec<u8>| !world.is_filled && is_alone_in_a_row(world, &users, key);
+    world.keys.iter().map(is_exact).collect()
+}
+
+fn is_alone_in_a_row<M: Machine>(
+    world: &World<M>,
+    users: &BTreeMap<u32, usize>,
+    key: &[u8],
+) -> bool {
+    cells(world, key).iter().any(|cell| users[cell] == 1)
+}
+
+/// How many keys fall into each cell.
+fn users_of_cells<M: Machine>(world: &World<M>) -> BTreeMap<u32, usize> {
     let mut users = BTreeMap::<u32, usize>::new();
-    let cells = |key: &[u8]| {
-        let mut buffer = [0; MAX_DEPTH];
-        family.cells(key, geometry, &mut buffer).to_vec()
-    };
-    for key in &world.keys {
-        for cell in cells(key) {
+    let adds = world.clients().iter().flat_map(|client| &client.adds);
+    let keys = world.keys.iter().chain(adds.map(|add| &add.key));
+    for key in keys {
+        for cell in cells(world, key) {
             *users.entry(cell).or_default() += 1;
         }
     }
-    let is_exact =
-        |key: &Vec<u8>| !world.is_filled && cells(key).iter().any(|cell| users[cell] == 1);
-    world.keys.iter().map(is_exact).collect()
+    users
+}
+
+fn cells<M: Machine>(world: &World<M>, key: &[u8]) -> Vec<u32> {
+    let mut buffer = [0; MAX_DEPTH];
+    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    family.cells(key, geometry, &mut buffer).to_vec()
 }
 
 pub(crate) fn name(slice: &SliceId) -> String {

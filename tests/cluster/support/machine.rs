@@ -43,6 +43,8 @@ pub(crate) trait Machine: Sized {
     const SEEDS_ALL: bool;
     /// Whether its datagrams have a limit.
     const LIMITS_DATAGRAMS: bool;
+    /// Whether it is known how long it may take.
+    const PACED: bool;
     /// Virtual time in which all must be equal once it is quiet.
     const QUIET_LIMIT: Duration;
 
@@ -51,6 +53,8 @@ pub(crate) trait Machine: Sized {
     fn estimate(&self, key: &[u8]) -> Estimate;
     /// What was added here, as it stands now.
     fn own_cells(&self) -> Cells;
+    /// What it holds of a slice.
+    fn cells(&self, slice: &SliceId) -> Option<Cells>;
     /// What it would tell others.
     fn copies(&self) -> Copies;
     /// Cheap to compare: two that are equal hold the same, as far as their own hashes say.
@@ -63,10 +67,29 @@ pub(crate) trait Machine: Sized {
 
     fn join(&mut self, now: Duration, seed: SocketAddr);
     fn is_alone(&self) -> bool;
+    /// Other members that it takes for up: their boots, and where they are.
+    fn live(&self, now: Duration) -> Vec<(u64, SocketAddr)>;
     fn push_to(&mut self, now: Duration, target: SocketAddr);
     fn leave(&mut self, now: Duration);
     fn is_flushed(&self) -> bool;
     fn is_ready(&self) -> bool;
+    /// It says that it has all that the cluster had when it joined.
+    fn is_complete(&self, now: Duration) -> bool;
+
+    /// What it tells others that it has completely: slices of others, and until which version.
+    fn vouched(&self) -> Vec<(SliceId, u64)>;
+    /// The version of its own slice that is published, and its cells.
+    fn published(&self) -> (u64, Cells);
+    fn own_version(&self) -> u64;
+    /// Its limits leave room for one more slice.
+    fn has_room(&self, setup: &Setup) -> bool;
+    /// It says that slices exist which it does not hold.
+    fn says_incomplete(&self, now: Duration) -> bool;
+
+    /// Does what a client asks for in a datagram; what is replied.
+    fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;
+    /// Requests of clients that it had applied before.
+    fn repeats(&self) -> u64;
 
     /// A bound that it has broken, in words.
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;

@@ -107,6 +107,7 @@ impl<M: Merge> Machine for Naive<M> {
     const ONE_WAY: bool = false;
     const SEEDS_ALL: bool = true;
     const LIMITS_DATAGRAMS: bool = false;
+    const PACED: bool = false;
     const QUIET_LIMIT: Duration = Duration::from_secs(20);
 
     fn start(setup: &Setup, now: Duration) -> Self {
@@ -139,6 +140,10 @@ impl<M: Merge> Machine for Naive<M> {
         cells
             .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
             .collect()
+    }
+
+    fn cells(&self, slice: &SliceId) -> Option<Cells> {
+        self.learnt.get(slice).cloned()
     }
 
     fn copies(&self) -> Copies {
@@ -210,6 +215,10 @@ impl<M: Merge> Machine for Naive<M> {
         self.others.is_empty()
     }
 
+    fn live(&self, _: Duration) -> Vec<(u64, SocketAddr)> {
+        self.others.iter().map(|&other| (0, other)).collect()
+    }
+
     fn push_to(&mut self, _: Duration, target: SocketAddr) {
         self.others.insert(target);
     }
@@ -224,6 +233,38 @@ impl<M: Merge> Machine for Naive<M> {
 
     fn is_ready(&self) -> bool {
         true
+    }
+
+    fn is_complete(&self, _: Duration) -> bool {
+        false
+    }
+
+    fn vouched(&self) -> Vec<(SliceId, u64)> {
+        Vec::new()
+    }
+
+    fn published(&self) -> (u64, Cells) {
+        (0, Vec::new())
+    }
+
+    fn own_version(&self) -> u64 {
+        0
+    }
+
+    fn has_room(&self, _: &Setup) -> bool {
+        true
+    }
+
+    fn says_incomplete(&self, _: Duration) -> bool {
+        false
+    }
+
+    fn serve(&mut self, _: Duration, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn repeats(&self) -> u64 {
+        0
     }
 
     fn broken_bound(&self, _: Duration, _: &Setup) -> Option<String> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::AddAssign;
 use std::time::Duration;
 
+use super::faults::Faults;
 use super::random::Random;
 
 /// Where a host is: its number, which makes its address.
@@ -13,6 +13,8 @@ pub(crate) type Place = usize;
 const PORT: u16 = 8001;
 /// Datagrams kept to be sent once more, much later.
 const TAPE: usize = 64;
+/// Clients' places begin here.
+pub(crate) const CLIENTS_FROM: Place = 50_000;
 
 pub(crate) fn address(place: Place) -> SocketAddr {
     ([10, 0, (place >> 8) as u8, place as u8], PORT).into()
@@ -86,78 +88,7 @@ impl Weather {
     }
 }
 
-/// How often what happened: so that a test knows that its faults were real.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
-    pub(crate) sent: u64,
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    pub(crate) held_back: u64,
-    pub(crate) corrupted: u64,
-    pub(crate) replayed: u64,
-    pub(crate) misdelivered: u64,
-    pub(crate) cut: u64,
-    pub(crate) crashes: u64,
-    pub(crate) restarts: u64,
-    pub(crate) restarts_as_another: u64,
-    pub(crate) moves: u64,
-    pub(crate) leaves: u64,
-    pub(crate) pauses: u64,
-    pub(crate) clock_jumps: u64,
-    pub(crate) wall_clock_jumps: u64,
-    pub(crate) strangers: u64,
-    pub(crate) one_way_peers: u64,
-}
-
-impl Faults {
-    pub(crate) fn named(&self) -> [(&'static str, u64); 18] {
-        [
-            ("datagrams sent", self.sent),
-            ("lost", self.lost),
-            ("doubled", self.doubled),
-            ("held back", self.held_back),
-            ("corrupted", self.corrupted),
-            ("replayed", self.replayed),
-            ("misdelivered", self.misdelivered),
-            ("cut off", self.cut),
-            ("crashes", self.crashes),
-            ("restarts", self.restarts),
-            ("restarts as another node", self.restarts_as_another),
-            ("moves to another address", self.moves),
-            ("leaves", self.leaves),
-            ("pauses", self.pauses),
-            ("clock jumps", self.clock_jumps),
-            ("wall clock jumps", self.wall_clock_jumps),
-            ("strangers", self.strangers),
-            ("one-way peers", self.one_way_peers),
-        ]
-    }
-}
-
-impl AddAssign for Faults {
-    fn add_assign(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-        self.held_back += other.held_back;
-        self.corrupted += other.corrupted;
-        self.replayed += other.replayed;
-        self.misdelivered += other.misdelivered;
-        self.cut += other.cut;
-        self.crashes += other.crashes;
-        self.restarts += other.restarts;
-        self.restarts_as_another += other.restarts_as_another;
-        self.moves += other.moves;
-        self.leaves += other.leaves;
-        self.pauses += other.pauses;
-        self.clock_jumps += other.clock_jumps;
-        self.wall_clock_jumps += other.wall_clock_jumps;
-        self.strangers += other.strangers;
-        self.one_way_peers += other.one_way_peers;
-    }
-}
-
-/// A datagram on its way.
+/// A datagram on its way. One from or to a client's place goes through the data port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Datagram {
     pub(crate) from: Place,
@@ -165,6 +96,12 @@ pub(crate) struct Datagram {
     /// The boot of who sent it.
     pub(crate) sender: u64,
     pub(crate) bytes: Vec<u8>,
+}
+
+impl Datagram {
+    pub(crate) fn is_of_client(&self) -> bool {
+        self.from >= CLIENTS_FROM || self.to >= CLIENTS_FROM
+    }
 }
 
 #[derive(Debug)]
@@ -178,6 +115,8 @@ pub(crate) struct Network {
     /// announcement, so that a misdirected one joins those who did not want to be.
     pub(crate) aloof: BTreeSet<Place>,
     tape: Vec<Datagram>,
+    /// Never forgotten, also what those have sent who are gone.
+    archive: Vec<Datagram>,
     random: Random,
 }
 
@@ -190,6 +129,7 @@ impl Network {
             cuts: BTreeSet::new(),
             aloof: BTreeSet::new(),
             tape: Vec::new(),
+            archive: Vec::new(),
             random: Random::stream(seed, "network"),
         }
     }
@@ -212,6 +152,10 @@ impl Network {
         self.cuts.contains(&(from, to))
     }
 
+    pub(crate) fn has_cuts(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     pub(crate) fn set_link(&mut self, from: Place, to: Place, weather: Weather) {
         self.links.insert((from, to), weather);
     }
@@ -225,6 +169,11 @@ impl Network {
         &self.tape
     }
 
+    /// Old datagrams, also of those who are gone.
+    pub(crate) fn archive(&self) -> &[Datagram] {
+        &self.archive
+    }
+
     /// Forgets old datagrams of others than these.
     pub(crate) fn forget_others(&mut self, boots: &[u64]) {
         self.tape
@@ -236,7 +185,17 @@ impl Network {
         self.faults.sent += 1;
         let link = self.links.get(&(datagram.from, datagram.to));
         let weather = link.copied().unwrap_or(self.weather);
-        self.record(&datagram);
+        // A client's request that comes again is the same as a doubled one, and no seal tells damage.
+        let weather = if datagram.is_of_client() {
+            Weather {
+                corruption: 0.0,
+                replaying: 0.0,
+                ..weather
+            }
+        } else {
+            self.record(&datagram);
+            weather
+        };
         if self.random.chance(weather.replaying) {
             let again = self.replayed();
             self.pass(again, weather, &mut deliver);
@@ -275,11 +234,14 @@ impl Network {
 
     /// Keeps a sample of everything that was ever sent (reservoir of fixed size, old ones stay long).
     fn record(&mut self, datagram: &Datagram) {
-        if self.tape.len() < TAPE {
-            self.tape.push(datagram.clone());
-        } else if self.random.chance(0.05) {
-            let at = self.random.below(TAPE);
-            self.tape[at] = datagram.clone();
+        let is_kept = self.random.chance(0.05);
+        for tape in [&mut self.tape, &mut self.archive] {
+            if tape.len() < TAPE {
+                tape.push(datagram.clone());
+            } else if is_kept {
+                let at = self.random.below(TAPE);
+                tape[at] = datagram.clone();
+            }
         }
     }
 

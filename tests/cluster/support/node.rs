@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rmbd::cluster::membership::{Member, MemberState};
 use rmbd::cluster::seal::{KeyRing, generate_key_text};
-use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState};
-use rmbd::replica::{Replica, ReplicaLimits};
+use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
+use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
 use rmbd::sketch::Estimate;
 use rmbd::wire::cluster::SliceId;
 
+use super::desk::Desk;
 use super::machine::{Cells, Copies, Machine, Setup, is_empty, value};
 
 /// Legacy peers are another test's.
@@ -22,6 +23,7 @@ const MEMBERS_MAX: usize = 1_024;
 pub(crate) struct Node {
     pub(crate) replica: Replica,
     pub(crate) cluster: Cluster,
+    desk: Desk,
     /// All of its log.
     pub(crate) log: Vec<ClusterEvent>,
 }
@@ -58,10 +60,16 @@ pub(crate) fn key_ring(keys: &[u8]) -> KeyRing {
     KeyRing::parse(&lines.join("\n")).unwrap()
 }
 
+fn all_cells(held: &CellsRef<'_>) -> Cells {
+    let all = 0..held.len() as u32;
+    all.map(|at| value(held.get(at))).collect()
+}
+
 impl Machine for Node {
     const ONE_WAY: bool = true;
     const SEEDS_ALL: bool = false;
     const LIMITS_DATAGRAMS: bool = true;
+    const PACED: bool = true;
     const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
     fn start(setup: &Setup, now: Duration) -> Self {
@@ -94,6 +102,7 @@ impl Machine for Node {
         Self {
             replica,
             cluster,
+            desk: Desk::new(setup.boot, setup.seed),
             log: Vec::new(),
         }
     }
@@ -113,14 +122,17 @@ impl Machine for Node {
             .collect()
     }
 
+    fn cells(&self, slice: &SliceId) -> Option<Cells> {
+        let held = self.cluster.slices().cells(&self.replica, slice);
+        held.map(|held| all_cells(&held))
+    }
+
     fn copies(&self) -> Copies {
         let slices = self.cluster.slices();
         let mut copies = Copies::new();
         for digest in slices.digests() {
             if let Some(held) = slices.cells(&self.replica, &digest.slice) {
-                let cells: Cells = (0..held.len() as u32)
-                    .map(|at| value(held.get(at)))
-                    .collect();
+                let cells = all_cells(&held);
                 if !is_empty(&cells) {
                     copies.insert(digest.slice, cells);
                 }
@@ -159,6 +171,14 @@ impl Machine for Node {
         self.cluster.is_alone()
     }
 
+    fn live(&self, now: Duration) -> Vec<(u64, SocketAddr)> {
+        let members = self.state(now).members.into_iter();
+        members
+            .filter(|member| member.state != MemberState::Down)
+            .map(|member| (member.member.boot, member.member.address))
+            .collect()
+    }
+
     fn push_to(&mut self, now: Duration, target: SocketAddr) {
         self.cluster.push_to(now, target);
     }
@@ -173,6 +193,47 @@ impl Machine for Node {
 
     fn is_ready(&self) -> bool {
         self.cluster.is_ready()
+    }
+
+    fn is_complete(&self, now: Duration) -> bool {
+        self.state(now).readiness == ReadyState::Complete
+    }
+
+    fn vouched(&self) -> Vec<(SliceId, u64)> {
+        let learnt = self.cluster.slices().digests().skip(1);
+        learnt
+            .filter(|digest| digest.version > 0)
+            .map(|digest| (digest.slice, digest.version))
+            .collect()
+    }
+
+    fn published(&self) -> (u64, Cells) {
+        let slices = self.cluster.slices();
+        let held = slices.cells(&self.replica, &self.replica.own_slice());
+        let cells = held.map_or(Vec::new(), |held| all_cells(&held));
+        (slices.own_version(), cells)
+    }
+
+    fn own_version(&self) -> u64 {
+        self.cluster.slices().own_version()
+    }
+
+    fn has_room(&self, setup: &Setup) -> bool {
+        let known = self.cluster.slices().learnt().count();
+        let bytes = self.replica.memory_bytes() + setup.geometry.memory_bytes();
+        known < setup.max_origins && bytes <= setup.max_memory_bytes
+    }
+
+    fn says_incomplete(&self, now: Duration) -> bool {
+        !self.state(now).slices_missing.is_empty()
+    }
+
+    fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.desk.serve(&self.replica, now, datagram)
+    }
+
+    fn repeats(&self) -> u64 {
+        self.desk.repeats
     }
 
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String> {
@@ -215,6 +276,7 @@ impl Machine for Node {
                 member.heard_ago
             );
         }
+        text += &format!("    {:?}\n", state.readiness);
         for digest in self.cluster.slices().digests() {
             text += &format!(
                 "    slice {:x}/{:x}: version {}, root {:x}\n",

@@ -34,14 +34,14 @@ enum Seen {
     Head(u64, u64, SocketAddr),
     Ack(u64, Vec<(u64, u64)>),
     Cells(Slice, Vec<Cell>),
-    Groups(Slice, Vec<(u64, Vec<Cell>)>),
+    Groups(Slice, u64, Vec<(u64, Vec<Cell>)>),
     Complete(Slice, u64, u64),
     Digest(Vec<(Slice, u64, u64)>),
     DigestAsked,
     SectionsAsked(Slice, u64),
     Sections(Slice, u64, u64, Vec<u64>),
     GroupHashesAsked(Slice, u64),
-    GroupHashes(Slice, u64, Vec<u64>),
+    GroupHashes(Slice, u64, u64, Vec<u64>),
     Pull(Slice, Vec<(u64, u64)>),
     Membership(Vec<u8>),
     CatalogueAsked(u64),
@@ -72,14 +72,18 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             Seen::Ack(channel, all(ranges.map(|range| range.into_inner())))
         }
         Frame::Cells { slice, cells } => Seen::Cells(our_slice(slice), all(cells.map(our_cell))),
-        Frame::Groups { slice, mut groups } => {
+        Frame::Groups {
+            slice,
+            version,
+            mut groups,
+        } => {
             let (mut seen, mut cells) = (Vec::new(), Vec::new());
             while let Some(group) = groups.next_group(&mut cells) {
                 let cells = cells.iter().copied().map(our_cell).collect();
                 seen.push((group.into(), cells));
             }
             assert_eq!((groups.next_group(&mut cells), cells), (None, vec![]));
-            Seen::Groups(our_slice(slice), seen)
+            Seen::Groups(our_slice(slice), version, seen)
         }
         Frame::Complete {
             slice,
@@ -111,9 +115,10 @@ fn our_frame(frame: Frame<'_>) -> Seen {
         }
         Frame::GroupHashes {
             slice,
+            version,
             section,
             hashes,
-        } => Seen::GroupHashes(our_slice(slice), section.into(), all(hashes)),
+        } => Seen::GroupHashes(our_slice(slice), version, section.into(), all(hashes)),
         Frame::Pull { slice, groups } => {
             let ranges = groups.map(|range| our_cell(range.into_inner()));
             Seen::Pull(our_slice(slice), all(ranges))
@@ -269,14 +274,14 @@ impl Naive<'_> {
         Some(match kind {
             1 => Seen::Ack(self.fixed(8)?, self.ranges_down()),
             2 => Seen::Cells(self.slice()?, self.cells(u64::MAX, cells).0),
-            3 => Seen::Groups(self.slice()?, self.groups(cells)),
+            3 => Seen::Groups(self.slice()?, self.varint()?, self.groups(cells)),
             4 => Seen::Complete(self.slice()?, self.varint()?, self.varint()?),
             5 => Seen::Digest(self.entries()),
             6 => Seen::DigestAsked,
             7 => Seen::SectionsAsked(self.slice()?, self.small()?),
             8 => Seen::Sections(self.slice()?, self.varint()?, self.small()?, self.hashes()),
             9 => Seen::GroupHashesAsked(self.slice()?, self.small()?),
-            10 => Seen::GroupHashes(self.slice()?, self.small()?, self.hashes()),
+            10 => Seen::GroupHashes(self.slice()?, self.varint()?, self.small()?, self.hashes()),
             11 => Seen::Pull(self.slice()?, self.ranges_up()),
             12 => Seen::Membership(self.bytes.to_vec()),
             13 => Seen::CatalogueAsked(self.small()?),

@@ -51,12 +51,16 @@ fn meaning(frame: Frame<'_>) -> Value {
             let cells: Vec<_> = cells.collect();
             json!({"frame": "cells", "slice": slice(&of), "cells": cells})
         }
-        Frame::Groups { slice: of, groups } => {
+        Frame::Groups {
+            slice: of,
+            version,
+            groups,
+        } => {
             let groups = cells_of_groups(groups).into_iter();
             let groups: Vec<_> = groups
                 .map(|(group, cells)| json!({"group": group, "cells": cells}))
                 .collect();
-            json!({"frame": "groups", "slice": slice(&of), "groups": groups})
+            json!({"frame": "groups", "slice": slice(&of), "version": version, "groups": groups})
         }
         Frame::Complete {
             slice: of,
@@ -84,11 +88,12 @@ fn meaning(frame: Frame<'_>) -> Value {
         }
         Frame::GroupHashes {
             slice: of,
+            version,
             section,
             hashes,
         } => {
             let (slice, hashes) = (slice(&of), hashes.collect::<Vec<_>>());
-            json!({"frame": "group_hashes", "slice": slice, "section": section, "hashes": hashes})
+            json!({"frame": "group_hashes", "slice": slice, "version": version, "section": section, "hashes": hashes})
         }
         Frame::Pull { slice: of, groups } => {
             let ranges: Vec<_> = groups.map(|range| range.into_inner()).collect();
@@ -121,7 +126,11 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::Cells { slice, mut cells } => writer.cells(&slice, |out| {
             assert!(cells.all(|(index, value)| out.push(index, value)));
         }),
-        Frame::Groups { slice, groups } => writer.groups(&slice, |out| {
+        Frame::Groups {
+            slice,
+            version,
+            groups,
+        } => writer.groups(&slice, version, |out| {
             for (group, cells) in cells_of_groups(groups) {
                 let first = group * GROUP_CELLS as u32;
                 let mut values = vec![0; GROUP_CELLS.min((CELLS - first) as usize)];
@@ -148,9 +157,10 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::GroupHashesAsked { slice, section } => writer.group_hashes_asked(&slice, section),
         Frame::GroupHashes {
             slice,
+            version,
             section,
             hashes,
-        } => writer.group_hashes(&slice, section, &hashes.collect::<Vec<_>>()),
+        } => writer.group_hashes(&slice, version, section, &hashes.collect::<Vec<_>>()),
         Frame::Pull { slice, groups } => {
             writer.pull(&slice, groups.flatten()) == groups.flatten().count()
         }

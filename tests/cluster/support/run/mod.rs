@@ -1,18 +1,27 @@
 //! A seed from its start to its verdict.
 
+mod trials;
+
 use std::time::Duration;
 
+use rmbd::client::{ClientOptions, Fate};
+
+use rmbd::replica::{GROUP_CELLS, SECTION_GROUPS};
 use rmbd::sketch::{Geometry, MAX_WEIGHT};
 
 use super::check::{self, Expected};
+use super::faults::Faults;
 use super::machine::{Machine, estimate};
-use super::network::{Faults, Place};
-use super::plan::{Act, Plan, Stranger};
+use super::network::Place;
+use super::pace;
+use super::plan::{Act, Limit, Plan, Stranger};
 use super::random::Random;
-use super::world::{Identity, LEAVE_LIMIT, World};
+use super::world::{Identity, LEAVE_LIMIT, Terms, World};
 
 /// A node is ready after so long, whatever it lacks.
 const READY_LIMIT: Duration = Duration::from_secs(12);
+/// Cells whose hashes are compared at a time.
+const SECTION_CELLS: usize = SECTION_GROUPS * GROUP_CELLS;
 /// Rounds that it must stay so.
 const ROUNDS_AFTER: u32 = 6;
 
@@ -21,6 +30,10 @@ pub(crate) struct Outcome {
     pub(crate) faults: Faults,
     /// From the start of quiet until all were equal, in rounds.
     pub(crate) rounds: f64,
+    /// The same as a share of what it may take.
+    pub(crate) share: f64,
+    /// Where a writer was heard by one only: of how many nodes, and after how many rounds all had it.
+    pub(crate) lone: Vec<(usize, f64)>,
     pub(crate) events: u64,
     /// Of everything that everybody held and had sent in the end.
     pub(crate) history: u64,
@@ -34,11 +47,15 @@ pub(crate) fn run<M: Machine>(seed: u64, trace: bool) -> Result<Outcome, String>
     let mut play = Play::<M>::new(plan);
     play.noise();
     play.end_noise();
-    let rounds = play.quiet()?;
-    let world = play.world;
+    let (rounds, share) = play.quiet()?;
+    play.trials()?;
+    play.count_terms();
+    let (world, lone) = (play.world, play.lone);
     Ok(Outcome {
         faults: world.network.faults,
         rounds,
+        share,
+        lone,
         events: world.events,
         history: history(&world),
     })
@@ -50,6 +67,9 @@ struct Play<M> {
     random: Random,
     /// Receivers that have joined.
     joined: Vec<Place>,
+    lone: Vec<(usize, f64)>,
+    /// Nothing is in anybody's way any more.
+    is_calm: bool,
 }
 
 impl<M: Machine> Play<M> {
@@ -78,19 +98,55 @@ impl<M: Machine> Play<M> {
         for (place, &kind) in plan.stranger_places().zip(&plan.strangers) {
             let host = &mut world.hosts[place];
             host.seeds = (0..seeds).collect();
+            // No two are alike, or they would be a cluster of their own.
             match kind {
-                Stranger::WrongKey => host.keys = vec![9],
+                Stranger::WrongKey => host.keys = vec![100 + place as u8],
                 Stranger::OtherFingerprint => host.fingerprint = Some(random.next()),
-                Stranger::OtherGeometry => host.geometry = Geometry::new(77, 5).unwrap(),
+                Stranger::OtherGeometry => {
+                    host.geometry = Geometry::new(77 + place as u64, 5).unwrap();
+                }
             }
             world.network.faults.strangers += 1;
         }
         world.tell(|| format!("{} nodes, {:?}", plan.nodes, plan.terms));
-        Self {
+        let mut play = Self {
             world,
             plan,
             random,
             joined: Vec::new(),
+            lone: Vec::new(),
+            is_calm: false,
+        };
+        play.limit();
+        play
+    }
+
+    /// What single nodes may not do, and clients.
+    fn limit(&mut self) {
+        let slice_bytes = self.plan.terms.geometry.memory_bytes();
+        for &(place, limit) in &self.plan.limits {
+            let host = &mut self.world.hosts[place];
+            match limit {
+                // Its own, and the published copy of it.
+                Limit::Memory(slices) => host.max_memory_bytes = slice_bytes * (2 + slices),
+                Limit::Origins(slices) => host.max_origins = slices,
+            }
+            let faults = &mut self.world.network.faults;
+            match limit {
+                Limit::Memory(_) => faults.memory_limits += 1,
+                Limit::Origins(_) => faults.origin_limits += 1,
+            }
+        }
+        for &(place, rate) in &self.plan.drifts {
+            self.world.hosts[place].clock_rate = rate;
+            self.world.network.faults.drifts += 1;
+        }
+        for &server in &self.plan.clients {
+            let options = ClientOptions {
+                timeout: self.plan.client_timeout,
+                linger: Duration::ZERO,
+            };
+            self.world.client(server, options);
         }
     }
 
@@ -108,26 +164,29 @@ impl<M: Machine> Play<M> {
                 self.act(act);
             }
             self.add(step);
-            self.world.look_at_counts();
-            self.world.look_at_bounds();
+            self.look();
         }
     }
 
     fn act(&mut self, act: Act) {
         self.world.tell(|| format!("{act:?}"));
         let world = &mut self.world;
-        let runs = |world: &World<M>, place: Place| world.hosts[place].process.is_some();
         match act {
-            Act::Start(place) if !runs(world, place) => world.start(place),
+            Act::Start(place) if !world.runs(place) => world.start(place),
             Act::Start(_) => {}
             Act::Crash(place) => world.crash(place),
             Act::Restart(place, identity) => world.restart(place, identity),
-            Act::Move { from, to } if runs(world, from) && !runs(world, to) => {
+            Act::Move { from, to } if world.runs(from) && !world.runs(to) => {
                 world.move_to(from, to);
             }
             Act::Move { .. } => {}
+            Act::Twin { of, at } if world.runs(of) && !world.runs(at) => world.twin(of, at),
+            Act::Twin { .. } => {}
+            Act::Shadow { of, at } if world.runs(of) && !world.runs(at) => world.shadow(of, at),
+            Act::Shadow { .. } => {}
             Act::Leave(place) => world.leave(place),
             Act::Pause(place, time) => world.pause(place, time),
+            Act::Flood(place, time) => world.flood(place, time),
             Act::Clock {
                 place,
                 ahead,
@@ -151,10 +210,29 @@ impl<M: Machine> Play<M> {
                 self.joined.push(place);
                 world.join(place, seed);
             }
+            Act::MisdeliverToAll => {
+                let at = self.random.below(world.network.archive().len());
+                if let Some(datagram) = world.network.archive().get(at).cloned() {
+                    world.misdeliver_to_all(&datagram);
+                }
+            }
         }
     }
 
+    /// What must hold all the time.
+    fn look(&mut self) {
+        self.world.look_at_counts();
+        self.world.look_at_bounds();
+        self.world.look_at_vouching();
+    }
+
     fn add(&mut self, step: Duration) {
+        for client in 0..self.plan.clients.len() {
+            if self.random.chance(0.1) {
+                let adds = self.random.between(1, 6);
+                self.world.client_adds(client, adds);
+            }
+        }
         let running = self.world.running();
         let adds = self.plan.adds_per_s * step.as_secs_f64() + self.random.share();
         for _ in 0..adds as usize {
@@ -183,16 +261,21 @@ impl<M: Machine> Play<M> {
     fn end_noise(&mut self) {
         let is_busy = |world: &World<M>| {
             let mut running = world.running().into_iter();
-            running.any(|place| world.is_paused(place) || world.is_leaving(place))
+            let waits = running.any(|place| world.is_paused(place) || world.is_leaving(place));
+            waits || !world.are_clients_idle()
         };
-        let limit = self.plan.span + LEAVE_LIMIT * 2;
+        let limit = self.plan.span + LEAVE_LIMIT * 3 + self.plan.client_timeout * 2;
         let step = Duration::from_millis(100);
         self.world.run_until(step, limit, |world| !is_busy(world));
         self.world.network.heal_all();
         self.world.network.clear_links();
         self.world.network.weather = self.plan.quiet_weather;
-        if self.world.hosts[0].process.is_none() {
-            self.world.restart(0, Identity::Same);
+        self.world.end_shadows();
+        let seeds = [0, 1].map(|name| self.world.resolve(name));
+        // Receivers were told of the first one only.
+        let is_needed = !self.joined.is_empty() || !self.world.runs(seeds[1]);
+        if is_needed && !self.world.runs(seeds[0]) {
+            self.world.restart(seeds[0], Identity::Same);
         }
         self.cut_for_good();
         self.world.lose_what_cannot_be_under_way();
@@ -228,9 +311,12 @@ impl<M: Machine> Play<M> {
         members
     }
 
-    /// Runs until all are equal, and some rounds more; after how many rounds they were.
-    fn quiet(&mut self) -> Result<f64, String> {
+    /// Runs until all are equal, and some rounds more; after how many rounds they were, and which share
+    /// that is of what it may take.
+    fn quiet(&mut self) -> Result<(f64, f64), String> {
+        none(self.world.violations.first().cloned())?;
         none(check::excess(&self.world))?;
+        none(check::wrong_adds(&self.world))?;
         let mut groups = check::expected(&self.world, &self.members());
         let running = self.world.running();
         let alone = |place: &Place| self.plan.stranger_places().contains(place);
@@ -238,32 +324,64 @@ impl<M: Machine> Play<M> {
             groups.extend(check::expected(&self.world, &[place]));
         }
         let pushed = self.push_to_receivers(&groups);
-        let equal = |world: &World<M>| {
-            groups.iter().all(|group| check::is_equal(world, group))
+        let may_take = M::PACED.then(|| pace::until_equal(&self.world, &self.plan, &groups));
+        let step = self.plan.terms.interval / 2;
+        let start = self.world.now;
+        // Time counts while everybody knows whom there is to know; how long that takes is membership's.
+        let mut met = Duration::ZERO;
+        loop {
+            let world = &self.world;
+            let is_over = groups.iter().all(|group| check::is_equal(world, group))
                 && pushed.iter().all(|(place, group)| {
                     check::lacks(world, *place, &groups[*group].copies).is_none()
-                })
-        };
-        let step = self.plan.terms.interval / 2;
-        let took = self.world.run_until(step, M::QUIET_LIMIT, equal);
-        self.world.look_at_counts();
-        self.world.look_at_bounds();
-        let Some(took) = took else {
-            return Err(self.why_not(&groups, &pushed));
-        };
+                });
+            if is_over {
+                break;
+            }
+            let is_late = may_take.is_some_and(|may_take| met > may_take);
+            if is_late || world.now - start >= M::QUIET_LIMIT {
+                self.look();
+                return Err(self.why_not(&groups, &pushed, start, met));
+            }
+            if groups.iter().all(|group| check::has_met(world, group)) {
+                met += step;
+            }
+            self.world.run_for(step);
+        }
+        self.look();
+        let took = self.world.now - start;
         self.world.tell(|| format!("equal after {took:?}"));
         self.verdict(&groups)?;
         self.world.run_for(self.plan.terms.interval * ROUNDS_AFTER);
-        self.world.look_at_counts();
+        self.let_in_what_comes_late(&groups);
+        self.look();
         self.verdict(&groups)?;
-        Ok(took.as_secs_f64() / self.plan.terms.interval.as_secs_f64())
+        let share = may_take.map_or(0.0, |may_take| met.as_secs_f64() / may_take.as_secs_f64());
+        Ok((self.rounds(took), share))
+    }
+
+    /// Over a link that works one way something may come into a group at any time; then it is equal again after
+    /// a while. All others must have stayed equal.
+    fn let_in_what_comes_late(&mut self, groups: &[Expected]) {
+        let open = |group: &&Expected| group.is_open;
+        self.world
+            .run_until(self.plan.terms.interval / 2, M::QUIET_LIMIT, |world| {
+                let mut open = groups.iter().filter(open);
+                open.all(|group| check::is_equal(world, group))
+            });
+    }
+
+    fn rounds(&self, took: Duration) -> f64 {
+        took.as_secs_f64() / self.plan.terms.interval.as_secs_f64()
     }
 
     /// Says once more who is to be pushed to, in vain for those who have joined.
     fn push_to_receivers(&mut self, groups: &[Expected]) -> Vec<(Place, usize)> {
         let mut pushed = Vec::new();
         for receiver in self.plan.receiver_places() {
-            let Some(pusher) = self.members().first().copied() else {
+            // What a pusher has refused it cannot pass on.
+            let is_free = |place: &Place| !self.world.hosts[*place].is_limited();
+            let Some(pusher) = self.members().into_iter().find(is_free) else {
                 continue;
             };
             if self.world.hosts[receiver].process.is_none() || self.joined.contains(&receiver) {
@@ -278,8 +396,18 @@ impl<M: Machine> Play<M> {
         pushed
     }
 
-    fn why_not(&self, groups: &[Expected], pushed: &[(Place, usize)]) -> String {
-        let mut why = format!("not equal after {:?} of quiet\n", M::QUIET_LIMIT);
+    fn why_not(
+        &self,
+        groups: &[Expected],
+        pushed: &[(Place, usize)],
+        start: Duration,
+        met: Duration,
+    ) -> String {
+        let took = self.world.now - start;
+        let mut why = format!(
+            "not equal after {took:?} of quiet, {met:?} ({:.1} rounds) of which all knew each other\n",
+            self.rounds(met)
+        );
         let unequal = groups
             .iter()
             .filter_map(|group| check::difference(&self.world, group));
@@ -323,6 +451,35 @@ impl<M: Machine> Play<M> {
             }
         }
         none(self.world.violations.first().cloned())
+    }
+
+    fn count_terms(&mut self) {
+        let world = &mut self.world;
+        let terms = &world.terms;
+        let slices = world.truth.len();
+        let refused = world.running().into_iter().filter(|&place| {
+            let clock = world.clock(place);
+            world.machine(place).says_incomplete(clock)
+        });
+        let refused = refused.count() as u64;
+        let has = |is: bool| u64::from(is);
+        let faults = &mut world.network.faults;
+        faults.slices_refused += refused;
+        faults.binding_rates += has(terms.rate_bytes_per_s < Terms::default().rate_bytes_per_s);
+        faults.small_bounds += has(terms.limits != Terms::default().limits);
+        faults.long_digests += has(slices > terms.limits.digest_lines_a_round);
+        faults.many_sections += has(terms.geometry.cells() > SECTION_CELLS);
+        let told = |fate| {
+            let adds = world.clients().iter().flat_map(|client| &client.adds);
+            adds.filter(|add| add.told == Some(fate)).count() as u64
+        };
+        let (confirmed, uncertain) = (told(Ok(())), told(Err(Fate::Uncertain)));
+        world.network.faults.adds_confirmed += confirmed;
+        world.network.faults.adds_uncertain += uncertain;
+        for place in world.running() {
+            let repeats = world.machine(place).repeats();
+            world.network.faults.adds_repeated += repeats;
+        }
     }
 }
 
