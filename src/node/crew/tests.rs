@@ -47,7 +47,7 @@ fn ask(node: &Node, path: &str) -> (u16, String) {
         return (0, String::new());
     };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let mut answer = String::new();
     let _ = stream.write_all(request.as_bytes());
     let _ = stream.read_to_string(&mut answer);
