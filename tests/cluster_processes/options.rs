@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use crate::shared::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::running::{
-    Running, loopback, program, program_for_anybody, run_to_its_end, text,
+    Running, loopback, program, program_for_anybody, run_to_its_end, text, wait_until,
 };
 
 /// The one line that a start with these options ends with.
@@ -145,15 +145,26 @@ fn addresses_that_nobody_can_be_told() {
         ),
         (&["--advertise", "0.0.0.0:1"], "unicast"),
         (&["--advertise", "239.1.1.1:1"], "unicast"),
-        (
-            &["--advertise", "no.such.host.invalid:1"],
-            "no.such.host.invalid",
-        ),
         (&["--max-memory", "1"], "--max-memory"),
     ] {
         let error = refusal(options);
         assert!(error.contains(word), "{options:?}: {error}");
     }
+}
+
+/// It may be known later: the node serves, and says which look-up failed.
+#[test]
+fn an_advertised_name_that_nobody_knows_yet_is_looked_up_again() {
+    let address = format!("{}:9000", loopback());
+    let node = Running::start(&[&address, "-x=64", "--advertise=no.such.host.invalid:1"]);
+    node.add("k", 1);
+    wait_until("the failed look-up in the log", || {
+        let log = node.log();
+        let is_said = log.contains("no.such.host.invalid");
+        is_said.then_some(()).ok_or(log)
+    });
+    assert_eq!(node.count("k"), 1);
+    assert_eq!(node.end().code, Some(0));
 }
 
 /// Neither of these is an error: the node serves, and tries on.
