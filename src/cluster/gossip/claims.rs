@@ -90,7 +90,8 @@ impl Claims {
         self.patience
     }
 
-    /// Takes a line of a neighbour's digest.
+    /// Takes a line of a neighbour's digest. Where there is no room, what `is_pulled` already and the less
+    /// certain make it: nothing that is asked for again and again in vain keeps the rest from being asked for.
     pub(super) fn note(
         &mut self,
         now: Duration,
@@ -98,6 +99,7 @@ impl Claims {
         from: u64,
         theirs: DigestEntry,
         relation: Relation,
+        is_pulled: impl Fn(&SliceId) -> bool,
     ) {
         let slice = theirs.slice;
         self.drop_if_met(&slice, slices);
@@ -120,19 +122,16 @@ impl Claims {
             since: now,
             changed_at,
         };
-        let is_full = self.claims.len() >= self.max;
-        match self.claims.get_mut(&slice) {
-            None if is_full => return,
-            None => {
-                self.claims.insert(slice, fresh);
-            }
-            Some(known) => known.hear(fresh),
+        if let Some(known) = self.claims.get_mut(&slice) {
+            known.hear(fresh);
+        } else if self.make_room(ahead, is_pulled) {
+            self.claims.insert(slice, fresh);
         }
         self.note_due(&slice);
     }
 
-    /// The best claims whose time has come, at most `max`, of slices that are not pulled already: they are to
-    /// be pulled, and no longer claims.
+    /// The claims whose time came first, at most `max`, of slices that are not pulled already: they are to be
+    /// pulled, and no longer claims.
     pub(super) fn take_due(
         &mut self,
         now: Duration,
@@ -150,8 +149,10 @@ impl Claims {
         });
         let is_due =
             |&(slice, claim): &(&SliceId, &Claim)| claim.due(patience) <= now && !is_pulled(slice);
-        let due = self.claims.iter().filter(is_due).take(max);
-        let due: Vec<(SliceId, Claim)> = due.map(|(&slice, &claim)| (slice, claim)).collect();
+        let due = self.claims.iter().filter(is_due);
+        let mut due: Vec<(SliceId, Claim)> = due.map(|(&slice, &claim)| (slice, claim)).collect();
+        due.sort_by_key(|(_, claim)| claim.due(patience));
+        due.truncate(max);
         for (slice, _) in &due {
             self.claims.remove(slice);
         }
@@ -164,12 +165,14 @@ impl Claims {
         self.next_due
     }
 
-    /// A pull of this copy changed nothing here.
+    /// A pull of this copy changed nothing here. Beyond the bound another copy is forgotten, and pulled again
+    /// where it still differs.
     pub(super) fn note_fruitless(&mut self, slice: SliceId, from: u64, root: u64) {
         let key = (slice, from);
-        if self.fruitless.len() < self.max || self.fruitless.contains_key(&key) {
-            self.fruitless.insert(key, root);
+        if self.fruitless.len() >= self.max && !self.fruitless.contains_key(&key) {
+            self.fruitless.pop_first();
         }
+        self.fruitless.insert(key, root);
     }
 
     /// A pull has ended: what was claimed of its slice meanwhile has its turn.
@@ -216,6 +219,20 @@ impl Claims {
             return Some(Ahead::Other);
         }
         relation.never_asks.then_some(Ahead::OlderAndOther)
+    }
+
+    /// Whether there is room for one more claim: one that matters less goes.
+    fn make_room(&mut self, ahead: Ahead, is_pulled: impl Fn(&SliceId) -> bool) -> bool {
+        if self.claims.len() < self.max {
+            return true;
+        }
+        let rank = |(slice, claim): (&SliceId, &Claim)| (!is_pulled(slice), claim.ahead, *slice);
+        let least = self.claims.iter().map(rank).min();
+        let Some((_, _, slice)) = least.filter(|least| (least.0, least.1) < (true, ahead)) else {
+            return false;
+        };
+        self.claims.remove(&slice);
+        true
     }
 
     /// Who made a claim says at a later version that it is not ahead of us any more.
@@ -300,6 +317,7 @@ mod tests {
         is_pushed: true,
         never_asks: false,
     };
+    const NOT_PULLED: fn(&SliceId) -> bool = |_| false;
 
     /// A node that has `S` at version 4, one cell of it at 4.
     fn holder() -> (Replica, Slices) {
@@ -337,11 +355,11 @@ mod tests {
         let (_, slices) = holder();
         let same = line(4, slices.root(&S));
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED);
+        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
         // Older, equal, and other copies, of many neighbours, before and after.
         for other in 3..40 {
             for theirs in [same, line(3, 33), line(4, 44), line(8, 88)] {
-                claims.note(ROUND, &slices, other, theirs, PUSHED);
+                claims.note(ROUND, &slices, other, theirs, PUSHED, NOT_PULLED);
             }
         }
         assert_eq!(due(&mut claims, &slices, ROUND * 2), []);
@@ -353,9 +371,9 @@ mod tests {
     fn a_better_claim_takes_the_place_and_not_the_time() {
         let (_, slices) = holder();
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(4, 44), PUSHED);
-        claims.note(ROUND * 2, &slices, 3, line(5, 55), PUSHED);
-        claims.note(ROUND * 2, &slices, 4, line(7, 77), PUSHED);
+        claims.note(ROUND, &slices, 2, line(4, 44), PUSHED, NOT_PULLED);
+        claims.note(ROUND * 2, &slices, 3, line(5, 55), PUSHED, NOT_PULLED);
+        claims.note(ROUND * 2, &slices, 4, line(7, 77), PUSHED, NOT_PULLED);
         assert_eq!(due(&mut claims, &slices, ROUND * 3), [(4, 7)]);
     }
 
@@ -364,7 +382,7 @@ mod tests {
         let (_, slices) = holder();
         for theirs in [line(4, 44), line(9, 99)] {
             let mut claims = Claims::new(ROUND, 9);
-            claims.note(ROUND, &slices, 2, theirs, DEAD);
+            claims.note(ROUND, &slices, 2, theirs, DEAD, NOT_PULLED);
             assert_eq!(claims.next_due(), Some(ROUND));
             assert_eq!(due(&mut claims, &slices, ROUND), [(2, theirs.version)]);
         }
@@ -374,16 +392,16 @@ mod tests {
     fn having_it_ends_a_claim_and_so_does_its_maker() {
         let (replica, mut slices) = holder();
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED);
+        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
         slices.merge(&replica, &S, [(1, 9)].into_iter()).unwrap();
         slices.complete(&S, 4, 9);
-        claims.note(ROUND, &slices, 3, line(2, 22), PUSHED);
+        claims.note(ROUND, &slices, 3, line(2, 22), PUSHED, NOT_PULLED);
         assert!(claims.is_empty());
-        claims.note(ROUND, &slices, 2, line(9, 99), DEAD);
+        claims.note(ROUND, &slices, 2, line(9, 99), DEAD, NOT_PULLED);
         let same = line(9, slices.root(&S));
-        claims.note(ROUND, &slices, 3, same, DEAD);
+        claims.note(ROUND, &slices, 3, same, DEAD, NOT_PULLED);
         assert!(claims.has(&S), "another one has no say");
-        claims.note(ROUND, &slices, 2, same, DEAD);
+        claims.note(ROUND, &slices, 2, same, DEAD, NOT_PULLED);
         assert!(claims.is_empty());
     }
 
@@ -399,7 +417,7 @@ mod tests {
         for round in 0..12 {
             let now = ROUND * round;
             for (from, root) in [(2, 22), (3, 33)] {
-                claims.note(now, &slices, from, line(3, root), giver);
+                claims.note(now, &slices, from, line(3, root), giver, NOT_PULLED);
             }
             for (from, _) in due(&mut claims, &slices, now) {
                 // There was nothing for us in it.
@@ -420,7 +438,7 @@ mod tests {
             let now = ROUND * round;
             let more = [(2, round + 1)].into_iter();
             slices.merge(&replica, &S, more).unwrap();
-            claims.note(now, &slices, 2, line(9, 99), PUSHED);
+            claims.note(now, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
             if !due(&mut claims, &slices, now).is_empty() {
                 break round;
             }
@@ -429,19 +447,69 @@ mod tests {
         assert_eq!(asked, PATIENCE_ROUNDS * PATIENCES_MAX);
     }
 
+    /// A line about another slice of which nothing is here.
+    fn line_of(boot: u64) -> DigestEntry {
+        DigestEntry {
+            slice: SliceId::of(5, 50 + boot),
+            version: 1,
+            root: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_in_vain_keeps_nothing_from_being_asked_for() {
+        let (_, slices) = holder();
+        let mut claims = Claims::new(ROUND, 9);
+        let mut asked = std::collections::BTreeSet::new();
+        // One is pulled at a time, nothing ever comes of it, and all are told of in each round.
+        for round in 0..20 {
+            let now = ROUND * round;
+            for boot in 0..5 {
+                claims.note(now, &slices, 2, line_of(boot), DEAD, NOT_PULLED);
+            }
+            let due = claims.take_due(now, &slices, 1, NOT_PULLED);
+            asked.extend(due.iter().map(|(slice, _)| slice.boot));
+        }
+        assert_eq!(asked.len(), 5);
+    }
+
+    #[test]
+    fn in_a_full_house_what_is_pulled_and_what_is_less_certain_gives_way() {
+        let (_, slices) = holder();
+        let mut claims = Claims::new(ROUND, 1);
+        claims.note(ROUND, &slices, 2, line(4, 44), DEAD, NOT_PULLED);
+        assert!(claims.has(&S));
+        claims.note(ROUND, &slices, 2, line_of(1), DEAD, NOT_PULLED);
+        assert!(claims.has(&line_of(1).slice), "newer is more certain");
+        claims.note(ROUND, &slices, 2, line(4, 44), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, 2, line_of(2), DEAD, NOT_PULLED);
+        assert!(claims.has(&line_of(1).slice), "as certain, and first");
+        let pulled = line_of(1).slice;
+        claims.note(ROUND, &slices, 2, line_of(2), DEAD, |slice| {
+            *slice == pulled
+        });
+        assert!(claims.has(&line_of(2).slice));
+    }
+
+    #[test]
+    fn a_copy_without_anything_for_us_is_remembered_whatever_was_before() {
+        let (_, slices) = holder();
+        let mut claims = Claims::new(ROUND, 1);
+        for from in (2..9).chain((2..9).rev()) {
+            claims.note_fruitless(S, from, 44);
+            claims.note(ROUND, &slices, from, line(4, 44), DEAD, NOT_PULLED);
+            assert!(claims.is_empty());
+        }
+    }
+
     #[test]
     fn claims_are_bounded() {
         let (_, slices) = holder();
         let mut claims = Claims::new(ROUND, 3);
         for boot in 0..99 {
-            let slice = SliceId::of(5, boot);
-            let theirs = DigestEntry {
-                slice,
-                version: 1,
-                root: 1,
-            };
-            claims.note(ROUND, &slices, 2, theirs, PUSHED);
-            claims.note_fruitless(slice, 2, 1);
+            let theirs = line_of(boot);
+            claims.note(ROUND, &slices, 2, theirs, PUSHED, NOT_PULLED);
+            claims.note_fruitless(theirs.slice, 2, 1);
         }
         assert_eq!((claims.claims.len(), claims.fruitless.len()), (3, 3));
         claims.forget(2);

@@ -120,7 +120,9 @@ impl Repair {
             // Its copy is ours, cell for cell: what it has complete, we have, too.
             slices.complete(&theirs.slice, 0, theirs.version);
         }
-        self.claims.note(now, slices, from, theirs, relation);
+        let is_pulled = |slice: &SliceId| self.pulls.contains_key(slice);
+        self.claims
+            .note(now, slices, from, theirs, relation, is_pulled);
     }
 
     /// Hashes of sections have come.

@@ -43,7 +43,8 @@ fn of_group<M: Machine>(world: &World<M>, plan: &Plan, group: &Expected) -> Dura
     let nodes = group.places.len() as f64;
     let lines = world.truth.len() as f64;
     let cycle = (lines / plan.terms.limits.digest_lines_a_round as f64).ceil();
-    let steps = f64::from(steps(world, group));
+    // One that is alone may still have to tell somebody whom it pushes to.
+    let steps = f64::from(steps(world, group).max(1));
     let arrives = (1.0 - weather.loss) * (1.0 - weather.corruption);
     let rounds = if steps > 1.0 {
         ROUNDS + steps * MISSES * nodes * cycle / arrives
