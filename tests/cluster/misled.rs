@@ -40,6 +40,16 @@ fn let_only_hear(world: &mut Nodes, writer: Place, neighbour: Place) {
     }
 }
 
+/// A cluster whose first node has just counted something that only its neighbour can hear of.
+fn heard_by_one(seed: u64, nodes: usize) -> Nodes {
+    let mut world = cluster(seed, nodes);
+    world.add(0, 0, 1);
+    rounds_until(&mut world, 10, |world| are_equal(world, &world.running()));
+    let_only_hear(&mut world, 0, 1);
+    world.add(0, 1, 1);
+    world
+}
+
 fn has_all_of(world: &Nodes, place: Place, writer: Place) -> bool {
     let (slice, cells) = world.own_copy(writer).expect("something was written");
     world.machine(place).copies().get(&slice) == Some(&cells)
@@ -49,11 +59,7 @@ fn has_all_of(world: &Nodes, place: Place, writer: Place) -> bool {
 fn a_writer_that_one_neighbour_hears_is_soon_known_to_all() {
     for (nodes, median, worst) in SIZES {
         let rounds = (0..SEEDS).map(|seed| {
-            let mut world = cluster(seed, nodes);
-            world.add(0, 0, 1);
-            rounds_until(&mut world, 10, |world| are_equal(world, &world.running()));
-            let_only_hear(&mut world, 0, 1);
-            world.add(0, 1, 1);
+            let mut world = heard_by_one(seed, nodes);
             let places = world.running();
             let took = rounds_until(&mut world, 1_000, |world| {
                 places.iter().all(|&place| has_all_of(world, place, 0))
@@ -69,11 +75,7 @@ fn a_writer_that_one_neighbour_hears_is_soon_known_to_all() {
 fn what_a_dead_writer_told_one_neighbour_is_soon_known_to_all() {
     for (nodes, median, worst) in SIZES {
         let rounds = (0..SEEDS).map(|seed| {
-            let mut world = cluster(seed, nodes);
-            world.add(0, 0, 1);
-            rounds_until(&mut world, 10, |world| are_equal(world, &world.running()));
-            let_only_hear(&mut world, 0, 1);
-            world.add(0, 1, 1);
+            let mut world = heard_by_one(seed, nodes);
             rounds_until(&mut world, 10, |world| has_all_of(world, 1, 0));
             world.crash(0);
             world.network.heal_all();

@@ -91,8 +91,8 @@ impl Cluster {
         to_boot: u64,
         rest: &[u8],
     ) -> bool {
-        let known = frames(rest, self.cells).map_while(Result::ok);
-        let purpose = known.into_iter().find_map(|frame| match frame {
+        let mut known = frames(rest, self.cells).map_while(Result::ok);
+        let purpose = known.find_map(|frame| match frame {
             Frame::Contact { purpose } => Some(purpose),
             // Meant for an earlier process at our address.
             Frame::Membership { .. } if to_boot != 0 => Some(Purpose::Membership),

@@ -55,21 +55,21 @@ impl Cluster {
     }
 
     pub(super) fn leave_step(&mut self, now: Duration) {
-        let is_heard = self.is_heard();
-        let has_nobody = !self.joins && !self.has_audience();
-        let Some(leaving) = &mut self.leaving else {
+        let Some(mut leaving) = self.leaving.take() else {
             return;
         };
-        if leaving.has_left {
-            return;
+        if !leaving.has_left {
+            let has_nobody = !self.joins && !self.has_audience();
+            let is_heard = leaving.has_published && self.is_heard();
+            if has_nobody || is_heard || now >= leaving.deadline {
+                leaving.has_left = true;
+                self.membership.leave(now);
+            } else if now >= leaving.contact_at {
+                leaving.contact_at = now + CONTACT_PERIOD;
+                self.contact_seeds(now);
+            }
         }
-        if has_nobody || (leaving.has_published && is_heard) || now >= leaving.deadline {
-            leaving.has_left = true;
-            self.membership.leave(now);
-        } else if now >= leaving.contact_at {
-            leaving.contact_at = now + CONTACT_PERIOD;
-            self.contact_seeds(now);
-        }
+        self.leaving = Some(leaving);
     }
 
     /// Everybody who is to be told has everything that is published, as far as there is room for it; where

@@ -34,7 +34,7 @@ use super::control::addresses::{canonical, mapped};
 use super::crew::Leave;
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
-use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT, ReadyState};
+use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
 use crate::wire::cluster::SliceId;
 
 /// Datagrams sent in one turn: about a fifth of a millisecond's work.
@@ -364,19 +364,8 @@ fn log(event: &ClusterEvent, fingerprint: u64) {
             info!(%target, "not pushed to one way any more: {why}");
         }
         ClusterEvent::NotSynced { state } => warn!(
-            "ready without all that the cluster had: {}",
-            match state {
-                ReadyState::Complete => String::new(),
-                ReadyState::Alone => "no member that --join names has answered".to_owned(),
-                ReadyState::Syncing {
-                    members_asked,
-                    members_heard,
-                    slices_missing,
-                } => format!(
-                    "{members_heard} of {members_asked} members have told what they hold, and \
-                     {slices_missing} slices of it are not here"
-                ),
-            }
+            "ready without {}",
+            state::what_is_missing(*state).unwrap_or_default()
         ),
         ClusterEvent::Synced { after } => {
             info!(

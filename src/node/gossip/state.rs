@@ -103,8 +103,8 @@ fn readiness(state: &ClusterState) -> Readiness {
     } else {
         &mut readiness.waits_for
     };
-    if let Some(what) = what_is_missing(state) {
-        missing.push(what);
+    if let Some(what) = what_is_missing(state.readiness) {
+        missing.push(format!("{what} ({})", time_for_it(state.is_ready)));
         missing.extend(strangers(
             &state.not_opened,
             "sealed with none of our keys: give all nodes the same --cluster-key-file",
@@ -124,26 +124,30 @@ fn readiness(state: &ClusterState) -> Readiness {
 }
 
 /// What the cluster had when this node joined it, and is not here.
-fn what_is_missing(state: &ClusterState) -> Option<String> {
-    let limit_s = READY_LIMIT.as_secs();
-    let time = if state.is_ready {
-        format!("the {limit_s} s are over in which it should have come")
-    } else {
-        format!("at most {limit_s} s from the start")
-    };
-    match state.readiness {
+pub(super) fn what_is_missing(readiness: ReadyState) -> Option<String> {
+    match readiness {
         ReadyState::Complete => None,
-        ReadyState::Alone => Some(format!(
-            "the cluster: no member that --join names has answered ({time})"
-        )),
+        ReadyState::Alone => {
+            Some("the cluster: no member that --join names has answered".to_owned())
+        }
         ReadyState::Syncing {
             members_asked,
             members_heard,
             slices_missing,
         } => Some(format!(
             "all that the cluster had: {members_heard} of {members_asked} members have told what they hold, and \
-             {slices_missing} slices of it are not here ({time})"
+             {slices_missing} slices of it are not here"
         )),
+    }
+}
+
+/// How long a node waits for it.
+fn time_for_it(is_ready: bool) -> String {
+    let limit_s = READY_LIMIT.as_secs();
+    if is_ready {
+        format!("the {limit_s} s are over in which it should have come")
+    } else {
+        format!("at most {limit_s} s from the start")
     }
 }
 
