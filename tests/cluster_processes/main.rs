@@ -8,6 +8,7 @@ mod endings;
 mod flood;
 mod legacy;
 mod lossy;
+mod misled;
 mod namespaces;
 mod options;
 mod peer_orders;

@@ -47,6 +47,15 @@ impl Network {
         }
     }
 
+    /// What one of them sends arrives at another one only.
+    pub(crate) fn let_only_hear(&self, from: usize, neighbour: usize) {
+        for (node, gate) in self.gates.iter().enumerate() {
+            if node != from && node != neighbour {
+                gate.close_to(self.ips[from]);
+            }
+        }
+    }
+
     pub(crate) fn heal(&self) {
         self.gates.iter().for_each(Proxy::open);
     }

@@ -87,11 +87,12 @@ impl Running {
         Self::start_at(Place::default(), words)
     }
 
-    /// With one data thread and rounds of 100 ms.
+    /// With one data thread, and rounds of 100 ms where nothing else is said.
     pub(crate) fn start_at<S: AsRef<str>>(place: Place, words: &[S]) -> Self {
         let mut command = program();
         command.args(words.iter().map(AsRef::as_ref));
-        command.args(["--threads", "1", "--gossip-interval", "100"]);
+        command.args(["--threads", "1"]);
+        command.env("RMBD_GOSSIP_INTERVAL", "100");
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = place.within(|| command.spawn().unwrap());
