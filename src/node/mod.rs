@@ -456,11 +456,15 @@ fn make_replica(
     }
     let limits = ReplicaLimits {
         max_peers: config.max_peers,
-        max_origins: config.cluster.max_origins,
+        max_origins: if is_in_cluster {
+            config.cluster.max_origins
+        } else {
+            0
+        },
         max_memory_bytes,
     };
     let replica = Replica::try_with(config.geometry, config.family, own, limits)?;
-    huge_pages::advise(replica.own().cells());
+    huge_pages::advise(replica.own().memory());
     Ok(replica)
 }
 

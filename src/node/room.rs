@@ -66,9 +66,9 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
     (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
 }
 
-/// The cells of this node: what was published of them is a copy.
+/// The cells of this node: in a cluster there are those of the others beside them, and what was published is a copy.
 pub(super) fn cell_bytes(config: &NodeConfig, is_in_cluster: bool) -> u64 {
-    let copies = if is_in_cluster { 2 } else { 1 };
+    let copies = if is_in_cluster { 3 } else { 1 };
     config.geometry.memory_bytes().saturating_mul(copies)
 }
 

@@ -221,6 +221,14 @@ impl Shared {
         &self.threads
     }
 
+    /// A row of what this node has counted, earlier starts included; empty where there is no such row.
+    pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
+        match self.presence.side() {
+            Some(side) => side.cluster().slices().read_own_row(&self.replica, row, out),
+            None => self.replica.read_own_row(row, out),
+        }
+    }
+
     pub(super) fn presence(&self) -> &Presence {
         &self.presence
     }
@@ -399,14 +407,24 @@ impl super::http::StatusSource for Shared {
     fn detail(&self, key: &[u8]) -> Detail {
         #[cfg(test)]
         self.crew.strikes_thread(Part::Connection);
-        let origins = self.replica.estimate_by_origin(key);
-        let counts = origins.iter().map(|origin| origin.estimate.count);
+        let origins = self.estimate_by_origin(key);
+        let sum = self.replica.estimate(key);
         Detail {
             key: key.to_vec().into(),
-            // The sum of what is shown, also while others add.
-            count: counts.fold(0, u64::saturating_add),
-            saturated: origins.iter().any(|origin| origin.estimate.saturated),
+            // What a count answers: at least the sum of what is shown.
+            count: sum.count,
+            saturated: sum.saturated,
             origins: origins.iter().map(origin_detail).collect(),
+        }
+    }
+}
+
+impl Shared {
+    /// Slices of others are the control thread's, so that no data thread waits.
+    fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
+        match self.presence.side() {
+            Some(side) => side.cluster().slices().estimate_by_origin(&self.replica, key),
+            None => self.replica.estimate_by_origin(key),
         }
     }
 }

@@ -3,23 +3,22 @@
 //! ```text
 //!              data threads: add, count                     control thread
 //!                   |         \                                  |
-//!                   v          v (count only)                    v
-//!    Replica   own: Sketch    learnt: by node, each with   <── Slices: merge by maximum
-//!              d x w cells       a slice for each boot
-//!                   |         origins: legacy peers        <── LegacyRows: merge rows
+//!                   v          v                                 v
+//!    Replica   own: Sketch, pairs [ own | others ]  <── growth ── Slices: merge by maximum, packed
+//!              d x w pairs
+//!                   |         origins: legacy peers <──────────── LegacyRows: merge rows
 //!                   |
 //!                   └──(compare)──> published copy, versions, history, hashes: Slices::publish
 //!
-//!    count(key) = sum over nodes ( min over rows ( sum over the node's slices ( cell ) ) )
+//!    count(key) = min over rows ( own ) + min over rows ( others ) + for each legacy peer its least row
 //! ```
 //!
-//! A key is hashed once; its cell indexes are good in every slice. The sum over nodes of their minima
-//! is an upper bound, and never looser than the minimum over rows of everything summed. Earlier boots
-//! of our own node are summed with the own sketch inside its minimum. Each legacy peer is a node with
-//! one slice.
+//! A key is hashed once. *Others* is the sum of all learnt slices, cell for cell: when a merge raises a cell from a to
+//! b, b - a is added to it. So a count costs the same whatever the cluster is or was, and it is an upper bound.
+//! Earlier starts of our own node are others, too.
 //!
-//! Data threads read the tables of others without a lock and without allocating; the only writer of
-//! what is learnt is the control thread ([`Slices`], [`LegacyRows`]).
+//! Data threads read cells without a lock and without allocating; the only writer of what is learnt is the
+//! control thread ([`Slices`], [`LegacyRows`]).
 
 mod absorber;
 mod append;
@@ -31,9 +30,10 @@ pub mod once;
 mod origins;
 mod pipeline;
 mod slices;
-mod table;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use batch::Batch;
 pub use fingerprint::fingerprint;
@@ -47,12 +47,11 @@ pub use slices::{
 pub use crate::wire::cluster::SliceId;
 
 use crate::sketch::{
-    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError, least_row, value,
+    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError,
 };
 use append::AppendTable;
 use memory::MemoryAccount;
 use origins::Origin;
-use table::Table;
 
 /// What a replica may take from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +60,11 @@ pub struct ReplicaLimits {
     pub max_peers: usize,
     /// Slices learnt from other nodes, and from earlier boots of this one.
     pub max_origins: usize,
-    /// Bytes of all cells: own ones, their published copy ([`Slices`]), each learnt slice, and two
-    /// slices for each legacy peer, each counted whole, although pages that were never written cost
-    /// nothing. Asked before anything is allocated; `u64::MAX` is no limit. What stands beside the
-    /// cells follows from them: hashes and versions (1.6 % of our own slice, 0.8 % of a learnt one)
-    /// and the history of our own (at most an eighth of it).
+    /// Bytes of all cells: own ones and those of others beside them, their published copy ([`Slices`]), learnt
+    /// slices by what is in them, and two tables for each legacy peer. Asked before anything is allocated;
+    /// `u64::MAX` is no limit. Tables count whole, although pages that were never written cost nothing. What stands
+    /// beside the cells follows from them: hashes and versions (1.6 % of our own slice) and the history of our own
+    /// (at most an eighth of it).
     pub max_memory_bytes: u64,
 }
 
@@ -106,9 +105,11 @@ pub struct OriginEstimate {
 pub struct Replica {
     own: Sketch,
     own_slice: SliceId,
-    learnt: Table,
+    max_origins: usize,
+    /// N of all learnt slices. One writer, and a number of its own: relaxed.
+    learnt_weight: AtomicU64,
     origins: AppendTable<Origin>,
-    memory: MemoryAccount,
+    memory: Arc<MemoryAccount>,
 }
 
 impl Replica {
@@ -143,15 +144,22 @@ impl Replica {
         limits: ReplicaLimits,
     ) -> Result<Self, SketchError> {
         let memory = MemoryAccount::new(limits.max_memory_bytes);
-        let bytes = geometry.memory_bytes();
+        let sketch = if limits.max_origins > 0 {
+            Sketch::try_shared(geometry, family)
+        } else {
+            Sketch::try_new(geometry, family)
+        }?;
+        // Nothing is written yet, so that no page of it has been taken.
+        let bytes = sketch.memory_bytes();
         let reserved = memory.reserve(bytes);
         reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
         Ok(Self {
-            own: Sketch::try_new(geometry, family)?,
+            own: sketch,
             own_slice: own,
-            learnt: Table::try_new(own.node, limits.max_origins)?,
+            max_origins: limits.max_origins,
+            learnt_weight: AtomicU64::new(0),
             origins: AppendTable::try_new(limits.max_peers)?,
-            memory,
+            memory: Arc::new(memory),
         })
     }
 
@@ -187,31 +195,19 @@ impl Replica {
         self.estimate_at(cells)
     }
 
-    /// What [`estimate`](Self::estimate) is made of: ourselves first, then every node that a slice is
-    /// held of, then the legacy peers. Where nothing changes meanwhile, the counts sum up to it.
+    /// What [`estimate`](Self::estimate) is made of where no slices are learnt ([`Slices::estimate_by_origin`] else):
+    /// ourselves first, then the legacy peers.
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let mut buffer = [0; MAX_DEPTH];
         let cells = self.own.hash_into(key, &mut buffer);
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
-            slices: 1 + self.learnt.own_boots().count(),
-            estimate: self.learnt.own_estimate(self.own.cells(), cells),
+            slices: 1,
+            estimate: self.own.own_estimate_at(cells),
             is_own: true,
         };
-        let nodes = self.learnt.nodes().map(|(node, slices)| OriginEstimate {
-            origin: OriginName::Node(node),
-            slices: slices.clone().count(),
-            estimate: least_row(slices, cells),
-            is_own: false,
-        });
-        let legacy = self.shown_origins().map(|origin| OriginEstimate {
-            origin: OriginName::Legacy(origin.address),
-            slices: 1,
-            estimate: least_row([&*origin.cells], cells),
-            is_own: false,
-        });
-        [own].into_iter().chain(nodes).chain(legacy).collect()
+        [own].into_iter().chain(self.legacy_estimates(cells)).collect()
     }
 
     /// Bytes of all cells, as they are counted against
@@ -225,25 +221,17 @@ impl Replica {
     /// legacy peers' hold. What threads add in batches is in it when a batch is done.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        let own = self.own.total_weight().saturating_add(self.learnt.weight());
+        let learnt = self.learnt_weight.load(Relaxed);
+        let own = self.own.total_weight().saturating_add(learnt);
         let legacy = self.shown_origins().map(Origin::weight);
         legacy.fold(own, u64::saturating_add)
     }
 
     /// Copies a row of this node's own cells into `out`, whose content it replaces; empty where there
-    /// is no such row. What earlier boots of this node had counted, as far as it is known here, is
-    /// added. Cells grow meanwhile: each is as it was at some moment of the call.
+    /// is no such row. Cells grow meanwhile: each is as it was at some moment of the call.
     pub fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
         out.clear();
-        out.extend(self.own.row(row).iter().map(value));
-        let start = row.saturating_mul(self.own.geometry().width());
-        for boot in self.learnt.own_boots() {
-            // No cells, where there is no such row.
-            let cells = boot.get(start..).unwrap_or_default();
-            for (sum, cell) in out.iter_mut().zip(cells) {
-                *sum = sum.saturating_add(value(cell));
-            }
-        }
+        out.extend(self.own.own_row(row));
     }
 
     /// Addresses of the legacy peers that are counted, in the order in which they came.
@@ -251,31 +239,33 @@ impl Replica {
         self.shown_origins().map(|origin| origin.address)
     }
 
-    /// Rule 2: the sum over nodes of each node's least row.
+    /// The rule that stands above.
     #[inline]
     fn estimate_at(&self, cells: &[u32]) -> Estimate {
-        let own = self.learnt.own_estimate(self.own.cells(), cells);
-        let nodes = self.learnt.nodes();
-        let nodes = nodes.map(|(_, slices)| least_row(slices, cells));
-        let sum = nodes.fold(own, sum);
-        let legacy = self.shown_origins();
-        let legacy = legacy.map(|origin| least_row([&*origin.cells], cells));
-        legacy.fold(sum, self::sum)
+        let slices = self.own.estimate_at(cells);
+        let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
+        legacy.fold(slices, |sum, origin| sum + origin)
+    }
+
+    fn legacy_estimates(&self, cells: &[u32]) -> impl Iterator<Item = OriginEstimate> {
+        self.shown_origins().map(|origin| OriginEstimate {
+            origin: OriginName::Legacy(origin.address),
+            slices: 1,
+            estimate: origin.estimate_at(cells),
+            is_own: false,
+        })
+    }
+
+    /// By the one writer of slices.
+    fn add_learnt_weight(&self, weight: u64) {
+        let grown = self.learnt_weight.load(Relaxed).saturating_add(weight);
+        self.learnt_weight.store(grown, Relaxed);
     }
 
     /// Legacy peers that are not forgotten.
     #[inline]
     fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
         self.origins.iter().filter(|origin| !origin.is_hidden())
-    }
-}
-
-/// Of two nodes' answers. The counts are sums of numbers of 32 bits, one for each slice.
-#[inline]
-fn sum(one: Estimate, other: Estimate) -> Estimate {
-    Estimate {
-        count: one.count + other.count,
-        saturated: one.saturated | other.saturated,
     }
 }
 

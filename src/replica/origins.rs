@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::MAX_DEPTH;
+use crate::sketch::{Estimate, MAX_DEPTH, value};
 
 /// A legacy peer's slice.
 #[derive(Debug)]
@@ -28,6 +28,13 @@ impl Origin {
             row_weights: Box::default(),
             is_hidden: AtomicBool::new(false),
         }
+    }
+
+    /// Its least row.
+    #[inline]
+    pub(super) fn estimate_at(&self, cells: &[u32]) -> Estimate {
+        let rows = cells.iter().map(|&cell| value(&self.cells[cell as usize]));
+        Estimate::of_least(rows.fold(u32::MAX, u32::min))
     }
 
     /// All that was added to it. Every row holds all of it; as rows come one by one, the one that has

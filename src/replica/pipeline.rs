@@ -120,10 +120,6 @@ impl<T: Copy> Pipeline<T> {
         }
         let cells = cells(replica, key, &mut self.cells[place]);
         replica.own.prefetch(cells);
-        // Adds touch our own slice only. Legacy peers' slices are small enough to be near.
-        if let Operation::Ask { .. } = operation {
-            replica.learnt.prefetch(cells);
-        }
         self.operations[place] = operation;
         self.taken += 1;
     }

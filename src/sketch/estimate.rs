@@ -1,8 +1,6 @@
 //! The answer: a minimum over rows.
 
-use std::sync::atomic::AtomicU32;
-
-use super::cell;
+use std::ops::Add;
 
 /// An upper bound of a key's weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,24 +11,44 @@ pub struct Estimate {
     pub saturated: bool,
 }
 
-/// The estimate of one node: a row's cell is first summed over the node's slices (its boots), then
-/// the least row is taken.
+impl Estimate {
+    /// Of a least row, in which full cells are [`u32::MAX`]: then no row is whole.
+    #[inline]
+    pub(crate) fn of_least(least: u32) -> Self {
+        Self {
+            count: u64::from(least),
+            saturated: least == u32::MAX,
+        }
+    }
+}
+
+/// Of what different ones counted.
+impl Add for Estimate {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            saturated: self.saturated | other.saturated,
+        }
+    }
+}
+
+/// The estimate of one origin: a row's cell is first summed over its slices, then the least row is taken.
 ///
-/// A row with a saturated cell in it is at least its sum, but nobody knows how much more, so it says
-/// nothing while another row is whole. Only where every row has one, the least sum is answered, and
-/// flagged.
+/// A row with a saturated cell in it ([`u32::MAX`]) is at least its sum, but nobody knows how much more, so it says
+/// nothing while another row is whole. Only where every row has one, the least sum is answered, and flagged.
 ///
-/// `cells` are indexes that are valid in every slice.
-#[inline]
-pub(crate) fn least_row<'a, S>(slices: S, cells: &[u32]) -> Estimate
+/// `rows` gives for each row what its cell counts in each slice.
+pub(crate) fn least_sum<R>(rows: impl Iterator<Item = R>) -> Estimate
 where
-    S: IntoIterator<Item = &'a [AtomicU32]> + Clone,
+    R: Iterator<Item = u32>,
 {
     let (mut least_whole, mut least_saturated) = (u64::MAX, u64::MAX);
-    for &index in cells {
+    for row in rows {
         let (mut sum, mut saturated) = (0, false);
-        for slice in slices.clone() {
-            let count = cell::value(&slice[index as usize]);
+        for count in row {
             sum += u64::from(count);
             saturated |= count == u32::MAX;
         }

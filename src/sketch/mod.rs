@@ -18,7 +18,10 @@
 //!    row 2   | +1 |    |    |    |    |    |    |    |    |    hash_2(key) = 0
 //!            +----+----+----+----+----+----+----+----+----+
 //!
-//!    in memory: one slice, row after row; cell index = row * width + column
+//!    cell index = row * width + column
+//!
+//!    in memory    own alone    | 0 | 1 | 2 | ...                what was added here
+//!                 or in pairs  | 0 | 0 | 1 | 1 | 2 | 2 | ...    and beside it what others counted
 //! ```
 //!
 //! With N the sum of all weights added, the estimate of a key is never below the truth, and exceeds
@@ -37,6 +40,10 @@
 //! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key, and callers
 //!   inside this crate get *cell indexes*, which they can look up in several slices of the same
 //!   geometry, prefetch, and use later.
+//! - **What others counted stands beside it.** A sketch made by [`Sketch::try_shared`] has pairs of cells: adds go
+//!   to the first of a pair, and one writer adds to the second what it learns of others. An answer is the least
+//!   row of the firsts plus the least row of the seconds: an upper bound of the sum, never looser than the least
+//!   row of the sums, and one cache line a row, however many others there are.
 //! - **Memory is taken from the system zeroed and lazily**: a page that no key has touched costs
 //!   nothing.
 
@@ -57,7 +64,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use cell::value;
 pub use cell::{MAX_WEIGHT, MAX_WRITERS, SATURATES_AT};
 pub use estimate::Estimate;
-pub(crate) use estimate::least_row;
+pub(crate) use estimate::least_sum;
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
 pub(crate) use hash::KeyHash;
@@ -102,6 +109,8 @@ pub struct Sketch {
     geometry: Geometry,
     family: HashFamily,
     cells: Vec<AtomicU32>,
+    /// 1 where cells are in pairs, else 0: the own cell `i` is at `i << pair_shift`.
+    pair_shift: u32,
     // Each on a cache line of its own: all threads write the first, and the lines next to it hold
     // what every add reads.
     total_weight: CachePadded<AtomicU64>,
@@ -109,17 +118,37 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// An empty sketch. Its memory is reserved here and taken page by page as keys touch it.
+    /// An empty sketch of what is added here. Its memory is reserved here and taken page by page as keys
+    /// touch it.
     ///
     /// # Errors
     ///
     /// [`SketchError::OutOfMemory`] where the allocator refuses. That it agrees does not mean that
     /// the machine has the memory: systems overcommit.
     pub fn try_new(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
+        Self::try_with(geometry, family, 0)
+    }
+
+    /// As [`try_new`](Self::try_new), with room for what others counted: it takes twice the memory.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_shared(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
+        Self::try_with(geometry, family, 1)
+    }
+
+    fn try_with(
+        geometry: Geometry,
+        family: HashFamily,
+        pair_shift: u32,
+    ) -> Result<Self, SketchError> {
+        let cells = geometry.cells() << pair_shift;
         Ok(Self {
             geometry,
             family,
-            cells: try_zeroed(geometry)?.into_vec(),
+            cells: try_zeroed_cells(cells)?.into_vec(),
+            pair_shift,
             total_weight: CachePadded::default(),
             saturated_cells: CachePadded::default(),
         })
@@ -140,13 +169,13 @@ impl Sketch {
         Ok(())
     }
 
-    /// An upper bound of the weight that was added to `key` so far.
+    /// An upper bound of the weight that was added to `key` so far, here and by others that are known here.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         let mut buffer = [0; MAX_DEPTH];
         let cells = self.hash_into(key, &mut buffer);
-        least_row([self.cells()], cells)
+        self.estimate_at(cells)
     }
 
     /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
@@ -175,21 +204,86 @@ impl Sketch {
         self.family
     }
 
-    /// The `width` cells of a row; empty where there is no such row.
-    #[must_use]
-    pub fn row(&self, row: usize) -> &[AtomicU32] {
-        let mut rows = self.cells.chunks_exact(self.geometry.width());
-        rows.nth(row).unwrap_or_default()
+    /// The `width` own cells of a row as they are now, full ones as [`u32::MAX`]; empty where there is no such
+    /// row.
+    pub fn own_row(&self, row: usize) -> impl Iterator<Item = u32> + '_ {
+        let width = self.geometry.width();
+        let start = row.saturating_mul(width).min(self.geometry.cells());
+        self.own_cells().skip(start).take(width).map(value)
     }
 
-    /// All cells, row after row.
+    /// The cells of what was added here, row after row.
+    pub fn own_cells(&self) -> impl ExactSizeIterator<Item = &AtomicU32> {
+        self.cells.iter().step_by(self.stride())
+    }
+
+    /// All memory of the cells, as it lies: each own cell, with that of the others behind it where they are in
+    /// pairs.
     #[must_use]
-    pub fn cells(&self) -> &[AtomicU32] {
+    pub fn memory(&self) -> &[AtomicU32] {
         &self.cells
     }
 
+    /// How far it is in [`memory`](Self::memory) from an own cell to the next: 1, or 2 where they are in pairs.
+    #[inline]
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        1 << self.pair_shift
+    }
+
+    /// Bytes of all cells.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.geometry.memory_bytes() << self.pair_shift
+    }
+
+    /// Adds to what others counted in a cell, up to its end. By one writer; nothing happens where cells are not
+    /// in pairs, or where there is no such cell.
+    #[inline]
+    pub(crate) fn add_of_others(&self, cell: u32, growth: u32) {
+        if let Some(cell) = self.of_others(cell) {
+            // One writer: a load and a store lose nothing. Relaxed, as for all cells.
+            let grown = value(cell).saturating_add(growth);
+            cell.store(grown, Relaxed);
+        }
+    }
+
+    /// An upper bound of what was added here.
+    #[inline]
+    pub(crate) fn own_estimate_at(&self, cells: &[u32]) -> Estimate {
+        let own = cells.iter().map(|&cell| value(self.own(cell)));
+        Estimate::of_least(own.fold(u32::MAX, u32::min))
+    }
+
+    /// The least row of what was added here, plus the least row of what others counted.
+    #[inline]
+    pub(crate) fn estimate_at(&self, cells: &[u32]) -> Estimate {
+        if self.pair_shift == 0 {
+            return self.own_estimate_at(cells);
+        }
+        let (mut own, mut others) = (u32::MAX, u32::MAX);
+        for &cell in cells {
+            let at = (cell as usize) * 2;
+            let [first, second] = [&self.cells[at], &self.cells[at + 1]];
+            own = own.min(value(first));
+            others = others.min(value(second));
+        }
+        Estimate::of_least(own) + Estimate::of_least(others)
+    }
+
+    #[inline]
+    fn own(&self, cell: u32) -> &AtomicU32 {
+        &self.cells[(cell as usize) << self.pair_shift]
+    }
+
+    #[inline]
+    fn of_others(&self, cell: u32) -> Option<&AtomicU32> {
+        let is_paired = self.pair_shift == 1;
+        is_paired.then(|| self.cells.get(cell as usize * 2 + 1))?
+    }
+
     /// Writes the cell index of `key` in every row into the front of `buffer`, and returns that part:
-    /// `depth` indexes into [`cells`](Self::cells), in the order of the rows.
+    /// `depth` indexes of cells, in the order of the rows.
     #[inline]
     pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
         self.family.cells(key, self.geometry, buffer)
@@ -215,7 +309,7 @@ impl Sketch {
     #[inline]
     pub(crate) fn prefetch(&self, cells: &[u32]) {
         for &cell in cells {
-            prefetch::for_write(&self.cells[cell as usize]);
+            prefetch::for_write(self.own(cell));
         }
     }
 
@@ -224,7 +318,7 @@ impl Sketch {
     #[inline]
     pub(crate) fn add_at(&self, cells: &[u32], weight: u32) {
         for &cell in cells {
-            if cell::add(&self.cells[cell as usize], weight) {
+            if cell::add(self.own(cell), weight) {
                 self.saturated_cells.fetch_add(1, Relaxed);
             }
         }
@@ -237,14 +331,6 @@ impl Sketch {
         // Release, after the cells: whoever sees this weight sees what it was added to, also through
         // later additions of other threads (a release sequence).
         self.total_weight.fetch_add(weight, Release);
-    }
-}
-
-/// Asks the processor for cells of a slice that will be read a little later.
-#[inline]
-pub(crate) fn prefetch_read(slice: &[AtomicU32], cells: &[u32]) {
-    for &cell in cells {
-        prefetch::for_read(&slice[cell as usize]);
     }
 }
 
@@ -262,8 +348,12 @@ pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
 
 /// Zeroed cells for a geometry; the system gives the pages when they are first written.
 pub(crate) fn try_zeroed<C: Zeroable>(geometry: Geometry) -> Result<Box<[C]>, SketchError> {
-    let bytes = geometry.memory_bytes();
-    bytemuck::allocation::try_zeroed_slice_box(geometry.cells())
+    try_zeroed_cells(geometry.cells())
+}
+
+fn try_zeroed_cells<C: Zeroable>(cells: usize) -> Result<Box<[C]>, SketchError> {
+    let bytes = (cells as u64).saturating_mul(size_of::<C>() as u64);
+    bytemuck::allocation::try_zeroed_slice_box(cells)
         .map_err(|()| SketchError::OutOfMemory { bytes })
 }
 

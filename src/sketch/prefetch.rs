@@ -28,28 +28,3 @@ pub(super) fn for_write(cell: &AtomicU32) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = cell;
 }
-
-/// Starts to bring the cell's cache line near, to be read soon: other cores may keep theirs. A hint.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub(super) fn for_read(cell: &AtomicU32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: as above: no prefetch can fault or change anything.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(cell.as_ptr().cast::<i8>()) }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: as above: PRFM cannot fault or change anything that a program can see.
-        unsafe {
-            std::arch::asm!(
-                "prfm pldl1keep, [{cell}]",
-                cell = in(reg) cell.as_ptr(),
-                options(nostack, preserves_flags, readonly),
-            );
-        }
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = cell;
-}

@@ -69,7 +69,7 @@ fn weights_above_the_limit_change_nothing() {
     let sketch = sketch(64, 4, XXH3);
     sketch.add(b"a", 0).unwrap();
     assert_eq!(sketch.total_weight(), 0);
-    assert!(sketch.cells().iter().all(|cell| cell.load(Relaxed) == 0));
+    assert!(sketch.own_cells().all(|cell| cell.load(Relaxed) == 0));
     for weight in [MAX_WEIGHT + 1, u32::MAX] {
         let limit = MAX_WEIGHT;
         let refused = Err(WeightError { weight, limit });
@@ -85,7 +85,7 @@ fn weights_above_the_limit_change_nothing() {
 fn memory_that_nobody_has_is_an_error() {
     // The largest sketch may or may not fit here; of cells this large (2^59 bytes) it never does.
     let result = try_zeroed::<[[u64; 4096]; 4096]>(Geometry::new(1 << 32, 1).unwrap());
-    let bytes = 1 << 34;
+    let bytes = 1 << 59;
     // Through the box: an allocation that nobody looks at may be optimised away, and "succeed".
     assert_eq!(
         std::hint::black_box(result).err(),
@@ -99,9 +99,9 @@ fn an_answer_is_flagged_only_where_no_row_is_whole() {
     let mut buffer = [0; MAX_DEPTH];
     let cells = sketch.hash_into(b"key", &mut buffer).to_vec();
     for &cell in &cells {
-        sketch.cells()[cell as usize].store(SATURATES_AT - 10, Relaxed);
+        sketch.memory()[cell as usize].store(SATURATES_AT - 10, Relaxed);
     }
-    sketch.cells()[cells[0] as usize].store(u32::MAX, Relaxed);
+    sketch.memory()[cells[0] as usize].store(u32::MAX, Relaxed);
     let whole = Estimate {
         count: u64::from(SATURATES_AT - 10),
         saturated: false,
@@ -128,7 +128,7 @@ fn threads_saturate_each_cell_once_and_lose_no_weight() {
     const THREADS: u32 = 4;
     const ADDS: u32 = 4_000;
     let sketch = sketch(8, 4, XXH3);
-    for cell in sketch.cells() {
+    for cell in sketch.own_cells() {
         cell.store(SATURATES_AT - ADDS, Relaxed);
     }
     std::thread::scope(|scope| {
@@ -142,37 +142,85 @@ fn threads_saturate_each_cell_once_and_lose_no_weight() {
         }
     });
     // Each of the 8 columns of a row gets some 16 000 of the weight, four times what it had left.
-    assert!(sketch.cells().iter().all(|c| value(c) == u32::MAX));
+    assert!(sketch.own_cells().all(|c| value(c) == u32::MAX));
     assert_eq!(sketch.saturated_cells(), 32);
     assert_eq!(sketch.total_weight(), u64::from(THREADS * ADDS * 8));
 }
 
 #[test]
 fn rows_are_the_cells_in_order() {
-    let sketch = sketch(5, 3, XXH3);
-    for (index, cell) in sketch.cells().iter().enumerate() {
-        cell.store(index as u32, Relaxed);
+    let geometry = Geometry::new(5, 3).unwrap();
+    let alone = Sketch::try_new(geometry, XXH3).unwrap();
+    let shared = Sketch::try_shared(geometry, XXH3).unwrap();
+    for sketch in [alone, shared] {
+        for (index, cell) in sketch.own_cells().enumerate() {
+            cell.store(index as u32, Relaxed);
+            sketch.add_of_others(index as u32, 1000);
+        }
+        for row in 0..3 {
+            assert!(sketch.own_row(row).eq(row as u32 * 5..row as u32 * 5 + 5));
+        }
+        assert_eq!(sketch.own_row(3).chain(sketch.own_row(usize::MAX)).count(), 0);
+        assert_eq!(sketch.own_cells().len(), 15);
     }
-    for row in 0..3 {
-        let cells = sketch.row(row).iter().map(|cell| cell.load(Relaxed));
-        assert!(cells.eq(row as u32 * 5..row as u32 * 5 + 5));
+}
+
+#[test]
+fn what_others_counted_is_answered_and_not_ours() {
+    let geometry = Geometry::new(64, 4).unwrap();
+    let shared = Sketch::try_shared(geometry, XXH3).unwrap();
+    let alone = sketch(64, 4, XXH3);
+    assert_eq!(shared.memory_bytes(), 2 * alone.memory_bytes());
+    let mut buffer = [0; MAX_DEPTH];
+    let cells = shared.hash_into(b"key", &mut buffer).to_vec();
+    for sketch in [&shared, &alone] {
+        sketch.add(b"key", 3).unwrap();
+        for (&cell, growth) in cells.iter().zip([9, 7, 8, 9]) {
+            sketch.add_of_others(cell, growth);
+        }
+        assert_eq!(sketch.own_estimate_at(&cells).count, 3);
+        sketch.add_of_others(u32::MAX, 1);
+        assert_eq!(sketch.total_weight(), 3);
     }
-    assert!(sketch.row(3).is_empty() && sketch.row(usize::MAX).is_empty());
+    assert_eq!(shared.estimate(b"key").count, 3 + 7);
+    assert_eq!(alone.estimate(b"key").count, 3);
+    // What is full stays full, and says so.
+    for _ in 0..2 {
+        cells.iter().for_each(|&cell| shared.add_of_others(cell, u32::MAX - 20));
+    }
+    let full = Estimate { count: u64::from(u32::MAX) + 3, saturated: true };
+    assert_eq!(shared.estimate(b"key"), full);
+    assert!(!shared.own_estimate_at(&cells).saturated);
 }
 
 proptest! {
-    /// Rule 2 for one node, as the words say it.
+    /// The sum of two least rows, as the words say it: never below the truth of any way to share the weights,
+    /// and never above the least row of the sums.
+    #[test]
+    fn pairs_answer_the_sum_of_their_least_rows(
+        pairs in prop::collection::vec((0..1_000_u32, 0..1_000_u32), 1..=MAX_DEPTH),
+    ) {
+        let geometry = Geometry::new(1, pairs.len() as u64).unwrap();
+        let shared = Sketch::try_shared(geometry, XXH3).unwrap();
+        for (row, (cell, &(own, others))) in shared.own_cells().zip(&pairs).enumerate() {
+            cell.store(own, Relaxed);
+            shared.add_of_others(row as u32, others);
+        }
+        let own = pairs.iter().map(|pair| pair.0).min().unwrap();
+        let others = pairs.iter().map(|pair| pair.1).min().unwrap();
+        let count = shared.estimate(b"any").count;
+        prop_assert_eq!(count, u64::from(own + others));
+        prop_assert!(count <= pairs.iter().map(|pair| u64::from(pair.0 + pair.1)).min().unwrap());
+    }
+
+    /// The least sum, as the words say it.
     #[test]
     fn the_least_row_is_that_of_the_definition(
         rows in prop::collection::vec(prop::collection::vec(cell_values(), 3), 1..=MAX_DEPTH),
         slices in 1_usize..=3,
     ) {
-        let slice = |at: usize| -> Vec<AtomicU32> {
-            rows.iter().map(|row| AtomicU32::new(row[at])).collect()
-        };
-        let memory: Vec<_> = (0..slices).map(slice).collect();
-        let cells: Vec<u32> = (0..rows.len() as u32).collect();
-        let answer = least_row(memory.iter().map(Vec::as_slice), &cells);
+        let read = |count: &u32| if *count >= SATURATES_AT { u32::MAX } else { *count };
+        let answer = least_sum(rows.iter().map(|row| row[..slices].iter().map(read)));
 
         let full = |&count: &u32| count >= SATURATES_AT;
         let count = |cell: &u32| u64::from(if full(cell) { u32::MAX } else { *cell });

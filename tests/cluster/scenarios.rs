@@ -380,22 +380,29 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
         let small = world.host();
         world.hosts[small].seeds = vec![0];
         if by_memory {
-            // Its own, the published copy of it, and two others.
-            world.hosts[small].max_memory_bytes = bytes * 4;
+            // Its own table, the published copy, and some of two others.
+            let of_two: u64 = (world.machine(0).cluster.slices().learnt())
+                .take(2)
+                .map(|learnt| learnt.memory_bytes)
+                .sum();
+            world.hosts[small].max_memory_bytes = bytes * 3 + of_two;
         } else {
             world.hosts[small].max_origins = 2;
         }
         world.start(small);
         world.run_for(MINUTE);
         assert_sound(&mut world);
-        assert_eq!(world.machine(small).copies().len(), 2);
         let state = world.machine(small).state(world.clock(small));
-        assert_eq!(state.slices_missing.len(), 3);
+        let missing = state.slices_missing.len();
+        let held = world.machine(small).copies().len();
+        // Memory may end in the middle of a slice: then it is held in part, and missing.
+        assert!(held + missing >= 5 && (3..5).contains(&missing), "{held}, {missing}");
+        assert!(by_memory || (held, missing) == (2, 3));
         let log = &world.machine(small).log;
         let told = log
             .iter()
             .filter(|event| matches!(event, ClusterEvent::SliceRefused { .. }));
-        assert_eq!(told.count(), 3, "each is told of once");
+        assert_eq!(told.count(), missing, "each is told of once");
         // Nobody sends what would only be refused: no more than an idle cluster's talk.
         let before = world.process(small).bytes_in;
         world.run_for(MINUTE);

@@ -110,6 +110,21 @@ impl Cluster {
         asks_for_ack && carried.is_none_or(|slice| !self.slices.is_refused(&slice))
     }
 
+    /// Of what its writer sends itself more will come.
+    fn merge(
+        &mut self,
+        replica: &Replica,
+        from: From,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u32)>,
+    ) -> Result<u64, SliceRefused> {
+        if *slice == SliceId::of(from.node, from.boot) {
+            self.slices.merge_live(replica, slice, cells)
+        } else {
+            self.slices.merge(replica, slice, cells)
+        }
+    }
+
     fn take_membership(&mut self, now: Duration, message: &[u8]) {
         if self.membership.handle(now, message).is_err() {
             self.refuse("membership");
@@ -121,7 +136,7 @@ impl Cluster {
         match frame {
             Frame::Ack { channel, ranges } => self.take_ack(now, from, channel, ranges),
             Frame::Cells { slice, cells } => {
-                let merged = self.slices.merge(replica, &slice, cells);
+                let merged = self.merge(replica, from, &slice, cells);
                 self.note_merged(from, &slice, merged);
             }
             Frame::Groups {
@@ -131,7 +146,7 @@ impl Cluster {
             } => {
                 let mut cells = std::mem::take(&mut self.group);
                 while let Some(number) = groups.next_group(&mut cells) {
-                    let merged = self.slices.merge(replica, &slice, cells.iter().copied());
+                    let merged = self.merge(replica, from, &slice, cells.iter().copied());
                     self.note_merged(from, &slice, merged);
                     let group = Group {
                         version,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::flight::{Flight, Outcome, Piece};
 use super::limits::ClusterLimits;
 use super::received::Received;
-use super::sweep::{Push, cells_of_group};
-use crate::replica::{CellsRef, Replica, Slices};
-use crate::wire::cluster::{DigestEntry, FrameWriter, GROUP_CELLS, SliceId};
+use super::sweep::Push;
+use crate::replica::{CellsRef, Slices};
+use crate::wire::cluster::{DigestEntry, FrameWriter, SliceId};
 
 /// A slice with all its fields, a version and a hash.
 const DIGEST_LINE_BYTES_MAX: usize = 50;
@@ -226,7 +226,6 @@ impl Peer {
     pub(super) fn write_data(
         &mut self,
         slices: &Slices,
-        replica: &Replica,
         own: (&SliceId, CellsRef<'_>),
         writer: &mut FrameWriter<'_>,
         bytes: &mut Written,
@@ -239,33 +238,30 @@ impl Peer {
                 return piece;
             }
         }
-        self.write_served(slices, replica, writer);
+        self.write_served(slices, writer);
         bytes.pulls += before - writer.room();
         None
     }
 
     /// Groups of one slice, as many as fit.
-    fn write_served(&mut self, slices: &Slices, replica: &Replica, writer: &mut FrameWriter<'_>) {
+    fn write_served(&mut self, slices: &Slices, writer: &mut FrameWriter<'_>) {
         let Some(&(slice, _)) = self.served.first() else {
             return;
         };
-        let Some(cells) = slices.cells(replica, &slice) else {
+        let Some(cells) = slices.cells(&slice) else {
             self.served.retain(|(other, _)| *other != slice);
             return;
         };
         let served = &mut self.served;
-        let mut values = Vec::with_capacity(GROUP_CELLS);
+        let mut packed = Vec::new();
         writer.groups(&slice, slices.version(&slice), |writer| {
             while let Some(&(next, group)) = served.first() {
                 if next != slice {
                     break;
                 }
-                let exists = (group as usize) < cells.len().div_ceil(GROUP_CELLS);
-                if exists {
-                    cells_of_group(cells, group, &mut values);
-                    if !writer.push(group, &values) {
-                        break;
-                    }
+                // One that does not exist is not answered.
+                if cells.pack_group(group, &mut packed) && !writer.push_packed(group, &packed) {
+                    break;
                 }
                 served.pop_first();
             }
@@ -330,7 +326,7 @@ impl Question {
             Self::GroupsAnswer { slice, section } => {
                 let hashes = slices.group_hashes(slice, *section);
                 let version = slices.version(slice);
-                hashes.is_empty() || writer.group_hashes(slice, version, *section, hashes)
+                hashes.is_empty() || writer.group_hashes(slice, version, *section, &hashes)
             }
         }
     }

@@ -150,7 +150,7 @@ impl Repair {
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
             let ours = slices.group_hashes(slice, theirs.section);
-            pull.take_groups(now, ours, theirs);
+            pull.take_groups(now, &ours, theirs);
         }
     }
 

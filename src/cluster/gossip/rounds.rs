@@ -299,6 +299,7 @@ impl Cluster {
             peer.behind_since = None;
             self.repair.forget(member.boot);
             self.readiness.lost(member.boot);
+            self.slices.rest(&SliceId::of(member.node, member.boot));
             self.note_converged(now);
         }
     }

@@ -234,7 +234,7 @@ impl Span {
                     let changed = slices.changed_groups(self.base, self.from / group_cells);
                     let in_span = changed.take_while(|&group| group * group_cells < self.to);
                     for (number, group) in in_span.enumerate() {
-                        cells_of_group(cells, group, &mut values);
+                        cells.read_group(group, &mut values);
                         let is_full = number == GROUPS_A_FRAME_MAX;
                         if is_full || !writer.push(group, &values) {
                             end = group * group_cells;
@@ -248,12 +248,4 @@ impl Span {
         let end = end.max(self.from);
         (has_any || end == self.to).then_some(Reached { end, has_any })
     }
-}
-
-/// All cells of a group, 256 of them but for the last one.
-pub(super) fn cells_of_group(cells: CellsRef<'_>, group: u32, values: &mut Vec<u32>) {
-    let first = group * GROUP_CELLS as u32;
-    let end = (first + GROUP_CELLS as u32).min(cells.len() as u32);
-    values.clear();
-    values.extend((first..end).map(|index| cells.get(index)));
 }

@@ -121,7 +121,7 @@ impl Net {
         for node in &mut self.nodes {
             node.cluster.wake(next, &node.replica);
             let mut buffer = Vec::new();
-            while let Some(to) = node.cluster.transmit(next, &node.replica, &mut buffer) {
+            while let Some(to) = node.cluster.transmit(next, &mut buffer) {
                 assert!(buffer.len() <= DATAGRAM_BYTES_MAX);
                 self.sent += 1;
                 if self.random.random_bool(1.0 - self.loss) {
@@ -311,9 +311,9 @@ fn a_damaged_datagram_of_a_member_is_refused_and_makes_it_no_stranger() {
     net.nodes[1].cluster.greet(address(0));
     let mut datagram = Vec::new();
     let Node {
-        replica, cluster, ..
+        cluster, ..
     } = &mut net.nodes[1];
-    assert!(cluster.transmit(now, replica, &mut datagram).is_some());
+    assert!(cluster.transmit(now, &mut datagram).is_some());
     for (from, is_told) in [(address(1), false), (address(77), true)] {
         let mut damaged = datagram.clone();
         *damaged.last_mut().unwrap() ^= 1;

@@ -238,7 +238,7 @@ impl Rounds {
     }
 
     fn encode(&mut self, row: usize, dialect: Dialect) {
-        self.shared.replica().read_own_row(row, &mut self.row);
+        self.shared.read_own_row(row, &mut self.row);
         // The depth is far below 2^16.
         legacy::encode_sync(row as u16, &self.row, dialect, &mut self.datagram);
     }

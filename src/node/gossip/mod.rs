@@ -254,13 +254,10 @@ impl Gossip {
         for _ in 0..DATAGRAMS_A_TURN {
             let to = match self.unsent.take() {
                 Some(to) => to,
-                None => {
-                    let replica = shared.replica();
-                    match cluster.transmit(shared.now(), replica, &mut self.datagram) {
-                        Some(to) => to,
-                        None => return false,
-                    }
-                }
+                None => match cluster.transmit(shared.now(), &mut self.datagram) {
+                    Some(to) => to,
+                    None => return false,
+                },
             };
             let address = if self.is_v6 { mapped(to) } else { to };
             // An address that cannot be sent to is the acks' concern: nothing of it is confirmed.

@@ -1,54 +1,87 @@
 //! A look at a slice's cells.
 
-use std::sync::atomic::AtomicU32;
-
-use crate::sketch::value;
+use super::learnt::Held;
+use crate::wire::cluster::{GROUP_CELLS, pack_group};
 
 /// The cells of a slice: of our own as they were published, of a learnt one as they are now.
 #[derive(Debug, Clone, Copy)]
-pub struct CellsRef<'a>(Source<'a>);
+pub struct CellsRef<'a> {
+    source: Source<'a>,
+    len: usize,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
     Published(&'a [u32]),
-    Learnt(&'a [AtomicU32]),
-    /// So many, all 0.
-    Empty(usize),
+    Learnt(&'a Held),
+    /// All are 0.
+    Empty,
 }
 
 impl<'a> CellsRef<'a> {
     pub(super) fn published(cells: &'a [u32]) -> Self {
-        Self(Source::Published(cells))
+        Self {
+            source: Source::Published(cells),
+            len: cells.len(),
+        }
     }
 
-    pub(super) fn learnt(cells: &'a [AtomicU32]) -> Self {
-        Self(Source::Learnt(cells))
-    }
-
-    pub(super) fn empty(cells: usize) -> Self {
-        Self(Source::Empty(cells))
+    /// Of a slice of so many cells; `None`: all are 0.
+    pub(super) fn learnt(held: Option<&'a Held>, len: usize) -> Self {
+        Self {
+            source: held.map_or(Source::Empty, Source::Learnt),
+            len,
+        }
     }
 
     /// What a cell counts; [`u32::MAX`] where it is full, 0 where there is no such cell.
-    #[inline]
     #[must_use]
     pub fn get(self, index: u32) -> u32 {
-        let index = index as usize;
-        match self.0 {
-            Source::Published(cells) => cells.get(index).copied().unwrap_or_default(),
-            Source::Learnt(cells) => cells.get(index).map(value).unwrap_or_default(),
-            Source::Empty(_) => 0,
+        if index as usize >= self.len {
+            return 0;
         }
+        match self.source {
+            Source::Published(cells) => cells[index as usize],
+            Source::Learnt(held) => held.cell(index),
+            Source::Empty => 0,
+        }
+    }
+
+    /// Puts all cells of a group into `values`, whose content it replaces: 256, but for the last group; none where there
+    /// is no such group.
+    pub fn read_group(self, number: u32, values: &mut Vec<u32>) {
+        let start = (number as usize).saturating_mul(GROUP_CELLS).min(self.len);
+        let end = (start + GROUP_CELLS).min(self.len);
+        values.clear();
+        values.resize(end - start, 0);
+        match self.source {
+            Source::Published(cells) => values.copy_from_slice(&cells[start..end]),
+            Source::Learnt(held) => held.groups().read(number, values),
+            Source::Empty => {}
+        }
+    }
+
+    /// Puts a group, packed as it is sent, into `packed`, whose content it replaces; false where there is no such
+    /// group.
+    pub fn pack_group(self, number: u32, packed: &mut Vec<u8>) -> bool {
+        packed.clear();
+        let is_packed = match self.source {
+            Source::Learnt(held) => held.groups().read_packed(number, packed),
+            Source::Published(_) | Source::Empty => false,
+        };
+        if is_packed {
+            return true;
+        }
+        let mut values = Vec::with_capacity(GROUP_CELLS);
+        self.read_group(number, &mut values);
+        pack_group(&values, packed);
+        !values.is_empty()
     }
 
     /// How many cells there are.
     #[must_use]
     pub fn len(self) -> usize {
-        match self.0 {
-            Source::Published(cells) => cells.len(),
-            Source::Learnt(cells) => cells.len(),
-            Source::Empty(cells) => cells,
-        }
+        self.len
     }
 
     /// Never: a sketch has cells. What counts nothing has cells that are 0.

@@ -1,16 +1,20 @@
-//! Slices of others: merged by maximum.
+//! Slices of others: merged by maximum, packed, and summed beside our own cells.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::replica::Replica;
-use crate::sketch::{SATURATES_AT, try_zeroed};
+use crate::replica::memory::LimitReached;
+use crate::sketch::{Geometry, SATURATES_AT, SketchError};
 use crate::wire::cluster::SliceId;
 
-use super::hashes::{GROUP_CELLS, Hashes, difference};
+use super::groups::{Groups, Keep};
+use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference, try_zeroed_numbers};
 use super::refused::SliceRefused;
 
-/// What only the writer needs to know of a slice that was learnt.
+/// What a slice takes beside its groups, its sections' hashes and its rows' weights.
+const SLICE_BYTES: u64 = 256;
+
+/// What is known of a slice that was learnt.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: SliceId,
@@ -25,12 +29,19 @@ pub(super) struct Known {
 /// One with cells.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Where in the replica's table.
-    pub(super) place: usize,
-    pub(super) hashes: Hashes,
+    groups: Groups,
+    sections: Box<[u64]>,
+    root: u64,
     /// Sum of each row's cells.
     row_weights: Box<[u64]>,
-    width: usize,
+    geometry: Geometry,
+}
+
+/// A cell that is raised.
+struct Raised {
+    index: u32,
+    old: u32,
+    new: u32,
 }
 
 impl Known {
@@ -44,80 +55,194 @@ impl Known {
     }
 
     pub(super) fn root(&self) -> u64 {
-        self.held.as_ref().map_or(0, |held| held.hashes.root())
+        self.held.as_ref().map_or(0, |held| held.root)
     }
 
     pub(super) fn weight(&self) -> u64 {
         self.held.as_ref().map_or(0, Held::weight)
     }
+
+    /// Bytes of its cells, and of what belongs to them.
+    pub(super) fn bytes(&self) -> u64 {
+        let held = self.held.as_ref();
+        held.map_or(0, |held| held.groups.bytes() + fixed_bytes(held.geometry))
+    }
+}
+
+/// What a slice with cells takes before its first group.
+fn fixed_bytes(geometry: Geometry) -> u64 {
+    let sections = geometry.cells().div_ceil(GROUP_CELLS * SECTION_GROUPS);
+    SLICE_BYTES + 8 * (sections + geometry.depth()) as u64
 }
 
 impl Held {
-    /// Takes memory and a place for an empty slice that `node` wrote.
-    pub(super) fn try_new(replica: &Replica, node: u64) -> Result<Self, SliceRefused> {
-        let bytes = replica.own().geometry().memory_bytes();
+    /// Takes memory for an empty slice.
+    pub(super) fn try_new(replica: &Replica) -> Result<Self, SliceRefused> {
+        let geometry = replica.own().geometry();
+        let bytes = fixed_bytes(geometry);
         replica.memory.reserve(bytes)?;
-        let placed = Self::place(replica, node);
-        placed.inspect_err(|_| replica.memory.release(bytes))
+        let held = Self::allocate(geometry);
+        held.inspect_err(|_| replica.memory.release(bytes))
+            .map_err(SliceRefused::OutOfMemory)
     }
 
-    fn place(replica: &Replica, node: u64) -> Result<Self, SliceRefused> {
-        let geometry = replica.own().geometry();
-        let hashes = Hashes::try_new(geometry.cells())?;
-        let cells = try_zeroed(geometry)?;
-        let max = replica.learnt.max();
-        let place = replica.learnt.push(node, cells);
+    fn allocate(geometry: Geometry) -> Result<Self, SketchError> {
+        let sections = geometry.cells().div_ceil(GROUP_CELLS * SECTION_GROUPS);
         Ok(Self {
-            place: place.ok_or(SliceRefused::TooManyOrigins { max })?,
-            hashes,
-            row_weights: vec![0; geometry.depth()].into_boxed_slice(),
-            width: geometry.width(),
+            groups: Groups::default(),
+            sections: try_zeroed_numbers(sections)?,
+            root: 0,
+            row_weights: try_zeroed_numbers(geometry.depth())?,
+            geometry,
         })
     }
 
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub(super) fn sections(&self) -> &[u64] {
+        &self.sections
+    }
+
+    /// The hash of each group of a section; empty where there is no such section.
+    pub(super) fn group_hashes(&self, section: u32) -> Vec<u64> {
+        let groups = self.geometry.cells().div_ceil(GROUP_CELLS);
+        let first = (section as usize).saturating_mul(SECTION_GROUPS);
+        let end = first.saturating_add(SECTION_GROUPS).min(groups);
+        let mut hashes = vec![0; end.saturating_sub(first)];
+        let mut values = [0; GROUP_CELLS];
+        let numbers = self.groups.numbers_from(first.min(groups) as u32);
+        for number in numbers.take_while(|&number| (number as usize) < end) {
+            let cells = cells_of(number, self.geometry);
+            let values = &mut values[..cells.len()];
+            self.groups.read(number, values);
+            let hashed = (cells.start as u32..).zip(values.iter());
+            hashes[number as usize - first] = hashed.fold(0, |sum: u64, (index, &value)| {
+                sum.wrapping_add(cell_hash(index, value))
+            });
+        }
+        hashes
+    }
+
     /// All that was added to it: every row holds all of it, so the fullest row is the latest.
-    pub(super) fn weight(&self) -> u64 {
+    fn weight(&self) -> u64 {
         self.row_weights.iter().copied().fold(0, u64::max)
     }
 
-    /// Raises cells to what is given, where that is more. How many were raised.
+    /// What a cell counts.
+    pub(super) fn cell(&self, index: u32) -> u32 {
+        let number = index / GROUP_CELLS as u32;
+        let cells = cells_of(number, self.geometry);
+        let mut values = [0; GROUP_CELLS];
+        let values = &mut values[..cells.len()];
+        self.groups.read(number, values);
+        let at = index as usize % GROUP_CELLS;
+        values.get(at).copied().unwrap_or_default()
+    }
+
+    /// Raises cells to what is given, where that is more, and adds what they grow by to what others
+    /// counted. How many were raised, and why it ended before the last: a group for which there is no
+    /// room does not change at all.
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
         given: impl Iterator<Item = (u32, u32)>,
-    ) -> u64 {
-        let Some(learnt) = replica.learnt.get(self.place) else {
-            // Only where this writer belongs to another replica.
-            return 0;
-        };
+        keep: Keep,
+    ) -> (u64, Result<(), SliceRefused>) {
+        let mut given = given.peekable();
         let weight = self.weight();
-        let (mut raised, mut row) = (0, Row::default());
-        for (index, new) in given {
-            let Some(old) = raise(&learnt.cells, index, new) else {
-                continue;
-            };
-            raised += 1;
-            self.hashes
-                .change(index as usize / GROUP_CELLS, difference(index, old, new));
-            row.move_to(index as usize, self.width);
-            self.row_weights[row.number] += u64::from(new - old);
+        let (mut count, mut row) = (0, Row::default());
+        let mut raised = Vec::new();
+        let mut outcome = Ok(());
+        while let Some(&(index, _)) = given.peek()
+            && outcome.is_ok()
+        {
+            let number = index / GROUP_CELLS as u32;
+            let of_group = |&(index, _): &(u32, u32)| index / GROUP_CELLS as u32 == number;
+            let cells = std::iter::from_fn(|| given.next_if(of_group));
+            raised.clear();
+            outcome = self.merge_group(replica, number, cells, keep, &mut raised);
+            for cell in &raised {
+                self.note(cell, &mut row);
+                replica.own.add_of_others(cell.index, cell.new - cell.old);
+            }
+            count += raised.len() as u64;
         }
-        replica.learnt.add_weight(self.weight() - weight);
-        raised
+        replica.add_learnt_weight(self.weight() - weight);
+        (count, outcome)
+    }
+
+    /// Nothing has changed where it is refused; `raised` is empty then.
+    fn merge_group(
+        &mut self,
+        replica: &Replica,
+        number: u32,
+        given: impl Iterator<Item = (u32, u32)>,
+        keep: Keep,
+        raised: &mut Vec<Raised>,
+    ) -> Result<(), SliceRefused> {
+        let mut values = [0; GROUP_CELLS];
+        let values = &mut values[..cells_of(number, self.geometry).len()];
+        self.groups.read(number, values);
+        for (index, new) in given {
+            let value = &mut values[index as usize % GROUP_CELLS];
+            if new > *value {
+                let old = std::mem::replace(value, new);
+                raised.push(Raised { index, old, new });
+            }
+        }
+        if raised.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.replace(replica, number, values, keep);
+        if outcome.is_err() {
+            raised.clear();
+        }
+        outcome.map_err(SliceRefused::from)
+    }
+
+    /// Memory first. Where a flat group has none, a packed one may.
+    fn replace(
+        &mut self,
+        replica: &Replica,
+        number: u32,
+        values: &[u32],
+        keep: Keep,
+    ) -> Result<(), LimitReached> {
+        let change = self.groups.prepare(number, values, keep);
+        match replica.memory.reserve(change.grown_bytes()) {
+            Ok(()) => {
+                replica.memory.release(change.freed_bytes());
+                self.groups.commit(change);
+                Ok(())
+            }
+            Err(_) if keep == Keep::Flat => self.replace(replica, number, values, Keep::Packed),
+            Err(limit) => Err(limit),
+        }
+    }
+
+    fn note(&mut self, cell: &Raised, row: &mut Row) {
+        let &Raised { index, old, new } = cell;
+        let grown = difference(index, old, new);
+        let section = &mut self.sections[index as usize / (GROUP_CELLS * SECTION_GROUPS)];
+        *section = section.wrapping_add(grown);
+        self.root = self.root.wrapping_add(grown);
+        row.move_to(index as usize, self.geometry.width());
+        self.row_weights[row.number] += u64::from(new - old);
+    }
+
+    /// Its writer is gone: packs what was kept flat. Bytes that are not needed any more.
+    pub(super) fn pack(&mut self) -> u64 {
+        self.groups.pack()
     }
 }
 
-/// The cell's old value, where it was raised. Never writes one that does not rise: its page may not
-/// exist yet.
-#[inline]
-fn raise(cells: &[AtomicU32], index: u32, new: u32) -> Option<u32> {
-    let cell = cells.get(index as usize)?;
-    // One writer: a load and a store lose nothing. Relaxed, as for all cells.
-    let old = cell.load(Relaxed);
-    (new > old).then(|| {
-        cell.store(new, Relaxed);
-        old
-    })
+/// The cells of a group that exists.
+pub(super) fn cells_of(number: u32, geometry: Geometry) -> Range<usize> {
+    let cells = geometry.cells();
+    let start = (number as usize * GROUP_CELLS).min(cells);
+    start..(start + GROUP_CELLS).min(cells)
 }
 
 /// Which row a cell is in: indexes mostly ascend, so that it seldom has to be divided for.

@@ -7,6 +7,7 @@
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
 mod cells;
+mod groups;
 mod hashes;
 mod history;
 mod learnt;
@@ -15,20 +16,23 @@ mod refused;
 
 use std::collections::BTreeMap;
 use std::iter::once;
+use std::sync::Arc;
 
 pub use cells::CellsRef;
 pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
 pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
-use crate::sketch::SketchError;
+use crate::sketch::{Estimate, Geometry, MAX_DEPTH, SketchError, least_sum};
 /// What two nodes compare of a slice, as it goes over the wire.
 pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
-use super::Replica;
-use hashes::{Hashes, try_zeroed_numbers};
-use learnt::{Given, Held, Known};
+use super::memory::MemoryAccount;
+use super::{OriginEstimate, OriginName, Replica};
+use groups::Keep;
+use hashes::try_zeroed_numbers;
+use learnt::{Given, Held, Known, cells_of};
 use own::Own;
 use refused::Refused;
 
@@ -41,7 +45,7 @@ pub struct LearntSlice {
     pub version: u64,
     /// All that was added to it, as far as it is known.
     pub weight: u64,
-    /// Bytes of its cells, as they are counted; 0 where all are 0.
+    /// Bytes that it takes, as they are counted; 0 where all cells are 0.
     pub memory_bytes: u64,
 }
 
@@ -81,8 +85,8 @@ pub struct Slices {
     by_id: BTreeMap<SliceId, usize>,
     refused: Refused,
     max_origins: usize,
-    cells: usize,
-    slice_bytes: u64,
+    memory: Arc<MemoryAccount>,
+    geometry: Geometry,
     /// The sections of a slice without cells.
     no_sections: Box<[u64]>,
 }
@@ -96,7 +100,7 @@ impl Slices {
     /// above the replica's limit.
     pub fn try_new(replica: &Replica) -> Result<Self, SketchError> {
         let geometry = replica.own().geometry();
-        let (cells, bytes) = (geometry.cells(), geometry.memory_bytes());
+        let bytes = geometry.memory_bytes();
         let reserved = replica.memory.reserve(bytes);
         reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
         let own = Own::try_new(geometry);
@@ -108,9 +112,9 @@ impl Slices {
             known: Vec::new(),
             by_id: BTreeMap::new(),
             refused: Refused::default(),
-            max_origins: replica.learnt.max(),
-            cells,
-            slice_bytes: bytes,
+            max_origins: replica.max_origins,
+            memory: Arc::clone(&replica.memory),
+            geometry,
             no_sections: try_zeroed_numbers(sections)?,
         })
     }
@@ -148,20 +152,17 @@ impl Slices {
 
     /// The cells of a slice, our own as it was published; `None` for one that is not known.
     #[must_use]
-    pub fn cells<'a>(&'a self, replica: &'a Replica, slice: &SliceId) -> Option<CellsRef<'a>> {
+    pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
             return Some(CellsRef::published(self.own.published()));
         }
-        let Some(held) = &self.known(slice)?.held else {
-            return Some(CellsRef::empty(self.cells));
-        };
-        let learnt = replica.learnt.get(held.place)?;
-        Some(CellsRef::learnt(&learnt.cells))
+        let known = self.known(slice)?;
+        Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
     }
 
-    /// Raises each cell of a slice to the value that is given with its index, where that is more; how
-    /// many were raised. A slice that is not known takes its memory when the first cell of it is
-    /// raised, after the limits were asked.
+    /// Raises each cell of a slice to the value that is given with its index, where that is more, and
+    /// has counts include what was raised; how many were raised. A slice that is not known takes its memory when
+    /// cells of it are raised, after the limits were asked. Cells of one group shall come together.
     ///
     /// # Errors
     ///
@@ -172,11 +173,30 @@ impl Slices {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        let merged = self.try_merge(replica, slice, cells);
-        if let Err(why) = merged {
-            self.refused.note(*slice, why);
+        self.merge_keeping(replica, slice, cells, Keep::Packed)
+    }
+
+    /// As [`merge`](Self::merge), of cells that their writer sends itself: more will come, so that dense groups
+    /// take more memory and less time, until [`rest`](Self::rest).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn merge_live(
+        &mut self,
+        replica: &Replica,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u32)>,
+    ) -> Result<u64, SliceRefused> {
+        self.merge_keeping(replica, slice, cells, Keep::Flat)
+    }
+
+    /// The writer of a slice is gone: it takes as little memory as it can.
+    pub fn rest(&mut self, slice: &SliceId) {
+        let known = self.by_id.get(slice).map(|&at| &mut self.known[at]);
+        if let Some(held) = known.and_then(|known| known.held.as_mut()) {
+            self.memory.release(held.pack());
         }
-        merged
     }
 
     /// A slice that is known here: our own, or a learnt one.
@@ -240,27 +260,37 @@ impl Slices {
     /// The hash of all cells of a slice; 0 where all are 0, or it is not known.
     #[must_use]
     pub fn root(&self, slice: &SliceId) -> u64 {
-        self.hashes(slice).map_or(0, Hashes::root)
+        if *slice == self.own_slice {
+            return self.own.hashes().root();
+        }
+        self.known(slice).map_or(0, Known::root)
     }
 
     /// The hash of each section of a slice; empty where it is not known.
     #[must_use]
     pub fn section_hashes(&self, slice: &SliceId) -> &[u64] {
-        match self.hashes(slice) {
-            Some(hashes) => hashes.sections(),
-            None if self.has(slice) => &self.no_sections,
+        if *slice == self.own_slice {
+            return self.own.hashes().sections();
+        }
+        match self.known(slice).map(|known| &known.held) {
+            Some(Some(held)) => held.sections(),
+            Some(None) => &self.no_sections,
             None => &[],
         }
     }
 
     /// The hash of each group of a section; empty where the slice is not known or has no such section.
     #[must_use]
-    pub fn group_hashes(&self, slice: &SliceId, section: u32) -> &[u64] {
-        match self.hashes(slice) {
-            Some(hashes) => hashes.groups(section),
+    pub fn group_hashes(&self, slice: &SliceId, section: u32) -> Vec<u64> {
+        let of_own = self.own.hashes().groups(section);
+        if *slice == self.own_slice {
+            return of_own.to_vec();
+        }
+        match self.known(slice).map(|known| &known.held) {
+            Some(Some(held)) => held.group_hashes(section),
             // One without cells has as many groups as our own.
-            None if self.has(slice) => &NO_GROUPS[..self.own.hashes().groups(section).len()],
-            None => &[],
+            Some(None) => vec![0; of_own.len()],
+            None => Vec::new(),
         }
     }
 
@@ -283,20 +313,67 @@ impl Slices {
             slice: known.id,
             version: known.version,
             weight: known.weight(),
-            memory_bytes: known.held.as_ref().map_or(0, |_| self.slice_bytes),
+            memory_bytes: known.bytes(),
         })
+    }
+
+    /// What a key's count is made of: ourselves first, then every node that a slice is held of, then the legacy
+    /// peers. Each is an upper bound of what that one counted; together they are at most what
+    /// [`Replica::estimate`] says afterwards.
+    #[must_use]
+    pub fn estimate_by_origin(&self, replica: &Replica, key: &[u8]) -> Vec<OriginEstimate> {
+        let mut buffer = [0; MAX_DEPTH];
+        let cells = replica.own.hash_into(key, &mut buffer);
+        let mut nodes: BTreeMap<u64, Vec<&Held>> = BTreeMap::new();
+        for known in &self.known {
+            let held = known.held.as_ref();
+            nodes.entry(known.id.node).or_default().extend(held);
+        }
+        let earlier = nodes.remove(&self.own_slice.node).unwrap_or_default();
+        let own = OriginEstimate {
+            origin: OriginName::Node(self.own_slice.node),
+            slices: 1 + earlier.len(),
+            estimate: replica.own.own_estimate_at(cells) + least_of(&earlier, cells),
+            is_own: true,
+        };
+        nodes.retain(|_, slices| !slices.is_empty());
+        let nodes = nodes.into_iter().map(|(node, slices)| OriginEstimate {
+            origin: OriginName::Node(node),
+            slices: slices.len(),
+            estimate: least_of(&slices, cells),
+            is_own: false,
+        });
+        let legacy = replica.legacy_estimates(cells);
+        once(own).chain(nodes).chain(legacy).collect()
+    }
+
+    /// As [`Replica::read_own_row`], with what earlier starts of this node had counted, as far as it is known
+    /// here.
+    pub fn read_own_row(&self, replica: &Replica, row: usize, out: &mut Vec<u32>) {
+        replica.read_own_row(row, out);
+        let start = row.saturating_mul(self.geometry.width());
+        let own = |known: &&Known| known.id.node == self.own_slice.node;
+        for held in self.known.iter().filter(own).filter_map(|known| known.held.as_ref()) {
+            add_cells(held, self.geometry, start, out);
+        }
     }
 
     fn known(&self, slice: &SliceId) -> Option<&Known> {
         self.by_id.get(slice).map(|&at| &self.known[at])
     }
 
-    /// `None` where it has no cells.
-    fn hashes(&self, slice: &SliceId) -> Option<&Hashes> {
-        if *slice == self.own_slice {
-            return Some(self.own.hashes());
+    fn merge_keeping(
+        &mut self,
+        replica: &Replica,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u32)>,
+        keep: Keep,
+    ) -> Result<u64, SliceRefused> {
+        let merged = self.try_merge(replica, slice, cells, keep);
+        if let Err(why) = merged {
+            self.refused.note(*slice, why);
         }
-        Some(&self.known(slice)?.held.as_ref()?.hashes)
+        merged
     }
 
     fn try_merge(
@@ -304,21 +381,23 @@ impl Slices {
         replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
+        keep: Keep,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
-        let mut given = Given::new(cells, self.cells);
+        let mut given = Given::new(cells, self.geometry.cells());
         // What raises nothing takes nothing.
-        let is_held = self.hashes(slice).is_some();
+        let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
         let first = given.find(|&(_, value)| is_held || value > 0);
         let Some(first) = first else {
             return given.outcome(0);
         };
         let at = self.hold(replica, slice)?;
         let Known { held, raised, .. } = &mut self.known[at];
-        let merged = held.as_mut().map_or(0, |held| {
-            held.merge(replica, once(first).chain(given.by_ref()))
-        });
+        let cells = once(first).chain(given.by_ref());
+        let merged = held.as_mut().map(|held| held.merge(replica, cells, keep));
+        let (merged, outcome) = merged.unwrap_or((0, Ok(())));
         *raised += merged;
+        outcome?;
         given.outcome(merged)
     }
 
@@ -331,7 +410,7 @@ impl Slices {
         }
         // Memory first: a slice that is refused shall not be known.
         self.check_place(slice)?;
-        let held = Held::try_new(replica, slice.node)?;
+        let held = Held::try_new(replica)?;
         let at = self.place(slice)?;
         self.known[at].held = Some(held);
         Ok(at)
@@ -367,8 +446,28 @@ impl Slices {
     }
 }
 
-/// The groups of a section without cells.
-static NO_GROUPS: [u64; SECTION_GROUPS] = [0; SECTION_GROUPS];
+/// The least row of the sum of slices; 0 of none.
+fn least_of(slices: &[&Held], cells: &[u32]) -> Estimate {
+    let row = |&cell: &u32| slices.iter().map(move |held| held.cell(cell));
+    least_sum(cells.iter().map(row))
+}
+
+/// Adds the cells of a slice from `start` on to `out`.
+fn add_cells(held: &Held, geometry: Geometry, start: usize, out: &mut [u32]) {
+    let mut values = [0; GROUP_CELLS];
+    let end = start + out.len();
+    let numbers = held.groups().numbers_from((start / GROUP_CELLS) as u32);
+    for number in numbers.take_while(|&number| (number as usize) * GROUP_CELLS < end) {
+        let cells = cells_of(number, geometry);
+        let values = &mut values[..cells.len()];
+        held.groups().read(number, values);
+        for (cell, value) in cells.zip(values.iter()) {
+            if let Some(sum) = cell.checked_sub(start).and_then(|at| out.get_mut(at)) {
+                *sum = sum.saturating_add(*value);
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -96,7 +96,7 @@ impl Own {
             .saturating_add(cells_max.div_ceil(GROUP_CELLS).max(1))
             .min(groups);
         for group in pass.next_group..end {
-            self.publish_group(group, live.cells(), &mut pass);
+            self.publish_group(group, live, &mut pass);
         }
         pass.next_group = end;
         if end < groups {
@@ -117,8 +117,8 @@ impl Own {
         })
     }
 
-    fn publish_group(&mut self, group: usize, live: &[AtomicU32], pass: &mut Pass) {
-        let cells = cells_of(group, live.len());
+    fn publish_group(&mut self, group: usize, live: &Sketch, pass: &mut Pass) {
+        let cells = cells_of(group, self.published.len());
         let (mut changed_cells, mut hash) = (0, 0_u64);
         let first = cells.start as u32;
         let grown = |index, old, new| {
@@ -126,12 +126,14 @@ impl Own {
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
         };
-        take_over(
-            &live[cells.clone()],
-            &mut self.published[cells],
-            first,
-            grown,
-        );
+        let stride = live.stride();
+        let memory = &live.memory()[cells.start * stride..cells.end * stride];
+        let published = &mut self.published[cells];
+        if stride == 1 {
+            take_over::<1, LINE_CELLS>(memory, published, first, grown);
+        } else {
+            take_over::<2, { 2 * LINE_CELLS }>(memory, published, first, grown);
+        }
         if changed_cells > 0 {
             self.hashes.change(group, hash);
             self.group_versions[group] = self.version + 1;
@@ -212,45 +214,50 @@ fn cells_of(group: usize, cells: usize) -> Range<usize> {
 }
 
 /// Takes what has grown in `live`, whose first cell has the index `first`, over into `published`, and
-/// tells `grown` its index, the old value and the new one.
+/// tells `grown` its index, the old value and the new one. Of `live` each `STRIDE`th is compared, `LINE` of all at
+/// once.
 #[inline]
-fn take_over(
+fn take_over<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32],
     published: &mut [u32],
     first: u32,
     mut grown: impl FnMut(u32, u32, u32),
 ) {
-    let (live_lines, live_rest) = live.as_chunks::<LINE_CELLS>();
+    let (live_lines, live_rest) = live.as_chunks::<LINE>();
     let (published_lines, published_rest) = published.as_chunks_mut::<LINE_CELLS>();
     let mut at = first;
     for (live, published) in live_lines.iter().zip(published_lines) {
-        if differ(live, published) {
-            take_over_each(live, published, at, &mut grown);
+        if differ::<STRIDE, LINE>(live, published) {
+            take_over_each::<STRIDE>(live, published, at, &mut grown);
         }
         // At the end of the largest sketch this is past the last index, and not used.
         at = at.wrapping_add(LINE_CELLS as u32);
     }
-    take_over_each(live_rest, published_rest, at, &mut grown);
+    take_over_each::<STRIDE>(live_rest, published_rest, at, &mut grown);
 }
 
 /// One branch for the whole line, since most have not changed. (A full cell is published as
 /// `u32::MAX`: its line differs each time, and is then found unchanged.)
 #[inline]
-fn differ(live: &[AtomicU32; LINE_CELLS], published: &[u32; LINE_CELLS]) -> bool {
-    let pairs = live.iter().zip(published);
+fn differ<const STRIDE: usize, const LINE: usize>(
+    live: &[AtomicU32; LINE],
+    published: &[u32; LINE_CELLS],
+) -> bool {
+    let pairs = live.iter().step_by(STRIDE).zip(published);
     pairs.fold(0, |bits, (live, published)| {
         bits | (live.load(Relaxed) ^ published)
     }) != 0
 }
 
 #[inline]
-fn take_over_each(
+fn take_over_each<const STRIDE: usize>(
     live: &[AtomicU32],
     published: &mut [u32],
     first: u32,
     grown: &mut impl FnMut(u32, u32, u32),
 ) {
-    for (index, (live, published)) in (first..).zip(live.iter().zip(published)) {
+    let live = live.iter().step_by(STRIDE);
+    for (index, (live, published)) in (first..).zip(live.zip(published)) {
         let new = value(live);
         if new > *published {
             grown(index, *published, new);

@@ -81,34 +81,43 @@ impl<'a> GroupsReader<'a> {
         let group = self.reader.index_after(self.before)?;
         let cells = cells_of_group(group, self.end)?;
         let first = group * GROUP_CELLS as u32;
-        match self.reader.byte()? {
-            SPARSE => {
-                let mut before = None;
-                // More than a group has cannot ascend: their indexes leave it.
-                for _ in 0..self.reader.varint()? {
-                    let index = self.reader.index_after(before)?;
-                    let value = self.reader.varint_u32()?;
-                    if index as usize >= cells || value == 0 {
-                        return None;
-                    }
-                    before = Some(index);
-                    out.push((first + index, value));
-                }
-            }
-            bits @ 0..=32 => {
-                let bytes = self.reader.bytes((cells * usize::from(bits)).div_ceil(8))?;
-                let values = unpack(bytes, bits.into(), cells).enumerate();
-                out.extend(
-                    values
-                        .filter(|&(_, value)| value > 0)
-                        .map(|(at, value)| (first + at as u32, value)),
-                );
-            }
-            _ => return None,
-        }
+        read_group(&mut self.reader, cells, |index, value| {
+            out.push((first + index, value));
+        })?;
         self.before = Some(group);
         Some(group)
     }
+}
+
+/// Reads a group's form and cells, and tells `each` those that are not 0. `None` where it breaks the rules.
+fn read_group(
+    reader: &mut Reader<'_>,
+    cells: usize,
+    mut each: impl FnMut(u32, u32),
+) -> Option<()> {
+    match reader.byte()? {
+        SPARSE => {
+            let mut before = None;
+            // More than a group has cannot ascend: their indexes leave it.
+            for _ in 0..reader.varint()? {
+                let index = reader.index_after(before)?;
+                let value = reader.varint_u32()?;
+                if index as usize >= cells || value == 0 {
+                    return None;
+                }
+                before = Some(index);
+                each(index, value);
+            }
+        }
+        bits @ 0..=32 => {
+            let bytes = reader.bytes((cells * usize::from(bits)).div_ceil(8))?;
+            let values = unpack(bytes, bits.into(), cells).enumerate();
+            let not_zero = values.filter(|&(_, value)| value > 0);
+            not_zero.for_each(|(at, value)| each(at as u32, value));
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 /// How many cells a group has in a sketch of `end` cells; `None` where there is no such group.
@@ -188,29 +197,82 @@ impl GroupsWriter<'_> {
     /// Appends a group in its shorter form; `values` are all its cells, at most [`GROUP_CELLS`];
     /// indexes of groups ascend. False, and nothing done, where there is no room.
     pub fn push(&mut self, group: u32, values: &[u32]) -> bool {
-        let values = &values[..values.len().min(GROUP_CELLS)];
+        let form = Form::of(values);
+        let has_room = self.begin(group, form.bytes());
+        if has_room {
+            form.write(self.out);
+        }
+        has_room
+    }
+
+    /// As [`push`](Self::push), of a group that [`pack_group`] has packed.
+    pub fn push_packed(&mut self, group: u32, packed: &[u8]) -> bool {
+        let has_room = self.begin(group, packed.len());
+        if has_room {
+            self.out.extend(packed);
+        }
+        has_room
+    }
+
+    fn begin(&mut self, group: u32, bytes: usize) -> bool {
         let gap = gap_after(self.before, group);
-        let bits = 32
-            - values
-                .iter()
-                .fold(0, |all, value| all | value)
-                .leading_zeros();
-        let dense_bytes = (values.len() * bits as usize).div_ceil(8);
-        let sparse_bytes = sparse_bytes(values);
-        let bytes = varint::bytes(gap) + 1 + dense_bytes.min(sparse_bytes);
-        if self.out.len() + bytes > self.limit {
-            return false;
+        let has_room = self.out.len() + varint::bytes(gap) + bytes <= self.limit;
+        if has_room {
+            varint::write(gap, self.out);
+            self.before = Some(group);
         }
-        varint::write(gap, self.out);
-        if dense_bytes <= sparse_bytes {
-            self.out.push(bits as u8);
-            pack(values, bits, self.out);
+        has_room
+    }
+}
+
+/// Appends a group's form and cells, as they stand in a frame of groups behind its index; `values` are all
+/// its cells, at most [`GROUP_CELLS`].
+pub fn pack_group(values: &[u32], out: &mut Vec<u8>) {
+    Form::of(values).write(out);
+}
+
+/// Puts the cells of a group that [`pack_group`] has packed into `out`, which is to have as many.
+/// False where the bytes are no such group; then `out` has nothing that could be used.
+pub fn unpack_group(packed: &[u8], out: &mut [u32]) -> bool {
+    out.fill(0);
+    let mut reader = Reader { rest: packed };
+    let cells = out.len();
+    read_group(&mut reader, cells, |index, value| out[index as usize] = value).is_some()
+}
+
+/// A group's content, in the shorter of its two forms.
+struct Form<'a> {
+    values: &'a [u32],
+    bits: u32,
+    dense_bytes: usize,
+    sparse_bytes: usize,
+}
+
+impl<'a> Form<'a> {
+    fn of(values: &'a [u32]) -> Self {
+        let values = &values[..values.len().min(GROUP_CELLS)];
+        let all = values.iter().fold(0, |all, value| all | value);
+        let bits = 32 - all.leading_zeros();
+        Self {
+            values,
+            bits,
+            dense_bytes: (values.len() * bits as usize).div_ceil(8),
+            sparse_bytes: sparse_bytes(values),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        1 + self.dense_bytes.min(self.sparse_bytes)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        if self.dense_bytes <= self.sparse_bytes {
+            out.push(self.bits as u8);
+            pack(self.values, self.bits, out);
         } else {
-            self.out.push(SPARSE);
-            write_sparse(values, self.out);
+            out.push(SPARSE);
+            write_sparse(self.values, out);
         }
-        self.before = Some(group);
-        true
     }
 }
 

@@ -51,7 +51,7 @@ mod head;
 #[cfg(test)]
 mod tests;
 
-pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter};
+pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter, pack_group, unpack_group};
 pub use frame::{
     AckRanges, DigestEntry, Entries, Frame, FrameWriter, Frames, GroupRanges, Hashes,
     MalformedFrame, Purpose, frames,

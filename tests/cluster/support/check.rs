@@ -124,22 +124,33 @@ fn limited_differ<M: Machine>(
     let process = world.process(place);
     let of = |slice: &&SliceId| copies.contains_key(*slice);
     let (held, lacked): (Vec<&SliceId>, Vec<&SliceId>) = right.keys().partition(of);
-    if let Some(slice) = lacked.first() {
-        if process.machine.has_room(&process.setup) {
-            return Some(format!("lacks {}, and has room for it", name(slice)));
+    // Where memory ended in the middle of a slice, a part of it is held.
+    let (parts, held): (Vec<&SliceId>, Vec<&SliceId>) = held
+        .into_iter()
+        .partition(|slice| is_part(&copies[slice], &right[slice]));
+    if let Some(slice) = lacked.iter().chain(&parts).next() {
+        if process.machine.has_room(&process.setup, right.len()) {
+            return Some(format!("lacks of {}, and has room for it", name(slice)));
         }
         if !process.machine.says_incomplete(world.clock(place)) {
-            return Some(format!("lacks {}, and does not say so", name(slice)));
+            return Some(format!("lacks of {}, and does not say so", name(slice)));
         }
     }
     let right: Copies = held
         .into_iter()
         .map(|slice| (*slice, right[slice].clone()))
         .collect();
+    let mut copies = copies.clone();
+    copies.retain(|slice, _| !parts.contains(&slice));
     if is_least {
-        return falls_short(copies, &right);
+        return falls_short(&copies, &right);
     }
-    copies_differ(copies, &right)
+    copies_differ(&copies, &right)
+}
+
+/// Nothing is more than it should be, and something is less.
+fn is_part(held: &[u32], whole: &[u32]) -> bool {
+    held != whole && held.iter().zip(whole).all(|(held, whole)| held <= whole)
 }
 
 /// Whether everybody of the group takes everybody else for up, and nobody who is gone.
@@ -241,17 +252,18 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
         |full| copies_in(world, expected, full),
     );
     for (number, key) in world.keys.iter().enumerate() {
-        let right = estimate(held.iter(), geometry, family, key);
+        let rule = |own| estimate(held.iter(), own, geometry, family, key);
         let added: u64 = world.truth.values().map(|truth| truth[number]).sum();
         let living = |place: &Place| world.truth[&world.process(*place).slice()][number];
         let least: u64 = expected.places.iter().map(living).sum();
-        if right.count < least && !right.saturated {
-            return Some(format!("key {number}: {} of {least} are held", right.count));
-        }
-        if right.count > added && alone[number] {
-            return Some(format!("key {number}: {} of {added} are held", right.count));
-        }
         for &place in &expected.places {
+            let right = rule(&world.process(place).slice());
+            if right.count < least && !right.saturated {
+                return Some(format!("key {number}: {} of {least} are held", right.count));
+            }
+            if right.count > added && alone[number] {
+                return Some(format!("key {number}: {} of {added} are held", right.count));
+            }
             let answer = world.machine(place).estimate(key);
             let is_right = if world.hosts[place].is_limited() {
                 expected.is_open || answer.count <= right.count
@@ -281,7 +293,8 @@ pub(crate) fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
     written.retain(|_, cells| cells.len() == geometry.cells());
     let adds = world.clients().iter().flat_map(|client| &client.adds);
     for add in adds {
-        let counted = estimate(written.iter(), geometry, family, &add.key).count;
+        let nobody = SliceId::default();
+        let counted = estimate(written.iter(), &nobody, geometry, family, &add.key).count;
         let is_exact = !world.is_filled && is_alone_in_a_row(world, &users, &add.key);
         let weight = u64::from(add.weight);
         let is_right = match add.told {

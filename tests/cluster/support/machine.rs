@@ -81,8 +81,8 @@ pub(crate) trait Machine: Sized {
     /// The version of its own slice that is published, and its cells.
     fn published(&self) -> (u64, Cells);
     fn own_version(&self) -> u64;
-    /// Its limits leave room for one more slice.
-    fn has_room(&self, setup: &Setup) -> bool;
+    /// Its limits leave room for so many slices, whatever is in them, or for one more where places are few.
+    fn has_room(&self, setup: &Setup, slices: usize) -> bool;
     /// It says that slices exist which it does not hold.
     fn says_incomplete(&self, now: Duration) -> bool;
 
@@ -114,32 +114,36 @@ pub(crate) fn raise(cells: &mut [u32], to: &[u32]) {
     }
 }
 
-/// The answer to a key by the rule itself: over nodes, the sum of the least row, where a row is the sum
-/// over the node's slices; rows with a full cell only where all have one.
+/// The answer to a key by the rule itself, at the one who writes `own`: the least row of that slice, plus the least
+/// row of the sums of all others. Full cells are all the same.
 pub(crate) fn estimate<'a>(
     copies: impl Iterator<Item = (&'a SliceId, &'a Cells)>,
+    own: &SliceId,
     geometry: Geometry,
     family: HashFamily,
     key: &[u8],
 ) -> Estimate {
     let mut buffer = [0; MAX_DEPTH];
     let indexes = family.cells(key, geometry, &mut buffer);
-    let mut rows_of: BTreeMap<u64, Vec<(bool, u64)>> = BTreeMap::new();
+    let mut rows = vec![(0, 0); indexes.len()];
     for (slice, cells) in copies {
-        let rows = rows_of
-            .entry(slice.node)
-            .or_insert_with(|| vec![(false, 0); indexes.len()]);
         for (row, &index) in rows.iter_mut().zip(indexes) {
-            let value = value(cells[index as usize]);
-            row.0 |= value == u32::MAX;
-            row.1 += u64::from(value);
+            let value = u64::from(value(cells[index as usize]));
+            let sum = if slice == own { &mut row.0 } else { &mut row.1 };
+            *sum += value;
         }
     }
-    let least = rows_of
-        .values()
-        .map(|rows| rows.iter().min().copied().unwrap_or_default());
-    least.fold(Estimate::default(), |sum, (saturated, count)| Estimate {
-        count: sum.count + count,
-        saturated: sum.saturated | saturated,
-    })
+    let least_own = rows.iter().map(|row| row.0).min();
+    let least_others = rows.iter().map(|row| row.1).min();
+    [least_own, least_others]
+        .into_iter()
+        .map(|least| {
+            let is_full = least.unwrap_or_default() >= u64::from(SATURATES_AT);
+            let count = least.filter(|_| !is_full).unwrap_or_else(|| u32::MAX.into());
+            Estimate {
+                count,
+                saturated: is_full,
+            }
+        })
+        .fold(Estimate::default(), |sum, part| sum + part)
 }

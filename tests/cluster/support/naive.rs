@@ -129,6 +129,7 @@ impl<M: Merge> Machine for Naive<M> {
     fn estimate(&self, key: &[u8]) -> Estimate {
         estimate(
             self.copies().iter(),
+            &SliceId::of(self.setup.node, self.setup.boot),
             self.setup.geometry,
             self.setup.family,
             key,
@@ -136,7 +137,7 @@ impl<M: Merge> Machine for Naive<M> {
     }
 
     fn own_cells(&self) -> Cells {
-        let cells = self.own.cells().iter();
+        let cells = self.own.own_cells();
         cells
             .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
             .collect()

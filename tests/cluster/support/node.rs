@@ -65,6 +65,12 @@ fn all_cells(held: &CellsRef<'_>) -> Cells {
     all.map(|at| value(held.get(at))).collect()
 }
 
+/// What a learnt slice takes at most, flat and full.
+pub(crate) fn slice_bytes_max(geometry: Geometry) -> u64 {
+    let groups = geometry.cells().div_ceil(256) as u64;
+    geometry.memory_bytes() + groups * 80 + 1_000
+}
+
 impl Machine for Node {
     const ONE_WAY: bool = true;
     const SEEDS_ALL: bool = false;
@@ -116,14 +122,14 @@ impl Machine for Node {
     }
 
     fn own_cells(&self) -> Cells {
-        let cells = self.replica.own().cells().iter();
+        let cells = self.replica.own().own_cells();
         cells
             .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
             .collect()
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
-        let held = self.cluster.slices().cells(&self.replica, slice);
+        let held = self.cluster.slices().cells(slice);
         held.map(|held| all_cells(&held))
     }
 
@@ -131,7 +137,7 @@ impl Machine for Node {
         let slices = self.cluster.slices();
         let mut copies = Copies::new();
         for digest in slices.digests() {
-            if let Some(held) = slices.cells(&self.replica, &digest.slice) {
+            if let Some(held) = slices.cells(&digest.slice) {
                 let cells = all_cells(&held);
                 if !is_empty(&cells) {
                     copies.insert(digest.slice, cells);
@@ -160,7 +166,7 @@ impl Machine for Node {
     }
 
     fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
-        self.cluster.transmit(now, &self.replica, buffer)
+        self.cluster.transmit(now, buffer)
     }
 
     fn join(&mut self, now: Duration, seed: SocketAddr) {
@@ -209,7 +215,7 @@ impl Machine for Node {
 
     fn published(&self) -> (u64, Cells) {
         let slices = self.cluster.slices();
-        let held = slices.cells(&self.replica, &self.replica.own_slice());
+        let held = slices.cells(&self.replica.own_slice());
         let cells = held.map_or(Vec::new(), |held| all_cells(&held));
         (slices.own_version(), cells)
     }
@@ -218,9 +224,11 @@ impl Machine for Node {
         self.cluster.slices().own_version()
     }
 
-    fn has_room(&self, setup: &Setup) -> bool {
+    fn has_room(&self, setup: &Setup, slices: usize) -> bool {
         let known = self.cluster.slices().learnt().count();
-        let bytes = self.replica.memory_bytes() + setup.geometry.memory_bytes();
+        // Its own with those of the others beside them, the published copy, and the slices.
+        let table_bytes = setup.geometry.memory_bytes();
+        let bytes = table_bytes * 3 + slice_bytes_max(setup.geometry) * slices as u64;
         known < setup.max_origins && bytes <= setup.max_memory_bytes
     }
 

@@ -167,8 +167,8 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.own_version()
     }
 
-    fn has_room(&self, setup: &Setup) -> bool {
-        self.node.has_room(setup)
+    fn has_room(&self, setup: &Setup, slices: usize) -> bool {
+        self.node.has_room(setup, slices)
     }
 
     fn says_incomplete(&self, now: Duration) -> bool {

@@ -31,8 +31,8 @@ fn publish_all(replica: &Replica, slices: &mut Slices) {
     while slices.publish(replica, usize::MAX) != Published::Idle {}
 }
 
-fn all_cells(replica: &Replica, slices: &Slices, slice: &SliceId) -> Vec<u32> {
-    let cells = slices.cells(replica, slice).unwrap();
+fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u32> {
+    let cells = slices.cells(slice).unwrap();
     (0..cells.len()).map(|at| cells.get(at as u32)).collect()
 }
 

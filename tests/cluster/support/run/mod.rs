@@ -123,12 +123,14 @@ impl<M: Machine> Play<M> {
 
     /// What single nodes may not do, and clients.
     fn limit(&mut self) {
-        let slice_bytes = self.plan.terms.geometry.memory_bytes();
+        let table_bytes = self.plan.terms.geometry.memory_bytes();
         for &(place, limit) in &self.plan.limits {
             let host = &mut self.world.hosts[place];
             match limit {
-                // Its own, and the published copy of it.
-                Limit::Memory(slices) => host.max_memory_bytes = slice_bytes * (2 + slices),
+                // Its own with those of the others beside them, the published copy, and something for slices.
+                Limit::Memory(slices) => {
+                    host.max_memory_bytes = table_bytes * 3 + slices * (300 + table_bytes / 4);
+                }
                 Limit::Origins(slices) => host.max_origins = slices,
             }
             let faults = &mut self.world.network.faults;
