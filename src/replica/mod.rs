@@ -47,7 +47,7 @@ pub use slices::{
 pub use crate::wire::cluster::SliceId;
 
 use crate::sketch::{
-    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError, least_row, value,
+    CellIndexes, Estimate, Geometry, HashFamily, Sketch, SketchError, Weight, least_row, value,
 };
 use append::AppendTable;
 use memory::MemoryAccount;
@@ -95,10 +95,10 @@ pub struct OriginEstimate {
 ///
 /// ```
 /// use rmbd::replica::Replica;
-/// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let replica = Replica::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 }, 8)?;
-/// replica.add(b"key", 2)?;
+/// replica.add(b"key", Weight::new(2)?);
 /// assert_eq!(replica.estimate(b"key").count, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -169,30 +169,23 @@ impl Replica {
     }
 
     /// Adds `weight` to `key` on this node.
-    ///
-    /// # Errors
-    ///
-    /// A weight above [`MAX_WEIGHT`](crate::sketch::MAX_WEIGHT); then nothing has changed.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
-        self.own.add(key, weight)
+    pub fn add(&self, key: &[u8], weight: Weight) {
+        self.own.add(key, weight);
     }
 
     /// An upper bound of the weight that was added to `key`, here and wherever slices came from.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.own.hash_into(key, &mut buffer);
-        self.estimate_at(cells)
+        self.estimate_at(&self.own.cells_of(key))
     }
 
     /// What [`estimate`](Self::estimate) is made of: ourselves first, then every node that a slice is
     /// held of, then the legacy peers. Where nothing changes meanwhile, the counts sum up to it.
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.own.hash_into(key, &mut buffer);
+        let cells = &self.own.cells_of(key);
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
             slices: 1 + self.learnt.own_boots().count(),
@@ -253,7 +246,7 @@ impl Replica {
 
     /// Rule 2: the sum over nodes of each node's least row.
     #[inline]
-    fn estimate_at(&self, cells: &[u32]) -> Estimate {
+    fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         let own = self.learnt.own_estimate(self.own.cells(), cells);
         let nodes = self.learnt.nodes();
         let nodes = nodes.map(|(_, slices)| least_row(slices, cells));

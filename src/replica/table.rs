@@ -16,7 +16,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::{Estimate, SketchError, least_row, prefetch_read};
+use crate::sketch::{CellIndexes, Estimate, SketchError, least_row, prefetch_read};
 
 use super::append::AppendTable;
 
@@ -116,7 +116,7 @@ impl Table {
 
     /// Starts to bring cells near that will be read soon.
     #[inline]
-    pub(super) fn prefetch(&self, cells: &[u32]) {
+    pub(super) fn prefetch(&self, cells: &CellIndexes) {
         for slice in self.slices.iter().take(PREFETCHED_SLICES) {
             prefetch_read(&slice.cells, cells);
         }
@@ -137,7 +137,7 @@ impl Table {
 
     /// The least row of our own node: this boot's cells, and those of earlier ones.
     #[inline]
-    pub(super) fn own_estimate(&self, own: &[AtomicU32], cells: &[u32]) -> Estimate {
+    pub(super) fn own_estimate(&self, own: &[AtomicU32], cells: &CellIndexes) -> Estimate {
         let boots = self.own_boots();
         if boots.is_empty() {
             return least_row([own], cells);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU32;
 
-use super::cell;
+use super::{CellIndexes, cell};
 
 /// An upper bound of a key's weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,14 +20,14 @@ pub struct Estimate {
 /// nothing while another row is whole. Only where every row has one, the least sum is answered, and
 /// flagged.
 ///
-/// `cells` are indexes that are valid in every slice.
+/// `cells` are indexes in the geometry of all slices.
 #[inline]
-pub(crate) fn least_row<'a, S>(slices: S, cells: &[u32]) -> Estimate
+pub(crate) fn least_row<'a, S>(slices: S, cells: &CellIndexes) -> Estimate
 where
     S: IntoIterator<Item = &'a [AtomicU32]> + Clone,
 {
     let (mut least_whole, mut least_saturated) = (u64::MAX, u64::MAX);
-    for &index in cells {
+    for &index in cells.as_slice() {
         let (mut sum, mut saturated) = (0, false);
         for slice in slices.clone() {
             let count = cell::value(&slice[index as usize]);

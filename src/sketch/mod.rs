@@ -34,9 +34,8 @@
 //! - **Cells end, they do not wrap.** A cell that reaches [`SATURATES_AT`] (3 221 225 472) is full:
 //!   it counts as [`u32::MAX`], nothing is added to it any more, and an answer that rests on such
 //!   cells alone is flagged ([`Estimate::saturated`]).
-//! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key, and callers
-//!   inside this crate get *cell indexes*, which they can look up in several slices of the same
-//!   geometry, prefetch, and use later.
+//! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key; the
+//!   [`CellIndexes`] can be looked up in several slices of the same geometry, prefetched, and used later.
 //! - **Memory is taken from the system zeroed and lazily**: a page that no key has touched costs
 //!   nothing.
 
@@ -44,7 +43,9 @@ mod cell;
 mod estimate;
 mod geometry;
 mod hash;
+mod indexes;
 mod prefetch;
+mod weight;
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -55,12 +56,14 @@ use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 
 pub(crate) use cell::value;
-pub use cell::{MAX_WEIGHT, MAX_WRITERS, SATURATES_AT};
+pub use cell::{MAX_WRITERS, SATURATES_AT};
 pub use estimate::Estimate;
 pub(crate) use estimate::least_row;
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
 pub(crate) use hash::KeyHash;
+pub use indexes::CellIndexes;
+pub use weight::{MAX_WEIGHT, Weight, WeightError};
 
 /// Why a sketch could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,25 +78,13 @@ pub enum SketchError {
     },
 }
 
-/// A weight that one add may not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "weight {weight} is above the limit of {limit} for one add, nothing was added: split it into several adds"
-)]
-pub struct WeightError {
-    /// What was asked for.
-    pub weight: u32,
-    /// What is allowed.
-    pub limit: u32,
-}
-
 /// A count-min sketch that many threads may update and query at once.
 ///
 /// ```
-/// use rmbd::sketch::{Geometry, HashFamily, Sketch};
+/// use rmbd::sketch::{Geometry, HashFamily, Sketch, Weight};
 ///
 /// let sketch = Sketch::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 })?;
-/// sketch.add(b"key", 3)?;
+/// sketch.add(b"key", Weight::new(3)?);
 /// assert_eq!(sketch.estimate(b"key").count, 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -125,28 +116,18 @@ impl Sketch {
         })
     }
 
-    /// Adds `weight` to `key`. A weight of 0 is allowed and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// A weight above [`MAX_WEIGHT`]; then nothing has changed.
+    /// Adds `weight` to `key`. A weight of 0 changes nothing.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
-        check_weight(weight)?;
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.hash_into(key, &mut buffer);
-        self.add_at(cells, weight);
-        self.add_total_weight(u64::from(weight));
-        Ok(())
+    pub fn add(&self, key: &[u8], weight: Weight) {
+        self.add_at(&self.cells_of(key), weight);
+        self.add_total_weight(weight.into());
     }
 
     /// An upper bound of the weight that was added to `key` so far.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.hash_into(key, &mut buffer);
-        least_row([self.cells()], cells)
+        self.estimate_at(&self.cells_of(key))
     }
 
     /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
@@ -188,11 +169,16 @@ impl Sketch {
         &self.cells
     }
 
-    /// Writes the cell index of `key` in every row into the front of `buffer`, and returns that part:
-    /// `depth` indexes into [`cells`](Self::cells), in the order of the rows.
+    /// Where the cells of `key` are among [`cells`](Self::cells).
     #[inline]
-    pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
-        self.family.cells(key, self.geometry, buffer)
+    pub(crate) fn cells_of(&self, key: &[u8]) -> CellIndexes {
+        self.family.cells(key, self.geometry)
+    }
+
+    /// As [`cells_of`](Self::cells_of), in place of what is there.
+    #[inline]
+    pub(crate) fn cells_into(&self, key: &[u8], cells: &mut CellIndexes) {
+        self.family.cells_into(key, self.geometry, cells);
     }
 
     /// The key's hash, where one says all: see [`HashFamily::hash`].
@@ -201,33 +187,34 @@ impl Sketch {
         self.family.hash(key, self.geometry)
     }
 
-    /// As [`hash_into`](Self::hash_into), of a key's [`hash`](Self::hash).
+    /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash).
     #[inline]
-    pub(crate) fn cells_of<'b>(
-        &self,
-        hash: KeyHash,
-        buffer: &'b mut [u32; MAX_DEPTH],
-    ) -> &'b [u32] {
-        self.family.cells_of(hash, self.geometry, buffer)
+    pub(crate) fn cells_of_into(&self, hash: KeyHash, cells: &mut CellIndexes) {
+        self.family.cells_of_into(hash, self.geometry, cells);
     }
 
     /// Asks the processor for cells that will be written (or read) a little later.
     #[inline]
-    pub(crate) fn prefetch(&self, cells: &[u32]) {
-        for &cell in cells {
+    pub(crate) fn prefetch(&self, cells: &CellIndexes) {
+        for &cell in cells.as_slice() {
             prefetch::for_write(&self.cells[cell as usize]);
         }
     }
 
-    /// Adds a checked weight to cells from [`hash_into`](Self::hash_into), without counting it in
-    /// [`total_weight`](Self::total_weight).
+    /// Adds to cells of this geometry, without counting it in [`total_weight`](Self::total_weight).
     #[inline]
-    pub(crate) fn add_at(&self, cells: &[u32], weight: u32) {
-        for &cell in cells {
+    pub(crate) fn add_at(&self, cells: &CellIndexes, weight: Weight) {
+        for &cell in cells.as_slice() {
             if cell::add(&self.cells[cell as usize], weight) {
                 self.saturated_cells.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// The estimate of whose cells these are.
+    #[inline]
+    pub(crate) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
+        least_row([self.cells()], cells)
     }
 
     /// Counts weight that [`add_at`](Self::add_at) has added: once a batch, since all threads share
@@ -242,22 +229,10 @@ impl Sketch {
 
 /// Asks the processor for cells of a slice that will be read a little later.
 #[inline]
-pub(crate) fn prefetch_read(slice: &[AtomicU32], cells: &[u32]) {
-    for &cell in cells {
+pub(crate) fn prefetch_read(slice: &[AtomicU32], cells: &CellIndexes) {
+    for &cell in cells.as_slice() {
         prefetch::for_read(&slice[cell as usize]);
     }
-}
-
-/// Refuses what one add may not weigh.
-#[inline]
-pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
-    if weight > MAX_WEIGHT {
-        return Err(WeightError {
-            weight,
-            limit: MAX_WEIGHT,
-        });
-    }
-    Ok(())
 }
 
 /// Zeroed cells for a geometry; the system gives the pages when they are first written.

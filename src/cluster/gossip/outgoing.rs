@@ -9,22 +9,16 @@ use super::peer::Written;
 use super::{Cluster, Outgoing};
 use crate::cluster::membership::MembershipDatagram;
 use crate::cluster::seal::{Channel, HEADER_BYTES, SealError, Sealer, TAG_BYTES};
-use crate::replica::Replica;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head, Purpose};
 
 impl Cluster {
     /// Puts the next datagram that may go now into `buffer`, whose content it replaces, and says where
     /// to. `None`: nothing for now. To be called until then after every [`wake`](Self::wake) and
     /// [`handle`](Self::handle).
-    pub fn transmit(
-        &mut self,
-        now: Duration,
-        replica: &Replica,
-        buffer: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
+    pub fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
         self.transmit_membership(now, buffer)
             .or_else(|| self.transmit_contact(now, buffer))
-            .or_else(|| self.transmit_to_peer(now, replica, buffer))
+            .or_else(|| self.transmit_to_peer(now, buffer))
     }
 
     fn transmit_membership(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
@@ -73,19 +67,14 @@ impl Cluster {
         Some(bytes as u64)
     }
 
-    fn transmit_to_peer(
-        &mut self,
-        now: Duration,
-        replica: &Replica,
-        buffer: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
+    fn transmit_to_peer(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
         let may_send_data = self.pacer.may_send(now);
         // What seems to be there may turn out to be nothing, such as a sweep without changes: then it
         // is the next one's turn, and nobody's twice.
         for _ in 0..=self.peers.len() {
             let boot = self.next_in_turn(now, may_send_data)?;
             self.turn = boot;
-            let sent = self.write_to_peer(now, boot, may_send_data, replica, buffer);
+            let sent = self.write_to_peer(now, boot, may_send_data, buffer);
             if sent.is_some() {
                 return sent;
             }
@@ -99,7 +88,6 @@ impl Cluster {
         now: Duration,
         boot: u64,
         may_send_data: bool,
-        replica: &Replica,
         buffer: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
         self.start(boot, buffer);
@@ -109,9 +97,9 @@ impl Cluster {
         let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
         peer.write_words(&self.slices, &mut writer, &mut written);
         let mut piece = None;
-        if may_send_data && let Some(cells) = self.slices.cells(replica, &self.own) {
+        if may_send_data && let Some(cells) = self.slices.cells(&self.own) {
             let own = (&self.own, cells);
-            piece = peer.write_data(&self.slices, replica, own, &mut writer, &mut written);
+            piece = peer.write_data(&self.slices, own, &mut writer, &mut written);
         }
         if written.is_empty() {
             return None;

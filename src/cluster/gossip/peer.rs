@@ -8,7 +8,7 @@ use super::flight::{Flight, Outcome, Piece};
 use super::limits::ClusterLimits;
 use super::received::Received;
 use super::sweep::{Push, cells_of_group};
-use crate::replica::{CellsRef, Replica, Slices};
+use crate::replica::{CellsRef, Slices};
 use crate::wire::cluster::{DigestEntry, FrameWriter, GROUP_CELLS, SliceId};
 
 /// A slice with all its fields, a version and a hash.
@@ -226,7 +226,6 @@ impl Peer {
     pub(super) fn write_data(
         &mut self,
         slices: &Slices,
-        replica: &Replica,
         own: (&SliceId, CellsRef<'_>),
         writer: &mut FrameWriter<'_>,
         bytes: &mut Written,
@@ -239,17 +238,17 @@ impl Peer {
                 return piece;
             }
         }
-        self.write_served(slices, replica, writer);
+        self.write_served(slices, writer);
         bytes.pulls += before - writer.room();
         None
     }
 
     /// Groups of one slice, as many as fit.
-    fn write_served(&mut self, slices: &Slices, replica: &Replica, writer: &mut FrameWriter<'_>) {
+    fn write_served(&mut self, slices: &Slices, writer: &mut FrameWriter<'_>) {
         let Some(&(slice, _)) = self.served.first() else {
             return;
         };
-        let Some(cells) = slices.cells(replica, &slice) else {
+        let Some(cells) = slices.cells(&slice) else {
             self.served.retain(|(other, _)| *other != slice);
             return;
         };

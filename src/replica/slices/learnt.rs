@@ -87,7 +87,7 @@ impl Held {
         given: impl Iterator<Item = (u32, u32)>,
     ) -> u64 {
         let Some(learnt) = replica.learnt.get(self.place) else {
-            // Only where this writer belongs to another replica.
+            // Never: the table keeps what it has.
             return 0;
         };
         let weight = self.weight();

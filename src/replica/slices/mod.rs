@@ -15,6 +15,7 @@ mod refused;
 
 use std::collections::BTreeMap;
 use std::iter::once;
+use std::sync::Arc;
 
 pub use cells::CellsRef;
 pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
@@ -49,24 +50,28 @@ pub struct LearntSlice {
 /// control thread owns it.
 ///
 /// ```
+/// use std::sync::Arc;
+///
 /// use rmbd::replica::{Replica, ReplicaLimits, SliceId, Slices};
-/// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let limits = ReplicaLimits { max_peers: 8, max_origins: 256, max_memory_bytes: u64::MAX };
 /// let family = HashFamily::Xxh3 { seed: 7 };
 /// let make = |node| {
 ///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, 1), limits)
+///         .map(Arc::new)
 ///         .map_err(Box::<dyn std::error::Error>::from)
 /// };
 /// let (one, other) = (make(1)?, make(2)?);
-/// let (mut of_one, mut of_other) = (Slices::try_new(&one)?, Slices::try_new(&other)?);
+/// let mut of_one = Slices::try_new(Arc::clone(&one))?;
+/// let mut of_other = Slices::try_new(Arc::clone(&other))?;
 ///
-/// one.add(b"key", 5)?;
-/// of_one.publish(&one, usize::MAX);
+/// one.add(b"key", Weight::new(5)?);
+/// of_one.publish(usize::MAX);
 /// let own = one.own_slice();
-/// let cells = of_one.cells(&one, &own).expect("our own");
+/// let cells = of_one.cells(&own).expect("our own");
 /// let changed = of_one.changed_cells(0, 0).map(|cell| (cell, cells.get(cell)));
-/// of_other.merge(&other, &own, changed)?;
+/// of_other.merge(&own, changed)?;
 /// assert!(of_other.complete(&own, 0, of_one.own_version()));
 /// assert_eq!(other.estimate(b"key").count, 5);
 /// assert_eq!(of_other.root(&own), of_one.root(&own));
@@ -74,6 +79,7 @@ pub struct LearntSlice {
 /// ```
 #[derive(Debug)]
 pub struct Slices {
+    replica: Arc<Replica>,
     own_slice: SliceId,
     own: Own,
     /// In the order in which they came.
@@ -94,7 +100,7 @@ impl Slices {
     ///
     /// [`SketchError::OutOfMemory`] where the allocator refuses, or where the published copy would be
     /// above the replica's limit.
-    pub fn try_new(replica: &Replica) -> Result<Self, SketchError> {
+    pub fn try_new(replica: Arc<Replica>) -> Result<Self, SketchError> {
         let geometry = replica.own().geometry();
         let (cells, bytes) = (geometry.cells(), geometry.memory_bytes());
         let reserved = replica.memory.reserve(bytes);
@@ -112,14 +118,15 @@ impl Slices {
             cells,
             slice_bytes: bytes,
             no_sections: try_zeroed_numbers(sections)?,
+            replica,
         })
     }
 
     /// Goes on with a pass over our own live cells, or begins one where something was added since the
     /// last; at most `cells_max` cells of it, rounded up to groups. A pass that found changes makes
     /// the next version.
-    pub fn publish(&mut self, replica: &Replica, cells_max: usize) -> Published {
-        self.own.publish(replica.own(), cells_max)
+    pub fn publish(&mut self, cells_max: usize) -> Published {
+        self.own.publish(self.replica.own(), cells_max)
     }
 
     /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
@@ -148,14 +155,14 @@ impl Slices {
 
     /// The cells of a slice, our own as it was published; `None` for one that is not known.
     #[must_use]
-    pub fn cells<'a>(&'a self, replica: &'a Replica, slice: &SliceId) -> Option<CellsRef<'a>> {
+    pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
             return Some(CellsRef::published(self.own.published()));
         }
         let Some(held) = &self.known(slice)?.held else {
             return Some(CellsRef::empty(self.cells));
         };
-        let learnt = replica.learnt.get(held.place)?;
+        let learnt = self.replica.learnt.get(held.place)?;
         Some(CellsRef::learnt(&learnt.cells))
     }
 
@@ -168,11 +175,10 @@ impl Slices {
     /// See [`SliceRefused`]. A slice for which there is no room is remembered as refused.
     pub fn merge(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        let merged = self.try_merge(replica, slice, cells);
+        let merged = self.try_merge(slice, cells);
         if let Err(why) = merged {
             self.refused.note(*slice, why);
         }
@@ -301,7 +307,6 @@ impl Slices {
 
     fn try_merge(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
@@ -313,17 +318,17 @@ impl Slices {
         let Some(first) = first else {
             return given.outcome(0);
         };
-        let at = self.hold(replica, slice)?;
+        let at = self.hold(slice)?;
         let Known { held, raised, .. } = &mut self.known[at];
         let merged = held.as_mut().map_or(0, |held| {
-            held.merge(replica, once(first).chain(given.by_ref()))
+            held.merge(&self.replica, once(first).chain(given.by_ref()))
         });
         *raised += merged;
         given.outcome(merged)
     }
 
     /// The place of a slice that has cells, perhaps since now.
-    fn hold(&mut self, replica: &Replica, slice: &SliceId) -> Result<usize, SliceRefused> {
+    fn hold(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
         if let Some(&at) = self.by_id.get(slice)
             && self.known[at].held.is_some()
         {
@@ -331,7 +336,7 @@ impl Slices {
         }
         // Memory first: a slice that is refused shall not be known.
         self.check_place(slice)?;
-        let held = Held::try_new(replica, slice.node)?;
+        let held = Held::try_new(&self.replica, slice.node)?;
         let at = self.place(slice)?;
         self.known[at].held = Some(held);
         Ok(at)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use rmbd::client::Fate;
-use rmbd::sketch::MAX_DEPTH;
 use rmbd::wire::cluster::SliceId;
 
 use super::machine::{Copies, Machine, estimate};
@@ -326,9 +325,8 @@ fn users_of_cells<M: Machine>(world: &World<M>) -> BTreeMap<u32, usize> {
 }
 
 fn cells<M: Machine>(world: &World<M>, key: &[u8]) -> Vec<u32> {
-    let mut buffer = [0; MAX_DEPTH];
     let (geometry, family) = (world.terms.geometry, world.terms.family);
-    family.cells(key, geometry, &mut buffer).to_vec()
+    family.cells(key, geometry).as_slice().to_vec()
 }
 
 pub(crate) fn name(slice: &SliceId) -> String {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rmbd::cluster::ClusterLimits;
-use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH, SATURATES_AT};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, SATURATES_AT};
 use rmbd::wire::cluster::SliceId;
 
 /// What a node starts with.
@@ -122,8 +122,8 @@ pub(crate) fn estimate<'a>(
     family: HashFamily,
     key: &[u8],
 ) -> Estimate {
-    let mut buffer = [0; MAX_DEPTH];
-    let indexes = family.cells(key, geometry, &mut buffer);
+    let indexes = family.cells(key, geometry);
+    let indexes = indexes.as_slice();
     let mut rows_of: BTreeMap<u64, Vec<(bool, u64)>> = BTreeMap::new();
     for (slice, cells) in copies {
         let rows = rows_of

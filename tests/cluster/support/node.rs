@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::cluster::membership::{Member, MemberState};
 use rmbd::cluster::seal::{KeyRing, generate_key_text};
 use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
 use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
-use rmbd::sketch::Estimate;
+use rmbd::sketch::{Estimate, Weight};
 use rmbd::wire::cluster::SliceId;
 
 use super::desk::Desk;
@@ -21,7 +22,7 @@ const MEMBERS_MAX: usize = 1_024;
 
 /// A node without sockets: a replica, and its part in a cluster.
 pub(crate) struct Node {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Arc<Replica>,
     pub(crate) cluster: Cluster,
     desk: Desk,
     /// All of its log.
@@ -80,6 +81,7 @@ impl Machine for Node {
         };
         let own = SliceId::of(setup.node, setup.boot);
         let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
+        let replica = Arc::new(replica);
         let me = Member {
             node: setup.node,
             boot: setup.boot,
@@ -98,17 +100,17 @@ impl Machine for Node {
             join: setup.joins,
             limits: setup.limits,
         };
-        let cluster = Cluster::try_new(now, options, &replica).unwrap();
+        let cluster = Cluster::try_new(now, options, Arc::clone(&replica)).unwrap();
         Self {
+            desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
             replica,
             cluster,
-            desk: Desk::new(setup.boot, setup.seed),
             log: Vec::new(),
         }
     }
 
     fn add(&mut self, key: &[u8], weight: u32) {
-        self.replica.add(key, weight).unwrap();
+        self.replica.add(key, Weight::new(weight).unwrap());
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {
@@ -123,7 +125,7 @@ impl Machine for Node {
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
-        let held = self.cluster.slices().cells(&self.replica, slice);
+        let held = self.cluster.slices().cells(slice);
         held.map(|held| all_cells(&held))
     }
 
@@ -131,7 +133,7 @@ impl Machine for Node {
         let slices = self.cluster.slices();
         let mut copies = Copies::new();
         for digest in slices.digests() {
-            if let Some(held) = slices.cells(&self.replica, &digest.slice) {
+            if let Some(held) = slices.cells(&digest.slice) {
                 let cells = all_cells(&held);
                 if !is_empty(&cells) {
                     copies.insert(digest.slice, cells);
@@ -148,11 +150,11 @@ impl Machine for Node {
     }
 
     fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
-        self.cluster.handle(now, from, datagram, &self.replica);
+        self.cluster.handle(now, from, datagram);
     }
 
     fn wake(&mut self, now: Duration) {
-        self.cluster.wake(now, &self.replica);
+        self.cluster.wake(now);
     }
 
     fn next_wake(&self, now: Duration) -> Duration {
@@ -160,7 +162,7 @@ impl Machine for Node {
     }
 
     fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
-        self.cluster.transmit(now, &self.replica, buffer)
+        self.cluster.transmit(now, buffer)
     }
 
     fn join(&mut self, now: Duration, seed: SocketAddr) {
@@ -209,7 +211,7 @@ impl Machine for Node {
 
     fn published(&self) -> (u64, Cells) {
         let slices = self.cluster.slices();
-        let held = slices.cells(&self.replica, &self.replica.own_slice());
+        let held = slices.cells(&self.replica.own_slice());
         let cells = held.map_or(Vec::new(), |held| all_cells(&held));
         (slices.own_version(), cells)
     }
@@ -229,7 +231,7 @@ impl Machine for Node {
     }
 
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
-        self.desk.serve(&self.replica, now, datagram)
+        self.desk.serve(now, datagram)
     }
 
     fn repeats(&self) -> u64 {
