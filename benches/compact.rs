@@ -10,6 +10,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::io::cpu;
 use rmbd::node::Node;
 use rmbd::replica::{Batch, Replica};
-use rmbd::sketch::{Estimate, Geometry, HashFamily};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, Weight};
 use rmbd::wire::compact::{Header, Operation, RequestWriter, WriteError, request};
 use rmbd::wire::legacy::encode_add;
 
@@ -174,15 +175,14 @@ fn from_memory(store: &Store) -> (f64, f64) {
     let run = || {
         let _ = cpu::pin_to(cpu::allowed()[0]);
         let NodeConfig { family, .. } = NodeConfig::default();
-        let replica = replica(family);
         let trains: Vec<&[u8]> = store.trains().collect();
-        let mut batch = Batch::<()>::new();
+        let mut batch = Batch::<()>::new(replica(family));
         let mut pass = || {
             for trains in trains.chunks(TRAINS_TO_A_BATCH) {
                 for train in trains {
-                    add_all(train, store.datagram_bytes, &replica, &mut batch);
+                    add_all(train, store.datagram_bytes, &mut batch);
                 }
-                batch.finish(&replica, &mut |(), _| {});
+                batch.finish(&mut |(), _| {});
             }
         };
         // Until the sketch's pages are there.
@@ -205,18 +205,19 @@ fn from_memory(store: &Store) -> (f64, f64) {
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
-fn replica(family: HashFamily) -> Replica {
+fn replica(family: HashFamily) -> Arc<Replica> {
     let replica = Replica::try_new(Geometry::DEFAULT, family, 1).unwrap();
-    rmbd::io::huge_pages::advise(replica.own().cells());
-    replica
+    rmbd::io::huge_pages::advise(replica.own().memory());
+    Arc::new(replica)
 }
 
-fn add_all(train: &[u8], datagram_bytes: usize, replica: &Replica, batch: &mut Batch<()>) {
+fn add_all(train: &[u8], datagram_bytes: usize, batch: &mut Batch<()>) {
     let mut nobody = |(), _: Estimate| {};
     for datagram in train.chunks_exact(datagram_bytes) {
         for operation in request(datagram).unwrap().operations() {
             if let Ok(Operation::Add { key, weight }) = operation {
-                let _ = batch.add(replica, key, weight as u32, &mut nobody);
+                let weight = Weight::new(weight as u32).unwrap();
+                batch.add(key, weight, &mut nobody);
             }
         }
     }

@@ -7,12 +7,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::io::{cpu, huge_pages};
 use rmbd::replica::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
-use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::sketch::{Geometry, HashFamily, Weight};
 
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;
@@ -40,15 +41,16 @@ fn main() {
     adds(rounds);
 }
 
-fn replica() -> (Replica, Slices) {
+fn replica() -> (Arc<Replica>, Slices) {
     let limits = ReplicaLimits {
         max_peers: 0,
         max_origins: 0,
         max_memory_bytes: u64::MAX,
     };
     let replica = Replica::try_with(GEOMETRY, FAMILY, SliceId::of(1, 1), limits).unwrap();
-    huge_pages::advise(replica.own().cells());
-    let slices = Slices::try_new(&replica).unwrap();
+    let replica = Arc::new(replica);
+    huge_pages::advise(replica.own().memory());
+    let slices = Slices::try_new(Arc::clone(&replica)).unwrap();
     (replica, slices)
 }
 
@@ -58,17 +60,17 @@ fn passes(rounds: usize) {
     println!("| changed since the last | cells found | ms, median [max] |\n|---|---|---|");
     let (replica, mut slices) = replica();
     change_all(&replica);
-    pass(&replica, &mut slices);
+    pass(&mut slices);
     let mut keys = keys::uniform(3);
     type Change<'a> = (&'a str, Box<dyn FnMut() + 'a>);
     let changes: [Change<'_>; 4] = [
         ("nothing", Box::new(|| {})),
-        ("1 key", Box::new(|| replica.add(b"key", 1).unwrap())),
+        ("1 key", Box::new(|| replica.add(b"key", 1.into()))),
         (
             "10 000 keys",
             Box::new(|| {
                 for key in keys.by_ref().take(10_000) {
-                    replica.add(&key, 1).unwrap();
+                    replica.add(&key, 1.into());
                 }
             }),
         ),
@@ -78,7 +80,7 @@ fn passes(rounds: usize) {
         let (mut times_ms, mut found) = (Vec::new(), 0);
         for _ in 0..rounds {
             change();
-            let (cells, time) = pass(&replica, &mut slices);
+            let (cells, time) = pass(&mut slices);
             times_ms.push(time.as_secs_f64() * 1e3);
             found = cells;
         }
@@ -88,16 +90,16 @@ fn passes(rounds: usize) {
 }
 
 fn change_all(replica: &Replica) {
-    for cell in replica.own().cells() {
+    for cell in replica.own().own_cells() {
         cell.fetch_add(1, Relaxed);
     }
-    replica.add(b"key", 1).unwrap();
+    replica.add(b"key", 1.into());
 }
 
-fn pass(replica: &Replica, slices: &mut Slices) -> (u64, Duration) {
+fn pass(slices: &mut Slices) -> (u64, Duration) {
     let began = Instant::now();
     loop {
-        match slices.publish(replica, PIECE_CELLS) {
+        match slices.publish(PIECE_CELLS) {
             Published::Partly => {}
             Published::Done { changed_cells, .. } => return (changed_cells, began.elapsed()),
             Published::Idle => return (0, began.elapsed()),
@@ -121,18 +123,18 @@ fn adds(rounds: usize) {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let mut passes_ms = Vec::new();
         for _ in 0..rounds {
-            let mut batch = Batch::<()>::new();
+            let mut batch = Batch::<()>::new(Arc::clone(&replica));
             let mut add_all = |keys: &[Key]| {
                 for key in keys {
-                    batch.add(&replica, key, 1, &mut |(), _| {}).unwrap();
+                    batch.add(key, Weight::ONE, &mut |(), _| {});
                 }
-                batch.finish(&replica, &mut |(), _| {});
+                batch.finish(&mut |(), _| {});
             };
             alone.push(add_ns(&keys, &mut add_all, |_| {}));
             let publish = |stop: &AtomicBool| {
                 each_round(stop, || {
                     let began = cpu_time::of_this_thread();
-                    pass(&replica, &mut slices);
+                    pass(&mut slices);
                     let spent = cpu_time::of_this_thread() - began;
                     passes_ms.push(spent.as_secs_f64() * 1e3);
                 });

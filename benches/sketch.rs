@@ -4,11 +4,12 @@
 //! are those of the machine and of what else runs on it.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rmbd::replica::{Batch, Replica, Way};
-use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, Weight};
 
 use support::keys::{self, Key};
 
@@ -30,26 +31,25 @@ fn zipf() -> Keys {
     keys::zipf(2).take(KEYS).collect()
 }
 
-fn replica(width: u64, family: HashFamily) -> Replica {
+fn replica(width: u64, family: HashFamily) -> Arc<Replica> {
     let geometry = Geometry::new(width, DEPTH).expect("within the limits");
-    Replica::try_new(geometry, family, 8).expect("small enough")
+    Arc::new(Replica::try_new(geometry, family, 8).expect("small enough"))
 }
 
-fn add_all(replica: &Replica, batch: &mut Batch<u32>, keys: &Keys) {
+fn add_all(batch: &mut Batch<u32>, keys: &Keys) {
     for key in keys {
-        let added = batch.add(replica, key, 1, &mut |_, _| {});
-        added.expect("a weight of 1");
+        batch.add(key, Weight::ONE, &mut |_, _| {});
     }
-    batch.finish(replica, &mut |_, _| {});
+    batch.finish(&mut |_, _| {});
 }
 
-fn count_all(replica: &Replica, batch: &mut Batch<u32>, keys: &Keys) -> u64 {
+fn count_all(batch: &mut Batch<u32>, keys: &Keys) -> u64 {
     let mut sum = 0;
     let mut answer = |_, estimate: Estimate| sum += estimate.count;
     for key in keys {
-        batch.count(replica, key, 0, &mut answer);
+        batch.count(key, 0, &mut answer);
     }
-    batch.finish(replica, &mut answer);
+    batch.finish(&mut answer);
     sum
 }
 
@@ -63,15 +63,15 @@ fn by_size(c: &mut Criterion) {
                 group.throughput(Throughput::Elements(KEYS as u64));
                 for log_width in [12, 16, 17, 18, 20, 22] {
                     let replica = replica(1 << log_width, family);
-                    add_all(&replica, &mut Batch::new(), keys);
+                    add_all(&mut Batch::new(Arc::clone(&replica)), keys);
                     for way in [Way::Direct, Way::Pipelined] {
                         let id = BenchmarkId::new(format!("{way:?}"), format!("2^{log_width}"));
-                        let mut batch = Batch::with_way(way);
+                        let mut batch = Batch::with_way(Arc::clone(&replica), way);
                         group.bench_function(id, |b| {
                             if is_add {
-                                b.iter(|| add_all(&replica, &mut batch, keys));
+                                b.iter(|| add_all(&mut batch, keys));
                             } else {
-                                b.iter(|| black_box(count_all(&replica, &mut batch, keys)));
+                                b.iter(|| black_box(count_all(&mut batch, keys)));
                             }
                         });
                     }
@@ -99,9 +99,8 @@ fn seam(c: &mut Criterion) {
 
 #[inline(always)]
 fn hash_all(keys: &Keys, geometry: Geometry, family: HashFamily) {
-    let mut buffer = [0; MAX_DEPTH];
     for key in keys {
-        black_box(family.cells(key, geometry, &mut buffer));
+        black_box(family.cells(key, geometry));
     }
 }
 
@@ -118,9 +117,9 @@ fn two_threads(c: &mut Criterion) {
                 std::thread::scope(|scope| {
                     for _ in 0..2 {
                         scope.spawn(|| {
-                            let mut batch = Batch::new();
+                            let mut batch = Batch::new(Arc::clone(&replica));
                             for _ in 0..rounds {
-                                add_all(&replica, &mut batch, &keys);
+                                add_all(&mut batch, &keys);
                             }
                         });
                     }

@@ -8,12 +8,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use rmbd::io::{cpu, huge_pages};
 use rmbd::replica::{Batch, Replica};
-use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::sketch::{Geometry, HashFamily, Weight};
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_max};
@@ -48,7 +48,8 @@ fn main() {
         for (name, keys) in &distributions {
             let geometry = Geometry::new(1 << log_width, 4).unwrap();
             let replica = Replica::try_new(geometry, HashFamily::Xxh3 { seed: 1 }, 8).unwrap();
-            huge_pages::advise(replica.own().cells());
+            let replica = Arc::new(replica);
+            huge_pages::advise(replica.own().memory());
             rate(&replica, keys);
             let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..rounds {
@@ -68,7 +69,7 @@ fn first(keys: impl Iterator<Item = Key>) -> Keys {
 }
 
 /// Million adds a second of as many threads as there are key streams.
-fn rate(replica: &Replica, keys: &[Keys]) -> f64 {
+fn rate(replica: &Arc<Replica>, keys: &[Keys]) -> f64 {
     let start = Barrier::new(keys.len());
     let adds_and_seconds: Vec<(u64, f64)> = std::thread::scope(|scope| {
         let threads: Vec<_> = keys
@@ -79,14 +80,14 @@ fn rate(replica: &Replica, keys: &[Keys]) -> f64 {
                 scope.spawn(move || {
                     let cpus = cpu::allowed();
                     let _ = cpu::pin_to(cpus[thread % cpus.len()]);
-                    let mut batch = Batch::<()>::new();
+                    let mut batch = Batch::<()>::new(Arc::clone(replica));
                     start.wait();
                     let (began, mut adds) = (Instant::now(), 0);
                     for keys in keys.chunks(BATCH).cycle() {
                         for key in keys {
-                            batch.add(replica, key, 1, &mut |(), _| {}).unwrap();
+                            batch.add(key, Weight::ONE, &mut |(), _| {});
                         }
-                        batch.finish(replica, &mut |(), _| {});
+                        batch.finish(&mut |(), _| {});
                         adds += keys.len() as u64;
                         if began.elapsed() > SLICE {
                             break;

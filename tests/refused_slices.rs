@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use rmbd::replica::{LegacyRows, Replica, ReplicaLimits, SliceId, SliceRefused, Slices};
 use rmbd::sketch::{Geometry, HashFamily};
@@ -64,7 +65,7 @@ fn one_cell(value: u32) -> impl Iterator<Item = (u32, u32)> {
     [(7, value)].into_iter()
 }
 
-fn replica(max_origins: usize, max_slices: usize) -> Replica {
+fn replica(max_origins: usize, max_slices: usize) -> Arc<Replica> {
     let limits = ReplicaLimits {
         max_peers: 5,
         max_origins,
@@ -72,7 +73,7 @@ fn replica(max_origins: usize, max_slices: usize) -> Replica {
     };
     let family = HashFamily::Xxh3 { seed: 7 };
     let geometry = Geometry::new(10_000, 4).unwrap();
-    Replica::try_with(geometry, family, SliceId::of(1, 1), limits).unwrap()
+    Arc::new(Replica::try_with(geometry, family, SliceId::of(1, 1), limits).unwrap())
 }
 
 #[test]
@@ -81,19 +82,19 @@ fn what_is_refused_allocates_nothing() {
     // By their number, and by memory: live, published, and one learnt.
     for (max_origins, max_slices) in [(1, 100), (100, 3)] {
         let replica = replica(max_origins, max_slices);
-        let mut slices = Slices::try_new(&replica).unwrap();
+        let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
         // All zero: nothing.
-        let (merged, bytes) = watch(|| slices.merge(&replica, &a, one_cell(0)));
+        let (merged, bytes) = watch(|| slices.merge(&a, one_cell(0)));
         assert_eq!((merged, bytes), (Ok(0), 0));
         // The watch sees a slice.
-        let (merged, bytes) = watch(|| slices.merge(&replica, &a, one_cell(5)));
+        let (merged, bytes) = watch(|| slices.merge(&a, one_cell(5)));
         assert_eq!(merged, Ok(1));
         assert!(bytes >= SLICE_BYTES, "{bytes}");
         // Nothing that rises.
-        let (merged, bytes) = watch(|| slices.merge(&replica, &a, one_cell(5)));
+        let (merged, bytes) = watch(|| slices.merge(&a, one_cell(5)));
         assert_eq!((merged, bytes), (Ok(0), 0));
         for _ in 0..3 {
-            let (merged, bytes) = watch(|| slices.merge(&replica, &b, one_cell(5)));
+            let (merged, bytes) = watch(|| slices.merge(&b, one_cell(5)));
             let is_expected = match merged {
                 Err(SliceRefused::TooManyOrigins { max }) => max == 1 && max_origins == 1,
                 Err(SliceRefused::Memory { .. }) => max_slices == 3,
@@ -108,11 +109,11 @@ fn what_is_refused_allocates_nothing() {
 #[test]
 fn a_legacy_peer_without_memory_allocates_its_row_at_most() {
     let replica = replica(0, 2);
-    let mut rows = LegacyRows::new(5);
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 5);
     let from = ([127, 0, 0, 1], 8000).into();
     let (merged, bytes) = watch(|| {
         let counters = (0..10_000).map(|_| 1);
-        rows.merge(&replica, from, 0, counters)
+        rows.merge(from, 0, counters)
     });
     assert!(merged.is_err());
     assert!(bytes <= SLICE_BYTES / 4, "{bytes}");

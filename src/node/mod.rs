@@ -55,7 +55,7 @@ use crate::io::{
 };
 use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
-use crate::sketch::{Estimate, SketchError, WeightError};
+use crate::sketch::{Estimate, SketchError, Weight, WeightError};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;
@@ -232,7 +232,7 @@ impl Node {
         let lookups = Lookups::new(crew.clone(), config.resolver.clone());
         let cluster = gossip::start(&config.cluster, &lookups, client, asked_port(config)?)?;
         let own = SliceId::of(identity.node, drawn.shared.boot);
-        let replica = make_replica(config, own, matches!(cluster, Start::On(_)))?;
+        let replica = Arc::new(make_replica(config, own, matches!(cluster, Start::On(_)))?);
         let (presence, cluster) = match cluster {
             Start::Off(reason) => (Presence::Off(reason), None),
             Start::On(link) => {
@@ -317,10 +317,11 @@ impl Node {
     /// A weight above [`max_weight`](NodeConfig::max_weight); nothing has changed then.
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
         let limit = self.shared.max_weight();
-        if weight > limit {
-            return Err(WeightError { weight, limit });
-        }
-        self.shared.replica().add(key, weight)
+        let within = Weight::new(weight).ok().filter(|&weight| weight <= limit);
+        let limit = limit.get();
+        let checked = within.ok_or(WeightError { weight, limit })?;
+        self.shared.replica().add(key, checked);
+        Ok(())
     }
 
     /// Counts without the network: all that were added in the cluster, as far as it is known here, and
@@ -472,7 +473,7 @@ fn make_side(
     config: &NodeConfig,
     link: &Link,
     client: SocketAddr,
-    replica: &Replica,
+    replica: &Arc<Replica>,
     seed: u64,
 ) -> Result<Side, NodeError> {
     let own = replica.own_slice();
@@ -497,7 +498,7 @@ fn make_side(
         limits: ClusterLimits::default(),
     };
     // The node's clock begins with it.
-    let cluster = Cluster::try_new(Duration::ZERO, options, replica)?;
+    let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(replica))?;
     Side::new(cluster, link).map_err(system("sharing the cluster's sockets"))
 }
 

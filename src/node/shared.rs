@@ -23,7 +23,7 @@ use crate::console::{self, Missing};
 use crate::io::{Backend, DataSocket, IoCounters};
 use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
-use crate::sketch::MAX_WEIGHT;
+use crate::sketch::Weight;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
@@ -39,11 +39,11 @@ pub(super) struct Random {
 
 /// Shared by all threads of a node.
 pub(super) struct Shared {
-    replica: Replica,
+    replica: Arc<Replica>,
     /// Random number of this start.
     boot: u64,
     fingerprint: u64,
-    max_weight: u32,
+    max_weight: Weight,
     once: OnceTable,
     access: Access,
     hand_off: HandOff,
@@ -131,7 +131,7 @@ impl Shared {
     /// With the client port's sockets, and HTTP's address.
     pub(super) fn new(
         config: &NodeConfig,
-        replica: Replica,
+        replica: Arc<Replica>,
         random: Random,
         (sockets, http): (Vec<DataSocket>, Option<SocketAddr>),
         presence: Presence,
@@ -142,9 +142,8 @@ impl Shared {
         Self {
             boot: random.boot,
             fingerprint: fingerprint(own.geometry(), own.family()),
-            max_weight: config.max_weight.min(MAX_WEIGHT),
+            max_weight: Weight::new(config.max_weight).unwrap_or(Weight::MAX),
             once: OnceTable::new(CLIENTS_MAX, &random.once_secret),
-            replica,
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
             layout,
@@ -164,15 +163,16 @@ impl Shared {
             awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
-                rows: LegacyRows::new(config.max_peers),
+                rows: LegacyRows::new(Arc::clone(&replica), config.max_peers),
                 received: BTreeMap::new(),
                 orders: Orders::default(),
                 refused: BTreeMap::new(),
             }),
+            replica,
         }
     }
 
-    pub(super) fn replica(&self) -> &Replica {
+    pub(super) fn replica(&self) -> &Arc<Replica> {
         &self.replica
     }
 
@@ -184,7 +184,7 @@ impl Shared {
         self.fingerprint
     }
 
-    pub(super) fn max_weight(&self) -> u32 {
+    pub(super) fn max_weight(&self) -> Weight {
         self.max_weight
     }
 
@@ -224,7 +224,7 @@ impl Shared {
     /// A row of what this node has counted, earlier starts included; empty where there is no such row.
     pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
         match self.presence.side() {
-            Some(side) => side.cluster().slices().read_own_row(&self.replica, row, out),
+            Some(side) => side.cluster().slices().read_own_row(row, out),
             None => self.replica.read_own_row(row, out),
         }
     }
@@ -423,7 +423,7 @@ impl Shared {
     /// Slices of others are the control thread's, so that no data thread waits.
     fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         match self.presence.side() {
-            Some(side) => side.cluster().slices().estimate_by_origin(&self.replica, key),
+            Some(side) => side.cluster().slices().estimate_by_origin(key),
             None => self.replica.estimate_by_origin(key),
         }
     }
@@ -472,7 +472,7 @@ impl Shared {
         CompactStatus {
             boot: format!("{:016x}", self.boot),
             fingerprint: format!("{:016x}", self.fingerprint),
-            max_weight: self.max_weight,
+            max_weight: self.max_weight.get(),
             requests: tally.compact,
             repeats: tally.repeats,
             once_clients: self.once.clients() as u64,

@@ -15,7 +15,7 @@
 //! So a key that came once does not drive out one that comes often. A key is known by its [`KeyHash`]: two
 //! keys with the same one are the same to the sketch. So nothing here is approximate.
 
-use crate::sketch::{KeyHash, MAX_WEIGHT};
+use crate::sketch::{KeyHash, Weight};
 
 /// Sets of two, a power of two. They take 80 KiB, a small part of a second-level cache. Twice as many absorb
 /// more and cost more to empty; with these, and with half as many, adds through a node take 5 % longer or
@@ -34,7 +34,7 @@ const PAUSE: u32 = PERIOD * 16;
 pub(super) struct Absorber {
     hashes: Box<[[KeyHash; 2]; SETS]>,
     /// The summed weight of each; 0 is an empty place.
-    weights: Box<[[u32; 2]; SETS]>,
+    weights: Box<[[Weight; 2]; SETS]>,
     /// A bit for each set, which is set where it may hold something.
     filled: Box<[u64; SETS / 64]>,
     is_paused: bool,
@@ -48,7 +48,7 @@ impl Absorber {
     pub(super) fn new() -> Self {
         Self {
             hashes: Box::new([[KeyHash::default(); 2]; SETS]),
-            weights: Box::new([[0; 2]; SETS]),
+            weights: Box::new([[Weight::ZERO; 2]; SETS]),
             filled: Box::new([0; SETS / 64]),
             is_paused: false,
             left: PERIOD,
@@ -56,10 +56,10 @@ impl Absorber {
         }
     }
 
-    /// Takes an add of a checked weight. `None`: nothing is to be done now. `Some`: this weight has to be
+    /// Takes an add. `None`: nothing is to be done now. `Some`: this weight has to be
     /// added to that key now, the one at hand or another one that made room for it.
     #[inline]
-    pub(super) fn add(&mut self, hash: KeyHash, weight: u32) -> Option<(KeyHash, u32)> {
+    pub(super) fn add(&mut self, hash: KeyHash, weight: Weight) -> Option<(KeyHash, Weight)> {
         self.left -= 1;
         if self.left == 0 {
             self.review();
@@ -75,45 +75,47 @@ impl Absorber {
                 let displaced = (hashes[1], weights[1]);
                 (hashes[1], weights[1]) = (hash, weight);
                 self.filled[set / 64] |= 1 << (set % 64);
-                return (displaced.1 > 0).then_some(displaced);
+                return (displaced.1 > Weight::ZERO).then_some(displaced);
             }
             hashes.swap(0, 1);
             weights.swap(0, 1);
         }
         let there = weights[0];
         // Something is there, and both together weigh no more than one add may: that is what leaves.
-        if there.wrapping_sub(1) < MAX_WEIGHT - weight {
-            weights[0] = there + weight;
+        if there > Weight::ZERO
+            && let Some(both) = there.checked_add(weight)
+        {
+            weights[0] = both;
             return None;
         }
         self.misses += 1;
         weights[0] = weight;
         self.filled[set / 64] |= 1 << (set % 64);
-        (there > 0).then_some((hash, there))
+        (there > Weight::ZERO).then_some((hash, there))
     }
 
     /// Gives out what is absorbed for a key, 0 if nothing is: a count of it comes next.
     #[inline]
-    pub(super) fn release(&mut self, hash: KeyHash) -> u32 {
+    pub(super) fn release(&mut self, hash: KeyHash) -> Weight {
         let set = set_of(hash);
         let (hashes, weights) = (&self.hashes[set], &mut self.weights[set]);
         let place = hashes
             .iter()
             .zip(weights)
             .find(|(there, _)| **there == hash);
-        place.map_or(0, |(_, weight)| std::mem::take(weight))
+        place.map_or(Weight::ZERO, |(_, weight)| std::mem::take(weight))
     }
 
     /// Gives out all that is absorbed.
     #[inline]
-    pub(super) fn release_all(&mut self, mut each: impl FnMut(KeyHash, u32)) {
+    pub(super) fn release_all(&mut self, mut each: impl FnMut(KeyHash, Weight)) {
         for (word, filled) in self.filled.iter_mut().enumerate() {
             let mut sets = std::mem::take(filled);
             while sets > 0 {
                 let set = word * 64 + sets.trailing_zeros() as usize;
                 sets &= sets - 1;
                 for (hash, weight) in self.hashes[set].iter().zip(&mut self.weights[set]) {
-                    if *weight > 0 {
+                    if *weight > Weight::ZERO {
                         each(*hash, std::mem::take(weight));
                     }
                 }
@@ -143,7 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sketch::{Geometry, HashFamily};
+    use crate::sketch::{Geometry, HashFamily, MAX_WEIGHT};
 
     /// Of made-up keys, all different.
     fn all_hashes() -> impl Iterator<Item = KeyHash> {
@@ -169,26 +171,25 @@ mod tests {
             let mut absorber = Absorber::new();
             let (mut truth, mut seen) = (HashMap::new(), HashMap::new());
             for (key, weight, what) in steps {
-                let hash = hashes[key];
+                let (hash, weight) = (hashes[key], Weight::new(weight).unwrap());
                 *truth.entry(hash.low_bits()).or_insert(0) += u64::from(weight);
-                let mut out = |hash: KeyHash, weight: u32| {
+                let mut out = |hash: KeyHash, weight: Weight| {
                     *seen.entry(hash.low_bits()).or_insert(0) += u64::from(weight);
                 };
                 match what {
                     0 => absorber.release_all(&mut out),
                     1..=3 => {
                         out(hash, absorber.release(hash));
-                        prop_assert_eq!(absorber.release(hash), 0);
+                        prop_assert_eq!(absorber.release(hash), Weight::ZERO);
                     }
                     _ => {}
                 }
                 if let Some((hash, weight)) = absorber.add(hash, weight) {
-                    prop_assert!(weight <= MAX_WEIGHT);
                     out(hash, weight);
                 }
             }
             absorber.release_all(|hash, weight| {
-                assert!((1..=MAX_WEIGHT).contains(&weight));
+                assert!(weight > Weight::ZERO);
                 *seen.entry(hash.low_bits()).or_insert(0) += u64::from(weight);
             });
             absorber.release_all(|_, _| panic!("it was emptied"));
@@ -203,14 +204,14 @@ mod tests {
         let hashes = hashes(4000);
         let (often, others) = hashes.split_first().unwrap();
         let mut absorber = Absorber::new();
-        absorber.add(*often, 1);
+        absorber.add(*often, Weight::ONE);
         for other in others {
-            assert_eq!(absorber.add(*often, 1), None);
-            if let Some((left, _)) = absorber.add(*other, 1) {
+            assert_eq!(absorber.add(*often, Weight::ONE), None);
+            if let Some((left, _)) = absorber.add(*other, Weight::ONE) {
                 assert_ne!(left, *often);
             }
         }
-        assert_eq!(absorber.release(*often), others.len() as u32 + 1);
+        assert_eq!(absorber.release(*often).get(), others.len() as u32 + 1);
     }
 
     #[test]
@@ -219,10 +220,10 @@ mod tests {
         let mut absorber = Absorber::new();
         let passed = hashes
             .iter()
-            .filter(|&&hash| absorber.add(hash, 1) == Some((hash, 1)))
+            .filter(|&&hash| absorber.add(hash, Weight::ONE) == Some((hash, Weight::ONE)))
             .count();
         assert_eq!(passed, PERIOD as usize + 1);
-        let again = (0..PAUSE + PERIOD).filter(|_| absorber.add(hashes[0], 1).is_none());
+        let again = (0..PAUSE + PERIOD).filter(|_| absorber.add(hashes[0], Weight::ONE).is_none());
         assert!(again.count() > PERIOD as usize / 2);
     }
 }

@@ -5,7 +5,9 @@
 //!    count, hit ─────(with what is absorbed of their key)────^   └────> answers
 //! ```
 
-use crate::sketch::{Estimate, MAX_WEIGHT, WeightError, check_weight};
+use std::sync::Arc;
+
+use crate::sketch::{Estimate, Weight};
 
 use super::Replica;
 use super::absorber::Absorber;
@@ -22,20 +24,19 @@ use super::pipeline::{Key, Operation, Pipeline, Way};
 /// Others see an add when it has left the batch: at the latest in `finish`, which whoever adds calls before
 /// it tells anybody that the add was made.
 ///
-/// Between two `finish`es a batch serves one replica: it remembers hashes, and they mean nothing in
-/// another.
-///
 /// ```
+/// use std::sync::Arc;
+///
 /// use rmbd::replica::{Batch, Replica};
-/// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
-/// let mut batch = Batch::new();
+/// let mut batch = Batch::new(Arc::new(replica));
 /// let mut answers = Vec::new();
 /// let mut answer = |token: u16, estimate: rmbd::sketch::Estimate| answers.push((token, estimate.count));
-/// batch.add(&replica, b"key", 2, &mut answer)?;
-/// batch.count(&replica, b"key", 17, &mut answer);
-/// batch.finish(&replica, &mut answer);
+/// batch.add(b"key", Weight::new(2)?, &mut answer);
+/// batch.count(b"key", 17, &mut answer);
+/// batch.finish(&mut answer);
 /// assert_eq!(answers, [(17, 2)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -50,82 +51,61 @@ pub struct Batch<T> {
 impl<T: Copy> Batch<T> {
     /// An empty batch that works in the way that is faster for the replica's memory.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            absorber: Absorber::new(),
-            pipeline: Pipeline::new(None),
-            weight: 0,
-        }
+    pub fn new(replica: Arc<Replica>) -> Self {
+        let way = Way::of_memory(replica.own.geometry().memory_bytes());
+        Self::with_way(replica, way)
     }
 
     /// An empty batch that always works in the given way: for measurements.
     #[must_use]
-    pub fn with_way(way: Way) -> Self {
+    pub fn with_way(replica: Arc<Replica>, way: Way) -> Self {
         Self {
-            pipeline: Pipeline::new(Some(way)),
-            ..Self::new()
+            absorber: Absorber::new(),
+            pipeline: Pipeline::new(replica, way),
+            weight: 0,
         }
     }
 
+    /// Whose batch it is.
+    #[inline]
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        self.pipeline.replica()
+    }
+
     /// Adds `weight` to `key`; before it, waiting counts may be answered.
-    ///
-    /// # Errors
-    ///
-    /// A weight above [`MAX_WEIGHT`]; then nothing has changed, and the batch goes on as if it had not been
-    /// asked.
     #[inline(always)]
-    pub fn add(
-        &mut self,
-        replica: &Replica,
-        key: &[u8],
-        weight: u32,
-        answer: &mut impl FnMut(T, Estimate),
-    ) -> Result<(), WeightError> {
-        check_weight(weight)?;
+    pub fn add(&mut self, key: &[u8], weight: Weight, answer: &mut impl FnMut(T, Estimate)) {
         self.weight += u64::from(weight);
-        let (key, weight) = match replica.own.hash(key) {
+        let (key, weight) = match self.replica().own.hash(key) {
             None => (Key::Bytes(key), weight),
             Some(hash) => match self.absorber.add(hash, weight) {
-                None => return Ok(()),
+                None => return,
                 Some((hash, weight)) => (Key::Hash(hash), weight),
             },
         };
         let add = Operation::Add { weight };
-        self.pipeline.push(replica, key, add, answer);
-        Ok(())
+        self.pipeline.push(key, add, answer);
     }
 
     /// Asks for the estimate of `key`: `answer` gets it with the `token`, here or later.
     #[inline]
-    pub fn count(
-        &mut self,
-        replica: &Replica,
-        key: &[u8],
-        token: T,
-        answer: &mut impl FnMut(T, Estimate),
-    ) {
-        self.ask(replica, key, 0, token, answer);
+    pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Estimate)) {
+        self.ask(key, Weight::ZERO, token, answer);
     }
 
     /// Adds `weight` to `key`, then asks for its estimate, which has that weight in it: `answer` gets it
     /// with the `token`, here or later. A weight of 0 only asks.
-    ///
-    /// # Errors
-    ///
-    /// As for [`add`](Self::add).
     #[inline]
     pub fn hit(
         &mut self,
-        replica: &Replica,
         key: &[u8],
-        weight: u32,
+        weight: Weight,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
-    ) -> Result<(), WeightError> {
-        check_weight(weight)?;
+    ) {
         self.weight += u64::from(weight);
-        self.ask(replica, key, weight, token, answer);
-        Ok(())
+        self.ask(key, weight, token, answer);
     }
 
     /// What was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
@@ -136,18 +116,17 @@ impl<T: Copy> Batch<T> {
     }
 
     /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
-    pub fn finish(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
+    pub fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         let pipeline = &mut self.pipeline;
         self.absorber.release_all(|hash, weight| {
             let add = Operation::Add { weight };
-            pipeline.push(replica, Key::Hash(hash), add, answer);
+            pipeline.push(Key::Hash(hash), add, answer);
         });
-        pipeline.finish(replica, answer);
+        pipeline.finish(answer);
         // Once a batch and not once a key: the total is a line that all threads fight for.
-        if self.weight > 0 {
-            replica
-                .own
-                .add_total_weight(std::mem::take(&mut self.weight));
+        let weight = std::mem::take(&mut self.weight);
+        if weight > 0 {
+            self.replica().own.add_total_weight(weight);
         }
     }
 
@@ -155,29 +134,23 @@ impl<T: Copy> Batch<T> {
     #[inline]
     fn ask(
         &mut self,
-        replica: &Replica,
         key: &[u8],
-        mut weight: u32,
+        mut weight: Weight,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        let key = replica.own.hash(key).map_or(Key::Bytes(key), Key::Hash);
+        let hash = self.replica().own.hash(key);
+        let key = hash.map_or(Key::Bytes(key), Key::Hash);
         if let Key::Hash(hash) = key {
-            weight += self.absorber.release(hash);
-            if weight > MAX_WEIGHT {
-                // Each is within what one add may weigh, both together are not.
-                let add = Operation::Add { weight: MAX_WEIGHT };
-                self.pipeline.push(replica, key, add, answer);
-                weight -= MAX_WEIGHT;
+            let absorbed = self.absorber.release(hash);
+            if let Some(both) = weight.checked_add(absorbed) {
+                weight = both;
+            } else {
+                let add = Operation::Add { weight: absorbed };
+                self.pipeline.push(key, add, answer);
             }
         }
         let ask = Operation::Ask { weight, token };
-        self.pipeline.push(replica, key, ask, answer);
-    }
-}
-
-impl<T: Copy> Default for Batch<T> {
-    fn default() -> Self {
-        Self::new()
+        self.pipeline.push(key, ask, answer);
     }
 }

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::sketch::{Geometry, MAX_DEPTH, SketchError, try_zeroed};
@@ -81,6 +82,7 @@ pub enum MergeError {
 /// owns it.
 #[derive(Debug)]
 pub struct LegacyRows {
+    replica: Arc<Replica>,
     max_peers: usize,
     peers: HashMap<SocketAddr, Peer>,
     /// The row that is being merged; kept for its memory.
@@ -101,12 +103,13 @@ struct Peer {
 }
 
 impl LegacyRows {
-    /// A writer that takes rows of at most `max_peers` peers (and of no more than the replica has
-    /// places for).
+    /// The writer for a replica, which takes rows of at most `max_peers` peers (and of no more than the
+    /// replica has places for).
     #[must_use]
-    pub fn new(max_peers: usize) -> Self {
+    pub fn new(replica: Arc<Replica>, max_peers: usize) -> Self {
         Self {
-            max_peers,
+            max_peers: max_peers.min(replica.origins.max()),
+            replica,
             peers: HashMap::new(),
             received: Vec::new(),
         }
@@ -121,18 +124,17 @@ impl LegacyRows {
     /// has changed.
     pub fn merge(
         &mut self,
-        replica: &Replica,
         from: SocketAddr,
         row: usize,
         counters: impl Iterator<Item = u64>,
     ) -> Result<RowMerged, MergeError> {
-        let geometry = replica.own().geometry();
+        let geometry = self.replica.own().geometry();
         let (width, depth) = (geometry.width(), geometry.depth());
         if row >= depth {
             return Err(MergeError::NoSuchRow { row, depth });
         }
         self.receive(counters, width)?;
-        let max_peers = self.max_peers.min(replica.origins.max());
+        let (replica, max_peers) = (&*self.replica, self.max_peers);
         let is_full = self.peers.len() >= max_peers;
         let peer = match self.peers.entry(from) {
             Entry::Occupied(known) => known.into_mut(),
@@ -140,7 +142,7 @@ impl LegacyRows {
             Entry::Vacant(place) => place.insert(Peer::try_new(replica, from)?),
         };
         let Some(origin) = replica.origins.get(peer.place) else {
-            // Only where it belongs to another replica, which this writer was used for before.
+            // Never: the table keeps what it has.
             return Err(MergeError::PeerTableFull { max_peers });
         };
         peer.come_back(origin);
@@ -157,11 +159,11 @@ impl LegacyRows {
     /// Takes what `from` has sent out of the answers, for one that turns out to be counted otherwise;
     /// whether there was anything to take out. Its memory stays, since readers may be in the middle of
     /// it, and its place is kept: should it send again, it starts there from zero.
-    pub fn forget(&mut self, replica: &Replica, from: SocketAddr) -> bool {
+    pub fn forget(&mut self, from: SocketAddr) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else {
             return false;
         };
-        let origin = replica.origins.get(peer.place);
+        let origin = self.replica.origins.get(peer.place);
         let (Some(origin), false) = (origin, peer.is_forgotten) else {
             return false;
         };

@@ -32,7 +32,6 @@ mod pipeline;
 mod slices;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use batch::Batch;
@@ -46,9 +45,7 @@ pub use slices::{
 
 pub use crate::wire::cluster::SliceId;
 
-use crate::sketch::{
-    Estimate, Geometry, HashFamily, MAX_DEPTH, Sketch, SketchError, WeightError,
-};
+use crate::sketch::{CellIndexes, Estimate, Geometry, HashFamily, Sketch, SketchError, Weight};
 use append::AppendTable;
 use memory::MemoryAccount;
 use origins::Origin;
@@ -94,10 +91,10 @@ pub struct OriginEstimate {
 ///
 /// ```
 /// use rmbd::replica::Replica;
-/// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let replica = Replica::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 }, 8)?;
-/// replica.add(b"key", 2)?;
+/// replica.add(b"key", Weight::new(2)?);
 /// assert_eq!(replica.estimate(b"key").count, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -109,7 +106,7 @@ pub struct Replica {
     /// N of all learnt slices. One writer, and a number of its own: relaxed.
     learnt_weight: AtomicU64,
     origins: AppendTable<Origin>,
-    memory: Arc<MemoryAccount>,
+    memory: MemoryAccount,
 }
 
 impl Replica {
@@ -159,7 +156,7 @@ impl Replica {
             max_origins: limits.max_origins,
             learnt_weight: AtomicU64::new(0),
             origins: AppendTable::try_new(limits.max_peers)?,
-            memory: Arc::new(memory),
+            memory,
         })
     }
 
@@ -177,37 +174,33 @@ impl Replica {
     }
 
     /// Adds `weight` to `key` on this node.
-    ///
-    /// # Errors
-    ///
-    /// A weight above [`MAX_WEIGHT`](crate::sketch::MAX_WEIGHT); then nothing has changed.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
-        self.own.add(key, weight)
+    pub fn add(&self, key: &[u8], weight: Weight) {
+        self.own.add(key, weight);
     }
 
     /// An upper bound of the weight that was added to `key`, here and wherever slices came from.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.own.hash_into(key, &mut buffer);
-        self.estimate_at(cells)
+        self.estimate_at(&self.own.cells_of(key))
     }
 
     /// What [`estimate`](Self::estimate) is made of where no slices are learnt ([`Slices::estimate_by_origin`] else):
     /// ourselves first, then the legacy peers.
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.own.hash_into(key, &mut buffer);
+        let cells = &self.own.cells_of(key);
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
             slices: 1,
             estimate: self.own.own_estimate_at(cells),
             is_own: true,
         };
-        [own].into_iter().chain(self.legacy_estimates(cells)).collect()
+        [own]
+            .into_iter()
+            .chain(self.legacy_estimates(cells))
+            .collect()
     }
 
     /// Bytes of all cells, as they are counted against
@@ -241,13 +234,13 @@ impl Replica {
 
     /// The rule that stands above.
     #[inline]
-    fn estimate_at(&self, cells: &[u32]) -> Estimate {
+    fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         let slices = self.own.estimate_at(cells);
         let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
         legacy.fold(slices, |sum, origin| sum + origin)
     }
 
-    fn legacy_estimates(&self, cells: &[u32]) -> impl Iterator<Item = OriginEstimate> {
+    fn legacy_estimates(&self, cells: &CellIndexes) -> impl Iterator<Item = OriginEstimate> {
         self.shown_origins().map(|origin| OriginEstimate {
             origin: OriginName::Legacy(origin.address),
             slices: 1,

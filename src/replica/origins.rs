@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::{Estimate, MAX_DEPTH, value};
+use crate::sketch::{CellIndexes, Estimate, MAX_DEPTH, value};
 
 /// A legacy peer's slice.
 #[derive(Debug)]
@@ -32,8 +32,11 @@ impl Origin {
 
     /// Its least row.
     #[inline]
-    pub(super) fn estimate_at(&self, cells: &[u32]) -> Estimate {
-        let rows = cells.iter().map(|&cell| value(&self.cells[cell as usize]));
+    pub(super) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
+        let rows = cells
+            .as_slice()
+            .iter()
+            .map(|&cell| value(&self.cells[cell as usize]));
         Estimate::of_least(rows.fold(u32::MAX, u32::min))
     }
 

@@ -5,7 +5,9 @@
 //! for, then key i - [`LAG`] is applied, whose cells have come meanwhile. A small sketch waits for
 //! nothing, and there the plain way is faster: [`Way::of_memory`] decides.
 
-use crate::sketch::{Estimate, KeyHash, MAX_DEPTH};
+use std::sync::Arc;
+
+use crate::sketch::{CellIndexes, Estimate, KeyHash, Weight};
 
 use super::Replica;
 
@@ -44,10 +46,14 @@ impl Way {
 /// What is to be done with a key's cells.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation<T> {
-    /// A checked weight.
-    Add { weight: u32 },
+    Add {
+        weight: Weight,
+    },
     /// The same, and then the estimate.
-    Ask { weight: u32, token: T },
+    Ask {
+        weight: Weight,
+        token: T,
+    },
 }
 
 /// What cells follow from.
@@ -60,48 +66,56 @@ pub(super) enum Key<'a> {
 /// One thread's. Allocates nothing.
 #[derive(Debug)]
 pub(super) struct Pipeline<T> {
-    way: Option<Way>,
+    replica: Arc<Replica>,
+    way: Way,
     /// The ring: the operation `i` waits at `i % LAG`.
-    cells: [[u32; MAX_DEPTH]; LAG],
+    cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
     /// Operations taken since the last `finish`.
     taken: usize,
 }
 
 impl<T: Copy> Pipeline<T> {
-    /// `None`: in the way that is faster for the replica's memory.
-    pub(super) fn new(way: Option<Way>) -> Self {
+    pub(super) fn new(replica: Arc<Replica>, way: Way) -> Self {
         Self {
+            replica,
             way,
-            cells: [[0; MAX_DEPTH]; LAG],
-            operations: [Operation::Add { weight: 0 }; LAG],
+            cells: [CellIndexes::NONE; LAG],
+            operations: [Operation::Add {
+                weight: Weight::ZERO,
+            }; LAG],
             taken: 0,
         }
+    }
+
+    /// Whose operations these are.
+    #[inline]
+    pub(super) fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     /// Takes an operation; it, or what has waited longest, is applied.
     #[inline]
     pub(super) fn push(
         &mut self,
-        replica: &Replica,
         key: Key<'_>,
         operation: Operation<T>,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        let memory_bytes = replica.own.geometry().memory_bytes();
-        match self.way.unwrap_or_else(|| Way::of_memory(memory_bytes)) {
+        match self.way {
             Way::Direct => {
-                let cells = cells(replica, key, &mut self.cells[0]);
-                perform(replica, cells, operation, answer);
+                let cells = &mut self.cells[0];
+                find(&self.replica, key, cells);
+                perform(&self.replica, cells, operation, answer);
             }
-            Way::Pipelined => self.push_pipelined(replica, key, operation, answer),
+            Way::Pipelined => self.push_pipelined(key, operation, answer),
         }
     }
 
     /// Applies all that waits.
-    pub(super) fn finish(&mut self, replica: &Replica, answer: &mut impl FnMut(T, Estimate)) {
+    pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
-            self.apply(replica, operation % LAG, answer);
+            self.apply(operation % LAG, answer);
         }
         self.taken = 0;
     }
@@ -109,47 +123,51 @@ impl<T: Copy> Pipeline<T> {
     #[inline]
     fn push_pipelined(
         &mut self,
-        replica: &Replica,
         key: Key<'_>,
         operation: Operation<T>,
         answer: &mut impl FnMut(T, Estimate),
     ) {
         let place = self.taken % LAG;
         if self.taken >= LAG {
-            self.apply(replica, place, answer);
+            self.apply(place, answer);
         }
-        let cells = cells(replica, key, &mut self.cells[place]);
+        let (replica, cells) = (&*self.replica, &mut self.cells[place]);
+        find(replica, key, cells);
         replica.own.prefetch(cells);
         self.operations[place] = operation;
         self.taken += 1;
     }
 
     #[inline]
-    fn apply(&self, replica: &Replica, place: usize, answer: &mut impl FnMut(T, Estimate)) {
-        let cells = &self.cells[place][..replica.own.geometry().depth()];
-        perform(replica, cells, self.operations[place], answer);
+    fn apply(&self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
+        perform(
+            &self.replica,
+            &self.cells[place],
+            self.operations[place],
+            answer,
+        );
     }
 }
 
 #[inline]
-fn cells<'b>(replica: &Replica, key: Key<'_>, buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
+fn find(replica: &Replica, key: Key<'_>, cells: &mut CellIndexes) {
     match key {
-        Key::Hash(hash) => replica.own.cells_of(hash, buffer),
-        Key::Bytes(key) => replica.own.hash_into(key, buffer),
+        Key::Hash(hash) => replica.own.cells_of_into(hash, cells),
+        Key::Bytes(key) => replica.own.cells_into(key, cells),
     }
 }
 
 #[inline]
 fn perform<T>(
     replica: &Replica,
-    cells: &[u32],
+    cells: &CellIndexes,
     operation: Operation<T>,
     answer: &mut impl FnMut(T, Estimate),
 ) {
     match operation {
         Operation::Add { weight } => replica.own.add_at(cells, weight),
         Operation::Ask { weight, token } => {
-            if weight > 0 {
+            if weight > Weight::ZERO {
                 replica.own.add_at(cells, weight);
             }
             answer(token, replica.estimate_at(cells));

@@ -2,18 +2,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::sketch::tests::random;
-use crate::sketch::{MAX_WEIGHT, SATURATES_AT, value};
+use crate::sketch::{MAX_DEPTH, SATURATES_AT, Weight, value};
 
 const FAMILIES: [HashFamily; 2] = [HashFamily::Xxh3 { seed: 0x5EED }, HashFamily::Fnv];
 
-fn replica(width: u64, depth: u64, family: HashFamily, max_peers: usize) -> Replica {
-    Replica::try_new(Geometry::new(width, depth).unwrap(), family, max_peers).unwrap()
+fn replica(width: u64, depth: u64, family: HashFamily, max_peers: usize) -> Arc<Replica> {
+    Arc::new(Replica::try_new(Geometry::new(width, depth).unwrap(), family, max_peers).unwrap())
 }
 
 fn peer(number: u16) -> SocketAddr {
@@ -29,14 +30,14 @@ fn slice(replica: &Replica, address: SocketAddr) -> Vec<u32> {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Add(u8, u32),
+    Add(u8, Weight),
     Count(u8),
-    Hit(u8, u32),
+    Hit(u8, Weight),
     Finish,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let weights = prop_oneof![0..4_u32, Just(MAX_WEIGHT), Just(MAX_WEIGHT + 1)];
+    let weights = prop_oneof![(0..4_u16).prop_map(Weight::from), Just(Weight::MAX)];
     let step = prop_oneof![
         8 => (0..20_u8, weights.clone()).prop_map(|(key, weight)| Step::Add(key, weight)),
         8 => (0..20_u8).prop_map(Step::Count),
@@ -66,36 +67,31 @@ proptest! {
                 let mut truth = [u64::from(start); 256];
                 let (mut expected, mut answers) = (Vec::new(), Vec::new());
                 let mut answer = |token, estimate| answers.push((token, estimate));
-                let mut batch = Batch::with_way(way);
+                let mut batch = Batch::with_way(Arc::clone(&batched), way);
                 for (token, step) in steps.iter().enumerate() {
                     match *step {
                         Step::Add(key, weight) => {
-                            let added = naive.add(&[key], weight);
-                            prop_assert_eq!(added, batch.add(&batched, &[key], weight, &mut answer));
-                            truth[usize::from(key)] += added.map_or(0, |()| u64::from(weight));
+                            naive.add(&[key], weight);
+                            batch.add(&[key], weight, &mut answer);
+                            truth[usize::from(key)] += u64::from(weight);
                         }
                         Step::Count(key) => {
                             expected.push((token, naive.estimate(&[key]), truth[usize::from(key)]));
-                            batch.count(&batched, &[key], token, &mut answer);
+                            batch.count(&[key], token, &mut answer);
                         }
                         Step::Hit(key, weight) => {
-                            let added = naive.add(&[key], weight);
-                            if added.is_ok() {
-                                let truth = &mut truth[usize::from(key)];
-                                *truth += u64::from(weight);
-                                expected.push((token, naive.estimate(&[key]), *truth));
-                            }
-                            prop_assert_eq!(
-                                added,
-                                batch.hit(&batched, &[key], weight, token, &mut answer)
-                            );
+                            naive.add(&[key], weight);
+                            let truth = &mut truth[usize::from(key)];
+                            *truth += u64::from(weight);
+                            expected.push((token, naive.estimate(&[key]), *truth));
+                            batch.hit(&[key], weight, token, &mut answer);
                         }
-                        Step::Finish => batch.finish(&batched, &mut answer),
+                        Step::Finish => batch.finish(&mut answer),
                     }
                 }
                 let waiting = batch.weight();
                 prop_assert_eq!(naive.own.total_weight(), batched.own.total_weight() + waiting);
-                batch.finish(&batched, &mut answer);
+                batch.finish(&mut answer);
                 prop_assert_eq!(answers.len(), expected.len());
                 for ((token, answer), (expected_token, naive, truth)) in answers.iter().zip(&expected) {
                     prop_assert_eq!(token, expected_token);
@@ -114,24 +110,24 @@ proptest! {
     /// Rule 2 as the words say it, with the columns of single keys looked up in single sketches.
     #[test]
     fn the_answer_is_the_sum_over_nodes_of_their_minima(
-        adds in prop::collection::vec((0..4_usize, 0..30_u8, 1..1000_u32), 0..200),
+        adds in prop::collection::vec((0..4_usize, 0..30_u8, 1..1000_u16), 0..200),
         width in 1..40_u64,
         depth in 1..6_u64,
     ) {
         for family in FAMILIES {
             let here = replica(width, depth, family, 3);
-            let mut rows = LegacyRows::new(3);
+            let mut rows = LegacyRows::new(Arc::clone(&here), 3);
             let peers: Vec<_> = (0..3).map(|_| replica(width, depth, family, 0)).collect();
             for &(node, key, weight) in &adds {
                 let node = peers.get(node).unwrap_or(&here);
-                node.add(&[key], weight).unwrap();
+                node.add(&[key], weight.into());
             }
             for (number, sender) in peers.iter().enumerate() {
                 for row in 0..depth as usize {
                     let mut cells = Vec::new();
                     sender.read_own_row(row, &mut cells);
                     let counters = cells.into_iter().map(u64::from);
-                    rows.merge(&here, peer(number as u16), row, counters).unwrap();
+                    rows.merge(peer(number as u16), row, counters).unwrap();
                 }
             }
             let all = adds.iter().map(|&(_, _, weight)| u64::from(weight)).sum::<u64>();
@@ -143,9 +139,9 @@ proptest! {
                 prop_assert_eq!(here.estimate(&[key]), expected);
                 let mut answers = Vec::new();
                 for way in [Way::Direct, Way::Pipelined] {
-                    let mut batch = Batch::with_way(way);
-                    batch.count(&here, &[key], (), &mut |(), answer| answers.push(answer));
-                    batch.finish(&here, &mut |(), answer| answers.push(answer));
+                    let mut batch = Batch::with_way(Arc::clone(&here), way);
+                    batch.count(&[key], (), &mut |(), answer| answers.push(answer));
+                    batch.finish(&mut |(), answer| answers.push(answer));
                 }
                 prop_assert_eq!(answers, [expected; 2]);
             }
@@ -158,10 +154,10 @@ proptest! {
         receipts in prop::collection::vec((0..2_usize, prop::collection::vec(counter(), 3)), 0..40),
     ) {
         let replica = replica(3, 2, HashFamily::Fnv, 1);
-        let mut rows = LegacyRows::new(1);
+        let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
         let mut before = vec![0; 6];
         for (row, counters) in receipts {
-            rows.merge(&replica, peer(0), row, counters.iter().copied()).unwrap();
+            rows.merge(peer(0), row, counters.iter().copied()).unwrap();
             let now = slice(&replica, peer(0));
             prop_assert!(before.iter().zip(&now).all(|(old, new)| old <= new));
             before = now;
@@ -199,7 +195,7 @@ fn many_keys_in_long_batches_are_counted_as_one_by_one() {
             let naive = replica(1 << 14, depth, family, 0);
             let batched = replica(1 << 14, depth, family, 0);
             let mut truth = vec![0; 1 << 14];
-            let mut batch = Batch::with_way(way);
+            let mut batch = Batch::with_way(Arc::clone(&batched), way);
             let mut seen = 0;
             let mut answer = |truth: u64, estimate: Estimate| {
                 assert!(estimate.count >= truth, "{estimate:?} below {truth}");
@@ -207,27 +203,25 @@ fn many_keys_in_long_batches_are_counted_as_one_by_one() {
             };
             let mut state = 0x5EED;
             for step in 0..STEPS {
-                let (random, weight) = (random(&mut state), step as u32 % 5);
+                let (random, weight) = (random(&mut state), Weight::from(step as u16 % 5));
                 // Of two random numbers the smaller one: some keys come thousands of times.
                 let key = (random % (1 << 14)).min(random >> 48 & 0x3FFF) >> (random >> 62);
                 let (bytes, truth) = (key.to_le_bytes(), &mut truth[key as usize]);
                 let asks = random >> 32 & 0xF;
                 if asks > 0 {
                     *truth += u64::from(weight);
-                    naive.add(&bytes, weight).unwrap();
+                    naive.add(&bytes, weight);
                 }
                 match asks {
-                    0 => batch.count(&batched, &bytes, *truth, &mut answer),
-                    1 => batch
-                        .hit(&batched, &bytes, weight, *truth, &mut answer)
-                        .unwrap(),
-                    _ => batch.add(&batched, &bytes, weight, &mut answer).unwrap(),
+                    0 => batch.count(&bytes, *truth, &mut answer),
+                    1 => batch.hit(&bytes, weight, *truth, &mut answer),
+                    _ => batch.add(&bytes, weight, &mut answer),
                 }
                 if step % 60_000 == 0 {
-                    batch.finish(&batched, &mut answer);
+                    batch.finish(&mut answer);
                 }
             }
-            batch.finish(&batched, &mut answer);
+            batch.finish(&mut answer);
             assert!(seen > STEPS / 16);
             assert_eq!(batched.own.total_weight(), naive.own.total_weight());
             for (one, other) in naive.own.own_cells().zip(batched.own.own_cells()) {
@@ -246,12 +240,12 @@ fn threads_with_batches_lose_nothing() {
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let mut batch = Batch::<()>::with_way(way);
+                    let mut batch = Batch::<()>::with_way(Arc::clone(&replica), way);
                     for i in 0..ADDS {
                         let key = (i % 1000).to_le_bytes();
-                        batch.add(&replica, &key, 3, &mut |_, _| {}).unwrap();
+                        batch.add(&key, 3.into(), &mut |_, _| {});
                         if i % 100 == 99 {
-                            batch.finish(&replica, &mut |_, _| {});
+                            batch.finish(&mut |_, _| {});
                         }
                     }
                 });
@@ -270,9 +264,9 @@ fn threads_with_batches_lose_nothing() {
 /// One peer, one row of two cells; each receipt with its outcome and what readers see after it.
 fn receive(receipts: &[([u64; 2], RowMerged, [u32; 2])]) {
     let replica = replica(2, 1, HashFamily::Fnv, 1);
-    let mut rows = LegacyRows::new(1);
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
     for (counters, outcome, seen) in receipts {
-        let merged = rows.merge(&replica, peer(0), 0, counters.iter().copied());
+        let merged = rows.merge(peer(0), 0, counters.iter().copied());
         assert_eq!(merged, Ok(*outcome), "{counters:?}");
         assert_eq!(slice(&replica, peer(0)), seen, "{counters:?}");
     }
@@ -309,8 +303,8 @@ fn a_restart_is_added_to_what_was_there() {
 #[test]
 fn the_weight_of_a_peer_is_that_of_its_fullest_row() {
     let replica = replica(2, 2, HashFamily::Fnv, 2);
-    let mut rows = LegacyRows::new(2);
-    replica.add(b"key", 5).unwrap();
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 2);
+    replica.add(b"key", 5.into());
     // (peer, row, counters, N of all); a row that was held back adds nothing, a restart adds.
     for (from, row, counters, weight) in [
         (0, 0, [3, 4], 12),
@@ -320,8 +314,7 @@ fn the_weight_of_a_peer_is_that_of_its_fullest_row() {
         (0, 0, [1, 1], 19),
         (1, 1, [u64::MAX, 1], 20 + u64::from(u32::MAX)),
     ] {
-        rows.merge(&replica, peer(from), row, counters.into_iter())
-            .unwrap();
+        rows.merge(peer(from), row, counters.into_iter()).unwrap();
         assert_eq!(replica.total_weight(), weight);
     }
 }
@@ -329,8 +322,8 @@ fn the_weight_of_a_peer_is_that_of_its_fullest_row() {
 #[test]
 fn a_restart_in_one_row_is_a_restart_of_all() {
     let replica = replica(1, 3, HashFamily::Fnv, 1);
-    let mut rows = LegacyRows::new(1);
-    let mut merge = |row, counter| rows.merge(&replica, peer(0), row, [counter].into_iter());
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
+    let mut merge = |row, counter| rows.merge(peer(0), row, [counter].into_iter());
     for row in 0..3 {
         assert_eq!(merge(row, 100), Ok(RowMerged::Merged));
     }
@@ -354,11 +347,11 @@ fn counters_beyond_a_cell_saturate_it_for_good() {
         ([4, u64::from(END) + 1], RowMerged::Merged, [END, END]),
     ]);
     let replica = replica(1, 2, HashFamily::Fnv, 1);
-    let mut rows = LegacyRows::new(1);
-    replica.add(b"key", 5).unwrap();
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
+    replica.add(b"key", 5.into());
     for row in 0..2 {
         let counters = [u64::MAX].into_iter();
-        rows.merge(&replica, peer(0), row, counters).unwrap();
+        rows.merge(peer(0), row, counters).unwrap();
         // One row of the peer is still empty, and whole; then none is.
         let estimate = replica.estimate(b"key");
         let expected = [5, 5 + u64::from(END)][row];
@@ -372,11 +365,11 @@ fn counters_beyond_a_cell_saturate_it_for_good() {
 fn a_full_table_takes_no_new_peer_and_serves_the_known() {
     for (places, max_peers) in [(2, 5), (5, 2)] {
         let replica = replica(2, 1, HashFamily::Fnv, places);
-        let mut rows = LegacyRows::new(max_peers);
+        let mut rows = LegacyRows::new(Arc::clone(&replica), max_peers);
         let empty_bytes = replica.memory_bytes();
         assert_eq!(empty_bytes, 8);
         let mut merge = |from, counters: [u64; 2]| {
-            let merged = rows.merge(&replica, peer(from), 0, counters.into_iter());
+            let merged = rows.merge(peer(from), 0, counters.into_iter());
             (merged, replica.memory_bytes())
         };
         assert_eq!(merge(0, [1, 0]), (Ok(RowMerged::Merged), 24));
@@ -391,11 +384,11 @@ fn a_full_table_takes_no_new_peer_and_serves_the_known() {
 #[test]
 fn rows_that_do_not_fit_cost_nothing() {
     let replica = replica(3, 2, HashFamily::Fnv, 1);
-    let mut rows = LegacyRows::new(1);
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
     let no_row = Err(MergeError::NoSuchRow { row: 2, depth: 2 });
-    assert_eq!(rows.merge(&replica, peer(0), 2, [1; 3].into_iter()), no_row);
+    assert_eq!(rows.merge(peer(0), 2, [1; 3].into_iter()), no_row);
     for (sent, counters) in [(0, 0), (2, 2), (4, 4), (1_000_000_000, 4)] {
-        let merged = rows.merge(&replica, peer(0), 0, (0..sent).map(|_| 1));
+        let merged = rows.merge(peer(0), 0, (0..sent).map(|_| 1));
         let length = MergeError::Length { counters, width: 3 };
         assert_eq!(merged, Err(length));
     }
@@ -416,10 +409,9 @@ fn readers_see_peers_come_while_they_read() {
                 least = now;
             }
         });
-        let mut rows = LegacyRows::new(usize::from(PEERS));
+        let mut rows = LegacyRows::new(Arc::clone(&replica), usize::from(PEERS));
         for number in 0..PEERS {
-            rows.merge(&replica, peer(number), 0, [1].into_iter())
-                .unwrap();
+            rows.merge(peer(number), 0, [1].into_iter()).unwrap();
         }
         reader.join().unwrap();
     });
@@ -428,7 +420,7 @@ fn readers_see_peers_come_while_they_read() {
 #[test]
 fn own_rows_are_copied_whole() {
     let replica = replica(50, 2, FAMILIES[0], 0);
-    replica.add(b"key", 4).unwrap();
+    replica.add(b"key", 4.into());
     let mut row = vec![9; 3];
     for number in 0..2 {
         replica.read_own_row(number, &mut row);
@@ -441,21 +433,20 @@ fn own_rows_are_copied_whole() {
 #[test]
 fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
     let replica = replica(1, 2, HashFamily::Fnv, 2);
-    let mut rows = LegacyRows::new(2);
-    replica.add(b"key", 1).unwrap();
-    assert!(!rows.forget(&replica, peer(0)));
+    let mut rows = LegacyRows::new(Arc::clone(&replica), 2);
+    replica.add(b"key", 1.into());
+    assert!(!rows.forget(peer(0)));
     for row in 0..2 {
-        rows.merge(&replica, peer(0), row, [50].into_iter())
-            .unwrap();
-        rows.merge(&replica, peer(1), row, [4].into_iter()).unwrap();
+        rows.merge(peer(0), row, [50].into_iter()).unwrap();
+        rows.merge(peer(1), row, [4].into_iter()).unwrap();
     }
     // One fall is under way: it is forgotten, too.
-    let fall = rows.merge(&replica, peer(0), 0, [40].into_iter());
+    let fall = rows.merge(peer(0), 0, [40].into_iter());
     assert_eq!(fall, Ok(RowMerged::HeldBack));
     let bytes = replica.memory_bytes();
     assert_eq!(replica.estimate(b"key").count, 55);
-    assert!(rows.forget(&replica, peer(0)));
-    assert!(!rows.forget(&replica, peer(0)));
+    assert!(rows.forget(peer(0)));
+    assert!(!rows.forget(peer(0)));
     assert_eq!(
         (replica.estimate(b"key").count, replica.total_weight()),
         (5, 5)
@@ -464,10 +455,10 @@ fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
     assert_eq!(replica.estimate_by_origin(b"key").len(), 2);
     // Its place is not another's, and needs no new memory.
     let full = MergeError::PeerTableFull { max_peers: 2 };
-    assert_eq!(rows.merge(&replica, peer(2), 0, [1].into_iter()), Err(full));
+    assert_eq!(rows.merge(peer(2), 0, [1].into_iter()), Err(full));
     for row in 0..2 {
         assert_eq!(
-            rows.merge(&replica, peer(0), row, [7].into_iter()),
+            rows.merge(peer(0), row, [7].into_iter()),
             Ok(RowMerged::Merged)
         );
     }
@@ -477,6 +468,6 @@ fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
         (12, 12)
     );
     assert_eq!(replica.memory_bytes(), bytes);
-    assert!(rows.forget(&replica, peer(0)));
+    assert!(rows.forget(peer(0)));
     assert_eq!(replica.estimate(b"key").count, 5);
 }

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Most that one add may weigh: larger ones are more likely mistakes, and would bring a cell to its
-/// end in a few thousand.
-pub const MAX_WEIGHT: u32 = 1 << 20;
+use super::{MAX_WEIGHT, Weight};
 
 /// Threads that may add at the same moment.
 pub const MAX_WRITERS: u32 = 1 << 10;
@@ -21,7 +19,8 @@ pub const SATURATES_AT: u32 = u32::MAX - MAX_WRITERS * MAX_WEIGHT + 1;
 /// Relaxed: only this cell's own order of changes matters, and that is total for every atomic. So
 /// exactly one `fetch_add` starts below the end and arrives there.
 #[inline]
-pub(crate) fn add(cell: &AtomicU32, weight: u32) -> bool {
+pub(crate) fn add(cell: &AtomicU32, weight: Weight) -> bool {
+    let weight = weight.get();
     if cell.load(Relaxed) >= SATURATES_AT {
         return false;
     }
@@ -41,6 +40,7 @@ pub(crate) fn value(cell: &AtomicU32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -58,7 +58,11 @@ mod tests {
             (u32::MAX, MAX_WEIGHT, u32::MAX, false),
         ] {
             let cell = AtomicU32::new(before);
-            assert_eq!(add(&cell, weight), ends, "{before} + {weight}");
+            assert_eq!(
+                add(&cell, Weight::new(weight).unwrap()),
+                ends,
+                "{before} + {weight}"
+            );
             assert_eq!(value(&cell), after, "{before} + {weight}");
         }
     }
@@ -75,7 +79,7 @@ mod tests {
             least = before;
         }
         assert_eq!(cell.load(Relaxed), u32::MAX);
-        assert!(!add(&cell, MAX_WEIGHT));
+        assert!(!add(&cell, Weight::MAX));
         assert_eq!(cell.into_inner(), u32::MAX);
     }
 
@@ -114,7 +118,7 @@ mod tests {
         let mut ended = 0;
         let mut least = 0;
         for _ in 0..adds {
-            ended += u32::from(add(cell, weight));
+            ended += u32::from(add(cell, Weight::new(weight).unwrap()));
             let now = cell.load(Relaxed);
             assert!(now >= least, "{now} after {least}");
             least = now;

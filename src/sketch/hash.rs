@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::{Geometry, MAX_DEPTH};
+use super::{CellIndexes, Geometry};
 
 /// How keys become columns. Both ends of an exchange must use the same.
 ///
@@ -46,26 +46,25 @@ impl HashFamily {
         }
     }
 
-    /// Writes the cell index of `key` in every row, `row * width + column`, into the front of
-    /// `buffer`, and returns that part: `depth` indexes, in the order of the rows.
+    /// The cell index of `key` in every row.
     #[inline]
-    pub fn cells<'b>(
-        self,
-        key: &[u8],
-        geometry: Geometry,
-        buffer: &'b mut [u32; MAX_DEPTH],
-    ) -> &'b [u32] {
+    #[must_use]
+    pub fn cells(self, key: &[u8], geometry: Geometry) -> CellIndexes {
+        let mut cells = CellIndexes::NONE;
+        self.cells_into(key, geometry, &mut cells);
+        cells
+    }
+
+    /// As [`cells`](Self::cells), in place of those that are there.
+    #[inline]
+    pub(crate) fn cells_into(self, key: &[u8], geometry: Geometry, cells: &mut CellIndexes) {
         match self.hash(key, geometry) {
-            Some(hash) => self.cells_of(hash, geometry, buffer),
-            None => {
-                let cells = &mut buffer[..geometry.depth()];
-                fnv_cells(key, geometry.width(), cells);
-                cells
-            }
+            Some(hash) => self.cells_of_into(hash, geometry, cells),
+            None => fnv_cells(key, geometry.width(), cells.room(geometry.depth())),
         }
     }
 
-    /// The hash that [`cells_of`](Self::cells_of) takes; `None` where no sixteen bytes say it all:
+    /// The hash that [`cells_of_into`](Self::cells_of_into) takes; `None` where no sixteen bytes say it all:
     /// FNV has 32 bits for each row.
     #[inline]
     pub(crate) fn hash(self, key: &[u8], geometry: Geometry) -> Option<KeyHash> {
@@ -78,20 +77,14 @@ impl HashFamily {
         }
     }
 
-    /// As [`cells`](Self::cells), of a key's [`hash`](Self::hash) under the same geometry.
+    /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash) under the same geometry.
     #[inline]
-    pub(crate) fn cells_of(
-        self,
-        hash: KeyHash,
-        geometry: Geometry,
-        buffer: &mut [u32; MAX_DEPTH],
-    ) -> &[u32] {
-        let cells = &mut buffer[..geometry.depth()];
+    pub(crate) fn cells_of_into(self, hash: KeyHash, geometry: Geometry, cells: &mut CellIndexes) {
+        let cells = cells.room(geometry.depth());
         match self {
             Self::Xxh3 { .. } => xxh3_cells(hash.0, geometry.width(), cells),
             Self::Fnv => fnv_lane_cells(bytemuck::cast(hash.0), 0, geometry.width(), cells),
         }
-        cells
     }
 }
 
@@ -154,14 +147,14 @@ fn fnv_lanes(key: &[u8], first_row: u32) -> [u32; FNV_LANES] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::sketch::MAX_DEPTH;
     use proptest::prelude::*;
 
     fn columns(family: HashFamily, key: &[u8], width: usize, depth: usize) -> Vec<usize> {
         let geometry = Geometry::new(width as u64, depth as u64).unwrap();
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = family.cells(key, geometry, &mut buffer);
-        assert_eq!(cells.len(), depth);
-        let rows = cells.iter().enumerate();
+        let cells = family.cells(key, geometry);
+        assert_eq!(cells.as_slice().len(), depth);
+        let rows = cells.as_slice().iter().enumerate();
         rows.map(|(row, &cell)| cell as usize - row * width)
             .collect()
     }

@@ -37,9 +37,8 @@
 //! - **Cells end, they do not wrap.** A cell that reaches [`SATURATES_AT`] (3 221 225 472) is full:
 //!   it counts as [`u32::MAX`], nothing is added to it any more, and an answer that rests on such
 //!   cells alone is flagged ([`Estimate::saturated`]).
-//! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key, and callers
-//!   inside this crate get *cell indexes*, which they can look up in several slices of the same
-//!   geometry, prefetch, and use later.
+//! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key; the
+//!   [`CellIndexes`] can be looked up in several slices of the same geometry, prefetched, and used later.
 //! - **What others counted stands beside it.** A sketch made by [`Sketch::try_shared`] has pairs of cells: adds go
 //!   to the first of a pair, and one writer adds to the second what it learns of others. An answer is the least
 //!   row of the firsts plus the least row of the seconds: an upper bound of the sum, never looser than the least
@@ -51,7 +50,9 @@ mod cell;
 mod estimate;
 mod geometry;
 mod hash;
+mod indexes;
 mod prefetch;
+mod weight;
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -62,12 +63,14 @@ use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 
 pub(crate) use cell::value;
-pub use cell::{MAX_WEIGHT, MAX_WRITERS, SATURATES_AT};
+pub use cell::{MAX_WRITERS, SATURATES_AT};
 pub use estimate::Estimate;
 pub(crate) use estimate::least_sum;
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
 pub(crate) use hash::KeyHash;
+pub use indexes::CellIndexes;
+pub use weight::{MAX_WEIGHT, Weight, WeightError};
 
 /// Why a sketch could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,25 +85,13 @@ pub enum SketchError {
     },
 }
 
-/// A weight that one add may not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "weight {weight} is above the limit of {limit} for one add, nothing was added: split it into several adds"
-)]
-pub struct WeightError {
-    /// What was asked for.
-    pub weight: u32,
-    /// What is allowed.
-    pub limit: u32,
-}
-
 /// A count-min sketch that many threads may update and query at once.
 ///
 /// ```
-/// use rmbd::sketch::{Geometry, HashFamily, Sketch};
+/// use rmbd::sketch::{Geometry, HashFamily, Sketch, Weight};
 ///
 /// let sketch = Sketch::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 })?;
-/// sketch.add(b"key", 3)?;
+/// sketch.add(b"key", Weight::new(3)?);
 /// assert_eq!(sketch.estimate(b"key").count, 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -154,28 +145,18 @@ impl Sketch {
         })
     }
 
-    /// Adds `weight` to `key`. A weight of 0 is allowed and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// A weight above [`MAX_WEIGHT`]; then nothing has changed.
+    /// Adds `weight` to `key`. A weight of 0 changes nothing.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
-        check_weight(weight)?;
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.hash_into(key, &mut buffer);
-        self.add_at(cells, weight);
-        self.add_total_weight(u64::from(weight));
-        Ok(())
+    pub fn add(&self, key: &[u8], weight: Weight) {
+        self.add_at(&self.cells_of(key), weight);
+        self.add_total_weight(weight.into());
     }
 
     /// An upper bound of the weight that was added to `key` so far, here and by others that are known here.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = self.hash_into(key, &mut buffer);
-        self.estimate_at(cells)
+        self.estimate_at(&self.cells_of(key))
     }
 
     /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
@@ -250,19 +231,19 @@ impl Sketch {
 
     /// An upper bound of what was added here.
     #[inline]
-    pub(crate) fn own_estimate_at(&self, cells: &[u32]) -> Estimate {
-        let own = cells.iter().map(|&cell| value(self.own(cell)));
+    pub(crate) fn own_estimate_at(&self, cells: &CellIndexes) -> Estimate {
+        let own = cells.as_slice().iter().map(|&cell| value(self.own(cell)));
         Estimate::of_least(own.fold(u32::MAX, u32::min))
     }
 
     /// The least row of what was added here, plus the least row of what others counted.
     #[inline]
-    pub(crate) fn estimate_at(&self, cells: &[u32]) -> Estimate {
+    pub(crate) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         if self.pair_shift == 0 {
             return self.own_estimate_at(cells);
         }
         let (mut own, mut others) = (u32::MAX, u32::MAX);
-        for &cell in cells {
+        for &cell in cells.as_slice() {
             let at = (cell as usize) * 2;
             let [first, second] = [&self.cells[at], &self.cells[at + 1]];
             own = own.min(value(first));
@@ -282,11 +263,16 @@ impl Sketch {
         is_paired.then(|| self.cells.get(cell as usize * 2 + 1))?
     }
 
-    /// Writes the cell index of `key` in every row into the front of `buffer`, and returns that part:
-    /// `depth` indexes of cells, in the order of the rows.
+    /// Where the cells of `key` are, in the order of the rows.
     #[inline]
-    pub(crate) fn hash_into<'b>(&self, key: &[u8], buffer: &'b mut [u32; MAX_DEPTH]) -> &'b [u32] {
-        self.family.cells(key, self.geometry, buffer)
+    pub(crate) fn cells_of(&self, key: &[u8]) -> CellIndexes {
+        self.family.cells(key, self.geometry)
+    }
+
+    /// As [`cells_of`](Self::cells_of), in place of what is there.
+    #[inline]
+    pub(crate) fn cells_into(&self, key: &[u8], cells: &mut CellIndexes) {
+        self.family.cells_into(key, self.geometry, cells);
     }
 
     /// The key's hash, where one says all: see [`HashFamily::hash`].
@@ -295,29 +281,24 @@ impl Sketch {
         self.family.hash(key, self.geometry)
     }
 
-    /// As [`hash_into`](Self::hash_into), of a key's [`hash`](Self::hash).
+    /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash).
     #[inline]
-    pub(crate) fn cells_of<'b>(
-        &self,
-        hash: KeyHash,
-        buffer: &'b mut [u32; MAX_DEPTH],
-    ) -> &'b [u32] {
-        self.family.cells_of(hash, self.geometry, buffer)
+    pub(crate) fn cells_of_into(&self, hash: KeyHash, cells: &mut CellIndexes) {
+        self.family.cells_of_into(hash, self.geometry, cells);
     }
 
     /// Asks the processor for cells that will be written (or read) a little later.
     #[inline]
-    pub(crate) fn prefetch(&self, cells: &[u32]) {
-        for &cell in cells {
+    pub(crate) fn prefetch(&self, cells: &CellIndexes) {
+        for &cell in cells.as_slice() {
             prefetch::for_write(self.own(cell));
         }
     }
 
-    /// Adds a checked weight to cells from [`hash_into`](Self::hash_into), without counting it in
-    /// [`total_weight`](Self::total_weight).
+    /// Adds to cells of this geometry, without counting it in [`total_weight`](Self::total_weight).
     #[inline]
-    pub(crate) fn add_at(&self, cells: &[u32], weight: u32) {
-        for &cell in cells {
+    pub(crate) fn add_at(&self, cells: &CellIndexes, weight: Weight) {
+        for &cell in cells.as_slice() {
             if cell::add(self.own(cell), weight) {
                 self.saturated_cells.fetch_add(1, Relaxed);
             }
@@ -332,18 +313,6 @@ impl Sketch {
         // later additions of other threads (a release sequence).
         self.total_weight.fetch_add(weight, Release);
     }
-}
-
-/// Refuses what one add may not weigh.
-#[inline]
-pub(crate) fn check_weight(weight: u32) -> Result<(), WeightError> {
-    if weight > MAX_WEIGHT {
-        return Err(WeightError {
-            weight,
-            limit: MAX_WEIGHT,
-        });
-    }
-    Ok(())
 }
 
 /// Zeroed cells for a geometry; the system gives the pages when they are first written.

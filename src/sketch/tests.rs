@@ -39,7 +39,7 @@ fn answers_keep_the_promised_bounds() {
             // The square of a uniform number: some keys are far more frequent than others.
             let rank = (random(&mut state) % 200).pow(2) + random(&mut state) % 37;
             let weight = (random(&mut state) % 4) as u32;
-            sketch.add(&rank.to_le_bytes(), weight).unwrap();
+            sketch.add(&rank.to_le_bytes(), Weight::new(weight).unwrap());
             *truth.entry(rank).or_insert(0) += u64::from(weight);
         }
         assert_eq!(sketch.total_weight(), truth.values().sum::<u64>());
@@ -65,19 +65,13 @@ fn answers_keep_the_promised_bounds() {
 }
 
 #[test]
-fn weights_above_the_limit_change_nothing() {
+fn the_least_and_the_largest_weight_count_as_they_are() {
     let sketch = sketch(64, 4, XXH3);
-    sketch.add(b"a", 0).unwrap();
+    sketch.add(b"a", Weight::ZERO);
     assert_eq!(sketch.total_weight(), 0);
     assert!(sketch.own_cells().all(|cell| cell.load(Relaxed) == 0));
-    for weight in [MAX_WEIGHT + 1, u32::MAX] {
-        let limit = MAX_WEIGHT;
-        let refused = Err(WeightError { weight, limit });
-        assert_eq!(sketch.add(b"a", weight), refused);
-        assert_eq!(sketch.total_weight(), 0);
-        assert_eq!(sketch.estimate(b"a"), Estimate::default());
-    }
-    sketch.add(b"a", MAX_WEIGHT).unwrap();
+    assert_eq!(sketch.estimate(b"a"), Estimate::default());
+    sketch.add(b"a", Weight::MAX);
     assert_eq!(sketch.estimate(b"a").count, u64::from(MAX_WEIGHT));
 }
 
@@ -96,9 +90,9 @@ fn memory_that_nobody_has_is_an_error() {
 #[test]
 fn an_answer_is_flagged_only_where_no_row_is_whole() {
     let sketch = sketch(1 << 16, 3, XXH3);
-    let mut buffer = [0; MAX_DEPTH];
-    let cells = sketch.hash_into(b"key", &mut buffer).to_vec();
-    for &cell in &cells {
+    let cells = sketch.cells_of(b"key");
+    let cells = cells.as_slice();
+    for &cell in cells {
         sketch.memory()[cell as usize].store(SATURATES_AT - 10, Relaxed);
     }
     sketch.memory()[cells[0] as usize].store(u32::MAX, Relaxed);
@@ -109,10 +103,11 @@ fn an_answer_is_flagged_only_where_no_row_is_whole() {
     assert_eq!(sketch.estimate(b"key"), whole);
     assert_eq!(sketch.saturated_cells(), 0);
 
-    sketch.add(b"key", 9).unwrap();
+    let weight = Weight::new(9).unwrap();
+    sketch.add(b"key", weight);
     assert!(!sketch.estimate(b"key").saturated);
     for _ in 0..3 {
-        sketch.add(b"key", 9).unwrap();
+        sketch.add(b"key", weight);
         let flagged = Estimate {
             count: u64::from(u32::MAX),
             saturated: true,
@@ -133,10 +128,10 @@ fn threads_saturate_each_cell_once_and_lose_no_weight() {
     }
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let sketch = &sketch;
+            let (sketch, weight) = (&sketch, Weight::new(8).unwrap());
             scope.spawn(move || {
                 for i in 0..ADDS {
-                    sketch.add(&(thread * ADDS + i).to_le_bytes(), 8).unwrap();
+                    sketch.add(&(thread * ADDS + i).to_le_bytes(), weight);
                 }
             });
         }
@@ -160,7 +155,10 @@ fn rows_are_the_cells_in_order() {
         for row in 0..3 {
             assert!(sketch.own_row(row).eq(row as u32 * 5..row as u32 * 5 + 5));
         }
-        assert_eq!(sketch.own_row(3).chain(sketch.own_row(usize::MAX)).count(), 0);
+        assert_eq!(
+            sketch.own_row(3).chain(sketch.own_row(usize::MAX)).count(),
+            0
+        );
         assert_eq!(sketch.own_cells().len(), 15);
     }
 }
@@ -171,14 +169,14 @@ fn what_others_counted_is_answered_and_not_ours() {
     let shared = Sketch::try_shared(geometry, XXH3).unwrap();
     let alone = sketch(64, 4, XXH3);
     assert_eq!(shared.memory_bytes(), 2 * alone.memory_bytes());
-    let mut buffer = [0; MAX_DEPTH];
-    let cells = shared.hash_into(b"key", &mut buffer).to_vec();
+    let at = shared.cells_of(b"key");
+    let cells = at.as_slice();
     for sketch in [&shared, &alone] {
-        sketch.add(b"key", 3).unwrap();
+        sketch.add(b"key", 3.into());
         for (&cell, growth) in cells.iter().zip([9, 7, 8, 9]) {
             sketch.add_of_others(cell, growth);
         }
-        assert_eq!(sketch.own_estimate_at(&cells).count, 3);
+        assert_eq!(sketch.own_estimate_at(&at).count, 3);
         sketch.add_of_others(u32::MAX, 1);
         assert_eq!(sketch.total_weight(), 3);
     }
@@ -186,11 +184,16 @@ fn what_others_counted_is_answered_and_not_ours() {
     assert_eq!(alone.estimate(b"key").count, 3);
     // What is full stays full, and says so.
     for _ in 0..2 {
-        cells.iter().for_each(|&cell| shared.add_of_others(cell, u32::MAX - 20));
+        cells
+            .iter()
+            .for_each(|&cell| shared.add_of_others(cell, u32::MAX - 20));
     }
-    let full = Estimate { count: u64::from(u32::MAX) + 3, saturated: true };
+    let full = Estimate {
+        count: u64::from(u32::MAX) + 3,
+        saturated: true,
+    };
     assert_eq!(shared.estimate(b"key"), full);
-    assert!(!shared.own_estimate_at(&cells).saturated);
+    assert!(!shared.own_estimate_at(&at).saturated);
 }
 
 proptest! {

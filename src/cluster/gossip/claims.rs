@@ -303,6 +303,8 @@ impl Claim {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::replica::{Replica, ReplicaLimits};
     use crate::sketch::{Geometry, HashFamily};
@@ -320,7 +322,7 @@ mod tests {
     const NOT_PULLED: fn(&SliceId) -> bool = |_| false;
 
     /// A node that has `S` at version 4, one cell of it at 4.
-    fn holder() -> (Replica, Slices) {
+    fn holder() -> Slices {
         let limits = ReplicaLimits {
             max_peers: 1,
             max_origins: 9,
@@ -329,10 +331,10 @@ mod tests {
         let family = HashFamily::Xxh3 { seed: 1 };
         let geometry = Geometry::new(64, 1).unwrap();
         let replica = Replica::try_with(geometry, family, SliceId::of(1, 10), limits).unwrap();
-        let mut slices = Slices::try_new(&replica).unwrap();
-        slices.merge(&replica, &S, [(0, 4)].into_iter()).unwrap();
+        let mut slices = Slices::try_new(Arc::new(replica)).unwrap();
+        slices.merge(&S, [(0, 4)].into_iter()).unwrap();
         assert!(slices.complete(&S, 0, 4));
-        (replica, slices)
+        slices
     }
 
     fn line(version: u64, root: u64) -> DigestEntry {
@@ -352,7 +354,7 @@ mod tests {
 
     #[test]
     fn who_is_behind_says_nothing_against_a_claim() {
-        let (_, slices) = holder();
+        let slices = holder();
         let same = line(4, slices.root(&S));
         let mut claims = Claims::new(ROUND, 9);
         claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
@@ -369,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_better_claim_takes_the_place_and_not_the_time() {
-        let (_, slices) = holder();
+        let slices = holder();
         let mut claims = Claims::new(ROUND, 9);
         claims.note(ROUND, &slices, 2, line(4, 44), PUSHED, NOT_PULLED);
         claims.note(ROUND * 2, &slices, 3, line(5, 55), PUSHED, NOT_PULLED);
@@ -379,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_nobody_pushes_is_due_at_once() {
-        let (_, slices) = holder();
+        let slices = holder();
         for theirs in [line(4, 44), line(9, 99)] {
             let mut claims = Claims::new(ROUND, 9);
             claims.note(ROUND, &slices, 2, theirs, DEAD, NOT_PULLED);
@@ -390,10 +392,10 @@ mod tests {
 
     #[test]
     fn having_it_ends_a_claim_and_so_does_its_maker() {
-        let (replica, mut slices) = holder();
+        let mut slices = holder();
         let mut claims = Claims::new(ROUND, 9);
         claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
-        slices.merge(&replica, &S, [(1, 9)].into_iter()).unwrap();
+        slices.merge(&S, [(1, 9)].into_iter()).unwrap();
         slices.complete(&S, 4, 9);
         claims.note(ROUND, &slices, 3, line(2, 22), PUSHED, NOT_PULLED);
         assert!(claims.is_empty());
@@ -407,7 +409,7 @@ mod tests {
 
     #[test]
     fn two_givers_that_differ_do_not_keep_each_other_from_being_asked() {
-        let (_, slices) = holder();
+        let slices = holder();
         let giver = Relation {
             never_asks: true,
             ..DEAD
@@ -431,13 +433,13 @@ mod tests {
 
     #[test]
     fn what_keeps_coming_is_waited_for_but_not_for_ever() {
-        let (replica, mut slices) = holder();
+        let mut slices = holder();
         let mut claims = Claims::new(ROUND, 9);
         let mut round = 0;
         let asked = loop {
             let now = ROUND * round;
             let more = [(2, round + 1)].into_iter();
-            slices.merge(&replica, &S, more).unwrap();
+            slices.merge(&S, more).unwrap();
             claims.note(now, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
             if !due(&mut claims, &slices, now).is_empty() {
                 break round;
@@ -458,7 +460,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_in_vain_keeps_nothing_from_being_asked_for() {
-        let (_, slices) = holder();
+        let slices = holder();
         let mut claims = Claims::new(ROUND, 9);
         let mut asked = std::collections::BTreeSet::new();
         // One is pulled at a time, nothing ever comes of it, and all are told of in each round.
@@ -475,7 +477,7 @@ mod tests {
 
     #[test]
     fn in_a_full_house_what_is_pulled_and_what_is_less_certain_gives_way() {
-        let (_, slices) = holder();
+        let slices = holder();
         let mut claims = Claims::new(ROUND, 1);
         claims.note(ROUND, &slices, 2, line(4, 44), DEAD, NOT_PULLED);
         assert!(claims.has(&S));
@@ -493,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_copy_without_anything_for_us_is_remembered_whatever_was_before() {
-        let (_, slices) = holder();
+        let slices = holder();
         let mut claims = Claims::new(ROUND, 1);
         for from in (2..9).chain((2..9).rev()) {
             claims.note_fruitless(S, from, 44);
@@ -504,7 +506,7 @@ mod tests {
 
     #[test]
     fn claims_are_bounded() {
-        let (_, slices) = holder();
+        let slices = holder();
         let mut claims = Claims::new(ROUND, 3);
         for boot in 0..99 {
             let theirs = line_of(boot);

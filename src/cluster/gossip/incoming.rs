@@ -9,19 +9,13 @@ use super::repair::{Group, GroupHashes, Sections};
 use super::state::ClusterEvent;
 use super::{Cluster, EVENTS_MAX, From, STRANGERS_MAX, Stranger};
 use crate::cluster::seal::Refused;
-use crate::replica::{Replica, SliceRefused};
+use crate::replica::SliceRefused;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Frame, SECTION_GROUPS, SliceId, frames, head};
 
 impl Cluster {
     /// Takes a datagram; it is decrypted in place. Nothing in it can panic, and what does not come from
     /// the cluster changes nothing but counters.
-    pub fn handle(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        replica: &Replica,
-    ) {
+    pub fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
         let bytes = datagram.len();
         if bytes > DATAGRAM_BYTES_MAX {
             return self.refuse("too_long");
@@ -57,7 +51,7 @@ impl Cluster {
             peer.bytes_received += bytes as u64;
         }
         self.hear_target(now, from);
-        if self.take_frames(now, from, rest, replica)
+        if self.take_frames(now, from, rest)
             && let Some(peer) = self.peer(now, from)
         {
             peer.received.note(now, channel.id, number);
@@ -67,7 +61,7 @@ impl Cluster {
     }
 
     /// Takes all frames; says whether they ask for an ack.
-    fn take_frames(&mut self, now: Duration, from: From, rest: &[u8], replica: &Replica) -> bool {
+    fn take_frames(&mut self, now: Duration, from: From, rest: &[u8]) -> bool {
         let mut asks_for_ack = false;
         let mut carried = None;
         let mut all = frames(rest, self.cells);
@@ -103,7 +97,7 @@ impl Cluster {
                 Frame::ContactAnswered { purpose } => {
                     self.take_contact_answered(now, from, purpose);
                 }
-                frame => self.take_data(now, from, frame, replica),
+                frame => self.take_data(now, from, frame),
             }
         }
         // What there is no room for has not arrived.
@@ -113,15 +107,14 @@ impl Cluster {
     /// Of what its writer sends itself more will come.
     fn merge(
         &mut self,
-        replica: &Replica,
         from: From,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
         if *slice == SliceId::of(from.node, from.boot) {
-            self.slices.merge_live(replica, slice, cells)
+            self.slices.merge_live(slice, cells)
         } else {
-            self.slices.merge(replica, slice, cells)
+            self.slices.merge(slice, cells)
         }
     }
 
@@ -132,11 +125,11 @@ impl Cluster {
         self.follow_membership(now);
     }
 
-    fn take_data(&mut self, now: Duration, from: From, frame: Frame<'_>, replica: &Replica) {
+    fn take_data(&mut self, now: Duration, from: From, frame: Frame<'_>) {
         match frame {
             Frame::Ack { channel, ranges } => self.take_ack(now, from, channel, ranges),
             Frame::Cells { slice, cells } => {
-                let merged = self.merge(replica, from, &slice, cells);
+                let merged = self.merge(from, &slice, cells);
                 self.note_merged(from, &slice, merged);
             }
             Frame::Groups {
@@ -146,7 +139,7 @@ impl Cluster {
             } => {
                 let mut cells = std::mem::take(&mut self.group);
                 while let Some(number) = groups.next_group(&mut cells) {
-                    let merged = self.merge(replica, from, &slice, cells.iter().copied());
+                    let merged = self.merge(from, &slice, cells.iter().copied());
                     self.note_merged(from, &slice, merged);
                     let group = Group {
                         version,

@@ -42,6 +42,7 @@ mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::ChaCha12Rng;
@@ -197,7 +198,7 @@ impl Cluster {
     pub fn try_new(
         now: Duration,
         options: ClusterOptions,
-        replica: &Replica,
+        replica: Arc<Replica>,
     ) -> Result<Self, SketchError> {
         let mut random = ChaCha12Rng::seed_from_u64(options.seed);
         let membership_options = MembershipOptions {

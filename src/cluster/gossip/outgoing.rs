@@ -15,11 +15,7 @@ impl Cluster {
     /// Puts the next datagram that may go now into `buffer`, whose content it replaces, and says where
     /// to. `None`: nothing for now. To be called until then after every [`wake`](Self::wake) and
     /// [`handle`](Self::handle).
-    pub fn transmit(
-        &mut self,
-        now: Duration,
-        buffer: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
+    pub fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
         self.transmit_membership(now, buffer)
             .or_else(|| self.transmit_contact(now, buffer))
             .or_else(|| self.transmit_to_peer(now, buffer))
@@ -71,11 +67,7 @@ impl Cluster {
         Some(bytes as u64)
     }
 
-    fn transmit_to_peer(
-        &mut self,
-        now: Duration,
-        buffer: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
+    fn transmit_to_peer(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
         let may_send_data = self.pacer.may_send(now);
         // What seems to be there may turn out to be nothing, such as a sweep without changes: then it
         // is the next one's turn, and nobody's twice.

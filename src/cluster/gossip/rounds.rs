@@ -10,7 +10,7 @@ use super::peer::{Kind, Peer, Question};
 use super::state::ClusterEvent;
 use super::{Cluster, From, HEARD_LATELY_ROUNDS, PUBLISH_CELLS, PUBLISHED_MAX, SILENT_MAX};
 use crate::cluster::membership::{Member, MemberState};
-use crate::replica::{Published, Replica};
+use crate::replica::Published;
 use crate::wire::cluster::SliceId;
 
 impl Cluster {
@@ -40,13 +40,13 @@ impl Cluster {
     }
 
     /// Does whatever is due.
-    pub fn wake(&mut self, now: Duration, replica: &Replica) {
+    pub fn wake(&mut self, now: Duration) {
         self.membership.wake(now);
         self.follow_membership(now);
         if now >= self.next_round {
             self.round(now);
         }
-        self.publish_some(now, replica);
+        self.publish_some(now);
         for peer in self.peers.values_mut() {
             let outcome = peer.flight.expire(now);
             self.resends += peer.settle(outcome);
@@ -150,12 +150,12 @@ impl Cluster {
             .retain(|_, channel| now.saturating_sub(channel.used_at) <= SILENT_MAX * 4);
     }
 
-    fn publish_some(&mut self, now: Duration, replica: &Replica) {
+    fn publish_some(&mut self, now: Duration) {
         if !self.is_publishing {
             return;
         }
         let mut is_all = false;
-        match self.slices.publish(replica, PUBLISH_CELLS) {
+        match self.slices.publish(PUBLISH_CELLS) {
             Published::Partly => return,
             Published::Idle => is_all = true,
             Published::Done { version, .. } => self.note_published(now, version),

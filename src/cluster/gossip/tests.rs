@@ -14,7 +14,7 @@ const ROUND: Duration = Duration::from_millis(500);
 const DELAY: Duration = MS;
 
 struct Node {
-    replica: Replica,
+    replica: Arc<Replica>,
     cluster: Cluster,
     address: SocketAddr,
 }
@@ -55,6 +55,7 @@ impl Net {
     fn start(&mut self, node: u64, boot: u64, port: u16, geometry: Geometry) -> usize {
         let own = SliceId::of(node, boot);
         let replica = Replica::try_with(geometry, FAMILY, own, self.limits).unwrap();
+        let replica = Arc::new(replica);
         let options = ClusterOptions {
             me: Member {
                 node,
@@ -72,7 +73,7 @@ impl Net {
             join: !self.nodes.is_empty(),
             limits: ClusterLimits::default(),
         };
-        let cluster = Cluster::try_new(self.now, options, &replica).unwrap();
+        let cluster = Cluster::try_new(self.now, options, Arc::clone(&replica)).unwrap();
         self.nodes.push(Node {
             replica,
             cluster,
@@ -115,11 +116,11 @@ impl Net {
         {
             let (to, from, mut bytes) = entry.remove();
             if let Some(node) = self.nodes.iter_mut().find(|node| node.address == to) {
-                node.cluster.handle(next, from, &mut bytes, &node.replica);
+                node.cluster.handle(next, from, &mut bytes);
             }
         }
         for node in &mut self.nodes {
-            node.cluster.wake(next, &node.replica);
+            node.cluster.wake(next);
             let mut buffer = Vec::new();
             while let Some(to) = node.cluster.transmit(next, &mut buffer) {
                 assert!(buffer.len() <= DATAGRAM_BYTES_MAX);
@@ -178,7 +179,7 @@ fn three_nodes_find_each_other_and_agree_within_two_rounds() {
         assert_eq!(net.live(node), 2, "node {node}");
         for key in 0..10_000u32 {
             let key = (key * 3 + node as u32).to_le_bytes();
-            net.nodes[node].replica.add(&key, 1).unwrap();
+            net.nodes[node].replica.add(&key, 1.into());
         }
     }
     net.run(MS);
@@ -209,7 +210,7 @@ fn a_lossy_network_takes_a_few_rounds_more() {
     let mut net = Net::cluster_of(3, geometry(), 0.2);
     for node in 0..3 {
         for key in 0..10_000u32 {
-            net.nodes[node].replica.add(&key.to_le_bytes(), 2).unwrap();
+            net.nodes[node].replica.add(&key.to_le_bytes(), 2.into());
         }
     }
     let took = net.until_equal(ROUND * 10);
@@ -221,7 +222,7 @@ fn a_lossy_network_takes_a_few_rounds_more() {
 fn a_new_node_gets_slices_of_the_dead_from_its_neighbours() {
     let mut net = Net::cluster_of(3, geometry(), 0.0);
     for key in 0..10_000u32 {
-        net.nodes[2].replica.add(&key.to_le_bytes(), 2).unwrap();
+        net.nodes[2].replica.add(&key.to_le_bytes(), 2.into());
     }
     net.run(ROUND * 3);
     net.nodes.pop();
@@ -244,11 +245,11 @@ fn a_new_node_gets_slices_of_the_dead_from_its_neighbours() {
 #[test]
 fn a_target_gets_everything_and_gives_nothing() {
     let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.nodes[0].replica.add(b"one", 1).unwrap();
-    net.nodes[1].replica.add(b"two", 2).unwrap();
+    net.nodes[0].replica.add(b"one", 1.into());
+    net.nodes[1].replica.add(b"two", 2.into());
     net.run(ROUND * 3);
     let target = net.start(7, 707, 7, geometry());
-    net.nodes[target].replica.add(b"three", 3).unwrap();
+    net.nodes[target].replica.add(b"three", 3.into());
     let now = net.now;
     net.nodes[0].cluster.push_to(now, address(7));
     net.run(ROUND * 8);
@@ -258,7 +259,7 @@ fn a_target_gets_everything_and_gives_nothing() {
     assert_eq!(of(&net, target), [1, 2, 3]);
     assert_eq!(of(&net, 0), [1, 2, 0]);
     assert_eq!(of(&net, 1), [1, 2, 0]);
-    net.nodes[0].replica.add(b"one", 5).unwrap();
+    net.nodes[0].replica.add(b"one", 5.into());
     net.run(ROUND * 3);
     assert_eq!(of(&net, target), [6, 2, 3]);
     assert_eq!(net.nodes[target].cluster.status(net.now).members.len(), 0);
@@ -267,7 +268,7 @@ fn a_target_gets_everything_and_gives_nothing() {
 #[test]
 fn leaving_pushes_what_is_left() {
     let mut net = Net::cluster_of(3, geometry(), 0.1);
-    net.nodes[2].replica.add(b"last", 5).unwrap();
+    net.nodes[2].replica.add(b"last", 5.into());
     let now = net.now;
     net.nodes[2].cluster.leave(now);
     while !net.nodes[2].cluster.is_flushed() {
@@ -286,12 +287,12 @@ fn leaving_pushes_what_the_pass_under_way_has_missed() {
     let two_calls = Geometry::new(PUBLISH_CELLS as u64 / 2, 4).unwrap();
     let mut net = Net::cluster_of(2, two_calls, 0.0);
     let node = &mut net.nodes[1];
-    node.replica.add(b"first", 1).unwrap();
+    node.replica.add(b"first", 1.into());
     net.now = node.cluster.next_round;
-    node.cluster.wake(net.now, &node.replica);
+    node.cluster.wake(net.now);
     assert!(node.cluster.is_publishing, "the pass is under way");
     for key in 0..1_000u32 {
-        node.replica.add(&key.to_le_bytes(), 1).unwrap();
+        node.replica.add(&key.to_le_bytes(), 1.into());
     }
     node.cluster.leave(net.now);
     while !net.nodes[1].cluster.is_flushed() {
@@ -310,17 +311,13 @@ fn a_damaged_datagram_of_a_member_is_refused_and_makes_it_no_stranger() {
     while net.nodes[0].cluster.poll_event().is_some() {}
     net.nodes[1].cluster.greet(address(0));
     let mut datagram = Vec::new();
-    let Node {
-        cluster, ..
-    } = &mut net.nodes[1];
+    let cluster = &mut net.nodes[1].cluster;
     assert!(cluster.transmit(now, &mut datagram).is_some());
     for (from, is_told) in [(address(1), false), (address(77), true)] {
         let mut damaged = datagram.clone();
         *damaged.last_mut().unwrap() ^= 1;
-        let Node {
-            replica, cluster, ..
-        } = &mut net.nodes[0];
-        cluster.handle(now, from, &mut damaged, replica);
+        let cluster = &mut net.nodes[0].cluster;
+        cluster.handle(now, from, &mut damaged);
         let event = cluster.poll_event();
         assert_eq!(event, is_told.then_some(ClusterEvent::NoKeyOpens { from }));
     }

@@ -173,9 +173,7 @@ impl Rounds {
             }
             return legacy.refuse("row_of_a_member");
         }
-        let merged = legacy
-            .rows
-            .merge(self.shared.replica(), from, row.row, row.counters());
+        let merged = legacy.rows.merge(from, row.row, row.counters());
         let is_first = !legacy.received.contains_key(&from);
         match merged {
             Ok(outcome) => legacy.note_row(from, outcome, now),
@@ -340,7 +338,7 @@ impl Rounds {
             .filter(|&address| self.members.counts(&legacy, address))
             .collect();
         for address in counted {
-            if legacy.rows.forget(shared.replica(), address) {
+            if legacy.rows.forget(address) {
                 info!(peer = %address, "its rows are dropped: it is a node of the cluster, which counts them already");
             }
         }

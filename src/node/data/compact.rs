@@ -6,7 +6,7 @@ use super::Desk;
 use super::answers::Place;
 use crate::node::shared::Shared;
 use crate::replica::once::{self, Admission, Caller};
-use crate::sketch::HashFamily;
+use crate::sketch::{HashFamily, Weight};
 use crate::wire::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES, Rejected, ReplyHead, Request,
@@ -32,7 +32,7 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
         boot: shared.boot(),
         fingerprint: shared.fingerprint(),
         width: own.geometry().width() as u64,
-        max_weight: shared.max_weight(),
+        max_weight: shared.max_weight().get(),
         // At most 32.
         depth: own.geometry().depth() as u8,
         hash: match own.family() {
@@ -151,9 +151,7 @@ impl Desk {
         self.answers.begin_compact(request_bytes);
         for operation in request.operations() {
             let performed = match operation {
-                Ok(Operation::Add { key, weight }) => {
-                    self.add_compact(shared, key, weight, repeated)
-                }
+                Ok(Operation::Add { key, weight }) => self.add_compact(key, weight, repeated),
                 Ok(question) => {
                     is_owed = true;
                     self.answer(shared, question, repeated)
@@ -179,17 +177,11 @@ impl Desk {
     }
 
     #[inline]
-    fn add_compact(
-        &mut self,
-        shared: &Shared,
-        key: &[u8],
-        weight: u64,
-        repeated: bool,
-    ) -> Result<(), Problem> {
+    fn add_compact(&mut self, key: &[u8], weight: u64, repeated: bool) -> Result<(), Problem> {
         let weight = self.checked(weight)?;
         if !repeated {
             self.tally.add += 1;
-            self.add(shared, key, weight);
+            self.add(key, weight);
         }
         Ok(())
     }
@@ -203,12 +195,12 @@ impl Desk {
     ) -> Result<(), Problem> {
         match question {
             Operation::Add { key, weight } => {
-                return self.add_compact(shared, key, weight, repeated);
+                return self.add_compact(key, weight, repeated);
             }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 self.tally.count += 1;
-                self.count(shared, key, Place::Count { at });
+                self.count(key, Place::Count { at });
             }
             Operation::Hit {
                 key,
@@ -222,8 +214,8 @@ impl Desk {
                 }
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 self.tally.hit += 1;
-                let weight = if repeated { 0 } else { weight };
-                self.hit(shared, key, weight, Place::Hit { at, limit });
+                let weight = if repeated { Weight::ZERO } else { weight };
+                self.hit(key, weight, Place::Hit { at, limit });
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
@@ -231,7 +223,7 @@ impl Desk {
                 // What other threads have under way may be in cells already and not in N yet.
                 let total_weight = shared.replica().total_weight();
                 let total_weight = total_weight.saturating_add(self.batch.weight());
-                self.count(shared, key, Place::Bounds { at, total_weight });
+                self.count(key, Place::Bounds { at, total_weight });
             }
             Operation::Info => {
                 let at = self.reserve(self.info.len())?;
@@ -248,11 +240,12 @@ impl Desk {
 
     /// The weight, if this node takes it.
     #[inline]
-    fn checked(&self, weight: u64) -> Result<u32, Problem> {
-        match u32::try_from(weight) {
-            Ok(weight) if weight <= self.max_weight => Ok(weight),
-            _ => Err(Problem::WeightTooLarge),
-        }
+    fn checked(&self, weight: u64) -> Result<Weight, Problem> {
+        let weight = u32::try_from(weight).ok();
+        let weight = weight.and_then(|weight| Weight::new(weight).ok());
+        weight
+            .filter(|&weight| weight <= self.max_weight)
+            .ok_or(Problem::WeightTooLarge)
     }
 
     #[inline]

@@ -17,6 +17,7 @@ use super::tally::{Refused, Tally};
 use crate::io::{self, Replies, Train};
 use crate::replica::Batch;
 use crate::replica::once::COOKIE_BYTES;
+use crate::sketch::Weight;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
 
@@ -30,7 +31,7 @@ pub(super) struct DataHandler {
 /// What a data thread has of its own.
 struct Desk {
     layout: Layout,
-    max_weight: u32,
+    max_weight: Weight,
     /// Counts are answered with the place of their reply in `answers`.
     batch: Batch<Place>,
     answers: Answers,
@@ -72,13 +73,13 @@ impl io::Handler for DataHandler {
         // Adds that nobody is told of may stay in the batch until the pause: the longer it is, the more of
         // them are of keys that it has already. But who has a reply must find all that it rests on.
         if !desk.answers.is_empty() {
-            desk.finish(shared);
+            desk.finish();
             desk.answers.send(replies);
         }
     }
 
     fn pause(&mut self) {
-        self.desk.finish(&self.shared);
+        self.desk.finish();
         self.shared.tally(self.thread).publish(&self.desk.tally);
     }
 }
@@ -90,7 +91,7 @@ impl Desk {
         Self {
             layout,
             max_weight: shared.max_weight(),
-            batch: Batch::new(),
+            batch: Batch::new(Arc::clone(shared.replica())),
             answers: Answers::new(layout.dialect, epsilon),
             info: compact::encode_info(shared),
             from: Ipv4Addr::UNSPECIFIED.into(),
@@ -122,12 +123,12 @@ impl Desk {
             match message {
                 Ok(Message::Add { key }) => {
                     self.tally.add += 1;
-                    self.add(shared, key, 1);
+                    self.add(key, Weight::ONE);
                 }
                 Ok(Message::Count { key }) => {
                     self.tally.count += 1;
                     let place = self.answers.reserve_legacy(key);
-                    self.count(shared, key, place);
+                    self.count(key, place);
                 }
                 Ok(Message::Sync(_)) => {
                     self.tally.sync += 1;
@@ -181,33 +182,31 @@ impl Desk {
         }
     }
 
-    /// A weight that was checked: the limit of a node is at most that of an add.
     #[inline]
-    fn add(&mut self, shared: &Shared, key: &[u8], weight: u32) {
+    fn add(&mut self, key: &[u8], weight: Weight) {
         let Self { batch, answers, .. } = self;
         let mut answer = |place, estimate| answers.fill(place, estimate);
-        let _ = batch.add(shared.replica(), key, weight, &mut answer);
+        batch.add(key, weight, &mut answer);
     }
 
     #[inline]
-    fn count(&mut self, shared: &Shared, key: &[u8], place: Place) {
+    fn count(&mut self, key: &[u8], place: Place) {
         let Self { batch, answers, .. } = self;
         let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.count(shared.replica(), key, place, &mut answer);
+        batch.count(key, place, &mut answer);
     }
 
-    /// A weight that was checked.
     #[inline]
-    fn hit(&mut self, shared: &Shared, key: &[u8], weight: u32, place: Place) {
+    fn hit(&mut self, key: &[u8], weight: Weight, place: Place) {
         let Self { batch, answers, .. } = self;
         let mut answer = |place, estimate| answers.fill(place, estimate);
-        let _ = batch.hit(shared.replica(), key, weight, place, &mut answer);
+        batch.hit(key, weight, place, &mut answer);
     }
 
     /// Answers what asks, and brings every add into the sketch.
-    fn finish(&mut self, shared: &Shared) {
+    fn finish(&mut self) {
         let Self { batch, answers, .. } = self;
         let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.finish(shared.replica(), &mut answer);
+        batch.finish(&mut answer);
     }
 }

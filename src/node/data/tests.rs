@@ -34,7 +34,7 @@ fn shared() -> Shared {
     let presence = Presence::Off("a test".into());
     Shared::new(
         &config,
-        replica,
+        Arc::new(replica),
         random,
         (vec![], None),
         presence,
@@ -66,7 +66,7 @@ impl Thread {
         self.desk.begin(from);
         self.desk.now = Some(self.now);
         self.desk.datagram(&self.shared, datagram, (from, 9).into());
-        self.desk.finish(&self.shared);
+        self.desk.finish();
         let [reply] = &self.desk.answers.take()[..] else {
             panic!("one reply to {datagram:x?}");
         };

@@ -203,7 +203,6 @@ impl Gossip {
 
     fn turn(&mut self, side: &Side) -> Turn {
         let shared = Arc::clone(&self.shared);
-        let replica = shared.replica();
         if self.seeds.is_due(shared.now()) {
             let lack = self.follow_names(side);
             self.seeds.look_up(shared.now(), lack);
@@ -212,7 +211,7 @@ impl Gossip {
         let has_more = !self.is_hidden && self.receive(side, &mut cluster);
         let now = shared.now();
         if cluster.next_wake(now) <= now {
-            cluster.wake(now, replica);
+            cluster.wake(now);
         }
         let is_blocked = !self.is_hidden && self.send(&mut cluster);
         let now = shared.now();
@@ -241,7 +240,7 @@ impl Gossip {
         let shared = Arc::clone(&self.shared);
         let take = |now, from, datagram: &mut [u8]| {
             let taken = cluster.datagrams_taken();
-            cluster.handle(now, canonical(from), datagram, shared.replica());
+            cluster.handle(now, canonical(from), datagram);
             cluster.datagrams_taken() > taken
         };
         self.queues

@@ -78,6 +78,17 @@ impl<'a> CellsRef<'a> {
         !values.is_empty()
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<u32> {
+        let (mut all, mut group) = (Vec::with_capacity(self.len), Vec::new());
+        for number in 0..self.len.div_ceil(GROUP_CELLS) as u32 {
+            self.read_group(number, &mut group);
+            all.extend_from_slice(&group);
+        }
+        all
+    }
+
     /// How many cells there are.
     #[must_use]
     pub fn len(self) -> usize {

@@ -23,12 +23,11 @@ pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
 pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
-use crate::sketch::{Estimate, Geometry, MAX_DEPTH, SketchError, least_sum};
+use crate::sketch::{CellIndexes, Estimate, Geometry, SketchError, least_sum};
 /// What two nodes compare of a slice, as it goes over the wire.
 pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
-use super::memory::MemoryAccount;
 use super::{OriginEstimate, OriginName, Replica};
 use groups::Keep;
 use hashes::try_zeroed_numbers;
@@ -53,24 +52,28 @@ pub struct LearntSlice {
 /// control thread owns it.
 ///
 /// ```
+/// use std::sync::Arc;
+///
 /// use rmbd::replica::{Replica, ReplicaLimits, SliceId, Slices};
-/// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let limits = ReplicaLimits { max_peers: 8, max_origins: 256, max_memory_bytes: u64::MAX };
 /// let family = HashFamily::Xxh3 { seed: 7 };
 /// let make = |node| {
 ///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, 1), limits)
+///         .map(Arc::new)
 ///         .map_err(Box::<dyn std::error::Error>::from)
 /// };
 /// let (one, other) = (make(1)?, make(2)?);
-/// let (mut of_one, mut of_other) = (Slices::try_new(&one)?, Slices::try_new(&other)?);
+/// let mut of_one = Slices::try_new(Arc::clone(&one))?;
+/// let mut of_other = Slices::try_new(Arc::clone(&other))?;
 ///
-/// one.add(b"key", 5)?;
-/// of_one.publish(&one, usize::MAX);
+/// one.add(b"key", Weight::new(5)?);
+/// of_one.publish(usize::MAX);
 /// let own = one.own_slice();
-/// let cells = of_one.cells(&one, &own).expect("our own");
+/// let cells = of_one.cells(&own).expect("our own");
 /// let changed = of_one.changed_cells(0, 0).map(|cell| (cell, cells.get(cell)));
-/// of_other.merge(&other, &own, changed)?;
+/// of_other.merge(&own, changed)?;
 /// assert!(of_other.complete(&own, 0, of_one.own_version()));
 /// assert_eq!(other.estimate(b"key").count, 5);
 /// assert_eq!(of_other.root(&own), of_one.root(&own));
@@ -78,14 +81,13 @@ pub struct LearntSlice {
 /// ```
 #[derive(Debug)]
 pub struct Slices {
+    replica: Arc<Replica>,
     own_slice: SliceId,
     own: Own,
     /// In the order in which they came.
     known: Vec<Known>,
     by_id: BTreeMap<SliceId, usize>,
     refused: Refused,
-    max_origins: usize,
-    memory: Arc<MemoryAccount>,
     geometry: Geometry,
     /// The sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -98,7 +100,7 @@ impl Slices {
     ///
     /// [`SketchError::OutOfMemory`] where the allocator refuses, or where the published copy would be
     /// above the replica's limit.
-    pub fn try_new(replica: &Replica) -> Result<Self, SketchError> {
+    pub fn try_new(replica: Arc<Replica>) -> Result<Self, SketchError> {
         let geometry = replica.own().geometry();
         let bytes = geometry.memory_bytes();
         let reserved = replica.memory.reserve(bytes);
@@ -112,18 +114,17 @@ impl Slices {
             known: Vec::new(),
             by_id: BTreeMap::new(),
             refused: Refused::default(),
-            max_origins: replica.max_origins,
-            memory: Arc::clone(&replica.memory),
             geometry,
             no_sections: try_zeroed_numbers(sections)?,
+            replica,
         })
     }
 
     /// Goes on with a pass over our own live cells, or begins one where something was added since the
     /// last; at most `cells_max` cells of it, rounded up to groups. A pass that found changes makes
     /// the next version.
-    pub fn publish(&mut self, replica: &Replica, cells_max: usize) -> Published {
-        self.own.publish(replica.own(), cells_max)
+    pub fn publish(&mut self, cells_max: usize) -> Published {
+        self.own.publish(self.replica.own(), cells_max)
     }
 
     /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
@@ -169,11 +170,10 @@ impl Slices {
     /// See [`SliceRefused`]. A slice for which there is no room is remembered as refused.
     pub fn merge(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        self.merge_keeping(replica, slice, cells, Keep::Packed)
+        self.merge_keeping(slice, cells, Keep::Packed)
     }
 
     /// As [`merge`](Self::merge), of cells that their writer sends itself: more will come, so that dense groups
@@ -184,18 +184,17 @@ impl Slices {
     /// As there.
     pub fn merge_live(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        self.merge_keeping(replica, slice, cells, Keep::Flat)
+        self.merge_keeping(slice, cells, Keep::Flat)
     }
 
     /// The writer of a slice is gone: it takes as little memory as it can.
     pub fn rest(&mut self, slice: &SliceId) {
         let known = self.by_id.get(slice).map(|&at| &mut self.known[at]);
         if let Some(held) = known.and_then(|known| known.held.as_mut()) {
-            self.memory.release(held.pack());
+            self.replica.memory.release(held.pack());
         }
     }
 
@@ -321,9 +320,9 @@ impl Slices {
     /// peers. Each is an upper bound of what that one counted; together they are at most what
     /// [`Replica::estimate`] says afterwards.
     #[must_use]
-    pub fn estimate_by_origin(&self, replica: &Replica, key: &[u8]) -> Vec<OriginEstimate> {
-        let mut buffer = [0; MAX_DEPTH];
-        let cells = replica.own.hash_into(key, &mut buffer);
+    pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
+        let replica = &self.replica;
+        let cells = &replica.own.cells_of(key);
         let mut nodes: BTreeMap<u64, Vec<&Held>> = BTreeMap::new();
         for known in &self.known {
             let held = known.held.as_ref();
@@ -349,11 +348,16 @@ impl Slices {
 
     /// As [`Replica::read_own_row`], with what earlier starts of this node had counted, as far as it is known
     /// here.
-    pub fn read_own_row(&self, replica: &Replica, row: usize, out: &mut Vec<u32>) {
-        replica.read_own_row(row, out);
+    pub fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
+        self.replica.read_own_row(row, out);
         let start = row.saturating_mul(self.geometry.width());
         let own = |known: &&Known| known.id.node == self.own_slice.node;
-        for held in self.known.iter().filter(own).filter_map(|known| known.held.as_ref()) {
+        for held in self
+            .known
+            .iter()
+            .filter(own)
+            .filter_map(|known| known.held.as_ref())
+        {
             add_cells(held, self.geometry, start, out);
         }
     }
@@ -364,12 +368,11 @@ impl Slices {
 
     fn merge_keeping(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
-        let merged = self.try_merge(replica, slice, cells, keep);
+        let merged = self.try_merge(slice, cells, keep);
         if let Err(why) = merged {
             self.refused.note(*slice, why);
         }
@@ -378,7 +381,6 @@ impl Slices {
 
     fn try_merge(
         &mut self,
-        replica: &Replica,
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
         keep: Keep,
@@ -391,10 +393,12 @@ impl Slices {
         let Some(first) = first else {
             return given.outcome(0);
         };
-        let at = self.hold(replica, slice)?;
+        let at = self.hold(slice)?;
         let Known { held, raised, .. } = &mut self.known[at];
         let cells = once(first).chain(given.by_ref());
-        let merged = held.as_mut().map(|held| held.merge(replica, cells, keep));
+        let merged = held
+            .as_mut()
+            .map(|held| held.merge(&self.replica, cells, keep));
         let (merged, outcome) = merged.unwrap_or((0, Ok(())));
         *raised += merged;
         outcome?;
@@ -402,7 +406,7 @@ impl Slices {
     }
 
     /// The place of a slice that has cells, perhaps since now.
-    fn hold(&mut self, replica: &Replica, slice: &SliceId) -> Result<usize, SliceRefused> {
+    fn hold(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
         if let Some(&at) = self.by_id.get(slice)
             && self.known[at].held.is_some()
         {
@@ -410,7 +414,7 @@ impl Slices {
         }
         // Memory first: a slice that is refused shall not be known.
         self.check_place(slice)?;
-        let held = Held::try_new(replica)?;
+        let held = Held::try_new(&self.replica)?;
         let at = self.place(slice)?;
         self.known[at].held = Some(held);
         Ok(at)
@@ -438,7 +442,7 @@ impl Slices {
     }
 
     fn check_place(&self, slice: &SliceId) -> Result<(), SliceRefused> {
-        let max = self.max_origins;
+        let max = self.replica.max_origins;
         if self.known.len() >= max && !self.by_id.contains_key(slice) {
             return Err(SliceRefused::TooManyOrigins { max });
         }
@@ -447,9 +451,9 @@ impl Slices {
 }
 
 /// The least row of the sum of slices; 0 of none.
-fn least_of(slices: &[&Held], cells: &[u32]) -> Estimate {
+fn least_of(slices: &[&Held], cells: &CellIndexes) -> Estimate {
     let row = |&cell: &u32| slices.iter().map(move |held| held.cell(cell));
-    least_sum(cells.iter().map(row))
+    least_sum(cells.as_slice().iter().map(row))
 }
 
 /// Adds the cells of a slice from `start` on to `out`.

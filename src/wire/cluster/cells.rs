@@ -90,11 +90,7 @@ impl<'a> GroupsReader<'a> {
 }
 
 /// Reads a group's form and cells, and tells `each` those that are not 0. `None` where it breaks the rules.
-fn read_group(
-    reader: &mut Reader<'_>,
-    cells: usize,
-    mut each: impl FnMut(u32, u32),
-) -> Option<()> {
+fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u32)) -> Option<()> {
     match reader.byte()? {
         SPARSE => {
             let mut before = None;
@@ -237,7 +233,10 @@ pub fn unpack_group(packed: &[u8], out: &mut [u32]) -> bool {
     out.fill(0);
     let mut reader = Reader { rest: packed };
     let cells = out.len();
-    read_group(&mut reader, cells, |index, value| out[index as usize] = value).is_some()
+    read_group(&mut reader, cells, |index, value| {
+        out[index as usize] = value
+    })
+    .is_some()
 }
 
 /// A group's content, in the shorter of its two forms.

@@ -2,10 +2,12 @@
 //! clients, apply in a batch, reply. (`src/node/data/compact.rs` does it for real.)
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::replica::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd::replica::{Batch, Replica};
+use rmbd::sketch::{MAX_WEIGHT, Weight};
 use rmbd::wire::compact::{
     Info, Once, Operation, Problem, REPLY_HEAD_BYTES, ReplyHead, Request, encode_cookie,
     encode_info, request, write_reply_head,
@@ -16,7 +18,6 @@ const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// As many as a test has, and some.
 const CLIENTS_MAX: usize = 1_024;
-const WEIGHT_MAX: u32 = 1 << 20;
 
 pub(crate) struct Desk {
     boot: u64,
@@ -26,29 +27,24 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(boot: u64, seed: u64) -> Self {
+    pub(crate) fn new(replica: Arc<Replica>, boot: u64, seed: u64) -> Self {
         let secret = [seed as u8; COOKIE_SECRET_BYTES];
         Self {
             boot,
             once: OnceTable::new(CLIENTS_MAX, &secret),
-            batch: Batch::new(),
+            batch: Batch::new(replica),
             repeats: 0,
         }
     }
 
     /// What is replied to a datagram.
-    pub(crate) fn serve(
-        &mut self,
-        replica: &Replica,
-        now: Duration,
-        datagram: &[u8],
-    ) -> Option<Vec<u8>> {
+    pub(crate) fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
         match request(datagram) {
             Ok(request) => {
                 let admitted =
                     (request.once).map_or(Ok(false), |once| self.admit(now, once, request.cookie));
                 match admitted {
-                    Ok(is_repeated) => Some(self.perform(replica, now, &request, is_repeated)),
+                    Ok(is_repeated) => Some(self.perform(now, &request, is_repeated)),
                     Err(problem @ Problem::AddressUnproven) => {
                         let cookie = self.once.cookie(CLIENTS_IP, now);
                         Some(refusal(request.id, problem, &encode_cookie(&cookie)))
@@ -82,13 +78,7 @@ impl Desk {
         }
     }
 
-    fn perform(
-        &mut self,
-        replica: &Replica,
-        now: Duration,
-        request: &Request<'_>,
-        is_repeated: bool,
-    ) -> Vec<u8> {
+    fn perform(&mut self, now: Duration, request: &Request<'_>, is_repeated: bool) -> Vec<u8> {
         let mut answers = Vec::new();
         let mut head = ReplyHead {
             id: request.id,
@@ -97,9 +87,9 @@ impl Desk {
         };
         for operation in request.operations() {
             let outcome = match operation {
-                Ok(Operation::Add { key, weight }) => self.add(replica, key, weight, is_repeated),
+                Ok(Operation::Add { key, weight }) => self.add(key, weight, is_repeated),
                 Ok(Operation::Info) => {
-                    answers.extend(self.info(replica, now));
+                    answers.extend(self.info(now));
                     Ok(())
                 }
                 // Clients of the simulator ask for nothing else.
@@ -113,33 +103,28 @@ impl Desk {
             head.done += 1;
         }
         // Who has a reply must find all that it rests on.
-        self.batch.finish(replica, &mut |(), _| {});
+        self.batch.finish(&mut |(), _| {});
         reply(head, &answers)
     }
 
-    fn add(
-        &mut self,
-        replica: &Replica,
-        key: &[u8],
-        weight: u64,
-        is_repeated: bool,
-    ) -> Result<(), Problem> {
+    fn add(&mut self, key: &[u8], weight: u64, is_repeated: bool) -> Result<(), Problem> {
         let weight = u32::try_from(weight).map_err(|_| Problem::WeightTooLarge)?;
+        let weight = Weight::new(weight).map_err(|_| Problem::WeightTooLarge)?;
         if !is_repeated {
-            let added = self.batch.add(replica, key, weight, &mut |(), _| {});
-            added.map_err(|_| Problem::WeightTooLarge)?;
+            self.batch.add(key, weight, &mut |(), _| {});
         }
         Ok(())
     }
 
-    fn info(&self, replica: &Replica, now: Duration) -> Vec<u8> {
+    fn info(&self, now: Duration) -> Vec<u8> {
+        let replica = self.batch.replica();
         let cookie = self.once.cookie(CLIENTS_IP, now);
         let geometry = replica.own().geometry();
         encode_info(&Info {
             boot: self.boot,
             fingerprint: rmbd::replica::fingerprint(geometry, replica.own().family()),
             width: geometry.width() as u64,
-            max_weight: WEIGHT_MAX,
+            max_weight: MAX_WEIGHT,
             depth: geometry.depth() as u8,
             hash: 0,
             version: b"simulator",

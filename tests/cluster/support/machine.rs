@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rmbd::cluster::ClusterLimits;
-use rmbd::sketch::{Estimate, Geometry, HashFamily, MAX_DEPTH, SATURATES_AT};
+use rmbd::sketch::{Estimate, Geometry, HashFamily, SATURATES_AT};
 use rmbd::wire::cluster::SliceId;
 
 /// What a node starts with.
@@ -123,8 +123,8 @@ pub(crate) fn estimate<'a>(
     family: HashFamily,
     key: &[u8],
 ) -> Estimate {
-    let mut buffer = [0; MAX_DEPTH];
-    let indexes = family.cells(key, geometry, &mut buffer);
+    let indexes = family.cells(key, geometry);
+    let indexes = indexes.as_slice();
     let mut rows = vec![(0, 0); indexes.len()];
     for (slice, cells) in copies {
         for (row, &index) in rows.iter_mut().zip(indexes) {
@@ -139,7 +139,9 @@ pub(crate) fn estimate<'a>(
         .into_iter()
         .map(|least| {
             let is_full = least.unwrap_or_default() >= u64::from(SATURATES_AT);
-            let count = least.filter(|_| !is_full).unwrap_or_else(|| u32::MAX.into());
+            let count = least
+                .filter(|_| !is_full)
+                .unwrap_or_else(|| u32::MAX.into());
             Estimate {
                 count,
                 saturated: is_full,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd::sketch::{Estimate, Sketch};
+use rmbd::sketch::{Estimate, Sketch, Weight};
 use rmbd::wire::cluster::SliceId;
 
 use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty, value};
@@ -123,7 +123,7 @@ impl<M: Merge> Machine for Naive<M> {
     }
 
     fn add(&mut self, key: &[u8], weight: u32) {
-        self.own.add(key, weight).unwrap();
+        self.own.add(key, Weight::new(weight).unwrap());
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {
@@ -252,7 +252,7 @@ impl<M: Merge> Machine for Naive<M> {
         0
     }
 
-    fn has_room(&self, _: &Setup) -> bool {
+    fn has_room(&self, _: &Setup, _: usize) -> bool {
         true
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::cluster::membership::{Member, MemberState};
 use rmbd::cluster::seal::{KeyRing, generate_key_text};
 use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
 use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
-use rmbd::sketch::Estimate;
+use rmbd::sketch::{Estimate, Weight};
 use rmbd::wire::cluster::SliceId;
 
 use super::desk::Desk;
@@ -21,7 +22,7 @@ const MEMBERS_MAX: usize = 1_024;
 
 /// A node without sockets: a replica, and its part in a cluster.
 pub(crate) struct Node {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Arc<Replica>,
     pub(crate) cluster: Cluster,
     desk: Desk,
     /// All of its log.
@@ -61,12 +62,11 @@ pub(crate) fn key_ring(keys: &[u8]) -> KeyRing {
 }
 
 fn all_cells(held: &CellsRef<'_>) -> Cells {
-    let all = 0..held.len() as u32;
-    all.map(|at| value(held.get(at))).collect()
+    held.to_vec().into_iter().map(value).collect()
 }
 
 /// What a learnt slice takes at most, flat and full.
-pub(crate) fn slice_bytes_max(geometry: Geometry) -> u64 {
+pub(crate) fn slice_bytes_max(geometry: rmbd::sketch::Geometry) -> u64 {
     let groups = geometry.cells().div_ceil(256) as u64;
     geometry.memory_bytes() + groups * 80 + 1_000
 }
@@ -86,6 +86,7 @@ impl Machine for Node {
         };
         let own = SliceId::of(setup.node, setup.boot);
         let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
+        let replica = Arc::new(replica);
         let me = Member {
             node: setup.node,
             boot: setup.boot,
@@ -104,17 +105,17 @@ impl Machine for Node {
             join: setup.joins,
             limits: setup.limits,
         };
-        let cluster = Cluster::try_new(now, options, &replica).unwrap();
+        let cluster = Cluster::try_new(now, options, Arc::clone(&replica)).unwrap();
         Self {
+            desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
             replica,
             cluster,
-            desk: Desk::new(setup.boot, setup.seed),
             log: Vec::new(),
         }
     }
 
     fn add(&mut self, key: &[u8], weight: u32) {
-        self.replica.add(key, weight).unwrap();
+        self.replica.add(key, Weight::new(weight).unwrap());
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {
@@ -154,11 +155,11 @@ impl Machine for Node {
     }
 
     fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
-        self.cluster.handle(now, from, datagram, &self.replica);
+        self.cluster.handle(now, from, datagram);
     }
 
     fn wake(&mut self, now: Duration) {
-        self.cluster.wake(now, &self.replica);
+        self.cluster.wake(now);
     }
 
     fn next_wake(&self, now: Duration) -> Duration {
@@ -237,7 +238,7 @@ impl Machine for Node {
     }
 
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
-        self.desk.serve(&self.replica, now, datagram)
+        self.desk.serve(now, datagram)
     }
 
     fn repeats(&self) -> u64 {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replica::{Batch, OriginEstimate, OriginName, Way};
-use crate::sketch::Estimate;
+use crate::sketch::{Estimate, Weight};
 
 /// Two boots of one node, one of another, and two earlier ones of our own.
 const OTHERS: [SliceId; 5] = [
@@ -36,15 +36,15 @@ const WIDTH: u32 = 150;
 const DEPTH: u32 = 4;
 const CELLS: u32 = WIDTH * DEPTH;
 
-fn merged(deltas: &[Delta]) -> (Replica, Slices) {
+fn merged(deltas: &[Delta]) -> (Arc<Replica>, Slices) {
     let (replica, mut slices) = replica(WIDTH.into(), DEPTH.into(), NO_LIMITS);
     for (number, (slice, cells)) in deltas.iter().enumerate() {
         let (slice, cells) = (&OTHERS[*slice], cells.iter().copied());
         // Flat or packed is not to be told from outside.
         if number % 2 == 0 {
-            slices.merge_live(&replica, slice, cells).unwrap();
+            slices.merge_live(slice, cells).unwrap();
         } else {
-            slices.merge(&replica, slice, cells).unwrap();
+            slices.merge(slice, cells).unwrap();
         }
     }
     OTHERS.iter().for_each(|slice| slices.rest(slice));
@@ -70,7 +70,13 @@ fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u32> {
 /// What stands beside our own cells: the sum of all slices, and full where that is.
 fn full_sum(slices: &[Vec<u32>]) -> Vec<u32> {
     let sum = |at: usize| slices.iter().map(|cells| u64::from(cells[at])).sum::<u64>();
-    let full = |sum: u64| if sum >= u64::from(SATURATES_AT) { u32::MAX } else { sum as u32 };
+    let full = |sum: u64| {
+        if sum >= u64::from(SATURATES_AT) {
+            u32::MAX
+        } else {
+            sum as u32
+        }
+    };
     (0..CELLS as usize).map(|at| full(sum(at))).collect()
 }
 
@@ -119,7 +125,7 @@ proptest! {
         let mut of_one = of_one;
         for (slice, cells) in &deltas {
             let moved = of_one.changed_at(&OTHERS[*slice]);
-            let raised = of_one.merge(&one, &OTHERS[*slice], cells.iter().copied());
+            let raised = of_one.merge(&OTHERS[*slice], cells.iter().copied());
             prop_assert_eq!(raised, Ok(0));
             prop_assert_eq!(of_one.changed_at(&OTHERS[*slice]), moved);
         }
@@ -129,13 +135,13 @@ proptest! {
     #[test]
     fn answers_follow_the_rule(
         deltas in deltas(CELLS),
-        adds in prop::collection::vec((0..30_u8, 1..100_u32), 0..60),
+        adds in prop::collection::vec((0..30_u8, 1..100_u16), 0..60),
     ) {
         let (replica, mut slices) = merged(&deltas);
         for &(key, weight) in &adds {
-            replica.add(&[key], weight).unwrap();
+            replica.add(&[key], weight.into());
         }
-        publish_all(&replica, &mut slices);
+        publish_all(&mut slices);
         let mut nodes = BTreeMap::from([(OWN.node, vec![all_cells(&slices, &OWN)])]);
         for (number, slice) in OTHERS.iter().enumerate() {
             let of_node = nodes.entry(slice.node).or_default();
@@ -149,15 +155,15 @@ proptest! {
             let estimate = replica.estimate(&[key]);
             prop_assert_eq!(estimate.count, naive_estimate(&replica, &by_rule, &[key]));
             for way in [Way::Direct, Way::Pipelined] {
-                let mut batch = Batch::with_way(way);
+                let mut batch = Batch::with_way(Arc::clone(&replica), way);
                 let mut answers = Vec::new();
                 let mut answer = |(), answer| answers.push(answer);
-                batch.count(&replica, &[key], (), &mut answer);
-                batch.hit(&replica, &[key], 0, (), &mut answer).unwrap();
-                batch.finish(&replica, &mut answer);
+                batch.count(&[key], (), &mut answer);
+                batch.hit(&[key], Weight::ZERO, (), &mut answer);
+                batch.finish(&mut answer);
                 prop_assert_eq!(answers, [estimate; 2]);
             }
-            let origins = slices.estimate_by_origin(&replica, &[key]);
+            let origins = slices.estimate_by_origin(&[key]);
             let sum = origins.iter().map(|origin| origin.estimate.count).sum::<u64>();
             prop_assert!(sum <= estimate.count || estimate.saturated);
             for origin in &origins {
@@ -176,7 +182,7 @@ proptest! {
         }
         let mut row = Vec::new();
         for number in 0..DEPTH as usize {
-            slices.read_own_row(&replica, number, &mut row);
+            slices.read_own_row(number, &mut row);
             for (column, &sum) in row.iter().enumerate() {
                 let at = number * WIDTH as usize + column;
                 let naive = nodes[&OWN.node].iter().fold(0, |sum: u32, cells| sum.saturating_add(cells[at]));
@@ -189,16 +195,14 @@ proptest! {
 #[test]
 fn origins_are_ourselves_then_nodes_then_legacy_peers() {
     let (replica, mut slices) = replica(1, 1, NO_LIMITS);
-    replica.add(b"key", 100).unwrap();
+    replica.add(b"key", 100.into());
     for (slice, weight) in OTHERS.iter().zip([1, 2, 4, 8, 16]) {
         let cells = [(0, weight)].into_iter();
-        assert_eq!(slices.merge(&replica, slice, cells), Ok(1));
+        assert_eq!(slices.merge(slice, cells), Ok(1));
     }
     let address = ([127, 0, 0, 1], 8000).into();
-    let mut legacy = crate::replica::LegacyRows::new(1);
-    legacy
-        .merge(&replica, address, 0, [32].into_iter())
-        .unwrap();
+    let mut legacy = crate::replica::LegacyRows::new(Arc::clone(&replica), 1);
+    legacy.merge(address, 0, [32].into_iter()).unwrap();
     let origin = |origin, slices, count| OriginEstimate {
         origin,
         slices,
@@ -214,7 +218,7 @@ fn origins_are_ourselves_then_nodes_then_legacy_peers() {
         origin(OriginName::Node(3), 1, 2),
         origin(OriginName::Legacy(address), 1, 32),
     ];
-    assert_eq!(slices.estimate_by_origin(&replica, b"key"), expected);
+    assert_eq!(slices.estimate_by_origin(b"key"), expected);
     assert_eq!(replica.estimate(b"key").count, 163);
     assert_eq!(replica.total_weight(), 163);
 }
@@ -222,7 +226,7 @@ fn origins_are_ourselves_then_nodes_then_legacy_peers() {
 #[test]
 fn a_full_cell_of_another_node_flags_the_answer() {
     let (replica, mut slices) = replica(1, 2, NO_LIMITS);
-    replica.add(b"key", 5).unwrap();
+    replica.add(b"key", 5.into());
     // The second row is still whole, and empty.
     for (cell, value, count, saturated) in [
         (0, SATURATES_AT, 5, false),
@@ -230,7 +234,7 @@ fn a_full_cell_of_another_node_flags_the_answer() {
         (1, u32::MAX - 1, 5 + u64::from(u32::MAX), true),
     ] {
         slices
-            .merge(&replica, &OTHERS[0], [(cell, value)].into_iter())
+            .merge(&OTHERS[0], [(cell, value)].into_iter())
             .unwrap();
         let expected = Estimate { count, saturated };
         assert_eq!(replica.estimate(b"key"), expected, "{cell} {value}");
@@ -242,7 +246,7 @@ fn a_full_cell_of_another_node_flags_the_answer() {
 #[test]
 fn our_own_full_cell_is_published_as_full_once() {
     let (replica, mut slices) = replica(40, 1, NO_LIMITS);
-    replica.add(b"key", 1).unwrap();
+    replica.add(b"key", 1.into());
     let full = replica.own().own_cells().find(|cell| value(cell) > 0);
     full.unwrap()
         .store(SATURATES_AT, std::sync::atomic::Ordering::Relaxed);
@@ -250,12 +254,12 @@ fn our_own_full_cell_is_published_as_full_once() {
         version,
         changed_cells,
     };
-    assert_eq!(slices.publish(&replica, usize::MAX), done(1, 1));
+    assert_eq!(slices.publish(usize::MAX), done(1, 1));
     let published = all_cells(&slices, &OWN);
     assert_eq!(published.iter().max(), Some(&u32::MAX));
     // The total moves, the cell does not.
-    replica.add(b"key", 1).unwrap();
-    assert_eq!(slices.publish(&replica, usize::MAX), done(1, 0));
+    replica.add(b"key", 1.into());
+    assert_eq!(slices.publish(usize::MAX), done(1, 0));
     assert_eq!(hashes(&slices, &OWN), naive_hashes(&published));
 }
 
@@ -279,12 +283,12 @@ fn readers_see_slices_come_while_they_read() {
         for value in [1, 2] {
             for boot in 0..SLICES {
                 let slice = SliceId::of(boot % 7, 100 + boot);
-                let raised = slices.merge(&replica, &slice, [(0, value)].into_iter());
+                let raised = slices.merge(&slice, [(0, value)].into_iter());
                 assert_eq!(raised, Ok(1));
             }
         }
         reader.join().unwrap();
     });
     // One of them is our own node.
-    assert_eq!(slices.estimate_by_origin(&replica, b"key").len(), 7);
+    assert_eq!(slices.estimate_by_origin(b"key").len(), 7);
 }

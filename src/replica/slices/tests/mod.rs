@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::replica::ReplicaLimits;
-use crate::sketch::{Geometry, HashFamily, MAX_DEPTH, SATURATES_AT, value};
+use crate::sketch::{Geometry, HashFamily, SATURATES_AT, value};
 
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const OWN: SliceId = SliceId::of(1, 9);
@@ -19,21 +19,26 @@ const NO_LIMITS: ReplicaLimits = ReplicaLimits {
     max_memory_bytes: u64::MAX,
 };
 
-fn replica(width: u64, depth: u64, limits: ReplicaLimits) -> (Replica, Slices) {
+fn replica(width: u64, depth: u64, limits: ReplicaLimits) -> (Arc<Replica>, Slices) {
     let geometry = Geometry::new(width, depth).unwrap();
-    let replica = Replica::try_with(geometry, FAMILY, OWN, limits).unwrap();
-    let slices = Slices::try_new(&replica).unwrap();
+    let replica = Arc::new(Replica::try_with(geometry, FAMILY, OWN, limits).unwrap());
+    let slices = Slices::try_new(Arc::clone(&replica)).unwrap();
     (replica, slices)
 }
 
 /// Whole passes until there is nothing to do.
-fn publish_all(replica: &Replica, slices: &mut Slices) {
-    while slices.publish(replica, usize::MAX) != Published::Idle {}
+fn publish_all(slices: &mut Slices) {
+    while slices.publish(usize::MAX) != Published::Idle {}
 }
 
 fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u32> {
     let cells = slices.cells(slice).unwrap();
-    (0..cells.len()).map(|at| cells.get(at as u32)).collect()
+    let all = cells.to_vec();
+    for at in [0, all.len() / 3, all.len() - 1] {
+        assert_eq!(cells.get(at as u32), all[at]);
+    }
+    assert_eq!(cells.get(all.len() as u32), 0);
+    all
 }
 
 /// The hashes of cells, by the definition of each level: groups, sections, root.
@@ -63,8 +68,7 @@ fn hashes(slices: &Slices, slice: &SliceId) -> (Vec<u64>, Vec<u64>, u64) {
 
 /// Rule 2 as its words say it: nodes by name, each with the cells of its slices.
 fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u32>>>, key: &[u8]) -> u64 {
-    let mut buffer = [0; MAX_DEPTH];
-    let at = replica.own().hash_into(key, &mut buffer);
+    let at = replica.own().cells_of(key);
     let least_row = |slices: &Vec<Vec<u32>>| {
         let row = |&cell: &u32| {
             let cells = slices.iter().map(|cells| cells[cell as usize]);
@@ -74,7 +78,7 @@ fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u32>>>, key: 
                 cells.map(u64::from).sum::<u64>(),
             )
         };
-        at.iter().map(row).min().unwrap().1
+        at.as_slice().iter().map(row).min().unwrap().1
     };
     nodes.values().map(least_row).sum()
 }

@@ -7,16 +7,17 @@ use proptest::prelude::*;
 use super::super::history::VERSIONS_MAX;
 use super::*;
 use crate::replica::Batch;
+use crate::sketch::Weight;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Add(u16, u32),
+    Add(u16, u16),
     Publish(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        20 => (any::<u16>(), 0..5_u32).prop_map(|(key, weight)| Step::Add(key % 500, weight)),
+        20 => (any::<u16>(), 0..5_u16).prop_map(|(key, weight)| Step::Add(key % 500, weight)),
         2 => Just(Step::Publish(usize::MAX)),
         2 => (0..1000_usize).prop_map(Step::Publish),
     ];
@@ -85,9 +86,9 @@ proptest! {
         let mut states = vec![all_cells(&slices, &OWN)];
         for step in steps.iter().chain([&Step::Publish(usize::MAX), &Step::Publish(usize::MAX)]) {
             match *step {
-                Step::Add(key, weight) => replica.add(&key.to_le_bytes(), weight).unwrap(),
+                Step::Add(key, weight) => replica.add(&key.to_le_bytes(), weight.into()),
                 Step::Publish(cells_max) => {
-                    let published = slices.publish(&replica, cells_max);
+                    let published = slices.publish(cells_max);
                     let now = all_cells(&slices, &OWN);
                     prop_assert_eq!(hashes(&slices, &OWN), naive_hashes(&now));
                     let Published::Done { version, changed_cells } = published else {
@@ -107,7 +108,7 @@ proptest! {
         }
         // A pass that was under way at the end, and one behind it.
         prop_assert_eq!(all_cells(&slices, &OWN), live(&replica));
-        prop_assert_eq!(slices.publish(&replica, 1), Published::Idle);
+        prop_assert_eq!(slices.publish(1), Published::Idle);
     }
 }
 
@@ -120,14 +121,14 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
         for thread in 0..2_u32 {
             let (replica, stop) = (&replica, &stop);
             scope.spawn(move || {
-                let mut batch = Batch::<()>::new();
+                let mut batch = Batch::<()>::new(Arc::clone(replica));
                 // Until enough versions were made while this goes on.
                 for first in (thread..).step_by(400) {
                     for key in (first..).step_by(2).take(200) {
                         let key = (key % 10_000).to_le_bytes();
-                        batch.add(replica, &key, 1, &mut |(), _| {}).unwrap();
+                        batch.add(&key, Weight::ONE, &mut |(), _| {});
                     }
-                    batch.finish(replica, &mut |(), _| {});
+                    batch.finish(&mut |(), _| {});
                     if stop.load(Relaxed) {
                         return;
                     }
@@ -135,7 +136,7 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
             });
         }
         while slices.own_version() < 20 {
-            slices.publish(&replica, 1000);
+            slices.publish(1000);
             // Whatever moment it is, no cell is published that is not live.
             let published = all_cells(&slices, &OWN);
             let live = live(&replica);
@@ -144,7 +145,7 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
         stop.store(true, Relaxed);
     });
     assert!(is_never_ahead);
-    while slices.publish(&replica, 1000) != Published::Idle {}
+    while slices.publish(1000) != Published::Idle {}
     let published = all_cells(&slices, &OWN);
     assert_eq!(published, live(&replica));
     assert_eq!(hashes(&slices, &OWN), naive_hashes(&published));
@@ -153,14 +154,14 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
 #[test]
 fn a_pass_goes_on_where_it_stopped() {
     let (replica, mut slices) = replica(1000, 1, NO_LIMITS);
-    assert_eq!(slices.publish(&replica, 100), Published::Idle);
+    assert_eq!(slices.publish(100), Published::Idle);
     for key in 0..1000_u32 {
-        replica.add(&key.to_le_bytes(), 1).unwrap();
+        replica.add(&key.to_le_bytes(), 1.into());
     }
     let used = live(&replica).iter().filter(|&&count| count > 0).count() as u64;
     // Four groups, the last one short; a call takes at least one.
     for cells_max in [1, 256, 0] {
-        assert_eq!(slices.publish(&replica, cells_max), Published::Partly);
+        assert_eq!(slices.publish(cells_max), Published::Partly);
         assert_eq!(slices.own_version(), 0);
         assert_eq!(slices.changes_since(0), Changes::Nothing);
     }
@@ -168,8 +169,8 @@ fn a_pass_goes_on_where_it_stopped() {
         version: 1,
         changed_cells: used,
     };
-    assert_eq!(slices.publish(&replica, 1), done);
-    assert_eq!(slices.publish(&replica, 1), Published::Idle);
+    assert_eq!(slices.publish(1), done);
+    assert_eq!(slices.publish(1), Published::Idle);
     assert_eq!(slices.changed_at(&OWN), used);
 }
 
@@ -178,8 +179,8 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
     // 512 entries: 64 versions of at most 4 cells fit.
     let (replica, mut slices) = replica(1024, 4, NO_LIMITS);
     for key in 0..100_u32 {
-        replica.add(&key.to_le_bytes(), 1).unwrap();
-        publish_all(&replica, &mut slices);
+        replica.add(&key.to_le_bytes(), 1.into());
+        publish_all(&mut slices);
     }
     let reach = VERSIONS_MAX as u64;
     assert_eq!(slices.own_version(), 100);
@@ -188,20 +189,20 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
     assert_eq!(slices.changes_since(101), Changes::Nothing);
     // 400 cells or so: older lists go.
     for key in 0..100_u32 {
-        replica.add(&key.to_be_bytes(), 1).unwrap();
+        replica.add(&key.to_be_bytes(), 1.into());
     }
-    publish_all(&replica, &mut slices);
+    publish_all(&mut slices);
     assert_eq!(slices.changes_since(100), Changes::Cells);
     assert_eq!(slices.changes_since(101 - reach), Changes::Groups);
     // More than fit at once: this version has no list, the next one has.
     for key in 1000..3000_u32 {
-        replica.add(&key.to_be_bytes(), 1).unwrap();
+        replica.add(&key.to_be_bytes(), 1.into());
     }
-    publish_all(&replica, &mut slices);
+    publish_all(&mut slices);
     assert_eq!(slices.changes_since(101), Changes::Groups);
     assert_eq!(slices.changes_since(102), Changes::Nothing);
-    replica.add(b"key", 1).unwrap();
-    publish_all(&replica, &mut slices);
+    replica.add(b"key", 1.into());
+    publish_all(&mut slices);
     assert_eq!(slices.changes_since(102), Changes::Cells);
     assert_eq!(slices.changes_since(101), Changes::Groups);
 }
@@ -212,9 +213,9 @@ fn hashes_have_as_many_parts_as_the_slice() {
     let cells = (GROUP_CELLS * (SECTION_GROUPS + 2) + 1) as u64;
     let (replica, mut slices) = replica(cells, 1, NO_LIMITS);
     for key in 0..3000_u32 {
-        replica.add(&key.to_le_bytes(), 1).unwrap();
+        replica.add(&key.to_le_bytes(), 1.into());
     }
-    publish_all(&replica, &mut slices);
+    publish_all(&mut slices);
     let (all, other) = (all_cells(&slices, &OWN), SliceId::of(5, 5));
     assert_eq!(hashes(&slices, &OWN), naive_hashes(&all));
     let unknown = (
@@ -231,7 +232,7 @@ fn hashes_have_as_many_parts_as_the_slice() {
     assert_eq!(all_cells(&slices, &other), vec![0; all.len()]);
     // And then with cells.
     let sent = (0..).zip(all.iter().copied());
-    slices.merge(&replica, &other, sent).unwrap();
+    slices.merge(&other, sent).unwrap();
     assert_eq!(hashes(&slices, &other), hashes(&slices, &OWN));
     assert!(slices.group_hashes(&OWN, 2).is_empty());
 }

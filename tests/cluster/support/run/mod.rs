@@ -443,7 +443,8 @@ impl<M: Machine> Play<M> {
             let mut copies = process.machine.copies();
             copies.extend(self.world.own_copy(place));
             for key in &self.world.keys {
-                let right = estimate(copies.iter(), setup.geometry, setup.family, key);
+                let own = process.slice();
+                let right = estimate(copies.iter(), &own, setup.geometry, setup.family, key);
                 if process.machine.estimate(key) != right {
                     return Err(format!("{place}: its answers are not those of its cells"));
                 }
