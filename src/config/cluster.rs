@@ -14,15 +14,15 @@ pub const DEFAULT_GOSSIP_INTERVAL_MS: u32 = 500;
 /// Bytes a second to all members together if nothing is said: a quarter of what a link of 1 Gbit/s
 /// carries.
 pub const DEFAULT_GOSSIP_RATE_BYTES_PER_S: u64 = 32 << 20;
-/// Learnt slices to keep if nothing is said. Each costs the memory of a sketch.
-pub const DEFAULT_MAX_ORIGINS: usize = 256;
+/// Learnt slices to keep if nothing is said: a year of restarts of a large cluster. Each costs what was counted in it.
+pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
 
 /// More rounds than 20 a second only cost; a minute is as good as never.
 const GOSSIP_INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 /// Below some 50 datagrams a second nothing would ever be equal.
 const GOSSIP_RATE_BYTES_PER_S: std::ops::RangeInclusive<u64> = 65_536..=1 << 40;
-/// The table of origins is made when the node starts.
-const MAX_MAX_ORIGINS: u64 = 65_536;
+/// Names and versions of so many take some hundred MiB.
+const MAX_MAX_ORIGINS: u64 = 1 << 20;
 
 /// What a node is told of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +185,7 @@ pub struct ClusterOptions {
     )]
     pub gossip_rate_bytes_per_s: u64,
 
-    /// Slices of other nodes' starts that are kept; each costs the memory of a sketch
+    /// Slices of other nodes' starts that are kept; each costs what was counted in it
     #[arg(
         long, value_name = "N", env = "RMBD_MAX_ORIGINS", default_value_t = DEFAULT_MAX_ORIGINS,
         value_parser = within(1, MAX_MAX_ORIGINS)

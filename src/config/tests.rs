@@ -54,7 +54,7 @@ fn nothing_said_is_the_default() {
     assert_eq!(cluster.address, ClusterChoice::NextPort);
     assert_eq!(
         (cluster.gossip_interval_ms, cluster.max_origins),
-        (500, 256)
+        (500, 65_536)
     );
     assert_eq!(cluster.gossip_rate_bytes_per_s, 33_554_432);
     assert_eq!(cluster.max_memory_bytes, None);
@@ -410,7 +410,7 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("--gossip-interval 49", "49 is not in 50..=60000"),
         ("--gossip-interval 60001", "60001 is not in 50..=60000"),
         ("--gossip-rate 1000", "1000 is not in 65536..="),
-        ("--max-origins 0", "0 is not in 1..=65536"),
+        ("--max-origins 0", "0 is not in 1..=1048576"),
         ("--max-memory 0", "0 is not in 1.."),
         (
             "start",
