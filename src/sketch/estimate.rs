@@ -30,7 +30,7 @@ impl Add for Estimate {
     fn add(self, other: Self) -> Self {
         Self {
             count: self.count.saturating_add(other.count),
-            saturated: self.saturated | other.saturated,
+            saturated: self.saturated || other.saturated,
         }
     }
 }

@@ -47,8 +47,8 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// Puts all cells of a group into `values`, whose content it replaces: 256, but for the last group; none where there
-    /// is no such group.
+    /// Puts all cells of a group into `values`, whose content it replaces: 256, but for the last group; none where
+    /// there is no such group.
     pub fn read_group(self, number: u32, values: &mut Vec<u32>) {
         let start = (number as usize).saturating_mul(GROUP_CELLS).min(self.len);
         let end = (start + GROUP_CELLS).min(self.len);

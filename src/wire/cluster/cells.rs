@@ -233,10 +233,13 @@ pub fn unpack_group(packed: &[u8], out: &mut [u32]) -> bool {
     out.fill(0);
     let mut reader = Reader { rest: packed };
     let cells = out.len();
-    read_group(&mut reader, cells, |index, value| {
-        out[index as usize] = value
-    })
-    .is_some()
+    let put = |index: u32, value| {
+        // Below the number of cells, as `read_group` has found.
+        if let Some(cell) = out.get_mut(index as usize) {
+            *cell = value;
+        }
+    };
+    read_group(&mut reader, cells, put).is_some()
 }
 
 /// A group's content, in the shorter of its two forms.

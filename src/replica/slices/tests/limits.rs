@@ -107,7 +107,13 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     assert_eq!(slices.merge(&A, one_cell(5)), Ok(1));
     let taken = replica.memory_bytes();
     assert_eq!(taken, 80 + slice_bytes);
-    let is_refused = |merged| matches!(merged, Err(SliceRefused::Memory { needed_bytes, max_bytes }) if needed_bytes > max_bytes && max_bytes == taken + 15);
+    let is_refused = |merged| match merged {
+        Err(SliceRefused::Memory {
+            needed_bytes,
+            max_bytes,
+        }) => needed_bytes > max_bytes && max_bytes == taken + 15,
+        _ => false,
+    };
     assert!(is_refused(slices.merge(&B, one_cell(5))));
     assert!(slices.is_refused(&B) && !slices.has(&B));
     // Its cells went by: nobody may be told that it is here.
