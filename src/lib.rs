@@ -10,6 +10,7 @@
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
 //! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
+//! | [`engine`] | what is asked of the sketches, and decided about it, in any protocol |
 //! | [`cluster`] | what goes between nodes, as state machines without I/O |
 //! | [`io`] | sockets, rings and threads' event loops; knows no message |
 //! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
@@ -21,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod console;
+pub mod engine;
 pub mod io;
 pub mod names;
 pub mod node;

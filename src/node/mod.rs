@@ -26,7 +26,7 @@ mod threads;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,7 @@ use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
+use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
 use crate::io::cgroup::{GroupLimit, Groups};
 use crate::io::limits::{LimitReached, in_the_way_of_threads, spare_address_space};
 use crate::io::{
@@ -55,7 +56,7 @@ use crate::io::{
 };
 use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
-use crate::sketch::{Estimate, SketchError, Weight, WeightError};
+use crate::sketch::{Estimate, SketchError, WeightError};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;
@@ -200,6 +201,8 @@ pub struct Node {
     _signals: Option<Signals>,
     /// No other node has this number while we run.
     _identity: Identity,
+    /// By which the program around it adds and counts.
+    session: Mutex<Session<()>>,
 }
 
 impl Node {
@@ -263,6 +266,7 @@ impl Node {
             signals.serve();
         }
         let mut node = Self {
+            session: Mutex::new(Session::new(Arc::clone(shared.engine()))),
             shared: Arc::clone(&shared),
             crew: crew.clone(),
             data: Vec::with_capacity(threads),
@@ -311,23 +315,78 @@ impl Node {
         self.shared.presence().side().map(|side| side.bound)
     }
 
-    /// Adds without the network.
+    /// Adds without the network. A thread that adds or counts often does so with a [`session`](Self::session) of its
+    /// own: here all threads share one.
     ///
     /// # Errors
     /// A weight above [`max_weight`](NodeConfig::max_weight); nothing has changed then.
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
-        let limit = self.shared.max_weight();
-        let within = Weight::new(weight).ok().filter(|&weight| weight <= limit);
-        let limit = limit.get();
-        let checked = within.ok_or(WeightError { weight, limit })?;
-        self.shared.replica().add(key, checked);
+        let mut session = self.own_session();
+        let weight = weigh(&session, weight)?;
+        session.add(Turn::First, key, weight, &mut |(), _| {});
+        session.finish(&mut |(), _| {});
         Ok(())
     }
 
     /// Counts without the network: all that were added in the cluster, as far as it is known here, and
     /// what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        self.shared.replica().estimate(key)
+        let mut estimate = Estimate::default();
+        let mut session = self.own_session();
+        let mut answer = |(), answer: Answer| estimate = answer.estimate();
+        session.count(key, (), &mut answer);
+        session.finish(&mut answer);
+        estimate
+    }
+
+    /// Adds without the network, and counts: the estimate has the weight in it, and the verdict says whether it is
+    /// at most `limit`.
+    ///
+    /// ```
+    /// # use rmbd::config::NodeConfig;
+    /// # use rmbd::node::Node;
+    /// use rmbd::engine::Verdict;
+    ///
+    /// let node = Node::start(NodeConfig { threads: Some(1), ..NodeConfig::at("127.0.0.1:0") })?;
+    /// for (count, verdict) in [(2, Verdict::Within), (4, Verdict::Over)] {
+    ///     let (estimate, told) = node.hit(b"key", 2, 3)?;
+    ///     assert_eq!((estimate.count, told), (count, verdict));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn hit(
+        &self,
+        key: &[u8],
+        weight: u32,
+        limit: u64,
+    ) -> Result<(Estimate, Verdict), WeightError> {
+        let mut told = (Estimate::default(), Verdict::Over);
+        let mut session = self.own_session();
+        let weight = weigh(&session, weight)?;
+        let mut answer = |(), answer: Answer| {
+            if let Answer::Hit { estimate, verdict } = answer {
+                told = (estimate, verdict);
+            }
+        };
+        session.hit(
+            Turn::First,
+            key,
+            weight,
+            Limit::total(limit),
+            (),
+            &mut answer,
+        );
+        session.finish(&mut answer);
+        Ok(told)
+    }
+
+    /// A way into the sketch for one thread, as each data thread has one: nobody is waited for in it. It may
+    /// outlive the node, which then neither shows nor replicates what is added.
+    pub fn session<T: Copy>(&self) -> Session<T> {
+        Session::new(Arc::clone(self.shared.engine()))
     }
 
     /// The node as it is now.
@@ -359,6 +418,11 @@ impl Node {
         self.wait_and_end()
     }
 
+    /// Nothing in a session can panic; if it did, what waited in it would at worst be lost.
+    fn own_session(&self) -> MutexGuard<'_, Session<()>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for a signal or a failure, then ends all threads.
     fn wait_and_end(&mut self) -> Result<Status, NodeError> {
         // The crew knows of panics.
@@ -373,6 +437,12 @@ impl Node {
             None => Ok(self.shared.status()),
         }
     }
+}
+
+fn weigh(session: &Session<()>, weight: u32) -> Result<Allowed, WeightError> {
+    let limit = session.max_weight().get();
+    let allowed = session.weigh(weight.into());
+    allowed.map_err(|_| WeightError { weight, limit })
 }
 
 impl std::fmt::Debug for Node {

@@ -20,9 +20,10 @@ use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
 use crate::console::{self, Missing};
+use crate::engine::{Engine, EngineOptions};
 use crate::io::{Backend, DataSocket, IoCounters};
-use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES, OnceTable};
-use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprint};
+use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES};
+use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica};
 use crate::sketch::Weight;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
@@ -39,12 +40,7 @@ pub(super) struct Random {
 
 /// Shared by all threads of a node.
 pub(super) struct Shared {
-    replica: Arc<Replica>,
-    /// Random number of this start.
-    boot: u64,
-    fingerprint: u64,
-    max_weight: Weight,
-    once: OnceTable,
+    engine: Arc<Engine>,
     access: Access,
     hand_off: HandOff,
     layout: Layout,
@@ -138,12 +134,14 @@ impl Shared {
         crew: Crew,
     ) -> Self {
         let layout = layout(config);
-        let own = replica.own();
-        Self {
+        let options = EngineOptions {
             boot: random.boot,
-            fingerprint: fingerprint(own.geometry(), own.family()),
             max_weight: Weight::new(config.max_weight).unwrap_or(Weight::MAX),
-            once: OnceTable::new(CLIENTS_MAX, &random.once_secret),
+            once_clients: CLIENTS_MAX,
+            once_secret: random.once_secret,
+        };
+        Self {
+            engine: Arc::new(Engine::new(Arc::clone(&replica), &options)),
             access: Access::new(config.allow.clone(), config.trust.clone()),
             hand_off: HandOff::new(rare_message_bytes(layout)),
             layout,
@@ -163,33 +161,28 @@ impl Shared {
             awaits_answers: AtomicBool::new(false),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
-                rows: LegacyRows::new(Arc::clone(&replica), config.max_peers),
+                rows: LegacyRows::new(replica, config.max_peers),
                 received: BTreeMap::new(),
                 orders: Orders::default(),
                 refused: BTreeMap::new(),
             }),
-            replica,
         }
     }
 
-    pub(super) fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn replica(&self) -> &Replica {
+        self.engine.replica()
     }
 
     pub(super) fn boot(&self) -> u64 {
-        self.boot
+        self.engine.info().boot
     }
 
     pub(super) fn fingerprint(&self) -> u64 {
-        self.fingerprint
-    }
-
-    pub(super) fn max_weight(&self) -> Weight {
-        self.max_weight
-    }
-
-    pub(super) fn once(&self) -> &OnceTable {
-        &self.once
+        self.engine.info().fingerprint
     }
 
     pub(super) fn access(&self) -> &Access {
@@ -225,7 +218,7 @@ impl Shared {
     pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
         match self.presence.side() {
             Some(side) => side.cluster().slices().read_own_row(row, out),
-            None => self.replica.read_own_row(row, out),
+            None => self.replica().read_own_row(row, out),
         }
     }
 
@@ -358,7 +351,7 @@ impl super::http::StatusSource for Shared {
         for thread in &self.threads {
             tally += &thread.tally.read();
         }
-        let (cluster, readiness) = self.presence.status(&self.replica, self.now());
+        let (cluster, readiness) = self.presence.status(self.replica(), self.now());
         let legacy = self.legacy();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -408,7 +401,7 @@ impl super::http::StatusSource for Shared {
         #[cfg(test)]
         self.crew.strikes_thread(Part::Connection);
         let origins = self.estimate_by_origin(key);
-        let sum = self.replica.estimate(key);
+        let sum = self.replica().estimate(key);
         Detail {
             key: key.to_vec().into(),
             // What a count answers: at least the sum of what is shown.
@@ -424,7 +417,7 @@ impl Shared {
     fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         match self.presence.side() {
             Some(side) => side.cluster().slices().estimate_by_origin(key),
-            None => self.replica.estimate_by_origin(key),
+            None => self.replica().estimate_by_origin(key),
         }
     }
 }
@@ -454,7 +447,7 @@ fn origin_detail(origin: &OriginEstimate) -> OriginDetail {
 
 impl Shared {
     fn sketch_status(&self) -> SketchStatus {
-        let own = self.replica.own();
+        let own = self.replica().own();
         let geometry = own.geometry();
         SketchStatus {
             width: geometry.width() as u64,
@@ -462,21 +455,22 @@ impl Shared {
             hash: own.family().name().to_owned(),
             epsilon: geometry.epsilon(),
             confidence: geometry.confidence(),
-            memory_bytes: self.replica.memory_bytes(),
+            memory_bytes: self.replica().memory_bytes(),
             total_weight: own.total_weight(),
             saturated_cells: own.saturated_cells(),
         }
     }
 
     fn compact_status(&self, tally: &Tally) -> CompactStatus {
+        let (info, once) = (self.engine.info(), self.engine.once());
         CompactStatus {
-            boot: format!("{:016x}", self.boot),
-            fingerprint: format!("{:016x}", self.fingerprint),
-            max_weight: self.max_weight.get(),
+            boot: format!("{:016x}", info.boot),
+            fingerprint: format!("{:016x}", info.fingerprint),
+            max_weight: info.max_weight.get(),
             requests: tally.compact,
             repeats: tally.repeats,
-            once_clients: self.once.clients() as u64,
-            once_clients_max: self.once.clients_max() as u64,
+            once_clients: once.clients() as u64,
+            once_clients_max: once.clients_max() as u64,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
 
+use crate::engine;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::Malformed;
 
@@ -114,7 +115,7 @@ counters! {
     info,
     /// Compact requests of any content.
     compact,
-    /// Compact requests that had been applied before.
+    /// Requests that had been applied before.
     repeats,
 }
 
@@ -126,6 +127,20 @@ impl PublishedTally {
 }
 
 impl Tally {
+    /// Takes over what a session has counted.
+    pub(super) fn take_over(&mut self, done: &engine::Tally) {
+        let engine::Tally {
+            add,
+            count,
+            hit,
+            bounds,
+            info,
+            repeats,
+        } = *done;
+        (self.add, self.count, self.hit) = (add, count, hit);
+        (self.bounds, self.info, self.repeats) = (bounds, info, repeats);
+    }
+
     pub(super) fn malformed(&mut self, reason: Malformed) {
         self.malformed[reason.index()] += 1;
     }

@@ -21,13 +21,13 @@ pub(super) struct OnceWatch {
 impl OnceWatch {
     /// One round: takes back the places of clients that are silent, and says whether others were refused.
     pub(super) fn round(&mut self, shared: &Shared) {
-        let now = shared.now();
-        shared.once().lapse(now);
+        let (now, once) = (shared.now(), shared.engine().once());
+        once.lapse(now);
         let [table, network] = [Problem::OnceTableFull, Problem::OnceNetworkFull]
             .map(|problem| shared.refused_for(problem));
         if let Some(line) = self.line(now, table, network) {
-            let (clients, room) = (shared.once().clients(), shared.once().clients_max());
-            let from = shared.once().refused_last();
+            let (clients, room) = (once.clients(), once.clients_max());
+            let from = once.refused_last();
             let from = from.map_or_else(String::new, |network| format!(", lastly from {network}"));
             warn!(
                 "exactly-once clients: {clients} of {room} places are held, and new ones were refused: {line}\

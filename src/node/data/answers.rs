@@ -1,6 +1,7 @@
 //! Replies to one train, in the order of its datagrams. Places are kept when questions are read, and
 //! filled when the batch answers.
 
+use crate::engine::{Answer, Bounds, Verdict};
 use crate::io::{Replies, TRAIN_BYTES_MAX};
 use crate::sketch::Estimate;
 use crate::wire::compact::{
@@ -17,18 +18,15 @@ const REPLIES_MAX: usize = TRAIN_BYTES_MAX / PREFIX_BYTES + 1;
 
 const _: () = assert!(Dialect::Native.reply_bytes() <= AMPLIFICATION_MAX * MESSAGE_BYTES);
 
-/// Where an answer goes, and what it takes to write it.
+/// Where an answer goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Legacy { at: usize },
-    Count { at: usize },
-    Hit { at: usize, limit: u64 },
-    Bounds { at: usize, total_weight: u64 },
+    Compact { at: usize },
 }
 
 pub(super) struct Answers {
     dialect: Dialect,
-    epsilon: f64,
     bytes: Box<[u8]>,
     len: usize,
     /// Where the reply at hand begins, and where it must end.
@@ -39,10 +37,9 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(dialect: Dialect, epsilon: f64) -> Self {
+    pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
-            epsilon,
             bytes: vec![0; BYTES_MAX].into_boxed_slice(),
             len: 0,
             start: 0,
@@ -106,27 +103,36 @@ impl Answers {
     }
 
     #[inline]
-    pub(super) fn fill(&mut self, place: Place, estimate: Estimate) {
-        let Estimate { count, saturated } = estimate;
+    pub(super) fn fill(&mut self, place: Place, answer: Answer) {
         match place {
             Place::Legacy { at } => {
                 let reply = &mut self.bytes[at..at + self.dialect.reply_bytes()];
-                legacy::write_reply_count(count, self.dialect, reply);
+                legacy::write_reply_count(answer.estimate().count, self.dialect, reply);
             }
-            Place::Count { at } => {
+            Place::Compact { at } => self.fill_compact(at, answer),
+        }
+    }
+
+    #[inline]
+    fn fill_compact(&mut self, at: usize, answer: Answer) {
+        let Estimate { count, saturated } = answer.estimate();
+        match answer {
+            Answer::Count(_) => {
                 if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
                     compact::write_count_answer(count, saturated, out);
                 }
             }
-            Place::Hit { at, limit } => {
-                // What a saturated cell hides may be above any limit.
-                let within = count <= limit && !saturated;
+            Answer::Hit { verdict, .. } => {
+                let within = verdict == Verdict::Within;
                 if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
                     compact::write_hit_answer(count, saturated, within, out);
                 }
             }
-            Place::Bounds { at, total_weight } => {
-                let lower = lower_bound(count, self.epsilon, total_weight);
+            Answer::Bounds(Bounds {
+                lower,
+                total_weight,
+                ..
+            }) => {
                 if let Some(out) = self.slot::<BOUNDS_ANSWER_BYTES>(at) {
                     compact::write_bounds_answer(count, saturated, lower, total_weight, out);
                 }
@@ -173,36 +179,15 @@ impl Answers {
     }
 }
 
-/// max(0, estimate - epsilon * N), rounded down (Cormode & Muthukrishnan 2005, theorem 1).
-fn lower_bound(estimate: u64, epsilon: f64, total_weight: u64) -> u64 {
-    // `as` clamps what is too large for a u64.
-    estimate.saturating_sub((epsilon * total_weight as f64).ceil() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lower_bound_is_rounded_to_the_safe_side() {
-        for (estimate, epsilon, total_weight, lower) in [
-            (0, 0.5, 0, 0),
-            (10, 0.5, 0, 10),
-            (10, 0.5, 1, 9),
-            (10, 0.5, 19, 0),
-            (10, 0.5, 21, 0),
-            (u64::MAX, 0.5, u64::MAX, u64::MAX / 2),
-            (u64::MAX, 2.7, u64::MAX, 0),
-        ] {
-            assert_eq!(lower_bound(estimate, epsilon, total_weight), lower);
-        }
-    }
 
     /// The largest train that asks for the largest replies fits, and so does the one with most of them.
     #[test]
     fn no_train_asks_for_more_room_than_there_is() {
         for request_bytes in [PREFIX_BYTES, 141, 467, 1400, TRAIN_BYTES_MAX] {
-            let mut answers = Answers::new(Dialect::Native, 0.1);
+            let mut answers = Answers::new(Dialect::Native);
             let capacity = answers.ends.capacity();
             for _ in 0..TRAIN_BYTES_MAX / request_bytes {
                 answers.begin_compact(request_bytes);
@@ -212,7 +197,7 @@ mod tests {
             assert!(answers.len <= answers.bytes.len());
             assert_eq!(answers.ends.capacity(), capacity);
         }
-        let mut answers = Answers::new(Dialect::Native, 0.1);
+        let mut answers = Answers::new(Dialect::Native);
         for _ in 0..TRAIN_BYTES_MAX / MESSAGE_BYTES {
             answers.reserve_legacy(b"key");
             answers.end_legacy();

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::Desk;
 use super::answers::Place;
+use crate::engine::{Numbered, Refused, Turn};
 use crate::node::shared::Shared;
-use crate::replica::once::{self, Admission, Caller};
-use crate::sketch::{HashFamily, Weight};
+use crate::replica::once::{self, Caller};
+use crate::sketch::HashFamily;
 use crate::wire::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES, Rejected, ReplyHead, Request,
@@ -27,15 +28,15 @@ const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
 
 /// The answer to info, which stays the same, but for its last bytes: the cookie.
 pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
-    let own = shared.replica().own();
+    let engine = shared.engine().info();
     let info = Info {
-        boot: shared.boot(),
-        fingerprint: shared.fingerprint(),
-        width: own.geometry().width() as u64,
-        max_weight: shared.max_weight().get(),
+        boot: engine.boot,
+        fingerprint: engine.fingerprint,
+        width: engine.geometry.width() as u64,
+        max_weight: engine.max_weight.get(),
         // At most 32.
-        depth: own.geometry().depth() as u8,
-        hash: match own.family() {
+        depth: engine.geometry.depth() as u8,
+        hash: match engine.family {
             HashFamily::Xxh3 { .. } => HASH_XXH3,
             HashFamily::Fnv => HASH_FNV,
         },
@@ -50,7 +51,7 @@ impl Desk {
     pub(super) fn compact(&mut self, shared: &Shared, datagram: &[u8]) {
         self.tally.compact += 1;
         match self.admit(shared, datagram) {
-            Ok((request, repeated)) => self.perform(shared, &request, repeated, datagram.len()),
+            Ok((request, turn)) => self.perform(shared, &request, turn, datagram.len()),
             Err(Rejected { problem, id }) => {
                 self.tally.problem(problem);
                 if let Some(id) = id {
@@ -68,23 +69,24 @@ impl Desk {
         }
     }
 
-    /// The request, and whether it was applied before.
+    /// The request, and whether it is to be applied.
     #[inline]
     fn admit<'a>(
         &mut self,
         shared: &Shared,
         datagram: &'a [u8],
-    ) -> Result<(Request<'a>, bool), Rejected> {
+    ) -> Result<(Request<'a>, Turn), Rejected> {
         let request = compact::request(datagram)?;
-        let admitted = match (request.sketch, request.once) {
-            (1.., _) => Err(Problem::UnknownSketch),
-            (0, None) => Ok(false),
-            (0, Some(once)) => self.admit_once(shared, once, request.cookie),
+        let known = self.session.check_sketch(request.sketch);
+        let admitted = match (known, request.once) {
+            (Ok(()), None) => Ok(Turn::First),
+            (Ok(()), Some(once)) => self.admit_once(shared, once, request.cookie),
+            (Err(unknown), _) => Err(unknown),
         };
         match admitted {
-            Ok(repeated) => Ok((request, repeated)),
-            Err(problem) => Err(Rejected {
-                problem,
+            Ok(turn) => Ok((request, turn)),
+            Err(refused) => Err(Rejected {
+                problem: problem(refused),
                 id: Some(request.id),
             }),
         }
@@ -95,41 +97,27 @@ impl Desk {
         shared: &Shared,
         once: Once,
         cookie: Option<&[u8]>,
-    ) -> Result<bool, Problem> {
-        if once.boot != shared.boot() {
-            return Err(Problem::WrongBoot);
-        }
+    ) -> Result<Turn, Refused> {
         let caller = Caller {
             client: once.client,
             ip: self.from,
             cookie,
         };
+        let numbered = Numbered {
+            boot: once.boot,
+            caller,
+            sequence: once.sequence,
+        };
         let now = self.now(shared);
-        match shared.once().admit(caller, once.sequence, now) {
-            Admission::New => Ok(false),
-            Admission::Repeat => {
-                self.tally.repeats += 1;
-                Ok(true)
-            }
-            Admission::TooOld => Err(Problem::SequenceTooOld),
-            Admission::Unproven => Err(Problem::AddressUnproven),
-            Admission::NetworkFull => Err(Problem::OnceNetworkFull),
-            Admission::Full => Err(Problem::OnceTableFull),
-        }
+        self.session.admit(numbered, now)
     }
 
     fn give_cookie(&mut self, shared: &Shared) {
-        let cookie = self.cookie(shared);
+        let now = self.now(shared);
+        let cookie = self.session.cookie(self.from, now);
         if let Ok(at) = self.reserve(COOKIE_ANSWER_BYTES_MAX) {
             self.answers.write(at, &encode_cookie(&cookie));
         }
-    }
-
-    /// For whom the train at hand is from: made once a train.
-    fn cookie(&mut self, shared: &Shared) -> [u8; once::COOKIE_BYTES] {
-        let now = self.now(shared);
-        let fresh = || shared.once().cookie(self.from, now);
-        *self.cookie.get_or_insert_with(fresh)
     }
 
     fn now(&mut self, shared: &Shared) -> Duration {
@@ -141,7 +129,7 @@ impl Desk {
         &mut self,
         shared: &Shared,
         request: &Request<'_>,
-        repeated: bool,
+        turn: Turn,
         request_bytes: usize,
     ) {
         let mut is_owed = request.acknowledge || request.once.is_some();
@@ -151,10 +139,10 @@ impl Desk {
         self.answers.begin_compact(request_bytes);
         for operation in request.operations() {
             let performed = match operation {
-                Ok(Operation::Add { key, weight }) => self.add_compact(key, weight, repeated),
+                Ok(Operation::Add { key, weight }) => self.add_compact(turn, key, weight),
                 Ok(question) => {
                     is_owed = true;
-                    self.answer(shared, question, repeated)
+                    self.answer(shared, question, turn)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -170,19 +158,16 @@ impl Desk {
         }
         self.answers.end_compact(is_owed.then_some(ReplyHead {
             id: request.id,
-            repeated,
+            repeated: turn == Turn::Repeat,
             done,
             code: stopped_by.map_or(0, Problem::code),
         }));
     }
 
     #[inline]
-    fn add_compact(&mut self, key: &[u8], weight: u64, repeated: bool) -> Result<(), Problem> {
-        let weight = self.checked(weight)?;
-        if !repeated {
-            self.tally.add += 1;
-            self.add(key, weight);
-        }
+    fn add_compact(&mut self, turn: Turn, key: &[u8], weight: u64) -> Result<(), Problem> {
+        let weight = self.session.weigh(weight).map_err(problem)?;
+        self.add(turn, key, weight);
         Ok(())
     }
 
@@ -191,16 +176,15 @@ impl Desk {
         &mut self,
         shared: &Shared,
         question: Operation<'_>,
-        repeated: bool,
+        turn: Turn,
     ) -> Result<(), Problem> {
         match question {
             Operation::Add { key, weight } => {
-                return self.add_compact(key, weight, repeated);
+                return self.add_compact(turn, key, weight);
             }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                self.tally.count += 1;
-                self.count(key, Place::Count { at });
+                self.count(key, Place::Compact { at });
             }
             Operation::Hit {
                 key,
@@ -208,27 +192,23 @@ impl Desk {
                 limit,
                 window_ms,
             } => {
-                let weight = self.checked(weight)?;
-                if window_ms != 0 {
-                    return Err(Problem::UnknownWindow);
-                }
+                let weight = self.session.weigh(weight).map_err(problem)?;
+                let limit = self.session.limit(limit, window_ms).map_err(problem)?;
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                self.tally.hit += 1;
-                let weight = if repeated { Weight::ZERO } else { weight };
-                self.hit(key, weight, Place::Hit { at, limit });
+                let (session, mut answer) = self.parts();
+                session.hit(turn, key, weight, limit, Place::Compact { at }, &mut answer);
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
-                self.tally.bounds += 1;
-                // What other threads have under way may be in cells already and not in N yet.
-                let total_weight = shared.replica().total_weight();
-                let total_weight = total_weight.saturating_add(self.batch.weight());
-                self.count(key, Place::Bounds { at, total_weight });
+                let (session, mut answer) = self.parts();
+                session.bounds(key, Place::Compact { at }, &mut answer);
             }
             Operation::Info => {
                 let at = self.reserve(self.info.len())?;
-                self.tally.info += 1;
-                let cookie = self.cookie(shared);
+                // Which was written down once.
+                self.session.info();
+                let now = self.now(shared);
+                let cookie = self.session.cookie(self.from, now);
                 if let Some(out) = self.info.last_chunk_mut() {
                     *out = cookie;
                 }
@@ -238,18 +218,23 @@ impl Desk {
         Ok(())
     }
 
-    /// The weight, if this node takes it.
-    #[inline]
-    fn checked(&self, weight: u64) -> Result<Weight, Problem> {
-        let weight = u32::try_from(weight).ok();
-        let weight = weight.and_then(|weight| Weight::new(weight).ok());
-        weight
-            .filter(|&weight| weight <= self.max_weight)
-            .ok_or(Problem::WeightTooLarge)
-    }
-
     #[inline]
     fn reserve(&mut self, bytes: usize) -> Result<usize, Problem> {
         self.answers.reserve(bytes).ok_or(Problem::ReplyTooLarge)
+    }
+}
+
+/// How the format says it.
+#[cold]
+fn problem(refused: Refused) -> Problem {
+    match refused {
+        Refused::UnknownSketch => Problem::UnknownSketch,
+        Refused::UnknownWindow => Problem::UnknownWindow,
+        Refused::WeightTooLarge => Problem::WeightTooLarge,
+        Refused::WrongBoot => Problem::WrongBoot,
+        Refused::SequenceTooOld => Problem::SequenceTooOld,
+        Refused::AddressUnproven => Problem::AddressUnproven,
+        Refused::OnceNetworkFull => Problem::OnceNetworkFull,
+        Refused::OnceTableFull => Problem::OnceTableFull,
     }
 }

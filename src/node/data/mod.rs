@@ -14,10 +14,8 @@ use self::answers::{Answers, Place};
 use super::control::is_probe_answer;
 use super::shared::Shared;
 use super::tally::{Refused, Tally};
+use crate::engine::{Allowed, Answer, Session, Turn};
 use crate::io::{self, Replies, Train};
-use crate::replica::Batch;
-use crate::replica::once::COOKIE_BYTES;
-use crate::sketch::Weight;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
 
@@ -31,9 +29,8 @@ pub(super) struct DataHandler {
 /// What a data thread has of its own.
 struct Desk {
     layout: Layout,
-    max_weight: Weight,
-    /// Counts are answered with the place of their reply in `answers`.
-    batch: Batch<Place>,
+    /// Questions are answered with the place of their reply in `answers`.
+    session: Session<Place>,
     answers: Answers,
     /// The answer to info; its cookie is that of the latest who asked.
     info: Box<[u8]>,
@@ -41,8 +38,6 @@ struct Desk {
     from: IpAddr,
     /// When the train at hand came; read from the clock when it is first needed.
     now: Option<Duration>,
-    /// For its sender; made when it is first needed.
-    cookie: Option<[u8; COOKIE_BYTES]>,
     tally: Tally,
 }
 
@@ -79,24 +74,23 @@ impl io::Handler for DataHandler {
     }
 
     fn pause(&mut self) {
-        self.desk.finish();
-        self.shared.tally(self.thread).publish(&self.desk.tally);
+        let desk = &mut self.desk;
+        desk.finish();
+        desk.tally.take_over(desk.session.tally());
+        self.shared.tally(self.thread).publish(&desk.tally);
     }
 }
 
 impl Desk {
     fn new(shared: &Shared) -> Self {
         let layout = shared.layout();
-        let epsilon = shared.replica().own().geometry().epsilon();
         Self {
             layout,
-            max_weight: shared.max_weight(),
-            batch: Batch::new(Arc::clone(shared.replica())),
-            answers: Answers::new(layout.dialect, epsilon),
+            session: Session::new(Arc::clone(shared.engine())),
+            answers: Answers::new(layout.dialect),
             info: compact::encode_info(shared),
             from: Ipv4Addr::UNSPECIFIED.into(),
             now: None,
-            cookie: None,
             tally: Tally::default(),
         }
     }
@@ -106,7 +100,6 @@ impl Desk {
     fn begin(&mut self, from: IpAddr) {
         self.from = from;
         self.now = None;
-        self.cookie = None;
     }
 
     #[inline]
@@ -122,11 +115,9 @@ impl Desk {
         for message in legacy::messages(datagram, self.layout) {
             match message {
                 Ok(Message::Add { key }) => {
-                    self.tally.add += 1;
-                    self.add(key, Weight::ONE);
+                    self.add(Turn::First, key, Allowed::ONE);
                 }
                 Ok(Message::Count { key }) => {
-                    self.tally.count += 1;
                     let place = self.answers.reserve_legacy(key);
                     self.count(key, place);
                 }
@@ -183,30 +174,29 @@ impl Desk {
     }
 
     #[inline]
-    fn add(&mut self, key: &[u8], weight: Weight) {
-        let Self { batch, answers, .. } = self;
-        let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.add(key, weight, &mut answer);
+    fn add(&mut self, turn: Turn, key: &[u8], weight: Allowed) {
+        let (session, mut answer) = self.parts();
+        session.add(turn, key, weight, &mut answer);
     }
 
     #[inline]
     fn count(&mut self, key: &[u8], place: Place) {
-        let Self { batch, answers, .. } = self;
-        let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.count(key, place, &mut answer);
-    }
-
-    #[inline]
-    fn hit(&mut self, key: &[u8], weight: Weight, place: Place) {
-        let Self { batch, answers, .. } = self;
-        let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.hit(key, weight, place, &mut answer);
+        let (session, mut answer) = self.parts();
+        session.count(key, place, &mut answer);
     }
 
     /// Answers what asks, and brings every add into the sketch.
     fn finish(&mut self) {
-        let Self { batch, answers, .. } = self;
-        let mut answer = |place, estimate| answers.fill(place, estimate);
-        batch.finish(&mut answer);
+        let (session, mut answer) = self.parts();
+        session.finish(&mut answer);
+    }
+
+    /// The session, and where its answers go.
+    #[inline(always)]
+    fn parts(&mut self) -> (&mut Session<Place>, impl FnMut(Place, Answer)) {
+        let Self {
+            session, answers, ..
+        } = self;
+        (session, |place, answer| answers.fill(place, answer))
     }
 }

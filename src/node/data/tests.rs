@@ -11,7 +11,7 @@ use crate::node::crew::Crew;
 use crate::node::gossip::Presence;
 use crate::node::shared::Random;
 use crate::replica::Replica;
-use crate::replica::once::{CLIENTS_MAX, IDLE_LIMIT};
+use crate::replica::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
 use crate::sketch::{Geometry, HashFamily};
 use crate::wire::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
@@ -146,7 +146,7 @@ fn forged_first_contacts_leave_the_table_empty_and_a_new_client_gets_in() {
         let told = told(&reply(&reply_bytes).unwrap());
         assert_eq!(told.problem, Some(Problem::AddressUnproven));
     }
-    assert_eq!(thread.shared.once().clients(), 0);
+    assert_eq!(thread.shared.engine().once().clients(), 0);
     let asked = thread.add(honest, 1, 1, None);
     assert_eq!(asked.problem, Some(Problem::AddressUnproven));
     assert_eq!(thread.total_weight(), 0);
@@ -157,7 +157,10 @@ fn forged_first_contacts_leave_the_table_empty_and_a_new_client_gets_in() {
     assert_eq!(thread.add(honest, 1, 1, None), applied(true));
     assert_eq!(thread.add(honest, 1, 2, None), applied(false));
     assert_eq!(
-        (thread.total_weight(), thread.shared.once().clients()),
+        (
+            thread.total_weight(),
+            thread.shared.engine().once().clients()
+        ),
         (2, 1)
     );
 }
@@ -168,7 +171,7 @@ fn one_network_of_real_addresses_does_not_keep_others_out() {
     let mut refused = None;
     for n in 0..CLIENTS_MAX as u64 {
         let from = IpAddr::from([203, 0, 113, n as u8]);
-        let cookie = thread.shared.once().cookie(from, thread.now);
+        let cookie = thread.shared.engine().once().cookie(from, thread.now);
         let told = thread.add(from, n, 1, Some(&cookie));
         if told.problem.is_some() {
             refused = told.problem;
@@ -176,7 +179,7 @@ fn one_network_of_real_addresses_does_not_keep_others_out() {
         }
     }
     assert_eq!(refused, Some(Problem::OnceNetworkFull));
-    let held = thread.shared.once().clients();
+    let held = thread.shared.engine().once().clients();
     assert!(held <= CLIENTS_MAX / 5 + 1, "{held}");
     for n in 0..1000_u64 {
         let from = IpAddr::from([198, 51, n as u8, 7]);
@@ -291,7 +294,7 @@ proptest! {
                 got.insert(canonical, (told.cookie, minute));
             }
             prop_assert_eq!(thread.total_weight(), done.len() as u64);
-            prop_assert_eq!(thread.shared.once().clients() <= known.len(), true);
+            prop_assert_eq!(thread.shared.engine().once().clients() <= known.len(), true);
         }
     }
 }

@@ -1,0 +1,146 @@
+//! What a session yields.
+
+use super::Limit;
+use crate::sketch::Estimate;
+
+/// The answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// To a count.
+    Count(Estimate),
+    /// To a hit.
+    Hit {
+        /// With the hit's own weight.
+        estimate: Estimate,
+        /// Whether that is within its limit.
+        verdict: Verdict,
+    },
+    /// To a question for bounds.
+    Bounds(Bounds),
+}
+
+/// What is said to a hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// At most the limit.
+    Within,
+    /// Above it, or perhaps: what a saturated cell hides may be above any limit.
+    Over,
+}
+
+/// Between what a key's weight lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// It is never more than that.
+    pub estimate: Estimate,
+    /// It is not less than that, with the sketch's confidence.
+    pub lower: u64,
+    /// N: all weight that is counted here.
+    pub total_weight: u64,
+}
+
+/// What is asked for, until the estimate is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question {
+    Count,
+    Hit { limit: Limit },
+    Bounds { total_weight: u64, error: u64 },
+}
+
+impl Question {
+    /// For bounds: an estimate exceeds the truth by at most epsilon * N, with the sketch's confidence (Cormode &
+    /// Muthukrishnan 2005, theorem 1).
+    pub(super) fn bounds(epsilon: f64, total_weight: u64) -> Self {
+        Self::Bounds {
+            total_weight,
+            // Rounded to the safe side. `as` clamps what is too large for a u64.
+            error: (epsilon * total_weight as f64).ceil() as u64,
+        }
+    }
+
+    #[inline]
+    pub(super) fn answer(self, estimate: Estimate) -> Answer {
+        match self {
+            Self::Count => Answer::Count(estimate),
+            Self::Hit { limit } => Answer::Hit {
+                estimate,
+                verdict: Verdict::of(estimate, limit),
+            },
+            Self::Bounds {
+                total_weight,
+                error,
+            } => Answer::Bounds(Bounds {
+                estimate,
+                lower: estimate.count.saturating_sub(error),
+                total_weight,
+            }),
+        }
+    }
+}
+
+impl Answer {
+    /// The upper bound that every answer has.
+    #[must_use]
+    pub fn estimate(&self) -> Estimate {
+        match self {
+            Self::Count(estimate)
+            | Self::Hit { estimate, .. }
+            | Self::Bounds(Bounds { estimate, .. }) => *estimate,
+        }
+    }
+}
+
+impl Verdict {
+    #[inline]
+    fn of(estimate: Estimate, Limit(limit): Limit) -> Self {
+        if estimate.count <= limit && !estimate.saturated {
+            Self::Within
+        } else {
+            Self::Over
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(count: u64, saturated: bool) -> Estimate {
+        Estimate { count, saturated }
+    }
+
+    #[test]
+    fn the_lower_bound_is_rounded_to_the_safe_side() {
+        for (count, epsilon, total_weight, lower) in [
+            (0, 0.5, 0, 0),
+            (10, 0.5, 0, 10),
+            (10, 0.5, 1, 9),
+            (10, 0.5, 19, 0),
+            (10, 0.5, 21, 0),
+            (u64::MAX, 0.5, u64::MAX, u64::MAX / 2),
+            (u64::MAX, 2.7, u64::MAX, 0),
+        ] {
+            let estimate = of(count, false);
+            let answer = Question::bounds(epsilon, total_weight).answer(estimate);
+            let bounds = Bounds {
+                estimate,
+                lower,
+                total_weight,
+            };
+            assert_eq!(answer, Answer::Bounds(bounds));
+        }
+    }
+
+    #[test]
+    fn a_hit_is_within_its_limit_up_to_it_and_never_where_nobody_knows() {
+        for (count, saturated, limit, verdict) in [
+            (0, false, 0, Verdict::Within),
+            (10, false, 10, Verdict::Within),
+            (11, false, 10, Verdict::Over),
+            (u64::MAX, false, u64::MAX, Verdict::Within),
+            (10, true, u64::MAX, Verdict::Over),
+        ] {
+            assert_eq!(Verdict::of(of(count, saturated), Limit(limit)), verdict);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is asked of the sketches, and decided about them: below every protocol, above the store.
+//!
+//! ```text
+//!    datagrams ──┐                           ┌── batch ──> replica
+//!    a program ──┼──> Session (a thread's) ──┤
+//!    ...       ──┘     weigh, admit, add,    └── exactly-once table, limits ──> Engine (shared)
+//!                      count, hit, bounds
+//! ```
+//!
+//! Whoever lets clients in parses what they send, asks a [`Session`], and writes what it yields; whether a weight
+//! is taken, a request was applied before, or a hit is within its limit is decided here, once for all of them.
+
+mod answer;
+mod session;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::answer::{Answer, Bounds, Verdict};
+pub use self::session::Session;
+pub use self::tally::Tally;
+use crate::replica::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use crate::replica::{Replica, fingerprint};
+use crate::sketch::{Geometry, HashFamily, Weight};
+
+/// What an engine starts with.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// Random number of this start.
+    pub boot: u64,
+    /// The largest weight of one operation.
+    pub max_weight: Weight,
+    /// Exactly-once clients that may have a place at the same time.
+    pub once_clients: usize,
+    /// Of which their cookies are made; drawn for each start.
+    pub once_secret: [u8; COOKIE_SECRET_BYTES],
+}
+
+/// What all sessions of a process share.
+#[derive(Debug)]
+pub struct Engine {
+    replica: Arc<Replica>,
+    boot: u64,
+    fingerprint: u64,
+    max_weight: Weight,
+    once: OnceTable,
+}
+
+/// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is, and was marked as applied.
+    First,
+    /// It was applied before: adds are left out, questions are answered.
+    Repeat,
+}
+
+/// A weight that the engine takes: [`Session::weigh`] makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed(Weight);
+
+/// Up to where a hit is within its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(u64);
+
+/// A request that asks for exactly-once.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered<'a> {
+    /// The start that the client means.
+    pub boot: u64,
+    /// Who it is.
+    pub caller: Caller<'a>,
+    /// The client's number of it.
+    pub sequence: u64,
+}
+
+/// What an engine is, for whoever talks to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Info {
+    /// Random number of this start.
+    pub boot: u64,
+    /// Equal for all nodes that count alike: [`fingerprint`].
+    pub fingerprint: u64,
+    /// Width and depth of the sketch.
+    pub geometry: Geometry,
+    /// How it hashes.
+    pub family: HashFamily,
+    /// The largest weight of one operation.
+    pub max_weight: Weight,
+}
+
+/// Why something was not done. Nothing of it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is about a sketch that is not here.
+    #[error("there is no such sketch here: 0 is the only one")]
+    UnknownSketch,
+    /// The limit of a hit is about a span of time that is not kept.
+    #[error("no windows are kept here: ask without one")]
+    UnknownWindow,
+    /// A weight is above the largest that is taken.
+    #[error("a weight is above the largest that one operation may have here")]
+    WeightTooLarge,
+    /// A request that asks for exactly-once means another start.
+    #[error("this process has started anew since: what it had applied before is not known")]
+    WrongBoot,
+    /// A request that asks for exactly-once is too old to tell whether it was applied.
+    #[error("too many later requests of the same client came before")]
+    SequenceTooOld,
+    /// A new exactly-once client has not shown that it receives at its address.
+    #[error("a new client has to show a cookie first")]
+    AddressUnproven,
+    /// A new exactly-once client, whose network holds as many places as one may.
+    #[error("the client's network holds as many places as one may")]
+    OnceNetworkFull,
+    /// A new exactly-once client, and there is no place.
+    #[error("all places of exactly-once clients are held")]
+    OnceTableFull,
+}
+
+impl Engine {
+    /// An engine over a replica.
+    #[must_use]
+    pub fn new(replica: Arc<Replica>, options: &EngineOptions) -> Self {
+        let own = replica.own();
+        Self {
+            fingerprint: fingerprint(own.geometry(), own.family()),
+            boot: options.boot,
+            max_weight: options.max_weight,
+            once: OnceTable::new(options.once_clients, &options.once_secret),
+            replica,
+        }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Which requests of which clients have been applied.
+    #[must_use]
+    pub fn once(&self) -> &OnceTable {
+        &self.once
+    }
+
+    /// What it is, for whoever talks to it.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let own = self.replica.own();
+        Info {
+            boot: self.boot,
+            fingerprint: self.fingerprint,
+            geometry: own.geometry(),
+            family: own.family(),
+            max_weight: self.max_weight,
+        }
+    }
+}
+
+impl Allowed {
+    /// What an add weighs where nothing is said: taken whatever the largest weight is.
+    pub const ONE: Self = Self(Weight::ONE);
+}
+
+impl Limit {
+    /// A limit of all that is counted, since ever.
+    #[inline]
+    #[must_use]
+    pub const fn total(limit: u64) -> Self {
+        Self(limit)
+    }
+}
+
+/// A cookie, and for whom and when it was made: whoever sends many datagrams at once is given the same one.
+#[derive(Debug, Clone, Copy)]
+struct MadeCookie {
+    ip: IpAddr,
+    now: Duration,
+    bytes: [u8; COOKIE_BYTES],
+}

@@ -1,0 +1,249 @@
+//! One thread's way into the sketches.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{Answer, Question};
+use super::{Allowed, Engine, Info, Limit, MadeCookie, Numbered, Refused, Tally, Turn};
+use crate::replica::Batch;
+use crate::replica::once::{Admission, COOKIE_BYTES};
+use crate::sketch::{Estimate, Weight};
+
+/// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
+/// which a request makes them:
+///
+/// 1. [`check_sketch`](Self::check_sketch) where the request names one, and [`admit`](Self::admit) where it asks for
+///    exactly-once: the [`Turn`] that comes of it goes with each operation. All other requests have [`Turn::First`],
+/// 2. for each operation [`weigh`](Self::weigh) and [`limit`](Self::limit), which refuse what is not taken, then
+///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds) or
+///    [`info`](Self::info),
+/// 3. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.
+///
+/// Operations are applied in their order: an answer has in it all of its key before, and nothing behind it. Each
+/// question carries a token, by which the asker knows the answer; answers come in the order of the questions, in the
+/// same call or a later one, at the latest in `finish`. Times come from the caller, since any fixed moment.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use rmbd::engine::{Answer, Engine, EngineOptions, Session, Turn, Verdict};
+/// use rmbd::replica::Replica;
+/// use rmbd::sketch::{Geometry, HashFamily, Weight};
+///
+/// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
+/// let options = EngineOptions {
+///     boot: 1,
+///     max_weight: Weight::MAX,
+///     once_clients: 1000,
+///     once_secret: [7; 32],
+/// };
+/// let engine = Arc::new(Engine::new(Arc::new(replica), &options));
+/// let mut session = Session::new(engine);
+/// let mut verdicts = Vec::new();
+/// let mut answer = |token: &'static str, answer| {
+///     if let Answer::Hit { verdict, .. } = answer {
+///         verdicts.push((token, verdict));
+///     }
+/// };
+/// let (weight, limit) = (session.weigh(2)?, session.limit(3, 0)?);
+/// session.hit(Turn::First, b"key", weight, limit, "one", &mut answer);
+/// session.hit(Turn::First, b"key", weight, limit, "two", &mut answer);
+/// session.finish(&mut answer);
+/// assert_eq!(verdicts, [("one", Verdict::Within), ("two", Verdict::Over)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Session<T: Copy> {
+    engine: Arc<Engine>,
+    batch: Batch<Asked<T>>,
+    max_weight: Weight,
+    tally: Tally,
+    cookie: Option<MadeCookie>,
+}
+
+/// What waits for an estimate.
+#[derive(Debug, Clone, Copy)]
+struct Asked<T> {
+    question: Question,
+    token: T,
+}
+
+impl<T: Copy> Session<T> {
+    /// A session that has done nothing yet.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self {
+            batch: Batch::new(Arc::clone(&engine.replica)),
+            max_weight: engine.max_weight,
+            engine,
+            tally: Tally::default(),
+            cookie: None,
+        }
+    }
+
+    /// The largest weight that it takes.
+    #[must_use]
+    pub fn max_weight(&self) -> Weight {
+        self.max_weight
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether there is a sketch of this number.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownSketch`].
+    #[inline]
+    pub fn check_sketch(&self, number: u64) -> Result<(), Refused> {
+        match number {
+            0 => Ok(()),
+            _ => Err(Refused::UnknownSketch),
+        }
+    }
+
+    /// Asks whether a request was applied before. Where it was not it is marked as applied, so all of it must be.
+    ///
+    /// # Errors
+    /// It may not be applied: it means another start, is too old to tell, or its client is new and gets no place
+    /// (yet: [`Refused::AddressUnproven`] asks for [`cookie`](Self::cookie)).
+    pub fn admit(&mut self, request: Numbered<'_>, now: Duration) -> Result<Turn, Refused> {
+        if request.boot != self.engine.boot {
+            return Err(Refused::WrongBoot);
+        }
+        let once = &self.engine.once;
+        match once.admit(request.caller, request.sequence, now) {
+            Admission::New => Ok(Turn::First),
+            Admission::Repeat => {
+                self.tally.repeats += 1;
+                Ok(Turn::Repeat)
+            }
+            Admission::TooOld => Err(Refused::SequenceTooOld),
+            Admission::Unproven => Err(Refused::AddressUnproven),
+            Admission::NetworkFull => Err(Refused::OnceNetworkFull),
+            Admission::Full => Err(Refused::OnceTableFull),
+        }
+    }
+
+    /// What a new exactly-once client at this address is to show.
+    pub fn cookie(&mut self, ip: IpAddr, now: Duration) -> [u8; COOKIE_BYTES] {
+        match self.cookie {
+            Some(made) if (made.ip, made.now) == (ip, now) => made.bytes,
+            _ => {
+                let bytes = self.engine.once.cookie(ip, now);
+                self.cookie = Some(MadeCookie { ip, now, bytes });
+                bytes
+            }
+        }
+    }
+
+    /// A weight, if it is taken.
+    ///
+    /// # Errors
+    /// [`Refused::WeightTooLarge`].
+    #[inline]
+    pub fn weigh(&self, weight: u64) -> Result<Allowed, Refused> {
+        let weight = u32::try_from(weight).ok();
+        let weight = weight.and_then(|weight| Weight::new(weight).ok());
+        weight
+            .filter(|&weight| weight <= self.max_weight)
+            .map(Allowed)
+            .ok_or(Refused::WeightTooLarge)
+    }
+
+    /// A limit of all that is counted; a window of 0 is all time.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownWindow`].
+    #[inline]
+    pub fn limit(&self, limit: u64, window_ms: u64) -> Result<Limit, Refused> {
+        match window_ms {
+            0 => Ok(Limit::total(limit)),
+            _ => Err(Refused::UnknownWindow),
+        }
+    }
+
+    /// Adds `weight` to `key`.
+    #[inline(always)]
+    pub fn add(
+        &mut self,
+        turn: Turn,
+        key: &[u8],
+        Allowed(weight): Allowed,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
+        if turn == Turn::First {
+            self.tally.add += 1;
+            self.batch.add(key, weight, &mut into(answer));
+        }
+    }
+
+    /// Asks for the estimate of `key`.
+    #[inline]
+    pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Answer)) {
+        self.tally.count += 1;
+        let question = Question::Count;
+        let asked = Asked { question, token };
+        self.batch.count(key, asked, &mut into(answer));
+    }
+
+    /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
+    #[inline]
+    pub fn hit(
+        &mut self,
+        turn: Turn,
+        key: &[u8],
+        Allowed(weight): Allowed,
+        limit: Limit,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
+        self.tally.hit += 1;
+        let weight = match turn {
+            Turn::First => weight,
+            Turn::Repeat => Weight::ZERO,
+        };
+        let question = Question::Hit { limit };
+        let asked = Asked { question, token };
+        self.batch.hit(key, weight, asked, &mut into(answer));
+    }
+
+    /// Asks for both bounds of `key`.
+    pub fn bounds(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Answer)) {
+        self.tally.bounds += 1;
+        let replica = &self.engine.replica;
+        // What other threads have under way may be in cells already and not in N yet.
+        let total_weight = replica.total_weight().saturating_add(self.batch.weight());
+        let question = Question::bounds(replica.own().geometry().epsilon(), total_weight);
+        let asked = Asked { question, token };
+        self.batch.count(key, asked, &mut into(answer));
+    }
+
+    /// What the engine is; it does not change.
+    pub fn info(&mut self) -> Info {
+        self.tally.info += 1;
+        self.engine.info()
+    }
+
+    /// Answers what was asked, and shows everybody what was added.
+    pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
+        self.batch.finish(&mut into(answer));
+    }
+}
+
+/// What a batch tells of, for whoever waits for answers.
+#[inline(always)]
+fn into<T>(answer: &mut impl FnMut(T, Answer)) -> impl FnMut(Asked<T>, Estimate) {
+    |asked, estimate| answer(asked.token, asked.question.answer(estimate))
+}
+
+/// What was added shall not be lost with the one who did.
+impl<T: Copy> Drop for Session<T> {
+    fn drop(&mut self) {
+        self.batch.finish(&mut |_, _| {});
+    }
+}

@@ -1,0 +1,446 @@
+//! Sessions against a naive node: a map that counts exactly, and a set of all requests that were applied.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::*;
+use crate::replica::once::WINDOW;
+use crate::sketch::tests::random;
+use crate::sketch::{Estimate, MAX_WEIGHT, SATURATES_AT};
+
+const BOOT: u64 = 0xB007;
+const MAX: u32 = 1000;
+const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
+
+fn engine(width: u64, family: HashFamily, max_weight: u32) -> Arc<Engine> {
+    let geometry = Geometry::new(width, 4).unwrap();
+    let replica = Arc::new(Replica::try_new(geometry, family, 1).unwrap());
+    let options = EngineOptions {
+        boot: BOOT,
+        max_weight: Weight::new(max_weight).unwrap(),
+        once_clients: 100,
+        once_secret: [7; COOKIE_SECRET_BYTES],
+    };
+    Arc::new(Engine::new(replica, &options))
+}
+
+fn address(client: u64) -> IpAddr {
+    [192, 0, client as u8, 7].into()
+}
+
+fn numbered(client: u64, sequence: u64, cookie: Option<&[u8]>) -> Numbered<'_> {
+    let caller = Caller {
+        client,
+        ip: address(client),
+        cookie,
+    };
+    Numbered {
+        boot: BOOT,
+        caller,
+        sequence,
+    }
+}
+
+/// What a naive node knows of an exactly-once client.
+#[derive(Debug, Default)]
+struct Client {
+    highest: u64,
+    applied: HashSet<u64>,
+}
+
+impl Client {
+    fn admit(&mut self, sequence: u64) -> Result<Turn, Refused> {
+        self.highest = self.highest.max(sequence);
+        if self.highest - sequence >= WINDOW {
+            return Err(Refused::SequenceTooOld);
+        }
+        Ok(match self.applied.insert(sequence) {
+            true => Turn::First,
+            false => Turn::Repeat,
+        })
+    }
+}
+
+/// What an answer has to be, in the order of the questions.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    token: u64,
+    key: u64,
+    /// Added to the key by this session before: no less and no more may be seen.
+    own: u64,
+    /// And what others had added and shown before.
+    shown: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Count,
+    Hit { limit: u64 },
+    Bounds { total_weight: u64, error: u64 },
+}
+
+impl Expected {
+    /// `added` is what others have added meanwhile, shown or not.
+    fn check(self, token: u64, answer: Answer, added: u64) {
+        assert_eq!(token, self.token, "{self:?}: {answer:?}");
+        let Estimate { count, saturated } = answer.estimate();
+        // So few keys never share all cells.
+        let possible = self.own + self.shown..=self.own + added;
+        assert!(
+            possible.contains(&count) && !saturated,
+            "{self:?}: {answer:?}"
+        );
+        match (self.kind, answer) {
+            (Kind::Count, Answer::Count(_)) => {}
+            (Kind::Hit { limit }, Answer::Hit { verdict, .. }) => {
+                assert_eq!(verdict == Verdict::Within, count <= limit, "{self:?}");
+            }
+            (
+                Kind::Bounds {
+                    total_weight,
+                    error,
+                },
+                Answer::Bounds(bounds),
+            ) => {
+                assert_eq!(bounds.total_weight, total_weight, "{self:?}");
+                assert_eq!(bounds.lower, count.saturating_sub(error), "{self:?}");
+            }
+            _ => panic!("{self:?}: {answer:?}"),
+        }
+    }
+}
+
+/// A session and what a naive one knows.
+struct Pair {
+    session: Session<u64>,
+    expected: VecDeque<Expected>,
+    tally: Tally,
+}
+
+/// By session and key: all that was added, and what of it others must see.
+struct Truth {
+    added: Vec<BTreeMap<u64, u64>>,
+    shown: Vec<BTreeMap<u64, u64>>,
+}
+
+impl Truth {
+    fn own(&self, at: usize, key: u64) -> u64 {
+        self.added[at].get(&key).copied().unwrap_or_default()
+    }
+
+    fn others(of: &[BTreeMap<u64, u64>], at: usize, key: u64) -> u64 {
+        let others = of.iter().enumerate().filter(|(other, _)| *other != at);
+        others.filter_map(|(_, weights)| weights.get(&key)).sum()
+    }
+
+    /// N as one session sees it: its own adds, and what others have shown.
+    fn total_weight(&self, at: usize) -> u64 {
+        let of =
+            |from: &Vec<BTreeMap<u64, u64>>, session: usize| from[session].values().sum::<u64>();
+        (0..self.added.len())
+            .map(|session| match session == at {
+                true => of(&self.added, session),
+                false => of(&self.shown, session),
+            })
+            .sum()
+    }
+}
+
+struct World {
+    state: u64,
+    engine: Arc<Engine>,
+    pairs: Vec<Pair>,
+    truth: Truth,
+    clients: HashMap<u64, Client>,
+    now: Duration,
+    tokens: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut state = seed;
+        // Direct and pipelined, with hashes that say all and with others.
+        let width = 1 << [12, 17][random(&mut state) as usize % 2];
+        let family = [XXH3, HashFamily::Fnv][random(&mut state) as usize % 2];
+        let engine = engine(width, family, MAX);
+        let sessions = 1 + random(&mut state) as usize % 2;
+        let pair = |_| Pair {
+            session: Session::new(Arc::clone(&engine)),
+            expected: VecDeque::new(),
+            tally: Tally::default(),
+        };
+        Self {
+            state,
+            pairs: (0..sessions).map(pair).collect(),
+            engine,
+            truth: Truth {
+                added: vec![BTreeMap::new(); sessions],
+                shown: vec![BTreeMap::new(); sessions],
+            },
+            clients: HashMap::new(),
+            now: Duration::from_secs(1000),
+            tokens: 0,
+        }
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        random(&mut self.state) % below
+    }
+
+    /// A request of one client, or of somebody who does not ask for exactly-once, to one session.
+    fn request(&mut self) {
+        let at = self.draw(self.pairs.len() as u64) as usize;
+        let turn = match self.draw(2) {
+            0 => Some(Turn::First),
+            _ => self.admit(at),
+        };
+        if let Some(turn) = turn {
+            for _ in 0..self.draw(5) {
+                self.operation(at, turn);
+            }
+        }
+        if self.draw(4) == 0 {
+            self.finish(at);
+        }
+        let later = self.draw(20);
+        self.now += Duration::from_millis(later);
+    }
+
+    /// Clients go on by one, by many, and repeat what they have sent.
+    fn admit(&mut self, at: usize) -> Option<Turn> {
+        let id = self.draw(5);
+        let known = self.clients.get(&id).map(|client| client.highest);
+        let sequence = match (known, self.draw(8)) {
+            (Some(highest), 0) => highest + self.draw(2 * WINDOW),
+            (Some(highest), 1..4) => highest.saturating_sub(self.draw(WINDOW + 10)),
+            (Some(highest), 4..6) => highest,
+            (highest, _) => highest.map_or(0, |highest| highest + 1),
+        };
+        let cookie = self.engine.once().cookie(address(id), self.now);
+        let shows = self.draw(2) == 0;
+        let request = numbered(id, sequence, shows.then_some(&cookie[..]));
+        let (now, is_other_start) = (self.now, self.draw(10) == 0);
+        let pair = &mut self.pairs[at];
+        if is_other_start {
+            let request = Numbered {
+                boot: BOOT + 1,
+                ..request
+            };
+            assert_eq!(pair.session.admit(request, now), Err(Refused::WrongBoot));
+            return None;
+        }
+        let admitted = pair.session.admit(request, now);
+        if known.is_none() && !shows {
+            assert_eq!(admitted, Err(Refused::AddressUnproven));
+            assert_eq!(pair.session.cookie(address(id), now), cookie);
+            return None;
+        }
+        let expected = self.clients.entry(id).or_default().admit(sequence);
+        assert_eq!(admitted, expected, "client {id}, sequence {sequence}");
+        pair.tally.repeats += u64::from(admitted == Ok(Turn::Repeat));
+        admitted.ok()
+    }
+
+    fn operation(&mut self, at: usize, turn: Turn) {
+        let key = self.draw(20);
+        match self.draw(6) {
+            0..3 => self.add(at, turn, key),
+            3 => self.hit(at, turn, key),
+            4 => self.count(at, key),
+            _ => self.bounds(at, key),
+        }
+    }
+
+    /// Small ones, those at the limit, and those above it.
+    fn weight(&mut self, at: usize) -> Option<(u64, Allowed)> {
+        let max = u64::from(MAX);
+        let weight = match self.draw(12) {
+            0 => 0,
+            1 => max,
+            2 => max + 1,
+            3 => [u32::MAX.into(), 1 << 32, u64::MAX][self.draw(3) as usize],
+            _ => self.draw(5),
+        };
+        let weighed = self.pairs[at].session.weigh(weight);
+        assert_eq!(weighed.is_ok(), weight <= max, "{weight}");
+        Some((weight, weighed.ok()?))
+    }
+
+    fn add(&mut self, at: usize, turn: Turn, key: u64) {
+        let Some((weight, allowed)) = self.weight(at) else {
+            return;
+        };
+        self.note(at, turn, key, weight);
+        self.pairs[at].tally.add += u64::from(turn == Turn::First);
+        let (session, mut answer) = self.parts(at);
+        session.add(turn, &key.to_le_bytes(), allowed, &mut answer);
+    }
+
+    fn hit(&mut self, at: usize, turn: Turn, key: u64) {
+        let Some((weight, allowed)) = self.weight(at) else {
+            return;
+        };
+        self.note(at, turn, key, weight);
+        // Near what there is, so that both verdicts come.
+        let near = self.truth.own(at, key) + self.draw(3);
+        let limit = near.saturating_sub(1);
+        let token = self.expect(at, key, Kind::Hit { limit });
+        self.pairs[at].tally.hit += 1;
+        let (session, mut answer) = self.parts(at);
+        assert_eq!(session.limit(limit, 1), Err(Refused::UnknownWindow));
+        let limit = session.limit(limit, 0).unwrap();
+        let key = key.to_le_bytes();
+        session.hit(turn, &key, allowed, limit, token, &mut answer);
+    }
+
+    fn count(&mut self, at: usize, key: u64) {
+        let token = self.expect(at, key, Kind::Count);
+        self.pairs[at].tally.count += 1;
+        let (session, mut answer) = self.parts(at);
+        session.count(&key.to_le_bytes(), token, &mut answer);
+    }
+
+    fn bounds(&mut self, at: usize, key: u64) {
+        let total_weight = self.truth.total_weight(at);
+        let epsilon = self.engine.replica().own().geometry().epsilon();
+        let kind = Kind::Bounds {
+            total_weight,
+            error: (epsilon * total_weight as f64).ceil() as u64,
+        };
+        let token = self.expect(at, key, kind);
+        self.pairs[at].tally.bounds += 1;
+        let (session, mut answer) = self.parts(at);
+        session.bounds(&key.to_le_bytes(), token, &mut answer);
+    }
+
+    fn note(&mut self, at: usize, turn: Turn, key: u64, weight: u64) {
+        if turn == Turn::First {
+            *self.truth.added[at].entry(key).or_default() += weight;
+        }
+    }
+
+    /// The token of a question that is asked now.
+    fn expect(&mut self, at: usize, key: u64, kind: Kind) -> u64 {
+        self.tokens += 1;
+        self.pairs[at].expected.push_back(Expected {
+            token: self.tokens,
+            key,
+            own: self.truth.own(at, key),
+            shown: Truth::others(&self.truth.shown, at, key),
+            kind,
+        });
+        self.tokens
+    }
+
+    fn parts(&mut self, at: usize) -> (&mut Session<u64>, impl FnMut(u64, Answer)) {
+        let (pair, added) = (&mut self.pairs[at], &self.truth.added);
+        let expected = &mut pair.expected;
+        let answer = move |token, answer| {
+            let expected = expected.pop_front().unwrap();
+            expected.check(token, answer, Truth::others(added, at, expected.key));
+        };
+        (&mut pair.session, answer)
+    }
+
+    fn finish(&mut self, at: usize) {
+        let (session, mut answer) = self.parts(at);
+        session.finish(&mut answer);
+        drop(answer);
+        self.truth.shown[at] = self.truth.added[at].clone();
+        let pair = &self.pairs[at];
+        assert!(pair.expected.is_empty(), "{:?}", pair.expected);
+        assert_eq!(*pair.session.tally(), pair.tally);
+    }
+
+    /// All is exact at the end.
+    fn check(&mut self) {
+        (0..self.pairs.len()).for_each(|at| self.finish(at));
+        let replica = self.engine.replica();
+        let mut all = 0;
+        for key in 0..20_u64 {
+            let weights = self.truth.added.iter();
+            let weight = weights.filter_map(|weights| weights.get(&key)).sum::<u64>();
+            assert_eq!(replica.estimate(&key.to_le_bytes()).count, weight, "{key}");
+            all += weight;
+        }
+        assert_eq!(replica.total_weight(), all);
+    }
+}
+
+#[test]
+fn sessions_do_what_a_naive_node_does() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        for _ in 0..300 {
+            world.request();
+        }
+        world.check();
+    }
+}
+
+#[test]
+fn a_weight_is_taken_up_to_the_engines_limit_and_that_of_an_add() {
+    for max in [0, 1, MAX, MAX_WEIGHT] {
+        let session = Session::<()>::new(engine(16, XXH3, max));
+        for weight in [0, 1, u64::from(max), u64::from(max) + 1, u64::MAX] {
+            let expected = weight <= u64::from(max);
+            assert_eq!(session.weigh(weight).is_ok(), expected, "{weight} of {max}");
+        }
+    }
+}
+
+#[test]
+fn only_sketch_0_is_here() {
+    let session = Session::<()>::new(engine(16, XXH3, MAX));
+    assert_eq!(session.check_sketch(0), Ok(()));
+    for number in [1, u64::MAX] {
+        assert_eq!(session.check_sketch(number), Err(Refused::UnknownSketch));
+    }
+}
+
+#[test]
+fn a_saturated_answer_is_over_every_limit() {
+    let engine = engine(16, XXH3, MAX);
+    for cell in engine.replica().own().own_cells() {
+        cell.store(SATURATES_AT, Relaxed);
+    }
+    let mut session = Session::new(engine);
+    let mut seen = Vec::new();
+    let mut answer = |(), answer| seen.push(answer);
+    let limit = session.limit(u64::MAX, 0).unwrap();
+    session.hit(Turn::First, b"key", Allowed::ONE, limit, (), &mut answer);
+    session.finish(&mut answer);
+    assert!(matches!(
+        seen[..],
+        [Answer::Hit {
+            verdict: Verdict::Over,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn what_a_session_had_under_way_is_there_when_it_is_gone() {
+    let engine = engine(1 << 18, XXH3, MAX);
+    let mut session = Session::<()>::new(Arc::clone(&engine));
+    for key in 0..100_u8 {
+        session.add(Turn::First, &[key], Allowed::ONE, &mut |(), _| {});
+    }
+    drop(session);
+    assert_eq!(engine.replica().total_weight(), 100);
+    assert!((0..100_u8).all(|key| engine.replica().estimate(&[key]).count == 1));
+}
+
+#[test]
+fn a_cookie_is_of_its_address_and_time() {
+    let engine = engine(16, XXH3, MAX);
+    let mut session = Session::<()>::new(Arc::clone(&engine));
+    for (client, seconds) in [(1, 0), (1, 0), (2, 0), (2, 60), (1, 60), (1, 61)] {
+        let now = Duration::from_secs(seconds);
+        let cookie = engine.once().cookie(address(client), now);
+        assert_eq!(session.cookie(address(client), now), cookie);
+    }
+}
