@@ -49,16 +49,20 @@ pub struct Batch<T> {
 }
 
 impl<T: Copy> Batch<T> {
-    /// An empty batch that works in the way that is faster for the replica's memory.
+    /// An empty batch that works in the way that is faster for the replica's memory, and for as many batches as
+    /// it has.
     #[must_use]
     pub fn new(replica: Arc<Replica>) -> Self {
-        let way = Way::of_memory(replica.own.geometry().memory_bytes());
-        Self::with_way(replica, way)
+        Self::with(replica, None)
     }
 
     /// An empty batch that always works in the given way: for measurements.
     #[must_use]
     pub fn with_way(replica: Arc<Replica>, way: Way) -> Self {
+        Self::with(replica, Some(way))
+    }
+
+    fn with(replica: Arc<Replica>, way: Option<Way>) -> Self {
         Self {
             absorber: Absorber::new(),
             pipeline: Pipeline::new(replica, way),

@@ -32,7 +32,9 @@ mod pipeline;
 mod slices;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crossbeam_utils::CachePadded;
 
 pub use batch::Batch;
 pub use fingerprint::fingerprint;
@@ -107,6 +109,8 @@ pub struct Replica {
     learnt_weight: AtomicU64,
     origins: AppendTable<Origin>,
     memory: MemoryAccount,
+    /// Batches that there are: threads that may add at the same time.
+    batches: CachePadded<AtomicUsize>,
 }
 
 impl Replica {
@@ -157,6 +161,7 @@ impl Replica {
             learnt_weight: AtomicU64::new(0),
             origins: AppendTable::try_new(limits.max_peers)?,
             memory,
+            batches: CachePadded::default(),
         })
     }
 

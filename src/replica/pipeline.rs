@@ -3,9 +3,10 @@
 //! A sketch that has outgrown the cache nearest to the core spends its time waiting for memory, a
 //! line for each row. So the work is a *rolling pipeline*: key i is hashed and its cells are asked
 //! for, then key i - [`LAG`] is applied, whose cells have come meanwhile. A small sketch waits for
-//! nothing, and there the plain way is faster: [`Way::of_memory`] decides.
+//! nothing, and there the plain way is faster, as long as one thread is all there is: [`Way::of`] decides.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::sketch::{CellIndexes, Estimate, KeyHash, Weight};
 
@@ -31,11 +32,12 @@ pub enum Way {
 }
 
 impl Way {
-    /// The faster way for a sketch with this much memory.
+    /// The faster way for a sketch with this much memory, into which so many threads add. Where there are
+    /// several, lines are in the other one's cache, and far for that reason.
     #[inline]
     #[must_use]
-    pub const fn of_memory(memory_bytes: u64) -> Self {
-        if memory_bytes > PIPELINE_ABOVE_BYTES {
+    pub const fn of(memory_bytes: u64, threads: usize) -> Self {
+        if memory_bytes > PIPELINE_ABOVE_BYTES || threads > 1 {
             Self::Pipelined
         } else {
             Self::Direct
@@ -68,6 +70,8 @@ pub(super) enum Key<'a> {
 pub(super) struct Pipeline<T> {
     replica: Arc<Replica>,
     way: Way,
+    /// The way is not chosen anew.
+    is_fixed: bool,
     /// The ring: the operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
@@ -76,10 +80,14 @@ pub(super) struct Pipeline<T> {
 }
 
 impl<T: Copy> Pipeline<T> {
-    pub(super) fn new(replica: Arc<Replica>, way: Way) -> Self {
+    /// `None`: in the way that is faster.
+    pub(super) fn new(replica: Arc<Replica>, way: Option<Way>) -> Self {
+        // Relaxed, here and below: a number of its own, and a wrong one costs some time at most.
+        replica.batches.fetch_add(1, Relaxed);
         Self {
+            way: way.unwrap_or_else(|| faster_way(&replica)),
+            is_fixed: way.is_some(),
             replica,
-            way,
             cells: [CellIndexes::NONE; LAG],
             operations: [Operation::Add {
                 weight: Weight::ZERO,
@@ -118,6 +126,10 @@ impl<T: Copy> Pipeline<T> {
             self.apply(operation % LAG, answer);
         }
         self.taken = 0;
+        // Nothing waits, so that it may go on in the other way.
+        if !self.is_fixed {
+            self.way = faster_way(&self.replica);
+        }
     }
 
     #[inline]
@@ -147,6 +159,17 @@ impl<T: Copy> Pipeline<T> {
             answer,
         );
     }
+}
+
+impl<T> Drop for Pipeline<T> {
+    fn drop(&mut self) {
+        self.replica.batches.fetch_sub(1, Relaxed);
+    }
+}
+
+fn faster_way(replica: &Replica) -> Way {
+    let threads = replica.batches.load(Relaxed);
+    Way::of(replica.own.memory_bytes(), threads)
 }
 
 #[inline]

@@ -174,11 +174,58 @@ fn counter() -> impl Strategy<Value = u64> {
 }
 
 #[test]
-fn the_way_follows_the_memory() {
-    let way =
-        |log_width: u32| Way::of_memory(Geometry::new(1 << log_width, 4).unwrap().memory_bytes());
-    assert_eq!((way(12), way(16)), (Way::Direct, Way::Direct));
-    assert_eq!((way(20), way(22)), (Way::Pipelined, Way::Pipelined));
+fn the_way_follows_the_memory_and_the_threads() {
+    let way = |log_width: u32, threads| {
+        let geometry = Geometry::new(1 << log_width, 4).unwrap();
+        Way::of(geometry.memory_bytes(), threads)
+    };
+    assert_eq!((way(12, 1), way(16, 1)), (Way::Direct, Way::Direct));
+    assert_eq!((way(20, 1), way(22, 1)), (Way::Pipelined, Way::Pipelined));
+    for log_width in [12, 16, 20, 22] {
+        assert_eq!(way(log_width, 2), Way::Pipelined);
+    }
+}
+
+/// Whichever way a batch takes, it changes with nothing under way, so that nothing is lost or answered out of order.
+#[test]
+fn batches_that_come_and_go_change_the_way_and_nothing_else() {
+    let replica = replica(64, 4, FAMILIES[0], 0);
+    let mut state = 0xBA7C;
+    let mut batches: Vec<Batch<u64>> = Vec::new();
+    let mut added = 0;
+    for step in 0..20_000 {
+        match random(&mut state) % 8 {
+            0 if batches.len() < 4 => batches.push(Batch::new(Arc::clone(&replica))),
+            1 if batches.len() > 1 => {
+                let mut gone = batches.swap_remove(0);
+                gone.finish(&mut |_, _| {});
+            }
+            what => {
+                let Some(batch) = batches.last_mut() else {
+                    continue;
+                };
+                let mut answers = Vec::new();
+                let mut answer = |token, estimate: Estimate| answers.push((token, estimate.count));
+                batch.add(b"key", Weight::ONE, &mut answer);
+                batch.count(b"key", step, &mut answer);
+                batch.count(b"key", step + 1, &mut answer);
+                added += 1;
+                if what < 5 {
+                    batch.finish(&mut answer);
+                    let newest = &answers[answers.len() - 2..];
+                    assert_eq!([newest[0].0, newest[1].0], [step, step + 1]);
+                    assert!(newest[0].1 <= newest[1].1 && newest[1].1 <= added);
+                }
+            }
+        }
+    }
+    batches
+        .iter_mut()
+        .for_each(|batch| batch.finish(&mut |_, _| {}));
+    assert_eq!(replica.estimate(b"key").count, added);
+    assert_eq!(replica.batches.load(Relaxed), batches.len());
+    drop(batches);
+    assert_eq!(replica.batches.load(Relaxed), 0);
 }
 
 /// More keys than the absorber has places, hot and cold ones, so that all that it does happens often.
