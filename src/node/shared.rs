@@ -26,6 +26,7 @@ use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica, fingerprin
 use crate::sketch::MAX_WEIGHT;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
+use crate::wire::{Boot, Writer};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
 const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
@@ -33,7 +34,7 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 /// What the operating system drew for this start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Random {
-    pub(super) boot: u64,
+    pub(super) boot: Boot,
     pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
@@ -41,7 +42,7 @@ pub(super) struct Random {
 pub(super) struct Shared {
     replica: Replica,
     /// Random number of this start.
-    boot: u64,
+    boot: Boot,
     fingerprint: u64,
     max_weight: u32,
     once: OnceTable,
@@ -91,8 +92,8 @@ pub(super) struct Received {
     pub(super) last_row: Duration,
     pub(super) rows: u64,
     pub(super) restarts: u64,
-    /// The start of the node of ours that it turned out to be.
-    pub(super) boot: Option<u64>,
+    /// The node of ours that it turned out to be, by who writes its slices.
+    pub(super) writer: Option<Writer>,
 }
 
 /// The latest `peer` orders.
@@ -176,7 +177,7 @@ impl Shared {
         &self.replica
     }
 
-    pub(super) fn boot(&self) -> u64 {
+    pub(super) fn boot(&self) -> Boot {
         self.boot
     }
 
@@ -350,7 +351,7 @@ impl super::http::StatusSource for Shared {
         for thread in &self.threads {
             tally += &thread.tally.read();
         }
-        let (cluster, readiness) = self.presence.status(&self.replica, self.now());
+        let (cluster, readiness) = self.presence.status(self.boot, &self.replica, self.now());
         let legacy = self.legacy();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -452,7 +453,7 @@ impl Shared {
 
     fn compact_status(&self, tally: &Tally) -> CompactStatus {
         CompactStatus {
-            boot: format!("{:016x}", self.boot),
+            boot: self.boot.to_string(),
             fingerprint: format!("{:016x}", self.fingerprint),
             max_weight: self.max_weight,
             requests: tally.compact,

@@ -10,6 +10,7 @@ use super::{Cluster, Outgoing};
 use crate::cluster::membership::MembershipDatagram;
 use crate::cluster::seal::{Channel, HEADER_BYTES, SealError, Sealer, TAG_BYTES};
 use crate::replica::Replica;
+use crate::wire::Boot;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head, Purpose};
 
 impl Cluster {
@@ -55,7 +56,7 @@ impl Cluster {
         &mut self,
         now: Duration,
         to: SocketAddr,
-        boot: u64,
+        boot: Boot,
         write: impl FnOnce(&mut FrameWriter<'_>) -> bool,
         buffer: &mut Vec<u8>,
     ) -> Option<u64> {
@@ -97,7 +98,7 @@ impl Cluster {
     fn write_to_peer(
         &mut self,
         now: Duration,
-        boot: u64,
+        boot: Boot,
         may_send_data: bool,
         replica: &Replica,
         buffer: &mut Vec<u8>,
@@ -107,7 +108,7 @@ impl Cluster {
         let peer = self.peers.get_mut(&boot)?;
         let mut written = Written::default();
         let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-        peer.write_words(&self.slices, &mut writer, &mut written);
+        peer.write_words(&self.ourselves, &self.slices, &mut writer, &mut written);
         let mut piece = None;
         if may_send_data && let Some(cells) = self.slices.cells(replica, &self.own) {
             let own = (&self.own, cells);
@@ -126,6 +127,7 @@ impl Cluster {
                 (None, _) => {}
             }
         }
+        self.sent.membership += written.about as u64;
         self.sent.acks += written.acks as u64;
         self.sent.digests += written.digests as u64;
         self.sent.pushes += written.pushes as u64;
@@ -135,7 +137,7 @@ impl Cluster {
     }
 
     /// The next peer, in a circle, to which something may go.
-    fn next_in_turn(&self, now: Duration, may_send_data: bool) -> Option<u64> {
+    fn next_in_turn(&self, now: Duration, may_send_data: bool) -> Option<Boot> {
         let after = (
             std::ops::Bound::Excluded(self.turn),
             std::ops::Bound::Unbounded,
@@ -149,7 +151,7 @@ impl Cluster {
     }
 
     /// An empty datagram: room for the seal's header, and who sends to whom.
-    fn start(&self, to_boot: u64, buffer: &mut Vec<u8>) {
+    fn start(&self, to_boot: Boot, buffer: &mut Vec<u8>) {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
         let me = self.membership.me();
@@ -185,10 +187,10 @@ impl Cluster {
 
     fn open_channel(&mut self, now: Duration, to: SocketAddr) {
         let channel = Channel {
-            boot: self.own.boot,
+            boot: self.boot,
             id: self.random.next_u64(),
         };
-        let sealer = Sealer::new(&self.keys, self.fingerprint, channel);
+        let sealer = Sealer::new(&self.keys, channel);
         let outgoing = Outgoing {
             sealer,
             used_at: now,

@@ -7,10 +7,11 @@ use super::answers::Place;
 use crate::node::shared::Shared;
 use crate::replica::once::{self, Admission, Caller};
 use crate::sketch::HashFamily;
+use crate::wire::SketchNumber;
 use crate::wire::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
-    Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES, Rejected, ReplyHead, Request,
-    encode_cookie,
+    INFO_BEHIND_COOKIE_BYTES, Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
+    Rejected, ReplyHead, Request, encode_cookie,
 };
 
 // What the format promises to clients is what the table keeps.
@@ -25,7 +26,7 @@ const _: () = assert!(
 /// Prefix, sketch, boot, client, and the sequence.
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
 
-/// The answer to info, which stays the same, but for its last bytes: the cookie.
+/// The answer to info, which stays the same, but for the cookie.
 pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
     let own = shared.replica().own();
     let info = Info {
@@ -42,6 +43,7 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
         version: env!("CARGO_PKG_VERSION").as_bytes(),
         cluster_port: shared.cluster_port(),
         cookie: &[0; once::COOKIE_BYTES],
+        writer: shared.replica().own_slice().writer,
     };
     compact::encode_info(&info).into_boxed_slice()
 }
@@ -77,9 +79,9 @@ impl Desk {
     ) -> Result<(Request<'a>, bool), Rejected> {
         let request = compact::request(datagram)?;
         let admitted = match (request.sketch, request.once) {
-            (1.., _) => Err(Problem::UnknownSketch),
-            (0, None) => Ok(false),
-            (0, Some(once)) => self.admit_once(shared, once, request.cookie),
+            (SketchNumber::DEFAULT, None) => Ok(false),
+            (SketchNumber::DEFAULT, Some(once)) => self.admit_once(shared, once, request.cookie),
+            _ => Err(Problem::UnknownSketch),
         };
         match admitted {
             Ok(repeated) => Ok((request, repeated)),
@@ -237,7 +239,8 @@ impl Desk {
                 let at = self.reserve(self.info.len())?;
                 self.tally.info += 1;
                 let cookie = self.cookie(shared);
-                if let Some(out) = self.info.last_chunk_mut() {
+                let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
+                if let Some(out) = self.info[..behind].last_chunk_mut() {
                     *out = cookie;
                 }
                 self.answers.write(at, &self.info);

@@ -51,11 +51,12 @@ pub struct LearntSlice {
 /// ```
 /// use rmbd::replica::{Replica, ReplicaLimits, SliceId, Slices};
 /// use rmbd::sketch::{Geometry, HashFamily};
+/// use rmbd::wire::Writer;
 ///
 /// let limits = ReplicaLimits { max_peers: 8, max_origins: 256, max_memory_bytes: u64::MAX };
 /// let family = HashFamily::Xxh3 { seed: 7 };
 /// let make = |node| {
-///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, 1), limits)
+///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, Writer(1)), limits)
 ///         .map_err(Box::<dyn std::error::Error>::from)
 /// };
 /// let (one, other) = (make(1)?, make(2)?);
@@ -352,7 +353,7 @@ impl Slices {
         if *slice == self.own_slice {
             return Err(SliceRefused::OwnSlice);
         }
-        if *slice != SliceId::of(slice.node, slice.boot) {
+        if slice.sketch != self.own_slice.sketch {
             return Err(SliceRefused::Unsupported);
         }
         Ok(())
