@@ -169,7 +169,7 @@ fn are_equal(servers: &[Server]) -> bool {
         let slices = status.cluster.slices.iter();
         let filled = slices.filter(|slice| slice.weight > 0);
         filled
-            .map(|slice| (slice.boot.clone(), (slice.root.clone(), slice.weight)))
+            .map(|slice| (slice.writer.clone(), (slice.root.clone(), slice.weight)))
             .collect()
     };
     let first = slices(&all[0]);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rmbd::io::{cpu, huge_pages};
 use rmbd::replica::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
 use rmbd::sketch::{Geometry, HashFamily, Weight};
+use rmbd::wire::Writer;
 
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;
@@ -47,7 +48,7 @@ fn replica() -> (Arc<Replica>, Slices) {
         max_origins: 0,
         max_memory_bytes: u64::MAX,
     };
-    let replica = Replica::try_with(GEOMETRY, FAMILY, SliceId::of(1, 1), limits).unwrap();
+    let replica = Replica::try_with(GEOMETRY, FAMILY, SliceId::of(1, Writer(1)), limits).unwrap();
     let replica = Arc::new(replica);
     huge_pages::advise(replica.own().memory());
     let slices = Slices::try_new(Arc::clone(&replica)).unwrap();

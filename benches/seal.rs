@@ -14,6 +14,7 @@ use std::time::Duration;
 use rmbd::cluster::seal::{
     Channel, KeyRing, Openers, OpenersOptions, Refused, Sealer, TAG_BYTES, generate_key_text,
 };
+use rmbd::wire::Boot;
 
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
@@ -25,7 +26,6 @@ mod support;
 const DATAGRAM_BYTES: usize = 1200;
 /// Datagrams of a variant in a round.
 const BATCH: usize = 1000;
-const FINGERPRINT: u64 = 42;
 const NOW: Duration = Duration::from_secs(1);
 /// Nobody but the one who measures the budget meets it.
 const ENDLESS: OpenersOptions = OpenersOptions {
@@ -62,16 +62,11 @@ fn variants() -> Vec<(&'static str, Variant)> {
         ("seal", Box::new(seal_batch())),
         ("open", known(1, |_| {}, Ok(()))),
         ("open, 1000 channels known", known(1000, |_| {}, Ok(()))),
-        ("refuse: wrong fingerprint", {
-            let theirs = FINGERPRINT ^ 1;
-            known(
-                1,
-                |bytes| bytes[2] ^= 1,
-                Err(Refused::Fingerprint { theirs }),
-            )
+        ("refuse: wrong version", {
+            known(1, |bytes| bytes[0] ^= 0x80, Err(Refused::Version))
         }),
         ("refuse: too old", {
-            known(1, |bytes| bytes[26..34].fill(0), Err(Refused::TooOld))
+            known(1, |bytes| bytes[18..26].fill(0), Err(Refused::TooOld))
         }),
         ("refuse: forged, known channel", {
             known(
@@ -112,11 +107,11 @@ fn ring(first: u8, keys: u8) -> KeyRing {
 }
 
 fn channel(id: u64) -> Channel {
-    Channel { boot: 1, id }
+    Channel { boot: Boot(1), id }
 }
 
 fn sealer(id: u64) -> Sealer {
-    Sealer::new(&ring(1, 1), FINGERPRINT, channel(id))
+    Sealer::new(&ring(1, 1), channel(id))
 }
 
 fn plain() -> Vec<u8> {
@@ -165,7 +160,7 @@ fn seal_batch() -> impl FnMut() -> Duration {
 
 /// Datagrams of so many known channels in turn, changed in some way.
 fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), Refused>) -> Variant {
-    let mut openers = Openers::new(ring(1, 1), FINGERPRINT, ENDLESS);
+    let mut openers = Openers::new(ring(1, 1), ENDLESS);
     let mut sealers: Vec<_> = (0..channels).map(sealer).collect();
     for sealer in &mut sealers {
         openers.open(NOW, &mut seal(sealer)).unwrap();
@@ -185,7 +180,7 @@ fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), Refused>) ->
 
 /// Datagrams of unknown channels that none of so many keys opens.
 fn unknown(keys: u8, options: OpenersOptions) -> Variant {
-    let mut openers = Openers::new(ring(2, keys), FINGERPRINT, options);
+    let mut openers = Openers::new(ring(2, keys), options);
     let has_budget = options == ENDLESS;
     let mut next = 0;
     Box::new(move || {
@@ -211,7 +206,7 @@ fn enter_batch() -> impl FnMut() -> Duration {
     assert_eq!(ENDLESS.max_channels, BATCH);
     let datagrams: Vec<_> = (0..BATCH as u64).map(|id| seal(&mut sealer(id))).collect();
     move || {
-        let mut openers = Openers::new(ring(1, 1), FINGERPRINT, ENDLESS);
+        let mut openers = Openers::new(ring(1, 1), ENDLESS);
         open_batch(&mut openers, datagrams.clone(), Ok(()))
     }
 }

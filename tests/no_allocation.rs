@@ -14,6 +14,7 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::io::send_segments;
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;
+use rmbd::wire::Boot;
 use rmbd::wire::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd::wire::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
 
@@ -83,7 +84,7 @@ fn settle(client: &UdpSocket) {
 }
 
 /// Every operation, new, repeated, refused, malformed, and longer than its reply may be.
-fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64, good: &[u8]) {
+fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64, good: &[u8]) {
     let mut writer = RequestWriter::new(1400);
     let once = Once {
         boot,
@@ -101,7 +102,7 @@ fn every_kind_of_request(client: &UdpSocket, boot: u64, sender: u64, round: u64,
         (Some(once), Some(good)),
         (
             Some(Once {
-                boot: !boot,
+                boot: Boot(!boot.0),
                 ..once
             }),
             None,
@@ -199,7 +200,7 @@ fn data_threads_allocate_nothing_after_the_start() {
                 client
             })
             .collect();
-        let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
+        let boot = Boot(u64::from_str_radix(&node.status().compact.boot, 16).unwrap());
         let cookie = cookie(&clients[0]);
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rmbd::replica::{LegacyRows, Replica, ReplicaLimits, SliceId, SliceRefused, Slices};
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::wire::Writer;
 
 thread_local! {
     /// The largest allocation of this thread since it was last looked at.
@@ -77,12 +78,12 @@ fn replica(max_origins: usize, max_memory_bytes: usize) -> Arc<Replica> {
     };
     let family = HashFamily::Xxh3 { seed: 7 };
     let geometry = Geometry::new(10_000, 4).unwrap();
-    Arc::new(Replica::try_with(geometry, family, SliceId::of(1, 1), limits).unwrap())
+    Arc::new(Replica::try_with(geometry, family, SliceId::of(1, Writer(1)), limits).unwrap())
 }
 
 #[test]
 fn what_is_refused_allocates_nothing() {
-    let (a, b) = (SliceId::of(2, 1), SliceId::of(3, 1));
+    let (a, b) = (SliceId::of(2, Writer(1)), SliceId::of(3, Writer(1)));
     // By their number, and by memory.
     for (max_origins, max_memory_bytes) in [
         (1, OWN_BYTES + TABLE_BYTES),

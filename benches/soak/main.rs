@@ -58,7 +58,7 @@ const DESCRIPTORS_GROWTH_MAX: usize = 4;
 
 #[derive(Clone)]
 struct Start {
-    boot: String,
+    writer: String,
     /// It is being ended, and the next one is not known yet.
     is_ending: bool,
 }
@@ -103,7 +103,7 @@ impl Load {
             let start = self.start_of(node);
             if !start.is_ending {
                 for batch in unnoted.drain(..) {
-                    self.note(&batch, &start.boot);
+                    self.note(&batch, &start.writer);
                 }
                 if self.rests.load(SeqCst) {
                     self.rest();
@@ -123,7 +123,7 @@ impl Load {
             unnoted.push(Batch {
                 adds,
                 outcome,
-                before: start.boot,
+                before: start.writer,
             });
             std::thread::sleep(Duration::from_millis(random.below(20)));
         }
@@ -299,7 +299,7 @@ impl Soak {
             place.start();
         }
         let starts = std::array::from_fn(|node| Start {
-            boot: places[node].boot().unwrap().to_owned(),
+            writer: places[node].writer().unwrap().to_owned(),
             is_ending: false,
         });
         let load = Load {
@@ -383,12 +383,12 @@ impl Soak {
 
     /// Ends a node and starts it again. What it alone had may go when it is killed: others are asked before.
     fn restart(&mut self, node: usize, signal: Signal) {
-        let boot = self.places[node].boot().unwrap().to_owned();
+        let writer = self.places[node].writer().unwrap().to_owned();
         if signal == Signal::KILL {
             let others = (0..NODES).filter(|&other| other != node);
             let others = others.filter(|&other| self.places[other].is_running());
             let others_hold = most(others.map(|other| self.held(other)));
-            self.load.ledger().killed(&boot, &others_hold);
+            self.load.ledger().killed(&writer, &others_hold);
             self.note_ending(node);
             self.places[node].end(signal);
         } else {
@@ -400,7 +400,7 @@ impl Soak {
         self.sleep_ms(0, 3_000);
         self.places[node].start();
         self.load.starts.lock().unwrap()[node] = Start {
-            boot: self.places[node].boot().unwrap().to_owned(),
+            writer: self.places[node].writer().unwrap().to_owned(),
             is_ending: false,
         };
     }
@@ -454,7 +454,7 @@ impl Soak {
                 .iter()
                 .filter(|slice| slice.weight > 0);
             let mut slices: Vec<_> = slices
-                .map(|slice| (&slice.boot, slice.version, &slice.root, slice.weight))
+                .map(|slice| (&slice.writer, slice.version, &slice.root, slice.weight))
                 .collect();
             slices.sort();
             slices

@@ -29,7 +29,7 @@ pub(crate) struct Place {
 
 struct Process {
     child: Child,
-    boot: String,
+    writer: String,
     is_stopped: bool,
     http: String,
     /// Threads, descriptors, resident bytes and bytes of slices when all was quiet for the first time.
@@ -89,8 +89,8 @@ impl Place {
     }
 
     /// This start of it, where there is one.
-    pub(crate) fn boot(&self) -> Option<&str> {
-        self.process.as_ref().map(|process| process.boot.as_str())
+    pub(crate) fn writer(&self) -> Option<&str> {
+        self.process.as_ref().map(|process| process.writer.as_str())
     }
 
     pub(crate) fn start(&mut self) {
@@ -129,12 +129,12 @@ impl Place {
         self.clients.lead_to(udp);
         let mut process = Process {
             child,
-            boot: String::new(),
+            writer: String::new(),
             is_stopped: false,
             http: field("http="),
             first: None,
         };
-        process.boot = process.status().cluster.boot;
+        process.writer = process.status().cluster.writer;
         self.process = Some(process);
     }
 
@@ -149,7 +149,7 @@ impl Place {
             .into_iter()
             .flatten()
             .filter(|slice| slice.weight > 0);
-        filled.map(|slice| (slice.boot, slice.weight)).collect()
+        filled.map(|slice| (slice.writer, slice.weight)).collect()
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {

@@ -22,6 +22,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX, send_segments};
+use rmbd::wire::Boot;
 use rmbd::wire::compact::{
     self, Answer, COOKIE_BYTES_MAX, COOKIE_FIELD_BYTES_MAX, Header, ONCE_WINDOW, Once, Problem,
     Reply, ReplyHead, RequestWriter, write_with_cookie,
@@ -60,7 +61,7 @@ pub(crate) struct OnceLoop<'a> {
     polled: Box<[PollFd<'a>]>,
     script: Script,
     progress: &'a Progress,
-    boot: u64,
+    boot: Boot,
     writer: RequestWriter,
     train: Train,
     receiver: Receiver,
@@ -80,7 +81,7 @@ impl<'a> OnceLoop<'a> {
         links: &'a [Link],
         script: Script,
         progress: &'a Progress,
-        boot: u64,
+        boot: Boot,
     ) -> Self {
         let load = shared.load;
         Self {

@@ -9,6 +9,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rmbd::io::cpu;
+use rmbd::wire::Boot;
 
 use crate::clock::{Clock, nanoseconds};
 use crate::closed::ClosedLoop;
@@ -64,7 +65,7 @@ struct Part {
 pub(crate) fn run(
     load: &Load,
     ledger: Option<&Ledger>,
-    boot: Option<u64>,
+    boot: Option<Boot>,
     route: &Route,
     scripts: &mut [Script],
     stop: &AtomicBool,

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use rmbd::wire::Boot;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::{Clock, nanoseconds};
@@ -32,7 +33,7 @@ pub(crate) struct Shared<'a> {
     /// Of a load of hits.
     pub(crate) ledger: Option<&'a Ledger>,
     /// Of the node, for adds that count exactly once.
-    pub(crate) boot: Option<u64>,
+    pub(crate) boot: Option<Boot>,
     pub(crate) clock: Clock<'a>,
     pub(crate) window: Window,
     pub(crate) stop: &'a AtomicBool,

@@ -12,6 +12,7 @@ use rmbd::config::NodeConfig;
 use rmbd::io::send_segments;
 use rmbd::node::status::{Datagrams, Status};
 use rmbd::node::{Node, NodeError};
+use rmbd::wire::Boot;
 use rmbd::wire::compact::Problem;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_count};
 use thiserror::Error;
@@ -308,7 +309,7 @@ impl Target {
     ///
     /// # Errors
     /// No answer, in words.
-    pub(crate) fn boot(&self) -> Result<u64, String> {
+    pub(crate) fn boot(&self) -> Result<Boot, String> {
         let info = self.compact_client().and_then(|mut client| client.info());
         info.map(|info| info.boot).map_err(|e| e.to_string())
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::cluster::seal::KeyRing;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, SliceStatus};
+use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
 use crate::sketch::Geometry;
 
 fn cluster() -> ClusterStatus {
@@ -18,20 +18,42 @@ fn cluster() -> ClusterStatus {
         boot: "1000000000000000".into(),
         address: Some("0.0.0.0:8001".into()),
         advertised: Some("10.0.0.1:8001".into()),
-        members: vec![MemberStatus {
-            node: "00000000000000bb\u{1b}".into(),
-            boot: "2000000000000000".into(),
-            address: "10.0.0.2:8001".into(),
-            client_port: 8000,
-            state: "alive".into(),
-            slices: 2,
-            lag_versions: 3,
-            lag_s: 0.5,
-            heard_s: None,
-            bytes_sent: 4096,
-            bytes_received: 100,
-            refuses_ours: false,
-        }],
+        members: vec![
+            MemberStatus {
+                node: "00000000000000bb\u{1b}".into(),
+                boot: "2000000000000000".into(),
+                address: "10.0.0.2:8001".into(),
+                client_port: 8000,
+                state: "alive".into(),
+                slices: 2,
+                lag_versions: 3,
+                lag_s: 0.5,
+                heard_s: None,
+                bytes_sent: 4096,
+                bytes_received: 100,
+                refuses_ours: false,
+                writer: Some("2222222222222222".into()),
+                other_sketches: vec![],
+            },
+            MemberStatus {
+                node: "00000000000000cc".into(),
+                boot: "3000000000000000".into(),
+                address: "10.0.0.3:8001".into(),
+                state: "alive".into(),
+                bytes_sent: 10_240,
+                other_sketches: vec![
+                    OtherSketch {
+                        sketch: 0,
+                        fingerprint: Some("00000000000000ff".into()),
+                    },
+                    OtherSketch {
+                        sketch: 7,
+                        fingerprint: None,
+                    },
+                ],
+                ..MemberStatus::default()
+            },
+        ],
         one_way: vec![OneWayStatus {
             address: "10.9.0.1:8001".into(),
             lag_versions: 1,
@@ -67,10 +89,13 @@ fn members_are_a_table_with_the_asked_node_first() {
     assert_eq!(
         members(&["members"], &cluster()),
         "\
-node      address        state    boot      slices  behind by  for    sent   received
-00000000  10.0.0.1:8001  asked    10000000  1       -          -      5 KiB  0 bytes
-00000000  10.0.0.2:8001  alive    20000000  2       3          0.5 s  4 KiB  100 bytes
--         10.9.0.1:8001  one way  -         -       1          -      -      -
+node      address        state    boot      slices  behind by     for    sent    received
+00000000  10.0.0.1:8001  asked    10000000  1       -             -      5 KiB   0 bytes
+00000000  10.0.0.2:8001  alive    20000000  2       3             0.5 s  4 KiB   100 bytes
+00000000  10.0.0.3:8001  alive    30000000  0       other sketch  0.0 s  10 KiB  0 bytes
+-         10.9.0.1:8001  one way  -         -       1             -      -       -
+not exchanged with 10.0.0.3:8001: sketch 0, of which it has another width, depth, hash or seed
+not exchanged with 10.0.0.3:8001: sketch 7, which it does not have
 not held: node cc
 "
     );
@@ -96,7 +121,7 @@ fn status_has_a_line_for_the_cluster() {
     for (cluster, expected) in [
         (
             cluster(),
-            "cluster    0.0.0.0:8001 as 10.0.0.1:8001, members alive 1, suspect 0, down 0, slices 1, total weight 5000, refused 0\n",
+            "cluster    0.0.0.0:8001 as 10.0.0.1:8001, members alive 2, suspect 0, down 0, slices 1, total weight 5000, refused 0\n",
         ),
         (
             ClusterStatus {

@@ -87,7 +87,7 @@ fn whose(origin: &OriginDetail) -> String {
     };
     let notes = [
         (origin.own, "the one that answers".to_owned()),
-        (origin.slices > 1, format!("{} starts", origin.slices)),
+        (origin.slices > 1, format!("{} slices", origin.slices)),
         (origin.saturated, "full cells".to_owned()),
     ];
     let notes = notes.into_iter().filter(|(applies, _)| *applies);

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::http::StatusSource;
 use super::status::{bytes, printable};
 use super::{CliError, MembersOptions, Streams};
-use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus};
+use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch};
 
 /// Digits of a number that tell nodes apart to people.
 const SHORT_DIGITS: usize = 8;
@@ -46,10 +46,30 @@ pub(super) fn render(cluster: &ClusterStatus) -> String {
     rows.extend(cluster.members.iter().map(member));
     rows.extend(cluster.one_way.iter().map(one_way));
     let mut text = table(&rows);
+    let members = cluster.members.iter();
+    let targets = cluster.one_way.iter();
+    let apart = members
+        .map(|member| (&member.address, &member.other_sketches))
+        .chain(targets.map(|target| (&target.address, &target.other_sketches)));
+    for (address, others) in apart {
+        for other in others {
+            text.push_str(&not_exchanged(address, other));
+        }
+    }
     for slice in &cluster.slices_refused {
         text.push_str(&format!("not held: {}\n", printable(slice)));
     }
     text
+}
+
+fn not_exchanged(address: &str, other: &OtherSketch) -> String {
+    let (address, sketch) = (printable(address), other.sketch);
+    match &other.fingerprint {
+        Some(_) => format!(
+            "not exchanged with {address}: sketch {sketch}, of which it has another width, depth, hash or seed\n"
+        ),
+        None => format!("not exchanged with {address}: sketch {sketch}, which it does not have\n"),
+    }
 }
 
 fn ourselves(cluster: &ClusterStatus) -> [String; COLUMNS] {
@@ -78,7 +98,9 @@ fn member(member: &MemberStatus) -> [String; COLUMNS] {
         printable(&member.state),
         short(&member.boot),
         member.slices.to_string(),
-        if member.refuses_ours {
+        if !member.other_sketches.is_empty() {
+            "other sketch".to_owned()
+        } else if member.refuses_ours {
             "no room".to_owned()
         } else {
             member.lag_versions.to_string()

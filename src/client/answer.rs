@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use crate::wire::Boot;
 use crate::wire::compact::{Answer, HASH_FNV, HASH_XXH3};
 
 /// How often a key was added.
@@ -41,7 +42,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// A random number of the node's present start.
-    pub boot: u64,
+    pub boot: Boot,
     /// Equal where width, depth, hash and its seed are.
     pub fingerprint: u64,
     /// Columns a row.

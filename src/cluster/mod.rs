@@ -7,6 +7,6 @@ pub mod membership;
 pub mod seal;
 
 pub use gossip::{
-    Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT, MemberStatus,
-    OneWayStatus, READY_LIMIT, ReadyState, Traffic,
+    Agreement, Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT,
+    MemberStatus, OneWayStatus, READY_LIMIT, ReadyState, Traffic,
 };

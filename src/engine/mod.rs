@@ -26,12 +26,13 @@ pub use self::tally::Tally;
 use crate::replica::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use crate::replica::{Replica, fingerprint};
 use crate::sketch::{Geometry, HashFamily, Weight};
+use crate::wire::Boot;
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
     /// Random number of this start.
-    pub boot: u64,
+    pub boot: Boot,
     /// The largest weight of one operation.
     pub max_weight: Weight,
     /// Exactly-once clients that may have a place at the same time.
@@ -44,7 +45,7 @@ pub struct EngineOptions {
 #[derive(Debug)]
 pub struct Engine {
     replica: Arc<Replica>,
-    boot: u64,
+    boot: Boot,
     fingerprint: u64,
     max_weight: Weight,
     once: OnceTable,
@@ -71,7 +72,7 @@ pub struct Limit(u64);
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
     /// The start that the client means.
-    pub boot: u64,
+    pub boot: Boot,
     /// Who it is.
     pub caller: Caller<'a>,
     /// The client's number of it.
@@ -82,7 +83,7 @@ pub struct Numbered<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Info {
     /// Random number of this start.
-    pub boot: u64,
+    pub boot: Boot,
     /// Equal for all nodes that count alike: [`fingerprint`].
     pub fingerprint: u64,
     /// Width and depth of the sketch.

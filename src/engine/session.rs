@@ -9,6 +9,7 @@ use super::{Allowed, Engine, Info, Limit, MadeCookie, Numbered, Refused, Tally, 
 use crate::replica::Batch;
 use crate::replica::once::{Admission, COOKIE_BYTES};
 use crate::sketch::{Estimate, Weight};
+use crate::wire::SketchNumber;
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:
@@ -30,10 +31,11 @@ use crate::sketch::{Estimate, Weight};
 /// use rmbd::engine::{Answer, Engine, EngineOptions, Session, Turn, Verdict};
 /// use rmbd::replica::Replica;
 /// use rmbd::sketch::{Geometry, HashFamily, Weight};
+/// use rmbd::wire::Boot;
 ///
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
 /// let options = EngineOptions {
-///     boot: 1,
+///     boot: Boot(1),
 ///     max_weight: Weight::MAX,
 ///     once_clients: 1000,
 ///     once_secret: [7; 32],
@@ -99,9 +101,9 @@ impl<T: Copy> Session<T> {
     /// # Errors
     /// [`Refused::UnknownSketch`].
     #[inline]
-    pub fn check_sketch(&self, number: u64) -> Result<(), Refused> {
+    pub fn check_sketch(&self, number: SketchNumber) -> Result<(), Refused> {
         match number {
-            0 => Ok(()),
+            SketchNumber::DEFAULT => Ok(()),
             _ => Err(Refused::UnknownSketch),
         }
     }

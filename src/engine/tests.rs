@@ -8,8 +8,9 @@ use super::*;
 use crate::replica::once::WINDOW;
 use crate::sketch::tests::random;
 use crate::sketch::{Estimate, MAX_WEIGHT, SATURATES_AT};
+use crate::wire::SketchNumber;
 
-const BOOT: u64 = 0xB007;
+const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 
@@ -225,7 +226,7 @@ impl World {
         let pair = &mut self.pairs[at];
         if is_other_start {
             let request = Numbered {
-                boot: BOOT + 1,
+                boot: Boot(BOOT.0 + 1),
                 ..request
             };
             assert_eq!(pair.session.admit(request, now), Err(Refused::WrongBoot));
@@ -395,8 +396,8 @@ fn a_weight_is_taken_up_to_the_engines_limit_and_that_of_an_add() {
 #[test]
 fn only_sketch_0_is_here() {
     let session = Session::<()>::new(engine(16, XXH3, MAX));
-    assert_eq!(session.check_sketch(0), Ok(()));
-    for number in [1, u64::MAX] {
+    assert_eq!(session.check_sketch(SketchNumber::DEFAULT), Ok(()));
+    for number in [1, u32::MAX].map(SketchNumber) {
         assert_eq!(session.check_sketch(number), Err(Refused::UnknownSketch));
     }
 }

@@ -57,6 +57,7 @@ use crate::io::{
 use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
 use crate::sketch::{Estimate, SketchError, WeightError};
+use crate::wire::{Boot, Writer};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;
@@ -234,12 +235,12 @@ impl Node {
             .map_or_else(unspecified, DataSocket::local_addr);
         let lookups = Lookups::new(crew.clone(), config.resolver.clone());
         let cluster = gossip::start(&config.cluster, &lookups, client, asked_port(config)?)?;
-        let own = SliceId::of(identity.node, drawn.shared.boot);
+        let own = SliceId::of(identity.node, drawn.writer);
         let replica = Arc::new(make_replica(config, own, matches!(cluster, Start::On(_)))?);
         let (presence, cluster) = match cluster {
             Start::Off(reason) => (Presence::Off(reason), None),
             Start::On(link) => {
-                let side = make_side(config, &link, client, &replica, drawn.cluster_seed)?;
+                let side = make_side(config, &link, client, &replica, &drawn)?;
                 let seeds = Seeds::new(
                     &config.cluster.join,
                     config.cluster.advertise.as_ref(),
@@ -544,14 +545,14 @@ fn make_side(
     link: &Link,
     client: SocketAddr,
     replica: &Arc<Replica>,
-    seed: u64,
+    drawn: &Drawn,
 ) -> Result<Side, NodeError> {
     let own = replica.own_slice();
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let options = ClusterOptions {
         me: Member {
             node: own.node,
-            boot: own.boot,
+            boot: drawn.shared.boot,
             // Millions of years fit.
             started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
             renewals: 0,
@@ -560,7 +561,7 @@ fn make_side(
             client_port: client.port(),
         },
         keys: link.keys.clone(),
-        seed,
+        seed: drawn.cluster_seed,
         gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
         fingerprint: fingerprint(config.geometry, config.family),
@@ -591,6 +592,7 @@ fn unspecified() -> SocketAddr {
 /// All that is drawn for a start.
 struct Drawn {
     shared: Random,
+    writer: Writer,
     /// The node's number, where it has none yet.
     node: u64,
     cluster_seed: u64,
@@ -598,20 +600,21 @@ struct Drawn {
 
 /// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
 fn draw() -> Result<Drawn, NodeError> {
-    let mut bytes = [[0; 8]; 3];
+    let mut bytes = [[0; 8]; 4];
     let mut once_secret = [0; COOKIE_SECRET_BYTES];
     for bytes in [bytes.as_flattened_mut(), &mut once_secret] {
         rustix::rand::getrandom(bytes, GetRandomFlags::empty())
             .map_err(io::Error::from)
             .map_err(system("drawing random numbers"))?;
     }
-    let [boot, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    let [boot, writer, node, cluster_seed] = bytes.map(u64::from_le_bytes);
     Ok(Drawn {
         // 0 stands for nobody.
         shared: Random {
-            boot: boot.max(1),
+            boot: Boot(boot.max(1)),
             once_secret,
         },
+        writer: Writer(writer.max(1)),
         node: node.max(1),
         cluster_seed,
     })

@@ -27,6 +27,7 @@ use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica};
 use crate::sketch::Weight;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
+use crate::wire::{Boot, Writer};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
 const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
@@ -34,7 +35,7 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 /// What the operating system drew for this start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Random {
-    pub(super) boot: u64,
+    pub(super) boot: Boot,
     pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
@@ -87,8 +88,8 @@ pub(super) struct Received {
     pub(super) last_row: Duration,
     pub(super) rows: u64,
     pub(super) restarts: u64,
-    /// The start of the node of ours that it turned out to be.
-    pub(super) boot: Option<u64>,
+    /// The node of ours that it turned out to be, by who writes its slices.
+    pub(super) writer: Option<Writer>,
 }
 
 /// The latest `peer` orders.
@@ -177,7 +178,7 @@ impl Shared {
         self.engine.replica()
     }
 
-    pub(super) fn boot(&self) -> u64 {
+    pub(super) fn boot(&self) -> Boot {
         self.engine.info().boot
     }
 
@@ -351,7 +352,9 @@ impl super::http::StatusSource for Shared {
         for thread in &self.threads {
             tally += &thread.tally.read();
         }
-        let (cluster, readiness) = self.presence.status(self.replica(), self.now());
+        let (cluster, readiness) = self
+            .presence
+            .status(self.boot(), self.replica(), self.now());
         let legacy = self.legacy();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -464,7 +467,7 @@ impl Shared {
     fn compact_status(&self, tally: &Tally) -> CompactStatus {
         let (info, once) = (self.engine.info(), self.engine.once());
         CompactStatus {
-            boot: format!("{:016x}", info.boot),
+            boot: info.boot.to_string(),
             fingerprint: format!("{:016x}", info.fingerprint),
             max_weight: info.max_weight.get(),
             requests: tally.compact,

@@ -241,6 +241,9 @@ pub struct ClusterStatus {
     pub node: String,
     /// Number of this start of it, 16 hexadecimal digits.
     pub boot: String,
+    /// Number of who writes its slices, 16 hexadecimal digits.
+    #[serde(default)]
+    pub writer: String,
     /// Real address where other nodes are heard, over UDP.
     pub address: Option<String>,
     /// The same as others are told it.
@@ -311,7 +314,7 @@ pub struct MemberStatus {
     pub client_port: u16,
     /// `alive`, `suspect` or `down`.
     pub state: String,
-    /// Slices of the node that are held here, of this start and earlier ones.
+    /// Slices of the node that are held here, of all its writers.
     pub slices: u64,
     /// Versions of our slice that it has not confirmed.
     pub lag_versions: u64,
@@ -326,6 +329,21 @@ pub struct MemberStatus {
     /// It has no room for what this node counts, and does not hold it.
     #[serde(default)]
     pub refuses_ours: bool,
+    /// Number of who writes its slices, 16 hexadecimal digits, as it has told.
+    #[serde(default)]
+    pub writer: Option<String>,
+    /// Sketches of this node that it has otherwise, or not at all: nothing of them is exchanged with it.
+    #[serde(default)]
+    pub other_sketches: Vec<OtherSketch>,
+}
+
+/// A sketch that another node has otherwise, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherSketch {
+    /// Number of the sketch.
+    pub sketch: u32,
+    /// The other node's fingerprint of it, 16 hexadecimal digits; `None` where it has no such sketch.
+    pub fingerprint: Option<String>,
 }
 
 /// A node that we push to without being members of one cluster.
@@ -341,15 +359,21 @@ pub struct OneWayStatus {
     pub heard_s: Option<f64>,
     /// Versions of our slice that it has not confirmed.
     pub lag_versions: u64,
+    /// Sketches of this node that it has otherwise, or not at all: nothing of them is pushed to it.
+    #[serde(default)]
+    pub other_sketches: Vec<OtherSketch>,
 }
 
-/// What one start of one node has counted, as it is held here.
+/// What one writer of one node has counted in one sketch, as it is held here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceStatus {
+    /// Number of the sketch.
+    #[serde(default)]
+    pub sketch: u32,
     /// Number of the node, 16 hexadecimal digits.
     pub node: String,
-    /// Number of its start, 16 hexadecimal digits.
-    pub boot: String,
+    /// Number of its writer, 16 hexadecimal digits.
+    pub writer: String,
     /// Whether it is the one that this process writes.
     pub own: bool,
     /// Its version up to which everything is here.

@@ -3,4 +3,7 @@
 pub mod cluster;
 pub mod compact;
 pub mod legacy;
+mod numbers;
 mod varint;
+
+pub use self::numbers::{Boot, SketchNumber, Writer};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rmbd::cluster::ClusterEvent;
 use rmbd::cluster::membership::MemberState;
+use rmbd::cluster::{ClusterEvent, ReadyState};
 use rmbd::sketch::Geometry;
 
 use crate::support::check;
@@ -11,7 +11,7 @@ use crate::support::machine::Machine;
 use crate::support::network::{Place, Weather};
 use crate::support::node::Node;
 use crate::support::random::Random;
-use crate::support::world::{Identity, Terms, World};
+use crate::support::world::{Identity, LEAVE_LIMIT, Terms, World};
 
 pub(crate) type Nodes = World<Node>;
 
@@ -272,7 +272,7 @@ fn groups_that_formed_apart_find_each_other() {
     assert_equal(&mut world, &[0, 1, 2, 3], 60);
 }
 
-/// A host whose node is no member, for a reason.
+/// A host whose node counts for itself, for a reason.
 fn stranger(
     world: &mut Nodes,
     change: impl FnOnce(&mut crate::support::world::Host<Node>),
@@ -284,35 +284,126 @@ fn stranger(
     place
 }
 
+fn told(world: &Nodes, place: Place, is: fn(&ClusterEvent) -> bool) -> usize {
+    let log = world.machine(place).log.iter();
+    log.filter(|event| is(event)).count()
+}
+
 #[test]
-fn strangers_change_nothing_and_are_refused_and_counted() {
+fn who_has_no_key_changes_nothing_and_is_refused_and_counted() {
     let mut world = cluster(9, 3);
     let wrong_key = stranger(&mut world, |host| host.keys = vec![66]);
-    let other_geometry = stranger(&mut world, |host| {
-        host.geometry = Geometry::new(4096, 5).unwrap();
-    });
-    let other_seed = stranger(&mut world, |host| host.fingerprint = Some(5));
-    let all = [wrong_key, other_geometry, other_seed, 0, 1, 2];
-    add_for(&mut world, &all, INTERVAL * 20, &mut Random::new(9));
+    add_for(
+        &mut world,
+        &[wrong_key, 0, 1, 2],
+        INTERVAL * 20,
+        &mut Random::new(9),
+    );
     assert_equal(&mut world, &[0, 1, 2], 4);
     assert!(refused(&world, 0, "forged") > 0);
-    assert!(refused(&world, 0, "fingerprint") > 0);
-    for place in [wrong_key, other_geometry, other_seed] {
-        assert!(world.machine(place).is_alone());
-        assert!(are_equal(&world, &[place]));
-    }
+    assert!(world.machine(wrong_key).is_alone());
+    assert!(are_equal(&world, &[wrong_key]));
     for place in 0..3 {
         assert_eq!(live_members(&world, place), 2);
         assert_eq!(world.machine(place).copies().len(), 3);
     }
-    let log = &world.machine(0).log;
-    let told = |is: fn(&ClusterEvent) -> bool| log.iter().filter(|event| is(event)).count();
-    let mismatches = told(|event| matches!(event, ClusterEvent::FingerprintMismatch { .. }));
-    assert_eq!(mismatches, 2, "each is told of once");
-    assert_eq!(
-        told(|event| matches!(event, ClusterEvent::NoKeyOpens { .. })),
-        1
+    let is_told = |event: &ClusterEvent| matches!(event, ClusterEvent::NoKeyOpens { .. });
+    assert_eq!(told(&world, 0, is_told), 1);
+}
+
+#[test]
+fn members_with_another_sketch_exchange_nothing_and_are_named() {
+    let mut world = cluster(9, 3);
+    let other_geometry = stranger(&mut world, |host| {
+        host.geometry = Geometry::new(4096, 5).unwrap();
+    });
+    let other_seed = stranger(&mut world, |host| host.fingerprint = Some(5));
+    let apart = [other_geometry, other_seed];
+    // One more of the cluster's own knows only these two, and one of them has a partner.
+    let late = stranger(&mut world, |host| host.seeds = apart.to_vec());
+    let partner = stranger(&mut world, |host| host.fingerprint = Some(5));
+    let all = [0, 1, 2, late, other_geometry, other_seed, partner];
+    add_for(&mut world, &all, INTERVAL * 20, &mut Random::new(9));
+    assert_equal(&mut world, &[0, 1, 2, late], 4);
+    assert_equal(&mut world, &[other_seed, partner], 4);
+    rounds_to_equal(&mut world, &[other_geometry], 4);
+    world.look_at_sketches();
+    assert_sound(&mut world);
+    let is_told = |event: &ClusterEvent| matches!(event, ClusterEvent::OtherSketch { .. });
+    for place in all {
+        assert_eq!(live_members(&world, place), all.len() - 1);
+        let ours = world.process(place).setup.fingerprint;
+        let others = all
+            .iter()
+            .filter(|&&other| world.process(other).setup.fingerprint != ours);
+        let others = others.count();
+        let state = world.machine(place).state(world.clock(place));
+        let named = state
+            .members
+            .iter()
+            .filter(|member| !member.apart.is_empty());
+        assert_eq!(named.count(), others, "{place}");
+        assert_eq!(state.other_sketch.len(), others);
+        assert_eq!(told(&world, place, is_told), others, "each is told of once");
+        // Nobody waits for what he does not get.
+        assert_eq!(state.readiness, ReadyState::Complete, "{place}");
+        assert_eq!(refused(&world, place, "other_sketch"), 0, "nor is it sent");
+    }
+    // Nor does anybody wait for them at the end; who has nobody with his sketch looks for one for as long as he may.
+    for (place, limit) in [(2, Duration::from_secs(1)), (other_geometry, LEAVE_LIMIT)] {
+        world.add(place, 0, 7);
+        world.leave(place);
+        let gone = world.run_until(INTERVAL / 20, limit, |world| !world.runs(place));
+        assert!(gone.is_some(), "{place}");
+    }
+}
+
+#[test]
+fn a_node_whose_members_all_have_another_sketch_is_ready_soon_and_alone() {
+    let mut world = cluster(10, 2);
+    let other = stranger(&mut world, |host| host.fingerprint = Some(5));
+    world.add(other, 0, 3);
+    let ready = world.run_until(INTERVAL / 20, Duration::from_secs(5), |world| {
+        world.machine(other).is_ready()
+    });
+    assert!(ready.is_some());
+    assert_eq!(live_members(&world, other), 2);
+    assert!(are_equal(&world, &[0, 1]) && are_equal(&world, &[other]));
+    world.look_at_sketches();
+    assert_sound(&mut world);
+}
+
+#[test]
+fn a_one_way_peer_with_another_sketch_gets_nothing() {
+    let mut world = cluster(13, 2);
+    let target = world.host();
+    world.hosts[target].fingerprint = Some(5);
+    world.start(target);
+    world.push_to(0, target);
+    add_for(
+        &mut world,
+        &[0, 1, target],
+        INTERVAL * 20,
+        &mut Random::new(13),
     );
+    assert_equal(&mut world, &[0, 1], 4);
+    world.look_at_sketches();
+    // It is there, and stays named for longer than who is silent is remembered.
+    world.run_for(MINUTE);
+    let state = world.machine(0).state(world.clock(0));
+    assert_eq!(state.one_way.len(), 1);
+    assert_eq!(state.one_way[0].apart.len(), 1, "{:?}", state.one_way);
+    assert_sound(&mut world);
+    // It comes again with the right one.
+    world.hosts[target].fingerprint = None;
+    world.restart(target, Identity::Same);
+    world.push_to(0, target);
+    let best = world.best_copies(&[0, 1]);
+    let took = world.run_until(INTERVAL, INTERVAL * 40, |world| {
+        check::lacks(world, target, &best).is_none()
+    });
+    assert!(took.is_some());
+    assert_sound(&mut world);
 }
 
 #[test]
@@ -559,6 +650,7 @@ fn who_leaves_has_told_everything_before() {
         world.network.weather = Weather::lossy(0.2);
         add_for(&mut world, &[0, 1, 2], INTERVAL * 2, &mut Random::new(seed));
         let (slice, written) = world.own_copy(2).unwrap();
+        let boot = world.process(2).setup.boot;
         world.leave(2);
         let gone = world.run_until(INTERVAL / 20, Duration::from_secs(5), |world| {
             world.hosts[2].process.is_none()
@@ -576,7 +668,7 @@ fn who_leaves_has_told_everything_before() {
             let left = state
                 .members
                 .iter()
-                .find(|member| member.member.boot == slice.boot);
+                .find(|member| member.member.boot == boot);
             assert!(
                 left.is_none_or(|left| left.state == MemberState::Down),
                 "seed {seed}"

@@ -173,7 +173,7 @@ fn a_flood_fills_no_queue_but_its_own() {
     let mut flooded = Flooded::start();
     for (forgery, queue) in [
         (Forgery::Noise, "others"),
-        (Forgery::Fingerprint, "strangers"),
+        (Forgery::Version, "strangers"),
         (Forgery::Boot, "strangers"),
         (Forgery::Channel, "contested"),
         (Forgery::Replay, "contested"),

@@ -1,4 +1,4 @@
-//! Nodes that do not belong to a cluster change nothing in it; keys change without a stop.
+//! Nodes that do not belong to a cluster, or have another sketch, change nothing in it; keys change without a stop.
 
 use crate::support::folder::{Folder, key};
 use crate::support::running::{Running, loopback};
@@ -57,22 +57,87 @@ fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str])
     first.wait_for_count("k", 8);
 }
 
+/// Two members, and a third one with another sketch: they know each other, and nothing of the sketch goes either way.
+fn is_apart(options: &[&str], other: &[&str], words: &[&str]) {
+    let first = node(None, options);
+    let second = node(Some(&first), options);
+    wait_until_one(&[&first, &second]);
+    first.add("k", 3);
+    second.add("k", 4);
+    let before = wait_until_equal(&[&first, &second]);
+    let apart = node(Some(&first), other);
+    apart.add("k", 500);
+    wait_until_one(&[&first, &second, &apart]);
+    let is_named = |status: &rmbd::node::status::Status, others: usize| {
+        let members = status.cluster.members.iter();
+        let named = members.filter(|member| !member.other_sketches.is_empty());
+        named.count() == others
+    };
+    first.wait("a name", |status| is_named(status, 1));
+    second.wait("a name", |status| is_named(status, 1));
+    apart.wait("names", |status| is_named(status, 2));
+    // It goes on counting, and so do they.
+    second.add("k", 1);
+    apart.add("k", 1);
+    first.wait_for_count("k", 8);
+    apart.wait_for_count("k", 501);
+    let fingerprint = |node: &Running| node.status().compact.fingerprint;
+    for (member, others) in [(&first, [&apart]), (&second, [&apart])] {
+        for other in others {
+            is_told(member, other, words);
+            let status = member.status();
+            let mut members = status.cluster.members.iter();
+            let told = members.find(|told| told.address == other.cluster().to_string());
+            let told = &told.unwrap().other_sketches[0];
+            assert_eq!(told.fingerprint, Some(fingerprint(other)));
+        }
+        assert_eq!(content(&member.status()).len(), before.len());
+        assert_eq!(member.count("k"), 8);
+    }
+    is_told(&apart, &first, words);
+    assert_eq!(apart.status().cluster.slices.len(), 1);
+    // Ready, and lastingly without.
+    for node in [&first, &apart] {
+        node.wait("as ready as it will be", |status| {
+            status.is_ready() && status.readiness.lacks.len() == 1
+        });
+    }
+    // Nor does anybody wait for it at the end.
+    assert_eq!(apart.end().code, Some(0));
+    wait_until_one(&[&first, &second]);
+}
+
+/// Once in the log, and lastingly by `rmbd members`.
+fn is_told(member: &Running, other: &Running, words: &[&str]) {
+    let address = other.cluster().to_string();
+    let warned = warnings(member, &address);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    for word in words {
+        assert!(warned[0].contains(word), "{warned:?} without {word}");
+    }
+    let output = member.command(&["members"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.contains(&format!("not exchanged with {address}: sketch 0")),
+        "{told}"
+    );
+}
+
 #[test]
-fn another_geometry_is_refused() {
-    is_refused(
+fn a_member_with_another_geometry_exchanges_nothing() {
+    is_apart(
         &["-x", "4096"],
         &["-x", "4097"],
-        "fingerprint",
         &["width", "depth", "hash", "seed"],
     );
 }
 
 #[test]
-fn another_seed_is_refused_and_both_fingerprints_are_told() {
+fn a_member_with_another_seed_exchanges_nothing_and_both_fingerprints_are_told() {
     let ours = node(None, &["-x", "4096"]).status().compact.fingerprint;
     let other = ["-x", "4096", "--seed", "1"];
     let theirs = node(None, &other).status().compact.fingerprint;
-    is_refused(&["-x", "4096"], &other, "fingerprint", &[&ours, &theirs]);
+    is_apart(&["-x", "4096"], &other, &[&ours, &theirs]);
 }
 
 #[test]

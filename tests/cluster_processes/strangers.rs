@@ -100,7 +100,7 @@ fn noise_is_refused() {
     let recorded = group.network.recorded();
     let (_, genuine) = recorded.iter().find(|(to, _)| *to == 0).unwrap();
     for length in (0..1_500).step_by(5) {
-        let mut forged = genuine[..34.min(length)].to_vec();
+        let mut forged = genuine[..26.min(length)].to_vec();
         forged.extend(random.bytes(length - forged.len()));
         stranger.send(&forged);
     }

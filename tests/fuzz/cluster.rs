@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rmbd::cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
+use rmbd::wire::Boot;
 
 use crate::compact::{any_number, varint};
 use crate::targets;
@@ -17,20 +18,28 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn slice() -> impl Strategy<Value = Vec<u8>> {
-    let flags = prop_oneof![4 => Just(0_u8), 4 => 0..8_u8, 1 => any::<u8>()];
-    (flags, any::<[u8; 16]>(), [number(), number(), number()]).prop_map(|(flags, ids, numbers)| {
-        let if_flag = |at: usize| match flags >> at & 1 {
-            1 => varint(numbers[at]),
-            _ => Vec::new(),
-        };
-        [
-            vec![flags],
-            if_flag(0),
-            ids.to_vec(),
-            if_flag(1),
-            if_flag(2),
-        ]
-        .concat()
+    let sketch = prop_oneof![4 => Just(0), 3 => Just(1), 2 => number()];
+    (sketch, any::<[u8; 16]>()).prop_map(|(sketch, ids)| [varint(sketch), ids.to_vec()].concat())
+}
+
+/// With its length, which is mostly right; sometimes with more behind it.
+fn entry(content: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let more = prop_oneof![3 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..9)];
+    let wrong = prop_oneof![20 => Just(0_u8), 1 => any::<u8>()];
+    (content, more, wrong).prop_map(|(content, more, wrong)| {
+        let length = (content.len() + more.len()) as u8 ^ wrong;
+        [vec![length], content, more].concat()
+    })
+}
+
+fn about() -> impl Strategy<Value = Vec<u8>> {
+    let sketch = (number(), any::<[u8; 8]>())
+        .prop_map(|(number, fingerprint)| [varint(number), fingerprint.to_vec()].concat());
+    let head = (any::<[u8; 9]>(), number());
+    (head, vec(entry(sketch), 0..6)).prop_map(|((head, more), sketches)| {
+        // Mostly the right number of them.
+        let count = sketches.len() as u64 + u64::from(more == 3);
+        [head.to_vec(), varint(count), sketches.concat()].concat()
     })
 }
 
@@ -66,7 +75,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     let entries = || {
         let entry = (slice(), numbers(1..2), any::<[u8; 8]>())
             .prop_map(|(slice, version, root)| [slice, version, root.to_vec()].concat());
-        vec(entry, 0..5).prop_map(|all| all.concat())
+        vec(self::entry(entry), 0..5).prop_map(|all| all.concat())
     };
     let body = prop_oneof![
         2 => (Just(1), any::<[u8; 8]>(), numbers(0..20))
@@ -78,6 +87,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         1 => (numbers(2..3), entries()).prop_map(|(head, all)| (14, [head, all].concat())),
         1 => (select(&[13, 15, 16][..]), numbers(1..2)),
         1 => with_slice(&[17], numbers(0..2).boxed()),
+        1 => about().prop_map(|body| (18, body)),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),
     ];
     body.prop_map(|(kind, body)| {
@@ -157,7 +167,7 @@ fn recorded() -> Vec<(u8, Vec<u8>)> {
     let start = |number: u16, started_ms: u64| {
         let member = Member {
             started_ms,
-            boot: u64::from(number) * 100 + started_ms,
+            boot: Boot(u64::from(number) * 100 + started_ms),
             ..targets::cluster::member(number)
         };
         let member = if number == 1 {

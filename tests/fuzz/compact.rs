@@ -65,7 +65,7 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
         let (flags, id, sketch, token) = header;
         let mut out = vec![0xc1, flags];
         out.extend(id.to_le_bytes());
-        out.extend(varint(sketch % 3));
+        out.extend(varint(sketch));
         if flags & 4 != 0 {
             out.push(token.len() as u8);
             out.extend(&token);

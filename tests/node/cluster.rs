@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use rmbd::client::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
-use rmbd::node::status::{Detail, Status};
+use rmbd::node::status::{Detail, MemberStatus, OtherSketch, Status};
 use rmbd::node::{Node, NodeError};
 use rmbd::sketch::{Geometry, HashFamily};
 use rmbd::wire::compact::{
     self, HASH_XXH3, Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };
 use rmbd::wire::legacy::{ACK, Dialect, encode_peer, encode_sync};
+use rmbd::wire::{Boot, Writer};
 
 use crate::shared::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, wait_for};
@@ -196,7 +197,7 @@ fn a_node_that_comes_back_is_the_same_and_counts_what_it_had_counted() {
 }
 
 #[test]
-fn who_has_another_key_or_sketch_is_refused_and_counted() {
+fn who_has_another_key_is_refused_and_who_has_another_sketch_exchanges_nothing() {
     let folder = Folder::new("strangers");
     let key_file = |name: &str, key: &str| {
         let path = folder.0.join(name);
@@ -225,12 +226,7 @@ fn who_has_another_key_or_sketch_is_refused_and_counted() {
         family: HashFamily::Xxh3 { seed: 7 },
         ..sealed(&[&a])
     };
-    for (stranger, reason) in [
-        (other_key, "forged"),
-        (no_key, "forged"),
-        (other_width, "fingerprint"),
-        (other_seed, "fingerprint"),
-    ] {
+    for (stranger, reason) in [(other_key, "forged"), (no_key, "forged")] {
         let before = a.status().cluster.refused.get(reason).copied();
         let stranger = Node::start(stranger).unwrap();
         stranger.add(b"key", 9).unwrap();
@@ -244,7 +240,42 @@ fn who_has_another_key_or_sketch_is_refused_and_counted() {
         assert_eq!(a.estimate(b"key").count, 0);
         drop(stranger);
     }
-    // Who has the key is no stranger.
+    // Who has the key is a member, also with another sketch; nothing of it is exchanged.
+    for other in [other_width, other_seed] {
+        let other = Node::start(other).unwrap();
+        other.add(b"key", 9).unwrap();
+        wait_for_members(&[&a, &other]);
+        for (node, theirs) in [(&a, &other), (&other, &a)] {
+            let is_named = |status: &Status| {
+                let up = |member: &&MemberStatus| member.state == "alive";
+                let mut members = status.cluster.members.iter().filter(up);
+                members.all(|member| !member.other_sketches.is_empty())
+            };
+            let status = wait_for(node, "the other sketch", is_named);
+            let mut members = status.cluster.members.iter();
+            let member = members.rfind(|member| member.state == "alive");
+            let member = member.unwrap();
+            let expected = OtherSketch {
+                sketch: 0,
+                fingerprint: Some(theirs.status().compact.fingerprint),
+            };
+            assert_eq!(member.other_sketches, [expected]);
+            assert_eq!(member.writer, Some(theirs.status().cluster.writer));
+            assert_eq!(status.cluster.slices.len(), 1);
+            wait_for(node, "as ready as it will be", Status::is_ready);
+            let (code, body) = get(node, "/readyz");
+            assert_eq!(code, 200);
+            assert!(
+                body.contains("of another sketch") && body.contains("width, depth, hash"),
+                "{body}"
+            );
+        }
+        assert_eq!(
+            (a.estimate(b"key").count, other.estimate(b"key").count),
+            (0, 9)
+        );
+        other.stop().unwrap();
+    }
     let friend = Node::start(sealed(&[&a])).unwrap();
     wait_for_members(&[&a, &friend]);
 }
@@ -435,7 +466,9 @@ fn a_flood_of_strangers_costs_little_and_changes_nothing() {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             let len = (random >> 33) as usize % 1_300;
-            let datagram: Vec<u8> = (0..len).map(|at| (random >> (at % 57)) as u8).collect();
+            let noise = (0..len).map(|at| (random >> (at % 57)) as u8);
+            // Of no version that there is.
+            let datagram: Vec<u8> = noise.map(|byte| byte | 0x80).collect();
             stranger.send_to(&datagram, target).unwrap();
             sent += 1;
         }
@@ -525,7 +558,8 @@ fn a_peer_order_between_nodes_of_ours_pushes_one_way_at_any_width() {
 /// Something at a port that sends rows and says what it likes of itself.
 struct Impostor {
     socket: UdpSocket,
-    boot: u64,
+    boot: Boot,
+    writer: Writer,
     fingerprint: u64,
     cluster_port: u16,
 }
@@ -539,7 +573,8 @@ impl Impostor {
         let number = |digits: &str| u64::from_str_radix(digits, 16).unwrap();
         Self {
             socket,
-            boot: number(&compact.boot),
+            boot: Boot(number(&compact.boot)),
+            writer: Writer(number(&node.status().cluster.writer)),
             fingerprint: number(&compact.fingerprint),
             cluster_port: node.cluster_addr().unwrap().port(),
         }
@@ -575,6 +610,7 @@ impl Impostor {
             version: b"9",
             cluster_port: self.cluster_port,
             cookie: b"",
+            writer: self.writer,
         }));
         self.socket.send_to(&reply, from).unwrap();
     }

@@ -12,6 +12,7 @@ use rmbd::wire::compact::{
     reply, reply_bytes_max,
 };
 use rmbd::wire::legacy::{self, encode_add, encode_count};
+use rmbd::wire::{Boot, SketchNumber};
 
 use crate::support::{BACKENDS, client_of, compat, config, hex, introduce, receive, wait_for};
 
@@ -75,8 +76,8 @@ fn assert_silence(client: &UdpSocket) {
     assert_eq!(ask(client, &sentinel), done(0xdead, 1));
 }
 
-fn boot_of(node: &Node) -> u64 {
-    u64::from_str_radix(&node.status().compact.boot, 16).unwrap()
+fn boot_of(node: &Node) -> Boot {
+    Boot(u64::from_str_radix(&node.status().compact.boot, 16).unwrap())
 }
 
 fn malformed_and_refused(node: &Node) -> u64 {
@@ -255,7 +256,7 @@ fn what_is_understood_and_refused_is_told_and_counted() {
         let window = request(of_id(6), |writer| writer.hit(b"b", 1, 1, 60_000));
         assert_eq!(ask(&client, &window), stopped(6, 0, Problem::UnknownWindow));
         let other = Header {
-            sketch: 1,
+            sketch: SketchNumber(1),
             ..of_id(7)
         };
         let other = request(other, |writer| writer.add(b"b", 1));
@@ -281,7 +282,10 @@ fn no_reply_is_longer_than_three_requests_or_a_datagram() {
             (b"\x04\0\0\0\0", 9),
             (b"\x05\0", 25),
             (b"\x05\x0512345", 25),
-            (b"\x06", 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2 + 17),
+            (
+                b"\x06",
+                2 + 31 + env!("CARGO_PKG_VERSION").len() + 2 + 17 + 8,
+            ),
         ] {
             for operations in [1, 2, 3, 10, 77, 100, 160, 1000] {
                 let mut datagram = b"\xc1\0\x2a\0\0\0\0".to_vec();
@@ -340,7 +344,9 @@ fn info_says_what_the_node_is() {
             let expected = fingerprint(config.geometry, config.family);
             assert_eq!(info.fingerprint, expected);
             let status = node.status();
-            assert_eq!(status.compact.boot, format!("{:016x}", info.boot));
+            assert_eq!(status.compact.boot, info.boot.to_string());
+            assert_eq!(status.cluster.writer, info.writer.to_string());
+            assert_ne!(info.writer.0, info.boot.0, "drawn by itself");
             assert_eq!(status.compact.fingerprint, format!("{expected:016x}"));
             let again = Node::start(config).unwrap();
             assert_ne!(boot_of(&again), info.boot, "each start is another");
@@ -445,7 +451,7 @@ fn a_wide_reply_to_every_datagram_of_the_longest_train_arrives() {
 
 // --- Exactly once ---
 
-fn once_header(boot: u64, client: u64, sequence: u64) -> Header<'static> {
+fn once_header(boot: Boot, client: u64, sequence: u64) -> Header<'static> {
     Header {
         id: sequence as u32,
         once: Some(Once {
@@ -510,7 +516,7 @@ fn another_boot_and_what_left_the_window_are_refused() {
                 writer.add(b"a", 1)
             })
         };
-        let told = ask(&client, &add(boot ^ 1, 1));
+        let told = ask(&client, &add(Boot(boot.0 ^ 1), 1));
         assert_eq!(told, stopped(1, 0, Problem::WrongBoot), "{io}");
         assert_eq!(node.estimate(b"a").count, 0, "{io}");
         let newest = once::WINDOW + 7;
@@ -601,7 +607,7 @@ fn a_network_that_has_its_share_of_clients_leaves_room_for_others_and_its_known_
     );
 }
 
-fn ask_head(socket: &UdpSocket, boot: &u64, cookie: &[u8]) -> ReplyHead {
+fn ask_head(socket: &UdpSocket, boot: &Boot, cookie: &[u8]) -> ReplyHead {
     let header = Header {
         cookie: Some(cookie),
         ..once_header(*boot, 1 << 41, 1)

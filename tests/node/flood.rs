@@ -62,7 +62,7 @@ impl Expected {
             return self.malformed += 1;
         };
         // Nobody guesses the boot.
-        if request.sketch != 0 || request.once.is_some() {
+        if request.sketch.0 != 0 || request.once.is_some() {
             return self.refused += 1;
         }
         for operation in request.operations() {

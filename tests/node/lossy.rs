@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use rmbd::node::Node;
+use rmbd::wire::Boot;
 use rmbd::wire::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
 
 use crate::shared::proxy::{Harm, Proxy};
@@ -63,7 +64,7 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
     const WEIGHTS: u64 = 1_000_000;
     for io in BACKENDS {
         let node = Node::start(config(io)).unwrap();
-        let boot = u64::from_str_radix(&node.status().compact.boot, 16).unwrap();
+        let boot = Boot(u64::from_str_radix(&node.status().compact.boot, 16).unwrap());
         introduce(&client_of(&node), boot, 0x5eed);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy::both_ways(node.udp_addr(), Harm::A_TENTH_LOST, SEED);

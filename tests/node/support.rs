@@ -7,6 +7,7 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
 use rmbd::node::status::Status;
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::wire::Boot;
 use rmbd::wire::compact::{Answer, Header, Once, Problem, RequestWriter, reply};
 
 /// How long anything may take on a busy machine; nothing waits this long when all is well.
@@ -44,7 +45,7 @@ pub(crate) fn client_of(node: &Node) -> UdpSocket {
 
 /// What the node sends to who is not known there, and its reply to the same request with it: sequence 0 of
 /// the client, without operations.
-pub(crate) fn introduce(socket: &UdpSocket, boot: u64, client: u64) -> Vec<u8> {
+pub(crate) fn introduce(socket: &UdpSocket, boot: Boot, client: u64) -> Vec<u8> {
     let once = Some(Once {
         boot,
         client,

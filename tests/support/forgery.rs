@@ -18,16 +18,16 @@ const BURST: Duration = Duration::from_millis(1);
 const LATE_MAX: Duration = Duration::from_millis(20);
 
 /// Sizes that mean something: nothing, less and more than a header, the longest of ours, a large frame's.
-pub(crate) const SIZES: [usize; 6] = [0, 1, 49, 100, 1_200, 9_000];
+pub(crate) const SIZES: [usize; 6] = [0, 1, 41, 100, 1_200, 9_000];
 
 /// What a forger knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Forgery {
     /// Nothing: random bytes, of random length up to 1 500.
     Noise,
-    /// Version and fingerprint, which every client is told.
-    Fingerprint,
-    /// A live member's boot, too: clients are told this as well.
+    /// The version, which everybody knows.
+    Version,
+    /// A live member's boot, too: clients are told it.
     Boot,
     /// What a member sends: its boot and its channel stand in front of a random number and random bytes.
     Channel,
@@ -38,7 +38,7 @@ pub(crate) enum Forgery {
 impl Forgery {
     pub(crate) const ALL: [Self; 5] = [
         Self::Noise,
-        Self::Fingerprint,
+        Self::Version,
         Self::Boot,
         Self::Channel,
         Self::Replay,
@@ -57,9 +57,9 @@ impl Forgery {
                 return random.bytes(bytes);
             }
             Self::Replay => return seen.to_vec(),
-            Self::Fingerprint => 10,
-            Self::Boot => 18,
-            Self::Channel => 26,
+            Self::Version => 2,
+            Self::Boot => 10,
+            Self::Channel => 18,
         };
         let mut datagram = random.bytes(bytes);
         let known = known.min(bytes);
@@ -85,7 +85,7 @@ impl Forgery {
 /// Genuine datagrams of one start of a node, `boot` in hexadecimal digits, among recorded ones.
 pub(crate) fn of_boot<'r>(recorded: impl Iterator<Item = &'r Vec<u8>>, boot: &str) -> Vec<Vec<u8>> {
     let boot = u64::from_str_radix(boot, 16).unwrap().to_le_bytes();
-    let is_theirs = |datagram: &&Vec<u8>| datagram.get(10..18) == Some(&boot[..]);
+    let is_theirs = |datagram: &&Vec<u8>| datagram.get(2..10) == Some(&boot[..]);
     recorded.filter(is_theirs).cloned().collect()
 }
 

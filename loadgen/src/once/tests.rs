@@ -145,7 +145,7 @@ fn what_is_sent_back_goes_again_at_once_with_the_cookie_and_later_ones_without()
     let mut writer = RequestWriter::new(100);
     let mut put = |lane: &mut Lane<'_>, sequence| {
         let once = Once {
-            boot: 1,
+            boot: Boot(1),
             client: 2,
             sequence,
         };

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::wire::compact::{
-    COOKIE_FIELD_BYTES_MAX, Header, Once, Operation, RequestWriter, WriteError,
+    COOKIE_FIELD_BYTES_MAX, Header, Once, Operation, RequestWriter, WriteError, boot_at,
 };
+use crate::wire::{Boot, SketchNumber};
 
 /// Bytes of the longest datagram: stays whole on its way through nearly all networks.
 pub(crate) const DATAGRAM_BYTES: usize = 1400;
@@ -13,8 +14,6 @@ pub(crate) const DATAGRAM_BYTES: usize = 1400;
 /// request then.
 const ADDING_BYTES: usize = DATAGRAM_BYTES - COOKIE_FIELD_BYTES_MAX;
 
-/// Where the boot stands in a request with once, for sketch 0 and without a token.
-const BOOT_AT: usize = 7;
 /// Where the id stands in every request.
 const ID_AT: usize = 2;
 
@@ -29,6 +28,7 @@ pub(super) struct Batch<T> {
     pub(super) asks: bool,
     /// Present where weights shall count once.
     pub(super) sequence: Option<u64>,
+    pub(super) sketch: SketchNumber,
     pub(super) queued_at: Duration,
     /// When the first copy went out, if that was to another address.
     pub(super) first_sent: Option<Duration>,
@@ -40,8 +40,8 @@ impl<T> Batch<T> {
     }
 
     /// Of a batch with a sequence.
-    pub(super) fn set_boot(&mut self, boot: u64) {
-        self.datagram[BOOT_AT..][..8].copy_from_slice(&boot.to_le_bytes());
+    pub(super) fn set_boot(&mut self, boot: Boot) {
+        self.datagram[boot_at(self.sketch)..][..8].copy_from_slice(&boot.0.to_le_bytes());
     }
 }
 
@@ -50,6 +50,7 @@ impl<T> Batch<T> {
 pub(super) struct Lane<T> {
     /// Which client, in the lane of those that add.
     client: Option<u64>,
+    sketch: SketchNumber,
     /// Of the open batch.
     sequence: u64,
     /// Bytes of a full datagram. They are padded to it, since datagrams of one size go to the kernel together.
@@ -71,6 +72,7 @@ impl<T> Lane<T> {
         };
         Self {
             client,
+            sketch: SketchNumber::DEFAULT,
             sequence: 0,
             full_bytes,
             writer: RequestWriter::new(full_bytes),
@@ -126,9 +128,10 @@ impl<T> Lane<T> {
         self.opened_at = now;
         self.writer.start(&Header {
             acknowledge: true,
+            sketch: self.sketch,
             // The boot may not be known yet.
             once: self.client.map(|client| Once {
-                boot: 0,
+                boot: Boot(0),
                 client,
                 sequence: self.sequence,
             }),
@@ -168,6 +171,7 @@ impl<T> Lane<T> {
             tokens: std::mem::replace(&mut self.tokens, Vec::with_capacity(capacity)),
             asks: std::mem::take(&mut self.asks),
             sequence: self.client.map(|_| self.sequence),
+            sketch: self.sketch,
             queued_at: self.opened_at,
             first_sent: None,
         });
@@ -183,7 +187,14 @@ mod tests {
 
     #[test]
     fn id_and_boot_are_patched_where_they_stand() {
+        for sketch in [0, 1, 127, 128, 1 << 21, u32::MAX] {
+            are_patched(SketchNumber(sketch));
+        }
+    }
+
+    fn are_patched(sketch: SketchNumber) {
         let mut lane = Lane::new(Some(7));
+        lane.sketch = sketch;
         for n in 0..200 {
             let key = b"a key of 16 byte";
             let add = Operation::Add { key, weight: 1 };
@@ -193,14 +204,14 @@ mod tests {
         lane.flush();
         assert!(lane.is_empty() || lane.opened_at().is_none());
         let lengths: Vec<_> = lane.sealed.iter().map(|b| b.datagram.len()).collect();
-        assert_eq!(lengths, [1383, 1383, 24 + 50 * 18]);
+        assert_eq!(lengths[..2], [1383, 1383]);
         for (number, mut batch) in lane.sealed.into_iter().enumerate() {
             batch.set_id(0x0102_0304);
-            batch.set_boot(u64::MAX - 1);
+            batch.set_boot(Boot(u64::MAX - 1));
             let request = request(&batch.datagram).unwrap();
             let once = request.once.unwrap();
-            assert_eq!((request.id, request.sketch), (0x0102_0304, 0));
-            assert_eq!((once.boot, once.client), (u64::MAX - 1, 7));
+            assert_eq!((request.id, request.sketch), (0x0102_0304, sketch));
+            assert_eq!((once.boot, once.client), (Boot(u64::MAX - 1), 7));
             assert_eq!(Some(once.sequence), batch.sequence);
             assert_eq!(once.sequence, number as u64);
             assert_eq!(request.operations().count(), batch.tokens.len());

@@ -36,6 +36,7 @@ use self::recovery::Recovery;
 use crate::wire::compact::{
     self, Answer, Header, ONCE_RETRY_S_MAX, ONCE_WINDOW, Operation, RequestWriter, WriteError,
 };
+use crate::wire::{Boot, SketchNumber};
 
 /// Bytes of the largest train: an IPv4 datagram's payload.
 const TRAIN_BYTES_MAX: usize = 65_507;
@@ -132,7 +133,7 @@ pub(super) struct Core<T> {
 /// What an info told.
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    boot: u64,
+    boot: Boot,
     weight_max: u32,
 }
 
@@ -140,7 +141,7 @@ struct Node {
 struct Flying<T> {
     batch: Batch<T>,
     kind: Kind,
-    boot: u64,
+    boot: Boot,
     first_sent: Duration,
     /// Of its copies.
     ids: Vec<u32>,
@@ -399,6 +400,7 @@ impl<T> Core<T> {
                 tokens: Vec::new(),
                 asks: true,
                 sequence: None,
+                sketch: SketchNumber::DEFAULT,
                 queued_at: now,
                 first_sent: None,
             });
@@ -457,7 +459,7 @@ impl<T> Core<T> {
         };
         self.adding_is_next = kind == Kind::Asking;
         let Some(mut batch) = batch else { return };
-        let boot = self.node.map_or(0, |node| node.boot);
+        let boot = self.node.map_or(Boot(0), |node| node.boot);
         if batch.sequence.is_some() {
             batch.set_boot(boot);
         }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
+use crate::wire::Writer;
 use crate::wire::compact::{
     COOKIE_BYTES_MAX, Once, Problem, ReplyHead, encode_cookie, encode_info, write_bounds_answer,
     write_count_answer, write_hit_answer, write_reply_head,
@@ -37,7 +38,7 @@ impl Random {
 /// Counts exactly, and remembers every request that it applied.
 #[derive(Debug)]
 struct NaiveNode {
-    boot: u64,
+    boot: Boot,
     weight_max: u32,
     clients_max: usize,
     counts: BTreeMap<Vec<u8>, u64>,
@@ -60,7 +61,7 @@ struct NaiveNode {
 impl NaiveNode {
     fn new() -> Self {
         Self {
-            boot: 1,
+            boot: Boot(1),
             weight_max: 1 << 20,
             clients_max: 10,
             counts: BTreeMap::new(),
@@ -96,7 +97,7 @@ impl NaiveNode {
     }
 
     fn restart(&mut self) {
-        self.boot += 1;
+        self.boot.0 += 1;
         self.counts.clear();
         self.clients.clear();
         self.seen.clear();
@@ -210,6 +211,7 @@ impl NaiveNode {
                     version: b"",
                     cluster_port: 0,
                     cookie: &self.cookie(),
+                    writer: Writer(0),
                 }));
             }
         }
@@ -331,7 +333,7 @@ impl World {
         let mut sink = |token, outcome: Outcome<'_>| {
             let result = match outcome {
                 Ok(None) => Result_::Added,
-                Ok(Some(Answer::Info(info))) => Result_::Answer(info.boot),
+                Ok(Some(Answer::Info(info))) => Result_::Answer(info.boot.0),
                 Ok(Some(
                     Answer::Count { estimate, .. }
                     | Answer::Hit { estimate, .. }

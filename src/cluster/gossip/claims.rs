@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::replica::Slices;
+use crate::wire::Boot;
 use crate::wire::cluster::{DigestEntry, SliceId};
 
 /// Whoever is behind for this many rounds, while the writer is heard, pulls.
@@ -24,12 +25,14 @@ pub(super) struct Relation {
     /// Who told pulls nothing from us, so that what it has beyond an older version does not come back to
     /// us with a newer one.
     pub(super) never_asks: bool,
+    /// Who told writes the slice itself.
+    pub(super) is_its_own: bool,
 }
 
 /// A neighbour's word.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
-    pub(super) from: u64,
+    pub(super) from: Boot,
     pub(super) version: u64,
     pub(super) root: u64,
     ahead: Ahead,
@@ -61,7 +64,7 @@ pub(super) struct Claims {
     claims: BTreeMap<SliceId, Claim>,
     /// Copies, by slice and neighbour, in which there was nothing for us. That stays true, since our cells
     /// only grow.
-    fruitless: BTreeMap<(SliceId, u64), u64>,
+    fruitless: BTreeMap<(SliceId, Boot), u64>,
     /// No claim is due before.
     next_due: Option<Duration>,
 }
@@ -96,14 +99,14 @@ impl Claims {
         &mut self,
         now: Duration,
         slices: &Slices,
-        from: u64,
+        from: Boot,
         theirs: DigestEntry,
         relation: Relation,
         is_pulled: impl Fn(&SliceId) -> bool,
     ) {
         let slice = theirs.slice;
         self.drop_if_met(&slice, slices);
-        if slice.boot == from && theirs.version != slices.version(&slice) {
+        if relation.is_its_own && theirs.version != slices.version(&slice) {
             // It pushes this one itself, and knows better than we what of it is missing here.
             return;
         }
@@ -167,7 +170,7 @@ impl Claims {
 
     /// A pull of this copy changed nothing here. Beyond the bound another copy is forgotten, and pulled again
     /// where it still differs.
-    pub(super) fn note_fruitless(&mut self, slice: SliceId, from: u64, root: u64) {
+    pub(super) fn note_fruitless(&mut self, slice: SliceId, from: Boot, root: u64) {
         let key = (slice, from);
         if self.fruitless.len() >= self.max && !self.fruitless.contains_key(&key) {
             self.fruitless.pop_first();
@@ -184,12 +187,12 @@ impl Claims {
     }
 
     /// `from` says that it has nothing of this slice.
-    pub(super) fn withdraw(&mut self, slice: &SliceId, from: u64) {
+    pub(super) fn withdraw(&mut self, slice: &SliceId, from: Boot) {
         self.take_back(slice, from, u64::MAX);
     }
 
     /// Forgets what somebody said who is gone.
-    pub(super) fn forget(&mut self, boot: u64) {
+    pub(super) fn forget(&mut self, boot: Boot) {
         self.claims.retain(|_, claim| claim.from != boot);
         self.fruitless.retain(|&(_, from), _| from != boot);
     }
@@ -198,7 +201,7 @@ impl Claims {
     fn ahead(
         &self,
         slices: &Slices,
-        from: u64,
+        from: Boot,
         theirs: &DigestEntry,
         relation: Relation,
     ) -> Option<Ahead> {
@@ -236,7 +239,7 @@ impl Claims {
     }
 
     /// Who made a claim says at a later version that it is not ahead of us any more.
-    fn take_back(&mut self, slice: &SliceId, from: u64, version: u64) {
+    fn take_back(&mut self, slice: &SliceId, from: Boot, version: u64) {
         let known = self.claims.get(slice);
         if known.is_some_and(|known| known.from == from && known.version <= version) {
             self.claims.remove(slice);
@@ -308,16 +311,19 @@ mod tests {
     use super::*;
     use crate::replica::{Replica, ReplicaLimits};
     use crate::sketch::{Geometry, HashFamily};
+    use crate::wire::Writer;
 
     const ROUND: Duration = Duration::from_millis(500);
-    const S: SliceId = SliceId::of(7, 70);
+    const S: SliceId = SliceId::of(7, Writer(70));
     const DEAD: Relation = Relation {
         is_pushed: false,
         never_asks: false,
+        is_its_own: false,
     };
     const PUSHED: Relation = Relation {
         is_pushed: true,
         never_asks: false,
+        is_its_own: false,
     };
     const NOT_PULLED: fn(&SliceId) -> bool = |_| false;
 
@@ -330,7 +336,8 @@ mod tests {
         };
         let family = HashFamily::Xxh3 { seed: 1 };
         let geometry = Geometry::new(64, 1).unwrap();
-        let replica = Replica::try_with(geometry, family, SliceId::of(1, 10), limits).unwrap();
+        let own = SliceId::of(1, Writer(10));
+        let replica = Replica::try_with(geometry, family, own, limits).unwrap();
         let mut slices = Slices::try_new(Arc::new(replica)).unwrap();
         slices.merge(&S, [(0, 4)].into_iter()).unwrap();
         assert!(slices.complete(&S, 0, 4));
@@ -348,7 +355,7 @@ mod tests {
     fn due(claims: &mut Claims, slices: &Slices, now: Duration) -> Vec<(u64, u64)> {
         let due = claims.take_due(now, slices, 9, |_| false);
         due.iter()
-            .map(|(_, claim)| (claim.from, claim.version))
+            .map(|(_, claim)| (claim.from.0, claim.version))
             .collect()
     }
 
@@ -357,11 +364,11 @@ mod tests {
         let slices = holder();
         let same = line(4, slices.root(&S));
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(9, 99), PUSHED, NOT_PULLED);
         // Older, equal, and other copies, of many neighbours, before and after.
         for other in 3..40 {
             for theirs in [same, line(3, 33), line(4, 44), line(8, 88)] {
-                claims.note(ROUND, &slices, other, theirs, PUSHED, NOT_PULLED);
+                claims.note(ROUND, &slices, Boot(other), theirs, PUSHED, NOT_PULLED);
             }
         }
         assert_eq!(due(&mut claims, &slices, ROUND * 2), []);
@@ -373,9 +380,9 @@ mod tests {
     fn a_better_claim_takes_the_place_and_not_the_time() {
         let slices = holder();
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(4, 44), PUSHED, NOT_PULLED);
-        claims.note(ROUND * 2, &slices, 3, line(5, 55), PUSHED, NOT_PULLED);
-        claims.note(ROUND * 2, &slices, 4, line(7, 77), PUSHED, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(4, 44), PUSHED, NOT_PULLED);
+        claims.note(ROUND * 2, &slices, Boot(3), line(5, 55), PUSHED, NOT_PULLED);
+        claims.note(ROUND * 2, &slices, Boot(4), line(7, 77), PUSHED, NOT_PULLED);
         assert_eq!(due(&mut claims, &slices, ROUND * 3), [(4, 7)]);
     }
 
@@ -384,7 +391,7 @@ mod tests {
         let slices = holder();
         for theirs in [line(4, 44), line(9, 99)] {
             let mut claims = Claims::new(ROUND, 9);
-            claims.note(ROUND, &slices, 2, theirs, DEAD, NOT_PULLED);
+            claims.note(ROUND, &slices, Boot(2), theirs, DEAD, NOT_PULLED);
             assert_eq!(claims.next_due(), Some(ROUND));
             assert_eq!(due(&mut claims, &slices, ROUND), [(2, theirs.version)]);
         }
@@ -394,16 +401,16 @@ mod tests {
     fn having_it_ends_a_claim_and_so_does_its_maker() {
         let mut slices = holder();
         let mut claims = Claims::new(ROUND, 9);
-        claims.note(ROUND, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(9, 99), PUSHED, NOT_PULLED);
         slices.merge(&S, [(1, 9)].into_iter()).unwrap();
         slices.complete(&S, 4, 9);
-        claims.note(ROUND, &slices, 3, line(2, 22), PUSHED, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(3), line(2, 22), PUSHED, NOT_PULLED);
         assert!(claims.is_empty());
-        claims.note(ROUND, &slices, 2, line(9, 99), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(9, 99), DEAD, NOT_PULLED);
         let same = line(9, slices.root(&S));
-        claims.note(ROUND, &slices, 3, same, DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(3), same, DEAD, NOT_PULLED);
         assert!(claims.has(&S), "another one has no say");
-        claims.note(ROUND, &slices, 2, same, DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), same, DEAD, NOT_PULLED);
         assert!(claims.is_empty());
     }
 
@@ -419,11 +426,11 @@ mod tests {
         for round in 0..12 {
             let now = ROUND * round;
             for (from, root) in [(2, 22), (3, 33)] {
-                claims.note(now, &slices, from, line(3, root), giver, NOT_PULLED);
+                claims.note(now, &slices, Boot(from), line(3, root), giver, NOT_PULLED);
             }
             for (from, _) in due(&mut claims, &slices, now) {
                 // There was nothing for us in it.
-                claims.note_fruitless(S, from, if from == 2 { 22 } else { 33 });
+                claims.note_fruitless(S, Boot(from), if from == 2 { 22 } else { 33 });
                 asked.push(from);
             }
         }
@@ -440,7 +447,7 @@ mod tests {
             let now = ROUND * round;
             let more = [(2, round + 1)].into_iter();
             slices.merge(&S, more).unwrap();
-            claims.note(now, &slices, 2, line(9, 99), PUSHED, NOT_PULLED);
+            claims.note(now, &slices, Boot(2), line(9, 99), PUSHED, NOT_PULLED);
             if !due(&mut claims, &slices, now).is_empty() {
                 break round;
             }
@@ -450,9 +457,9 @@ mod tests {
     }
 
     /// A line about another slice of which nothing is here.
-    fn line_of(boot: u64) -> DigestEntry {
+    fn line_of(writer: u64) -> DigestEntry {
         DigestEntry {
-            slice: SliceId::of(5, 50 + boot),
+            slice: SliceId::of(5, Writer(50 + writer)),
             version: 1,
             root: 1,
         }
@@ -467,10 +474,10 @@ mod tests {
         for round in 0..20 {
             let now = ROUND * round;
             for boot in 0..5 {
-                claims.note(now, &slices, 2, line_of(boot), DEAD, NOT_PULLED);
+                claims.note(now, &slices, Boot(2), line_of(boot), DEAD, NOT_PULLED);
             }
             let due = claims.take_due(now, &slices, 1, NOT_PULLED);
-            asked.extend(due.iter().map(|(slice, _)| slice.boot));
+            asked.extend(due.iter().map(|(slice, _)| slice.writer));
         }
         assert_eq!(asked.len(), 5);
     }
@@ -479,15 +486,15 @@ mod tests {
     fn in_a_full_house_what_is_pulled_and_what_is_less_certain_gives_way() {
         let slices = holder();
         let mut claims = Claims::new(ROUND, 1);
-        claims.note(ROUND, &slices, 2, line(4, 44), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(4, 44), DEAD, NOT_PULLED);
         assert!(claims.has(&S));
-        claims.note(ROUND, &slices, 2, line_of(1), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line_of(1), DEAD, NOT_PULLED);
         assert!(claims.has(&line_of(1).slice), "newer is more certain");
-        claims.note(ROUND, &slices, 2, line(4, 44), DEAD, NOT_PULLED);
-        claims.note(ROUND, &slices, 2, line_of(2), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line(4, 44), DEAD, NOT_PULLED);
+        claims.note(ROUND, &slices, Boot(2), line_of(2), DEAD, NOT_PULLED);
         assert!(claims.has(&line_of(1).slice), "as certain, and first");
         let pulled = line_of(1).slice;
-        claims.note(ROUND, &slices, 2, line_of(2), DEAD, |slice| {
+        claims.note(ROUND, &slices, Boot(2), line_of(2), DEAD, |slice| {
             *slice == pulled
         });
         assert!(claims.has(&line_of(2).slice));
@@ -498,8 +505,8 @@ mod tests {
         let slices = holder();
         let mut claims = Claims::new(ROUND, 1);
         for from in (2..9).chain((2..9).rev()) {
-            claims.note_fruitless(S, from, 44);
-            claims.note(ROUND, &slices, from, line(4, 44), DEAD, NOT_PULLED);
+            claims.note_fruitless(S, Boot(from), 44);
+            claims.note(ROUND, &slices, Boot(from), line(4, 44), DEAD, NOT_PULLED);
             assert!(claims.is_empty());
         }
     }
@@ -510,11 +517,11 @@ mod tests {
         let mut claims = Claims::new(ROUND, 3);
         for boot in 0..99 {
             let theirs = line_of(boot);
-            claims.note(ROUND, &slices, 2, theirs, PUSHED, NOT_PULLED);
-            claims.note_fruitless(theirs.slice, 2, 1);
+            claims.note(ROUND, &slices, Boot(2), theirs, PUSHED, NOT_PULLED);
+            claims.note_fruitless(theirs.slice, Boot(2), 1);
         }
         assert_eq!((claims.claims.len(), claims.fruitless.len()), (3, 3));
-        claims.forget(2);
+        claims.forget(Boot(2));
         assert_eq!((claims.claims.len(), claims.fruitless.len()), (0, 0));
     }
 }

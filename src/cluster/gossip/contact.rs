@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::{Cluster, From};
 use crate::cluster::membership::Budget;
+use crate::wire::Boot;
 use crate::wire::cluster::{Frame, FrameWriter, Purpose, frames};
 
 /// Questions that wait to go out; more are dropped, whoever wanted them wants them again.
@@ -31,8 +32,8 @@ const KNOWN_MAX: usize = 512;
 pub(super) struct Contacts {
     asks: VecDeque<(SocketAddr, Purpose)>,
     /// To which start at which address.
-    answers: VecDeque<(SocketAddr, u64, Purpose)>,
-    known: BTreeMap<SocketAddr, u64>,
+    answers: VecDeque<(SocketAddr, Boot, Purpose)>,
+    known: BTreeMap<SocketAddr, Boot>,
     budget: Budget,
 }
 
@@ -57,11 +58,11 @@ impl Contacts {
     }
 
     /// Which start has answered from an address, once for each answer.
-    pub(super) fn take_boot(&mut self, address: SocketAddr) -> Option<u64> {
+    pub(super) fn take_boot(&mut self, address: SocketAddr) -> Option<Boot> {
         self.known.remove(&address)
     }
 
-    fn note_boot(&mut self, address: SocketAddr, boot: u64) {
+    fn note_boot(&mut self, address: SocketAddr, boot: Boot) {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&address) {
             self.known.pop_first();
         }
@@ -69,7 +70,7 @@ impl Contacts {
     }
 
     /// Whether there may be an answer now.
-    fn answer(&mut self, now: Duration, to: SocketAddr, boot: u64, purpose: Purpose) -> bool {
+    fn answer(&mut self, now: Duration, to: SocketAddr, boot: Boot, purpose: Purpose) -> bool {
         let answer = (to, boot, purpose);
         if self.answers.contains(&answer) {
             return true;
@@ -88,14 +89,14 @@ impl Cluster {
         &mut self,
         now: Duration,
         from: From,
-        to_boot: u64,
+        to_boot: Boot,
         rest: &[u8],
     ) -> bool {
-        let mut known = frames(rest, self.cells).map_while(Result::ok);
+        let mut known = frames(rest, |_| None).map_while(Result::ok);
         let purpose = known.find_map(|frame| match frame {
             Frame::Contact { purpose } => Some(purpose),
             // Meant for an earlier process at our address.
-            Frame::Membership { .. } if to_boot != 0 => Some(Purpose::Membership),
+            Frame::Membership { .. } if to_boot != Boot(0) => Some(Purpose::Membership),
             _ => None,
         });
         purpose.is_some_and(|purpose| self.contacts.answer(now, from.address, from.boot, purpose))
@@ -131,7 +132,7 @@ impl Cluster {
         }
         while let Some((to, purpose)) = self.contacts.asks.pop_front() {
             let write = |writer: &mut FrameWriter<'_>| writer.contact(purpose);
-            if self.write_contact(now, to, 0, write, buffer) {
+            if self.write_contact(now, to, Boot(0), write, buffer) {
                 return Some(to);
             }
         }
@@ -142,7 +143,7 @@ impl Cluster {
         &mut self,
         now: Duration,
         to: SocketAddr,
-        boot: u64,
+        boot: Boot,
         write: impl FnOnce(&mut FrameWriter<'_>) -> bool,
         buffer: &mut Vec<u8>,
     ) -> bool {

@@ -1,16 +1,19 @@
 //! What comes in: datagrams, frame by frame.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::Relation;
 use super::peer::{Kind, Peer, Question};
 use super::repair::{Group, GroupHashes, Sections};
 use super::state::ClusterEvent;
-use super::{Cluster, EVENTS_MAX, From, STRANGERS_MAX, Stranger};
+use super::{Cluster, EVENTS_MAX, From, STRANGERS_MAX};
 use crate::cluster::seal::Refused;
 use crate::replica::SliceRefused;
-use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Frame, SECTION_GROUPS, SliceId, frames, head};
+use crate::wire::cluster::{
+    DATAGRAM_BYTES_MAX, Entries, Frame, SECTION_GROUPS, SliceId, frames, head,
+};
 
 impl Cluster {
     /// Takes a datagram; it is decrypted in place. Nothing in it can panic, and what does not come from
@@ -28,7 +31,7 @@ impl Cluster {
         let Some((head, rest)) = head(opened.payload) else {
             return self.refuse("malformed");
         };
-        if channel.boot == self.own.boot {
+        if channel.boot == self.boot {
             return self.refuse("own_datagram");
         }
         let from = From {
@@ -36,13 +39,13 @@ impl Cluster {
             node: head.node,
             address: head.address,
         };
-        if head.to_boot != self.own.boot && !self.take_contact(now, from, head.to_boot, rest) {
+        if head.to_boot != self.boot && !self.take_contact(now, from, head.to_boot, rest) {
             return self.refuse("other_boot");
         }
         self.received.datagrams += 1;
         self.received.bytes += bytes as u64;
         self.received.overhead += (bytes - rest.len()) as u64;
-        if head.to_boot != self.own.boot {
+        if head.to_boot != self.boot {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from.boot) {
@@ -64,7 +67,9 @@ impl Cluster {
     fn take_frames(&mut self, now: Duration, from: From, rest: &[u8]) -> bool {
         let mut asks_for_ack = false;
         let mut carried = None;
-        let mut all = frames(rest, self.cells);
+        let mut is_all_taken = true;
+        let ourselves = Arc::clone(&self.ourselves);
+        let mut all = frames(rest, |sketch| ourselves.cells(sketch));
         let mut unread = rest.len();
         while let Some(frame) = all.next() {
             let length = (unread - all.unread()) as u64;
@@ -76,7 +81,8 @@ impl Cluster {
             let kind = match frame {
                 Frame::Membership { .. }
                 | Frame::Contact { .. }
-                | Frame::ContactAnswered { .. } => &mut self.received.membership,
+                | Frame::ContactAnswered { .. }
+                | Frame::About { .. } => &mut self.received.membership,
                 Frame::Ack { .. } => &mut self.received.acks,
                 Frame::Cells { .. } | Frame::Complete { .. } => &mut self.received.pushes,
                 Frame::Groups { .. } | Frame::Pull { .. } => &mut self.received.pulls,
@@ -97,11 +103,36 @@ impl Cluster {
                 Frame::ContactAnswered { purpose } => {
                     self.take_contact_answered(now, from, purpose);
                 }
-                frame => self.take_data(now, from, frame),
+                Frame::About {
+                    asks,
+                    writer,
+                    sketches,
+                } => self.take_about(now, from, asks, writer, sketches),
+                frame if self.may_take_frame(now, from, &frame) => {
+                    self.take_data(now, from, frame);
+                }
+                _ => is_all_taken = false,
             }
         }
-        // What there is no room for has not arrived.
-        asks_for_ack && carried.is_none_or(|slice| !self.slices.is_refused(&slice))
+        // What was not taken, or there is no room for, has not arrived.
+        let has_room = carried.is_none_or(|slice| !self.slices.is_refused(&slice));
+        asks_for_ack && is_all_taken && has_room
+    }
+
+    /// Whether a frame is of a sketch that both have, and what only a slice's writer says comes from there.
+    fn may_take_frame(&mut self, now: Duration, from: From, frame: &Frame<'_>) -> bool {
+        let Some(slice) = frame.slice() else {
+            return true;
+        };
+        if !self.may_take(now, from, slice.sketch) {
+            return false;
+        }
+        let is_writers = matches!(frame, Frame::Cells { .. } | Frame::Complete { .. });
+        if is_writers && !self.is_its_own(from.boot, &slice) {
+            self.refuse("not_its_slice");
+            return false;
+        }
+        true
     }
 
     /// Of what its writer sends itself more will come.
@@ -111,7 +142,8 @@ impl Cluster {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        if *slice == SliceId::of(from.node, from.boot) {
+        let peer = self.peers.get(&from.boot);
+        if peer.is_some_and(|peer| peer.writes(slice)) {
             self.slices.merge_live(slice, cells)
         } else {
             self.slices.merge(slice, cells)
@@ -202,16 +234,19 @@ impl Cluster {
                     .take_groups(now, &self.slices, from.boot, &slice, theirs);
             }
             Frame::CatalogueAsked { first } => {
-                self.answer(now, from, Question::Catalogue { first });
+                if self.may_take(now, from, self.own.sketch) {
+                    self.answer(now, from, Question::Catalogue { first });
+                }
             }
             Frame::Catalogue {
                 first,
                 total,
                 entries,
             } => {
-                let lines = entries.map(|entry| (entry.slice, entry.version));
-                self.readiness.take_page(from.boot, first, total, lines);
-                self.take_digest(now, from, entries);
+                if self.may_take(now, from, self.own.sketch) {
+                    self.take_page(from, first, total, entries);
+                    self.take_digest(now, from, entries);
+                }
             }
             Frame::NotHeld { slice } => {
                 if slice == self.own
@@ -224,8 +259,21 @@ impl Cluster {
             | Frame::Digest { .. }
             | Frame::DigestAsked
             | Frame::Contact { .. }
-            | Frame::ContactAnswered { .. } => {}
+            | Frame::ContactAnswered { .. }
+            | Frame::About { .. }
+            | Frame::UnknownSketch { .. } => {}
         }
+    }
+
+    fn take_page(&mut self, from: From, first: u32, total: u32, entries: Entries<'_>) {
+        let Some(peer) = self.peers.get(&from.boot) else {
+            return;
+        };
+        let lines = entries.map(|entry| {
+            let is_awaited = peer.exchanges(entry.slice.sketch);
+            (entry.slice, if is_awaited { entry.version } else { 0 })
+        });
+        self.readiness.take_page(from.boot, first, total, lines);
     }
 
     fn take_ack(
@@ -257,6 +305,9 @@ impl Cluster {
         let own_version = self.slices.own_version();
         if self.is_target(from.boot) {
             // It is pushed to one way: what it has is its own business, but for our slice.
+            if !self.may_take(now, from, self.own.sketch) {
+                return;
+            }
             let ours = entries.filter(|entry| entry.slice == self.own);
             let heard = ours.map(|entry| entry.version).max();
             if let (Some(heard), Some(peer)) = (heard, self.peers.get_mut(&from.boot)) {
@@ -269,19 +320,21 @@ impl Cluster {
             return;
         }
         for entry in entries {
+            if !self.may_take(now, from, entry.slice.sketch) {
+                continue;
+            }
             if entry.slice == self.own {
                 if let Some(peer) = self.peers.get_mut(&from.boot) {
                     peer.push.heard(entry.version, own_version);
                 }
                 continue;
             }
-            let writer = self.peers.get(&entry.slice.boot);
+            let patience = self.repair.patience();
             let sender = self.peers.get(&from.boot);
             let relation = Relation {
-                is_pushed: writer.is_some_and(|writer| {
-                    writer.is_live_member() && writer.was_heard(now, self.repair.patience())
-                }),
+                is_pushed: self.is_pushed_by_live(now, patience, &entry.slice),
                 never_asks: sender.is_some_and(|sender| sender.kind == Kind::Giver),
+                is_its_own: sender.is_some_and(|sender| sender.writes(&entry.slice)),
             };
             self.repair
                 .compare(now, &mut self.slices, from.boot, entry, relation);
@@ -294,9 +347,9 @@ impl Cluster {
             return;
         };
         self.refuse(reason(&refused));
-        if slice.boot == from.boot
-            && self.slices.is_refused(slice)
+        if self.slices.is_refused(slice)
             && let Some(peer) = self.peers.get_mut(&from.boot)
+            && peer.writes(slice)
         {
             // Whoever pushes it shall not take it for having arrived.
             peer.ask(Question::NotHeld { slice: *slice });
@@ -314,20 +367,10 @@ impl Cluster {
 
     fn note_refused(&mut self, from: SocketAddr, refused: Refused) {
         self.refuse(refused.name());
-        let (stranger, event) = match refused {
-            Refused::Fingerprint { theirs } => (
-                Stranger::OtherSketch,
-                ClusterEvent::FingerprintMismatch { from, theirs },
-            ),
-            // One that the network has damaged is no reason to name a member a stranger.
-            Refused::Forged if !self.is_members_address(from) => {
-                (Stranger::NotOpened, ClusterEvent::NoKeyOpens { from })
-            }
-            _ => return,
-        };
-        if self.strangers.len() < STRANGERS_MAX && !self.strangers.contains_key(&from) {
-            self.strangers.insert(from, stranger);
-            self.report(event);
+        // One that the network has damaged is no reason to name a member a stranger.
+        let is_strangers = refused == Refused::Forged && !self.is_members_address(from);
+        if is_strangers && self.strangers.len() < STRANGERS_MAX && self.strangers.insert(from) {
+            self.report(ClusterEvent::NoKeyOpens { from });
         }
     }
 

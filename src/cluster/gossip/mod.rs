@@ -16,11 +16,13 @@
 //!                   +--> repair: digests, hashes, pulls
 //! ```
 //!
+//! - **About** (`about.rs`): who writes a peer's slices, and which sketches it has; before that, nothing else.
 //! - **Push** (`sweep.rs`): each node sends what changed in its own slice to every live member.
 //! - **Repair** (`repair.rs`): each round, a digest of all slices goes to one live member; whoever is
 //!   behind pulls. So slices of nodes that are gone, or cannot be reached, come from any neighbour.
 //! - **One way** ([`Cluster::push_to`]): a target gets both, and is never pulled from.
 
+mod about;
 mod claims;
 mod contact;
 mod flight;
@@ -48,6 +50,7 @@ use std::time::Duration;
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng, SeedableRng};
 
+use self::about::Ourselves;
 use self::contact::Contacts;
 use self::leaving::Leaving;
 pub use self::limits::ClusterLimits;
@@ -57,7 +60,7 @@ use self::readiness::Readiness;
 use self::repair::Repair;
 use self::seeds::Seeds;
 pub use self::state::{
-    ClusterEvent, ClusterState, MemberStatus, OneWayStatus, ReadyState, Traffic,
+    Agreement, ClusterEvent, ClusterState, MemberStatus, OneWayStatus, ReadyState, Traffic,
 };
 use super::membership::{Member, Membership, MembershipOptions};
 use super::seal::{
@@ -66,6 +69,7 @@ use super::seal::{
 use crate::replica::{Replica, Slices};
 use crate::sketch::SketchError;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Head, SliceId};
+use crate::wire::{Boot, SketchNumber};
 
 /// Cells that one call of [`Cluster::wake`] compares: a fraction of a millisecond's work.
 const PUBLISH_CELLS: usize = 1 << 18;
@@ -87,7 +91,7 @@ const STRANGERS_MAX: usize = 256;
 /// What a [`Cluster`] is made of.
 #[derive(Debug)]
 pub struct ClusterOptions {
-    /// This node. Its node and boot are those of the replica's own slice.
+    /// This node. Its node is that of the replica's own slice.
     pub me: Member,
     /// The cluster's keys.
     pub keys: KeyRing,
@@ -98,7 +102,8 @@ pub struct ClusterOptions {
     /// Bytes that go out to all peers together, in a second. Membership and acks are counted, but do
     /// not wait.
     pub gossip_rate_bytes_per_s: u64,
-    /// What both ends compare before all else: [`fingerprint`](crate::replica::fingerprint).
+    /// What both ends compare before they exchange anything of the sketch:
+    /// [`fingerprint`](crate::replica::fingerprint).
     pub fingerprint: u64,
     /// There are others to join: not ready before everything of theirs is here (or
     /// [`READY_LIMIT`] has passed), and at the end there is somebody to be told.
@@ -109,9 +114,10 @@ pub struct ClusterOptions {
 
 /// One node's part in a cluster.
 pub struct Cluster {
+    boot: Boot,
     own: SliceId,
     cells: u32,
-    fingerprint: u64,
+    ourselves: Arc<Ourselves>,
     limits: ClusterLimits,
     gossip_interval: Duration,
     keys: KeyRing,
@@ -120,13 +126,13 @@ pub struct Cluster {
     openers: Openers,
     channels: BTreeMap<SocketAddr, Outgoing>,
     slices: Slices,
-    peers: BTreeMap<u64, Peer>,
+    peers: BTreeMap<Boot, Peer>,
     targets: BTreeMap<SocketAddr, Target>,
     seeds: Seeds,
     repair: Repair,
     pacer: Pacer,
     /// Who was served last; the next one's turn is after it.
-    turn: u64,
+    turn: Boot,
     contacts: Contacts,
     next_round: Duration,
     rounds: u64,
@@ -146,7 +152,10 @@ pub struct Cluster {
     resends: u64,
     refused: BTreeMap<&'static str, u64>,
     missing: BTreeSet<SliceId>,
-    strangers: BTreeMap<SocketAddr, Stranger>,
+    /// Addresses from which something came that no key opens.
+    strangers: BTreeSet<SocketAddr>,
+    /// Sketches that others have otherwise, of which it was told.
+    apart: BTreeSet<(SocketAddr, SketchNumber)>,
     events: VecDeque<ClusterEvent>,
     /// Kept for its memory.
     group: Vec<(u32, u32)>,
@@ -170,21 +179,14 @@ struct Outgoing {
 /// Whom we push to one way.
 #[derive(Debug)]
 struct Target {
-    boot: Option<u64>,
+    boot: Option<Boot>,
     heard_at: Duration,
-}
-
-/// Why what comes from an address is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stranger {
-    NotOpened,
-    OtherSketch,
 }
 
 /// Whom a datagram came from.
 #[derive(Debug, Clone, Copy)]
 struct From {
-    boot: u64,
+    boot: Boot,
     node: u64,
     address: SocketAddr,
 }
@@ -208,13 +210,16 @@ impl Cluster {
         let membership = Membership::new(options.me, random.next_u64(), membership_options);
         let openers = OpenersOptions::default();
         let limits = options.limits.in_range();
+        let own = replica.own_slice();
+        let cells = replica.own().geometry().cells() as u32;
         Ok(Self {
-            own: replica.own_slice(),
-            cells: replica.own().geometry().cells() as u32,
-            fingerprint: options.fingerprint,
+            boot: options.me.boot,
+            own,
+            cells,
+            ourselves: Arc::new(Ourselves::new(&own, options.fingerprint, cells)),
             limits,
             gossip_interval: options.gossip_interval,
-            openers: Openers::new(options.keys.clone(), options.fingerprint, openers),
+            openers: Openers::new(options.keys.clone(), openers),
             keys: options.keys,
             random,
             membership,
@@ -225,7 +230,7 @@ impl Cluster {
             seeds: Seeds::default(),
             repair: Repair::new(options.gossip_interval, limits),
             pacer: Pacer::new(now, options.gossip_rate_bytes_per_s),
-            turn: 0,
+            turn: Boot(0),
             contacts: Contacts::default(),
             next_round: now + options.gossip_interval,
             rounds: 0,
@@ -243,7 +248,8 @@ impl Cluster {
             resends: 0,
             refused: BTreeMap::new(),
             missing: BTreeSet::new(),
-            strangers: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            apart: BTreeSet::new(),
             events: VecDeque::new(),
             group: Vec::new(),
         })

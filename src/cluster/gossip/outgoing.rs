@@ -9,6 +9,7 @@ use super::peer::Written;
 use super::{Cluster, Outgoing};
 use crate::cluster::membership::MembershipDatagram;
 use crate::cluster::seal::{Channel, HEADER_BYTES, SealError, Sealer, TAG_BYTES};
+use crate::wire::Boot;
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, FrameWriter, Head, Purpose};
 
 impl Cluster {
@@ -49,7 +50,7 @@ impl Cluster {
         &mut self,
         now: Duration,
         to: SocketAddr,
-        boot: u64,
+        boot: Boot,
         write: impl FnOnce(&mut FrameWriter<'_>) -> bool,
         buffer: &mut Vec<u8>,
     ) -> Option<u64> {
@@ -86,7 +87,7 @@ impl Cluster {
     fn write_to_peer(
         &mut self,
         now: Duration,
-        boot: u64,
+        boot: Boot,
         may_send_data: bool,
         buffer: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
@@ -95,7 +96,7 @@ impl Cluster {
         let peer = self.peers.get_mut(&boot)?;
         let mut written = Written::default();
         let mut writer = FrameWriter::new(buffer, DATAGRAM_BYTES_MAX - TAG_BYTES);
-        peer.write_words(&self.slices, &mut writer, &mut written);
+        peer.write_words(&self.ourselves, &self.slices, &mut writer, &mut written);
         let mut piece = None;
         if may_send_data && let Some(cells) = self.slices.cells(&self.own) {
             let own = (&self.own, cells);
@@ -114,6 +115,7 @@ impl Cluster {
                 (None, _) => {}
             }
         }
+        self.sent.membership += written.about as u64;
         self.sent.acks += written.acks as u64;
         self.sent.digests += written.digests as u64;
         self.sent.pushes += written.pushes as u64;
@@ -123,7 +125,7 @@ impl Cluster {
     }
 
     /// The next peer, in a circle, to which something may go.
-    fn next_in_turn(&self, now: Duration, may_send_data: bool) -> Option<u64> {
+    fn next_in_turn(&self, now: Duration, may_send_data: bool) -> Option<Boot> {
         let after = (
             std::ops::Bound::Excluded(self.turn),
             std::ops::Bound::Unbounded,
@@ -137,7 +139,7 @@ impl Cluster {
     }
 
     /// An empty datagram: room for the seal's header, and who sends to whom.
-    fn start(&self, to_boot: u64, buffer: &mut Vec<u8>) {
+    fn start(&self, to_boot: Boot, buffer: &mut Vec<u8>) {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
         let me = self.membership.me();
@@ -173,10 +175,10 @@ impl Cluster {
 
     fn open_channel(&mut self, now: Duration, to: SocketAddr) {
         let channel = Channel {
-            boot: self.own.boot,
+            boot: self.boot,
             id: self.random.next_u64(),
         };
-        let sealer = Sealer::new(&self.keys, self.fingerprint, channel);
+        let sealer = Sealer::new(&self.keys, channel);
         let outgoing = Outgoing {
             sealer,
             used_at: now,

@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::about::{Ourselves, Told};
 use super::flight::{Flight, Outcome, Piece};
 use super::limits::ClusterLimits;
 use super::received::Received;
 use super::sweep::Push;
 use crate::replica::{CellsRef, Slices};
-use crate::wire::cluster::{DigestEntry, FrameWriter, SliceId};
+use crate::wire::Boot;
+use crate::wire::cluster::{DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, SliceId};
 
-/// A slice with all its fields, a version and a hash.
-const DIGEST_LINE_BYTES_MAX: usize = 50;
 /// Hashes of sections are worth a frame from here on: 32 of them.
 const SECTIONS_ROOM_MIN: usize = 300;
 
@@ -34,6 +34,10 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(super) enum Question {
+    /// What we tell of ourselves; perhaps it is to tell the same.
+    About {
+        asks: bool,
+    },
     /// Our digest, from this line on, this many lines.
     Digest {
         skip: usize,
@@ -83,9 +87,12 @@ pub(super) enum Question {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) node: u64,
-    pub(super) boot: u64,
+    pub(super) boot: Boot,
     pub(super) address: SocketAddr,
     pub(super) kind: Kind,
+    /// What it has told of itself.
+    pub(super) told: Option<Told>,
+    pub(super) about_asked_at: Option<Duration>,
     pub(super) received: Received,
     pub(super) flight: Flight,
     pub(super) push: Push,
@@ -101,7 +108,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(
         node: u64,
-        boot: u64,
+        boot: Boot,
         address: SocketAddr,
         kind: Kind,
         limits: ClusterLimits,
@@ -111,6 +118,8 @@ impl Peer {
             boot,
             address,
             kind,
+            told: None,
+            about_asked_at: None,
             received: Received::default(),
             flight: Flight::new(),
             push: Push::default(),
@@ -124,9 +133,19 @@ impl Peer {
         }
     }
 
-    /// It gets our slice.
-    pub(super) fn is_audience(&self) -> bool {
+    /// It is there for something to be sent to it.
+    pub(super) fn is_up(&self) -> bool {
         matches!(self.kind, Kind::Member { is_live: true } | Kind::Target)
+    }
+
+    /// It gets our slice, or may yet say that it wants it.
+    pub(super) fn is_audience(&self) -> bool {
+        self.is_up() && self.apart().next().is_none()
+    }
+
+    /// It gets our slice.
+    fn is_pushed_to(&self) -> bool {
+        self.is_audience() && self.told.is_some()
     }
 
     pub(super) fn is_live_member(&self) -> bool {
@@ -182,7 +201,7 @@ impl Peer {
 
     /// Something can go out now as far as the rate allows.
     pub(super) fn has_data(&self) -> bool {
-        let may_push = self.is_audience() && self.flight.has_room() && self.push.has_more();
+        let may_push = self.is_pushed_to() && self.flight.has_room() && self.push.has_more();
         may_push || !self.served.is_empty()
     }
 
@@ -194,6 +213,7 @@ impl Peer {
     /// Writes acks, then questions and answers, as many as fit.
     pub(super) fn write_words(
         &mut self,
+        ourselves: &Ourselves,
         slices: &Slices,
         writer: &mut FrameWriter<'_>,
         bytes: &mut Written,
@@ -206,7 +226,7 @@ impl Peer {
         bytes.acks += before - writer.room();
         while let Some(question) = self.questions.front() {
             let before = writer.room();
-            if !question.write(slices, self.limits.digest_lines, writer) {
+            if !question.write(ourselves, slices, self.limits.digest_lines, writer) {
                 // One that does not fit an otherwise empty datagram never will.
                 if bytes.is_empty() {
                     self.questions.pop_front();
@@ -216,6 +236,7 @@ impl Peer {
             let written = before - writer.room();
             match question {
                 Question::Pull { .. } => bytes.pulls += written,
+                Question::About { .. } => bytes.about += written,
                 _ => bytes.digests += written,
             }
             self.questions.pop_front();
@@ -231,7 +252,7 @@ impl Peer {
         bytes: &mut Written,
     ) -> Option<Piece> {
         let before = writer.room();
-        if self.is_audience() && self.flight.has_room() && self.push.has_more() {
+        if self.is_pushed_to() && self.flight.has_room() && self.push.has_more() {
             let piece = self.push.write(slices, own.0, own.1, writer);
             bytes.pushes += before - writer.room();
             if piece.is_some() {
@@ -273,6 +294,7 @@ impl Peer {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {
     pub(super) acks: usize,
+    pub(super) about: usize,
     pub(super) digests: usize,
     pub(super) pushes: usize,
     pub(super) pulls: usize,
@@ -280,13 +302,20 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn is_empty(&self) -> bool {
-        self.acks + self.digests + self.pushes + self.pulls == 0
+        self.acks + self.about + self.digests + self.pushes + self.pulls == 0
     }
 }
 
 impl Question {
-    fn write(&self, slices: &Slices, page_lines: usize, writer: &mut FrameWriter<'_>) -> bool {
+    fn write(
+        &self,
+        ourselves: &Ourselves,
+        slices: &Slices,
+        page_lines: usize,
+        writer: &mut FrameWriter<'_>,
+    ) -> bool {
         match self {
+            Self::About { asks } => ourselves.write(*asks, writer),
             // All of it or nothing: the rest would not be said.
             Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
             Self::Digest { skip, lines } => {

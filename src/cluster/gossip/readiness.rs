@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::READY_LIMIT;
 use super::state::ReadyState;
 use crate::replica::Slices;
+use crate::wire::Boot;
 use crate::wire::cluster::SliceId;
 
 /// A page that does not come within this time is asked for again.
@@ -25,7 +26,9 @@ pub(super) struct Readiness {
     has_waited_long: bool,
     /// When a member was met that had not been known.
     met_at: Option<Duration>,
-    catalogues: BTreeMap<u64, Catalogue>,
+    catalogues: BTreeMap<Boot, Catalogue>,
+    /// Some have another sketch, and nothing to tell; and none has gone before it had told.
+    has_excused: bool,
     /// What catalogues name and is not here yet.
     missing: BTreeMap<SliceId, u64>,
 }
@@ -47,6 +50,7 @@ impl Readiness {
             has_waited_long: false,
             met_at: None,
             catalogues: BTreeMap::new(),
+            has_excused: false,
             missing: BTreeMap::new(),
         }
     }
@@ -76,22 +80,35 @@ impl Readiness {
     }
 
     /// A member is up.
-    pub(super) fn met(&mut self, now: Duration, boot: u64) {
+    pub(super) fn met(&mut self, now: Duration, boot: Boot) {
         if !self.is_complete && !self.catalogues.contains_key(&boot) {
             self.catalogues.insert(boot, Catalogue::default());
             self.met_at = Some(now);
         }
     }
 
+    /// A member has told that it has the same sketch: it can be asked.
+    pub(super) fn told(&mut self, boot: Boot) {
+        if let Some(catalogue) = self.catalogues.get_mut(&boot) {
+            catalogue.asked_at = None;
+        }
+    }
+
+    /// A member has another sketch: there is nothing to wait for.
+    pub(super) fn excuse(&mut self, boot: Boot) {
+        self.has_excused |= self.catalogues.remove(&boot).is_some();
+    }
+
     /// A member is down. What it had told counts on.
-    pub(super) fn lost(&mut self, boot: u64) {
-        self.catalogues.remove(&boot);
+    pub(super) fn lost(&mut self, boot: Boot) {
+        let catalogue = self.catalogues.remove(&boot);
+        self.has_excused &= catalogue.is_none_or(|catalogue| catalogue.is_whole);
     }
 
     /// A page of a member's catalogue has come: lines from `first` of `total` on.
     pub(super) fn take_page(
         &mut self,
-        from: u64,
+        from: Boot,
         first: u32,
         total: u32,
         entries: impl Iterator<Item = (SliceId, u64)>,
@@ -118,7 +135,7 @@ impl Readiness {
     }
 
     /// Whom to ask for a page, from which line on.
-    pub(super) fn ask(&mut self, now: Duration, mut ask: impl FnMut(u64, u32)) {
+    pub(super) fn ask(&mut self, now: Duration, mut ask: impl FnMut(Boot, u32)) {
         for (&boot, catalogue) in &mut self.catalogues {
             let due = catalogue.asked_at.map(|at| at + ANSWER_TIME);
             if !catalogue.is_whole && due.is_none_or(|due| due <= now) {
@@ -140,7 +157,7 @@ impl Readiness {
         asks.chain(settled).chain(limit).min()
     }
 
-    /// Looks whether it is complete now; if so, after how long.
+    /// Looks whether it is complete now; if so, and there was something to be had, after how long.
     pub(super) fn step(
         &mut self,
         now: Duration,
@@ -156,8 +173,8 @@ impl Readiness {
         let has_settled = self.met_at.is_some_and(|at| now >= at + SETTLING);
         if has_settled && self.has_all() {
             self.is_complete = true;
-            self.catalogues.clear();
-            return Some(now.saturating_sub(self.since));
+            let has_asked = !std::mem::take(&mut self.catalogues).is_empty();
+            return has_asked.then(|| now.saturating_sub(self.since));
         }
         self.has_waited_long |= now.saturating_sub(self.since) >= READY_LIMIT;
         None
@@ -166,6 +183,7 @@ impl Readiness {
     /// Everybody has told everything, and it is here.
     fn has_all(&self) -> bool {
         let is_told = self.catalogues.values().all(|it| it.is_whole);
-        is_told && !self.catalogues.is_empty() && self.missing.is_empty()
+        let has_asked = !self.catalogues.is_empty() || self.has_excused;
+        is_told && has_asked && self.missing.is_empty()
     }
 }

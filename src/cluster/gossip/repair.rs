@@ -25,6 +25,7 @@ use super::claims::{Claims, Relation};
 use super::limits::ClusterLimits;
 use super::peer::Question;
 use crate::replica::{Slices, cell_hash};
+use crate::wire::Boot;
 use crate::wire::cluster::{DigestEntry, SECTION_GROUPS, SliceId};
 
 /// What is not answered within this time is asked again, then after twice as long, ...
@@ -103,7 +104,7 @@ impl Repair {
         &mut self,
         now: Duration,
         slices: &mut Slices,
-        from: u64,
+        from: Boot,
         theirs: DigestEntry,
         relation: Relation,
     ) {
@@ -130,7 +131,7 @@ impl Repair {
         &mut self,
         now: Duration,
         slices: &Slices,
-        from: u64,
+        from: Boot,
         slice: &SliceId,
         theirs: Sections<impl Iterator<Item = u64>>,
     ) {
@@ -144,7 +145,7 @@ impl Repair {
         &mut self,
         now: Duration,
         slices: &Slices,
-        from: u64,
+        from: Boot,
         slice: &SliceId,
         theirs: GroupHashes<impl Iterator<Item = u64>>,
     ) {
@@ -155,7 +156,13 @@ impl Repair {
     }
 
     /// A group has come and was merged.
-    pub(super) fn arrived(&mut self, now: Duration, from: u64, slice: &SliceId, group: &Group<'_>) {
+    pub(super) fn arrived(
+        &mut self,
+        now: Duration,
+        from: Boot,
+        slice: &SliceId,
+        group: &Group<'_>,
+    ) {
         if let Some(pull) = self.pull_from(from, slice) {
             pull.arrived(now, group);
         }
@@ -167,7 +174,7 @@ impl Repair {
         &mut self,
         now: Duration,
         slices: &mut Slices,
-        mut ask: impl FnMut(u64, Question),
+        mut ask: impl FnMut(Boot, Question),
     ) {
         self.end_pulls(slices);
         let room = self.limits.pulls.saturating_sub(self.pulls.len());
@@ -190,7 +197,7 @@ impl Repair {
     }
 
     /// Gives up what is pulled from somebody who is gone.
-    pub(super) fn forget(&mut self, boot: u64) {
+    pub(super) fn forget(&mut self, boot: Boot) {
         self.claims.forget(boot);
         let claims = &mut self.claims;
         self.pulls.retain(|slice, pull| {
@@ -224,7 +231,7 @@ impl Repair {
         });
     }
 
-    fn pull_from(&mut self, from: u64, slice: &SliceId) -> Option<&mut Pull> {
+    fn pull_from(&mut self, from: Boot, slice: &SliceId) -> Option<&mut Pull> {
         self.pulls.get_mut(slice).filter(|pull| pull.from == from)
     }
 }
@@ -232,7 +239,7 @@ impl Repair {
 /// One slice, pulled from one neighbour.
 #[derive(Debug)]
 struct Pull {
-    from: u64,
+    from: Boot,
     /// The neighbour's root, and what we had, when it began.
     root: u64,
     changed_at: u64,
@@ -256,7 +263,7 @@ struct Pull {
 }
 
 impl Pull {
-    fn new(now: Duration, from: u64, root: u64, changed_at: u64) -> Self {
+    fn new(now: Duration, from: Boot, root: u64, changed_at: u64) -> Self {
         Self {
             from,
             root,
@@ -377,7 +384,7 @@ impl Pull {
         now: Duration,
         slice: &SliceId,
         limits: &ClusterLimits,
-        ask: &mut impl FnMut(u64, Question),
+        ask: &mut impl FnMut(Boot, Question),
     ) {
         if self.deadline() <= now {
             self.silences += 1;

@@ -11,6 +11,7 @@ use super::state::ClusterEvent;
 use super::{Cluster, From, HEARD_LATELY_ROUNDS, PUBLISH_CELLS, PUBLISHED_MAX, SILENT_MAX};
 use crate::cluster::membership::{Member, MemberState};
 use crate::replica::Published;
+use crate::wire::Boot;
 use crate::wire::cluster::SliceId;
 
 impl Cluster {
@@ -61,6 +62,7 @@ impl Cluster {
         // From now on, not from when it was due: a process that was stopped does not hurry after.
         self.next_round = now + self.gossip_interval;
         self.forget_silent(now);
+        self.ask_those_untold(now);
         self.look_for_seeds(now);
         if self.has_audience() {
             self.is_publishing = true;
@@ -68,15 +70,15 @@ impl Cluster {
         if let Some(chosen) = self.choose_for_digest(now) {
             self.tell_digest(chosen);
         }
-        let targets: Vec<(SocketAddr, Option<u64>)> = self
+        let targets: Vec<(SocketAddr, Option<Boot>)> = self
             .targets
             .iter()
             .map(|(&address, target)| (address, target.boot))
             .collect();
         for (address, boot) in targets {
             match boot {
-                Some(boot) => self.tell_target(boot),
-                None => self.greet(address),
+                Some(boot) if self.is_exchanging(boot) => self.tell_target(boot),
+                _ => self.greet(address),
             }
         }
         let lines = self.slices.digests().count();
@@ -88,16 +90,20 @@ impl Cluster {
 
     /// A live member at random; every other time one that was heard lately, if there is any: of those who
     /// have just died many may still pass for alive.
-    fn choose_for_digest(&mut self, now: Duration) -> Option<u64> {
+    fn choose_for_digest(&mut self, now: Duration) -> Option<Boot> {
         let lately = self.gossip_interval * HEARD_LATELY_ROUNDS;
-        let live = self.peers.values().filter(|peer| peer.is_live_member());
+        let sketch = self.own.sketch;
+        let live = self
+            .peers
+            .values()
+            .filter(|peer| peer.is_live_member() && peer.exchanges(sketch));
         let is_heard = |peer: &&Peer| peer.was_heard(now, lately);
-        let heard: Vec<u64> = live
+        let heard: Vec<Boot> = live
             .clone()
             .filter(is_heard)
             .map(|peer| peer.boot)
             .collect();
-        let all: Vec<u64> = live.map(|peer| peer.boot).collect();
+        let all: Vec<Boot> = live.map(|peer| peer.boot).collect();
         let prefers_heard = self.random.random_bool(0.5) && !heard.is_empty();
         let choice = if prefers_heard { heard } else { all };
         (!choice.is_empty()).then(|| choice[self.random.random_range(0..choice.len())])
@@ -187,7 +193,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn note_progress(&mut self, now: Duration, boot: u64) {
+    pub(super) fn note_progress(&mut self, now: Duration, boot: Boot) {
         let version = self.slices.own_version();
         if let Some(peer) = self.peers.get_mut(&boot)
             && peer.push.is_done(version)
@@ -198,10 +204,10 @@ impl Cluster {
         }
     }
 
-    fn note_converged(&mut self, now: Duration) {
+    pub(super) fn note_converged(&mut self, now: Duration) {
         let version = self.slices.own_version();
-        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
-        if live.all(|peer| peer.push.is_done(version)) {
+        let is_converged = (self.live_audience()).all(|peer| peer.push.is_done(version));
+        if is_converged {
             self.converged_at = Some(now);
         }
     }
@@ -216,9 +222,12 @@ impl Cluster {
     }
 
     fn ready_step(&mut self, now: Duration) {
-        let peers = &mut self.peers;
+        let (peers, sketch) = (&mut self.peers, self.own.sketch);
         self.readiness.ask(now, |boot, first| {
-            if let Some(peer) = peers.get_mut(&boot) {
+            // Who has not told yet is asked when he has.
+            if let Some(peer) = peers.get_mut(&boot)
+                && peer.exchanges(sketch)
+            {
                 peer.ask(Question::CatalogueAsked { first });
             }
         });
@@ -226,7 +235,7 @@ impl Cluster {
         let synced = self.readiness.step(now, &self.own, &self.slices);
         if let Some(after) = synced {
             self.report(ClusterEvent::Synced { after });
-        } else if self.readiness.is_ready() && !was_ready {
+        } else if self.readiness.is_ready() && !was_ready && !self.readiness.is_complete() {
             let state = self.readiness.state();
             self.report(ClusterEvent::NotSynced { state });
         }
@@ -247,7 +256,7 @@ impl Cluster {
             .members()
             .map(|(member, state)| (*member, !matches!(state, MemberState::Down)))
             .collect();
-        let known: BTreeSet<u64> = members.iter().map(|(member, _)| member.boot).collect();
+        let known: BTreeSet<Boot> = members.iter().map(|(member, _)| member.boot).collect();
         for (member, is_live) in members {
             self.follow_member(now, &member, is_live);
         }
@@ -262,15 +271,13 @@ impl Cluster {
     }
 
     fn follow_member(&mut self, now: Duration, member: &Member, is_live: bool) {
-        let own_boot = self.own.boot;
-        if member.boot == own_boot {
+        if member.boot == self.boot {
             return;
         }
         if is_live && self.targets.contains_key(&member.address) {
             self.end_target(member.address, true);
         }
         let is_full = self.peers.len() >= self.limits.peers;
-        let (version, cells) = (self.slices.own_version(), self.cells);
         let limits = self.limits;
         let peer = match self.peers.get_mut(&member.boot) {
             Some(peer) => peer,
@@ -284,22 +291,29 @@ impl Cluster {
         let was_live = peer.is_live_member();
         peer.kind = Kind::Member { is_live };
         peer.address = member.address;
+        if peer.node != member.node {
+            // What was told was told in another one's name.
+            peer.node = member.node;
+            peer.told = None;
+        }
         if is_live && !was_live {
-            peer.push.begin(version, cells);
-            // Both sides learn at once what the other one has.
-            if self.readiness.is_complete() {
-                peer.ask(Question::DigestAsked);
-            } else {
-                self.readiness.met(now, member.boot);
+            let is_apart = peer.apart().next().is_some();
+            peer.ask_about(now);
+            self.readiness.met(now, member.boot);
+            if is_apart {
+                self.readiness.excuse(member.boot);
             }
             self.is_publishing = true;
-            self.tell_digest(member.boot);
+            self.begin_exchange(member.boot);
         } else if !is_live && was_live {
             peer.rest();
             peer.behind_since = None;
             self.repair.forget(member.boot);
             self.readiness.lost(member.boot);
-            self.slices.rest(&SliceId::of(member.node, member.boot));
+            if let Some(told) = &peer.told {
+                let slice = SliceId::of(member.node, told.writer);
+                self.slices.rest(&slice);
+            }
             self.note_converged(now);
         }
     }
@@ -308,10 +322,32 @@ impl Cluster {
         self.peers.values().any(Peer::is_audience)
     }
 
+    /// Live members that get our slice, or may yet say that they want it.
+    pub(super) fn live_audience(&self) -> impl Iterator<Item = &Peer> {
+        let live = self.peers.values().filter(|peer| peer.is_live_member());
+        live.filter(|peer| peer.is_audience())
+    }
+
+    fn is_exchanging(&self, boot: Boot) -> bool {
+        let peer = self.peers.get(&boot);
+        peer.is_some_and(|peer| peer.exchanges(self.own.sketch))
+    }
+
     pub(super) fn send_digest(&mut self, now: Duration, from: From) {
-        let asker = SliceId::of(from.node, from.boot);
+        let sketch = self.own.sketch;
         let Some(peer) = self.peer(now, from) else {
             return;
+        };
+        let Some(writer) = peer.told.as_ref().map(|told| told.writer) else {
+            return peer.ask_about(now);
+        };
+        if !peer.exchanges(sketch) {
+            return;
+        }
+        let asker = SliceId {
+            sketch,
+            node: from.node,
+            writer,
         };
         if peer.is_live_member() {
             self.tell_digest(from.boot);
@@ -322,7 +358,7 @@ impl Cluster {
     }
 
     /// A digest of all slices, or of this round's part of them.
-    pub(super) fn tell_digest(&mut self, boot: u64) {
+    pub(super) fn tell_digest(&mut self, boot: Boot) {
         let lines = self.slices.digests().count();
         let end = (self.digest_skip + self.limits.digest_lines_a_round).min(lines);
         if let Some(peer) = self.peers.get_mut(&boot) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::membership::{Member, MemberState};
 use crate::wire::cluster::SliceId;
+use crate::wire::{Boot, SketchNumber, Writer};
 
 /// Bytes by what they were for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,7 +70,8 @@ pub struct ClusterState {
     pub slices_missing: Vec<SliceId>,
     /// Addresses from which something came that none of our keys opens, and not of members.
     pub not_opened: Vec<SocketAddr>,
-    /// Addresses from which something came that is of another sketch.
+    /// Addresses of members, and of others who were heard lately, that have another sketch: nothing of it is
+    /// exchanged with them.
     pub other_sketch: Vec<SocketAddr>,
     /// Slices that are being pulled.
     pub pulls: usize,
@@ -122,6 +124,26 @@ pub struct MemberStatus {
     pub heard_ago: Option<Duration>,
     /// It has no room for our slice.
     pub refuses_ours: bool,
+    /// Who writes its slices, as it has told.
+    pub writer: Option<Writer>,
+    /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
+    pub apart: Vec<(SketchNumber, Agreement)>,
+}
+
+/// How another node's sketch of a number stands to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// It has not told yet.
+    Untold,
+    /// It is the same.
+    Same,
+    /// It has another width, depth, hash or hash seed.
+    Other {
+        /// Its fingerprint.
+        theirs: u64,
+    },
+    /// It has no such sketch.
+    Lacks,
 }
 
 /// A target that is pushed to one way.
@@ -130,11 +152,13 @@ pub struct OneWayStatus {
     /// Its cluster address.
     pub address: SocketAddr,
     /// Which start of which node answered from there.
-    pub peer: Option<(u64, u64)>,
+    pub peer: Option<(u64, Boot)>,
     /// When it last answered.
     pub heard_ago: Option<Duration>,
     /// Versions of our slice that it does not have yet.
     pub lag_versions: u64,
+    /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
+    pub apart: Vec<(SketchNumber, Agreement)>,
 }
 
 /// What a log should say.
@@ -143,12 +167,14 @@ pub struct OneWayStatus {
 pub enum ClusterEvent {
     /// Membership saw a change.
     Member(crate::cluster::membership::MembershipEvent),
-    /// Somebody has another sketch, or another seed. Told once an address.
-    FingerprintMismatch {
+    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address.
+    OtherSketch {
         /// Who.
         from: SocketAddr,
-        /// What it says.
-        theirs: u64,
+        /// Which.
+        sketch: SketchNumber,
+        /// The fingerprint of its own, if it has one.
+        theirs: Option<u64>,
     },
     /// No key opens what somebody sends. Told once an address.
     NoKeyOpens {

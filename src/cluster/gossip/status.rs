@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::peer::Peer;
+use super::peer::{Kind, Peer};
 use super::state::{ClusterState, MemberStatus, OneWayStatus};
-use super::{Cluster, Stranger, Target};
+use super::{Cluster, Target};
 use crate::cluster::membership::{Member, MemberState};
 use crate::wire::cluster::SliceId;
 
@@ -32,8 +32,8 @@ impl Cluster {
             resends: self.resends,
             refused: self.refused.clone(),
             slices_missing: self.slices_missing(),
-            not_opened: self.strangers_by(Stranger::NotOpened),
-            other_sketch: self.strangers_by(Stranger::OtherSketch),
+            not_opened: self.strangers.iter().copied().collect(),
+            other_sketch: self.other_sketch(),
             pulls: self.repair.pulls(),
             converged_age: self.converged_age(now),
             is_ready: self.is_ready(),
@@ -47,14 +47,16 @@ impl Cluster {
         self.missing.iter().filter(is_refused).copied().collect()
     }
 
-    fn strangers_by(&self, kind: Stranger) -> Vec<SocketAddr> {
-        let of_kind = self.strangers.iter().filter(|&(_, &it)| it == kind);
-        of_kind.map(|(&address, _)| address).collect()
+    fn other_sketch(&self) -> Vec<SocketAddr> {
+        let is_gone = |peer: &&Peer| peer.kind == Kind::Member { is_live: false };
+        let here = self.peers.values().filter(|peer| !is_gone(peer));
+        let apart = here.filter(|peer| peer.apart().next().is_some());
+        apart.map(|peer| peer.address).collect()
     }
 
     fn converged_age(&self, now: Duration) -> Option<Duration> {
         let version = self.slices.own_version();
-        let mut live = self.peers.values().filter(|peer| peer.is_live_member());
+        let mut live = self.live_audience();
         let first = live.next()?;
         if first.push.is_done(version) && live.all(|peer| peer.push.is_done(version)) {
             return Some(Duration::ZERO);
@@ -79,10 +81,16 @@ impl Cluster {
             bytes_received: peer.map_or(0, |peer| peer.bytes_received),
             heard_ago: peer.and_then(|peer| peer.heard_at).map(ago),
             refuses_ours: peer.is_some_and(|peer| peer.push.is_refused()),
+            writer: peer.and_then(|peer| Some(peer.told.as_ref()?.writer)),
+            apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
         }
     }
 
     fn lag_versions(&self, peer: &Peer) -> u64 {
+        if peer.apart().next().is_some() {
+            // It is not told of any.
+            return 0;
+        }
         self.slices.own_version().saturating_sub(peer.push.base)
     }
 
@@ -102,6 +110,7 @@ impl Cluster {
             peer: peer.map(|peer| (peer.node, peer.boot)),
             heard_ago: target.boot.map(|_| now.saturating_sub(target.heard_at)),
             lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
+            apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::peer::{Kind, Peer, Question};
 use super::state::ClusterEvent;
 use super::{Cluster, From, Target};
 use crate::cluster::membership::MemberState;
+use crate::wire::Boot;
 use crate::wire::cluster::Purpose;
 
 impl Cluster {
@@ -31,7 +32,7 @@ impl Cluster {
         self.greet(target);
     }
 
-    pub(super) fn is_target(&self, boot: u64) -> bool {
+    pub(super) fn is_target(&self, boot: Boot) -> bool {
         self.targets
             .values()
             .any(|target| target.boot == Some(boot))
@@ -54,10 +55,10 @@ impl Cluster {
         if let Some(before) = before {
             self.peers.remove(&before);
         }
-        let (version, cells) = (self.slices.own_version(), self.cells);
         if let Some(peer) = self.peer(now, from) {
             peer.kind = Kind::Target;
-            peer.push.begin(version, cells);
+            peer.ask_about(now);
+            self.begin_exchange(from.boot);
         }
     }
 
@@ -79,11 +80,15 @@ impl Cluster {
         self.contacts.ask(address, Purpose::OneWay);
     }
 
-    /// What we have; and the target is to tell what it has.
-    pub(super) fn tell_target(&mut self, boot: u64) {
-        self.tell_digest(boot);
-        if let Some(peer) = self.peers.get_mut(&boot) {
+    /// What we have; and the target is to tell what it has. One with another sketch only says that it is there.
+    pub(super) fn tell_target(&mut self, boot: Boot) {
+        let sketch = self.own.sketch;
+        let Some(peer) = self.peers.get_mut(&boot) else {
+            return;
+        };
+        if peer.exchanges(sketch) {
             peer.ask(Question::DigestAsked);
+            self.tell_digest(boot);
         }
     }
 }

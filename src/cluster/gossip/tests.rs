@@ -1,17 +1,23 @@
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+
 use rand::RngExt;
 
 use super::*;
 use crate::cluster::membership::MemberState;
 use crate::replica::{ReplicaLimits, fingerprint};
 use crate::sketch::{Geometry, HashFamily};
+use crate::wire::Writer;
+use crate::wire::cluster::DigestEntry;
 
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
 const MS: Duration = Duration::from_millis(1);
 const ROUND: Duration = Duration::from_millis(500);
 /// One way.
 const DELAY: Duration = MS;
+/// So much more than its boot is the number of a node's writer.
+const WRITER: u64 = 1 << 40;
 
 struct Node {
     replica: Arc<Replica>,
@@ -53,13 +59,13 @@ impl Net {
     }
 
     fn start(&mut self, node: u64, boot: u64, port: u16, geometry: Geometry) -> usize {
-        let own = SliceId::of(node, boot);
+        let own = SliceId::of(node, Writer(boot + WRITER));
         let replica = Replica::try_with(geometry, FAMILY, own, self.limits).unwrap();
         let replica = Arc::new(replica);
         let options = ClusterOptions {
             me: Member {
                 node,
-                boot,
+                boot: Boot(boot),
                 started_ms: 1_000 + boot,
                 renewals: 0,
                 address: address(port),

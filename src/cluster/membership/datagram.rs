@@ -8,7 +8,7 @@ use super::{Member, MembershipError};
 pub(super) type Update = foca::Member<Member>;
 
 /// foca's format: the header; then, unless it is an announcement, how many updates (u16, big-endian)
-/// and the updates.
+/// and the updates. What stands behind them is read over.
 #[derive(Debug)]
 pub(super) struct Datagram {
     pub(super) header: Header<Member>,
@@ -104,9 +104,6 @@ fn read_updates(mut bytes: &[u8]) -> Result<Vec<Update>, MembershipError> {
             .map_err(|_| MembershipError::Malformed)?;
         updates.push(update);
     }
-    if bytes.is_empty() {
-        Ok(updates)
-    } else {
-        Err(MembershipError::Malformed)
-    }
+    // What is left was added by a later release.
+    Ok(updates)
 }

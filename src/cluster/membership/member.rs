@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use foca::Identity;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use crate::wire::Boot;
+use crate::wire::cluster::{MemberEntry, member_entry};
 
 /// Start times beyond this (in the year 287 396) are nonsense; refusing them leaves room to outbid
 /// whatever is claimed.
@@ -16,12 +20,12 @@ const STARTED_MS_MAX: u64 = 1 << 53;
 /// started last. Where the clock had jumped back in between, the new process learns of the dead
 /// one's claim and outbids it (see [`Membership`](super::Membership)): it takes over the claim's
 /// `started_ms` and raises `renewals`. So both fields are a rank, not a record of when it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// The node's stable name.
     pub node: u64,
     /// This run of it; random, never 0.
-    pub boot: u64,
+    pub boot: Boot,
     /// When it was started, in ms of Unix time.
     pub started_ms: u64,
     /// How often it came back after the others had declared it down.
@@ -42,7 +46,7 @@ impl Member {
     /// time. Everybody refuses all else.
     pub fn is_plausible(&self) -> bool {
         let ip = self.address.ip();
-        self.boot != 0
+        self.boot != Boot(0)
             && self.address.port() != 0
             && !ip.is_unspecified()
             && !ip.is_multicast()
@@ -54,7 +58,7 @@ impl Member {
     pub(super) fn anyone(address: SocketAddr) -> Self {
         Self {
             node: 0,
-            boot: 0,
+            boot: Boot(0),
             started_ms: 0,
             renewals: 0,
             address,
@@ -63,7 +67,7 @@ impl Member {
     }
 
     pub(super) fn is_anyone(&self) -> bool {
-        self.boot == 0
+        self.boot == Boot(0)
     }
 
     /// The same process with the lowest rank that beats `claim`; itself where there is none.
@@ -89,7 +93,7 @@ impl Member {
         self
     }
 
-    fn rank(&self) -> (u64, u32, u64, u64, u16) {
+    fn rank(&self) -> (u64, u32, Boot, u64, u16) {
         (
             self.started_ms,
             self.renewals,
@@ -97,6 +101,51 @@ impl Member {
             self.node,
             self.client_port,
         )
+    }
+}
+
+/// As bytes with their length, so that later releases may tell more of a member.
+impl Serialize for Member {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = MemberEntry {
+            node: self.node,
+            boot: self.boot,
+            started_ms: self.started_ms,
+            renewals: self.renewals,
+            address: self.address,
+            client_port: self.client_port,
+        };
+        let mut bytes = Vec::with_capacity(MemberEntry::BYTES_MAX);
+        entry.write(&mut bytes);
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl Visitor<'_> for EntryVisitor {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a member's entry")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Member, E> {
+        let entry = member_entry(bytes).ok_or_else(|| E::custom("a malformed member"))?;
+        Ok(Member {
+            node: entry.node,
+            boot: entry.boot,
+            started_ms: entry.started_ms,
+            renewals: entry.renewals,
+            address: entry.address,
+            client_port: entry.client_port,
+        })
     }
 }
 
@@ -130,7 +179,7 @@ mod tests {
         (0u64..3, 1u64..4, 0u64..3, 0u32..3, 1u16..3).prop_map(
             |(node, boot, started_ms, renewals, client_port)| Member {
                 node,
-                boot,
+                boot: Boot(boot),
                 started_ms,
                 renewals,
                 address: SocketAddr::from(([10, 0, 0, 1], 8001)),
@@ -166,7 +215,7 @@ mod tests {
     #[test]
     fn the_highest_claim_of_all_is_not_outbid_by_nonsense() {
         let mut claim = Member::anyone(SocketAddr::from(([10, 0, 0, 1], 1)));
-        claim.boot = 1;
+        claim.boot = Boot(1);
         (claim.started_ms, claim.renewals) = (STARTED_MS_MAX, u32::MAX);
         assert!(claim.is_plausible());
         assert_eq!(claim.outbidding(&claim), claim);
@@ -176,7 +225,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_to_is_no_member() {
         let member = |address: &str| Member {
-            boot: 1,
+            boot: Boot(1),
             ..Member::anyone(address.parse().unwrap())
         };
         for address in [

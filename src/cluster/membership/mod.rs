@@ -24,9 +24,10 @@
 //! ```
 //! use std::time::Duration;
 //! use rmbd::cluster::membership::{Member, Membership, MembershipEvent, MembershipOptions};
+//! use rmbd::wire::Boot;
 //!
-//! let node = |boot, port| Member {
-//!     node: boot, boot, started_ms: 1, renewals: 0,
+//! let node = |number, port| Member {
+//!     node: number, boot: Boot(number), started_ms: 1, renewals: 0,
 //!     address: ([127, 0, 0, 1], port).into(), client_port: 0,
 //! };
 //! let (a, b) = (node(1, 8001), node(2, 8002));
@@ -65,6 +66,8 @@ pub use member::Member;
 pub use options::MembershipOptions;
 use timers::Task;
 
+use crate::wire::Boot;
+
 /// Outbidding claims to our address, and coming back after we were declared down: a burst, and then
 /// so many a second. Two processes that both advertise one address would otherwise outbid each other
 /// at network speed.
@@ -72,11 +75,13 @@ const DEFENCES: (u32, u32) = (8, 1);
 /// Announcements in answer to messages that were meant for somebody else at an address, and answers
 /// to those that are suspected.
 const INTRODUCTIONS: (u32, u32) = (64, 32);
-/// A message holds only some members of a large cluster. After one that brought new ones, this many
-/// more are asked for until another does.
-const ASKS_AFTER_NEWS: u32 = 8;
-/// An update takes 58 bytes at most (IPv6, no small numbers), and foca guesses how many fit.
-const BYTES_PER_MEMBER_MAX: usize = 2 * 58;
+/// A message holds only some members of a large cluster, at random. After one that brought new ones, more are asked for
+/// until another does: this many times as many as would hold all, so that one member of 400 is missed, ...
+const ASKS_A_CLUSTER: usize = 6;
+/// ... and no fewer than this.
+const ASKS_AFTER_NEWS: usize = 8;
+/// An update takes 57 bytes at most (IPv6, no small numbers), and foca guesses how many fit.
+const BYTES_PER_MEMBER_MAX: usize = 2 * 57;
 /// News that waits to be passed on, per member that may be known: with more, no news is taken.
 const NEWS_PER_MEMBER: usize = 2;
 /// The first and two more, each to three members: leaving must not depend on one datagram.
@@ -132,7 +137,7 @@ pub struct MembershipDatagram {
     /// Where to.
     pub to: SocketAddr,
     /// The start that it is meant for; `None`: whoever is there.
-    pub to_boot: Option<u64>,
+    pub to_boot: Option<Boot>,
     /// What [`Membership::handle`] of the other end takes.
     pub message: Vec<u8>,
 }
@@ -183,7 +188,7 @@ pub struct Membership {
     suspects: BTreeMap<SocketAddr, Member>,
     defences: Budget,
     introductions: Budget,
-    asks: u32,
+    asks: usize,
     has_left: bool,
 }
 
@@ -349,7 +354,7 @@ impl Membership {
     }
 
     /// The other member with this boot, up or down.
-    pub fn find(&self, boot: u64) -> Option<&Member> {
+    pub fn find(&self, boot: Boot) -> Option<&Member> {
         self.members()
             .map(|(member, _)| member)
             .find(|member| member.boot == boot)
@@ -485,18 +490,19 @@ impl Membership {
         if datagram.header.message == Message::Feed {
             let has_learnt = self.foca.iter_membership_state().len() > known;
             let is_all = bytes.len() + BYTES_PER_MEMBER_MAX < self.options.max_bytes;
-            self.ask_on(has_learnt, is_all);
+            let share = datagram.updates.len().max(1);
+            let messages = self.foca.num_members().div_ceil(share);
+            let asks = has_learnt.then(|| ASKS_AFTER_NEWS.max(ASKS_A_CLUSTER * messages));
+            self.ask_on(asks, is_all);
         }
         self.answer_suspect(&datagram.header.src);
         // foca objects to an indirect probe of ourselves, and does nothing.
         fed.map_err(|_| MembershipError::Malformed)
     }
 
-    /// Asks a random member whom it knows, after somebody told us some.
-    fn ask_on(&mut self, has_learnt: bool, is_all: bool) {
-        if has_learnt {
-            self.asks = ASKS_AFTER_NEWS;
-        }
+    /// Asks a random member whom it knows, after somebody told us some; so often in all, where there were new ones.
+    fn ask_on(&mut self, asks: Option<usize>, is_all: bool) {
+        self.asks = asks.unwrap_or(self.asks);
         if !is_all && self.asks > 0 {
             self.asks -= 1;
             self.ask();

@@ -137,10 +137,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::wire::Boot;
 
     fn member(port: u16) -> Member {
         Member {
-            boot: 1,
+            boot: Boot(1),
             ..Member::anyone(SocketAddr::from(([10, 0, 0, 1], port)))
         }
     }

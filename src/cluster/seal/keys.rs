@@ -140,7 +140,7 @@ impl KeyRing {
     }
 
     pub(super) fn channel_key_bytes(&self, index: usize, channel: Channel) -> [u8; KEY_BYTES] {
-        let (boot, id) = (channel.boot.to_le_bytes(), channel.id.to_le_bytes());
+        let (boot, id) = (channel.boot.0.to_le_bytes(), channel.id.to_le_bytes());
         let mut bytes = [0; KEY_BYTES];
         self.keys[index]
             .expand(&[&boot, &id], KeyBytes)
@@ -239,8 +239,12 @@ impl KeyType for KeyBytes {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::wire::Boot;
 
-    const CHANNEL: Channel = Channel { boot: 1, id: 2 };
+    const CHANNEL: Channel = Channel {
+        boot: Boot(1),
+        id: 2,
+    };
 
     fn line(key: u8) -> String {
         generate_key_text([key; 32])
@@ -283,9 +287,18 @@ mod tests {
         let ring = KeyRing::parse(&format!("{}\n{}", line(1), line(2))).unwrap();
         let mut keys = channel_keys(&ring);
         for channel in [
-            Channel { boot: 2, id: 1 },
-            Channel { boot: 1, id: 3 },
-            Channel { boot: 0, id: 2 },
+            Channel {
+                boot: Boot(2),
+                id: 1,
+            },
+            Channel {
+                boot: Boot(1),
+                id: 3,
+            },
+            Channel {
+                boot: Boot(0),
+                id: 2,
+            },
         ] {
             keys.push(ring.channel_key_bytes(0, channel));
         }

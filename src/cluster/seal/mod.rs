@@ -4,9 +4,9 @@
 //! One datagram, all integers little-endian:
 //!
 //! ```text
-//! 0        1       2             10     18        26       34              -16
-//! | version | kind 0 | fingerprint | boot | channel | number | sealed payload | tag |
-//! |<------------- header: additional authenticated data ----->|<-- AES-256-GCM ----->|
+//! 0         1        2      10        18       26               -16
+//! | version | kind 0 | boot | channel | number | sealed payload | tag |
+//! |<----- header: additional authenticated data ---->|<- AES-256-GCM ->|
 //! ```
 //!
 //! A *channel* is one direction from one start of a node (`boot`, random) to one target (`channel`,
@@ -20,6 +20,8 @@
 //! has these 128 random bits, and the numbers of one [`Sealer`] only grow. That is the deterministic
 //! construction of NIST SP 800-38D, 8.2.1, with one device for each key. Section 8.3 sets no limit on
 //! messages for it; a sealer ends at [`MESSAGES_MAX`] all the same.
+//!
+//! It knows nothing of what is counted: nodes with different sketches are members of one cluster.
 //!
 //! What a seal does not tell: *for whom* a datagram is. A recorded datagram opens once at every node
 //! of the cluster, at its own sender too, and again at a node that has restarted or that has dropped an
@@ -40,17 +42,16 @@ pub use sealer::{MESSAGES_MAX, SealError, Sealer};
 
 use aws_lc_rs::aead::{NONCE_LEN, Nonce};
 
+use crate::wire::Boot;
+
 /// The version that is sent. It and the one before (where that is at least 1) are accepted.
 pub const VERSION: u8 = 1;
 
 /// Bytes in front of the payload.
-pub const HEADER_BYTES: usize = 34;
-
-/// Where the fingerprint stands in a datagram, 8 bytes.
-pub const FINGERPRINT_AT: usize = 2;
+pub const HEADER_BYTES: usize = 26;
 
 /// Where the channel's id stands, 8 bytes.
-pub const CHANNEL_ID_AT: usize = 18;
+pub const CHANNEL_ID_AT: usize = 10;
 
 /// Bytes behind the payload.
 pub const TAG_BYTES: usize = 16;
@@ -59,7 +60,7 @@ pub const TAG_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
     /// The sender's start: a random number, fresh each time.
-    pub boot: u64,
+    pub boot: Boot,
     /// The channel's id: a random number, drawn anew for each target. It must never be used for a
     /// second [`Sealer`] of the same boot.
     pub id: u64,
@@ -70,7 +71,6 @@ pub struct Channel {
 struct Header {
     version: u8,
     kind: u8,
-    fingerprint: u64,
     channel: Channel,
     number: u64,
 }
@@ -85,12 +85,11 @@ impl Header {
         Self {
             version: bytes[0],
             kind: bytes[1],
-            fingerprint: u64_at(FINGERPRINT_AT),
             channel: Channel {
-                boot: u64_at(10),
+                boot: Boot(u64_at(2)),
                 id: u64_at(CHANNEL_ID_AT),
             },
-            number: u64_at(26),
+            number: u64_at(18),
         }
     }
 
@@ -98,10 +97,9 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0] = self.version;
         bytes[1] = self.kind;
-        bytes[2..10].copy_from_slice(&self.fingerprint.to_le_bytes());
-        bytes[10..18].copy_from_slice(&self.channel.boot.to_le_bytes());
-        bytes[18..26].copy_from_slice(&self.channel.id.to_le_bytes());
-        bytes[26..34].copy_from_slice(&self.number.to_le_bytes());
+        bytes[2..10].copy_from_slice(&self.channel.boot.0.to_le_bytes());
+        bytes[10..18].copy_from_slice(&self.channel.id.to_le_bytes());
+        bytes[18..26].copy_from_slice(&self.number.to_le_bytes());
         bytes
     }
 }

@@ -1,6 +1,6 @@
 //! The receiving ends of all channels, and what strangers may cost.
 //!
-//! What costs least is asked first: version, fingerprint, number, and only then the cipher. A datagram
+//! What costs least is asked first: version, number, and only then the cipher. A datagram
 //! of a known channel costs one pass of the cipher, genuine or not. One of an unknown channel costs a key
 //! derivation and a pass for each key of the ring, so these are budgeted; while a flood eats the budget,
 //! known channels go on and new ones wait. Only a datagram that opened enters its channel.
@@ -48,7 +48,6 @@ impl Default for OpenersOptions {
 #[derive(Debug)]
 pub struct Openers {
     keys: KeyRing,
-    fingerprint: u64,
     max_channels: usize,
     known: BTreeMap<Channel, Known>,
     unknown: Budget,
@@ -69,7 +68,7 @@ pub struct KnownChannel {
     pub is_contested: bool,
 }
 
-/// A datagram that opened: authentic, of this cluster's geometry, and for the first time.
+/// A datagram that opened: authentic, and for the first time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'d> {
     /// Who sent it.
@@ -91,14 +90,6 @@ pub enum Refused {
     /// Another version (or kind) of the format.
     #[error("another version of the format: update the older one of the two nodes")]
     Version,
-    /// Another geometry, hash or seed. The claim is not authentic: nothing but the log may rest on it.
-    #[error(
-        "fingerprint {theirs:016x} is not ours: give all nodes the same width, depth, hash and seed"
-    )]
-    Fingerprint {
-        /// The fingerprint in the header.
-        theirs: u64,
-    },
     /// No key opens it: another cluster's, damaged, or made up.
     #[error("no key opens it: give all nodes the same key file, or it is damaged or forged")]
     Forged,
@@ -117,11 +108,10 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// All reasons; each stands at its [`Self::index`]. The fingerprint in here is 0.
-    pub const ALL: [Self; 8] = [
+    /// All reasons; each stands at its [`Self::index`].
+    pub const ALL: [Self; 7] = [
         Self::Short,
         Self::Version,
-        Self::Fingerprint { theirs: 0 },
         Self::Forged,
         Self::Replay,
         Self::TooOld,
@@ -135,7 +125,6 @@ impl Refused {
         match self {
             Self::Short => "short",
             Self::Version => "version",
-            Self::Fingerprint { .. } => "fingerprint",
             Self::Forged => "forged",
             Self::Replay => "replay",
             Self::TooOld => "too_old",
@@ -150,25 +139,23 @@ impl Refused {
         match self {
             Self::Short => 0,
             Self::Version => 1,
-            Self::Fingerprint { .. } => 2,
-            Self::Forged => 3,
-            Self::Replay => 4,
-            Self::TooOld => 5,
-            Self::TooManyChannels => 6,
-            Self::Budget => 7,
+            Self::Forged => 2,
+            Self::Replay => 3,
+            Self::TooOld => 4,
+            Self::TooManyChannels => 5,
+            Self::Budget => 6,
         }
     }
 }
 
 impl Openers {
-    /// No channel is known yet. `fingerprint` is the one that senders must have.
+    /// No channel is known yet.
     #[must_use]
-    pub fn new(keys: KeyRing, fingerprint: u64, options: OpenersOptions) -> Self {
+    pub fn new(keys: KeyRing, options: OpenersOptions) -> Self {
         // At most 8 keys.
         let unknown_per_s = options.unknown_keys_per_s / keys.len() as u32;
         Self {
             keys,
-            fingerprint,
             max_channels: options.max_channels.max(1),
             known: BTreeMap::new(),
             unknown: Budget::new(unknown_per_s),
@@ -187,7 +174,7 @@ impl Openers {
         now: Duration,
         datagram: &'d mut [u8],
     ) -> Result<Opened<'d>, Refused> {
-        let mut sealed = Sealed::parse(datagram, self.fingerprint)?;
+        let mut sealed = Sealed::parse(datagram)?;
         let key_index = match self.known.get_mut(&sealed.header.channel) {
             Some(known) => match known.open(now, &mut sealed) {
                 Ok(key_index) => key_index,
@@ -325,7 +312,7 @@ impl From<Stale> for Refused {
     }
 }
 
-/// The parts of a datagram of our version and fingerprint.
+/// The parts of a datagram of our version.
 struct Sealed<'d> {
     header: Header,
     aad: &'d [u8; HEADER_BYTES],
@@ -334,7 +321,7 @@ struct Sealed<'d> {
 }
 
 impl<'d> Sealed<'d> {
-    fn parse(datagram: &'d mut [u8], fingerprint: u64) -> Result<Self, Refused> {
+    fn parse(datagram: &'d mut [u8]) -> Result<Self, Refused> {
         // First of all, because another version may have another length of header.
         let version = *datagram.first().ok_or(Refused::Short)?;
         if !accepts(VERSION, version) {
@@ -349,10 +336,6 @@ impl<'d> Sealed<'d> {
         let header = Header::read(aad);
         if header.kind != 0 {
             return Err(Refused::Version);
-        }
-        if header.fingerprint != fingerprint {
-            let theirs = header.fingerprint;
-            return Err(Refused::Fingerprint { theirs });
         }
         Ok(Self {
             header,

@@ -12,7 +12,6 @@ pub const MESSAGES_MAX: u64 = 1 << 32;
 #[derive(Debug)]
 pub struct Sealer {
     key: LessSafeKey,
-    fingerprint: u64,
     channel: Channel,
     /// The last number that was taken, whether or not it was used.
     number: u64,
@@ -40,10 +39,9 @@ pub enum SealError {
 impl Sealer {
     /// Seals with the first key of `keys`. `channel.id` must be random, and drawn for this sealer.
     #[must_use]
-    pub fn new(keys: &KeyRing, fingerprint: u64, channel: Channel) -> Self {
+    pub fn new(keys: &KeyRing, channel: Channel) -> Self {
         Self {
             key: keys.channel_key(0, channel),
-            fingerprint,
             channel,
             number: 0,
         }
@@ -86,7 +84,6 @@ impl Sealer {
         Header {
             version: VERSION,
             kind: 0,
-            fingerprint: self.fingerprint,
             channel: self.channel,
             number,
         }

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use super::openers::accepts;
 use super::*;
 
-const FINGERPRINT: u64 = 0xfeed_beef_0123_4567;
-const CHANNEL: Channel = Channel { boot: 11, id: 22 };
+const CHANNEL: Channel = Channel {
+    boot: Boot(11),
+    id: 22,
+};
 const START: Duration = Duration::from_secs(1000);
 /// So many that no test meets the budget unless it wants to.
 const ENDLESS: OpenersOptions = OpenersOptions {
@@ -25,11 +27,11 @@ fn ring(keys: &[u8]) -> KeyRing {
 }
 
 fn sealer(keys: &[u8], channel: Channel) -> Sealer {
-    Sealer::new(&ring(keys), FINGERPRINT, channel)
+    Sealer::new(&ring(keys), channel)
 }
 
 fn openers(keys: &[u8], options: OpenersOptions) -> Openers {
-    Openers::new(ring(keys), FINGERPRINT, options)
+    Openers::new(ring(keys), options)
 }
 
 fn seal(sealer: &mut Sealer, payload: &[u8]) -> Vec<u8> {
@@ -46,7 +48,7 @@ fn open(openers: &mut Openers, now: Duration, datagram: &[u8]) -> Result<u64, Re
 }
 
 fn channel(id: u64) -> Channel {
-    Channel { boot: 11, id }
+    Channel { boot: Boot(11), id }
 }
 
 #[derive(Deserialize)]
@@ -59,7 +61,6 @@ struct Vectors {
 struct Vector {
     name: String,
     key: String,
-    fingerprint: u64,
     boot: u64,
     channel: u64,
     number: u64,
@@ -85,7 +86,7 @@ impl Vector {
 
     fn channel(&self) -> Channel {
         Channel {
-            boot: self.boot,
+            boot: Boot(self.boot),
             id: self.channel,
         }
     }
@@ -100,13 +101,13 @@ fn another_implementation_derives_and_seals_the_same() {
         let key = keys.channel_key_bytes(0, vector.channel());
         assert_eq!(key[..], bytes(&vector.channel_key), "{name}");
 
-        let mut sealer = Sealer::new(&keys, vector.fingerprint, vector.channel());
+        let mut sealer = Sealer::new(&keys, vector.channel());
         sealer.skip_to(vector.number - 1);
         let payload = bytes(&vector.payload);
         let mut datagram = seal(&mut sealer, &payload);
         assert_eq!(datagram, bytes(&vector.datagram), "{name}");
 
-        let mut openers = Openers::new(keys, vector.fingerprint, ENDLESS);
+        let mut openers = Openers::new(keys, ENDLESS);
         let opened = openers.open(START, &mut datagram).unwrap();
         let expected = Opened {
             channel: vector.channel(),
@@ -122,7 +123,7 @@ fn another_implementation_derives_and_seals_the_same() {
 fn the_public_ring_is_the_one_that_everybody_has() {
     let vector = vectors().pop().unwrap();
     assert_eq!(vector.name, "the public key");
-    let mut openers = Openers::new(KeyRing::public(), vector.fingerprint, ENDLESS);
+    let mut openers = Openers::new(KeyRing::public(), ENDLESS);
     assert_eq!(
         open(&mut openers, START, &bytes(&vector.datagram)),
         Ok(vector.number)
@@ -177,8 +178,7 @@ fn a_refusal_names_its_reason() {
     assert_eq!(refusal(0, 0), Refused::Version);
     assert_eq!(refusal(0, VERSION + 1), Refused::Version);
     assert_eq!(refusal(1, 1), Refused::Version);
-    let theirs = FINGERPRINT & !0xff | 0x99;
-    assert_eq!(refusal(2, 0x99), Refused::Fingerprint { theirs });
+    assert_eq!(refusal(2, 0x99), Refused::Forged);
     assert_eq!(refusal(10, 0x99), Refused::Forged);
     assert_eq!(refusal(HEADER_BYTES, 0), Refused::Forged);
     assert_eq!(open(&mut openers, START, &[]), Err(Refused::Short));
@@ -190,23 +190,6 @@ fn a_refusal_names_its_reason() {
     zero.number = 0;
     let zero = [&zero.write()[..], &genuine[HEADER_BYTES..]].concat();
     assert_eq!(open(&mut openers, START, &zero), Err(Refused::TooOld));
-}
-
-#[test]
-fn a_node_of_another_geometry_is_named_by_its_fingerprint() {
-    let mut theirs = Sealer::new(&ring(&[1]), 5, CHANNEL);
-    let refused = open(
-        &mut openers(&[1], ENDLESS),
-        START,
-        &seal(&mut theirs, b"counts"),
-    );
-    assert_eq!(refused, Err(Refused::Fingerprint { theirs: 5 }));
-    assert!(
-        refused
-            .unwrap_err()
-            .to_string()
-            .contains("0000000000000005")
-    );
 }
 
 #[test]
@@ -255,7 +238,7 @@ fn a_forged_high_number_does_not_move_the_window() {
     let (first, second) = (seal(&mut sealer, b"1"), seal(&mut sealer, b"2"));
     assert_eq!(open(&mut openers, START, &second), Ok(2));
     let mut forged = first.clone();
-    forged[26..34].copy_from_slice(&u64::MAX.to_le_bytes());
+    forged[18..26].copy_from_slice(&u64::MAX.to_le_bytes());
     assert_eq!(open(&mut openers, START, &forged), Err(Refused::Forged));
     assert_eq!(open(&mut openers, START, &first), Ok(1));
 }
@@ -353,13 +336,14 @@ fn what_is_cheap_to_refuse_does_not_use_up_the_budget() {
     assert_eq!(open(&mut openers, START, &first), Ok(1));
     let mut forged_number = seal(&mut member, b"");
     forged_number[HEADER_BYTES] ^= 1;
-    let stranger = seal(&mut Sealer::new(&ring(&[1]), 5, channel(3)), b"");
+    let mut stranger = seal(&mut sealer(&[1], channel(3)), b"");
+    stranger[0] = VERSION + 1;
     for _ in 0..10 {
         assert_eq!(open(&mut openers, START, &first), Err(Refused::Replay));
         let refused = open(&mut openers, START, &forged_number);
         assert_eq!(refused, Err(Refused::Forged));
         let refused = open(&mut openers, START, &stranger);
-        assert_eq!(refused, Err(Refused::Fingerprint { theirs: 5 }));
+        assert_eq!(refused, Err(Refused::Version));
     }
     assert_eq!(open(&mut openers, START, &forged(9)), Err(Refused::Forged));
     assert_eq!(open(&mut openers, START, &forged(9)), Err(Refused::Budget));
@@ -409,7 +393,7 @@ fn only_genuine_datagrams_take_a_place_or_keep_one() {
     }
     for datagram in &mut datagrams {
         assert_eq!(open(&mut openers, later, datagram), Err(Refused::Replay));
-        datagram[26] = 2; // another number, so that its tag is wrong
+        datagram[18] = 2; // another number, so that its tag is wrong
         assert_eq!(open(&mut openers, later, datagram), Err(Refused::Forged));
     }
     assert_eq!(openers.snapshot(), before);
@@ -498,11 +482,10 @@ proptest! {
         let mut datagram = start;
         if is_ours && datagram.len() >= HEADER_BYTES {
             datagram[..2].copy_from_slice(&[VERSION, 0]);
-            datagram[2..10].copy_from_slice(&FINGERPRINT.to_le_bytes());
         }
         if known && datagram.len() >= HEADER_BYTES {
-            datagram[10..18].copy_from_slice(&CHANNEL.boot.to_le_bytes());
-            datagram[18..26].copy_from_slice(&CHANNEL.id.to_le_bytes());
+            datagram[2..10].copy_from_slice(&CHANNEL.boot.0.to_le_bytes());
+            datagram[10..18].copy_from_slice(&CHANNEL.id.to_le_bytes());
         }
         prop_assert!(openers.open(START, &mut datagram).is_err());
         prop_assert_eq!(openers.snapshot(), before);
@@ -512,14 +495,13 @@ proptest! {
     fn what_was_sealed_opens(
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..1500), 1..5),
         key: [u8; 32],
-        fingerprint: u64,
         boot: u64,
         id: u64,
     ) {
         let keys = KeyRing::parse(&generate_key_text(key)).unwrap();
-        let channel = Channel { boot, id };
-        let mut sealer = Sealer::new(&keys, fingerprint, channel);
-        let mut openers = Openers::new(keys, fingerprint, ENDLESS);
+        let channel = Channel { boot: Boot(boot), id };
+        let mut sealer = Sealer::new(&keys, channel);
+        let mut openers = Openers::new(keys, ENDLESS);
         for (payload, number) in payloads.iter().zip(1..) {
             let mut datagram = seal(&mut sealer, payload);
             prop_assert_eq!(datagram.len(), HEADER_BYTES + payload.len() + TAG_BYTES);

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::wire::compact::{Answer, Header, RequestWriter, reply};
 use crate::wire::legacy::{self, Dialect};
+use crate::wire::{Boot, Writer};
 
 /// When the questions are sent; each may be lost.
 const TRIES_AT: [Duration; 5] = [
@@ -91,7 +92,9 @@ pub(super) enum Verdict {
 /// What an address says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
-    pub(super) boot: u64,
+    pub(super) boot: Boot,
+    /// 0 where it does not tell.
+    pub(super) writer: Writer,
     pub(super) fingerprint: u64,
     /// 0 where it is in no cluster.
     pub(super) cluster_port: u16,
@@ -251,6 +254,7 @@ impl Challenges {
                 asked.state = State::Answered { at: now };
                 Heard::Told(Told {
                     boot: info.boot,
+                    writer: info.writer,
                     fingerprint: info.fingerprint,
                     cluster_port: info.cluster_port,
                 })

@@ -23,6 +23,7 @@ use crate::node::shared::{Legacy, Shared};
 use crate::replica::{MergeError, RowMerged};
 use crate::wire::compact::is_reply;
 use crate::wire::legacy::{self, Dialect, Message, SyncRow};
+use crate::wire::{Boot, Writer};
 
 /// Parcels taken before others get their turn on this thread.
 const PARCELS_A_TURN: usize = 256;
@@ -56,11 +57,11 @@ pub(super) struct Members {
     /// Cluster addresses of the nodes that are up.
     pub(super) addresses: BTreeSet<SocketAddr>,
     /// Starts of nodes that are up.
-    pub(super) boots: BTreeSet<u64>,
+    pub(super) boots: BTreeSet<Boot>,
     /// Cluster addresses of those that are pushed to one way, and answer.
     one_way: BTreeSet<SocketAddr>,
-    /// Starts that slices are known of.
-    counted: BTreeSet<u64>,
+    /// Writers that slices are known of.
+    counted: BTreeSet<Writer>,
 }
 
 impl Rounds {
@@ -300,7 +301,7 @@ impl Rounds {
             Heard::Nobody => return self.shared.legacy().refuse("reply_of_nobody"),
         };
         if let Some(received) = self.shared.legacy().received.get_mut(&from) {
-            received.boot = Some(told.boot);
+            received.writer = Some(told.writer);
         }
         self.follow_cluster();
         if !self.order_answered(from, told) && self.shared.legacy().pushes.is_known(from) {
@@ -377,7 +378,7 @@ impl Members {
             .iter()
             .filter(|target| target.heard_ago.is_some());
         members.one_way = heard.map(|target| target.address).collect();
-        let counted = cluster.slices().digests().map(|digest| digest.slice.boot);
+        let counted = cluster.slices().digests().map(|digest| digest.slice.writer);
         members.counted = counted.collect();
         members
     }
@@ -394,11 +395,12 @@ impl Members {
 
     /// Whether what this address sends as rows is in slices that we hold.
     fn counts(&self, legacy: &Legacy, address: SocketAddr) -> bool {
-        let boot = legacy
+        let writer = legacy
             .received
             .get(&address)
-            .and_then(|received| received.boot);
-        self.is_client_address(address) || boot.is_some_and(|boot| self.counted.contains(&boot))
+            .and_then(|received| received.writer);
+        let is_held = writer.is_some_and(|writer| self.counted.contains(&writer));
+        is_held || self.is_client_address(address)
     }
 }
 

@@ -10,8 +10,8 @@ use crate::replica::once::{self, Caller};
 use crate::sketch::HashFamily;
 use crate::wire::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
-    Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES, Rejected, ReplyHead, Request,
-    encode_cookie,
+    INFO_BEHIND_COOKIE_BYTES, Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
+    Rejected, ReplyHead, Request, encode_cookie,
 };
 
 // What the format promises to clients is what the table keeps.
@@ -26,7 +26,7 @@ const _: () = assert!(
 /// Prefix, sketch, boot, client, and the sequence.
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
 
-/// The answer to info, which stays the same, but for its last bytes: the cookie.
+/// The answer to info, which stays the same, but for the cookie.
 pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
     let engine = shared.engine().info();
     let info = Info {
@@ -43,6 +43,7 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
         version: env!("CARGO_PKG_VERSION").as_bytes(),
         cluster_port: shared.cluster_port(),
         cookie: &[0; once::COOKIE_BYTES],
+        writer: shared.replica().own_slice().writer,
     };
     compact::encode_info(&info).into_boxed_slice()
 }
@@ -209,7 +210,8 @@ impl Desk {
                 self.session.info();
                 let now = self.now(shared);
                 let cookie = self.session.cookie(self.from, now);
-                if let Some(out) = self.info.last_chunk_mut() {
+                let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
+                if let Some(out) = self.info[..behind].last_chunk_mut() {
                     *out = cookie;
                 }
                 self.answers.write(at, &self.info);

@@ -13,11 +13,12 @@ use crate::node::shared::Random;
 use crate::replica::Replica;
 use crate::replica::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
 use crate::sketch::{Geometry, HashFamily};
+use crate::wire::Boot;
 use crate::wire::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
 };
 
-const BOOT: u64 = 77;
+const BOOT: Boot = Boot(77);
 const KEY: &[u8] = b"the only key";
 
 fn shared() -> Shared {
@@ -138,7 +139,7 @@ fn forged_first_contacts_leave_the_table_empty_and_a_new_client_gets_in() {
     for n in 0..CLIENTS_MAX as u32 {
         let forged = Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9)).into();
         let mut datagram = vec![0xc1, 2, 1, 2, 3, 4, 0];
-        datagram.extend(BOOT.to_le_bytes());
+        datagram.extend(BOOT.0.to_le_bytes());
         datagram.extend(u64::from(n).to_le_bytes());
         datagram.push(1);
         assert_eq!(datagram.len(), 24);

@@ -144,11 +144,10 @@ impl Gossip {
             None => return Err(io::Error::other("the cluster has no socket")),
         };
         let side = shared.presence().side();
-        let fingerprint = shared.fingerprint();
         Ok(Self {
             is_hidden: side.is_some_and(|side| side.advertised().is_none()),
             shared,
-            queues: Queues::new(sockets, fingerprint)?,
+            queues: Queues::new(sockets)?,
             is_v6: bound.is_ipv6(),
             seeds,
             announced: (Vec::new(), Duration::ZERO),
@@ -336,12 +335,27 @@ fn is_departure(event: &ClusterEvent) -> bool {
 fn log(event: &ClusterEvent, fingerprint: u64) {
     match event {
         ClusterEvent::Member(event) => log_member(event),
-        ClusterEvent::FingerprintMismatch { from, theirs } => warn!(
+        ClusterEvent::OtherSketch {
+            from,
+            sketch,
+            theirs: Some(theirs),
+        } => warn!(
             %from,
+            %sketch,
             theirs = hex(*theirs),
             ours = hex(fingerprint),
-            "a node with another sketch, or another --seed, was refused: width, depth, hash and seed must be \
-             the same on all nodes (said once)"
+            "a node with another sketch, or another --seed: nothing is exchanged with it, width, depth, hash and \
+             seed must be the same on all nodes (said once)"
+        ),
+        ClusterEvent::OtherSketch {
+            from,
+            sketch,
+            theirs: None,
+        } => warn!(
+            %from,
+            %sketch,
+            "a node that does not have this sketch: nothing of it is exchanged with it, give all nodes the same \
+             sketches (said once)"
         ),
         ClusterEvent::NoKeyOpens { from } => warn!(
             %from,
@@ -392,6 +406,10 @@ fn log_member(event: &MembershipEvent) {
 
 /// A slice for people.
 pub(super) fn name(slice: &SliceId) -> String {
-    let SliceId { node, boot, .. } = slice;
-    format!("slice of node {node:016x}, start {boot:016x}")
+    let SliceId {
+        sketch,
+        node,
+        writer,
+    } = slice;
+    format!("slice of sketch {sketch}, node {node:016x}, writer {writer}")
 }

@@ -41,7 +41,7 @@ struct Kind {
 }
 
 /// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs 2 to 3 us to receive, and
-/// one with our fingerprint about 1 us more to open in vain. So strangers cost some 10 % of a core at most, and
+/// one of our version about 1 us more to open in vain. So strangers cost some 10 % of a core at most, and
 /// all others 0.3 %. Whoever sees what a member sends is given more, up to 30 %: of a flood of 200 000 a second
 /// half is read, and so every other datagram of that member. The other queues are as short as they can be read
 /// within some tens of milliseconds: a newcomer's datagram that got in is soon answered.
@@ -83,8 +83,8 @@ const ONE: Kind = Kind {
 /// Binds the port's sockets; fails if anybody has the address.
 pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> {
     let buffers = KINDS.map(|kind| kind.receive_buffer_bytes);
-    // Nobody is known yet, nor what is ours.
-    let program = program(0, std::iter::empty());
+    // Nobody is known yet.
+    let program = program(std::iter::empty());
     let Steered { sockets, refused } = bind_steered(address, &buffers, BUFFER_BYTES, &program)?;
     if let Some(error) = refused {
         warn!(
@@ -144,7 +144,6 @@ fn kinds(sockets: usize) -> &'static [Kind] {
 pub(super) struct Queues {
     /// At least one.
     queues: Vec<Queue>,
-    fingerprint: u64,
     /// What the cluster's count of changes was when the program was made.
     steered_by: Option<u64>,
     /// Before this there is no new program.
@@ -162,7 +161,7 @@ struct Queue {
 
 impl Queues {
     /// `sockets`: those of [`bind`], at least one.
-    pub(super) fn new(sockets: Vec<StdUdpSocket>, fingerprint: u64) -> io::Result<Self> {
+    pub(super) fn new(sockets: Vec<StdUdpSocket>) -> io::Result<Self> {
         let kinds = kinds(sockets.len());
         let queue = |(socket, kind): (StdUdpSocket, &'static Kind)| {
             Ok(Queue {
@@ -177,7 +176,6 @@ impl Queues {
                 .zip(kinds)
                 .map(queue)
                 .collect::<io::Result<_>>()?,
-            fingerprint,
             steered_by: None,
             earliest: Duration::ZERO,
             look_again: None,
@@ -270,7 +268,7 @@ impl Queues {
         let outcome = loop {
             let channels = known[..count].iter();
             let channels = channels.map(|known| (known.channel.id, known.is_contested));
-            match steer(self.sender(), &program(self.fingerprint, channels)) {
+            match steer(self.sender(), &program(channels)) {
                 // Longer than the system allows.
                 Err(error) if error.kind() == ErrorKind::OutOfMemory && count > 1 => count /= 2,
                 outcome => break outcome,

@@ -8,23 +8,26 @@ use std::time::Duration;
 use super::queues::Gauge;
 use super::{Presence, Side, name};
 use crate::cluster::membership::MemberState;
-use crate::cluster::{ClusterState, READY_LIMIT, ReadyState, Traffic};
+use crate::cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use crate::node::status::{
-    ClusterStatus, MemberStatus, OneWayStatus, QueueStatus, Readiness, SliceStatus,
+    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness, SliceStatus,
 };
 use crate::replica::{Replica, Slices};
+use crate::wire::{Boot, SketchNumber};
 
 impl Presence {
     /// What `/status` says, and what `/readyz` waits for.
     pub(in crate::node) fn status(
         &self,
+        boot: Boot,
         replica: &Replica,
         now: Duration,
     ) -> (ClusterStatus, Readiness) {
         let own = replica.own_slice();
         let alone = ClusterStatus {
             node: hex(own.node),
-            boot: hex(own.boot),
+            boot: boot.to_string(),
+            writer: own.writer.to_string(),
             ..ClusterStatus::default()
         };
         match self {
@@ -109,11 +112,11 @@ fn readiness(state: &ClusterState) -> Readiness {
             &state.not_opened,
             "sealed with none of our keys: give all nodes the same --cluster-key-file",
         ));
-        missing.extend(strangers(
-            &state.other_sketch,
-            "of another sketch: give all nodes the same width, depth, hash and seed",
-        ));
     }
+    readiness.lacks.extend(strangers(
+        &state.other_sketch,
+        "of another sketch: give all nodes the same width, depth, hash and seed",
+    ));
     for slice in &state.slices_missing {
         readiness.lacks.push(format!(
             "the {}: raise --max-origins or --max-memory",
@@ -167,7 +170,7 @@ fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
 fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
     MemberStatus {
         node: hex(member.member.node),
-        boot: hex(member.member.boot),
+        boot: member.member.boot.to_string(),
         address: member.member.address.to_string(),
         client_port: member.member.client_port,
         state: match member.state {
@@ -183,6 +186,8 @@ fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
         bytes_sent: member.bytes_sent,
         bytes_received: member.bytes_received,
         refuses_ours: member.refuses_ours,
+        writer: member.writer.map(|writer| writer.to_string()),
+        other_sketches: other_sketches(&member.apart),
     }
 }
 
@@ -190,16 +195,29 @@ fn one_way(target: &crate::cluster::OneWayStatus) -> OneWayStatus {
     OneWayStatus {
         address: target.address.to_string(),
         node: target.peer.map(|(node, _)| hex(node)),
-        boot: target.peer.map(|(_, boot)| hex(boot)),
+        boot: target.peer.map(|(_, boot)| boot.to_string()),
         heard_s: target.heard_ago.map(|ago| ago.as_secs_f64()),
         lag_versions: target.lag_versions,
+        other_sketches: other_sketches(&target.apart),
     }
+}
+
+fn other_sketches(apart: &[(SketchNumber, Agreement)]) -> Vec<OtherSketch> {
+    let other = |&(sketch, agreement): &(SketchNumber, Agreement)| OtherSketch {
+        sketch: sketch.0,
+        fingerprint: match agreement {
+            Agreement::Other { theirs } => Some(hex(theirs)),
+            _ => None,
+        },
+    };
+    apart.iter().map(other).collect()
 }
 
 fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
     let learnt = slices.learnt().map(|learnt| SliceStatus {
+        sketch: learnt.slice.sketch.0,
         node: hex(learnt.slice.node),
-        boot: hex(learnt.slice.boot),
+        writer: learnt.slice.writer.to_string(),
         own: false,
         version: learnt.version,
         root: Some(hex(slices.root(&learnt.slice))),
@@ -213,8 +231,9 @@ fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
 fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {
     let slice = replica.own_slice();
     SliceStatus {
+        sketch: slice.sketch.0,
         node: hex(slice.node),
-        boot: hex(slice.boot),
+        writer: slice.writer.to_string(),
         own: true,
         version: slices.map_or(0, Slices::own_version),
         root: slices.map(|slices| hex(slices.root(&slice))),

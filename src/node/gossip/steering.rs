@@ -1,7 +1,7 @@
 //! The program that tells datagrams of members from those of strangers before anybody has read them.
 //!
 //! ```text
-//! length, version, kind, fingerprint are not ours  ----------------------> others
+//! length, version, kind are none of ours  -------------------------------> others
 //! 31 bits of the channel's id, looked up in a tree of known ones:
 //!     of a channel that only its owner sends on    ----------------------> members
 //!     of one that somebody else sends on, too      ----------------------> contested
@@ -15,9 +15,7 @@
 //! Classic BPF, since any user may attach it (linux/filter.h). Jumps ahead on a condition reach 255 instructions,
 //! hence the tree: inner nodes jump far without a condition, leaves compare one after the other.
 
-use crate::cluster::seal::{
-    CHANNEL_ID_AT, FINGERPRINT_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts,
-};
+use crate::cluster::seal::{CHANNEL_ID_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts};
 use crate::io::Instruction;
 use crate::wire::cluster::DATAGRAM_BYTES_MAX;
 
@@ -49,10 +47,7 @@ const IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// The program for these channels, at most [`CHANNELS_MAX`] ids, each with whether it is contested.
-pub(super) fn program(
-    fingerprint: u64,
-    channels: impl Iterator<Item = (u64, bool)>,
-) -> Vec<Instruction> {
+pub(super) fn program(channels: impl Iterator<Item = (u64, bool)>) -> Vec<Instruction> {
     let mut known: Vec<(u32, Queue)> = channels
         .take(CHANNELS_MAX)
         .map(|(id, is_contested)| match is_contested {
@@ -63,7 +58,7 @@ pub(super) fn program(
     known.sort_unstable_by_key(|(key, _)| *key);
     known.dedup_by_key(|(key, _)| *key);
     let mut program = Vec::new();
-    header(fingerprint, &mut program);
+    header(&mut program);
     tree(&known, &mut program);
     program
 }
@@ -74,9 +69,8 @@ const fn key(id: u64) -> u32 {
     u32::from_be_bytes([a, b, c, d]) & KEY_BITS
 }
 
-fn header(fingerprint: u64, program: &mut Vec<Instruction>) {
+fn header(program: &mut Vec<Instruction>) {
     let bytes_min = (HEADER_BYTES + TAG_BYTES) as u32;
-    let [high, low] = halves(fingerprint);
     // How many instructions it is to the end of this part, where the others' way out is.
     let checks = [
         (LOAD_LENGTH, 0, None),
@@ -86,13 +80,7 @@ fn header(fingerprint: u64, program: &mut Vec<Instruction>) {
     ];
     let versions = (1..=u8::MAX).filter(|&version| accepts(VERSION, version));
     let versions: Vec<u32> = versions.map(|version| u32::from(version) << 8).collect();
-    let fingerprints = [
-        (LOAD_WORD, FINGERPRINT_AT as u32, None),
-        (IF_EQUAL, high, Some(false)),
-        (LOAD_WORD, FINGERPRINT_AT as u32 + 4, None),
-        (IF_EQUAL, low, Some(false)),
-    ];
-    let length = checks.len() + versions.len() + fingerprints.len();
+    let length = checks.len() + versions.len();
     let add = |code, value, refused_if: Option<bool>, program: &mut Vec<Instruction>| {
         // Behind what follows of this part, and the jump over the way out.
         let out = (length - program.len()) as u8;
@@ -114,21 +102,12 @@ fn header(fingerprint: u64, program: &mut Vec<Instruction>) {
             program.push(instruction(IF_EQUAL, behind, 0, version));
         }
     }
-    for (code, value, refused_if) in fingerprints {
-        add(code, value, refused_if, program);
-    }
     program.extend([
         instruction(JUMP, 0, 0, 1),
         answer(Queue::Others),
         instruction(LOAD_WORD, 0, 0, CHANNEL_ID_AT as u32),
         instruction(AND, 0, 0, KEY_BITS),
     ]);
-}
-
-/// Big-endian halves of what stands there little-endian.
-fn halves(value: u64) -> [u32; 2] {
-    let value = value.swap_bytes();
-    [(value >> 32) as u32, value as u32]
 }
 
 /// Looks up what was loaded, among `known` in order.
@@ -180,20 +159,16 @@ mod tests {
     use super::*;
     use crate::io::{INSTRUCTIONS_MAX, bind_steered};
 
-    const FINGERPRINT: u64 = 0x8123_4567_89ab_cdef;
-
     /// What the program is to say.
     fn queue_of(datagram: &[u8], known: &BTreeMap<u64, bool>) -> Queue {
-        let is_ours = (50..=1_200).contains(&datagram.len())
-            && datagram[..2] == [1, 0]
-            && datagram[2..10] == FINGERPRINT.to_le_bytes();
+        let is_ours = (42..=1_200).contains(&datagram.len()) && datagram[..2] == [1, 0];
         if !is_ours {
             return Queue::Others;
         }
         // All but the top bit of the first four bytes are looked at.
         let start = |bytes: &[u8]| [bytes[0] & 0x7f, bytes[1], bytes[2], bytes[3]];
         let mut alike = (known.iter())
-            .filter(|(id, _)| start(&id.to_le_bytes()) == start(&datagram[18..22]))
+            .filter(|(id, _)| start(&id.to_le_bytes()) == start(&datagram[10..14]))
             .map(|(_, &is_contested)| is_contested);
         match alike.next() {
             Some(true) => Queue::Contested,
@@ -205,8 +180,8 @@ mod tests {
     fn datagram(random: &mut ChaCha12Rng, known: &BTreeMap<u64, bool>) -> Vec<u8> {
         let bytes = match random.random_range(0..4) {
             0 => [
-                0, 1, 2, 9, 10, 17, 18, 22, 26, 49, 50, 51, 1_199, 1_200, 1_201, 9_000,
-            ][random.random_range(0..16)],
+                0, 1, 2, 3, 9, 10, 13, 14, 18, 26, 41, 42, 43, 1_199, 1_200, 1_201, 9_000,
+            ][random.random_range(0..17)],
             _ => random.random_range(0..1_500),
         };
         let mut datagram = vec![0; bytes];
@@ -220,17 +195,14 @@ mod tests {
         if part > 0 {
             put(0, &[1, 0]);
         }
-        if part > 1 {
-            put(2, &FINGERPRINT.to_le_bytes());
-        }
         if part > 4 && !known.is_empty() {
             let chosen = random.random_range(0..known.len());
             let id = *known.keys().nth(chosen).unwrap();
-            put(18, &id.to_le_bytes());
+            put(10, &id.to_le_bytes());
         }
         // One bit of the header, where something is compared.
-        if part > 9 && bytes > 26 {
-            let bit = random.random_range(0..26 * 8);
+        if part > 9 && bytes > 18 {
+            let bit = random.random_range(0..18 * 8);
             datagram[bit / 8] ^= 1 << (bit % 8);
         }
         datagram
@@ -242,7 +214,7 @@ mod tests {
         let seed = 0x57ee_0001;
         println!("seed {seed:#x}");
         let mut random = ChaCha12Rng::seed_from_u64(seed);
-        let others = program(FINGERPRINT, std::iter::empty());
+        let others = program(std::iter::empty());
         let address = "127.0.0.1:0".parse().unwrap();
         let group = bind_steered(address, &[1 << 17; 4], 1 << 17, &others).unwrap();
         assert!(group.refused.is_none(), "{:?}", group.refused);
@@ -254,7 +226,7 @@ mod tests {
             let known: BTreeMap<u64, bool> = (0..channels)
                 .map(|_| (random.next_u64(), random.random_bool(0.3)))
                 .collect();
-            let program = program(FINGERPRINT, known.iter().map(|(&id, &is)| (id, is)));
+            let program = program(known.iter().map(|(&id, &is)| (id, is)));
             crate::io::steer(&group.sockets[0], &program).unwrap();
             for _ in 0..2_000 {
                 let datagram = datagram(&mut random, &known);
@@ -279,7 +251,7 @@ mod tests {
     fn a_full_cluster_has_room_in_a_program() {
         let mut random = ChaCha12Rng::seed_from_u64(1);
         let channels = std::iter::repeat_with(|| (random.next_u64(), false));
-        let program = program(FINGERPRINT, channels);
+        let program = program(channels);
         assert!(program.len() <= INSTRUCTIONS_MAX, "{}", program.len());
         let leaves = program.iter().filter(|one| one.code == IF_EQUAL).count();
         assert!(leaves > CHANNELS_MAX - 2 && leaves < CHANNELS_MAX + 4);

@@ -137,6 +137,7 @@ fn cluster() -> ClusterStatus {
         off_because: None,
         node: "00000000000000aa".into(),
         boot: "0123456789abcdef".into(),
+        writer: "aa00000000000000".into(),
         address: Some("0.0.0.0:8001".into()),
         advertised: Some("10.0.0.1:8001".into()),
         sealed: true,
@@ -151,13 +152,14 @@ fn cluster() -> ClusterStatus {
             boot: Some("0000009900000000".into()),
             heard_s: Some(0.4),
             lag_versions: 2,
+            other_sketches: vec![],
         }],
         slices: vec![
             slice(0xaa, true, 910),
             slice(0xbb, false, 820),
             slice(0xcc, false, 730),
         ],
-        slices_refused: vec!["node 00000000000000ee, boot 00000000000000ff".into()],
+        slices_refused: vec!["sketch 0, node 00000000000000ee, writer 00000000000000ff".into()],
         rounds: 70_001,
         datagrams_sent: 140_002,
         datagrams_received: 150_003,
@@ -199,13 +201,16 @@ fn member(node: u64, state: &str, lag_versions: u64, lag_s: f64) -> MemberStatus
         bytes_sent: node * 10_000,
         bytes_received: node * 7_000,
         refuses_ours: false,
+        writer: Some(format!("{:016x}", node << 56)),
+        other_sketches: vec![],
     }
 }
 
 fn slice(node: u64, own: bool, version: u64) -> SliceStatus {
     SliceStatus {
+        sketch: 0,
         node: format!("{node:016x}"),
-        boot: format!("{:016x}", node << 32),
+        writer: format!("{:016x}", node << 56),
         own,
         version,
         root: Some(format!("{:016x}", version ^ node)),

@@ -56,11 +56,12 @@ pub struct LearntSlice {
 ///
 /// use rmbd::replica::{Replica, ReplicaLimits, SliceId, Slices};
 /// use rmbd::sketch::{Geometry, HashFamily, Weight};
+/// use rmbd::wire::Writer;
 ///
 /// let limits = ReplicaLimits { max_peers: 8, max_origins: 256, max_memory_bytes: u64::MAX };
 /// let family = HashFamily::Xxh3 { seed: 7 };
 /// let make = |node| {
-///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, 1), limits)
+///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, Writer(1)), limits)
 ///         .map(Arc::new)
 ///         .map_err(Box::<dyn std::error::Error>::from)
 /// };
@@ -435,7 +436,7 @@ impl Slices {
         if *slice == self.own_slice {
             return Err(SliceRefused::OwnSlice);
         }
-        if *slice != SliceId::of(slice.node, slice.boot) {
+        if slice.sketch != self.own_slice.sketch {
             return Err(SliceRefused::Unsupported);
         }
         Ok(())

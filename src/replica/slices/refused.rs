@@ -37,10 +37,8 @@ pub enum SliceRefused {
     /// The allocator refused.
     #[error("a new slice was not taken: {0}")]
     OutOfMemory(#[from] SketchError),
-    /// It belongs to a sketch, an epoch or a part that is not 0.
-    #[error(
-        "a slice of another sketch, epoch or part than 0 was not taken, its sender is of a later release: upgrade this node"
-    )]
+    /// It belongs to another sketch.
+    #[error("a slice of another sketch was not taken: this node does not have that sketch")]
     Unsupported,
     /// Some cell does not exist. Those that do were merged.
     #[error(

@@ -4,9 +4,10 @@ use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
 use super::{
-    Cells, CellsWriter, GroupsReader, GroupsWriter, Reader, SliceId, gap_after, write_slice,
+    Cells, CellsWriter, GroupsReader, GroupsWriter, Reader, SliceId, gap_after, write_entry,
+    write_slice,
 };
-use crate::wire::varint;
+use crate::wire::{SketchNumber, Writer, varint};
 
 const ACK: u8 = 1;
 const CELLS: u8 = 2;
@@ -25,6 +26,12 @@ const CATALOGUE: u8 = 14;
 const CONTACT: u8 = 15;
 const CONTACT_ANSWERED: u8 = 16;
 const NOT_HELD: u8 = 17;
+const ABOUT: u8 = 18;
+
+/// Of an about: the receiver is asked for its own.
+const ASKS: u8 = 1;
+/// Sketches that an about tells of at most: they fit a datagram together.
+pub const SKETCHES_TOLD_MAX: usize = 64;
 
 /// Bytes of a frame before its body.
 const HEAD_BYTES: usize = 3;
@@ -92,6 +99,42 @@ pub enum Frame<'a> {
     ContactAnswered { purpose: Purpose },
     /// The sender has no room for this slice.
     NotHeld { slice: SliceId },
+    /// Who writes the sender's slices, and which sketches it has; it may want to know the same of the receiver.
+    About {
+        asks: bool,
+        writer: Writer,
+        sketches: SketchEntries<'a>,
+    },
+    /// Something of a slice of a sketch that is not there.
+    UnknownSketch { slice: SliceId },
+}
+
+impl Frame<'_> {
+    /// The slice that it is about, where it is about one.
+    #[must_use]
+    pub fn slice(&self) -> Option<SliceId> {
+        match *self {
+            Self::Cells { slice, .. }
+            | Self::Groups { slice, .. }
+            | Self::Complete { slice, .. }
+            | Self::SectionsAsked { slice, .. }
+            | Self::Sections { slice, .. }
+            | Self::GroupHashesAsked { slice, .. }
+            | Self::GroupHashes { slice, .. }
+            | Self::Pull { slice, .. }
+            | Self::NotHeld { slice }
+            | Self::UnknownSketch { slice } => Some(slice),
+            Self::Ack { .. }
+            | Self::Digest { .. }
+            | Self::DigestAsked
+            | Self::Membership { .. }
+            | Self::CatalogueAsked { .. }
+            | Self::Catalogue { .. }
+            | Self::Contact { .. }
+            | Self::ContactAnswered { .. }
+            | Self::About { .. } => None,
+        }
+    }
 }
 
 /// What somebody is contacted for.
@@ -131,8 +174,18 @@ pub struct DigestEntry {
     pub root: u64,
 }
 
-/// The frames of a payload behind its head, for a sketch of `cells` cells. An `Err` is the last item.
-pub fn frames(rest: &[u8], cells: u32) -> Frames<'_> {
+/// A sketch that the sender of an about has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchEntry {
+    /// Which.
+    pub number: SketchNumber,
+    /// Equal where its name, width, depth, hash and hash seed are.
+    pub fingerprint: u64,
+}
+
+/// The frames of a payload behind its head. `cells` says how many cells a sketch has, `None` for one that is not
+/// there. An `Err` is the last item.
+pub fn frames<C: Fn(SketchNumber) -> Option<u32>>(rest: &[u8], cells: C) -> Frames<'_, C> {
     Frames {
         reader: Reader { rest },
         cells,
@@ -140,13 +193,18 @@ pub fn frames(rest: &[u8], cells: u32) -> Frames<'_> {
 }
 
 /// Iterates over frames; made by [`frames`].
-#[derive(Debug, Clone)]
-pub struct Frames<'a> {
+pub struct Frames<'a, C> {
     reader: Reader<'a>,
-    cells: u32,
+    cells: C,
 }
 
-impl Frames<'_> {
+impl<C> std::fmt::Debug for Frames<'_, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Frames").field(&self.reader).finish()
+    }
+}
+
+impl<C> Frames<'_, C> {
     /// Bytes that have not been read.
     #[must_use]
     pub fn unread(&self) -> usize {
@@ -162,7 +220,7 @@ pub struct MalformedFrame {
     pub kind: u8,
 }
 
-impl<'a> Iterator for Frames<'a> {
+impl<'a, C: Fn(SketchNumber) -> Option<u32>> Iterator for Frames<'a, C> {
     type Item = Result<Frame<'a>, MalformedFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -170,7 +228,7 @@ impl<'a> Iterator for Frames<'a> {
             let kind = self.reader.byte()?;
             let length = self.reader.u16().map(usize::from);
             let body = length.and_then(|length| self.reader.bytes(length));
-            let frame = body.map(|rest| parse(kind, Reader { rest }, self.cells));
+            let frame = body.map(|rest| parse(kind, Reader { rest }, &self.cells));
             match frame {
                 Some(Parsed::Known(frame)) => return Some(Ok(frame)),
                 Some(Parsed::Unknown) => {}
@@ -183,7 +241,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-impl FusedIterator for Frames<'_> {}
+impl<C: Fn(SketchNumber) -> Option<u32>> FusedIterator for Frames<'_, C> {}
 
 enum Parsed<'a> {
     Known(Frame<'a>),
@@ -191,55 +249,75 @@ enum Parsed<'a> {
     Malformed,
 }
 
-fn parse(kind: u8, reader: Reader<'_>, cells: u32) -> Parsed<'_> {
-    if !(ACK..=NOT_HELD).contains(&kind) {
-        return Parsed::Unknown;
-    }
-    parse_known(kind, reader, cells).map_or(Parsed::Malformed, Parsed::Known)
+fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u32>) -> Parsed<'_> {
+    let frame = match kind {
+        CONTACT | CONTACT_ANSWERED => return contact(kind, reader),
+        CELLS | GROUPS | COMPLETE | PULL | NOT_HELD => of_slice(kind, reader, cells),
+        SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
+            of_slice(kind, reader, cells)
+        }
+        ACK..=ABOUT => of_no_slice(kind, reader),
+        _ => return Parsed::Unknown,
+    };
+    frame.map_or(Parsed::Malformed, Parsed::Known)
 }
 
-fn parse_known(kind: u8, mut reader: Reader<'_>, cells: u32) -> Option<Frame<'_>> {
-    match kind {
-        ACK => {
-            let channel = reader.u64()?;
-            let ranges = AckRanges {
+/// A purpose of a later release is none that is known.
+fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
+    let Some(purpose) = reader.byte() else {
+        return Parsed::Malformed;
+    };
+    match Purpose::read(purpose) {
+        Some(purpose) if kind == CONTACT => Parsed::Known(Frame::Contact { purpose }),
+        Some(purpose) => Parsed::Known(Frame::ContactAnswered { purpose }),
+        None => Parsed::Unknown,
+    }
+}
+
+fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Option<Frame<'_>> {
+    Some(match kind {
+        ACK => Frame::Ack {
+            channel: reader.u64()?,
+            ranges: AckRanges {
                 reader,
                 below: None,
-            };
-            return Some(Frame::Ack { channel, ranges });
-        }
-        DIGEST => {
-            let entries = Entries { reader };
-            return Some(Frame::Digest { entries });
-        }
-        DIGEST_ASKED => return Some(Frame::DigestAsked),
-        MEMBERSHIP => {
-            return Some(Frame::Membership {
-                message: reader.rest,
-            });
-        }
-        CATALOGUE_ASKED => {
-            let first = reader.varint_u32()?;
-            return Some(Frame::CatalogueAsked { first });
-        }
-        CATALOGUE => {
-            return Some(Frame::Catalogue {
-                first: reader.varint_u32()?,
-                total: reader.varint_u32()?,
-                entries: Entries { reader },
-            });
-        }
-        CONTACT => {
-            let purpose = Purpose::read(reader.byte()?)?;
-            return Some(Frame::Contact { purpose });
-        }
-        CONTACT_ANSWERED => {
-            let purpose = Purpose::read(reader.byte()?)?;
-            return Some(Frame::ContactAnswered { purpose });
-        }
-        _ => {}
-    }
+            },
+        },
+        DIGEST => Frame::Digest {
+            entries: Entries { reader },
+        },
+        DIGEST_ASKED => Frame::DigestAsked,
+        MEMBERSHIP => Frame::Membership {
+            message: reader.rest,
+        },
+        CATALOGUE_ASKED => Frame::CatalogueAsked {
+            first: reader.varint_u32()?,
+        },
+        CATALOGUE => Frame::Catalogue {
+            first: reader.varint_u32()?,
+            total: reader.varint_u32()?,
+            entries: Entries { reader },
+        },
+        _ => Frame::About {
+            asks: reader.byte()? & ASKS != 0,
+            writer: Writer(reader.u64()?),
+            sketches: SketchEntries {
+                left: reader.varint()?,
+                reader,
+            },
+        },
+    })
+}
+
+fn of_slice(
+    kind: u8,
+    mut reader: Reader<'_>,
+    cells: impl Fn(SketchNumber) -> Option<u32>,
+) -> Option<Frame<'_>> {
     let slice = reader.slice()?;
+    let Some(cells) = cells(slice.sketch) else {
+        return Some(Frame::UnknownSketch { slice });
+    };
     Some(match kind {
         CELLS => Frame::Cells {
             slice,
@@ -327,10 +405,11 @@ pub struct Entries<'a> {
 
 impl Entries<'_> {
     fn read(&mut self) -> Option<DigestEntry> {
+        let mut line = self.reader.entry()?;
         Some(DigestEntry {
-            slice: self.reader.slice()?,
-            version: self.reader.varint()?,
-            root: self.reader.u64()?,
+            slice: line.slice()?,
+            version: line.varint()?,
+            root: line.u64()?,
         })
     }
 }
@@ -345,6 +424,35 @@ impl Iterator for Entries<'_> {
 }
 
 impl FusedIterator for Entries<'_> {}
+
+/// The sketches of an about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchEntries<'a> {
+    left: u64,
+    reader: Reader<'a>,
+}
+
+impl SketchEntries<'_> {
+    fn read(&mut self) -> Option<SketchEntry> {
+        self.left = self.left.checked_sub(1)?;
+        let mut entry = self.reader.entry()?;
+        Some(SketchEntry {
+            number: SketchNumber(entry.varint_u32()?),
+            fingerprint: entry.u64()?,
+        })
+    }
+}
+
+impl Iterator for SketchEntries<'_> {
+    type Item = SketchEntry;
+
+    fn next(&mut self) -> Option<SketchEntry> {
+        let item = self.read();
+        self.reader.end_at_none(item)
+    }
+}
+
+impl FusedIterator for SketchEntries<'_> {}
 
 /// A list of hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -509,6 +617,22 @@ impl<'o> FrameWriter<'o> {
         self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
     }
 
+    /// What the sender tells of itself, and whether it asks for the same; of at most [`SKETCHES_TOLD_MAX`] sketches.
+    pub fn about(&mut self, asks: bool, writer: Writer, sketches: &[SketchEntry]) -> bool {
+        let sketches = &sketches[..sketches.len().min(SKETCHES_TOLD_MAX)];
+        self.frame(ABOUT, |out, _| {
+            out.push(if asks { ASKS } else { 0 });
+            out.extend(writer.0.to_le_bytes());
+            varint::write(sketches.len() as u64, out);
+            for sketch in sketches {
+                write_entry(out, |out| {
+                    varint::write(sketch.number.0.into(), out);
+                    out.extend(sketch.fingerprint.to_le_bytes());
+                });
+            }
+        })
+    }
+
     #[allow(missing_docs)]
     pub fn contact(&mut self, purpose: Purpose) -> bool {
         self.frame(CONTACT, |out, _| out.push(purpose.byte()))
@@ -650,9 +774,11 @@ fn write_entries(
     let mut written = 0;
     for entry in entries {
         let start = out.len();
-        write_slice(&entry.slice, out);
-        varint::write(entry.version, out);
-        out.extend(entry.root.to_le_bytes());
+        write_entry(out, |out| {
+            write_slice(&entry.slice, out);
+            varint::write(entry.version, out);
+            out.extend(entry.root.to_le_bytes());
+        });
         if out.len() > limit {
             out.truncate(start);
             break;

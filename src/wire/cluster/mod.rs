@@ -7,13 +7,15 @@
 //!   u64     | u64  | 4 or 6, IP, port u16   |
 //!
 //!   frame:  type u8 | length u16 of the body | body
-//!   slice:  flags u8 | sketch, if flag 1 | node u64 | boot u64 | epoch, if flag 2 | part, if flag 4
+//!   slice:  sketch | node u64 | writer u64
+//!   line:   length u8 of what follows | slice | version | root u64
 //! ```
 //!
 //! *To boot* is the receiver's start that is meant, 0 where the sender does not know it. Such a datagram can
 //! only be a contact: its answer tells the boot, and whatever else stands in it is dropped, since it may have been
-//! recorded before the receiver started. *Node* and
-//! *address* are the sender's; its own boot stands outside, in the seal's header.
+//! recorded before the receiver started. *Node* and *address* are the sender's; its own boot stands outside, in the
+//! seal's header. Who *writes* its slices it says in a frame *about* itself, and which sketches it has: nothing of a
+//! sketch is sent, asked for or taken before both ends know that they have the same one.
 //!
 //! | type | frame | body |
 //! |---|---|---|
@@ -21,7 +23,7 @@
 //! | `02` | cells | slice; then (gap, value) for each: the cell's index minus the one before minus 1 (the first: its index) |
 //! | `03` | groups | slice, version; then for each group its index (coded as cells' are), form u8, cells |
 //! | `04` | complete | slice, base, version: who has all until base now has all until version |
-//! | `05` | digest | (slice, version, root u64), repeated |
+//! | `05` | digest | a line, repeated |
 //! | `06` | digest asked | |
 //! | `07` | sections asked | slice, first section |
 //! | `08` | sections | slice, version, first section, then a hash u64 each |
@@ -34,6 +36,7 @@
 //! | `0f` | contact | purpose u8: 0 to be members of one cluster, 1 to push one way |
 //! | `10` | contact answered | the purpose u8 |
 //! | `11` | not held | slice: there is no room for it here, and it need not be sent |
+//! | `12` | about | flags u8 (1: the receiver is to tell the same of itself), writer u64, how many sketches; then for each: length u8 of what follows, number, fingerprint u64 |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and always has all of
 //! them: form 0 to 32 is that many bits a cell, packed from the lowest bit of the first byte up; form
@@ -41,22 +44,36 @@
 //!
 //! # Growing
 //!
-//! Frames of an unknown type are skipped. What a frame has beyond what is known of it is skipped
-//! where it has an end of its own (complete, asked); a list goes on to the end. A list that breaks off
-//! or breaks the rules ends there: cells only grow, so that a part of them is harmless.
+//! Nodes of different releases are members of one cluster, as long as both accept the version of the seal. So all that
+//! a later release may add is skipped by an earlier one, and what is behind it is read:
+//!
+//! - *Frames of other types*, by their length. Whatever has another form is another type: the lists of cells, groups,
+//!   hashes, ranges and acks go on to the end of their frame, so that nothing can be added to these frames.
+//! - *More at the end* of a frame that has no such list (complete, what is asked, contact, not held, about), and of a
+//!   message of membership. A purpose that is not known, and flags, count as not said.
+//! - *More at the end of a line*, of a sketch in an about, and of a member in a message of membership: each has its
+//!   length. What a member's entry gets more must not tell members apart, since earlier releases pass it on without.
+//! - *Sketches that are not there*: what is of them is skipped, and counted.
+//!
+//! A list that breaks off or breaks the rules ends there: cells only grow, so that a part of them is harmless. The
+//! head, the form of a slice's name and the length of a frame are as they are for this version of the seal.
 
 mod cells;
 mod frame;
 mod head;
+mod member;
 #[cfg(test)]
 mod tests;
 
 pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter, pack_group, unpack_group};
 pub use frame::{
     AckRanges, DigestEntry, Entries, Frame, FrameWriter, Frames, GroupRanges, Hashes,
-    MalformedFrame, Purpose, frames,
+    MalformedFrame, Purpose, SKETCHES_TOLD_MAX, SketchEntries, SketchEntry, frames,
 };
 pub use head::{Head, head};
+pub use member::{MemberEntry, member_entry};
+
+use super::{SketchNumber, Writer};
 
 /// Cells of a group: one of them always fits a datagram.
 pub const GROUP_CELLS: usize = 256;
@@ -67,34 +84,30 @@ pub const SECTION_GROUPS: usize = 128;
 /// IPv6 is 1 280, RFC 8200 section 5, less headers).
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
-/// What one writer wrote: a node, in one of its starts.
-///
-/// Sketch, epoch and part are 0 for now. They are in every format, so that several sketches, windows of
-/// time and tables of a core can come without another one.
+/// The longest line of a digest, with its length.
+pub const DIGEST_LINE_BYTES_MAX: usize = 1 + SLICE_BYTES_MAX + 10 + 8;
+/// A slice's longest name.
+const SLICE_BYTES_MAX: usize = 5 + 8 + 8;
+
+/// What one writer wrote in one sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SliceId {
-    /// Number of the sketch.
-    pub sketch: u32,
+    /// Which sketch.
+    pub sketch: SketchNumber,
     /// The node: a random number that it keeps.
     pub node: u64,
-    /// One start of it: a random number that is fresh each time.
-    pub boot: u64,
-    /// A slice of time.
-    pub epoch: u64,
-    /// A table of its own beside others of the same start.
-    pub part: u32,
+    /// Who writes it, of that node.
+    pub writer: Writer,
 }
 
 impl SliceId {
-    /// The slice of a start of a node; all else is 0.
+    /// The slice of a node's writer in the sketch that every node has.
     #[must_use]
-    pub const fn of(node: u64, boot: u64) -> Self {
+    pub const fn of(node: u64, writer: Writer) -> Self {
         Self {
-            sketch: 0,
+            sketch: SketchNumber::DEFAULT,
             node,
-            boot,
-            epoch: 0,
-            part: 0,
+            writer,
         }
     }
 }
@@ -139,26 +152,18 @@ impl<'a> Reader<'a> {
     }
 
     fn slice(&mut self) -> Option<SliceId> {
-        let flags = self.byte()?;
-        if flags & !(HAS_SKETCH | HAS_EPOCH | HAS_PART) != 0 {
-            return None;
-        }
-        let has = |flag| flags & flag != 0;
-        let sketch = if has(HAS_SKETCH) {
-            self.varint_u32()?
-        } else {
-            0
-        };
-        let (node, boot) = (self.u64()?, self.u64()?);
-        let epoch = if has(HAS_EPOCH) { self.varint()? } else { 0 };
-        let part = if has(HAS_PART) { self.varint_u32()? } else { 0 };
         Some(SliceId {
-            sketch,
-            node,
-            boot,
-            epoch,
-            part,
+            sketch: SketchNumber(self.varint_u32()?),
+            node: self.u64()?,
+            writer: Writer(self.u64()?),
         })
+    }
+
+    /// The next of entries that say their lengths: what is inside it. What is not read there is skipped.
+    fn entry(&mut self) -> Option<Self> {
+        let length = self.byte()?;
+        let rest = self.bytes(length.into())?;
+        Some(Self { rest })
     }
 
     /// The next of an ascending list of indexes: `before` is the one before it.
@@ -179,26 +184,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-const HAS_SKETCH: u8 = 1;
-const HAS_EPOCH: u8 = 2;
-const HAS_PART: u8 = 4;
-
 fn write_slice(slice: &SliceId, out: &mut Vec<u8>) {
-    use super::varint::write;
-    let flag = |flag, is: bool| if is { flag } else { 0 };
-    let (has_sketch, has_epoch, has_part) = (slice.sketch != 0, slice.epoch != 0, slice.part != 0);
-    out.push(flag(HAS_SKETCH, has_sketch) | flag(HAS_EPOCH, has_epoch) | flag(HAS_PART, has_part));
-    if has_sketch {
-        write(slice.sketch.into(), out);
-    }
+    super::varint::write(slice.sketch.0.into(), out);
     out.extend(slice.node.to_le_bytes());
-    out.extend(slice.boot.to_le_bytes());
-    if has_epoch {
-        write(slice.epoch, out);
-    }
-    if has_part {
-        write(slice.part.into(), out);
-    }
+    out.extend(slice.writer.0.to_le_bytes());
+}
+
+/// Appends an entry with its length, which is below 256.
+fn write_entry(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.push(0);
+    write(out);
+    out[start] = (out.len() - start - 1) as u8;
 }
 
 /// The gap that [`Reader::index_after`] reads.

@@ -9,26 +9,22 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::Boot;
 
 const CELLS: u32 = 5_000;
-const SLICE: SliceId = SliceId::of(0x1111_2222_3333_4444, 0x5555_6666_7777_8888);
+const SLICE: SliceId = SliceId::of(0x1111_2222_3333_4444, Writer(0x5555_6666_7777_8888));
 
 fn slices() -> impl Strategy<Value = SliceId> {
-    let or_zero = prop_oneof![Just(0u32), any::<u32>()];
-    (
-        or_zero.clone(),
-        any::<u64>(),
-        any::<u64>(),
-        or_zero.clone(),
-        or_zero,
-    )
-        .prop_map(|(sketch, node, boot, epoch, part)| SliceId {
-            sketch,
-            node,
-            boot,
-            epoch: u64::from(epoch) << 7,
-            part,
-        })
+    let sketch = prop_oneof![Just(0u32), any::<u32>()];
+    (sketch, any::<u64>(), any::<u64>()).prop_map(|(sketch, node, writer)| SliceId {
+        sketch: SketchNumber(sketch),
+        node,
+        writer: Writer(writer),
+    })
+}
+
+fn cells_of(_: SketchNumber) -> Option<u32> {
+    Some(CELLS)
 }
 
 fn written(write: impl FnOnce(&mut FrameWriter<'_>)) -> Vec<u8> {
@@ -39,7 +35,7 @@ fn written(write: impl FnOnce(&mut FrameWriter<'_>)) -> Vec<u8> {
 }
 
 fn only(bytes: &[u8]) -> Frame<'_> {
-    let mut all = frames(bytes, CELLS);
+    let mut all = frames(bytes, cells_of);
     let frame = all.next().unwrap().unwrap();
     assert_eq!((all.next(), all.unread()), (None, 0));
     frame
@@ -49,7 +45,7 @@ fn only(bytes: &[u8]) -> Frame<'_> {
 fn read_all(bytes: &[u8]) -> usize {
     let mut items = 0;
     let rest = head(bytes).map_or(bytes, |(_, rest)| rest);
-    for frame in frames(rest, CELLS) {
+    for frame in frames(rest, cells_of) {
         items += match frame {
             Err(_) => 1,
             Ok(Frame::Ack { ranges, .. }) => ranges
@@ -81,6 +77,7 @@ fn read_all(bytes: &[u8]) -> usize {
                 hashes.count()
             }
             Ok(Frame::Pull { groups, .. }) => groups.count(),
+            Ok(Frame::About { sketches, .. }) => sketches.count(),
             Ok(_) => 1,
         };
     }
@@ -91,7 +88,7 @@ fn read_all(bytes: &[u8]) -> usize {
 fn sample() -> Vec<u8> {
     let mut out = Vec::new();
     let address = "192.0.2.7:9001".parse().unwrap();
-    let (to_boot, node) = (3, 4);
+    let (to_boot, node) = (Boot(3), 4);
     Head {
         to_boot,
         node,
@@ -133,6 +130,11 @@ fn sample() -> Vec<u8> {
     assert!(writer.contact(Purpose::Membership));
     assert!(writer.contact_answered(Purpose::OneWay));
     assert!(writer.not_held(&SLICE));
+    let sketches = [0, u32::MAX].map(|number| SketchEntry {
+        number: SketchNumber(number),
+        fingerprint: 5,
+    });
+    assert!(writer.about(true, Writer(6), &sketches));
     out
 }
 
@@ -140,7 +142,7 @@ fn sample() -> Vec<u8> {
 fn heads_come_back_in_both_families() {
     for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
         let head_of = Head {
-            to_boot: 7,
+            to_boot: Boot(7),
             node: u64::MAX,
             address: address.parse::<SocketAddr>().unwrap(),
         };
@@ -159,7 +161,7 @@ fn heads_come_back_in_both_families() {
 #[test]
 fn the_bytes_stay_as_they_are() {
     let bytes = sample();
-    assert_eq!(bytes.len(), 836);
+    assert_eq!(bytes.len(), 836 + 4 + 37);
     assert_eq!(
         bytes[..23],
         [
@@ -188,7 +190,7 @@ fn every_cut_and_every_flipped_bit_is_harmless() {
     let whole = read_all(&bytes);
     assert_eq!(
         whole,
-        3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1
+        3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2
     );
     for cut in 0..bytes.len() {
         assert!(read_all(&bytes[..cut]) <= whole + 1);
@@ -205,6 +207,94 @@ fn frames_of_later_versions_are_skipped() {
     let mut bytes = vec![200, 5, 0, 1, 2, 3, 4, 5, 0, 0, 0];
     FrameWriter::new(&mut bytes, 100).digest_asked();
     assert_eq!(only(&bytes), Frame::DigestAsked);
+}
+
+/// Whatever is of a slice, once of a sketch that is there and once of one that is not.
+#[test]
+fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
+    let mut bytes = Vec::new();
+    let elsewhere = SliceId {
+        sketch: SketchNumber(9),
+        ..SLICE
+    };
+    for slice in [elsewhere, SLICE] {
+        let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
+        assert!(writer.cells(&slice, |cells| assert!(cells.push(CELLS + 7, 1))));
+        assert!(writer.groups(&slice, 1, |groups| assert!(groups.push(99, &[1; 256]))));
+        assert!(writer.complete(&slice, 1, 2));
+        assert!(writer.sections_asked(&slice, 0));
+        assert!(writer.sections(&slice, 1, 0, &[1]));
+        assert!(writer.group_hashes_asked(&slice, 0));
+        assert!(writer.group_hashes(&slice, 1, 0, &[1]));
+        assert_eq!(writer.pull(&slice, [1]), 1);
+        assert!(writer.not_held(&slice));
+    }
+    let is_here = |sketch| (sketch == SketchNumber::DEFAULT).then_some(CELLS);
+    let read: Vec<Frame<'_>> = frames(&bytes, is_here).map(Result::unwrap).collect();
+    assert_eq!(read.len(), 18);
+    let (skipped, known) = read.split_at(9);
+    let slice = elsewhere;
+    assert_eq!(skipped, [Frame::UnknownSketch { slice }; 9]);
+    for frame in known {
+        assert_eq!(frame.slice(), Some(SLICE));
+        assert!(!matches!(frame, Frame::UnknownSketch { .. }));
+    }
+}
+
+#[test]
+fn as_many_sketches_as_are_told_fit_beside_everything_else() {
+    let sketches: Vec<SketchEntry> = (0..SKETCHES_TOLD_MAX as u32 + 9)
+        .map(|number| SketchEntry {
+            number: SketchNumber(u32::MAX - number),
+            fingerprint: u64::MAX,
+        })
+        .collect();
+    let mut bytes = vec![0; 100];
+    let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
+    assert!(writer.about(true, Writer(u64::MAX), &sketches));
+    let Frame::About { sketches: read, .. } = only(&bytes[100..]) else {
+        panic!("another frame");
+    };
+    assert!(read.eq(sketches[..SKETCHES_TOLD_MAX].iter().copied()));
+}
+
+#[test]
+fn a_member_comes_back_and_may_grow() {
+    for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
+        let member = MemberEntry {
+            node: u64::MAX,
+            boot: Boot(u64::MAX - 1),
+            started_ms: u64::MAX,
+            renewals: u32::MAX,
+            address: address.parse().unwrap(),
+            client_port: 7,
+        };
+        let mut out = Vec::new();
+        member.write(&mut out);
+        assert!(out.len() <= MemberEntry::BYTES_MAX);
+        for cut in 0..out.len() {
+            assert_eq!(member_entry(&out[..cut]), None, "{cut}");
+        }
+        out.extend(b"of a later release");
+        assert_eq!(member_entry(&out), Some(member));
+    }
+}
+
+#[test]
+fn the_longest_line_has_the_length_said() {
+    let slice = SliceId {
+        sketch: SketchNumber(u32::MAX),
+        ..SLICE
+    };
+    let (version, root) = (u64::MAX, 1);
+    let bytes = written(|writer| {
+        writer.digest([DigestEntry {
+            slice,
+            version,
+            root,
+        }]);
+    });
+    assert_eq!(bytes.len(), 3 + DIGEST_LINE_BYTES_MAX);
 }
 
 #[test]
@@ -236,7 +326,7 @@ fn what_does_not_fit_leaves_nothing_behind() {
         writer.group_hashes(&SLICE, 9, 1, &[1, 2]);
         writer.membership(&[0; 40]);
         assert!(out.len() <= limit);
-        assert!(frames(&out, CELLS).all(|frame| frame.is_ok()));
+        assert!(frames(&out, cells_of).all(|frame| frame.is_ok()));
     }
 }
 
@@ -340,7 +430,7 @@ proptest! {
 
     /// Frames that begin well, with any body.
     #[test]
-    fn any_body_is_harmless(kind in 0u8..16, body in vec(any::<u8>(), 0..100)) {
+    fn any_body_is_harmless(kind in 0u8..20, body in vec(any::<u8>(), 0..100)) {
         let mut bytes = vec![kind, body.len() as u8, 0];
         bytes.extend(&body);
         read_all(&bytes);

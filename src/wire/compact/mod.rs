@@ -23,7 +23,7 @@
 //! - The first byte is `C` and the version; types of the legacy protocol are 00 to 04.
 //! - Flags: 1 *acknowledge* (reply even where no operation asks), 2 *once*, 4 *token*, 8 *cookie*. Others are 0.
 //! - The id is the client's to choose; the reply echoes it.
-//! - The sketch is 0: there is one.
+//! - The sketch is a number below 2^32; 0 is the one that every node has, and the only one today.
 //! - The token is reserved for the authentication of clients; a node reads over it today.
 //! - The cookie is for exactly once, below; elsewhere, and where it is not needed, a node reads over it.
 //!
@@ -68,7 +68,7 @@
 //! | `03`, `83` | count | estimate, u64 | 9 |
 //! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
 //! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
-//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked (an info may end before either) | 53 to 84 |
+//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked writer u64, the name by which the cluster knows who writes what the node counts (an info may end before any of these three) | 61 to 92 |
 //! | `07` | cookie | length u8 of what follows: a cookie for the address that asked. No operation asks for it: it stands alone in the reply with [`Problem::AddressUnproven`] | 18 |
 //! | `08` to `3f` | of later versions | length u8 and as many bytes, which a client skips | |
 //!
@@ -141,11 +141,11 @@ pub use self::parse::{Once, Operation, Operations, Rejected, Request, Stopped, r
 pub use self::problem::Problem;
 pub use self::reply::{
     Answer, Answers, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV,
-    HASH_XXH3, INFO_ANSWER_BYTES_MAX, Info, Reply, ReplyHead, ReplyMalformed,
-    VERSION_TEXT_BYTES_MAX, encode_cookie, encode_info, reply, write_bounds_answer,
+    HASH_XXH3, INFO_ANSWER_BYTES_MAX, INFO_BEHIND_COOKIE_BYTES, Info, Reply, ReplyHead,
+    ReplyMalformed, VERSION_TEXT_BYTES_MAX, encode_cookie, encode_info, reply, write_bounds_answer,
     write_count_answer, write_hit_answer, write_reply_head,
 };
-pub use self::write::{Header, RequestWriter, WriteError, write_with_cookie};
+pub use self::write::{Header, RequestWriter, WriteError, boot_at, write_with_cookie};
 
 /// The version of the format that is written here.
 pub const VERSION: u8 = 1;

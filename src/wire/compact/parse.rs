@@ -6,7 +6,7 @@ use super::{
     ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
     FLAGS_KNOWN, HIT, INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
 };
-use crate::wire::varint;
+use crate::wire::{Boot, SketchNumber, varint};
 
 /// A request whose header has been read, borrowed from its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Request<'a> {
     /// Reply even where no operation asks.
     pub acknowledge: bool,
     /// Which sketch it is for.
-    pub sketch: u64,
+    pub sketch: SketchNumber,
     /// 0 to 255 bytes.
     pub token: Option<&'a [u8]>,
     /// Present where its weights shall count once.
@@ -41,7 +41,7 @@ impl<'a> Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Once {
     /// The start of the node that the client speaks to.
-    pub boot: u64,
+    pub boot: Boot,
     /// The client's random number.
     pub client: u64,
     /// Number of the request, going up by one.
@@ -138,11 +138,22 @@ pub fn request(datagram: &[u8]) -> Result<Request<'_>, Rejected> {
     if flags & !FLAGS_KNOWN != 0 {
         return Err(rejected(Problem::UnknownFlags));
     }
-    header(id, flags, Reader { rest }).ok_or_else(|| rejected(Problem::Header))
+    header(id, flags, Reader { rest }).map_err(rejected)
 }
 
 #[inline]
-fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
+fn header(id: u32, flags: u8, reader: Reader<'_>) -> Result<Request<'_>, Problem> {
+    let (sketch, request) = header_of_any(id, flags, reader).ok_or(Problem::Header)?;
+    let sketch = u32::try_from(sketch).map_err(|_| Problem::UnknownSketch)?;
+    Ok(Request {
+        sketch: SketchNumber(sketch),
+        ..request
+    })
+}
+
+/// The number of the sketch, which may be larger than one can be, and all else.
+#[inline]
+fn header_of_any(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<(u64, Request<'_>)> {
     let sketch = reader.varint().ok()?;
     let mut token = None;
     if flags & FLAG_TOKEN != 0 {
@@ -151,7 +162,7 @@ fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
     let mut once = None;
     if flags & FLAG_ONCE != 0 {
         once = Some(Once {
-            boot: reader.u64()?,
+            boot: Boot(reader.u64()?),
             client: reader.u64()?,
             sequence: reader.varint().ok()?,
         });
@@ -160,15 +171,16 @@ fn header(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<Request<'_>> {
     if flags & FLAG_COOKIE != 0 {
         cookie = Some(reader.field()?);
     }
-    Some(Request {
+    let request = Request {
         id,
         acknowledge: flags & FLAG_ACKNOWLEDGE != 0,
-        sketch,
+        sketch: SketchNumber::DEFAULT,
         token,
         once,
         cookie,
         operations: reader.rest,
-    })
+    };
+    Some((sketch, request))
 }
 
 /// Iterator of [`Request::operations`].

@@ -10,14 +10,22 @@ use super::{
     BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INFO, OVER_LIMIT, Problem, REPLY,
     REPLY_BYTES_MAX, REPLY_HEAD_BYTES, SATURATED, VERSION,
 };
+use crate::wire::{Boot, Writer};
 
 /// Bytes of the answer to a count or a hit.
 pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
 /// Bytes of the answer to bounds.
 pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
 /// Bytes of the longest answer to info.
-pub const INFO_ANSWER_BYTES_MAX: usize =
-    2 + INFO_FIELDS_BYTES + VERSION_TEXT_BYTES_MAX + CLUSTER_PORT_BYTES + 1 + COOKIE_BYTES_MAX;
+pub const INFO_ANSWER_BYTES_MAX: usize = 2
+    + INFO_FIELDS_BYTES
+    + VERSION_TEXT_BYTES_MAX
+    + CLUSTER_PORT_BYTES
+    + 1
+    + COOKIE_BYTES_MAX
+    + INFO_BEHIND_COOKIE_BYTES;
+/// Bytes of an info behind its cookie.
+pub const INFO_BEHIND_COOKIE_BYTES: usize = 8;
 /// Bytes of the longest answer with a cookie.
 pub const COOKIE_ANSWER_BYTES_MAX: usize = 2 + COOKIE_BYTES_MAX;
 /// Bytes of the program's version in an info; what is longer is cut.
@@ -58,7 +66,7 @@ impl ReplyHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info<'a> {
     /// A random number of the node's present start.
-    pub boot: u64,
+    pub boot: Boot,
     /// Equal where width, depth, hash and its seed are.
     pub fingerprint: u64,
     /// Columns a row.
@@ -77,6 +85,8 @@ pub struct Info<'a> {
     /// What shows to the node that the client receives at the address that asked; at most
     /// [`COOKIE_BYTES_MAX`] bytes, none where the node asks for no proof.
     pub cookie: &'a [u8],
+    /// Who writes the slices that the node counts in; 0 in the infos of nodes that do not tell.
+    pub writer: Writer,
 }
 
 /// An answer to one operation.
@@ -169,16 +179,22 @@ pub fn write_bounds_answer(
     }
 }
 
-/// The answer to info. It stays the same as long as the node runs, but for the cookie, its last bytes.
+/// The answer to info. It stays the same as long as the node runs, but for the cookie, which stands before the last
+/// [`INFO_BEHIND_COOKIE_BYTES`].
 #[must_use]
 pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
     let version = &info.version[..info.version.len().min(VERSION_TEXT_BYTES_MAX)];
     let mut out = Vec::with_capacity(INFO_ANSWER_BYTES_MAX);
     let cookie = &info.cookie[..info.cookie.len().min(COOKIE_BYTES_MAX)];
-    let bytes = INFO_FIELDS_BYTES + version.len() + CLUSTER_PORT_BYTES + 1 + cookie.len();
-    // At most 82 and 32.
+    let bytes = INFO_FIELDS_BYTES
+        + version.len()
+        + CLUSTER_PORT_BYTES
+        + 1
+        + cookie.len()
+        + INFO_BEHIND_COOKIE_BYTES;
+    // At most 90 and 32.
     out.extend([INFO, bytes as u8]);
-    out.extend(info.boot.to_le_bytes());
+    out.extend(info.boot.0.to_le_bytes());
     out.extend(info.fingerprint.to_le_bytes());
     out.extend(info.width.to_le_bytes());
     out.extend(info.max_weight.to_le_bytes());
@@ -187,6 +203,7 @@ pub fn encode_info(info: &Info<'_>) -> Vec<u8> {
     out.extend(info.cluster_port.to_le_bytes());
     out.push(cookie.len() as u8);
     out.extend(cookie);
+    out.extend(info.writer.0.to_le_bytes());
     out
 }
 
@@ -331,16 +348,21 @@ fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
     let (boot, fingerprint, width) = (reader.u64()?, reader.u64()?, reader.u64()?);
     let max_weight = u32::from_le_bytes(reader.array()?);
     let [depth, hash, length] = reader.array()?;
+    let version = reader.bytes(length.into()).ok()?;
+    // An info may end before any of these.
+    let cluster_port = reader.array().map_or(0, u16::from_le_bytes);
+    let cookie = reader.field();
+    let writer = cookie.and_then(|_| reader.u64());
     Some(Info {
-        boot,
+        boot: Boot(boot),
         fingerprint,
         width,
         max_weight,
         depth,
         hash,
-        version: reader.bytes(length.into()).ok()?,
-        // An info may end before these.
-        cluster_port: reader.array().map_or(0, u16::from_le_bytes),
-        cookie: reader.field().unwrap_or_default(),
+        version,
+        cluster_port,
+        cookie: cookie.unwrap_or_default(),
+        writer: Writer(writer.unwrap_or_default()),
     })
 }

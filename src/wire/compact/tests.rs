@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::wire::{Boot, SketchNumber, Writer};
 
 // --- Vectors, written by a program that knows only the format's description ---
 
@@ -30,7 +31,7 @@ fn number(value: &Value, name: &str) -> u64 {
 fn once(value: &Value) -> Option<Once> {
     let once = value.get("once")?;
     Some(Once {
-        boot: number(once, "boot"),
+        boot: Boot(number(once, "boot")),
         client: number(once, "client"),
         sequence: number(once, "sequence"),
     })
@@ -48,7 +49,7 @@ fn vectors_of_requests_are_read() {
             request.acknowledge,
             vector["acknowledge"].as_bool().unwrap()
         );
-        assert_eq!(request.sketch, number(vector, "sketch"));
+        assert_eq!(u64::from(request.sketch.0), number(vector, "sketch"));
         let token = vector.get("token").map(|_| bytes(vector, "token"));
         assert_eq!(request.token, token.as_deref());
         assert_eq!(request.once, once(vector));
@@ -97,7 +98,7 @@ fn vectors_of_requests_are_written() {
         let header = Header {
             id: number(vector, "id") as u32,
             acknowledge: vector["acknowledge"].as_bool().unwrap(),
-            sketch: number(vector, "sketch"),
+            sketch: SketchNumber(number(vector, "sketch") as u32),
             token: token.as_deref(),
             once: once(vector),
             cookie: cookie.as_deref(),
@@ -205,7 +206,7 @@ fn write_reply(head: ReplyHead, answers: &[Answer<'_>]) -> Vec<u8> {
 #[test]
 fn vectors_of_replies_are_read_and_written() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "replies").len(), 32);
+    assert_eq!(list(&vectors, "replies").len(), 33);
     for vector in list(&vectors, "replies") {
         let datagram = bytes(vector, "bytes");
         let reply = reply(&datagram).unwrap();
@@ -249,7 +250,7 @@ fn vectors_of_replies_are_read_and_written() {
                     },
                     "cookie" => Answer::Cookie(cookie),
                     _ => Answer::Info(Info {
-                        boot: number(wanted, "boot"),
+                        boot: Boot(number(wanted, "boot")),
                         fingerprint: number(wanted, "fingerprint"),
                         width: number(wanted, "width"),
                         max_weight: number(wanted, "max_weight") as u32,
@@ -261,6 +262,7 @@ fn vectors_of_replies_are_read_and_written() {
                         version: wanted["version"].as_str().unwrap().as_bytes(),
                         cluster_port: number(wanted, "cluster_port") as u16,
                         cookie,
+                        writer: Writer(wanted["writer"].as_u64().unwrap_or_default()),
                     }),
                 }
             });
@@ -412,7 +414,7 @@ fn seventy_seven_adds_fit_a_datagram() {
 #[test]
 fn an_info_may_grow_and_its_version_is_cut() {
     let mut answer = encode_info(&Info {
-        boot: 1,
+        boot: Boot(1),
         fingerprint: 2,
         width: 3,
         max_weight: 4,
@@ -421,6 +423,7 @@ fn an_info_may_grow_and_its_version_is_cut() {
         version: &[b'v'; 40],
         cluster_port: 7,
         cookie: &[b'c'; 20],
+        writer: Writer(8),
     });
     assert_eq!(answer.len(), INFO_ANSWER_BYTES_MAX);
     answer[1] += 3;
@@ -432,6 +435,7 @@ fn an_info_may_grow_and_its_version_is_cut() {
     };
     assert_eq!((info.hash, info.version), (6, &[b'v'; 32][..]));
     assert_eq!((info.cluster_port, info.cookie), (7, &[b'c'; 16][..]));
+    assert_eq!(info.writer, Writer(8));
 }
 
 #[test]

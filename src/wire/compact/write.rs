@@ -5,10 +5,10 @@ use thiserror::Error;
 use super::{
     ADD, ADD_WEIGHT, AMPLIFICATION_MAX, BOUNDS, BOUNDS_ANSWER_BYTES, COOKIE_BYTES_MAX, COUNT,
     COUNT_ANSWER_BYTES, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, HIT, INFO,
-    INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once, PADDING, REPLY_BYTES_MAX, REPLY_HEAD_BYTES,
-    REQUEST, TOKEN_BYTES_MAX, VERSION, request,
+    INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX,
+    REPLY_HEAD_BYTES, REQUEST, TOKEN_BYTES_MAX, VERSION, request,
 };
-use crate::wire::varint;
+use crate::wire::{SketchNumber, varint};
 
 /// What stands before the operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +18,7 @@ pub struct Header<'a> {
     /// Ask for a reply even where no operation does.
     pub acknowledge: bool,
     /// Which sketch; 0 is the only one today.
-    pub sketch: u64,
+    pub sketch: SketchNumber,
     /// At most 255 bytes.
     pub token: Option<&'a [u8]>,
     /// Make the weights count once.
@@ -58,10 +58,11 @@ pub enum WriteError {
 /// request, or has a cookie already, and a cookie above [`COOKIE_BYTES_MAX`], is appended as it is, without.
 ///
 /// ```
+/// use rmbd::wire::Boot;
 /// use rmbd::wire::compact::{Header, Once, RequestWriter, request, write_with_cookie};
 ///
 /// let mut writer = RequestWriter::new(1400);
-/// let once = Some(Once { boot: 1, client: 2, sequence: 3 });
+/// let once = Some(Once { boot: Boot(1), client: 2, sequence: 3 });
 /// writer.start(&Header { once, ..Header::default() })?;
 /// writer.add(b"abc", 1)?;
 /// let mut out = Vec::new();
@@ -84,6 +85,12 @@ pub fn write_with_cookie(datagram: &[u8], cookie: &[u8], out: &mut Vec<u8>) {
         }
         _ => out.extend_from_slice(datagram),
     }
+}
+
+/// Where the boot stands in a request with once, without a token.
+#[must_use]
+pub fn boot_at(sketch: SketchNumber) -> usize {
+    PREFIX_BYTES + varint::bytes(sketch.0.into())
 }
 
 /// Where the flags stand in every request.
@@ -139,7 +146,7 @@ impl RequestWriter {
             | flag(FLAG_COOKIE, header.cookie.is_some());
         self.bytes.extend([REQUEST | VERSION, flags]);
         self.bytes.extend(header.id.to_le_bytes());
-        self.varint(header.sketch);
+        self.varint(header.sketch.0.into());
         if let Some(token) = header.token {
             let bytes = token.len();
             let length = u8::try_from(bytes).map_err(|_| WriteError::TokenTooLong { bytes })?;
@@ -148,7 +155,7 @@ impl RequestWriter {
             self.bytes.extend(token);
         }
         if let Some(once) = header.once {
-            self.bytes.extend(once.boot.to_le_bytes());
+            self.bytes.extend(once.boot.0.to_le_bytes());
             self.bytes.extend(once.client.to_le_bytes());
             self.varint(once.sequence);
         }

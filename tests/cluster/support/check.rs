@@ -336,7 +336,7 @@ fn cells<M: Machine>(world: &World<M>, key: &[u8]) -> Vec<u32> {
 }
 
 pub(crate) fn name(slice: &SliceId) -> String {
-    format!("slice {:x}/{:x}", slice.node, slice.boot)
+    format!("slice {:x}/{}", slice.node, slice.writer)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rmbd::replica::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd::replica::{Batch, Replica};
 use rmbd::sketch::{MAX_WEIGHT, Weight};
+use rmbd::wire::Boot;
 use rmbd::wire::compact::{
     Info, Once, Operation, Problem, REPLY_HEAD_BYTES, ReplyHead, Request, encode_cookie,
     encode_info, request, write_reply_head,
@@ -20,14 +21,14 @@ const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CLIENTS_MAX: usize = 1_024;
 
 pub(crate) struct Desk {
-    boot: u64,
+    boot: Boot,
     once: OnceTable,
     batch: Batch<()>,
     pub(crate) repeats: u64,
 }
 
 impl Desk {
-    pub(crate) fn new(replica: Arc<Replica>, boot: u64, seed: u64) -> Self {
+    pub(crate) fn new(replica: Arc<Replica>, boot: Boot, seed: u64) -> Self {
         let secret = [seed as u8; COOKIE_SECRET_BYTES];
         Self {
             boot,
@@ -130,6 +131,7 @@ impl Desk {
             version: b"simulator",
             cluster_port: 8001,
             cookie: &cookie,
+            writer: replica.own_slice().writer,
         })
     }
 }

@@ -52,6 +52,7 @@ faults! {
     shadows: "second processes of one address",
     // Who else is there.
     strangers: "strangers",
+    apart: "members with another sketch",
     one_way_peers: "one-way peers",
     // Terms.
     memory_limits: "nodes with a memory limit",

@@ -7,6 +7,14 @@ use std::time::Duration;
 use rmbd::cluster::ClusterLimits;
 use rmbd::sketch::{Estimate, Geometry, HashFamily, SATURATES_AT};
 use rmbd::wire::cluster::SliceId;
+use rmbd::wire::{Boot, Writer};
+
+impl Setup {
+    /// The name of the slice that it writes.
+    pub(crate) fn slice(&self) -> SliceId {
+        SliceId::of(self.node, self.writer)
+    }
+}
 
 /// What a node starts with.
 #[derive(Debug, Clone)]
@@ -14,7 +22,8 @@ pub(crate) struct Setup {
     pub(crate) geometry: Geometry,
     pub(crate) family: HashFamily,
     pub(crate) node: u64,
-    pub(crate) boot: u64,
+    pub(crate) boot: Boot,
+    pub(crate) writer: Writer,
     pub(crate) started_ms: u64,
     pub(crate) address: SocketAddr,
     pub(crate) seed: u64,
@@ -68,7 +77,7 @@ pub(crate) trait Machine: Sized {
     fn join(&mut self, now: Duration, seed: SocketAddr);
     fn is_alone(&self) -> bool;
     /// Other members that it takes for up: their boots, and where they are.
-    fn live(&self, now: Duration) -> Vec<(u64, SocketAddr)>;
+    fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)>;
     fn push_to(&mut self, now: Duration, target: SocketAddr);
     fn leave(&mut self, now: Duration);
     fn is_flushed(&self) -> bool;

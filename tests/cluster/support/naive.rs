@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rmbd::sketch::{Estimate, Sketch, Weight};
 use rmbd::wire::cluster::SliceId;
+use rmbd::wire::{Boot, Writer};
 
 use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty, value};
 
@@ -65,7 +66,7 @@ pub(crate) struct Naive<M> {
 
 impl<M: Merge> Naive<M> {
     fn own_slice(&self) -> SliceId {
-        SliceId::of(self.setup.node, self.setup.boot)
+        self.setup.slice()
     }
 
     /// Stands in for a seal: what it was not made with does not pass.
@@ -80,7 +81,7 @@ impl<M: Merge> Naive<M> {
     fn encode(&self, slice: &SliceId, cells: &[u32]) -> Vec<u8> {
         let mut bytes = vec![0; 8];
         bytes.extend(slice.node.to_le_bytes());
-        bytes.extend(slice.boot.to_le_bytes());
+        bytes.extend(slice.writer.0.to_le_bytes());
         bytes.extend(cells.iter().flat_map(|cell| cell.to_le_bytes()));
         let sum = self.sum(&bytes[8..]);
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
@@ -93,8 +94,9 @@ impl<M: Merge> Naive<M> {
             return None;
         }
         let (node, content) = content.split_first_chunk()?;
-        let (boot, content) = content.split_first_chunk()?;
-        let slice = SliceId::of(u64::from_le_bytes(*node), u64::from_le_bytes(*boot));
+        let (writer, content) = content.split_first_chunk()?;
+        let writer = Writer(u64::from_le_bytes(*writer));
+        let slice = SliceId::of(u64::from_le_bytes(*node), writer);
         let cells: Cells = content
             .chunks_exact(4)
             .map(|cell| u32::from_le_bytes([cell[0], cell[1], cell[2], cell[3]]))
@@ -129,7 +131,7 @@ impl<M: Merge> Machine for Naive<M> {
     fn estimate(&self, key: &[u8]) -> Estimate {
         estimate(
             self.copies().iter(),
-            &SliceId::of(self.setup.node, self.setup.boot),
+            &SliceId::of(self.setup.node, self.setup.writer),
             self.setup.geometry,
             self.setup.family,
             key,
@@ -216,8 +218,8 @@ impl<M: Merge> Machine for Naive<M> {
         self.others.is_empty()
     }
 
-    fn live(&self, _: Duration) -> Vec<(u64, SocketAddr)> {
-        self.others.iter().map(|&other| (0, other)).collect()
+    fn live(&self, _: Duration) -> Vec<(Boot, SocketAddr)> {
+        self.others.iter().map(|&other| (Boot(0), other)).collect()
     }
 
     fn push_to(&mut self, _: Duration, target: SocketAddr) {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rmbd::wire::Boot;
+
 use super::faults::Faults;
 use super::random::Random;
 
@@ -94,7 +96,7 @@ pub(crate) struct Datagram {
     pub(crate) from: Place,
     pub(crate) to: Place,
     /// The boot of who sent it.
-    pub(crate) sender: u64,
+    pub(crate) sender: Boot,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -175,7 +177,7 @@ impl Network {
     }
 
     /// Forgets old datagrams of others than these.
-    pub(crate) fn forget_others(&mut self, boots: &[u64]) {
+    pub(crate) fn forget_others(&mut self, boots: &[Boot]) {
         self.tape
             .retain(|datagram| boots.contains(&datagram.sender));
     }
@@ -306,7 +308,7 @@ mod tests {
                 let datagram = Datagram {
                     from,
                     to,
-                    sender: 9,
+                    sender: Boot(9),
                     bytes: bytes.to_vec(),
                 };
                 network.send(datagram, |delay, datagram| {

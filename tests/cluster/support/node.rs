@@ -10,6 +10,7 @@ use rmbd::cluster::seal::{KeyRing, generate_key_text};
 use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
 use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
 use rmbd::sketch::{Estimate, Weight};
+use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use super::desk::Desk;
@@ -40,10 +41,10 @@ impl Node {
     }
 
     /// Boots of other members that are up.
-    pub(crate) fn live_members(&self, now: Duration) -> Vec<u64> {
+    pub(crate) fn live_members(&self, now: Duration) -> Vec<Boot> {
         let members = self.state(now).members.into_iter();
         let live = members.filter(|member| member.state != MemberState::Down);
-        let mut boots: Vec<u64> = live.map(|member| member.member.boot).collect();
+        let mut boots: Vec<Boot> = live.map(|member| member.member.boot).collect();
         boots.sort_unstable();
         boots
     }
@@ -84,7 +85,7 @@ impl Machine for Node {
             max_origins: setup.max_origins,
             max_memory_bytes: setup.max_memory_bytes,
         };
-        let own = SliceId::of(setup.node, setup.boot);
+        let own = setup.slice();
         let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
         let replica = Arc::new(replica);
         let me = Member {
@@ -178,7 +179,7 @@ impl Machine for Node {
         self.cluster.is_alone()
     }
 
-    fn live(&self, now: Duration) -> Vec<(u64, SocketAddr)> {
+    fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)> {
         let members = self.state(now).members.into_iter();
         members
             .filter(|member| member.state != MemberState::Down)
@@ -276,20 +277,21 @@ impl Machine for Node {
         );
         for member in &state.members {
             text += &format!(
-                "    {} {:?} {:x}/{:x}, lags {}, heard {:?} ago\n",
+                "    {} {:?} {:x}/{}, lags {}, heard {:?} ago, apart {:?}\n",
                 member.member.address,
                 member.state,
                 member.member.node,
                 member.member.boot,
                 member.lag_versions,
-                member.heard_ago
+                member.heard_ago,
+                member.apart
             );
         }
         text += &format!("    {:?}\n", state.readiness);
         for digest in self.cluster.slices().digests() {
             text += &format!(
-                "    slice {:x}/{:x}: version {}, root {:x}\n",
-                digest.slice.node, digest.slice.boot, digest.version, digest.root
+                "    slice {:x}/{}: version {}, root {:x}\n",
+                digest.slice.node, digest.slice.writer, digest.version, digest.root
             );
         }
         for target in &state.one_way {

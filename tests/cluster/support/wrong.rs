@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rmbd::sketch::Estimate;
+use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 use rmbd::wire::compact::{Operation, reply, request};
 
@@ -130,7 +131,7 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.is_alone()
     }
 
-    fn live(&self, now: Duration) -> Vec<(u64, SocketAddr)> {
+    fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)> {
         self.node.live(now)
     }
 

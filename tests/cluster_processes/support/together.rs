@@ -14,7 +14,7 @@ pub(crate) fn content(status: &Status) -> Content {
     let filled = slices.filter(|slice| slice.weight > 0);
     filled
         .map(|slice| {
-            let name = (slice.node.clone(), slice.boot.clone());
+            let name = (slice.node.clone(), slice.writer.clone());
             let root = slice.root.clone().unwrap();
             (name, (slice.version, root, slice.weight))
         })

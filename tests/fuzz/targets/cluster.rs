@@ -8,9 +8,11 @@ use rmbd::cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
 use rmbd::wire::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
+use rmbd::wire::{Boot, SketchNumber};
 
 /// The reader that copies nothing and one by the format's description see the same. The first two bytes
-/// are how many cells the sketch has (65 535: as many as there can be); the others are the payload.
+/// are how many cells sketch 0 has (65 535: as many as there can be); sketch 1 has 300, and others are not there. The
+/// other bytes are the payload.
 pub fn payload(input: &[u8]) {
     let &[low, high, ref payload @ ..] = input else {
         return;
@@ -22,8 +24,11 @@ pub fn payload(input: &[u8]) {
     assert_eq!(ours(payload, cells), naive(payload, cells));
 }
 
-/// Sketch, node, boot, epoch, part.
-type Slice = [u64; 5];
+/// Sketch, node, writer.
+type Slice = [u64; 3];
+
+/// Cells of sketch 1.
+const SECOND_CELLS: u32 = 300;
 
 /// Index and value.
 type Cell = (u64, u64);
@@ -49,6 +54,8 @@ enum Seen {
     Contact(u8),
     ContactAnswered(u8),
     NotHeld(Slice),
+    About(bool, u64, Vec<(u64, u64)>),
+    UnknownSketch(Slice),
     Malformed(u8),
 }
 
@@ -56,8 +63,13 @@ fn ours(payload: &[u8], cells: u32) -> Vec<Seen> {
     let Some((head, rest)) = cluster::head(payload) else {
         return vec![Seen::NoHead];
     };
-    let mut seen = vec![Seen::Head(head.to_boot, head.node, head.address)];
-    let mut frames = cluster::frames(rest, cells);
+    let mut seen = vec![Seen::Head(head.to_boot.0, head.node, head.address)];
+    let cells_of = |sketch| match sketch {
+        SketchNumber(0) => Some(cells),
+        SketchNumber(1) => Some(SECOND_CELLS),
+        SketchNumber(_) => None,
+    };
+    let mut frames = cluster::frames(rest, cells_of);
     seen.extend(frames.by_ref().map(|frame| match frame {
         Ok(frame) => our_frame(frame),
         Err(malformed) => Seen::Malformed(malformed.kind),
@@ -100,6 +112,15 @@ fn our_frame(frame: Frame<'_>) -> Seen {
         Frame::Contact { purpose } => Seen::Contact(our_purpose(purpose)),
         Frame::ContactAnswered { purpose } => Seen::ContactAnswered(our_purpose(purpose)),
         Frame::NotHeld { slice } => Seen::NotHeld(our_slice(slice)),
+        Frame::About {
+            asks,
+            writer,
+            sketches,
+        } => {
+            let sketches = sketches.map(|sketch| (sketch.number.0.into(), sketch.fingerprint));
+            Seen::About(asks, writer.0, all(sketches))
+        }
+        Frame::UnknownSketch { slice } => Seen::UnknownSketch(our_slice(slice)),
         Frame::DigestAsked => Seen::DigestAsked,
         Frame::SectionsAsked { slice, first } => {
             Seen::SectionsAsked(our_slice(slice), first.into())
@@ -128,8 +149,7 @@ fn our_frame(frame: Frame<'_>) -> Seen {
 }
 
 fn our_slice(slice: SliceId) -> Slice {
-    let (sketch, part) = (slice.sketch.into(), slice.part.into());
-    [sketch, slice.node, slice.boot, slice.epoch, part]
+    [slice.sketch.0.into(), slice.node, slice.writer.0]
 }
 
 fn our_entry(entry: DigestEntry) -> (Slice, u64, u64) {
@@ -181,7 +201,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !(1..=17).contains(&kind) {
+        if !(1..=18).contains(&kind) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -251,26 +271,31 @@ impl Naive<'_> {
     }
 
     fn slice(&mut self) -> Option<Slice> {
-        let flags = self.byte()?;
-        if flags > 7 {
-            return None;
-        }
-        let mut slice = [0; 5];
-        if flags % 2 == 1 {
-            slice[0] = self.small()?;
-        }
-        slice[1] = self.fixed(8)?;
-        slice[2] = self.fixed(8)?;
-        if flags / 2 % 2 == 1 {
-            slice[3] = self.varint()?;
-        }
-        if flags / 4 == 1 {
-            slice[4] = self.small()?;
-        }
-        Some(slice)
+        Some([self.small()?, self.fixed(8)?, self.fixed(8)?])
+    }
+
+    /// What an entry holds, which says its length.
+    fn entry(&mut self) -> Option<Vec<u8>> {
+        let length = self.byte()?;
+        (0..length).map(|_| self.byte()).collect()
+    }
+
+    fn is_of_a_later_purpose(&self, kind: u8) -> bool {
+        (kind == 15 || kind == 16) && self.bytes.first().is_some_and(|&purpose| purpose > 1)
     }
 
     fn frame(&mut self, kind: u8, cells: u64) -> Option<Seen> {
+        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17);
+        let mut start = Naive {
+            bytes: self.bytes,
+            at: self.at,
+        };
+        let cells = match is_of_a_slice.then(|| start.slice()) {
+            None | Some(Some([0, ..])) => cells,
+            Some(None) => return None,
+            Some(Some([1, ..])) => SECOND_CELLS.into(),
+            Some(Some(slice)) => return Some(Seen::UnknownSketch(slice)),
+        };
         Some(match kind {
             1 => Seen::Ack(self.fixed(8)?, self.ranges_down()),
             2 => Seen::Cells(self.slice()?, self.cells(u64::MAX, cells).0),
@@ -288,7 +313,13 @@ impl Naive<'_> {
             14 => Seen::Catalogue(self.small()?, self.small()?, self.entries()),
             15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
             16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
-            _ => Seen::NotHeld(self.slice()?),
+            17 => Seen::NotHeld(self.slice()?),
+            _ => {
+                let (flags, writer, count) = (self.byte()?, self.fixed(8)?, self.varint()?);
+                let mut sketches = self.list(Self::sketch);
+                sketches.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+                Seen::About(flags % 2 == 1, writer, sketches)
+            }
         })
     }
 
@@ -302,7 +333,23 @@ impl Naive<'_> {
     }
 
     fn entries(&mut self) -> Vec<(Slice, u64, u64)> {
-        self.list(|naive| Some((naive.slice()?, naive.varint()?, naive.fixed(8)?)))
+        self.list(|naive| {
+            let bytes = naive.entry()?;
+            let mut line = Naive {
+                bytes: &bytes,
+                at: 0,
+            };
+            Some((line.slice()?, line.varint()?, line.fixed(8)?))
+        })
+    }
+
+    fn sketch(&mut self) -> Option<(u64, u64)> {
+        let bytes = self.entry()?;
+        let mut entry = Naive {
+            bytes: &bytes,
+            at: 0,
+        };
+        Some((entry.small()?, entry.fixed(8)?))
     }
 
     fn hashes(&mut self) -> Vec<u64> {
@@ -408,9 +455,12 @@ pub fn key_file(input: &[u8]) {
 /// Which key of a ring opens what the other's first one seals.
 fn opened_by(sealing: &KeyRing, opening: &KeyRing) -> Option<usize> {
     let mut datagram = vec![0; HEADER_BYTES];
-    let channel = Channel { boot: 1, id: 2 };
-    let mut openers = Openers::new(opening.clone(), 3, OpenersOptions::default());
-    Sealer::new(sealing, 3, channel).seal(&mut datagram).ok()?;
+    let channel = Channel {
+        boot: Boot(1),
+        id: 2,
+    };
+    let mut openers = Openers::new(opening.clone(), OpenersOptions::default());
+    Sealer::new(sealing, channel).seal(&mut datagram).ok()?;
     let opened = openers.open(Duration::ZERO, &mut datagram).ok()?;
     Some(opened.key_index)
 }
@@ -474,7 +524,7 @@ const ANSWERS_MAX: usize = 16;
 pub fn member(number: u16) -> Member {
     Member {
         node: number.into(),
-        boot: number.into(),
+        boot: Boot(number.into()),
         started_ms: 1,
         renewals: 0,
         address: ([127, 0, 0, 1], 8_000 + number).into(),

@@ -32,11 +32,11 @@ fn ours(datagram: &[u8]) -> Vec<Seen> {
     let mut seen = vec![Seen::Header(
         request.id,
         request.acknowledge,
-        request.sketch,
+        request.sketch.0.into(),
         [request.token, request.cookie].map(|field| field.map(<[u8]>::to_vec)),
         request
             .once
-            .map(|once| [once.boot, once.client, once.sequence]),
+            .map(|once| [once.boot.0, once.client, once.sequence]),
     )];
     seen.extend(request.operations().map(|operation| match operation {
         Ok(Operation::Add { key, weight }) => Seen::Add(key.to_vec(), weight),
@@ -120,6 +120,9 @@ impl Naive<'_> {
             cookie = Some(self.string(length.into())?);
         }
         let fields = [token, cookie];
+        if sketch >= 1 << 32 {
+            return Err(Problem::UnknownSketch);
+        }
         Ok(Seen::Header(id, flags % 2 == 1, sketch, fields, once))
     }
 
@@ -157,6 +160,7 @@ fn naive(datagram: &[u8]) -> Vec<Seen> {
     }
     let mut seen = match naive.header(id, datagram[1]) {
         Ok(header) => vec![header],
+        Err(Problem::UnknownSketch) => return rejected(Problem::UnknownSketch),
         Err(_) => return rejected(Problem::Header),
     };
     while let Ok(kind) = naive.byte() {
@@ -181,7 +185,7 @@ enum SeenReply {
     Count(u64, bool),
     Hit(u64, bool, bool),
     Bounds([u64; 3], bool),
-    Info([u64; 3], u32, [u8; 2], Vec<u8>, u16, Vec<u8>),
+    Info([u64; 3], u32, [u8; 2], Vec<u8>, u16, Vec<u8>, u64),
     Cookie(Vec<u8>),
     Broken,
 }
@@ -218,12 +222,13 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
             total_weight,
         }) => SeenReply::Bounds([estimate, lower, total_weight], saturated),
         Ok(Answer::Info(info)) => SeenReply::Info(
-            [info.boot, info.fingerprint, info.width],
+            [info.boot.0, info.fingerprint, info.width],
             info.max_weight,
             [info.depth, info.hash],
             info.version.to_vec(),
             info.cluster_port,
             info.cookie.to_vec(),
+            info.writer.0,
         ),
         Ok(Answer::Cookie(cookie)) => SeenReply::Cookie(cookie.to_vec()),
         Err(_) => SeenReply::Broken,
@@ -290,6 +295,10 @@ impl Naive<'_> {
                 let port = info.fixed(2);
                 let cookie = port.and_then(|_| info.byte());
                 let cookie = cookie.and_then(|length| info.string(length.into()));
+                let writer = match cookie {
+                    Ok(_) => info.fixed(8),
+                    Err(problem) => Err(problem),
+                };
                 Ok(SeenReply::Info(
                     numbers,
                     max_weight,
@@ -297,6 +306,7 @@ impl Naive<'_> {
                     version,
                     port.unwrap_or(0) as u16,
                     cookie.unwrap_or_default(),
+                    writer.unwrap_or_default(),
                 ))
             }
             0x07 => {

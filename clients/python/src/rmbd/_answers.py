@@ -59,6 +59,8 @@ class Info(NamedTuple):
     """UDP port where it hears other nodes, on the address that answered; 0 is nowhere."""
     cookie: bytes = b""
     """Shows to the server that this machine receives at its address; the client uses it."""
+    writer: int = 0
+    """Who writes what it counts, as the cluster knows it; 0 where the node does not tell."""
 
 
 Answer = Union[Count, Hit, Bounds, Info]

@@ -24,7 +24,7 @@ ADD, ADD_WEIGHT, COUNT, HIT, BOUNDS, INFO = 1, 2, 3, 4, 5, 6
 COOKIE_BYTES_MAX = 16
 COOKIE_FIELD_BYTES_MAX = 1 + COOKIE_BYTES_MAX
 
-ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 84}
+ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 92}
 """Bytes of an operation's answer; of the longest one, for an info."""
 
 PROBLEMS = (
@@ -224,7 +224,7 @@ def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
 
 
 def _read_info(fields: bytes, length: int) -> Info:
-    # What stands behind the cookie is of a later version of the format.
+    # What stands behind the writer is of a later version of the format.
     if len(fields) < length:
         raise ValueError("cut off")
     boot, fingerprint, width, weight_max, depth, family, text = _INFO.unpack_from(fields)
@@ -234,8 +234,9 @@ def _read_info(fields: bytes, length: int) -> Info:
     # An info may end before these.
     rest = fields[_INFO.size + text :]
     port, cookie = rest[:2], rest[3:]
+    writer = b""
     if rest[2:3] and len(cookie) >= rest[2]:
-        cookie = cookie[: rest[2]]
+        cookie, writer = cookie[: rest[2]], cookie[rest[2] :][:8]
     else:
         cookie = b""
     return Info(
@@ -248,4 +249,5 @@ def _read_info(fields: bytes, length: int) -> Info:
         version=version.decode("utf-8", "replace"),
         cluster_port=int.from_bytes(port, "little") if len(port) == 2 else 0,
         cookie=cookie,
+        writer=int.from_bytes(writer, "little") if len(writer) == 8 else 0,
     )

@@ -11,6 +11,7 @@ use super::super::{
     Member, MemberState, Membership, MembershipDatagram, MembershipEvent, MembershipOptions,
 };
 use super::net::{Net, address, datagram, member, secs};
+use crate::wire::Boot;
 
 const SEEDS: std::ops::Range<u64> = 0..5;
 
@@ -31,7 +32,7 @@ fn joins_by_address_whatever_the_identity_and_the_way() {
         net.nodes[&address(0)].find(member(1, 1).boot),
         Some(&member(1, 1))
     );
-    assert_eq!(net.nodes[&address(0)].find(4), None);
+    assert_eq!(net.nodes[&address(0)].find(Boot(4)), None);
 }
 
 #[test]

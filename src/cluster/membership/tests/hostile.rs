@@ -11,6 +11,8 @@ use super::super::{
     MembershipOptions,
 };
 use super::net::{Net, address, datagram, member, secs};
+use crate::wire::Boot;
+use crate::wire::cluster::MemberEntry;
 
 /// A node that knows one other, and its messages so far.
 fn pair() -> (Membership, Vec<Vec<u8>>) {
@@ -86,7 +88,10 @@ fn messages_that_make_no_sense() {
             max_bytes: 1_050
         }
     );
-    let nobody = Member { boot: 0, ..src };
+    let nobody = Member {
+        boot: Boot(0),
+        ..src
+    };
     let update = |id| vec![Update::alive(id)];
     let ping = Message::Ping(1);
     let forged = [
@@ -120,6 +125,54 @@ fn messages_that_make_no_sense() {
         refused(&datagram(src, me, around, vec![])),
         MembershipError::Malformed
     );
+}
+
+/// What a later release adds behind a message, or to members in it, is read over.
+#[test]
+fn messages_may_grow() {
+    let (mut node, _) = pair();
+    let (me, src, new) = (*node.me(), member(1, 1), member(5, 1));
+    let told = datagram(src, me, Message::Gossip, vec![Update::alive(new)]);
+    let grown = [&told[..], b"more"].concat();
+    node.handle(secs(20), &grown).unwrap();
+    assert_eq!(node.find(new.boot), Some(&new));
+    let announced = datagram(member(6, 1), me, Message::Announce, vec![]);
+    // No members, and more.
+    let grown = [&announced[..], &[0, 0], b"more"].concat();
+    node.handle(secs(20), &grown).unwrap();
+    assert_eq!(
+        node.find(member(6, 1).boot).map(|member| member.node),
+        Some(1_006)
+    );
+    // Each member stands in it with its length.
+    let new = member(7, 1);
+    let told = datagram(src, me, Message::Gossip, vec![Update::alive(new)]);
+    let entry = entry_of(&new);
+    let at = told.windows(entry.len()).rposition(|part| part == entry);
+    let at = at.unwrap();
+    let mut grown = told[..at].to_vec();
+    grown.push(entry[0] + 3);
+    grown.extend(&entry[1..]);
+    grown.extend(b"new");
+    grown.extend(&told[at + entry.len()..]);
+    node.handle(secs(20), &grown).unwrap();
+    assert_eq!(node.find(new.boot), Some(&new));
+}
+
+/// As it stands in messages.
+fn entry_of(member: &Member) -> Vec<u8> {
+    let mut bytes = vec![0];
+    MemberEntry {
+        node: member.node,
+        boot: member.boot,
+        started_ms: member.started_ms,
+        renewals: member.renewals,
+        address: member.address,
+        client_port: member.client_port,
+    }
+    .write(&mut bytes);
+    bytes[0] = bytes.len() as u8 - 1;
+    bytes
 }
 
 fn drain(node: &mut Membership) -> usize {
@@ -204,7 +257,10 @@ fn who_declares_us_down_all_the_time_is_answered_now_and_then() {
         let told = datagram(member(1, 1), me, Message::TurnUndead, vec![]);
         node.handle(now, &told).unwrap();
         let claim = me.outbidding(&me);
-        let claimed = vec![Update::alive(Member { boot: 1, ..claim })];
+        let claimed = vec![Update::alive(Member {
+            boot: Boot(1),
+            ..claim
+        })];
         let told = datagram(member(2, 1), me, Message::Gossip, claimed);
         node.handle(now, &told).unwrap();
         sent += drain(&mut node);

@@ -12,6 +12,7 @@ use super::super::datagram::{Datagram, Update};
 use super::super::{
     Member, MemberState, Membership, MembershipDatagram, MembershipEvent, MembershipOptions,
 };
+use crate::wire::Boot;
 
 /// What a caller waits before it tries to join again.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub(super) fn address(index: usize) -> SocketAddr {
 pub(super) fn member(index: usize, run: u64) -> Member {
     Member {
         node: 1_000 + index as u64,
-        boot: 1_000_000 * run + index as u64 + 1,
+        boot: Boot(1_000_000 * run + index as u64 + 1),
         started_ms: 1_700_000_000_000 + run * 60_000,
         renewals: 0,
         address: address(index),

@@ -13,7 +13,8 @@ mod random;
 use random::Random;
 
 const TOLD: Told = Told {
-    boot: 5,
+    boot: Boot(5),
+    writer: Writer(55),
     fingerprint: 6,
     cluster_port: 10,
 };
@@ -41,6 +42,7 @@ fn reply_to(question: &[u8]) -> Vec<u8> {
         version: b"1",
         cluster_port: TOLD.cluster_port,
         cookie: b"",
+        writer: TOLD.writer,
     }));
     bytes
 }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::sketch::SketchError;
 
-const A: SliceId = SliceId::of(2, 1);
-const B: SliceId = SliceId::of(2, 2);
-const C: SliceId = SliceId::of(3, 1);
+const A: SliceId = SliceId::of(2, Writer(1));
+const B: SliceId = SliceId::of(2, Writer(2));
+const C: SliceId = SliceId::of(3, Writer(1));
 
 fn one_cell(value: u32) -> std::array::IntoIter<(u32, u32), 1> {
     [(0, value)].into_iter()
@@ -77,7 +77,7 @@ fn origins_are_limited_and_the_known_are_served() {
     let refused = Err(SliceRefused::TooManyOrigins { max: 2 });
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
     assert!(!slices.has(&C) && slices.is_refused(&C) && !slices.is_refused(&A));
-    assert!(!slices.complete(&SliceId::of(9, 9), 0, 1));
+    assert!(!slices.complete(&SliceId::of(9, Writer(9)), 0, 1));
     assert_eq!(slices.refused(), 2);
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
     assert_eq!((slices.refused(), replica.memory_bytes()), (2, bytes));
@@ -207,11 +207,11 @@ fn refused_slices_are_remembered_up_to_a_bound() {
     };
     let (_, mut slices) = replica(4, 1, limits);
     slices.merge(&A, one_cell(1)).unwrap();
-    let stranger = |boot| SliceId::of(77, boot);
-    for boot in 0..REFUSED_MAX as u64 + 10 {
-        assert!(slices.refused() < REFUSED_MAX || slices.is_refused(&stranger(boot)));
-        assert!(slices.merge(&stranger(boot), one_cell(1)).is_err());
-        assert!(slices.is_refused(&stranger(boot)));
+    let stranger = |writer| SliceId::of(77, Writer(writer));
+    for writer in 0..REFUSED_MAX as u64 + 10 {
+        assert!(slices.refused() < REFUSED_MAX || slices.is_refused(&stranger(writer)));
+        assert!(slices.merge(&stranger(writer), one_cell(1)).is_err());
+        assert!(slices.is_refused(&stranger(writer)));
     }
     assert_eq!(slices.refused(), REFUSED_MAX);
     assert!(!slices.is_refused(&A) && !slices.is_refused(&OWN));
@@ -223,11 +223,8 @@ fn what_is_not_ours_to_take_is_refused() {
     let before = (replica.memory_bytes(), replica.total_weight());
     let own = slices.merge(&OWN, one_cell(5));
     assert_eq!(own, Err(SliceRefused::OwnSlice));
-    for later in [
-        SliceId { sketch: 1, ..A },
-        SliceId { epoch: 1, ..A },
-        SliceId { part: 1, ..A },
-    ] {
+    for sketch in [1, 1 << 20, u32::MAX].map(SketchNumber) {
+        let later = SliceId { sketch, ..A };
         let refused = slices.merge(&later, one_cell(5));
         assert_eq!(refused, Err(SliceRefused::Unsupported));
         assert!(slices.is_refused(&later));

@@ -6,13 +6,13 @@ use super::*;
 use crate::replica::{Batch, OriginEstimate, OriginName, Way};
 use crate::sketch::{Estimate, Weight};
 
-/// Two boots of one node, one of another, and two earlier ones of our own.
+/// Two writers of one node, one of another, and two earlier ones of our own.
 const OTHERS: [SliceId; 5] = [
-    SliceId::of(2, 1),
-    SliceId::of(3, 1),
-    SliceId::of(2, 7),
-    SliceId::of(1, 3),
-    SliceId::of(1, 10),
+    SliceId::of(2, Writer(1)),
+    SliceId::of(3, Writer(1)),
+    SliceId::of(2, Writer(7)),
+    SliceId::of(1, Writer(3)),
+    SliceId::of(1, Writer(10)),
 ];
 
 /// What one datagram brings: which slice, and its cells.
@@ -281,8 +281,8 @@ fn readers_see_slices_come_while_they_read() {
             }
         });
         for value in [1, 2] {
-            for boot in 0..SLICES {
-                let slice = SliceId::of(boot % 7, 100 + boot);
+            for writer in 0..SLICES {
+                let slice = SliceId::of(writer % 7, Writer(100 + writer));
                 let raised = slices.merge(&slice, [(0, value)].into_iter());
                 assert_eq!(raised, Ok(1));
             }

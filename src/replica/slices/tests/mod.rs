@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::replica::ReplicaLimits;
 use crate::sketch::{Geometry, HashFamily, SATURATES_AT, value};
+use crate::wire::{SketchNumber, Writer};
 
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
-const OWN: SliceId = SliceId::of(1, 9);
+const OWN: SliceId = SliceId::of(1, Writer(9));
 const NO_LIMITS: ReplicaLimits = ReplicaLimits {
     max_peers: 2,
     max_origins: 8,

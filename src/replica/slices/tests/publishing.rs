@@ -216,7 +216,7 @@ fn hashes_have_as_many_parts_as_the_slice() {
         replica.add(&key.to_le_bytes(), 1.into());
     }
     publish_all(&mut slices);
-    let (all, other) = (all_cells(&slices, &OWN), SliceId::of(5, 5));
+    let (all, other) = (all_cells(&slices, &OWN), SliceId::of(5, Writer(5)));
     assert_eq!(hashes(&slices, &OWN), naive_hashes(&all));
     let unknown = (
         slices.section_hashes(&other),

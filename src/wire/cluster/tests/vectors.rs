@@ -11,13 +11,7 @@ fn bytes(hex: &Value) -> Vec<u8> {
 }
 
 fn slice(slice: &SliceId) -> Value {
-    json!([
-        slice.sketch,
-        slice.node,
-        slice.boot,
-        slice.epoch,
-        slice.part
-    ])
+    json!([slice.sketch.0, slice.node, slice.writer.0])
 }
 
 fn cells_of_groups(mut groups: GroupsReader<'_>) -> Vec<(u32, Vec<(u32, u32)>)> {
@@ -112,6 +106,18 @@ fn meaning(frame: Frame<'_>) -> Value {
         Frame::ContactAnswered { purpose } => {
             json!({"frame": "contact_answered", "purpose": name(purpose)})
         }
+        Frame::About {
+            asks,
+            writer,
+            sketches,
+        } => {
+            let sketches = sketches.map(|sketch| (sketch.number.0, sketch.fingerprint));
+            let sketches: Vec<_> = sketches.collect();
+            json!({"frame": "about", "asks": asks, "writer": writer.0, "sketches": sketches})
+        }
+        Frame::UnknownSketch { slice: of } => {
+            json!({"frame": "unknown_sketch", "slice": slice(&of)})
+        }
         Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
         Frame::Membership { message } => {
             let message: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -174,6 +180,12 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::Contact { purpose } => writer.contact(purpose),
         Frame::ContactAnswered { purpose } => writer.contact_answered(purpose),
         Frame::NotHeld { slice } => writer.not_held(&slice),
+        Frame::About {
+            asks,
+            writer: writes,
+            sketches,
+        } => writer.about(asks, writes, &sketches.collect::<Vec<_>>()),
+        Frame::UnknownSketch { .. } => false,
     }
 }
 
@@ -183,7 +195,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 120);
+    assert_eq!(payloads.len(), 128);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {
@@ -191,9 +203,9 @@ fn payloads_of_another_implementation_are_read_and_written() {
             continue;
         };
         let address = head.address.to_string();
-        let said = json!({"to_boot": head.to_boot, "node": head.node, "address": address});
+        let said = json!({"to_boot": head.to_boot.0, "node": head.node, "address": address});
         assert_eq!(said, vector["head"], "{name}");
-        let read: Vec<_> = frames(rest, CELLS).collect();
+        let read: Vec<_> = frames(rest, cells_of).collect();
         let meanings = read.iter().map(|frame| match frame {
             Ok(frame) => meaning(*frame),
             Err(malformed) => json!({"frame": "malformed", "type": malformed.kind}),

@@ -10,10 +10,11 @@ use super::random::Random;
 use super::world::Terms;
 pub(crate) use acts::Act;
 
-/// Who is no part of the cluster, and why.
+/// Whose counts are no part of the cluster's, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stranger {
     WrongKey,
+    /// A member with which nothing is exchanged, as is the next one.
     OtherFingerprint,
     OtherGeometry,
 }

@@ -106,7 +106,12 @@ impl<M: Machine> Play<M> {
                     host.geometry = Geometry::new(77 + place as u64, 5).unwrap();
                 }
             }
-            world.network.faults.strangers += 1;
+            match kind {
+                Stranger::WrongKey => world.network.faults.strangers += 1,
+                Stranger::OtherFingerprint | Stranger::OtherGeometry => {
+                    world.network.faults.apart += 1;
+                }
+            }
         }
         world.tell(|| format!("{} nodes, {:?}", plan.nodes, plan.terms));
         let mut play = Self {
@@ -226,6 +231,7 @@ impl<M: Machine> Play<M> {
         self.world.look_at_counts();
         self.world.look_at_bounds();
         self.world.look_at_vouching();
+        self.world.look_at_sketches();
     }
 
     fn add(&mut self, step: Duration) {
@@ -311,6 +317,16 @@ impl<M: Machine> Play<M> {
             !is_receiver && !strangers.contains(place)
         });
         members
+    }
+
+    /// All that are members, those with other sketches, too.
+    fn company(&self) -> Vec<Place> {
+        let strangers = self.plan.stranger_places().zip(&self.plan.strangers);
+        let apart = strangers.filter(|(_, kind)| **kind != Stranger::WrongKey);
+        let running = apart
+            .map(|(place, _)| place)
+            .filter(|&place| self.world.runs(place));
+        self.members().into_iter().chain(running).collect()
     }
 
     /// Runs until all are equal, and some rounds more; after how many rounds they were, and which share
@@ -498,7 +514,7 @@ fn history<M: Machine>(world: &World<M>) -> u64 {
         take(process.bytes_out);
         take(process.bytes_in);
         for (slice, root) in process.machine.roots() {
-            take(slice.boot);
+            take(slice.writer.0);
             take(root);
         }
     }

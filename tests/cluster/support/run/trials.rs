@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rmbd::sketch::Estimate;
+use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use super::super::check;
@@ -74,9 +75,9 @@ impl<M: Machine> Play<M> {
     }
 
     fn meet(&mut self, limit: Duration) -> Result<Duration, String> {
-        let members = self.members();
-        let limit = limit + MEETING_LIMIT_A_MEMBER * members.len() as u32;
-        let groups = check::expected(&self.world, &members);
+        let company = self.company();
+        let limit = limit + MEETING_LIMIT_A_MEMBER * company.len() as u32;
+        let groups = check::expected(&self.world, &company);
         let met = self.world.run_until(STEP * 5, limit, |world| {
             groups.iter().all(|group| check::has_met(world, group))
         });
@@ -169,7 +170,7 @@ impl<M: Machine> Play<M> {
         let running = self.world.running().into_iter();
         let picture = |place: Place| {
             let machine = self.world.machine(place);
-            let mut live: Vec<u64> = machine
+            let mut live: Vec<Boot> = machine
                 .live(self.world.clock(place))
                 .iter()
                 .map(|&(boot, _)| boot)
@@ -420,7 +421,7 @@ impl<M: Machine> Play<M> {
 struct Picture {
     answers: Vec<Estimate>,
     roots: BTreeMap<SliceId, u64>,
-    live: Option<Vec<u64>>,
+    live: Option<Vec<Boot>>,
 }
 
 impl Picture {

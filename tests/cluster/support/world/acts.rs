@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rmbd::wire::Boot;
+
 use super::super::machine::Machine;
 use super::super::network::{Datagram, Place, Weather, address};
 use super::World;
@@ -114,7 +116,7 @@ impl<M: Machine> World<M> {
         let datagram = Datagram {
             from,
             to,
-            sender: 0,
+            sender: Boot(0),
             bytes,
         };
         let at = self.now + Weather::CLEAR.delay.0;
@@ -139,7 +141,7 @@ impl<M: Machine> World<M> {
     /// What those who are gone have sent does not arrive any more, nor what is under way where there is
     /// no way.
     pub(crate) fn lose_what_cannot_be_under_way(&mut self) {
-        let alive: Vec<u64> = self
+        let alive: Vec<Boot> = self
             .hosts
             .iter()
             .filter_map(|host| host.process.as_ref().map(|process| process.setup.boot))

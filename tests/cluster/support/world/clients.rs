@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmbd::client::{ClientOptions, Detached, Fate};
+use rmbd::wire::Boot;
 
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place};
@@ -29,7 +30,7 @@ pub(crate) struct Add {
 }
 
 /// What clients send is of no node.
-const NO_BOOT: u64 = 0;
+const NO_BOOT: Boot = Boot(0);
 
 impl<M: Machine> World<M> {
     pub(crate) fn client(&mut self, server: Place, options: ClientOptions) {

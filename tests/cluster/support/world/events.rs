@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rmbd::wire::Boot;
+
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place, address, place};
 use super::life::LOOK_FOR_SEEDS;
@@ -22,10 +24,10 @@ const FLOOD_LEAVES: usize = 8;
 
 pub(super) enum Event {
     Deliver(Datagram),
-    Wake { place: Place, boot: u64 },
-    LookForSeeds { place: Place, boot: u64 },
-    Resume { place: Place, boot: u64 },
-    Hear { place: Place, boot: u64 },
+    Wake { place: Place, boot: Boot },
+    LookForSeeds { place: Place, boot: Boot },
+    Resume { place: Place, boot: Boot },
+    Hear { place: Place, boot: Boot },
     Tick { client: usize },
 }
 
@@ -68,7 +70,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn process_of(&mut self, place: Place, boot: u64) -> Option<&mut Process<M>> {
+    fn process_of(&mut self, place: Place, boot: Boot) -> Option<&mut Process<M>> {
         let process = self.hosts.get_mut(place)?.process.as_mut()?;
         (process.setup.boot == boot).then_some(process)
     }
@@ -144,7 +146,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn wake(&mut self, place: Place, boot: u64) {
+    fn wake(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let Some(process) = self.process_of(place, boot) else {
             return;
@@ -172,7 +174,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn resume(&mut self, place: Place, boot: u64) {
+    fn resume(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let Some(process) = self.process_of(place, boot) else {
             return;
@@ -189,7 +191,7 @@ impl<M: Machine> World<M> {
     }
 
     /// A flooded node reads for a moment what waits.
-    fn hear(&mut self, place: Place, boot: u64) {
+    fn hear(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let deaf = self.random.time(DEAF.0, DEAF.1);
         let Some(process) = self.process_of(place, boot) else {
@@ -210,7 +212,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Where no live member is at a seed's address, it is tried again, wherever its name leads now.
-    fn look_for_seeds(&mut self, place: Place, boot: u64) {
+    fn look_for_seeds(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let seeds = self.hosts[place].seeds.clone();
         let seeds: Vec<SocketAddr> = seeds
@@ -270,7 +272,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn post(&mut self, from: Place, to: SocketAddr, sender: u64, bytes: &[u8]) {
+    fn post(&mut self, from: Place, to: SocketAddr, sender: Boot, bytes: &[u8]) {
         if self.terms.limits_datagrams && bytes.len() > DATAGRAM_BYTES_MAX {
             let what = format!("{from} sends a datagram of {} bytes", bytes.len());
             self.violations.push(what);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmbd::wire::cluster::SliceId;
+use rmbd::wire::{Boot, Writer};
 
 use super::super::machine::{Machine, Setup};
 use super::super::network::{Place, address};
@@ -21,14 +21,12 @@ impl<M: Machine> World<M> {
         let setup = self.setup(place);
         self.tell(|| {
             format!(
-                "{place} starts: node {:x}, boot {:x}",
-                setup.node, setup.boot
+                "{place} starts: node {:x}, boot {}, writer {}",
+                setup.node, setup.boot, setup.writer
             )
         });
-        self.truth.insert(
-            SliceId::of(setup.node, setup.boot),
-            vec![0; self.keys.len()],
-        );
+        self.truth.insert(setup.slice(), vec![0; self.keys.len()]);
+        self.fingerprints.insert(setup.slice(), setup.fingerprint);
         let boot = setup.boot;
         let machine = M::start(&setup, CLOCK_START);
         let rate = self.hosts[place].clock_rate;
@@ -54,7 +52,8 @@ impl<M: Machine> World<M> {
             geometry: host.geometry,
             family,
             node: host.node,
-            boot: self.random.next(),
+            boot: Boot(self.random.next()),
+            writer: Writer(self.random.next()),
             started_ms: wall.as_millis() as u64,
             address: address(host.claims.unwrap_or(place)),
             seed: self.random.next(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rmbd::cluster::ClusterLimits;
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use self::clients::Client;
@@ -88,6 +89,8 @@ pub(crate) struct World<M> {
     pub(crate) keys: Vec<Vec<u8>>,
     /// What was added: by slice, by number of the key.
     pub(crate) truth: BTreeMap<SliceId, Vec<u64>>,
+    /// The fingerprint of each slice's sketch.
+    pub(crate) fingerprints: BTreeMap<SliceId, u64>,
     /// What writers that are gone had written, in the end.
     pub(crate) written: Copies,
     /// Other keys were added, too.
@@ -114,6 +117,7 @@ impl<M: Machine> World<M> {
             clients: Vec::new(),
             keys: (0..16).map(|n| format!("key {n}").into_bytes()).collect(),
             truth: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
             is_filled: false,
             violations: Vec::new(),
@@ -208,7 +212,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Where a boot runs.
-    pub(crate) fn place_of(&self, boot: u64) -> Option<Place> {
+    pub(crate) fn place_of(&self, boot: Boot) -> Option<Place> {
         let is_it = |host: &Host<M>| {
             let process = host.process.as_ref();
             process.is_some_and(|process| process.setup.boot == boot)

@@ -108,7 +108,7 @@ impl<M> Process<M> {
     }
 
     pub(crate) fn slice(&self) -> SliceId {
-        SliceId::of(self.setup.node, self.setup.boot)
+        self.setup.slice()
     }
 
     /// What its clock shows.

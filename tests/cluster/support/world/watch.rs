@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rmbd::cluster::LEAVE_LIMIT as HAND_OVER_LIMIT;
+use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use super::super::machine::{Cells, Copies, Machine, is_empty};
@@ -21,7 +22,7 @@ pub(super) struct History {
     bytes: usize,
     is_full: bool,
     /// What was looked at, by whose boot it was: a cell only grows.
-    seen: BTreeMap<(u64, SliceId), u64>,
+    seen: BTreeMap<(Boot, SliceId), u64>,
 }
 
 impl History {
@@ -137,6 +138,10 @@ impl<M: Machine> World<M> {
             .filter_map(|&(boot, _)| self.place_of(boot))
             .collect();
         for heir in heirs {
+            if self.process(heir).setup.fingerprint != self.process(place).setup.fingerprint {
+                // A member, and none of its counts' business.
+                continue;
+            }
             self.network.faults.hand_overs += 1;
             let held = self.machine(heir).cells(&slice).unwrap_or_default();
             if lacks(&held, &cells) && !self.hosts[heir].is_limited() {
@@ -173,6 +178,24 @@ impl<M: Machine> World<M> {
             let clock = process.clock(self.now);
             if let Some(what) = process.machine.broken_bound(clock, &process.setup) {
                 self.violations.push(format!("{place}: {what}"));
+            }
+        }
+    }
+
+    /// Nobody holds anything of a sketch that is not his, and who is a member with another one is named.
+    pub(crate) fn look_at_sketches(&mut self) {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let Some(process) = &host.process else {
+                continue;
+            };
+            let ours = process.setup.fingerprint;
+            let vouched = process.machine.vouched().into_iter();
+            let held = process.machine.roots().into_keys();
+            let mut all = vouched.map(|(slice, _)| slice).chain(held);
+            let other = all.find(|slice| self.fingerprints.get(slice) != Some(&ours));
+            if let Some(slice) = other {
+                let what = format!("{place} has {slice:?}, which is of another sketch");
+                self.violations.push(what);
             }
         }
     }

@@ -1,0 +1,49 @@
+//! Numbers of two kinds that must never be taken for each other, and that of a sketch.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One start of a process: a random number, fresh at every start, never 0.
+///
+/// It stands for what must not outlive the process: which requests of exactly-once clients were applied, the
+/// channels of the seal, and who is a member.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Boot(pub u64);
+
+/// Who writes slices: a random number, never 0, that has nothing to do with the [`Boot`].
+///
+/// It is part of a slice's name, and the slice has no other writer.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Writer(pub u64);
+
+/// Which sketch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SketchNumber(pub u32);
+
+impl SketchNumber {
+    /// The sketch that every node has.
+    pub const DEFAULT: Self = Self(0);
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for SketchNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
