@@ -24,9 +24,8 @@ pub use self::answer::{Answer, Bounds, Verdict};
 pub use self::session::Session;
 pub use self::tally::Tally;
 use crate::replica::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use crate::replica::{Replica, fingerprint};
+use crate::replica::{Boot, Replica, fingerprint};
 use crate::sketch::{Geometry, HashFamily, Weight};
-use crate::wire::Boot;
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]

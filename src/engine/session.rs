@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::answer::{Answer, Question};
 use super::{Allowed, Engine, Info, Limit, MadeCookie, Numbered, Refused, Tally, Turn};
-use crate::replica::Batch;
 use crate::replica::once::{Admission, COOKIE_BYTES};
+use crate::replica::{Batch, SketchNumber};
 use crate::sketch::{Estimate, Weight};
-use crate::wire::SketchNumber;
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:

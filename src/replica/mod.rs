@@ -46,6 +46,7 @@ pub use slices::{
 };
 
 pub use crate::wire::cluster::SliceId;
+pub use crate::wire::{Boot, SketchNumber};
 
 use crate::sketch::{CellIndexes, Estimate, Geometry, HashFamily, Sketch, SketchError, Weight};
 use append::AppendTable;

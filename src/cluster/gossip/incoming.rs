@@ -142,8 +142,7 @@ impl Cluster {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u32)>,
     ) -> Result<u64, SliceRefused> {
-        let peer = self.peers.get(&from.boot);
-        if peer.is_some_and(|peer| peer.writes(slice)) {
+        if self.is_its_own(from.boot, slice) {
             self.slices.merge_live(slice, cells)
         } else {
             self.slices.merge(slice, cells)
