@@ -183,7 +183,18 @@ impl<M: Machine> Play<M> {
                 live: is_calm.then_some(live),
             }
         };
-        running.map(|place| (place, picture(place))).collect()
+        running
+            .filter(|&place| !self.is_late_receiver(place))
+            .map(|place| (place, picture(place)))
+            .collect()
+    }
+
+    /// Whether it may get at any time what was ordered to be pushed to it before it was quiet: where all members
+    /// have limits, nobody waited for that.
+    fn is_late_receiver(&self, place: Place) -> bool {
+        let is_receiver = self.plan.receiver_places().contains(&place);
+        let is_limited = |member: Place| self.world.hosts[member].is_limited();
+        is_receiver && !self.joined.contains(&place) && self.members().into_iter().all(is_limited)
     }
 
     fn forged(&mut self, old: &Datagram, archive: &[Datagram]) -> Vec<u8> {
