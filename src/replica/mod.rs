@@ -39,7 +39,7 @@ use crossbeam_utils::CachePadded;
 pub use batch::Batch;
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
-pub use pipeline::{LAG, PIPELINE_ABOVE_BYTES, Way};
+pub use pipeline::{LAG, PIPELINE_ABOVE_BYTES, PIPELINE_SHARED_ABOVE_BYTES, Way};
 pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,
     SliceDigest, SliceRefused, Slices, cell_hash,
