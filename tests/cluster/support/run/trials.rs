@@ -8,7 +8,7 @@ use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use super::super::check;
-use super::super::machine::Machine;
+use super::super::machine::{Cells, Machine};
 use super::super::network::{Datagram, Place, Weather};
 use super::super::pace;
 use super::super::plan::Trial;
@@ -177,9 +177,14 @@ impl<M: Machine> Play<M> {
                 .collect();
             live.sort_unstable();
             let keys = self.world.keys.iter();
+            let own = self.world.process(place).slice();
+            let mut roots = machine.roots();
+            // What a node itself has counted gets its root when it has somebody to tell, be it late.
+            roots.remove(&own);
             Picture {
                 answers: keys.map(|key| machine.estimate(key)).collect(),
-                roots: machine.roots(),
+                own: machine.own_cells(),
+                roots,
                 live: is_calm.then_some(live),
             }
         };
@@ -431,6 +436,7 @@ impl<M: Machine> Play<M> {
 #[derive(Debug)]
 struct Picture {
     answers: Vec<Estimate>,
+    own: Cells,
     roots: BTreeMap<SliceId, u64>,
     live: Option<Vec<Boot>>,
 }
@@ -443,6 +449,9 @@ impl Picture {
                 "answers were {:?}, and are {answers:?}",
                 self.answers
             ));
+        }
+        if self.own != other.own {
+            return Some("its own cells have changed".to_owned());
         }
         if self.roots != *roots {
             return Some(format!("roots were {:?}, and are {roots:?}", self.roots));
