@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Set (to anything but nothing and 0) where all tests have to run: a test that cannot fails then, in place of
@@ -34,8 +35,11 @@ impl Anybody {
         let number = NUMBERS.fetch_add(1, Relaxed);
         let name = format!("rmbd-anybody-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // Fails where no other folder may be on the way to it, too.
-        std::fs::copy(built, &path).expect("the folder for temporary files takes a program");
+        // Fails where no other folder may be on the way to it, too. By another process: a file that this one has
+        // open to write is also open in whatever another thread starts at that moment, and cannot be run then.
+        let copied = Command::new("cp").arg(built).arg(&path).status();
+        let copied = copied.expect("cp runs").success();
+        assert!(copied, "the folder for temporary files takes no program");
         Self(path)
     }
 
