@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::io::cpu;
 use rmbd::node::Node;
-use rmbd::replica::{Batch, Replica};
-use rmbd::sketch::{Estimate, Geometry, HashFamily, Weight};
+use rmbd::replica::{Batch, Estimate, Replica};
+use rmbd::sketch::{Geometry, HashFamily, Weight};
 use rmbd::wire::compact::{Header, Operation, RequestWriter, WriteError, request};
 use rmbd::wire::legacy::encode_add;
 
@@ -217,7 +217,7 @@ fn add_all(train: &[u8], datagram_bytes: usize, batch: &mut Batch<()>) {
         for operation in request(datagram).unwrap().operations() {
             if let Ok(Operation::Add { key, weight }) = operation {
                 let weight = Weight::new(weight as u32).unwrap();
-                batch.add(key, weight, &mut nobody);
+                batch.add(key, weight, &mut nobody).unwrap();
             }
         }
     }

@@ -66,12 +66,12 @@ fn passes(rounds: usize) {
     type Change<'a> = (&'a str, Box<dyn FnMut() + 'a>);
     let changes: [Change<'_>; 4] = [
         ("nothing", Box::new(|| {})),
-        ("1 key", Box::new(|| replica.add(b"key", 1.into()))),
+        ("1 key", Box::new(|| replica.add(b"key", 1.into()).unwrap())),
         (
             "10 000 keys",
             Box::new(|| {
                 for key in keys.by_ref().take(10_000) {
-                    replica.add(&key, 1.into());
+                    replica.add(&key, 1.into()).unwrap();
                 }
             }),
         ),
@@ -94,7 +94,7 @@ fn change_all(replica: &Replica) {
     for cell in replica.own().own_cells() {
         cell.fetch_add(1, Relaxed);
     }
-    replica.add(b"key", 1.into());
+    replica.add(b"key", 1.into()).unwrap();
 }
 
 fn pass(slices: &mut Slices) -> (u64, Duration) {
@@ -127,7 +127,7 @@ fn adds(rounds: usize) {
             let mut batch = Batch::<()>::new(Arc::clone(&replica));
             let mut add_all = |keys: &[Key]| {
                 for key in keys {
-                    batch.add(key, Weight::ONE, &mut |(), _| {});
+                    batch.add(key, Weight::ONE, &mut |(), _| {}).unwrap();
                 }
                 batch.finish(&mut |(), _| {});
             };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rmbd::replica::{Batch, Replica, Way};
-use rmbd::sketch::{Estimate, Geometry, HashFamily, Weight};
+use rmbd::replica::{Batch, Estimate, Replica, Way};
+use rmbd::sketch::{Geometry, HashFamily, Weight};
 
 use support::keys::{self, Key};
 
@@ -38,7 +38,8 @@ fn replica(width: u64, family: HashFamily) -> Arc<Replica> {
 
 fn add_all(batch: &mut Batch<u32>, keys: &Keys) {
     for key in keys {
-        batch.add(key, Weight::ONE, &mut |_, _| {});
+        let added = batch.add(key, Weight::ONE, &mut |_, _| {});
+        added.expect("some hundred millions for each replica");
     }
     batch.finish(&mut |_, _| {});
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use rmbd::io::{cpu, huge_pages};
-use rmbd::replica::{Batch, Replica};
+use rmbd::replica::{Batch, Replica, Slices};
 use rmbd::sketch::{Geometry, HashFamily, Weight};
 
 use support::command_line::{is_dry, rounds};
@@ -50,12 +50,15 @@ fn main() {
             let replica = Replica::try_new(geometry, HashFamily::Xxh3 { seed: 1 }, 8).unwrap();
             let replica = Arc::new(replica);
             huge_pages::advise(replica.own().memory());
+            let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
             rate(&replica, keys);
             let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..rounds {
                 one.push(rate(&replica, &keys[..1]));
                 two.push(rate(&replica, keys));
                 ratios.push(two[two.len() - 1] / one[one.len() - 1]);
+                // So that more may be added.
+                slices.publish(usize::MAX);
             }
             let (one, two) = (median_max(&one, 0), median_max(&two, 0));
             let ratio = median(&ratios);
@@ -85,7 +88,7 @@ fn rate(replica: &Arc<Replica>, keys: &[Keys]) -> f64 {
                     let (began, mut adds) = (Instant::now(), 0);
                     for keys in keys.chunks(BATCH).cycle() {
                         for key in keys {
-                            batch.add(key, Weight::ONE, &mut |(), _| {});
+                            batch.add(key, Weight::ONE, &mut |(), _| {}).unwrap();
                         }
                         batch.finish(&mut |(), _| {});
                         adds += keys.len() as u64;

@@ -62,7 +62,7 @@ fn parse(c: &mut Criterion) {
 
 fn sync(c: &mut Criterion) {
     let mut group = c.benchmark_group("legacy/sync");
-    let counters: Vec<u32> = (0..LAYOUT.width as u32).collect();
+    let counters: Vec<u64> = (0..LAYOUT.width as u64).collect();
     group.throughput(Throughput::Elements(counters.len() as u64));
     for dialect in [Dialect::Native, Dialect::Network] {
         let mut datagram = Vec::new();

@@ -158,7 +158,7 @@ fn every_kind_of_message(client: &UdpSocket, round: u64) {
     let key = round.to_le_bytes();
     let packed = [encode_add(&key), encode_count(&key)].concat().repeat(4);
     let mut row = Vec::new();
-    encode_sync(0, &[round as u32; 100], Dialect::Native, &mut row);
+    encode_sync(0, &[round; 100], Dialect::Native, &mut row);
     let mut order = [3; 143];
     order[1] = 255;
     for datagram in [

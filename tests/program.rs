@@ -119,7 +119,7 @@ fn one_line_says_where_it_serves_and_signals_end_it() {
             assert_eq!((node.field("io"), node.field("threads")), (io, "2"));
             assert_eq!(
                 (node.field("sketch"), node.field("memory")),
-                ("4x1048576", "48MiB")
+                ("4x1048576", "96MiB")
             );
             assert_eq!(
                 node.client(&["add", "a", "b", "-n", "3"]).status.code(),

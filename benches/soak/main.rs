@@ -30,6 +30,8 @@ use support::figures::median_max;
 use support::random::{self, Random};
 
 mod ledger;
+// A part of it is another bench's.
+#[allow(dead_code)]
 mod node;
 // A part of it is used here.
 #[allow(dead_code)]

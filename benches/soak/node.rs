@@ -138,6 +138,13 @@ impl Place {
         self.process = Some(process);
     }
 
+    /// Of the process that runs.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process
+            .as_ref()
+            .map_or(0, |process| process.child.id())
+    }
+
     pub(crate) fn status(&self) -> Option<Status> {
         self.process.as_ref().map(Process::status)
     }

@@ -64,7 +64,6 @@ impl Claim {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Verdict {
     pub(crate) estimate: u64,
-    pub(crate) saturated: bool,
     pub(crate) within: bool,
 }
 
@@ -104,17 +103,13 @@ impl Ledger {
     /// The answer to a hit has come.
     #[inline]
     pub(crate) fn judge(&self, claim: Claim, verdict: Verdict, verdicts: &mut Verdicts) {
-        let Verdict {
-            estimate,
-            saturated,
-            within,
-        } = verdict;
+        let Verdict { estimate, within } = verdict;
         let least = u64::from(claim.least) * self.weight;
         verdicts.within += u64::from(within);
         verdicts.over += u64::from(!within);
         verdicts.allowed_above_limit += u64::from(within && least > self.limit);
-        verdicts.below_truth += u64::from(estimate < least && !saturated);
-        let follows = estimate <= self.limit && !saturated;
+        verdicts.below_truth += u64::from(estimate < least);
+        let follows = estimate <= self.limit;
         verdicts.contradictory += u64::from(within != follows);
         if let Some(known) = self.keys.get(claim.key as usize) {
             known.answered.fetch_add(1, Relaxed);
@@ -130,11 +125,7 @@ mod tests {
 
     fn judged(ledger: &Ledger, claim: Claim, estimate: u64, within: bool) -> Verdicts {
         let mut verdicts = Verdicts::default();
-        let verdict = Verdict {
-            estimate,
-            saturated: false,
-            within,
-        };
+        let verdict = Verdict { estimate, within };
         ledger.judge(claim, verdict, &mut verdicts);
         verdicts
     }
@@ -236,23 +227,6 @@ mod tests {
             ..WITHIN
         };
         assert_eq!(judged(&ledger, claim, 6, true), contradictory);
-    }
-
-    #[test]
-    fn full_cells_say_over_whatever_they_say() {
-        let ledger = Ledger::new(u64::MAX, 1, 10);
-        let mut verdicts = Verdicts::default();
-        let verdict = Verdict {
-            estimate: 0,
-            saturated: true,
-            within: false,
-        };
-        ledger.judge(ledger.leaves(0), verdict, &mut verdicts);
-        let early = Verdicts {
-            refused_early: 1,
-            ..OVER
-        };
-        assert_eq!(verdicts, early);
     }
 
     #[test]

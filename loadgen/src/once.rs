@@ -491,6 +491,8 @@ impl<'a> Lane<'a> {
                 self.take_back(reply.head.id, cookie);
                 0
             }
+            // As if it had been lost: it goes again, and more slowly.
+            _ if reply.head.code == Problem::Busy.code() => 0,
             _ => self.settle(reply.head, now_ns, times, report),
         }
     }

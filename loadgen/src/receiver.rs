@@ -173,19 +173,10 @@ impl Arrived<'_, '_> {
                 (Ok(Answer::Count { .. }), None) => self.answer(id, None),
                 (
                     Ok(Answer::Hit {
-                        estimate,
-                        saturated,
-                        within,
+                        estimate, within, ..
                     }),
                     Some(_),
-                ) => self.answer(
-                    id,
-                    Some(Verdict {
-                        estimate,
-                        saturated,
-                        within,
-                    }),
-                ),
+                ) => self.answer(id, Some(Verdict { estimate, within })),
                 _ => self.times.unexpected(),
             }
         }

@@ -559,9 +559,6 @@ pub struct Truth {
     pub checked_keys: u64,
     /// The hottest ones among them.
     pub checked_hot_keys: u64,
-    /// Others of which nothing can be said, as their cells are full (2^32 - 1).
-    #[serde(default)]
-    pub saturated_keys: u64,
     /// Estimates below the truth: must be 0 where nothing was lost.
     pub below_truth: u64,
     /// Estimate less truth, mean.

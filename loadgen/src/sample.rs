@@ -225,7 +225,6 @@ fn truth() -> Truth {
         kept_share: 1.0,
         checked_keys: 11_000,
         checked_hot_keys: 1000,
-        saturated_keys: 0,
         below_truth: 0,
         over_mean: 1.4,
         over_p50: 0,

@@ -290,8 +290,8 @@ impl Target {
             let estimates = client.count_many(datagram)?;
             counts.extend(estimates.into_iter().map(|estimate| Count {
                 estimate,
-                // An answer does not say it, and a sum over nodes may be as large without.
-                saturated: estimate >= u32::MAX.into(),
+                // An answer does not say it.
+                incomplete: false,
             }));
         }
         Ok(counts)
@@ -377,11 +377,13 @@ fn sum(by_reason: &BTreeMap<String, u64>) -> u64 {
     by_reason.values().sum()
 }
 
-/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and
-/// comes again.
+/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and so is
+/// what a node is too busy for: both come again, and where the second does not, weight is found to be missing.
 fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
-    let first_contacts = by_reason.get(Problem::AddressUnproven.name()).copied();
-    sum(by_reason).saturating_sub(first_contacts.unwrap_or_default())
+    let comes_again = [Problem::AddressUnproven, Problem::Busy];
+    let comes_again = comes_again.map(|problem| by_reason.get(problem.name()).copied());
+    let comes_again = comes_again.into_iter().flatten().sum();
+    sum(by_reason).saturating_sub(comes_again)
 }
 
 /// Whether the server was started again between two looks that are `apart`.

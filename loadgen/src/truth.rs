@@ -161,12 +161,8 @@ pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
         chosen = samples.iter().collect();
     }
     let bound = promise.epsilon * promise.total_weight as f64;
-    let (mut below, mut above_bound, mut saturated, mut over) = (0, 0, 0, Vec::new());
+    let (mut below, mut above_bound, mut over) = (0, 0, Vec::new());
     for (least, count) in chosen.iter().flat_map(|sample| sample.pairs()) {
-        if count.saturated {
-            saturated += 1;
-            continue;
-        }
         let estimate = count.estimate;
         below += u64::from(estimate < least);
         let excess = estimate.saturating_sub(least);
@@ -184,7 +180,6 @@ pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
         kept_share: 1.0,
         checked_keys: checked,
         checked_hot_keys: chosen.iter().map(|sample| sample.hot as u64).sum(),
-        saturated_keys: saturated,
         below_truth: below,
         over_mean: over.iter().sum::<u64>() as f64 / checked.max(1) as f64,
         over_p50: quantile(&over, 0.5),
@@ -259,7 +254,7 @@ mod tests {
                 .iter()
                 .map(|key| Count {
                     estimate: key.2,
-                    saturated: key.2 == FULL,
+                    incomplete: false,
                 })
                 .collect(),
             lost,
@@ -267,8 +262,6 @@ mod tests {
             weight: keys.iter().map(|key| key.1).sum(),
         }
     }
-
-    const FULL: u64 = u32::MAX as u64;
 
     const PROMISE: Promise = Promise {
         epsilon: 0.1,
@@ -290,14 +283,6 @@ mod tests {
         assert!((truth.over_mean - 2.0).abs() < 1e-9);
         // 8 > 0.1 * 50.
         assert!((truth.over_bound_share - 0.2).abs() < 1e-9);
-    }
-
-    #[test]
-    fn of_full_cells_nothing_is_said() {
-        let keys = [(FULL - 1, 5, FULL), (0, 5, 5), (0, 1, FULL)];
-        let truth = compare(&[sample(&keys, Some(0))], PROMISE);
-        assert_eq!((truth.checked_keys, truth.saturated_keys), (1, 2));
-        assert_eq!((truth.below_truth, truth.over_max), (0, 0));
     }
 
     #[test]

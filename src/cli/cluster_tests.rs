@@ -179,10 +179,10 @@ fn a_count_in_detail_names_who_contributes() {
     ];
     assert_eq!(count(&[]), expected.concat());
     let json: serde_json::Value = serde_json::from_slice(&count(&["--json"])).unwrap();
-    let origin = |count| serde_json::json!({"node": id, "slices": 1, "count": count, "saturated": false, "own": true});
+    let origin = |count| serde_json::json!({"node": id, "slices": 1, "count": count, "own": true});
     let expected = serde_json::json!([
-        {"key_base64": "YSBrZXkv/w==", "count": 3, "saturated": false, "origins": [origin(3)]},
-        {"key": "none", "count": 0, "saturated": false, "origins": [origin(0)]},
+        {"key_base64": "YSBrZXkv/w==", "count": 3, "incomplete": false, "origins": [origin(3)]},
+        {"key": "none", "count": 0, "incomplete": false, "origins": [origin(0)]},
     ]);
     assert_eq!(json, expected);
     node.stop().unwrap();

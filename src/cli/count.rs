@@ -24,7 +24,7 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         speaker,
         keys: Vec::new(),
         bounds: options.bounds,
-        saturated: 0,
+        incomplete: 0,
         printer: Printer {
             output: &mut streams.output,
             json: options.json,
@@ -52,11 +52,11 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
     }
     counter.count()?;
     let printed = counter.printer.finish().map_err(CliError::Output)?;
-    if counter.saturated > 0 {
+    if counter.incomplete > 0 {
         let _ = writeln!(
             streams.notes,
-            "note: {} of these counts rest on full cells: the truth may be larger",
-            counter.saturated
+            "note: {} of these counts are incomplete: the node has no room for something that others counted",
+            counter.incomplete
         );
     }
     let done = format!("{printed} keys were counted");
@@ -77,8 +77,8 @@ struct Counter<W> {
     /// Not asked for yet.
     keys: Vec<Vec<u8>>,
     bounds: bool,
-    /// Counts that rest on full cells.
-    saturated: u64,
+    /// Counts that lack what the node has no room for.
+    incomplete: u64,
     printer: Printer<W>,
 }
 
@@ -86,7 +86,7 @@ impl<W: Write> Counter<W> {
     fn count(&mut self) -> Result<(), CliError> {
         let counted = self.ask()?;
         for (key, counted) in self.keys.drain(..).zip(counted) {
-            self.saturated += u64::from(counted.saturated);
+            self.incomplete += u64::from(counted.incomplete);
             (self.printer.print(&key, counted)).map_err(CliError::Output)?;
         }
         self.printer.output.flush().map_err(CliError::Output)
@@ -107,7 +107,7 @@ impl<W: Write> Counter<W> {
                 let counts = client.count_many(&self.keys)?.into_iter();
                 let count = |estimate| Count {
                     estimate,
-                    saturated: false,
+                    incomplete: false,
                 };
                 counts.map(|n| Counted::from(count(n))).collect()
             }
@@ -123,7 +123,7 @@ struct Counted {
     lower: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total_weight: Option<u64>,
-    saturated: bool,
+    incomplete: bool,
 }
 
 impl From<Count> for Counted {
@@ -132,7 +132,7 @@ impl From<Count> for Counted {
             count: count.estimate,
             lower: None,
             total_weight: None,
-            saturated: count.saturated,
+            incomplete: count.incomplete,
         }
     }
 }
@@ -143,7 +143,7 @@ impl From<Bounds> for Counted {
             count: bounds.estimate,
             lower: Some(bounds.lower),
             total_weight: Some(bounds.total_weight),
-            saturated: bounds.saturated,
+            incomplete: bounds.incomplete,
         }
     }
 }

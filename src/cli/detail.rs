@@ -72,6 +72,9 @@ fn element(detail: &Detail, is_first: bool) -> Vec<u8> {
 fn lines(detail: &Detail, key: &[u8]) -> Vec<u8> {
     let mut text = format!("{}\t", detail.count).into_bytes();
     text.extend(key);
+    if detail.incomplete {
+        text.extend(b"\tincomplete");
+    }
     text.push(b'\n');
     for origin in &detail.origins {
         text.extend(format!("  {}\t{}\n", origin.count, whose(origin)).bytes());
@@ -88,7 +91,6 @@ fn whose(origin: &OriginDetail) -> String {
     let notes = [
         (origin.own, "the one that answers".to_owned()),
         (origin.slices > 1, format!("{} slices", origin.slices)),
-        (origin.saturated, "full cells".to_owned()),
     ];
     let notes = notes.into_iter().filter(|(applies, _)| *applies);
     notes.fold(name, |name, (_, note)| format!("{name}, {note}"))

@@ -31,7 +31,7 @@ struct Printed<'k> {
     count: u64,
     limit: u64,
     within: bool,
-    saturated: bool,
+    incomplete: bool,
 }
 
 fn print(key: &[u8], hit: Hit, options: &HitOptions, output: &mut dyn Write) -> io::Result<()> {
@@ -41,7 +41,7 @@ fn print(key: &[u8], hit: Hit, options: &HitOptions, output: &mut dyn Write) -> 
             count: hit.estimate,
             limit: options.limit,
             within: hit.allowed,
-            saturated: hit.saturated,
+            incomplete: hit.incomplete,
         };
         serde_json::to_writer(&mut *output, &printed)?;
     } else {

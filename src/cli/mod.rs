@@ -130,7 +130,7 @@ pub struct CountOptions {
     )]
     detail: bool,
 
-    /// Print one JSON array of {key, count, saturated}, with --bounds also lower and total_weight,
+    /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight,
     /// with --detail also origins; key_base64 in place of key where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
@@ -166,7 +166,7 @@ pub struct HitOptions {
     )]
     weight: u32,
 
-    /// Print a JSON object of {key, count, limit, within, saturated}; key_base64 in place of key where
+    /// Print a JSON object of {key, count, limit, within, incomplete}; key_base64 in place of key where
     /// that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,

@@ -60,8 +60,13 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "content    total weight {}, saturated cells {}",
-        sketch.total_weight, sketch.saturated_cells
+        "content    total weight {}{}",
+        sketch.total_weight,
+        if sketch.incomplete {
+            ", incomplete: no room for something that others counted"
+        } else {
+            ""
+        }
     )?;
     writeln!(
         out,

@@ -290,8 +290,8 @@ fn counts_as_json() {
     result.unwrap();
     let array: serde_json::Value = serde_json::from_str(&output).unwrap();
     let expected = serde_json::json!([
-        {"key": "é\"\t", "count": 1, "saturated": false},
-        {"key_base64": "/w==", "count": 1, "saturated": false},
+        {"key": "é\"\t", "count": 1, "incomplete": false},
+        {"key_base64": "/w==", "count": 1, "incomplete": false},
     ]);
     assert_eq!(array, expected);
     let (result, output, _) = run_with(&["count", "--json", "-"], server.address, &b""[..]);
@@ -431,7 +431,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             confidence: 0.98,
             memory_bytes: 16 << 20,
             total_weight: 1_234,
-            saturated_cells: 5,
+            incomplete: true,
         },
         messages: Messages {
             add: 1,
@@ -616,7 +616,7 @@ fn status_for_people_and_for_programs() {
         "\
 rmbd 0.1.0 at 127.0.0.1:8000, ready, up 1 h 2 min, http 127.0.0.1:8000
 sketch     4x1048576 xxh3, 16 MiB
-content    total weight 1234, saturated cells 5
+content    total weight 1234, incomplete: no room for something that others counted
 error      at most 12.3 too high with probability 0.9800
 messages   add 1, count 2, hit 6, bounds 7, info 8, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7

@@ -8,10 +8,10 @@ use crate::wire::compact::{Answer, HASH_FNV, HASH_XXH3};
 /// How often a key was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// Never too low for what arrived, unless saturated.
+    /// Never too low for what arrived, and is known at the node.
     pub estimate: u64,
-    /// The truth may be larger: the estimate rests on full cells.
-    pub saturated: bool,
+    /// The node has no room for something that others counted: all together may have more.
+    pub incomplete: bool,
 }
 
 /// A key after a hit.
@@ -19,23 +19,23 @@ pub struct Count {
 pub struct Hit {
     /// How often the key was added, this hit included.
     pub estimate: u64,
-    /// The estimate is not above the limit, and not saturated.
+    /// The estimate is not above the limit.
     pub allowed: bool,
-    /// The truth may be larger.
-    pub saturated: bool,
+    /// The node has no room for something that others counted: all together may have more.
+    pub incomplete: bool,
 }
 
 /// A key's estimate, and how good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The upper bound, unless saturated.
+    /// The upper bound.
     pub estimate: u64,
     /// The truth is at least this, with the sketch's confidence.
     pub lower: u64,
     /// N, the total weight that the estimate rests on.
     pub total_weight: u64,
-    /// The truth may be larger than the estimate.
-    pub saturated: bool,
+    /// The node has no room for something that others counted: all together may have more.
+    pub incomplete: bool,
 }
 
 /// What a node is.
@@ -89,30 +89,30 @@ impl From<Option<Answer<'_>>> for Answered {
             None | Some(Answer::Cookie(_)) => Self::Added,
             Some(Answer::Count {
                 estimate,
-                saturated,
+                incomplete,
             }) => Self::Count(Count {
                 estimate,
-                saturated,
+                incomplete,
             }),
             Some(Answer::Hit {
                 estimate,
-                saturated,
+                incomplete,
                 within,
             }) => Self::Hit(Hit {
                 estimate,
                 allowed: within,
-                saturated,
+                incomplete,
             }),
             Some(Answer::Bounds {
                 estimate,
-                saturated,
+                incomplete,
                 lower,
                 total_weight,
             }) => Self::Bounds(Bounds {
                 estimate,
                 lower,
                 total_weight,
-                saturated,
+                incomplete,
             }),
             Some(Answer::Info(info)) => Self::Info(Info {
                 boot: info.boot,

@@ -20,7 +20,7 @@ pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 use crate::names::Resolver;
 pub use crate::names::{AddressError, HostPort};
-use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT, MAX_WRITERS};
+use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
 use crate::wire::legacy::Dialect;
 
 /// Where a node listens, and a client looks for one, if nothing is said.
@@ -31,14 +31,13 @@ pub const DEFAULT_HASH_SEED: u64 = 0x726d_6264;
 /// Bytes of receive buffer that a node asks for: about 3 600 datagrams of 1 400 bytes, some
 /// milliseconds at full rate. The kernel may give less (`net.core.rmem_max`).
 pub const DEFAULT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-/// Legacy peers whose rows are kept. Each costs the memory of a sketch.
+/// Legacy peers whose rows are kept. Each costs four times the memory of a sketch's cells.
 pub const DEFAULT_MAX_PEERS: usize = 256;
 /// Rounds without an ack after which a legacy peer is forgotten.
 pub const DEFAULT_PEER_GRACE_ROUNDS: u32 = 3;
 
-/// Data threads at most. With the program that a node is embedded in they share the number of
-/// threads that may add at once ([`MAX_WRITERS`]).
-pub const MAX_THREADS: usize = MAX_WRITERS as usize / 2;
+/// Data threads at most: as many cores as a machine has.
+pub const MAX_THREADS: usize = 512;
 
 /// Width and depth of the Python program.
 const COMPAT_GEOMETRY: (u64, u64) = (100, 10);

@@ -1,7 +1,7 @@
 //! What a session yields.
 
 use super::Limit;
-use crate::sketch::Estimate;
+use crate::replica::Estimate;
 
 /// The answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Answer {
 pub enum Verdict {
     /// At most the limit.
     Within,
-    /// Above it, or perhaps: what a saturated cell hides may be above any limit.
+    /// Above it.
     Over,
 }
 
@@ -93,7 +93,7 @@ impl Answer {
 impl Verdict {
     #[inline]
     fn of(estimate: Estimate, Limit(limit): Limit) -> Self {
-        if estimate.count <= limit && !estimate.saturated {
+        if estimate.count <= limit {
             Self::Within
         } else {
             Self::Over
@@ -105,8 +105,11 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn of(count: u64, saturated: bool) -> Estimate {
-        Estimate { count, saturated }
+    fn of(count: u64) -> Estimate {
+        Estimate {
+            count,
+            incomplete: false,
+        }
     }
 
     #[test]
@@ -120,7 +123,7 @@ mod tests {
             (u64::MAX, 0.5, u64::MAX, u64::MAX / 2),
             (u64::MAX, 2.7, u64::MAX, 0),
         ] {
-            let estimate = of(count, false);
+            let estimate = of(count);
             let answer = Question::bounds(epsilon, total_weight).answer(estimate);
             let bounds = Bounds {
                 estimate,
@@ -132,15 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_is_within_its_limit_up_to_it_and_never_where_nobody_knows() {
-        for (count, saturated, limit, verdict) in [
-            (0, false, 0, Verdict::Within),
-            (10, false, 10, Verdict::Within),
-            (11, false, 10, Verdict::Over),
-            (u64::MAX, false, u64::MAX, Verdict::Within),
-            (10, true, u64::MAX, Verdict::Over),
+    fn a_hit_is_within_its_limit_up_to_it() {
+        for (count, limit, verdict) in [
+            (0, 0, Verdict::Within),
+            (10, 10, Verdict::Within),
+            (11, 10, Verdict::Over),
+            (u64::MAX, u64::MAX, Verdict::Within),
         ] {
-            assert_eq!(Verdict::of(of(count, saturated), Limit(limit)), verdict);
+            assert_eq!(Verdict::of(of(count), Limit(limit)), verdict);
         }
     }
 }

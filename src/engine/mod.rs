@@ -25,7 +25,7 @@ pub use self::session::Session;
 pub use self::tally::Tally;
 use crate::replica::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use crate::replica::{Boot, Replica, fingerprint};
-use crate::sketch::{Geometry, HashFamily, Weight};
+use crate::sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +120,16 @@ pub enum Refused {
     /// A new exactly-once client, and there is no place.
     #[error("all places of exactly-once clients are held")]
     OnceTableFull,
+    /// More weight came than can be taken over.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// The weights of a request are more than may be added at once.
+    #[error("all weights of a request together are above 2^29")]
+    TooHeavy,
 }
+
+/// The most that the weights of one request may be together: several such may always be under way.
+pub const REQUEST_WEIGHT_MAX: u64 = PASS_WEIGHT_MAX / 4;
 
 impl Engine {
     /// An engine over a replica.

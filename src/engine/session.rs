@@ -5,20 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, Question};
-use super::{Allowed, Engine, Info, Limit, MadeCookie, Numbered, Refused, Tally, Turn};
+use super::{
+    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refused, Tally, Turn,
+};
 use crate::replica::once::{Admission, COOKIE_BYTES};
-use crate::replica::{Batch, SketchNumber};
-use crate::sketch::{Estimate, Weight};
+use crate::replica::{Batch, Estimate, SketchNumber};
+use crate::sketch::{Exhausted, Weight};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:
 ///
-/// 1. [`check_sketch`](Self::check_sketch) where the request names one, and [`admit`](Self::admit) where it asks for
-///    exactly-once: the [`Turn`] that comes of it goes with each operation. All other requests have [`Turn::First`],
-/// 2. for each operation [`weigh`](Self::weigh) and [`limit`](Self::limit), which refuse what is not taken, then
+/// 1. [`check_sketch`](Self::check_sketch) where the request names one,
+/// 2. [`provide`](Self::provide) for all weights of the request, so that it is not refused in its middle,
+/// 3. [`admit`](Self::admit) where it asks for exactly-once: the [`Turn`] that comes of it goes with each operation.
+///    All other requests have [`Turn::First`],
+/// 4. for each operation [`weigh`](Self::weigh) and [`limit`](Self::limit), which refuse what is not taken, then
 ///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds) or
 ///    [`info`](Self::info),
-/// 3. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.
+/// 5. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.
 ///
 /// Operations are applied in their order: an answer has in it all of its key before, and nothing behind it. Each
 /// question carries a token, by which the asker knows the answer; answers come in the order of the questions, in the
@@ -48,8 +52,8 @@ use crate::sketch::{Estimate, Weight};
 ///     }
 /// };
 /// let (weight, limit) = (session.weigh(2)?, session.limit(3, 0)?);
-/// session.hit(Turn::First, b"key", weight, limit, "one", &mut answer);
-/// session.hit(Turn::First, b"key", weight, limit, "two", &mut answer);
+/// session.hit(Turn::First, b"key", weight, limit, "one", &mut answer)?;
+/// session.hit(Turn::First, b"key", weight, limit, "two", &mut answer)?;
 /// session.finish(&mut answer);
 /// assert_eq!(verdicts, [("one", Verdict::Within), ("two", Verdict::Over)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -105,6 +109,25 @@ impl<T: Copy> Session<T> {
             SketchNumber::DEFAULT => Ok(()),
             _ => Err(Refused::UnknownSketch),
         }
+    }
+
+    /// Makes sure that all weights of a request may be added before the next [`finish`](Self::finish), however much
+    /// others add meanwhile. They are at most `bound` together; `sum`, which says how much, is asked only where so much
+    /// is not there in plenty.
+    ///
+    /// # Errors
+    /// [`Refused::Exhausted`]: not until the next pass over the cells. [`Refused::TooHeavy`]: they are above
+    /// [`REQUEST_WEIGHT_MAX`].
+    #[inline]
+    pub fn provide(&mut self, bound: u64, sum: impl FnOnce() -> u64) -> Result<(), Refused> {
+        if self.batch.provide_of_plenty(bound) {
+            return Ok(());
+        }
+        let sum = sum();
+        if sum > REQUEST_WEIGHT_MAX {
+            return Err(Refused::TooHeavy);
+        }
+        Ok(self.batch.provide(sum)?)
     }
 
     /// Asks whether a request was applied before. Where it was not it is marked as applied, so all of it must be.
@@ -169,6 +192,9 @@ impl<T: Copy> Session<T> {
     }
 
     /// Adds `weight` to `key`.
+    ///
+    /// # Errors
+    /// [`Exhausted`], but for what was [provided](Self::provide): nothing was added.
     #[inline(always)]
     pub fn add(
         &mut self,
@@ -176,11 +202,12 @@ impl<T: Copy> Session<T> {
         key: &[u8],
         Allowed(weight): Allowed,
         answer: &mut impl FnMut(T, Answer),
-    ) {
+    ) -> Result<(), Exhausted> {
         if turn == Turn::First {
+            self.batch.add(key, weight, &mut into(answer))?;
             self.tally.add += 1;
-            self.batch.add(key, weight, &mut into(answer));
         }
+        Ok(())
     }
 
     /// Asks for the estimate of `key`.
@@ -193,6 +220,9 @@ impl<T: Copy> Session<T> {
     }
 
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
+    ///
+    /// # Errors
+    /// [`Exhausted`], but for what was [provided](Self::provide): nothing was added or asked.
     #[inline]
     pub fn hit(
         &mut self,
@@ -202,15 +232,16 @@ impl<T: Copy> Session<T> {
         limit: Limit,
         token: T,
         answer: &mut impl FnMut(T, Answer),
-    ) {
-        self.tally.hit += 1;
+    ) -> Result<(), Exhausted> {
         let weight = match turn {
             Turn::First => weight,
             Turn::Repeat => Weight::ZERO,
         };
         let question = Question::Hit { limit };
         let asked = Asked { question, token };
-        self.batch.hit(key, weight, asked, &mut into(answer));
+        self.batch.hit(key, weight, asked, &mut into(answer))?;
+        self.tally.hit += 1;
+        Ok(())
     }
 
     /// Asks for both bounds of `key`.
@@ -240,11 +271,4 @@ impl<T: Copy> Session<T> {
 #[inline(always)]
 fn into<T>(answer: &mut impl FnMut(T, Answer)) -> impl FnMut(Asked<T>, Estimate) {
     |asked, estimate| answer(asked.token, asked.question.answer(estimate))
-}
-
-/// What was added shall not be lost with the one who did.
-impl<T: Copy> Drop for Session<T> {
-    fn drop(&mut self) {
-        self.batch.finish(&mut |_, _| {});
-    }
 }

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
+use crate::replica::Estimate;
 use crate::replica::once::WINDOW;
+use crate::sketch::MAX_WEIGHT;
 use crate::sketch::tests::random;
-use crate::sketch::{Estimate, MAX_WEIGHT, SATURATES_AT};
 use crate::wire::SketchNumber;
 
 const BOOT: Boot = Boot(0xB007);
@@ -86,11 +86,11 @@ impl Expected {
     /// `added` is what others have added meanwhile, shown or not.
     fn check(self, token: u64, answer: Answer, added: u64) {
         assert_eq!(token, self.token, "{self:?}: {answer:?}");
-        let Estimate { count, saturated } = answer.estimate();
+        let Estimate { count, incomplete } = answer.estimate();
         // So few keys never share all cells.
         let possible = self.own + self.shown..=self.own + added;
         assert!(
-            possible.contains(&count) && !saturated,
+            possible.contains(&count) && !incomplete,
             "{self:?}: {answer:?}"
         );
         match (self.kind, answer) {
@@ -276,7 +276,8 @@ impl World {
         self.note(at, turn, key, weight);
         self.pairs[at].tally.add += u64::from(turn == Turn::First);
         let (session, mut answer) = self.parts(at);
-        session.add(turn, &key.to_le_bytes(), allowed, &mut answer);
+        let added = session.add(turn, &key.to_le_bytes(), allowed, &mut answer);
+        added.unwrap();
     }
 
     fn hit(&mut self, at: usize, turn: Turn, key: u64) {
@@ -293,7 +294,8 @@ impl World {
         assert_eq!(session.limit(limit, 1), Err(Refused::UnknownWindow));
         let limit = session.limit(limit, 0).unwrap();
         let key = key.to_le_bytes();
-        session.hit(turn, &key, allowed, limit, token, &mut answer);
+        let hit = session.hit(turn, &key, allowed, limit, token, &mut answer);
+        hit.unwrap();
     }
 
     fn count(&mut self, at: usize, key: u64) {
@@ -402,25 +404,46 @@ fn only_sketch_0_is_here() {
     }
 }
 
+/// What is provided is there, whatever others take meanwhile; what is refused has changed nothing.
 #[test]
-fn a_saturated_answer_is_over_every_limit() {
+fn a_request_is_provided_for_as_a_whole() {
     let engine = engine(16, XXH3, MAX);
-    for cell in engine.replica().own().own_cells() {
-        cell.store(SATURATES_AT, Relaxed);
+    let limit = || panic!("its bound was small enough");
+    let mut sessions = [(); 3].map(|()| Session::<()>::new(Arc::clone(&engine)));
+    for session in &mut sessions {
+        assert_eq!(session.provide(1 << 20, limit), Ok(()));
     }
-    let mut session = Session::new(engine);
-    let mut seen = Vec::new();
-    let mut answer = |(), answer| seen.push(answer);
-    let limit = session.limit(u64::MAX, 0).unwrap();
-    session.hit(Turn::First, b"key", Allowed::ONE, limit, (), &mut answer);
-    session.finish(&mut answer);
-    assert!(matches!(
-        seen[..],
-        [Answer::Hit {
-            verdict: Verdict::Over,
-            ..
-        }]
-    ));
+    let [one, other, _] = &mut sessions;
+    assert_eq!(
+        one.provide(u64::MAX, || REQUEST_WEIGHT_MAX + 1),
+        Err(Refused::TooHeavy)
+    );
+    assert_eq!(one.provide(u64::MAX, || REQUEST_WEIGHT_MAX), Ok(()));
+    // All that is left goes to the other one.
+    let mut added = 0;
+    while other
+        .add(Turn::First, b"other", Allowed(Weight::MAX), &mut |(), _| {})
+        .is_ok()
+    {
+        added += u64::from(MAX_WEIGHT);
+    }
+    let exhausted = Err(Refused::Exhausted(Exhausted));
+    assert_eq!(other.provide(1 << 20, || 1 << 20), exhausted);
+    assert_eq!(other.tally().add, added >> 20);
+    for _ in 0..REQUEST_WEIGHT_MAX >> 20 {
+        let weight = Allowed(Weight::MAX);
+        assert_eq!(
+            one.add(Turn::First, b"one", weight, &mut |(), _| {}),
+            Ok(())
+        );
+    }
+    sessions
+        .iter_mut()
+        .for_each(|session| session.finish(&mut |(), _| {}));
+    let replica = engine.replica();
+    assert_eq!(replica.estimate(b"one").count, REQUEST_WEIGHT_MAX);
+    assert_eq!(replica.estimate(b"other").count, added);
+    assert_eq!(replica.total_weight(), added + REQUEST_WEIGHT_MAX);
 }
 
 #[test]
@@ -428,7 +451,8 @@ fn what_a_session_had_under_way_is_there_when_it_is_gone() {
     let engine = engine(1 << 18, XXH3, MAX);
     let mut session = Session::<()>::new(Arc::clone(&engine));
     for key in 0..100_u8 {
-        session.add(Turn::First, &[key], Allowed::ONE, &mut |(), _| {});
+        let added = session.add(Turn::First, &[key], Allowed::ONE, &mut |(), _| {});
+        added.unwrap();
     }
     drop(session);
     assert_eq!(engine.replica().total_weight(), 100);

@@ -66,6 +66,8 @@ parts! {
     Control, "the control thread", true;
     /// The task for rare messages and legacy peers.
     Rounds, "the task for legacy peers", true;
+    /// The task that goes over the cells where there is no cluster.
+    Passes, "the task that goes over the cells", true;
     /// The task of the cluster's socket.
     Cluster, "the task of the cluster", true;
     /// The task that accepts connections.

@@ -55,8 +55,8 @@ use crate::io::{
     huge_pages,
 };
 use crate::replica::once::COOKIE_SECRET_BYTES;
-use crate::replica::{Replica, ReplicaLimits, SliceId, fingerprint};
-use crate::sketch::{Estimate, SketchError, WeightError};
+use crate::replica::{Estimate, Replica, ReplicaLimits, SliceId, Slices, fingerprint};
+use crate::sketch::{Exhausted, SketchError, WeightError};
 use crate::wire::{Boot, Writer};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
@@ -237,8 +237,11 @@ impl Node {
         let cluster = gossip::start(&config.cluster, &lookups, client, asked_port(config)?)?;
         let own = SliceId::of(identity.node, drawn.writer);
         let replica = Arc::new(make_replica(config, own, matches!(cluster, Start::On(_)))?);
-        let (presence, cluster) = match cluster {
-            Start::Off(reason) => (Presence::Off(reason), None),
+        let (presence, cluster, slices) = match cluster {
+            Start::Off(reason) => {
+                let slices = Slices::try_new(Arc::clone(&replica))?;
+                (Presence::Off(reason), None, Some(slices))
+            }
             Start::On(link) => {
                 let side = make_side(config, &link, client, &replica, &drawn)?;
                 let seeds = Seeds::new(
@@ -247,7 +250,8 @@ impl Node {
                     lookups.clone(),
                     link.bound,
                 );
-                (Presence::On(Box::new(side)), Some((link.sockets, seeds)))
+                let cluster = Some((link.sockets, seeds));
+                (Presence::On(Box::new(side)), cluster, None)
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
@@ -283,6 +287,7 @@ impl Node {
             http,
             http_hosts: http_hosts(config),
             cluster,
+            slices,
             endings,
             serving,
             data_ended,
@@ -320,13 +325,15 @@ impl Node {
     /// own: here all threads share one.
     ///
     /// # Errors
-    /// A weight above [`max_weight`](NodeConfig::max_weight); nothing has changed then.
-    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), WeightError> {
+    /// A weight above [`max_weight`](NodeConfig::max_weight), or more than can be taken over at once; nothing has
+    /// changed then.
+    pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
-        session.add(Turn::First, key, weight, &mut |(), _| {});
+        let added = session.add(Turn::First, key, weight, &mut |(), _| {});
         session.finish(&mut |(), _| {});
-        Ok(())
+        self.shared.ask_for_pass_if_due();
+        Ok(added?)
     }
 
     /// Counts without the network: all that were added in the cluster, as far as it is known here, and
@@ -363,7 +370,7 @@ impl Node {
         key: &[u8],
         weight: u32,
         limit: u64,
-    ) -> Result<(Estimate, Verdict), WeightError> {
+    ) -> Result<(Estimate, Verdict), AddError> {
         let mut told = (Estimate::default(), Verdict::Over);
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
@@ -372,20 +379,17 @@ impl Node {
                 told = (estimate, verdict);
             }
         };
-        session.hit(
-            Turn::First,
-            key,
-            weight,
-            Limit::total(limit),
-            (),
-            &mut answer,
-        );
+        let limit = Limit::total(limit);
+        let hit = session.hit(Turn::First, key, weight, limit, (), &mut answer);
         session.finish(&mut answer);
+        self.shared.ask_for_pass_if_due();
+        hit?;
         Ok(told)
     }
 
     /// A way into the sketch for one thread, as each data thread has one: nobody is waited for in it. It may
-    /// outlive the node, which then neither shows nor replicates what is added.
+    /// outlive the node, which then neither shows nor replicates what is added. What it has not
+    /// [finished](Session::finish) takes from what all others may add.
     pub fn session<T: Copy>(&self) -> Session<T> {
         Session::new(Arc::clone(self.shared.engine()))
     }
@@ -438,6 +442,17 @@ impl Node {
             None => Ok(self.shared.status()),
         }
     }
+}
+
+/// Why something was not added without the network. Nothing has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// A weight above the limit.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// More than can be taken over at once.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 fn weigh(session: &Session<()>, weight: u32) -> Result<Allowed, WeightError> {

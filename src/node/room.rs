@@ -66,9 +66,10 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
     (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
 }
 
-/// The cells of this node: in a cluster there are those of the others beside them, and what was published is a copy.
+/// All that this node has for each of its cells, 4 bytes at a time: the cell itself, what was published of it, and how
+/// far its total is beyond both; in a cluster there is that of the others beside it, and a wide one for later.
 pub(super) fn cell_bytes(config: &NodeConfig, is_in_cluster: bool) -> u64 {
-    let copies = if is_in_cluster { 3 } else { 1 };
+    let copies = if is_in_cluster { 3 + 1 + 2 } else { 3 };
     config.geometry.memory_bytes().saturating_mul(copies)
 }
 

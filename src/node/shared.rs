@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::access::Access;
 use super::crew::{Crew, Part};
 use super::gossip::{self, Presence};
@@ -59,6 +61,7 @@ pub(super) struct Shared {
     lookups: Lookups,
     /// Somebody was asked what they are, so that replies are to be expected.
     awaits_answers: AtomicBool,
+    pass_is_due: Notify,
     /// Touched by the control thread and by whoever asks for a status, never by a data thread.
     legacy: Mutex<Legacy>,
 }
@@ -160,6 +163,7 @@ impl Shared {
             crew,
             max_peers: config.max_peers,
             awaits_answers: AtomicBool::new(false),
+            pass_is_due: Notify::new(),
             legacy: Mutex::new(Legacy {
                 pushes: Pushes::new(layout.depth, config.peer_grace_rounds, config.max_peers),
                 rows: LegacyRows::new(replica, config.max_peers),
@@ -216,7 +220,7 @@ impl Shared {
     }
 
     /// A row of what this node has counted, earlier starts included; empty where there is no such row.
-    pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
+    pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         match self.presence.side() {
             Some(side) => side.cluster().slices().read_own_row(row, out),
             None => self.replica().read_own_row(row, out),
@@ -251,6 +255,19 @@ impl Shared {
 
     pub(super) fn awaits_answers(&self) -> bool {
         self.awaits_answers.load(Relaxed)
+    }
+
+    /// Has the control thread go over the cells, where so much was added that it should. By data threads, often.
+    #[inline]
+    pub(super) fn ask_for_pass_if_due(&self) {
+        if self.replica().own().wants_pass() {
+            self.pass_is_due.notify_one();
+        }
+    }
+
+    /// Waits until a pass is due, or was since the last wait.
+    pub(super) async fn pass_is_due(&self) {
+        self.pass_is_due.notified().await;
     }
 
     pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
@@ -409,7 +426,7 @@ impl super::http::StatusSource for Shared {
             key: key.to_vec().into(),
             // What a count answers: at least the sum of what is shown.
             count: sum.count,
-            saturated: sum.saturated,
+            incomplete: sum.incomplete,
             origins: origins.iter().map(origin_detail).collect(),
         }
     }
@@ -442,8 +459,7 @@ fn origin_detail(origin: &OriginEstimate) -> OriginDetail {
         node,
         legacy,
         slices: origin.slices as u64,
-        count: origin.estimate.count,
-        saturated: origin.estimate.saturated,
+        count: origin.count,
         own: origin.is_own,
     }
 }
@@ -460,7 +476,7 @@ impl Shared {
             confidence: geometry.confidence(),
             memory_bytes: self.replica().memory_bytes(),
             total_weight: own.total_weight(),
-            saturated_cells: own.saturated_cells(),
+            incomplete: self.replica().is_incomplete(),
         }
     }
 

@@ -81,8 +81,9 @@ pub struct SketchStatus {
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,
-    /// Cells of this node that reached their end and stay there.
-    pub saturated_cells: u64,
+    /// Something that others counted was refused here for want of room: answers say that they are incomplete.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 /// Messages taken, by type.
@@ -396,8 +397,9 @@ pub struct Detail {
     pub key: JsonKey<'static>,
     /// The count: the sum of the origins'.
     pub count: u64,
-    /// The truth may be larger.
-    pub saturated: bool,
+    /// Something that others counted is not here for want of room: all together may have more.
+    #[serde(default)]
+    pub incomplete: bool,
     /// Who contributes.
     pub origins: Vec<OriginDetail>,
 }
@@ -415,8 +417,6 @@ pub struct OriginDetail {
     pub slices: u64,
     /// Its part of the count.
     pub count: u64,
-    /// The truth may be larger.
-    pub saturated: bool,
     /// Whether it is the node that answers.
     pub own: bool,
 }

@@ -20,14 +20,17 @@ pub(super) enum Refused {
     QueueFull,
     /// A reply that nobody here asked for.
     Unsolicited,
+    /// More weight than could be taken over while the node ended.
+    NodeEnds,
 }
 
 impl Refused {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::NotAllowed,
         Self::NotTrusted,
         Self::QueueFull,
         Self::Unsolicited,
+        Self::NodeEnds,
     ];
 
     fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Refused {
             Self::NotTrusted => "not_trusted",
             Self::QueueFull => "queue_full",
             Self::Unsolicited => "unsolicited_reply",
+            Self::NodeEnds => "node_ends",
         }
     }
 }

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use crate::sketch::{Estimate, Weight};
+use crate::sketch::{Exhausted, Weight};
 
-use super::Replica;
 use super::absorber::Absorber;
 use super::pipeline::{Key, Operation, Pipeline, Way};
+use super::{Estimate, Replica};
 
 /// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees
 /// every add of its key before it and none behind it. (Of other keys' adds in the same batch, which can
@@ -33,19 +33,21 @@ use super::pipeline::{Key, Operation, Pipeline, Way};
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
 /// let mut batch = Batch::new(Arc::new(replica));
 /// let mut answers = Vec::new();
-/// let mut answer = |token: u16, estimate: rmbd::sketch::Estimate| answers.push((token, estimate.count));
-/// batch.add(b"key", Weight::new(2)?, &mut answer);
+/// let mut answer = |token: u16, estimate: rmbd::replica::Estimate| answers.push((token, estimate.count));
+/// batch.add(b"key", Weight::new(2)?, &mut answer)?;
 /// batch.count(b"key", 17, &mut answer);
 /// batch.finish(&mut answer);
 /// assert_eq!(answers, [(17, 2)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Batch<T> {
+pub struct Batch<T: Copy> {
     absorber: Absorber,
     pipeline: Pipeline<T>,
-    /// Weight applied or waiting, not yet counted in the sketch's total.
-    weight: u64,
+    /// Weight that may be added since the last `finish`, ...
+    taken: u64,
+    /// ... and what is left of it. The difference is applied or waits, and is not yet in the sketch's total.
+    left: u64,
 }
 
 impl<T: Copy> Batch<T> {
@@ -66,7 +68,8 @@ impl<T: Copy> Batch<T> {
         Self {
             absorber: Absorber::new(),
             pipeline: Pipeline::new(replica, way),
-            weight: 0,
+            taken: 0,
+            left: 0,
         }
     }
 
@@ -77,19 +80,49 @@ impl<T: Copy> Batch<T> {
         self.pipeline.replica()
     }
 
+    /// Makes sure that this much weight may be added before the next [`finish`](Self::finish), however much others
+    /// add meanwhile.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where that would be more than may be added until the next pass over the cells. Nothing has
+    /// changed; what may be added already may be added still.
+    #[inline]
+    pub fn provide(&mut self, weight: u64) -> Result<(), Exhausted> {
+        if weight <= self.left {
+            return Ok(());
+        }
+        self.take(weight)
+    }
+
+    /// As [`provide`](Self::provide), where that leaves enough for all others; whether it does.
+    #[inline]
+    #[must_use]
+    pub fn provide_of_plenty(&mut self, weight: u64) -> bool {
+        weight <= self.left || self.take_of_plenty(weight)
+    }
+
     /// Adds `weight` to `key`; before it, waiting counts may be answered.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where too much was added since the last pass over the cells; nothing was added then.
     #[inline(always)]
-    pub fn add(&mut self, key: &[u8], weight: Weight, answer: &mut impl FnMut(T, Estimate)) {
-        self.weight += u64::from(weight);
+    pub fn add(
+        &mut self,
+        key: &[u8],
+        weight: Weight,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> Result<(), Exhausted> {
+        self.charge(weight)?;
         let (key, weight) = match self.replica().own.hash(key) {
             None => (Key::Bytes(key), weight),
             Some(hash) => match self.absorber.add(hash, weight) {
-                None => return,
+                None => return Ok(()),
                 Some((hash, weight)) => (Key::Hash(hash), weight),
             },
         };
         let add = Operation::Add { weight };
         self.pipeline.push(key, add, answer);
+        Ok(())
     }
 
     /// Asks for the estimate of `key`: `answer` gets it with the `token`, here or later.
@@ -100,6 +133,9 @@ impl<T: Copy> Batch<T> {
 
     /// Adds `weight` to `key`, then asks for its estimate, which has that weight in it: `answer` gets it
     /// with the `token`, here or later. A weight of 0 only asks.
+    ///
+    /// # Errors
+    /// As of [`add`](Self::add); then nothing is asked, either.
     #[inline]
     pub fn hit(
         &mut self,
@@ -107,16 +143,17 @@ impl<T: Copy> Batch<T> {
         weight: Weight,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
-    ) {
-        self.weight += u64::from(weight);
+    ) -> Result<(), Exhausted> {
+        self.charge(weight)?;
         self.ask(key, weight, token, answer);
+        Ok(())
     }
 
     /// What was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
     #[inline]
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.weight
+        self.taken - self.left
     }
 
     /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
@@ -128,10 +165,47 @@ impl<T: Copy> Batch<T> {
         });
         pipeline.finish(answer);
         // Once a batch and not once a key: the total is a line that all threads fight for.
-        let weight = std::mem::take(&mut self.weight);
+        let (weight, left) = (self.weight(), self.left);
+        (self.taken, self.left) = (0, 0);
+        let own = &self.replica().own;
         if weight > 0 {
-            self.replica().own.add_total_weight(weight);
+            own.add_total_weight(weight);
         }
+        if left > 0 {
+            own.return_budget(left);
+        }
+    }
+
+    /// Takes a weight from what may be added.
+    #[inline(always)]
+    fn charge(&mut self, weight: Weight) -> Result<(), Exhausted> {
+        let weight = u64::from(weight);
+        if weight > self.left {
+            self.take(weight)?;
+        }
+        self.left -= weight;
+        Ok(())
+    }
+
+    #[cold]
+    fn take(&mut self, weight: u64) -> Result<(), Exhausted> {
+        let least = weight.saturating_sub(self.left);
+        let taken = self.replica().own.take_budget(least)?;
+        self.got(taken);
+        Ok(())
+    }
+
+    #[cold]
+    fn take_of_plenty(&mut self, weight: u64) -> bool {
+        let least = weight.saturating_sub(self.left);
+        let taken = self.replica().own.take_budget_of_plenty(least);
+        self.got(taken.unwrap_or_default());
+        taken.is_some()
+    }
+
+    fn got(&mut self, weight: u64) {
+        self.taken += weight;
+        self.left += weight;
     }
 
     /// What is absorbed of the key goes first. What is of others may wait: they are not asked for.
@@ -156,5 +230,12 @@ impl<T: Copy> Batch<T> {
         }
         let ask = Operation::Ask { weight, token };
         self.pipeline.push(key, ask, answer);
+    }
+}
+
+/// What was added shall not be lost with the one who did.
+impl<T: Copy> Drop for Batch<T> {
+    fn drop(&mut self) {
+        self.finish(&mut |_, _| {});
     }
 }

@@ -21,15 +21,15 @@ use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::sketch::{Geometry, MAX_DEPTH, SketchError, try_zeroed};
 
 use super::Replica;
 use super::origins::Origin;
 
-/// Slices of memory that a legacy peer takes: what readers see, and its latest cells.
-const SLICES_PER_PEER: u64 = 2;
+/// Bytes that a legacy peer takes for each cell: what readers see, and its latest one.
+const BYTES_PER_CELL: u64 = 2 * 8;
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct LegacyRows {
     max_peers: usize,
     peers: HashMap<SocketAddr, Peer>,
     /// The row that is being merged; kept for its memory.
-    received: Vec<u32>,
+    received: Vec<u64>,
 }
 
 /// What only the writer needs to know of a peer.
@@ -96,7 +96,7 @@ struct Peer {
     place: usize,
     /// The largest cells of its present boot; 0 where it has sent none. Readers' cells are these plus
     /// those of earlier boots.
-    current: Box<[u32]>,
+    current: Box<[u64]>,
     held_back: [bool; MAX_DEPTH],
     /// Readers leave it out until it sends anew.
     is_forgotten: bool,
@@ -115,8 +115,7 @@ impl LegacyRows {
         }
     }
 
-    /// Merges a row that `from` has sent: `width` counters, of which those that do not fit a cell
-    /// saturate it. What readers of the replica see only grows.
+    /// Merges a row that `from` has sent: `width` counters. What readers of the replica see only grows.
     ///
     /// # Errors
     ///
@@ -138,8 +137,14 @@ impl LegacyRows {
         let is_full = self.peers.len() >= max_peers;
         let peer = match self.peers.entry(from) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if is_full => return Err(MergeError::PeerTableFull { max_peers }),
-            Entry::Vacant(place) => place.insert(Peer::try_new(replica, from)?),
+            Entry::Vacant(_) if is_full => {
+                replica.lacks_peers.store(true, Relaxed);
+                return Err(MergeError::PeerTableFull { max_peers });
+            }
+            Entry::Vacant(place) => {
+                let peer = Peer::try_new(replica, from);
+                place.insert(peer.inspect_err(|_| replica.lacks_peers.store(true, Relaxed))?)
+            }
         };
         let Some(origin) = replica.origins.get(peer.place) else {
             // Never: the table keeps what it has.
@@ -182,12 +187,11 @@ impl LegacyRows {
         self.received
             .try_reserve_exact(width)
             .map_err(|_| SketchError::OutOfMemory {
-                bytes: width as u64 * 4,
+                bytes: width as u64 * 8,
             })?;
-        let clamped = counters.map(|counter| u32::try_from(counter).unwrap_or(u32::MAX));
-        let mut clamped = clamped.fuse();
-        self.received.extend(clamped.by_ref().take(width));
-        let counters = self.received.len() + clamped.take(1).count();
+        let mut counters = counters.fuse();
+        self.received.extend(counters.by_ref().take(width));
+        let counters = self.received.len() + counters.take(1).count();
         if counters != width {
             return Err(MergeError::Length { counters, width });
         }
@@ -199,7 +203,7 @@ impl Peer {
     /// Takes the memory for a new peer and a place in the replica's table.
     fn try_new(replica: &Replica, address: SocketAddr) -> Result<Self, MergeError> {
         let geometry = replica.own().geometry();
-        let bytes = SLICES_PER_PEER * geometry.memory_bytes();
+        let bytes = BYTES_PER_CELL * geometry.cells() as u64;
         let reserved = replica.memory.reserve(bytes);
         reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
         let placed = Self::place(replica, address, geometry);
@@ -239,8 +243,8 @@ impl Peer {
         &mut self,
         row: usize,
         at: Range<usize>,
-        received: &[u32],
-        readers: &[AtomicU32],
+        received: &[u64],
+        readers: &[AtomicU64],
     ) -> (RowMerged, u64) {
         let current = &mut self.current[at.clone()];
         let falls = received.iter().zip(&*current).any(|(new, old)| new < old);
@@ -260,11 +264,11 @@ impl Peer {
         self.held_back[row] = false;
         let mut weight = 0;
         for ((new, old), cell) in received.iter().zip(&mut self.current[at]).zip(readers) {
-            // Readers' cells = earlier boots + `current`, so both grow by the same. A cell that has
-            // reached its end stays there. One writer: a load and a store lose nothing.
+            // Readers' cells = earlier boots + `current`, so both grow by the same. One writer: a load and a store
+            // lose nothing.
             let grown = cell.load(Relaxed).saturating_add(new - *old);
             cell.store(grown, Relaxed);
-            weight += u64::from(new - *old);
+            weight = new.saturating_sub(*old).saturating_add(weight);
             *old = *new;
         }
         (outcome, weight)

@@ -23,6 +23,7 @@
 mod absorber;
 mod append;
 mod batch;
+mod estimate;
 mod fingerprint;
 mod legacy;
 mod memory;
@@ -32,11 +33,12 @@ mod pipeline;
 mod slices;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
 pub use batch::Batch;
+pub use estimate::Estimate;
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 pub use pipeline::{LAG, PIPELINE_ABOVE_BYTES, PIPELINE_SHARED_ABOVE_BYTES, Way};
@@ -48,7 +50,7 @@ pub use slices::{
 pub use crate::wire::cluster::SliceId;
 pub use crate::wire::{Boot, SketchNumber};
 
-use crate::sketch::{CellIndexes, Estimate, Geometry, HashFamily, Sketch, SketchError, Weight};
+use crate::sketch::{CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchError, Weight};
 use append::AppendTable;
 use memory::MemoryAccount;
 use origins::Origin;
@@ -60,11 +62,11 @@ pub struct ReplicaLimits {
     pub max_peers: usize,
     /// Slices learnt from other nodes, and from earlier boots of this one.
     pub max_origins: usize,
-    /// Bytes of all cells: own ones and those of others beside them, their published copy ([`Slices`]), learnt
-    /// slices by what is in them, and two tables for each legacy peer. Asked before anything is allocated;
-    /// `u64::MAX` is no limit. Tables count whole, although pages that were never written cost nothing. What stands
-    /// beside the cells follows from them: hashes and versions (1.6 % of our own slice) and the history of our own
-    /// (at most an eighth of it).
+    /// Bytes of all cells: own ones and those of others beside them, what is noted of totals that 32 bits do not hold,
+    /// their published copy ([`Slices`]), learnt slices by what is in them, and two tables for each legacy peer. Asked
+    /// before anything is allocated; `u64::MAX` is no limit. Tables count whole, although pages that were never written
+    /// cost nothing. What stands beside the cells follows from them: hashes and versions (3 % of our own slice) and the
+    /// history of our own (at most an eighth of it).
     pub max_memory_bytes: u64,
 }
 
@@ -85,7 +87,7 @@ pub struct OriginEstimate {
     /// Slices of it that are held here: one for each boot; our own live one is among them.
     pub slices: usize,
     /// An upper bound of what it counted.
-    pub estimate: Estimate,
+    pub count: u64,
     /// This node itself.
     pub is_own: bool,
 }
@@ -97,7 +99,7 @@ pub struct OriginEstimate {
 /// use rmbd::sketch::{Geometry, HashFamily, Weight};
 ///
 /// let replica = Replica::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 }, 8)?;
-/// replica.add(b"key", Weight::new(2)?);
+/// replica.add(b"key", Weight::new(2)?)?;
 /// assert_eq!(replica.estimate(b"key").count, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -108,6 +110,9 @@ pub struct Replica {
     max_origins: usize,
     /// N of all learnt slices. One writer, and a number of its own: relaxed.
     learnt_weight: AtomicU64,
+    /// Something was refused for want of room: slices, legacy peers. Words of their own: relaxed.
+    lacks_slices: AtomicBool,
+    lacks_peers: AtomicBool,
     origins: AppendTable<Origin>,
     memory: MemoryAccount,
     /// Batches that there are: threads that may add at the same time.
@@ -160,6 +165,8 @@ impl Replica {
             own_slice: own,
             max_origins: limits.max_origins,
             learnt_weight: AtomicU64::new(0),
+            lacks_slices: AtomicBool::new(false),
+            lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(limits.max_peers)?,
             memory,
             batches: CachePadded::default(),
@@ -180,9 +187,12 @@ impl Replica {
     }
 
     /// Adds `weight` to `key` on this node.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where too much was added since the last pass of [`Slices::publish`]; nothing was added.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: Weight) {
-        self.own.add(key, weight);
+    pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
+        self.own.add(key, weight)
     }
 
     /// An upper bound of the weight that was added to `key`, here and wherever slices came from.
@@ -200,7 +210,7 @@ impl Replica {
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
             slices: 1,
-            estimate: self.own.own_estimate_at(cells),
+            count: self.own.own_estimate_at(cells),
             is_own: true,
         };
         [own]
@@ -226,9 +236,17 @@ impl Replica {
         legacy.fold(own, u64::saturating_add)
     }
 
+    /// Whether something that others counted was refused here for want of room, so that counts may be too low for
+    /// all together.
+    #[inline]
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.lacks_slices.load(Relaxed) || self.lacks_peers.load(Relaxed)
+    }
+
     /// Copies a row of this node's own cells into `out`, whose content it replaces; empty where there
     /// is no such row. Cells grow meanwhile: each is as it was at some moment of the call.
-    pub fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
+    pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         out.clear();
         out.extend(self.own.own_row(row));
     }
@@ -243,14 +261,17 @@ impl Replica {
     fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         let slices = self.own.estimate_at(cells);
         let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
-        legacy.fold(slices, |sum, origin| sum + origin)
+        Estimate {
+            count: legacy.fold(slices, u64::saturating_add),
+            incomplete: self.is_incomplete(),
+        }
     }
 
     fn legacy_estimates(&self, cells: &CellIndexes) -> impl Iterator<Item = OriginEstimate> {
         self.shown_origins().map(|origin| OriginEstimate {
             origin: OriginName::Legacy(origin.address),
             slices: 1,
-            estimate: origin.estimate_at(cells),
+            count: origin.estimate_at(cells),
             is_own: false,
         })
     }

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::sketch::{CellIndexes, Estimate, MAX_DEPTH, value};
+use crate::sketch::{CellIndexes, MAX_DEPTH};
 
 /// A legacy peer's slice.
 #[derive(Debug)]
@@ -14,14 +14,14 @@ pub(super) struct Origin {
     /// Who sends it.
     pub(super) address: SocketAddr,
     /// What readers see; cells only grow, until the origin is forgotten.
-    pub(super) cells: Box<[AtomicU32]>,
+    pub(super) cells: Box<[AtomicU64]>,
     /// Sum of each row's cells. One writer; relaxed, since each is a number of its own.
     pub(super) row_weights: Box<[AtomicU64; MAX_DEPTH]>,
     is_hidden: AtomicBool,
 }
 
 impl Origin {
-    pub(super) fn new(address: SocketAddr, cells: Box<[AtomicU32]>) -> Self {
+    pub(super) fn new(address: SocketAddr, cells: Box<[AtomicU64]>) -> Self {
         Self {
             address,
             cells,
@@ -32,12 +32,10 @@ impl Origin {
 
     /// Its least row.
     #[inline]
-    pub(super) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
-        let rows = cells
-            .as_slice()
-            .iter()
-            .map(|&cell| value(&self.cells[cell as usize]));
-        Estimate::of_least(rows.fold(u32::MAX, u32::min))
+    pub(super) fn estimate_at(&self, cells: &CellIndexes) -> u64 {
+        let rows = cells.as_slice().iter();
+        let rows = rows.map(|&cell| self.cells[cell as usize].load(Relaxed));
+        rows.fold(u64::MAX, u64::min)
     }
 
     /// All that was added to it. Every row holds all of it; as rows come one by one, the one that has

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::sketch::{CellIndexes, Estimate, KeyHash, Weight};
+use crate::sketch::{CellIndexes, KeyHash, Weight};
 
-use super::Replica;
+use super::{Estimate, Replica};
 
 /// Keys between a prefetch and its use: enough to hide the memory's latency, few enough that the
 /// lines are still there.
@@ -176,7 +176,7 @@ impl<T> Drop for Pipeline<T> {
 
 fn faster_way(replica: &Replica) -> Way {
     let threads = replica.batches.load(Relaxed);
-    Way::of(replica.own.memory_bytes(), threads)
+    Way::of(replica.own.table_bytes(), threads)
 }
 
 #[inline]

@@ -34,9 +34,9 @@
 //!   number of its own, no other memory is published through it, and cells only grow, so a reader that
 //!   sees some rows before and some after an add still sees an upper bound of what was complete before.
 //!   Only the total of all weights says more: whoever sees a weight in it sees the cells that it went to.
-//! - **Cells end, they do not wrap.** A cell that reaches [`SATURATES_AT`] (3 221 225 472) is full:
-//!   it counts as [`u32::MAX`], nothing is added to it any more, and an answer that rests on such
-//!   cells alone is flagged ([`Estimate::saturated`]).
+//! - **Cells wrap, totals do not.** A cell of 32 bits wraps, and what is beyond it is noted by the one who goes over
+//!   all cells from time to time; an answer is the whole total, of 64 bits. Until then no more than 2^31 may be
+//!   added: [`Exhausted`] says that it would be more.
 //! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key; the
 //!   [`CellIndexes`] can be looked up in several slices of the same geometry, prefetched, and used later.
 //! - **What others counted stands beside it.** A sketch made by [`Sketch::try_shared`] has pairs of cells: adds go
@@ -46,31 +46,37 @@
 //! - **Memory is taken from the system zeroed and lazily**: a page that no key has touched costs
 //!   nothing.
 
-mod cell;
-mod estimate;
+mod beyond;
 mod geometry;
 mod hash;
 mod indexes;
+mod others;
 mod prefetch;
 mod weight;
-
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
 
 use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 
-pub(crate) use cell::value;
-pub use cell::{MAX_WRITERS, SATURATES_AT};
-pub use estimate::Estimate;
-pub(crate) use estimate::least_sum;
+use atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+use beyond::{Budget, HalfTurns};
 pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
 pub(crate) use hash::KeyHash;
 pub use indexes::CellIndexes;
+use others::{Narrow, WideOthers};
 pub use weight::{MAX_WEIGHT, Weight, WeightError};
+
+/// What [`beyond`] is written with; a model of them elsewhere.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+}
+
+/// Weight that may be added between two passes over the cells, by all threads: 2^31.
+pub const PASS_WEIGHT_MAX: u64 = beyond::BUDGET;
 
 /// Why a sketch could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -85,14 +91,21 @@ pub enum SketchError {
     },
 }
 
+/// So much was added since the last pass over the cells that more would wrap them unseen. Nothing was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "weights of 2^31 were added faster than they could be taken over, this one was not added: try again in a moment"
+)]
+pub struct Exhausted;
+
 /// A count-min sketch that many threads may update and query at once.
 ///
 /// ```
 /// use rmbd::sketch::{Geometry, HashFamily, Sketch, Weight};
 ///
 /// let sketch = Sketch::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 })?;
-/// sketch.add(b"key", Weight::new(3)?);
-/// assert_eq!(sketch.estimate(b"key").count, 3);
+/// sketch.add(b"key", Weight::new(3)?)?;
+/// assert_eq!(sketch.estimate(b"key"), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -102,10 +115,11 @@ pub struct Sketch {
     cells: Vec<AtomicU32>,
     /// 1 where cells are in pairs, else 0: the own cell `i` is at `i << pair_shift`.
     pair_shift: u32,
-    // Each on a cache line of its own: all threads write the first, and the lines next to it hold
-    // what every add reads.
+    half_turns: HalfTurns,
+    wide_others: WideOthers,
+    // Each on a cache line of its own: all threads write them, and the lines next to it hold what every add reads.
     total_weight: CachePadded<AtomicU64>,
-    saturated_cells: CachePadded<AtomicU64>,
+    budget: CachePadded<Budget>,
 }
 
 impl Sketch {
@@ -120,7 +134,7 @@ impl Sketch {
         Self::try_with(geometry, family, 0)
     }
 
-    /// As [`try_new`](Self::try_new), with room for what others counted: it takes twice the memory.
+    /// As [`try_new`](Self::try_new), with room for what others counted.
     ///
     /// # Errors
     ///
@@ -134,28 +148,38 @@ impl Sketch {
         family: HashFamily,
         pair_shift: u32,
     ) -> Result<Self, SketchError> {
-        let cells = geometry.cells() << pair_shift;
+        let cells = geometry.cells();
+        // What may be needed later is asked for now: so nothing has to be refused then.
         Ok(Self {
             geometry,
             family,
-            cells: try_zeroed_cells(cells)?.into_vec(),
+            cells: try_zeroed_cells(cells << pair_shift)?.into_vec(),
             pair_shift,
+            half_turns: HalfTurns::new(try_zeroed_cells(cells)?),
+            wide_others: WideOthers::new(try_zeroed_cells(cells * pair_shift as usize)?),
             total_weight: CachePadded::default(),
-            saturated_cells: CachePadded::default(),
+            budget: CachePadded::default(),
         })
     }
 
     /// Adds `weight` to `key`. A weight of 0 changes nothing.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where [`PASS_WEIGHT_MAX`] was added since the last pass; nothing was added.
     #[inline]
-    pub fn add(&self, key: &[u8], weight: Weight) {
+    pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
+        let weight_u64 = weight.into();
+        let taken = self.take_budget(weight_u64)?;
+        self.return_budget(taken - weight_u64);
         self.add_at(&self.cells_of(key), weight);
         self.add_total_weight(weight.into());
+        Ok(())
     }
 
     /// An upper bound of the weight that was added to `key` so far, here and by others that are known here.
     #[inline]
     #[must_use]
-    pub fn estimate(&self, key: &[u8]) -> Estimate {
+    pub fn estimate(&self, key: &[u8]) -> u64 {
         self.estimate_at(&self.cells_of(key))
     }
 
@@ -165,12 +189,6 @@ impl Sketch {
     pub fn total_weight(&self) -> u64 {
         // Acquire: see `add_total_weight`.
         self.total_weight.load(Acquire)
-    }
-
-    /// How many cells have reached their end and stay there.
-    #[must_use]
-    pub fn saturated_cells(&self) -> u64 {
-        self.saturated_cells.load(Relaxed)
     }
 
     /// Width and depth.
@@ -185,15 +203,15 @@ impl Sketch {
         self.family
     }
 
-    /// The `width` own cells of a row as they are now, full ones as [`u32::MAX`]; empty where there is no such
-    /// row.
-    pub fn own_row(&self, row: usize) -> impl Iterator<Item = u32> + '_ {
+    /// What was added to each of the `width` cells of a row, as it is now; empty where there is no such row.
+    pub fn own_row(&self, row: usize) -> impl Iterator<Item = u64> + '_ {
         let width = self.geometry.width();
         let start = row.saturating_mul(width).min(self.geometry.cells());
-        self.own_cells().skip(start).take(width).map(value)
+        let end = (start + width).min(self.geometry.cells());
+        (start..end).map(|cell| self.own_total(cell as u32))
     }
 
-    /// The cells of what was added here, row after row.
+    /// The lowest 32 bits of what was added to each cell here, row after row.
     pub fn own_cells(&self) -> impl ExactSizeIterator<Item = &AtomicU32> {
         self.cells.iter().step_by(self.stride())
     }
@@ -212,33 +230,45 @@ impl Sketch {
         1 << self.pair_shift
     }
 
-    /// Bytes of all cells.
+    /// Bytes of [`memory`](Self::memory): what adds and counts touch.
     #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
+    pub fn table_bytes(&self) -> u64 {
         self.geometry.memory_bytes() << self.pair_shift
     }
 
-    /// Adds to what others counted in a cell, up to its end. By one writer; nothing happens where cells are not
-    /// in pairs, or where there is no such cell.
+    /// Bytes of all that it has, whether pages of it were touched or not: its cells, and what is noted of totals that
+    /// 32 bits do not hold.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let wide = self.geometry.cells() as u64 * 8 * u64::from(self.pair_shift);
+        self.table_bytes() + self.geometry.memory_bytes() + wide
+    }
+
+    /// Adds to what others counted in a cell. By one writer; nothing happens where cells are not in pairs, or where
+    /// there is no such cell.
     #[inline]
-    pub(crate) fn add_of_others(&self, cell: u32, growth: u32) {
-        if let Some(cell) = self.of_others(cell) {
-            // One writer: a load and a store lose nothing. Relaxed, as for all cells.
-            let grown = value(cell).saturating_add(growth);
-            cell.store(grown, Relaxed);
+    pub(crate) fn add_of_others(&self, cell: u32, growth: u64) {
+        if let Some(narrow) = self.of_others(cell) {
+            let all = || Narrow(&self.cells);
+            self.wide_others.add(cell as usize, narrow, growth, all);
         }
     }
 
     /// An upper bound of what was added here.
     #[inline]
-    pub(crate) fn own_estimate_at(&self, cells: &CellIndexes) -> Estimate {
-        let own = cells.as_slice().iter().map(|&cell| value(self.own(cell)));
-        Estimate::of_least(own.fold(u32::MAX, u32::min))
+    pub(crate) fn own_estimate_at(&self, cells: &CellIndexes) -> u64 {
+        let own = cells.as_slice().iter().map(|&cell| self.own(cell));
+        let least = own.map(|cell| cell.load(Relaxed)).fold(u32::MAX, u32::min);
+        fence(Acquire);
+        if self.half_turns.are_any() {
+            return self.own_total_at(cells);
+        }
+        least.into()
     }
 
     /// The least row of what was added here, plus the least row of what others counted.
     #[inline]
-    pub(crate) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
+    pub(crate) fn estimate_at(&self, cells: &CellIndexes) -> u64 {
         if self.pair_shift == 0 {
             return self.own_estimate_at(cells);
         }
@@ -246,10 +276,82 @@ impl Sketch {
         for &cell in cells.as_slice() {
             let at = (cell as usize) * 2;
             let [first, second] = [&self.cells[at], &self.cells[at + 1]];
-            own = own.min(value(first));
-            others = others.min(value(second));
+            own = own.min(first.load(Relaxed));
+            others = others.min(second.load(Relaxed));
         }
-        Estimate::of_least(own) + Estimate::of_least(others)
+        // Behind the cells: see `beyond`.
+        fence(Acquire);
+        if self.half_turns.are_any() || self.wide_others.are_used() {
+            return self.total_at(cells);
+        }
+        u64::from(own) + u64::from(others)
+    }
+
+    #[cold]
+    fn total_at(&self, cells: &CellIndexes) -> u64 {
+        let others = cells.as_slice().iter().map(|&cell| self.others_total(cell));
+        let others = others.fold(u64::MAX, u64::min);
+        self.own_total_at(cells).saturating_add(others)
+    }
+
+    #[cold]
+    fn own_total_at(&self, cells: &CellIndexes) -> u64 {
+        let own = cells.as_slice().iter().map(|&cell| self.own_total(cell));
+        own.fold(u64::MAX, u64::min)
+    }
+
+    /// All that others counted in a cell; 0 where it is not known.
+    pub(crate) fn others_total(&self, cell: u32) -> u64 {
+        let narrow = self.of_others(cell);
+        narrow.map_or(0, |narrow| self.wide_others.sum(cell as usize, narrow))
+    }
+
+    /// All that was added to a cell here.
+    pub(crate) fn own_total(&self, cell: u32) -> u64 {
+        self.half_turns.total(cell as usize, self.own(cell))
+    }
+
+    /// The total of a cell of which the pass has just read this value; by the one writer.
+    #[inline]
+    pub(crate) fn note_total(&self, cell: u32, value: u32) -> u64 {
+        self.half_turns.note(cell as usize, value)
+    }
+
+    /// The total of a cell that had this value when it was noted last; by the one writer.
+    #[inline]
+    pub(crate) fn noted_total(&self, cell: u32, value: u32) -> u64 {
+        self.half_turns.noted(cell as usize, value)
+    }
+
+    /// Takes weight that may be added, at least `least`. What is not added is to be returned.
+    pub(crate) fn take_budget(&self, least: u64) -> Result<u64, Exhausted> {
+        self.budget.take(least).ok_or(Exhausted)
+    }
+
+    /// The same, where that leaves enough for all others.
+    pub(crate) fn take_budget_of_plenty(&self, least: u64) -> Option<u64> {
+        self.budget.take_of_plenty(least)
+    }
+
+    pub(crate) fn return_budget(&self, unused: u64) {
+        self.budget.return_unused(unused);
+    }
+
+    /// A pass over all cells begins: N, of which it is to give back all when it is done. By the one writer.
+    pub(crate) fn begin_pass(&self) -> u64 {
+        self.budget.begin_pass();
+        self.total_weight()
+    }
+
+    /// A pass is done that had begun with this N.
+    pub(crate) fn end_pass(&self, total_weight: u64) {
+        self.budget.give_back(total_weight);
+    }
+
+    /// Whether so much was added that a pass over the cells should come soon.
+    #[must_use]
+    pub fn wants_pass(&self) -> bool {
+        self.budget.wants_pass(self.total_weight.load(Relaxed))
     }
 
     #[inline]
@@ -295,13 +397,12 @@ impl Sketch {
         }
     }
 
-    /// Adds to cells of this geometry, without counting it in [`total_weight`](Self::total_weight).
+    /// Adds weight that was [taken](Self::take_budget) to cells of this geometry, without counting it in
+    /// [`total_weight`](Self::total_weight).
     #[inline]
     pub(crate) fn add_at(&self, cells: &CellIndexes, weight: Weight) {
         for &cell in cells.as_slice() {
-            if cell::add(self.own(cell), weight) {
-                self.saturated_cells.fetch_add(1, Relaxed);
-            }
+            self.own(cell).fetch_add(weight.get(), Relaxed);
         }
     }
 

@@ -19,7 +19,7 @@ fn every_call() {
     let counts = client.count_many(&["pear", "apple", "plum", ""]).unwrap();
     let estimates: Vec<_> = counts.iter().map(|count| count.estimate).collect();
     assert_eq!(estimates, [1 << 20, 3, 0, 0]);
-    assert!(!counts.iter().any(|count| count.saturated));
+    assert!(!counts.iter().any(|count| count.incomplete));
     for (limit, allowed) in [(4, true), (4, false), (6, true)] {
         let hit = client.hit("apple", 1, limit).unwrap();
         assert_eq!(hit.allowed, allowed, "{hit:?}");

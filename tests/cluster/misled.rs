@@ -9,6 +9,7 @@ use rmbd::cluster::ReadyState;
 use crate::scenarios::{INTERVAL, MINUTE, Nodes, are_equal, assert_sound, cluster, live_members};
 use crate::support::machine::Machine;
 use crate::support::network::{Place, Weather};
+use crate::support::node::OWN_TABLES;
 use crate::support::world::Identity;
 
 const SEEDS: u64 = 10;
@@ -105,7 +106,7 @@ fn with_refusers(seed: u64, nodes: usize, starts: usize) -> (Nodes, Place) {
     // Every third one starts again with room for its own table and the copy of it only.
     let bytes = world.terms.geometry.memory_bytes();
     for place in (1..nodes).step_by(3) {
-        world.hosts[place].max_memory_bytes = bytes * 3;
+        world.hosts[place].max_memory_bytes = bytes * OWN_TABLES;
         world.restart(place, Identity::Same);
     }
     world.run_for(MINUTE / 2);
@@ -153,7 +154,7 @@ fn who_has_no_room_vouches_for_nothing_and_a_joiner_asks_others() {
 fn a_writer_knows_who_has_no_room_for_it() {
     let mut world = cluster(3, 3);
     let bytes = world.terms.geometry.memory_bytes();
-    world.hosts[2].max_memory_bytes = bytes * 3;
+    world.hosts[2].max_memory_bytes = bytes * OWN_TABLES;
     world.restart(2, Identity::Same);
     world.run_for(INTERVAL * 10);
     world.add(0, 0, 1);

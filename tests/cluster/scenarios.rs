@@ -9,7 +9,7 @@ use rmbd::sketch::Geometry;
 use crate::support::check;
 use crate::support::machine::Machine;
 use crate::support::network::{Place, Weather};
-use crate::support::node::Node;
+use crate::support::node::{Node, OWN_TABLES};
 use crate::support::random::Random;
 use crate::support::world::{Identity, LEAVE_LIMIT, Terms, World};
 
@@ -483,7 +483,7 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
                 .take(2)
                 .map(|learnt| learnt.memory_bytes)
                 .sum();
-            world.hosts[small].max_memory_bytes = bytes * 3 + of_two;
+            world.hosts[small].max_memory_bytes = bytes * OWN_TABLES + of_two;
         } else {
             world.hosts[small].max_origins = 2;
         }

@@ -15,7 +15,7 @@ fn valid_message() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => key.clone().prop_map(|key| encode_add(&key).to_vec()),
         4 => key.prop_map(|key| encode_count(&key).to_vec()),
-        1 => (0..12u16, prop::collection::vec(any::<u32>(), 100), dialects()).prop_map(
+        1 => (0..12u16, prop::collection::vec(any::<u64>(), 100), dialects()).prop_map(
             |(row, counters, dialect)| {
                 let mut out = Vec::new();
                 encode_sync(row, &counters, dialect, &mut out);

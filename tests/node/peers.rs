@@ -178,7 +178,7 @@ fn a_python_instances_counts_are_summed_and_survive_its_restart() {
         let push = |count: u32| {
             for row in 0..10 {
                 let mut counters = [0; 100];
-                counters[columns[row].as_u64().unwrap() as usize] = count;
+                counters[columns[row].as_u64().unwrap() as usize] = count.into();
                 let mut bytes = Vec::new();
                 encode_sync(row as u16, &counters, Dialect::Network, &mut bytes);
                 python.0.send(&bytes).unwrap();

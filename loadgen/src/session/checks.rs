@@ -445,12 +445,6 @@ fn never_below(truth: &Truth, comparable: bool) -> Check {
         exact(truth.checked_keys),
         exact(truth.checked_hot_keys)
     );
-    if truth.saturated_keys > 0 {
-        detail.push_str(&format!(
-            " {} more rest on full cells, so nothing can be said of them.",
-            exact(truth.saturated_keys)
-        ));
-    }
     if truth.lost_adds > 0 {
         let which = if comparable {
             "the keys of phases that lost some are left out"

@@ -34,7 +34,8 @@ pub(super) use self::lane::DATAGRAM_BYTES;
 use self::lane::{Batch, Lane};
 use self::recovery::Recovery;
 use crate::wire::compact::{
-    self, Answer, Header, ONCE_RETRY_S_MAX, ONCE_WINDOW, Operation, RequestWriter, WriteError,
+    self, Answer, Header, ONCE_RETRY_S_MAX, ONCE_WINDOW, Operation, Problem, RequestWriter,
+    WriteError,
 };
 use crate::wire::{Boot, SketchNumber};
 
@@ -297,6 +298,10 @@ impl<T> Core<T> {
         self.has_heard = true;
         if let Some(cookie) = cookie_of(&reply) {
             return self.take_back(copy, cookie);
+        }
+        if reply.head.code == Problem::Busy.code() {
+            // As if it had been lost: it goes again, and more slowly.
+            return;
         }
         self.replied_max = self.replied_max.max(copy.number);
         self.recovery.replied(now.saturating_sub(copy.sent_at));

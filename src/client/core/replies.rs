@@ -261,7 +261,9 @@ fn stops_whole_request(code: u8, done: u16) -> bool {
             | Problem::OnceTableFull
             | Problem::SequenceTooOld
             | Problem::AddressUnproven
-            | Problem::OnceNetworkFull,
+            | Problem::OnceNetworkFull
+            | Problem::Busy
+            | Problem::RequestTooHeavy,
         ) => true,
         Some(_) => false,
     }

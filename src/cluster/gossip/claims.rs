@@ -445,13 +445,14 @@ mod tests {
         let mut round = 0;
         let asked = loop {
             let now = ROUND * round;
-            let more = [(2, round + 1)].into_iter();
+            let more = [(2, u64::from(round) + 1)].into_iter();
             slices.merge(&S, more).unwrap();
             claims.note(now, &slices, Boot(2), line(9, 99), PUSHED, NOT_PULLED);
             if !due(&mut claims, &slices, now).is_empty() {
                 break round;
             }
             round += 1;
+            assert!(round < 1_000, "for ever");
         };
         assert_eq!(asked, PATIENCE_ROUNDS * PATIENCES_MAX);
     }

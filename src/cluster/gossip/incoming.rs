@@ -140,7 +140,7 @@ impl Cluster {
         &mut self,
         from: From,
         slice: &SliceId,
-        cells: impl Iterator<Item = (u32, u32)>,
+        cells: impl Iterator<Item = (u32, u64)>,
     ) -> Result<u64, SliceRefused> {
         if self.is_its_own(from.boot, slice) {
             self.slices.merge_live(slice, cells)

@@ -158,7 +158,7 @@ pub struct Cluster {
     apart: BTreeSet<(SocketAddr, SketchNumber)>,
     events: VecDeque<ClusterEvent>,
     /// Kept for its memory.
-    group: Vec<(u32, u32)>,
+    group: Vec<(u32, u64)>,
 }
 
 impl std::fmt::Debug for Cluster {

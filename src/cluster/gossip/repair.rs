@@ -69,7 +69,7 @@ pub(super) struct Group<'a> {
     pub(super) version: u64,
     pub(super) number: u32,
     /// Those that are not 0.
-    pub(super) cells: &'a [(u32, u32)],
+    pub(super) cells: &'a [(u32, u64)],
 }
 
 impl Group<'_> {

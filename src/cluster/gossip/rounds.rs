@@ -19,7 +19,7 @@ impl Cluster {
     /// after `now` where it is at once.
     #[must_use]
     pub fn next_wake(&self, now: Duration) -> Duration {
-        if self.is_publishing {
+        if self.is_publishing || self.slices.wants_pass() {
             return now;
         }
         let mut next = self.next_round;
@@ -157,6 +157,8 @@ impl Cluster {
     }
 
     fn publish_some(&mut self, now: Duration) {
+        // Also where nobody listens: what may be added until the next pass is bounded.
+        self.is_publishing |= self.slices.wants_pass();
         if !self.is_publishing {
             return;
         }

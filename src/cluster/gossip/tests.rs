@@ -185,7 +185,7 @@ fn three_nodes_find_each_other_and_agree_within_two_rounds() {
         assert_eq!(net.live(node), 2, "node {node}");
         for key in 0..10_000u32 {
             let key = (key * 3 + node as u32).to_le_bytes();
-            net.nodes[node].replica.add(&key, 1.into());
+            net.nodes[node].replica.add(&key, 1.into()).unwrap();
         }
     }
     net.run(MS);
@@ -216,7 +216,10 @@ fn a_lossy_network_takes_a_few_rounds_more() {
     let mut net = Net::cluster_of(3, geometry(), 0.2);
     for node in 0..3 {
         for key in 0..10_000u32 {
-            net.nodes[node].replica.add(&key.to_le_bytes(), 2.into());
+            net.nodes[node]
+                .replica
+                .add(&key.to_le_bytes(), 2.into())
+                .unwrap();
         }
     }
     let took = net.until_equal(ROUND * 10);
@@ -228,7 +231,10 @@ fn a_lossy_network_takes_a_few_rounds_more() {
 fn a_new_node_gets_slices_of_the_dead_from_its_neighbours() {
     let mut net = Net::cluster_of(3, geometry(), 0.0);
     for key in 0..10_000u32 {
-        net.nodes[2].replica.add(&key.to_le_bytes(), 2.into());
+        net.nodes[2]
+            .replica
+            .add(&key.to_le_bytes(), 2.into())
+            .unwrap();
     }
     net.run(ROUND * 3);
     net.nodes.pop();
@@ -251,11 +257,11 @@ fn a_new_node_gets_slices_of_the_dead_from_its_neighbours() {
 #[test]
 fn a_target_gets_everything_and_gives_nothing() {
     let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.nodes[0].replica.add(b"one", 1.into());
-    net.nodes[1].replica.add(b"two", 2.into());
+    net.nodes[0].replica.add(b"one", 1.into()).unwrap();
+    net.nodes[1].replica.add(b"two", 2.into()).unwrap();
     net.run(ROUND * 3);
     let target = net.start(7, 707, 7, geometry());
-    net.nodes[target].replica.add(b"three", 3.into());
+    net.nodes[target].replica.add(b"three", 3.into()).unwrap();
     let now = net.now;
     net.nodes[0].cluster.push_to(now, address(7));
     net.run(ROUND * 8);
@@ -265,7 +271,7 @@ fn a_target_gets_everything_and_gives_nothing() {
     assert_eq!(of(&net, target), [1, 2, 3]);
     assert_eq!(of(&net, 0), [1, 2, 0]);
     assert_eq!(of(&net, 1), [1, 2, 0]);
-    net.nodes[0].replica.add(b"one", 5.into());
+    net.nodes[0].replica.add(b"one", 5.into()).unwrap();
     net.run(ROUND * 3);
     assert_eq!(of(&net, target), [6, 2, 3]);
     assert_eq!(net.nodes[target].cluster.status(net.now).members.len(), 0);
@@ -274,7 +280,7 @@ fn a_target_gets_everything_and_gives_nothing() {
 #[test]
 fn leaving_pushes_what_is_left() {
     let mut net = Net::cluster_of(3, geometry(), 0.1);
-    net.nodes[2].replica.add(b"last", 5.into());
+    net.nodes[2].replica.add(b"last", 5.into()).unwrap();
     let now = net.now;
     net.nodes[2].cluster.leave(now);
     while !net.nodes[2].cluster.is_flushed() {
@@ -293,12 +299,12 @@ fn leaving_pushes_what_the_pass_under_way_has_missed() {
     let two_calls = Geometry::new(PUBLISH_CELLS as u64 / 2, 4).unwrap();
     let mut net = Net::cluster_of(2, two_calls, 0.0);
     let node = &mut net.nodes[1];
-    node.replica.add(b"first", 1.into());
+    node.replica.add(b"first", 1.into()).unwrap();
     net.now = node.cluster.next_round;
     node.cluster.wake(net.now);
     assert!(node.cluster.is_publishing, "the pass is under way");
     for key in 0..1_000u32 {
-        node.replica.add(&key.to_le_bytes(), 1.into());
+        node.replica.add(&key.to_le_bytes(), 1.into()).unwrap();
     }
     node.cluster.leave(net.now);
     while !net.nodes[1].cluster.is_flushed() {

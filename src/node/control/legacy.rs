@@ -36,7 +36,7 @@ const ROWS_RECENT: Duration = Duration::from_secs(10);
 pub(super) struct Rounds {
     pub(super) shared: Arc<Shared>,
     /// The row being sent, kept for its memory.
-    row: Vec<u32>,
+    row: Vec<u64>,
     datagram: Vec<u8>,
     rounds: u64,
     pub(super) challenges: Challenges,

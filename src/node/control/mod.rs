@@ -6,6 +6,7 @@ mod challenge;
 mod legacy;
 mod once;
 mod orders;
+mod passes;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
@@ -16,12 +17,14 @@ use tracing::info;
 
 pub(super) use self::challenge::is_probe_answer;
 use self::legacy::Rounds;
+use self::passes::Passes;
 use super::crew::{Crew, Part, Task};
 use super::gossip::{Gossip, Seeds};
 use super::http::Hosts;
 use super::shared::Shared;
 use super::{Ending, NodeError, http, system};
 use crate::io::{Backend, RingRefused};
+use crate::replica::Slices;
 
 /// What the control thread starts with.
 pub(super) struct Control {
@@ -31,6 +34,8 @@ pub(super) struct Control {
     pub(super) http_hosts: Hosts,
     /// The cluster's sockets, and whom to join.
     pub(super) cluster: Option<(Vec<UdpSocket>, Seeds)>,
+    /// Who goes over our own cells where no cluster does.
+    pub(super) slices: Option<Slices>,
     /// The crew's.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// To be told when nothing can fail any more; dropped if something did.
@@ -81,6 +86,7 @@ async fn serve(control: Control) -> std::io::Result<()> {
         http,
         http_hosts,
         cluster,
+        slices,
         mut endings,
         serving,
         mut data_ended,
@@ -94,6 +100,10 @@ async fn serve(control: Control) -> std::io::Result<()> {
     let gossip = cluster
         .map(|(sockets, seeds)| gossip(&crew, &shared, sockets, seeds))
         .transpose()?;
+    let passes = slices.map(|slices| {
+        let passes = Passes::new(Arc::clone(&shared), slices);
+        crew.task(Part::Passes, |leave| passes.run(leave))
+    });
     let rounds = Rounds::new(Arc::clone(&shared));
     let rounds = crew.task(Part::Rounds, |leave| rounds.run(leave));
     let _ = serving.send(());
@@ -109,6 +119,9 @@ async fn serve(control: Control) -> std::io::Result<()> {
     // Nothing is ever sent: this waits for the last one's end.
     let _ = data_ended.recv().await;
     rounds.end().await;
+    if let Some(passes) = passes {
+        passes.end().await;
+    }
     if let Some(gossip) = gossip {
         gossip.end().await;
     }

@@ -27,6 +27,10 @@ impl Fault {
         }
     }
 
+    pub(in crate::node) fn part(&self) -> Part {
+        self.part
+    }
+
     pub(in crate::node) fn strike(&self) {
         self.is_due.store(true, Relaxed);
     }

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{HostPort, IoChoice, NodeConfig};
+use crate::config::{ClusterChoice, HostPort, IoChoice, NodeConfig};
 use crate::node::Node;
 use crate::node::signals::Signals;
 use crate::sketch::Geometry;
@@ -34,8 +34,12 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
         io,
         ..NodeConfig::at("127.0.0.1:0")
     };
-    // A name, and nobody is there: it is looked up again and again.
-    config.cluster.join = vec!["localhost:9".parse::<HostPort>().unwrap()];
+    if fault.part() == Part::Passes {
+        config.cluster.address = ClusterChoice::Off;
+    } else {
+        // A name, and nobody is there: it is looked up again and again.
+        config.cluster.join = vec!["localhost:9".parse::<HostPort>().unwrap()];
+    }
     let (crew, endings) = Crew::with(fault.clone()).unwrap();
     let signals = Signals::none(&crew).unwrap();
     Node::start_with(&config, (crew, endings), Some(signals)).unwrap()

@@ -3,7 +3,7 @@
 
 use crate::engine::{Answer, Bounds, Verdict};
 use crate::io::{Replies, TRAIN_BYTES_MAX};
-use crate::sketch::Estimate;
+use crate::replica::Estimate;
 use crate::wire::compact::{
     self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
     REPLY_HEAD_BYTES, ReplyHead,
@@ -115,17 +115,17 @@ impl Answers {
 
     #[inline]
     fn fill_compact(&mut self, at: usize, answer: Answer) {
-        let Estimate { count, saturated } = answer.estimate();
+        let Estimate { count, incomplete } = answer.estimate();
         match answer {
             Answer::Count(_) => {
                 if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
-                    compact::write_count_answer(count, saturated, out);
+                    compact::write_count_answer(count, incomplete, out);
                 }
             }
             Answer::Hit { verdict, .. } => {
                 let within = verdict == Verdict::Within;
                 if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
-                    compact::write_hit_answer(count, saturated, within, out);
+                    compact::write_hit_answer(count, incomplete, within, out);
                 }
             }
             Answer::Bounds(Bounds {
@@ -134,7 +134,7 @@ impl Answers {
                 ..
             }) => {
                 if let Some(out) = self.slot::<BOUNDS_ANSWER_BYTES>(at) {
-                    compact::write_bounds_answer(count, saturated, lower, total_weight, out);
+                    compact::write_bounds_answer(count, incomplete, lower, total_weight, out);
                 }
             }
         }

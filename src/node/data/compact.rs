@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Desk;
 use super::answers::Place;
-use crate::engine::{Numbered, Refused, Turn};
+use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refused, Turn};
 use crate::node::shared::Shared;
 use crate::replica::once::{self, Caller};
-use crate::sketch::HashFamily;
+use crate::sketch::{HashFamily, Weight};
 use crate::wire::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     INFO_BEHIND_COOKIE_BYTES, Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
@@ -78,18 +78,29 @@ impl Desk {
         datagram: &'a [u8],
     ) -> Result<(Request<'a>, Turn), Rejected> {
         let request = compact::request(datagram)?;
-        let known = self.session.check_sketch(request.sketch);
-        let admitted = match (known, request.once) {
-            (Ok(()), None) => Ok(Turn::First),
-            (Ok(()), Some(once)) => self.admit_once(shared, once, request.cookie),
-            (Err(unknown), _) => Err(unknown),
-        };
-        match admitted {
+        match self.judge(shared, &request, datagram.len() as u64) {
             Ok(turn) => Ok((request, turn)),
             Err(refused) => Err(Rejected {
                 problem: problem(refused),
                 id: Some(request.id),
             }),
+        }
+    }
+
+    #[inline]
+    fn judge(
+        &mut self,
+        shared: &Shared,
+        request: &Request<'_>,
+        request_bytes: u64,
+    ) -> Result<Turn, Refused> {
+        self.session.check_sketch(request.sketch)?;
+        // Before it is marked as applied: all of it is, or nothing.
+        let bound = request_bytes * self.byte_weight;
+        self.session.provide(bound, || sum_of_weights(request))?;
+        match request.once {
+            None => Ok(Turn::First),
+            Some(once) => self.admit_once(shared, once, request.cookie),
         }
     }
 
@@ -168,8 +179,8 @@ impl Desk {
     #[inline]
     fn add_compact(&mut self, turn: Turn, key: &[u8], weight: u64) -> Result<(), Problem> {
         let weight = self.session.weigh(weight).map_err(problem)?;
-        self.add(turn, key, weight);
-        Ok(())
+        let added = self.add(turn, key, weight);
+        added.map_err(|exhausted| problem(exhausted.into()))
     }
 
     #[inline]
@@ -197,7 +208,9 @@ impl Desk {
                 let limit = self.session.limit(limit, window_ms).map_err(problem)?;
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
-                session.hit(turn, key, weight, limit, Place::Compact { at }, &mut answer);
+                let place = Place::Compact { at };
+                let hit = session.hit(turn, key, weight, limit, place, &mut answer);
+                hit.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
@@ -238,5 +251,36 @@ fn problem(refused: Refused) -> Problem {
         Refused::AddressUnproven => Problem::AddressUnproven,
         Refused::OnceNetworkFull => Problem::OnceNetworkFull,
         Refused::OnceTableFull => Problem::OnceTableFull,
+        Refused::Exhausted(_) => Problem::Busy,
+        Refused::TooHeavy => Problem::RequestTooHeavy,
     }
+}
+
+/// What a byte of a request may weigh at most: an operation has one for its kind, one for the length of its key, and
+/// those of its weight.
+pub(super) fn byte_weight(max_weight: Weight) -> u64 {
+    let (max_weight, mut bytes) = (u64::from(max_weight), 2);
+    let mut rest = max_weight >> 7;
+    while rest > 0 {
+        rest >>= 7;
+        bytes += 1;
+    }
+    max_weight.div_ceil(bytes).max(1)
+}
+
+/// All that a request would add, as far as it is understood; what is above the limit of a request is cut.
+#[cold]
+fn sum_of_weights(request: &Request<'_>) -> u64 {
+    let mut sum = 0_u64;
+    for operation in request.operations() {
+        sum = sum.saturating_add(match operation {
+            Ok(Operation::Add { weight, .. } | Operation::Hit { weight, .. }) => weight,
+            Ok(_) => 0,
+            Err(_) => break,
+        });
+        if sum > REQUEST_WEIGHT_MAX {
+            break;
+        }
+    }
+    sum
 }

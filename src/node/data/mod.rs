@@ -16,8 +16,14 @@ use super::shared::Shared;
 use super::tally::{Refused, Tally};
 use crate::engine::{Allowed, Answer, Session, Turn};
 use crate::io::{self, Replies, Train};
+use crate::sketch::Exhausted;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
+
+/// Time between two looks whether a pass has come that adds wait for.
+const PASS_WAIT: Duration = Duration::from_millis(1);
+/// Looks at most while the node ends.
+const PASS_LOOKS_AT_END: u32 = 1_000;
 
 /// A data thread's handler.
 pub(super) struct DataHandler {
@@ -31,6 +37,8 @@ struct Desk {
     layout: Layout,
     /// Questions are answered with the place of their reply in `answers`.
     session: Session<Place>,
+    /// What a byte of a compact request may weigh.
+    byte_weight: u64,
     answers: Answers,
     /// The answer to info; its cookie is that of the latest who asked.
     info: Box<[u8]>,
@@ -76,6 +84,7 @@ impl io::Handler for DataHandler {
     fn pause(&mut self) {
         let desk = &mut self.desk;
         desk.finish();
+        self.shared.ask_for_pass_if_due();
         desk.tally.take_over(desk.session.tally());
         self.shared.tally(self.thread).publish(&desk.tally);
     }
@@ -87,6 +96,7 @@ impl Desk {
         Self {
             layout,
             session: Session::new(Arc::clone(shared.engine())),
+            byte_weight: compact::byte_weight(shared.engine().info().max_weight),
             answers: Answers::new(layout.dialect),
             info: compact::encode_info(shared),
             from: Ipv4Addr::UNSPECIFIED.into(),
@@ -112,10 +122,16 @@ impl Desk {
     }
 
     fn legacy(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        // Nobody is told of a legacy add, so that none may be refused: while no more may be added this thread takes
+        // nothing, and what comes waits in the socket.
+        if !self.may_add(shared, datagram.len() as u64) {
+            return self.tally.refused(Refused::NodeEnds, 1);
+        }
         for message in legacy::messages(datagram, self.layout) {
             match message {
                 Ok(Message::Add { key }) => {
-                    self.add(Turn::First, key, Allowed::ONE);
+                    // There is room for it: each of them has more than one byte.
+                    let _ = self.add(Turn::First, key, Allowed::ONE);
                 }
                 Ok(Message::Count { key }) => {
                     let place = self.answers.reserve_legacy(key);
@@ -173,10 +189,36 @@ impl Desk {
         }
     }
 
+    /// Whether so much weight may be added, perhaps after a wait for a pass: false only where the node ends.
     #[inline]
-    fn add(&mut self, turn: Turn, key: &[u8], weight: Allowed) {
+    fn may_add(&mut self, shared: &Shared, weight: u64) -> bool {
+        self.session.provide(weight, || weight).is_ok() || self.wait_for_pass(shared, weight)
+    }
+
+    #[cold]
+    fn wait_for_pass(&mut self, shared: &Shared, weight: u64) -> bool {
+        let mut looks_at_end = 0;
+        loop {
+            // What is in the batch is given back by a pass only when it is in the cells.
+            self.finish();
+            shared.ask_for_pass_if_due();
+            if self.session.provide(weight, || weight).is_ok() {
+                return true;
+            }
+            if shared.crew().is_ending() {
+                looks_at_end += 1;
+                if looks_at_end > PASS_LOOKS_AT_END {
+                    return false;
+                }
+            }
+            std::thread::sleep(PASS_WAIT);
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, turn: Turn, key: &[u8], weight: Allowed) -> Result<(), Exhausted> {
         let (session, mut answer) = self.parts();
-        session.add(turn, key, weight, &mut answer);
+        session.add(turn, key, weight, &mut answer)
     }
 
     #[inline]

@@ -192,6 +192,7 @@ impl Gossip {
                 () = self.queues.readable(now), if !self.is_hidden => {}
                 () = self.queues.writable(), if turn.is_blocked => {}
                 () = side.nudge.notified() => {}
+                () = shared.pass_is_due() => {}
                 () = self.seeds.found() => {
                     self.follow_names(side);
                 }

@@ -47,13 +47,12 @@ impl StatusSource for Fake {
         Detail {
             key: key.to_vec().into(),
             count: key.len() as u64,
-            saturated: false,
+            incomplete: false,
             origins: vec![OriginDetail {
                 node: Some("00000000000000aa".into()),
                 legacy: None,
                 slices: 1,
                 count: key.len() as u64,
-                saturated: false,
                 own: true,
             }],
         }
@@ -78,7 +77,7 @@ pub(crate) fn status() -> Status {
             confidence: 1.0 - (-4.0_f64).exp(),
             memory_bytes: 33_554_432,
             total_weight: 48_211_904,
-            saturated_cells: 3,
+            incomplete: true,
         },
         messages: Messages {
             add: 48_211_904,

@@ -237,10 +237,10 @@ impl Page<'_> {
             sketch.total_weight,
         )?;
         self.gauge(
-            "rmbd_sketch_saturated_cells",
-            "Cells that reached their end and stay there",
+            "rmbd_sketch_incomplete",
+            "Whether something that others counted is not here for want of room",
             None,
-            sketch.saturated_cells,
+            u64::from(sketch.incomplete),
         )
     }
 

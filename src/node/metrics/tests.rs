@@ -115,7 +115,7 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_sketch_confidence", 1.0 - (-4.0_f64).exp()),
         ("rmbd_sketch_memory_bytes", 33_554_432.0),
         ("rmbd_sketch_weight_total", 48_211_904.0),
-        ("rmbd_sketch_saturated_cells", 3.0),
+        ("rmbd_sketch_incomplete", 1.0),
         (r#"rmbd_io_info{backend="uring"}"#, 1.0),
         ("rmbd_threads", 2.0),
         (r#"rmbd_thread_datagrams_total{thread="0"}"#, 2_755_000.0),

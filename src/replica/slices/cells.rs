@@ -1,6 +1,7 @@
 //! A look at a slice's cells.
 
 use super::learnt::Held;
+use crate::sketch::Sketch;
 use crate::wire::cluster::{GROUP_CELLS, pack_group};
 
 /// The cells of a slice: of our own as they were published, of a learnt one as they are now.
@@ -12,16 +13,20 @@ pub struct CellsRef<'a> {
 
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
-    Published(&'a [u32]),
+    Published {
+        cells: &'a [u32],
+        /// Which has noted what is beyond them.
+        sketch: &'a Sketch,
+    },
     Learnt(&'a Held),
     /// All are 0.
     Empty,
 }
 
 impl<'a> CellsRef<'a> {
-    pub(super) fn published(cells: &'a [u32]) -> Self {
+    pub(super) fn published(cells: &'a [u32], sketch: &'a Sketch) -> Self {
         Self {
-            source: Source::Published(cells),
+            source: Source::Published { cells, sketch },
             len: cells.len(),
         }
     }
@@ -34,28 +39,33 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// What a cell counts; [`u32::MAX`] where it is full, 0 where there is no such cell.
+    /// What a cell counts; 0 where there is no such cell.
     #[must_use]
-    pub fn get(self, index: u32) -> u32 {
+    pub fn get(self, index: u32) -> u64 {
         if index as usize >= self.len {
             return 0;
         }
         match self.source {
-            Source::Published(cells) => cells[index as usize],
+            Source::Published { cells, sketch } => sketch.noted_total(index, cells[index as usize]),
             Source::Learnt(held) => held.cell(index),
             Source::Empty => 0,
         }
     }
 
-    /// Puts all cells of a group into `values`, whose content it replaces: 256, but for the last group; none where
-    /// there is no such group.
-    pub fn read_group(self, number: u32, values: &mut Vec<u32>) {
+    /// Puts all cells of a group into `values`, whose content it replaces: [`GROUP_CELLS`], but for the last group;
+    /// none where there is no such group.
+    pub fn read_group(self, number: u32, values: &mut Vec<u64>) {
         let start = (number as usize).saturating_mul(GROUP_CELLS).min(self.len);
         let end = (start + GROUP_CELLS).min(self.len);
         values.clear();
         values.resize(end - start, 0);
         match self.source {
-            Source::Published(cells) => values.copy_from_slice(&cells[start..end]),
+            Source::Published { cells, sketch } => {
+                let published = (start as u32..).zip(&cells[start..end]);
+                for (value, (index, &cell)) in values.iter_mut().zip(published) {
+                    *value = sketch.noted_total(index, cell);
+                }
+            }
             Source::Learnt(held) => held.groups().read(number, values),
             Source::Empty => {}
         }
@@ -67,7 +77,7 @@ impl<'a> CellsRef<'a> {
         packed.clear();
         let is_packed = match self.source {
             Source::Learnt(held) => held.groups().read_packed(number, packed),
-            Source::Published(_) | Source::Empty => false,
+            Source::Published { .. } | Source::Empty => false,
         };
         if is_packed {
             return true;
@@ -80,7 +90,7 @@ impl<'a> CellsRef<'a> {
 
     /// All of them.
     #[must_use]
-    pub fn to_vec(self) -> Vec<u32> {
+    pub fn to_vec(self) -> Vec<u64> {
         let (mut all, mut group) = (Vec::with_capacity(self.len), Vec::new());
         for number in 0..self.len.div_ceil(GROUP_CELLS) as u32 {
             self.read_group(number, &mut group);

@@ -3,7 +3,7 @@
 //! ```text
 //!    group 7      [ 3 cells, packed in place ]
 //!    group 912    [ --> packed bytes         ]      dense, and its writer goes on:
-//!    group 1 044  [ --> 256 cells            ]      <- flat, so that it need not be packed each time
+//!    group 1 044  [ --> 128 cells            ]      <- flat, so that it need not be packed each time
 //!    ...          all others are zero, and not here
 //! ```
 //!
@@ -17,7 +17,7 @@ use crate::wire::cluster::{GROUP_CELLS, pack_group, unpack_group};
 /// Packed bytes that fit an entry itself: some cells of a group that has few.
 const IN_PLACE_BYTES: usize = 22;
 /// Packed bytes from which on a group is dense: flat it takes at most this much less than eightfold.
-const DENSE_BYTES: usize = 128;
+const DENSE_BYTES: usize = 64;
 /// What an entry of the map takes: a number and a [`Group`] in nodes that are three quarters full, and a share of
 /// the inner nodes.
 const ENTRY_BYTES: u64 = 40;
@@ -79,7 +79,7 @@ impl Groups {
     }
 
     /// Puts the cells of a group into `values`, which is to have as many as the group.
-    pub(super) fn read(&self, number: u32, values: &mut [u32]) {
+    pub(super) fn read(&self, number: u32, values: &mut [u64]) {
         match self.groups.get(&number) {
             None => values.fill(0),
             Some(group) => group.read(values),
@@ -90,7 +90,7 @@ impl Groups {
     pub(super) fn read_packed(&self, number: u32, out: &mut Vec<u8>) -> bool {
         match self.groups.get(&number) {
             None => return false,
-            Some(Group::Flat(values)) => pack_group(values, out),
+            Some(Group::Flat(values)) => pack_group(&wide(values), out),
             Some(group) => out.extend(group.packed()),
         }
         true
@@ -102,7 +102,7 @@ impl Groups {
     }
 
     /// What it takes to give a group these cells; nothing has changed yet.
-    pub(super) fn prepare(&self, number: u32, values: &[u32], keep: Keep) -> Change {
+    pub(super) fn prepare(&self, number: u32, values: &[u64], keep: Keep) -> Change {
         let group = Group::of(values, keep);
         let before = self.groups.get(&number).map_or(0, Group::bytes);
         let after = group.bytes();
@@ -126,7 +126,7 @@ impl Groups {
         let mut freed = 0;
         for group in self.groups.values_mut() {
             if let Group::Flat(values) = group {
-                let packed = Group::of(values, Keep::Packed);
+                let packed = Group::of(&wide(values), Keep::Packed);
                 // One of large values may be larger packed.
                 if let Some(less) = group.bytes().checked_sub(packed.bytes()) {
                     freed += less;
@@ -140,11 +140,14 @@ impl Groups {
 }
 
 impl Group {
-    fn of(values: &[u32], keep: Keep) -> Self {
+    fn of(values: &[u64], keep: Keep) -> Self {
         let mut packed = Vec::with_capacity(GROUP_CELLS);
         pack_group(values, &mut packed);
-        if keep == Keep::Flat && packed.len() >= DENSE_BYTES {
-            return Self::Flat(values.into());
+        if keep == Keep::Flat
+            && packed.len() >= DENSE_BYTES
+            && let Some(flat) = narrow(values)
+        {
+            return Self::Flat(flat);
         }
         if packed.len() > IN_PLACE_BYTES {
             return Self::Packed(packed.into_boxed_slice());
@@ -157,9 +160,13 @@ impl Group {
         }
     }
 
-    fn read(&self, values: &mut [u32]) {
+    fn read(&self, values: &mut [u64]) {
         match self {
-            Self::Flat(flat) => values.copy_from_slice(flat),
+            Self::Flat(flat) => {
+                for (value, &cell) in values.iter_mut().zip(flat) {
+                    *value = cell.into();
+                }
+            }
             packed => {
                 // Packed here, from as many cells.
                 let is_whole = unpack_group(packed.packed(), values);
@@ -187,6 +194,16 @@ impl Group {
     }
 }
 
+/// Cells that are kept flat, as they are read.
+fn wide(flat: &[u32]) -> Vec<u64> {
+    flat.iter().map(|&cell| cell.into()).collect()
+}
+
+/// As they are kept flat; those that 32 bits do not hold are kept packed.
+fn narrow(values: &[u64]) -> Option<Box<[u32]>> {
+    values.iter().map(|&value| value.try_into().ok()).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -204,17 +221,17 @@ mod tests {
         #[test]
         fn it_holds_what_it_was_given(
             steps in prop::collection::vec(
-                (0..4_u32, 0..GROUP_CELLS, 1..=GROUP_CELLS, any::<u32>(), 0..33_u32, any::<bool>()),
+                (0..4_u32, 0..GROUP_CELLS, 1..=GROUP_CELLS, any::<u64>(), 1..65_u32, any::<bool>()),
                 1..60,
             ),
             cells in 1..=GROUP_CELLS,
         ) {
             let mut groups = Groups::default();
-            let mut naive: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+            let mut naive: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
             for (number, first, count, seed, shift, is_flat) in steps {
                 let values = naive.entry(number).or_insert_with(|| vec![0; cells]);
                 for (at, value) in values.iter_mut().enumerate().skip(first).take(count) {
-                    *value = (*value).max(seed.wrapping_mul(at as u32 + 1).checked_shr(shift).unwrap_or(0));
+                    *value = (*value).max(seed.wrapping_mul(at as u64 + 1).checked_shr(shift).unwrap_or(0));
                 }
                 if values.iter().all(|&value| value == 0) {
                     naive.remove(&number);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!    root     sum of all sections
-//!    section  sum of 128 groups      32 768 cells
-//!    group    sum of 256 cells       its full content fits a datagram
+//!    section  sum of 128 groups      16 384 cells
+//!    group    sum of 128 cells       its full content fits a datagram
 //!    cell     a hash of (index, value), 0 where the value is 0
 //! ```
 //!
@@ -19,15 +19,19 @@ pub use crate::wire::cluster::{GROUP_CELLS, SECTION_GROUPS};
 
 /// The part of a cell in the hashes of its slice; 0 for an empty one.
 ///
-/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>), a bijection, of
-/// `index * 2^32 + value`.
+/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>), a bijection, twice: of the index
+/// (and 1, since it leaves 0 as it is), and of that plus the value.
 #[inline]
 #[must_use]
-pub const fn cell_hash(index: u32, value: u32) -> u64 {
+pub const fn cell_hash(index: u32, value: u64) -> u64 {
     if value == 0 {
         return 0;
     }
-    let mut hash = (index as u64) << 32 | value as u64;
+    finish(finish(index as u64 + 1).wrapping_add(value))
+}
+
+#[inline]
+const fn finish(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
     hash ^ (hash >> 33)
@@ -78,7 +82,7 @@ impl Hashes {
 
 /// What a cell that grows changes.
 #[inline]
-pub(super) const fn difference(index: u32, old: u32, new: u32) -> u64 {
+pub(super) const fn difference(index: u32, old: u64, new: u64) -> u64 {
     cell_hash(index, new).wrapping_sub(cell_hash(index, old))
 }
 

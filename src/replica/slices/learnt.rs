@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::replica::Replica;
 use crate::replica::memory::LimitReached;
-use crate::sketch::{Geometry, SATURATES_AT, SketchError};
-use crate::wire::cluster::SliceId;
+use crate::sketch::{Geometry, SketchError};
+use crate::wire::cluster::{CELL_MAX, SliceId};
 
 use super::groups::{Groups, Keep};
 use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference, try_zeroed_numbers};
@@ -40,8 +40,8 @@ pub(super) struct Held {
 /// A cell that is raised.
 struct Raised {
     index: u32,
-    old: u32,
-    new: u32,
+    old: u64,
+    new: u64,
 }
 
 impl Known {
@@ -131,7 +131,7 @@ impl Held {
     }
 
     /// What a cell counts.
-    pub(super) fn cell(&self, index: u32) -> u32 {
+    pub(super) fn cell(&self, index: u32) -> u64 {
         let number = index / GROUP_CELLS as u32;
         let cells = cells_of(number, self.geometry);
         let mut values = [0; GROUP_CELLS];
@@ -147,7 +147,7 @@ impl Held {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (u32, u32)>,
+        given: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
@@ -159,7 +159,7 @@ impl Held {
             && outcome.is_ok()
         {
             let number = index / GROUP_CELLS as u32;
-            let of_group = |&(index, _): &(u32, u32)| index / GROUP_CELLS as u32 == number;
+            let of_group = |&(index, _): &(u32, u64)| index / GROUP_CELLS as u32 == number;
             let cells = std::iter::from_fn(|| given.next_if(of_group));
             raised.clear();
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
@@ -178,7 +178,7 @@ impl Held {
         &mut self,
         replica: &Replica,
         number: u32,
-        given: impl Iterator<Item = (u32, u32)>,
+        given: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
         raised: &mut Vec<Raised>,
     ) -> Result<(), SliceRefused> {
@@ -207,7 +207,7 @@ impl Held {
         &mut self,
         replica: &Replica,
         number: u32,
-        values: &[u32],
+        values: &[u64],
         keep: Keep,
     ) -> Result<(), LimitReached> {
         let change = self.groups.prepare(number, values, keep);
@@ -229,7 +229,8 @@ impl Held {
         *section = section.wrapping_add(grown);
         self.root = self.root.wrapping_add(grown);
         row.move_to(index as usize, self.geometry.width());
-        self.row_weights[row.number] += u64::from(new - old);
+        let weight = &mut self.row_weights[row.number];
+        *weight = weight.saturating_add(new - old);
     }
 
     /// Its writer is gone: packs what was kept flat. Bytes that are not needed any more.
@@ -262,8 +263,8 @@ impl Row {
     }
 }
 
-/// Cells as they were sent, made fit: indexes that do not exist are left out and remembered, and full
-/// values are all `u32::MAX`, as our own full cells are read.
+/// Cells as they were sent, made fit: indexes that do not exist are left out and remembered, and a value is
+/// [`CELL_MAX`] at most.
 #[derive(Debug)]
 pub(super) struct Given<I> {
     given: I,
@@ -271,7 +272,7 @@ pub(super) struct Given<I> {
     out_of_range: Option<u32>,
 }
 
-impl<I: Iterator<Item = (u32, u32)>> Given<I> {
+impl<I: Iterator<Item = (u32, u64)>> Given<I> {
     pub(super) fn new(given: I, cells: usize) -> Self {
         Self {
             given,
@@ -290,16 +291,15 @@ impl<I: Iterator<Item = (u32, u32)>> Given<I> {
     }
 }
 
-impl<I: Iterator<Item = (u32, u32)>> Iterator for Given<I> {
-    type Item = (u32, u32);
+impl<I: Iterator<Item = (u32, u64)>> Iterator for Given<I> {
+    type Item = (u32, u64);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (index, value) = self.given.next()?;
             if (index as usize) < self.cells {
-                let is_full = value >= SATURATES_AT;
-                return Some((index, if is_full { u32::MAX } else { value }));
+                return Some((index, value.min(CELL_MAX)));
             }
             self.out_of_range.get_or_insert(index);
         }

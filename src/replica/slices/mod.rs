@@ -17,13 +17,14 @@ mod refused;
 use std::collections::BTreeMap;
 use std::iter::once;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub use cells::CellsRef;
 pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
 pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
-use crate::sketch::{CellIndexes, Estimate, Geometry, SketchError, least_sum};
+use crate::sketch::{CellIndexes, Geometry, SketchError};
 /// What two nodes compare of a slice, as it goes over the wire.
 pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
@@ -69,7 +70,7 @@ pub struct LearntSlice {
 /// let mut of_one = Slices::try_new(Arc::clone(&one))?;
 /// let mut of_other = Slices::try_new(Arc::clone(&other))?;
 ///
-/// one.add(b"key", Weight::new(5)?);
+/// one.add(b"key", Weight::new(5)?)?;
 /// of_one.publish(usize::MAX);
 /// let own = one.own_slice();
 /// let cells = of_one.cells(&own).expect("our own");
@@ -128,6 +129,12 @@ impl Slices {
         self.own.publish(self.replica.own(), cells_max)
     }
 
+    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, whoever wants to know.
+    #[must_use]
+    pub fn wants_pass(&self) -> bool {
+        self.replica.own().wants_pass()
+    }
+
     /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
     #[must_use]
     pub fn own_version(&self) -> u64 {
@@ -156,7 +163,8 @@ impl Slices {
     #[must_use]
     pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
-            return Some(CellsRef::published(self.own.published()));
+            let (own, sketch) = (self.own.published(), self.replica.own());
+            return Some(CellsRef::published(own, sketch));
         }
         let known = self.known(slice)?;
         Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
@@ -172,7 +180,7 @@ impl Slices {
     pub fn merge(
         &mut self,
         slice: &SliceId,
-        cells: impl Iterator<Item = (u32, u32)>,
+        cells: impl Iterator<Item = (u32, u64)>,
     ) -> Result<u64, SliceRefused> {
         self.merge_keeping(slice, cells, Keep::Packed)
     }
@@ -186,7 +194,7 @@ impl Slices {
     pub fn merge_live(
         &mut self,
         slice: &SliceId,
-        cells: impl Iterator<Item = (u32, u32)>,
+        cells: impl Iterator<Item = (u32, u64)>,
     ) -> Result<u64, SliceRefused> {
         self.merge_keeping(slice, cells, Keep::Flat)
     }
@@ -224,7 +232,7 @@ impl Slices {
         let at = match self.place(slice) {
             Ok(at) => at,
             Err(why) => {
-                self.refused.note(*slice, why);
+                self.note_refused(*slice, why);
                 return false;
             }
         };
@@ -333,14 +341,14 @@ impl Slices {
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
             slices: 1 + earlier.len(),
-            estimate: replica.own.own_estimate_at(cells) + least_of(&earlier, cells),
+            count: (replica.own.own_estimate_at(cells)).saturating_add(least_of(&earlier, cells)),
             is_own: true,
         };
         nodes.retain(|_, slices| !slices.is_empty());
         let nodes = nodes.into_iter().map(|(node, slices)| OriginEstimate {
             origin: OriginName::Node(node),
             slices: slices.len(),
-            estimate: least_of(&slices, cells),
+            count: least_of(&slices, cells),
             is_own: false,
         });
         let legacy = replica.legacy_estimates(cells);
@@ -349,7 +357,7 @@ impl Slices {
 
     /// As [`Replica::read_own_row`], with what earlier starts of this node had counted, as far as it is known
     /// here.
-    pub fn read_own_row(&self, row: usize, out: &mut Vec<u32>) {
+    pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         self.replica.read_own_row(row, out);
         let start = row.saturating_mul(self.geometry.width());
         let own = |known: &&Known| known.id.node == self.own_slice.node;
@@ -370,12 +378,12 @@ impl Slices {
     fn merge_keeping(
         &mut self,
         slice: &SliceId,
-        cells: impl Iterator<Item = (u32, u32)>,
+        cells: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
         let merged = self.try_merge(slice, cells, keep);
         if let Err(why) = merged {
-            self.refused.note(*slice, why);
+            self.note_refused(*slice, why);
         }
         merged
     }
@@ -383,7 +391,7 @@ impl Slices {
     fn try_merge(
         &mut self,
         slice: &SliceId,
-        cells: impl Iterator<Item = (u32, u32)>,
+        cells: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
@@ -426,10 +434,21 @@ impl Slices {
         self.check_name(slice)?;
         self.check_place(slice)?;
         self.refused.forget(slice);
+        self.note_lack();
         Ok(*self.by_id.entry(*slice).or_insert_with(|| {
             self.known.push(Known::new(*slice));
             self.known.len() - 1
         }))
+    }
+
+    fn note_refused(&mut self, slice: SliceId, why: SliceRefused) {
+        self.refused.note(slice, why);
+        self.note_lack();
+    }
+
+    fn note_lack(&self) {
+        let lacks_slices = self.refused.len() > 0;
+        self.replica.lacks_slices.store(lacks_slices, Relaxed);
     }
 
     fn check_name(&self, slice: &SliceId) -> Result<(), SliceRefused> {
@@ -452,13 +471,17 @@ impl Slices {
 }
 
 /// The least row of the sum of slices; 0 of none.
-fn least_of(slices: &[&Held], cells: &CellIndexes) -> Estimate {
-    let row = |&cell: &u32| slices.iter().map(move |held| held.cell(cell));
-    least_sum(cells.as_slice().iter().map(row))
+fn least_of(slices: &[&Held], cells: &CellIndexes) -> u64 {
+    let sum = |&cell: &u32| {
+        let counts = slices.iter().map(|held| held.cell(cell));
+        counts.fold(0, u64::saturating_add)
+    };
+    let rows = cells.as_slice().iter().map(sum);
+    rows.min().unwrap_or_default()
 }
 
 /// Adds the cells of a slice from `start` on to `out`.
-fn add_cells(held: &Held, geometry: Geometry, start: usize, out: &mut [u32]) {
+fn add_cells(held: &Held, geometry: Geometry, start: usize, out: &mut [u64]) {
     let mut values = [0; GROUP_CELLS];
     let end = start + out.len();
     let numbers = held.groups().numbers_from((start / GROUP_CELLS) as u32);

@@ -5,6 +5,9 @@
 //! for 16 MiB, and `add` nothing (`benches/publish.rs` has both ways). While the total weight stands
 //! still there is nothing to look for.
 //!
+//! The same pass notes how often each cell has made a half turn, and gives back what may be added until the next one
+//! (see [`Sketch`]).
+//!
 //! Cells grow while a pass goes on; it takes each as it is when it comes by. What is published may so
 //! have some rows of an add and lack others, as any reader of the live cells may see it; the rest comes
 //! with the next version, since the total that was read *before* the pass is not yet the one behind it.
@@ -12,7 +15,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::sketch::{Geometry, Sketch, SketchError, try_zeroed, value};
+use crate::sketch::{Geometry, Sketch, SketchError, try_zeroed};
 
 use super::hashes::{GROUP_CELLS, Hashes, difference, try_zeroed_numbers};
 use super::history::{ChangeList, History};
@@ -50,6 +53,7 @@ pub enum Changes {
 /// The writer's side of our own slice.
 #[derive(Debug)]
 pub(super) struct Own {
+    /// The lowest 32 bits of what was published; the sketch has noted the rest.
     published: Box<[u32]>,
     hashes: Hashes,
     /// Of each group, the version that changed it last.
@@ -87,7 +91,7 @@ impl Own {
     }
 
     pub(super) fn publish(&mut self, live: &Sketch, cells_max: usize) -> Published {
-        let Some(mut pass) = self.pass.take().or_else(|| self.begin(live.total_weight())) else {
+        let Some(mut pass) = self.pass.take().or_else(|| self.begin(live.begin_pass())) else {
             return Published::Idle;
         };
         let groups = self.group_versions.len();
@@ -103,7 +107,7 @@ impl Own {
             self.pass = Some(pass);
             return Published::Partly;
         }
-        self.finish(pass)
+        self.finish(pass, live)
     }
 
     /// `None` where nothing was added. The total is read before any cell is: an add that is not in it
@@ -122,6 +126,7 @@ impl Own {
         let (mut changed_cells, mut hash) = (0, 0_u64);
         let first = cells.start as u32;
         let grown = |index, old, new| {
+            let (old, new) = (live.noted_total(index, old), live.note_total(index, new));
             pass.list.push(index);
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
@@ -142,8 +147,9 @@ impl Own {
         }
     }
 
-    fn finish(&mut self, pass: Pass) -> Published {
+    fn finish(&mut self, pass: Pass, live: &Sketch) -> Published {
         self.weight = pass.weight;
+        live.end_pass(pass.weight);
         if pass.changed_cells > 0 {
             self.version += 1;
             self.history.push(pass.list);
@@ -213,7 +219,7 @@ fn cells_of(group: usize, cells: usize) -> Range<usize> {
     start..(start + GROUP_CELLS).min(cells)
 }
 
-/// Takes what has grown in `live`, whose first cell has the index `first`, over into `published`, and
+/// Takes what has changed in `live`, whose first cell has the index `first`, over into `published`, and
 /// tells `grown` its index, the old value and the new one. Of `live` each `STRIDE`th is compared, `LINE` of all at
 /// once.
 #[inline]
@@ -236,8 +242,7 @@ fn take_over<const STRIDE: usize, const LINE: usize>(
     take_over_each::<STRIDE>(live_rest, published_rest, at, &mut grown);
 }
 
-/// One branch for the whole line, since most have not changed. (A full cell is published as
-/// `u32::MAX`: its line differs each time, and is then found unchanged.)
+/// One branch for the whole line, since most have not changed.
 #[inline]
 fn differ<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32; LINE],
@@ -258,8 +263,8 @@ fn take_over_each<const STRIDE: usize>(
 ) {
     let live = live.iter().step_by(STRIDE);
     for (index, (live, published)) in (first..).zip(live.zip(published)) {
-        let new = value(live);
-        if new > *published {
+        let new = live.load(Relaxed);
+        if new != *published {
             grown(index, *published, new);
             *published = new;
         }

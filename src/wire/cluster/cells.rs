@@ -2,10 +2,12 @@
 
 use std::iter::FusedIterator;
 
-use super::{GROUP_CELLS, Reader, gap_after};
+use super::{CELL_MAX, GROUP_CELLS, Reader, gap_after};
 use crate::wire::varint;
 
 const SPARSE: u8 = 255;
+/// Bits of [`CELL_MAX`].
+const BITS_MAX: u8 = 63;
 
 /// Cells of a frame: (index, value), ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +28,9 @@ impl<'a> Cells<'a> {
     }
 
     #[inline]
-    fn read(&mut self) -> Option<(u32, u32)> {
+    fn read(&mut self) -> Option<(u32, u64)> {
         let index = self.reader.index_after(self.before)?;
-        let value = self.reader.varint_u32()?;
+        let value = read_value(&mut self.reader)?;
         if index >= self.end {
             return None;
         }
@@ -38,10 +40,10 @@ impl<'a> Cells<'a> {
 }
 
 impl Iterator for Cells<'_> {
-    type Item = (u32, u32);
+    type Item = (u32, u64);
 
     #[inline]
-    fn next(&mut self) -> Option<(u32, u32)> {
+    fn next(&mut self) -> Option<(u32, u64)> {
         let cell = self.read();
         self.reader.end_at_none(cell)
     }
@@ -68,7 +70,7 @@ impl<'a> GroupsReader<'a> {
 
     /// Reads the next group: returns its index, and puts (index in the slice, value) of its cells
     /// that are not 0 into `out`, whose content it replaces. `None` at the end.
-    pub fn next_group(&mut self, out: &mut Vec<(u32, u32)>) -> Option<u32> {
+    pub fn next_group(&mut self, out: &mut Vec<(u32, u64)>) -> Option<u32> {
         out.clear();
         let group = self.read(out);
         if group.is_none() {
@@ -77,7 +79,7 @@ impl<'a> GroupsReader<'a> {
         self.reader.end_at_none(group)
     }
 
-    fn read(&mut self, out: &mut Vec<(u32, u32)>) -> Option<u32> {
+    fn read(&mut self, out: &mut Vec<(u32, u64)>) -> Option<u32> {
         let group = self.reader.index_after(self.before)?;
         let cells = cells_of_group(group, self.end)?;
         let first = group * GROUP_CELLS as u32;
@@ -90,14 +92,14 @@ impl<'a> GroupsReader<'a> {
 }
 
 /// Reads a group's form and cells, and tells `each` those that are not 0. `None` where it breaks the rules.
-fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u32)) -> Option<()> {
+fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u64)) -> Option<()> {
     match reader.byte()? {
         SPARSE => {
             let mut before = None;
             // More than a group has cannot ascend: their indexes leave it.
             for _ in 0..reader.varint()? {
                 let index = reader.index_after(before)?;
-                let value = reader.varint_u32()?;
+                let value = read_value(reader)?;
                 if index as usize >= cells || value == 0 {
                     return None;
                 }
@@ -105,7 +107,7 @@ fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u
                 each(index, value);
             }
         }
-        bits @ 0..=32 => {
+        bits @ 0..=BITS_MAX => {
             let bytes = reader.bytes((cells * usize::from(bits)).div_ceil(8))?;
             let values = unpack(bytes, bits.into(), cells).enumerate();
             let not_zero = values.filter(|&(_, value)| value > 0);
@@ -114,6 +116,12 @@ fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u
         _ => return None,
     }
     Some(())
+}
+
+/// `None` where it is no value that a cell may have.
+#[inline]
+fn read_value(reader: &mut Reader<'_>) -> Option<u64> {
+    reader.varint().filter(|&value| value <= CELL_MAX)
 }
 
 /// How many cells a group has in a sketch of `end` cells; `None` where there is no such group.
@@ -125,26 +133,27 @@ fn cells_of_group(group: u32, end: u32) -> Option<usize> {
     Some((cells as usize).min(GROUP_CELLS))
 }
 
-/// `count` numbers of `bits` bits each, at most 32.
-fn unpack(bytes: &[u8], bits: u32, count: usize) -> impl Iterator<Item = u32> {
+/// `count` numbers of `bits` bits each, at most [`BITS_MAX`].
+fn unpack(bytes: &[u8], bits: u32, count: usize) -> impl Iterator<Item = u64> {
     let mask = (1u64 << bits) - 1;
-    let (mut bytes, mut held, mut held_bits) = (bytes.iter(), 0u64, 0);
+    // Up to seven bits are held that belong to the next one.
+    let (mut bytes, mut held, mut held_bits) = (bytes.iter(), 0u128, 0);
     (0..count).map(move |_| {
         while held_bits < bits {
-            held |= u64::from(bytes.next().copied().unwrap_or(0)) << held_bits;
+            held |= u128::from(bytes.next().copied().unwrap_or(0)) << held_bits;
             held_bits += 8;
         }
-        let value = (held & mask) as u32;
+        let value = held as u64 & mask;
         held >>= bits;
         held_bits -= bits;
         value
     })
 }
 
-fn pack(values: &[u32], bits: u32, out: &mut Vec<u8>) {
-    let (mut held, mut held_bits) = (0u64, 0);
+fn pack(values: &[u64], bits: u32, out: &mut Vec<u8>) {
+    let (mut held, mut held_bits) = (0u128, 0);
     for &value in values {
-        held |= u64::from(value) << held_bits;
+        held |= u128::from(value) << held_bits;
         held_bits += bits;
         while held_bits >= 8 {
             out.push(held as u8);
@@ -168,14 +177,14 @@ pub struct CellsWriter<'o> {
 impl CellsWriter<'_> {
     /// Appends a cell; indexes ascend. False, and nothing done, where there is no room.
     #[inline]
-    pub fn push(&mut self, index: u32, value: u32) -> bool {
+    pub fn push(&mut self, index: u32, value: u64) -> bool {
         let gap = gap_after(self.before, index);
-        let bytes = varint::bytes(gap) + varint::bytes(value.into());
+        let bytes = varint::bytes(gap) + varint::bytes(value);
         if self.out.len() + bytes > self.limit {
             return false;
         }
         varint::write(gap, self.out);
-        varint::write(value.into(), self.out);
+        varint::write(value, self.out);
         self.before = Some(index);
         true
     }
@@ -192,7 +201,7 @@ pub struct GroupsWriter<'o> {
 impl GroupsWriter<'_> {
     /// Appends a group in its shorter form; `values` are all its cells, at most [`GROUP_CELLS`];
     /// indexes of groups ascend. False, and nothing done, where there is no room.
-    pub fn push(&mut self, group: u32, values: &[u32]) -> bool {
+    pub fn push(&mut self, group: u32, values: &[u64]) -> bool {
         let form = Form::of(values);
         let has_room = self.begin(group, form.bytes());
         if has_room {
@@ -222,14 +231,14 @@ impl GroupsWriter<'_> {
 }
 
 /// Appends a group's form and cells, as they stand in a frame of groups behind its index; `values` are all
-/// its cells, at most [`GROUP_CELLS`].
-pub fn pack_group(values: &[u32], out: &mut Vec<u8>) {
+/// its cells, at most [`GROUP_CELLS`], each at most [`CELL_MAX`].
+pub fn pack_group(values: &[u64], out: &mut Vec<u8>) {
     Form::of(values).write(out);
 }
 
 /// Puts the cells of a group that [`pack_group`] has packed into `out`, which is to have as many.
 /// False where the bytes are no such group; then `out` has nothing that could be used.
-pub fn unpack_group(packed: &[u8], out: &mut [u32]) -> bool {
+pub fn unpack_group(packed: &[u8], out: &mut [u64]) -> bool {
     out.fill(0);
     let mut reader = Reader { rest: packed };
     let cells = out.len();
@@ -244,17 +253,18 @@ pub fn unpack_group(packed: &[u8], out: &mut [u32]) -> bool {
 
 /// A group's content, in the shorter of its two forms.
 struct Form<'a> {
-    values: &'a [u32],
+    values: &'a [u64],
     bits: u32,
     dense_bytes: usize,
     sparse_bytes: usize,
 }
 
 impl<'a> Form<'a> {
-    fn of(values: &'a [u32]) -> Self {
+    fn of(values: &'a [u64]) -> Self {
         let values = &values[..values.len().min(GROUP_CELLS)];
         let all = values.iter().fold(0, |all, value| all | value);
-        let bits = 32 - all.leading_zeros();
+        debug_assert!(all <= CELL_MAX, "a value of a cell");
+        let bits = u64::BITS - all.leading_zeros();
         Self {
             values,
             bits,
@@ -278,29 +288,29 @@ impl<'a> Form<'a> {
     }
 }
 
-fn not_zero(values: &[u32]) -> impl Iterator<Item = (u32, u32)> + '_ {
+fn not_zero(values: &[u64]) -> impl Iterator<Item = (u32, u64)> + '_ {
     let indexed = values.iter().enumerate();
     indexed
         .filter(|&(_, &value)| value > 0)
         .map(|(at, &value)| (at as u32, value))
 }
 
-fn sparse_bytes(values: &[u32]) -> usize {
+fn sparse_bytes(values: &[u64]) -> usize {
     let (mut count, mut bytes, mut before) = (0, 0, None);
     for (index, value) in not_zero(values) {
-        bytes += varint::bytes(gap_after(before, index)) + varint::bytes(value.into());
+        bytes += varint::bytes(gap_after(before, index)) + varint::bytes(value);
         before = Some(index);
         count += 1;
     }
     bytes + varint::bytes(count)
 }
 
-fn write_sparse(values: &[u32], out: &mut Vec<u8>) {
+fn write_sparse(values: &[u64], out: &mut Vec<u8>) {
     varint::write(not_zero(values).count() as u64, out);
     let mut before = None;
     for (index, value) in not_zero(values) {
         varint::write(gap_after(before, index), out);
-        varint::write(value.into(), out);
+        varint::write(value, out);
         before = Some(index);
     }
 }

@@ -39,8 +39,9 @@
 //! | `12` | about | flags u8 (1: the receiver is to tell the same of itself), writer u64, how many sketches; then for each: length u8 of what follows, number, fingerprint u64 |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and always has all of
-//! them: form 0 to 32 is that many bits a cell, packed from the lowest bit of the first byte up; form
-//! 255 is sparse: how many, then (gap, value) of those that are not 0, with indexes inside the group.
+//! them: form 0 to 63 is that many bits a cell, packed from the lowest bit of the first byte up; form
+//! 255 is sparse: how many, then (gap, value) of those that are not 0, with indexes inside the group. A value is below
+//! 2^63 ([`CELL_MAX`]).
 //!
 //! # Growing
 //!
@@ -75,8 +76,10 @@ pub use member::{MemberEntry, member_entry};
 
 use super::{SketchNumber, Writer};
 
-/// Cells of a group: one of them always fits a datagram.
-pub const GROUP_CELLS: usize = 256;
+/// Cells of a group: one of them always fits a datagram, whatever the cells are.
+pub const GROUP_CELLS: usize = 128;
+/// The largest value of a cell: more than a writer adds in its life.
+pub const CELL_MAX: u64 = u64::MAX >> 1;
 /// Groups of a section: all of their hashes fit a datagram.
 pub const SECTION_GROUPS: usize = 128;
 

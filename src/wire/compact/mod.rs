@@ -59,9 +59,8 @@
 //!   and answered, so that the one with index `done` is the one at fault; nothing after it was
 //!   looked at. (A key, a weight or a limit that is at fault stops the request in the same way.)
 //!
-//! An answer begins with its operation's byte; 80 is added to it where the count rests on saturated
-//! cells (the truth may be larger), and 40 where a hit is over its limit (more than the limit, or
-//! nobody knows because of saturation).
+//! An answer begins with its operation's byte; 80 is added to it where the count is *incomplete* (the node has no
+//! room for something that others counted, so that all together may have more), and 40 where a hit is over its limit.
 //!
 //! | byte | answer | after it | bytes |
 //! |---|---|---|---|
@@ -196,7 +195,7 @@ const INFO: u8 = 6;
 const COOKIE: u8 = 7;
 
 /// Added to an answer's byte.
-const SATURATED: u8 = 0x80;
+const INCOMPLETE: u8 = 0x80;
 const OVER_LIMIT: u8 = 0x40;
 
 /// Whether a datagram with this first byte is a request in this format, of any version.

@@ -193,7 +193,8 @@ pub struct Operations<'a> {
 impl<'a> Iterator for Operations<'a> {
     type Item = Result<Operation<'a>, Stopped>;
 
-    #[inline]
+    // In a call of its own it takes a node a tenth of what it adds.
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         // Nearly all: whole, and with a key of less than 128 bytes.
         if let &[kind, length @ 0..0x80, ref rest @ ..] = self.rest

@@ -88,11 +88,22 @@ pub enum Problem {
          minutes, or go without exactly-once"
     )]
     OnceNetworkFull,
+    /// More weight came than the node can take over at once.
+    #[error(
+        "more weight is coming than the node can take over: nothing of the request was applied, send the same \
+         one again in a moment"
+    )]
+    Busy,
+    /// All weights of a request together are above what it may have.
+    #[error(
+        "all weights of the request together are above 2^29: nothing of it was applied, send several requests"
+    )]
+    RequestTooHeavy,
 }
 
 impl Problem {
     /// All problems; each stands at its [`Self::index`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Short,
         Self::UnknownVersion,
         Self::UnknownFlags,
@@ -110,6 +121,8 @@ impl Problem {
         Self::ReplyTooLarge,
         Self::AddressUnproven,
         Self::OnceNetworkFull,
+        Self::Busy,
+        Self::RequestTooHeavy,
     ];
 
     /// Position in [`Self::ALL`], for arrays of counters.
@@ -118,7 +131,7 @@ impl Problem {
         self as usize
     }
 
-    /// The code of a reply; 1 to 17, the same for ever.
+    /// The code of a reply; 1 to 19, the same for ever.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
@@ -152,6 +165,8 @@ impl Problem {
             Self::ReplyTooLarge => "reply_too_large",
             Self::AddressUnproven => "address_unproven",
             Self::OnceNetworkFull => "once_network_full",
+            Self::Busy => "busy",
+            Self::RequestTooHeavy => "request_too_heavy",
         }
     }
 

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::parse::Reader;
 use super::{
-    BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INFO, OVER_LIMIT, Problem, REPLY,
-    REPLY_BYTES_MAX, REPLY_HEAD_BYTES, SATURATED, VERSION,
+    BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INCOMPLETE, INFO, OVER_LIMIT,
+    Problem, REPLY, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, VERSION,
 };
 use crate::wire::{Boot, Writer};
 
@@ -94,26 +94,26 @@ pub struct Info<'a> {
 pub enum Answer<'a> {
     /// To a count.
     Count {
-        /// An upper bound, unless saturated.
+        /// Never below the truth for what is known at the node.
         estimate: u64,
-        /// The truth may be larger.
-        saturated: bool,
+        /// Something that others counted is not here: all together may have more.
+        incomplete: bool,
     },
     /// To a hit.
     Hit {
-        /// An upper bound, the hit's own weight included, unless saturated.
+        /// The same, the hit's own weight included.
         estimate: u64,
-        /// The truth may be larger.
-        saturated: bool,
-        /// The estimate is not above the limit, and not saturated.
+        /// Something that others counted is not here: all together may have more.
+        incomplete: bool,
+        /// The estimate is not above the limit.
         within: bool,
     },
     /// To bounds.
     Bounds {
-        /// An upper bound, unless saturated.
+        /// Never below the truth for what is known at the node.
         estimate: u64,
-        /// The truth may be larger.
-        saturated: bool,
+        /// Something that others counted is not here: all together may have more.
+        incomplete: bool,
         /// The truth is at least this, with the sketch's confidence.
         lower: u64,
         /// N, the total weight that the estimate rests on.
@@ -146,19 +146,19 @@ pub fn write_reply_head(head: ReplyHead, out: &mut [u8; REPLY_HEAD_BYTES]) {
 
 /// Writes the answer to a count.
 #[inline]
-pub fn write_count_answer(estimate: u64, saturated: bool, out: &mut [u8; COUNT_ANSWER_BYTES]) {
-    write_tagged(COUNT | flag(SATURATED, saturated), estimate, out);
+pub fn write_count_answer(estimate: u64, incomplete: bool, out: &mut [u8; COUNT_ANSWER_BYTES]) {
+    write_tagged(COUNT | flag(INCOMPLETE, incomplete), estimate, out);
 }
 
 /// Writes the answer to a hit.
 #[inline]
 pub fn write_hit_answer(
     estimate: u64,
-    saturated: bool,
+    incomplete: bool,
     within: bool,
     out: &mut [u8; COUNT_ANSWER_BYTES],
 ) {
-    let flags = flag(SATURATED, saturated) | flag(OVER_LIMIT, !within);
+    let flags = flag(INCOMPLETE, incomplete) | flag(OVER_LIMIT, !within);
     write_tagged(HIT | flags, estimate, out);
 }
 
@@ -166,13 +166,13 @@ pub fn write_hit_answer(
 #[inline]
 pub fn write_bounds_answer(
     estimate: u64,
-    saturated: bool,
+    incomplete: bool,
     lower: u64,
     total_weight: u64,
     out: &mut [u8; BOUNDS_ANSWER_BYTES],
 ) {
     let [tag, numbers @ ..] = out;
-    *tag = BOUNDS | flag(SATURATED, saturated);
+    *tag = BOUNDS | flag(INCOMPLETE, incomplete);
     let numbers = numbers.as_chunks_mut().0.iter_mut();
     for (out, number) in numbers.zip([estimate, lower, total_weight]) {
         *out = number.to_le_bytes();
@@ -317,28 +317,28 @@ const LATER: std::ops::RangeInclusive<u8> = COOKIE + 1..=0x3f;
 impl FusedIterator for Answers<'_> {}
 
 fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Option<Answer<'a>> {
-    let saturated = tag & SATURATED != 0;
-    match tag & !SATURATED {
+    let incomplete = tag & INCOMPLETE != 0;
+    match tag & !INCOMPLETE {
         COUNT => Some(Answer::Count {
             estimate: reader.u64()?,
-            saturated,
+            incomplete,
         }),
         hit if hit & !OVER_LIMIT == HIT => Some(Answer::Hit {
             estimate: reader.u64()?,
-            saturated,
+            incomplete,
             within: hit & OVER_LIMIT == 0,
         }),
         BOUNDS => Some(Answer::Bounds {
             estimate: reader.u64()?,
-            saturated,
+            incomplete,
             lower: reader.u64()?,
             total_weight: reader.u64()?,
         }),
-        INFO if !saturated => {
+        INFO if !incomplete => {
             let rest = reader.field()?;
             info(Reader { rest }).map(Answer::Info)
         }
-        COOKIE if !saturated => reader.field().map(Answer::Cookie),
+        COOKIE if !incomplete => reader.field().map(Answer::Cookie),
         _ => None,
     }
 }

@@ -164,30 +164,30 @@ fn write_answer(answer: &Answer<'_>, out: &mut Vec<u8>) {
     match *answer {
         Answer::Count {
             estimate,
-            saturated,
+            incomplete,
         } => {
             out.resize(start + COUNT_ANSWER_BYTES, 0xaa);
             let slot = out.last_chunk_mut().unwrap();
-            write_count_answer(estimate, saturated, slot);
+            write_count_answer(estimate, incomplete, slot);
         }
         Answer::Hit {
             estimate,
-            saturated,
+            incomplete,
             within,
         } => {
             out.resize(start + COUNT_ANSWER_BYTES, 0xaa);
             let slot = out.last_chunk_mut().unwrap();
-            write_hit_answer(estimate, saturated, within, slot);
+            write_hit_answer(estimate, incomplete, within, slot);
         }
         Answer::Bounds {
             estimate,
-            saturated,
+            incomplete,
             lower,
             total_weight,
         } => {
             out.resize(start + BOUNDS_ANSWER_BYTES, 0xaa);
             let slot = out.last_chunk_mut().unwrap();
-            write_bounds_answer(estimate, saturated, lower, total_weight, slot);
+            write_bounds_answer(estimate, incomplete, lower, total_weight, slot);
         }
         Answer::Info(info) => out.extend(encode_info(&info)),
         Answer::Cookie(cookie) => out.extend(encode_cookie(cookie.try_into().unwrap())),
@@ -231,20 +231,20 @@ fn vectors_of_replies_are_read_and_written() {
             .zip(&cookies)
             .map(|(wanted, cookie)| {
                 let estimate = wanted["estimate"].as_u64().unwrap_or_default();
-                let saturated = wanted["saturated"].as_bool().unwrap_or_default();
+                let incomplete = wanted["incomplete"].as_bool().unwrap_or_default();
                 match wanted["answer"].as_str().unwrap() {
                     "count" => Answer::Count {
                         estimate,
-                        saturated,
+                        incomplete,
                     },
                     "hit" => Answer::Hit {
                         estimate,
-                        saturated,
+                        incomplete,
                         within: wanted["within"].as_bool().unwrap(),
                     },
                     "bounds" => Answer::Bounds {
                         estimate,
-                        saturated,
+                        incomplete,
                         lower: number(wanted, "lower"),
                         total_weight: number(wanted, "total_weight"),
                     },
@@ -289,7 +289,7 @@ fn problems_have_codes_and_labels() {
         assert_eq!(Problem::ALL.iter().filter(same_name).count(), 1);
     }
     assert_eq!(Problem::from_code(0), None);
-    assert_eq!(Problem::from_code(18), None);
+    assert_eq!(Problem::from_code(20), None);
     let unknown = ReplyHead {
         code: 200,
         ..ReplyHead::default()

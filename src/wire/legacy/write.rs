@@ -41,8 +41,9 @@ pub fn encode_count(key: &[u8]) -> [u8; MESSAGE_BYTES] {
 
 /// Puts a sync message in place of what `out` holds: [`Dialect::sync_bytes`] of as many counters.
 ///
-/// It fits a datagram up to [`Dialect::max_sync_width`] counters; longer ones are written too.
-pub fn encode_sync(row: u16, counters: &[u32], dialect: Dialect, out: &mut Vec<u8>) {
+/// It fits a datagram up to [`Dialect::max_sync_width`] counters; longer ones are written too. The network dialect's
+/// counters end at 2^32 - 1.
+pub fn encode_sync(row: u16, counters: &[u64], dialect: Dialect, out: &mut Vec<u8>) {
     out.clear();
     out.reserve(dialect.sync_bytes(counters.len()));
     out.push(TYPE_SYNC);
@@ -51,12 +52,13 @@ pub fn encode_sync(row: u16, counters: &[u32], dialect: Dialect, out: &mut Vec<u
             out.extend_from_slice(&row.to_le_bytes());
             out.extend_from_slice(&[0; 6]);
             for &counter in counters {
-                out.extend_from_slice(&u64::from(counter).to_le_bytes());
+                out.extend_from_slice(&counter.to_le_bytes());
             }
         }
         Dialect::Network => {
             out.extend_from_slice(&row.to_be_bytes());
             for &counter in counters {
+                let counter = u32::try_from(counter).unwrap_or(u32::MAX);
                 out.extend_from_slice(&counter.to_be_bytes());
             }
         }

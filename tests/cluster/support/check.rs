@@ -141,7 +141,7 @@ fn limited_differ<M: Machine>(
 }
 
 /// Nothing is more than it should be, and something is less.
-fn is_part(held: &[u32], whole: &[u32]) -> bool {
+fn is_part(held: &[u64], whole: &[u64]) -> bool {
     held != whole && held.iter().zip(whole).all(|(held, whole)| held <= whole)
 }
 
@@ -250,7 +250,7 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
         let least: u64 = expected.places.iter().map(living).sum();
         for &place in &expected.places {
             let right = rule(world.process(place).slice());
-            if right.count < least && !right.saturated {
+            if right.count < least {
                 return Some(format!("key {number}: {} of {least} are held", right.count));
             }
             if right.count > added && alone[number] {
@@ -258,7 +258,9 @@ pub(crate) fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> 
             }
             let answer = world.machine(place).estimate(key);
             let is_right = if world.hosts[place].is_limited() {
-                expected.is_open || answer.count <= right.count
+                let lacks_nothing = answer.count == right.count;
+                let says_so = answer.incomplete || lacks_nothing;
+                expected.is_open || answer.count <= right.count && says_so
             } else {
                 answer == right
             };

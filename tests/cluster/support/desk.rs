@@ -42,8 +42,9 @@ impl Desk {
     pub(crate) fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
         match request(datagram) {
             Ok(request) => {
-                let admitted =
-                    (request.once).map_or(Ok(false), |once| self.admit(now, once, request.cookie));
+                let admitted = self.provide(&request).and_then(|()| {
+                    (request.once).map_or(Ok(false), |once| self.admit(now, once, request.cookie))
+                });
                 match admitted {
                     Ok(is_repeated) => Some(self.perform(now, &request, is_repeated)),
                     Err(problem @ Problem::AddressUnproven) => {
@@ -55,6 +56,19 @@ impl Desk {
             }
             Err(rejected) => Some(refusal(rejected.id?, rejected.problem, &[])),
         }
+    }
+
+    /// Before it is marked as applied: all of it is, or nothing.
+    fn provide(&mut self, request: &Request<'_>) -> Result<(), Problem> {
+        let weights = request
+            .operations()
+            .flatten()
+            .map(|operation| match operation {
+                Operation::Add { weight, .. } => weight,
+                _ => 0,
+            });
+        let provided = self.batch.provide(weights.sum());
+        provided.map_err(|_| Problem::Busy)
     }
 
     fn admit(&mut self, now: Duration, once: Once, cookie: Option<&[u8]>) -> Result<bool, Problem> {
@@ -112,7 +126,8 @@ impl Desk {
         let weight = u32::try_from(weight).map_err(|_| Problem::WeightTooLarge)?;
         let weight = Weight::new(weight).map_err(|_| Problem::WeightTooLarge)?;
         if !is_repeated {
-            self.batch.add(key, weight, &mut |(), _| {});
+            let added = self.batch.add(key, weight, &mut |(), _| {});
+            return added.map_err(|_| Problem::Busy);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rmbd::cluster::ClusterLimits;
-use rmbd::sketch::{Estimate, Geometry, HashFamily, SATURATES_AT};
+use rmbd::replica::Estimate;
+use rmbd::sketch::{Geometry, HashFamily};
 use rmbd::wire::cluster::SliceId;
 use rmbd::wire::{Boot, Writer};
 
@@ -40,7 +41,7 @@ pub(crate) struct Setup {
 }
 
 /// The cells of one slice.
-pub(crate) type Cells = Vec<u32>;
+pub(crate) type Cells = Vec<u64>;
 /// All that a node holds, without slices whose cells are all zero.
 pub(crate) type Copies = BTreeMap<SliceId, Cells>;
 
@@ -58,7 +59,8 @@ pub(crate) trait Machine: Sized {
     const QUIET_LIMIT: Duration;
 
     fn start(setup: &Setup, now: Duration) -> Self;
-    fn add(&mut self, key: &[u8], weight: u32);
+    /// False where so much was added that it has to be woken first.
+    fn add(&mut self, key: &[u8], weight: u32) -> bool;
     fn estimate(&self, key: &[u8]) -> Estimate;
     /// What was added here, as it stands now.
     fn own_cells(&self) -> Cells;
@@ -108,23 +110,18 @@ pub(crate) trait Machine: Sized {
     fn describe(&self, now: Duration) -> String;
 }
 
-/// What a cell counts: full cells are all the same.
-pub(crate) fn value(cell: u32) -> u32 {
-    if cell >= SATURATES_AT { u32::MAX } else { cell }
-}
-
-pub(crate) fn is_empty(cells: &[u32]) -> bool {
+pub(crate) fn is_empty(cells: &[u64]) -> bool {
     cells.iter().all(|&cell| cell == 0)
 }
 
-pub(crate) fn raise(cells: &mut [u32], to: &[u32]) {
+pub(crate) fn raise(cells: &mut [u64], to: &[u64]) {
     for (cell, &other) in cells.iter_mut().zip(to) {
         *cell = other.max(*cell);
     }
 }
 
 /// The answer to a key by the rule itself, at the one who writes `own`: the least row of that slice, plus the least
-/// row of the sums of all others. Full cells are all the same.
+/// row of the sums of all others.
 pub(crate) fn estimate<'a>(
     copies: impl Iterator<Item = (&'a SliceId, &'a Cells)>,
     own: &SliceId,
@@ -137,24 +134,15 @@ pub(crate) fn estimate<'a>(
     let mut rows = vec![(0, 0); indexes.len()];
     for (slice, cells) in copies {
         for (row, &index) in rows.iter_mut().zip(indexes) {
-            let value = u64::from(value(cells[index as usize]));
+            let value = cells[index as usize];
             let sum = if slice == own { &mut row.0 } else { &mut row.1 };
-            *sum += value;
+            *sum = value.saturating_add(*sum);
         }
     }
     let least_own = rows.iter().map(|row| row.0).min();
     let least_others = rows.iter().map(|row| row.1).min();
-    [least_own, least_others]
-        .into_iter()
-        .map(|least| {
-            let is_full = least.unwrap_or_default() >= u64::from(SATURATES_AT);
-            let count = least
-                .filter(|_| !is_full)
-                .unwrap_or_else(|| u32::MAX.into());
-            Estimate {
-                count,
-                saturated: is_full,
-            }
-        })
-        .fold(Estimate::default(), |sum, part| sum + part)
+    Estimate {
+        count: (least_own.unwrap_or_default()).saturating_add(least_others.unwrap_or_default()),
+        incomplete: false,
+    }
 }

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd::sketch::{Estimate, Sketch, Weight};
+use rmbd::replica::Estimate;
 use rmbd::wire::cluster::SliceId;
 use rmbd::wire::{Boot, Writer};
 
-use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty, value};
+use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty};
 
 /// How a received cell becomes ours.
 pub(crate) trait Merge {
-    fn merge(ours: u32, theirs: u32) -> u32;
+    fn merge(ours: u64, theirs: u64) -> u64;
     /// Whether a slice is taken at all.
     fn takes(_: &SliceId, _: &Setup) -> bool {
         true
@@ -27,26 +27,26 @@ pub(crate) struct Last;
 pub(crate) struct ForgetsTheDead;
 
 impl Merge for Max {
-    fn merge(ours: u32, theirs: u32) -> u32 {
+    fn merge(ours: u64, theirs: u64) -> u64 {
         ours.max(theirs)
     }
 }
 
 impl Merge for Sum {
-    fn merge(ours: u32, theirs: u32) -> u32 {
+    fn merge(ours: u64, theirs: u64) -> u64 {
         ours.saturating_add(theirs)
     }
 }
 
 impl Merge for Last {
-    fn merge(_: u32, theirs: u32) -> u32 {
+    fn merge(_: u64, theirs: u64) -> u64 {
         theirs
     }
 }
 
 /// Does not take back what it wrote before a restart.
 impl Merge for ForgetsTheDead {
-    fn merge(ours: u32, theirs: u32) -> u32 {
+    fn merge(ours: u64, theirs: u64) -> u64 {
         ours.max(theirs)
     }
     fn takes(slice: &SliceId, setup: &Setup) -> bool {
@@ -56,7 +56,7 @@ impl Merge for ForgetsTheDead {
 
 pub(crate) struct Naive<M> {
     setup: Setup,
-    own: Sketch,
+    own: Cells,
     learnt: BTreeMap<SliceId, Cells>,
     others: BTreeSet<SocketAddr>,
     next_round: Duration,
@@ -78,7 +78,7 @@ impl<M: Merge> Naive<M> {
         })
     }
 
-    fn encode(&self, slice: &SliceId, cells: &[u32]) -> Vec<u8> {
+    fn encode(&self, slice: &SliceId, cells: &[u64]) -> Vec<u8> {
         let mut bytes = vec![0; 8];
         bytes.extend(slice.node.to_le_bytes());
         bytes.extend(slice.writer.0.to_le_bytes());
@@ -98,8 +98,10 @@ impl<M: Merge> Naive<M> {
         let writer = Writer(u64::from_le_bytes(*writer));
         let slice = SliceId::of(u64::from_le_bytes(*node), writer);
         let cells: Cells = content
-            .chunks_exact(4)
-            .map(|cell| u32::from_le_bytes([cell[0], cell[1], cell[2], cell[3]]))
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&cell| u64::from_le_bytes(cell))
             .collect();
         (cells.len() == self.setup.geometry.cells()).then_some((slice, cells))
     }
@@ -115,7 +117,7 @@ impl<M: Merge> Machine for Naive<M> {
     fn start(setup: &Setup, now: Duration) -> Self {
         Self {
             setup: setup.clone(),
-            own: Sketch::try_new(setup.geometry, setup.family).unwrap(),
+            own: vec![0; setup.geometry.cells()],
             learnt: BTreeMap::new(),
             others: BTreeSet::new(),
             next_round: now,
@@ -124,8 +126,12 @@ impl<M: Merge> Machine for Naive<M> {
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) {
-        self.own.add(key, Weight::new(weight).unwrap());
+    fn add(&mut self, key: &[u8], weight: u32) -> bool {
+        let cells = self.setup.family.cells(key, self.setup.geometry);
+        for &cell in cells.as_slice() {
+            self.own[cell as usize] += u64::from(weight);
+        }
+        true
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {
@@ -139,10 +145,7 @@ impl<M: Merge> Machine for Naive<M> {
     }
 
     fn own_cells(&self) -> Cells {
-        let cells = self.own.own_cells();
-        cells
-            .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
-            .collect()
+        self.own.clone()
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
@@ -159,8 +162,7 @@ impl<M: Merge> Machine for Naive<M> {
     fn roots(&self) -> BTreeMap<SliceId, u64> {
         let root = |cells: &Cells| {
             cells.iter().fold(0, |sum: u64, &cell| {
-                sum.wrapping_mul(0x0100_0000_01b3)
-                    .wrapping_add(u64::from(cell))
+                sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(cell)
             })
         };
         let copies = self.copies();

@@ -8,13 +8,13 @@ use std::time::Duration;
 use rmbd::cluster::membership::{Member, MemberState};
 use rmbd::cluster::seal::{KeyRing, generate_key_text};
 use rmbd::cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
-use rmbd::replica::{CellsRef, Replica, ReplicaLimits};
-use rmbd::sketch::{Estimate, Weight};
+use rmbd::replica::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits};
+use rmbd::sketch::{Geometry, Weight};
 use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 
 use super::desk::Desk;
-use super::machine::{Cells, Copies, Machine, Setup, is_empty, value};
+use super::machine::{Cells, Copies, Machine, Setup, is_empty};
 
 /// Legacy peers are another test's.
 const MAX_PEERS: usize = 1;
@@ -63,14 +63,18 @@ pub(crate) fn key_ring(keys: &[u8]) -> KeyRing {
 }
 
 fn all_cells(held: &CellsRef<'_>) -> Cells {
-    held.to_vec().into_iter().map(value).collect()
+    held.to_vec()
 }
 
-/// What a learnt slice takes at most, flat and full.
-pub(crate) fn slice_bytes_max(geometry: rmbd::sketch::Geometry) -> u64 {
-    let groups = geometry.cells().div_ceil(256) as u64;
-    geometry.memory_bytes() + groups * 80 + 1_000
+/// What a learnt slice takes at most: full of cells that 32 bits do not hold.
+pub(crate) fn slice_bytes_max(geometry: Geometry) -> u64 {
+    let groups = geometry.cells().div_ceil(GROUP_CELLS) as u64;
+    geometry.memory_bytes() * 2 + groups * 80 + 1_000
 }
+
+/// What a node takes for its own cells, in tables of 32 bits a cell: two of them, what is noted of totals that these do
+/// not hold (one and two), and the published copy.
+pub(crate) const OWN_TABLES: u64 = 6;
 
 impl Machine for Node {
     const ONE_WAY: bool = true;
@@ -115,8 +119,9 @@ impl Machine for Node {
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) {
-        self.replica.add(key, Weight::new(weight).unwrap());
+    fn add(&mut self, key: &[u8], weight: u32) -> bool {
+        let added = self.replica.add(key, Weight::new(weight).unwrap());
+        added.is_ok()
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {
@@ -124,10 +129,9 @@ impl Machine for Node {
     }
 
     fn own_cells(&self) -> Cells {
-        let cells = self.replica.own().own_cells();
-        cells
-            .map(|cell| value(cell.load(std::sync::atomic::Ordering::Relaxed)))
-            .collect()
+        let own = self.replica.own();
+        let rows = 0..own.geometry().depth();
+        rows.flat_map(|row| own.own_row(row)).collect()
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
@@ -228,9 +232,8 @@ impl Machine for Node {
 
     fn has_room(&self, setup: &Setup, slices: usize) -> bool {
         let known = self.cluster.slices().learnt().count();
-        // Its own with those of the others beside them, the published copy, and the slices.
         let table_bytes = setup.geometry.memory_bytes();
-        let bytes = table_bytes * 3 + slice_bytes_max(setup.geometry) * slices as u64;
+        let bytes = table_bytes * OWN_TABLES + slice_bytes_max(setup.geometry) * slices as u64;
         known < setup.max_origins && bytes <= setup.max_memory_bytes
     }
 

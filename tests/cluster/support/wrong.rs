@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd::sketch::Estimate;
+use rmbd::replica::Estimate;
 use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 use rmbd::wire::compact::{Operation, reply, request};
@@ -77,8 +77,8 @@ impl<F: Flaw> Machine for Wrong<F> {
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) {
-        self.node.add(key, weight);
+    fn add(&mut self, key: &[u8], weight: u32) -> bool {
+        self.node.add(key, weight)
     }
 
     fn estimate(&self, key: &[u8]) -> Estimate {

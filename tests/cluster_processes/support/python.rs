@@ -45,7 +45,7 @@ impl Python {
     /// A row in which only "abc" was counted.
     fn row(&self, row: usize, count: u32) -> Vec<u8> {
         let mut counters = [0; WIDTH];
-        counters[self.columns[row]] = count;
+        counters[self.columns[row]] = count.into();
         let mut bytes = Vec::new();
         encode_sync(row as u16, &counters, Dialect::Native, &mut bytes);
         bytes

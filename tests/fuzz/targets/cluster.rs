@@ -141,7 +141,8 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             hashes,
         } => Seen::GroupHashes(our_slice(slice), version, section.into(), all(hashes)),
         Frame::Pull { slice, groups } => {
-            let ranges = groups.map(|range| our_cell(range.into_inner()));
+            let ranges = groups.map(|range| (*range.start(), u64::from(*range.end())));
+            let ranges = ranges.map(our_cell);
             Seen::Pull(our_slice(slice), all(ranges))
         }
         Frame::Membership { message } => Seen::Membership(message.to_vec()),
@@ -163,8 +164,8 @@ fn our_purpose(purpose: Purpose) -> u8 {
     }
 }
 
-fn our_cell((index, value): (u32, u32)) -> Cell {
-    (index.into(), value.into())
+fn our_cell((index, value): (u32, u64)) -> Cell {
+    (index.into(), value)
 }
 
 /// A list to its end, behind which nothing comes.
@@ -384,7 +385,7 @@ impl Naive<'_> {
         let cells = self.list(|naive| {
             left = left.checked_sub(1)?;
             let index = next + u128::from(naive.varint()?);
-            let value = naive.small()?;
+            let value = naive.varint().filter(|&value| value < 1 << 63)?;
             next = index + 1;
             (index < end.into()).then_some((index as u64, value))
         });
@@ -397,8 +398,8 @@ impl Naive<'_> {
         self.list(|naive| {
             let group = next + u128::from(naive.varint()?);
             next = group + 1;
-            let first = u64::try_from(group * 256).ok().filter(|&at| at < cells)?;
-            let inside = naive.group((cells - first).min(256))?;
+            let first = u64::try_from(group * 128).ok().filter(|&at| at < cells)?;
+            let inside = naive.group((cells - first).min(128))?;
             let whole = inside.iter().map(|&(at, value)| (first + at, value));
             Some((group as u64, whole.collect()))
         })
@@ -413,7 +414,7 @@ impl Naive<'_> {
             let is_right = is_all && cells.iter().all(|&(_, value)| value > 0);
             return is_right.then_some(cells);
         }
-        if form > 32 {
+        if form > 63 {
             return None;
         }
         let form = usize::from(form);

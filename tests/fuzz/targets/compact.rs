@@ -208,19 +208,19 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
     seen.extend(reply.answers().map(|answer| match answer {
         Ok(Answer::Count {
             estimate,
-            saturated,
-        }) => SeenReply::Count(estimate, saturated),
+            incomplete,
+        }) => SeenReply::Count(estimate, incomplete),
         Ok(Answer::Hit {
             estimate,
-            saturated,
+            incomplete,
             within,
-        }) => SeenReply::Hit(estimate, saturated, within),
+        }) => SeenReply::Hit(estimate, incomplete, within),
         Ok(Answer::Bounds {
             estimate,
-            saturated,
+            incomplete,
             lower,
             total_weight,
-        }) => SeenReply::Bounds([estimate, lower, total_weight], saturated),
+        }) => SeenReply::Bounds([estimate, lower, total_weight], incomplete),
         Ok(Answer::Info(info)) => SeenReply::Info(
             [info.boot.0, info.fingerprint, info.width],
             info.max_weight,
@@ -271,14 +271,14 @@ fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
 
 impl Naive<'_> {
     fn answer(&mut self, tag: u8) -> Result<SeenReply, Problem> {
-        let saturated = tag >= 0x80;
+        let incomplete = tag >= 0x80;
         match tag {
-            0x03 | 0x83 => Ok(SeenReply::Count(self.fixed(8)?, saturated)),
-            0x04 | 0x84 => Ok(SeenReply::Hit(self.fixed(8)?, saturated, true)),
-            0x44 | 0xc4 => Ok(SeenReply::Hit(self.fixed(8)?, saturated, false)),
+            0x03 | 0x83 => Ok(SeenReply::Count(self.fixed(8)?, incomplete)),
+            0x04 | 0x84 => Ok(SeenReply::Hit(self.fixed(8)?, incomplete, true)),
+            0x44 | 0xc4 => Ok(SeenReply::Hit(self.fixed(8)?, incomplete, false)),
             0x05 | 0x85 => {
                 let numbers = [self.fixed(8)?, self.fixed(8)?, self.fixed(8)?];
-                Ok(SeenReply::Bounds(numbers, saturated))
+                Ok(SeenReply::Bounds(numbers, incomplete))
             }
             0x06 => {
                 let length = self.byte()?;

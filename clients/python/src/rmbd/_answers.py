@@ -9,8 +9,8 @@ class Count(NamedTuple):
     """How often a key was added."""
 
     estimate: int
-    """Never too low for what arrived, unless saturated."""
-    saturated: bool
+    """Never too low for what arrived, and is known at the node."""
+    incomplete: bool
     """The truth may be larger: the estimate rests on full cells."""
 
 
@@ -20,8 +20,8 @@ class Hit(NamedTuple):
     estimate: int
     """How often the key was added, this hit included."""
     allowed: bool
-    """The estimate is not above the limit, and not saturated."""
-    saturated: bool
+    """The estimate is not above the limit."""
+    incomplete: bool
     """The truth may be larger."""
 
 
@@ -29,12 +29,12 @@ class Bounds(NamedTuple):
     """A key's estimate, and how good it is."""
 
     estimate: int
-    """The upper bound, unless saturated."""
+    """The upper bound."""
     lower: int
     """The truth is at least this, with the sketch's confidence."""
     total_weight: int
     """N, the total weight that the estimate rests on."""
-    saturated: bool
+    incomplete: bool
     """The truth may be larger than the estimate."""
 
 

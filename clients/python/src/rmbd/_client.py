@@ -551,6 +551,10 @@ class _Exchange:
         if reply.code == _wire.ADDRESS_UNPROVEN:
             self._take_back(batch, copy, reply.cookie or b"")
             return
+        if reply.code == _wire.BUSY:
+            # As if it had been lost: it goes again, and more slowly.
+            self._client._heard_at = time.monotonic()
+            return
         if batch.sequence is not None and not _refuses_client(reply.code):
             self._client._is_known = True
         self._client._measured(time.monotonic() - sent_at)

@@ -46,6 +46,8 @@ PROBLEMS = (
     "reply_too_large",
     "address_unproven",
     "once_network_full",
+    "busy",
+    "request_too_heavy",
 )
 """Names of the problems by their code."""
 
@@ -54,6 +56,9 @@ SEQUENCE_TOO_OLD = PROBLEMS.index("sequence_too_old")
 ONCE_TABLE_FULL = PROBLEMS.index("once_table_full")
 ADDRESS_UNPROVEN = PROBLEMS.index("address_unproven")
 ONCE_NETWORK_FULL = PROBLEMS.index("once_network_full")
+BUSY = PROBLEMS.index("busy")
+REQUEST_TOO_HEAVY = PROBLEMS.index("request_too_heavy")
+_WHOLE = (ADDRESS_UNPROVEN, ONCE_NETWORK_FULL, BUSY, REQUEST_TOO_HEAVY)
 _LAST_WHOLE = SEQUENCE_TOO_OLD
 _COOKIE, _LATER = 7, range(8, 0x40)
 
@@ -66,7 +71,7 @@ _INFO = struct.Struct("<QQQIBBB")
 
 _FLAG_ACKNOWLEDGE, _FLAG_ONCE, _FLAG_TOKEN, _FLAG_COOKIE = 1, 2, 4, 8
 _FLAG_REPEATED = 1
-_SATURATED, _OVER_LIMIT = 0x80, 0x40
+_INCOMPLETE, _OVER_LIMIT = 0x80, 0x40
 
 
 def problem_name(code: int) -> str:
@@ -77,7 +82,7 @@ def problem_name(code: int) -> str:
 def stops_whole_request(code: int, done: int) -> bool:
     """Whether a code stops a request before its first operation."""
     if code < len(PROBLEMS):
-        return 0 < code <= _LAST_WHOLE or code in (ADDRESS_UNPROVEN, ONCE_NETWORK_FULL)
+        return 0 < code <= _LAST_WHOLE or code in _WHOLE
     return done == 0
 
 
@@ -207,17 +212,17 @@ def _read_field(datagram: bytes, at: int) -> tuple[bytes, int]:
 def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
     tag = datagram[at]
     at += 1
-    saturated = bool(tag & _SATURATED)
-    kind = tag & ~_SATURATED
+    incomplete = bool(tag & _INCOMPLETE)
+    kind = tag & ~_INCOMPLETE
     if kind == COUNT:
-        return Count(_U64.unpack_from(datagram, at)[0], saturated), at + 8
+        return Count(_U64.unpack_from(datagram, at)[0], incomplete), at + 8
     if kind & ~_OVER_LIMIT == HIT:
         estimate = _U64.unpack_from(datagram, at)[0]
-        return Hit(estimate, not kind & _OVER_LIMIT, saturated), at + 8
+        return Hit(estimate, not kind & _OVER_LIMIT, incomplete), at + 8
     if kind == BOUNDS:
         estimate, lower, total_weight = _BOUNDS.unpack_from(datagram, at)
-        return Bounds(estimate, lower, total_weight, saturated), at + 24
-    if kind == INFO and not saturated:
+        return Bounds(estimate, lower, total_weight, incomplete), at + 24
+    if kind == INFO and not incomplete:
         end = at + 1 + datagram[at]
         return _read_info(datagram[at + 1 : end], end - at - 1), end
     raise ValueError("an answer that is not known")

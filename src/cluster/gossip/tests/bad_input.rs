@@ -103,7 +103,7 @@ fn is_unchanged(net: &Net) -> bool {
 fn two_nodes() -> Net {
     let mut net = Net::cluster_of(2, geometry(), 0.0);
     for node in &net.nodes {
-        node.replica.add(b"key", 1.into());
+        node.replica.add(b"key", 1.into()).unwrap();
     }
     net.until_equal(ROUND * 4);
     net.run(ROUND * 2);

@@ -83,10 +83,10 @@ fn a_keys_detail_is_asked_for_with_any_bytes() {
     assert_eq!(answer.header("content-type"), "application/json");
     let detail: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     let own = serde_json::json!(
-        {"node": "00000000000000aa", "slices": 1, "count": 5, "saturated": false, "own": true}
+        {"node": "00000000000000aa", "slices": 1, "count": 5, "own": true}
     );
     let expected = serde_json::json!(
-        {"key_base64": "YQD/IGI=", "count": 5, "saturated": false, "origins": [own]}
+        {"key_base64": "YQD/IGI=", "count": 5, "incomplete": false, "origins": [own]}
     );
     assert_eq!(detail, expected);
     let longest = "%61".repeat(1024);

@@ -7,7 +7,7 @@ const A: SliceId = SliceId::of(2, Writer(1));
 const B: SliceId = SliceId::of(2, Writer(2));
 const C: SliceId = SliceId::of(3, Writer(1));
 
-fn one_cell(value: u32) -> std::array::IntoIter<(u32, u32), 1> {
+fn one_cell(value: u64) -> std::array::IntoIter<(u32, u64), 1> {
     [(0, value)].into_iter()
 }
 
@@ -37,8 +37,8 @@ fn versions_are_raised_without_gaps_only() {
 fn a_slice_without_cells_costs_none() {
     let (replica, mut slices) = replica(100, 4, NO_LIMITS);
     let bytes = replica.memory_bytes();
-    // The live cells, those of others beside them, and the published ones.
-    assert_eq!(bytes, 3 * 1600);
+    // The live cells, those of others beside them and wide, the half turns, and the published ones.
+    assert_eq!(bytes, 6 * 1600);
     assert_eq!(slices.merge(&A, one_cell(0)), Ok(0));
     assert!(!slices.has(&A) && slices.cells(&A).is_none());
     assert!(slices.complete(&A, 0, 4));
@@ -89,12 +89,13 @@ fn origins_are_limited_and_the_known_are_served() {
 
 #[test]
 fn memory_is_limited_for_slices_and_legacy_peers_together() {
-    // Of 16 bytes each: live ones in pairs, published, one legacy peer's two; and a slice, but not one more.
+    // Of 16 bytes each: live ones in pairs, wide ones of others, half turns, published, one legacy peer's two wide
+    // ones; and a slice, but not one more.
     let (unlimited, mut free) = replica(4, 1, NO_LIMITS);
     free.merge(&A, one_cell(5)).unwrap();
-    let slice_bytes = unlimited.memory_bytes() - 3 * 16;
+    let slice_bytes = unlimited.memory_bytes() - 6 * 16;
     let limits = ReplicaLimits {
-        max_memory_bytes: 5 * 16 + slice_bytes + 15,
+        max_memory_bytes: 10 * 16 + slice_bytes + 15,
         ..NO_LIMITS
     };
     let (replica, mut slices) = replica(4, 1, limits);
@@ -106,7 +107,7 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     send(1).unwrap();
     assert_eq!(slices.merge(&A, one_cell(5)), Ok(1));
     let taken = replica.memory_bytes();
-    assert_eq!(taken, 80 + slice_bytes);
+    assert_eq!(taken, 160 + slice_bytes);
     let is_refused = |merged| match merged {
         Err(SliceRefused::Memory {
             needed_bytes,
@@ -120,7 +121,7 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     assert!(!slices.complete(&B, 0, 1) && slices.is_refused(&B) && !slices.has(&B));
     assert!(slices.digests().all(|line| line.slice != B));
     assert!(is_refused(slices.merge(&B, one_cell(5))));
-    let no_memory = SketchError::OutOfMemory { bytes: 32 };
+    let no_memory = SketchError::OutOfMemory { bytes: 64 };
     assert_eq!(send(2), Err(no_memory.into()));
     assert_eq!(replica.legacy_peers().count(), 1);
     assert_eq!(replica.memory_bytes(), taken);
@@ -135,15 +136,15 @@ fn a_group_without_room_changes_nothing() {
     const CELLS: u32 = 4 * 300;
     for room in (0..40_000).step_by(2_503) {
         let limits = ReplicaLimits {
-            max_memory_bytes: u64::from(CELLS) * 4 * 3 + room,
+            max_memory_bytes: u64::from(CELLS) * 4 * 6 + room,
             ..NO_LIMITS
         };
         let (replica, mut slices) = replica(300, 4, limits);
         let mut naive = vec![0; CELLS as usize];
         let mut is_refused = false;
-        for round in 1..=4_u32 {
+        for round in 1..=4_u64 {
             for first in (0..CELLS).step_by(100) {
-                let cells = (first..first + 100).filter(|cell| cell % round == 0);
+                let cells = (first..first + 100).filter(|&cell| u64::from(cell) % round == 0);
                 let cells = cells.map(|cell| (cell, round << (cell % 20)));
                 let before = all_or_none(&slices, &A);
                 let merged = if round % 2 == 0 {
@@ -171,13 +172,14 @@ fn a_group_without_room_changes_nothing() {
             assert_eq!(hashes(&slices, &A), naive_hashes(&naive));
         }
         // What others counted is what is held, cell for cell.
-        let beside = replica.own().memory().iter().skip(1).step_by(2).map(value);
-        assert!(beside.eq(naive));
+        for (cell, &value) in naive.iter().enumerate() {
+            assert_eq!(replica.own().others_total(cell as u32), value);
+        }
     }
 }
 
 /// The cells of a slice; none where it is not known.
-fn all_or_none(slices: &Slices, slice: &SliceId) -> Vec<u32> {
+fn all_or_none(slices: &Slices, slice: &SliceId) -> Vec<u64> {
     slices.cells(slice).map_or(Vec::new(), CellsRef::to_vec)
 }
 
@@ -192,11 +194,12 @@ fn a_replica_above_its_limit_is_not_made() {
         Replica::try_with(geometry, FAMILY, OWN, limits)
     };
     let too_large = |bytes| Some(SketchError::OutOfMemory { bytes });
-    assert_eq!(made(31).err(), too_large(32));
-    let replica = Arc::new(made(47).unwrap());
+    // Four cells: 20 bytes each, and 4 for what is published of it.
+    assert_eq!(made(79).err(), too_large(80));
+    let replica = Arc::new(made(95).unwrap());
     assert_eq!(Slices::try_new(Arc::clone(&replica)).err(), too_large(16));
-    assert_eq!(replica.memory_bytes(), 32);
-    assert!(Slices::try_new(Arc::new(made(48).unwrap())).is_ok());
+    assert_eq!(replica.memory_bytes(), 80);
+    assert!(Slices::try_new(Arc::new(made(96).unwrap())).is_ok());
 }
 
 #[test]

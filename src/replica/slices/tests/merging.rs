@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replica::{Batch, OriginEstimate, OriginName, Way};
-use crate::sketch::{Estimate, Weight};
+use crate::sketch::Weight;
+use crate::wire::cluster::CELL_MAX;
 
 /// Two writers of one node, one of another, and two earlier ones of our own.
 const OTHERS: [SliceId; 5] = [
@@ -16,14 +17,15 @@ const OTHERS: [SliceId; 5] = [
 ];
 
 /// What one datagram brings: which slice, and its cells.
-type Delta = (usize, Vec<(u32, u32)>);
+type Delta = (usize, Vec<(u32, u64)>);
 
-fn values() -> impl Strategy<Value = u32> {
+fn values() -> impl Strategy<Value = u64> {
     prop_oneof![
-        8 => 0..50_u32,
-        1 => any::<u32>(),
-        1 => SATURATES_AT - 1..=SATURATES_AT + 1,
-        1 => Just(u32::MAX),
+        8 => 0..50_u64,
+        1 => any::<u64>(),
+        1 => (1_u64 << 31) - 1..=(1 << 31) + 1,
+        1 => (1_u64 << 32) - 1..=(1 << 32) + 1,
+        1 => Just(u64::MAX),
     ]
 }
 
@@ -51,38 +53,31 @@ fn merged(deltas: &[Delta]) -> (Arc<Replica>, Slices) {
     (replica, slices)
 }
 
-/// The largest of each, full ones all alike.
-fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u32> {
+/// The largest of each, and none above what a cell may have.
+fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u64> {
     let mut cells = vec![0; CELLS as usize];
     for (_, delta) in deltas.iter().filter(|delta| delta.0 == slice) {
         for &(index, value) in delta {
-            let value = if value >= SATURATES_AT {
-                u32::MAX
-            } else {
-                value
-            };
-            cells[index as usize] = value.max(cells[index as usize]);
+            cells[index as usize] = value.min(CELL_MAX).max(cells[index as usize]);
         }
     }
     cells
 }
 
-/// What stands beside our own cells: the sum of all slices, and full where that is.
-fn full_sum(slices: &[Vec<u32>]) -> Vec<u32> {
-    let sum = |at: usize| slices.iter().map(|cells| u64::from(cells[at])).sum::<u64>();
-    let full = |sum: u64| {
-        if sum >= u64::from(SATURATES_AT) {
-            u32::MAX
-        } else {
-            sum as u32
-        }
+/// What stands beside our own cells: the sum of all slices.
+fn sum_of(slices: &[Vec<u64>]) -> Vec<u64> {
+    let sum = |at: usize| {
+        slices
+            .iter()
+            .map(|cells| cells[at])
+            .fold(0, u64::saturating_add)
     };
-    (0..CELLS as usize).map(|at| full(sum(at))).collect()
+    (0..CELLS as usize).map(sum).collect()
 }
 
-fn weight_of(cells: &[u32]) -> u64 {
+fn weight_of(cells: &[u64]) -> u64 {
     let rows = cells.chunks(WIDTH as usize);
-    let weights = rows.map(|row| row.iter().copied().map(u64::from).sum());
+    let weights = rows.map(|row| row.iter().copied().fold(0, u64::saturating_add));
     weights.max().unwrap()
 }
 
@@ -115,11 +110,11 @@ proptest! {
             prop_assert_eq!(learnt.memory_bytes, other.memory_bytes);
         }
         let held = of_one.learnt().map(|learnt| learnt.memory_bytes).sum::<u64>();
-        // Own cells, those of others beside them, and the published copy.
-        prop_assert_eq!(one.memory_bytes(), held + 3 * 4 * u64::from(CELLS));
+        // Own cells, those of others beside them and wide, the published copy, and the half turns.
+        prop_assert_eq!(one.memory_bytes(), held + 6 * 4 * u64::from(CELLS));
         prop_assert_eq!(other.memory_bytes(), one.memory_bytes());
         let naive = (0..OTHERS.len()).map(|number| weight_of(&naive_cells(&deltas, number)));
-        prop_assert_eq!(one.total_weight(), naive.sum::<u64>());
+        prop_assert_eq!(one.total_weight(), naive.fold(0, u64::saturating_add));
         prop_assert_eq!(other.total_weight(), one.total_weight());
         // All of it once more: nothing rises, and it says so.
         let mut of_one = of_one;
@@ -139,7 +134,7 @@ proptest! {
     ) {
         let (replica, mut slices) = merged(&deltas);
         for &(key, weight) in &adds {
-            replica.add(&[key], weight.into());
+            replica.add(&[key], weight.into()).unwrap();
         }
         publish_all(&mut slices);
         let mut nodes = BTreeMap::from([(OWN.node, vec![all_cells(&slices, &OWN)])]);
@@ -150,7 +145,7 @@ proptest! {
         // The rule: what we count, and the sum of all that others do, earlier starts of ours among them.
         let own = nodes[&OWN.node][..1].to_vec();
         let others: Vec<_> = (0..OTHERS.len()).map(|number| naive_cells(&deltas, number)).collect();
-        let by_rule = BTreeMap::from([(0, own), (1, vec![full_sum(&others)])]);
+        let by_rule = BTreeMap::from([(0, own), (1, vec![sum_of(&others)])]);
         for key in 0..30 {
             let estimate = replica.estimate(&[key]);
             prop_assert_eq!(estimate.count, naive_estimate(&replica, &by_rule, &[key]));
@@ -159,13 +154,13 @@ proptest! {
                 let mut answers = Vec::new();
                 let mut answer = |(), answer| answers.push(answer);
                 batch.count(&[key], (), &mut answer);
-                batch.hit(&[key], Weight::ZERO, (), &mut answer);
+                batch.hit(&[key], Weight::ZERO, (), &mut answer).unwrap();
                 batch.finish(&mut answer);
                 prop_assert_eq!(answers, [estimate; 2]);
             }
             let origins = slices.estimate_by_origin(&[key]);
-            let sum = origins.iter().map(|origin| origin.estimate.count).sum::<u64>();
-            prop_assert!(sum <= estimate.count || estimate.saturated);
+            let sum = origins.iter().map(|origin| origin.count).fold(0, u64::saturating_add);
+            prop_assert!(sum <= estimate.count);
             for origin in &origins {
                 let OriginName::Node(node) = origin.origin else {
                     panic!("{origin:?}");
@@ -177,7 +172,7 @@ proptest! {
                     only.insert(1, earlier);
                 }
                 let naive = naive_estimate(&replica, &only, &[key]);
-                prop_assert_eq!(origin.estimate.count, naive);
+                prop_assert_eq!(origin.count, naive);
             }
         }
         let mut row = Vec::new();
@@ -185,7 +180,7 @@ proptest! {
             slices.read_own_row(number, &mut row);
             for (column, &sum) in row.iter().enumerate() {
                 let at = number * WIDTH as usize + column;
-                let naive = nodes[&OWN.node].iter().fold(0, |sum: u32, cells| sum.saturating_add(cells[at]));
+                let naive = nodes[&OWN.node].iter().fold(0, |sum: u64, cells| sum.saturating_add(cells[at]));
                 prop_assert_eq!(sum, naive);
             }
         }
@@ -195,7 +190,7 @@ proptest! {
 #[test]
 fn origins_are_ourselves_then_nodes_then_legacy_peers() {
     let (replica, mut slices) = replica(1, 1, NO_LIMITS);
-    replica.add(b"key", 100.into());
+    replica.add(b"key", 100.into()).unwrap();
     for (slice, weight) in OTHERS.iter().zip([1, 2, 4, 8, 16]) {
         let cells = [(0, weight)].into_iter();
         assert_eq!(slices.merge(slice, cells), Ok(1));
@@ -206,10 +201,7 @@ fn origins_are_ourselves_then_nodes_then_legacy_peers() {
     let origin = |origin, slices, count| OriginEstimate {
         origin,
         slices,
-        estimate: Estimate {
-            count,
-            saturated: false,
-        },
+        count,
         is_own: origin == OriginName::Node(1),
     };
     let expected = [
@@ -221,46 +213,6 @@ fn origins_are_ourselves_then_nodes_then_legacy_peers() {
     assert_eq!(slices.estimate_by_origin(b"key"), expected);
     assert_eq!(replica.estimate(b"key").count, 163);
     assert_eq!(replica.total_weight(), 163);
-}
-
-#[test]
-fn a_full_cell_of_another_node_flags_the_answer() {
-    let (replica, mut slices) = replica(1, 2, NO_LIMITS);
-    replica.add(b"key", 5.into());
-    // The second row is still whole, and empty.
-    for (cell, value, count, saturated) in [
-        (0, SATURATES_AT, 5, false),
-        (1, 7, 12, false),
-        (1, u32::MAX - 1, 5 + u64::from(u32::MAX), true),
-    ] {
-        slices
-            .merge(&OTHERS[0], [(cell, value)].into_iter())
-            .unwrap();
-        let expected = Estimate { count, saturated };
-        assert_eq!(replica.estimate(b"key"), expected, "{cell} {value}");
-    }
-    assert_eq!(all_cells(&slices, &OTHERS[0]), [u32::MAX; 2]);
-    assert_eq!(replica.own().saturated_cells(), 0);
-}
-
-#[test]
-fn our_own_full_cell_is_published_as_full_once() {
-    let (replica, mut slices) = replica(40, 1, NO_LIMITS);
-    replica.add(b"key", 1.into());
-    let full = replica.own().own_cells().find(|cell| value(cell) > 0);
-    full.unwrap()
-        .store(SATURATES_AT, std::sync::atomic::Ordering::Relaxed);
-    let done = |version, changed_cells| Published::Done {
-        version,
-        changed_cells,
-    };
-    assert_eq!(slices.publish(usize::MAX), done(1, 1));
-    let published = all_cells(&slices, &OWN);
-    assert_eq!(published.iter().max(), Some(&u32::MAX));
-    // The total moves, the cell does not.
-    replica.add(b"key", 1.into());
-    assert_eq!(slices.publish(usize::MAX), done(1, 0));
-    assert_eq!(hashes(&slices, &OWN), naive_hashes(&published));
 }
 
 #[test]

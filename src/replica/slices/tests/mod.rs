@@ -4,12 +4,13 @@
 mod limits;
 mod merging;
 mod publishing;
+mod wrapping;
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::replica::ReplicaLimits;
-use crate::sketch::{Geometry, HashFamily, SATURATES_AT, value};
+use crate::sketch::{Geometry, HashFamily};
 use crate::wire::{SketchNumber, Writer};
 
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
@@ -32,7 +33,7 @@ fn publish_all(slices: &mut Slices) {
     while slices.publish(usize::MAX) != Published::Idle {}
 }
 
-fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u32> {
+fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u64> {
     let cells = slices.cells(slice).unwrap();
     let all = cells.to_vec();
     for at in [0, all.len() / 3, all.len() - 1] {
@@ -43,7 +44,7 @@ fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u32> {
 }
 
 /// The hashes of cells, by the definition of each level: groups, sections, root.
-fn naive_hashes(cells: &[u32]) -> (Vec<u64>, Vec<u64>, u64) {
+fn naive_hashes(cells: &[u64]) -> (Vec<u64>, Vec<u64>, u64) {
     let sum_of = |from: usize, to: usize| {
         (from..to.min(cells.len())).fold(0_u64, |sum, at| {
             sum.wrapping_add(cell_hash(at as u32, cells[at]))
@@ -68,20 +69,16 @@ fn hashes(slices: &Slices, slice: &SliceId) -> (Vec<u64>, Vec<u64>, u64) {
 }
 
 /// Rule 2 as its words say it: nodes by name, each with the cells of its slices.
-fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u32>>>, key: &[u8]) -> u64 {
+fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u64>>>, key: &[u8]) -> u64 {
     let at = replica.own().cells_of(key);
-    let least_row = |slices: &Vec<Vec<u32>>| {
+    let least_row = |slices: &Vec<Vec<u64>>| {
         let row = |&cell: &u32| {
             let cells = slices.iter().map(|cells| cells[cell as usize]);
-            // A full cell says nothing while another row is whole.
-            (
-                cells.clone().any(|count| count == u32::MAX),
-                cells.map(u64::from).sum::<u64>(),
-            )
+            cells.fold(0, u64::saturating_add)
         };
-        at.as_slice().iter().map(row).min().unwrap().1
+        at.as_slice().iter().map(row).min().unwrap()
     };
-    nodes.values().map(least_row).sum()
+    nodes.values().map(least_row).fold(0, u64::saturating_add)
 }
 
 #[test]
@@ -92,11 +89,11 @@ fn hashes_of_cells_are_what_they_were() {
     }
 }
 
-const HASHES: [(u32, u32, u64); 6] = [
+const HASHES: [(u32, u64, u64); 6] = [
     (0, 0, 0),
     (7, 0, 0),
-    (0, 1, 0xb456_bcfc_34c2_cb2c),
-    (1, 1, 0x0ad0_f115_abd5_e507),
-    (4_194_303, 1_000, 0xa161_49e3_5f3b_6f42),
-    (u32::MAX, u32::MAX, 0x64b5_720b_4b82_5f21),
+    (0, 1, 0xd522_b5d8_20b5_e72f),
+    (1, 1, 0x91df_cba4_29ed_c5f2),
+    (4_194_303, 1_000, 0x9764_fff7_569e_3106),
+    (u32::MAX, u64::MAX >> 1, 0x2f5a_11c3_73d3_7065),
 ];

@@ -24,19 +24,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..300)
 }
 
-fn live(replica: &Replica) -> Vec<u32> {
-    replica.own().own_cells().map(value).collect()
+fn live(replica: &Replica) -> Vec<u64> {
+    let rows = 0..replica.own().geometry().depth();
+    rows.flat_map(|row| replica.own().own_row(row)).collect()
 }
 
 /// Indexes of cells that differ.
-fn changed(old: &[u32], new: &[u32]) -> Vec<u32> {
+fn changed(old: &[u64], new: &[u64]) -> Vec<u32> {
     let pairs = old.iter().zip(new).enumerate();
     let changed = pairs.filter(|(_, (old, new))| old != new);
     changed.map(|(index, _)| index as u32).collect()
 }
 
 /// `states` has what was published at each version.
-fn check_changes(slices: &Slices, states: &[Vec<u32>]) -> Result<(), TestCaseError> {
+fn check_changes(slices: &Slices, states: &[Vec<u64>]) -> Result<(), TestCaseError> {
     let now = states.last().unwrap();
     for (since, state) in states.iter().enumerate() {
         let since = since as u64;
@@ -86,7 +87,7 @@ proptest! {
         let mut states = vec![all_cells(&slices, &OWN)];
         for step in steps.iter().chain([&Step::Publish(usize::MAX), &Step::Publish(usize::MAX)]) {
             match *step {
-                Step::Add(key, weight) => replica.add(&key.to_le_bytes(), weight.into()),
+                Step::Add(key, weight) => replica.add(&key.to_le_bytes(), weight.into()).unwrap(),
                 Step::Publish(cells_max) => {
                     let published = slices.publish(cells_max);
                     let now = all_cells(&slices, &OWN);
@@ -126,7 +127,7 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
                 for first in (thread..).step_by(400) {
                     for key in (first..).step_by(2).take(200) {
                         let key = (key % 10_000).to_le_bytes();
-                        batch.add(&key, Weight::ONE, &mut |(), _| {});
+                        batch.add(&key, Weight::ONE, &mut |(), _| {}).unwrap();
                     }
                     batch.finish(&mut |(), _| {});
                     if stop.load(Relaxed) {
@@ -156,11 +157,11 @@ fn a_pass_goes_on_where_it_stopped() {
     let (replica, mut slices) = replica(1000, 1, NO_LIMITS);
     assert_eq!(slices.publish(100), Published::Idle);
     for key in 0..1000_u32 {
-        replica.add(&key.to_le_bytes(), 1.into());
+        replica.add(&key.to_le_bytes(), 1.into()).unwrap();
     }
     let used = live(&replica).iter().filter(|&&count| count > 0).count() as u64;
-    // Four groups, the last one short; a call takes at least one.
-    for cells_max in [1, 256, 0] {
+    // Eight groups, the last one short; a call takes at least one.
+    for cells_max in [1, 256, 0, 384] {
         assert_eq!(slices.publish(cells_max), Published::Partly);
         assert_eq!(slices.own_version(), 0);
         assert_eq!(slices.changes_since(0), Changes::Nothing);
@@ -179,7 +180,7 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
     // 512 entries: 64 versions of at most 4 cells fit.
     let (replica, mut slices) = replica(1024, 4, NO_LIMITS);
     for key in 0..100_u32 {
-        replica.add(&key.to_le_bytes(), 1.into());
+        replica.add(&key.to_le_bytes(), 1.into()).unwrap();
         publish_all(&mut slices);
     }
     let reach = VERSIONS_MAX as u64;
@@ -189,19 +190,19 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
     assert_eq!(slices.changes_since(101), Changes::Nothing);
     // 400 cells or so: older lists go.
     for key in 0..100_u32 {
-        replica.add(&key.to_be_bytes(), 1.into());
+        replica.add(&key.to_be_bytes(), 1.into()).unwrap();
     }
     publish_all(&mut slices);
     assert_eq!(slices.changes_since(100), Changes::Cells);
     assert_eq!(slices.changes_since(101 - reach), Changes::Groups);
     // More than fit at once: this version has no list, the next one has.
     for key in 1000..3000_u32 {
-        replica.add(&key.to_be_bytes(), 1.into());
+        replica.add(&key.to_be_bytes(), 1.into()).unwrap();
     }
     publish_all(&mut slices);
     assert_eq!(slices.changes_since(101), Changes::Groups);
     assert_eq!(slices.changes_since(102), Changes::Nothing);
-    replica.add(b"key", 1.into());
+    replica.add(b"key", 1.into()).unwrap();
     publish_all(&mut slices);
     assert_eq!(slices.changes_since(102), Changes::Cells);
     assert_eq!(slices.changes_since(101), Changes::Groups);
@@ -213,7 +214,7 @@ fn hashes_have_as_many_parts_as_the_slice() {
     let cells = (GROUP_CELLS * (SECTION_GROUPS + 2) + 1) as u64;
     let (replica, mut slices) = replica(cells, 1, NO_LIMITS);
     for key in 0..3000_u32 {
-        replica.add(&key.to_le_bytes(), 1.into());
+        replica.add(&key.to_le_bytes(), 1.into()).unwrap();
     }
     publish_all(&mut slices);
     let (all, other) = (all_cells(&slices, &OWN), SliceId::of(5, Writer(5)));

@@ -14,7 +14,7 @@ fn slice(slice: &SliceId) -> Value {
     json!([slice.sketch.0, slice.node, slice.writer.0])
 }
 
-fn cells_of_groups(mut groups: GroupsReader<'_>) -> Vec<(u32, Vec<(u32, u32)>)> {
+fn cells_of_groups(mut groups: GroupsReader<'_>) -> Vec<(u32, Vec<(u32, u64)>)> {
     let (mut cells, mut all) = (Vec::new(), Vec::new());
     while let Some(group) = groups.next_group(&mut cells) {
         all.push((group, cells.clone()));

@@ -42,7 +42,7 @@ pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Ter
     }
 }
 
-/// Some have several sections of 32 768 cells, which is much to compare: few nodes then.
+/// Some have several sections of 16 384 cells, which is much to compare: few nodes then.
 fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
     if may_be_large && nodes <= 4 && random.chance(0.03) {
         return Geometry::new(random.between(10_000, 25_000) as u64, 4).unwrap();

@@ -13,6 +13,7 @@ use super::check::{self, Expected};
 use super::faults::Faults;
 use super::machine::{Machine, estimate};
 use super::network::Place;
+use super::node::OWN_TABLES;
 use super::pace;
 use super::plan::{Act, Limit, Plan, Stranger};
 use super::random::Random;
@@ -134,7 +135,8 @@ impl<M: Machine> Play<M> {
             match limit {
                 // Its own with those of the others beside them, the published copy, and something for slices.
                 Limit::Memory(slices) => {
-                    host.max_memory_bytes = table_bytes * 3 + slices * (300 + table_bytes / 4);
+                    host.max_memory_bytes =
+                        table_bytes * OWN_TABLES + slices * (300 + table_bytes / 4);
                 }
                 Limit::Origins(slices) => host.max_origins = slices,
             }
@@ -259,7 +261,8 @@ impl<M: Machine> Play<M> {
             && self.random.chance(0.05)
             && let Some(place) = self.random.pick(&running)
         {
-            for _ in 0..1_500 {
+            // Between one and three half turns of a cell.
+            for _ in 0..self.random.between(1_500, 6_500) {
                 self.world.add(place, 0, MAX_WEIGHT);
             }
         }
@@ -461,7 +464,7 @@ impl<M: Machine> Play<M> {
             for key in &self.world.keys {
                 let own = process.slice();
                 let right = estimate(copies.iter(), &own, setup.geometry, setup.family, key);
-                if process.machine.estimate(key) != right {
+                if process.machine.estimate(key).count != right.count {
                     return Err(format!("{place}: its answers are not those of its cells"));
                 }
             }

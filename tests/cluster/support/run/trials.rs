@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rmbd::sketch::Estimate;
+use rmbd::replica::Estimate;
 use rmbd::wire::Boot;
 use rmbd::wire::cluster::SliceId;
 

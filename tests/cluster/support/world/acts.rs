@@ -94,11 +94,19 @@ impl<M: Machine> World<M> {
         if process.leaving.is_some() || process.paused_until.is_some() {
             return;
         }
-        process.machine.add(&self.keys[key], weight);
         let slice = process.slice();
+        while self.is_too_full_for(place, key, weight) {
+            // As a node does that is told of it.
+            self.with(place, |machine, clock| machine.wake(clock));
+        }
         if let Some(truth) = self.truth.get_mut(&slice) {
             truth[key] += u64::from(weight);
         }
+    }
+
+    fn is_too_full_for(&mut self, place: Place, key: usize, weight: u32) -> bool {
+        let process = self.hosts[place].process.as_mut();
+        process.is_some_and(|process| !process.machine.add(&self.keys[key], weight))
     }
 
     /// Adds keys that nobody asks for.

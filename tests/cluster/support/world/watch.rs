@@ -234,7 +234,7 @@ impl<M: Machine> World<M> {
     }
 }
 
-fn lacks(held: &[u32], cells: &[u32]) -> bool {
+fn lacks(held: &[u64], cells: &[u64]) -> bool {
     let mut all = cells.iter().enumerate();
     all.any(|(at, cell)| held.get(at).copied().unwrap_or(0) < *cell)
 }

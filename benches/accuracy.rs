@@ -1,0 +1,116 @@
+//! What an answer in a cluster gives up in accuracy: it is the least row of what the node counted, plus the least row
+//! of what all others did. The sum of each node's least row would be closer, at the price of a look at each.
+//!
+//! `cargo bench --bench accuracy` prints Markdown. Sketches of 4 x 2^16, each node with a million adds: of Zipf 1.1
+//! over a million keys, of which each node has its own in one case, and all the same ones in the other. Excess is what
+//! an answer is above the truth of all nodes together, over up to 100 000 of the keys that were added, in units of N,
+//! all weight of all nodes; epsilon, the promise, is e / 2^16. Nothing of it depends on the machine.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+use std::collections::HashMap;
+
+use rmbd::sketch::{Geometry, HashFamily, Sketch, Weight};
+
+use support::command_line::is_dry;
+use support::keys::{self, Key};
+
+mod support;
+
+const WIDTH: u64 = 1 << 16;
+const DEPTH: u64 = 4;
+const ADDS: usize = 1_000_000;
+const ASKED: usize = 100_000;
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
+
+fn main() {
+    let adds = if is_dry() { 1_000 } else { ADDS };
+    println!("| nodes | keys | rule | median | 99 % | 99.9 % | largest | above epsilon |");
+    println!("|---:|---|---|---:|---:|---:|---:|---:|");
+    for nodes in [3, 10, 60] {
+        for (name, of_node) in [
+            ("each its own", (|node| node) as fn(u64) -> u64),
+            ("the same", |_| 0),
+        ] {
+            measure(nodes, name, of_node, adds);
+        }
+    }
+}
+
+fn measure(nodes: u64, name: &str, of_node: fn(u64) -> u64, adds: usize) {
+    let geometry = Geometry::new(WIDTH, DEPTH).unwrap();
+    let mut truth: HashMap<Key, u64> = HashMap::new();
+    let sketches: Vec<Sketch> = (0..nodes)
+        .map(|node| {
+            let sketch = Sketch::try_new(geometry, FAMILY).unwrap();
+            for mut key in keys::zipf(node).take(adds) {
+                key[0] ^= of_node(node) as u8;
+                sketch.add(&key, Weight::ONE).unwrap();
+                *truth.entry(key).or_default() += 1;
+            }
+            sketch
+        })
+        .collect();
+    let total_weight = (nodes * adds as u64) as f64;
+    let rows: Vec<Vec<Vec<u64>>> = sketches
+        .iter()
+        .map(|sketch| {
+            (0..DEPTH as usize)
+                .map(|row| sketch.own_row(row).collect())
+                .collect()
+        })
+        .collect();
+    let mut excesses = [const { Vec::new() }; 3];
+    let mut truth: Vec<(Key, u64)> = truth.into_iter().collect();
+    truth.sort_unstable();
+    let step = truth.len().div_ceil(ASKED).max(1);
+    for (key, count) in truth.iter().step_by(step) {
+        let count = *count;
+        let cells = FAMILY.cells(key, geometry);
+        let at: Vec<(usize, usize)> = cells
+            .as_slice()
+            .iter()
+            .map(|&cell| {
+                (
+                    cell as usize / WIDTH as usize,
+                    cell as usize % WIDTH as usize,
+                )
+            })
+            .collect();
+        let cell = |node: usize, (row, column): (usize, usize)| rows[node][row][column];
+        let least = |node: usize| at.iter().map(|&at| cell(node, at)).min().unwrap();
+        let all = 0..nodes as usize;
+        let of_others =
+            |at: (usize, usize)| -> u64 { (1..nodes as usize).map(|node| cell(node, at)).sum() };
+        let of_all = |at: (usize, usize)| -> u64 { all.clone().map(|node| cell(node, at)).sum() };
+        let by_node: u64 = all.clone().map(least).sum();
+        let pairs = least(0) + at.iter().map(|&at| of_others(at)).min().unwrap();
+        let sum = at.iter().map(|&at| of_all(at)).min().unwrap();
+        assert!(count <= by_node && by_node <= pairs && pairs <= sum);
+        for (excesses, answer) in excesses.iter_mut().zip([by_node, pairs, sum]) {
+            excesses.push((answer - count) as f64 / total_weight);
+        }
+    }
+    let epsilon = geometry.epsilon();
+    let rules = [
+        "sum of each node's least row",
+        "**ours and others'**",
+        "least row of the sum",
+    ];
+    for (rule, excesses) in rules.into_iter().zip(&mut excesses) {
+        excesses.sort_by(f64::total_cmp);
+        let at = |share: f64| excesses[((excesses.len() - 1) as f64 * share) as usize];
+        let above = excesses.iter().filter(|&&excess| excess > epsilon).count();
+        let above = above as f64 / excesses.len() as f64;
+        println!(
+            "| {nodes} | {name} | {rule} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.3} % |",
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0),
+            above * 100.0
+        );
+    }
+    println!("| | | epsilon | {epsilon:.1e} | | | | |");
+}
