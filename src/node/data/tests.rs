@@ -7,12 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::NodeConfig;
+use crate::engine::REQUEST_WEIGHT_MAX;
 use crate::node::crew::Crew;
 use crate::node::gossip::Presence;
 use crate::node::shared::Random;
-use crate::replica::Replica;
 use crate::replica::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
-use crate::sketch::{Geometry, HashFamily};
+use crate::replica::{Replica, Slices};
+use crate::sketch::tests::random;
+use crate::sketch::{Geometry, HashFamily, MAX_WEIGHT};
 use crate::wire::Boot;
 use crate::wire::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
@@ -94,6 +96,46 @@ impl Thread {
         self.writer.add(KEY, 1).unwrap();
         let datagram = self.writer.finish().to_vec();
         told(&reply(&self.ask(from, &datagram)).unwrap())
+    }
+
+    /// The same, of as many adds as there are weights.
+    fn add_all(
+        &mut self,
+        from: IpAddr,
+        sequence: u64,
+        weights: &[u32],
+        cookie: Option<&[u8]>,
+    ) -> Told {
+        let once = Some(Once {
+            boot: BOOT,
+            client: 1,
+            sequence,
+        });
+        let header = Header {
+            once,
+            cookie,
+            ..Header::default()
+        };
+        let mut writer = RequestWriter::new(60_000);
+        writer.start(&header).unwrap();
+        for &weight in weights {
+            writer.add(KEY, weight.into()).unwrap();
+        }
+        let datagram = writer.finish().to_vec();
+        let answer = self.ask(from, &datagram);
+        let reply = reply(&answer).unwrap();
+        let done = usize::from(reply.head.done);
+        let cookie = match reply.answers().next() {
+            Some(Ok(Answer::Cookie(cookie))) => cookie.to_vec(),
+            _ => Vec::new(),
+        };
+        let problem = reply.head.problem().map(Option::unwrap);
+        assert_eq!(done, if problem.is_none() { weights.len() } else { 0 });
+        Told {
+            problem,
+            repeated: reply.head.repeated,
+            cookie,
+        }
     }
 
     fn total_weight(&self) -> u64 {
@@ -189,6 +231,79 @@ fn one_network_of_real_addresses_does_not_keep_others_out() {
             thread.add(from, u64::MAX - n, 1, Some(&cookie)),
             applied(false)
         );
+    }
+}
+
+/// Weights of a request, which follow from its number: some are more than a node takes in one request.
+fn weights(sequence: u64) -> Vec<u32> {
+    let mut state = sequence;
+    let count = 1 + random(&mut state) % [4, 200, 1_500][(sequence % 3) as usize];
+    let heaviest = [1, 1_000, MAX_WEIGHT, MAX_WEIGHT][(random(&mut state) % 4) as usize];
+    (0..count)
+        .map(|_| (random(&mut state) % u64::from(heaviest + 1)) as u32)
+        .collect()
+}
+
+/// Weight beyond what may be added until a pass, which comes at some time: a request is applied as a whole, and once,
+/// or it is told to come again and nothing of it was.
+#[test]
+fn a_busy_node_does_nothing_by_half_and_nothing_twice() {
+    for seed in 0..4 {
+        let mut thread = Thread::new();
+        let mut slices = Slices::try_new(Arc::clone(thread.shared.engine().replica())).unwrap();
+        let from = IpAddr::from([198, 51, 100, 7]);
+        let first = thread.add_all(from, 0, &[], None);
+        let cookie = first.cookie;
+        let (mut state, mut added) = (seed, 0_u64);
+        let (mut applied_ones, mut waiting) = (HashSet::new(), Vec::new());
+        let mut told_to_wait = 0;
+        let mut next = 1;
+        for step in 0..1_500 {
+            let is_over = step > 1_200;
+            if is_over || random(&mut state) % 40 == 0 {
+                slices.publish(usize::MAX);
+            }
+            let sequence = match random(&mut state) % 4 {
+                0 if next > 1 => next - 1 - random(&mut state) % next.min(20).min(next - 1),
+                1 if !waiting.is_empty() => waiting[0],
+                _ if is_over => waiting.first().copied().unwrap_or(next - 1),
+                _ => {
+                    next += 1;
+                    next - 1
+                }
+            };
+            let weights = weights(sequence);
+            let sum: u64 = weights.iter().copied().map(u64::from).sum();
+            let told = thread.add_all(from, sequence, &weights, Some(&cookie));
+            let is_known = applied_ones.contains(&sequence);
+            match told.problem {
+                None => {
+                    assert_eq!(told.repeated, is_known, "seed {seed}, {sequence}");
+                    assert!(
+                        is_known || sum <= REQUEST_WEIGHT_MAX,
+                        "seed {seed}, {sequence}"
+                    );
+                    added += if is_known { 0 } else { sum };
+                    applied_ones.insert(sequence);
+                    waiting.retain(|&one| one != sequence);
+                }
+                Some(Problem::Busy) => {
+                    told_to_wait += 1;
+                    if !is_known && !waiting.contains(&sequence) {
+                        waiting.push(sequence);
+                    }
+                }
+                Some(Problem::RequestTooHeavy) => assert!(sum > REQUEST_WEIGHT_MAX),
+                other => panic!("seed {seed}: {other:?}"),
+            }
+            assert_eq!(thread.total_weight(), added, "seed {seed}, step {step}");
+        }
+        assert!(
+            waiting.is_empty() && told_to_wait > 20,
+            "seed {seed}: {told_to_wait}"
+        );
+        assert_eq!(thread.shared.replica().estimate(KEY).count, added);
+        assert!(added > 1 << 33, "seed {seed}: {added}");
     }
 }
 
