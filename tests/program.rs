@@ -242,6 +242,83 @@ fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     }
 }
 
+/// What stands on the page in a browser, once its script has run.
+fn page_in_browser(node: &Running) -> Option<String> {
+    let folder = std::env::temp_dir().join(format!("rmbd-browser-{}", std::process::id()));
+    let output = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=3000",
+        ])
+        .arg(format!("--user-data-dir={}", folder.display()))
+        .args(["--dump-dom", &format!("http://{}/", node.field("http"))])
+        .output();
+    let _ = std::fs::remove_dir_all(folder);
+    match output {
+        Ok(output) => {
+            let page = text(&output.stdout);
+            // What the script could say is no part of what it says.
+            let (before, script) = page.split_once("<script").unwrap_or((page, ""));
+            let behind = script
+                .split_once("</script>")
+                .map_or("", |(_, behind)| behind);
+            Some(format!("{before}{behind}"))
+        }
+        Err(error) => {
+            skip(format!("chromium: {error}; apt-get install chromium"));
+            None
+        }
+    }
+}
+
+/// Alone, and with everything that it has tables for: a member, slices, a peer that is pushed to.
+#[test]
+fn the_page_shows_what_there_is_in_a_browser() {
+    // Rows that fit a datagram, for the peer.
+    let first = Running::start(&["127.0.0.1:0", "--threads=1", "-x=1000"]);
+    let shows = |words: &[&str]| -> bool {
+        let start = Instant::now();
+        loop {
+            let Some(page) = page_in_browser(&first) else {
+                return false;
+            };
+            let fault = page.find("does not answer");
+            let fault = fault.map(|at| page[at..].chars().take(200).collect::<String>());
+            assert_eq!(fault, None, "its script fails");
+            if words.iter().all(|&word| page.contains(word)) {
+                return true;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "{words:?} in {page}"
+            );
+        }
+    };
+    if !shows(&["Alone. Other nodes join with --join"]) {
+        return;
+    }
+    let second = Running::start(&[
+        "127.0.0.1:0",
+        "--threads=1",
+        "-x=1000",
+        "--join",
+        first.field("cluster"),
+    ]);
+    for node in [&first, &second] {
+        assert_eq!(node.client(&["add", "a", "-n", "7"]).status.code(), Some(0));
+    }
+    let order = first.client(&["peer", "127.0.0.1:9"]);
+    assert_eq!(order.status.code(), Some(0), "{}", text(&order.stderr));
+    assert!(shows(&[
+        "2 of 2 nodes alive",
+        "2 held",
+        ", this node",
+        "127.0.0.1:9"
+    ]));
+}
+
 #[test]
 fn a_privileged_port_without_the_right_is_explained() {
     const NOBODY: u32 = 65_534;
