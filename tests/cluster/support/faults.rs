@@ -62,6 +62,7 @@ faults! {
     small_bounds: "clusters with small bounds",
     long_digests: "clusters with more slices than a round's lines",
     many_sections: "sketches of several sections",
+    wide_slices: "slices with totals that 32 bits do not hold",
     // What is looked at after quiet.
     late_replays: "replays after quiet",
     late_forgeries: "forgeries after quiet",

@@ -94,6 +94,8 @@ pub(crate) trait Machine: Sized {
     fn own_version(&self) -> u64;
     /// Its limits leave room for so many slices, whatever is in them, or for one more where places are few.
     fn has_room(&self, setup: &Setup, slices: usize) -> bool;
+    /// It says that it has no room for all of this slice: what it has of it nobody else is owed.
+    fn refuses(&self, slice: &SliceId) -> bool;
     /// It says that slices exist which it does not hold.
     fn says_incomplete(&self, now: Duration) -> bool;
 

@@ -260,6 +260,10 @@ impl<M: Merge> Machine for Naive<M> {
         true
     }
 
+    fn refuses(&self, _: &SliceId) -> bool {
+        false
+    }
+
     fn says_incomplete(&self, _: Duration) -> bool {
         false
     }

@@ -237,6 +237,10 @@ impl Machine for Node {
         known < setup.max_origins && bytes <= setup.max_memory_bytes
     }
 
+    fn refuses(&self, slice: &SliceId) -> bool {
+        self.cluster.slices().is_refused(slice)
+    }
+
     fn says_incomplete(&self, now: Duration) -> bool {
         !self.state(now).slices_missing.is_empty()
     }

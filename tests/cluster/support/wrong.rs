@@ -172,6 +172,10 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.has_room(setup, slices)
     }
 
+    fn refuses(&self, slice: &SliceId) -> bool {
+        self.node.refuses(slice)
+    }
+
     fn says_incomplete(&self, now: Duration) -> bool {
         self.node.says_incomplete(now)
     }

@@ -11,7 +11,7 @@ use rmbd::sketch::{Geometry, MAX_WEIGHT};
 
 use super::check::{self, Expected};
 use super::faults::Faults;
-use super::machine::{Machine, estimate};
+use super::machine::{Cells, Machine, estimate};
 use super::network::Place;
 use super::node::OWN_TABLES;
 use super::pace;
@@ -484,6 +484,8 @@ impl<M: Machine> Play<M> {
             world.machine(place).says_incomplete(clock)
         });
         let refused = refused.count() as u64;
+        let is_wide = |cells: &&Cells| cells.iter().any(|&cell| cell > u32::MAX.into());
+        let wide = world.written.values().filter(is_wide).count() as u64;
         let has = |is: bool| u64::from(is);
         let faults = &mut world.network.faults;
         faults.slices_refused += refused;
@@ -491,6 +493,7 @@ impl<M: Machine> Play<M> {
         faults.small_bounds += has(terms.limits != Terms::default().limits);
         faults.long_digests += has(slices > terms.limits.digest_lines_a_round);
         faults.many_sections += has(terms.geometry.cells() > SECTION_CELLS);
+        faults.wide_slices += wide;
         let told = |fate| {
             let adds = world.clients().iter().flat_map(|client| &client.adds);
             adds.filter(|add| add.told == Some(fate)).count() as u64

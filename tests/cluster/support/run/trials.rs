@@ -131,7 +131,15 @@ impl<M: Machine> Play<M> {
             // Who has just died may pass for alive.
             self.meet(MEETING_LIMIT)?;
         }
-        let before = self.picture(is_calm);
+        // Who has no room for everything is not waited for when others are equal.
+        let earlier = self.picture(is_calm);
+        self.world.run_for(self.plan.terms.interval * 10);
+        let mut before = self.picture(is_calm);
+        before.retain(|place, now| {
+            let was = earlier.get(place);
+            let is_still = was.is_some_and(|was| was.changed_to(now).is_none());
+            is_still || !self.world.hosts[*place].is_limited()
+        });
         let archive = self.world.network.archive().to_vec();
         if archive.is_empty() {
             return Ok(());

@@ -242,6 +242,7 @@ impl<M: Machine> World<M> {
         let mut best = Copies::new();
         for &place in places {
             let mut copies = self.machine(place).copies();
+            copies.retain(|slice, _| !self.machine(place).refuses(slice));
             copies.extend(self.own_copy(place));
             for (slice, cells) in copies {
                 raise_or_insert(&mut best, slice, cells);
