@@ -85,10 +85,9 @@ fn unlimited<'a, M: Machine>(
 pub(crate) fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     let first = unlimited(world, expected).next();
     let first = first.map(|first| copies_in(world, expected, first));
-    let right = match &first {
-        Some(first) if expected.is_open => first,
-        _ => &expected.copies,
-    };
+    // What somebody has a part of only, since there is no room for the rest, others may have got or not: but all the
+    // same.
+    let right = first.as_ref().unwrap_or(&expected.copies);
     expected.places.iter().find_map(|&place| {
         let copies = copies_in(world, expected, place);
         let what = if world.hosts[place].is_limited() {
