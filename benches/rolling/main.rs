@@ -27,6 +27,7 @@ use node::{PATIENCE, Place};
 use proxy::Harm;
 use support::command_line::is_dry;
 use support::cpu_time;
+use support::fates::fate;
 use support::figures::median;
 use support::random::Random;
 
@@ -104,30 +105,14 @@ impl Load {
                 client = None;
                 std::thread::sleep(Duration::from_millis(20));
             }
-            self.note(&keys, outcome);
+            self.note(&keys, &outcome);
         }
     }
 
-    fn note(&self, keys: &[usize], outcome: Result<u64, ClientError>) {
-        let fate = |position: u64| match &outcome {
-            Ok(_) => None,
-            Err(ClientError::Adds { report, .. }) => {
-                let is_in = |ranges: &[std::ops::Range<u64>]| {
-                    ranges.iter().any(|range| range.contains(&position))
-                };
-                if is_in(&report.uncertain) {
-                    Some(Fate::Uncertain)
-                } else if position >= report.taken || is_in(&report.not_added) {
-                    Some(Fate::NotAdded)
-                } else {
-                    None
-                }
-            }
-            Err(error) => Some(error.fate()),
-        };
+    fn note(&self, keys: &[usize], outcome: &Result<u64, ClientError>) {
         let mut truth = self.truth.lock().unwrap();
         for (position, &key) in (0..).zip(keys) {
-            let fate = fate(position);
+            let fate = fate(outcome, position);
             truth.least[key] += u64::from(fate.is_none());
             truth.most[key] += u64::from(fate != Some(Fate::NotAdded));
         }

@@ -26,6 +26,7 @@ use ledger::{Held, Ledger, Settled};
 use node::{PATIENCE, Place, Usage};
 use proxy::{Counts, Harm};
 use support::command_line::is_dry;
+use support::fates::fate;
 use support::figures::median_max;
 use support::random::{self, Random};
 
@@ -146,25 +147,9 @@ impl Load {
             outcome,
             before,
         } = batch;
-        let fate = |position: u64| match outcome {
-            Ok(_) => None,
-            Err(ClientError::Adds { report, .. }) => {
-                let is_in = |ranges: &[std::ops::Range<u64>]| {
-                    ranges.iter().any(|range| range.contains(&position))
-                };
-                if is_in(&report.uncertain) {
-                    Some(Fate::Uncertain)
-                } else if position >= report.taken || is_in(&report.not_added) {
-                    Some(Fate::NotAdded)
-                } else {
-                    None
-                }
-            }
-            Err(error) => Some(error.fate()),
-        };
         let mut ledger = self.ledger();
         for (position, &(key, weight)) in (0..).zip(adds) {
-            match fate(position) {
+            match fate(outcome, position) {
                 Some(Fate::NotAdded) => {}
                 None if before == after => ledger.confirmed(before, key, weight),
                 Some(_) if before == after => ledger.uncertain(before, key, weight),

@@ -5,6 +5,7 @@
 
 pub(crate) mod command_line;
 pub(crate) mod cpu_time;
+pub(crate) mod fates;
 pub(crate) mod figures;
 pub(crate) mod flood;
 pub(crate) mod keys;

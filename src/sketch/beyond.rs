@@ -35,7 +35,7 @@ use super::atomic::{
 pub(super) const BUDGET: u64 = 1 << HALF_TURN_BITS;
 
 /// All weight that may be added in a life. Below half of what 64 bits hold, it takes thousands of years of single adds.
-pub(super) const TOTAL_WEIGHT_MAX: u64 = 1 << 62;
+const TOTAL_WEIGHT_MAX: u64 = 1 << 62;
 
 const HALF_TURN_BITS: u32 = 31;
 

@@ -260,7 +260,7 @@ fn a_busy_node_does_nothing_by_half_and_nothing_twice() {
         let mut next = 1;
         for step in 0..1_500 {
             let is_over = step > 1_200;
-            if is_over || random(&mut state) % 40 == 0 {
+            if is_over || random(&mut state).is_multiple_of(40) {
                 slices.publish(usize::MAX);
             }
             let sequence = match random(&mut state) % 4 {

@@ -1,0 +1,23 @@
+//! What became of each add of one call of a client.
+
+use std::ops::Range;
+
+use rmbd::client::{ClientError, Fate};
+
+/// Of the add at this place in the call; `None` where it was acknowledged.
+pub(crate) fn fate(outcome: &Result<u64, ClientError>, position: u64) -> Option<Fate> {
+    let is_in = |ranges: &[Range<u64>]| ranges.iter().any(|range| range.contains(&position));
+    match outcome {
+        Ok(_) => None,
+        Err(ClientError::Adds { report, .. }) => {
+            if is_in(&report.uncertain) {
+                Some(Fate::Uncertain)
+            } else if position >= report.taken || is_in(&report.not_added) {
+                Some(Fate::NotAdded)
+            } else {
+                None
+            }
+        }
+        Err(error) => Some(error.fate()),
+    }
+}
