@@ -65,6 +65,9 @@ fn cluster() -> ClusterStatus {
             weight: 5_000,
             ..SliceStatus::default()
         }],
+        slices_held: 1,
+        slices_of_this_node: 1,
+        slices_weight: 5_000,
         slices_refused: vec!["node cc".into()],
         bytes_sent: [("cells".into(), 4096), ("digest".into(), 1024)].into(),
         ..ClusterStatus::default()

@@ -73,17 +73,13 @@ fn not_exchanged(address: &str, other: &OtherSketch) -> String {
 }
 
 fn ourselves(cluster: &ClusterStatus) -> [String; COLUMNS] {
-    let own_slices = cluster
-        .slices
-        .iter()
-        .filter(|slice| slice.node == cluster.node);
     let nothing = || "-".to_owned();
     [
         short(&cluster.node),
         printable(cluster.advertised.as_deref().unwrap_or("-")),
         "asked".to_owned(),
         short(&cluster.boot),
-        own_slices.count().to_string(),
+        cluster.slices_of_this_node.to_string(),
         nothing(),
         nothing(),
         bytes(sum(cluster.bytes_sent.values())),

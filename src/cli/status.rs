@@ -155,8 +155,7 @@ fn write_log(status: &Status, out: &mut String) -> std::fmt::Result {
 
 /// N of what is answered: that of all slices, ours and others'.
 fn counted_weight(status: &Status) -> u64 {
-    let slices = status.cluster.slices.iter().map(|slice| slice.weight);
-    let all = slices.fold(0, u64::saturating_add);
+    let all = status.cluster.slices_weight;
     all.max(status.sketch.total_weight)
 }
 
@@ -180,7 +179,7 @@ fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
         in_state("alive"),
         in_state("suspect"),
         in_state("down"),
-        cluster.slices.len(),
+        cluster.slices_held,
         counted_weight(status),
         reasons(&cluster.refused)
     )?;

@@ -231,6 +231,9 @@ pub struct Readiness {
     pub lacks: Vec<String>,
 }
 
+/// Slices of others that are listed one by one. There may be tens of thousands: one of each start of each node.
+pub const SLICES_LISTED_MAX: usize = 256;
+
 /// The cluster as this node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -255,8 +258,17 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// Nodes that `peer` orders made us push everything to, one way.
     pub one_way: Vec<OneWayStatus>,
-    /// Every node's slices here, ours first.
+    /// Slices here: our own, and those of others in which most was counted, at most [`SLICES_LISTED_MAX`] of them.
     pub slices: Vec<SliceStatus>,
+    /// How many there are, our own included.
+    #[serde(default)]
+    pub slices_held: u64,
+    /// How many of them are this node's: of all its writers.
+    #[serde(default)]
+    pub slices_of_this_node: u64,
+    /// All that was added to them.
+    #[serde(default)]
+    pub slices_weight: u64,
     /// Slices that are known to exist and are not held.
     pub slices_refused: Vec<String>,
     /// Rounds begun.

@@ -29,6 +29,10 @@ impl MemoryAccount {
         self.taken_bytes.load(Relaxed)
     }
 
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// To be called before the allocation; give back by [`release`](Self::release) what then failed.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), LimitReached> {
         // Relaxed: a number of its own. The two writers (of legacy peers and of slices) are one thread;

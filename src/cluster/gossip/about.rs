@@ -173,11 +173,13 @@ impl Cluster {
                     peer.ask(Question::DigestAsked);
                 }
                 self.is_publishing = true;
-                self.tell_digest(boot);
+                let part = self.digest_part();
+                self.tell_part(boot, &part);
             }
             Kind::Target => {
                 peer.push.begin(version, cells);
-                self.tell_target(boot);
+                let part = self.digest_part();
+                self.tell_target(boot, &part);
             }
             Kind::Member { is_live: false } | Kind::Giver => {}
         }

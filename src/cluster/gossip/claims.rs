@@ -93,7 +93,7 @@ impl Claims {
         self.patience
     }
 
-    /// Takes a line of a neighbour's digest. Where there is no room, what `is_pulled` already and the less
+    /// Takes a line of a neighbour's digest, and says whether it is ahead of what is here. Where there is no room, what `is_pulled` already and the less
     /// certain make it: nothing that is asked for again and again in vain keeps the rest from being asked for.
     pub(super) fn note(
         &mut self,
@@ -103,16 +103,16 @@ impl Claims {
         theirs: DigestEntry,
         relation: Relation,
         is_pulled: impl Fn(&SliceId) -> bool,
-    ) {
+    ) -> bool {
         let slice = theirs.slice;
         self.drop_if_met(&slice, slices);
         if relation.is_its_own && theirs.version != slices.version(&slice) {
             // It pushes this one itself, and knows better than we what of it is missing here.
-            return;
+            return false;
         }
         let Some(ahead) = self.ahead(slices, from, &theirs, relation) else {
             self.take_back(&slice, from, theirs.version);
-            return;
+            return false;
         };
         let changed_at = slices.changed_at(&slice);
         let fresh = Claim {
@@ -131,6 +131,7 @@ impl Claims {
             self.claims.insert(slice, fresh);
         }
         self.note_due(&slice);
+        true
     }
 
     /// The claims whose time came first, at most `max`, of slices that are not pulled already: they are to be

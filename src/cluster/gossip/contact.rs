@@ -113,7 +113,10 @@ impl Cluster {
                 }
             }
             // Its boot is known since this datagram came.
-            Purpose::OneWay if self.is_target(from.boot) => self.tell_target(from.boot),
+            Purpose::OneWay if self.is_target(from.boot) => {
+                let part = self.digest_part();
+                self.tell_target(from.boot, &part);
+            }
             Purpose::OneWay => {}
         }
     }

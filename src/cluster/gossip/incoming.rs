@@ -100,6 +100,7 @@ impl Cluster {
                 Frame::Membership { message } => self.take_membership(now, message),
                 Frame::Digest { entries } => self.take_digest(now, from, entries),
                 Frame::DigestAsked => self.send_digest(now, from),
+                Frame::Siblings { entries } => self.take_siblings(now, from, entries),
                 Frame::ContactAnswered { purpose } => {
                     self.take_contact_answered(now, from, purpose);
                 }
@@ -198,7 +199,7 @@ impl Cluster {
             }
             Frame::Pull { slice, groups } => {
                 if !self.slices.has(&slice) {
-                    self.answer(now, from, Question::Having { slice });
+                    self.answer(now, from, Question::having(slice));
                 } else if let Some(peer) = self.peer(now, from) {
                     peer.serve(slice, groups.flatten());
                 }
@@ -254,9 +255,25 @@ impl Cluster {
                     peer.push.refuse();
                 }
             }
+            Frame::Wanted { slice } => {
+                if slice == self.own
+                    && let Some(peer) = self.peers.get_mut(&from.boot)
+                {
+                    peer.push.want();
+                    peer.push.begin(self.slices.own_version(), self.cells);
+                }
+            }
+            Frame::BucketsAsked { slice } => self.answer(now, from, Question::Buckets { slice }),
+            Frame::Buckets { slice, sums } => self.take_buckets(from, slice, sums),
+            Frame::LinesAsked {
+                slice,
+                buckets,
+                first,
+            } => self.tell_lines(from, &slice, buckets, first),
             Frame::Membership { .. }
             | Frame::Digest { .. }
             | Frame::DigestAsked
+            | Frame::Siblings { .. }
             | Frame::Contact { .. }
             | Frame::ContactAnswered { .. }
             | Frame::About { .. }
@@ -335,8 +352,8 @@ impl Cluster {
                 never_asks: sender.is_some_and(|sender| sender.kind == Kind::Giver),
                 is_its_own: sender.is_some_and(|sender| sender.writes(&entry.slice)),
             };
-            self.repair
-                .compare(now, &mut self.slices, from.boot, entry, relation);
+            let is_ahead = (self.repair).compare(now, &mut self.slices, from.boot, entry, relation);
+            (self.compared).note_line(from.boot, &entry.slice, is_ahead);
         }
         self.note_progress(now, from.boot);
     }
@@ -399,7 +416,7 @@ impl Cluster {
         if self.slices.has(&slice) {
             self.answer(now, from, answer);
         } else {
-            self.answer(now, from, Question::Having { slice });
+            self.answer(now, from, Question::having(slice));
         }
     }
 

@@ -13,12 +13,12 @@
 //!                   |                              | acks, words, |<-- push: our slice, what changed
 //!                   +--> slices.merge              | pieces       |<-- served: groups asked for
 //!                   |                              +--------------+
-//!                   +--> repair: digests, hashes, pulls
+//!                   +--> siblings, repair: digests, hashes, pulls
 //! ```
 //!
 //! - **About** (`about.rs`): who writes a peer's slices, and which sketches it has; before that, nothing else.
 //! - **Push** (`sweep.rs`): each node sends what changed in its own slice to every live member.
-//! - **Repair** (`repair.rs`): each round, a digest of all slices goes to one live member; whoever is
+//! - **Repair** (`siblings.rs`, `repair.rs`): each round, a digest of all slices goes to one live member; whoever is
 //!   behind pulls. So slices of nodes that are gone, or cannot be reached, come from any neighbour.
 //! - **One way** ([`Cluster::push_to`]): a target gets both, and is never pulled from.
 
@@ -37,6 +37,7 @@ mod received;
 mod repair;
 mod rounds;
 mod seeds;
+mod siblings;
 mod state;
 mod status;
 mod sweep;
@@ -59,6 +60,7 @@ use self::peer::Peer;
 use self::readiness::Readiness;
 use self::repair::Repair;
 use self::seeds::Seeds;
+use self::siblings::{Compared, Place};
 pub use self::state::{
     Agreement, ClusterEvent, ClusterState, MemberStatus, OneWayStatus, ReadyState, Traffic,
 };
@@ -138,7 +140,9 @@ pub struct Cluster {
     rounds: u64,
     is_publishing: bool,
     published: VecDeque<(u64, Duration)>,
-    digest_skip: usize,
+    /// Where the next round's part of the digest begins.
+    digest_from: Place,
+    compared: Compared,
     started_at: Duration,
     converged_at: Option<Duration>,
     /// There are others to join.
@@ -236,7 +240,8 @@ impl Cluster {
             rounds: 0,
             is_publishing: false,
             published: VecDeque::new(),
-            digest_skip: 0,
+            digest_from: Place::default(),
+            compared: Compared::new(limits.claims),
             started_at: now,
             converged_at: None,
             joins: options.join,

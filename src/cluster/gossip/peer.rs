@@ -8,13 +8,16 @@ use super::about::{Ourselves, Told};
 use super::flight::{Flight, Outcome, Piece};
 use super::limits::ClusterLimits;
 use super::received::Received;
+use super::siblings::Line;
 use super::sweep::Push;
 use crate::replica::{CellsRef, Slices};
-use crate::wire::Boot;
-use crate::wire::cluster::{DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, SliceId};
+use crate::wire::cluster::{DIGEST_LINE_BYTES_MAX, FrameWriter, SIBLING_BUCKETS, SliceId};
+use crate::wire::{Boot, Writer};
 
 /// Hashes of sections are worth a frame from here on: 32 of them.
 const SECTIONS_ROOM_MIN: usize = 300;
+/// The sums of all buckets need so much: they are not worked out where they do not fit.
+const BUCKETS_ROOM_MIN: usize = 8 * SIBLING_BUCKETS + 32;
 
 /// Why we know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +41,23 @@ pub(super) enum Question {
     About {
         asks: bool,
     },
-    /// Our digest, from this line on, this many lines.
+    /// These lines of our digest, also where we have nothing of a slice.
     Digest {
-        skip: usize,
-        lines: usize,
+        lines: Vec<Line>,
     },
-    /// The line of our digest that tells of this slice, also where we have nothing of it.
-    Having {
+    /// The buckets of its siblings.
+    BucketsAsked {
         slice: SliceId,
+    },
+    /// The buckets of ours.
+    Buckets {
+        slice: SliceId,
+    },
+    /// Lines of its siblings.
+    LinesAsked {
+        slice: SliceId,
+        buckets: u64,
+        first: Writer,
     },
     /// Its digest.
     DigestAsked,
@@ -59,6 +71,10 @@ pub(super) enum Question {
     },
     /// We have no room for this slice.
     NotHeld {
+        slice: SliceId,
+    },
+    /// We had no room for this slice, and have some now.
+    Wanted {
         slice: SliceId,
     },
     Sections {
@@ -275,7 +291,8 @@ impl Peer {
         };
         let served = &mut self.served;
         let mut packed = Vec::new();
-        writer.groups(&slice, slices.version(&slice), |writer| {
+        // Groups that it does not ask for are still there for the next datagram.
+        let _ = writer.groups(&slice, slices.version(&slice), |writer| {
             while let Some(&(next, group)) = served.first() {
                 if next != slice {
                     break;
@@ -307,6 +324,12 @@ impl Written {
 }
 
 impl Question {
+    /// The line of our digest that tells of one slice.
+    pub(super) fn having(slice: SliceId) -> Self {
+        let lines = vec![Line::Slice(slice)];
+        Self::Digest { lines }
+    }
+
     fn write(
         &self,
         ourselves: &Ourselves,
@@ -317,28 +340,28 @@ impl Question {
         match self {
             Self::About { asks } => ourselves.write(*asks, writer),
             // All of it or nothing: the rest would not be said.
-            Self::Digest { lines, .. } if writer.room() < lines * DIGEST_LINE_BYTES_MAX => false,
-            Self::Digest { skip, lines } => {
-                writer.digest(slices.digests().skip(*skip).take(*lines)) > 0
+            Self::Digest { lines } => Line::write_all(lines, slices, writer),
+            Self::BucketsAsked { slice } => writer.buckets_asked(slice),
+            Self::Buckets { slice } => {
+                writer.room() >= BUCKETS_ROOM_MIN
+                    && writer.buckets(slice, &slices.sibling_buckets(slice))
             }
-            Self::Having { slice } => {
-                let entry = DigestEntry {
-                    slice: *slice,
-                    version: slices.version(slice),
-                    root: slices.root(slice),
-                };
-                writer.digest([entry]) > 0
-            }
+            Self::LinesAsked {
+                slice,
+                buckets,
+                first,
+            } => writer.lines_asked(slice, *buckets, *first),
             Self::DigestAsked => writer.digest_asked(),
             Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
             Self::Catalogue { .. } if writer.room() < page_lines * DIGEST_LINE_BYTES_MAX => false,
             Self::Catalogue { first } => {
-                let total = u32::try_from(slices.digests().count()).unwrap_or(u32::MAX);
-                let lines = slices.digests().skip(*first as usize).take(page_lines);
+                let total = u32::try_from(slices.digest_lines()).unwrap_or(u32::MAX);
+                let lines = slices.digests_from(*first as usize).take(page_lines);
                 writer.catalogue(*first, total, lines);
                 true
             }
             Self::NotHeld { slice } => writer.not_held(slice),
+            Self::Wanted { slice } => writer.wanted(slice),
             Self::Sections { slice, first } => writer.sections_asked(slice, *first),
             Self::Groups { slice, section } => writer.group_hashes_asked(slice, *section),
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,

@@ -99,7 +99,7 @@ impl Repair {
         self.pulls.len()
     }
 
-    /// Takes a line of a neighbour's digest.
+    /// Takes a line of a neighbour's digest; whether it tells of something that is not here.
     pub(super) fn compare(
         &mut self,
         now: Duration,
@@ -107,7 +107,7 @@ impl Repair {
         from: Boot,
         theirs: DigestEntry,
         relation: Relation,
-    ) {
+    ) -> bool {
         if theirs.root == 0 {
             // It has nothing of this slice, so there is nothing to wait for.
             self.claims.withdraw(&theirs.slice, from);
@@ -115,7 +115,7 @@ impl Repair {
                 self.pulls.remove(&theirs.slice);
                 self.claims.note_due(&theirs.slice);
             }
-            return;
+            return false;
         }
         if slices.root(&theirs.slice) == theirs.root {
             // Its copy is ours, cell for cell: what it has complete, we have, too.
@@ -123,7 +123,7 @@ impl Repair {
         }
         let is_pulled = |slice: &SliceId| self.pulls.contains_key(slice);
         self.claims
-            .note(now, slices, from, theirs, relation, is_pulled);
+            .note(now, slices, from, theirs, relation, is_pulled)
     }
 
     /// Hashes of sections have come.

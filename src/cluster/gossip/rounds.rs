@@ -67,8 +67,10 @@ impl Cluster {
         if self.has_audience() {
             self.is_publishing = true;
         }
+        self.retry_refused();
+        let part = self.digest_part();
         if let Some(chosen) = self.choose_for_digest(now) {
-            self.tell_digest(chosen);
+            self.tell_part(chosen, &part);
         }
         let targets: Vec<(SocketAddr, Option<Boot>)> = self
             .targets
@@ -77,15 +79,11 @@ impl Cluster {
             .collect();
         for (address, boot) in targets {
             match boot {
-                Some(boot) if self.is_exchanging(boot) => self.tell_target(boot),
+                Some(boot) if self.is_exchanging(boot) => self.tell_target(boot, &part),
                 _ => self.greet(address),
             }
         }
-        let lines = self.slices.digests().count();
-        self.digest_skip += self.limits.digest_lines_a_round;
-        if self.digest_skip >= lines {
-            self.digest_skip = 0;
-        }
+        self.move_on(&part);
     }
 
     /// A live member at random; every other time one that was heard lately, if there is any: of those who
@@ -311,6 +309,7 @@ impl Cluster {
             peer.rest();
             peer.behind_since = None;
             self.repair.forget(member.boot);
+            self.compared.forget(member.boot);
             self.readiness.lost(member.boot);
             if let Some(told) = &peer.told {
                 let slice = SliceId::of(member.node, told.writer);
@@ -352,22 +351,11 @@ impl Cluster {
             writer,
         };
         if peer.is_live_member() {
-            self.tell_digest(from.boot);
+            let part = self.digest_part();
+            self.tell_part(from.boot, &part);
         } else {
             // Who pushes to us one way learns what has arrived, and that we are there; no more.
-            peer.ask(Question::Having { slice: asker });
-        }
-    }
-
-    /// A digest of all slices, or of this round's part of them.
-    pub(super) fn tell_digest(&mut self, boot: Boot) {
-        let lines = self.slices.digests().count();
-        let end = (self.digest_skip + self.limits.digest_lines_a_round).min(lines);
-        if let Some(peer) = self.peers.get_mut(&boot) {
-            for skip in (self.digest_skip..end).step_by(self.limits.digest_lines) {
-                let lines = self.limits.digest_lines.min(end - skip);
-                peer.ask(Question::Digest { skip, lines });
-            }
+            peer.ask(Question::having(asker));
         }
     }
 }

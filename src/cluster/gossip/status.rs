@@ -43,8 +43,8 @@ impl Cluster {
 
     /// Some may have found room since.
     fn slices_missing(&self) -> Vec<SliceId> {
-        let is_refused = |slice: &&SliceId| self.slices.is_refused(slice);
-        self.missing.iter().filter(is_refused).copied().collect()
+        let lacks = |slice: &&SliceId| self.slices.lacks(slice);
+        self.missing.iter().filter(lacks).copied().collect()
     }
 
     fn other_sketch(&self) -> Vec<SocketAddr> {
@@ -68,11 +68,10 @@ impl Cluster {
     fn member_status(&self, now: Duration, member: &Member, state: MemberState) -> MemberStatus {
         let peer = self.peers.get(&member.boot);
         let ago = |at: Duration| now.saturating_sub(at);
-        let held = self.slices.learnt();
         MemberStatus {
             member: *member,
             state,
-            slices: held.filter(|held| held.slice.node == member.node).count(),
+            slices: self.slices.held_of(member.node),
             lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
             lag: peer
                 .and_then(|peer| peer.behind_since)

@@ -13,7 +13,7 @@
 
 use super::flight::Piece;
 use crate::replica::{CellsRef, Changes, Slices};
-use crate::wire::cluster::{FrameWriter, GROUP_CELLS, SliceId};
+use crate::wire::cluster::{FrameWriter, GROUP_CELLS, Listed, SliceId};
 
 /// Cells that one frame looks at; a bound for the work of a call where little fits.
 const GROUPS_A_FRAME_MAX: usize = 1_024;
@@ -66,6 +66,11 @@ impl Push {
             is_refused: true,
             ..Self::default()
         };
+    }
+
+    /// The peer has room again: it gets everything from the beginning.
+    pub(super) fn want(&mut self) {
+        self.is_refused = false;
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -216,8 +221,8 @@ impl Span {
         writer: &mut FrameWriter<'_>,
     ) -> Option<Reached> {
         let mut end = self.to;
-        let has_any = match slices.changes_since(self.base) {
-            Changes::Nothing => false,
+        let listed = match slices.changes_since(self.base) {
+            Changes::Nothing => Listed::Nothing,
             Changes::Cells => writer.cells(own, |writer| {
                 let changed = slices.changed_cells(self.base, self.from);
                 for index in changed.take_while(|&index| index < self.to) {
@@ -244,8 +249,101 @@ impl Span {
                 })
             }
         };
+        if listed == Listed::NoRoom {
+            // Nobody has looked what has changed.
+            return None;
+        }
         // A frame that begins with a group which lies partly before the span makes progress, too.
         let end = end.max(self.from);
+        let has_any = listed == Listed::Some;
         (has_any || end == self.to).then_some(Reached { end, has_any })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replica::{Replica, ReplicaLimits};
+    use crate::sketch::{Geometry, HashFamily, Weight};
+    use crate::wire::Writer;
+    use crate::wire::cluster::{Frame, frames};
+
+    const OWN: SliceId = SliceId::of(1, Writer(9));
+    const CELLS: u32 = 2 * 3_000;
+
+    fn with_adds(keys: u32) -> Slices {
+        let limits = ReplicaLimits {
+            max_peers: 2,
+            max_origins: 8,
+            max_memory_bytes: u64::MAX,
+        };
+        let geometry = Geometry::new(CELLS as u64 / 2, 2).unwrap();
+        let family = HashFamily::Xxh3 { seed: 7 };
+        let replica = Arc::new(Replica::try_with(geometry, family, OWN, limits).unwrap());
+        for key in 0..keys {
+            replica.add(&key.to_le_bytes(), Weight::ONE).unwrap();
+        }
+        let mut slices = Slices::try_new(replica).unwrap();
+        slices.publish(usize::MAX);
+        slices
+    }
+
+    /// Every room that something else may have left in a datagram, the next datagrams empty or as full.
+    #[test]
+    fn however_little_room_there_is_nothing_is_left_out() {
+        // A few cells, and so many that whole groups are sent.
+        for keys in [7, 2_900] {
+            let slices = with_adds(keys);
+            let cells = || slices.cells(&OWN).unwrap();
+            for room in 0..90 {
+                let mut push = Push::default();
+                push.begin(slices.own_version(), CELLS);
+                let mut held = BTreeMap::new();
+                let (mut under_way, mut datagrams) = (Vec::new(), 0);
+                while push.has_more() {
+                    assert!(!push.tell, "before all has arrived");
+                    let limit = if datagrams % 2 == 0 { room } else { 1_100 };
+                    datagrams += 1;
+                    assert!(datagrams < 10_000, "no progress with {room} bytes");
+                    let mut bytes = Vec::new();
+                    let mut writer = FrameWriter::new(&mut bytes, limit);
+                    let piece = push.write(&slices, &OWN, cells(), &mut writer);
+                    assert_eq!(piece.is_some(), !bytes.is_empty());
+                    // The first to be sent are lost, and sent again.
+                    match piece {
+                        Some(piece) if datagrams < 8 => push.lost(piece),
+                        Some(piece) => {
+                            take(&bytes, &mut held);
+                            under_way.push(piece);
+                        }
+                        None => {}
+                    }
+                }
+                assert!(push.base == 0, "nothing was acknowledged");
+                under_way.into_iter().for_each(|piece| push.arrived(piece));
+                assert_eq!(push.base, slices.own_version());
+                let written = (0..CELLS).map(|cell| (cell, cells().get(cell)));
+                assert!(written.filter(|&(_, value)| value > 0).eq(held));
+            }
+        }
+    }
+
+    fn take(bytes: &[u8], held: &mut BTreeMap<u32, u64>) {
+        for frame in frames(bytes, |_| Some(CELLS)) {
+            match frame.unwrap() {
+                Frame::Cells { cells, .. } => held.extend(cells),
+                Frame::Groups { mut groups, .. } => {
+                    let mut cells = Vec::new();
+                    while groups.next_group(&mut cells).is_some() {
+                        held.extend(cells.iter().copied());
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

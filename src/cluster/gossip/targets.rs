@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::peer::{Kind, Peer, Question};
+use super::siblings::Line;
 use super::state::ClusterEvent;
 use super::{Cluster, From, Target};
 use crate::cluster::membership::MemberState;
@@ -81,14 +82,14 @@ impl Cluster {
     }
 
     /// What we have; and the target is to tell what it has. One with another sketch only says that it is there.
-    pub(super) fn tell_target(&mut self, boot: Boot) {
+    pub(super) fn tell_target(&mut self, boot: Boot, part: &[Line]) {
         let sketch = self.own.sketch;
         let Some(peer) = self.peers.get_mut(&boot) else {
             return;
         };
         if peer.exchanges(sketch) {
             peer.ask(Question::DigestAsked);
-            self.tell_digest(boot);
+            self.tell_part(boot, part);
         }
     }
 }

@@ -10,7 +10,8 @@ use super::{Presence, Side, name};
 use crate::cluster::membership::MemberState;
 use crate::cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use crate::node::status::{
-    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness, SliceStatus,
+    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
+    SLICES_LISTED_MAX, SliceStatus,
 };
 use crate::replica::{Replica, Slices};
 use crate::wire::{Boot, SketchNumber};
@@ -35,6 +36,9 @@ impl Presence {
                 let off = ClusterStatus {
                     off_because: Some(reason.clone()),
                     slices: vec![own_slice(replica, None)],
+                    slices_held: 1,
+                    slices_of_this_node: 1,
+                    slices_weight: replica.own().total_weight(),
                     ..alone
                 };
                 (off, Readiness::default())
@@ -51,9 +55,10 @@ impl Side {
         now: Duration,
         known: ClusterStatus,
     ) -> (ClusterStatus, Readiness) {
-        let (state, slices) = {
+        let (state, known) = {
             let cluster = self.cluster();
-            (cluster.status(now), slices(replica, cluster.slices()))
+            let known = with_slices(known, replica, cluster.slices());
+            (cluster.status(now), known)
         };
         let readiness = readiness(&state);
         let queues: Vec<QueueStatus> = self.queues.iter().map(queue).collect();
@@ -67,7 +72,6 @@ impl Side {
             sealed: self.is_sealed,
             members: state.members.iter().map(member).collect(),
             one_way: state.one_way.iter().map(one_way).collect(),
-            slices,
             slices_refused: state.slices_missing.iter().map(name).collect(),
             rounds: state.rounds,
             datagrams_sent: state.sent.datagrams,
@@ -213,8 +217,9 @@ fn other_sketches(apart: &[(SketchNumber, Agreement)]) -> Vec<OtherSketch> {
     apart.iter().map(other).collect()
 }
 
-fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
-    let learnt = slices.learnt().map(|learnt| SliceStatus {
+fn with_slices(known: ClusterStatus, replica: &Replica, slices: &Slices) -> ClusterStatus {
+    let learnt = slices.largest(SLICES_LISTED_MAX);
+    let learnt = learnt.into_iter().map(|learnt| SliceStatus {
         sketch: learnt.slice.sketch.0,
         node: hex(learnt.slice.node),
         writer: learnt.slice.writer.to_string(),
@@ -225,7 +230,13 @@ fn slices(replica: &Replica, slices: &Slices) -> Vec<SliceStatus> {
         memory_bytes: learnt.memory_bytes,
     });
     let own = own_slice(replica, Some(slices));
-    [own].into_iter().chain(learnt).collect()
+    ClusterStatus {
+        slices: [own].into_iter().chain(learnt).collect(),
+        slices_held: slices.digest_lines() as u64,
+        slices_of_this_node: slices.held_of(replica.own_slice().node) as u64,
+        slices_weight: slices.weight(),
+        ..known
+    }
 }
 
 fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {

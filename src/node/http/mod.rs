@@ -109,7 +109,7 @@ const PAGE: &str = include_str!("../page.html");
 /// What the page may do: run its own script, use its own style (both named by the SHA-256 of their
 /// text, so that nothing put into the page by any trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-Uea+z3eYheo6PWcHcnZarqjB7nR6fRo1rinyln5SgP8='; \
+     script-src 'sha256-/RRRmZQLxe/u4bS/GQj5zNkWWZ31QrPX/90T0VVtVc4='; \
      style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

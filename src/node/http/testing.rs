@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StatusSource;
 use crate::node::status::{
     ClusterStatus, CompactStatus, Datagrams, Detail, IoStatus, LogStatus, MemberStatus, Messages,
-    OneWayStatus, OriginDetail, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
-    SketchStatus, SliceStatus, Status, ThreadStatus,
+    OneWayStatus, OriginDetail, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
+    Replies, SketchStatus, SliceStatus, Status, ThreadStatus,
 };
 
 /// Always says the same, but for its readiness.
@@ -142,7 +142,10 @@ fn cluster() -> ClusterStatus {
         sealed: true,
         members: vec![
             member(0xbb, "alive", 0, 0.0),
-            member(0xcc, "alive", 6, 1.25),
+            MemberStatus {
+                other_sketches: vec![OtherSketch::default()],
+                ..member(0xcc, "alive", 6, 1.25)
+            },
             member(0xdd, "down", 99, 777.0),
         ],
         one_way: vec![OneWayStatus {
@@ -158,6 +161,9 @@ fn cluster() -> ClusterStatus {
             slice(0xbb, false, 820),
             slice(0xcc, false, 730),
         ],
+        slices_held: 3,
+        slices_of_this_node: 1,
+        slices_weight: 910 + 820 + 730,
         slices_refused: vec!["sketch 0, node 00000000000000ee, writer 00000000000000ff".into()],
         rounds: 70_001,
         datagrams_sent: 140_002,

@@ -136,10 +136,18 @@ impl Page<'_> {
             )?;
         }
         self.gauge(
+            "rmbd_cluster_other_sketch",
+            "Other nodes that have another sketch, so that nothing is exchanged with them",
+            None,
+            (cluster.members.iter())
+                .filter(|member| member.state != "down" && !member.other_sketches.is_empty())
+                .count(),
+        )?;
+        self.gauge(
             "rmbd_cluster_slices",
             "Slices held: each start of each node has one",
             None,
-            cluster.slices.len(),
+            cluster.slices_held,
         )?;
         self.gauge(
             "rmbd_cluster_slices_refused",

@@ -179,6 +179,7 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_cluster_lag_versions", 6.0),
         ("rmbd_cluster_lag_seconds", 1.25),
         ("rmbd_cluster_convergence_age_seconds", 1.5),
+        ("rmbd_cluster_other_sketch", 1.0),
         ("rmbd_cluster_slices", 3.0),
         ("rmbd_cluster_slices_refused", 1.0),
         ("rmbd_peers", 2.0),

@@ -15,12 +15,13 @@
 use bytemuck::allocation::try_zeroed_slice_box;
 
 use crate::sketch::SketchError;
+use crate::wire::cluster::finish;
 pub use crate::wire::cluster::{GROUP_CELLS, SECTION_GROUPS};
 
 /// The part of a cell in the hashes of its slice; 0 for an empty one.
 ///
-/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>), a bijection, twice: of the index
-/// (and 1, since it leaves 0 as it is), and of that plus the value.
+/// The finalizer of `MurmurHash3` ([`finish`]) twice: of the index (and 1, since it leaves 0 as it is), and of that plus
+/// the value.
 #[inline]
 #[must_use]
 pub const fn cell_hash(index: u32, value: u64) -> u64 {
@@ -28,13 +29,6 @@ pub const fn cell_hash(index: u32, value: u64) -> u64 {
         return 0;
     }
     finish(finish(index as u64 + 1).wrapping_add(value))
-}
-
-#[inline]
-const fn finish(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-    hash ^ (hash >> 33)
 }
 
 /// The hashes of a slice, all levels.

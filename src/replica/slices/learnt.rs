@@ -7,6 +7,7 @@ use crate::replica::memory::LimitReached;
 use crate::sketch::{Geometry, SketchError};
 use crate::wire::cluster::{CELL_MAX, SliceId};
 
+use super::SliceDigest;
 use super::groups::{Groups, Keep};
 use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference, try_zeroed_numbers};
 use super::refused::SliceRefused;
@@ -21,7 +22,7 @@ pub(super) struct Known {
     /// The highest version of which everything is here.
     pub(super) version: u64,
     /// Cells raised so far, each as often as it was.
-    pub(super) raised: u64,
+    raised: u64,
     /// `None` while no cell was raised.
     pub(super) held: Option<Held>,
 }
@@ -54,8 +55,33 @@ impl Known {
         }
     }
 
+    pub(super) fn raised(&self) -> u64 {
+        self.raised
+    }
+
     pub(super) fn root(&self) -> u64 {
         self.held.as_ref().map_or(0, |held| held.root)
+    }
+
+    pub(super) fn digest(&self) -> SliceDigest {
+        SliceDigest {
+            slice: self.id,
+            version: self.version,
+            root: self.root(),
+        }
+    }
+
+    /// See [`Held::merge`]; nothing where no memory was taken for cells.
+    pub(super) fn merge(
+        &mut self,
+        replica: &Replica,
+        given: impl Iterator<Item = (u32, u64)>,
+        keep: Keep,
+    ) -> (u64, Result<(), SliceRefused>) {
+        let held = self.held.as_mut();
+        let (raised, outcome) = held.map_or((0, Ok(())), |held| held.merge(replica, given, keep));
+        self.raised += raised;
+        (raised, outcome)
     }
 
     pub(super) fn weight(&self) -> u64 {

@@ -13,7 +13,9 @@ mod history;
 mod learnt;
 mod own;
 mod refused;
+mod siblings;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter::once;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
 use crate::sketch::{CellIndexes, Geometry, SketchError};
+use crate::wire::Writer;
 /// What two nodes compare of a slice, as it goes over the wire.
 pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
@@ -35,6 +38,7 @@ use hashes::try_zeroed_numbers;
 use learnt::{Given, Held, Known, cells_of};
 use own::Own;
 use refused::Refused;
+use siblings::Sums;
 
 /// A slice that was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +93,7 @@ pub struct Slices {
     /// In the order in which they came.
     known: Vec<Known>,
     by_id: BTreeMap<SliceId, usize>,
+    sums: Sums,
     refused: Refused,
     geometry: Geometry,
     /// The sections of a slice without cells.
@@ -115,6 +120,7 @@ impl Slices {
             own,
             known: Vec::new(),
             by_id: BTreeMap::new(),
+            sums: Sums::new(&replica.own_slice()),
             refused: Refused::default(),
             geometry,
             no_sections: try_zeroed_numbers(sections)?,
@@ -237,7 +243,9 @@ impl Slices {
             }
         };
         let known = &mut self.known[at];
-        known.version = known.version.max(version);
+        (self.sums).change(known, |known| known.version = known.version.max(version));
+        self.refused.forget(slice);
+        self.note_lack();
         true
     }
 
@@ -247,22 +255,37 @@ impl Slices {
         if *slice == self.own_slice {
             return self.own.raised();
         }
-        self.known(slice).map_or(0, |known| known.raised)
+        self.known(slice).map_or(0, Known::raised)
     }
 
-    /// What others compare: our own slice first, then all that were learnt, in the order in which they
-    /// came.
+    /// A line for every slice, which others compare: our own first, then all that were learnt, in the order in which
+    /// they came.
     pub fn digests(&self) -> impl Iterator<Item = SliceDigest> + '_ {
-        let own = SliceDigest {
-            slice: self.own_slice,
-            version: self.own.version(),
-            root: self.own.hashes().root(),
-        };
-        once(own).chain(self.known.iter().map(|known| SliceDigest {
-            slice: known.id,
-            version: known.version,
-            root: known.root(),
-        }))
+        self.digests_from(0)
+    }
+
+    /// Those of [`digests`](Self::digests) from line `first` on.
+    pub fn digests_from(&self, first: usize) -> impl Iterator<Item = SliceDigest> + '_ {
+        let own = (first == 0).then(|| self.own_digest());
+        let learnt = self.known.get(first.saturating_sub(1)..);
+        own.into_iter()
+            .chain(learnt.unwrap_or_default().iter().map(Known::digest))
+    }
+
+    /// How many lines they are.
+    #[must_use]
+    pub fn digest_lines(&self) -> usize {
+        1 + self.known.len()
+    }
+
+    /// The line of one slice, also where nothing of it is here.
+    #[must_use]
+    pub fn digest(&self, slice: &SliceId) -> SliceDigest {
+        SliceDigest {
+            slice: *slice,
+            version: self.version(slice),
+            root: self.root(slice),
+        }
     }
 
     /// The hash of all cells of a slice; 0 where all are 0, or it is not known.
@@ -302,16 +325,34 @@ impl Slices {
         }
     }
 
-    /// A slice that is not held because there was no room for it: it need not be asked for again.
+    /// A slice that is not held, or not as a whole, because there is no room for it: it need not be asked for.
     #[must_use]
     pub fn is_refused(&self, slice: &SliceId) -> bool {
         self.refused.contains(slice) || self.refused.is_full() && !self.has(slice)
     }
 
-    /// How many slices are known to exist elsewhere, and are not held; [`REFUSED_MAX`] are that many or
-    /// more.
+    /// A slice that is not held, or not as a whole, because there is no room for it, or was none: counts lack it.
     #[must_use]
-    pub fn refused(&self) -> usize {
+    pub fn lacks(&self, slice: &SliceId) -> bool {
+        self.refused.lacks(slice) || self.is_refused(slice)
+    }
+
+    /// Looks whether memory has become free since a slice was refused for want of it: then all such slices are
+    /// refused no longer, but [wanted](Self::wanted), and true is returned if there are any.
+    pub fn retry_refused(&mut self) -> bool {
+        let memory = &self.replica.memory;
+        (self.refused).retry(memory.taken_bytes(), memory.max_bytes())
+    }
+
+    /// Slices that were refused, for which there is room now, until they are here. Who sends them is to begin anew.
+    pub fn wanted(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.refused.wanted()
+    }
+
+    /// How many slices are known to exist elsewhere, and are not held, or not as a whole; [`REFUSED_MAX`] are that
+    /// many or more.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
         self.refused.len()
     }
 
@@ -323,6 +364,39 @@ impl Slices {
             weight: known.weight(),
             memory_bytes: known.bytes(),
         })
+    }
+
+    /// All that was added to our own slice, and to those that were learnt.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let learnt = self.replica.learnt_weight.load(Relaxed);
+        self.replica.own().total_weight().saturating_add(learnt)
+    }
+
+    /// Of the slices that were learnt, those to which most was added, at most `max`, the largest first.
+    #[must_use]
+    pub fn largest(&self, max: usize) -> Vec<LearntSlice> {
+        let by_weight = |learnt: &LearntSlice| (Reverse(learnt.weight), learnt.slice);
+        let mut all: Vec<LearntSlice> = self.learnt().collect();
+        if all.len() > max {
+            all.select_nth_unstable_by_key(max, by_weight);
+            all.truncate(max);
+        }
+        all.sort_unstable_by_key(by_weight);
+        all
+    }
+
+    /// How many slices are held of a node, of all its writers, our own included.
+    #[must_use]
+    pub fn held_of(&self, node: u64) -> usize {
+        let (sketch, own) = (self.own_slice.sketch, self.own_slice.node == node);
+        let name = |writer| SliceId {
+            sketch,
+            node,
+            writer: Writer(writer),
+        };
+        let learnt = self.by_id.range(name(0)..=name(u64::MAX));
+        learnt.count() + usize::from(own)
     }
 
     /// What a key's count is made of: ourselves first, then every node that a slice is held of, then the legacy
@@ -371,6 +445,10 @@ impl Slices {
         }
     }
 
+    fn own_digest(&self) -> SliceDigest {
+        self.digest(&self.own_slice)
+    }
+
     fn known(&self, slice: &SliceId) -> Option<&Known> {
         self.by_id.get(slice).map(|&at| &self.known[at])
     }
@@ -403,13 +481,9 @@ impl Slices {
             return given.outcome(0);
         };
         let at = self.hold(slice)?;
-        let Known { held, raised, .. } = &mut self.known[at];
         let cells = once(first).chain(given.by_ref());
-        let merged = held
-            .as_mut()
-            .map(|held| held.merge(&self.replica, cells, keep));
-        let (merged, outcome) = merged.unwrap_or((0, Ok(())));
-        *raised += merged;
+        let merge = |known: &mut Known| known.merge(&self.replica, cells, keep);
+        let (merged, outcome) = self.sums.change(&mut self.known[at], merge);
         outcome?;
         given.outcome(merged)
     }
@@ -433,8 +507,7 @@ impl Slices {
     fn place(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
         self.check_name(slice)?;
         self.check_place(slice)?;
-        self.refused.forget(slice);
-        self.note_lack();
+        self.refused.found_room(slice);
         Ok(*self.by_id.entry(*slice).or_insert_with(|| {
             self.known.push(Known::new(*slice));
             self.known.len() - 1
@@ -442,7 +515,8 @@ impl Slices {
     }
 
     fn note_refused(&mut self, slice: SliceId, why: SliceRefused) {
-        self.refused.note(slice, why);
+        let taken_bytes = self.replica.memory.taken_bytes();
+        self.refused.note(slice, why, taken_bytes);
         self.note_lack();
     }
 

@@ -1,6 +1,6 @@
 //! Why a slice is not held, and which are not.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::replica::memory::LimitReached;
 use crate::sketch::SketchError;
@@ -52,19 +52,6 @@ pub enum SliceRefused {
     },
 }
 
-impl SliceRefused {
-    /// Whether it would be the same again.
-    fn is_lasting(self) -> bool {
-        match self {
-            Self::TooManyOrigins { .. }
-            | Self::Memory { .. }
-            | Self::OutOfMemory(_)
-            | Self::Unsupported => true,
-            Self::OwnSlice | Self::IndexRange { .. } => false,
-        }
-    }
-}
-
 impl From<LimitReached> for SliceRefused {
     fn from(limit: LimitReached) -> Self {
         Self::Memory {
@@ -74,30 +61,122 @@ impl From<LimitReached> for SliceRefused {
     }
 }
 
-/// Slices that exist elsewhere, and for which there is no room here.
+/// Slices that exist elsewhere, and are not here, or not as a whole, for want of room.
 #[derive(Debug, Default)]
-pub(super) struct Refused(BTreeSet<SliceId>);
+pub(super) struct Refused {
+    slices: BTreeMap<SliceId, Lack>,
+    /// How many of them there is no room for.
+    lasting: usize,
+    /// What all cells took when the last one was refused for what it would have taken.
+    full_at_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// There never will be room in this start of the node.
+    ForGood,
+    /// There was no memory.
+    Memory,
+    /// There was no memory, and is some now: it is to come from the beginning.
+    Wanted,
+}
+
+/// The share of the memory that has to become free before what was refused is asked for again: as 1 in so many.
+/// So a few bytes that come and go do not make a large slice come and go.
+const ROOM_SHARE: u64 = 64;
 
 impl Refused {
-    pub(super) fn note(&mut self, slice: SliceId, why: SliceRefused) {
-        if why.is_lasting() && !self.is_full() {
-            self.0.insert(slice);
+    pub(super) fn note(&mut self, slice: SliceId, why: SliceRefused, taken_bytes: u64) {
+        let lack = match why {
+            SliceRefused::TooManyOrigins { .. } | SliceRefused::Unsupported => Lack::ForGood,
+            SliceRefused::Memory { .. } | SliceRefused::OutOfMemory(_) => Lack::Memory,
+            SliceRefused::OwnSlice | SliceRefused::IndexRange { .. } => return,
+        };
+        if lack == Lack::Memory {
+            self.full_at_bytes = Some(taken_bytes);
+        }
+        if self.make_place(&slice) {
+            self.forget(&slice);
+            self.slices.insert(slice, lack);
+            self.lasting += 1;
         }
     }
 
-    pub(super) fn forget(&mut self, slice: &SliceId) {
-        self.0.remove(slice);
+    /// Memory has become free since the last slice was refused for want of it: those are wanted again, and true is
+    /// returned where there are any.
+    pub(super) fn retry(&mut self, taken_bytes: u64, max_bytes: u64) -> bool {
+        let room = max_bytes / ROOM_SHARE;
+        let has_room = |full: u64| taken_bytes.saturating_add(room) <= full;
+        if !self.full_at_bytes.is_some_and(has_room) {
+            return false;
+        }
+        self.full_at_bytes = None;
+        let refused = self.slices.values_mut();
+        let mut has_any = false;
+        for lack in refused.filter(|lack| **lack == Lack::Memory) {
+            *lack = Lack::Wanted;
+            self.lasting -= 1;
+            has_any = true;
+        }
+        has_any
     }
 
+    /// There is room for it, as it turns out: it is to come from the beginning.
+    pub(super) fn found_room(&mut self, slice: &SliceId) {
+        if let Some(lack) = self.slices.get_mut(slice).filter(|lack| lack.is_lasting()) {
+            *lack = Lack::Wanted;
+            self.lasting -= 1;
+        }
+    }
+
+    /// It is here.
+    pub(super) fn forget(&mut self, slice: &SliceId) {
+        if self.slices.remove(slice).is_some_and(Lack::is_lasting) {
+            self.lasting -= 1;
+        }
+    }
+
+    /// It need not be sent.
     pub(super) fn contains(&self, slice: &SliceId) -> bool {
-        self.0.contains(slice)
+        self.slices.get(slice).is_some_and(|lack| lack.is_lasting())
+    }
+
+    /// It is not here as a whole.
+    pub(super) fn lacks(&self, slice: &SliceId) -> bool {
+        self.slices.contains_key(slice)
+    }
+
+    pub(super) fn wanted(&self) -> impl Iterator<Item = SliceId> + '_ {
+        let wanted = self
+            .slices
+            .iter()
+            .filter(|(_, lack)| **lack == Lack::Wanted);
+        wanted.map(|(&slice, _)| slice)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.slices.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= REFUSED_MAX
+        self.lasting >= REFUSED_MAX
+    }
+
+    /// Whether it can be noted: one that is only wanted makes room, since it will be told of again.
+    fn make_place(&mut self, slice: &SliceId) -> bool {
+        if self.slices.len() < REFUSED_MAX || self.slices.contains_key(slice) {
+            return true;
+        }
+        let wanted = self.wanted().next();
+        if let Some(wanted) = wanted {
+            self.slices.remove(&wanted);
+        }
+        wanted.is_some()
+    }
+}
+
+impl Lack {
+    fn is_lasting(self) -> bool {
+        self != Self::Wanted
     }
 }

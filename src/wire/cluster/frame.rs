@@ -1,40 +1,39 @@
-//! Frames: reading them, and writing them.
+//! Frames: what they are, and reading them.
 
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{
-    Cells, CellsWriter, GroupsReader, GroupsWriter, Reader, SliceId, gap_after, write_entry,
-    write_slice,
-};
-use crate::wire::{SketchNumber, Writer, varint};
+use super::{Cells, GroupsReader, Reader, SliceId};
+use crate::wire::{SketchNumber, Writer};
 
-const ACK: u8 = 1;
-const CELLS: u8 = 2;
-const GROUPS: u8 = 3;
-const COMPLETE: u8 = 4;
-const DIGEST: u8 = 5;
-const DIGEST_ASKED: u8 = 6;
-const SECTIONS_ASKED: u8 = 7;
-const SECTIONS: u8 = 8;
-const GROUP_HASHES_ASKED: u8 = 9;
-const GROUP_HASHES: u8 = 10;
-const PULL: u8 = 11;
-const MEMBERSHIP: u8 = 12;
-const CATALOGUE_ASKED: u8 = 13;
-const CATALOGUE: u8 = 14;
-const CONTACT: u8 = 15;
-const CONTACT_ANSWERED: u8 = 16;
-const NOT_HELD: u8 = 17;
-const ABOUT: u8 = 18;
+pub(super) const ACK: u8 = 1;
+pub(super) const CELLS: u8 = 2;
+pub(super) const GROUPS: u8 = 3;
+pub(super) const COMPLETE: u8 = 4;
+pub(super) const DIGEST: u8 = 5;
+pub(super) const DIGEST_ASKED: u8 = 6;
+pub(super) const SECTIONS_ASKED: u8 = 7;
+pub(super) const SECTIONS: u8 = 8;
+pub(super) const GROUP_HASHES_ASKED: u8 = 9;
+pub(super) const GROUP_HASHES: u8 = 10;
+pub(super) const PULL: u8 = 11;
+pub(super) const MEMBERSHIP: u8 = 12;
+pub(super) const CATALOGUE_ASKED: u8 = 13;
+pub(super) const CATALOGUE: u8 = 14;
+pub(super) const CONTACT: u8 = 15;
+pub(super) const CONTACT_ANSWERED: u8 = 16;
+pub(super) const NOT_HELD: u8 = 17;
+pub(super) const ABOUT: u8 = 18;
+pub(super) const SIBLINGS: u8 = 19;
+pub(super) const BUCKETS_ASKED: u8 = 20;
+pub(super) const BUCKETS: u8 = 21;
+pub(super) const LINES_ASKED: u8 = 22;
+pub(super) const WANTED: u8 = 23;
 
 /// Of an about: the receiver is asked for its own.
-const ASKS: u8 = 1;
+pub(super) const ASKS: u8 = 1;
 /// Sketches that an about tells of at most: they fit a datagram together.
 pub const SKETCHES_TOLD_MAX: usize = 64;
-
-/// Bytes of a frame before its body.
-const HEAD_BYTES: usize = 3;
 
 /// A frame, borrowed from its datagram. Lists are read as they are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +98,21 @@ pub enum Frame<'a> {
     ContactAnswered { purpose: Purpose },
     /// The sender has no room for this slice.
     NotHeld { slice: SliceId },
+    /// The sender had no room for this slice, and has some now.
+    Wanted { slice: SliceId },
+    /// What the sender has of nodes' other slices.
+    Siblings { entries: SiblingsEntries<'a> },
+    /// The receiver is asked for the buckets of a slice's siblings.
+    BucketsAsked { slice: SliceId },
+    /// They: [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) sums.
+    Buckets { slice: SliceId, sums: Hashes<'a> },
+    /// The receiver is asked for the lines of a slice's siblings in some buckets, a bit for each, from a
+    /// writer on, and round.
+    LinesAsked {
+        slice: SliceId,
+        buckets: u64,
+        first: Writer,
+    },
     /// Who writes the sender's slices, and which sketches it has; it may want to know the same of the receiver.
     About {
         asks: bool,
@@ -123,10 +137,15 @@ impl Frame<'_> {
             | Self::GroupHashes { slice, .. }
             | Self::Pull { slice, .. }
             | Self::NotHeld { slice }
+            | Self::Wanted { slice }
+            | Self::BucketsAsked { slice }
+            | Self::Buckets { slice, .. }
+            | Self::LinesAsked { slice, .. }
             | Self::UnknownSketch { slice } => Some(slice),
             Self::Ack { .. }
             | Self::Digest { .. }
             | Self::DigestAsked
+            | Self::Siblings { .. }
             | Self::Membership { .. }
             | Self::CatalogueAsked { .. }
             | Self::Catalogue { .. }
@@ -155,7 +174,7 @@ impl Purpose {
         }
     }
 
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Membership => 0,
             Self::OneWay => 1,
@@ -172,6 +191,18 @@ pub struct DigestEntry {
     pub version: u64,
     /// Hash of all its cells.
     pub root: u64,
+}
+
+/// A line about all slices of a node in a sketch, but for one. Two copies of them are equal, in versions as in
+/// cells, where count and sum are (and, but for one pair in 2^64, only then).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiblingsEntry {
+    /// The one that is left out; whoever writes nothing leaves out none.
+    pub slice: SliceId,
+    /// How many there are with anything in them.
+    pub count: u64,
+    /// Sum of a hash of each one's writer, version and root.
+    pub sum: u64,
 }
 
 /// A sketch that the sender of an about has.
@@ -256,7 +287,8 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
         SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
             of_slice(kind, reader, cells)
         }
-        ACK..=ABOUT => of_no_slice(kind, reader),
+        BUCKETS_ASKED..=WANTED => of_slice(kind, reader, cells),
+        ACK..=SIBLINGS => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
     frame.map_or(Parsed::Malformed, Parsed::Known)
@@ -287,6 +319,9 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Option<Frame<'_>> {
             entries: Entries { reader },
         },
         DIGEST_ASKED => Frame::DigestAsked,
+        SIBLINGS => Frame::Siblings {
+            entries: SiblingsEntries { reader },
+        },
         MEMBERSHIP => Frame::Membership {
             message: reader.rest,
         },
@@ -354,6 +389,17 @@ fn of_slice(
             hashes: Hashes { reader },
         },
         NOT_HELD => Frame::NotHeld { slice },
+        WANTED => Frame::Wanted { slice },
+        BUCKETS_ASKED => Frame::BucketsAsked { slice },
+        BUCKETS => Frame::Buckets {
+            slice,
+            sums: Hashes { reader },
+        },
+        LINES_ASKED => Frame::LinesAsked {
+            slice,
+            buckets: reader.u64()?,
+            first: Writer(reader.u64()?),
+        },
         _ => Frame::Pull {
             slice,
             groups: GroupRanges {
@@ -424,6 +470,34 @@ impl Iterator for Entries<'_> {
 }
 
 impl FusedIterator for Entries<'_> {}
+
+/// Lines about nodes' other slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiblingsEntries<'a> {
+    reader: Reader<'a>,
+}
+
+impl SiblingsEntries<'_> {
+    fn read(&mut self) -> Option<SiblingsEntry> {
+        let mut line = self.reader.entry()?;
+        Some(SiblingsEntry {
+            slice: line.slice()?,
+            count: line.varint()?,
+            sum: line.u64()?,
+        })
+    }
+}
+
+impl Iterator for SiblingsEntries<'_> {
+    type Item = SiblingsEntry;
+
+    fn next(&mut self) -> Option<SiblingsEntry> {
+        let item = self.read();
+        self.reader.end_at_none(item)
+    }
+}
+
+impl FusedIterator for SiblingsEntries<'_> {}
 
 /// The sketches of an about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -497,300 +571,3 @@ impl Iterator for GroupRanges<'_> {
 }
 
 impl FusedIterator for GroupRanges<'_> {}
-
-/// Appends frames to a datagram, as long as it stays within a length.
-///
-/// Each call says whether there was room; where there was none, nothing has been written.
-#[derive(Debug)]
-pub struct FrameWriter<'o> {
-    out: &'o mut Vec<u8>,
-    limit: usize,
-}
-
-impl<'o> FrameWriter<'o> {
-    /// Appends to `out`, whose length stays at most `limit`, itself at most 65 535.
-    #[must_use]
-    pub fn new(out: &'o mut Vec<u8>, limit: usize) -> Self {
-        Self { out, limit }
-    }
-
-    /// Bytes that are left, frame heads included.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.out.len())
-    }
-
-    /// Ranges that do not fit, or no longer ascend towards 0, are left out.
-    pub fn ack(
-        &mut self,
-        channel: u64,
-        newest_first: impl IntoIterator<Item = RangeInclusive<u64>>,
-    ) -> bool {
-        self.frame(ACK, |out, limit| {
-            out.extend(channel.to_le_bytes());
-            let mut below: Option<u64> = None;
-            for range in newest_first {
-                let (first, last) = range.into_inner();
-                let number = match below {
-                    None => last,
-                    Some(below) => below.saturating_sub(last).saturating_sub(2),
-                };
-                let bytes = varint::bytes(number) + varint::bytes(last - first);
-                if out.len() + bytes > limit {
-                    break;
-                }
-                varint::write(number, out);
-                varint::write(last - first, out);
-                below = Some(first);
-            }
-        })
-    }
-
-    /// A frame of cells, which `fill` appends; left out where it appends none.
-    pub fn cells(&mut self, slice: &SliceId, fill: impl FnOnce(&mut CellsWriter<'_>)) -> bool {
-        self.list(CELLS, slice, |out, limit| {
-            let mut writer = CellsWriter {
-                out,
-                limit,
-                before: None,
-            };
-            fill(&mut writer);
-            writer.before.is_some()
-        })
-    }
-
-    /// A frame of groups, which `fill` appends; left out where it appends none.
-    pub fn groups(
-        &mut self,
-        slice: &SliceId,
-        version: u64,
-        fill: impl FnOnce(&mut GroupsWriter<'_>),
-    ) -> bool {
-        self.list(GROUPS, slice, |out, limit| {
-            varint::write(version, out);
-            let mut writer = GroupsWriter {
-                out,
-                limit,
-                before: None,
-            };
-            fill(&mut writer);
-            writer.before.is_some()
-        })
-    }
-
-    #[allow(missing_docs)]
-    pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
-        self.frame(COMPLETE, |out, _| {
-            write_slice(slice, out);
-            varint::write(base, out);
-            varint::write(version, out);
-        })
-    }
-
-    /// As many of the entries as fit; says how many.
-    pub fn digest(&mut self, entries: impl IntoIterator<Item = DigestEntry>) -> usize {
-        let mut written = 0;
-        self.frame(DIGEST, |out, limit| {
-            written = write_entries(entries, out, limit);
-        });
-        written
-    }
-
-    /// As many of the entries as fit, which are the lines from `first` of `total` on; says how many.
-    pub fn catalogue(
-        &mut self,
-        first: u32,
-        total: u32,
-        entries: impl IntoIterator<Item = DigestEntry>,
-    ) -> usize {
-        let mut written = 0;
-        self.frame(CATALOGUE, |out, limit| {
-            varint::write(first.into(), out);
-            varint::write(total.into(), out);
-            written = write_entries(entries, out, limit);
-        });
-        written
-    }
-
-    #[allow(missing_docs)]
-    pub fn catalogue_asked(&mut self, first: u32) -> bool {
-        self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
-    }
-
-    /// What the sender tells of itself, and whether it asks for the same; of at most [`SKETCHES_TOLD_MAX`] sketches.
-    pub fn about(&mut self, asks: bool, writer: Writer, sketches: &[SketchEntry]) -> bool {
-        let sketches = &sketches[..sketches.len().min(SKETCHES_TOLD_MAX)];
-        self.frame(ABOUT, |out, _| {
-            out.push(if asks { ASKS } else { 0 });
-            out.extend(writer.0.to_le_bytes());
-            varint::write(sketches.len() as u64, out);
-            for sketch in sketches {
-                write_entry(out, |out| {
-                    varint::write(sketch.number.0.into(), out);
-                    out.extend(sketch.fingerprint.to_le_bytes());
-                });
-            }
-        })
-    }
-
-    #[allow(missing_docs)]
-    pub fn contact(&mut self, purpose: Purpose) -> bool {
-        self.frame(CONTACT, |out, _| out.push(purpose.byte()))
-    }
-
-    #[allow(missing_docs)]
-    pub fn contact_answered(&mut self, purpose: Purpose) -> bool {
-        self.frame(CONTACT_ANSWERED, |out, _| out.push(purpose.byte()))
-    }
-
-    #[allow(missing_docs)]
-    pub fn not_held(&mut self, slice: &SliceId) -> bool {
-        self.frame(NOT_HELD, |out, _| write_slice(slice, out))
-    }
-
-    #[allow(missing_docs)]
-    pub fn digest_asked(&mut self) -> bool {
-        self.frame(DIGEST_ASKED, |_, _| {})
-    }
-
-    #[allow(missing_docs)]
-    pub fn sections_asked(&mut self, slice: &SliceId, first: u32) -> bool {
-        self.frame(SECTIONS_ASKED, |out, _| {
-            write_slice(slice, out);
-            varint::write(first.into(), out);
-        })
-    }
-
-    /// `hashes` are those from `first` on; as many as fit are written.
-    pub fn sections(&mut self, slice: &SliceId, version: u64, first: u32, hashes: &[u64]) -> bool {
-        self.frame(SECTIONS, |out, limit| {
-            write_slice(slice, out);
-            varint::write(version, out);
-            varint::write(first.into(), out);
-            write_hashes(hashes, out, limit);
-        })
-    }
-
-    #[allow(missing_docs)]
-    pub fn group_hashes_asked(&mut self, slice: &SliceId, section: u32) -> bool {
-        self.frame(GROUP_HASHES_ASKED, |out, _| {
-            write_slice(slice, out);
-            varint::write(section.into(), out);
-        })
-    }
-
-    /// All hashes of a section, which fit where the datagram is empty.
-    pub fn group_hashes(
-        &mut self,
-        slice: &SliceId,
-        version: u64,
-        section: u32,
-        hashes: &[u64],
-    ) -> bool {
-        self.frame(GROUP_HASHES, |out, _| {
-            write_slice(slice, out);
-            varint::write(version, out);
-            varint::write(section.into(), out);
-            write_hashes(hashes, out, usize::MAX);
-        })
-    }
-
-    /// Asks for groups, given ascending; ranges that do not fit are left out. Says how many groups
-    /// were written.
-    pub fn pull(&mut self, slice: &SliceId, groups: impl IntoIterator<Item = u32>) -> usize {
-        let mut written = 0;
-        self.frame(PULL, |out, limit| {
-            write_slice(slice, out);
-            let mut groups = groups.into_iter().peekable();
-            let mut before = None;
-            while let Some(first) = groups.next() {
-                let mut last = first;
-                while groups.next_if_eq(&(last + 1)).is_some() {
-                    last += 1;
-                }
-                let gap = gap_after(before, first);
-                let more = u64::from(last - first);
-                if out.len() + varint::bytes(gap) + varint::bytes(more) > limit {
-                    break;
-                }
-                varint::write(gap, out);
-                varint::write(more, out);
-                before = Some(last);
-                written += (last - first) as usize + 1;
-            }
-        });
-        written
-    }
-
-    #[allow(missing_docs)]
-    pub fn membership(&mut self, message: &[u8]) -> bool {
-        self.frame(MEMBERSHIP, |out, _| out.extend(message))
-    }
-
-    fn list(
-        &mut self,
-        kind: u8,
-        slice: &SliceId,
-        fill: impl FnOnce(&mut Vec<u8>, usize) -> bool,
-    ) -> bool {
-        let start = self.out.len();
-        let mut has_any = false;
-        let fits = self.frame(kind, |out, limit| {
-            write_slice(slice, out);
-            if out.len() <= limit {
-                has_any = fill(out, limit);
-            }
-        });
-        if !has_any {
-            self.out.truncate(start);
-        }
-        fits && has_any
-    }
-
-    /// Writes a frame, or takes it back where it went over the limit.
-    fn frame(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
-        let start = self.out.len();
-        self.out.extend([kind, 0, 0]);
-        body(self.out, self.limit);
-        let length = self.out.len() - start - HEAD_BYTES;
-        let Ok(length) = u16::try_from(length) else {
-            self.out.truncate(start);
-            return false;
-        };
-        if self.out.len() > self.limit {
-            self.out.truncate(start);
-            return false;
-        }
-        self.out[start + 1..start + HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
-        true
-    }
-}
-
-fn write_entries(
-    entries: impl IntoIterator<Item = DigestEntry>,
-    out: &mut Vec<u8>,
-    limit: usize,
-) -> usize {
-    let mut written = 0;
-    for entry in entries {
-        let start = out.len();
-        write_entry(out, |out| {
-            write_slice(&entry.slice, out);
-            varint::write(entry.version, out);
-            out.extend(entry.root.to_le_bytes());
-        });
-        if out.len() > limit {
-            out.truncate(start);
-            break;
-        }
-        written += 1;
-    }
-    written
-}
-
-fn write_hashes(hashes: &[u64], out: &mut Vec<u8>, limit: usize) {
-    let fit = limit.saturating_sub(out.len()) / 8;
-    for hash in &hashes[..hashes.len().min(fit)] {
-        out.extend(hash.to_le_bytes());
-    }
-}

@@ -37,11 +37,23 @@
 //! | `10` | contact answered | the purpose u8 |
 //! | `11` | not held | slice: there is no room for it here, and it need not be sent |
 //! | `12` | about | flags u8 (1: the receiver is to tell the same of itself), writer u64, how many sketches; then for each: length u8 of what follows, number, fingerprint u64 |
+//! | `13` | siblings | for each node: length u8 of what follows, slice, how many, sum u64 |
+//! | `14` | buckets asked | slice |
+//! | `15` | buckets | slice, then 64 sums u64 |
+//! | `16` | lines asked | slice, buckets u64, first writer u64 |
+//! | `17` | wanted | slice: there was no room for it here, and is now |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and always has all of
 //! them: form 0 to 63 is that many bits a cell, packed from the lowest bit of the first byte up; form
 //! 255 is sparse: how many, then (gap, value) of those that are not 0, with indexes inside the group. A value is below
 //! 2^63 ([`CELL_MAX`]).
+//!
+//! A slice's *siblings* are what other writers of its node wrote in the same sketch: a node that has been started
+//! again and again has many, and they are told of as one. The slice itself is left out, since it has a line of its own;
+//! writer 0, whom there is not, leaves out none. Their *sum* (mod 2^64) is of a hash of each one's writer, version and
+//! root ([`sibling_hash`]), of those whose root is not 0. Where two sums differ, those of
+//! [`SIBLING_BUCKETS`] parts are asked for ([`sibling_bucket`]), and then the lines of those that differ: they come as
+//! a digest, in the order of writers from the *first* on, and round.
 //!
 //! # Growing
 //!
@@ -61,6 +73,7 @@
 
 mod cells;
 mod frame;
+mod frame_writer;
 mod head;
 mod member;
 #[cfg(test)]
@@ -68,9 +81,10 @@ mod tests;
 
 pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter, pack_group, unpack_group};
 pub use frame::{
-    AckRanges, DigestEntry, Entries, Frame, FrameWriter, Frames, GroupRanges, Hashes,
-    MalformedFrame, Purpose, SKETCHES_TOLD_MAX, SketchEntries, SketchEntry, frames,
+    AckRanges, DigestEntry, Entries, Frame, Frames, GroupRanges, Hashes, MalformedFrame, Purpose,
+    SKETCHES_TOLD_MAX, SiblingsEntries, SiblingsEntry, SketchEntries, SketchEntry, frames,
 };
+pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};
 pub use member::{MemberEntry, member_entry};
 
@@ -87,7 +101,13 @@ pub const SECTION_GROUPS: usize = 128;
 /// IPv6 is 1 280, RFC 8200 section 5, less headers).
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
-/// The longest line of a digest, with its length.
+/// Parts that a slice's siblings are compared in: their sums fit a datagram with much room.
+pub const SIBLING_BUCKETS: usize = 64;
+
+/// Bytes of a frame before its body.
+pub const FRAME_HEAD_BYTES: usize = 3;
+
+/// The longest line of a digest, with its length. Those about siblings are no longer.
 pub const DIGEST_LINE_BYTES_MAX: usize = 1 + SLICE_BYTES_MAX + 10 + 8;
 /// A slice's longest name.
 const SLICE_BYTES_MAX: usize = 5 + 8 + 8;
@@ -113,6 +133,31 @@ impl SliceId {
             writer,
         }
     }
+}
+
+/// A slice's part in the sum of its node's: of its writer, its version, and the hash of its cells.
+///
+/// The finalizer of `MurmurHash3` ([`finish`]) of each, and of what came before it.
+#[must_use]
+pub const fn sibling_hash(writer: Writer, version: u64, root: u64) -> u64 {
+    let writer = finish(writer.0.wrapping_add(1));
+    let version = finish(writer.wrapping_add(version));
+    finish(version.wrapping_add(root))
+}
+
+/// The part that a writer's slice is compared in: below [`SIBLING_BUCKETS`].
+#[must_use]
+pub const fn sibling_bucket(writer: Writer) -> usize {
+    (finish(writer.0) >> (u64::BITS - SIBLING_BUCKETS.trailing_zeros())) as usize
+}
+
+/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>): a bijection that leaves 0 as it is.
+#[inline]
+#[must_use]
+pub const fn finish(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+    hash ^ (hash >> 33)
 }
 
 /// What has not been read yet.

@@ -74,9 +74,12 @@ fn read_all(bytes: &[u8]) -> usize {
                 count
             }
             Ok(Frame::Digest { entries } | Frame::Catalogue { entries, .. }) => entries.count(),
-            Ok(Frame::Sections { hashes, .. } | Frame::GroupHashes { hashes, .. }) => {
-                hashes.count()
-            }
+            Ok(Frame::Siblings { entries }) => entries.count(),
+            Ok(
+                Frame::Sections { hashes, .. }
+                | Frame::GroupHashes { hashes, .. }
+                | Frame::Buckets { sums: hashes, .. },
+            ) => hashes.count(),
             Ok(Frame::Pull { groups, .. }) => groups.count(),
             Ok(Frame::About { sketches, .. }) => sketches.count(),
             Ok(_) => 1,
@@ -98,18 +101,20 @@ fn sample() -> Vec<u8> {
     .write(&mut out);
     let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
     assert!(writer.ack(9, [90..=100, 80..=80, 1..=7]));
-    assert!(writer.cells(&SLICE, |cells| {
+    let cells = writer.cells(&SLICE, |cells| {
         for (index, value) in [(0, 1), (1, u32::MAX.into()), (400, 300), (CELLS - 1, 2)] {
             assert!(cells.push(index, value));
         }
-    }));
+    });
+    assert_eq!(cells, Listed::Some);
     let dense: Vec<u64> = (0..GROUP_CELLS as u64).collect();
     let mut sparse = vec![0; GROUP_CELLS];
     sparse[7] = 70_000;
-    assert!(writer.groups(&SLICE, 9, |groups| {
+    let groups = writer.groups(&SLICE, 9, |groups| {
         assert!(groups.push(0, &dense) && groups.push(3, &sparse));
         assert!(groups.push(39, &dense[..8]));
-    }));
+    });
+    assert_eq!(groups, Listed::Some);
     assert!(writer.complete(&SLICE, 5, 500));
     let (version, root) = (77, 0xabcd);
     let slice = SLICE;
@@ -136,6 +141,23 @@ fn sample() -> Vec<u8> {
         fingerprint: 5,
     });
     assert!(writer.about(true, Writer(6), &sketches));
+    out
+}
+
+/// One of each kind that tells of siblings, or that there is room again.
+fn sample_of_siblings() -> Vec<u8> {
+    let mut out = sample();
+    let rest = head(&out).unwrap().1.len();
+    out.truncate(out.len() - rest);
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    let slice = SLICE;
+    let (count, sum) = (3, 0xabcd);
+    let entry = SiblingsEntry { slice, count, sum };
+    assert_eq!(writer.siblings([entry, entry]), 2);
+    assert!(writer.buckets_asked(&SLICE));
+    assert!(writer.buckets(&SLICE, &[7; SIBLING_BUCKETS]));
+    assert!(writer.lines_asked(&SLICE, 5, Writer(9)));
+    assert!(writer.wanted(&SLICE));
     out
 }
 
@@ -187,19 +209,37 @@ fn the_bytes_stay_as_they_are() {
 
 #[test]
 fn every_cut_and_every_flipped_bit_is_harmless() {
-    let bytes = sample();
-    let whole = read_all(&bytes);
-    assert_eq!(
-        whole,
-        3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2
-    );
+    let items = 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2;
+    cut_and_flip(&sample(), items);
+    cut_and_flip(&sample_of_siblings(), 2 + 1 + SIBLING_BUCKETS + 1 + 1);
+}
+
+fn cut_and_flip(bytes: &[u8], items: usize) {
+    let whole = read_all(bytes);
+    assert_eq!(whole, items);
     for cut in 0..bytes.len() {
         assert!(read_all(&bytes[..cut]) <= whole + 1);
     }
     for bit in 0..bytes.len() * 8 {
-        let mut flipped = bytes.clone();
+        let mut flipped = bytes.to_vec();
         flipped[bit / 8] ^= 1 << (bit % 8);
         read_all(&flipped);
+    }
+}
+
+/// As a program says that knows only the description.
+#[test]
+fn siblings_are_hashed_as_it_is_written() {
+    let all = [
+        (0, 0, 1, 0x65c1_4dd9_19ad_0e1f, 0),
+        (1, 1, 1, 0x5df7_9e6c_8c03_57e5, 45),
+        (SLICE.writer.0, 300, 0xabcd, 0xb1b2_c753_ec94_33da, 27),
+        (u64::MAX, u64::MAX, u64::MAX, 0x991e_11b5_6a74_750e, 25),
+    ];
+    for (writer, version, root, hash, bucket) in all {
+        let writer = Writer(writer);
+        assert_eq!(sibling_hash(writer, version, root), hash);
+        assert_eq!(sibling_bucket(writer), bucket);
     }
 }
 
@@ -220,10 +260,11 @@ fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
     };
     for slice in [elsewhere, SLICE] {
         let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
-        assert!(writer.cells(&slice, |cells| assert!(cells.push(CELLS + 7, 1))));
-        assert!(writer.groups(&slice, 1, |groups| assert!(
-            groups.push(99, &[1; GROUP_CELLS])
-        )));
+        let cells = writer.cells(&slice, |cells| assert!(cells.push(CELLS + 7, 1)));
+        let groups = writer.groups(&slice, 1, |groups| {
+            assert!(groups.push(99, &[1; GROUP_CELLS]));
+        });
+        assert_eq!((cells, groups), (Listed::Some, Listed::Some));
         assert!(writer.complete(&slice, 1, 2));
         assert!(writer.sections_asked(&slice, 0));
         assert!(writer.sections(&slice, 1, 0, &[1]));
@@ -306,9 +347,10 @@ fn the_fullest_group_fits_a_datagram_behind_everything_that_stands_before_it() {
     let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
     let values: Vec<u64> = (0..GROUP_CELLS as u64).map(|n| CELL_MAX - n).collect();
     let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
-    assert!(writer.groups(&SLICE, 9, |groups| assert!(
-        groups.push(u32::MAX / GROUP_CELLS as u32, &values)
-    )));
+    let groups = writer.groups(&SLICE, 9, |groups| {
+        assert!(groups.push(u32::MAX / GROUP_CELLS as u32, &values));
+    });
+    assert_eq!(groups, Listed::Some);
     let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
     let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
     assert!(writer.group_hashes(&SLICE, u64::MAX, u32::MAX, &[u64::MAX; SECTION_GROUPS]));
@@ -319,12 +361,18 @@ fn what_does_not_fit_leaves_nothing_behind() {
     for limit in 0..60 {
         let mut out = Vec::new();
         let mut writer = FrameWriter::new(&mut out, limit);
-        writer.cells(&SLICE, |cells| while cells.push(CELLS, CELL_MAX) {});
-        writer.groups(
-            &SLICE,
-            9,
-            |groups| while groups.push(1, &[1; GROUP_CELLS]) {},
-        );
+        let mut was_asked = false;
+        let cells = writer.cells(&SLICE, |cells| {
+            was_asked = true;
+            while cells.push(CELLS, CELL_MAX) {}
+        });
+        assert!(was_asked || cells == Listed::NoRoom, "{limit}");
+        was_asked = false;
+        let groups = writer.groups(&SLICE, 9, |groups| {
+            was_asked = true;
+            while groups.push(1, &[1; GROUP_CELLS]) {}
+        });
+        assert!(was_asked || groups == Listed::NoRoom, "{limit}");
         writer.complete(&SLICE, 1, 2);
         writer.pull(&SLICE, [1, 5, 9]);
         writer.sections(&SLICE, 1, 1, &[1, 2]);
@@ -343,7 +391,7 @@ proptest! {
     ) {
         let mut fitting = BTreeMap::new();
         let bytes = written(|writer| {
-            writer.cells(&slice, |out| {
+            let _ = writer.cells(&slice, |out| {
                 for (&index, &value) in &cells {
                     if !out.push(index, value) {
                         break;
@@ -377,7 +425,7 @@ proptest! {
         };
         let mut fitting = BTreeMap::new();
         let bytes = written(|writer| {
-            writer.groups(&slice, 9, |out| {
+            let _ = writer.groups(&slice, 9, |out| {
                 for (&group, &(bits, count, seed)) in &groups {
                     let values = values(bits, count, seed);
                     if !out.push(group, &values) {

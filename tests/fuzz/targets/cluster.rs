@@ -55,6 +55,11 @@ enum Seen {
     ContactAnswered(u8),
     NotHeld(Slice),
     About(bool, u64, Vec<(u64, u64)>),
+    Wanted(Slice),
+    Siblings(Vec<(Slice, u64, u64)>),
+    BucketsAsked(Slice),
+    Buckets(Slice, Vec<u64>),
+    LinesAsked(Slice, u64, u64),
     UnknownSketch(Slice),
     Malformed(u8),
 }
@@ -120,6 +125,18 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             let sketches = sketches.map(|sketch| (sketch.number.0.into(), sketch.fingerprint));
             Seen::About(asks, writer.0, all(sketches))
         }
+        Frame::Wanted { slice } => Seen::Wanted(our_slice(slice)),
+        Frame::Siblings { entries } => {
+            let entries = entries.map(|entry| (our_slice(entry.slice), entry.count, entry.sum));
+            Seen::Siblings(all(entries))
+        }
+        Frame::BucketsAsked { slice } => Seen::BucketsAsked(our_slice(slice)),
+        Frame::Buckets { slice, sums } => Seen::Buckets(our_slice(slice), all(sums)),
+        Frame::LinesAsked {
+            slice,
+            buckets,
+            first,
+        } => Seen::LinesAsked(our_slice(slice), buckets, first.0),
         Frame::UnknownSketch { slice } => Seen::UnknownSketch(our_slice(slice)),
         Frame::DigestAsked => Seen::DigestAsked,
         Frame::SectionsAsked { slice, first } => {
@@ -202,7 +219,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !(1..=18).contains(&kind) || body.is_of_a_later_purpose(kind) {
+        if !(1..=23).contains(&kind) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -286,7 +303,7 @@ impl Naive<'_> {
     }
 
     fn frame(&mut self, kind: u8, cells: u64) -> Option<Seen> {
-        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17);
+        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17 | 20..=23);
         let mut start = Naive {
             bytes: self.bytes,
             at: self.at,
@@ -315,6 +332,11 @@ impl Naive<'_> {
             15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
             16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
             17 => Seen::NotHeld(self.slice()?),
+            19 => Seen::Siblings(self.entries()),
+            20 => Seen::BucketsAsked(self.slice()?),
+            21 => Seen::Buckets(self.slice()?, self.hashes()),
+            22 => Seen::LinesAsked(self.slice()?, self.fixed(8)?, self.fixed(8)?),
+            23 => Seen::Wanted(self.slice()?),
             _ => {
                 let (flags, writer, count) = (self.byte()?, self.fixed(8)?, self.varint()?);
                 let mut sketches = self.list(Self::sketch);

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::cluster::seal::Channel;
-use crate::wire::cluster::{FrameWriter, SketchEntry};
+use crate::wire::cluster::{
+    FrameWriter, GROUP_CELLS, Listed, SIBLING_BUCKETS, SiblingsEntry, SketchEntry,
+};
 
 /// Somebody with the key who says what he likes, at an address where nobody listens.
 struct Liar {
@@ -62,11 +64,13 @@ fn right_fingerprint() -> u64 {
 }
 
 fn one_cell(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
-    frames.cells(slice, |cells| assert!(cells.push(3, 1_000)))
+    frames.cells(slice, |cells| assert!(cells.push(3, 1_000))) == Listed::Some
 }
 
 fn one_group(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
-    frames.groups(slice, 9, |groups| assert!(groups.push(1, &[7; 256])))
+    frames.groups(slice, 9, |groups| {
+        assert!(groups.push(1, &[7; GROUP_CELLS]))
+    }) == Listed::Some
 }
 
 fn line(slice: SliceId) -> DigestEntry {
@@ -90,6 +94,15 @@ fn say_all(liar: &mut Liar, net: &mut Net, slice: SliceId) {
     liar.say(net, |frames| frames.group_hashes_asked(&slice, 0));
     liar.say(net, |frames| frames.pull(&slice, [1, 2, 3]) == 3);
     liar.say(net, |frames| frames.not_held(&slice));
+    liar.say(net, |frames| frames.wanted(&slice));
+    let (count, sum) = (3, 4);
+    let siblings = SiblingsEntry { slice, count, sum };
+    liar.say(net, |frames| frames.siblings([siblings]) == 1);
+    liar.say(net, |frames| frames.buckets_asked(&slice));
+    liar.say(net, |frames| frames.buckets(&slice, &[5; SIBLING_BUCKETS]));
+    liar.say(net, |frames| {
+        frames.lines_asked(&slice, u64::MAX, Writer(6))
+    });
 }
 
 /// Nothing is known but what the two nodes have counted.
@@ -117,21 +130,21 @@ fn nothing_is_taken_before_both_know_that_they_have_the_same_sketch() {
     let slice = SliceId::of(5, Writer(55));
     let mut liar = Liar::new(&net, 5, 500);
     say_all(&mut liar, &mut net, slice);
-    assert_eq!(refused(&net, "untold_sketch"), 10);
+    assert_eq!(refused(&net, "untold_sketch"), 15);
     assert!(is_unchanged(&net));
     let asked = &net.nodes[0].cluster.peers[&Boot(500)];
     assert!(asked.about_asked_at.is_some() && asked.received.unsaid().is_none());
     // It tells another one.
     liar.says_of_itself(&mut net, 55, right_fingerprint() ^ 1);
     say_all(&mut liar, &mut net, slice);
-    assert_eq!(refused(&net, "other_sketch"), 10);
+    assert_eq!(refused(&net, "other_sketch"), 15);
     assert!(is_unchanged(&net));
     let state = net.nodes[0].cluster.status(net.now);
     assert_eq!(state.other_sketch, [address(77)]);
     // What was said first stands; in another start it is right.
     liar.says_of_itself(&mut net, 55, right_fingerprint());
     liar.say(&mut net, |frames| one_cell(frames, &slice));
-    assert_eq!(refused(&net, "other_sketch"), 11);
+    assert_eq!(refused(&net, "other_sketch"), 16);
     let mut honest = Liar::new(&net, 5, 501);
     honest.says_of_itself(&mut net, 55, right_fingerprint());
     honest.say(&mut net, |frames| one_cell(frames, &slice));
@@ -149,14 +162,14 @@ fn what_is_of_a_sketch_that_is_not_there_is_counted() {
         writer: Writer(55),
     };
     say_all(&mut liar, &mut net, slice);
-    assert_eq!(refused(&net, "unknown_sketch"), 10);
+    assert_eq!(refused(&net, "unknown_sketch"), 15);
     assert!(is_unchanged(&net));
     // What stands behind it is taken.
     let known = SliceId::of(5, Writer(55));
     liar.say(&mut net, |frames| {
         one_cell(frames, &slice) && one_cell(frames, &known)
     });
-    assert_eq!(refused(&net, "unknown_sketch"), 11);
+    assert_eq!(refused(&net, "unknown_sketch"), 16);
     assert_eq!(net.nodes[0].cluster.slices().learnt().count(), 2);
 }
 
@@ -169,7 +182,7 @@ fn who_claims_to_write_anothers_slices_does_not() {
     liar.says_of_itself(&mut net, ours.writer.0, right_fingerprint());
     assert_eq!(refused(&net, "our_writer"), 1);
     say_all(&mut liar, &mut net, ours);
-    assert_eq!(refused(&net, "untold_sketch"), 10);
+    assert_eq!(refused(&net, "untold_sketch"), 15);
     // Under its own name it cannot say what only another one's writer says.
     let mut liar = Liar::new(&net, 5, 501);
     liar.says_of_itself(&mut net, 55, right_fingerprint());
@@ -208,4 +221,36 @@ fn what_is_told_of_many_sketches_is_not_kept() {
     let peer = &net.nodes[0].cluster.peers[&Boot(500)];
     assert_eq!(peer.told.as_ref().unwrap().agreements.len(), 1);
     assert!(peer.exchanges(SketchNumber::DEFAULT));
+}
+
+/// Sums that nobody can make true are compared ever more seldom, and lines of them are bounded.
+#[test]
+fn what_is_said_of_siblings_makes_little_work() {
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    let entry = |node| SiblingsEntry {
+        slice: SliceId::of(node, Writer(node)),
+        count: u64::MAX,
+        sum: node,
+    };
+    for first in (0..60).map(|round| round * 20) {
+        liar.say(&mut net, |frames| {
+            frames.siblings((first..first + 20).map(entry)) == 20
+        });
+    }
+    let slice = entry(3).slice;
+    liar.say(&mut net, |frames| {
+        frames.buckets(&slice, &[1; SIBLING_BUCKETS])
+    });
+    liar.say(&mut net, |frames| {
+        frames.lines_asked(&slice, u64::MAX, Writer(6))
+    });
+    liar.say(&mut net, |frames| frames.wanted(&slice));
+    let peer = &net.nodes[0].cluster.peers[&Boot(500)];
+    assert!(
+        peer.has_words(net.now) || peer.bytes_sent > 0,
+        "it is asked"
+    );
+    assert!(is_unchanged(&net));
 }

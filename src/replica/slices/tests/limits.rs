@@ -30,7 +30,7 @@ fn versions_are_raised_without_gaps_only() {
     assert!(!slices.complete(&OWN, 0, 9));
     assert_eq!(slices.version(&OWN), 0);
     assert!(!slices.complete(&B, 1, 9) && !slices.has(&B));
-    assert_eq!(slices.refused(), 0);
+    assert_eq!(slices.lacking(), 0);
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn origins_are_limited_and_the_known_are_served() {
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
     assert!(!slices.has(&C) && slices.is_refused(&C) && !slices.is_refused(&A));
     assert!(!slices.complete(&SliceId::of(9, Writer(9)), 0, 1));
-    assert_eq!(slices.refused(), 2);
+    assert_eq!(slices.lacking(), 2);
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
-    assert_eq!((slices.refused(), replica.memory_bytes()), (2, bytes));
+    assert_eq!((slices.lacking(), replica.memory_bytes()), (2, bytes));
     // The place of the empty one is its own.
     assert_eq!(slices.merge(&A, one_cell(7)), Ok(1));
     assert_eq!(slices.merge(&B, one_cell(6)), Ok(1));
@@ -212,11 +212,11 @@ fn refused_slices_are_remembered_up_to_a_bound() {
     slices.merge(&A, one_cell(1)).unwrap();
     let stranger = |writer| SliceId::of(77, Writer(writer));
     for writer in 0..REFUSED_MAX as u64 + 10 {
-        assert!(slices.refused() < REFUSED_MAX || slices.is_refused(&stranger(writer)));
+        assert!(slices.lacking() < REFUSED_MAX || slices.is_refused(&stranger(writer)));
         assert!(slices.merge(&stranger(writer), one_cell(1)).is_err());
         assert!(slices.is_refused(&stranger(writer)));
     }
-    assert_eq!(slices.refused(), REFUSED_MAX);
+    assert_eq!(slices.lacking(), REFUSED_MAX);
     assert!(!slices.is_refused(&A) && !slices.is_refused(&OWN));
 }
 
@@ -232,7 +232,7 @@ fn what_is_not_ours_to_take_is_refused() {
         assert_eq!(refused, Err(SliceRefused::Unsupported));
         assert!(slices.is_refused(&later));
     }
-    assert!(!slices.is_refused(&OWN) && slices.refused() == 3);
+    assert!(!slices.is_refused(&OWN) && slices.lacking() == 3);
     // Nothing that fits: nothing is taken.
     let outside = |cell| {
         Err(SliceRefused::IndexRange {
@@ -248,4 +248,76 @@ fn what_is_not_ours_to_take_is_refused() {
     assert_eq!(slices.merge(&A, some.into_iter()), outside(u32::MAX));
     assert_eq!(all_cells(&slices, &A), [0, 7, 0, 8]);
     assert!(!slices.is_refused(&A));
+}
+
+/// Flat groups of a writer that is gone are packed: the room that this makes is for what was refused, and nobody is
+/// told that it is here before it is.
+#[test]
+fn what_was_refused_is_wanted_when_there_is_room_and_lacks_until_it_is_here() {
+    const CELLS: u64 = 4 * 4096;
+    let cells = || (0..CELLS as u32).map(|cell| (cell, 100));
+    let (free, mut unlimited) = replica(4096, 4, NO_LIMITS);
+    unlimited.merge_live(&A, cells()).unwrap();
+    let limits = ReplicaLimits {
+        max_memory_bytes: free.memory_bytes() + 100,
+        ..NO_LIMITS
+    };
+    let (replica, mut slices) = replica(4096, 4, limits);
+    slices.merge_live(&A, cells()).unwrap();
+    assert!(slices.merge(&B, cells()).is_err());
+    assert!(slices.is_refused(&B) && slices.lacks(&B) && replica.is_incomplete());
+    assert!(!slices.retry_refused(), "nothing has changed");
+    assert_eq!(slices.wanted().count(), 0);
+
+    slices.rest(&A);
+    assert!(slices.retry_refused());
+    assert!(!slices.retry_refused(), "once");
+    assert!(slices.wanted().eq([B]));
+    assert!(!slices.is_refused(&B) && slices.lacks(&B) && replica.is_incomplete());
+    let half = || cells().take(CELLS as usize / 2);
+    slices.merge(&B, half()).unwrap();
+    assert!(
+        slices.lacks(&B) && replica.is_incomplete(),
+        "a half is here"
+    );
+    slices.merge(&B, cells()).unwrap();
+    assert!(slices.complete(&B, 0, 3));
+    assert!(!slices.lacks(&B) && !replica.is_incomplete());
+    assert_eq!((slices.lacking(), slices.wanted().count()), (0, 0));
+}
+
+/// Whatever comes, the bound holds, and what there is no room for makes what is wanted give way.
+#[test]
+fn the_wanted_give_way_to_the_refused() {
+    let large = |value: u64| (0..4 * 4096).map(move |cell| (cell, value));
+    let unlimited = ReplicaLimits {
+        max_origins: 10_000,
+        ..NO_LIMITS
+    };
+    let (free, mut slices) = replica(4096, 4, unlimited);
+    slices.merge_live(&A, large(100)).unwrap();
+    let limits = ReplicaLimits {
+        max_memory_bytes: free.memory_bytes() + 100,
+        ..unlimited
+    };
+    let (_, mut slices) = replica(4096, 4, limits);
+    slices.merge_live(&A, large(100)).unwrap();
+    for writer in 1..=REFUSED_MAX as u64 + 10 {
+        let stranger = SliceId::of(77, Writer(writer));
+        assert!(slices.merge(&stranger, one_cell(1)).is_err());
+    }
+    assert_eq!(slices.lacking(), REFUSED_MAX);
+    let unknown = SliceId::of(99, Writer(1));
+    assert!(slices.is_refused(&unknown) && slices.lacks(&unknown));
+
+    slices.rest(&A);
+    assert!(slices.retry_refused());
+    assert_eq!(slices.wanted().count(), REFUSED_MAX);
+    assert!(!slices.is_refused(&unknown));
+    // Two, of which there is room for one at most.
+    let merged = [B, C].map(|slice| slices.merge_live(&slice, large(u64::MAX >> 2)).is_err());
+    assert!(merged.contains(&true));
+    assert!(slices.is_refused(&C) && slices.lacks(&C));
+    assert_eq!(slices.lacking(), REFUSED_MAX);
+    assert!(slices.wanted().count() < REFUSED_MAX);
 }

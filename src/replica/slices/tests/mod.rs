@@ -4,6 +4,7 @@
 mod limits;
 mod merging;
 mod publishing;
+mod siblings;
 mod wrapping;
 
 use std::collections::BTreeMap;

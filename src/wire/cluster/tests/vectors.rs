@@ -118,6 +118,27 @@ fn meaning(frame: Frame<'_>) -> Value {
         Frame::UnknownSketch { slice: of } => {
             json!({"frame": "unknown_sketch", "slice": slice(&of)})
         }
+        Frame::Wanted { slice: of } => json!({"frame": "wanted", "slice": slice(&of)}),
+        Frame::Siblings { entries } => {
+            let entry = |entry: SiblingsEntry| json!({"slice": slice(&entry.slice), "count": entry.count, "sum": entry.sum});
+            let entries: Vec<_> = entries.map(entry).collect();
+            json!({"frame": "siblings", "entries": entries})
+        }
+        Frame::BucketsAsked { slice: of } => {
+            json!({"frame": "buckets_asked", "slice": slice(&of)})
+        }
+        Frame::Buckets { slice: of, sums } => {
+            let sums: Vec<_> = sums.collect();
+            json!({"frame": "buckets", "slice": slice(&of), "sums": sums})
+        }
+        Frame::LinesAsked {
+            slice: of,
+            buckets,
+            first,
+        } => {
+            let slice = slice(&of);
+            json!({"frame": "lines_asked", "slice": slice, "buckets": buckets, "first": first.0})
+        }
         Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
         Frame::Membership { message } => {
             let message: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -129,23 +150,29 @@ fn meaning(frame: Frame<'_>) -> Value {
 fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
     match frame {
         Frame::Ack { channel, ranges } => writer.ack(channel, ranges),
-        Frame::Cells { slice, mut cells } => writer.cells(&slice, |out| {
-            assert!(cells.all(|(index, value)| out.push(index, value)));
-        }),
+        Frame::Cells { slice, mut cells } => {
+            let written = writer.cells(&slice, |out| {
+                assert!(cells.all(|(index, value)| out.push(index, value)));
+            });
+            written == Listed::Some
+        }
         Frame::Groups {
             slice,
             version,
             groups,
-        } => writer.groups(&slice, version, |out| {
-            for (group, cells) in cells_of_groups(groups) {
-                let first = group * GROUP_CELLS as u32;
-                let mut values = vec![0; GROUP_CELLS.min((CELLS - first) as usize)];
-                for (index, value) in cells {
-                    values[(index - first) as usize] = value;
+        } => {
+            let written = writer.groups(&slice, version, |out| {
+                for (group, cells) in cells_of_groups(groups) {
+                    let first = group * GROUP_CELLS as u32;
+                    let mut values = vec![0; GROUP_CELLS.min((CELLS - first) as usize)];
+                    for (index, value) in cells {
+                        values[(index - first) as usize] = value;
+                    }
+                    assert!(out.push(group, &values));
                 }
-                assert!(out.push(group, &values));
-            }
-        }),
+            });
+            written == Listed::Some
+        }
         Frame::Complete {
             slice,
             base,
@@ -180,6 +207,19 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::Contact { purpose } => writer.contact(purpose),
         Frame::ContactAnswered { purpose } => writer.contact_answered(purpose),
         Frame::NotHeld { slice } => writer.not_held(&slice),
+        Frame::Wanted { slice } => writer.wanted(&slice),
+        Frame::Siblings { entries } => writer.siblings(entries) == entries.count(),
+        Frame::BucketsAsked { slice } => writer.buckets_asked(&slice),
+        Frame::Buckets { slice, sums } => {
+            let sums: Vec<u64> = sums.collect();
+            let all = sums.try_into();
+            all.is_ok_and(|all| writer.buckets(&slice, &all))
+        }
+        Frame::LinesAsked {
+            slice,
+            buckets,
+            first,
+        } => writer.lines_asked(&slice, buckets, first),
         Frame::About {
             asks,
             writer: writes,
@@ -195,7 +235,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 128);
+    assert_eq!(payloads.len(), 147);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {
