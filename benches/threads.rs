@@ -3,7 +3,8 @@
 //! `cargo bench --bench threads` prints Markdown. Keys of 16 bytes, Zipf 1.1 over a million and
 //! uniform over a hundred million; batches of as many adds as a train of compact datagrams holds;
 //! depth 4. Each thread is pinned to a processor of its own and has keys of its own. One
-//! and two threads take turns, `RMBD_BENCH_ROUNDS` (default 15) times.
+//! and two threads take turns, `RMBD_BENCH_ROUNDS` (default 15) times, with a sketch as a node with one data thread
+//! has it, and with two.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -12,8 +13,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use rmbd::io::{cpu, huge_pages};
-use rmbd::replica::{Batch, Replica, Slices};
-use rmbd::sketch::{Geometry, HashFamily, Weight};
+use rmbd::replica::{Batch, Replica, ReplicaLimits, SliceId, Slices};
+use rmbd::sketch::{Geometry, HashFamily, Weight, lanes_of};
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_max};
@@ -47,24 +48,46 @@ fn main() {
     for log_width in [12, 16, 20] {
         for (name, keys) in &distributions {
             let geometry = Geometry::new(1 << log_width, 4).unwrap();
-            let replica = Replica::try_new(geometry, HashFamily::Xxh3 { seed: 1 }, 8).unwrap();
-            let replica = Arc::new(replica);
-            huge_pages::advise(replica.own().memory());
-            let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
-            rate(&replica, keys);
+            let mut all = vec![replica_of(geometry, 1)];
+            if lanes_of(geometry, 2) > 0 {
+                all.push(replica_of(geometry, 2));
+            }
+            let alone = Arc::clone(&all[0].0);
+            let together = Arc::clone(&all[all.len() - 1].0);
+            rate(&alone, &keys[..1]);
+            rate(&together, keys);
             let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..rounds {
-                one.push(rate(&replica, &keys[..1]));
-                two.push(rate(&replica, keys));
+                one.push(rate(&alone, &keys[..1]));
+                two.push(rate(&together, keys));
                 ratios.push(two[two.len() - 1] / one[one.len() - 1]);
                 // So that more may be added.
-                slices.publish(usize::MAX);
+                for (_, slices) in &mut all {
+                    slices.publish(usize::MAX);
+                }
             }
             let (one, two) = (median_max(&one, 0), median_max(&two, 0));
             let ratio = median(&ratios);
             println!("| 2^{log_width} | {name} | {one} | {two} | {ratio:.2} |");
         }
     }
+}
+
+/// As a node with so many data threads has it.
+fn replica_of(geometry: Geometry, threads: usize) -> (Arc<Replica>, Slices) {
+    let limits = ReplicaLimits {
+        max_peers: 8,
+        max_origins: 65_536,
+        max_memory_bytes: u64::MAX,
+    };
+    let (family, own) = (HashFamily::Xxh3 { seed: 1 }, SliceId::default());
+    let replica = Replica::try_with_threads(geometry, family, own, limits, threads).unwrap();
+    replica.own().memory_parts().for_each(|part| {
+        huge_pages::advise(part);
+    });
+    let replica = Arc::new(replica);
+    let slices = Slices::try_new(Arc::clone(&replica)).unwrap();
+    (replica, slices)
 }
 
 fn first(keys: impl Iterator<Item = Key>) -> Keys {

@@ -24,7 +24,8 @@ use beyond::{BUDGET, Budget, HalfTurns};
 
 /// A sketch of one cell.
 struct Cell {
-    value: AtomicU32,
+    /// The one that all adders share; behind it one for each adder, where they have some of their own.
+    values: Vec<AtomicU32>,
     half_turns: HalfTurns,
     total_weight: AtomicU64,
     budget: Budget,
@@ -42,10 +43,10 @@ enum Order {
 }
 
 impl Cell {
-    /// One to which this was added, all of it passed.
-    fn at(total: u64) -> Self {
+    /// One to which this was added, all of it passed; with so many lanes.
+    fn at(total: u64, lanes: usize) -> Self {
         let cell = Self {
-            value: AtomicU32::new(0),
+            values: (0..=lanes).map(|_| AtomicU32::new(0)).collect(),
             half_turns: HalfTurns::new(Box::new([AtomicU32::new(0)])),
             total_weight: AtomicU64::new(0),
             budget: Budget::default(),
@@ -54,14 +55,15 @@ impl Cell {
         let mut left = total;
         while left > 0 {
             let weight = left.min(BUDGET);
-            assert!(cell.add(weight));
+            assert!(cell.add(0, weight));
             cell.pass();
             left -= weight;
         }
         cell
     }
 
-    fn add(&self, weight: u64) -> bool {
+    /// Adds to one of the values: only what is there for all needs a locked addition.
+    fn add(&self, lane: usize, weight: u64) -> bool {
         let Some(taken) = self.budget.take(weight) else {
             return false;
         };
@@ -70,7 +72,11 @@ impl Cell {
         }
         self.begun.fetch_add(weight, SeqCst);
         // A weight of 2^31 is no weight of one add, but two halves of it would only make more orders.
-        self.value.fetch_add(weight as u32, Relaxed);
+        let value = &self.values[lane];
+        match lane {
+            0 => drop(value.fetch_add(weight as u32, Relaxed)),
+            _ => value.store(value.load(Relaxed).wrapping_add(weight as u32), Relaxed),
+        }
         self.total_weight.fetch_add(weight, Release);
         true
     }
@@ -78,27 +84,33 @@ impl Cell {
     fn pass(&self) {
         self.budget.begin_pass();
         let passed = self.total_weight.load(Acquire);
-        self.half_turns.note(0, self.value.load(Relaxed));
+        self.half_turns.note(0, self.value());
         self.budget.give_back(passed);
+    }
+
+    /// What all values are together, each read on its own.
+    fn value(&self) -> u32 {
+        let values = self.values.iter().map(|value| value.load(Relaxed));
+        values.fold(0, u32::wrapping_add)
     }
 
     fn read(&self, order: Order) -> u64 {
         let looks = |are_any: bool, value: u32| match are_any {
-            true => self.half_turns.total(0, &self.value),
+            true => self.half_turns.total(0, || self.value()),
             false => value.into(),
         };
         match order {
             Order::CellThenFlag => {
-                let value = self.value.load(Relaxed);
+                let value = self.value();
                 fence(Acquire);
                 looks(self.half_turns.are_any(), value)
             }
             Order::FlagThenCell => {
                 let are_any = self.half_turns.are_any();
                 fence(Acquire);
-                looks(are_any, self.value.load(Relaxed))
+                looks(are_any, self.value())
             }
-            Order::NeverLooks => self.value.load(Relaxed).into(),
+            Order::NeverLooks => self.value().into(),
         }
     }
 
@@ -112,18 +124,37 @@ impl Cell {
     }
 }
 
-/// Adders with these weights, a thread that passes, and a reader; at most so many preemptions.
+/// Whether each adder has a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lanes {
+    None,
+    One,
+}
+
+/// Adders with these weights that share the cell, a thread that passes, and a reader; at most so many preemptions.
 fn play(start: u64, adders: &'static [&'static [u64]], preemptions: usize, order: Order) {
+    play_with(Lanes::None, start, adders, preemptions, order);
+}
+
+fn play_with(
+    lanes: Lanes,
+    start: u64,
+    adders: &'static [&'static [u64]],
+    preemptions: usize,
+    order: Order,
+) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.check(move || {
-        let cell = Arc::new(Cell::at(start));
+        let have_lanes = lanes == Lanes::One;
+        let cell = Arc::new(Cell::at(start, if have_lanes { adders.len() } else { 0 }));
         let mut threads = Vec::new();
-        for &weights in adders {
+        for (adder, &weights) in adders.iter().enumerate() {
             let cell = Arc::clone(&cell);
+            let lane = if have_lanes { 1 + adder } else { 0 };
             threads.push(thread::spawn(move || {
                 for &weight in weights {
-                    cell.add(weight);
+                    cell.add(lane, weight);
                 }
             }));
         }
@@ -171,6 +202,17 @@ fn nor_of_several() {
     }
 }
 
+#[test]
+fn nor_of_several_that_have_lanes() {
+    for start in STARTS {
+        play_with(Lanes::One, start, &[&[HALF, HALF]], 3, Order::CellThenFlag);
+    }
+    for start in [ALMOST, 2 * BUDGET - 1] {
+        let adders: &[&[u64]] = &[&[HALF], &[HALF]];
+        play_with(Lanes::One, start, adders, 2, Order::CellThenFlag);
+    }
+}
+
 /// What the model is there for: it finds the orders that the file warns of.
 #[test]
 fn the_model_finds_readers_that_look_too_early_or_not_at_all() {
@@ -179,5 +221,9 @@ fn the_model_finds_readers_that_look_too_early_or_not_at_all() {
             play(ALMOST, &[&[BUDGET, BUDGET]], 3, order);
         }));
         assert!(found.is_err(), "{order:?} passes");
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            play_with(Lanes::One, ALMOST, &[&[BUDGET, BUDGET]], 3, order);
+        }));
+        assert!(found.is_err(), "{order:?} passes with lanes");
     }
 }

@@ -236,7 +236,12 @@ impl Node {
         let lookups = Lookups::new(crew.clone(), config.resolver.clone());
         let cluster = gossip::start(&config.cluster, &lookups, client, asked_port(config)?)?;
         let own = SliceId::of(identity.node, drawn.writer);
-        let replica = Arc::new(make_replica(config, own, matches!(cluster, Start::On(_)))?);
+        let replica = Arc::new(make_replica(
+            config,
+            threads,
+            own,
+            matches!(cluster, Start::On(_)),
+        )?);
         let (presence, cluster, slices) = match cluster {
             Start::Off(reason) => {
                 let slices = Slices::try_new(Arc::clone(&replica))?;
@@ -518,10 +523,11 @@ fn warn_of_fallback(refused: &RingRefused) {
 
 fn make_replica(
     config: &NodeConfig,
+    threads: usize,
     own: SliceId,
     is_in_cluster: bool,
 ) -> Result<Replica, NodeError> {
-    let needed_bytes = room::cell_bytes(config, is_in_cluster);
+    let needed_bytes = room::cell_bytes(config, threads, is_in_cluster);
     let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
     // The kernel would promise more than it has, and kill us when we come for it.
     if needed_bytes > usable_bytes {
@@ -550,8 +556,10 @@ fn make_replica(
         },
         max_memory_bytes,
     };
-    let replica = Replica::try_with(config.geometry, config.family, own, limits)?;
-    huge_pages::advise(replica.own().memory());
+    let replica = Replica::try_with_threads(config.geometry, config.family, own, limits, threads)?;
+    replica.own().memory_parts().for_each(|part| {
+        huge_pages::advise(part);
+    });
     Ok(replica)
 }
 

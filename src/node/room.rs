@@ -3,6 +3,7 @@
 use crate::config::{ClusterChoice, NodeConfig};
 use crate::io::Backend;
 use crate::io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
+use crate::sketch::lanes_of;
 
 /// Files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on the node's
 /// id, and the control thread's: epoll, its waker, a pair and a half for signals, a ring.
@@ -34,9 +35,10 @@ pub(super) fn check(
     threads: usize,
     backend: Backend,
 ) -> Result<(), LimitReached> {
+    let blocks = allocated(config, threads);
     let threads = threads as u64;
     room_for_files(files(threads, backend))?;
-    room_for_memory(&allocated(config, threads), mapped(threads, backend))
+    room_for_memory(&blocks, mapped(threads, backend))
 }
 
 fn files(threads: u64, backend: Backend) -> u64 {
@@ -48,10 +50,14 @@ fn files(threads: u64, backend: Backend) -> u64 {
 }
 
 /// Cells and their copy first, since they are the largest.
-fn allocated(config: &NodeConfig, threads: u64) -> Vec<usize> {
+fn allocated(config: &NodeConfig, threads: usize) -> Vec<usize> {
     let cells = config.geometry.memory_bytes();
-    let copies = cell_bytes(config, config.cluster.address != ClusterChoice::Off) / cells;
-    let blocks = HEAP_BLOCKS_OF_NODE + threads * HEAP_BLOCKS_A_THREAD;
+    let copies = cell_bytes(
+        config,
+        threads,
+        config.cluster.address != ClusterChoice::Off,
+    ) / cells;
+    let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD;
     let cells = std::iter::repeat_n(cells as usize, copies as usize);
     cells
         .chain(std::iter::repeat_n(HEAP_BLOCK_BYTES, blocks as usize))
@@ -67,9 +73,11 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
 }
 
 /// All that this node has for each of its cells, 4 bytes at a time: the cell itself, what was published of it, and how
-/// far its total is beyond both; in a cluster there is that of the others beside it, and a wide one for later.
-pub(super) fn cell_bytes(config: &NodeConfig, is_in_cluster: bool) -> u64 {
+/// far its total is beyond both; in a cluster there is that of the others beside it, and a wide one for later; and a
+/// cell of each data thread's own where the sketch is small.
+pub(super) fn cell_bytes(config: &NodeConfig, threads: usize, is_in_cluster: bool) -> u64 {
     let copies = if is_in_cluster { 3 + 1 + 2 } else { 3 };
+    let copies = copies + lanes_of(config.geometry, threads) as u64;
     config.geometry.memory_bytes().saturating_mul(copies)
 }
 

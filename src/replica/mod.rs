@@ -50,7 +50,9 @@ pub use slices::{
 pub use crate::wire::cluster::SliceId;
 pub use crate::wire::{Boot, SketchNumber};
 
-use crate::sketch::{CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchError, Weight};
+use crate::sketch::{
+    CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchError, Weight, lanes_of,
+};
 use append::AppendTable;
 use memory::MemoryAccount;
 use origins::Origin;
@@ -150,12 +152,26 @@ impl Replica {
         own: SliceId,
         limits: ReplicaLimits,
     ) -> Result<Self, SketchError> {
+        Self::try_with_threads(geometry, family, own, limits, 1)
+    }
+
+    /// As [`try_with`](Self::try_with), where so many threads add at the same time, each with a [`Batch`] of its own.
+    /// In a small sketch each of them then has cells of its own ([`lanes_of`]).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_with_threads(
+        geometry: Geometry,
+        family: HashFamily,
+        own: SliceId,
+        limits: ReplicaLimits,
+        threads: usize,
+    ) -> Result<Self, SketchError> {
         let memory = MemoryAccount::new(limits.max_memory_bytes);
-        let sketch = if limits.max_origins > 0 {
-            Sketch::try_shared(geometry, family)
-        } else {
-            Sketch::try_new(geometry, family)
-        }?;
+        let pair_shift = u32::from(limits.max_origins > 0);
+        let lanes = lanes_of(geometry, threads);
+        let sketch = Sketch::try_with(geometry, family, pair_shift, lanes)?;
         // Nothing is written yet, so that no page of it has been taken.
         let bytes = sketch.memory_bytes();
         let reserved = memory.reserve(bytes);

@@ -39,6 +39,8 @@
 //!   added: [`Exhausted`] says that it would be more.
 //! - **Hash once.** [`HashFamily`] makes all rows' columns from one pass over the key; the
 //!   [`CellIndexes`] can be looked up in several slices of the same geometry, prefetched, and used later.
+//! - **Threads of small sketches do not meet.** Where several threads add to a small sketch each has a table of its own
+//!   beside the cells that all share ([`lanes_of`]); what was added to a cell is the sum of them.
 //! - **What others counted stands beside it.** A sketch made by [`Sketch::try_shared`] has pairs of cells: adds go
 //!   to the first of a pair, and one writer adds to the second what it learns of others. An answer is the least
 //!   row of the firsts plus the least row of the seconds: an upper bound of the sum, never looser than the least
@@ -50,6 +52,7 @@ mod beyond;
 mod geometry;
 mod hash;
 mod indexes;
+mod lanes;
 mod others;
 mod prefetch;
 mod weight;
@@ -67,6 +70,9 @@ pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::HashFamily;
 pub(crate) use hash::KeyHash;
 pub use indexes::CellIndexes;
+pub(crate) use lanes::Lane;
+use lanes::Lanes;
+pub use lanes::lanes_of;
 use others::{Narrow, WideOthers};
 pub use weight::{MAX_WEIGHT, Weight, WeightError};
 
@@ -115,6 +121,7 @@ pub struct Sketch {
     cells: Vec<AtomicU32>,
     /// 1 where cells are in pairs, else 0: the own cell `i` is at `i << pair_shift`.
     pair_shift: u32,
+    lanes: Lanes,
     half_turns: HalfTurns,
     wide_others: WideOthers,
     // Each on a cache line of its own: all threads write them, and the lines next to it hold what every add reads.
@@ -131,7 +138,7 @@ impl Sketch {
     /// [`SketchError::OutOfMemory`] where the allocator refuses. That it agrees does not mean that
     /// the machine has the memory: systems overcommit.
     pub fn try_new(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
-        Self::try_with(geometry, family, 0)
+        Self::try_with(geometry, family, 0, 0)
     }
 
     /// As [`try_new`](Self::try_new), with room for what others counted.
@@ -140,13 +147,15 @@ impl Sketch {
     ///
     /// As there.
     pub fn try_shared(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
-        Self::try_with(geometry, family, 1)
+        Self::try_with(geometry, family, 1, 0)
     }
 
-    fn try_with(
+    /// With room for what others counted where `pair_shift` is 1, and with this many lanes.
+    pub(crate) fn try_with(
         geometry: Geometry,
         family: HashFamily,
         pair_shift: u32,
+        lanes: usize,
     ) -> Result<Self, SketchError> {
         let cells = geometry.cells();
         // What may be needed later is asked for now: so nothing has to be refused then.
@@ -155,6 +164,7 @@ impl Sketch {
             family,
             cells: try_zeroed_cells(cells << pair_shift)?.into_vec(),
             pair_shift,
+            lanes: Lanes::try_new(geometry, lanes)?,
             half_turns: HalfTurns::new(try_zeroed_cells(cells)?),
             wide_others: WideOthers::new(try_zeroed_cells(cells * pair_shift as usize)?),
             total_weight: CachePadded::default(),
@@ -211,12 +221,31 @@ impl Sketch {
         (start..end).map(|cell| self.own_total(cell as u32))
     }
 
-    /// The lowest 32 bits of what was added to each cell here, row after row.
+    /// The cells that all threads may add to, row after row: the lowest 32 bits of what was added to each here, where
+    /// no thread has a table of its own.
     pub fn own_cells(&self) -> impl ExactSizeIterator<Item = &AtomicU32> {
         self.cells.iter().step_by(self.stride())
     }
 
-    /// All memory of the cells, as it lies: each own cell, with that of the others behind it where they are in
+    /// The lowest 32 bits of what was added to a cell here, by whomever.
+    #[inline]
+    pub(crate) fn own_value(&self, cell: u32) -> u32 {
+        let shared = self.own(cell).load(Relaxed);
+        shared.wrapping_add(self.lanes.sum(cell as usize))
+    }
+
+    /// Whether threads have tables of their own, so that [`own_cells`](Self::own_cells) are not all.
+    #[inline]
+    pub(crate) fn has_lanes(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
+    /// All memory of cells, in parts.
+    pub fn memory_parts(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        [self.memory()].into_iter().chain(self.lanes.memory())
+    }
+
+    /// The memory of the cells that all threads may add to, as it lies: each own cell, with that of the others behind it where they are in
     /// pairs.
     #[must_use]
     pub fn memory(&self) -> &[AtomicU32] {
@@ -241,7 +270,8 @@ impl Sketch {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let wide = self.geometry.cells() as u64 * 8 * u64::from(self.pair_shift);
-        self.table_bytes() + self.geometry.memory_bytes() + wide
+        let lanes = self.geometry.memory_bytes() * self.lanes.len() as u64;
+        self.table_bytes() + self.geometry.memory_bytes() + wide + lanes
     }
 
     /// Adds to what others counted in a cell. By one writer; nothing happens where cells are not in pairs, or where
@@ -257,8 +287,13 @@ impl Sketch {
     /// An upper bound of what was added here.
     #[inline]
     pub(crate) fn own_estimate_at(&self, cells: &CellIndexes) -> u64 {
-        let own = cells.as_slice().iter().map(|&cell| self.own(cell));
-        let least = own.map(|cell| cell.load(Relaxed)).fold(u32::MAX, u32::min);
+        let least = if self.has_lanes() {
+            let own = cells.as_slice().iter().map(|&cell| self.own_value(cell));
+            own.fold(u32::MAX, u32::min)
+        } else {
+            let own = cells.as_slice().iter().map(|&cell| self.own(cell));
+            own.map(|cell| cell.load(Relaxed)).fold(u32::MAX, u32::min)
+        };
         fence(Acquire);
         if self.half_turns.are_any() {
             return self.own_total_at(cells);
@@ -272,19 +307,30 @@ impl Sketch {
         if self.pair_shift == 0 {
             return self.own_estimate_at(cells);
         }
-        let (mut own, mut others) = (u32::MAX, u32::MAX);
-        for &cell in cells.as_slice() {
-            let at = (cell as usize) * 2;
-            let [first, second] = [&self.cells[at], &self.cells[at + 1]];
-            own = own.min(first.load(Relaxed));
-            others = others.min(second.load(Relaxed));
-        }
+        let (own, others) = if self.has_lanes() {
+            self.least_of_pairs(cells, |cell| self.lanes.sum(cell as usize))
+        } else {
+            self.least_of_pairs(cells, |_| 0)
+        };
         // Behind the cells: see `beyond`.
         fence(Acquire);
         if self.half_turns.are_any() || self.wide_others.are_used() {
             return self.total_at(cells);
         }
         u64::from(own) + u64::from(others)
+    }
+
+    /// The least of what was added here, `in_lanes` included, and the least of what others counted.
+    #[inline]
+    fn least_of_pairs(&self, cells: &CellIndexes, in_lanes: impl Fn(u32) -> u32) -> (u32, u32) {
+        let (mut own, mut others) = (u32::MAX, u32::MAX);
+        for &cell in cells.as_slice() {
+            let at = (cell as usize) * 2;
+            let [first, second] = [&self.cells[at], &self.cells[at + 1]];
+            own = own.min(first.load(Relaxed).wrapping_add(in_lanes(cell)));
+            others = others.min(second.load(Relaxed));
+        }
+        (own, others)
     }
 
     #[cold]
@@ -308,7 +354,8 @@ impl Sketch {
 
     /// All that was added to a cell here.
     pub(crate) fn own_total(&self, cell: u32) -> u64 {
-        self.half_turns.total(cell as usize, self.own(cell))
+        self.half_turns
+            .total(cell as usize, || self.own_value(cell))
     }
 
     /// The total of a cell of which the pass has just read this value; by the one writer.
@@ -404,6 +451,28 @@ impl Sketch {
         for &cell in cells.as_slice() {
             self.own(cell).fetch_add(weight.get(), Relaxed);
         }
+    }
+
+    /// A table for this thread alone, if the sketch has one that nobody has taken.
+    pub(crate) fn take_lane(&self) -> Option<Lane> {
+        self.lanes.take()
+    }
+
+    /// A lane of this sketch that is needed no more; what was added to it stays.
+    pub(crate) fn give_back(&self, lane: Lane) {
+        self.lanes.give_back(lane);
+    }
+
+    /// As [`add_at`](Self::add_at), to a lane of this sketch.
+    #[inline]
+    pub(crate) fn add_in_lane(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
+        self.lanes.add(lane, cells, weight);
+    }
+
+    /// As [`prefetch`](Self::prefetch), of a lane.
+    #[inline]
+    pub(crate) fn prefetch_lane(&self, lane: &Lane, cells: &CellIndexes) {
+        self.lanes.prefetch(lane, cells);
     }
 
     /// Counts weight that [`add_at`](Self::add_at) has added: once a batch, since all threads share

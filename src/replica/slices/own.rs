@@ -131,13 +131,16 @@ impl Own {
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
         };
-        let stride = live.stride();
-        let memory = &live.memory()[cells.start * stride..cells.end * stride];
-        let published = &mut self.published[cells];
-        if stride == 1 {
-            take_over::<1, LINE_CELLS>(memory, published, first, grown);
+        let published = &mut self.published[cells.clone()];
+        if live.has_lanes() {
+            take_over_sums(live, published, first, grown);
         } else {
-            take_over::<2, { 2 * LINE_CELLS }>(memory, published, first, grown);
+            let stride = live.stride();
+            let memory = &live.memory()[cells.start * stride..cells.end * stride];
+            match stride {
+                1 => take_over::<1, LINE_CELLS>(memory, published, first, grown),
+                _ => take_over::<2, { 2 * LINE_CELLS }>(memory, published, first, grown),
+            }
         }
         if changed_cells > 0 {
             self.hashes.change(group, hash);
@@ -240,6 +243,22 @@ fn take_over<const STRIDE: usize, const LINE: usize>(
         at = at.wrapping_add(LINE_CELLS as u32);
     }
     take_over_each::<STRIDE>(live_rest, published_rest, at, &mut grown);
+}
+
+/// The same of a small sketch, in which what was added to a cell stands in several places.
+fn take_over_sums(
+    live: &Sketch,
+    published: &mut [u32],
+    first: u32,
+    mut grown: impl FnMut(u32, u32, u32),
+) {
+    for (index, published) in (first..).zip(published) {
+        let new = live.own_value(index);
+        if new != *published {
+            grown(index, *published, new);
+            *published = new;
+        }
+    }
 }
 
 /// One branch for the whole line, since most have not changed.

@@ -18,14 +18,20 @@ struct Node {
 }
 
 impl Node {
+    /// Of two nodes one has cells for each thread alone.
     fn start(node: u64, writer: u64) -> Self {
+        Self::start_with(node, writer, 1 + node as usize % 2)
+    }
+
+    fn start_with(node: u64, writer: u64, threads: usize) -> Self {
         let geometry = Geometry::new(64, 3).unwrap();
         let own = SliceId::of(node, Writer(writer));
         let limits = ReplicaLimits {
             max_origins: 100,
             ..NO_LIMITS
         };
-        let replica = Arc::new(Replica::try_with(geometry, FAMILY, own, limits).unwrap());
+        let replica = Replica::try_with_threads(geometry, FAMILY, own, limits, threads).unwrap();
+        let replica = Arc::new(replica);
         let slices = Slices::try_new(Arc::clone(&replica)).unwrap();
         Self { replica, slices }
     }
@@ -174,6 +180,13 @@ fn counts_are_never_below_exact_ones_whatever_was_crossed() {
 /// below what was there before or above what anybody has begun to add.
 #[test]
 fn threads_cross_all_boundaries_and_lose_nothing() {
+    // Some of them, or none, have cells of their own.
+    for threads in [1, 2, 4] {
+        cross_all_boundaries(threads);
+    }
+}
+
+fn cross_all_boundaries(threads: usize) {
     const THREADS: u64 = 4;
     const ADDS: u64 = 3_000;
     const ALL: u64 = THREADS * ADDS * (1 << 20);
@@ -181,7 +194,7 @@ fn threads_cross_all_boundaries_and_lose_nothing() {
     let Node {
         replica,
         mut slices,
-    } = Node::start(1, 1);
+    } = Node::start_with(1, 1, threads);
     let mut heir = Node::start(2, 1);
     let (begun, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     // What the heir has learnt at least.

@@ -1,0 +1,143 @@
+//! Tables of small sketches that one thread alone adds to.
+//!
+//! Threads that add to the same cells pass cache lines to each other at every locked addition; in a small sketch they
+//! meet all the time, and two are slower together than one alone. So each takes a *lane*, a table of its own: an add is
+//! a load and a store, and what was added to a cell is the sum of the shared table and all lanes, mod 2^32. A count reads
+//! them all, which is why only small sketches with few threads have lanes.
+
+use super::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use super::{CellIndexes, Geometry, SketchError, Weight, prefetch, try_zeroed};
+
+/// Bytes that all lanes may take together: what stays in caches.
+const LANES_BYTES_MAX: u64 = 16 << 20;
+/// Lanes at most: a count reads a cache line a row of each.
+const LANES_MAX: usize = 8;
+
+/// How many lanes a sketch has, into which so many threads add; 0 where they share its cells.
+///
+/// Lanes are worth it where several threads would meet in the same cells (`benches/threads.rs`).
+#[must_use]
+pub fn lanes_of(geometry: Geometry, threads: usize) -> usize {
+    let bytes = geometry.memory_bytes().saturating_mul(threads as u64);
+    let is_worth_it = (2..=LANES_MAX).contains(&threads) && bytes <= LANES_BYTES_MAX;
+    if is_worth_it { threads } else { 0 }
+}
+
+/// All lanes of a sketch.
+#[derive(Debug)]
+pub(super) struct Lanes(Box<[Table]>);
+
+#[derive(Debug)]
+struct Table {
+    is_taken: AtomicBool,
+    cells: Box<[AtomicU32]>,
+}
+
+/// One thread's lane, until it is [given back](super::Sketch::give_back). There is no second one of it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    number: usize,
+}
+
+impl Lanes {
+    pub(super) fn try_new(geometry: Geometry, lanes: usize) -> Result<Self, SketchError> {
+        let table = |_| {
+            Ok(Table {
+                is_taken: AtomicBool::new(false),
+                cells: try_zeroed(geometry)?,
+            })
+        };
+        (0..lanes).map(table).collect::<Result<_, _>>().map(Self)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.0.iter().map(|table| &*table.cells)
+    }
+
+    /// One that nobody has, if there is any.
+    pub(super) fn take(&self) -> Option<Lane> {
+        let is_free = |table: &Table| {
+            // Acquire, against the Release in `give_back`: what was added last is what is added to.
+            let taken = (table.is_taken).compare_exchange(false, true, Acquire, Relaxed);
+            taken.is_ok()
+        };
+        let number = self.0.iter().position(is_free)?;
+        Some(Lane { number })
+    }
+
+    pub(super) fn give_back(&self, lane: Lane) {
+        let table = &self.0[lane.number];
+        table.is_taken.store(false, Release);
+    }
+
+    /// What is in all lanes of a cell, mod 2^32; by any thread.
+    #[inline]
+    pub(super) fn sum(&self, cell: usize) -> u32 {
+        let values = self.0.iter().map(|table| table.cells[cell].load(Relaxed));
+        values.fold(0, u32::wrapping_add)
+    }
+
+    /// By the one who has the lane: nobody else writes it, so that a load and a store lose nothing.
+    #[inline]
+    pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
+        let table = &self.0[lane.number].cells;
+        for &cell in cells.as_slice() {
+            let cell = &table[cell as usize];
+            let value = cell.load(Relaxed).wrapping_add(weight.get());
+            cell.store(value, Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, lane: &Lane, cells: &CellIndexes) {
+        let table = &self.0[lane.number].cells;
+        for &cell in cells.as_slice() {
+            prefetch::for_write(&table[cell as usize]);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_sketches_of_few_threads_have_them() {
+        let lanes = |log_width: u32, threads| {
+            let geometry = Geometry::new(1 << log_width, 4).unwrap();
+            lanes_of(geometry, threads)
+        };
+        assert_eq!((lanes(12, 0), lanes(12, 1), lanes(12, 2)), (0, 0, 2));
+        assert_eq!((lanes(16, 8), lanes(16, 9)), (8, 0));
+        assert_eq!((lanes(19, 2), lanes(19, 3), lanes(20, 2)), (2, 0, 0));
+        let largest = Geometry::new(1 << 28, 4).unwrap();
+        assert_eq!(lanes_of(largest, usize::MAX), 0);
+    }
+
+    #[test]
+    fn each_is_taken_once_and_may_be_taken_again() {
+        let geometry = Geometry::new(4, 1).unwrap();
+        let lanes = Lanes::try_new(geometry, 2).unwrap();
+        let (first, second) = (lanes.take().unwrap(), lanes.take().unwrap());
+        assert_ne!(first.number, second.number);
+        assert!(lanes.take().is_none());
+        let number = first.number;
+        lanes.give_back(first);
+        assert_eq!(lanes.take().unwrap().number, number);
+        assert!(lanes.take().is_none());
+        assert!(Lanes::try_new(geometry, 0).unwrap().take().is_none());
+    }
+}
