@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rmbd::replica::{Batch, Estimate, Replica, Way};
+use rmbd::io::huge_pages;
+use rmbd::replica::{Batch, Estimate, Replica, ReplicaLimits, SliceId, Way};
 use rmbd::sketch::{Geometry, HashFamily, Weight};
 
 use support::keys::{self, Key};
@@ -82,6 +83,36 @@ fn by_size(c: &mut Criterion) {
     }
 }
 
+/// What a count pays for the sums of others that stand beside our own cells, in a cluster: the same adds and counts in
+/// one table, and in pairs.
+fn pairs(c: &mut Criterion) {
+    let limits = ReplicaLimits {
+        max_peers: 8,
+        max_origins: 1,
+        max_memory_bytes: u64::MAX,
+    };
+    for (distribution, keys) in [("uniform", uniform()), ("zipf", zipf())] {
+        let mut group = c.benchmark_group(format!("one-table-or-pairs/query/{distribution}"));
+        group.throughput(Throughput::Elements(KEYS as u64));
+        for log_width in [12, 16, 20] {
+            let geometry = Geometry::new(1 << log_width, DEPTH).expect("within the limits");
+            let own = SliceId::default();
+            let paired = Replica::try_with(geometry, XXH3, own, limits).expect("small enough");
+            let replicas = [
+                ("table", replica(1 << log_width, XXH3)),
+                ("pairs", Arc::new(paired)),
+            ];
+            for (name, replica) in replicas {
+                huge_pages::advise(replica.own().memory());
+                add_all(&mut Batch::new(Arc::clone(&replica)), &keys);
+                let mut batch = Batch::new(replica);
+                let id = BenchmarkId::new(name, format!("2^{log_width}"));
+                group.bench_function(id, |b| b.iter(|| black_box(count_all(&mut batch, &keys))));
+            }
+        }
+    }
+}
+
 /// The match on the hash family: columns of one key, with the family known to the optimizer, which
 /// resolves the match before the loop, and with the family hidden from it. The seed is hidden in both.
 fn seam(c: &mut Criterion) {
@@ -142,6 +173,6 @@ fn configuration() -> Criterion {
 criterion_group! {
     name = benches;
     config = configuration();
-    targets = seam, two_threads, by_size
+    targets = seam, two_threads, pairs, by_size
 }
 criterion_main!(benches);

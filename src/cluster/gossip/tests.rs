@@ -335,3 +335,95 @@ fn a_damaged_datagram_of_a_member_is_refused_and_makes_it_no_stranger() {
     }
     assert_eq!(net.nodes[0].cluster.status(now).refused["forged"], 2);
 }
+
+/// Slices of thousands of earlier starts, of which each node lacks a few that the other one has.
+#[test]
+fn a_digest_does_not_grow_with_restarts_and_finds_what_is_missing() {
+    const STARTS: u64 = 5_000;
+    let mut net = Net::new(0.0);
+    net.limits.max_origins = 2 * STARTS as usize;
+    let small = Geometry::new(64, 1).unwrap();
+    for n in 0..2 {
+        net.start(n + 1, n + 101, n as u16, small);
+    }
+    for (number, node) in net.nodes.iter_mut().enumerate() {
+        // Of a node that is gone, and of the first of the two.
+        for writer in 1..=STARTS {
+            let is_lacking = writer % 1_000 == number as u64;
+            let slice = SliceId::of([1, 77][writer as usize % 2], Writer(writer));
+            let cells = [(writer as u32 % 64, writer), (63 - writer as u32 % 64, 1)];
+            let slices = &mut node.cluster.slices;
+            if !is_lacking {
+                slices.merge(&slice, cells.into_iter()).unwrap();
+                assert!(slices.complete(&slice, 0, writer % 7 + 1));
+            }
+        }
+    }
+    assert!(!net.is_equal());
+    let now = net.now;
+    net.nodes[1].cluster.join(now, address(0));
+    // The catalogue is read at the join, which is another way; what it brings is taken away here.
+    net.nodes[1].cluster.readiness = Readiness::new(now, false);
+    let start = net.now;
+    while !net.is_equal() {
+        assert!(net.now < start + ROUND * 20, "not equal");
+        net.run(MS * 10);
+    }
+    net.run(ROUND * 4);
+    let digests = |net: &Net| -> u64 {
+        let sent = net.nodes.iter().map(|node| node.cluster.sent.digests);
+        sent.sum()
+    };
+    let before = digests(&net);
+    net.run(ROUND * 10);
+    let a_round = (digests(&net) - before) / 20;
+    assert!(a_round < 300, "{a_round} bytes of digests a node and round");
+    let lines = |node: &Node| node.cluster.slices().digest_lines();
+    assert!(net.nodes.iter().all(|node| lines(node) > STARTS as usize));
+}
+
+/// Who had no room for what a live node counts gets it when there is some, and says until then that it lacks it.
+#[test]
+fn what_a_live_node_counts_is_pushed_again_when_there_is_room() {
+    let dense = Geometry::new(4096, 4).unwrap();
+    let cells = |value: u64| (0..4 * 4096).map(move |cell| (cell, value));
+    let departed = SliceId::of(77, Writer(1));
+    let mut net = Net::new(0.0);
+    net.start(1, 101, 0, dense);
+    // Its own tables, and the slice of one that is gone, flat: no more.
+    let free = Replica::try_with(dense, FAMILY, SliceId::of(9, Writer(9)), net.limits).unwrap();
+    let mut unlimited = Slices::try_new(Arc::new(free)).unwrap();
+    unlimited.merge_live(&departed, cells(100)).unwrap();
+    let held = unlimited
+        .learnt()
+        .map(|learnt| learnt.memory_bytes)
+        .sum::<u64>();
+    net.limits.max_memory_bytes = 6 * dense.memory_bytes() + held + 600;
+    net.start(2, 102, 1, dense);
+    let slices = &mut net.nodes[1].cluster.slices;
+    slices.merge_live(&departed, cells(100)).unwrap();
+    let now = net.now;
+    net.nodes[1].cluster.join(now, address(0));
+    for key in 0..2_000_u32 {
+        let key = key.to_le_bytes();
+        net.nodes[0].replica.add(&key, 3.into()).unwrap();
+    }
+    net.run(ROUND * 6);
+    let live = net.nodes[0].replica.own_slice();
+    let lacks = |net: &Net| net.nodes[1].cluster.slices().lacks(&live);
+    assert!(lacks(&net) && net.nodes[1].replica.is_incomplete());
+    let refused = net.nodes[0].cluster.status(net.now).members[0].refuses_ours;
+    assert!(refused, "it is not pushed to");
+
+    net.nodes[1].cluster.slices.rest(&departed);
+    net.run(ROUND * 6);
+    assert!(!lacks(&net) && !net.nodes[1].replica.is_incomplete());
+    let (here, there) = (&net.nodes[0], &net.nodes[1]);
+    let version = here.cluster.slices().own_version();
+    assert_eq!(there.cluster.slices().version(&live), version);
+    assert_eq!(
+        there.cluster.slices().root(&live),
+        here.cluster.slices().root(&live)
+    );
+    assert!(!here.cluster.status(net.now).members[0].refuses_ours);
+}

@@ -36,6 +36,8 @@ pub(super) struct Held {
     /// Sum of each row's cells.
     row_weights: Box<[u64]>,
     geometry: Geometry,
+    /// Memory was short: nothing is kept flat any more.
+    is_packed: bool,
 }
 
 /// A cell that is raised.
@@ -120,6 +122,7 @@ impl Held {
             root: 0,
             row_weights: try_zeroed_numbers(geometry.depth())?,
             geometry,
+            is_packed: false,
         })
     }
 
@@ -228,7 +231,8 @@ impl Held {
         outcome.map_err(SliceRefused::from)
     }
 
-    /// Memory first. Where a flat group has none, a packed one may.
+    /// Memory first. Where there is none for a flat group, all that is flat is packed, and stays so: what is flat
+    /// here shall not keep out what is not here yet.
     fn replace(
         &mut self,
         replica: &Replica,
@@ -236,6 +240,7 @@ impl Held {
         values: &[u64],
         keep: Keep,
     ) -> Result<(), LimitReached> {
+        let keep = if self.is_packed { Keep::Packed } else { keep };
         let change = self.groups.prepare(number, values, keep);
         match replica.memory.reserve(change.grown_bytes()) {
             Ok(()) => {
@@ -243,7 +248,11 @@ impl Held {
                 self.groups.commit(change);
                 Ok(())
             }
-            Err(_) if keep == Keep::Flat => self.replace(replica, number, values, Keep::Packed),
+            Err(_) if !self.is_packed => {
+                self.is_packed = true;
+                replica.memory.release(self.pack());
+                self.replace(replica, number, values, Keep::Packed)
+            }
             Err(limit) => Err(limit),
         }
     }
