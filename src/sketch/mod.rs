@@ -324,9 +324,9 @@ impl Sketch {
     #[inline]
     fn least_of_pairs(&self, cells: &CellIndexes, in_lanes: impl Fn(u32) -> u32) -> (u32, u32) {
         let (mut own, mut others) = (u32::MAX, u32::MAX);
+        let (pairs, _) = self.cells.as_chunks::<2>();
         for &cell in cells.as_slice() {
-            let at = (cell as usize) * 2;
-            let [first, second] = [&self.cells[at], &self.cells[at + 1]];
+            let [first, second] = &pairs[cell as usize];
             own = own.min(first.load(Relaxed).wrapping_add(in_lanes(cell)));
             others = others.min(second.load(Relaxed));
         }
