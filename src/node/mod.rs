@@ -9,6 +9,7 @@
 //! ```
 
 mod access;
+mod cells;
 mod control;
 mod crew;
 mod data;
@@ -34,6 +35,7 @@ use rustix::rand::GetRandomFlags;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use self::cells::make_replica;
 use self::control::Control;
 use self::crew::{Crew, Part};
 pub use self::gossip::{ClusterError, IdentityError};
@@ -48,14 +50,13 @@ use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
 use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
-use crate::io::cgroup::{GroupLimit, Groups};
+use crate::io::cgroup::Groups;
 use crate::io::limits::{LimitReached, in_the_way_of_threads, spare_address_space};
 use crate::io::{
     Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
-    huge_pages,
 };
 use crate::replica::once::COOKIE_SECRET_BYTES;
-use crate::replica::{Estimate, Replica, ReplicaLimits, SliceId, Slices, fingerprint};
+use crate::replica::{Estimate, Replica, SliceId, Slices, fingerprint};
 use crate::sketch::{Exhausted, SketchError, WeightError};
 use crate::wire::{Boot, Writer};
 
@@ -521,48 +522,6 @@ fn warn_of_fallback(refused: &RingRefused) {
     warn!("{refused}; serving with recvmmsg instead");
 }
 
-fn make_replica(
-    config: &NodeConfig,
-    threads: usize,
-    own: SliceId,
-    is_in_cluster: bool,
-) -> Result<Replica, NodeError> {
-    let needed_bytes = room::cell_bytes(config, threads, is_in_cluster);
-    let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
-    // The kernel would promise more than it has, and kill us when we come for it.
-    if needed_bytes > usable_bytes {
-        return Err(NodeError::TooLarge {
-            needed_bytes,
-            usable_bytes,
-            bound,
-        });
-    }
-    let max_memory_bytes = config
-        .cluster
-        .max_memory_bytes
-        .unwrap_or_else(|| room::default_max_memory_bytes(usable_bytes, needed_bytes));
-    if needed_bytes > max_memory_bytes {
-        return Err(NodeError::MaxMemory {
-            needed_bytes,
-            max_bytes: max_memory_bytes,
-        });
-    }
-    let limits = ReplicaLimits {
-        max_peers: config.max_peers,
-        max_origins: if is_in_cluster {
-            config.cluster.max_origins
-        } else {
-            0
-        },
-        max_memory_bytes,
-    };
-    let replica = Replica::try_with_threads(config.geometry, config.family, own, limits, threads)?;
-    replica.own().memory_parts().for_each(|part| {
-        huge_pages::advise(part);
-    });
-    Ok(replica)
-}
-
 fn make_side(
     config: &NodeConfig,
     link: &Link,
@@ -641,16 +600,6 @@ fn draw() -> Result<Drawn, NodeError> {
         node: node.max(1),
         cluster_seed,
     })
-}
-
-/// Bytes of the machine, or of our control groups where those have less, and which of them it is.
-fn usable_memory(groups: &Groups) -> (u64, String) {
-    let system = rustix::system::sysinfo();
-    let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
-    match groups.memory_bytes() {
-        Some(GroupLimit { most, file }) if most < machine => (most, file.display().to_string()),
-        _ => (machine, "the machine's memory".to_owned()),
-    }
 }
 
 struct Bound {

@@ -245,8 +245,8 @@ impl Sketch {
         [self.memory()].into_iter().chain(self.lanes.memory())
     }
 
-    /// The memory of the cells that all threads may add to, as it lies: each own cell, with that of the others behind it where they are in
-    /// pairs.
+    /// The memory of the cells that all threads may add to, as it lies: each own cell, with that of the others behind
+    /// it where they are in pairs.
     #[must_use]
     pub fn memory(&self) -> &[AtomicU32] {
         &self.cells

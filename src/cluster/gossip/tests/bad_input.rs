@@ -69,7 +69,7 @@ fn one_cell(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
 
 fn one_group(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
     frames.groups(slice, 9, |groups| {
-        assert!(groups.push(1, &[7; GROUP_CELLS]))
+        assert!(groups.push(1, &[7; GROUP_CELLS]));
     }) == Listed::Some
 }
 
