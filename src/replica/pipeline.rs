@@ -23,8 +23,8 @@ pub const LAG: usize = 16;
 pub const PIPELINE_ABOVE_BYTES: u64 = 1 << 20;
 
 /// The same where several threads add to the same cells: where a sketch is too large, or the threads are too many, for
-/// cells of their own ([`lanes_of`](crate::sketch::lanes_of)). Two on uniform keys add 1.24 times what one does at 1 MiB when pipelined
-/// (0.76 when not), and 0.51 times at 64 KiB (`benches/threads.rs`).
+/// cells of their own ([`lanes_of`](crate::sketch::lanes_of)). Two on uniform keys add 1.24 times what one does at
+/// 1 MiB when pipelined (0.76 when not), and 0.51 times at 64 KiB.
 pub const PIPELINE_SHARED_ABOVE_BYTES: u64 = 1 << 18;
 
 /// How a batch works.

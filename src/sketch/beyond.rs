@@ -23,9 +23,10 @@
 //! reader's cell includes (coherence), so T >= h * 2^31; were T >= (h + 2) * 2^31, its last add would rest on a pass
 //! that has noted h + 1 at least, and the second look would have seen it.
 //!
-//! *A cell may be a sum* of several that only grow (mod 2^32), each read on its own: all of this is said of what is read
-//! of them together. What a pass has read of each is in what a later reader reads of it, and for T whichever of its adds
-//! rests on the latest pass is the last one: all weight that was taken until the next pass rests on it or on earlier ones.
+//! *A cell may be a sum* of several that only grow (mod 2^32), each read on its own: all of this is said of what is
+//! read of them together. What a pass has read of each is in what a later reader reads of it, and for T whichever of
+//! its adds rests on the latest pass is the last one: all weight that was taken until the next pass rests on it or on
+//! earlier ones.
 //!
 //! This file uses nothing but atomics, so that a model of them can run it (`tests/loom.rs`).
 

@@ -1,9 +1,9 @@
 //! Tables of small sketches that one thread alone adds to.
 //!
 //! Threads that add to the same cells pass cache lines to each other at every locked addition; in a small sketch they
-//! meet all the time, and two are slower together than one alone. So each takes a *lane*, a table of its own: an add is
-//! a load and a store, and what was added to a cell is the sum of the shared table and all lanes, mod 2^32. A count reads
-//! them all, which is why only small sketches with few threads have lanes.
+//! meet all the time, and two are slower together than one alone. So each takes a *lane*, a table of its own: an add
+//! is a load and a store, and what was added to a cell is the sum of the shared table and all lanes, mod 2^32. A
+//! count reads them all, which is why only small sketches with few threads have lanes.
 
 use super::atomic::{
     AtomicBool, AtomicU32,

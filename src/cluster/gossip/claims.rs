@@ -93,8 +93,9 @@ impl Claims {
         self.patience
     }
 
-    /// Takes a line of a neighbour's digest, and says whether it is ahead of what is here. Where there is no room, what `is_pulled` already and the less
-    /// certain make it: nothing that is asked for again and again in vain keeps the rest from being asked for.
+    /// Takes a line of a neighbour's digest, and says whether it is ahead of what is here. Where there is no room,
+    /// what `is_pulled` already and the less certain make it: nothing that is asked for again and again in vain keeps
+    /// the rest from being asked for.
     pub(super) fn note(
         &mut self,
         now: Duration,

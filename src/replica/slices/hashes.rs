@@ -20,8 +20,8 @@ pub use crate::wire::cluster::{GROUP_CELLS, SECTION_GROUPS};
 
 /// The part of a cell in the hashes of its slice; 0 for an empty one.
 ///
-/// The finalizer of `MurmurHash3` ([`finish`]) twice: of the index (and 1, since it leaves 0 as it is), and of that plus
-/// the value.
+/// The finalizer of `MurmurHash3` ([`finish`]) twice: of the index (and 1, since it leaves 0 as it is), and of that
+/// plus the value.
 #[inline]
 #[must_use]
 pub const fn cell_hash(index: u32, value: u64) -> u64 {

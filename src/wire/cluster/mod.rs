@@ -151,7 +151,8 @@ pub const fn sibling_bucket(writer: Writer) -> usize {
     (finish(writer.0) >> (u64::BITS - SIBLING_BUCKETS.trailing_zeros())) as usize
 }
 
-/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>): a bijection that leaves 0 as it is.
+/// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>): a bijection that leaves 0 as it
+/// is.
 #[inline]
 #[must_use]
 pub const fn finish(mut hash: u64) -> u64 {
