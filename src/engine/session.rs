@@ -78,8 +78,20 @@ impl<T: Copy> Session<T> {
     /// A session that has done nothing yet.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
+        let batch = Batch::new(Arc::clone(&engine.replica));
+        Self::with(engine, batch)
+    }
+
+    /// As [`new`](Self::new), for whoever adds seldom: see [`Batch::sharing`].
+    #[must_use]
+    pub fn sharing(engine: Arc<Engine>) -> Self {
+        let batch = Batch::sharing(Arc::clone(&engine.replica));
+        Self::with(engine, batch)
+    }
+
+    fn with(engine: Arc<Engine>, batch: Batch<Asked<T>>) -> Self {
         Self {
-            batch: Batch::new(Arc::clone(&engine.replica)),
+            batch,
             max_weight: engine.max_weight,
             engine,
             tally: Tally::default(),

@@ -277,7 +277,7 @@ impl Node {
             signals.serve();
         }
         let mut node = Self {
-            session: Mutex::new(Session::new(Arc::clone(shared.engine()))),
+            session: Mutex::new(Session::sharing(Arc::clone(shared.engine()))),
             shared: Arc::clone(&shared),
             crew: crew.clone(),
             data: Vec::with_capacity(threads),
@@ -397,7 +397,7 @@ impl Node {
     /// outlive the node, which then neither shows nor replicates what is added. What it has not
     /// [finished](Session::finish) takes from what all others may add.
     pub fn session<T: Copy>(&self) -> Session<T> {
-        Session::new(Arc::clone(self.shared.engine()))
+        Session::sharing(Arc::clone(self.shared.engine()))
     }
 
     /// The node as it is now.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::sketch::{Exhausted, Weight};
+use crate::sketch::{Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
 use super::pipeline::{Key, Operation, Pipeline, Way};
@@ -55,22 +55,37 @@ impl<T: Copy> Batch<T> {
     /// it has.
     #[must_use]
     pub fn new(replica: Arc<Replica>) -> Self {
-        Self::with(replica, None)
+        let lane = replica.own.take_lane();
+        Self::with(replica, None, lane)
+    }
+
+    /// As [`new`](Self::new), for whoever adds seldom: cells of their own are left to the threads that add all the
+    /// time.
+    #[must_use]
+    pub fn sharing(replica: Arc<Replica>) -> Self {
+        Self::with(replica, None, None)
     }
 
     /// An empty batch that always works in the given way: for measurements.
     #[must_use]
     pub fn with_way(replica: Arc<Replica>, way: Way) -> Self {
-        Self::with(replica, Some(way))
+        let lane = replica.own.take_lane();
+        Self::with(replica, Some(way), lane)
     }
 
-    fn with(replica: Arc<Replica>, way: Option<Way>) -> Self {
+    fn with(replica: Arc<Replica>, way: Option<Way>, lane: Option<Lane>) -> Self {
         Self {
             absorber: Absorber::new(),
-            pipeline: Pipeline::new(replica, way),
+            pipeline: Pipeline::new(replica, way, lane),
             taken: 0,
             left: 0,
         }
+    }
+
+    /// Whether this thread alone adds to what it adds to.
+    #[cfg(test)]
+    pub(crate) fn has_lane(&self) -> bool {
+        self.pipeline.has_lane()
     }
 
     /// Whose batch it is.

@@ -90,11 +90,10 @@ pub(super) struct Pipeline<T> {
 }
 
 impl<T: Copy> Pipeline<T> {
-    /// `None`: in the way that is faster.
-    pub(super) fn new(replica: Arc<Replica>, way: Option<Way>) -> Self {
+    /// `None`: in the way that is faster. A `lane` is of this replica.
+    pub(super) fn new(replica: Arc<Replica>, way: Option<Way>, lane: Option<Lane>) -> Self {
         // Relaxed, here and below: a number of its own, and a wrong one costs some time at most.
         replica.batches.fetch_add(1, Relaxed);
-        let lane = replica.own.take_lane();
         Self {
             way: way.unwrap_or_else(|| faster_way(&replica, lane.as_ref())),
             lane,
@@ -106,6 +105,11 @@ impl<T: Copy> Pipeline<T> {
             }; LAG],
             taken: 0,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_lane(&self) -> bool {
+        self.lane.is_some()
     }
 
     /// Whose operations these are.

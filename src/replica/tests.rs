@@ -549,3 +549,14 @@ fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
     assert!(rows.forget(peer(0)));
     assert_eq!(replica.estimate(b"key").count, 5);
 }
+
+#[test]
+fn who_adds_seldom_leaves_cells_of_their_own_to_those_who_add_all_the_time() {
+    let replica = replica_of_threads(97, 4, FAMILIES[0], 2);
+    let seldom = Batch::<()>::sharing(Arc::clone(&replica));
+    let threads = [(); 3].map(|()| Batch::<()>::new(Arc::clone(&replica)));
+    assert_eq!(threads.each_ref().map(Batch::has_lane), [true, true, false]);
+    assert!(!seldom.has_lane());
+    drop(threads);
+    assert!(Batch::<()>::new(replica).has_lane());
+}
