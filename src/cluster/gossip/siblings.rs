@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::peer::{Peer, Question};
+use super::peer::{Kind, Peer, Question};
 use super::{Cluster, From};
 use crate::replica::Slices;
 use crate::wire::cluster::{
@@ -253,10 +253,11 @@ impl Cluster {
         if wanted.is_empty() {
             return;
         }
-        let live = self.peers.values_mut().filter(|peer| peer.is_live_member());
-        for (peer, slice) in live.filter_map(|peer| peer.present_slice().map(|slice| (peer, slice)))
-        {
-            if wanted.contains(&slice) {
+        // Whoever pushes to us: members, and those who do it one way.
+        let giving = self.peers.values_mut().filter(|peer| peer.gives());
+        for peer in giving {
+            let slice = peer.present_slice().filter(|slice| wanted.contains(slice));
+            if let Some(slice) = slice {
                 peer.ask(Question::Wanted { slice });
             }
         }
@@ -303,6 +304,10 @@ impl Line {
 }
 
 impl Peer {
+    fn gives(&self) -> bool {
+        self.is_live_member() || self.kind == Kind::Giver
+    }
+
     /// What it writes, where it has told so.
     fn present_slice(&self) -> Option<SliceId> {
         let told = self.told.as_ref()?;
