@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::cluster::seal::Channel;
+use crate::replica::REFUSED_MAX;
 use crate::wire::cluster::{
-    FrameWriter, GROUP_CELLS, Listed, SIBLING_BUCKETS, SiblingsEntry, SketchEntry,
+    FrameWriter, GROUP_CELLS, GroupsWriter, Listed, SIBLING_BUCKETS, SiblingsEntry, SketchEntry,
 };
 
 /// Somebody with the key who says what he likes, at an address where nobody listens.
@@ -26,8 +27,13 @@ impl Liar {
         }
     }
 
-    /// Says something to the first node.
+    /// Says something to the first node, and waits for what comes of it.
     fn say(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
+        self.say_only(net, write);
+        net.run(MS * 200);
+    }
+
+    fn say_only(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
         let mut datagram = vec![0; HEADER_BYTES];
         Head {
             to_boot: self.to_boot,
@@ -41,7 +47,6 @@ impl Liar {
         let now = net.now;
         let cluster = &mut net.nodes[0].cluster;
         cluster.handle(now, address(77), &mut datagram);
-        net.run(MS * 200);
     }
 
     fn says_of_itself(&mut self, net: &mut Net, writer: u64, fingerprint: u64) {
@@ -253,4 +258,46 @@ fn what_is_said_of_siblings_makes_little_work() {
         "it is asked"
     );
     assert!(is_unchanged(&net));
+}
+
+/// Told of in digests, by way of siblings, and sent: what a node keeps of them is bounded, and what it does not is
+/// counted and said.
+#[test]
+fn a_hundred_thousand_slices_of_one_member_take_no_more_than_some_hundreds() {
+    const SLICES: u64 = 100_000;
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    let memory = |net: &Net| net.nodes[0].replica.memory_bytes();
+    let max_origins = net.limits.max_origins;
+    let mut after_some = 0;
+    for first in (1..=SLICES).step_by(20) {
+        let slices = (first..first + 20).map(|writer| SliceId::of(9, Writer(writer)));
+        liar.say_only(&mut net, |frames| {
+            frames.digest(slices.clone().map(line)) == 20
+        });
+        liar.say_only(&mut net, |frames| {
+            slices.clone().all(|slice| {
+                let group =
+                    |groups: &mut GroupsWriter<'_>| assert!(groups.push(0, &[1; GROUP_CELLS]));
+                frames.groups(&slice, 1, group) == Listed::Some
+            })
+        });
+        if first == 10_001 {
+            after_some = memory(&net);
+        }
+    }
+    let cluster = &net.nodes[0].cluster;
+    assert_eq!(cluster.slices().learnt().count(), max_origins);
+    assert_eq!(cluster.slices().lacking(), REFUSED_MAX);
+    assert_eq!(memory(&net), after_some, "memory is flat");
+    // One place is the other node's.
+    let taken = max_origins as u64 - 1;
+    assert_eq!(refused(&net, "too_many_origins"), SLICES - taken);
+    assert!(net.nodes[0].replica.is_incomplete());
+    assert!(!cluster.status(net.now).slices_missing.is_empty());
+    // The others go on as before.
+    net.nodes[1].replica.add(b"later", 5.into()).unwrap();
+    net.run(ROUND * 4);
+    assert!(net.nodes[0].replica.estimate(b"later").count >= 5);
 }
