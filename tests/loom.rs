@@ -204,7 +204,7 @@ fn nor_of_several() {
 
 #[test]
 fn nor_of_several_that_have_lanes() {
-    for start in STARTS {
+    for start in [0, ALMOST, 2 * BUDGET - 1] {
         play_with(Lanes::One, start, &[&[HALF, HALF]], 3, Order::CellThenFlag);
     }
     for start in [ALMOST, 2 * BUDGET - 1] {
