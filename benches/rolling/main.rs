@@ -241,9 +241,8 @@ fn look(places: &mut [Place], load: &Load, restarts: usize) -> Row {
     wait_for("clients that rest", || {
         load.resting.load(SeqCst) == NODES as u64
     });
-    let weights = |places: &[Place]| -> Vec<_> { places.iter().map(Place::held).collect() };
     wait_for("equal nodes", || {
-        let held = weights(places);
+        let held: Vec<_> = places.iter().map(Place::contents).collect();
         held.iter().all(|one| *one == held[0])
     });
     let counts: Vec<Vec<u64>> = places.iter().map(counts).collect();

@@ -159,6 +159,19 @@ impl Place {
         filled.map(|slice| (slice.writer, slice.weight)).collect()
     }
 
+    /// Weights and hashes of slices by start. The weight of a node's own is of all adds, the hash of what it has
+    /// published; the weight of a copy is that of its fullest row, the hash of all cells. So copies are whole where both
+    /// are equal.
+    pub(crate) fn contents(&self) -> BTreeMap<String, (u64, Option<String>)> {
+        let slices = self.status().map(|status| status.cluster.slices);
+        let filled = slices
+            .into_iter()
+            .flatten()
+            .filter(|slice| slice.weight > 0);
+        let content = filled.map(|slice| (slice.writer, (slice.weight, slice.root)));
+        content.collect()
+    }
+
     pub(crate) fn signal(&mut self, signal: Signal) {
         if let Some(process) = &mut self.process {
             process.is_stopped = signal == Signal::STOP;
