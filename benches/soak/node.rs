@@ -151,17 +151,15 @@ impl Place {
 
     /// Weights of slices by start.
     pub(crate) fn held(&self) -> BTreeMap<String, u64> {
-        let slices = self.status().map(|status| status.cluster.slices);
-        let filled = slices
-            .into_iter()
-            .flatten()
-            .filter(|slice| slice.weight > 0);
-        filled.map(|slice| (slice.writer, slice.weight)).collect()
+        let contents = self.contents().into_iter();
+        contents
+            .map(|(writer, (weight, _))| (writer, weight))
+            .collect()
     }
 
     /// Weights and hashes of slices by start. The weight of a node's own is of all adds, the hash of what it has
-    /// published; the weight of a copy is that of its fullest row, the hash of all cells. So copies are whole where both
-    /// are equal.
+    /// published; the weight of a copy is that of its fullest row, the hash of all cells. So copies are whole where
+    /// both are equal.
     pub(crate) fn contents(&self) -> BTreeMap<String, (u64, Option<String>)> {
         let slices = self.status().map(|status| status.cluster.slices);
         let filled = slices

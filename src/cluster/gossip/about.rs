@@ -173,8 +173,7 @@ impl Cluster {
                     peer.ask(Question::DigestAsked);
                 }
                 self.is_publishing = true;
-                let part = self.digest_part();
-                self.tell_part(boot, &part);
+                self.tell_digest(boot);
             }
             Kind::Target => {
                 peer.push.begin(version, cells);

@@ -351,8 +351,7 @@ impl Cluster {
             writer,
         };
         if peer.is_live_member() {
-            let part = self.digest_part();
-            self.tell_part(from.boot, &part);
+            self.tell_digest(from.boot);
         } else {
             // Who pushes to us one way learns what has arrived, and that we are there; no more.
             peer.ask(Question::having(asker));

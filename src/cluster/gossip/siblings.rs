@@ -179,6 +179,12 @@ impl Cluster {
         told.chain([ours]).collect()
     }
 
+    /// Tells one peer the lines of this round.
+    pub(super) fn tell_digest(&mut self, boot: Boot) {
+        let part = self.digest_part();
+        self.tell_part(boot, &part);
+    }
+
     /// Tells a peer a part of what is here.
     pub(super) fn tell_part(&mut self, boot: Boot, lines: &[Line]) {
         let Some(peer) = self.peers.get_mut(&boot) else {
