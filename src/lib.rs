@@ -6,6 +6,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`console`] | all that is printed: notes to standard error, results to standard output |
+//! | [`pace`] | round trips and the timeouts that follow from them, and token buckets; no clock |
 //! | [`names`] | `HOST:PORT`, and the addresses behind it |
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
@@ -26,6 +27,7 @@ pub mod engine;
 pub mod io;
 pub mod names;
 pub mod node;
+pub mod pace;
 pub mod replica;
 pub mod sketch;
 pub mod wire;

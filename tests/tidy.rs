@@ -202,21 +202,21 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
 #[test]
 fn rooms_use_only_rooms_below_them() {
     let rooms = [
-        "console", "names", "sketch", "wire", "replica", "engine", "cluster", "io", "config",
-        "node", "client", "cli",
+        "console", "pace", "names", "sketch", "wire", "replica", "engine", "cluster", "io",
+        "config", "node", "client", "cli",
     ];
     let below = |room: &str| -> &[&str] {
         match room {
-            "console" | "names" | "sketch" | "wire" | "io" => &[],
+            "console" | "pace" | "names" | "sketch" | "wire" | "io" => &[],
             "replica" => &["sketch", "wire"],
             "engine" => &["sketch", "replica"],
-            "cluster" => &["sketch", "wire", "replica"],
+            "cluster" => &["pace", "sketch", "wire", "replica"],
             "config" => &["names", "sketch", "wire"],
             "node" => &[
                 "console", "names", "sketch", "wire", "replica", "engine", "cluster", "io",
                 "config",
             ],
-            "client" => &["names", "wire", "io"],
+            "client" => &["pace", "names", "wire", "io"],
             "cli" => &[
                 "console", "names", "sketch", "wire", "cluster", "client", "config", "node",
             ],

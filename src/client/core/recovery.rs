@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::pace::{RoundTrip, Timeouts};
+
 /// Datagrams under way at first: what a receive buffer of Linux' default size takes (212 992 bytes,
 /// and 2 304 for each datagram of 1 400), with room for another client.
 const WINDOW_FIRST: f64 = 32.0;
@@ -10,21 +12,25 @@ const WINDOW_MIN: f64 = 8.0;
 /// Well within [`ONCE_WINDOW`](crate::wire::compact::ONCE_WINDOW), and half a receive buffer of a node.
 pub(super) const WINDOW_MAX: f64 = 512.0;
 
-/// How long a reply is waited for while nothing has been measured.
-const PATIENCE_FIRST: Duration = Duration::from_millis(100);
-/// A busy machine may leave a node or a client without a core for so long.
-const PATIENCE_MIN: Duration = Duration::from_millis(10);
-const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// How long a reply is waited for.
+const PATIENCE: Timeouts = Timeouts {
+    first: Duration::from_millis(100),
+    variation_min: Duration::ZERO,
+    answer_delay: Duration::ZERO,
+    // A busy machine may leave a node or a client without a core for so long.
+    min: Duration::from_millis(10),
+    max: Duration::from_secs(1),
+    doublings_max: 16,
+};
 
 /// Replies to so many later datagrams mean that one is lost. RFC 9002, 6.1.1 has 3; cards and switches
 /// reorder within a train of segments.
 pub(super) const REORDERING_MAX: u64 = 8;
 
-/// Round trips as RFC 6298 measures them, a window as RFC 9002 (7.3) moves it.
+/// The patience that round trips make, and a window as RFC 9002 (7.3) moves it.
 #[derive(Debug, Clone)]
 pub(super) struct Recovery {
-    /// Smoothed round trip, and its variation.
-    measured: Option<(Duration, Duration)>,
+    round_trip: RoundTrip,
     /// Doublings of the patience since the last reply.
     backoff: u32,
     window: f64,
@@ -37,7 +43,7 @@ pub(super) struct Recovery {
 impl Default for Recovery {
     fn default() -> Self {
         Self {
-            measured: None,
+            round_trip: RoundTrip::new(PATIENCE),
             backoff: 0,
             window: WINDOW_FIRST,
             threshold: WINDOW_MAX,
@@ -50,13 +56,7 @@ impl Recovery {
     /// A reply came, this long after its copy was sent.
     pub(super) fn replied(&mut self, round_trip: Duration) {
         self.backoff = 0;
-        self.measured = Some(match self.measured {
-            None => (round_trip, round_trip / 2),
-            Some((smoothed, variation)) => (
-                smoothed * 7 / 8 + round_trip / 8,
-                variation * 3 / 4 + smoothed.abs_diff(round_trip) / 4,
-            ),
-        });
+        self.round_trip.measured(round_trip);
         let growth = if self.window < self.threshold {
             1.0
         } else {
@@ -77,19 +77,12 @@ impl Recovery {
 
     /// Nothing came for the whole patience.
     pub(super) fn ran_out(&mut self) {
-        self.backoff += 1;
+        self.backoff = self.backoff.saturating_add(1);
     }
 
     /// How long a reply may take.
     pub(super) fn patience(&self) -> Duration {
-        let patience = self
-            .measured
-            .map_or(PATIENCE_FIRST, |(smoothed, variation)| {
-                (smoothed + variation * 4).max(PATIENCE_MIN)
-            });
-        patience
-            .saturating_mul(1 << self.backoff.min(16))
-            .min(PATIENCE_MAX)
+        self.round_trip.timeout(self.backoff)
     }
 
     /// Datagrams that may be under way.
@@ -107,7 +100,7 @@ mod tests {
     #[test]
     fn patience_follows_the_round_trips() {
         let mut recovery = Recovery::default();
-        assert_eq!(recovery.patience(), PATIENCE_FIRST);
+        assert_eq!(recovery.patience(), PATIENCE.first);
         recovery.replied(40 * MS);
         assert_eq!(recovery.patience(), 40 * MS + 4 * 20 * MS);
         for _ in 0..100 {
@@ -119,7 +112,7 @@ mod tests {
         for _ in 0..100 {
             recovery.ran_out();
         }
-        assert_eq!(recovery.patience(), PATIENCE_MAX);
+        assert_eq!(recovery.patience(), PATIENCE.max);
         recovery.replied(Duration::ZERO);
         assert!(recovery.patience() < 90 * MS);
     }

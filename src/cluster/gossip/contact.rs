@@ -17,14 +17,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Cluster, From};
-use crate::cluster::membership::Budget;
+use crate::pace::{Rate, TokenBucket};
 use crate::wire::Boot;
 use crate::wire::cluster::{Frame, FrameWriter, Purpose, frames};
 
 /// Questions that wait to go out; more are dropped, whoever wanted them wants them again.
 const ASKS_MAX: usize = 512;
-/// Answers: a burst, and then so many a second. A recorded contact can make us send an answer.
-const ANSWERS: (u32, u32) = (512, 256);
+/// A recorded contact can make us send an answer again and again.
+const ANSWERS: Rate = Rate {
+    burst: 512,
+    per_s: 256,
+};
 /// Boots by which addresses have answered, until something is said to them.
 const KNOWN_MAX: usize = 512;
 
@@ -34,7 +37,7 @@ pub(super) struct Contacts {
     /// To which start at which address.
     answers: VecDeque<(SocketAddr, Boot, Purpose)>,
     known: BTreeMap<SocketAddr, Boot>,
-    budget: Budget,
+    budget: TokenBucket,
 }
 
 impl Default for Contacts {
@@ -43,7 +46,7 @@ impl Default for Contacts {
             asks: VecDeque::new(),
             answers: VecDeque::new(),
             known: BTreeMap::new(),
-            budget: Budget::new(ANSWERS.0, ANSWERS.1),
+            budget: TokenBucket::new(ANSWERS, Duration::ZERO),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::pace::{RoundTrip, Timeouts};
+
 /// Datagrams that may arrive in another order before one counts as lost (RFC 9002 section 6.1.1).
 const REORDERING: u64 = 3;
 /// Least window: a few datagrams go out even where every second one is lost.
@@ -27,6 +29,15 @@ const TIMEOUT_SLACK: Duration = Duration::from_millis(15);
 const TIMEOUT_MAX: Duration = Duration::from_secs(4);
 /// Doublings of the probe timeout while nothing is heard.
 const BACKOFF_MAX: u32 = 4;
+/// The probe timeout (RFC 9002, section 6.2.1).
+const TIMEOUTS: Timeouts = Timeouts {
+    first: FIRST_TIMEOUT,
+    variation_min: TIMEOUT_SLACK,
+    answer_delay: ACK_DELAY,
+    min: Duration::ZERO,
+    max: TIMEOUT_MAX,
+    doublings_max: BACKOFF_MAX,
+};
 
 /// What a numbered datagram carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +66,7 @@ pub(super) struct Outcome {
 pub(super) struct Flight {
     sent: BTreeMap<u64, Sent>,
     newest_acked: u64,
-    /// Smoothed round trip and its variation (RFC 6298).
-    round_trip: Option<(Duration, Duration)>,
+    round_trip: RoundTrip,
     backoff: u32,
     window: usize,
     slow_start_until: usize,
@@ -71,7 +81,7 @@ impl Flight {
         Self {
             sent: BTreeMap::new(),
             newest_acked: 0,
-            round_trip: None,
+            round_trip: RoundTrip::new(TIMEOUTS),
             backoff: 0,
             window: WINDOW_START,
             slow_start_until: WINDOW_MAX,
@@ -116,7 +126,7 @@ impl Flight {
         };
         if number > self.newest_acked {
             self.newest_acked = number;
-            self.measure(now.saturating_sub(at));
+            self.round_trip.measured(now.saturating_sub(at));
         }
         self.backoff = 0;
         self.grow(outcome.arrived.len());
@@ -129,7 +139,7 @@ impl Flight {
     pub(super) fn expire(&mut self, now: Duration) -> Outcome {
         let mut outcome = Outcome::default();
         if self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+            self.backoff = self.backoff.saturating_add(1);
             let timeout = self.timeout();
             let expired: Vec<u64> = self
                 .sent
@@ -169,23 +179,7 @@ impl Flight {
     }
 
     fn timeout(&self) -> Duration {
-        let timeout = match self.round_trip {
-            None => FIRST_TIMEOUT,
-            Some((smoothed, variation)) => {
-                smoothed + (variation * 4).max(TIMEOUT_SLACK) + ACK_DELAY
-            }
-        };
-        (timeout * (1 << self.backoff)).min(TIMEOUT_MAX)
-    }
-
-    fn measure(&mut self, sample: Duration) {
-        self.round_trip = Some(match self.round_trip {
-            None => (sample, sample / 2),
-            Some((smoothed, variation)) => (
-                (smoothed * 7 + sample) / 8,
-                (variation * 3 + smoothed.abs_diff(sample)) / 4,
-            ),
-        });
+        self.round_trip.timeout(self.backoff)
     }
 
     fn grow(&mut self, acked: usize) {

@@ -1,57 +1,54 @@
-//! How much may go out: a token bucket over all peers together.
+//! How many bytes may go out to all peers together.
 
 use std::time::Duration;
+
+use crate::pace::{Rate, TokenBucket};
 
 /// What may go out at once: this long at the full rate, and no less than some datagrams.
 const BURST: Duration = Duration::from_millis(10);
 const BURST_MIN_BYTES: u64 = 64 * 1_200;
+/// Timers are no finer: what waits for this is not woken too early.
+const TICK: Duration = Duration::from_micros(1);
 
 /// Bytes that may be sent, as time brings them.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    bytes_per_s: u64,
-    burst_bytes: u64,
-    /// Negative where something unpaced has gone beyond.
-    bytes: i64,
-    at: Duration,
+    bytes: TokenBucket,
+    /// The latest moment seen: time that goes back must not bring the same bytes twice.
+    now: Duration,
 }
 
 impl Pacer {
     pub(super) fn new(now: Duration, bytes_per_s: u64) -> Self {
-        let bytes_per_s = bytes_per_s.max(1);
-        let burst_bytes = (u128::from(bytes_per_s) * BURST.as_micros() / 1_000_000) as u64;
-        let burst_bytes = burst_bytes.clamp(BURST_MIN_BYTES, u64::from(u32::MAX));
+        let rate = Rate {
+            burst: burst_bytes(bytes_per_s),
+            per_s: bytes_per_s,
+        };
         Self {
-            bytes_per_s,
-            burst_bytes,
-            bytes: burst_bytes.cast_signed(),
-            at: now,
+            bytes: TokenBucket::new(rate, now),
+            now,
         }
     }
 
     pub(super) fn may_send(&mut self, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.at).as_micros();
-        let earned = passed * u128::from(self.bytes_per_s) / 1_000_000;
-        if earned > 0 {
-            let earned = earned.min(u128::from(self.burst_bytes) * 2) as i64;
-            self.bytes = (self.bytes + earned).min(self.burst_bytes.cast_signed());
-            self.at = now;
-        }
-        self.bytes > 0
+        self.now = self.now.max(now);
+        self.bytes.has_token(self.now)
     }
 
+    /// Something went out, whether it was paced or not. Debts end at a second's worth.
     pub(super) fn spend(&mut self, bytes: usize) {
-        // Debts end at a second's worth: whatever went unpaced, sending goes on.
-        let least = -(self.bytes_per_s.min(1 << 40).cast_signed());
-        self.bytes = (self.bytes - bytes as i64).max(least);
+        self.bytes.spend(bytes as u64);
     }
 
     /// When something may be sent again, as of the last [`may_send`](Self::may_send).
     pub(super) fn ready_at(&self) -> Duration {
-        let missing = u64::try_from(1 - self.bytes).unwrap_or(0);
-        let micros = u128::from(missing) * 1_000_000 / u128::from(self.bytes_per_s);
-        self.at + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX) + 1)
+        self.bytes.ready_at().saturating_add(TICK)
     }
+}
+
+fn burst_bytes(bytes_per_s: u64) -> u64 {
+    let burst = u128::from(bytes_per_s) * BURST.as_micros() / 1_000_000;
+    (burst as u64).clamp(BURST_MIN_BYTES, u32::MAX.into())
 }
 
 #[cfg(test)]
@@ -73,7 +70,7 @@ mod tests {
                     now = ready;
                 }
             }
-            let most = rate * 20 + pacer.burst_bytes + 1_200;
+            let most = rate * 20 + burst_bytes(rate) + 1_200;
             assert!(sent <= most && sent >= rate * 19, "{rate}: {sent}");
         }
     }

@@ -41,7 +41,6 @@
 //! # Ok::<(), rmbd::cluster::membership::MembershipError>(())
 //! ```
 
-mod budget;
 mod datagram;
 mod effects;
 mod member;
@@ -59,22 +58,24 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
-pub(in crate::cluster) use budget::Budget;
 use datagram::{Datagram, Update};
 use effects::Effects;
 pub use member::Member;
 pub use options::MembershipOptions;
 use timers::Task;
 
+use crate::pace::{Rate, TokenBucket};
 use crate::wire::Boot;
 
-/// Outbidding claims to our address, and coming back after we were declared down: a burst, and then
-/// so many a second. Two processes that both advertise one address would otherwise outbid each other
-/// at network speed.
-const DEFENCES: (u32, u32) = (8, 1);
+/// Outbidding claims to our address, and coming back after we were declared down. Two processes that both
+/// advertise one address would otherwise outbid each other at network speed.
+const DEFENCES: Rate = Rate { burst: 8, per_s: 1 };
 /// Announcements in answer to messages that were meant for somebody else at an address, and answers
 /// to those that are suspected.
-const INTRODUCTIONS: (u32, u32) = (64, 32);
+const INTRODUCTIONS: Rate = Rate {
+    burst: 64,
+    per_s: 32,
+};
 /// A message holds only some members of a large cluster, at random. After one that brought new ones, more are asked for
 /// until another does: this many times as many as would hold all, so that one member of 400 is missed, ...
 const ASKS_A_CLUSTER: usize = 6;
@@ -186,8 +187,8 @@ pub struct Membership {
     /// Of how many nodes foca believes the cluster to be.
     configured_for: usize,
     suspects: BTreeMap<SocketAddr, Member>,
-    defences: Budget,
-    introductions: Budget,
+    defences: TokenBucket,
+    introductions: TokenBucket,
     asks: usize,
     has_left: bool,
 }
@@ -208,8 +209,8 @@ impl Membership {
             stood_still: Duration::ZERO,
             configured_for: 1,
             suspects: BTreeMap::new(),
-            defences: Budget::new(DEFENCES.0, DEFENCES.1),
-            introductions: Budget::new(INTRODUCTIONS.0, INTRODUCTIONS.1),
+            defences: TokenBucket::new(DEFENCES, Duration::ZERO),
+            introductions: TokenBucket::new(INTRODUCTIONS, Duration::ZERO),
             asks: 0,
             has_left: false,
         }

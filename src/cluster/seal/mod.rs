@@ -28,7 +28,6 @@
 //! idle channel. So what is inside must be harmless when it comes late, twice or to the wrong node, or
 //! must name its addressee.
 
-mod budget;
 mod contest;
 mod keys;
 mod openers;

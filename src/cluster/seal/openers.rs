@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey};
 
-use super::budget::Budget;
 use super::contest::Contest;
 use super::replay::{Stale, Window};
 use super::{Channel, HEADER_BYTES, Header, KeyRing, TAG_BYTES, VERSION, nonce};
+use crate::pace::{Rate, TokenBucket};
 
 /// How long a channel must have been silent before another may take its place. Members that live speak
 /// every round, many times in this.
@@ -50,7 +50,7 @@ pub struct Openers {
     keys: KeyRing,
     max_channels: usize,
     known: BTreeMap<Channel, Known>,
-    unknown: Budget,
+    unknown: TokenBucket,
     changes: u64,
     /// Where datagrams of unknown channels are opened: a failed try wipes its output, and the next key
     /// needs the datagram as it came.
@@ -153,12 +153,16 @@ impl Openers {
     #[must_use]
     pub fn new(keys: KeyRing, options: OpenersOptions) -> Self {
         // At most 8 keys.
-        let unknown_per_s = options.unknown_keys_per_s / keys.len() as u32;
+        let unknown_per_s = (options.unknown_keys_per_s / keys.len() as u32).max(1);
+        let unknown = Rate {
+            burst: unknown_per_s.into(),
+            per_s: unknown_per_s.into(),
+        };
         Self {
             keys,
             max_channels: options.max_channels.max(1),
             known: BTreeMap::new(),
-            unknown: Budget::new(unknown_per_s),
+            unknown: TokenBucket::new(unknown, Duration::ZERO),
             changes: 0,
             scratch: Vec::new(),
         }
