@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::io::{
     Backend, DataSocket, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop,
-    Train, bind_group, cpu,
+    bind_group, cpu,
 };
 use rmbd::node::Node;
+use rmbd::udp::Train;
 use rmbd::wire::legacy::{MESSAGE_BYTES, encode_add};
 
 use support::command_line::{is_dry, rounds};

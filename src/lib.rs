@@ -8,12 +8,13 @@
 //! | [`console`] | all that is printed: notes to standard error, results to standard output |
 //! | [`pace`] | round trips and the timeouts that follow from them, and token buckets; no clock |
 //! | [`names`] | `HOST:PORT`, and the addresses behind it |
+//! | [`udp`] | sockets, trains and segments: what clients and event loops share |
 //! | [`sketch`] | the count-min sketch: geometry, hashing, cells, update, query |
 //! | [`wire`] | byte formats; no input panics |
 //! | [`replica`] | the table of slices: our own and those learnt from others; the estimate over all |
 //! | [`engine`] | what is asked of the sketches, and decided about it, in any protocol |
 //! | [`cluster`] | what goes between nodes, as state machines without I/O |
-//! | [`io`] | sockets, rings and threads' event loops; knows no message |
+//! | [`io`] | data threads' event loops, and what the machine gives them; knows no message |
 //! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
 //! | [`client`] | clients: blocking, async, and of the Python program's protocol |
 //! | [`config`], [`cli`] | the faces |
@@ -30,6 +31,7 @@ pub mod node;
 pub mod pace;
 pub mod replica;
 pub mod sketch;
+pub mod udp;
 pub mod wire;
 
 pub use client::{AsyncClient, Client, ClientOptions};

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{IoChoice, NodeConfig};
-use rmbd::io::send_segments;
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;
+use rmbd::udp::send_segments;
 use rmbd::wire::Boot;
 use rmbd::wire::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd::wire::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use rmbd::io::{Receiver, TRAIN_BYTES_MAX, cpu, enable_gro};
+use rmbd::io::cpu;
+use rmbd::udp::{Receiver, TRAIN_BYTES_MAX, enable_gro};
 
 use crate::format::Format;
 use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};

@@ -21,7 +21,7 @@ mod tests;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
-use rmbd::io::{Receiver, TRAIN_BYTES_MAX, send_segments};
+use rmbd::udp::{Receiver, TRAIN_BYTES_MAX, send_segments};
 use rmbd::wire::Boot;
 use rmbd::wire::compact::{
     self, Answer, COOKIE_BYTES_MAX, COOKIE_FIELD_BYTES_MAX, Header, ONCE_WINDOW, Once, Problem,

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use rmbd::io::send_segments;
+use rmbd::udp::send_segments;
 use rustix::io::Errno;
 
 use self::requests::Requests;
@@ -49,7 +49,7 @@ impl Link {
             .or_else(|_| {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)
             });
-            let _ = rmbd::io::enable_gro(&socket);
+            let _ = rmbd::udp::enable_gro(&socket);
         }
         Ok(Self {
             socket,

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rmbd::io::{Receiver, TRAIN_BYTES_MAX};
+use rmbd::udp::{Receiver, TRAIN_BYTES_MAX};
 use rmbd::wire::compact::{self, Answer};
 use rmbd::wire::legacy::replies;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ClientError;
 use super::core::Identity;
-use crate::io::{Receiver, TRAIN_BYTES_MAX, enable_gro, send_segments};
+use crate::udp::{Receiver, TRAIN_BYTES_MAX, enable_gro, send_segments};
 
 /// Trains of replies taken by one system call. A train of replies answers some 60 datagrams.
 const TRAINS: usize = 4;

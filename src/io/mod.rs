@@ -1,4 +1,4 @@
-//! Sockets, rings and event loops: how datagrams come in and replies go out. This room knows no
+//! Event loops: how datagrams come in and replies go out on a node's data threads. This room knows no
 //! message: bytes go to a [`Handler`], replies come back through [`Replies`].
 //!
 //! Two back ends stand behind one seam. [`Backend::Uring`]: one io_uring a thread with multishot
@@ -8,17 +8,16 @@
 //! else in here.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-mod address;
+use crate::udp::{ControlMessages, RawAddress, RawTrain, Train};
+
 mod buffers;
 pub mod cgroup;
-mod control;
 pub mod cpu;
 pub mod huge_pages;
 pub mod limits;
@@ -30,19 +29,13 @@ mod steer;
 mod stop;
 #[cfg(test)]
 mod tests;
-mod train;
 mod uring;
 
-pub use mmsg::{Receiver, send_segments};
 pub use refused::RingRefused;
 pub use replies::Replies;
-pub use socket::{BindError, DataSocket, SocketOptions, bind_group, enable_gro, kernel_drops};
+pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
 pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
-pub use train::Train;
-
-/// The largest UDP payload over IPv4, and so the largest train.
-pub const TRAIN_BYTES_MAX: usize = 65_535;
 
 /// Trains between two pauses of a handler, at most: both back ends take fewer at once, and the end of a loop may come
 /// in the middle.
@@ -197,28 +190,20 @@ struct Parts {
 
 impl Parts {
     /// Hands one received train over, if it can be understood at all.
-    fn hand_over(&mut self, received: ReceivedTrain<'_>, handler: &mut impl Handler) {
+    fn hand_over(&mut self, received: RawTrain<'_>, handler: &mut impl Handler) {
         use std::sync::atomic::Ordering::Relaxed;
-        let control = control::parse(received.control);
+        let control = ControlMessages::parse(received.control);
         if let Some(drops) = control.drops {
             self.counters.drops_seen.store(drops.into(), Relaxed);
         }
-        let name = address::RawAddress::from_kernel(received.name);
+        let name = RawAddress::from_kernel(received.name);
         let (false, Some(name)) = (received.truncated, name) else {
             Counters::bump(&self.counters.truncated, 1);
             return;
         };
         self.replies.set_destination(name, control.local);
-        let from: SocketAddr = name.to_socket_addr();
+        let from = name.to_socket_addr();
         let train = Train::new(received.payload, control.segment_bytes, from);
         handler.train(&train, &mut self.replies);
     }
-}
-
-/// A train as the kernel delivered it.
-struct ReceivedTrain<'a> {
-    name: &'a [u8],
-    control: &'a [u8],
-    payload: &'a [u8],
-    truncated: bool,
 }

@@ -6,16 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::address::{NAME_BYTES, RawAddress};
-use super::control::{self, CONTROL_BYTES, LocalAddress};
 use super::{Counters, DataSocket, IoCounters};
+use crate::udp::{
+    CONTROL_BYTES, LocalAddress, NAME_BYTES, RawAddress, SEGMENTS_MAX, SEND_BYTES_MAX,
+    empty_message, write_control_messages,
+};
 
 /// Bursts under way at once. With 64 replies each this is more than a socket's send buffer takes.
 pub(super) const BURSTS: usize = 32;
-/// The kernel's limit of datagrams in one send (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9).
-const SEGMENTS_MAX: usize = 64;
-/// The largest UDP payload over IPv4: 65 535 - 20 (IP) - 8 (UDP).
-const BURST_BYTES: usize = 65_507;
 
 /// Where replies to the train at hand go. Takes whole datagrams; never blocks, never allocates:
 /// what the kernel does not take at once is dropped and counted, as UDP would.
@@ -67,7 +65,7 @@ impl Replies {
     /// Sends `datagram` (at most 65 507 bytes, or it is dropped and counted) to the sender of the
     /// train at hand, after all that was pushed before.
     pub fn push(&mut self, datagram: &[u8]) {
-        if datagram.len() > BURST_BYTES {
+        if datagram.len() > SEND_BYTES_MAX {
             return Counters::bump(&self.counters.replies_dropped, 1);
         }
         let burst = match self.open {
@@ -183,11 +181,10 @@ fn refuses_segmentation(error: &io::Error) -> bool {
 }
 
 impl Burst {
-    #[allow(unsafe_code)]
     fn new() -> Self {
         Self {
             to: Destination::default(),
-            bytes: vec![0; BURST_BYTES].into_boxed_slice(),
+            bytes: vec![0; SEND_BYTES_MAX].into_boxed_slice(),
             len: 0,
             segment_bytes: 0,
             segments: 0,
@@ -197,8 +194,7 @@ impl Burst {
                 iov_base: std::ptr::null_mut(),
                 iov_len: 0,
             },
-            // SAFETY: msghdr is plain data for which all zeroes is valid: null pointers, lengths 0.
-            message: unsafe { std::mem::zeroed() },
+            message: empty_message(),
         }
     }
 
@@ -214,7 +210,7 @@ impl Burst {
         let run_is_open = self.len == self.segments * self.segment_bytes;
         self.to == to
             && self.segments < SEGMENTS_MAX
-            && self.len + bytes <= BURST_BYTES
+            && self.len + bytes <= SEND_BYTES_MAX
             && run_is_open
             && (1..=self.segment_bytes).contains(&bytes)
     }
@@ -247,7 +243,7 @@ impl Burst {
     ) -> &libc::msghdr {
         let name = self.to.name.bytes();
         self.name[..name.len()].copy_from_slice(name);
-        let control_len = control::build(segment_bytes, self.to.local, &mut self.control);
+        let control_len = write_control_messages(segment_bytes, self.to.local, &mut self.control);
         let bytes = &mut self.bytes[start..end];
         self.slice.iov_base = bytes.as_mut_ptr().cast();
         self.slice.iov_len = bytes.len();

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::udp::{enable_drop_counts, enable_gro, enable_local_addresses, kernel_drops};
 
 /// What the sockets are asked to be.
 #[derive(Debug, Clone, Copy)]
@@ -105,21 +107,10 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()
 }
 
 fn ask_for_control_messages(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    enable_drop_counts(socket)?;
     // Joining is the kernel's favour, not a need: where UDP_GRO is missing, trains have length 1.
-    let _ = set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
-            set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
-        }
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => set_option(
-            socket.as_fd(),
-            libc::IPPROTO_IPV6,
-            libc::IPV6_RECVPKTINFO,
-            1,
-        ),
-        _ => Ok(()),
-    }
+    let _ = enable_gro(socket);
+    enable_local_addresses(socket, address)
 }
 
 fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
@@ -169,73 +160,6 @@ impl DataSocket {
 impl AsFd for DataSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// What the kernel dropped at a socket so far, modulo 2^32.
-///
-/// # Errors
-/// What the kernel says.
-pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
-    /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
-    const DROPS: usize = 8;
-    const VARS: usize = 9;
-    let mut info = [0u32; VARS];
-    get_option(
-        socket.as_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_MEMINFO,
-        &mut info,
-    )?;
-    Ok(info[DROPS])
-}
-
-/// Asks the kernel to join consecutive datagrams of one sender on this socket (`UDP_GRO`, udp(7)).
-///
-/// # Errors
-/// What the kernel says (before Linux 5.0: unknown option).
-pub fn enable_gro(socket: impl AsFd) -> io::Result<()> {
-    set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)
-}
-
-#[allow(unsafe_code)]
-fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: `fd` is open while it is borrowed; the pointer and the length describe `value`,
-    // which lives across the call; the kernel only reads it.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-#[allow(unsafe_code)]
-fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32, out: &mut [u32]) -> io::Result<()> {
-    let mut len = size_of_val(out) as libc::socklen_t;
-    // SAFETY: `fd` is open while it is borrowed; pointer and length describe `out`, of which the
-    // kernel writes at most `len` bytes; every bit pattern is a valid u32.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            out.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
 }
 

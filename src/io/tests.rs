@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::udp::send_segments;
 
 const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];
 const SOME_TIME: Duration = Duration::from_secs(20);
@@ -281,27 +282,4 @@ fn busy_polling_serves_and_stops_too() {
         }
         assert_eq!(server.finish().datagrams, 200);
     }
-}
-
-#[test]
-fn a_train_receiver_and_segmented_sends_fit_each_other() {
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    enable_gro(&server).unwrap();
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let bytes: Vec<u8> = (0..64 * 100).map(|i| (i / 100) as u8).collect();
-    send_segments(&client, Some(server.local_addr().unwrap()), &bytes, 100).unwrap();
-    let mut receiver = Receiver::new(4, TRAIN_BYTES_MAX);
-    let mut datagrams = Vec::new();
-    while datagrams.len() < 64 {
-        let Ok(trains) = receiver.receive(&server) else {
-            continue;
-        };
-        for index in 0..trains {
-            let train = receiver.train(index).unwrap();
-            assert_eq!(train.from(), client.local_addr().unwrap());
-            datagrams.extend(train.datagrams().map(<[u8]>::to_vec));
-        }
-    }
-    assert!(datagrams.concat() == bytes);
-    assert!(receiver.train(4).is_none());
 }

@@ -17,12 +17,11 @@ use std::time::Instant;
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::address::NAME_BYTES;
 use super::buffers::{Buffers, GROUP};
-use super::control::CONTROL_BYTES;
-use super::mmsg::{self, Receiver};
+use super::mmsg;
 use super::refused::RingRefused;
-use super::{Counters, Handler, LoopError, Parts, ReceivedTrain, TRAIN_BYTES_MAX};
+use super::{Counters, Handler, LoopError, Parts};
+use crate::udp::{CONTROL_BYTES, NAME_BYTES, RawTrain, Receiver, TRAIN_BYTES_MAX, empty_message};
 
 /// Submissions that may wait: all replies, the receive, the stop signal and two cancels fit.
 const SUBMISSIONS: u32 = 256;
@@ -347,14 +346,14 @@ impl Drop for Loop {
 }
 
 fn receive_template() -> Box<libc::msghdr> {
-    let mut template = Box::new(mmsg::empty_header().msg_hdr);
+    let mut template = Box::new(empty_message());
     template.msg_namelen = NAME_BYTES as libc::socklen_t;
     template.msg_controllen = CONTROL_BYTES as _;
     template
 }
 
-fn as_train<'a>(out: &'a RecvMsgOut<'_>) -> ReceivedTrain<'a> {
-    ReceivedTrain {
+fn as_train<'a>(out: &'a RecvMsgOut<'_>) -> RawTrain<'a> {
+    RawTrain {
         name: out.name_data(),
         control: out.control_data(),
         payload: out.payload_data(),

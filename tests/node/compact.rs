@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 
 use rmbd::config::{IoChoice, NodeConfig};
-use rmbd::io::send_segments;
 use rmbd::node::{AddError, Node};
 use rmbd::replica::{fingerprint, once};
 use rmbd::sketch::{HashFamily, MAX_WEIGHT};
+use rmbd::udp::send_segments;
 use rmbd::wire::compact::{
     Answer, HASH_FNV, HASH_XXH3, Header, Once, Problem, ReplyHead, RequestWriter, WriteError,
     reply, reply_bytes_max,

@@ -12,8 +12,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rmbd::io::send_segments;
 use rmbd::node::status::Status;
+use rmbd::udp::send_segments;
 
 use super::target::{Target, TargetError, WINDOW};
 use crate::format::{DATAGRAM_BYTES, Format};

@@ -2,8 +2,9 @@
 //! filled when the batch answers.
 
 use crate::engine::{Answer, Bounds, Verdict};
-use crate::io::{Replies, TRAIN_BYTES_MAX};
+use crate::io::Replies;
 use crate::replica::Estimate;
+use crate::udp::TRAIN_BYTES_MAX;
 use crate::wire::compact::{
     self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
     REPLY_HEAD_BYTES, ReplyHead,

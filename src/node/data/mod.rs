@@ -15,8 +15,9 @@ use super::control::is_probe_answer;
 use super::shared::Shared;
 use super::tally::{Refused, Tally};
 use crate::engine::{Allowed, Answer, Session, Turn};
-use crate::io::{self, Replies, Train};
+use crate::io::{self, Replies};
 use crate::sketch::Exhausted;
+use crate::udp::Train;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
 

@@ -19,7 +19,8 @@ use super::flood::Flood;
 use super::steering::{CHANNELS_MAX, program};
 use crate::cluster::Cluster;
 use crate::cluster::seal::KnownChannel;
-use crate::io::{BindError, Steered, bind_steered, kernel_drops, steer};
+use crate::io::{BindError, Steered, bind_steered, steer};
+use crate::udp::kernel_drops;
 
 /// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a
 /// second at the default rate.

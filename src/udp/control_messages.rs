@@ -2,10 +2,10 @@
 //! (`UDP_GRO`, `UDP_SEGMENT`: udp(7)), the kernel's count of drops (`SO_RXQ_OVFL`: socket(7)), the
 //! local address that was asked (`IP_PKTINFO`: ip(7), `IPV6_PKTINFO`: ipv6(7)).
 
-/// Room for all messages that can come at once: 24 (GRO) + 24 (drops) + 40 (IPv6 packet info), and
-/// some to spare. Too little room makes the kernel cut the *segment length* off as soon as the
-/// first drop is reported.
-pub(super) const CONTROL_BYTES: usize = 128;
+/// Room for all control messages that can come at once: 24 (GRO) + 24 (drops) + 40 (IPv6 packet
+/// info), and some to spare. Too little room makes the kernel cut the *segment length* off as soon as
+/// the first drop is reported.
+pub const CONTROL_BYTES: usize = 128;
 
 const LENGTH_BYTES: usize = size_of::<usize>();
 const HEADER_BYTES: usize = LENGTH_BYTES + 8;
@@ -13,32 +13,68 @@ const fn align(len: usize) -> usize {
     len.next_multiple_of(LENGTH_BYTES)
 }
 
-/// What came with a train.
+/// The control messages that came with a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Control {
+pub struct ControlMessages {
     /// Bytes of each datagram but the last, where the kernel joined several.
-    pub(super) segment_bytes: Option<usize>,
+    pub segment_bytes: Option<usize>,
     /// The socket's drops so far, modulo 2^32.
-    pub(super) drops: Option<u32>,
-    /// The address that the sender asked.
-    pub(super) local: Option<LocalAddress>,
+    pub drops: Option<u32>,
+    /// The address of this machine to which the sender sent.
+    pub local: Option<LocalAddress>,
 }
 
-/// The address that a reply has to come from.
+/// An address of this machine, from which a reply has to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LocalAddress {
+pub enum LocalAddress {
+    /// An IPv4 address.
     V4([u8; 4]),
-    V6 { ip: [u8; 16], interface: u32 },
+    /// An IPv6 address, and the number of the interface that has it.
+    V6 {
+        /// The address.
+        ip: [u8; 16],
+        /// The interface's number; 0 is any.
+        interface: u32,
+    },
 }
 
-/// Reads all control messages that are known; others, and a broken rest, are passed over.
-pub(super) fn parse(mut control: &[u8]) -> Control {
-    let mut found = Control::default();
-    while let Some((level, kind, data, rest)) = next_message(control) {
-        take(&mut found, level, kind, data);
-        control = rest;
+impl ControlMessages {
+    /// Reads all control messages that are known; others, and a broken rest, are passed over.
+    pub fn parse(mut control: &[u8]) -> Self {
+        let mut found = Self::default();
+        while let Some((level, kind, data, rest)) = next_message(control) {
+            found.take(level, kind, data);
+            control = rest;
+        }
+        found
     }
-    found
+
+    fn take(&mut self, level: i32, kind: i32, data: &[u8]) {
+        match (level, kind) {
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                self.segment_bytes = i32_at(data, 0).and_then(|n| usize::try_from(n).ok());
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                self.drops = i32_at(data, 0).map(|n| n as u32);
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // struct in_pktinfo: interface, local address, destination address
+                self.local = data
+                    .get(4..8)
+                    .and_then(|ip| Some(LocalAddress::V4(ip.try_into().ok()?)));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // struct in6_pktinfo: destination address, interface
+                self.local = data.get(..16).and_then(|ip| {
+                    Some(LocalAddress::V6 {
+                        ip: ip.try_into().ok()?,
+                        interface: i32_at(data, 16)? as u32,
+                    })
+                });
+            }
+            _ => {}
+        }
+    }
 }
 
 fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
@@ -53,39 +89,13 @@ fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     Some((level, kind, data, rest))
 }
 
-fn take(found: &mut Control, level: i32, kind: i32, data: &[u8]) {
-    match (level, kind) {
-        (libc::SOL_UDP, libc::UDP_GRO) => {
-            found.segment_bytes = i32_at(data, 0).and_then(|n| usize::try_from(n).ok());
-        }
-        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-            found.drops = i32_at(data, 0).map(|n| n as u32);
-        }
-        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            // struct in_pktinfo: interface, local address, destination address
-            found.local = data
-                .get(4..8)
-                .and_then(|ip| Some(LocalAddress::V4(ip.try_into().ok()?)));
-        }
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-            // struct in6_pktinfo: destination address, interface
-            found.local = data.get(..16).and_then(|ip| {
-                Some(LocalAddress::V6 {
-                    ip: ip.try_into().ok()?,
-                    interface: i32_at(data, 16)? as u32,
-                })
-            });
-        }
-        _ => {}
-    }
-}
-
 fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Writes the control messages of a send; returns how many bytes they take (0: none needed).
-pub(super) fn build(
+/// Writes the control messages of a send: the length of its segments where there are several, and the
+/// address that it comes from. Returns how many bytes they take, 0 where none is needed.
+pub fn write_control_messages(
     segment_bytes: Option<u16>,
     local: Option<LocalAddress>,
     out: &mut [u8; CONTROL_BYTES],
@@ -144,8 +154,8 @@ mod tests {
             interface: 9,
         };
         for local in [None, Some(LocalAddress::V4([10, 0, 0, 1])), Some(v6)] {
-            let len = build(None, local, &mut out);
-            assert_eq!(parse(&out[..len]).local, local);
+            let len = write_control_messages(None, local, &mut out);
+            assert_eq!(ControlMessages::parse(&out[..len]).local, local);
         }
     }
 
@@ -173,7 +183,7 @@ mod tests {
             libc::UDP_GRO,
             &141i32.to_ne_bytes(),
         );
-        let found = parse(&out[..at]);
+        let found = ControlMessages::parse(&out[..at]);
         assert_eq!(found.segment_bytes, Some(141));
         assert_eq!(found.drops, Some(7));
         assert!(matches!(
@@ -196,15 +206,18 @@ mod tests {
             &141i32.to_ne_bytes(),
         );
         for cut in 0..len {
-            let found = parse(&out[..cut]);
+            let found = ControlMessages::parse(&out[..cut]);
             assert!(found.segment_bytes.is_none() || cut >= HEADER_BYTES + 4);
         }
         for byte in 0..=255 {
-            parse(&[byte; CONTROL_BYTES]);
+            ControlMessages::parse(&[byte; CONTROL_BYTES]);
         }
         let mut huge = [0; CONTROL_BYTES];
         huge[..LENGTH_BYTES].copy_from_slice(&usize::MAX.to_ne_bytes());
-        assert_eq!(parse(&huge), Control::default());
-        assert_eq!(parse(&[0; CONTROL_BYTES]), Control::default());
+        assert_eq!(ControlMessages::parse(&huge), ControlMessages::default());
+        assert_eq!(
+            ControlMessages::parse(&[0; CONTROL_BYTES]),
+            ControlMessages::default()
+        );
     }
 }

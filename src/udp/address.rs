@@ -4,20 +4,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Bytes of the larger of the two, `sockaddr_in6`.
-pub(super) const NAME_BYTES: usize = 28;
+/// Bytes of the larger of the two, `sockaddr_in6`: the room that a sender's name needs.
+pub const NAME_BYTES: usize = 28;
 const NAME_BYTES_V4: usize = 16;
 
-/// An address as the kernel wrote it, kept so that a reply goes back to exactly there.
+/// An address as the kernel wrote it, kept so that a reply goes back to exactly there. The default is
+/// no address at all, with no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct RawAddress {
+pub struct RawAddress {
     bytes: [u8; NAME_BYTES],
     len: u8,
 }
 
 impl RawAddress {
-    /// Takes what the kernel wrote; `None` for another family or a short name.
-    pub(super) fn from_kernel(name: &[u8]) -> Option<Self> {
+    /// Copies the address that the kernel wrote; `None` for another family than IPv4 and IPv6, or for
+    /// fewer bytes than the family has.
+    pub fn from_kernel(name: &[u8]) -> Option<Self> {
         let family = u16::from_ne_bytes([*name.first()?, *name.get(1)?]);
         let len = match i32::from(family) {
             libc::AF_INET => NAME_BYTES_V4,
@@ -32,11 +34,13 @@ impl RawAddress {
         })
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The address in the kernel's layout: 16 bytes for IPv4, 28 for IPv6.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
-    pub(super) fn to_socket_addr(self) -> SocketAddr {
+    /// The same address as the standard library has it.
+    pub fn to_socket_addr(self) -> SocketAddr {
         let b = &self.bytes;
         let port = u16::from_be_bytes([b[2], b[3]]);
         if usize::from(self.len) == NAME_BYTES_V4 {

@@ -40,6 +40,19 @@ impl<'a> Train<'a> {
     }
 }
 
+/// A train as the kernel delivered it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawTrain<'a> {
+    /// The sender's address in the kernel's layout, for [`RawAddress::from_kernel`](super::RawAddress::from_kernel).
+    pub name: &'a [u8],
+    /// Control messages, for [`ControlMessages::parse`](super::ControlMessages::parse).
+    pub control: &'a [u8],
+    /// The datagrams, back to back.
+    pub payload: &'a [u8],
+    /// Whether the payload was cut for want of room.
+    pub truncated: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

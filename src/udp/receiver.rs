@@ -1,0 +1,174 @@
+//! Receiving with `recvmmsg(2)`: many trains by one system call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::address::{NAME_BYTES, RawAddress};
+use super::control_messages::{CONTROL_BYTES, ControlMessages};
+use super::send::empty_message;
+use super::train::{RawTrain, Train};
+
+/// Buffers for `recvmmsg(2)` and the trains that the latest call left in them.
+pub struct Receiver {
+    slots: Box<[Slot]>,
+    /// Each points to its slot, from the start and for ever.
+    headers: Box<[libc::mmsghdr]>,
+    /// How many headers the kernel has written to since they were last made ready.
+    written: usize,
+}
+
+/// What one header points to. In a boxed slice, so none of it moves.
+struct Slot {
+    bytes: Box<[u8]>,
+    name: [u8; NAME_BYTES],
+    control: [u8; CONTROL_BYTES],
+    slice: libc::iovec,
+}
+
+// SAFETY: the pointers in `slots` and `headers` are null or lead into the boxes of `slots`
+// (`Slot::attach`, once, when it is made), which this value owns alone and which stay where they
+// are when it moves; nothing in it belongs to a thread.
+#[allow(unsafe_code)]
+unsafe impl Send for Receiver {}
+
+impl Receiver {
+    /// Room for `trains` trains of at most `bytes` bytes each.
+    pub fn new(trains: usize, bytes: usize) -> Self {
+        let mut slots: Box<[Slot]> = (0..trains).map(|_| Slot::new(bytes)).collect();
+        let attached = slots.iter_mut().map(|slot| {
+            let mut header = libc::mmsghdr {
+                msg_hdr: empty_message(),
+                msg_len: 0,
+            };
+            slot.attach(&mut header.msg_hdr);
+            header
+        });
+        Self {
+            headers: attached.collect(),
+            slots,
+            written: trains,
+        }
+    }
+
+    /// Takes what is waiting at `socket`, without waiting itself; returns how many trains.
+    ///
+    /// # Errors
+    /// What the kernel says; `WouldBlock` where nothing is waiting.
+    #[allow(unsafe_code)]
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        for header in &mut self.headers[..self.written] {
+            header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        self.written = 0;
+        // SAFETY: the descriptor is open while it is borrowed; `headers` has as many entries as is
+        // said, each of which `attach` has pointed at its own slot's buffers; the slots are boxed, so
+        // they have not moved since, are borrowed exclusively, and outlive the call. The lengths,
+        // which the kernel overwrites, are those of the buffers again.
+        let result = unsafe {
+            libc::recvmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let trains = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
+        self.written = trains;
+        Ok(trains)
+    }
+
+    /// Train `index` of the latest [`receive`](Self::receive); `None` past its end, where it was
+    /// cut for want of room, or where its sender has no IP address.
+    pub fn train(&self, index: usize) -> Option<Train<'_>> {
+        if index >= self.slots.len() {
+            return None;
+        }
+        let raw = self.raw(index);
+        let from = RawAddress::from_kernel(raw.name).filter(|_| !raw.truncated)?;
+        let segment_bytes = ControlMessages::parse(raw.control).segment_bytes;
+        Some(Train::new(
+            raw.payload,
+            segment_bytes,
+            from.to_socket_addr(),
+        ))
+    }
+
+    /// Train `index` of the latest [`receive`](Self::receive) as the kernel delivered it.
+    ///
+    /// # Panics
+    /// Where there is no buffer with this `index`.
+    // The length's type differs between C libraries.
+    #[allow(clippy::unnecessary_cast)]
+    pub fn raw(&self, index: usize) -> RawTrain<'_> {
+        let (slot, header) = (&self.slots[index], &self.headers[index]);
+        let message = &header.msg_hdr;
+        RawTrain {
+            name: cut(&slot.name, message.msg_namelen as usize),
+            control: cut(&slot.control, message.msg_controllen as usize),
+            payload: cut(&slot.bytes, header.msg_len as usize),
+            truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+        }
+    }
+}
+
+fn cut(bytes: &[u8], len: usize) -> &[u8] {
+    &bytes[..len.min(bytes.len())]
+}
+
+impl Slot {
+    fn new(bytes: usize) -> Self {
+        Self {
+            bytes: vec![0; bytes].into_boxed_slice(),
+            name: [0; NAME_BYTES],
+            control: [0; CONTROL_BYTES],
+            slice: libc::iovec {
+                iov_base: std::ptr::null_mut(),
+                iov_len: 0,
+            },
+        }
+    }
+
+    fn attach(&mut self, message: &mut libc::msghdr) {
+        self.slice.iov_base = self.bytes.as_mut_ptr().cast();
+        self.slice.iov_len = self.bytes.len();
+        message.msg_name = self.name.as_mut_ptr().cast();
+        message.msg_iov = &raw mut self.slice;
+        message.msg_iovlen = 1;
+        message.msg_control = self.control.as_mut_ptr().cast();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::super::{TRAIN_BYTES_MAX, enable_gro, send_segments};
+    use super::*;
+
+    #[test]
+    fn a_train_receiver_and_segmented_sends_fit_each_other() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        enable_gro(&server).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let bytes: Vec<u8> = (0..64 * 100).map(|i| (i / 100) as u8).collect();
+        send_segments(&client, Some(server.local_addr().unwrap()), &bytes, 100).unwrap();
+        let mut receiver = Receiver::new(4, TRAIN_BYTES_MAX);
+        let mut datagrams = Vec::new();
+        while datagrams.len() < 64 {
+            let Ok(trains) = receiver.receive(&server) else {
+                continue;
+            };
+            for index in 0..trains {
+                let train = receiver.train(index).unwrap();
+                assert_eq!(train.from(), client.local_addr().unwrap());
+                datagrams.extend(train.datagrams().map(<[u8]>::to_vec));
+            }
+        }
+        assert!(datagrams.concat() == bytes);
+        assert!(receiver.train(4).is_none());
+    }
+}
