@@ -8,13 +8,13 @@ use rmbd::config::{IoChoice, NodeConfig, NodeOptions};
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
 
-use crate::canonical::{self, Common};
-use crate::format::Format;
-use crate::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError, LineEnd};
-use crate::load::{Load, Mode};
+use crate::plan::canonical::{self, Common};
+use crate::plan::format::Format;
+use crate::plan::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError, LineEnd};
+use crate::plan::load::{Load, Mode};
 use crate::record::{Gaps, Pace};
-use crate::session::{DEFAULT_CHECKED_KEYS, Session, default_node_threads, name_of};
-use crate::target::{HttpAt, Target, TargetError};
+use crate::run::{DEFAULT_CHECKED_KEYS, Session, default_node_threads, name_of};
+use crate::server::{HttpAt, Target, TargetError};
 use crate::versus::VersusCommand;
 
 /// Load generator for rmbd: real traffic, counted and checked.

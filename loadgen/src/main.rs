@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use loadgen::cli::{CeilingArgs, Cli, Command, Results, RunArgs};
-use loadgen::live::Live;
-use loadgen::output::{OutputError, check_directory, check_file};
+use loadgen::output::files::{OutputError, check_directory, check_file};
 use loadgen::record::Record;
-use loadgen::{ceiling, figures, hgrm, report, table};
+use loadgen::report::live::Live;
+use loadgen::report::{self, figures, hgrm, table};
+use loadgen::run::ceiling;
 use rmbd::config::environment::{self, Misread};
 use rmbd::console;
 use signal_hook::consts::{SIGINT, SIGTERM};

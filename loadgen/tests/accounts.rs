@@ -6,11 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
-use loadgen::load::Load;
+use loadgen::plan::format::Format;
+use loadgen::plan::keys::{DEFAULT_KEY_BYTES, KeySet};
+use loadgen::plan::load::Load;
 use loadgen::record::{Outcome, Pace};
-use loadgen::target::Target;
+use loadgen::server::Target;
 use rmbd::config::NodeConfig;
 use rmbd::sketch::Geometry;
 use support::{NodeProcess, assert_all_passed, at_rate, check, load, node, only_phase, run};

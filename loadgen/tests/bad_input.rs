@@ -12,12 +12,12 @@ use std::process::{Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::format::Format;
+use loadgen::plan::load::Load;
 use loadgen::record::{Outcome, Record};
-use loadgen::session::Event;
-use loadgen::table;
-use loadgen::target::{HttpAt, Target, TargetError};
+use loadgen::report::table;
+use loadgen::run::Event;
+use loadgen::server::{HttpAt, Target, TargetError};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{NodeProcess, at_rate, check, load, program, run, run_watched};
 
@@ -235,7 +235,7 @@ fn weights_that_the_node_does_not_take_are_refused_before_anything_is_sent() {
         ..support::node()
     })
     .unwrap();
-    let session = |weight| loadgen::session::Session {
+    let session = |weight| loadgen::run::Session {
         loads: vec![Load {
             format: Format::Compact,
             pace: loadgen::record::Pace::Outstanding { requests: 10 },

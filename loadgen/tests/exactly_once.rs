@@ -6,12 +6,12 @@ mod support;
 
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::format::Format;
+use loadgen::plan::load::Load;
 use loadgen::record::{Check, Outcome, Pace, Record};
-use loadgen::session::Event;
-use loadgen::table;
-use loadgen::target::{HttpAt, Target};
+use loadgen::report::table;
+use loadgen::run::Event;
+use loadgen::server::{HttpAt, Target};
 use rmbd::wire::compact::{ONCE_WINDOW, ReplyHead, request, write_reply_head};
 use support::proxy::{Fate, Proxy, Way, is_acknowledgement, is_once, lossy};
 use support::{NodeProcess, assert_all_passed, check, load, node, only_phase, run, run_watched};

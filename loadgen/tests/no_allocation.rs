@@ -11,11 +11,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::format::Format;
+use loadgen::plan::load::Load;
 use loadgen::record::Pace;
-use loadgen::session::Event;
-use loadgen::target::Target;
+use loadgen::run::Event;
+use loadgen::server::Target;
 use support::{at_rate, load, node, only_phase, run_watched};
 
 /// Allocations and deallocations by watched threads.

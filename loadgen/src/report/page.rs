@@ -2,13 +2,13 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::environment::Environment;
-use crate::figures::{self, Size};
-use crate::plot::{PlotError, dark_rules};
+use crate::output::units::{bytes, exact, seconds, share, thousands, time_ns};
+use crate::record::environment::Environment;
 use crate::record::{
     Check, Gaps, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server, Truth,
 };
-use crate::units::{bytes, exact, seconds, share, thousands, time_ns};
+use crate::report::figures::{self, Size};
+use crate::report::plot::{PlotError, dark_rules};
 
 const STYLE: &str = include_str!("style.css");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%230d9488'%3E%3Crect x='1' y='9' width='4' height='6' rx='1'/%3E%3Crect x='6' y='1' width='4' height='14' rx='1'/%3E%3Crect x='11' y='6' width='4' height='9' rx='1'/%3E%3C/g%3E%3C/svg%3E";

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::figures;
-use crate::output;
+use crate::output::files;
+use crate::record::sample;
 use crate::record::{self, Outcome, ReadError, SCHEMA};
-use crate::sample;
+use crate::report::figures;
 
 #[test]
 fn a_page_needs_nothing_from_elsewhere() {
@@ -93,7 +93,7 @@ fn plots_become_files_that_stand_alone() {
 /// The rules for dark ground find colours by their exact text.
 #[test]
 fn every_colour_of_a_plot_has_one_for_dark_ground() {
-    let rules = crate::plot::dark_rules();
+    let rules = crate::report::plot::dark_rules();
     for figure in sample::record()
         .phases
         .iter()
@@ -136,7 +136,7 @@ fn a_record_survives_its_file() {
 #[test]
 fn a_path_that_cant_be_written_is_said_before_the_run() {
     let path = Path::new("/proc/no/such/directory/report.html");
-    let error = output::check_file("the report", path).unwrap_err();
+    let error = files::check_file("the report", path).unwrap_err();
     assert!(
         error
             .to_string()

@@ -21,8 +21,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
 use super::contest::{self, VersusError};
-use crate::format::Format;
-use crate::keys::{DEFAULT_KEY_BYTES, KeySpec};
+use crate::plan::format::Format;
+use crate::plan::keys::{DEFAULT_KEY_BYTES, KeySpec};
 
 /// Where records go where the directory above is there: in a checkout.
 const RECORDS: &str = "benches/record";

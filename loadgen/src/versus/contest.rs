@@ -25,12 +25,12 @@ use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
 use super::redis::Redis;
 use super::target::{Target, TargetError};
 use crate::cli::line_end;
-use crate::environment::Environment;
-use crate::format::Format;
-use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
-use crate::output::{OutputError, check_directory, make_directory, write_json, write_text};
+use crate::output::files::{OutputError, check_directory, make_directory, write_json, write_text};
+use crate::output::units::{exact, thousands};
+use crate::plan::format::Format;
+use crate::plan::keys::{KeySet, KeySpec, KeySpecError, KeysError};
+use crate::record::environment::Environment;
 use crate::record::{Latency, latency_histogram, slug};
-use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
 const CHECKED_KEYS: u64 = 1000;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::record::{Checked, Comparison, Side, Spread};
+use crate::output::units::{bytes, digits, exact, share, thousands, time_ns};
 use crate::record::Latency;
-use crate::units::{bytes, digits, exact, share, thousands, time_ns};
 
 /// A row: what, ours, theirs, how they compare.
 type Row = [String; 4];

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::target::{Target, TargetError, WINDOW};
-use crate::keys::Stream;
+use crate::plan::keys::Stream;
 
 const SERVER: &str = "memcached";
 /// Keys that are written before a batch is closed by an operation that is answered.

@@ -16,7 +16,7 @@ use rmbd::io::cpu;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
-use crate::environment::quoted;
+use crate::record::environment::quoted;
 
 /// A server that has not answered by then does not work.
 const START_PATIENCE: Duration = Duration::from_secs(20);

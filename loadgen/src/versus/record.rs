@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
 use crate::record::Latency;
+use crate::record::environment::Environment;
 
 /// Version of the schema of [`Comparison`], its first field.
 pub const COMPARISON_SCHEMA: u32 = 1;

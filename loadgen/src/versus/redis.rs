@@ -15,7 +15,7 @@ use redis::{
 use rmbd::sketch::Geometry;
 
 use super::target::{Target, TargetError, WINDOW};
-use crate::keys::Stream;
+use crate::plan::keys::Stream;
 
 const SERVER: &str = "redis";
 /// Keys that are written before the next batch begins.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::keys::Stream;
+use crate::plan::keys::Stream;
 
 /// A connection to one server.
 pub(super) trait Target {

@@ -11,12 +11,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
-use loadgen::load::Load;
+use loadgen::plan::format::Format;
+use loadgen::plan::keys::{DEFAULT_KEY_BYTES, KeySet};
+use loadgen::plan::load::Load;
 use loadgen::record::{Check, Gaps, Outcome, Pace, Phase, Record};
-use loadgen::session::{Event, Session};
-use loadgen::target::Target;
+use loadgen::run::{Event, Session};
+use loadgen::server::Target;
 use rmbd::config::NodeConfig;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -155,7 +155,7 @@ impl NodeProcess {
     }
 
     pub(crate) fn target(&self) -> Target {
-        Target::at(&self.udp, &loadgen::target::HttpAt::SameAsUdp, None).unwrap()
+        Target::at(&self.udp, &loadgen::server::HttpAt::SameAsUdp, None).unwrap()
     }
 
     pub(crate) fn id(&self) -> u32 {

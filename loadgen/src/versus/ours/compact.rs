@@ -3,9 +3,9 @@
 use rmbd::wire::compact::{Answer, Header, RequestWriter, reply};
 
 use super::{Filled, Speech};
-use crate::format::{DATAGRAM_BYTES, REQUEST_HEADER_BYTES};
-use crate::keys::Stream;
-use crate::load::TRAIN_BYTES_MAX;
+use crate::plan::format::{DATAGRAM_BYTES, REQUEST_HEADER_BYTES};
+use crate::plan::keys::Stream;
+use crate::plan::load::TRAIN_BYTES_MAX;
 
 /// Datagrams of adds that leave in one system call, and leave room for the last one.
 const TRAIN_DATAGRAMS: usize = (TRAIN_BYTES_MAX - REQUEST_HEADER_BYTES) / DATAGRAM_BYTES;

@@ -1,0 +1,4 @@
+//! Datagrams leave.
+
+pub(crate) mod outgoing;
+pub(crate) mod sender;

@@ -1,0 +1,280 @@
+//! Compact requests: one in each datagram, and a reply to those that ask. The reply answers for the
+//! whole datagram, and so for the adds in it too, those behind the question included.
+
+use rmbd::wire::compact::{Header, RequestWriter};
+
+use super::Train;
+use crate::flight::queue::Question;
+use crate::judge::ledger::{Claim, Ledger};
+use crate::plan::format::DATAGRAM_BYTES;
+use crate::plan::script::{Kind, Script};
+
+/// Writes requests, each with its own number.
+pub(super) struct Requests<'a> {
+    writer: RequestWriter,
+    next_id: u32,
+    ledger: Option<&'a Ledger>,
+    limit: u64,
+    weight: u64,
+}
+
+impl<'a> Requests<'a> {
+    /// With the weight of each add and hit. The ledger is that of a load of hits.
+    pub(super) fn new(weight: u32, ledger: Option<&'a Ledger>) -> Self {
+        Self {
+            writer: RequestWriter::new(DATAGRAM_BYTES),
+            next_id: 0,
+            ledger,
+            limit: ledger.map_or(0, Ledger::limit),
+            weight: weight.into(),
+        }
+    }
+
+    /// Adds a datagram of the next `messages` messages, or of as many as fit, and returns how many those
+    /// are.
+    pub(super) fn datagram(
+        &mut self,
+        train: &mut Train,
+        script: &mut Script,
+        messages: usize,
+        planned_ns: u64,
+    ) -> usize {
+        let id = self.start(false);
+        let first_question = train.questions.len();
+        let (mut adds, mut written) = (0, 0);
+        while written < messages {
+            let (kind, key) = script.next();
+            let fits = match kind {
+                Kind::Add => self.writer.add(key, self.weight),
+                Kind::Count => self.writer.count(key),
+                Kind::Hit => self.writer.hit(key, self.weight, self.limit, 0),
+            };
+            if fits.is_err() {
+                script.put_back();
+                break;
+            }
+            written += 1;
+            if kind == Kind::Add {
+                adds += 1;
+                continue;
+            }
+            let claim = match self.ledger {
+                Some(ledger) if kind == Kind::Hit => ledger.leaves(script.latest_number()),
+                _ => Claim::NONE,
+            };
+            train.questions.push(Question {
+                planned_ns,
+                sent_ns: 0,
+                check: id,
+                covers: 1,
+                claim,
+            });
+        }
+        debug_assert!(written > 0, "any message fits a datagram of its own");
+        let questions = written - adds;
+        train.contents.adds += adds as u64;
+        match self.ledger {
+            Some(_) => train.contents.hits += questions as u64,
+            None => train.contents.counts += questions as u64,
+        }
+        // At most 1 400.
+        train.adds_uncovered += adds as u32;
+        if let Some(question) = train.questions.get_mut(first_question) {
+            question.covers += train.adds_uncovered;
+            train.adds_uncovered = 0;
+        }
+        self.end(train);
+        written
+    }
+
+    /// Adds a request that asks for nothing but an acknowledgement.
+    pub(super) fn fence(&mut self, train: &mut Train, planned_ns: u64) {
+        let id = self.start(true);
+        train.contents.acknowledgements += 1;
+        train.questions.push(Question {
+            planned_ns,
+            sent_ns: 0,
+            check: id,
+            covers: train.adds_uncovered,
+            claim: Claim::NONE,
+        });
+        train.adds_uncovered = 0;
+        self.end(train);
+    }
+
+    fn start(&mut self, acknowledge: bool) -> u32 {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let header = Header {
+            id,
+            acknowledge,
+            ..Header::default()
+        };
+        let started = self.writer.start(&header);
+        debug_assert!(started.is_ok(), "7 bytes fit a datagram");
+        id
+    }
+
+    fn end(&mut self, train: &mut Train) {
+        let request = self.writer.finish();
+        let end = train.len + request.len();
+        let Some(slot) = train.bytes.get_mut(train.len..end) else {
+            debug_assert!(false, "a train has room for its datagrams");
+            return;
+        };
+        slot.copy_from_slice(request);
+        train.len = end;
+        train.end_datagram();
+    }
+}
+
+/// Makes the last datagram as long as each but the last of a train has to be, by padding.
+pub(super) fn pad(train: &mut Train, segment_bytes: usize) {
+    let end = train.ends.len() * segment_bytes;
+    if let (Some(last), Some(padding)) =
+        (train.ends.last_mut(), train.bytes.get_mut(train.len..end))
+    {
+        padding.fill(0);
+        last.0 = end;
+        train.len = end;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rmbd::wire::compact::{Operation, is_request, request};
+
+    use crate::judge::ledger::Ledger;
+    use crate::plan::format::Format;
+    use crate::plan::keys::KeySet;
+    use crate::plan::load::Load;
+    use crate::plan::script::{Kind, Script};
+    use crate::plan::testing::load;
+    use crate::send::outgoing::Outgoing;
+
+    fn compact(mode: &str, keys: &KeySet, weight: u32) -> Load {
+        let mut load = Load {
+            format: Format::Compact,
+            weight,
+            keys: keys.clone(),
+            ..load(mode, "uniform:1000")
+        };
+        load.pack = load.full_datagram();
+        load.check().unwrap();
+        load
+    }
+
+    /// Kinds and keys of a train that is cut as the kernel cuts it.
+    fn operations(outgoing: &Outgoing<'_>, load: &Load) -> Vec<(Kind, Vec<u8>)> {
+        let train = &outgoing.train.bytes[..outgoing.train.len];
+        let mut seen = Vec::new();
+        let as_told = |weight: u64| assert_eq!(weight, u64::from(load.weight));
+        for (id, datagram) in train.chunks(load.segment_bytes()).enumerate() {
+            assert!(datagram.len() <= 1400 && is_request(datagram[0]));
+            let request = request(datagram).unwrap();
+            assert_eq!(request.id, id as u32);
+            assert!(!request.acknowledge || request.operations().next().is_none());
+            for operation in request.operations() {
+                let (kind, key) = match operation.unwrap() {
+                    Operation::Add { key, weight } => {
+                        as_told(weight);
+                        (Kind::Add, key)
+                    }
+                    Operation::Count { key } => (Kind::Count, key),
+                    Operation::Hit {
+                        key,
+                        weight,
+                        limit: 7,
+                        window_ms: 0,
+                    } => {
+                        as_told(weight);
+                        (Kind::Hit, key)
+                    }
+                    other => panic!("{other:?}"),
+                };
+                seen.push((kind, key.to_vec()));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn trains_are_what_the_script_says_whatever_the_keys() {
+        let path = std::env::temp_dir().join(format!("loadgen-keys-{}", std::process::id()));
+        let lines: Vec<_> = (0..500).map(|n| "k".repeat(1 + n * 7 % 1024)).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let open = |keys: &str, key_bytes| {
+            KeySet::open(&keys.parse().unwrap(), key_bytes, "", Format::Compact).unwrap()
+        };
+        let file = &open(&format!("file:{}", path.display()), 16);
+        let (short, skewed) = (&open("uniform:1000", 16), &open("zipf:1.1:1000", 16));
+        let longest = &open("uniform:1000", 1024);
+        let cases = [
+            ("add", short, 1),
+            ("add", short, 1000),
+            ("mix:0.5", skewed, 1),
+            ("mix:0.5", skewed, 1 << 20),
+            ("hit:7", short, 1),
+            ("hit:7", short, 300),
+            ("add", longest, 2),
+            ("hit:7", longest, 1),
+            ("add", file, 1),
+            ("add", file, 1 << 20),
+            ("mix:0.3", file, 1),
+            ("mix:0.3", file, 130),
+            ("hit:7", file, 1),
+        ];
+        for (mode, keys, weight) in cases {
+            let load = compact(mode, keys, weight);
+            let name = format!("{mode} {} {weight}", load.keys.spec());
+            let ledger =
+                (mode == "hit:7").then(|| Ledger::new(7, load.weight, load.keys.distinct()));
+            let mut outgoing = Outgoing::new(&load, ledger.as_ref());
+            let mut script = Script::new(&load, 0);
+            let mut written = 0;
+            while outgoing.has_room() {
+                written += outgoing.datagram(&mut script, usize::MAX, 5);
+            }
+            assert!(outgoing.train.len <= 65_507);
+            assert!(written >= 40, "{name}: {written}");
+            assert_eq!(outgoing.messages(), written);
+            // The next train goes on where this one ended.
+            let mut again = Script::new(&load, 0);
+            let mut expected = || {
+                let (kind, key) = again.next();
+                (kind, key.to_vec())
+            };
+            let wanted: Vec<_> = (0..written).map(|_| expected()).collect();
+            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
+            let (kind, key) = script.next();
+            assert_eq!((kind, key.to_vec()), expected());
+            // Everything is covered by the questions, or by the fence.
+            if outgoing.needs_fence() {
+                outgoing.fence(&script, 5);
+            }
+            assert!(!outgoing.needs_fence());
+            let questions = &outgoing.train.questions;
+            let covered: u32 = questions.iter().map(|question| question.covers).sum();
+            assert_eq!(covered as usize, written, "{name}");
+            assert_eq!(questions.len() as u64, outgoing.train.contents.requests());
+            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn made_keys_fill_datagrams_without_padding() {
+        let load = compact("add", &load("add", "uniform:1000").keys, 1);
+        assert_eq!((load.pack, load.segment_bytes()), (77, 7 + 77 * 18));
+        let mut outgoing = Outgoing::new(&load, None);
+        let mut script = Script::new(&load, 0);
+        for _ in 0..3 {
+            assert_eq!(outgoing.datagram(&mut script, 100, 0), 77);
+        }
+        assert_eq!(outgoing.train.len, 3 * load.segment_bytes());
+        assert_eq!(outgoing.train.adds_uncovered, 3 * 77);
+        outgoing.fence(&script, 0);
+        assert_eq!(outgoing.train.len, 3 * load.segment_bytes() + 7);
+    }
+}
