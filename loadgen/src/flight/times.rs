@@ -3,50 +3,9 @@
 
 use hdrhistogram::Histogram;
 
-use crate::flight::clock::nanoseconds;
-use crate::flight::queue::Question;
-use crate::plan::load::Load;
+use super::questions::Question;
+use crate::plan::Window;
 use crate::record::{Answers, LATENCY_MAX_NS, Once, Verdicts, latency_histogram};
-
-/// Intervals of a series at most; longer phases have longer intervals.
-const INTERVALS_MAX: u64 = 300;
-
-/// The measured part of a phase, in the phase's own nanoseconds, and how it is divided.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
-    pub(crate) start_ns: u64,
-    pub(crate) end_ns: u64,
-    pub(crate) interval_ns: u64,
-    timeout_ns: u64,
-}
-
-impl Window {
-    /// From `start_ns` for as long as the load lasts; intervals are whole seconds.
-    pub(crate) fn new(start_ns: u64, load: &Load) -> Self {
-        let duration_ns = nanoseconds(load.duration);
-        let seconds = duration_ns.div_ceil(1_000_000_000);
-        Self {
-            start_ns,
-            end_ns: start_ns + duration_ns,
-            interval_ns: seconds.div_ceil(INTERVALS_MAX).max(1) * 1_000_000_000,
-            timeout_ns: nanoseconds(load.timeout),
-        }
-    }
-
-    pub(crate) fn timeout_ns(&self) -> u64 {
-        self.timeout_ns
-    }
-
-    /// Those of the measured part, and one for what comes after it.
-    pub(crate) fn intervals(&self) -> usize {
-        (self.end_ns - self.start_ns).div_ceil(self.interval_ns) as usize + 1
-    }
-
-    pub(crate) fn interval(&self, now_ns: u64) -> usize {
-        let interval = now_ns.saturating_sub(self.start_ns) / self.interval_ns;
-        (interval as usize).min(self.intervals() - 1)
-    }
-}
 
 /// What became of requests, and how long it took.
 #[derive(Debug)]
@@ -148,7 +107,7 @@ impl IntervalTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::ledger::Claim;
+    use crate::judge::Claim;
     use crate::plan::testing::load;
     use std::time::Duration;
 

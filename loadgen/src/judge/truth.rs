@@ -15,10 +15,9 @@ use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd::client::Count;
 
-use crate::plan::load::Load;
-use crate::plan::script::Script;
+use crate::plan::{Load, Script};
 use crate::record::Truth;
-use crate::server::Target;
+use crate::server::ServerUnderLoad;
 
 /// Hottest keys that are always checked.
 const HOT_KEYS: usize = 100;
@@ -75,15 +74,23 @@ impl Sample {
     }
 
     /// Asks for all keys before the phase.
-    pub(crate) fn count_before(&mut self, load: &Load, target: &Target) -> Result<(), String> {
-        let counts = target.count(&self.keys(load), load.format)?;
+    pub(crate) fn count_before(
+        &mut self,
+        load: &Load,
+        server: &ServerUnderLoad,
+    ) -> Result<(), String> {
+        let counts = server.count(&self.keys(load), load.format)?;
         self.estimates_before = counts.into_iter().map(|count| count.estimate).collect();
         Ok(())
     }
 
     /// Asks for all keys after the run.
-    pub(crate) fn count_after(&mut self, load: &Load, target: &Target) -> Result<(), String> {
-        self.counts_after = target.count(&self.keys(load), load.format)?;
+    pub(crate) fn count_after(
+        &mut self,
+        load: &Load,
+        server: &ServerUnderLoad,
+    ) -> Result<(), String> {
+        self.counts_after = server.count(&self.keys(load), load.format)?;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub struct OutputError {
 ///
 /// # Errors
 /// [`OutputError`].
-pub fn check_file(what: &'static str, path: &Path) -> Result<(), OutputError> {
+pub(crate) fn check_file(what: &'static str, path: &Path) -> Result<(), OutputError> {
     let checked = match place(path) {
         Ok(Place::File(before)) => match (draft(path, before.as_ref()), before) {
             (Err(error), Some(_)) if is_of_directory(&error) => is_writable(path),
@@ -50,7 +50,7 @@ pub fn check_file(what: &'static str, path: &Path) -> Result<(), OutputError> {
 ///
 /// # Errors
 /// [`OutputError`].
-pub fn check_directory(what: &'static str, path: &Path) -> Result<(), OutputError> {
+pub(crate) fn check_directory(what: &'static str, path: &Path) -> Result<(), OutputError> {
     let nearest = path.ancestors().find(|ancestor| match ancestor.to_str() {
         Some("") => true,
         _ => fs::symlink_metadata(ancestor).is_ok(),
@@ -173,8 +173,8 @@ fn is_writable(path: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
+    use super::super::testing;
     use super::*;
-    use crate::record::sample;
 
     /// Names of what is in a directory.
     fn names(directory: &Path) -> Vec<String> {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_check_changes_nothing() {
-        let directory = sample::directory("output-check");
+        let directory = testing::directory("output-check");
         let (new, old) = (directory.join("new"), directory.join("old"));
         fs::write(&old, "as it was").unwrap();
         let before = fs::metadata(&old).unwrap();
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_is_checked_and_written_is_there_whole_and_alone() {
-        let directory = sample::directory("output-write");
+        let directory = testing::directory("output-write");
         let path = directory.join("file");
         for text in ["a long text", "short", ""] {
             check_file("it", &path).unwrap();
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn links_and_devices_are_written_in_place() {
-        let directory = sample::directory("output-places");
+        let directory = testing::directory("output-places");
         let (target, link) = (directory.join("target"), directory.join("link"));
         symlink(&target, &link).unwrap();
         for text in ["new", "old"] {
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_said_before_and_leaves_nothing() {
-        let directory = sample::directory("output-errors");
+        let directory = testing::directory("output-errors");
         let file = directory.join("file");
         fs::write(&file, "a file").unwrap();
         let long = "n".repeat(300);

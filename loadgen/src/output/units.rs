@@ -2,7 +2,7 @@
 
 /// Three significant digits, without a unit: `0.123`, `1.23`, `12.3`, `123`.
 #[must_use]
-pub fn digits(value: f64) -> String {
+pub(crate) fn digits(value: f64) -> String {
     let magnitude = value.abs();
     let decimals = match magnitude {
         _ if magnitude == 0.0 || magnitude >= 99.95 => 0,
@@ -15,7 +15,7 @@ pub fn digits(value: f64) -> String {
 
 /// With a thousands' letter: `12.3 k`, `1.23 M`; below 1 000 as it is.
 #[must_use]
-pub fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         _ if magnitude >= 999.5e6 => format!("{} G", digits(value / 1e9)),
@@ -28,7 +28,7 @@ pub fn thousands(value: f64) -> String {
 
 /// All digits, in groups of three: `12 345 678`, with spaces that do not break a line.
 #[must_use]
-pub fn exact(value: u64) -> String {
+pub(crate) fn exact(value: u64) -> String {
     let plain = value.to_string();
     let mut grouped = String::with_capacity(plain.len() * 2);
     for (at, digit) in plain.chars().enumerate() {
@@ -42,7 +42,7 @@ pub fn exact(value: u64) -> String {
 
 /// A time: `87 ns`, `12.3 µs`, `1.23 ms`, `1.23 s`.
 #[must_use]
-pub fn time_ns(ns: f64) -> String {
+pub(crate) fn time_ns(ns: f64) -> String {
     match ns.abs() {
         magnitude if magnitude >= 999.5e6 => format!("{} s", digits(ns / 1e9)),
         magnitude if magnitude >= 999.5e3 => format!("{} ms", digits(ns / 1e6)),
@@ -54,7 +54,7 @@ pub fn time_ns(ns: f64) -> String {
 
 /// Memory, in powers of 1 024: `16.0 MiB`.
 #[must_use]
-pub fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let value = bytes as f64;
     match bytes {
         0..1024 => format!("{bytes} B"),
@@ -66,7 +66,7 @@ pub fn bytes(bytes: u64) -> String {
 
 /// A share as per cent: `0 %`, `0.012 %`, `1.23 %`, `100 %`.
 #[must_use]
-pub fn share(share: f64) -> String {
+pub(crate) fn share(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".to_owned(),
         // So few that three decimals would say none.
@@ -77,7 +77,7 @@ pub fn share(share: f64) -> String {
 
 /// Seconds: `5 s`, `0.25 s`.
 #[must_use]
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if (seconds - seconds.round()).abs() < 0.005 {
         format!("{seconds:.0} s")
     } else {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::plan::format::Format;
-use crate::plan::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
-use crate::plan::load::{Load, Mode};
+use super::format::Format;
+use super::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
+use super::load::{Load, SendOptions};
+use super::mode::Mode;
 use crate::record::{Gaps, Pace};
-use crate::run::name_of;
 
 /// Different keys of each phase.
 const KEYS: u64 = 1_000_000;
@@ -20,23 +20,6 @@ const COUNT_RATE: f64 = 20_000.0;
 const HIT_RATE: f64 = 20_000.0;
 /// Their limit: well above what the floods before have added to every key's estimate.
 const HIT_LIMIT: u64 = 1000;
-
-/// What all phases have in common.
-#[derive(Debug, Clone)]
-pub struct Common {
-    /// Seed of everything.
-    pub seed: u64,
-    /// Sending threads.
-    pub threads: usize,
-    /// Sockets over all threads.
-    pub sockets: usize,
-    /// Trains.
-    pub gso: bool,
-    /// After how long a request counts as unanswered.
-    pub timeout: Duration,
-    /// Spin instead of sleep.
-    pub spin: bool,
-}
 
 /// What one phase has.
 struct Plan<'a> {
@@ -54,7 +37,7 @@ struct Plan<'a> {
 ///
 /// # Errors
 /// None: the keys are made.
-pub fn loads(common: &Common, only: Option<Format>) -> Result<Vec<Load>, KeysError> {
+pub(crate) fn loads(options: &SendOptions, only: Option<Format>) -> Result<Vec<Load>, KeysError> {
     let uniform = &KeySpec::Uniform { keys: KEYS };
     let zipf = &KeySpec::Zipf {
         exponent: 1.1,
@@ -87,60 +70,35 @@ pub fn loads(common: &Common, only: Option<Format>) -> Result<Vec<Load>, KeysErr
     plans
         .into_iter()
         .filter(|plan| only.is_none_or(|format| plan.format == format))
-        .map(|plan| phase(common, &plan))
+        .map(|plan| phase(options, &plan))
         .collect()
 }
 
-fn phase(common: &Common, plan: &Plan<'_>) -> Result<Load, KeysError> {
-    let mut load = Load {
-        name: String::new(),
+fn phase(options: &SendOptions, plan: &Plan<'_>) -> Result<Load, KeysError> {
+    let keys = KeySet::open(plan.keys, DEFAULT_KEY_BYTES, plan.prefix, plan.format)?;
+    let load = Load {
         mode: plan.mode,
-        format: plan.format,
-        weight: 1,
-        exactly_once: false,
         pace: plan.pace,
-        keys: KeySet::open(plan.keys, DEFAULT_KEY_BYTES, plan.prefix, plan.format)?,
-        seed: common.seed,
         duration: Duration::from_secs(plan.seconds),
         warmup: Duration::from_millis(500),
-        messages: None,
-        pack: 1,
-        gso: common.gso,
-        threads: common.threads,
-        sockets: common.sockets,
-        timeout: common.timeout,
-        spin: common.spin,
-        hold_up: None,
+        ..Load::new(keys, plan.format, options)
     };
-    if load.pace == Pace::Flood {
-        load.pack = load.full_datagram();
-    }
-    load.name = name_of(&load);
-    Ok(load)
+    Ok(load.packed(None))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::run::Session;
 
     #[test]
     fn every_format_has_its_phases() {
-        let common = Common {
-            seed: 1,
-            threads: 1,
-            sockets: 1,
-            gso: true,
-            timeout: Duration::from_secs(1),
-            spin: false,
-        };
         for (only, phases) in [
             (None, 5),
             (Some(Format::Legacy), 3),
             (Some(Format::Compact), 4),
         ] {
-            let loads = loads(&common, only).unwrap();
+            let loads = loads(&SendOptions::default(), only).unwrap();
             assert_eq!(loads.len(), phases);
             let mut names: Vec<_> = loads.iter().map(|load| load.name.clone()).collect();
             names.dedup();
@@ -152,11 +110,7 @@ mod tests {
                     .iter()
                     .all(|load| only.is_none_or(|only| load.format == only))
             );
-            let session = Session {
-                loads,
-                checked_keys: 0,
-            };
-            session.check().unwrap();
+            loads.iter().try_for_each(Load::check).unwrap();
         }
     }
 }

@@ -4,8 +4,9 @@
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::plan::keys::Stream;
-use crate::plan::load::{Load, Mode};
+use super::keys::Stream;
+use super::load::Load;
+use super::mode::Mode;
 
 /// What a message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

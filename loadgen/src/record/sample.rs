@@ -1,22 +1,10 @@
 //! A record as a run could have left it, for tests: a flood of adds, and counts at a rate with a
 //! stall of the server and a late generator in it. The same every time.
 
-use std::path::PathBuf;
-
-use crate::record::environment::Environment;
-use crate::record::{
-    Answers, Check, Cost, Gaps, Interval, Latency, Load, Outcome, Pace, Phase, Received, Record,
-    SCHEMA, Schedule, Sent, Server, Truth, latency_histogram,
+use super::{
+    Answers, Check, Cost, Environment, Gaps, Interval, Latency, Load, Outcome, Pace, Phase,
+    Received, Record, SCHEMA, Schedule, Sent, Server, Truth, latency_histogram,
 };
-
-/// An empty directory of its own.
-pub(crate) fn directory(name: &str) -> PathBuf {
-    let name = format!("loadgen-test-{name}-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).expect("the directory for temporary files can be written");
-    path
-}
 
 pub(crate) fn record() -> Record {
     Record {

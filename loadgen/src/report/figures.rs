@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::output::files::{OutputError, make_directory, write_text};
-use crate::output::units::{seconds, thousands, time_ns, without_empty_decimals};
+use crate::output::{
+    OutputError, make_directory, seconds, thousands, time_ns, without_empty_decimals, write_text,
+};
 use crate::record::{Interval, Latency, Phase, Record, slug};
 use crate::report::plot::{Axis, Ink, Line, Plot, PlotError};
 
 /// For whom a plot is drawn; it is not enough to make it smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
+pub(super) enum Size {
     /// Half a page, or a README.
     Wide,
     /// A phone.
@@ -21,7 +22,7 @@ pub enum Size {
 impl Size {
     /// Width and height.
     #[must_use]
-    pub fn px(self) -> (u32, u32) {
+    pub(super) fn px(self) -> (u32, u32) {
         match self {
             Self::Wide => (560, 300),
             Self::Narrow => (350, 280),
@@ -39,7 +40,7 @@ impl Size {
 
 /// A plot of a phase, and what it is called in a file name.
 #[derive(Debug, Clone)]
-pub struct Figure {
+pub(super) struct Figure {
     /// `throughput`, `latency`, `percentiles`.
     pub kind: &'static str,
     /// The plot.
@@ -48,7 +49,7 @@ pub struct Figure {
 
 /// All plots of a phase for which it has figures.
 #[must_use]
-pub fn of(phase: &Phase, size: Size) -> Vec<Figure> {
+pub(super) fn of(phase: &Phase, size: Size) -> Vec<Figure> {
     let figures = [
         ("throughput", throughput(phase, size)),
         ("latency", latency_over_time(phase, size)),
@@ -62,7 +63,7 @@ pub fn of(phase: &Phase, size: Size) -> Vec<Figure> {
 
 /// Plots that could not be made into files. Those made before stay.
 #[derive(Debug, Error)]
-pub enum ExportError {
+pub(super) enum ExportError {
     /// Not drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -76,7 +77,7 @@ pub enum ExportError {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn export(record: &Record, directory: &Path) -> Result<Vec<PathBuf>, ExportError> {
+pub(super) fn export(record: &Record, directory: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut drawn = Vec::new();
     for phase in &record.phases {
         for Figure { kind, mut plot } in of(phase, Size::Wide) {

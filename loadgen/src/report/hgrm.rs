@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::output::files::{OutputError, write_text};
+use crate::output::{OutputError, write_text};
 use crate::record::{LATENCY_MAX_NS, Latency, Record, slug};
 
 /// Slots of a histogram of 3 significant digits in its first bucket: 2 * 10^3, up to a power of 2.
@@ -16,7 +16,7 @@ const SUB_BUCKETS: u64 = 2048;
 ///
 /// # Errors
 /// [`OutputError`] of the first that can't be written; those before it are there.
-pub fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, OutputError> {
+pub(super) fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, OutputError> {
     let timed = || record.phases.iter().filter(|p| p.response_time.is_some());
     let several = timed().count() > 1;
     let mut written = Vec::new();
@@ -38,7 +38,7 @@ pub fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, OutputError> 
 
 /// The text, in the format of `HistogramLogProcessor`.
 #[must_use]
-pub fn text(latency: &Latency) -> String {
+pub(super) fn text(latency: &Latency) -> String {
     let us = |ns: f64| ns / 1000.0;
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     for point in &latency.distribution {
@@ -88,9 +88,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::output::files::check_file;
-    use crate::record::latency_histogram;
-    use crate::record::sample;
+    use crate::output::{check_file, testing};
+    use crate::record::{latency_histogram, sample};
 
     #[test]
     fn the_text_is_what_the_original_prints() {
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn there_is_a_file_for_each_latency_and_no_other() {
-        let directory = sample::directory("hgrm");
+        let directory = testing::directory("hgrm");
         let path = directory.join("run.hgrm");
         let (both, [adds, counts]) = (
             sample::record(),

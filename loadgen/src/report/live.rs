@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use rmbd::console;
 
-use crate::flight::progress::Totals;
-use crate::output::units::{seconds, thousands};
+use crate::flight::Totals;
+use crate::output::{seconds, thousands};
 use crate::run::Event;
 
 /// Between two plain lines.
@@ -17,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 const RATE_OVER: Duration = Duration::from_millis(500);
 
 /// Shows what happens.
-pub struct Live {
+pub(crate) struct Live {
     bar: Option<ProgressBar>,
     name: String,
     planned: Duration,
@@ -30,7 +30,7 @@ pub struct Live {
 impl Live {
     /// On standard error, in the form that suits it.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = console::is_watched().then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
@@ -48,7 +48,7 @@ impl Live {
     }
 
     /// Takes what happens.
-    pub fn show(&mut self, event: Event<'_>) {
+    pub(crate) fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Part { name, planned } => self.part(name, planned),
             Event::Progress { elapsed, totals } => self.progress(elapsed, totals),
@@ -57,7 +57,7 @@ impl Live {
     }
 
     /// Removes the line that changes.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

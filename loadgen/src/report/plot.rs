@@ -27,7 +27,7 @@ const DOTS_MAX: usize = 40;
 
 /// What a colour is for. The figures are those of the node's own page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ink {
+pub(super) enum Ink {
     /// Titles.
     Text,
     /// Labels.
@@ -71,7 +71,7 @@ impl Ink {
 
 /// Style rules that turn the drawing's colours into those for dark ground.
 #[must_use]
-pub fn dark_rules() -> String {
+pub(super) fn dark_rules() -> String {
     let rule = |ink: Ink| {
         let (light, dark) = ink.colors();
         let (light, dark) = (hex(light), hex(dark));
@@ -88,7 +88,7 @@ fn hex(RGBColor(red, green, blue): RGBColor) -> String {
 
 /// An axis: where it goes, and what stands beside it.
 #[derive(Debug, Clone)]
-pub struct Axis {
+pub(super) struct Axis {
     /// From where to where.
     pub range: Range<f64>,
     /// Where a line of the grid is, and its label.
@@ -97,7 +97,7 @@ pub struct Axis {
 
 /// A line.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub(super) struct Line {
     /// In the legend.
     pub name: String,
     /// Its colour.
@@ -112,7 +112,7 @@ pub struct Line {
 
 /// A plot.
 #[derive(Debug, Clone)]
-pub struct Plot {
+pub(super) struct Plot {
     /// What a person who hears the page is told.
     pub title: String,
     /// From left to right.
@@ -126,7 +126,7 @@ pub struct Plot {
 /// A plot that could not be drawn. Nothing was written.
 #[derive(Debug, Error)]
 #[error("can't draw the plot \"{title}\": {reason}")]
-pub struct PlotError {
+pub(super) struct PlotError {
     /// Of the plot.
     pub title: String,
     /// What plotters said.
@@ -138,7 +138,7 @@ impl Plot {
     ///
     /// # Errors
     /// [`PlotError`].
-    pub fn element(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
+    pub(super) fn element(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
         Ok(self.scalable(&self.draw((width, height), None)?, "", (width, height)))
     }
 
@@ -146,7 +146,7 @@ impl Plot {
     ///
     /// # Errors
     /// [`PlotError`].
-    pub fn file(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
+    pub(super) fn file(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
         let svg = self.draw((width, height), Some(&self.title))?;
         let style = format!("<style>{}</style>", dark_rules());
         Ok(self.scalable(&svg, &style, (width, height)))

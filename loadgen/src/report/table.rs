@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::output::units::{bytes, digits, exact, seconds, share, thousands, time_ns};
+use crate::output::{bytes, digits, exact, seconds, share, thousands, time_ns};
 use crate::record::{Check, Latency, Outcome, Pace, Phase, Record, Server};
 
 /// What to show where nothing was measured.

@@ -10,13 +10,10 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use rmbd::io::{Receiver, TRAIN_BYTES_MAX, cpu, enable_gro};
 
-use crate::output::units::thousands;
-use crate::plan::format::Format;
-use crate::plan::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
-use crate::plan::load::{Load, Mode};
-use crate::plan::script::Script;
-use crate::record::{Pace, Sent};
-use crate::run::part::{self, Route};
+use super::traffic::{self, Route};
+use crate::output::{share, thousands};
+use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySet, KeySpec, Load, Script, SendOptions};
+use crate::record::Sent;
 
 /// Trains that the discarding receiver takes with one system call.
 const TRAINS: usize = 32;
@@ -27,7 +24,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What was reached with one way of sending.
 #[derive(Debug, Clone)]
-pub struct Reached {
+pub(crate) struct Reached {
     /// Which way.
     pub way: String,
     /// Seconds of sending.
@@ -43,13 +40,13 @@ pub struct Reached {
 impl Reached {
     /// Datagrams for each CPU second of the sender.
     #[must_use]
-    pub fn datagrams_a_core(&self) -> f64 {
+    pub(crate) fn datagrams_a_core(&self) -> f64 {
         self.sent.datagrams as f64 / self.cpu_s
     }
 
     /// Messages for each CPU second of the sender.
     #[must_use]
-    pub fn messages_a_core(&self) -> f64 {
+    pub(crate) fn messages_a_core(&self) -> f64 {
         self.sent.messages() as f64 / self.cpu_s
     }
 }
@@ -58,87 +55,58 @@ impl Reached {
 ///
 /// # Errors
 /// No socket, or no thread.
-pub fn measure(duration: Duration, stop: &AtomicBool) -> io::Result<Vec<Reached>> {
+pub(crate) fn measure(duration: Duration, stop: &AtomicBool) -> io::Result<Vec<Reached>> {
     let uniform = || KeySpec::Uniform { keys: 1_000_000 };
     let zipf = || KeySpec::Zipf {
         exponent: 1.1,
         keys: 1_000_000,
     };
+    let (legacy, compact) = (Format::Legacy, Format::Compact);
     let ways = [
         (
             "1 message a datagram, a system call each",
             uniform(),
-            Format::Legacy,
+            legacy,
             1,
             false,
         ),
-        (
-            "1 message a datagram, GSO",
-            uniform(),
-            Format::Legacy,
-            1,
-            true,
-        ),
-        (
-            "9 messages a datagram, GSO",
-            uniform(),
-            Format::Legacy,
-            9,
-            true,
-        ),
+        ("1 message a datagram, GSO", uniform(), legacy, 1, true),
+        ("9 messages a datagram, GSO", uniform(), legacy, 9, true),
         (
             "9 messages a datagram, GSO, Zipf keys",
             zipf(),
-            Format::Legacy,
+            legacy,
             9,
             true,
         ),
         (
             "77 compact messages a datagram, GSO",
             uniform(),
-            Format::Compact,
+            compact,
             77,
             true,
         ),
         (
             "77 compact messages a datagram, GSO, Zipf keys",
             zipf(),
-            Format::Compact,
+            compact,
             77,
             true,
         ),
     ];
     let mut all = Vec::new();
     for (way, keys, format, pack, gso) in ways {
-        let mut load = flood(&keys, duration).map_err(io::Error::other)?;
-        load.name = way.to_owned();
-        (load.format, load.pack, load.gso) = (format, pack, gso);
+        let keys = KeySet::open(&keys, DEFAULT_KEY_BYTES, "", format).map_err(io::Error::other)?;
+        let load = Load {
+            name: way.to_owned(),
+            duration,
+            pack,
+            gso,
+            ..Load::new(keys, format, &SendOptions::default())
+        };
         all.push(measure_one(&load, stop)?);
     }
     Ok(all)
-}
-
-fn flood(keys: &KeySpec, duration: Duration) -> Result<Load, KeysError> {
-    Ok(Load {
-        name: String::new(),
-        mode: Mode::Add,
-        format: Format::Legacy,
-        weight: 1,
-        exactly_once: false,
-        pace: Pace::Flood,
-        keys: KeySet::open(keys, DEFAULT_KEY_BYTES, "", Format::Legacy)?,
-        seed: 1,
-        duration,
-        warmup: Duration::ZERO,
-        messages: None,
-        pack: 1,
-        gso: true,
-        threads: 1,
-        sockets: 1,
-        timeout: Duration::from_secs(1),
-        spin: false,
-        hold_up: None,
-    })
 }
 
 fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
@@ -154,7 +122,7 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
     let over = AtomicBool::new(false);
     let (datagrams, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut scripts = [Script::new(load, 0)];
-    let outcome = thread::scope(|scope| {
+    let traffic = thread::scope(|scope| {
         scope.spawn(|| {
             if let Some(&first) = cpus.first() {
                 // A favour, as for the sender.
@@ -162,15 +130,15 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
             }
             discard(&socket, &over, &datagrams, &bytes);
         });
-        let outcome = part::run(load, None, None, &route, &mut scripts, stop, &mut |_, _| {});
+        let traffic = traffic::run(load, None, None, &route, &mut scripts, stop, &mut |_, _| {});
         over.store(true, Relaxed);
-        outcome
+        traffic
     })?;
     Ok(Reached {
         way: load.name.clone(),
         seconds: load.duration.as_secs_f64(),
-        cpu_s: outcome.report.cpu.as_secs_f64().max(1e-9),
-        sent: outcome.report.sent,
+        cpu_s: traffic.report.cpu.as_secs_f64().max(1e-9),
+        sent: traffic.report.sent,
         received: messages(load, datagrams.load(Relaxed), bytes.load(Relaxed)),
     })
 }
@@ -204,7 +172,7 @@ fn discard(socket: &UdpSocket, over: &AtomicBool, datagrams: &AtomicU64, bytes: 
 
 /// The table of [`measure`].
 #[must_use]
-pub fn text(all: &[Reached]) -> String {
+pub(crate) fn text(all: &[Reached]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
         "way",
@@ -223,7 +191,7 @@ pub fn text(all: &[Reached]) -> String {
             thousands(sent.messages() as f64 / seconds),
             thousands(reached.datagrams_a_core()),
             thousands(reached.messages_a_core()),
-            crate::output::units::share(arrived),
+            share(arrived),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {

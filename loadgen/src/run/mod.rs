@@ -1,31 +1,28 @@
 //! A whole run: one phase after the other against one server, then the checks; all of it ends up
 //! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
 
-pub mod ceiling;
-mod checks;
+pub(crate) mod ceiling;
 mod course;
-pub(crate) mod part;
+mod event;
 mod phase;
+mod traffic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rmbd::io::cpu;
 use rmbd::node::status::Status;
 
-use self::checks::Findings;
+pub use self::event::Event;
 use self::phase::PhaseEnd;
-use crate::flight::progress::Totals;
-use crate::judge::truth::{self, Promise, Sample};
-use crate::plan::format::Format;
-use crate::plan::load::{Load, LoadError, Mode};
-use crate::record::environment::Environment;
-use crate::record::{Pace, Phase, Record, SCHEMA, Truth};
-use crate::run::part::Route;
-use crate::server::Target;
+use self::traffic::Route;
+use crate::judge::{self, Findings, Promise, Sample};
+use crate::machine::Environment;
+use crate::plan::{Load, LoadError};
+use crate::record::{Phase, Record, SCHEMA, Server, Truth};
+use crate::server::ServerUnderLoad;
 
 /// Keys that are checked, besides the hottest ones, if nothing else is said.
-pub const DEFAULT_CHECKED_KEYS: usize = 1000;
+pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
 
 /// What a run does.
 #[derive(Debug)]
@@ -34,27 +31,6 @@ pub struct Session {
     pub loads: Vec<Load>,
     /// Keys to check in each phase, besides the hottest ones; 0 is no check.
     pub checked_keys: usize,
-}
-
-/// What happens while it runs.
-#[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
-    /// A part begins.
-    Part {
-        /// `adds, flood` or `adds, flood: warm-up`.
-        name: &'a str,
-        /// How long it is planned to be.
-        planned: Duration,
-    },
-    /// It goes on.
-    Progress {
-        /// Since its start.
-        elapsed: Duration,
-        /// So far.
-        totals: Totals,
-    },
-    /// Something else is done that may take a while.
-    Doing(&'a str),
 }
 
 impl Session {
@@ -66,11 +42,11 @@ impl Session {
         self.loads.iter().try_for_each(Load::check)
     }
 
-    fn check_node(&self, target: &Target) -> Result<(), LoadError> {
+    fn check_node(&self, server: &ServerUnderLoad) -> Result<(), LoadError> {
         let weights = self.loads.iter().map(|load| load.weight);
         match weights.max().filter(|&weight| weight > 1) {
             None => Ok(()),
-            Some(weight) => match target.weight_max() {
+            Some(weight) => match server.weight_max() {
                 Some(most) if weight > most => Err(LoadError::WeightOfNode { weight, most }),
                 _ => Ok(()),
             },
@@ -83,19 +59,19 @@ impl Session {
     /// A load that cannot be; nothing was sent. Everything that goes wrong later is in the record.
     pub fn run(
         &self,
-        target: &Target,
+        server: &ServerUnderLoad,
         stop: &AtomicBool,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Record, LoadError> {
         self.check()?;
-        self.check_node(target)?;
+        self.check_node(server)?;
         let environment = Environment::capture();
-        let status = target.status().ok();
+        let status = server.status().ok();
         let mut runner = Runner {
-            target,
+            server,
             route: Route {
-                server: target.udp(),
-                cpus: generator_cpus(target, status.as_ref()),
+                server: server.udp(),
+                cpus: generator_cpus(server, status.as_ref()),
             },
             stop,
             observe,
@@ -103,7 +79,7 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
-            findings: Findings::of_server(target.process().is_some()),
+            findings: Findings::of_server(server.process().is_some()),
             ended_early: None,
         };
         runner.note_about_circumstances(&environment, status.as_ref());
@@ -114,8 +90,8 @@ impl Session {
             }
         }
         let truth = runner.compare();
-        let mut server = target.describe(status.as_ref());
-        let end = target.status().ok();
+        let end = server.status().ok();
+        let mut server = server.describe(status.as_ref());
         server.threads_with_traffic = threads_with_traffic(status.as_ref(), end.as_ref());
         runner.note_about_threads(&server);
         let checks = runner.findings.checks(truth.as_ref());
@@ -127,13 +103,13 @@ impl Session {
             phases: runner.phases,
             truth,
             checks,
-            notes: runner.findings.notes,
+            notes: runner.findings.into_notes(),
         })
     }
 }
 
 struct Runner<'a> {
-    target: &'a Target,
+    server: &'a ServerUnderLoad,
     route: Route,
     stop: &'a AtomicBool,
     observe: &'a mut dyn FnMut(Event<'_>),
@@ -149,10 +125,10 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn phase(&mut self, load: &Load) {
         let mut sample = self.sample_before(load);
-        match phase::run(self.target, &self.route, load, self.stop, self.observe) {
+        match phase::run(self.server, &self.route, load, self.stop, self.observe) {
             Ok(PhaseEnd {
                 phase,
-                totals,
+                accounts,
                 scripted,
                 failure,
                 restarted,
@@ -160,12 +136,12 @@ impl Runner<'_> {
                 if let Some(sample) = &mut sample {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
                     sample.replay(load, &scripted);
-                    sample.adds = totals.sent.adding();
+                    sample.adds = accounts.sent.adding();
                     sample.weight = sample.adds * u64::from(load.weight);
-                    sample.lost = totals.lost();
+                    sample.lost = accounts.lost();
                 }
                 self.findings
-                    .phase(phase.as_ref(), &totals, load, restarted);
+                    .phase(phase.as_ref(), &accounts, load, restarted);
                 self.ended_early = failure;
                 if phase.is_none() {
                     self.ended_early.get_or_insert_with(|| {
@@ -194,7 +170,7 @@ impl Runner<'_> {
             return None;
         }
         let mut sample = Sample::draw(load, self.checked_keys);
-        match sample.count_before(load, self.target) {
+        match sample.count_before(load, self.server) {
             Ok(()) => Some(sample),
             Err(error) => {
                 let name = &load.name;
@@ -211,14 +187,16 @@ impl Runner<'_> {
         }
         (self.observe)(Event::Doing("comparing answers with the truth"));
         for (sample, load) in self.samples.iter_mut().zip(&self.sampled) {
-            if let Err(error) = sample.count_after(load, self.target) {
+            if let Err(error) = sample.count_after(load, self.server) {
                 self.findings.unchecked(&error);
                 return None;
             }
         }
-        self.findings.comparable = self.samples.iter().any(|sample| sample.lost == Some(0));
-        match self.target.status() {
-            Ok(Status { sketch, .. }) => Some(truth::compare(
+        let is_whole = |sample: &Sample| sample.lost == Some(0);
+        self.findings
+            .set_comparable(self.samples.iter().any(is_whole));
+        match self.server.status() {
+            Ok(Status { sketch, .. }) => Some(judge::compare(
                 &self.samples,
                 Promise {
                     epsilon: sketch.epsilon,
@@ -253,7 +231,7 @@ impl Runner<'_> {
                 "All of the generator's threads share CPU {one}; the node's data threads have the others."
             ));
         }
-        if self.target.process().is_some() {
+        if self.server.process().is_some() {
             self.findings.note(
                 "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
                     .to_owned(),
@@ -261,7 +239,7 @@ impl Runner<'_> {
         }
     }
 
-    fn note_about_threads(&mut self, server: &crate::record::Server) {
+    fn note_about_threads(&mut self, server: &Server) {
         if let (Some(threads), Some(with_traffic)) = (server.threads, server.threads_with_traffic)
             && with_traffic < threads
         {
@@ -274,8 +252,8 @@ impl Runner<'_> {
 
 /// A node inside pins its data threads to the first CPUs; the generator keeps to the others. With
 /// a server elsewhere the kernel decides.
-fn generator_cpus(target: &Target, status: Option<&Status>) -> Vec<usize> {
-    if !target.is_inside() {
+fn generator_cpus(server: &ServerUnderLoad, status: Option<&Status>) -> Vec<usize> {
+    if !server.is_inside() {
         return Vec::new();
     }
     let taken: Vec<usize> = status.map_or_else(Vec::new, |status| {
@@ -286,51 +264,24 @@ fn generator_cpus(target: &Target, status: Option<&Status>) -> Vec<usize> {
     free
 }
 
-/// Data threads of a node inside, if nothing else is said: half of the CPUs, at least one. The
-/// other half is the generator's.
-#[must_use]
-pub fn default_node_threads() -> usize {
-    (cpu::allowed().len() / 2).max(1)
-}
-
 fn threads_with_traffic(before: Option<&Status>, after: Option<&Status>) -> Option<usize> {
     let threads = before?.io.threads.iter().zip(&after?.io.threads);
     let with_traffic = threads.filter(|(before, after)| after.datagrams > before.datagrams);
     Some(with_traffic.count())
 }
 
-/// Names a load as a person would: `counts at 20 k/s`.
-#[must_use]
-pub fn name_of(load: &Load) -> String {
-    let what = match (load.format, load.mode) {
-        (Format::Legacy, _) | (_, Mode::Hit { .. }) => load.mode.describe(),
-        (Format::Compact, _) => format!("compact {}", load.mode.describe()),
-    };
-    let what = match load.weight {
-        1 => what,
-        weight => format!("{what} of weight {weight}"),
-    };
-    let what = match load.exactly_once {
-        false => what,
-        true => format!("{what}, exactly once"),
-    };
-    match load.pace {
-        Pace::Flood => format!("{what}, flood"),
-        Pace::Rate { per_s, .. } => {
-            format!("{what} at {}/s", crate::output::units::thousands(per_s))
-        }
-        Pace::Outstanding { requests } => format!("{what}, {requests} outstanding"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use std::time::Duration;
 
-    fn node() -> Target {
-        Target::inside(rmbd::config::NodeConfig {
+    use super::*;
+    use crate::plan::testing;
+    use crate::record::{Gaps, Pace};
+
+    fn node() -> ServerUnderLoad {
+        ServerUnderLoad::inside(rmbd::config::NodeConfig {
             threads: Some(1),
             ..rmbd::config::NodeConfig::at("127.0.0.1:0")
         })
@@ -342,10 +293,10 @@ mod tests {
         let load = Load {
             pace: Pace::Rate {
                 per_s: 1000.0,
-                gaps: crate::record::Gaps::Constant,
+                gaps: Gaps::Constant,
             },
             duration: Duration::from_millis(1500),
-            ..crate::plan::testing::load("add", "uniform:10")
+            ..testing::load("add", "uniform:10")
         };
         let session = Session {
             loads: vec![load],
@@ -367,10 +318,10 @@ mod tests {
 
     #[test]
     fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
-        let target = node();
+        let server = node();
         let load = Load {
             warmup: Duration::from_secs(5),
-            ..crate::plan::testing::load("add", "uniform:10")
+            ..testing::load("add", "uniform:10")
         };
         let session = Session {
             loads: vec![load.clone(), load],
@@ -378,7 +329,7 @@ mod tests {
         };
         let stop = AtomicBool::new(false);
         let record = session
-            .run(&target, &stop, &mut |event| {
+            .run(&server, &stop, &mut |event| {
                 if matches!(event, Event::Progress { totals, .. } if totals.messages > 0) {
                     stop.store(true, Ordering::Relaxed);
                 }

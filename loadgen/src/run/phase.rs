@@ -7,18 +7,15 @@ use std::time::{Duration, Instant};
 use rmbd::node::status::Status;
 use rmbd::wire::compact::Problem;
 
-use super::Event;
 use super::course::{Course, Looks};
-use crate::flight::times::IntervalTimes;
-use crate::judge::ledger::Ledger;
-use crate::plan::load::{Load, Mode};
-use crate::plan::script::Script;
-use crate::record::{
-    Cost, Interval, Latency, Once, Pace, Phase, Received, Schedule, Sent, Verdicts,
-};
-use crate::run::part::{self, Outcome, Route};
-use crate::send::sender::SenderReport;
-use crate::server::{Target, has_restarted, received};
+use super::event::Event;
+use super::traffic::{self, Route, Traffic};
+use crate::flight::IntervalTimes;
+use crate::judge::{Accounts, Ledger};
+use crate::plan::{Load, Mode, Script};
+use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule};
+use crate::send::SenderReport;
+use crate::server::{ServerUnderLoad, has_restarted, received};
 
 /// Later than this with its 99th percentile, and a generator has not kept its schedule ...
 const LATE_P99_NS: u64 = 1_000_000;
@@ -31,7 +28,7 @@ const SENT_SHARE: f64 = 0.999;
 pub(super) struct PhaseEnd {
     /// `None` where it ended before its measured part.
     pub(super) phase: Option<Phase>,
-    pub(super) totals: Totals,
+    pub(super) accounts: Accounts,
     /// Messages of each thread's script that were sent, warm-up included.
     pub(super) scripted: Vec<u64>,
     /// Why nothing more can be sent.
@@ -39,46 +36,9 @@ pub(super) struct PhaseEnd {
     pub(super) restarted: bool,
 }
 
-/// What was sent and received, warm-up included.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Totals {
-    pub(super) sent: Sent,
-    /// `None` where the server did not say.
-    pub(super) received: Option<Received>,
-    pub(super) verdicts: Verdicts,
-    pub(super) once: Once,
-}
-
-impl Totals {
-    fn none(target: &Target) -> Self {
-        Self {
-            sent: Sent::default(),
-            received: target.has_status().then_some(Received::NONE),
-            verdicts: Verdicts::NONE,
-            once: Once::default(),
-        }
-    }
-
-    fn add(&mut self, part: &Part) {
-        self.sent.add(&part.outcome.report.sent);
-        let both = self.received.zip(part.received);
-        self.received = both.map(|(a, b)| a.plus(&b));
-        if let Some(times) = &part.outcome.times {
-            self.verdicts.add(&times.verdicts);
-            self.once.add(&times.once);
-        }
-    }
-
-    /// Adds and hits that did not arrive. Nothing is lost where the server has more: others add too, then
-    /// it is not known.
-    pub(super) fn lost(&self) -> Option<u64> {
-        self.sent.adding().checked_sub(self.received?.adding())
-    }
-}
-
 /// A part of a phase, and what the server says of it.
-struct Part {
-    outcome: Outcome,
+struct Observed {
+    traffic: Traffic,
     received: Option<Received>,
     /// How it came to `received`.
     course: Course,
@@ -88,9 +48,21 @@ struct Part {
     silent: Option<String>,
 }
 
+impl Observed {
+    fn accounts(&self) -> Accounts {
+        let times = self.traffic.times.as_ref();
+        Accounts {
+            sent: self.traffic.report.sent,
+            received: self.received,
+            verdicts: times.map(|times| times.verdicts).unwrap_or_default(),
+            once: times.map(|times| times.once).unwrap_or_default(),
+        }
+    }
+}
+
 /// Runs both parts of a phase.
 pub(super) fn run(
-    target: &Target,
+    server: &ServerUnderLoad,
     route: &Route,
     load: &Load,
     stop: &AtomicBool,
@@ -105,7 +77,10 @@ pub(super) fn run(
     };
     let mut end = PhaseEnd {
         phase: None,
-        totals: Totals::none(target),
+        accounts: Accounts {
+            received: server.has_status().then_some(Received::NONE),
+            ..Accounts::default()
+        },
         scripted: vec![0; load.threads],
         failure: None,
         restarted: false,
@@ -123,7 +98,7 @@ pub(super) fn run(
             continue;
         }
         let part = run_part(
-            target,
+            server,
             route,
             load,
             ledger.as_ref(),
@@ -131,14 +106,14 @@ pub(super) fn run(
             stop,
             observe,
         )?;
-        end.totals.add(&part);
-        for (sum, &messages) in end.scripted.iter_mut().zip(&part.outcome.scripted) {
+        end.accounts.add(&part.accounts());
+        for (sum, &messages) in end.scripted.iter_mut().zip(&part.traffic.scripted) {
             *sum += messages;
         }
         end.restarted |= part.restarted;
         end.failure = failure(&part, load);
         if is_measured {
-            end.phase = Some(measured(target, load, part));
+            end.phase = Some(measured(server, load, part));
         }
     }
     if let Some(phase) = &mut end.phase
@@ -154,36 +129,36 @@ pub(super) fn run(
 }
 
 fn run_part(
-    target: &Target,
+    server: &ServerUnderLoad,
     route: &Route,
     load: &Load,
     ledger: Option<&Ledger>,
     scripts: &mut [Script],
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Part, String> {
+) -> Result<Observed, String> {
     // Before anything is looked at: the node counts the question.
     let boot = match load.exactly_once {
         false => None,
         true => Some(
-            (target.boot())
+            (server.boot())
                 .map_err(|error| format!("{}: can't ask for the boot: {error}", load.name))?,
         ),
     };
-    let before = target.status().ok();
-    let cpu_before = target.process().and_then(|process| process.cpu());
+    let before = server.status().ok();
+    let cpu_before = server.process().and_then(|process| process.cpu());
     let asked = Instant::now();
     observe(Event::Part {
         name: &load.name,
         planned: load.duration,
     });
     let looks = Looks::default();
-    let outcome = thread::scope(|scope| {
+    let traffic = thread::scope(|scope| {
         let looking = before.as_ref().map(|before| {
             scope
-                .spawn(|| looks.watch(|| Some(received(before, &target.status().ok()?).messages())))
+                .spawn(|| looks.watch(|| Some(received(before, &server.status().ok()?).messages())))
         });
-        let outcome = part::run(
+        let traffic = traffic::run(
             load,
             ledger,
             boot,
@@ -199,22 +174,22 @@ fn run_part(
         if let Some(looking) = looking {
             looking.thread().unpark();
         }
-        outcome
+        traffic
     });
     let course = looks.into_course();
-    let outcome = outcome.map_err(|error| {
+    let traffic = traffic.map_err(|error| {
         format!(
             "{}: can't send: {error}; use fewer --threads or --sockets",
             load.name
         )
     })?;
     let after = match &before {
-        Some(before) => target
-            .settle(before, outcome.report.sent.datagrams, load.weight)
+        Some(before) => server
+            .settle(before, traffic.report.sent.datagrams, load.weight)
             .map(Some),
         None => Ok(None),
     };
-    let cpu_after = target.process().and_then(|process| process.cpu());
+    let cpu_after = server.process().and_then(|process| process.cpu());
     let (after, silent) = match after {
         Ok(after) => (after, None),
         Err(detail) => (None, Some(detail)),
@@ -223,7 +198,7 @@ fn run_part(
     let restarted = both.is_some_and(|(before, after): (&Status, &Status)| {
         has_restarted(before, after, asked.elapsed())
     });
-    Ok(Part {
+    Ok(Observed {
         received: both
             .filter(|_| !restarted)
             .map(|(before, after)| received(before, after)),
@@ -232,27 +207,27 @@ fn run_part(
             .zip(cpu_after)
             .and_then(|(before, after)| after.checked_sub(before)),
         course,
-        outcome,
+        traffic,
         restarted,
         silent,
     })
 }
 
-fn measured(target: &Target, load: &Load, part: Part) -> Phase {
-    let Part {
-        outcome,
+fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
+    let Observed {
+        traffic,
         received,
         mut course,
         cpu,
         ..
     } = part;
-    let seconds = seconds(&outcome, load);
-    let mut series = series(&outcome, seconds);
+    let seconds = seconds(&traffic, load);
+    let mut series = series(&traffic, seconds);
     if let Some(received) = received {
         course.end(Duration::from_secs_f64(seconds), received.messages());
         course.fill(&mut series);
     }
-    let Outcome { report, times, .. } = &outcome;
+    let Traffic { report, times, .. } = &traffic;
     let hits = load.mode.hit_share() > 0.0;
     Phase {
         name: load.name.clone(),
@@ -269,19 +244,19 @@ fn measured(target: &Target, load: &Load, part: Part) -> Phase {
         response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
         service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
         schedule: schedule(report, load, seconds),
-        cost: cost(target, cpu, received),
-        generator_cpu_s: Some(outcome.cpu.as_secs_f64()),
+        cost: cost(server, cpu, received),
+        generator_cpu_s: Some(traffic.cpu.as_secs_f64()),
         series,
     }
 }
 
 /// Of the measured part: what was planned, or what it took where that is more, or less because it
 /// ended by a number of messages or by force.
-fn seconds(outcome: &Outcome, load: &Load) -> f64 {
-    let window = &outcome.window;
+fn seconds(traffic: &Traffic, load: &Load) -> f64 {
+    let window = &traffic.window;
     let planned_ns = window.end_ns - window.start_ns;
-    let sent_ns = outcome.report.last_sent_ns.saturating_sub(window.start_ns);
-    let whole = load.messages.is_none() && outcome.report.failure.is_none();
+    let sent_ns = traffic.report.last_sent_ns.saturating_sub(window.start_ns);
+    let whole = load.messages.is_none() && traffic.report.failure.is_none();
     // A plan's last message is at most a gap before its end.
     let ran_to_its_end = whole && sent_ns * 10 > planned_ns * 9;
     let ns = if ran_to_its_end {
@@ -292,14 +267,14 @@ fn seconds(outcome: &Outcome, load: &Load) -> f64 {
     (ns.max(1)) as f64 / 1e9
 }
 
-fn failure(part: &Part, load: &Load) -> Option<String> {
+fn failure(part: &Observed, load: &Load) -> Option<String> {
     let name = &load.name;
-    if let Some(error) = &part.outcome.report.failure {
+    if let Some(error) = &part.traffic.report.failure {
         return Some(format!(
             "{name}: the kernel does not send ({error}); a smaller --pack or --no-gso may help"
         ));
     }
-    if let Some(code) = part.outcome.report.refused {
+    if let Some(code) = part.traffic.report.refused {
         let why = Problem::from_code(code).map_or_else(
             || format!("code {code}, which this version does not know"),
             |problem| problem.to_string(),
@@ -335,7 +310,11 @@ fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule
     })
 }
 
-fn cost(target: &Target, cpu: Option<Duration>, received: Option<Received>) -> Option<Cost> {
+fn cost(
+    server: &ServerUnderLoad,
+    cpu: Option<Duration>,
+    received: Option<Received>,
+) -> Option<Cost> {
     let cpu = cpu?;
     let messages = received.map(|received| received.messages());
     let per_message = messages
@@ -344,7 +323,7 @@ fn cost(target: &Target, cpu: Option<Duration>, received: Option<Received>) -> O
     Some(Cost {
         cpu_s: cpu.as_secs_f64(),
         cpu_ns_per_message: per_message,
-        peak_memory_bytes: target
+        peak_memory_bytes: server
             .process()
             .and_then(|process| process.peak_memory_bytes()),
     })
@@ -352,14 +331,14 @@ fn cost(target: &Target, cpu: Option<Duration>, received: Option<Received>) -> O
 
 /// One entry for each interval of the measured part, and one for what came after it, if anything
 /// did.
-fn series(outcome: &Outcome, seconds: f64) -> Vec<Interval> {
-    let interval_s = outcome.window.interval_ns as f64 / 1e9;
-    let sent = &outcome.report.intervals;
+fn series(traffic: &Traffic, seconds: f64) -> Vec<Interval> {
+    let interval_s = traffic.window.interval_ns as f64 / 1e9;
+    let sent = &traffic.report.intervals;
     let last = sent.len() - 1;
     let mut series = Vec::with_capacity(sent.len());
     for (index, &sent) in sent.iter().enumerate() {
         let start_s = index as f64 * interval_s;
-        let times = outcome.times.as_ref().map(|times| &times.intervals[index]);
+        let times = traffic.times.as_ref().map(|times| &times.intervals[index]);
         let ended = times.map_or(0, |times| times.answered + times.timed_out);
         if (index == last || start_s >= seconds) && sent + ended == 0 {
             continue;

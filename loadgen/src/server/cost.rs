@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::machine::{memory_bytes, task_cpu_time, tasks};
+
 /// How a node's data threads are called.
 const DATA_THREADS: &str = "rmbd-data";
 
@@ -45,15 +47,11 @@ impl ServerProcess {
     /// process. `None` where it has ended or may not be looked at.
     #[must_use]
     pub fn cpu(self) -> Option<Duration> {
-        let threads: Vec<PathBuf> = fs::read_dir(self.directory().join("task"))
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        let of_data: Vec<_> = threads.iter().filter(|path| is_data_thread(path)).collect();
+        let tasks = tasks(&self.directory())?;
+        let of_data: Vec<_> = tasks.iter().filter(|path| is_data_thread(path)).collect();
         match (self, of_data.is_empty()) {
-            (_, false) => of_data.into_iter().map(|path| thread_cpu(path)).sum(),
-            (Self::Pid(_), true) => threads.iter().map(|path| thread_cpu(path)).sum(),
+            (_, false) => of_data.into_iter().map(|task| task_cpu_time(task)).sum(),
+            (Self::Pid(_), true) => tasks.iter().map(|task| task_cpu_time(task)).sum(),
             // That would be the generator's own.
             (Self::Inside, true) => None,
         }
@@ -63,12 +61,7 @@ impl ServerProcess {
     /// server is inside.
     #[must_use]
     pub fn peak_memory_bytes(self) -> Option<u64> {
-        let status = fs::read_to_string(self.directory().join("status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
+        memory_bytes(&self.directory(), "VmHWM")
     }
 
     fn directory(self) -> PathBuf {
@@ -81,22 +74,6 @@ impl ServerProcess {
 
 fn is_data_thread(task: &Path) -> bool {
     fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(DATA_THREADS))
-}
-
-/// `schedstat` has nanoseconds; where the kernel is built without it, `stat` has ticks.
-fn thread_cpu(task: &Path) -> Option<Duration> {
-    let schedstat = fs::read_to_string(task.join("schedstat")).ok();
-    let nanoseconds = schedstat.and_then(|text| text.split_whitespace().next()?.parse().ok());
-    if let Some(nanoseconds @ 1..) = nanoseconds {
-        return Some(Duration::from_nanos(nanoseconds));
-    }
-    let stat = fs::read_to_string(task.join("stat")).ok()?;
-    // The name, in brackets, may contain anything; user and system time are fields 14 and 15.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    let ticks = ticks()? + ticks()?;
-    let a_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_secs_f64(ticks as f64 / a_second as f64))
 }
 
 /// Inodes of the sockets bound to an address, or to its port on all addresses.
@@ -191,8 +168,8 @@ mod tests {
         let thread = std::thread::Builder::new()
             .name("rmbd-data-9".to_owned())
             .spawn(move || {
-                let start = crate::send::sender::thread_cpu_time();
-                while crate::send::sender::thread_cpu_time() - start < Duration::from_millis(50) {}
+                let start = crate::machine::thread_cpu_time();
+                while crate::machine::thread_cpu_time() - start < Duration::from_millis(50) {}
                 worked.send(()).unwrap();
                 let _ = hold.recv();
             })

@@ -5,21 +5,20 @@
 //! batches that serve that server best, and ends when the server has confirmed to have read all of
 //! them; who begins changes from round to round. What is compared is what each server needed for it.
 
-mod cli;
+mod command;
 mod contest;
+mod driver;
 mod markdown;
 mod memcached;
+mod options;
 mod ours;
 mod process;
 mod recipes;
 mod record;
 mod redis;
-mod target;
+mod rival;
 #[cfg(test)]
 mod tests;
 
-pub use self::cli::{Peer, PeerError, VersusCommand, VersusOptions};
-pub use self::contest::{VersusError, run};
-pub use self::markdown::markdown;
-pub use self::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Spread, Turn};
-pub use self::target::TargetError;
+pub(crate) use self::command::VersusCommand;
+pub use self::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Score, Spread, Turn};

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::super::format::Format;
 use super::{KeysError, LineEnd};
-use crate::plan::format::Format;
 
 /// Bytes that are read at most; they stay in memory.
 const FILE_BYTES_MAX: usize = 1 << 30;
@@ -18,14 +18,15 @@ const LINES_MAX: usize = 50_000_000;
 pub(super) struct Lines {
     text: Vec<u8>,
     /// Where each different key stands in `text`, in the order of their first lines.
-    keys: Vec<Place>,
+    keys: Vec<Span>,
     /// Numbers of the keys, line by line.
     entries: Vec<u32>,
     cut: u64,
 }
 
+/// A part of the text.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Span {
     start: u32,
     len: u16,
 }
@@ -57,7 +58,7 @@ pub(super) fn read_lines(
     let mut start = 0;
     for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         let key = without(line_end, line);
-        let place = Place {
+        let span = Span {
             // The text is shorter than 2^32 bytes, a key than 2^16.
             start: start as u32,
             len: key.len().min(longest) as u16,
@@ -82,7 +83,7 @@ pub(super) fn read_lines(
         let number = *numbers
             .entry(&key[..key.len().min(longest)])
             .or_insert_with(|| {
-                keys.push(place);
+                keys.push(span);
                 keys.len() as u32 - 1
             });
         entries.push(number);
@@ -143,7 +144,7 @@ impl Lines {
 
     /// Of the shortest and of the longest key.
     pub(super) fn key_bytes_range(&self) -> (usize, usize) {
-        let lengths = || self.keys.iter().map(|place| usize::from(place.len));
+        let lengths = || self.keys.iter().map(|span| usize::from(span.len));
         // There is a key, and it is not empty.
         (lengths().min().unwrap_or(1), lengths().max().unwrap_or(1))
     }
@@ -156,7 +157,7 @@ impl Lines {
 
     #[inline]
     pub(super) fn key(&self, number: u64) -> &[u8] {
-        let Place { start, len } = self.keys[number as usize];
+        let Span { start, len } = self.keys[number as usize];
         &self.text[start as usize..start as usize + usize::from(len)]
     }
 

@@ -24,7 +24,7 @@ use thiserror::Error;
 use self::alias::{ZipfRanks, ZipfTable};
 use self::file::Lines;
 pub use self::spec::{KeySpec, KeySpecError};
-use crate::plan::format::Format;
+use super::format::Format;
 
 /// Bytes of a made key if nothing else is said: 16 hexadecimal digits hold every number.
 pub const DEFAULT_KEY_BYTES: usize = 16;
@@ -40,6 +40,17 @@ pub enum LineEnd {
     LfOrCrLf,
     /// Before LF; a CR is the key's.
     Lf,
+}
+
+impl LineEnd {
+    /// As `--keep-cr` has it: whether a CR at the end of a line is the key's.
+    #[must_use]
+    pub(crate) fn with_cr(is_kept: bool) -> Self {
+        match is_kept {
+            true => Self::Lf,
+            false => Self::LfOrCrLf,
+        }
+    }
 }
 
 /// Keys that cannot be. Nothing was sent.

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use rmbd::io::send_segments;
 use rmbd::node::status::Status;
+use ureq::Agent;
 
-use super::target::{Target, TargetError, WINDOW};
-use crate::plan::format::{DATAGRAM_BYTES, Format};
-use crate::plan::keys::Stream;
+use super::driver::{Driver, DriverError, WINDOW};
+use crate::plan::{DATAGRAM_BYTES, Format, Stream};
+use crate::server::{StatusError, connected_socket, fetch_status, status_url};
 
 const SERVER: &str = "rmbd";
 /// After which a train's reply counts as lost. On one machine an answer takes milliseconds.
@@ -75,18 +76,13 @@ impl<'a> Ours<'a> {
         http: SocketAddr,
         format: Format,
         stop: &'a AtomicBool,
-    ) -> Result<Self, TargetError> {
+    ) -> Result<Self, DriverError> {
         let open = || {
-            let any: SocketAddr = match address {
-                SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-                SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
-            };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(address)?;
+            let socket = connected_socket(address)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             Ok(socket)
         };
-        let socket = open().map_err(|source| TargetError::Connect {
+        let socket = open().map_err(|source| DriverError::Connect {
             server: SERVER,
             address,
             source,
@@ -109,22 +105,20 @@ impl<'a> Ours<'a> {
         Ok(ours)
     }
 
-    fn status(&self) -> Result<Status, TargetError> {
-        let url = format!("http://{}/status", self.http);
-        let fetch = || {
-            let mut response = ureq::get(&url).call()?;
-            response.body_mut().read_to_string()
-        };
-        let text = fetch().map_err(|error| self.lost(io::Error::other(error)))?;
-        serde_json::from_str(&text).map_err(|error| TargetError::Protocol {
-            server: SERVER,
-            address: self.http,
-            found: error.to_string(),
+    fn status(&self) -> Result<Status, DriverError> {
+        let url = status_url(&self.http.to_string());
+        fetch_status(&Agent::new_with_defaults(), &url).map_err(|error| match error {
+            StatusError::Fetch(error) => self.lost(io::Error::other(error)),
+            StatusError::Other(error) => DriverError::Protocol {
+                server: SERVER,
+                address: self.http,
+                found: error.to_string(),
+            },
         })
     }
 
-    fn lost(&self, source: io::Error) -> TargetError {
-        TargetError::Lost {
+    fn lost(&self, source: io::Error) -> DriverError {
+        DriverError::Lost {
             server: SERVER,
             address: self.address,
             source,
@@ -132,7 +126,7 @@ impl<'a> Ours<'a> {
     }
 
     /// Sends up to a train of adds; how many.
-    fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, TargetError> {
+    fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, DriverError> {
         let Filled {
             adds,
             bytes,
@@ -147,7 +141,7 @@ impl<'a> Ours<'a> {
 
     /// Waits until at most `window` trains are without a reply. A train that gets none is given up;
     /// `/status` tells what arrived of it.
-    fn await_window(&mut self, window: u64) -> Result<(), TargetError> {
+    fn await_window(&mut self, window: u64) -> Result<(), DriverError> {
         let mut buffer = [0; DATAGRAM_BYTES];
         while self.trains - self.confirmed > window {
             match self.socket.recv(&mut buffer) {
@@ -163,7 +157,7 @@ impl<'a> Ours<'a> {
                 Err(error) => return Err(self.lost(error)),
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(TargetError::Interrupted);
+                return Err(DriverError::Interrupted);
             }
         }
         Ok(())
@@ -177,7 +171,7 @@ impl<'a> Ours<'a> {
     }
 }
 
-impl Target for Ours<'_> {
+impl Driver for Ours<'_> {
     fn name(&self) -> String {
         format!("{SERVER} {}", self.version)
     }
@@ -193,7 +187,7 @@ impl Target for Ours<'_> {
         self.speech.counts_as()
     }
 
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, TargetError> {
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError> {
         let before = self.status()?.messages.add;
         let mut left = adds;
         while left > 0 {
@@ -204,7 +198,7 @@ impl Target for Ours<'_> {
         Ok(self.status()?.messages.add - before)
     }
 
-    fn count(&mut self, key: &[u8]) -> Result<u64, TargetError> {
+    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError> {
         let sent = self.socket.send(self.speech.question(key));
         sent.map_err(|source| self.lost(source))?;
         let mut buffer = [0; DATAGRAM_BYTES];

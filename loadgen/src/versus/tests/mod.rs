@@ -11,16 +11,16 @@ use rmbd::node::Node;
 use rmbd::sketch::Geometry;
 
 use self::fake::{Behaviour, Fake, memcached_behaviour, redis_behaviour};
-use super::cli::PeerKind;
+use super::driver::{Driver, DriverError};
+use super::markdown::markdown;
 use super::memcached::Memcached;
 use super::ours::Ours;
-use super::process::{Server, StartError, cpu_seconds, own_cpu_seconds, resident_bytes};
+use super::process::{Server, StartError, cpu_seconds, resident_bytes};
+use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Score, Spread, Turn};
 use super::redis::Redis;
-use super::target::Target;
-use super::*;
-use crate::plan::format::Format;
-use crate::plan::keys::{KeySet, KeySpec};
-use crate::record::environment::Environment;
+use super::rival::{Rival, RivalError, RivalKind};
+use crate::machine::{Environment, thread_cpu_time};
+use crate::plan::{Format, KeySet, KeySpec};
 
 const ADDS: u64 = 10_000;
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -32,9 +32,9 @@ fn keys() -> KeySet {
 }
 
 /// Adds, counts every key, and compares with the stream run again.
-fn check_adds_and_counts(target: &mut dyn Target) {
+fn check_adds_and_counts(driver: &mut dyn Driver) {
     let keys = keys();
-    let added = target.add(&mut keys.stream(7, 0, 1), ADDS).unwrap();
+    let added = driver.add(&mut keys.stream(7, 0, 1), ADDS).unwrap();
     assert_eq!(added, ADDS);
     let mut truth = vec![0; keys.distinct() as usize];
     let mut stream = keys.stream(7, 0, 1);
@@ -43,12 +43,12 @@ fn check_adds_and_counts(target: &mut dyn Target) {
     }
     for (number, count) in truth.into_iter().enumerate() {
         assert_eq!(
-            target.count(&keys.key(number as u64)).unwrap(),
+            driver.count(&keys.key(number as u64)).unwrap(),
             count,
             "key {number}"
         );
     }
-    assert_eq!(target.count(b"never added").unwrap(), 0);
+    assert_eq!(driver.count(b"never added").unwrap(), 0);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_node_counts_what_it_was_sent_in_both_formats() {
         let stream = &mut keys().stream(7, 0, 1);
         assert!(matches!(
             stopped.add(stream, ADDS),
-            Err(TargetError::Interrupted)
+            Err(DriverError::Interrupted)
         ));
         node.stop().unwrap();
     }
@@ -145,13 +145,13 @@ fn ctrl_c_ends_a_turn() {
     let stream = &mut keys().stream(7, 0, 1);
     assert!(matches!(
         redis.add(stream, ADDS),
-        Err(TargetError::Interrupted)
+        Err(DriverError::Interrupted)
     ));
     let fake = Fake::start(memcached_behaviour(None));
     let mut memcached = Memcached::connect(fake.address(), &STOPPED).unwrap();
     assert!(matches!(
         memcached.add(stream, ADDS),
-        Err(TargetError::Interrupted)
+        Err(DriverError::Interrupted)
     ));
 }
 
@@ -225,31 +225,31 @@ fn a_server_that_does_not_start_says_why() {
 
 #[test]
 fn cpu_time_of_a_thread_grows_with_work() {
-    let before = own_cpu_seconds().unwrap();
+    let before = thread_cpu_time().as_secs_f64();
     let mut sum = 0_u64;
-    while own_cpu_seconds().unwrap() < before + 0.005 {
+    while thread_cpu_time().as_secs_f64() < before + 0.005 {
         sum = std::hint::black_box(sum + 1);
     }
     assert!(sum > 0);
 }
 
 #[test]
-fn a_peer_is_named_by_its_address() {
-    let peer: Peer = "redis://localhost:6379/".parse().unwrap();
+fn a_rival_is_named_by_its_address() {
+    let rival: Rival = "redis://localhost:6379/".parse().unwrap();
     assert_eq!(
-        (peer.kind, peer.address.as_str()),
-        (PeerKind::Redis, "localhost:6379")
+        (rival.kind, rival.address.as_str()),
+        (RivalKind::Redis, "localhost:6379")
     );
-    assert_eq!(peer.to_string(), "redis://localhost:6379");
-    assert!(peer.resolve().unwrap().ip().is_loopback());
-    let peer: Peer = "memcached://".parse().unwrap();
-    assert!(matches!(peer.resolve(), Err(PeerError::NoAddress(_))));
+    assert_eq!(rival.to_string(), "redis://localhost:6379");
+    assert!(rival.resolve().unwrap().ip().is_loopback());
+    let rival: Rival = "memcached://".parse().unwrap();
+    assert!(matches!(rival.resolve(), Err(RivalError::NoAddress(_))));
     for text in ["", "redis", "mysql://localhost:1"] {
-        assert_eq!(text.parse::<Peer>(), Err(PeerError::Form), "{text}");
+        assert_eq!(text.parse::<Rival>(), Err(RivalError::Form), "{text}");
     }
 }
 
-fn side(name: &str, turns: &[(u64, f64, f64)]) -> Side {
+fn score(name: &str, turns: &[(u64, f64, f64)]) -> Score {
     let turns = turns.iter().map(|&(received, seconds, cpu)| Turn {
         sent: 1_000_000,
         received,
@@ -257,7 +257,7 @@ fn side(name: &str, turns: &[(u64, f64, f64)]) -> Side {
         server_cpu_s: Some(cpu),
         generator_cpu_s: Some(seconds * 0.97),
     });
-    Side {
+    Score {
         name: name.to_owned(),
         address: "127.0.0.1:1".to_owned(),
         server_command: Some(format!("{name} --port 1")),
@@ -292,7 +292,7 @@ fn comparison() -> Comparison {
         seed: 1,
         adds_per_turn: 1_000_000,
         generator_cpu: Some(1),
-        ours: side(
+        ours: score(
             "rmbd",
             &[
                 (1_000_000, 0.1, 0.05),
@@ -300,7 +300,7 @@ fn comparison() -> Comparison {
                 (1_000_000, 0.1, 0.07),
             ],
         ),
-        theirs: side("redis", &[(1_000_000, 1.0, 1.0), (1_000_000, 1.25, 1.0)]),
+        theirs: score("redis", &[(1_000_000, 1.0, 1.0), (1_000_000, 1.25, 1.0)]),
         ended_early: None,
     }
 }

@@ -2,178 +2,99 @@
 
 use std::cmp::Ordering;
 
-use super::phase::Totals;
-use crate::output::units::{exact, share, time_ns};
-use crate::plan::load::{Load, SEGMENTS_MAX};
-use crate::record::{Check, Once, Outcome, Phase, Received, Sent, Truth, Verdicts};
+use super::accounts::Accounts;
+use super::notes;
+use super::once::OnceAccounts;
+use crate::output::{exact, share};
+use crate::plan::{Load, SEGMENTS_MAX};
+use crate::record::{Check, Outcome, Phase, Received, Truth};
 
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) notes: Vec<String>,
-    sent: Sent,
-    /// `None` as soon as the server was silent once.
-    received: Option<Received>,
-    /// Of the messages in `received`, by what was sent.
+pub(crate) struct Findings {
+    notes: Vec<String>,
+    accounts: Accounts,
+    /// Of the messages that the server received, by what was sent.
     received_weight: u64,
-    verdicts: Verdicts,
     /// Of phases whose adds count exactly once.
-    once: Option<OnceFound>,
+    once: Option<OnceAccounts>,
     phases: usize,
     gso: bool,
     restarted: bool,
     /// Whether the server is on this machine: then nothing but a socket may lose anything.
     local: bool,
     /// Whether at least one phase whose keys are compared lost no add.
-    pub(super) comparable: bool,
+    comparable: bool,
     /// Why the truth could not be compared.
     unchecked: Option<String>,
 }
 
-/// Adds that count exactly once, and by how much they made N grow.
-#[derive(Debug, Default)]
-struct OnceFound {
-    tally: Once,
-    /// Weight of what was acknowledged ...
-    least: u64,
-    /// ... and of what is uncertain, too.
-    most: u64,
-    /// `None` as soon as the server was silent once.
-    grown: Option<u64>,
-}
-
-impl OnceFound {
-    fn add(&mut self, once: &Once, weight: u32, grown: Option<u64>) {
-        let weight = u64::from(weight);
-        self.tally.add(once);
-        self.least += once.acknowledged * weight;
-        self.most += (once.acknowledged + once.uncertain) * weight;
-        self.grown = self.grown.zip(grown).map(|(a, b)| a + b);
-    }
-}
-
 impl Findings {
     /// None yet, of a server that is on this machine or not.
-    pub(super) fn of_server(local: bool) -> Self {
+    pub(crate) fn of_server(local: bool) -> Self {
         Self {
             local,
             ..Self::default()
         }
     }
 
-    pub(super) fn note(&mut self, note: String) {
+    pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 
-    pub(super) fn unchecked(&mut self, why: &str) {
+    /// The truth could not be compared.
+    pub(crate) fn unchecked(&mut self, why: &str) {
         self.unchecked = Some(why.to_owned());
+    }
+
+    /// Whether at least one phase whose keys are compared lost no add.
+    pub(crate) fn set_comparable(&mut self, comparable: bool) {
+        self.comparable = comparable;
+    }
+
+    /// All that was noted.
+    pub(crate) fn into_notes(self) -> Vec<String> {
+        self.notes
     }
 
     /// Takes a phase into the accounts, and notes what is remarkable about it; `None` where it ended
     /// before its measured part.
-    pub(super) fn phase(
+    pub(crate) fn phase(
         &mut self,
         phase: Option<&Phase>,
-        totals: &Totals,
+        accounts: &Accounts,
         load: &Load,
         restarted: bool,
     ) {
-        if self.phases == 0 {
-            self.received = Some(Received::NONE);
-        }
         self.phases += 1;
         self.gso |= load.gso;
         self.restarted |= restarted;
-        self.sent.add(&totals.sent);
-        self.verdicts.add(&totals.verdicts);
-        let both = self.received.zip(totals.received);
-        self.received = both.map(|(a, b)| a.plus(&b));
-        if let Some(received) = totals.received {
+        self.accounts.add(accounts);
+        if let Some(received) = accounts.received {
             self.received_weight += received.adding() * u64::from(load.weight);
         }
         if load.exactly_once {
-            let found = self.once.get_or_insert_with(|| OnceFound {
-                grown: Some(0),
-                ..OnceFound::default()
-            });
-            let grown = totals.received.and_then(|received| received.weight);
-            found.add(&totals.once, load.weight, grown);
+            let grown = accounts.received.and_then(|received| received.weight);
+            let found = self.once.get_or_insert_default();
+            found.add(&accounts.once, load.weight, grown);
         }
-        if let Some(phase) = phase {
-            self.note_if_late(phase);
-            self.note_if_lost(phase, load);
-        }
-        let cut = load.keys.cut();
-        if cut > 0 {
-            let name = &load.name;
-            self.note(format!(
-                "{name}: {} lines of {} were longer than 139 bytes and were cut, as the protocol has it.",
-                exact(cut),
-                load.keys.spec()
-            ));
-        }
-    }
-
-    fn note_if_late(&mut self, phase: &Phase) {
-        let Some(schedule) = phase.schedule.filter(|schedule| !schedule.kept) else {
-            return;
-        };
-        let sent = phase.sent.messages();
-        let unsent = schedule.planned.saturating_sub(sent);
-        let unsent = if unsent > 0 {
-            format!(
-                ", {} of {} planned messages never left",
-                exact(unsent),
-                exact(schedule.planned)
-            )
-        } else {
-            String::new()
-        };
-        self.note(format!(
-            "{}: the generator did not keep its own schedule (1 % left more than {} late, the latest {}{unsent}): the response times are its own and not the server's. Use a lower --rate, more --threads or --pack.",
-            phase.name,
-            time_ns(schedule.late_p99_ns as f64),
-            time_ns(schedule.late_max_ns as f64),
-        ));
-    }
-
-    fn note_if_lost(&mut self, phase: &Phase, load: &Load) {
-        let Some(received) = phase.received else {
-            return;
-        };
-        let lost = phase.sent.datagrams.saturating_sub(received.datagrams);
-        if lost == 0 {
-            return;
-        }
-        let drops = exact(received.dropped_by_kernel);
-        let how = if load.gso {
-            format!(
-                "the loss is sent less received, since the kernel counts {drops} dropped trains of up \
-                 to 64 datagrams (GSO)"
-            )
-        } else {
-            format!("the kernel counted {drops} of them as dropped at the server's sockets")
-        };
-        self.note(format!(
-            "{}: {} of {} datagrams were lost ({}): {how}.",
-            phase.name,
-            exact(lost),
-            exact(phase.sent.datagrams),
-            share(lost as f64 / phase.sent.datagrams as f64),
-        ));
+        self.notes.extend(phase.and_then(notes::late));
+        self.notes
+            .extend(phase.and_then(|phase| notes::lost(phase, load)));
+        self.notes.extend(notes::cut(load));
     }
 
     /// All that was checked.
-    pub(super) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
+    pub(crate) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
         if self.phases == 0 {
             return Vec::new();
         }
         let mut checks = vec![self.accounts(), self.understood()];
-        if self.sent.adding() > 0 {
+        if self.accounts.sent.adding() > 0 {
             checks.push(self.weights());
         }
         if let Some(found) = &self.once {
-            checks.push(self.exactly_once(found));
+            checks.push(found.check(self.restarted));
         }
         match (truth, &self.unchecked) {
             (Some(truth), _) => {
@@ -187,7 +108,7 @@ impl Findings {
             }),
             (None, None) => {}
         }
-        if self.sent.hits > 0 {
+        if self.accounts.sent.hits > 0 {
             checks.push(self.verdicts());
         }
         checks
@@ -195,7 +116,7 @@ impl Findings {
 
     /// Whether sent is received and dropped.
     fn accounts(&self) -> Check {
-        let (outcome, detail) = match self.received {
+        let (outcome, detail) = match self.accounts.received {
             _ if self.restarted => (
                 Outcome::Unknown,
                 "The server was started again, and its counters with it.".to_owned(),
@@ -214,7 +135,7 @@ impl Findings {
     }
 
     fn balance(&self, received: &Received) -> (Outcome, String) {
-        let sent = self.sent.datagrams;
+        let sent = self.accounts.sent.datagrams;
         let figures = format!(
             "{} sent, {} received, {} dropped by the kernel at the server's sockets",
             exact(sent),
@@ -256,7 +177,7 @@ impl Findings {
     }
 
     fn understood(&self) -> Check {
-        let (outcome, detail) = match self.received {
+        let (outcome, detail) = match self.accounts.received {
             None => (
                 Outcome::Unknown,
                 "The server did not say what it received.".to_owned(),
@@ -300,8 +221,8 @@ impl Findings {
 impl Findings {
     /// Whether N grew by what was received, each with its weight.
     fn weights(&self) -> Check {
-        let grown = self.received.and_then(|received| received.weight);
-        let (outcome, detail) = match self.received.zip(grown) {
+        let grown = self.accounts.received.and_then(|received| received.weight);
+        let (outcome, detail) = match self.accounts.received.zip(grown) {
             _ if self.restarted => (
                 Outcome::Unknown,
                 "The server was started again, and its N with it.".to_owned(),
@@ -317,7 +238,7 @@ impl Findings {
                     exact(received.adding()),
                     exact(self.received_weight)
                 );
-                match received.adding().cmp(&self.sent.adding()) {
+                match received.adding().cmp(&self.accounts.sent.adding()) {
                     _ if grown == self.received_weight => (Outcome::Passed, format!("{figures}.")),
                     Ordering::Greater => (
                         Outcome::Unknown,
@@ -341,66 +262,9 @@ impl Findings {
         }
     }
 
-    /// Whether N grew by all that was acknowledged, and by nothing twice.
-    fn exactly_once(&self, found: &OnceFound) -> Check {
-        let Once {
-            acknowledged,
-            uncertain,
-            repeated,
-            applied_before,
-        } = found.tally;
-        let mut detail = format!(
-            "{} adds acknowledged (weight {}), {} uncertain",
-            exact(acknowledged),
-            exact(found.least),
-            exact(uncertain)
-        );
-        if uncertain > 0 {
-            detail.push_str(&format!(
-                " (at most {} more), as no acknowledgement came in time",
-                exact(found.most - found.least)
-            ));
-        }
-        let (outcome, grown) = match found.grown {
-            _ if self.restarted => (
-                Outcome::Unknown,
-                "the server was started again, and its N with it".to_owned(),
-            ),
-            None => (
-                Outcome::Unknown,
-                "the server did not say what its N is".to_owned(),
-            ),
-            Some(grown) => {
-                let figure = format!("N grew by {}", exact(grown));
-                match grown {
-                    _ if grown < found.least => (
-                        Outcome::Failed,
-                        format!("{figure}: acknowledged adds are missing"),
-                    ),
-                    _ if grown > found.most => (
-                        Outcome::Failed,
-                        format!(
-                            "{figure}: some counted twice, or somebody else adds to this server"
-                        ),
-                    ),
-                    _ => (Outcome::Passed, figure),
-                }
-            }
-        };
-        Check {
-            name: "every acknowledged add counts exactly once".to_owned(),
-            outcome,
-            detail: format!(
-                "{detail}; {grown}. {} datagrams were sent again, {} acknowledgements were of requests applied before.",
-                exact(repeated),
-                exact(applied_before)
-            ),
-        }
-    }
-
     /// Whether all hits were answered as the truth has it.
     fn verdicts(&self) -> Check {
-        let verdicts = &self.verdicts;
+        let verdicts = &self.accounts.verdicts;
         let outcome = match verdicts.wrong() {
             _ if self.restarted => Outcome::Unknown,
             0 => Outcome::Passed,
@@ -490,6 +354,7 @@ fn within_bound(truth: &Truth) -> Check {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::record::{Once, Sent, Verdicts};
 
     /// What is found of 100 adds of weight 10, of which so many arrived and made N grow by so much.
     fn weighed(received: u64, grown: Option<u64>) -> Outcome {
@@ -497,7 +362,7 @@ mod tests {
             weight: 10,
             ..crate::plan::testing::load("add", "uniform:10")
         };
-        let totals = Totals {
+        let accounts = Accounts {
             sent: Sent {
                 adds: 100,
                 ..Sent::default()
@@ -511,7 +376,7 @@ mod tests {
             once: Once::default(),
         };
         let mut findings = Findings::of_server(true);
-        findings.phase(None, &totals, &load, false);
+        findings.phase(None, &accounts, &load, false);
         let checks = findings.checks(None);
         let mut named = checks.iter().filter(|check| check.name.contains("N grew"));
         named.next().unwrap().outcome
@@ -534,7 +399,7 @@ mod tests {
             exactly_once,
             ..crate::plan::testing::load("add", "uniform:10")
         };
-        let totals = Totals {
+        let accounts = Accounts {
             sent: Sent::default(),
             received: Some(Received {
                 refused,
@@ -545,7 +410,7 @@ mod tests {
             once: Once::default(),
         };
         let mut findings = Findings::of_server(true);
-        findings.phase(None, &totals, &load, false);
+        findings.phase(None, &accounts, &load, false);
         findings.understood()
     }
 
@@ -563,37 +428,5 @@ mod tests {
             let is_said = check.detail.contains("late copies");
             assert_eq!(is_said, exactly_once && too_old > 0, "{check:?}");
         }
-    }
-
-    /// What is found of 100 adds of weight 10, of which so many were not acknowledged, where N grew by so much.
-    fn once(uncertain: u64, grown: Option<u64>) -> Outcome {
-        let mut found = OnceFound {
-            grown: Some(0),
-            ..OnceFound::default()
-        };
-        let tally = Once {
-            acknowledged: 100 - uncertain,
-            uncertain,
-            ..Once::default()
-        };
-        found.add(&tally, 10, grown);
-        Findings::of_server(false).exactly_once(&found).outcome
-    }
-
-    #[test]
-    fn exactly_once_is_exact_where_nothing_is_uncertain_and_bounded_else() {
-        assert_eq!(once(0, Some(1000)), Outcome::Passed);
-        for grown in [100, 999, 1001, 1010, 2000] {
-            assert_eq!(once(0, Some(grown)), Outcome::Failed, "{grown}");
-        }
-        for (grown, outcome) in [
-            (899, Outcome::Failed),
-            (900, Outcome::Passed),
-            (1000, Outcome::Passed),
-            (1001, Outcome::Failed),
-        ] {
-            assert_eq!(once(10, Some(grown)), outcome, "{grown}");
-        }
-        assert_eq!(once(0, None), Outcome::Unknown);
     }
 }

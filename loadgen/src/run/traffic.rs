@@ -11,18 +11,13 @@ use std::time::{Duration, Instant};
 use rmbd::io::cpu;
 use rmbd::wire::Boot;
 
-use crate::closed::ClosedLoop;
-use crate::closed::once::OnceLoop;
-use crate::flight::clock::{Clock, nanoseconds};
-use crate::flight::progress::{Progress, Totals};
-use crate::flight::times::{Times, Window};
-use crate::judge::ledger::Ledger;
-use crate::plan::load::Load;
-use crate::plan::script::Script;
+use crate::closed::{AnsweredLoop, OnceLoop};
+use crate::flight::{Clock, Connection, Part, Progress, Times, Totals};
+use crate::judge::Ledger;
+use crate::plan::{Load, Script, Window, nanoseconds};
 use crate::receive::{self, Answers};
 use crate::record::Pace;
-use crate::send::outgoing::Link;
-use crate::send::sender::{Sender, SenderReport, Shared};
+use crate::send::{Errand, Sender, SenderReport};
 
 /// From the moment when all threads are ready to the first planned message.
 const LEAD: Duration = Duration::from_millis(5);
@@ -38,7 +33,7 @@ pub(crate) struct Route {
 }
 
 /// What came of it.
-pub(crate) struct Outcome {
+pub(crate) struct Traffic {
     pub(crate) window: Window,
     pub(crate) report: SenderReport,
     /// `None` where nothing was asked.
@@ -49,9 +44,9 @@ pub(crate) struct Outcome {
     pub(crate) cpu: Duration,
 }
 
-/// What the threads of one part share.
-struct Part {
-    links: Vec<Link>,
+/// What one sending thread and its receiver have to themselves.
+struct Post {
+    connections: Vec<Connection>,
     progress: Progress,
     /// Release by the sender: what it sent before is seen by its receiver.
     sender_ended: AtomicBool,
@@ -61,7 +56,7 @@ struct Part {
 /// that count exactly once need the boot of the node.
 ///
 /// # Errors
-/// No sockets or no threads. What happens while sending is in the outcome.
+/// No sockets or no threads. What happens while sending is in the traffic.
 pub(crate) fn run(
     load: &Load,
     ledger: Option<&Ledger>,
@@ -70,10 +65,10 @@ pub(crate) fn run(
     scripts: &mut [Script],
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Duration, Totals),
-) -> io::Result<Outcome> {
-    let parts = open_parts(route.server, load)?;
+) -> io::Result<Traffic> {
+    let posts = open_posts(route.server, load)?;
     let zero = OnceLock::new();
-    let shared = Shared {
+    let part = Part {
         load,
         ledger,
         boot,
@@ -84,13 +79,13 @@ pub(crate) fn run(
     thread::scope(|scope| {
         let mut team = Team {
             scope,
-            shared: &shared,
+            part: &part,
             route,
             ready: Arc::default(),
             senders: Vec::new(),
             receivers: Vec::new(),
         };
-        if let Err(error) = team.start(&parts, scripts) {
+        if let Err(error) = team.start(&posts, scripts) {
             // Those that have started wait for the clock, or for this.
             stop.store(true, Ordering::Relaxed);
             return Err(error);
@@ -98,24 +93,24 @@ pub(crate) fn run(
         let _ = zero.set(Instant::now());
         while !team.is_over() {
             thread::sleep(WATCH);
-            let elapsed_ns = shared.clock.now_ns().saturating_sub(shared.window.start_ns);
+            let elapsed_ns = part.now_ns().saturating_sub(part.window.start_ns);
             watch(
                 Duration::from_nanos(elapsed_ns),
-                Progress::totals(parts.iter().map(|part| &part.progress)),
+                Progress::totals(posts.iter().map(|post| &post.progress)),
             );
         }
         team.collect(scripts)
     })
 }
 
-fn open_parts(server: SocketAddr, load: &Load) -> io::Result<Vec<Part>> {
+fn open_posts(server: SocketAddr, load: &Load) -> io::Result<Vec<Post>> {
     (0..load.threads)
-        .map(|part| {
+        .map(|thread| {
             let sockets =
-                load.sockets / load.threads + usize::from(part < load.sockets % load.threads);
-            let links: io::Result<_> = (0..sockets).map(|_| Link::open(server, load)).collect();
-            Ok(Part {
-                links: links?,
+                load.sockets / load.threads + usize::from(thread < load.sockets % load.threads);
+            let connections = (0..sockets).map(|_| Connection::open(server, load));
+            Ok(Post {
+                connections: connections.collect::<io::Result<_>>()?,
                 progress: Progress::default(),
                 sender_ended: AtomicBool::new(false),
             })
@@ -123,10 +118,16 @@ fn open_parts(server: SocketAddr, load: &Load) -> io::Result<Vec<Part>> {
         .collect()
 }
 
+impl Post {
+    fn errand<'a>(&'a self, part: &'a Part<'a>, thread: usize, script: Script) -> Errand<'a> {
+        Errand::new(part, thread, &self.connections, script, &self.progress)
+    }
+}
+
 /// The threads of a load.
 struct Team<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    shared: &'scope Shared<'scope>,
+    part: &'scope Part<'scope>,
     route: &'scope Route,
     /// How many have their buffers.
     ready: Arc<AtomicUsize>,
@@ -136,16 +137,16 @@ struct Team<'scope, 'env> {
 
 impl<'scope> Team<'scope, '_> {
     /// Starts all threads and waits until they are ready.
-    fn start(&mut self, parts: &'scope [Part], scripts: &[Script]) -> io::Result<()> {
-        let closed = matches!(self.shared.load.pace, Pace::Outstanding { .. });
-        for (index, (part, script)) in parts.iter().zip(scripts).enumerate() {
-            if closed {
-                self.start_closed(index, part, script.clone())?;
+    fn start(&mut self, posts: &'scope [Post], scripts: &[Script]) -> io::Result<()> {
+        let is_closed = matches!(self.part.load.pace, Pace::Outstanding { .. });
+        for (index, (post, script)) in posts.iter().zip(scripts).enumerate() {
+            if is_closed {
+                self.start_closed(index, post, script.clone())?;
             } else {
-                self.start_sender(index, part, script.clone())?;
+                self.start_sender(index, post, script.clone())?;
             }
-            if self.shared.load.asks() && !closed {
-                self.start_receiver(index, part)?;
+            if self.part.load.asks() && !is_closed {
+                self.start_receiver(index, post)?;
             }
         }
         let threads = self.senders.len() + self.receivers.len();
@@ -156,14 +157,14 @@ impl<'scope> Team<'scope, '_> {
         Ok(())
     }
 
-    fn start_sender(&mut self, index: usize, part: &'scope Part, script: Script) -> io::Result<()> {
-        let (shared, seat) = (self.shared, self.seat(index));
+    fn start_sender(&mut self, index: usize, post: &'scope Post, script: Script) -> io::Result<()> {
+        let (part, seat) = (self.part, self.seat(index));
         let send = move || {
             seat.take();
-            let sender = Sender::new(shared, index, &part.links, script, &part.progress);
+            let sender = Sender::new(post.errand(part, index, script), index);
             seat.ready();
             let (report, script) = sender.run();
-            part.sender_ended.store(true, Ordering::Release);
+            post.sender_ended.store(true, Ordering::Release);
             (report, script, None)
         };
         let name = format!("loadgen-send-{index}");
@@ -171,33 +172,32 @@ impl<'scope> Team<'scope, '_> {
         Ok(())
     }
 
-    fn start_receiver(&mut self, index: usize, part: &'scope Part) -> io::Result<()> {
-        let (shared, seat) = (self.shared, self.seat(index + 1));
+    fn start_receiver(&mut self, index: usize, post: &'scope Post) -> io::Result<()> {
+        let (part, seat) = (self.part, self.seat(index + 1));
         let receive = move || {
             seat.take();
-            let answers = Answers::new(shared, &part.links);
+            let answers = Answers::new(part, &post.connections);
             seat.ready();
-            receive::run(answers, shared, &part.sender_ended, &part.progress)
+            receive::run(answers, part, &post.sender_ended, &post.progress)
         };
         let name = format!("loadgen-recv-{index}");
         self.receivers.push(spawn(self.scope, name, receive)?);
         Ok(())
     }
 
-    fn start_closed(&mut self, index: usize, part: &'scope Part, script: Script) -> io::Result<()> {
-        let (shared, seat) = (self.shared, self.seat(index));
+    fn start_closed(&mut self, index: usize, post: &'scope Post, script: Script) -> io::Result<()> {
+        let (part, seat) = (self.part, self.seat(index));
         let work = move || {
             seat.take();
-            let (report, script, times) = match shared.boot {
+            let errand = post.errand(part, index, script);
+            let (report, script, times) = match part.boot {
                 None => {
-                    let closed =
-                        ClosedLoop::new(shared, index, &part.links, script, &part.progress);
+                    let closed = AnsweredLoop::new(errand, index);
                     seat.ready();
                     closed.run()
                 }
                 Some(boot) => {
-                    let once =
-                        OnceLoop::new(shared, index, &part.links, script, &part.progress, boot);
+                    let once = OnceLoop::new(errand, index, boot);
                     seat.ready();
                     once.run()
                 }
@@ -223,10 +223,10 @@ impl<'scope> Team<'scope, '_> {
     }
 
     /// Waits for all threads and puts together what they did.
-    fn collect(self, scripts: &mut [Script]) -> io::Result<Outcome> {
-        let mut outcome = Outcome {
-            window: self.shared.window,
-            report: SenderReport::new(&self.shared.window),
+    fn collect(self, scripts: &mut [Script]) -> io::Result<Traffic> {
+        let mut traffic = Traffic {
+            window: self.part.window,
+            report: SenderReport::new(&self.part.window),
             times: None,
             scripted: Vec::new(),
             cpu: Duration::ZERO,
@@ -234,21 +234,21 @@ impl<'scope> Team<'scope, '_> {
         for (handle, script) in self.senders.into_iter().zip(scripts) {
             let (report, script_then, times) = handle.join().map_err(|_| panicked())?;
             *script = script_then;
-            outcome.scripted.push(report.scripted);
-            outcome.cpu += report.cpu;
-            outcome.report.merge(report);
-            outcome.merge_times(times);
+            traffic.scripted.push(report.scripted);
+            traffic.cpu += report.cpu;
+            traffic.report.merge(report);
+            traffic.merge_times(times);
         }
         for handle in self.receivers {
             let (times, cpu) = handle.join().map_err(|_| panicked())?;
-            outcome.cpu += cpu;
-            outcome.merge_times(Some(times));
+            traffic.cpu += cpu;
+            traffic.merge_times(Some(times));
         }
-        Ok(outcome)
+        Ok(traffic)
     }
 }
 
-impl Outcome {
+impl Traffic {
     fn merge_times(&mut self, times: Option<Times>) {
         match (&mut self.times, times) {
             (Some(ours), Some(theirs)) => ours.merge(&theirs),

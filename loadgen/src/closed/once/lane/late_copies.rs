@@ -12,11 +12,12 @@ use rmbd::replica::once::{Admission, Caller, OnceTable};
 use rmbd::wire::compact::Problem;
 
 use super::*;
-use crate::flight::times::Window;
+use crate::closed::once::patience::PATIENCE_FIRST_NS;
+use crate::plan::Window;
 use crate::plan::testing::load;
 
 #[allow(dead_code, reason = "others use all of it")]
-#[path = "../../../../tests/support/random.rs"]
+#[path = "../../../../../tests/support/random.rs"]
 mod random;
 
 use random::Random;
@@ -40,13 +41,13 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(link: &'a Link) -> Self {
+    fn new(connection: &'a Connection) -> Self {
         let window = Window::new(0, &load("add", "uniform:9"));
         Self {
-            lane: Lane::new(link),
+            lane: Lane::new(connection),
             times: Times::new(window),
             report: SenderReport::new(&window),
-            train: Train::new(false, 1400, 64),
+            train: Train::new(None, 64),
             now_ns: 0,
             node: OnceTable::new(1, &[7; 32]),
             applied: BTreeSet::new(),
@@ -77,8 +78,8 @@ impl<'a> World<'a> {
         self.train.clear();
         let given_up = (self.lane).look(self.now_ns, u64::MAX, &mut self.train, &mut self.times);
         assert_eq!(given_up, 0, "nothing is ever given up here");
-        for &(start, end) in &self.train.datagrams {
-            let bytes = self.train.bytes[start..end].try_into().unwrap();
+        for datagram in self.train.datagrams() {
+            let bytes = datagram.try_into().unwrap();
             self.requests.push(u64::from_le_bytes(bytes));
         }
     }
@@ -157,15 +158,15 @@ impl<'a> World<'a> {
     }
 }
 
-fn link() -> Link {
+fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Link::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
 }
 
 #[test]
 fn a_copy_that_comes_when_the_window_has_moved_on_is_too_old_and_nobody_minds() {
-    let link = link();
-    let mut world = World::new(&link);
+    let connection = connection();
+    let mut world = World::new(&connection);
     // All of a window but the first are acknowledged.
     world.send(ONCE_WINDOW);
     assert_eq!(world.requests.remove(0), 0, "lost");
@@ -192,8 +193,8 @@ fn a_copy_that_comes_when_the_window_has_moved_on_is_too_old_and_nobody_minds() 
 fn no_order_of_copies_and_replies_refuses_what_is_waited_for() {
     let mut late_copies = 0;
     for seed in 0..40 {
-        let link = link();
-        let (mut world, mut random) = (World::new(&link), Random(seed));
+        let connection = connection();
+        let (mut world, mut random) = (World::new(&connection), Random(seed));
         for _ in 0..600 {
             match random.below(8) {
                 0..2 => world.send(1 + random.below(ONCE_WINDOW)),

@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
+use rmbd::wire::Boot;
+use rmbd::wire::compact::{self, Header, Once, RequestWriter};
+
 use super::*;
-use crate::flight::times::Window;
+use crate::closed::once::patience::PATIENCE_FIRST_NS;
+use crate::plan::Window;
 use crate::plan::testing::load;
 
 const MS: u64 = 1_000_000;
@@ -19,7 +23,7 @@ impl Bench {
         Self {
             times: Times::new(window),
             report: SenderReport::new(&window),
-            train: Train::new(true, 1400, 64),
+            train: Train::new(Some(1400), 64),
         }
     }
 
@@ -36,13 +40,13 @@ impl Bench {
     fn look(&mut self, lane: &mut Lane<'_>, now_ns: u64) -> (usize, u64) {
         self.train.clear();
         let given_up = lane.look(now_ns, TIMEOUT_NS, &mut self.train, &mut self.times);
-        (self.train.datagrams.len(), given_up)
+        (self.train.datagrams().len(), given_up)
     }
 }
 
-fn link() -> Link {
+fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Link::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
 }
 
 /// So many requests of three adds, sent at that time.
@@ -56,8 +60,8 @@ fn send(lane: &mut Lane<'_>, requests: u64, now_ns: u64) {
 
 #[test]
 fn acknowledgements_settle_their_requests_once_even_where_ids_wrap() {
-    let link = link();
-    let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+    let connection = connection();
+    let (mut lane, mut bench) = (Lane::new(&connection), Bench::new());
     let first = (1 << 32) - 2;
     (lane.next, lane.oldest) = (first, first);
     send(&mut lane, 5, MS);
@@ -78,13 +82,13 @@ fn acknowledgements_settle_their_requests_once_even_where_ids_wrap() {
 
 #[test]
 fn what_is_overdue_goes_again_ever_later_and_is_given_up_at_the_timeout() {
-    let link = link();
-    let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+    let connection = connection();
+    let (mut lane, mut bench) = (Lane::new(&connection), Bench::new());
     send(&mut lane, 2, 0);
     assert_eq!(lane.due_ns, PATIENCE_FIRST_NS);
     assert_eq!(bench.look(&mut lane, 99 * MS), (0, 0));
     assert_eq!(bench.look(&mut lane, 100 * MS), (2, 0));
-    assert_eq!(bench.train.bytes[..9], *b"a request");
+    assert_eq!(bench.train.datagrams().next().unwrap()[..9], *b"a request");
     assert_eq!(bench.look(&mut lane, 299 * MS), (0, 0));
     assert_eq!(bench.acknowledge(&mut lane, 0, 299 * MS), 3);
     assert_eq!(bench.look(&mut lane, 300 * MS), (1, 0));
@@ -104,8 +108,8 @@ fn what_is_overdue_goes_again_ever_later_and_is_given_up_at_the_timeout() {
 
 #[test]
 fn the_oldest_request_holds_the_window() {
-    let link = link();
-    let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+    let connection = connection();
+    let (mut lane, mut bench) = (Lane::new(&connection), Bench::new());
     send(&mut lane, ONCE_WINDOW, 0);
     assert!(!lane.has_room());
     for id in 1..ONCE_WINDOW as u32 {
@@ -118,8 +122,8 @@ fn the_oldest_request_holds_the_window() {
 
 #[test]
 fn a_refusal_is_uncertain_and_a_reply_that_does_not_fit_is_none() {
-    let link = link();
-    let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+    let connection = connection();
+    let (mut lane, mut bench) = (Lane::new(&connection), Bench::new());
     send(&mut lane, 2, 0);
     let mut reply = |lane: &mut Lane<'_>, id, done, code| {
         let head = ReplyHead {
@@ -140,8 +144,8 @@ fn a_refusal_is_uncertain_and_a_reply_that_does_not_fit_is_none() {
 
 #[test]
 fn what_is_sent_back_goes_again_at_once_with_the_cookie_and_later_ones_without() {
-    let link = link();
-    let (mut lane, mut bench) = (Lane::new(&link), Bench::new());
+    let connection = connection();
+    let (mut lane, mut bench) = (Lane::new(&connection), Bench::new());
     let mut writer = RequestWriter::new(100);
     let mut put = |lane: &mut Lane<'_>, sequence| {
         let once = Once {
@@ -190,8 +194,8 @@ fn what_is_sent_back_goes_again_at_once_with_the_cookie_and_later_ones_without()
 
 #[test]
 fn what_never_left_is_no_request() {
-    let link = link();
-    let mut lane = Lane::new(&link);
+    let connection = connection();
+    let mut lane = Lane::new(&connection);
     for _ in 0..4 {
         lane.put(b"a request", 3, 0);
     }

@@ -1,14 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::output::files;
-use crate::record::sample;
-use crate::record::{self, Outcome, ReadError, SCHEMA};
-use crate::report::figures;
+use crate::output::{check_file, testing};
+use crate::record::{Outcome, ReadError, SCHEMA, sample};
 
 #[test]
 fn a_page_needs_nothing_from_elsewhere() {
-    let page = html(&sample::record()).unwrap();
+    let page = page_text(&sample::record()).unwrap();
     for outside in [
         "<script",
         "<link rel=\"stylesheet",
@@ -29,7 +27,7 @@ fn a_page_needs_nothing_from_elsewhere() {
 #[test]
 fn a_page_shows_what_was_measured_and_by_what_command() {
     let record = sample::record();
-    let page = html(&record).unwrap();
+    let page = page_text(&record).unwrap();
     assert!(
         page.contains("loadgen --rate 50k --keys &#39;file:my &lt;log&gt;&#39;")
             || page.contains("loadgen --rate 50k --keys 'file:my &lt;log&gt;'")
@@ -55,7 +53,7 @@ fn nothing_from_a_record_becomes_markup() {
     record.environment.command = hostile.to_owned();
     record.server.address = hostile.to_owned();
     record.notes.push(hostile.to_owned());
-    let page = html(&record).unwrap();
+    let page = page_text(&record).unwrap();
     assert!(!page.contains("<script"));
     assert!(!page.contains("<svg onload"));
 }
@@ -63,21 +61,21 @@ fn nothing_from_a_record_becomes_markup() {
 #[test]
 fn a_record_without_anything_still_makes_a_page() {
     let mut record = sample::record();
-    record.server = record::Server::default();
+    record.server = Server::default();
     record.truth = None;
     record.checks.clear();
     let bare = &mut record.phases[0];
     (bare.received, bare.cost, bare.generator_cpu_s) = (None, None, None);
     bare.series.clear();
     record.phases.truncate(1);
-    assert_eq!(html(&record).unwrap().matches("<svg").count(), 0);
+    assert_eq!(page_text(&record).unwrap().matches("<svg").count(), 0);
     record.phases.clear();
-    html(&record).unwrap();
+    page_text(&record).unwrap();
 }
 
 #[test]
 fn plots_become_files_that_stand_alone() {
-    let directory = sample::directory("plots");
+    let directory = testing::directory("plots");
     let files = figures::export(&sample::record(), &directory).unwrap();
     assert_eq!(files.len(), 4);
     assert_eq!(files[0], directory.join("adds-flood-throughput.svg"));
@@ -93,11 +91,11 @@ fn plots_become_files_that_stand_alone() {
 /// The rules for dark ground find colours by their exact text.
 #[test]
 fn every_colour_of_a_plot_has_one_for_dark_ground() {
-    let rules = crate::report::plot::dark_rules();
+    let rules = dark_rules();
     for figure in sample::record()
         .phases
         .iter()
-        .flat_map(|p| figures::of(p, figures::Size::Wide))
+        .flat_map(|p| figures::of(p, Size::Wide))
     {
         let svg = figure.plot.element((560, 300)).unwrap();
         for attribute in ["fill=\"#", "stroke=\"#"] {
@@ -111,7 +109,7 @@ fn every_colour_of_a_plot_has_one_for_dark_ground() {
 
 #[test]
 fn a_record_survives_its_file() {
-    let directory = sample::directory("record");
+    let directory = testing::directory("record");
     let path = directory.join("run.json");
     let record = sample::record();
     record.write_json(&path).unwrap();
@@ -136,7 +134,7 @@ fn a_record_survives_its_file() {
 #[test]
 fn a_path_that_cant_be_written_is_said_before_the_run() {
     let path = Path::new("/proc/no/such/directory/report.html");
-    let error = files::check_file("the report", path).unwrap_err();
+    let error = check_file("the report", path).unwrap_err();
     assert!(
         error
             .to_string()

@@ -3,11 +3,10 @@
 
 use rmbd::wire::compact::{Header, RequestWriter};
 
-use super::Train;
-use crate::flight::queue::Question;
-use crate::judge::ledger::{Claim, Ledger};
-use crate::plan::format::DATAGRAM_BYTES;
-use crate::plan::script::{Kind, Script};
+use super::filling::Filling;
+use crate::flight::Question;
+use crate::judge::{Claim, Ledger};
+use crate::plan::{DATAGRAM_BYTES, Kind, Script};
 
 /// Writes requests, each with its own number.
 pub(super) struct Requests<'a> {
@@ -34,13 +33,13 @@ impl<'a> Requests<'a> {
     /// are.
     pub(super) fn datagram(
         &mut self,
-        train: &mut Train,
+        filling: &mut Filling,
         script: &mut Script,
         messages: usize,
         planned_ns: u64,
     ) -> usize {
         let id = self.start(false);
-        let first_question = train.questions.len();
+        let first_question = filling.questions.len();
         let (mut adds, mut written) = (0, 0);
         while written < messages {
             let (kind, key) = script.next();
@@ -62,7 +61,7 @@ impl<'a> Requests<'a> {
                 Some(ledger) if kind == Kind::Hit => ledger.leaves(script.latest_number()),
                 _ => Claim::NONE,
             };
-            train.questions.push(Question {
+            filling.questions.push(Question {
                 planned_ns,
                 sent_ns: 0,
                 check: id,
@@ -72,34 +71,34 @@ impl<'a> Requests<'a> {
         }
         debug_assert!(written > 0, "any message fits a datagram of its own");
         let questions = written - adds;
-        train.contents.adds += adds as u64;
+        filling.contents.adds += adds as u64;
         match self.ledger {
-            Some(_) => train.contents.hits += questions as u64,
-            None => train.contents.counts += questions as u64,
+            Some(_) => filling.contents.hits += questions as u64,
+            None => filling.contents.counts += questions as u64,
         }
         // At most 1 400.
-        train.adds_uncovered += adds as u32;
-        if let Some(question) = train.questions.get_mut(first_question) {
-            question.covers += train.adds_uncovered;
-            train.adds_uncovered = 0;
+        filling.adds_uncovered += adds as u32;
+        if let Some(question) = filling.questions.get_mut(first_question) {
+            question.covers += filling.adds_uncovered;
+            filling.adds_uncovered = 0;
         }
-        self.end(train);
+        filling.push(self.writer.finish());
         written
     }
 
     /// Adds a request that asks for nothing but an acknowledgement.
-    pub(super) fn fence(&mut self, train: &mut Train, planned_ns: u64) {
+    pub(super) fn fence(&mut self, filling: &mut Filling, planned_ns: u64) {
         let id = self.start(true);
-        train.contents.acknowledgements += 1;
-        train.questions.push(Question {
+        filling.contents.acknowledgements += 1;
+        filling.questions.push(Question {
             planned_ns,
             sent_ns: 0,
             check: id,
-            covers: train.adds_uncovered,
+            covers: filling.adds_uncovered,
             claim: Claim::NONE,
         });
-        train.adds_uncovered = 0;
-        self.end(train);
+        filling.adds_uncovered = 0;
+        filling.push(self.writer.finish());
     }
 
     fn start(&mut self, acknowledge: bool) -> u32 {
@@ -111,32 +110,8 @@ impl<'a> Requests<'a> {
             ..Header::default()
         };
         let started = self.writer.start(&header);
-        debug_assert!(started.is_ok(), "7 bytes fit a datagram");
+        debug_assert!(started.is_ok(), "a header fits a datagram");
         id
-    }
-
-    fn end(&mut self, train: &mut Train) {
-        let request = self.writer.finish();
-        let end = train.len + request.len();
-        let Some(slot) = train.bytes.get_mut(train.len..end) else {
-            debug_assert!(false, "a train has room for its datagrams");
-            return;
-        };
-        slot.copy_from_slice(request);
-        train.len = end;
-        train.end_datagram();
-    }
-}
-
-/// Makes the last datagram as long as each but the last of a train has to be, by padding.
-pub(super) fn pad(train: &mut Train, segment_bytes: usize) {
-    let end = train.ends.len() * segment_bytes;
-    if let (Some(last), Some(padding)) =
-        (train.ends.last_mut(), train.bytes.get_mut(train.len..end))
-    {
-        padding.fill(0);
-        last.0 = end;
-        train.len = end;
     }
 }
 
@@ -145,13 +120,10 @@ pub(super) fn pad(train: &mut Train, segment_bytes: usize) {
 mod tests {
     use rmbd::wire::compact::{Operation, is_request, request};
 
-    use crate::judge::ledger::Ledger;
-    use crate::plan::format::Format;
-    use crate::plan::keys::KeySet;
-    use crate::plan::load::Load;
-    use crate::plan::script::{Kind, Script};
+    use crate::judge::Ledger;
     use crate::plan::testing::load;
-    use crate::send::outgoing::Outgoing;
+    use crate::plan::{Format, KeySet, Kind, Load, Script};
+    use crate::send::TrainWriter;
 
     fn compact(mode: &str, keys: &KeySet, weight: u32) -> Load {
         let mut load = Load {
@@ -166,10 +138,12 @@ mod tests {
     }
 
     /// Kinds and keys of a train that is cut as the kernel cuts it.
-    fn operations(outgoing: &Outgoing<'_>, load: &Load) -> Vec<(Kind, Vec<u8>)> {
-        let train = &outgoing.train.bytes[..outgoing.train.len];
+    fn operations(writer: &TrainWriter<'_>, load: &Load) -> Vec<(Kind, Vec<u8>)> {
         let mut seen = Vec::new();
         let as_told = |weight: u64| assert_eq!(weight, u64::from(load.weight));
+        let train: Vec<u8> = (writer.filling.train.datagrams().flatten())
+            .copied()
+            .collect();
         for (id, datagram) in train.chunks(load.segment_bytes()).enumerate() {
             assert!(datagram.len() <= 1400 && is_request(datagram[0]));
             let request = request(datagram).unwrap();
@@ -230,15 +204,15 @@ mod tests {
             let name = format!("{mode} {} {weight}", load.keys.spec());
             let ledger =
                 (mode == "hit:7").then(|| Ledger::new(7, load.weight, load.keys.distinct()));
-            let mut outgoing = Outgoing::new(&load, ledger.as_ref());
+            let mut writer = TrainWriter::new(&load, ledger.as_ref());
             let mut script = Script::new(&load, 0);
             let mut written = 0;
-            while outgoing.has_room() {
-                written += outgoing.datagram(&mut script, usize::MAX, 5);
+            while writer.has_room() {
+                written += writer.datagram(&mut script, usize::MAX, 5);
             }
-            assert!(outgoing.train.len <= 65_507);
+            assert!(writer.filling.train.bytes() <= 65_507);
             assert!(written >= 40, "{name}: {written}");
-            assert_eq!(outgoing.messages(), written);
+            assert_eq!(writer.messages(), written);
             // The next train goes on where this one ended.
             let mut again = Script::new(&load, 0);
             let mut expected = || {
@@ -246,19 +220,19 @@ mod tests {
                 (kind, key.to_vec())
             };
             let wanted: Vec<_> = (0..written).map(|_| expected()).collect();
-            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
+            assert_eq!(operations(&writer, &load), wanted, "{name}");
             let (kind, key) = script.next();
             assert_eq!((kind, key.to_vec()), expected());
             // Everything is covered by the questions, or by the fence.
-            if outgoing.needs_fence() {
-                outgoing.fence(&script, 5);
+            if writer.needs_fence() {
+                writer.fence(&script, 5);
             }
-            assert!(!outgoing.needs_fence());
-            let questions = &outgoing.train.questions;
+            assert!(!writer.needs_fence());
+            let questions = &writer.filling.questions;
             let covered: u32 = questions.iter().map(|question| question.covers).sum();
             assert_eq!(covered as usize, written, "{name}");
-            assert_eq!(questions.len() as u64, outgoing.train.contents.requests());
-            assert_eq!(operations(&outgoing, &load), wanted, "{name}");
+            assert_eq!(questions.len() as u64, writer.filling.contents.requests());
+            assert_eq!(operations(&writer, &load), wanted, "{name}");
         }
         std::fs::remove_file(path).unwrap();
     }
@@ -267,14 +241,14 @@ mod tests {
     fn made_keys_fill_datagrams_without_padding() {
         let load = compact("add", &load("add", "uniform:1000").keys, 1);
         assert_eq!((load.pack, load.segment_bytes()), (77, 7 + 77 * 18));
-        let mut outgoing = Outgoing::new(&load, None);
+        let mut writer = TrainWriter::new(&load, None);
         let mut script = Script::new(&load, 0);
         for _ in 0..3 {
-            assert_eq!(outgoing.datagram(&mut script, 100, 0), 77);
+            assert_eq!(writer.datagram(&mut script, 100, 0), 77);
         }
-        assert_eq!(outgoing.train.len, 3 * load.segment_bytes());
-        assert_eq!(outgoing.train.adds_uncovered, 3 * 77);
-        outgoing.fence(&script, 0);
-        assert_eq!(outgoing.train.len, 3 * load.segment_bytes() + 7);
+        assert_eq!(writer.filling.train.bytes(), 3 * load.segment_bytes());
+        assert_eq!(writer.filling.adds_uncovered, 3 * 77);
+        writer.fence(&script, 0);
+        assert_eq!(writer.filling.train.bytes(), 3 * load.segment_bytes() + 7);
     }
 }

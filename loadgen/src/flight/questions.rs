@@ -26,9 +26,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::judge::ledger::Claim;
+use crate::judge::Claim;
 
-/// Steps that searching may take between two calls of [`Waiting::expire`]: answers to nothing
+/// Steps that searching may take between two calls of [`Matcher::expire`]: answers to nothing
 /// must not keep the receiver from its work.
 const SEARCH_STEPS: u64 = 1 << 22;
 
@@ -55,7 +55,7 @@ pub(crate) fn check(key: &[u8]) -> u32 {
 
 /// A bounded queue of one sender and one receiver, which may be two threads.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlight {
     slots: Box<[Slot]>,
     /// Questions ever put in. Written by the sender only.
     tail: CachePadded<AtomicU64>,
@@ -73,7 +73,7 @@ struct Slot {
     claim: AtomicU64,
 }
 
-impl Flight {
+impl InFlight {
     /// Room for at least `capacity` questions. All memory is touched now.
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1).next_power_of_two();
@@ -138,10 +138,10 @@ pub(crate) enum Match {
     Unknown,
 }
 
-/// The receiver's end of a [`Flight`].
+/// The receiver's end of a [`InFlight`].
 #[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    flight: &'a Flight,
+pub(crate) struct Matcher<'a> {
+    in_flight: &'a InFlight,
     answered: Box<[bool]>,
     head: u64,
     /// Those before this one are answered or have timed out.
@@ -151,12 +151,12 @@ pub(crate) struct Waiting<'a> {
     steps_left: u64,
 }
 
-impl<'a> Waiting<'a> {
-    pub(crate) fn new(flight: &'a Flight) -> Self {
-        let head = flight.head.load(Ordering::Relaxed);
+impl<'a> Matcher<'a> {
+    pub(crate) fn new(in_flight: &'a InFlight) -> Self {
+        let head = in_flight.head.load(Ordering::Relaxed);
         Self {
-            flight,
-            answered: vec![false; flight.slots.len()].into_boxed_slice(),
+            in_flight,
+            answered: vec![false; in_flight.slots.len()].into_boxed_slice(),
             head,
             expiry: head,
             next: head,
@@ -173,7 +173,7 @@ impl<'a> Waiting<'a> {
         else {
             return Match::Unknown;
         };
-        let question = self.flight.question(index);
+        let question = self.in_flight.question(index);
         let late = index < self.expiry;
         *self.answered_mut(index) = true;
         self.next = self.next.max(index + 1);
@@ -189,7 +189,7 @@ impl<'a> Waiting<'a> {
         let to = to.min(from + self.steps_left);
         let found = (from..to).find(|&index| {
             !self.is_answered(index)
-                && self.flight.slot(index).check.load(Ordering::Relaxed) == check
+                && self.in_flight.slot(index).check.load(Ordering::Relaxed) == check
         });
         let steps = found.map_or(to, |index| index + 1) - from;
         self.steps_left -= steps;
@@ -201,7 +201,7 @@ impl<'a> Waiting<'a> {
         self.steps_left = SEARCH_STEPS;
         let tail = self.tail();
         while self.expiry < tail {
-            let question = self.flight.question(self.expiry);
+            let question = self.in_flight.question(self.expiry);
             if !self.is_answered(self.expiry) {
                 if question.sent_ns > before_ns {
                     break;
@@ -220,7 +220,7 @@ impl<'a> Waiting<'a> {
 
     /// Frees the slots that nobody needs.
     fn forget(&mut self, tail: u64) {
-        let capacity = self.flight.slots.len() as u64;
+        let capacity = self.in_flight.slots.len() as u64;
         while self.head < tail {
             let expired = self.head < self.expiry;
             let overtaken = self.head < self.next;
@@ -234,13 +234,13 @@ impl<'a> Waiting<'a> {
         self.expiry = self.expiry.max(self.head);
         self.next = self.next.max(self.head);
         // Release: we are done reading the slots before it.
-        self.flight.head.store(self.head, Ordering::Release);
+        self.in_flight.head.store(self.head, Ordering::Release);
     }
 
     #[inline]
     fn tail(&self) -> u64 {
         // Acquire: the slots before it are written.
-        self.flight.tail.load(Ordering::Acquire)
+        self.in_flight.tail.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -260,7 +260,7 @@ impl<'a> Waiting<'a> {
 mod tests {
     use super::*;
 
-    fn ask(flight: &Flight, at_ns: u64, key: &str) {
+    fn ask(flight: &InFlight, at_ns: u64, key: &str) {
         flight.push(Question {
             planned_ns: at_ns,
             sent_ns: at_ns,
@@ -271,14 +271,14 @@ mod tests {
     }
 
     /// When the question was asked that an answer of `key` belongs to.
-    fn answer(waiting: &mut Waiting<'_>, key: &str) -> Option<u64> {
+    fn answer(waiting: &mut Matcher<'_>, key: &str) -> Option<u64> {
         match waiting.answer(check(key.as_bytes())) {
             Match::Answered(question) => Some(question.sent_ns),
             Match::Late | Match::Unknown => None,
         }
     }
 
-    fn expired(waiting: &mut Waiting<'_>, before_ns: u64) -> Vec<u64> {
+    fn expired(waiting: &mut Matcher<'_>, before_ns: u64) -> Vec<u64> {
         let mut times = Vec::new();
         waiting.expire(before_ns, |question| times.push(question.sent_ns));
         times
@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn answers_in_order_take_the_questions_in_order() {
-        let flight = Flight::new(4);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(4);
+        let mut waiting = Matcher::new(&flight);
         for round in 0..10 {
             for n in 0..4 {
                 ask(&flight, round * 4 + n, "same key");
@@ -303,8 +303,8 @@ mod tests {
 
     #[test]
     fn what_is_lost_times_out_and_nothing_else_does() {
-        let flight = Flight::new(8);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(8);
+        let mut waiting = Matcher::new(&flight);
         for (at, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
             ask(&flight, at, key);
         }
@@ -320,8 +320,8 @@ mod tests {
 
     #[test]
     fn an_overtaken_answer_is_found() {
-        let flight = Flight::new(8);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(8);
+        let mut waiting = Matcher::new(&flight);
         for (at, key) in [(1, "a"), (2, "b"), (3, "c")] {
             ask(&flight, at, key);
         }
@@ -334,8 +334,8 @@ mod tests {
 
     #[test]
     fn late_answers_are_not_taken_for_younger_ones() {
-        let flight = Flight::new(8);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(8);
+        let mut waiting = Matcher::new(&flight);
         ask(&flight, 1, "a");
         ask(&flight, 2, "a");
         assert_eq!(expired(&mut waiting, 2), [1, 2]);
@@ -348,8 +348,8 @@ mod tests {
 
     #[test]
     fn a_dead_server_leaves_room_for_what_follows() {
-        let flight = Flight::new(8);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(8);
+        let mut waiting = Matcher::new(&flight);
         for at in 0..100 {
             assert!(flight.room() > 0, "at {at}");
             ask(&flight, at, "a");
@@ -360,8 +360,8 @@ mod tests {
 
     #[test]
     fn answers_to_nothing_are_unknown() {
-        let flight = Flight::new(8);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(8);
+        let mut waiting = Matcher::new(&flight);
         assert_eq!(waiting.answer(1), Match::Unknown);
         ask(&flight, 1, "a");
         assert_eq!(waiting.answer(check(b"b")), Match::Unknown);
@@ -373,8 +373,8 @@ mod tests {
     fn a_naive_list_agrees() {
         use rand::rand_core::{Rng, SeedableRng};
         let mut rng = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(5);
-        let flight = Flight::new(1 << 14);
-        let mut waiting = Waiting::new(&flight);
+        let flight = InFlight::new(1 << 14);
+        let mut waiting = Matcher::new(&flight);
         let (mut lost, mut answered) = (Vec::new(), Vec::new());
         for at in 0..10_000 {
             // Keys of their own, so that there is one right answer.

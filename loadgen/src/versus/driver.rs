@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::plan::keys::Stream;
+use crate::plan::Stream;
 
-/// A connection to one server.
-pub(super) trait Target {
+/// Drives one server, over a connection of its own.
+pub(super) trait Driver {
     /// Name and version, as it says them.
     fn name(&self) -> String;
 
@@ -20,15 +20,15 @@ pub(super) trait Target {
 
     /// Adds the next `adds` keys of a stream, in batches, and returns when the server has confirmed
     /// to have read all of them; how many it counted.
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, TargetError>;
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError>;
 
     /// Counts one key and waits for the answer.
-    fn count(&mut self, key: &[u8]) -> Result<u64, TargetError>;
+    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError>;
 }
 
 /// A server that does not do what it should. What it had confirmed before stays counted.
 #[derive(Debug, Error)]
-pub enum TargetError {
+pub(super) enum DriverError {
     /// Nobody is there.
     #[error(
         "can't connect to {server} at {address}: {source}; start it, or let this command do it with --start"
