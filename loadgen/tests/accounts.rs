@@ -6,18 +6,16 @@ mod support;
 
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
-use loadgen::load::Load;
+use loadgen::plan::{DEFAULT_KEY_BYTES, Format, KeySet, Load};
 use loadgen::record::{Outcome, Pace};
-use loadgen::target::Target;
+use loadgen::server::ServerUnderLoad;
 use rmbd::config::NodeConfig;
 use rmbd::sketch::Geometry;
 use support::{NodeProcess, assert_all_passed, at_rate, check, load, node, only_phase, run};
 
 /// The least that the kernel gives a socket: a few datagrams.
-fn tiny_buffer() -> Target {
-    Target::inside(NodeConfig {
+fn tiny_buffer() -> ServerUnderLoad {
+    ServerUnderLoad::inside(NodeConfig {
         receive_buffer_bytes: 1,
         ..node()
     })
@@ -70,7 +68,7 @@ fn with_gso_the_kernel_counts_trains_and_the_report_says_so() {
 
 #[test]
 fn what_is_not_lost_is_never_below_the_truth() {
-    let target = Target::inside(NodeConfig {
+    let target = ServerUnderLoad::inside(NodeConfig {
         geometry: Geometry::new(2000, 3).unwrap(),
         ..node()
     })
@@ -108,7 +106,7 @@ fn what_is_not_lost_is_never_below_the_truth() {
 
 #[test]
 fn closed_loops_of_adds_lose_nothing() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     let adds = Load {
         pace: Pace::Outstanding { requests: 500 },
         pack: 9,
@@ -156,7 +154,7 @@ fn an_open_loop_sends_what_is_planned_and_gets_it_answered() {
 
 #[test]
 fn sockets_spread_over_the_servers_threads() {
-    let target = Target::inside(NodeConfig {
+    let target = ServerUnderLoad::inside(NodeConfig {
         threads: Some(2),
         ..node()
     })
@@ -230,7 +228,7 @@ fn compact_floods_are_received_or_dropped() {
 
 #[test]
 fn compact_messages_are_never_below_the_truth() {
-    let target = Target::inside(NodeConfig {
+    let target = ServerUnderLoad::inside(NodeConfig {
         geometry: Geometry::new(2000, 3).unwrap(),
         ..node()
     })
@@ -283,7 +281,7 @@ fn compact_messages_are_never_below_the_truth() {
 
 #[test]
 fn compact_closed_loops_of_adds_lose_nothing() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     let adds = Load {
         pace: Pace::Outstanding { requests: 5000 },
         messages: Some(1_000_001),
@@ -317,7 +315,7 @@ fn hits_are_judged() {
         (Pace::Outstanding { requests: 256 }, 2),
         (Pace::Outstanding { requests: 1 }, 1),
     ] {
-        let target = Target::inside(node()).unwrap();
+        let target = ServerUnderLoad::inside(node()).unwrap();
         let hits = Load {
             format: Format::Compact,
             pace,
@@ -348,7 +346,7 @@ fn hits_are_judged() {
 }
 
 /// N, as the node's own client hears it.
-fn total_weight(target: &Target) -> u64 {
+fn total_weight(target: &ServerUnderLoad) -> u64 {
     let mut client = rmbd::Client::connect(target.udp(), rmbd::ClientOptions::default()).unwrap();
     client.count_bounds("no such key").unwrap().total_weight
 }
@@ -363,7 +361,7 @@ fn every_add_carries_its_weight() {
         ("mix:0.5", 1 << 18, Pace::Outstanding { requests: 2000 }),
         ("hit:5000", 999, Pace::Outstanding { requests: 2000 }),
     ] {
-        let target = Target::inside(node()).unwrap();
+        let target = ServerUnderLoad::inside(node()).unwrap();
         let weighty = Load {
             pace,
             weight,
@@ -392,7 +390,7 @@ fn every_add_carries_its_weight() {
 /// 100 keys of which each is hit 80 times, one after the other: 7 of weight 7 are within 50.
 #[test]
 fn weights_of_hits_are_judged_exactly() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     let hits = Load {
         format: Format::Compact,
         pace: Pace::Outstanding { requests: 1 },
@@ -412,7 +410,7 @@ fn weights_of_hits_are_judged_exactly() {
 /// goes again.
 #[test]
 fn totals_have_no_end() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     let adds = Load {
         pace: Pace::Outstanding { requests: 500 },
         messages: Some(50_000),

@@ -12,12 +12,11 @@ use std::process::{Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::{Format, Load};
 use loadgen::record::{Outcome, Record};
-use loadgen::session::Event;
-use loadgen::table;
-use loadgen::target::{HttpAt, Target, TargetError};
+use loadgen::report::table;
+use loadgen::run::Event;
+use loadgen::server::{HttpAt, ServerError, ServerUnderLoad};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{NodeProcess, at_rate, check, load, program, run, run_watched};
 
@@ -77,8 +76,8 @@ fn nobody_at_the_address() {
 fn a_silent_server() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    let error = Target::at(&address, &HttpAt::SameAsUdp, None).unwrap_err();
-    assert!(matches!(error, TargetError::Silent { .. }), "{error}");
+    let error = ServerUnderLoad::at(&address, &HttpAt::SameAsUdp, None).unwrap_err();
+    assert!(matches!(error, ServerError::Silent { .. }), "{error}");
     assert!(error.to_string().contains("no rmbd at"), "{error}");
 }
 
@@ -230,12 +229,12 @@ fn keys_that_the_format_cannot_carry() {
 
 #[test]
 fn weights_that_the_node_does_not_take_are_refused_before_anything_is_sent() {
-    let target = Target::inside(rmbd::config::NodeConfig {
+    let target = ServerUnderLoad::inside(rmbd::config::NodeConfig {
         max_weight: 1000,
         ..support::node()
     })
     .unwrap();
-    let session = |weight| loadgen::session::Session {
+    let session = |weight| loadgen::run::Session {
         loads: vec![Load {
             format: Format::Compact,
             pace: loadgen::record::Pace::Outstanding { requests: 10 },
@@ -269,7 +268,7 @@ fn results_that_cannot_be_written_are_known_before_the_run() {
 #[test]
 fn a_server_without_http_is_measured_as_far_as_it_goes() {
     let server = NodeProcess::start("127.0.0.1:0");
-    let target = Target::at(&server.udp, &HttpAt::Off, None).unwrap();
+    let target = ServerUnderLoad::at(&server.udp, &HttpAt::Off, None).unwrap();
     let counts = Load {
         pace: at_rate(2000.0),
         duration: Duration::from_millis(300),
@@ -281,8 +280,8 @@ fn a_server_without_http_is_measured_as_far_as_it_goes() {
     assert!(record.phases[0].answers.unwrap().answered > 0);
     assert!(record.passed());
     let named = HttpAt::At("127.0.0.1:1".to_owned());
-    let error = Target::at(&server.udp, &named, None).unwrap_err();
-    assert!(matches!(error, TargetError::Status { .. }), "{error}");
+    let error = ServerUnderLoad::at(&server.udp, &named, None).unwrap_err();
+    assert!(matches!(error, ServerError::Status { .. }), "{error}");
 }
 
 #[test]
@@ -496,7 +495,7 @@ fn a_server_that_allows_everything_is_found_out() {
     let address = server.local_addr().unwrap();
     thread::scope(|scope| {
         scope.spawn(|| answer_everything_with_yes(&server));
-        let target = Target::at(&address.to_string(), &HttpAt::Off, None).unwrap();
+        let target = ServerUnderLoad::at(&address.to_string(), &HttpAt::Off, None).unwrap();
         let hits = Load {
             format: Format::Compact,
             pace: loadgen::record::Pace::Outstanding { requests: 1 },

@@ -6,12 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::{Format, Load};
 use loadgen::record::{Check, Outcome, Pace, Record};
-use loadgen::session::Event;
-use loadgen::table;
-use loadgen::target::{HttpAt, Target};
+use loadgen::report::table;
+use loadgen::run::Event;
+use loadgen::server::{HttpAt, ServerUnderLoad};
 use rmbd::wire::compact::{ONCE_WINDOW, ReplyHead, request, write_reply_head};
 use support::proxy::{Fate, Proxy, Way, is_acknowledgement, is_once, lossy};
 use support::{NodeProcess, assert_all_passed, check, load, node, only_phase, run, run_watched};
@@ -35,7 +34,7 @@ fn adds(messages: u64) -> Load {
 fn run_over(fate: impl Fn(u64) -> Fate + Send + 'static, load: Load) -> (Record, u64) {
     let node = NodeProcess::start("127.0.0.1:0");
     let proxy = Proxy::to(&node.udp, fate);
-    let target = Target::at(
+    let target = ServerUnderLoad::at(
         &proxy.address.to_string(),
         &HttpAt::At(node.udp.clone()),
         None,
@@ -53,7 +52,7 @@ fn verdict(record: &Record) -> &Check {
 
 #[test]
 fn without_losses_nothing_is_uncertain_and_every_request_has_a_time() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     for (gso, pack) in [(true, 4), (false, 1), (true, 70)] {
         let load = Load {
             gso,

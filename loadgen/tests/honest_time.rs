@@ -7,9 +7,9 @@ mod support;
 
 use std::time::Duration;
 
-use loadgen::load::{HoldUp, Load};
-use loadgen::session::Event;
-use loadgen::table;
+use loadgen::plan::{HoldUp, Load};
+use loadgen::report::table;
+use loadgen::run::Event;
 use rustix::process::Signal;
 use support::{NodeProcess, at_rate, load, node, only_phase, run, run_watched};
 
@@ -91,7 +91,7 @@ fn what_a_stopped_server_answers_too_late_stands_at_the_timeout() {
 
 #[test]
 fn a_generator_that_is_held_up_shows_in_the_response_time_only() {
-    let target = loadgen::target::Target::inside(node()).unwrap();
+    let target = loadgen::server::ServerUnderLoad::inside(node()).unwrap();
     let mut load = counts();
     load.hold_up = Some(HoldUp {
         after: Duration::from_secs(1),
@@ -124,7 +124,7 @@ fn a_generator_that_is_held_up_shows_in_the_response_time_only() {
 
 #[test]
 fn a_rate_out_of_reach_is_said_and_by_how_much() {
-    let target = loadgen::target::Target::inside(node()).unwrap();
+    let target = loadgen::server::ServerUnderLoad::inside(node()).unwrap();
     let mut load = load("add", "uniform:1000");
     load.pace = at_rate(1e9);
     load.gso = false;

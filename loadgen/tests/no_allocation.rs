@@ -11,11 +11,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::load::Load;
+use loadgen::plan::{Format, Load};
 use loadgen::record::Pace;
-use loadgen::session::Event;
-use loadgen::target::Target;
+use loadgen::run::Event;
+use loadgen::server::ServerUnderLoad;
 use support::{at_rate, load, node, only_phase, run_watched};
 
 /// Allocations and deallocations by watched threads.
@@ -77,7 +76,7 @@ fn watch(name: &[u8]) -> usize {
 
 #[test]
 fn sending_and_receiving_allocate_nothing() {
-    let target = Target::inside(node()).unwrap();
+    let target = ServerUnderLoad::inside(node()).unwrap();
     let base = load("add", "uniform:1000000");
     let counts = load("mix:0.5", "zipf:1.1:1000");
     let compact = |mode: &str| Load {

@@ -1,19 +1,55 @@
-//! The page, from the top down.
+//! The report (`--report`): one page that needs nothing else, neither a network nor a script. Its parts
+//! stand here from the top down.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use thiserror::Error;
 
-use crate::environment::Environment;
-use crate::figures::{self, Size};
-use crate::plot::{PlotError, dark_rules};
+use super::figures::{self, Size};
+use super::plot::{PlotError, dark_rules};
+use crate::machine::Environment;
+use crate::output::{OutputError, bytes, exact, seconds, share, thousands, time_ns, write_text};
 use crate::record::{
     Check, Gaps, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server, Truth,
 };
-use crate::units::{bytes, exact, seconds, share, thousands, time_ns};
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("page/style.css");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%230d9488'%3E%3Crect x='1' y='9' width='4' height='6' rx='1'/%3E%3Crect x='6' y='1' width='4' height='14' rx='1'/%3E%3Crect x='11' y='6' width='4' height='9' rx='1'/%3E%3C/g%3E%3C/svg%3E";
 
-pub(super) fn page(record: &Record) -> Result<Markup, PlotError> {
+/// A report that could not be made. The record is as it was.
+#[derive(Debug, Error)]
+pub(crate) enum ReportError {
+    /// A plot could not be drawn.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// The page could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// Writes the page of a record.
+///
+/// # Errors
+/// [`ReportError`].
+pub(crate) fn write(record: &Record, path: &Path) -> Result<(), ReportError> {
+    let html = page_text(record)?;
+    write_text("the report", path, html.as_bytes())?;
+    Ok(())
+}
+
+/// The page of a record.
+///
+/// # Errors
+/// [`PlotError`].
+pub(crate) fn page_text(record: &Record) -> Result<String, PlotError> {
+    Ok(page(record)?.into_string())
+}
+
+fn page(record: &Record) -> Result<Markup, PlotError> {
     let phases = record.phases.iter().map(phase);
     let phases = phases.collect::<Result<Vec<_>, _>>()?;
     Ok(html! {

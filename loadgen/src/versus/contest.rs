@@ -13,24 +13,23 @@ use rmbd::io::cpu;
 use rmbd::sketch::{Geometry, GeometryError};
 use thiserror::Error;
 
-use super::cli::{Peer, PeerError, PeerKind, VersusOptions};
+use super::driver::{Driver, DriverError};
 use super::markdown::{markdown, table};
 use super::memcached::Memcached;
+use super::options::VersusOptions;
 use super::ours::Ours;
-use super::process::{
-    Server, StartError, cpu_seconds, free_address, own_cpu_seconds, resident_bytes,
-};
+use super::process::{Server, StartError, cpu_seconds, free_address, resident_bytes};
 use super::recipes::{addresses, memcached_arguments, redis_arguments};
-use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Side, Turn};
+use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Score, Turn};
 use super::redis::Redis;
-use super::target::{Target, TargetError};
-use crate::cli::line_end;
-use crate::environment::Environment;
-use crate::format::Format;
-use crate::keys::{KeySet, KeySpec, KeySpecError, KeysError};
-use crate::output::{OutputError, check_directory, make_directory, write_json, write_text};
+use super::rival::{Rival, RivalError, RivalKind};
+use crate::flight::CpuTime;
+use crate::machine::Environment;
+use crate::output::{
+    OutputError, check_directory, exact, make_directory, thousands, write_json, write_text,
+};
+use crate::plan::{Format, KeySet, KeySpec, KeySpecError, KeysError, LineEnd};
 use crate::record::{Latency, latency_histogram, slug};
-use crate::units::{exact, thousands};
 
 /// Keys whose counts are compared with the truth.
 const CHECKED_KEYS: u64 = 1000;
@@ -43,7 +42,7 @@ const START_TRIES: usize = 3;
 
 /// A comparison that could not be made. Servers that were started have been ended.
 #[derive(Debug, Error)]
-pub enum VersusError {
+pub(super) enum VersusError {
     /// No keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -53,9 +52,9 @@ pub enum VersusError {
     /// No sketch.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// No peer.
+    /// No other server.
     #[error(transparent)]
-    Peer(#[from] PeerError),
+    Rival(#[from] RivalError),
     /// memcached and `--cms`.
     #[error("memcached has no count-min sketch: --cms goes with redis://")]
     NoSketch,
@@ -64,7 +63,7 @@ pub enum VersusError {
     Start(#[from] StartError),
     /// A server does not do what it should.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Target(#[from] DriverError),
     /// The record can't be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -79,7 +78,7 @@ pub enum VersusError {
 ///
 /// # Errors
 /// [`VersusError`].
-pub fn run(
+pub(super) fn run(
     options: &VersusOptions,
     program: &Path,
     stop: &AtomicBool,
@@ -95,7 +94,7 @@ pub fn run(
     if let Err(mut error) = done {
         // A signal may end a system call first, and that looks like a server that went away.
         if stop.load(Ordering::Relaxed) {
-            error = TargetError::Interrupted.into();
+            error = DriverError::Interrupted.into();
         }
         if comparison.theirs.turns.is_empty() {
             return Err(error);
@@ -146,7 +145,7 @@ struct Contest<'a> {
 
 /// A server with a connection to it.
 struct Contender<'a> {
-    target: Box<dyn Target + 'a>,
+    driver: Box<dyn Driver + 'a>,
     address: SocketAddr,
     /// Where its CPU time and memory can be read.
     pid: Option<u32>,
@@ -160,7 +159,7 @@ impl<'a> Contest<'a> {
         program: &'a Path,
         stop: &'a AtomicBool,
     ) -> Result<Self, VersusError> {
-        if options.cms && options.peer.kind == PeerKind::Memcached {
+        if options.cms && options.rival.kind == RivalKind::Memcached {
             return Err(VersusError::NoSketch);
         }
         // Before this thread is pinned, which it would show as a machine of one CPU.
@@ -180,7 +179,7 @@ impl<'a> Contest<'a> {
                 options.key_len,
                 "",
                 KEYS_AS_IN,
-                line_end(options.keep_cr),
+                LineEnd::with_cr(options.keep_cr),
             )?,
             server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
@@ -189,7 +188,7 @@ impl<'a> Contest<'a> {
     }
 
     fn empty(&self) -> Comparison {
-        let side = || Side {
+        let score = || Score {
             name: String::new(),
             address: String::new(),
             server_command: None,
@@ -209,8 +208,8 @@ impl<'a> Contest<'a> {
             seed: self.options.seed,
             adds_per_turn: self.options.adds,
             generator_cpu: self.generator_cpu,
-            ours: side(),
-            theirs: side(),
+            ours: score(),
+            theirs: score(),
             ended_early: None,
         }
     }
@@ -240,8 +239,8 @@ impl<'a> Contest<'a> {
             if round % 2 == 1 {
                 order.reverse();
             }
-            for (contender, side) in order {
-                side.turns.push(self.turn(contender, self.options.adds)?);
+            for (contender, score) in order {
+                score.turns.push(self.turn(contender, self.options.adds)?);
             }
             say(&round_line(round, found));
         }
@@ -254,14 +253,14 @@ impl<'a> Contest<'a> {
         self.measure_memory(found, say)
     }
 
-    fn introduce(&self, contender: &Contender<'_>, side: &mut Side) {
+    fn introduce(&self, contender: &Contender<'_>, score: &mut Score) {
         let server = contender.server.as_ref();
-        side.name = contender.target.name();
-        side.address = contender.address.to_string();
-        side.server_command = server.map(|server| server.command().to_owned());
-        side.adds_as = contender.target.adds_as();
-        side.counts_as = contender.target.counts_as();
-        side.cpu = server.and(self.server_cpu);
+        score.name = contender.driver.name();
+        score.address = contender.address.to_string();
+        score.server_command = server.map(|server| server.command().to_owned());
+        score.adds_as = contender.driver.adds_as();
+        score.counts_as = contender.driver.counts_as();
+        score.cpu = server.and(self.server_cpu);
     }
 
     fn start_ours(&self) -> Result<Contender<'a>, VersusError> {
@@ -280,9 +279,9 @@ impl<'a> Contest<'a> {
         let arguments = words.map(str::to_owned);
         let mut server = Server::start(self.program, "", &arguments, self.server_cpu)?;
         let (address, http) = server.await_ready(addresses)?;
-        let target = Ours::connect(address, http, self.options.format, self.stop)?;
+        let driver = Ours::connect(address, http, self.options.format, self.stop)?;
         Ok(Contender {
-            target: Box::new(target),
+            driver: Box::new(driver),
             address,
             pid: Some(server.pid()),
             server: Some(server),
@@ -291,11 +290,11 @@ impl<'a> Contest<'a> {
 
     fn start_theirs(&self) -> Result<Contender<'a>, VersusError> {
         if !self.options.start {
-            return self.connect(self.options.peer.resolve()?, None);
+            return self.connect(self.options.rival.resolve()?, None);
         }
         let mut tries = 1;
         loop {
-            match self.start_peer() {
+            match self.start_rival() {
                 Err(StartError::Failed { .. }) if tries < START_TRIES => tries += 1,
                 Err(error) => return Err(error.into()),
                 Ok((server, address)) => return self.connect(address, Some(server)),
@@ -303,16 +302,16 @@ impl<'a> Contest<'a> {
         }
     }
 
-    fn start_peer(&self) -> Result<(Server, SocketAddr), StartError> {
-        let Peer { kind, .. } = self.options.peer;
+    fn start_rival(&self) -> Result<(Server, SocketAddr), StartError> {
+        let Rival { kind, .. } = self.options.rival;
         let address = free_address().map_err(|source| StartError::System {
             program: "a server on a free port".to_owned(),
             source,
         })?;
         // Debian calls the packages as their programs.
         let (package, arguments) = match kind {
-            PeerKind::Redis => ("redis-server", redis_arguments(address)),
-            PeerKind::Memcached => ("memcached", memcached_arguments(address)),
+            RivalKind::Redis => ("redis-server", redis_arguments(address)),
+            RivalKind::Memcached => ("memcached", memcached_arguments(address)),
         };
         let program = self.options.server_program.clone();
         let program = program.unwrap_or_else(|| PathBuf::from(package));
@@ -323,8 +322,8 @@ impl<'a> Contest<'a> {
         let mut server = Server::start(&program, package, &arguments, self.server_cpu)?;
         server.await_ready(|_| {
             let ready = match kind {
-                PeerKind::Redis => Redis::is_ready(address),
-                PeerKind::Memcached => Memcached::is_ready(address),
+                RivalKind::Redis => Redis::is_ready(address),
+                RivalKind::Memcached => Memcached::is_ready(address),
             };
             ready.then_some(())
         })?;
@@ -337,13 +336,13 @@ impl<'a> Contest<'a> {
         server: Option<Server>,
     ) -> Result<Contender<'a>, VersusError> {
         let sketch = self.options.cms.then_some(self.geometry);
-        let (target, said): (Box<dyn Target + 'a>, _) = match self.options.peer.kind {
-            PeerKind::Redis => {
+        let (driver, said): (Box<dyn Driver + 'a>, _) = match self.options.rival.kind {
+            RivalKind::Redis => {
                 let redis = Redis::connect(address, sketch, self.stop)?;
                 let pid = redis.pid;
                 (Box::new(redis), pid)
             }
-            PeerKind::Memcached => {
+            RivalKind::Memcached => {
                 let memcached = Memcached::connect(address, self.stop)?;
                 let pid = memcached.pid;
                 (Box::new(memcached), pid)
@@ -352,7 +351,7 @@ impl<'a> Contest<'a> {
         // What a server elsewhere says of itself names no process of this machine.
         let said = said.filter(|_| address.ip().is_loopback());
         Ok(Contender {
-            target,
+            driver,
             address,
             pid: server.as_ref().map(Server::pid).or(said),
             server,
@@ -362,9 +361,9 @@ impl<'a> Contest<'a> {
     fn turn(&self, contender: &mut Contender<'_>, adds: u64) -> Result<Turn, VersusError> {
         let mut keys = self.keys.stream(self.options.seed, 0, 1);
         let server_before = contender.pid.and_then(cpu_seconds);
-        let own_before = own_cpu_seconds();
+        let own = CpuTime::from_now();
         let begin = Instant::now();
-        let received = contender.target.add(&mut keys, adds)?;
+        let received = contender.driver.add(&mut keys, adds)?;
         let seconds = begin.elapsed().as_secs_f64();
         let since = |before: Option<f64>, now: Option<f64>| Some(now? - before?);
         Ok(Turn {
@@ -372,7 +371,7 @@ impl<'a> Contest<'a> {
             received,
             seconds,
             server_cpu_s: since(server_before, contender.pid.and_then(cpu_seconds)),
-            generator_cpu_s: since(own_before, own_cpu_seconds()),
+            generator_cpu_s: Some(own.spent().as_secs_f64()),
         })
     }
 
@@ -381,11 +380,11 @@ impl<'a> Contest<'a> {
         let mut histogram: Histogram<u64> = latency_histogram();
         for _ in 0..self.options.counts {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(TargetError::Interrupted.into());
+                return Err(DriverError::Interrupted.into());
             }
             let key = keys.next_key();
             let begin = Instant::now();
-            contender.target.count(key)?;
+            contender.driver.count(key)?;
             histogram.saturating_record(begin.elapsed().as_nanos() as u64);
         }
         Ok(Latency::of(&histogram))
@@ -416,7 +415,7 @@ impl<'a> Contest<'a> {
         sample: &[(u64, u64)],
     ) -> Result<Vec<u64>, VersusError> {
         let counts = sample.iter();
-        let counts = counts.map(|(number, _)| contender.target.count(&self.keys.key(*number)));
+        let counts = counts.map(|(number, _)| contender.driver.count(&self.keys.key(*number)));
         Ok(counts.collect::<Result<_, _>>()?)
     }
 
@@ -464,22 +463,22 @@ impl<'a> Contest<'a> {
         if self.options.start {
             contenders.push((self.start_theirs()?, &mut found.theirs));
         }
-        for (mut contender, side) in contenders {
+        for (mut contender, score) in contenders {
             say(&format!(
                 "memory of {} with up to {} keys",
-                side.name,
+                score.name,
                 thousands(most as f64)
             ));
             let mut stream = keys.stream(0, 0, 1);
             let mut seen = 0;
             for step in &steps {
                 contender
-                    .target
+                    .driver
                     .add(&mut stream, step.saturating_sub(seen))?;
                 seen = seen.max(*step);
                 if let Some(resident_bytes) = contender.pid.and_then(resident_bytes) {
                     let distinct_keys = seen;
-                    side.memory.push(Memory {
+                    score.memory.push(Memory {
                         distinct_keys,
                         resident_bytes,
                     });
@@ -491,12 +490,12 @@ impl<'a> Contest<'a> {
 }
 
 fn round_line(round: u32, found: &Comparison) -> String {
-    let rate = |side: &Side| {
-        let turn = side.turns.last();
+    let rate = |score: &Score| {
+        let turn = score.turns.last();
         turn.map_or_else(String::new, |turn| {
             format!(
                 "{} {}/s",
-                side.name,
+                score.name,
                 thousands(turn.received as f64 / turn.seconds)
             )
         })

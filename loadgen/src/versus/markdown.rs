@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::record::{Checked, Comparison, Side, Spread};
+use super::record::{Checked, Comparison, Score, Spread};
+use crate::output::{bytes, digits, exact, share, thousands, time_ns};
 use crate::record::Latency;
-use crate::units::{bytes, digits, exact, share, thousands, time_ns};
 
 /// A row: what, ours, theirs, how they compare.
 type Row = [String; 4];
@@ -40,7 +40,7 @@ fn pad(text: &str, width: usize, to_the_right: bool) -> String {
 
 /// The page.
 #[must_use]
-pub fn markdown(comparison: &Comparison) -> String {
+pub(super) fn markdown(comparison: &Comparison) -> String {
     let Comparison {
         environment,
         ours,
@@ -97,20 +97,20 @@ pub fn markdown(comparison: &Comparison) -> String {
         ),
     );
     push(&mut page, format_args!("- {}\n\n", placement(comparison)));
-    for side in [ours, theirs] {
-        push(&mut page, format_args!("### {}\n\n", side.name));
-        match &side.server_command {
+    for score in [ours, theirs] {
+        push(&mut page, format_args!("### {}\n\n", score.name));
+        match &score.server_command {
             Some(command) => push(&mut page, format_args!("```sh\n{command}\n```\n\n")),
             None => push(
                 &mut page,
-                format_args!("It ran already, at {}.\n\n", side.address),
+                format_args!("It ran already, at {}.\n\n", score.address),
             ),
         }
         push(
             &mut page,
             format_args!(
                 "- Adds: {}.\n- Counts: {}.\n\n",
-                side.adds_as, side.counts_as
+                score.adds_as, score.counts_as
             ),
         );
     }
@@ -136,9 +136,9 @@ fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn placement(comparison: &Comparison) -> String {
-    let server = |side: &Side| match side.cpu {
-        Some(cpu) => format!("{} on CPU {cpu} with all of its threads", side.name),
-        None => format!("{} where the system put it", side.name),
+    let server = |score: &Score| match score.cpu {
+        Some(cpu) => format!("{} on CPU {cpu} with all of its threads", score.name),
+        None => format!("{} where the system put it", score.name),
     };
     let generator = comparison.generator_cpu;
     let generator = generator.map_or_else(
@@ -154,42 +154,42 @@ fn placement(comparison: &Comparison) -> String {
 
 fn rows(comparison: &Comparison) -> Vec<Row> {
     let Comparison { ours, theirs, .. } = comparison;
-    let sides = [ours, theirs];
+    let scores = [ours, theirs];
     let mut rows = vec![
         ["", &ours.name, &theirs.name, "ratio"].map(str::to_owned),
         spread_row(
             "adds/s",
-            sides.map(Side::adds_per_s),
+            scores.map(Score::adds_per_s),
             thousands,
             Better::More,
         ),
         spread_row(
             "server CPU per add",
-            sides.map(Side::cpu_ns_per_add),
+            scores.map(Score::cpu_ns_per_add),
             time_ns,
             Better::Less,
         ),
         spread_row(
             "CPU per add, generator included",
-            sides.map(Side::both_cpu_ns_per_add),
+            scores.map(Score::both_cpu_ns_per_add),
             time_ns,
             Better::Less,
         ),
         spread_row(
             "server's share of its CPU",
-            sides.map(Side::cpu_share),
+            scores.map(Score::cpu_share),
             share,
             Better::Neither,
         ),
         spread_row(
             "generator's share of its CPU",
-            sides.map(Side::generator_share),
+            scores.map(Score::generator_share),
             share,
             Better::Neither,
         ),
         ["adds lost", &exact(ours.lost()), &exact(theirs.lost()), ""].map(str::to_owned),
-        latency_row("count, 50 %", sides, |latency| latency.p50_ns),
-        latency_row("count, 99 %", sides, |latency| latency.p99_ns),
+        latency_row("count, 50 %", scores, |latency| latency.p50_ns),
+        latency_row("count, 99 %", scores, |latency| latency.p99_ns),
     ];
     rows.extend(memory_rows(ours, theirs));
     rows
@@ -210,10 +210,10 @@ fn spread_row(
     ]
 }
 
-fn latency_row(name: &str, sides: [&Side; 2], value: fn(&Latency) -> u64) -> Row {
-    let of = |side: &Side| side.counts.as_ref().map(|latency| value(latency) as f64);
+fn latency_row(name: &str, scores: [&Score; 2], value: fn(&Latency) -> u64) -> Row {
+    let of = |score: &Score| score.counts.as_ref().map(|latency| value(latency) as f64);
     let text = |ns: Option<f64>| ns.map_or_else(absent, time_ns);
-    let [ours, theirs] = sides.map(of);
+    let [ours, theirs] = scores.map(of);
     [
         name.to_owned(),
         text(ours),
@@ -222,7 +222,7 @@ fn latency_row(name: &str, sides: [&Side; 2], value: fn(&Latency) -> u64) -> Row
     ]
 }
 
-fn memory_rows(ours: &Side, theirs: &Side) -> impl Iterator<Item = Row> {
+fn memory_rows(ours: &Score, theirs: &Score) -> impl Iterator<Item = Row> {
     ours.memory.iter().map(|memory| {
         let keys = memory.distinct_keys;
         let a = Some(memory.resident_bytes);
@@ -277,13 +277,14 @@ const DISTURBED: f64 = 0.8;
 
 /// What the reader of a ratio has to know; a sentence each.
 fn limits(comparison: &Comparison) -> Vec<String> {
-    let sides = [&comparison.ours, &comparison.theirs];
+    let scores = [&comparison.ours, &comparison.theirs];
     let named = |is: fn(f64, f64) -> bool| {
-        let shares = |side: &Side| Some((side.generator_share()?.median, side.cpu_share()?.median));
-        let named = sides
+        let shares =
+            |score: &Score| Some((score.generator_share()?.median, score.cpu_share()?.median));
+        let named = scores
             .into_iter()
-            .filter(|side| shares(side).is_some_and(|(g, s)| is(g, s)));
-        let names: Vec<_> = named.map(|side| side.name.as_str()).collect();
+            .filter(|score| shares(score).is_some_and(|(g, s)| is(g, s)));
+        let names: Vec<_> = named.map(|score| score.name.as_str()).collect();
         (!names.is_empty()).then(|| names.join(" and "))
     };
     let limited =
@@ -301,14 +302,14 @@ fn limits(comparison: &Comparison) -> Vec<String> {
 }
 
 fn checks(comparison: &Comparison) -> Option<String> {
-    let sentence = |side: &Side| {
+    let sentence = |score: &Score| {
         let Checked {
             keys,
             exact: right,
             below,
             over_max,
-        } = side.checked?;
-        let name = &side.name;
+        } = score.checked?;
+        let name = &score.name;
         let keys = exact(keys);
         Some(match (below, over_max) {
             (0, 0) => format!("{name} answered the truth for all {keys}."),
@@ -320,8 +321,8 @@ fn checks(comparison: &Comparison) -> Option<String> {
             ),
         })
     };
-    let sides = [&comparison.ours, &comparison.theirs];
-    let sentences: Option<Vec<_>> = sides.into_iter().map(sentence).collect();
+    let scores = [&comparison.ours, &comparison.theirs];
+    let sentences: Option<Vec<_>> = scores.into_iter().map(sentence).collect();
     Some(format!(
         "Afterwards the first keys of the stream were counted. {}",
         sentences?.join(" ")

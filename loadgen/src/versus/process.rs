@@ -16,7 +16,7 @@ use rmbd::io::cpu;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
-use crate::environment::quoted;
+use crate::machine::{memory_bytes, quoted, task_cpu_time, tasks};
 
 /// A server that has not answered by then does not work.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A server that could not be started. Nothing is left of it.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub(super) enum StartError {
     /// No such program.
     #[error(
         "{program} is not installed; on Debian: apt-get install {package}. Or start one yourself \
@@ -229,33 +229,19 @@ fn command_line(program: &Path, arguments: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// CPU seconds that a process has used so far, all of its threads together, to the nanosecond
-/// (`/proc/PID/task/*/schedstat`, first field); `None` where that can't be read. Threads that have
-/// ended are not in it, so it is for processes whose threads stay.
+/// CPU seconds that a process has used so far, all of its threads together; `None` where that can't be read.
+/// Threads that have ended are not in it, so it is for processes whose threads stay.
 pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let mut ns = 0;
-    for task in tasks {
-        ns += cpu_ns(&task.ok()?.path().join("schedstat"))?;
-    }
-    Some(ns as f64 / 1e9)
+    let tasks = tasks(&directory(pid))?;
+    let cpu: Option<Duration> = tasks.iter().map(|task| task_cpu_time(task)).sum();
+    Some(cpu?.as_secs_f64())
 }
 
-/// CPU seconds that the calling thread has used so far.
-pub(super) fn own_cpu_seconds() -> Option<f64> {
-    let ns = cpu_ns(Path::new("/proc/thread-self/schedstat"))?;
-    Some(ns as f64 / 1e9)
-}
-
-fn cpu_ns(schedstat: &Path) -> Option<u64> {
-    let text = fs::read_to_string(schedstat).ok()?;
-    text.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// Resident memory of a process (`VmRSS` in `/proc/PID/status`).
+/// Resident memory of a process.
 pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
+    memory_bytes(&directory(pid), "VmRSS")
+}
+
+fn directory(pid: u32) -> PathBuf {
+    format!("/proc/{pid}").into()
 }

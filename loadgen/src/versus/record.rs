@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
+use crate::machine::Environment;
 use crate::record::Latency;
 
 /// Version of the schema of [`Comparison`], its first field.
@@ -30,16 +30,16 @@ pub struct Comparison {
     /// CPU that the generator was pinned to; `None` where there is only one, or pinning was refused.
     pub generator_cpu: Option<usize>,
     /// Our node.
-    pub ours: Side,
+    pub ours: Score,
     /// The other server.
-    pub theirs: Side,
+    pub theirs: Score,
     /// Why it ended before its time; `None` when it did not.
     pub ended_early: Option<String>,
 }
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Side {
+pub struct Score {
     /// Name and version: `redis 7.0.15`.
     pub name: String,
     /// Where it was reached.
@@ -126,7 +126,7 @@ impl Spread {
     }
 }
 
-impl Side {
+impl Score {
     /// Adds a second that the server counted.
     #[must_use]
     pub fn adds_per_s(&self) -> Option<Spread> {

@@ -14,8 +14,8 @@ use redis::{
 };
 use rmbd::sketch::Geometry;
 
-use super::target::{Target, TargetError, WINDOW};
-use crate::keys::Stream;
+use super::driver::{Driver, DriverError, WINDOW};
+use crate::plan::Stream;
 
 const SERVER: &str = "redis";
 /// Keys that are written before the next batch begins.
@@ -47,7 +47,7 @@ impl<'a> Redis<'a> {
         address: SocketAddr,
         sketch: Option<Geometry>,
         stop: &'a AtomicBool,
-    ) -> Result<Self, TargetError> {
+    ) -> Result<Self, DriverError> {
         let connection = open(address).map_err(|error| failed(address, "a connection", &error))?;
         let mut redis = Self {
             address,
@@ -71,7 +71,7 @@ impl<'a> Redis<'a> {
         open(address).is_ok_and(|mut c| cmd("PING").exec(&mut c).is_ok())
     }
 
-    fn introduce(&mut self) -> Result<(), TargetError> {
+    fn introduce(&mut self) -> Result<(), DriverError> {
         let asked = cmd("INFO").arg("server").query(&mut self.connection);
         let info: String = asked.map_err(|error| self.failed("INFO", &error))?;
         let field = |name: &str| {
@@ -84,7 +84,7 @@ impl<'a> Redis<'a> {
         Ok(())
     }
 
-    fn make_sketch(&mut self, geometry: Geometry) -> Result<(), TargetError> {
+    fn make_sketch(&mut self, geometry: Geometry) -> Result<(), DriverError> {
         let delete = cmd("DEL").arg(SKETCH).exec(&mut self.connection);
         delete.map_err(|error| self.failed("DEL", &error))?;
         let made = cmd("CMS.INITBYDIM")
@@ -92,7 +92,7 @@ impl<'a> Redis<'a> {
             .arg(geometry.width())
             .arg(geometry.depth())
             .exec(&mut self.connection);
-        made.map_err(|error| TargetError::Refused {
+        made.map_err(|error| DriverError::Refused {
             server: SERVER,
             what: "CMS.INITBYDIM",
             answer: format!(
@@ -102,12 +102,12 @@ impl<'a> Redis<'a> {
         })
     }
 
-    fn failed(&self, what: &'static str, error: &RedisError) -> TargetError {
+    fn failed(&self, what: &'static str, error: &RedisError) -> DriverError {
         failed(self.address, what, error)
     }
 
     /// Sends up to a batch; how many keys, and how many replies it will have.
-    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), TargetError> {
+    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), DriverError> {
         let adds = left.min(BATCH_KEYS);
         self.batch.clear();
         if self.quiet {
@@ -141,20 +141,20 @@ impl<'a> Redis<'a> {
         commands
     }
 
-    fn take_replies(&mut self, replies: usize) -> Result<(), TargetError> {
+    fn take_replies(&mut self, replies: usize) -> Result<(), DriverError> {
         for _ in 0..replies {
             let reply = self.connection.recv_response();
             let reply = reply.and_then(Value::extract_error);
             reply.map_err(|error| self.failed("adds", &error))?;
         }
         match self.stop.load(Ordering::Relaxed) {
-            true => Err(TargetError::Interrupted),
+            true => Err(DriverError::Interrupted),
             false => Ok(()),
         }
     }
 }
 
-impl Target for Redis<'_> {
+impl Driver for Redis<'_> {
     fn name(&self) -> String {
         let what = if self.sketch.is_some() { " CMS" } else { "" };
         format!("{SERVER} {}{what}", self.version)
@@ -185,7 +185,7 @@ impl Target for Redis<'_> {
         }
     }
 
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, TargetError> {
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError> {
         let mut left = adds;
         let mut waiting = VecDeque::with_capacity(WINDOW);
         while left > 0 {
@@ -203,7 +203,7 @@ impl Target for Redis<'_> {
         Ok(adds)
     }
 
-    fn count(&mut self, key: &[u8]) -> Result<u64, TargetError> {
+    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError> {
         let connection = &mut self.connection;
         let counted: Result<Option<u64>, _> = match self.sketch {
             None => cmd("GET").arg(key).query(connection),
@@ -249,25 +249,25 @@ fn open(address: SocketAddr) -> Result<Connection, RedisError> {
 }
 
 /// What an error of the client crate is to us.
-fn failed(address: SocketAddr, what: &'static str, error: &RedisError) -> TargetError {
+fn failed(address: SocketAddr, what: &'static str, error: &RedisError) -> DriverError {
     let source = || std::io::Error::other(error.to_string());
     match error.kind() {
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => TargetError::Protocol {
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => DriverError::Protocol {
             server: SERVER,
             address,
             found: error.to_string(),
         },
-        ErrorKind::Io if what == "a connection" => TargetError::Connect {
+        ErrorKind::Io if what == "a connection" => DriverError::Connect {
             server: SERVER,
             address,
             source: source(),
         },
-        ErrorKind::Io => TargetError::Lost {
+        ErrorKind::Io => DriverError::Lost {
             server: SERVER,
             address,
             source: source(),
         },
-        _ => TargetError::Refused {
+        _ => DriverError::Refused {
             server: SERVER,
             what,
             answer: error.to_string(),

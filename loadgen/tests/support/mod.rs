@@ -11,42 +11,24 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use loadgen::format::Format;
-use loadgen::keys::{DEFAULT_KEY_BYTES, KeySet};
-use loadgen::load::Load;
+use loadgen::plan::{DEFAULT_KEY_BYTES, Format, KeySet, Load, SendOptions};
 use loadgen::record::{Check, Gaps, Outcome, Pace, Phase, Record};
-use loadgen::session::{Event, Session};
-use loadgen::target::Target;
+use loadgen::run::{Event, Session};
+use loadgen::server::ServerUnderLoad;
 use rmbd::config::NodeConfig;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A flood of adds by one thread, for a second at most.
 pub(crate) fn load(mode: &str, keys: &str) -> Load {
+    let (spec, format) = (keys.parse().unwrap(), Format::Legacy);
+    let keys_of = KeySet::open(&spec, DEFAULT_KEY_BYTES, "", format).unwrap();
     Load {
         name: format!("{mode} {keys}"),
         mode: mode.parse().unwrap(),
-        format: Format::Legacy,
-        weight: 1,
-        exactly_once: false,
-        pace: Pace::Flood,
-        keys: KeySet::open(
-            &keys.parse().unwrap(),
-            DEFAULT_KEY_BYTES,
-            "",
-            Format::Legacy,
-        )
-        .unwrap(),
-        seed: 1,
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,
-        messages: None,
-        pack: 1,
-        gso: true,
-        threads: 1,
-        sockets: 1,
         timeout: Duration::from_secs(5),
-        spin: false,
-        hold_up: None,
+        ..Load::new(keys_of, format, &SendOptions::default())
     }
 }
 
@@ -66,12 +48,12 @@ pub(crate) fn node() -> NodeConfig {
 }
 
 /// Runs one load to its end.
-pub(crate) fn run(target: &Target, load: Load, checked_keys: usize) -> Record {
+pub(crate) fn run(target: &ServerUnderLoad, load: Load, checked_keys: usize) -> Record {
     run_watched(target, load, checked_keys, &mut |_| {})
 }
 
 pub(crate) fn run_watched(
-    target: &Target,
+    target: &ServerUnderLoad,
     load: Load,
     checked_keys: usize,
     observe: &mut dyn FnMut(Event<'_>),
@@ -154,8 +136,8 @@ impl NodeProcess {
         Ok(Self { child, stdout, udp })
     }
 
-    pub(crate) fn target(&self) -> Target {
-        Target::at(&self.udp, &loadgen::target::HttpAt::SameAsUdp, None).unwrap()
+    pub(crate) fn target(&self) -> ServerUnderLoad {
+        ServerUnderLoad::at(&self.udp, &loadgen::server::HttpAt::SameAsUdp, None).unwrap()
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -3,12 +3,11 @@
 use rmbd::wire::compact::{Answer, Header, RequestWriter, reply};
 
 use super::{Filled, Speech};
-use crate::format::{DATAGRAM_BYTES, REQUEST_HEADER_BYTES};
-use crate::keys::Stream;
-use crate::load::TRAIN_BYTES_MAX;
+use crate::plan::{DATAGRAM_BYTES, Stream, TRAIN_BYTES_MAX};
 
-/// Datagrams of adds that leave in one system call, and leave room for the last one.
-const TRAIN_DATAGRAMS: usize = (TRAIN_BYTES_MAX - REQUEST_HEADER_BYTES) / DATAGRAM_BYTES;
+/// Datagrams of adds that leave in one system call. What they leave of it is more than the last one, which has no
+/// operation, takes.
+const TRAIN_DATAGRAMS: usize = TRAIN_BYTES_MAX / DATAGRAM_BYTES;
 /// Numbers of questions are above this, those of trains below.
 const QUESTIONS: u32 = 1 << 31;
 
@@ -37,7 +36,7 @@ impl Compact {
             ..Header::default()
         };
         let started = self.writer.start(&header);
-        debug_assert!(started.is_ok(), "7 bytes fit a datagram");
+        debug_assert!(started.is_ok(), "a header fits a datagram");
     }
 
     /// A datagram of up to `adds_left` adds; how many.

@@ -5,8 +5,7 @@ use rmbd::wire::legacy::{
 };
 
 use super::{Filled, Speech};
-use crate::keys::Stream;
-use crate::load::TRAIN_BYTES_MAX;
+use crate::plan::{Stream, TRAIN_BYTES_MAX};
 
 /// Messages in a datagram of 1 400 bytes.
 const PACK: usize = REPLY_DATAGRAM_BYTES_MAX / MESSAGE_BYTES;

@@ -1,0 +1,101 @@
+//! The closed loop: so many messages on their way, and the next ones leave as soon as others are
+//! answered. One thread sends and receives, since here the one waits for the other anyway.
+//!
+//! Adds have no answer. So each train with adds that no answer comes after ends in a fence (a legacy count,
+//! or a compact request for nothing but an acknowledgement): its answer says that the server has read
+//! them. That makes it the way to add as fast as the server takes it and lose nothing.
+
+use crate::flight::Times;
+use crate::plan::Script;
+use crate::receive::Answers;
+use crate::send::{Errand, SenderReport, TrainWriter};
+
+/// One thread of it.
+pub(crate) struct AnsweredLoop<'a> {
+    errand: Errand<'a>,
+    train: TrainWriter<'a>,
+    answers: Answers<'a>,
+    window: u64,
+    on_their_way: u64,
+}
+
+impl<'a> AnsweredLoop<'a> {
+    /// Of thread `thread`.
+    pub(crate) fn new(errand: Errand<'a>, thread: usize) -> Self {
+        let part = errand.part;
+        Self {
+            train: TrainWriter::new(part.load, part.ledger),
+            answers: Answers::new(part, errand.connections),
+            window: part.outstanding_of(thread),
+            on_their_way: 0,
+            errand,
+        }
+    }
+
+    /// Runs until the time is over and nothing waits any more; gives back what it did, the script
+    /// as far as it came, and the times.
+    pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
+        self.errand.begin();
+        self.work();
+        let (report, script) = self.errand.end();
+        (report, script, self.answers.times)
+    }
+
+    fn work(&mut self) {
+        loop {
+            let over = self.errand.is_over();
+            while !over && self.may_send() && self.send() {}
+            let taken = self.answers.take();
+            let expired = self.answers.expire();
+            self.on_their_way = self.on_their_way.saturating_sub(taken + expired);
+            self.answers.publish(self.errand.progress());
+            if over && self.errand.part.is_stopped() {
+                self.answers.abandon();
+            }
+            if over && self.answers.is_settled() {
+                break;
+            }
+            if taken == 0 && (over || !self.may_send()) {
+                self.answers.wait();
+            }
+        }
+        self.answers.publish(self.errand.progress());
+    }
+
+    /// With many messages on their way a train of half of them is waited for: one by one they
+    /// would cost a system call each.
+    fn may_send(&self) -> bool {
+        let free = self.free();
+        let worth_it = (self.window / 2).min(self.train.messages_before_fence() as u64 / 2);
+        free >= worth_it.max(1) && self.errand.messages_left > 0
+    }
+
+    /// How many more may be on their way. Counts that were only asked to cover adds may exceed the
+    /// window by one a train.
+    fn free(&self) -> u64 {
+        self.window.saturating_sub(self.on_their_way)
+    }
+
+    /// Sends a train; false where that failed.
+    fn send(&mut self) -> bool {
+        let free = self.free().min(self.errand.messages_left);
+        let mut messages = free.min(self.train.messages_before_fence() as u64);
+        let now_ns = self.errand.part.now_ns();
+        while messages > 0 && self.train.has_room() {
+            let written = self
+                .train
+                .datagram(&mut self.errand.script, messages as usize, now_ns)
+                as u64;
+            messages -= written;
+            self.errand.messages_left -= written;
+        }
+        if self.train.needs_fence() {
+            self.train.fence(&self.errand.script, now_ns);
+        }
+        let (part, connection) = (self.errand.part, self.errand.next_connection());
+        // There is room for more than the window.
+        let sent = (self.errand).send(&mut self.train, connection, || part.is_stopped());
+        self.on_their_way += sent.unwrap_or(0);
+        sent.is_some()
+    }
+}

@@ -1,0 +1,17 @@
+//! Time, as all threads of a phase see it.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use crate::plan::nanoseconds;
+
+/// Nanoseconds since a moment that all threads share: 0 until somebody sets it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock<'a>(pub(crate) &'a OnceLock<Instant>);
+
+impl Clock<'_> {
+    #[inline]
+    pub(crate) fn now_ns(self) -> u64 {
+        self.0.get().map_or(0, |zero| nanoseconds(zero.elapsed()))
+    }
+}

@@ -1,0 +1,51 @@
+//! Sockets to the server.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use rustix::io::Errno;
+
+use super::questions::InFlight;
+use crate::plan::Load;
+use crate::server::connected_socket;
+
+/// Bytes of receive buffer for answers, where the kernel gives them.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// A socket, and what waits for an answer on it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: UdpSocket,
+    pub(crate) in_flight: InFlight,
+}
+
+impl Connection {
+    /// A socket at a free port that talks to one server only.
+    pub(crate) fn open(server: SocketAddr, load: &Load) -> io::Result<Self> {
+        let socket = connected_socket(server)?;
+        if load.asks() {
+            // Both are favours: without them more answers are lost here, and that shows.
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(
+                &socket,
+                RECEIVE_BUFFER_BYTES,
+            )
+            .or_else(|_| {
+                rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)
+            });
+            let _ = rmbd::udp::enable_gro(&socket);
+        }
+        Ok(Self {
+            socket,
+            in_flight: InFlight::new(load.waiting_per_socket()),
+        })
+    }
+}
+
+/// Whether an error tells what an *earlier* datagram met, or that a signal came: the call itself did nothing
+/// yet and may be tried again.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::INTR)
+    )
+}

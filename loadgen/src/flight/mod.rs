@@ -1,0 +1,18 @@
+//! What is on its way: the connections, the questions that wait on them, and what became of each.
+
+mod clock;
+mod connection;
+mod part;
+mod progress;
+mod questions;
+mod thread;
+mod times;
+
+pub(crate) use self::clock::Clock;
+pub(crate) use self::connection::{Connection, is_refusal};
+pub(crate) use self::part::Part;
+pub(crate) use self::progress::Progress;
+pub(crate) use self::progress::Totals;
+pub(crate) use self::questions::{InFlight, Match, Matcher, Question, check};
+pub(crate) use self::thread::{CpuTime, precise_sleep};
+pub(crate) use self::times::{IntervalTimes, Times};

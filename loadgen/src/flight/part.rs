@@ -1,0 +1,69 @@
+//! A part of a phase: its warm-up, or what is measured of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rmbd::wire::Boot;
+
+use super::clock::Clock;
+use crate::judge::Ledger;
+use crate::plan::{Load, Window};
+use crate::record::Pace;
+
+/// Longest sleep: how soon a thread notices that it is to end.
+const NAP: Duration = Duration::from_millis(20);
+
+/// What all threads of a part share.
+pub(crate) struct Part<'a> {
+    pub(crate) load: &'a Load,
+    /// Of a load of hits.
+    pub(crate) ledger: Option<&'a Ledger>,
+    /// Of the node, for adds that count exactly once.
+    pub(crate) boot: Option<Boot>,
+    pub(crate) clock: Clock<'a>,
+    pub(crate) window: Window,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Part<'_> {
+    pub(crate) fn is_stopped(&self) -> bool {
+        // Nothing is published with it.
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// Sleeps until the measured part begins.
+    pub(crate) fn wait_for_start(&self) {
+        loop {
+            let wait_ns = self.window.start_ns.saturating_sub(self.now_ns());
+            if wait_ns == 0 || self.is_stopped() {
+                return;
+            }
+            thread::sleep(Duration::from_nanos(wait_ns).min(NAP));
+        }
+    }
+
+    /// Messages that one of its threads may send.
+    pub(crate) fn messages_of(&self, thread: usize) -> u64 {
+        let messages = self.load.messages;
+        messages.map_or(u64::MAX, |messages| self.dealt(messages, thread))
+    }
+
+    /// Messages of one of its threads that may be on their way in a closed loop, at least 1.
+    pub(crate) fn outstanding_of(&self, thread: usize) -> u64 {
+        match self.load.pace {
+            Pace::Outstanding { requests } => self.dealt(requests as u64, thread),
+            Pace::Flood | Pace::Rate { .. } => 0,
+        }
+    }
+
+    /// The share of a thread where all together have so many.
+    fn dealt(&self, all: u64, thread: usize) -> u64 {
+        let threads = self.load.threads as u64;
+        all / threads + u64::from((thread as u64) < all % threads)
+    }
+}

@@ -1,0 +1,432 @@
+//! What must hold, and whether it did.
+
+use std::cmp::Ordering;
+
+use super::accounts::Accounts;
+use super::notes;
+use super::once::OnceAccounts;
+use crate::output::{exact, share};
+use crate::plan::{Load, SEGMENTS_MAX};
+use crate::record::{Check, Outcome, Phase, Received, Truth};
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    notes: Vec<String>,
+    accounts: Accounts,
+    /// Of the messages that the server received, by what was sent.
+    received_weight: u64,
+    /// Of phases whose adds count exactly once.
+    once: Option<OnceAccounts>,
+    phases: usize,
+    gso: bool,
+    restarted: bool,
+    /// Whether the server is on this machine: then nothing but a socket may lose anything.
+    local: bool,
+    /// Whether at least one phase whose keys are compared lost no add.
+    comparable: bool,
+    /// Why the truth could not be compared.
+    unchecked: Option<String>,
+}
+
+impl Findings {
+    /// None yet, of a server that is on this machine or not.
+    pub(crate) fn of_server(local: bool) -> Self {
+        Self {
+            local,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// The truth could not be compared.
+    pub(crate) fn unchecked(&mut self, why: &str) {
+        self.unchecked = Some(why.to_owned());
+    }
+
+    /// Whether at least one phase whose keys are compared lost no add.
+    pub(crate) fn set_comparable(&mut self, comparable: bool) {
+        self.comparable = comparable;
+    }
+
+    /// All that was noted.
+    pub(crate) fn into_notes(self) -> Vec<String> {
+        self.notes
+    }
+
+    /// Takes a phase into the accounts, and notes what is remarkable about it; `None` where it ended
+    /// before its measured part.
+    pub(crate) fn phase(
+        &mut self,
+        phase: Option<&Phase>,
+        accounts: &Accounts,
+        load: &Load,
+        restarted: bool,
+    ) {
+        self.phases += 1;
+        self.gso |= load.gso;
+        self.restarted |= restarted;
+        self.accounts.add(accounts);
+        if let Some(received) = accounts.received {
+            self.received_weight += received.adding() * u64::from(load.weight);
+        }
+        if load.exactly_once {
+            let grown = accounts.received.and_then(|received| received.weight);
+            let found = self.once.get_or_insert_default();
+            found.add(&accounts.once, load.weight, grown);
+        }
+        self.notes.extend(phase.and_then(notes::late));
+        self.notes
+            .extend(phase.and_then(|phase| notes::lost(phase, load)));
+        self.notes.extend(notes::cut(load));
+    }
+
+    /// All that was checked.
+    pub(crate) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
+        if self.phases == 0 {
+            return Vec::new();
+        }
+        let mut checks = vec![self.accounts(), self.understood()];
+        if self.accounts.sent.adding() > 0 {
+            checks.push(self.weights());
+        }
+        if let Some(found) = &self.once {
+            checks.push(found.check(self.restarted));
+        }
+        match (truth, &self.unchecked) {
+            (Some(truth), _) => {
+                checks.push(never_below(truth, self.comparable));
+                checks.push(within_bound(truth));
+            }
+            (None, Some(why)) => checks.push(Check {
+                name: BELOW.to_owned(),
+                outcome: Outcome::Unknown,
+                detail: format!("Not checked: {why}."),
+            }),
+            (None, None) => {}
+        }
+        if self.accounts.sent.hits > 0 {
+            checks.push(self.verdicts());
+        }
+        checks
+    }
+
+    /// Whether sent is received and dropped.
+    fn accounts(&self) -> Check {
+        let (outcome, detail) = match self.accounts.received {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "The server was started again, and its counters with it.".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "The server did not say what it received.".to_owned(),
+            ),
+            Some(received) => self.balance(&received),
+        };
+        Check {
+            name: "every datagram is accounted for".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+
+    fn balance(&self, received: &Received) -> (Outcome, String) {
+        let sent = self.accounts.sent.datagrams;
+        let figures = format!(
+            "{} sent, {} received, {} dropped by the kernel at the server's sockets",
+            exact(sent),
+            exact(received.datagrams),
+            exact(received.dropped_by_kernel)
+        );
+        let Some(lost) = sent.checked_sub(received.datagrams) else {
+            return (
+                Outcome::Unknown,
+                format!("{figures}: others send to this server too."),
+            );
+        };
+        match lost.checked_sub(received.dropped_by_kernel) {
+            Some(0) => (Outcome::Passed, format!("{figures}.")),
+            // Each drop is a train.
+            Some(_) if self.gso && lost <= received.dropped_by_kernel * SEGMENTS_MAX as u64 => (
+                Outcome::Passed,
+                format!(
+                    "{figures} (in trains, because of GSO), so {} lost.",
+                    exact(lost)
+                ),
+            ),
+            Some(missing) if self.local => (
+                Outcome::Failed,
+                format!("{figures}: {} are missing.", exact(missing)),
+            ),
+            Some(missing) => (
+                Outcome::Unknown,
+                format!(
+                    "{figures}: {} were lost between here and the server's sockets.",
+                    exact(missing)
+                ),
+            ),
+            None => (
+                Outcome::Unknown,
+                format!("{figures}: more than were sent, so others send to this server too."),
+            ),
+        }
+    }
+
+    fn understood(&self) -> Check {
+        let (outcome, detail) = match self.accounts.received {
+            None => (
+                Outcome::Unknown,
+                "The server did not say what it received.".to_owned(),
+            ),
+            Some(received) => {
+                // The format's own rule: the window moves on when a request has its reply, so what is too
+                // old is another copy. One whose first copy was too old ends the run (`OnceLoop`).
+                let late_copies = match self.once {
+                    Some(_) => received.too_old,
+                    None => 0,
+                };
+                let bad = (received.malformed + received.refused).saturating_sub(late_copies);
+                let mut detail = format!(
+                    "{} malformed, {} refused.",
+                    exact(received.malformed),
+                    exact(received.refused)
+                );
+                if late_copies > 0 {
+                    detail.push_str(&format!(
+                        " {} of the refused were late copies: their requests were settled, and the window had \
+                         moved on.",
+                        exact(late_copies)
+                    ));
+                }
+                let outcome = if bad == 0 {
+                    Outcome::Passed
+                } else {
+                    Outcome::Failed
+                };
+                (outcome, detail)
+            }
+        };
+        Check {
+            name: "every datagram is understood".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+}
+
+impl Findings {
+    /// Whether N grew by what was received, each with its weight.
+    fn weights(&self) -> Check {
+        let grown = self.accounts.received.and_then(|received| received.weight);
+        let (outcome, detail) = match self.accounts.received.zip(grown) {
+            _ if self.restarted => (
+                Outcome::Unknown,
+                "The server was started again, and its N with it.".to_owned(),
+            ),
+            None => (
+                Outcome::Unknown,
+                "The server did not say what its N is.".to_owned(),
+            ),
+            Some((received, grown)) => {
+                let figures = format!(
+                    "N grew by {}, the {} adds and hits received weigh {}",
+                    exact(grown),
+                    exact(received.adding()),
+                    exact(self.received_weight)
+                );
+                match received.adding().cmp(&self.accounts.sent.adding()) {
+                    _ if grown == self.received_weight => (Outcome::Passed, format!("{figures}.")),
+                    Ordering::Greater => (
+                        Outcome::Unknown,
+                        format!(
+                            "{figures}: more than were sent, so others add to this server too."
+                        ),
+                    ),
+                    _ => (
+                        Outcome::Failed,
+                        format!(
+                            "{figures}: if nobody else adds to this server, weights are wrong there."
+                        ),
+                    ),
+                }
+            }
+        };
+        Check {
+            name: "N grew by the weight of what was received".to_owned(),
+            outcome,
+            detail,
+        }
+    }
+
+    /// Whether all hits were answered as the truth has it.
+    fn verdicts(&self) -> Check {
+        let verdicts = &self.accounts.verdicts;
+        let outcome = match verdicts.wrong() {
+            _ if self.restarted => Outcome::Unknown,
+            0 => Outcome::Passed,
+            _ => Outcome::Failed,
+        };
+        let mut detail = format!(
+            "of {} answered hits {} were over the limit, {} of them early (an estimate that is too high, or weight \
+             from before)",
+            exact(verdicts.judged()),
+            exact(verdicts.over),
+            exact(verdicts.refused_early),
+        );
+        if verdicts.wrong() > 0 {
+            detail.push_str(&format!(
+                "; {} were allowed above the limit, {} estimates were below the truth, {} verdicts contradict \
+                 their estimate",
+                exact(verdicts.allowed_above_limit),
+                exact(verdicts.below_truth),
+                exact(verdicts.contradictory),
+            ));
+        }
+        Check {
+            name: "no hit above its limit is allowed".to_owned(),
+            outcome,
+            detail: format!("{detail}."),
+        }
+    }
+}
+
+const BELOW: &str = "no estimate is below the truth";
+
+fn never_below(truth: &Truth, comparable: bool) -> Check {
+    let outcome = match truth.below_truth {
+        0 => Outcome::Passed,
+        _ if comparable => Outcome::Failed,
+        // What was lost is below, as it must be.
+        _ => Outcome::Unknown,
+    };
+    let mut detail = format!(
+        "{} of {} keys, {} of them the hottest, are below.",
+        exact(truth.below_truth),
+        exact(truth.checked_keys),
+        exact(truth.checked_hot_keys)
+    );
+    if truth.lost_adds > 0 {
+        let which = if comparable {
+            "the keys of phases that lost some are left out"
+        } else {
+            "so an estimate below says nothing"
+        };
+        detail.push_str(&format!(
+            " {} of {} adds were lost; {which}.",
+            exact(truth.lost_adds),
+            exact(truth.total_adds)
+        ));
+    }
+    Check {
+        name: BELOW.to_owned(),
+        outcome,
+        detail,
+    }
+}
+
+fn within_bound(truth: &Truth) -> Check {
+    let outcome = if truth.over_bound_share <= truth.delta {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    Check {
+        name: "over-estimates are within the promise".to_owned(),
+        outcome,
+        detail: format!(
+            "{} of the keys are above epsilon * N = {:.1} (promised: at most {}); mean {:.2}, p50 {}, p99 {}, max {}.",
+            share(truth.over_bound_share),
+            truth.bound,
+            share(truth.delta),
+            truth.over_mean,
+            exact(truth.over_p50),
+            exact(truth.over_p99),
+            exact(truth.over_max)
+        ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::record::{Once, Sent, Verdicts};
+
+    /// What is found of 100 adds of weight 10, of which so many arrived and made N grow by so much.
+    fn weighed(received: u64, grown: Option<u64>) -> Outcome {
+        let load = Load {
+            weight: 10,
+            ..crate::plan::testing::load("add", "uniform:10")
+        };
+        let accounts = Accounts {
+            sent: Sent {
+                adds: 100,
+                ..Sent::default()
+            },
+            received: Some(Received {
+                adds: received,
+                weight: grown,
+                ..Received::NONE
+            }),
+            verdicts: Verdicts::NONE,
+            once: Once::default(),
+        };
+        let mut findings = Findings::of_server(true);
+        findings.phase(None, &accounts, &load, false);
+        let checks = findings.checks(None);
+        let mut named = checks.iter().filter(|check| check.name.contains("N grew"));
+        named.next().unwrap().outcome
+    }
+
+    #[test]
+    fn weights_that_are_ignored_lost_or_added_twice_are_found() {
+        assert_eq!(weighed(100, Some(1000)), Outcome::Passed);
+        assert_eq!(weighed(90, Some(900)), Outcome::Passed);
+        for grown in [0, 100, 990, 1001, 2000] {
+            assert_eq!(weighed(100, Some(grown)), Outcome::Failed, "{grown}");
+        }
+        assert_eq!(weighed(101, Some(1001)), Outcome::Unknown);
+        assert_eq!(weighed(100, None), Outcome::Unknown);
+    }
+
+    /// Whether all is understood where so many datagrams were refused, of which so many as too old.
+    fn understood(exactly_once: bool, refused: u64, too_old: u64) -> Check {
+        let load = Load {
+            exactly_once,
+            ..crate::plan::testing::load("add", "uniform:10")
+        };
+        let accounts = Accounts {
+            sent: Sent::default(),
+            received: Some(Received {
+                refused,
+                too_old,
+                ..Received::NONE
+            }),
+            verdicts: Verdicts::NONE,
+            once: Once::default(),
+        };
+        let mut findings = Findings::of_server(true);
+        findings.phase(None, &accounts, &load, false);
+        findings.understood()
+    }
+
+    #[test]
+    fn late_copies_are_no_fault_and_any_other_refusal_is() {
+        for (exactly_once, refused, too_old, outcome) in [
+            (true, 0, 0, Outcome::Passed),
+            (true, 3, 3, Outcome::Passed),
+            (true, 3, 2, Outcome::Failed),
+            (true, 1, 0, Outcome::Failed),
+            (false, 1, 1, Outcome::Failed),
+        ] {
+            let check = understood(exactly_once, refused, too_old);
+            assert_eq!(check.outcome, outcome, "{check:?}");
+            let is_said = check.detail.contains("late copies");
+            assert_eq!(is_said, exactly_once && too_old > 0, "{check:?}");
+        }
+    }
+}

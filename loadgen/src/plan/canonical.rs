@@ -1,0 +1,116 @@
+//! The workload that runs where nothing else is said: about 20 seconds that show what a node
+//! takes, what it costs, and how long it lets one wait.
+
+use std::time::Duration;
+
+use super::format::Format;
+use super::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
+use super::load::{Load, SendOptions};
+use super::mode::Mode;
+use crate::record::{Gaps, Pace};
+
+/// Different keys of each phase.
+const KEYS: u64 = 1_000_000;
+/// Adds a second in the phases with a rate: a fraction of what one core takes, so that nothing is
+/// lost and the cost of a message that comes alone can be seen.
+const ADD_RATE: f64 = 100_000.0;
+/// Counts a second while adds run.
+const COUNT_RATE: f64 = 20_000.0;
+/// Hits a second.
+const HIT_RATE: f64 = 20_000.0;
+/// Their limit: well above what the floods before have added to every key's estimate.
+const HIT_LIMIT: u64 = 1000;
+
+/// What one phase has.
+struct Plan<'a> {
+    prefix: &'a str,
+    keys: &'a KeySpec,
+    mode: Mode,
+    format: Format,
+    pace: Pace,
+    seconds: u64,
+}
+
+/// Adds as fast as they go, in both formats; adds at a rate; counts at a rate while adds run; hits. With a
+/// format, all of it in that one, as far as it has it. Each phase has keys of its own, so that what a
+/// flood loses leaves the others' truth alone.
+///
+/// # Errors
+/// None: the keys are made.
+pub(crate) fn loads(options: &SendOptions, only: Option<Format>) -> Result<Vec<Load>, KeysError> {
+    let uniform = &KeySpec::Uniform { keys: KEYS };
+    let zipf = &KeySpec::Zipf {
+        exponent: 1.1,
+        keys: KEYS,
+    };
+    let rate = |per_s| Pace::Rate {
+        per_s,
+        gaps: Gaps::Exponential,
+    };
+    let plan = |prefix, keys, mode, format, pace, seconds| Plan {
+        prefix,
+        keys,
+        mode,
+        format,
+        pace,
+        seconds,
+    };
+    let both = ADD_RATE + COUNT_RATE;
+    let mix = Mode::Mix(COUNT_RATE / both);
+    let hit = Mode::Hit { limit: HIT_LIMIT };
+    let (legacy, compact) = (Format::Legacy, Format::Compact);
+    let single = only.unwrap_or(legacy);
+    let plans = [
+        plan("a", uniform, Mode::Add, legacy, Pace::Flood, 3),
+        plan("d", uniform, Mode::Add, compact, Pace::Flood, 3),
+        plan("b", zipf, Mode::Add, single, rate(ADD_RATE), 3),
+        plan("c", zipf, mix, single, rate(both), 5),
+        plan("e", zipf, hit, compact, rate(HIT_RATE), 4),
+    ];
+    plans
+        .into_iter()
+        .filter(|plan| only.is_none_or(|format| plan.format == format))
+        .map(|plan| phase(options, &plan))
+        .collect()
+}
+
+fn phase(options: &SendOptions, plan: &Plan<'_>) -> Result<Load, KeysError> {
+    let keys = KeySet::open(plan.keys, DEFAULT_KEY_BYTES, plan.prefix, plan.format)?;
+    let load = Load {
+        mode: plan.mode,
+        pace: plan.pace,
+        duration: Duration::from_secs(plan.seconds),
+        warmup: Duration::from_millis(500),
+        ..Load::new(keys, plan.format, options)
+    };
+    Ok(load.packed(None))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_its_phases() {
+        for (only, phases) in [
+            (None, 5),
+            (Some(Format::Legacy), 3),
+            (Some(Format::Compact), 4),
+        ] {
+            let loads = loads(&SendOptions::default(), only).unwrap();
+            assert_eq!(loads.len(), phases);
+            let mut names: Vec<_> = loads.iter().map(|load| load.name.clone()).collect();
+            names.dedup();
+            assert_eq!(names.len(), phases, "{names:?}");
+            let seconds: u64 = loads.iter().map(|load| load.duration.as_secs()).sum();
+            assert!(seconds <= 20);
+            assert!(
+                loads
+                    .iter()
+                    .all(|load| only.is_none_or(|only| load.format == only))
+            );
+            loads.iter().try_for_each(Load::check).unwrap();
+        }
+    }
+}

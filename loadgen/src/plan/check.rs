@@ -1,0 +1,240 @@
+//! Which loads can be.
+
+use std::time::Duration;
+
+use rmbd::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
+use thiserror::Error;
+
+use super::format::Format;
+use super::load::{Load, SOCKETS_MAX, THREADS_MAX, WAITING_MAX, WEIGHT_MAX};
+use super::mode::Mode;
+use crate::record::Pace;
+
+/// A load that cannot be. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LoadError {
+    /// A number out of its range.
+    #[error("{option} {value} is not possible: use {least} to {most}")]
+    Range {
+        /// As on the command line.
+        option: &'static str,
+        /// What was given.
+        value: usize,
+        /// The least.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A rate that is none.
+    #[error(
+        "a rate of {0} messages a second is not possible: use a number above 0, such as 50000/s"
+    )]
+    Rate(f64),
+    /// No time, or too much.
+    #[error("{option} must be above 0 and at most a day")]
+    Time {
+        /// As on the command line.
+        option: &'static str,
+    },
+    /// More unanswered requests than there is room for.
+    #[error(
+        "at this rate and --timeout up to {waiting} requests could wait for an answer, of which \
+         {WAITING_MAX} are kept at most: use a shorter --timeout or a lower --rate"
+    )]
+    Waiting {
+        /// How many.
+        waiting: u64,
+    },
+    /// Hits as legacy messages.
+    #[error("the legacy format has no hits: use --format compact")]
+    HitsAreCompact,
+    /// A weight in legacy messages.
+    #[error("the legacy format has no weights: use --format compact, or leave --weight out")]
+    WeightsAreCompact,
+    /// A weight of nothing.
+    #[error(
+        "counts have no weight: leave --weight out, or add too with --mode add, mix:R or hit:LIMIT"
+    )]
+    NothingToWeigh,
+    /// Exactly once, and something that cannot be.
+    #[error("--exactly-once is for {what}: {instead}")]
+    OnceIsFor {
+        /// What it is for.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Exactly once, for longer than a node remembers.
+    #[error(
+        "--exactly-once repeats for at most {ONCE_RETRY_S_MAX} s, as nodes may forget a client after that: use a shorter --timeout"
+    )]
+    OnceTimeout,
+    /// Exactly once, with more requests than a node tells apart.
+    #[error(
+        "--outstanding {requests} is up to {datagrams} datagrams for each of {sockets} sockets, and nodes tell {ONCE_WINDOW} of a client apart: use less, a larger --pack, or more --sockets"
+    )]
+    OnceWindow {
+        /// Messages.
+        requests: usize,
+        /// In so many datagrams a socket.
+        datagrams: usize,
+        /// Sockets.
+        sockets: usize,
+    },
+    /// More than the node takes.
+    #[error(
+        "the node takes weights of at most {most}, not {weight}: use a smaller --weight, or start the node with --max-weight {weight}"
+    )]
+    WeightOfNode {
+        /// What was given.
+        weight: u32,
+        /// The most that the node takes.
+        most: u32,
+    },
+    /// A key that the format cannot carry.
+    #[error(
+        "the {} format carries keys of at most {most} bytes, and one has {bytes}: open the keys for the format of the load",
+        format.name()
+    )]
+    KeyTooLong {
+        /// Of the load.
+        format: Format,
+        /// Bytes of the longest key.
+        bytes: usize,
+        /// Bytes of the longest that it carries.
+        most: usize,
+    },
+    /// A closed loop that cannot keep every thread busy.
+    #[error(
+        "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
+    )]
+    Outstanding {
+        /// Requests.
+        requests: usize,
+        /// Sockets.
+        sockets: usize,
+    },
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Load {
+    /// Checks it as a whole.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
+            return Err(LoadError::HitsAreCompact);
+        }
+        self.check_weight()?;
+        self.check_keys()?;
+        in_range("--pack", self.pack, 1, self.pack_max())?;
+        in_range("--threads", self.threads, 1, THREADS_MAX)?;
+        in_range("--sockets", self.sockets, self.threads, SOCKETS_MAX)?;
+        above_zero("--duration", self.duration)?;
+        above_zero("--timeout", self.timeout)?;
+        if self.warmup > DAY {
+            return Err(LoadError::Time { option: "--warmup" });
+        }
+        match self.pace {
+            // Excludes NaN and infinity too.
+            Pace::Rate { per_s, .. } if !(per_s > 0.0 && per_s <= 1e12) => {
+                return Err(LoadError::Rate(per_s));
+            }
+            Pace::Outstanding { requests } if requests < self.sockets => {
+                let sockets = self.sockets;
+                return Err(LoadError::Outstanding { requests, sockets });
+            }
+            _ => {}
+        }
+        self.check_once()?;
+        let waiting = self.waiting();
+        if waiting > WAITING_MAX as u64 {
+            return Err(LoadError::Waiting { waiting });
+        }
+        Ok(())
+    }
+
+    fn check_weight(&self) -> Result<(), LoadError> {
+        in_range("--weight", self.weight as usize, 1, WEIGHT_MAX as usize)?;
+        match (self.weight, self.format, self.mode) {
+            (1, _, _) => Ok(()),
+            (_, Format::Legacy, _) => Err(LoadError::WeightsAreCompact),
+            (_, _, Mode::Count) => Err(LoadError::NothingToWeigh),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_once(&self) -> Result<(), LoadError> {
+        if !self.exactly_once {
+            return Ok(());
+        }
+        let is_for = |what, instead| Err(LoadError::OnceIsFor { what, instead });
+        if self.format != Format::Compact {
+            return is_for(
+                "compact messages",
+                "use --format compact, the legacy format cannot say which add came again",
+            );
+        }
+        if self.mode != Mode::Add {
+            return is_for("adds", "use --mode add");
+        }
+        let Pace::Outstanding { requests } = self.pace else {
+            return is_for(
+                "the closed loop",
+                "use --outstanding K, since a flood and a rate do not wait for acknowledgements",
+            );
+        };
+        if self.timeout.as_secs_f64() > ONCE_RETRY_S_MAX as f64 {
+            return Err(LoadError::OnceTimeout);
+        }
+        let sockets = self.sockets;
+        let datagrams = requests.div_ceil(sockets).div_ceil(self.pack);
+        if datagrams > ONCE_WINDOW as usize {
+            return Err(LoadError::OnceWindow {
+                requests,
+                datagrams,
+                sockets,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_keys(&self) -> Result<(), LoadError> {
+        let (format, (_, bytes)) = (self.format, self.keys.key_bytes_range());
+        let most = format.key_bytes_max();
+        if bytes > most {
+            return Err(LoadError::KeyTooLong {
+                format,
+                bytes,
+                most,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn in_range(
+    option: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), LoadError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(LoadError::Range {
+        option,
+        value,
+        least,
+        most,
+    })
+}
+
+fn above_zero(option: &'static str, time: Duration) -> Result<(), LoadError> {
+    if time.is_zero() || time > DAY {
+        return Err(LoadError::Time { option });
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! How large messages and datagrams are: as large as the product's own writers make them.
+
+use rmbd::wire::Boot;
+use rmbd::wire::compact::{COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter, WriteError};
+use rmbd::wire::legacy::MESSAGE_BYTES;
+
+use super::format::{DATAGRAM_BYTES, Format};
+use super::mode::Mode;
+
+/// A socket sends less requests than that in any run. The larger a sequence, the more bytes it takes.
+const SEQUENCE_MAX: u64 = (1 << 35) - 1;
+
+/// What decides how large messages are, besides their keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) format: Format,
+    pub(crate) mode: Mode,
+    /// Of each add and each hit.
+    pub(crate) weight: u32,
+    /// Whether datagrams say which client and sequence they are.
+    pub(crate) exactly_once: bool,
+}
+
+impl Form {
+    /// Bytes of a datagram before its messages, and of what may be put there later (a cookie).
+    pub(crate) fn header_bytes(self) -> usize {
+        match self.format {
+            Format::Legacy => 0,
+            Format::Compact => self.cookie_bytes() + self.request().finish().len(),
+        }
+    }
+
+    /// Bytes of a message with a key of so many bytes; of adds and counts together, of an add.
+    pub(crate) fn message_bytes(self, key_bytes: usize) -> usize {
+        match self.format {
+            Format::Legacy => MESSAGE_BYTES,
+            Format::Compact => {
+                let mut request = self.request();
+                let before = request.finish().len();
+                let written = self.write(&mut request, &vec![0; key_bytes]);
+                debug_assert!(written.is_ok(), "any message fits a datagram of its own");
+                request.finish().len() - before
+            }
+        }
+    }
+
+    /// Messages with keys of so many bytes that fit [`DATAGRAM_BYTES`], and whose answers fit a
+    /// reply; at least 1.
+    pub(crate) fn full_datagram(self, key_bytes: usize) -> usize {
+        let fit = match (self.format, self.mode) {
+            (Format::Legacy, _) => DATAGRAM_BYTES / MESSAGE_BYTES,
+            // Adds are the longer ones, and counts have answers.
+            (Format::Compact, Mode::Mix(_)) => [Mode::Add, Mode::Count]
+                .map(|mode| Self { mode, ..self }.taken(key_bytes))
+                .into_iter()
+                .fold(usize::MAX, usize::min),
+            (Format::Compact, _) => self.taken(key_bytes),
+        };
+        fit.max(1)
+    }
+
+    /// How many messages with such keys a request takes.
+    fn taken(self, key_bytes: usize) -> usize {
+        let (mut request, key) = (self.request(), vec![0; key_bytes]);
+        let mut messages = 0;
+        while self.write(&mut request, &key).is_ok() {
+            messages += 1;
+        }
+        messages
+    }
+
+    /// A request without messages, with the longest header.
+    fn request(self) -> RequestWriter {
+        let mut request = RequestWriter::new(DATAGRAM_BYTES - self.cookie_bytes());
+        let once = Once {
+            boot: Boot(0),
+            client: 0,
+            sequence: SEQUENCE_MAX,
+        };
+        let started = request.start(&Header {
+            once: self.exactly_once.then_some(once),
+            ..Header::default()
+        });
+        debug_assert!(started.is_ok(), "a header fits a datagram");
+        request
+    }
+
+    /// Clients that count exactly once have to show a cookie in their first requests.
+    fn cookie_bytes(self) -> usize {
+        match self.exactly_once {
+            true => COOKIE_FIELD_BYTES_MAX,
+            false => 0,
+        }
+    }
+
+    fn write(self, request: &mut RequestWriter, key: &[u8]) -> Result<(), WriteError> {
+        match self.mode {
+            Mode::Add | Mode::Mix(_) => request.add(key, self.weight.into()),
+            Mode::Count => request.count(key),
+            Mode::Hit { limit } => request.hit(key, self.weight.into(), limit, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What the writer takes, beside what is computed.
+    #[test]
+    fn as_many_fit_as_the_writer_takes() {
+        let modes = [
+            Mode::Add,
+            Mode::Count,
+            Mode::Hit { limit: 0 },
+            Mode::Hit { limit: 127 },
+            Mode::Hit { limit: 128 },
+            Mode::Hit { limit: u64::MAX },
+        ];
+        let weights = [1, 2, 127, 128, 1 << 20];
+        let cases = modes
+            .into_iter()
+            .flat_map(|mode| weights.map(|weight| (mode, weight)));
+        for (mode, weight) in cases {
+            let form = Form {
+                format: Format::Compact,
+                mode,
+                weight,
+                exactly_once: false,
+            };
+            for key_bytes in [1, 2, 16, 127, 128, 139, 140, 1000, 1024] {
+                let key = vec![b'k'; key_bytes];
+                let mut writer = RequestWriter::new(DATAGRAM_BYTES);
+                writer.start(&Header::default()).unwrap();
+                let mut write = || match mode {
+                    Mode::Add => writer.add(&key, weight.into()),
+                    Mode::Hit { limit } => writer.hit(&key, weight.into(), limit, 0),
+                    _ => writer.count(&key),
+                };
+                let mut fit = 0;
+                while write().is_ok() {
+                    fit += 1;
+                }
+                assert_eq!(form.full_datagram(key_bytes), fit, "{form:?} {key_bytes}");
+                let bytes = form.header_bytes() + fit * form.message_bytes(key_bytes);
+                assert_eq!(
+                    writer.finish().len(),
+                    bytes,
+                    "{form:?} {key_bytes}: nothing is padded"
+                );
+            }
+        }
+        let of_16 = |format, weight, exactly_once| {
+            let form = Form {
+                format,
+                mode: Mode::Add,
+                weight,
+                exactly_once,
+            };
+            form.full_datagram(16)
+        };
+        assert_eq!(of_16(Format::Compact, 1, false), 77);
+        assert_eq!(of_16(Format::Compact, 1000, false), 69);
+        // One less than without room for a cookie.
+        assert_eq!(of_16(Format::Compact, 1, true), 75);
+        assert_eq!(of_16(Format::Legacy, 1, false), 9);
+    }
+}

@@ -1,0 +1,29 @@
+//! What is to be sent: loads, their keys, scripts and schedules.
+
+mod canonical;
+mod check;
+mod form;
+mod format;
+mod keys;
+mod load;
+mod mode;
+mod options;
+mod schedule;
+mod script;
+#[cfg(test)]
+pub(crate) mod testing;
+mod window;
+
+pub use self::check::LoadError;
+pub(crate) use self::format::DATAGRAM_BYTES;
+pub use self::format::Format;
+pub(crate) use self::keys::Stream;
+pub use self::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeySpecError, KeysError, LineEnd};
+pub use self::load::{HoldUp, Load, SendOptions};
+pub(crate) use self::load::{SEGMENTS_MAX, TRAIN_BYTES_MAX};
+pub use self::mode::{Mode, UnknownMode};
+pub(crate) use self::options::duration;
+pub use self::options::{LoadArgs, PlanError};
+pub(crate) use self::schedule::Schedule;
+pub(crate) use self::script::{Kind, Script};
+pub(crate) use self::window::{Window, nanoseconds};

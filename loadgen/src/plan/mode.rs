@@ -1,0 +1,100 @@
+//! What messages ask for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Adds only.
+    Add,
+    /// Counts only.
+    Count,
+    /// Both, at random: this share are counts. Above 0 and below 1.
+    Mix(f64),
+    /// Hits: add, and say whether that is within a limit of all time. Compact only.
+    Hit {
+        /// The largest estimate that is within it.
+        limit: u64,
+    },
+}
+
+/// Limit of hits if nothing is said.
+pub(super) const DEFAULT_LIMIT: u64 = 100;
+
+impl Mode {
+    /// Share of counts: 0 to 1.
+    #[must_use]
+    pub fn count_share(self) -> f64 {
+        match self {
+            Self::Add | Self::Hit { .. } => 0.0,
+            Self::Count => 1.0,
+            Self::Mix(share) => share,
+        }
+    }
+
+    /// Share of hits: 0 or 1.
+    #[must_use]
+    pub fn hit_share(self) -> f64 {
+        match self {
+            Self::Hit { .. } => 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// `adds`, `counts`, both, or `hits`.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Add => "adds".to_owned(),
+            Self::Count => "counts".to_owned(),
+            Self::Mix(share) => format!("adds and {:.1} % counts", share * 100.0),
+            Self::Hit { .. } => "hits".to_owned(),
+        }
+    }
+}
+
+/// A text that is no mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "not a mode: use add, count, mix:R with the share R of counts, above 0 and below 1, such as mix:0.1, or hit:LIMIT, such as hit:100"
+)]
+pub struct UnknownMode;
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text {
+            "add" => Ok(Self::Add),
+            "count" => Ok(Self::Count),
+            "hit" => Ok(Self::Hit {
+                limit: DEFAULT_LIMIT,
+            }),
+            _ => {
+                if let Some(limit) = text.strip_prefix("hit:") {
+                    let limit = limit.parse().map_err(|_| UnknownMode)?;
+                    return Ok(Self::Hit { limit });
+                }
+                let share = text.strip_prefix("mix:").ok_or(UnknownMode)?;
+                let share: f64 = share.parse().map_err(|_| UnknownMode)?;
+                // Excludes NaN too.
+                let inside = share > 0.0 && share < 1.0;
+                inside.then_some(Self::Mix(share)).ok_or(UnknownMode)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add => f.write_str("add"),
+            Self::Count => f.write_str("count"),
+            Self::Mix(share) => write!(f, "mix:{share}"),
+            Self::Hit { limit } => write!(f, "hit:{limit}"),
+        }
+    }
+}

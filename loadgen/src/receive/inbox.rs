@@ -1,0 +1,66 @@
+//! What has come on some sockets.
+
+use rmbd::udp::{Receiver, TRAIN_BYTES_MAX};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::flight::{Clock, Connection, is_refusal};
+
+/// Trains that one system call takes.
+const TRAINS: usize = 16;
+/// How long to wait before what has timed out is looked for.
+const WAIT_NS: u32 = 2_000_000;
+
+/// Takes datagrams. All its memory is made with it.
+pub(crate) struct Inbox<'a> {
+    receiver: Receiver,
+    polled: Box<[PollFd<'a>]>,
+}
+
+impl<'a> Inbox<'a> {
+    pub(crate) fn new(connections: &'a [Connection]) -> Self {
+        Self {
+            receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
+            polled: connections
+                .iter()
+                .map(|connection| PollFd::new(&connection.socket, PollFlags::IN))
+                .collect(),
+        }
+    }
+
+    /// Hands over what has come on one connection, each datagram with the time.
+    pub(crate) fn take(
+        &mut self,
+        connection: &Connection,
+        clock: Clock<'_>,
+        mut hear: impl FnMut(&[u8], u64),
+    ) {
+        loop {
+            let trains = match self.receiver.receive(&connection.socket) {
+                Ok(0) => return,
+                Ok(trains) => trains,
+                // A refusal of something sent earlier is reported here too: look again.
+                Err(error) if is_refusal(&error) => continue,
+                Err(_) => return,
+            };
+            let now_ns = clock.now_ns();
+            for train in (0..trains).filter_map(|index| self.receiver.train(index)) {
+                for datagram in train.datagrams() {
+                    hear(datagram, now_ns);
+                }
+            }
+            if trains < TRAINS {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps until there is something to take on any connection, or for a short while.
+    pub(crate) fn wait(&mut self) {
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: WAIT_NS.into(),
+        };
+        // Interrupted, or refused for want of memory: the caller looks again anyway.
+        let _ = poll(&mut self.polled, Some(&wait));
+    }
+}

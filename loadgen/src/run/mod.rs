@@ -1,0 +1,348 @@
+//! A whole run: one phase after the other against one server, then the checks; all of it ends up
+//! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
+
+pub(crate) mod ceiling;
+mod course;
+mod event;
+mod phase;
+mod traffic;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rmbd::io::cpu;
+use rmbd::node::status::Status;
+
+pub use self::event::Event;
+use self::phase::PhaseEnd;
+use self::traffic::Route;
+use crate::judge::{self, Findings, Promise, Sample};
+use crate::machine::Environment;
+use crate::plan::{Load, LoadError};
+use crate::record::{Phase, Record, SCHEMA, Server, Truth};
+use crate::server::ServerUnderLoad;
+
+/// Keys that are checked, besides the hottest ones, if nothing else is said.
+pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
+
+/// What a run does.
+#[derive(Debug)]
+pub struct Session {
+    /// One after the other.
+    pub loads: Vec<Load>,
+    /// Keys to check in each phase, besides the hottest ones; 0 is no check.
+    pub checked_keys: usize,
+}
+
+impl Session {
+    /// Checks all loads.
+    ///
+    /// # Errors
+    /// [`LoadError`] of the first that cannot be.
+    pub fn check(&self) -> Result<(), LoadError> {
+        self.loads.iter().try_for_each(Load::check)
+    }
+
+    fn check_node(&self, server: &ServerUnderLoad) -> Result<(), LoadError> {
+        let weights = self.loads.iter().map(|load| load.weight);
+        match weights.max().filter(|&weight| weight > 1) {
+            None => Ok(()),
+            Some(weight) => match server.weight_max() {
+                Some(most) if weight > most => Err(LoadError::WeightOfNode { weight, most }),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Runs all phases, until the end or until `stop` is set.
+    ///
+    /// # Errors
+    /// A load that cannot be; nothing was sent. Everything that goes wrong later is in the record.
+    pub fn run(
+        &self,
+        server: &ServerUnderLoad,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Record, LoadError> {
+        self.check()?;
+        self.check_node(server)?;
+        let environment = Environment::capture();
+        let status = server.status().ok();
+        let mut runner = Runner {
+            server,
+            route: Route {
+                server: server.udp(),
+                cpus: generator_cpus(server, status.as_ref()),
+            },
+            stop,
+            observe,
+            checked_keys: self.checked_keys,
+            phases: Vec::new(),
+            samples: Vec::new(),
+            sampled: Vec::new(),
+            findings: Findings::of_server(server.process().is_some()),
+            ended_early: None,
+        };
+        runner.note_about_circumstances(&environment, status.as_ref());
+        for load in &self.loads {
+            runner.phase(load);
+            if runner.ended_early.is_some() {
+                break;
+            }
+        }
+        let truth = runner.compare();
+        let end = server.status().ok();
+        let mut server = server.describe(status.as_ref());
+        server.threads_with_traffic = threads_with_traffic(status.as_ref(), end.as_ref());
+        runner.note_about_threads(&server);
+        let checks = runner.findings.checks(truth.as_ref());
+        Ok(Record {
+            schema: SCHEMA,
+            environment,
+            server,
+            ended_early: runner.ended_early,
+            phases: runner.phases,
+            truth,
+            checks,
+            notes: runner.findings.into_notes(),
+        })
+    }
+}
+
+struct Runner<'a> {
+    server: &'a ServerUnderLoad,
+    route: Route,
+    stop: &'a AtomicBool,
+    observe: &'a mut dyn FnMut(Event<'_>),
+    checked_keys: usize,
+    phases: Vec<Phase>,
+    /// Of the loads of the same place in `sampled`.
+    samples: Vec<Sample>,
+    sampled: Vec<Load>,
+    findings: Findings,
+    ended_early: Option<String>,
+}
+
+impl Runner<'_> {
+    fn phase(&mut self, load: &Load) {
+        let mut sample = self.sample_before(load);
+        match phase::run(self.server, &self.route, load, self.stop, self.observe) {
+            Ok(PhaseEnd {
+                phase,
+                accounts,
+                scripted,
+                failure,
+                restarted,
+            }) => {
+                if let Some(sample) = &mut sample {
+                    (self.observe)(Event::Doing("telling what was sent of each checked key"));
+                    sample.replay(load, &scripted);
+                    sample.adds = accounts.sent.adding();
+                    sample.weight = sample.adds * u64::from(load.weight);
+                    sample.lost = accounts.lost();
+                }
+                self.findings
+                    .phase(phase.as_ref(), &accounts, load, restarted);
+                self.ended_early = failure;
+                if phase.is_none() {
+                    self.ended_early.get_or_insert_with(|| {
+                        format!(
+                            "stopped by a signal before the measured part of \"{}\", which is left out",
+                            load.name
+                        )
+                    });
+                }
+                self.phases.extend(phase);
+            }
+            Err(failure) => self.ended_early = Some(failure),
+        }
+        if let Some(sample) = sample {
+            self.samples.push(sample);
+            self.sampled.push(load.clone());
+        }
+        if self.stop.load(Ordering::Relaxed) && self.ended_early.is_none() {
+            self.ended_early = Some("stopped by a signal".to_owned());
+        }
+    }
+
+    /// Draws the keys to check, and asks what the server says of them already.
+    fn sample_before(&mut self, load: &Load) -> Option<Sample> {
+        if self.checked_keys == 0 || load.mode.count_share() >= 1.0 {
+            return None;
+        }
+        let mut sample = Sample::draw(load, self.checked_keys);
+        match sample.count_before(load, self.server) {
+            Ok(()) => Some(sample),
+            Err(error) => {
+                let name = &load.name;
+                self.findings
+                    .note(format!("{name}: its keys are not checked: {error}."));
+                None
+            }
+        }
+    }
+
+    fn compare(&mut self) -> Option<Truth> {
+        if self.samples.is_empty() {
+            return None;
+        }
+        (self.observe)(Event::Doing("comparing answers with the truth"));
+        for (sample, load) in self.samples.iter_mut().zip(&self.sampled) {
+            if let Err(error) = sample.count_after(load, self.server) {
+                self.findings.unchecked(&error);
+                return None;
+            }
+        }
+        let is_whole = |sample: &Sample| sample.lost == Some(0);
+        self.findings
+            .set_comparable(self.samples.iter().any(is_whole));
+        match self.server.status() {
+            Ok(Status { sketch, .. }) => Some(judge::compare(
+                &self.samples,
+                Promise {
+                    epsilon: sketch.epsilon,
+                    delta: 1.0 - sketch.confidence,
+                    total_weight: sketch.total_weight,
+                },
+            )),
+            Err(detail) => {
+                self.findings.unchecked(&format!(
+                    "without the server's status its error bound is not known ({detail})"
+                ));
+                None
+            }
+        }
+    }
+
+    fn note_about_circumstances(&mut self, environment: &Environment, status: Option<&Status>) {
+        if environment.build.contains("debug") {
+            self.findings.note(
+                "This is a debug build: all figures are far from what a release build does."
+                    .to_owned(),
+            );
+        }
+        if status.is_none() {
+            self.findings.note(
+                "The server's status is not to be had over HTTP: what it received, its losses and its error bound are not known."
+                    .to_owned(),
+            );
+        }
+        if let [one] = *self.route.cpus {
+            self.findings.note(format!(
+                "All of the generator's threads share CPU {one}; the node's data threads have the others."
+            ));
+        }
+        if self.server.process().is_some() {
+            self.findings.note(
+                "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn note_about_threads(&mut self, server: &Server) {
+        if let (Some(threads), Some(with_traffic)) = (server.threads, server.threads_with_traffic)
+            && with_traffic < threads
+        {
+            self.findings.note(format!(
+                "Only {with_traffic} of the server's {threads} data threads got traffic: use more --sockets."
+            ));
+        }
+    }
+}
+
+/// A node inside pins its data threads to the first CPUs; the generator keeps to the others. With
+/// a server elsewhere the kernel decides.
+fn generator_cpus(server: &ServerUnderLoad, status: Option<&Status>) -> Vec<usize> {
+    if !server.is_inside() {
+        return Vec::new();
+    }
+    let taken: Vec<usize> = status.map_or_else(Vec::new, |status| {
+        status.io.threads.iter().filter_map(|t| t.cpu).collect()
+    });
+    let mut free = cpu::allowed();
+    free.retain(|cpu| !taken.contains(cpu));
+    free
+}
+
+fn threads_with_traffic(before: Option<&Status>, after: Option<&Status>) -> Option<usize> {
+    let threads = before?.io.threads.iter().zip(&after?.io.threads);
+    let with_traffic = threads.filter(|(before, after)| after.datagrams > before.datagrams);
+    Some(with_traffic.count())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::testing;
+    use crate::record::{Gaps, Pace};
+
+    fn node() -> ServerUnderLoad {
+        ServerUnderLoad::inside(rmbd::config::NodeConfig {
+            threads: Some(1),
+            ..rmbd::config::NodeConfig::at("127.0.0.1:0")
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_the_server_received_is_told_over_time() {
+        let load = Load {
+            pace: Pace::Rate {
+                per_s: 1000.0,
+                gaps: Gaps::Constant,
+            },
+            duration: Duration::from_millis(1500),
+            ..testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load],
+            checked_keys: 0,
+        };
+        let record = session
+            .run(&node(), &AtomicBool::new(false), &mut |_| {})
+            .unwrap();
+        let phase = &record.phases[0];
+        let received: Vec<u64> = phase.series.iter().map(|i| i.received.unwrap()).collect();
+        assert_eq!(received.len(), 2);
+        assert_eq!(
+            received.iter().sum::<u64>(),
+            phase.received.unwrap().messages()
+        );
+        // About 1000 and 500; a busy machine may be late.
+        assert!(received[0] > received[1], "{received:?}");
+    }
+
+    #[test]
+    fn a_phase_that_was_stopped_before_it_was_measured_is_left_out() {
+        let server = node();
+        let load = Load {
+            warmup: Duration::from_secs(5),
+            ..testing::load("add", "uniform:10")
+        };
+        let session = Session {
+            loads: vec![load.clone(), load],
+            checked_keys: 0,
+        };
+        let stop = AtomicBool::new(false);
+        let record = session
+            .run(&server, &stop, &mut |event| {
+                if matches!(event, Event::Progress { totals, .. } if totals.messages > 0) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            })
+            .unwrap();
+        assert!(record.phases.is_empty());
+        let why = record.ended_early.unwrap();
+        assert!(why.contains("\"test\", which is left out"), "{why}");
+        // What the warm-up sent is accounted for all the same.
+        let accounts = record
+            .checks
+            .iter()
+            .find(|check| check.name.contains("accounted"));
+        assert!(!accounts.unwrap().detail.starts_with("0 "));
+    }
+}

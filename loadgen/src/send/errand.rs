@@ -1,0 +1,102 @@
+//! What a sending thread has to do.
+
+use super::report::SenderReport;
+use super::train_writer::{Departed, TrainWriter};
+use crate::flight::{Connection, CpuTime, Part, Progress, precise_sleep};
+use crate::plan::Script;
+
+/// What one thread has to send in a part of a phase, over connections that it has to itself.
+pub(crate) struct Errand<'a> {
+    pub(crate) part: &'a Part<'a>,
+    pub(crate) connections: &'a [Connection],
+    pub(crate) script: Script,
+    pub(crate) messages_left: u64,
+    pub(crate) report: SenderReport,
+    progress: &'a Progress,
+    next_connection: usize,
+    cpu: CpuTime,
+}
+
+impl<'a> Errand<'a> {
+    /// That of thread `thread`.
+    pub(crate) fn new(
+        part: &'a Part<'a>,
+        thread: usize,
+        connections: &'a [Connection],
+        script: Script,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            part,
+            connections,
+            script,
+            messages_left: part.messages_of(thread),
+            report: SenderReport::new(&part.window),
+            progress,
+            next_connection: 0,
+            cpu: CpuTime::from_now(),
+        }
+    }
+
+    /// On the thread that does it: waits until the measured part begins. From then on it allocates nothing.
+    pub(crate) fn begin(&mut self) {
+        precise_sleep();
+        self.cpu = CpuTime::from_now();
+        self.part.wait_for_start();
+    }
+
+    /// What was done, and the script as far as it came.
+    pub(crate) fn end(mut self) -> (SenderReport, Script) {
+        self.report.cpu = self.cpu.spent();
+        (self.report, self.script)
+    }
+
+    /// Whether a closed loop sends nothing new.
+    pub(crate) fn is_over(&self) -> bool {
+        self.messages_left == 0
+            || self.report.failure.is_some()
+            || self.report.refused.is_some()
+            || self.part.is_stopped()
+            || self.part.now_ns() >= self.part.window.end_ns
+    }
+
+    /// The connections in turn.
+    pub(crate) fn next_connection(&mut self) -> &'a Connection {
+        let connection = &self.connections[self.next_connection];
+        self.next_connection = (self.next_connection + 1) % self.connections.len();
+        connection
+    }
+
+    /// Sends a train, or drops it where there is no room for what it asks; how many messages left, if
+    /// it did.
+    pub(crate) fn send(
+        &mut self,
+        train: &mut TrainWriter<'_>,
+        connection: &Connection,
+        give_up: impl Fn() -> bool,
+    ) -> Option<u64> {
+        let sent = match connection.in_flight.room() < train.questions() {
+            true => Err(train.abandon()),
+            false => train.send(connection, self.part.clock, give_up),
+        };
+        match sent {
+            Ok(departed) => {
+                self.departed(&departed);
+                Some(departed.contents.messages())
+            }
+            Err(stranded) => {
+                self.report.stranded(stranded);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn departed(&mut self, departed: &Departed) {
+        self.report.departed(&self.part.window, departed);
+        self.progress.sent(&self.report.sent);
+    }
+
+    pub(crate) fn progress(&self) -> &'a Progress {
+        self.progress
+    }
+}

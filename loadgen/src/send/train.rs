@@ -1,0 +1,180 @@
+//! Datagrams one behind the other, which leave as one train where the kernel can split it
+//! (`UDP_SEGMENT`, udp(7)), else one by one.
+
+use std::io;
+use std::net::UdpSocket;
+use std::ops::Range;
+use std::thread;
+use std::time::Duration;
+
+use rmbd::udp::send_segments;
+use rustix::io::Errno;
+
+use crate::flight::is_refusal;
+use crate::plan::{DATAGRAM_BYTES, Load, SEGMENTS_MAX, TRAIN_BYTES_MAX};
+
+/// How long to wait where the kernel has no room.
+const ROOM_WAIT: Duration = Duration::from_micros(50);
+
+/// A train. All its memory is made with it.
+pub(crate) struct Train {
+    bytes: Box<[u8]>,
+    len: usize,
+    /// Where each datagram ends.
+    ends: Vec<usize>,
+    datagrams_max: usize,
+    /// Where the kernel splits it: bytes of each datagram but the last.
+    segment_bytes: Option<usize>,
+}
+
+impl Train {
+    /// For the datagrams of a load.
+    pub(crate) fn of(load: &Load) -> Self {
+        let segment_bytes = load.gso.then(|| load.segment_bytes());
+        Self::new(segment_bytes, load.datagrams_per_train())
+    }
+
+    /// For so many datagrams, and one more that ends it.
+    pub(crate) fn new(segment_bytes: Option<usize>, datagrams_max: usize) -> Self {
+        let bytes = TRAIN_BYTES_MAX.max(DATAGRAM_BYTES * datagrams_max) + DATAGRAM_BYTES;
+        Self {
+            bytes: vec![0; bytes].into_boxed_slice(),
+            len: 0,
+            ends: Vec::with_capacity(SEGMENTS_MAX + 1),
+            datagrams_max,
+            segment_bytes,
+        }
+    }
+
+    /// Datagrams that one holds.
+    pub(crate) fn datagrams_max(&self) -> usize {
+        self.datagrams_max
+    }
+
+    /// Whether another whole datagram fits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.ends.len() < self.datagrams_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Its datagrams, padding included.
+    pub(crate) fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let all = 0..self.ends.len();
+        all.map(|index| &self.bytes[self.bytes_of(index)..self.ends[index]])
+    }
+
+    /// Bytes of all of it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of its first `datagrams`.
+    pub(crate) fn bytes_of(&self, datagrams: usize) -> usize {
+        let last = datagrams.checked_sub(1);
+        last.map_or(0, |last| self.ends[last])
+    }
+
+    /// Room for `N` more bytes of the datagram that is being written.
+    pub(crate) fn append<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        let slot = self.bytes[self.len..].first_chunk_mut();
+        debug_assert!(slot.is_some(), "a train has room for its datagrams");
+        self.len += if slot.is_some() { N } else { 0 };
+        slot
+    }
+
+    /// The datagram that is being written is complete.
+    pub(crate) fn end_datagram(&mut self) {
+        self.ends.push(self.len);
+    }
+
+    /// More will be written into the last datagram.
+    pub(crate) fn reopen_datagram(&mut self) {
+        self.ends.pop();
+    }
+
+    /// Adds a whole datagram, at most a segment. Where the kernel splits the train, the one before it becomes as
+    /// long as it has to be: what is missing to a segment is padding, which is no operation.
+    pub(crate) fn push(&mut self, datagram: &[u8]) {
+        self.pad();
+        let end = self.len + datagram.len();
+        let Some(slot) = self.bytes.get_mut(self.len..end) else {
+            debug_assert!(false, "a train has room for its datagrams");
+            return;
+        };
+        slot.copy_from_slice(datagram);
+        self.len = end;
+        self.end_datagram();
+    }
+
+    fn pad(&mut self) {
+        let (Some(segment_bytes), Some(start)) =
+            (self.segment_bytes, self.ends.len().checked_sub(1))
+        else {
+            return;
+        };
+        let end = self.bytes_of(start) + segment_bytes;
+        if let Some(padding) = self.bytes.get_mut(self.len..end) {
+            padding.fill(0);
+            self.ends[start] = end;
+            self.len = end;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.ends.clear();
+    }
+
+    /// Sends it; how many datagrams left, and why not more. `leave` is told which are about to: their answers
+    /// may be here before the system call returns. Waits where the kernel has no room, and tries again where
+    /// it reports that an *earlier* datagram found no server, unless `give_up` says so (`Interrupted`).
+    pub(crate) fn send(
+        &self,
+        socket: &UdpSocket,
+        give_up: impl Fn() -> bool,
+        mut leave: impl FnMut(Range<usize>),
+    ) -> (usize, io::Result<()>) {
+        let datagrams = self.ends.len();
+        if let Some(segment_bytes) = self.segment_bytes {
+            leave(0..datagrams);
+            let sent = patiently(&give_up, || {
+                // At most 65 507.
+                let segment_bytes = segment_bytes as u16;
+                send_segments(socket, None, &self.bytes[..self.len], segment_bytes)
+            });
+            let left = if sent.is_ok() { datagrams } else { 0 };
+            return (left, sent);
+        }
+        for (left, datagram) in self.datagrams().enumerate() {
+            leave(left..left + 1);
+            let sent = patiently(&give_up, || socket.send(datagram));
+            if sent.is_err() {
+                return (left, sent);
+            }
+        }
+        (datagrams, Ok(()))
+    }
+}
+
+fn patiently(
+    give_up: &impl Fn() -> bool,
+    mut send: impl FnMut() -> io::Result<usize>,
+) -> io::Result<()> {
+    loop {
+        let Err(error) = send() else {
+            return Ok(());
+        };
+        match Errno::from_io_error(&error) {
+            _ if is_refusal(&error) => {}
+            // No room in a queue of the network card, or of the socket.
+            Some(Errno::NOBUFS | Errno::AGAIN) => thread::sleep(ROOM_WAIT),
+            _ => return Err(error),
+        }
+        if give_up() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
+}

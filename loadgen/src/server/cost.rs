@@ -1,0 +1,192 @@
+//! What the server uses: CPU time and memory, from `/proc` (proc(5)).
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::machine::{memory_bytes, task_cpu_time, tasks};
+
+/// How a node's data threads are called.
+const DATA_THREADS: &str = "rmbd-data";
+
+/// A server's process on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerProcess {
+    /// This one: its data threads are told apart by their names.
+    Inside,
+    /// Another one.
+    Pid(u32),
+}
+
+impl ServerProcess {
+    /// The process that has a UDP socket at this address, if that is on this machine, in this
+    /// network namespace, and may be looked at.
+    #[must_use]
+    pub fn find(address: SocketAddr) -> Option<Self> {
+        // Only an address of this machine can be bound.
+        UdpSocket::bind((address.ip(), 0)).ok()?;
+        let sockets = sockets_at(address);
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        processes
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .find(|&pid: &u32| has_any_socket(pid, &sockets))
+            .map(Self::Pid)
+    }
+
+    /// Its number; `None` inside.
+    #[must_use]
+    pub fn pid(self) -> Option<u32> {
+        match self {
+            Self::Inside => None,
+            Self::Pid(pid) => Some(pid),
+        }
+    }
+
+    /// CPU time so far: of the data threads where there are any by that name, else of the whole
+    /// process. `None` where it has ended or may not be looked at.
+    #[must_use]
+    pub fn cpu(self) -> Option<Duration> {
+        let tasks = tasks(&self.directory())?;
+        let of_data: Vec<_> = tasks.iter().filter(|path| is_data_thread(path)).collect();
+        match (self, of_data.is_empty()) {
+            (_, false) => of_data.into_iter().map(|task| task_cpu_time(task)).sum(),
+            (Self::Pid(_), true) => tasks.iter().map(|task| task_cpu_time(task)).sum(),
+            // That would be the generator's own.
+            (Self::Inside, true) => None,
+        }
+    }
+
+    /// Most memory that the process ever had in use (`VmHWM`), the generator's included where the
+    /// server is inside.
+    #[must_use]
+    pub fn peak_memory_bytes(self) -> Option<u64> {
+        memory_bytes(&self.directory(), "VmHWM")
+    }
+
+    fn directory(self) -> PathBuf {
+        match self {
+            Self::Inside => "/proc/self".into(),
+            Self::Pid(pid) => format!("/proc/{pid}").into(),
+        }
+    }
+}
+
+fn is_data_thread(task: &Path) -> bool {
+    fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(DATA_THREADS))
+}
+
+/// Inodes of the sockets bound to an address, or to its port on all addresses.
+fn sockets_at(address: SocketAddr) -> Vec<String> {
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|table| {
+            let lines = table.lines().skip(1);
+            let inodes = lines.filter_map(|line| socket_at(line, address));
+            inodes.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn socket_at(line: &str, address: SocketAddr) -> Option<String> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let (ip, port) = fields.get(1)?.split_once(':')?;
+    let same_port = u16::from_str_radix(port, 16).ok()? == address.port();
+    let ip = parse_ip(ip)?;
+    let same_ip = ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
+    (same_port && same_ip).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+}
+
+/// Words of 32 bits in hexadecimal, each in the machine's own order.
+fn parse_ip(hex: &str) -> Option<IpAddr> {
+    let mut bytes = [0u8; 16];
+    let (words, rest) = hex.as_bytes().as_chunks::<8>();
+    if !rest.is_empty() || words.len() > 4 {
+        return None;
+    }
+    for (word, out) in words.iter().zip(bytes.as_chunks_mut::<4>().0) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        *out = word.to_ne_bytes();
+    }
+    match words.len() {
+        1 => Some(IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        4 => Some(IpAddr::from(bytes)),
+        _ => None,
+    }
+}
+
+fn has_any_socket(pid: u32, inodes: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|link| {
+            let link = link.to_string_lossy();
+            let inode = link
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.iter().any(|known| known == inode))
+        })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_socket_is_found() {
+        for host in ["127.0.0.1", "0.0.0.0"] {
+            let socket = UdpSocket::bind((host, 0)).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let found = ServerProcess::find(([127, 0, 0, 1], port).into());
+            assert_eq!(
+                found,
+                Some(ServerProcess::Pid(std::process::id())),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_has_a_port_that_is_free_or_elsewhere() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        drop(socket);
+        assert_eq!(ServerProcess::find(address), None);
+        assert_eq!(ServerProcess::find(([192, 0, 2, 1], 53).into()), None);
+    }
+
+    #[test]
+    fn work_shows_as_cpu_time_of_the_thread_by_that_name() {
+        let before = ServerProcess::Inside.cpu().unwrap_or_default();
+        let (give_back, hold) = std::sync::mpsc::channel::<()>();
+        let (worked, work) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("rmbd-data-9".to_owned())
+            .spawn(move || {
+                let start = crate::machine::thread_cpu_time();
+                while crate::machine::thread_cpu_time() - start < Duration::from_millis(50) {}
+                worked.send(()).unwrap();
+                let _ = hold.recv();
+            })
+            .unwrap();
+        work.recv().unwrap();
+        let spent = ServerProcess::Inside.cpu().unwrap() - before;
+        assert!(spent >= Duration::from_millis(40), "{spent:?}");
+        assert!(ServerProcess::Inside.peak_memory_bytes().unwrap() > 1 << 20);
+        drop(give_back);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse_ip("0100007F"), Some([127, 0, 0, 1].into()));
+        let loopback = "00000000000000000000000001000000";
+        assert_eq!(parse_ip(loopback), "::1".parse().ok());
+        assert_eq!(parse_ip("xyz"), None);
+    }
+}

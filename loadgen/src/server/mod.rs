@@ -1,0 +1,13 @@
+//! The server under load: inside this process or elsewhere; what it says of itself, and what it uses.
+
+mod cost;
+mod options;
+mod socket;
+mod status;
+mod under_load;
+
+pub use self::cost::ServerProcess;
+pub use self::options::{NoServer, ServerArgs};
+pub(crate) use self::socket::connected_socket;
+pub(crate) use self::status::{StatusError, fetch_status, has_restarted, received, status_url};
+pub use self::under_load::{HttpAt, ServerError, ServerUnderLoad};

@@ -1,0 +1,104 @@
+//! What a node says of itself over HTTP, and what two looks at it tell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rmbd::node::status::{Datagrams, Status};
+use rmbd::wire::compact::Problem;
+use thiserror::Error;
+use ureq::Agent;
+use ureq::http::header::HOST;
+
+use crate::record::Received;
+
+/// Code of a node that is asked by a name which is none of its own.
+const MISDIRECTED: u16 = 421;
+/// How long HTTP may take: a stopped server must not stop us.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a node with HTTP at this address says it.
+pub(crate) fn status_url(address: &str) -> String {
+    format!("http://{address}/status")
+}
+
+/// What asks for it.
+pub(crate) fn status_agent() -> Agent {
+    Agent::config_builder()
+        .timeout_global(Some(HTTP_TIMEOUT))
+        .build()
+        .into()
+}
+
+/// No status. The node is as it was.
+#[derive(Debug, Error)]
+pub(crate) enum StatusError {
+    /// No answer, or one that says no.
+    #[error(transparent)]
+    Fetch(#[from] ureq::Error),
+    /// Another answer.
+    #[error("not the status of an rmbd: {0}")]
+    Other(#[from] serde_json::Error),
+}
+
+/// Asks for it.
+///
+/// # Errors
+/// [`StatusError`].
+pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusError> {
+    let ask = |host: Option<&str>| {
+        let request = agent.get(url);
+        match host {
+            Some(host) => request.header(HOST, host).call(),
+            None => request.call(),
+        }
+    };
+    // Names that it does not know are refused, since browsers may be led astray by them. A browser cannot say this.
+    let answer = match ask(None) {
+        Err(ureq::Error::StatusCode(MISDIRECTED)) => ask(Some("localhost")),
+        answer => answer,
+    };
+    let text = answer?.body_mut().read_to_string()?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// What the server received between two looks.
+pub(crate) fn received(before: &Status, after: &Status) -> Received {
+    let too_old = |datagrams: &Datagrams| {
+        let reason = Problem::SequenceTooOld.name();
+        datagrams.refused.get(reason).copied().unwrap_or_default()
+    };
+    let (b, a) = (&before.datagrams, &after.datagrams);
+    let (was, is) = (&before.messages, &after.messages);
+    Received {
+        adds: is.add.saturating_sub(was.add),
+        counts: is.count.saturating_sub(was.count),
+        hits: is.hit.saturating_sub(was.hit),
+        weight: Some((after.sketch.total_weight).saturating_sub(before.sketch.total_weight)),
+        datagrams: a.received.saturating_sub(b.received),
+        dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
+        malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),
+        refused: refused(&a.refused).saturating_sub(refused(&b.refused)),
+        too_old: too_old(a).saturating_sub(too_old(b)),
+        replies_dropped: after.replies.dropped.saturating_sub(before.replies.dropped),
+    }
+}
+
+fn sum(by_reason: &BTreeMap<String, u64>) -> u64 {
+    by_reason.values().sum()
+}
+
+/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and so is
+/// what a node is too busy for: both come again, and where the second does not, weight is found to be missing.
+fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
+    let comes_again = [Problem::AddressUnproven, Problem::Busy];
+    let comes_again = comes_again.map(|problem| by_reason.get(problem.name()).copied());
+    let comes_again = comes_again.into_iter().flatten().sum();
+    sum(by_reason).saturating_sub(comes_again)
+}
+
+/// Whether the server was started again between two looks that are `apart`.
+pub(crate) fn has_restarted(before: &Status, after: &Status, apart: Duration) -> bool {
+    before.compact.boot != after.compact.boot
+        || after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()
+        || after.datagrams.received < before.datagrams.received
+}
