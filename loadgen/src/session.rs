@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmbd::io::cpu;
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 use self::checks::Findings;
 use self::phase::PhaseEnd;

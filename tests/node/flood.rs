@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 use rmbd::config::IoChoice;
 use rmbd::io::send_segments;
 use rmbd::node::Node;
-use rmbd::node::status::Status;
 use rmbd::sketch::MAX_WEIGHT;
+use rmbd::status::Status;
 use rmbd::wire::compact::{self, Operation};
 use rmbd::wire::legacy::{Dialect, Layout, Message, encode_count, messages};
 

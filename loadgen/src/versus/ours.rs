@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmbd::io::send_segments;
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 use super::target::{Target, TargetError, WINDOW};
 use crate::format::{DATAGRAM_BYTES, Format};
