@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rmbd::wire::compact::{Header, RequestWriter, WriteError};
 use rmbd::{Client, ClientOptions};
 
@@ -470,7 +470,7 @@ impl Flooded {
         let start = Instant::now();
         let new = Server::start(&["--join", &self.servers[0].cluster]);
         wait("the new node is in", || {
-            let is_alive = |member: &rmbd::node::status::MemberStatus| {
+            let is_alive = |member: &rmbd::status::MemberStatus| {
                 member.state == "alive" && member.boot == new.status().cluster.boot
             };
             let is_known = self.servers[0]

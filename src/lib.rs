@@ -15,22 +15,35 @@
 //! | [`engine`] | what is asked of the sketches, and decided about it, in any protocol |
 //! | [`cluster`] | what goes between nodes, as state machines without I/O |
 //! | [`io`] | data threads' event loops, and what the machine gives them; knows no message |
-//! | [`node`] | puts it together: data threads, control thread, HTTP, shutdown |
+//! | [`config`] | what a node is started with: options, environment, defaults |
+//! | `data_dir` | what a node keeps from one start to the next |
+//! | [`status`] | what a node says of itself: counters, the JSON of `/status`, metrics |
+//! | `passes` | passes over our own cells where there is no cluster |
+//! | `cluster_io` | the task that runs the cluster's sockets |
+//! | `legacy` | rows to and from peers of the Python program, and orders to push |
+//! | [`fronts`] | the ways by which clients come in: datagrams, HTTP |
+//! | [`node`] | puts it together: data threads, control thread, start and end |
 //! | [`client`] | clients: blocking, async, and of the Python program's protocol |
-//! | [`config`], [`cli`] | the faces |
+//! | [`cli`] | the commands |
 
 pub mod cli;
 pub mod client;
 pub mod cluster;
+mod cluster_io;
 pub mod config;
 pub mod console;
+mod data_dir;
 pub mod engine;
+pub mod fronts;
 pub mod io;
+mod legacy;
 pub mod names;
 pub mod node;
 pub mod pace;
+mod passes;
 pub mod replica;
 pub mod sketch;
+pub mod status;
 pub mod udp;
 pub mod wire;
 

@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmbd::node::http::{Hosts, StatusSource, serve};
-use rmbd::node::status::{Detail, Status};
+use rmbd::fronts::http::{Hosts, StatusSource, serve};
+use rmbd::status::{Detail, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::proxy::{Counts, Harm, Proxy};

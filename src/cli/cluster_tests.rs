@@ -8,8 +8,8 @@ use super::*;
 use crate::cluster::seal::KeyRing;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
 use crate::sketch::Geometry;
+use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
 
 fn cluster() -> ClusterStatus {
     ClusterStatus {

@@ -9,8 +9,8 @@ use super::*;
 use crate::client::legacy::tests::Fake;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::node::status::JsonKey;
 use crate::sketch::Geometry;
+use crate::status::JsonKey;
 
 fn node(max_weight: u32) -> Node {
     Node::start(NodeConfig {

@@ -8,7 +8,7 @@ use super::keys::{Input, Next, Stop, for_each};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
 use crate::client::{Bounds, Count};
-use crate::node::status::JsonKey;
+use crate::status::JsonKey;
 
 /// Keys to hold at most before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;

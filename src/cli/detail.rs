@@ -7,7 +7,7 @@ use super::keys::{Input, Next, Stop, for_each};
 use super::status::printable;
 use super::{CliError, CountOptions, Streams};
 use crate::client::KEY_BYTES_MAX;
-use crate::node::status::{Detail, OriginDetail};
+use crate::status::{Detail, OriginDetail};
 
 /// Prints each key's count, and below it who contributes what.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {

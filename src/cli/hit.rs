@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
 use crate::client::Hit;
-use crate::node::status::JsonKey;
+use crate::status::JsonKey;
 
 /// Adds, and says whether that is within the limit.
 pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {

@@ -12,7 +12,7 @@ use ureq::http::header::HOST;
 use ureq::http::{Response, StatusCode};
 
 use crate::names::{HostPort, LookupError, Resolver};
-use crate::node::status::{Detail, Status};
+use crate::status::{Detail, Status};
 
 /// Why there is no document.
 #[derive(Debug, Error)]

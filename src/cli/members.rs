@@ -5,7 +5,7 @@ use std::io::Write;
 use super::http::StatusSource;
 use super::status::{bytes, printable};
 use super::{CliError, MembersOptions, Streams};
-use crate::node::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch};
+use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch};
 
 /// Digits of a number that tell nodes apart to people.
 const SHORT_DIGITS: usize = 8;

@@ -8,7 +8,7 @@ use super::http::StatusSource;
 use super::status::printable;
 use super::{CliError, PeerOptions, Streams};
 use crate::config::HostPort;
-use crate::node::status::{PeerOrder, Status};
+use crate::status::{PeerOrder, Status};
 
 /// How long the server may take to look up a name and decide.
 const DECISION_WAIT: Duration = Duration::from_secs(3);

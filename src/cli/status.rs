@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::node::status::{LogStatus, PeerStatus, Status};
+use crate::status::{LogStatus, PeerStatus, Status};
 
 /// Prints what a node says of itself.
 pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {

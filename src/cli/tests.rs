@@ -13,7 +13,7 @@ use super::keys::{Input, Next, Stop, for_each};
 use super::*;
 use crate::client::legacy::tests::{Fake, Fate, nobody};
 use crate::client::legacy::{Client, ClientOptions};
-use crate::node::status::*;
+use crate::status::*;
 
 /// The result of a command line, its output and its notes.
 pub(super) fn run_with(

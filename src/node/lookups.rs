@@ -8,20 +8,20 @@ use crate::names::{HostPort, Lookup, Resolver, Work, look_up_by, look_up_within_
 
 /// Cloned for all of a node who look up.
 #[derive(Clone)]
-pub(super) struct Lookups {
+pub(crate) struct Lookups {
     crew: Crew,
     resolver: Resolver,
 }
 
 impl Lookups {
-    pub(super) fn new(crew: Crew, resolver: Resolver) -> Self {
+    pub(crate) fn new(crew: Crew, resolver: Resolver) -> Self {
         Self { crew, resolver }
     }
 
     /// With a crew that nobody hears of.
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
-    pub(super) fn of(resolver: Resolver) -> Self {
+    pub(crate) fn of(resolver: Resolver) -> Self {
         Self::new(Crew::new().unwrap().0, resolver)
     }
 
@@ -30,7 +30,7 @@ impl Lookups {
     ///
     /// # Errors
     /// No thread; `done` is dropped.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &self,
         part: Part,
         name: &HostPort,
@@ -50,7 +50,7 @@ impl Lookups {
     }
 
     /// Looks a name up, waiting `patience` at most.
-    pub(super) fn within(&self, part: Part, name: &HostPort, patience: Duration) -> Lookup {
+    pub(crate) fn within(&self, part: Part, name: &HostPort, patience: Duration) -> Lookup {
         let start = |work| self.start(part, work);
         look_up_within_by(start, &self.resolver, name, patience)
     }

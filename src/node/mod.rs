@@ -8,21 +8,13 @@
 //!                     into a bounded queue ──> control thread ── the cluster, rows to peers, TCP: HTTP
 //! ```
 
-mod access;
 mod cells;
-mod control;
-mod crew;
-mod data;
-mod gossip;
-mod hand_off;
-pub mod http;
-mod lookups;
-pub mod metrics;
+pub(crate) mod control;
+pub(crate) mod crew;
+pub(crate) mod lookups;
 mod room;
-mod shared;
+pub(crate) mod shared;
 mod signals;
-pub mod status;
-mod tally;
 mod threads;
 
 use std::io;
@@ -38,18 +30,19 @@ use tracing::warn;
 use self::cells::make_replica;
 use self::control::Control;
 use self::crew::{Crew, Part};
-pub use self::gossip::{ClusterError, IdentityError};
-use self::gossip::{Identity, Link, Presence, Seeds, Side, Start};
-use self::http::{Hosts, StatusSource};
 use self::lookups::Lookups;
 use self::shared::{Random, Shared};
 use self::signals::Signals;
-use self::status::Status;
 use crate::cluster::membership::Member;
 use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
+pub use crate::cluster_io::ClusterError;
+use crate::cluster_io::{self, Link, Presence, Seeds, Side, Start};
 use crate::config::{HostPort, HttpChoice, IoChoice, MAX_THREADS, NodeConfig};
 use crate::console;
+use crate::data_dir::Identity;
+pub use crate::data_dir::IdentityError;
 use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
+use crate::fronts::http::{Hosts, StatusSource};
 use crate::io::cgroup::Groups;
 use crate::io::limits::{LimitReached, in_the_way_of_threads, spare_address_space};
 use crate::io::{
@@ -58,6 +51,7 @@ use crate::io::{
 use crate::replica::once::COOKIE_SECRET_BYTES;
 use crate::replica::{Estimate, Replica, SliceId, Slices, fingerprint};
 use crate::sketch::{Exhausted, SketchError, WeightError};
+use crate::status::Status;
 use crate::wire::{Boot, Writer};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
@@ -165,13 +159,13 @@ pub enum NodeError {
 
 const THE_STOP_SIGNAL: &str = "making the stop signal";
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
 }
 
 /// Why a node ends.
 #[derive(Debug)]
-enum Ending {
+pub(crate) enum Ending {
     Asked,
     Signal(String),
     /// The crew knows of what.
@@ -195,7 +189,7 @@ const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Node {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
@@ -235,7 +229,7 @@ impl Node {
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
         let lookups = Lookups::new(crew.clone(), config.resolver.clone());
-        let cluster = gossip::start(&config.cluster, &lookups, client, asked_port(config)?)?;
+        let cluster = cluster_io::start(&config.cluster, &lookups, client, asked_port(config)?)?;
         let own = SliceId::of(identity.node, drawn.writer);
         let replica = Arc::new(make_replica(
             config,
@@ -686,7 +680,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// IPv4 before IPv6, as the Python program has only that.
-fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
     let failed = |source| NodeError::Resolve {
         address: address.to_owned(),
         source,

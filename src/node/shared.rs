@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::access::Access;
 use super::crew::{Crew, Part};
-use super::gossip::{self, Presence};
-use super::hand_off::HandOff;
 use super::lookups::Lookups;
-use super::status::{
-    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, OriginDetail, PeerOrder,
-    PeerStatus, Replies, SketchStatus, Status, ThreadStatus,
-};
-use super::tally::{PublishedTally, Tally};
 use crate::cluster::legacy::Pushes;
+use crate::cluster_io::{self, Presence};
 use crate::config::NodeConfig;
 use crate::console::{self, Missing};
 use crate::engine::{Engine, EngineOptions};
+use crate::fronts::datagrams::access::Access;
+use crate::fronts::datagrams::hand_off::HandOff;
 use crate::io::{Backend, DataSocket, IoCounters};
 use crate::replica::once::{CLIENTS_MAX, COOKIE_SECRET_BYTES};
 use crate::replica::{LegacyRows, OriginEstimate, OriginName, Replica};
 use crate::sketch::Weight;
+use crate::status::counters::{PublishedTally, Tally};
+use crate::status::{
+    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, OriginDetail, PeerOrder,
+    PeerStatus, Replies, SketchStatus, Status, ThreadStatus,
+};
 use crate::wire::compact::Problem;
 use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
 use crate::wire::{Boot, Writer};
@@ -36,13 +36,13 @@ const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;
 
 /// What the operating system drew for this start.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Random {
-    pub(super) boot: Boot,
-    pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
+pub(crate) struct Random {
+    pub(crate) boot: Boot,
+    pub(crate) once_secret: [u8; COOKIE_SECRET_BYTES],
 }
 
 /// Shared by all threads of a node.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     engine: Arc<Engine>,
     access: Access,
     hand_off: HandOff,
@@ -67,37 +67,37 @@ pub(super) struct Shared {
 }
 
 /// What is known of one data thread from outside.
-pub(super) struct DataThread {
-    pub(super) socket: Arc<DataSocket>,
-    pub(super) io: Arc<IoCounters>,
-    pub(super) cpu: OnceLock<Option<usize>>,
+pub(crate) struct DataThread {
+    pub(crate) socket: Arc<DataSocket>,
+    pub(crate) io: Arc<IoCounters>,
+    pub(crate) cpu: OnceLock<Option<usize>>,
     tally: PublishedTally,
     drops: WideCounter,
 }
 
 /// The control thread's state of everything legacy.
-pub(super) struct Legacy {
-    pub(super) pushes: Pushes,
-    pub(super) rows: LegacyRows,
-    pub(super) received: BTreeMap<SocketAddr, Received>,
-    pub(super) orders: Orders,
+pub(crate) struct Legacy {
+    pub(crate) pushes: Pushes,
+    pub(crate) rows: LegacyRows,
+    pub(crate) received: BTreeMap<SocketAddr, Received>,
+    pub(crate) orders: Orders,
     /// Rows and orders that were refused, by reason.
-    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(crate) refused: BTreeMap<&'static str, u64>,
 }
 
 /// Rows that a legacy peer sent us.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Received {
-    pub(super) last_row: Duration,
-    pub(super) rows: u64,
-    pub(super) restarts: u64,
+pub(crate) struct Received {
+    pub(crate) last_row: Duration,
+    pub(crate) rows: u64,
+    pub(crate) restarts: u64,
     /// The node of ours that it turned out to be, by who writes its slices.
-    pub(super) writer: Option<Writer>,
+    pub(crate) writer: Option<Writer>,
 }
 
 /// The latest `peer` orders.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(crate) struct Orders {
     given: u64,
     latest: VecDeque<PeerOrder>,
 }
@@ -105,7 +105,7 @@ pub(super) struct Orders {
 impl Orders {
     const KEPT: usize = 16;
 
-    pub(super) fn record(
+    pub(crate) fn record(
         &mut self,
         from: SocketAddr,
         target: String,
@@ -129,7 +129,7 @@ impl Orders {
 
 impl Shared {
     /// With the client port's sockets, and HTTP's address.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &NodeConfig,
         replica: Arc<Replica>,
         random: Random,
@@ -174,124 +174,124 @@ impl Shared {
         }
     }
 
-    pub(super) fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    pub(super) fn replica(&self) -> &Replica {
+    pub(crate) fn replica(&self) -> &Replica {
         self.engine.replica()
     }
 
-    pub(super) fn boot(&self) -> Boot {
+    pub(crate) fn boot(&self) -> Boot {
         self.engine.info().boot
     }
 
-    pub(super) fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         self.engine.info().fingerprint
     }
 
-    pub(super) fn access(&self) -> &Access {
+    pub(crate) fn access(&self) -> &Access {
         &self.access
     }
 
-    pub(super) fn hand_off(&self) -> &HandOff {
+    pub(crate) fn hand_off(&self) -> &HandOff {
         &self.hand_off
     }
 
-    pub(super) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
     /// Once, before any thread serves.
-    pub(super) fn set_backend(&self, backend: Backend) {
+    pub(crate) fn set_backend(&self, backend: Backend) {
         let _ = self.backend.set(backend);
     }
 
-    pub(super) fn udp(&self) -> SocketAddr {
+    pub(crate) fn udp(&self) -> SocketAddr {
         self.udp
     }
 
-    pub(super) fn http(&self) -> Option<SocketAddr> {
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
         self.http
     }
 
-    pub(super) fn threads(&self) -> &[DataThread] {
+    pub(crate) fn threads(&self) -> &[DataThread] {
         &self.threads
     }
 
     /// A row of what this node has counted, earlier starts included; empty where there is no such row.
-    pub(super) fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
+    pub(crate) fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         match self.presence.side() {
             Some(side) => side.cluster().slices().read_own_row(row, out),
             None => self.replica().read_own_row(row, out),
         }
     }
 
-    pub(super) fn presence(&self) -> &Presence {
+    pub(crate) fn presence(&self) -> &Presence {
         &self.presence
     }
 
-    pub(super) fn crew(&self) -> &Crew {
+    pub(crate) fn crew(&self) -> &Crew {
         &self.crew
     }
 
     /// The UDP port where other nodes are heard, 0 where there is none.
-    pub(super) fn cluster_port(&self) -> u16 {
+    pub(crate) fn cluster_port(&self) -> u16 {
         self.presence.side().map_or(0, |side| side.bound.port())
     }
 
-    pub(super) fn lookups(&self) -> &Lookups {
+    pub(crate) fn lookups(&self) -> &Lookups {
         &self.lookups
     }
 
-    pub(super) fn max_peers(&self) -> usize {
+    pub(crate) fn max_peers(&self) -> usize {
         self.max_peers
     }
 
     /// Relaxed: a reply that comes before a data thread sees it is lost, and asked for again.
-    pub(super) fn await_answers(&self, await_them: bool) {
+    pub(crate) fn await_answers(&self, await_them: bool) {
         self.awaits_answers.store(await_them, Relaxed);
     }
 
-    pub(super) fn awaits_answers(&self) -> bool {
+    pub(crate) fn awaits_answers(&self) -> bool {
         self.awaits_answers.load(Relaxed)
     }
 
     /// Has the control thread go over the cells, where so much was added that it should. By data threads, often.
     #[inline]
-    pub(super) fn ask_for_pass_if_due(&self) {
+    pub(crate) fn ask_for_pass_if_due(&self) {
         if self.replica().own().wants_pass() {
             self.pass_is_due.notify_one();
         }
     }
 
     /// Waits until a pass is due, or was since the last wait.
-    pub(super) async fn pass_is_due(&self) {
+    pub(crate) async fn pass_is_due(&self) {
         self.pass_is_due.notified().await;
     }
 
-    pub(super) fn tally(&self, thread: usize) -> &PublishedTally {
+    pub(crate) fn tally(&self, thread: usize) -> &PublishedTally {
         &self.threads[thread].tally
     }
 
     /// How often data threads refused something for this reason, as they have said so far.
-    pub(super) fn refused_for(&self, problem: Problem) -> u64 {
+    pub(crate) fn refused_for(&self, problem: Problem) -> u64 {
         let threads = self.threads.iter();
         threads.map(|thread| thread.tally.of_problem(problem)).sum()
     }
 
     /// Time since the node was made.
-    pub(super) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Release, read with acquire: who sees it ready sees the threads running.
-    pub(super) fn set_ready(&self, ready: bool) {
+    pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Release);
     }
 
     /// A panic while it was held cannot have left more than a counter behind, so poison is ignored.
-    pub(super) fn legacy(&self) -> MutexGuard<'_, Legacy> {
+    pub(crate) fn legacy(&self) -> MutexGuard<'_, Legacy> {
         self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -363,7 +363,7 @@ impl WideCounter {
     }
 }
 
-impl super::http::StatusSource for Shared {
+impl crate::fronts::http::StatusSource for Shared {
     fn status(&self) -> Status {
         let mut tally = Tally::default();
         for thread in &self.threads {
@@ -452,7 +452,7 @@ fn log_status() -> LogStatus {
 
 fn origin_detail(origin: &OriginEstimate) -> OriginDetail {
     let (node, legacy) = match origin.origin {
-        OriginName::Node(node) => (Some(gossip::hex(node)), None),
+        OriginName::Node(node) => (Some(cluster_io::hex(node)), None),
         OriginName::Legacy(address) => (None, Some(address.to_string())),
     };
     OriginDetail {
@@ -521,7 +521,7 @@ impl Shared {
 }
 
 impl Legacy {
-    pub(super) fn refuse(&mut self, reason: &'static str) {
+    pub(crate) fn refuse(&mut self, reason: &'static str) {
         *self.refused.entry(reason).or_default() += 1;
     }
 

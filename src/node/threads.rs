@@ -12,10 +12,10 @@ use tracing::warn;
 
 use super::control::{Control, Runtime};
 use super::crew::{Crew, Part};
-use super::data::DataHandler;
 use super::shared::Shared;
 use super::{Node, NodeError, system, warn_of_fallback};
 use crate::config::{IoChoice, NodeConfig};
+use crate::fronts::datagrams::DataHandler;
 use crate::io::limits::in_the_way_of_threads;
 use crate::io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
 

@@ -88,7 +88,7 @@ fn a_python_instance_is_the_peer_of_one_member() {
     group.start_node(0);
     let order = ["peer", &python.address().to_string()];
     assert!(group.node(0).command(&order).status.success());
-    let accepted = |status: &rmbd::node::status::Status| !status.peer_orders.is_empty();
+    let accepted = |status: &rmbd::status::Status| !status.peer_orders.is_empty();
     let rounds = group.node(0).wait("the order", accepted).cluster.rounds;
     group
         .node(0)

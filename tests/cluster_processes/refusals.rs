@@ -35,7 +35,7 @@ fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str])
     let stranger = node(Some(&first), stranger);
     stranger.add("k", 500);
     // He tries again and again, and is told of once.
-    let counted = |status: &rmbd::node::status::Status| {
+    let counted = |status: &rmbd::status::Status| {
         status.cluster.refused.get(reason).copied().unwrap_or(0) >= 2
     };
     first.wait("refusals", counted);
@@ -68,7 +68,7 @@ fn is_apart(options: &[&str], other: &[&str], words: &[&str]) {
     let apart = node(Some(&first), other);
     apart.add("k", 500);
     wait_until_one(&[&first, &second, &apart]);
-    let is_named = |status: &rmbd::node::status::Status, others: usize| {
+    let is_named = |status: &rmbd::status::Status, others: usize| {
         let members = status.cluster.members.iter();
         let named = members.filter(|member| !member.other_sketches.is_empty());
         named.count() == others

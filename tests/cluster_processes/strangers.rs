@@ -4,7 +4,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 use crate::shared::proxy::Harm;
 use crate::shared::random::Random;

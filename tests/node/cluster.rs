@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use rmbd::client::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
-use rmbd::node::status::{Detail, MemberStatus, OtherSketch, Status};
 use rmbd::node::{Node, NodeError};
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::status::{Detail, MemberStatus, OtherSketch, Status};
 use rmbd::wire::compact::{
     self, HASH_XXH3, Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };

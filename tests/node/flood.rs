@@ -4,8 +4,8 @@ use std::net::UdpSocket;
 
 use rmbd::config::IoChoice;
 use rmbd::node::Node;
-use rmbd::node::status::Status;
 use rmbd::sketch::MAX_WEIGHT;
+use rmbd::status::Status;
 use rmbd::udp::send_segments;
 use rmbd::wire::compact::{self, Operation};
 use rmbd::wire::legacy::{Dialect, Layout, Message, encode_count, messages};

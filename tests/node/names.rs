@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
 use rmbd::names::Resolver;
 use rmbd::node::Node;
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rmbd::wire::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, config, wait_for};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd::node::status::Status;
 use rmbd::sketch::{Geometry, HashFamily};
+use rmbd::status::Status;
 use rmbd::wire::Boot;
 use rmbd::wire::compact::{Answer, Header, Once, Problem, RequestWriter, reply};
 

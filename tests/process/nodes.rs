@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rmbd::client::{Client, ClientOptions};
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::streams::{Kind, PATIENCE, Running, Which};

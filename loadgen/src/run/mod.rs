@@ -10,7 +10,7 @@ mod traffic;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmbd::io::cpu;
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 pub use self::event::Event;
 use self::phase::PhaseEnd;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rmbd::wire::compact::Problem;
 
 use super::course::{Course, Looks};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rmbd::node::status::{Datagrams, Status};
+use rmbd::status::{Datagrams, Status};
 use rmbd::wire::compact::Problem;
 use thiserror::Error;
 use ureq::Agent;

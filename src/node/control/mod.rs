@@ -1,12 +1,7 @@
 //! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP, signals. Nothing that
 //! it waits for (names, slow HTTP clients) holds up a data thread.
 
-pub(super) mod addresses;
-mod challenge;
-mod legacy;
-mod once;
-mod orders;
-mod passes;
+pub(crate) mod once;
 
 use std::convert::Infallible;
 use std::net::{TcpListener, UdpSocket};
@@ -15,15 +10,14 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use tokio::sync::mpsc;
 use tracing::info;
 
-pub(super) use self::challenge::is_probe_answer;
-use self::legacy::Rounds;
-use self::passes::Passes;
 use super::crew::{Crew, Part, Task};
-use super::gossip::{Gossip, Seeds};
-use super::http::Hosts;
 use super::shared::Shared;
-use super::{Ending, NodeError, http, system};
+use super::{Ending, NodeError, system};
+use crate::cluster_io::{Gossip, Seeds};
+use crate::fronts::http::{self, Hosts};
 use crate::io::{Backend, RingRefused};
+use crate::legacy::Rounds;
+use crate::passes::Passes;
 use crate::replica::Slices;
 
 /// What the control thread starts with.

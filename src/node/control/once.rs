@@ -12,7 +12,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What was said.
 #[derive(Debug, Default)]
-pub(super) struct OnceWatch {
+pub(crate) struct OnceWatch {
     said: Option<Duration>,
     table: u64,
     network: u64,
@@ -20,7 +20,7 @@ pub(super) struct OnceWatch {
 
 impl OnceWatch {
     /// One round: takes back the places of clients that are silent, and says whether others were refused.
-    pub(super) fn round(&mut self, shared: &Shared) {
+    pub(crate) fn round(&mut self, shared: &Shared) {
         let (now, once) = (shared.now(), shared.engine().once());
         once.lapse(now);
         let [table, network] = [Problem::OnceTableFull, Problem::OnceNetworkFull]

@@ -1,5 +1,5 @@
 //! What a data thread does with a client's request, without its buffers: parse, ask the table of
-//! clients, apply in a batch, reply. (`src/node/data/compact.rs` does it for real.)
+//! clients, apply in a batch, reply. (`src/fronts/datagrams/compact.rs` does it for real.)
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

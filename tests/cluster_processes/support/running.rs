@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rmbd::client::{Client, ClientOptions};
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::namespace::Place;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 use super::running::{Running, wait_until};
 

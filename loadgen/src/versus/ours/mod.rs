@@ -12,7 +12,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 use rmbd::udp::send_segments;
 use ureq::Agent;
 

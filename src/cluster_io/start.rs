@@ -1,0 +1,378 @@
+//! Whether a node takes part in a cluster, on which socket, and under which address.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use super::{advertise, queues};
+use crate::cluster::seal::{KeyFileError, KeyRing};
+use crate::config::{ClusterChoice, ClusterConfig};
+use crate::io::BindError;
+use crate::node::lookups::Lookups;
+use crate::node::{NodeError, resolve};
+
+/// A key file is some hundred bytes.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a node takes no part in the cluster that it was told to. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The key file cannot be read.
+    #[error("can't read the key file {}: {source}; `rmbd keygen -o FILE` makes one", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The key file cannot be understood.
+    #[error("{}: {source}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyFileError,
+    },
+    /// Others could reach it, and there is no key.
+    #[error(
+        "the cluster address {0} is not loopback and there is no key, so whoever reaches it could change counts: \
+         give --cluster-key-file FILE (`rmbd keygen -o FILE` makes one; every node gets the same), or \
+         --insecure-cluster where nobody else reaches it, or --cluster off"
+    )]
+    NoKey(SocketAddr),
+    /// Bound to all addresses, and nobody knows which one others reach.
+    #[error(
+        "nobody can be told to reach {0}, which stands for all addresses of this machine: give --advertise HOST:PORT with \
+         the one at which other nodes reach this one (port 0 for the same port), or --cluster HOST:PORT with one address"
+    )]
+    NoAdvertise(SocketAddr),
+    /// No address that others could send to.
+    #[error(
+        "{0} cannot be told to others as this node's address: give --advertise a unicast address"
+    )]
+    Advertise(SocketAddr),
+    /// An address of the other kind than the socket's, which could not answer whoever sends to it.
+    #[error(
+        "{told} cannot be told to others as this node's address, since its socket at {bound} speaks the other of IPv4 and \
+         IPv6: give --advertise an address of the same kind, or --cluster [::]:PORT for both"
+    )]
+    AdvertiseFamily {
+        /// What was to be told.
+        told: SocketAddr,
+        /// Where the socket is.
+        bound: SocketAddr,
+    },
+}
+
+/// What a node has for its cluster.
+#[derive(Debug)]
+pub(crate) enum Cluster {
+    /// Why there is none.
+    Off(String),
+    On(Link),
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// One for each queue, all of one address.
+    pub(crate) sockets: Vec<UdpSocket>,
+    /// The real address of the sockets.
+    pub(crate) bound: SocketAddr,
+    /// What others are told; `None` while the name that tells it is known to nobody.
+    pub(crate) advertised: Option<SocketAddr>,
+    pub(crate) keys: KeyRing,
+}
+
+/// Decides by `config`, with `client` being the real address of the client port, and `asked_port` the
+/// one that was asked for.
+pub(crate) fn start(
+    config: &ClusterConfig,
+    lookups: &Lookups,
+    client: SocketAddr,
+    asked_port: u16,
+) -> Result<Cluster, NodeError> {
+    if config.address == ClusterChoice::Off {
+        return Ok(Cluster::Off("--cluster off".to_owned()));
+    }
+    let keys = config.key_file.as_deref().map(read_keys).transpose()?;
+    let is_sealed = keys.is_some();
+    let wanted = match &config.address {
+        ClusterChoice::At(address) => resolve(address)?,
+        _ => next_port(client, asked_port),
+    };
+    // Who says nothing of a cluster did not ask for one.
+    let is_asked = config.address != ClusterChoice::NextPort
+        || !config.join.is_empty()
+        || config.advertise.is_some()
+        || is_sealed
+        || config.insecure;
+    if !is_sealed && !config.insecure && !is_loopback(wanted.ip()) {
+        if is_asked {
+            return Err(ClusterError::NoKey(wanted).into());
+        }
+        info!("{ALONE_WITHOUT_KEY}");
+        return Ok(Cluster::Off(ALONE_WITHOUT_KEY.to_owned()));
+    }
+    let sockets = bind(wanted, config.address == ClusterChoice::NextPort)?;
+    let bound = sockets[0].local_addr().map_err(|source| BindError::Other {
+        address: wanted,
+        source,
+    })?;
+    let advertised = advertise::at_start(config, lookups, bound)?;
+    if !is_sealed && !is_loopback(wanted.ip()) {
+        warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
+    }
+    Ok(Cluster::On(Link {
+        sockets,
+        bound,
+        advertised,
+        keys: keys.unwrap_or_else(KeyRing::public),
+    }))
+}
+
+const ALONE_WITHOUT_KEY: &str = "this node runs alone: its address is not loopback and there is no key; to join others \
+     give --cluster-key-file FILE (rmbd keygen makes one) and --join HOST:PORT";
+
+/// One above the client port; any, where that was left to the kernel or is the last one.
+fn next_port(client: SocketAddr, asked_port: u16) -> SocketAddr {
+    let next = client.port().checked_add(1);
+    let port = next.filter(|_| asked_port != 0).unwrap_or(0);
+    SocketAddr::new(client.ip(), port)
+}
+
+/// At least one socket.
+fn bind(wanted: SocketAddr, may_move: bool) -> Result<Vec<UdpSocket>, BindError> {
+    match queues::bind(wanted) {
+        Err(BindError::InUse(_) | BindError::Privileged(_)) if may_move => {
+            queues::bind(SocketAddr::new(wanted.ip(), 0))
+        }
+        bound => bound,
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
+    let unreadable = |source| ClusterError::KeyFile {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    // Pipes and the like have no mode that would say who reads what they carry.
+    if let Ok(about) = file.metadata().map_err(unreadable)
+        && about.is_file()
+        && about.mode() & 0o077 != 0
+    {
+        warn!(
+            "{} can be read by others than its owner: chmod 600 it, whoever reads it can join",
+            path.display()
+        );
+    }
+    let mut text = String::new();
+    let mut start = file.take(KEY_FILE_BYTES_MAX);
+    start.read_to_string(&mut text).map_err(unreadable)?;
+    KeyRing::parse(&text).map_err(|source| ClusterError::Key {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::names::Resolver;
+
+    fn lookups() -> Lookups {
+        Lookups::of(Resolver::default())
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn on(config: &ClusterConfig, client: &str) -> Link {
+        match start(config, &lookups(), address(client), 0).unwrap() {
+            Cluster::On(link) => link,
+            Cluster::Off(reason) => panic!("off: {reason}"),
+        }
+    }
+
+    fn at(text: &str) -> ClusterConfig {
+        ClusterConfig {
+            address: ClusterChoice::At(text.into()),
+            ..ClusterConfig::default()
+        }
+    }
+
+    fn at_start(config: &ClusterConfig, bound: SocketAddr) -> Result<(), ClusterError> {
+        advertise::at_start(config, &lookups(), bound).map(drop)
+    }
+
+    fn refusal(config: &ClusterConfig, client: &str) -> String {
+        start(config, &lookups(), address(client), 0)
+            .unwrap_err()
+            .to_string()
+    }
+
+    /// A key file that goes with the test.
+    struct KeyFile(PathBuf);
+
+    impl KeyFile {
+        fn new(name: &str, text: &str) -> Self {
+            let name = format!("rmbd-start-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for KeyFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_default_is_one_port_above_or_a_free_one() {
+        assert_eq!(
+            next_port(address("127.0.0.1:8000"), 8000),
+            address("127.0.0.1:8001")
+        );
+        assert_eq!(
+            next_port(address("127.0.0.1:4711"), 0),
+            address("127.0.0.1:0")
+        );
+        assert_eq!(next_port(address("[::1]:65535"), 65535), address("[::1]:0"));
+
+        // A neighbour of a port that is free now, and one that is taken.
+        let default = ClusterConfig::default();
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let client = SocketAddr::new([127, 0, 0, 1].into(), port - 1);
+        let Cluster::On(link) = start(&default, &lookups(), client, port - 1).unwrap() else {
+            panic!("off");
+        };
+        assert!(link.bound.port() != port && link.bound.port() != 0);
+        assert_eq!(link.advertised, Some(link.bound));
+        assert!(link.keys.is_public());
+        // What was asked for by name is not moved.
+        let text = refusal(&at(&format!("127.0.0.1:{port}")), "127.0.0.1:1");
+        assert!(text.contains("in use"), "{text}");
+    }
+
+    #[test]
+    fn without_a_key_only_loopback_takes_part() {
+        let default = ClusterConfig::default();
+        let off = start(&default, &lookups(), address("0.0.0.0:8000"), 0).unwrap();
+        let Cluster::Off(reason) = off else {
+            panic!("{off:?}");
+        };
+        assert!(reason.contains("alone") && reason.contains("--cluster-key-file"));
+        on(&default, "127.0.0.1:1");
+        on(&default, "[::1]:1");
+        on(&at("127.0.0.1:0"), "0.0.0.0:8000");
+        let joining = ClusterConfig::joining(["127.0.0.1:9".parse().unwrap()]);
+        for (config, client) in [
+            (at("0.0.0.0:0"), "127.0.0.1:1"),
+            (at("[::]:0"), "127.0.0.1:1"),
+            (joining.clone(), "0.0.0.0:1"),
+        ] {
+            let text = refusal(&config, client);
+            assert!(
+                text.contains("rmbd keygen") && text.contains("--insecure-cluster"),
+                "{text}"
+            );
+            assert_eq!(text.lines().count(), 1);
+        }
+        let insecure = ClusterConfig {
+            insecure: true,
+            ..joining
+        };
+        // The way to loopback begins at loopback.
+        let link = on(&insecure, "0.0.0.0:1");
+        assert_eq!(link.bound.ip(), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(
+            link.advertised,
+            Some(SocketAddr::new([127, 0, 0, 1].into(), link.bound.port()))
+        );
+    }
+
+    #[test]
+    fn a_wildcard_needs_an_address_that_others_can_be_told() {
+        let insecure = ClusterConfig {
+            insecure: true,
+            ..at("0.0.0.0:0")
+        };
+        let text = refusal(&insecure, "127.0.0.1:1");
+        assert!(text.contains("--advertise"), "{text}");
+        let told = |advertise: &str| ClusterConfig {
+            advertise: Some(advertise.parse().unwrap()),
+            ..insecure.clone()
+        };
+        let link = on(&told("192.0.2.7:0"), "127.0.0.1:1");
+        assert_eq!(
+            link.advertised,
+            Some(SocketAddr::new([192, 0, 2, 7].into(), link.bound.port()))
+        );
+        let link = on(&told("192.0.2.7:77"), "127.0.0.1:1");
+        assert_eq!(link.advertised, Some(address("192.0.2.7:77")));
+        let text = refusal(&told("0.0.0.0:77"), "127.0.0.1:1");
+        assert!(text.contains("unicast"), "{text}");
+        let text = refusal(&told("[2001:db8::7]:77"), "127.0.0.1:1");
+        assert!(text.contains("the other of IPv4 and IPv6"), "{text}");
+        // A socket of both kinds may be told as either.
+        for told in ["[2001:db8::7]:77", "192.0.2.7:77"].map(told) {
+            assert!(at_start(&told, address("[::]:1")).is_ok());
+        }
+        assert!(at_start(&told("192.0.2.7:77"), address("[::1]:1")).is_err());
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_yet_is_no_reason_to_end() {
+        let unknown = || "no.such.host.invalid:0".parse().unwrap();
+        let by_name = ClusterConfig {
+            advertise: Some(unknown()),
+            ..at("127.0.0.1:0")
+        };
+        assert_eq!(on(&by_name, "127.0.0.1:1").advertised, None);
+        let by_seed = ClusterConfig {
+            insecure: true,
+            join: vec![unknown()],
+            ..at("0.0.0.0:0")
+        };
+        assert_eq!(on(&by_seed, "127.0.0.1:1").advertised, None);
+        // Nothing is missing of an address of its own.
+        let joining = ClusterConfig::joining([unknown()]);
+        assert!(on(&joining, "127.0.0.1:1").advertised.is_some());
+    }
+
+    #[test]
+    fn keys_come_from_their_file() {
+        let good = KeyFile::new("good", &format!("{}\n", "ab".repeat(32)));
+        let with = |path: &Path| ClusterConfig {
+            key_file: Some(path.to_owned()),
+            ..ClusterConfig::default()
+        };
+        assert!(!on(&with(&good.0), "127.0.0.1:1").keys.is_public());
+        let broken = KeyFile::new("broken", "ab\n");
+        let text = refusal(&with(&broken.0), "127.0.0.1:1");
+        assert!(
+            text.contains("line 1") && text.contains("rmbd-start"),
+            "{text}"
+        );
+        let text = refusal(&with(Path::new("/nowhere/at/all")), "127.0.0.1:1");
+        assert!(text.contains("rmbd keygen"), "{text}");
+        // With a key a wildcard that nobody can be told is an error, not a node that runs alone.
+        let text = refusal(&with(&good.0), "0.0.0.0:1");
+        assert!(text.contains("--advertise"), "{text}");
+    }
+}

@@ -1,0 +1,272 @@
+//! The cluster's part of a status.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::queues::Gauge;
+use super::{Presence, Side, name};
+use crate::cluster::membership::MemberState;
+use crate::cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
+use crate::replica::{Replica, Slices};
+use crate::status::{
+    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
+    SLICES_LISTED_MAX, SliceStatus,
+};
+use crate::wire::{Boot, SketchNumber};
+
+impl Presence {
+    /// What `/status` says, and what `/readyz` waits for.
+    pub(crate) fn status(
+        &self,
+        boot: Boot,
+        replica: &Replica,
+        now: Duration,
+    ) -> (ClusterStatus, Readiness) {
+        let own = replica.own_slice();
+        let alone = ClusterStatus {
+            node: hex(own.node),
+            boot: boot.to_string(),
+            writer: own.writer.to_string(),
+            ..ClusterStatus::default()
+        };
+        match self {
+            Self::Off(reason) => {
+                let off = ClusterStatus {
+                    off_because: Some(reason.clone()),
+                    slices: vec![own_slice(replica, None)],
+                    slices_held: 1,
+                    slices_of_this_node: 1,
+                    slices_weight: replica.own().total_weight(),
+                    ..alone
+                };
+                (off, Readiness::default())
+            }
+            Self::On(side) => side.status(replica, now, alone),
+        }
+    }
+}
+
+impl Side {
+    fn status(
+        &self,
+        replica: &Replica,
+        now: Duration,
+        known: ClusterStatus,
+    ) -> (ClusterStatus, Readiness) {
+        let (state, known) = {
+            let cluster = self.cluster();
+            let known = with_slices(known, replica, cluster.slices());
+            (cluster.status(now), known)
+        };
+        let readiness = readiness(&state);
+        let queues: Vec<QueueStatus> = self.queues.iter().map(queue).collect();
+        let status = ClusterStatus {
+            enabled: true,
+            address: Some(self.bound.to_string()),
+            advertised: state
+                .me
+                .is_plausible()
+                .then(|| state.me.address.to_string()),
+            sealed: self.is_sealed,
+            members: state.members.iter().map(member).collect(),
+            one_way: state.one_way.iter().map(one_way).collect(),
+            slices_refused: state.slices_missing.iter().map(name).collect(),
+            rounds: state.rounds,
+            datagrams_sent: state.sent.datagrams,
+            datagrams_received: state.received.datagrams,
+            bytes_sent: by_kind(&state.sent),
+            bytes_received: by_kind(&state.received),
+            resends: state.resends,
+            refused: by_name(&state.refused),
+            dropped_by_kernel: queues.iter().map(|queue| queue.dropped_by_kernel).sum(),
+            flood_pauses: queues.iter().map(|queue| queue.pauses).sum(),
+            queues,
+            convergence_age_s: state.converged_age.map(|age| age.as_secs_f64()),
+            ..known
+        };
+        (status, readiness)
+    }
+}
+
+fn queue(gauge: &Gauge) -> QueueStatus {
+    QueueStatus {
+        name: gauge.name.to_owned(),
+        received: gauge.received.load(Relaxed),
+        refused: gauge.refused.load(Relaxed),
+        dropped_by_kernel: gauge.dropped_by_kernel(),
+        pauses: gauge.pauses.load(Relaxed),
+    }
+}
+
+/// Addresses that are named at most; the rest is a number.
+const STRANGERS_NAMED: usize = 4;
+
+fn readiness(state: &ClusterState) -> Readiness {
+    let mut readiness = Readiness::default();
+    let missing = if state.is_ready {
+        &mut readiness.lacks
+    } else {
+        &mut readiness.waits_for
+    };
+    if let Some(what) = what_is_missing(state.readiness) {
+        missing.push(format!("{what} ({})", time_for_it(state.is_ready)));
+        missing.extend(strangers(
+            &state.not_opened,
+            "sealed with none of our keys: give all nodes the same --cluster-key-file",
+        ));
+    }
+    readiness.lacks.extend(strangers(
+        &state.other_sketch,
+        "of another sketch: give all nodes the same width, depth, hash and seed",
+    ));
+    for slice in &state.slices_missing {
+        readiness.lacks.push(format!(
+            "the {}: raise --max-origins or --max-memory",
+            name(slice)
+        ));
+    }
+    readiness
+}
+
+/// What the cluster had when this node joined it, and is not here.
+pub(super) fn what_is_missing(readiness: ReadyState) -> Option<String> {
+    match readiness {
+        ReadyState::Complete => None,
+        ReadyState::Alone => {
+            Some("the cluster: no member that --join names has answered".to_owned())
+        }
+        ReadyState::Syncing {
+            members_asked,
+            members_heard,
+            slices_missing,
+        } => Some(format!(
+            "all that the cluster had: {members_heard} of {members_asked} members have told what they hold, and \
+             {slices_missing} slices of it are not here"
+        )),
+    }
+}
+
+/// How long a node waits for it.
+fn time_for_it(is_ready: bool) -> String {
+    let limit_s = READY_LIMIT.as_secs();
+    if is_ready {
+        format!("the {limit_s} s are over in which it should have come")
+    } else {
+        format!("at most {limit_s} s from the start")
+    }
+}
+
+fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
+    let named: Vec<String> = addresses
+        .iter()
+        .take(STRANGERS_NAMED)
+        .map(SocketAddr::to_string)
+        .collect();
+    let more = match addresses.len().saturating_sub(STRANGERS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} others"),
+    };
+    (!named.is_empty()).then(|| format!("what {}{more} sends, which is {what}", named.join(", ")))
+}
+
+fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
+    MemberStatus {
+        node: hex(member.member.node),
+        boot: member.member.boot.to_string(),
+        address: member.member.address.to_string(),
+        client_port: member.member.client_port,
+        state: match member.state {
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Down => "down",
+        }
+        .to_owned(),
+        slices: member.slices as u64,
+        lag_versions: member.lag_versions,
+        lag_s: member.lag.as_secs_f64(),
+        heard_s: member.heard_ago.map(|ago| ago.as_secs_f64()),
+        bytes_sent: member.bytes_sent,
+        bytes_received: member.bytes_received,
+        refuses_ours: member.refuses_ours,
+        writer: member.writer.map(|writer| writer.to_string()),
+        other_sketches: other_sketches(&member.apart),
+    }
+}
+
+fn one_way(target: &crate::cluster::OneWayStatus) -> OneWayStatus {
+    OneWayStatus {
+        address: target.address.to_string(),
+        node: target.peer.map(|(node, _)| hex(node)),
+        boot: target.peer.map(|(_, boot)| boot.to_string()),
+        heard_s: target.heard_ago.map(|ago| ago.as_secs_f64()),
+        lag_versions: target.lag_versions,
+        other_sketches: other_sketches(&target.apart),
+    }
+}
+
+fn other_sketches(apart: &[(SketchNumber, Agreement)]) -> Vec<OtherSketch> {
+    let other = |&(sketch, agreement): &(SketchNumber, Agreement)| OtherSketch {
+        sketch: sketch.0,
+        fingerprint: match agreement {
+            Agreement::Other { theirs } => Some(hex(theirs)),
+            _ => None,
+        },
+    };
+    apart.iter().map(other).collect()
+}
+
+fn with_slices(known: ClusterStatus, replica: &Replica, slices: &Slices) -> ClusterStatus {
+    let learnt = slices.largest(SLICES_LISTED_MAX);
+    let learnt = learnt.into_iter().map(|learnt| SliceStatus {
+        sketch: learnt.slice.sketch.0,
+        node: hex(learnt.slice.node),
+        writer: learnt.slice.writer.to_string(),
+        own: false,
+        version: learnt.version,
+        root: Some(hex(slices.root(&learnt.slice))),
+        weight: learnt.weight,
+        memory_bytes: learnt.memory_bytes,
+    });
+    let own = own_slice(replica, Some(slices));
+    ClusterStatus {
+        slices: [own].into_iter().chain(learnt).collect(),
+        slices_held: slices.digest_lines() as u64,
+        slices_of_this_node: slices.held_of(replica.own_slice().node) as u64,
+        slices_weight: slices.weight(),
+        ..known
+    }
+}
+
+fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {
+    let slice = replica.own_slice();
+    SliceStatus {
+        sketch: slice.sketch.0,
+        node: hex(slice.node),
+        writer: slice.writer.to_string(),
+        own: true,
+        version: slices.map_or(0, Slices::own_version),
+        root: slices.map(|slices| hex(slices.root(&slice))),
+        weight: replica.own().total_weight(),
+        memory_bytes: replica.own().geometry().memory_bytes(),
+    }
+}
+
+fn by_kind(traffic: &Traffic) -> BTreeMap<String, u64> {
+    let kinds = traffic.by_kind().into_iter();
+    kinds
+        .map(|(kind, bytes)| (kind.to_owned(), bytes))
+        .collect()
+}
+
+fn by_name(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    let counts = counts.iter();
+    counts
+        .map(|(&name, &count)| (name.to_owned(), count))
+        .collect()
+}
+
+pub(crate) fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}

@@ -1,0 +1,209 @@
+//! Who a node is: a number that it keeps in a folder of its own, from one start to the next.
+//!
+//! ```text
+//! DIR/lock      held (flock(2)) while a node runs, so that no two are one
+//! DIR/node_id   16 hexadecimal digits and a line end
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+const ID_FILE: &str = "node_id";
+const NEW_ID_FILE: &str = "node_id.new";
+const LOCK_FILE: &str = "lock";
+
+/// Why a node has no number. Nothing was started; what was in the folder still is.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The folder, or a file in it, cannot be used.
+    #[error("can't use {} of --data-dir: {source}; name a folder that this user may write to", path.display())]
+    Folder {
+        /// What was tried.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another node runs with it.
+    #[error(
+        "another rmbd runs with --data-dir {}: stop it, or give each node a folder of its own",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Something else than a number.
+    #[error(
+        "{} does not hold a node's number (16 hexadecimal digits): restore it, or remove it to start as a new node",
+        path.display()
+    )]
+    NotANumber {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A node's number, and the lock that makes it the only one with it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) node: u64,
+    /// Locked as long as it is open.
+    _lock: Option<File>,
+}
+
+impl Identity {
+    /// The number in `folder`; a `fresh` one (random, not 0) that is put there if there is none, or
+    /// that is forgotten with this start if there is no folder.
+    pub(crate) fn of(folder: Option<&Path>, fresh: u64) -> Result<Self, IdentityError> {
+        let Some(folder) = folder else {
+            return Ok(Self {
+                node: fresh,
+                _lock: None,
+            });
+        };
+        let mut made = DirBuilder::new();
+        made.recursive(true).mode(0o700);
+        made.create(folder).map_err(unusable(folder))?;
+        let lock = lock(folder)?;
+        let path = folder.join(ID_FILE);
+        let node = match fs::read_to_string(&path) {
+            Ok(text) => parse(&text).ok_or(IdentityError::NotANumber { path })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                keep(folder, fresh).map_err(unusable(&path))?;
+                fresh
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(IdentityError::NotANumber { path });
+            }
+            Err(error) => return Err(unusable(&path)(error)),
+        };
+        Ok(Self {
+            node,
+            _lock: Some(lock),
+        })
+    }
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+    let path = path.to_owned();
+    move |source| IdentityError::Folder { path, source }
+}
+
+fn lock(folder: &Path) -> Result<File, IdentityError> {
+    let path = folder.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = file.open(&path).map_err(unusable(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(IdentityError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(error) => Err(unusable(&path)(error.into())),
+    }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let digits = text.trim_end();
+    let is_digits = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let node = u64::from_str_radix(digits, 16).ok();
+    node.filter(|&node| is_digits && node != 0)
+}
+
+/// Whole or not at all, and still there after a loss of power: written beside, synchronised, renamed.
+fn keep(folder: &Path, node: u64) -> io::Result<()> {
+    let beside = folder.join(NEW_ID_FILE);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(format!("{node:016x}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, folder.join(ID_FILE))?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("rmbd-identity-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_number_is_kept_from_start_to_start() {
+        assert_eq!(Identity::of(None, 7).unwrap().node, 7);
+        let folder = Folder::new("kept");
+        let path = folder.0.join("made/too");
+        assert_eq!(Identity::of(Some(&path), 7).unwrap().node, 7);
+        assert_eq!(Identity::of(Some(&path), 8).unwrap().node, 7);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join(ID_FILE))), (0o700, 0o600));
+        assert!(!path.join(NEW_ID_FILE).exists());
+        assert_eq!(
+            fs::read_to_string(path.join(ID_FILE)).unwrap(),
+            "0000000000000007\n"
+        );
+    }
+
+    #[test]
+    fn two_at_once_are_refused() {
+        let folder = Folder::new("two");
+        let first = Identity::of(Some(&folder.0), 7).unwrap();
+        let error = Identity::of(Some(&folder.0), 8).unwrap_err();
+        assert!(matches!(error, IdentityError::InUse { .. }), "{error}");
+        drop(first);
+        assert_eq!(Identity::of(Some(&folder.0), 9).unwrap().node, 7);
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_as_it_is() {
+        let folder = Folder::new("broken");
+        fs::create_dir_all(&folder.0).unwrap();
+        let path = folder.0.join(ID_FILE);
+        for content in [
+            &b""[..],
+            b"7",
+            b"0000000000000000",
+            b"+000000000000007",
+            b"\xff\xfe",
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = Identity::of(Some(&folder.0), 8).unwrap_err();
+            assert!(matches!(error, IdentityError::NotANumber { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        // What was begun before a loss of power does not count.
+        fs::remove_file(&path).unwrap();
+        fs::write(folder.0.join(NEW_ID_FILE), "00000000").unwrap();
+        assert_eq!(Identity::of(Some(&folder.0), 8).unwrap().node, 8);
+        // A file is no folder.
+        let error = Identity::of(Some(&path), 8).unwrap_err();
+        assert!(matches!(error, IdentityError::Folder { .. }), "{error}");
+    }
+}

@@ -1,0 +1,247 @@
+//! What a data thread does with its datagrams: adds, counts, and a hand-off for what is rare. It
+//! allocates nothing after it was made.
+
+pub(crate) mod access;
+mod answers;
+mod compact;
+pub(crate) mod hand_off;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::answers::{Answers, Place};
+use crate::engine::{Allowed, Answer, Session, Turn};
+use crate::io::{self, Replies};
+use crate::legacy::is_probe_answer;
+use crate::node::shared::Shared;
+use crate::sketch::Exhausted;
+use crate::status::counters::{Refused, Tally};
+use crate::udp::Train;
+use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
+use crate::wire::legacy::{self, Layout, Message};
+
+/// Time between two looks whether a pass has come that adds wait for.
+const PASS_WAIT: Duration = Duration::from_millis(1);
+/// Looks at most while the node ends.
+const PASS_LOOKS_AT_END: u32 = 1_000;
+
+/// A data thread's handler.
+pub(crate) struct DataHandler {
+    shared: Arc<Shared>,
+    thread: usize,
+    desk: Desk,
+}
+
+/// What a data thread has of its own.
+struct Desk {
+    layout: Layout,
+    /// Questions are answered with the place of their reply in `answers`.
+    session: Session<Place>,
+    /// What a byte of a compact request may weigh.
+    byte_weight: u64,
+    answers: Answers,
+    /// The answer to info; its cookie is that of the latest who asked.
+    info: Box<[u8]>,
+    /// Where the train at hand is from.
+    from: IpAddr,
+    /// When the train at hand came; read from the clock when it is first needed.
+    now: Option<Duration>,
+    tally: Tally,
+}
+
+impl DataHandler {
+    pub(crate) fn new(shared: Arc<Shared>, thread: usize) -> Self {
+        let desk = Desk::new(&shared);
+        Self {
+            shared,
+            thread,
+            desk,
+        }
+    }
+}
+
+impl io::Handler for DataHandler {
+    fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+        let (shared, desk) = (&*self.shared, &mut self.desk);
+        let from = train.from();
+        if !shared.access().may_use(from.ip()) {
+            let datagrams = train.datagrams().count() as u64;
+            desk.tally.datagrams += datagrams;
+            return desk.tally.refused(Refused::NotAllowed, datagrams);
+        }
+        desk.begin(from.ip());
+        for datagram in train.datagrams() {
+            desk.datagram(shared, datagram, from);
+        }
+        // Adds that nobody is told of may stay in the batch until the pause: the longer it is, the more of
+        // them are of keys that it has already. But who has a reply must find all that it rests on.
+        if !desk.answers.is_empty() {
+            desk.finish();
+            desk.answers.send(replies);
+        }
+    }
+
+    fn pause(&mut self) {
+        let desk = &mut self.desk;
+        desk.finish();
+        self.shared.ask_for_pass_if_due();
+        desk.tally.take_over(desk.session.tally());
+        self.shared.tally(self.thread).publish(&desk.tally);
+    }
+}
+
+impl Desk {
+    fn new(shared: &Shared) -> Self {
+        let layout = shared.layout();
+        Self {
+            layout,
+            session: Session::new(Arc::clone(shared.engine())),
+            byte_weight: compact::byte_weight(shared.engine().info().max_weight),
+            answers: Answers::new(layout.dialect),
+            info: compact::encode_info(shared),
+            from: Ipv4Addr::UNSPECIFIED.into(),
+            now: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// A train from there is at hand.
+    #[inline]
+    fn begin(&mut self, from: IpAddr) {
+        self.from = from;
+        self.now = None;
+    }
+
+    #[inline]
+    fn datagram(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        self.tally.datagrams += 1;
+        match datagram.first() {
+            Some(&first) if is_request(first) => self.compact(shared, datagram),
+            _ => self.legacy(shared, datagram, from),
+        }
+    }
+
+    fn legacy(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        // Nobody is told of a legacy add, so that none may be refused: while no more may be added this thread takes
+        // nothing, and what comes waits in the socket.
+        if !self.may_add(shared, datagram.len() as u64) {
+            return self.tally.refused(Refused::NodeEnds, 1);
+        }
+        for message in legacy::messages(datagram, self.layout) {
+            match message {
+                Ok(Message::Add { key }) => {
+                    // There is room for it: each of them has more than one byte.
+                    let _ = self.add(Turn::First, key, Allowed::ONE);
+                }
+                Ok(Message::Count { key }) => {
+                    let place = self.answers.reserve_legacy(key);
+                    self.count(key, place);
+                }
+                Ok(Message::Sync(_)) => {
+                    self.tally.sync += 1;
+                    self.hand_off_if_trusted(shared, datagram, from);
+                }
+                Ok(Message::Peer(_)) => {
+                    self.tally.peer += 1;
+                    self.hand_off_if_trusted(shared, datagram, from);
+                }
+                Ok(Message::Ack) => {
+                    self.tally.ack += 1;
+                    // Its length is the sender's whim; what it says is in the first byte.
+                    self.hand_off(shared, &legacy::ACK, from);
+                }
+                // No legacy message begins like a reply, so it costs them nothing that it is
+                // looked for last.
+                Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
+                    self.reply_of_another(shared, datagram, from);
+                }
+                // Nor does one like an answer to a count that we ask for.
+                Err(_) if shared.awaits_answers() && is_probe_answer(datagram) => {
+                    self.hand_off(shared, datagram, from);
+                }
+                Err(reason) => self.tally.malformed(reason),
+            }
+        }
+        self.answers.end_legacy();
+    }
+
+    /// Perhaps what the control thread has asked another node.
+    fn reply_of_another(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        let is_short = datagram.len() <= REPLY_HEAD_BYTES + INFO_ANSWER_BYTES_MAX;
+        if is_short && shared.awaits_answers() {
+            self.hand_off(shared, datagram, from);
+        } else {
+            self.tally.refused(Refused::Unsolicited, 1);
+        }
+    }
+
+    fn hand_off_if_trusted(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        if shared.access().is_trusted(from.ip()) {
+            self.hand_off(shared, datagram, from);
+        } else {
+            self.tally.refused(Refused::NotTrusted, 1);
+        }
+    }
+
+    fn hand_off(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+        if !shared.hand_off().offer(from, datagram) {
+            self.tally.refused(Refused::QueueFull, 1);
+        }
+    }
+
+    /// Whether so much weight may be added, perhaps after a wait for a pass: false only where the node ends.
+    #[inline]
+    fn may_add(&mut self, shared: &Shared, weight: u64) -> bool {
+        self.session.provide(weight, || weight).is_ok() || self.wait_for_pass(shared, weight)
+    }
+
+    #[cold]
+    fn wait_for_pass(&mut self, shared: &Shared, weight: u64) -> bool {
+        let mut looks_at_end = 0;
+        loop {
+            // What is in the batch is given back by a pass only when it is in the cells.
+            self.finish();
+            shared.ask_for_pass_if_due();
+            if self.session.provide(weight, || weight).is_ok() {
+                return true;
+            }
+            if shared.crew().is_ending() {
+                looks_at_end += 1;
+                if looks_at_end > PASS_LOOKS_AT_END {
+                    return false;
+                }
+            }
+            std::thread::sleep(PASS_WAIT);
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, turn: Turn, key: &[u8], weight: Allowed) -> Result<(), Exhausted> {
+        let (session, mut answer) = self.parts();
+        session.add(turn, key, weight, &mut answer)
+    }
+
+    #[inline]
+    fn count(&mut self, key: &[u8], place: Place) {
+        let (session, mut answer) = self.parts();
+        session.count(key, place, &mut answer);
+    }
+
+    /// Answers what asks, and brings every add into the sketch.
+    fn finish(&mut self) {
+        let (session, mut answer) = self.parts();
+        session.finish(&mut answer);
+    }
+
+    /// The session, and where its answers go.
+    #[inline(always)]
+    fn parts(&mut self) -> (&mut Session<Place>, impl FnMut(Place, Answer)) {
+        let Self {
+            session, answers, ..
+        } = self;
+        (session, |place, answer| answers.fill(place, answer))
+    }
+}

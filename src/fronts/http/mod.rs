@@ -1,0 +1,182 @@
+//! A node's face over HTTP: health, status, metrics and a page that shows them alive.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | the page: one file, nothing loaded from elsewhere |
+//! | `/status` | [`Status`] as JSON |
+//! | `/metrics` | the same in the text format 0.0.4, or as OpenMetrics where `Accept` prefers that, see [`metrics`](crate::status::metrics) |
+//! | `/healthz` | 200 while every thread and task of the node runs, else 503 and what has ended |
+//! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
+//! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
+//!
+//! `GET` and `HEAD` only; nothing here changes a node. By a name that is none of this node's ([`Hosts`])
+//! only `/healthz`, `/readyz` and `/metrics` are answered. Everything runs on the thread that awaits
+//! [`serve`]; how many connections there may be and how long they may take is limited in
+//! `connections`, so that a slow or hostile client costs a bounded piece of memory and no more.
+
+mod accept;
+mod connections;
+mod detail;
+mod hosts;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use self::connections::Limits;
+pub use self::hosts::Hosts;
+use crate::status::{Detail, Readiness, Status};
+
+/// Where [`serve`] gets its picture of the node from, once for each answer.
+pub trait StatusSource: Send + Sync {
+    /// The node as it is now. Called on the thread that serves HTTP, so it must not block.
+    fn status(&self) -> Status;
+
+    /// A key's count by origin. Called as [`status`](Self::status) is.
+    fn detail(&self, key: &[u8]) -> Detail;
+
+    /// What has failed of the node, in one line.
+    fn failure(&self) -> Option<String> {
+        self.status().failure
+    }
+
+    /// Called when a connection ended by a panic.
+    fn connection_panicked(&self) {}
+}
+
+/// Answers HTTP/1 on `listener` until `stop` completes; then takes no more connections, gives the
+/// answers that are under way a fifth of a second to be read, and returns with every connection
+/// closed.
+///
+/// No client and no error of a socket ends it: what the system refuses for want of descriptors or
+/// memory is logged and tried again. At most 64 connections (fewer where few files can be opened) are
+/// served at a time; one that has
+/// been silent for 0.3 s leaves when others wait.
+///
+/// # Panics
+///
+/// When it is not awaited inside a tokio runtime with time and I/O enabled.
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn StatusSource>,
+    hosts: Hosts,
+    stop: impl Future<Output = ()>,
+) {
+    let panicked = {
+        let source = Arc::clone(&source);
+        Box::new(move || source.connection_panicked())
+    };
+    let router = router(source, hosts);
+    connections::serve(listener, router, stop, Limits::of_this_process(), panicked).await;
+}
+
+type Source = State<Arc<dyn StatusSource>>;
+
+fn router(source: Arc<dyn StatusSource>, hosts: Hosts) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/detail", get(detail::detail))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(hosts, hosts::check))
+        .layer(map_response(guard))
+        .with_state(source)
+}
+
+async fn page() -> impl IntoResponse {
+    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))
+}
+
+const PAGE: &str = include_str!("page.html");
+
+/// What the page may do: run its own script, use its own style (both named by the SHA-256 of their
+/// text, so that nothing put into the page by any trick runs), and ask this node.
+const PAGE_POLICY: &str = "default-src 'none'; \
+     script-src 'sha256-/RRRmZQLxe/u4bS/GQj5zNkWWZ31QrPX/90T0VVtVc4='; \
+     style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn status(State(source): Source) -> Json<Status> {
+    Json(source.status())
+}
+
+async fn metrics_text(State(source): Source, headers: HeaderMap) -> impl IntoResponse {
+    let format = accept::format(&headers);
+    let text = format.encode(&source.status());
+    ([(CONTENT_TYPE, format.content_type())], text)
+}
+
+async fn healthz(State(source): Source) -> (StatusCode, String) {
+    match source.failure() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(failure) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not healthy: {failure}\n"),
+        ),
+    }
+}
+
+/// What a ready node lacks is said, and does not make it less ready: to take a node away because its
+/// memory is full would take the others away after it.
+async fn readyz(State(source): Source) -> (StatusCode, String) {
+    let status = source.status();
+    let Readiness { waits_for, lacks } = &status.readiness;
+    let lines = |start: &str, causes: &[String]| -> String {
+        causes
+            .iter()
+            .map(|cause| format!("{start}{cause}\n"))
+            .collect()
+    };
+    if status.is_ready() {
+        let text = format!("ready\n{}", lines("but without ", lacks));
+        return (StatusCode::OK, text);
+    }
+    let threads = if status.ready {
+        ""
+    } else {
+        "not ready: the data threads do not serve\n"
+    };
+    let text = format!("{threads}{}", lines("not ready: ", waits_for));
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=\n",
+    )
+}
+
+/// axum adds the `Allow` header.
+async fn method_not_allowed() -> (StatusCode, &'static str) {
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed: GET and HEAD only\n",
+    )
+}
+
+/// Every answer is of this moment, and is what its content type says.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

@@ -1,0 +1,94 @@
+//! Addresses: which a socket can send to, and which are our own.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+/// Those that a socket bound to `ours` can send to, IPv4 before IPv6, in their plain form.
+pub(crate) fn usable(ours: SocketAddr, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let plain = addresses.iter().copied().map(canonical);
+    let is_usable = |address: &SocketAddr| match ours {
+        SocketAddr::V4(_) => address.is_ipv4(),
+        SocketAddr::V6(ours) => address.is_ipv6() || ours.ip().is_unspecified(),
+    };
+    let mut usable: Vec<SocketAddr> = plain.filter(is_usable).collect();
+    usable.sort_by_key(SocketAddr::is_ipv6);
+    usable
+}
+
+/// An IPv4 address in its own form, however a dual-stack socket shows it.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
+        // As it is, with its scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// An address in the form that a socket bound to `ours` takes.
+pub(super) fn as_sent_by(ours: SocketAddr, address: SocketAddr) -> SocketAddr {
+    match ours {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(_) => mapped(address),
+    }
+}
+
+/// An IPv4 address as a dual-stack socket knows it.
+pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+        v6 @ SocketAddr::V6(_) => v6,
+    }
+}
+
+/// Our own port on one of our addresses. Which those are tells the kernel: only they can be bound.
+pub(super) fn is_ourselves(peer: SocketAddr, ours: SocketAddr) -> bool {
+    if peer.port() != ours.port() {
+        return false;
+    }
+    let (ip, our_ip) = (peer.ip().to_canonical(), ours.ip().to_canonical());
+    // Only where it cannot be an address of ours: a bind fails for want of files, too.
+    let is_foreign = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
+    ip == our_ip || (our_ip.is_unspecified() && !UdpSocket::bind((ip, 0)).is_err_and(is_foreign))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn of_a_names_addresses_those_are_usable_that_our_socket_can_send_to() {
+        let all = ["[::1]:9", "127.0.0.1:9", "[::ffff:127.0.0.2]:9"].map(address);
+        let (v4, v6) = (["127.0.0.1:9", "127.0.0.2:9"], "[::1]:9");
+        let [one, two] = v4.map(address);
+        assert_eq!(usable(address("127.0.0.1:1"), &all), [one, two]);
+        assert_eq!(usable(address("[::1]:1"), &all), [address(v6)]);
+        assert_eq!(usable(address("[::]:1"), &all), [one, two, address(v6)]);
+        let sent = as_sent_by(address("[::]:1"), one);
+        assert_eq!(sent, address("[::ffff:127.0.0.1]:9"));
+        assert_eq!(as_sent_by(address("0.0.0.0:1"), one), one);
+    }
+
+    #[test]
+    fn our_own_address_is_known_in_all_its_forms() {
+        for (peer, ours, expected) in [
+            ("127.0.0.1:8000", "127.0.0.1:8000", true),
+            ("127.0.0.1:8001", "127.0.0.1:8000", false),
+            ("127.0.0.2:8000", "127.0.0.1:8000", false),
+            ("127.0.0.2:8000", "0.0.0.0:8000", true),
+            ("192.0.2.7:8000", "0.0.0.0:8000", false),
+            ("[::ffff:127.0.0.1]:8000", "[::]:8000", true),
+            ("[::1]:8000", "[::]:8000", true),
+        ] {
+            assert_eq!(
+                is_ourselves(address(peer), address(ours)),
+                expected,
+                "{peer} {ours}"
+            );
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A small question, "what are you?", before rows are pushed to an address, or believed of one.
+//!
+//! A node of this program answers `info` of the compact format, and the Python program does not. Silence alone
+//! would prove nothing: the question or its answer may be lost, or late. So whom we are to push to is asked two
+//! things at a time: `info`, and behind it a `count` of the legacy protocol, which both kinds answer, and which
+//! changes nothing at either. A node's two answers come in order. Who answers the second question all five
+//! times and never the first is the Python program, known a fifth of a second after the order; a late answer is
+//! late to both, so that delay is not taken for it.
+//!
+//! ```text
+//!   0 ms  25    50         100                   200                                     700
+//!   |ask  |ask  |ask       |ask                  |ask  the fifth count: not ours         |not ours if any count
+//!                                                                                         was answered, or silent
+//! ```
+//!
+//! An answer to `info` settles it at any time, also for a while after the verdict.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::wire::compact::{Answer, Header, RequestWriter, reply};
+use crate::wire::legacy::{self, Dialect};
+use crate::wire::{Boot, Writer};
+
+/// When the questions are sent; each may be lost.
+const TRIES_AT: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
+/// How long answers to the last one are waited for: then it is decided without all of them.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long after the first question an answer is still taken.
+const LISTEN: Duration = Duration::from_secs(30);
+/// How long further answers of who has answered are expected: the other questions' ones.
+const ANSWERED: Duration = Duration::from_secs(2);
+/// Verdicts that may turn out wrong, kept in mind at most; the oldest is forgotten for a new one.
+const DECIDED_MAX: usize = 1024;
+/// A question and its padding for the answer.
+const QUESTION_BYTES_MAX: usize = 64;
+/// What the key of a count begins with; behind it stand the id and the number of the try. Its length, with
+/// which the answer begins, is no type of a message, so that an answer that is not expected is none either.
+const PROBE: &[u8] = b"what are you?";
+const PROBE_BYTES: usize = PROBE.len() + 4 + 1;
+
+/// Whom we asked, and what is known so far. Time is a [`Duration`] since any fixed moment.
+#[derive(Debug)]
+pub(super) struct Challenges {
+    asked: BTreeMap<SocketAddr, Asked>,
+    writer: RequestWriter,
+    random: RandomState,
+    numbers: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Not to be guessed by who cannot see the question.
+    id: u32,
+    since: Duration,
+    state: State,
+    /// Questions sent, and when the latest was.
+    tries: usize,
+    asked_at: Duration,
+    /// Whether counts are asked for, too, and a verdict is wanted.
+    identify: bool,
+    /// The tries whose count was answered, a bit each.
+    counted: u32,
+    /// It has acknowledged a row.
+    acked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Asking,
+    Decided,
+    Answered { at: Duration },
+}
+
+/// What is to be thought of an address that has not said what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It understands the legacy protocol, and not the question: an instance of the Python program.
+    NotOurs,
+    /// Nothing came of it.
+    Silent,
+}
+
+/// What an address says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) boot: Boot,
+    /// 0 where it does not tell.
+    pub(super) writer: Writer,
+    pub(super) fingerprint: u64,
+    /// 0 where it is in no cluster.
+    pub(super) cluster_port: u16,
+}
+
+/// What a reply is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The first answer.
+    Told(Told),
+    /// Somebody's further one, which says nothing new.
+    Again,
+    /// To nothing that was asked.
+    Nobody,
+}
+
+/// Whether a datagram looks like an answer to one of our counts.
+pub(crate) fn is_probe_answer(datagram: &[u8]) -> bool {
+    let is_reply = [Dialect::Native, Dialect::Network]
+        .iter()
+        .any(|dialect| datagram.len() == dialect.reply_bytes());
+    is_reply && usize::from(datagram[0]) == PROBE_BYTES && datagram[1..].starts_with(PROBE)
+}
+
+impl Challenges {
+    pub(super) fn new() -> Self {
+        Self {
+            asked: BTreeMap::new(),
+            writer: RequestWriter::new(QUESTION_BYTES_MAX),
+            random: RandomState::new(),
+            numbers: 0,
+        }
+    }
+
+    /// Whether answers are awaited.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// When [`Self::due`] has something to do.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.asked.values().map(Asked::next).min()
+    }
+
+    /// Asks who is known to understand the legacy protocol, in case it is a node of ours by now. Nothing is
+    /// sent until [`Self::due`] is called.
+    pub(super) fn ask(&mut self, now: Duration, whom: SocketAddr) {
+        self.begin(now, whom, false);
+    }
+
+    /// Asks so that there will be an answer or a verdict. Nothing is sent until [`Self::due`] is called.
+    pub(super) fn identify(&mut self, now: Duration, whom: SocketAddr) {
+        self.begin(now, whom, true);
+    }
+
+    /// The same of somebody who has acknowledged a row, which is a sign of life.
+    pub(super) fn identify_by_ack(&mut self, now: Duration, whom: SocketAddr) {
+        self.begin(now, whom, true);
+        if let Some(asked) = self.asked.get_mut(&whom) {
+            asked.acked = true;
+        }
+    }
+
+    /// From now on, unless that is under way. Who was asked not long ago is asked the same again, so that a
+    /// very late answer fits.
+    fn begin(&mut self, now: Duration, whom: SocketAddr, identify: bool) {
+        let before = self.asked.get(&whom);
+        if before.is_some_and(|asked| asked.is_asking() && (asked.identify || !identify)) {
+            return;
+        }
+        let same = before.filter(|asked| !matches!(asked.state, State::Answered { .. }));
+        let id = same.map_or_else(|| self.fresh_id(), |asked| asked.id);
+        self.numbers += 1;
+        self.make_room();
+        self.asked.insert(
+            whom,
+            Asked {
+                id,
+                since: now,
+                state: State::Asking,
+                tries: 0,
+                asked_at: now,
+                identify,
+                counted: 0,
+                acked: false,
+            },
+        );
+    }
+
+    fn fresh_id(&self) -> u32 {
+        let mut hasher = self.random.build_hasher();
+        hasher.write_u64(self.numbers);
+        hasher.finish() as u32
+    }
+
+    /// Those that are being asked are the caller's, who limits them.
+    fn make_room(&mut self) {
+        let decided = || self.asked.iter().filter(|(_, asked)| !asked.is_asking());
+        if decided().count() >= DECIDED_MAX
+            && let Some((&oldest, _)) = decided().min_by_key(|(_, asked)| asked.since)
+        {
+            self.asked.remove(&oldest);
+        }
+    }
+
+    /// Asks whom it is time to ask; returns the verdicts that are due.
+    pub(super) fn due(
+        &mut self,
+        now: Duration,
+        mut send: impl FnMut(SocketAddr, &[u8]),
+    ) -> Vec<(SocketAddr, Verdict)> {
+        self.asked.retain(|_, asked| !asked.is_over(now));
+        let mut verdicts = Vec::new();
+        for (&whom, asked) in &mut self.asked {
+            while asked.try_due(now) {
+                if let Some(question) = question(&mut self.writer, asked.id) {
+                    send(whom, question);
+                }
+                if asked.identify {
+                    send(whom, &legacy::encode_count(&probe(asked.id, asked.tries)));
+                }
+                asked.tries += 1;
+                asked.asked_at = now;
+            }
+            if asked.is_asking() && asked.next() <= now {
+                verdicts.extend(asked.decide().map(|verdict| (whom, verdict)));
+            }
+        }
+        verdicts
+    }
+
+    /// Takes an answer to a count; all of them without an answer to the other question are a verdict.
+    pub(super) fn counted(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Verdict> {
+        let asked = self.asked.get_mut(&from)?;
+        let reply = legacy::replies(datagram).next()?;
+        let made = (0..asked.tries).find(|&number| probe(asked.id, number) == reply.0)?;
+        asked.counted |= 1 << made;
+        let is_all = asked.counted.count_ones() as usize == TRIES_AT.len();
+        if is_all && asked.is_asking() {
+            return asked.decide();
+        }
+        None
+    }
+
+    /// Takes a reply.
+    pub(super) fn answer(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Heard {
+        let (Some(asked), Ok(reply)) = (self.asked.get_mut(&from), reply(datagram)) else {
+            return Heard::Nobody;
+        };
+        let Some(Ok(Answer::Info(info))) = reply.answers().next() else {
+            return Heard::Nobody;
+        };
+        match asked.state {
+            _ if reply.head.id != asked.id => Heard::Nobody,
+            State::Answered { .. } => Heard::Again,
+            State::Asking | State::Decided => {
+                asked.state = State::Answered { at: now };
+                Heard::Told(Told {
+                    boot: info.boot,
+                    writer: info.writer,
+                    fingerprint: info.fingerprint,
+                    cluster_port: info.cluster_port,
+                })
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn is_asking(&self) -> bool {
+        self.state == State::Asking
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        !self.is_asking() && self.next() <= now
+    }
+
+    fn next(&self) -> Duration {
+        match self.state {
+            State::Asking => match TRIES_AT.get(self.tries) {
+                Some(&at) => self.since + at,
+                // A thread that was held up asks late, and waits as long all the same.
+                None => self.asked_at + PATIENCE,
+            },
+            State::Decided => self.since + LISTEN,
+            State::Answered { at } => at + ANSWERED,
+        }
+    }
+
+    fn try_due(&self, now: Duration) -> bool {
+        let at = TRIES_AT.get(self.tries);
+        self.is_asking() && at.is_some_and(|&at| self.since + at <= now)
+    }
+
+    fn decide(&mut self) -> Option<Verdict> {
+        self.state = State::Decided;
+        let is_alive = self.acked || self.counted != 0;
+        self.identify.then_some(match is_alive {
+            true => Verdict::NotOurs,
+            false => Verdict::Silent,
+        })
+    }
+}
+
+/// Always fits.
+fn question(writer: &mut RequestWriter, id: u32) -> Option<&[u8]> {
+    let header = Header {
+        id,
+        ..Header::default()
+    };
+    writer.start(&header).ok()?;
+    writer.info().ok()?;
+    Some(writer.finish())
+}
+
+fn probe(id: u32, number: usize) -> [u8; PROBE_BYTES] {
+    let mut key = [0; PROBE_BYTES];
+    let (start, rest) = key.split_at_mut(PROBE.len());
+    start.copy_from_slice(PROBE);
+    rest[..4].copy_from_slice(&id.to_le_bytes());
+    // One of five.
+    rest[4] = number as u8;
+    key
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Who works for a node: every thread and every task of it is started here, so that the end of none goes
+//! unnoticed.
+//!
+//! The *standing* ones run as long as the node does. If one ends that was not told to, by a return or by a
+//! panic, the node's health is red from then on and the node ends in order with an error that names it: it
+//! says good-bye and hands over what can be handed over. A node that has lost a data thread would lose what
+//! the kernel steers to that thread's socket, and one that has lost its cluster would fall behind; a node that
+//! is gone is seen to be gone, and started again by whatever supervises it. The *passing* ones end when
+//! they are done. If one panics, nobody knows what it left undone: the same happens.
+//!
+//! Connections of HTTP are tasks of its own; a panic in one turns health red and ends nothing, since a stranger may
+//! have caused it ([`Crew::redden`]).
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tracing::error;
+
+#[cfg(test)]
+pub(crate) use self::faults::Fault;
+use super::{Ending, NodeError};
+use crate::io::Stop;
+
+/// Lists the parts: what it is called, and whether it stands as long as the node does.
+macro_rules! parts {
+    ($($(#[doc = $doc:literal])* $part:ident, $name:literal, $stands:literal;)*) => {
+        /// A kind of thread or task.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Part {
+            $($(#[doc = $doc])* $part,)*
+        }
+
+        impl Part {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$part,)*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$part => $name,)*
+                }
+            }
+
+            pub(crate) fn stands(self) -> bool {
+                match self {
+                    $(Self::$part => $stands,)*
+                }
+            }
+        }
+    };
+}
+
+parts! {
+    /// A thread for each socket.
+    Data, "a data thread", true;
+    /// The thread of all tasks.
+    Control, "the control thread", true;
+    /// The task for rare messages and legacy peers.
+    Rounds, "the task for legacy peers", true;
+    /// The task that goes over the cells where there is no cluster.
+    Passes, "the task that goes over the cells", true;
+    /// The task of the cluster's socket.
+    Cluster, "the task of the cluster", true;
+    /// The task that accepts connections.
+    Http, "the task of HTTP", true;
+    /// The thread that takes signals.
+    Signals, "the thread for signals", true;
+    /// One connection of HTTP.
+    Connection, "a connection of HTTP", false;
+    /// A thread that looks up a name of `--join`, or that of `--advertise`.
+    SeedLookup, "the look-up of --join or --advertise", false;
+    /// A thread that looks up the name of a `peer` order.
+    PeerLookup, "the look-up of a peer's name", false;
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Return,
+    Panic,
+}
+
+/// Shared by all who start something, and by all who ask how the node is.
+#[derive(Clone)]
+pub(crate) struct Crew(Arc<Inner>);
+
+struct Inner {
+    /// Ends the data threads.
+    stop: Stop,
+    endings: mpsc::UnboundedSender<Ending>,
+    /// From now on whoever returns was told to.
+    is_ending: AtomicBool,
+    failure: Mutex<Failure>,
+    #[cfg(test)]
+    fault: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Failure {
+    /// What turned health red first.
+    text: Option<String>,
+    /// What ends the node.
+    error: Option<NodeError>,
+}
+
+impl Crew {
+    /// The other end hears why the node is to end: once asked to, or failed, it should.
+    pub(crate) fn new() -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+        Self::make(
+            #[cfg(test)]
+            None,
+        )
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with(fault: Fault) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+        Self::make(Some(fault))
+    }
+
+    fn make(
+        #[cfg(test)] fault: Option<Fault>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+        let (endings, heard) = mpsc::unbounded_channel();
+        let inner = Inner {
+            stop: Stop::new()?,
+            endings,
+            is_ending: AtomicBool::new(false),
+            failure: Mutex::default(),
+            #[cfg(test)]
+            fault,
+        };
+        Ok((Self(Arc::new(inner)), heard))
+    }
+
+    /// What ends the data threads.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    /// Asks for the node's end.
+    pub(crate) fn end(&self, ending: Ending) {
+        // Whoever would hear it has ended otherwise.
+        let _ = self.0.endings.send(ending);
+    }
+
+    /// Begins the end: data threads first.
+    pub(crate) fn begin_end(&self) {
+        // Relaxed: whoever is stopped sees it by the stop.
+        self.0.is_ending.store(true, Relaxed);
+        self.0.stop.give();
+    }
+
+    /// Whether the end was begun.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.is_ending.load(Relaxed)
+    }
+
+    /// What has failed, if anything has.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failed().text.clone()
+    }
+
+    /// What a node that ends should return; once.
+    pub(crate) fn take_error(&self) -> Option<NodeError> {
+        self.failed().error.take()
+    }
+
+    /// Turns health red and ends the node.
+    pub(crate) fn fail(&self, error: NodeError) {
+        let text = error.to_string();
+        let mut failed = self.failed();
+        failed.text.get_or_insert_with(|| text.clone());
+        // What fails next may have failed by this.
+        let is_first = failed.error.is_none();
+        failed.error.get_or_insert(error);
+        drop(failed);
+        if is_first {
+            error!("{text}; the node ends");
+        }
+        self.end(Ending::Failed);
+    }
+
+    /// Turns health red.
+    pub(crate) fn redden(&self, part: Part) {
+        let error = ended(part, None, How::Panic);
+        error!("{error}");
+        self.failed().text.get_or_insert_with(|| error.to_string());
+    }
+
+    /// Held for an instant, and nothing in it can panic.
+    fn failed(&self) -> MutexGuard<'_, Failure> {
+        self.0
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notices the end of what holds it.
+    pub(crate) fn watch(&self, part: Part) -> Watch {
+        Watch {
+            crew: self.clone(),
+            part,
+            thread: None,
+        }
+    }
+
+    /// Starts a thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(crate) fn thread(
+        &self,
+        part: Part,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let (crew, watched_as) = (self.clone(), name.clone());
+        std::thread::Builder::new().name(name).spawn(move || {
+            // Not before: where the system gives no thread, none has ended.
+            let watch = crew.watch_thread(part, watched_as);
+            // These two are struck when they have begun to work.
+            #[cfg(test)]
+            if !matches!(part, Part::Data | Part::Control) && watch.crew.strikes_thread(part) {
+                return;
+            }
+            run();
+            drop(watch);
+        })
+    }
+
+    /// Starts a thread that first gets ready, and is watched from when it takes [`Self::watch_thread`]: of what fails
+    /// before, it tells its starter itself.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(crate) fn waiting_thread(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name).spawn(run)
+    }
+
+    /// Notices the end of a thread that was started to wait.
+    pub(crate) fn watch_thread(&self, part: Part, name: String) -> Watch {
+        Watch {
+            crew: self.clone(),
+            part,
+            thread: Some(name),
+        }
+    }
+
+    /// Starts a task on this thread that runs until it is told to end.
+    pub(crate) fn task<F: Future<Output = ()> + 'static>(
+        &self,
+        part: Part,
+        run: impl FnOnce(Leave) -> F,
+    ) -> Task {
+        let (end, leave) = oneshot::channel();
+        let work = run(Leave(leave));
+        let watch = self.watch(part);
+        let handle = spawn_local(async move {
+            #[cfg(test)]
+            watch.crew.clone().unless_struck(part, work).await;
+            #[cfg(not(test))]
+            work.await;
+            drop(watch);
+        });
+        Task { end, handle }
+    }
+}
+
+/// A task of the control thread, and how to tell it to end.
+pub(crate) struct Task {
+    end: oneshot::Sender<()>,
+    handle: tokio::task::JoinHandle<()>,
+}
+
+impl Task {
+    /// Tells it to end, and waits for that.
+    pub(crate) async fn end(self) {
+        drop(self.end);
+        // The crew knows of a panic; the rest of the end goes on.
+        let _ = self.handle.await;
+    }
+}
+
+/// By which a task learns that it should end.
+pub(crate) struct Leave(oneshot::Receiver<()>);
+
+impl Leave {
+    /// Waits for it. Cancel safe, and not to be awaited again when it came.
+    pub(crate) async fn asked(&mut self) {
+        // Nothing is ever sent.
+        let _ = (&mut self.0).await;
+    }
+}
+
+/// Dropped when its thread or task ends, whatever the way.
+pub(crate) struct Watch {
+    crew: Crew,
+    part: Part,
+    /// Its name.
+    thread: Option<String>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let how = match std::thread::panicking() {
+            true => How::Panic,
+            false if !self.part.stands() || self.crew.is_ending() => return,
+            false => How::Return,
+        };
+        self.crew
+            .fail(ended(self.part, self.thread.as_deref(), how));
+        if self.part == Part::Control {
+            // Nobody is left who would.
+            self.crew.begin_end();
+        }
+    }
+}
+
+fn ended(part: Part, thread: Option<&str>, how: How) -> NodeError {
+    let part = match thread {
+        Some(thread) => format!("{part} ({thread})"),
+        None => part.to_string(),
+    };
+    let how = match how {
+        How::Return => "by itself",
+        How::Panic => "by a panic",
+    };
+    NodeError::Ended { part, how }
+}

@@ -1,0 +1,488 @@
+//! `/metrics`: a [`Status`] in one of the two text formats that Prometheus reads.
+//!
+//! Names begin with `rmbd_`, units are base units, counters end in `_total`. A label's values come
+//! from a list that the program knows (types, reasons, thread numbers): keys and addresses are
+//! never labels, because whoever sends datagrams could make as many of them as they like.
+//!
+//! Formats: <https://prometheus.io/docs/specs/om/open_metrics_spec/>, and the older one, which everything reads:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+
+mod cluster;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, text as openmetrics,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{
+    CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, SketchStatus,
+    Status, ThreadStatus,
+};
+
+/// A text format of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Version 0.0.4 of Prometheus' own.
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The content type of [`encode`](Self::encode)'s text.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What [`encode`] says, in this format.
+    #[must_use]
+    pub fn encode(self, status: &Status) -> String {
+        match self {
+            Self::Text => text::from_openmetrics(&encode(status)),
+            Self::OpenMetrics => encode(status),
+        }
+    }
+}
+
+/// Everything that `status` says in numbers, and the process's CPU time and resident memory, as an
+/// OpenMetrics text that ends with `# EOF`.
+///
+/// ```
+/// # use rmbd::status::Status;
+/// # fn show(status: &Status) {
+/// let text = rmbd::status::metrics::encode(status);
+/// assert!(text.ends_with("# EOF\n"));
+/// # }
+/// ```
+pub fn encode(status: &Status) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape {
+        status: status.clone(),
+        process: Process::now(),
+    }));
+    let mut text = String::with_capacity(TEXT_BYTES_USUAL);
+    openmetrics::encode(&mut text, &registry).expect("a String takes whatever is written to it");
+    text
+}
+
+/// A node of a few threads needs about this much.
+const TEXT_BYTES_USUAL: usize = 8 * 1024;
+
+/// What one scrape shows.
+#[derive(Debug)]
+struct Scrape {
+    status: Status,
+    process: Process,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page(encoder);
+        page.node(&self.status)?;
+        page.messages(&self.status.messages)?;
+        page.datagrams(&self.status.datagrams)?;
+        page.replies(&self.status.replies)?;
+        page.sketch(&self.status.sketch)?;
+        page.io(&self.status.io)?;
+        page.compact(&self.status.compact)?;
+        page.log(&self.status.log)?;
+        page.cluster(&self.status.cluster, self.status.is_ready())?;
+        page.peers(&self.status.peers)?;
+        page.process(&self.process)
+    }
+}
+
+/// The text as it grows, one metric family a call.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn node(&mut self, status: &Status) -> fmt::Result {
+        self.info(
+            "rmbd_build",
+            "Version of the program",
+            "version",
+            &status.version,
+        )?;
+        self.gauge(
+            "rmbd_ready",
+            "1 while the data threads serve",
+            None,
+            u64::from(status.ready),
+        )?;
+        self.gauge(
+            "rmbd_healthy",
+            "0 where something of the node has ended by itself",
+            None,
+            u64::from(status.failure.is_none()),
+        )?;
+        self.gauge(
+            "rmbd_uptime",
+            "Time since the node was ready",
+            Some(&Unit::Seconds),
+            status.uptime_s,
+        )
+    }
+
+    fn messages(&mut self, messages: &Messages) -> fmt::Result {
+        let Messages {
+            add,
+            count,
+            sync,
+            peer,
+            ack,
+            hit,
+            bounds,
+            info,
+        } = *messages;
+        let types = [
+            ("add", add),
+            ("count", count),
+            ("sync", sync),
+            ("peer", peer),
+            ("ack", ack),
+            ("hit", hit),
+            ("bounds", bounds),
+            ("info", info),
+        ];
+        self.counters("rmbd_messages", "Messages taken, by type", "type", types)
+    }
+
+    fn datagrams(&mut self, datagrams: &Datagrams) -> fmt::Result {
+        self.counter(
+            "rmbd_datagrams_received",
+            "Datagrams that reached the data threads",
+            None,
+            datagrams.received,
+        )?;
+        self.counters(
+            "rmbd_datagrams_malformed",
+            "Datagrams that could not be understood to their end, by reason",
+            "reason",
+            by_reason(&datagrams.malformed),
+        )?;
+        self.counters(
+            "rmbd_datagrams_refused",
+            "Messages understood but refused, by reason",
+            "reason",
+            by_reason(&datagrams.refused),
+        )?;
+        self.counter(
+            "rmbd_datagrams_dropped_by_kernel",
+            "Dropped because a receive buffer was full; a lower bound, trains of datagrams count once",
+            None,
+            datagrams.dropped_by_kernel,
+        )
+    }
+
+    fn replies(&mut self, replies: &Replies) -> fmt::Result {
+        self.counter(
+            "rmbd_replies_sent",
+            "Reply datagrams handed to the kernel",
+            None,
+            replies.sent,
+        )?;
+        self.counter(
+            "rmbd_replies_dropped",
+            "Reply datagrams that the kernel did not take",
+            None,
+            replies.dropped,
+        )
+    }
+
+    fn sketch(&mut self, sketch: &SketchStatus) -> fmt::Result {
+        self.info(
+            "rmbd_sketch",
+            "Hash family of the sketch",
+            "hash",
+            &sketch.hash,
+        )?;
+        self.gauge("rmbd_sketch_width", "Columns of a row", None, sketch.width)?;
+        self.gauge("rmbd_sketch_depth", "Rows", None, sketch.depth)?;
+        self.gauge(
+            "rmbd_sketch_epsilon",
+            "An estimate exceeds the truth by at most epsilon * weight",
+            None,
+            sketch.epsilon,
+        )?;
+        self.gauge(
+            "rmbd_sketch_confidence",
+            "Probability that the bound of epsilon holds",
+            None,
+            sketch.confidence,
+        )?;
+        self.gauge(
+            "rmbd_sketch_memory",
+            "Memory of all cells: this node's, the copy of what it told others, and what it holds of others",
+            Some(&Unit::Bytes),
+            sketch.memory_bytes,
+        )?;
+        self.counter(
+            "rmbd_sketch_weight",
+            "Sum of all weights added on this node",
+            None,
+            sketch.total_weight,
+        )?;
+        self.gauge(
+            "rmbd_sketch_incomplete",
+            "Whether something that others counted is not here for want of room",
+            None,
+            u64::from(sketch.incomplete),
+        )
+    }
+
+    fn io(&mut self, io: &IoStatus) -> fmt::Result {
+        self.info("rmbd_io", "Way of receiving", "backend", &io.backend)?;
+        self.gauge("rmbd_threads", "Data threads", None, io.threads.len())?;
+        self.counters(
+            "rmbd_thread_datagrams",
+            "Datagrams received, by data thread",
+            "thread",
+            by_thread(&io.threads, |thread| thread.datagrams),
+        )?;
+        self.counters(
+            "rmbd_thread_dropped_by_kernel",
+            "Drops at the socket's full receive buffer, by data thread",
+            "thread",
+            by_thread(&io.threads, |thread| thread.dropped_by_kernel),
+        )?;
+        self.gauges(
+            "rmbd_thread_receive_buffer",
+            "Size of the socket's receive buffer, by data thread",
+            Some(&Unit::Bytes),
+            "thread",
+            by_thread(&io.threads, |thread| thread.receive_buffer_bytes),
+        )
+    }
+
+    /// The boot is no label: it is another with each start, and would make another series.
+    fn compact(&mut self, compact: &CompactStatus) -> fmt::Result {
+        self.counter(
+            "rmbd_compact_requests",
+            "Requests in the compact format, understood or not",
+            None,
+            compact.requests,
+        )?;
+        self.counter(
+            "rmbd_compact_repeats",
+            "Exactly-once requests that came again and were not added again",
+            None,
+            compact.repeats,
+        )?;
+        self.gauge(
+            "rmbd_compact_once_clients",
+            "Places that exactly-once clients hold",
+            None,
+            compact.once_clients,
+        )?;
+        self.gauge(
+            "rmbd_compact_once_clients_max",
+            "Places that there are for exactly-once clients",
+            None,
+            compact.once_clients_max,
+        )?;
+        self.gauge(
+            "rmbd_max_weight",
+            "The largest weight of one add",
+            None,
+            compact.max_weight,
+        )
+    }
+
+    fn log(&mut self, log: &LogStatus) -> fmt::Result {
+        let reasons = [
+            ("dropped", log.lines_dropped),
+            ("refused", log.lines_refused),
+        ];
+        self.counters(
+            "rmbd_log_lines_missing",
+            "Lines that standard error did not take: dropped since they came too fast for it, or refused by it",
+            "reason",
+            reasons,
+        )
+    }
+
+    /// Rows and restarts are gauges: a peer that leaves the list takes its rows out of the sum.
+    /// What only grows is in `rmbd_messages_total`, by type.
+    fn peers(&mut self, peers: &[PeerStatus]) -> fmt::Result {
+        let pushing = peers.iter().filter(|peer| peer.pushing).count();
+        let sum =
+            |rows: fn(&PeerStatus) -> u64| peers.iter().map(rows).fold(0, u64::saturating_add);
+        self.gauge("rmbd_peers", "Legacy peers known", None, peers.len())?;
+        self.gauge(
+            "rmbd_peers_pushing",
+            "Legacy peers that this node pushes to",
+            None,
+            pushing,
+        )?;
+        self.gauge(
+            "rmbd_peers_rows_sent",
+            "Rows sent to the peers known now",
+            None,
+            sum(|peer| peer.rows_sent),
+        )?;
+        self.gauge(
+            "rmbd_peers_rows_acked",
+            "Rows acknowledged by the peers known now",
+            None,
+            sum(|peer| peer.rows_acked),
+        )?;
+        self.gauge(
+            "rmbd_peers_rows_received",
+            "Rows received from the peers known now",
+            None,
+            sum(|peer| peer.rows_received),
+        )?;
+        self.gauge(
+            "rmbd_peers_restarts",
+            "Restarts seen of the peers known now",
+            None,
+            sum(|peer| peer.restarts),
+        )
+    }
+
+    fn process(&mut self, process: &Process) -> fmt::Result {
+        self.counter(
+            "process_cpu",
+            "User and system CPU time spent",
+            Some(&Unit::Seconds),
+            process.cpu_s,
+        )?;
+        // A container may hide /proc: then the line is missing, rather than wrong.
+        process.resident_bytes.map_or(Ok(()), |bytes| {
+            self.gauge(
+                "process_resident_memory",
+                "Resident memory",
+                Some(&Unit::Bytes),
+                bytes,
+            )
+        })
+    }
+
+    fn info(&mut self, name: &str, help: &str, label: &str, value: &str) -> fmt::Result {
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Info)?
+            .encode_info(&[(label, value)])
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeCounterValue,
+    ) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeGaugeValue,
+    ) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn counters<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        self.counters_of(name, help, None, label, values)
+    }
+
+    fn counters_of<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Counter)?;
+        values.into_iter().try_for_each(|(of, value)| {
+            ConstCounter::new(value).encode(family.encode_family(&[(label, of.as_ref())])?)
+        })
+    }
+
+    fn gauges<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        values.into_iter().try_for_each(|(of, value)| {
+            ConstGauge::new(value).encode(family.encode_family(&[(label, of.as_ref())])?)
+        })
+    }
+}
+
+fn by_reason(reasons: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
+    reasons
+        .iter()
+        .map(|(reason, count)| (reason.as_str(), *count))
+}
+
+fn by_thread(
+    threads: &[ThreadStatus],
+    value: fn(&ThreadStatus) -> u64,
+) -> impl Iterator<Item = (String, u64)> {
+    threads
+        .iter()
+        .enumerate()
+        .map(move |(number, thread)| (number.to_string(), value(thread)))
+}
+
+/// What the kernel says of this process.
+#[derive(Debug)]
+struct Process {
+    cpu_s: f64,
+    resident_bytes: Option<u64>,
+}
+
+impl Process {
+    fn now() -> Self {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Self {
+            cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 * 1e-9,
+            resident_bytes: resident_bytes(),
+        }
+    }
+}
+
+/// `/proc/self/statm`, second field, is the resident set in pages (proc_pid_statm(5)).
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
+}

@@ -1,0 +1,258 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+use crate::fronts::http::testing::status;
+use crate::status::ClusterStatus;
+
+/// A strict reading of the format, written from its specification and not from the encoder:
+/// every sample belongs to the family above it, has the suffix of its type, and is unique.
+fn parse(text: &str) -> HashMap<String, f64> {
+    let mut samples = HashMap::new();
+    let mut families = HashSet::new();
+    let (mut family, mut kind) = (String::new(), String::new());
+    let body = text.strip_suffix("# EOF\n").expect("the end mark");
+    for line in body.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "HELP", name, help] => {
+                assert!(families.insert((*name).to_owned()), "{name} twice");
+                assert!(!help.is_empty() && !help.contains('\\'), "{line}");
+                family = (*name).to_owned();
+                kind.clear();
+            }
+            ["#", "TYPE", name, of] => {
+                assert_eq!(*name, family, "{line}");
+                assert!(["counter", "gauge", "info"].contains(of), "{line}");
+                kind = (*of).to_owned();
+            }
+            ["#", "UNIT", name, unit] => {
+                assert_eq!(*name, family, "{line}");
+                assert!(name.ends_with(&format!("_{unit}")), "{line}");
+                assert!(
+                    ["seconds", "bytes"].contains(unit),
+                    "not a base unit: {line}"
+                );
+            }
+            _ => {
+                let (series, value) = line.rsplit_once(' ').expect(line);
+                let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+                let suffix = match kind.as_str() {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                assert_eq!(name, format!("{family}{suffix}"), "{line}");
+                assert!(
+                    name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                    "{line}"
+                );
+                check_labels(labels.strip_suffix('}').expect(line));
+                let value: f64 = value.parse().expect(line);
+                assert!(value.is_finite() && value >= 0.0, "{line}");
+                assert!(samples.insert(series.to_owned(), value).is_none(), "{line}");
+            }
+        }
+    }
+    samples
+}
+
+/// None of ours needs an escape or a second label.
+fn check_labels(labels: &str) {
+    if labels.is_empty() {
+        return;
+    }
+    let (name, value) = labels.split_once('=').expect(labels);
+    let known = [
+        "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
+    ];
+    assert!(known.contains(&name), "{labels}");
+    let value = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .expect(labels);
+    assert!(!value.contains(['"', '\\', '\n']), "{labels}");
+}
+
+#[test]
+fn everything_in_the_status_has_its_number() {
+    let samples = parse(&encode(&status()));
+    let expected = [
+        (r#"rmbd_build_info{version="1.2.3"}"#, 1.0),
+        ("rmbd_ready", 1.0),
+        ("rmbd_healthy", 1.0),
+        (r#"rmbd_log_lines_missing_total{reason="dropped"}"#, 31.0),
+        (r#"rmbd_log_lines_missing_total{reason="refused"}"#, 37.0),
+        ("rmbd_uptime_seconds", 93_784.5),
+        (r#"rmbd_messages_total{type="add"}"#, 48_211_904.0),
+        (r#"rmbd_messages_total{type="count"}"#, 1_204_551.0),
+        (r#"rmbd_messages_total{type="sync"}"#, 2_040.0),
+        (r#"rmbd_messages_total{type="peer"}"#, 3.0),
+        (r#"rmbd_messages_total{type="ack"}"#, 2_012.0),
+        (r#"rmbd_messages_total{type="hit"}"#, 904_003.0),
+        (r#"rmbd_messages_total{type="bounds"}"#, 21.0),
+        (r#"rmbd_messages_total{type="info"}"#, 9.0),
+        ("rmbd_compact_requests_total", 2_500_017.0),
+        ("rmbd_compact_repeats_total", 44.0),
+        ("rmbd_compact_once_clients", 12.0),
+        ("rmbd_compact_once_clients_max", 65_536.0),
+        ("rmbd_max_weight", 1_000.0),
+        ("rmbd_datagrams_received_total", 5_511_002.0),
+        (r#"rmbd_datagrams_malformed_total{reason="length"}"#, 17.0),
+        (
+            r#"rmbd_datagrams_malformed_total{reason="unknown_type"}"#,
+            4.0,
+        ),
+        (r#"rmbd_datagrams_refused_total{reason="untrusted"}"#, 2.0),
+        ("rmbd_datagrams_dropped_by_kernel_total", 128.0),
+        ("rmbd_replies_sent_total", 133_839.0),
+        ("rmbd_replies_dropped_total", 5.0),
+        (r#"rmbd_sketch_info{hash="xxh3"}"#, 1.0),
+        ("rmbd_sketch_width", 1_048_576.0),
+        ("rmbd_sketch_depth", 4.0),
+        ("rmbd_sketch_epsilon", std::f64::consts::E / 1_048_576.0),
+        ("rmbd_sketch_confidence", 1.0 - (-4.0_f64).exp()),
+        ("rmbd_sketch_memory_bytes", 33_554_432.0),
+        ("rmbd_sketch_weight_total", 48_211_904.0),
+        ("rmbd_sketch_incomplete", 1.0),
+        (r#"rmbd_io_info{backend="uring"}"#, 1.0),
+        ("rmbd_threads", 2.0),
+        (r#"rmbd_thread_datagrams_total{thread="0"}"#, 2_755_000.0),
+        (r#"rmbd_thread_datagrams_total{thread="1"}"#, 2_756_002.0),
+        (r#"rmbd_thread_dropped_by_kernel_total{thread="0"}"#, 128.0),
+        (r#"rmbd_thread_dropped_by_kernel_total{thread="1"}"#, 0.0),
+        (
+            r#"rmbd_thread_receive_buffer_bytes{thread="0"}"#,
+            8_388_608.0,
+        ),
+        (
+            r#"rmbd_thread_receive_buffer_bytes{thread="1"}"#,
+            8_388_608.0,
+        ),
+        ("rmbd_cluster_enabled", 1.0),
+        ("rmbd_cluster_ready", 1.0),
+        (r#"rmbd_cluster_members{state="alive"}"#, 2.0),
+        (r#"rmbd_cluster_members{state="suspect"}"#, 0.0),
+        (r#"rmbd_cluster_members{state="down"}"#, 1.0),
+        ("rmbd_cluster_one_way", 1.0),
+        ("rmbd_cluster_rounds_total", 70_001.0),
+        ("rmbd_cluster_datagrams_sent_total", 140_002.0),
+        ("rmbd_cluster_datagrams_received_total", 150_003.0),
+        (
+            r#"rmbd_cluster_sent_bytes_total{kind="cells"}"#,
+            5_000_001.0,
+        ),
+        (r#"rmbd_cluster_sent_bytes_total{kind="digest"}"#, 70_007.0),
+        (
+            r#"rmbd_cluster_received_bytes_total{kind="cells"}"#,
+            6_000_002.0,
+        ),
+        ("rmbd_cluster_resends_total", 31.0),
+        (r#"rmbd_cluster_refused_total{reason="forged"}"#, 19.0),
+        (
+            r#"rmbd_cluster_queue_received_total{queue="members"}"#,
+            150_003.0,
+        ),
+        (
+            r#"rmbd_cluster_queue_received_total{queue="strangers"}"#,
+            19.0,
+        ),
+        (r#"rmbd_cluster_queue_refused_total{queue="members"}"#, 0.0),
+        (
+            r#"rmbd_cluster_queue_refused_total{queue="strangers"}"#,
+            18.0,
+        ),
+        (
+            r#"rmbd_cluster_dropped_by_kernel_total{queue="members"}"#,
+            0.0,
+        ),
+        (
+            r#"rmbd_cluster_dropped_by_kernel_total{queue="strangers"}"#,
+            23.0,
+        ),
+        (r#"rmbd_cluster_flood_pauses_total{queue="members"}"#, 0.0),
+        (
+            r#"rmbd_cluster_flood_pauses_total{queue="strangers"}"#,
+            29.0,
+        ),
+        ("rmbd_cluster_lag_versions", 6.0),
+        ("rmbd_cluster_lag_seconds", 1.25),
+        ("rmbd_cluster_convergence_age_seconds", 1.5),
+        ("rmbd_cluster_other_sketch", 1.0),
+        ("rmbd_cluster_slices", 3.0),
+        ("rmbd_cluster_slices_refused", 1.0),
+        ("rmbd_peers", 2.0),
+        ("rmbd_peers_pushing", 1.0),
+        ("rmbd_peers_rows_sent", 2_016.0),
+        ("rmbd_peers_rows_acked", 2_012.0),
+        ("rmbd_peers_rows_received", 2_040.0),
+        ("rmbd_peers_restarts", 1.0),
+    ];
+    for (series, value) in expected {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+    let process = ["process_cpu_seconds_total", "process_resident_memory_bytes"];
+    for series in process {
+        assert!(samples[series] > 0.0, "{series}");
+    }
+    assert_eq!(
+        samples.len(),
+        expected.len() + process.len(),
+        "a sample without expectation"
+    );
+}
+
+#[test]
+fn no_address_is_in_it() {
+    let text = encode(&status());
+    for peer in status().peers {
+        assert!(!text.contains(&peer.address), "{}", peer.address);
+    }
+    for member in status().cluster.members {
+        for private in [&member.address, &member.node, &member.boot] {
+            assert!(!text.contains(private), "{private}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_done_nothing_has_valid_metrics_too() {
+    let mut empty = status();
+    empty.messages = Messages::default();
+    empty.datagrams = Datagrams::default();
+    empty.io.threads.clear();
+    empty.peers.clear();
+    empty.cluster = ClusterStatus::default();
+    empty.ready = false;
+    let samples = parse(&encode(&empty));
+    assert_eq!(samples["rmbd_ready"], 0.0);
+    assert_eq!(samples["rmbd_cluster_ready"], 0.0);
+    empty.failure = Some("it ended".to_owned());
+    assert_eq!(parse(&encode(&empty))["rmbd_healthy"], 0.0);
+    assert!(!samples.contains_key("rmbd_cluster_convergence_age_seconds"));
+    assert_eq!(samples["rmbd_messages_total{type=\"add\"}"], 0.0);
+    assert_eq!(samples["rmbd_peers_rows_sent"], 0.0);
+}
+
+#[test]
+fn sums_end_at_their_end() {
+    let mut huge = status();
+    huge.peers
+        .iter_mut()
+        .for_each(|peer| peer.rows_sent = u64::MAX);
+    assert_eq!(
+        parse(&encode(&huge))["rmbd_peers_rows_sent"],
+        u64::MAX as f64
+    );
+}
+
+#[test]
+fn cpu_time_grows_with_work() {
+    let before = Process::now().cpu_s;
+    let mut sum = 0_u64;
+    while Process::now().cpu_s <= before {
+        sum = std::hint::black_box(sum.wrapping_add(1));
+    }
+    assert!(Process::now().cpu_s > before);
+}
