@@ -1,18 +1,12 @@
 //! Unsigned LEB128 of at most 64 bits, in its shortest form.
 
+use super::reader::Malformed;
+
 /// Seven bits each, of which the last holds one.
 const BYTES_MAX: usize = 10;
 
-/// Why there is no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Malformed {
-    /// It ends in the middle.
-    CutOff,
-    /// More than 64 bits, or not the shortest form.
-    Form,
-}
-
-/// Takes a number from the front of `rest`, which stays as it is where there is none.
+/// Takes a number from the front of `rest`, which stays as it is where there is none: [`Malformed::Form`] where it has
+/// more than 64 bits, or not the shortest form.
 #[inline]
 pub(super) fn read(rest: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0;

@@ -2,7 +2,8 @@
 
 use std::iter::FusedIterator;
 
-use super::{CELL_MAX, GROUP_CELLS, Reader, gap_after};
+use super::{CELL_MAX, GROUP_CELLS, gap_after};
+use crate::wire::reader::{Malformed, Reader};
 use crate::wire::varint;
 
 const SPARSE: u8 = 255;
@@ -28,14 +29,14 @@ impl<'a> Cells<'a> {
     }
 
     #[inline]
-    fn read(&mut self) -> Option<(u32, u64)> {
+    fn read(&mut self) -> Result<(u32, u64), Malformed> {
         let index = self.reader.index_after(self.before)?;
         let value = read_value(&mut self.reader)?;
         if index >= self.end {
-            return None;
+            return Err(Malformed::Form);
         }
         self.before = Some(index);
-        Some((index, value))
+        Ok((index, value))
     }
 }
 
@@ -45,7 +46,7 @@ impl Iterator for Cells<'_> {
     #[inline]
     fn next(&mut self) -> Option<(u32, u64)> {
         let cell = self.read();
-        self.reader.end_at_none(cell)
+        self.reader.item_or_end(cell)
     }
 }
 
@@ -73,26 +74,30 @@ impl<'a> GroupsReader<'a> {
     pub fn next_group(&mut self, out: &mut Vec<(u32, u64)>) -> Option<u32> {
         out.clear();
         let group = self.read(out);
-        if group.is_none() {
+        if group.is_err() {
             out.clear();
         }
-        self.reader.end_at_none(group)
+        self.reader.item_or_end(group)
     }
 
-    fn read(&mut self, out: &mut Vec<(u32, u64)>) -> Option<u32> {
+    fn read(&mut self, out: &mut Vec<(u32, u64)>) -> Result<u32, Malformed> {
         let group = self.reader.index_after(self.before)?;
-        let cells = cells_of_group(group, self.end)?;
+        let cells = cells_of_group(group, self.end).ok_or(Malformed::Form)?;
         let first = group * GROUP_CELLS as u32;
         read_group(&mut self.reader, cells, |index, value| {
             out.push((first + index, value));
         })?;
         self.before = Some(group);
-        Some(group)
+        Ok(group)
     }
 }
 
-/// Reads a group's form and cells, and tells `each` those that are not 0. `None` where it breaks the rules.
-fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u64)) -> Option<()> {
+/// Reads a group's form and cells, and tells `each` those that are not 0.
+fn read_group(
+    reader: &mut Reader<'_>,
+    cells: usize,
+    mut each: impl FnMut(u32, u64),
+) -> Result<(), Malformed> {
     match reader.byte()? {
         SPARSE => {
             let mut before = None;
@@ -101,7 +106,7 @@ fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u
                 let index = reader.index_after(before)?;
                 let value = read_value(reader)?;
                 if index as usize >= cells || value == 0 {
-                    return None;
+                    return Err(Malformed::Form);
                 }
                 before = Some(index);
                 each(index, value);
@@ -113,15 +118,18 @@ fn read_group(reader: &mut Reader<'_>, cells: usize, mut each: impl FnMut(u32, u
             let not_zero = values.filter(|&(_, value)| value > 0);
             not_zero.for_each(|(at, value)| each(at as u32, value));
         }
-        _ => return None,
+        _ => return Err(Malformed::Form),
     }
-    Some(())
+    Ok(())
 }
 
-/// `None` where it is no value that a cell may have.
 #[inline]
-fn read_value(reader: &mut Reader<'_>) -> Option<u64> {
-    reader.varint().filter(|&value| value <= CELL_MAX)
+fn read_value(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+    let value = reader.varint()?;
+    if value > CELL_MAX {
+        return Err(Malformed::Form);
+    }
+    Ok(value)
 }
 
 /// How many cells a group has in a sketch of `end` cells; `None` where there is no such group.
@@ -240,7 +248,7 @@ pub fn pack_group(values: &[u64], out: &mut Vec<u8>) {
 /// False where the bytes are no such group; then `out` has nothing that could be used.
 pub fn unpack_group(packed: &[u8], out: &mut [u64]) -> bool {
     out.fill(0);
-    let mut reader = Reader { rest: packed };
+    let mut reader = Reader::new(packed);
     let cells = out.len();
     let put = |index: u32, value| {
         // Below the number of cells, as `read_group` has found.
@@ -248,7 +256,7 @@ pub fn unpack_group(packed: &[u8], out: &mut [u64]) -> bool {
             *cell = value;
         }
     };
-    read_group(&mut reader, cells, put).is_some()
+    read_group(&mut reader, cells, put).is_ok()
 }
 
 /// A group's content, in the shorter of its two forms.

@@ -3,7 +3,8 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{Cells, GroupsReader, Reader, SliceId};
+use super::{Cells, GroupsReader, SliceId};
+use crate::wire::reader::{Malformed, Reader};
 use crate::wire::{SketchNumber, Writer};
 
 pub(super) const ACK: u8 = 1;
@@ -218,7 +219,7 @@ pub struct SketchEntry {
 /// there. An `Err` is the last item.
 pub fn frames<C: Fn(SketchNumber) -> Option<u32>>(rest: &[u8], cells: C) -> Frames<'_, C> {
     Frames {
-        reader: Reader { rest },
+        reader: Reader::new(rest),
         cells,
     }
 }
@@ -239,7 +240,7 @@ impl<C> Frames<'_, C> {
     /// Bytes that have not been read.
     #[must_use]
     pub fn unread(&self) -> usize {
-        self.reader.rest.len()
+        self.reader.rest().len()
     }
 }
 
@@ -256,15 +257,15 @@ impl<'a, C: Fn(SketchNumber) -> Option<u32>> Iterator for Frames<'a, C> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let kind = self.reader.byte()?;
+            let kind = self.reader.byte().ok()?;
             let length = self.reader.u16().map(usize::from);
             let body = length.and_then(|length| self.reader.bytes(length));
-            let frame = body.map(|rest| parse(kind, Reader { rest }, &self.cells));
+            let frame = body.map(|rest| parse(kind, Reader::new(rest), &self.cells));
             match frame {
-                Some(Parsed::Known(frame)) => return Some(Ok(frame)),
-                Some(Parsed::Unknown) => {}
-                Some(Parsed::Malformed) | None => {
-                    self.reader.rest = &[];
+                Ok(Parsed::Known(frame)) => return Some(Ok(frame)),
+                Ok(Parsed::Unknown) => {}
+                Ok(Parsed::Malformed) | Err(_) => {
+                    self.reader.end();
                     return Some(Err(MalformedFrame { kind }));
                 }
             }
@@ -296,7 +297,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
 
 /// A purpose of a later release is none that is known.
 fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
-    let Some(purpose) = reader.byte() else {
+    let Ok(purpose) = reader.byte() else {
         return Parsed::Malformed;
     };
     match Purpose::read(purpose) {
@@ -306,8 +307,8 @@ fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
     }
 }
 
-fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Option<Frame<'_>> {
-    Some(match kind {
+fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, Malformed> {
+    Ok(match kind {
         ACK => Frame::Ack {
             channel: reader.u64()?,
             ranges: AckRanges {
@@ -323,7 +324,7 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Option<Frame<'_>> {
             entries: SiblingsEntries { reader },
         },
         MEMBERSHIP => Frame::Membership {
-            message: reader.rest,
+            message: reader.rest(),
         },
         CATALOGUE_ASKED => Frame::CatalogueAsked {
             first: reader.varint_u32()?,
@@ -348,12 +349,12 @@ fn of_slice(
     kind: u8,
     mut reader: Reader<'_>,
     cells: impl Fn(SketchNumber) -> Option<u32>,
-) -> Option<Frame<'_>> {
+) -> Result<Frame<'_>, Malformed> {
     let slice = reader.slice()?;
     let Some(cells) = cells(slice.sketch) else {
-        return Some(Frame::UnknownSketch { slice });
+        return Ok(Frame::UnknownSketch { slice });
     };
-    Some(match kind {
+    Ok(match kind {
         CELLS => Frame::Cells {
             slice,
             cells: Cells::new(reader, cells),
@@ -419,16 +420,16 @@ pub struct AckRanges<'a> {
 }
 
 impl AckRanges<'_> {
-    fn read(&mut self) -> Option<RangeInclusive<u64>> {
+    fn read(&mut self) -> Result<RangeInclusive<u64>, Malformed> {
         let number = self.reader.varint()?;
         let more = self.reader.varint()?;
         let last = match self.below {
             None => number,
-            Some(below) => below.checked_sub(number)?.checked_sub(2)?,
+            Some(below) => minus(minus(below, number)?, 2)?,
         };
-        let first = last.checked_sub(more)?;
+        let first = minus(last, more)?;
         self.below = Some(first);
-        Some(first..=last)
+        Ok(first..=last)
     }
 }
 
@@ -437,7 +438,7 @@ impl Iterator for AckRanges<'_> {
 
     fn next(&mut self) -> Option<RangeInclusive<u64>> {
         let item = self.read();
-        self.reader.end_at_none(item)
+        self.reader.item_or_end(item)
     }
 }
 
@@ -450,9 +451,9 @@ pub struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    fn read(&mut self) -> Option<DigestEntry> {
+    fn read(&mut self) -> Result<DigestEntry, Malformed> {
         let mut line = self.reader.entry()?;
-        Some(DigestEntry {
+        Ok(DigestEntry {
             slice: line.slice()?,
             version: line.varint()?,
             root: line.u64()?,
@@ -465,7 +466,7 @@ impl Iterator for Entries<'_> {
 
     fn next(&mut self) -> Option<DigestEntry> {
         let item = self.read();
-        self.reader.end_at_none(item)
+        self.reader.item_or_end(item)
     }
 }
 
@@ -478,9 +479,9 @@ pub struct SiblingsEntries<'a> {
 }
 
 impl SiblingsEntries<'_> {
-    fn read(&mut self) -> Option<SiblingsEntry> {
+    fn read(&mut self) -> Result<SiblingsEntry, Malformed> {
         let mut line = self.reader.entry()?;
-        Some(SiblingsEntry {
+        Ok(SiblingsEntry {
             slice: line.slice()?,
             count: line.varint()?,
             sum: line.u64()?,
@@ -493,7 +494,7 @@ impl Iterator for SiblingsEntries<'_> {
 
     fn next(&mut self) -> Option<SiblingsEntry> {
         let item = self.read();
-        self.reader.end_at_none(item)
+        self.reader.item_or_end(item)
     }
 }
 
@@ -507,10 +508,10 @@ pub struct SketchEntries<'a> {
 }
 
 impl SketchEntries<'_> {
-    fn read(&mut self) -> Option<SketchEntry> {
-        self.left = self.left.checked_sub(1)?;
+    fn read(&mut self) -> Result<SketchEntry, Malformed> {
+        self.left = minus(self.left, 1)?;
         let mut entry = self.reader.entry()?;
-        Some(SketchEntry {
+        Ok(SketchEntry {
             number: SketchNumber(entry.varint_u32()?),
             fingerprint: entry.u64()?,
         })
@@ -522,7 +523,7 @@ impl Iterator for SketchEntries<'_> {
 
     fn next(&mut self) -> Option<SketchEntry> {
         let item = self.read();
-        self.reader.end_at_none(item)
+        self.reader.item_or_end(item)
     }
 }
 
@@ -539,7 +540,7 @@ impl Iterator for Hashes<'_> {
 
     fn next(&mut self) -> Option<u64> {
         let hash = self.reader.u64();
-        self.reader.end_at_none(hash)
+        self.reader.item_or_end(hash)
     }
 }
 
@@ -553,11 +554,12 @@ pub struct GroupRanges<'a> {
 }
 
 impl GroupRanges<'_> {
-    fn read(&mut self) -> Option<RangeInclusive<u32>> {
+    fn read(&mut self) -> Result<RangeInclusive<u32>, Malformed> {
         let first = self.reader.index_after(self.before)?;
-        let last = first.checked_add(self.reader.varint_u32()?)?;
+        let more = self.reader.varint_u32()?;
+        let last = first.checked_add(more).ok_or(Malformed::Form)?;
         self.before = Some(last);
-        Some(first..=last)
+        Ok(first..=last)
     }
 }
 
@@ -566,8 +568,12 @@ impl Iterator for GroupRanges<'_> {
 
     fn next(&mut self) -> Option<RangeInclusive<u32>> {
         let item = self.read();
-        self.reader.end_at_none(item)
+        self.reader.item_or_end(item)
     }
 }
 
 impl FusedIterator for GroupRanges<'_> {}
+
+fn minus(number: u64, less: u64) -> Result<u64, Malformed> {
+    number.checked_sub(less).ok_or(Malformed::Form)
+}

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Reader;
 use crate::wire::Boot;
+use crate::wire::reader::{Malformed, Reader};
 
 const V4: u8 = 4;
 const V6: u8 = 6;
@@ -49,22 +49,26 @@ pub(super) fn write_address(address: &SocketAddr, out: &mut Vec<u8>) {
 /// Reads the head of a payload, and gives what comes behind it; `None` where it is malformed.
 #[must_use]
 pub fn head(payload: &[u8]) -> Option<(Head, &[u8])> {
-    let mut reader = Reader { rest: payload };
-    let head = Head {
-        to_boot: Boot(reader.u64()?),
-        node: reader.u64()?,
-        address: reader.address()?,
-    };
-    Some((head, reader.rest))
+    let mut reader = Reader::new(payload);
+    let head = reader.head().ok()?;
+    Some((head, reader.rest()))
 }
 
 impl Reader<'_> {
-    pub(super) fn address(&mut self) -> Option<SocketAddr> {
+    fn head(&mut self) -> Result<Head, Malformed> {
+        Ok(Head {
+            to_boot: Boot(self.u64()?),
+            node: self.u64()?,
+            address: self.address()?,
+        })
+    }
+
+    pub(super) fn address(&mut self) -> Result<SocketAddr, Malformed> {
         let ip = match self.byte()? {
             V4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
             V6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)),
-            _ => return None,
+            _ => return Err(Malformed::Form),
         };
-        Some(SocketAddr::new(ip, self.u16()?))
+        Ok(SocketAddr::new(ip, self.u16()?))
     }
 }

@@ -7,8 +7,8 @@
 
 use std::net::SocketAddr;
 
-use super::Reader;
 use super::head::write_address;
+use crate::wire::reader::{Malformed, Reader};
 use crate::wire::{Boot, varint};
 
 /// What everybody is told of a member. What the fields mean is membership's.
@@ -41,13 +41,18 @@ impl MemberEntry {
 /// Reads a whole entry, and over what it has beyond what is known here; `None` where it is malformed.
 #[must_use]
 pub fn member_entry(bytes: &[u8]) -> Option<MemberEntry> {
-    let mut reader = Reader { rest: bytes };
-    Some(MemberEntry {
-        node: reader.u64()?,
-        boot: Boot(reader.u64()?),
-        started_ms: reader.varint()?,
-        renewals: reader.varint_u32()?,
-        address: reader.address()?,
-        client_port: reader.u16()?,
-    })
+    Reader::new(bytes).member_entry().ok()
+}
+
+impl Reader<'_> {
+    fn member_entry(&mut self) -> Result<MemberEntry, Malformed> {
+        Ok(MemberEntry {
+            node: self.u64()?,
+            boot: Boot(self.u64()?),
+            started_ms: self.varint()?,
+            renewals: self.varint_u32()?,
+            address: self.address()?,
+            client_port: self.u16()?,
+        })
+    }
 }

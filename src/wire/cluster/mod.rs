@@ -88,6 +88,7 @@ pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};
 pub use member::{MemberEntry, member_entry};
 
+use super::reader::{Malformed, Reader};
 use super::{SketchNumber, Writer};
 
 /// Cells of a group: one of them always fits a datagram, whatever the cells are.
@@ -161,47 +162,13 @@ pub const fn finish(mut hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// What has not been read yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
+    fn varint_u32(&mut self) -> Result<u32, Malformed> {
+        u32::try_from(self.varint()?).map_err(|_| Malformed::Form)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(bytes)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        super::varint::read(&mut self.rest).ok()
-    }
-
-    fn varint_u32(&mut self) -> Option<u32> {
-        self.varint().and_then(|number| u32::try_from(number).ok())
-    }
-
-    fn slice(&mut self) -> Option<SliceId> {
-        Some(SliceId {
+    fn slice(&mut self) -> Result<SliceId, Malformed> {
+        Ok(SliceId {
             sketch: SketchNumber(self.varint_u32()?),
             node: self.u64()?,
             writer: Writer(self.u64()?),
@@ -209,27 +176,26 @@ impl<'a> Reader<'a> {
     }
 
     /// The next of entries that say their lengths: what is inside it. What is not read there is skipped.
-    fn entry(&mut self) -> Option<Self> {
-        let length = self.byte()?;
-        let rest = self.bytes(length.into())?;
-        Some(Self { rest })
+    fn entry(&mut self) -> Result<Self, Malformed> {
+        self.field().map(Self::new)
     }
 
     /// The next of an ascending list of indexes: `before` is the one before it.
-    fn index_after(&mut self, before: Option<u32>) -> Option<u32> {
+    fn index_after(&mut self, before: Option<u32>) -> Result<u32, Malformed> {
         let gap = self.varint()?;
         let first = before.map_or(0, |before| u64::from(before) + 1);
-        gap.checked_add(first)
-            .and_then(|index| u32::try_from(index).ok())
+        let index = gap.checked_add(first);
+        let index = index.and_then(|index| u32::try_from(index).ok());
+        index.ok_or(Malformed::Form)
     }
 
     /// A list's next item: where there is none, what is behind it is no item either.
     #[inline]
-    fn end_at_none<T>(&mut self, item: Option<T>) -> Option<T> {
-        if item.is_none() {
-            self.rest = &[];
+    fn item_or_end<T>(&mut self, item: Result<T, Malformed>) -> Option<T> {
+        if item.is_err() {
+            self.end();
         }
-        item
+        item.ok()
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
     ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
     FLAGS_KNOWN, HIT, INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
 };
-use crate::wire::{Boot, SketchNumber, varint};
+use crate::wire::reader::{Malformed, Reader};
+use crate::wire::{Boot, SketchNumber};
 
 /// A request whose header has been read, borrowed from its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,12 +139,12 @@ pub fn request(datagram: &[u8]) -> Result<Request<'_>, Rejected> {
     if flags & !FLAGS_KNOWN != 0 {
         return Err(rejected(Problem::UnknownFlags));
     }
-    header(id, flags, Reader { rest }).map_err(rejected)
+    header(id, flags, Reader::new(rest)).map_err(rejected)
 }
 
 #[inline]
 fn header(id: u32, flags: u8, reader: Reader<'_>) -> Result<Request<'_>, Problem> {
-    let (sketch, request) = header_of_any(id, flags, reader).ok_or(Problem::Header)?;
+    let (sketch, request) = header_of_any(id, flags, reader).map_err(|_| Problem::Header)?;
     let sketch = u32::try_from(sketch).map_err(|_| Problem::UnknownSketch)?;
     Ok(Request {
         sketch: SketchNumber(sketch),
@@ -153,8 +154,12 @@ fn header(id: u32, flags: u8, reader: Reader<'_>) -> Result<Request<'_>, Problem
 
 /// The number of the sketch, which may be larger than one can be, and all else.
 #[inline]
-fn header_of_any(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<(u64, Request<'_>)> {
-    let sketch = reader.varint().ok()?;
+fn header_of_any(
+    id: u32,
+    flags: u8,
+    mut reader: Reader<'_>,
+) -> Result<(u64, Request<'_>), Malformed> {
+    let sketch = reader.varint()?;
     let mut token = None;
     if flags & FLAG_TOKEN != 0 {
         token = Some(reader.field()?);
@@ -164,7 +169,7 @@ fn header_of_any(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<(u64, Req
         once = Some(Once {
             boot: Boot(reader.u64()?),
             client: reader.u64()?,
-            sequence: reader.varint().ok()?,
+            sequence: reader.varint()?,
         });
     }
     let mut cookie = None;
@@ -178,9 +183,9 @@ fn header_of_any(id: u32, flags: u8, mut reader: Reader<'_>) -> Option<(u64, Req
         token,
         once,
         cookie,
-        operations: reader.rest,
+        operations: reader.rest(),
     };
-    Some((sketch, request))
+    Ok((sketch, request))
 }
 
 /// Iterator of [`Request::operations`].
@@ -216,13 +221,13 @@ impl<'a> Operations<'a> {
     fn other(&mut self) -> Option<Result<Operation<'a>, Stopped>> {
         let start = self.rest.iter().position(|&byte| byte != PADDING);
         let (&kind, rest) = self.rest.get(start?..)?.split_first()?;
-        let mut reader = Reader { rest };
+        let mut reader = Reader::new(rest);
         let operation = operation(kind, &mut reader).map_err(|problem| Stopped {
             problem,
             asks: !matches!(kind, ADD | ADD_WEIGHT),
         });
         // After an error nobody knows where the next operation begins.
-        self.rest = operation.map_or(&[], |_| reader.rest);
+        self.rest = operation.map_or(&[], |_| reader.rest());
         Some(operation)
     }
 }
@@ -230,7 +235,7 @@ impl<'a> Operations<'a> {
 /// An operation whose key has been read, and what is left; `None` where it has none, or is at fault.
 #[inline(always)]
 fn with_key<'a>(kind: u8, key: &'a [u8], rest: &'a [u8]) -> Option<(Operation<'a>, &'a [u8])> {
-    let mut reader = Reader { rest };
+    let mut reader = Reader::new(rest);
     let operation = match kind {
         ADD => Operation::Add { key, weight: 1 },
         ADD_WEIGHT => Operation::Add {
@@ -247,85 +252,49 @@ fn with_key<'a>(kind: u8, key: &'a [u8], rest: &'a [u8]) -> Option<(Operation<'a
         BOUNDS => Operation::Bounds { key },
         _ => return None,
     };
-    Some((operation, reader.rest))
+    Some((operation, reader.rest()))
 }
 
 fn operation<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Operation<'a>, Problem> {
     Ok(match kind {
         ADD => Operation::Add {
-            key: reader.key()?,
+            key: key(reader)?,
             weight: 1,
         },
         ADD_WEIGHT => Operation::Add {
-            key: reader.key()?,
+            key: key(reader)?,
             weight: reader.varint()?,
         },
-        COUNT => Operation::Count { key: reader.key()? },
+        COUNT => Operation::Count { key: key(reader)? },
         HIT => Operation::Hit {
-            key: reader.key()?,
+            key: key(reader)?,
             weight: reader.varint()?,
             limit: reader.varint()?,
             window_ms: reader.varint()?,
         },
-        BOUNDS => Operation::Bounds { key: reader.key()? },
+        BOUNDS => Operation::Bounds { key: key(reader)? },
         INFO => Operation::Info,
         _ => return Err(Problem::UnknownOperation),
     })
 }
 
-/// What has not been read yet.
-pub(super) struct Reader<'a> {
-    pub(super) rest: &'a [u8],
+/// Its length as a varint, and as many bytes.
+#[inline]
+fn key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Problem> {
+    let length = reader.varint()?;
+    if length > KEY_BYTES_MAX as u64 {
+        return Err(Problem::KeyTooLong);
+    }
+    Ok(reader.bytes(length as usize)?)
 }
 
-impl<'a> Reader<'a> {
+/// Of an operation: what is wrong with a header is [`Problem::Header`].
+impl From<Malformed> for Problem {
     #[inline]
-    pub(super) fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
-    }
-
-    #[inline]
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*bytes)
-    }
-
-    #[inline]
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    #[inline]
-    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Problem> {
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Problem::CutOff)?;
-        self.rest = rest;
-        Ok(bytes)
-    }
-
-    /// Its length, and as many bytes.
-    #[inline]
-    pub(super) fn field(&mut self) -> Option<&'a [u8]> {
-        let length = self.byte()?;
-        self.bytes(length.into()).ok()
-    }
-
-    #[inline]
-    fn key(&mut self) -> Result<&'a [u8], Problem> {
-        let length = self.varint()?;
-        if length > KEY_BYTES_MAX as u64 {
-            return Err(Problem::KeyTooLong);
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::CutOff => Self::CutOff,
+            Malformed::Form => Self::Varint,
         }
-        self.bytes(length as usize)
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<u64, Problem> {
-        varint::read(&mut self.rest).map_err(|malformed| match malformed {
-            varint::Malformed::CutOff => Problem::CutOff,
-            varint::Malformed::Form => Problem::Varint,
-        })
     }
 }

@@ -5,11 +5,11 @@ use std::iter::FusedIterator;
 
 use thiserror::Error;
 
-use super::parse::Reader;
 use super::{
     BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INCOMPLETE, INFO, OVER_LIMIT,
     Problem, REPLY, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, VERSION,
 };
+use crate::wire::reader::{Malformed, Reader};
 use crate::wire::{Boot, Writer};
 
 /// Bytes of the answer to a count or a hit.
@@ -299,14 +299,14 @@ impl<'a> Iterator for Answers<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (&tag, rest) = self.rest.split_first()?;
-            let mut reader = Reader { rest };
-            if LATER.contains(&tag) && reader.field().is_some() {
-                self.rest = reader.rest;
+            let mut reader = Reader::new(rest);
+            if LATER.contains(&tag) && reader.field().is_ok() {
+                self.rest = reader.rest();
                 continue;
             }
             let answer = answer(tag, &mut reader);
-            self.rest = answer.map_or(&[], |_| reader.rest);
-            return Some(answer.ok_or(ReplyMalformed::Answer));
+            self.rest = answer.map_or(&[], |_| reader.rest());
+            return Some(answer.map_err(|_| ReplyMalformed::Answer));
         }
     }
 }
@@ -316,44 +316,44 @@ const LATER: std::ops::RangeInclusive<u8> = COOKIE + 1..=0x3f;
 
 impl FusedIterator for Answers<'_> {}
 
-fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Option<Answer<'a>> {
+fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Result<Answer<'a>, Malformed> {
     let incomplete = tag & INCOMPLETE != 0;
     match tag & !INCOMPLETE {
-        COUNT => Some(Answer::Count {
+        COUNT => Ok(Answer::Count {
             estimate: reader.u64()?,
             incomplete,
         }),
-        hit if hit & !OVER_LIMIT == HIT => Some(Answer::Hit {
+        hit if hit & !OVER_LIMIT == HIT => Ok(Answer::Hit {
             estimate: reader.u64()?,
             incomplete,
             within: hit & OVER_LIMIT == 0,
         }),
-        BOUNDS => Some(Answer::Bounds {
+        BOUNDS => Ok(Answer::Bounds {
             estimate: reader.u64()?,
             incomplete,
             lower: reader.u64()?,
             total_weight: reader.u64()?,
         }),
         INFO if !incomplete => {
-            let rest = reader.field()?;
-            info(Reader { rest }).map(Answer::Info)
+            let fields = reader.field()?;
+            info(Reader::new(fields)).map(Answer::Info)
         }
         COOKIE if !incomplete => reader.field().map(Answer::Cookie),
-        _ => None,
+        _ => Err(Malformed::Form),
     }
 }
 
 /// Bytes behind what is known here are skipped: an info may grow.
-fn info(mut reader: Reader<'_>) -> Option<Info<'_>> {
+fn info(mut reader: Reader<'_>) -> Result<Info<'_>, Malformed> {
     let (boot, fingerprint, width) = (reader.u64()?, reader.u64()?, reader.u64()?);
-    let max_weight = u32::from_le_bytes(reader.array()?);
+    let max_weight = reader.u32()?;
     let [depth, hash, length] = reader.array()?;
-    let version = reader.bytes(length.into()).ok()?;
+    let version = reader.bytes(length.into())?;
     // An info may end before any of these.
-    let cluster_port = reader.array().map_or(0, u16::from_le_bytes);
+    let cluster_port = reader.u16().unwrap_or_default();
     let cookie = reader.field();
     let writer = cookie.and_then(|_| reader.u64());
-    Some(Info {
+    Ok(Info {
         boot: Boot(boot),
         fingerprint,
         width,

@@ -1,0 +1,123 @@
+//! A cursor over bytes that came from somewhere else.
+
+use super::varint;
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// The bytes end before it does.
+    CutOff,
+    /// It breaks a rule of the format.
+    Form,
+}
+
+/// Bytes that have not been read yet. What cannot be read is not taken from them.
+///
+/// The formats add what they have of their own in their folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(super) const fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    /// All that has not been read.
+    #[inline]
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Drops what has not been read.
+    #[inline]
+    pub(super) const fn end(&mut self) {
+        self.rest = &[];
+    }
+
+    #[inline]
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+        self.array().map(|[byte]| byte)
+    }
+
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let split = self.rest.split_first_chunk();
+        let (bytes, rest) = split.ok_or(Malformed::CutOff)?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    #[inline]
+    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    #[inline]
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    #[inline]
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    #[inline]
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let split = self.rest.split_at_checked(length);
+        let (bytes, rest) = split.ok_or(Malformed::CutOff)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    /// A length of one byte, and as many bytes.
+    #[inline]
+    pub(super) fn field(&mut self) -> Result<&'a [u8], Malformed> {
+        let mut reader = *self;
+        let length = reader.byte()?;
+        let field = reader.bytes(length.into())?;
+        *self = reader;
+        Ok(field)
+    }
+
+    #[inline]
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+        varint::read(&mut self.rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there_and_takes_nothing_that_is_not_whole() {
+        let mut reader = Reader::new(b"\x07\x02\x01\x04\x03\x02\x01\x02ab\x80");
+        assert_eq!((reader.byte(), reader.u16()), (Ok(7), Ok(0x0102)));
+        assert_eq!(
+            (reader.u64(), reader.u32()),
+            (Err(Malformed::CutOff), Ok(0x0102_0304))
+        );
+        assert_eq!(reader.field(), Ok(&b"ab"[..]));
+        assert_eq!(
+            (reader.varint(), reader.bytes(2)),
+            (Err(Malformed::CutOff), Err(Malformed::CutOff))
+        );
+        assert_eq!((reader.rest(), reader.byte()), (&b"\x80"[..], Ok(0x80)));
+        assert_eq!(
+            (reader.byte(), reader.bytes(0)),
+            (Err(Malformed::CutOff), Ok(&b""[..]))
+        );
+
+        let mut reader = Reader::new(b"\x02a");
+        assert_eq!(
+            (reader.field(), reader.rest()),
+            (Err(Malformed::CutOff), &b"\x02a"[..])
+        );
+        reader.end();
+        assert!(reader.rest().is_empty());
+    }
+}
