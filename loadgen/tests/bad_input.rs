@@ -315,17 +315,10 @@ fn a_server_that_is_started_again_in_the_middle() {
     assert!(table::text(&record).contains("ended early"));
 }
 
-#[test]
-fn a_server_that_goes_away_in_the_middle() {
-    let mut server = NodeProcess::start("127.0.0.1:0");
-    let target = server.target();
+/// Kills the server after 300 ms of a part.
+fn kill_soon(server: &mut NodeProcess) -> impl FnMut(Event<'_>) {
     let mut gone = false;
-    let counts = Load {
-        pace: at_rate(5000.0),
-        timeout: Duration::from_millis(200),
-        ..load("count", "uniform:100")
-    };
-    let record = run_watched(&target, counts, 0, &mut |event| {
+    move |event| {
         if let Event::Progress { elapsed, .. } = event
             && elapsed >= Duration::from_millis(300)
             && !gone
@@ -333,7 +326,19 @@ fn a_server_that_goes_away_in_the_middle() {
             server.kill();
             gone = true;
         }
-    });
+    }
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle() {
+    let mut server = NodeProcess::start("127.0.0.1:0");
+    let target = server.target();
+    let counts = Load {
+        pace: at_rate(5000.0),
+        timeout: Duration::from_millis(200),
+        ..load("count", "uniform:100")
+    };
+    let record = run_watched(&target, counts, 0, &mut kill_soon(&mut server));
     let why = record.ended_early.as_deref().unwrap();
     assert!(why.contains("status is gone"), "{why}");
     let phase = &record.phases[0];
@@ -525,22 +530,13 @@ fn a_server_that_allows_everything_is_found_out() {
 fn a_warm_up_that_fails_leaves_its_phase_out() {
     let mut server = NodeProcess::start("127.0.0.1:0");
     let target = server.target();
-    let mut gone = false;
     let counts = Load {
         pace: at_rate(5000.0),
         warmup: Duration::from_secs(1),
         timeout: Duration::from_millis(200),
         ..load("count", "uniform:100")
     };
-    let record = run_watched(&target, counts, 0, &mut |event| {
-        if let Event::Progress { elapsed, .. } = event
-            && elapsed >= Duration::from_millis(300)
-            && !gone
-        {
-            server.kill();
-            gone = true;
-        }
-    });
+    let record = run_watched(&target, counts, 0, &mut kill_soon(&mut server));
     let why = record.ended_early.as_deref().unwrap();
     assert!(
         why.contains("warm-up: the server's status is gone"),

@@ -18,7 +18,7 @@ const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 /// What to send, and how.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("pace")))]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// add, count, mix:R with the share R of counts, or hit:LIMIT (add, and ask whether that is within the
     /// limit; hit alone: 100); add if only the pace is given
     #[arg(long, help_heading = "Load")]
@@ -85,7 +85,7 @@ pub struct LoadArgs {
 
 /// Which keys to send.
 #[derive(Debug, Args)]
-pub struct KeyArgs {
+pub(crate) struct KeyArgs {
     /// uniform:N, zipf:S:N, sequential:N, file:PATH (its lines, in order), or - for standard input; without it
     /// uniform:1000000
     #[arg(long, help_heading = "Keys")]
@@ -126,7 +126,7 @@ impl From<GapsArg> for Gaps {
 
 /// Loads that cannot be made. Nothing was sent.
 #[derive(Debug, Error)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// No keys.
     #[error(transparent)]
     Keys(#[from] KeysError),

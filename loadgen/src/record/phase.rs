@@ -141,12 +141,27 @@ pub struct Cost {
     pub cpu_s: f64,
     /// CPU nanoseconds for each message that it received.
     pub cpu_ns_per_message: Option<f64>,
+    /// CPU seconds of `cpu_s` in which data threads spun while nothing was there (busy polling); `None` where
+    /// the server does not tell.
+    #[serde(default)]
+    pub spinning_s: Option<f64>,
+    /// CPU nanoseconds for each message without that.
+    #[serde(default)]
+    pub work_ns_per_message: Option<f64>,
     /// Most memory that the process had in use (`VmHWM`), ours included where it is inside.
     pub peak_memory_bytes: Option<u64>,
 }
 
+impl Cost {
+    /// CPU nanoseconds for each message in which data threads spun.
+    #[must_use]
+    pub(crate) fn spinning_ns_per_message(&self) -> Option<f64> {
+        Some(self.cpu_ns_per_message? - self.work_ns_per_message?)
+    }
+}
+
 /// A second of a phase, or less at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Where it ends, from the start of the measured part.
     pub end_s: f64,

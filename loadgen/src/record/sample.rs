@@ -82,12 +82,7 @@ fn adds() -> Phase {
         seconds: 1.0,
         sent: per_s(second),
         received: Some(per_s(second) - 1200),
-        answered: 0,
-        timed_out: 0,
-        response_p50_ns: None,
-        response_p99_ns: None,
-        response_max_ns: None,
-        service_p99_ns: None,
+        ..Interval::default()
     };
     Phase {
         name: "adds, flood".to_owned(),
@@ -115,6 +110,8 @@ fn adds() -> Phase {
         cost: Some(Cost {
             cpu_s: 4.1,
             cpu_ns_per_message: Some(68.3),
+            spinning_s: None,
+            work_ns_per_message: None,
             peak_memory_bytes: Some(48 << 20),
         }),
         generator_cpu_s: Some(4.9),
@@ -197,6 +194,8 @@ fn counts() -> Phase {
         cost: Some(Cost {
             cpu_s: 0.9,
             cpu_ns_per_message: Some(2250.0),
+            spinning_s: Some(0.6),
+            work_ns_per_message: Some(750.0),
             peak_memory_bytes: Some(48 << 20),
         }),
         generator_cpu_s: Some(7.9),

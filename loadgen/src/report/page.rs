@@ -327,6 +327,9 @@ fn tiles(phase: &Phase) -> Markup {
             @if let Some(ns) = phase.cost.and_then(|cost| cost.cpu_ns_per_message) {
                 (tile("server CPU per message", time_ns(ns), false))
             }
+            @if let Some(ns) = phase.cost.and_then(|cost| cost.work_ns_per_message) {
+                (tile("of it work, not spinning", time_ns(ns), false))
+            }
             @if let Some(latency) = &phase.response_time {
                 (tile("response time, 50 %", time_ns(latency.p50_ns as f64), false))
                 (tile("response time, 99 %", time_ns(latency.p99_ns as f64), false))
@@ -411,7 +414,17 @@ fn cost_list(phase: &Phase) -> Markup {
                     dd { @if schedule.kept { "Kept. " } @else { b { "Not kept. " } } (lateness(schedule)) }
                 }
                 @if let Some(cost) = phase.cost {
-                    dt { "Server CPU" } dd { (seconds(cost.cpu_s)) " over " (seconds(phase.seconds)) }
+                    dt { "Server CPU" }
+                    dd {
+                        (seconds(cost.cpu_s)) " over " (seconds(phase.seconds))
+                        @if let Some(spinning_s) = cost.spinning_s {
+                            ", of which its threads spun " (seconds(spinning_s)) " while nothing was there"
+                        }
+                    }
+                    @if let (Some(work), Some(spinning)) = (cost.work_ns_per_message, cost.spinning_ns_per_message()) {
+                        dt { "Per message" }
+                        dd { (time_ns(work)) " work, " (time_ns(spinning)) " spinning" }
+                    }
                 }
                 @if let Some(cpu) = phase.generator_cpu_s {
                     dt { "Generator CPU" }

@@ -105,7 +105,18 @@ const ROWS: &[Row] = &[
         let ns = p.cost?.cpu_ns_per_message?;
         Some(format!("{} ns", digits(ns)))
     }),
+    ("  work", |p| {
+        let ns = p.cost?.work_ns_per_message?;
+        Some(format!("{} ns", digits(ns)))
+    }),
+    ("  spinning", |p| {
+        let ns = p.cost?.spinning_ns_per_message()?;
+        Some(format!("{} ns", digits(ns)))
+    }),
     ("server CPU", |p| Some(share(p.cost?.cpu_s / p.seconds))),
+    ("  spinning ", |p| {
+        Some(share(p.cost?.spinning_s? / p.seconds))
+    }),
     ("server memory, peak", |p| {
         p.cost?.peak_memory_bytes.map(bytes)
     }),
@@ -211,6 +222,23 @@ mod tests {
         let text = text(&record);
         assert!(text.contains("weight of each"), "{text}");
         assert!(text.contains(&exact(1_048_576)), "{text}");
+    }
+
+    #[test]
+    fn work_and_spinning_of_the_server_are_told_apart_where_it_tells() {
+        let mut record = sample::record();
+        let told = text(&record);
+        let row = |name: &str| told.lines().find(|line| line.contains(name));
+        assert!(row("  work").unwrap().contains("750 ns"), "{told}");
+        // 2250 ns in all.
+        assert!(row("  spinning").unwrap().contains("1500 ns"), "{told}");
+        for phase in &mut record.phases {
+            let cost = phase.cost.as_mut().unwrap();
+            (cost.spinning_s, cost.work_ns_per_message) = (None, None);
+        }
+        let untold = text(&record);
+        assert!(!untold.contains("spinning"), "{untold}");
+        assert!(untold.contains("server CPU a message"), "{untold}");
     }
 
     #[test]

@@ -139,14 +139,7 @@ mod tests {
                 Interval {
                     end_s,
                     seconds,
-                    sent: 0,
-                    received: None,
-                    answered: 0,
-                    timed_out: 0,
-                    response_p50_ns: None,
-                    response_p99_ns: None,
-                    response_max_ns: None,
-                    service_p99_ns: None,
+                    ..Interval::default()
                 }
             })
             .collect();

@@ -79,7 +79,7 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
-            findings: Findings::of_server(server.process().is_some()),
+            findings: Findings::of_server(server.is_here()),
             ended_early: None,
         };
         runner.note_about_circumstances(&environment, status.as_ref());
@@ -231,7 +231,7 @@ impl Runner<'_> {
                 "All of the generator's threads share CPU {one}; the node's data threads have the others."
             ));
         }
-        if self.server.process().is_some() {
+        if self.server.is_here() {
             self.findings.note(
                 "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
                     .to_owned(),

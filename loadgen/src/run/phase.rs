@@ -13,9 +13,9 @@ use super::traffic::{self, Route, Traffic};
 use crate::flight::IntervalTimes;
 use crate::judge::{Accounts, Ledger};
 use crate::plan::{Load, Mode, Script};
-use crate::record::{Cost, Interval, Latency, Pace, Phase, Received, Schedule};
+use crate::record::{Interval, Latency, Pace, Phase, Received, Schedule};
 use crate::send::SenderReport;
-use crate::server::{ServerUnderLoad, has_restarted, received};
+use crate::server::{CpuUse, ServerUnderLoad, has_restarted, received};
 
 /// Later than this with its 99th percentile, and a generator has not kept its schedule ...
 const LATE_P99_NS: u64 = 1_000_000;
@@ -42,7 +42,7 @@ struct Observed {
     received: Option<Received>,
     /// How it came to `received`.
     course: Course,
-    cpu: Option<Duration>,
+    used: Option<CpuUse>,
     restarted: bool,
     /// Why the server could not be asked.
     silent: Option<String>,
@@ -146,7 +146,7 @@ fn run_part(
         ),
     };
     let before = server.status().ok();
-    let cpu_before = server.process().and_then(|process| process.cpu());
+    let used_before = server.cpu_use(before.as_ref());
     let asked = Instant::now();
     observe(Event::Part {
         name: &load.name,
@@ -189,11 +189,11 @@ fn run_part(
             .map(Some),
         None => Ok(None),
     };
-    let cpu_after = server.process().and_then(|process| process.cpu());
     let (after, silent) = match after {
         Ok(after) => (after, None),
         Err(detail) => (None, Some(detail)),
     };
+    let used_after = server.cpu_use(after.as_ref());
     let both = before.as_ref().zip(after.as_ref());
     let restarted = both.is_some_and(|(before, after): (&Status, &Status)| {
         has_restarted(before, after, asked.elapsed())
@@ -202,10 +202,9 @@ fn run_part(
         received: both
             .filter(|_| !restarted)
             .map(|(before, after)| received(before, after)),
-        // A process that was started again begins at zero.
-        cpu: cpu_before
-            .zip(cpu_after)
-            .and_then(|(before, after)| after.checked_sub(before)),
+        used: used_before
+            .zip(used_after)
+            .and_then(|(before, after)| after.since(&before)),
         course,
         traffic,
         restarted,
@@ -218,7 +217,7 @@ fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
         traffic,
         received,
         mut course,
-        cpu,
+        used,
         ..
     } = part;
     let seconds = seconds(&traffic, load);
@@ -244,7 +243,10 @@ fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
         response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
         service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
         schedule: schedule(report, load, seconds),
-        cost: cost(server, cpu, received),
+        cost: used.map(|used| {
+            let messages = received.map(|received| received.messages());
+            used.cost(messages, server.peak_memory_bytes())
+        }),
         generator_cpu_s: Some(traffic.cpu.as_secs_f64()),
         series,
     }
@@ -307,25 +309,6 @@ fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule
         late_max_ns: lateness.max(),
         reached_per_s: sent as f64 / seconds,
         kept,
-    })
-}
-
-fn cost(
-    server: &ServerUnderLoad,
-    cpu: Option<Duration>,
-    received: Option<Received>,
-) -> Option<Cost> {
-    let cpu = cpu?;
-    let messages = received.map(|received| received.messages());
-    let per_message = messages
-        .filter(|&messages| messages > 0)
-        .map(|messages| cpu.as_nanos() as f64 / messages as f64);
-    Some(Cost {
-        cpu_s: cpu.as_secs_f64(),
-        cpu_ns_per_message: per_message,
-        peak_memory_bytes: server
-            .process()
-            .and_then(|process| process.peak_memory_bytes()),
     })
 }
 

@@ -1,18 +1,25 @@
-//! What the server uses: CPU time and memory, from `/proc` (proc(5)).
+//! What the server uses: CPU time and memory, from `/proc` (proc(5)), and how much of that CPU time is work.
+//!
+//! A data thread that polls busily uses its CPU also while nothing is there. A node says how long it spun so;
+//! the rest is work.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rmbd::node::status::Status;
+
+use super::status::spinning_s;
 use crate::machine::{memory_bytes, task_cpu_time, tasks};
+use crate::record::Cost;
 
 /// How a node's data threads are called.
 const DATA_THREADS: &str = "rmbd-data";
 
 /// A server's process on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerProcess {
+pub(crate) enum ServerProcess {
     /// This one: its data threads are told apart by their names.
     Inside,
     /// Another one.
@@ -23,7 +30,7 @@ impl ServerProcess {
     /// The process that has a UDP socket at this address, if that is on this machine, in this
     /// network namespace, and may be looked at.
     #[must_use]
-    pub fn find(address: SocketAddr) -> Option<Self> {
+    pub(crate) fn find(address: SocketAddr) -> Option<Self> {
         // Only an address of this machine can be bound.
         UdpSocket::bind((address.ip(), 0)).ok()?;
         let sockets = sockets_at(address);
@@ -36,7 +43,7 @@ impl ServerProcess {
 
     /// Its number; `None` inside.
     #[must_use]
-    pub fn pid(self) -> Option<u32> {
+    pub(crate) fn pid(self) -> Option<u32> {
         match self {
             Self::Inside => None,
             Self::Pid(pid) => Some(pid),
@@ -46,7 +53,7 @@ impl ServerProcess {
     /// CPU time so far: of the data threads where there are any by that name, else of the whole
     /// process. `None` where it has ended or may not be looked at.
     #[must_use]
-    pub fn cpu(self) -> Option<Duration> {
+    pub(crate) fn cpu(self) -> Option<Duration> {
         let tasks = tasks(&self.directory())?;
         let of_data: Vec<_> = tasks.iter().filter(|path| is_data_thread(path)).collect();
         match (self, of_data.is_empty()) {
@@ -60,7 +67,7 @@ impl ServerProcess {
     /// Most memory that the process ever had in use (`VmHWM`), the generator's included where the
     /// server is inside.
     #[must_use]
-    pub fn peak_memory_bytes(self) -> Option<u64> {
+    pub(crate) fn peak_memory_bytes(self) -> Option<u64> {
         memory_bytes(&self.directory(), "VmHWM")
     }
 
@@ -68,6 +75,49 @@ impl ServerProcess {
         match self {
             Self::Inside => "/proc/self".into(),
             Self::Pid(pid) => format!("/proc/{pid}").into(),
+        }
+    }
+}
+
+/// CPU time of a server up to some moment, or between two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuUse {
+    all: Duration,
+    /// Seconds of it in which data threads spun while nothing was there; `None` where the server does not
+    /// tell.
+    spinning_s: Option<f64>,
+}
+
+impl CpuUse {
+    /// Up to now, of a process and what it has just said of itself.
+    pub(crate) fn so_far(process: ServerProcess, status: Option<&Status>) -> Option<Self> {
+        Some(Self {
+            all: process.cpu()?,
+            spinning_s: status.and_then(spinning_s),
+        })
+    }
+
+    /// What came after `before`; `None` of a process that was started again, which begins at zero.
+    pub(crate) fn since(&self, before: &Self) -> Option<Self> {
+        let spinning_s = self.spinning_s.zip(before.spinning_s);
+        Some(Self {
+            all: self.all.checked_sub(before.all)?,
+            spinning_s: spinning_s.map(|(now, before)| (now - before).max(0.0)),
+        })
+    }
+
+    /// For the record, where the server received so many messages meanwhile.
+    pub(crate) fn cost(&self, messages: Option<u64>, peak_memory_bytes: Option<u64>) -> Cost {
+        let messages = messages.filter(|&messages| messages > 0);
+        let per_message = |ns: f64| messages.map(|messages| ns / messages as f64);
+        let work_s = |spinning_s: f64| (self.all.as_secs_f64() - spinning_s).max(0.0);
+        Cost {
+            cpu_s: self.all.as_secs_f64(),
+            cpu_ns_per_message: per_message(self.all.as_nanos() as f64),
+            spinning_s: self.spinning_s,
+            work_ns_per_message: (self.spinning_s)
+                .and_then(|spinning_s| per_message(work_s(spinning_s) * 1e9)),
+            peak_memory_bytes,
         }
     }
 }
@@ -180,6 +230,27 @@ mod tests {
         assert!(ServerProcess::Inside.peak_memory_bytes().unwrap() > 1 << 20);
         drop(give_back);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn spinning_is_taken_away_where_it_is_told() {
+        let used = |seconds, spinning_s| CpuUse {
+            all: Duration::from_secs(seconds),
+            spinning_s,
+        };
+        let phase = used(13, Some(9.5)).since(&used(3, Some(2.5))).unwrap();
+        let cost = phase.cost(Some(1_000_000_000), None);
+        assert_eq!((cost.cpu_s, cost.spinning_s), (10.0, Some(7.0)));
+        assert_eq!(cost.cpu_ns_per_message, Some(10.0));
+        assert_eq!(cost.work_ns_per_message, Some(3.0));
+        // The two clocks are read one after the other.
+        let busy = used(2, Some(2.25)).cost(Some(1), None);
+        assert_eq!(busy.work_ns_per_message, Some(0.0));
+        let untold = used(13, Some(9.5)).since(&used(3, None)).unwrap();
+        let cost = untold.cost(Some(1_000_000_000), None);
+        assert_eq!((cost.spinning_s, cost.work_ns_per_message), (None, None));
+        assert_eq!(phase.cost(Some(0), None).work_ns_per_message, None);
+        assert!(used(3, None).since(&used(13, None)).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::under_load::{HttpAt, ServerError, ServerUnderLoad};
 
 /// Which server.
 #[derive(Debug, Args)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Server to send to; without it a node is started inside this program
     #[arg(long, value_name = "HOST:PORT", help_heading = "Server")]
     pub server: Option<String>,
@@ -44,7 +44,7 @@ pub struct ServerArgs {
 
 /// A server that was named and cannot be had.
 #[derive(Debug, Error)]
-pub enum NoServer {
+pub(crate) enum NoServer {
     /// It is not there, or does not start.
     #[error(transparent)]
     Server(#[from] ServerError),

@@ -16,7 +16,7 @@ use rmbd::wire::legacy::{MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count};
 use thiserror::Error;
 use ureq::Agent;
 
-use super::cost::ServerProcess;
+use super::cost::{CpuUse, ServerProcess};
 use super::socket::connected_socket;
 use super::status::{fetch_status, received, status_agent, status_url};
 use crate::plan::Format;
@@ -150,19 +150,28 @@ impl ServerUnderLoad {
 
     /// Whether the node is in this process.
     #[must_use]
-    pub fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         self.node.is_some()
     }
 
-    /// Its process, where it is known.
-    #[must_use]
-    pub fn process(&self) -> Option<ServerProcess> {
-        self.process
+    /// Whether it is on this machine, and its process is known.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The CPU time that it has used so far, where that can be read. `status` is what it has just said of itself.
+    pub(crate) fn cpu_use(&self, status: Option<&Status>) -> Option<CpuUse> {
+        CpuUse::so_far(self.process?, status)
+    }
+
+    /// Most memory that it ever had in use.
+    pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
+        self.process?.peak_memory_bytes()
     }
 
     /// Whether it can be asked for its counters.
     #[must_use]
-    pub fn has_status(&self) -> bool {
+    pub(crate) fn has_status(&self) -> bool {
         self.status_url.is_some()
     }
 
@@ -204,7 +213,7 @@ impl ServerUnderLoad {
 
     /// Whether the kernel splits trains on the way to this server (`UDP_SEGMENT`).
     #[must_use]
-    pub fn takes_trains(&self) -> bool {
+    pub(crate) fn takes_trains(&self) -> bool {
         let try_it = || {
             let socket = connected_socket(self.udp)?;
             let question = encode_count(PROBE);
@@ -224,7 +233,7 @@ impl ServerUnderLoad {
 
     /// For the record: what it is before the run.
     #[must_use]
-    pub fn describe(&self, status: Option<&Status>) -> Server {
+    pub(crate) fn describe(&self, status: Option<&Status>) -> Server {
         Server {
             address: self.name.clone(),
             inside: self.is_inside(),

@@ -41,6 +41,7 @@ fn a_page_shows_what_was_measured_and_by_what_command() {
     assert!(page.contains("1 of 4 checks failed"));
     assert!(page.contains("did not keep its plan</b> in “counts while adds run”"));
     assert!(record.notes.iter().all(|note| page.contains(note)));
+    assert!(page.contains("750 ns work, 1.50 µs spinning"), "{page}");
     // Each of the four plots, for a desk and for a phone.
     assert_eq!(page.matches("<svg").count(), 2 * 4);
 }
