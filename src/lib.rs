@@ -18,10 +18,10 @@
 //! | [`config`] | what a node is started with: options, environment, defaults |
 //! | `data_dir` | what a node keeps from one start to the next |
 //! | [`status`] | what a node says of itself: counters, the JSON of `/status`, metrics |
-//! | `passes` | passes over our own cells where there is no cluster |
-//! | `cluster_io` | the task that runs the cluster's sockets |
-//! | `legacy` | rows to and from peers of the Python program, and orders to push |
+//! | `shared` | what all threads of a node share |
+//! | `cluster_io` | the cluster's sockets, and the task that runs them |
 //! | [`fronts`] | the ways by which clients come in: datagrams, HTTP |
+//! | `legacy` | rows to and from peers of the Python program, and orders to push |
 //! | [`node`] | puts it together: data threads, control thread, start and end |
 //! | [`client`] | clients: blocking, async, and of the Python program's protocol |
 //! | [`cli`] | the commands |
@@ -40,8 +40,8 @@ mod legacy;
 pub mod names;
 pub mod node;
 pub mod pace;
-mod passes;
 pub mod replica;
+mod shared;
 pub mod sketch;
 pub mod status;
 pub mod udp;

@@ -52,7 +52,7 @@ fn no_command_and_no_document_makes_text_of_bytes_with_a_loss() {
         "src/cli/",
         "src/fronts/http/",
         "src/status/",
-        "src/node/shared.rs",
+        "src/node/overview.rs",
     ];
     let sources = files(".rs").into_iter().filter(|path| {
         let name = path
@@ -180,7 +180,7 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
         "spawn_local(",
         "spawn_blocking(",
         "thread::Builder",
-        // Of `names`: a node's look-ups go by `Lookups`, which has `look_up_by` use its crew's threads.
+        // Of `names`: a node's look-ups go by `Lookups`, which its crew makes.
         "look_up_on_thread(",
         "look_up_within(",
     ];
@@ -190,7 +190,7 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
         "src/fronts/",
         "src/cluster_io/",
         "src/legacy/",
-        "src/passes/",
+        "src/shared/",
         "src/status/",
         "src/data_dir/",
         "src/engine/",
@@ -210,89 +210,128 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
     }
 }
 
-/// A room uses only rooms below it.
+/// The rooms, and which others each uses. They stand in an order: a room uses only rooms above it in this list.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("console", &[]),
+    ("names", &[]),
+    ("sketch", &[]),
+    ("wire", &[]),
+    ("io", &[]),
+    ("replica", &["sketch", "wire"]),
+    ("engine", &["sketch", "replica"]),
+    ("cluster", &["sketch", "wire", "replica"]),
+    ("config", &["names", "sketch", "wire"]),
+    ("data_dir", &[]),
+    ("shared", &["io", "replica", "engine"]),
+    ("status", &["console", "wire", "io", "replica", "engine"]),
+    (
+        "cluster_io",
+        &[
+            "names", "wire", "io", "replica", "cluster", "config", "shared", "status",
+        ],
+    ),
+    (
+        "fronts/datagrams",
+        &[
+            "sketch", "wire", "io", "replica", "engine", "config", "shared", "status",
+        ],
+    ),
+    ("fronts/http", &["wire", "io", "status"]),
+    (
+        "legacy",
+        &[
+            "names",
+            "wire",
+            "replica",
+            "cluster",
+            "config",
+            "shared",
+            "status",
+            "cluster_io",
+            "fronts/datagrams",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "console",
+            "names",
+            "sketch",
+            "wire",
+            "io",
+            "replica",
+            "engine",
+            "cluster",
+            "config",
+            "data_dir",
+            "shared",
+            "status",
+            "cluster_io",
+            "fronts/datagrams",
+            "fronts/http",
+            "legacy",
+        ],
+    ),
+    ("client", &["names", "wire", "io"]),
+    (
+        "cli",
+        &[
+            "console", "names", "sketch", "wire", "cluster", "client", "config", "status",
+        ],
+    ),
+];
+
+/// Lines of a room's code that are no comments, with the names of their files.
+fn lines_of_room(room: &str) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for path in files(".rs") {
+        let name = path.strip_prefix(ROOT).unwrap().to_string_lossy();
+        if !name.starts_with(&format!("src/{room}/")) || name.contains("test") {
+            continue;
+        }
+        for line in read(&path).lines() {
+            if !line.trim_start().starts_with("//") {
+                lines.push((name.clone().into_owned(), line.to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+/// A room uses only rooms below it. One that is empty or gone would pass whatever it did.
 #[test]
 fn rooms_use_only_rooms_below_them() {
-    let rooms = [
-        "console",
-        "names",
-        "sketch",
-        "wire",
-        "replica",
-        "engine",
-        "cluster",
-        "io",
-        "config",
-        "data_dir",
-        "status",
-        "passes",
-        "cluster_io",
-        "legacy",
-        "fronts",
-        "node",
-        "client",
-        "cli",
-    ];
-    // These were one, and know each other still.
-    let of_node = [
-        "console",
-        "names",
-        "sketch",
-        "wire",
-        "replica",
-        "engine",
-        "cluster",
-        "io",
-        "config",
-        "data_dir",
-        "status",
-        "passes",
-        "cluster_io",
-        "legacy",
-        "fronts",
-        "node",
-    ];
-    let below = |room: &str| -> &[&str] {
-        match room {
-            "console" | "names" | "udp" | "sketch" | "wire" => &[],
-            "io" => &["udp"],
-            "replica" => &["sketch", "wire"],
-            "engine" => &["sketch", "replica"],
-            "cluster" => &["pace", "sketch", "wire", "replica"],
-            "config" => &["names", "sketch", "wire"],
-            "node" | "data_dir" | "status" | "passes" | "cluster_io" | "legacy" | "fronts" => {
-                &of_node
-            }
-            "client" => &["names", "wire", "io"],
-            "cli" => &[
-                "console", "names", "sketch", "wire", "cluster", "client", "config", "status",
-            ],
-            _ => &[],
+    for (at, (room, below)) in ROOMS.iter().enumerate() {
+        for other in *below {
+            let is_above = ROOMS[..at].iter().any(|(above, _)| above == other);
+            assert!(is_above, "{room} comes before {other}");
         }
-    };
-    for room in rooms {
-        for path in files(".rs") {
-            let relative = path
-                .strip_prefix(ROOT)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            if !relative.starts_with(&format!("src/{room}/")) || relative.contains("test") {
-                continue;
-            }
-            for line in read(&path)
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"))
-            {
-                for other in rooms.iter().filter(|other| **other != room) {
-                    let uses = line.contains(&format!("crate::{other}::"));
-                    assert!(
-                        !uses || below(room).contains(other),
-                        "{relative} uses {other}: {line}"
-                    );
-                }
+        let lines = lines_of_room(room);
+        assert!(!lines.is_empty(), "there is nothing in src/{room}/");
+        let others = || ROOMS.iter().map(|(other, _)| other);
+        for (file, line) in lines {
+            for other in others().filter(|other| *other != room) {
+                let uses = line.contains(&format!("crate::{}::", other.replace('/', "::")));
+                assert!(
+                    !uses || below.contains(other),
+                    "{file} uses {other}: {line}"
+                );
             }
         }
+    }
+}
+
+/// No folder of the program stands beside the list of rooms.
+#[test]
+fn every_folder_is_a_room() {
+    let folders = std::fs::read_dir(Path::new(ROOT).join("src")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().path());
+    for folder in folders.filter(|path| path.is_dir()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let is_known = ROOMS
+            .iter()
+            .any(|(room, _)| room.split('/').next() == Some(&name));
+        assert!(is_known, "src/{name}/ is no room");
     }
 }
 

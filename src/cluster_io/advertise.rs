@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::start::ClusterError;
+use super::open::ClusterError;
 use crate::config::ClusterConfig;
-use crate::node::crew::Part;
-use crate::node::lookups::Lookups;
+use crate::names::Lookups;
 
 /// How long the start waits for a name; after that it goes on without.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +26,7 @@ pub(super) fn at_start(
     };
     let (mut found, mut error) = (Vec::new(), None);
     for name in names {
-        match lookups.within(Part::SeedLookup, name, START_PATIENCE) {
+        match lookups.within(name, START_PATIENCE) {
             Ok(addresses) => found.extend(addresses),
             Err(unknown) => error = error.or(Some(unknown)),
         }

@@ -20,6 +20,7 @@ use super::steering::{CHANNELS_MAX, program};
 use crate::cluster::Cluster;
 use crate::cluster::seal::KnownChannel;
 use crate::io::{BindError, Steered, bind_steered, steer};
+use crate::status::QueueStatus;
 use crate::udp::kernel_drops;
 
 /// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a
@@ -99,17 +100,17 @@ pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> 
 
 /// What is known of a queue, for a status.
 #[derive(Debug)]
-pub(super) struct Gauge {
-    pub(super) name: &'static str,
+pub(super) struct QueueGauge {
+    name: &'static str,
     /// The same socket once more, to be asked what was dropped at it.
     socket: StdUdpSocket,
-    pub(super) received: AtomicU64,
-    pub(super) refused: AtomicU64,
+    received: AtomicU64,
+    refused: AtomicU64,
     /// How often a flood stopped the reading.
-    pub(super) pauses: AtomicU64,
+    pauses: AtomicU64,
 }
 
-impl Gauge {
+impl QueueGauge {
     pub(super) fn all(sockets: &[StdUdpSocket]) -> io::Result<Vec<Self>> {
         let gauge = |(socket, kind): (&StdUdpSocket, &Kind)| {
             Ok(Self {
@@ -127,9 +128,15 @@ impl Gauge {
             .collect()
     }
 
-    /// Datagrams dropped by the kernel, modulo 2^32.
-    pub(super) fn dropped_by_kernel(&self) -> u64 {
-        kernel_drops(&self.socket).map_or(0, u64::from)
+    pub(super) fn status(&self) -> QueueStatus {
+        QueueStatus {
+            name: self.name.to_owned(),
+            received: self.received.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            // Modulo 2^32.
+            dropped_by_kernel: kernel_drops(&self.socket).map_or(0, u64::from),
+            pauses: self.pauses.load(Relaxed),
+        }
     }
 }
 
@@ -141,10 +148,10 @@ fn kinds(sockets: usize) -> &'static [Kind] {
     }
 }
 
-/// The sockets.
+/// The port's sockets, one for each queue.
 pub(super) struct Queues {
     /// At least one.
-    queues: Vec<Queue>,
+    queues: Vec<SteeredQueue>,
     /// What the cluster's count of changes was when the program was made.
     steered_by: Option<u64>,
     /// Before this there is no new program.
@@ -154,7 +161,8 @@ pub(super) struct Queues {
     has_complained: bool,
 }
 
-struct Queue {
+/// A queue, and how far its flood has come.
+struct SteeredQueue {
     kind: &'static Kind,
     socket: UdpSocket,
     flood: Flood,
@@ -165,7 +173,7 @@ impl Queues {
     pub(super) fn new(sockets: Vec<StdUdpSocket>) -> io::Result<Self> {
         let kinds = kinds(sockets.len());
         let queue = |(socket, kind): (StdUdpSocket, &'static Kind)| {
-            Ok(Queue {
+            Ok(SteeredQueue {
                 kind,
                 socket: UdpSocket::from_std(socket)?,
                 flood: Flood::new(kind.refused_max),
@@ -188,7 +196,7 @@ impl Queues {
     /// whether it took the datagram.
     pub(super) fn receive(
         &mut self,
-        gauges: &[Gauge],
+        gauges: &[QueueGauge],
         buffer: &mut [u8],
         now: impl Fn() -> Duration,
         mut take: impl FnMut(Duration, SocketAddr, &mut [u8]) -> bool,
@@ -291,10 +299,10 @@ impl Queues {
     }
 }
 
-impl Queue {
+impl SteeredQueue {
     fn receive(
         &mut self,
-        gauge: &Gauge,
+        gauge: &QueueGauge,
         buffer: &mut [u8],
         now: &impl Fn() -> Duration,
         take: &mut impl FnMut(Duration, SocketAddr, &mut [u8]) -> bool,

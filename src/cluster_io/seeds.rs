@@ -13,10 +13,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::ClusterError;
-use crate::legacy::addresses::usable;
-use crate::names::{HostPort, Lookup};
-use crate::node::crew::Part;
-use crate::node::lookups::Lookups;
+use super::addresses::usable;
+use crate::names::{HostPort, Lookup, Lookups};
 
 /// From one look to the next while nobody is known, and the first ones while somebody is missing.
 const SOON: Duration = Duration::from_secs(2);
@@ -28,8 +26,8 @@ const STEADY: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 64;
 
 pub(crate) struct Seeds {
-    join: Vec<Name>,
-    advertise: Option<Name>,
+    join: Vec<SeedName>,
+    advertise: Option<SeedName>,
     lookups: Lookups,
     /// The socket's address: what it cannot send to is no seed.
     ours: SocketAddr,
@@ -61,7 +59,7 @@ enum Whose {
 }
 
 #[derive(Debug)]
-struct Name {
+struct SeedName {
     name: HostPort,
     option: &'static str,
     /// What it gave when it last gave any.
@@ -79,10 +77,10 @@ impl Seeds {
         ours: SocketAddr,
     ) -> Self {
         let (send, found) = mpsc::unbounded_channel();
-        let join = join.iter().map(|name| Name::new(name, "--join", ours));
+        let join = join.iter().map(|name| SeedName::new(name, "--join", ours));
         Self {
             join: join.collect(),
-            advertise: advertise.map(|name| Name::new(name, "--advertise", ours)),
+            advertise: advertise.map(|name| SeedName::new(name, "--advertise", ours)),
             lookups,
             ours,
             complaint: String::new(),
@@ -197,7 +195,7 @@ impl Seeds {
     }
 }
 
-impl Name {
+impl SeedName {
     fn new(name: &HostPort, option: &'static str, ours: SocketAddr) -> Self {
         let mut new = Self {
             name: name.clone(),
@@ -225,7 +223,7 @@ impl Name {
         let done = move |lookup| {
             let _ = send.send((whose, lookup));
         };
-        match lookups.begin(Part::SeedLookup, &self.name, done) {
+        match lookups.begin(&self.name, done) {
             Ok(()) => self.is_looking = true,
             // The system has no thread for it.
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.fail(format!(
@@ -297,7 +295,10 @@ mod tests {
 
     fn seeds(join: &[&str], resolver: Resolver) -> Seeds {
         let join: Vec<HostPort> = join.iter().map(|name| name.parse().unwrap()).collect();
-        let lookups = Lookups::of(resolver);
+        let lookups = Lookups::new(resolver, |work| {
+            std::thread::spawn(work);
+            Ok(())
+        });
         Seeds::new(&join, None, lookups, address("127.0.0.1:1"))
     }
 

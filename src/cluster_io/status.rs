@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::queues::Gauge;
-use super::{Presence, Side, name};
+use super::queues::QueueGauge;
+use super::{Participation, SharedCluster, name};
 use crate::cluster::membership::MemberState;
 use crate::cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use crate::replica::{Replica, Slices};
 use crate::status::{
     ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
-    SLICES_LISTED_MAX, SliceStatus,
+    SLICES_LISTED_MAX, SliceStatus, hex,
 };
 use crate::wire::{Boot, SketchNumber};
 
-impl Presence {
+impl Participation {
     /// What `/status` says, and what `/readyz` waits for.
     pub(crate) fn status(
         &self,
@@ -43,12 +42,12 @@ impl Presence {
                 };
                 (off, Readiness::default())
             }
-            Self::On(side) => side.status(replica, now, alone),
+            Self::On(cluster) => cluster.status(replica, now, alone),
         }
     }
 }
 
-impl Side {
+impl SharedCluster {
     fn status(
         &self,
         replica: &Replica,
@@ -56,20 +55,20 @@ impl Side {
         known: ClusterStatus,
     ) -> (ClusterStatus, Readiness) {
         let (state, known) = {
-            let cluster = self.cluster();
+            let cluster = self.lock();
             let known = with_slices(known, replica, cluster.slices());
             (cluster.status(now), known)
         };
         let readiness = readiness(&state);
-        let queues: Vec<QueueStatus> = self.queues.iter().map(queue).collect();
+        let queues: Vec<QueueStatus> = self.gauges().iter().map(QueueGauge::status).collect();
         let status = ClusterStatus {
             enabled: true,
-            address: Some(self.bound.to_string()),
+            address: Some(self.bound().to_string()),
             advertised: state
                 .me
                 .is_plausible()
                 .then(|| state.me.address.to_string()),
-            sealed: self.is_sealed,
+            sealed: self.is_sealed(),
             members: state.members.iter().map(member).collect(),
             one_way: state.one_way.iter().map(one_way).collect(),
             slices_refused: state.slices_missing.iter().map(name).collect(),
@@ -87,16 +86,6 @@ impl Side {
             ..known
         };
         (status, readiness)
-    }
-}
-
-fn queue(gauge: &Gauge) -> QueueStatus {
-    QueueStatus {
-        name: gauge.name.to_owned(),
-        received: gauge.received.load(Relaxed),
-        refused: gauge.refused.load(Relaxed),
-        dropped_by_kernel: gauge.dropped_by_kernel(),
-        pauses: gauge.pauses.load(Relaxed),
     }
 }
 
@@ -265,8 +254,4 @@ fn by_name(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     counts
         .map(|(&name, &count)| (name.to_owned(), count))
         .collect()
-}
-
-pub(crate) fn hex(number: u64) -> String {
-    format!("{number:016x}")
 }

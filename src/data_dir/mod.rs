@@ -1,4 +1,4 @@
-//! Who a node is: a number that it keeps in a folder of its own, from one start to the next.
+//! What a node keeps in a folder of its own, from one start to the next: its number.
 //!
 //! ```text
 //! DIR/lock      held (flock(2)) while a node runs, so that no two are one
@@ -18,7 +18,7 @@ const LOCK_FILE: &str = "lock";
 
 /// Why a node has no number. Nothing was started; what was in the folder still is.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub enum DataDirError {
     /// The folder, or a file in it, cannot be used.
     #[error("can't use {} of --data-dir: {source}; name a folder that this user may write to", path.display())]
     Folder {
@@ -49,16 +49,16 @@ pub enum IdentityError {
 
 /// A node's number, and the lock that makes it the only one with it.
 #[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) node: u64,
+pub(crate) struct DataDir {
+    node: u64,
     /// Locked as long as it is open.
     _lock: Option<File>,
 }
 
-impl Identity {
+impl DataDir {
     /// The number in `folder`; a `fresh` one (random, not 0) that is put there if there is none, or
     /// that is forgotten with this start if there is no folder.
-    pub(crate) fn of(folder: Option<&Path>, fresh: u64) -> Result<Self, IdentityError> {
+    pub(crate) fn open(folder: Option<&Path>, fresh: u64) -> Result<Self, DataDirError> {
         let Some(folder) = folder else {
             return Ok(Self {
                 node: fresh,
@@ -71,13 +71,13 @@ impl Identity {
         let lock = lock(folder)?;
         let path = folder.join(ID_FILE);
         let node = match fs::read_to_string(&path) {
-            Ok(text) => parse(&text).ok_or(IdentityError::NotANumber { path })?,
+            Ok(text) => parse(&text).ok_or(DataDirError::NotANumber { path })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 keep(folder, fresh).map_err(unusable(&path))?;
                 fresh
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(IdentityError::NotANumber { path });
+                return Err(DataDirError::NotANumber { path });
             }
             Err(error) => return Err(unusable(&path)(error)),
         };
@@ -86,21 +86,26 @@ impl Identity {
             _lock: Some(lock),
         })
     }
+
+    /// The node's number.
+    pub(crate) fn node(&self) -> u64 {
+        self.node
+    }
 }
 
-fn unusable(path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let path = path.to_owned();
-    move |source| IdentityError::Folder { path, source }
+    move |source| DataDirError::Folder { path, source }
 }
 
-fn lock(folder: &Path) -> Result<File, IdentityError> {
+fn lock(folder: &Path) -> Result<File, DataDirError> {
     let path = folder.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(0o600);
     let file = file.open(&path).map_err(unusable(&path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(IdentityError::InUse {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse {
             path: folder.to_owned(),
         }),
         Err(error) => Err(unusable(&path)(error.into())),
@@ -157,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_number_is_kept_from_start_to_start() {
-        assert_eq!(Identity::of(None, 7).unwrap().node, 7);
+        assert_eq!(DataDir::open(None, 7).unwrap().node, 7);
         let folder = Folder::new("kept");
         let path = folder.0.join("made/too");
-        assert_eq!(Identity::of(Some(&path), 7).unwrap().node, 7);
-        assert_eq!(Identity::of(Some(&path), 8).unwrap().node, 7);
+        assert_eq!(DataDir::open(Some(&path), 7).unwrap().node, 7);
+        assert_eq!(DataDir::open(Some(&path), 8).unwrap().node, 7);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join(ID_FILE))), (0o700, 0o600));
         assert!(!path.join(NEW_ID_FILE).exists());
@@ -174,11 +179,11 @@ mod tests {
     #[test]
     fn two_at_once_are_refused() {
         let folder = Folder::new("two");
-        let first = Identity::of(Some(&folder.0), 7).unwrap();
-        let error = Identity::of(Some(&folder.0), 8).unwrap_err();
-        assert!(matches!(error, IdentityError::InUse { .. }), "{error}");
+        let first = DataDir::open(Some(&folder.0), 7).unwrap();
+        let error = DataDir::open(Some(&folder.0), 8).unwrap_err();
+        assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
         drop(first);
-        assert_eq!(Identity::of(Some(&folder.0), 9).unwrap().node, 7);
+        assert_eq!(DataDir::open(Some(&folder.0), 9).unwrap().node, 7);
     }
 
     #[test]
@@ -194,16 +199,16 @@ mod tests {
             b"\xff\xfe",
         ] {
             fs::write(&path, content).unwrap();
-            let error = Identity::of(Some(&folder.0), 8).unwrap_err();
-            assert!(matches!(error, IdentityError::NotANumber { .. }), "{error}");
+            let error = DataDir::open(Some(&folder.0), 8).unwrap_err();
+            assert!(matches!(error, DataDirError::NotANumber { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
         // What was begun before a loss of power does not count.
         fs::remove_file(&path).unwrap();
         fs::write(folder.0.join(NEW_ID_FILE), "00000000").unwrap();
-        assert_eq!(Identity::of(Some(&folder.0), 8).unwrap().node, 8);
+        assert_eq!(DataDir::open(Some(&folder.0), 8).unwrap().node, 8);
         // A file is no folder.
-        let error = Identity::of(Some(&path), 8).unwrap_err();
-        assert!(matches!(error, IdentityError::Folder { .. }), "{error}");
+        let error = DataDir::open(Some(&path), 8).unwrap_err();
+        assert!(matches!(error, DataDirError::Folder { .. }), "{error}");
     }
 }

@@ -15,17 +15,16 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::addresses::{as_sent_by, canonical, is_ourselves, usable};
-use super::challenge::Told;
+use super::addresses::{as_sent_by, is_ourselves};
+use super::challenge::Introduction;
 use super::rounds::Rounds;
 use crate::cluster::legacy::Added;
+use crate::cluster_io::{canonical, usable};
 use crate::names::{HostPort, Lookup};
-use crate::node::crew::Part;
 use crate::wire::legacy::PeerOrder;
 
 /// Names looked up at once; a resolver may take half a minute for each.
@@ -92,7 +91,7 @@ impl Rounds {
         // The new one takes the place of what stands.
         self.orders
             .retain(|order| order.name != name || order.is_under_way());
-        if self.orders.len() >= self.shared.max_peers() {
+        if self.orders.len() >= self.peers.max_peers() {
             let reason = "as many targets as --max-peers allows are being asked what they are, or stand; try again";
             return self.record(from, words, Err(reason.to_owned()));
         }
@@ -129,8 +128,7 @@ impl Rounds {
         let done = move |lookup| {
             let _ = found.send((number, lookup));
         };
-        let lookups = self.shared.lookups();
-        match lookups.begin(Part::PeerLookup, &order.name, done) {
+        match self.lookups.begin(&order.name, done) {
             Ok(()) => {
                 order.state = State::LookingUp;
                 self.orders.push(order);
@@ -150,7 +148,7 @@ impl Rounds {
 
     /// Before anything is pushed to an address, it is asked what it is.
     fn take_addresses(&mut self, mut order: Order, found: Lookup) {
-        let ours = self.shared.udp();
+        let ours = self.port.address();
         let found = match found {
             Ok(found) => usable(ours, &found),
             Err(error) => return self.give_up(order, error.to_string()),
@@ -169,7 +167,7 @@ impl Rounds {
                 Err(reason) => order.refused = order.refused.or(Some(reason)),
             }
         }
-        let is_known = |peer: &&SocketAddr| self.shared.legacy().pushes.is_known(**peer);
+        let is_known = |peer: &&SocketAddr| self.peers.lock().pushes.is_known(**peer);
         let known = order.asked.iter().find(is_known).copied();
         if let Some(peer) = known {
             let outcome = self.push_rows_to(peer, false);
@@ -189,17 +187,17 @@ impl Rounds {
     }
 
     fn may_push_to(&self, peer: SocketAddr) -> Result<(), String> {
-        if is_ourselves(peer, self.shared.udp()) {
+        if is_ourselves(peer, self.port.address()) {
             return Err(OURSELVES.to_owned());
         }
-        if !self.shared.access().may_use(peer.ip()) {
+        if !self.port.may_use(peer.ip()) {
             return Err("its acks would be refused: it is not on the --allow list".to_owned());
         }
         Ok(())
     }
 
     /// Somebody who was asked is a node; whether that was for an order.
-    pub(super) fn order_answered(&mut self, from: SocketAddr, told: Told) -> bool {
+    pub(super) fn order_answered(&mut self, from: SocketAddr, told: Introduction) -> bool {
         let mut was_asked = false;
         while let Some(mut order) = self.take_order(|order| order.is_asking(from)) {
             was_asked = true;
@@ -352,13 +350,12 @@ impl Rounds {
                 *silent_rounds = if is_heard { 0 } else { *silent_rounds + 1 };
             }
         }
-        let addresses = self.members.addresses.clone();
         self.orders.retain(|order| {
             let State::Slices { target, .. } = order.state else {
                 return true;
             };
             // Then it has everything, and whatever else it says comes from the cluster.
-            !addresses.contains(&target)
+            !members.has_address(target)
         });
         while let Some(order) = self.take_order(Order::is_silent) {
             self.fall_silent(order);
@@ -388,18 +385,18 @@ impl Rounds {
     /// To an instance of the Python program, or to a node of ours that is in no cluster; or perhaps to one,
     /// until more is known.
     fn push_legacy(&mut self, peer: SocketAddr, is_proven: bool) -> Result<String, String> {
-        let dialect = self.shared.layout().dialect;
-        let (width, width_max) = (self.shared.layout().width, dialect.max_sync_width());
+        let dialect = self.port.layout().dialect;
+        let (width, width_max) = (self.port.layout().width, dialect.max_sync_width());
         if width > width_max {
             return Err(format!(
                 "it does not answer as a node of a cluster does, and a row of {width} counters does not fit a datagram: \
                  legacy peers need a width of at most {width_max} (start both ends with --compat or a smaller -x)"
             ));
         }
-        let added = self.shared.legacy().pushes.add(peer);
+        let added = self.peers.lock().pushes.add(peer);
         let added = added.map_err(|error| error.to_string())?;
         if is_proven {
-            self.shared.legacy().pushes.prove(peer);
+            self.peers.lock().pushes.prove(peer);
         }
         Ok(match added {
             Added::New => {
@@ -413,26 +410,25 @@ impl Rounds {
     pub(super) fn push_to_node(
         &mut self,
         peer: SocketAddr,
-        told: Told,
+        told: Introduction,
     ) -> Result<(String, Pushed), String> {
-        if told.boot == self.shared.boot() {
+        if told.boot == self.shared.engine().info().boot {
             return Err(OURSELVES.to_owned());
         }
-        if told.fingerprint != self.shared.fingerprint() {
+        if told.fingerprint != self.shared.engine().info().fingerprint {
             return Err(
                 "it has another sketch: width, depth, hash and --seed must be the same at both ends"
                     .to_owned(),
             );
         }
-        if self.members.boots.contains(&told.boot) {
+        if self.members.has_boot(told.boot) {
             return Ok((MEMBER.to_owned(), Pushed::Member));
         }
-        let shared = Arc::clone(&self.shared);
-        match shared.presence().side() {
-            Some(side) if told.cluster_port != 0 => {
+        match &self.cluster {
+            Some(cluster) if told.cluster_port != 0 => {
                 let target = SocketAddr::new(peer.ip(), told.cluster_port);
                 let target = canonical(target);
-                side.push_to(shared.now(), target);
+                cluster.push_to(self.shared.now(), target);
                 let detail = format!(
                     "pushing everything known here to the node at {target} from now on, one way"
                 );
@@ -443,17 +439,17 @@ impl Rounds {
     }
 
     fn record(&self, from: SocketAddr, target: String, outcome: Result<String, String>) {
-        let mut legacy = self.shared.legacy();
+        let mut peers = self.peers.lock();
         match &outcome {
             Ok(detail) => info!(%from, %target, "peer: {detail}"),
             Err(reason) => {
-                legacy.refuse("peer_order");
+                peers.refuse("peer_order");
                 warn!(%from, %target, "peer refused: {reason}");
             }
         }
         let accepted = outcome.is_ok();
         let detail = outcome.unwrap_or_else(|reason| reason);
-        legacy.orders.record(from, target, accepted, detail);
+        peers.orders.record(from, target, accepted, detail);
     }
 }
 

@@ -4,15 +4,16 @@
 //! tomorrow. So whoever is given one keeps it, tries all its addresses, and looks it up again when they fall
 //! silent. A [`Resolver`] looks up; it may take half a minute, so where that would hold up something else
 //! it is asked on a thread ([`look_up_on_thread`], [`look_up_within`]), of which there is a bounded number;
-//! who looks after its own threads starts it ([`look_up_by`], [`look_up_within_by`]).
+//! who looks after its own threads has [`Lookups`] start them.
 
 mod address;
+mod lookups;
+mod own;
 mod resolver;
 mod thread;
 
 pub use self::address::{AddressError, HostPort};
+pub use self::lookups::Lookups;
+pub use self::own::{Unresolved, resolve};
 pub use self::resolver::{ADDRESSES_MAX, LookupError, Resolver};
-pub use self::thread::{
-    LOOKUP_THREADS_MAX, Lookup, Work, look_up_by, look_up_on_thread, look_up_within,
-    look_up_within_by,
-};
+pub use self::thread::{LOOKUP_THREADS_MAX, Lookup, Work, look_up_on_thread, look_up_within};

@@ -37,7 +37,7 @@ pub fn look_up_on_thread(
 ///
 /// # Errors
 /// What `start` said, or too many look up already; `done` is dropped.
-pub fn look_up_by(
+pub(super) fn look_up_by(
     start: impl FnOnce(Work) -> io::Result<()>,
     resolver: &Resolver,
     names: Vec<HostPort>,
@@ -80,7 +80,7 @@ pub fn look_up_within(resolver: &Resolver, name: &HostPort, patience: Duration) 
 ///
 /// # Errors
 /// Those of [`look_up_within`].
-pub fn look_up_within_by(
+pub(super) fn look_up_within_by(
     start: impl FnOnce(Work) -> io::Result<()>,
     resolver: &Resolver,
     name: &HostPort,

@@ -23,8 +23,7 @@ use signal_hook::iterator::{Handle, Signals as Coming};
 use signal_hook::low_level;
 use tracing::{info, warn};
 
-use super::Ending;
-use super::crew::{Crew, Part};
+use super::crew::{Crew, Ending, Part};
 use crate::console;
 
 /// A signal to end within this time after another is the same, which came twice: to the process and, by a

@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::control::{Control, Runtime};
+use super::control::{ControlThread, Runtime};
 use super::crew::{Crew, Part};
-use super::shared::Shared;
-use super::{Node, NodeError, system, warn_of_fallback};
+use super::start::warn_of_fallback;
+use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
-use crate::fronts::datagrams::DataHandler;
+use crate::fronts::datagrams::{ClientPort, DataHandler};
 use crate::io::limits::in_the_way_of_threads;
 use crate::io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
+use crate::status::ObservedThread;
 
 /// Threads to live with: those that look names up, and one that writes the log.
 const THREADS_TO_SPARE: usize = 3;
@@ -28,7 +29,7 @@ type Report = Result<(), NodeError>;
 /// Threads that have all they need, and wait. Dropping this ends them.
 pub(super) struct Waiting {
     backend: Backend,
-    control: Option<Waiter<Control>>,
+    control: Option<Waiter<ControlThread>>,
     data: Vec<Waiter<()>>,
 }
 
@@ -48,7 +49,7 @@ impl Node {
     ) -> Result<Waiting, NodeError> {
         match Waiting::new(self, config, backend, &alive) {
             Err(NodeError::Ring(refused)) => {
-                let refused = refused.of_data_threads(self.shared.threads().len() as u64);
+                let refused = refused.of_data_threads(self.overview.threads().len() as u64);
                 if config.io != IoChoice::Auto {
                     return Err(refused.into());
                 }
@@ -67,7 +68,7 @@ impl Waiting {
         backend: Backend,
         alive: &mpsc::Sender<Infallible>,
     ) -> Result<Self, NodeError> {
-        let threads = node.shared.threads().len();
+        let threads = node.overview.threads().len();
         let mut waiting = Self {
             backend,
             control: None,
@@ -82,9 +83,10 @@ impl Waiting {
             missing(0),
         )?);
         let cpus = cpu::allowed();
-        for thread in 0..threads {
-            let data = DataThread {
-                shared: Arc::clone(&node.shared),
+        for (thread, observed) in node.overview.threads().iter().enumerate() {
+            let data = DataThreadStart {
+                port: Arc::clone(&node.port),
+                observed: Arc::clone(observed),
                 crew: node.crew.clone(),
                 cpu: cpus.get(thread % cpus.len().max(1)).copied(),
                 options: LoopOptions {
@@ -108,8 +110,8 @@ impl Waiting {
     }
 
     /// Lets them serve; `node` has them from now on.
-    pub(super) fn serve(mut self, node: &mut Node, control: Control) {
-        node.shared.set_backend(self.backend);
+    pub(super) fn serve(mut self, node: &mut Node, control: ControlThread) {
+        node.overview.set_backend(self.backend);
         if let Some(waiter) = self.control.take() {
             let _ = waiter.begin.send(control);
             node.control = Some(waiter.thread);
@@ -145,11 +147,11 @@ fn start_control(
     backend: Backend,
     report: Sender<Report>,
     missing: u64,
-) -> Result<Waiter<Control>, NodeError> {
+) -> Result<Waiter<ControlThread>, NodeError> {
     let watcher = crew.clone();
     let name = "rmbd-control".to_owned();
     let watched_as = name.clone();
-    let run = move |begin: Receiver<Control>| {
+    let run = move |begin: Receiver<ControlThread>| {
         let runtime = Runtime::new(backend);
         let runtime = tell(report, runtime);
         if let (Some(runtime), Ok(control)) = (runtime, begin.recv()) {
@@ -163,7 +165,7 @@ fn start_control(
 }
 
 fn start_data(
-    data: DataThread,
+    data: DataThreadStart,
     backend: Backend,
     report: Sender<Report>,
     missing: u64,
@@ -173,7 +175,7 @@ fn start_data(
     let run = move |begin: Receiver<()>| {
         data.pin();
         let ready = data.event_loop(backend).map(|event_loop| {
-            let handler = DataHandler::new(Arc::clone(&data.shared), data.thread);
+            let handler = DataHandler::new(Arc::clone(&data.port), Arc::clone(&data.observed));
             (event_loop, handler)
         });
         if let (Some((event_loop, handler)), Ok(())) = (tell(report, ready), begin.recv()) {
@@ -212,8 +214,9 @@ fn start<T: Send + 'static>(
 }
 
 /// What one data thread starts with.
-struct DataThread {
-    shared: Arc<Shared>,
+struct DataThreadStart {
+    port: Arc<ClientPort>,
+    observed: Arc<ObservedThread>,
     crew: Crew,
     cpu: Option<usize>,
     options: LoopOptions,
@@ -222,7 +225,7 @@ struct DataThread {
     _alive: mpsc::Sender<Infallible>,
 }
 
-impl DataThread {
+impl DataThreadStart {
     fn run(&self, mut event_loop: EventLoop, mut handler: DataHandler) {
         #[cfg(test)]
         if self.crew.strikes_thread(Part::Data) {
@@ -244,17 +247,16 @@ impl DataThread {
                 false
             }
         });
-        let _ = self.shared.threads()[self.thread].cpu.set(pinned);
+        self.observed.set_cpu(pinned);
     }
 
     fn event_loop(&self, backend: Backend) -> Result<EventLoop, NodeError> {
-        let io = &self.shared.threads()[self.thread];
         EventLoop::new(
             backend,
-            Arc::clone(&io.socket),
+            Arc::clone(self.observed.socket()),
             self.crew.stop().clone(),
             self.options,
-            Arc::clone(&io.io),
+            Arc::clone(self.observed.io()),
         )
         .map_err(|source| match source {
             LoopError::Ring(refused) => refused.into(),

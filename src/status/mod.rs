@@ -2,15 +2,22 @@
 //!
 //! Field names are part of the public interface; fields may be added, none changes its meaning.
 
-pub(crate) mod counters;
+mod counters;
 mod json_key;
 pub mod metrics;
+mod sources;
+#[cfg(test)]
+pub(crate) mod testing;
+mod thread;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::counters::{Refused, Tally};
 pub use self::json_key::JsonKey;
+pub(crate) use self::sources::{hex, tally_of};
+pub(crate) use self::thread::ObservedThread;
 
 /// One consistent-enough picture of a node: every counter is read once, none goes backwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -174,7 +174,7 @@ fn a_node_that_comes_back_is_the_same_and_counts_what_it_had_counted() {
         let b = Node::start(stable(&[&a])).unwrap();
         // Nobody else may be it meanwhile.
         let error = Node::start(stable(&[&a])).map(drop).unwrap_err();
-        assert!(matches!(error, NodeError::Identity(_)), "{error}");
+        assert!(matches!(error, NodeError::DataDir(_)), "{error}");
         wait_for_members(&[&a, &b]);
         b.add(b"key", 5).unwrap();
         wait_for_count(&[&a], "key", 5);

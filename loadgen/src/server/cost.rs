@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rmbd::node::status::Status;
+use rmbd::status::Status;
 
 use super::status::spinning_s;
 use crate::machine::{memory_bytes, task_cpu_time, tasks};

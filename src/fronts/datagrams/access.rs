@@ -6,23 +6,23 @@ use ipnet::IpNet;
 
 /// `--allow` and `--trust`.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub(super) struct Access {
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
 }
 
 impl Access {
-    pub(crate) fn new(allow: Vec<IpNet>, trust: Vec<IpNet>) -> Self {
+    pub(super) fn new(allow: Vec<IpNet>, trust: Vec<IpNet>) -> Self {
         Self { allow, trust }
     }
 
     /// May use the client port at all: everybody, or who is listed (whoever is trusted is, too).
-    pub(crate) fn may_use(&self, ip: IpAddr) -> bool {
+    pub(super) fn may_use(&self, ip: IpAddr) -> bool {
         self.allow.is_empty() || lists(&self.allow, ip) || lists(&self.trust, ip)
     }
 
     /// May send `peer` and `sync`: loopback, and who is listed.
-    pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
+    pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || lists(&self.trust, ip)
     }
 }

@@ -21,7 +21,7 @@ const _: () = assert!(Dialect::Native.reply_bytes() <= AMPLIFICATION_MAX * MESSA
 
 /// Where an answer goes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum ReplySlot {
     Legacy { at: usize },
     Compact { at: usize },
 }
@@ -51,7 +51,7 @@ impl Answers {
 
     /// Room for the reply to a count of `key` in the legacy format. Replies to one request are split
     /// between whole ones where they are too long for a datagram.
-    pub(super) fn reserve_legacy(&mut self, key: &[u8]) -> Place {
+    pub(super) fn reserve_legacy(&mut self, key: &[u8]) -> ReplySlot {
         let bytes = self.dialect.reply_bytes();
         if self.len + bytes - self.start > REPLY_DATAGRAM_BYTES_MAX {
             self.end_datagram();
@@ -59,7 +59,7 @@ impl Answers {
         let at = self.len;
         self.len += bytes;
         legacy::write_reply_key(key, self.dialect, &mut self.bytes[at..self.len]);
-        Place::Legacy { at }
+        ReplySlot::Legacy { at }
     }
 
     /// Replies to different requests never share a datagram.
@@ -104,13 +104,13 @@ impl Answers {
     }
 
     #[inline]
-    pub(super) fn fill(&mut self, place: Place, answer: Answer) {
+    pub(super) fn fill(&mut self, place: ReplySlot, answer: Answer) {
         match place {
-            Place::Legacy { at } => {
+            ReplySlot::Legacy { at } => {
                 let reply = &mut self.bytes[at..at + self.dialect.reply_bytes()];
                 legacy::write_reply_count(answer.estimate().count, self.dialect, reply);
             }
-            Place::Compact { at } => self.fill_compact(at, answer),
+            ReplySlot::Compact { at } => self.fill_compact(at, answer),
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::Desk;
-use super::answers::Place;
+use super::answers::ReplySlot;
+use super::{ClientPort, Desk};
 use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refused, Turn};
-use crate::node::shared::Shared;
 use crate::replica::once::{self, Caller};
 use crate::sketch::{HashFamily, Weight};
 use crate::wire::compact::{
@@ -27,8 +26,8 @@ const _: () = assert!(
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
 
 /// The answer to info, which stays the same, but for the cookie.
-pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
-    let engine = shared.engine().info();
+pub(super) fn encode_info(port: &ClientPort) -> Box<[u8]> {
+    let engine = port.shared().engine().info();
     let info = Info {
         boot: engine.boot,
         fingerprint: engine.fingerprint,
@@ -41,24 +40,24 @@ pub(super) fn encode_info(shared: &Shared) -> Box<[u8]> {
             HashFamily::Fnv => HASH_FNV,
         },
         version: env!("CARGO_PKG_VERSION").as_bytes(),
-        cluster_port: shared.cluster_port(),
+        cluster_port: port.cluster_port(),
         cookie: &[0; once::COOKIE_BYTES],
-        writer: shared.replica().own_slice().writer,
+        writer: port.shared().replica().own_slice().writer,
     };
     compact::encode_info(&info).into_boxed_slice()
 }
 
 impl Desk {
-    pub(super) fn compact(&mut self, shared: &Shared, datagram: &[u8]) {
+    pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {
         self.tally.compact += 1;
-        match self.admit(shared, datagram) {
-            Ok((request, turn)) => self.perform(shared, &request, turn, datagram.len()),
+        match self.admit(port, datagram) {
+            Ok((request, turn)) => self.perform(port, &request, turn, datagram.len()),
             Err(Rejected { problem, id }) => {
                 self.tally.problem(problem);
                 if let Some(id) = id {
                     self.answers.begin_compact(datagram.len());
                     if problem == Problem::AddressUnproven {
-                        self.give_cookie(shared);
+                        self.give_cookie(port);
                     }
                     self.answers.end_compact(Some(ReplyHead {
                         id,
@@ -74,11 +73,11 @@ impl Desk {
     #[inline]
     fn admit<'a>(
         &mut self,
-        shared: &Shared,
+        port: &ClientPort,
         datagram: &'a [u8],
     ) -> Result<(Request<'a>, Turn), Rejected> {
         let request = compact::request(datagram)?;
-        match self.judge(shared, &request, datagram.len() as u64) {
+        match self.judge(port, &request, datagram.len() as u64) {
             Ok(turn) => Ok((request, turn)),
             Err(refused) => Err(Rejected {
                 problem: problem(refused),
@@ -90,7 +89,7 @@ impl Desk {
     #[inline]
     fn judge(
         &mut self,
-        shared: &Shared,
+        port: &ClientPort,
         request: &Request<'_>,
         request_bytes: u64,
     ) -> Result<Turn, Refused> {
@@ -100,13 +99,13 @@ impl Desk {
         self.session.provide(bound, || sum_of_weights(request))?;
         match request.once {
             None => Ok(Turn::First),
-            Some(once) => self.admit_once(shared, once, request.cookie),
+            Some(once) => self.admit_once(port, once, request.cookie),
         }
     }
 
     fn admit_once(
         &mut self,
-        shared: &Shared,
+        port: &ClientPort,
         once: Once,
         cookie: Option<&[u8]>,
     ) -> Result<Turn, Refused> {
@@ -120,26 +119,26 @@ impl Desk {
             caller,
             sequence: once.sequence,
         };
-        let now = self.now(shared);
+        let now = self.now(port);
         self.session.admit(numbered, now)
     }
 
-    fn give_cookie(&mut self, shared: &Shared) {
-        let now = self.now(shared);
+    fn give_cookie(&mut self, port: &ClientPort) {
+        let now = self.now(port);
         let cookie = self.session.cookie(self.from, now);
         if let Ok(at) = self.reserve(COOKIE_ANSWER_BYTES_MAX) {
             self.answers.write(at, &encode_cookie(&cookie));
         }
     }
 
-    fn now(&mut self, shared: &Shared) -> Duration {
-        *self.now.get_or_insert_with(|| shared.now())
+    fn now(&mut self, port: &ClientPort) -> Duration {
+        *self.now.get_or_insert_with(|| port.shared().now())
     }
 
     #[inline]
     fn perform(
         &mut self,
-        shared: &Shared,
+        port: &ClientPort,
         request: &Request<'_>,
         turn: Turn,
         request_bytes: usize,
@@ -154,7 +153,7 @@ impl Desk {
                 Ok(Operation::Add { key, weight }) => self.add_compact(turn, key, weight),
                 Ok(question) => {
                     is_owed = true;
-                    self.answer(shared, question, turn)
+                    self.answer(port, question, turn)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -186,7 +185,7 @@ impl Desk {
     #[inline]
     fn answer(
         &mut self,
-        shared: &Shared,
+        port: &ClientPort,
         question: Operation<'_>,
         turn: Turn,
     ) -> Result<(), Problem> {
@@ -196,7 +195,7 @@ impl Desk {
             }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                self.count(key, Place::Compact { at });
+                self.count(key, ReplySlot::Compact { at });
             }
             Operation::Hit {
                 key,
@@ -208,20 +207,20 @@ impl Desk {
                 let limit = self.session.limit(limit, window_ms).map_err(problem)?;
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
-                let place = Place::Compact { at };
+                let place = ReplySlot::Compact { at };
                 let hit = session.hit(turn, key, weight, limit, place, &mut answer);
                 hit.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
-                session.bounds(key, Place::Compact { at }, &mut answer);
+                session.bounds(key, ReplySlot::Compact { at }, &mut answer);
             }
             Operation::Info => {
                 let at = self.reserve(self.info.len())?;
                 // Which was written down once.
                 self.session.info();
-                let now = self.now(shared);
+                let now = self.now(port);
                 let cookie = self.session.cookie(self.from, now);
                 let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
                 if let Some(out) = self.info[..behind].last_chunk_mut() {

@@ -1,10 +1,12 @@
-//! What a data thread does with its datagrams: adds, counts, and a hand-off for what is rare. It
+//! Datagrams at the client port: what a data thread does with them is to add, to count, and to hand over what is rare. It
 //! allocates nothing after it was made.
 
-pub(crate) mod access;
+mod access;
 mod answers;
 mod compact;
-pub(crate) mod hand_off;
+mod hand_off;
+mod port;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +14,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::answers::{Answers, Place};
+use self::answers::{Answers, ReplySlot};
+pub(crate) use self::hand_off::Parcel;
+pub(crate) use self::port::ClientPort;
+pub(crate) use self::probe::{is_probe_answer, probe_key};
 use crate::engine::{Allowed, Answer, Session, Turn};
 use crate::io::{self, Replies};
-use crate::legacy::is_probe_answer;
-use crate::node::shared::Shared;
 use crate::sketch::Exhausted;
-use crate::status::counters::{Refused, Tally};
+use crate::status::{ObservedThread, Refused, Tally};
 use crate::udp::Train;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
@@ -30,8 +33,8 @@ const PASS_LOOKS_AT_END: u32 = 1_000;
 
 /// A data thread's handler.
 pub(crate) struct DataHandler {
-    shared: Arc<Shared>,
-    thread: usize,
+    port: Arc<ClientPort>,
+    thread: Arc<ObservedThread>,
     desk: Desk,
 }
 
@@ -39,7 +42,7 @@ pub(crate) struct DataHandler {
 struct Desk {
     layout: Layout,
     /// Questions are answered with the place of their reply in `answers`.
-    session: Session<Place>,
+    session: Session<ReplySlot>,
     /// What a byte of a compact request may weigh.
     byte_weight: u64,
     answers: Answers,
@@ -53,28 +56,25 @@ struct Desk {
 }
 
 impl DataHandler {
-    pub(crate) fn new(shared: Arc<Shared>, thread: usize) -> Self {
-        let desk = Desk::new(&shared);
-        Self {
-            shared,
-            thread,
-            desk,
-        }
+    /// `thread` is what others see of the thread that will run it.
+    pub(crate) fn new(port: Arc<ClientPort>, thread: Arc<ObservedThread>) -> Self {
+        let desk = Desk::new(&port);
+        Self { port, thread, desk }
     }
 }
 
 impl io::Handler for DataHandler {
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
-        let (shared, desk) = (&*self.shared, &mut self.desk);
+        let (port, desk) = (&*self.port, &mut self.desk);
         let from = train.from();
-        if !shared.access().may_use(from.ip()) {
+        if !port.may_use(from.ip()) {
             let datagrams = train.datagrams().count() as u64;
             desk.tally.datagrams += datagrams;
             return desk.tally.refused(Refused::NotAllowed, datagrams);
         }
         desk.begin(from.ip());
         for datagram in train.datagrams() {
-            desk.datagram(shared, datagram, from);
+            desk.datagram(port, datagram, from);
         }
         // Adds that nobody is told of may stay in the batch until the pause: the longer it is, the more of
         // them are of keys that it has already. But who has a reply must find all that it rests on.
@@ -87,21 +87,21 @@ impl io::Handler for DataHandler {
     fn pause(&mut self) {
         let desk = &mut self.desk;
         desk.finish();
-        self.shared.ask_for_pass_if_due();
+        self.port.shared().ask_for_pass_if_due();
         desk.tally.take_over(desk.session.tally());
-        self.shared.tally(self.thread).publish(&desk.tally);
+        self.thread.publish(&desk.tally);
     }
 }
 
 impl Desk {
-    fn new(shared: &Shared) -> Self {
-        let layout = shared.layout();
+    fn new(port: &ClientPort) -> Self {
+        let (layout, engine) = (port.layout(), port.shared().engine());
         Self {
             layout,
-            session: Session::new(Arc::clone(shared.engine())),
-            byte_weight: compact::byte_weight(shared.engine().info().max_weight),
+            session: Session::new(Arc::clone(engine)),
+            byte_weight: compact::byte_weight(engine.info().max_weight),
             answers: Answers::new(layout.dialect),
-            info: compact::encode_info(shared),
+            info: compact::encode_info(port),
             from: Ipv4Addr::UNSPECIFIED.into(),
             now: None,
             tally: Tally::default(),
@@ -116,18 +116,18 @@ impl Desk {
     }
 
     #[inline]
-    fn datagram(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+    fn datagram(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
         self.tally.datagrams += 1;
         match datagram.first() {
-            Some(&first) if is_request(first) => self.compact(shared, datagram),
-            _ => self.legacy(shared, datagram, from),
+            Some(&first) if is_request(first) => self.compact(port, datagram),
+            _ => self.legacy(port, datagram, from),
         }
     }
 
-    fn legacy(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+    fn legacy(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
         // Nobody is told of a legacy add, so that none may be refused: while no more may be added this thread takes
         // nothing, and what comes waits in the socket.
-        if !self.may_add(shared, datagram.len() as u64) {
+        if !self.may_add(port, datagram.len() as u64) {
             return self.tally.refused(Refused::NodeEnds, 1);
         }
         for message in legacy::messages(datagram, self.layout) {
@@ -142,25 +142,25 @@ impl Desk {
                 }
                 Ok(Message::Sync(_)) => {
                     self.tally.sync += 1;
-                    self.hand_off_if_trusted(shared, datagram, from);
+                    self.hand_off_if_trusted(port, datagram, from);
                 }
                 Ok(Message::Peer(_)) => {
                     self.tally.peer += 1;
-                    self.hand_off_if_trusted(shared, datagram, from);
+                    self.hand_off_if_trusted(port, datagram, from);
                 }
                 Ok(Message::Ack) => {
                     self.tally.ack += 1;
                     // Its length is the sender's whim; what it says is in the first byte.
-                    self.hand_off(shared, &legacy::ACK, from);
+                    self.hand_off(port, &legacy::ACK, from);
                 }
                 // No legacy message begins like a reply, so it costs them nothing that it is
                 // looked for last.
                 Err(_) if datagram.first().is_some_and(|&first| is_reply(first)) => {
-                    self.reply_of_another(shared, datagram, from);
+                    self.reply_of_another(port, datagram, from);
                 }
                 // Nor does one like an answer to a count that we ask for.
-                Err(_) if shared.awaits_answers() && is_probe_answer(datagram) => {
-                    self.hand_off(shared, datagram, from);
+                Err(_) if port.awaits_answers() && is_probe_answer(datagram) => {
+                    self.hand_off(port, datagram, from);
                 }
                 Err(reason) => self.tally.malformed(reason),
             }
@@ -169,46 +169,46 @@ impl Desk {
     }
 
     /// Perhaps what the control thread has asked another node.
-    fn reply_of_another(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
+    fn reply_of_another(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
         let is_short = datagram.len() <= REPLY_HEAD_BYTES + INFO_ANSWER_BYTES_MAX;
-        if is_short && shared.awaits_answers() {
-            self.hand_off(shared, datagram, from);
+        if is_short && port.awaits_answers() {
+            self.hand_off(port, datagram, from);
         } else {
             self.tally.refused(Refused::Unsolicited, 1);
         }
     }
 
-    fn hand_off_if_trusted(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
-        if shared.access().is_trusted(from.ip()) {
-            self.hand_off(shared, datagram, from);
+    fn hand_off_if_trusted(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
+        if port.is_trusted(from.ip()) {
+            self.hand_off(port, datagram, from);
         } else {
             self.tally.refused(Refused::NotTrusted, 1);
         }
     }
 
-    fn hand_off(&mut self, shared: &Shared, datagram: &[u8], from: SocketAddr) {
-        if !shared.hand_off().offer(from, datagram) {
+    fn hand_off(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
+        if !port.rare().offer(from, datagram) {
             self.tally.refused(Refused::QueueFull, 1);
         }
     }
 
     /// Whether so much weight may be added, perhaps after a wait for a pass: false only where the node ends.
     #[inline]
-    fn may_add(&mut self, shared: &Shared, weight: u64) -> bool {
-        self.session.provide(weight, || weight).is_ok() || self.wait_for_pass(shared, weight)
+    fn may_add(&mut self, port: &ClientPort, weight: u64) -> bool {
+        self.session.provide(weight, || weight).is_ok() || self.wait_for_pass(port, weight)
     }
 
     #[cold]
-    fn wait_for_pass(&mut self, shared: &Shared, weight: u64) -> bool {
+    fn wait_for_pass(&mut self, port: &ClientPort, weight: u64) -> bool {
         let mut looks_at_end = 0;
         loop {
             // What is in the batch is given back by a pass only when it is in the cells.
             self.finish();
-            shared.ask_for_pass_if_due();
+            port.shared().ask_for_pass_if_due();
             if self.session.provide(weight, || weight).is_ok() {
                 return true;
             }
-            if shared.crew().is_ending() {
+            if port.shared().is_ending() {
                 looks_at_end += 1;
                 if looks_at_end > PASS_LOOKS_AT_END {
                     return false;
@@ -225,7 +225,7 @@ impl Desk {
     }
 
     #[inline]
-    fn count(&mut self, key: &[u8], place: Place) {
+    fn count(&mut self, key: &[u8], place: ReplySlot) {
         let (session, mut answer) = self.parts();
         session.count(key, place, &mut answer);
     }
@@ -238,7 +238,7 @@ impl Desk {
 
     /// The session, and where its answers go.
     #[inline(always)]
-    fn parts(&mut self) -> (&mut Session<Place>, impl FnMut(Place, Answer)) {
+    fn parts(&mut self) -> (&mut Session<ReplySlot>, impl FnMut(ReplySlot, Answer)) {
         let Self {
             session, answers, ..
         } = self;

@@ -6,15 +6,14 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster_io::Presence;
 use crate::config::NodeConfig;
-use crate::engine::REQUEST_WEIGHT_MAX;
-use crate::node::crew::Crew;
-use crate::node::shared::Random;
+use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
+use crate::io::Stop;
 use crate::replica::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
 use crate::replica::{Replica, Slices};
+use crate::shared::Shared;
 use crate::sketch::tests::random;
-use crate::sketch::{Geometry, HashFamily, MAX_WEIGHT};
+use crate::sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
 use crate::wire::Boot;
 use crate::wire::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
@@ -23,31 +22,26 @@ use crate::wire::compact::{
 const BOOT: Boot = Boot(77);
 const KEY: &[u8] = b"the only key";
 
-fn shared() -> Shared {
+fn port() -> ClientPort {
     let config = NodeConfig {
         geometry: Geometry::new(64, 1).unwrap(),
         ..NodeConfig::at("127.0.0.1:0")
     };
     let family = HashFamily::Xxh3 { seed: 1 };
     let replica = Replica::try_new(config.geometry, family, 1).unwrap();
-    let random = Random {
+    let options = EngineOptions {
         boot: BOOT,
+        max_weight: Weight::MAX,
+        once_clients: CLIENTS_MAX,
         once_secret: [7; 32],
     };
-    let presence = Presence::Off("a test".into());
-    Shared::new(
-        &config,
-        Arc::new(replica),
-        random,
-        (vec![], None),
-        presence,
-        Crew::new().unwrap().0,
-    )
+    let shared = Shared::new(Arc::new(replica), &options, Stop::new().unwrap());
+    ClientPort::new(&config, Arc::new(shared), None, 0)
 }
 
 /// A data thread without a socket, at a time of its own.
 struct Thread {
-    shared: Shared,
+    port: ClientPort,
     desk: Desk,
     writer: RequestWriter,
     now: Duration,
@@ -55,10 +49,10 @@ struct Thread {
 
 impl Thread {
     fn new() -> Self {
-        let shared = shared();
+        let port = port();
         Self {
-            desk: Desk::new(&shared),
-            shared,
+            desk: Desk::new(&port),
+            port,
             writer: RequestWriter::new(1400),
             now: Duration::from_secs(10_000),
         }
@@ -68,7 +62,7 @@ impl Thread {
     fn ask(&mut self, from: IpAddr, datagram: &[u8]) -> Vec<u8> {
         self.desk.begin(from);
         self.desk.now = Some(self.now);
-        self.desk.datagram(&self.shared, datagram, (from, 9).into());
+        self.desk.datagram(&self.port, datagram, (from, 9).into());
         self.desk.finish();
         let [reply] = &self.desk.answers.take()[..] else {
             panic!("one reply to {datagram:x?}");
@@ -81,7 +75,7 @@ impl Thread {
     }
 
     /// The code of the reply to one add, and the cookie that came with it.
-    fn add(&mut self, from: IpAddr, client: u64, sequence: u64, cookie: Option<&[u8]>) -> Told {
+    fn add(&mut self, from: IpAddr, client: u64, sequence: u64, cookie: Option<&[u8]>) -> AddReply {
         let once = Some(Once {
             boot: BOOT,
             client,
@@ -105,7 +99,7 @@ impl Thread {
         sequence: u64,
         weights: &[u32],
         cookie: Option<&[u8]>,
-    ) -> Told {
+    ) -> AddReply {
         let once = Some(Once {
             boot: BOOT,
             client: 1,
@@ -131,7 +125,7 @@ impl Thread {
         };
         let problem = reply.head.problem().map(Option::unwrap);
         assert_eq!(done, if problem.is_none() { weights.len() } else { 0 });
-        Told {
+        AddReply {
             problem,
             repeated: reply.head.repeated,
             cookie,
@@ -139,18 +133,18 @@ impl Thread {
     }
 
     fn total_weight(&self) -> u64 {
-        self.shared.replica().total_weight()
+        self.port.shared().replica().total_weight()
     }
 }
 
 #[derive(Debug, PartialEq)]
-struct Told {
+struct AddReply {
     problem: Option<Problem>,
     repeated: bool,
     cookie: Vec<u8>,
 }
 
-fn told(reply: &Reply<'_>) -> Told {
+fn told(reply: &Reply<'_>) -> AddReply {
     let cookie = match reply.answers().next() {
         Some(Ok(Answer::Cookie(cookie))) => cookie.to_vec(),
         None => Vec::new(),
@@ -158,15 +152,15 @@ fn told(reply: &Reply<'_>) -> Told {
     };
     let problem = reply.head.problem().map(Option::unwrap);
     assert_eq!(u16::from(problem.is_none()), reply.head.done);
-    Told {
+    AddReply {
         problem,
         repeated: reply.head.repeated,
         cookie,
     }
 }
 
-fn applied(repeated: bool) -> Told {
-    Told {
+fn applied(repeated: bool) -> AddReply {
+    AddReply {
         problem: None,
         repeated,
         cookie: Vec::new(),
@@ -189,7 +183,7 @@ fn forged_first_contacts_leave_the_table_empty_and_a_new_client_gets_in() {
         let told = told(&reply(&reply_bytes).unwrap());
         assert_eq!(told.problem, Some(Problem::AddressUnproven));
     }
-    assert_eq!(thread.shared.engine().once().clients(), 0);
+    assert_eq!(thread.port.shared().engine().once().clients(), 0);
     let asked = thread.add(honest, 1, 1, None);
     assert_eq!(asked.problem, Some(Problem::AddressUnproven));
     assert_eq!(thread.total_weight(), 0);
@@ -202,7 +196,7 @@ fn forged_first_contacts_leave_the_table_empty_and_a_new_client_gets_in() {
     assert_eq!(
         (
             thread.total_weight(),
-            thread.shared.engine().once().clients()
+            thread.port.shared().engine().once().clients()
         ),
         (2, 1)
     );
@@ -214,7 +208,12 @@ fn one_network_of_real_addresses_does_not_keep_others_out() {
     let mut refused = None;
     for n in 0..CLIENTS_MAX as u64 {
         let from = IpAddr::from([203, 0, 113, n as u8]);
-        let cookie = thread.shared.engine().once().cookie(from, thread.now);
+        let cookie = thread
+            .port
+            .shared()
+            .engine()
+            .once()
+            .cookie(from, thread.now);
         let told = thread.add(from, n, 1, Some(&cookie));
         if told.problem.is_some() {
             refused = told.problem;
@@ -222,7 +221,7 @@ fn one_network_of_real_addresses_does_not_keep_others_out() {
         }
     }
     assert_eq!(refused, Some(Problem::OnceNetworkFull));
-    let held = thread.shared.engine().once().clients();
+    let held = thread.port.shared().engine().once().clients();
     assert!(held <= CLIENTS_MAX / 5 + 1, "{held}");
     for n in 0..1000_u64 {
         let from = IpAddr::from([198, 51, n as u8, 7]);
@@ -250,7 +249,8 @@ fn weights(sequence: u64) -> Vec<u32> {
 fn a_busy_node_does_nothing_by_half_and_nothing_twice() {
     for seed in 0..4 {
         let mut thread = Thread::new();
-        let mut slices = Slices::try_new(Arc::clone(thread.shared.engine().replica())).unwrap();
+        let mut slices =
+            Slices::try_new(Arc::clone(thread.port.shared().engine().replica())).unwrap();
         let from = IpAddr::from([198, 51, 100, 7]);
         let first = thread.add_all(from, 0, &[], None);
         let cookie = first.cookie;
@@ -302,7 +302,7 @@ fn a_busy_node_does_nothing_by_half_and_nothing_twice() {
             waiting.is_empty() && told_to_wait > 20,
             "seed {seed}: {told_to_wait}"
         );
-        assert_eq!(thread.shared.replica().estimate(KEY).count, added);
+        assert_eq!(thread.port.shared().replica().estimate(KEY).count, added);
         assert!(added > 1 << 33, "seed {seed}: {added}");
     }
 }
@@ -410,7 +410,7 @@ proptest! {
                 got.insert(canonical, (told.cookie, minute));
             }
             prop_assert_eq!(thread.total_weight(), done.len() as u64);
-            prop_assert_eq!(thread.shared.engine().once().clients() <= known.len(), true);
+            prop_assert_eq!(thread.port.shared().engine().once().clients() <= known.len(), true);
         }
     }
 }

@@ -20,8 +20,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::fronts::datagrams::probe_key;
 use crate::wire::compact::{Answer, Header, RequestWriter, reply};
-use crate::wire::legacy::{self, Dialect};
+use crate::wire::legacy;
 use crate::wire::{Boot, Writer};
 
 /// When the questions are sent; each may be lost.
@@ -42,11 +43,6 @@ const ANSWERED: Duration = Duration::from_secs(2);
 const DECIDED_MAX: usize = 1024;
 /// A question and its padding for the answer.
 const QUESTION_BYTES_MAX: usize = 64;
-/// What the key of a count begins with; behind it stand the id and the number of the try. Its length, with
-/// which the answer begins, is no type of a message, so that an answer that is not expected is none either.
-const PROBE: &[u8] = b"what are you?";
-const PROBE_BYTES: usize = PROBE.len() + 4 + 1;
-
 /// Whom we asked, and what is known so far. Time is a [`Duration`] since any fixed moment.
 #[derive(Debug)]
 pub(super) struct Challenges {
@@ -91,7 +87,7 @@ pub(super) enum Verdict {
 
 /// What an address says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Introduction {
     pub(super) boot: Boot,
     /// 0 where it does not tell.
     pub(super) writer: Writer,
@@ -104,19 +100,11 @@ pub(super) struct Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
     /// The first answer.
-    Told(Told),
+    Introduced(Introduction),
     /// Somebody's further one, which says nothing new.
     Again,
     /// To nothing that was asked.
     Nobody,
-}
-
-/// Whether a datagram looks like an answer to one of our counts.
-pub(crate) fn is_probe_answer(datagram: &[u8]) -> bool {
-    let is_reply = [Dialect::Native, Dialect::Network]
-        .iter()
-        .any(|dialect| datagram.len() == dialect.reply_bytes());
-    is_reply && usize::from(datagram[0]) == PROBE_BYTES && datagram[1..].starts_with(PROBE)
 }
 
 impl Challenges {
@@ -214,7 +202,10 @@ impl Challenges {
                     send(whom, question);
                 }
                 if asked.identify {
-                    send(whom, &legacy::encode_count(&probe(asked.id, asked.tries)));
+                    send(
+                        whom,
+                        &legacy::encode_count(&probe_key(asked.id, asked.tries)),
+                    );
                 }
                 asked.tries += 1;
                 asked.asked_at = now;
@@ -230,7 +221,7 @@ impl Challenges {
     pub(super) fn counted(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Verdict> {
         let asked = self.asked.get_mut(&from)?;
         let reply = legacy::replies(datagram).next()?;
-        let made = (0..asked.tries).find(|&number| probe(asked.id, number) == reply.0)?;
+        let made = (0..asked.tries).find(|&number| probe_key(asked.id, number) == reply.0)?;
         asked.counted |= 1 << made;
         let is_all = asked.counted.count_ones() as usize == TRIES_AT.len();
         if is_all && asked.is_asking() {
@@ -252,7 +243,7 @@ impl Challenges {
             State::Answered { .. } => Heard::Again,
             State::Asking | State::Decided => {
                 asked.state = State::Answered { at: now };
-                Heard::Told(Told {
+                Heard::Introduced(Introduction {
                     boot: info.boot,
                     writer: info.writer,
                     fingerprint: info.fingerprint,
@@ -308,16 +299,6 @@ fn question(writer: &mut RequestWriter, id: u32) -> Option<&[u8]> {
     writer.start(&header).ok()?;
     writer.info().ok()?;
     Some(writer.finish())
-}
-
-fn probe(id: u32, number: usize) -> [u8; PROBE_BYTES] {
-    let mut key = [0; PROBE_BYTES];
-    let (start, rest) = key.split_at_mut(PROBE.len());
-    start.copy_from_slice(PROBE);
-    rest[..4].copy_from_slice(&id.to_le_bytes());
-    // One of five.
-    rest[4] = number as u8;
-    key
 }
 
 #[cfg(test)]

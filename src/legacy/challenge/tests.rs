@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::fronts::datagrams::is_probe_answer;
 use crate::wire::compact::{
     Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };
-use crate::wire::legacy::{Layout, Message, messages, write_reply_count, write_reply_key};
+use crate::wire::legacy::{Dialect, Layout, Message, messages, write_reply_count, write_reply_key};
 
 #[path = "../../../tests/support/random.rs"]
 #[allow(dead_code, reason = "others use all of it")]
@@ -12,7 +13,7 @@ mod random;
 
 use random::Random;
 
-const TOLD: Told = Told {
+const TOLD: Introduction = Introduction {
     boot: Boot(5),
     writer: Writer(55),
     fingerprint: 6,
@@ -120,7 +121,7 @@ fn identify(target: Target, network: Network, seed: u64) -> Found {
                 to_send.extend(target.answer(&datagram).map(|answer| (false, answer)));
             } else if is_probe_answer(&datagram) {
                 verdicts.extend(challenges.counted(peer(1), &datagram));
-            } else if let Heard::Told(told) = challenges.answer(now, peer(1), &datagram) {
+            } else if let Heard::Introduced(told) = challenges.answer(now, peer(1), &datagram) {
                 assert_eq!(told, TOLD);
                 assert!(found.told.is_none(), "told once");
                 found.told = Some(now);
@@ -254,7 +255,7 @@ fn an_answer_counts_once_from_who_was_asked_and_to_what_was_asked() {
     for end in 0..good.len() {
         assert_eq!(answer(MS, peer(1), &good[..end]), Heard::Nobody);
     }
-    assert_eq!(answer(MS, peer(1), &good), Heard::Told(TOLD));
+    assert_eq!(answer(MS, peer(1), &good), Heard::Introduced(TOLD));
     // The answers to the other questions may still come.
     assert_eq!(answer(MS * 1_900, peer(1), &good), Heard::Again);
     assert!(challenges.is_waiting());
@@ -288,7 +289,7 @@ fn who_is_only_asked_again_is_not_counted_at_and_has_no_verdict() {
     assert_eq!(sent.len(), TRIES_AT.len() + 1);
     assert_eq!(
         challenges.answer(MS, peer(1), &reply_to(&sent[0])),
-        Heard::Told(TOLD)
+        Heard::Introduced(TOLD)
     );
 }
 

@@ -1,41 +1,55 @@
 //! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP, signals. Nothing that
 //! it waits for (names, slow HTTP clients) holds up a data thread.
 
-pub(crate) mod once;
+mod once;
+mod passes;
 
 use std::convert::Infallible;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::sync::{Arc, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::crew::{Crew, Part, Task};
-use super::shared::Shared;
-use super::{Ending, NodeError, system};
-use crate::cluster_io::{Gossip, Seeds};
+use self::once::OnceWatch;
+use self::passes::Passes;
+use super::crew::{Crew, Ending, Part, Task};
+use super::overview::Overview;
+use super::{NodeError, system};
+use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
 use crate::fronts::http::{self, Hosts};
 use crate::io::{Backend, RingRefused};
 use crate::legacy::Rounds;
-use crate::passes::Passes;
 use crate::replica::Slices;
+use crate::shared::Shared;
 
-/// What the control thread starts with.
-pub(super) struct Control {
+/// What the control thread starts with, and owns from then on.
+pub(super) struct ControlThread {
     pub(super) shared: Arc<Shared>,
+    pub(super) overview: Arc<Overview>,
     pub(super) http: Option<TcpListener>,
     /// By which names HTTP may be asked.
     pub(super) http_hosts: Hosts,
-    /// The cluster's sockets, and whom to join.
-    pub(super) cluster: Option<(Vec<UdpSocket>, Seeds)>,
-    /// Who goes over our own cells where no cluster does.
-    pub(super) slices: Option<Slices>,
+    pub(super) publisher: Publisher,
+    pub(super) rounds: Rounds,
     /// The crew's.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// To be told when nothing can fail any more; dropped if something did.
     pub(super) serving: std_mpsc::Sender<()>,
     /// Each data thread has an end of this, and drops it last.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
+}
+
+/// Who goes over our own cells, and publishes what was added to them.
+pub(super) enum Publisher {
+    /// The cluster's task, to other nodes.
+    Cluster {
+        cluster: Arc<SharedCluster>,
+        sockets: ClusterSockets,
+        seeds: Seeds,
+    },
+    /// Where there is no cluster: nobody else is told.
+    Alone(Slices),
 }
 
 /// What the control thread runs on: tokio-uring's runtime where the data threads have io_uring, and tokio's own
@@ -64,7 +78,7 @@ impl Runtime {
     }
 
     /// Serves until an [`Ending`] comes.
-    pub(super) fn run(self, control: Control) -> std::io::Result<()> {
+    pub(super) fn run(self, control: ControlThread) -> std::io::Result<()> {
         match self {
             Self::Uring(runtime) => runtime.block_on(serve(control)),
             Self::Plain(runtime) => tokio::task::LocalSet::new().block_on(&runtime, serve(control)),
@@ -74,32 +88,30 @@ impl Runtime {
 
 /// The end has an order: data threads take what reached their sockets; then the cluster gets the last
 /// counts, and hears good-bye; HTTP answers until then.
-async fn serve(control: Control) -> std::io::Result<()> {
-    let Control {
+async fn serve(control: ControlThread) -> std::io::Result<()> {
+    let ControlThread {
         shared,
+        overview,
         http,
         http_hosts,
-        cluster,
-        slices,
+        publisher,
+        rounds,
         mut endings,
         serving,
         mut data_ended,
     } = control;
-    let crew = shared.crew().clone();
+    let crew = overview.crew().clone();
     // Inside: a panic takes the tasks along, whose ends would be reported first.
     let _watch = crew.watch(Part::Control);
     let http = http
-        .map(|listener| serve_http(&crew, listener, Arc::clone(&shared), http_hosts))
+        .map(|listener| serve_http(&crew, listener, Arc::clone(&overview), http_hosts))
         .transpose()?;
-    let gossip = cluster
-        .map(|(sockets, seeds)| gossip(&crew, &shared, sockets, seeds))
-        .transpose()?;
-    let passes = slices.map(|slices| {
-        let passes = Passes::new(Arc::clone(&shared), slices);
-        crew.task(Part::Passes, |leave| passes.run(leave))
-    });
-    let rounds = Rounds::new(Arc::clone(&shared));
-    let rounds = crew.task(Part::Rounds, |leave| rounds.run(leave));
+    let publisher = publish(&crew, Arc::clone(&shared), publisher)?;
+    let rounds = {
+        let (overview, mut once) = (Arc::clone(&overview), OnceWatch::default());
+        let each_round = move || once.round(&shared, &overview);
+        crew.task(Part::Rounds, |leave| rounds.run(leave, each_round))
+    };
     let _ = serving.send(());
     let Some(ending) = next(&mut endings, &crew).await else {
         // The crew has a sender, and is told of this return.
@@ -108,17 +120,12 @@ async fn serve(control: Control) -> std::io::Result<()> {
     if let Ending::Signal(name) = ending {
         info!("{name}: the node ends");
     }
-    shared.set_ready(false);
+    overview.set_ready(false);
     crew.begin_end();
     // Nothing is ever sent: this waits for the last one's end.
     let _ = data_ended.recv().await;
     rounds.end().await;
-    if let Some(passes) = passes {
-        passes.end().await;
-    }
-    if let Some(gossip) = gossip {
-        gossip.end().await;
-    }
+    publisher.end().await;
     if let Some(http) = http {
         http.end().await;
     }
@@ -141,28 +148,33 @@ async fn next(endings: &mut mpsc::UnboundedReceiver<Ending>, crew: &Crew) -> Opt
 fn serve_http(
     crew: &Crew,
     listener: TcpListener,
-    shared: Arc<Shared>,
+    overview: Arc<Overview>,
     hosts: Hosts,
 ) -> std::io::Result<Task> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    Ok(crew.task(Part::Http, |mut leave| {
+    Ok(crew.task(Part::Http, |leave| {
         http::serve(
             listener,
-            shared as Arc<dyn http::StatusSource>,
+            overview as Arc<dyn http::StatusSource>,
             hosts,
-            async move {
-                leave.asked().await;
-            },
+            leave,
         )
     }))
 }
 
-fn gossip(
-    crew: &Crew,
-    shared: &Arc<Shared>,
-    sockets: Vec<UdpSocket>,
-    seeds: Seeds,
-) -> std::io::Result<Task> {
-    let gossip = Gossip::new(Arc::clone(shared), sockets, seeds)?;
-    Ok(crew.task(Part::Cluster, |leave| gossip.run(leave)))
+fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::Result<Task> {
+    Ok(match publisher {
+        Publisher::Cluster {
+            cluster,
+            sockets,
+            seeds,
+        } => {
+            let task = ClusterTask::new(shared, cluster, sockets, seeds)?;
+            crew.task(Part::Cluster, |leave| task.run(leave))
+        }
+        Publisher::Alone(slices) => {
+            let passes = Passes::new(shared, slices);
+            crew.task(Part::Passes, |leave| passes.run(leave))
+        }
+    })
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::node::shared::Shared;
+use crate::node::overview::Overview;
+use crate::shared::Shared;
 use crate::wire::compact::Problem;
 
 /// From one line to the next: whoever is refused comes again, and the counters go on meanwhile.
@@ -12,7 +13,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What was said.
 #[derive(Debug, Default)]
-pub(crate) struct OnceWatch {
+pub(super) struct OnceWatch {
     said: Option<Duration>,
     table: u64,
     network: u64,
@@ -20,11 +21,11 @@ pub(crate) struct OnceWatch {
 
 impl OnceWatch {
     /// One round: takes back the places of clients that are silent, and says whether others were refused.
-    pub(crate) fn round(&mut self, shared: &Shared) {
+    pub(super) fn round(&mut self, shared: &Shared, overview: &Overview) {
         let (now, once) = (shared.now(), shared.engine().once());
         once.lapse(now);
         let [table, network] = [Problem::OnceTableFull, Problem::OnceNetworkFull]
-            .map(|problem| shared.refused_for(problem));
+            .map(|problem| overview.refused_for(problem));
         if let Some(line) = self.line(now, table, network) {
             let (clients, room) = (once.clients(), once.clients_max());
             let from = once.refused_last();

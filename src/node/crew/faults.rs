@@ -11,7 +11,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Which part is to end, how, and when.
 #[derive(Debug, Clone)]
-pub(crate) struct Fault {
+pub(in crate::node) struct Fault {
     part: Part,
     how: How,
     is_due: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// Not due yet.
-    pub(crate) fn new(part: Part, how: How) -> Self {
+    pub(in crate::node) fn new(part: Part, how: How) -> Self {
         Self {
             part,
             how,
@@ -27,11 +27,11 @@ impl Fault {
         }
     }
 
-    pub(crate) fn part(&self) -> Part {
+    pub(in crate::node) fn part(&self) -> Part {
         self.part
     }
 
-    pub(crate) fn strike(&self) {
+    pub(in crate::node) fn strike(&self) {
         self.is_due.store(true, Relaxed);
     }
 }
@@ -43,7 +43,7 @@ impl Crew {
 
     /// Waits until the fault is due that this thread is to have, and panics, or says that it should return.
     /// A thread that is told to end meanwhile does.
-    pub(crate) fn strikes_thread(&self, part: Part) -> bool {
+    pub(in crate::node) fn strikes_thread(&self, part: Part) -> bool {
         let Some(fault) = self.fault(part) else {
             return false;
         };
@@ -65,7 +65,7 @@ impl Crew {
     }
 
     /// Comes, or panics, when this part's fault is due.
-    pub(crate) async fn struck(&self, part: Part) {
+    pub(in crate::node) async fn struck(&self, part: Part) {
         let Some(fault) = self.fault(part) else {
             return std::future::pending().await;
         };

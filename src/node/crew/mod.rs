@@ -13,13 +13,13 @@
 
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -27,30 +27,31 @@ use tokio::task::spawn_local;
 use tracing::error;
 
 #[cfg(test)]
-pub(crate) use self::faults::Fault;
-use super::{Ending, NodeError};
+pub(super) use self::faults::Fault;
+use super::NodeError;
 use crate::io::Stop;
+use crate::names::{Lookups, Resolver};
 
 /// Lists the parts: what it is called, and whether it stands as long as the node does.
 macro_rules! parts {
     ($($(#[doc = $doc:literal])* $part:ident, $name:literal, $stands:literal;)*) => {
         /// A kind of thread or task.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Part {
+        pub(super) enum Part {
             $($(#[doc = $doc])* $part,)*
         }
 
         impl Part {
             #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$part,)*];
+            pub(super) const ALL: &[Self] = &[$(Self::$part,)*];
 
-            pub(crate) fn name(self) -> &'static str {
+            pub(super) fn name(self) -> &'static str {
                 match self {
                     $(Self::$part => $name,)*
                 }
             }
 
-            pub(crate) fn stands(self) -> bool {
+            pub(super) fn stands(self) -> bool {
                 match self {
                     $(Self::$part => $stands,)*
                 }
@@ -88,16 +89,25 @@ impl fmt::Display for Part {
     }
 }
 
+/// Why a node ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Asked,
+    Signal(String),
+    /// The crew knows of what.
+    Failed,
+}
+
 /// How something ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(super) enum How {
     Return,
     Panic,
 }
 
 /// Shared by all who start something, and by all who ask how the node is.
 #[derive(Clone)]
-pub(crate) struct Crew(Arc<Inner>);
+pub(super) struct Crew(Arc<Inner>);
 
 struct Inner {
     /// Ends the data threads.
@@ -120,7 +130,7 @@ struct Failure {
 
 impl Crew {
     /// The other end hears why the node is to end: once asked to, or failed, it should.
-    pub(crate) fn new() -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+    pub(super) fn new() -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
         Self::make(
             #[cfg(test)]
             None,
@@ -128,7 +138,7 @@ impl Crew {
     }
 
     #[cfg(test)]
-    pub(crate) fn with(fault: Fault) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+    pub(super) fn with(fault: Fault) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
         Self::make(Some(fault))
     }
 
@@ -148,40 +158,40 @@ impl Crew {
     }
 
     /// What ends the data threads.
-    pub(crate) fn stop(&self) -> &Stop {
+    pub(super) fn stop(&self) -> &Stop {
         &self.0.stop
     }
 
     /// Asks for the node's end.
-    pub(crate) fn end(&self, ending: Ending) {
+    pub(super) fn end(&self, ending: Ending) {
         // Whoever would hear it has ended otherwise.
         let _ = self.0.endings.send(ending);
     }
 
     /// Begins the end: data threads first.
-    pub(crate) fn begin_end(&self) {
+    pub(super) fn begin_end(&self) {
         // Relaxed: whoever is stopped sees it by the stop.
         self.0.is_ending.store(true, Relaxed);
         self.0.stop.give();
     }
 
     /// Whether the end was begun.
-    pub(crate) fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.0.is_ending.load(Relaxed)
     }
 
     /// What has failed, if anything has.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         self.failed().text.clone()
     }
 
     /// What a node that ends should return; once.
-    pub(crate) fn take_error(&self) -> Option<NodeError> {
+    pub(super) fn take_error(&self) -> Option<NodeError> {
         self.failed().error.take()
     }
 
     /// Turns health red and ends the node.
-    pub(crate) fn fail(&self, error: NodeError) {
+    pub(super) fn fail(&self, error: NodeError) {
         let text = error.to_string();
         let mut failed = self.failed();
         failed.text.get_or_insert_with(|| text.clone());
@@ -196,7 +206,7 @@ impl Crew {
     }
 
     /// Turns health red.
-    pub(crate) fn redden(&self, part: Part) {
+    pub(super) fn redden(&self, part: Part) {
         let error = ended(part, None, How::Panic);
         error!("{error}");
         self.failed().text.get_or_insert_with(|| error.to_string());
@@ -211,7 +221,7 @@ impl Crew {
     }
 
     /// Notices the end of what holds it.
-    pub(crate) fn watch(&self, part: Part) -> Watch {
+    pub(super) fn watch(&self, part: Part) -> Watch {
         Watch {
             crew: self.clone(),
             part,
@@ -223,7 +233,7 @@ impl Crew {
     ///
     /// # Errors
     /// The system gives none.
-    pub(crate) fn thread(
+    pub(super) fn thread(
         &self,
         part: Part,
         name: String,
@@ -248,7 +258,7 @@ impl Crew {
     ///
     /// # Errors
     /// The system gives none.
-    pub(crate) fn waiting_thread(
+    pub(super) fn waiting_thread(
         &self,
         name: String,
         run: impl FnOnce() + Send + 'static,
@@ -256,8 +266,15 @@ impl Crew {
         std::thread::Builder::new().name(name).spawn(run)
     }
 
+    /// Looks names up with this resolver, on threads that are this part.
+    pub(super) fn lookups(&self, part: Part, resolver: &Resolver) -> Lookups {
+        let crew = self.clone();
+        let start = move |work| crew.thread(part, "rmbd-names".to_owned(), work).map(drop);
+        Lookups::new(resolver.clone(), start)
+    }
+
     /// Notices the end of a thread that was started to wait.
-    pub(crate) fn watch_thread(&self, part: Part, name: String) -> Watch {
+    pub(super) fn watch_thread(&self, part: Part, name: String) -> Watch {
         Watch {
             crew: self.clone(),
             part,
@@ -266,7 +283,7 @@ impl Crew {
     }
 
     /// Starts a task on this thread that runs until it is told to end.
-    pub(crate) fn task<F: Future<Output = ()> + 'static>(
+    pub(super) fn task<F: Future<Output = ()> + 'static>(
         &self,
         part: Part,
         run: impl FnOnce(Leave) -> F,
@@ -286,33 +303,34 @@ impl Crew {
 }
 
 /// A task of the control thread, and how to tell it to end.
-pub(crate) struct Task {
+pub(super) struct Task {
     end: oneshot::Sender<()>,
     handle: tokio::task::JoinHandle<()>,
 }
 
 impl Task {
     /// Tells it to end, and waits for that.
-    pub(crate) async fn end(self) {
+    pub(super) async fn end(self) {
         drop(self.end);
         // The crew knows of a panic; the rest of the end goes on.
         let _ = self.handle.await;
     }
 }
 
-/// By which a task learns that it should end.
-pub(crate) struct Leave(oneshot::Receiver<()>);
+/// Comes when its task should end.
+pub(super) struct Leave(oneshot::Receiver<()>);
 
-impl Leave {
-    /// Waits for it. Cancel safe, and not to be awaited again when it came.
-    pub(crate) async fn asked(&mut self) {
+impl Future for Leave {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // Nothing is ever sent.
-        let _ = (&mut self.0).await;
+        Pin::new(&mut self.0).poll(context).map(drop)
     }
 }
 
 /// Dropped when its thread or task ends, whatever the way.
-pub(crate) struct Watch {
+pub(super) struct Watch {
     crew: Crew,
     part: Part,
     /// Its name.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::fronts::http::testing::status;
 use crate::status::ClusterStatus;
+use crate::status::testing::status;
 
 /// A strict reading of the format, written from its specification and not from the encoder:
 /// every sample belongs to the family above it, has the suffix of its type, and is unique.

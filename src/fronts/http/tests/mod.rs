@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::testing::{Fake, status as fake_status};
+use super::testing::Fake;
 use super::*;
+use crate::status::testing::status as fake_status;
 
 /// Far longer than anything here takes; its end is a failure, never a way to pass.
 const FAILSAFE: Duration = Duration::from_secs(30);

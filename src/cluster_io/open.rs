@@ -12,8 +12,7 @@ use super::{advertise, queues};
 use crate::cluster::seal::{KeyFileError, KeyRing};
 use crate::config::{ClusterChoice, ClusterConfig};
 use crate::io::BindError;
-use crate::node::lookups::Lookups;
-use crate::node::{NodeError, resolve};
+use crate::names::{Lookups, Unresolved, resolve};
 
 /// A key file is some hundred bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -21,6 +20,12 @@ const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Why a node takes no part in the cluster that it was told to. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// The cluster's address cannot be looked up.
+    #[error(transparent)]
+    Resolve(#[from] Unresolved),
+    /// The cluster's address cannot be taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The key file cannot be read.
     #[error("can't read the key file {}: {source}; `rmbd keygen -o FILE` makes one", path.display())]
     KeyFile {
@@ -70,33 +75,44 @@ pub enum ClusterError {
 
 /// What a node has for its cluster.
 #[derive(Debug)]
-pub(crate) enum Cluster {
+pub(crate) enum Opened {
     /// Why there is none.
     Off(String),
-    On(Link),
+    On(ClusterSockets),
 }
 
+/// The cluster's port, bound, and what belongs to it.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ClusterSockets {
     /// One for each queue, all of one address.
-    pub(crate) sockets: Vec<UdpSocket>,
+    pub(super) sockets: Vec<UdpSocket>,
     /// The real address of the sockets.
-    pub(crate) bound: SocketAddr,
+    pub(super) bound: SocketAddr,
+    pub(super) advertised: Option<SocketAddr>,
+    pub(super) keys: KeyRing,
+}
+
+impl ClusterSockets {
     /// What others are told; `None` while the name that tells it is known to nobody.
-    pub(crate) advertised: Option<SocketAddr>,
-    pub(crate) keys: KeyRing,
+    pub(crate) fn advertised(&self) -> Option<SocketAddr> {
+        self.advertised
+    }
+
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
 }
 
 /// Decides by `config`, with `client` being the real address of the client port, and `asked_port` the
 /// one that was asked for.
-pub(crate) fn start(
+pub(crate) fn open(
     config: &ClusterConfig,
     lookups: &Lookups,
     client: SocketAddr,
     asked_port: u16,
-) -> Result<Cluster, NodeError> {
+) -> Result<Opened, ClusterError> {
     if config.address == ClusterChoice::Off {
-        return Ok(Cluster::Off("--cluster off".to_owned()));
+        return Ok(Opened::Off("--cluster off".to_owned()));
     }
     let keys = config.key_file.as_deref().map(read_keys).transpose()?;
     let is_sealed = keys.is_some();
@@ -112,10 +128,10 @@ pub(crate) fn start(
         || config.insecure;
     if !is_sealed && !config.insecure && !is_loopback(wanted.ip()) {
         if is_asked {
-            return Err(ClusterError::NoKey(wanted).into());
+            return Err(ClusterError::NoKey(wanted));
         }
         info!("{ALONE_WITHOUT_KEY}");
-        return Ok(Cluster::Off(ALONE_WITHOUT_KEY.to_owned()));
+        return Ok(Opened::Off(ALONE_WITHOUT_KEY.to_owned()));
     }
     let sockets = bind(wanted, config.address == ClusterChoice::NextPort)?;
     let bound = sockets[0].local_addr().map_err(|source| BindError::Other {
@@ -126,7 +142,7 @@ pub(crate) fn start(
     if !is_sealed && !is_loopback(wanted.ip()) {
         warn!("--insecure-cluster: whoever reaches {bound} over UDP can change counts");
     }
-    Ok(Cluster::On(Link {
+    Ok(Opened::On(ClusterSockets {
         sockets,
         bound,
         advertised,
@@ -192,17 +208,20 @@ mod tests {
     use crate::names::Resolver;
 
     fn lookups() -> Lookups {
-        Lookups::of(Resolver::default())
+        Lookups::new(Resolver::default(), |work| {
+            std::thread::spawn(work);
+            Ok(())
+        })
     }
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
-    fn on(config: &ClusterConfig, client: &str) -> Link {
-        match start(config, &lookups(), address(client), 0).unwrap() {
-            Cluster::On(link) => link,
-            Cluster::Off(reason) => panic!("off: {reason}"),
+    fn on(config: &ClusterConfig, client: &str) -> ClusterSockets {
+        match open(config, &lookups(), address(client), 0).unwrap() {
+            Opened::On(link) => link,
+            Opened::Off(reason) => panic!("off: {reason}"),
         }
     }
 
@@ -218,7 +237,7 @@ mod tests {
     }
 
     fn refusal(config: &ClusterConfig, client: &str) -> String {
-        start(config, &lookups(), address(client), 0)
+        open(config, &lookups(), address(client), 0)
             .unwrap_err()
             .to_string()
     }
@@ -258,7 +277,7 @@ mod tests {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let client = SocketAddr::new([127, 0, 0, 1].into(), port - 1);
-        let Cluster::On(link) = start(&default, &lookups(), client, port - 1).unwrap() else {
+        let Opened::On(link) = open(&default, &lookups(), client, port - 1).unwrap() else {
             panic!("off");
         };
         assert!(link.bound.port() != port && link.bound.port() != 0);
@@ -272,8 +291,8 @@ mod tests {
     #[test]
     fn without_a_key_only_loopback_takes_part() {
         let default = ClusterConfig::default();
-        let off = start(&default, &lookups(), address("0.0.0.0:8000"), 0).unwrap();
-        let Cluster::Off(reason) = off else {
+        let off = open(&default, &lookups(), address("0.0.0.0:8000"), 0).unwrap();
+        let Opened::Off(reason) = off else {
             panic!("{off:?}");
         };
         assert!(reason.contains("alone") && reason.contains("--cluster-key-file"));

@@ -1,15 +1,13 @@
 //! Every part of a node, made to end by itself.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::*;
 use crate::config::{ClusterChoice, HostPort, IoChoice, NodeConfig};
 use crate::node::Node;
+use crate::node::crew::{Crew, Fault, How, Part};
 use crate::node::signals::Signals;
 use crate::sketch::Geometry;
 use crate::wire::legacy::{Dialect, encode_peer};
@@ -134,8 +132,8 @@ fn a_panic_during_the_end_is_not_lost() {
             .unwrap();
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async {
-            let task = crew.task(part, |mut leave| async move {
-                leave.asked().await;
+            let task = crew.task(part, |leave| async move {
+                leave.await;
                 panic!("a test makes the end of {part} fail");
             });
             crew.begin_end();

@@ -1,0 +1,39 @@
+//! Random numbers of a start.
+
+use std::io;
+
+use rustix::rand::GetRandomFlags;
+
+use super::{NodeError, system};
+use crate::replica::once::COOKIE_SECRET_BYTES;
+use crate::wire::{Boot, Writer};
+
+/// All that is drawn for a start.
+pub(super) struct Drawn {
+    pub(super) boot: Boot,
+    pub(super) writer: Writer,
+    /// The node's number, where it has none yet.
+    pub(super) node: u64,
+    pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
+    pub(super) cluster_seed: u64,
+}
+
+/// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
+pub(super) fn draw() -> Result<Drawn, NodeError> {
+    let mut bytes = [[0; 8]; 4];
+    let mut once_secret = [0; COOKIE_SECRET_BYTES];
+    for bytes in [bytes.as_flattened_mut(), &mut once_secret] {
+        rustix::rand::getrandom(bytes, GetRandomFlags::empty())
+            .map_err(io::Error::from)
+            .map_err(system("drawing random numbers"))?;
+    }
+    let [boot, writer, node, cluster_seed] = bytes.map(u64::from_le_bytes);
+    Ok(Drawn {
+        // 0 stands for nobody.
+        boot: Boot(boot.max(1)),
+        writer: Writer(writer.max(1)),
+        node: node.max(1),
+        once_secret,
+        cluster_seed,
+    })
+}

@@ -1,0 +1,153 @@
+//! A node as it is seen from outside.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, OnceLock};
+
+use super::crew::{Crew, Part};
+use crate::cluster_io::Participation;
+use crate::fronts::datagrams::ClientPort;
+use crate::fronts::http::StatusSource;
+use crate::io::Backend;
+use crate::legacy::LegacyPeers;
+use crate::replica::OriginEstimate;
+use crate::shared::Shared;
+use crate::status::{
+    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, ObservedThread, Replies,
+    SketchStatus, Status, tally_of,
+};
+use crate::wire::compact::Problem;
+
+/// All that a status is made of.
+pub(super) struct Overview {
+    port: Arc<ClientPort>,
+    threads: Box<[Arc<ObservedThread>]>,
+    http: Option<SocketAddr>,
+    participation: Participation,
+    peers: Arc<LegacyPeers>,
+    crew: Crew,
+    /// Known when all threads have what it takes.
+    backend: OnceLock<Backend>,
+    ready: AtomicBool,
+}
+
+impl Overview {
+    /// Of a node that is not ready yet; `http` is the real address of HTTP.
+    pub(super) fn new(
+        port: Arc<ClientPort>,
+        threads: Box<[Arc<ObservedThread>]>,
+        http: Option<SocketAddr>,
+        participation: Participation,
+        peers: Arc<LegacyPeers>,
+        crew: Crew,
+    ) -> Self {
+        Self {
+            port,
+            threads,
+            http,
+            participation,
+            peers,
+            crew,
+            backend: OnceLock::new(),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    pub(super) fn threads(&self) -> &[Arc<ObservedThread>] {
+        &self.threads
+    }
+
+    /// The real address of the HTTP port; `None` when it is off.
+    pub(super) fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    pub(super) fn participation(&self) -> &Participation {
+        &self.participation
+    }
+
+    #[cfg(test)]
+    pub(super) fn peers(&self) -> &LegacyPeers {
+        &self.peers
+    }
+
+    /// Once, before any thread serves.
+    pub(super) fn set_backend(&self, backend: Backend) {
+        let _ = self.backend.set(backend);
+    }
+
+    /// Release, read with acquire: who sees it ready sees the threads running.
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Release);
+    }
+
+    /// How often data threads refused something for this reason, as they have said so far.
+    pub(super) fn refused_for(&self, problem: Problem) -> u64 {
+        let threads = self.threads.iter();
+        threads.map(|thread| thread.refused_for(problem)).sum()
+    }
+
+    fn shared(&self) -> &Shared {
+        self.port.shared()
+    }
+
+    /// Slices of others are the control thread's, so that no data thread waits.
+    fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
+        match self.participation.cluster() {
+            Some(cluster) => cluster.lock().slices().estimate_by_origin(key),
+            None => self.shared().replica().estimate_by_origin(key),
+        }
+    }
+}
+
+impl StatusSource for Overview {
+    fn status(&self) -> Status {
+        let (engine, replica) = (self.shared().engine(), self.shared().replica());
+        let (boot, now) = (engine.info().boot, self.shared().now());
+        let tally = tally_of(&self.threads);
+        let (cluster, readiness) = self.participation.status(boot, replica, now);
+        let peers = self.peers.lock();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.shared().now().as_secs_f64(),
+            ready: self.ready.load(Acquire) && !self.crew.is_ending(),
+            failure: self.crew.failure(),
+            udp: self.port.address().to_string(),
+            http: self.http.map(|address| address.to_string()),
+            readiness,
+            sketch: SketchStatus::of(replica),
+            messages: Messages::of(&tally),
+            datagrams: Datagrams::of(&self.threads, &tally, peers.refused()),
+            replies: Replies::of(&self.threads),
+            io: IoStatus {
+                backend: self.backend.get().map_or("", |it| it.name()).to_owned(),
+                threads: self.threads.iter().map(|thread| thread.status()).collect(),
+            },
+            compact: CompactStatus::of(engine, &tally),
+            log: LogStatus::now(),
+            cluster,
+            peers: peers.status(self.shared().now()),
+            peer_orders: peers.latest_orders(),
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.crew.failure()
+    }
+
+    fn connection_panicked(&self) {
+        self.crew.redden(Part::Connection);
+    }
+
+    fn detail(&self, key: &[u8]) -> Detail {
+        #[cfg(test)]
+        self.crew.strikes_thread(Part::Connection);
+        let origins = self.estimate_by_origin(key);
+        Detail::of(key, self.shared().replica().estimate(key), &origins)
+    }
+}

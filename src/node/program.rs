@@ -1,0 +1,112 @@
+//! A node as a program of its own.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::crew::Crew;
+use super::error::{NodeError, system};
+use super::signals::Signals;
+use super::start::{THE_STOP_SIGNAL, thread_count};
+use super::{Node, room};
+use crate::config::NodeConfig;
+use crate::console;
+use crate::io::Backend;
+use crate::io::limits::in_the_way_of_threads;
+use crate::status::Status;
+
+/// How long standard output may take to take the ready line before that is worth a warning.
+const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
+/// Besides data threads: signals, control, and some for looking names up and for the log.
+const THREADS_OF_PROGRAM: u64 = 5;
+
+/// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
+/// SIGTERM; the table is in `node/signals.rs`), and a summary to standard error. Nobody has to read either.
+///
+/// # Errors
+/// [`NodeError`] where it does not start, or where it stopped by itself.
+pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
+    let threads = thread_count(config)?;
+    // Before anything is taken: what is short is named by what a node needs.
+    room::check(config, threads, Backend::Mmsg)?;
+    let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
+    let signals = Signals::start(&crew).map_err(|error| {
+        match in_the_way_of_threads(&error, threads as u64 + THREADS_OF_PROGRAM) {
+            Some(limit) => limit.into(),
+            None => system("taking signals")(error),
+        }
+    })?;
+    let mut node = Node::start_with(config, (crew, endings), Some(signals))?;
+    announce(&node.status());
+    let status = node.wait_and_end()?;
+    console::note(&summary(&status));
+    Ok(())
+}
+
+/// Nobody reading is no reason not to serve.
+fn announce(status: &Status) {
+    if let Err(unsaid) = console::announce(&ready_line(status), READY_LINE_PATIENCE) {
+        warn!(
+            "the node serves at {}, but its ready line is not read: {unsaid}",
+            status.udp
+        );
+    }
+}
+
+fn ready_line(status: &Status) -> String {
+    let sketch = &status.sketch;
+    format!(
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={}",
+        status.udp,
+        status.http.as_deref().unwrap_or("off"),
+        status.cluster.address.as_deref().unwrap_or("off"),
+        status.io.backend,
+        status.io.threads.len(),
+        sketch.depth,
+        sketch.width,
+        sketch.hash,
+        binary_size(sketch.memory_bytes),
+    )
+}
+
+/// `16MiB`, without a fraction where there is none.
+fn binary_size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(3);
+    let value = bytes as f64 / f64::from(1u32 << (10 * power));
+    let digits = usize::from(value.fract() != 0.0);
+    format!("{value:.digits$}{}", units[power as usize])
+}
+
+fn summary(status: &Status) -> String {
+    let malformed: u64 = status.datagrams.malformed.values().sum();
+    let refused: u64 = status.datagrams.refused.values().sum();
+    format!(
+        "rmbd stopped after {:.1} s: {} datagrams received, {} dropped by the kernel, {malformed} \
+         malformed, {refused} refused; {} adds, {} counts, total weight {}",
+        status.uptime_s,
+        status.datagrams.received,
+        status.datagrams.dropped_by_kernel,
+        status.messages.add,
+        status.messages.count,
+        status.sketch.total_weight,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (4000, "3.9KiB"),
+            (16 << 20, "16MiB"),
+            (3 << 29, "1.5GiB"),
+            (1 << 44, "16384GiB"),
+        ] {
+            assert_eq!(binary_size(bytes), text);
+        }
+    }
+}

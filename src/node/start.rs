@@ -1,0 +1,232 @@
+//! The start of a node: everything is taken in an order in which what fails leaves nothing behind.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::bind::{
+    Bound, asked_port, bind, http_hosts, warn_of_an_open_port, warn_of_small_buffers,
+};
+use super::cells::make_replica;
+use super::control::{ControlThread, Publisher};
+use super::crew::{Crew, Ending, Part};
+use super::drawn::{Drawn, draw};
+use super::error::{NodeError, system};
+use super::overview::Overview;
+use super::signals::Signals;
+use super::{Node, room};
+use crate::cluster::membership::Member;
+use crate::cluster::{Cluster, ClusterLimits, ClusterOptions};
+use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
+use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
+use crate::data_dir::DataDir;
+use crate::engine::{EngineOptions, Session};
+use crate::fronts::datagrams::ClientPort;
+use crate::io::cgroup::Groups;
+use crate::io::limits::spare_address_space;
+use crate::io::{Backend, DataSocket, RingRefused, cpu};
+use crate::legacy::{LegacyPeers, Rounds};
+use crate::replica::once::CLIENTS_MAX;
+use crate::replica::{Replica, SliceId, Slices, fingerprint};
+use crate::shared::Shared;
+use crate::sketch::Weight;
+use crate::status::ObservedThread;
+
+/// What a crew begins with.
+pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
+
+impl Node {
+    /// The crew is told of what ends by itself; signals that are taken end the node.
+    pub(super) fn start_with(
+        config: &NodeConfig,
+        (crew, endings): (Crew, mpsc::UnboundedReceiver<Ending>),
+        signals: Option<Signals>,
+    ) -> Result<Self, NodeError> {
+        let threads = thread_count(config)?;
+        spare_address_space();
+        let backend = choose_backend(config, threads)?;
+        let drawn = draw()?;
+        let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
+        let Bound { sockets, http } = bind(config, threads)?;
+        let client = sockets
+            .first()
+            .map_or_else(unspecified, DataSocket::local_addr);
+        let lookups = crew.lookups(Part::SeedLookup, &config.resolver);
+        let opened = cluster_io::open(&config.cluster, &lookups, client, asked_port(config)?)?;
+        let own = SliceId::of(data_dir.node(), drawn.writer);
+        let is_in_cluster = matches!(opened, Opened::On(_));
+        let replica = Arc::new(make_replica(config, threads, own, is_in_cluster)?);
+        let (participation, publisher) = match opened {
+            Opened::Off(reason) => {
+                let slices = Slices::try_new(Arc::clone(&replica))?;
+                (Participation::Off(reason), Publisher::Alone(slices))
+            }
+            Opened::On(sockets) => {
+                let cluster = make_cluster(config, &sockets, client.port(), &replica, &drawn)?;
+                let cluster = Arc::new(cluster);
+                let (join, advertise) = (&config.cluster.join, config.cluster.advertise.as_ref());
+                let seeds = Seeds::new(join, advertise, lookups, cluster.bound());
+                let publisher = Publisher::Cluster {
+                    cluster: Arc::clone(&cluster),
+                    sockets,
+                    seeds,
+                };
+                (Participation::On(cluster), publisher)
+            }
+        };
+        let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
+        let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
+        warn_of_small_buffers(config, &sockets);
+        warn_of_an_open_port(config, client);
+        let options = engine_options(config, &drawn);
+        let shared = Shared::new(Arc::clone(&replica), &options, crew.stop().clone());
+        let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
+        let observed: Box<[_]> = observed.collect();
+        let cluster = participation.cluster().cloned();
+        let port = Arc::new(ClientPort::new(
+            config,
+            Arc::new(shared),
+            observed.first().map(|thread| thread.socket()),
+            cluster.as_ref().map_or(0, |cluster| cluster.bound().port()),
+        ));
+        let peers = Arc::new(LegacyPeers::new(config, replica));
+        let overview = Arc::new(Overview::new(
+            Arc::clone(&port),
+            observed,
+            http_addr,
+            participation,
+            Arc::clone(&peers),
+            crew.clone(),
+        ));
+        if let Some(signals) = &signals {
+            signals.serve();
+        }
+        let mut node = Self {
+            session: Mutex::new(Session::sharing(Arc::clone(port.shared().engine()))),
+            port: Arc::clone(&port),
+            overview: Arc::clone(&overview),
+            crew: crew.clone(),
+            data: Vec::with_capacity(threads),
+            control: None,
+            _signals: signals,
+            _data_dir: data_dir,
+        };
+        // An early return drops `node`, which ends and joins what has been started.
+        let (alive, data_ended) = mpsc::channel(1);
+        let (serving, serves) = std_mpsc::channel();
+        let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
+        let control = ControlThread {
+            shared: Arc::clone(port.shared()),
+            overview,
+            http,
+            http_hosts: http_hosts(config),
+            publisher,
+            rounds: Rounds::new(port, peers, cluster, lookups),
+            endings,
+            serving,
+            data_ended,
+        };
+        let waiting = node.make_threads_ready(config, backend, alive)?;
+        waiting.serve(&mut node, control);
+        if serves.recv().is_err() {
+            // It has ended, and the crew knows why.
+            node.wait_and_end()?;
+            return Err(NodeError::Ended {
+                part: Part::Control.to_string(),
+                how: "before it served",
+            });
+        }
+        node.overview.set_ready(true);
+        Ok(node)
+    }
+}
+
+pub(super) fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
+    match config.threads.unwrap_or_else(default_threads) {
+        threads if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
+        threads => Err(NodeError::Threads(threads)),
+    }
+}
+
+/// One for each CPU that the process may run on, and no more than it may use in full: a thread that is busy takes one,
+/// and a group that has used up its time stands still as a whole, the control thread with it. So half a CPU has
+/// one thread, and the half of one and a half is left to the others. At most [`MAX_THREADS`].
+fn default_threads() -> usize {
+    let allowed = cpu::allowed().len();
+    let quota = Groups::of_this_process().cpus();
+    let whole = quota.map_or(usize::MAX, |quota| quota.most as usize);
+    allowed.min(whole).clamp(1, MAX_THREADS)
+}
+
+/// The one that was asked for, if the limits of this process have room for it.
+fn choose_backend(config: &NodeConfig, threads: usize) -> Result<Backend, NodeError> {
+    if config.io == IoChoice::Mmsg {
+        room::check(config, threads, Backend::Mmsg)?;
+        return Ok(Backend::Mmsg);
+    }
+    match room::check(config, threads, Backend::Uring) {
+        Ok(()) => Ok(Backend::Uring),
+        Err(limit)
+            if config.io == IoChoice::Auto
+                && room::check(config, threads, Backend::Mmsg).is_ok() =>
+        {
+            warn_of_fallback(&RingRefused::by_limit(&limit));
+            Ok(Backend::Mmsg)
+        }
+        Err(limit) => Err(limit.into()),
+    }
+}
+
+pub(super) fn warn_of_fallback(refused: &RingRefused) {
+    warn!("{refused}; serving with recvmmsg instead");
+}
+
+/// Every group has a first socket, so that nobody sees it.
+fn unspecified() -> SocketAddr {
+    ([0; 4], 0).into()
+}
+
+fn engine_options(config: &NodeConfig, drawn: &Drawn) -> EngineOptions {
+    EngineOptions {
+        boot: drawn.boot,
+        max_weight: Weight::new(config.max_weight).unwrap_or(Weight::MAX),
+        once_clients: CLIENTS_MAX,
+        once_secret: drawn.once_secret,
+    }
+}
+
+fn make_cluster(
+    config: &NodeConfig,
+    sockets: &ClusterSockets,
+    client_port: u16,
+    replica: &Arc<Replica>,
+    drawn: &Drawn,
+) -> Result<SharedCluster, NodeError> {
+    let own = replica.own_slice();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let options = ClusterOptions {
+        me: Member {
+            node: own.node,
+            boot: drawn.boot,
+            // Millions of years fit.
+            started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
+            renewals: 0,
+            // Nobody can be told the second one.
+            address: sockets.advertised().unwrap_or_else(unspecified),
+            client_port,
+        },
+        keys: sockets.keys().clone(),
+        seed: drawn.cluster_seed,
+        gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
+        gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
+        fingerprint: fingerprint(config.geometry, config.family),
+        join: !config.cluster.join.is_empty(),
+        limits: ClusterLimits::default(),
+    };
+    // The node's clock begins with it.
+    let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(replica))?;
+    SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
+}

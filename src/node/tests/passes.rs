@@ -1,0 +1,101 @@
+//! The control thread stands still, and no pass comes.
+
+use std::net::UdpSocket;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::config::{ClusterChoice, IoChoice, NodeConfig};
+use crate::node::Node;
+use crate::sketch::{Geometry, MAX_WEIGHT};
+use crate::wire::compact::{Header, Problem, RequestWriter, reply};
+use crate::wire::legacy::encode_add;
+
+/// For how long nothing goes over the cells.
+const HELD: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Of the largest weight, one by one: three times what may be added between two passes.
+const ADDS: u64 = 6_000;
+const LEGACY_ADDS: u64 = 50;
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// The control thread stands still, with a cluster and without: what is acknowledged is told to come again, what
+/// is not waits in the socket, nothing is added beyond what may be; and then all of it is, once.
+#[test]
+fn nothing_is_lost_or_added_twice_while_no_pass_comes() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| hold(IoChoice::Uring, ClusterChoice::NextPort));
+        scope.spawn(|| hold(IoChoice::Mmsg, ClusterChoice::Off));
+    });
+}
+
+/// Until it is acknowledged: what the node is too busy for goes again.
+fn add_the_most(socket: &UdpSocket) {
+    let mut writer = RequestWriter::new(100);
+    let header = Header {
+        acknowledge: true,
+        ..Header::default()
+    };
+    writer.start(&header).unwrap();
+    writer.add(b"key", MAX_WEIGHT.into()).unwrap();
+    let request = writer.finish();
+    let mut answer = [0; 100];
+    loop {
+        socket.send(request).unwrap();
+        let bytes = socket.recv(&mut answer).unwrap();
+        let head = reply(&answer[..bytes]).unwrap().head;
+        match head.code {
+            0 => return assert_eq!(head.done, 1),
+            code => assert_eq!((code, head.done), (Problem::Busy.code(), 0)),
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn hold(io: IoChoice, cluster: ClusterChoice) {
+    let mut config = NodeConfig {
+        geometry: Geometry::new(1 << 10, 4).unwrap(),
+        threads: Some(1),
+        io,
+        ..NodeConfig::at("127.0.0.1:0")
+    };
+    config.cluster.address = cluster;
+    let node = Node::start(config).unwrap();
+    let server = node.udp_addr();
+    let own = node.port.shared().replica().own();
+    std::thread::scope(|scope| {
+        // What the control thread needs for its next round.
+        let held = node.overview.peers().lock();
+        let client = scope.spawn(move || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(server).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            (0..ADDS).for_each(|_| add_the_most(&socket));
+        });
+        wait_for("a busy node", || {
+            node.overview.refused_for(Problem::Busy) > 0 || client.is_finished()
+        });
+        let legacy = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..LEGACY_ADDS {
+            legacy.send_to(&encode_add(b"legacy"), server).unwrap();
+        }
+        sleep(HELD);
+        let added = own.total_weight();
+        assert!(!client.is_finished() && own.wants_pass());
+        drop(held);
+        client.join().unwrap();
+        assert!(added < ADDS << 20);
+    });
+    wait_for("what waited in the socket", || {
+        node.estimate(b"legacy").count == LEGACY_ADDS
+    });
+    assert_eq!(node.estimate(b"key").count, ADDS << 20);
+    assert_eq!(own.total_weight(), (ADDS << 20) + LEGACY_ADDS);
+    node.stop().unwrap();
+}

@@ -1,0 +1,154 @@
+//! Parts of a status, made of what they are about.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::counters::Tally;
+use super::thread::ObservedThread;
+use super::{
+    CompactStatus, Datagrams, Detail, LogStatus, Messages, OriginDetail, Replies, SketchStatus,
+};
+use crate::console::{self, Missing};
+use crate::engine::Engine;
+use crate::io::IoCounters;
+use crate::replica::{Estimate, OriginEstimate, OriginName, Replica};
+
+/// A number that names something, as all documents show it: 16 hexadecimal digits.
+pub(crate) fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// What all data threads have counted, as they have said so far.
+pub(crate) fn tally_of(threads: &[Arc<ObservedThread>]) -> Tally {
+    let mut sum = Tally::default();
+    for thread in threads {
+        sum += &thread.tally();
+    }
+    sum
+}
+
+impl SketchStatus {
+    pub(crate) fn of(replica: &Replica) -> Self {
+        let own = replica.own();
+        let geometry = own.geometry();
+        Self {
+            width: geometry.width() as u64,
+            depth: geometry.depth() as u64,
+            hash: own.family().name().to_owned(),
+            epsilon: geometry.epsilon(),
+            confidence: geometry.confidence(),
+            memory_bytes: replica.memory_bytes(),
+            total_weight: own.total_weight(),
+            incomplete: replica.is_incomplete(),
+        }
+    }
+}
+
+impl Messages {
+    pub(crate) fn of(tally: &Tally) -> Self {
+        Self {
+            add: tally.add,
+            count: tally.count,
+            sync: tally.sync,
+            peer: tally.peer,
+            ack: tally.ack,
+            hit: tally.hit,
+            bounds: tally.bounds,
+            info: tally.info,
+        }
+    }
+}
+
+impl CompactStatus {
+    pub(crate) fn of(engine: &Engine, tally: &Tally) -> Self {
+        let (info, once) = (engine.info(), engine.once());
+        Self {
+            boot: info.boot.to_string(),
+            fingerprint: hex(info.fingerprint),
+            max_weight: info.max_weight.get(),
+            requests: tally.compact,
+            repeats: tally.repeats,
+            once_clients: once.clients() as u64,
+            once_clients_max: once.clients_max() as u64,
+        }
+    }
+}
+
+impl Datagrams {
+    /// `also_refused`: by others than the data threads.
+    pub(crate) fn of(
+        threads: &[Arc<ObservedThread>],
+        tally: &Tally,
+        also_refused: impl Iterator<Item = (&'static str, u64)>,
+    ) -> Self {
+        let truncated = sum(threads, |io| &io.truncated);
+        let by_name = |(name, count): (&str, u64)| (name.to_owned(), count);
+        Self {
+            received: tally.datagrams + truncated,
+            malformed: tally
+                .malformed_by_name()
+                .chain([("truncated", truncated)])
+                .map(by_name)
+                .collect(),
+            refused: tally
+                .refused_by_name()
+                .chain(also_refused)
+                .map(by_name)
+                .collect(),
+            dropped_by_kernel: threads.iter().map(|thread| thread.drops()).sum(),
+        }
+    }
+}
+
+impl Replies {
+    pub(crate) fn of(threads: &[Arc<ObservedThread>]) -> Self {
+        Self {
+            sent: sum(threads, |io| &io.replies_sent),
+            dropped: sum(threads, |io| &io.replies_dropped),
+        }
+    }
+}
+
+fn sum(threads: &[Arc<ObservedThread>], counter: impl Fn(&IoCounters) -> &AtomicU64) -> u64 {
+    let threads = threads.iter();
+    threads
+        .map(|thread| counter(thread.io()).load(Relaxed))
+        .sum()
+}
+
+impl LogStatus {
+    pub(crate) fn now() -> Self {
+        let Missing { dropped, refused } = console::missing();
+        Self {
+            lines_dropped: dropped,
+            lines_refused: refused,
+        }
+    }
+}
+
+impl Detail {
+    /// The count is what a count answers: at least the sum of what is shown of the origins.
+    pub(crate) fn of(key: &[u8], count: Estimate, origins: &[OriginEstimate]) -> Self {
+        Self {
+            key: key.to_vec().into(),
+            count: count.count,
+            incomplete: count.incomplete,
+            origins: origins.iter().map(origin).collect(),
+        }
+    }
+}
+
+fn origin(origin: &OriginEstimate) -> OriginDetail {
+    let (node, legacy) = match origin.origin {
+        OriginName::Node(node) => (Some(hex(node)), None),
+        OriginName::Legacy(address) => (None, Some(address.to_string())),
+    };
+    OriginDetail {
+        node,
+        legacy,
+        slices: origin.slices as u64,
+        count: origin.count,
+        own: origin.is_own,
+    }
+}

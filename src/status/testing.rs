@@ -1,0 +1,219 @@
+//! A status for tests.
+
+use super::{
+    ClusterStatus, CompactStatus, Datagrams, IoStatus, LogStatus, MemberStatus, Messages,
+    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
+    SketchStatus, SliceStatus, Status, ThreadStatus,
+};
+
+/// A status in which no number stands twice where a mix-up of fields would be possible.
+pub(crate) fn status() -> Status {
+    Status {
+        version: "1.2.3".into(),
+        uptime_s: 93_784.5,
+        ready: true,
+        failure: None,
+        udp: "127.0.0.1:8000".into(),
+        http: Some("127.0.0.1:8000".into()),
+        readiness: Readiness::default(),
+        sketch: SketchStatus {
+            width: 1 << 20,
+            depth: 4,
+            hash: "xxh3".into(),
+            epsilon: std::f64::consts::E / f64::from(1 << 20),
+            confidence: 1.0 - (-4.0_f64).exp(),
+            memory_bytes: 33_554_432,
+            total_weight: 48_211_904,
+            incomplete: true,
+        },
+        messages: Messages {
+            add: 48_211_904,
+            count: 1_204_551,
+            sync: 2_040,
+            peer: 3,
+            ack: 2_012,
+            hit: 904_003,
+            bounds: 21,
+            info: 9,
+        },
+        datagrams: Datagrams {
+            received: 5_511_002,
+            malformed: [("length".into(), 17), ("unknown_type".into(), 4)].into(),
+            refused: [("untrusted".into(), 2)].into(),
+            dropped_by_kernel: 128,
+        },
+        replies: Replies {
+            sent: 133_839,
+            dropped: 5,
+        },
+        io: IoStatus {
+            backend: "uring".into(),
+            threads: vec![thread(0, 2_755_000, 128), thread(1, 2_756_002, 0)],
+        },
+        compact: CompactStatus {
+            boot: "0123456789abcdef".into(),
+            fingerprint: "fedcba9876543210".into(),
+            max_weight: 1_000,
+            requests: 2_500_017,
+            repeats: 44,
+            once_clients: 12,
+            once_clients_max: 65_536,
+        },
+        log: LogStatus {
+            lines_dropped: 31,
+            lines_refused: 37,
+        },
+        cluster: cluster(),
+        peers: vec![pushed_to(), heard_from()],
+        peer_orders: vec![
+            order(2, "10.0.0.7:8000", true, "pushing"),
+            order(
+                3,
+                "nowhere.example:70000",
+                false,
+                "the port is not within 1..=65535",
+            ),
+        ],
+    }
+}
+
+fn cluster() -> ClusterStatus {
+    ClusterStatus {
+        enabled: true,
+        off_because: None,
+        node: "00000000000000aa".into(),
+        boot: "0123456789abcdef".into(),
+        writer: "aa00000000000000".into(),
+        address: Some("0.0.0.0:8001".into()),
+        advertised: Some("10.0.0.1:8001".into()),
+        sealed: true,
+        members: vec![
+            member(0xbb, "alive", 0, 0.0),
+            MemberStatus {
+                other_sketches: vec![OtherSketch::default()],
+                ..member(0xcc, "alive", 6, 1.25)
+            },
+            member(0xdd, "down", 99, 777.0),
+        ],
+        one_way: vec![OneWayStatus {
+            address: "10.1.0.1:8001".into(),
+            node: Some("0000000000000099".into()),
+            boot: Some("0000009900000000".into()),
+            heard_s: Some(0.4),
+            lag_versions: 2,
+            other_sketches: vec![],
+        }],
+        slices: vec![
+            slice(0xaa, true, 910),
+            slice(0xbb, false, 820),
+            slice(0xcc, false, 730),
+        ],
+        slices_held: 3,
+        slices_of_this_node: 1,
+        slices_weight: 910 + 820 + 730,
+        slices_refused: vec!["sketch 0, node 00000000000000ee, writer 00000000000000ff".into()],
+        rounds: 70_001,
+        datagrams_sent: 140_002,
+        datagrams_received: 150_003,
+        bytes_sent: [("cells".into(), 5_000_001), ("digest".into(), 70_007)].into(),
+        bytes_received: [("cells".into(), 6_000_002)].into(),
+        resends: 31,
+        refused: [("forged".into(), 19)].into(),
+        dropped_by_kernel: 23,
+        flood_pauses: 29,
+        queues: vec![
+            QueueStatus {
+                name: "members".into(),
+                received: 150_003,
+                ..QueueStatus::default()
+            },
+            QueueStatus {
+                name: "strangers".into(),
+                received: 19,
+                refused: 18,
+                dropped_by_kernel: 23,
+                pauses: 29,
+            },
+        ],
+        convergence_age_s: Some(1.5),
+    }
+}
+
+fn member(node: u64, state: &str, lag_versions: u64, lag_s: f64) -> MemberStatus {
+    MemberStatus {
+        node: format!("{node:016x}"),
+        boot: format!("{:016x}", node << 32),
+        address: format!("10.0.0.{}:8001", node & 0xf),
+        client_port: 8000,
+        state: state.into(),
+        slices: 1,
+        lag_versions,
+        lag_s,
+        heard_s: Some(0.2),
+        bytes_sent: node * 10_000,
+        bytes_received: node * 7_000,
+        refuses_ours: false,
+        writer: Some(format!("{:016x}", node << 56)),
+        other_sketches: vec![],
+    }
+}
+
+fn slice(node: u64, own: bool, version: u64) -> SliceStatus {
+    SliceStatus {
+        sketch: 0,
+        node: format!("{node:016x}"),
+        writer: format!("{:016x}", node << 56),
+        own,
+        version,
+        root: Some(format!("{:016x}", version ^ node)),
+        weight: version * 1_000,
+        memory_bytes: 16_777_216,
+    }
+}
+
+fn thread(cpu: usize, datagrams: u64, dropped_by_kernel: u64) -> ThreadStatus {
+    ThreadStatus {
+        cpu: Some(cpu),
+        datagrams,
+        receive_buffer_bytes: 8_388_608,
+        dropped_by_kernel,
+    }
+}
+
+fn pushed_to() -> PeerStatus {
+    PeerStatus {
+        address: "10.0.0.7:8000".into(),
+        pushing: true,
+        last_send_s: Some(0.31),
+        last_ack_s: Some(0.307),
+        last_row_s: Some(0.1),
+        rows_sent: 2_016,
+        rows_acked: 2_012,
+        rows_received: 2_000,
+        restarts: 1,
+    }
+}
+
+fn heard_from() -> PeerStatus {
+    PeerStatus {
+        address: "[2001:db8::17]:8000".into(),
+        pushing: false,
+        last_send_s: None,
+        last_ack_s: None,
+        last_row_s: Some(4.2),
+        rows_sent: 0,
+        rows_acked: 0,
+        rows_received: 40,
+        restarts: 0,
+    }
+}
+
+fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
+    PeerOrder {
+        number,
+        from: "127.0.0.1:40404".into(),
+        target: target.into(),
+        accepted,
+        detail: detail.into(),
+    }
+}
