@@ -56,7 +56,7 @@ use crate::io::{
     Backend, BindError, DataSocket, LoopError, RingRefused, SocketOptions, bind_group, cpu,
 };
 use crate::replica::once::COOKIE_SECRET_BYTES;
-use crate::replica::{Estimate, Replica, SliceId, Slices, fingerprint};
+use crate::replica::{Estimate, NoMemory, Replica, SliceId, Slices, fingerprint};
 use crate::sketch::{Exhausted, SketchError, WeightError};
 use crate::wire::{Boot, Writer};
 
@@ -161,6 +161,18 @@ pub enum NodeError {
         /// By itself, or by a panic.
         how: &'static str,
     },
+}
+
+impl From<NoMemory> for NodeError {
+    fn from(error: NoMemory) -> Self {
+        match error {
+            NoMemory::Limit(limit) => Self::MaxMemory {
+                needed_bytes: limit.needed_bytes,
+                max_bytes: limit.max_bytes,
+            },
+            NoMemory::Allocator(error) => Self::Sketch(error),
+        }
+    }
 }
 
 const THE_STOP_SIGNAL: &str = "making the stop signal";

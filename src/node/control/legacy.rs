@@ -20,7 +20,7 @@ use crate::names::Lookup;
 use crate::node::crew::Leave;
 use crate::node::hand_off::Parcel;
 use crate::node::shared::{Legacy, Shared};
-use crate::replica::{MergeError, RowMerged};
+use crate::replica::{MergeError, NoMemory, RowMerged};
 use crate::wire::compact::is_reply;
 use crate::wire::legacy::{self, Dialect, Message, SyncRow};
 use crate::wire::{Boot, Writer};
@@ -439,7 +439,11 @@ impl Legacy {
             MergeError::NoSuchRow { .. } | MergeError::Length { .. } => "row_of_another_geometry",
         };
         if !self.refused.contains_key(reason) {
-            warn!(peer = %from, "{error} (said once; /status counts on)");
+            let option = match error {
+                MergeError::Memory(NoMemory::Limit(_)) => " (--max-memory)",
+                _ => "",
+            };
+            warn!(peer = %from, "{error}{option} (said once; /status counts on)");
         }
         self.refuse(reason);
     }

@@ -35,6 +35,7 @@ use super::crew::Leave;
 use super::shared::Shared;
 use crate::cluster::membership::MembershipEvent;
 use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use crate::replica::SliceRefused;
 use crate::wire::cluster::SliceId;
 
 /// Datagrams sent in one turn: about a fifth of a millisecond's work.
@@ -364,7 +365,15 @@ fn log(event: &ClusterEvent, fingerprint: u64) {
              --cluster-key-file (said once)"
         ),
         ClusterEvent::SliceRefused { slice, reason } => {
-            warn!("the {} is not held, counts lack it: {reason}", name(slice));
+            let cure = match reason {
+                SliceRefused::TooManyOrigins { .. } => ": raise --max-origins, and restart",
+                SliceRefused::Memory { .. } => ": raise --max-memory, and restart",
+                _ => "",
+            };
+            warn!(
+                "the {} is not held, counts lack it: {reason}{cure}",
+                name(slice)
+            );
         }
         ClusterEvent::OneWayEnded { target, is_member } => {
             let why = if *is_member {
