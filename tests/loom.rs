@@ -20,7 +20,7 @@ mod atomic {
 #[path = "../src/sketch/beyond.rs"]
 mod beyond;
 
-use beyond::{BUDGET, Budget, HalfTurns};
+use beyond::{BUDGET, HalfTurns, WeightBudget};
 
 /// A sketch of one cell.
 struct Cell {
@@ -28,7 +28,7 @@ struct Cell {
     values: Vec<AtomicU32>,
     half_turns: HalfTurns,
     total_weight: AtomicU64,
-    budget: Budget,
+    budget: WeightBudget,
     /// All that anybody has begun to add; not a part of what is modelled, so that it orders nothing.
     begun: PlainU64,
 }
@@ -49,7 +49,7 @@ impl Cell {
             values: (0..=lanes).map(|_| AtomicU32::new(0)).collect(),
             half_turns: HalfTurns::new(Box::new([AtomicU32::new(0)])),
             total_weight: AtomicU64::new(0),
-            budget: Budget::default(),
+            budget: WeightBudget::default(),
             begun: PlainU64::new(0),
         };
         let mut left = total;

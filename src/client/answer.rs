@@ -1,11 +1,11 @@
-//! What a node answers.
+//! The answers of a node.
 
 use std::num::NonZeroU16;
 
 use crate::wire::Boot;
 use crate::wire::compact::{Answer, HASH_FNV, HASH_XXH3};
 
-/// How often a key was added.
+/// The count of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// Never too low for what arrived, and is known at the node.
@@ -38,7 +38,7 @@ pub struct Bounds {
     pub incomplete: bool,
 }
 
-/// What a node is.
+/// A node's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// A random number of the node's present start.

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answered;
+use super::connection::{self, Connection, is_about_the_peer};
 use super::core::{Core, Failure, Reason, Settings, Unsendable};
-use super::link::{self, Link, is_about_the_peer};
 use super::route::{Asked, Route, Step};
 use super::server::Server;
 use super::{AddsReport, Bounds, ClientError, ClientOptions, Count, Hit, Info};
@@ -212,8 +212,8 @@ impl AsyncClient {
     }
 
     fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
-        let link = Link::open(route.at())?;
-        let socket = waiting_on(&link)?;
+        let connection = Connection::open(route.at())?;
+        let socket = waiting_on(&connection)?;
         let asked = Whereabouts::new(&route);
         let settings = Settings {
             timeout: options.timeout,
@@ -221,12 +221,12 @@ impl AsyncClient {
         };
         let (calls, waiting) = mpsc::channel(CALLS_WAITING_MAX);
         let driver = Driver {
-            link,
+            connection,
             socket,
             route,
             asked: asked.clone(),
             heard_at: Duration::ZERO,
-            core: Core::new(settings, link::identity()),
+            core: Core::new(settings, connection::fresh_id()),
             lingers: !options.linger.is_zero(),
             open: HashMap::new(),
             next_call: 0,
@@ -357,10 +357,10 @@ async fn look_up(server: &Server) -> Result<Vec<SocketAddr>, ClientError> {
     }
 }
 
-/// The link's socket, for waiting.
-fn waiting_on(link: &Link) -> Result<UdpSocket, ClientError> {
-    let socket = link.socket.try_clone().and_then(UdpSocket::from_std);
-    socket.map_err(|error| ClientError::of_socket(link.server, "open a socket to", error))
+/// The connection's socket, for waiting.
+fn waiting_on(connection: &Connection) -> Result<UdpSocket, ClientError> {
+    let socket = connection.udp.try_clone().and_then(UdpSocket::from_std);
+    socket.map_err(|error| ClientError::of_socket(connection.server, "open a socket to", error))
 }
 
 /// Operations that are answered together.
@@ -431,8 +431,8 @@ impl Failed {
 
 /// The task behind all clones.
 struct Driver {
-    link: Link,
-    /// The link's, for waiting.
+    connection: Connection,
+    /// The connection's, for waiting.
     socket: UdpSocket,
     route: Route,
     asked: Whereabouts,
@@ -471,7 +471,7 @@ impl Driver {
                 self.core.flush();
             }
             self.send().await;
-            let now = self.link.now();
+            let now = self.connection.now();
             let step = self.route.next_step(now, self.core.silent_since());
             let until = self.core.next_tick().into_iter().chain(step).min();
             let until = until.map(|at| self.instant(at));
@@ -487,7 +487,7 @@ impl Driver {
             self.receive();
             // First: what fails now was asked where we have been until now.
             self.follow_route();
-            let now = self.link.now();
+            let now = self.connection.now();
             let (open, at) = (&mut self.open, &self.asked);
             self.core.tick(now, &mut |token, outcome| {
                 settle(open, token, result(outcome, at));
@@ -497,7 +497,7 @@ impl Driver {
 
     /// Goes to another address where this one does not answer.
     fn follow_route(&mut self) {
-        let now = self.link.now();
+        let now = self.connection.now();
         if self.core.heard_at() > self.heard_at {
             self.heard_at = self.core.heard_at();
             if self.route.is_in_trouble() {
@@ -535,8 +535,8 @@ impl Driver {
     }
 
     fn move_to(&mut self, address: SocketAddr) -> Result<(), ClientError> {
-        self.link.reopen(address)?;
-        self.socket = waiting_on(&self.link)?;
+        self.connection.reopen(address)?;
+        self.socket = waiting_on(&self.connection)?;
         Ok(())
     }
 
@@ -545,7 +545,7 @@ impl Driver {
     }
 
     fn instant(&self, at: Duration) -> Instant {
-        Instant::now() + at.saturating_sub(self.link.now())
+        Instant::now() + at.saturating_sub(self.connection.now())
     }
 
     fn begin(&mut self, call: Call) {
@@ -564,7 +564,7 @@ impl Driver {
                 call: number,
                 index,
             };
-            let pushed = (self.core).push(operation.borrow(), token, || self.link.now());
+            let pushed = (self.core).push(operation.borrow(), token, || self.connection.now());
             if let Err(unsendable) = pushed {
                 settle(&mut self.open, token, Err(Failed::Unsendable(unsendable)));
             }
@@ -572,10 +572,13 @@ impl Driver {
     }
 
     async fn send(&mut self) {
-        while let Some(segment_bytes) = (self.core).transmit(self.link.now(), &mut self.link.train)
+        while let Some(segment_bytes) =
+            (self.core).transmit(self.connection.now(), &mut self.connection.train)
         {
-            let Self { link, socket, .. } = self;
-            let sent = socket.async_io(Interest::WRITABLE, || link.send(segment_bytes));
+            let Self {
+                connection, socket, ..
+            } = self;
+            let sent = socket.async_io(Interest::WRITABLE, || connection.send(segment_bytes));
             if let Err(error) = sent.await {
                 self.excuse(&error);
             }
@@ -584,16 +587,18 @@ impl Driver {
 
     fn receive(&mut self) {
         loop {
-            let Self { link, socket, .. } = self;
-            let received = socket.try_io(Interest::READABLE, || match link.receive()? {
+            let Self {
+                connection, socket, ..
+            } = self;
+            let received = socket.try_io(Interest::READABLE, || match connection.receive()? {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
                 trains => Ok(trains),
             });
             match received {
                 Ok(trains) => {
-                    let now = self.link.now();
+                    let now = self.connection.now();
                     let (open, at) = (&mut self.open, &self.asked);
-                    for datagram in self.link.datagrams(trains) {
+                    for datagram in self.connection.datagrams(trains) {
                         self.core.receive(datagram, now, &mut |token, outcome| {
                             settle(open, token, result(outcome, at));
                         });

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 
 use super::answer::Answered;
+use super::connection::{self, Connection, is_about_the_peer};
 use super::core::{Core, Failure, Outcome, Reason, Settings, Sink};
-use super::link::{self, Link, is_about_the_peer};
 use super::route::{Route, Step};
 use super::server::Server;
 use super::{Adder, Bounds, ClientError, ClientOptions, Count, Hit, Info};
@@ -36,7 +36,7 @@ const ADDER_LINGER_MIN: Duration = Duration::from_millis(1);
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    link: Link,
+    connection: Connection,
     route: Route,
     core: Core<u64>,
     /// The latest reply that the route knows of.
@@ -80,7 +80,7 @@ impl Client {
     /// The server's address; another one after a call in which the one before did not answer.
     #[must_use]
     pub fn server(&self) -> SocketAddr {
-        self.link.server
+        self.connection.server
     }
 
     /// Adds a weight to a key; 0 changes nothing.
@@ -183,9 +183,9 @@ impl Client {
             linger: options.linger.max(ADDER_LINGER_MIN),
         };
         Ok(Self {
-            link: Link::open(route.at())?,
+            connection: Connection::open(route.at())?,
             route,
-            core: Core::new(settings, link::identity()),
+            core: Core::new(settings, connection::fresh_id()),
             heard_at: Duration::ZERO,
             options,
         })
@@ -242,7 +242,7 @@ impl Client {
 impl Client {
     #[inline]
     pub(super) fn push(&mut self, operation: Operation<'_>, token: u64) -> Result<(), ClientError> {
-        Ok((self.core).push(operation, token, || self.link.now())?)
+        Ok((self.core).push(operation, token, || self.connection.now())?)
     }
 
     /// Sends what fills a train, and takes what has come; waits only where too much is under way.
@@ -268,25 +268,25 @@ impl Client {
         may_wait: bool,
         sink: &mut Sink<'_, u64>,
     ) -> Result<(), ClientError> {
-        let server = self.link.server;
+        let server = self.connection.server;
         let failed = |doing| move |error| ClientError::of_socket(server, doing, error);
         self.send().map_err(failed("send to"))?;
         if may_wait {
-            let now = self.link.now();
+            let now = self.connection.now();
             let step = self.route.next_step(now, self.core.silent_since());
             let until = self.core.next_tick().into_iter().chain(step).min();
-            (self.link.wait(PollFlags::IN, until)).map_err(failed("wait for"))?;
+            (self.connection.wait(PollFlags::IN, until)).map_err(failed("wait for"))?;
         }
         self.receive(sink).map_err(failed("receive from"))?;
         // First: what fails now was asked where we have been until now.
         self.follow_route()?;
-        self.core.tick(self.link.now(), sink);
+        self.core.tick(self.connection.now(), sink);
         Ok(())
     }
 
     /// Goes to another address where this one does not answer.
     fn follow_route(&mut self) -> Result<(), ClientError> {
-        let now = self.link.now();
+        let now = self.connection.now();
         if self.core.heard_at() > self.heard_at {
             self.heard_at = self.core.heard_at();
             self.route.heard();
@@ -302,7 +302,7 @@ impl Client {
         loop {
             match self.route.step(now, self.core.may_move()) {
                 Step::Stay | Step::Await => return Ok(()),
-                Step::Move(address) => match self.link.reopen(address) {
+                Step::Move(address) => match self.connection.reopen(address) {
                     Ok(()) => {
                         self.core.relocate(now);
                         return Ok(());
@@ -318,11 +318,12 @@ impl Client {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        while let Some(segment_bytes) = (self.core).transmit(self.link.now(), &mut self.link.train)
+        while let Some(segment_bytes) =
+            (self.core).transmit(self.connection.now(), &mut self.connection.train)
         {
-            while let Err(error) = self.link.send(segment_bytes) {
+            while let Err(error) = self.connection.send(segment_bytes) {
                 match error.kind() {
-                    io::ErrorKind::WouldBlock => self.link.wait(PollFlags::OUT, None)?,
+                    io::ErrorKind::WouldBlock => self.connection.wait(PollFlags::OUT, None)?,
                     io::ErrorKind::Interrupted => {}
                     _ => {
                         self.excuse(error)?;
@@ -337,11 +338,11 @@ impl Client {
 
     fn receive(&mut self, sink: &mut Sink<'_, u64>) -> io::Result<()> {
         loop {
-            match self.link.receive() {
+            match self.connection.receive() {
                 Ok(0) => return Ok(()),
                 Ok(trains) => {
-                    let now = self.link.now();
-                    for datagram in self.link.datagrams(trains) {
+                    let now = self.connection.now();
+                    for datagram in self.connection.datagrams(trains) {
                         self.core.receive(datagram, now, sink);
                     }
                 }
@@ -371,7 +372,7 @@ impl Client {
     pub(super) fn failed(&self, failure: Failure) -> ClientError {
         ClientError::of_failure(
             self.route.asked(),
-            self.link.server,
+            self.connection.server,
             self.options.timeout,
             failure,
         )
@@ -382,6 +383,6 @@ impl Client {
     }
 
     pub(super) fn is_due(&self) -> bool {
-        (self.core.next_tick()).is_some_and(|at| at <= self.link.now())
+        (self.core.next_tick()).is_some_and(|at| at <= self.connection.now())
     }
 }

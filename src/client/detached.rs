@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Identity, Outcome, Settings};
+use super::core::{ClientId, Core, Outcome, Settings};
 use super::{ClientOptions, Fate};
 use crate::wire::compact::Operation;
 
@@ -28,7 +28,7 @@ impl Detached {
             linger: options.linger,
         };
         Self {
-            core: Core::new(settings, Identity { client, first_id }),
+            core: Core::new(settings, ClientId { client, first_id }),
         }
     }
 

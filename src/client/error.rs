@@ -1,4 +1,4 @@
-//! What can go wrong at a client, and what is then known.
+//! Errors of a client, and what is known of the adds after each.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use super::server::ServerError;
 use crate::names::{AddressError, LookupError};
 use crate::wire::compact::Problem;
 
-/// What is known of weights whose call failed.
+/// The fate of weights whose call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// They were not added, and will not be: adding them again counts them once. (Where the node's
@@ -37,7 +37,7 @@ impl fmt::Display for Fate {
     }
 }
 
-/// What became of many adds. Positions are those of the call, or of the [`Adder`](super::Adder), from
+/// The outcome of many adds. Positions are those of the call, or of the [`Adder`](super::Adder), from
 /// 0; what is not named in the two lists is confirmed up to `taken`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddsReport {
@@ -100,7 +100,7 @@ impl fmt::Display for AddsReport {
     }
 }
 
-/// What went wrong at a client, and what is then known.
+/// An error of a client; [`fate`](Self::fate) tells what is known of its weight.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The name cannot be looked up, or has no address.

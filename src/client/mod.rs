@@ -13,20 +13,41 @@
 //! the client where it is until they are acknowledged or uncertain; they are never sent to another node.
 //!
 //! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
+//!
+//! The state machine needs no socket and no clock ([`Detached`]):
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use rmbd::client::{ClientOptions, Detached};
+//!
+//! let (mut client, mut train) = (Detached::new(ClientOptions::default(), 7, 0), Vec::new());
+//! assert!(client.add(Duration::ZERO, b"apple", 2, 42));
+//! client.flush();
+//! // It first asks the node which start of it this is; the add goes out when that is known.
+//! assert!(client.transmit(Duration::ZERO, &mut train).is_some());
+//! assert!(!train.is_empty() && !client.is_idle());
+//! ```
 
-mod adder;
+// What every client needs.
 mod answer;
-mod asynchronous;
-mod blocking;
+mod connection;
 mod core;
-mod detached;
 mod error;
-pub mod legacy;
-mod link;
+mod options;
 mod route;
 mod server;
 
-use std::time::Duration;
+// Adding without a socket, and the client that blocks.
+mod adder;
+mod blocking;
+mod detached;
+
+// The client for tokio.
+mod asynchronous;
+
+// The client of the Python program's protocol.
+pub mod legacy;
 
 pub use self::adder::Adder;
 pub use self::answer::{Bounds, Count, Hash, Hit, Info};
@@ -34,27 +55,7 @@ pub use self::asynchronous::AsyncClient;
 pub use self::blocking::Client;
 pub use self::detached::Detached;
 pub use self::error::{AddsReport, ClientError, Fate};
+pub use self::options::ClientOptions;
 pub use self::route::Asked;
 pub use self::server::Server;
 pub use crate::wire::compact::KEY_BYTES_MAX;
-
-/// How a client waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// For how long a request is sent again and again before the call fails; at most 120 s, because
-    /// the node may forget the client after that. How soon it is sent again, the client measures.
-    pub timeout: Duration,
-    /// How long an operation waits for others to fill its datagram. An [`AsyncClient`] waits no longer
-    /// than this, and not at all with 0: it then sends what all tasks have asked for so far. An
-    /// [`Adder`] waits 1 ms or this, whichever is longer. The calls of [`Client`] never wait.
-    pub linger: Duration,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(3),
-            linger: Duration::ZERO,
-        }
-    }
-}

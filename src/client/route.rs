@@ -51,7 +51,7 @@ enum LookupState {
     Done,
 }
 
-/// What a client should do.
+/// The next step of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Go on at this address.

@@ -1,4 +1,4 @@
-//! What a client is told of its server.
+//! The name or the addresses of a server.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -51,9 +51,7 @@ pub enum Added {
 
 /// As many peers as are allowed are pushed to; nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{max_peers} peers are pushed to already: raise --max-peers, or wait until one falls silent"
-)]
+#[error("{max_peers} peers are pushed to already")]
 pub struct TooManyPeers {
     /// The limit.
     pub max_peers: usize,

@@ -6,6 +6,7 @@ use super::name;
 use super::status::what_is_missing;
 use crate::cluster::ClusterEvent;
 use crate::cluster::membership::MembershipEvent;
+use crate::replica::SliceRefused;
 use crate::status::hex;
 
 /// Says what an event means for who runs the node; `fingerprint` is our sketch's.
@@ -40,7 +41,15 @@ pub(super) fn log(event: &ClusterEvent, fingerprint: u64) {
              --cluster-key-file (said once)"
         ),
         ClusterEvent::SliceRefused { slice, reason } => {
-            warn!("the {} is not held, counts lack it: {reason}", name(slice));
+            let cure = match reason {
+                SliceRefused::TooManyOrigins { .. } => ": raise --max-origins, and restart",
+                SliceRefused::Memory { .. } => ": raise --max-memory, and restart",
+                _ => "",
+            };
+            warn!(
+                "the {} is not held, counts lack it: {reason}{cure}",
+                name(slice)
+            );
         }
         ClusterEvent::OneWayEnded { target, is_member } => {
             let why = if *is_member {

@@ -394,7 +394,9 @@ impl Rounds {
             ));
         }
         let added = self.peers.lock().pushes.add(peer);
-        let added = added.map_err(|error| error.to_string())?;
+        let added = added.map_err(|error| {
+            format!("{error}: raise --max-peers, or wait until one falls silent")
+        })?;
         if is_proven {
             self.peers.lock().pushes.prove(peer);
         }

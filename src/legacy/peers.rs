@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::cluster::legacy::Pushes;
 use crate::config::NodeConfig;
-use crate::replica::{LegacyRows, MergeError, Replica, RowMerged};
+use crate::replica::{LegacyRows, MergeError, NoMemory, Replica, RowMerged};
 use crate::status::{PeerOrder, PeerStatus};
 use crate::wire::Writer;
 
@@ -90,7 +90,11 @@ impl PeerTable {
             MergeError::NoSuchRow { .. } | MergeError::Length { .. } => "row_of_another_geometry",
         };
         if !self.refused.contains_key(reason) {
-            warn!(peer = %from, "{error} (said once; /status counts on)");
+            let option = match error {
+                MergeError::Memory(NoMemory::Limit(_)) => " (--max-memory)",
+                _ => "",
+            };
+            warn!(peer = %from, "{error}{option} (said once; /status counts on)");
         }
         self.refuse(reason);
     }

@@ -93,7 +93,8 @@ impl Resolver {
 
 impl HostPort {
     /// A look-up of it that failed for another reason than the resolver's word.
-    pub(crate) fn failed(&self, source: io::Error) -> LookupError {
+    #[must_use]
+    pub fn failed(&self, source: io::Error) -> LookupError {
         LookupError::new(self, source)
     }
 

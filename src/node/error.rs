@@ -9,6 +9,7 @@ use crate::data_dir::DataDirError;
 use crate::io::limits::LimitReached;
 use crate::io::{BindError, LoopError, RingRefused};
 use crate::names::Unresolved;
+use crate::replica::NoMemory;
 use crate::sketch::SketchError;
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing
@@ -99,6 +100,18 @@ pub enum NodeError {
         /// By itself, or by a panic.
         how: &'static str,
     },
+}
+
+impl From<NoMemory> for NodeError {
+    fn from(error: NoMemory) -> Self {
+        match error {
+            NoMemory::Limit(limit) => Self::MaxMemory {
+                needed_bytes: limit.needed_bytes,
+                max_bytes: limit.max_bytes,
+            },
+            NoMemory::Allocator(error) => Self::Sketch(error),
+        }
+    }
 }
 
 /// What the system refused, with what was tried.

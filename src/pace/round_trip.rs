@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The longest round trip that is told apart (36 years), so that no sum of some of them overflows.
 const SAMPLE_NS_MAX: u64 = u64::MAX / 16;
 
-/// What bounds the timeouts that a [`RoundTrip`] gives.
+/// Bounds of the timeouts that a [`RoundTrip`] gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// The timeout while no round trip has been measured.
@@ -13,7 +13,7 @@ pub struct Timeouts {
     /// At least so much is added to the smoothed round trip, however little round trips vary: the `G` of RFC 6298,
     /// `kGranularity` of RFC 9002.
     pub variation_min: Duration,
-    /// How long the other end may keep an answer back: `max_ack_delay` of RFC 9002.
+    /// The time for which the other end may keep an answer back: `max_ack_delay` of RFC 9002.
     pub answer_delay: Duration,
     /// The least timeout once a round trip has been measured, before it is doubled.
     pub min: Duration,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::sketch::{Exhausted, Lane, Weight};
+use crate::sketch::{Allowance, Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
 use super::pipeline::{Key, Operation, Pipeline, Way};
@@ -44,10 +44,8 @@ use super::{Estimate, Replica};
 pub struct Batch<T: Copy> {
     absorber: Absorber,
     pipeline: Pipeline<T>,
-    /// Weight that may be added since the last `finish`, ...
-    taken: u64,
-    /// ... and what is left of it. The difference is applied or waits, and is not yet in the sketch's total.
-    left: u64,
+    /// What is charged of it is applied or waits.
+    allowance: Allowance,
 }
 
 impl<T: Copy> Batch<T> {
@@ -77,8 +75,7 @@ impl<T: Copy> Batch<T> {
         Self {
             absorber: Absorber::new(),
             pipeline: Pipeline::new(replica, way, lane),
-            taken: 0,
-            left: 0,
+            allowance: Allowance::default(),
         }
     }
 
@@ -88,7 +85,7 @@ impl<T: Copy> Batch<T> {
         self.pipeline.has_lane()
     }
 
-    /// Whose batch it is.
+    /// The replica that it adds to.
     #[inline]
     #[must_use]
     pub fn replica(&self) -> &Replica {
@@ -103,17 +100,16 @@ impl<T: Copy> Batch<T> {
     /// changed; what may be added already may be added still.
     #[inline]
     pub fn provide(&mut self, weight: u64) -> Result<(), Exhausted> {
-        if weight <= self.left {
-            return Ok(());
-        }
-        self.take(weight)
+        let own = self.pipeline.replica().own();
+        own.provide(&mut self.allowance, weight)
     }
 
     /// As [`provide`](Self::provide), where that leaves enough for all others; whether it does.
     #[inline]
     #[must_use]
     pub fn provide_of_plenty(&mut self, weight: u64) -> bool {
-        weight <= self.left || self.take_of_plenty(weight)
+        let own = self.pipeline.replica().own();
+        own.provide_of_plenty(&mut self.allowance, weight)
     }
 
     /// Adds `weight` to `key`; before it, waiting counts may be answered.
@@ -164,11 +160,11 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
-    /// What was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
+    /// The weight that was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
     #[inline]
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.taken - self.left
+        self.allowance.charged()
     }
 
     /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
@@ -179,48 +175,14 @@ impl<T: Copy> Batch<T> {
             pipeline.push(Key::Hash(hash), add, answer);
         });
         pipeline.finish(answer);
-        // Once a batch and not once a key: the total is a line that all threads fight for.
-        let (weight, left) = (self.weight(), self.left);
-        (self.taken, self.left) = (0, 0);
-        let own = &self.replica().own;
-        if weight > 0 {
-            own.add_total_weight(weight);
-        }
-        if left > 0 {
-            own.return_budget(left);
-        }
+        pipeline.replica().own().settle(&mut self.allowance);
     }
 
     /// Takes a weight from what may be added.
     #[inline(always)]
     fn charge(&mut self, weight: Weight) -> Result<(), Exhausted> {
-        let weight = u64::from(weight);
-        if weight > self.left {
-            self.take(weight)?;
-        }
-        self.left -= weight;
-        Ok(())
-    }
-
-    #[cold]
-    fn take(&mut self, weight: u64) -> Result<(), Exhausted> {
-        let least = weight.saturating_sub(self.left);
-        let taken = self.replica().own.take_budget(least)?;
-        self.got(taken);
-        Ok(())
-    }
-
-    #[cold]
-    fn take_of_plenty(&mut self, weight: u64) -> bool {
-        let least = weight.saturating_sub(self.left);
-        let taken = self.replica().own.take_budget_of_plenty(least);
-        self.got(taken.unwrap_or_default());
-        taken.is_some()
-    }
-
-    fn got(&mut self, weight: u64) {
-        self.taken += weight;
-        self.left += weight;
+        let own = self.pipeline.replica().own();
+        own.charge(&mut self.allowance, weight)
     }
 
     /// What is absorbed of the key goes first. What is of others may wait: they are not asked for.
@@ -248,7 +210,7 @@ impl<T: Copy> Batch<T> {
     }
 }
 
-/// What was added shall not be lost with the one who did.
+/// Adds that were taken are not lost where nobody calls `finish`.
 impl<T: Copy> Drop for Batch<T> {
     fn drop(&mut self) {
         self.finish(&mut |_, _| {});

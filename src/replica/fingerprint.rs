@@ -1,4 +1,4 @@
-//! What two ends compare before they trust each other's cells.
+//! The fingerprint of a sketch, which two ends compare before they trust each other's cells.
 
 use sha2::{Digest, Sha256};
 

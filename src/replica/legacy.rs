@@ -23,15 +23,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::sketch::{Geometry, MAX_DEPTH, SketchError, try_zeroed};
+use crate::sketch::{Geometry, MAX_DEPTH, SketchError};
 
 use super::Replica;
+use super::memory::{NoMemory, try_zeroed};
 use super::origins::Origin;
 
 /// Bytes that a legacy peer takes for each cell: what readers see, and its latest one.
 const BYTES_PER_CELL: u64 = 2 * 8;
 
-/// What became of a row.
+/// The outcome of merging a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowMerged {
     /// Taken.
@@ -57,7 +58,7 @@ pub enum MergeError {
     },
     /// No memory for the new peer's slices, of the machine or within the replica's limit.
     #[error("the row of a new legacy peer was dropped: {0}")]
-    Memory(#[from] SketchError),
+    Memory(#[from] NoMemory),
     /// The row does not exist here.
     #[error("row {row} was dropped, this sketch has {depth} rows: give both ends the same depth")]
     NoSuchRow {
@@ -84,14 +85,14 @@ pub enum MergeError {
 pub struct LegacyRows {
     replica: Arc<Replica>,
     max_peers: usize,
-    peers: HashMap<SocketAddr, Peer>,
+    peers: HashMap<SocketAddr, LegacyPeer>,
     /// The row that is being merged; kept for its memory.
     received: Vec<u64>,
 }
 
-/// What only the writer needs to know of a peer.
+/// The part of a peer that only the writer needs.
 #[derive(Debug)]
-struct Peer {
+struct LegacyPeer {
     /// Its place in the replica's table.
     place: usize,
     /// The largest cells of its present boot; 0 where it has sent none. Readers' cells are these plus
@@ -142,7 +143,7 @@ impl LegacyRows {
                 return Err(MergeError::PeerTableFull { max_peers });
             }
             Entry::Vacant(place) => {
-                let peer = Peer::try_new(replica, from);
+                let peer = LegacyPeer::try_new(replica, from);
                 place.insert(peer.inspect_err(|_| replica.lacks_peers.store(true, Relaxed))?)
             }
         };
@@ -188,7 +189,8 @@ impl LegacyRows {
             .try_reserve_exact(width)
             .map_err(|_| SketchError::OutOfMemory {
                 bytes: width as u64 * 8,
-            })?;
+            })
+            .map_err(NoMemory::from)?;
         let mut counters = counters.fuse();
         self.received.extend(counters.by_ref().take(width));
         let counters = self.received.len() + counters.take(1).count();
@@ -199,13 +201,12 @@ impl LegacyRows {
     }
 }
 
-impl Peer {
+impl LegacyPeer {
     /// Takes the memory for a new peer and a place in the replica's table.
     fn try_new(replica: &Replica, address: SocketAddr) -> Result<Self, MergeError> {
         let geometry = replica.own().geometry();
         let bytes = BYTES_PER_CELL * geometry.cells() as u64;
-        let reserved = replica.memory.reserve(bytes);
-        reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
+        replica.memory.reserve(bytes).map_err(NoMemory::from)?;
         let placed = Self::place(replica, address, geometry);
         placed.inspect_err(|_| replica.memory.release(bytes))
     }
@@ -215,8 +216,9 @@ impl Peer {
         address: SocketAddr,
         geometry: Geometry,
     ) -> Result<Self, MergeError> {
-        let current = try_zeroed(geometry)?;
-        let cells = try_zeroed(geometry)?;
+        let cells = geometry.cells();
+        let current = try_zeroed(cells).map_err(NoMemory::from)?;
+        let cells = try_zeroed(cells).map_err(NoMemory::from)?;
         let place = replica.origins.push(Origin::new(address, cells));
         Ok(Self {
             place: place.map_err(|_| MergeError::PeerTableFull {

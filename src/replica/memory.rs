@@ -1,6 +1,11 @@
-//! What all cells together may take.
+//! The account of memory for all cells, and memory that is 0.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytemuck::Zeroable;
+use bytemuck::allocation::try_zeroed_slice_box;
+
+use crate::sketch::SketchError;
 
 /// Bytes that are taken, and the limit that is asked before anything is allocated.
 #[derive(Debug)]
@@ -9,12 +14,34 @@ pub(super) struct MemoryAccount {
     max_bytes: u64,
 }
 
-/// It would be more than the limit; nothing was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LimitReached {
+/// Memory would be above the limit that was given ([`ReplicaLimits`](super::ReplicaLimits)); nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "all cells together would need {needed_bytes} bytes and may take {max_bytes}: choose a smaller width or depth, or raise the limit"
+)]
+pub struct MemoryLimit {
     /// What there would be in all.
-    pub(super) needed_bytes: u64,
-    pub(super) max_bytes: u64,
+    pub needed_bytes: u64,
+    /// The limit.
+    pub max_bytes: u64,
+}
+
+/// Why there is no memory. Nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoMemory {
+    /// The limit that was given.
+    #[error(transparent)]
+    Limit(#[from] MemoryLimit),
+    /// The allocator refused.
+    #[error(transparent)]
+    Allocator(#[from] SketchError),
+}
+
+/// Numbers that are 0; pages that stay so cost nothing.
+pub(super) fn try_zeroed<N: Zeroable>(len: usize) -> Result<Box<[N]>, SketchError> {
+    try_zeroed_slice_box(len).map_err(|()| SketchError::OutOfMemory {
+        bytes: (len as u64).saturating_mul(size_of::<N>() as u64),
+    })
 }
 
 impl MemoryAccount {
@@ -34,7 +61,7 @@ impl MemoryAccount {
     }
 
     /// To be called before the allocation; give back by [`release`](Self::release) what then failed.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<(), LimitReached> {
+    pub(super) fn reserve(&self, bytes: u64) -> Result<(), MemoryLimit> {
         // Relaxed: a number of its own. The two writers (of legacy peers and of slices) are one thread;
         // if they were not, each would still see what the other has taken.
         let mut taken = self.taken_bytes();
@@ -54,10 +81,10 @@ impl MemoryAccount {
         self.taken_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    fn after(&self, taken: u64, bytes: u64) -> Result<u64, LimitReached> {
+    fn after(&self, taken: u64, bytes: u64) -> Result<u64, MemoryLimit> {
         let needed_bytes = taken.saturating_add(bytes);
         if needed_bytes > self.max_bytes {
-            return Err(LimitReached {
+            return Err(MemoryLimit {
                 needed_bytes,
                 max_bytes: self.max_bytes,
             });
@@ -75,7 +102,7 @@ mod tests {
         let memory = MemoryAccount::new(100);
         assert_eq!(memory.reserve(60), Ok(()));
         let refused = |needed_bytes| {
-            Err(LimitReached {
+            Err(MemoryLimit {
                 needed_bytes,
                 max_bytes: 100,
             })

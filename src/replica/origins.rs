@@ -1,4 +1,4 @@
-//! What readers see of a legacy peer.
+//! The part of a legacy peer that readers see.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{

@@ -14,7 +14,7 @@ use super::{Estimate, Replica};
 
 /// Keys between a prefetch and its use: enough to hide the memory's latency, few enough that the
 /// lines are still there.
-pub const LAG: usize = 16;
+pub(super) const LAG: usize = 16;
 
 /// Memory of a sketch up to which keys are applied one by one: what the second-level cache of
 /// current cores holds. Updates are then 5 to 10 % faster than pipelined; at twice to four times this
@@ -25,14 +25,14 @@ pub const PIPELINE_ABOVE_BYTES: u64 = 1 << 20;
 /// The same where several threads add to the same cells: where a sketch is too large, or the threads are too many, for
 /// cells of their own ([`lanes_of`](crate::sketch::lanes_of)). Two on uniform keys add 1.24 times what one does at
 /// 1 MiB when pipelined (0.76 when not), and 0.51 times at 64 KiB.
-pub const PIPELINE_SHARED_ABOVE_BYTES: u64 = 1 << 18;
+pub(super) const PIPELINE_SHARED_ABOVE_BYTES: u64 = 1 << 18;
 
-/// How a batch works.
+/// The way in which a batch works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Each key is applied at once.
     Direct,
-    /// Each key is prefetched, and applied [`LAG`] keys later.
+    /// Each key's cells are asked for, and the key is applied some keys later.
     Pipelined,
 }
 
@@ -53,7 +53,7 @@ impl Way {
     }
 }
 
-/// What is to be done with a key's cells.
+/// An operation at a key's cells.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation<T> {
     Add {
@@ -66,7 +66,7 @@ pub(super) enum Operation<T> {
     },
 }
 
-/// What cells follow from.
+/// A key, or the hash that says as much.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Key<'a> {
     Hash(KeyHash),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::sketch::tests::random;
-use crate::sketch::{MAX_DEPTH, Weight};
+use crate::sketch::{Geometry, HashFamily, MAX_DEPTH, Weight};
 
 const FAMILIES: [HashFamily; 2] = [HashFamily::Xxh3 { seed: 0x5EED }, HashFamily::Fnv];
 
@@ -59,7 +59,7 @@ fn replica_of_threads(width: u64, depth: u64, family: HashFamily, threads: usize
 
 /// What was added to each cell, whoever did.
 fn values(replica: &Replica) -> impl Iterator<Item = u32> + '_ {
-    let cells = 0..replica.own.geometry().cells() as u32;
+    let cells = replica.own.geometry().cells_between(0, usize::MAX);
     cells.map(|cell| replica.own.own_value(cell))
 }
 

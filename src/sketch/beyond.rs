@@ -1,8 +1,8 @@
-//! How cells of 32 bits count further than that.
+//! Cells of 32 bits count further than that: this is how.
 //!
 //! A cell wraps: it holds the lowest 32 bits of what was added to it, its *total*. From time to time a *pass* of the
 //! one writer goes over all cells and notes for each how many *half turns* of 2^31 its total has made. Between two
-//! passes no cell grows by more than 2^31, since all weight is taken from a [`Budget`] before it is added, and only
+//! passes no cell grows by more than 2^31, since all weight is taken from a [`WeightBudget`] before it is added, and only
 //! what was added before a pass began is given back by it. So whoever reads a cell and its half turns knows the total:
 //! the highest bit of the cell says whether it has made one half turn more since.
 //!
@@ -44,12 +44,12 @@ const TOTAL_WEIGHT_MAX: u64 = 1 << 62;
 
 const HALF_TURN_BITS: u32 = 31;
 
-/// Who takes from the budget takes this part of what is left, so that however many hold something, others get theirs.
+/// Each take is this part of what is left, so that there is something left for others, however many hold some.
 const PART: u64 = 4;
 
 /// Weight that may be added until the next pass.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(super) struct WeightBudget {
     /// All weight that threads have taken so far.
     taken: AtomicU64,
     /// All weight that passes have found in the cells.
@@ -58,7 +58,7 @@ pub(super) struct Budget {
     is_short: AtomicBool,
 }
 
-impl Budget {
+impl WeightBudget {
     /// Takes at least `least`, and a good part of what is left; `None` where there is less than `least` until the next
     /// pass.
     pub(super) fn take(&self, least: u64) -> Option<u64> {

@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{CellIndexes, Geometry};
 
-/// How keys become columns. Both ends of an exchange must use the same.
+/// The hash functions that make columns of keys. Both ends of an exchange must use the same.
 ///
 /// The match on it is the whole seam: the branch goes the same way for every key of a sketch, and
 /// costs less than runs of the same code differ by (`benches/sketch.rs`, group `seam`).
@@ -26,12 +26,13 @@ pub enum HashFamily {
 
 /// Sixteen bytes that all cells of a key follow from: keys with the same ones are the same to a sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct KeyHash(u128);
+pub struct KeyHash(u128);
 
 impl KeyHash {
     /// Bits that are as good as those of a hash of their own.
     #[inline]
-    pub(crate) fn low_bits(self) -> usize {
+    #[must_use]
+    pub fn low_bits(self) -> usize {
         self.0 as usize
     }
 }
@@ -57,7 +58,7 @@ impl HashFamily {
 
     /// As [`cells`](Self::cells), in place of those that are there.
     #[inline]
-    pub(crate) fn cells_into(self, key: &[u8], geometry: Geometry, cells: &mut CellIndexes) {
+    pub fn cells_into(self, key: &[u8], geometry: Geometry, cells: &mut CellIndexes) {
         match self.hash(key, geometry) {
             Some(hash) => self.cells_of_into(hash, geometry, cells),
             None => fnv_cells(key, geometry.width(), cells.room(geometry.depth())),
@@ -67,7 +68,8 @@ impl HashFamily {
     /// The hash that [`cells_of_into`](Self::cells_of_into) takes; `None` where no sixteen bytes say it all:
     /// FNV has 32 bits for each row.
     #[inline]
-    pub(crate) fn hash(self, key: &[u8], geometry: Geometry) -> Option<KeyHash> {
+    #[must_use]
+    pub fn hash(self, key: &[u8], geometry: Geometry) -> Option<KeyHash> {
         match self {
             Self::Xxh3 { seed } => Some(KeyHash(xxh3_128_with_seed(key, seed))),
             Self::Fnv if geometry.depth() <= FNV_LANES => {
@@ -79,7 +81,7 @@ impl HashFamily {
 
     /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash) under the same geometry.
     #[inline]
-    pub(crate) fn cells_of_into(self, hash: KeyHash, geometry: Geometry, cells: &mut CellIndexes) {
+    pub fn cells_of_into(self, hash: KeyHash, geometry: Geometry, cells: &mut CellIndexes) {
         let cells = cells.room(geometry.depth());
         match self {
             Self::Xxh3 { .. } => xxh3_cells(hash.0, geometry.width(), cells),

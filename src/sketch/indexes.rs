@@ -1,6 +1,41 @@
 //! Where a key's cells are.
 
-use super::MAX_DEPTH;
+use super::{Geometry, MAX_DEPTH};
+
+/// The index of a cell: `row * width + column`. Only a [`Geometry`] makes it ([`Geometry::cell`]), of a number that is
+/// below its number of cells, so that it is good in every table of cells of that geometry.
+///
+/// In a table of another geometry it may be another cell, or none: then the call panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellIndex(u32);
+
+impl CellIndex {
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Geometry {
+    /// The cell with this index, if there is one.
+    #[inline]
+    #[must_use]
+    pub const fn cell(self, index: u32) -> Option<CellIndex> {
+        if (index as usize) < self.cells() {
+            Some(CellIndex(index))
+        } else {
+            None
+        }
+    }
+
+    /// The cells from `start` on and before `end`, in order, as far as there are any.
+    pub fn cells_between(self, start: usize, end: usize) -> impl Iterator<Item = CellIndex> {
+        // An index fits 32 bits, the end of a range may not.
+        (start..end.min(self.cells())).map(|index| CellIndex(index as u32))
+    }
+}
 
 /// The cell indexes of a key in one geometry: `row * width + column` for each row, in the order of the rows.
 /// They are good in every table of cells of that geometry. Only hashing makes them
@@ -15,16 +50,22 @@ pub struct CellIndexes {
 
 impl CellIndexes {
     /// Of no key: room that hashing fills.
-    pub(crate) const NONE: Self = Self {
+    pub const NONE: Self = Self {
         depth: 0,
         indexes: [0; MAX_DEPTH],
     };
 
-    /// One for each row.
+    /// One for each row, as numbers.
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[u32] {
         &self.indexes[..self.depth as usize]
+    }
+
+    /// One for each row.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = CellIndex> + Clone + '_ {
+        self.as_slice().iter().map(|&index| CellIndex(index))
     }
 
     /// Room for those of a key in a geometry of that depth, which is at most [`MAX_DEPTH`].

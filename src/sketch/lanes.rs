@@ -9,7 +9,8 @@ use super::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
-use super::{CellIndexes, Geometry, SketchError, Weight, prefetch, try_zeroed};
+use super::memory::try_zeroed;
+use super::{CellIndexes, Geometry, SketchError, Weight, prefetch};
 
 /// Bytes that all lanes may take together: what stays in caches.
 const LANES_BYTES_MAX: u64 = 16 << 20;
@@ -38,7 +39,7 @@ struct Table {
 
 /// One thread's lane, until it is [given back](super::Sketch::give_back). There is no second one of it.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub struct Lane {
     number: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What others counted, where it stands beside our own cells.
+//! The sums of what other writers counted, each beside our own cell.
 
 use super::atomic::{
     AtomicBool, AtomicU32, AtomicU64,

@@ -1,4 +1,4 @@
-//! What one add may weigh: checked once, where a number comes in.
+//! The weight of one add. It is checked once, where a number comes in.
 
 /// Most that one add may weigh: larger ones are more likely mistakes, and would bring a cell to its
 /// end in a few thousand.

@@ -56,7 +56,7 @@ const TYPE_SYNC: u8 = 2;
 const TYPE_PEER: u8 = 3;
 const TYPE_ACK: u8 = 4;
 
-/// How numbers stand on the wire.
+/// The form of numbers on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Dialect {
     /// Format strings without a prefix, on x86-64 Linux: little-endian, `L` of 8 bytes, aligned.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct Boot(pub u64);
 
-/// Who writes slices: a random number, never 0, that has nothing to do with the [`Boot`].
+/// A writer of slices: a random number, never 0, that has nothing to do with the [`Boot`].
 ///
 /// It is part of a slice's name, and the slice has no other writer.
 #[derive(

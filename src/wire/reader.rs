@@ -4,7 +4,7 @@ use super::varint;
 
 /// Why something cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Malformed {
+pub(super) enum ReadError {
     /// The bytes end before it does.
     CutOff,
     /// It breaks a rule of the format.
@@ -38,44 +38,44 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn byte(&mut self) -> Result<u8, ReadError> {
         self.array().map(|[byte]| byte)
     }
 
     #[inline]
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let split = self.rest.split_first_chunk();
-        let (bytes, rest) = split.ok_or(Malformed::CutOff)?;
+        let (bytes, rest) = split.ok_or(ReadError::CutOff)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
     #[inline]
-    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(super) fn u16(&mut self) -> Result<u16, ReadError> {
         self.array().map(u16::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(super) fn u32(&mut self) -> Result<u32, ReadError> {
         self.array().map(u32::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn u64(&mut self) -> Result<u64, ReadError> {
         self.array().map(u64::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], ReadError> {
         let split = self.rest.split_at_checked(length);
-        let (bytes, rest) = split.ok_or(Malformed::CutOff)?;
+        let (bytes, rest) = split.ok_or(ReadError::CutOff)?;
         self.rest = rest;
         Ok(bytes)
     }
 
     /// A length of one byte, and as many bytes.
     #[inline]
-    pub(super) fn field(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(super) fn field(&mut self) -> Result<&'a [u8], ReadError> {
         let mut reader = *self;
         let length = reader.byte()?;
         let field = reader.bytes(length.into())?;
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn varint(&mut self) -> Result<u64, ReadError> {
         varint::read(&mut self.rest)
     }
 }
@@ -98,24 +98,24 @@ mod tests {
         let mut reader = Reader::new(b"\x07\x02\x01\x04\x03\x02\x01\x02ab\x80");
         assert_eq!((reader.byte(), reader.u16()), (Ok(7), Ok(0x0102)));
         assert_eq!(
-            (reader.u64(), reader.u32()),
-            (Err(Malformed::CutOff), Ok(0x0102_0304))
+            (reader.u32(), reader.u64()),
+            (Ok(0x0102_0304), Err(ReadError::CutOff))
         );
         assert_eq!(reader.field(), Ok(&b"ab"[..]));
         assert_eq!(
             (reader.varint(), reader.bytes(2)),
-            (Err(Malformed::CutOff), Err(Malformed::CutOff))
+            (Err(ReadError::CutOff), Err(ReadError::CutOff))
         );
         assert_eq!((reader.rest(), reader.byte()), (&b"\x80"[..], Ok(0x80)));
         assert_eq!(
             (reader.byte(), reader.bytes(0)),
-            (Err(Malformed::CutOff), Ok(&b""[..]))
+            (Err(ReadError::CutOff), Ok(&b""[..]))
         );
 
         let mut reader = Reader::new(b"\x02a");
         assert_eq!(
             (reader.field(), reader.rest()),
-            (Err(Malformed::CutOff), &b"\x02a"[..])
+            (Err(ReadError::CutOff), &b"\x02a"[..])
         );
         reader.end();
         assert!(reader.rest().is_empty());

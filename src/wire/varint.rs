@@ -1,14 +1,14 @@
 //! Unsigned LEB128 of at most 64 bits, in its shortest form.
 
-use super::reader::Malformed;
+use super::reader::ReadError;
 
 /// Seven bits each, of which the last holds one.
 const BYTES_MAX: usize = 10;
 
-/// Takes a number from the front of `rest`, which stays as it is where there is none: [`Malformed::Form`] where it has
+/// Takes a number from the front of `rest`, which stays as it is where there is none: [`ReadError::Form`] where it has
 /// more than 64 bits, or not the shortest form.
 #[inline]
-pub(super) fn read(rest: &mut &[u8]) -> Result<u64, Malformed> {
+pub(super) fn read(rest: &mut &[u8]) -> Result<u64, ReadError> {
     let mut value = 0;
     for (at, &byte) in rest.iter().take(BYTES_MAX).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
@@ -16,16 +16,16 @@ pub(super) fn read(rest: &mut &[u8]) -> Result<u64, Malformed> {
             let is_too_long = byte == 0 && at > 0;
             let is_too_large = at == BYTES_MAX - 1 && byte > 1;
             if is_too_long || is_too_large {
-                return Err(Malformed::Form);
+                return Err(ReadError::Form);
             }
             *rest = &rest[at + 1..];
             return Ok(value);
         }
     }
     Err(if rest.len() < BYTES_MAX {
-        Malformed::CutOff
+        ReadError::CutOff
     } else {
-        Malformed::Form
+        ReadError::Form
     })
 }
 
@@ -61,7 +61,7 @@ mod tests {
                 assert_eq!(read(&mut rest), Ok(value));
                 assert!(rest.is_empty());
                 let mut cut = &out[..out.len() - 1];
-                assert_eq!(read(&mut cut), Err(Malformed::CutOff));
+                assert_eq!(read(&mut cut), Err(ReadError::CutOff));
             }
         }
     }
@@ -69,9 +69,9 @@ mod tests {
     #[test]
     fn other_forms_are_refused() {
         for bytes in [&[0x80, 0][..], &[0xff; 11], &[0x80; 10]] {
-            assert_eq!(read(&mut &*bytes), Err(Malformed::Form), "{bytes:x?}");
+            assert_eq!(read(&mut &*bytes), Err(ReadError::Form), "{bytes:x?}");
         }
         let too_large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2];
-        assert_eq!(read(&mut &too_large[..]), Err(Malformed::Form));
+        assert_eq!(read(&mut &too_large[..]), Err(ReadError::Form));
     }
 }

@@ -1,4 +1,4 @@
-//! What shows to a node that this client receives at its address.
+//! The cookie that proves to a node that this client receives at its address.
 
 use super::lane::Batch;
 use super::{Copy, Core, Flying, Reason, Sink};

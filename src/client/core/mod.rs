@@ -47,7 +47,7 @@ const TRAIN_DATAGRAMS_MAX: usize = 64;
 /// so that nothing becomes uncertain that need not.
 const BOOT_TRUSTED: Duration = Duration::from_secs(10);
 
-/// How a client waits.
+/// The times that a client keeps to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     /// For how long a batch is sent again and again.
@@ -58,12 +58,12 @@ pub(super) struct Settings {
 
 /// Numbers that make a client different from all others.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Identity {
+pub(super) struct ClientId {
     pub(super) client: u64,
     pub(super) first_id: u32,
 }
 
-/// What the client knows of an operation that failed.
+/// An operation that failed, and whether it may have been applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) reason: Reason,
@@ -83,13 +83,13 @@ pub(super) enum Reason {
     Abandoned,
 }
 
-/// What became of an operation. `None` is the answer to what has none.
+/// The outcome of an operation. `None` is the answer to what has none.
 pub(super) type Outcome<'a> = Result<Option<Answer<'a>>, Failure>;
 
 /// Takes outcomes.
 pub(super) type Sink<'s, T> = dyn FnMut(T, Outcome<'_>) + 's;
 
-/// What cannot be sent.
+/// An operation that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsendable {
     KeyTooLong { bytes: usize },
@@ -131,7 +131,7 @@ pub(super) struct Core<T> {
     is_known: bool,
 }
 
-/// What an info told.
+/// The node, as its info describes it.
 #[derive(Debug, Clone, Copy)]
 struct Node {
     boot: Boot,
@@ -167,7 +167,7 @@ struct Copy {
 }
 
 impl<T> Core<T> {
-    pub(super) fn new(settings: Settings, identity: Identity) -> Self {
+    pub(super) fn new(settings: Settings, id: ClientId) -> Self {
         let timeout_max = Duration::from_secs(ONCE_RETRY_S_MAX);
         Self {
             settings: Settings {
@@ -178,7 +178,7 @@ impl<T> Core<T> {
             heard_at: Duration::ZERO,
             arrived_at: Duration::ZERO,
             has_heard: false,
-            adding: Lane::new(Some(identity.client)),
+            adding: Lane::new(Some(id.client)),
             asking: Lane::new(None),
             adding_is_next: true,
             handshake: None,
@@ -187,7 +187,7 @@ impl<T> Core<T> {
             lost: VecDeque::new(),
             copies: HashMap::new(),
             sent: VecDeque::new(),
-            first_id: identity.first_id,
+            first_id: id.first_id,
             next_copy: 0,
             replied_max: 0,
             recovery: Recovery::default(),
@@ -377,7 +377,7 @@ impl<T> Core<T> {
 
 // --- Sending ---
 
-/// What is sent next.
+/// The flight that is sent next.
 #[derive(Debug, Clone, Copy)]
 enum Next {
     Again(u64),

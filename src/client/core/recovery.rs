@@ -1,4 +1,4 @@
-//! When a datagram counts as lost, and how many may be under way.
+//! Decides when a datagram counts as lost, and how many may be under way.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const WINDOW_MIN: f64 = 8.0;
 /// Well within [`ONCE_WINDOW`](crate::wire::compact::ONCE_WINDOW), and half a receive buffer of a node.
 pub(super) const WINDOW_MAX: f64 = 512.0;
 
-/// How long a reply is waited for.
+/// Bounds of the wait for a reply.
 const PATIENCE: Timeouts = Timeouts {
     first: Duration::from_millis(100),
     variation_min: Duration::ZERO,

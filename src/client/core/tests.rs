@@ -16,7 +16,7 @@ const SETTINGS: Settings = Settings {
     timeout: Duration::from_secs(2),
     linger: MS,
 };
-const IDENTITY: Identity = Identity {
+const IDENTITY: ClientId = ClientId {
     client: 0xc11e,
     // Ids wrap on the way.
     first_id: u32::MAX - 100,

@@ -1,4 +1,4 @@
-//! What can go wrong at a client, and what is then known.
+//! Errors of a client, and what is known of the adds after each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::client::server::ServerError;
 use crate::names::{AddressError, LookupError};
 use crate::wire::legacy::HostTooLong;
 
-/// What went wrong at a client, and what is then known.
+/// An error of a client, with what is known of its adds.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The name cannot be looked up, or has no address.

@@ -43,7 +43,7 @@ const WINDOW_KEYS: usize = WINDOW_DATAGRAMS * MESSAGES_PER_DATAGRAM;
 /// Between two looks at whether a look-up is over.
 const LOOK_STEP: Duration = Duration::from_millis(5);
 
-/// How a client waits and writes.
+/// The times that a client keeps to, and its dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOptions {
     /// How long to wait for an answer before it is asked for again; at least 1 ms.

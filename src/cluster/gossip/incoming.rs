@@ -375,7 +375,7 @@ impl Cluster {
             if is_first {
                 self.report(ClusterEvent::SliceRefused {
                     slice: *slice,
-                    reason: refused.to_string(),
+                    reason: refused,
                 });
             }
         }

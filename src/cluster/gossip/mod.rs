@@ -68,8 +68,7 @@ use super::membership::{Member, Membership, MembershipOptions};
 use super::seal::{
     HEADER_BYTES, KeyRing, KnownChannel, Openers, OpenersOptions, Sealer, TAG_BYTES,
 };
-use crate::replica::{Replica, Slices};
-use crate::sketch::SketchError;
+use crate::replica::{NoMemory, Replica, Slices};
 use crate::wire::cluster::{DATAGRAM_BYTES_MAX, Head, SliceId};
 use crate::wire::{Boot, SketchNumber};
 
@@ -205,7 +204,7 @@ impl Cluster {
         now: Duration,
         options: ClusterOptions,
         replica: Arc<Replica>,
-    ) -> Result<Self, SketchError> {
+    ) -> Result<Self, NoMemory> {
         let mut random = ChaCha12Rng::seed_from_u64(options.seed);
         let membership_options = MembershipOptions {
             max_bytes: DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES - Head::BYTES_MAX - 3,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cluster::membership::{Member, MemberState};
+use crate::replica::SliceRefused;
 use crate::wire::cluster::SliceId;
 use crate::wire::{Boot, SketchNumber, Writer};
 
@@ -186,7 +187,7 @@ pub enum ClusterEvent {
         /// Which.
         slice: SliceId,
         /// Why.
-        reason: String,
+        reason: SliceRefused,
     },
     /// A target that was pushed to one way is a member now, or did not answer any more.
     OneWayEnded {

@@ -1,4 +1,4 @@
-//! What proves that a client can receive at its address: a code over the address and the time, under a
+//! Cookies prove that a client can receive at its address. A cookie is a code over the address and the time, under a
 //! secret of the node's start. The node keeps nothing of it.
 //!
 //! ```text

@@ -70,7 +70,7 @@ const SHARDS: usize = 64;
 /// Clients whose places are taken back before a lock is let go: some microseconds.
 const LAPSE_AT_ONCE: usize = 64;
 
-/// What is to be done with a request.
+/// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Apply it. It is marked as applied, so the caller must.
@@ -87,7 +87,7 @@ pub enum Admission {
     Full,
 }
 
-/// Who asks.
+/// The client that asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The client's number.

@@ -1,4 +1,4 @@
-//! How many places are held, by all and by each network.
+//! The count of places that are held, by all and by each network.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -42,11 +42,11 @@ impl<'a> CellsRef<'a> {
     /// What a cell counts; 0 where there is no such cell.
     #[must_use]
     pub fn get(self, index: u32) -> u64 {
-        if index as usize >= self.len {
-            return 0;
-        }
         match self.source {
-            Source::Published { cells, sketch } => sketch.noted_total(index, cells[index as usize]),
+            Source::Published { cells, sketch } => {
+                let cell = sketch.geometry().cell(index);
+                cell.map_or(0, |cell| sketch.noted_total(cell, cells[index as usize]))
+            }
             Source::Learnt(held) => held.cell(index),
             Source::Empty => 0,
         }
@@ -61,9 +61,10 @@ impl<'a> CellsRef<'a> {
         values.resize(end - start, 0);
         match self.source {
             Source::Published { cells, sketch } => {
-                let published = (start as u32..).zip(&cells[start..end]);
-                for (value, (index, &cell)) in values.iter_mut().zip(published) {
-                    *value = sketch.noted_total(index, cell);
+                let published = sketch.geometry().cells_between(start, end);
+                let published = published.zip(&cells[start..end]);
+                for (value, (cell, &published)) in values.iter_mut().zip(published) {
+                    *value = sketch.noted_total(cell, published);
                 }
             }
             Source::Learnt(held) => held.groups().read(number, values),

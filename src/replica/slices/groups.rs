@@ -24,7 +24,7 @@ const ENTRY_BYTES: u64 = 40;
 /// What the allocator rounds up to, and takes for itself.
 const ALLOCATION_BYTES: u64 = 16;
 
-/// How a group is kept once something was merged into it.
+/// The form in which a group is kept once something was merged into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
     /// Its writer goes on: what is dense becomes flat.
@@ -73,7 +73,7 @@ impl Change {
 }
 
 impl Groups {
-    /// What is taken, all in all.
+    /// Bytes that are taken, all in all.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! By which two nodes find out where their copies of a slice differ.
+//! Hashes of a slice on four levels. Two nodes compare them to find where their copies differ.
 //!
 //! ```text
 //!    root     sum of all sections
@@ -12,8 +12,7 @@
 //! probability of about 2^-64. Whoever may write slices could make them agree on purpose; members
 //! hold the cluster's key and could as well claim any counts.
 
-use bytemuck::allocation::try_zeroed_slice_box;
-
+use crate::replica::memory::try_zeroed;
 use crate::sketch::SketchError;
 use crate::wire::cluster::finish;
 pub use crate::wire::cluster::{GROUP_CELLS, SECTION_GROUPS};
@@ -44,8 +43,8 @@ impl Hashes {
     pub(super) fn try_new(cells: usize) -> Result<Self, SketchError> {
         let groups = cells.div_ceil(GROUP_CELLS);
         Ok(Self {
-            groups: try_zeroed_numbers(groups)?,
-            sections: try_zeroed_numbers(groups.div_ceil(SECTION_GROUPS))?,
+            groups: try_zeroed(groups)?,
+            sections: try_zeroed(groups.div_ceil(SECTION_GROUPS))?,
             root: 0,
         })
     }
@@ -74,15 +73,8 @@ impl Hashes {
     }
 }
 
-/// What a cell that grows changes.
+/// The change of all levels' sums when a cell grows.
 #[inline]
 pub(super) const fn difference(index: u32, old: u64, new: u64) -> u64 {
     cell_hash(index, new).wrapping_sub(cell_hash(index, old))
-}
-
-/// Numbers that are 0; pages that stay so cost nothing.
-pub(super) fn try_zeroed_numbers(len: usize) -> Result<Box<[u64]>, SketchError> {
-    try_zeroed_slice_box(len).map_err(|()| SketchError::OutOfMemory {
-        bytes: len as u64 * 8,
-    })
 }

@@ -3,19 +3,19 @@
 use std::ops::Range;
 
 use crate::replica::Replica;
-use crate::replica::memory::LimitReached;
-use crate::sketch::{Geometry, SketchError};
+use crate::replica::memory::{MemoryLimit, try_zeroed};
+use crate::sketch::{CellIndex, Geometry, SketchError};
 use crate::wire::cluster::{CELL_MAX, SliceId};
 
 use super::SliceDigest;
 use super::groups::{Groups, Keep};
-use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference, try_zeroed_numbers};
+use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference};
 use super::refused::SliceRefused;
 
-/// What a slice takes beside its groups, its sections' hashes and its rows' weights.
+/// Bytes that a slice takes beside its groups, its sections' hashes and its rows' weights.
 const SLICE_BYTES: u64 = 256;
 
-/// What is known of a slice that was learnt.
+/// A slice that was learnt, as far as it is known.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: SliceId,
@@ -42,7 +42,7 @@ pub(super) struct Held {
 
 /// A cell that is raised.
 struct Raised {
-    index: u32,
+    cell: CellIndex,
     old: u64,
     new: u64,
 }
@@ -77,7 +77,7 @@ impl Known {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = (CellIndex, u64)>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let held = self.held.as_mut();
@@ -97,7 +97,7 @@ impl Known {
     }
 }
 
-/// What a slice with cells takes before its first group.
+/// Bytes that a slice with cells takes before its first group.
 fn fixed_bytes(geometry: Geometry) -> u64 {
     let sections = geometry.cells().div_ceil(GROUP_CELLS * SECTION_GROUPS);
     SLICE_BYTES + 8 * (sections + geometry.depth()) as u64
@@ -118,9 +118,9 @@ impl Held {
         let sections = geometry.cells().div_ceil(GROUP_CELLS * SECTION_GROUPS);
         Ok(Self {
             groups: Groups::default(),
-            sections: try_zeroed_numbers(sections)?,
+            sections: try_zeroed(sections)?,
             root: 0,
-            row_weights: try_zeroed_numbers(geometry.depth())?,
+            row_weights: try_zeroed(geometry.depth())?,
             geometry,
             is_packed: false,
         })
@@ -176,7 +176,7 @@ impl Held {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = (CellIndex, u64)>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
@@ -184,17 +184,19 @@ impl Held {
         let (mut count, mut row) = (0, Row::default());
         let mut raised = Vec::new();
         let mut outcome = Ok(());
-        while let Some(&(index, _)) = given.peek()
+        while let Some(&(cell, _)) = given.peek()
             && outcome.is_ok()
         {
-            let number = index / GROUP_CELLS as u32;
-            let of_group = |&(index, _): &(u32, u64)| index / GROUP_CELLS as u32 == number;
+            let number = group_of(cell);
+            let of_group = |&(cell, _): &(CellIndex, u64)| group_of(cell) == number;
             let cells = std::iter::from_fn(|| given.next_if(of_group));
             raised.clear();
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
-            for cell in &raised {
-                self.note(cell, &mut row);
-                replica.own.add_of_others(cell.index, cell.new - cell.old);
+            for raised in &raised {
+                self.note(raised, &mut row);
+                replica
+                    .own
+                    .add_of_others(raised.cell, raised.new - raised.old);
             }
             count += raised.len() as u64;
         }
@@ -207,18 +209,18 @@ impl Held {
         &mut self,
         replica: &Replica,
         number: u32,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = (CellIndex, u64)>,
         keep: Keep,
         raised: &mut Vec<Raised>,
     ) -> Result<(), SliceRefused> {
         let mut values = [0; GROUP_CELLS];
         let values = &mut values[..cells_of(number, self.geometry).len()];
         self.groups.read(number, values);
-        for (index, new) in given {
-            let value = &mut values[index as usize % GROUP_CELLS];
+        for (cell, new) in given {
+            let value = &mut values[cell.get() as usize % GROUP_CELLS];
             if new > *value {
                 let old = std::mem::replace(value, new);
-                raised.push(Raised { index, old, new });
+                raised.push(Raised { cell, old, new });
             }
         }
         if raised.is_empty() {
@@ -239,7 +241,7 @@ impl Held {
         number: u32,
         values: &[u64],
         keep: Keep,
-    ) -> Result<(), LimitReached> {
+    ) -> Result<(), MemoryLimit> {
         let keep = if self.is_packed { Keep::Packed } else { keep };
         let change = self.groups.prepare(number, values, keep);
         match replica.memory.reserve(change.grown_bytes()) {
@@ -257,8 +259,9 @@ impl Held {
         }
     }
 
-    fn note(&mut self, cell: &Raised, row: &mut Row) {
-        let &Raised { index, old, new } = cell;
+    fn note(&mut self, raised: &Raised, row: &mut Row) {
+        let &Raised { cell, old, new } = raised;
+        let index = cell.get();
         let grown = difference(index, old, new);
         let section = &mut self.sections[index as usize / (GROUP_CELLS * SECTION_GROUPS)];
         *section = section.wrapping_add(grown);
@@ -272,6 +275,10 @@ impl Held {
     pub(super) fn pack(&mut self) -> u64 {
         self.groups.pack()
     }
+}
+
+fn group_of(cell: CellIndex) -> u32 {
+    cell.get() / GROUP_CELLS as u32
 }
 
 /// The cells of a group that exists.
@@ -299,19 +306,19 @@ impl Row {
 }
 
 /// Cells as they were sent, made fit: indexes that do not exist are left out and remembered, and a value is
-/// [`CELL_MAX`] at most.
+/// [`CELL_MAX`] at most. Behind it there are no numbers that still have to be checked.
 #[derive(Debug)]
 pub(super) struct Given<I> {
     given: I,
-    cells: usize,
+    geometry: Geometry,
     out_of_range: Option<u32>,
 }
 
 impl<I: Iterator<Item = (u32, u64)>> Given<I> {
-    pub(super) fn new(given: I, cells: usize) -> Self {
+    pub(super) fn new(given: I, geometry: Geometry) -> Self {
         Self {
             given,
-            cells,
+            geometry,
             out_of_range: None,
         }
     }
@@ -320,21 +327,21 @@ impl<I: Iterator<Item = (u32, u64)>> Given<I> {
         self.out_of_range.map_or(Ok(raised), |index| {
             Err(SliceRefused::IndexRange {
                 index,
-                cells: self.cells as u64,
+                cells: self.geometry.cells() as u64,
             })
         })
     }
 }
 
 impl<I: Iterator<Item = (u32, u64)>> Iterator for Given<I> {
-    type Item = (u32, u64);
+    type Item = (CellIndex, u64);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (index, value) = self.given.next()?;
-            if (index as usize) < self.cells {
-                return Some((index, value.min(CELL_MAX)));
+            if let Some(cell) = self.geometry.cell(index) {
+                return Some((cell, value.min(CELL_MAX)));
             }
             self.out_of_range.get_or_insert(index);
         }

@@ -2,7 +2,7 @@
 //! theirs.
 //!
 //! Every slice has a *version*, which its writer raises whenever something of it has changed, and
-//! *hashes*, by which two nodes find where their copies differ. Of a learnt slice the version is the
+//! *hashes*, which two nodes compare to find where their copies differ. Of a learnt slice the version is the
 //! highest one that is here completely; cells of later ones may be here, too. Merging takes the larger
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
@@ -26,15 +26,15 @@ pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
 pub use own::{Changes, Published};
 pub use refused::{REFUSED_MAX, SliceRefused};
 
-use crate::sketch::{CellIndexes, Geometry, SketchError};
+use crate::replica::memory::try_zeroed;
+use crate::sketch::{CellIndexes, Geometry};
 use crate::wire::Writer;
-/// What two nodes compare of a slice, as it goes over the wire.
+/// The line about a slice that two nodes compare, as it goes over the wire.
 pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
-use super::{OriginEstimate, OriginName, Replica};
+use super::{NoMemory, OriginEstimate, OriginName, Replica};
 use groups::Keep;
-use hashes::try_zeroed_numbers;
 use learnt::{Given, Held, Known, cells_of};
 use own::Own;
 use refused::Refused;
@@ -105,13 +105,11 @@ impl Slices {
     ///
     /// # Errors
     ///
-    /// [`SketchError::OutOfMemory`] where the allocator refuses, or where the published copy would be
-    /// above the replica's limit.
-    pub fn try_new(replica: Arc<Replica>) -> Result<Self, SketchError> {
+    /// [`NoMemory`]: the published copy would be above the replica's limit, or the allocator refuses.
+    pub fn try_new(replica: Arc<Replica>) -> Result<Self, NoMemory> {
         let geometry = replica.own().geometry();
         let bytes = geometry.memory_bytes();
-        let reserved = replica.memory.reserve(bytes);
-        reserved.map_err(|_| SketchError::OutOfMemory { bytes })?;
+        replica.memory.reserve(bytes)?;
         let own = Own::try_new(geometry);
         let own = own.inspect_err(|_| replica.memory.release(bytes))?;
         let sections = own.hashes().sections().len();
@@ -123,7 +121,7 @@ impl Slices {
             sums: Sums::new(&replica.own_slice()),
             refused: Refused::default(),
             geometry,
-            no_sections: try_zeroed_numbers(sections)?,
+            no_sections: try_zeroed(sections)?,
             replica,
         })
     }
@@ -135,7 +133,7 @@ impl Slices {
         self.own.publish(self.replica.own(), cells_max)
     }
 
-    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, whoever wants to know.
+    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even with nobody to tell.
     #[must_use]
     pub fn wants_pass(&self) -> bool {
         self.replica.own().wants_pass()
@@ -147,7 +145,7 @@ impl Slices {
         self.own.version()
     }
 
-    /// How what has changed in our own slice since version `since` is known.
+    /// The form in which changes of our own slice since version `since` are known.
     #[must_use]
     pub fn changes_since(&self, since: u64) -> Changes {
         self.own.changes_since(since)
@@ -272,7 +270,7 @@ impl Slices {
             .chain(learnt.unwrap_or_default().iter().map(Known::digest))
     }
 
-    /// How many lines they are.
+    /// The number of lines of [`digests`](Self::digests).
     #[must_use]
     pub fn digest_lines(&self) -> usize {
         1 + self.known.len()
@@ -399,7 +397,7 @@ impl Slices {
         learnt.count() + usize::from(own)
     }
 
-    /// What a key's count is made of: ourselves first, then every node that a slice is held of, then the legacy
+    /// The parts of a key's count: ourselves first, then every node that a slice is held of, then the legacy
     /// peers. Each is an upper bound of what that one counted; together they are at most what
     /// [`Replica::estimate`] says afterwards.
     #[must_use]
@@ -473,7 +471,7 @@ impl Slices {
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
-        let mut given = Given::new(cells, self.geometry.cells());
+        let mut given = Given::new(cells, self.geometry);
         // What raises nothing takes nothing.
         let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
         let first = given.find(|&(_, value)| is_held || value > 0);

@@ -15,15 +15,16 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::sketch::{Geometry, Sketch, SketchError, try_zeroed};
+use crate::replica::memory::try_zeroed;
+use crate::sketch::{Geometry, OpenPass, Sketch, SketchError};
 
-use super::hashes::{GROUP_CELLS, Hashes, difference, try_zeroed_numbers};
+use super::hashes::{GROUP_CELLS, Hashes, difference};
 use super::history::{ChangeList, History};
 
 /// Cells that are compared at once: a cache line.
 const LINE_CELLS: usize = 16;
 
-/// What became of a call of [`Slices::publish`](super::Slices::publish).
+/// The outcome of a call of [`Slices::publish`](super::Slices::publish).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// Nothing was added since the last pass began.
@@ -39,7 +40,7 @@ pub enum Published {
     },
 }
 
-/// How what has changed since a version is known.
+/// The form in which changes since a version are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changes {
     /// It is the latest version.
@@ -70,7 +71,7 @@ pub(super) struct Own {
 #[derive(Debug)]
 struct Pass {
     next_group: usize,
-    weight: u64,
+    open: OpenPass,
     list: ChangeList,
     changed_cells: u64,
 }
@@ -79,9 +80,9 @@ impl Own {
     pub(super) fn try_new(geometry: Geometry) -> Result<Self, SketchError> {
         let cells = geometry.cells();
         Ok(Self {
-            published: try_zeroed(geometry)?,
+            published: try_zeroed(cells)?,
             hashes: Hashes::try_new(cells)?,
-            group_versions: try_zeroed_numbers(cells.div_ceil(GROUP_CELLS))?,
+            group_versions: try_zeroed(cells.div_ceil(GROUP_CELLS))?,
             history: History::new(cells),
             version: 0,
             raised: 0,
@@ -112,10 +113,10 @@ impl Own {
 
     /// `None` where nothing was added. The total is read before any cell is: an add that is not in it
     /// makes it move again, and one that is shows in its cells.
-    fn begin(&self, weight: u64) -> Option<Pass> {
-        (weight != self.weight).then(|| Pass {
+    fn begin(&self, open: OpenPass) -> Option<Pass> {
+        (open.total_weight() != self.weight).then(|| Pass {
             next_group: 0,
-            weight,
+            open,
             list: self.history.list(),
             changed_cells: 0,
         })
@@ -125,15 +126,20 @@ impl Own {
         let cells = cells_of(group, self.published.len());
         let (mut changed_cells, mut hash) = (0, 0_u64);
         let first = cells.start as u32;
+        let geometry = live.geometry();
         let grown = |index, old, new| {
-            let (old, new) = (live.noted_total(index, old), live.note_total(index, new));
+            // Always: as many are published as there are.
+            let Some(cell) = geometry.cell(index) else {
+                return;
+            };
+            let (old, new) = (live.noted_total(cell, old), live.note_total(cell, new));
             pass.list.push(index);
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
         };
         let published = &mut self.published[cells.clone()];
         if live.has_lanes() {
-            take_over_sums(live, published, first, grown);
+            take_over_sums(live, published, cells.start, grown);
         } else {
             let stride = live.stride();
             let memory = &live.memory()[cells.start * stride..cells.end * stride];
@@ -151,8 +157,8 @@ impl Own {
     }
 
     fn finish(&mut self, pass: Pass, live: &Sketch) -> Published {
-        self.weight = pass.weight;
-        live.end_pass(pass.weight);
+        self.weight = pass.open.total_weight();
+        live.end_pass(pass.open);
         if pass.changed_cells > 0 {
             self.version += 1;
             self.history.push(pass.list);
@@ -249,13 +255,14 @@ fn take_over<const STRIDE: usize, const LINE: usize>(
 fn take_over_sums(
     live: &Sketch,
     published: &mut [u32],
-    first: u32,
+    first: usize,
     mut grown: impl FnMut(u32, u32, u32),
 ) {
-    for (index, published) in (first..).zip(published) {
-        let new = live.own_value(index);
+    let cells = live.geometry().cells_between(first, usize::MAX);
+    for (cell, published) in cells.zip(published) {
+        let new = live.own_value(cell);
         if new != *published {
-            grown(index, *published, new);
+            grown(cell.get(), *published, new);
             *published = new;
         }
     }

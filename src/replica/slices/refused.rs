@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::replica::memory::LimitReached;
+use crate::replica::memory::MemoryLimit;
 use crate::sketch::SketchError;
 use crate::wire::cluster::SliceId;
 
@@ -19,14 +19,14 @@ pub enum SliceRefused {
     )]
     OwnSlice,
     /// As many slices as are allowed are known.
-    #[error("a new slice was not taken, {max} are known already: raise --max-origins, and restart")]
+    #[error("a new slice was not taken, {max} are known already")]
     TooManyOrigins {
         /// The limit.
         max: usize,
     },
     /// All cells together would be above the limit.
     #[error(
-        "a new slice was not taken, all cells together would need {needed_bytes} bytes and may take {max_bytes}: raise --max-memory, and restart"
+        "a new slice was not taken, all cells together would need {needed_bytes} bytes and may take {max_bytes}"
     )]
     Memory {
         /// What there would be in all.
@@ -52,8 +52,8 @@ pub enum SliceRefused {
     },
 }
 
-impl From<LimitReached> for SliceRefused {
-    fn from(limit: LimitReached) -> Self {
+impl From<MemoryLimit> for SliceRefused {
+    fn from(limit: MemoryLimit) -> Self {
         Self::Memory {
             needed_bytes: limit.needed_bytes,
             max_bytes: limit.max_bytes,

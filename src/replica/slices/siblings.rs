@@ -10,7 +10,7 @@ use crate::wire::{SketchNumber, Writer};
 use super::learnt::Known;
 use super::{SliceDigest, Slices};
 
-/// What was learnt of a node's slices, added up.
+/// The sum over the slices that were learnt of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sum {
     count: u64,
@@ -78,7 +78,7 @@ impl Slices {
         self.sums.0.range(range).map(|(&(_, node), _)| node)
     }
 
-    /// What all slices of a node are together, but for this one: a line that others compare.
+    /// The line about all slices of a node but this one, which others compare.
     #[must_use]
     pub fn siblings(&self, slice: &SliceId) -> SiblingsEntry {
         let learnt = self.sums.0.get(&(slice.sketch, slice.node));

@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 
 use super::{CELL_MAX, GROUP_CELLS, gap_after};
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 use crate::wire::varint;
 
 const SPARSE: u8 = 255;
@@ -29,11 +29,11 @@ impl<'a> Cells<'a> {
     }
 
     #[inline]
-    fn read(&mut self) -> Result<(u32, u64), Malformed> {
+    fn read(&mut self) -> Result<(u32, u64), ReadError> {
         let index = self.reader.index_after(self.before)?;
         let value = read_value(&mut self.reader)?;
         if index >= self.end {
-            return Err(Malformed::Form);
+            return Err(ReadError::Form);
         }
         self.before = Some(index);
         Ok((index, value))
@@ -80,9 +80,9 @@ impl<'a> GroupsReader<'a> {
         self.reader.item_or_end(group)
     }
 
-    fn read(&mut self, out: &mut Vec<(u32, u64)>) -> Result<u32, Malformed> {
+    fn read(&mut self, out: &mut Vec<(u32, u64)>) -> Result<u32, ReadError> {
         let group = self.reader.index_after(self.before)?;
-        let cells = cells_of_group(group, self.end).ok_or(Malformed::Form)?;
+        let cells = cells_of_group(group, self.end).ok_or(ReadError::Form)?;
         let first = group * GROUP_CELLS as u32;
         read_group(&mut self.reader, cells, |index, value| {
             out.push((first + index, value));
@@ -97,7 +97,7 @@ fn read_group(
     reader: &mut Reader<'_>,
     cells: usize,
     mut each: impl FnMut(u32, u64),
-) -> Result<(), Malformed> {
+) -> Result<(), ReadError> {
     match reader.byte()? {
         SPARSE => {
             let mut before = None;
@@ -106,7 +106,7 @@ fn read_group(
                 let index = reader.index_after(before)?;
                 let value = read_value(reader)?;
                 if index as usize >= cells || value == 0 {
-                    return Err(Malformed::Form);
+                    return Err(ReadError::Form);
                 }
                 before = Some(index);
                 each(index, value);
@@ -118,16 +118,16 @@ fn read_group(
             let not_zero = values.filter(|&(_, value)| value > 0);
             not_zero.for_each(|(at, value)| each(at as u32, value));
         }
-        _ => return Err(Malformed::Form),
+        _ => return Err(ReadError::Form),
     }
     Ok(())
 }
 
 #[inline]
-fn read_value(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+fn read_value(reader: &mut Reader<'_>) -> Result<u64, ReadError> {
     let value = reader.varint()?;
     if value > CELL_MAX {
-        return Err(Malformed::Form);
+        return Err(ReadError::Form);
     }
     Ok(value)
 }

@@ -4,7 +4,7 @@ use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
 use super::{Cells, GroupsReader, SliceId};
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 use crate::wire::{SketchNumber, Writer};
 
 pub(super) const ACK: u8 = 1;
@@ -56,7 +56,7 @@ pub enum Frame<'a> {
         base: u64,
         version: u64,
     },
-    /// What the sender has.
+    /// A line for each slice that the sender has.
     Digest { entries: Entries<'a> },
     /// The receiver is asked for its digest.
     DigestAsked,
@@ -71,7 +71,7 @@ pub enum Frame<'a> {
     },
     /// The receiver is asked for the hashes of a section's groups.
     GroupHashesAsked { slice: SliceId, section: u32 },
-    /// They, and the version that was complete when they were read.
+    /// The hashes of a section's groups, and the version that was complete when they were read.
     GroupHashes {
         slice: SliceId,
         version: u64,
@@ -93,7 +93,7 @@ pub enum Frame<'a> {
         total: u32,
         entries: Entries<'a>,
     },
-    /// Whoever is at this address is asked which start it is.
+    /// The process at this address is asked which start of a node it is.
     Contact { purpose: Purpose },
     /// A contact's answer; the boots stand around it.
     ContactAnswered { purpose: Purpose },
@@ -101,11 +101,11 @@ pub enum Frame<'a> {
     NotHeld { slice: SliceId },
     /// The sender had no room for this slice, and has some now.
     Wanted { slice: SliceId },
-    /// What the sender has of nodes' other slices.
+    /// Lines about the slices that the sender has of each node, but for one.
     Siblings { entries: SiblingsEntries<'a> },
     /// The receiver is asked for the buckets of a slice's siblings.
     BucketsAsked { slice: SliceId },
-    /// They: [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) sums.
+    /// The sums of the buckets of a slice's siblings, [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) of them.
     Buckets { slice: SliceId, sums: Hashes<'a> },
     /// The receiver is asked for the lines of a slice's siblings in some buckets, a bit for each, from a
     /// writer on, and round.
@@ -114,7 +114,7 @@ pub enum Frame<'a> {
         buckets: u64,
         first: Writer,
     },
-    /// Who writes the sender's slices, and which sketches it has; it may want to know the same of the receiver.
+    /// The writer of the sender's slices, and the sketches that it has; it may want to know the same of the receiver.
     About {
         asks: bool,
         writer: Writer,
@@ -157,7 +157,7 @@ impl Frame<'_> {
     }
 }
 
-/// What somebody is contacted for.
+/// The reason for which somebody is contacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To be members of one cluster.
@@ -307,7 +307,7 @@ fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
     }
 }
 
-fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, Malformed> {
+fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError> {
     Ok(match kind {
         ACK => Frame::Ack {
             channel: reader.u64()?,
@@ -349,7 +349,7 @@ fn of_slice(
     kind: u8,
     mut reader: Reader<'_>,
     cells: impl Fn(SketchNumber) -> Option<u32>,
-) -> Result<Frame<'_>, Malformed> {
+) -> Result<Frame<'_>, ReadError> {
     let slice = reader.slice()?;
     let Some(cells) = cells(slice.sketch) else {
         return Ok(Frame::UnknownSketch { slice });
@@ -420,7 +420,7 @@ pub struct AckRanges<'a> {
 }
 
 impl AckRanges<'_> {
-    fn read(&mut self) -> Result<RangeInclusive<u64>, Malformed> {
+    fn read(&mut self) -> Result<RangeInclusive<u64>, ReadError> {
         let number = self.reader.varint()?;
         let more = self.reader.varint()?;
         let last = match self.below {
@@ -451,7 +451,7 @@ pub struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    fn read(&mut self) -> Result<DigestEntry, Malformed> {
+    fn read(&mut self) -> Result<DigestEntry, ReadError> {
         let mut line = self.reader.entry()?;
         Ok(DigestEntry {
             slice: line.slice()?,
@@ -479,7 +479,7 @@ pub struct SiblingsEntries<'a> {
 }
 
 impl SiblingsEntries<'_> {
-    fn read(&mut self) -> Result<SiblingsEntry, Malformed> {
+    fn read(&mut self) -> Result<SiblingsEntry, ReadError> {
         let mut line = self.reader.entry()?;
         Ok(SiblingsEntry {
             slice: line.slice()?,
@@ -508,7 +508,7 @@ pub struct SketchEntries<'a> {
 }
 
 impl SketchEntries<'_> {
-    fn read(&mut self) -> Result<SketchEntry, Malformed> {
+    fn read(&mut self) -> Result<SketchEntry, ReadError> {
         self.left = minus(self.left, 1)?;
         let mut entry = self.reader.entry()?;
         Ok(SketchEntry {
@@ -554,10 +554,10 @@ pub struct GroupRanges<'a> {
 }
 
 impl GroupRanges<'_> {
-    fn read(&mut self) -> Result<RangeInclusive<u32>, Malformed> {
+    fn read(&mut self) -> Result<RangeInclusive<u32>, ReadError> {
         let first = self.reader.index_after(self.before)?;
         let more = self.reader.varint_u32()?;
-        let last = first.checked_add(more).ok_or(Malformed::Form)?;
+        let last = first.checked_add(more).ok_or(ReadError::Form)?;
         self.before = Some(last);
         Ok(first..=last)
     }
@@ -574,6 +574,6 @@ impl Iterator for GroupRanges<'_> {
 
 impl FusedIterator for GroupRanges<'_> {}
 
-fn minus(number: u64, less: u64) -> Result<u64, Malformed> {
-    number.checked_sub(less).ok_or(Malformed::Form)
+fn minus(number: u64, less: u64) -> Result<u64, ReadError> {
+    number.checked_sub(less).ok_or(ReadError::Form)
 }

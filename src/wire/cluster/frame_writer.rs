@@ -13,7 +13,7 @@ use super::{
 };
 use crate::wire::{Writer, varint};
 
-/// What became of a frame with a list.
+/// The outcome of writing a frame with a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Listed {

@@ -1,9 +1,9 @@
-//! What stands before the frames.
+//! The head of a datagram: receiver and sender, before the frames.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::wire::Boot;
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 
 const V4: u8 = 4;
 const V6: u8 = 6;
@@ -55,7 +55,7 @@ pub fn head(payload: &[u8]) -> Option<(Head, &[u8])> {
 }
 
 impl Reader<'_> {
-    fn head(&mut self) -> Result<Head, Malformed> {
+    fn head(&mut self) -> Result<Head, ReadError> {
         Ok(Head {
             to_boot: Boot(self.u64()?),
             node: self.u64()?,
@@ -63,11 +63,11 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn address(&mut self) -> Result<SocketAddr, Malformed> {
+    pub(super) fn address(&mut self) -> Result<SocketAddr, ReadError> {
         let ip = match self.byte()? {
             V4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
             V6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)),
-            _ => return Err(Malformed::Form),
+            _ => return Err(ReadError::Form),
         };
         Ok(SocketAddr::new(ip, self.u16()?))
     }

@@ -8,10 +8,10 @@
 use std::net::SocketAddr;
 
 use super::head::write_address;
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 use crate::wire::{Boot, varint};
 
-/// What everybody is told of a member. What the fields mean is membership's.
+/// The public data of a member, which all members pass on. Membership gives the fields their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct MemberEntry {
@@ -45,7 +45,7 @@ pub fn member_entry(bytes: &[u8]) -> Option<MemberEntry> {
 }
 
 impl Reader<'_> {
-    fn member_entry(&mut self) -> Result<MemberEntry, Malformed> {
+    fn member_entry(&mut self) -> Result<MemberEntry, ReadError> {
         Ok(MemberEntry {
             node: self.u64()?,
             boot: Boot(self.u64()?),

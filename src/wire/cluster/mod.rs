@@ -1,4 +1,4 @@
-//! What nodes of a cluster send each other, inside the seal.
+//! The messages that nodes of a cluster send each other, inside the seal.
 //!
 //! All integers are little-endian (`u8`, `u16`, `u64`) or *varints* (unsigned LEB128, shortest form).
 //!
@@ -88,7 +88,7 @@ pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};
 pub use member::{MemberEntry, member_entry};
 
-use super::reader::{Malformed, Reader};
+use super::reader::{ReadError, Reader};
 use super::{SketchNumber, Writer};
 
 /// Cells of a group: one of them always fits a datagram, whatever the cells are.
@@ -113,14 +113,14 @@ pub const DIGEST_LINE_BYTES_MAX: usize = 1 + SLICE_BYTES_MAX + 10 + 8;
 /// A slice's longest name.
 const SLICE_BYTES_MAX: usize = 5 + 8 + 8;
 
-/// What one writer wrote in one sketch.
+/// The name of a slice: all that one writer wrote in one sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SliceId {
     /// Which sketch.
     pub sketch: SketchNumber,
     /// The node: a random number that it keeps.
     pub node: u64,
-    /// Who writes it, of that node.
+    /// The writer, of that node.
     pub writer: Writer,
 }
 
@@ -163,11 +163,11 @@ pub const fn finish(mut hash: u64) -> u64 {
 }
 
 impl<'a> Reader<'a> {
-    fn varint_u32(&mut self) -> Result<u32, Malformed> {
-        u32::try_from(self.varint()?).map_err(|_| Malformed::Form)
+    fn varint_u32(&mut self) -> Result<u32, ReadError> {
+        u32::try_from(self.varint()?).map_err(|_| ReadError::Form)
     }
 
-    fn slice(&mut self) -> Result<SliceId, Malformed> {
+    fn slice(&mut self) -> Result<SliceId, ReadError> {
         Ok(SliceId {
             sketch: SketchNumber(self.varint_u32()?),
             node: self.u64()?,
@@ -176,22 +176,22 @@ impl<'a> Reader<'a> {
     }
 
     /// The next of entries that say their lengths: what is inside it. What is not read there is skipped.
-    fn entry(&mut self) -> Result<Self, Malformed> {
+    fn entry(&mut self) -> Result<Self, ReadError> {
         self.field().map(Self::new)
     }
 
     /// The next of an ascending list of indexes: `before` is the one before it.
-    fn index_after(&mut self, before: Option<u32>) -> Result<u32, Malformed> {
+    fn index_after(&mut self, before: Option<u32>) -> Result<u32, ReadError> {
         let gap = self.varint()?;
         let first = before.map_or(0, |before| u64::from(before) + 1);
         let index = gap.checked_add(first);
         let index = index.and_then(|index| u32::try_from(index).ok());
-        index.ok_or(Malformed::Form)
+        index.ok_or(ReadError::Form)
     }
 
     /// A list's next item: where there is none, what is behind it is no item either.
     #[inline]
-    fn item_or_end<T>(&mut self, item: Result<T, Malformed>) -> Option<T> {
+    fn item_or_end<T>(&mut self, item: Result<T, ReadError>) -> Option<T> {
         if item.is_err() {
             self.end();
         }

@@ -6,7 +6,7 @@ use super::{
     ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
     FLAGS_KNOWN, HIT, INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
 };
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 use crate::wire::{Boot, SketchNumber};
 
 /// A request whose header has been read, borrowed from its datagram.
@@ -158,7 +158,7 @@ fn header_of_any(
     id: u32,
     flags: u8,
     mut reader: Reader<'_>,
-) -> Result<(u64, Request<'_>), Malformed> {
+) -> Result<(u64, Request<'_>), ReadError> {
     let sketch = reader.varint()?;
     let mut token = None;
     if flags & FLAG_TOKEN != 0 {
@@ -289,12 +289,12 @@ fn key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Problem> {
 }
 
 /// Of an operation: what is wrong with a header is [`Problem::Header`].
-impl From<Malformed> for Problem {
+impl From<ReadError> for Problem {
     #[inline]
-    fn from(malformed: Malformed) -> Self {
-        match malformed {
-            Malformed::CutOff => Self::CutOff,
-            Malformed::Form => Self::Varint,
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::CutOff => Self::CutOff,
+            ReadError::Form => Self::Varint,
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum Problem {
     /// Once, from a new client, and the table of clients is full of live ones.
     #[error(
         "the node's table of exactly-once clients is full: nothing was applied, try again in some \
-         minutes or without exactly-once; `--allow` at the node says who may use it"
+         minutes or without exactly-once, or let the node take fewer clients"
     )]
     OnceTableFull,
     /// Once, with a sequence that fell out of the client's window.

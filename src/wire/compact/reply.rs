@@ -9,7 +9,7 @@ use super::{
     BOUNDS, COOKIE, COOKIE_BYTES_MAX, COUNT, FLAG_REPEATED, HIT, INCOMPLETE, INFO, OVER_LIMIT,
     Problem, REPLY, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, VERSION,
 };
-use crate::wire::reader::{Malformed, Reader};
+use crate::wire::reader::{ReadError, Reader};
 use crate::wire::{Boot, Writer};
 
 /// Bytes of the answer to a count or a hit.
@@ -41,7 +41,7 @@ const INFO_FIELDS_BYTES: usize = 8 + 8 + 8 + 4 + 1 + 1 + 1;
 /// Of an info, behind the text.
 const CLUSTER_PORT_BYTES: usize = 2;
 
-/// What stands before the answers.
+/// The fields before the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplyHead {
     /// The request's.
@@ -62,7 +62,7 @@ impl ReplyHead {
     }
 }
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info<'a> {
     /// A random number of the node's present start.
@@ -82,10 +82,10 @@ pub struct Info<'a> {
     /// UDP port where other nodes are heard, on the address that answers; 0 is nowhere, as in the
     /// infos of nodes that know of none.
     pub cluster_port: u16,
-    /// What shows to the node that the client receives at the address that asked; at most
+    /// Proof to the node that the client receives at the address that asked; at most
     /// [`COOKIE_BYTES_MAX`] bytes, none where the node asks for no proof.
     pub cookie: &'a [u8],
-    /// Who writes the slices that the node counts in; 0 in the infos of nodes that do not tell.
+    /// The writer of the slices that the node counts in; 0 in the infos of nodes that do not tell.
     pub writer: Writer,
 }
 
@@ -232,7 +232,7 @@ const fn flag(bit: u8, set: bool) -> u8 {
 /// A reply whose head has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// What stands before the answers.
+    /// The fields before the answers.
     pub head: ReplyHead,
     answers: &'a [u8],
 }
@@ -316,7 +316,7 @@ const LATER: std::ops::RangeInclusive<u8> = COOKIE + 1..=0x3f;
 
 impl FusedIterator for Answers<'_> {}
 
-fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Result<Answer<'a>, Malformed> {
+fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Result<Answer<'a>, ReadError> {
     let incomplete = tag & INCOMPLETE != 0;
     match tag & !INCOMPLETE {
         COUNT => Ok(Answer::Count {
@@ -339,12 +339,12 @@ fn answer<'a>(tag: u8, reader: &mut Reader<'a>) -> Result<Answer<'a>, Malformed>
             info(Reader::new(fields)).map(Answer::Info)
         }
         COOKIE if !incomplete => reader.field().map(Answer::Cookie),
-        _ => Err(Malformed::Form),
+        _ => Err(ReadError::Form),
     }
 }
 
 /// Bytes behind what is known here are skipped: an info may grow.
-fn info(mut reader: Reader<'_>) -> Result<Info<'_>, Malformed> {
+fn info(mut reader: Reader<'_>) -> Result<Info<'_>, ReadError> {
     let (boot, fingerprint, width) = (reader.u64()?, reader.u64()?, reader.u64()?);
     let max_weight = reader.u32()?;
     let [depth, hash, length] = reader.array()?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::wire::{SketchNumber, varint};
 
-/// What stands before the operations.
+/// The fields before the operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header<'a> {
     /// Echoed by the reply.
@@ -27,7 +27,7 @@ pub struct Header<'a> {
     pub cookie: Option<&'a [u8]>,
 }
 
-/// What does not fit. The request is as it was before.
+/// A part that does not fit. The request is as it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WriteError {
     /// The request, or its reply, would be too long: send it, and start another.

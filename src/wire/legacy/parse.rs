@@ -9,7 +9,7 @@ use super::{
     TYPE_SYNC,
 };
 
-/// What the parser needs to know of the node that it reads for.
+/// The properties of the node that the parser reads for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Decides where a message does not tell its dialect.

@@ -1,7 +1,7 @@
 //! What is known, complete, and refused.
 
 use super::*;
-use crate::sketch::SketchError;
+use crate::replica::MemoryLimit;
 
 const A: SliceId = SliceId::of(2, Writer(1));
 const B: SliceId = SliceId::of(2, Writer(2));
@@ -121,7 +121,10 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     assert!(!slices.complete(&B, 0, 1) && slices.is_refused(&B) && !slices.has(&B));
     assert!(slices.digests().all(|line| line.slice != B));
     assert!(is_refused(slices.merge(&B, one_cell(5))));
-    let no_memory = SketchError::OutOfMemory { bytes: 64 };
+    let no_memory = NoMemory::from(MemoryLimit {
+        needed_bytes: taken + 64,
+        max_bytes: taken + 15,
+    });
     assert_eq!(send(2), Err(no_memory.into()));
     assert_eq!(replica.legacy_peers().count(), 1);
     assert_eq!(replica.memory_bytes(), taken);
@@ -172,8 +175,9 @@ fn a_group_without_room_changes_nothing() {
             assert_eq!(hashes(&slices, &A), naive_hashes(&naive));
         }
         // What others counted is what is held, cell for cell.
-        for (cell, &value) in naive.iter().enumerate() {
-            assert_eq!(replica.own().others_total(cell as u32), value);
+        let cells = replica.own().geometry().cells_between(0, usize::MAX);
+        for (cell, &value) in cells.zip(&naive) {
+            assert_eq!(replica.own().others_total(cell), value);
         }
     }
 }
@@ -193,11 +197,19 @@ fn a_replica_above_its_limit_is_not_made() {
         };
         Replica::try_with(geometry, FAMILY, OWN, limits)
     };
-    let too_large = |bytes| Some(SketchError::OutOfMemory { bytes });
+    let too_large = |needed_bytes, max_bytes| {
+        Some(NoMemory::from(MemoryLimit {
+            needed_bytes,
+            max_bytes,
+        }))
+    };
     // Four cells: 20 bytes each, and 4 for what is published of it.
-    assert_eq!(made(79).err(), too_large(80));
+    assert_eq!(made(79).err(), too_large(80, 79));
     let replica = Arc::new(made(95).unwrap());
-    assert_eq!(Slices::try_new(Arc::clone(&replica)).err(), too_large(16));
+    assert_eq!(
+        Slices::try_new(Arc::clone(&replica)).err(),
+        too_large(96, 95)
+    );
     assert_eq!(replica.memory_bytes(), 80);
     assert!(Slices::try_new(Arc::new(made(96).unwrap())).is_ok());
 }

@@ -68,15 +68,15 @@ impl Node {
     fn check_rule(&self, keys: u8) {
         for key in 0..keys {
             let at = self.replica.own().cells_of(&[key]);
-            let rows = at.as_slice().iter();
-            let own = rows.clone().map(|&cell| self.replica.own().own_total(cell));
+            let rows = at.iter();
+            let own = rows.clone().map(|cell| self.replica.own().own_total(cell));
             let others = rows.map(|cell| {
                 let learnt = self
                     .slices
                     .known
                     .iter()
                     .filter_map(|known| known.held.as_ref());
-                learnt.map(|held| held.cell(*cell)).sum::<u64>()
+                learnt.map(|held| held.cell(cell.get())).sum::<u64>()
             });
             let count = own.min().unwrap() + others.min().unwrap();
             let expected = Estimate {

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ClientError;
-use super::core::Identity;
+use super::core::ClientId;
 use crate::udp::{Receiver, TRAIN_BYTES_MAX, enable_gro, send_segments};
 
 /// Trains of replies taken by one system call. A train of replies answers some 60 datagrams.
 const TRAINS: usize = 4;
 
 /// A socket that hears one server, does not wait by itself, and knows the time.
-pub(super) struct Link {
+pub(super) struct Connection {
     pub(super) server: SocketAddr,
-    pub(super) socket: UdpSocket,
+    pub(super) udp: UdpSocket,
     /// What is to be sent.
     pub(super) train: Vec<u8>,
     receiver: Receiver,
@@ -26,21 +26,21 @@ pub(super) struct Link {
     takes_trains: bool,
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("Connection")
             .field("server", &self.server)
-            .field("socket", &self.socket)
+            .field("udp", &self.udp)
             .finish_non_exhaustive()
     }
 }
 
-impl Link {
+impl Connection {
     /// At a free port, of the server's address family.
     pub(super) fn open(server: SocketAddr) -> Result<Self, ClientError> {
         Ok(Self {
             server,
-            socket: open_socket(server)?,
+            udp: open_socket(server)?,
             train: Vec::with_capacity(TRAIN_BYTES_MAX),
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
             started: Instant::now(),
@@ -51,7 +51,7 @@ impl Link {
     /// Goes on with another server, at another port: what the one before still says is not heard. Time goes
     /// on as it did. Where that fails all stays as it is.
     pub(super) fn reopen(&mut self, server: SocketAddr) -> Result<(), ClientError> {
-        self.socket = open_socket(server)?;
+        self.udp = open_socket(server)?;
         self.server = server;
         self.takes_trains = true;
         Ok(())
@@ -65,7 +65,7 @@ impl Link {
     pub(super) fn send(&mut self, segment_bytes: u16) -> io::Result<()> {
         let is_single = self.train.len() <= segment_bytes.into();
         if self.takes_trains || is_single {
-            match send_segments(&self.socket, None, &self.train, segment_bytes) {
+            match send_segments(&self.udp, None, &self.train, segment_bytes) {
                 Err(error) if !is_single && !is_about_the_peer(&error) => {
                     // Tunnels and old cards do not segment.
                     self.takes_trains = false;
@@ -74,7 +74,7 @@ impl Link {
             }
         }
         for datagram in self.train.chunks(segment_bytes.into()) {
-            match self.socket.send(datagram) {
+            match self.udp.send(datagram) {
                 // What does not fit now is sent again when it is missed.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 other => other?,
@@ -85,7 +85,7 @@ impl Link {
 
     /// Takes some of what has come; the number of trains, 0 if there is nothing.
     pub(super) fn receive(&mut self) -> io::Result<usize> {
-        match self.receiver.receive(&self.socket) {
+        match self.receiver.receive(&self.udp) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             other => other,
         }
@@ -102,7 +102,7 @@ impl Link {
     pub(super) fn wait(&self, for_what: PollFlags, until: Option<Duration>) -> io::Result<()> {
         let left = until.map(|until| until.saturating_sub(self.now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::new(&self.socket, for_what)];
+        let mut fds = [PollFd::new(&self.udp, for_what)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -142,8 +142,8 @@ pub(super) fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// Numbers that nobody else has, and nobody guesses.
-pub(super) fn identity() -> Identity {
-    Identity {
+pub(super) fn fresh_id() -> ClientId {
+    ClientId {
         client: random(),
         first_id: random() as u32,
     }
