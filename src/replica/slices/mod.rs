@@ -37,7 +37,7 @@ use groups::Keep;
 use hashes::try_zeroed_numbers;
 use learnt::{Given, Held, Known, cells_of};
 use own::Own;
-use refused::Refused;
+use refused::RefusedSlices;
 use siblings::Sums;
 
 /// A slice that was learnt.
@@ -94,7 +94,7 @@ pub struct Slices {
     known: Vec<Known>,
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
-    refused: Refused,
+    refused: RefusedSlices,
     geometry: Geometry,
     /// The sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -121,7 +121,7 @@ impl Slices {
             known: Vec::new(),
             by_id: BTreeMap::new(),
             sums: Sums::new(&replica.own_slice()),
-            refused: Refused::default(),
+            refused: RefusedSlices::default(),
             geometry,
             no_sections: try_zeroed_numbers(sections)?,
             replica,
@@ -139,6 +139,18 @@ impl Slices {
     #[must_use]
     pub fn wants_pass(&self) -> bool {
         self.replica.own().wants_pass()
+    }
+
+    /// The name of our own slice.
+    #[must_use]
+    pub fn own_slice(&self) -> SliceId {
+        self.own_slice
+    }
+
+    /// The cells of our own slice, as they were published.
+    #[must_use]
+    pub fn own_cells(&self) -> CellsRef<'_> {
+        CellsRef::published(self.own.published(), self.replica.own())
     }
 
     /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
@@ -169,8 +181,7 @@ impl Slices {
     #[must_use]
     pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
-            let (own, sketch) = (self.own.published(), self.replica.own());
-            return Some(CellsRef::published(own, sketch));
+            return Some(self.own_cells());
         }
         let known = self.known(slice)?;
         Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
