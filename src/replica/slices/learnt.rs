@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::replica::Replica;
 use crate::replica::memory::LimitReached;
 use crate::sketch::{Geometry, SketchError};
-use crate::wire::cluster::{CELL_MAX, SliceId};
+use crate::wire::cluster::SliceId;
 
 use super::SliceDigest;
+use super::given::GivenCell;
 use super::groups::{Groups, Keep};
 use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference, try_zeroed_numbers};
 use super::refused::SliceRefused;
@@ -77,7 +78,7 @@ impl Known {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let held = self.held.as_mut();
@@ -176,7 +177,7 @@ impl Held {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
@@ -184,11 +185,10 @@ impl Held {
         let (mut count, mut row) = (0, Row::default());
         let mut raised = Vec::new();
         let mut outcome = Ok(());
-        while let Some(&(index, _)) = given.peek()
+        while let Some(number) = given.peek().map(|cell| cell.group())
             && outcome.is_ok()
         {
-            let number = index / GROUP_CELLS as u32;
-            let of_group = |&(index, _): &(u32, u64)| index / GROUP_CELLS as u32 == number;
+            let of_group = |cell: &GivenCell| cell.group() == number;
             let cells = std::iter::from_fn(|| given.next_if(of_group));
             raised.clear();
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
@@ -207,15 +207,16 @@ impl Held {
         &mut self,
         replica: &Replica,
         number: u32,
-        given: impl Iterator<Item = (u32, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
         raised: &mut Vec<Raised>,
     ) -> Result<(), SliceRefused> {
         let mut values = [0; GROUP_CELLS];
         let values = &mut values[..cells_of(number, self.geometry).len()];
         self.groups.read(number, values);
-        for (index, new) in given {
-            let value = &mut values[index as usize % GROUP_CELLS];
+        for cell in given {
+            let value = &mut values[cell.offset()];
+            let (index, new) = (cell.index(), cell.value());
             if new > *value {
                 let old = std::mem::replace(value, new);
                 raised.push(Raised { index, old, new });
@@ -294,49 +295,6 @@ impl Row {
         if !self.cells.contains(&index) {
             self.number = index / width;
             self.cells = self.number * width..(self.number + 1) * width;
-        }
-    }
-}
-
-/// Cells as they were sent, made fit: indexes that do not exist are left out and remembered, and a value is
-/// [`CELL_MAX`] at most.
-#[derive(Debug)]
-pub(super) struct Given<I> {
-    given: I,
-    cells: usize,
-    out_of_range: Option<u32>,
-}
-
-impl<I: Iterator<Item = (u32, u64)>> Given<I> {
-    pub(super) fn new(given: I, cells: usize) -> Self {
-        Self {
-            given,
-            cells,
-            out_of_range: None,
-        }
-    }
-
-    pub(super) fn outcome(&self, raised: u64) -> Result<u64, SliceRefused> {
-        self.out_of_range.map_or(Ok(raised), |index| {
-            Err(SliceRefused::IndexRange {
-                index,
-                cells: self.cells as u64,
-            })
-        })
-    }
-}
-
-impl<I: Iterator<Item = (u32, u64)>> Iterator for Given<I> {
-    type Item = (u32, u64);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (index, value) = self.given.next()?;
-            if (index as usize) < self.cells {
-                return Some((index, value.min(CELL_MAX)));
-            }
-            self.out_of_range.get_or_insert(index);
         }
     }
 }

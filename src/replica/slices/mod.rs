@@ -7,6 +7,7 @@
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
 mod cells;
+mod given;
 mod groups;
 mod hashes;
 mod history;
@@ -33,9 +34,10 @@ pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
 use super::{OriginEstimate, OriginName, Replica};
+use given::GivenCells;
 use groups::Keep;
 use hashes::try_zeroed_numbers;
-use learnt::{Given, Held, Known, cells_of};
+use learnt::{Held, Known, cells_of};
 use own::Own;
 use refused::RefusedSlices;
 use siblings::Sums;
@@ -484,10 +486,10 @@ impl Slices {
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
-        let mut given = Given::new(cells, self.geometry.cells());
+        let mut given = GivenCells::new(cells, self.geometry.cells());
         // What raises nothing takes nothing.
         let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
-        let first = given.find(|&(_, value)| is_held || value > 0);
+        let first = given.find(|cell| is_held || cell.value() > 0);
         let Some(first) = first else {
             return given.outcome(0);
         };
