@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use rmbd::cluster::seal::{
-    Channel, KeyRing, Openers, OpenersOptions, Refused, Sealer, TAG_BYTES, generate_key_text,
+    Channel, KeyRing, OpenError, Openers, OpenersOptions, Sealer, TAG_BYTES, generate_key_text,
 };
 use rmbd::wire::Boot;
 
@@ -63,16 +63,16 @@ fn variants() -> Vec<(&'static str, Variant)> {
         ("open", known(1, |_| {}, Ok(()))),
         ("open, 1000 channels known", known(1000, |_| {}, Ok(()))),
         ("refuse: wrong version", {
-            known(1, |bytes| bytes[0] ^= 0x80, Err(Refused::Version))
+            known(1, |bytes| bytes[0] ^= 0x80, Err(OpenError::Version))
         }),
         ("refuse: too old", {
-            known(1, |bytes| bytes[18..26].fill(0), Err(Refused::TooOld))
+            known(1, |bytes| bytes[18..26].fill(0), Err(OpenError::TooOld))
         }),
         ("refuse: forged, known channel", {
             known(
                 1,
                 |bytes| bytes[DATAGRAM_BYTES - 1] ^= 1,
-                Err(Refused::Forged),
+                Err(OpenError::Forged),
             )
         }),
         (
@@ -130,7 +130,7 @@ fn seal(sealer: &mut Sealer) -> Vec<u8> {
 fn open_batch(
     openers: &mut Openers,
     mut datagrams: Vec<Vec<u8>>,
-    expected: Result<(), Refused>,
+    expected: Result<(), OpenError>,
 ) -> Duration {
     let mut as_expected = 0;
     let start = cpu_time::of_this_thread();
@@ -159,7 +159,7 @@ fn seal_batch() -> impl FnMut() -> Duration {
 }
 
 /// Datagrams of so many known channels in turn, changed in some way.
-fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), Refused>) -> Variant {
+fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), OpenError>) -> Variant {
     let mut openers = Openers::new(ring(1, 1), ENDLESS);
     let mut sealers: Vec<_> = (0..channels).map(sealer).collect();
     for sealer in &mut sealers {
@@ -193,9 +193,9 @@ fn unknown(keys: u8, options: OpenersOptions) -> Variant {
         }
         let datagrams = (0..BATCH).map(|_| datagram()).collect();
         let refused = if has_budget {
-            Refused::Forged
+            OpenError::Forged
         } else {
-            Refused::Budget
+            OpenError::Budget
         };
         open_batch(&mut openers, datagrams, Err(refused))
     })

@@ -21,7 +21,7 @@ pub struct Pushes {
     peers: BTreeMap<SocketAddr, Push>,
 }
 
-/// What is known of one peer.
+/// Where we stand with one peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Push {
     /// When a row was last sent to it.
@@ -40,7 +40,7 @@ pub struct Push {
     next_row: usize,
 }
 
-/// What became of an order to push to somebody.
+/// The outcome of an order to push to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     /// From the next round on.

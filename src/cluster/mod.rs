@@ -1,5 +1,5 @@
-//! What goes between nodes, as state machines: no socket, no clock, no thread. Time comes in as an
-//! argument, bytes go out through one.
+//! Talking to other nodes, as state machines without a socket, a clock or a thread: time comes in as an argument, and
+//! bytes go out through one.
 
 mod gossip;
 pub mod legacy;
@@ -8,5 +8,5 @@ pub mod seal;
 
 pub use gossip::{
     Agreement, Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT,
-    MemberStatus, OneWayStatus, READY_LIMIT, ReadyState, Traffic,
+    MemberView, OneWayView, READY_LIMIT, ReadyState, Traffic,
 };

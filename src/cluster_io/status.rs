@@ -160,7 +160,7 @@ fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
     (!named.is_empty()).then(|| format!("what {}{more} sends, which is {what}", named.join(", ")))
 }
 
-fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
+fn member(member: &crate::cluster::MemberView) -> MemberStatus {
     MemberStatus {
         node: hex(member.member.node),
         boot: member.member.boot.to_string(),
@@ -184,7 +184,7 @@ fn member(member: &crate::cluster::MemberStatus) -> MemberStatus {
     }
 }
 
-fn one_way(target: &crate::cluster::OneWayStatus) -> OneWayStatus {
+fn one_way(target: &crate::cluster::OneWayView) -> OneWayStatus {
     OneWayStatus {
         address: target.address.to_string(),
         node: target.peer.map(|(node, _)| hex(node)),

@@ -163,7 +163,7 @@ fn a_writer_knows_who_has_no_room_for_it() {
     let state = world.machine(0).state(world.clock(0));
     let refuses = |place: Place| {
         let boot = world.process(place).setup.boot;
-        let of = |member: &&rmbd::cluster::MemberStatus| member.member.boot == boot;
+        let of = |member: &&rmbd::cluster::MemberView| member.member.boot == boot;
         state.members.iter().find(of).unwrap().refuses_ours
     };
     assert!(!refuses(1) && refuses(2));

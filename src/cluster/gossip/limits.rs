@@ -1,4 +1,4 @@
-//! How much of everything a node keeps, asks for and says at once.
+//! Bounds of what a node keeps, asks for and says at once.
 
 /// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it.
 /// The defaults are what a node runs with; tests draw small ones, so that every bound is met. What is

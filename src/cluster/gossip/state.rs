@@ -9,25 +9,25 @@ use crate::replica::SliceRefused;
 use crate::wire::cluster::SliceId;
 use crate::wire::{Boot, SketchNumber, Writer};
 
-/// Bytes by what they were for.
+/// Bytes, counted by what they were for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Sealed datagrams.
     pub datagrams: u64,
     /// All their bytes: the sum of what follows.
     pub bytes: u64,
-    /// Seals, addresses.
+    /// Seals and addresses.
     pub overhead: u64,
-    /// Who is there.
+    /// Messages that tell who is there: membership, contacts, and what nodes tell of themselves.
     pub membership: u64,
-    /// What has arrived.
+    /// Acknowledgements.
     pub acks: u64,
-    /// What has changed, cell by cell or group by group, pushed by its writer; and the word that all of
-    /// it is there.
+    /// Cells and groups that a writer pushes because they have changed, and its word that all of them have arrived.
+    /// Of what comes in, groups are counted with `pulls`.
     pub pushes: u64,
     /// Digests and hashes.
     pub digests: u64,
-    /// Asking for groups, and groups that were asked for.
+    /// Requests for groups, and groups that were asked for.
     pub pulls: u64,
 }
 
@@ -44,6 +44,20 @@ impl Traffic {
             ("pulls", self.pulls),
         ]
     }
+
+    /// Adds what frames were for: datagrams, their bytes and their overhead are counted where they are sealed.
+    pub(crate) fn add_kinds(&mut self, other: Self) {
+        self.membership += other.membership;
+        self.acks += other.acks;
+        self.pushes += other.pushes;
+        self.digests += other.digests;
+        self.pulls += other.pulls;
+    }
+
+    /// Nothing of any kind was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_kind().iter().all(|&(_, bytes)| bytes == 0)
+    }
 }
 
 /// A cluster as one of its nodes sees it.
@@ -52,16 +66,16 @@ pub struct ClusterState {
     /// This node.
     pub me: Member,
     /// All others that membership knows.
-    pub members: Vec<MemberStatus>,
+    pub members: Vec<MemberView>,
     /// Targets that are pushed to one way.
-    pub one_way: Vec<OneWayStatus>,
+    pub one_way: Vec<OneWayView>,
     /// Gossip rounds so far.
     pub rounds: u64,
     /// Versions that this node has published of its own slice.
     pub version: u64,
-    /// What went out.
+    /// Traffic that went out.
     pub sent: Traffic,
-    /// What came in and was opened.
+    /// Traffic that came in and was opened.
     pub received: Traffic,
     /// Pieces that were sent again because they were lost.
     pub resends: u64,
@@ -79,9 +93,9 @@ pub struct ClusterState {
     /// How long ago all live members had everything that this node had published; `None` where there is
     /// no other member.
     pub converged_age: Option<Duration>,
-    /// All that the cluster had at the join is here, or this has taken too long.
+    /// All that the cluster had at the join is here, or it has taken too long.
     pub is_ready: bool,
-    /// What of it is here.
+    /// How much is here of what the cluster had at the join.
     pub readiness: ReadyState,
 }
 
@@ -104,9 +118,9 @@ pub enum ReadyState {
     },
 }
 
-/// Another node.
+/// Another node, as this one sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MemberStatus {
+pub struct MemberView {
     /// Its name and address.
     pub member: Member,
     /// As membership sees it.
@@ -115,7 +129,7 @@ pub struct MemberStatus {
     pub slices: usize,
     /// Versions of our slice that it does not have yet.
     pub lag_versions: u64,
-    /// For how long it has been behind.
+    /// How long it has been behind.
     pub lag: Duration,
     /// Bytes sent to it, membership's not included.
     pub bytes_sent: u64,
@@ -125,7 +139,7 @@ pub struct MemberStatus {
     pub heard_ago: Option<Duration>,
     /// It has no room for our slice.
     pub refuses_ours: bool,
-    /// Who writes its slices, as it has told.
+    /// The writer of its slices; `None` until it has told.
     pub writer: Option<Writer>,
     /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
     pub apart: Vec<(SketchNumber, Agreement)>,
@@ -147,12 +161,12 @@ pub enum Agreement {
     Lacks,
 }
 
-/// A target that is pushed to one way.
+/// A target that is pushed to one way, as this node sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OneWayStatus {
+pub struct OneWayView {
     /// Its cluster address.
     pub address: SocketAddr,
-    /// Which start of which node answered from there.
+    /// The node that answered from there, and its boot.
     pub peer: Option<(u64, Boot)>,
     /// When it last answered.
     pub heard_ago: Option<Duration>,
@@ -162,7 +176,7 @@ pub struct OneWayStatus {
     pub apart: Vec<(SketchNumber, Agreement)>,
 }
 
-/// What a log should say.
+/// Something that a log should say.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ClusterEvent {
@@ -170,28 +184,28 @@ pub enum ClusterEvent {
     Member(crate::cluster::membership::MembershipEvent),
     /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address.
     OtherSketch {
-        /// Who.
+        /// Its address.
         from: SocketAddr,
-        /// Which.
+        /// The number of the sketch.
         sketch: SketchNumber,
         /// The fingerprint of its own, if it has one.
         theirs: Option<u64>,
     },
     /// No key opens what somebody sends. Told once an address.
     NoKeyOpens {
-        /// Who.
+        /// The address that it came from.
         from: SocketAddr,
     },
     /// A slice is not held. Told once a slice.
     SliceRefused {
-        /// Which.
+        /// The slice.
         slice: SliceId,
         /// Why.
         reason: SliceRefused,
     },
     /// A target that was pushed to one way is a member now, or did not answer any more.
     OneWayEnded {
-        /// Which.
+        /// Its cluster address.
         target: SocketAddr,
         /// It has become a member.
         is_member: bool,
@@ -203,7 +217,7 @@ pub enum ClusterEvent {
     },
     /// The time is over in which everything should have come; it is waited for no longer.
     NotSynced {
-        /// What is here.
+        /// How much is here.
         state: ReadyState,
     },
 }

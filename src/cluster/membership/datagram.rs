@@ -4,7 +4,7 @@ use foca::{Codec, Header, Message, PostcardCodec, State};
 
 use super::{Member, MembershipError};
 
-/// What foca calls a member: who, and in what state.
+/// An update as foca sends it: a member and its state.
 pub(super) type Update = foca::Member<Member>;
 
 /// foca's format: the header; then, unless it is an announcement, how many updates (u16, big-endian)

@@ -1,4 +1,4 @@
-//! What foca wants done, until somebody does it: the one seam between foca and us.
+//! The seam between foca and us: it keeps what foca wants done until somebody does it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

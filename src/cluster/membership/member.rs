@@ -1,4 +1,4 @@
-//! Who a member is, and which of two claims to one address stands.
+//! A member's identity, and which of two claims to one address stands.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Who is in the cluster: SWIM (Das, Gupta, Motivala 2002) by [`foca`], as a state machine.
+//! Membership says who is in the cluster: SWIM (Das, Gupta, Motivala 2002) by [`foca`], as a state machine.
 //!
 //! Every node probes another one each second and passes news on; who does not answer, directly or by
 //! way of others, is suspected, and after some seconds down. foca does this; around it, here:
@@ -99,7 +99,7 @@ pub enum MemberState {
     Down,
 }
 
-/// What happened. If nobody polls them, the oldest of more than 1 024 are lost;
+/// A change of membership. If nobody polls them, the oldest of more than 1 024 are lost;
 /// [`Membership::members`] always tells the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MembershipEvent {
@@ -139,7 +139,7 @@ pub struct MembershipDatagram {
     pub to: SocketAddr,
     /// The start that it is meant for; `None`: whoever is there.
     pub to_boot: Option<Boot>,
-    /// What [`Membership::handle`] of the other end takes.
+    /// The message, for [`Membership::handle`] of the other end.
     pub message: Vec<u8>,
 }
 
@@ -184,7 +184,7 @@ pub struct Membership {
     rng: ChaCha8Rng,
     /// How long we stood still, in all: our own time is that much behind.
     stood_still: Duration,
-    /// Of how many nodes foca believes the cluster to be.
+    /// So many nodes foca believes the cluster to have.
     configured_for: usize,
     suspects: BTreeMap<SocketAddr, Member>,
     defences: TokenBucket,
@@ -322,7 +322,7 @@ impl Membership {
         self.effects.transmits.pop_front()
     }
 
-    /// What happened next.
+    /// The next change.
     pub fn poll_event(&mut self) -> Option<MembershipEvent> {
         self.effects.events.pop_front()
     }
@@ -344,7 +344,7 @@ impl Membership {
         all.map(|member| (member.id(), member.state().into()))
     }
 
-    /// Who we are now; renewals (and, after a claim, the start time) change.
+    /// Our own member as it is now; renewals (and, after a claim, the start time) change.
     pub fn me(&self) -> &Member {
         self.foca.identity()
     }

@@ -23,7 +23,7 @@ const SUSPICION_PERIODS: f64 = 4.0;
 /// Each piece of news is sent this often, times log10 of the members.
 const TRANSMISSIONS: f64 = 4.0;
 
-/// What can be chosen. The defaults suit 2 to 100 nodes on a LAN.
+/// Settings of membership. The defaults suit 2 to 100 nodes on a LAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipOptions {
     /// Longest message sent or taken, in bytes. At least 400.

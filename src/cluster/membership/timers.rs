@@ -1,4 +1,4 @@
-//! What is due when. Bounded: there is one slot for each kind of timer, or for each kind and
+//! Timers, and what is to be done when they are due. They are bounded: there is one slot for each kind of timer, or for each kind and
 //! address, whatever is asked for.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use foca::Timer;
 
 use super::Member;
 
-/// What to do when a timer is due.
+/// A task that is due when its timer is.
 #[derive(Debug, Clone)]
 pub(super) enum Task {
     /// Hand it back to foca.

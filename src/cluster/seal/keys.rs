@@ -28,7 +28,7 @@ pub struct KeyRing {
     public: bool,
 }
 
-/// What is wrong with a key file's text. No message shows any part of a key.
+/// A fault of a key file's text. No message shows any part of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
     /// Nothing but comments and blank lines.

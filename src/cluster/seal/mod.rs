@@ -23,7 +23,7 @@
 //!
 //! It knows nothing of what is counted: nodes with different sketches are members of one cluster.
 //!
-//! What a seal does not tell: *for whom* a datagram is. A recorded datagram opens once at every node
+//! A seal does not tell *for whom* a datagram is. A recorded datagram opens once at every node
 //! of the cluster, at its own sender too, and again at a node that has restarted or that has dropped an
 //! idle channel. So what is inside must be harmless when it comes late, twice or to the wrong node, or
 //! must name its addressee.
@@ -35,7 +35,7 @@ mod replay;
 mod sealer;
 
 pub use keys::{KEYS_MAX, KeyFileError, KeyRing, generate_key_text};
-pub use openers::{IDLE, KnownChannel, Opened, Openers, OpenersOptions, Refused, accepts};
+pub use openers::{IDLE, KnownChannel, OpenError, Opened, Openers, OpenersOptions, accepts};
 pub use replay::WINDOW as REPLAY_WINDOW;
 pub use sealer::{MESSAGES_MAX, SealError, Sealer};
 
@@ -55,7 +55,7 @@ pub const CHANNEL_ID_AT: usize = 10;
 /// Bytes behind the payload.
 pub const TAG_BYTES: usize = 16;
 
-/// Who sends: one start of a node, and one of its targets.
+/// One direction: from one start of a node to one of its targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
     /// The sender's start: a random number, fresh each time.
@@ -65,7 +65,7 @@ pub struct Channel {
     pub id: u64,
 }
 
-/// What stands in front of the payload.
+/// The header in front of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
     version: u8,

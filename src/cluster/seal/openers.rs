@@ -1,11 +1,11 @@
 //! The receiving ends of all channels, and what strangers may cost.
 //!
-//! What costs least is asked first: version, number, and only then the cipher. A datagram
+//! The checks that cost least come first: version, number, and only then the cipher. A datagram
 //! of a known channel costs one pass of the cipher, genuine or not. One of an unknown channel costs a key
 //! derivation and a pass for each key of the ring, so these are budgeted; while a flood eats the budget,
 //! known channels go on and new ones wait. Only a datagram that opened enters its channel.
 //!
-//! Whoever owns the socket can do better than that: [`Openers::known`] says which channels are known, and which of
+//! The owner of the socket can do better than that: [`Openers::known`] says which channels are known, and which of
 //! these somebody else sends on, too, so that each kind has a queue of its own.
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub struct Openers {
 /// A channel that has sent something authentic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownChannel {
-    /// Which.
+    /// The channel.
     pub channel: Channel,
     /// When something authentic came on it last.
     pub last_use: Duration,
@@ -71,19 +71,19 @@ pub struct KnownChannel {
 /// A datagram that opened: authentic, and for the first time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'d> {
-    /// Who sent it.
+    /// The channel that it came on.
     pub channel: Channel,
     /// Its number on the channel, from 1 on.
     pub number: u64,
-    /// Which key of the ring its sender seals with: an old one must stay while this is its index.
+    /// The index of the key that its sender seals with, in the ring: an old key must stay while this is its index.
     pub key_index: usize,
-    /// What was sealed.
+    /// The payload that was sealed.
     pub payload: &'d [u8],
 }
 
-/// Why a datagram was not opened. No channel, window or key has changed; its bytes may have.
+/// The reason for which a datagram was not opened. No channel, window or key has changed; its bytes may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refused {
+pub enum OpenError {
     /// Too short for a header and a tag.
     #[error("shorter than a header and a tag: no datagram of a cluster")]
     Short,
@@ -102,12 +102,12 @@ pub enum Refused {
     /// Authentic, but there is no room for its channel.
     #[error("as many channels as are allowed have been used within a minute: raise the limit")]
     TooManyChannels,
-    /// Of an unknown channel, while too many of those came.
+    /// It is of an unknown channel, while too many of those came.
     #[error("too many datagrams of unknown channels a second: this one was not tried")]
     Budget,
 }
 
-impl Refused {
+impl OpenError {
     /// All reasons; each stands at its [`Self::index`].
     pub const ALL: [Self; 7] = [
         Self::Short,
@@ -172,12 +172,12 @@ impl Openers {
     /// known channel. `now` is the time since any fixed moment.
     ///
     /// # Errors
-    /// [`Refused`]; the datagram's bytes may then be overwritten.
+    /// [`OpenError`]; the datagram's bytes may then be overwritten.
     pub fn open<'d>(
         &mut self,
         now: Duration,
         datagram: &'d mut [u8],
-    ) -> Result<Opened<'d>, Refused> {
+    ) -> Result<Opened<'d>, OpenError> {
         let mut sealed = Sealed::parse(datagram)?;
         let key_index = match self.known.get_mut(&sealed.header.channel) {
             Some(known) => match known.open(now, &mut sealed) {
@@ -220,13 +220,13 @@ impl Openers {
         self.changes
     }
 
-    fn open_unknown(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, Refused> {
+    fn open_unknown(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, OpenError> {
         let mut window = Window::new();
         window.check(sealed.header.number)?;
         if !self.unknown.take(now) {
-            return Err(Refused::Budget);
+            return Err(OpenError::Budget);
         }
-        let (key_index, key) = self.try_keys(sealed).ok_or(Refused::Forged)?;
+        let (key_index, key) = self.try_keys(sealed).ok_or(OpenError::Forged)?;
         self.make_room(now)?;
         window.mark(sealed.header.number);
         let known = Known {
@@ -259,7 +259,7 @@ impl Openers {
 
     /// Drops the channel that has been silent for longest, where there are too many and it was for
     /// [`IDLE`] at least. Only authentic datagrams get here.
-    fn make_room(&mut self, now: Duration) -> Result<(), Refused> {
+    fn make_room(&mut self, now: Duration) -> Result<(), OpenError> {
         if self.known.len() < self.max_channels {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Openers {
                 self.known.remove(&channel);
                 Ok(())
             }
-            _ => Err(Refused::TooManyChannels),
+            _ => Err(OpenError::TooManyChannels),
         }
     }
 
@@ -296,10 +296,10 @@ struct Known {
 
 impl Known {
     /// The window is asked before the cipher, which costs more, and moves after it (RFC 4303, 3.4.3).
-    fn open(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, Refused> {
+    fn open(&mut self, now: Duration, sealed: &mut Sealed) -> Result<usize, OpenError> {
         self.window.check(sealed.header.number)?;
         if !sealed.open_in_place(&self.key) {
-            return Err(Refused::Forged);
+            return Err(OpenError::Forged);
         }
         self.window.mark(sealed.header.number);
         self.last_use = now;
@@ -307,7 +307,7 @@ impl Known {
     }
 }
 
-impl From<Stale> for Refused {
+impl From<Stale> for OpenError {
     fn from(stale: Stale) -> Self {
         match stale {
             Stale::Replay => Self::Replay,
@@ -325,21 +325,21 @@ struct Sealed<'d> {
 }
 
 impl<'d> Sealed<'d> {
-    fn parse(datagram: &'d mut [u8]) -> Result<Self, Refused> {
+    fn parse(datagram: &'d mut [u8]) -> Result<Self, OpenError> {
         // First of all, because another version may have another length of header.
-        let version = *datagram.first().ok_or(Refused::Short)?;
+        let version = *datagram.first().ok_or(OpenError::Short)?;
         if !accepts(VERSION, version) {
-            return Err(Refused::Version);
+            return Err(OpenError::Version);
         }
         let (aad, rest) = datagram
             .split_first_chunk_mut::<HEADER_BYTES>()
-            .ok_or(Refused::Short)?;
+            .ok_or(OpenError::Short)?;
         let (payload, tag) = rest
             .split_last_chunk_mut::<TAG_BYTES>()
-            .ok_or(Refused::Short)?;
+            .ok_or(OpenError::Short)?;
         let header = Header::read(aad);
         if header.kind != 0 {
-            return Err(Refused::Version);
+            return Err(OpenError::Version);
         }
         Ok(Self {
             header,

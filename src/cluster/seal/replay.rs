@@ -26,7 +26,7 @@ pub(super) struct Window {
     seen: [u64; WORDS],
 }
 
-/// Why a number is not taken.
+/// The reason for which a number is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stale {
     /// Seen before.

@@ -17,7 +17,7 @@ pub struct Sealer {
     number: u64,
 }
 
-/// Why a datagram was not sealed.
+/// The reason for which a datagram was not sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The buffer has no room for a header; nothing has changed.

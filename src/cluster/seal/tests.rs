@@ -42,7 +42,7 @@ fn seal(sealer: &mut Sealer, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Opens a copy; the number.
-fn open(openers: &mut Openers, now: Duration, datagram: &[u8]) -> Result<u64, Refused> {
+fn open(openers: &mut Openers, now: Duration, datagram: &[u8]) -> Result<u64, OpenError> {
     let mut datagram = datagram.to_vec();
     openers.open(now, &mut datagram).map(|opened| opened.number)
 }
@@ -175,21 +175,21 @@ fn a_refusal_names_its_reason() {
         copy[at] = value;
         open(&mut openers, START, &copy).unwrap_err()
     };
-    assert_eq!(refusal(0, 0), Refused::Version);
-    assert_eq!(refusal(0, VERSION + 1), Refused::Version);
-    assert_eq!(refusal(1, 1), Refused::Version);
-    assert_eq!(refusal(2, 0x99), Refused::Forged);
-    assert_eq!(refusal(10, 0x99), Refused::Forged);
-    assert_eq!(refusal(HEADER_BYTES, 0), Refused::Forged);
-    assert_eq!(open(&mut openers, START, &[]), Err(Refused::Short));
+    assert_eq!(refusal(0, 0), OpenError::Version);
+    assert_eq!(refusal(0, VERSION + 1), OpenError::Version);
+    assert_eq!(refusal(1, 1), OpenError::Version);
+    assert_eq!(refusal(2, 0x99), OpenError::Forged);
+    assert_eq!(refusal(10, 0x99), OpenError::Forged);
+    assert_eq!(refusal(HEADER_BYTES, 0), OpenError::Forged);
+    assert_eq!(open(&mut openers, START, &[]), Err(OpenError::Short));
     let short = &genuine[..HEADER_BYTES + TAG_BYTES - 1];
-    assert_eq!(open(&mut openers, START, short), Err(Refused::Short));
-    assert_eq!(open(&mut openers, START, &[9]), Err(Refused::Version));
+    assert_eq!(open(&mut openers, START, short), Err(OpenError::Short));
+    assert_eq!(open(&mut openers, START, &[9]), Err(OpenError::Version));
 
     let mut zero = Header::read(genuine.first_chunk().unwrap());
     zero.number = 0;
     let zero = [&zero.write()[..], &genuine[HEADER_BYTES..]].concat();
-    assert_eq!(open(&mut openers, START, &zero), Err(Refused::TooOld));
+    assert_eq!(open(&mut openers, START, &zero), Err(OpenError::TooOld));
 }
 
 #[test]
@@ -202,9 +202,9 @@ fn this_version_and_the_one_before_are_accepted() {
 
 #[test]
 fn reasons_stand_at_their_index_and_have_names_of_their_own() {
-    let names: HashSet<_> = Refused::ALL.map(Refused::name).into();
-    assert_eq!(names.len(), Refused::ALL.len());
-    for (index, refused) in Refused::ALL.into_iter().enumerate() {
+    let names: HashSet<_> = OpenError::ALL.map(OpenError::name).into();
+    assert_eq!(names.len(), OpenError::ALL.len());
+    for (index, refused) in OpenError::ALL.into_iter().enumerate() {
         assert_eq!(refused.index(), index);
         let is_label = |c: char| c.is_ascii_lowercase() || c == '_';
         assert!(refused.name().chars().all(is_label));
@@ -220,14 +220,14 @@ fn a_number_is_taken_once_and_in_any_order_within_the_window() {
     // The first of them is one too old.
     for (at, datagram) in datagrams.iter().enumerate().rev() {
         let expected = if at == 0 {
-            Err(Refused::TooOld)
+            Err(OpenError::TooOld)
         } else {
             Ok(at as u64 + 1)
         };
         assert_eq!(open(&mut openers, START, datagram), expected);
     }
     for datagram in &datagrams[1..] {
-        assert_eq!(open(&mut openers, START, datagram), Err(Refused::Replay));
+        assert_eq!(open(&mut openers, START, datagram), Err(OpenError::Replay));
     }
 }
 
@@ -239,7 +239,7 @@ fn a_forged_high_number_does_not_move_the_window() {
     assert_eq!(open(&mut openers, START, &second), Ok(2));
     let mut forged = first.clone();
     forged[18..26].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert_eq!(open(&mut openers, START, &forged), Err(Refused::Forged));
+    assert_eq!(open(&mut openers, START, &forged), Err(OpenError::Forged));
     assert_eq!(open(&mut openers, START, &first), Ok(1));
 }
 
@@ -308,8 +308,8 @@ fn a_flood_of_strangers_is_tried_so_many_times_a_second() {
     let mut tried = 0;
     for id in 1000..1100 {
         match open(&mut openers, START, &forged(id)) {
-            Err(Refused::Forged) => tried += 1,
-            refused => assert_eq!(refused, Err(Refused::Budget)),
+            Err(OpenError::Forged) => tried += 1,
+            refused => assert_eq!(refused, Err(OpenError::Budget)),
         }
     }
     assert_eq!(
@@ -318,7 +318,7 @@ fn a_flood_of_strangers_is_tried_so_many_times_a_second() {
     );
 
     let newcomer = seal(&mut sealer(&[1], channel(2)), b"");
-    assert_eq!(open(&mut openers, START, &newcomer), Err(Refused::Budget));
+    assert_eq!(open(&mut openers, START, &newcomer), Err(OpenError::Budget));
     assert_eq!(open(&mut openers, START, &seal(&mut member, b"")), Ok(2));
     let later = START + Duration::from_millis(100);
     assert_eq!(open(&mut openers, later, &newcomer), Ok(1));
@@ -339,14 +339,20 @@ fn what_is_cheap_to_refuse_does_not_use_up_the_budget() {
     let mut stranger = seal(&mut sealer(&[1], channel(3)), b"");
     stranger[0] = VERSION + 1;
     for _ in 0..10 {
-        assert_eq!(open(&mut openers, START, &first), Err(Refused::Replay));
+        assert_eq!(open(&mut openers, START, &first), Err(OpenError::Replay));
         let refused = open(&mut openers, START, &forged_number);
-        assert_eq!(refused, Err(Refused::Forged));
+        assert_eq!(refused, Err(OpenError::Forged));
         let refused = open(&mut openers, START, &stranger);
-        assert_eq!(refused, Err(Refused::Version));
+        assert_eq!(refused, Err(OpenError::Version));
     }
-    assert_eq!(open(&mut openers, START, &forged(9)), Err(Refused::Forged));
-    assert_eq!(open(&mut openers, START, &forged(9)), Err(Refused::Budget));
+    assert_eq!(
+        open(&mut openers, START, &forged(9)),
+        Err(OpenError::Forged)
+    );
+    assert_eq!(
+        open(&mut openers, START, &forged(9)),
+        Err(OpenError::Budget)
+    );
 }
 
 fn small() -> OpenersOptions {
@@ -370,7 +376,7 @@ fn a_full_table_gives_away_the_place_that_has_been_idle_longest() {
     assert_eq!(speak(&mut openers, 0, START + second), Ok(2));
 
     let almost = START + IDLE - Duration::from_nanos(1);
-    let full = Err(Refused::TooManyChannels);
+    let full = Err(OpenError::TooManyChannels);
     assert_eq!(speak(&mut openers, 2, almost), full);
     assert_eq!(speak(&mut openers, 2, START + IDLE), Ok(2));
     let channels: Vec<_> = openers.snapshot().iter().map(|known| known.0.id).collect();
@@ -389,12 +395,15 @@ fn only_genuine_datagrams_take_a_place_or_keep_one() {
     let before = openers.snapshot();
     let later = START + 2 * IDLE;
     for id in 10..100 {
-        assert_eq!(open(&mut openers, later, &forged(id)), Err(Refused::Forged));
+        assert_eq!(
+            open(&mut openers, later, &forged(id)),
+            Err(OpenError::Forged)
+        );
     }
     for datagram in &mut datagrams {
-        assert_eq!(open(&mut openers, later, datagram), Err(Refused::Replay));
+        assert_eq!(open(&mut openers, later, datagram), Err(OpenError::Replay));
         datagram[18] = 2; // another number, so that its tag is wrong
-        assert_eq!(open(&mut openers, later, datagram), Err(Refused::Forged));
+        assert_eq!(open(&mut openers, later, datagram), Err(OpenError::Forged));
     }
     assert_eq!(openers.snapshot(), before);
 }
@@ -436,7 +445,7 @@ fn a_known_channel_stays_with_its_key() {
     let mut other = sealer(&[2], CHANNEL);
     other.skip_to(1);
     let refused = open(&mut openers, START, &seal(&mut other, b""));
-    assert_eq!(refused, Err(Refused::Forged));
+    assert_eq!(refused, Err(OpenError::Forged));
 }
 
 #[test]

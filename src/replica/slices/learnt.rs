@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::replica::Replica;
 use crate::replica::memory::{MemoryLimit, try_zeroed};
 use crate::sketch::{CellIndex, Geometry, SketchError};
-use crate::wire::cluster::{CELL_MAX, SliceId};
+use crate::wire::cluster::SliceId;
 
 use super::SliceDigest;
+use super::given::GivenCell;
 use super::groups::{Groups, Keep};
 use super::hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash, difference};
 use super::refused::SliceRefused;
@@ -77,7 +78,7 @@ impl Known {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (CellIndex, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let held = self.held.as_mut();
@@ -176,7 +177,7 @@ impl Held {
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
-        given: impl Iterator<Item = (CellIndex, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
@@ -184,11 +185,10 @@ impl Held {
         let (mut count, mut row) = (0, Row::default());
         let mut raised = Vec::new();
         let mut outcome = Ok(());
-        while let Some(&(cell, _)) = given.peek()
+        while let Some(number) = given.peek().map(|cell| cell.group())
             && outcome.is_ok()
         {
-            let number = group_of(cell);
-            let of_group = |&(cell, _): &(CellIndex, u64)| group_of(cell) == number;
+            let of_group = |cell: &GivenCell| cell.group() == number;
             let cells = std::iter::from_fn(|| given.next_if(of_group));
             raised.clear();
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
@@ -209,15 +209,16 @@ impl Held {
         &mut self,
         replica: &Replica,
         number: u32,
-        given: impl Iterator<Item = (CellIndex, u64)>,
+        given: impl Iterator<Item = GivenCell>,
         keep: Keep,
         raised: &mut Vec<Raised>,
     ) -> Result<(), SliceRefused> {
         let mut values = [0; GROUP_CELLS];
         let values = &mut values[..cells_of(number, self.geometry).len()];
         self.groups.read(number, values);
-        for (cell, new) in given {
-            let value = &mut values[cell.get() as usize % GROUP_CELLS];
+        for given in given {
+            let value = &mut values[given.offset()];
+            let (cell, new) = (given.cell(), given.value());
             if new > *value {
                 let old = std::mem::replace(value, new);
                 raised.push(Raised { cell, old, new });
@@ -277,10 +278,6 @@ impl Held {
     }
 }
 
-fn group_of(cell: CellIndex) -> u32 {
-    cell.get() / GROUP_CELLS as u32
-}
-
 /// The cells of a group that exists.
 pub(super) fn cells_of(number: u32, geometry: Geometry) -> Range<usize> {
     let cells = geometry.cells();
@@ -301,49 +298,6 @@ impl Row {
         if !self.cells.contains(&index) {
             self.number = index / width;
             self.cells = self.number * width..(self.number + 1) * width;
-        }
-    }
-}
-
-/// Cells as they were sent, made fit: indexes that do not exist are left out and remembered, and a value is
-/// [`CELL_MAX`] at most. Behind it there are no numbers that still have to be checked.
-#[derive(Debug)]
-pub(super) struct Given<I> {
-    given: I,
-    geometry: Geometry,
-    out_of_range: Option<u32>,
-}
-
-impl<I: Iterator<Item = (u32, u64)>> Given<I> {
-    pub(super) fn new(given: I, geometry: Geometry) -> Self {
-        Self {
-            given,
-            geometry,
-            out_of_range: None,
-        }
-    }
-
-    pub(super) fn outcome(&self, raised: u64) -> Result<u64, SliceRefused> {
-        self.out_of_range.map_or(Ok(raised), |index| {
-            Err(SliceRefused::IndexRange {
-                index,
-                cells: self.geometry.cells() as u64,
-            })
-        })
-    }
-}
-
-impl<I: Iterator<Item = (u32, u64)>> Iterator for Given<I> {
-    type Item = (CellIndex, u64);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (index, value) = self.given.next()?;
-            if let Some(cell) = self.geometry.cell(index) {
-                return Some((cell, value.min(CELL_MAX)));
-            }
-            self.out_of_range.get_or_insert(index);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
 mod cells;
+mod given;
 mod groups;
 mod hashes;
 mod history;
@@ -34,10 +35,11 @@ pub use crate::wire::cluster::DigestEntry as SliceDigest;
 use crate::wire::cluster::SliceId;
 
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
+use given::GivenCells;
 use groups::Keep;
-use learnt::{Given, Held, Known, cells_of};
+use learnt::{Held, Known, cells_of};
 use own::Own;
-use refused::Refused;
+use refused::RefusedSlices;
 use siblings::Sums;
 
 /// A slice that was learnt.
@@ -94,7 +96,7 @@ pub struct Slices {
     known: Vec<Known>,
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
-    refused: Refused,
+    refused: RefusedSlices,
     geometry: Geometry,
     /// The sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -119,7 +121,7 @@ impl Slices {
             known: Vec::new(),
             by_id: BTreeMap::new(),
             sums: Sums::new(&replica.own_slice()),
-            refused: Refused::default(),
+            refused: RefusedSlices::default(),
             geometry,
             no_sections: try_zeroed(sections)?,
             replica,
@@ -137,6 +139,18 @@ impl Slices {
     #[must_use]
     pub fn wants_pass(&self) -> bool {
         self.replica.own().wants_pass()
+    }
+
+    /// The name of our own slice.
+    #[must_use]
+    pub fn own_slice(&self) -> SliceId {
+        self.own_slice
+    }
+
+    /// The cells of our own slice, as they were published.
+    #[must_use]
+    pub fn own_cells(&self) -> CellsRef<'_> {
+        CellsRef::published(self.own.published(), self.replica.own())
     }
 
     /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
@@ -167,8 +181,7 @@ impl Slices {
     #[must_use]
     pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
-            let (own, sketch) = (self.own.published(), self.replica.own());
-            return Some(CellsRef::published(own, sketch));
+            return Some(self.own_cells());
         }
         let known = self.known(slice)?;
         Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
@@ -471,10 +484,10 @@ impl Slices {
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
-        let mut given = Given::new(cells, self.geometry);
+        let mut given = GivenCells::new(cells, self.geometry);
         // What raises nothing takes nothing.
         let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
-        let first = given.find(|&(_, value)| is_held || value > 0);
+        let first = given.find(|cell| is_held || cell.value() > 0);
         let Some(first) = first else {
             return given.outcome(0);
         };

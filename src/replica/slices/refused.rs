@@ -63,7 +63,7 @@ impl From<MemoryLimit> for SliceRefused {
 
 /// Slices that exist elsewhere, and are not here, or not as a whole, for want of room.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusedSlices {
     slices: BTreeMap<SliceId, Lack>,
     /// How many of them there is no room for.
     lasting: usize,
@@ -85,7 +85,7 @@ enum Lack {
 /// So a few bytes that come and go do not make a large slice come and go.
 const ROOM_SHARE: u64 = 64;
 
-impl Refused {
+impl RefusedSlices {
     pub(super) fn note(&mut self, slice: SliceId, why: SliceRefused, taken_bytes: u64) {
         let lack = match why {
             SliceRefused::TooManyOrigins { .. } | SliceRefused::Unsupported => Lack::ForGood,
