@@ -330,6 +330,7 @@ impl DataThread {
             datagrams: self.tally.read().datagrams + self.io.truncated.load(Relaxed),
             receive_buffer_bytes: self.socket.receive_buffer_bytes() as u64,
             dropped_by_kernel: self.drops(),
+            spinning_s: Duration::from_nanos(self.io.spinning_ns.load(Relaxed)).as_secs_f64(),
         }
     }
 
