@@ -43,7 +43,7 @@ impl Loop {
         drain(&mut self.endpoint, &mut self.receiver, handler)
     }
 
-    /// Until there is something to do.
+    /// Sleeps until there is something to do.
     fn sleep(&self) -> Result<(), LoopError> {
         let mut fds = [
             PollFd::new(&*self.endpoint.socket, PollFlags::IN),
@@ -59,8 +59,8 @@ impl Loop {
     }
 }
 
-/// Hands over what is in the receive buffer, but does not keep up with a sender that goes on: no
-/// more than the buffer can hold.
+/// Hands over what is in the receive buffer, and no more than the buffer can hold, so that it ends where a
+/// sender goes on.
 pub(super) fn drain(
     endpoint: &mut Endpoint,
     receiver: &mut Receiver,
@@ -83,7 +83,7 @@ struct Taken {
     bytes: usize,
 }
 
-/// One system call's worth of trains.
+/// Hands over the trains that one system call brings.
 fn take(
     endpoint: &mut Endpoint,
     receiver: &mut Receiver,

@@ -1,11 +1,14 @@
 //! Event loops: how datagrams come in and replies go out on a node's data threads. This room knows no
 //! message: bytes go to a [`Handler`], replies come back through [`Replies`].
 //!
-//! Two back ends stand behind one seam. [`Backend::Uring`]: one io_uring a thread with multishot
-//! receive into provided buffers. [`Backend::Mmsg`]: `recvmmsg(2)` and `sendmmsg(2)`, for where
+//! Two back ends stand behind one seam. [`Backend::Uring`] has one io_uring for each thread, with a
+//! multishot receive into provided buffers. [`Backend::Mmsg`] uses `recvmmsg(2)` and `sendmsg(2)`, where
 //! io_uring is forbidden. Both let the kernel join what one sender sends in a row (`UDP_GRO`) and
 //! send what one receiver gets in a row at once (`UDP_SEGMENT`), which is worth more than anything
 //! else in here.
+//!
+//! Beside the loops stands what the machine gives their threads: processors ([`cpu`]), memory
+//! ([`huge_pages`]), limits ([`limits`]) and control groups ([`cgroup`]).
 
 use std::io;
 use std::sync::Arc;
@@ -43,14 +46,15 @@ pub use stop::Stop;
 /// in the middle.
 pub const TRAINS_TO_PAUSE_MAX: usize = 128;
 
-/// What a back end hands its datagrams to. One for each thread; called from that thread only.
+/// The program's part of a loop: it takes datagrams and answers them. Each thread has its own, which is called
+/// from that thread only.
 pub trait Handler {
     /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 
-    /// Called when what was waiting has been handed over, before the thread may sleep; under load after
-    /// [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the end, whatever the reason for it is. The
-    /// time to publish what was gathered.
+    /// The time to publish what was gathered. It is called when all that was waiting has been handed over,
+    /// before the thread may sleep; under load after [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the
+    /// end, whatever the reason for it is.
     fn pause(&mut self) {}
 }
 
@@ -59,7 +63,7 @@ pub trait Handler {
 pub enum Backend {
     /// io_uring, Linux 6.1 or later.
     Uring,
-    /// `recvmmsg`/`sendmmsg`.
+    /// `recvmmsg` and `sendmsg`.
     Mmsg,
 }
 
@@ -76,7 +80,8 @@ impl Backend {
 /// How a loop behaves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoopOptions {
-    /// How long to look for datagrams again and again before sleeping; zero sleeps at once.
+    /// How long a thread that finds nothing looks again and again before it sleeps; with zero it sleeps at
+    /// once. The clock is read only once in 64 looks.
     pub busy_poll: Duration,
 }
 

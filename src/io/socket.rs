@@ -43,7 +43,7 @@ pub enum BindError {
     },
 }
 
-/// One data thread's UDP socket. Blocking: a ring would give up on a non-blocking one at once
+/// One data thread's UDP socket. It is blocking: on a non-blocking one a ring would give up at once
 /// where it should wait.
 #[derive(Debug)]
 pub struct DataSocket {

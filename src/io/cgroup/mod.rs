@@ -82,8 +82,8 @@ impl Groups {
         self.least("cpu", ("cpu.cfs_quota_us", &v1), &[("cpu.max", &v2)])
     }
 
-    /// The limit of memory in bytes. Above `memory.high` the kernel slows a process down to nothing rather than give it more, so
-    /// that this is a limit, too.
+    /// The limit of memory in bytes. Above `memory.high` the kernel slows a process down to nothing rather than
+    /// give it more, so that this is a limit, too.
     #[must_use]
     pub fn memory_bytes(&self) -> Option<GroupLimit<u64>> {
         let max = |group: &Path| self.number(&group.join("memory.max"));

@@ -6,9 +6,9 @@ use super::super::replies::BURSTS;
 /// completions (`user_data`, io_uring(7)): the kind in the highest byte, and below it a number, where there can be
 /// several operations of one kind.
 ///
-/// A new kind, such as an accept or a timeout, is one variant with its tag here and one arm in `Loop::complete`. The
-/// bits between tag and number are free: a kind whose numbers are given to something else before the last completion has
-/// come would need a generation there. No kind needs it today.
+/// A new kind, such as an accept or a timeout, is one variant with its tag here and one arm in `Loop::complete`.
+/// Numbers take few of their 56 bits: a kind whose numbers can mean something else before the last completion has
+/// come keeps a generation above them. No kind needs one today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     /// Receives trains, one completion for each, until the kernel ends it.

@@ -51,8 +51,8 @@ impl Ring {
     /// Queues an operation; [`submit`](Self::submit) tells the kernel of it.
     ///
     /// # Safety
-    /// - What `entry` points to is valid for what the kernel does with it, and nobody else uses it in the meantime, until
-    ///   the operation's last completion has been taken or the ring has been dropped.
+    /// - What `entry` points to is valid for what the kernel does with it, and nobody else writes to it, until the
+    ///   operation's last completion has been taken or the ring has been dropped.
     #[allow(unsafe_code)]
     pub(super) unsafe fn push(
         &mut self,
