@@ -105,13 +105,18 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
-    writeln!(
+    write!(
         out,
         "io         {}, threads {}, receive buffer {} each",
         printable(&io.backend),
         io.threads.len(),
         bytes(buffer.min().unwrap_or_default())
     )?;
+    let spinning_s: f64 = io.threads.iter().map(|thread| thread.spinning_s).sum();
+    if spinning_s > 0.0 {
+        write!(out, ", spinning {spinning_s:.1} s in all")?;
+    }
+    writeln!(out)?;
     write_log(status, out)?;
     write_cluster(status, out)?;
     for peer in &status.peers {

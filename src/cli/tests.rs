@@ -460,6 +460,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
                 datagrams: 20,
                 receive_buffer_bytes: 425_984,
                 dropped_by_kernel: 7,
+                spinning_s: 0.0,
             }],
         },
         compact: CompactStatus::default(),
@@ -631,6 +632,14 @@ order      1 accepted a:1: yes
     );
     http.join().unwrap();
     udp.stop();
+}
+
+#[test]
+fn status_says_how_long_threads_were_spinning() {
+    let mut status = status(Vec::new());
+    status.io.threads[0].spinning_s = 1.5;
+    let text = status::render(&status);
+    assert!(text.contains("threads 1, receive buffer 416 KiB each, spinning 1.5 s in all\n"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::cgroup::Groups;
 
 /// Something that the system limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
+pub(super) enum Resource {
     /// Open files of the process.
     Files,
     /// Processes and threads of the user.
@@ -34,18 +34,17 @@ pub enum Resource {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: raise {}", self.shortage(), resource.cure())]
 pub struct LimitReached {
-    /// Of what.
-    pub resource: Resource,
-    /// How much there may be.
-    pub now: u64,
-    /// With how much it goes on from here.
-    pub needed: u64,
+    /// What is limited.
+    pub(super) resource: Resource,
+    /// The limit, in the resource's unit.
+    pub(super) now: u64,
+    /// The lowest limit with which what failed here succeeds.
+    pub(super) needed: u64,
 }
 
 impl LimitReached {
-    /// What there is and what is needed, without the cure.
-    #[must_use]
-    pub fn shortage(&self) -> String {
+    /// The limit and what is needed, without the cure.
+    pub(super) fn shortage(&self) -> String {
         let Self {
             resource,
             now,
@@ -57,7 +56,7 @@ impl LimitReached {
 }
 
 impl Resource {
-    /// With the unit, where it is not the thing itself.
+    /// The resource's name, and its unit where the name is not the unit.
     fn name(&self) -> (&'static str, &'static str) {
         match self {
             Self::Files => ("open files", ""),
@@ -137,7 +136,7 @@ fn short_of_files(opened: u64, more: u64) -> Result<(), LimitReached> {
     })
 }
 
-/// Files that can still be opened, as many as `most`.
+/// How many files can still be opened, counted up to `most`.
 #[must_use]
 pub fn files_left(most: u64) -> u64 {
     match room_for_files(most) {
@@ -187,13 +186,13 @@ const GRAIN_BYTES: u64 = 128 << 20;
 /// Small enough that what is missing is known well, large enough that they are few.
 const MAPPED_PIECE_BYTES: usize = 8 << 20;
 
-/// What is left before each piece.
+/// The bytes that are still to be mapped before each piece.
 fn pieces(bytes: u64) -> impl Iterator<Item = u64> {
     let piece = MAPPED_PIECE_BYTES as u64;
     (0..bytes.div_ceil(piece)).map(move |done| bytes - done * piece)
 }
 
-/// Which limit holds memory back, if any: of two the lower one.
+/// The limit of memory, if there is one: of two the lower one.
 fn memory_limit() -> Option<Resource> {
     let limited = [Resource::AddressSpace, Resource::Data];
     let limited = limited.into_iter().filter(|it| it.limit().is_some());
@@ -237,9 +236,8 @@ pub fn has_room_to_begin() -> bool {
 /// What reading a command line takes, and more.
 const BEGIN_BYTES: usize = 16 << 20;
 
-/// Has the C library's own allocator, which a thread touches when it starts, keep to one pool. Otherwise it reserves
-/// 64 MiB of address space for each thread, of which nobody else has anything. Does nothing where memory is not
-/// limited.
+/// Keeps the C library's own allocator, which a thread touches when it starts, to one pool. Otherwise it reserves
+/// 64 MiB of address space for each thread, which nothing else can use. Does nothing where memory is not limited.
 #[allow(unsafe_code)]
 pub fn spare_address_space() {
     #[cfg(target_env = "gnu")]

@@ -2,11 +2,10 @@
 //! burst of replies.
 
 use std::io;
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{Handler, LoopError, Parts};
+use super::{Endpoint, Handler, LoopError};
 use crate::udp::{Receiver, TRAIN_BYTES_MAX};
 
 /// Trains taken by one system call. Each has a buffer of 64 KiB; 32 of them stay in the L2 cache's
@@ -14,46 +13,41 @@ use crate::udp::{Receiver, TRAIN_BYTES_MAX};
 const TRAINS: usize = 32;
 
 pub(super) struct Loop {
-    parts: Parts,
+    endpoint: Endpoint,
     receiver: Receiver,
 }
 
 impl Loop {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
         Self {
-            parts,
+            endpoint,
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
         }
     }
 
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
-        let mut idle_since = None;
-        while !self.parts.stop.is_given() {
-            match take(&mut self.parts, &mut self.receiver, handler)? {
-                Taken { trains: 0, .. } => self.wait(&mut idle_since)?,
-                Taken { trains: TRAINS, .. } => idle_since = None,
-                // The socket was emptied: waiting at once saves asking in vain.
-                _ => {
-                    idle_since = None;
-                    self.wait(&mut idle_since)?;
-                }
+        while !self.endpoint.stop.is_given() {
+            let taken = take(&mut self.endpoint, &mut self.receiver, handler)?;
+            let busy_poll = &mut self.endpoint.busy_poll;
+            let look_again = match taken.trains {
+                0 => busy_poll.look_again(),
+                TRAINS => true,
+                // The socket was emptied: sleeping at once saves asking in vain.
+                _ => busy_poll.is_on(),
+            };
+            if !look_again {
+                self.sleep()?;
             }
         }
-        drain(&mut self.parts, &mut self.receiver, handler)
+        self.endpoint.busy_poll.end();
+        drain(&mut self.endpoint, &mut self.receiver, handler)
     }
 
-    /// Sleeps until there is something to do, unless it is still time to look again at once.
-    fn wait(&mut self, idle_since: &mut Option<Instant>) -> Result<(), LoopError> {
-        let busy_poll = self.parts.options.busy_poll;
-        if !busy_poll.is_zero() && idle_since.get_or_insert_with(Instant::now).elapsed() < busy_poll
-        {
-            std::hint::spin_loop();
-            return Ok(());
-        }
-        *idle_since = None;
+    /// Sleeps until there is something to do.
+    fn sleep(&self) -> Result<(), LoopError> {
         let mut fds = [
-            PollFd::new(&*self.parts.socket, PollFlags::IN),
-            PollFd::new(&self.parts.stop, PollFlags::IN),
+            PollFd::new(&*self.endpoint.socket, PollFlags::IN),
+            PollFd::new(&self.endpoint.stop, PollFlags::IN),
         ];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -65,16 +59,16 @@ impl Loop {
     }
 }
 
-/// Hands over what is in the receive buffer, but does not keep up with a sender that goes on: no
-/// more than the buffer can hold.
+/// Hands over what is in the receive buffer, and no more than the buffer can hold, so that it ends where a
+/// sender goes on.
 pub(super) fn drain(
-    parts: &mut Parts,
+    endpoint: &mut Endpoint,
     receiver: &mut Receiver,
     handler: &mut impl Handler,
 ) -> Result<(), LoopError> {
-    let mut left = parts.socket.receive_buffer_bytes();
+    let mut left = endpoint.socket.receive_buffer_bytes();
     while left > 0 {
-        match take(parts, receiver, handler)? {
+        match take(endpoint, receiver, handler)? {
             Taken { trains: 0, .. } => break,
             // The buffer is charged at least one byte for each datagram.
             taken => left = left.saturating_sub(taken.bytes + taken.trains),
@@ -89,13 +83,13 @@ struct Taken {
     bytes: usize,
 }
 
-/// One system call's worth of trains.
+/// Hands over the trains that one system call brings.
 fn take(
-    parts: &mut Parts,
+    endpoint: &mut Endpoint,
     receiver: &mut Receiver,
     handler: &mut impl Handler,
 ) -> Result<Taken, LoopError> {
-    let trains = match receiver.receive(&*parts.socket) {
+    let trains = match receiver.receive(&*endpoint.socket) {
         Ok(trains) => trains,
         Err(error) if is_transient(&error) => 0,
         Err(source) => {
@@ -105,14 +99,16 @@ fn take(
             });
         }
     };
+    if trains > 0 {
+        endpoint.busy_poll.end();
+    }
     let mut bytes = 0;
-    for index in 0..trains {
-        let raw = receiver.raw(index);
+    for raw in receiver.raw_trains() {
         bytes += raw.payload.len();
-        parts.hand_over(raw, handler);
+        endpoint.hand_over(raw, handler);
     }
     handler.pause();
-    parts.replies.flush();
+    endpoint.replies.flush();
     Ok(Taken { trains, bytes })
 }
 

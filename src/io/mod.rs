@@ -1,23 +1,27 @@
 //! Event loops: how datagrams come in and replies go out on a node's data threads. This room knows no
 //! message: bytes go to a [`Handler`], replies come back through [`Replies`].
 //!
-//! Two back ends stand behind one seam. [`Backend::Uring`]: one io_uring a thread with multishot
-//! receive into provided buffers. [`Backend::Mmsg`]: `recvmmsg(2)` and `sendmmsg(2)`, for where
+//! Two back ends stand behind one seam. [`Backend::Uring`] has one io_uring for each thread, with a
+//! multishot receive into provided buffers. [`Backend::Mmsg`] uses `recvmmsg(2)` and `sendmsg(2)`, where
 //! io_uring is forbidden. Both let the kernel join what one sender sends in a row (`UDP_GRO`) and
 //! send what one receiver gets in a row at once (`UDP_SEGMENT`), which is worth more than anything
 //! else in here.
+//!
+//! Beside the loops stands what the machine gives their threads: processors ([`cpu`]), memory
+//! ([`huge_pages`]), limits ([`limits`]) and control groups ([`cgroup`]).
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
-
+use self::busy_poll::BusyPoll;
+use self::counters::bump;
 use crate::udp::{ControlMessages, RawAddress, RawTrain, Train};
 
-mod buffers;
+mod busy_poll;
 pub mod cgroup;
+mod counters;
 pub mod cpu;
 pub mod huge_pages;
 pub mod limits;
@@ -31,6 +35,7 @@ mod stop;
 mod tests;
 mod uring;
 
+pub use counters::IoCounters;
 pub use refused::RingRefused;
 pub use replies::Replies;
 pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
@@ -41,14 +46,15 @@ pub use stop::Stop;
 /// in the middle.
 pub const TRAINS_TO_PAUSE_MAX: usize = 128;
 
-/// What a back end hands its datagrams to. One for each thread; called from that thread only.
+/// The program's part of a loop: it takes datagrams and answers them. Each thread has its own, which is called
+/// from that thread only.
 pub trait Handler {
     /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 
-    /// Called when what was waiting has been handed over, before the thread may sleep; under load after
-    /// [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the end, whatever the reason for it is. The
-    /// time to publish what was gathered.
+    /// The time to publish what was gathered. It is called when all that was waiting has been handed over,
+    /// before the thread may sleep; under load after [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the
+    /// end, whatever the reason for it is.
     fn pause(&mut self) {}
 }
 
@@ -57,7 +63,7 @@ pub trait Handler {
 pub enum Backend {
     /// io_uring, Linux 6.1 or later.
     Uring,
-    /// `recvmmsg`/`sendmmsg`.
+    /// `recvmmsg` and `sendmsg`.
     Mmsg,
 }
 
@@ -71,46 +77,11 @@ impl Backend {
     }
 }
 
-/// What a loop counts. Written by its thread only; read by anyone.
-#[derive(Debug, Default)]
-pub struct IoCounters(CachePadded<Counters>);
-
-/// The counters themselves. All are written with relaxed ordering: each is a number of its own,
-/// nothing else is published through it.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Reply datagrams that the kernel took.
-    pub replies_sent: AtomicU64,
-    /// Reply datagrams that the kernel did not take.
-    pub replies_dropped: AtomicU64,
-    /// Datagrams (or trains) larger than a receive buffer, or from no IP address; not handed over.
-    pub truncated: AtomicU64,
-    /// The socket's drops, modulo 2^32, as they came with the latest data.
-    pub drops_seen: AtomicU64,
-    /// How often a multishot receive had to be armed again.
-    pub rearmed: AtomicU64,
-}
-
-impl std::ops::Deref for IoCounters {
-    type Target = Counters;
-
-    fn deref(&self) -> &Counters {
-        &self.0
-    }
-}
-
-impl Counters {
-    /// Adds to a counter of which the caller is the only writer: no locked instruction is needed.
-    fn bump(counter: &AtomicU64, by: u64) {
-        use std::sync::atomic::Ordering::Relaxed;
-        counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
-    }
-}
-
 /// How a loop behaves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoopOptions {
-    /// How long to look for datagrams again and again before sleeping; zero sleeps at once.
+    /// How long a thread that finds nothing looks again and again before it sleeps; with zero it sleeps at
+    /// once. The clock is read only once in 64 looks.
     pub busy_poll: Duration,
 }
 
@@ -127,6 +98,14 @@ pub enum LoopError {
         call: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The kernel completed an operation that this program never asked for.
+    #[error(
+        "io_uring completed an operation that nobody submitted, {user_data:#018x}; this thread can't go on"
+    )]
+    UnknownOperation {
+        /// What the kernel says that the operation is for.
+        user_data: u64,
     },
 }
 
@@ -150,17 +129,16 @@ impl EventLoop {
         options: LoopOptions,
         counters: Arc<IoCounters>,
     ) -> Result<Self, LoopError> {
-        let replies = Replies::new(Arc::clone(&socket), Arc::clone(&counters));
-        let parts = Parts {
+        let endpoint = Endpoint {
+            replies: Replies::new(Arc::clone(&socket), Arc::clone(&counters)),
+            busy_poll: BusyPoll::new(options.busy_poll, Arc::clone(&counters)),
             socket,
             stop,
-            options,
             counters,
-            replies,
         };
         Ok(Self(match backend {
-            Backend::Uring => Inner::Uring(Box::new(uring::Loop::new(parts)?)),
-            Backend::Mmsg => Inner::Mmsg(Box::new(mmsg::Loop::new(parts))),
+            Backend::Uring => Inner::Uring(Box::new(uring::Loop::new(endpoint)?)),
+            Backend::Mmsg => Inner::Mmsg(Box::new(mmsg::Loop::new(endpoint))),
         }))
     }
 
@@ -179,26 +157,25 @@ impl EventLoop {
     }
 }
 
-/// What both back ends are made of.
-struct Parts {
+/// A thread's socket with the ways in and out, which are the same for both back ends.
+struct Endpoint {
     socket: Arc<DataSocket>,
     stop: Stop,
-    options: LoopOptions,
+    busy_poll: BusyPoll,
     counters: Arc<IoCounters>,
     replies: Replies,
 }
 
-impl Parts {
+impl Endpoint {
     /// Hands one received train over, if it can be understood at all.
     fn hand_over(&mut self, received: RawTrain<'_>, handler: &mut impl Handler) {
-        use std::sync::atomic::Ordering::Relaxed;
         let control = ControlMessages::parse(received.control);
         if let Some(drops) = control.drops {
             self.counters.drops_seen.store(drops.into(), Relaxed);
         }
         let name = RawAddress::from_kernel(received.name);
         let (false, Some(name)) = (received.truncated, name) else {
-            Counters::bump(&self.counters.truncated, 1);
+            bump(&self.counters.truncated, 1);
             return;
         };
         self.replies.set_destination(name, control.local);

@@ -1,4 +1,4 @@
-//! Why there is no io_uring, and what can be done about it.
+//! The error that says why there is no io_uring, and what can be done about it.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub struct RingRefused {
 /// Bytes of locked memory that a data thread's ring and its table of buffers cost: 84 KiB of 256 submissions and
 /// 4 096 completions (Linux 6.18; before 5.12 and where `CAP_IPC_LOCK` is held it is counted otherwise, or not).
 const LOCKED_BYTES_A_DATA_RING: u64 = 96 << 10;
-/// The control thread's, which has fewer completions.
+/// Bytes of locked memory that the control thread's ring costs, which has fewer completions.
 const LOCKED_BYTES_OF_CONTROL: u64 = 48 << 10;
 
 impl RingRefused {
@@ -31,13 +31,13 @@ impl RingRefused {
         }
     }
 
-    /// Of a ring that somebody else tried to set up.
+    /// The error of a ring that another part of the program tried to set up.
     #[must_use]
     pub fn in_setup(source: io::Error) -> Self {
         Self::new("io_uring_setup", source)
     }
 
-    /// Rings were not even tried, because this limit leaves no room for them.
+    /// The error where no ring was tried, because this limit leaves no room for one.
     #[must_use]
     pub fn by_limit(limit: &LimitReached) -> Self {
         let errno = match limit.resource {
@@ -57,7 +57,7 @@ impl RingRefused {
         }
     }
 
-    /// With the numbers, where it was for want of locked memory: there were to be so many data threads.
+    /// The same error with numbers, where locked memory was short for the rings of so many data `threads`.
     #[must_use]
     pub fn of_data_threads(mut self, threads: u64) -> Self {
         if self.source.raw_os_error() == Some(libc::ENOMEM)

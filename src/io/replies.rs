@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::{Counters, DataSocket, IoCounters};
+use super::counters::{IoCounters, bump};
+use super::socket::DataSocket;
 use crate::udp::{
     CONTROL_BYTES, LocalAddress, NAME_BYTES, RawAddress, SEGMENTS_MAX, SEND_BYTES_MAX,
     empty_message, write_control_messages,
@@ -15,17 +16,17 @@ use crate::udp::{
 /// Bursts under way at once. With 64 replies each this is more than a socket's send buffer takes.
 pub(super) const BURSTS: usize = 32;
 
-/// Where replies to the train at hand go. Takes whole datagrams; never blocks, never allocates:
-/// what the kernel does not take at once is dropped and counted, as UDP would.
+/// Takes a handler's replies to the train that it was given, as whole datagrams. It never blocks and never
+/// allocates: what the kernel does not take at once is dropped and counted, as UDP would.
 pub struct Replies {
     socket: Arc<DataSocket>,
     counters: Arc<IoCounters>,
     to: Destination,
     bursts: Box<[Burst]>,
     free: Vec<usize>,
-    /// Still growing.
+    /// The burst that is still growing.
     open: Option<usize>,
-    /// Complete, waiting to be sent, oldest first.
+    /// Complete bursts that wait to be sent, oldest first.
     ready: VecDeque<usize>,
 }
 
@@ -66,7 +67,7 @@ impl Replies {
     /// train at hand, after all that was pushed before.
     pub fn push(&mut self, datagram: &[u8]) {
         if datagram.len() > SEND_BYTES_MAX {
-            return Counters::bump(&self.counters.replies_dropped, 1);
+            return bump(&self.counters.replies_dropped, 1);
         }
         let burst = match self.open {
             Some(open) if self.bursts[open].takes(self.to, datagram.len()) => Some(open),
@@ -74,7 +75,7 @@ impl Replies {
         };
         match burst {
             Some(burst) => self.bursts[burst].append(datagram),
-            None => Counters::bump(&self.counters.replies_dropped, 1),
+            None => bump(&self.counters.replies_dropped, 1),
         }
     }
 
@@ -90,7 +91,7 @@ impl Replies {
         }
     }
 
-    /// The oldest complete burst, which the caller promises to send and then to [`release`].
+    /// The oldest complete burst, which the caller sends and then gives back by [`release`].
     /// `None` where nothing is ready, or where the last burst would go: one always stays, so that
     /// [`push`](Self::push) finds room by sending the oldest itself.
     ///
@@ -111,8 +112,13 @@ impl Replies {
         self.bursts[burst].message()
     }
 
-    /// The burst was sent or refused, and nobody uses it any more.
-    pub(super) fn release(&mut self, burst: usize, result: io::Result<usize>) {
+    /// Takes a burst back that was sent or refused.
+    ///
+    /// # Safety
+    /// - [`take_ready`](Self::take_ready) gave the burst, and it was not released since.
+    /// - The kernel reads its message no more.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn release(&mut self, burst: usize, result: io::Result<usize>) {
         self.account(burst, result);
         self.free.push(burst);
     }
@@ -122,7 +128,8 @@ impl Replies {
         self.close();
         while let Some(burst) = self.ready.pop_front() {
             let result = self.send_now(burst);
-            self.release(burst, result);
+            self.account(burst, result);
+            self.free.push(burst);
         }
     }
 
@@ -145,29 +152,31 @@ impl Replies {
         Some(oldest)
     }
 
+    #[allow(unsafe_code)]
     fn send_now(&mut self, burst: usize) -> io::Result<usize> {
-        let fd = self.socket.as_fd();
         let burst = &mut self.bursts[burst];
-        send_message(fd, burst.message())
+        // SAFETY: the message points into `burst`, which is borrowed for the call.
+        unsafe { send_message(self.socket.as_fd(), burst.message()) }
     }
 
     fn account(&mut self, burst: usize, result: io::Result<usize>) {
         let segments = self.bursts[burst].segments as u64;
         match result {
-            Ok(_) => Counters::bump(&self.counters.replies_sent, segments),
+            Ok(_) => bump(&self.counters.replies_sent, segments),
             Err(error) if segments > 1 && refuses_segmentation(&error) => self.send_apart(burst),
-            Err(_) => Counters::bump(&self.counters.replies_dropped, segments),
+            Err(_) => bump(&self.counters.replies_dropped, segments),
         }
     }
 
     /// The way out does not split for us (no checksum offload, a small MTU): send one by one.
+    #[allow(unsafe_code)]
     fn send_apart(&mut self, burst: usize) {
-        let fd = self.socket.as_fd();
         let burst = &mut self.bursts[burst];
         for segment in 0..burst.segments {
-            match send_message(fd, burst.message_of_one(segment)) {
-                Ok(_) => Counters::bump(&self.counters.replies_sent, 1),
-                Err(_) => Counters::bump(&self.counters.replies_dropped, 1),
+            // SAFETY: the message points into `burst`, which is borrowed for the call.
+            match unsafe { send_message(self.socket.as_fd(), burst.message_of_one(segment)) } {
+                Ok(_) => bump(&self.counters.replies_sent, 1),
+                Err(_) => bump(&self.counters.replies_dropped, 1),
             }
         }
     }
@@ -261,11 +270,12 @@ impl Burst {
 }
 
 /// Sends without waiting.
+///
+/// # Safety
+/// - What `message` points to is valid, and nobody writes to it during the call.
 #[allow(unsafe_code)]
-fn send_message(fd: BorrowedFd<'_>, message: &libc::msghdr) -> io::Result<usize> {
-    // SAFETY: `fd` is open while it is borrowed. `message` comes from `message_of_bytes`: it points
-    // to a burst that is borrowed with it, so it is neither moved nor written until this returns;
-    // the kernel only reads.
+unsafe fn send_message(fd: BorrowedFd<'_>, message: &libc::msghdr) -> io::Result<usize> {
+    // SAFETY: `fd` is open while it is borrowed; the message is as the caller promises, and the kernel only reads it.
     let result = unsafe { libc::sendmsg(fd.as_raw_fd(), message, libc::MSG_DONTWAIT) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
@@ -383,6 +393,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(unsafe_code)]
     fn refused_segmentation_falls_back_to_single_sends() {
         let mut f = fixture();
         for i in 0..5u8 {
@@ -390,8 +401,9 @@ mod tests {
         }
         f.replies.close();
         let burst = f.replies.take_ready().unwrap();
-        f.replies
-            .release(burst, Err(io::Error::from_raw_os_error(libc::EIO)));
+        let refused = Err(io::Error::from_raw_os_error(libc::EIO));
+        // SAFETY: it was taken above and never sent.
+        unsafe { f.replies.release(burst, refused) };
         let firsts: Vec<u8> = received(&f.client, 5).iter().map(|d| d[0]).collect();
         assert_eq!(firsts, [0, 1, 2, 3, 4]);
         assert_eq!(f.counters.replies_sent.load(Relaxed), 5);

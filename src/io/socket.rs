@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::udp::{enable_drop_counts, enable_gro, enable_local_addresses, kernel_drops};
 
-/// What the sockets are asked to be.
+/// What is asked of the kernel for each socket.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketOptions {
     /// Bytes asked for as receive buffer, for each socket. The kernel gives at most
@@ -43,7 +43,7 @@ pub enum BindError {
     },
 }
 
-/// One data thread's UDP socket. Blocking: a ring would give up on a non-blocking one at once
+/// One data thread's UDP socket. It is blocking: on a non-blocking one a ring would give up at once
 /// where it should wait.
 #[derive(Debug)]
 pub struct DataSocket {
@@ -99,7 +99,8 @@ fn open(address: SocketAddr, sharing: Sharing, options: SocketOptions) -> io::Re
     Ok(DataSocket { socket, local })
 }
 
-/// With `CAP_NET_ADMIN` the size is given whatever the system's limit; without, up to the limit.
+/// Asks for a receive buffer of so many bytes. With `CAP_NET_ADMIN` the kernel gives it whatever the
+/// system's limit is; otherwise it gives as much as the limit allows.
 pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes)
         .map_err(io::Error::from)
@@ -140,14 +141,17 @@ impl DataSocket {
         self.socket.recv_buffer_size().unwrap_or(0)
     }
 
-    /// What the kernel dropped at this socket so far, modulo 2^32; a train that was joined counts
-    /// as one. Unlike the count that comes with received data, this one is never late.
+    /// How many datagrams the kernel dropped at this socket so far, modulo 2^32; a train that was joined
+    /// counts as one. Unlike the count that comes with received data, this one is never late.
+    ///
+    /// # Errors
+    /// What the kernel says.
     pub fn kernel_drops(&self) -> io::Result<u32> {
         kernel_drops(self)
     }
 
-    /// Sends one datagram from this socket's address, never waiting; for other threads than the
-    /// one that runs the loop, too.
+    /// Sends one datagram from this socket's address, never waiting. Other threads than the one that
+    /// runs the loop may call it, too.
     ///
     /// # Errors
     /// What the kernel says; `WouldBlock` where the send buffer is full.

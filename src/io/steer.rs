@@ -16,7 +16,7 @@ use super::socket::{explain, set_receive_buffer};
 /// (linux/filter.h; <https://docs.kernel.org/networking/filter.html>).
 pub type Instruction = libc::sock_filter;
 
-/// What a program may have, `BPF_MAXINSNS` of linux/bpf_common.h.
+/// Instructions that a program may have at most, `BPF_MAXINSNS` of linux/bpf_common.h.
 pub const INSTRUCTIONS_MAX: usize = 4_096;
 
 /// Sockets that share an address, and do not block.
@@ -24,7 +24,7 @@ pub const INSTRUCTIONS_MAX: usize = 4_096;
 pub struct Steered {
     /// In the order of the numbers that a program returns; one alone where the kernel takes no program.
     pub sockets: Vec<UdpSocket>,
-    /// Why there is only one.
+    /// Why there is only one socket, where the kernel took no program.
     pub refused: Option<io::Error>,
 }
 
@@ -77,7 +77,7 @@ fn open(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Socket> 
     Ok(socket)
 }
 
-/// The others of `first`'s group, steered.
+/// Binds the other sockets of `first`'s group, and steers them all.
 fn join(
     first: &Socket,
     receive_buffers_bytes: &[usize],

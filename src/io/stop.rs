@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::EventfdFlags;
 
-/// Shared by all loops and whoever may end them. Once given, the signal stays.
+/// The signal, which all loops share with those who may end them. Once given, it stays.
 #[derive(Debug, Clone)]
 pub struct Stop(Arc<Inner>);
 
@@ -40,7 +40,7 @@ impl Stop {
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
 
-    /// Whether it was given.
+    /// Whether the signal was given.
     pub fn is_given(&self) -> bool {
         self.0.given.load(Ordering::Acquire)
     }

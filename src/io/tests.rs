@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::*;
 use crate::udp::send_segments;
@@ -281,5 +282,33 @@ fn busy_polling_serves_and_stops_too() {
             assert_eq!(receive(&client), [i; 10]);
         }
         assert_eq!(server.finish().datagrams, 200);
+    }
+}
+
+/// A datagram every now and then, and then none.
+#[test]
+fn time_of_spinning_is_counted_and_only_with_busy_poll() {
+    for backend in BACKENDS {
+        for busy_poll in [Duration::from_micros(200), Duration::ZERO] {
+            let options = LoopOptions { busy_poll };
+            let started = Instant::now();
+            let server =
+                Server::start_with(backend, "127.0.0.1:0", 1 << 20, options, Echo::default());
+            let spinning_ns = || server.counters.spinning_ns.load(Relaxed);
+            let client = server.client();
+            for i in 0..20u8 {
+                client.send(&[i; 10]).unwrap();
+                assert_eq!(receive(&client), [i; 10]);
+                std::thread::sleep(Duration::from_micros(u64::from(i) * 20));
+            }
+            while !busy_poll.is_zero() && spinning_ns() == 0 {
+                std::thread::yield_now();
+            }
+            let counters = Arc::clone(&server.counters);
+            server.finish();
+            let spinning_ns = counters.spinning_ns.load(Relaxed);
+            assert_eq!(spinning_ns > 0, !busy_poll.is_zero(), "{backend:?}");
+            assert!(u128::from(spinning_ns) < started.elapsed().as_nanos());
+        }
     }
 }

@@ -172,7 +172,7 @@ pub struct Replies {
 }
 
 /// The packet path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IoStatus {
     /// `uring` or `mmsg`.
     pub backend: String,
@@ -181,7 +181,7 @@ pub struct IoStatus {
 }
 
 /// One data thread.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadStatus {
     /// CPU it is pinned to; `None` where pinning was refused.
     pub cpu: Option<usize>,
@@ -191,6 +191,9 @@ pub struct ThreadStatus {
     pub receive_buffer_bytes: u64,
     /// Dropped by the kernel at its socket.
     pub dropped_by_kernel: u64,
+    /// Seconds that it spent looking for datagrams while nothing was there (`--busy-poll`).
+    #[serde(default)]
+    pub spinning_s: f64,
 }
 
 /// A legacy peer.

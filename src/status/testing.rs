@@ -177,6 +177,7 @@ fn thread(cpu: usize, datagrams: u64, dropped_by_kernel: u64) -> ThreadStatus {
         datagrams,
         receive_buffer_bytes: 8_388_608,
         dropped_by_kernel,
+        spinning_s: 0.25,
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Receiver {
     slots: Box<[Slot]>,
     /// Each points to its slot, from the start and for ever.
     headers: Box<[libc::mmsghdr]>,
-    /// How many headers the kernel has written to since they were last made ready.
+    /// How many headers the kernel wrote to with the latest call.
     written: usize,
 }
 
@@ -26,7 +26,7 @@ struct Slot {
 }
 
 // SAFETY: the pointers in `slots` and `headers` are null or lead into the boxes of `slots`
-// (`Slot::attach`, once, when it is made), which this value owns alone and which stay where they
+// (`Slot::header`, once, when it is made), which this value owns alone and which stay where they
 // are when it moves; nothing in it belongs to a thread.
 #[allow(unsafe_code)]
 unsafe impl Send for Receiver {}
@@ -35,18 +35,10 @@ impl Receiver {
     /// Room for `trains` trains of at most `bytes` bytes each.
     pub fn new(trains: usize, bytes: usize) -> Self {
         let mut slots: Box<[Slot]> = (0..trains).map(|_| Slot::new(bytes)).collect();
-        let attached = slots.iter_mut().map(|slot| {
-            let mut header = libc::mmsghdr {
-                msg_hdr: empty_message(),
-                msg_len: 0,
-            };
-            slot.attach(&mut header.msg_hdr);
-            header
-        });
         Self {
-            headers: attached.collect(),
+            headers: slots.iter_mut().map(Slot::header).collect(),
             slots,
-            written: trains,
+            written: 0,
         }
     }
 
@@ -57,14 +49,12 @@ impl Receiver {
     #[allow(unsafe_code)]
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
         for header in &mut self.headers[..self.written] {
-            header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
-            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
-            header.msg_hdr.msg_flags = 0;
+            make_ready(&mut header.msg_hdr);
         }
         self.written = 0;
         // SAFETY: the descriptor is open while it is borrowed; `headers` has as many entries as is
-        // said, each of which `attach` has pointed at its own slot's buffers; the slots are boxed, so
-        // they have not moved since, are borrowed exclusively, and outlive the call. The lengths,
+        // said, each of which `Slot::header` has pointed at its own slot's buffers; the slots are boxed,
+        // so they have not moved since, are borrowed exclusively, and outlive the call. The lengths,
         // which the kernel overwrites, are those of the buffers again.
         let result = unsafe {
             libc::recvmmsg(
@@ -83,10 +73,8 @@ impl Receiver {
     /// Train `index` of the latest [`receive`](Self::receive); `None` past its end, where it was
     /// cut for want of room, or where its sender has no IP address.
     pub fn train(&self, index: usize) -> Option<Train<'_>> {
-        if index >= self.slots.len() {
-            return None;
-        }
-        let raw = self.raw(index);
+        let header = self.headers[..self.written].get(index)?;
+        let raw = raw(header, &self.slots[index]);
         let from = RawAddress::from_kernel(raw.name).filter(|_| !raw.truncated)?;
         let segment_bytes = ControlMessages::parse(raw.control).segment_bytes;
         Some(Train::new(
@@ -96,21 +84,24 @@ impl Receiver {
         ))
     }
 
-    /// Train `index` of the latest [`receive`](Self::receive) as the kernel delivered it.
-    ///
-    /// # Panics
-    /// Where there is no buffer with this `index`.
-    // The length's type differs between C libraries.
-    #[allow(clippy::unnecessary_cast)]
-    pub fn raw(&self, index: usize) -> RawTrain<'_> {
-        let (slot, header) = (&self.slots[index], &self.headers[index]);
-        let message = &header.msg_hdr;
-        RawTrain {
-            name: cut(&slot.name, message.msg_namelen as usize),
-            control: cut(&slot.control, message.msg_controllen as usize),
-            payload: cut(&slot.bytes, header.msg_len as usize),
-            truncated: message.msg_flags & libc::MSG_TRUNC != 0,
-        }
+    /// The trains of the latest [`receive`](Self::receive) as the kernel delivered them.
+    pub fn raw_trains(&self) -> impl ExactSizeIterator<Item = RawTrain<'_>> {
+        let written = self.headers[..self.written].iter();
+        written
+            .zip(&self.slots)
+            .map(|(header, slot)| raw(header, slot))
+    }
+}
+
+// The length's type differs between C libraries.
+#[allow(clippy::unnecessary_cast)]
+fn raw<'a>(header: &libc::mmsghdr, slot: &'a Slot) -> RawTrain<'a> {
+    let message = &header.msg_hdr;
+    RawTrain {
+        name: cut(&slot.name, message.msg_namelen as usize),
+        control: cut(&slot.control, message.msg_controllen as usize),
+        payload: cut(&slot.bytes, header.msg_len as usize),
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
     }
 }
 
@@ -131,14 +122,28 @@ impl Slot {
         }
     }
 
-    fn attach(&mut self, message: &mut libc::msghdr) {
+    /// A header that points to this slot, ready to be received into.
+    fn header(&mut self) -> libc::mmsghdr {
         self.slice.iov_base = self.bytes.as_mut_ptr().cast();
         self.slice.iov_len = self.bytes.len();
+        let mut message = empty_message();
         message.msg_name = self.name.as_mut_ptr().cast();
         message.msg_iov = &raw mut self.slice;
         message.msg_iovlen = 1;
         message.msg_control = self.control.as_mut_ptr().cast();
+        make_ready(&mut message);
+        libc::mmsghdr {
+            msg_hdr: message,
+            msg_len: 0,
+        }
     }
+}
+
+/// Writes the lengths of a slot's buffers, which the kernel has overwritten with those of what it delivered.
+fn make_ready(message: &mut libc::msghdr) {
+    message.msg_namelen = NAME_BYTES as libc::socklen_t;
+    message.msg_controllen = CONTROL_BYTES as _;
+    message.msg_flags = 0;
 }
 
 #[cfg(test)]

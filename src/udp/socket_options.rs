@@ -35,7 +35,7 @@ pub fn enable_local_addresses(socket: impl AsFd, bound_to: SocketAddr) -> io::Re
     set_option(socket.as_fd(), level, name, 1)
 }
 
-/// What the kernel dropped at a socket so far, modulo 2^32.
+/// How many datagrams the kernel dropped at a socket so far, modulo 2^32; a train that was joined counts as one.
 ///
 /// # Errors
 /// What the kernel says.

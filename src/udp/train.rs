@@ -28,11 +28,6 @@ impl<'a> Train<'a> {
         self.from
     }
 
-    /// Bytes of all its datagrams.
-    pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The datagrams in order; at least one, since an empty datagram is one too.
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let empty = self.bytes.is_empty().then_some(self.bytes);

@@ -37,17 +37,17 @@ enum Hierarchy {
     V1(Vec<String>),
 }
 
-/// A limit in a file of a group.
+/// A limit, and the file of the group that says so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupLimit<T> {
-    /// How much there may be.
+    /// The limit, in the unit of what is limited.
     pub most: T,
-    /// The file that says so.
+    /// The file.
     pub file: PathBuf,
 }
 
 impl Groups {
-    /// Of the calling process. What cannot be read limits nothing.
+    /// The groups of the calling process. What cannot be read limits nothing.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self::seen_from(Path::new("/"))
@@ -66,7 +66,7 @@ impl Groups {
         }
     }
 
-    /// CPU time in CPUs: 0.5 is half of one. The least of what the group and those above it have.
+    /// The limit of CPU time in CPUs: 0.5 is half of one. It is the least of what the group and those above it have.
     #[must_use]
     pub fn cpus(&self) -> Option<GroupLimit<f64>> {
         let v1 = |group: &Path| {
@@ -82,8 +82,8 @@ impl Groups {
         self.least("cpu", ("cpu.cfs_quota_us", &v1), &[("cpu.max", &v2)])
     }
 
-    /// Bytes of memory. Above `memory.high` the kernel slows a process down to nothing rather than give it more, so
-    /// that this is a limit, too.
+    /// The limit of memory in bytes. Above `memory.high` the kernel slows a process down to nothing rather than
+    /// give it more, so that this is a limit, too.
     #[must_use]
     pub fn memory_bytes(&self) -> Option<GroupLimit<u64>> {
         let max = |group: &Path| self.number(&group.join("memory.max"));
@@ -97,7 +97,7 @@ impl Groups {
         )
     }
 
-    /// Tasks that may still be started, of the group that has the fewest left.
+    /// How many tasks may still be started, in the group that has the fewest left.
     #[must_use]
     pub fn tasks_left(&self) -> Option<GroupLimit<u64>> {
         let left = |group: &Path| {
@@ -164,9 +164,9 @@ fn share(quota_us: u64, period_us: u64) -> Option<f64> {
 /// A mount of a hierarchy.
 struct Mount {
     hierarchy: Hierarchy,
-    /// Which part of the hierarchy is mounted ...
+    /// The part of the hierarchy that is mounted.
     root: String,
-    /// ... and where.
+    /// The folder where it is mounted.
     point: PathBuf,
 }
 

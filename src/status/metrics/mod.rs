@@ -259,6 +259,13 @@ impl Page<'_> {
             "thread",
             by_thread(&io.threads, |thread| thread.dropped_by_kernel),
         )?;
+        self.counters_of(
+            "rmbd_thread_spinning",
+            "Time spent looking for datagrams while nothing was there, by data thread",
+            Some(&Unit::Seconds),
+            "thread",
+            by_thread(&io.threads, |thread| thread.spinning_s),
+        )?;
         self.gauges(
             "rmbd_thread_receive_buffer",
             "Size of the socket's receive buffer, by data thread",
@@ -420,7 +427,7 @@ impl Page<'_> {
         help: &str,
         unit: Option<&Unit>,
         label: &str,
-        values: impl IntoIterator<Item = (L, u64)>,
+        values: impl IntoIterator<Item = (L, impl EncodeCounterValue)>,
     ) -> fmt::Result {
         let mut family = self
             .0
@@ -453,10 +460,10 @@ fn by_reason(reasons: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64
         .map(|(reason, count)| (reason.as_str(), *count))
 }
 
-fn by_thread(
+fn by_thread<V>(
     threads: &[ThreadStatus],
-    value: fn(&ThreadStatus) -> u64,
-) -> impl Iterator<Item = (String, u64)> {
+    value: fn(&ThreadStatus) -> V,
+) -> impl Iterator<Item = (String, V)> {
     threads
         .iter()
         .enumerate()

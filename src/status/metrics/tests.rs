@@ -122,6 +122,8 @@ fn everything_in_the_status_has_its_number() {
         (r#"rmbd_thread_datagrams_total{thread="1"}"#, 2_756_002.0),
         (r#"rmbd_thread_dropped_by_kernel_total{thread="0"}"#, 128.0),
         (r#"rmbd_thread_dropped_by_kernel_total{thread="1"}"#, 0.0),
+        (r#"rmbd_thread_spinning_seconds_total{thread="0"}"#, 0.25),
+        (r#"rmbd_thread_spinning_seconds_total{thread="1"}"#, 0.25),
         (
             r#"rmbd_thread_receive_buffer_bytes{thread="0"}"#,
             8_388_608.0,

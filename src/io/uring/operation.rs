@@ -1,0 +1,103 @@
+//! The kinds of operations that a loop has its ring do.
+
+use super::super::replies::BURSTS;
+
+/// What an operation is for. The kernel keeps 64 bits with each operation and says them again with each of its
+/// completions (`user_data`, io_uring(7)): the kind in the highest byte, and below it a number, where there can be
+/// several operations of one kind.
+///
+/// A new kind, such as an accept or a timeout, is one variant with its tag here and one arm in `Loop::complete`.
+/// Numbers take few of their 56 bits: a kind whose numbers can mean something else before the last completion has
+/// come keeps a generation above them. No kind needs one today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// Receives trains, one completion for each, until the kernel ends it.
+    Receive,
+    /// Sends one burst of replies.
+    Send {
+        /// The burst's index, below [`BURSTS`].
+        burst: usize,
+    },
+    /// Completes when the stop signal is given.
+    AwaitStop,
+    /// Has the kernel end all others.
+    CancelAll,
+}
+
+const TAG_SHIFT: u32 = 56;
+const NUMBER_MASK: u64 = (1 << TAG_SHIFT) - 1;
+
+/// Zero is no tag: it is what an operation has that was given none.
+const RECEIVE: u64 = 1;
+const SEND: u64 = 2;
+const AWAIT_STOP: u64 = 3;
+const CANCEL_ALL: u64 = 4;
+
+impl Operation {
+    pub(super) fn to_user_data(self) -> u64 {
+        let (tag, number) = match self {
+            Self::Receive => (RECEIVE, 0),
+            Self::Send { burst } => (SEND, burst as u64),
+            Self::AwaitStop => (AWAIT_STOP, 0),
+            Self::CancelAll => (CANCEL_ALL, 0),
+        };
+        tag << TAG_SHIFT | number
+    }
+
+    /// `None` where no operation has this `user_data`.
+    pub(super) fn from_user_data(user_data: u64) -> Option<Self> {
+        match (user_data >> TAG_SHIFT, user_data & NUMBER_MASK) {
+            (RECEIVE, 0) => Some(Self::Receive),
+            (SEND, burst) if burst < BURSTS as u64 => Some(Self::Send {
+                burst: burst as usize,
+            }),
+            (AWAIT_STOP, 0) => Some(Self::AwaitStop),
+            (CANCEL_ALL, 0) => Some(Self::CancelAll),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn all() -> Vec<Operation> {
+        let sends = (0..BURSTS).map(|burst| Operation::Send { burst });
+        let others = [
+            Operation::Receive,
+            Operation::AwaitStop,
+            Operation::CancelAll,
+        ];
+        sends.chain(others).collect()
+    }
+
+    #[test]
+    fn every_operation_survives_the_round_trip_and_is_unlike_the_others() {
+        let mut seen = HashSet::new();
+        for operation in all() {
+            let user_data = operation.to_user_data();
+            assert_eq!(Operation::from_user_data(user_data), Some(operation));
+            assert!(seen.insert(user_data), "{operation:?} is not alone");
+        }
+    }
+
+    #[test]
+    fn what_no_operation_has_is_none() {
+        let known: HashSet<u64> = all().iter().map(|it| it.to_user_data()).collect();
+        let numbers = [0, 1, BURSTS as u64 - 1, BURSTS as u64, 1 << 32, NUMBER_MASK];
+        for tag in 0..=255 {
+            for number in numbers {
+                let user_data = tag << TAG_SHIFT | number;
+                let found = Operation::from_user_data(user_data);
+                assert_eq!(
+                    found.is_some(),
+                    known.contains(&user_data),
+                    "{user_data:#x}"
+                );
+            }
+        }
+    }
+}
