@@ -102,6 +102,17 @@ impl Form {
     }
 }
 
+/// Begins a compact request: with this number, for sketch 0, without token and not once.
+pub(crate) fn start_request(writer: &mut RequestWriter, id: u32, acknowledge: bool) {
+    let header = Header {
+        id,
+        acknowledge,
+        ..Header::default()
+    };
+    let started = writer.start(&header);
+    debug_assert!(started.is_ok(), "a header fits a datagram");
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -78,37 +78,6 @@ pub struct Load {
     pub hold_up: Option<HoldUp>,
 }
 
-/// How loads leave: what all loads of a run have in common.
-#[derive(Debug, Clone)]
-pub struct SendOptions {
-    /// Seed of keys, gaps and the order of adds and counts.
-    pub seed: u64,
-    /// Sending threads.
-    pub threads: usize,
-    /// Sockets over all threads.
-    pub sockets: usize,
-    /// Many datagrams in one system call (`UDP_SEGMENT`).
-    pub gso: bool,
-    /// After how long a request counts as unanswered.
-    pub timeout: Duration,
-    /// Spin instead of sleep.
-    pub spin: bool,
-}
-
-impl Default for SendOptions {
-    /// One thread with one socket, in trains.
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            threads: 1,
-            sockets: 1,
-            gso: true,
-            timeout: Duration::from_secs(1),
-            spin: false,
-        }
-    }
-}
-
 /// A pause of the senders that was not planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldUp {
@@ -119,19 +88,11 @@ pub struct HoldUp {
 }
 
 impl Load {
-    /// Adds of weight 1 of these keys, one in each datagram, as fast as they leave, for
-    /// [`DEFAULT_DURATION`] after [`DEFAULT_WARMUP`]. What is to be otherwise is set on it, and then
-    /// its [`pack`](Self::packed).
+    /// Adds of weight 1 of these keys, one in each datagram, as fast as one thread with one socket sends them, for
+    /// [`DEFAULT_DURATION`] after [`DEFAULT_WARMUP`]. What is to be otherwise is set on it, and then its
+    /// [`pack`](Self::packed).
     #[must_use]
-    pub fn new(keys: KeySet, format: Format, options: &SendOptions) -> Self {
-        let &SendOptions {
-            seed,
-            threads,
-            sockets,
-            gso,
-            timeout,
-            spin,
-        } = options;
+    pub fn new(keys: KeySet, format: Format) -> Self {
         Self {
             name: String::new(),
             mode: Mode::Add,
@@ -140,16 +101,16 @@ impl Load {
             exactly_once: false,
             pace: Pace::Flood,
             keys,
-            seed,
+            seed: 1,
             duration: DEFAULT_DURATION,
             warmup: DEFAULT_WARMUP,
             messages: None,
             pack: 1,
-            gso,
-            threads,
-            sockets,
-            timeout,
-            spin,
+            gso: true,
+            threads: 1,
+            sockets: 1,
+            timeout: Duration::from_secs(1),
+            spin: false,
             hold_up: None,
         }
     }

@@ -1,5 +1,6 @@
 //! A part of a run, as it is recorded.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
@@ -107,12 +108,12 @@ pub enum Pace {
 }
 
 /// Between planned send times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Gaps {
     /// All the same.
     Constant,
-    /// Exponential: a Poisson process, as of many independent clients.
+    /// As of many independent clients (a Poisson process).
     Exponential,
 }
 
