@@ -9,6 +9,7 @@
 //! | [`record`] | what a run found: the JSON from which all reports are made |
 //! | [`plan`] | what is to be sent: loads, their keys, scripts and schedules |
 //! | [`server`] | the server under load: inside this process or elsewhere; what it says of itself and uses |
+//! | [`versus`] | contests against Redis and memcached, which take turns instead of loads |
 //! | `judge` | whether what it answered is right: accounts, the ledger of hits, the truth of a sample of keys |
 //! | `flight` | what is on its way: connections, the questions that wait on them, and what became of each |
 //! | `send` | datagrams are filled from a script and leave |
@@ -16,7 +17,6 @@
 //! | `closed` | the closed loops, which send and receive: one for answers, one for adds that count exactly once |
 //! | [`run`] | phases, one after the other, from their warm-up to the checks |
 //! | [`report`] | what was found is shown: live, as a table, as a page with plots, as percentile text |
-//! | [`versus`] | contests against Redis and memcached, apart from all but plans and records |
 //! | `cli` | the command line |
 
 mod cli;

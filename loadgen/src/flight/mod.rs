@@ -14,5 +14,5 @@ pub(crate) use self::part::Part;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::progress::Totals;
 pub(crate) use self::questions::{InFlight, Match, Matcher, Question, check};
-pub(crate) use self::thread::{CpuTime, precise_sleep};
+pub(crate) use self::thread::precise_sleep;
 pub(crate) use self::times::{IntervalTimes, Times};

@@ -5,4 +5,4 @@ mod usage;
 
 pub(crate) use self::environment::Environment;
 pub(crate) use self::environment::quoted;
-pub(crate) use self::usage::{memory_bytes, task_cpu_time, tasks, thread_cpu_time};
+pub(crate) use self::usage::{CpuTime, memory_bytes, task_cpu_time, tasks};

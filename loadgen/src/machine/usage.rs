@@ -7,12 +7,29 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time that the calling thread has used so far.
-pub(crate) fn thread_cpu_time() -> Duration {
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// CPU time that the calling thread uses from some moment on.
+pub(crate) struct CpuTime {
+    before: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn from_now() -> Self {
+        Self {
+            before: thread_cpu_time(),
+        }
+    }
+
+    pub(crate) fn spent(&self) -> Duration {
+        thread_cpu_time().saturating_sub(self.before)
+    }
 }
 
 /// The threads of a process whose directory is `/proc/PID`, as their directories; `None` where it has ended or

@@ -2,7 +2,8 @@
 
 use super::report::SenderReport;
 use super::train_writer::{Departed, TrainWriter};
-use crate::flight::{Connection, CpuTime, Part, Progress, precise_sleep};
+use crate::flight::{Connection, Part, Progress, precise_sleep};
+use crate::machine::CpuTime;
 use crate::plan::Script;
 
 /// What one thread has to send in a part of a phase, over connections that it has to itself.

@@ -218,8 +218,8 @@ mod tests {
         let thread = std::thread::Builder::new()
             .name("rmbd-data-9".to_owned())
             .spawn(move || {
-                let start = crate::machine::thread_cpu_time();
-                while crate::machine::thread_cpu_time() - start < Duration::from_millis(50) {}
+                let cpu = crate::machine::CpuTime::from_now();
+                while cpu.spent() < Duration::from_millis(50) {}
                 worked.send(()).unwrap();
                 let _ = hold.recv();
             })
