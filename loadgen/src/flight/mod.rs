@@ -1,4 +1,4 @@
-//! What is on its way: the connections, the questions that wait on them, and what became of each.
+//! Requests on their way: the connections, the questions that wait for answers on them, and how each ended.
 
 mod clock;
 mod connection;

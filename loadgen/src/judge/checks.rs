@@ -1,4 +1,4 @@
-//! What must hold, and whether it did.
+//! The checks of a run.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::output::{exact, share};
 use crate::plan::{Load, SEGMENTS_MAX};
 use crate::record::{Check, Outcome, Phase, Received, Truth};
 
-/// What was found so far.
+/// All that was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     notes: Vec<String>,

@@ -1,4 +1,4 @@
-//! This machine: what it is, and what its processes and threads use.
+//! This machine is described, and the CPU time and memory of its processes are read.
 
 mod environment;
 mod usage;

@@ -56,7 +56,7 @@ pub(crate) fn task_cpu_time(task: &Path) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks as f64 / a_second as f64))
 }
 
-/// What a process whose directory is `/proc/PID` says of its memory under a name such as `VmRSS`.
+/// A figure of a process's memory by its name in `/proc/PID/status`, such as `VmRSS`; `process` is `/proc/PID`.
 pub(crate) fn memory_bytes(process: &Path, name: &str) -> Option<u64> {
     let status = fs::read_to_string(process.join("status")).ok()?;
     let mut values = status.lines().filter_map(|line| line.strip_prefix(name));

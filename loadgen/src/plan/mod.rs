@@ -1,4 +1,4 @@
-//! What is to be sent: loads, their keys, scripts and schedules.
+//! Loads are planned here: their messages, keys, scripts and schedules.
 
 mod canonical;
 mod check;

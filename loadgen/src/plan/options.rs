@@ -1,4 +1,4 @@
-//! What to send, as it is named on the command line.
+//! Loads, as they are named on the command line.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ pub(crate) enum PlanError {
 }
 
 impl LoadArgs {
-    /// What to send to a server with so many data threads. `takes_trains` says whether several datagrams go
+    /// The loads for a server with so many data threads. `takes_trains` says whether several datagrams go
     /// to it in one system call.
     ///
     /// # Errors

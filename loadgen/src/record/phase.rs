@@ -9,7 +9,7 @@ use super::tallies::{Answers, Once, Received, Sent, Verdicts};
 /// A part of the run with one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
-    /// What a person calls it: `adds, flood`.
+    /// The name that people read: `adds, flood`.
     pub name: String,
     /// What was sent, and how.
     pub load: Load,
@@ -17,7 +17,7 @@ pub struct Phase {
     pub warmup_s: f64,
     /// Seconds of the measured part, as they were.
     pub seconds: f64,
-    /// What left, in the measured part.
+    /// The messages and datagrams that left in the measured part.
     pub sent: Sent,
     /// What became of the requests that have an answer; `None` where none has (adds).
     pub answers: Option<Answers>,

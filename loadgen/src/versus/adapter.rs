@@ -1,4 +1,4 @@
-//! What the generator asks of a server, whichever it is.
+//! One set of calls for every kind of server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ pub(super) enum AdapterError {
         /// What the system said.
         source: io::Error,
     },
-    /// It answers, but no.
+    /// It refuses what it is asked for.
     #[error("{server} refused {what}: {answer}")]
     Refused {
         /// Which server.

@@ -286,7 +286,7 @@ impl<'a> Contest<'a> {
         Ok(checked)
     }
 
-    /// Of servers that have seen nothing else; one that runs already has.
+    /// Measures servers that are started for it. One that runs already has seen other keys and is left out.
     fn measure_memory(
         &self,
         found: &mut Comparison,

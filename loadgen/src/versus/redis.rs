@@ -248,7 +248,7 @@ fn open(address: SocketAddr) -> Result<Connection, RedisError> {
     Ok(connection)
 }
 
-/// What an error of the client crate is to us.
+/// Translates an error of the client crate.
 fn failed(address: SocketAddr, what: &'static str, error: &RedisError) -> AdapterError {
     let source = || std::io::Error::other(error.to_string());
     match error.kind() {
