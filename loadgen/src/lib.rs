@@ -4,19 +4,19 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `output` | how results are written: figures as a person reads them, and files that are whole |
-//! | `machine` | this machine, and what its processes and threads use of it |
-//! | [`record`] | what a run found: the JSON from which all reports are made |
-//! | [`plan`] | what is to be sent: loads, their keys, scripts and schedules |
-//! | [`server`] | the server under load: inside this process or elsewhere; what it says of itself and uses |
-//! | `judge` | whether what it answered is right: accounts, the ledger of hits, the truth of a sample of keys |
-//! | `flight` | what is on its way: connections, the questions that wait on them, and what became of each |
+//! | `output` | results are written: figures as people read them, and files that are whole |
+//! | `machine` | this machine is described, and CPU time and memory of its processes are read |
+//! | [`record`] | the record of a run: the JSON from which all reports are made |
+//! | [`plan`] | loads are planned: their messages, keys, scripts and schedules |
+//! | [`server`] | the server under load, inside this process or elsewhere: its status, its CPU time and memory |
+//! | [`versus`] | contests against Redis and memcached, which take turns instead of loads |
+//! | `judge` | the server is judged: by its accounts, by its verdicts on hits, by its estimates of a sample of keys |
+//! | `flight` | requests on their way: connections, the questions that wait on them, and how each ended |
 //! | `send` | datagrams are filled from a script and leave |
-//! | `receive` | answers are taken, and found to be those of their questions |
+//! | `receive` | answers are taken from the sockets and matched with their questions |
 //! | `closed` | the closed loops, which send and receive: one for answers, one for adds that count exactly once |
 //! | [`run`] | phases, one after the other, from their warm-up to the checks |
-//! | [`report`] | what was found is shown: live, as a table, as a page with plots, as percentile text |
-//! | [`versus`] | contests against Redis and memcached, apart from all but plans and records |
+//! | [`report`] | results are shown: live, as a table, as a page with plots, as percentile text |
 //! | `cli` | the command line |
 
 mod cli;

@@ -41,8 +41,8 @@ impl Connection {
     }
 }
 
-/// Whether an error tells what an *earlier* datagram met, or that a signal came: the call itself did nothing
-/// yet and may be tried again.
+/// Whether the call that failed can be tried again: its error reports that an *earlier* datagram found no server, or
+/// that a signal came.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

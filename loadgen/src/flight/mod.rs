@@ -1,4 +1,4 @@
-//! What is on its way: the connections, the questions that wait on them, and what became of each.
+//! Requests on their way: the connections, the questions that wait for answers on them, and how each ended.
 
 mod clock;
 mod connection;
@@ -14,5 +14,5 @@ pub(crate) use self::part::Part;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::progress::Totals;
 pub(crate) use self::questions::{InFlight, Match, Matcher, Question, check};
-pub(crate) use self::thread::{CpuTime, precise_sleep};
+pub(crate) use self::thread::precise_sleep;
 pub(crate) use self::times::{IntervalTimes, Times};

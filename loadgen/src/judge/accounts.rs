@@ -1,4 +1,4 @@
-//! What was sent, and what the server says that it got.
+//! The sums of what was sent and of what the server says that it received.
 
 use crate::record::{Once, Received, Sent, Verdicts};
 

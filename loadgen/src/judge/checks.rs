@@ -1,4 +1,4 @@
-//! What must hold, and whether it did.
+//! The checks of a run.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::output::{exact, share};
 use crate::plan::{Load, SEGMENTS_MAX};
 use crate::record::{Check, Outcome, Phase, Received, Truth};
 
-/// What was found so far.
+/// All that was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     notes: Vec<String>,
@@ -24,7 +24,7 @@ pub(crate) struct Findings {
     /// Whether the server is on this machine: then nothing but a socket may lose anything.
     local: bool,
     /// Whether at least one phase whose keys are compared lost no add.
-    comparable: bool,
+    pub(crate) comparable: bool,
     /// Why the truth could not be compared.
     unchecked: Option<String>,
 }
@@ -45,11 +45,6 @@ impl Findings {
     /// The truth could not be compared.
     pub(crate) fn unchecked(&mut self, why: &str) {
         self.unchecked = Some(why.to_owned());
-    }
-
-    /// Whether at least one phase whose keys are compared lost no add.
-    pub(crate) fn set_comparable(&mut self, comparable: bool) {
-        self.comparable = comparable;
     }
 
     /// All that was noted.

@@ -1,4 +1,4 @@
-//! Whether what the server answered is right.
+//! The server is judged: by its accounts, by its verdicts on hits, and by its estimates.
 
 mod accounts;
 mod checks;

@@ -1,4 +1,4 @@
-//! What a reader has to know to judge the figures of a phase, in sentences.
+//! Notes: sentences that a reader of the figures needs.
 
 use crate::output::{exact, share, time_ns};
 use crate::plan::Load;

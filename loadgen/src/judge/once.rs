@@ -1,4 +1,4 @@
-//! Whether adds that count exactly once did.
+//! The check of adds that count exactly once.
 
 use crate::output::exact;
 use crate::record::{Check, Once, Outcome};

@@ -1,8 +1,8 @@
-//! This machine: what it is, and what its processes and threads use.
+//! This machine is described, and the CPU time and memory of its processes are read.
 
 mod environment;
 mod usage;
 
 pub(crate) use self::environment::Environment;
 pub(crate) use self::environment::quoted;
-pub(crate) use self::usage::{memory_bytes, task_cpu_time, tasks, thread_cpu_time};
+pub(crate) use self::usage::{CpuTime, memory_bytes, task_cpu_time, tasks};

@@ -7,12 +7,29 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time that the calling thread has used so far.
-pub(crate) fn thread_cpu_time() -> Duration {
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// CPU time that the calling thread uses from some moment on.
+pub(crate) struct CpuTime {
+    before: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn from_now() -> Self {
+        Self {
+            before: thread_cpu_time(),
+        }
+    }
+
+    pub(crate) fn spent(&self) -> Duration {
+        thread_cpu_time().saturating_sub(self.before)
+    }
 }
 
 /// The threads of a process whose directory is `/proc/PID`, as their directories; `None` where it has ended or
@@ -39,7 +56,7 @@ pub(crate) fn task_cpu_time(task: &Path) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks as f64 / a_second as f64))
 }
 
-/// What a process whose directory is `/proc/PID` says of its memory under a name such as `VmRSS`.
+/// A figure of a process's memory by its name in `/proc/PID/status`, such as `VmRSS`; `process` is `/proc/PID`.
 pub(crate) fn memory_bytes(process: &Path, name: &str) -> Option<u64> {
     let status = fs::read_to_string(process.join("status")).ok()?;
     let mut values = status.lines().filter_map(|line| line.strip_prefix(name));

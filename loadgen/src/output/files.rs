@@ -21,7 +21,7 @@ use thiserror::Error;
 /// A result that can't be written. The run and the other results are not affected, nor is what stood there.
 #[derive(Debug, Error)]
 #[error("can't write {what} to {path}: {source}; name a file in a directory that you may write to")]
-pub struct OutputError {
+pub(crate) struct OutputError {
     /// What it would have been.
     pub what: &'static str,
     /// Where to.
@@ -35,12 +35,12 @@ pub struct OutputError {
 /// # Errors
 /// [`OutputError`].
 pub(crate) fn check_file(what: &'static str, path: &Path) -> Result<(), OutputError> {
-    let checked = match place(path) {
-        Ok(Place::File(before)) => match (draft(path, before.as_ref()), before) {
+    let checked = match writing(path) {
+        Ok(Writing::Replace(before)) => match (draft(path, before.as_ref()), before) {
             (Err(error), Some(_)) if is_of_directory(&error) => is_writable(path),
             (draft, _) => draft.map(drop),
         },
-        Ok(Place::Written) => is_writable(path),
+        Ok(Writing::InPlace) => is_writable(path),
         Err(error) => Err(error),
     };
     checked.map_err(to(what, path))
@@ -86,30 +86,30 @@ fn to(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutputError 
     }
 }
 
-/// How a path gets its text.
-enum Place {
-    /// By a rename. What stands there had these permissions, and the new file gets them.
-    File(Option<Permissions>),
-    /// In place.
-    Written,
+/// How a text comes to a path.
+enum Writing {
+    /// A new file replaces what stands there, and gets its permissions.
+    Replace(Option<Permissions>),
+    /// What stands there is written to.
+    InPlace,
 }
 
-fn place(path: &Path) -> io::Result<Place> {
+fn writing(path: &Path) -> io::Result<Writing> {
     let there = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::File(None)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Writing::Replace(None)),
         there => there?,
     };
     if path.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
     }
     Ok(match there.is_file() {
-        true => Place::File(Some(there.permissions())),
-        false => Place::Written,
+        true => Writing::Replace(Some(there.permissions())),
+        false => Writing::InPlace,
     })
 }
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let Place::File(before) = place(path)? else {
+    let Writing::Replace(before) = writing(path)? else {
         return write_in_place(path, text);
     };
     match replace(path, before.as_ref(), text) {

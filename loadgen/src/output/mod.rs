@@ -1,4 +1,4 @@
-//! How results are written: figures as a person reads them, and files that are whole.
+//! Results are written: figures as people read them, and files that are whole.
 
 mod files;
 #[cfg(test)]

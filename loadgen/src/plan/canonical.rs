@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::format::Format;
 use super::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError};
-use super::load::{Load, SendOptions};
+use super::load::Load;
 use super::mode::Mode;
 use crate::record::{Gaps, Pace};
 
@@ -21,23 +21,16 @@ const HIT_RATE: f64 = 20_000.0;
 /// Their limit: well above what the floods before have added to every key's estimate.
 const HIT_LIMIT: u64 = 1000;
 
-/// What one phase has.
-struct Plan<'a> {
-    prefix: &'a str,
-    keys: &'a KeySpec,
-    mode: Mode,
-    format: Format,
-    pace: Pace,
-    seconds: u64,
-}
-
 /// Adds as fast as they go, in both formats; adds at a rate; counts at a rate while adds run; hits. With a
 /// format, all of it in that one, as far as it has it. Each phase has keys of its own, so that what a
-/// flood loses leaves the others' truth alone.
+/// flood loses leaves the others' truth alone. All else is as `base` has it.
 ///
 /// # Errors
 /// None: the keys are made.
-pub(crate) fn loads(options: &SendOptions, only: Option<Format>) -> Result<Vec<Load>, KeysError> {
+pub(crate) fn loads(
+    only: Option<Format>,
+    base: impl Fn(KeySet, Format) -> Load,
+) -> Result<Vec<Load>, KeysError> {
     let uniform = &KeySpec::Uniform { keys: KEYS };
     let zipf = &KeySpec::Zipf {
         exponent: 1.1,
@@ -47,43 +40,34 @@ pub(crate) fn loads(options: &SendOptions, only: Option<Format>) -> Result<Vec<L
         per_s,
         gaps: Gaps::Exponential,
     };
-    let plan = |prefix, keys, mode, format, pace, seconds| Plan {
-        prefix,
-        keys,
-        mode,
-        format,
-        pace,
-        seconds,
-    };
     let both = ADD_RATE + COUNT_RATE;
     let mix = Mode::Mix(COUNT_RATE / both);
     let hit = Mode::Hit { limit: HIT_LIMIT };
     let (legacy, compact) = (Format::Legacy, Format::Compact);
     let single = only.unwrap_or(legacy);
-    let plans = [
-        plan("a", uniform, Mode::Add, legacy, Pace::Flood, 3),
-        plan("d", uniform, Mode::Add, compact, Pace::Flood, 3),
-        plan("b", zipf, Mode::Add, single, rate(ADD_RATE), 3),
-        plan("c", zipf, mix, single, rate(both), 5),
-        plan("e", zipf, hit, compact, rate(HIT_RATE), 4),
+    let phases = [
+        ("a", uniform, Mode::Add, legacy, Pace::Flood, 3),
+        ("d", uniform, Mode::Add, compact, Pace::Flood, 3),
+        ("b", zipf, Mode::Add, single, rate(ADD_RATE), 3),
+        ("c", zipf, mix, single, rate(both), 5),
+        ("e", zipf, hit, compact, rate(HIT_RATE), 4),
     ];
-    plans
+    let wanted = phases
         .into_iter()
-        .filter(|plan| only.is_none_or(|format| plan.format == format))
-        .map(|plan| phase(options, &plan))
+        .filter(|&(_, _, _, format, _, _)| only.is_none_or(|only| format == only));
+    wanted
+        .map(|(prefix, keys, mode, format, pace, seconds)| {
+            let keys = KeySet::open(keys, DEFAULT_KEY_BYTES, prefix, format)?;
+            let load = Load {
+                mode,
+                pace,
+                duration: Duration::from_secs(seconds),
+                warmup: Duration::from_millis(500),
+                ..base(keys, format)
+            };
+            Ok(load.packed(None))
+        })
         .collect()
-}
-
-fn phase(options: &SendOptions, plan: &Plan<'_>) -> Result<Load, KeysError> {
-    let keys = KeySet::open(plan.keys, DEFAULT_KEY_BYTES, plan.prefix, plan.format)?;
-    let load = Load {
-        mode: plan.mode,
-        pace: plan.pace,
-        duration: Duration::from_secs(plan.seconds),
-        warmup: Duration::from_millis(500),
-        ..Load::new(keys, plan.format, options)
-    };
-    Ok(load.packed(None))
 }
 
 #[cfg(test)]
@@ -98,7 +82,7 @@ mod tests {
             (Some(Format::Legacy), 3),
             (Some(Format::Compact), 4),
         ] {
-            let loads = loads(&SendOptions::default(), only).unwrap();
+            let loads = loads(only, Load::new).unwrap();
             assert_eq!(loads.len(), phases);
             let mut names: Vec<_> = loads.iter().map(|load| load.name.clone()).collect();
             names.dedup();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use rmbd::sketch::MAX_WEIGHT;
 use rmbd::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
 use thiserror::Error;
 
 use super::format::Format;
-use super::load::{Load, SOCKETS_MAX, THREADS_MAX, WAITING_MAX, WEIGHT_MAX};
+use super::load::{Load, SOCKETS_MAX, THREADS_MAX, WAITING_MAX};
 use super::mode::Mode;
 use crate::record::Pace;
 
@@ -157,7 +158,7 @@ impl Load {
     }
 
     fn check_weight(&self) -> Result<(), LoadError> {
-        in_range("--weight", self.weight as usize, 1, WEIGHT_MAX as usize)?;
+        in_range("--weight", self.weight as usize, 1, MAX_WEIGHT as usize)?;
         match (self.weight, self.format, self.mode) {
             (1, _, _) => Ok(()),
             (_, Format::Legacy, _) => Err(LoadError::WeightsAreCompact),

@@ -1,4 +1,4 @@
-//! How large messages and datagrams are: as large as the product's own writers make them.
+//! The sizes of messages and datagrams, as the product's own writers make them.
 
 use rmbd::wire::Boot;
 use rmbd::wire::compact::{COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter, WriteError};
@@ -10,7 +10,7 @@ use super::mode::Mode;
 /// A socket sends less requests than that in any run. The larger a sequence, the more bytes it takes.
 const SEQUENCE_MAX: u64 = (1 << 35) - 1;
 
-/// What decides how large messages are, besides their keys.
+/// All that the size of a message depends on, besides its key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Form {
     pub(crate) format: Format,
@@ -100,6 +100,17 @@ impl Form {
             Mode::Hit { limit } => request.hit(key, self.weight.into(), limit, 0),
         }
     }
+}
+
+/// Begins a compact request: with this number, for sketch 0, without token and not once.
+pub(crate) fn start_request(writer: &mut RequestWriter, id: u32, acknowledge: bool) {
+    let header = Header {
+        id,
+        acknowledge,
+        ..Header::default()
+    };
+    let started = writer.start(&header);
+    debug_assert!(started.is_ok(), "a header fits a datagram");
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! What a phase of a run sends, and how.
+//! A load: the messages of a phase, their pace and their sockets.
 
 use std::time::Duration;
 
-use rmbd::sketch::MAX_WEIGHT;
 use rmbd::wire::legacy::MESSAGE_BYTES;
 
 use super::form::Form;
@@ -25,9 +24,6 @@ pub(super) const SOCKETS_MAX: usize = 4096;
 /// Requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
 pub(super) const WAITING_MAX: usize = 1 << 23;
 
-/// The largest weight: what nodes take unless they are told otherwise (`--max-weight`).
-pub(super) const WEIGHT_MAX: u32 = MAX_WEIGHT;
-
 /// How long a load lasts if nothing is said.
 pub(crate) const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Its warm-up.
@@ -36,13 +32,13 @@ pub(crate) const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
 /// A load: what is sent, when, over what, and for how long.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// What a person calls it: `adds, flood`.
+    /// The name that people read: `adds, flood`.
     pub name: String,
-    /// What is asked for.
+    /// Which messages.
     pub mode: Mode,
-    /// How it is written.
+    /// The format of the messages.
     pub format: Format,
-    /// Of each add and each hit: 1 to [`WEIGHT_MAX`]; 1 in the legacy format.
+    /// Weight of each add and each hit: 1 to [`MAX_WEIGHT`](rmbd::sketch::MAX_WEIGHT); 1 in the legacy format.
     pub weight: u32,
     /// Requests say which client and sequence they are, are sent again until they are acknowledged, and
     /// count once. Adds of the compact format in a closed loop only.
@@ -78,37 +74,6 @@ pub struct Load {
     pub hold_up: Option<HoldUp>,
 }
 
-/// How loads leave: what all loads of a run have in common.
-#[derive(Debug, Clone)]
-pub struct SendOptions {
-    /// Seed of keys, gaps and the order of adds and counts.
-    pub seed: u64,
-    /// Sending threads.
-    pub threads: usize,
-    /// Sockets over all threads.
-    pub sockets: usize,
-    /// Many datagrams in one system call (`UDP_SEGMENT`).
-    pub gso: bool,
-    /// After how long a request counts as unanswered.
-    pub timeout: Duration,
-    /// Spin instead of sleep.
-    pub spin: bool,
-}
-
-impl Default for SendOptions {
-    /// One thread with one socket, in trains.
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            threads: 1,
-            sockets: 1,
-            gso: true,
-            timeout: Duration::from_secs(1),
-            spin: false,
-        }
-    }
-}
-
 /// A pause of the senders that was not planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldUp {
@@ -119,19 +84,10 @@ pub struct HoldUp {
 }
 
 impl Load {
-    /// Adds of weight 1 of these keys, one in each datagram, as fast as they leave, for
-    /// [`DEFAULT_DURATION`] after [`DEFAULT_WARMUP`]. What is to be otherwise is set on it, and then
-    /// its [`pack`](Self::packed).
+    /// Adds of weight 1 of these keys, one in each datagram, as fast as one thread with one socket sends them,
+    /// for 10 s after 1 s of warm-up. Set what is to be otherwise.
     #[must_use]
-    pub fn new(keys: KeySet, format: Format, options: &SendOptions) -> Self {
-        let &SendOptions {
-            seed,
-            threads,
-            sockets,
-            gso,
-            timeout,
-            spin,
-        } = options;
+    pub fn new(keys: KeySet, format: Format) -> Self {
         Self {
             name: String::new(),
             mode: Mode::Add,
@@ -140,22 +96,22 @@ impl Load {
             exactly_once: false,
             pace: Pace::Flood,
             keys,
-            seed,
+            seed: 1,
             duration: DEFAULT_DURATION,
             warmup: DEFAULT_WARMUP,
             messages: None,
             pack: 1,
-            gso,
-            threads,
-            sockets,
-            timeout,
-            spin,
+            gso: true,
+            threads: 1,
+            sockets: 1,
+            timeout: Duration::from_secs(1),
+            spin: false,
             hold_up: None,
         }
     }
 
-    /// With so many messages a datagram, or where nothing is said, as many as fit in a flood and else one;
-    /// and with the name that says what it sends.
+    /// The same with so many messages a datagram, and with a name that says what is sent. If no number is given, a
+    /// flood has as many as fit, and any other load has one.
     #[must_use]
     pub(crate) fn packed(mut self, pack: Option<usize>) -> Self {
         self.pack = match (pack, self.pace) {

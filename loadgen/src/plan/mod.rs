@@ -1,4 +1,4 @@
-//! What is to be sent: loads, their keys, scripts and schedules.
+//! Loads are planned here: their messages, keys, scripts and schedules.
 
 mod canonical;
 mod check;
@@ -15,11 +15,12 @@ pub(crate) mod testing;
 mod window;
 
 pub use self::check::LoadError;
+pub(crate) use self::form::start_request;
 pub(crate) use self::format::DATAGRAM_BYTES;
 pub use self::format::Format;
 pub use self::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeySpecError, KeysError};
 pub(crate) use self::keys::{LineEnd, Stream};
-pub use self::load::{HoldUp, Load, SendOptions};
+pub use self::load::{HoldUp, Load};
 pub(crate) use self::load::{SEGMENTS_MAX, TRAIN_BYTES_MAX};
 pub use self::mode::{Mode, UnknownMode};
 pub(crate) use self::options::{LoadArgs, duration};

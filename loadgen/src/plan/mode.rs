@@ -1,11 +1,11 @@
-//! What messages ask for.
+//! The kinds of messages of a load.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// What is asked for.
+/// The messages of a load: adds, counts, both, or hits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
     /// Adds only.

@@ -1,14 +1,14 @@
-//! What to send, as it is named on the command line.
+//! Loads, as they are named on the command line.
 
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use thiserror::Error;
 
 use super::canonical;
 use super::format::Format;
 use super::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError, LineEnd};
-use super::load::{DEFAULT_DURATION, DEFAULT_WARMUP, Load, SendOptions};
+use super::load::{DEFAULT_DURATION, DEFAULT_WARMUP, Load};
 use super::mode::Mode;
 use crate::record::{Gaps, Pace};
 
@@ -34,9 +34,9 @@ pub(crate) struct LoadArgs {
     #[arg(long, group = "pace", help_heading = "Load")]
     pub flood: bool,
     /// Gaps between planned times
-    #[arg(long, value_enum, default_value_t = GapsArg::Exponential, requires = "rate")]
+    #[arg(long, value_enum, default_value_t = Gaps::Exponential, requires = "rate")]
     #[arg(conflicts_with_all = ["flood", "outstanding"], help_heading = "Load")]
-    pub gaps: GapsArg,
+    pub gaps: Gaps,
     /// How long to measure, such as 10s
     #[arg(long, value_parser = duration, help_heading = "Load")]
     pub duration: Option<Duration>,
@@ -106,24 +106,6 @@ pub(crate) struct KeyArgs {
     pub seed: u64,
 }
 
-/// [`Gaps`] by their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GapsArg {
-    /// All the same
-    Constant,
-    /// As of many independent clients (a Poisson process)
-    Exponential,
-}
-
-impl From<GapsArg> for Gaps {
-    fn from(gaps: GapsArg) -> Self {
-        match gaps {
-            GapsArg::Constant => Self::Constant,
-            GapsArg::Exponential => Self::Exponential,
-        }
-    }
-}
-
 /// Loads that cannot be made. Nothing was sent.
 #[derive(Debug, Error)]
 pub(crate) enum PlanError {
@@ -136,7 +118,7 @@ pub(crate) enum PlanError {
 }
 
 impl LoadArgs {
-    /// What to send to a server with so many data threads. `takes_trains` says whether several datagrams go
+    /// The loads for a server with so many data threads. `takes_trains` says whether several datagrams go
     /// to it in one system call.
     ///
     /// # Errors
@@ -147,21 +129,24 @@ impl LoadArgs {
         takes_trains: impl FnOnce() -> bool,
     ) -> Result<Vec<Load>, PlanError> {
         let sockets_a_thread = if server_threads > 1 { 8 } else { 1 };
-        let options = SendOptions {
+        let sockets = self
+            .sockets
+            .unwrap_or_else(|| self.threads.saturating_mul(sockets_a_thread));
+        let gso = !self.no_gso && takes_trains();
+        let base = |keys, format| Load {
             seed: self.keys.seed,
             threads: self.threads,
-            sockets: self
-                .sockets
-                .unwrap_or_else(|| self.threads.saturating_mul(sockets_a_thread)),
-            gso: !self.no_gso && takes_trains(),
+            sockets,
+            gso,
             timeout: self.timeout,
             spin: self.spin,
+            ..Load::new(keys, format)
         };
         if self.is_one_load() {
-            return Ok(vec![self.one_load(&options)?]);
+            return Ok(vec![self.one_load(base)?]);
         }
         self.refuse_options_of_one_load()?;
-        Ok(canonical::loads(&options, self.format)?)
+        Ok(canonical::loads(self.format, base)?)
     }
 
     fn is_one_load(&self) -> bool {
@@ -187,11 +172,11 @@ impl LoadArgs {
         Ok(())
     }
 
-    fn one_load(&self, options: &SendOptions) -> Result<Load, PlanError> {
+    fn one_load(&self, base: impl Fn(KeySet, Format) -> Load) -> Result<Load, KeysError> {
         let pace = match (self.rate, self.outstanding) {
             (Some(per_s), _) => Pace::Rate {
                 per_s,
-                gaps: self.gaps.into(),
+                gaps: self.gaps,
             },
             (None, Some(requests)) => Pace::Outstanding { requests },
             (None, None) => Pace::Flood,
@@ -211,7 +196,7 @@ impl LoadArgs {
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),
             messages: self.messages,
-            ..Load::new(self.keys.open(format)?, format, options)
+            ..base(self.keys.open(format)?, format)
         };
         Ok(load.packed(self.pack))
     }

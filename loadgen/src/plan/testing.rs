@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{DEFAULT_KEY_BYTES, Format, KeySet, Load, SendOptions};
+use super::{DEFAULT_KEY_BYTES, Format, KeySet, Load};
 
 /// A short flood of one thread.
 pub(crate) fn load(mode: &str, keys: &str) -> Load {
@@ -15,6 +15,6 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         mode: mode.parse().unwrap(),
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,
-        ..Load::new(keys, format, &SendOptions::default())
+        ..Load::new(keys, format)
     }
 }

@@ -1,4 +1,4 @@
-//! When a load is measured.
+//! The time in which a load is measured.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Window {
     }
 }
 
-/// Of a duration of less than 584 years.
+/// A duration in nanoseconds; the largest number for one of more than 584 years.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,10 +9,10 @@ use rmbd::wire::legacy::replies;
 
 use super::inbox::Inbox;
 use crate::flight::{
-    Clock, Connection, CpuTime, Match, Matcher, Part, Progress, Question, Times, check,
-    precise_sleep,
+    Clock, Connection, Match, Matcher, Part, Progress, Question, Times, check, precise_sleep,
 };
 use crate::judge::{Ledger, Verdict};
+use crate::machine::CpuTime;
 use crate::plan::Format;
 
 /// Takes the answers on some connections.

@@ -1,4 +1,4 @@
-//! What has come on some sockets.
+//! Datagrams are taken from sockets, many with one system call.
 
 use rmbd::udp::{Receiver, TRAIN_BYTES_MAX};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

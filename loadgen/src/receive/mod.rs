@@ -1,4 +1,4 @@
-//! Answers are taken from the sockets, and found to be those of their questions.
+//! Answers are taken from the sockets and matched with their questions.
 
 mod answers;
 mod inbox;

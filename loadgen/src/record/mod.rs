@@ -161,11 +161,11 @@ impl Record {
     ///
     /// # Errors
     /// [`OutputError`]; the record is as it was, and can be written elsewhere.
-    pub fn write_json(&self, path: &Path) -> Result<(), OutputError> {
+    pub(crate) fn write_json(&self, path: &Path) -> Result<(), OutputError> {
         write_json(self, path)
     }
 
-    /// Reads what [`Self::write_json`] wrote.
+    /// Reads the JSON of a run (`--json`).
     ///
     /// # Errors
     /// [`ReadError`]: no file, no record, or one of another version.

@@ -1,5 +1,6 @@
 //! A part of a run, as it is recorded.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
@@ -8,7 +9,7 @@ use super::tallies::{Answers, Once, Received, Sent, Verdicts};
 /// A part of the run with one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
-    /// What a person calls it: `adds, flood`.
+    /// The name that people read: `adds, flood`.
     pub name: String,
     /// What was sent, and how.
     pub load: Load,
@@ -16,7 +17,7 @@ pub struct Phase {
     pub warmup_s: f64,
     /// Seconds of the measured part, as they were.
     pub seconds: f64,
-    /// What left, in the measured part.
+    /// The messages and datagrams that left in the measured part.
     pub sent: Sent,
     /// What became of the requests that have an answer; `None` where none has (adds).
     pub answers: Option<Answers>,
@@ -107,12 +108,12 @@ pub enum Pace {
 }
 
 /// Between planned send times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Gaps {
     /// All the same.
     Constant,
-    /// Exponential: a Poisson process, as of many independent clients.
+    /// As of many independent clients (a Poisson process).
     Exponential,
 }
 

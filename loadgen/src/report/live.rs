@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: one line that changes on a terminal, a plain line a
+//! A run shows how far it is: by one line that changes on a terminal, by a plain line a
 //! second elsewhere. Both go to standard error; standard output has the table only.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What was found is shown: while a run goes on, as a table at its end, as a page with plots, and as the
+//! Results are shown: as a line while a run goes on, as a table at its end, as a page with plots, and as the
 //! percentile text that other tools read.
 
 mod figures;

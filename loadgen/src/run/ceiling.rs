@@ -13,7 +13,7 @@ use rmbd::udp::{Receiver, TRAIN_BYTES_MAX, enable_gro};
 
 use super::traffic::{self, Route};
 use crate::output::{share, thousands};
-use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySet, KeySpec, Load, Script, SendOptions};
+use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySet, KeySpec, Load, Script};
 use crate::record::Sent;
 
 /// Trains that the discarding receiver takes with one system call.
@@ -103,7 +103,7 @@ pub(crate) fn measure(duration: Duration, stop: &AtomicBool) -> io::Result<Vec<R
             duration,
             pack,
             gso,
-            ..Load::new(keys, format, &SendOptions::default())
+            ..Load::new(keys, format)
         };
         all.push(measure_one(&load, stop)?);
     }

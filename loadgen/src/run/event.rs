@@ -1,10 +1,10 @@
-//! What is told to whoever watches a run.
+//! The events of a run, for whoever watches it.
 
 use std::time::Duration;
 
 use crate::flight::Totals;
 
-/// What happens while a run goes on.
+/// Something that happens while a run goes on.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// A part begins.

@@ -192,9 +192,7 @@ impl Runner<'_> {
                 return None;
             }
         }
-        let is_whole = |sample: &Sample| sample.lost == Some(0);
-        self.findings
-            .set_comparable(self.samples.iter().any(is_whole));
+        self.findings.comparable = self.samples.iter().any(|sample| sample.lost == Some(0));
         match self.server.status() {
             Ok(Status { sketch, .. }) => Some(judge::compare(
                 &self.samples,

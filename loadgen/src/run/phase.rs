@@ -1,4 +1,4 @@
-//! One phase: its warm-up, its measured part, and what the server says of both.
+//! A phase: its warm-up, its measured part, and the server's counters before and after each.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,7 +24,7 @@ const LATE_MAX_NS: u64 = 100_000_000;
 /// Of what was planned, this share must have been sent.
 const SENT_SHARE: f64 = 0.999;
 
-/// What became of a phase.
+/// The results of a phase.
 pub(super) struct PhaseEnd {
     /// `None` where it ended before its measured part.
     pub(super) phase: Option<Phase>,
@@ -36,7 +36,7 @@ pub(super) struct PhaseEnd {
     pub(super) restarted: bool,
 }
 
-/// A part of a phase, and what the server says of it.
+/// The traffic of a part, and what the server says of it.
 struct Observed {
     traffic: Traffic,
     received: Option<Received>,

@@ -32,7 +32,7 @@ pub(crate) struct Route {
     pub(crate) cpus: Vec<usize>,
 }
 
-/// What came of it.
+/// All that was sent and answered in a part, by all threads.
 pub(crate) struct Traffic {
     pub(crate) window: Window,
     pub(crate) report: SenderReport,
@@ -44,7 +44,7 @@ pub(crate) struct Traffic {
     pub(crate) cpu: Duration,
 }
 
-/// What one sending thread and its receiver have to themselves.
+/// The connections and counters of one sending thread and its receiver.
 struct Post {
     connections: Vec<Connection>,
     progress: Progress,

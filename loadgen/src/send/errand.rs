@@ -1,11 +1,12 @@
-//! What a sending thread has to do.
+//! The task of a sending thread.
 
 use super::report::SenderReport;
 use super::train_writer::{Departed, TrainWriter};
-use crate::flight::{Connection, CpuTime, Part, Progress, precise_sleep};
+use crate::flight::{Connection, Part, Progress, precise_sleep};
+use crate::machine::CpuTime;
 use crate::plan::Script;
 
-/// What one thread has to send in a part of a phase, over connections that it has to itself.
+/// The task of one thread in a part of a phase: a script to send, over connections that it has to itself.
 pub(crate) struct Errand<'a> {
     pub(crate) part: &'a Part<'a>,
     pub(crate) connections: &'a [Connection],
@@ -18,7 +19,7 @@ pub(crate) struct Errand<'a> {
 }
 
 impl<'a> Errand<'a> {
-    /// That of thread `thread`.
+    /// The task of thread `thread`.
     pub(crate) fn new(
         part: &'a Part<'a>,
         thread: usize,
@@ -45,7 +46,7 @@ impl<'a> Errand<'a> {
         self.part.wait_for_start();
     }
 
-    /// What was done, and the script as far as it came.
+    /// Ends the task; gives back the results, and the script as far as it came.
     pub(crate) fn end(mut self) -> (SenderReport, Script) {
         self.report.cpu = self.cpu.spent();
         (self.report, self.script)

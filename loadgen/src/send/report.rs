@@ -1,4 +1,4 @@
-//! What a sending thread has done.
+//! The results of sending threads.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::train_writer::{Departed, Stranded};
 use crate::plan::Window;
 use crate::record::{Sent, latency_histogram};
 
-/// Of one thread, or of several.
+/// The results of one sending thread, or of several together.
 pub(crate) struct SenderReport {
     pub(crate) sent: Sent,
     /// Messages of the script that were sent.

@@ -1,12 +1,12 @@
 //! Compact requests: one in each datagram, and a reply to those that ask. The reply answers for the
 //! whole datagram, and so for the adds in it too, those behind the question included.
 
-use rmbd::wire::compact::{Header, RequestWriter};
+use rmbd::wire::compact::RequestWriter;
 
 use super::filling::Filling;
 use crate::flight::Question;
 use crate::judge::{Claim, Ledger};
-use crate::plan::{DATAGRAM_BYTES, Kind, Script};
+use crate::plan::{DATAGRAM_BYTES, Kind, Script, start_request};
 
 /// Writes requests, each with its own number.
 pub(super) struct Requests<'a> {
@@ -104,13 +104,7 @@ impl<'a> Requests<'a> {
     fn start(&mut self, acknowledge: bool) -> u32 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        let header = Header {
-            id,
-            acknowledge,
-            ..Header::default()
-        };
-        let started = self.writer.start(&header);
-        debug_assert!(started.is_ok(), "a header fits a datagram");
+        start_request(&mut self.writer, id, acknowledge);
         id
     }
 }

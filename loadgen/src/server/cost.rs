@@ -1,4 +1,5 @@
-//! What the server uses: CPU time and memory, from `/proc` (proc(5)), and how much of that CPU time is work.
+//! The server's CPU time and memory are read from `/proc` (proc(5)), and CPU time is divided into work and
+//! spinning.
 //!
 //! A data thread that polls busily uses its CPU also while nothing is there. A node says how long it spun so;
 //! the rest is work.
@@ -14,7 +15,7 @@ use super::status::spinning_s;
 use crate::machine::{memory_bytes, task_cpu_time, tasks};
 use crate::record::Cost;
 
-/// How a node's data threads are called.
+/// The names of a node's data threads begin so.
 const DATA_THREADS: &str = "rmbd-data";
 
 /// A server's process on this machine.
@@ -97,7 +98,8 @@ impl CpuUse {
         })
     }
 
-    /// What came after `before`; `None` of a process that was started again, which begins at zero.
+    /// The difference to an earlier moment; `None` where the process was started again meanwhile, since then its
+    /// times began at zero.
     pub(crate) fn since(&self, before: &Self) -> Option<Self> {
         let spinning_s = self.spinning_s.zip(before.spinning_s);
         Some(Self {
@@ -106,7 +108,7 @@ impl CpuUse {
         })
     }
 
-    /// For the record, where the server received so many messages meanwhile.
+    /// The same for the record, with what each of so many received messages cost.
     pub(crate) fn cost(&self, messages: Option<u64>, peak_memory_bytes: Option<u64>) -> Cost {
         let messages = messages.filter(|&messages| messages > 0);
         let per_message = |ns: f64| messages.map(|messages| ns / messages as f64);
@@ -218,8 +220,8 @@ mod tests {
         let thread = std::thread::Builder::new()
             .name("rmbd-data-9".to_owned())
             .spawn(move || {
-                let start = crate::machine::thread_cpu_time();
-                while crate::machine::thread_cpu_time() - start < Duration::from_millis(50) {}
+                let cpu = crate::machine::CpuTime::from_now();
+                while cpu.spent() < Duration::from_millis(50) {}
                 worked.send(()).unwrap();
                 let _ = hold.recv();
             })

@@ -1,4 +1,4 @@
-//! What a node says of itself over HTTP, and what two looks at it tell.
+//! A node's `/status` over HTTP, and the differences between two of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,12 +16,12 @@ const MISDIRECTED: u16 = 421;
 /// How long HTTP may take: a stopped server must not stop us.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a node with HTTP at this address says it.
+/// The URL of the status of a node with HTTP at this address.
 pub(crate) fn status_url(address: &str) -> String {
     format!("http://{address}/status")
 }
 
-/// What asks for it.
+/// A client that does not wait long.
 pub(crate) fn status_agent() -> Agent {
     Agent::config_builder()
         .timeout_global(Some(HTTP_TIMEOUT))
@@ -40,7 +40,7 @@ pub(crate) enum StatusError {
     Other(#[from] serde_json::Error),
 }
 
-/// Asks for it.
+/// Asks a node for its status.
 ///
 /// # Errors
 /// [`StatusError`].

@@ -13,7 +13,8 @@ use rustix::fs::{FileType, fstat};
 use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::contest::{self, VersusError};
+use super::contest;
+use super::error::VersusError;
 use super::options::VersusOptions;
 
 /// Subcommands about servers.

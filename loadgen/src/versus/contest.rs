@@ -1,34 +1,26 @@
 //! The comparison: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use rmbd::console;
 use rmbd::io::cpu;
-use rmbd::sketch::{Geometry, GeometryError};
-use thiserror::Error;
+use rmbd::sketch::Geometry;
 
-use super::driver::{Driver, DriverError};
+use super::adapter::AdapterError;
+use super::contender::{Contender, Starter};
+use super::error::VersusError;
 use super::markdown::{markdown, table};
-use super::memcached::Memcached;
 use super::options::VersusOptions;
-use super::ours::Ours;
-use super::process::{Server, StartError, cpu_seconds, free_address, resident_bytes};
-use super::recipes::{addresses, memcached_arguments, redis_arguments};
+use super::process::{cpu_seconds, resident_bytes};
 use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Score, Turn};
-use super::redis::Redis;
-use super::rival::{Rival, RivalError, RivalKind};
-use crate::flight::CpuTime;
-use crate::machine::Environment;
-use crate::output::{
-    OutputError, check_directory, exact, make_directory, thousands, write_json, write_text,
-};
-use crate::plan::{Format, KeySet, KeySpec, KeySpecError, KeysError, LineEnd};
+use super::rival::RivalKind;
+use crate::machine::{CpuTime, Environment};
+use crate::output::{check_directory, exact, make_directory, thousands, write_json, write_text};
+use crate::plan::{Format, KeySet, KeySpec, LineEnd};
 use crate::record::{Latency, latency_histogram, slug};
 
 /// Keys whose counts are compared with the truth.
@@ -37,40 +29,6 @@ const CHECKED_KEYS: u64 = 1000;
 const KEYS_AS_IN: Format = Format::Legacy;
 /// A part of a turn's adds, before the first turn, to warm up both sides.
 const WARM_UP_PART: u64 = 10;
-/// Somebody else had the port first: try another one.
-const START_TRIES: usize = 3;
-
-/// A comparison that could not be made. Servers that were started have been ended.
-#[derive(Debug, Error)]
-pub(super) enum VersusError {
-    /// No keys.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// No stream of so many keys.
-    #[error("--distinct: {0}")]
-    Distinct(#[from] KeySpecError),
-    /// No sketch.
-    #[error(transparent)]
-    Geometry(#[from] GeometryError),
-    /// No other server.
-    #[error(transparent)]
-    Rival(#[from] RivalError),
-    /// memcached and `--cms`.
-    #[error("memcached has no count-min sketch: --cms goes with redis://")]
-    NoSketch,
-    /// A server did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// A server does not do what it should.
-    #[error(transparent)]
-    Target(#[from] DriverError),
-    /// The record can't be written.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// The table can't be printed; the record, if there is to be one, is written.
-    #[error("cannot print the table")]
-    Table(#[source] io::Error),
-}
 
 /// Compares, prints the table on standard output, and writes the record. `program` is this program,
 /// which runs the node; `say` is given a line for each step. Where a step fails after the first
@@ -94,7 +52,7 @@ pub(super) fn run(
     if let Err(mut error) = done {
         // A signal may end a system call first, and that looks like a server that went away.
         if stop.load(Ordering::Relaxed) {
-            error = DriverError::Interrupted.into();
+            error = AdapterError::Interrupted.into();
         }
         if comparison.theirs.turns.is_empty() {
             return Err(error);
@@ -134,23 +92,11 @@ fn write(
 
 struct Contest<'a> {
     options: &'a VersusOptions,
-    program: &'a Path,
     stop: &'a AtomicBool,
-    geometry: Geometry,
+    starter: Starter<'a>,
     keys: KeySet,
-    server_cpu: Option<usize>,
     generator_cpu: Option<usize>,
     environment: Environment,
-}
-
-/// A server with a connection to it.
-struct Contender<'a> {
-    driver: Box<dyn Driver + 'a>,
-    address: SocketAddr,
-    /// Where its CPU time and memory can be read.
-    pid: Option<u32>,
-    /// Ended when dropped, after the connection.
-    server: Option<Server>,
 }
 
 impl<'a> Contest<'a> {
@@ -171,9 +117,14 @@ impl<'a> Contest<'a> {
         };
         Ok(Self {
             options,
-            program,
             stop,
-            geometry: Geometry::new(options.width, options.depth)?,
+            starter: Starter {
+                options,
+                program,
+                stop,
+                geometry: Geometry::new(options.width, options.depth)?,
+                cpu: server_cpu,
+            },
             keys: KeySet::open_with(
                 &options.keys,
                 options.key_len,
@@ -181,7 +132,6 @@ impl<'a> Contest<'a> {
                 KEYS_AS_IN,
                 LineEnd::with_cr(options.keep_cr),
             )?,
-            server_cpu,
             generator_cpu: generator_cpu.filter(|cpu| cpu::pin_to(*cpu).is_ok()),
             environment,
         })
@@ -215,10 +165,10 @@ impl<'a> Contest<'a> {
     }
 
     fn hold(&self, found: &mut Comparison, say: &mut dyn FnMut(&str)) -> Result<(), VersusError> {
-        let mut ours = self.start_ours()?;
-        let mut theirs = self.start_theirs()?;
-        self.introduce(&ours, &mut found.ours);
-        self.introduce(&theirs, &mut found.theirs);
+        let mut ours = self.starter.start_ours()?;
+        let mut theirs = self.starter.start_theirs()?;
+        ours.introduce(&mut found.ours);
+        theirs.introduce(&mut found.theirs);
         say(&format!(
             "{} against {}: {} rounds of {} adds",
             found.ours.name,
@@ -253,117 +203,12 @@ impl<'a> Contest<'a> {
         self.measure_memory(found, say)
     }
 
-    fn introduce(&self, contender: &Contender<'_>, score: &mut Score) {
-        let server = contender.server.as_ref();
-        score.name = contender.driver.name();
-        score.address = contender.address.to_string();
-        score.server_command = server.map(|server| server.command().to_owned());
-        score.adds_as = contender.driver.adds_as();
-        score.counts_as = contender.driver.counts_as();
-        score.cpu = server.and(self.server_cpu);
-    }
-
-    fn start_ours(&self) -> Result<Contender<'a>, VersusError> {
-        let (width, depth) = (self.geometry.width(), self.geometry.depth());
-        let (width, depth) = (width.to_string(), depth.to_string());
-        let words = [
-            "node",
-            "127.0.0.1:0",
-            "--threads",
-            "1",
-            "--width",
-            &width,
-            "--depth",
-            &depth,
-        ];
-        let arguments = words.map(str::to_owned);
-        let mut server = Server::start(self.program, "", &arguments, self.server_cpu)?;
-        let (address, http) = server.await_ready(addresses)?;
-        let driver = Ours::connect(address, http, self.options.format, self.stop)?;
-        Ok(Contender {
-            driver: Box::new(driver),
-            address,
-            pid: Some(server.pid()),
-            server: Some(server),
-        })
-    }
-
-    fn start_theirs(&self) -> Result<Contender<'a>, VersusError> {
-        if !self.options.start {
-            return self.connect(self.options.rival.resolve()?, None);
-        }
-        let mut tries = 1;
-        loop {
-            match self.start_rival() {
-                Err(StartError::Failed { .. }) if tries < START_TRIES => tries += 1,
-                Err(error) => return Err(error.into()),
-                Ok((server, address)) => return self.connect(address, Some(server)),
-            }
-        }
-    }
-
-    fn start_rival(&self) -> Result<(Server, SocketAddr), StartError> {
-        let Rival { kind, .. } = self.options.rival;
-        let address = free_address().map_err(|source| StartError::System {
-            program: "a server on a free port".to_owned(),
-            source,
-        })?;
-        // Debian calls the packages as their programs.
-        let (package, arguments) = match kind {
-            RivalKind::Redis => ("redis-server", redis_arguments(address)),
-            RivalKind::Memcached => ("memcached", memcached_arguments(address)),
-        };
-        let program = self.options.server_program.clone();
-        let program = program.unwrap_or_else(|| PathBuf::from(package));
-        let arguments: Vec<_> = arguments
-            .into_iter()
-            .chain(self.options.server_arg.iter().cloned())
-            .collect();
-        let mut server = Server::start(&program, package, &arguments, self.server_cpu)?;
-        server.await_ready(|_| {
-            let ready = match kind {
-                RivalKind::Redis => Redis::is_ready(address),
-                RivalKind::Memcached => Memcached::is_ready(address),
-            };
-            ready.then_some(())
-        })?;
-        Ok((server, address))
-    }
-
-    fn connect(
-        &self,
-        address: SocketAddr,
-        server: Option<Server>,
-    ) -> Result<Contender<'a>, VersusError> {
-        let sketch = self.options.cms.then_some(self.geometry);
-        let (driver, said): (Box<dyn Driver + 'a>, _) = match self.options.rival.kind {
-            RivalKind::Redis => {
-                let redis = Redis::connect(address, sketch, self.stop)?;
-                let pid = redis.pid;
-                (Box::new(redis), pid)
-            }
-            RivalKind::Memcached => {
-                let memcached = Memcached::connect(address, self.stop)?;
-                let pid = memcached.pid;
-                (Box::new(memcached), pid)
-            }
-        };
-        // What a server elsewhere says of itself names no process of this machine.
-        let said = said.filter(|_| address.ip().is_loopback());
-        Ok(Contender {
-            driver,
-            address,
-            pid: server.as_ref().map(Server::pid).or(said),
-            server,
-        })
-    }
-
     fn turn(&self, contender: &mut Contender<'_>, adds: u64) -> Result<Turn, VersusError> {
         let mut keys = self.keys.stream(self.options.seed, 0, 1);
         let server_before = contender.pid.and_then(cpu_seconds);
         let own = CpuTime::from_now();
         let begin = Instant::now();
-        let received = contender.driver.add(&mut keys, adds)?;
+        let received = contender.adapter.add(&mut keys, adds)?;
         let seconds = begin.elapsed().as_secs_f64();
         let since = |before: Option<f64>, now: Option<f64>| Some(now? - before?);
         Ok(Turn {
@@ -380,11 +225,11 @@ impl<'a> Contest<'a> {
         let mut histogram: Histogram<u64> = latency_histogram();
         for _ in 0..self.options.counts {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(DriverError::Interrupted.into());
+                return Err(AdapterError::Interrupted.into());
             }
             let key = keys.next_key();
             let begin = Instant::now();
-            contender.driver.count(key)?;
+            contender.adapter.count(key)?;
             histogram.saturating_record(begin.elapsed().as_nanos() as u64);
         }
         Ok(Latency::of(&histogram))
@@ -415,7 +260,7 @@ impl<'a> Contest<'a> {
         sample: &[(u64, u64)],
     ) -> Result<Vec<u64>, VersusError> {
         let counts = sample.iter();
-        let counts = counts.map(|(number, _)| contender.driver.count(&self.keys.key(*number)));
+        let counts = counts.map(|(number, _)| contender.adapter.count(&self.keys.key(*number)));
         Ok(counts.collect::<Result<_, _>>()?)
     }
 
@@ -441,7 +286,7 @@ impl<'a> Contest<'a> {
         Ok(checked)
     }
 
-    /// Of servers that have seen nothing else; one that runs already has.
+    /// Measures servers that are started for it. One that runs already has seen other keys and is left out.
     fn measure_memory(
         &self,
         found: &mut Comparison,
@@ -459,9 +304,9 @@ impl<'a> Contest<'a> {
         };
         let keys = format!("sequential:{most}").parse::<KeySpec>()?;
         let keys = KeySet::open(&keys, self.options.key_len, "", KEYS_AS_IN)?;
-        let mut contenders = vec![(self.start_ours()?, &mut found.ours)];
+        let mut contenders = vec![(self.starter.start_ours()?, &mut found.ours)];
         if self.options.start {
-            contenders.push((self.start_theirs()?, &mut found.theirs));
+            contenders.push((self.starter.start_theirs()?, &mut found.theirs));
         }
         for (mut contender, score) in contenders {
             say(&format!(
@@ -473,7 +318,7 @@ impl<'a> Contest<'a> {
             let mut seen = 0;
             for step in &steps {
                 contender
-                    .driver
+                    .adapter
                     .add(&mut stream, step.saturating_sub(seen))?;
                 seen = seen.max(*step);
                 if let Some(resident_bytes) = contender.pid.and_then(resident_bytes) {

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::driver::{Driver, DriverError, WINDOW};
+use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::Stream;
 
 const SERVER: &str = "memcached";
@@ -56,7 +56,7 @@ struct Answer {
 }
 
 impl<'a> Memcached<'a> {
-    pub(super) fn connect(address: SocketAddr, stop: &'a AtomicBool) -> Result<Self, DriverError> {
+    pub(super) fn connect(address: SocketAddr, stop: &'a AtomicBool) -> Result<Self, AdapterError> {
         let open = || {
             let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_nodelay(true)?;
@@ -65,7 +65,7 @@ impl<'a> Memcached<'a> {
             let reader = BufReader::with_capacity(64 << 10, stream.try_clone()?);
             Ok((stream, reader))
         };
-        let (stream, reader) = open().map_err(|source| DriverError::Connect {
+        let (stream, reader) = open().map_err(|source| AdapterError::Connect {
             server: SERVER,
             address,
             source,
@@ -90,7 +90,7 @@ impl<'a> Memcached<'a> {
     }
 
     /// `STAT` answers with a pair a message, the last one empty.
-    fn introduce(&mut self) -> Result<(), DriverError> {
+    fn introduce(&mut self) -> Result<(), AdapterError> {
         self.batch.clear();
         write_request(STAT, &[], &[], &mut self.batch);
         self.send()?;
@@ -113,13 +113,13 @@ impl<'a> Memcached<'a> {
         }
     }
 
-    fn send(&mut self) -> Result<(), DriverError> {
+    fn send(&mut self) -> Result<(), AdapterError> {
         let sent = self.stream.write_all(&self.batch);
         sent.map_err(|source| self.lost(source))
     }
 
     /// The next answer, and an error where it says no to something other than a key that it lacks.
-    fn answer(&mut self, what: &'static str) -> Result<Answer, DriverError> {
+    fn answer(&mut self, what: &'static str) -> Result<Answer, AdapterError> {
         let mut header = [0; HEADER_BYTES];
         let read = self.reader.read_exact(&mut header);
         read.map_err(|source| self.lost(source))?;
@@ -128,7 +128,7 @@ impl<'a> Memcached<'a> {
         let key = usize::from(u16::from_be_bytes([k0, k1]));
         let extras = usize::from(extras);
         if magic != RESPONSE || body > BODY_BYTES_MAX || extras + key > body {
-            return Err(DriverError::Protocol {
+            return Err(AdapterError::Protocol {
                 server: SERVER,
                 address: self.address,
                 found: format!(
@@ -148,7 +148,7 @@ impl<'a> Memcached<'a> {
                 extras,
                 key,
             }),
-            _ => Err(DriverError::Refused {
+            _ => Err(AdapterError::Refused {
                 server: SERVER,
                 what,
                 answer: format!(
@@ -159,8 +159,8 @@ impl<'a> Memcached<'a> {
         }
     }
 
-    fn lost(&self, source: io::Error) -> DriverError {
-        DriverError::Lost {
+    fn lost(&self, source: io::Error) -> AdapterError {
+        AdapterError::Lost {
             server: SERVER,
             address: self.address,
             source,
@@ -168,7 +168,7 @@ impl<'a> Memcached<'a> {
     }
 
     /// Sends up to a batch, and an operation that is answered after it; how many keys.
-    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<u64, DriverError> {
+    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<u64, AdapterError> {
         self.batch.clear();
         let adds = left.min(BATCH_KEYS);
         for _ in 0..adds {
@@ -181,16 +181,16 @@ impl<'a> Memcached<'a> {
     }
 
     /// Quiet operations answer only when they fail, so what comes is the end of the batch.
-    fn await_batch(&mut self) -> Result<(), DriverError> {
+    fn await_batch(&mut self) -> Result<(), AdapterError> {
         while self.answer("adds")?.opcode != NOOP {}
         match self.stop.load(Ordering::Relaxed) {
-            true => Err(DriverError::Interrupted),
+            true => Err(AdapterError::Interrupted),
             false => Ok(()),
         }
     }
 }
 
-impl Driver for Memcached<'_> {
+impl Adapter for Memcached<'_> {
     fn name(&self) -> String {
         format!("{SERVER} {}", self.version)
     }
@@ -206,7 +206,7 @@ impl Driver for Memcached<'_> {
         "binary GET".to_owned()
     }
 
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError> {
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, AdapterError> {
         let (mut left, mut waiting) = (adds, 0);
         while left > 0 {
             left -= self.send_batch(keys, left)?;
@@ -223,7 +223,7 @@ impl Driver for Memcached<'_> {
         Ok(adds)
     }
 
-    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError> {
+    fn count(&mut self, key: &[u8]) -> Result<u64, AdapterError> {
         self.batch.clear();
         write_request(GET, &[], key, &mut self.batch);
         self.send()?;
@@ -238,7 +238,7 @@ impl Driver for Memcached<'_> {
         }
         let text = self.body[extras + key..].trim_ascii();
         let number = std::str::from_utf8(text).ok().and_then(|n| n.parse().ok());
-        number.ok_or_else(|| DriverError::Protocol {
+        number.ok_or_else(|| AdapterError::Protocol {
             server: SERVER,
             address: self.address,
             found: format!("a count of \"{}\"", text.escape_ascii()),

@@ -5,9 +5,11 @@
 //! batches that serve that server best, and ends when the server has confirmed to have read all of
 //! them; who begins changes from round to round. What is compared is what each server needed for it.
 
+mod adapter;
 mod command;
+mod contender;
 mod contest;
-mod driver;
+mod error;
 mod markdown;
 mod memcached;
 mod options;

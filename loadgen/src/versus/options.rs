@@ -1,4 +1,4 @@
-//! What `loadgen versus` is told.
+//! The options of `loadgen versus`.
 
 use std::path::{Path, PathBuf};
 
@@ -87,7 +87,7 @@ impl VersusOptions {
     }
 }
 
-/// What both of our formats carry.
+/// The length of keys, which both of our formats have to carry.
 fn key_len(text: &str) -> Result<usize, String> {
     let most = Format::Legacy.key_bytes_max();
     match text.parse() {

@@ -1,4 +1,4 @@
-//! How servers are told to run, and how a node says where it is.
+//! The arguments with which servers are started, and the line by which a node says where it is.
 
 use std::net::SocketAddr;
 

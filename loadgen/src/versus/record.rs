@@ -1,4 +1,4 @@
-//! What a comparison found: the JSON in `benches/record/`.
+//! The record of a comparison: the JSON in `benches/record/`.
 //!
 //! # Schema, version 1
 //! One JSON object, [`Comparison`]. Units are the last word of a name; `null` says "not measured".

@@ -14,7 +14,7 @@ use redis::{
 };
 use rmbd::sketch::Geometry;
 
-use super::driver::{Driver, DriverError, WINDOW};
+use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::Stream;
 
 const SERVER: &str = "redis";
@@ -47,7 +47,7 @@ impl<'a> Redis<'a> {
         address: SocketAddr,
         sketch: Option<Geometry>,
         stop: &'a AtomicBool,
-    ) -> Result<Self, DriverError> {
+    ) -> Result<Self, AdapterError> {
         let connection = open(address).map_err(|error| failed(address, "a connection", &error))?;
         let mut redis = Self {
             address,
@@ -71,7 +71,7 @@ impl<'a> Redis<'a> {
         open(address).is_ok_and(|mut c| cmd("PING").exec(&mut c).is_ok())
     }
 
-    fn introduce(&mut self) -> Result<(), DriverError> {
+    fn introduce(&mut self) -> Result<(), AdapterError> {
         let asked = cmd("INFO").arg("server").query(&mut self.connection);
         let info: String = asked.map_err(|error| self.failed("INFO", &error))?;
         let field = |name: &str| {
@@ -84,7 +84,7 @@ impl<'a> Redis<'a> {
         Ok(())
     }
 
-    fn make_sketch(&mut self, geometry: Geometry) -> Result<(), DriverError> {
+    fn make_sketch(&mut self, geometry: Geometry) -> Result<(), AdapterError> {
         let delete = cmd("DEL").arg(SKETCH).exec(&mut self.connection);
         delete.map_err(|error| self.failed("DEL", &error))?;
         let made = cmd("CMS.INITBYDIM")
@@ -92,7 +92,7 @@ impl<'a> Redis<'a> {
             .arg(geometry.width())
             .arg(geometry.depth())
             .exec(&mut self.connection);
-        made.map_err(|error| DriverError::Refused {
+        made.map_err(|error| AdapterError::Refused {
             server: SERVER,
             what: "CMS.INITBYDIM",
             answer: format!(
@@ -102,12 +102,12 @@ impl<'a> Redis<'a> {
         })
     }
 
-    fn failed(&self, what: &'static str, error: &RedisError) -> DriverError {
+    fn failed(&self, what: &'static str, error: &RedisError) -> AdapterError {
         failed(self.address, what, error)
     }
 
     /// Sends up to a batch; how many keys, and how many replies it will have.
-    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), DriverError> {
+    fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), AdapterError> {
         let adds = left.min(BATCH_KEYS);
         self.batch.clear();
         if self.quiet {
@@ -141,20 +141,20 @@ impl<'a> Redis<'a> {
         commands
     }
 
-    fn take_replies(&mut self, replies: usize) -> Result<(), DriverError> {
+    fn take_replies(&mut self, replies: usize) -> Result<(), AdapterError> {
         for _ in 0..replies {
             let reply = self.connection.recv_response();
             let reply = reply.and_then(Value::extract_error);
             reply.map_err(|error| self.failed("adds", &error))?;
         }
         match self.stop.load(Ordering::Relaxed) {
-            true => Err(DriverError::Interrupted),
+            true => Err(AdapterError::Interrupted),
             false => Ok(()),
         }
     }
 }
 
-impl Driver for Redis<'_> {
+impl Adapter for Redis<'_> {
     fn name(&self) -> String {
         let what = if self.sketch.is_some() { " CMS" } else { "" };
         format!("{SERVER} {}{what}", self.version)
@@ -185,7 +185,7 @@ impl Driver for Redis<'_> {
         }
     }
 
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError> {
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, AdapterError> {
         let mut left = adds;
         let mut waiting = VecDeque::with_capacity(WINDOW);
         while left > 0 {
@@ -203,7 +203,7 @@ impl Driver for Redis<'_> {
         Ok(adds)
     }
 
-    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError> {
+    fn count(&mut self, key: &[u8]) -> Result<u64, AdapterError> {
         let connection = &mut self.connection;
         let counted: Result<Option<u64>, _> = match self.sketch {
             None => cmd("GET").arg(key).query(connection),
@@ -248,26 +248,26 @@ fn open(address: SocketAddr) -> Result<Connection, RedisError> {
     Ok(connection)
 }
 
-/// What an error of the client crate is to us.
-fn failed(address: SocketAddr, what: &'static str, error: &RedisError) -> DriverError {
+/// Translates an error of the client crate.
+fn failed(address: SocketAddr, what: &'static str, error: &RedisError) -> AdapterError {
     let source = || std::io::Error::other(error.to_string());
     match error.kind() {
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => DriverError::Protocol {
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => AdapterError::Protocol {
             server: SERVER,
             address,
             found: error.to_string(),
         },
-        ErrorKind::Io if what == "a connection" => DriverError::Connect {
+        ErrorKind::Io if what == "a connection" => AdapterError::Connect {
             server: SERVER,
             address,
             source: source(),
         },
-        ErrorKind::Io => DriverError::Lost {
+        ErrorKind::Io => AdapterError::Lost {
             server: SERVER,
             address,
             source: source(),
         },
-        _ => DriverError::Refused {
+        _ => AdapterError::Refused {
             server: SERVER,
             what,
             answer: error.to_string(),

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use loadgen::plan::{DEFAULT_KEY_BYTES, Format, KeySet, Load, SendOptions};
+use loadgen::plan::{DEFAULT_KEY_BYTES, Format, KeySet, Load};
 use loadgen::record::{Check, Gaps, Outcome, Pace, Phase, Record};
 use loadgen::run::{Event, Session};
 use loadgen::server::ServerUnderLoad;
@@ -28,7 +28,7 @@ pub(crate) fn load(mode: &str, keys: &str) -> Load {
         duration: Duration::from_secs(1),
         warmup: Duration::ZERO,
         timeout: Duration::from_secs(5),
-        ..Load::new(keys_of, format, &SendOptions::default())
+        ..Load::new(keys_of, format)
     }
 }
 

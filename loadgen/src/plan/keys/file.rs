@@ -6,12 +6,33 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::super::format::Format;
-use super::{KeysError, LineEnd};
+use super::error::KeysError;
 
 /// Bytes that are read at most; they stay in memory.
 const FILE_BYTES_MAX: usize = 1 << 30;
 /// Lines at most; each costs 4 bytes, and some 40 while they are read.
 const LINES_MAX: usize = 50_000_000;
+
+/// Where a line of a file of keys ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LineEnd {
+    /// Before LF, and before a CR that stands in front of it or at the end of the file: as `rmbd add` has it.
+    #[default]
+    LfOrCrLf,
+    /// Before LF; a CR is the key's.
+    Lf,
+}
+
+impl LineEnd {
+    /// As `--keep-cr` has it: whether a CR at the end of a line is the key's.
+    #[must_use]
+    pub(crate) fn with_cr(is_kept: bool) -> Self {
+        match is_kept {
+            true => Self::Lf,
+            false => Self::LfOrCrLf,
+        }
+    }
+}
 
 /// The keys of a file, and in which order they stand in it.
 #[derive(Debug)]

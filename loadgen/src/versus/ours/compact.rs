@@ -1,9 +1,9 @@
 //! Compact requests. A train ends in one that asks for nothing but an acknowledgement.
 
-use rmbd::wire::compact::{Answer, Header, RequestWriter, reply};
+use rmbd::wire::compact::{Answer, RequestWriter, reply};
 
 use super::{Filled, Speech};
-use crate::plan::{DATAGRAM_BYTES, Stream, TRAIN_BYTES_MAX};
+use crate::plan::{DATAGRAM_BYTES, Stream, TRAIN_BYTES_MAX, start_request};
 
 /// Datagrams of adds that leave in one system call. What they leave of it is more than the last one, which has no
 /// operation, takes.
@@ -29,19 +29,9 @@ impl Compact {
         }
     }
 
-    fn start(&mut self, id: u32, acknowledge: bool) {
-        let header = Header {
-            id,
-            acknowledge,
-            ..Header::default()
-        };
-        let started = self.writer.start(&header);
-        debug_assert!(started.is_ok(), "a header fits a datagram");
-    }
-
     /// A datagram of up to `adds_left` adds; how many.
     fn datagram(&mut self, keys: &mut Stream, adds_left: u64) -> u64 {
-        self.start(0, false);
+        start_request(&mut self.writer, 0, false);
         let mut adds = 0;
         while adds < adds_left {
             let key = match self.is_held_back {
@@ -84,7 +74,7 @@ impl Speech for Compact {
             }
         }
         // A turn has far less trains than 2^31.
-        self.start(number as u32 % QUESTIONS, true);
+        start_request(&mut self.writer, number as u32 % QUESTIONS, true);
         self.train.extend_from_slice(self.writer.finish());
         Filled {
             adds,
@@ -100,7 +90,7 @@ impl Speech for Compact {
 
     fn question(&mut self, key: &[u8]) -> &[u8] {
         self.latest_question = self.latest_question.wrapping_add(1) | QUESTIONS;
-        self.start(self.latest_question, false);
+        start_request(&mut self.writer, self.latest_question, false);
         let written = self.writer.count(key);
         debug_assert!(written.is_ok(), "a key fits a datagram");
         self.writer.finish()

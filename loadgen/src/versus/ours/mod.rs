@@ -16,7 +16,7 @@ use rmbd::status::Status;
 use rmbd::udp::send_segments;
 use ureq::Agent;
 
-use super::driver::{Driver, DriverError, WINDOW};
+use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::{DATAGRAM_BYTES, Format, Stream};
 use crate::server::{StatusError, connected_socket, fetch_status, status_url};
 
@@ -76,13 +76,13 @@ impl<'a> Ours<'a> {
         http: SocketAddr,
         format: Format,
         stop: &'a AtomicBool,
-    ) -> Result<Self, DriverError> {
+    ) -> Result<Self, AdapterError> {
         let open = || {
             let socket = connected_socket(address)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             Ok(socket)
         };
-        let socket = open().map_err(|source| DriverError::Connect {
+        let socket = open().map_err(|source| AdapterError::Connect {
             server: SERVER,
             address,
             source,
@@ -105,11 +105,11 @@ impl<'a> Ours<'a> {
         Ok(ours)
     }
 
-    fn status(&self) -> Result<Status, DriverError> {
+    fn status(&self) -> Result<Status, AdapterError> {
         let url = status_url(&self.http.to_string());
         fetch_status(&Agent::new_with_defaults(), &url).map_err(|error| match error {
             StatusError::Fetch(error) => self.lost(io::Error::other(error)),
-            StatusError::Other(error) => DriverError::Protocol {
+            StatusError::Other(error) => AdapterError::Protocol {
                 server: SERVER,
                 address: self.http,
                 found: error.to_string(),
@@ -117,8 +117,8 @@ impl<'a> Ours<'a> {
         })
     }
 
-    fn lost(&self, source: io::Error) -> DriverError {
-        DriverError::Lost {
+    fn lost(&self, source: io::Error) -> AdapterError {
+        AdapterError::Lost {
             server: SERVER,
             address: self.address,
             source,
@@ -126,7 +126,7 @@ impl<'a> Ours<'a> {
     }
 
     /// Sends up to a train of adds; how many.
-    fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, DriverError> {
+    fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, AdapterError> {
         let Filled {
             adds,
             bytes,
@@ -141,7 +141,7 @@ impl<'a> Ours<'a> {
 
     /// Waits until at most `window` trains are without a reply. A train that gets none is given up;
     /// `/status` tells what arrived of it.
-    fn await_window(&mut self, window: u64) -> Result<(), DriverError> {
+    fn await_window(&mut self, window: u64) -> Result<(), AdapterError> {
         let mut buffer = [0; DATAGRAM_BYTES];
         while self.trains - self.confirmed > window {
             match self.socket.recv(&mut buffer) {
@@ -157,7 +157,7 @@ impl<'a> Ours<'a> {
                 Err(error) => return Err(self.lost(error)),
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(DriverError::Interrupted);
+                return Err(AdapterError::Interrupted);
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ impl<'a> Ours<'a> {
     }
 }
 
-impl Driver for Ours<'_> {
+impl Adapter for Ours<'_> {
     fn name(&self) -> String {
         format!("{SERVER} {}", self.version)
     }
@@ -187,7 +187,7 @@ impl Driver for Ours<'_> {
         self.speech.counts_as()
     }
 
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError> {
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, AdapterError> {
         let before = self.status()?.messages.add;
         let mut left = adds;
         while left > 0 {
@@ -198,7 +198,7 @@ impl Driver for Ours<'_> {
         Ok(self.status()?.messages.add - before)
     }
 
-    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError> {
+    fn count(&mut self, key: &[u8]) -> Result<u64, AdapterError> {
         let sent = self.socket.send(self.speech.question(key));
         sent.map_err(|source| self.lost(source))?;
         let mut buffer = [0; DATAGRAM_BYTES];

@@ -5,13 +5,14 @@ mod fake;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
 use rmbd::sketch::Geometry;
 
 use self::fake::{Behaviour, Fake, memcached_behaviour, redis_behaviour};
-use super::driver::{Driver, DriverError};
+use super::adapter::{Adapter, AdapterError};
 use super::markdown::markdown;
 use super::memcached::Memcached;
 use super::ours::Ours;
@@ -19,7 +20,7 @@ use super::process::{Server, StartError, cpu_seconds, resident_bytes};
 use super::record::{COMPARISON_SCHEMA, Checked, Comparison, Memory, Score, Spread, Turn};
 use super::redis::Redis;
 use super::rival::{Rival, RivalError, RivalKind};
-use crate::machine::{Environment, thread_cpu_time};
+use crate::machine::{CpuTime, Environment};
 use crate::plan::{Format, KeySet, KeySpec};
 
 const ADDS: u64 = 10_000;
@@ -32,9 +33,9 @@ fn keys() -> KeySet {
 }
 
 /// Adds, counts every key, and compares with the stream run again.
-fn check_adds_and_counts(driver: &mut dyn Driver) {
+fn check_adds_and_counts(adapter: &mut dyn Adapter) {
     let keys = keys();
-    let added = driver.add(&mut keys.stream(7, 0, 1), ADDS).unwrap();
+    let added = adapter.add(&mut keys.stream(7, 0, 1), ADDS).unwrap();
     assert_eq!(added, ADDS);
     let mut truth = vec![0; keys.distinct() as usize];
     let mut stream = keys.stream(7, 0, 1);
@@ -43,12 +44,12 @@ fn check_adds_and_counts(driver: &mut dyn Driver) {
     }
     for (number, count) in truth.into_iter().enumerate() {
         assert_eq!(
-            driver.count(&keys.key(number as u64)).unwrap(),
+            adapter.count(&keys.key(number as u64)).unwrap(),
             count,
             "key {number}"
         );
     }
-    assert_eq!(driver.count(b"never added").unwrap(), 0);
+    assert_eq!(adapter.count(b"never added").unwrap(), 0);
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn a_node_counts_what_it_was_sent_in_both_formats() {
         let stream = &mut keys().stream(7, 0, 1);
         assert!(matches!(
             stopped.add(stream, ADDS),
-            Err(DriverError::Interrupted)
+            Err(AdapterError::Interrupted)
         ));
         node.stop().unwrap();
     }
@@ -145,13 +146,13 @@ fn ctrl_c_ends_a_turn() {
     let stream = &mut keys().stream(7, 0, 1);
     assert!(matches!(
         redis.add(stream, ADDS),
-        Err(DriverError::Interrupted)
+        Err(AdapterError::Interrupted)
     ));
     let fake = Fake::start(memcached_behaviour(None));
     let mut memcached = Memcached::connect(fake.address(), &STOPPED).unwrap();
     assert!(matches!(
         memcached.add(stream, ADDS),
-        Err(DriverError::Interrupted)
+        Err(AdapterError::Interrupted)
     ));
 }
 
@@ -225,9 +226,9 @@ fn a_server_that_does_not_start_says_why() {
 
 #[test]
 fn cpu_time_of_a_thread_grows_with_work() {
-    let before = thread_cpu_time().as_secs_f64();
+    let cpu = CpuTime::from_now();
     let mut sum = 0_u64;
-    while thread_cpu_time().as_secs_f64() < before + 0.005 {
+    while cpu.spent() < Duration::from_millis(5) {
         sum = std::hint::black_box(sum + 1);
     }
     assert!(sum > 0);

@@ -1,4 +1,4 @@
-//! What the generator does to a server, whichever it is.
+//! One set of calls for every kind of server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::plan::Stream;
 
-/// Drives one server, over a connection of its own.
-pub(super) trait Driver {
+/// The same calls for each kind of server, over a connection to one.
+pub(super) trait Adapter {
     /// Name and version, as it says them.
     fn name(&self) -> String;
 
@@ -20,15 +20,15 @@ pub(super) trait Driver {
 
     /// Adds the next `adds` keys of a stream, in batches, and returns when the server has confirmed
     /// to have read all of them; how many it counted.
-    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, DriverError>;
+    fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, AdapterError>;
 
     /// Counts one key and waits for the answer.
-    fn count(&mut self, key: &[u8]) -> Result<u64, DriverError>;
+    fn count(&mut self, key: &[u8]) -> Result<u64, AdapterError>;
 }
 
 /// A server that does not do what it should. What it had confirmed before stays counted.
 #[derive(Debug, Error)]
-pub(super) enum DriverError {
+pub(super) enum AdapterError {
     /// Nobody is there.
     #[error(
         "can't connect to {server} at {address}: {source}; start it, or let this command do it with --start"
@@ -51,7 +51,7 @@ pub(super) enum DriverError {
         /// What the system said.
         source: io::Error,
     },
-    /// It answers, but no.
+    /// It refuses what it is asked for.
     #[error("{server} refused {what}: {answer}")]
     Refused {
         /// Which server.

@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
+use rand::rand_core::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
 use super::*;
+use crate::plan::keys::made::{digits, hexadecimal};
+use crate::plan::{KeySpecError, Stream};
 use Format::{Compact, Legacy};
 
 fn set(spec: &str) -> KeySet {

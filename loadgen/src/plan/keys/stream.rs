@@ -1,0 +1,166 @@
+//! Sequences of keys.
+
+use std::sync::Arc;
+
+use rand::distr::Distribution;
+use rand::rand_core::{Rng, SeedableRng};
+use rand_distr::Zipf;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rmbd::wire::compact::KEY_BYTES_MAX;
+
+use super::alias::ZipfRanks;
+use super::set::{KeySet, Kind};
+use super::spec::{self, KeySpec};
+
+impl KeySet {
+    /// Stream `part` of `parts` that share the work. Random ones are independent of each other;
+    /// `sequential` and `file` deal their keys out in turn, so one part alone sends them in order.
+    /// The same seed and part give the same stream (`zipf` as far as the machine's `pow` is the
+    /// same). Streams never end:
+    /// `sequential` and `file` begin again.
+    #[must_use]
+    pub fn stream(&self, seed: u64, part: usize, parts: usize) -> Stream {
+        let source = match (&self.spec, &self.kind) {
+            (KeySpec::Uniform { keys }, _) => Source::Uniform {
+                rng: part_rng(seed, part),
+                keys: *keys,
+            },
+            (KeySpec::Zipf { exponent, keys }, _) => {
+                let rng = part_rng(seed, part);
+                match &self.zipf {
+                    Some(table) => Source::ZipfTable(ZipfRanks::new(Arc::clone(table), rng)),
+                    None => Source::Zipf {
+                        rng,
+                        zipf: spec::zipf(*exponent, *keys),
+                    },
+                }
+            }
+            (KeySpec::Sequential { .. }, _) => Source::turns(part, parts, self.distinct()),
+            (KeySpec::File(_) | KeySpec::Stdin, Kind::Lines(lines)) => {
+                Source::turns(part, parts, lines.entries())
+            }
+            // `open` gives lines to files.
+            (KeySpec::File(_) | KeySpec::Stdin, Kind::Made(made)) => {
+                Source::turns(part, parts, made.keys)
+            }
+        };
+        let mut key = [0; KEY_BYTES_MAX];
+        if let Kind::Made(made) = &self.kind {
+            key[..made.bytes].copy_from_slice(&made.template);
+        }
+        Stream {
+            keys: self.clone(),
+            source,
+            key,
+            latest: 0,
+        }
+    }
+}
+
+/// Generators of different parts are 2^128 steps apart, so they never overlap.
+fn part_rng(seed: u64, part: usize) -> Xoshiro256PlusPlus {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    for _ in 0..part {
+        rng.jump();
+    }
+    rng
+}
+
+/// An endless sequence of keys.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    keys: KeySet,
+    source: Source,
+    /// A made key.
+    key: [u8; KEY_BYTES_MAX],
+    /// Its number.
+    latest: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Uniform {
+        rng: Xoshiro256PlusPlus,
+        keys: u64,
+    },
+    ZipfTable(ZipfRanks),
+    /// Too many ranks for a table: by rejection, which is slower.
+    Zipf {
+        rng: Xoshiro256PlusPlus,
+        zipf: Zipf<f64>,
+    },
+    Turns {
+        next: u64,
+        step: u64,
+        end: u64,
+    },
+}
+
+impl Source {
+    fn turns(part: usize, parts: usize, end: u64) -> Self {
+        Self::Turns {
+            next: part as u64 % end,
+            step: parts.max(1) as u64 % end,
+            end,
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> u64 {
+        match self {
+            // Lemire's multiply-shift without rejection: the bias is below keys / 2^64.
+            Self::Uniform { rng, keys } => {
+                ((u128::from(rng.next_u64()) * u128::from(*keys)) >> 64) as u64
+            }
+            Self::ZipfTable(ranks) => ranks.next(),
+            Self::Zipf { rng, zipf } => zipf.sample(rng) as u64 - 1,
+            Self::Turns { next, step, end } => {
+                let this = *next;
+                *next += *step;
+                if *next >= *end {
+                    *next -= *end;
+                }
+                this
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Number of the next key.
+    #[inline]
+    pub fn next_number(&mut self) -> u64 {
+        let place = self.source.next();
+        match &self.keys.kind {
+            Kind::Made(_) => place,
+            Kind::Lines(lines) => lines.number(place),
+        }
+    }
+
+    /// The next key.
+    #[inline]
+    pub fn next_key(&mut self) -> &[u8] {
+        self.latest = self.next_number();
+        if let Kind::Made(made) = &self.keys.kind {
+            made.write_digits(self.latest, &mut self.key);
+        }
+        self.latest_key()
+    }
+
+    /// Number of what [`Self::next_key`] gave last.
+    #[inline]
+    #[must_use]
+    pub fn latest_number(&self) -> u64 {
+        self.latest
+    }
+
+    /// What [`Self::next_key`] gave last; the first key of all before that.
+    #[inline]
+    #[must_use]
+    pub fn latest_key(&self) -> &[u8] {
+        match &self.keys.kind {
+            Kind::Made(made) => &self.key[..made.bytes],
+            Kind::Lines(lines) => lines.key(self.latest),
+        }
+    }
+}
