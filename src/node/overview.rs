@@ -54,6 +54,10 @@ impl Overview {
         }
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.port.shared()
+    }
+
     pub(super) fn crew(&self) -> &Crew {
         &self.crew
     }
@@ -90,10 +94,6 @@ impl Overview {
     pub(super) fn refused_for(&self, problem: Problem) -> u64 {
         let threads = self.threads.iter();
         threads.map(|thread| thread.refused_for(problem)).sum()
-    }
-
-    fn shared(&self) -> &Shared {
-        self.port.shared()
     }
 
     /// Slices of others are the control thread's, so that no data thread waits.

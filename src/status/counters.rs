@@ -1,7 +1,7 @@
 //! What the data threads count: each for itself in plain numbers, published when it pauses.
 //!
-//! The table below declares each counter once. The thread's own number, the published one, the sum over the threads, the
-//! JSON of `/status`, the metrics and what `rmbd status` prints follow from its line. A counter of a session
+//! The table below declares each counter once. The thread's own number, the published one, the sum over the threads,
+//! the JSON of `/status`, the metrics and what `rmbd status` prints follow from its line. A counter of a session
 //! (`Session`) is [`engine::Tally`]'s of the same name.
 
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,4 @@
-//! Datagrams at the client port: what a data thread does with them is to add, to count, and to hand over what is rare. It
+//! Datagrams at the client port. A data thread adds and counts what they ask for, and hands over what is rare. It
 //! allocates nothing after it was made.
 
 mod access;
