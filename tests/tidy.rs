@@ -321,9 +321,10 @@ fn rooms_use_only_rooms_below_them() {
     }
 }
 
-/// No folder of the program stands beside the list of rooms.
+/// No folder of the program stands beside the list of rooms, nor beside the table for readers.
 #[test]
 fn every_folder_is_a_room() {
+    let table = read(&Path::new(ROOT).join("src/lib.rs"));
     let folders = std::fs::read_dir(Path::new(ROOT).join("src")).unwrap();
     let folders = folders.map(|folder| folder.unwrap().path());
     for folder in folders.filter(|path| path.is_dir()) {
@@ -332,6 +333,9 @@ fn every_folder_is_a_room() {
             .iter()
             .any(|(room, _)| room.split('/').next() == Some(&name));
         assert!(is_known, "src/{name}/ is no room");
+        let is_told =
+            table.contains(&format!("//! | `{name}` |")) || table.contains(&format!("[`{name}`]"));
+        assert!(is_told, "src/{name}/ is not in the table of src/lib.rs");
     }
 }
 

@@ -74,18 +74,11 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         sketch.epsilon * counted_weight(status) as f64,
         sketch.confidence
     )?;
-    writeln!(
-        out,
-        "messages   add {}, count {}, hit {}, bounds {}, info {}, sync {}, peer {}, ack {}",
-        messages.add,
-        messages.count,
-        messages.hit,
-        messages.bounds,
-        messages.info,
-        messages.sync,
-        messages.peer,
-        messages.ack
-    )?;
+    let messages: Vec<_> = messages
+        .operations_first()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    writeln!(out, "messages   {}", messages.join(", "))?;
     writeln!(
         out,
         "datagrams  received {}, malformed {}, refused {}, dropped by the kernel {}",

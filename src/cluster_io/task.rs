@@ -1,7 +1,7 @@
 //! The task of the control thread that runs the cluster's sockets.
 //!
-//! A turn of it takes what has come, up to a bound, lets the cluster do what is due, and sends what may go; then HTTP and
-//! the rest of the thread have theirs.
+//! A turn of it takes what has come, up to a bound, lets the cluster do what is due, and sends what may go; then HTTP
+//! and the rest of the thread have theirs.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -95,7 +95,7 @@ pub struct Info {
 
 /// Why something was not done. Nothing of it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Refusal {
     /// It is about a sketch that is not here.
     #[error("there is no such sketch here: 0 is the only one")]
     UnknownSketch,

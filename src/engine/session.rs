@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Question};
 use super::{
-    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refused, Tally, Turn,
+    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Tally, Turn,
 };
 use crate::replica::once::{Admission, COOKIE_BYTES};
 use crate::replica::{Batch, Estimate, SketchNumber};
@@ -114,12 +114,12 @@ impl<T: Copy> Session<T> {
     /// Whether there is a sketch of this number.
     ///
     /// # Errors
-    /// [`Refused::UnknownSketch`].
+    /// [`Refusal::UnknownSketch`].
     #[inline]
-    pub fn check_sketch(&self, number: SketchNumber) -> Result<(), Refused> {
+    pub fn check_sketch(&self, number: SketchNumber) -> Result<(), Refusal> {
         match number {
             SketchNumber::DEFAULT => Ok(()),
-            _ => Err(Refused::UnknownSketch),
+            _ => Err(Refusal::UnknownSketch),
         }
     }
 
@@ -128,16 +128,16 @@ impl<T: Copy> Session<T> {
     /// is not there in plenty.
     ///
     /// # Errors
-    /// [`Refused::Exhausted`]: not until the next pass over the cells. [`Refused::TooHeavy`]: they are above
+    /// [`Refusal::Exhausted`]: not until the next pass over the cells. [`Refusal::TooHeavy`]: they are above
     /// [`REQUEST_WEIGHT_MAX`].
     #[inline]
-    pub fn provide(&mut self, bound: u64, sum: impl FnOnce() -> u64) -> Result<(), Refused> {
+    pub fn provide(&mut self, bound: u64, sum: impl FnOnce() -> u64) -> Result<(), Refusal> {
         if self.batch.provide_of_plenty(bound) {
             return Ok(());
         }
         let sum = sum();
         if sum > REQUEST_WEIGHT_MAX {
-            return Err(Refused::TooHeavy);
+            return Err(Refusal::TooHeavy);
         }
         Ok(self.batch.provide(sum)?)
     }
@@ -146,10 +146,10 @@ impl<T: Copy> Session<T> {
     ///
     /// # Errors
     /// It may not be applied: it means another start, is too old to tell, or its client is new and gets no place
-    /// (yet: [`Refused::AddressUnproven`] asks for [`cookie`](Self::cookie)).
-    pub fn admit(&mut self, request: Numbered<'_>, now: Duration) -> Result<Turn, Refused> {
+    /// (yet: [`Refusal::AddressUnproven`] asks for [`cookie`](Self::cookie)).
+    pub fn admit(&mut self, request: Numbered<'_>, now: Duration) -> Result<Turn, Refusal> {
         if request.boot != self.engine.boot {
-            return Err(Refused::WrongBoot);
+            return Err(Refusal::WrongBoot);
         }
         let once = &self.engine.once;
         match once.admit(request.caller, request.sequence, now) {
@@ -158,10 +158,10 @@ impl<T: Copy> Session<T> {
                 self.tally.repeats += 1;
                 Ok(Turn::Repeat)
             }
-            Admission::TooOld => Err(Refused::SequenceTooOld),
-            Admission::Unproven => Err(Refused::AddressUnproven),
-            Admission::NetworkFull => Err(Refused::OnceNetworkFull),
-            Admission::Full => Err(Refused::OnceTableFull),
+            Admission::TooOld => Err(Refusal::SequenceTooOld),
+            Admission::Unproven => Err(Refusal::AddressUnproven),
+            Admission::NetworkFull => Err(Refusal::OnceNetworkFull),
+            Admission::Full => Err(Refusal::OnceTableFull),
         }
     }
 
@@ -180,26 +180,26 @@ impl<T: Copy> Session<T> {
     /// A weight, if it is taken.
     ///
     /// # Errors
-    /// [`Refused::WeightTooLarge`].
+    /// [`Refusal::WeightTooLarge`].
     #[inline]
-    pub fn weigh(&self, weight: u64) -> Result<Allowed, Refused> {
+    pub fn weigh(&self, weight: u64) -> Result<Allowed, Refusal> {
         let weight = u32::try_from(weight).ok();
         let weight = weight.and_then(|weight| Weight::new(weight).ok());
         weight
             .filter(|&weight| weight <= self.max_weight)
             .map(Allowed)
-            .ok_or(Refused::WeightTooLarge)
+            .ok_or(Refusal::WeightTooLarge)
     }
 
     /// A limit of all that is counted; a window of 0 is all time.
     ///
     /// # Errors
-    /// [`Refused::UnknownWindow`].
+    /// [`Refusal::UnknownWindow`].
     #[inline]
-    pub fn limit(&self, limit: u64, window_ms: u64) -> Result<Limit, Refused> {
+    pub fn limit(&self, limit: u64, window_ms: u64) -> Result<Limit, Refusal> {
         match window_ms {
             0 => Ok(Limit::total(limit)),
-            _ => Err(Refused::UnknownWindow),
+            _ => Err(Refusal::UnknownWindow),
         }
     }
 

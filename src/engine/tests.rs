@@ -51,10 +51,10 @@ struct Client {
 }
 
 impl Client {
-    fn admit(&mut self, sequence: u64) -> Result<Turn, Refused> {
+    fn admit(&mut self, sequence: u64) -> Result<Turn, Refusal> {
         self.highest = self.highest.max(sequence);
         if self.highest - sequence >= WINDOW {
-            return Err(Refused::SequenceTooOld);
+            return Err(Refusal::SequenceTooOld);
         }
         Ok(match self.applied.insert(sequence) {
             true => Turn::First,
@@ -229,12 +229,12 @@ impl World {
                 boot: Boot(BOOT.0 + 1),
                 ..request
             };
-            assert_eq!(pair.session.admit(request, now), Err(Refused::WrongBoot));
+            assert_eq!(pair.session.admit(request, now), Err(Refusal::WrongBoot));
             return None;
         }
         let admitted = pair.session.admit(request, now);
         if known.is_none() && !shows {
-            assert_eq!(admitted, Err(Refused::AddressUnproven));
+            assert_eq!(admitted, Err(Refusal::AddressUnproven));
             assert_eq!(pair.session.cookie(address(id), now), cookie);
             return None;
         }
@@ -291,7 +291,7 @@ impl World {
         let token = self.expect(at, key, Kind::Hit { limit });
         self.pairs[at].tally.hit += 1;
         let (session, mut answer) = self.parts(at);
-        assert_eq!(session.limit(limit, 1), Err(Refused::UnknownWindow));
+        assert_eq!(session.limit(limit, 1), Err(Refusal::UnknownWindow));
         let limit = session.limit(limit, 0).unwrap();
         let key = key.to_le_bytes();
         let hit = session.hit(turn, &key, allowed, limit, token, &mut answer);
@@ -400,7 +400,7 @@ fn only_sketch_0_is_here() {
     let session = Session::<()>::new(engine(16, XXH3, MAX));
     assert_eq!(session.check_sketch(SketchNumber::DEFAULT), Ok(()));
     for number in [1, u32::MAX].map(SketchNumber) {
-        assert_eq!(session.check_sketch(number), Err(Refused::UnknownSketch));
+        assert_eq!(session.check_sketch(number), Err(Refusal::UnknownSketch));
     }
 }
 
@@ -416,7 +416,7 @@ fn a_request_is_provided_for_as_a_whole() {
     let [one, other, _] = &mut sessions;
     assert_eq!(
         one.provide(u64::MAX, || REQUEST_WEIGHT_MAX + 1),
-        Err(Refused::TooHeavy)
+        Err(Refusal::TooHeavy)
     );
     assert_eq!(one.provide(u64::MAX, || REQUEST_WEIGHT_MAX), Ok(()));
     // All that is left goes to the other one.
@@ -427,7 +427,7 @@ fn a_request_is_provided_for_as_a_whole() {
     {
         added += u64::from(MAX_WEIGHT);
     }
-    let exhausted = Err(Refused::Exhausted(Exhausted));
+    let exhausted = Err(Refusal::Exhausted(Exhausted));
     assert_eq!(other.provide(1 << 20, || 1 << 20), exhausted);
     assert_eq!(other.tally().add, added >> 20);
     for _ in 0..REQUEST_WEIGHT_MAX >> 20 {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use super::challenge::{Challenges, Heard, Introduction, Verdict};
+use super::challenge::{Challenges, Conclusion, Heard, Introduction};
 use super::members::Members;
 use super::orders::{Order, Pushed};
 use super::peers::LegacyPeers;
@@ -129,8 +129,8 @@ impl Rounds {
             return self.hear(from, datagram);
         }
         if is_probe_answer(datagram) {
-            if let Some(verdict) = self.challenges.counted(from, datagram) {
-                self.decide(from, verdict);
+            if let Some(conclusion) = self.challenges.counted(from, datagram) {
+                self.decide(from, conclusion);
             }
             return;
         }
@@ -258,16 +258,16 @@ impl Rounds {
         // Before a question goes: its answer may come before we are back.
         self.port.await_answers(self.challenges.is_waiting());
         let port = &self.port;
-        let verdicts =
+        let conclusions =
             (self.challenges).due(self.shared.now(), |to, bytes| port.send_to(bytes, to));
-        for (target, verdict) in verdicts {
-            self.decide(target, verdict);
+        for (target, conclusion) in conclusions {
+            self.decide(target, conclusion);
         }
     }
 
     /// It has not said what it is.
-    fn decide(&mut self, target: SocketAddr, verdict: Verdict) {
-        let is_proven = verdict == Verdict::NotOurs;
+    fn decide(&mut self, target: SocketAddr, conclusion: Conclusion) {
+        let is_proven = conclusion == Conclusion::NotOurs;
         // It may be a member by now.
         self.follow_cluster();
         self.order_decided(target, is_proven);

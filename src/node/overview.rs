@@ -54,6 +54,10 @@ impl Overview {
         }
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.port.shared()
+    }
+
     pub(super) fn crew(&self) -> &Crew {
         &self.crew
     }
@@ -92,10 +96,6 @@ impl Overview {
         threads.map(|thread| thread.refused_for(problem)).sum()
     }
 
-    fn shared(&self) -> &Shared {
-        self.port.shared()
-    }
-
     /// Slices of others are the control thread's, so that no data thread waits.
     fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         match self.participation.cluster() {
@@ -112,7 +112,7 @@ impl StatusSource for Overview {
         let tally = tally_of(&self.threads);
         let (cluster, readiness) = self.participation.status(boot, replica, now);
         let peers = self.peers.lock();
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.shared().now().as_secs_f64(),
             ready: self.ready.load(Acquire) && !self.crew.is_ending(),
@@ -121,19 +121,21 @@ impl StatusSource for Overview {
             http: self.http.map(|address| address.to_string()),
             readiness,
             sketch: SketchStatus::of(replica),
-            messages: Messages::of(&tally),
+            messages: Messages::default(),
             datagrams: Datagrams::of(&self.threads, &tally, peers.refused()),
             replies: Replies::of(&self.threads),
             io: IoStatus {
                 backend: self.backend.get().map_or("", |it| it.name()).to_owned(),
                 threads: self.threads.iter().map(|thread| thread.status()).collect(),
             },
-            compact: CompactStatus::of(engine, &tally),
+            compact: CompactStatus::of(engine),
             log: LogStatus::now(),
             cluster,
             peers: peers.status(self.shared().now()),
             peer_orders: peers.latest_orders(),
-        }
+        };
+        tally.tell(&mut status);
+        status
     }
 
     fn failure(&self) -> Option<String> {

@@ -119,7 +119,6 @@ impl Node {
         let (serving, serves) = std_mpsc::channel();
         let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
         let control = ControlThread {
-            shared: Arc::clone(port.shared()),
             overview,
             http,
             http_hosts: http_hosts(config),

@@ -1,59 +1,126 @@
 //! What the data threads count: each for itself in plain numbers, published when it pauses.
+//!
+//! The table below declares each counter once. The thread's own number, the published one, the sum over the threads,
+//! the JSON of `/status`, the metrics and what `rmbd status` prints follow from its line. A counter of a session
+//! (`Session`) is [`engine::Tally`]'s of the same name.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
+use serde::{Deserialize, Serialize};
 
+use super::{CompactStatus, Datagrams, Status};
 use crate::engine;
 use crate::wire::compact::Problem;
 use crate::wire::legacy::Malformed;
 
-/// Why an understood message was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The sender is not on the `--allow` list.
-    NotAllowed,
-    /// `peer` or `sync` from neither loopback nor the `--trust` list.
-    NotTrusted,
-    /// More rare messages than the control thread keeps up with.
-    QueueFull,
-    /// A reply that nobody here asked for.
-    Unsolicited,
-    /// More weight than could be taken over while the node ended.
-    NodeEnds,
+/// Lists reasons: each a variant with its name in documents, which stays the same for ever.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $reasons:ident { $($(#[$why:meta])* $reason:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $reasons {
+            $($(#[$why])* $reason,)*
+        }
+
+        impl $reasons {
+            const ALL: &[Self] = &[$(Self::$reason,)*];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Refused {
-    const ALL: [Self; 5] = [
-        Self::NotAllowed,
-        Self::NotTrusted,
-        Self::QueueFull,
-        Self::Unsolicited,
-        Self::NodeEnds,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "not_allowed",
-            Self::NotTrusted => "not_trusted",
-            Self::QueueFull => "queue_full",
-            Self::Unsolicited => "unsolicited_reply",
-            Self::NodeEnds => "node_ends",
-        }
+reasons! {
+    /// Why a data thread did nothing about a message that it understood.
+    TurnedAway {
+        /// The sender is not on the `--allow` list.
+        NotAllowed = "not_allowed",
+        /// `peer` or `sync` from neither loopback nor the `--trust` list.
+        NotTrusted = "not_trusted",
+        /// More rare messages than the control thread keeps up with.
+        QueueFull = "queue_full",
+        /// A reply that nobody here asked for.
+        Unsolicited = "unsolicited_reply",
+        /// More weight than could be taken over while the node ended.
+        NodeEnds = "node_ends",
     }
 }
 
-/// Generates the plain and the shared form of the same list of counters.
+/// Who counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CountedBy {
+    Session,
+    Thread,
+}
+
+/// A counter with a metric of its own.
+pub(super) struct Single {
+    pub(super) metric: &'static str,
+    pub(super) help: &'static str,
+    pub(super) value: u64,
+}
+
+/// Generates all forms of the table.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    (
+        $(#[$messages_doc:meta])*
+        messages: $messages:ident = $family:literal $family_help:literal {
+            $($(#[$meta:meta])* $message:ident: $message_by:ident,)*
+        }
+        $($part:ident: $document:ident {
+            $($single:ident: $single_by:ident = $metric:literal $help:literal,)*
+        })*
+    ) => {
+        $(#[$messages_doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $messages {
+            $($(#[$meta])* pub $message: u64,)*
+        }
+
+        impl $messages {
+            /// The family of metrics.
+            pub(super) const METRIC: &str = $family;
+            /// What the family says.
+            pub(super) const HELP: &str = $family_help;
+
+            /// In the order of the table.
+            pub(super) fn by_type(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($message), self.$message),)*].into_iter()
+            }
+
+            /// What any protocol may ask for first, then what is the Python program's alone.
+            pub(crate) fn operations_first(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let by = [$(CountedBy::$message_by,)*];
+                let mut all: Vec<_> = by.into_iter().zip(self.by_type()).collect();
+                // Stable.
+                all.sort_by_key(|(by, _)| *by);
+                all.into_iter().map(|(_, message)| message)
+            }
+        }
+
+        /// Counters with a metric of their own, by the part of a status in which they are.
+        pub(super) mod singles {
+            use super::{Single, $($document,)*};
+
+            $(pub(in crate::status) fn $part(part: &$document) -> impl Iterator<Item = Single> {
+                [$(Single { metric: $metric, help: $help, value: part.$single },)*].into_iter()
+            })*
+        }
+
         /// One data thread's own counters; only ever grow.
         #[derive(Debug, Clone, Default)]
         pub(crate) struct Tally {
-            $($(#[$doc])* pub(crate) $name: u64,)*
+            $(pub(crate) $message: u64,)*
+            $($(#[doc = $help] pub(crate) $single: u64,)*)*
             malformed: [u64; Malformed::ALL.len()],
             problems: [u64; Problem::ALL.len()],
-            refused: [u64; Refused::ALL.len()],
+            turned_away: [u64; TurnedAway::ALL.len()],
         }
 
         /// The published form of a [`Tally`]: one writer, any readers. Relaxed: each counter stands
@@ -63,64 +130,97 @@ macro_rules! counters {
 
         #[derive(Debug, Default)]
         struct Published {
-            $($name: AtomicU64,)*
+            $($message: AtomicU64,)*
+            $($($single: AtomicU64,)*)*
             malformed: [AtomicU64; Malformed::ALL.len()],
             problems: [AtomicU64; Problem::ALL.len()],
-            refused: [AtomicU64; Refused::ALL.len()],
+            turned_away: [AtomicU64; TurnedAway::ALL.len()],
         }
 
         impl PublishedTally {
             pub(crate) fn publish(&self, tally: &Tally) {
-                $(self.0.$name.store(tally.$name, Relaxed);)*
+                $(self.0.$message.store(tally.$message, Relaxed);)*
+                $($(self.0.$single.store(tally.$single, Relaxed);)*)*
                 store_all(&self.0.malformed, &tally.malformed);
                 store_all(&self.0.problems, &tally.problems);
-                store_all(&self.0.refused, &tally.refused);
+                store_all(&self.0.turned_away, &tally.turned_away);
             }
 
             pub(crate) fn read(&self) -> Tally {
                 Tally {
-                    $($name: self.0.$name.load(Relaxed),)*
+                    $($message: self.0.$message.load(Relaxed),)*
+                    $($($single: self.0.$single.load(Relaxed),)*)*
                     malformed: load_all(&self.0.malformed),
                     problems: load_all(&self.0.problems),
-                    refused: load_all(&self.0.refused),
+                    turned_away: load_all(&self.0.turned_away),
                 }
             }
         }
 
         impl std::ops::AddAssign<&Self> for Tally {
             fn add_assign(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
+                $(self.$message += other.$message;)*
+                $($(self.$single += other.$single;)*)*
                 add_all(&mut self.malformed, &other.malformed);
                 add_all(&mut self.problems, &other.problems);
-                add_all(&mut self.refused, &other.refused);
+                add_all(&mut self.turned_away, &other.turned_away);
+            }
+        }
+
+        impl Tally {
+            /// Takes over what a session has counted.
+            pub(crate) fn take_over(&mut self, done: &engine::Tally) {
+                $(take_over!($message_by self done $message);)*
+                $($(take_over!($single_by self done $single);)*)*
+            }
+
+            /// Adds all but reasons to what a status says.
+            pub(crate) fn tell(&self, status: &mut Status) {
+                $(status.messages.$message += self.$message;)*
+                $($(status.$part.$single += self.$single;)*)*
             }
         }
     };
 }
 
+/// One counter, where it is the session's.
+macro_rules! take_over {
+    (Session $tally:ident $done:ident $counter:ident) => {
+        $tally.$counter = $done.$counter;
+    };
+    (Thread $tally:ident $done:ident $counter:ident) => {};
+}
+
 counters! {
-    /// Datagrams of any content.
-    datagrams,
-    /// Keys added.
-    add,
-    /// Keys counted.
-    count,
-    /// Rows of legacy peers.
-    sync,
-    /// Orders to push.
-    peer,
-    /// Acks of rows.
-    ack,
-    /// Keys added and counted.
-    hit,
-    /// Keys counted with bounds.
-    bounds,
-    /// Questions what this node is.
-    info,
-    /// Compact requests of any content.
-    compact,
-    /// Requests that had been applied before.
-    repeats,
+    /// Messages taken, by type.
+    messages: Messages = "rmbd_messages" "Messages taken, by type" {
+        /// Keys added.
+        add: Session,
+        /// Keys counted.
+        count: Session,
+        /// Rows received from legacy peers.
+        sync: Thread,
+        /// Orders to push to a peer.
+        peer: Thread,
+        /// Rows acknowledged by legacy peers.
+        ack: Thread,
+        /// Keys added and counted in one operation.
+        #[serde(default)]
+        hit: Session,
+        /// Keys counted with their bounds.
+        #[serde(default)]
+        bounds: Session,
+        /// Questions what this node is.
+        #[serde(default)]
+        info: Session,
+    }
+    datagrams: Datagrams {
+        received: Thread = "rmbd_datagrams_received" "Datagrams that reached the data threads",
+    }
+    compact: CompactStatus {
+        requests: Thread = "rmbd_compact_requests" "Requests in the compact format, understood or not",
+        repeats: Session = "rmbd_compact_repeats" "Exactly-once requests that came again and were not added again",
+    }
 }
 
 impl PublishedTally {
@@ -131,20 +231,6 @@ impl PublishedTally {
 }
 
 impl Tally {
-    /// Takes over what a session has counted.
-    pub(crate) fn take_over(&mut self, done: &engine::Tally) {
-        let engine::Tally {
-            add,
-            count,
-            hit,
-            bounds,
-            info,
-            repeats,
-        } = *done;
-        (self.add, self.count, self.hit) = (add, count, hit);
-        (self.bounds, self.info, self.repeats) = (bounds, info, repeats);
-    }
-
     pub(crate) fn malformed(&mut self, reason: Malformed) {
         self.malformed[reason.index()] += 1;
     }
@@ -153,8 +239,8 @@ impl Tally {
         self.problems[problem.index()] += 1;
     }
 
-    pub(crate) fn refused(&mut self, reason: Refused, datagrams: u64) {
-        self.refused[reason as usize] += datagrams;
+    pub(crate) fn turn_away(&mut self, reason: TurnedAway, datagrams: u64) {
+        self.turned_away[reason as usize] += datagrams;
     }
 
     pub(crate) fn malformed_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
@@ -165,9 +251,9 @@ impl Tally {
     }
 
     pub(crate) fn refused_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Refused::ALL
+        TurnedAway::ALL
             .iter()
-            .map(|&reason| (reason.name(), self.refused[reason as usize]))
+            .map(|&reason| (reason.name(), self.turned_away[reason as usize]))
             .chain(self.problems_by_name(|problem| !problem.is_malformed()))
     }
 
@@ -206,19 +292,19 @@ mod tests {
     #[test]
     fn what_is_published_is_read_and_summed() {
         let mut tally = Tally {
-            datagrams: 3,
+            received: 3,
             add: 2,
             ..Tally::default()
         };
         tally.malformed(Malformed::Length);
-        tally.refused(Refused::QueueFull, 5);
+        tally.turn_away(TurnedAway::QueueFull, 5);
         tally.problem(Problem::Varint);
         tally.problem(Problem::WrongBoot);
         let published = PublishedTally::default();
         published.publish(&tally);
         let mut sum = published.read();
         sum += &published.read();
-        assert_eq!((sum.datagrams, sum.add, sum.count), (6, 4, 0));
+        assert_eq!((sum.received, sum.add, sum.count), (6, 4, 0));
         assert!(sum.malformed_by_name().any(|entry| entry == ("length", 2)));
         assert!(
             sum.refused_by_name()
@@ -233,7 +319,7 @@ mod tests {
         let names: std::collections::BTreeSet<_> = names.map(|(name, _)| name).collect();
         assert_eq!(
             names.len(),
-            Malformed::ALL.len() + Refused::ALL.len() + Problem::ALL.len()
+            Malformed::ALL.len() + TurnedAway::ALL.len() + Problem::ALL.len()
         );
         let total: u64 = sum
             .malformed_by_name()
@@ -241,5 +327,36 @@ mod tests {
             .map(|(_, n)| n)
             .sum();
         assert_eq!(total, 16);
+    }
+
+    #[test]
+    fn all_that_a_session_counts_is_taken_over() {
+        // A new one of these has a line in the table, too.
+        let done = engine::Tally {
+            add: 1,
+            count: 2,
+            hit: 3,
+            bounds: 4,
+            info: 5,
+            repeats: 6,
+        };
+        let mut tally = Tally::default();
+        tally.take_over(&done);
+        let mut status = crate::status::testing::status();
+        (status.messages, status.compact) = Default::default();
+        tally.tell(&mut status);
+        let messages: Vec<_> = status.messages.operations_first().collect();
+        let expected = [
+            ("add", 1),
+            ("count", 2),
+            ("hit", 3),
+            ("bounds", 4),
+            ("info", 5),
+            ("sync", 0),
+            ("peer", 0),
+            ("ack", 0),
+        ];
+        assert_eq!(messages, expected);
+        assert_eq!(status.compact.repeats, 6);
     }
 }

@@ -6,9 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::counters::Tally;
 use super::thread::ObservedThread;
-use super::{
-    CompactStatus, Datagrams, Detail, LogStatus, Messages, OriginDetail, Replies, SketchStatus,
-};
+use super::{CompactStatus, Datagrams, Detail, LogStatus, OriginDetail, Replies, SketchStatus};
 use crate::console::{self, Missing};
 use crate::engine::Engine;
 use crate::io::IoCounters;
@@ -45,38 +43,23 @@ impl SketchStatus {
     }
 }
 
-impl Messages {
-    pub(crate) fn of(tally: &Tally) -> Self {
-        Self {
-            add: tally.add,
-            count: tally.count,
-            sync: tally.sync,
-            peer: tally.peer,
-            ack: tally.ack,
-            hit: tally.hit,
-            bounds: tally.bounds,
-            info: tally.info,
-        }
-    }
-}
-
 impl CompactStatus {
-    pub(crate) fn of(engine: &Engine, tally: &Tally) -> Self {
+    /// Without what data threads count.
+    pub(crate) fn of(engine: &Engine) -> Self {
         let (info, once) = (engine.info(), engine.once());
         Self {
             boot: info.boot.to_string(),
             fingerprint: hex(info.fingerprint),
             max_weight: info.max_weight.get(),
-            requests: tally.compact,
-            repeats: tally.repeats,
             once_clients: once.clients() as u64,
             once_clients_max: once.clients_max() as u64,
+            ..Self::default()
         }
     }
 }
 
 impl Datagrams {
-    /// `also_refused`: by others than the data threads.
+    /// Without what `tally` [tells](Tally::tell) itself. `also_refused`: by others than the data threads.
     pub(crate) fn of(
         threads: &[Arc<ObservedThread>],
         tally: &Tally,
@@ -85,7 +68,7 @@ impl Datagrams {
         let truncated = sum(threads, |io| &io.truncated);
         let by_name = |(name, count): (&str, u64)| (name.to_owned(), count);
         Self {
-            received: tally.datagrams + truncated,
+            received: truncated,
             malformed: tally
                 .malformed_by_name()
                 .chain([("truncated", truncated)])

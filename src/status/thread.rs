@@ -61,7 +61,7 @@ impl ObservedThread {
     pub(crate) fn status(&self) -> ThreadStatus {
         ThreadStatus {
             cpu: self.cpu.get().copied().flatten(),
-            datagrams: self.tally.read().datagrams + self.io.truncated.load(Relaxed),
+            datagrams: self.tally.read().received + self.io.truncated.load(Relaxed),
             receive_buffer_bytes: self.socket.receive_buffer_bytes() as u64,
             dropped_by_kernel: self.drops(),
         }

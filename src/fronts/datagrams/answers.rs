@@ -104,8 +104,8 @@ impl Answers {
     }
 
     #[inline]
-    pub(super) fn fill(&mut self, place: ReplySlot, answer: Answer) {
-        match place {
+    pub(super) fn fill(&mut self, slot: ReplySlot, answer: Answer) {
+        match slot {
             ReplySlot::Legacy { at } => {
                 let reply = &mut self.bytes[at..at + self.dialect.reply_bytes()];
                 legacy::write_reply_count(answer.estimate().count, self.dialect, reply);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::answers::ReplySlot;
 use super::{ClientPort, Desk};
-use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refused, Turn};
+use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
 use crate::replica::once::{self, Caller};
 use crate::sketch::{HashFamily, Weight};
 use crate::wire::compact::{
@@ -49,7 +49,7 @@ pub(super) fn encode_info(port: &ClientPort) -> Box<[u8]> {
 
 impl Desk {
     pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {
-        self.tally.compact += 1;
+        self.tally.requests += 1;
         match self.admit(port, datagram) {
             Ok((request, turn)) => self.perform(port, &request, turn, datagram.len()),
             Err(Rejected { problem, id }) => {
@@ -92,7 +92,7 @@ impl Desk {
         port: &ClientPort,
         request: &Request<'_>,
         request_bytes: u64,
-    ) -> Result<Turn, Refused> {
+    ) -> Result<Turn, Refusal> {
         self.session.check_sketch(request.sketch)?;
         // Before it is marked as applied: all of it is, or nothing.
         let bound = request_bytes * self.byte_weight;
@@ -108,7 +108,7 @@ impl Desk {
         port: &ClientPort,
         once: Once,
         cookie: Option<&[u8]>,
-    ) -> Result<Turn, Refused> {
+    ) -> Result<Turn, Refusal> {
         let caller = Caller {
             client: once.client,
             ip: self.from,
@@ -150,10 +150,10 @@ impl Desk {
         self.answers.begin_compact(request_bytes);
         for operation in request.operations() {
             let performed = match operation {
-                Ok(Operation::Add { key, weight }) => self.add_compact(turn, key, weight),
-                Ok(question) => {
-                    is_owed = true;
-                    self.answer(port, question, turn)
+                Ok(operation) => {
+                    // All but adds have an answer.
+                    is_owed |= !matches!(operation, Operation::Add { .. });
+                    self.apply(port, operation, turn)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -175,23 +175,19 @@ impl Desk {
         }));
     }
 
-    #[inline]
-    fn add_compact(&mut self, turn: Turn, key: &[u8], weight: u64) -> Result<(), Problem> {
-        let weight = self.session.weigh(weight).map_err(problem)?;
-        let added = self.add(turn, key, weight);
-        added.map_err(|exhausted| problem(exhausted.into()))
-    }
-
-    #[inline]
-    fn answer(
+    /// Does one operation.
+    #[inline(always)]
+    fn apply(
         &mut self,
         port: &ClientPort,
-        question: Operation<'_>,
+        operation: Operation<'_>,
         turn: Turn,
     ) -> Result<(), Problem> {
-        match question {
+        match operation {
             Operation::Add { key, weight } => {
-                return self.add_compact(turn, key, weight);
+                let weight = self.session.weigh(weight).map_err(problem)?;
+                let added = self.add(turn, key, weight);
+                added.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
@@ -207,8 +203,8 @@ impl Desk {
                 let limit = self.session.limit(limit, window_ms).map_err(problem)?;
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
-                let place = ReplySlot::Compact { at };
-                let hit = session.hit(turn, key, weight, limit, place, &mut answer);
+                let slot = ReplySlot::Compact { at };
+                let hit = session.hit(turn, key, weight, limit, slot, &mut answer);
                 hit.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Bounds { key } => {
@@ -216,19 +212,22 @@ impl Desk {
                 let (session, mut answer) = self.parts();
                 session.bounds(key, ReplySlot::Compact { at }, &mut answer);
             }
-            Operation::Info => {
-                let at = self.reserve(self.info.len())?;
-                // Which was written down once.
-                self.session.info();
-                let now = self.now(port);
-                let cookie = self.session.cookie(self.from, now);
-                let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
-                if let Some(out) = self.info[..behind].last_chunk_mut() {
-                    *out = cookie;
-                }
-                self.answers.write(at, &self.info);
-            }
+            Operation::Info => self.tell_info(port)?,
         }
+        Ok(())
+    }
+
+    fn tell_info(&mut self, port: &ClientPort) -> Result<(), Problem> {
+        let at = self.reserve(self.info.len())?;
+        // Which was written down once.
+        self.session.info();
+        let now = self.now(port);
+        let cookie = self.session.cookie(self.from, now);
+        let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
+        if let Some(out) = self.info[..behind].last_chunk_mut() {
+            *out = cookie;
+        }
+        self.answers.write(at, &self.info);
         Ok(())
     }
 
@@ -240,18 +239,18 @@ impl Desk {
 
 /// How the format says it.
 #[cold]
-fn problem(refused: Refused) -> Problem {
+fn problem(refused: Refusal) -> Problem {
     match refused {
-        Refused::UnknownSketch => Problem::UnknownSketch,
-        Refused::UnknownWindow => Problem::UnknownWindow,
-        Refused::WeightTooLarge => Problem::WeightTooLarge,
-        Refused::WrongBoot => Problem::WrongBoot,
-        Refused::SequenceTooOld => Problem::SequenceTooOld,
-        Refused::AddressUnproven => Problem::AddressUnproven,
-        Refused::OnceNetworkFull => Problem::OnceNetworkFull,
-        Refused::OnceTableFull => Problem::OnceTableFull,
-        Refused::Exhausted(_) => Problem::Busy,
-        Refused::TooHeavy => Problem::RequestTooHeavy,
+        Refusal::UnknownSketch => Problem::UnknownSketch,
+        Refusal::UnknownWindow => Problem::UnknownWindow,
+        Refusal::WeightTooLarge => Problem::WeightTooLarge,
+        Refusal::WrongBoot => Problem::WrongBoot,
+        Refusal::SequenceTooOld => Problem::SequenceTooOld,
+        Refusal::AddressUnproven => Problem::AddressUnproven,
+        Refusal::OnceNetworkFull => Problem::OnceNetworkFull,
+        Refusal::OnceTableFull => Problem::OnceTableFull,
+        Refusal::Exhausted(_) => Problem::Busy,
+        Refusal::TooHeavy => Problem::RequestTooHeavy,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Datagrams at the client port: what a data thread does with them is to add, to count, and to hand over what is rare. It
+//! Datagrams at the client port. A data thread adds and counts what they ask for, and hands over what is rare. It
 //! allocates nothing after it was made.
 
 mod access;
@@ -21,7 +21,7 @@ pub(crate) use self::probe::{is_probe_answer, probe_key};
 use crate::engine::{Allowed, Answer, Session, Turn};
 use crate::io::{self, Replies};
 use crate::sketch::Exhausted;
-use crate::status::{ObservedThread, Refused, Tally};
+use crate::status::{ObservedThread, Tally, TurnedAway};
 use crate::udp::Train;
 use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use crate::wire::legacy::{self, Layout, Message};
@@ -41,7 +41,7 @@ pub(crate) struct DataHandler {
 /// What a data thread has of its own.
 struct Desk {
     layout: Layout,
-    /// Questions are answered with the place of their reply in `answers`.
+    /// Questions are answered with the slot of their reply in `answers`.
     session: Session<ReplySlot>,
     /// What a byte of a compact request may weigh.
     byte_weight: u64,
@@ -69,8 +69,8 @@ impl io::Handler for DataHandler {
         let from = train.from();
         if !port.may_use(from.ip()) {
             let datagrams = train.datagrams().count() as u64;
-            desk.tally.datagrams += datagrams;
-            return desk.tally.refused(Refused::NotAllowed, datagrams);
+            desk.tally.received += datagrams;
+            return desk.tally.turn_away(TurnedAway::NotAllowed, datagrams);
         }
         desk.begin(from.ip());
         for datagram in train.datagrams() {
@@ -117,7 +117,7 @@ impl Desk {
 
     #[inline]
     fn datagram(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
-        self.tally.datagrams += 1;
+        self.tally.received += 1;
         match datagram.first() {
             Some(&first) if is_request(first) => self.compact(port, datagram),
             _ => self.legacy(port, datagram, from),
@@ -128,7 +128,7 @@ impl Desk {
         // Nobody is told of a legacy add, so that none may be refused: while no more may be added this thread takes
         // nothing, and what comes waits in the socket.
         if !self.may_add(port, datagram.len() as u64) {
-            return self.tally.refused(Refused::NodeEnds, 1);
+            return self.tally.turn_away(TurnedAway::NodeEnds, 1);
         }
         for message in legacy::messages(datagram, self.layout) {
             match message {
@@ -137,8 +137,8 @@ impl Desk {
                     let _ = self.add(Turn::First, key, Allowed::ONE);
                 }
                 Ok(Message::Count { key }) => {
-                    let place = self.answers.reserve_legacy(key);
-                    self.count(key, place);
+                    let slot = self.answers.reserve_legacy(key);
+                    self.count(key, slot);
                 }
                 Ok(Message::Sync(_)) => {
                     self.tally.sync += 1;
@@ -174,7 +174,7 @@ impl Desk {
         if is_short && port.awaits_answers() {
             self.hand_off(port, datagram, from);
         } else {
-            self.tally.refused(Refused::Unsolicited, 1);
+            self.tally.turn_away(TurnedAway::Unsolicited, 1);
         }
     }
 
@@ -182,13 +182,13 @@ impl Desk {
         if port.is_trusted(from.ip()) {
             self.hand_off(port, datagram, from);
         } else {
-            self.tally.refused(Refused::NotTrusted, 1);
+            self.tally.turn_away(TurnedAway::NotTrusted, 1);
         }
     }
 
     fn hand_off(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
         if !port.rare().offer(from, datagram) {
-            self.tally.refused(Refused::QueueFull, 1);
+            self.tally.turn_away(TurnedAway::QueueFull, 1);
         }
     }
 
@@ -225,9 +225,9 @@ impl Desk {
     }
 
     #[inline]
-    fn count(&mut self, key: &[u8], place: ReplySlot) {
+    fn count(&mut self, key: &[u8], slot: ReplySlot) {
         let (session, mut answer) = self.parts();
-        session.count(key, place, &mut answer);
+        session.count(key, slot, &mut answer);
     }
 
     /// Answers what asks, and brings every add into the sketch.
@@ -242,6 +242,6 @@ impl Desk {
         let Self {
             session, answers, ..
         } = self;
-        (session, |place, answer| answers.fill(place, answer))
+        (session, |slot, answer| answers.fill(slot, answer))
     }
 }

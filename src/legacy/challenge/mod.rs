@@ -13,7 +13,7 @@
 //!                                                                                         was answered, or silent
 //! ```
 //!
-//! An answer to `info` settles it at any time, also for a while after the verdict.
+//! An answer to `info` settles it at any time, also for a while after the conclusion.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -61,7 +61,7 @@ struct Asked {
     /// Questions sent, and when the latest was.
     tries: usize,
     asked_at: Duration,
-    /// Whether counts are asked for, too, and a verdict is wanted.
+    /// Whether counts are asked for, too, and a conclusion is wanted.
     identify: bool,
     /// The tries whose count was answered, a bit each.
     counted: u32,
@@ -78,7 +78,7 @@ enum State {
 
 /// What is to be thought of an address that has not said what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Conclusion {
     /// It understands the legacy protocol, and not the question: an instance of the Python program.
     NotOurs,
     /// Nothing came of it.
@@ -133,7 +133,7 @@ impl Challenges {
         self.begin(now, whom, false);
     }
 
-    /// Asks so that there will be an answer or a verdict. Nothing is sent until [`Self::due`] is called.
+    /// Asks so that there will be an answer or a conclusion. Nothing is sent until [`Self::due`] is called.
     pub(super) fn identify(&mut self, now: Duration, whom: SocketAddr) {
         self.begin(now, whom, true);
     }
@@ -188,14 +188,14 @@ impl Challenges {
         }
     }
 
-    /// Asks whom it is time to ask; returns the verdicts that are due.
+    /// Asks whom it is time to ask; returns the conclusions that are due.
     pub(super) fn due(
         &mut self,
         now: Duration,
         mut send: impl FnMut(SocketAddr, &[u8]),
-    ) -> Vec<(SocketAddr, Verdict)> {
+    ) -> Vec<(SocketAddr, Conclusion)> {
         self.asked.retain(|_, asked| !asked.is_over(now));
-        let mut verdicts = Vec::new();
+        let mut conclusions = Vec::new();
         for (&whom, asked) in &mut self.asked {
             while asked.try_due(now) {
                 if let Some(question) = question(&mut self.writer, asked.id) {
@@ -211,14 +211,14 @@ impl Challenges {
                 asked.asked_at = now;
             }
             if asked.is_asking() && asked.next() <= now {
-                verdicts.extend(asked.decide().map(|verdict| (whom, verdict)));
+                conclusions.extend(asked.decide().map(|conclusion| (whom, conclusion)));
             }
         }
-        verdicts
+        conclusions
     }
 
-    /// Takes an answer to a count; all of them without an answer to the other question are a verdict.
-    pub(super) fn counted(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Verdict> {
+    /// Takes an answer to a count; all of them without an answer to the other question are a conclusion.
+    pub(super) fn counted(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Conclusion> {
         let asked = self.asked.get_mut(&from)?;
         let reply = legacy::replies(datagram).next()?;
         let made = (0..asked.tries).find(|&number| probe_key(asked.id, number) == reply.0)?;
@@ -280,12 +280,12 @@ impl Asked {
         self.is_asking() && at.is_some_and(|&at| self.since + at <= now)
     }
 
-    fn decide(&mut self) -> Option<Verdict> {
+    fn decide(&mut self) -> Option<Conclusion> {
         self.state = State::Decided;
         let is_alive = self.acked || self.counted != 0;
         self.identify.then_some(match is_alive {
-            true => Verdict::NotOurs,
-            false => Verdict::Silent,
+            true => Conclusion::NotOurs,
+            false => Conclusion::Silent,
         })
     }
 }

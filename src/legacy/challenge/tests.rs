@@ -64,13 +64,13 @@ fn count_reply_to(question: &[u8], dialect: Dialect) -> Vec<u8> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+enum AskedProgram {
     Ours,
     Python(Dialect),
     Nobody,
 }
 
-impl Target {
+impl AskedProgram {
     fn answer(self, datagram: &[u8]) -> Option<Vec<u8>> {
         match (self, is_request(datagram[0])) {
             (Self::Nobody, _) | (Self::Python(_), true) => None,
@@ -93,13 +93,13 @@ struct Network {
 /// What was found in the end, and when.
 #[derive(Debug, Default)]
 struct Found {
-    verdict: Option<(Verdict, Duration)>,
+    conclusion: Option<(Conclusion, Duration)>,
     told: Option<Duration>,
     sent_bytes: usize,
 }
 
 /// Identifies a target in virtual time, and listens for as long as it is listened.
-fn identify(target: Target, network: Network, seed: u64) -> Found {
+fn identify(target: AskedProgram, network: Network, seed: u64) -> Found {
     let (mut challenges, mut random) = (Challenges::new(), Random(seed));
     let mut found = Found::default();
     // By when they arrive, and by the order of sending.
@@ -114,13 +114,13 @@ fn identify(target: Target, network: Network, seed: u64) -> Found {
             return found;
         };
         let mut to_send = Vec::new();
-        let mut verdicts = Vec::new();
+        let mut conclusions = Vec::new();
         if arrival == Some(now) {
             let (_, (is_question, datagram)) = under_way.pop_first().unwrap();
             if is_question {
                 to_send.extend(target.answer(&datagram).map(|answer| (false, answer)));
             } else if is_probe_answer(&datagram) {
-                verdicts.extend(challenges.counted(peer(1), &datagram));
+                conclusions.extend(challenges.counted(peer(1), &datagram));
             } else if let Heard::Introduced(told) = challenges.answer(now, peer(1), &datagram) {
                 assert_eq!(told, TOLD);
                 assert!(found.told.is_none(), "told once");
@@ -128,11 +128,14 @@ fn identify(target: Target, network: Network, seed: u64) -> Found {
             }
         } else {
             let due = challenges.due(now, |_, bytes| to_send.push((true, bytes.to_vec())));
-            verdicts.extend(due.into_iter().map(|(_, verdict)| verdict));
+            conclusions.extend(due.into_iter().map(|(_, conclusion)| conclusion));
         }
-        for verdict in verdicts {
-            assert!(found.verdict.is_none() && found.told.is_none(), "{found:?}");
-            found.verdict = Some((verdict, now));
+        for conclusion in conclusions {
+            assert!(
+                found.conclusion.is_none() && found.told.is_none(),
+                "{found:?}"
+            );
+            found.conclusion = Some((conclusion, now));
         }
         for (is_question, datagram) in to_send {
             found.sent_bytes += if is_question { datagram.len() } else { 0 };
@@ -158,8 +161,8 @@ fn quick(delay: Duration) -> Network {
 
 #[test]
 fn who_answers_nothing_is_asked_five_times_and_given_up_after_700_ms() {
-    let found = identify(Target::Nobody, quick(MS), 0);
-    assert_eq!(found.verdict, Some((Verdict::Silent, MS * 700)));
+    let found = identify(AskedProgram::Nobody, quick(MS), 0);
+    assert_eq!(found.conclusion, Some((Conclusion::Silent, MS * 700)));
     assert_eq!(found.told, None);
     // A stranger is told no more than about a row of the Python program has, 809 bytes.
     assert!(found.sent_bytes < 900, "{}", found.sent_bytes);
@@ -169,9 +172,9 @@ fn who_answers_nothing_is_asked_five_times_and_given_up_after_700_ms() {
 fn a_python_instance_is_known_by_its_last_count_in_either_dialect() {
     for dialect in [Dialect::Native, Dialect::Network] {
         for delay_ms in 0..250 {
-            let found = identify(Target::Python(dialect), quick(MS * delay_ms), 0);
+            let found = identify(AskedProgram::Python(dialect), quick(MS * delay_ms), 0);
             let expected = MS * (200 + 2 * delay_ms);
-            assert_eq!(found.verdict, Some((Verdict::NotOurs, expected)));
+            assert_eq!(found.conclusion, Some((Conclusion::NotOurs, expected)));
         }
     }
 }
@@ -185,10 +188,10 @@ fn a_python_instance_is_known_within_a_second_where_datagrams_get_lost() {
             jitter_ms: 100,
             lost_percent: 20,
         };
-        let found = identify(Target::Python(Dialect::Native), network, seed);
-        let (verdict, at) = found.verdict.unwrap();
+        let found = identify(AskedProgram::Python(Dialect::Native), network, seed);
+        let (conclusion, at) = found.conclusion.unwrap();
         assert!(at <= MS * 700, "seed {seed}: {at:?}");
-        silent += u64::from(verdict == Verdict::Silent);
+        silent += u64::from(conclusion == Conclusion::Silent);
     }
     // All five pairs lost something: 0.6 %.
     assert!(silent < 20, "{silent}");
@@ -204,12 +207,12 @@ fn a_node_of_ours_is_never_taken_for_python_because_it_is_late() {
             jitter_ms: random.below(1_000),
             lost_percent: 0,
         };
-        let found = identify(Target::Ours, network, seed);
+        let found = identify(AskedProgram::Ours, network, seed);
         let told = found.told.unwrap();
-        match found.verdict {
+        match found.conclusion {
             None => assert!(told <= MS * 700, "seed {seed}"),
-            Some((verdict, at)) => {
-                assert_eq!(verdict, Verdict::Silent, "seed {seed}, {network:?}");
+            Some((conclusion, at)) => {
+                assert_eq!(conclusion, Conclusion::Silent, "seed {seed}, {network:?}");
                 assert!(at == MS * 700 && told >= at, "seed {seed}");
             }
         }
@@ -226,8 +229,8 @@ fn a_node_of_ours_is_hardly_ever_taken_for_python_because_answers_get_lost() {
             jitter_ms: 20,
             lost_percent,
         };
-        let found = (0..2_000).map(|seed| identify(Target::Ours, network, seed));
-        found.filter(|found| found.verdict.is_some()).count()
+        let found = (0..2_000).map(|seed| identify(AskedProgram::Ours, network, seed));
+        found.filter(|found| found.conclusion.is_some()).count()
     };
     // 0.36^5 of them are 12, and 0.0199^5 none.
     assert!(mistakes(20) < 30);
@@ -239,11 +242,11 @@ fn an_answer_counts_once_from_who_was_asked_and_to_what_was_asked() {
     let mut challenges = Challenges::new();
     let mut question = Vec::new();
     challenges.ask(Duration::ZERO, peer(1));
-    let verdicts = challenges.due(Duration::ZERO, |to, bytes| {
+    let conclusions = challenges.due(Duration::ZERO, |to, bytes| {
         assert_eq!(to, peer(1));
         question = bytes.to_vec();
     });
-    assert!(verdicts.is_empty());
+    assert!(conclusions.is_empty());
     let good = reply_to(&question);
     // What is asked pays for what is answered.
     assert!(question.len() * 3 >= good.len());
@@ -274,8 +277,8 @@ fn who_is_only_asked_again_is_not_counted_at_and_has_no_verdict() {
     challenges.ask(Duration::ZERO, peer(1));
     let mut sent = Vec::new();
     while let Some(now) = challenges.next().filter(|&now| now < MS * 1_000) {
-        let verdicts = challenges.due(now, |_, bytes| sent.push(bytes.to_vec()));
-        assert!(verdicts.is_empty());
+        let conclusions = challenges.due(now, |_, bytes| sent.push(bytes.to_vec()));
+        assert!(conclusions.is_empty());
         challenges.ask(now, peer(1));
         if sent.len() > TRIES_AT.len() {
             break;
@@ -297,13 +300,13 @@ fn who_is_only_asked_again_is_not_counted_at_and_has_no_verdict() {
 fn an_ack_is_a_sign_of_life_and_no_proof() {
     let mut challenges = Challenges::new();
     challenges.identify_by_ack(Duration::ZERO, peer(1));
-    let mut verdicts = Vec::new();
-    while verdicts.is_empty() {
+    let mut conclusions = Vec::new();
+    while conclusions.is_empty() {
         let now = challenges.next().unwrap();
         assert!(now <= MS * 700);
-        verdicts = challenges.due(now, |_, _| ());
+        conclusions = challenges.due(now, |_, _| ());
     }
-    assert_eq!(verdicts, [(peer(1), Verdict::NotOurs)]);
+    assert_eq!(conclusions, [(peer(1), Conclusion::NotOurs)]);
     assert_eq!(challenges.next(), Some(LISTEN));
 }
 

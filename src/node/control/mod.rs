@@ -25,7 +25,6 @@ use crate::shared::Shared;
 
 /// What the control thread starts with, and owns from then on.
 pub(super) struct ControlThread {
-    pub(super) shared: Arc<Shared>,
     pub(super) overview: Arc<Overview>,
     pub(super) http: Option<TcpListener>,
     /// By which names HTTP may be asked.
@@ -90,7 +89,6 @@ impl Runtime {
 /// counts, and hears good-bye; HTTP answers until then.
 async fn serve(control: ControlThread) -> std::io::Result<()> {
     let ControlThread {
-        shared,
         overview,
         http,
         http_hosts,
@@ -106,10 +104,10 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     let http = http
         .map(|listener| serve_http(&crew, listener, Arc::clone(&overview), http_hosts))
         .transpose()?;
-    let publisher = publish(&crew, Arc::clone(&shared), publisher)?;
+    let publisher = publish(&crew, Arc::clone(overview.shared()), publisher)?;
     let rounds = {
         let (overview, mut once) = (Arc::clone(&overview), OnceWatch::default());
-        let each_round = move || once.round(&shared, &overview);
+        let each_round = move || once.round(&overview);
         crew.task(Part::Rounds, |leave| rounds.run(leave, each_round))
     };
     let _ = serving.send(());

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::node::overview::Overview;
-use crate::shared::Shared;
 use crate::wire::compact::Problem;
 
 /// From one line to the next: whoever is refused comes again, and the counters go on meanwhile.
@@ -21,8 +20,8 @@ pub(super) struct OnceWatch {
 
 impl OnceWatch {
     /// One round: takes back the places of clients that are silent, and says whether others were refused.
-    pub(super) fn round(&mut self, shared: &Shared, overview: &Overview) {
-        let (now, once) = (shared.now(), shared.engine().once());
+    pub(super) fn round(&mut self, overview: &Overview) {
+        let (now, once) = (overview.shared().now(), overview.shared().engine().once());
         once.lapse(now);
         let [table, network] = [Problem::OnceTableFull, Problem::OnceNetworkFull]
             .map(|problem| overview.refused_for(problem));

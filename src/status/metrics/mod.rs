@@ -24,6 +24,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::counters::{Single, singles};
 use super::{
     CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, SketchStatus,
     Status, ThreadStatus,
@@ -138,36 +139,12 @@ impl Page<'_> {
     }
 
     fn messages(&mut self, messages: &Messages) -> fmt::Result {
-        let Messages {
-            add,
-            count,
-            sync,
-            peer,
-            ack,
-            hit,
-            bounds,
-            info,
-        } = *messages;
-        let types = [
-            ("add", add),
-            ("count", count),
-            ("sync", sync),
-            ("peer", peer),
-            ("ack", ack),
-            ("hit", hit),
-            ("bounds", bounds),
-            ("info", info),
-        ];
-        self.counters("rmbd_messages", "Messages taken, by type", "type", types)
+        let types = messages.by_type();
+        self.counters(Messages::METRIC, Messages::HELP, "type", types)
     }
 
     fn datagrams(&mut self, datagrams: &Datagrams) -> fmt::Result {
-        self.counter(
-            "rmbd_datagrams_received",
-            "Datagrams that reached the data threads",
-            None,
-            datagrams.received,
-        )?;
+        self.singles(singles::datagrams(datagrams))?;
         self.counters(
             "rmbd_datagrams_malformed",
             "Datagrams that could not be understood to their end, by reason",
@@ -277,18 +254,7 @@ impl Page<'_> {
 
     /// The boot is no label: it is another with each start, and would make another series.
     fn compact(&mut self, compact: &CompactStatus) -> fmt::Result {
-        self.counter(
-            "rmbd_compact_requests",
-            "Requests in the compact format, understood or not",
-            None,
-            compact.requests,
-        )?;
-        self.counter(
-            "rmbd_compact_repeats",
-            "Exactly-once requests that came again and were not added again",
-            None,
-            compact.repeats,
-        )?;
+        self.singles(singles::compact(compact))?;
         self.gauge(
             "rmbd_compact_once_clients",
             "Places that exactly-once clients hold",
@@ -383,6 +349,10 @@ impl Page<'_> {
         self.0
             .encode_descriptor(name, help, None, MetricType::Info)?
             .encode_info(&[(label, value)])
+    }
+
+    fn singles(&mut self, mut counters: impl Iterator<Item = Single>) -> fmt::Result {
+        counters.try_for_each(|one| self.counter(one.metric, one.help, None, one.value))
     }
 
     fn counter(
