@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::ThreadStatus;
 use super::counters::{PublishedTally, Tally};
@@ -64,6 +65,7 @@ impl ObservedThread {
             datagrams: self.tally.read().received + self.io.truncated.load(Relaxed),
             receive_buffer_bytes: self.socket.receive_buffer_bytes() as u64,
             dropped_by_kernel: self.drops(),
+            spinning_s: Duration::from_nanos(self.io.spinning_ns.load(Relaxed)).as_secs_f64(),
         }
     }
 

@@ -94,7 +94,7 @@ impl CpuUse {
     pub(crate) fn so_far(process: ServerProcess, status: Option<&Status>) -> Option<Self> {
         Some(Self {
             all: process.cpu()?,
-            spinning_s: status.and_then(spinning_s),
+            spinning_s: status.map(spinning_s),
         })
     }
 

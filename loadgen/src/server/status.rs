@@ -61,10 +61,14 @@ pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusErr
     Ok(serde_json::from_str(&text)?)
 }
 
-/// CPU seconds that the data threads have spun so far while nothing was there; `None` where a node does not tell.
-/// Once their status has it, this is `Some(status.io.threads.iter().map(|thread| thread.spinning_s).sum())`.
-pub(super) fn spinning_s(_status: &Status) -> Option<f64> {
-    None
+/// Seconds of CPU that the data threads have spun so far while nothing was there.
+pub(super) fn spinning_s(status: &Status) -> f64 {
+    status
+        .io
+        .threads
+        .iter()
+        .map(|thread| thread.spinning_s)
+        .sum()
 }
 
 /// What the server received between two looks.
