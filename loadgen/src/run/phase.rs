@@ -78,7 +78,7 @@ pub(super) fn run(
     let mut end = PhaseEnd {
         phase: None,
         accounts: Accounts {
-            received: server.has_status().then_some(Received::NONE),
+            received: server.has_status().then_some(Received::none()),
             ..Accounts::default()
         },
         scripted: vec![0; load.threads],
