@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use rmbd::sketch::{Geometry, HashFamily, Sketch, Weight};
+use rmbd_sketch::{Geometry, HashFamily, Sketch, Weight};
 
 use support::command_line::is_dry;
 use support::keys::{self, Key};

@@ -19,26 +19,18 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::status::Status;
-use rmbd::wire::compact::{Header, RequestWriter, WriteError};
-use rmbd::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
+use rmbd_proto::compact::{Header, RequestWriter, WriteError};
 
-use forgery::{Flood, Forgery, Source};
-use proxy::{Counts, Harm, Proxy};
+use rmbd_testkit::forgery::{self, Flood, Forgery, Source};
+use rmbd_testkit::proxy::{Counts, Harm, Proxy};
+use rmbd_testkit::random::{self, Random};
 use support::command_line::{self, is_dry, words};
 use support::cpu_time;
 use support::figures::{median, median_max, median_min_max};
 use support::flood::flood;
 use support::keys::traffic;
-// Of the proxy and the forger.
-use support::random::{self, Random};
 
-// Parts of these are used here.
-#[allow(dead_code)]
-#[path = "../tests/support/forgery.rs"]
-mod forgery;
-#[allow(dead_code)]
-#[path = "../tests/support/proxy.rs"]
-mod proxy;
 mod support;
 
 const ROUND: Duration = Duration::from_millis(500);

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::cpu;
 use rmbd::node::Node;
-use rmbd::replica::{Batch, Estimate, Replica};
-use rmbd::sketch::{Geometry, HashFamily, Weight};
-use rmbd::wire::compact::{Header, Operation, RequestWriter, WriteError, request};
-use rmbd::wire::legacy::encode_add;
+use rmbd_io::cpu;
+use rmbd_proto::compact::{Header, Operation, RequestWriter, WriteError, request};
+use rmbd_proto::legacy::encode_add;
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::{Batch, Estimate, Replica};
 
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
@@ -207,7 +207,7 @@ fn from_memory(store: &Store) -> (f64, f64) {
 
 fn replica(family: HashFamily) -> Arc<Replica> {
     let replica = Replica::try_new(Geometry::DEFAULT, family, 1).unwrap();
-    rmbd::io::huge_pages::advise(replica.own().memory());
+    rmbd_io::huge_pages::advise(replica.own().memory());
     Arc::new(replica)
 }
 

@@ -11,19 +11,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plotters::prelude::*;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
-use bench_support::command_line::{is_dry, words};
-use support::check::{self, Expected};
-use support::network::{Place, Weather};
-use support::node::Node;
-use support::random::Random;
-use support::world::{Terms, World};
+use rmbd_simulator::check::{self, Expected};
+use rmbd_simulator::network::{Place, Weather};
+use rmbd_simulator::node::Node;
+use rmbd_simulator::random::Random;
+use rmbd_simulator::world::{Terms, World};
+use support::command_line::{is_dry, words};
 
-#[path = "support/mod.rs"]
-mod bench_support;
-#[allow(dead_code)]
-#[path = "../tests/cluster/support/mod.rs"]
 mod support;
 
 const NODES: [usize; 4] = [3, 10, 30, 100];

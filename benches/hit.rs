@@ -9,13 +9,13 @@
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::cpu;
 use rmbd::node::Node;
-use rmbd::{AsyncClient, ClientOptions};
+use rmbd_client::{AsyncClient, ClientOptions};
+use rmbd_io::cpu;
 use tokio::task::JoinSet;
 
+use rmbd_testkit::random::Random;
 use support::command_line::{is_dry, rounds};
-use support::random::Random;
 
 mod support;
 

@@ -14,19 +14,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::{
+use rmbd::node::Node;
+use rmbd_io::{
     Backend, DataSocket, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop,
     bind_group, cpu,
 };
-use rmbd::node::Node;
-use rmbd::udp::Train;
-use rmbd::wire::legacy::{MESSAGE_BYTES, encode_add};
+use rmbd_proto::legacy::{MESSAGE_BYTES, encode_add};
+use rmbd_udp::Train;
 
+use rmbd_testkit::random::Random;
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
 use support::flood::flood;
-use support::random::Random;
 
 mod support;
 

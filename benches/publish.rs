@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::io::{cpu, huge_pages};
-use rmbd::replica::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
-use rmbd::sketch::{Geometry, HashFamily, Weight};
-use rmbd::wire::Writer;
+use rmbd_io::{cpu, huge_pages};
+use rmbd_proto::Writer;
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::{Batch, Published, Replica, ReplicaLimits, SliceId, Slices};
 
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;

@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd::wire::legacy::encode_count;
+use rmbd_proto::legacy::encode_count;
 
 fn round_trip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("round trip");

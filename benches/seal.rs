@@ -11,10 +11,10 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use rmbd::cluster::seal::{
+use rmbd_cluster::seal::{
     Channel, KeyRing, OpenError, Openers, OpenersOptions, Sealer, TAG_BYTES, generate_key_text,
 };
-use rmbd::wire::Boot;
+use rmbd_proto::Boot;
 
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;

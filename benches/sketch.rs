@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rmbd::io::huge_pages;
-use rmbd::replica::{Batch, Estimate, Replica, ReplicaLimits, SliceId, Way};
-use rmbd::sketch::{Geometry, HashFamily, Weight};
+use rmbd_io::huge_pages;
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::{Batch, Estimate, Replica, ReplicaLimits, SliceId, Way};
 
 use support::keys::{self, Key};
 

@@ -12,9 +12,9 @@
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use rmbd::io::{cpu, huge_pages};
-use rmbd::replica::{Batch, Replica, ReplicaLimits, SliceId, Slices};
-use rmbd::sketch::{Geometry, HashFamily, Weight, lanes_of};
+use rmbd_io::{cpu, huge_pages};
+use rmbd_sketch::{Geometry, HashFamily, Weight, lanes_of};
+use rmbd_store::{Batch, Replica, ReplicaLimits, SliceId, Slices};
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_max};

@@ -4,11 +4,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rmbd::wire::compact::{
+use rmbd_proto::compact::{
     Answer, Header, Operation, REPLY_HEAD_BYTES, ReplyHead, RequestWriter, request,
     write_count_answer, write_reply_head,
 };
-use rmbd::wire::legacy::{
+use rmbd_proto::legacy::{
     Dialect, Layout, Message, encode_add, encode_count, encode_sync, messages, replies,
     write_reply_count, write_reply_key,
 };
@@ -197,7 +197,7 @@ fn compact_reply(c: &mut Criterion) {
     });
     group.bench_function("read 77 counts", |b| {
         b.iter(|| {
-            let reply = rmbd::wire::compact::reply(black_box(&datagram));
+            let reply = rmbd_proto::compact::reply(black_box(&datagram));
             let answers = reply.into_iter().flat_map(|reply| reply.answers());
             answers
                 .map(|answer| match answer {

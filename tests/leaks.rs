@@ -7,7 +7,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 fn count(what: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{what}"))
@@ -34,7 +34,7 @@ fn nodes_leave_no_thread_no_descriptor_and_no_port() {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.connect(address).unwrap();
             client
-                .send(&rmbd::wire::legacy::encode_count(b"key"))
+                .send(&rmbd_proto::legacy::encode_count(b"key"))
                 .unwrap();
             client.recv(&mut answer).unwrap();
             drop(client);

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-#[path = "support/required.rs"]
-mod required;
-use required::{Anybody, skip};
+use rmbd_testkit::required::{Anybody, skip};
 
 /// A running `rmbd` on free ports, ended by its id when dropped.
 struct Running {

@@ -2,13 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use support::proxy::{Counts, Harm, Proxy};
+use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
 /// As long as anything may take on a busy machine; nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-#[path = "support/required.rs"]
-mod required;
+use rmbd_testkit::required;
+
 
 #[test]
 fn the_python_clients_tests_pass() {

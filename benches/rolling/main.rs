@@ -18,30 +18,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use plotters::prelude::*;
-use rmbd::client::{ClientError, Fate};
-use rmbd::cluster::seal::generate_key_text;
-use rmbd::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
+use rmbd_client::{ClientError, Fate};
+use rmbd_cluster::seal::generate_key_text;
 use rustix::process::Signal;
 
 use node::{PATIENCE, Place};
-use proxy::Harm;
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::{self, Random};
 use support::command_line::is_dry;
 use support::cpu_time;
 use support::fates::fate;
 use support::figures::median;
-use support::random::Random;
 
 // Parts of these are used here.
 #[allow(dead_code)]
 #[path = "../soak/node.rs"]
 mod node;
-#[allow(dead_code)]
-#[path = "../../tests/support/proxy.rs"]
-mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
-
-use support::random;
 
 const NODES: usize = 3;
 const KEYS: usize = 2_000;

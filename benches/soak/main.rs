@@ -17,27 +17,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use rmbd::client::{ClientError, Fate};
-use rmbd::cluster::seal::generate_key_text;
-use rmbd::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
+use rmbd_client::{ClientError, Fate};
+use rmbd_cluster::seal::generate_key_text;
 use rustix::process::Signal;
 
 use ledger::{Held, Ledger, Settled};
 use node::{PATIENCE, Place, Usage};
-use proxy::{Counts, Harm};
+use rmbd_testkit::proxy::{Counts, Harm};
+use rmbd_testkit::random::{self, Random};
 use support::command_line::is_dry;
 use support::fates::fate;
 use support::figures::median_max;
-use support::random::{self, Random};
 
 mod ledger;
 // A part of it is another bench's.
 #[allow(dead_code)]
 mod node;
-// A part of it is used here.
-#[allow(dead_code)]
-#[path = "../../tests/support/proxy.rs"]
-mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 

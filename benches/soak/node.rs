@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::proxy::{Counts, Harm, Proxy};
+use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rmbd::client::{ClientError, Fate};
+use rmbd_client::{ClientError, Fate};
 
 /// Of the add at this place in the call; `None` where it was acknowledged.
 pub(crate) fn fate(outcome: &Result<u64, ClientError>, position: u64) -> Option<Fate> {

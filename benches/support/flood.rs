@@ -3,8 +3,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use rmbd::io::cpu;
-use rmbd::udp::send_segments;
+use rmbd_io::cpu;
+use rmbd_udp::send_segments;
 
 /// Sends trains as fast as the kernel takes them, from the last processor, until it is done. Each comes with
 /// the bytes of its segments.

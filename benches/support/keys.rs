@@ -1,6 +1,6 @@
 //! Seeded random numbers, and keys of 16 bytes by them: the same in every run.
 
-use super::random::Random;
+use rmbd_testkit::random::Random;
 
 pub(crate) type Key = [u8; 16];
 

@@ -10,6 +10,3 @@ pub(crate) mod figures;
 pub(crate) mod flood;
 pub(crate) mod keys;
 pub(crate) mod machine;
-// The tests have the same.
-#[path = "../../tests/support/random.rs"]
-pub(crate) mod random;

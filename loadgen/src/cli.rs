@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use rmbd::config::environment::{self, Misread};
 use rmbd::config::{NodeConfig, NodeOptions};
-use rmbd::console;
+use rmbd_console as console;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::plan::{LoadArgs, duration};

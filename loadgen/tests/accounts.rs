@@ -10,7 +10,7 @@ use loadgen::plan::{DEFAULT_KEY_BYTES, Format, KeySet, Load};
 use loadgen::record::{Outcome, Pace};
 use loadgen::server::ServerUnderLoad;
 use rmbd::config::NodeConfig;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 use support::{NodeProcess, assert_all_passed, at_rate, check, load, node, only_phase, run};
 
 /// The least that the kernel gives a socket: a few datagrams.
@@ -347,7 +347,7 @@ fn hits_are_judged() {
 
 /// N, as the node's own client hears it.
 fn total_weight(target: &ServerUnderLoad) -> u64 {
-    let mut client = rmbd::Client::connect(target.udp(), rmbd::ClientOptions::default()).unwrap();
+    let mut client = rmbd_client::Client::connect(target.udp(), rmbd_client::ClientOptions::default()).unwrap();
     client.count_bounds("no such key").unwrap().total_weight
 }
 

@@ -464,7 +464,7 @@ fn results_that_cannot_be_written_end_the_run_before_it_begins() {
 
 /// Answers a hit as within whatever its limit is, with an estimate of 1, and a legacy count with 0.
 fn answer_everything_with_yes(socket: &UdpSocket) {
-    use rmbd::wire::{compact, legacy};
+    use rmbd_proto::{compact, legacy};
     let mut datagram = [0; 2048];
     while let Ok((len, from)) = socket.recv_from(&mut datagram) {
         let Some(&first) = datagram[..len].first() else {

@@ -11,7 +11,7 @@ use loadgen::record::{Check, Outcome, Pace, Record};
 use loadgen::report::table;
 use loadgen::run::Event;
 use loadgen::server::{HttpAt, ServerUnderLoad};
-use rmbd::wire::compact::{ONCE_WINDOW, ReplyHead, request, write_reply_head};
+use rmbd_proto::compact::{ONCE_WINDOW, ReplyHead, request, write_reply_head};
 use support::proxy::{Fate, Proxy, Way, is_acknowledgement, is_once, lossy};
 use support::{NodeProcess, assert_all_passed, check, load, node, only_phase, run, run_watched};
 
@@ -41,7 +41,7 @@ fn run_over(fate: impl Fn(u64) -> Fate + Send + 'static, load: Load) -> (Record,
     )
     .unwrap();
     let record = run(&target, load, 200);
-    let mut client = rmbd::Client::connect(&*node.udp, rmbd::ClientOptions::default()).unwrap();
+    let mut client = rmbd_client::Client::connect(&*node.udp, rmbd_client::ClientOptions::default()).unwrap();
     let total_weight = client.count_bounds("no such key").unwrap().total_weight;
     (record, total_weight)
 }

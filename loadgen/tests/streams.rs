@@ -2,13 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "../../tests/support/streams.rs"]
-mod streams;
 
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::streams::{BOTH, BROKEN, Kind, Running, Which};
+use rmbd_testkit::streams::{BOTH, BROKEN, Kind, Running, Which};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_loadgen");
 /// Somebody who read a pipe has gone: 128 + SIGPIPE.

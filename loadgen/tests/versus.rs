@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use loadgen::versus::Comparison;
 use rustix::process::{Pid, Signal, kill_process};
 
-#[path = "../../tests/support/required.rs"]
-mod required;
 
 const NOT_INSTALLED: &str = "is not installed";
 
@@ -70,7 +68,7 @@ fn a_record_is_left_of_each_server() {
         let output = versus(peer, "2", &directory).output().unwrap();
         let said = said(&output);
         if said.contains(NOT_INSTALLED) {
-            required::skip(format!("{name}: {said}"));
+            rmbd_testkit::required::skip(format!("{name}: {said}"));
             continue;
         }
         assert!(output.status.success(), "{said}");
@@ -135,7 +133,7 @@ fn ctrl_c_leaves_what_there_is_and_no_server() {
         std::thread::sleep(Duration::from_millis(10));
     }
     if said().contains(NOT_INSTALLED) {
-        return required::skip(said());
+        return rmbd_testkit::required::skip(said());
     }
     assert!(said().contains("ended early: interrupted"), "{}", said());
     let (comparison, page) = record(&directory);
@@ -171,7 +169,7 @@ fn a_node_ends_with_a_generator_that_is_killed() {
         let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::KILL);
     }
     if others.is_empty() {
-        return required::skip("no redis-server");
+        return rmbd_testkit::required::skip("no redis-server");
     }
     assert_eq!(nodes.len(), 1);
     // A zombie is one that has ended, too: who inherits it may not wait for it.

@@ -4,7 +4,7 @@ use super::keys::{Input, Next, Stop, for_each};
 use super::progress::Progress;
 use super::server::Speaker;
 use super::{AddOptions, CliError, Streams};
-use crate::client::{Adder, legacy};
+use rmbd_client::{Adder, legacy};
 
 /// Adds keys, many at a time; those of a slow input as they come.
 pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::tests::{run_with, server, status};
 use super::*;
-use crate::cluster::seal::KeyRing;
+use rmbd_cluster::seal::KeyRing;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::sketch::Geometry;
+use rmbd_sketch::Geometry;
 use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
 
 fn cluster() -> ClusterStatus {

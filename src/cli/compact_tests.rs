@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::tests::run_compact;
 use super::*;
-use crate::client::legacy::tests::Fake;
+use rmbd_client::legacy::tests::Fake;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::sketch::Geometry;
+use rmbd_sketch::Geometry;
 use crate::status::JsonKey;
 
 fn node(max_weight: u32) -> Node {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::keys::{Input, Next, Stop, for_each};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
-use crate::client::{Bounds, Count};
+use rmbd_client::{Bounds, Count};
 use crate::status::JsonKey;
 
 /// Keys to hold at most before they are asked for.

@@ -6,7 +6,7 @@ use super::http::StatusSource;
 use super::keys::{Input, Next, Stop, for_each};
 use super::status::printable;
 use super::{CliError, CountOptions, Streams};
-use crate::client::KEY_BYTES_MAX;
+use rmbd_client::KEY_BYTES_MAX;
 use crate::status::{Detail, OriginDetail};
 
 /// Prints each key's count, and below it who contributes what.

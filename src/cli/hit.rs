@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
-use crate::client::Hit;
+use rmbd_client::Hit;
 use crate::status::JsonKey;
 
 /// Adds, and says whether that is within the limit.

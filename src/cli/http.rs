@@ -11,7 +11,7 @@ use ureq::Body;
 use ureq::http::header::HOST;
 use ureq::http::{Response, StatusCode};
 
-use crate::names::{HostPort, LookupError, Resolver};
+use rmbd_names::{HostPort, LookupError, Resolver};
 use crate::status::{Detail, Status};
 
 /// Why there is no document.

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::rand::GetRandomFlags;
 
 use super::{CliError, KeygenOptions, Streams};
-use crate::cluster::seal::generate_key_text;
+use rmbd_cluster::seal::generate_key_text;
 
 /// Prints a key file, or makes one that only its owner reads.
 pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {

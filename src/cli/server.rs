@@ -7,9 +7,9 @@ use clap::Args;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 
 use super::{CliError, Streams};
-use crate::client::{Client, ClientOptions, Server, legacy};
+use rmbd_client::{Client, ClientOptions, Server, legacy};
 use crate::config::{self, HostPort};
-use crate::wire::legacy::Dialect;
+use rmbd_proto::legacy::Dialect;
 
 /// How long a server that speaks the compact format may take to say so: a few losses on a slow way.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
@@ -127,8 +127,8 @@ impl ServerOptions {
 impl Speaker {
     pub(super) fn key_bytes_max(&self) -> usize {
         match self {
-            Self::Compact { .. } => crate::client::KEY_BYTES_MAX,
-            Self::Legacy(_) => crate::wire::legacy::KEY_BYTES_MAX,
+            Self::Compact { .. } => rmbd_client::KEY_BYTES_MAX,
+            Self::Legacy(_) => rmbd_proto::legacy::KEY_BYTES_MAX,
         }
     }
 }

@@ -11,8 +11,8 @@ use clap::CommandFactory;
 
 use super::keys::{Input, Next, Stop, for_each};
 use super::*;
-use crate::client::legacy::tests::{Fake, Fate, nobody};
-use crate::client::legacy::{Client, ClientOptions};
+use rmbd_client::legacy::tests::{Fake, Fate, nobody};
+use rmbd_client::legacy::{Client, ClientOptions};
 use crate::status::*;
 
 /// The result of a command line, its output and its notes.

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::open::ClusterError;
 use crate::config::ClusterConfig;
-use crate::names::Lookups;
+use rmbd_names::Lookups;
 
 /// How long the start waits for a name; after that it goes on without.
 const START_PATIENCE: Duration = Duration::from_secs(5);

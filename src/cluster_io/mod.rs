@@ -1,5 +1,5 @@
 //! The cluster's port: sockets and their queues, the names of others, and the task that runs them. Datagrams come in,
-//! datagrams go out, time passes; what they mean is [`cluster`](crate::cluster)'s.
+//! datagrams go out, time passes; what they mean is [`cluster`](rmbd_cluster)'s.
 
 mod addresses;
 mod advertise;
@@ -19,7 +19,7 @@ pub(crate) use self::open::{ClusterSockets, Opened, open};
 pub(crate) use self::seeds::Seeds;
 pub(crate) use self::shared_cluster::{Participation, SharedCluster};
 pub(crate) use self::task::ClusterTask;
-use crate::wire::cluster::SliceId;
+use rmbd_proto::cluster::SliceId;
 
 /// A slice for people.
 fn name(slice: &SliceId) -> String {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 use super::{advertise, queues};
-use crate::cluster::seal::{KeyFileError, KeyRing};
+use rmbd_cluster::seal::{KeyFileError, KeyRing};
 use crate::config::{ClusterChoice, ClusterConfig};
-use crate::io::BindError;
-use crate::names::{Lookups, Unresolved, resolve};
+use rmbd_io::BindError;
+use rmbd_names::{Lookups, Unresolved, resolve};
 
 /// A key file is some hundred bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -205,7 +205,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::names::Resolver;
+    use rmbd_names::Resolver;
 
     fn lookups() -> Lookups {
         Lookups::new(Resolver::default(), |work| {

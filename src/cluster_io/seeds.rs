@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::ClusterError;
 use super::addresses::usable;
-use crate::names::{HostPort, Lookup, Lookups};
+use rmbd_names::{HostPort, Lookup, Lookups};
 
 /// From one look to the next while nobody is known, and the first ones while somebody is missing.
 const SOON: Duration = Duration::from_secs(2);
@@ -287,7 +287,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::names::Resolver;
+    use rmbd_names::Resolver;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()

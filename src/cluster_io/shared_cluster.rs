@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::ClusterSockets;
 use super::queues::QueueGauge;
-use crate::cluster::Cluster;
+use rmbd_cluster::Cluster;
 
 /// Whether a node takes part in a cluster.
 #[derive(Debug)]

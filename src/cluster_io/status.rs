@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::queues::QueueGauge;
 use super::{Participation, SharedCluster, name};
-use crate::cluster::membership::MemberState;
-use crate::cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
-use crate::replica::{Replica, Slices};
+use rmbd_cluster::membership::MemberState;
+use rmbd_cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
+use rmbd_store::{Replica, Slices};
 use crate::status::{
     ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
     SLICES_LISTED_MAX, SliceStatus, hex,
 };
-use crate::wire::{Boot, SketchNumber};
+use rmbd_proto::{Boot, SketchNumber};
 
 impl Participation {
     /// What `/status` says, and what `/readyz` waits for.
@@ -160,7 +160,7 @@ fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
     (!named.is_empty()).then(|| format!("what {}{more} sends, which is {what}", named.join(", ")))
 }
 
-fn member(member: &crate::cluster::MemberView) -> MemberStatus {
+fn member(member: &rmbd_cluster::MemberView) -> MemberStatus {
     MemberStatus {
         node: hex(member.member.node),
         boot: member.member.boot.to_string(),
@@ -184,7 +184,7 @@ fn member(member: &crate::cluster::MemberView) -> MemberStatus {
     }
 }
 
-fn one_way(target: &crate::cluster::OneWayView) -> OneWayStatus {
+fn one_way(target: &rmbd_cluster::OneWayView) -> OneWayStatus {
     OneWayStatus {
         address: target.address.to_string(),
         node: target.peer.map(|(node, _)| hex(node)),

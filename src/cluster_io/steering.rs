@@ -15,9 +15,9 @@
 //! Classic BPF, since any user may attach it (linux/filter.h). Jumps ahead on a condition reach 255 instructions,
 //! hence the tree: inner nodes jump far without a condition, leaves compare one after the other.
 
-use crate::cluster::seal::{CHANNEL_ID_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts};
-use crate::io::Instruction;
-use crate::wire::cluster::DATAGRAM_BYTES_MAX;
+use rmbd_cluster::seal::{CHANNEL_ID_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts};
+use rmbd_io::Instruction;
+use rmbd_proto::cluster::DATAGRAM_BYTES_MAX;
 
 /// Channels that a program knows, as many as a cluster has members: it stays below the kernel's 4 096 instructions.
 pub(super) const CHANNELS_MAX: usize = 2_048;
@@ -157,7 +157,7 @@ mod tests {
     use rand::{Rng, RngExt, SeedableRng};
 
     use super::*;
-    use crate::io::{INSTRUCTIONS_MAX, bind_steered};
+    use rmbd_io::{INSTRUCTIONS_MAX, bind_steered};
 
     /// What the program is to say.
     fn queue_of(datagram: &[u8], known: &BTreeMap<u64, bool>) -> Queue {
@@ -227,7 +227,7 @@ mod tests {
                 .map(|_| (random.next_u64(), random.random_bool(0.3)))
                 .collect();
             let program = program(known.iter().map(|(&id, &is)| (id, is)));
-            crate::io::steer(&group.sockets[0], &program).unwrap();
+            rmbd_io::steer(&group.sockets[0], &program).unwrap();
             for _ in 0..2_000 {
                 let datagram = datagram(&mut random, &known);
                 sender.send(&datagram).unwrap();

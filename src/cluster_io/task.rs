@@ -17,8 +17,8 @@ use super::log::log;
 use super::queues::Queues;
 use super::seeds::{Lack, Seeds};
 use super::{ClusterError, ClusterSockets, SharedCluster, advertise};
-use crate::cluster::membership::MembershipEvent;
-use crate::cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use rmbd_cluster::membership::MembershipEvent;
+use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
 use crate::shared::Shared;
 
 /// Datagrams sent in one turn: about a fifth of a millisecond's work.

@@ -18,10 +18,10 @@ pub use self::cluster::{
 };
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
-use crate::names::Resolver;
-pub use crate::names::{AddressError, HostPort};
-use crate::sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
-use crate::wire::legacy::Dialect;
+use rmbd_names::Resolver;
+pub use rmbd_names::{AddressError, HostPort};
+use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
+use rmbd_proto::legacy::Dialect;
 
 /// Where a node listens, and a client looks for one, if nothing is said.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";

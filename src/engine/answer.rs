@@ -1,7 +1,7 @@
 //! What a session yields.
 
 use super::Limit;
-use crate::replica::Estimate;
+use rmbd_store::Estimate;
 
 /// The answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use super::answer::{Answer, Question};
 use super::{
     Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Tally, Turn,
 };
-use crate::replica::once::{Admission, COOKIE_BYTES};
-use crate::replica::{Batch, Estimate, SketchNumber};
-use crate::sketch::{Exhausted, Weight};
+use rmbd_store::once::{Admission, COOKIE_BYTES};
+use rmbd_store::{Batch, Estimate, SketchNumber};
+use rmbd_sketch::{Exhausted, Weight};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:
@@ -32,9 +32,9 @@ use crate::sketch::{Exhausted, Weight};
 /// use std::sync::Arc;
 ///
 /// use rmbd::engine::{Answer, Engine, EngineOptions, Session, Turn, Verdict};
-/// use rmbd::replica::Replica;
-/// use rmbd::sketch::{Geometry, HashFamily, Weight};
-/// use rmbd::wire::Boot;
+/// use rmbd_store::Replica;
+/// use rmbd_sketch::{Geometry, HashFamily, Weight};
+/// use rmbd_proto::Boot;
 ///
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
 /// let options = EngineOptions {

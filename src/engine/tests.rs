@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::*;
-use crate::replica::Estimate;
-use crate::replica::once::WINDOW;
-use crate::sketch::MAX_WEIGHT;
-use crate::sketch::tests::random;
-use crate::wire::SketchNumber;
+use rmbd_store::Estimate;
+use rmbd_store::once::WINDOW;
+use rmbd_sketch::MAX_WEIGHT;
+use rmbd_sketch::tests::random;
+use rmbd_proto::SketchNumber;
 
 const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::peers::PeerTable;
-use crate::cluster::membership::MemberState;
+use rmbd_cluster::membership::MemberState;
 use crate::cluster_io::{SharedCluster, canonical};
-use crate::wire::{Boot, Writer};
+use rmbd_proto::{Boot, Writer};
 
 /// What of the cluster matters here, as of the latest round.
 #[derive(Debug, Default)]

@@ -22,10 +22,10 @@ use tracing::{info, warn};
 use super::addresses::{as_sent_by, is_ourselves};
 use super::challenge::Introduction;
 use super::rounds::Rounds;
-use crate::cluster::legacy::Added;
+use rmbd_cluster::legacy::Added;
 use crate::cluster_io::{canonical, usable};
-use crate::names::{HostPort, Lookup};
-use crate::wire::legacy::PeerOrder;
+use rmbd_names::{HostPort, Lookup};
+use rmbd_proto::legacy::PeerOrder;
 
 /// Names looked up at once; a resolver may take half a minute for each.
 const LOOKUPS_MAX: usize = 8;

@@ -14,13 +14,13 @@ use super::challenge::{Challenges, Conclusion, Heard, Introduction};
 use super::members::Members;
 use super::orders::{Order, Pushed};
 use super::peers::LegacyPeers;
-use crate::cluster::legacy::ROUND;
+use rmbd_cluster::legacy::ROUND;
 use crate::cluster_io::SharedCluster;
 use crate::fronts::datagrams::{ClientPort, Parcel, is_probe_answer};
-use crate::names::{Lookup, Lookups};
+use rmbd_names::{Lookup, Lookups};
 use crate::shared::Shared;
-use crate::wire::compact::is_reply;
-use crate::wire::legacy::{self, Dialect, Message, SyncRow};
+use rmbd_proto::compact::is_reply;
+use rmbd_proto::legacy::{self, Dialect, Message, SyncRow};
 
 /// Parcels taken before others get their turn on this thread.
 const PARCELS_A_TURN: usize = 256;

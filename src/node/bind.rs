@@ -9,8 +9,8 @@ use tracing::warn;
 use super::NodeError;
 use crate::config::{HostPort, HttpChoice, NodeConfig};
 use crate::fronts::http::Hosts;
-use crate::io::{BindError, DataSocket, SocketOptions, bind_group};
-use crate::names::{Unresolved, resolve};
+use rmbd_io::{BindError, DataSocket, SocketOptions, bind_group};
+use rmbd_names::{Unresolved, resolve};
 
 /// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
 const FREE_PORT_TRIES: usize = 32;

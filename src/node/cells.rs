@@ -2,9 +2,9 @@
 
 use super::{NodeError, room};
 use crate::config::NodeConfig;
-use crate::io::cgroup::{GroupLimit, Groups};
-use crate::io::huge_pages;
-use crate::replica::{Replica, ReplicaLimits, SliceId};
+use rmbd_io::cgroup::{GroupLimit, Groups};
+use rmbd_io::huge_pages;
+use rmbd_store::{Replica, ReplicaLimits, SliceId};
 
 /// What so many data threads add to, empty.
 ///

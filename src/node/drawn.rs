@@ -5,8 +5,8 @@ use std::io;
 use rustix::rand::GetRandomFlags;
 
 use super::{NodeError, system};
-use crate::replica::once::COOKIE_SECRET_BYTES;
-use crate::wire::{Boot, Writer};
+use rmbd_store::once::COOKIE_SECRET_BYTES;
+use rmbd_proto::{Boot, Writer};
 
 /// All that is drawn for a start.
 pub(super) struct Drawn {

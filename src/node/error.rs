@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use crate::cluster_io::ClusterError;
 use crate::config::MAX_THREADS;
 use crate::data_dir::DataDirError;
-use crate::io::limits::LimitReached;
-use crate::io::{BindError, LoopError, RingRefused};
-use crate::names::Unresolved;
-use crate::replica::NoMemory;
-use crate::sketch::SketchError;
+use rmbd_io::limits::LimitReached;
+use rmbd_io::{BindError, LoopError, RingRefused};
+use rmbd_names::Unresolved;
+use rmbd_store::NoMemory;
+use rmbd_sketch::SketchError;
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing
 /// behind: no socket, no thread.

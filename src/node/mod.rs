@@ -41,8 +41,8 @@ pub use crate::data_dir::DataDirError;
 use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
-use crate::replica::Estimate;
-use crate::sketch::{Exhausted, WeightError};
+use rmbd_store::Estimate;
+use rmbd_sketch::{Exhausted, WeightError};
 use crate::status::Status;
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.

@@ -9,15 +9,15 @@ use super::crew::{Crew, Part};
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
-use crate::io::Backend;
+use rmbd_io::Backend;
 use crate::legacy::LegacyPeers;
-use crate::replica::OriginEstimate;
+use rmbd_store::OriginEstimate;
 use crate::shared::Shared;
 use crate::status::{
     CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, ObservedThread, Replies,
     SketchStatus, Status, tally_of,
 };
-use crate::wire::compact::Problem;
+use rmbd_proto::compact::Problem;
 
 /// All that a status is made of.
 pub(super) struct Overview {

@@ -1,9 +1,9 @@
 //! Whether the limits of this process have room for a node, before anything of it is there.
 
 use crate::config::{ClusterChoice, NodeConfig};
-use crate::io::Backend;
-use crate::io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
-use crate::sketch::lanes_of;
+use rmbd_io::Backend;
+use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
+use rmbd_sketch::lanes_of;
 
 /// Files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on the node's
 /// id, and the control thread's: epoll, its waker, a pair and a half for signals, a ring.

@@ -24,7 +24,7 @@ use signal_hook::low_level;
 use tracing::{info, warn};
 
 use super::crew::{Crew, Ending, Part};
-use crate::console;
+use rmbd_console as console;
 
 /// A signal to end within this time after another is the same, which came twice: to the process and, by a
 /// wrapper or a terminal, to its group.

@@ -16,8 +16,8 @@ use super::start::warn_of_fallback;
 use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
 use crate::fronts::datagrams::{ClientPort, DataHandler};
-use crate::io::limits::in_the_way_of_threads;
-use crate::io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
+use rmbd_io::limits::in_the_way_of_threads;
+use rmbd_io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
 use crate::status::ObservedThread;
 
 /// Threads to live with: those that look names up, and one that writes the log.

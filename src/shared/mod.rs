@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::engine::{Engine, EngineOptions};
-use crate::io::Stop;
-use crate::replica::Replica;
+use rmbd_io::Stop;
+use rmbd_store::Replica;
 
 /// Shared by all threads of a node.
 pub(crate) struct Shared {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CompactStatus, Datagrams, Status};
 use crate::engine;
-use crate::wire::compact::Problem;
-use crate::wire::legacy::Malformed;
+use rmbd_proto::compact::Problem;
+use rmbd_proto::legacy::Malformed;
 
 /// Lists reasons: each a variant with its name in documents, which stays the same for ever.
 macro_rules! reasons {

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::counters::Tally;
 use super::thread::ObservedThread;
 use super::{CompactStatus, Datagrams, Detail, LogStatus, OriginDetail, Replies, SketchStatus};
-use crate::console::{self, Missing};
+use rmbd_console::{self as console, Missing};
 use crate::engine::Engine;
-use crate::io::IoCounters;
-use crate::replica::{Estimate, OriginEstimate, OriginName, Replica};
+use rmbd_io::IoCounters;
+use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica};
 
 /// A number that names something, as all documents show it: 16 hexadecimal digits.
 pub(crate) fn hex(number: u64) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::ThreadStatus;
 use super::counters::{PublishedTally, Tally};
-use crate::io::{DataSocket, IoCounters};
-use crate::wire::compact::Problem;
+use rmbd_io::{DataSocket, IoCounters};
+use rmbd_proto::compact::Problem;
 
 /// What a data thread publishes, and what the kernel tells of its socket. The thread publishes; anybody reads.
 pub(crate) struct ObservedThread {

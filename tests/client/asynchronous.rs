@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use rmbd::client::{ClientError, Fate};
+use rmbd_client::{ClientError, Fate};
 use rmbd::node::Node;
-use rmbd::{AsyncClient, ClientOptions};
+use rmbd_client::{AsyncClient, ClientOptions};
 use tokio::runtime::Runtime;
 
-use crate::shared::proxy::{Harm, Proxy};
+use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::{OPTIONS, impatient, key, node};
 
 const SEED: u64 = 0xA51C;

@@ -1,10 +1,10 @@
-use rmbd::client::{AddsReport, ClientError, Fate, Hash};
+use rmbd_client::{AddsReport, ClientError, Fate, Hash};
 use rmbd::node::Node;
-use rmbd::wire::compact::Problem;
-use rmbd::{Client, ClientOptions};
+use rmbd_proto::compact::Problem;
+use rmbd_client::{Client, ClientOptions};
 use std::net::UdpSocket;
 
-use crate::shared::proxy::{Harm, Proxy};
+use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::{OPTIONS, config, impatient, key, node};
 
 const SEED: u64 = 0xC11E47;

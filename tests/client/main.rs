@@ -5,15 +5,13 @@
 mod asynchronous;
 mod blocking;
 mod names;
-#[path = "../support/mod.rs"]
-mod shared;
 
 use std::time::Duration;
 
-use rmbd::ClientOptions;
+use rmbd_client::ClientOptions;
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 /// As long as anything may take on a busy machine; nothing waits this long when all is well.
 const OPTIONS: ClientOptions = ClientOptions {

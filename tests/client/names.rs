@@ -4,14 +4,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rmbd::client::{Asked, ClientError, Fate, Server, legacy};
-use rmbd::names::{HostPort, Resolver};
+use rmbd_client::{Asked, ClientError, Fate, Server, legacy};
+use rmbd_names::{HostPort, Resolver};
 use rmbd::node::Node;
-use rmbd::{AsyncClient, Client, ClientOptions};
+use rmbd_client::{AsyncClient, Client, ClientOptions};
 use tokio::runtime::Runtime;
 
 use crate::node;
-use crate::shared::proxy::{Harm, Proxy};
+use rmbd_testkit::proxy::{Harm, Proxy};
 
 /// A third of it is what an address may stay silent for.
 const TIMEOUT: Duration = Duration::from_secs(6);

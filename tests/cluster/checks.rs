@@ -1,8 +1,8 @@
 //! The checks themselves: right replication passes, wrong ones do not.
 
-use crate::support::naive::{ForgetsTheDead, Last, Max, Merge, Naive, Sum};
-use crate::support::run::run;
-use crate::support::wrong::{
+use rmbd_simulator::naive::{ForgetsTheDead, Last, Max, Merge, Naive, Sum};
+use rmbd_simulator::run::run;
+use rmbd_simulator::wrong::{
     CountsRepeats, Flaw, LacksCells, LeavesAtOnce, ReadyAtOnce, Slow, Wrong,
 };
 

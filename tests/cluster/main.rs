@@ -21,4 +21,3 @@ mod checks;
 mod misled;
 mod scenarios;
 mod seeds;
-mod support;

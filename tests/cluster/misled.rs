@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use rmbd::cluster::ReadyState;
+use rmbd_cluster::ReadyState;
 
 use crate::scenarios::{INTERVAL, MINUTE, Nodes, are_equal, assert_sound, cluster, live_members};
-use crate::support::machine::Machine;
-use crate::support::network::{Place, Weather};
-use crate::support::node::OWN_TABLES;
-use crate::support::world::Identity;
+use rmbd_simulator::machine::Machine;
+use rmbd_simulator::network::{Place, Weather};
+use rmbd_simulator::node::OWN_TABLES;
+use rmbd_simulator::world::Identity;
 
 const SEEDS: u64 = 10;
 /// Sizes of clusters, and rounds that the median and the worst of the seeds may take: news goes from one to
@@ -163,7 +163,7 @@ fn a_writer_knows_who_has_no_room_for_it() {
     let state = world.machine(0).state(world.clock(0));
     let refuses = |place: Place| {
         let boot = world.process(place).setup.boot;
-        let of = |member: &&rmbd::cluster::MemberView| member.member.boot == boot;
+        let of = |member: &&rmbd_cluster::MemberView| member.member.boot == boot;
         state.members.iter().find(of).unwrap().refuses_ours
     };
     assert!(!refuses(1) && refuses(2));

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use rmbd::cluster::membership::MemberState;
-use rmbd::cluster::{ClusterEvent, ReadyState};
-use rmbd::sketch::Geometry;
+use rmbd_cluster::membership::MemberState;
+use rmbd_cluster::{ClusterEvent, ReadyState};
+use rmbd_sketch::Geometry;
 
-use crate::support::check;
-use crate::support::machine::Machine;
-use crate::support::network::{Place, Weather};
-use crate::support::node::{Node, OWN_TABLES};
-use crate::support::random::Random;
-use crate::support::world::{Identity, LEAVE_LIMIT, Terms, World};
+use rmbd_simulator::check;
+use rmbd_simulator::machine::Machine;
+use rmbd_simulator::network::{Place, Weather};
+use rmbd_simulator::node::{Node, OWN_TABLES};
+use rmbd_simulator::random::Random;
+use rmbd_simulator::world::{Identity, LEAVE_LIMIT, Terms, World};
 
 pub(crate) type Nodes = World<Node>;
 
@@ -275,7 +275,7 @@ fn groups_that_formed_apart_find_each_other() {
 /// A host whose node counts for itself, for a reason.
 fn stranger(
     world: &mut Nodes,
-    change: impl FnOnce(&mut crate::support::world::Host<Node>),
+    change: impl FnOnce(&mut rmbd_simulator::world::Host<Node>),
 ) -> Place {
     let place = world.host();
     world.hosts[place].seeds = vec![0, 1];

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::support::faults::Faults;
-use crate::support::node::Node;
-use crate::support::run::{Outcome, run};
+use rmbd_simulator::faults::Faults;
+use rmbd_simulator::node::Node;
+use rmbd_simulator::run::{Outcome, run};
 
 /// What is played where nothing is said.
 const SEEDS: u64 = 500;

@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use rmbd::wire::legacy::encode_add;
+use rmbd_proto::legacy::encode_add;
 use rustix::process::Signal;
 
-use crate::shared::proxy::Harm;
+use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::{Ended, text};
 use crate::support::together::live;

@@ -10,10 +10,10 @@ use seccompiler::{
     SeccompRule,
 };
 
-use crate::shared::forgery::{Flood, Forgery, Source, of_boot};
-use crate::shared::proxy::Harm;
-use crate::shared::random::Random;
-use crate::shared::required::skip;
+use rmbd_testkit::forgery::{Flood, Forgery, Source, of_boot};
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::Random;
+use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
 use crate::support::running::{Running, loopback, wait_until};

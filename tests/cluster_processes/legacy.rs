@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use rmbd::client::legacy::{Client, ClientOptions};
+use rmbd_client::legacy::{Client, ClientOptions};
 
-use crate::shared::proxy::Harm;
+use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::original::Original;
 use crate::support::python::Python;

@@ -1,6 +1,6 @@
 //! Everything between the nodes passes gates that lose, double and hold back.
 
-use crate::shared::proxy::Harm;
+use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::wait_until;
 use crate::support::together::wait_until_one;

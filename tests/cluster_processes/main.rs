@@ -13,7 +13,5 @@ mod namespaces;
 mod options;
 mod peer_orders;
 mod refusals;
-#[path = "../support/mod.rs"]
-mod shared;
 mod strangers;
 mod support;

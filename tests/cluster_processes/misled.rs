@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::shared::proxy::Harm;
+use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::{Running, loopback, wait_until};
 use crate::support::together::{wait_until_equal, wait_until_one};

@@ -1,7 +1,7 @@
 //! Nodes on hosts of their own: network namespaces, whose packet filters lose a fifth of the cluster's
 //! datagrams, cut links, and pull cables. Skipped where the right or the programs for that are missing.
 
-use crate::shared::required::skip;
+use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::namespace::{Hosts, address};
 use crate::support::running::{Running, wait_until};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use crate::shared::required::skip;
+use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::running::{
     Running, loopback, program, program_for_anybody, run_to_its_end, text, wait_until,

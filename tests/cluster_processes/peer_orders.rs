@@ -2,7 +2,7 @@
 //! nodes are told so, become one cluster, and are restarted: nothing is counted twice, and nothing is
 //! lost that both had.
 
-use crate::shared::proxy::Harm;
+use rmbd_testkit::proxy::Harm;
 use crate::support::folder::Folder;
 use crate::support::network::Network;
 use crate::support::running::{Running, loopback};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rmbd::status::Status;
 
-use crate::shared::proxy::Harm;
-use crate::shared::random::Random;
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::Random;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
 use crate::support::running::{Running, wait_until};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rmbd::cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
-use rmbd::wire::Boot;
+use rmbd_cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
+use rmbd_proto::Boot;
 
 use crate::compact::{any_number, varint};
 use crate::targets;

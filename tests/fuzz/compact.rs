@@ -1,7 +1,7 @@
 //! Generated requests and replies of the compact format.
 
 use proptest::prelude::*;
-use rmbd::wire::compact::{Header, Operation, RequestWriter, request};
+use rmbd_proto::compact::{Header, Operation, RequestWriter, request};
 
 use crate::targets;
 

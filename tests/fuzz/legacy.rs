@@ -1,7 +1,7 @@
 //! Generated messages and replies of the Python program's protocol.
 
 use proptest::prelude::*;
-use rmbd::wire::legacy::{ACK, Dialect, KEY_BYTES_MAX, encode_add, encode_count, encode_sync};
+use rmbd_proto::legacy::{ACK, Dialect, KEY_BYTES_MAX, encode_add, encode_count, encode_sync};
 
 use crate::targets;
 

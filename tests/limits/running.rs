@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rmbd::client::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take on a busy machine; a node that takes longer hangs.

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
-use rmbd::wire::legacy::{encode_add, encode_count, encode_peer};
+use rmbd_proto::legacy::{encode_add, encode_count, encode_peer};
 
 use crate::support::{BACKENDS, PATIENCE, config, receive, wait_for};
 
@@ -47,7 +47,7 @@ fn a_target_whose_acks_would_be_refused_is_refused_itself() {
         let allow = vec!["127.0.0.2/32".parse().unwrap()];
         let node = Node::start(NodeConfig {
             allow,
-            geometry: rmbd::sketch::Geometry::new(100, 4).unwrap(),
+            geometry: rmbd_sketch::Geometry::new(100, 4).unwrap(),
             ..config(io)
         })
         .unwrap();

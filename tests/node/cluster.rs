@@ -4,18 +4,18 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
-use rmbd::client::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
 use rmbd::node::{Node, NodeError};
-use rmbd::sketch::{Geometry, HashFamily};
+use rmbd_sketch::{Geometry, HashFamily};
 use rmbd::status::{Detail, MemberStatus, OtherSketch, Status};
-use rmbd::wire::compact::{
+use rmbd_proto::compact::{
     self, HASH_XXH3, Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };
-use rmbd::wire::legacy::{ACK, Dialect, encode_peer, encode_sync};
-use rmbd::wire::{Boot, Writer};
+use rmbd_proto::legacy::{ACK, Dialect, encode_peer, encode_sync};
+use rmbd_proto::{Boot, Writer};
 
-use crate::shared::proxy::{Harm, Proxy};
+use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, wait_for};
 
 /// A node that joins these, with rounds that are short for a test.
@@ -146,7 +146,7 @@ fn an_end_that_is_asked_for_loses_nothing_and_is_announced() {
         wait_for_members(&[&a, &b]);
         let client = client_of(&b);
         // Not acknowledged, perhaps not even read when the end comes.
-        let add = rmbd::wire::legacy::encode_add(b"last");
+        let add = rmbd_proto::legacy::encode_add(b"last");
         for _ in 0..500 {
             client.send(&add).unwrap();
         }

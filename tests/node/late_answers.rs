@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rmbd::config::IoChoice;
 use rmbd::node::Node;
-use rmbd::wire::compact::is_reply;
-use rmbd::wire::legacy::{Dialect, encode_peer};
+use rmbd_proto::compact::is_reply;
+use rmbd_proto::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, wait_for};
 

@@ -5,10 +5,10 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use rmbd::node::Node;
-use rmbd::wire::Boot;
-use rmbd::wire::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
 
-use crate::shared::proxy::{Harm, Proxy};
+use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, introduce};
 
 const SEED: u64 = 0x10_55e5;

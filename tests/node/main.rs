@@ -11,7 +11,5 @@ mod lossy;
 mod messages;
 mod names;
 mod peers;
-#[path = "../support/mod.rs"]
-mod shared;
 mod start;
 mod support;

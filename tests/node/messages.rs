@@ -2,7 +2,7 @@
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
-use rmbd::wire::legacy::{Dialect, encode_add, encode_count, replies};
+use rmbd_proto::legacy::{Dialect, encode_add, encode_count, replies};
 
 use crate::support::{BACKENDS, client_of, compat, config, hex, receive, vectors, wait_for};
 
@@ -133,7 +133,7 @@ fn a_long_train_of_counts_is_answered_completely() {
         let client = client_of(&node);
         node.add(b"k", 7).unwrap();
         let train: Vec<u8> = encode_count(b"k").repeat(64);
-        rmbd::udp::send_segments(&client, None, &train, 141).unwrap();
+        rmbd_udp::send_segments(&client, None, &train, 141).unwrap();
         for _ in 0..64 {
             assert_eq!(replies(&receive(&client)).next(), Some((&b"k"[..], 7)));
         }

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
-use rmbd::names::Resolver;
+use rmbd_names::Resolver;
 use rmbd::node::Node;
 use rmbd::status::Status;
-use rmbd::wire::legacy::{Dialect, encode_peer};
+use rmbd_proto::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, config, wait_for};
 

@@ -3,9 +3,9 @@
 use std::net::{TcpListener, UdpSocket};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd::io::BindError;
+use rmbd_io::BindError;
 use rmbd::node::{Node, NodeError};
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use crate::support::{BACKENDS, client_of, config, receive};
 
@@ -37,7 +37,7 @@ fn a_second_node_on_the_address_is_refused_and_the_first_serves_on() {
         }
         let client = client_of(&first);
         client
-            .send(&rmbd::wire::legacy::encode_count(b"k"))
+            .send(&rmbd_proto::legacy::encode_count(b"k"))
             .unwrap();
         assert_eq!(receive(&client).len(), 152);
     }
@@ -127,9 +127,9 @@ fn ipv6_and_names_work() {
             } else {
                 "127.0.0.1"
             };
-            let mut client = rmbd::client::legacy::Client::connect(
+            let mut client = rmbd_client::legacy::Client::connect(
                 (host, node.udp_addr().port()),
-                rmbd::client::legacy::ClientOptions::default(),
+                rmbd_client::legacy::ClientOptions::default(),
             )
             .unwrap();
             client.add_many(["a", "b", "a"]).unwrap();
@@ -152,9 +152,9 @@ fn two_threads_share_one_sketch() {
         .unwrap();
         // Many sockets, so that the kernel uses both threads' sockets.
         for i in 0..64 {
-            let mut client = rmbd::client::legacy::Client::connect(
+            let mut client = rmbd_client::legacy::Client::connect(
                 node.udp_addr(),
-                rmbd::client::legacy::ClientOptions::default(),
+                rmbd_client::legacy::ClientOptions::default(),
             )
             .unwrap();
             client.add_many(["shared"]).unwrap();

@@ -6,10 +6,10 @@ use std::process::Stdio;
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use crate::nodes::PROGRAM;
-use crate::streams::{BOTH, BROKEN, Kind, Running, Which};
+use rmbd_testkit::streams::{BOTH, BROKEN, Kind, Running, Which};
 
 /// Somebody who read a pipe has gone: 128 + SIGPIPE.
 const READER_GONE: i32 = 141;

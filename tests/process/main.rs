@@ -6,5 +6,3 @@ mod commands;
 mod nodes;
 mod servers;
 mod signals;
-#[path = "../support/streams.rs"]
-mod streams;

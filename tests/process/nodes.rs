@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rmbd::client::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
 use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::streams::{Kind, PATIENCE, Running, Which};
+use rmbd_testkit::streams::{Kind, PATIENCE, Running, Which};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rmbd");
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::nodes::Node;
-use crate::streams::{BOTH, BROKEN, Kind, Which};
+use rmbd_testkit::streams::{BOTH, BROKEN, Kind, Which};
 
 /// Two of a kind count for each other, answer over HTTP, hand over when they are told to end, and end well.
 fn count_together(which: Which, kind: Kind) {

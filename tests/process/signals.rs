@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::nodes::Node;
-use crate::streams::{Kind, Which};
+use rmbd_testkit::streams::{Kind, Which};
 
 /// End the node in order.
 const ENDING: [i32; 5] = [

@@ -32,7 +32,7 @@ impl Connection {
             .or_else(|_| {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)
             });
-            let _ = rmbd::udp::enable_gro(&socket);
+            let _ = rmbd_udp::enable_gro(&socket);
         }
         Ok(Self {
             socket,

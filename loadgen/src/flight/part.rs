@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rmbd::wire::Boot;
+use rmbd_proto::Boot;
 
 use super::clock::Clock;
 use crate::judge::Ledger;

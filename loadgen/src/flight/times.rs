@@ -71,9 +71,7 @@ impl Times {
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.answers.answered += other.answers.answered;
-        self.answers.timed_out += other.answers.timed_out;
-        self.answers.unexpected += other.answers.unexpected;
+        self.answers.add(&other.answers);
         self.verdicts.add(&other.verdicts);
         self.once.add(&other.once);
         const SAME: &str = "histograms of the same bounds";

@@ -17,7 +17,7 @@ impl Default for Accounts {
     fn default() -> Self {
         Self {
             sent: Sent::default(),
-            received: Some(Received::NONE),
+            received: Some(Received::none()),
             verdicts: Verdicts::NONE,
             once: Once::default(),
         }

@@ -365,7 +365,7 @@ mod tests {
             received: Some(Received {
                 adds: received,
                 weight: grown,
-                ..Received::NONE
+                ..Received::none()
             }),
             verdicts: Verdicts::NONE,
             once: Once::default(),
@@ -399,7 +399,7 @@ mod tests {
             received: Some(Received {
                 refused,
                 too_old,
-                ..Received::NONE
+                ..Received::none()
             }),
             verdicts: Verdicts::NONE,
             once: Once::default(),

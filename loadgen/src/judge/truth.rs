@@ -13,7 +13,7 @@ use std::thread;
 
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rmbd::client::Count;
+use rmbd_client::Count;
 
 use crate::plan::{Load, Script};
 use crate::record::Truth;

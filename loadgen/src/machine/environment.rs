@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::SystemTime;
 
-use rmbd::io::cpu;
+use rmbd_io::cpu;
 use serde::{Deserialize, Serialize};
 
 /// Machine, system, versions, command. Names no host and no user.

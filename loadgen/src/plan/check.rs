@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rmbd::sketch::MAX_WEIGHT;
-use rmbd::wire::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
+use rmbd_sketch::MAX_WEIGHT;
+use rmbd_proto::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
 use thiserror::Error;
 
 use super::format::Format;

@@ -1,8 +1,8 @@
 //! The sizes of messages and datagrams, as the product's own writers make them.
 
-use rmbd::wire::Boot;
-use rmbd::wire::compact::{COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter, WriteError};
-use rmbd::wire::legacy::MESSAGE_BYTES;
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter, WriteError};
+use rmbd_proto::legacy::MESSAGE_BYTES;
 
 use super::format::{DATAGRAM_BYTES, Format};
 use super::mode::Mode;

@@ -1,8 +1,8 @@
 //! The two formats of messages.
 
 use clap::ValueEnum;
-use rmbd::wire::compact::REPLY_BYTES_MAX;
-use rmbd::wire::{compact, legacy};
+use rmbd_proto::compact::REPLY_BYTES_MAX;
+use rmbd_proto::{compact, legacy};
 
 /// Bytes of a full datagram, at most, in either format: it stays whole on nearly all networks.
 pub(crate) const DATAGRAM_BYTES: usize = REPLY_BYTES_MAX;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmbd::wire::legacy::MESSAGE_BYTES;
+use rmbd_proto::legacy::MESSAGE_BYTES;
 
 use super::form::Form;
 use super::format::{DATAGRAM_BYTES, Format};
@@ -38,7 +38,7 @@ pub struct Load {
     pub mode: Mode,
     /// The format of the messages.
     pub format: Format,
-    /// Weight of each add and each hit: 1 to [`MAX_WEIGHT`](rmbd::sketch::MAX_WEIGHT); 1 in the legacy format.
+    /// Weight of each add and each hit: 1 to [`MAX_WEIGHT`](rmbd_sketch::MAX_WEIGHT); 1 in the legacy format.
     pub weight: u32,
     /// Requests say which client and sequence they are, are sent again until they are acknowledged, and
     /// count once. Adds of the compact format in a closed loop only.

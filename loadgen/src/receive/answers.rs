@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rmbd::wire::compact::{self, Answer};
-use rmbd::wire::legacy::replies;
+use rmbd_proto::compact::{self, Answer};
+use rmbd_proto::legacy::replies;
 
 use super::inbox::Inbox;
 use crate::flight::{

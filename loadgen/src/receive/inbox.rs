@@ -1,6 +1,6 @@
 //! Datagrams are taken from sockets, many with one system call.
 
-use rmbd::udp::{Receiver, TRAIN_BYTES_MAX};
+use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::flight::{Clock, Connection, is_refusal};

@@ -142,8 +142,8 @@ pub struct Cost {
     pub cpu_s: f64,
     /// CPU nanoseconds for each message that it received.
     pub cpu_ns_per_message: Option<f64>,
-    /// CPU seconds of `cpu_s` in which data threads spun while nothing was there (busy polling); `None` where
-    /// the server does not tell.
+    /// CPU seconds of `cpu_s` in which data threads spun while nothing was there (`--busy-poll`); `None` where they
+    /// never did, or the server does not tell.
     #[serde(default)]
     pub spinning_s: Option<f64>,
     /// CPU nanoseconds for each message without that.

@@ -2,6 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Lets a tally be added to another, number by number.
+macro_rules! add_up {
+    ($tally:ty: $($number:ident),+) => {
+        impl $tally {
+            pub(crate) fn add(&mut self, more: &Self) {
+                $(self.$number += more.$number;)+
+            }
+        }
+    };
+}
+
+add_up!(Sent: adds, counts, hits, acknowledgements, datagrams, bytes, refused_by_kernel);
+add_up!(Answers: answered, timed_out, unexpected);
+add_up!(Once: acknowledged, uncertain, repeated, applied_before);
+add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory, refused_early);
+
 /// What left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
@@ -36,16 +52,6 @@ impl Sent {
         self.adds + self.hits
     }
 
-    pub(crate) fn add(&mut self, more: &Self) {
-        self.adds += more.adds;
-        self.counts += more.counts;
-        self.hits += more.hits;
-        self.acknowledgements += more.acknowledgements;
-        self.datagrams += more.datagrams;
-        self.bytes += more.bytes;
-        self.refused_by_kernel += more.refused_by_kernel;
-    }
-
     /// All that have an answer.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -77,15 +83,6 @@ pub struct Once {
     /// Acknowledgements that say that the request had been applied before: a copy of it was late, or an
     /// earlier acknowledgement was lost.
     pub applied_before: u64,
-}
-
-impl Once {
-    pub(crate) fn add(&mut self, more: &Self) {
-        self.acknowledged += more.acknowledged;
-        self.uncertain += more.uncertain;
-        self.repeated += more.repeated;
-        self.applied_before += more.applied_before;
-    }
 }
 
 /// What hits were answered, and whether that is right.
@@ -131,15 +128,6 @@ impl Verdicts {
     pub fn wrong(&self) -> u64 {
         self.allowed_above_limit + self.below_truth + self.contradictory
     }
-
-    pub(crate) fn add(&mut self, more: &Self) {
-        self.within += more.within;
-        self.over += more.over;
-        self.allowed_above_limit += more.allowed_above_limit;
-        self.below_truth += more.below_truth;
-        self.contradictory += more.contradictory;
-        self.refused_early += more.refused_early;
-    }
 }
 
 /// What the server says that it got during a phase.
@@ -172,18 +160,12 @@ pub struct Received {
 
 impl Received {
     /// Nothing yet, of a server that says so.
-    pub(crate) const NONE: Self = Self {
-        adds: 0,
-        counts: 0,
-        hits: 0,
-        weight: Some(0),
-        datagrams: 0,
-        dropped_by_kernel: 0,
-        malformed: 0,
-        refused: 0,
-        too_old: 0,
-        replies_dropped: 0,
-    };
+    pub(crate) fn none() -> Self {
+        Self {
+            weight: Some(0),
+            ..Self::default()
+        }
+    }
 
     /// Of all kinds.
     #[must_use]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use rmbd::console;
+use rmbd_console as console;
 
 use crate::flight::Totals;
 use crate::output::{seconds, thousands};

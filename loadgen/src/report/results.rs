@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rmbd::console;
+use rmbd_console as console;
 
 use super::{figures, hgrm, page};
 use crate::output::{OutputError, check_directory, check_file};

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use rmbd::io::cpu;
-use rmbd::udp::{Receiver, TRAIN_BYTES_MAX, enable_gro};
+use rmbd_io::cpu;
+use rmbd_udp::{Receiver, TRAIN_BYTES_MAX, enable_gro};
 
 use super::traffic::{self, Route};
 use crate::output::{share, thousands};

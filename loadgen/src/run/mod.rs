@@ -9,7 +9,7 @@ mod traffic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rmbd::io::cpu;
+use rmbd_io::cpu;
 use rmbd::status::Status;
 
 pub use self::event::Event;

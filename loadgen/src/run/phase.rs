@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rmbd::status::Status;
-use rmbd::wire::compact::Problem;
+use rmbd_proto::compact::Problem;
 
 use super::course::{Course, Looks};
 use super::event::Event;
@@ -78,7 +78,7 @@ pub(super) fn run(
     let mut end = PhaseEnd {
         phase: None,
         accounts: Accounts {
-            received: server.has_status().then_some(Received::NONE),
+            received: server.has_status().then_some(Received::none()),
             ..Accounts::default()
         },
         scripted: vec![0; load.threads],

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use rmbd::io::cpu;
-use rmbd::wire::Boot;
+use rmbd_io::cpu;
+use rmbd_proto::Boot;
 
 use crate::closed::{AnsweredLoop, OnceLoop};
 use crate::flight::{Clock, Connection, Part, Progress, Times, Totals};

@@ -1,6 +1,6 @@
 //! Legacy messages: 141 bytes each, back to back; an answer carries its key.
 
-use rmbd::wire::legacy::{MESSAGE_BYTES, write_add, write_count};
+use rmbd_proto::legacy::{MESSAGE_BYTES, write_add, write_count};
 
 use super::filling::Filling;
 use crate::flight::{Question, check};

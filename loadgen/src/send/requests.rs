@@ -1,7 +1,7 @@
 //! Compact requests: one in each datagram, and a reply to those that ask. The reply answers for the
 //! whole datagram, and so for the adds in it too, those behind the question included.
 
-use rmbd::wire::compact::RequestWriter;
+use rmbd_proto::compact::RequestWriter;
 
 use super::filling::Filling;
 use crate::flight::Question;
@@ -112,7 +112,7 @@ impl<'a> Requests<'a> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use rmbd::wire::compact::{Operation, is_request, request};
+    use rmbd_proto::compact::{Operation, is_request, request};
 
     use crate::judge::Ledger;
     use crate::plan::testing::load;

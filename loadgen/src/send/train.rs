@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-use rmbd::udp::send_segments;
+use rmbd_udp::send_segments;
 use rustix::io::Errno;
 
 use crate::flight::is_refusal;

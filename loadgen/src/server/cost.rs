@@ -84,8 +84,8 @@ impl ServerProcess {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CpuUse {
     all: Duration,
-    /// Seconds of it in which data threads spun while nothing was there; `None` where the server does not
-    /// tell.
+    /// Seconds of it in which data threads spun while nothing was there; `None` where they never did, or the
+    /// server does not tell.
     spinning_s: Option<f64>,
 }
 
@@ -101,10 +101,12 @@ impl CpuUse {
     /// The difference to an earlier moment; `None` where the process was started again meanwhile, since then its
     /// times began at zero.
     pub(crate) fn since(&self, before: &Self) -> Option<Self> {
-        let spinning_s = self.spinning_s.zip(before.spinning_s);
+        let both = self.spinning_s.zip(before.spinning_s);
+        let spinning_s = both.map(|(now, before)| now - before);
         Some(Self {
             all: self.all.checked_sub(before.all)?,
-            spinning_s: spinning_s.map(|(now, before)| (now - before).max(0.0)),
+            // Of a node that is too old to tell it is 0, as of one that does not poll busily.
+            spinning_s: spinning_s.filter(|&spinning_s| spinning_s > 0.0),
         })
     }
 
@@ -251,6 +253,8 @@ mod tests {
         let untold = used(13, Some(9.5)).since(&used(3, None)).unwrap();
         let cost = untold.cost(Some(1_000_000_000), None);
         assert_eq!((cost.spinning_s, cost.work_ns_per_message), (None, None));
+        let never = used(13, Some(2.5)).since(&used(3, Some(2.5))).unwrap();
+        assert_eq!(never.cost(Some(1), None).spinning_s, None);
         assert_eq!(phase.cost(Some(0), None).work_ns_per_message, None);
         assert!(used(3, None).since(&used(13, None)).is_none());
     }

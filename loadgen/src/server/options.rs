@@ -2,8 +2,8 @@
 
 use clap::Args;
 use rmbd::config::{IoChoice, NodeConfig};
-use rmbd::io::cpu;
-use rmbd::sketch::{Geometry, GeometryError};
+use rmbd_io::cpu;
+use rmbd_sketch::{Geometry, GeometryError};
 use thiserror::Error;
 
 use super::under_load::{HttpAt, ServerError, ServerUnderLoad};

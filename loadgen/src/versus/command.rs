@@ -8,7 +8,7 @@ use std::thread;
 
 use clap::Subcommand;
 use rmbd::config::{NodeConfig, NodeOptions};
-use rmbd::console;
+use rmbd_console as console;
 use rustix::fs::{FileType, fstat};
 use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};

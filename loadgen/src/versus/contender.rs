@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use super::adapter::Adapter;
 use super::error::VersusError;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use rmbd::console;
-use rmbd::io::cpu;
-use rmbd::sketch::Geometry;
+use rmbd_console as console;
+use rmbd_io::cpu;
+use rmbd_sketch::Geometry;
 
 use super::adapter::AdapterError;
 use super::contender::{Contender, Starter};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rmbd::sketch::GeometryError;
+use rmbd_sketch::GeometryError;
 use thiserror::Error;
 
 use super::adapter::AdapterError;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use super::rival::Rival;
 use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySpec};

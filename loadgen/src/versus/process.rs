@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rmbd::io::cpu;
+use rmbd_io::cpu;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 

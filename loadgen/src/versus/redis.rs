@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis::{
     Client, Cmd, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value, cmd,
 };
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::Stream;

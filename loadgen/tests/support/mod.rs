@@ -3,8 +3,6 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod proxy;
-#[path = "../../../tests/support/random.rs"]
-mod random;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};

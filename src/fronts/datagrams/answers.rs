@@ -2,14 +2,14 @@
 //! filled when the batch answers.
 
 use crate::engine::{Answer, Bounds, Verdict};
-use crate::io::Replies;
-use crate::replica::Estimate;
-use crate::udp::TRAIN_BYTES_MAX;
-use crate::wire::compact::{
+use rmbd_io::Replies;
+use rmbd_store::Estimate;
+use rmbd_udp::TRAIN_BYTES_MAX;
+use rmbd_proto::compact::{
     self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
     REPLY_HEAD_BYTES, ReplyHead,
 };
-use crate::wire::legacy::{self, Dialect, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX};
+use rmbd_proto::legacy::{self, Dialect, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX};
 
 /// Bytes of the replies to one train, at most: a compact reply is within its limit, a legacy one
 /// slightly longer than its request.

@@ -19,12 +19,12 @@ pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
 use crate::engine::{Allowed, Answer, Session, Turn};
-use crate::io::{self, Replies};
-use crate::sketch::Exhausted;
+use rmbd_io::{self as io, Replies};
+use rmbd_sketch::Exhausted;
 use crate::status::{ObservedThread, Tally, TurnedAway};
-use crate::udp::Train;
-use crate::wire::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
-use crate::wire::legacy::{self, Layout, Message};
+use rmbd_udp::Train;
+use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
+use rmbd_proto::legacy::{self, Layout, Message};
 
 /// Time between two looks whether a pass has come that adds wait for.
 const PASS_WAIT: Duration = Duration::from_millis(1);

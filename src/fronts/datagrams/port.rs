@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::access::Access;
 use super::hand_off::HandOff;
 use crate::config::NodeConfig;
-use crate::io::DataSocket;
+use rmbd_io::DataSocket;
 use crate::shared::Shared;
-use crate::wire::legacy::{Dialect, Layout, MESSAGE_BYTES};
+use rmbd_proto::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.
 const PEER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES + 12;

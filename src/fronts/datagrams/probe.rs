@@ -1,6 +1,6 @@
 //! A count that the control thread sends to others, to see what they are: how it is told from their other replies.
 
-use crate::wire::legacy::Dialect;
+use rmbd_proto::legacy::Dialect;
 
 /// What the key of such a count begins with; behind it stand the id and the number of the try. Its length, with
 /// which the answer begins, is no type of a message, so that an answer that is not expected is none either.

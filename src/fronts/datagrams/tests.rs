@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::NodeConfig;
 use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
-use crate::io::Stop;
-use crate::replica::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
-use crate::replica::{Replica, Slices};
+use rmbd_io::Stop;
+use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
+use rmbd_store::{Replica, Slices};
 use crate::shared::Shared;
-use crate::sketch::tests::random;
-use crate::sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
-use crate::wire::Boot;
-use crate::wire::compact::{
+use rmbd_sketch::tests::random;
+use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
 };
 

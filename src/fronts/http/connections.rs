@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::io::limits::files_left;
+use rmbd_io::limits::files_left;
 
 /// Dashboards and scrapers of one node are few; 64 of the largest buffers are about 2 MiB.
 const CONNECTIONS_MAX: usize = 64;

@@ -5,7 +5,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
 
 use super::Source;
-use crate::wire::compact::KEY_BYTES_MAX;
+use rmbd_proto::compact::KEY_BYTES_MAX;
 
 pub(super) async fn detail(State(source): Source, uri: Uri) -> Response {
     match key(uri.query().unwrap_or_default()) {

@@ -21,9 +21,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::fronts::datagrams::probe_key;
-use crate::wire::compact::{Answer, Header, RequestWriter, reply};
-use crate::wire::legacy;
-use crate::wire::{Boot, Writer};
+use rmbd_proto::compact::{Answer, Header, RequestWriter, reply};
+use rmbd_proto::legacy;
+use rmbd_proto::{Boot, Writer};
 
 /// When the questions are sent; each may be lost.
 const TRIES_AT: [Duration; 5] = [

@@ -2,16 +2,13 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::fronts::datagrams::is_probe_answer;
-use crate::wire::compact::{
+use rmbd_proto::compact::{
     Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };
-use crate::wire::legacy::{Dialect, Layout, Message, messages, write_reply_count, write_reply_key};
+use rmbd_proto::legacy::{Dialect, Layout, Message, messages, write_reply_count, write_reply_key};
 
-#[path = "../../../tests/support/random.rs"]
-#[allow(dead_code, reason = "others use all of it")]
-mod random;
 
-use random::Random;
+use rmbd_testkit::random::Random;
 
 const TOLD: Introduction = Introduction {
     boot: Boot(5),

@@ -18,9 +18,9 @@ use super::overview::Overview;
 use super::{NodeError, system};
 use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
 use crate::fronts::http::{self, Hosts};
-use crate::io::{Backend, RingRefused};
+use rmbd_io::{Backend, RingRefused};
 use crate::legacy::Rounds;
-use crate::replica::Slices;
+use rmbd_store::Slices;
 use crate::shared::Shared;
 
 /// What the control thread starts with, and owns from then on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::node::overview::Overview;
-use crate::wire::compact::Problem;
+use rmbd_proto::compact::Problem;
 
 /// From one line to the next: whoever is refused comes again, and the counters go on meanwhile.
 const SAY_AGAIN: Duration = Duration::from_secs(60);

@@ -1,10 +1,10 @@
 //! Passes over our own cells where there is no cluster, which would make them anyway: what may be added until the next
-//! one is bounded ([`crate::sketch::Exhausted`]).
+//! one is bounded ([`rmbd_sketch::Exhausted`]).
 
 use std::pin::pin;
 use std::sync::Arc;
 
-use crate::replica::{Published, Slices};
+use rmbd_store::{Published, Slices};
 use crate::shared::Shared;
 
 /// Cells gone over before others get their turn on this thread: less than a millisecond's work.

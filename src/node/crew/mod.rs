@@ -29,8 +29,8 @@ use tracing::error;
 #[cfg(test)]
 pub(super) use self::faults::Fault;
 use super::NodeError;
-use crate::io::Stop;
-use crate::names::{Lookups, Resolver};
+use rmbd_io::Stop;
+use rmbd_names::{Lookups, Resolver};
 
 /// Lists the parts: what it is called, and whether it stands as long as the node does.
 macro_rules! parts {

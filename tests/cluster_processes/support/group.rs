@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::shared::proxy::Harm;
-use crate::shared::random::Random;
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::Random;
 
 use super::folder::Folder;
 use super::network::Network;

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::shared::proxy::{Counts, Harm, Proxy};
+use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
 /// Datagrams to each node that are kept for those who replay them.
 const RECORD_MAX: usize = 2_000;

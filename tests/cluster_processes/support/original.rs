@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use rmbd::client::legacy::{Client, ClientOptions};
+use rmbd_client::legacy::{Client, ClientOptions};
 
 pub(crate) struct Original {
     child: Child,

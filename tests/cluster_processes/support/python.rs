@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use rmbd::wire::compact::is_request;
-use rmbd::wire::legacy::{ACK, Dialect, encode_sync};
+use rmbd_proto::compact::is_request;
+use rmbd_proto::legacy::{ACK, Dialect, encode_sync};
 
 use super::running::{PATIENCE, Running};
 

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rmbd::client::{Client, ClientOptions};
+use rmbd_client::{Client, ClientOptions};
 use rmbd::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::namespace::Place;
-use crate::shared::required::Anybody;
+use rmbd_testkit::required::Anybody;
 
 /// How long anything may take on a busy machine; nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

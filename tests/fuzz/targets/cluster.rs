@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
-use rmbd::cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
-use rmbd::cluster::seal::{
+use rmbd_cluster::membership::{Member, Membership, MembershipDatagram, MembershipOptions};
+use rmbd_cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
-use rmbd::wire::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
-use rmbd::wire::{Boot, SketchNumber};
+use rmbd_proto::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
+use rmbd_proto::{Boot, SketchNumber};
 
 /// The reader that copies nothing and one by the format's description see the same. The first two bytes
 /// are how many cells sketch 0 has (65 535: as many as there can be); sketch 1 has 300, and others are not there. The

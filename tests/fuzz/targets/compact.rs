@@ -1,6 +1,6 @@
 //! Requests and replies of the compact format.
 
-use rmbd::wire::compact::{self, Answer, Operation, Problem, ReplyMalformed};
+use rmbd_proto::compact::{self, Answer, Operation, Problem, ReplyMalformed};
 
 /// The zero-copy reader of requests and a byte-wise one see the same.
 pub fn request(datagram: &[u8]) {

@@ -1,6 +1,6 @@
 //! Messages and replies of the Python program's protocol.
 
-use rmbd::wire::legacy::{self, Dialect, Layout, Malformed, Message};
+use rmbd_proto::legacy::{self, Dialect, Layout, Malformed, Message};
 
 /// The zero-copy reader of messages and a byte-wise one see the same. The first three bytes are what the
 /// node is: its dialect, width and depth; the others are the datagram.

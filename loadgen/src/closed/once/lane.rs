@@ -8,7 +8,7 @@ mod tests;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 
-use rmbd::wire::compact::{
+use rmbd_proto::compact::{
     Answer, COOKIE_BYTES_MAX, ONCE_WINDOW, Problem, Reply, ReplyHead, write_with_cookie,
 };
 

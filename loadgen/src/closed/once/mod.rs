@@ -5,7 +5,7 @@
 //!
 //! The library's client does the same and could not stand here: it decides by itself how much is on its
 //! way and what shares a datagram, and tells nobody when an acknowledgement came. It is the format's rules
-//! ([`rmbd::wire::compact`], "Exactly once") that are kept to, by a second program that the node is held to.
+//! ([`rmbd_proto::compact`], "Exactly once") that are kept to, by a second program that the node is held to.
 //!
 //! The first requests of a socket come back with a cookie, since the node does not know the client yet, and
 //! go again with it. What that takes is in their times, too.
@@ -16,8 +16,8 @@
 mod lane;
 mod patience;
 
-use rmbd::wire::Boot;
-use rmbd::wire::compact::{self, COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter};
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{self, COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter};
 
 use self::lane::Lane;
 use crate::flight::Times;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use rmbd::wire::compact::KEY_BYTES_MAX;
+use rmbd_proto::compact::KEY_BYTES_MAX;
 use thiserror::Error;
 
 use super::super::format::Format;

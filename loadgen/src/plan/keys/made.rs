@@ -1,6 +1,6 @@
 //! Keys made from their numbers.
 
-use rmbd::wire::compact::KEY_BYTES_MAX;
+use rmbd_proto::compact::KEY_BYTES_MAX;
 
 use super::super::format::Format;
 use super::error::KeysError;

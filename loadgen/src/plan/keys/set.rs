@@ -6,7 +6,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
-use rmbd::wire::compact::KEY_BYTES_MAX;
+use rmbd_proto::compact::KEY_BYTES_MAX;
 
 use super::super::format::Format;
 use super::alias::ZipfTable;

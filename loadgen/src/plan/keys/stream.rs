@@ -6,7 +6,7 @@ use rand::distr::Distribution;
 use rand::rand_core::{Rng, SeedableRng};
 use rand_distr::Zipf;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rmbd::wire::compact::KEY_BYTES_MAX;
+use rmbd_proto::compact::KEY_BYTES_MAX;
 
 use super::alias::ZipfRanks;
 use super::set::{KeySet, Kind};

@@ -1,6 +1,6 @@
 //! Compact requests. A train ends in one that asks for nothing but an acknowledgement.
 
-use rmbd::wire::compact::{Answer, RequestWriter, reply};
+use rmbd_proto::compact::{Answer, RequestWriter, reply};
 
 use super::{Filled, Speech};
 use crate::plan::{DATAGRAM_BYTES, Stream, TRAIN_BYTES_MAX, start_request};

@@ -1,6 +1,6 @@
 //! Legacy messages. No add of them is acknowledged, so a train ends in a count of a key that nobody adds.
 
-use rmbd::wire::legacy::{
+use rmbd_proto::legacy::{
     MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count, replies, write_add, write_count,
 };
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmbd::status::Status;
-use rmbd::udp::send_segments;
+use rmbd_udp::send_segments;
 use ureq::Agent;
 
 use super::adapter::{Adapter, AdapterError, WINDOW};

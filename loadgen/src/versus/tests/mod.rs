@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
-use rmbd::sketch::Geometry;
+use rmbd_sketch::Geometry;
 
 use self::fake::{Behaviour, Fake, memcached_behaviour, redis_behaviour};
 use super::adapter::{Adapter, AdapterError};

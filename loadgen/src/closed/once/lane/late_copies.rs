@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use rmbd::replica::once::{Admission, Caller, OnceTable};
-use rmbd::wire::compact::Problem;
+use rmbd_store::once::{Admission, Caller, OnceTable};
+use rmbd_proto::compact::Problem;
 
 use super::*;
 use crate::closed::once::patience::PATIENCE_FIRST_NS;
@@ -17,8 +17,6 @@ use crate::plan::Window;
 use crate::plan::testing::load;
 
 #[allow(dead_code, reason = "others use all of it")]
-#[path = "../../../../../tests/support/random.rs"]
-mod random;
 
 use random::Random;
 

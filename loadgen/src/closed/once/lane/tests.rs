@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use rmbd::wire::Boot;
-use rmbd::wire::compact::{self, Header, Once, RequestWriter};
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{self, Header, Once, RequestWriter};
 
 use super::*;
 use crate::closed::once::patience::PATIENCE_FIRST_NS;

@@ -1,0 +1,235 @@
+//! The state machine that holds all parts, and says in which order things happen.
+
+mod exchange;
+mod frames;
+mod handle;
+mod leave;
+mod members;
+mod one_way;
+mod rounds;
+mod status;
+mod transmit;
+mod wake;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::ChaCha12Rng;
+use rand::{Rng, SeedableRng};
+
+use self::rounds::Rounds;
+use super::contact::{Contacts, OneWayTargets, SeedAddresses};
+use super::lifecycle::{Leaving, Readiness};
+use super::limits::ClusterLimits;
+use super::pacer::Pacer;
+use super::peers::{Ourselves, Peers};
+use super::push::Publishing;
+use super::repair::Repair;
+use super::reports::{Events, Refusals};
+use super::state::ClusterEvent;
+use super::transport::{Inbox, Outbox};
+use crate::membership::{Member, Membership, MembershipOptions};
+use crate::seal::{HEADER_BYTES, KeyRing, KnownChannel, TAG_BYTES};
+use rmbd_proto::cluster::{DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, Head};
+use rmbd_store::{NoMemory, Replica, Slices};
+
+/// The settings of a [`Cluster`].
+#[derive(Debug)]
+pub struct ClusterOptions {
+    /// This node. Its node is that of the replica's own slice.
+    pub me: Member,
+    /// The cluster's keys.
+    pub keys: KeyRing,
+    /// The seed of all that is random in here.
+    pub seed: u64,
+    /// Time between rounds.
+    pub gossip_interval: Duration,
+    /// Bytes that go out to all peers together, in a second. Membership and acks are counted, but do
+    /// not wait.
+    pub gossip_rate_bytes_per_s: u64,
+    /// Both ends compare this before they exchange anything of the sketch:
+    /// [`fingerprint`](rmbd_store::fingerprint).
+    pub fingerprint: u64,
+    /// There are others to join: not ready before everything of theirs is here (or
+    /// [`READY_LIMIT`](super::READY_LIMIT) has passed), and at the end there is somebody to be told.
+    pub join: bool,
+    /// Bounds of memory and work.
+    pub limits: ClusterLimits,
+}
+
+/// One node's part in a cluster, as a state machine. It opens no socket, reads no clock and starts no thread; the same
+/// seed and the same calls give the same datagrams.
+///
+/// Time is an argument of its calls: a [`Duration`] since any fixed moment, the same for all. It should not go back;
+/// where it does, things happen later, and nothing else. The calls are of four kinds:
+///
+/// - *Input*: [`handle`](Self::handle) takes a datagram that came, and [`wake`](Self::wake) does what time has made
+///   due.
+/// - *Output*: [`transmit`](Self::transmit) gives datagrams that are to go out, [`poll_event`](Self::poll_event) gives
+///   what a log should say, and [`next_wake`](Self::next_wake) says when [`wake`](Self::wake) wants to be called.
+/// - *Orders*: [`join`](Self::join) meets others, [`push_to`](Self::push_to) sends everything to somebody who is no
+///   member, [`move_to`](Self::move_to) says that we are reached elsewhere, and [`leave`](Self::leave) ends our part.
+/// - *Questions*, which change nothing: [`status`](Self::status), [`slices`](Self::slices),
+///   [`is_ready`](Self::is_ready), [`is_flushed`](Self::is_flushed) and others.
+///
+/// Its caller does this, again and again:
+///
+/// 1. Wait until a datagram comes or [`next_wake`](Self::next_wake) is there, whichever is first. That time may change
+///    with every call of the first and third kind, so it is asked each time.
+/// 2. Call [`handle`](Self::handle) for each datagram that has come, then [`wake`](Self::wake), which may also be
+///    called early.
+/// 3. Call [`transmit`](Self::transmit) until it says `None`, and send what it gives. Then call
+///    [`poll_event`](Self::poll_event) until it says `None`.
+///
+/// Orders may be given at any time between these. After [`leave`](Self::leave) it goes on like this until
+/// [`is_flushed`](Self::is_flushed); then what is left to [`transmit`](Self::transmit) is good-bye, and the cluster can
+/// be dropped. A datagram that is lost, doubled, late or made up does no harm, whether it was to come or to go out.
+pub struct Cluster {
+    ourselves: Arc<Ourselves>,
+    random: ChaCha12Rng,
+    rounds: Rounds,
+    membership: Membership,
+    seeds: SeedAddresses,
+    contacts: Contacts,
+    one_way: OneWayTargets,
+    inbox: Inbox,
+    outbox: Outbox,
+    slices: Slices,
+    publishing: Publishing,
+    peers: Peers,
+    repair: Repair,
+    readiness: Readiness,
+    leaving: Leaving,
+    events: Events,
+    refusals: Refusals,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("own", self.ourselves.own_slice())
+            .field("rounds", &self.rounds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// A node that knows nobody yet. What `replica` holds already is published with the first round
+    /// in which there is somebody to tell.
+    ///
+    /// # Errors
+    /// No memory for the copy of the own slice and its hashes.
+    pub fn try_new(
+        now: Duration,
+        options: ClusterOptions,
+        replica: Arc<Replica>,
+    ) -> Result<Self, NoMemory> {
+        let mut random = ChaCha12Rng::seed_from_u64(options.seed);
+        let membership_options = MembershipOptions {
+            max_bytes: MEMBERSHIP_BYTES_MAX,
+            ..MembershipOptions::default()
+        };
+        let membership = Membership::new(options.me, random.next_u64(), membership_options);
+        let limits = options.limits.in_range();
+        let (boot, own) = (options.me.boot, replica.own_slice());
+        let cells = replica.own().geometry().cells() as u32;
+        let pacer = Pacer::new(now, options.gossip_rate_bytes_per_s);
+        Ok(Self {
+            ourselves: Arc::new(Ourselves::new(boot, own, options.fingerprint, cells)),
+            random,
+            rounds: Rounds::new(now, options.gossip_interval),
+            membership,
+            seeds: SeedAddresses::default(),
+            contacts: Contacts::default(),
+            one_way: OneWayTargets::new(limits.targets),
+            inbox: Inbox::new(boot, options.keys.clone()),
+            outbox: Outbox::new(boot, options.keys, limits.channels, pacer),
+            slices: Slices::try_new(replica)?,
+            publishing: Publishing::new(now),
+            peers: Peers::new(limits, cells),
+            repair: Repair::new(options.gossip_interval, limits, cells),
+            readiness: Readiness::new(now, options.join),
+            leaving: Leaving::new(options.join),
+            events: Events::default(),
+            refusals: Refusals::default(),
+        })
+    }
+
+    /// Announces this node to whoever is at `seed`. To be called at any time, with whatever a name leads to
+    /// then, as long as nobody there [is met](Self::is_met); the last 64 addresses are tried now and then by
+    /// themselves as long as no live member has them, so that groups that formed apart find each other.
+    pub fn join(&mut self, now: Duration, seed: SocketAddr) {
+        self.seeds.note(now, seed);
+        self.membership.join(now, seed);
+    }
+
+    /// We are reached at another address from now on, or for the first time, where `me` had none: all
+    /// members learn of it. Nothing of what was counted changes.
+    pub fn move_to(&mut self, now: Duration, address: SocketAddr) {
+        self.membership.move_to(now, address);
+        self.follow_membership(now);
+    }
+
+    /// The next thing that a log should say.
+    pub fn poll_event(&mut self) -> Option<ClusterEvent> {
+        self.events.pop()
+    }
+
+    /// Our own member as it is now.
+    #[must_use]
+    pub fn me(&self) -> &Member {
+        self.membership.me()
+    }
+
+    /// No other member is up.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.membership.is_alone()
+    }
+
+    /// Whether a live member has this address, or we have it. A name that leads to another one should be
+    /// looked up again, and what it gives be [joined](Self::join): it may be in a group that formed apart.
+    #[must_use]
+    pub fn is_met(&self, address: SocketAddr) -> bool {
+        address == self.membership.me().address || self.peers.is_live_address(address)
+    }
+
+    /// Everything that the cluster had at the join is here, or [`READY_LIMIT`](super::READY_LIMIT) has passed, or
+    /// there was nobody to join.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+
+    /// The slices that are held.
+    #[must_use]
+    pub fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
+    /// The channels that members are heard on, for whoever reads the socket: what comes on others is a stranger's,
+    /// or a newcomer's. [`channel_changes`](Self::channel_changes) grows when it changes.
+    pub fn known_channels(&self, now: Duration) -> impl Iterator<Item = KnownChannel> {
+        self.inbox.known_channels(now)
+    }
+
+    /// Grows whenever a channel becomes known, or contested.
+    #[must_use]
+    pub fn channel_changes(&self) -> u64 {
+        self.inbox.channel_changes()
+    }
+
+    /// Datagrams that came from the cluster; what [`handle`](Self::handle) refuses is not among them.
+    #[must_use]
+    pub fn datagrams_taken(&self) -> u64 {
+        self.inbox.received().datagrams
+    }
+}
+
+/// The longest message of membership: alone in a datagram, it fits.
+const MEMBERSHIP_BYTES_MAX: usize =
+    DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES - Head::BYTES_MAX - FRAME_HEAD_BYTES;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Telling how the cluster is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Cluster;
+use crate::gossip::peers::{Peer, PeerKind};
+use crate::gossip::state::{ClusterState, MemberView, OneWayView};
+use crate::membership::{Member, MemberState};
+use rmbd_proto::Boot;
+use rmbd_proto::cluster::SliceId;
+
+impl Cluster {
+    /// Everything at once.
+    #[must_use]
+    pub fn status(&self, now: Duration) -> ClusterState {
+        let members = self.membership.members();
+        let one_way = self.one_way.all();
+        ClusterState {
+            me: *self.membership.me(),
+            members: members
+                .map(|(member, state)| self.member_view(now, member, state))
+                .collect(),
+            one_way: one_way
+                .map(|(address, boot)| self.one_way_view(now, address, boot))
+                .collect(),
+            rounds: self.rounds.count(),
+            version: self.slices.own_version(),
+            sent: self.outbox.sent(),
+            received: self.inbox.received(),
+            resends: self.peers.resends(),
+            refused: self.refusals.by_reason().clone(),
+            slices_missing: self.slices_missing(),
+            not_opened: self.events.strangers().collect(),
+            other_sketch: self.other_sketch(),
+            pulls: self.repair.pulls(),
+            converged_age: self.converged_age(now),
+            is_ready: self.is_ready(),
+            readiness: self.readiness.state(),
+        }
+    }
+
+    /// Some may have found room since.
+    fn slices_missing(&self) -> Vec<SliceId> {
+        let lacks = |slice: &SliceId| self.slices.lacks(slice);
+        self.events.slices_refused().filter(lacks).collect()
+    }
+
+    fn other_sketch(&self) -> Vec<SocketAddr> {
+        let is_gone = |peer: &&Peer| peer.kind() == PeerKind::Member { is_live: false };
+        let here = self.peers.iter().filter(|peer| !is_gone(peer));
+        let apart = here.filter(|peer| peer.is_apart());
+        apart.map(Peer::address).collect()
+    }
+
+    fn converged_age(&self, now: Duration) -> Option<Duration> {
+        self.peers.live_audience().next()?;
+        let has_converged = self.peers.have_converged(self.slices.own_version());
+        Some(if has_converged {
+            Duration::ZERO
+        } else {
+            self.publishing.converged_age(now)
+        })
+    }
+
+    fn member_view(&self, now: Duration, member: &Member, state: MemberState) -> MemberView {
+        let peer = self.peers.get(member.boot);
+        let ago = |at: Duration| now.saturating_sub(at);
+        MemberView {
+            member: *member,
+            state,
+            slices: self.slices.held_of(member.node),
+            lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
+            lag: peer.map_or(Duration::ZERO, |peer| self.lag(now, peer)),
+            bytes_sent: peer.map_or(0, Peer::bytes_sent),
+            bytes_received: peer.map_or(0, Peer::bytes_received),
+            heard_ago: peer.and_then(Peer::heard_at).map(ago),
+            refuses_ours: peer.is_some_and(|peer| peer.progress().is_refused()),
+            writer: peer.and_then(|peer| Some(peer.about()?.writer())),
+            apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
+        }
+    }
+
+    fn lag_versions(&self, peer: &Peer) -> u64 {
+        if peer.is_apart() {
+            // It is not told of any.
+            return 0;
+        }
+        let version = self.slices.own_version();
+        version.saturating_sub(peer.progress().base())
+    }
+
+    fn lag(&self, now: Duration, peer: &Peer) -> Duration {
+        let progress = peer.progress();
+        progress.behind_since().map_or(Duration::ZERO, |since| {
+            self.publishing.lag(now, progress.base(), since)
+        })
+    }
+
+    fn one_way_view(&self, now: Duration, address: SocketAddr, boot: Option<Boot>) -> OneWayView {
+        let peer = boot.and_then(|boot| self.peers.get(boot));
+        let heard_at = self.one_way.heard_at(address);
+        OneWayView {
+            address,
+            peer: peer.map(|peer| (peer.node(), peer.boot())),
+            heard_ago: heard_at.map(|at| now.saturating_sub(at)),
+            lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
+            apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
+        }
+    }
+}

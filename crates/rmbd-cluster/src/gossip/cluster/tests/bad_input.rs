@@ -1,0 +1,303 @@
+//! What somebody with the key says that he should not: it is counted, and changes nothing.
+
+use super::*;
+use crate::seal::{Channel, Sealer};
+use rmbd_proto::cluster::{
+    FrameWriter, GROUP_CELLS, GroupsWriter, Listed, SIBLING_BUCKETS, SiblingsEntry, SketchEntry,
+};
+use rmbd_store::REFUSED_MAX;
+
+/// Somebody with the key who says what he likes, at an address where nobody listens.
+struct Liar {
+    sealer: Sealer,
+    node: u64,
+    to_boot: Boot,
+}
+
+impl Liar {
+    fn new(net: &Net, node: u64, boot: u64) -> Self {
+        let channel = Channel {
+            boot: Boot(boot),
+            id: boot,
+        };
+        Self {
+            sealer: Sealer::new(&KeyRing::public(), channel),
+            node,
+            to_boot: net.nodes[0].cluster.ourselves.boot(),
+        }
+    }
+
+    /// Says something to the first node, and waits for what comes of it.
+    fn say(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
+        self.say_only(net, write);
+        net.run(MS * 200);
+    }
+
+    fn say_only(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
+        let mut datagram = vec![0; HEADER_BYTES];
+        Head {
+            to_boot: self.to_boot,
+            node: self.node,
+            address: address(77),
+        }
+        .write(&mut datagram);
+        let mut writer = FrameWriter::new(&mut datagram, DATAGRAM_BYTES_MAX - TAG_BYTES);
+        assert!(write(&mut writer));
+        self.sealer.seal(&mut datagram).unwrap();
+        let now = net.now;
+        let cluster = &mut net.nodes[0].cluster;
+        cluster.handle(now, address(77), &mut datagram);
+    }
+
+    fn says_of_itself(&mut self, net: &mut Net, writer: u64, fingerprint: u64) {
+        let number = SketchNumber::DEFAULT;
+        let entry = SketchEntry {
+            number,
+            fingerprint,
+        };
+        self.say(net, |frames| frames.about(true, Writer(writer), &[entry]));
+    }
+}
+
+fn refused(net: &Net, reason: &str) -> u64 {
+    let refused = net.nodes[0].cluster.status(net.now).refused;
+    refused.get(reason).copied().unwrap_or_default()
+}
+
+fn right_fingerprint() -> u64 {
+    fingerprint(geometry(), FAMILY)
+}
+
+fn one_cell(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
+    frames.cells(slice, |cells| assert!(cells.push(3, 1_000))) == Listed::Some
+}
+
+fn one_group(frames: &mut FrameWriter<'_>, slice: &SliceId) -> bool {
+    frames.groups(slice, 9, |groups| {
+        assert!(groups.push(1, &[7; GROUP_CELLS]));
+    }) == Listed::Some
+}
+
+fn line(slice: SliceId) -> DigestEntry {
+    let (version, root) = (9, 99);
+    DigestEntry {
+        slice,
+        version,
+        root,
+    }
+}
+
+/// Everything that there is to be said of a slice.
+fn say_all(liar: &mut Liar, net: &mut Net, slice: SliceId) {
+    liar.say(net, |frames| one_cell(frames, &slice));
+    liar.say(net, |frames| one_group(frames, &slice));
+    liar.say(net, |frames| frames.complete(&slice, 0, 9));
+    liar.say(net, |frames| frames.digest([line(slice)]) == 1);
+    liar.say(net, |frames| frames.sections(&slice, 9, 0, &[1, 2]));
+    liar.say(net, |frames| frames.group_hashes(&slice, 9, 0, &[1, 2]));
+    liar.say(net, |frames| frames.sections_asked(&slice, 0));
+    liar.say(net, |frames| frames.group_hashes_asked(&slice, 0));
+    liar.say(net, |frames| frames.pull(&slice, [1, 2, 3]) == 3);
+    liar.say(net, |frames| frames.not_held(&slice));
+    liar.say(net, |frames| frames.wanted(&slice));
+    let (count, sum) = (3, 4);
+    let siblings = SiblingsEntry { slice, count, sum };
+    liar.say(net, |frames| frames.siblings([siblings]) == 1);
+    liar.say(net, |frames| frames.buckets_asked(&slice));
+    liar.say(net, |frames| frames.buckets(&slice, &[5; SIBLING_BUCKETS]));
+    liar.say(net, |frames| {
+        frames.lines_asked(&slice, u64::MAX, Writer(6))
+    });
+}
+
+/// Nothing is known but what the two nodes have counted.
+fn is_unchanged(net: &Net) -> bool {
+    let cluster = &net.nodes[0].cluster;
+    cluster.slices().learnt().count() == 1
+        && cluster.repair.pulls() == 0
+        && net.nodes[0].replica.total_weight() == 2
+}
+
+fn two_nodes() -> Net {
+    let mut net = Net::cluster_of(2, geometry(), 0.0);
+    for node in &net.nodes {
+        node.replica.add(b"key", 1.into()).unwrap();
+    }
+    net.until_equal(ROUND * 4);
+    net.run(ROUND * 2);
+    assert!(is_unchanged(&net));
+    net
+}
+
+#[test]
+fn nothing_is_taken_before_both_know_that_they_have_the_same_sketch() {
+    let mut net = two_nodes();
+    let slice = SliceId::of(5, Writer(55));
+    let mut liar = Liar::new(&net, 5, 500);
+    say_all(&mut liar, &mut net, slice);
+    assert_eq!(refused(&net, "untold_sketch"), 15);
+    assert!(is_unchanged(&net));
+    let asked = net.nodes[0].cluster.peers.get(Boot(500)).unwrap();
+    assert!(asked.was_asked_about() && !asked.owes_ack());
+    // It tells another one.
+    liar.says_of_itself(&mut net, 55, right_fingerprint() ^ 1);
+    say_all(&mut liar, &mut net, slice);
+    assert_eq!(refused(&net, "other_sketch"), 15);
+    assert!(is_unchanged(&net));
+    let state = net.nodes[0].cluster.status(net.now);
+    assert_eq!(state.other_sketch, [address(77)]);
+    // What was said first stands; in another start it is right.
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    liar.say(&mut net, |frames| one_cell(frames, &slice));
+    assert_eq!(refused(&net, "other_sketch"), 16);
+    let mut honest = Liar::new(&net, 5, 501);
+    honest.says_of_itself(&mut net, 55, right_fingerprint());
+    honest.say(&mut net, |frames| one_cell(frames, &slice));
+    assert_eq!(net.nodes[0].cluster.slices().learnt().count(), 2);
+}
+
+#[test]
+fn what_is_of_a_sketch_that_is_not_there_is_counted() {
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    let slice = SliceId {
+        sketch: SketchNumber(9),
+        node: 5,
+        writer: Writer(55),
+    };
+    say_all(&mut liar, &mut net, slice);
+    assert_eq!(refused(&net, "unknown_sketch"), 15);
+    assert!(is_unchanged(&net));
+    // What stands behind it is taken.
+    let known = SliceId::of(5, Writer(55));
+    liar.say(&mut net, |frames| {
+        one_cell(frames, &slice) && one_cell(frames, &known)
+    });
+    assert_eq!(refused(&net, "unknown_sketch"), 16);
+    assert_eq!(net.nodes[0].cluster.slices().learnt().count(), 2);
+}
+
+#[test]
+fn who_claims_to_write_anothers_slices_does_not() {
+    let mut net = two_nodes();
+    let [ours, theirs] = [0, 1].map(|node: usize| net.nodes[node].replica.own_slice());
+    // As ourselves: nothing is exchanged with such a one.
+    let mut liar = Liar::new(&net, ours.node, 500);
+    liar.says_of_itself(&mut net, ours.writer.0, right_fingerprint());
+    assert_eq!(refused(&net, "our_writer"), 1);
+    say_all(&mut liar, &mut net, ours);
+    assert_eq!(refused(&net, "untold_sketch"), 15);
+    // Under its own name it cannot say what only another one's writer says.
+    let mut liar = Liar::new(&net, 5, 501);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    for slice in [ours, theirs, SliceId::of(5, Writer(56))] {
+        let before = refused(&net, "not_its_slice");
+        liar.say(&mut net, |frames| one_cell(frames, &slice));
+        liar.say(&mut net, |frames| frames.complete(&slice, 0, 99));
+        assert_eq!(refused(&net, "not_its_slice"), before + 2);
+    }
+    assert!(is_unchanged(&net));
+    // Nor change its name in the middle.
+    liar.node = theirs.node;
+    liar.says_of_itself(&mut net, theirs.writer.0, right_fingerprint());
+    assert_eq!(refused(&net, "other_node"), 1);
+    // Nobody is no writer.
+    let mut nobody = Liar::new(&net, 6, 502);
+    nobody.says_of_itself(&mut net, 0, right_fingerprint());
+    assert_eq!(refused(&net, "other_node"), 2);
+    assert!(is_unchanged(&net));
+}
+
+#[test]
+fn what_is_told_of_many_sketches_is_not_kept() {
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    let fingerprint = right_fingerprint();
+    let sketches: Vec<SketchEntry> = (0..60)
+        .map(|number| SketchEntry {
+            number: SketchNumber(number),
+            fingerprint,
+        })
+        .collect();
+    for _ in 0..3 {
+        liar.say(&mut net, |frames| frames.about(true, Writer(55), &sketches));
+    }
+    let peer = net.nodes[0].cluster.peers.get(Boot(500)).unwrap();
+    assert_eq!(peer.about().unwrap().compared(), 1);
+    assert!(peer.exchanges(SketchNumber::DEFAULT));
+}
+
+/// Sums that nobody can make true are compared ever more seldom, and lines of them are bounded.
+#[test]
+fn what_is_said_of_siblings_makes_little_work() {
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    let entry = |node| SiblingsEntry {
+        slice: SliceId::of(node, Writer(node)),
+        count: u64::MAX,
+        sum: node,
+    };
+    for first in (0..60).map(|round| round * 20) {
+        liar.say(&mut net, |frames| {
+            frames.siblings((first..first + 20).map(entry)) == 20
+        });
+    }
+    let slice = entry(3).slice;
+    liar.say(&mut net, |frames| {
+        frames.buckets(&slice, &[1; SIBLING_BUCKETS])
+    });
+    liar.say(&mut net, |frames| {
+        frames.lines_asked(&slice, u64::MAX, Writer(6))
+    });
+    liar.say(&mut net, |frames| frames.wanted(&slice));
+    let peer = net.nodes[0].cluster.peers.get(Boot(500)).unwrap();
+    assert!(
+        peer.has_frames(net.now) || peer.bytes_sent() > 0,
+        "it is asked"
+    );
+    assert!(is_unchanged(&net));
+}
+
+/// Told of in digests, by way of siblings, and sent: what a node keeps of them is bounded, and what it does not is
+/// counted and said.
+#[test]
+fn a_hundred_thousand_slices_of_one_member_take_no_more_than_some_hundreds() {
+    const SLICES: u64 = 100_000;
+    let mut net = two_nodes();
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    let memory = |net: &Net| net.nodes[0].replica.memory_bytes();
+    let max_origins = net.limits.max_origins;
+    let mut after_some = 0;
+    for first in (1..=SLICES).step_by(20) {
+        let slices = (first..first + 20).map(|writer| SliceId::of(9, Writer(writer)));
+        liar.say_only(&mut net, |frames| {
+            frames.digest(slices.clone().map(line)) == 20
+        });
+        liar.say_only(&mut net, |frames| {
+            slices.clone().all(|slice| {
+                let group =
+                    |groups: &mut GroupsWriter<'_>| assert!(groups.push(0, &[1; GROUP_CELLS]));
+                frames.groups(&slice, 1, group) == Listed::Some
+            })
+        });
+        if first == 10_001 {
+            after_some = memory(&net);
+        }
+    }
+    let cluster = &net.nodes[0].cluster;
+    assert_eq!(cluster.slices().learnt().count(), max_origins);
+    assert_eq!(cluster.slices().lacking(), REFUSED_MAX);
+    assert_eq!(memory(&net), after_some, "memory is flat");
+    // One place is the other node's.
+    let taken = max_origins as u64 - 1;
+    assert_eq!(refused(&net, "too_many_origins"), SLICES - taken);
+    assert!(net.nodes[0].replica.is_incomplete());
+    assert!(!cluster.status(net.now).slices_missing.is_empty());
+    // The others go on as before.
+    net.nodes[1].replica.add(b"later", 5.into()).unwrap();
+    net.run(ROUND * 4);
+    assert!(net.nodes[0].replica.estimate(b"later").count >= 5);
+}

@@ -1,0 +1,195 @@
+//! Finding out whether everything is here that the cluster had when this node joined it.
+//!
+//! A node that joins asks every live member for its catalogue, page by page: one line for each slice that the
+//! member holds. It is complete when it has read all of all catalogues to their ends, and holds every slice in the
+//! highest version that any of them names. Members that it gets to know meanwhile are asked, too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::gossip::state::{ClusterEvent, ReadyState};
+use rmbd_proto::Boot;
+use rmbd_proto::cluster::SliceId;
+use rmbd_store::Slices;
+
+/// A node that joins is ready after this time at the latest, whatever it lacks.
+pub const READY_LIMIT: Duration = Duration::from_secs(10);
+/// A page that does not come within this time is asked for again.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+/// The first members tell of others, so a node is complete only when it has met no new one for this long.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// The catalogues and slices that a node waits for before it says that it is ready.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    since: Duration,
+    is_complete: bool,
+    has_waited_long: bool,
+    /// When a member was met that had not been known.
+    met_at: Option<Duration>,
+    catalogues: BTreeMap<Boot, Catalogue>,
+    /// Some members have another sketch, and nothing to tell; and none has gone before it had told.
+    has_excused: bool,
+    /// Slices that catalogues name, with the version that is not here yet.
+    missing: BTreeMap<SliceId, u64>,
+}
+
+/// How much a member has told of what it holds.
+#[derive(Debug, Default)]
+struct Catalogue {
+    /// Lines that have come.
+    lines: u32,
+    is_whole: bool,
+    asked_at: Option<Duration>,
+}
+
+impl Readiness {
+    pub(crate) fn new(now: Duration, joins: bool) -> Self {
+        Self {
+            since: now,
+            is_complete: !joins,
+            has_waited_long: false,
+            met_at: None,
+            catalogues: BTreeMap::new(),
+            has_excused: false,
+            missing: BTreeMap::new(),
+        }
+    }
+
+    /// Complete, or [`READY_LIMIT`] has passed.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_complete || self.has_waited_long
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    pub(crate) fn state(&self) -> ReadyState {
+        if self.is_complete {
+            return ReadyState::Complete;
+        }
+        if self.met_at.is_none() {
+            return ReadyState::Alone;
+        }
+        let whole = self.catalogues.values().filter(|it| it.is_whole).count();
+        ReadyState::Syncing {
+            members_asked: self.catalogues.len(),
+            members_heard: whole,
+            slices_missing: self.missing.len(),
+        }
+    }
+
+    /// A member is up.
+    pub(crate) fn met(&mut self, now: Duration, boot: Boot) {
+        if !self.is_complete && !self.catalogues.contains_key(&boot) {
+            self.catalogues.insert(boot, Catalogue::default());
+            self.met_at = Some(now);
+        }
+    }
+
+    /// A member has told that it has the same sketch: it can be asked.
+    pub(crate) fn told(&mut self, boot: Boot) {
+        if let Some(catalogue) = self.catalogues.get_mut(&boot) {
+            catalogue.asked_at = None;
+        }
+    }
+
+    /// A member has another sketch: there is nothing to wait for.
+    pub(crate) fn excuse(&mut self, boot: Boot) {
+        self.has_excused |= self.catalogues.remove(&boot).is_some();
+    }
+
+    /// A member is down. What it had told counts on.
+    pub(crate) fn lost(&mut self, boot: Boot) {
+        let catalogue = self.catalogues.remove(&boot);
+        self.has_excused &= catalogue.is_none_or(|catalogue| catalogue.is_whole);
+    }
+
+    /// A page of a member's catalogue has come: lines from `first` of `total` on.
+    pub(crate) fn take_page(
+        &mut self,
+        from: Boot,
+        first: u32,
+        total: u32,
+        entries: impl Iterator<Item = (SliceId, u64)>,
+    ) {
+        let Some(catalogue) = self.catalogues.get_mut(&from) else {
+            return;
+        };
+        if catalogue.is_whole || catalogue.lines != first {
+            return;
+        }
+        let before = catalogue.lines;
+        for (slice, version) in entries {
+            catalogue.lines += 1;
+            // A copy that is not complete up to any version is told of by those who have more of it.
+            if version > 0 {
+                let missing = self.missing.entry(slice).or_default();
+                *missing = version.max(*missing);
+            }
+        }
+        catalogue.is_whole = catalogue.lines >= total;
+        if catalogue.lines > before {
+            catalogue.asked_at = None;
+        }
+    }
+
+    /// Whom to ask for a page, from which line on.
+    pub(crate) fn ask(&mut self, now: Duration, mut ask: impl FnMut(Boot, u32)) {
+        for (&boot, catalogue) in &mut self.catalogues {
+            let due = catalogue.asked_at.map(|at| at + ANSWER_TIME);
+            if !catalogue.is_whole && due.is_none_or(|due| due <= now) {
+                catalogue.asked_at = Some(now);
+                ask(boot, catalogue.lines);
+            }
+        }
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Duration> {
+        if self.is_complete {
+            return None;
+        }
+        let open = self.catalogues.values().filter(|it| !it.is_whole);
+        let asks = open.map(|it| it.asked_at.map_or(Duration::ZERO, |at| at + ANSWER_TIME));
+        let settled = self.met_at.filter(|_| self.has_all());
+        let settled = settled.map(|at| at + SETTLING);
+        let limit = (!self.has_waited_long).then_some(self.since + READY_LIMIT);
+        asks.chain(settled).chain(limit).min()
+    }
+
+    /// Looks whether it is complete now, or has taken too long; what a log should say of that.
+    pub(crate) fn step(
+        &mut self,
+        now: Duration,
+        own: &SliceId,
+        slices: &Slices,
+    ) -> Option<ClusterEvent> {
+        if self.is_complete {
+            return None;
+        }
+        self.missing.retain(|slice, version| {
+            slice != own && slices.version(slice) < *version && !slices.is_refused(slice)
+        });
+        let waited = now.saturating_sub(self.since);
+        let has_settled = self.met_at.is_some_and(|at| now >= at + SETTLING);
+        if has_settled && self.has_all() {
+            self.is_complete = true;
+            let has_asked = !std::mem::take(&mut self.catalogues).is_empty();
+            return has_asked.then_some(ClusterEvent::Synced { after: waited });
+        }
+        if waited < READY_LIMIT || self.has_waited_long {
+            return None;
+        }
+        self.has_waited_long = true;
+        let state = self.state();
+        Some(ClusterEvent::NotSynced { state })
+    }
+
+    /// Everybody has told everything, and it is here.
+    fn has_all(&self) -> bool {
+        let is_told = self.catalogues.values().all(|it| it.is_whole);
+        let has_asked = !self.catalogues.is_empty() || self.has_excused;
+        is_told && has_asked && self.missing.is_empty()
+    }
+}

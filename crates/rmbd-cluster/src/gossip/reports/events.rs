@@ -1,0 +1,118 @@
+//! Events for a log, in a bounded queue. What others can repeat at will is told once.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use crate::gossip::state::{Agreement, ClusterEvent};
+use rmbd_proto::SketchNumber;
+use rmbd_proto::cluster::SliceId;
+use rmbd_store::SliceRefused;
+
+/// Events that wait to be polled; more are dropped, since they are for a log.
+const EVENTS_MAX: usize = 256;
+/// Things of one kind that are remembered, so that each is told once; those beyond are not told.
+const TOLD_ONCE_MAX: usize = 256;
+
+/// Events that wait to be polled, and what was told already.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    waiting: VecDeque<ClusterEvent>,
+    strangers: BTreeSet<SocketAddr>,
+    other_sketches: BTreeSet<(SocketAddr, SketchNumber)>,
+    slices_refused: BTreeSet<SliceId>,
+}
+
+impl Events {
+    pub(crate) fn push(&mut self, event: ClusterEvent) {
+        if self.waiting.len() < EVENTS_MAX {
+            self.waiting.push_back(event);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<ClusterEvent> {
+        self.waiting.pop_front()
+    }
+
+    /// Something came from an address that no key opens.
+    pub(crate) fn no_key_opens(&mut self, from: SocketAddr) {
+        if is_first(&mut self.strangers, from) {
+            self.push(ClusterEvent::NoKeyOpens { from });
+        }
+    }
+
+    /// Somebody has another sketch of a number than we, or none.
+    pub(crate) fn other_sketch(
+        &mut self,
+        from: SocketAddr,
+        sketch: SketchNumber,
+        agreement: Agreement,
+    ) {
+        let theirs = match agreement {
+            Agreement::Other { theirs } => Some(theirs),
+            _ => None,
+        };
+        if is_first(&mut self.other_sketches, (from, sketch)) {
+            self.push(ClusterEvent::OtherSketch {
+                from,
+                sketch,
+                theirs,
+            });
+        }
+    }
+
+    /// There is no room for a slice.
+    pub(crate) fn slice_refused(&mut self, slice: SliceId, reason: SliceRefused) {
+        if is_first(&mut self.slices_refused, slice) {
+            self.push(ClusterEvent::SliceRefused { slice, reason });
+        }
+    }
+
+    /// Addresses from which something came that no key opens.
+    pub(crate) fn strangers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.strangers.iter().copied()
+    }
+
+    /// Slices for which there was no room when they came.
+    pub(crate) fn slices_refused(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.slices_refused.iter().copied()
+    }
+}
+
+/// Remembers `new`; true where it was not known, and there was room for it.
+fn is_first<T: Ord>(told: &mut BTreeSet<T>, new: T) -> bool {
+    told.len() < TOLD_ONCE_MAX && told.insert(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u16) -> SocketAddr {
+        ([127, 0, 0, 1], n).into()
+    }
+
+    #[test]
+    fn each_stranger_is_told_once() {
+        let mut events = Events::default();
+        for _ in 0..3 {
+            events.no_key_opens(address(1));
+        }
+        let from = address(1);
+        assert_eq!(events.pop(), Some(ClusterEvent::NoKeyOpens { from }));
+        assert_eq!(events.pop(), None);
+        assert!(events.strangers().eq([from]));
+    }
+
+    #[test]
+    fn what_waits_and_what_is_remembered_is_bounded() {
+        let mut events = Events::default();
+        for n in 0..1_000 {
+            events.no_key_opens(address(n));
+            events.other_sketch(address(n), SketchNumber::DEFAULT, Agreement::Lacks);
+        }
+        assert_eq!(events.strangers().count(), TOLD_ONCE_MAX);
+        assert_eq!(events.other_sketches.len(), TOLD_ONCE_MAX);
+        let told = std::iter::from_fn(|| events.pop());
+        assert_eq!(told.count(), EVENTS_MAX);
+    }
+}

@@ -1,0 +1,223 @@
+//! What a cluster tells of itself: plain data for status pages, metrics and tests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::membership::{Member, MemberState};
+use rmbd_proto::cluster::SliceId;
+use rmbd_proto::{Boot, SketchNumber, Writer};
+use rmbd_store::SliceRefused;
+
+/// Bytes, counted by what they were for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sealed datagrams.
+    pub datagrams: u64,
+    /// All their bytes: the sum of what follows.
+    pub bytes: u64,
+    /// Seals and addresses.
+    pub overhead: u64,
+    /// Messages that tell who is there: membership, contacts, and what nodes tell of themselves.
+    pub membership: u64,
+    /// Acknowledgements.
+    pub acks: u64,
+    /// Cells and groups that a writer pushes because they have changed, and its word that all of them have arrived.
+    /// Of what comes in, groups are counted with `pulls`.
+    pub pushes: u64,
+    /// Digests and hashes.
+    pub digests: u64,
+    /// Requests for groups, and groups that were asked for.
+    pub pulls: u64,
+}
+
+impl Traffic {
+    /// The kinds by name.
+    #[must_use]
+    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+        [
+            ("overhead", self.overhead),
+            ("membership", self.membership),
+            ("acks", self.acks),
+            ("pushes", self.pushes),
+            ("digests", self.digests),
+            ("pulls", self.pulls),
+        ]
+    }
+
+    /// Adds what frames were for: datagrams, their bytes and their overhead are counted where they are sealed.
+    pub(crate) fn add_kinds(&mut self, other: Self) {
+        self.membership += other.membership;
+        self.acks += other.acks;
+        self.pushes += other.pushes;
+        self.digests += other.digests;
+        self.pulls += other.pulls;
+    }
+
+    /// Nothing of any kind was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_kind().iter().all(|&(_, bytes)| bytes == 0)
+    }
+}
+
+/// A cluster as one of its nodes sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterState {
+    /// This node.
+    pub me: Member,
+    /// All others that membership knows.
+    pub members: Vec<MemberView>,
+    /// Targets that are pushed to one way.
+    pub one_way: Vec<OneWayView>,
+    /// Gossip rounds so far.
+    pub rounds: u64,
+    /// Versions that this node has published of its own slice.
+    pub version: u64,
+    /// Traffic that went out.
+    pub sent: Traffic,
+    /// Traffic that came in and was opened.
+    pub received: Traffic,
+    /// Pieces that were sent again because they were lost.
+    pub resends: u64,
+    /// Datagrams and frames that were refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Slices that exist elsewhere and are not held, for want of room.
+    pub slices_missing: Vec<SliceId>,
+    /// Addresses from which something came that none of our keys opens, and not of members.
+    pub not_opened: Vec<SocketAddr>,
+    /// Addresses of members, and of others who were heard lately, that have another sketch: nothing of it is
+    /// exchanged with them.
+    pub other_sketch: Vec<SocketAddr>,
+    /// Slices that are being pulled.
+    pub pulls: usize,
+    /// How long ago all live members had everything that this node had published; `None` where there is
+    /// no other member.
+    pub converged_age: Option<Duration>,
+    /// All that the cluster had at the join is here, or it has taken too long.
+    pub is_ready: bool,
+    /// How much is here of what the cluster had at the join.
+    pub readiness: ReadyState,
+}
+
+/// How much is here of what the cluster had when this node joined it. What there was no room for is told of
+/// elsewhere ([`ClusterState::slices_missing`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyState {
+    /// All of it, or there was nobody to join.
+    Complete,
+    /// There is somebody to join, and nobody has answered yet.
+    Alone,
+    /// Not all.
+    Syncing {
+        /// Members that were asked what they hold ...
+        members_asked: usize,
+        /// ... and those that have told all.
+        members_heard: usize,
+        /// Slices that some of them named, and that are not here up to the version that they named.
+        slices_missing: usize,
+    },
+}
+
+/// Another node, as this one sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberView {
+    /// Its name and address.
+    pub member: Member,
+    /// As membership sees it.
+    pub state: MemberState,
+    /// Slices of it that are held here.
+    pub slices: usize,
+    /// Versions of our slice that it does not have yet.
+    pub lag_versions: u64,
+    /// How long it has been behind.
+    pub lag: Duration,
+    /// Bytes sent to it, membership's not included.
+    pub bytes_sent: u64,
+    /// Bytes received from it.
+    pub bytes_received: u64,
+    /// When it was last heard.
+    pub heard_ago: Option<Duration>,
+    /// It has no room for our slice.
+    pub refuses_ours: bool,
+    /// The writer of its slices; `None` until it has told.
+    pub writer: Option<Writer>,
+    /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
+    pub apart: Vec<(SketchNumber, Agreement)>,
+}
+
+/// How another node's sketch of a number stands to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// It has not told yet.
+    Untold,
+    /// It is the same.
+    Same,
+    /// It has another width, depth, hash or hash seed.
+    Other {
+        /// Its fingerprint.
+        theirs: u64,
+    },
+    /// It has no such sketch.
+    Lacks,
+}
+
+/// A target that is pushed to one way, as this node sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneWayView {
+    /// Its cluster address.
+    pub address: SocketAddr,
+    /// The node that answered from there, and its boot.
+    pub peer: Option<(u64, Boot)>,
+    /// When it last answered.
+    pub heard_ago: Option<Duration>,
+    /// Versions of our slice that it does not have yet.
+    pub lag_versions: u64,
+    /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
+    pub apart: Vec<(SketchNumber, Agreement)>,
+}
+
+/// Something that a log should say.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ClusterEvent {
+    /// Membership saw a change.
+    Member(crate::membership::MembershipEvent),
+    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address.
+    OtherSketch {
+        /// Its address.
+        from: SocketAddr,
+        /// The number of the sketch.
+        sketch: SketchNumber,
+        /// The fingerprint of its own, if it has one.
+        theirs: Option<u64>,
+    },
+    /// No key opens what somebody sends. Told once an address.
+    NoKeyOpens {
+        /// The address that it came from.
+        from: SocketAddr,
+    },
+    /// A slice is not held. Told once a slice.
+    SliceRefused {
+        /// The slice.
+        slice: SliceId,
+        /// Why.
+        reason: SliceRefused,
+    },
+    /// A target that was pushed to one way is a member now, or did not answer any more.
+    OneWayEnded {
+        /// Its cluster address.
+        target: SocketAddr,
+        /// It has become a member.
+        is_member: bool,
+    },
+    /// Everything that the cluster had at the join is here.
+    Synced {
+        /// How long it took.
+        after: Duration,
+    },
+    /// The time is over in which everything should have come; it is waited for no longer.
+    NotSynced {
+        /// How much is here.
+        state: ReadyState,
+    },
+}

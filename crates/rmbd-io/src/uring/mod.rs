@@ -1,0 +1,170 @@
+//! The io_uring back end: one ring for one thread.
+//!
+//! Each operation that the ring does carries an [`Operation`], which comes back with its completions and says who
+//! handles them (`Loop::complete`). A receive stays armed all the time (`receive`); replies leave as `SendMsg` with
+//! `MSG_DONTWAIT`, many submitted at once; the stop signal is waited for like a datagram.
+
+mod buffers;
+mod operation;
+mod receive;
+mod ring;
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use self::operation::Operation;
+use self::receive::Receive;
+use self::ring::{Completion, Ring};
+use super::refused::RingRefused;
+use super::{Endpoint, Handler, LoopError, mmsg};
+use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
+
+/// Completions handled before replies are submitted, so that a full queue does not delay them.
+const REPLY_EVERY: usize = 64;
+
+pub(super) struct Loop {
+    // Dropped first, and with it the kernel's use of all below.
+    ring: Ring,
+    receive: Receive,
+    endpoint: Endpoint,
+    stopping: bool,
+}
+
+impl Loop {
+    #[allow(unsafe_code)]
+    pub(super) fn new(endpoint: Endpoint) -> Result<Self, RingRefused> {
+        let ring = Ring::new()?;
+        // SAFETY: both become fields of one loop, which uses one with the other and drops the ring first.
+        let receive = unsafe { Receive::new(&ring) }?;
+        Ok(Self {
+            ring,
+            receive,
+            endpoint,
+            stopping: false,
+        })
+    }
+
+    pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        self.await_stop()?;
+        while !self.stopping {
+            self.receive.arm(&mut self.ring, &*self.endpoint.socket)?;
+            self.wait()?;
+            self.take_completions(handler)?;
+        }
+        self.finish(handler)
+    }
+
+    /// Waits for a completion: looking again and again for as long as `busy_poll` says, then asleep.
+    fn wait(&mut self) -> Result<(), LoopError> {
+        let busy_poll = &mut self.endpoint.busy_poll;
+        if busy_poll.is_on() {
+            self.ring.submit(0)?;
+            while !self.ring.has_completed()? {
+                if !busy_poll.look_again() {
+                    return self.ring.submit(1);
+                }
+            }
+            busy_poll.end();
+            return Ok(());
+        }
+        self.ring.submit(1)
+    }
+
+    /// Handles all completions that are there, submitting replies every now and then.
+    fn take_completions(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        loop {
+            let mut handled = 0;
+            while handled < REPLY_EVERY {
+                let Some(completion) = self.ring.next_completion()? else {
+                    break;
+                };
+                self.complete(completion, handler)?;
+                handled += 1;
+            }
+            if handled == 0 {
+                return Ok(());
+            }
+            handler.pause();
+            self.submit_replies()?;
+        }
+    }
+
+    /// Each kind of operation has its arm.
+    fn complete(
+        &mut self,
+        completion: Completion,
+        handler: &mut impl Handler,
+    ) -> Result<(), LoopError> {
+        match completion.operation() {
+            Operation::Receive => self
+                .receive
+                .complete(completion, &mut self.endpoint, handler),
+            Operation::Send { burst } => {
+                self.sent(burst, completion);
+                Ok(())
+            }
+            Operation::AwaitStop => {
+                self.stopping = true;
+                Ok(())
+            }
+            Operation::CancelAll => Ok(()),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn sent(&mut self, burst: usize, completion: Completion) {
+        let replies = &mut self.endpoint.replies;
+        // SAFETY: `submit_replies` had the burst from `take_ready` and made it into this one operation, of which this
+        // is the completion; it is the only one, as a send has no more.
+        unsafe { replies.release(burst, completion.result()) };
+    }
+
+    #[allow(unsafe_code)]
+    fn submit_replies(&mut self) -> Result<(), LoopError> {
+        let replies = &mut self.endpoint.replies;
+        let fd = Fd(self.endpoint.socket.as_fd().as_raw_fd());
+        let mut queued = false;
+        replies.close();
+        while let Some(burst) = replies.take_ready() {
+            let send = opcode::SendMsg::new(fd, replies.message(burst))
+                .flags(libc::MSG_DONTWAIT as u32)
+                .build();
+            // SAFETY: the message and what it points to lie in `replies`, which is dropped after the ring; the burst
+            // was taken, so they stay as they are until `sent` releases it.
+            unsafe { self.ring.push(send, Operation::Send { burst }) }?;
+            queued = true;
+        }
+        if queued {
+            self.ring.submit(0)?;
+        }
+        // What take_ready kept back, so that nothing waits for the next train.
+        if replies.has_ready() {
+            replies.flush();
+        }
+        Ok(())
+    }
+
+    #[allow(unsafe_code)]
+    fn await_stop(&mut self) -> Result<(), LoopError> {
+        let fd = Fd(self.endpoint.stop.as_fd().as_raw_fd());
+        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.ring.push(poll, Operation::AwaitStop) }
+    }
+
+    /// Ends all operations, and hands over what they and the socket's buffer still bring: it was sent before
+    /// the signal.
+    fn finish(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        self.ring.cancel_all()?;
+        while self.ring.is_in_use() {
+            self.ring.submit(1)?;
+            while let Some(completion) = self.ring.next_completion()? {
+                self.complete(completion, handler)?;
+            }
+        }
+        let mut receiver = Receiver::new(1, TRAIN_BYTES_MAX);
+        mmsg::drain(&mut self.endpoint, &mut receiver, handler)
+    }
+}

@@ -1,0 +1,579 @@
+//! Frames: what they are, and reading them.
+
+use std::iter::FusedIterator;
+use std::ops::RangeInclusive;
+
+use super::{Cells, GroupsReader, SliceId};
+use crate::reader::{ReadError, Reader};
+use crate::{SketchNumber, Writer};
+
+pub(super) const ACK: u8 = 1;
+pub(super) const CELLS: u8 = 2;
+pub(super) const GROUPS: u8 = 3;
+pub(super) const COMPLETE: u8 = 4;
+pub(super) const DIGEST: u8 = 5;
+pub(super) const DIGEST_ASKED: u8 = 6;
+pub(super) const SECTIONS_ASKED: u8 = 7;
+pub(super) const SECTIONS: u8 = 8;
+pub(super) const GROUP_HASHES_ASKED: u8 = 9;
+pub(super) const GROUP_HASHES: u8 = 10;
+pub(super) const PULL: u8 = 11;
+pub(super) const MEMBERSHIP: u8 = 12;
+pub(super) const CATALOGUE_ASKED: u8 = 13;
+pub(super) const CATALOGUE: u8 = 14;
+pub(super) const CONTACT: u8 = 15;
+pub(super) const CONTACT_ANSWERED: u8 = 16;
+pub(super) const NOT_HELD: u8 = 17;
+pub(super) const ABOUT: u8 = 18;
+pub(super) const SIBLINGS: u8 = 19;
+pub(super) const BUCKETS_ASKED: u8 = 20;
+pub(super) const BUCKETS: u8 = 21;
+pub(super) const LINES_ASKED: u8 = 22;
+pub(super) const WANTED: u8 = 23;
+
+/// Of an about: the receiver is asked for its own.
+pub(super) const ASKS: u8 = 1;
+/// Sketches that an about tells of at most: they fit a datagram together.
+pub const SKETCHES_TOLD_MAX: usize = 64;
+
+/// A frame, borrowed from its datagram. Lists are read as they are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Frame<'a> {
+    /// Packets of the receiver's channel that have arrived.
+    Ack { channel: u64, ranges: AckRanges<'a> },
+    /// Cells of a slice, as they are now.
+    Cells { slice: SliceId, cells: Cells<'a> },
+    /// Whole groups of a slice, as they are now, and the version that was complete when they were read.
+    Groups {
+        slice: SliceId,
+        version: u64,
+        groups: GroupsReader<'a>,
+    },
+    /// Who has all of the slice until version `base` now has all until `version`.
+    Complete {
+        slice: SliceId,
+        base: u64,
+        version: u64,
+    },
+    /// A line for each slice that the sender has.
+    Digest { entries: Entries<'a> },
+    /// The receiver is asked for its digest.
+    DigestAsked,
+    /// The receiver is asked for the hashes of all sections from this one on, as many as fit.
+    SectionsAsked { slice: SliceId, first: u32 },
+    /// Hashes of sections, and the version that was complete when they were read.
+    Sections {
+        slice: SliceId,
+        version: u64,
+        first: u32,
+        hashes: Hashes<'a>,
+    },
+    /// The receiver is asked for the hashes of a section's groups.
+    GroupHashesAsked { slice: SliceId, section: u32 },
+    /// The hashes of a section's groups, and the version that was complete when they were read.
+    GroupHashes {
+        slice: SliceId,
+        version: u64,
+        section: u32,
+        hashes: Hashes<'a>,
+    },
+    /// The receiver is asked for groups.
+    Pull {
+        slice: SliceId,
+        groups: GroupRanges<'a>,
+    },
+    /// A message of the membership protocol.
+    Membership { message: &'a [u8] },
+    /// The receiver is asked for a page of its catalogue: the lines from this one on, as many as fit.
+    CatalogueAsked { first: u32 },
+    /// Lines of all that the sender holds, from line `first` of `total` on. Lines keep their places.
+    Catalogue {
+        first: u32,
+        total: u32,
+        entries: Entries<'a>,
+    },
+    /// The process at this address is asked which start of a node it is.
+    Contact { purpose: Purpose },
+    /// A contact's answer; the boots stand around it.
+    ContactAnswered { purpose: Purpose },
+    /// The sender has no room for this slice.
+    NotHeld { slice: SliceId },
+    /// The sender had no room for this slice, and has some now.
+    Wanted { slice: SliceId },
+    /// Lines about the slices that the sender has of each node, but for one.
+    Siblings { entries: SiblingsEntries<'a> },
+    /// The receiver is asked for the buckets of a slice's siblings.
+    BucketsAsked { slice: SliceId },
+    /// The sums of the buckets of a slice's siblings, [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) of them.
+    Buckets { slice: SliceId, sums: Hashes<'a> },
+    /// The receiver is asked for the lines of a slice's siblings in some buckets, a bit for each, from a
+    /// writer on, and round.
+    LinesAsked {
+        slice: SliceId,
+        buckets: u64,
+        first: Writer,
+    },
+    /// The writer of the sender's slices, and the sketches that it has; it may want to know the same of the receiver.
+    About {
+        asks: bool,
+        writer: Writer,
+        sketches: SketchEntries<'a>,
+    },
+    /// Something of a slice of a sketch that is not there.
+    UnknownSketch { slice: SliceId },
+}
+
+impl Frame<'_> {
+    /// The slice that it is about, where it is about one.
+    #[must_use]
+    pub fn slice(&self) -> Option<SliceId> {
+        match *self {
+            Self::Cells { slice, .. }
+            | Self::Groups { slice, .. }
+            | Self::Complete { slice, .. }
+            | Self::SectionsAsked { slice, .. }
+            | Self::Sections { slice, .. }
+            | Self::GroupHashesAsked { slice, .. }
+            | Self::GroupHashes { slice, .. }
+            | Self::Pull { slice, .. }
+            | Self::NotHeld { slice }
+            | Self::Wanted { slice }
+            | Self::BucketsAsked { slice }
+            | Self::Buckets { slice, .. }
+            | Self::LinesAsked { slice, .. }
+            | Self::UnknownSketch { slice } => Some(slice),
+            Self::Ack { .. }
+            | Self::Digest { .. }
+            | Self::DigestAsked
+            | Self::Siblings { .. }
+            | Self::Membership { .. }
+            | Self::CatalogueAsked { .. }
+            | Self::Catalogue { .. }
+            | Self::Contact { .. }
+            | Self::ContactAnswered { .. }
+            | Self::About { .. } => None,
+        }
+    }
+}
+
+/// The reason for which somebody is contacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be members of one cluster.
+    Membership,
+    /// To push to it one way.
+    OneWay,
+}
+
+impl Purpose {
+    fn read(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Membership),
+            1 => Some(Self::OneWay),
+            _ => None,
+        }
+    }
+
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Membership => 0,
+            Self::OneWay => 1,
+        }
+    }
+}
+
+/// A line of a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestEntry {
+    /// Which slice.
+    pub slice: SliceId,
+    /// The sender has all of it until here.
+    pub version: u64,
+    /// Hash of all its cells.
+    pub root: u64,
+}
+
+/// A line about all slices of a node in a sketch, but for one. Two copies of them are equal, in versions as in
+/// cells, where count and sum are (and, but for one pair in 2^64, only then).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiblingsEntry {
+    /// The one that is left out; whoever writes nothing leaves out none.
+    pub slice: SliceId,
+    /// How many there are with anything in them.
+    pub count: u64,
+    /// Sum of a hash of each one's writer, version and root.
+    pub sum: u64,
+}
+
+/// A sketch that the sender of an about has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchEntry {
+    /// Which.
+    pub number: SketchNumber,
+    /// Equal where its name, width, depth, hash and hash seed are.
+    pub fingerprint: u64,
+}
+
+/// The frames of a payload behind its head. `cells` says how many cells a sketch has, `None` for one that is not
+/// there. An `Err` is the last item.
+pub fn frames<C: Fn(SketchNumber) -> Option<u32>>(rest: &[u8], cells: C) -> Frames<'_, C> {
+    Frames {
+        reader: Reader::new(rest),
+        cells,
+    }
+}
+
+/// Iterates over frames; made by [`frames`].
+pub struct Frames<'a, C> {
+    reader: Reader<'a>,
+    cells: C,
+}
+
+impl<C> std::fmt::Debug for Frames<'_, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Frames").field(&self.reader).finish()
+    }
+}
+
+impl<C> Frames<'_, C> {
+    /// Bytes that have not been read.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.reader.rest().len()
+    }
+}
+
+/// A frame that cannot be read; what came before it stands, what comes behind it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of type {kind} is malformed: it and what is behind it were dropped")]
+pub struct MalformedFrame {
+    /// Its type.
+    pub kind: u8,
+}
+
+impl<'a, C: Fn(SketchNumber) -> Option<u32>> Iterator for Frames<'a, C> {
+    type Item = Result<Frame<'a>, MalformedFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let kind = self.reader.byte().ok()?;
+            let length = self.reader.u16().map(usize::from);
+            let body = length.and_then(|length| self.reader.bytes(length));
+            let frame = body.map(|rest| parse(kind, Reader::new(rest), &self.cells));
+            match frame {
+                Ok(Parsed::Known(frame)) => return Some(Ok(frame)),
+                Ok(Parsed::Unknown) => {}
+                Ok(Parsed::Malformed) | Err(_) => {
+                    self.reader.end();
+                    return Some(Err(MalformedFrame { kind }));
+                }
+            }
+        }
+    }
+}
+
+impl<C: Fn(SketchNumber) -> Option<u32>> FusedIterator for Frames<'_, C> {}
+
+enum Parsed<'a> {
+    Known(Frame<'a>),
+    Unknown,
+    Malformed,
+}
+
+fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u32>) -> Parsed<'_> {
+    let frame = match kind {
+        CONTACT | CONTACT_ANSWERED => return contact(kind, reader),
+        CELLS | GROUPS | COMPLETE | PULL | NOT_HELD => of_slice(kind, reader, cells),
+        SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
+            of_slice(kind, reader, cells)
+        }
+        BUCKETS_ASKED..=WANTED => of_slice(kind, reader, cells),
+        ACK..=SIBLINGS => of_no_slice(kind, reader),
+        _ => return Parsed::Unknown,
+    };
+    frame.map_or(Parsed::Malformed, Parsed::Known)
+}
+
+/// A purpose of a later release is none that is known.
+fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
+    let Ok(purpose) = reader.byte() else {
+        return Parsed::Malformed;
+    };
+    match Purpose::read(purpose) {
+        Some(purpose) if kind == CONTACT => Parsed::Known(Frame::Contact { purpose }),
+        Some(purpose) => Parsed::Known(Frame::ContactAnswered { purpose }),
+        None => Parsed::Unknown,
+    }
+}
+
+fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError> {
+    Ok(match kind {
+        ACK => Frame::Ack {
+            channel: reader.u64()?,
+            ranges: AckRanges {
+                reader,
+                below: None,
+            },
+        },
+        DIGEST => Frame::Digest {
+            entries: Entries { reader },
+        },
+        DIGEST_ASKED => Frame::DigestAsked,
+        SIBLINGS => Frame::Siblings {
+            entries: SiblingsEntries { reader },
+        },
+        MEMBERSHIP => Frame::Membership {
+            message: reader.rest(),
+        },
+        CATALOGUE_ASKED => Frame::CatalogueAsked {
+            first: reader.varint_u32()?,
+        },
+        CATALOGUE => Frame::Catalogue {
+            first: reader.varint_u32()?,
+            total: reader.varint_u32()?,
+            entries: Entries { reader },
+        },
+        _ => Frame::About {
+            asks: reader.byte()? & ASKS != 0,
+            writer: Writer(reader.u64()?),
+            sketches: SketchEntries {
+                left: reader.varint()?,
+                reader,
+            },
+        },
+    })
+}
+
+fn of_slice(
+    kind: u8,
+    mut reader: Reader<'_>,
+    cells: impl Fn(SketchNumber) -> Option<u32>,
+) -> Result<Frame<'_>, ReadError> {
+    let slice = reader.slice()?;
+    let Some(cells) = cells(slice.sketch) else {
+        return Ok(Frame::UnknownSketch { slice });
+    };
+    Ok(match kind {
+        CELLS => Frame::Cells {
+            slice,
+            cells: Cells::new(reader, cells),
+        },
+        GROUPS => Frame::Groups {
+            slice,
+            version: reader.varint()?,
+            groups: GroupsReader::new(reader, cells),
+        },
+        COMPLETE => Frame::Complete {
+            slice,
+            base: reader.varint()?,
+            version: reader.varint()?,
+        },
+        SECTIONS_ASKED => Frame::SectionsAsked {
+            slice,
+            first: reader.varint_u32()?,
+        },
+        SECTIONS => Frame::Sections {
+            slice,
+            version: reader.varint()?,
+            first: reader.varint_u32()?,
+            hashes: Hashes { reader },
+        },
+        GROUP_HASHES_ASKED => Frame::GroupHashesAsked {
+            slice,
+            section: reader.varint_u32()?,
+        },
+        GROUP_HASHES => Frame::GroupHashes {
+            slice,
+            version: reader.varint()?,
+            section: reader.varint_u32()?,
+            hashes: Hashes { reader },
+        },
+        NOT_HELD => Frame::NotHeld { slice },
+        WANTED => Frame::Wanted { slice },
+        BUCKETS_ASKED => Frame::BucketsAsked { slice },
+        BUCKETS => Frame::Buckets {
+            slice,
+            sums: Hashes { reader },
+        },
+        LINES_ASKED => Frame::LinesAsked {
+            slice,
+            buckets: reader.u64()?,
+            first: Writer(reader.u64()?),
+        },
+        _ => Frame::Pull {
+            slice,
+            groups: GroupRanges {
+                reader,
+                before: None,
+            },
+        },
+    })
+}
+
+/// Ranges of packet numbers, from the newest down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckRanges<'a> {
+    reader: Reader<'a>,
+    /// The least number so far.
+    below: Option<u64>,
+}
+
+impl AckRanges<'_> {
+    fn read(&mut self) -> Result<RangeInclusive<u64>, ReadError> {
+        let number = self.reader.varint()?;
+        let more = self.reader.varint()?;
+        let last = match self.below {
+            None => number,
+            Some(below) => minus(minus(below, number)?, 2)?,
+        };
+        let first = minus(last, more)?;
+        self.below = Some(first);
+        Ok(first..=last)
+    }
+}
+
+impl Iterator for AckRanges<'_> {
+    type Item = RangeInclusive<u64>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u64>> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for AckRanges<'_> {}
+
+/// The lines of a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entries<'a> {
+    reader: Reader<'a>,
+}
+
+impl Entries<'_> {
+    fn read(&mut self) -> Result<DigestEntry, ReadError> {
+        let mut line = self.reader.entry()?;
+        Ok(DigestEntry {
+            slice: line.slice()?,
+            version: line.varint()?,
+            root: line.u64()?,
+        })
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = DigestEntry;
+
+    fn next(&mut self) -> Option<DigestEntry> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for Entries<'_> {}
+
+/// Lines about nodes' other slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiblingsEntries<'a> {
+    reader: Reader<'a>,
+}
+
+impl SiblingsEntries<'_> {
+    fn read(&mut self) -> Result<SiblingsEntry, ReadError> {
+        let mut line = self.reader.entry()?;
+        Ok(SiblingsEntry {
+            slice: line.slice()?,
+            count: line.varint()?,
+            sum: line.u64()?,
+        })
+    }
+}
+
+impl Iterator for SiblingsEntries<'_> {
+    type Item = SiblingsEntry;
+
+    fn next(&mut self) -> Option<SiblingsEntry> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for SiblingsEntries<'_> {}
+
+/// The sketches of an about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchEntries<'a> {
+    left: u64,
+    reader: Reader<'a>,
+}
+
+impl SketchEntries<'_> {
+    fn read(&mut self) -> Result<SketchEntry, ReadError> {
+        self.left = minus(self.left, 1)?;
+        let mut entry = self.reader.entry()?;
+        Ok(SketchEntry {
+            number: SketchNumber(entry.varint_u32()?),
+            fingerprint: entry.u64()?,
+        })
+    }
+}
+
+impl Iterator for SketchEntries<'_> {
+    type Item = SketchEntry;
+
+    fn next(&mut self) -> Option<SketchEntry> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for SketchEntries<'_> {}
+
+/// A list of hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashes<'a> {
+    reader: Reader<'a>,
+}
+
+impl Iterator for Hashes<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let hash = self.reader.u64();
+        self.reader.item_or_end(hash)
+    }
+}
+
+impl FusedIterator for Hashes<'_> {}
+
+/// Ranges of groups, ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupRanges<'a> {
+    reader: Reader<'a>,
+    before: Option<u32>,
+}
+
+impl GroupRanges<'_> {
+    fn read(&mut self) -> Result<RangeInclusive<u32>, ReadError> {
+        let first = self.reader.index_after(self.before)?;
+        let more = self.reader.varint_u32()?;
+        let last = first.checked_add(more).ok_or(ReadError::Form)?;
+        self.before = Some(last);
+        Ok(first..=last)
+    }
+}
+
+impl Iterator for GroupRanges<'_> {
+    type Item = RangeInclusive<u32>;
+
+    fn next(&mut self) -> Option<RangeInclusive<u32>> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for GroupRanges<'_> {}
+
+fn minus(number: u64, less: u64) -> Result<u64, ReadError> {
+    number.checked_sub(less).ok_or(ReadError::Form)
+}

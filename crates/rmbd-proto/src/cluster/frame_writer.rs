@@ -1,0 +1,375 @@
+//! Writing frames.
+
+use std::ops::RangeInclusive;
+
+use super::frame::{
+    ABOUT, ACK, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS, COMPLETE, CONTACT,
+    CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED, GROUPS, LINES_ASKED,
+    MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS, WANTED,
+};
+use super::{
+    CellsWriter, DigestEntry, FRAME_HEAD_BYTES, GroupsWriter, Purpose, SIBLING_BUCKETS,
+    SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SliceId, gap_after, write_entry, write_slice,
+};
+use crate::{Writer, varint};
+
+/// The outcome of writing a frame with a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Listed {
+    /// There was no room for its beginning: what it would list is not known.
+    NoRoom,
+    /// There was nothing to list, or no room for the first of it, as whoever lists it knows: it was left out.
+    Nothing,
+    /// It lists something.
+    Some,
+}
+
+/// Appends frames to a datagram, as long as it stays within a length.
+///
+/// Each call says whether there was room; where there was none, nothing has been written.
+#[derive(Debug)]
+pub struct FrameWriter<'o> {
+    out: &'o mut Vec<u8>,
+    limit: usize,
+}
+
+impl<'o> FrameWriter<'o> {
+    /// Appends to `out`, whose length stays at most `limit`, itself at most 65 535.
+    #[must_use]
+    pub fn new(out: &'o mut Vec<u8>, limit: usize) -> Self {
+        Self { out, limit }
+    }
+
+    /// Bytes that are left, frame heads included.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.out.len())
+    }
+
+    /// Ranges that do not fit, or no longer ascend towards 0, are left out.
+    pub fn ack(
+        &mut self,
+        channel: u64,
+        newest_first: impl IntoIterator<Item = RangeInclusive<u64>>,
+    ) -> bool {
+        self.frame(ACK, |out, limit| {
+            out.extend(channel.to_le_bytes());
+            let mut below: Option<u64> = None;
+            for range in newest_first {
+                let (first, last) = range.into_inner();
+                let number = match below {
+                    None => last,
+                    Some(below) => below.saturating_sub(last).saturating_sub(2),
+                };
+                let bytes = varint::bytes(number) + varint::bytes(last - first);
+                if out.len() + bytes > limit {
+                    break;
+                }
+                varint::write(number, out);
+                varint::write(last - first, out);
+                below = Some(first);
+            }
+        })
+    }
+
+    /// A frame of cells, which `fill` appends; left out where it appends none. It is not asked where there is no room
+    /// for any.
+    pub fn cells(&mut self, slice: &SliceId, fill: impl FnOnce(&mut CellsWriter<'_>)) -> Listed {
+        self.list(CELLS, slice, |out, limit| {
+            let mut writer = CellsWriter {
+                out,
+                limit,
+                before: None,
+            };
+            fill(&mut writer);
+            writer.before.is_some()
+        })
+    }
+
+    /// A frame of groups, which `fill` appends; left out where it appends none. It is not asked where there is no room
+    /// for any.
+    pub fn groups(
+        &mut self,
+        slice: &SliceId,
+        version: u64,
+        fill: impl FnOnce(&mut GroupsWriter<'_>),
+    ) -> Listed {
+        self.list(GROUPS, slice, |out, limit| {
+            varint::write(version, out);
+            let mut writer = GroupsWriter {
+                out,
+                limit,
+                before: None,
+            };
+            fill(&mut writer);
+            writer.before.is_some()
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
+        self.frame(COMPLETE, |out, _| {
+            write_slice(slice, out);
+            varint::write(base, out);
+            varint::write(version, out);
+        })
+    }
+
+    /// As many of the entries as fit; says how many.
+    pub fn digest(&mut self, entries: impl IntoIterator<Item = DigestEntry>) -> usize {
+        let mut written = 0;
+        self.frame(DIGEST, |out, limit| {
+            written = write_entries(entries, write_line, out, limit);
+        });
+        written
+    }
+
+    /// As many of the entries as fit, which are the lines from `first` of `total` on; says how many.
+    pub fn catalogue(
+        &mut self,
+        first: u32,
+        total: u32,
+        entries: impl IntoIterator<Item = DigestEntry>,
+    ) -> usize {
+        let mut written = 0;
+        self.frame(CATALOGUE, |out, limit| {
+            varint::write(first.into(), out);
+            varint::write(total.into(), out);
+            written = write_entries(entries, write_line, out, limit);
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn catalogue_asked(&mut self, first: u32) -> bool {
+        self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
+    }
+
+    /// What the sender tells of itself, and whether it asks for the same; of at most [`SKETCHES_TOLD_MAX`] sketches.
+    pub fn about(&mut self, asks: bool, writer: Writer, sketches: &[SketchEntry]) -> bool {
+        let sketches = &sketches[..sketches.len().min(SKETCHES_TOLD_MAX)];
+        self.frame(ABOUT, |out, _| {
+            out.push(if asks { ASKS } else { 0 });
+            out.extend(writer.0.to_le_bytes());
+            varint::write(sketches.len() as u64, out);
+            for sketch in sketches {
+                write_entry(out, |out| {
+                    varint::write(sketch.number.0.into(), out);
+                    out.extend(sketch.fingerprint.to_le_bytes());
+                });
+            }
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn contact(&mut self, purpose: Purpose) -> bool {
+        self.frame(CONTACT, |out, _| out.push(purpose.byte()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn contact_answered(&mut self, purpose: Purpose) -> bool {
+        self.frame(CONTACT_ANSWERED, |out, _| out.push(purpose.byte()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn not_held(&mut self, slice: &SliceId) -> bool {
+        self.frame(NOT_HELD, |out, _| write_slice(slice, out))
+    }
+
+    #[allow(missing_docs)]
+    pub fn wanted(&mut self, slice: &SliceId) -> bool {
+        self.frame(WANTED, |out, _| write_slice(slice, out))
+    }
+
+    /// As many of the entries as fit; says how many.
+    pub fn siblings(&mut self, entries: impl IntoIterator<Item = SiblingsEntry>) -> usize {
+        let mut written = 0;
+        self.frame(SIBLINGS, |out, limit| {
+            let write = |entry: &SiblingsEntry, out: &mut Vec<u8>| {
+                write_slice(&entry.slice, out);
+                varint::write(entry.count, out);
+                out.extend(entry.sum.to_le_bytes());
+            };
+            written = write_entries(entries, write, out, limit);
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn buckets_asked(&mut self, slice: &SliceId) -> bool {
+        self.frame(BUCKETS_ASKED, |out, _| write_slice(slice, out))
+    }
+
+    #[allow(missing_docs)]
+    pub fn buckets(&mut self, slice: &SliceId, sums: &[u64; SIBLING_BUCKETS]) -> bool {
+        self.frame(BUCKETS, |out, _| {
+            write_slice(slice, out);
+            write_hashes(sums, out, usize::MAX);
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn lines_asked(&mut self, slice: &SliceId, buckets: u64, first: Writer) -> bool {
+        self.frame(LINES_ASKED, |out, _| {
+            write_slice(slice, out);
+            out.extend(buckets.to_le_bytes());
+            out.extend(first.0.to_le_bytes());
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn digest_asked(&mut self) -> bool {
+        self.frame(DIGEST_ASKED, |_, _| {})
+    }
+
+    #[allow(missing_docs)]
+    pub fn sections_asked(&mut self, slice: &SliceId, first: u32) -> bool {
+        self.frame(SECTIONS_ASKED, |out, _| {
+            write_slice(slice, out);
+            varint::write(first.into(), out);
+        })
+    }
+
+    /// `hashes` are those from `first` on; as many as fit are written.
+    pub fn sections(&mut self, slice: &SliceId, version: u64, first: u32, hashes: &[u64]) -> bool {
+        self.frame(SECTIONS, |out, limit| {
+            write_slice(slice, out);
+            varint::write(version, out);
+            varint::write(first.into(), out);
+            write_hashes(hashes, out, limit);
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn group_hashes_asked(&mut self, slice: &SliceId, section: u32) -> bool {
+        self.frame(GROUP_HASHES_ASKED, |out, _| {
+            write_slice(slice, out);
+            varint::write(section.into(), out);
+        })
+    }
+
+    /// All hashes of a section, which fit where the datagram is empty.
+    pub fn group_hashes(
+        &mut self,
+        slice: &SliceId,
+        version: u64,
+        section: u32,
+        hashes: &[u64],
+    ) -> bool {
+        self.frame(GROUP_HASHES, |out, _| {
+            write_slice(slice, out);
+            varint::write(version, out);
+            varint::write(section.into(), out);
+            write_hashes(hashes, out, usize::MAX);
+        })
+    }
+
+    /// Asks for groups, given ascending; ranges that do not fit are left out. Says how many groups
+    /// were written.
+    pub fn pull(&mut self, slice: &SliceId, groups: impl IntoIterator<Item = u32>) -> usize {
+        let mut written = 0;
+        self.frame(PULL, |out, limit| {
+            write_slice(slice, out);
+            let mut groups = groups.into_iter().peekable();
+            let mut before = None;
+            while let Some(first) = groups.next() {
+                let mut last = first;
+                while groups.next_if_eq(&(last + 1)).is_some() {
+                    last += 1;
+                }
+                let gap = gap_after(before, first);
+                let more = u64::from(last - first);
+                if out.len() + varint::bytes(gap) + varint::bytes(more) > limit {
+                    break;
+                }
+                varint::write(gap, out);
+                varint::write(more, out);
+                before = Some(last);
+                written += (last - first) as usize + 1;
+            }
+        });
+        written
+    }
+
+    #[allow(missing_docs)]
+    pub fn membership(&mut self, message: &[u8]) -> bool {
+        self.frame(MEMBERSHIP, |out, _| out.extend(message))
+    }
+
+    fn list(
+        &mut self,
+        kind: u8,
+        slice: &SliceId,
+        fill: impl FnOnce(&mut Vec<u8>, usize) -> bool,
+    ) -> Listed {
+        let start = self.out.len();
+        let mut has_any = false;
+        let fits = self.frame(kind, |out, limit| {
+            write_slice(slice, out);
+            if out.len() <= limit {
+                has_any = fill(out, limit);
+            }
+        });
+        if !fits {
+            return Listed::NoRoom;
+        }
+        if !has_any {
+            self.out.truncate(start);
+            return Listed::Nothing;
+        }
+        Listed::Some
+    }
+
+    /// Writes a frame, or takes it back where it went over the limit.
+    fn frame(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
+        let start = self.out.len();
+        self.out.extend([kind, 0, 0]);
+        body(self.out, self.limit);
+        let length = self.out.len() - start - FRAME_HEAD_BYTES;
+        let Ok(length) = u16::try_from(length) else {
+            self.out.truncate(start);
+            return false;
+        };
+        if self.out.len() > self.limit {
+            self.out.truncate(start);
+            return false;
+        }
+        self.out[start + 1..start + FRAME_HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
+        true
+    }
+}
+
+/// The line of a digest or a catalogue.
+fn write_line(entry: &DigestEntry, out: &mut Vec<u8>) {
+    write_slice(&entry.slice, out);
+    varint::write(entry.version, out);
+    out.extend(entry.root.to_le_bytes());
+}
+
+/// Writes as many entries, each with its length, as fit; how many.
+fn write_entries<T>(
+    entries: impl IntoIterator<Item = T>,
+    write: impl Fn(&T, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> usize {
+    let mut written = 0;
+    for entry in entries {
+        let start = out.len();
+        write_entry(out, |out| write(&entry, out));
+        if out.len() > limit {
+            out.truncate(start);
+            break;
+        }
+        written += 1;
+    }
+    written
+}
+
+fn write_hashes(hashes: &[u64], out: &mut Vec<u8>, limit: usize) {
+    let fit = limit.saturating_sub(out.len()) / 8;
+    for hash in &hashes[..hashes.len().min(fit)] {
+        out.extend(hash.to_le_bytes());
+    }
+}

@@ -1,0 +1,491 @@
+#![allow(clippy::unwrap_used)]
+
+mod vectors;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Boot;
+
+const CELLS: u32 = 5_000;
+const GROUP: u32 = GROUP_CELLS as u32;
+const SLICE: SliceId = SliceId::of(0x1111_2222_3333_4444, Writer(0x5555_6666_7777_8888));
+
+fn slices() -> impl Strategy<Value = SliceId> {
+    let sketch = prop_oneof![Just(0u32), any::<u32>()];
+    (sketch, any::<u64>(), any::<u64>()).prop_map(|(sketch, node, writer)| SliceId {
+        sketch: SketchNumber(sketch),
+        node,
+        writer: Writer(writer),
+    })
+}
+
+fn cells_of(_: SketchNumber) -> Option<u32> {
+    Some(CELLS)
+}
+
+fn written(write: impl FnOnce(&mut FrameWriter<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX));
+    assert!(out.len() <= DATAGRAM_BYTES_MAX);
+    out
+}
+
+fn only(bytes: &[u8]) -> Frame<'_> {
+    let mut all = frames(bytes, cells_of);
+    let frame = all.next().unwrap().unwrap();
+    assert_eq!((all.next(), all.unread()), (None, 0));
+    frame
+}
+
+/// Goes through everything that a datagram holds. What it is does not matter, only that it ends.
+fn read_all(bytes: &[u8]) -> usize {
+    let mut items = 0;
+    let rest = head(bytes).map_or(bytes, |(_, rest)| rest);
+    for frame in frames(rest, cells_of) {
+        items += match frame {
+            Err(_) => 1,
+            Ok(Frame::Ack { ranges, .. }) => ranges
+                .inspect(|range| assert!(range.start() <= range.end()))
+                .count(),
+            Ok(Frame::Cells { cells, .. }) => {
+                let mut last = None;
+                cells
+                    .inspect(|&(index, _)| {
+                        assert!(index < CELLS && last.is_none_or(|last| last < index));
+                        last = Some(index);
+                    })
+                    .count()
+            }
+            Ok(Frame::Groups { mut groups, .. }) => {
+                let (mut out, mut count) = (Vec::new(), 0);
+                while let Some(group) = groups.next_group(&mut out) {
+                    assert!(out.len() <= GROUP_CELLS);
+                    for &(index, value) in &out {
+                        assert_eq!(index / GROUP_CELLS as u32, group);
+                        assert!(index < CELLS && value > 0);
+                    }
+                    count += 1;
+                }
+                count
+            }
+            Ok(Frame::Digest { entries } | Frame::Catalogue { entries, .. }) => entries.count(),
+            Ok(Frame::Siblings { entries }) => entries.count(),
+            Ok(
+                Frame::Sections { hashes, .. }
+                | Frame::GroupHashes { hashes, .. }
+                | Frame::Buckets { sums: hashes, .. },
+            ) => hashes.count(),
+            Ok(Frame::Pull { groups, .. }) => groups.count(),
+            Ok(Frame::About { sketches, .. }) => sketches.count(),
+            Ok(_) => 1,
+        };
+    }
+    items
+}
+
+/// One of each kind.
+fn sample() -> Vec<u8> {
+    let mut out = Vec::new();
+    let address = "192.0.2.7:9001".parse().unwrap();
+    let (to_boot, node) = (Boot(3), 4);
+    Head {
+        to_boot,
+        node,
+        address,
+    }
+    .write(&mut out);
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert!(writer.ack(9, [90..=100, 80..=80, 1..=7]));
+    let cells = writer.cells(&SLICE, |cells| {
+        for (index, value) in [(0, 1), (1, u32::MAX.into()), (400, 300), (CELLS - 1, 2)] {
+            assert!(cells.push(index, value));
+        }
+    });
+    assert_eq!(cells, Listed::Some);
+    let dense: Vec<u64> = (0..GROUP_CELLS as u64).collect();
+    let mut sparse = vec![0; GROUP_CELLS];
+    sparse[7] = 70_000;
+    let groups = writer.groups(&SLICE, 9, |groups| {
+        assert!(groups.push(0, &dense) && groups.push(3, &sparse));
+        assert!(groups.push(39, &dense[..8]));
+    });
+    assert_eq!(groups, Listed::Some);
+    assert!(writer.complete(&SLICE, 5, 500));
+    let (version, root) = (77, 0xabcd);
+    let slice = SLICE;
+    let entry = DigestEntry {
+        slice,
+        version,
+        root,
+    };
+    assert_eq!(writer.digest([entry, entry]), 2);
+    assert!(writer.digest_asked());
+    assert!(writer.sections_asked(&SLICE, 3));
+    assert!(writer.sections(&SLICE, 8, 3, &[1, 2, u64::MAX]));
+    assert!(writer.group_hashes_asked(&SLICE, 6));
+    assert!(writer.group_hashes(&SLICE, 9, 6, &[4, 5]));
+    assert_eq!(writer.pull(&SLICE, [1, 2, 3, 9, 11, 12]), 6);
+    assert!(writer.membership(b"who is there"));
+    assert!(writer.catalogue_asked(20));
+    assert_eq!(writer.catalogue(20, 22, [entry, entry]), 2);
+    assert!(writer.contact(Purpose::Membership));
+    assert!(writer.contact_answered(Purpose::OneWay));
+    assert!(writer.not_held(&SLICE));
+    let sketches = [0, u32::MAX].map(|number| SketchEntry {
+        number: SketchNumber(number),
+        fingerprint: 5,
+    });
+    assert!(writer.about(true, Writer(6), &sketches));
+    out
+}
+
+/// One of each kind that tells of siblings, or that there is room again.
+fn sample_of_siblings() -> Vec<u8> {
+    let mut out = sample();
+    let rest = head(&out).unwrap().1.len();
+    out.truncate(out.len() - rest);
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    let slice = SLICE;
+    let (count, sum) = (3, 0xabcd);
+    let entry = SiblingsEntry { slice, count, sum };
+    assert_eq!(writer.siblings([entry, entry]), 2);
+    assert!(writer.buckets_asked(&SLICE));
+    assert!(writer.buckets(&SLICE, &[7; SIBLING_BUCKETS]));
+    assert!(writer.lines_asked(&SLICE, 5, Writer(9)));
+    assert!(writer.wanted(&SLICE));
+    out
+}
+
+#[test]
+fn heads_come_back_in_both_families() {
+    for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
+        let head_of = Head {
+            to_boot: Boot(7),
+            node: u64::MAX,
+            address: address.parse::<SocketAddr>().unwrap(),
+        };
+        let mut out = Vec::new();
+        head_of.write(&mut out);
+        assert!(out.len() <= Head::BYTES_MAX);
+        for cut in 0..out.len() {
+            assert_eq!(head(&out[..cut]), None, "{cut}");
+        }
+        out.push(1);
+        assert_eq!(head(&out), Some((head_of, &[1][..])));
+    }
+}
+
+/// The format does not change by mistake: digest of a datagram with every frame.
+#[test]
+fn the_bytes_stay_as_they_are() {
+    let bytes = sample();
+    assert_eq!(bytes.len(), 600);
+    assert_eq!(
+        bytes[..23],
+        [
+            3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 192, 0, 2, 7, 0x29, 0x23
+        ]
+    );
+    // ack: type, length, channel, 100 and 10 below, gap of 9 to 80 and none below, gap of 72 to 7 and 6.
+    assert_eq!(
+        bytes[23..40],
+        [1, 14, 0, 9, 0, 0, 0, 0, 0, 0, 0, 100, 10, 8, 0, 71, 6]
+    );
+    // cells: type, length, slice, then gaps and values.
+    assert_eq!(bytes[40..44], [2, 32, 0, 0]);
+    assert_eq!(bytes[44..48], [0x44, 0x44, 0x33, 0x33]);
+    assert_eq!(
+        bytes[60..73],
+        [
+            0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x8e, 0x03, 0xac, 0x02, 0xf6
+        ]
+    );
+}
+
+#[test]
+fn every_cut_and_every_flipped_bit_is_harmless() {
+    let items = 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2;
+    cut_and_flip(&sample(), items);
+    cut_and_flip(&sample_of_siblings(), 2 + 1 + SIBLING_BUCKETS + 1 + 1);
+}
+
+fn cut_and_flip(bytes: &[u8], items: usize) {
+    let whole = read_all(bytes);
+    assert_eq!(whole, items);
+    for cut in 0..bytes.len() {
+        assert!(read_all(&bytes[..cut]) <= whole + 1);
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        read_all(&flipped);
+    }
+}
+
+/// As a program says that knows only the description.
+#[test]
+fn siblings_are_hashed_as_it_is_written() {
+    let all = [
+        (0, 0, 1, 0x65c1_4dd9_19ad_0e1f, 0),
+        (1, 1, 1, 0x5df7_9e6c_8c03_57e5, 45),
+        (SLICE.writer.0, 300, 0xabcd, 0xb1b2_c753_ec94_33da, 27),
+        (u64::MAX, u64::MAX, u64::MAX, 0x991e_11b5_6a74_750e, 25),
+    ];
+    for (writer, version, root, hash, bucket) in all {
+        let writer = Writer(writer);
+        assert_eq!(sibling_hash(writer, version, root), hash);
+        assert_eq!(sibling_bucket(writer), bucket);
+    }
+}
+
+#[test]
+fn frames_of_later_versions_are_skipped() {
+    let mut bytes = vec![200, 5, 0, 1, 2, 3, 4, 5, 0, 0, 0];
+    FrameWriter::new(&mut bytes, 100).digest_asked();
+    assert_eq!(only(&bytes), Frame::DigestAsked);
+}
+
+/// Whatever is of a slice, once of a sketch that is there and once of one that is not.
+#[test]
+fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
+    let mut bytes = Vec::new();
+    let elsewhere = SliceId {
+        sketch: SketchNumber(9),
+        ..SLICE
+    };
+    for slice in [elsewhere, SLICE] {
+        let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
+        let cells = writer.cells(&slice, |cells| assert!(cells.push(CELLS + 7, 1)));
+        let groups = writer.groups(&slice, 1, |groups| {
+            assert!(groups.push(99, &[1; GROUP_CELLS]));
+        });
+        assert_eq!((cells, groups), (Listed::Some, Listed::Some));
+        assert!(writer.complete(&slice, 1, 2));
+        assert!(writer.sections_asked(&slice, 0));
+        assert!(writer.sections(&slice, 1, 0, &[1]));
+        assert!(writer.group_hashes_asked(&slice, 0));
+        assert!(writer.group_hashes(&slice, 1, 0, &[1]));
+        assert_eq!(writer.pull(&slice, [1]), 1);
+        assert!(writer.not_held(&slice));
+    }
+    let is_here = |sketch| (sketch == SketchNumber::DEFAULT).then_some(CELLS);
+    let read: Vec<Frame<'_>> = frames(&bytes, is_here).map(Result::unwrap).collect();
+    assert_eq!(read.len(), 18);
+    let (skipped, known) = read.split_at(9);
+    let slice = elsewhere;
+    assert_eq!(skipped, [Frame::UnknownSketch { slice }; 9]);
+    for frame in known {
+        assert_eq!(frame.slice(), Some(SLICE));
+        assert!(!matches!(frame, Frame::UnknownSketch { .. }));
+    }
+}
+
+#[test]
+fn as_many_sketches_as_are_told_fit_beside_everything_else() {
+    let sketches: Vec<SketchEntry> = (0..SKETCHES_TOLD_MAX as u32 + 9)
+        .map(|number| SketchEntry {
+            number: SketchNumber(u32::MAX - number),
+            fingerprint: u64::MAX,
+        })
+        .collect();
+    let mut bytes = vec![0; 100];
+    let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
+    assert!(writer.about(true, Writer(u64::MAX), &sketches));
+    let Frame::About { sketches: read, .. } = only(&bytes[100..]) else {
+        panic!("another frame");
+    };
+    assert!(read.eq(sketches[..SKETCHES_TOLD_MAX].iter().copied()));
+}
+
+#[test]
+fn a_member_comes_back_and_may_grow() {
+    for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
+        let member = MemberEntry {
+            node: u64::MAX,
+            boot: Boot(u64::MAX - 1),
+            started_ms: u64::MAX,
+            renewals: u32::MAX,
+            address: address.parse().unwrap(),
+            client_port: 7,
+        };
+        let mut out = Vec::new();
+        member.write(&mut out);
+        assert!(out.len() <= MemberEntry::BYTES_MAX);
+        for cut in 0..out.len() {
+            assert_eq!(member_entry(&out[..cut]), None, "{cut}");
+        }
+        out.extend(b"of a later release");
+        assert_eq!(member_entry(&out), Some(member));
+    }
+}
+
+#[test]
+fn the_longest_line_has_the_length_said() {
+    let slice = SliceId {
+        sketch: SketchNumber(u32::MAX),
+        ..SLICE
+    };
+    let (version, root) = (u64::MAX, 1);
+    let bytes = written(|writer| {
+        writer.digest([DigestEntry {
+            slice,
+            version,
+            root,
+        }]);
+    });
+    assert_eq!(bytes.len(), 3 + DIGEST_LINE_BYTES_MAX);
+}
+
+#[test]
+fn the_fullest_group_fits_a_datagram_behind_everything_that_stands_before_it() {
+    const SEAL_BYTES: usize = 50;
+    let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
+    let values: Vec<u64> = (0..GROUP_CELLS as u64).map(|n| CELL_MAX - n).collect();
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    let groups = writer.groups(&SLICE, 9, |groups| {
+        assert!(groups.push(u32::MAX / GROUP_CELLS as u32, &values));
+    });
+    assert_eq!(groups, Listed::Some);
+    let mut out = vec![0; SEAL_BYTES + Head::BYTES_MAX];
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert!(writer.group_hashes(&SLICE, u64::MAX, u32::MAX, &[u64::MAX; SECTION_GROUPS]));
+}
+
+#[test]
+fn what_does_not_fit_leaves_nothing_behind() {
+    for limit in 0..60 {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::new(&mut out, limit);
+        let mut was_asked = false;
+        let cells = writer.cells(&SLICE, |cells| {
+            was_asked = true;
+            while cells.push(CELLS, CELL_MAX) {}
+        });
+        assert!(was_asked || cells == Listed::NoRoom, "{limit}");
+        was_asked = false;
+        let groups = writer.groups(&SLICE, 9, |groups| {
+            was_asked = true;
+            while groups.push(1, &[1; GROUP_CELLS]) {}
+        });
+        assert!(was_asked || groups == Listed::NoRoom, "{limit}");
+        writer.complete(&SLICE, 1, 2);
+        writer.pull(&SLICE, [1, 5, 9]);
+        writer.sections(&SLICE, 1, 1, &[1, 2]);
+        writer.group_hashes(&SLICE, 9, 1, &[1, 2]);
+        writer.membership(&[0; 40]);
+        assert!(out.len() <= limit);
+        assert!(frames(&out, cells_of).all(|frame| frame.is_ok()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn cells_come_back(
+        slice in slices(),
+        cells in btree_map(0..CELLS, 0..=CELL_MAX, 1..600),
+    ) {
+        let mut fitting = BTreeMap::new();
+        let bytes = written(|writer| {
+            let _ = writer.cells(&slice, |out| {
+                for (&index, &value) in &cells {
+                    if !out.push(index, value) {
+                        break;
+                    }
+                    fitting.insert(index, value);
+                }
+            });
+        });
+        prop_assert!(!fitting.is_empty());
+        let Frame::Cells { slice: read, cells } = only(&bytes) else { panic!("another frame") };
+        prop_assert_eq!(read, slice);
+        prop_assert_eq!(cells.collect::<BTreeMap<_, _>>(), fitting);
+    }
+
+    #[test]
+    fn groups_come_back(
+        slice in slices(),
+        groups in btree_map(0..CELLS / GROUP, (0u32..64, 0..=GROUP_CELLS, any::<u64>()), 1..8),
+    ) {
+        // Values of so many bits, so many of them not 0.
+        let values = |bits: u32, count: usize, seed: u64| -> Vec<u64> {
+            let mask = (1u64 << bits) - 1;
+            let mut state = seed;
+            let mut all = vec![0; GROUP_CELLS];
+            for value in all.iter_mut().take(count) {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *value = (state ^ state >> 16) & mask;
+            }
+            all.rotate_right((seed % GROUP_CELLS as u64) as usize);
+            all
+        };
+        let mut fitting = BTreeMap::new();
+        let bytes = written(|writer| {
+            let _ = writer.groups(&slice, 9, |out| {
+                for (&group, &(bits, count, seed)) in &groups {
+                    let values = values(bits, count, seed);
+                    if !out.push(group, &values) {
+                        break;
+                    }
+                    fitting.insert(group, values);
+                }
+            });
+        });
+        prop_assert!(!fitting.is_empty());
+        let Frame::Groups { slice: read, version: 9, groups: mut reader } = only(&bytes) else {
+            panic!("another frame")
+        };
+        prop_assert_eq!(read, slice);
+        let mut cells = Vec::new();
+        for (group, values) in fitting {
+            prop_assert_eq!(reader.next_group(&mut cells), Some(group));
+            let mut back = vec![0; GROUP_CELLS];
+            for &(index, value) in &cells {
+                back[(index - group * GROUP) as usize] = value;
+            }
+            prop_assert_eq!(back, values);
+        }
+        prop_assert_eq!(reader.next_group(&mut cells), None);
+    }
+
+    #[test]
+    fn numbers_that_are_acked_come_back(numbers in btree_set(1u64..2_000, 1..60)) {
+        let mut ranges: Vec<std::ops::RangeInclusive<u64>> = Vec::new();
+        for &number in numbers.iter().rev() {
+            match ranges.last_mut() {
+                Some(last) if *last.start() == number + 1 => *last = number..=*last.end(),
+                _ => ranges.push(number..=number),
+            }
+        }
+        let bytes = written(|writer| assert!(writer.ack(7, ranges.iter().cloned())));
+        let Frame::Ack { channel: 7, ranges: read } = only(&bytes) else { panic!("another frame") };
+        prop_assert_eq!(read.collect::<Vec<_>>(), ranges);
+    }
+
+    #[test]
+    fn groups_that_are_pulled_come_back(groups in btree_set(0u32..100_000, 1..200)) {
+        let mut count = 0;
+        let bytes = written(|writer| count = writer.pull(&SLICE, groups.iter().copied()));
+        let Frame::Pull { groups: read, .. } = only(&bytes) else { panic!("another frame") };
+        let read: Vec<u32> = read.flatten().collect();
+        prop_assert_eq!(read.len(), count);
+        prop_assert!(read.iter().eq(groups.iter().take(count)));
+    }
+
+    #[test]
+    fn any_bytes_are_harmless(bytes in vec(any::<u8>(), 0..200)) {
+        read_all(&bytes);
+    }
+
+    /// Frames that begin well, with any body.
+    #[test]
+    fn any_body_is_harmless(kind in 0u8..20, body in vec(any::<u8>(), 0..100)) {
+        let mut bytes = vec![kind, body.len() as u8, 0];
+        bytes.extend(&body);
+        read_all(&bytes);
+    }
+}

@@ -1,0 +1,21 @@
+//! Byte formats: the [compact] one of clients, the [legacy] one of the Python program, and what nodes of a [cluster]
+//! send each other. Nothing in here panics, whatever the bytes, and reading copies nothing.
+//!
+//! ```
+//! use rmbd_proto::compact::{Operation, request};
+//!
+//! let datagram = b"\xc1\x01\x2a\0\0\0\0\x01\x03abc\x03\x03abc"; // add "abc", then count it
+//! let request = request(datagram).expect("a request");
+//! let operations: Vec<_> = request.operations().map_while(Result::ok).collect();
+//! let key = b"abc";
+//! assert_eq!(operations, [Operation::Add { key, weight: 1 }, Operation::Count { key }]);
+//! ```
+
+pub mod cluster;
+pub mod compact;
+pub mod legacy;
+mod numbers;
+mod reader;
+mod varint;
+
+pub use self::numbers::{Boot, SketchNumber, Writer};

@@ -1,0 +1,355 @@
+//! What must hold once it is quiet.
+
+use std::collections::BTreeMap;
+
+use rmbd_client::Fate;
+use rmbd_proto::cluster::SliceId;
+
+use super::machine::{Copies, Machine, estimate};
+use super::network::Place;
+use super::world::World;
+
+/// What a group of nodes that can reach each other must come to hold.
+#[derive(Debug)]
+pub struct Expected {
+    pub places: Vec<Place>,
+    pub copies: Copies,
+    /// Something may come in from other groups, over links that work one way: then what is expected is
+    /// the least, and the same for all.
+    pub is_open: bool,
+}
+
+/// Groups of `members` joined by paths of links that work both ways, and the best copies in each.
+pub fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected> {
+    let is_cut = |from, to| world.network.is_cut(from, to);
+    let groups = groups(members, |a, b| !is_cut(a, b) && !is_cut(b, a));
+    let expected = groups.into_iter().map(|places| {
+        let reaches = |from: &Place| places.iter().any(|&to| !is_cut(*from, to));
+        let mut others = members.iter().filter(|place| !places.contains(place));
+        Expected {
+            is_open: others.any(reaches),
+            copies: world.best_copies(&places),
+            places,
+        }
+    });
+    expected.collect()
+}
+
+fn groups(members: &[Place], linked: impl Fn(Place, Place) -> bool) -> Vec<Vec<Place>> {
+    let mut left = members.to_vec();
+    let mut groups = Vec::new();
+    while let Some(first) = left.pop() {
+        let mut group = vec![first];
+        let mut at = 0;
+        while at < group.len() {
+            let near = group[at];
+            left.retain(|&other| {
+                let joins = linked(near, other);
+                if joins {
+                    group.push(other);
+                }
+                !joins
+            });
+            at += 1;
+        }
+        group.sort_unstable();
+        groups.push(group);
+    }
+    groups.sort();
+    groups
+}
+
+/// Whether everybody of the group holds what is expected, and says so in its hashes.
+pub fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
+    let mut free = unlimited(world, expected);
+    let Some(first) = free.next() else {
+        return difference(world, expected).is_none();
+    };
+    let roots = world.machine(first).roots();
+    let is_same = |other| world.machine(other).roots() == roots;
+    // Cheap things first. Who has no room may hold a part.
+    free.all(is_same) && difference(world, expected).is_none()
+}
+
+/// Places that must not refuse anything.
+fn unlimited<'a, M: Machine>(
+    world: &'a World<M>,
+    expected: &'a Expected,
+) -> impl Iterator<Item = Place> + 'a {
+    let places = expected.places.iter().copied();
+    places.filter(|&place| !world.hosts[place].is_limited())
+}
+
+/// Cell for cell: everybody of the group holds what is expected, and nothing else; who has no room for
+/// all of it holds what he has room for, and says that it is not all.
+pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    let first = unlimited(world, expected).next();
+    let first = first.map(|first| copies_in(world, expected, first));
+    // What somebody has a part of only, since there is no room for the rest, others may have got or not: but all the
+    // same.
+    let right = first.as_ref().unwrap_or(&expected.copies);
+    expected.places.iter().find_map(|&place| {
+        let copies = copies_in(world, expected, place);
+        let what = if world.hosts[place].is_limited() {
+            limited_differ(
+                world,
+                place,
+                &copies,
+                right,
+                expected.is_open && first.is_none(),
+            )
+        } else {
+            copies_differ(&copies, right).or_else(|| falls_short(&copies, &expected.copies))
+        };
+        what.map(|what| format!("{place}: {what}"))
+    })
+}
+
+fn limited_differ<M: Machine>(
+    world: &World<M>,
+    place: Place,
+    copies: &Copies,
+    right: &Copies,
+    is_least: bool,
+) -> Option<String> {
+    let process = world.process(place);
+    // What it has no room for it may have a part of, which is as it may be.
+    let mut copies = copies.clone();
+    copies.retain(|slice, _| !process.machine.refuses(slice));
+    let of = |slice: &&SliceId| copies.contains_key(*slice);
+    let (held, lacked): (Vec<&SliceId>, Vec<&SliceId>) = right.keys().partition(of);
+    // Where memory ended in the middle of a slice, a part of it is held.
+    let (parts, held): (Vec<&SliceId>, Vec<&SliceId>) = held
+        .into_iter()
+        .partition(|slice| is_part(&copies[slice], &right[slice]));
+    if let Some(slice) = lacked.iter().chain(&parts).next() {
+        if process.machine.has_room(&process.setup, right.len()) {
+            return Some(format!("lacks of {}, and has room for it", name(slice)));
+        }
+        if !process.machine.says_incomplete(world.clock(place)) {
+            return Some(format!("lacks of {}, and does not say so", name(slice)));
+        }
+    }
+    let right: Copies = held
+        .into_iter()
+        .map(|slice| (*slice, right[slice].clone()))
+        .collect();
+    copies.retain(|slice, _| !parts.contains(&slice));
+    if is_least {
+        return falls_short(&copies, &right);
+    }
+    copies_differ(&copies, &right)
+}
+
+/// Nothing is more than it should be, and something is less.
+fn is_part(held: &[u64], whole: &[u64]) -> bool {
+    held != whole && held.iter().zip(whole).all(|(held, whole)| held <= whole)
+}
+
+/// Whether everybody of the group takes everybody else for up, and nobody who is gone.
+pub fn has_met<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
+    unmet(world, expected).is_none()
+}
+
+/// Who does not.
+pub fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    expected.places.iter().find_map(|&place| {
+        let Some(live) = world.live_places(place) else {
+            let live = world.machine(place).live(world.clock(place));
+            let dead = live
+                .iter()
+                .filter(|&&(boot, _)| world.place_of(boot).is_none());
+            let dead: Vec<_> = dead.collect();
+            return Some(format!("{place} takes {dead:x?} for up"));
+        };
+        let mut others = expected.places.iter().filter(|&&other| other != place);
+        let unknown = others.find(|other| !live.contains(other))?;
+        Some(format!("{place} does not know {unknown}"))
+    })
+}
+
+/// What a node holds; also what it has not published, where there is nobody to publish to.
+fn copies_in<M: Machine>(world: &World<M>, group: &Expected, place: Place) -> Copies {
+    let mut copies = world.machine(place).copies();
+    if group.places.len() == 1 {
+        copies.extend(world.own_copy(place));
+    }
+    copies
+}
+
+fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
+    for (slice, cells) in expected {
+        let Some(held) = copies.get(slice) else {
+            return Some(format!("lacks {}", name(slice)));
+        };
+        let wrong = |at: &usize| held[*at] != cells[*at];
+        if let Some(at) = (0..cells.len()).find(wrong) {
+            let times = (0..cells.len()).filter(wrong).count();
+            return Some(format!(
+                "{} has {times} wrong cells, the first is {at}: {} instead of {}",
+                name(slice),
+                held[at],
+                cells[at]
+            ));
+        }
+    }
+    let more = copies.keys().find(|slice| !expected.contains_key(slice))?;
+    Some(format!("holds {}, which nobody had", name(more)))
+}
+
+/// Everybody holds at least this.
+pub fn lacks<M: Machine>(world: &World<M>, place: Place, least: &Copies) -> Option<String> {
+    let what = falls_short(&world.machine(place).copies(), least)?;
+    Some(format!("{place}: {what}"))
+}
+
+fn falls_short(copies: &Copies, least: &Copies) -> Option<String> {
+    least.iter().find_map(|(slice, cells)| {
+        let Some(held) = copies.get(slice) else {
+            return Some(format!("lacks {}", name(slice)));
+        };
+        let is_less = held.iter().zip(cells).any(|(held, cell)| held < cell);
+        is_less.then(|| format!("has too little of {}", name(slice)))
+    })
+}
+
+/// Nobody holds more than was written, at any time.
+pub fn excess<M: Machine>(world: &World<M>) -> Option<String> {
+    let written = world.all_written();
+    world.running().into_iter().find_map(|place| {
+        let copies = world.machine(place).copies();
+        copies.iter().find_map(|(slice, cells)| {
+            let Some(most) = written.get(slice) else {
+                return Some(format!("{place}: {} was written by nobody", name(slice)));
+            };
+            let more = |at: &usize| cells.get(*at) > most.get(*at);
+            let at = (0..cells.len().max(most.len())).find(more)?;
+            Some(format!(
+                "{place}: cell {at} of {} is {}, and {} was written",
+                name(slice),
+                cells[at],
+                most.get(at).copied().unwrap_or_default()
+            ))
+        })
+    })
+}
+
+/// Every answer of the group is what the rule makes of the expected cells, no less than what its living
+/// writers and the best copies hold, and no more than what was added anywhere.
+pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    let alone = keys_alone_in_a_row(world);
+    let full = unlimited(world, expected).next();
+    let held = full.map_or_else(
+        || expected.copies.clone(),
+        |full| copies_in(world, expected, full),
+    );
+    for (number, key) in world.keys.iter().enumerate() {
+        let rule = |own: SliceId| estimate(held.iter(), &own, geometry, family, key);
+        let added: u64 = world.truth.values().map(|truth| truth[number]).sum();
+        let living = |place: &Place| world.truth[&world.process(*place).slice()][number];
+        let least: u64 = expected.places.iter().map(living).sum();
+        for &place in &expected.places {
+            let right = rule(world.process(place).slice());
+            if right.count < least {
+                return Some(format!("key {number}: {} of {least} are held", right.count));
+            }
+            if right.count > added && alone[number] {
+                return Some(format!("key {number}: {} of {added} are held", right.count));
+            }
+            let answer = world.machine(place).estimate(key);
+            let is_right = if world.hosts[place].is_limited() {
+                let lacks_nothing = answer.count == right.count;
+                let says_so = answer.incomplete || lacks_nothing;
+                let has_parts = world.machine(place).says_incomplete(world.clock(place));
+                let is_no_more = answer.count <= right.count || has_parts;
+                expected.is_open || is_no_more && says_so
+            } else {
+                answer == right
+            };
+            if !is_right {
+                return Some(format!(
+                    "{place}: key {number} counts {answer:?} instead of {right:?}"
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// What clients were told is what was counted: what is confirmed exactly once, what is uncertain once or
+/// not at all, and what is said not to be added not at all.
+pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
+    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    if world.clients().is_empty() {
+        return None;
+    }
+    let users = users_of_cells(world);
+    let mut written = world.all_written();
+    // Strangers have sketches of their own.
+    written.retain(|_, cells| cells.len() == geometry.cells());
+    let adds = world.clients().iter().flat_map(|client| &client.adds);
+    for add in adds {
+        let nobody = SliceId::default();
+        let counted = estimate(written.iter(), &nobody, geometry, family, &add.key).count;
+        let is_exact = !world.is_filled && is_alone_in_a_row(world, &users, &add.key);
+        let weight = u64::from(add.weight);
+        let is_right = match add.told {
+            Some(Ok(())) => counted == weight || (counted > weight && !is_exact),
+            Some(Err(Fate::Uncertain)) => counted == 0 || counted == weight || !is_exact,
+            Some(Err(Fate::NotAdded)) => counted == 0 || !is_exact,
+            None => return Some(format!("nobody told the client of {add:?}")),
+        };
+        if !is_right {
+            return Some(format!("{add:?} was counted as {counted}"));
+        }
+    }
+    None
+}
+
+/// Keys that share no cell with another one in some row: their answers are exact.
+fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
+    let users = users_of_cells(world);
+    let is_exact = |key: &Vec<u8>| !world.is_filled && is_alone_in_a_row(world, &users, key);
+    world.keys.iter().map(is_exact).collect()
+}
+
+fn is_alone_in_a_row<M: Machine>(
+    world: &World<M>,
+    users: &BTreeMap<u32, usize>,
+    key: &[u8],
+) -> bool {
+    cells(world, key).iter().any(|cell| users[cell] == 1)
+}
+
+/// How many keys fall into each cell.
+fn users_of_cells<M: Machine>(world: &World<M>) -> BTreeMap<u32, usize> {
+    let mut users = BTreeMap::<u32, usize>::new();
+    let adds = world.clients().iter().flat_map(|client| &client.adds);
+    let keys = world.keys.iter().chain(adds.map(|add| &add.key));
+    for key in keys {
+        for cell in cells(world, key) {
+            *users.entry(cell).or_default() += 1;
+        }
+    }
+    users
+}
+
+fn cells<M: Machine>(world: &World<M>, key: &[u8]) -> Vec<u32> {
+    let (geometry, family) = (world.terms.geometry, world.terms.family);
+    family.cells(key, geometry).as_slice().to_vec()
+}
+
+pub fn name(slice: &SliceId) -> String {
+    format!("slice {:x}/{}", slice.node, slice.writer)
+}
+
+#[test]
+fn groups_are_joined_by_paths() {
+    let links = [(0, 2), (2, 1), (4, 5)];
+    let linked = |a, b| links.contains(&(a, b)) || links.contains(&(b, a));
+    assert_eq!(
+        groups(&[0, 1, 2, 3, 4, 5], linked),
+        [vec![0, 1, 2], vec![3], vec![4, 5]]
+    );
+}

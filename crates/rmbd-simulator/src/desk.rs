@@ -1,0 +1,169 @@
+//! What a data thread does with a client's request, without its buffers: parse, ask the table of
+//! clients, apply in a batch, reply. (`src/fronts/datagrams/compact.rs` does it for real.)
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmbd_proto::Boot;
+use rmbd_proto::compact::{
+    Info, Once, Operation, Problem, REPLY_HEAD_BYTES, ReplyHead, Request, encode_cookie,
+    encode_info, request, write_reply_head,
+};
+use rmbd_sketch::{MAX_WEIGHT, Weight};
+use rmbd_store::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use rmbd_store::{Batch, Replica};
+
+/// Where all clients are.
+const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// As many as a test has, and some.
+const CLIENTS_MAX: usize = 1_024;
+
+pub struct Desk {
+    boot: Boot,
+    once: OnceTable,
+    batch: Batch<()>,
+    pub repeats: u64,
+}
+
+impl Desk {
+    pub fn new(replica: Arc<Replica>, boot: Boot, seed: u64) -> Self {
+        let secret = [seed as u8; COOKIE_SECRET_BYTES];
+        Self {
+            boot,
+            once: OnceTable::new(CLIENTS_MAX, &secret),
+            batch: Batch::new(replica),
+            repeats: 0,
+        }
+    }
+
+    /// What is replied to a datagram.
+    pub fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
+        match request(datagram) {
+            Ok(request) => {
+                let admitted = self.provide(&request).and_then(|()| {
+                    (request.once).map_or(Ok(false), |once| self.admit(now, once, request.cookie))
+                });
+                match admitted {
+                    Ok(is_repeated) => Some(self.perform(now, &request, is_repeated)),
+                    Err(problem @ Problem::AddressUnproven) => {
+                        let cookie = self.once.cookie(CLIENTS_IP, now);
+                        Some(refusal(request.id, problem, &encode_cookie(&cookie)))
+                    }
+                    Err(problem) => Some(refusal(request.id, problem, &[])),
+                }
+            }
+            Err(rejected) => Some(refusal(rejected.id?, rejected.problem, &[])),
+        }
+    }
+
+    /// Before it is marked as applied: all of it is, or nothing.
+    fn provide(&mut self, request: &Request<'_>) -> Result<(), Problem> {
+        let weights = request
+            .operations()
+            .flatten()
+            .map(|operation| match operation {
+                Operation::Add { weight, .. } => weight,
+                _ => 0,
+            });
+        let provided = self.batch.provide(weights.sum());
+        provided.map_err(|_| Problem::Busy)
+    }
+
+    fn admit(&mut self, now: Duration, once: Once, cookie: Option<&[u8]>) -> Result<bool, Problem> {
+        if once.boot != self.boot {
+            return Err(Problem::WrongBoot);
+        }
+        let caller = Caller {
+            client: once.client,
+            ip: CLIENTS_IP,
+            cookie,
+        };
+        match self.once.admit(caller, once.sequence, now) {
+            Admission::New => Ok(false),
+            Admission::Repeat => {
+                self.repeats += 1;
+                Ok(true)
+            }
+            Admission::TooOld => Err(Problem::SequenceTooOld),
+            Admission::Unproven => Err(Problem::AddressUnproven),
+            Admission::NetworkFull => Err(Problem::OnceNetworkFull),
+            Admission::Full => Err(Problem::OnceTableFull),
+        }
+    }
+
+    fn perform(&mut self, now: Duration, request: &Request<'_>, is_repeated: bool) -> Vec<u8> {
+        let mut answers = Vec::new();
+        let mut head = ReplyHead {
+            id: request.id,
+            repeated: is_repeated,
+            ..ReplyHead::default()
+        };
+        for operation in request.operations() {
+            let outcome = match operation {
+                Ok(Operation::Add { key, weight }) => self.add(key, weight, is_repeated),
+                Ok(Operation::Info) => {
+                    answers.extend(self.info(now));
+                    Ok(())
+                }
+                // Clients of the simulator ask for nothing else.
+                Ok(_) => Err(Problem::UnknownOperation),
+                Err(stopped) => Err(stopped.problem),
+            };
+            if let Err(problem) = outcome {
+                head.code = problem.code();
+                break;
+            }
+            head.done += 1;
+        }
+        // Who has a reply must find all that it rests on.
+        self.batch.finish(&mut |(), _| {});
+        reply(head, &answers)
+    }
+
+    fn add(&mut self, key: &[u8], weight: u64, is_repeated: bool) -> Result<(), Problem> {
+        let weight = u32::try_from(weight).map_err(|_| Problem::WeightTooLarge)?;
+        let weight = Weight::new(weight).map_err(|_| Problem::WeightTooLarge)?;
+        if !is_repeated {
+            let added = self.batch.add(key, weight, &mut |(), _| {});
+            return added.map_err(|_| Problem::Busy);
+        }
+        Ok(())
+    }
+
+    fn info(&self, now: Duration) -> Vec<u8> {
+        let replica = self.batch.replica();
+        let cookie = self.once.cookie(CLIENTS_IP, now);
+        let geometry = replica.own().geometry();
+        encode_info(&Info {
+            boot: self.boot,
+            fingerprint: rmbd_store::fingerprint(geometry, replica.own().family()),
+            width: geometry.width() as u64,
+            max_weight: MAX_WEIGHT,
+            depth: geometry.depth() as u8,
+            hash: 0,
+            version: b"simulator",
+            cluster_port: 8001,
+            cookie: &cookie,
+            writer: replica.own_slice().writer,
+        })
+    }
+}
+
+fn refusal(id: u32, problem: Problem, answers: &[u8]) -> Vec<u8> {
+    let head = ReplyHead {
+        id,
+        code: problem.code(),
+        ..ReplyHead::default()
+    };
+    reply(head, answers)
+}
+
+fn reply(head: ReplyHead, answers: &[u8]) -> Vec<u8> {
+    let mut bytes = [0; REPLY_HEAD_BYTES];
+    write_reply_head(head, &mut bytes);
+    let mut reply = bytes.to_vec();
+    reply.extend_from_slice(answers);
+    reply
+}

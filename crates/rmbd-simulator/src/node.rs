@@ -1,0 +1,312 @@
+//! The real thing: everything that the simulator calls of it is in this file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmbd_cluster::membership::{Member, MemberState};
+use rmbd_cluster::seal::{KeyRing, generate_key_text};
+use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
+use rmbd_proto::Boot;
+use rmbd_proto::cluster::SliceId;
+use rmbd_sketch::{Geometry, Weight};
+use rmbd_store::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits};
+
+use super::desk::Desk;
+use super::machine::{Cells, Copies, Machine, Setup, is_empty};
+
+/// Legacy peers are another test's.
+const MAX_PEERS: usize = 1;
+/// Others that membership may know.
+const MEMBERS_MAX: usize = 1_024;
+
+/// A node without sockets: a replica, and its part in a cluster.
+pub struct Node {
+    pub replica: Arc<Replica>,
+    pub cluster: Cluster,
+    desk: Desk,
+    /// All of its log.
+    pub log: Vec<ClusterEvent>,
+}
+
+impl Node {
+    pub fn state(&self, now: Duration) -> ClusterState {
+        self.cluster.status(now)
+    }
+
+    pub fn refused(&self, now: Duration, reason: &str) -> u64 {
+        let refused = self.state(now).refused;
+        refused.get(reason).copied().unwrap_or_default()
+    }
+
+    /// Boots of other members that are up.
+    pub fn live_members(&self, now: Duration) -> Vec<Boot> {
+        let members = self.state(now).members.into_iter();
+        let live = members.filter(|member| member.state != MemberState::Down);
+        let mut boots: Vec<Boot> = live.map(|member| member.member.boot).collect();
+        boots.sort_unstable();
+        boots
+    }
+}
+
+/// A key ring's text from numbers of keys.
+pub fn key_ring(keys: &[u8]) -> KeyRing {
+    if keys.is_empty() {
+        return KeyRing::public();
+    }
+    let lines: Vec<String> = keys
+        .iter()
+        .map(|&key| generate_key_text([key; 32]))
+        .collect();
+    KeyRing::parse(&lines.join("\n")).unwrap()
+}
+
+fn all_cells(held: &CellsRef<'_>) -> Cells {
+    held.to_vec()
+}
+
+/// What a learnt slice takes at most: full of cells that 32 bits do not hold.
+pub fn slice_bytes_max(geometry: Geometry) -> u64 {
+    let groups = geometry.cells().div_ceil(GROUP_CELLS) as u64;
+    geometry.memory_bytes() * 2 + groups * 80 + 1_000
+}
+
+/// What a node takes for its own cells, in tables of 32 bits a cell: two of them, what is noted of totals that these do
+/// not hold (one and two), and the published copy.
+pub const OWN_TABLES: u64 = 6;
+
+impl Machine for Node {
+    const ONE_WAY: bool = true;
+    const SEEDS_ALL: bool = false;
+    const LIMITS_DATAGRAMS: bool = true;
+    const PACED: bool = true;
+    const QUIET_LIMIT: Duration = Duration::from_secs(300);
+
+    fn start(setup: &Setup, now: Duration) -> Self {
+        let limits = ReplicaLimits {
+            max_peers: MAX_PEERS,
+            max_origins: setup.max_origins,
+            max_memory_bytes: setup.max_memory_bytes,
+        };
+        let own = setup.slice();
+        let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
+        let replica = Arc::new(replica);
+        let me = Member {
+            node: setup.node,
+            boot: setup.boot,
+            started_ms: setup.started_ms,
+            renewals: 0,
+            address: setup.address,
+            client_port: 8000,
+        };
+        let options = ClusterOptions {
+            me,
+            keys: key_ring(&setup.keys),
+            seed: setup.seed,
+            gossip_interval: setup.gossip_interval,
+            gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
+            fingerprint: setup.fingerprint,
+            join: setup.joins,
+            limits: setup.limits,
+        };
+        let cluster = Cluster::try_new(now, options, Arc::clone(&replica)).unwrap();
+        Self {
+            desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
+            replica,
+            cluster,
+            log: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], weight: u32) -> bool {
+        let added = self.replica.add(key, Weight::new(weight).unwrap());
+        added.is_ok()
+    }
+
+    fn estimate(&self, key: &[u8]) -> Estimate {
+        self.replica.estimate(key)
+    }
+
+    fn own_cells(&self) -> Cells {
+        let own = self.replica.own();
+        let rows = 0..own.geometry().depth();
+        rows.flat_map(|row| own.own_row(row)).collect()
+    }
+
+    fn cells(&self, slice: &SliceId) -> Option<Cells> {
+        let held = self.cluster.slices().cells(slice);
+        held.map(|held| all_cells(&held))
+    }
+
+    fn copies(&self) -> Copies {
+        let slices = self.cluster.slices();
+        let mut copies = Copies::new();
+        for digest in slices.digests() {
+            if let Some(held) = slices.cells(&digest.slice) {
+                let cells = all_cells(&held);
+                if !is_empty(&cells) {
+                    copies.insert(digest.slice, cells);
+                }
+            }
+        }
+        copies
+    }
+
+    fn roots(&self) -> BTreeMap<SliceId, u64> {
+        let digests = self.cluster.slices().digests();
+        let written = digests.filter(|digest| digest.root != 0);
+        written.map(|digest| (digest.slice, digest.root)).collect()
+    }
+
+    fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
+        self.cluster.handle(now, from, datagram);
+    }
+
+    fn wake(&mut self, now: Duration) {
+        self.cluster.wake(now);
+    }
+
+    fn next_wake(&self, now: Duration) -> Duration {
+        self.cluster.next_wake(now)
+    }
+
+    fn transmit(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
+        self.cluster.transmit(now, buffer)
+    }
+
+    fn join(&mut self, now: Duration, seed: SocketAddr) {
+        self.cluster.join(now, seed);
+    }
+
+    fn is_alone(&self) -> bool {
+        self.cluster.is_alone()
+    }
+
+    fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)> {
+        let members = self.state(now).members.into_iter();
+        members
+            .filter(|member| member.state != MemberState::Down)
+            .map(|member| (member.member.boot, member.member.address))
+            .collect()
+    }
+
+    fn push_to(&mut self, now: Duration, target: SocketAddr) {
+        self.cluster.push_to(now, target);
+    }
+
+    fn leave(&mut self, now: Duration) {
+        self.cluster.leave(now);
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.cluster.is_flushed()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.cluster.is_ready()
+    }
+
+    fn is_complete(&self, now: Duration) -> bool {
+        self.state(now).readiness == ReadyState::Complete
+    }
+
+    fn vouched(&self) -> Vec<(SliceId, u64)> {
+        let learnt = self.cluster.slices().digests().skip(1);
+        learnt
+            .filter(|digest| digest.version > 0)
+            .map(|digest| (digest.slice, digest.version))
+            .collect()
+    }
+
+    fn published(&self) -> (u64, Cells) {
+        let slices = self.cluster.slices();
+        let held = slices.cells(&self.replica.own_slice());
+        let cells = held.map_or(Vec::new(), |held| all_cells(&held));
+        (slices.own_version(), cells)
+    }
+
+    fn own_version(&self) -> u64 {
+        self.cluster.slices().own_version()
+    }
+
+    fn has_room(&self, setup: &Setup, slices: usize) -> bool {
+        let known = self.cluster.slices().learnt().count();
+        let table_bytes = setup.geometry.memory_bytes();
+        let bytes = table_bytes * OWN_TABLES + slice_bytes_max(setup.geometry) * slices as u64;
+        known < setup.max_origins && bytes <= setup.max_memory_bytes
+    }
+
+    fn refuses(&self, slice: &SliceId) -> bool {
+        self.cluster.slices().is_refused(slice)
+    }
+
+    fn says_incomplete(&self, now: Duration) -> bool {
+        !self.state(now).slices_missing.is_empty()
+    }
+
+    fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.desk.serve(now, datagram)
+    }
+
+    fn repeats(&self) -> u64 {
+        self.desk.repeats
+    }
+
+    fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String> {
+        let bytes = self.replica.memory_bytes();
+        if bytes > setup.max_memory_bytes {
+            return Some(format!("{bytes} bytes, of {}", setup.max_memory_bytes));
+        }
+        let learnt = self.cluster.slices().learnt();
+        let held = learnt.filter(|learnt| learnt.memory_bytes > 0).count();
+        if held > setup.max_origins {
+            return Some(format!("{held} slices, of {}", setup.max_origins));
+        }
+        let members = self.state(now).members.len();
+        (members > MEMBERS_MAX).then(|| format!("{members} members, of {MEMBERS_MAX}"))
+    }
+
+    fn take_log(&mut self) -> Vec<String> {
+        let mut new = Vec::new();
+        while let Some(event) = self.cluster.poll_event() {
+            new.push(format!("{event:?}"));
+            self.log.push(event);
+        }
+        new
+    }
+
+    fn describe(&self, now: Duration) -> String {
+        let state = self.state(now);
+        let mut text = format!(
+            "version {}, {} rounds, {} pulls, {} resends, refused {:?}\n",
+            state.version, state.rounds, state.pulls, state.resends, state.refused
+        );
+        for member in &state.members {
+            text += &format!(
+                "    {} {:?} {:x}/{}, lags {}, heard {:?} ago, apart {:?}\n",
+                member.member.address,
+                member.state,
+                member.member.node,
+                member.member.boot,
+                member.lag_versions,
+                member.heard_ago,
+                member.apart
+            );
+        }
+        text += &format!("    {:?}\n", state.readiness);
+        for digest in self.cluster.slices().digests() {
+            text += &format!(
+                "    slice {:x}/{}: version {}, root {:x}\n",
+                digest.slice.node, digest.slice.writer, digest.version, digest.root
+            );
+        }
+        for target in &state.one_way {
+            text += &format!("    {target:?}\n");
+        }
+        for event in self.log.iter().rev().take(8).rev() {
+            text += &format!("    {event:?}\n");
+        }
+        text
+    }
+}

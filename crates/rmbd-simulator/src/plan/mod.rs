@@ -1,0 +1,219 @@
+//! What a seed means: how many nodes, which weather, what befalls whom and when.
+
+mod acts;
+mod terms;
+
+use std::time::Duration;
+
+use super::network::{Place, Weather};
+use super::random::Random;
+use super::world::Terms;
+pub use acts::Act;
+
+/// Whose counts are no part of the cluster's, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranger {
+    WrongKey,
+    /// A member with which nothing is exchanged, as is the next one.
+    OtherFingerprint,
+    OtherGeometry,
+}
+
+/// What a node may not go beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// So many slices besides its own.
+    Memory(u64),
+    Origins(usize),
+}
+
+/// What is tried when all are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// Old datagrams of the living and the dead, and forged ones, come to everybody.
+    Attack,
+    /// One adds, and is told to end at once.
+    LastAdds,
+    /// One starts, adds, and is told to end before it can have met anybody.
+    ShortLife,
+    /// One starts, and has all when it says that it is ready.
+    Joiner,
+    /// One is heard by a single other only; it may die after that.
+    LoneHearer { dies: bool },
+    /// The seed comes up again at another address.
+    SeedMoves,
+    /// All end but one, which starts again and gets old datagrams.
+    AloneAmongGhosts,
+}
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub terms: Terms,
+    /// Places 0 and on.
+    pub nodes: usize,
+    /// Places after them: empty, for nodes that move.
+    pub spares: usize,
+    /// After them: run by others, told of by `peer` orders.
+    pub receivers: usize,
+    /// After them.
+    pub strangers: Vec<Stranger>,
+    /// Key files: the same keys in another order.
+    pub rotates_keys: bool,
+    pub limits: Vec<(Place, Limit)>,
+    /// Clocks that do not show a second for each second.
+    pub drifts: Vec<(Place, f64)>,
+    /// Whose clients they are.
+    pub clients: Vec<Place>,
+    pub client_timeout: Duration,
+    pub acts: Vec<(Duration, Act)>,
+    pub adds_per_s: f64,
+    /// Some adds are as heavy as may be, so that cells fill.
+    pub is_heavy: bool,
+    pub span: Duration,
+    /// What stays when all else is quiet.
+    pub quiet_weather: Weather,
+    pub quiet_cuts: Vec<Act>,
+    pub trials: Vec<Trial>,
+}
+
+impl Plan {
+    /// `one_way` and `strangers`: whether the machine knows such things.
+    pub fn new(seed: u64, one_way: bool) -> Self {
+        let mut random = Random::stream(seed, "plan");
+        let nodes = match random.below(200) {
+            0 => random.between(60, 100),
+            1..=6 => random.between(16, 40),
+            7..=30 => random.between(9, 14),
+            _ => random.between(2, 7),
+        };
+        let is_large = nodes > 14;
+        let mut plan = Self {
+            seed,
+            terms: terms::draw(&mut random, nodes, one_way),
+            nodes,
+            spares: random.below(3),
+            receivers: if one_way && random.chance(0.3) {
+                random.between(1, 2)
+            } else {
+                0
+            },
+            strangers: Vec::new(),
+            rotates_keys: random.chance(0.2),
+            limits: Vec::new(),
+            drifts: Vec::new(),
+            clients: Vec::new(),
+            client_timeout: random.time(Duration::from_millis(300), Duration::from_secs(5)),
+            acts: Vec::new(),
+            adds_per_s: 5.0 + 60.0 * random.share(),
+            is_heavy: random.chance(0.05),
+            span: if is_large {
+                Duration::from_secs(12)
+            } else {
+                random.time(Duration::from_secs(5), Duration::from_secs(40))
+            },
+            quiet_weather: Weather::CLEAR,
+            quiet_cuts: Vec::new(),
+            trials: Vec::new(),
+        };
+        if random.chance(0.3) {
+            let kinds = [
+                Stranger::WrongKey,
+                Stranger::OtherFingerprint,
+                Stranger::OtherGeometry,
+            ];
+            let strangers = (0..random.between(1, 2)).filter_map(|_| random.pick(&kinds));
+            plan.strangers = strangers.collect();
+        }
+        plan.draw_nodes(&mut random);
+        plan.draw_acts(&mut random);
+        plan.draw_quiet(&mut random);
+        plan.draw_trials(&mut random);
+        plan
+    }
+
+    pub fn hosts(&self) -> usize {
+        self.nodes + self.spares + self.receivers + self.strangers.len()
+    }
+
+    pub fn spare_places(&self) -> std::ops::Range<Place> {
+        self.nodes..self.nodes + self.spares
+    }
+
+    pub fn receiver_places(&self) -> std::ops::Range<Place> {
+        let from = self.spare_places().end;
+        from..from + self.receivers
+    }
+
+    pub fn stranger_places(&self) -> std::ops::Range<Place> {
+        let from = self.receiver_places().end;
+        from..from + self.strangers.len()
+    }
+
+    fn draw_nodes(&mut self, random: &mut Random) {
+        let members = self.spare_places().end;
+        if random.chance(0.2) {
+            for _ in 0..random.between(1, self.nodes.min(3)) {
+                let limit = if random.chance(0.5) {
+                    Limit::Memory(random.below(self.nodes) as u64)
+                } else {
+                    Limit::Origins(random.between(1, self.nodes))
+                };
+                self.limits.push((random.below(members), limit));
+            }
+        }
+        if random.chance(0.2) {
+            for _ in 0..random.between(1, 3) {
+                let rate = 0.5 + 1.5 * random.share();
+                self.drifts.push((random.below(members), rate));
+            }
+        }
+        // A key for each add must be alone in a row, or it tells nothing.
+        if self.terms.geometry.width() >= 300 && random.chance(0.4) {
+            let clients = random.between(1, 3);
+            self.clients = (0..clients).map(|_| random.below(self.nodes)).collect();
+        }
+    }
+
+    fn draw_quiet(&mut self, random: &mut Random) {
+        if random.chance(0.4) {
+            let storm = Weather::random(random);
+            self.quiet_weather = Weather {
+                loss: storm.loss / 2.0,
+                ..storm
+            };
+        }
+        // What a node has refused it does not pass on: no way must lead by such a one only.
+        if self.nodes >= 3 && self.limits.is_empty() && random.chance(0.3) {
+            for _ in 0..random.between(1, self.nodes / 2) {
+                let (a, b) = (random.below(self.nodes), random.below(self.nodes));
+                if a != b {
+                    let cut = if random.chance(0.7) {
+                        Act::Cut(a, b)
+                    } else {
+                        Act::CutOneWay(a, b)
+                    };
+                    self.quiet_cuts.push(cut);
+                }
+            }
+        }
+    }
+
+    fn draw_trials(&mut self, random: &mut Random) {
+        let trials = [
+            (0.3, Trial::Attack),
+            (0.2, Trial::LastAdds),
+            (0.2, Trial::ShortLife),
+            (0.2, Trial::Joiner),
+            (0.15, Trial::LoneHearer { dies: false }),
+            (0.15, Trial::LoneHearer { dies: true }),
+            (0.1, Trial::SeedMoves),
+            (0.1, Trial::AloneAmongGhosts),
+        ];
+        for (chance, trial) in trials {
+            if random.chance(chance) {
+                self.trials.push(trial);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What all nodes of a seed have in common: their sketch, and the bounds of what they do.
+
+use std::time::Duration;
+
+use rmbd_cluster::ClusterLimits;
+use rmbd_sketch::{Geometry, HashFamily};
+
+use super::super::random::Random;
+use super::super::world::Terms;
+
+/// Bytes that a node of a cluster must be able to send in a round, or it cannot even say what it has: a
+/// few digests.
+const ROUND_BYTES_MIN: f64 = 4_000.0;
+
+pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Terms {
+    let interval = Duration::from_millis(random.between(100, 1000) as u64);
+    Terms {
+        geometry: geometry(random, nodes, may_be_large),
+        family: HashFamily::Xxh3 { seed: 11 },
+        interval,
+        rate_bytes_per_s: if random.chance(0.15) {
+            rate(random, interval, nodes)
+        } else {
+            50_000_000
+        },
+        limits: if random.chance(0.4) {
+            bounds(random)
+        } else {
+            ClusterLimits::default()
+        },
+        socket_datagrams: if random.chance(0.3) {
+            random.between(16, 400)
+        } else {
+            4_096
+        },
+        keys: if random.chance(0.1) {
+            Vec::new()
+        } else {
+            vec![1]
+        },
+        ..Terms::default()
+    }
+}
+
+/// Some have several sections of 16 384 cells, which is much to compare: few nodes then.
+fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
+    if may_be_large && nodes <= 4 && random.chance(0.03) {
+        return Geometry::new(random.between(10_000, 25_000) as u64, 4).unwrap();
+    }
+    let widths: &[u64] = if nodes > 14 {
+        &[64, 100]
+    } else {
+        &[1, 64, 100, 300, 700, 2048]
+    };
+    let width = random.pick(widths).unwrap_or(64);
+    Geometry::new(width, random.between(1, 4) as u64).unwrap()
+}
+
+/// From what is just enough for a digest a round.
+fn rate(random: &mut Random, interval: Duration, nodes: usize) -> u64 {
+    let round_bytes = (ROUND_BYTES_MIN + 300.0 * nodes as f64) * (1.0 + 9.0 * random.share());
+    (round_bytes / interval.as_secs_f64()) as u64
+}
+
+/// Small ones, so that each of them is met. A round's digest must fit what may wait for a peer, as it
+/// does with those that a node runs with; what is beyond would never be told.
+fn bounds(random: &mut Random) -> ClusterLimits {
+    let digest_lines = random.between(1, 6);
+    let frames = random.between(1, 3);
+    ClusterLimits {
+        digest_lines,
+        digest_lines_a_round: digest_lines * frames,
+        questions: frames + random.between(1, 4),
+        groups_served: random.between(1, 8),
+        pulls: random.between(1, 3),
+        sections_asked: random.between(1, 2),
+        groups_asked: random.between(1, 8),
+        groups_wanted: random.between(1, 8),
+        claims: random.between(1, 6),
+        ..ClusterLimits::default()
+    }
+}

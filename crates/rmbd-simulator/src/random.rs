@@ -1,0 +1,63 @@
+//! One seed, many streams: every part of a run draws from a stream of its own, so that a change in one
+//! does not shift the others.
+
+use std::time::Duration;
+
+/// splitmix64 (Steele, Lea & Flood 2014). Small, seeded, the same on every machine.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The stream of a part, by its name.
+    pub fn stream(seed: u64, part: &str) -> Self {
+        let mut state = Self(seed);
+        for byte in part.bytes() {
+            state.0 = state.next() ^ u64::from(byte);
+        }
+        Self(state.next())
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// In `0..end`; 0 where `end` is 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
+    }
+
+    /// In `from..=to`.
+    pub fn between(&mut self, from: usize, to: usize) -> usize {
+        from + self.below(to - from + 1)
+    }
+
+    /// In [0, 1).
+    pub fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.share() < probability
+    }
+
+    pub fn time(&mut self, from: Duration, to: Duration) -> Duration {
+        from + to.saturating_sub(from).mul_f64(self.share())
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        of.get(self.below(of.len())).copied()
+    }
+
+    /// Ranks from 0 to `end - 1`, small ones far more often (a power of a uniform number).
+    pub fn skewed(&mut self, end: usize) -> usize {
+        (self.share().powi(3) * end as f64) as usize
+    }
+}

@@ -1,0 +1,528 @@
+//! A seed from its start to its verdict.
+
+mod trials;
+
+use std::time::Duration;
+
+use rmbd_client::{ClientOptions, Fate};
+
+use rmbd_sketch::{Geometry, MAX_WEIGHT};
+use rmbd_store::{GROUP_CELLS, SECTION_GROUPS};
+
+use super::check::{self, Expected};
+use super::faults::Faults;
+use super::machine::{Cells, Machine, estimate};
+use super::network::Place;
+use super::node::OWN_TABLES;
+use super::pace;
+use super::plan::{Act, Limit, Plan, Stranger};
+use super::random::Random;
+use super::world::{Identity, LEAVE_LIMIT, Terms, World};
+
+/// A node is ready after so long, whatever it lacks.
+const READY_LIMIT: Duration = Duration::from_secs(12);
+/// Cells whose hashes are compared at a time.
+const SECTION_CELLS: usize = SECTION_GROUPS * GROUP_CELLS;
+/// Rounds that it must stay so.
+const ROUNDS_AFTER: u32 = 6;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub faults: Faults,
+    /// From the start of quiet until all were equal, in rounds.
+    pub rounds: f64,
+    /// The same as a share of what it may take.
+    pub share: f64,
+    /// Where a writer was heard by one only: of how many nodes, and after how many rounds all had it.
+    pub lone: Vec<(usize, f64)>,
+    pub events: u64,
+    /// Of everything that everybody held and had sent in the end.
+    pub history: u64,
+}
+
+/// Plays a seed. An error says what did not hold.
+pub fn run<M: Machine>(seed: u64, trace: bool) -> Result<Outcome, String> {
+    let mut plan = Plan::new(seed, M::ONE_WAY);
+    plan.terms.trace = trace;
+    plan.terms.limits_datagrams = M::LIMITS_DATAGRAMS;
+    let mut play = Play::<M>::new(plan);
+    play.noise();
+    play.end_noise();
+    let (rounds, share) = play.quiet()?;
+    play.trials()?;
+    play.count_terms();
+    let (world, lone) = (play.world, play.lone);
+    Ok(Outcome {
+        faults: world.network.faults,
+        rounds,
+        share,
+        lone,
+        events: world.events,
+        history: history(&world),
+    })
+}
+
+struct Play<M> {
+    world: World<M>,
+    plan: Plan,
+    random: Random,
+    /// Receivers that have joined.
+    joined: Vec<Place>,
+    lone: Vec<(usize, f64)>,
+    /// Nothing is in anybody's way any more.
+    is_calm: bool,
+}
+
+impl<M: Machine> Play<M> {
+    fn new(plan: Plan) -> Self {
+        let mut world = World::<M>::new(plan.seed, plan.terms.clone());
+        let mut random = Random::stream(plan.seed, "play");
+        for _ in 0..plan.hosts() {
+            let place = world.host();
+            if plan.rotates_keys && !plan.terms.keys.is_empty() {
+                world.hosts[place].keys = if random.chance(0.5) {
+                    vec![1, 2]
+                } else {
+                    vec![2, 1]
+                };
+            }
+        }
+        world.network.aloof = plan.receiver_places().collect();
+        let seeds = if M::SEEDS_ALL {
+            plan.nodes
+        } else {
+            plan.nodes.min(2)
+        };
+        for place in 0..plan.spare_places().end {
+            world.hosts[place].seeds = (0..seeds).filter(|&seed| seed != place).collect();
+        }
+        for (place, &kind) in plan.stranger_places().zip(&plan.strangers) {
+            let host = &mut world.hosts[place];
+            host.seeds = (0..seeds).collect();
+            // No two are alike, or they would be a cluster of their own.
+            match kind {
+                Stranger::WrongKey => host.keys = vec![100 + place as u8],
+                Stranger::OtherFingerprint => host.fingerprint = Some(random.next()),
+                Stranger::OtherGeometry => {
+                    host.geometry = Geometry::new(77 + place as u64, 5).unwrap();
+                }
+            }
+            match kind {
+                Stranger::WrongKey => world.network.faults.strangers += 1,
+                Stranger::OtherFingerprint | Stranger::OtherGeometry => {
+                    world.network.faults.apart += 1;
+                }
+            }
+        }
+        world.tell(|| format!("{} nodes, {:?}", plan.nodes, plan.terms));
+        let mut play = Self {
+            world,
+            plan,
+            random,
+            joined: Vec::new(),
+            lone: Vec::new(),
+            is_calm: false,
+        };
+        play.limit();
+        play
+    }
+
+    /// What single nodes may not do, and clients.
+    fn limit(&mut self) {
+        let table_bytes = self.plan.terms.geometry.memory_bytes();
+        for &(place, limit) in &self.plan.limits {
+            let host = &mut self.world.hosts[place];
+            match limit {
+                // Its own with those of the others beside them, the published copy, and something for slices.
+                Limit::Memory(slices) => {
+                    host.max_memory_bytes =
+                        table_bytes * OWN_TABLES + slices * (300 + table_bytes / 4);
+                }
+                Limit::Origins(slices) => host.max_origins = slices,
+            }
+            let faults = &mut self.world.network.faults;
+            match limit {
+                Limit::Memory(_) => faults.memory_limits += 1,
+                Limit::Origins(_) => faults.origin_limits += 1,
+            }
+        }
+        for &(place, rate) in &self.plan.drifts {
+            self.world.hosts[place].clock_rate = rate;
+            self.world.network.faults.drifts += 1;
+        }
+        for &server in &self.plan.clients {
+            let options = ClientOptions {
+                timeout: self.plan.client_timeout,
+                linger: Duration::ZERO,
+            };
+            self.world.client(server, options);
+        }
+    }
+
+    /// Everything goes wrong, and all the time something is added.
+    fn noise(&mut self) {
+        let start = self.world.now;
+        let mut acts = std::mem::take(&mut self.plan.acts).into_iter().peekable();
+        while self.world.now - start < self.plan.span {
+            let step = self
+                .random
+                .time(Duration::from_millis(5), Duration::from_millis(150));
+            self.world.run_for(step);
+            let elapsed = self.world.now - start;
+            while let Some((_, act)) = acts.next_if(|&(at, _)| at <= elapsed) {
+                self.act(act);
+            }
+            self.add(step);
+            self.look();
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        self.world.tell(|| format!("{act:?}"));
+        let world = &mut self.world;
+        match act {
+            Act::Start(place) if !world.runs(place) => world.start(place),
+            Act::Start(_) => {}
+            Act::Crash(place) => world.crash(place),
+            Act::Restart(place, identity) => world.restart(place, identity),
+            Act::Move { from, to } if world.runs(from) && !world.runs(to) => {
+                world.move_to(from, to);
+            }
+            Act::Move { .. } => {}
+            Act::Twin { of, at } if world.runs(of) && !world.runs(at) => world.twin(of, at),
+            Act::Twin { .. } => {}
+            Act::Shadow { of, at } if world.runs(of) && !world.runs(at) => world.shadow(of, at),
+            Act::Shadow { .. } => {}
+            Act::Leave(place) => world.leave(place),
+            Act::Pause(place, time) => world.pause(place, time),
+            Act::Flood(place, time) => world.flood(place, time),
+            Act::Clock {
+                place,
+                ahead,
+                behind,
+            } => world.jump_clock(place, ahead, behind),
+            Act::WallClock(place, behind) => world.jump_wall_clock(place, behind),
+            Act::Cut(a, b) => world.network.cut(a, b),
+            Act::CutOneWay(a, b) => world.network.cut_one_way(a, b),
+            Act::Split(side) => {
+                for a in 0..world.hosts.len() {
+                    for &b in side.iter().filter(|_| !side.contains(&a)) {
+                        world.network.cut(a, b);
+                    }
+                }
+            }
+            Act::HealAll => world.network.heal_all(),
+            Act::Weather(weather) => world.network.weather = weather,
+            Act::Link(from, to, weather) => world.network.set_link(from, to, weather),
+            Act::PushTo(place, target) => world.push_to(place, target),
+            Act::Join(place, seed) => {
+                self.joined.push(place);
+                world.join(place, seed);
+            }
+            Act::MisdeliverToAll => {
+                let at = self.random.below(world.network.archive().len());
+                if let Some(datagram) = world.network.archive().get(at).cloned() {
+                    world.misdeliver_to_all(&datagram);
+                }
+            }
+        }
+    }
+
+    /// What must hold all the time.
+    fn look(&mut self) {
+        self.world.look_at_counts();
+        self.world.look_at_bounds();
+        self.world.look_at_vouching();
+        self.world.look_at_sketches();
+    }
+
+    fn add(&mut self, step: Duration) {
+        for client in 0..self.plan.clients.len() {
+            if self.random.chance(0.1) {
+                let adds = self.random.between(1, 6);
+                self.world.client_adds(client, adds);
+            }
+        }
+        let running = self.world.running();
+        let adds = self.plan.adds_per_s * step.as_secs_f64() + self.random.share();
+        for _ in 0..adds as usize {
+            let Some(place) = self.random.pick(&running) else {
+                return;
+            };
+            let key = self.random.skewed(self.world.keys.len());
+            let weight = match self.random.below(20) {
+                0 => 0,
+                1 | 2 => self.random.between(1, MAX_WEIGHT as usize),
+                _ => self.random.between(1, 300),
+            };
+            self.world.add(place, key, weight as u32);
+        }
+        if self.plan.is_heavy
+            && self.random.chance(0.05)
+            && let Some(place) = self.random.pick(&running)
+        {
+            // Between one and three half turns of a cell.
+            for _ in 0..self.random.between(1_500, 6_500) {
+                self.world.add(place, 0, MAX_WEIGHT);
+            }
+        }
+    }
+
+    /// Whoever stands still goes on, whoever leaves is gone; somebody is there to be met.
+    fn end_noise(&mut self) {
+        let is_busy = |world: &World<M>| {
+            let mut running = world.running().into_iter();
+            let waits = running.any(|place| world.is_paused(place) || world.is_leaving(place));
+            waits || !world.are_clients_idle()
+        };
+        let limit = self.plan.span + LEAVE_LIMIT * 3 + self.plan.client_timeout * 2;
+        let step = Duration::from_millis(100);
+        self.world.run_until(step, limit, |world| !is_busy(world));
+        self.world.network.heal_all();
+        self.world.network.clear_links();
+        self.world.network.weather = self.plan.quiet_weather;
+        self.world.end_shadows();
+        let seeds = [0, 1].map(|name| self.world.resolve(name));
+        // Receivers were told of the first one only.
+        let is_needed = !self.joined.is_empty() || !self.world.runs(seeds[1]);
+        if is_needed && !self.world.runs(seeds[0]) {
+            self.world.restart(seeds[0], Identity::Same);
+        }
+        self.cut_for_good();
+        self.world.lose_what_cannot_be_under_way();
+        self.world.tell(|| "quiet".to_owned());
+    }
+
+    /// Some links stay cut; so that nobody is left without a way for want of an address, all are told of
+    /// all.
+    fn cut_for_good(&mut self) {
+        let cuts = std::mem::take(&mut self.plan.quiet_cuts);
+        if cuts.is_empty() {
+            return;
+        }
+        for cut in cuts {
+            self.act(cut);
+        }
+        let members = self.members();
+        for &place in &members {
+            for &other in members.iter().filter(|&&other| other != place) {
+                self.world.join(place, other);
+            }
+        }
+    }
+
+    fn members(&self) -> Vec<Place> {
+        let mut members = self.world.running();
+        let receivers = self.plan.receiver_places();
+        let strangers = self.plan.stranger_places();
+        members.retain(|place| {
+            let is_receiver = receivers.contains(place) && !self.joined.contains(place);
+            !is_receiver && !strangers.contains(place)
+        });
+        members
+    }
+
+    /// All that are members, those with other sketches, too.
+    fn company(&self) -> Vec<Place> {
+        let strangers = self.plan.stranger_places().zip(&self.plan.strangers);
+        let apart = strangers.filter(|(_, kind)| **kind != Stranger::WrongKey);
+        let running = apart
+            .map(|(place, _)| place)
+            .filter(|&place| self.world.runs(place));
+        self.members().into_iter().chain(running).collect()
+    }
+
+    /// Runs until all are equal, and some rounds more; after how many rounds they were, and which share
+    /// that is of what it may take.
+    fn quiet(&mut self) -> Result<(f64, f64), String> {
+        none(self.world.violations.first().cloned())?;
+        none(check::excess(&self.world))?;
+        none(check::wrong_adds(&self.world))?;
+        let mut groups = check::expected(&self.world, &self.members());
+        let running = self.world.running();
+        let alone = |place: &Place| self.plan.stranger_places().contains(place);
+        for &place in running.iter().filter(|place| alone(place)) {
+            groups.extend(check::expected(&self.world, &[place]));
+        }
+        let pushed = self.push_to_receivers(&groups);
+        let may_take = M::PACED.then(|| pace::until_equal(&self.world, &self.plan, &groups));
+        let step = self.plan.terms.interval / 2;
+        let start = self.world.now;
+        // Time counts while everybody knows whom there is to know; how long that takes is membership's.
+        let mut met = Duration::ZERO;
+        loop {
+            let world = &self.world;
+            let is_over = groups.iter().all(|group| check::is_equal(world, group))
+                && pushed.iter().all(|(place, group)| {
+                    check::lacks(world, *place, &groups[*group].copies).is_none()
+                });
+            if is_over {
+                break;
+            }
+            let is_late = may_take.is_some_and(|may_take| met > may_take);
+            if is_late || world.now - start >= M::QUIET_LIMIT {
+                self.look();
+                return Err(self.why_not(&groups, &pushed, start, met));
+            }
+            if groups.iter().all(|group| check::has_met(world, group)) {
+                met += step;
+            }
+            self.world.run_for(step);
+        }
+        self.look();
+        let took = self.world.now - start;
+        self.world.tell(|| format!("equal after {took:?}"));
+        self.verdict(&groups)?;
+        self.world.run_for(self.plan.terms.interval * ROUNDS_AFTER);
+        self.let_in_what_comes_late(&groups);
+        self.look();
+        self.verdict(&groups)?;
+        let share = may_take.map_or(0.0, |may_take| met.as_secs_f64() / may_take.as_secs_f64());
+        Ok((self.rounds(took), share))
+    }
+
+    /// Over a link that works one way something may come into a group at any time; then it is equal again after
+    /// a while. All others must have stayed equal.
+    fn let_in_what_comes_late(&mut self, groups: &[Expected]) {
+        let open = |group: &&Expected| group.is_open;
+        self.world
+            .run_until(self.plan.terms.interval / 2, M::QUIET_LIMIT, |world| {
+                let mut open = groups.iter().filter(open);
+                open.all(|group| check::is_equal(world, group))
+            });
+    }
+
+    fn rounds(&self, took: Duration) -> f64 {
+        took.as_secs_f64() / self.plan.terms.interval.as_secs_f64()
+    }
+
+    /// Says once more who is to be pushed to, in vain for those who have joined.
+    fn push_to_receivers(&mut self, groups: &[Expected]) -> Vec<(Place, usize)> {
+        let mut pushed = Vec::new();
+        for receiver in self.plan.receiver_places() {
+            // What a pusher has refused it cannot pass on.
+            let is_free = |place: &Place| !self.world.hosts[*place].is_limited();
+            let Some(pusher) = self.members().into_iter().find(is_free) else {
+                continue;
+            };
+            if self.world.hosts[receiver].process.is_none() || self.joined.contains(&receiver) {
+                continue;
+            }
+            self.world.push_to(pusher, receiver);
+            let group = groups
+                .iter()
+                .position(|group| group.places.contains(&pusher));
+            pushed.extend(group.map(|group| (receiver, group)));
+        }
+        pushed
+    }
+
+    fn why_not(
+        &self,
+        groups: &[Expected],
+        pushed: &[(Place, usize)],
+        start: Duration,
+        met: Duration,
+    ) -> String {
+        let took = self.world.now - start;
+        let mut why = format!(
+            "not equal after {took:?} of quiet, {met:?} ({:.1} rounds) of which all knew each other\n",
+            self.rounds(met)
+        );
+        let unequal = groups
+            .iter()
+            .filter_map(|group| check::difference(&self.world, group));
+        why.extend(unequal.map(|what| what + "\n"));
+        for (place, group) in pushed {
+            why.extend(check::lacks(&self.world, *place, &groups[*group].copies));
+        }
+        for group in groups {
+            why += &format!("group {:?}\n", group.places);
+        }
+        for place in self.world.running() {
+            let process = self.world.process(place);
+            let what = process.machine.describe(self.world.clock(place));
+            let name = check::name(&process.slice());
+            why += &format!("{place} ({name}): {what}\n");
+        }
+        why
+    }
+
+    fn verdict(&self, groups: &[Expected]) -> Result<(), String> {
+        for group in groups {
+            none(check::difference(&self.world, group))?;
+            if !self.plan.stranger_places().contains(&group.places[0]) {
+                none(check::wrong_count(&self.world, group))?;
+            }
+        }
+        none(check::excess(&self.world))?;
+        for place in self.world.running() {
+            let process = self.world.process(place);
+            let setup = &process.setup;
+            let mut copies = process.machine.copies();
+            copies.extend(self.world.own_copy(place));
+            for key in &self.world.keys {
+                let own = process.slice();
+                let right = estimate(copies.iter(), &own, setup.geometry, setup.family, key);
+                if process.machine.estimate(key).count != right.count {
+                    return Err(format!("{place}: its answers are not those of its cells"));
+                }
+            }
+            if self.world.age(place) > READY_LIMIT && !process.machine.is_ready() {
+                return Err(format!("{place} is not ready"));
+            }
+        }
+        none(self.world.violations.first().cloned())
+    }
+
+    fn count_terms(&mut self) {
+        let world = &mut self.world;
+        let terms = &world.terms;
+        let slices = world.truth.len();
+        let refused = world.running().into_iter().filter(|&place| {
+            let clock = world.clock(place);
+            world.machine(place).says_incomplete(clock)
+        });
+        let refused = refused.count() as u64;
+        let is_wide = |cells: &&Cells| cells.iter().any(|&cell| cell > u32::MAX.into());
+        let wide = world.written.values().filter(is_wide).count() as u64;
+        let has = |is: bool| u64::from(is);
+        let faults = &mut world.network.faults;
+        faults.slices_refused += refused;
+        faults.binding_rates += has(terms.rate_bytes_per_s < Terms::default().rate_bytes_per_s);
+        faults.small_bounds += has(terms.limits != Terms::default().limits);
+        faults.long_digests += has(slices > terms.limits.digest_lines_a_round);
+        faults.many_sections += has(terms.geometry.cells() > SECTION_CELLS);
+        faults.wide_slices += wide;
+        let told = |fate| {
+            let adds = world.clients().iter().flat_map(|client| &client.adds);
+            adds.filter(|add| add.told == Some(fate)).count() as u64
+        };
+        let (confirmed, uncertain) = (told(Ok(())), told(Err(Fate::Uncertain)));
+        world.network.faults.adds_confirmed += confirmed;
+        world.network.faults.adds_uncertain += uncertain;
+        for place in world.running() {
+            let repeats = world.machine(place).repeats();
+            world.network.faults.adds_repeated += repeats;
+        }
+    }
+}
+
+fn none(what: Option<String>) -> Result<(), String> {
+    what.map_or(Ok(()), Err)
+}
+
+fn history<M: Machine>(world: &World<M>) -> u64 {
+    let mut hash = Random::new(world.events);
+    let mut take = |number: u64| hash = Random::new(hash.next() ^ number);
+    for place in world.running() {
+        let process = world.process(place);
+        take(process.bytes_out);
+        take(process.bytes_in);
+        for (slice, root) in process.machine.roots() {
+            take(slice.writer.0);
+            take(root);
+        }
+    }
+    hash.next()
+}

@@ -1,0 +1,166 @@
+//! What is done to processes that run.
+
+use std::time::Duration;
+
+use rmbd_proto::Boot;
+
+use super::super::machine::Machine;
+use super::super::network::{Datagram, Place, Weather, address};
+use super::World;
+use super::events::Event;
+
+impl<M: Machine> World<M> {
+    /// It stands still; what comes meanwhile waits in its socket.
+    pub fn pause(&mut self, place: Place, time: Duration) {
+        let until = self.now + time;
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        process.paused_until = Some(until);
+        let boot = process.setup.boot;
+        self.network.faults.pauses += 1;
+        self.tell(|| format!("{place} pauses for {time:?}"));
+        self.queue.push(until, Event::Resume { place, boot });
+    }
+
+    /// Strangers flood its cluster port: it reads now and then only, and what is meant for it shares the
+    /// socket's buffer with theirs.
+    pub fn flood(&mut self, place: Place, time: Duration) {
+        let now = self.now;
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        process.flooded_until = Some(now + time);
+        process.is_deaf = true;
+        let boot = process.setup.boot;
+        self.network.faults.floods += 1;
+        self.tell(|| format!("{place} is flooded for {time:?}"));
+        self.queue.push(now, Event::Hear { place, boot });
+    }
+
+    pub fn jump_clock(&mut self, place: Place, ahead: Duration, behind: Duration) {
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        process.clock.ahead += ahead;
+        process.clock.behind += behind;
+        // What it sleeps for is measured by the clock that jumped.
+        process.wake_at = None;
+        self.network.faults.clock_jumps += 1;
+        self.tell(|| format!("{place}'s clock jumps ahead {ahead:?}, back {behind:?}"));
+        self.settle(place);
+    }
+
+    pub fn jump_wall_clock(&mut self, place: Place, behind: Duration) {
+        self.hosts[place].wall_behind += behind;
+        self.network.faults.wall_clock_jumps += 1;
+    }
+
+    pub fn push_to(&mut self, place: Place, target: Place) {
+        self.network.faults.one_way_peers += 1;
+        self.tell(|| format!("{place} is told to push to {target}"));
+        if let Some(process) = &mut self.hosts[place].process {
+            // Whom it tells one way it has somebody to tell.
+            process.has_met = true;
+        }
+        self.with(place, |machine, clock| {
+            machine.push_to(clock, address(target));
+        });
+    }
+
+    pub fn join(&mut self, place: Place, seed: Place) {
+        self.tell(|| format!("{place} is told to join {seed}"));
+        if !self.hosts[place].seeds.contains(&seed) {
+            self.hosts[place].seeds.push(seed);
+        }
+        let seed = address(self.resolve(seed));
+        self.with(place, |machine, clock| machine.join(clock, seed));
+    }
+
+    fn with(&mut self, place: Place, act: impl FnOnce(&mut M, Duration)) {
+        let now = self.now;
+        if let Some(process) = &mut self.hosts[place].process {
+            let clock = process.clock(now);
+            act(&mut process.machine, clock);
+            self.settle(place);
+        }
+    }
+
+    /// Adds to one of the keys that are looked at; nothing where nothing runs or takes any more.
+    pub fn add(&mut self, place: Place, key: usize, weight: u32) {
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        if process.leaving.is_some() || process.paused_until.is_some() {
+            return;
+        }
+        let slice = process.slice();
+        while self.is_too_full_for(place, key, weight) {
+            // As a node does that is told of it.
+            self.with(place, |machine, clock| machine.wake(clock));
+        }
+        if let Some(truth) = self.truth.get_mut(&slice) {
+            truth[key] += u64::from(weight);
+        }
+    }
+
+    fn is_too_full_for(&mut self, place: Place, key: usize, weight: u32) -> bool {
+        let process = self.hosts[place].process.as_mut();
+        process.is_some_and(|process| !process.machine.add(&self.keys[key], weight))
+    }
+
+    /// Adds keys that nobody asks for.
+    pub fn fill(&mut self, place: Place, keys: impl Iterator<Item = u64>) {
+        self.is_filled = true;
+        if let Some(process) = &mut self.hosts[place].process {
+            for key in keys {
+                process.machine.add(&key.to_le_bytes(), 1);
+            }
+        }
+    }
+
+    /// Puts bytes before a node that nobody of the hosts sent.
+    pub fn forge(&mut self, from: Place, to: Place, bytes: Vec<u8>) {
+        let datagram = Datagram {
+            from,
+            to,
+            sender: Boot(0),
+            bytes,
+        };
+        let at = self.now + Weather::CLEAR.delay.0;
+        self.queue.push(at, Event::Deliver(datagram));
+    }
+
+    /// A datagram comes to everybody but those who must not be reached by mistake.
+    pub fn misdeliver_to_all(&mut self, datagram: &Datagram) {
+        self.network.faults.misdelivered_to_all += 1;
+        for place in 0..self.hosts.len() {
+            if !self.network.aloof.contains(&place) {
+                let again = Datagram {
+                    to: place,
+                    ..datagram.clone()
+                };
+                let at = self.now + Weather::CLEAR.delay.0;
+                self.queue.push(at, Event::Deliver(again));
+            }
+        }
+    }
+
+    /// What those who are gone have sent does not arrive any more, nor what is under way where there is
+    /// no way.
+    pub fn lose_what_cannot_be_under_way(&mut self) {
+        let alive: Vec<Boot> = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.process.as_ref().map(|process| process.setup.boot))
+            .collect();
+        self.network.forget_others(&alive);
+        let network = &self.network;
+        self.queue.retain(|event| match event {
+            Event::Deliver(datagram) => {
+                alive.contains(&datagram.sender) && !network.is_cut(datagram.from, datagram.to)
+            }
+            _ => true,
+        });
+    }
+}

@@ -1,0 +1,182 @@
+//! Processes come and go.
+
+use std::time::Duration;
+
+use rmbd_proto::{Boot, Writer};
+
+use super::super::machine::{Machine, Setup};
+use super::super::network::{Place, address};
+use super::events::Event;
+use super::process::{CLOCK_START, Leaving, Process};
+use super::{Identity, LEAVE_LIMIT, World};
+
+/// A node looks again where its seeds are.
+pub(super) const LOOK_FOR_SEEDS: Duration = Duration::from_secs(2);
+/// Unix time of the start of virtual time, in milliseconds.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+
+impl<M: Machine> World<M> {
+    pub fn start(&mut self, place: Place) {
+        assert!(self.hosts[place].process.is_none(), "{place} runs");
+        let setup = self.setup(place);
+        self.tell(|| {
+            format!(
+                "{place} starts: node {:x}, boot {}, writer {}",
+                setup.node, setup.boot, setup.writer
+            )
+        });
+        self.truth.insert(setup.slice(), vec![0; self.keys.len()]);
+        self.fingerprints.insert(setup.slice(), setup.fingerprint);
+        let boot = setup.boot;
+        let machine = M::start(&setup, CLOCK_START);
+        let rate = self.hosts[place].clock_rate;
+        let mut process = Process::new(machine, setup, self.now, rate, self.keys.len());
+        process.owed_when_ready = self.hosts[place].owed_when_ready.take();
+        let clock = process.clock(self.now);
+        for &seed in &self.hosts[place].seeds {
+            process.machine.join(clock, address(self.resolve(seed)));
+        }
+        self.hosts[place].process = Some(process);
+        self.queue.push(
+            self.now + LOOK_FOR_SEEDS,
+            Event::LookForSeeds { place, boot },
+        );
+        self.settle(place);
+    }
+
+    fn setup(&mut self, place: Place) -> Setup {
+        let host = &self.hosts[place];
+        let wall = Duration::from_millis(EPOCH_MS) + self.now - host.wall_behind;
+        let family = self.terms.family;
+        Setup {
+            geometry: host.geometry,
+            family,
+            node: host.node,
+            boot: Boot(self.random.next()),
+            writer: Writer(self.random.next()),
+            started_ms: wall.as_millis() as u64,
+            address: address(host.claims.unwrap_or(place)),
+            seed: self.random.next(),
+            keys: host.keys.clone(),
+            fingerprint: host
+                .fingerprint
+                .unwrap_or_else(|| rmbd_store::fingerprint(host.geometry, family)),
+            max_origins: host.max_origins,
+            max_memory_bytes: host.max_memory_bytes,
+            joins: !host.seeds.is_empty(),
+            gossip_interval: self.terms.interval,
+            gossip_rate_bytes_per_s: self.terms.rate_bytes_per_s,
+            limits: self.terms.limits,
+        }
+    }
+
+    /// Memory is gone, without a word to anybody.
+    pub fn crash(&mut self, place: Place) {
+        let Some(process) = self.hosts[place].process.take() else {
+            return;
+        };
+        self.tell(|| format!("{place} crashes"));
+        self.network.faults.crashes += 1;
+        self.bury(process);
+    }
+
+    pub(super) fn bury(&mut self, process: Process<M>) {
+        self.network.faults.adds_repeated += process.machine.repeats();
+        self.written
+            .insert(process.slice(), process.machine.own_cells());
+    }
+
+    pub fn restart(&mut self, place: Place, identity: Identity) {
+        if self.runs(place) {
+            self.crash(place);
+        }
+        self.network.faults.restarts += 1;
+        if identity == Identity::Another {
+            self.network.faults.restarts_as_another += 1;
+            self.hosts[place].node = self.random.next();
+        }
+        self.start(place);
+    }
+
+    /// A node comes up again at another address; its name follows.
+    pub fn move_to(&mut self, from: Place, to: Place) {
+        self.crash(from);
+        self.network.faults.moves += 1;
+        self.hosts[to].node = self.hosts[from].node;
+        self.hosts[from].node = self.random.next();
+        let all = 0..self.hosts.len();
+        let names: Vec<Place> = all.filter(|&name| self.resolve(name) == from).collect();
+        for name in names {
+            let is_seed = self.hosts.iter().any(|host| host.seeds.contains(&name));
+            self.network.faults.seed_moves += u64::from(is_seed);
+            self.names.insert(name, to);
+            // Who takes its old place is not called by its name.
+            if is_seed && !self.hosts[from].seeds.contains(&name) {
+                self.hosts[from].seeds.push(name);
+            }
+        }
+        self.start(to);
+    }
+
+    /// Another process with a copy of a node's data directory: the same node, at another address.
+    pub fn twin(&mut self, of: Place, at: Place) {
+        self.network.faults.twins += 1;
+        self.hosts[at].node = self.hosts[of].node;
+        self.start(at);
+    }
+
+    /// A process that gives another one's address for its own: what is sent to it goes to the other one.
+    pub fn shadow(&mut self, of: Place, at: Place) {
+        self.network.faults.shadows += 1;
+        self.hosts[at].claims = Some(of);
+        self.start(at);
+    }
+
+    /// Ends all shadows.
+    pub fn end_shadows(&mut self) {
+        for place in 0..self.hosts.len() {
+            if self.hosts[place].claims.take().is_some() {
+                self.crash(place);
+            }
+        }
+    }
+
+    /// Leaves as at SIGTERM: nothing is added any more; it ends when all is flushed, or after a while.
+    pub fn leave(&mut self, place: Place) {
+        let now = self.now;
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        let clock = process.clock(now);
+        process.machine.leave(clock);
+        process.leaving.get_or_insert_with(|| Leaving {
+            until: now + process.clock.takes(LEAVE_LIMIT),
+            since_clock: clock,
+        });
+        self.network.faults.leaves += 1;
+        self.tell(|| format!("{place} leaves"));
+        self.settle(place);
+    }
+
+    pub(super) fn end_where_flushed(&mut self, place: Place) {
+        let now = self.now;
+        let Some(process) = &self.hosts[place].process else {
+            return;
+        };
+        let Some(leaving) = process.leaving else {
+            return;
+        };
+        let is_flushed = process.machine.is_flushed();
+        if now < leaving.until && !is_flushed {
+            return;
+        }
+        self.tell(|| {
+            let what = process.machine.describe(process.clock(now));
+            format!("{place} has left, flushed: {is_flushed}: {what}")
+        });
+        self.look_at_hand_over(place);
+        if let Some(process) = self.hosts[place].process.take() {
+            self.bury(process);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What must hold all the time, and at the moments when somebody says something.
+
+use std::collections::BTreeMap;
+
+use rmbd_cluster::LEAVE_LIMIT as HAND_OVER_LIMIT;
+use rmbd_proto::Boot;
+use rmbd_proto::cluster::SliceId;
+
+use super::super::machine::{Cells, Copies, Machine, is_empty};
+use super::super::network::Place;
+use super::World;
+
+/// Bytes of cells that are remembered of versions; then no more are.
+const HISTORY_BYTES_MAX: usize = 16 << 20;
+/// Slices with more cells are published in several steps, during which cells are ahead of the version.
+const HISTORY_CELLS_MAX: usize = 1 << 14;
+
+/// What writers had published, version by version.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    versions: BTreeMap<(SliceId, u64), Cells>,
+    bytes: usize,
+    is_full: bool,
+    /// What was looked at, by whose boot it was: a cell only grows.
+    seen: BTreeMap<(Boot, SliceId), u64>,
+}
+
+impl History {
+    fn note(&mut self, slice: SliceId, version: u64, cells: Cells) {
+        self.bytes += cells.len() * 4;
+        self.is_full |= self.bytes > HISTORY_BYTES_MAX || cells.len() > HISTORY_CELLS_MAX;
+        if !self.is_full {
+            self.versions.insert((slice, version), cells);
+        }
+    }
+}
+
+impl<M: Machine> World<M> {
+    /// After everything that a process does.
+    pub(super) fn watch(&mut self, place: Place) {
+        let now = self.now;
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        process.has_met |= !process.machine.is_alone();
+        let version = process.machine.own_version();
+        if version != process.noted_version {
+            process.noted_version = version;
+            let (version, cells) = process.machine.published();
+            let slice = process.slice();
+            self.history.note(slice, version, cells);
+        }
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        if process.ready_at.is_none() && process.machine.is_ready() {
+            process.ready_at = Some(now);
+            self.look_at_readiness(place);
+        }
+    }
+
+    /// A node that says that it is ready, and not because it took too long, has what it owes.
+    fn look_at_readiness(&mut self, place: Place) {
+        let clock = self.clock(place);
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        let Some(owed) = process.owed_when_ready.take() else {
+            return;
+        };
+        let machine = &process.machine;
+        if !machine.is_complete(clock) {
+            return;
+        }
+        let what = owed.iter().find_map(|(slice, cells)| {
+            let held = machine.cells(slice).unwrap_or_default();
+            lacks(&held, cells).then(|| {
+                let rest = machine
+                    .vouched()
+                    .into_iter()
+                    .find(|(known, _)| known == slice);
+                let (has, owes) = (held.iter().filter(|&&c| c > 0), cells.iter());
+                let (has, owes) = (has.count(), owes.filter(|&&c| c > 0).count());
+                format!("{slice:?}: has {has} cells of {owes}, and vouches for {rest:?}")
+            })
+        });
+        if let Some(what) = what {
+            let what = format!("{place} says that it is ready, and lacks some of {what}");
+            self.violations.push(what);
+        }
+    }
+
+    /// What the node that starts next on a host must hold when it is ready.
+    pub fn owe_when_ready(&mut self, place: Place, owed: Copies) {
+        self.network.faults.joins += 1;
+        self.hosts[place].owed_when_ready = Some(owed);
+    }
+
+    /// What one of these says that it has complete, as it was in that version. What is in nobody's version (a
+    /// writer died while it told) comes, too, but nobody waits for it.
+    pub fn complete_copies(&self, places: &[Place]) -> Copies {
+        let mut versions = BTreeMap::<SliceId, u64>::new();
+        for &place in places {
+            let process = self.process(place);
+            let own = (process.slice(), process.machine.own_version());
+            for (slice, version) in process.machine.vouched().into_iter().chain([own]) {
+                let known = versions.entry(slice).or_default();
+                *known = version.max(*known);
+            }
+        }
+        let known = versions.into_iter().filter_map(|of| {
+            let cells = self.history.versions.get(&of)?;
+            Some((of.0, cells.clone()))
+        });
+        known.collect()
+    }
+
+    /// Who has left before its time was over has handed over everything to everybody whom it knew; and
+    /// did not leave without having met anybody, where there was somebody to meet.
+    pub(super) fn look_at_hand_over(&mut self, place: Place) {
+        let process = self.process(place);
+        let (Some(leaving), cells) = (process.leaving, process.machine.own_cells()) else {
+            return;
+        };
+        let took = self.clock(place).saturating_sub(leaving.since_clock);
+        if took >= HAND_OVER_LIMIT || is_empty(&cells) || !process.machine.is_flushed() {
+            return;
+        }
+        let slice = process.slice();
+        let (joins, has_met) = (process.setup.joins, process.has_met);
+        let live = process.machine.live(self.clock(place));
+        if joins && !has_met {
+            let what = format!("{place} left after {took:?} with adds, and had not met anybody");
+            self.violations.push(what);
+        }
+        let heirs: Vec<Place> = live
+            .iter()
+            .filter_map(|&(boot, _)| self.place_of(boot))
+            .collect();
+        for heir in heirs {
+            if self.process(heir).setup.fingerprint != self.process(place).setup.fingerprint {
+                // A member, and none of its counts' business.
+                continue;
+            }
+            self.network.faults.hand_overs += 1;
+            let held = self.machine(heir).cells(&slice).unwrap_or_default();
+            if lacks(&held, &cells) && !self.hosts[heir].is_limited() {
+                let what = format!("{place} left, and {heir} does not have all that it counted");
+                self.violations.push(what);
+            }
+        }
+    }
+
+    /// No answer may ever be smaller than an earlier one.
+    pub fn look_at_counts(&mut self) {
+        for (place, host) in self.hosts.iter_mut().enumerate() {
+            let Some(process) = &mut host.process else {
+                continue;
+            };
+            for (number, key) in self.keys.iter().enumerate() {
+                let count = process.machine.estimate(key).count;
+                let floor = &mut process.floor[number];
+                if count < *floor {
+                    let what = format!("{place}: key {number} fell from {floor} to {count}");
+                    self.violations.push(what);
+                }
+                *floor = count;
+            }
+        }
+    }
+
+    /// No bound may be broken.
+    pub fn look_at_bounds(&mut self) {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let Some(process) = &host.process else {
+                continue;
+            };
+            let clock = process.clock(self.now);
+            if let Some(what) = process.machine.broken_bound(clock, &process.setup) {
+                self.violations.push(format!("{place}: {what}"));
+            }
+        }
+    }
+
+    /// Nobody holds anything of a sketch that is not his, and who is a member with another one is named.
+    pub fn look_at_sketches(&mut self) {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let Some(process) = &host.process else {
+                continue;
+            };
+            let ours = process.setup.fingerprint;
+            let vouched = process.machine.vouched().into_iter();
+            let held = process.machine.roots().into_keys();
+            let mut all = vouched.map(|(slice, _)| slice).chain(held);
+            let other = all.find(|slice| self.fingerprints.get(slice) != Some(&ours));
+            if let Some(slice) = other {
+                let what = format!("{place} has {slice:?}, which is of another sketch");
+                self.violations.push(what);
+            }
+        }
+    }
+
+    /// Nobody says that he has what he does not have: who says that a slice is complete until a version
+    /// holds what it had in that version.
+    pub fn look_at_vouching(&mut self) {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let Some(process) = &host.process else {
+                continue;
+            };
+            for (slice, version) in process.machine.vouched() {
+                let seen = &mut self.history.seen;
+                let seen = seen.entry((process.setup.boot, slice)).or_default();
+                if *seen >= version {
+                    continue;
+                }
+                *seen = version;
+                let Some(cells) = self.history.versions.get(&(slice, version)) else {
+                    if !self.history.is_full {
+                        let what = format!("{place} vouches for {slice:?} until {version}");
+                        self.violations.push(what + ", which nobody has published");
+                    }
+                    continue;
+                };
+                let held = process.machine.cells(&slice).unwrap_or_default();
+                if lacks(&held, cells) {
+                    let lacked = |at: &usize| held.get(*at).unwrap_or(&0) < &cells[*at];
+                    let lacked: Vec<usize> = (0..cells.len()).filter(lacked).collect();
+                    let what = format!("{place} vouches for {slice:?} until {version}");
+                    self.violations
+                        .push(format!("{what}, and lacks some of cells {lacked:?}"));
+                }
+            }
+        }
+    }
+}
+
+fn lacks(held: &[u64], cells: &[u64]) -> bool {
+    let mut all = cells.iter().enumerate();
+    all.any(|(at, cell)| held.get(at).copied().unwrap_or(0) < *cell)
+}

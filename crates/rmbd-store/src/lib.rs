@@ -1,0 +1,67 @@
+//! All that a node has counted or learnt: its own sketch, and the slices of others.
+//!
+//! ```text
+//!              data threads: add, count                     control thread
+//!                   |         \                                  |
+//!                   v          v                                 v
+//!    Replica   own: Sketch, pairs [ own | others ]  <── growth ── Slices: merge by maximum, packed
+//!              d x w pairs
+//!                   |         origins: legacy peers <──────────── LegacyRows: merge rows
+//!                   |
+//!                   └──(compare)──> published copy, versions, history, hashes: Slices::publish
+//!
+//!    count(key) = min over rows ( own ) + min over rows ( others ) + for each legacy peer its least row
+//! ```
+//!
+//! A key is hashed once. *Others* is the sum of all learnt slices, cell for cell: when a merge raises a cell from a to
+//! b, b - a is added to it. So a count costs the same whatever the cluster is or was, and it is an upper bound.
+//! Earlier starts of our own node are others, too.
+//!
+//! Data threads read cells without a lock and without allocating; the only writer of what is learnt is the
+//! control thread ([`Slices`], [`LegacyRows`]).
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use rmbd_store::{Batch, Estimate, Replica};
+//! use rmbd_sketch::{Geometry, HashFamily, Weight};
+//!
+//! let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
+//! let replica = Arc::new(replica);
+//! let mut batch = Batch::new(Arc::clone(&replica)); // one for each data thread
+//! let mut answer = |(): (), _: Estimate| {};
+//! batch.add(b"key", Weight::new(2)?, &mut answer)?;
+//! batch.finish(&mut answer);
+//! assert_eq!(replica.estimate(b"key").count, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod absorber;
+mod append;
+mod batch;
+mod estimate;
+mod fingerprint;
+mod legacy;
+mod memory;
+pub mod once;
+mod origins;
+mod pipeline;
+mod shared;
+mod slices;
+#[cfg(test)]
+mod tests;
+
+pub use batch::Batch;
+pub use estimate::{Estimate, OriginEstimate, OriginName};
+pub use fingerprint::fingerprint;
+pub use legacy::{LegacyRows, MergeError, RowMerged};
+pub use memory::{MemoryLimit, NoMemory};
+pub use pipeline::{PIPELINE_ABOVE_BYTES, Way};
+pub use shared::{Replica, ReplicaLimits};
+pub use slices::{
+    CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,
+    SliceDigest, SliceRefused, Slices, cell_hash,
+};
+
+pub use rmbd_proto::cluster::SliceId;
+pub use rmbd_proto::{Boot, SketchNumber};

@@ -1,0 +1,243 @@
+//! The tables that all threads share: the own sketch, and the sums of what was learnt.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crossbeam_utils::CachePadded;
+
+use super::append::AppendTable;
+use super::memory::{MemoryAccount, NoMemory};
+use super::origins::Origin;
+use super::{Estimate, OriginEstimate, OriginName, SliceId};
+use rmbd_sketch::{
+    CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchOptions, Weight, lanes_of,
+};
+
+/// Limits of what a replica takes from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaLimits {
+    /// Legacy peers.
+    pub max_peers: usize,
+    /// Slices learnt from other nodes, and from earlier boots of this one.
+    pub max_origins: usize,
+    /// Bytes of all cells: own ones and those of others beside them, what is noted of totals that 32 bits do not hold,
+    /// their published copy ([`Slices`](super::Slices)), learnt slices by what is in them, and two tables for each legacy peer. Asked
+    /// before anything is allocated; `u64::MAX` is no limit. Tables count whole, although pages that were never written
+    /// cost nothing. What stands beside the cells follows from them: hashes and versions (3 % of our own slice) and the
+    /// history of our own (at most an eighth of it).
+    pub max_memory_bytes: u64,
+}
+
+/// A node's own sketch and the slices of others. Shared by all threads.
+///
+/// ```
+/// use rmbd_store::Replica;
+/// use rmbd_sketch::{Geometry, HashFamily, Weight};
+///
+/// let replica = Replica::try_new(Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 }, 8)?;
+/// replica.add(b"key", Weight::new(2)?)?;
+/// assert_eq!(replica.estimate(b"key").count, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Replica {
+    pub(super) own: Sketch,
+    own_slice: SliceId,
+    pub(super) max_origins: usize,
+    /// N of all learnt slices. One writer, and a number of its own: relaxed.
+    pub(super) learnt_weight: AtomicU64,
+    /// Something was refused for want of room: slices, legacy peers. Words of their own: relaxed.
+    pub(super) lacks_slices: AtomicBool,
+    pub(super) lacks_peers: AtomicBool,
+    pub(super) origins: AppendTable<Origin>,
+    pub(super) memory: MemoryAccount,
+    /// Batches that there are: threads that may add at the same time.
+    pub(super) batches: CachePadded<AtomicUsize>,
+}
+
+impl Replica {
+    /// An empty replica that learns no slices, with room for those of `max_peers` legacy peers. Their
+    /// memory is taken when they first send something.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Allocator`].
+    pub fn try_new(
+        geometry: Geometry,
+        family: HashFamily,
+        max_peers: usize,
+    ) -> Result<Self, NoMemory> {
+        let limits = ReplicaLimits {
+            max_peers,
+            max_origins: 0,
+            max_memory_bytes: u64::MAX,
+        };
+        Self::try_with(geometry, family, SliceId::default(), limits)
+    }
+
+    /// An empty replica that writes the slice `own`, and may learn from others within `limits`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`]: its own cells are above the limit, or the allocator refuses.
+    pub fn try_with(
+        geometry: Geometry,
+        family: HashFamily,
+        own: SliceId,
+        limits: ReplicaLimits,
+    ) -> Result<Self, NoMemory> {
+        Self::try_with_threads(geometry, family, own, limits, 1)
+    }
+
+    /// As [`try_with`](Self::try_with), where so many threads add at the same time, each with a [`Batch`](super::Batch) of its own.
+    /// In a small sketch each of them then has cells of its own ([`lanes_of`]).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_with_threads(
+        geometry: Geometry,
+        family: HashFamily,
+        own: SliceId,
+        limits: ReplicaLimits,
+        threads: usize,
+    ) -> Result<Self, NoMemory> {
+        let memory = MemoryAccount::new(limits.max_memory_bytes);
+        let options = SketchOptions {
+            has_others: limits.max_origins > 0,
+            lanes: lanes_of(geometry, threads),
+        };
+        let sketch = Sketch::try_with(geometry, family, options)?;
+        // Nothing is written yet, so that no page of it has been taken.
+        memory.reserve(sketch.memory_bytes())?;
+        Ok(Self {
+            own: sketch,
+            own_slice: own,
+            max_origins: limits.max_origins,
+            learnt_weight: AtomicU64::new(0),
+            lacks_slices: AtomicBool::new(false),
+            lacks_peers: AtomicBool::new(false),
+            origins: AppendTable::try_new(limits.max_peers)?,
+            memory,
+            batches: CachePadded::default(),
+        })
+    }
+
+    /// The sketch of all that was added on this node since it started.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> &Sketch {
+        &self.own
+    }
+
+    /// The name of the slice that [`own`](Self::own) is.
+    #[must_use]
+    pub fn own_slice(&self) -> SliceId {
+        self.own_slice
+    }
+
+    /// Adds `weight` to `key` on this node.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where too much was added since the last pass of [`Slices::publish`](super::Slices::publish); nothing was added.
+    #[inline]
+    pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
+        self.own.add(key, weight)
+    }
+
+    /// An upper bound of the weight that was added to `key`, here and wherever slices came from.
+    #[inline]
+    #[must_use]
+    pub fn estimate(&self, key: &[u8]) -> Estimate {
+        self.estimate_at(&self.own.cells_of(key))
+    }
+
+    /// What [`estimate`](Self::estimate) is made of where no slices are learnt ([`Slices::estimate_by_origin`](super::Slices::estimate_by_origin) else):
+    /// ourselves first, then the legacy peers.
+    #[must_use]
+    pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
+        let cells = &self.own.cells_of(key);
+        let own = OriginEstimate {
+            origin: OriginName::Node(self.own_slice.node),
+            slices: 1,
+            count: self.own.own_estimate_at(cells),
+            is_own: true,
+        };
+        [own]
+            .into_iter()
+            .chain(self.legacy_estimates(cells))
+            .collect()
+    }
+
+    /// Bytes of all cells, as they are counted against
+    /// [`max_memory_bytes`](ReplicaLimits::max_memory_bytes).
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.taken_bytes()
+    }
+
+    /// N of what is counted here: all weight that was added on this node, and what learnt slices and
+    /// legacy peers' hold. What threads add in batches is in it when a batch is done.
+    #[must_use]
+    pub fn total_weight(&self) -> u64 {
+        let learnt = self.learnt_weight.load(Relaxed);
+        let own = self.own.total_weight().saturating_add(learnt);
+        let legacy = self.shown_origins().map(Origin::weight);
+        legacy.fold(own, u64::saturating_add)
+    }
+
+    /// Whether something that others counted was refused here for want of room, so that counts may be too low for
+    /// all together.
+    #[inline]
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.lacks_slices.load(Relaxed) || self.lacks_peers.load(Relaxed)
+    }
+
+    /// Copies a row of this node's own cells into `out`, whose content it replaces; empty where there
+    /// is no such row. Cells grow meanwhile: each is as it was at some moment of the call.
+    pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
+        out.clear();
+        out.extend(self.own.own_row(row));
+    }
+
+    /// Addresses of the legacy peers that are counted, in the order in which they came.
+    pub fn legacy_peers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.shown_origins().map(|origin| origin.address)
+    }
+
+    /// The rule that stands above.
+    #[inline]
+    pub(super) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
+        let slices = self.own.estimate_at(cells);
+        let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
+        Estimate {
+            count: legacy.fold(slices, u64::saturating_add),
+            incomplete: self.is_incomplete(),
+        }
+    }
+
+    pub(super) fn legacy_estimates(
+        &self,
+        cells: &CellIndexes,
+    ) -> impl Iterator<Item = OriginEstimate> {
+        self.shown_origins().map(|origin| OriginEstimate {
+            origin: OriginName::Legacy(origin.address),
+            slices: 1,
+            count: origin.estimate_at(cells),
+            is_own: false,
+        })
+    }
+
+    /// By the one writer of slices.
+    pub(super) fn add_learnt_weight(&self, weight: u64) {
+        let grown = self.learnt_weight.load(Relaxed).saturating_add(weight);
+        self.learnt_weight.store(grown, Relaxed);
+    }
+
+    /// Legacy peers that are not forgotten.
+    #[inline]
+    fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
+        self.origins.iter().filter(|origin| !origin.is_hidden())
+    }
+}

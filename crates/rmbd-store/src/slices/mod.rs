@@ -1,0 +1,586 @@
+//! The control thread's side of a replica: what others get of our own slice, and what is learnt of
+//! theirs.
+//!
+//! Every slice has a *version*, which its writer raises whenever something of it has changed, and
+//! *hashes*, which two nodes compare to find where their copies differ. Of a learnt slice the version is the
+//! highest one that is here completely; cells of later ones may be here, too. Merging takes the larger
+//! value of each cell, so it does not matter in which order, how often, or by which way cells come.
+
+mod cells;
+mod given;
+mod groups;
+mod hashes;
+mod history;
+mod learnt;
+mod own;
+mod refused;
+mod siblings;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::iter::once;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub use cells::CellsRef;
+pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
+pub use own::{Changes, Published};
+pub use refused::{REFUSED_MAX, SliceRefused};
+
+use crate::memory::try_zeroed;
+use rmbd_proto::Writer;
+/// The line about a slice that two nodes compare, as it goes over the wire.
+pub use rmbd_proto::cluster::DigestEntry as SliceDigest;
+use rmbd_proto::cluster::SliceId;
+use rmbd_sketch::{CellIndexes, Geometry};
+
+use super::{NoMemory, OriginEstimate, OriginName, Replica};
+use given::GivenCells;
+use groups::Keep;
+use learnt::{Held, Known, cells_of};
+use own::Own;
+use refused::RefusedSlices;
+use siblings::Sums;
+
+/// A slice that was learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LearntSlice {
+    /// Which one.
+    pub slice: SliceId,
+    /// The version that is complete.
+    pub version: u64,
+    /// All that was added to it, as far as it is known.
+    pub weight: u64,
+    /// Bytes that it takes, as they are counted; 0 where all cells are 0.
+    pub memory_bytes: u64,
+}
+
+/// The single writer of everything that a [`Replica`] learns by slices. There is one for each, and the
+/// control thread owns it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use rmbd_store::{Replica, ReplicaLimits, SliceId, Slices};
+/// use rmbd_sketch::{Geometry, HashFamily, Weight};
+/// use rmbd_proto::Writer;
+///
+/// let limits = ReplicaLimits { max_peers: 8, max_origins: 256, max_memory_bytes: u64::MAX };
+/// let family = HashFamily::Xxh3 { seed: 7 };
+/// let make = |node| {
+///     Replica::try_with(Geometry::new(1024, 4)?, family, SliceId::of(node, Writer(1)), limits)
+///         .map(Arc::new)
+///         .map_err(Box::<dyn std::error::Error>::from)
+/// };
+/// let (one, other) = (make(1)?, make(2)?);
+/// let mut of_one = Slices::try_new(Arc::clone(&one))?;
+/// let mut of_other = Slices::try_new(Arc::clone(&other))?;
+///
+/// one.add(b"key", Weight::new(5)?)?;
+/// of_one.publish(usize::MAX);
+/// let own = one.own_slice();
+/// let cells = of_one.cells(&own).expect("our own");
+/// let changed = of_one.changed_cells(0, 0).map(|cell| (cell, cells.get(cell)));
+/// of_other.merge(&own, changed)?;
+/// assert!(of_other.complete(&own, 0, of_one.own_version()));
+/// assert_eq!(other.estimate(b"key").count, 5);
+/// assert_eq!(of_other.root(&own), of_one.root(&own));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Slices {
+    replica: Arc<Replica>,
+    own_slice: SliceId,
+    own: Own,
+    /// In the order in which they came.
+    known: Vec<Known>,
+    by_id: BTreeMap<SliceId, usize>,
+    sums: Sums,
+    refused: RefusedSlices,
+    geometry: Geometry,
+    /// The sections of a slice without cells.
+    no_sections: Box<[u64]>,
+}
+
+impl Slices {
+    /// The writer for a replica, whose own slice is not published yet.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`]: the published copy would be above the replica's limit, or the allocator refuses.
+    pub fn try_new(replica: Arc<Replica>) -> Result<Self, NoMemory> {
+        let geometry = replica.own().geometry();
+        let bytes = geometry.memory_bytes();
+        replica.memory.reserve(bytes)?;
+        let own = Own::try_new(geometry);
+        let own = own.inspect_err(|_| replica.memory.release(bytes))?;
+        let sections = own.hashes().sections().len();
+        Ok(Self {
+            own_slice: replica.own_slice(),
+            own,
+            known: Vec::new(),
+            by_id: BTreeMap::new(),
+            sums: Sums::new(&replica.own_slice()),
+            refused: RefusedSlices::default(),
+            geometry,
+            no_sections: try_zeroed(sections)?,
+            replica,
+        })
+    }
+
+    /// Goes on with a pass over our own live cells, or begins one where something was added since the
+    /// last; at most `cells_max` cells of it, rounded up to groups. A pass that found changes makes
+    /// the next version.
+    pub fn publish(&mut self, cells_max: usize) -> Published {
+        self.own.publish(self.replica.own(), cells_max)
+    }
+
+    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even with nobody to tell.
+    #[must_use]
+    pub fn wants_pass(&self) -> bool {
+        self.replica.own().wants_pass()
+    }
+
+    /// The name of our own slice.
+    #[must_use]
+    pub fn own_slice(&self) -> SliceId {
+        self.own_slice
+    }
+
+    /// The cells of our own slice, as they were published.
+    #[must_use]
+    pub fn own_cells(&self) -> CellsRef<'_> {
+        CellsRef::published(self.own.published(), self.replica.own())
+    }
+
+    /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
+    #[must_use]
+    pub fn own_version(&self) -> u64 {
+        self.own.version()
+    }
+
+    /// The form in which changes of our own slice since version `since` are known.
+    #[must_use]
+    pub fn changes_since(&self, since: u64) -> Changes {
+        self.own.changes_since(since)
+    }
+
+    /// Cells of our own slice that have changed since version `since`, from `from_cell` on, ascending,
+    /// each once. Where that is known by groups only, all cells of these groups.
+    pub fn changed_cells(&self, since: u64, from_cell: u32) -> impl Iterator<Item = u32> + '_ {
+        self.own.changed_cells(since, from_cell)
+    }
+
+    /// Groups of our own slice in which something has changed since version `since`, from `from_group`
+    /// on, ascending. While a pass goes on, those that it has changed so far are among them.
+    pub fn changed_groups(&self, since: u64, from_group: u32) -> impl Iterator<Item = u32> + '_ {
+        self.own.changed_groups(since, from_group)
+    }
+
+    /// The cells of a slice, our own as it was published; `None` for one that is not known.
+    #[must_use]
+    pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
+        if *slice == self.own_slice {
+            return Some(self.own_cells());
+        }
+        let known = self.known(slice)?;
+        Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
+    }
+
+    /// Raises each cell of a slice to the value that is given with its index, where that is more, and
+    /// has counts include what was raised; how many were raised. A slice that is not known takes its memory when
+    /// cells of it are raised, after the limits were asked. Cells of one group shall come together.
+    ///
+    /// # Errors
+    ///
+    /// See [`SliceRefused`]. A slice for which there is no room is remembered as refused.
+    pub fn merge(
+        &mut self,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u64)>,
+    ) -> Result<u64, SliceRefused> {
+        self.merge_keeping(slice, cells, Keep::Packed)
+    }
+
+    /// As [`merge`](Self::merge), of cells that their writer sends itself: more will come, so that dense groups
+    /// take more memory and less time, until [`rest`](Self::rest).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn merge_live(
+        &mut self,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u64)>,
+    ) -> Result<u64, SliceRefused> {
+        self.merge_keeping(slice, cells, Keep::Flat)
+    }
+
+    /// The writer of a slice is gone: it takes as little memory as it can.
+    pub fn rest(&mut self, slice: &SliceId) {
+        let known = self.by_id.get(slice).map(|&at| &mut self.known[at]);
+        if let Some(held) = known.and_then(|known| known.held.as_mut()) {
+            self.replica.memory.release(held.pack());
+        }
+    }
+
+    /// A slice that is known here: our own, or a learnt one.
+    #[must_use]
+    pub fn has(&self, slice: &SliceId) -> bool {
+        *slice == self.own_slice || self.by_id.contains_key(slice)
+    }
+
+    /// The version of a slice that is here completely; 0 where it is not known.
+    #[must_use]
+    pub fn version(&self, slice: &SliceId) -> u64 {
+        if *slice == self.own_slice {
+            return self.own.version();
+        }
+        self.known(slice).map_or(0, |known| known.version)
+    }
+
+    /// Notes that everything of a learnt slice is here up to `version`, given that everything up to
+    /// `base` was: false where it was not. A slice of which no cell was raised is known from now on, if
+    /// there is a place for it, and costs no memory of cells; one that was refused is not: its cells went by.
+    pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
+        if base > self.version(slice) || self.refused.contains(slice) {
+            return false;
+        }
+        let at = match self.place(slice) {
+            Ok(at) => at,
+            Err(why) => {
+                self.note_refused(*slice, why);
+                return false;
+            }
+        };
+        let known = &mut self.known[at];
+        (self.sums).change(known, |known| known.version = known.version.max(version));
+        self.refused.forget(slice);
+        self.note_lack();
+        true
+    }
+
+    /// A number that grows whenever a cell of the slice has grown here; 0 where it is not known.
+    #[must_use]
+    pub fn changed_at(&self, slice: &SliceId) -> u64 {
+        if *slice == self.own_slice {
+            return self.own.raised();
+        }
+        self.known(slice).map_or(0, Known::raised)
+    }
+
+    /// A line for every slice, which others compare: our own first, then all that were learnt, in the order in which
+    /// they came.
+    pub fn digests(&self) -> impl Iterator<Item = SliceDigest> + '_ {
+        self.digests_from(0)
+    }
+
+    /// Those of [`digests`](Self::digests) from line `first` on.
+    pub fn digests_from(&self, first: usize) -> impl Iterator<Item = SliceDigest> + '_ {
+        let own = (first == 0).then(|| self.own_digest());
+        let learnt = self.known.get(first.saturating_sub(1)..);
+        own.into_iter()
+            .chain(learnt.unwrap_or_default().iter().map(Known::digest))
+    }
+
+    /// The number of lines of [`digests`](Self::digests).
+    #[must_use]
+    pub fn digest_lines(&self) -> usize {
+        1 + self.known.len()
+    }
+
+    /// The line of one slice, also where nothing of it is here.
+    #[must_use]
+    pub fn digest(&self, slice: &SliceId) -> SliceDigest {
+        SliceDigest {
+            slice: *slice,
+            version: self.version(slice),
+            root: self.root(slice),
+        }
+    }
+
+    /// The hash of all cells of a slice; 0 where all are 0, or it is not known.
+    #[must_use]
+    pub fn root(&self, slice: &SliceId) -> u64 {
+        if *slice == self.own_slice {
+            return self.own.hashes().root();
+        }
+        self.known(slice).map_or(0, Known::root)
+    }
+
+    /// The hash of each section of a slice; empty where it is not known.
+    #[must_use]
+    pub fn section_hashes(&self, slice: &SliceId) -> &[u64] {
+        if *slice == self.own_slice {
+            return self.own.hashes().sections();
+        }
+        match self.known(slice).map(|known| &known.held) {
+            Some(Some(held)) => held.sections(),
+            Some(None) => &self.no_sections,
+            None => &[],
+        }
+    }
+
+    /// The hash of each group of a section; empty where the slice is not known or has no such section.
+    #[must_use]
+    pub fn group_hashes(&self, slice: &SliceId, section: u32) -> Vec<u64> {
+        let of_own = self.own.hashes().groups(section);
+        if *slice == self.own_slice {
+            return of_own.to_vec();
+        }
+        match self.known(slice).map(|known| &known.held) {
+            Some(Some(held)) => held.group_hashes(section),
+            // One without cells has as many groups as our own.
+            Some(None) => vec![0; of_own.len()],
+            None => Vec::new(),
+        }
+    }
+
+    /// A slice that is not held, or not as a whole, because there is no room for it: it need not be asked for.
+    #[must_use]
+    pub fn is_refused(&self, slice: &SliceId) -> bool {
+        self.refused.contains(slice) || self.refused.is_full() && !self.has(slice)
+    }
+
+    /// A slice that is not held, or not as a whole, because there is no room for it, or was none: counts lack it.
+    #[must_use]
+    pub fn lacks(&self, slice: &SliceId) -> bool {
+        self.refused.lacks(slice) || self.is_refused(slice)
+    }
+
+    /// Looks whether memory has become free since a slice was refused for want of it: then all such slices are
+    /// refused no longer, but [wanted](Self::wanted), and true is returned if there are any.
+    pub fn retry_refused(&mut self) -> bool {
+        let memory = &self.replica.memory;
+        (self.refused).retry(memory.taken_bytes(), memory.max_bytes())
+    }
+
+    /// Slices that were refused, for which there is room now, until they are here. Who sends them is to begin anew.
+    pub fn wanted(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.refused.wanted()
+    }
+
+    /// How many slices are known to exist elsewhere, and are not held, or not as a whole; [`REFUSED_MAX`] are that
+    /// many or more.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// All slices that were learnt, in the order in which they came.
+    pub fn learnt(&self) -> impl Iterator<Item = LearntSlice> + '_ {
+        self.known.iter().map(|known| LearntSlice {
+            slice: known.id,
+            version: known.version,
+            weight: known.weight(),
+            memory_bytes: known.bytes(),
+        })
+    }
+
+    /// All that was added to our own slice, and to those that were learnt.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let learnt = self.replica.learnt_weight.load(Relaxed);
+        self.replica.own().total_weight().saturating_add(learnt)
+    }
+
+    /// Of the slices that were learnt, those to which most was added, at most `max`, the largest first.
+    #[must_use]
+    pub fn largest(&self, max: usize) -> Vec<LearntSlice> {
+        let by_weight = |learnt: &LearntSlice| (Reverse(learnt.weight), learnt.slice);
+        let mut all: Vec<LearntSlice> = self.learnt().collect();
+        if all.len() > max {
+            all.select_nth_unstable_by_key(max, by_weight);
+            all.truncate(max);
+        }
+        all.sort_unstable_by_key(by_weight);
+        all
+    }
+
+    /// How many slices are held of a node, of all its writers, our own included.
+    #[must_use]
+    pub fn held_of(&self, node: u64) -> usize {
+        let (sketch, own) = (self.own_slice.sketch, self.own_slice.node == node);
+        let name = |writer| SliceId {
+            sketch,
+            node,
+            writer: Writer(writer),
+        };
+        let learnt = self.by_id.range(name(0)..=name(u64::MAX));
+        learnt.count() + usize::from(own)
+    }
+
+    /// The parts of a key's count: ourselves first, then every node that a slice is held of, then the legacy
+    /// peers. Each is an upper bound of what that one counted; together they are at most what
+    /// [`Replica::estimate`] says afterwards.
+    #[must_use]
+    pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
+        let replica = &self.replica;
+        let cells = &replica.own.cells_of(key);
+        let mut nodes: BTreeMap<u64, Vec<&Held>> = BTreeMap::new();
+        for known in &self.known {
+            let held = known.held.as_ref();
+            nodes.entry(known.id.node).or_default().extend(held);
+        }
+        let earlier = nodes.remove(&self.own_slice.node).unwrap_or_default();
+        let own = OriginEstimate {
+            origin: OriginName::Node(self.own_slice.node),
+            slices: 1 + earlier.len(),
+            count: (replica.own.own_estimate_at(cells)).saturating_add(least_of(&earlier, cells)),
+            is_own: true,
+        };
+        nodes.retain(|_, slices| !slices.is_empty());
+        let nodes = nodes.into_iter().map(|(node, slices)| OriginEstimate {
+            origin: OriginName::Node(node),
+            slices: slices.len(),
+            count: least_of(&slices, cells),
+            is_own: false,
+        });
+        let legacy = replica.legacy_estimates(cells);
+        once(own).chain(nodes).chain(legacy).collect()
+    }
+
+    /// As [`Replica::read_own_row`], with what earlier starts of this node had counted, as far as it is known
+    /// here.
+    pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
+        self.replica.read_own_row(row, out);
+        let start = row.saturating_mul(self.geometry.width());
+        let own = |known: &&Known| known.id.node == self.own_slice.node;
+        for held in self
+            .known
+            .iter()
+            .filter(own)
+            .filter_map(|known| known.held.as_ref())
+        {
+            add_cells(held, self.geometry, start, out);
+        }
+    }
+
+    fn own_digest(&self) -> SliceDigest {
+        self.digest(&self.own_slice)
+    }
+
+    fn known(&self, slice: &SliceId) -> Option<&Known> {
+        self.by_id.get(slice).map(|&at| &self.known[at])
+    }
+
+    fn merge_keeping(
+        &mut self,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u64)>,
+        keep: Keep,
+    ) -> Result<u64, SliceRefused> {
+        let merged = self.try_merge(slice, cells, keep);
+        if let Err(why) = merged {
+            self.note_refused(*slice, why);
+        }
+        merged
+    }
+
+    fn try_merge(
+        &mut self,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u64)>,
+        keep: Keep,
+    ) -> Result<u64, SliceRefused> {
+        self.check_name(slice)?;
+        let mut given = GivenCells::new(cells, self.geometry);
+        // What raises nothing takes nothing.
+        let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
+        let first = given.find(|cell| is_held || cell.value() > 0);
+        let Some(first) = first else {
+            return given.outcome(0);
+        };
+        let at = self.hold(slice)?;
+        let cells = once(first).chain(given.by_ref());
+        let merge = |known: &mut Known| known.merge(&self.replica, cells, keep);
+        let (merged, outcome) = self.sums.change(&mut self.known[at], merge);
+        outcome?;
+        given.outcome(merged)
+    }
+
+    /// The place of a slice that has cells, perhaps since now.
+    fn hold(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
+        if let Some(&at) = self.by_id.get(slice)
+            && self.known[at].held.is_some()
+        {
+            return Ok(at);
+        }
+        // Memory first: a slice that is refused shall not be known.
+        self.check_place(slice)?;
+        let held = Held::try_new(&self.replica)?;
+        let at = self.place(slice)?;
+        self.known[at].held = Some(held);
+        Ok(at)
+    }
+
+    /// The place of a slice that is known, perhaps since now.
+    fn place(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
+        self.check_name(slice)?;
+        self.check_place(slice)?;
+        self.refused.found_room(slice);
+        Ok(*self.by_id.entry(*slice).or_insert_with(|| {
+            self.known.push(Known::new(*slice));
+            self.known.len() - 1
+        }))
+    }
+
+    fn note_refused(&mut self, slice: SliceId, why: SliceRefused) {
+        let taken_bytes = self.replica.memory.taken_bytes();
+        self.refused.note(slice, why, taken_bytes);
+        self.note_lack();
+    }
+
+    fn note_lack(&self) {
+        let lacks_slices = self.refused.len() > 0;
+        self.replica.lacks_slices.store(lacks_slices, Relaxed);
+    }
+
+    fn check_name(&self, slice: &SliceId) -> Result<(), SliceRefused> {
+        if *slice == self.own_slice {
+            return Err(SliceRefused::OwnSlice);
+        }
+        if slice.sketch != self.own_slice.sketch {
+            return Err(SliceRefused::Unsupported);
+        }
+        Ok(())
+    }
+
+    fn check_place(&self, slice: &SliceId) -> Result<(), SliceRefused> {
+        let max = self.replica.max_origins;
+        if self.known.len() >= max && !self.by_id.contains_key(slice) {
+            return Err(SliceRefused::TooManyOrigins { max });
+        }
+        Ok(())
+    }
+}
+
+/// The least row of the sum of slices; 0 of none.
+fn least_of(slices: &[&Held], cells: &CellIndexes) -> u64 {
+    let sum = |&cell: &u32| {
+        let counts = slices.iter().map(|held| held.cell(cell));
+        counts.fold(0, u64::saturating_add)
+    };
+    let rows = cells.as_slice().iter().map(sum);
+    rows.min().unwrap_or_default()
+}
+
+/// Adds the cells of a slice from `start` on to `out`.
+fn add_cells(held: &Held, geometry: Geometry, start: usize, out: &mut [u64]) {
+    let mut values = [0; GROUP_CELLS];
+    let end = start + out.len();
+    let numbers = held.groups().numbers_from((start / GROUP_CELLS) as u32);
+    for number in numbers.take_while(|&number| (number as usize) * GROUP_CELLS < end) {
+        let cells = cells_of(number, geometry);
+        let values = &mut values[..cells.len()];
+        held.groups().read(number, values);
+        for (cell, value) in cells.zip(values.iter()) {
+            if let Some(sum) = cell.checked_sub(start).and_then(|at| out.get_mut(at)) {
+                *sum = sum.saturating_add(*value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

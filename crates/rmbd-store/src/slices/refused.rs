@@ -1,0 +1,182 @@
+//! Why a slice is not held, and which are not.
+
+use std::collections::BTreeMap;
+
+use crate::memory::MemoryLimit;
+use rmbd_proto::cluster::SliceId;
+use rmbd_sketch::SketchError;
+
+/// Refused slices that are remembered. When there are so many, others that are not held count as
+/// refused without being remembered.
+pub const REFUSED_MAX: usize = 1024;
+
+/// Why a slice was not merged. Unless it says otherwise, nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SliceRefused {
+    /// It is what this node writes itself.
+    #[error(
+        "somebody sent cells of this node's own live slice, they were dropped: only the node itself writes it; do two nodes run with copies of one data directory?"
+    )]
+    OwnSlice,
+    /// As many slices as are allowed are known.
+    #[error("a new slice was not taken, {max} are known already")]
+    TooManyOrigins {
+        /// The limit.
+        max: usize,
+    },
+    /// All cells together would be above the limit.
+    #[error(
+        "a new slice was not taken, all cells together would need {needed_bytes} bytes and may take {max_bytes}"
+    )]
+    Memory {
+        /// What there would be in all.
+        needed_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The allocator refused.
+    #[error("a new slice was not taken: {0}")]
+    OutOfMemory(#[from] SketchError),
+    /// It belongs to another sketch.
+    #[error("a slice of another sketch was not taken: this node does not have that sketch")]
+    Unsupported,
+    /// Some cell does not exist. Those that do were merged.
+    #[error(
+        "cell {index} was dropped, a slice has {cells} cells here; those that fit were taken: give all nodes the same width and depth"
+    )]
+    IndexRange {
+        /// The first such index.
+        index: u32,
+        /// Cells of a slice.
+        cells: u64,
+    },
+}
+
+impl From<MemoryLimit> for SliceRefused {
+    fn from(limit: MemoryLimit) -> Self {
+        Self::Memory {
+            needed_bytes: limit.needed_bytes,
+            max_bytes: limit.max_bytes,
+        }
+    }
+}
+
+/// Slices that exist elsewhere, and are not here, or not as a whole, for want of room.
+#[derive(Debug, Default)]
+pub(super) struct RefusedSlices {
+    slices: BTreeMap<SliceId, Lack>,
+    /// How many of them there is no room for.
+    lasting: usize,
+    /// What all cells took when the last one was refused for what it would have taken.
+    full_at_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// There never will be room in this start of the node.
+    ForGood,
+    /// There was no memory.
+    Memory,
+    /// There was no memory, and is some now: it is to come from the beginning.
+    Wanted,
+}
+
+/// The share of the memory that has to become free before what was refused is asked for again: as 1 in so many.
+/// So a few bytes that come and go do not make a large slice come and go.
+const ROOM_SHARE: u64 = 64;
+
+impl RefusedSlices {
+    pub(super) fn note(&mut self, slice: SliceId, why: SliceRefused, taken_bytes: u64) {
+        let lack = match why {
+            SliceRefused::TooManyOrigins { .. } | SliceRefused::Unsupported => Lack::ForGood,
+            SliceRefused::Memory { .. } | SliceRefused::OutOfMemory(_) => Lack::Memory,
+            SliceRefused::OwnSlice | SliceRefused::IndexRange { .. } => return,
+        };
+        if lack == Lack::Memory {
+            self.full_at_bytes = Some(taken_bytes);
+        }
+        if self.make_place(&slice) {
+            self.forget(&slice);
+            self.slices.insert(slice, lack);
+            self.lasting += 1;
+        }
+    }
+
+    /// Memory has become free since the last slice was refused for want of it: those are wanted again, and true is
+    /// returned where there are any.
+    pub(super) fn retry(&mut self, taken_bytes: u64, max_bytes: u64) -> bool {
+        let room = max_bytes / ROOM_SHARE;
+        let has_room = |full: u64| taken_bytes.saturating_add(room) <= full;
+        if !self.full_at_bytes.is_some_and(has_room) {
+            return false;
+        }
+        self.full_at_bytes = None;
+        let refused = self.slices.values_mut();
+        let mut has_any = false;
+        for lack in refused.filter(|lack| **lack == Lack::Memory) {
+            *lack = Lack::Wanted;
+            self.lasting -= 1;
+            has_any = true;
+        }
+        has_any
+    }
+
+    /// There is room for it, as it turns out: it is to come from the beginning.
+    pub(super) fn found_room(&mut self, slice: &SliceId) {
+        if let Some(lack) = self.slices.get_mut(slice).filter(|lack| lack.is_lasting()) {
+            *lack = Lack::Wanted;
+            self.lasting -= 1;
+        }
+    }
+
+    /// It is here.
+    pub(super) fn forget(&mut self, slice: &SliceId) {
+        if self.slices.remove(slice).is_some_and(Lack::is_lasting) {
+            self.lasting -= 1;
+        }
+    }
+
+    /// It need not be sent.
+    pub(super) fn contains(&self, slice: &SliceId) -> bool {
+        self.slices.get(slice).is_some_and(|lack| lack.is_lasting())
+    }
+
+    /// It is not here as a whole.
+    pub(super) fn lacks(&self, slice: &SliceId) -> bool {
+        self.slices.contains_key(slice)
+    }
+
+    pub(super) fn wanted(&self) -> impl Iterator<Item = SliceId> + '_ {
+        let wanted = self
+            .slices
+            .iter()
+            .filter(|(_, lack)| **lack == Lack::Wanted);
+        wanted.map(|(&slice, _)| slice)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slices.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.lasting >= REFUSED_MAX
+    }
+
+    /// Whether it can be noted: one that is only wanted makes room, since it will be told of again.
+    fn make_place(&mut self, slice: &SliceId) -> bool {
+        if self.slices.len() < REFUSED_MAX || self.slices.contains_key(slice) {
+            return true;
+        }
+        let wanted = self.wanted().next();
+        if let Some(wanted) = wanted {
+            self.slices.remove(&wanted);
+        }
+        wanted.is_some()
+    }
+}
+
+impl Lack {
+    fn is_lasting(self) -> bool {
+        self != Self::Wanted
+    }
+}

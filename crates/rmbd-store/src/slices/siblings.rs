@@ -1,0 +1,136 @@
+//! All slices of a node but one, told and compared as one: a node that was started again and again has many, and
+//! they hardly ever change.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::Included;
+
+use rmbd_proto::cluster::{SIBLING_BUCKETS, SiblingsEntry, SliceId, sibling_bucket, sibling_hash};
+use rmbd_proto::{SketchNumber, Writer};
+
+use super::learnt::Known;
+use super::{SliceDigest, Slices};
+
+/// The sum over the slices that were learnt of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    count: u64,
+    sum: u64,
+}
+
+/// The sums of all nodes, as they are.
+#[derive(Debug)]
+pub(super) struct Sums(BTreeMap<(SketchNumber, u64), Sum>);
+
+impl Sums {
+    /// Of our own node, and nothing else yet.
+    pub(super) fn new(own: &SliceId) -> Self {
+        Self([((own.sketch, own.node), Sum::default())].into())
+    }
+
+    /// Changes what is known of a slice, and the sum of its node with it.
+    pub(super) fn change<T>(
+        &mut self,
+        known: &mut Known,
+        change: impl FnOnce(&mut Known) -> T,
+    ) -> T {
+        let before = Sum::of_line(&known.digest());
+        let changed = change(known);
+        let after = Sum::of_line(&known.digest());
+        if before != after {
+            let sum = self.0.entry((known.id.sketch, known.id.node)).or_default();
+            *sum = sum.without(before).with(after);
+        }
+        changed
+    }
+}
+
+impl Sum {
+    /// Of one slice; of nothing where nothing is in it.
+    fn of_line(line: &SliceDigest) -> Self {
+        if line.root == 0 {
+            return Self::default();
+        }
+        Self {
+            count: 1,
+            sum: sibling_hash(line.slice.writer, line.version, line.root),
+        }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            sum: self.sum.wrapping_add(other.sum),
+        }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            count: self.count - other.count,
+            sum: self.sum.wrapping_sub(other.sum),
+        }
+    }
+}
+
+impl Slices {
+    /// The nodes of a sketch of which anything is held, ascending from `first` on, and our own.
+    pub fn nodes(&self, sketch: SketchNumber, first: u64) -> impl Iterator<Item = u64> + '_ {
+        let range = (Included((sketch, first)), Included((sketch, u64::MAX)));
+        self.sums.0.range(range).map(|(&(_, node), _)| node)
+    }
+
+    /// The line about all slices of a node but this one, which others compare.
+    #[must_use]
+    pub fn siblings(&self, slice: &SliceId) -> SiblingsEntry {
+        let learnt = self.sums.0.get(&(slice.sketch, slice.node));
+        let mut all = learnt.copied().unwrap_or_default();
+        if self.is_sibling_of_ours(slice) {
+            all = all.with(Sum::of_line(&self.own_digest()));
+        }
+        if let Some(known) = self.known(slice) {
+            all = all.without(Sum::of_line(&known.digest()));
+        }
+        SiblingsEntry {
+            slice: *slice,
+            count: all.count,
+            sum: all.sum,
+        }
+    }
+
+    /// The sums of all parts of a slice's siblings.
+    #[must_use]
+    pub fn sibling_buckets(&self, slice: &SliceId) -> [u64; SIBLING_BUCKETS] {
+        let mut sums = [0_u64; SIBLING_BUCKETS];
+        for line in self.sibling_lines(slice, u64::MAX, Writer(0)) {
+            let sum = &mut sums[sibling_bucket(line.slice.writer)];
+            *sum = sum.wrapping_add(Sum::of_line(&line).sum);
+        }
+        sums
+    }
+
+    /// The lines of a slice's siblings in some parts (a bit for each), in the order of writers from `first` on, and
+    /// round.
+    pub fn sibling_lines(
+        &self,
+        slice: &SliceId,
+        buckets: u64,
+        first: Writer,
+    ) -> impl Iterator<Item = SliceDigest> + '_ {
+        let name = |writer| SliceId { writer, ..*slice };
+        let from_first = name(first)..=name(Writer(u64::MAX));
+        let before = name(Writer(0))..name(first);
+        let learnt = self.by_id.range(from_first).chain(self.by_id.range(before));
+        let learnt = learnt.map(|(_, &at)| self.known[at].digest());
+        let own = self.is_sibling_of_ours(slice).then(|| self.own_digest());
+        let left_out = *slice;
+        own.into_iter().chain(learnt).filter(move |line| {
+            let is_asked = buckets >> sibling_bucket(line.slice.writer) & 1 == 1;
+            is_asked && line.slice != left_out && line.root != 0
+        })
+    }
+
+    /// Another writer of our node is left out: then ours counts.
+    fn is_sibling_of_ours(&self, slice: &SliceId) -> bool {
+        let own = &self.own_slice;
+        (slice.sketch, slice.node) == (own.sketch, own.node) && slice.writer != own.writer
+    }
+}
