@@ -24,7 +24,7 @@ use rmbd_proto::compact::{Header, RequestWriter, WriteError};
 
 use rmbd_testkit::forgery::{self, Flood, Forgery, Source};
 use rmbd_testkit::proxy::{Counts, Harm, Proxy};
-use rmbd_testkit::random::{self, Random};
+use rmbd_testkit::random::Random;
 use support::command_line::{self, is_dry, words};
 use support::cpu_time;
 use support::figures::{median, median_max, median_min_max};

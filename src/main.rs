@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use rmbd::cli::{self, Cli, Done, Streams};
 use rmbd::config::NodeConfig;
 use rmbd::config::environment::{self, Misread};
+use rmbd::node;
 use rmbd_console::{self as console, FAILURE, Notes, READER_GONE, WRONG_USAGE};
 use rmbd_io::limits;
-use rmbd::node;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]

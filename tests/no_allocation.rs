@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd_sketch::Geometry;
-use rmbd_udp::send_segments;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd_proto::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
+use rmbd_sketch::Geometry;
+use rmbd_udp::send_segments;
 
 /// How data threads are named.
 const DATA_THREAD: &[u8] = b"rmbd-data-";

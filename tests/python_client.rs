@@ -8,7 +8,6 @@ use std::process::Command;
 
 use rmbd_testkit::required;
 
-
 #[test]
 fn the_python_clients_tests_pass() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");

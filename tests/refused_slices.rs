@@ -6,9 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rmbd_store::{LegacyRows, Replica, ReplicaLimits, SliceId, SliceRefused, Slices};
-use rmbd_sketch::{Geometry, HashFamily};
 use rmbd_proto::Writer;
+use rmbd_sketch::{Geometry, HashFamily};
+use rmbd_store::{LegacyRows, Replica, ReplicaLimits, SliceId, SliceRefused, Slices};
 
 thread_local! {
     /// The largest allocation of this thread since it was last looked at.

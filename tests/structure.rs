@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +23,60 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("client", &["proto", "pace", "names", "udp"]),
     (
         "simulator",
-        &["sketch", "proto", "store", "cluster", "client"],
+        &["sketch", "proto", "testkit", "store", "cluster", "client"],
+    ),
+];
+
+/// Rooms of `src/` from the ground up, with the rooms and the crates that each uses.
+const ROOMS: &[(&str, &[&str], &[&str])] = &[
+    ("engine", &[], &["sketch", "store"]),
+    ("config", &[], &["names", "proto", "sketch"]),
+    ("data_dir", &[], &[]),
+    ("shared", &["engine"], &["io", "store"]),
+    ("status", &["engine"], &["console", "io", "proto", "store"]),
+    (
+        "cluster_io",
+        &["config", "shared", "status"],
+        &["cluster", "io", "names", "proto", "store", "udp"],
+    ),
+    (
+        "fronts/datagrams",
+        &["engine", "config", "shared", "status"],
+        &["io", "proto", "sketch", "store", "udp"],
+    ),
+    ("fronts/http", &["status"], &["io", "proto"]),
+    (
+        "legacy",
+        &[
+            "config",
+            "shared",
+            "status",
+            "cluster_io",
+            "fronts/datagrams",
+        ],
+        &["cluster", "names", "proto", "store"],
+    ),
+    (
+        "node",
+        &[
+            "engine",
+            "config",
+            "data_dir",
+            "shared",
+            "status",
+            "cluster_io",
+            "fronts/datagrams",
+            "fronts/http",
+            "legacy",
+        ],
+        &[
+            "cluster", "console", "io", "names", "proto", "sketch", "store",
+        ],
+    ),
+    (
+        "cli",
+        &["config", "status"],
+        &["client", "cluster", "console", "names", "proto", "sketch"],
     ),
 ];
 
@@ -166,49 +219,77 @@ fn a_client_pulls_in_no_server() {
     }
 }
 
-/// The rooms of `src/` that a room of it may use: those above it in the table of `src/lib.rs`.
+/// Lines of a room's code that are no comments, with the names of their files; tests may use anything.
+fn lines_of_room(room: &str) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for path in sources(&Path::new(ROOT).join("src").join(room)) {
+        let name = path
+            .strip_prefix(ROOT)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        if name.contains("test") {
+            continue;
+        }
+        let text = read(&path);
+        let code = text
+            .lines()
+            .take_while(|line| !line.starts_with("mod tests {"));
+        let code = code.filter(|line| !line.trim_start().starts_with("//"));
+        lines.extend(code.map(|line| (name.clone(), line.to_owned())));
+    }
+    lines
+}
+
+/// A room that is empty or gone would pass whatever it did.
 #[test]
-fn a_room_uses_only_rooms_below_it() {
-    let library = read(Path::new(ROOT).join("src/lib.rs"));
-    let order: Vec<_> = library
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | [`")?.split('`').next())
-        .collect();
-    let place: BTreeMap<_, _> = order
-        .iter()
-        .enumerate()
-        .map(|(place, &room)| (room, place))
-        .collect();
-    let there = folders(&Path::new(ROOT).join("src"));
-    let named: BTreeSet<_> = order.iter().map(|&room| room.to_owned()).collect();
-    assert_eq!(there, named, "the table of rooms in src/lib.rs is not true");
-    for room in &order {
-        let files = sources(&Path::new(ROOT).join("src").join(room));
-        assert!(!files.is_empty(), "src/{room} is empty");
-        for path in files
-            .iter()
-            .filter(|path| !path.to_string_lossy().contains("test"))
-        {
-            let text = read(path);
-            let code = text
-                .lines()
-                .take_while(|line| !line.starts_with("mod tests {"));
-            for line in code.filter(|line| !line.trim_start().starts_with("//")) {
-                let used = line.split("crate::").skip(1);
-                let used = used.map(|rest| {
-                    rest.split(|c: char| !c.is_alphanumeric() && c != '_')
-                        .next()
-                        .unwrap()
-                });
-                for other in used.filter(|other| place.contains_key(other)) {
-                    let name = path.display();
-                    assert!(
-                        place[other] <= place[room],
-                        "{name} uses {other}, which stands above {room}: {line}"
-                    );
+fn a_room_uses_only_what_the_table_says() {
+    for (place, (room, rooms, crates)) in ROOMS.iter().enumerate() {
+        for other in *rooms {
+            let is_below = ROOMS[..place].iter().any(|(below, ..)| below == other);
+            assert!(is_below, "{room} stands below {other}");
+        }
+        let lines = lines_of_room(room);
+        assert!(!lines.is_empty(), "there is nothing in src/{room}/");
+        let mut used = BTreeSet::new();
+        for (file, line) in lines {
+            for (other, ..) in ROOMS.iter().filter(|(other, ..)| other != room) {
+                if line.contains(&format!("crate::{}::", other.replace('/', "::"))) {
+                    assert!(rooms.contains(other), "{file} uses {other}: {line}");
+                    used.insert(*other);
+                }
+            }
+            for (other, _) in CRATES {
+                if line.contains(&format!("rmbd_{other}::"))
+                    || line.contains(&format!("rmbd_{other} as"))
+                {
+                    assert!(crates.contains(&other), "{file} uses rmbd-{other}: {line}");
+                    used.insert(other);
                 }
             }
         }
+        for named in rooms.iter().chain(*crates) {
+            assert!(
+                used.contains(named),
+                "{room} does not use {named} any more: take it out of the table"
+            );
+        }
+    }
+}
+
+/// No folder of the program stands beside the list of rooms, nor beside the table for readers.
+#[test]
+fn every_folder_is_a_room() {
+    let table = read(Path::new(ROOT).join("src/lib.rs"));
+    for name in folders(&Path::new(ROOT).join("src")) {
+        let is_known = ROOMS
+            .iter()
+            .any(|(room, ..)| room.split('/').next() == Some(&name));
+        assert!(is_known, "src/{name}/ is no room");
+        let is_told = ["`", "[`"]
+            .iter()
+            .any(|start| table.contains(&format!("//! | {start}{name}`")));
+        assert!(is_told, "src/{name}/ is not in the table of src/lib.rs");
     }
 }
 

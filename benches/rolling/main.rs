@@ -25,7 +25,7 @@ use rustix::process::Signal;
 
 use node::{PATIENCE, Place};
 use rmbd_testkit::proxy::Harm;
-use rmbd_testkit::random::{self, Random};
+use rmbd_testkit::random::Random;
 use support::command_line::is_dry;
 use support::cpu_time;
 use support::fates::fate;

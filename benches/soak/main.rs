@@ -25,7 +25,7 @@ use rustix::process::Signal;
 use ledger::{Held, Ledger, Settled};
 use node::{PATIENCE, Place, Usage};
 use rmbd_testkit::proxy::{Counts, Harm};
-use rmbd_testkit::random::{self, Random};
+use rmbd_testkit::random::Random;
 use support::command_line::is_dry;
 use support::fates::fate;
 use support::figures::median_max;

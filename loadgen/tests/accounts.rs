@@ -347,7 +347,8 @@ fn hits_are_judged() {
 
 /// N, as the node's own client hears it.
 fn total_weight(target: &ServerUnderLoad) -> u64 {
-    let mut client = rmbd_client::Client::connect(target.udp(), rmbd_client::ClientOptions::default()).unwrap();
+    let mut client =
+        rmbd_client::Client::connect(target.udp(), rmbd_client::ClientOptions::default()).unwrap();
     client.count_bounds("no such key").unwrap().total_weight
 }
 

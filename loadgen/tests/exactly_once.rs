@@ -41,7 +41,8 @@ fn run_over(fate: impl Fn(u64) -> Fate + Send + 'static, load: Load) -> (Record,
     )
     .unwrap();
     let record = run(&target, load, 200);
-    let mut client = rmbd_client::Client::connect(&*node.udp, rmbd_client::ClientOptions::default()).unwrap();
+    let mut client =
+        rmbd_client::Client::connect(&*node.udp, rmbd_client::ClientOptions::default()).unwrap();
     let total_weight = client.count_bounds("no such key").unwrap().total_weight;
     (record, total_weight)
 }

@@ -2,7 +2,6 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-
 use std::path::PathBuf;
 use std::process::Stdio;
 

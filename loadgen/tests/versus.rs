@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use loadgen::versus::Comparison;
 use rustix::process::{Pid, Signal, kill_process};
 
-
 const NOT_INSTALLED: &str = "is not installed";
 
 fn versus(peer: &str, rounds: &str, directory: &Path) -> Command {

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::tests::{run_with, server, status};
 use super::*;
-use rmbd_cluster::seal::KeyRing;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use rmbd_sketch::Geometry;
 use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
+use rmbd_cluster::seal::KeyRing;
+use rmbd_sketch::Geometry;
 
 fn cluster() -> ClusterStatus {
     ClusterStatus {

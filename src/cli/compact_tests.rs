@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::tests::run_compact;
 use super::*;
-use rmbd_client::legacy::tests::Fake;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use rmbd_sketch::Geometry;
 use crate::status::JsonKey;
+use rmbd_sketch::Geometry;
+use rmbd_testkit::legacy_server::Fake;
 
 fn node(max_weight: u32) -> Node {
     Node::start(NodeConfig {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::keys::{Input, Next, Stop, for_each};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
-use rmbd_client::{Bounds, Count};
 use crate::status::JsonKey;
+use rmbd_client::{Bounds, Count};
 
 /// Keys to hold at most before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;

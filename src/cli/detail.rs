@@ -6,8 +6,8 @@ use super::http::StatusSource;
 use super::keys::{Input, Next, Stop, for_each};
 use super::status::printable;
 use super::{CliError, CountOptions, Streams};
-use rmbd_client::KEY_BYTES_MAX;
 use crate::status::{Detail, OriginDetail};
+use rmbd_client::KEY_BYTES_MAX;
 
 /// Prints each key's count, and below it who contributes what.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use serde::Serialize;
 
 use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
-use rmbd_client::Hit;
 use crate::status::JsonKey;
+use rmbd_client::Hit;
 
 /// Adds, and says whether that is within the limit.
 pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {

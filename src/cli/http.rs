@@ -11,8 +11,8 @@ use ureq::Body;
 use ureq::http::header::HOST;
 use ureq::http::{Response, StatusCode};
 
-use rmbd_names::{HostPort, LookupError, Resolver};
 use crate::status::{Detail, Status};
+use rmbd_names::{HostPort, LookupError, Resolver};
 
 /// Why there is no document.
 #[derive(Debug, Error)]

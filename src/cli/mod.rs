@@ -31,11 +31,11 @@ use thiserror::Error;
 
 pub use self::http::HttpError;
 pub use self::server::{ProtocolOptions, ServerOptions};
-use rmbd_client::{ClientError, legacy};
 use crate::config::{self, HostPort, NodeOptions};
+use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
-use rmbd_sketch::MAX_WEIGHT;
 use rmbd_proto::legacy::Dialect;
+use rmbd_sketch::MAX_WEIGHT;
 
 /// What was typed.
 #[derive(Debug, Parser)]

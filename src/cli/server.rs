@@ -7,8 +7,8 @@ use clap::Args;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 
 use super::{CliError, Streams};
-use rmbd_client::{Client, ClientOptions, Server, legacy};
 use crate::config::{self, HostPort};
+use rmbd_client::{Client, ClientOptions, Server, legacy};
 use rmbd_proto::legacy::Dialect;
 
 /// How long a server that speaks the compact format may take to say so: a few losses on a slow way.

@@ -11,9 +11,9 @@ use clap::CommandFactory;
 
 use super::keys::{Input, Next, Stop, for_each};
 use super::*;
-use rmbd_client::legacy::tests::{Fake, Fate, nobody};
-use rmbd_client::legacy::{Client, ClientOptions};
 use crate::status::*;
+use rmbd_client::legacy::{Client, ClientOptions};
+use rmbd_testkit::legacy_server::{Fake, Fate, nobody};
 
 /// The result of a command line, its output and its notes.
 pub(super) fn run_with(

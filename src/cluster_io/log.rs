@@ -4,10 +4,10 @@ use tracing::{info, warn};
 
 use super::name;
 use super::status::what_is_missing;
+use crate::status::hex;
 use rmbd_cluster::ClusterEvent;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_store::SliceRefused;
-use crate::status::hex;
 
 /// Says what an event means for who runs the node; `fingerprint` is our sketch's.
 pub(super) fn log(event: &ClusterEvent, fingerprint: u64) {

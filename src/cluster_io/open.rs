@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 use super::{advertise, queues};
-use rmbd_cluster::seal::{KeyFileError, KeyRing};
 use crate::config::{ClusterChoice, ClusterConfig};
+use rmbd_cluster::seal::{KeyFileError, KeyRing};
 use rmbd_io::BindError;
 use rmbd_names::{Lookups, Unresolved, resolve};
 

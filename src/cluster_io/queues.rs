@@ -17,10 +17,10 @@ use tracing::warn;
 
 use super::flood::Flood;
 use super::steering::{CHANNELS_MAX, program};
+use crate::status::QueueStatus;
 use rmbd_cluster::Cluster;
 use rmbd_cluster::seal::KnownChannel;
 use rmbd_io::{BindError, Steered, bind_steered, steer};
-use crate::status::QueueStatus;
 use rmbd_udp::kernel_drops;
 
 /// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::queues::QueueGauge;
 use super::{Participation, SharedCluster, name};
-use rmbd_cluster::membership::MemberState;
-use rmbd_cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
-use rmbd_store::{Replica, Slices};
 use crate::status::{
     ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
     SLICES_LISTED_MAX, SliceStatus, hex,
 };
+use rmbd_cluster::membership::MemberState;
+use rmbd_cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use rmbd_proto::{Boot, SketchNumber};
+use rmbd_store::{Replica, Slices};
 
 impl Participation {
     /// What `/status` says, and what `/readyz` waits for.

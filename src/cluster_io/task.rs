@@ -17,9 +17,9 @@ use super::log::log;
 use super::queues::Queues;
 use super::seeds::{Lack, Seeds};
 use super::{ClusterError, ClusterSockets, SharedCluster, advertise};
+use crate::shared::Shared;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
-use crate::shared::Shared;
 
 /// Datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;

@@ -20,8 +20,8 @@ pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 use rmbd_names::Resolver;
 pub use rmbd_names::{AddressError, HostPort};
-use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
 use rmbd_proto::legacy::Dialect;
+use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
 
 /// Where a node listens, and a client looks for one, if nothing is said.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";

@@ -14,8 +14,8 @@ use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
     DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS,
 };
-use rmbd_sketch::MAX_WEIGHT;
 use rmbd_proto::legacy::Dialect;
+use rmbd_sketch::MAX_WEIGHT;
 
 /// Spinning for a second is never sleeping.
 const MAX_BUSY_POLL_US: u64 = 1_000_000;

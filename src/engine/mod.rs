@@ -23,9 +23,9 @@ use std::time::Duration;
 pub use self::answer::{Answer, Bounds, Verdict};
 pub use self::session::Session;
 pub use self::tally::Tally;
+use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, Replica, fingerprint};
-use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]

@@ -8,9 +8,9 @@ use super::answer::{Answer, Question};
 use super::{
     Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Tally, Turn,
 };
+use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
 use rmbd_store::{Batch, Estimate, SketchNumber};
-use rmbd_sketch::{Exhausted, Weight};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:

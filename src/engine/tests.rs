@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::*;
+use rmbd_proto::SketchNumber;
+use rmbd_sketch::MAX_WEIGHT;
 use rmbd_store::Estimate;
 use rmbd_store::once::WINDOW;
-use rmbd_sketch::MAX_WEIGHT;
-use rmbd_sketch::tests::random;
-use rmbd_proto::SketchNumber;
+use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;

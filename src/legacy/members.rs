@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::peers::PeerTable;
-use rmbd_cluster::membership::MemberState;
 use crate::cluster_io::{SharedCluster, canonical};
+use rmbd_cluster::membership::MemberState;
 use rmbd_proto::{Boot, Writer};
 
 /// What of the cluster matters here, as of the latest round.

@@ -22,8 +22,8 @@ use tracing::{info, warn};
 use super::addresses::{as_sent_by, is_ourselves};
 use super::challenge::Introduction;
 use super::rounds::Rounds;
-use rmbd_cluster::legacy::Added;
 use crate::cluster_io::{canonical, usable};
+use rmbd_cluster::legacy::Added;
 use rmbd_names::{HostPort, Lookup};
 use rmbd_proto::legacy::PeerOrder;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use rmbd_cluster::legacy::Pushes;
 use crate::config::NodeConfig;
-use rmbd_store::{LegacyRows, MergeError, NoMemory, Replica, RowMerged};
 use crate::status::{PeerOrder, PeerStatus};
+use rmbd_cluster::legacy::Pushes;
 use rmbd_proto::Writer;
+use rmbd_store::{LegacyRows, MergeError, NoMemory, Replica, RowMerged};
 
 /// Touched by the control thread and by whoever asks for a status, never by a data thread.
 pub(crate) struct LegacyPeers {

@@ -14,11 +14,11 @@ use super::challenge::{Challenges, Conclusion, Heard, Introduction};
 use super::members::Members;
 use super::orders::{Order, Pushed};
 use super::peers::LegacyPeers;
-use rmbd_cluster::legacy::ROUND;
 use crate::cluster_io::SharedCluster;
 use crate::fronts::datagrams::{ClientPort, Parcel, is_probe_answer};
-use rmbd_names::{Lookup, Lookups};
 use crate::shared::Shared;
+use rmbd_cluster::legacy::ROUND;
+use rmbd_names::{Lookup, Lookups};
 use rmbd_proto::compact::is_reply;
 use rmbd_proto::legacy::{self, Dialect, Message, SyncRow};
 

@@ -5,8 +5,8 @@ use std::io;
 use rustix::rand::GetRandomFlags;
 
 use super::{NodeError, system};
-use rmbd_store::once::COOKIE_SECRET_BYTES;
 use rmbd_proto::{Boot, Writer};
+use rmbd_store::once::COOKIE_SECRET_BYTES;
 
 /// All that is drawn for a start.
 pub(super) struct Drawn {

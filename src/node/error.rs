@@ -9,8 +9,8 @@ use crate::data_dir::DataDirError;
 use rmbd_io::limits::LimitReached;
 use rmbd_io::{BindError, LoopError, RingRefused};
 use rmbd_names::Unresolved;
-use rmbd_store::NoMemory;
 use rmbd_sketch::SketchError;
+use rmbd_store::NoMemory;
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing
 /// behind: no socket, no thread.

@@ -41,9 +41,9 @@ pub use crate::data_dir::DataDirError;
 use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
-use rmbd_store::Estimate;
-use rmbd_sketch::{Exhausted, WeightError};
 use crate::status::Status;
+use rmbd_sketch::{Exhausted, WeightError};
+use rmbd_store::Estimate;
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///

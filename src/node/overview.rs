@@ -9,15 +9,15 @@ use super::crew::{Crew, Part};
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
-use rmbd_io::Backend;
 use crate::legacy::LegacyPeers;
-use rmbd_store::OriginEstimate;
 use crate::shared::Shared;
 use crate::status::{
     CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, ObservedThread, Replies,
     SketchStatus, Status, tally_of,
 };
+use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
+use rmbd_store::OriginEstimate;
 
 /// All that a status is made of.
 pub(super) struct Overview {

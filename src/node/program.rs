@@ -10,10 +10,10 @@ use super::signals::Signals;
 use super::start::{THE_STOP_SIGNAL, thread_count};
 use super::{Node, room};
 use crate::config::NodeConfig;
+use crate::status::Status;
 use rmbd_console as console;
 use rmbd_io::Backend;
 use rmbd_io::limits::in_the_way_of_threads;
-use crate::status::Status;
 
 /// How long standard output may take to take the ready line before that is worth a warning.
 const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);

@@ -18,22 +18,22 @@ use super::error::{NodeError, system};
 use super::overview::Overview;
 use super::signals::Signals;
 use super::{Node, room};
-use rmbd_cluster::membership::Member;
-use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
 use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
 use crate::data_dir::DataDir;
 use crate::engine::{EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
+use crate::legacy::{LegacyPeers, Rounds};
+use crate::shared::Shared;
+use crate::status::ObservedThread;
+use rmbd_cluster::membership::Member;
+use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
 use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
-use crate::legacy::{LegacyPeers, Rounds};
+use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
 use rmbd_store::{Replica, SliceId, Slices, fingerprint};
-use crate::shared::Shared;
-use rmbd_sketch::Weight;
-use crate::status::ObservedThread;
 
 /// What a crew begins with.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";

@@ -16,9 +16,9 @@ use super::start::warn_of_fallback;
 use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
 use crate::fronts::datagrams::{ClientPort, DataHandler};
+use crate::status::ObservedThread;
 use rmbd_io::limits::in_the_way_of_threads;
 use rmbd_io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
-use crate::status::ObservedThread;
 
 /// Threads to live with: those that look names up, and one that writes the log.
 const THREADS_TO_SPARE: usize = 3;

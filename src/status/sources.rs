@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::counters::Tally;
 use super::thread::ObservedThread;
 use super::{CompactStatus, Datagrams, Detail, LogStatus, OriginDetail, Replies, SketchStatus};
-use rmbd_console::{self as console, Missing};
 use crate::engine::Engine;
+use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
 use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica};
 

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use rmbd_client::{ClientError, Fate};
 use rmbd::node::Node;
 use rmbd_client::{AsyncClient, ClientOptions};
+use rmbd_client::{ClientError, Fate};
 use tokio::runtime::Runtime;
 
-use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::{OPTIONS, impatient, key, node};
+use rmbd_testkit::proxy::{Harm, Proxy};
 
 const SEED: u64 = 0xA51C;
 

@@ -1,11 +1,11 @@
-use rmbd_client::{AddsReport, ClientError, Fate, Hash};
 use rmbd::node::Node;
-use rmbd_proto::compact::Problem;
+use rmbd_client::{AddsReport, ClientError, Fate, Hash};
 use rmbd_client::{Client, ClientOptions};
+use rmbd_proto::compact::Problem;
 use std::net::UdpSocket;
 
-use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::{OPTIONS, config, impatient, key, node};
+use rmbd_testkit::proxy::{Harm, Proxy};
 
 const SEED: u64 = 0xC11E47;
 

@@ -8,9 +8,9 @@ mod names;
 
 use std::time::Duration;
 
-use rmbd_client::ClientOptions;
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
+use rmbd_client::ClientOptions;
 use rmbd_sketch::Geometry;
 
 /// As long as anything may take on a busy machine; nothing waits this long when all is well.

@@ -4,10 +4,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rmbd_client::{Asked, ClientError, Fate, Server, legacy};
-use rmbd_names::{HostPort, Resolver};
 use rmbd::node::Node;
+use rmbd_client::{Asked, ClientError, Fate, Server, legacy};
 use rmbd_client::{AsyncClient, Client, ClientOptions};
+use rmbd_names::{HostPort, Resolver};
 use tokio::runtime::Runtime;
 
 use crate::node;

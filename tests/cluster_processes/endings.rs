@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rmbd_proto::legacy::encode_add;
 use rustix::process::Signal;
 
-use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::{Ended, text};
 use crate::support::together::live;
+use rmbd_testkit::proxy::Harm;
 
 /// A node waits 3 s for the others; the rest is the machine's.
 const END_LIMIT: Duration = Duration::from_secs(7);

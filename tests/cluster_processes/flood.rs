@@ -10,14 +10,14 @@ use seccompiler::{
     SeccompRule,
 };
 
-use rmbd_testkit::forgery::{Flood, Forgery, Source, of_boot};
-use rmbd_testkit::proxy::Harm;
-use rmbd_testkit::random::Random;
-use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
 use crate::support::running::{Running, loopback, wait_until};
 use crate::support::together::{live, wait_until_one};
+use rmbd_testkit::forgery::{Flood, Forgery, Source, of_boot};
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::Random;
+use rmbd_testkit::required::skip;
 
 const SEED: u64 = 0xf_100d;
 /// What a machine under test does not reach: it sends as many as it can.

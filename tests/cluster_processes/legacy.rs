@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use rmbd_client::legacy::{Client, ClientOptions};
 
-use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::original::Original;
 use crate::support::python::Python;
 use crate::support::running::{Running, wait_until};
 use crate::support::together::wait_until_one;
+use rmbd_testkit::proxy::Harm;
 
 /// The example of the original's page, with a process that speaks its protocol at one end: both answer 2.
 #[test]

@@ -1,9 +1,9 @@
 //! Everything between the nodes passes gates that lose, double and hold back.
 
-use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::wait_until;
 use crate::support::together::wait_until_one;
+use rmbd_testkit::proxy::Harm;
 
 const WIDE: [&str; 2] = ["-x", "65536"];
 

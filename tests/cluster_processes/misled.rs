@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use rmbd_testkit::proxy::Harm;
 use crate::support::group::Group;
 use crate::support::running::{Running, loopback, wait_until};
 use crate::support::together::{wait_until_equal, wait_until_one};
+use rmbd_testkit::proxy::Harm;
 
 const NODES: usize = 10;
 const OPTIONS: [&str; 2] = ["-x=65536", "--gossip-interval=500"];

@@ -1,11 +1,11 @@
 //! Nodes on hosts of their own: network namespaces, whose packet filters lose a fifth of the cluster's
 //! datagrams, cut links, and pull cables. Skipped where the right or the programs for that are missing.
 
-use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::namespace::{Hosts, address};
 use crate::support::running::{Running, wait_until};
 use crate::support::together::{live, wait_until_equal, wait_until_one};
+use rmbd_testkit::required::skip;
 
 const HOSTS: usize = 4;
 

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use rmbd_testkit::required::skip;
 use crate::support::folder::{Folder, key};
 use crate::support::running::{
     Running, loopback, program, program_for_anybody, run_to_its_end, text, wait_until,
 };
+use rmbd_testkit::required::skip;
 
 /// The one line that a start with these options ends with.
 fn refusal(options: &[&str]) -> String {

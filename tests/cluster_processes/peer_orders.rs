@@ -2,11 +2,11 @@
 //! nodes are told so, become one cluster, and are restarted: nothing is counted twice, and nothing is
 //! lost that both had.
 
-use rmbd_testkit::proxy::Harm;
 use crate::support::folder::Folder;
 use crate::support::network::Network;
 use crate::support::running::{Running, loopback};
 use crate::support::together::{wait_until_equal, wait_until_one};
+use rmbd_testkit::proxy::Harm;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rmbd::status::Status;
 
-use rmbd_testkit::proxy::Harm;
-use rmbd_testkit::random::Random;
 use crate::support::folder::{Folder, key};
 use crate::support::group::Group;
 use crate::support::running::{Running, wait_until};
 use crate::support::together::{content, live, wait_until_one};
+use rmbd_testkit::proxy::Harm;
+use rmbd_testkit::random::Random;
 
 const SEED: u64 = 0x57_2a6e;
 /// What a stranger sends before he waits for it to be read: far below what pauses the reading.

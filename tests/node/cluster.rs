@@ -4,19 +4,19 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
-use rmbd_client::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
 use rmbd::node::{Node, NodeError};
-use rmbd_sketch::{Geometry, HashFamily};
 use rmbd::status::{Detail, MemberStatus, OtherSketch, Status};
+use rmbd_client::{Client, ClientOptions};
 use rmbd_proto::compact::{
     self, HASH_XXH3, Info, REPLY_HEAD_BYTES, ReplyHead, encode_info, is_request, write_reply_head,
 };
 use rmbd_proto::legacy::{ACK, Dialect, encode_peer, encode_sync};
 use rmbd_proto::{Boot, Writer};
+use rmbd_sketch::{Geometry, HashFamily};
 
-use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, wait_for};
+use rmbd_testkit::proxy::{Harm, Proxy};
 
 /// A node that joins these, with rounds that are short for a test.
 fn member(io: IoChoice, seeds: &[&Node]) -> NodeConfig {

@@ -4,15 +4,15 @@ use std::net::UdpSocket;
 
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::{AddError, Node};
-use rmbd_store::{fingerprint, once};
-use rmbd_sketch::{HashFamily, MAX_WEIGHT};
-use rmbd_udp::send_segments;
 use rmbd_proto::compact::{
     Answer, HASH_FNV, HASH_XXH3, Header, Once, Problem, ReplyHead, RequestWriter, WriteError,
     reply, reply_bytes_max,
 };
 use rmbd_proto::legacy::{self, encode_add, encode_count};
 use rmbd_proto::{Boot, SketchNumber};
+use rmbd_sketch::{HashFamily, MAX_WEIGHT};
+use rmbd_store::{fingerprint, once};
+use rmbd_udp::send_segments;
 
 use crate::support::{BACKENDS, client_of, compat, config, hex, introduce, receive, wait_for};
 

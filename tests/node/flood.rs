@@ -4,11 +4,11 @@ use std::net::UdpSocket;
 
 use rmbd::config::IoChoice;
 use rmbd::node::Node;
-use rmbd_sketch::MAX_WEIGHT;
 use rmbd::status::Status;
-use rmbd_udp::send_segments;
 use rmbd_proto::compact::{self, Operation};
 use rmbd_proto::legacy::{Dialect, Layout, Message, encode_count, messages};
+use rmbd_sketch::MAX_WEIGHT;
+use rmbd_udp::send_segments;
 
 use crate::support::{BACKENDS, client_of, config, receive, wait_for};
 

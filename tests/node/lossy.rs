@@ -8,8 +8,8 @@ use rmbd::node::Node;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{Header, ONCE_WINDOW, Once, RequestWriter, reply};
 
-use rmbd_testkit::proxy::{Harm, Proxy};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, introduce};
+use rmbd_testkit::proxy::{Harm, Proxy};
 
 const SEED: u64 = 0x10_55e5;
 /// Requests under way: no more than the proxy's receive buffer takes.

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use rmbd::config::{ClusterChoice, ClusterConfig, HostPort, IoChoice, NodeConfig};
-use rmbd_names::Resolver;
 use rmbd::node::Node;
 use rmbd::status::Status;
+use rmbd_names::Resolver;
 use rmbd_proto::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, config, wait_for};

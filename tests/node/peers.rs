@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use rmbd_client::legacy::{Client, ClientOptions};
 use rmbd::config::{ClusterChoice, ClusterConfig, IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd_sketch::Geometry;
+use rmbd_client::legacy::{Client, ClientOptions};
 use rmbd_proto::compact::is_request;
 use rmbd_proto::legacy::{ACK, Dialect, encode_peer, encode_sync};
+use rmbd_sketch::Geometry;
 
 use crate::support::{
     BACKENDS, PATIENCE, client_of, compat, config, hex, receive_from, vectors, wait_for,

@@ -3,8 +3,8 @@
 use std::net::{TcpListener, UdpSocket};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
-use rmbd_io::BindError;
 use rmbd::node::{Node, NodeError};
+use rmbd_io::BindError;
 use rmbd_sketch::Geometry;
 
 use crate::support::{BACKENDS, client_of, config, receive};

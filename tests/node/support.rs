@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::Node;
-use rmbd_sketch::{Geometry, HashFamily};
 use rmbd::status::Status;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{Answer, Header, Once, Problem, RequestWriter, reply};
+use rmbd_sketch::{Geometry, HashFamily};
 
 /// How long anything may take on a busy machine; nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rmbd_client::{Client, ClientOptions};
 use rmbd::status::Status;
+use rmbd_client::{Client, ClientOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use rmbd_testkit::streams::{Kind, PATIENCE, Running, Which};

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rmbd_testkit::random::random;
+
 /// splitmix64 (Steele, Lea & Flood 2014). Small, seeded, the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -22,11 +24,7 @@ impl Random {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        random(&mut self.0)
     }
 
     /// In `0..end`; 0 where `end` is 0.

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 
 use super::*;
-use rmbd_sketch::tests::random;
 use rmbd_sketch::{Geometry, HashFamily, MAX_DEPTH, Weight};
+use rmbd_testkit::random::random;
 
 const FAMILIES: [HashFamily; 2] = [HashFamily::Xxh3 { seed: 0x5EED }, HashFamily::Fnv];
 

@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 pub mod forgery;
+pub mod legacy_server;
 pub mod proxy;
 pub mod random;
 pub mod required;

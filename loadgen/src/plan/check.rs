@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rmbd_sketch::MAX_WEIGHT;
 use rmbd_proto::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
+use rmbd_sketch::MAX_WEIGHT;
 use thiserror::Error;
 
 use super::format::Format;

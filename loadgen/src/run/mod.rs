@@ -9,8 +9,8 @@ mod traffic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rmbd_io::cpu;
 use rmbd::status::Status;
+use rmbd_io::cpu;
 
 pub use self::event::Event;
 use self::phase::PhaseEnd;

@@ -61,7 +61,6 @@ pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusErr
     Ok(serde_json::from_str(&text)?)
 }
 
-<<<<<<< HEAD
 /// Seconds of CPU that the data threads have spun so far while nothing was there.
 pub(super) fn spinning_s(status: &Status) -> f64 {
     status
@@ -69,16 +68,6 @@ pub(super) fn spinning_s(status: &Status) -> f64 {
         .threads
         .iter()
         .map(|thread| thread.spinning_s)
-=======
-/// CPU seconds that the data threads have spun so far while nothing was there (`--busy-poll`); `None` where the
-/// status has no such figure. It is read by its name in the JSON, so that this builds with a library that
-/// has none, too.
-pub(super) fn spinning_s(status: &Status) -> Option<f64> {
-    let threads = serde_json::to_value(&status.io.threads).ok()?;
-    let threads = threads.as_array()?.iter();
-    threads
-        .map(|thread| thread.get("spinning_s")?.as_f64())
->>>>>>> rooms-loadgen
         .sum()
 }
 

@@ -5,14 +5,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rmbd_client::legacy::{Client, ClientError, ClientOptions};
-use rmbd_client::{self as client, Count};
 use rmbd::config::NodeConfig;
 use rmbd::node::{Node, NodeError};
 use rmbd::status::Status;
-use rmbd_udp::send_segments;
+use rmbd_client::legacy::{Client, ClientError, ClientOptions};
+use rmbd_client::{self as client, Count};
 use rmbd_proto::Boot;
 use rmbd_proto::legacy::{MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count};
+use rmbd_udp::send_segments;
 use thiserror::Error;
 use ureq::Agent;
 

@@ -3,13 +3,13 @@
 
 use crate::engine::{Answer, Bounds, Verdict};
 use rmbd_io::Replies;
-use rmbd_store::Estimate;
-use rmbd_udp::TRAIN_BYTES_MAX;
 use rmbd_proto::compact::{
     self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
     REPLY_HEAD_BYTES, ReplyHead,
 };
 use rmbd_proto::legacy::{self, Dialect, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX};
+use rmbd_store::Estimate;
+use rmbd_udp::TRAIN_BYTES_MAX;
 
 /// Bytes of the replies to one train, at most: a compact reply is within its limit, a legacy one
 /// slightly longer than its request.

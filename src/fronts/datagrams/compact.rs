@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::answers::ReplySlot;
 use super::{ClientPort, Desk};
 use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
-use rmbd_store::once::{self, Caller};
-use rmbd_sketch::{HashFamily, Weight};
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     INFO_BEHIND_COOKIE_BYTES, Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
     Rejected, ReplyHead, Request, encode_cookie,
 };
+use rmbd_sketch::{HashFamily, Weight};
+use rmbd_store::once::{self, Caller};
 
 // What the format promises to clients is what the table keeps.
 const _: () = assert!(once::WINDOW == compact::ONCE_WINDOW);

@@ -19,12 +19,12 @@ pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
 use crate::engine::{Allowed, Answer, Session, Turn};
-use rmbd_io::{self as io, Replies};
-use rmbd_sketch::Exhausted;
 use crate::status::{ObservedThread, Tally, TurnedAway};
-use rmbd_udp::Train;
+use rmbd_io::{self as io, Replies};
 use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use rmbd_proto::legacy::{self, Layout, Message};
+use rmbd_sketch::Exhausted;
+use rmbd_udp::Train;
 
 /// Time between two looks whether a pass has come that adds wait for.
 const PASS_WAIT: Duration = Duration::from_millis(1);

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::access::Access;
 use super::hand_off::HandOff;
 use crate::config::NodeConfig;
-use rmbd_io::DataSocket;
 use crate::shared::Shared;
+use rmbd_io::DataSocket;
 use rmbd_proto::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
 /// The longest `peer` message (native, port as `L`), the longest rare message but for rows.

@@ -8,16 +8,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::NodeConfig;
 use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
-use rmbd_io::Stop;
-use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
-use rmbd_store::{Replica, Slices};
 use crate::shared::Shared;
-use rmbd_sketch::tests::random;
-use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
+use rmbd_io::Stop;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{
     Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
 };
+use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
+use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
+use rmbd_store::{Replica, Slices};
+use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(77);
 const KEY: &[u8] = b"the only key";

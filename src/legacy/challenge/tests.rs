@@ -7,7 +7,6 @@ use rmbd_proto::compact::{
 };
 use rmbd_proto::legacy::{Dialect, Layout, Message, messages, write_reply_count, write_reply_key};
 
-
 use rmbd_testkit::random::Random;
 
 const TOLD: Introduction = Introduction {

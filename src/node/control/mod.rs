@@ -18,10 +18,10 @@ use super::overview::Overview;
 use super::{NodeError, system};
 use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
 use crate::fronts::http::{self, Hosts};
-use rmbd_io::{Backend, RingRefused};
 use crate::legacy::Rounds;
-use rmbd_store::Slices;
 use crate::shared::Shared;
+use rmbd_io::{Backend, RingRefused};
+use rmbd_store::Slices;
 
 /// What the control thread starts with, and owns from then on.
 pub(super) struct ControlThread {

@@ -4,8 +4,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use rmbd_store::{Published, Slices};
 use crate::shared::Shared;
+use rmbd_store::{Published, Slices};
 
 /// Cells gone over before others get their turn on this thread: less than a millisecond's work.
 const CELLS_A_TURN: usize = 1 << 18;

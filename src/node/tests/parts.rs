@@ -9,8 +9,8 @@ use crate::config::{ClusterChoice, HostPort, IoChoice, NodeConfig};
 use crate::node::Node;
 use crate::node::crew::{Crew, Fault, How, Part};
 use crate::node::signals::Signals;
-use rmbd_sketch::Geometry;
 use rmbd_proto::legacy::{Dialect, encode_peer};
+use rmbd_sketch::Geometry;
 
 /// Longer than anything takes; never a way to pass.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ClusterChoice, IoChoice, NodeConfig};
 use crate::node::Node;
-use rmbd_sketch::{Geometry, MAX_WEIGHT};
 use rmbd_proto::compact::{Header, Problem, RequestWriter, reply};
 use rmbd_proto::legacy::encode_add;
+use rmbd_sketch::{Geometry, MAX_WEIGHT};
 
 /// For how long nothing goes over the cells.
 const HELD: Duration = Duration::from_secs(30);

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rmbd_client::{Client, ClientOptions};
 use rmbd::status::Status;
+use rmbd_client::{Client, ClientOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::namespace::Place;

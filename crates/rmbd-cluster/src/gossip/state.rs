@@ -178,7 +178,6 @@ pub struct OneWayView {
 
 /// Something that a log should say.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum ClusterEvent {
     /// Membership saw a change.
     Member(crate::membership::MembershipEvent),

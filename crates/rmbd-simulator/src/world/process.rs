@@ -9,7 +9,7 @@ use super::super::machine::{Copies, Setup};
 use super::super::network::{Datagram, Place};
 
 /// What a node's clock shows when it starts: not 0, so that it can go back.
-pub const CLOCK_START: Duration = Duration::from_secs(1_000);
+pub(crate) const CLOCK_START: Duration = Duration::from_secs(1_000);
 
 /// Where a process can run, and what its operator has written down for it.
 pub struct Host<M> {

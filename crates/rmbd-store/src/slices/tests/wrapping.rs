@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use super::*;
 use crate::{Batch, Estimate};
-use rmbd_sketch::tests::random;
 use rmbd_sketch::{PASS_WEIGHT_MAX, Weight};
+use rmbd_testkit::random::random;
 
 /// Each of them is crossed by every key that is hot.
 const BOUNDARIES: [u64; 3] = [1 << 31, 1 << 32, 1 << 33];

@@ -8,17 +8,15 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use rmbd_store::once::{Admission, Caller, OnceTable};
 use rmbd_proto::compact::Problem;
+use rmbd_store::once::{Admission, Caller, OnceTable};
 
 use super::*;
 use crate::closed::once::patience::PATIENCE_FIRST_NS;
 use crate::plan::Window;
 use crate::plan::testing::load;
 
-#[allow(dead_code, reason = "others use all of it")]
-
-use random::Random;
+use rmbd_testkit::random::Random;
 
 const MS: u64 = 1_000_000;
 
