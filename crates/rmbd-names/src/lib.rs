@@ -5,6 +5,15 @@
 //! silent. A [`Resolver`] looks up; it may take half a minute, so where that would hold up something else
 //! it is asked on a thread ([`look_up_on_thread`], [`look_up_within`]), of which there is a bounded number;
 //! who looks after its own threads has [`Lookups`] start them.
+//!
+//! ```
+//! use rmbd_names::{HostPort, Resolver};
+//!
+//! let name = HostPort::target("127.0.0.1:8000")?;
+//! let addresses = Resolver::default().look_up(&name)?;
+//! assert_eq!(addresses, [([127, 0, 0, 1], 8000).into()]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod address;
 mod lookups;

@@ -4,9 +4,10 @@ use super::Weight;
 
 /// Weight that may be added to a sketch, taken ahead of the adds so that threads seldom meet for it.
 ///
-/// It belongs to the sketch that [provides](super::Sketch::provide) it: [`charge`](super::Sketch::charge) it before each
-/// add at cells, and [`settle`](super::Sketch::settle) it when all of that is added. Dropped unsettled, what was charged
-/// is missing in N, and what was not is lost for all until the sketch ends.
+/// It belongs to the sketch that [provides](super::Sketch::provide) it. Each add at cells is
+/// [charged](super::Sketch::charge) before, and when all of them are done the allowance is
+/// [settled](super::Sketch::settle). Where it is dropped unsettled, what was charged is missing in N, and what was not
+/// charged can be added by nobody any more.
 #[must_use = "what it holds is given back by `Sketch::settle`"]
 #[derive(Debug, Default)]
 pub struct Allowance {

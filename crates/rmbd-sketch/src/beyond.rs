@@ -2,9 +2,9 @@
 //!
 //! A cell wraps: it holds the lowest 32 bits of what was added to it, its *total*. From time to time a *pass* of the
 //! one writer goes over all cells and notes for each how many *half turns* of 2^31 its total has made. Between two
-//! passes no cell grows by more than 2^31, since all weight is taken from a [`WeightBudget`] before it is added, and only
-//! what was added before a pass began is given back by it. So whoever reads a cell and its half turns knows the total:
-//! the highest bit of the cell says whether it has made one half turn more since.
+//! passes no cell grows by more than 2^31, since all weight is taken from a [`WeightBudget`] before it is added, and
+//! only what was added before a pass began is given back by it. So whoever reads a cell and its half turns knows the
+//! total: the highest bit of the cell says whether it has made one half turn more since.
 //!
 //! ```text
 //!    adds     take from the budget (Acquire what the last pass gave back, then a Release fence), add to cells, add

@@ -119,7 +119,8 @@ impl Sketch {
     /// Adds `weight` to `key`. A weight of 0 changes nothing.
     ///
     /// # Errors
-    /// [`Exhausted`] where [`PASS_WEIGHT_MAX`] was added since the last pass; nothing was added.
+    /// [`Exhausted`] where [`PASS_WEIGHT_MAX`](super::PASS_WEIGHT_MAX) was added since the last pass; nothing was
+    /// added.
     #[inline]
     pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
         let mut allowance = Allowance::default();

@@ -20,11 +20,11 @@ pub struct ReplicaLimits {
     pub max_peers: usize,
     /// Slices learnt from other nodes, and from earlier boots of this one.
     pub max_origins: usize,
-    /// Bytes of all cells: own ones and those of others beside them, what is noted of totals that 32 bits do not hold,
-    /// their published copy ([`Slices`](super::Slices)), learnt slices by what is in them, and two tables for each legacy peer. Asked
-    /// before anything is allocated; `u64::MAX` is no limit. Tables count whole, although pages that were never written
-    /// cost nothing. What stands beside the cells follows from them: hashes and versions (3 % of our own slice) and the
-    /// history of our own (at most an eighth of it).
+    /// Bytes of all cells: own ones and those of others beside them, what is noted of totals that 32 bits do not
+    /// hold, their published copy ([`Slices`](super::Slices)), learnt slices by what is in them, and two tables for
+    /// each legacy peer. Asked before anything is allocated; `u64::MAX` is no limit. Tables count whole, although
+    /// pages that were never written cost nothing. What stands beside the cells follows from them: hashes and
+    /// versions (3 % of our own slice) and the history of our own (at most an eighth of it).
     pub max_memory_bytes: u64,
 }
 
@@ -89,7 +89,8 @@ impl Replica {
         Self::try_with_threads(geometry, family, own, limits, 1)
     }
 
-    /// As [`try_with`](Self::try_with), where so many threads add at the same time, each with a [`Batch`](super::Batch) of its own.
+    /// As [`try_with`](Self::try_with), where so many threads add at the same time, each with a
+    /// [`Batch`](super::Batch) of its own.
     /// In a small sketch each of them then has cells of its own ([`lanes_of`]).
     ///
     /// # Errors
@@ -139,7 +140,8 @@ impl Replica {
     /// Adds `weight` to `key` on this node.
     ///
     /// # Errors
-    /// [`Exhausted`] where too much was added since the last pass of [`Slices::publish`](super::Slices::publish); nothing was added.
+    /// [`Exhausted`] where too much was added since the last pass of [`Slices::publish`](super::Slices::publish);
+    /// nothing was added.
     #[inline]
     pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
         self.own.add(key, weight)
@@ -152,8 +154,8 @@ impl Replica {
         self.estimate_at(&self.own.cells_of(key))
     }
 
-    /// What [`estimate`](Self::estimate) is made of where no slices are learnt ([`Slices::estimate_by_origin`](super::Slices::estimate_by_origin) else):
-    /// ourselves first, then the legacy peers.
+    /// The parts of an [`estimate`](Self::estimate) where no slices are learnt: ourselves first, then the legacy peers.
+    /// Where slices are, [`Slices`](super::Slices::estimate_by_origin) tells them.
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let cells = &self.own.cells_of(key);
