@@ -18,6 +18,12 @@ struct Entry<E> {
     event: E,
 }
 
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<E> Queue<E> {
     pub fn new() -> Self {
         Self {
