@@ -76,7 +76,7 @@ pub struct ClusterOptions {
 /// Its caller does this, again and again:
 ///
 /// 1. Wait until a datagram comes or [`next_wake`](Self::next_wake) is there, whichever is first. That time may change
-///    with every call of the first and third kind, so it is asked each time.
+///    with every call but questions, so it is asked each time.
 /// 2. Call [`handle`](Self::handle) for each datagram that has come, then [`wake`](Self::wake), which may also be
 ///    called early.
 /// 3. Call [`transmit`](Self::transmit) until it says `None`, and send what it gives. Then call
