@@ -223,6 +223,22 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
     }
 }
 
+/// A mutation that does not fit its code any more tells nothing of the tests that are to catch it.
+#[test]
+fn mutations_of_the_cluster_fit_the_code() {
+    for patch in files(".patch") {
+        let check = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(ROOT)
+            .output()
+            .unwrap();
+        let name = patch.display();
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(check.status.success(), "{name}: make it anew: {said}");
+    }
+}
+
 /// Options that a text mentions: `--word`.
 fn options(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit();
