@@ -18,7 +18,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("udp", &[]),
     ("testkit", &["proto"]),
     ("store", &["sketch", "proto"]),
-    ("cluster", &["sketch", "proto", "pace", "store"]),
+    ("cluster", &["proto", "pace", "store"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
     (
