@@ -44,13 +44,16 @@ mod blocking;
 mod detached;
 
 // The client for tokio.
+#[cfg(feature = "tokio")]
 mod asynchronous;
 
 // The client of the Python program's protocol.
+#[cfg(feature = "legacy")]
 pub mod legacy;
 
 pub use self::adder::Adder;
 pub use self::answer::{Bounds, Count, Hash, Hit, Info};
+#[cfg(feature = "tokio")]
 pub use self::asynchronous::AsyncClient;
 pub use self::blocking::Client;
 pub use self::detached::Detached;

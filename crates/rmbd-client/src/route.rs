@@ -137,6 +137,7 @@ impl Route {
     }
 
     /// Somebody asks anew: no pause holds that up.
+    #[cfg(feature = "legacy")]
     pub(super) fn hurry(&mut self) {
         if let Some(Trouble::Until(until)) = &mut self.trouble {
             *until = Duration::ZERO;
