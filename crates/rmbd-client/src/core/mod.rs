@@ -78,7 +78,10 @@ pub(super) enum Reason {
     /// The node refused, with the code of a [`Problem`].
     Code(u8),
     /// Nobody listens there.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client tells it by itself"))]
+    #[cfg_attr(
+        not(feature = "tokio"),
+        allow(dead_code, reason = "the blocking client tells it by itself")
+    )]
     Unreachable,
     /// The driver gave up.
     Abandoned,
