@@ -1,4 +1,6 @@
-//! What a session yields.
+//! What a session is asked, and what it answers.
+//!
+//! A new question that rests on an estimate takes a variant here, and a call and a counter in `session.rs`.
 
 use super::Limit;
 use rmbd_store::Estimate;

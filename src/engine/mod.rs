@@ -12,7 +12,6 @@
 
 mod answer;
 mod session;
-mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
-pub use self::session::Session;
-pub use self::tally::Tally;
+pub use self::session::{Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, Replica, fingerprint};

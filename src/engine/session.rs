@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Question};
 use super::{
-    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Tally, Turn,
+    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
@@ -65,6 +65,24 @@ pub struct Session<T: Copy> {
     max_weight: Weight,
     tally: Tally,
     cookie: Option<MadeCookie>,
+}
+
+/// How often a session did what. These numbers only ever grow; each has a line of the same name in the table of
+/// counters (`status/counters.rs`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys added.
+    pub add: u64,
+    /// Keys counted.
+    pub count: u64,
+    /// Keys added and counted.
+    pub hit: u64,
+    /// Keys counted with bounds.
+    pub bounds: u64,
+    /// Questions what this engine is.
+    pub info: u64,
+    /// Requests that had been applied before.
+    pub repeats: u64,
 }
 
 /// What waits for an estimate.
@@ -226,9 +244,7 @@ impl<T: Copy> Session<T> {
     #[inline]
     pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Answer)) {
         self.tally.count += 1;
-        let question = Question::Count;
-        let asked = Asked { question, token };
-        self.batch.count(key, asked, &mut into(answer));
+        self.ask(key, Question::Count, token, answer);
     }
 
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
@@ -263,8 +279,7 @@ impl<T: Copy> Session<T> {
         // What other threads have under way may be in cells already and not in N yet.
         let total_weight = replica.total_weight().saturating_add(self.batch.weight());
         let question = Question::bounds(replica.own().geometry().epsilon(), total_weight);
-        let asked = Asked { question, token };
-        self.batch.count(key, asked, &mut into(answer));
+        self.ask(key, question, token, answer);
     }
 
     /// What the engine is; it does not change.
@@ -276,6 +291,19 @@ impl<T: Copy> Session<T> {
     /// Answers what was asked, and shows everybody what was added.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
         self.batch.finish(&mut into(answer));
+    }
+
+    /// Asks for the estimate of `key`, of which the answer to `question` is made.
+    #[inline]
+    fn ask(
+        &mut self,
+        key: &[u8],
+        question: Question,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
+        let asked = Asked { question, token };
+        self.batch.count(key, asked, &mut into(answer));
     }
 }
 

@@ -11,14 +11,14 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::Answered;
 use super::connection::{self, Connection, is_about_the_peer};
-use super::core::{Core, Failure, Reason, Settings, Unsendable};
+use super::core::{Core, Failure, Outcome, Reason, Settings, Unsendable};
+use super::questions::FromAnswer;
 use super::route::{Asked, Route, Step};
 use super::server::Server;
-use super::{AddsReport, Bounds, ClientError, ClientOptions, Count, Hit, Info};
+use super::{AddsReport, ClientError, ClientOptions};
 use rmbd_names::{Lookup, look_up_on_thread};
-use rmbd_proto::compact::Operation;
+use rmbd_proto::compact::{Answer, Operation};
 
 /// Calls that wait for the task to take them.
 const CALLS_WAITING_MAX: usize = 1024;
@@ -37,7 +37,7 @@ const CALLS_AT_ONCE: usize = 16;
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), rmbd_client::ClientError> {
-/// use rmbd::{AsyncClient, ClientOptions};
+/// use rmbd_client::{AsyncClient, ClientOptions};
 ///
 /// let client = AsyncClient::connect("127.0.0.1:8000", ClientOptions::default()).await?;
 /// let hit = client.hit("10.0.0.7", 1, 100).await?;
@@ -100,8 +100,8 @@ impl AsyncClient {
     /// # Errors
     /// [`ClientError::fate`] tells whether the weight may have been added.
     pub async fn add(&self, key: impl AsRef<[u8]>, weight: u64) -> Result<(), ClientError> {
-        let key = key.as_ref().into();
-        self.one(Owned::Add { key, weight }).await.map(drop)
+        let key = key.as_ref();
+        self.ask(Operation::Add { key, weight }).await
     }
 
     /// Adds weights to keys; how many adds there were.
@@ -112,16 +112,16 @@ impl AsyncClient {
         &self,
         adds: impl IntoIterator<Item = (K, u64)>,
     ) -> Result<u64, ClientError> {
-        let adds = adds.into_iter().map(|(key, weight)| Owned::Add {
-            key: key.as_ref().into(),
-            weight,
+        let adds = adds.into_iter().map(|(key, weight)| {
+            let key = key.as_ref();
+            Owned::from(Operation::Add { key, weight })
         });
         let mut report = AddsReport::default();
         let mut first_error = None;
         let mut position = 0;
-        let mut take = |result: OperationResult| {
+        let mut take = |result: OperationResult<()>| {
             match result {
-                Ok(_) => report.confirmed += 1,
+                Ok(()) => report.confirmed += 1,
                 Err(failed) => {
                     report.fail(position, failed.fate());
                     first_error.get_or_insert(failed);
@@ -141,74 +141,6 @@ impl AsyncClient {
                 })
             }
         }
-    }
-
-    /// How often a key was added: approximately, and never too low for what arrived.
-    ///
-    /// # Errors
-    /// No answer, a refusal, or a key of more than 1 024 bytes. A count changes nothing.
-    pub async fn count(&self, key: impl AsRef<[u8]>) -> Result<Count, ClientError> {
-        let key = key.as_ref().into();
-        self.ask(Owned::Count { key }, Answered::count).await
-    }
-
-    /// [`Self::count`] of many keys, in their order.
-    ///
-    /// # Errors
-    /// As [`Self::count`].
-    pub async fn count_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Count>, ClientError> {
-        let mut counts = Vec::with_capacity(keys.len());
-        let mut first_error = None;
-        let mut take = |result: OperationResult| {
-            match result {
-                Ok(answer) => counts.extend(answer.count()),
-                Err(failed) => {
-                    first_error.get_or_insert(failed);
-                }
-            }
-            first_error.is_none()
-        };
-        let keys = keys.iter().map(|key| Owned::Count {
-            key: key.as_ref().into(),
-        });
-        self.many(keys, &mut take).await;
-        match first_error {
-            None => Ok(counts),
-            Some(failed) => Err(self.error(failed)),
-        }
-    }
-
-    /// Adds a weight to a key, then tells whether it was added at most `limit` times, over all time.
-    /// A weight of 0 only looks.
-    ///
-    /// # Errors
-    /// [`ClientError::fate`] tells whether the weight may have been added.
-    pub async fn hit(
-        &self,
-        key: impl AsRef<[u8]>,
-        weight: u64,
-        limit: u64,
-    ) -> Result<Hit, ClientError> {
-        let key = key.as_ref().into();
-        let hit = Owned::Hit { key, weight, limit };
-        self.ask(hit, Answered::hit).await
-    }
-
-    /// A key's estimate, a lower bound, and N.
-    ///
-    /// # Errors
-    /// As [`Self::count`].
-    pub async fn count_bounds(&self, key: impl AsRef<[u8]>) -> Result<Bounds, ClientError> {
-        let key = key.as_ref().into();
-        self.ask(Owned::Bounds { key }, Answered::bounds).await
-    }
-
-    /// What the server is.
-    ///
-    /// # Errors
-    /// No answer, or a refusal.
-    pub async fn info(&self) -> Result<Info, ClientError> {
-        self.ask(Owned::Info, Answered::info).await
     }
 
     fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
@@ -239,30 +171,53 @@ impl AsyncClient {
         })
     }
 
-    async fn one(&self, operation: Owned) -> Result<Answered, ClientError> {
-        let results = self.call(vec![operation]).await?.await;
-        let result = results.ok().and_then(|results| results.into_iter().next());
-        match result {
-            Some(result) => result.map_err(|failed| self.error(failed)),
-            None => Err(ClientError::Closed),
+    /// Has an operation sent, and waits for its answer.
+    pub(super) fn ask<'c, A: FromAnswer>(
+        &'c self,
+        operation: Operation<'_>,
+    ) -> impl Future<Output = Result<A, ClientError>> + use<'c, A> {
+        let operation = Owned::from(operation);
+        async move {
+            let results = self.call(vec![operation]).await?.await;
+            let result = results.ok().and_then(|results| results.into_iter().next());
+            match result {
+                Some(result) => result.map_err(|failed| self.error(failed)),
+                None => Err(ClientError::Closed),
+            }
         }
     }
 
-    async fn ask<A>(
+    /// Has `count` operations sent, and waits for all their answers, which come in the same order.
+    pub(super) async fn ask_all<'k, A: FromAnswer>(
         &self,
-        operation: Owned,
-        answer: fn(Answered) -> Option<A>,
-    ) -> Result<A, ClientError> {
-        // The core lets no other kind of answer through.
-        answer(self.one(operation).await?).ok_or(ClientError::Closed)
+        count: usize,
+        operation: impl Fn(usize) -> Operation<'k>,
+    ) -> Result<Vec<A>, ClientError> {
+        let operations = (0..count).map(|at| Owned::from(operation(at)));
+        let mut answers = Vec::with_capacity(count);
+        let mut first_error = None;
+        let mut take = |result: OperationResult<A>| {
+            match result {
+                Ok(answer) => answers.push(answer),
+                Err(failed) => {
+                    first_error.get_or_insert(failed);
+                }
+            }
+            first_error.is_none()
+        };
+        self.many(operations, &mut take).await;
+        match first_error {
+            None => Ok(answers),
+            Some(failed) => Err(self.error(failed)),
+        }
     }
 
     /// Hands over operations, some calls at a time, and their results in order; ends early where
     /// `take` says so. How many operations were taken.
-    async fn many(
+    async fn many<A: FromAnswer>(
         &self,
         operations: impl Iterator<Item = Owned>,
-        take: &mut impl FnMut(OperationResult) -> bool,
+        take: &mut impl FnMut(OperationResult<A>) -> bool,
     ) -> u64 {
         let mut operations = operations.peekable();
         let mut under_way = VecDeque::new();
@@ -281,20 +236,21 @@ impl AsyncClient {
                 Ok(results) => results.await.ok(),
                 Err(_) => None,
             };
-            let closed = || vec![Err(Failed::Closed); size];
-            for result in results.unwrap_or_else(closed) {
+            for result in results.unwrap_or_else(|| closed(size)) {
                 goes_on &= take(result);
             }
         }
     }
 
-    async fn call(
+    async fn call<A: FromAnswer>(
         &self,
         operations: Vec<Owned>,
-    ) -> Result<oneshot::Receiver<Vec<OperationResult>>, ClientError> {
-        let (done, results) = oneshot::channel();
-        let sent = self.calls.send(Call { operations, done }).await;
-        sent.map(|()| results).map_err(|_| ClientError::Closed)
+    ) -> Result<oneshot::Receiver<Vec<OperationResult<A>>>, ClientError> {
+        let (done, receiver) = oneshot::channel();
+        let results = closed(operations.len());
+        let waiter = Box::new(Waiting { results, done });
+        let sent = self.calls.send(Call { operations, waiter }).await;
+        sent.map(|()| receiver).map_err(|_| ClientError::Closed)
     }
 
     fn error(&self, failed: Failed) -> ClientError {
@@ -366,50 +322,67 @@ fn waiting_on(connection: &Connection) -> Result<UdpSocket, ClientError> {
 /// Operations that are answered together.
 struct Call {
     operations: Vec<Owned>,
-    done: oneshot::Sender<Vec<OperationResult>>,
+    waiter: Box<dyn Waiter>,
 }
 
 /// An operation on its way to the task.
-enum Owned {
-    Add {
-        key: Box<[u8]>,
-        weight: u64,
-    },
-    Count {
-        key: Box<[u8]>,
-    },
-    Hit {
-        key: Box<[u8]>,
-        weight: u64,
-        limit: u64,
-    },
-    Bounds {
-        key: Box<[u8]>,
-    },
-    Info,
+struct Owned {
+    /// Without its key.
+    operation: Operation<'static>,
+    key: Box<[u8]>,
 }
 
-impl Owned {
-    fn borrow(&self) -> Operation<'_> {
-        match self {
-            Self::Add { key, weight } => Operation::Add {
-                key,
-                weight: *weight,
-            },
-            Self::Count { key } => Operation::Count { key },
-            Self::Hit { key, weight, limit } => Operation::Hit {
-                key,
-                weight: *weight,
-                limit: *limit,
-                window_ms: 0,
-            },
-            Self::Bounds { key } => Operation::Bounds { key },
-            Self::Info => Operation::Info,
+impl From<Operation<'_>> for Owned {
+    fn from(operation: Operation<'_>) -> Self {
+        Self {
+            operation: operation.with_key(&[]),
+            key: operation.key().into(),
         }
     }
 }
 
-type OperationResult = Result<Answered, Failed>;
+impl Owned {
+    fn borrow(&self) -> Operation<'_> {
+        self.operation.with_key(&self.key)
+    }
+}
+
+/// Who waits for the results of a call, of whatever kind its answers are.
+trait Waiter: Send {
+    /// Takes the result of one of its operations.
+    fn take(&mut self, index: usize, result: Result<Option<Answer<'_>>, Failed>);
+
+    /// Takes note that all results are there.
+    fn done(self: Box<Self>);
+}
+
+struct Waiting<A> {
+    results: Vec<OperationResult<A>>,
+    done: oneshot::Sender<Vec<OperationResult<A>>>,
+}
+
+impl<A: FromAnswer> Waiter for Waiting<A> {
+    fn take(&mut self, index: usize, result: Result<Option<Answer<'_>>, Failed>) {
+        if let Some(place) = self.results.get_mut(index) {
+            // The core lets no other kind of answer through.
+            *place = result.and_then(|answer| A::from_answer(answer).ok_or(Failed::Closed));
+        }
+    }
+
+    fn done(self: Box<Self>) {
+        // Nobody may wait any more: the caller was dropped.
+        let _ = self.done.send(self.results);
+    }
+}
+
+type OperationResult<A> = Result<A, Failed>;
+
+/// The results of so many operations where the task is gone.
+fn closed<A>(operations: usize) -> Vec<OperationResult<A>> {
+    std::iter::repeat_with(|| Err(Failed::Closed))
+        .take(operations)
+        .collect()
+}
 
 #[derive(Debug, Clone)]
 enum Failed {
@@ -452,9 +425,8 @@ struct Token {
 }
 
 struct OpenCall {
-    results: Vec<OperationResult>,
+    waiter: Box<dyn Waiter>,
     left: usize,
-    done: oneshot::Sender<Vec<OperationResult>>,
 }
 
 impl Driver {
@@ -525,7 +497,7 @@ impl Driver {
                 },
                 Step::GiveUp => {
                     let (open, at) = (&mut self.open, &self.asked);
-                    let mut sink = |token: Token, outcome: super::core::Outcome<'_>| {
+                    let mut sink = |token: Token, outcome: Outcome<'_>| {
                         settle(open, token, result(outcome, at));
                     };
                     return self.core.abandon(Reason::Unreachable, &mut sink);
@@ -549,16 +521,11 @@ impl Driver {
     }
 
     fn begin(&mut self, call: Call) {
-        let Call { operations, done } = call;
+        let Call { operations, waiter } = call;
         let number = self.next_call;
         self.next_call += 1;
         let left = operations.len();
-        let call = OpenCall {
-            results: vec![Err(Failed::Closed); left],
-            left,
-            done,
-        };
-        self.open.insert(number, call);
+        self.open.insert(number, OpenCall { waiter, left });
         for (index, operation) in operations.iter().enumerate() {
             let token = Token {
                 call: number,
@@ -626,23 +593,23 @@ impl Driver {
     }
 }
 
-fn result(outcome: super::core::Outcome<'_>, at: &Whereabouts) -> OperationResult {
-    let failed = |failure| Failed::Failure(failure, at.at());
-    outcome.map(Answered::from).map_err(failed)
+fn result<'a>(outcome: Outcome<'a>, at: &Whereabouts) -> Result<Option<Answer<'a>>, Failed> {
+    outcome.map_err(|failure| Failed::Failure(failure, at.at()))
 }
 
-fn settle(open: &mut HashMap<u64, OpenCall>, token: Token, result: OperationResult) {
+fn settle(
+    open: &mut HashMap<u64, OpenCall>,
+    token: Token,
+    result: Result<Option<Answer<'_>>, Failed>,
+) {
     let Some(call) = open.get_mut(&token.call) else {
         return;
     };
-    if let Some(place) = call.results.get_mut(token.index) {
-        *place = result;
-    }
+    call.waiter.take(token.index, result);
     call.left -= 1;
     if call.left == 0
         && let Some(call) = open.remove(&token.call)
     {
-        // Nobody waits any more: the caller was dropped.
-        let _ = call.done.send(call.results);
+        call.waiter.done();
     }
 }

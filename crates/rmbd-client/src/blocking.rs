@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use super::answer::Answered;
 use super::connection::{self, Connection, is_about_the_peer};
 use super::core::{Core, Failure, Outcome, Reason, Settings, Sink};
+use super::questions::FromAnswer;
 use super::route::{Route, Step};
 use super::server::Server;
-use super::{Adder, Bounds, ClientError, ClientOptions, Count, Hit, Info};
+use super::{Adder, ClientError, ClientOptions};
 use rmbd_proto::compact::Operation;
 
 /// Datagrams of the largest train.
@@ -24,7 +24,7 @@ const ADDER_LINGER_MIN: Duration = Duration::from_millis(1);
 /// A blocking client of one server. Every call waits for the answers; an [`Adder`] does not.
 ///
 /// ```no_run
-/// use rmbd::{Client, ClientOptions};
+/// use rmbd_client::{Client, ClientOptions};
 ///
 /// let mut client = Client::connect("127.0.0.1:8000", ClientOptions::default())?;
 /// client.add("apple", 1)?;
@@ -89,8 +89,7 @@ impl Client {
     /// [`ClientError::fate`] tells whether the weight may have been added.
     pub fn add(&mut self, key: impl AsRef<[u8]>, weight: u64) -> Result<(), ClientError> {
         let key = key.as_ref();
-        self.ask_all(1, |_| Operation::Add { key, weight })
-            .map(drop)
+        self.ask(Operation::Add { key, weight })
     }
 
     /// Adds weights to keys as fast as the server takes them; how many adds there were. See [`Adder`].
@@ -117,66 +116,6 @@ impl Client {
         Adder::new(self)
     }
 
-    /// How often a key was added: approximately, and never too low for what arrived.
-    ///
-    /// # Errors
-    /// No answer, a refusal, or a key of more than 1 024 bytes. A count changes nothing.
-    pub fn count(&mut self, key: impl AsRef<[u8]>) -> Result<Count, ClientError> {
-        let counts = self.count_many(&[key])?;
-        Ok(counts.first().copied().unwrap_or_default())
-    }
-
-    /// [`Self::count`] of many keys, in their order.
-    ///
-    /// # Errors
-    /// As [`Self::count`].
-    pub fn count_many<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<Count>, ClientError> {
-        let answers = self.ask_all(keys.len(), |at| Operation::Count {
-            key: keys[at].as_ref(),
-        })?;
-        Ok(answers.into_iter().filter_map(Answered::count).collect())
-    }
-
-    /// Adds a weight to a key, then tells whether it was added at most `limit` times, over all time.
-    /// A weight of 0 only looks.
-    ///
-    /// # Errors
-    /// [`ClientError::fate`] tells whether the weight may have been added.
-    pub fn hit(
-        &mut self,
-        key: impl AsRef<[u8]>,
-        weight: u64,
-        limit: u64,
-    ) -> Result<Hit, ClientError> {
-        let key = key.as_ref();
-        self.ask(
-            Operation::Hit {
-                key,
-                weight,
-                limit,
-                window_ms: 0,
-            },
-            Answered::hit,
-        )
-    }
-
-    /// A key's estimate, a lower bound, and N.
-    ///
-    /// # Errors
-    /// As [`Self::count`].
-    pub fn count_bounds(&mut self, key: impl AsRef<[u8]>) -> Result<Bounds, ClientError> {
-        let key = key.as_ref();
-        self.ask(Operation::Bounds { key }, Answered::bounds)
-    }
-
-    /// What the server is.
-    ///
-    /// # Errors
-    /// No answer, or a refusal.
-    pub fn info(&mut self) -> Result<Info, ClientError> {
-        self.ask(Operation::Info, Answered::info)
-    }
-
     fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
         let settings = Settings {
             timeout: options.timeout,
@@ -191,33 +130,33 @@ impl Client {
         })
     }
 
-    fn ask<A>(
+    /// Sends an operation and waits for its answer.
+    pub(super) fn ask<A: FromAnswer>(
         &mut self,
         operation: Operation<'_>,
-        answer: fn(Answered) -> Option<A>,
     ) -> Result<A, ClientError> {
         let answers = self.ask_all(1, |_| operation)?;
         // The core lets no other kind of answer through.
-        (answers.into_iter().find_map(answer)).ok_or(ClientError::Closed)
+        answers.into_iter().next().ok_or(ClientError::Closed)
     }
 
-    /// Sends `count` operations and waits for all their answers.
-    fn ask_all<'k>(
+    /// Sends `count` operations and waits for all their answers, which come in the same order.
+    pub(super) fn ask_all<'k, A: FromAnswer>(
         &mut self,
         count: usize,
         operation: impl Fn(usize) -> Operation<'k>,
-    ) -> Result<Vec<Answered>, ClientError> {
-        let mut answers = vec![Answered::Added; count];
+    ) -> Result<Vec<A>, ClientError> {
+        let mut answers: Vec<Option<A>> = std::iter::repeat_with(|| None).take(count).collect();
         let mut failed = None;
         let mut sink = |token: u64, outcome: Outcome<'_>| match outcome {
-            Ok(answer) => answers[token as usize] = answer.into(),
+            Ok(answer) => answers[token as usize] = A::from_answer(answer),
             Err(failure) => failed = failed.or(Some(failure)),
         };
         let asked = self.ask_into(count, operation, &mut sink);
         self.core.abandon(Reason::Abandoned, &mut |_, _| {});
         asked?;
         match failed {
-            None => Ok(answers),
+            None => Ok(answers.into_iter().flatten().collect()),
             Some(failure) => Err(self.failed(failure)),
         }
     }

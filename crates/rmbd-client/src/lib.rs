@@ -30,11 +30,12 @@
 //! ```
 
 // What every client needs.
-mod answer;
 mod connection;
 mod core;
 mod error;
+mod info;
 mod options;
+mod questions;
 mod route;
 mod server;
 
@@ -52,13 +53,14 @@ mod asynchronous;
 pub mod legacy;
 
 pub use self::adder::Adder;
-pub use self::answer::{Bounds, Count, Hash, Hit, Info};
 #[cfg(feature = "tokio")]
 pub use self::asynchronous::AsyncClient;
 pub use self::blocking::Client;
 pub use self::detached::Detached;
 pub use self::error::{AddsReport, ClientError, Fate};
+pub use self::info::{Hash, Info};
 pub use self::options::ClientOptions;
+pub use self::questions::{Bounds, Count, Hit};
 pub use self::route::Asked;
 pub use self::server::Server;
 pub use rmbd_proto::compact::KEY_BYTES_MAX;

@@ -1,14 +1,10 @@
 //! Replies to one train, in the order of its datagrams. Places are kept when questions are read, and
 //! filled when the batch answers.
 
-use crate::engine::{Answer, Bounds, Verdict};
+use crate::engine::Answer;
 use rmbd_io::Replies;
-use rmbd_proto::compact::{
-    self, AMPLIFICATION_MAX, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, PREFIX_BYTES,
-    REPLY_HEAD_BYTES, ReplyHead,
-};
+use rmbd_proto::compact::{self, AMPLIFICATION_MAX, PREFIX_BYTES, REPLY_HEAD_BYTES, ReplyHead};
 use rmbd_proto::legacy::{self, Dialect, MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX};
-use rmbd_store::Estimate;
 use rmbd_udp::TRAIN_BYTES_MAX;
 
 /// Bytes of the replies to one train, at most: a compact reply is within its limit, a legacy one
@@ -85,6 +81,15 @@ impl Answers {
         })
     }
 
+    /// Writes an answer of a fixed length into the place that was kept for it.
+    #[inline]
+    pub(super) fn write_at<const N: usize>(&mut self, at: usize, write: impl FnOnce(&mut [u8; N])) {
+        // Always there: places come from `reserve`.
+        if let Some(place) = self.bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            write(place);
+        }
+    }
+
     /// Writes an answer that is known already.
     pub(super) fn write(&mut self, at: usize, answer: &[u8]) {
         self.bytes[at..at + answer.len()].copy_from_slice(answer);
@@ -111,33 +116,6 @@ impl Answers {
                 legacy::write_reply_count(answer.estimate().count, self.dialect, reply);
             }
             ReplySlot::Compact { at } => self.fill_compact(at, answer),
-        }
-    }
-
-    #[inline]
-    fn fill_compact(&mut self, at: usize, answer: Answer) {
-        let Estimate { count, incomplete } = answer.estimate();
-        match answer {
-            Answer::Count(_) => {
-                if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
-                    compact::write_count_answer(count, incomplete, out);
-                }
-            }
-            Answer::Hit { verdict, .. } => {
-                let within = verdict == Verdict::Within;
-                if let Some(out) = self.slot::<COUNT_ANSWER_BYTES>(at) {
-                    compact::write_hit_answer(count, incomplete, within, out);
-                }
-            }
-            Answer::Bounds(Bounds {
-                lower,
-                total_weight,
-                ..
-            }) => {
-                if let Some(out) = self.slot::<BOUNDS_ANSWER_BYTES>(at) {
-                    compact::write_bounds_answer(count, incomplete, lower, total_weight, out);
-                }
-            }
         }
     }
 
@@ -171,12 +149,6 @@ impl Answers {
     fn end_datagram(&mut self) {
         self.ends.push(self.len);
         self.start = self.len;
-    }
-
-    /// Always there: places come from `reserve`.
-    #[inline]
-    fn slot<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
-        self.bytes.get_mut(at..)?.first_chunk_mut()
     }
 }
 

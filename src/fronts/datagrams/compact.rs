@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use super::answers::ReplySlot;
 use super::{ClientPort, Desk};
 use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
 use rmbd_proto::compact::{
-    self, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
-    INFO_BEHIND_COOKIE_BYTES, Info, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
+    self, COOKIE_ANSWER_BYTES_MAX, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
     Rejected, ReplyHead, Request, encode_cookie,
 };
-use rmbd_sketch::{HashFamily, Weight};
+use rmbd_sketch::Weight;
 use rmbd_store::once::{self, Caller};
 
 // What the format promises to clients is what the table keeps.
@@ -24,28 +22,6 @@ const _: () = assert!(
 
 /// Prefix, sketch, boot, client, and the sequence.
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
-
-/// The answer to info, which stays the same, but for the cookie.
-pub(super) fn encode_info(port: &ClientPort) -> Box<[u8]> {
-    let engine = port.shared().engine().info();
-    let info = Info {
-        boot: engine.boot,
-        fingerprint: engine.fingerprint,
-        width: engine.geometry.width() as u64,
-        max_weight: engine.max_weight.get(),
-        // At most 32.
-        depth: engine.geometry.depth() as u8,
-        hash: match engine.family {
-            HashFamily::Xxh3 { .. } => HASH_XXH3,
-            HashFamily::Fnv => HASH_FNV,
-        },
-        version: env!("CARGO_PKG_VERSION").as_bytes(),
-        cluster_port: port.cluster_port(),
-        cookie: &[0; once::COOKIE_BYTES],
-        writer: port.shared().replica().own_slice().writer,
-    };
-    compact::encode_info(&info).into_boxed_slice()
-}
 
 impl Desk {
     pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {
@@ -131,7 +107,7 @@ impl Desk {
         }
     }
 
-    fn now(&mut self, port: &ClientPort) -> Duration {
+    pub(super) fn now(&mut self, port: &ClientPort) -> Duration {
         *self.now.get_or_insert_with(|| port.shared().now())
     }
 
@@ -151,8 +127,7 @@ impl Desk {
         for operation in request.operations() {
             let performed = match operation {
                 Ok(operation) => {
-                    // All but adds have an answer.
-                    is_owed |= !matches!(operation, Operation::Add { .. });
+                    is_owed |= operation.has_answer();
                     self.apply(port, operation, turn)
                 }
                 Err(stopped) => {
@@ -175,71 +150,16 @@ impl Desk {
         }));
     }
 
-    /// Does one operation.
-    #[inline(always)]
-    fn apply(
-        &mut self,
-        port: &ClientPort,
-        operation: Operation<'_>,
-        turn: Turn,
-    ) -> Result<(), Problem> {
-        match operation {
-            Operation::Add { key, weight } => {
-                let weight = self.session.weigh(weight).map_err(problem)?;
-                let added = self.add(turn, key, weight);
-                added.map_err(|exhausted| problem(exhausted.into()))?;
-            }
-            Operation::Count { key } => {
-                let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                self.count(key, ReplySlot::Compact { at });
-            }
-            Operation::Hit {
-                key,
-                weight,
-                limit,
-                window_ms,
-            } => {
-                let weight = self.session.weigh(weight).map_err(problem)?;
-                let limit = self.session.limit(limit, window_ms).map_err(problem)?;
-                let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                let (session, mut answer) = self.parts();
-                let slot = ReplySlot::Compact { at };
-                let hit = session.hit(turn, key, weight, limit, slot, &mut answer);
-                hit.map_err(|exhausted| problem(exhausted.into()))?;
-            }
-            Operation::Bounds { key } => {
-                let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
-                let (session, mut answer) = self.parts();
-                session.bounds(key, ReplySlot::Compact { at }, &mut answer);
-            }
-            Operation::Info => self.tell_info(port)?,
-        }
-        Ok(())
-    }
-
-    fn tell_info(&mut self, port: &ClientPort) -> Result<(), Problem> {
-        let at = self.reserve(self.info.len())?;
-        // Which was written down once.
-        self.session.info();
-        let now = self.now(port);
-        let cookie = self.session.cookie(self.from, now);
-        let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
-        if let Some(out) = self.info[..behind].last_chunk_mut() {
-            *out = cookie;
-        }
-        self.answers.write(at, &self.info);
-        Ok(())
-    }
-
+    /// Room for an answer.
     #[inline]
-    fn reserve(&mut self, bytes: usize) -> Result<usize, Problem> {
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<usize, Problem> {
         self.answers.reserve(bytes).ok_or(Problem::ReplyTooLarge)
     }
 }
 
 /// How the format says it.
 #[cold]
-fn problem(refused: Refusal) -> Problem {
+pub(super) fn problem(refused: Refusal) -> Problem {
     match refused {
         Refusal::UnknownSketch => Problem::UnknownSketch,
         Refusal::UnknownWindow => Problem::UnknownWindow,

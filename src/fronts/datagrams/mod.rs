@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod compact;
 mod hand_off;
+mod operations;
 mod port;
 mod probe;
 #[cfg(test)]
@@ -101,7 +102,7 @@ impl Desk {
             session: Session::new(Arc::clone(engine)),
             byte_weight: compact::byte_weight(engine.info().max_weight),
             answers: Answers::new(layout.dialect),
-            info: compact::encode_info(port),
+            info: operations::encode_info(port),
             from: Ipv4Addr::UNSPECIFIED.into(),
             now: None,
             tally: Tally::default(),

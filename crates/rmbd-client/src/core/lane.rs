@@ -141,19 +141,10 @@ impl<T> Lane<T> {
 
     #[inline]
     fn write(&mut self, operation: Operation<'_>) -> Result<(), WriteError> {
-        match operation {
-            Operation::Add { key, weight } => return self.writer.add(key, weight),
-            Operation::Count { key } => self.writer.count(key),
-            Operation::Hit {
-                key,
-                weight,
-                limit,
-                window_ms,
-            } => self.writer.hit(key, weight, limit, window_ms),
-            Operation::Bounds { key } => self.writer.bounds(key),
-            Operation::Info => self.writer.info(),
-        }?;
-        self.asks = true;
+        self.writer.operation(operation)?;
+        if operation.has_answer() {
+            self.asks = true;
+        }
         Ok(())
     }
 

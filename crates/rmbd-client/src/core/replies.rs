@@ -120,7 +120,7 @@ impl<T> Core<T> {
         let done = usize::from(reply.head.done);
         for (index, (operation, token)) in operations(&datagram).zip(tokens).enumerate() {
             match index.cmp(&done) {
-                Ordering::Less if has_answer(operation) => sink(token, Ok(answers.next())),
+                Ordering::Less if operation.has_answer() => sink(token, Ok(answers.next())),
                 Ordering::Less => sink(token, Ok(None)),
                 Ordering::Equal => sink(token, Err(Failure::refused(reply.head.code))),
                 // Nobody looked at it: it goes again, with others or alone.
@@ -197,7 +197,7 @@ impl<T> Flying<T> {
         let mut answers = reply.answers();
         self.batch.asks_before(done).all(|operation| {
             let answer = answers.next();
-            answer.is_some_and(|answer| answer.is_ok_and(|answer| is_answer(operation, answer)))
+            answer.is_some_and(|answer| answer.is_ok_and(|answer| answer.is_to(&operation)))
         }) && answers.next().is_none()
     }
 }
@@ -207,7 +207,7 @@ impl<T> Batch<T> {
     fn asks_before(&self, done: usize) -> impl Iterator<Item = Operation<'_>> {
         let done = if self.asks { done } else { 0 };
         let operations = operations(&self.datagram).take(done);
-        operations.filter(|operation| has_answer(*operation))
+        operations.filter(Operation::has_answer)
     }
 }
 
@@ -217,20 +217,6 @@ fn operations(datagram: &[u8]) -> impl Iterator<Item = Operation<'_>> {
     request
         .into_iter()
         .flat_map(|request| request.operations().flatten())
-}
-
-fn has_answer(operation: Operation<'_>) -> bool {
-    !matches!(operation, Operation::Add { .. })
-}
-
-fn is_answer(operation: Operation<'_>, answer: Answer<'_>) -> bool {
-    matches!(
-        (operation, answer),
-        (Operation::Count { .. }, Answer::Count { .. })
-            | (Operation::Hit { .. }, Answer::Hit { .. })
-            | (Operation::Bounds { .. }, Answer::Bounds { .. })
-            | (Operation::Info, Answer::Info(_))
-    )
 }
 
 /// Whether a code says that the node does not know the client, or may not.

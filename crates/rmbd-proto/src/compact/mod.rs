@@ -129,6 +129,9 @@
 //!
 //! Nothing in here panics on any bytes, and reading copies nothing and allocates nothing.
 
+mod answer;
+mod info;
+mod operation;
 mod parse;
 mod problem;
 mod reply;
@@ -136,14 +139,18 @@ mod reply;
 mod tests;
 mod write;
 
-pub use self::parse::{Once, Operation, Operations, Rejected, Request, Stopped, request};
-pub use self::problem::Problem;
-pub use self::reply::{
-    Answer, Answers, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, HASH_FNV,
-    HASH_XXH3, INFO_ANSWER_BYTES_MAX, INFO_BEHIND_COOKIE_BYTES, Info, Reply, ReplyHead,
-    ReplyMalformed, VERSION_TEXT_BYTES_MAX, encode_cookie, encode_info, reply, write_bounds_answer,
-    write_count_answer, write_hit_answer, write_reply_head,
+pub use self::answer::{
+    Answer, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, encode_cookie,
+    write_bounds_answer, write_count_answer, write_hit_answer,
 };
+pub use self::info::{
+    HASH_FNV, HASH_XXH3, INFO_ANSWER_BYTES_MAX, INFO_BEHIND_COOKIE_BYTES, Info,
+    VERSION_TEXT_BYTES_MAX, encode_info,
+};
+pub use self::operation::Operation;
+pub use self::parse::{Once, Operations, Rejected, Request, Stopped, request};
+pub use self::problem::Problem;
+pub use self::reply::{Answers, Reply, ReplyHead, ReplyMalformed, reply, write_reply_head};
 pub use self::write::{Header, RequestWriter, WriteError, boot_at, write_with_cookie};
 
 /// The version of the format that is written here.
@@ -183,20 +190,6 @@ const FLAG_COOKIE: u8 = 8;
 const FLAGS_KNOWN: u8 = FLAG_ACKNOWLEDGE | FLAG_ONCE | FLAG_TOKEN | FLAG_COOKIE;
 
 const FLAG_REPEATED: u8 = 1;
-
-const PADDING: u8 = 0;
-const ADD: u8 = 1;
-const ADD_WEIGHT: u8 = 2;
-const COUNT: u8 = 3;
-const HIT: u8 = 4;
-const BOUNDS: u8 = 5;
-const INFO: u8 = 6;
-/// Only an answer.
-const COOKIE: u8 = 7;
-
-/// Added to an answer's byte.
-const INCOMPLETE: u8 = 0x80;
-const OVER_LIMIT: u8 = 0x40;
 
 /// Whether a datagram with this first byte is a request in this format, of any version.
 ///

@@ -2,9 +2,9 @@
 
 use std::iter::FusedIterator;
 
+use super::operation::{Operation, PADDING, may_have_answer};
 use super::{
-    ADD, ADD_WEIGHT, BOUNDS, COUNT, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
-    FLAGS_KNOWN, HIT, INFO, KEY_BYTES_MAX, PADDING, Problem, REQUEST, VERSION,
+    FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, Problem, REQUEST, VERSION,
 };
 use crate::reader::{ReadError, Reader};
 use crate::{Boot, SketchNumber};
@@ -47,41 +47,6 @@ pub struct Once {
     pub client: u64,
     /// Number of the request, going up by one.
     pub sequence: u64,
-}
-
-/// One operation, borrowed from its datagram. Nothing is judged yet but the length of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation<'a> {
-    /// Add to a key.
-    Add {
-        /// 0 to 1 024 bytes.
-        key: &'a [u8],
-        /// 1 where the operation has none.
-        weight: u64,
-    },
-    /// Answer a key's estimate.
-    Count {
-        /// 0 to 1 024 bytes.
-        key: &'a [u8],
-    },
-    /// Add to a key, then answer its estimate and whether that is within a limit.
-    Hit {
-        /// 0 to 1 024 bytes.
-        key: &'a [u8],
-        /// 0 only looks.
-        weight: u64,
-        /// The largest estimate that is within it.
-        limit: u64,
-        /// Milliseconds; 0 is all time.
-        window_ms: u64,
-    },
-    /// Answer a key's estimate, its lower bound, and N.
-    Bounds {
-        /// 0 to 1 024 bytes.
-        key: &'a [u8],
-    },
-    /// Answer what the node is.
-    Info,
 }
 
 /// A datagram that is no request. Nothing of it may be applied.
@@ -202,12 +167,14 @@ impl<'a> Iterator for Operations<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         // Nearly all: whole, and with a key of less than 128 bytes.
-        if let &[kind, length @ 0..0x80, ref rest @ ..] = self.rest
+        if let &[code, length @ 0..0x80, ref rest @ ..] = self.rest
             && let Some((key, rest)) = rest.split_at_checked(length.into())
-            && let Some((operation, rest)) = with_key(kind, key, rest)
         {
-            self.rest = rest;
-            return Some(Ok(operation));
+            let mut reader = Reader::new(rest);
+            if let Ok(operation) = Operation::read_behind_key(code, Ok(key), &mut reader) {
+                self.rest = reader.rest();
+                return Some(Ok(operation));
+            }
         }
         self.other()
     }
@@ -220,81 +187,14 @@ impl<'a> Operations<'a> {
     #[inline(never)]
     fn other(&mut self) -> Option<Result<Operation<'a>, Stopped>> {
         let start = self.rest.iter().position(|&byte| byte != PADDING);
-        let (&kind, rest) = self.rest.get(start?..)?.split_first()?;
+        let (&code, rest) = self.rest.get(start?..)?.split_first()?;
         let mut reader = Reader::new(rest);
-        let operation = operation(kind, &mut reader).map_err(|problem| Stopped {
+        let operation = Operation::read(code, &mut reader).map_err(|problem| Stopped {
             problem,
-            asks: !matches!(kind, ADD | ADD_WEIGHT),
+            asks: may_have_answer(code),
         });
         // After an error nobody knows where the next operation begins.
         self.rest = operation.map_or(&[], |_| reader.rest());
         Some(operation)
-    }
-}
-
-/// An operation whose key has been read, and what is left; `None` where it has none, or is at fault.
-#[inline(always)]
-fn with_key<'a>(kind: u8, key: &'a [u8], rest: &'a [u8]) -> Option<(Operation<'a>, &'a [u8])> {
-    let mut reader = Reader::new(rest);
-    let operation = match kind {
-        ADD => Operation::Add { key, weight: 1 },
-        ADD_WEIGHT => Operation::Add {
-            key,
-            weight: reader.varint().ok()?,
-        },
-        COUNT => Operation::Count { key },
-        HIT => Operation::Hit {
-            key,
-            weight: reader.varint().ok()?,
-            limit: reader.varint().ok()?,
-            window_ms: reader.varint().ok()?,
-        },
-        BOUNDS => Operation::Bounds { key },
-        _ => return None,
-    };
-    Some((operation, reader.rest()))
-}
-
-fn operation<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Operation<'a>, Problem> {
-    Ok(match kind {
-        ADD => Operation::Add {
-            key: key(reader)?,
-            weight: 1,
-        },
-        ADD_WEIGHT => Operation::Add {
-            key: key(reader)?,
-            weight: reader.varint()?,
-        },
-        COUNT => Operation::Count { key: key(reader)? },
-        HIT => Operation::Hit {
-            key: key(reader)?,
-            weight: reader.varint()?,
-            limit: reader.varint()?,
-            window_ms: reader.varint()?,
-        },
-        BOUNDS => Operation::Bounds { key: key(reader)? },
-        INFO => Operation::Info,
-        _ => return Err(Problem::UnknownOperation),
-    })
-}
-
-/// Its length as a varint, and as many bytes.
-#[inline]
-fn key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Problem> {
-    let length = reader.varint()?;
-    if length > KEY_BYTES_MAX as u64 {
-        return Err(Problem::KeyTooLong);
-    }
-    Ok(reader.bytes(length as usize)?)
-}
-
-/// Of an operation: what is wrong with a header is [`Problem::Header`].
-impl From<ReadError> for Problem {
-    #[inline]
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::CutOff => Self::CutOff,
-            ReadError::Form => Self::Varint,
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
+use super::operation::PADDING;
 use super::{
-    ADD, ADD_WEIGHT, AMPLIFICATION_MAX, BOUNDS, BOUNDS_ANSWER_BYTES, COOKIE_BYTES_MAX, COUNT,
-    COUNT_ANSWER_BYTES, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, HIT, INFO,
-    INFO_ANSWER_BYTES_MAX, KEY_BYTES_MAX, Once, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX,
-    REPLY_HEAD_BYTES, REQUEST, TOKEN_BYTES_MAX, VERSION, request,
+    AMPLIFICATION_MAX, COOKIE_BYTES_MAX, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
+    KEY_BYTES_MAX, Once, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST, TOKEN_BYTES_MAX,
+    VERSION, request,
 };
 use crate::{SketchNumber, varint};
 
@@ -173,63 +173,6 @@ impl RequestWriter {
         }
     }
 
-    /// Adds `weight` to `key`.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
-    #[inline]
-    pub fn add(&mut self, key: &[u8], weight: u64) -> Result<(), WriteError> {
-        match weight {
-            1 => self.operation(ADD, key, [], 0),
-            _ => self.operation(ADD_WEIGHT, key, [weight], 0),
-        }
-    }
-
-    /// Asks for the estimate of `key`.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
-    #[inline]
-    pub fn count(&mut self, key: &[u8]) -> Result<(), WriteError> {
-        self.operation(COUNT, key, [], COUNT_ANSWER_BYTES)
-    }
-
-    /// Adds `weight` to `key` and asks whether its estimate is then within `limit`; `window_ms` 0 is
-    /// all time.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
-    #[inline]
-    pub fn hit(
-        &mut self,
-        key: &[u8],
-        weight: u64,
-        limit: u64,
-        window_ms: u64,
-    ) -> Result<(), WriteError> {
-        let numbers = [weight, limit, window_ms];
-        self.operation(HIT, key, numbers, COUNT_ANSWER_BYTES)
-    }
-
-    /// Asks for the estimate of `key`, its lower bound, and N.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
-    #[inline]
-    pub fn bounds(&mut self, key: &[u8]) -> Result<(), WriteError> {
-        self.operation(BOUNDS, key, [], BOUNDS_ANSWER_BYTES)
-    }
-
-    /// Asks what the node is.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`].
-    pub fn info(&mut self) -> Result<(), WriteError> {
-        let start = self.bytes.len();
-        self.bytes.push(INFO);
-        self.keep_if_it_fits(start, INFO_ANSWER_BYTES_MAX)
-    }
-
     /// How many operations the request has.
     #[must_use]
     pub fn operations(&self) -> usize {
@@ -247,30 +190,43 @@ impl RequestWriter {
         &self.bytes
     }
 
+    /// Writes an operation with a key and numbers behind it, whose answer has at most so many bytes.
     #[inline]
-    fn operation<const N: usize>(
+    pub(super) fn with_key<const N: usize>(
         &mut self,
-        kind: u8,
+        code: u8,
         key: &[u8],
         numbers: [u64; N],
-        answer_bytes: usize,
+        answer_bytes_max: usize,
     ) -> Result<(), WriteError> {
         if key.len() > KEY_BYTES_MAX {
             return Err(WriteError::KeyTooLong { bytes: key.len() });
         }
         let start = self.bytes.len();
-        self.bytes.push(kind);
+        self.bytes.push(code);
         self.varint(key.len() as u64);
         self.bytes.extend_from_slice(key);
         for number in numbers {
             self.varint(number);
         }
-        self.keep_if_it_fits(start, answer_bytes)
+        self.keep_if_it_fits(start, answer_bytes_max)
+    }
+
+    /// Writes an operation without a key, whose answer has at most so many bytes.
+    #[inline]
+    pub(super) fn without_key(
+        &mut self,
+        code: u8,
+        answer_bytes_max: usize,
+    ) -> Result<(), WriteError> {
+        let start = self.bytes.len();
+        self.bytes.push(code);
+        self.keep_if_it_fits(start, answer_bytes_max)
     }
 
     #[inline]
-    fn keep_if_it_fits(&mut self, start: usize, answer_bytes: usize) -> Result<(), WriteError> {
-        let reply_bytes = self.reply_bytes + answer_bytes;
+    fn keep_if_it_fits(&mut self, start: usize, answer_bytes_max: usize) -> Result<(), WriteError> {
+        let reply_bytes = self.reply_bytes + answer_bytes_max;
         let padded = self
             .bytes
             .len()

@@ -1,0 +1,126 @@
+//! What a data thread does for each operation of the compact format, and how the answer is written.
+//!
+//! A new operation takes a place in [`Desk::apply`], and, where its answer comes later, one in
+//! [`Answers::fill_compact`].
+
+use super::answers::{Answers, ReplySlot};
+use super::compact::problem;
+use super::{ClientPort, Desk};
+use crate::engine::{Answer, Bounds, Turn, Verdict};
+use rmbd_proto::compact::{
+    self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
+    Info, Operation, Problem,
+};
+use rmbd_sketch::HashFamily;
+use rmbd_store::{Estimate, once};
+
+impl Desk {
+    /// Does one operation, and keeps a place in the reply where it has an answer.
+    #[inline(always)]
+    pub(super) fn apply(
+        &mut self,
+        port: &ClientPort,
+        operation: Operation<'_>,
+        turn: Turn,
+    ) -> Result<(), Problem> {
+        match operation {
+            Operation::Add { key, weight } => {
+                let weight = self.session.weigh(weight).map_err(problem)?;
+                let added = self.add(turn, key, weight);
+                added.map_err(|exhausted| problem(exhausted.into()))?;
+            }
+            Operation::Count { key } => {
+                let at = self.reserve(COUNT_ANSWER_BYTES)?;
+                self.count(key, ReplySlot::Compact { at });
+            }
+            Operation::Hit {
+                key,
+                weight,
+                limit,
+                window_ms,
+            } => {
+                let weight = self.session.weigh(weight).map_err(problem)?;
+                let limit = self.session.limit(limit, window_ms).map_err(problem)?;
+                let at = self.reserve(COUNT_ANSWER_BYTES)?;
+                let (session, mut answer) = self.parts();
+                let slot = ReplySlot::Compact { at };
+                let hit = session.hit(turn, key, weight, limit, slot, &mut answer);
+                hit.map_err(|exhausted| problem(exhausted.into()))?;
+            }
+            Operation::Bounds { key } => {
+                let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
+                let (session, mut answer) = self.parts();
+                session.bounds(key, ReplySlot::Compact { at }, &mut answer);
+            }
+            Operation::Info => self.tell_info(port)?,
+        }
+        Ok(())
+    }
+}
+
+impl Answers {
+    /// Writes an answer at the place that was kept for it.
+    #[inline]
+    pub(super) fn fill_compact(&mut self, at: usize, answer: Answer) {
+        let Estimate { count, incomplete } = answer.estimate();
+        match answer {
+            Answer::Count(_) => {
+                self.write_at(at, |out| {
+                    compact::write_count_answer(count, incomplete, out)
+                });
+            }
+            Answer::Hit { verdict, .. } => {
+                let within = verdict == Verdict::Within;
+                self.write_at(at, |out| {
+                    compact::write_hit_answer(count, incomplete, within, out)
+                });
+            }
+            Answer::Bounds(Bounds {
+                lower,
+                total_weight,
+                ..
+            }) => self.write_at(at, |out| {
+                compact::write_bounds_answer(count, incomplete, lower, total_weight, out);
+            }),
+        }
+    }
+}
+
+impl Desk {
+    /// The answer was written down at the start; only the cookie in it is new.
+    fn tell_info(&mut self, port: &ClientPort) -> Result<(), Problem> {
+        let at = self.reserve(self.info.len())?;
+        // Counts the question.
+        self.session.info();
+        let now = self.now(port);
+        let cookie = self.session.cookie(self.from, now);
+        let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
+        if let Some(out) = self.info[..behind].last_chunk_mut() {
+            *out = cookie;
+        }
+        self.answers.write(at, &self.info);
+        Ok(())
+    }
+}
+
+/// The answer to info, which stays the same, but for the cookie.
+pub(super) fn encode_info(port: &ClientPort) -> Box<[u8]> {
+    let engine = port.shared().engine().info();
+    let info = Info {
+        boot: engine.boot,
+        fingerprint: engine.fingerprint,
+        width: engine.geometry.width() as u64,
+        max_weight: engine.max_weight.get(),
+        // At most 32.
+        depth: engine.geometry.depth() as u8,
+        hash: match engine.family {
+            HashFamily::Xxh3 { .. } => HASH_XXH3,
+            HashFamily::Fnv => HASH_FNV,
+        },
+        version: env!("CARGO_PKG_VERSION").as_bytes(),
+        cluster_port: port.cluster_port(),
+        cookie: &[0; once::COOKIE_BYTES],
+        writer: port.shared().replica().own_slice().writer,
+    };
+    compact::encode_info(&info).into_boxed_slice()
+}
