@@ -82,5 +82,5 @@ impl WideOthers {
     }
 }
 
-/// All cells in their pairs.
+/// The narrow cells of the others, in a table of pairs.
 pub(super) struct Narrow<'c>(pub(super) &'c [AtomicU32]);

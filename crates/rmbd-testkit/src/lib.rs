@@ -15,7 +15,12 @@
 //! ```
 
 // Names say what they are for; nobody outside of the project uses them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, clippy::should_implement_trait)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::should_implement_trait
+)]
 
 pub mod forgery;
 pub mod legacy_server;
