@@ -1,5 +1,5 @@
-//! rmbd counts how often keys happen, approximately, at network speed, in memory that does not
-//! depend on the number of keys.
+//! rmbd counts approximately how often keys happen, at network speed, in memory that does not depend on the number of
+//! keys.
 //!
 //! The rooms, from the ground up; each uses only the ones above it in this list:
 //!

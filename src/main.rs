@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A hit is over its limit.
+/// The exit code of a hit that is over its limit.
 const OVER_LIMIT: u8 = 3;
 
 fn main() -> ExitCode {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was asked for.
+/// The task that the command line asks for.
 enum Task {
     Command(cli::Command),
     Node(Box<(NodeConfig, EnvFilter)>),
@@ -60,7 +60,7 @@ fn node_main((config, filter): (NodeConfig, EnvFilter)) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(|| Notes)
         .with_ansi(console::is_watched())
-        // It would print to standard error itself.
+        // Otherwise it would print its errors to standard error itself.
         .log_internal_errors(false)
         .init();
     match node::run(&config) {
@@ -69,7 +69,7 @@ fn node_main((config, filter): (NodeConfig, EnvFilter)) -> ExitCode {
     }
 }
 
-/// Says what went wrong in one line.
+/// Reports in one line what went wrong, and returns the exit code.
 fn complain(error: &dyn Display, code: u8) -> ExitCode {
     console::note(&format!("error: {error}"));
     ExitCode::from(code)

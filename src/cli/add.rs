@@ -1,4 +1,4 @@
-//! `rmbd add`
+//! The command `rmbd add`.
 
 use super::keys::{Input, Next, Stop, for_each};
 use super::progress::Progress;
@@ -6,7 +6,7 @@ use super::server::Speaker;
 use super::{AddOptions, CliError, Streams};
 use rmbd_client::{Adder, legacy};
 
-/// Adds keys, many at a time; those of a slow input as they come.
+/// Adds keys, many at a time. Keys of a slow input are added as they come.
 pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let mut speaker = options.server.connect(&options.protocol, streams)?;
     let key_bytes_max = speaker.key_bytes_max();
@@ -56,7 +56,7 @@ pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(),
     }
 }
 
-/// Adds in either protocol.
+/// An adder for one of the two protocols.
 enum AnyAdder<'c> {
     Compact {
         adder: Adder<'c>,
@@ -66,7 +66,7 @@ enum AnyAdder<'c> {
     },
     Legacy {
         adder: legacy::Adder<'c>,
-        /// How often to add each key: the protocol has no weights.
+        /// Number of times to add each key, since the protocol has no weights.
         times: u64,
         confirmed: u64,
     },
@@ -79,7 +79,7 @@ impl<'c> AnyAdder<'c> {
             Speaker::Compact { client, weight_max } => Self::Compact {
                 adder: client.adder(),
                 weight,
-                // A server that takes no weight at all will say so.
+                // A server that takes no weight at all will say so itself.
                 weight_max: (*weight_max).max(1).into(),
             },
             Speaker::Legacy(client) => Self::Legacy {
@@ -114,7 +114,7 @@ impl<'c> AnyAdder<'c> {
         Ok(())
     }
 
-    /// Waits until the server has all; how many adds are confirmed.
+    /// Waits until the server has all adds. Returns the number of confirmed ones.
     fn flush(&mut self) -> Result<u64, CliError> {
         match self {
             Self::Compact { adder, .. } => Ok(adder.flush()?),
@@ -141,7 +141,7 @@ impl<'c> AnyAdder<'c> {
         }
     }
 
-    /// Whether the server said of each add that it is counted.
+    /// Whether the server acknowledges that each add is counted.
     fn is_acknowledged(&self) -> bool {
         matches!(self, Self::Compact { .. })
     }

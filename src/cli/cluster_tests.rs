@@ -1,4 +1,4 @@
-//! What is shown of a cluster, and keys for one.
+//! Tests of what is shown of a cluster, and of keys for one.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -74,7 +74,7 @@ fn cluster() -> ClusterStatus {
     }
 }
 
-/// What `rmbd members` prints of such a cluster.
+/// The output of `rmbd members` for this cluster.
 fn members(words: &[&str], cluster: &ClusterStatus) -> String {
     let mut document = status(vec![]);
     document.cluster = cluster.clone();

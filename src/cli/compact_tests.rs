@@ -1,4 +1,4 @@
-//! Commands against whole nodes, in the compact format.
+//! Tests of commands against whole nodes, in the compact format.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -96,7 +96,7 @@ fn bounds_and_json() {
     let (_, output, _) = done(&["count", "--bounds", "a", "b"], &node, b"");
     let lines: Vec<Vec<&str>> = output.lines().map(|l| l.split('\t').collect()).collect();
     assert_eq!(lines[0][0], "1000000");
-    // e / 2^16 of a million.
+    // The error is e / 2^16 of a million.
     let lower: u64 = lines[0][1].parse().unwrap();
     assert!((999_950..1_000_000).contains(&lower), "{lower}");
     assert_eq!(lines[0][2..], ["1000000", "a"]);
@@ -139,7 +139,7 @@ fn hits_say_within_and_over() {
 #[test]
 fn what_32_bits_do_not_hold_is_counted() {
     let node = node(1 << 20);
-    // More than a node takes over at once: what it is too busy for goes again.
+    // This is more than a node takes over at once. It asks for the rest again.
     for _ in 0..4 {
         let many = "a\n".repeat(1_024);
         let words = ["add", "-", "-n", "1048576"];
@@ -179,7 +179,7 @@ fn a_server_of_the_python_programs_protocol_is_noticed() {
     server.stop();
 }
 
-/// What a document says of a key.
+/// An object about a key in a document.
 #[derive(serde::Deserialize)]
 struct OfKey {
     #[serde(flatten)]
@@ -190,7 +190,7 @@ struct OfKey {
 #[test]
 fn every_document_names_a_key_so_that_it_can_be_told_from_all_others() {
     let node = node(1_000);
-    // These had the same text once.
+    // These keys had the same text in an earlier form of the documents.
     let keys = [
         &b"\xff"[..],
         b"\xfe",
@@ -233,7 +233,7 @@ fn every_document_names_a_key_so_that_it_can_be_told_from_all_others() {
     node.stop().unwrap();
 }
 
-/// A file of another system counts the keys that are asked for by name.
+/// A file from another system counts keys that are asked for by name.
 #[test]
 fn lines_may_end_with_cr_lf_or_keep_the_cr() {
     let node = node(1_000);

@@ -1,4 +1,4 @@
-//! `rmbd count`
+//! The command `rmbd count`.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,10 @@ use super::{CliError, CountOptions, Streams};
 use crate::status::JsonKey;
 use rmbd_client::{Bounds, Count};
 
-/// Keys to hold at most before they are asked for.
+/// Largest number of keys that are held before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;
 
-/// Prints counts in the order of the keys; those of a slow input as they come.
+/// Prints counts in the order of the keys. Counts of a slow input are printed as keys come.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let speaker = options.server.connect(&options.protocol, streams)?;
     if options.bounds && matches!(speaker, Speaker::Legacy(_)) {
@@ -74,10 +74,10 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
 
 struct Counter<W> {
     speaker: Speaker,
-    /// Not asked for yet.
+    /// Keys that have not been asked for yet.
     keys: Vec<Vec<u8>>,
     bounds: bool,
-    /// Counts that lack what the node has no room for.
+    /// Number of counts that are incomplete because the node lacks room.
     incomplete: u64,
     printer: Printer<W>,
 }
@@ -115,7 +115,7 @@ impl<W: Write> Counter<W> {
     }
 }
 
-/// What is printed of a key.
+/// The output for a key.
 #[derive(Serialize)]
 struct Counted {
     count: u64,

@@ -1,4 +1,4 @@
-//! `rmbd count --detail`
+//! The command `rmbd count --detail`.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use super::{CliError, CountOptions, Streams};
 use crate::status::{Detail, OriginDetail};
 use rmbd_client::KEY_BYTES_MAX;
 
-/// Prints each key's count, and below it who contributes what.
+/// Prints each key's count, and below it the part of each origin.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let source = StatusSource::new(&options.server.server, options.server.timeout());
     let Streams {
@@ -64,7 +64,7 @@ fn element(detail: &Detail, is_first: bool) -> Vec<u8> {
     } else {
         b",\n ".to_vec()
     };
-    // Numbers and texts in memory: nothing can fail.
+    // The values are numbers and texts in memory, so nothing can fail.
     let _ = serde_json::to_writer(&mut text, detail);
     text
 }

@@ -1,4 +1,4 @@
-//! `rmbd hit`
+//! The command `rmbd hit`.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use super::{CliError, Done, HitOptions, Streams, is_reader_gone};
 use crate::status::JsonKey;
 use rmbd_client::Hit;
 
-/// Adds, and says whether that is within the limit.
+/// Adds to a key, and reports whether the count is within the limit.
 pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Done, CliError> {
     let mut client = options.server.compact()?;
     let key = options.key.as_bytes();

@@ -1,4 +1,4 @@
-//! What a server says over HTTP.
+//! Documents that a server gives over HTTP.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -20,45 +20,45 @@ pub enum HttpError {
     /// The server's name cannot be looked up.
     #[error("{0}; nothing was asked: check the server's name, or use an address")]
     Lookup(#[from] LookupError),
-    /// No answer over HTTP, at any address.
+    /// No address of the server answered over HTTP.
     #[error(
         "no answer from http://{server}{path} ({}): is the server up, and its HTTP at this address (see its --http)?",
         listed(causes)
     )]
     Unreachable {
-        /// Who was asked.
+        /// The server that was asked.
         server: HostPort,
-        /// For what.
+        /// The path that was asked for.
         path: &'static str,
-        /// What happened at each address.
+        /// The error of each address.
         causes: Vec<(SocketAddr, ureq::Error)>,
     },
-    /// An answer, but not the document.
+    /// The server answered with an error code.
     #[error("http://{server}{path} answers with {code}: is it rmbd, of this version?")]
     Code {
-        /// Who was asked.
+        /// The server that was asked.
         server: HostPort,
-        /// For what.
+        /// The path that was asked for.
         path: &'static str,
-        /// Code of the answer.
+        /// The HTTP code of the answer.
         code: u16,
     },
-    /// Something else than the document.
+    /// The answer is not the document.
     #[error("http://{server}{path} is not understood ({source}): is it rmbd, of this version?")]
     Content {
-        /// Who was asked.
+        /// The server that was asked.
         server: HostPort,
-        /// For what.
+        /// The path that was asked for.
         path: &'static str,
-        /// What was found.
+        /// The error of the parser.
         source: serde_json::Error,
     },
 }
 
-/// Asks one server for its status.
+/// A client of one server's HTTP port.
 pub(super) struct StatusSource {
     server: HostPort,
-    /// The address that has answered, or is to be asked: of many nodes with one name, always the same.
+    /// The address that has answered, or is to be asked. If a name leads to many nodes, this stays the same.
     at: Cell<Option<SocketAddr>>,
     agent: ureq::Agent,
 }
@@ -76,7 +76,7 @@ impl StatusSource {
     pub(super) fn new(server: &HostPort, timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
-            // A proxy is for the web; this is a neighbour.
+            // A proxy is for the web, and this server is near.
             .proxy(None)
             .max_redirects(0)
             .http_status_as_error(false)
@@ -88,13 +88,13 @@ impl StatusSource {
         }
     }
 
-    /// Asks at this address, not at the first of the name's that answers.
+    /// Asks at this address, not at the first of the name's addresses that answers.
     pub(super) fn at(self, address: SocketAddr) -> Self {
         self.at.set(Some(address));
         self
     }
 
-    /// The document as it came, known to be one.
+    /// The text of the status as it came, and its content.
     pub(super) fn document(&self) -> Result<(String, Status), HttpError> {
         self.get("/status", "")
     }
@@ -137,7 +137,7 @@ impl StatusSource {
         Ok((document, parsed))
     }
 
-    /// The first of the name's addresses that answers at all.
+    /// Asks the name's addresses in turn, until one answers at all.
     fn ask(&self, path: &'static str, query: &str) -> Result<Response<Body>, HttpError> {
         let addresses = match self.at.get() {
             Some(address) => vec![address],
@@ -166,12 +166,13 @@ impl StatusSource {
         if response.status() != StatusCode::MISDIRECTED_REQUEST {
             return Ok(response);
         }
-        // It does not know the name that we have for it. That is meant for browsers, which could not say this.
+        // The server does not know the name by which we ask. The check of names is meant for browsers, which could not
+        // set this header.
         self.agent.get(url).header(HOST, "localhost").call()
     }
 }
 
-/// All bytes but letters and digits as `%` and two hexadecimal digits (RFC 3986, 2.1).
+/// Encodes all bytes but letters and digits as `%` and two hexadecimal digits (RFC 3986, 2.1).
 fn percent_encoded(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len() * 3);
     for &byte in key {

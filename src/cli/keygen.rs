@@ -1,4 +1,4 @@
-//! `rmbd keygen`
+//! The command `rmbd keygen`.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use rustix::rand::GetRandomFlags;
 use super::{CliError, KeygenOptions, Streams};
 use rmbd_cluster::seal::generate_key_text;
 
-/// Prints a key file, or makes one that only its owner reads.
+/// Prints a key file, or creates one that only its owner can read.
 pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let text = text().map_err(CliError::Random)?;
     match &options.output {
@@ -27,7 +27,7 @@ pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<
 
 fn text() -> io::Result<String> {
     let mut random = [0; 32];
-    // getrandom(2) gives as few bytes as these whole.
+    // getrandom(2) returns so few bytes as a whole.
     rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
     Ok(format!(
         "# A key of an rmbd cluster: whoever reads it can join. The same file goes to every node.\n{}\n",

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::CliError;
 
-/// Of CR LF.
+/// Bytes of the longest line end, CR LF.
 const LINE_END_BYTES_MAX: usize = 2;
 
-/// What comes next.
+/// The next item of the input.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next<'k> {
     Key(&'k [u8]),
-    /// The next key may take long to come: finish what is begun.
+    /// The next key may take long to come: finish what has begun.
     Pause,
 }
 
@@ -24,19 +24,19 @@ pub(super) enum Stop {
     Taker(CliError),
 }
 
-/// Where lines come from.
+/// An input of lines.
 pub(super) struct Input<'i, R> {
     pub(super) reader: &'i mut BufReader<R>,
-    /// Whether more may take long to come.
+    /// Whether more input may take long to come.
     pub(super) waits: &'i mut dyn FnMut() -> bool,
     pub(super) key_bytes_max: usize,
-    /// Whether a CR at the end of a line is the key's.
+    /// Whether a CR at the end of a line is part of the key.
     pub(super) keep_cr: bool,
 }
 
-/// Hands over the keys in order, `-` being all lines of the input; how many were too long.
+/// Hands over the keys in order; `-` stands for all lines of the input. Returns how many were too long.
 ///
-/// Memory is bounded whatever the lines.
+/// Memory is bounded, however long the lines are.
 pub(super) fn for_each<R: Read>(
     args: &[OsString],
     input: &mut Input<'_, R>,
@@ -82,7 +82,7 @@ impl<R: Read> Input<'_, R> {
         }
     }
 
-    /// Lines that are in the buffer already, without a copy.
+    /// Hands over lines that are in the buffer already, without a copy.
     fn take_whole_lines(
         &mut self,
         take: &mut impl FnMut(Next<'_>) -> Result<(), CliError>,
@@ -99,7 +99,8 @@ impl<R: Read> Input<'_, R> {
         Ok(too_long)
     }
 
-    /// A line without its `\n`; any other byte is the key's, but for one CR at its end. 1 if it is too long.
+    /// Hands over a line without its `\n`. All other bytes are part of the key, but for one CR at its end. Returns 1
+    /// if it is too long, else 0.
     fn hand_over(
         &self,
         line: &[u8],
@@ -116,7 +117,7 @@ impl<R: Read> Input<'_, R> {
         }
     }
 
-    /// Reads a line without its `\n`. One that is longer than a key and its end is not kept.
+    /// Reads a line without its `\n`. A line that is longer than a key with its line end is not kept.
     fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
         line.clear();
         let limit = self.key_bytes_max + LINE_END_BYTES_MAX;
@@ -141,8 +142,8 @@ mod tests {
 
     use super::*;
 
-    /// Lines that end with LF or with CR LF, also where the input ends without: keys, and how many are too
-    /// long.
+    /// A simple reader of lines that end with LF or CR LF, also if the input ends without one. Returns the keys, and
+    /// how many are too long.
     fn naive(input: &[u8], key_bytes_max: usize, keep_cr: bool) -> (Vec<Vec<u8>>, u64) {
         let mut lines: Vec<Vec<u8>> = vec![Vec::new()];
         for &byte in input {
@@ -187,7 +188,7 @@ mod tests {
         (keys, too_long.unwrap())
     }
 
-    /// Much of what matters: line ends, parts of them, and bytes that are no text.
+    /// Inputs with many line ends, parts of line ends, and bytes that are no text.
     fn inputs() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             Just(b"\n".to_vec()),

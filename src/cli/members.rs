@@ -1,4 +1,4 @@
-//! `rmbd members`
+//! The command `rmbd members`.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use super::status::{bytes, printable};
 use super::{CliError, MembersOptions, Streams};
 use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch};
 
-/// Digits of a number that tell nodes apart to people.
+/// Number of digits of an id that people are shown.
 const SHORT_DIGITS: usize = 8;
 const COLUMNS: usize = 9;
 const HEAD: [&str; COLUMNS] = [
@@ -27,7 +27,7 @@ pub(super) fn run(options: &MembersOptions, streams: &mut Streams<'_>) -> Result
     let source = StatusSource::new(&options.server.server, options.server.timeout());
     let cluster = source.status()?.cluster;
     if options.json {
-        // Numbers and texts in memory: nothing can fail.
+        // The values are numbers and texts in memory, so nothing can fail.
         let document = serde_json::to_string(&cluster).unwrap_or_default();
         writeln!(streams.output, "{document}")
     } else {
@@ -36,7 +36,7 @@ pub(super) fn run(options: &MembersOptions, streams: &mut Streams<'_>) -> Result
     .map_err(CliError::Output)
 }
 
-/// A line for each node, the asked one first; what it lacks below.
+/// A line for each node, the asked one first. What it lacks follows.
 pub(super) fn render(cluster: &ClusterStatus) -> String {
     if !cluster.enabled {
         let reason = cluster.off_because.as_deref().unwrap_or("no reason given");
@@ -131,7 +131,7 @@ fn sum<'n>(numbers: impl Iterator<Item = &'n u64>) -> u64 {
     numbers.fold(0, |sum, &n| sum.saturating_add(n))
 }
 
-/// Columns as wide as their widest cell; no white space at the end of a line.
+/// A table whose columns are as wide as their widest cell. No line ends with white space.
 fn table(rows: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| {
         let widths = rows.iter().map(|row| row[column].chars().count());

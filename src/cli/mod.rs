@@ -223,36 +223,36 @@ pub struct StatusOptions {
     server: ServerOptions,
 }
 
-/// Where a command reads and writes.
+/// The input and outputs of a command.
 pub struct Streams<'s> {
-    /// Keys, where `-` asks for them.
+    /// The keys, if `-` asks for them.
     pub input: BufReader<Box<dyn Read + 's>>,
     /// Whether more input may take long to come.
     pub input_waits: Box<dyn FnMut() -> bool + 's>,
-    /// Results.
+    /// The results.
     pub output: Box<dyn Write + 's>,
-    /// What a person may want to know besides. Nothing that was asked for fails because nobody is told.
+    /// Notes for people, besides the results. No command fails because nobody reads them.
     pub notes: Box<dyn Write + 's>,
-    /// Whether somebody looks at the notes while they are written.
+    /// Whether a person may be watching the notes as they are written.
     pub shows_progress: bool,
 }
 
-/// How a command ended that did what was asked.
+/// How a successful command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
-    /// With nothing to add.
+    /// The command did what was asked.
     AsAsked,
-    /// A hit is over its limit.
+    /// The hit is over its limit.
     OverLimit,
-    /// Whoever read the results stopped before their end. What else was asked for is done.
+    /// The reader of the results stopped before their end. Everything else that was asked for is done.
     ReaderGone,
 }
 
-/// Bytes of standard input to read at once: a pipe holds as many.
+/// Bytes of standard input that are read at once: as many as a pipe holds.
 const INPUT_BUFFER_BYTES: usize = 64 << 10;
 
 impl Streams<'static> {
-    /// The process's own.
+    /// The process's own standard streams.
     #[must_use]
     pub fn standard() -> Self {
         Self {
@@ -265,7 +265,7 @@ impl Streams<'static> {
     }
 }
 
-/// Whether nothing is there to be read, not even the end.
+/// Whether there is nothing to read, not even the end.
 fn stdin_waits() -> bool {
     let stdin = io::stdin();
     let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
@@ -279,10 +279,10 @@ impl fmt::Debug for Streams<'_> {
     }
 }
 
-/// Does what was typed. Whoever reads the output may stop reading at any time.
+/// Runs a command. Its reader may stop reading the output at any time.
 ///
 /// # Errors
-/// Whatever kept it from being done in full; what was done nevertheless is in the text.
+/// The reason why it was not done in full; the text also says what was done.
 pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError> {
     let streams = &mut streams;
     let as_asked = |()| Done::AsAsked;
@@ -298,7 +298,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
     };
     match (done, streams.output.flush()) {
         (Err(CliError::Output(error)), _) if is_reader_gone(&error) => Ok(Done::ReaderGone),
-        // A hit's verdict is in the exit code, which has its reader.
+        // A hit's verdict is in the exit code, which is read elsewhere.
         (Ok(_), Err(error)) if is_reader_gone(&error) && !matches!(command, Command::Hit(_)) => {
             Ok(Done::ReaderGone)
         }
@@ -314,64 +314,64 @@ fn is_reader_gone(error: &io::Error) -> bool {
 /// Why a command was not done in full.
 #[derive(Debug, Error)]
 pub enum CliError {
-    /// The server, or the way to it.
+    /// The server did not do it, or could not be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The server, or the way to it, in the Python program's protocol.
+    /// The server failed in the Python program's protocol, or could not be reached.
     #[error(transparent)]
     Legacy(#[from] legacy::ClientError),
-    /// The server speaks the Python program's protocol.
+    /// The server speaks only the Python program's protocol.
     #[error("{what} is not possible in the Python program's protocol; nothing was asked")]
     NeedsCompact {
-        /// What.
+        /// The option or command that needs the compact format.
         what: &'static str,
     },
-    /// Some keys cannot be carried.
+    /// The protocol cannot carry some keys.
     #[error(
         "{skipped} keys of more than {key_bytes_max} bytes were skipped, the protocol cannot carry them; {done}"
     )]
     KeysTooLong {
-        /// How many.
+        /// Number of these keys.
         skipped: u64,
-        /// Bytes of the longest possible key.
+        /// Length of the longest possible key in bytes.
         key_bytes_max: usize,
-        /// What became of the others.
+        /// The outcome for the other keys.
         done: String,
     },
     /// Standard input ended with an error.
     #[error("cannot read more keys: {source}; {done}")]
     Input {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
-        /// What became of the keys before.
+        /// The outcome for the keys before.
         done: String,
     },
     /// Standard output cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
-    /// A key file cannot be made.
+    /// A key file cannot be created.
     #[error("no key was written to {}: {source}; choose a file that does not exist yet", path.display())]
     KeyFile {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// No random numbers.
+    /// The system gives no random numbers.
     #[error("the system gave no random numbers for a key: {0}")]
     Random(#[source] io::Error),
-    /// The server's HTTP port.
+    /// The server's HTTP port gave no usable answer.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// A peer order was refused.
+    /// The server refused a peer order.
     #[error("the server does not push to {target}: {detail}")]
     OrderRefused {
         /// The peer.
         target: HostPort,
-        /// The server's words.
+        /// The server's reason.
         detail: String,
     },
-    /// A peer order left no trace.
+    /// The server's status does not show the peer order.
     #[error(
         "the order to push to {target} was sent, but the server's status does not show it: it was lost, or refused (see `rmbd status`)"
     )]

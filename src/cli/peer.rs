@@ -1,4 +1,4 @@
-//! `rmbd peer`
+//! The command `rmbd peer`.
 
 use std::io::Write;
 use std::thread::sleep;
@@ -14,7 +14,7 @@ use crate::status::{PeerOrder, Status};
 const DECISION_WAIT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Sends the order, which has no answer, and looks in the server's status for what became of it.
+/// Sends the order, which has no answer, and reads its outcome from the server's status.
 pub(super) fn run(options: &PeerOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     run_within(DECISION_WAIT, options, streams)
 }
@@ -26,8 +26,8 @@ pub(super) fn run_within(
 ) -> Result<(), CliError> {
     let target = &options.target;
     let mut client = options.server.legacy(options.dialect)?;
-    // Any count will do: its answer shows that somebody is there, at which of the name's addresses, and, after
-    // the order, that it has read it.
+    // Any count will do. Its answer shows that a server is there, and at which of the name's addresses. After the
+    // order, it shows that the server has read the order.
     client.count("")?;
     let source =
         StatusSource::new(&options.server.server, options.server.timeout()).at(client.server());
@@ -76,8 +76,8 @@ fn await_order(
     }
 }
 
-/// The newest order for a target. The status has it as it stands in the message, where an IPv6
-/// address has no brackets.
+/// The newest order for a target. The status shows the target as it is in the message, where an IPv6 address has no
+/// brackets.
 fn newest<'s>(status: &'s Status, target: &HostPort) -> Option<&'s PeerOrder> {
     let bare = format!("{}:{}", target.host, target.port);
     let with_brackets = target.to_string();

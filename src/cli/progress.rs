@@ -1,11 +1,11 @@
-//! A line that says how far it is, for people who wait.
+//! A progress line, for people who wait.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Often enough to be seen moving.
+/// Time between two updates of the line, short enough to see it move.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Keys between two looks at the clock.
+/// Number of keys between two looks at the clock.
 const KEYS_A_LOOK: u64 = 4_096;
 
 pub(super) struct Progress<'n> {
@@ -30,7 +30,7 @@ impl<'n> Progress<'n> {
         }
     }
 
-    /// Another key was taken.
+    /// Counts another key.
     #[inline]
     pub(super) fn advance(&mut self, confirmed: impl FnOnce() -> u64) {
         self.keys += 1;
@@ -39,15 +39,15 @@ impl<'n> Progress<'n> {
         }
     }
 
-    /// Makes room for what is written next.
+    /// Clears the line, to make room for other output.
     pub(super) fn end(&mut self) {
         if self.has_line {
-            // Nobody is lost with this line.
+            // An error is ignored: nobody needs this line.
             let _ = self.notes.write_all(b"\r\x1b[K");
         }
     }
 
-    /// What became of all.
+    /// Prints how many keys were added, and how that is known.
     pub(super) fn sum_up(&mut self, confirmed: u64, repeated: u64, is_acknowledged: bool) {
         let seconds = self.started.elapsed().as_secs_f64();
         let what = match is_acknowledged {
@@ -59,7 +59,7 @@ impl<'n> Progress<'n> {
             1 => "; 1 datagram was sent again".to_owned(),
             more => format!("; {more} datagrams were sent again"),
         };
-        // What was counted is counted, whoever reads of it.
+        // An error is ignored: the keys are counted, whoever reads this.
         let _ = writeln!(
             self.notes,
             "{confirmed} adds were {what} in {seconds:.1} s{again}"

@@ -1,4 +1,4 @@
-//! Which server, in which protocol.
+//! The server that a command asks, and the protocol that it speaks.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::config::{self, HostPort};
 use rmbd_client::{Client, ClientOptions, Server, legacy};
 use rmbd_proto::legacy::Dialect;
 
-/// How long a server that speaks the compact format may take to say so: a few losses on a slow way.
+/// How long a server may take to show that it speaks the compact format: long enough for a few losses on a slow path.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
-/// How often the legacy client asks.
+/// Number of tries of the legacy client for each question.
 const LEGACY_TRIES: u32 = 3;
 
 /// Which server, and how patiently.
@@ -42,7 +42,7 @@ pub struct ProtocolOptions {
     legacy: bool,
 }
 
-/// A server, in the protocol that it speaks.
+/// A client of a server, in the protocol that the server speaks.
 pub(super) enum Speaker {
     Compact {
         client: Box<Client>,
@@ -66,12 +66,12 @@ impl ServerOptions {
         Ok(legacy::Client::connect(&self.server, options)?)
     }
 
-    /// A client of the compact format. Nothing is asked yet where the name has one address.
+    /// A client of the compact format. It has asked nothing yet if the name has one address.
     pub(super) fn compact(&self) -> Result<Client, CliError> {
         self.compact_within(self.timeout())
     }
 
-    /// A client of whatever the server speaks.
+    /// A client in whichever protocol the server speaks.
     pub(super) fn connect(
         &self,
         protocol: &ProtocolOptions,
@@ -88,7 +88,8 @@ impl ServerOptions {
         match asked {
             Ok((server, info)) => {
                 let options = self.options(self.timeout());
-                // The one that has answered, but not for ever: it is looked up again if it falls silent.
+                // The address that has answered comes first, but not for ever: if it falls silent, the name is looked
+                // up again.
                 let named = Server::from(&self.server).first_at(server);
                 let client = Box::new(Client::connect(named, options)?);
                 let weight_max = info.weight_max;
@@ -99,10 +100,10 @@ impl ServerOptions {
         }
     }
 
-    /// Nobody spoke the compact format: what does not know it stays silent.
+    /// Tries the legacy protocol, since nobody spoke the compact format: a server that does not know it stays silent.
     fn fall_back(&self, streams: &mut Streams<'_>) -> Result<Speaker, CliError> {
         let mut client = self.legacy(Dialect::default())?;
-        // Any count will do: its answer shows that somebody is there.
+        // Any count will do: its answer shows that a server is there.
         client.count("")?;
         let _ = writeln!(
             streams.notes,

@@ -1,4 +1,4 @@
-//! `rmbd status`
+//! The command `rmbd status`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
 use crate::status::{LogStatus, PeerStatus, Status};
 
-/// Prints what a node says of itself.
+/// Prints the status of a node.
 pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let source = StatusSource::new(&options.server.server, options.server.timeout());
     let (document, status) = source.document()?;
@@ -19,7 +19,7 @@ pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<
     .map_err(CliError::Output)
 }
 
-/// A view for people: a line for each subject, and one for each peer and order.
+/// A view for people, with a line for each subject, and one for each peer and order.
 pub(super) fn render(status: &Status) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -132,7 +132,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// Where there is something to say of it.
+/// Writes a line about the log if lines are missing.
 fn write_log(status: &Status, out: &mut String) -> std::fmt::Result {
     let LogStatus {
         lines_dropped,
@@ -151,7 +151,7 @@ fn write_log(status: &Status, out: &mut String) -> std::fmt::Result {
     }
 }
 
-/// N of what is answered: that of all slices, ours and others'.
+/// N of the answers: the sum over all slices, ours and others'.
 fn counted_weight(status: &Status) -> u64 {
     let all = status.cluster.slices_weight;
     all.max(status.sketch.total_weight)
@@ -235,7 +235,7 @@ fn reasons(by_reason: &std::collections::BTreeMap<String, u64>) -> String {
     }
 }
 
-/// Text of another machine, without what would steer a terminal.
+/// Text from another machine, without characters that would control a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })

@@ -1,4 +1,5 @@
-//! Commands against a server that speaks the Python program's protocol and counts exactly, and what is
+//! Tests of commands against a server that speaks the Python program's protocol and counts exactly, and of wrong
+//! command lines.
 //! typed wrong.
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +16,7 @@ use crate::status::*;
 use rmbd_client::legacy::{Client, ClientOptions};
 use rmbd_testkit::legacy_server::{Fake, Fate, nobody};
 
-/// The result of a command line, its output and its notes.
+/// Runs a command line. Returns its result, its output and its notes.
 pub(super) fn run_with(
     words: &[&str],
     server: impl fmt::Display,
@@ -33,7 +34,7 @@ pub(super) fn run_with(
     )
 }
 
-/// The same, in the protocol that the server speaks.
+/// Runs a command line in the protocol that the server speaks.
 pub(super) fn run_compact(
     words: &[&str],
     server: impl fmt::Display,
@@ -138,11 +139,11 @@ fn lines<'i, R>(reader: &'i mut BufReader<R>, waits: &'i mut dyn FnMut() -> bool
     }
 }
 
-/// What is handed over, and how many keys were too long.
+/// The keys that are handed over, and the number of keys that were too long.
 fn keys_of(args: &[&str], input: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let args: Vec<_> = args.iter().map(OsString::from).collect();
     let mut keys = Vec::new();
-    // A small buffer, so that lines lie across its ends.
+    // The buffer is small, so that lines lie across its ends.
     let mut input = BufReader::with_capacity(7, input);
     let too_long = for_each(&args, &mut lines(&mut input, &mut || false), |next| {
         if let Next::Key(key) = next {
@@ -185,7 +186,7 @@ fn lines_become_keys_byte_for_byte() {
         );
     }
     assert_eq!(keys_of(&["-"], b"\xff\xfe\n").0, [b"\xff\xfe"]);
-    // An empty key that is typed is meant.
+    // An empty key on the command line is a key.
     assert_eq!(
         keys_of(&["a", "", "-", "d"], b"b\nc").0,
         [&b"a"[..], b"", b"b", b"c", b"d"]
@@ -212,7 +213,7 @@ fn a_pause_comes_before_every_wait() {
     assert_eq!(seen, ["-", "a", "b", "-", "cd", "-"]);
 }
 
-/// Gives its bytes, then fails.
+/// An input that gives its bytes, and then fails.
 struct Breaks(&'static [u8]);
 
 impl Read for Breaks {
@@ -261,7 +262,7 @@ fn a_log_is_counted_from_standard_input() {
         .collect();
     let (result, ..) = run_with(&["add", "-"], server.address, lines.as_bytes());
     result.unwrap();
-    // More than are asked for at once.
+    // These are more keys than are asked for at once.
     let (result, output, _) = run_with(&["count", "-"], server.address, lines.as_bytes());
     result.unwrap();
     let mut truth: HashMap<&str, u64> = HashMap::new();
@@ -333,7 +334,7 @@ fn what_came_before_a_broken_input_is_done() {
     assert_eq!(server.stop().adds, 2);
 }
 
-/// Lines that come only when the one before has been counted.
+/// An input whose next line comes only when the one before has been counted.
 struct Slow {
     client: Client,
     given: u64,
@@ -380,7 +381,7 @@ fn no_server_is_said_with_the_cure() {
     }
 }
 
-/// Output that somebody has closed.
+/// An output whose reader has closed it.
 struct Closed;
 
 impl Write for Closed {
@@ -493,7 +494,7 @@ fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
     }
 }
 
-/// A UDP server, and an HTTP one on the same port that answers with these, then ends.
+/// A UDP server, and an HTTP server on the same port that gives these answers and then ends.
 pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
     loop {
         let udp = Fake::start(Default::default(), |_| Fate::Deliver);
@@ -657,7 +658,7 @@ fn other_documents_are_refused() {
         http.join().unwrap();
         udp.stop();
     }
-    // Held, but nobody listens.
+    // The port is held, but nobody listens.
     let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     held.bind(&any.into()).unwrap();

@@ -1,8 +1,8 @@
-//! Addresses in the forms that sockets of one or both families know them by.
+//! Addresses in the forms that sockets of one or both families use.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Those that a socket bound to `ours` can send to, IPv4 before IPv6, in their plain form.
+/// The addresses that a socket bound to `ours` can send to, in their plain form, IPv4 before IPv6.
 pub(crate) fn usable(ours: SocketAddr, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let plain = addresses.iter().copied().map(canonical);
     let is_usable = |address: &SocketAddr| match ours {
@@ -14,16 +14,16 @@ pub(crate) fn usable(ours: SocketAddr, addresses: &[SocketAddr]) -> Vec<SocketAd
     usable
 }
 
-/// An IPv4 address in its own form, however a dual-stack socket shows it.
+/// An address in its plain form: IPv4 also if a dual-stack socket shows it as IPv6.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
-        // As it is, with its scope.
+        // An IPv6 address stays as it is, with its scope.
         IpAddr::V6(_) => address,
     }
 }
 
-/// An IPv4 address as a dual-stack socket knows it.
+/// An IPv4 address in the form of a dual-stack socket.
 pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),

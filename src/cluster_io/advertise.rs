@@ -1,4 +1,4 @@
-//! The address that other nodes are told.
+//! The address that a node tells other nodes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::open::ClusterError;
 use crate::config::ClusterConfig;
 use rmbd_names::Lookups;
 
-/// How long the start waits for a name; after that it goes on without.
+/// How long the start waits for a name to be looked up; after that it goes on without.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The address to begin with; `None` while the name that tells it is known to nobody: then no other node
-/// hears of this one until it is.
+/// The address to begin with. It is `None` while the name that gives it cannot be looked up; until then no other node
+/// hears of this one.
 pub(super) fn at_start(
     config: &ClusterConfig,
     lookups: &Lookups,
@@ -48,8 +48,8 @@ pub(super) fn at_start(
     }
 }
 
-/// Of the addresses of `--advertise` the one that is told already, or else the first that others can reach
-/// the socket by.
+/// Chooses among the addresses of `--advertise`: the one that is told already, or else the first by which other nodes
+/// can reach the socket.
 pub(super) fn of_name(
     addresses: &[SocketAddr],
     told: Option<SocketAddr>,
@@ -57,7 +57,7 @@ pub(super) fn of_name(
 ) -> Result<SocketAddr, ClusterError> {
     let mut all = addresses.iter().map(|&address| checked(address, bound));
     let mut good: Vec<SocketAddr> = all.clone().flatten().collect();
-    // As everywhere; a socket of both families may be told as either.
+    // IPv4 comes first, as everywhere. A socket of both families may be told as either.
     good.sort_by_key(SocketAddr::is_ipv6);
     let still = told.filter(|told| good.contains(told));
     match still.or_else(|| good.first().copied()) {
@@ -66,14 +66,14 @@ pub(super) fn of_name(
     }
 }
 
-/// The address of ours from which the first of them is reached.
+/// The address of ours from which the first of the seeds is reached.
 pub(super) fn towards(seeds: &[SocketAddr], bound: SocketAddr) -> Option<SocketAddr> {
     let ip = seeds.iter().find_map(|&seed| source_towards(seed, bound));
     let address = ip.map(|ip| SocketAddr::new(ip, 0))?;
     checked(address, bound).ok()
 }
 
-/// With the bound port where it names none.
+/// Checks an address, and sets the bound port if it has none.
 fn checked(mut address: SocketAddr, bound: SocketAddr) -> Result<SocketAddr, ClusterError> {
     address.set_ip(address.ip().to_canonical());
     if address.port() == 0 {
@@ -91,7 +91,7 @@ fn checked(mut address: SocketAddr, bound: SocketAddr) -> Result<SocketAddr, Clu
     Ok(address)
 }
 
-/// Also where it is written as IPv6.
+/// Whether an address is IPv4, perhaps in its IPv6-mapped form.
 fn is_ipv4(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_ipv4()
 }

@@ -1,28 +1,28 @@
-//! What those who send in vain may cost: at most a fixed number of refused datagrams is read from a queue in any
-//! window of time.
+//! A limit for the cost of datagrams that are refused: only a fixed number of them is read from a queue in any window
+//! of time.
 
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// How long an emptied queue is left alone after a refusal: waking up costs more than reading and refusing a
-/// datagram, so in a flood many are to be read at once.
+/// How long an emptied queue is left alone after a refusal. Waking up costs more than reading and refusing a
+/// datagram, so in a flood many are read at once.
 const REST: Duration = Duration::from_millis(1);
 
-/// Counts refusals. What comes while reading is paused waits in the queue's buffer, and what does not
-/// fit there the kernel drops; members send that again.
+/// Counts refusals of a queue. Datagrams that come while reading is paused wait in the queue's buffer. The kernel
+/// drops those that do not fit there, and members send them again.
 #[derive(Debug)]
 pub(super) struct Flood {
-    /// In a window.
+    /// Largest number of refused datagrams in a window.
     refused_max: u32,
     window_start: Duration,
     refused: u32,
-    /// Since the last rest.
+    /// Whether a datagram was refused since the last rest.
     has_refused: bool,
     rest_start: Option<Duration>,
 }
 
 impl Flood {
-    /// `refused_max` is at least 1: a hundred times as many are read in a second.
+    /// A limit of `refused_max` refused datagrams (at least 1) in a window; in a second it is a hundred times as many.
     pub(super) const fn new(refused_max: u32) -> Self {
         Self {
             refused_max,
@@ -33,7 +33,7 @@ impl Flood {
         }
     }
 
-    /// A datagram was refused; true where this is what pauses the reading.
+    /// Notes that a datagram was refused. Returns true if this pauses the reading.
     pub(super) fn refused(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.window_start) >= WINDOW {
             self.window_start = now;
@@ -44,12 +44,12 @@ impl Flood {
         self.refused == self.refused_max
     }
 
-    /// Nothing waits any more.
+    /// Notes that no datagram waits any more.
     pub(super) fn emptied(&mut self, now: Duration) {
         self.rest_start = std::mem::take(&mut self.has_refused).then_some(now);
     }
 
-    /// For how long nothing is to be read.
+    /// The remaining time for which nothing is to be read; `None` if reading is not paused.
     pub(super) fn pause(&self, now: Duration) -> Option<Duration> {
         let is_full = self.refused >= self.refused_max;
         let window = is_full.then(|| left(self.window_start, WINDOW, now));
@@ -58,7 +58,7 @@ impl Flood {
     }
 }
 
-/// What is left of a time. A clock that went back must not make it longer.
+/// The rest of a time. A clock that went back must not make it longer.
 fn left(start: Duration, length: Duration, now: Duration) -> Duration {
     (start + length).saturating_sub(now).min(length)
 }
@@ -73,7 +73,7 @@ mod tests {
     fn no_window_takes_more_than_its_share() {
         let mut flood = Flood::new(REFUSED_MAX);
         let mut taken = 0;
-        // A refused datagram every microsecond, for a second.
+        // A refused datagram comes every microsecond, for a second.
         for now_us in 0..1_000_000 {
             let now = Duration::from_micros(now_us);
             if flood.pause(now).is_none() {
@@ -105,7 +105,7 @@ mod tests {
         flood.emptied(at(20));
         assert_eq!(flood.pause(at(120)), Some(at(900)));
         assert_eq!(flood.pause(at(1_020)), None);
-        // Once for each time.
+        // The queue rests once for each refusal.
         flood.emptied(at(1_100));
         assert_eq!(flood.pause(at(1_100)), None);
     }

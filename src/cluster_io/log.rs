@@ -1,4 +1,4 @@
-//! What the log says of a cluster's events.
+//! Log lines for the events of a cluster.
 
 use tracing::{info, warn};
 
@@ -9,7 +9,7 @@ use rmbd_cluster::ClusterEvent;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_store::SliceRefused;
 
-/// Says what an event means for who runs the node; `fingerprint` is our sketch's.
+/// Logs what an event means for the operator of the node; `fingerprint` is that of our sketch.
 pub(super) fn log(event: &ClusterEvent, fingerprint: u64) {
     match event {
         ClusterEvent::Member(event) => log_member(event),

@@ -1,5 +1,5 @@
-//! The cluster's port: sockets and their queues, the names of others, and the task that runs them. Datagrams come in,
-//! datagrams go out, time passes; what they mean is [`cluster`](rmbd_cluster)'s.
+//! The cluster's port: its sockets and their queues, the names of other nodes, and the task that runs them. This room
+//! moves datagrams and time; their meaning is in [`cluster`](rmbd_cluster).
 
 mod addresses;
 mod advertise;
@@ -21,7 +21,7 @@ pub(crate) use self::shared_cluster::{Participation, SharedCluster};
 pub(crate) use self::task::ClusterTask;
 use rmbd_proto::cluster::SliceId;
 
-/// A slice for people.
+/// A slice's name for people.
 fn name(slice: &SliceId) -> String {
     let SliceId {
         sketch,

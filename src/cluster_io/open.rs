@@ -1,4 +1,5 @@
-//! Whether a node takes part in a cluster, on which socket, and under which address.
+//! Opening the cluster's sockets: whether a node takes part in a cluster, on which address, and under which one it is
+//! known.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,77 +15,77 @@ use rmbd_cluster::seal::{KeyFileError, KeyRing};
 use rmbd_io::BindError;
 use rmbd_names::{Lookups, Unresolved, resolve};
 
-/// A key file is some hundred bytes.
+/// Largest size of a key file in bytes; usual ones have some hundred bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Why a node takes no part in the cluster that it was told to. Nothing was started.
+/// Why a node takes no part in the cluster that it was told to join. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The cluster's address cannot be looked up.
     #[error(transparent)]
     Resolve(#[from] Unresolved),
-    /// The cluster's address cannot be taken.
+    /// The cluster's address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The key file cannot be read.
     #[error("can't read the key file {}: {source}; `rmbd keygen -o FILE` makes one", path.display())]
     KeyFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The key file cannot be understood.
+    /// The key file is malformed.
     #[error("{}: {source}", path.display())]
     Key {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the file.
         source: KeyFileError,
     },
-    /// Others could reach it, and there is no key.
+    /// Other hosts could reach the address, and there is no key.
     #[error(
         "the cluster address {0} is not loopback and there is no key, so whoever reaches it could change counts: \
          give --cluster-key-file FILE (`rmbd keygen -o FILE` makes one; every node gets the same), or \
          --insecure-cluster where nobody else reaches it, or --cluster off"
     )]
     NoKey(SocketAddr),
-    /// Bound to all addresses, and nobody knows which one others reach.
+    /// The socket is bound to all addresses, and it is not known which one other nodes reach.
     #[error(
         "nobody can be told to reach {0}, which stands for all addresses of this machine: give --advertise HOST:PORT with \
          the one at which other nodes reach this one (port 0 for the same port), or --cluster HOST:PORT with one address"
     )]
     NoAdvertise(SocketAddr),
-    /// No address that others could send to.
+    /// The address is none that other nodes could send to.
     #[error(
         "{0} cannot be told to others as this node's address: give --advertise a unicast address"
     )]
     Advertise(SocketAddr),
-    /// An address of the other kind than the socket's, which could not answer whoever sends to it.
+    /// The address is of another family than the socket, which could not answer nodes that send to it.
     #[error(
         "{told} cannot be told to others as this node's address, since its socket at {bound} speaks the other of IPv4 and \
          IPv6: give --advertise an address of the same kind, or --cluster [::]:PORT for both"
     )]
     AdvertiseFamily {
-        /// What was to be told.
+        /// The address that was to be told to other nodes.
         told: SocketAddr,
-        /// Where the socket is.
+        /// The address that the socket is bound to.
         bound: SocketAddr,
     },
 }
 
-/// What a node has for its cluster.
+/// The outcome of opening: a cluster's sockets, or none.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// Why there is none.
+    /// The node takes no part in a cluster; this is the reason.
     Off(String),
     On(ClusterSockets),
 }
 
-/// The cluster's port, bound, and what belongs to it.
+/// The bound sockets of the cluster's port, with what belongs to them.
 #[derive(Debug)]
 pub(crate) struct ClusterSockets {
-    /// One for each queue, all of one address.
+    /// The sockets, one for each queue, all of one address.
     pub(super) sockets: Vec<UdpSocket>,
     /// The real address of the sockets.
     pub(super) bound: SocketAddr,
@@ -93,7 +94,7 @@ pub(crate) struct ClusterSockets {
 }
 
 impl ClusterSockets {
-    /// What others are told; `None` while the name that tells it is known to nobody.
+    /// The address that other nodes are told; `None` while the name that gives it cannot be looked up.
     pub(crate) fn advertised(&self) -> Option<SocketAddr> {
         self.advertised
     }
@@ -103,8 +104,8 @@ impl ClusterSockets {
     }
 }
 
-/// Decides by `config`, with `client` being the real address of the client port, and `asked_port` the
-/// one that was asked for.
+/// Opens the cluster's port as `config` says. `client` is the real address of the client port, and `asked_port` the
+/// port that was asked for.
 pub(crate) fn open(
     config: &ClusterConfig,
     lookups: &Lookups,
@@ -120,7 +121,7 @@ pub(crate) fn open(
         ClusterChoice::At(address) => resolve(address)?,
         _ => next_port(client, asked_port),
     };
-    // Who says nothing of a cluster did not ask for one.
+    // A configuration that says nothing about a cluster did not ask for one.
     let is_asked = config.address != ClusterChoice::NextPort
         || !config.join.is_empty()
         || config.advertise.is_some()
@@ -153,14 +154,14 @@ pub(crate) fn open(
 const ALONE_WITHOUT_KEY: &str = "this node runs alone: its address is not loopback and there is no key; to join others \
      give --cluster-key-file FILE (rmbd keygen makes one) and --join HOST:PORT";
 
-/// One above the client port; any, where that was left to the kernel or is the last one.
+/// The address one port above the client port. The port is free to choose if the client port was, or is the last one.
 fn next_port(client: SocketAddr, asked_port: u16) -> SocketAddr {
     let next = client.port().checked_add(1);
     let port = next.filter(|_| asked_port != 0).unwrap_or(0);
     SocketAddr::new(client.ip(), port)
 }
 
-/// At least one socket.
+/// Binds the sockets, at least one.
 fn bind(wanted: SocketAddr, may_move: bool) -> Result<Vec<UdpSocket>, BindError> {
     match queues::bind(wanted) {
         Err(BindError::InUse(_) | BindError::Privileged(_)) if may_move => {
@@ -180,7 +181,7 @@ fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
         source,
     };
     let file = File::open(path).map_err(unreadable)?;
-    // Pipes and the like have no mode that would say who reads what they carry.
+    // Pipes and the like have no mode that would tell who can read them.
     if let Ok(about) = file.metadata().map_err(unreadable)
         && about.is_file()
         && about.mode() & 0o077 != 0
@@ -242,7 +243,7 @@ mod tests {
             .to_string()
     }
 
-    /// A key file that goes with the test.
+    /// A key file that is removed after the test.
     struct KeyFile(PathBuf);
 
     impl KeyFile {
@@ -272,7 +273,7 @@ mod tests {
         );
         assert_eq!(next_port(address("[::1]:65535"), 65535), address("[::1]:0"));
 
-        // A neighbour of a port that is free now, and one that is taken.
+        // One port whose next port is free, and one whose next port is taken.
         let default = ClusterConfig::default();
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
@@ -283,7 +284,7 @@ mod tests {
         assert!(link.bound.port() != port && link.bound.port() != 0);
         assert_eq!(link.advertised, Some(link.bound));
         assert!(link.keys.is_public());
-        // What was asked for by name is not moved.
+        // A port that was asked for by number is not moved.
         let text = refusal(&at(&format!("127.0.0.1:{port}")), "127.0.0.1:1");
         assert!(text.contains("in use"), "{text}");
     }
@@ -316,7 +317,7 @@ mod tests {
             insecure: true,
             ..joining
         };
-        // The way to loopback begins at loopback.
+        // The route to loopback begins at loopback.
         let link = on(&insecure, "0.0.0.0:1");
         assert_eq!(link.bound.ip(), Ipv4Addr::UNSPECIFIED);
         assert_eq!(
@@ -348,7 +349,7 @@ mod tests {
         assert!(text.contains("unicast"), "{text}");
         let text = refusal(&told("[2001:db8::7]:77"), "127.0.0.1:1");
         assert!(text.contains("the other of IPv4 and IPv6"), "{text}");
-        // A socket of both kinds may be told as either.
+        // A socket of both families may be advertised as either.
         for told in ["[2001:db8::7]:77", "192.0.2.7:77"].map(told) {
             assert!(at_start(&told, address("[::]:1")).is_ok());
         }
@@ -369,7 +370,7 @@ mod tests {
             ..at("0.0.0.0:0")
         };
         assert_eq!(on(&by_seed, "127.0.0.1:1").advertised, None);
-        // Nothing is missing of an address of its own.
+        // A node that has an address of its own lacks nothing.
         let joining = ClusterConfig::joining([unknown()]);
         assert!(on(&joining, "127.0.0.1:1").advertised.is_some());
     }
@@ -390,7 +391,7 @@ mod tests {
         );
         let text = refusal(&with(Path::new("/nowhere/at/all")), "127.0.0.1:1");
         assert!(text.contains("rmbd keygen"), "{text}");
-        // With a key a wildcard that nobody can be told is an error, not a node that runs alone.
+        // With a key, a wildcard address without an advertised one is an error, and not a node that runs alone.
         let text = refusal(&with(&good.0), "0.0.0.0:1");
         assert!(text.contains("--advertise"), "{text}");
     }

@@ -1,8 +1,9 @@
-//! The cluster's port: a queue each for members, for channels that somebody else sends on, too, for strangers, and
-//! for what cannot be ours. Which is whose, the kernel decides by [`steering`](super::steering); each is read so
-//! fast as its senders are worth, members first.
+//! The queues of the cluster's port: for members, for contested channels (on which an attacker sends, too), for
+//! strangers, and for datagrams that cannot be ours. The kernel chooses the queue of a datagram by
+//! [`steering`](super::steering). Members are read first, and each queue is read only as fast as its senders are
+//! worth.
 //!
-//! Where the kernel takes no program there is one queue for all, and members wait behind strangers.
+//! If the kernel takes no program, there is one queue for all, and members wait behind strangers.
 
 use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
@@ -23,12 +24,12 @@ use rmbd_cluster::seal::KnownChannel;
 use rmbd_io::{BindError, Steered, bind_steered, steer};
 use rmbd_udp::kernel_drops;
 
-/// Bytes asked for as receive and send buffers where members are: what comes in and goes out in a tenth of a
+/// Bytes to ask for as receive and send buffers of the members' queue: what comes in and goes out in a tenth of a
 /// second at the default rate.
 const BUFFER_BYTES: usize = 4 << 20;
-/// Time between two programs at least: each costs some ten to a hundred microseconds.
+/// Shortest time between two programs. Each costs some ten to a hundred microseconds.
 const STEER_EVERY: Duration = Duration::from_millis(20);
-/// Contested channels become quiet without a word.
+/// Time between two checks of contested channels, which become quiet without a notice.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a queue is read.
@@ -36,17 +37,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Kind {
     name: &'static str,
     receive_buffer_bytes: usize,
-    /// Refused datagrams in a window of [`Flood`], 10 ms.
+    /// Largest number of refused datagrams in a window of [`Flood`], 10 ms.
     refused_max: u32,
-    /// Datagrams read in one turn: 256 are about a fifth of a millisecond's work.
+    /// Largest number of datagrams read in one turn; 256 are about a fifth of a millisecond's work.
     datagrams_a_turn: usize,
 }
 
-/// In the order of [`Queue`](super::steering::Queue), and of reading. A datagram costs 2 to 3 us to receive, and
-/// one of our version about 1 us more to open in vain. So strangers cost some 10 % of a core at most, and
-/// all others 0.3 %. Whoever sees what a member sends is given more, up to 30 %: of a flood of 200 000 a second
-/// half is read, and so every other datagram of that member. The other queues are as short as they can be read
-/// within some tens of milliseconds: a newcomer's datagram that got in is soon answered.
+/// The kinds, in the order of [`Queue`](super::steering::Queue) and of reading. It takes 2 to 3 us to receive a
+/// datagram, and about 1 us more to try to open one of our version. With these limits strangers cost at most some 10
+/// % of a core, and all others 0.3 %. Contested channels are given more, up to 30 %: half of a flood of 200 000 a
+/// second is read, and so every other datagram of that member. The other queues are short enough to be read within
+/// some tens of milliseconds, so that a newcomer's datagram that got in is soon answered.
 const KINDS: [Kind; 4] = [
     Kind {
         name: "members",
@@ -74,7 +75,7 @@ const KINDS: [Kind; 4] = [
     },
 ];
 
-/// All together.
+/// The kind of the only queue, if there is one for all.
 const ONE: Kind = Kind {
     name: "all",
     receive_buffer_bytes: BUFFER_BYTES,
@@ -82,10 +83,10 @@ const ONE: Kind = Kind {
     datagrams_a_turn: 256,
 };
 
-/// Binds the port's sockets; fails if anybody has the address.
+/// Binds the port's sockets. It fails if any other program has the address.
 pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> {
     let buffers = KINDS.map(|kind| kind.receive_buffer_bytes);
-    // Nobody is known yet.
+    // No member is known yet.
     let program = program(std::iter::empty());
     let Steered { sockets, refused } = bind_steered(address, &buffers, BUFFER_BYTES, &program)?;
     if let Some(error) = refused {
@@ -98,15 +99,15 @@ pub(super) fn bind(address: SocketAddr) -> Result<Vec<StdUdpSocket>, BindError> 
     Ok(sockets)
 }
 
-/// What is known of a queue, for a status.
+/// The state of a queue, for a status.
 #[derive(Debug)]
 pub(super) struct QueueGauge {
     name: &'static str,
-    /// The same socket once more, to be asked what was dropped at it.
+    /// A second descriptor of the socket, which is asked for the number of drops.
     socket: StdUdpSocket,
     received: AtomicU64,
     refused: AtomicU64,
-    /// How often a flood stopped the reading.
+    /// Number of times that a flood stopped the reading.
     pauses: AtomicU64,
 }
 
@@ -133,7 +134,7 @@ impl QueueGauge {
             name: self.name.to_owned(),
             received: self.received.load(Relaxed),
             refused: self.refused.load(Relaxed),
-            // Modulo 2^32.
+            // The number of drops is modulo 2^32.
             dropped_by_kernel: kernel_drops(&self.socket).map_or(0, u64::from),
             pauses: self.pauses.load(Relaxed),
         }
@@ -148,20 +149,20 @@ fn kinds(sockets: usize) -> &'static [Kind] {
     }
 }
 
-/// The port's sockets, one for each queue.
+/// The sockets of the port, one for each queue.
 pub(super) struct Queues {
-    /// At least one.
+    /// The queues, at least one.
     queues: Vec<SteeredQueue>,
-    /// What the cluster's count of changes was when the program was made.
+    /// The cluster's count of changes when the program was made.
     steered_by: Option<u64>,
-    /// Before this there is no new program.
+    /// The earliest time for a new program.
     earliest: Duration,
-    /// Whether channels are contested still.
+    /// The time to check whether channels are still contested.
     look_again: Option<Duration>,
     has_complained: bool,
 }
 
-/// A queue, and how far its flood has come.
+/// A queue, and the state of its flood.
 struct SteeredQueue {
     kind: &'static Kind,
     socket: UdpSocket,
@@ -169,7 +170,7 @@ struct SteeredQueue {
 }
 
 impl Queues {
-    /// `sockets`: those of [`bind`], at least one.
+    /// Takes the sockets of [`bind`], at least one.
     pub(super) fn new(sockets: Vec<StdUdpSocket>) -> io::Result<Self> {
         let kinds = kinds(sockets.len());
         let queue = |(socket, kind): (StdUdpSocket, &'static Kind)| {
@@ -192,8 +193,8 @@ impl Queues {
         })
     }
 
-    /// Reads what has come, up to a bound for each queue; whether there may be more that may be read now. `take` says
-    /// whether it took the datagram.
+    /// Reads datagrams that have come, up to a limit for each queue. Returns whether more may be there that may be
+    /// read now. `take` returns whether it took the datagram.
     pub(super) fn receive(
         &mut self,
         gauges: &[QueueGauge],
@@ -208,12 +209,12 @@ impl Queues {
         has_more
     }
 
-    /// Waits until there is something that may be read.
+    /// Waits until a datagram is there that may be read.
     pub(super) async fn readable(&self, now: Duration) {
         let pauses = || self.queues.iter().map(|queue| queue.flood.pause(now));
         let end = pauses().flatten().min();
         let readable = std::future::poll_fn(|context| {
-            // Each is asked, so that each wakes this task.
+            // All queues are polled, so that each can wake this task.
             let mut open = self
                 .queues
                 .iter()
@@ -234,12 +235,14 @@ impl Queues {
 
     /// Waits until the kernel takes datagrams again.
     pub(super) async fn writable(&self) {
-        // Errors show when something is sent.
+        // An error shows when something is sent.
         let _ = self.sender().writable().await;
     }
 
+    /// Sends a datagram without waiting.
+    ///
     /// # Errors
-    /// What the kernel says; `WouldBlock` where the send buffer is full.
+    /// The error of the system call; `WouldBlock` if the send buffer is full.
     pub(super) fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.sender().try_send_to(datagram, to)
     }
@@ -248,7 +251,8 @@ impl Queues {
         &self.queues[0].socket
     }
 
-    /// Has the kernel know the channels that the cluster knows; says when to be called again at the latest.
+    /// Gives the kernel a program for the channels that the cluster knows. Returns the time of the next call, at the
+    /// latest.
     pub(super) fn steer(&mut self, now: Duration, cluster: &Cluster) -> Option<Duration> {
         if self.queues.len() < KINDS.len() {
             return None;
@@ -271,14 +275,14 @@ impl Queues {
         self.look_again
     }
 
-    /// Those at the end of `known` are left among strangers where they are too many.
+    /// Attaches a program. If there are too many channels, the last ones of `known` stay among strangers.
     fn attach(&mut self, known: &[KnownChannel]) {
         let mut count = known.len().min(CHANNELS_MAX);
         let outcome = loop {
             let channels = known[..count].iter();
             let channels = channels.map(|known| (known.channel.id, known.is_contested));
             match steer(self.sender(), &program(channels)) {
-                // Longer than the system allows.
+                // The program is longer than the system allows.
                 Err(error) if error.kind() == ErrorKind::OutOfMemory && count > 1 => count /= 2,
                 outcome => break outcome,
             }
@@ -327,7 +331,7 @@ impl SteeredQueue {
                     self.flood.emptied(now);
                     return false;
                 }
-                // Of something that was sent before; the next datagram is not concerned.
+                // The error is about an earlier datagram; the next one is not concerned.
                 Err(_) => {}
             }
         }

@@ -1,8 +1,8 @@
-//! The names that a node was given of others, and of itself: those of `--join`, and that of `--advertise`.
+//! The names of other nodes (`--join`) and of this node (`--advertise`), and their look-ups.
 //!
-//! They are looked up at the start, every two seconds while the node is alone, less and less often while
-//! somebody whom a name gives is not met, at once after a member went down, and every minute when all is
-//! well: a name that leads elsewhere heals what fell apart when it did.
+//! Names are looked up at the start, and every two seconds while the node is alone. They are looked up less and less
+//! often while a node that a name leads to is not met, at once after a member went down, and every minute when all is
+//! well. So a group of nodes that fell apart because a name leads elsewhere finds together again.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
@@ -16,38 +16,38 @@ use super::ClusterError;
 use super::addresses::usable;
 use rmbd_names::{HostPort, Lookup, Lookups};
 
-/// From one look to the next while nobody is known, and the first ones while somebody is missing.
+/// Time between two look-ups while no other node is known, and at first while a node is missing.
 const SOON: Duration = Duration::from_secs(2);
-/// The same while somebody has been missing for long.
+/// Time between two look-ups while a node has been missing for long.
 const LATER: Duration = Duration::from_secs(15);
-/// The same while everybody whom the names give is met.
+/// Time between two look-ups while all nodes are met that the names lead to.
 const STEADY: Duration = Duration::from_secs(60);
-/// Addresses of all names together; a headless service has one for each node, and some are enough.
+/// Largest number of addresses of all names together. A headless service has one for each node, and some are enough.
 const ADDRESSES_MAX: usize = 64;
 
 pub(crate) struct Seeds {
     join: Vec<SeedName>,
     advertise: Option<SeedName>,
     lookups: Lookups,
-    /// The socket's address: what it cannot send to is no seed.
+    /// The socket's address. An address that it cannot send to is no seed.
     ours: SocketAddr,
     complaint: String,
     next: Duration,
     looked_at: Duration,
     wait: Duration,
-    /// So that nodes that were started together do not ask together for ever.
+    /// Varies the times, so that nodes that were started together do not go on asking together.
     random: RandomState,
     looks: u64,
     send: mpsc::UnboundedSender<(Whose, Lookup)>,
     found: mpsc::UnboundedReceiver<(Whose, Lookup)>,
 }
 
-/// Whom the names that lead somewhere lack.
+/// What is missing of the nodes that the names lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// Everybody: this node is alone.
+    /// All nodes are missing: this node is alone.
     Everybody,
-    /// Somebody, or what a name leads to.
+    /// A node is missing, or an address that a name should lead to.
     Somebody,
     Nobody,
 }
@@ -62,9 +62,9 @@ enum Whose {
 struct SeedName {
     name: HostPort,
     option: &'static str,
-    /// What it gave when it last gave any.
+    /// The addresses that the name gave when it last gave any.
     addresses: Vec<SocketAddr>,
-    /// Why the latest look-up gave none; said once.
+    /// The error of the latest look-up, which is logged once.
     error: Option<String>,
     is_looking: bool,
 }
@@ -94,7 +94,7 @@ impl Seeds {
         }
     }
 
-    /// When to look next; `None` where there is nothing to look up.
+    /// The time of the next look-up; `None` if there is nothing to look up.
     pub(super) fn next(&self) -> Option<Duration> {
         let has_names = !self.join.is_empty() || self.advertise.is_some();
         has_names.then_some(self.next)
@@ -104,8 +104,8 @@ impl Seeds {
         self.next().is_some_and(|next| next <= now)
     }
 
-    /// Looks all names up, each on a thread of its own: a slow resolver holds up nothing else, no other
-    /// name, and not the end of the process either. What they gave before is good until then.
+    /// Looks all names up, each on a thread of its own, so that a slow resolver delays nothing else: no other name,
+    /// and not the end of the process. The previous addresses stay valid until then.
     pub(super) fn look_up(&mut self, now: Duration, lack: Lack) {
         self.looked_at = now;
         self.looks += 1;
@@ -124,7 +124,7 @@ impl Seeds {
         }
     }
 
-    /// A member went: whoever comes back may do so at another address.
+    /// Looks names up soon, because a member went: a node that comes back may have another address.
     pub(super) fn hurry(&mut self, now: Duration) {
         self.wait = SOON;
         self.next = self.next.min(now.max(self.looked_at + SOON));
@@ -132,7 +132,7 @@ impl Seeds {
 
     /// Waits until a name was looked up.
     pub(super) async fn found(&mut self) {
-        // Never closed: `send` is ours.
+        // The channel never closes, since `send` is a sender.
         let Some((whose, lookup)) = self.found.recv().await else {
             return;
         };
@@ -145,7 +145,7 @@ impl Seeds {
         }
     }
 
-    /// Addresses of the names of `--join`, each once.
+    /// The addresses of the names of `--join`, each once.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut addresses = Vec::new();
         for &address in self.join.iter().flat_map(|name| &name.addresses) {
@@ -156,7 +156,7 @@ impl Seeds {
         addresses
     }
 
-    /// Addresses of the name of `--advertise`.
+    /// The addresses of the name of `--advertise`.
     pub(super) fn advertised(&self) -> &[SocketAddr] {
         let name = self.advertise.as_ref();
         name.map_or(&[], |name| &name.addresses)
@@ -166,7 +166,7 @@ impl Seeds {
         self.advertise.is_some()
     }
 
-    /// None of the addresses of `--advertise` will do: said once.
+    /// Logs, once, that no address of `--advertise` can be used.
     pub(super) fn complain(&mut self, error: &ClusterError) {
         let complaint = error.to_string();
         if self.complaint != complaint {
@@ -175,7 +175,7 @@ impl Seeds {
         }
     }
 
-    /// What is lacking where so many addresses are not met.
+    /// What is missing, if `missing` addresses are not met.
     pub(super) fn lack(&self, missing: usize, is_alone: bool) -> Lack {
         let mut names = self.join.iter().chain(&self.advertise);
         if is_alone && !self.join.is_empty() {
@@ -188,7 +188,7 @@ impl Seeds {
         }
     }
 
-    /// Three quarters of it to five quarters.
+    /// A time from three quarters of `wait` to five quarters.
     fn jitter(&self, wait: Duration) -> Duration {
         let share = (self.random.hash_one(self.looks) % 1_000) as u32;
         wait * 3 / 4 + wait / 2 * share / 1_000
@@ -225,7 +225,7 @@ impl SeedName {
         };
         match lookups.begin(&self.name, done) {
             Ok(()) => self.is_looking = true,
-            // The system has no thread for it.
+            // The system has no thread for the look-up.
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.fail(format!(
                 "no thread to look {} up: {error}. If it lasts, raise the limit of processes (RLIMIT_NPROC, ulimit -u)",
                 self.name
@@ -244,7 +244,7 @@ impl SeedName {
                     "{} has no address that {ours} can send to",
                     self.name
                 )),
-                // Of another family: the advertised address is judged when it is chosen.
+                // The addresses are of another family. The advertised address is checked when it is chosen.
                 false if usable.is_empty() => Ok(found),
                 false => Ok(usable),
             }
@@ -259,7 +259,7 @@ impl SeedName {
         let is_news = self.error.take().is_some() || !self.addresses.is_empty();
         let mut before = std::mem::replace(&mut self.addresses, addresses);
         let mut now = self.addresses.clone();
-        // Many resolvers give them in another order each time.
+        // Many resolvers give addresses in another order each time.
         before.sort_unstable();
         now.sort_unstable();
         if is_news && before != now {
@@ -311,7 +311,7 @@ mod tests {
             "127.0.0.1:8",
         ];
         let mut seeds = seeds(&names, Resolver::default());
-        // Addresses wait for no resolver.
+        // Addresses do not wait for a resolver.
         let literals = [address("127.0.0.1:7"), address("127.0.0.1:8")];
         assert_eq!(seeds.addresses(), literals);
         seeds.look_up(Duration::ZERO, Lack::Everybody);
@@ -387,7 +387,7 @@ mod tests {
         seeds.look_up(now, Lack::Nobody);
         seeds.hurry(now + Duration::from_secs(20));
         assert!(seeds.is_due(now + Duration::from_secs(20)));
-        // However many go.
+        // However many members go, the names are looked up once.
         seeds.look_up(now, Lack::Nobody);
         for _ in 0..9 {
             seeds.hurry(now);

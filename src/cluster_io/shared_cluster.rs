@@ -1,5 +1,4 @@
-//! A node's place in its cluster, as its threads share it. Only the control thread and whoever asks for a status touch
-//! it.
+//! The parts of a cluster that a node's threads share. Only the control thread and requests for a status use them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +14,7 @@ use rmbd_cluster::Cluster;
 /// Whether a node takes part in a cluster.
 #[derive(Debug)]
 pub(crate) enum Participation {
-    /// Why it does not.
+    /// The node takes no part in a cluster; this is the reason.
     Off(String),
     On(Arc<SharedCluster>),
 }
@@ -29,11 +28,11 @@ impl Participation {
     }
 }
 
-/// The state machine, and what others than its task may know and do.
+/// The state machine of the cluster, with what other tasks than its own may know and do.
 #[derive(Debug)]
 pub(crate) struct SharedCluster {
     cluster: Mutex<Cluster>,
-    /// Something was changed from outside of the task.
+    /// A signal to the task that something else has changed the cluster.
     nudge: Notify,
     bound: SocketAddr,
     is_sealed: bool,
@@ -41,8 +40,10 @@ pub(crate) struct SharedCluster {
 }
 
 impl SharedCluster {
+    /// Shares a cluster and its sockets.
+    ///
     /// # Errors
-    /// The system gives no second descriptor of a socket.
+    /// Fails if the system gives no second descriptor of a socket.
     pub(crate) fn new(cluster: Cluster, sockets: &ClusterSockets) -> io::Result<Self> {
         Ok(Self {
             cluster: Mutex::new(cluster),
@@ -53,17 +54,18 @@ impl SharedCluster {
         })
     }
 
-    /// A panic while it was held ends the control thread and with it the node, so poison is ignored.
+    /// Locks the cluster. A panic while it was locked ends the control thread, and with it the node, so poison is
+    /// ignored.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The real address where other nodes are heard.
+    /// The real address on which other nodes reach this one.
     pub(crate) fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    /// Pushes everything to the node whose cluster address is `target`, one way.
+    /// Pushes everything to the node with the cluster address `target`, one way.
     pub(crate) fn push_to(&self, now: Duration, target: SocketAddr) {
         self.lock().push_to(now, target);
         self.nudge.notify_one();
@@ -74,18 +76,19 @@ impl SharedCluster {
         self.is_sealed
     }
 
-    /// One for each queue of the port.
+    /// The gauges of the queues, one for each.
     pub(super) fn gauges(&self) -> &[QueueGauge] {
         &self.gauges
     }
 
-    /// What others are told; `None` while that is not known yet.
+    /// The address that other nodes are told; `None` while it is not known.
     pub(super) fn advertised(&self) -> Option<SocketAddr> {
         let me = *self.lock().me();
         me.is_plausible().then_some(me.address)
     }
 
-    /// Waits until something was changed from outside of the task, or was since the last wait.
+    /// Waits until something outside of the task has changed the cluster. It returns at once if that happened since
+    /// the last wait.
     pub(super) async fn nudged(&self) {
         self.nudge.notified().await;
     }

@@ -16,7 +16,7 @@ use rmbd_proto::{Boot, SketchNumber};
 use rmbd_store::{Replica, Slices};
 
 impl Participation {
-    /// What `/status` says, and what `/readyz` waits for.
+    /// The cluster's part of `/status`, and what `/readyz` waits for.
     pub(crate) fn status(
         &self,
         boot: Boot,
@@ -89,7 +89,7 @@ impl SharedCluster {
     }
 }
 
-/// Addresses that are named at most; the rest is a number.
+/// Largest number of addresses that are named; the rest is given as a number.
 const STRANGERS_NAMED: usize = 4;
 
 fn readiness(state: &ClusterState) -> Readiness {
@@ -119,7 +119,7 @@ fn readiness(state: &ClusterState) -> Readiness {
     readiness
 }
 
-/// What the cluster had when this node joined it, and is not here.
+/// The part of what the cluster had when this node joined it that is not here yet, in words.
 pub(super) fn what_is_missing(readiness: ReadyState) -> Option<String> {
     match readiness {
         ReadyState::Complete => None,
@@ -137,7 +137,7 @@ pub(super) fn what_is_missing(readiness: ReadyState) -> Option<String> {
     }
 }
 
-/// How long a node waits for it.
+/// How long a node waits for that.
 fn time_for_it(is_ready: bool) -> String {
     let limit_s = READY_LIMIT.as_secs();
     if is_ready {

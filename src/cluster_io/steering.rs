@@ -1,4 +1,4 @@
-//! The program that tells datagrams of members from those of strangers before anybody has read them.
+//! The kernel program that separates datagrams of members from those of strangers before any is read.
 //!
 //! ```text
 //! length, version, kind are none of ours  -------------------------------> others
@@ -8,25 +8,28 @@
 //!     unknown: a newcomer, or somebody without a key  -------------------> strangers
 //! ```
 //!
-//! Nothing rests on its answer but who waits behind whom: whatever comes from a queue is opened, or refused, all the
-//! same. So 31 bits of the 64 are enough. A stranger who guesses gets one of a million datagrams among those of
-//! 2 048 members; one who has seen a member's datagrams makes that member's channel a contested one.
+//! The program only decides which datagrams wait behind which: all of them are opened, or refused, in the same way.
+//! So 31 of the 64 bits are enough. A stranger who guesses gets one of a million datagrams into the queue of 2 048
+//! members. An attacker who has seen a member's datagrams turns that member's channel into a contested one.
 //!
-//! Classic BPF, since any user may attach it (linux/filter.h). Jumps ahead on a condition reach 255 instructions,
-//! hence the tree: inner nodes jump far without a condition, leaves compare one after the other.
+//! It is classic BPF, since any user may attach that (linux/filter.h). Conditional jumps reach 255 instructions
+//! ahead, hence the tree: its inner nodes use unconditional jumps for long ways, and its leaves compare one id after
+//! the other.
 
 use rmbd_cluster::seal::{CHANNEL_ID_AT, HEADER_BYTES, TAG_BYTES, VERSION, accepts};
 use rmbd_io::Instruction;
 use rmbd_proto::cluster::DATAGRAM_BYTES_MAX;
 
-/// Channels that a program knows, as many as a cluster has members: it stays below the kernel's 4 096 instructions.
+/// Largest number of channels in a program, as many as a cluster has members. The program stays below the kernel's
+/// limit of 4 096 instructions.
 pub(super) const CHANNELS_MAX: usize = 2_048;
-/// Channels of a leaf: with less there are more instructions, with more they take longer.
+/// Number of channels in a leaf. Smaller leaves need more instructions, and larger ones take longer.
 const LEAF: usize = 32;
-/// The kernel's own code has values with a sign: one that is negative costs an instruction more each time.
+/// The bits of an id that are looked up. The kernel's own code has signed values, and a negative one costs an
+/// instruction more each time.
 const KEY_BITS: u32 = 0x7fff_ffff;
 
-/// The queues, as the program numbers them.
+/// The queues of the port, as the program numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
     Members,
@@ -35,7 +38,7 @@ pub(super) enum Queue {
     Others,
 }
 
-// Of linux/bpf_common.h: class, size or operation, mode or source.
+// Instruction codes of linux/bpf_common.h: class, size or operation, mode or source.
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_LENGTH: u16 = 0x80;
@@ -46,7 +49,7 @@ const IF_GREATER: u16 = 0x25;
 const IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
-/// The program for these channels, at most [`CHANNELS_MAX`] ids, each with whether it is contested.
+/// The program for at most [`CHANNELS_MAX`] channels, given by their ids and whether each is contested.
 pub(super) fn program(channels: impl Iterator<Item = (u64, bool)>) -> Vec<Instruction> {
     let mut known: Vec<(u32, Queue)> = channels
         .take(CHANNELS_MAX)
@@ -63,7 +66,7 @@ pub(super) fn program(channels: impl Iterator<Item = (u64, bool)>) -> Vec<Instru
     program
 }
 
-/// What of an id is looked up: as the kernel loads it, the first byte on top.
+/// The key of an id in the program: its first four bytes, of which the kernel loads the first as the highest.
 const fn key(id: u64) -> u32 {
     let [a, b, c, d, ..] = id.to_le_bytes();
     u32::from_be_bytes([a, b, c, d]) & KEY_BITS
@@ -71,7 +74,7 @@ const fn key(id: u64) -> u32 {
 
 fn header(program: &mut Vec<Instruction>) {
     let bytes_min = (HEADER_BYTES + TAG_BYTES) as u32;
-    // How many instructions it is to the end of this part, where the others' way out is.
+    // Each check has its instruction, its value, and the result that sends a datagram to `others`.
     let checks = [
         (LOAD_LENGTH, 0, None),
         (IF_AT_LEAST, bytes_min, Some(false)),
@@ -82,7 +85,7 @@ fn header(program: &mut Vec<Instruction>) {
     let versions: Vec<u32> = versions.map(|version| u32::from(version) << 8).collect();
     let length = checks.len() + versions.len();
     let add = |code, value, refused_if: Option<bool>, program: &mut Vec<Instruction>| {
-        // Behind what follows of this part, and the jump over the way out.
+        // The way out is behind the rest of this part and the jump over it.
         let out = (length - program.len()) as u8;
         let (jt, jf) = match refused_if {
             None => (0, 0),
@@ -110,7 +113,7 @@ fn header(program: &mut Vec<Instruction>) {
     ]);
 }
 
-/// Looks up what was loaded, among `known` in order.
+/// Appends a search for the loaded key among `known`, which is sorted.
 fn tree(known: &[(u32, Queue)], program: &mut Vec<Instruction>) {
     if known.len() <= LEAF {
         return leaf(known, program);
@@ -127,7 +130,7 @@ fn tree(known: &[(u32, Queue)], program: &mut Vec<Instruction>) {
 fn leaf(known: &[(u32, Queue)], program: &mut Vec<Instruction>) {
     for (at, &(key, queue)) in known.iter().enumerate() {
         let to_end = known.len() - 1 - at;
-        // A leaf is far below 255.
+        // A leaf has far fewer than 255 instructions.
         let jump = match queue {
             Queue::Members => to_end + 1,
             _ => to_end + 2,
@@ -159,13 +162,13 @@ mod tests {
     use super::*;
     use rmbd_io::{INSTRUCTIONS_MAX, bind_steered};
 
-    /// What the program is to say.
+    /// The queue that the program must choose.
     fn queue_of(datagram: &[u8], known: &BTreeMap<u64, bool>) -> Queue {
         let is_ours = (42..=1_200).contains(&datagram.len()) && datagram[..2] == [1, 0];
         if !is_ours {
             return Queue::Others;
         }
-        // All but the top bit of the first four bytes are looked at.
+        // The program looks at all bits of the first four bytes but the top one.
         let start = |bytes: &[u8]| [bytes[0] & 0x7f, bytes[1], bytes[2], bytes[3]];
         let mut alike = (known.iter())
             .filter(|(id, _)| start(&id.to_le_bytes()) == start(&datagram[10..14]))
@@ -200,7 +203,7 @@ mod tests {
             let id = *known.keys().nth(chosen).unwrap();
             put(10, &id.to_le_bytes());
         }
-        // One bit of the header, where something is compared.
+        // One bit of the header is flipped, where the program compares it.
         if part > 9 && bytes > 18 {
             let bit = random.random_range(0..18 * 8);
             datagram[bit / 8] ^= 1 << (bit % 8);
@@ -208,7 +211,7 @@ mod tests {
         datagram
     }
 
-    /// The kernel's own answers, for channels by the thousand.
+    /// The kernel's own answers are checked, for thousands of channels.
     #[test]
     fn the_kernel_puts_every_datagram_where_it_belongs() {
         let seed = 0x57ee_0001;

@@ -1,7 +1,7 @@
 //! The task of the control thread that runs the cluster's sockets.
 //!
-//! A turn of it takes what has come, up to a bound, lets the cluster do what is due, and sends what may go; then HTTP
-//! and the rest of the thread have theirs.
+//! In one turn the task takes datagrams that have come, up to a limit, lets the cluster do what is due, and sends
+//! what may go. Then HTTP and the rest of the thread have their turns.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -21,50 +21,51 @@ use crate::shared::Shared;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
 
-/// Datagrams sent in one turn: about a fifth of a millisecond's work.
+/// Largest number of datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
-/// Longer than any datagram of ours, so that one that is too long is seen to be.
+/// Bytes of the receive buffer: longer than any datagram of ours, so that one that is too long is noticed.
 const BUFFER_BYTES: usize = 2048;
-/// Time from one announcement to the next, while alone: where members are flooded, few of a newcomer's come through.
+/// Time between two announcements while the node is alone. When members are flooded, few datagrams of a newcomer come
+/// through.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(250);
-/// How long a full send buffer may keep the turns waiting: it empties in less.
+/// The longest time that a full send buffer may delay the turns; it empties in less.
 const BLOCKED_WAIT: Duration = Duration::from_millis(5);
-/// Beyond the cluster's own limit for leaving, in case its clock stood still.
+/// Time beyond the cluster's own limit for leaving, in case its clock stood still.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
-/// The task.
+/// The task of the cluster.
 pub(crate) struct ClusterTask {
     shared: Arc<Shared>,
     cluster: Arc<SharedCluster>,
     queues: Queues,
     is_v6: bool,
-    /// No address can be told to others yet: nothing is sent or heard.
+    /// Whether there is no address yet that could be told to others; then nothing is sent or heard.
     is_hidden: bool,
     seeds: Seeds,
-    /// Where this node announced itself last, and when it does so again if it is alone still.
+    /// The addresses of the last announcement, and the time of the next one if the node is still alone.
     announced: (Vec<SocketAddr>, Duration),
     received: Box<[u8]>,
     datagram: Vec<u8>,
-    /// What is in `datagram` has not gone yet, because the send buffer was full.
+    /// The receiver of `datagram`, if it was not sent because the send buffer was full.
     unsent: Option<SocketAddr>,
 }
 
-/// What a turn leaves.
+/// The outcome of a turn.
 struct TurnEnd {
-    /// When the next one is due, at the latest.
+    /// The latest time for the next turn.
     next: Duration,
-    /// Not before the socket takes more.
+    /// Whether the socket must take more first.
     is_blocked: bool,
-    /// The kernel has more, and it may be read.
+    /// Whether the kernel has more that may be read.
     has_more: bool,
     is_flushed: bool,
 }
 
 impl ClusterTask {
-    /// `cluster` was made with the same `sockets`.
+    /// A task for `cluster`, which was made with the same `sockets`.
     ///
     /// # Errors
-    /// What the runtime says of a socket.
+    /// The runtime's error about a socket.
     pub(crate) fn new(
         shared: Arc<Shared>,
         cluster: Arc<SharedCluster>,
@@ -85,8 +86,8 @@ impl ClusterTask {
         })
     }
 
-    /// Runs until it is told to end, then says good-bye: what was counted last reaches
-    /// all live members first, if they take it within [`LEAVE_LIMIT`].
+    /// Runs until it is told to end, and then says good-bye. The last counts reach all live members first, if they
+    /// take them within [`LEAVE_LIMIT`].
     pub(crate) async fn run(mut self, leave: impl Future<Output = ()>) {
         let (shared, cluster) = (Arc::clone(&self.shared), Arc::clone(&self.cluster));
         let mut leave = pin!(leave);
@@ -100,7 +101,7 @@ impl ClusterTask {
                 return;
             }
             if turn.has_more || (turn.next <= now && !turn.is_blocked) {
-                // Others on this thread have their turn.
+                // Other tasks on this thread have their turn.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -161,7 +162,7 @@ impl ClusterTask {
         }
     }
 
-    /// Takes what has come; whether there may be more that may be read now.
+    /// Takes datagrams that have come. Returns whether more may be there that may be read now.
     fn receive(&mut self, shared_cluster: &SharedCluster, cluster: &mut Cluster) -> bool {
         let shared = Arc::clone(&self.shared);
         let take = |now, from, datagram: &mut [u8]| {
@@ -177,7 +178,7 @@ impl ClusterTask {
         )
     }
 
-    /// Sends what may go; whether the kernel takes no more for now.
+    /// Sends what may go. Returns whether the kernel takes no more for now.
     fn send(&mut self, cluster: &mut Cluster) -> bool {
         let shared = Arc::clone(&self.shared);
         for _ in 0..DATAGRAMS_A_TURN {
@@ -189,7 +190,7 @@ impl ClusterTask {
                 },
             };
             let address = if self.is_v6 { mapped(to) } else { to };
-            // An address that cannot be sent to is the acks' concern: nothing of it is confirmed.
+            // Acks show whether an address cannot be sent to: nothing sent there is confirmed.
             if let Err(error) = self.queues.try_send_to(&self.datagram, address)
                 && error.kind() == ErrorKind::WouldBlock
             {
@@ -200,7 +201,7 @@ impl ClusterTask {
         false
     }
 
-    /// Does by what the names lead to: tells others our address, and joins whoever is not met. What is lacking.
+    /// Follows the names: tells others our address, and joins nodes that are not met. Returns what is lacking.
     fn follow_names(&mut self, shared_cluster: &SharedCluster) -> Lack {
         let now = self.shared.now();
         let addresses = self.seeds.addresses();
@@ -227,7 +228,8 @@ impl ClusterTask {
         lack
     }
 
-    /// While alone: to all whom the names gave, again and again; says when next.
+    /// Announces the node to all addresses of the names, again and again while it is alone. Returns the time of the
+    /// next announcement.
     fn announce_if_due(&mut self, now: Duration, cluster: &mut Cluster) -> Option<Duration> {
         let (seeds, at) = &mut self.announced;
         if seeds.is_empty() || !cluster.is_alone() {
@@ -258,7 +260,7 @@ impl ClusterTask {
     }
 }
 
-/// After which names may lead to somebody else.
+/// Whether names may lead to other nodes after this event.
 fn is_departure(event: &ClusterEvent) -> bool {
     matches!(event, ClusterEvent::Member(MembershipEvent::Down(_)))
 }

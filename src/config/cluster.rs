@@ -1,4 +1,4 @@
-//! What a node is told of its cluster: [`ClusterConfig`], and the options that it comes from.
+//! The cluster's part of a configuration ([`ClusterConfig`]), and the options that it comes from.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,45 +9,44 @@ use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use super::options::within;
 use super::{AddressError, ConfigError, HostPort};
 
-/// Milliseconds between rounds if nothing is said: the Python program's.
+/// Default milliseconds between rounds, which are the Python program's.
 pub const DEFAULT_GOSSIP_INTERVAL_MS: u32 = 500;
-/// Bytes a second to all members together if nothing is said: a quarter of what a link of 1 Gbit/s
-/// carries.
+/// Default bytes a second to all members together: a quarter of what a link of 1 Gbit/s carries.
 pub const DEFAULT_GOSSIP_RATE_BYTES_PER_S: u64 = 32 << 20;
-/// Learnt slices to keep if nothing is said: a year of restarts of a large cluster. Each costs what was counted in it.
+/// Default number of learnt slices to keep: a year of restarts of a large cluster. Each costs memory for what was
+/// counted in it.
 pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
 
-/// More rounds than 20 a second only cost; a minute is as good as never.
+/// Milliseconds between rounds. More than 20 rounds a second only cost time, and one a minute is as good as none.
 const GOSSIP_INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
-/// Below some 50 datagrams a second nothing would ever be equal.
+/// Bytes a second. With fewer than some 50 datagrams a second, nodes would never be equal.
 const GOSSIP_RATE_BYTES_PER_S: std::ops::RangeInclusive<u64> = 65_536..=1 << 40;
-/// Names and versions of so many take some hundred MiB.
+/// Largest number of learnt slices. The names and versions of so many take some hundred MiB.
 const MAX_MAX_ORIGINS: u64 = 1 << 20;
 
-/// What a node is told of its cluster.
+/// The configuration of a node for its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Where other nodes are heard.
+    /// The address on which other nodes reach this one.
     pub address: ClusterChoice,
     /// Cluster addresses of some members; names are looked up again and again.
     pub join: Vec<HostPort>,
-    /// The cluster address as others reach it; `None` is the one that was bound. Port 0 stands for
-    /// the bound one. A name is looked up again and again, and what it leads to is what others are told.
+    /// The cluster address as others reach it; `None` is the bound address, and port 0 is the bound port. A name is
+    /// looked up again and again, and other nodes are told the address that it leads to.
     pub advertise: Option<HostPort>,
     /// File with the keys of the cluster.
     pub key_file: Option<PathBuf>,
-    /// Take part without a key on an address that is not loopback.
+    /// Whether to take part without a key on an address that is not loopback.
     pub insecure: bool,
-    /// Where the node keeps its id from one start to the next.
+    /// The folder that keeps the node's id from one start to the next.
     pub data_dir: Option<PathBuf>,
     /// Milliseconds between rounds, 50 to 60 000.
     pub gossip_interval_ms: u32,
     /// Bytes a second to all members together, at least 65 536.
     pub gossip_rate_bytes_per_s: u64,
-    /// Learnt slices to keep at most, at least 1.
+    /// Largest number of learnt slices, at least 1.
     pub max_origins: usize,
-    /// Bytes of all cells at most; `None` is seven eighths of what the machine and the control group let the
-    /// process use.
+    /// Most bytes of all cells. `None` is seven eighths of what the machine and the control group let the process use.
     pub max_memory_bytes: Option<u64>,
 }
 
@@ -69,7 +68,7 @@ impl Default for ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// A member of the cluster that some of `seeds` belong to.
+    /// The configuration of a member of the cluster that `seeds` belong to.
     #[must_use]
     pub fn joining(seeds: impl IntoIterator<Item = HostPort>) -> Self {
         Self {
@@ -112,15 +111,15 @@ impl ClusterConfig {
     }
 }
 
-/// Where a node hears other nodes.
+/// The address on which a node listens for other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ClusterChoice {
-    /// On the host of the client port, one port above it, or on any free one if that is taken.
+    /// The host of the client port, and the port above it, or any free port if that is taken.
     #[default]
     NextPort,
-    /// Nowhere: the node is alone.
+    /// No address: the node is alone.
     Off,
-    /// At `HOST:PORT`; port 0 takes a free one.
+    /// This `HOST:PORT`; port 0 takes a free one.
     At(String),
 }
 

@@ -1,5 +1,5 @@
-//! Variables of the environment beside options: an empty one is an unset one, as container files have it
-//! (`RMBD_JOIN=`), and a wrong one is named.
+//! Environment variables of options. An empty variable counts as unset, as container files have it (`RMBD_JOIN=`),
+//! and errors name a variable that is wrong.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -8,19 +8,19 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 
-/// Why a command line and its environment mean nothing.
+/// Why a command line and its environment are not accepted.
 #[derive(Debug)]
 pub enum Misread {
-    /// Nothing to be read, or a request for help.
+    /// They cannot be parsed, or ask for help.
     Usage(clap::Error),
-    /// Read, and refused by the check.
+    /// The check refused them.
     Refused(String),
 }
 
-/// Reads `words` (the program's name first) and the environment as a `C`, and has `check` judge all of it together.
+/// Parses `words` (the program's name first) and the environment as a `C`, and passes the result to `check`.
 ///
 /// # Errors
-/// [`Misread`]; variables without which the error would be another one, or none, are named in it.
+/// Fails with [`Misread`]. The error names the variables without which it would be another error, or none.
 pub fn read<C: CommandFactory + FromArgMatches, T>(
     words: &[OsString],
     check: impl Fn(C) -> Result<T, String>,
@@ -32,7 +32,7 @@ pub fn read<C: CommandFactory + FromArgMatches, T>(
         Err(misread) => misread,
     };
     if misread.asks_for_help() {
-        // All variables are in the help, also where they are empty.
+        // All variables are in the help, even empty ones.
         return attempt(&BTreeSet::new());
     }
     let is_at_fault = |name: &OsString| {
@@ -90,7 +90,7 @@ impl Misread {
     }
 }
 
-/// Beside the option where it is that option's value, else behind what is wrong.
+/// Adds the variables to an error: beside the option if it is about that option's value, and else behind the text.
 fn named(mut error: clap::Error, variables: &str, command: &Command) -> clap::Error {
     let is_value = matches!(
         error.kind(),

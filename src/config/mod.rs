@@ -1,4 +1,4 @@
-//! What a node is told: [`NodeConfig`], and the command line that it comes from ([`NodeOptions`]).
+//! The configuration of a node ([`NodeConfig`]), and the command line that it comes from ([`NodeOptions`]).
 
 mod cluster;
 pub mod environment;
@@ -23,26 +23,26 @@ pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
 
-/// Where a node listens, and a client looks for one, if nothing is said.
+/// Default address of a node, and of the node that a client asks.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";
-/// Seed of `xxh3` if none is given: "rmbd" in ASCII. It is public, so whoever may choose keys can
-/// make them collide; choose another where that matters, the same on every node of a cluster.
+/// Default seed of `xxh3`: "rmbd" in ASCII. It is public, so anybody who may choose keys can make them collide.
+/// Choose another where that matters, the same on every node of a cluster.
 pub const DEFAULT_HASH_SEED: u64 = 0x726d_6264;
-/// Bytes of receive buffer that a node asks for: about 3 600 datagrams of 1 400 bytes, some
-/// milliseconds at full rate. The kernel may give less (`net.core.rmem_max`).
+/// Default receive buffer in bytes: about 3 600 datagrams of 1 400 bytes, some milliseconds at full rate. The kernel
+/// may give less (`net.core.rmem_max`).
 pub const DEFAULT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-/// Legacy peers whose rows are kept. Each costs four times the memory of a sketch's cells.
+/// Default number of legacy peers whose rows are kept. Each costs four times the memory of a sketch's cells.
 pub const DEFAULT_MAX_PEERS: usize = 256;
-/// Rounds without an ack after which a legacy peer is forgotten.
+/// Default number of rounds without an ack after which a legacy peer is forgotten.
 pub const DEFAULT_PEER_GRACE_ROUNDS: u32 = 3;
 
-/// Data threads at most: as many cores as a machine has.
+/// Largest number of data threads: as many as the cores of a large machine.
 pub const MAX_THREADS: usize = 512;
 
 /// Width and depth of the Python program.
 const COMPAT_GEOMETRY: (u64, u64) = (100, 10);
 
-/// All that a node is told. [`Default`] is what the command line has without arguments.
+/// The configuration of a node. [`Default`] is that of a command line without arguments.
 ///
 /// ```
 /// use rmbd::config::NodeConfig;
@@ -52,41 +52,42 @@ const COMPAT_GEOMETRY: (u64, u64) = (100, 10);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeConfig {
-    /// `HOST:PORT` of the client port, with a name or `[IPv6]`; the node resolves it. Port 0 takes
-    /// a free one.
+    /// Address of the client port as `HOST:PORT`, with a name or `[IPv6]`. The node looks it up; port 0 takes a free
+    /// port.
     pub address: String,
-    /// Width and depth.
+    /// Width and depth of the sketch.
     pub geometry: Geometry,
-    /// How keys become columns.
+    /// The hash that turns keys into columns.
     pub family: HashFamily,
-    /// Decides where a legacy message does not tell its own.
+    /// The dialect of legacy messages that do not tell theirs.
     pub dialect: Dialect,
-    /// Data threads, at least 1; `None` is one for each CPU that the process may use in full: by its affinity, and by
-    /// the quota of its control groups.
+    /// Number of data threads, at least 1. `None` is one for each CPU that the process may use in full, by its
+    /// affinity and by the quota of its control groups.
     pub threads: Option<usize>,
-    /// Which packet path.
+    /// The way of input and output.
     pub io: IoChoice,
-    /// Microseconds that a data thread spins for datagrams before it sleeps; 0 is not at all.
+    /// Microseconds that a data thread spins for datagrams before it sleeps; 0 turns spinning off.
     pub busy_poll_us: u32,
-    /// Bytes of receive buffer to ask for, for each data thread's socket.
+    /// Size of the receive buffer to ask for, in bytes, for each data thread's socket.
     pub receive_buffer_bytes: usize,
-    /// Who may send `peer` and `sync`, besides loopback.
+    /// Networks that may send `peer` and `sync`, besides loopback.
     pub trust: Vec<IpNet>,
-    /// Who may use the client port at all; empty is everybody.
+    /// Networks that may use the client port at all; empty means all.
     pub allow: Vec<IpNet>,
-    /// Where HTTP is served.
+    /// The address for HTTP.
     pub http: HttpChoice,
-    /// Names by which it may be asked, besides addresses, `localhost`, the host's own name and those in other options.
+    /// Names by which HTTP may be asked, besides addresses, `localhost`, the host's own name and those in other
+    /// options.
     pub http_hosts: Vec<String>,
     /// The largest weight of one add, at most [`MAX_WEIGHT`].
     pub max_weight: u32,
-    /// Legacy peers to keep at most, at least 1.
+    /// Largest number of legacy peers, at least 1.
     pub max_peers: usize,
     /// Rounds without an ack after which a legacy peer is forgotten, at least 1.
     pub peer_grace_rounds: u32,
-    /// Which cluster, and how.
+    /// The cluster that the node belongs to.
     pub cluster: ClusterConfig,
-    /// Who looks up the names of others: those to join, the one that is advertised, those of orders to push.
+    /// The resolver for the names of other nodes: those to join, the advertised one, and those of orders to push.
     pub resolver: Resolver,
 }
 
@@ -117,7 +118,7 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    /// The defaults at another address.
+    /// The defaults with another address.
     #[must_use]
     pub fn at(address: impl Into<String>) -> Self {
         Self {
@@ -126,10 +127,10 @@ impl NodeConfig {
         }
     }
 
-    /// Checks what the options say together, and fills in the rest.
+    /// Checks that the options fit together, and fills in the others.
     ///
     /// # Errors
-    /// Options that contradict each other, or a sketch that cannot be.
+    /// Fails for options that contradict each other, and for a sketch that is not possible.
     pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
         Ok(Self {
             geometry: geometry(&options)?,
@@ -194,34 +195,34 @@ fn family(options: &NodeOptions) -> Result<HashFamily, ConfigError> {
     })
 }
 
-/// Options that cannot stand together. Nothing was started.
+/// Why options do not fit together. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ConfigError {
-    /// No such sketch.
+    /// The size is not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// Size given in both ways.
+    /// The size is given in both ways.
     #[error(
         "the size is given twice: leave out either -x and -y (RMBD_WIDTH, RMBD_DEPTH) or --epsilon and --confidence (RMBD_EPSILON, RMBD_CONFIDENCE)"
     )]
     SizeTwice,
-    /// Only one of epsilon and confidence.
+    /// Only one of epsilon and confidence is given.
     #[error("--epsilon and --confidence go together: give both, or -x and -y instead")]
     HalfOfError,
-    /// Compatibility and a size.
+    /// Compatibility and a size are given, which it fixes.
     #[error(
         "--compat fixes the size to -x 100 -y 10, the Python program's: leave out -x, -y, --epsilon and --confidence (and their RMBD_ variables)"
     )]
     CompatFixesSize,
-    /// Compatibility and a hash.
+    /// Compatibility and a hash are given, which it fixes.
     #[error(
         "--compat fixes the hash to fnv, the Python program's: leave out --hash and --seed (and RMBD_HASH, RMBD_SEED)"
     )]
     CompatFixesHash,
-    /// A seed for a hash without one.
+    /// A seed is given for a hash that has none.
     #[error("fnv has no seed: leave out --seed (RMBD_SEED), or use --hash xxh3")]
     SeedOfFnv,
-    /// No cluster, and an option of the cluster.
+    /// The cluster is off, and an option of the cluster is given.
     #[error(
         "--cluster off (RMBD_CLUSTER) and {option} contradict each other: leave out one of them"
     )]
@@ -231,40 +232,40 @@ pub enum ConfigError {
     },
 }
 
-/// Which packet path a node uses.
+/// The way of a node's input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoChoice {
-    /// io_uring where the system allows it, else the other, with a warning.
+    /// io_uring if the system allows it, and else system calls, with a warning.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring only; without it the node does not start.
     Uring,
-    /// `recvmmsg` and `sendmmsg`.
+    /// The system calls `recvmmsg` and `sendmsg`.
     Mmsg,
 }
 
-/// Where a node serves HTTP.
+/// The address on which a node serves HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum HttpChoice {
-    /// On the host and port of the client port, over TCP.
+    /// The host and port of the client port, over TCP.
     #[default]
     SameAsUdp,
-    /// Nowhere.
+    /// No address: HTTP is off.
     Off,
-    /// At another `HOST:PORT`.
+    /// This `HOST:PORT`.
     At(String),
 }
 
-/// A hash family by its name.
+/// The name of a hash family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashChoice {
     /// XXH3-128 with a seed.
     Xxh3,
-    /// The Python program's.
+    /// FNV-1a, as in the Python program.
     Fnv,
 }
 
-/// A word that is none of an option's.
+/// The error for a word that an option does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("use one of {0}")]
 pub struct UnknownChoice(&'static str);

@@ -17,13 +17,13 @@ use super::{
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
 
-/// Spinning for a second is never sleeping.
+/// Longest busy polling in microseconds. A second of it is as good as never sleeping.
 const MAX_BUSY_POLL_US: u64 = 1_000_000;
-/// The kernel doubles what it is asked for, in a signed 32-bit number.
+/// Largest receive buffer in bytes. The kernel doubles the number, in a signed 32-bit one.
 const MAX_RECEIVE_BUFFER_BYTES: u64 = i32::MAX as u64 / 2;
-/// One datagram of a page: less does not receive.
+/// Smallest receive buffer in bytes: one datagram of a page. A smaller one does not receive.
 const MIN_RECEIVE_BUFFER_BYTES: u64 = 4_096;
-/// The table of peers is made when the node starts.
+/// Largest table of peers, which is allocated when the node starts.
 const MAX_MAX_PEERS: u64 = 65_536;
 
 /// A node's options. [`NodeConfig::from_options`](super::NodeConfig::from_options) checks them.
@@ -177,12 +177,12 @@ pub struct NodeOptions {
     pub log: String,
 }
 
-/// Reads `native` and `network`.
+/// A parser of `native` and `network`.
 pub(crate) fn dialect() -> impl TypedValueParser<Value = Dialect> {
     words(["native", "network"], Dialect::from_str)
 }
 
-/// Reads one of a few words, which the help lists.
+/// A parser of a few words, which the help lists.
 fn words<T, E, const N: usize>(
     words: [&'static str; N],
     parse: fn(&str) -> Result<T, E>,
@@ -198,7 +198,7 @@ pub(super) fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=most)
 }
 
-/// The positional address; what looks like a command that does not exist ends here too.
+/// Parses the positional address. A mistyped command ends here, too.
 fn listen_address(text: &str) -> Result<String, ListenError> {
     HostPort::from_str(text)?;
     Ok(text.to_owned())
@@ -223,7 +223,7 @@ impl From<AddressError> for ListenError {
     }
 }
 
-/// A network, or one address. Bits behind the prefix are dropped.
+/// Parses a network or an address. Bits behind the prefix are dropped.
 fn cidr(text: &str) -> Result<IpNet, CidrError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
@@ -236,7 +236,7 @@ fn cidr(text: &str) -> Result<IpNet, CidrError> {
 #[error("not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address")]
 struct CidrError;
 
-/// A name without a port.
+/// Parses a name without a port.
 fn host_name(text: &str) -> Result<String, HostNameError> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_name = !text.is_empty() && text.bytes().all(is_part);
@@ -247,7 +247,7 @@ fn host_name(text: &str) -> Result<String, HostNameError> {
 #[error("not a name: write it without http:// and without a port, such as rmbd.example")]
 struct HostNameError;
 
-/// A number, decimal or with `0x`.
+/// Parses a number, decimal or with `0x`.
 fn seed(text: &str) -> Result<u64, SeedError> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),

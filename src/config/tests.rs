@@ -1,4 +1,4 @@
-//! Command lines, what they mean, and what is said of those that mean nothing.
+//! Tests of command lines: their meanings, and the errors for those that are wrong.
 #![allow(clippy::unwrap_used)]
 
 use clap::{CommandFactory, Parser};
@@ -284,7 +284,7 @@ fn every_option_is_heard() {
     }
     // An option whose value is the default would prove nothing.
     assert!(cases.iter().all(|(_, expected)| *expected != default()));
-    // Each of them stands above at least once, but for the log filter, which is not the node's.
+    // Each argument stands above at least once, except the log filter, which does not belong to the node.
     for arg in Line::command().get_arguments() {
         let Some(name) = arg.get_long().filter(|&name| name != "log") else {
             continue;
@@ -451,7 +451,7 @@ fn every_option_has_a_variable() {
 #[test]
 fn the_help_tells_the_true_defaults() {
     let help = Line::command().render_long_help().to_string();
-    // Without the breaks of long lines.
+    // The breaks of long lines are removed.
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let HashFamily::Xxh3 { seed } = NodeConfig::default().family else {
         panic!("another default hash");

@@ -1,4 +1,4 @@
-//! What a node keeps in a folder of its own, from one start to the next: its number.
+//! The node's folder, which keeps its id from one start to the next.
 //!
 //! ```text
 //! DIR/lock      held (flock(2)) while a node runs, so that no two are one
@@ -16,48 +16,48 @@ const ID_FILE: &str = "node_id";
 const NEW_ID_FILE: &str = "node_id.new";
 const LOCK_FILE: &str = "lock";
 
-/// Why a node has no number. Nothing was started; what was in the folder still is.
+/// Why a node has no id. Nothing was started, and the folder's content is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// The folder, or a file in it, cannot be used.
     #[error("can't use {} of --data-dir: {source}; name a folder that this user may write to", path.display())]
     Folder {
-        /// What was tried.
+        /// The path that was tried.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another node runs with it.
+    /// Another node runs with this folder.
     #[error(
         "another rmbd runs with --data-dir {}: stop it, or give each node a folder of its own",
         path.display()
     )]
     InUse {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
     },
-    /// Something else than a number.
+    /// The file does not hold a node's id.
     #[error(
         "{} does not hold a node's number (16 hexadecimal digits): restore it, or remove it to start as a new node",
         path.display()
     )]
     NotANumber {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
 }
 
-/// A node's number, and the lock that makes it the only one with it.
+/// A node's id, and the lock that keeps other nodes from having the same.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     node: u64,
-    /// Locked as long as it is open.
+    /// The lock, which is held as long as this file is open.
     _lock: Option<File>,
 }
 
 impl DataDir {
-    /// The number in `folder`; a `fresh` one (random, not 0) that is put there if there is none, or
-    /// that is forgotten with this start if there is no folder.
+    /// Reads the id in `folder`. If there is none, the `fresh` one (random, not 0) is written there. Without a folder,
+    /// the fresh id is forgotten at the end of this start.
     pub(crate) fn open(folder: Option<&Path>, fresh: u64) -> Result<Self, DataDirError> {
         let Some(folder) = folder else {
             return Ok(Self {
@@ -87,7 +87,7 @@ impl DataDir {
         })
     }
 
-    /// The node's number.
+    /// The node's id.
     pub(crate) fn node(&self) -> u64 {
         self.node
     }
@@ -119,7 +119,8 @@ fn parse(text: &str) -> Option<u64> {
     node.filter(|&node| is_digits && node != 0)
 }
 
-/// Whole or not at all, and still there after a loss of power: written beside, synchronised, renamed.
+/// Writes the id as a whole or not at all, so that it survives a loss of power: it is written beside, synchronised,
+/// and renamed.
 fn keep(folder: &Path, node: u64) -> io::Result<()> {
     let beside = folder.join(NEW_ID_FILE);
     let mut options = OpenOptions::new();
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder that goes with the test.
+    /// A folder that is removed after the test.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -203,7 +204,7 @@ mod tests {
             assert!(matches!(error, DataDirError::NotANumber { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
-        // What was begun before a loss of power does not count.
+        // A file that was begun before a loss of power does not count.
         fs::remove_file(&path).unwrap();
         fs::write(folder.0.join(NEW_ID_FILE), "00000000").unwrap();
         assert_eq!(DataDir::open(Some(&folder.0), 8).unwrap().node, 8);

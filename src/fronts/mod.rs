@@ -1,5 +1,5 @@
-//! The ways by which clients come in. A front parses what they send and writes what they are answered; what is decided
-//! about it is [`engine`](crate::engine)'s, so that it is one thing in all of them.
+//! The fronts, through which clients come in. A front parses requests and writes answers. Decisions about requests
+//! are made in [`engine`](crate::engine), so that they are the same in all fronts.
 
 pub(crate) mod datagrams;
 pub mod http;

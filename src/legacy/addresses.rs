@@ -1,4 +1,4 @@
-//! Addresses of peers: how our socket takes them, and which are our own.
+//! Addresses of peers: the form that our socket takes, and the check for our own.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,13 +13,14 @@ pub(super) fn as_sent_by(ours: SocketAddr, address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Our own port on one of our addresses. Which those are tells the kernel: only they can be bound.
+/// Whether an address is our own port on one of our addresses. The kernel tells which these are: only they can be
+/// bound.
 pub(super) fn is_ourselves(peer: SocketAddr, ours: SocketAddr) -> bool {
     if peer.port() != ours.port() {
         return false;
     }
     let (ip, our_ip) = (peer.ip().to_canonical(), ours.ip().to_canonical());
-    // Only where it cannot be an address of ours: a bind fails for want of files, too.
+    // Only this error means that the address is not ours: a bind also fails for want of files.
     let is_foreign = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
     ip == our_ip || (our_ip.is_unspecified() && !UdpSocket::bind((ip, 0)).is_err_and(is_foreign))
 }

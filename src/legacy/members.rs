@@ -1,4 +1,4 @@
-//! Members of the cluster, as far as they matter to who pushes rows.
+//! Members of the cluster, as far as they matter for pushing rows.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,18 +9,18 @@ use crate::cluster_io::{SharedCluster, canonical};
 use rmbd_cluster::membership::MemberState;
 use rmbd_proto::{Boot, Writer};
 
-/// What of the cluster matters here, as of the latest round.
+/// The part of the cluster's state that matters here, as of the latest round.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// Client addresses of the nodes that are up.
+    /// Client addresses of live nodes.
     clients: BTreeSet<SocketAddr>,
-    /// Cluster addresses of the nodes that are up.
+    /// Cluster addresses of live nodes.
     addresses: BTreeSet<SocketAddr>,
-    /// Starts of nodes that are up.
+    /// Boots of live nodes.
     boots: BTreeSet<Boot>,
-    /// Cluster addresses of those that are pushed to one way, and answer.
+    /// Cluster addresses of nodes that are pushed to one way, and answer.
     one_way: BTreeSet<SocketAddr>,
-    /// Writers that slices are known of.
+    /// Writers whose slices are known.
     counted: BTreeSet<Writer>,
 }
 
@@ -48,27 +48,27 @@ impl Members {
         members
     }
 
-    /// Whether it is where a node that is up serves clients.
+    /// Whether a live node serves clients at this address.
     pub(super) fn is_client_address(&self, address: SocketAddr) -> bool {
         self.clients.contains(&canonical(address))
     }
 
-    /// Whether it is where a node that is up is heard by others.
+    /// Whether a live node has this cluster address.
     pub(super) fn has_address(&self, address: SocketAddr) -> bool {
         self.addresses.contains(&address)
     }
 
-    /// Whether it is a start of a node that is up.
+    /// Whether this is the boot of a live node.
     pub(super) fn has_boot(&self, boot: Boot) -> bool {
         self.boots.contains(&boot)
     }
 
-    /// Whether it is pushed to one way, and answers.
+    /// Whether this node is pushed to one way, and answers.
     pub(super) fn is_heard(&self, target: SocketAddr) -> bool {
         self.one_way.contains(&target)
     }
 
-    /// Whether what this address sends as rows is in slices that we hold.
+    /// Whether the rows that this address sends are counted in slices that we hold.
     pub(super) fn counts(&self, peers: &PeerTable, address: SocketAddr) -> bool {
         let writer = peers
             .received

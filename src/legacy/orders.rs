@@ -1,5 +1,4 @@
-//! Orders to push: the name that was given, the addresses that it leads to, and which of them takes what is
-//! pushed.
+//! Orders to push: each goes from the given name to its addresses, and to the one that takes what is pushed.
 //!
 //! ```text
 //!              names              all are asked what they are
@@ -10,8 +9,8 @@
 //!                └── Resting <── falls silent ────────────────────┘
 //! ```
 //!
-//! An order for an address ends with what became of it. One for a name stands: where the target falls silent,
-//! the name is looked up again, for some ten minutes.
+//! An order for an address ends with its outcome. An order for a name stands: if the target falls silent, the name is
+//! looked up again, for some ten minutes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,15 +26,15 @@ use rmbd_cluster::legacy::Added;
 use rmbd_names::{HostPort, Lookup};
 use rmbd_proto::legacy::PeerOrder;
 
-/// Names looked up at once; a resolver may take half a minute for each.
+/// Largest number of names that are looked up at once. A resolver may take half a minute for each.
 const LOOKUPS_MAX: usize = 8;
-/// Addresses of one order: it must not aim traffic at many.
+/// Largest number of addresses of one order: it must not aim traffic at many.
 const ADDRESSES_MAX: usize = 8;
-/// From one look-up to the next while nobody takes what an order says.
+/// Time between two look-ups while no address takes what the order pushes.
 const REST: Duration = Duration::from_secs(15);
-/// After so many in a row an order is given up.
+/// Number of look-ups in a row after which an order is given up.
 const LOOKS_MAX: u32 = 40;
-/// Rounds without a word after which a node's name is looked up again.
+/// Number of rounds without an answer after which a node's name is looked up again.
 const SILENT_ROUNDS: u32 = 10;
 
 #[derive(Debug)]
@@ -43,16 +42,16 @@ pub(super) struct Order {
     number: u64,
     name: HostPort,
     from: SocketAddr,
-    /// As it was given.
+    /// The target as it was given.
     words: String,
-    /// Asked what they are.
+    /// The addresses that have been asked what they are.
     asked: Vec<SocketAddr>,
-    /// Those that did not answer anything: perhaps the Python program, started later.
+    /// The addresses that did not answer: there may be a Python program that starts later.
     silent: VecDeque<SocketAddr>,
-    /// Why the latest address will not do.
+    /// The reason why the latest address cannot be used.
     refused: Option<String>,
     state: State,
-    /// Look-ups since somebody was heard there.
+    /// Number of look-ups since an address of the order last answered.
     looks: u32,
 }
 
@@ -60,9 +59,9 @@ pub(super) struct Order {
 enum State {
     LookingUp,
     Asking,
-    /// Rows go there.
+    /// Rows are pushed to this address.
     Rows(SocketAddr),
-    /// Everything goes there, to a node's cluster address.
+    /// Everything is pushed to a node's cluster address.
     Slices {
         target: SocketAddr,
         silent_rounds: u32,
@@ -72,10 +71,10 @@ enum State {
     },
 }
 
-/// How an order is carried out.
+/// The way in which an order is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// It has everything already.
+    /// The target is a member, which has everything already.
     Member,
     Rows(SocketAddr),
     Slices(SocketAddr),
@@ -88,7 +87,7 @@ impl Rounds {
             Ok(name) => name,
             Err(reason) => return self.record(from, words, Err(reason)),
         };
-        // The new one takes the place of what stands.
+        // The new order replaces the one for the same target.
         self.orders
             .retain(|order| order.name != name || order.is_under_way());
         if self.orders.len() >= self.peers.max_peers() {
@@ -109,8 +108,8 @@ impl Rounds {
         });
     }
 
-    /// Names are looked up on a thread of their own: a slow resolver holds up nothing else, and not the end
-    /// of the process either.
+    /// Looks an order's name up on a thread of its own, so that a slow resolver delays nothing else, not even the end
+    /// of the process.
     fn look_up(&mut self, mut order: Order) {
         if let Some(address) = order.name.literal() {
             return self.take_addresses(order, Ok(vec![address]));
@@ -146,7 +145,7 @@ impl Rounds {
         }
     }
 
-    /// Before anything is pushed to an address, it is asked what it is.
+    /// Asks the addresses of an order what they are, before anything is pushed to one.
     fn take_addresses(&mut self, mut order: Order, found: Lookup) {
         let ours = self.port.address();
         let found = match found {
@@ -196,7 +195,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// Somebody who was asked is a node; whether that was for an order.
+    /// Handles the answer of a node that was asked. Returns whether it was asked for an order.
     pub(super) fn order_answered(&mut self, from: SocketAddr, told: Introduction) -> bool {
         let mut was_asked = false;
         while let Some(mut order) = self.take_order(|order| order.is_asking(from)) {
@@ -213,7 +212,7 @@ impl Rounds {
         was_asked
     }
 
-    /// Somebody who was asked has not said what it is: it is the Python program, or nobody was heard.
+    /// Handles an address that has not said what it is: it is the Python program, or it was silent.
     pub(super) fn order_decided(&mut self, of: SocketAddr, is_proven: bool) {
         while let Some(mut order) = self.take_order(|order| order.is_asking(of)) {
             order.asked.retain(|&asked| asked != of);
@@ -232,14 +231,14 @@ impl Rounds {
         }
     }
 
-    /// What else the name leads to is not needed.
+    /// Ends an order with an outcome; the other addresses of the name are not needed.
     fn settle_for_good(&mut self, mut order: Order, outcome: Result<(String, Pushed), String>) {
         order.silent.clear();
         order.looks = 0;
         self.settle(order, outcome);
     }
 
-    /// Waits for those that have been asked; then rows go to who stayed silent.
+    /// Waits for the addresses that have been asked; then pushes rows to those that stayed silent.
     fn go_on(&mut self, mut order: Order) {
         if !order.asked.is_empty() {
             return self.orders.push(order);
@@ -275,7 +274,7 @@ impl Rounds {
         }
     }
 
-    /// An order that nobody took ends; one that somebody had taken waits.
+    /// Gives an order up. It ends if no address has taken it; else it waits.
     fn give_up(&mut self, mut order: Order, reason: String) {
         if order.looks == 0 {
             return self.record(order.from, order.words, Err(reason));
@@ -294,7 +293,7 @@ impl Rounds {
         self.look_up(order);
     }
 
-    /// Who took what an order says does so no more: perhaps it is elsewhere.
+    /// Handles a target that takes no more: it may be at another address now.
     fn fall_silent(&mut self, order: Order) {
         if !order.silent.is_empty() {
             self.go_on(order);
@@ -306,7 +305,7 @@ impl Rounds {
         }
     }
 
-    /// Rows to a peer were acknowledged.
+    /// Notes that rows to a peer were acknowledged.
     pub(super) fn rows_acked(&mut self, by: SocketAddr) {
         let mut orders = self.orders.iter_mut();
         if let Some(order) = orders.find(|order| order.state == State::Rows(by)) {
@@ -315,14 +314,14 @@ impl Rounds {
         }
     }
 
-    /// No rows go to a peer any more.
+    /// Notes that no rows go to a peer any more.
     pub(super) fn rows_unacked(&mut self, by: SocketAddr) {
         while let Some(order) = self.take_order(|order| order.state == State::Rows(by)) {
             self.fall_silent(order);
         }
     }
 
-    /// A peer that rows went to is a node.
+    /// Notes that a peer that rows went to is a node.
     pub(super) fn rows_converted(&mut self, peer: SocketAddr, pushed: Option<Pushed>) {
         while let Some(mut order) = self.take_order(|order| order.state == State::Rows(peer)) {
             if let Some(Pushed::Slices(target)) = pushed {
@@ -336,7 +335,7 @@ impl Rounds {
         }
     }
 
-    /// One round of those that stand.
+    /// Follows the standing orders; it is called once a round.
     pub(super) fn follow_orders(&mut self) {
         let now = self.shared.now();
         let members = &self.members;
@@ -354,7 +353,7 @@ impl Rounds {
             let State::Slices { target, .. } = order.state else {
                 return true;
             };
-            // Then it has everything, and whatever else it says comes from the cluster.
+            // A member has everything, and the cluster knows the rest about it.
             !members.has_address(target)
         });
         while let Some(order) = self.take_order(Order::is_silent) {
@@ -370,7 +369,8 @@ impl Rounds {
         Some(self.orders.remove(at))
     }
 
-    /// To who has not said that it is a node of ours; a member has everything all the same.
+    /// Pushes rows to an address that has not said that it is a node of ours. A member at that address gets
+    /// everything anyway.
     fn push_rows_to(
         &mut self,
         peer: SocketAddr,
@@ -382,7 +382,7 @@ impl Rounds {
         Ok((self.push_legacy(peer, is_proven)?, Pushed::Rows(peer)))
     }
 
-    /// To an instance of the Python program, or to a node of ours that is in no cluster; or perhaps to one,
+    /// Pushes rows to a Python program, to a node of ours that is in no cluster, or to an address that may be one,
     /// until more is known.
     fn push_legacy(&mut self, peer: SocketAddr, is_proven: bool) -> Result<String, String> {
         let dialect = self.port.layout().dialect;
@@ -467,7 +467,7 @@ impl Order {
         self.state == State::Asking && self.asked.contains(&whom)
     }
 
-    /// Whether another address may still take it.
+    /// Whether another address of the order may still take it.
     fn has_others(&self) -> bool {
         !(self.asked.is_empty() && self.silent.is_empty())
     }
@@ -481,7 +481,7 @@ impl Order {
     }
 }
 
-/// What can be said of an order before its name is looked up.
+/// Checks an order, before its name is looked up.
 fn judge(order: PeerOrder<'_>) -> Result<HostPort, String> {
     let host = std::str::from_utf8(order.host).map_err(|_| "the host is not UTF-8".to_owned())?;
     if host.is_empty() {

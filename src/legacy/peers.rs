@@ -1,4 +1,4 @@
-//! What is known of legacy peers, and of the orders to push to some of them.
+//! The table of legacy peers, and of the orders to push to some of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -13,29 +13,29 @@ use rmbd_cluster::legacy::Pushes;
 use rmbd_proto::Writer;
 use rmbd_store::{LegacyRows, MergeError, NoMemory, Replica, RowMerged};
 
-/// Touched by the control thread and by whoever asks for a status, never by a data thread.
+/// The table, locked. The control thread and requests for a status use it, never a data thread.
 pub(crate) struct LegacyPeers {
     table: Mutex<PeerTable>,
     max_peers: usize,
 }
 
-/// Who is pushed to, who sends rows, and what was ordered.
+/// The peers that are pushed to, the peers that send rows, and the orders.
 pub(crate) struct PeerTable {
     pub(super) pushes: Pushes,
     pub(super) rows: LegacyRows,
     pub(super) received: BTreeMap<SocketAddr, Received>,
     pub(super) orders: OrderLog,
-    /// Rows and orders that were refused, by reason.
+    /// Numbers of rows and orders that were refused, by reason.
     refused: BTreeMap<&'static str, u64>,
 }
 
-/// Rows that a legacy peer sent us.
+/// The rows that a legacy peer has sent us.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Received {
     pub(super) last_row: Duration,
     rows: u64,
     restarts: u64,
-    /// The node of ours that it turned out to be, by who writes its slices.
+    /// The writer of the peer's slices, if it turned out to be a node of ours.
     pub(super) writer: Option<Writer>,
 }
 
@@ -54,12 +54,13 @@ impl LegacyPeers {
         }
     }
 
-    /// A panic while it was held cannot have left more than a counter behind, so poison is ignored.
+    /// Locks the table. A panic while it was locked cannot have done more than leave out a counter, so poison is
+    /// ignored.
     pub(crate) fn lock(&self) -> MutexGuard<'_, PeerTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Peers to push to at most.
+    /// Largest number of peers to push to.
     pub(super) fn max_peers(&self) -> usize {
         self.max_peers
     }
@@ -100,19 +101,19 @@ impl PeerTable {
     }
 }
 
-// For a status.
+// Parts of a status.
 impl PeerTable {
-    /// Rows, orders and replies that were refused, by reason.
+    /// Numbers of rows, orders and replies that were refused, by reason.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.refused.iter().map(|(&name, &count)| (name, count))
     }
 
-    /// The latest orders and what became of them, oldest first.
+    /// The latest orders and their outcomes, oldest first.
     pub(crate) fn latest_orders(&self) -> Vec<PeerOrder> {
         self.orders.latest.iter().cloned().collect()
     }
 
-    /// All that are pushed to or have sent rows, by address.
+    /// All peers that are pushed to or have sent rows, by address.
     pub(crate) fn status(&self, now: Duration) -> Vec<PeerStatus> {
         let pushes: BTreeMap<_, _> = self.pushes.peers().collect();
         let addresses: BTreeSet<_> = pushes.keys().chain(self.received.keys()).copied().collect();

@@ -1,5 +1,5 @@
-//! The task for legacy peers: rows that come in, rows that go out in rounds, and the answers of those that were asked
-//! what they are.
+//! The task for legacy peers. It takes the rows that come in, sends rows in rounds, and handles the answers to
+//! challenges.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -22,23 +22,23 @@ use rmbd_names::{Lookup, Lookups};
 use rmbd_proto::compact::is_reply;
 use rmbd_proto::legacy::{self, Dialect, Message, SyncRow};
 
-/// Parcels taken before others get their turn on this thread.
+/// Number of parcels that are taken before other tasks get their turn on this thread.
 const PARCELS_A_TURN: usize = 256;
-/// Rounds from one question to the next to who did not answer: it may be a node of ours by now.
+/// Number of rounds between two questions to an address that did not answer: it may be a node of ours by now.
 const ASK_AGAIN_ROUNDS: u64 = 10;
-/// A peer that has sent no row for so long is not asked.
+/// A peer that has sent no row for this time is not asked.
 const ROWS_RECENT: Duration = Duration::from_secs(10);
 
-/// The legacy protocol's part that is not the data threads'.
+/// The part of the legacy protocol that data threads leave to the control thread.
 pub(crate) struct Rounds {
     pub(super) shared: Arc<Shared>,
-    /// Where rare messages come from, and rows go out.
+    /// The client port, where rare messages come from and rows go out.
     pub(super) port: Arc<ClientPort>,
     pub(super) peers: Arc<LegacyPeers>,
-    /// `None` where the node is in no cluster.
+    /// The cluster; `None` if the node is in none.
     pub(super) cluster: Option<Arc<SharedCluster>>,
     pub(super) lookups: Lookups,
-    /// The row being sent, kept for its memory.
+    /// The row that is being sent, kept for its memory.
     row: Vec<u64>,
     datagram: Vec<u8>,
     rounds: u64,
@@ -46,13 +46,13 @@ pub(crate) struct Rounds {
     pub(super) orders: Vec<Order>,
     pub(super) orders_given: u64,
     pub(super) members: Members,
-    /// Look-ups by the number of their order.
+    /// The sender for look-ups, each with the number of its order.
     pub(super) found: mpsc::UnboundedSender<(u64, Lookup)>,
     lookups_done: mpsc::UnboundedReceiver<(u64, Lookup)>,
 }
 
 impl Rounds {
-    /// Names of orders are looked up by `lookups`.
+    /// A task that looks up the names of orders by `lookups`.
     pub(crate) fn new(
         port: Arc<ClientPort>,
         peers: Arc<LegacyPeers>,
@@ -78,7 +78,7 @@ impl Rounds {
         }
     }
 
-    /// Runs until it is told to end, when no data thread hands over any more; then takes the last.
+    /// Runs until it is told to end, when no data thread hands over any more, and then takes the last messages.
     /// `each_round` is called at the beginning of each round.
     pub(crate) async fn run(
         mut self,
@@ -100,12 +100,12 @@ impl Rounds {
                     self.round();
                 }
                 () = until(port.shared(), due) => {
-                    // What has come meanwhile is heard first: it may be an answer.
+                    // Messages that have come meanwhile are heard first, since one may be an answer.
                     self.take_parcels().await;
                     self.ask_and_decide();
                 }
             }
-            // Only what is awaited is handed over.
+            // Data threads hand over only what is awaited.
             port.await_answers(self.challenges.is_waiting());
         }
     }
@@ -134,7 +134,7 @@ impl Rounds {
             }
             return;
         }
-        // A data thread has understood it already, so there is one message, and no error.
+        // A data thread has parsed it already, so there is one message and no error.
         match legacy::messages(datagram, self.port.layout()).next() {
             Some(Ok(Message::Sync(row))) => self.merge(from, row),
             Some(Ok(Message::Peer(order))) => self.order(from, order),
@@ -148,7 +148,7 @@ impl Rounds {
                 drop(peers);
                 self.rows_acked(from);
                 if !is_proven {
-                    // It was silent when it was asked, and is alive now.
+                    // The address was silent when it was asked, and is alive now.
                     self.challenges.identify_by_ack(now, from);
                 }
             }
@@ -166,14 +166,14 @@ impl Rounds {
     }
 }
 
-// Rows.
+// Rows that come in and go out.
 impl Rounds {
     fn merge(&mut self, from: SocketAddr, row: SyncRow<'_>) {
         let now = self.shared.now();
         let mut peers = self.peers.lock();
         if self.members.counts(&peers, from) {
             if let Some(received) = peers.received.get_mut(&from) {
-                // So that it is asked again: it may be started again as something else.
+                // The time is noted, so that the peer is asked again: it may start again as another program.
                 received.last_row = now;
             }
             return peers.refuse("row_of_a_member");
@@ -192,14 +192,14 @@ impl Rounds {
         }
     }
 
-    /// Without the first sync, what earlier starts of this node counted is not here. Rows without it would
-    /// look as if everything had been counted anew.
+    /// Whether rows may be pushed. Before the first sync, the counts of earlier starts of this node are not here. Rows
+    /// without them would look as if everything had been counted anew.
     fn may_push_rows(&self) -> bool {
         let cluster = self.cluster.as_ref();
         cluster.is_none_or(|cluster| cluster.lock().is_ready())
     }
 
-    /// Rows to one peer, ahead of the round.
+    /// Sends rows to one peer, ahead of the round.
     pub(super) fn push_at_once(&mut self, peer: SocketAddr) {
         if !self.may_push_rows() {
             return;
@@ -224,7 +224,7 @@ impl Rounds {
             info!(%peer, "no ack for too long; not pushing to it any more");
             self.rows_unacked(peer);
         }
-        // By row: each is read and encoded once, however many peers get it.
+        // Rows are sorted, so that each is read and encoded once, however many peers get it.
         due.sort_unstable();
         let mut encoded = None;
         for (row, to) in due {
@@ -238,7 +238,7 @@ impl Rounds {
 
     fn encode(&mut self, row: usize, dialect: Dialect) {
         match &self.cluster {
-            // With what earlier starts of this node counted.
+            // The row includes what earlier starts of this node counted.
             Some(cluster) => cluster.lock().slices().read_own_row(row, &mut self.row),
             None => self.shared.replica().read_own_row(row, &mut self.row),
         }
@@ -246,7 +246,7 @@ impl Rounds {
         legacy::encode_sync(row as u16, &self.row, dialect, &mut self.datagram);
     }
 
-    /// What the kernel does not take now is sent again with the next round.
+    /// Sends a datagram. If the kernel does not take it now, it is sent again in the next round.
     fn send(&self, datagram: &[u8], to: SocketAddr) {
         self.port.send_to(datagram, to);
     }
@@ -255,7 +255,7 @@ impl Rounds {
 // Peers that turn out to be nodes of ours.
 impl Rounds {
     pub(super) fn ask_and_decide(&mut self) {
-        // Before a question goes: its answer may come before we are back.
+        // This comes before a question is sent: its answer may come before this function returns.
         self.port.await_answers(self.challenges.is_waiting());
         let port = &self.port;
         let conclusions =
@@ -265,10 +265,10 @@ impl Rounds {
         }
     }
 
-    /// It has not said what it is.
+    /// Decides about a target that has not said what it is.
     fn decide(&mut self, target: SocketAddr, conclusion: Conclusion) {
         let is_proven = conclusion == Conclusion::NotOurs;
-        // It may be a member by now.
+        // The target may be a member by now.
         self.follow_cluster();
         self.order_decided(target, is_proven);
         if is_proven && self.peers.lock().pushes.prove(target) {
@@ -276,8 +276,8 @@ impl Rounds {
         }
     }
 
-    /// Who did not answer when rows began to go to it, or to come, may have been started again as
-    /// something else, or the network was in the way.
+    /// Asks again the peers that did not answer when rows began to go to them or to come. They may have started again
+    /// as another program, or the network was at fault.
     fn ask_again(&mut self) {
         if !self.rounds.is_multiple_of(ASK_AGAIN_ROUNDS) {
             return;
@@ -298,7 +298,7 @@ impl Rounds {
         }
     }
 
-    /// An answer to "what are you?".
+    /// Takes an answer to "what are you?".
     fn hear(&mut self, from: SocketAddr, datagram: &[u8]) {
         let told = match self.challenges.answer(self.shared.now(), from, datagram) {
             Heard::Introduced(told) => told,
@@ -314,7 +314,7 @@ impl Rounds {
         }
     }
 
-    /// We push rows to it, and it is a node of ours.
+    /// Handles a peer that rows are pushed to, and that is a node of ours.
     fn convert(&mut self, peer: SocketAddr, told: Introduction) {
         if told.cluster_port == 0 || self.cluster.is_none() {
             if self.peers.lock().pushes.prove(peer) {
@@ -331,8 +331,8 @@ impl Rounds {
         self.rows_converted(peer, outcome.ok().map(|(_, pushed)| pushed));
     }
 
-    /// What a node counts comes with its slices; its rows would count it twice. What is known of their
-    /// sender stays, so that more of them are refused.
+    /// Forgets the rows of members. A node's counts come with its slices, and its rows would count them twice. The
+    /// sender stays known, so that more of its rows are refused.
     fn follow_cluster(&mut self) {
         let Some(cluster) = &self.cluster else {
             return;
@@ -362,7 +362,7 @@ impl Rounds {
     }
 }
 
-/// Sleeps until then, or for ever.
+/// Sleeps until a time, or for ever if there is none.
 async fn until(shared: &Shared, then: Option<Duration>) {
     match then {
         Some(then) => tokio::time::sleep(then.saturating_sub(shared.now())).await,

@@ -1,4 +1,4 @@
-//! Where a node serves clients: the addresses for datagrams and for HTTP, bound.
+//! The addresses of a node for clients, bound for datagrams and for HTTP.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,23 +12,23 @@ use crate::fronts::http::Hosts;
 use rmbd_io::{BindError, DataSocket, SocketOptions, bind_group};
 use rmbd_names::{Unresolved, resolve};
 
-/// Port 0 with HTTP on the same port: how often to look for a port that is free for both.
+/// Number of attempts to find a port that is free for both UDP and HTTP, where port 0 was asked for.
 const FREE_PORT_TRIES: usize = 32;
-/// How long an address that is in use may turn out to be only left over.
+/// How long an address in use may be a remainder of a killed process.
 const RING_LINGERS: Duration = Duration::from_secs(1);
 const BIND_AGAIN: Duration = Duration::from_millis(10);
 
-/// The node's addresses for clients, taken.
+/// The bound addresses of the node for clients.
 pub(super) struct Bound {
-    /// One for each data thread, all of one address.
+    /// One socket for each data thread, all of one address.
     pub(super) sockets: Vec<DataSocket>,
     pub(super) http: Option<TcpListener>,
 }
 
-/// Takes the addresses for clients.
+/// Binds the addresses for clients.
 ///
 /// # Errors
-/// One cannot be looked up or taken.
+/// Fails if one of them cannot be looked up or bound.
 pub(super) fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeError> {
     let address = resolve(&config.address)?;
     let options = SocketOptions {
@@ -51,7 +51,7 @@ pub(super) fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeErr
                     http: Some(listener),
                 });
             }
-            // The kernel chose a port that is free for UDP; for TCP somebody has it.
+            // The kernel chose a port that is free for UDP; another program has it for TCP.
             Err(_) if address.port() == 0 && http.port() != 0 && tries < FREE_PORT_TRIES => {}
             Err(source) => {
                 return Err(NodeError::Http {
@@ -63,8 +63,9 @@ pub(super) fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeErr
     }
 }
 
-/// A ring holds its sockets until the kernel has taken it down, tens of milliseconds after its process
-/// was killed: a node that is started again at once finds its own address in use.
+/// Binds, and tries again for a while if the address is in use. A ring holds its sockets until the kernel has taken
+/// it down, tens of milliseconds after its process was killed, so a node that is started again at once finds its own
+/// address in use.
 fn bind_patiently(
     address: SocketAddr,
     threads: usize,
@@ -89,7 +90,7 @@ fn http_address(config: &NodeConfig, udp: SocketAddr) -> Result<Option<SocketAdd
     }
 }
 
-/// The names that the configuration gives to this node, and the host's own.
+/// The names that the configuration gives to this node, and the host's own name.
 pub(super) fn http_hosts(config: &NodeConfig) -> Hosts {
     let http = match &config.http {
         HttpChoice::At(address) => address.parse::<HostPort>().ok(),
@@ -107,7 +108,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// The port that the client address names; 0 leaves it to the kernel.
+/// The port in the client address; 0 leaves the choice to the kernel.
 pub(super) fn asked_port(config: &NodeConfig) -> Result<u16, NodeError> {
     let parsed = config.address.parse::<HostPort>();
     parsed.map(|address| address.port).map_err(|error| {
@@ -134,7 +135,7 @@ pub(super) fn warn_of_small_buffers(config: &NodeConfig, sockets: &[DataSocket])
     }
 }
 
-/// Once, at the start: it is a decision, and easily an oversight.
+/// Warns of a port that is open to everybody, once at the start: that is a decision, and easily an oversight.
 pub(super) fn warn_of_an_open_port(config: &NodeConfig, client: SocketAddr) {
     if is_open(config, client) {
         warn!(
@@ -144,7 +145,7 @@ pub(super) fn warn_of_an_open_port(config: &NodeConfig, client: SocketAddr) {
     }
 }
 
-/// Whether anybody may use the client port.
+/// Whether any host may use the client port.
 fn is_open(config: &NodeConfig, client: SocketAddr) -> bool {
     config.allow.is_empty() && !client.ip().to_canonical().is_loopback()
 }

@@ -1,4 +1,4 @@
-//! The node's cells, made within the limits of the process.
+//! Making the node's cells within the limits of the process.
 
 use super::{NodeError, room};
 use crate::config::NodeConfig;
@@ -6,10 +6,10 @@ use rmbd_io::cgroup::{GroupLimit, Groups};
 use rmbd_io::huge_pages;
 use rmbd_store::{Replica, ReplicaLimits, SliceId};
 
-/// What so many data threads add to, empty.
+/// An empty replica for this many data threads.
 ///
 /// # Errors
-/// Its cells are more than the process may have, or than `--max-memory`, or the allocator refuses.
+/// Fails if its cells need more than the process may have, or more than `--max-memory`, or if the allocator refuses.
 pub(super) fn make_replica(
     config: &NodeConfig,
     threads: usize,
@@ -18,7 +18,7 @@ pub(super) fn make_replica(
 ) -> Result<Replica, NodeError> {
     let needed_bytes = room::cell_bytes(config, threads, is_in_cluster);
     let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
-    // The kernel would promise more than it has, and kill us when we come for it.
+    // Without this check the kernel would promise more memory than it has, and kill the process when it uses it.
     if needed_bytes > usable_bytes {
         return Err(NodeError::TooLarge {
             needed_bytes,
@@ -52,7 +52,7 @@ pub(super) fn make_replica(
     Ok(replica)
 }
 
-/// Bytes of the machine, or of our control groups where those have less, and which of them it is.
+/// Bytes of memory of the machine, or of our control groups if those allow less, and the name of that limit.
 fn usable_memory(groups: &Groups) -> (u64, String) {
     let system = rustix::system::sysinfo();
     let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));

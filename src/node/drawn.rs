@@ -1,4 +1,4 @@
-//! Random numbers of a start.
+//! Random numbers that are drawn at a start.
 
 use std::io;
 
@@ -8,17 +8,17 @@ use super::{NodeError, system};
 use rmbd_proto::{Boot, Writer};
 use rmbd_store::once::COOKIE_SECRET_BYTES;
 
-/// All that is drawn for a start.
+/// All random numbers of a start.
 pub(super) struct Drawn {
     pub(super) boot: Boot,
     pub(super) writer: Writer,
-    /// The node's number, where it has none yet.
+    /// The node's id, if it has none yet.
     pub(super) node: u64,
     pub(super) once_secret: [u8; COOKIE_SECRET_BYTES],
     pub(super) cluster_seed: u64,
 }
 
-/// Random numbers of the operating system (getrandom(2), which gives as few bytes as these whole).
+/// Draws random numbers from the operating system (getrandom(2), which returns so few bytes as a whole).
 pub(super) fn draw() -> Result<Drawn, NodeError> {
     let mut bytes = [[0; 8]; 4];
     let mut once_secret = [0; COOKIE_SECRET_BYTES];
@@ -29,7 +29,7 @@ pub(super) fn draw() -> Result<Drawn, NodeError> {
     }
     let [boot, writer, node, cluster_seed] = bytes.map(u64::from_le_bytes);
     Ok(Drawn {
-        // 0 stands for nobody.
+        // The boot 0 stands for an unknown one.
         boot: Boot(boot.max(1)),
         writer: Writer(writer.max(1)),
         node: node.max(1),

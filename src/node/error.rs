@@ -1,4 +1,4 @@
-//! Why a node does not start, or ends by itself.
+//! Errors of a node that does not start, or that ends by itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,92 +12,92 @@ use rmbd_names::Unresolved;
 use rmbd_sketch::SketchError;
 use rmbd_store::NoMemory;
 
-/// Why a node did not start, or stopped by itself. A node that did not start has left nothing
-/// behind: no socket, no thread.
+/// Why a node did not start, or stopped by itself. A node that did not start has left nothing behind: no socket and
+/// no thread.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The address cannot be looked up.
     #[error(transparent)]
     Resolve(#[from] Unresolved),
-    /// The UDP address cannot be taken.
+    /// The UDP address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The HTTP address cannot be taken.
+    /// The HTTP address cannot be bound.
     #[error(
         "can't serve HTTP on {address} over TCP: {source}; choose another with --http HOST:PORT, or \
          --http off"
     )]
     Http {
-        /// The address asked for.
+        /// The address that was asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The sketch is larger than the machine, or than what its control group may use.
+    /// The sketch needs more memory than the machine has, or than its control group may use.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
          {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), or a larger epsilon"
     )]
     TooLarge {
-        /// Bytes of cells.
+        /// Bytes of the cells.
         needed_bytes: u64,
-        /// Bytes of memory that there are.
+        /// Bytes of usable memory.
         usable_bytes: u64,
-        /// What says so.
+        /// The limit that says so.
         bound: String,
     },
     /// A limit of the system leaves no room for the node.
     #[error(transparent)]
     Limit(#[from] LimitReached),
-    /// The sketch is larger than `--max-memory`.
+    /// The sketch needs more memory than `--max-memory`.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
          {max_bytes}: raise it, or choose a smaller width or depth (-x, -y)"
     )]
     MaxMemory {
-        /// Bytes of cells.
+        /// Bytes of the cells.
         needed_bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: u64,
     },
-    /// The node has no number.
+    /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The cluster cannot be taken part in.
+    /// The node cannot take part in the cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The sketch's memory was refused.
+    /// The allocator refused the sketch's memory.
     #[error(transparent)]
     Sketch(#[from] SketchError),
-    /// Too many data threads, or none.
+    /// The number of data threads is zero or too large.
     #[error("{0} data threads are not possible: use 1 to {MAX_THREADS}, best one for each core")]
     Threads(usize),
-    /// io_uring was asked for and is not to be had.
+    /// io_uring was asked for and is not available.
     #[error(transparent)]
     Ring(#[from] RingRefused),
-    /// A loop could not start, or gave up.
+    /// An event loop could not start, or gave up.
     #[error("data thread {thread}: {source}")]
     Loop {
         /// Number of the thread, from 0.
         thread: usize,
-        /// Why.
+        /// The error of the loop.
         source: LoopError,
     },
-    /// The operating system refused something else.
+    /// The operating system refused another request.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation that was tried.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A thread or a task ended that nobody had told to, which is a fault of this program. The rest of the node
+    /// A thread or a task ended without having been told to, which is a fault of this program. The rest of the node
     /// has ended in order, as far as it could.
     #[error("{part} ended {how}; this is a bug, please report it")]
     Ended {
-        /// What it was.
+        /// The name of the part.
         part: String,
-        /// By itself, or by a panic.
+        /// The way in which it ended: by itself, or by a panic.
         how: &'static str,
     },
 }
@@ -114,7 +114,7 @@ impl From<NoMemory> for NodeError {
     }
 }
 
-/// What the system refused, with what was tried.
+/// Makes the error for something that the system refused.
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
 }

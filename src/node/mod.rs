@@ -64,23 +64,23 @@ pub struct Node {
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
-    /// Where this process's signals are ours.
+    /// The signal handling, if this process's signals belong to the node.
     _signals: Option<Signals>,
-    /// No other node has this number while we run.
+    /// The lock that keeps other nodes from having this node's id while it runs.
     _data_dir: DataDir,
-    /// By which the program around it adds and counts.
+    /// The session by which the surrounding program adds and counts.
     session: Mutex<Session<()>>,
 }
 
 impl Node {
-    /// Starts all threads and returns when they serve. Signals are left to the program around it.
+    /// Starts all threads, and returns when they serve. Signals are left to the program around the node.
     ///
-    /// If one of its threads or tasks ends by itself, the node ends: it stops serving, brings the rest of its
-    /// counts to the cluster, and says so in its status and by [`failure`](Self::failure),
+    /// If one of the node's threads or tasks ends by itself, the node ends: it stops serving, brings the rest of its
+    /// counts to the cluster, and reports the failure in its status and by [`failure`](Self::failure),
     /// [`wait`](Self::wait) and [`stop`](Self::stop). The program around it goes on.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing is left behind.
+    /// Fails with [`NodeError`]; nothing is left behind.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         Self::start_with(&config, Crew::new().map_err(system(THE_STOP_SIGNAL))?, None)
     }
@@ -95,18 +95,18 @@ impl Node {
         self.overview.http()
     }
 
-    /// The real address where other nodes are heard; `None` where the node is in no cluster.
+    /// The real address on which other nodes reach this one; `None` if the node is in no cluster.
     pub fn cluster_addr(&self) -> Option<SocketAddr> {
         let cluster = self.overview.participation().cluster();
         cluster.map(|cluster| cluster.bound())
     }
 
-    /// Adds without the network. A thread that adds or counts often does so with a [`session`](Self::session) of its
-    /// own: here all threads share one.
+    /// Adds without the network. All threads share one session here; a thread that adds or counts often uses a
+    /// [`session`](Self::session) of its own.
     ///
     /// # Errors
-    /// A weight above [`max_weight`](NodeConfig::max_weight), or more than can be taken over at once; nothing has
-    /// changed then.
+    /// Fails if the weight is above [`max_weight`](NodeConfig::max_weight), or if more was added than can be taken
+    /// over at once; nothing has changed then.
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
@@ -116,8 +116,8 @@ impl Node {
         Ok(added?)
     }
 
-    /// Counts without the network: all that were added in the cluster, as far as it is known here, and
-    /// what legacy peers sent.
+    /// Counts without the network. The estimate includes everything that was added in the cluster, as far as it is
+    /// known here, and what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         let mut estimate = Estimate::default();
         let mut session = self.own_session();
@@ -127,8 +127,8 @@ impl Node {
         estimate
     }
 
-    /// Adds without the network, and counts: the estimate has the weight in it, and the verdict says whether it is
-    /// at most `limit`.
+    /// Adds without the network, and counts. The estimate includes the weight, and the verdict says whether it is at
+    /// most `limit`.
     ///
     /// ```
     /// # use rmbd::config::NodeConfig;
@@ -144,7 +144,7 @@ impl Node {
     /// ```
     ///
     /// # Errors
-    /// As for [`add`](Self::add).
+    /// Fails like [`add`](Self::add).
     pub fn hit(
         &self,
         key: &[u8],
@@ -167,50 +167,51 @@ impl Node {
         Ok(told)
     }
 
-    /// A way into the sketch for one thread, as each data thread has one: nobody is waited for in it. It may
-    /// outlive the node, which then neither shows nor replicates what is added. What it has not
-    /// [finished](Session::finish) takes from what all others may add.
+    /// A session for one thread, like each data thread has one; it waits for no other thread. It may outlive the node,
+    /// which then neither shows nor replicates what is added. Weight that it has not [finished](Session::finish)
+    /// reduces what all others may add.
     pub fn session<T: Copy>(&self) -> Session<T> {
         Session::sharing(Arc::clone(self.port.shared().engine()))
     }
 
-    /// The node as it is now.
+    /// The status of the node as it is now.
     pub fn status(&self) -> Status {
         self.overview.status()
     }
 
-    /// What has failed, in one line: the node has ended by it, or does, or (a panic in a connection of HTTP)
-    /// serves on and should be started again. `None` while all is well.
+    /// The failure in one line, or `None` while all is well. After a failure the node ends; only after a panic in a
+    /// connection of HTTP it serves on and should be started again.
     pub fn failure(&self) -> Option<String> {
         self.crew.failure()
     }
 
-    /// Waits until the node ends by itself, which it does only where something of it fails.
+    /// Waits until the node ends by itself, which happens only if a part of it fails.
     ///
     /// # Errors
-    /// What failed.
+    /// The failure.
     pub fn wait(mut self) -> Result<Status, NodeError> {
         self.wait_and_end()
     }
 
-    /// Ends all threads and waits for them; what had reached the sockets is still taken, and brought
-    /// to the cluster if its live members take it within 3 s. Returns the last status.
+    /// Ends all threads and waits for them. Datagrams that had reached the sockets are still taken, and the counts
+    /// brought to the cluster if its live members take them within 3 s. Returns the last status.
     ///
     /// # Errors
-    /// Why a thread had ended by itself before.
+    /// The failure, if a thread had ended by itself before.
     pub fn stop(mut self) -> Result<Status, NodeError> {
         self.crew.end(Ending::Asked);
         self.wait_and_end()
     }
 
-    /// Nothing in a session can panic; if it did, what waited in it would at worst be lost.
+    /// Locks the session. Nothing in it can panic; if something did, at worst the adds that waited in it would be
+    /// lost.
     fn own_session(&self) -> MutexGuard<'_, Session<()>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a signal or a failure, then ends all threads.
     fn wait_and_end(&mut self) -> Result<Status, NodeError> {
-        // The crew knows of panics.
+        // The crew knows about panics.
         let _ = self.control.take().map(JoinHandle::join);
         self.overview.set_ready(false);
         self.crew.begin_end();
@@ -224,13 +225,13 @@ impl Node {
     }
 }
 
-/// Why something was not added without the network. Nothing has changed.
+/// Why an add without the network failed. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddError {
-    /// A weight above the limit.
+    /// The weight is above the limit.
     #[error(transparent)]
     Weight(#[from] WeightError),
-    /// More than can be taken over at once.
+    /// More was added than can be taken over at once.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
 }

@@ -1,4 +1,4 @@
-//! A node as it is seen from outside.
+//! The view of a node from outside: what its status is made of.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
 use rmbd_store::OriginEstimate;
 
-/// All that a status is made of.
+/// The parts of a node that its status reads.
 pub(super) struct Overview {
     port: Arc<ClientPort>,
     threads: Box<[Arc<ObservedThread>]>,
@@ -27,13 +27,13 @@ pub(super) struct Overview {
     participation: Participation,
     peers: Arc<LegacyPeers>,
     crew: Crew,
-    /// Known when all threads have what it takes.
+    /// The back end, which is known when all threads have their resources.
     backend: OnceLock<Backend>,
     ready: AtomicBool,
 }
 
 impl Overview {
-    /// Of a node that is not ready yet; `http` is the real address of HTTP.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
@@ -80,23 +80,24 @@ impl Overview {
         &self.peers
     }
 
-    /// Once, before any thread serves.
+    /// Sets the back end, once, before any thread serves.
     pub(super) fn set_backend(&self, backend: Backend) {
         let _ = self.backend.set(backend);
     }
 
-    /// Release, read with acquire: who sees it ready sees the threads running.
+    /// Sets whether the node is ready. Release, read with acquire: a reader that sees it ready sees the threads
+    /// running.
     pub(super) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Release);
     }
 
-    /// How often data threads refused something for this reason, as they have said so far.
+    /// Number of times that data threads refused something for this reason, as far as they have published.
     pub(super) fn refused_for(&self, problem: Problem) -> u64 {
         let threads = self.threads.iter();
         threads.map(|thread| thread.refused_for(problem)).sum()
     }
 
-    /// Slices of others are the control thread's, so that no data thread waits.
+    /// The counts by origin. They come from the control thread's slices, so that no data thread waits.
     fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         match self.participation.cluster() {
             Some(cluster) => cluster.lock().slices().estimate_by_origin(key),

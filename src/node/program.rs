@@ -15,19 +15,20 @@ use rmbd_console as console;
 use rmbd_io::Backend;
 use rmbd_io::limits::in_the_way_of_threads;
 
-/// How long standard output may take to take the ready line before that is worth a warning.
+/// Time that standard output may take to accept the ready line before a warning.
 const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
-/// Besides data threads: signals, control, and some for looking names up and for the log.
+/// Number of threads besides data threads: signals, control, and some for looking names up and for the log.
 const THREADS_OF_PROGRAM: u64 = 5;
 
-/// Runs a node as a program: one line to standard output when it is ready, until a signal ends it (SIGINT,
-/// SIGTERM; the table is in `node/signals.rs`), and a summary to standard error. Nobody has to read either.
+/// Runs a node as a program until a signal ends it (SIGINT, SIGTERM; the table is in `node/signals.rs`). It prints
+/// one line to standard output when it is ready, and a summary to standard error at the end. It runs whether or not
+/// anybody reads these.
 ///
 /// # Errors
-/// [`NodeError`] where it does not start, or where it stopped by itself.
+/// Fails with [`NodeError`] if the node does not start, or if it stopped by itself.
 pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
     let threads = thread_count(config)?;
-    // Before anything is taken: what is short is named by what a node needs.
+    // The check comes before anything is taken, so that an error tells what the whole node needs.
     room::check(config, threads, Backend::Mmsg)?;
     let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
     let signals = Signals::start(&crew).map_err(|error| {
@@ -43,7 +44,7 @@ pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Nobody reading is no reason not to serve.
+/// Prints the ready line. A node serves also if nobody reads it.
 fn announce(status: &Status) {
     if let Err(unsaid) = console::announce(&ready_line(status), READY_LINE_PATIENCE) {
         warn!(
@@ -69,7 +70,7 @@ fn ready_line(status: &Status) -> String {
     )
 }
 
-/// `16MiB`, without a fraction where there is none.
+/// A size such as `16MiB`, without a fraction if there is none.
 fn binary_size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB"];
     let power = (bytes.max(1).ilog2() / 10).min(3);

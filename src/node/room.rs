@@ -1,35 +1,37 @@
-//! Whether the limits of this process have room for a node, before anything of it is there.
+//! A check of whether the limits of this process have room for a node, before any part of it exists.
 
 use crate::config::{ClusterChoice, NodeConfig};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
 
-/// Files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on the node's
-/// id, and the control thread's: epoll, its waker, a pair and a half for signals, a ring.
+/// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
+/// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
 const FILES_OF_CONTROL: u64 = 11;
-/// Files to live with: connections over HTTP, looking names up, reading `/proc`.
+/// Number of files to spare: connections over HTTP, looking names up, reading `/proc`.
 const FILES_TO_SPARE: u64 = 16;
 
-/// Threads beside the data threads: control, one that looks names up, one that writes the log.
+/// Number of threads beside the data threads: control, one that looks names up, one that writes the log.
 const OTHER_THREADS: u64 = 3;
-/// What `std` gives a thread, its guard, and the stack that a signal would be handled on.
+/// Bytes that `std` gives a thread as its stack, with its guard and the stack for signal handlers.
 const STACK_BYTES: u64 = (2 << 20) + (128 << 10);
-/// Receive buffers that the kernel is given (`io::uring`), and a ring.
+/// Bytes of a ring, and of the receive buffers that the kernel is given.
 const URING_BYTES: u64 = 5 << 20;
-/// What a data thread allocates: 2 MiB of buffers for `recvmmsg`, 2 MiB for replies, its batch and answers, and
-/// two or three times as much as its own pages of each size leave unused.
+/// Number of blocks that a data thread allocates. It has 2 MiB of buffers for `recvmmsg`, 2 MiB for replies, its
+/// batch and answers; the pages that the allocator leaves unused for each size take two or three times as much.
 const HEAP_BLOCKS_A_THREAD: u64 = 16;
-/// As that is allocated: in pieces of at most this.
+/// Bytes of one block; memory is allocated in pieces of at most this size.
 const HEAP_BLOCK_BYTES: usize = 1 << 20;
-/// What the node allocates but for cells: tables of clients, peers and slices, the queue of rare messages, HTTP,
-/// members, what is under way.
+/// Number of blocks that the node allocates beside cells: tables of clients, peers and slices, the queue of rare
+/// messages, HTTP, members, and datagrams under way.
 const HEAP_BLOCKS_OF_NODE: u64 = 64;
-/// To live with, for stacks of threads that come and go and whatever is mapped in them.
+/// Bytes to spare, for stacks of threads that come and go, and what is mapped in them.
 const MAPPED_TO_SPARE_BYTES: u64 = 32 << 20;
 
+/// Checks the limits for a node of this many data threads on this back end.
+///
 /// # Errors
-/// The limit that leaves no room for a node of so many data threads on this back end.
+/// The limit that leaves no room.
 pub(super) fn check(
     config: &NodeConfig,
     threads: usize,
@@ -49,7 +51,7 @@ fn files(threads: u64, backend: Backend) -> u64 {
     threads * of_thread + FILES_OF_CONTROL + FILES_TO_SPARE
 }
 
-/// Cells and their copy first, since they are the largest.
+/// The blocks that are allocated. Cells and their copy come first, since they are the largest.
 fn allocated(config: &NodeConfig, threads: usize) -> Vec<usize> {
     let cells = config.geometry.memory_bytes();
     let copies = cell_bytes(
@@ -72,20 +74,20 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
     (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
 }
 
-/// All that this node has for each of its cells, 4 bytes at a time: the cell itself, what was published of it, and how
-/// far its total is beyond both; in a cluster there is that of the others beside it, and a wide one for later; and a
-/// cell of each data thread's own where the sketch is small.
+/// Bytes of all that this node has for each of its cells, 4 bytes at a time: the cell itself, its published copy, and
+/// the parts of totals that these do not hold. In a cluster there are also the cell of the others beside it and a
+/// wide one for later, and in a small sketch a cell for each data thread.
 pub(super) fn cell_bytes(config: &NodeConfig, threads: usize, is_in_cluster: bool) -> u64 {
     let copies = if is_in_cluster { 3 + 1 + 2 } else { 3 };
     let copies = copies + lanes_of(config.geometry, threads) as u64;
     config.geometry.memory_bytes().saturating_mul(copies)
 }
 
-/// Bytes of all cells where `--max-memory` says nothing: seven eighths of what the process may use, so that the
-/// rest of it has room, but never less than its own.
+/// Bytes of all cells if `--max-memory` is not given: seven eighths of what the process may use, so that the rest of
+/// the process has room, but never less than its own cells.
 pub(super) fn default_max_memory_bytes(usable_bytes: u64, own_bytes: u64) -> u64 {
     let of_usable = usable_bytes - usable_bytes / 8;
-    // Of address space a part is reserved by the allocator, and the spare part must stay.
+    // The allocator reserves a part of the address space, and the spare part must stay.
     let left = memory_left_bytes().map_or(u64::MAX, |left| own_bytes.saturating_add(left / 2));
     of_usable.min(left).max(own_bytes)
 }

@@ -1,4 +1,4 @@
-//! What signals do to a node that is a program of its own.
+//! Signals of a node that is a program of its own, and what each does.
 //!
 //! | signal | what it does |
 //! |---|---|
@@ -26,13 +26,13 @@ use tracing::{info, warn};
 use super::crew::{Crew, Ending, Part};
 use rmbd_console as console;
 
-/// A signal to end within this time after another is the same, which came twice: to the process and, by a
-/// wrapper or a terminal, to its group.
+/// A signal to end within this time after another counts as the same signal. One signal may come twice: to the
+/// process and, by a wrapper or a terminal, to its group.
 const SAME_WITHIN: Duration = Duration::from_millis(500);
-/// How long an end at once waits for the log.
+/// How long an immediate end waits for the log.
 const SHORT_FLUSH: Duration = Duration::from_millis(100);
 
-/// What a signal that is taken does.
+/// The effect of a signal that the node handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
     End,
@@ -58,7 +58,7 @@ const IGNORED: [c_int; 8] = [
     libc::SIGXFSZ,
 ];
 
-/// Takes signals from [`start`](Self::start) on, until it is dropped; from then on they do nothing.
+/// Handles signals from [`start`](Self::start) on. When it is dropped, signals do nothing any more.
 pub(super) struct Signals {
     crew: Crew,
     phase: Arc<Mutex<Phase>>,
@@ -68,15 +68,15 @@ pub(super) struct Signals {
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// Nothing has been taken, so nothing can be lost.
+    /// The node has taken no datagrams, so nothing can be lost.
     Starting,
     Serving,
-    /// Since then.
+    /// The node has been ending since this moment.
     Ending(Instant),
 }
 
 impl Signals {
-    /// All that this module's table says are taken.
+    /// Handles all signals that this module's table lists as handled.
     pub(super) fn start(crew: &Crew) -> io::Result<Self> {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let named = ENDING.into_iter().chain([libc::SIGHUP]).chain(IGNORED);
@@ -102,13 +102,13 @@ impl Signals {
         })
     }
 
-    /// None at all, for tests, whose process is not ours.
+    /// Handles no signals, for tests, whose process does not belong to the node.
     #[cfg(test)]
     pub(super) fn none(crew: &Crew) -> io::Result<Self> {
         Self::taking(crew, std::iter::empty())
     }
 
-    /// From now on there is something to lose, and a signal to end leads to an end in order.
+    /// Notes that the node serves: now there is something to lose, and a signal to end leads to an end in order.
     pub(super) fn serve(&self) {
         *lock(&self.phase) = Phase::Serving;
     }
@@ -116,7 +116,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // It ends because it is told to.
+        // The thread ends because it is told to.
         self.crew.begin_end();
         self.handle.close();
         if let Some(thread) = self.thread.take() {
@@ -125,7 +125,7 @@ impl Drop for Signals {
     }
 }
 
-/// A phase is whole whatever happened to who held it.
+/// Locks the phase. It is valid even if its holder panicked.
 fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
     phase.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -133,7 +133,7 @@ fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
 struct Taker {
     crew: Crew,
     phase: Arc<Mutex<Phase>>,
-    /// A bit for each signal of which it was said that it does nothing.
+    /// A bit for each signal that was reported to do nothing.
     said: u128,
 }
 
@@ -154,7 +154,7 @@ impl Taker {
     }
 
     fn end(&self, signal: c_int, name: String) {
-        // Held while it decides: the node begins to serve before or after that.
+        // The lock is held during the decision, so that the node begins to serve before or after it.
         let mut phase = lock(&self.phase);
         match *phase {
             Phase::Starting => {

@@ -1,4 +1,4 @@
-//! The start of a node: everything is taken in an order in which what fails leaves nothing behind.
+//! The start of a node: resources are taken in an order in which a failure leaves nothing behind.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
@@ -35,11 +35,11 @@ use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
 use rmbd_store::{Replica, SliceId, Slices, fingerprint};
 
-/// What a crew begins with.
+/// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
 
 impl Node {
-    /// The crew is told of what ends by itself; signals that are taken end the node.
+    /// Starts a node. The crew notices parts that end by themselves; signals that it handles end the node.
     pub(super) fn start_with(
         config: &NodeConfig,
         (crew, endings): (Crew, mpsc::UnboundedReceiver<Ending>),
@@ -131,7 +131,7 @@ impl Node {
         let waiting = node.make_threads_ready(config, backend, alive)?;
         waiting.serve(&mut node, control);
         if serves.recv().is_err() {
-            // It has ended, and the crew knows why.
+            // A thread has ended, and the crew knows why.
             node.wait_and_end()?;
             return Err(NodeError::Ended {
                 part: Part::Control.to_string(),
@@ -150,9 +150,10 @@ pub(super) fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
     }
 }
 
-/// One for each CPU that the process may run on, and no more than it may use in full: a thread that is busy takes one,
-/// and a group that has used up its time stands still as a whole, the control thread with it. So half a CPU has
-/// one thread, and the half of one and a half is left to the others. At most [`MAX_THREADS`].
+/// Default number of data threads: one for each CPU that the process may run on, and no more than it may use in full.
+/// A busy thread takes one CPU, and a control group that has used up its time stands still as a whole, including the
+/// control thread. So a quota of half a CPU gives one thread, and with one and a half the half is left to the other
+/// threads. There are at most [`MAX_THREADS`].
 fn default_threads() -> usize {
     let allowed = cpu::allowed().len();
     let quota = Groups::of_this_process().cpus();
@@ -160,7 +161,7 @@ fn default_threads() -> usize {
     allowed.min(whole).clamp(1, MAX_THREADS)
 }
 
-/// The one that was asked for, if the limits of this process have room for it.
+/// The back end that was asked for, if the limits of this process have room for it.
 fn choose_backend(config: &NodeConfig, threads: usize) -> Result<Backend, NodeError> {
     if config.io == IoChoice::Mmsg {
         room::check(config, threads, Backend::Mmsg)?;
@@ -183,7 +184,7 @@ pub(super) fn warn_of_fallback(refused: &RingRefused) {
     warn!("{refused}; serving with recvmmsg instead");
 }
 
-/// Every group has a first socket, so that nobody sees it.
+/// A placeholder address. Every group has a first socket, so nobody sees it.
 fn unspecified() -> SocketAddr {
     ([0; 4], 0).into()
 }
@@ -210,10 +211,10 @@ fn make_cluster(
         me: Member {
             node: own.node,
             boot: drawn.boot,
-            // Millions of years fit.
+            // The number of milliseconds lasts for millions of years.
             started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
             renewals: 0,
-            // Nobody can be told the second one.
+            // The placeholder is never told to other nodes.
             address: sockets.advertised().unwrap_or_else(unspecified),
             client_port,
         },
@@ -225,7 +226,7 @@ fn make_cluster(
         join: !config.cluster.join.is_empty(),
         limits: ClusterLimits::default(),
     };
-    // The node's clock begins with it.
+    // The node's clock begins with the cluster.
     let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(replica))?;
     SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
 }

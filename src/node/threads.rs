@@ -1,5 +1,5 @@
-//! Starting a node's threads: each gets what it needs and says so; when all have, they serve. Where one cannot have
-//! its ring, all of them start again without.
+//! Starting a node's threads. Each gets the resources that it needs and reports that; when all have, they serve. If
+//! one thread cannot have its ring, all start again without rings.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::status::ObservedThread;
 use rmbd_io::limits::in_the_way_of_threads;
 use rmbd_io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
 
-/// Threads to live with: those that look names up, and one that writes the log.
+/// Number of threads to spare: those that look names up, and one that writes the log.
 const THREADS_TO_SPARE: usize = 3;
 
-/// Whether a thread has what it needs.
+/// The report of a thread: that it has all it needs, or the error.
 type Report = Result<(), NodeError>;
 
 /// Threads that have all they need, and wait. Dropping this ends them.
@@ -33,14 +33,15 @@ pub(super) struct Waiting {
     data: Vec<Waiter<()>>,
 }
 
-/// A thread that waits for what it is to begin with, and ends where nobody can give it any more.
+/// A thread that waits for its work, and ends if the work cannot come any more.
 struct Waiter<T> {
     begin: Sender<T>,
     thread: JoinHandle<()>,
 }
 
 impl Node {
-    /// With `backend`, or all without rings where one is refused and the configuration leaves the choice.
+    /// Makes all threads ready with `backend`, or all without rings if one ring is refused and the configuration
+    /// leaves the choice.
     pub(super) fn make_threads_ready(
         &self,
         config: &NodeConfig,
@@ -109,7 +110,7 @@ impl Waiting {
         Ok(waiting)
     }
 
-    /// Lets them serve; `node` has them from now on.
+    /// Lets the threads serve. `node` owns them from now on.
     pub(super) fn serve(mut self, node: &mut Node, control: ControlThread) {
         node.overview.set_backend(self.backend);
         if let Some(waiter) = self.control.take() {
@@ -127,7 +128,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let control = self.control.take().map(Waiter::dismissed);
         let data: Vec<_> = self.data.drain(..).map(Waiter::dismissed).collect();
-        // What they had to say has been reported.
+        // The threads have reported their errors.
         let _ = control.map(JoinHandle::join);
         for thread in data {
             let _ = thread.join();
@@ -136,7 +137,7 @@ impl Drop for Waiting {
 }
 
 impl<T> Waiter<T> {
-    /// It will end, since nobody can begin it any more.
+    /// Drops the sender of the work, so that the thread ends.
     fn dismissed(self) -> JoinHandle<()> {
         self.thread
     }
@@ -186,7 +187,7 @@ fn start_data(
     start(&crew, name, run, missing)
 }
 
-/// Reports the outcome, and keeps what came of it. The report's sender goes, so that a thread that ends without a
+/// Reports an outcome, and returns its value. The report's sender is dropped, so that a thread that ends without a
 /// report is noticed.
 fn tell<T>(report: Sender<Report>, outcome: Result<T, NodeError>) -> Option<T> {
     let (report_of_it, value) = match outcome {
@@ -197,7 +198,7 @@ fn tell<T>(report: Sender<Report>, outcome: Result<T, NodeError>) -> Option<T> {
     value
 }
 
-/// `missing` threads are still to be started, this one included.
+/// Starts a waiting thread. `missing` is the number of threads that are still to be started, this one included.
 fn start<T: Send + 'static>(
     crew: &Crew,
     name: String,
@@ -213,7 +214,7 @@ fn start<T: Send + 'static>(
     Ok(Waiter { begin, thread })
 }
 
-/// What one data thread starts with.
+/// The parts that one data thread starts with.
 struct DataThreadStart {
     port: Arc<ClientPort>,
     observed: Arc<ObservedThread>,
@@ -221,7 +222,7 @@ struct DataThreadStart {
     cpu: Option<usize>,
     options: LoopOptions,
     thread: usize,
-    /// Dropped with all else, last.
+    /// A sender that is dropped last, when the thread has ended.
     _alive: mpsc::Sender<Infallible>,
 }
 

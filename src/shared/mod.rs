@@ -1,4 +1,4 @@
-//! What all threads of a node share: what they count with, the node's clock, the call for a pass over its cells, and
+//! The data that all threads of a node share: its counts, its clock, the request for a pass over its cells, and
 //! whether it ends.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineOptions};
 use rmbd_io::Stop;
 use rmbd_store::Replica;
 
-/// Shared by all threads of a node.
+/// The shared data of a node.
 pub(crate) struct Shared {
     engine: Arc<Engine>,
     started: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The node's clock begins now. `stop` ends its data threads.
+    /// Makes the shared data; the node's clock begins now. `stop` ends the data threads.
     pub(crate) fn new(replica: Arc<Replica>, options: &EngineOptions, stop: Stop) -> Self {
         Self {
             engine: Arc::new(Engine::new(replica, options)),
@@ -42,12 +42,13 @@ impl Shared {
         self.started.elapsed()
     }
 
-    /// Whether the end of the node was begun.
+    /// Whether the node's end has begun.
     pub(crate) fn is_ending(&self) -> bool {
         self.stop.is_given()
     }
 
-    /// Has the control thread go over the cells, where so much was added that it should. By data threads, often.
+    /// Asks the control thread for a pass over the cells, if so much was added that one should come. Data threads call
+    /// this often.
     #[inline]
     pub(crate) fn ask_for_pass_if_due(&self) {
         if self.replica().own().wants_pass() {
@@ -55,7 +56,7 @@ impl Shared {
         }
     }
 
-    /// Waits until a pass is due, or was since the last wait.
+    /// Waits until a pass is due. It returns at once if one became due since the last wait.
     pub(crate) async fn pass_is_due(&self) {
         self.pass_is_due.notified().await;
     }

@@ -4,66 +4,67 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Slices of others that are listed one by one. There may be tens of thousands: one of each start of each node.
+/// Largest number of slices of others that are listed one by one. There may be tens of thousands: one for each start
+/// of each node.
 pub const SLICES_LISTED_MAX: usize = 256;
 
 /// The cluster as this node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// Whether this node takes part in one, or would.
+    /// Whether this node takes part in a cluster, or would.
     pub enabled: bool,
-    /// Why it does not.
+    /// Why the node takes part in no cluster; `None` if it does.
     pub off_because: Option<String>,
-    /// Number of the node, 16 hexadecimal digits; stays the same with `--data-dir`.
+    /// Id of the node, 16 hexadecimal digits. It stays the same with `--data-dir`.
     pub node: String,
-    /// Number of this start of it, 16 hexadecimal digits.
+    /// Number of this start of the node, 16 hexadecimal digits.
     pub boot: String,
-    /// Number of who writes its slices, 16 hexadecimal digits.
+    /// Number of the writer of the node's slices, 16 hexadecimal digits.
     #[serde(default)]
     pub writer: String,
-    /// Real address where other nodes are heard, over UDP.
+    /// Real address on which other nodes reach this one, over UDP.
     pub address: Option<String>,
-    /// The same as others are told it.
+    /// The address that other nodes are told, which may be another one.
     pub advertised: Option<String>,
     /// Whether datagrams are sealed with a key that only members have.
     pub sealed: bool,
     /// Other nodes that are known.
     pub members: Vec<MemberStatus>,
-    /// Nodes that `peer` orders made us push everything to, one way.
+    /// Nodes to which `peer` orders made this node push everything, one way.
     pub one_way: Vec<OneWayStatus>,
-    /// Slices here: our own, and those of others in which most was counted, at most [`SLICES_LISTED_MAX`] of them.
+    /// Slices that are here: our own, and at most [`SLICES_LISTED_MAX`] of others, those with the largest weights.
     pub slices: Vec<SliceStatus>,
-    /// How many there are, our own included.
+    /// Number of slices that are here, our own included.
     #[serde(default)]
     pub slices_held: u64,
-    /// How many of them are this node's: of all its writers.
+    /// Number of these slices that this node wrote, with all its writers.
     #[serde(default)]
     pub slices_of_this_node: u64,
-    /// All that was added to them.
+    /// Sum of all weights that were added to these slices.
     #[serde(default)]
     pub slices_weight: u64,
     /// Slices that are known to exist and are not held.
     pub slices_refused: Vec<String>,
-    /// Rounds begun.
+    /// Number of rounds that were begun.
     pub rounds: u64,
-    /// Datagrams sent.
+    /// Number of datagrams sent.
     pub datagrams_sent: u64,
-    /// Datagrams received that were a member's.
+    /// Number of datagrams received from members.
     pub datagrams_received: u64,
     /// Bytes sent, by kind.
     pub bytes_sent: BTreeMap<String, u64>,
     /// Bytes received and understood, by kind.
     pub bytes_received: BTreeMap<String, u64>,
-    /// Ranges of cells that were sent again because nobody acknowledged them.
+    /// Number of ranges of cells that were sent again because nobody acknowledged them.
     pub resends: u64,
-    /// Datagrams, and parts of them, that were refused, by reason.
+    /// Numbers of datagrams, and of parts of them, that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Dropped by the kernel at the cluster's port because the queue was full, all queues together.
+    /// Number of datagrams that the kernel dropped at the cluster's port because a queue was full, all queues
+    /// together.
     pub dropped_by_kernel: u64,
-    /// How often a flood of datagrams that were refused made the node stop reading a queue for some
-    /// milliseconds.
+    /// Number of times that a flood of refused datagrams made the node stop reading a queue for some milliseconds.
     pub flood_pauses: u64,
-    /// The queues of the cluster's port, the one that is read first at the front. One that is named `all` says that the
+    /// The queues of the cluster's port in the order in which they are read. If the only one is named `all`, the
     /// kernel takes no filter.
     pub queues: Vec<QueueStatus>,
     /// Seconds since all live members were last known to have all that this node had published;
@@ -71,105 +72,106 @@ pub struct ClusterStatus {
     pub convergence_age_s: Option<f64>,
 }
 
-/// What waits, apart from all else, to be read at the cluster's port.
+/// A queue of the cluster's port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
-    /// Whose it is: `members`; `contested`, members whose datagrams somebody forges who has seen some; `strangers`, who
-    /// include newcomers; `others`, whose datagrams cannot be ours; or `all`.
+    /// Name of the queue, by its senders: `members`; `contested`, for members whose datagrams are forged by an
+    /// attacker who has seen some; `strangers`, who include newcomers; `others`, for datagrams that cannot be ours; or
+    /// `all`.
     pub name: String,
-    /// Datagrams read.
+    /// Number of datagrams read.
     pub received: u64,
-    /// Those of them that were refused.
+    /// Number of read datagrams that were refused.
     pub refused: u64,
-    /// Dropped by the kernel because it was full.
+    /// Number of datagrams that the kernel dropped because the queue was full.
     pub dropped_by_kernel: u64,
-    /// How often a flood made the node stop reading it for some milliseconds.
+    /// Number of times that a flood made the node stop reading the queue for some milliseconds.
     pub pauses: u64,
 }
 
-/// Another node.
+/// Another node of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// Number of the node, 16 hexadecimal digits.
+    /// Id of the node, 16 hexadecimal digits.
     pub node: String,
-    /// Number of its start, 16 hexadecimal digits.
+    /// Number of the node's start, 16 hexadecimal digits.
     pub boot: String,
-    /// Its cluster address.
+    /// Cluster address of the node.
     pub address: String,
-    /// Its UDP client port, on the same host.
+    /// UDP client port of the node, on the same host.
     pub client_port: u16,
-    /// `alive`, `suspect` or `down`.
+    /// State of the member: `alive`, `suspect` or `down`.
     pub state: String,
-    /// Slices of the node that are held here, of all its writers.
+    /// Number of slices of the node that are held here, of all its writers.
     pub slices: u64,
-    /// Versions of our slice that it has not confirmed.
+    /// Number of versions of our slice that the node has not confirmed.
     pub lag_versions: u64,
-    /// Seconds since it had all that we had; 0 while it has.
+    /// Seconds since the node had all that we had; 0 while it has.
     pub lag_s: f64,
-    /// Seconds since it was last heard.
+    /// Seconds since the node was last heard.
     pub heard_s: Option<f64>,
-    /// Bytes sent to it.
+    /// Bytes sent to the node.
     pub bytes_sent: u64,
-    /// Bytes received from it.
+    /// Bytes received from the node.
     pub bytes_received: u64,
-    /// It has no room for what this node counts, and does not hold it.
+    /// Whether the node has no room for our slice, and does not hold it.
     #[serde(default)]
     pub refuses_ours: bool,
-    /// Number of who writes its slices, 16 hexadecimal digits, as it has told.
+    /// Number of the writer of the node's slices, 16 hexadecimal digits, as the node has told it.
     #[serde(default)]
     pub writer: Option<String>,
-    /// Sketches of this node that it has otherwise, or not at all: nothing of them is exchanged with it.
+    /// Sketches of this node that the other one does not have, or has in another form; nothing of them is exchanged.
     #[serde(default)]
     pub other_sketches: Vec<OtherSketch>,
 }
 
-/// A sketch that another node has otherwise, or not at all.
+/// A sketch that another node does not have, or has in another form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherSketch {
     /// Number of the sketch.
     pub sketch: u32,
-    /// The other node's fingerprint of it, 16 hexadecimal digits; `None` where it has no such sketch.
+    /// The other node's fingerprint of the sketch, 16 hexadecimal digits; `None` if it has no such sketch.
     pub fingerprint: Option<String>,
 }
 
 /// A node that we push to without being members of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OneWayStatus {
-    /// Its cluster address.
+    /// Cluster address of the node.
     pub address: String,
-    /// Number of the node that answered from there, 16 hexadecimal digits.
+    /// Id of the node that answered from there, 16 hexadecimal digits.
     pub node: Option<String>,
-    /// Number of its start, 16 hexadecimal digits.
+    /// Number of the node's start, 16 hexadecimal digits.
     pub boot: Option<String>,
-    /// Seconds since it last answered.
+    /// Seconds since the node last answered.
     pub heard_s: Option<f64>,
-    /// Versions of our slice that it has not confirmed.
+    /// Number of versions of our slice that the node has not confirmed.
     pub lag_versions: u64,
-    /// Sketches of this node that it has otherwise, or not at all: nothing of them is pushed to it.
+    /// Sketches of this node that the other one does not have, or has in another form; nothing of them is pushed.
     #[serde(default)]
     pub other_sketches: Vec<OtherSketch>,
 }
 
-/// What one writer of one node has counted in one sketch, as it is held here.
+/// A slice as it is held here: what one writer of one node has counted in one sketch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceStatus {
     /// Number of the sketch.
     #[serde(default)]
     pub sketch: u32,
-    /// Number of the node, 16 hexadecimal digits.
+    /// Id of the node, 16 hexadecimal digits.
     pub node: String,
-    /// Number of its writer, 16 hexadecimal digits.
+    /// Number of the node's writer, 16 hexadecimal digits.
     pub writer: String,
-    /// Whether it is the one that this process writes.
+    /// Whether the slice is the one that this process writes.
     pub own: bool,
-    /// Its version up to which everything is here.
+    /// Version of the slice up to which everything is here.
     pub version: u64,
-    /// Hash over all cells that were published, 16 hexadecimal digits: equal where all of them are.
-    /// `None` in no cluster.
+    /// Hash of all published cells, 16 hexadecimal digits; copies with equal cells have equal hashes. `None` in a node
+    /// without a cluster.
     #[serde(default)]
     pub root: Option<String>,
-    /// Sum of all weights in it.
+    /// Sum of all weights in the slice.
     pub weight: u64,
-    /// Bytes of its cells here.
+    /// Bytes of the slice's cells here.
     pub memory_bytes: u64,
 }

@@ -1,8 +1,8 @@
-//! What the data threads count: each for itself in plain numbers, published when it pauses.
+//! The counters of data threads. Each thread counts in plain numbers, and publishes them when it pauses.
 //!
 //! The table below declares each counter once. The thread's own number, the published one, the sum over the threads,
-//! the JSON of `/status`, the metrics and what `rmbd status` prints follow from its line. A counter of a session
-//! (`Session`) is [`engine::Tally`]'s of the same name.
+//! the JSON of `/status`, the metrics and the output of `rmbd status` follow from its line. A counter of a session
+//! (`Session`) is the field of the same name of [`engine::Tally`].
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
 
-/// Lists reasons: each a variant with its name in documents, which stays the same for ever.
+/// Lists reasons. Each is a variant with a name for documents, which stays the same for ever.
 macro_rules! reasons {
     ($(#[$doc:meta])* $reasons:ident { $($(#[$why:meta])* $reason:ident = $name:literal,)* }) => {
         $(#[$doc])*
@@ -37,22 +37,22 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a data thread did nothing about a message that it understood.
+    /// Why a data thread did not act on a message that it understood.
     TurnedAway {
         /// The sender is not on the `--allow` list.
         NotAllowed = "not_allowed",
-        /// `peer` or `sync` from neither loopback nor the `--trust` list.
+        /// A `peer` or `sync` message came from neither loopback nor the `--trust` list.
         NotTrusted = "not_trusted",
-        /// More rare messages than the control thread keeps up with.
+        /// More rare messages came than the control thread keeps up with.
         QueueFull = "queue_full",
-        /// A reply that nobody here asked for.
+        /// The message is a reply that this node did not ask for.
         Unsolicited = "unsolicited_reply",
-        /// More weight than could be taken over while the node ended.
+        /// More weight came than could be taken over while the node ended.
         NodeEnds = "node_ends",
     }
 }
 
-/// Who counts.
+/// The part that counts: a session, or the thread itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum CountedBy {
     Session,
@@ -86,25 +86,25 @@ macro_rules! counters {
         impl $messages {
             /// The family of metrics.
             pub(super) const METRIC: &str = $family;
-            /// What the family says.
+            /// The help text of the family.
             pub(super) const HELP: &str = $family_help;
 
-            /// In the order of the table.
+            /// The counters in the order of the table.
             pub(super) fn by_type(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($message), self.$message),)*].into_iter()
             }
 
-            /// What any protocol may ask for first, then what is the Python program's alone.
+            /// The counters of operations of all protocols, then those of the Python program's protocol.
             pub(crate) fn operations_first(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 let by = [$(CountedBy::$message_by,)*];
                 let mut all: Vec<_> = by.into_iter().zip(self.by_type()).collect();
-                // Stable.
+                // The sort is stable.
                 all.sort_by_key(|(by, _)| *by);
                 all.into_iter().map(|(_, message)| message)
             }
         }
 
-        /// Counters with a metric of their own, by the part of a status in which they are.
+        /// Counters with a metric of their own, by the part of a status that they are in.
         pub(super) mod singles {
             use super::{Single, $($document,)*};
 
@@ -113,7 +113,7 @@ macro_rules! counters {
             })*
         }
 
-        /// One data thread's own counters; only ever grow.
+        /// One data thread's own counters, which only grow.
         #[derive(Debug, Clone, Default)]
         pub(crate) struct Tally {
             $(pub(crate) $message: u64,)*
@@ -123,8 +123,8 @@ macro_rules! counters {
             turned_away: [u64; TurnedAway::ALL.len()],
         }
 
-        /// The published form of a [`Tally`]: one writer, any readers. Relaxed: each counter stands
-        /// for itself, nothing else is published through it.
+        /// The published form of a [`Tally`], with one writer and any number of readers. Access is relaxed: each
+        /// counter stands for itself, and nothing else is published through it.
         #[derive(Debug, Default)]
         pub(crate) struct PublishedTally(CachePadded<Published>);
 
@@ -168,13 +168,13 @@ macro_rules! counters {
         }
 
         impl Tally {
-            /// Takes over what a session has counted.
+            /// Adds what a session has counted.
             pub(crate) fn take_over(&mut self, done: &engine::Tally) {
                 $(take_over!($message_by self done $message);)*
                 $($(take_over!($single_by self done $single);)*)*
             }
 
-            /// Adds all but reasons to what a status says.
+            /// Adds all counters but those by reason to a status.
             pub(crate) fn tell(&self, status: &mut Status) {
                 $(status.messages.$message += self.$message;)*
                 $($(status.$part.$single += self.$single;)*)*
@@ -183,7 +183,7 @@ macro_rules! counters {
     };
 }
 
-/// One counter, where it is the session's.
+/// Adds one counter, if it is the session's.
 macro_rules! take_over {
     (Session $tally:ident $done:ident $counter:ident) => {
         $tally.$counter = $done.$counter;
@@ -194,23 +194,23 @@ macro_rules! take_over {
 counters! {
     /// Messages taken, by type.
     messages: Messages = "rmbd_messages" "Messages taken, by type" {
-        /// Keys added.
+        /// Number of keys added.
         add: Session,
-        /// Keys counted.
+        /// Number of keys counted.
         count: Session,
-        /// Rows received from legacy peers.
+        /// Number of rows received from legacy peers.
         sync: Thread,
-        /// Orders to push to a peer.
+        /// Number of orders to push to a peer.
         peer: Thread,
-        /// Rows acknowledged by legacy peers.
+        /// Number of rows acknowledged by legacy peers.
         ack: Thread,
-        /// Keys added and counted in one operation.
+        /// Number of keys added and counted in one operation.
         #[serde(default)]
         hit: Session,
-        /// Keys counted with their bounds.
+        /// Number of keys counted with their bounds.
         #[serde(default)]
         bounds: Session,
-        /// Questions what this node is.
+        /// Number of questions about this node.
         #[serde(default)]
         info: Session,
     }
@@ -224,7 +224,7 @@ counters! {
 }
 
 impl PublishedTally {
-    /// One of its counters.
+    /// The counter of one problem.
     pub(crate) fn of_problem(&self, problem: Problem) -> u64 {
         self.0.problems[problem.index()].load(Relaxed)
     }
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn all_that_a_session_counts_is_taken_over() {
-        // A new one of these has a line in the table, too.
+        // A new field of this type needs a line in the table, too.
         let done = engine::Tally {
             add: 1,
             count: 2,

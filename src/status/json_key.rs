@@ -1,4 +1,4 @@
-//! A key in JSON.
+//! Keys in JSON.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-/// A key as it stands in every JSON document of this program: a member `key` where its bytes are UTF-8, and
-/// else a member `key_base64` (RFC 4648, 4: the standard alphabet, with padding); never both. So two keys are
-/// never the same text, and from the text follow the key's bytes.
+/// A key in the form that every JSON document of this program has: a member `key` if its bytes are UTF-8, and else a
+/// member `key_base64` (RFC 4648, 4: the standard alphabet, with padding), never both. So two keys never have the
+/// same text, and the text determines the key's bytes.
 ///
-/// It is flattened into what is said of the key: `#[serde(flatten)] key: JsonKey<'_>`.
+/// It is flattened into the object about the key: `#[serde(flatten)] key: JsonKey<'_>`.
 ///
 /// ```
 /// use rmbd::status::JsonKey;
@@ -26,7 +26,7 @@ use thiserror::Error;
 pub struct JsonKey<'k>(Cow<'k, [u8]>);
 
 impl JsonKey<'_> {
-    /// Its bytes.
+    /// The bytes of the key.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -62,7 +62,7 @@ struct Members {
     key_base64: Option<String>,
 }
 
-/// A document that names no key, or not one.
+/// The error for a document that does not name exactly one key.
 #[derive(Debug, Error)]
 enum NoKey {
     #[error("no member `key` or `key_base64`")]
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// As it stands in documents.
+    /// An object about a key, as documents have it.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct About {
         #[serde(flatten)]
@@ -108,7 +108,7 @@ mod tests {
         count: u64,
     }
 
-    /// Text, bytes, and texts with a byte that is wrong.
+    /// Keys that are text, bytes, or text with one wrong byte.
     fn keys() -> impl Strategy<Value = Vec<u8>> {
         let text = any::<String>().prop_map(String::into_bytes);
         let spoilt = (any::<String>(), any::<u8>(), any::<prop::sample::Index>());

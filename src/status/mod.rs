@@ -1,6 +1,6 @@
-//! What a node says of itself: the JSON of `/status`, from which the metrics and the page are made.
+//! The status of a node: the JSON of `/status`, from which the metrics and the page are made.
 //!
-//! Field names are part of the public interface; fields may be added, none changes its meaning.
+//! Field names are part of the public interface. Fields may be added, and none changes its meaning.
 
 mod cluster;
 mod counters;
@@ -25,37 +25,37 @@ pub use self::json_key::JsonKey;
 pub(crate) use self::sources::{hex, tally_of};
 pub(crate) use self::thread::ObservedThread;
 
-/// One consistent-enough picture of a node: every counter is read once, none goes backwards.
+/// A picture of a node. It is consistent enough: every counter is read once, and none goes backwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Crate version.
+    /// Version of the crate.
     pub version: String,
-    /// Seconds since the node was ready.
+    /// Seconds since the node became ready.
     pub uptime_s: f64,
-    /// True while the data threads serve.
+    /// Whether the data threads serve.
     pub ready: bool,
     /// Real address of the UDP client port.
     pub udp: String,
     /// Real address of the HTTP port; `None` when it is off.
     pub http: Option<String>,
-    /// What keeps `/readyz` from saying that the node is ready, and what the node lacks while it is.
+    /// What `/readyz` waits for, and what a ready node lacks.
     #[serde(default)]
     pub readiness: Readiness,
-    /// What keeps `/healthz` from saying that all is well: something of the node has ended by itself. It ends, or
-    /// should be started again.
+    /// The failure that turns `/healthz` red, because a part of the node has ended by itself. The node ends, or should
+    /// be started again.
     #[serde(default)]
     pub failure: Option<String>,
-    /// The sketch and what is in it.
+    /// The sketch and its content.
     pub sketch: SketchStatus,
-    /// Messages taken, by type.
+    /// Numbers of messages taken, by type.
     pub messages: Messages,
-    /// Datagrams, and what became of them.
+    /// Numbers of datagrams, by what happened to them.
     pub datagrams: Datagrams,
-    /// Replies to the client port's users.
+    /// Replies to users of the client port.
     pub replies: Replies,
     /// The packet path.
     pub io: IoStatus,
-    /// What users of the compact format are told, and how much they use it.
+    /// Settings and use of the compact format.
     #[serde(default)]
     pub compact: CompactStatus,
     /// The process's log.
@@ -66,12 +66,12 @@ pub struct Status {
     pub cluster: ClusterStatus,
     /// Legacy peers that this node pushes to or has rows of.
     pub peers: Vec<PeerStatus>,
-    /// The latest `peer` orders and what became of them, oldest first, at most 16.
+    /// The latest `peer` orders and their outcomes, oldest first, at most 16.
     pub peer_orders: Vec<PeerOrder>,
 }
 
 impl Status {
-    /// What `/readyz` says: the data threads serve, and nothing else is waited for.
+    /// Whether `/readyz` answers that the node is ready: the data threads serve, and nothing else is waited for.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready && self.readiness.waits_for.is_empty()
@@ -81,82 +81,83 @@ impl Status {
 /// Geometry, hash and content of the sketch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SketchStatus {
-    /// Columns a row.
+    /// Columns of each row.
     pub width: u64,
-    /// Rows.
+    /// Number of rows.
     pub depth: u64,
-    /// `xxh3` or `fnv`.
+    /// Name of the hash: `xxh3` or `fnv`.
     pub hash: String,
-    /// Error bound: an estimate exceeds the truth by at most `epsilon * total_weight` ...
+    /// Error bound: an estimate exceeds the truth by at most `epsilon * total_weight`.
     pub epsilon: f64,
-    /// ... with this probability.
+    /// Probability with which an estimate keeps the error bound.
     pub confidence: f64,
-    /// Bytes of all cells: this node's, the copy of what it told other nodes, learnt slices, and what is
-    /// held for legacy peers. Pages that nothing was written to cost nothing.
+    /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, and those of legacy
+    /// peers. Pages that were never written cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,
-    /// Something that others counted was refused here for want of room: answers say that they are incomplete.
+    /// Whether counts of other nodes were refused here for want of room; answers say then that they are incomplete.
     #[serde(default)]
     pub incomplete: bool,
 }
 
-/// The compact format: what its users are told, and how much they use it.
+/// Settings and use of the compact format.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactStatus {
     /// Random number of this start, 16 hexadecimal digits.
     pub boot: String,
-    /// Equal on nodes whose width, depth, hash and seed are; 16 hexadecimal digits.
+    /// Fingerprint of the sketch, 16 hexadecimal digits. It is equal on nodes with the same width, depth, hash and
+    /// seed.
     pub fingerprint: String,
     /// The largest weight of one add.
     pub max_weight: u32,
-    /// Requests in this format, understood or not.
+    /// Number of requests in this format, understood or not.
     pub requests: u64,
-    /// Exactly-once requests that came again: their weights were not added again.
+    /// Number of exactly-once requests that came again; their weights were not added again.
     pub repeats: u64,
-    /// Places that exactly-once clients hold, each for 300 s from when it was last heard ...
+    /// Number of places that exactly-once clients hold. A client holds one for 300 s after it was last heard.
     pub once_clients: u64,
-    /// ... and how many there are. Who got none is in [`Datagrams::refused`]: `once_table_full`,
-    /// `once_network_full`, and `address_unproven`, which is how first contact begins.
+    /// Number of all these places. [`Datagrams::refused`] counts clients that got none: `once_table_full`,
+    /// `once_network_full`, and `address_unproven`, which is how a first contact begins.
     pub once_clients_max: u64,
 }
 
-/// Lines for standard error that nobody will read, since the process began.
+/// Lines for standard error since the process began that nobody will read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogStatus {
-    /// Dropped because they came faster than standard error took them, if it took any at all.
+    /// Number of lines that were dropped because they came faster than standard error took them.
     pub lines_dropped: u64,
-    /// Refused by standard error: a full disk, a reader that has gone.
+    /// Number of lines that standard error refused, because of a full disk or a reader that has gone.
     pub lines_refused: u64,
 }
 
-/// Datagrams, and what became of them.
+/// Numbers of datagrams, by what happened to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Datagrams {
-    /// All that reached the data threads.
+    /// Number of datagrams that reached the data threads.
     pub received: u64,
-    /// Dropped, by reason, because they could not be understood (to the end).
+    /// Numbers of datagrams that were dropped because they could not be understood (to the end), by reason.
     pub malformed: BTreeMap<String, u64>,
-    /// Understood but refused, by reason (access lists, full tables).
+    /// Numbers of datagrams that were understood but refused, by reason (access lists, full tables).
     pub refused: BTreeMap<String, u64>,
-    /// Dropped by the kernel because a receive buffer was full. With GRO this counts trains of
+    /// Number of datagrams that the kernel dropped because a receive buffer was full. With GRO it counts trains of
     /// datagrams, so it is a lower bound.
     pub dropped_by_kernel: u64,
 }
 
-/// Replies to the client port's users, in datagrams.
+/// Replies to users of the client port, in datagrams.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replies {
-    /// Handed to the kernel.
+    /// Number of replies that the kernel took.
     pub sent: u64,
-    /// Not taken by the kernel (a full send buffer, no route).
+    /// Number of replies that the kernel did not take (a full send buffer, no route).
     pub dropped: u64,
 }
 
-/// The packet path.
+/// Input and output of the data threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IoStatus {
-    /// `uring` or `mmsg`.
+    /// Name of the back end: `uring` or `mmsg`.
     pub backend: String,
     /// One entry for each data thread.
     pub threads: Vec<ThreadStatus>,
@@ -165,15 +166,15 @@ pub struct IoStatus {
 /// One data thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadStatus {
-    /// CPU it is pinned to; `None` where pinning was refused.
+    /// The CPU that the thread is pinned to; `None` if pinning was refused.
     pub cpu: Option<usize>,
-    /// Datagrams that it received.
+    /// Number of datagrams that the thread received.
     pub datagrams: u64,
-    /// Size of its socket's receive buffer, as the kernel reports it.
+    /// Size of its socket's receive buffer in bytes, as the kernel reports it.
     pub receive_buffer_bytes: u64,
-    /// Dropped by the kernel at its socket.
+    /// Number of datagrams that the kernel dropped at its socket.
     pub dropped_by_kernel: u64,
-    /// Seconds that it spent looking for datagrams while nothing was there (`--busy-poll`).
+    /// Seconds that the thread spent looking for datagrams while nothing was there (`--busy-poll`).
     #[serde(default)]
     pub spinning_s: f64,
 }
@@ -181,45 +182,45 @@ pub struct ThreadStatus {
 /// A legacy peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerStatus {
-    /// Its address.
+    /// Address of the peer.
     pub address: String,
-    /// True where a `peer` order makes us push to it.
+    /// Whether a `peer` order makes us push to the peer.
     pub pushing: bool,
-    /// Seconds since we last sent to it.
+    /// Seconds since we last sent to the peer.
     pub last_send_s: Option<f64>,
-    /// Seconds since its last ack.
+    /// Seconds since the peer's last ack.
     pub last_ack_s: Option<f64>,
-    /// Seconds since it last sent us a row.
+    /// Seconds since the peer last sent us a row.
     pub last_row_s: Option<f64>,
-    /// Rows that we have sent to it.
+    /// Number of rows that we have sent to the peer.
     pub rows_sent: u64,
-    /// Rows that it acknowledged.
+    /// Number of rows that the peer acknowledged.
     pub rows_acked: u64,
-    /// Rows that we have of it.
+    /// Number of rows that we have received from the peer.
     pub rows_received: u64,
-    /// How often it was seen to have restarted.
+    /// Number of restarts of the peer that were noticed.
     pub restarts: u64,
 }
 
-/// A `peer` order and what became of it.
+/// A `peer` order and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerOrder {
     /// Number of the order since the start, from 1.
     pub number: u64,
-    /// Who gave it.
+    /// Address of the sender of the order.
     pub from: String,
     /// Host and port as they stand in the message.
     pub target: String,
-    /// Whether we push to it now.
+    /// Whether we push to the target now.
     pub accepted: bool,
-    /// Why, in one line.
+    /// The reason in one line.
     pub detail: String,
 }
 
-/// What `/readyz` says, in words.
+/// The answer of `/readyz`, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// What has to happen first; empty when the node is ready.
+    /// What has to happen before the node is ready; empty when it is ready.
     pub waits_for: Vec<String>,
     /// What a ready node's answers lack, such as slices that it refused.
     pub lacks: Vec<String>,
@@ -228,31 +229,31 @@ pub struct Readiness {
 /// A key's count by origin: the JSON of `/detail`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
-    /// The key: a member `key`, or `key_base64` where it is no UTF-8.
+    /// The key, as a member `key`, or `key_base64` if it is no UTF-8.
     #[serde(flatten)]
     pub key: JsonKey<'static>,
-    /// The count: the sum of the origins'.
+    /// The count: the sum over the origins.
     pub count: u64,
-    /// Something that others counted is not here for want of room: all together may have more.
+    /// Whether counts of other nodes are missing here for want of room, so that all together may have more.
     #[serde(default)]
     pub incomplete: bool,
-    /// Who contributes.
+    /// The origins that contribute.
     pub origins: Vec<OriginDetail>,
 }
 
 /// One node's part of a key's count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginDetail {
-    /// Number of the node, 16 hexadecimal digits; `None` for a legacy peer.
+    /// Id of the node, 16 hexadecimal digits; `None` for a legacy peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Address of the legacy peer; `None` for a node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub legacy: Option<String>,
-    /// Slices of it that are held.
+    /// Number of slices of the origin that are held.
     pub slices: u64,
-    /// Its part of the count.
+    /// The origin's part of the count.
     pub count: u64,
-    /// Whether it is the node that answers.
+    /// Whether the origin is the node that answers.
     pub own: bool,
 }

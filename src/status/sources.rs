@@ -1,4 +1,4 @@
-//! Parts of a status, made of what they are about.
+//! Parts of a status, and how they are made from the node's parts.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,12 +12,12 @@ use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
 use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica};
 
-/// A number that names something, as all documents show it: 16 hexadecimal digits.
+/// An identifying number as all documents show it: 16 hexadecimal digits.
 pub(crate) fn hex(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// What all data threads have counted, as they have said so far.
+/// The sum of all data threads' counters, as far as they have published.
 pub(crate) fn tally_of(threads: &[Arc<ObservedThread>]) -> Tally {
     let mut sum = Tally::default();
     for thread in threads {
@@ -44,7 +44,7 @@ impl SketchStatus {
 }
 
 impl CompactStatus {
-    /// Without what data threads count.
+    /// The status of the engine, without what data threads count.
     pub(crate) fn of(engine: &Engine) -> Self {
         let (info, once) = (engine.info(), engine.once());
         Self {
@@ -59,7 +59,8 @@ impl CompactStatus {
 }
 
 impl Datagrams {
-    /// Without what `tally` [tells](Tally::tell) itself. `also_refused`: by others than the data threads.
+    /// The status of datagrams, without what `tally` [adds](Tally::tell) itself. `also_refused` counts refusals by
+    /// others than the data threads.
     pub(crate) fn of(
         threads: &[Arc<ObservedThread>],
         tally: &Tally,
@@ -111,7 +112,7 @@ impl LogStatus {
 }
 
 impl Detail {
-    /// The count is what a count answers: at least the sum of what is shown of the origins.
+    /// The detail of a key. `count` is the answer of a count, which is at least the sum over the shown origins.
     pub(crate) fn of(key: &[u8], count: Estimate, origins: &[OriginEstimate]) -> Self {
         Self {
             key: key.to_vec().into(),

@@ -1,4 +1,4 @@
-//! One data thread, as it is seen from outside.
+//! The view of one data thread from outside.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,11 +10,11 @@ use super::counters::{PublishedTally, Tally};
 use rmbd_io::{DataSocket, IoCounters};
 use rmbd_proto::compact::Problem;
 
-/// What a data thread publishes, and what the kernel tells of its socket. The thread publishes; anybody reads.
+/// The counters that a data thread publishes, and what the kernel knows of its socket. Any thread may read them.
 pub(crate) struct ObservedThread {
     socket: Arc<DataSocket>,
     io: Arc<IoCounters>,
-    /// Known when the thread has started: the CPU that it is pinned to, if it could be.
+    /// The CPU that the thread is pinned to, if it could be. It is set when the thread has started.
     cpu: OnceLock<Option<usize>>,
     tally: PublishedTally,
     drops: WideCounter,
@@ -39,22 +39,22 @@ impl ObservedThread {
         &self.io
     }
 
-    /// Once, by the thread.
+    /// Sets the CPU; the thread calls this once.
     pub(crate) fn set_cpu(&self, cpu: Option<usize>) {
         let _ = self.cpu.set(cpu);
     }
 
-    /// By the thread, whenever it pauses.
+    /// Publishes counters; the thread calls this whenever it pauses.
     pub(crate) fn publish(&self, tally: &Tally) {
         self.tally.publish(tally);
     }
 
-    /// What it has counted, as it has said so far.
+    /// The counters that the thread has published.
     pub(crate) fn tally(&self) -> Tally {
         self.tally.read()
     }
 
-    /// How often it refused something for this reason, as it has said so far.
+    /// Number of times that the thread refused something for this reason, as far as it has published.
     pub(crate) fn refused_for(&self, problem: Problem) -> u64 {
         self.tally.of_problem(problem)
     }
@@ -69,8 +69,8 @@ impl ObservedThread {
         }
     }
 
-    /// What came with the data may be late (nothing tells of drops after the last datagram), so the
-    /// socket is asked, too.
+    /// Number of datagrams that the kernel dropped. The count that comes with data may be late (nothing comes after
+    /// the last datagram), so the socket is asked, too.
     pub(crate) fn drops(&self) -> u64 {
         self.drops.observe(self.io.drops_seen.load(Relaxed) as u32);
         if let Ok(now) = self.socket.kernel_drops() {
@@ -80,12 +80,12 @@ impl ObservedThread {
     }
 }
 
-/// A counter of 32 bits that wraps, made one of 64 bits by looking at it often enough.
+/// A 64-bit counter that follows a wrapping one of 32 bits, if it is read often enough.
 #[derive(Debug, Default)]
 struct WideCounter(AtomicU64);
 
 impl WideCounter {
-    /// Takes a reading; one that is older than the latest changes nothing.
+    /// Takes a reading. A reading older than the latest one changes nothing.
     fn observe(&self, reading: u32) {
         // Relaxed: the counter stands for itself.
         let _ = self.0.fetch_update(Relaxed, Relaxed, |total| {

@@ -1,13 +1,21 @@
-//! All that the programs print. Nothing here panics, and nothing that somebody does with the other end of
-//! standard error, or with that of standard output once a node serves, holds anything up.
+//! Standard output and standard error for programs that must not panic or stall while they print. In a node that
+//! serves, nothing that happens at the other end of these streams delays anything.
 //!
-//! - Standard error takes notes: log lines, errors, progress. They go through a bounded queue to a thread of
-//!   their own. What finds the queue full is dropped and counted, what cannot be written is counted, and the
+//! - Standard error takes notes: log lines, errors, progress. A bounded queue hands them to a thread that writes
+//!   them. Lines that find the queue full are dropped and counted, and lines that cannot be written are counted. The
 //!   next line that can be written says how many are missing.
-//! - Standard output takes results. Whoever prints them is told whether that worked: [`result`],
-//!   [`Results`], and for a node's one line [`announce`].
+//! - Standard output takes results. Their caller learns whether they were written: [`result`], [`Results`], and
+//!   [`announce`] for the one line of a node.
 //!
 //! A standard stream that was closed before the start is `/dev/null`: Rust's runtime opens it so.
+//!
+//! ```
+//! let _console = rmbd_console::open(); // its end waits for the last notes
+//! rmbd_console::note("counting the lines of three files");
+//! rmbd_console::result("42")?;
+//! assert_eq!(rmbd_console::missing().dropped, 0);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod panics;
 mod queue;
@@ -29,11 +37,11 @@ pub use self::queue::Missing;
 use self::queue::Queue;
 pub use self::usage::{FAILURE, READER_GONE, WRONG_USAGE, unwritten, usage};
 
-/// How long the end of a program waits for standard error to take what was said last.
+/// The longest time that the end of a program waits for standard error to take the last notes.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Lines for standard error, through the queue. Takes everything, never fails, never waits. What one call to
-/// `write` brings stays together.
+/// A writer of notes. It takes everything, never fails and never waits. The bytes of one call to `write` stay
+/// together.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Notes;
 
@@ -48,33 +56,33 @@ impl Write for Notes {
     }
 }
 
-/// Says a line on standard error.
+/// Writes a line to standard error, through the queue.
 pub fn note(line: &str) {
     queue().push(format!("{line}\n").into_bytes());
 }
 
-/// Waits, for `limit` at most, until standard error has taken (or refused) what this thread has said before;
-/// whether it has.
+/// Waits, for `limit` at most, until standard error has taken (or refused) all notes that this thread wrote before.
+/// Returns whether it has.
 pub fn flush(limit: Duration) -> bool {
     queue().flush(limit)
 }
 
-/// Notes that nobody will read, since this process began.
+/// Number of notes since this process began that nobody will read.
 pub fn missing() -> Missing {
     queue().missing()
 }
 
-/// Whether somebody looks at standard error while it is written.
+/// Whether standard error is a terminal, so that a person may be watching.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Kept by `main` until its end: what was said last is waited for, for [`LAST_WORDS`] at most, whatever the
-/// way out is.
+/// A guard that `main` keeps until its end. When it is dropped, it waits for the last notes, for [`LAST_WORDS`] at
+/// most, whatever way `main` ends.
 #[derive(Debug)]
 pub struct Console(());
 
-/// To be called first in `main`: panics are reported as notes from now on.
+/// Opens the console, as the first call in `main`. From now on panics are reported as notes.
 #[must_use]
 pub fn open() -> Console {
     report_panics();
@@ -92,19 +100,18 @@ fn queue() -> &'static Queue {
     QUEUE.get_or_init(|| Queue::start(|bytes| write_whole(io::stderr(), bytes)))
 }
 
-/// Standard output, for results of any length. What it refuses shows when it is flushed at the latest, so it
-/// has to be.
+/// Standard output, for results of any length. An error may only show when it is flushed, so it has to be flushed.
 pub type Results = BufWriter<StdoutLock<'static>>;
 
-/// [`Results`], of which a program has one at a time.
+/// Opens [`Results`]. A program has at most one at a time.
 pub fn results() -> Results {
     BufWriter::new(io::stdout().lock())
 }
 
-/// Prints a result of one piece, and a line's end.
+/// Prints a text and a line end on standard output.
 ///
 /// # Errors
-/// What the system says; a part may have been printed.
+/// The system's error; a part may have been printed.
 pub fn result(text: &str) -> io::Result<()> {
     let mut results = results();
     writeln!(results, "{text}")?;
@@ -114,24 +121,24 @@ pub fn result(text: &str) -> io::Result<()> {
 /// Why a line did not reach standard output.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsaid {
-    /// It is refused.
+    /// Standard output refused the line.
     #[error("standard output does not take it: {0}")]
     Refused(#[from] io::Error),
-    /// It may still be written when somebody reads.
+    /// The line may still be written when somebody reads.
     #[error("it waits for room in standard output, a pipe that nobody reads")]
     Waits,
 }
 
-/// Prints a line on standard output without waiting for whoever reads it, but for `patience`.
+/// Prints a line on standard output. If nobody reads it, this waits for `patience` at most.
 ///
 /// # Errors
-/// [`Unsaid`]
+/// [`Unsaid`] if the line was not written in time.
 pub fn announce(line: &str, patience: Duration) -> Result<(), Unsaid> {
     let line = format!("{line}\n").into_bytes();
     let (send, written) = channel();
     let write = {
         let line = line.clone();
-        // The lock of standard output is not taken: it would be waited for at the end of the process.
+        // The lock of standard output is not taken, since the end of the process would wait for it.
         move || drop(send.send(write_whole(io::stdout(), &line)))
     };
     match (std::thread::Builder::new().name("rmbd-ready".to_owned())).spawn(write) {
@@ -152,7 +159,7 @@ fn write_whole(stream: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            // Somebody who shares it has made it non-blocking.
+            // Another process that shares the stream has made it non-blocking.
             Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(&stream, PollFlags::OUT)], None)),
             Err(error) => return Err(error.into()),
         }

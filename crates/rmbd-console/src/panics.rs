@@ -1,4 +1,4 @@
-//! What a panic says, and how.
+//! Panics as lines of the log.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write;
@@ -7,8 +7,8 @@ use std::thread;
 
 use super::note;
 
-/// Reports panics as notes. The standard hook writes to standard error itself: it may wait there for ever,
-/// and the thread that panicked would neither end nor be missed.
+/// Reports panics as notes from now on. The standard hook writes to standard error itself. It may wait there for
+/// ever, and then the thread that panicked would neither end nor be missed.
 pub fn report_panics() {
     set_hook(Box::new(|info| note(&report(info, &Backtrace::capture()))));
 }
@@ -16,7 +16,7 @@ pub fn report_panics() {
 fn report(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
     let current = thread::current();
     let mut text = format!("thread '{}' {info}", current.name().unwrap_or("unnamed"));
-    // Where RUST_BACKTRACE asks for it.
+    // A backtrace is written if RUST_BACKTRACE asks for one.
     if backtrace.status() == BacktraceStatus::Captured {
         // Writing to a string cannot fail.
         let _ = write!(text, "\nstack backtrace:\n{backtrace}");

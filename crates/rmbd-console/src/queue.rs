@@ -1,8 +1,8 @@
 //! A bounded queue of lines, and the thread that writes them.
 //!
-//! `tracing-appender` has such a queue. It was not taken since its end prints to standard output with
-//! `println!`, which may wait or panic there, and since it neither says what it dropped nor counts what could
-//! not be written.
+//! The crate `tracing-appender` has such a queue. It is not used here for two reasons: its end prints to standard
+//! output with `println!`, which may wait or panic there, and it neither reports what it dropped nor counts what
+//! could not be written.
 
 use std::io;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait: minutes of an agitated log, and a burst at the start.
+/// Number of lines that may wait: minutes of a busy log, and a burst at the start.
 const LINES_MAX: usize = 4_096;
-/// Bytes that may wait, whatever the lines' length.
+/// Number of bytes that may wait, whatever the lines' lengths.
 const BYTES_MAX: usize = 1 << 20;
-/// Time from one look to the next, while an end waits for the last line.
+/// Time between two checks while an end waits for the last line.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Lines that were not written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// The queue was full: they came faster than they were taken.
+    /// Lines that were dropped because the queue was full.
     pub dropped: u64,
-    /// The system refused to write them.
+    /// Lines that the system refused to write.
     pub refused: u64,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Queue {
     counts: Arc<Counts>,
 }
 
-/// All relaxed but the two by which a flush knows what was done.
+/// Counters of lines. All are relaxed, except for the two that tell a flush what was written.
 #[derive(Debug, Default)]
 struct Counts {
     bytes: AtomicUsize,
@@ -49,7 +49,7 @@ struct Counts {
 }
 
 impl Queue {
-    /// `write` writes a line, or several, and may take as long as it likes.
+    /// Starts a queue and its thread. `write` writes one or several lines and may take as long as it likes.
     pub(super) fn start(write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
         let counts = Arc::new(Counts::default());
         let (lines, waiting) = sync_channel(LINES_MAX);
@@ -66,14 +66,14 @@ impl Queue {
         }
     }
 
-    /// Takes a line, or drops and counts it; never waits.
+    /// Takes a line, or drops and counts it. It never waits.
     pub(super) fn push(&self, line: Vec<u8>) {
         let Some(lines) = &self.lines else {
             return self.write_without_thread(&line);
         };
         let bytes = line.len();
         let is_room = self.counts.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= BYTES_MAX;
-        // Counted first: the writer may have handled it before this thread goes on.
+        // The line is counted first: the writer may have handled it before this thread goes on.
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         if !is_room || lines.try_send(line).is_err() {
             self.counts.accepted.fetch_sub(1, Ordering::Relaxed);
@@ -82,8 +82,8 @@ impl Queue {
         }
     }
 
-    /// The system gave no thread; the reason is probably in this line. A short one that finds room does not
-    /// wait.
+    /// Writes a line because the system gave no thread; the reason is probably in this line. A short line that finds
+    /// room does not wait.
     fn write_without_thread(&self, line: &[u8]) {
         if !super::is_writable(io::stderr()) {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +92,8 @@ impl Queue {
         }
     }
 
-    /// Waits until what this thread has pushed is written or refused, for `limit` at most; whether it is.
+    /// Waits, for `limit` at most, until all lines that this thread has pushed are written or refused. Returns whether
+    /// they are.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let start = Instant::now();
         let until = self.counts.accepted.load(Ordering::Relaxed);
@@ -111,10 +112,10 @@ impl Queue {
 }
 
 impl Counts {
-    /// Whether lines are under way of the first `until` ones. What was accepted may turn out not to be.
+    /// Whether some of the first `until` lines are still under way. A line that was accepted may be dropped later.
     fn has_before(&self, until: u64) -> bool {
         let until = until.min(self.accepted.load(Ordering::Relaxed));
-        // Acquire: with the count comes what was done for it.
+        // Acquire: a thread that sees the count also sees the effects of handling these lines.
         self.handled.load(Ordering::Acquire) < until
     }
 
@@ -129,7 +130,7 @@ impl Counts {
 struct Writer<W> {
     write: W,
     counts: Arc<Counts>,
-    /// How many missing lines have been told of.
+    /// Number of missing lines that were reported.
     told: u64,
 }
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Missing, Queue};
 
-/// Longer than anything takes; never a way to pass.
+/// A time longer than anything takes. No test passes by waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A stream that takes a line for each permit, and refuses it where that says so.
+/// A stream that waits for a permit for each line; the permit says whether the line is taken or refused.
 fn gated() -> (Queue, Sender<bool>, Arc<Mutex<String>>) {
     let (permit, permits) = channel();
     let written = Arc::new(Mutex::new(String::new()));
@@ -31,10 +31,11 @@ fn line(number: usize) -> Vec<u8> {
     format!("line {number}\n").into_bytes()
 }
 
-/// Says that this process is the one that panics.
+/// The variable that makes this process the one that panics.
 const CHILD: &str = "RMBD_TEST_PANICS";
 
-/// In a process of its own, whose standard error is full and read by nobody: a thread that panics ends.
+/// A thread that panics ends, although standard error is full and nobody reads it. The test runs in a process of its
+/// own.
 #[test]
 fn a_panic_waits_for_nobody() {
     if std::env::var_os(CHILD).is_some() {
@@ -82,7 +83,7 @@ fn lines_come_in_order_and_a_flush_waits_for_them() {
     assert_eq!(queue.missing(), Missing::default());
 }
 
-/// As many and as long lines as one likes into a stream that takes nothing: memory is bounded, nobody waits.
+/// Many long lines go into a stream that takes nothing. Memory stays bounded, and nobody waits.
 #[test]
 fn what_finds_the_queue_full_is_dropped_counted_and_said() {
     for line_bytes in [10, 1_000, 100_000, 10_000_000] {
@@ -92,7 +93,7 @@ fn what_finds_the_queue_full_is_dropped_counted_and_said() {
             queue.push(vec![b'x'; line_bytes]);
         }
         let missing = queue.missing();
-        // Nothing is taken.
+        // The stream takes nothing.
         let is_kept = missing.dropped < pushed;
         assert_eq!(queue.flush(Duration::from_millis(5)), !is_kept);
         assert!(
@@ -100,7 +101,7 @@ fn what_finds_the_queue_full_is_dropped_counted_and_said() {
             "{line_bytes}: {missing:?}"
         );
         let kept = (pushed - missing.dropped) as usize * line_bytes;
-        // One that the writer holds does not wait any more.
+        // The line that the writer holds does not wait any more.
         assert!(kept <= (1 << 20) + line_bytes, "{line_bytes}: {kept}");
         drop(permit);
         assert!(queue.flush(PATIENCE));

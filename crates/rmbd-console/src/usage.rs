@@ -1,4 +1,4 @@
-//! Command lines, and exit codes that every program here has.
+//! Errors of command lines, and the exit codes of all programs here.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,15 +8,15 @@ use clap::error::Error;
 
 use super::{is_watched, note};
 
-/// Something failed.
+/// The exit code after a failure.
 pub const FAILURE: u8 = 1;
-/// What was typed means nothing; `clap` uses the same.
+/// The exit code for a command line that is wrong; `clap` uses the same.
 pub const WRONG_USAGE: u8 = 2;
-/// Whoever read the results stopped reading before their end: as if by SIGPIPE (128 + 13), which is what most
-/// programs end by. Nothing is said of it.
+/// The exit code if the reader of the results stopped before their end. It is the one of SIGPIPE (128 + 13), by which
+/// most programs end then. Nothing is reported.
 pub const READER_GONE: u8 = 141;
 
-/// Says what clap has to say: help and version are results, what is wrong goes to standard error. The code to end with.
+/// Prints clap's message: help and version are results, and errors go to standard error. Returns the exit code.
 pub fn usage(error: &Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render();
@@ -35,7 +35,7 @@ pub fn usage(error: &Error) -> ExitCode {
     }
 }
 
-/// The exit code where results could not be written; says why, unless the reader has gone.
+/// Returns the exit code for results that could not be written, and reports why, unless the reader has gone.
 pub fn unwritten(error: &io::Error, what: &dyn Display) -> u8 {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return READER_GONE;

@@ -1,27 +1,27 @@
-//! Looking for datagrams again and again before a thread sleeps.
+//! Busy polling: looking for datagrams again and again before a thread sleeps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::counters::{IoCounters, bump};
 
-/// Looks between two readings of the clock, which costs as much as some looks into shared memory.
+/// Number of looks between two readings of the clock. A reading costs as much as some looks into shared memory.
 const LOOKS_A_READING: u32 = 64;
 
 /// Decides how long a thread that finds nothing goes on looking, and counts how long it looked in vain
-/// ([`IoCounters::spinning_ns`]). The clock is read while a thread looks in vain only, never while there is work.
+/// ([`IoCounters::spinning_ns`]). The clock is only read while a thread looks in vain, never while there is work.
 pub(super) struct BusyPoll {
-    /// How long a thread looks before it sleeps; zero means not at all.
+    /// The time for which a thread looks before it sleeps; zero turns looking off.
     limit: Duration,
     counters: Arc<IoCounters>,
-    /// `None` while there is work, and while the thread sleeps.
+    /// The current spin; `None` while there is work, and while the thread sleeps.
     spin: Option<Spin>,
 }
 
-/// One time of looking in vain.
+/// One period of looking in vain.
 struct Spin {
     started: Instant,
-    /// What passed until here has been counted.
+    /// The moment until which the time has been counted.
     counted_until: Instant,
     looks: u32,
 }
@@ -40,7 +40,7 @@ impl BusyPoll {
         !self.limit.is_zero()
     }
 
-    /// To be asked whenever nothing was found: whether to look once more, or else to sleep.
+    /// Decides after each look that found nothing: true is to look once more, false is to sleep.
     pub(super) fn look_again(&mut self) -> bool {
         let Some(spin) = &mut self.spin else {
             self.spin = self.is_on().then(Spin::start);
@@ -58,7 +58,7 @@ impl BusyPoll {
         true
     }
 
-    /// To be called when something was found, and when nobody will look any more.
+    /// Ends the spin, because something was found or the loop ends.
     pub(super) fn end(&mut self) {
         if let Some(mut spin) = self.spin.take() {
             bump(&self.counters.spinning_ns, spin.uncounted_ns());
@@ -76,7 +76,7 @@ impl Spin {
         }
     }
 
-    /// Reads the clock: nanoseconds since it was last read, which the caller counts.
+    /// Reads the clock, and returns the nanoseconds since it was last read, which the caller counts.
     fn uncounted_ns(&mut self) -> u64 {
         let now = Instant::now();
         let passed = now - self.counted_until;

@@ -1,11 +1,11 @@
-//! Advice to the kernel about large memory.
+//! Huge pages for large memory.
 
 use std::sync::atomic::AtomicU32;
 
 /// Size of a transparent huge page on x86-64 and on aarch64 with 4 KiB pages.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Makes huge pages of small ones at once (madvise(2), since Linux 6.1).
+/// The advice that makes huge pages of small ones at once (madvise(2), since Linux 6.1).
 const MADV_COLLAPSE: libc::c_int = 25;
 
 /// Asks for huge pages behind `cells` (`MADV_HUGEPAGE`, madvise(2)): fewer TLB misses for random
@@ -25,8 +25,8 @@ pub fn advise(cells: &[AtomicU32]) -> usize {
         0 => bytes,
         _ => 0,
     };
-    // What was in use before has small pages already, which the advice alone would leave. Where it cannot be done
-    // (Linux before 6.1, or no page of the region was touched) they come as they are touched, as advised.
+    // Memory that was in use before has small pages already, which the first advice alone would leave. If they cannot
+    // be collapsed (Linux before 6.1, or no page of the region was touched), huge pages come as pages are touched.
     // SAFETY: As above; MADV_COLLAPSE changes how memory is backed, never what it holds.
     unsafe { libc::madvise(address.cast(), bytes, MADV_COLLAPSE) };
     advised

@@ -1,14 +1,55 @@
-//! Event loops: how datagrams come in and replies go out on a node's data threads. This room knows no
-//! message: bytes go to a [`Handler`], replies come back through [`Replies`].
+//! Event loops that receive datagrams and send replies on a node's data threads, over io_uring or system calls. The
+//! crate knows no message: bytes go to a [`Handler`], and replies come back through [`Replies`].
 //!
-//! Two back ends stand behind one seam. [`Backend::Uring`] has one io_uring for each thread, with a
-//! multishot receive into provided buffers. [`Backend::Mmsg`] uses `recvmmsg(2)` and `sendmsg(2)`, where
-//! io_uring is forbidden. Both let the kernel join what one sender sends in a row (`UDP_GRO`) and
-//! send what one receiver gets in a row at once (`UDP_SEGMENT`), which is worth more than anything
-//! else in here.
+//! There are two back ends. [`Backend::Uring`] has one io_uring for each thread, with a multishot receive into
+//! provided buffers. [`Backend::Mmsg`] uses `recvmmsg(2)` and `sendmsg(2)`, for systems that forbid io_uring. In
+//! both, the kernel joins what one sender sends in a row (`UDP_GRO`), and replies to one receiver leave together
+//! (`UDP_SEGMENT`). This gains more than anything else in this crate.
 //!
-//! Beside the loops stands what the machine gives their threads: processors ([`cpu`]), memory
-//! ([`huge_pages`]), limits ([`limits`]) and control groups ([`cgroup`]).
+//! The other modules are about what the machine gives to threads: processors ([`cpu`]), memory ([`huge_pages`]),
+//! limits ([`limits`]) and control groups ([`cgroup`]).
+//!
+//! ```
+//! use std::net::UdpSocket;
+//! use std::sync::Arc;
+//! use std::thread;
+//!
+//! use rmbd_io::{
+//!     Backend, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop, bind_group,
+//! };
+//! use rmbd_udp::Train;
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+//!         train.datagrams().for_each(|datagram| replies.push(datagram));
+//!     }
+//! }
+//!
+//! let options = SocketOptions { receive_buffer_bytes: 1 << 20 };
+//! let mut sockets = bind_group("127.0.0.1:0".parse()?, 1, options)?;
+//! let socket = Arc::new(sockets.remove(0));
+//! let (address, stop) = (socket.local_addr(), Stop::new()?);
+//! let server = thread::spawn({
+//!     let stop = stop.clone();
+//!     move || {
+//!         let counters = Arc::new(IoCounters::default());
+//!         let options = LoopOptions::default();
+//!         EventLoop::new(Backend::Mmsg, socket, stop, options, counters)?.run(&mut Echo)
+//!     }
+//! });
+//!
+//! let client = UdpSocket::bind("127.0.0.1:0")?;
+//! client.send_to(b"hello", address)?;
+//! let mut reply = [0; 16];
+//! let (length, from) = client.recv_from(&mut reply)?;
+//! assert_eq!((&reply[..length], from), (&b"hello"[..], address));
+//!
+//! stop.give();
+//! server.join().expect("no panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io;
 use std::sync::Arc;
@@ -42,33 +83,33 @@ pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
 pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
 
-/// Trains between two pauses of a handler, at most: both back ends take fewer at once, and the end of a loop may come
-/// in the middle.
+/// Largest number of trains between two pauses of a handler. Both back ends take fewer at once, and the end of a loop
+/// may come in the middle.
 pub const TRAINS_TO_PAUSE_MAX: usize = 128;
 
-/// The program's part of a loop: it takes datagrams and answers them. Each thread has its own, which is called
-/// from that thread only.
+/// The program's part of a loop: it takes datagrams and answers them. Each thread has its own handler, and only that
+/// thread calls it.
 pub trait Handler {
-    /// Takes the datagrams that one sender sent in a row; replies to that sender go to `replies`.
+    /// Takes datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 
-    /// The time to publish what was gathered. It is called when all that was waiting has been handed over,
-    /// before the thread may sleep; under load after [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the
-    /// end, whatever the reason for it is.
+    /// Publishes what was gathered. It is called when all waiting datagrams have been handed over, before the thread
+    /// may sleep; under load after [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the end of the loop, whatever
+    /// the reason for it is.
     fn pause(&mut self) {}
 }
 
 /// How datagrams are received and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// io_uring, Linux 6.1 or later.
+    /// io_uring, which needs Linux 6.1 or later.
     Uring,
-    /// `recvmmsg` and `sendmsg`.
+    /// The system calls `recvmmsg` and `sendmsg`, on any Linux.
     Mmsg,
 }
 
 impl Backend {
-    /// `uring` or `mmsg`.
+    /// The name of the back end: `uring` or `mmsg`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uring => "uring",
@@ -77,15 +118,15 @@ impl Backend {
     }
 }
 
-/// How a loop behaves.
+/// Options of a loop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoopOptions {
-    /// How long a thread that finds nothing looks again and again before it sleeps; with zero it sleeps at
+    /// The time for which a thread that finds nothing looks again and again before it sleeps; with zero it sleeps at
     /// once. The clock is read only once in 64 looks.
     pub busy_poll: Duration,
 }
 
-/// Why a loop could not start or go on. What it had taken has been handed over.
+/// Why a loop could not start or go on. All datagrams that it had taken have been handed over.
 #[derive(Debug, thiserror::Error)]
 pub enum LoopError {
     /// The ring could not be set up.
@@ -96,7 +137,7 @@ pub enum LoopError {
     System {
         /// The system call, or the ring operation.
         call: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The kernel completed an operation that this program never asked for.
@@ -104,12 +145,12 @@ pub enum LoopError {
         "io_uring completed an operation that nobody submitted, {user_data:#018x}; this thread can't go on"
     )]
     UnknownOperation {
-        /// What the kernel says that the operation is for.
+        /// The number that the kernel returned with the completion.
         user_data: u64,
     },
 }
 
-/// One thread's loop: receives on its socket until it is stopped.
+/// One thread's loop, which receives on its socket until it is stopped.
 pub struct EventLoop(Inner);
 
 enum Inner {
@@ -118,10 +159,10 @@ enum Inner {
 }
 
 impl EventLoop {
-    /// Sets everything up; must be called on the thread that will call [`run`](Self::run).
+    /// Sets up a loop. It must be called on the thread that will call [`run`](Self::run).
     ///
     /// # Errors
-    /// [`LoopError`] where the kernel refuses the ring or its memory.
+    /// [`LoopError`] if the kernel refuses the ring or its memory.
     pub fn new(
         backend: Backend,
         socket: Arc<DataSocket>,
@@ -142,11 +183,11 @@ impl EventLoop {
         }))
     }
 
-    /// Hands trains to `handler` until the stop signal is given; then what has already been
-    /// received is handed over too. Allocates nothing.
+    /// Hands trains to `handler` until the stop signal is given, and then those that have already been received. It
+    /// allocates nothing.
     ///
     /// # Errors
-    /// [`LoopError::System`] where the kernel refuses to go on.
+    /// [`LoopError::System`] if a system call fails for good.
     pub fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         let ended = match &mut self.0 {
             Inner::Uring(uring) => uring.run(handler),
@@ -157,7 +198,7 @@ impl EventLoop {
     }
 }
 
-/// A thread's socket with the ways in and out, which are the same for both back ends.
+/// A thread's socket with the parts around it that are the same for both back ends.
 struct Endpoint {
     socket: Arc<DataSocket>,
     stop: Stop,
@@ -167,7 +208,7 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// Hands one received train over, if it can be understood at all.
+    /// Hands one received train over. A train that was cut, or whose sender has no IP address, is counted and dropped.
     fn hand_over(&mut self, received: RawTrain<'_>, handler: &mut impl Handler) {
         let control = ControlMessages::parse(received.control);
         if let Some(drops) = control.drops {

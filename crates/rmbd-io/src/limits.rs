@@ -1,7 +1,7 @@
-//! The system's limits on this process (getrlimit(2), and its control groups), and which of them is in the way.
+//! The system's limits on this process (getrlimit(2), and its control groups), and which of them prevents something.
 //!
-//! Room is tried, not worked out: descriptors and memory are taken for a moment and given back. So what counts is
-//! what the kernel counts, whatever else the process has.
+//! Room is tried, not computed: descriptors and memory are taken for a moment and given back. So the kernel's own
+//! count decides, whatever else the process has.
 
 use std::fmt;
 use std::fs;
@@ -13,37 +13,37 @@ use rustix::process::{Resource as Raw, getrlimit};
 
 use super::cgroup::Groups;
 
-/// Something that the system limits.
+/// A resource that the system limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource {
-    /// Open files of the process.
+    /// The resource is open files of the process.
     Files,
-    /// Processes and threads of the user.
+    /// The resource is processes and threads of the user.
     UserTasks,
-    /// Processes and threads of a control group; the file that says how many.
+    /// The resource is processes and threads of a control group; the file sets the limit.
     GroupTasks(PathBuf),
-    /// Address space of the process, in bytes.
+    /// The resource is address space of the process, in bytes.
     AddressSpace,
-    /// Private writable memory of the process, in bytes.
+    /// The resource is private writable memory of the process, in bytes.
     Data,
-    /// Locked memory of the user, in bytes.
+    /// The resource is locked memory of the user, in bytes.
     LockedMemory,
 }
 
-/// A limit that is too low. Nothing was changed.
+/// The error for a limit that is too low. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: raise {}", self.shortage(), resource.cure())]
 pub struct LimitReached {
-    /// What is limited.
+    /// The resource that is limited.
     pub(super) resource: Resource,
     /// The limit, in the resource's unit.
     pub(super) now: u64,
-    /// The lowest limit with which what failed here succeeds.
+    /// The lowest limit with which the failed attempt would succeed.
     pub(super) needed: u64,
 }
 
 impl LimitReached {
-    /// The limit and what is needed, without the cure.
+    /// A text with the limit and the need, without the cure.
     pub(super) fn shortage(&self) -> String {
         let Self {
             resource,
@@ -56,7 +56,7 @@ impl LimitReached {
 }
 
 impl Resource {
-    /// The resource's name, and its unit where the name is not the unit.
+    /// The resource's name, and its unit if the name is not the unit.
     fn name(&self) -> (&'static str, &'static str) {
         match self {
             Self::Files => ("open files", ""),
@@ -83,13 +83,13 @@ impl Resource {
         }
     }
 
-    /// The soft limit, which is the one that holds; `None` is no limit.
+    /// The soft limit, which is the one that applies; `None` is no limit.
     pub(super) fn limit(&self) -> Option<u64> {
         getrlimit(self.raw()?).current
     }
 }
 
-/// Where a limit is raised.
+/// The text that says where a limit is raised.
 struct Cure<'a>(&'a Resource);
 
 impl fmt::Display for Cure<'_> {
@@ -105,11 +105,11 @@ impl fmt::Display for Cure<'_> {
     }
 }
 
-/// Whether so many files more can be opened. With `/proc` out of reach, or for another reason than the process's
-/// limit, that is left to whoever opens them.
+/// Checks whether `more` files can be opened. It succeeds if `/proc` cannot be read, or if opening fails for another
+/// reason than the process's limit: then the program finds out when it opens them.
 ///
 /// # Errors
-/// [`LimitReached`] where the process's limit is in the way.
+/// [`LimitReached`] if the process's limit is too low.
 pub fn room_for_files(more: u64) -> Result<(), LimitReached> {
     let Ok(first) = fs::File::open("/dev/null") else {
         return short_of_files(0, more);
@@ -136,7 +136,7 @@ fn short_of_files(opened: u64, more: u64) -> Result<(), LimitReached> {
     })
 }
 
-/// How many files can still be opened, counted up to `most`.
+/// Number of files that can still be opened, counted up to `most`.
 #[must_use]
 pub fn files_left(most: u64) -> u64 {
     match room_for_files(most) {
@@ -145,12 +145,12 @@ pub fn files_left(most: u64) -> u64 {
     }
 }
 
-/// Whether blocks of these many bytes can be allocated, and `mapped_bytes` mapped, all at once. Nothing is touched, so
-/// that it costs address space only; what the allocator reserves for it stays with it. Always so where memory is not
-/// limited.
+/// Checks whether blocks of these many bytes can be allocated, and `mapped_bytes` mapped, all at once. Nothing is
+/// touched, so this costs address space only, and the allocator keeps what it reserves for it. It always succeeds if
+/// memory is not limited.
 ///
 /// # Errors
-/// [`LimitReached`] where the limit of address space or of data is in the way.
+/// [`LimitReached`] if the limit of address space or of data is too low.
 pub fn room_for_memory(blocks_bytes: &[usize], mapped_bytes: u64) -> Result<(), LimitReached> {
     let Some(resource) = memory_limit() else {
         return Ok(());
@@ -180,37 +180,37 @@ pub fn room_for_memory(blocks_bytes: &[usize], mapped_bytes: u64) -> Result<(), 
     Ok(())
 }
 
-/// Of what is missing not more than this is unknown: mimalloc reserves so much at once where it can, of which a part
-/// may not be what was asked for.
+/// The accuracy of the missing amount, in bytes. The allocator mimalloc reserves this much at once if it can, and
+/// part of that may not be what was asked for.
 const GRAIN_BYTES: u64 = 128 << 20;
-/// Small enough that what is missing is known well, large enough that they are few.
+/// Bytes of a mapped piece: small enough to know well how much is missing, large enough that pieces are few.
 const MAPPED_PIECE_BYTES: usize = 8 << 20;
 
-/// The bytes that are still to be mapped before each piece.
+/// Iterates over the bytes that are still to be mapped before each piece.
 fn pieces(bytes: u64) -> impl Iterator<Item = u64> {
     let piece = MAPPED_PIECE_BYTES as u64;
     (0..bytes.div_ceil(piece)).map(move |done| bytes - done * piece)
 }
 
-/// The limit of memory, if there is one: of two the lower one.
+/// The resource whose limit of memory is lower, if there is a limit.
 fn memory_limit() -> Option<Resource> {
     let limited = [Resource::AddressSpace, Resource::Data];
     let limited = limited.into_iter().filter(|it| it.limit().is_some());
     limited.min_by_key(Resource::limit)
 }
 
-/// Bytes that the process may still map, as far as a limit of its own says so.
+/// Number of bytes that the process may still map, if it has a limit of its own.
 #[must_use]
 pub fn memory_left_bytes() -> Option<u64> {
     let limit = memory_limit()?.limit()?;
-    // First field: pages of address space (proc_pid_statm(5)).
+    // The first field is the number of pages of address space (proc_pid_statm(5)).
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').next()?.parse().ok()?;
     Some(limit.saturating_sub(pages * rustix::param::page_size() as u64))
 }
 
-/// Whether a program may begin at all: before it allocates for the first time, and so without doing it. Where there is
-/// no room, says so to standard error in one line.
+/// Checks whether a program has room to begin at all, before it allocates for the first time, and without allocating.
+/// If there is no room, it prints one line to standard error.
 #[must_use]
 pub fn has_room_to_begin() -> bool {
     let Some(resource) = memory_limit() else {
@@ -233,11 +233,11 @@ pub fn has_room_to_begin() -> bool {
     false
 }
 
-/// What reading a command line takes, and more.
+/// Bytes that reading a command line takes, with a margin.
 const BEGIN_BYTES: usize = 16 << 20;
 
-/// Keeps the C library's own allocator, which a thread touches when it starts, to one pool. Otherwise it reserves
-/// 64 MiB of address space for each thread, which nothing else can use. Does nothing where memory is not limited.
+/// Limits the C library's own allocator, which a thread touches when it starts, to one pool. Otherwise it reserves 64
+/// MiB of address space for each thread, which nothing else can use. Does nothing if memory is not limited.
 #[allow(unsafe_code)]
 pub fn spare_address_space() {
     #[cfg(target_env = "gnu")]
@@ -249,7 +249,7 @@ pub fn spare_address_space() {
     }
 }
 
-/// Which limit kept a thread from being started, where `missing` are still to be started.
+/// The limit that prevented the start of a thread, where `missing` threads are still to be started.
 #[must_use]
 pub fn in_the_way_of_threads(error: &io::Error, missing: u64) -> Option<LimitReached> {
     if error.raw_os_error() != Some(libc::EAGAIN) {
@@ -275,14 +275,14 @@ pub fn in_the_way_of_threads(error: &io::Error, missing: u64) -> Option<LimitRea
     })
 }
 
-/// Threads of all processes of the user (`Uid:` and `Threads:` of proc_pid_status(5)), as far as they are seen.
+/// Number of threads of all visible processes of the user (`Uid:` and `Threads:` of proc_pid_status(5)).
 fn tasks_of_this_user() -> u64 {
     let user = rustix::process::getuid().as_raw().to_string();
     let Ok(processes) = fs::read_dir("/proc") else {
         return 0;
     };
     let threads = processes.flatten().filter_map(|process| {
-        // Not `self` once more.
+        // Only numbers are processes: `self` would count this one twice.
         process.file_name().to_str()?.parse::<u32>().ok()?;
         let status = fs::read_to_string(process.path().join("status")).ok()?;
         let field = |name: &str| {

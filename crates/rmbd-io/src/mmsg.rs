@@ -1,5 +1,5 @@
-//! The back end that works everywhere: `recvmmsg(2)`, `poll(2)`, and one `sendmsg(2)` for each
-//! burst of replies.
+//! The back end that works everywhere. It uses `recvmmsg(2)`, `poll(2)`, and one `sendmsg(2)` for each burst of
+//! replies.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use rustix::event::{PollFd, PollFlags};
 use super::{Endpoint, Handler, LoopError};
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 
-/// Trains taken by one system call. Each has a buffer of 64 KiB; 32 of them stay in the L2 cache's
-/// neighbourhood, and more gained nothing.
+/// Number of trains that one system call takes. Each has a buffer of 64 KiB; 32 of them stay near the L2 cache, and
+/// more gained nothing.
 const TRAINS: usize = 32;
 
 pub(super) struct Loop {
@@ -32,7 +32,7 @@ impl Loop {
             let look_again = match taken.trains {
                 0 => busy_poll.look_again(),
                 TRAINS => true,
-                // The socket was emptied: sleeping at once saves asking in vain.
+                // The socket was emptied: without busy polling the thread sleeps at once, which saves a call in vain.
                 _ => busy_poll.is_on(),
             };
             if !look_again {
@@ -43,7 +43,7 @@ impl Loop {
         drain(&mut self.endpoint, &mut self.receiver, handler)
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until a datagram or the stop signal comes.
     fn sleep(&self) -> Result<(), LoopError> {
         let mut fds = [
             PollFd::new(&*self.endpoint.socket, PollFlags::IN),
@@ -59,8 +59,8 @@ impl Loop {
     }
 }
 
-/// Hands over what is in the receive buffer, and no more than the buffer can hold, so that it ends where a
-/// sender goes on.
+/// Hands over what is in the receive buffer, and no more than the buffer can hold, so that this ends even if a sender
+/// goes on.
 pub(super) fn drain(
     endpoint: &mut Endpoint,
     receiver: &mut Receiver,
@@ -70,20 +70,20 @@ pub(super) fn drain(
     while left > 0 {
         match take(endpoint, receiver, handler)? {
             Taken { trains: 0, .. } => break,
-            // The buffer is charged at least one byte for each datagram.
+            // The kernel counts at least one byte of the buffer for each datagram.
             taken => left = left.saturating_sub(taken.bytes + taken.trains),
         }
     }
     Ok(())
 }
 
-/// What one system call brought.
+/// The result of one system call.
 struct Taken {
     trains: usize,
     bytes: usize,
 }
 
-/// Hands over the trains that one system call brings.
+/// Hands over the trains of one system call.
 fn take(
     endpoint: &mut Endpoint,
     receiver: &mut Receiver,

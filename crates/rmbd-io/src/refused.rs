@@ -1,10 +1,10 @@
-//! The error that says why there is no io_uring, and what can be done about it.
+//! The error for an io_uring that the system refuses, with the cause and the cure.
 
 use std::io;
 
 use super::limits::{LimitReached, Resource};
 
-/// Why the kernel does not give us a ring. Nothing was changed.
+/// Why the system refuses a ring. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[error("no io_uring: {step} failed ({source}); likely cause: {cause}; cure: {cure}")]
 pub struct RingRefused {
@@ -14,10 +14,11 @@ pub struct RingRefused {
     cure: &'static str,
 }
 
-/// Bytes of locked memory that a data thread's ring and its table of buffers cost: 84 KiB of 256 submissions and
-/// 4 096 completions (Linux 6.18; before 5.12 and where `CAP_IPC_LOCK` is held it is counted otherwise, or not).
+/// Bytes of locked memory for a data thread's ring and its table of buffers. On Linux 6.18 they are 84 KiB, with 256
+/// submissions and 4 096 completions. Before 5.12, and with `CAP_IPC_LOCK`, this memory is counted otherwise or not
+/// at all.
 const LOCKED_BYTES_A_DATA_RING: u64 = 96 << 10;
-/// Bytes of locked memory that the control thread's ring costs, which has fewer completions.
+/// Bytes of locked memory for the control thread's ring, which has fewer completions.
 const LOCKED_BYTES_OF_CONTROL: u64 = 48 << 10;
 
 impl RingRefused {
@@ -31,13 +32,13 @@ impl RingRefused {
         }
     }
 
-    /// The error of a ring that another part of the program tried to set up.
+    /// The error for a ring that another part of the program tried to set up.
     #[must_use]
     pub fn in_setup(source: io::Error) -> Self {
         Self::new("io_uring_setup", source)
     }
 
-    /// The error where no ring was tried, because this limit leaves no room for one.
+    /// The error if no ring was tried, because this limit leaves no room for one.
     #[must_use]
     pub fn by_limit(limit: &LimitReached) -> Self {
         let errno = match limit.resource {
@@ -57,7 +58,7 @@ impl RingRefused {
         }
     }
 
-    /// The same error with numbers, where locked memory was short for the rings of so many data `threads`.
+    /// Adds numbers to the error, if locked memory was short for the rings of this many data `threads`.
     #[must_use]
     pub fn of_data_threads(mut self, threads: u64) -> Self {
         if self.source.raw_os_error() == Some(libc::ENOMEM)
@@ -67,7 +68,7 @@ impl RingRefused {
             self.cause = LimitReached {
                 resource: Resource::LockedMemory,
                 now,
-                // The user's other processes have a share of it.
+                // Other processes of the user have a share of the limit.
                 needed: needed.max(now.saturating_add(LOCKED_BYTES_A_DATA_RING)),
             }
             .shortage();

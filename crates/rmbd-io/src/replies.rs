@@ -1,5 +1,5 @@
-//! Replies on their way out: consecutive ones to one address leave in one system call
-//! (`UDP_SEGMENT`, udp(7)), which is worth more than anything else when answers are short.
+//! Replies on their way out. Consecutive ones to one address leave in one system call (`UDP_SEGMENT`, udp(7)), which
+//! gains more than anything else when answers are short.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,11 +13,11 @@ use rmbd_udp::{
     empty_message, write_control_messages,
 };
 
-/// Bursts under way at once. With 64 replies each this is more than a socket's send buffer takes.
+/// Number of bursts under way at once. With 64 replies each this is more than a socket's send buffer takes.
 pub(super) const BURSTS: usize = 32;
 
-/// Takes a handler's replies to the train that it was given, as whole datagrams. It never blocks and never
-/// allocates: what the kernel does not take at once is dropped and counted, as UDP would.
+/// Takes a handler's replies to the train that it was given, as whole datagrams. It never blocks and never allocates:
+/// replies that the kernel does not take at once are dropped and counted, as UDP may drop them anyway.
 pub struct Replies {
     socket: Arc<DataSocket>,
     counters: Arc<IoCounters>,
@@ -36,8 +36,8 @@ struct Destination {
     local: Option<LocalAddress>,
 }
 
-/// Datagrams of one size (the last may be shorter) to one address, and all that a `sendmsg` of
-/// them points to. Lives in a boxed slice, so none of it moves.
+/// Datagrams of one size (the last may be shorter) to one address, with everything that their `sendmsg` points to.
+/// Bursts lie in a boxed slice, so none of them moves.
 struct Burst {
     to: Destination,
     bytes: Box<[u8]>,
@@ -63,8 +63,8 @@ impl Replies {
         }
     }
 
-    /// Sends `datagram` (at most 65 507 bytes, or it is dropped and counted) to the sender of the
-    /// train at hand, after all that was pushed before.
+    /// Sends `datagram` to the sender of the current train, after all that was pushed before. A datagram of more than
+    /// 65 507 bytes is dropped and counted.
     pub fn push(&mut self, datagram: &[u8]) {
         if datagram.len() > SEND_BYTES_MAX {
             return bump(&self.counters.replies_dropped, 1);
@@ -79,21 +79,21 @@ impl Replies {
         }
     }
 
-    /// Where the replies that are pushed from now on go.
+    /// Sets the address that the following replies go to.
     pub(super) fn set_destination(&mut self, name: RawAddress, local: Option<LocalAddress>) {
         self.to = Destination { name, local };
     }
 
-    /// Completes the burst that is still growing, if any: it is ready to be sent.
+    /// Completes the burst that is still growing, if there is one, so that it is ready to be sent.
     pub(super) fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.ready.push_back(open);
         }
     }
 
-    /// The oldest complete burst, which the caller sends and then gives back by [`release`].
-    /// `None` where nothing is ready, or where the last burst would go: one always stays, so that
-    /// [`push`](Self::push) finds room by sending the oldest itself.
+    /// The oldest complete burst, which the caller sends and then gives back by [`release`]. It is `None` if nothing
+    /// is ready, or if the last burst would go: one always stays, so that [`push`](Self::push) finds room by sending
+    /// the oldest itself.
     ///
     /// [`release`]: Self::release
     pub(super) fn take_ready(&mut self) -> Option<usize> {
@@ -101,13 +101,13 @@ impl Replies {
         (here > 1).then(|| self.ready.pop_front()).flatten()
     }
 
-    /// Whether a complete burst waits that [`take_ready`](Self::take_ready) would not give.
+    /// Whether a complete burst waits that [`take_ready`](Self::take_ready) would hold back.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The message of a burst that [`take_ready`](Self::take_ready) gave; valid, like all that it
-    /// points to, until the burst is released.
+    /// The message of a burst that [`take_ready`](Self::take_ready) gave. It is valid, like all that it points to,
+    /// until the burst is released.
     pub(super) fn message(&mut self, burst: usize) -> &libc::msghdr {
         self.bursts[burst].message()
     }
@@ -123,7 +123,7 @@ impl Replies {
         self.free.push(burst);
     }
 
-    /// Sends all that is complete or growing, one system call for each burst.
+    /// Sends all bursts, complete or growing, with one system call for each.
     pub(super) fn flush(&mut self) {
         self.close();
         while let Some(burst) = self.ready.pop_front() {
@@ -144,7 +144,7 @@ impl Replies {
         Some(burst)
     }
 
-    /// No burst is free: send the oldest that waits, and use it again.
+    /// Frees a burst when none is free, by sending the oldest one that waits.
     fn reclaim(&mut self) -> Option<usize> {
         let oldest = self.ready.pop_front()?;
         let result = self.send_now(oldest);
@@ -168,7 +168,8 @@ impl Replies {
         }
     }
 
-    /// The way out does not split for us (no checksum offload, a small MTU): send one by one.
+    /// Sends the datagrams of a burst one by one, because the way out cannot split them (no checksum offload, a small
+    /// MTU).
     #[allow(unsafe_code)]
     fn send_apart(&mut self, burst: usize) {
         let burst = &mut self.bursts[burst];
@@ -214,7 +215,7 @@ impl Burst {
         self.segments = 0;
     }
 
-    /// Whether a datagram may follow: same address, and none shorter has ended the run.
+    /// Whether a datagram may join the burst: it has the same address, and no shorter one has ended the run.
     fn takes(&self, to: Destination, bytes: usize) -> bool {
         let run_is_open = self.len == self.segments * self.segment_bytes;
         self.to == to
@@ -269,7 +270,7 @@ impl Burst {
     }
 }
 
-/// Sends without waiting.
+/// Sends a message without waiting.
 ///
 /// # Safety
 /// - What `message` points to is valid, and nobody writes to it during the call.
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn order_and_boundaries_are_kept() {
         let mut f = fixture();
-        // Equal ones join; a shorter one ends a run; a longer and an empty one start another.
+        // Datagrams of equal size join, a shorter one ends a run, and a longer or empty one starts another.
         let sizes = [152, 152, 7, 152, 1368, 1368, 152, 0, 0, 5];
         let sent: Vec<Vec<u8>> = sizes
             .iter()
@@ -358,7 +359,7 @@ mod tests {
         let mut f = fixture();
         let count = BURSTS * 3;
         for i in 0..count {
-            // Growing sizes: none joins the one before.
+            // Each datagram is longer than the one before, so none joins.
             f.replies.push(&vec![1; 10 + i]);
         }
         f.replies.flush();
@@ -402,7 +403,7 @@ mod tests {
         f.replies.close();
         let burst = f.replies.take_ready().unwrap();
         let refused = Err(io::Error::from_raw_os_error(libc::EIO));
-        // SAFETY: it was taken above and never sent.
+        // SAFETY: the burst was taken above and never sent.
         unsafe { f.replies.release(burst, refused) };
         let firsts: Vec<u8> = received(&f.client, 5).iter().map(|d| d[0]).collect();
         assert_eq!(firsts, [0, 1, 2, 3, 4]);

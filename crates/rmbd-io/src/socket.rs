@@ -1,4 +1,4 @@
-//! The data threads' sockets: one UDP socket each, all on one address.
+//! The sockets of data threads: each thread has one UDP socket, and all share one address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,23 +8,23 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use rmbd_udp::{enable_drop_counts, enable_gro, enable_local_addresses, kernel_drops};
 
-/// What is asked of the kernel for each socket.
+/// The options of each socket.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketOptions {
-    /// Bytes asked for as receive buffer, for each socket. The kernel gives at most
-    /// `net.core.rmem_max` to a process without `CAP_NET_ADMIN`.
+    /// Size of the receive buffer to ask for, in bytes, for each socket. The kernel gives at most `net.core.rmem_max`
+    /// to a process without `CAP_NET_ADMIN`.
     pub receive_buffer_bytes: usize,
 }
 
-/// Why an address could not be taken. Nothing stays bound.
+/// Why an address could not be bound. Nothing stays bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else has the address.
+    /// Another program has the address.
     #[error(
         "{0} is in use: another program, or another rmbd, serves there; stop it or choose another port"
     )]
     InUse(SocketAddr),
-    /// A port below 1024 without the right to it.
+    /// The port is below 1024, and the process has no right to bind it.
     #[error(
         "no right to bind {0}: ports below 1024 need CAP_NET_BIND_SERVICE (or \
          net.ipv4.ip_unprivileged_port_start); choose a higher port"
@@ -33,18 +33,18 @@ pub enum BindError {
     /// The host part is not one of this machine's addresses.
     #[error("{0} is not an address of this machine; use one that `ip address` shows, or 0.0.0.0")]
     NotOurs(SocketAddr),
-    /// Anything else.
+    /// The system refused for another reason.
     #[error("can't open a UDP socket on {address}: {source}")]
     Other {
-        /// The address asked for.
+        /// The address that was asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// One data thread's UDP socket. It is blocking: on a non-blocking one a ring would give up at once
-/// where it should wait.
+/// One data thread's UDP socket. It is blocking: on a non-blocking socket a ring would give up at once where it
+/// should wait.
 #[derive(Debug)]
 pub struct DataSocket {
     socket: Socket,
@@ -54,9 +54,9 @@ pub struct DataSocket {
 /// Binds `count` sockets to one address; the kernel spreads senders over them (`SO_REUSEPORT`,
 /// socket(7)). With port 0 the kernel chooses, and all sockets share its choice.
 ///
-/// The first socket is bound *without* `SO_REUSEPORT`, so it fails if anybody, also another
-/// instance of this program, has the address; it joins the group only afterwards. There is no
-/// moment at which two instances could both succeed.
+/// The first socket is bound *without* `SO_REUSEPORT`, so the call fails if any other program, or another instance of
+/// this one, has the address. The socket joins the group only afterwards. There is no moment at which two instances
+/// could both succeed.
 ///
 /// # Errors
 /// [`BindError`]; nothing stays bound.
@@ -99,8 +99,8 @@ fn open(address: SocketAddr, sharing: Sharing, options: SocketOptions) -> io::Re
     Ok(DataSocket { socket, local })
 }
 
-/// Asks for a receive buffer of so many bytes. With `CAP_NET_ADMIN` the kernel gives it whatever the
-/// system's limit is; otherwise it gives as much as the limit allows.
+/// Asks for a receive buffer of this many bytes. With `CAP_NET_ADMIN` the kernel grants it whatever the system's
+/// limit is; otherwise it grants as much as the limit allows.
 pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes)
         .map_err(io::Error::from)
@@ -109,7 +109,7 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()
 
 fn ask_for_control_messages(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     enable_drop_counts(socket)?;
-    // Joining is the kernel's favour, not a need: where UDP_GRO is missing, trains have length 1.
+    // Joining is optional: without UDP_GRO each train has one datagram.
     let _ = enable_gro(socket);
     enable_local_addresses(socket, address)
 }
@@ -131,30 +131,30 @@ pub(super) fn explain(address: SocketAddr, source: io::Error) -> BindError {
 }
 
 impl DataSocket {
-    /// The real address, with the port that the kernel chose if 0 was asked.
+    /// The bound address, with the port that the kernel chose if port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Size of the receive buffer as the kernel counts it (twice what was granted: socket(7)).
+    /// Size of the receive buffer in bytes as the kernel counts it, twice what it granted (socket(7)).
     pub fn receive_buffer_bytes(&self) -> usize {
         self.socket.recv_buffer_size().unwrap_or(0)
     }
 
-    /// How many datagrams the kernel dropped at this socket so far, modulo 2^32; a train that was joined
-    /// counts as one. Unlike the count that comes with received data, this one is never late.
+    /// Number of datagrams that the kernel dropped at this socket so far, modulo 2^32; a train that was joined counts
+    /// as one. Unlike the count that comes with received data, this one is never late.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn kernel_drops(&self) -> io::Result<u32> {
         kernel_drops(self)
     }
 
-    /// Sends one datagram from this socket's address, never waiting. Other threads than the one that
-    /// runs the loop may call it, too.
+    /// Sends one datagram from this socket's address, without waiting. Any thread may call it, not only the one that
+    /// runs the loop.
     ///
     /// # Errors
-    /// What the kernel says; `WouldBlock` where the send buffer is full.
+    /// The error of the system call; `WouldBlock` if the send buffer is full.
     pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.socket
             .send_to_with_flags(datagram, &to.into(), libc::MSG_DONTWAIT)

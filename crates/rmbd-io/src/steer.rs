@@ -1,7 +1,7 @@
-//! Several sockets on one address, and a program in the kernel that chooses one for each datagram.
+//! Several sockets on one address, with a program in the kernel that chooses one for each datagram.
 //!
-//! A queue of its own for each kind of sender: a flood of one kind overflows its own queue only, and the kernel
-//! drops what does not fit there before anybody has read it.
+//! Each kind of sender gets a queue of its own. A flood of one kind overflows only its own queue, and the kernel
+//! drops what does not fit there before any program has read it.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,25 +16,26 @@ use super::socket::{explain, set_receive_buffer};
 /// (linux/filter.h; <https://docs.kernel.org/networking/filter.html>).
 pub type Instruction = libc::sock_filter;
 
-/// Instructions that a program may have at most, `BPF_MAXINSNS` of linux/bpf_common.h.
+/// Largest number of instructions of a program: `BPF_MAXINSNS` of linux/bpf_common.h.
 pub const INSTRUCTIONS_MAX: usize = 4_096;
 
-/// Sockets that share an address, and do not block.
+/// Non-blocking sockets that share an address.
 #[derive(Debug)]
 pub struct Steered {
-    /// In the order of the numbers that a program returns; one alone where the kernel takes no program.
+    /// The sockets, in the order of the numbers that a program returns. There is only one if the kernel takes no
+    /// program.
     pub sockets: Vec<UdpSocket>,
-    /// Why there is only one socket, where the kernel took no program.
+    /// The kernel's error, if it took no program, so that there is only one socket.
     pub refused: Option<io::Error>,
 }
 
 /// Binds a socket for each of `receive_buffers_bytes`, with a send buffer of `send_buffer_bytes` for the first one.
-/// The kernel asks `program` for the number of the socket that gets a datagram; [`steer`] changes it.
-/// Fails if anybody has the address: as with [`bind_group`](super::bind_group) the first socket is
-/// bound alone.
+/// For each datagram the kernel runs `program`, which returns the number of the socket that gets it; [`steer`]
+/// changes the program. It fails if any other program has the address: like in [`bind_group`](super::bind_group), the
+/// first socket is bound alone.
 ///
 /// # Errors
-/// [`BindError`]; nothing stays bound. That the kernel takes no program is no error.
+/// [`BindError`]; nothing stays bound. It is no error if the kernel takes no program.
 pub fn bind_steered(
     address: SocketAddr,
     receive_buffers_bytes: &[usize],
@@ -56,7 +57,7 @@ pub fn bind_steered(
     let (sockets, refused) = match join(&first, others, program) {
         Ok(others) => (others, None),
         Err(error) => {
-            // Alone, it lets nobody else in.
+            // A single socket lets no other socket share its address.
             let _ = first.set_reuse_port(false);
             (Vec::new(), Some(error))
         }
@@ -77,7 +78,7 @@ fn open(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Socket> 
     Ok(socket)
 }
 
-/// Binds the other sockets of `first`'s group, and steers them all.
+/// Binds the other sockets of `first`'s group, and attaches the program to them all.
 fn join(
     first: &Socket,
     receive_buffers_bytes: &[usize],
@@ -99,13 +100,13 @@ fn join(
     Ok(others)
 }
 
-/// Has the kernel choose by `program` from now on, for the whole group of `socket`
-/// (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)). The program sees the UDP payload from its first byte on. A number that no
-/// socket has lets the kernel choose as it likes; so does reading beyond the end, which returns 0.
+/// Makes the kernel choose by `program` from now on, for the whole group of `socket` (`SO_ATTACH_REUSEPORT_CBPF`,
+/// socket(7)). The program sees the UDP payload from its first byte on. If it returns a number that no socket has,
+/// the kernel chooses as it likes. Reading beyond the end of the payload returns 0.
 ///
 /// # Errors
-/// What the kernel says, `ENOMEM` where the program is longer than `net.core.optmem_max` allows; the program
-/// before goes on.
+/// The error of the system call; `ENOMEM` if the program is longer than `net.core.optmem_max` allows. The previous
+/// program stays in use.
 #[allow(unsafe_code)]
 pub fn steer(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -136,7 +137,7 @@ pub fn steer(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// `BPF_RET | BPF_K`.
+    /// A return instruction (`BPF_RET | BPF_K`).
     const fn answer(number: u32) -> Instruction {
         Instruction {
             code: 0x06,
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_program_that_the_kernel_refuses_leaves_one_socket_that_nobody_can_join() {
-        // Nothing returns.
+        // This program has no return.
         let no_program = Instruction {
             code: 0,
             jt: 0,
@@ -202,7 +203,7 @@ mod tests {
         let other = open(address, 1 << 12).unwrap();
         other.set_reuse_port(true).unwrap();
         assert!(other.bind(&address.into()).is_err());
-        // The group goes on with the program that it had.
+        // The group keeps the program that it had.
         let group = bind("127.0.0.1:0", &[answer(1)]);
         steer(&group.sockets[0], &[no_program]).unwrap_err();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! A signal that ends event loops, whatever they wait for.
+//! A signal that ends event loops, whatever they are waiting for.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::EventfdFlags;
 
-/// The signal, which all loops share with those who may end them. Once given, it stays.
+/// The stop signal, which event loops share with the threads that may end them. Once given, it stays given.
 #[derive(Debug, Clone)]
 pub struct Stop(Arc<Inner>);
 
@@ -22,7 +22,7 @@ impl Stop {
     /// A signal that is not given yet.
     ///
     /// # Errors
-    /// Where the process has no file descriptor left.
+    /// Fails if the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self(Arc::new(Inner {
@@ -31,12 +31,12 @@ impl Stop {
         })))
     }
 
-    /// Ends all loops that share this signal. Again is harmless.
+    /// Ends all loops that share this signal. Giving it again is harmless.
     pub fn give(&self) {
-        // Release/Acquire: whoever sees the flag sees what was done before it was set.
+        // Release/Acquire: a thread that sees the flag sees what was done before it was set.
         self.0.given.store(true, Ordering::Release);
-        // The counter can't be full after a handful of writes, and if it were it would be
-        // readable, which is all that is wanted.
+        // The write can only fail if the counter is full. Then the descriptor is readable, which is all that is
+        // wanted.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
 

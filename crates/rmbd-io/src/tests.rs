@@ -1,4 +1,4 @@
-//! Both back ends, held to the same behaviour.
+//! Tests of both back ends, which must behave alike.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,13 +14,13 @@ use rmbd_udp::send_segments;
 const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];
 const SOME_TIME: Duration = Duration::from_secs(20);
 
-/// Sends everything back, and counts.
+/// A handler that sends everything back, and counts.
 #[derive(Default)]
 struct Echo {
     datagrams: u64,
     bytes: u64,
     silent: bool,
-    /// Trains since the last pause.
+    /// Number of trains since the last pause.
     gathered: usize,
 }
 
@@ -150,7 +150,7 @@ fn trains_keep_boundaries_and_order() {
     for backend in BACKENDS {
         let server = Server::start(backend, "127.0.0.1:0");
         let client = server.client();
-        // 40 datagrams of 141 bytes and a shorter one, in one system call.
+        // One system call sends 40 datagrams of 141 bytes and a shorter one.
         let bytes: Vec<u8> = (0..40 * 141 + 17).map(|i| (i / 141) as u8).collect();
         assert_eq!(
             send_segments(&client, None, &bytes, 141).unwrap(),
@@ -234,8 +234,8 @@ fn what_came_before_the_stop_is_handed_over() {
     }
 }
 
-/// A flood of more datagrams than there are receive buffers, into a small socket buffer: shots end
-/// for want of buffers, and every datagram is handed over or counted as dropped by the kernel.
+/// A flood of more datagrams than there are receive buffers goes into a small socket buffer. Multishot receives end
+/// for want of buffers, and every datagram is handed over, or counted as dropped by the kernel.
 #[test]
 fn shots_are_armed_again_and_the_accounting_closes() {
     for backend in BACKENDS {
@@ -285,7 +285,7 @@ fn busy_polling_serves_and_stops_too() {
     }
 }
 
-/// A datagram every now and then, and then none.
+/// A datagram comes every now and then, and then none.
 #[test]
 fn time_of_spinning_is_counted_and_only_with_busy_poll() {
     for backend in BACKENDS {

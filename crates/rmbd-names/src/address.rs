@@ -1,4 +1,4 @@
-//! `HOST:PORT`.
+//! The address form `HOST:PORT`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A host and a port; nothing is looked up.
+/// A host and a port, as they were written. Nothing is looked up.
 ///
 /// ```
 /// use rmbd_names::HostPort;
@@ -20,40 +20,40 @@ use thiserror::Error;
 pub struct HostPort {
     /// A name, an IPv4 address, or an IPv6 address without its brackets.
     pub host: String,
-    /// 0 asks for a free port where one listens.
+    /// The port. Port 0 asks for a free one where a program listens.
     pub port: u16,
 }
 
-/// Why a text is not `HOST:PORT`.
+/// Why a text is not a valid `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// No colon.
+    /// There is no colon.
     #[error("no port: write HOST:PORT, such as 127.0.0.1:8000")]
     NoPort,
-    /// Nothing before the colon.
+    /// There is nothing before the colon.
     #[error(
         "no host: write HOST:PORT, such as 127.0.0.1:8000, or 0.0.0.0:8000 for every interface"
     )]
     NoHost,
-    /// Not a number up to 65 535.
+    /// The port is not a number up to 65 535.
     #[error("{0:?} is not a port: use a number from 0 to 65535")]
     Port(String),
-    /// An IPv6 address without brackets.
+    /// An IPv6 address has no brackets.
     #[error("an IPv6 address stands in brackets: [::1]:8000")]
     Brackets,
-    /// Brackets around something else.
+    /// The brackets do not hold an IPv6 address.
     #[error("{0:?} is not an IPv6 address")]
     Ipv6(String),
-    /// Port 0, where somebody is to be reached.
+    /// The port is 0, and the address is one to connect to.
     #[error("port 0 cannot be reached: use the port that the server printed when it was ready")]
     PortZero,
 }
 
 impl HostPort {
-    /// Where somebody is to be reached: as [`FromStr`], but not port 0.
+    /// Reads the address of a server: like [`FromStr`], but port 0 is refused.
     ///
     /// # Errors
-    /// What is not `HOST:PORT` with a port from 1 to 65 535.
+    /// Fails if the text is not `HOST:PORT` with a port from 1 to 65 535.
     pub fn target(text: &str) -> Result<Self, AddressError> {
         let target: Self = text.parse()?;
         match target.port {
@@ -73,7 +73,7 @@ impl FromStr for HostPort {
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(v6) => {
-                // A zone (`fe80::1%eth0`) is the resolver's to judge.
+                // The resolver checks a zone (`fe80::1%eth0`).
                 let (address, _) = v6.split_once('%').unwrap_or((v6, ""));
                 let valid = address.parse::<Ipv6Addr>().is_ok();
                 valid
@@ -87,7 +87,7 @@ impl FromStr for HostPort {
         if host.is_empty() {
             return Err(AddressError::NoHost);
         }
-        // `parse` would take a sign.
+        // The digits are checked, since `parse` would accept a sign.
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         let port = port
             .parse()

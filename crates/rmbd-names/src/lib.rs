@@ -1,10 +1,10 @@
-//! `HOST:PORT` as a person writes it, and the addresses behind it, which are many and change.
+//! Names of servers (`HOST:PORT`), and look-ups of the addresses behind them.
 //!
-//! A name is not an address: it may have several, may be known to nobody yet, and may lead elsewhere
-//! tomorrow. So whoever is given one keeps it, tries all its addresses, and looks it up again when they fall
-//! silent. A [`Resolver`] looks up; it may take half a minute, so where that would hold up something else
-//! it is asked on a thread ([`look_up_on_thread`], [`look_up_within`]), of which there is a bounded number;
-//! who looks after its own threads has [`Lookups`] start them.
+//! A name is not an address: it may have several addresses, may be unknown for now, and may lead elsewhere tomorrow.
+//! So a program that is given a name keeps it, tries all its addresses, and looks it up again when they fall silent.
+//! A [`Resolver`] looks names up, which may take half a minute. Where that would hold up something else, it is asked
+//! on a thread ([`look_up_on_thread`], [`look_up_within`]); the number of these threads is bounded. A program that
+//! starts and watches its threads itself uses [`Lookups`].
 //!
 //! ```
 //! use rmbd_names::{HostPort, Resolver};

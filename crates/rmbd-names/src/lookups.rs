@@ -1,4 +1,4 @@
-//! Look-ups on threads that somebody else starts.
+//! Look-ups on threads that the program starts itself.
 
 use std::io;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::thread::{look_up_by, look_up_within_by};
 use super::{HostPort, Lookup, Resolver, Work};
 
-/// Starts a thread for one look-up.
+/// A function that starts a thread for one look-up.
 type StartThread = dyn Fn(Work) -> io::Result<()> + Send + Sync;
 
-/// Looks names up with one resolver, on threads that its owner starts: a program may want to know how its threads end.
+/// Looks names up with one resolver. Its owner starts the threads, for instance to notice how they end.
 #[derive(Clone)]
 pub struct Lookups {
     resolver: Resolver,
@@ -18,7 +18,7 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Every look-up is one call of `start`, which is to run the work on a thread of its own.
+    /// Makes look-ups that call `start` once each; `start` must run the work on a thread of its own.
     pub fn new(
         resolver: Resolver,
         start: impl Fn(Work) -> io::Result<()> + Send + Sync + 'static,
@@ -27,10 +27,10 @@ impl Lookups {
         Self { resolver, start }
     }
 
-    /// Looks a name up: a slow resolver holds up nothing else, and not the end of the process either.
+    /// Looks a name up. A slow resolver delays nothing else, not even the end of the process.
     ///
     /// # Errors
-    /// No thread, or too many look up already; `done` is dropped.
+    /// Fails if there is no thread, or if too many look-ups are under way; `done` is dropped then.
     pub fn begin(
         &self,
         name: &HostPort,
@@ -44,10 +44,10 @@ impl Lookups {
         look_up_by(&*self.start, &self.resolver, vec![name.clone()], done)
     }
 
-    /// Looks a name up, waiting `patience` at most.
+    /// Looks a name up, and waits for `patience` at most.
     ///
     /// # Errors
-    /// What the resolver said; no thread; or no answer in time.
+    /// The resolver's error; no thread; or no answer in time.
     pub fn within(&self, name: &HostPort, patience: Duration) -> Lookup {
         look_up_within_by(&*self.start, &self.resolver, name, patience)
     }

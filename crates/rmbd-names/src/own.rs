@@ -1,20 +1,20 @@
-//! The address that a name of this machine stands for.
+//! Addresses of this machine by their names.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// An address of this machine that cannot be looked up.
+/// The error for an address of this machine that cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 #[error("can't resolve {address}: {source}; give HOST:PORT with a name that this machine knows")]
 pub struct Unresolved {
-    /// As it was given.
+    /// The address as it was given.
     pub address: String,
-    /// What the resolver said.
+    /// The resolver's error.
     pub source: io::Error,
 }
 
-/// Where to bind for `HOST:PORT`: the first IPv4 address of the name, as the Python program has only that, and else its
-/// first IPv6 one. The system's resolver is asked, and waited for.
+/// The address to bind for `HOST:PORT`. It is the first IPv4 address of the name, since the Python program has only
+/// IPv4, or else its first IPv6 address. The system's resolver is asked, and this waits for it.
 ///
 /// # Errors
 /// [`Unresolved`].

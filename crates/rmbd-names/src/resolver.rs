@@ -1,4 +1,4 @@
-//! From names to addresses.
+//! The resolver, which turns names into addresses.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use thiserror::Error;
 
 use super::HostPort;
 
-/// Addresses of one name that are kept: a headless service has one for each node, and some are enough.
+/// Number of addresses of one name that are kept. A headless service has one for each node, and some are enough.
 pub const ADDRESSES_MAX: usize = 64;
 
-/// A look-up that failed.
+/// The error of a look-up.
 #[derive(Debug, Clone, Error)]
 #[error("cannot look up {name}: {source}")]
 pub struct LookupError {
     /// The name, as it was given.
     pub name: HostPort,
-    /// What the resolver said.
+    /// The resolver's error.
     pub source: Arc<io::Error>,
 }
 
@@ -30,17 +30,17 @@ impl LookupError {
         }
     }
 
-    /// Whether the two say the same.
+    /// Whether two errors are about the same name and say the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.name == other.name && self.source.to_string() == other.source.to_string()
     }
 }
 
-/// Looks up with anything but the system.
+/// A function that looks names up in place of the system's resolver.
 type LookUp = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Turns names into addresses: the system's resolver, or one that a program brings.
+/// Turns names into addresses, by the system's resolver or by a function of the program.
 ///
 /// ```
 /// use rmbd_names::{HostPort, Resolver};
@@ -54,18 +54,18 @@ type LookUp = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 pub struct Resolver(Option<Arc<LookUp>>);
 
 impl Resolver {
-    /// One that asks `look_up`, from any thread, perhaps several at a time.
+    /// A resolver that calls `look_up`, from any thread, perhaps several at a time.
     pub fn new(
         look_up: impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         Self(Some(Arc::new(look_up)))
     }
 
-    /// A name's addresses, each once, in the resolver's order; at most [`ADDRESSES_MAX`]. An address is
-    /// its own answer, and nobody is asked.
+    /// The addresses of a name, each once, in the resolver's order; at most [`ADDRESSES_MAX`]. If the host is an
+    /// address, that is the result, and no resolver is asked.
     ///
     /// # Errors
-    /// What the resolver said, or that the name has no address.
+    /// The resolver's error, or that the name has no address.
     pub fn look_up(&self, name: &HostPort) -> Result<Vec<SocketAddr>, LookupError> {
         if let Some(address) = name.literal() {
             return Ok(vec![address]);
@@ -92,13 +92,13 @@ impl Resolver {
 }
 
 impl HostPort {
-    /// A look-up of it that failed for another reason than the resolver's word.
+    /// The error of a look-up of this name that failed before or beside the resolver.
     #[must_use]
     pub fn failed(&self, source: io::Error) -> LookupError {
         LookupError::new(self, source)
     }
 
-    /// The address, where it is written as one.
+    /// The address, if the host is written as one.
     #[must_use]
     pub fn literal(&self) -> Option<SocketAddr> {
         let ip = self.host.parse::<IpAddr>().ok()?;
@@ -106,7 +106,7 @@ impl HostPort {
     }
 }
 
-/// The same where both are the system's, or clones of one.
+/// Two resolvers are equal if both are the system's, or clones of one.
 impl PartialEq for Resolver {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

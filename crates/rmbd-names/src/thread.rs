@@ -1,4 +1,4 @@
-//! Look-ups that hold up nobody.
+//! Look-ups on threads of their own, so that a slow resolver delays nothing else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use super::{HostPort, LookupError, Resolver};
 
-/// Threads of this process that look names up at the same time. A resolver that hangs does so for all of
-/// them, and more threads would not help.
+/// Largest number of threads of this process that look names up at the same time. A resolver that hangs does so for
+/// all of them, and more threads would not help.
 pub const LOOKUP_THREADS_MAX: usize = 64;
 
 static THREADS: Threads = Threads(AtomicUsize::new(0));
 
-/// What became of a look-up: addresses, at least one.
+/// The outcome of a look-up: at least one address, or the error.
 pub type Lookup = Result<Vec<SocketAddr>, LookupError>;
 
-/// What a thread that looks up does.
+/// The work of a thread that looks names up.
 pub type Work = Box<dyn FnOnce() + Send>;
 
-/// Looks names up, one after the other, on a thread of its own, which hands their [`Lookup`]s, in the same
-/// order, to `done`. Nobody waits for that thread, not even the end of the process.
+/// Looks names up one after the other on a thread of its own, which hands their [`Lookup`]s to `done` in the same
+/// order. Nothing waits for that thread, not even the end of the process.
 ///
 /// # Errors
-/// No thread; `done` is dropped.
+/// Fails if there is no thread; `done` is dropped then.
 pub fn look_up_on_thread(
     resolver: &Resolver,
     names: Vec<HostPort>,
@@ -33,10 +33,10 @@ pub fn look_up_on_thread(
     look_up_by(start_thread, resolver, names, done)
 }
 
-/// The same on a thread that `start` starts: that of a program that wants to know how its threads end.
+/// Does the same on a thread that `start` starts, for a program that watches its threads.
 ///
 /// # Errors
-/// What `start` said, or too many look up already; `done` is dropped.
+/// The error of `start`, or that too many look-ups are under way; `done` is dropped then.
 pub(super) fn look_up_by(
     start: impl FnOnce(Work) -> io::Result<()>,
     resolver: &Resolver,
@@ -68,18 +68,18 @@ fn start_thread(work: Work) -> io::Result<()> {
     thread.spawn(work).map(drop)
 }
 
-/// Looks a name up, waiting `patience` at most.
+/// Looks a name up, and waits for `patience` at most.
 ///
 /// # Errors
-/// As [`Resolver::look_up`]; no thread; or no answer in time.
+/// Like [`Resolver::look_up`]; no thread; or no answer in time.
 pub fn look_up_within(resolver: &Resolver, name: &HostPort, patience: Duration) -> Lookup {
     look_up_within_by(start_thread, resolver, name, patience)
 }
 
-/// The same on a thread that `start` starts, as [`look_up_by`] does.
+/// Does the same on a thread that `start` starts, like [`look_up_by`].
 ///
 /// # Errors
-/// Those of [`look_up_within`].
+/// Like [`look_up_within`].
 pub(super) fn look_up_within_by(
     start: impl FnOnce(Work) -> io::Result<()>,
     resolver: &Resolver,
@@ -102,15 +102,15 @@ pub(super) fn look_up_within_by(
     })
 }
 
-/// How many run.
+/// The number of look-up threads that run.
 struct Threads(AtomicUsize);
 
-/// One of those that may.
+/// The right to run one of these threads.
 struct Place(&'static Threads);
 
 impl Threads {
     fn take(&'static self) -> io::Result<Place> {
-        // Only a count: nothing else is read or written by it.
+        // Relaxed: this is only a count, and nothing else is ordered by it.
         let taken = self.0.fetch_update(Relaxed, Relaxed, |running| {
             (running < LOOKUP_THREADS_MAX).then_some(running + 1)
         });
@@ -177,7 +177,7 @@ mod tests {
         look_up().unwrap();
     }
 
-    /// Answers once the lock is free.
+    /// A resolver that answers once the lock is free.
     fn hanging(held: &Arc<Mutex<()>>) -> Resolver {
         let held = Arc::clone(held);
         Resolver::new(move |name| {

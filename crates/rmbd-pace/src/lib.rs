@@ -1,4 +1,4 @@
-//! Timeouts and rates: how long to wait for an answer, and how often something may happen.
+//! Timeouts and rates: how long a program waits for an answer, and how often it may do something.
 //!
 //! [`RoundTrip`] turns measured round trips into the time after which an answer counts as lost. [`TokenBucket`] lets
 //! something happen at a rate, with bursts. Neither reads a clock: every moment comes in as the time since any fixed

@@ -1,8 +1,8 @@
-//! An estimate of the round trip, and of when an answer counts as lost.
+//! An estimate of the round trip, and of the time after which an answer counts as lost.
 
 use std::time::Duration;
 
-/// The longest round trip that is told apart (36 years), so that no sum of some of them overflows.
+/// The longest round trip in nanoseconds (36 years); longer ones count as this one, so that sums do not overflow.
 const SAMPLE_NS_MAX: u64 = u64::MAX / 16;
 
 /// Bounds of the timeouts that a [`RoundTrip`] gives.
@@ -10,24 +10,24 @@ const SAMPLE_NS_MAX: u64 = u64::MAX / 16;
 pub struct Timeouts {
     /// The timeout while no round trip has been measured.
     pub first: Duration,
-    /// At least so much is added to the smoothed round trip, however little round trips vary: the `G` of RFC 6298,
+    /// The least time that is added to the smoothed round trip, however little round trips vary: the `G` of RFC 6298,
     /// `kGranularity` of RFC 9002.
     pub variation_min: Duration,
-    /// The time for which the other end may keep an answer back: `max_ack_delay` of RFC 9002.
+    /// The time for which the other end may delay an answer: `max_ack_delay` of RFC 9002.
     pub answer_delay: Duration,
-    /// The least timeout once a round trip has been measured, before it is doubled.
+    /// The shortest timeout once a round trip has been measured, before it is doubled.
     pub min: Duration,
-    /// The largest timeout, doublings included.
+    /// The longest timeout, doublings included.
     pub max: Duration,
-    /// A timeout is doubled at most so often; below 32.
+    /// Largest number of doublings of a timeout, below 32.
     pub doublings_max: u32,
 }
 
-/// Round trips as RFC 6298 (section 2) and RFC 9002 (5.3) smooth them: a mean and a mean deviation, of which each
-/// sample makes an eighth and a quarter.
+/// Round trips, smoothed as in RFC 6298 (section 2) and RFC 9002 (5.3): a mean and a mean deviation. A new sample has
+/// a weight of an eighth in the mean, and of a quarter in the deviation.
 ///
-/// Only round trips of what was sent once are to be measured (Karn's algorithm, RFC 6298 section 3): of what was sent
-/// twice nobody knows which copy was answered.
+/// Only round trips of messages that were sent once may be measured (Karn's algorithm, RFC 6298 section 3). Of a
+/// message that was sent twice nobody knows which copy was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoundTrip {
     timeouts: Timeouts,
@@ -41,7 +41,7 @@ struct Measured {
 }
 
 impl RoundTrip {
-    /// Nothing has been measured yet.
+    /// An estimate without any measurement.
     #[must_use]
     pub const fn new(timeouts: Timeouts) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl RoundTrip {
         }
     }
 
-    /// An answer came this long after what it answers was sent.
+    /// Takes a measurement: the time from a message to its answer.
     pub fn measured(&mut self, sample: Duration) {
         let sample_ns = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
         let sample_ns = sample_ns.min(SAMPLE_NS_MAX);
@@ -63,8 +63,8 @@ impl RoundTrip {
         });
     }
 
-    /// How long to wait for an answer before it counts as lost. `doublings` is how often in a row nothing came
-    /// within the timeout.
+    /// The time to wait for an answer before it counts as lost. `doublings` is the number of timeouts in a row without
+    /// an answer.
     #[must_use]
     pub fn timeout(&self, doublings: u32) -> Duration {
         let timeouts = &self.timeouts;
@@ -87,7 +87,7 @@ impl Measured {
     fn and(self, sample_ns: u64) -> Self {
         Self {
             smoothed_ns: (self.smoothed_ns * 7 + sample_ns) / 8,
-            // With the mean before this sample, as RFC 6298 (2.3) says.
+            // This uses the mean before this sample, as RFC 6298 (2.3) says.
             variation_ns: (self.variation_ns * 3 + self.smoothed_ns.abs_diff(sample_ns)) / 4,
         }
     }
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// RFC 6298, section 2, as it reads: in seconds.
+    /// The formula of RFC 6298, section 2, in seconds.
     fn retransmission_timeout(samples: &[f64], granularity: f64) -> f64 {
         let (mut srtt, mut rttvar) = (0.0, 0.0);
         for (at, r) in samples.iter().enumerate() {

@@ -1,31 +1,31 @@
-//! A token bucket: something may happen at a rate, and in bursts after a time in which it did not.
+//! A token bucket limits how often something may happen: at a rate, with bursts after a time of rest.
 
 use std::time::Duration;
 
 const TOKEN: i128 = 1_000_000_000;
 
-/// How often something may happen.
+/// A rate with bursts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// So many times at once.
+    /// Number of times in one burst.
     pub burst: u64,
-    /// So many times a second; 0 counts as 1.
+    /// Number of times in each second; 0 counts as 1.
     pub per_s: u64,
 }
 
-/// Tokens that time brings, at a rate and up to a burst (RFC 2697, section 3, of one rate and one burst).
+/// Tokens that come with time, at a rate and up to a burst (RFC 2697, section 3, with one rate and one burst).
 ///
-/// Nothing is lost to rounding: in every stretch of time at most a burst and the rate times the stretch are taken,
-/// and whoever always takes what there is gets exactly that.
+/// Nothing is lost to rounding. In every stretch of time at most a burst, and the rate times the stretch, is taken; a
+/// caller that always takes every token gets exactly that.
 ///
-/// A moment before the last one brings nothing, and time goes on from there.
+/// A moment before the last one brings no tokens, and time goes on from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBucket {
     rate: Rate,
-    /// In billionths of a token, so that each nanosecond brings `per_s` of them; at most the burst. Negative after
-    /// [`spend`](Self::spend) took more than there was.
+    /// The level in billionths of a token, so that each nanosecond brings `per_s` of them. It is at most the burst,
+    /// and negative after [`spend`](Self::spend) took more than there was.
     level: i128,
-    /// When time last brought something.
+    /// The moment when time last brought tokens.
     at: Duration,
 }
 
@@ -40,7 +40,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token, where there is one.
+    /// Takes a token if there is one.
     pub fn take(&mut self, now: Duration) -> bool {
         let has_token = self.has_token(now);
         if has_token {
@@ -55,14 +55,14 @@ impl TokenBucket {
         self.level >= TOKEN
     }
 
-    /// Takes tokens whether there are as many or not. What is missing is a debt, which later tokens pay; it ends at
-    /// what a second brings, so that however much was taken, it goes on.
+    /// Takes tokens whether there are enough or not. Missing ones are a debt, which later tokens pay. The debt is at
+    /// most what a second brings, so that it is paid soon, however much was taken.
     pub fn spend(&mut self, tokens: u64) {
         let debt_max = level_of(self.per_s());
         self.level = (self.level - level_of(tokens)).max(-debt_max);
     }
 
-    /// When there will be a token, as of the last moment that the bucket was told; that moment where there is one.
+    /// The moment of the next token: the last moment that the bucket was told of if there is a token now.
     #[must_use]
     pub fn ready_at(&self) -> Duration {
         let missing = u128::try_from(TOKEN - self.level).unwrap_or(0);
@@ -157,13 +157,13 @@ mod tests {
         assert!(bucket.has_token(Duration::MAX) && bucket.ready_at() == Duration::MAX);
     }
 
-    /// One nanosecond after the other.
+    /// A bucket that counts one nanosecond after the other.
     #[derive(Debug)]
     struct Oracle {
         per_s: u64,
         burst: u64,
         tokens: u64,
-        /// Billionths of the next token.
+        /// The part of the next token, in billionths.
         part: u64,
         now_ns: u64,
     }

@@ -12,8 +12,8 @@
 //! (<https://docs.python.org/3/library/struct.html>). A *Pascal string* (`140p`) is a length byte,
 //! up to 139 bytes, and zeros up to 140; a length byte above 139 reads as 139.
 //!
-//! There are two [`Dialect`]s. Sync and most peer messages tell theirs by their length. A peer
-//! message of 143 bytes and a count's reply do not, so a setting of the node decides.
+//! There are two [`Dialect`]s. The length of sync messages and of most peer messages tells the dialect. The length of
+//! a count's reply and of a peer message of 143 bytes does not, so a setting of the node decides.
 //!
 //! One extension: a datagram may carry many add and count messages back to back. The other types
 //! stand alone.
@@ -91,7 +91,7 @@ impl Dialect {
         (UDP_PAYLOAD_BYTES_MAX - self.sync_header_bytes()) / self.counter_bytes()
     }
 
-    /// `native` or `network`.
+    /// The name of the dialect: `native` or `network`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Dialect {
         }
     }
 
-    /// Type, row index, and in the native dialect the padding that aligns the counters.
+    /// Bytes before the counters: type, row index, and in the native dialect padding that aligns the counters.
     const fn sync_header_bytes(self) -> usize {
         match self {
             Self::Native => 1 + 2 + 6,
@@ -134,7 +134,7 @@ impl FromStr for Dialect {
     }
 }
 
-/// A name that is not a dialect's.
+/// The error for a name that is not a dialect's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a dialect: use `native` or `network`")]
 pub struct UnknownDialect;

@@ -1,5 +1,6 @@
-//! Byte formats: the [compact] one of clients, the [legacy] one of the Python program, and what nodes of a [cluster]
-//! send each other. Nothing in here panics, whatever the bytes, and reading copies nothing.
+//! The byte formats of rmbd: the [compact] one of clients, the [legacy] one of the Python program, and the messages
+//! that nodes of a [cluster] send each other. Nothing in this crate panics, whatever the bytes, and reading copies
+//! nothing.
 //!
 //! ```
 //! use rmbd_proto::compact::{Operation, request};

@@ -1,4 +1,4 @@
-//! Numbers of two kinds that must never be taken for each other, and that of a sketch.
+//! Numbers that name starts, writers and sketches. Each has a type of its own, so that none is mistaken for another.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// One start of a process: a random number, fresh at every start, never 0.
 ///
-/// It stands for what must not outlive the process: which requests of exactly-once clients were applied, the
+/// The boot names state that must not outlive the process: which requests of exactly-once clients were applied, the
 /// channels of the seal, and who is a member.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -15,13 +15,13 @@ pub struct Boot(pub u64);
 
 /// A writer of slices: a random number, never 0, that has nothing to do with the [`Boot`].
 ///
-/// It is part of a slice's name, and the slice has no other writer.
+/// The writer is part of a slice's name, and no other writer writes that slice.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Writer(pub u64);
 
-/// Which sketch.
+/// The number of a sketch. Today there is one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SketchNumber(pub u32);
 

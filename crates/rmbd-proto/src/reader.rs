@@ -1,19 +1,19 @@
-//! A cursor over bytes that came from somewhere else.
+//! A cursor over untrusted bytes.
 
 use super::varint;
 
-/// Why something cannot be read.
+/// Why a value cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadError {
-    /// The bytes end before it does.
+    /// The bytes end before the value does.
     CutOff,
-    /// It breaks a rule of the format.
+    /// The value breaks a rule of the format.
     Form,
 }
 
-/// Bytes that have not been read yet. What cannot be read is not taken from them.
+/// Bytes that have not been read yet. A value that cannot be read leaves them as they are.
 ///
-/// The formats add what they have of their own in their folders.
+/// Each format adds the methods that it alone needs, in its own folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -25,13 +25,13 @@ impl<'a> Reader<'a> {
         Self { rest }
     }
 
-    /// All that has not been read.
+    /// All bytes that have not been read.
     #[inline]
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Drops what has not been read.
+    /// Drops all bytes that have not been read.
     #[inline]
     pub(super) const fn end(&mut self) {
         self.rest = &[];
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// A length of one byte, and as many bytes.
+    /// Reads a length of one byte, and as many bytes.
     #[inline]
     pub(super) fn field(&mut self) -> Result<&'a [u8], ReadError> {
         let mut reader = *self;

@@ -1,12 +1,12 @@
-//! Unsigned LEB128 of at most 64 bits, in its shortest form.
+//! Variable-length integers: unsigned LEB128 of at most 64 bits, in its shortest form.
 
 use super::reader::ReadError;
 
-/// Seven bits each, of which the last holds one.
+/// Bytes of the longest integer: each has seven bits, and the last one holds one.
 const BYTES_MAX: usize = 10;
 
-/// Takes a number from the front of `rest`, which stays as it is where there is none: [`ReadError::Form`] where it has
-/// more than 64 bits, or not the shortest form.
+/// Takes a number from the front of `rest`. On an error `rest` stays as it is: [`ReadError::Form`] is for a number of
+/// more than 64 bits, or one that is not in its shortest form.
 #[inline]
 pub(super) fn read(rest: &mut &[u8]) -> Result<u64, ReadError> {
     let mut value = 0;
@@ -39,7 +39,7 @@ pub(super) fn write(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// How many bytes [`write`] appends.
+/// Number of bytes that [`write`] appends.
 #[inline]
 pub(super) fn bytes(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)

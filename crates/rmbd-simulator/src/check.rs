@@ -1,4 +1,4 @@
-//! What must hold once it is quiet.
+//! Checks of what must hold once it is quiet.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use super::world::World;
 pub struct Expected {
     pub places: Vec<Place>,
     pub copies: Copies,
-    /// Something may come in from other groups, over links that work one way: then what is expected is
-    /// the least, and the same for all.
+    /// Whether cells may come in from other groups, over links that work one way. Then the expected copies are the
+    /// least, and all nodes must have the same.
     pub is_open: bool,
 }
 
-/// Groups of `members` joined by paths of links that work both ways, and the best copies in each.
+/// The groups of `members` that are joined by paths of links that work both ways, and the best copies in each.
 pub fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected> {
     let is_cut = |from, to| world.network.is_cut(from, to);
     let groups = groups(members, |a, b| !is_cut(a, b) && !is_cut(b, a));
@@ -59,7 +59,7 @@ fn groups(members: &[Place], linked: impl Fn(Place, Place) -> bool) -> Vec<Vec<P
     groups
 }
 
-/// Whether everybody of the group holds what is expected, and says so in its hashes.
+/// Whether all nodes of the group hold what is expected, and their hashes say so.
 pub fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
     let mut free = unlimited(world, expected);
     let Some(first) = free.next() else {
@@ -67,11 +67,11 @@ pub fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
     };
     let roots = world.machine(first).roots();
     let is_same = |other| world.machine(other).roots() == roots;
-    // Cheap things first. Who has no room may hold a part.
+    // Cheap checks come first. A node without room may hold a part.
     free.all(is_same) && difference(world, expected).is_none()
 }
 
-/// Places that must not refuse anything.
+/// Places of nodes that must not refuse anything.
 fn unlimited<'a, M: Machine>(
     world: &'a World<M>,
     expected: &'a Expected,
@@ -80,13 +80,12 @@ fn unlimited<'a, M: Machine>(
     places.filter(|&place| !world.hosts[place].is_limited())
 }
 
-/// Cell for cell: everybody of the group holds what is expected, and nothing else; who has no room for
-/// all of it holds what he has room for, and says that it is not all.
+/// Compares cell for cell: all nodes of the group hold what is expected, and nothing else. A node without room for
+/// everything holds what it has room for, and reports that this is not all.
 pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     let first = unlimited(world, expected).next();
     let first = first.map(|first| copies_in(world, expected, first));
-    // What somebody has a part of only, since there is no room for the rest, others may have got or not: but all the
-    // same.
+    // If a node has only a part of a slice for want of room, others may have got the rest or not, but all the same.
     let right = first.as_ref().unwrap_or(&expected.copies);
     expected.places.iter().find_map(|&place| {
         let copies = copies_in(world, expected, place);
@@ -113,12 +112,12 @@ fn limited_differ<M: Machine>(
     is_least: bool,
 ) -> Option<String> {
     let process = world.process(place);
-    // What it has no room for it may have a part of, which is as it may be.
+    // A node may have any part of a slice for which it has no room.
     let mut copies = copies.clone();
     copies.retain(|slice, _| !process.machine.refuses(slice));
     let of = |slice: &&SliceId| copies.contains_key(*slice);
     let (held, lacked): (Vec<&SliceId>, Vec<&SliceId>) = right.keys().partition(of);
-    // Where memory ended in the middle of a slice, a part of it is held.
+    // If memory ended in the middle of a slice, a part of it is held.
     let (parts, held): (Vec<&SliceId>, Vec<&SliceId>) = held
         .into_iter()
         .partition(|slice| is_part(&copies[slice], &right[slice]));
@@ -141,17 +140,17 @@ fn limited_differ<M: Machine>(
     copies_differ(&copies, &right)
 }
 
-/// Nothing is more than it should be, and something is less.
+/// Whether no cell is above its expected value, and some are below.
 fn is_part(held: &[u64], whole: &[u64]) -> bool {
     held != whole && held.iter().zip(whole).all(|(held, whole)| held <= whole)
 }
 
-/// Whether everybody of the group takes everybody else for up, and nobody who is gone.
+/// Whether all nodes of the group take each other for live, and no other node.
 pub fn has_met<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
     unmet(world, expected).is_none()
 }
 
-/// Who does not.
+/// Describes a node that does not know the others.
 pub fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     expected.places.iter().find_map(|&place| {
         let Some(live) = world.live_places(place) else {
@@ -168,7 +167,7 @@ pub fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String
     })
 }
 
-/// What a node holds; also what it has not published, where there is nobody to publish to.
+/// The slices that a node holds, including what it has not published because there is no other node.
 fn copies_in<M: Machine>(world: &World<M>, group: &Expected, place: Place) -> Copies {
     let mut copies = world.machine(place).copies();
     if group.places.len() == 1 {
@@ -197,7 +196,7 @@ fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
     Some(format!("holds {}, which nobody had", name(more)))
 }
 
-/// Everybody holds at least this.
+/// Describes what a node lacks of these copies, if anything.
 pub fn lacks<M: Machine>(world: &World<M>, place: Place, least: &Copies) -> Option<String> {
     let what = falls_short(&world.machine(place).copies(), least)?;
     Some(format!("{place}: {what}"))
@@ -213,7 +212,7 @@ fn falls_short(copies: &Copies, least: &Copies) -> Option<String> {
     })
 }
 
-/// Nobody holds more than was written, at any time.
+/// Describes a node that holds more than was written at any time, if there is one.
 pub fn excess<M: Machine>(world: &World<M>) -> Option<String> {
     let written = world.all_written();
     world.running().into_iter().find_map(|place| {
@@ -234,8 +233,8 @@ pub fn excess<M: Machine>(world: &World<M>) -> Option<String> {
     })
 }
 
-/// Every answer of the group is what the rule makes of the expected cells, no less than what its living
-/// writers and the best copies hold, and no more than what was added anywhere.
+/// Describes a wrong answer, if there is one. Each answer must be what the rule makes of the expected cells, no less
+/// than what live writers and the best copies hold, and no more than what was added anywhere.
 pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     let alone = keys_alone_in_a_row(world);
@@ -277,8 +276,8 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
     None
 }
 
-/// What clients were told is what was counted: what is confirmed exactly once, what is uncertain once or
-/// not at all, and what is said not to be added not at all.
+/// Describes a wrong report to a client, if there is one. Confirmed adds must be counted exactly once, uncertain ones
+/// once or not at all, and adds that are reported as not added never.
 pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
     let (geometry, family) = (world.terms.geometry, world.terms.family);
     if world.clients().is_empty() {
@@ -307,7 +306,7 @@ pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
     None
 }
 
-/// Keys that share no cell with another one in some row: their answers are exact.
+/// For each key, whether it shares no cell with another key in some row, so that its answers are exact.
 fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
     let users = users_of_cells(world);
     let is_exact = |key: &Vec<u8>| !world.is_filled && is_alone_in_a_row(world, &users, key);
@@ -322,7 +321,7 @@ fn is_alone_in_a_row<M: Machine>(
     cells(world, key).iter().any(|cell| users[cell] == 1)
 }
 
-/// How many keys fall into each cell.
+/// Number of keys in each cell.
 fn users_of_cells<M: Machine>(world: &World<M>) -> BTreeMap<u32, usize> {
     let mut users = BTreeMap::<u32, usize>::new();
     let adds = world.clients().iter().flat_map(|client| &client.adds);

@@ -1,5 +1,5 @@
-//! What a data thread does with a client's request, without its buffers: parse, ask the table of
-//! clients, apply in a batch, reply. (`src/fronts/datagrams/compact.rs` does it for real.)
+//! What a data thread does with a client's request, without its buffers: it parses the request, asks the table of
+//! clients, applies it in a batch, and replies. The real code is in `src/fronts/datagrams/compact.rs`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use rmbd_sketch::{MAX_WEIGHT, Weight};
 use rmbd_store::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd_store::{Batch, Replica};
 
-/// Where all clients are.
+/// The address of all clients.
 const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// As many as a test has, and some.
+/// Largest number of clients, which is more than a test has.
 const CLIENTS_MAX: usize = 1_024;
 
 pub struct Desk {
@@ -38,7 +38,7 @@ impl Desk {
         }
     }
 
-    /// What is replied to a datagram.
+    /// Takes a datagram, and returns the reply.
     pub fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
         match request(datagram) {
             Ok(request) => {
@@ -58,7 +58,7 @@ impl Desk {
         }
     }
 
-    /// Before it is marked as applied: all of it is, or nothing.
+    /// Takes the request's weight before the request is marked as applied: all of it, or nothing.
     fn provide(&mut self, request: &Request<'_>) -> Result<(), Problem> {
         let weights = request
             .operations()
@@ -117,7 +117,7 @@ impl Desk {
             }
             head.done += 1;
         }
-        // Who has a reply must find all that it rests on.
+        // A client with a reply must find all adds that the reply rests on.
         self.batch.finish(&mut |(), _| {});
         reply(head, &answers)
     }

@@ -1,10 +1,10 @@
-//! How often what happened: so that a test knows that its faults were real.
+//! Counts of faults, so that a test knows that its faults were real.
 
 use std::ops::AddAssign;
 
 macro_rules! faults {
     ($($field:ident: $name:literal,)*) => {
-        /// Counts, each with a name.
+        /// Numbers of faults, each with a name.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Faults {
             $(pub $field: u64,)*
@@ -25,7 +25,7 @@ macro_rules! faults {
 }
 
 faults! {
-    // What the network does.
+    // Faults of the network.
     sent: "datagrams sent",
     lost: "lost",
     doubled: "doubled",
@@ -36,7 +36,7 @@ faults! {
     cut: "cut off",
     overflowed: "dropped by a full socket",
     misdelivered_to_all: "misdelivered to everybody",
-    // What befalls nodes.
+    // Faults of nodes.
     crashes: "crashes",
     restarts: "restarts",
     restarts_as_another: "restarts as another node",
@@ -50,11 +50,11 @@ faults! {
     drifts: "clocks that drift",
     twins: "second nodes of one id",
     shadows: "second processes of one address",
-    // Who else is there.
+    // Other nodes and processes.
     strangers: "strangers",
     apart: "members with another sketch",
     one_way_peers: "one-way peers",
-    // Terms.
+    // Limits and settings.
     memory_limits: "nodes with a memory limit",
     origin_limits: "nodes with a limit of slices",
     slices_refused: "slices refused for want of room",
@@ -63,7 +63,7 @@ faults! {
     long_digests: "clusters with more slices than a round's lines",
     many_sections: "sketches of several sections",
     wide_slices: "slices with totals that 32 bits do not hold",
-    // What is looked at after quiet.
+    // Trials after quiet.
     late_replays: "replays after quiet",
     late_forgeries: "forgeries after quiet",
     replays_to_one_alone: "replays to one that is alone",

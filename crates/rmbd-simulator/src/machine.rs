@@ -1,4 +1,4 @@
-//! What the simulator asks of a node.
+//! The interface between the simulator and a node.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use rmbd_sketch::{Geometry, HashFamily};
 use rmbd_store::Estimate;
 
 impl Setup {
-    /// The name of the slice that it writes.
+    /// The name of the slice that the node writes.
     pub fn slice(&self) -> SliceId {
         SliceId::of(self.node, self.writer)
     }
 }
 
-/// What a node starts with.
+/// The settings that a node starts with.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub geometry: Geometry,
@@ -28,12 +28,12 @@ pub struct Setup {
     pub started_ms: u64,
     pub address: SocketAddr,
     pub seed: u64,
-    /// Numbers of the keys in its key file, the first one seals; none: the public one.
+    /// Numbers of the keys in the node's key file; the first one seals. Without any, the node has the public key.
     pub keys: Vec<u8>,
     pub fingerprint: u64,
     pub max_origins: usize,
     pub max_memory_bytes: u64,
-    /// Whether it expects others.
+    /// Whether the node expects others.
     pub joins: bool,
     pub gossip_interval: Duration,
     pub gossip_rate_bytes_per_s: u64,
@@ -42,33 +42,33 @@ pub struct Setup {
 
 /// The cells of one slice.
 pub type Cells = Vec<u64>;
-/// All that a node holds, without slices whose cells are all zero.
+/// All slices that a node holds, without those whose cells are all zero.
 pub type Copies = BTreeMap<SliceId, Cells>;
 
-/// A node without its surroundings. Times are what its own clock shows.
+/// A node without its surroundings. Times are those of the node's own clock.
 pub trait Machine: Sized {
-    /// Whether it knows one-way peers.
+    /// Whether the machine supports one-way pushes.
     const ONE_WAY: bool;
-    /// Whether it must be told of everybody, since it has no membership.
+    /// Whether each node must be told of all others, since the machine has no membership.
     const SEEDS_ALL: bool;
-    /// Whether its datagrams have a limit.
+    /// Whether the machine's datagrams have a largest size.
     const LIMITS_DATAGRAMS: bool;
-    /// Whether it is known how long it may take.
+    /// Whether the time until nodes are equal is known.
     const PACED: bool;
-    /// Virtual time in which all must be equal once it is quiet.
+    /// Virtual time in which all nodes must be equal once it is quiet.
     const QUIET_LIMIT: Duration;
 
     fn start(setup: &Setup, now: Duration) -> Self;
-    /// False where so much was added that it has to be woken first.
+    /// Adds a weight. Returns false if so much was added that the machine has to be woken first.
     fn add(&mut self, key: &[u8], weight: u32) -> bool;
     fn estimate(&self, key: &[u8]) -> Estimate;
-    /// What was added here, as it stands now.
+    /// The cells of what was added on this node, as they are now.
     fn own_cells(&self) -> Cells;
-    /// What it holds of a slice.
+    /// The cells that the node holds of a slice.
     fn cells(&self, slice: &SliceId) -> Option<Cells>;
-    /// What it would tell others.
+    /// The slices that the node would send to others.
     fn copies(&self) -> Copies;
-    /// Cheap to compare: two that are equal hold the same, as far as their own hashes say.
+    /// Hashes of all slices. Two nodes with equal hashes hold the same cells, as far as their own hashes tell.
     fn roots(&self) -> BTreeMap<SliceId, u64>;
 
     fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]);
@@ -78,37 +78,39 @@ pub trait Machine: Sized {
 
     fn join(&mut self, now: Duration, seed: SocketAddr);
     fn is_alone(&self) -> bool;
-    /// Other members that it takes for up: their boots, and where they are.
+    /// Boots and addresses of the members that the node takes for live.
     fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)>;
     fn push_to(&mut self, now: Duration, target: SocketAddr);
     fn leave(&mut self, now: Duration);
     fn is_flushed(&self) -> bool;
     fn is_ready(&self) -> bool;
-    /// It says that it has all that the cluster had when it joined.
+    /// Whether the node claims to have all that the cluster had when it joined.
     fn is_complete(&self, now: Duration) -> bool;
 
-    /// What it tells others that it has completely: slices of others, and until which version.
+    /// Slices of others that the node claims to have completely, with the version.
     fn vouched(&self) -> Vec<(SliceId, u64)>;
-    /// The version of its own slice that is published, and its cells.
+    /// The published version of the node's own slice, and its cells.
     fn published(&self) -> (u64, Cells);
     fn own_version(&self) -> u64;
-    /// Its limits leave room for so many slices, whatever is in them, or for one more where places are few.
+    /// Whether the node's limits leave room for `slices` slices whatever is in them, or for one more where places are
+    /// few.
     fn has_room(&self, setup: &Setup, slices: usize) -> bool;
-    /// It says that it has no room for all of this slice: what it has of it nobody else is owed.
+    /// Whether the node reports that it has no room for all of this slice. Its part of the slice is owed to nobody
+    /// then.
     fn refuses(&self, slice: &SliceId) -> bool;
-    /// It says that slices exist which it does not hold.
+    /// Whether the node reports that slices exist which it does not hold.
     fn says_incomplete(&self, now: Duration) -> bool;
 
-    /// Does what a client asks for in a datagram; what is replied.
+    /// Does what a client asks for in a datagram, and returns the reply.
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;
-    /// Requests of clients that it had applied before.
+    /// Number of clients' requests that had been applied before.
     fn repeats(&self) -> u64;
 
-    /// A bound that it has broken, in words.
+    /// Describes a bound that the node has broken, if there is one.
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;
-    /// What it says in its log, since it was asked last.
+    /// Returns the lines of the node's log since the last call.
     fn take_log(&mut self) -> Vec<String>;
-    /// What helps to see why something failed.
+    /// Describes the state of the node, for a failed run.
     fn describe(&self, now: Duration) -> String;
 }
 
@@ -122,8 +124,8 @@ pub fn raise(cells: &mut [u64], to: &[u64]) {
     }
 }
 
-/// The answer to a key by the rule itself, at the one who writes `own`: the least row of that slice, plus the least
-/// row of the sums of all others.
+/// The answer to a key by the rule, at the writer of `own`: the least row of that slice, plus the least row of the
+/// sums of all others.
 pub fn estimate<'a>(
     copies: impl Iterator<Item = (&'a SliceId, &'a Cells)>,
     own: &SliceId,

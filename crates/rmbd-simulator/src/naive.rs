@@ -1,6 +1,6 @@
-//! A replication that is too simple to be wrong: each round every node sends all that it holds to all
-//! that it was told of. With the right way to merge, the checks must pass; with a wrong one they must
-//! not. So it is the checks that are tested here.
+//! A replication that is too simple to be wrong: in each round every node sends all that it holds to all nodes that
+//! it was told of. With the right way to merge, the checks must pass; with a wrong one they must fail. So this tests
+//! the checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use rmbd_store::Estimate;
 
 use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty};
 
-/// How a received cell becomes ours.
+/// The way in which a received cell changes ours.
 pub trait Merge {
     fn merge(ours: u64, theirs: u64) -> u64;
     /// Whether a slice is taken at all.
@@ -44,7 +44,7 @@ impl Merge for Last {
     }
 }
 
-/// Does not take back what it wrote before a restart.
+/// A merge that does not take back what the node wrote before a restart.
 impl Merge for ForgetsTheDead {
     fn merge(ours: u64, theirs: u64) -> u64 {
         ours.max(theirs)
@@ -69,7 +69,7 @@ impl<M: Merge> Naive<M> {
         self.setup.slice()
     }
 
-    /// Stands in for a seal: what it was not made with does not pass.
+    /// A checksum in place of a seal: a datagram with another sum does not pass.
     fn sum(&self, bytes: &[u8]) -> u64 {
         let keys = self.setup.keys.iter().map(|&key| u64::from(key)).max();
         let secret = self.setup.fingerprint ^ keys.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A network that does to datagrams what networks do, and a little more, as a seed says.
+//! A simulated network that loses, doubles, delays and damages datagrams as a seed says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use rmbd_proto::Boot;
 use super::faults::Faults;
 use super::random::Random;
 
-/// Where a host is: its number, which makes its address.
+/// The place of a host: its number, from which its address follows.
 pub type Place = usize;
 
 const PORT: u16 = 8001;
-/// Datagrams kept to be sent once more, much later.
+/// Number of datagrams that are kept to be sent once more, much later.
 const TAPE: usize = 64;
-/// Clients' places begin here.
+/// The first place of clients.
 pub const CLIENTS_FROM: Place = 50_000;
 
 pub fn address(place: Place) -> SocketAddr {
@@ -32,23 +32,24 @@ pub fn place(address: SocketAddr) -> Option<Place> {
     }
 }
 
-/// What happens to datagrams: shares of them, and how long they take.
+/// The weather of the network: shares of datagrams that are harmed, and how long datagrams take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weather {
     pub loss: f64,
     pub doubling: f64,
-    /// How many are held back for up to [`held_back`](Self::held_back), so that later ones overtake.
+    /// Share of datagrams that are held back for up to [`held_back`](Self::held_back), so that later ones overtake
+    /// them.
     pub reordering: f64,
-    /// Flipped bits, cut or grown ends, two datagrams in one.
+    /// Share of datagrams that are damaged: flipped bits, cut or grown ends, two datagrams in one.
     pub corruption: f64,
-    /// How often an old datagram comes again, now and then at somebody else's door.
+    /// Share of old datagrams that come again, sometimes to another node.
     pub replaying: f64,
     pub delay: (Duration, Duration),
     pub held_back: Duration,
 }
 
 impl Weather {
-    /// Everything arrives, soon and in order.
+    /// Weather in which everything arrives, soon and in order.
     pub const CLEAR: Self = Self {
         loss: 0.0,
         doubling: 0.0,
@@ -66,7 +67,7 @@ impl Weather {
         }
     }
 
-    /// From drizzle to storm.
+    /// Random weather, from drizzle to storm.
     pub fn random(random: &mut Random) -> Self {
         let mut share = |most: f64| {
             if random.chance(0.5) {
@@ -90,12 +91,12 @@ impl Weather {
     }
 }
 
-/// A datagram on its way. One from or to a client's place goes through the data port.
+/// A datagram on its way. If it comes from a client's place or goes to one, it uses the data port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
     pub from: Place,
     pub to: Place,
-    /// The boot of who sent it.
+    /// The boot of the sender.
     pub sender: Boot,
     pub bytes: Vec<u8>,
 }
@@ -110,14 +111,14 @@ impl Datagram {
 pub struct Network {
     pub weather: Weather,
     pub faults: Faults,
-    /// Weather of single directions, before that of all.
+    /// Weather of single directions, which replaces the general one.
     links: BTreeMap<(Place, Place), Weather>,
     cuts: BTreeSet<(Place, Place)>,
-    /// Nothing comes here by mistake. Who has the key and the geometry is let in by whoever gets his
-    /// announcement, so that a misdirected one joins those who did not want to be.
+    /// Places that no datagram reaches by mistake. A node with the key and the geometry is let in by every node that
+    /// gets its announcement, so a misdirected announcement would join clusters that must stay apart.
     pub aloof: BTreeSet<Place>,
     tape: Vec<Datagram>,
-    /// Never forgotten, also what those have sent who are gone.
+    /// A sample of all datagrams, including those of nodes that are gone.
     archive: Vec<Datagram>,
     random: Random,
 }
@@ -136,7 +137,7 @@ impl Network {
         }
     }
 
-    /// Nothing goes from the one to the other any more; the way back is another one.
+    /// Cuts the way from one place to the other. The way back is cut separately.
     pub fn cut_one_way(&mut self, from: Place, to: Place) {
         self.cuts.insert((from, to));
     }
@@ -166,28 +167,29 @@ impl Network {
         self.links.clear();
     }
 
-    /// Old datagrams that could come again.
+    /// Old datagrams that may come again.
     pub fn tape(&self) -> &[Datagram] {
         &self.tape
     }
 
-    /// Old datagrams, also of those who are gone.
+    /// Old datagrams, including those of nodes that are gone.
     pub fn archive(&self) -> &[Datagram] {
         &self.archive
     }
 
-    /// Forgets old datagrams of others than these.
+    /// Forgets the old datagrams of all nodes but these.
     pub fn forget_others(&mut self, boots: &[Boot]) {
         self.tape
             .retain(|datagram| boots.contains(&datagram.sender));
     }
 
-    /// What comes of a datagram that is sent: how long each copy takes, and the copy.
+    /// Sends a datagram: calls `deliver` with each copy and the time that it takes.
     pub fn send(&mut self, datagram: Datagram, mut deliver: impl FnMut(Duration, Datagram)) {
         self.faults.sent += 1;
         let link = self.links.get(&(datagram.from, datagram.to));
         let weather = link.copied().unwrap_or(self.weather);
-        // A client's request that comes again is the same as a doubled one, and no seal tells damage.
+        // A client's request that comes again is the same as a doubled one. Requests have no seal that would reveal
+        // damage.
         let weather = if datagram.is_of_client() {
             Weather {
                 corruption: 0.0,
@@ -234,7 +236,7 @@ impl Network {
         deliver(delay, datagram);
     }
 
-    /// Keeps a sample of everything that was ever sent (reservoir of fixed size, old ones stay long).
+    /// Keeps a sample of all datagrams that were ever sent (a reservoir of fixed size, in which old ones stay long).
     fn record(&mut self, datagram: &Datagram) {
         let is_kept = self.random.chance(0.05);
         for tape in [&mut self.tape, &mut self.archive] {
@@ -254,7 +256,7 @@ impl Network {
         if self.random.chance(0.3) {
             let at = self.random.below(self.tape.len());
             let other = &self.tape[at];
-            // From the right one to somebody else, or the right content from somebody else.
+            // The datagram goes to the wrong receiver, or its content comes from the wrong sender.
             let is_aloof = |place| self.aloof.contains(&place);
             if self.random.chance(0.5) && !is_aloof(again.to) && !is_aloof(other.to) {
                 again.to = other.to;
@@ -278,7 +280,7 @@ impl Network {
                 let from = random.below(bytes.len().min(other.len()));
                 bytes.truncate(from);
                 bytes.extend_from_slice(&other[from..]);
-                // The same datagram twice would be none.
+                // Without this the damaged datagram might be equal to the original.
                 bytes.push(0);
             }
             _ => {

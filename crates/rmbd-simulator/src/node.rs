@@ -1,4 +1,4 @@
-//! The real thing: everything that the simulator calls of it is in this file.
+//! The real node. The simulator calls the product only in this file.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use rmbd_store::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits};
 use super::desk::Desk;
 use super::machine::{Cells, Copies, Machine, Setup, is_empty};
 
-/// Legacy peers are another test's.
+/// Largest number of legacy peers, which another test covers.
 const MAX_PEERS: usize = 1;
-/// Others that membership may know.
+/// Largest number of other members that membership may know.
 const MEMBERS_MAX: usize = 1_024;
 
 /// A node without sockets: a replica, and its part in a cluster.
@@ -26,7 +26,7 @@ pub struct Node {
     pub replica: Arc<Replica>,
     pub cluster: Cluster,
     desk: Desk,
-    /// All of its log.
+    /// All events of its log.
     pub log: Vec<ClusterEvent>,
 }
 
@@ -50,7 +50,7 @@ impl Node {
     }
 }
 
-/// A key ring's text from numbers of keys.
+/// The text of a key ring with these numbers of keys.
 pub fn key_ring(keys: &[u8]) -> KeyRing {
     if keys.is_empty() {
         return KeyRing::public();
@@ -66,14 +66,14 @@ fn all_cells(held: &CellsRef<'_>) -> Cells {
     held.to_vec()
 }
 
-/// What a learnt slice takes at most: full of cells that 32 bits do not hold.
+/// Most bytes that a learnt slice takes: it is full of cells that 32 bits do not hold.
 pub fn slice_bytes_max(geometry: Geometry) -> u64 {
     let groups = geometry.cells().div_ceil(GROUP_CELLS) as u64;
     geometry.memory_bytes() * 2 + groups * 80 + 1_000
 }
 
-/// What a node takes for its own cells, in tables of 32 bits a cell: two of them, what is noted of totals that these do
-/// not hold (one and two), and the published copy.
+/// Number of tables that a node has for its own cells, with 32 bits a cell: two of cells, one and two for totals that
+/// these do not hold, and the published copy.
 pub const OWN_TABLES: u64 = 6;
 
 impl Machine for Node {

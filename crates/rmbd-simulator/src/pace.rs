@@ -1,4 +1,4 @@
-//! How long it may take until all are equal, by what the faults allow.
+//! The longest time until all nodes are equal, by what the faults allow.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::network::{Place, Weather};
 use super::plan::Plan;
 use super::world::World;
 
-/// Rounds for what goes the direct way, and for a first digest.
+/// Rounds for slices that go the direct way, and for a first digest.
 const ROUNDS: f64 = 12.0;
-/// Rounds of one step from neighbour to neighbour, where any neighbour serves: one that has it names it to
-/// a random member, which waits for its patience, and pulls.
+/// Rounds of one step from neighbour to neighbour, if any neighbour serves: a node that has the slice names it to a
+/// random member, which waits for its patience, and pulls.
 const ROUNDS_A_STEP: f64 = 8.0;
-/// Where only one neighbour serves, it names it to the one who needs it once in as many rounds as it has
-/// neighbours; so often that is missed once in a hundred thousand times.
+/// Factor where only one neighbour serves: it names the slice to the node in need once in as many rounds as it has
+/// neighbours. With this many times as many rounds it is missed once in a hundred thousand times.
 const MISSES: f64 = 12.0;
-/// Trips that a pull needs beside those for groups, and that it may have to make again.
+/// Round trips that a pull needs beside those for groups, and that it may have to make again.
 const TRIPS: f64 = 40.0;
 
-/// Seconds until what is not answered is asked for again.
+/// Seconds until a question without an answer is asked again.
 const SILENCE: f64 = 0.25;
 
-/// How long it may take in quiet, counted while everybody knows everybody.
+/// The longest time in quiet, counted while all nodes know each other.
 pub fn until_equal<M: Machine>(world: &World<M>, plan: &Plan, groups: &[Expected]) -> Duration {
     let all = groups.iter().map(|group| of_group(world, plan, group));
     all.max().unwrap_or_default()
@@ -39,7 +39,7 @@ fn of_group<M: Machine>(world: &World<M>, plan: &Plan, group: &Expected) -> Dura
     let nodes = group.places.len() as f64;
     let lines = world.truth.len() as f64;
     let cycle = (lines / plan.terms.limits.digest_lines_a_round as f64).ceil();
-    // One that is alone may still have to tell somebody whom it pushes to.
+    // A single node may still have to send to a node that it pushes to.
     let steps = f64::from(steps(world, group).max(1));
     let arrives = (1.0 - weather.loss) * (1.0 - weather.corruption);
     let rounds = if steps > 1.0 {
@@ -51,7 +51,7 @@ fn of_group<M: Machine>(world: &World<M>, plan: &Plan, group: &Expected) -> Dura
     Duration::from_secs_f64(rounds * round + transfers)
 }
 
-/// Seconds for the bytes and the trips of everything that may be missing.
+/// Seconds for the bytes and the round trips of everything that may be missing.
 fn transfer(plan: &Plan, weather: Weather, group: &Expected) -> f64 {
     let limits = &plan.terms.limits;
     let cells = plan.terms.geometry.cells() as f64;
@@ -63,16 +63,16 @@ fn transfer(plan: &Plan, weather: Weather, group: &Expected) -> f64 {
     let waves = (slices / limits.pulls as f64).ceil();
     let late = weather.held_back.as_secs_f64() * weather.reordering;
     let trip = 2.0 * (weather.delay.1.as_secs_f64() + late) + 0.02;
-    // What is dropped of a request is asked for again after a silence.
+    // The dropped part of a request is asked for again after a silence.
     let is_dropped = limits.groups_served < limits.groups_asked * limits.pulls;
     let silence = if is_dropped { SILENCE } else { 0.0 };
     let trips = waves * ((TRIPS + 2.0 * sections) * trip + 2.0 * portions * (trip + silence));
-    // A node may have to serve all others.
+    // One node may have to serve all others.
     let bytes = slices * nodes * cells * 6.0 + nodes * 4_000.0;
     trips + 4.0 * bytes / plan.terms.rate_bytes_per_s as f64
 }
 
-/// The longest of the shortest ways between two of the group.
+/// The length of the longest shortest path between two nodes of the group.
 fn steps<M: Machine>(world: &World<M>, group: &Expected) -> u32 {
     let linked = |a: Place, b: Place| !world.network.is_cut(a, b) && !world.network.is_cut(b, a);
     let from_each = group.places.iter().map(|&from| {
@@ -97,7 +97,7 @@ fn steps<M: Machine>(world: &World<M>, group: &Expected) -> u32 {
     from_each.max().unwrap_or(0)
 }
 
-/// How long it may take until `nodes` have what one of them has, with nothing in anybody's way.
+/// The longest time until `nodes` nodes have what one of them has, without any faults.
 pub fn until_all_have_it(plan: &Plan, lines: usize, nodes: usize) -> Duration {
     let slowest = plan
         .drifts

@@ -1,10 +1,10 @@
-//! What happens when, in virtual time.
+//! The queue of events in virtual time.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Events in the order of their times; of the same time, in the order in which they came.
+/// Events in the order of their times; events of the same time come in the order in which they were put.
 #[derive(Debug)]
 pub struct Queue<E> {
     heap: BinaryHeap<Reverse<Entry<E>>>,
@@ -38,7 +38,7 @@ impl<E> Queue<E> {
         self.heap.push(Reverse(Entry { at, number, event }));
     }
 
-    /// The next event, where it comes no later than `until`.
+    /// The next event, if it comes no later than `until`.
     pub fn pop_until(&mut self, until: Duration) -> Option<(Duration, E)> {
         let Reverse(next) = self.heap.peek()?;
         if next.at > until {

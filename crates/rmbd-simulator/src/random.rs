@@ -1,11 +1,11 @@
-//! One seed, many streams: every part of a run draws from a stream of its own, so that a change in one
-//! does not shift the others.
+//! Random numbers by a seed. Every part of a run draws from its own stream, so that a change in one part does not
+//! shift the others.
 
 use std::time::Duration;
 
 use rmbd_testkit::random::random;
 
-/// splitmix64 (Steele, Lea & Flood 2014). Small, seeded, the same on every machine.
+/// A random stream (splitmix64, Steele, Lea & Flood 2014). It is small, seeded, and the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -14,7 +14,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The stream of a part, by its name.
+    /// The stream of a part, by the part's name.
     pub fn stream(seed: u64, part: &str) -> Self {
         let mut state = Self(seed);
         for byte in part.bytes() {
@@ -27,17 +27,17 @@ impl Random {
         random(&mut self.0)
     }
 
-    /// In `0..end`; 0 where `end` is 0.
+    /// A number in `0..end`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
-    /// In `from..=to`.
+    /// A number in `from..=to`.
     pub fn between(&mut self, from: usize, to: usize) -> usize {
         from + self.below(to - from + 1)
     }
 
-    /// In [0, 1).
+    /// A number in [0, 1).
     pub fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -54,7 +54,7 @@ impl Random {
         of.get(self.below(of.len())).copied()
     }
 
-    /// Ranks from 0 to `end - 1`, small ones far more often (a power of a uniform number).
+    /// A rank from 0 to `end - 1`. Small ones are far more frequent (a power of a uniform number).
     pub fn skewed(&mut self, end: usize) -> usize {
         (self.share().powi(3) * end as f64) as usize
     }

@@ -1,4 +1,4 @@
-//! Nodes with one flaw each, which the checks must catch: the real thing, but for that.
+//! Nodes with one flaw each, which the checks must catch. Apart from the flaw they are real nodes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use rmbd_store::Estimate;
 use super::machine::{Cells, Copies, Machine, Setup};
 use super::node::Node;
 
-/// What is wrong with a node.
+/// The flaw of a node.
 pub trait Flaw {
-    /// It says that it has complete what it has in part.
+    /// Whether the node claims to have a slice completely while it has a part.
     const LACKS_CELLS: bool = false;
-    /// It is ready as soon as it runs.
+    /// Whether the node claims to be ready as soon as it runs.
     const READY_AT_ONCE: bool = false;
-    /// It ends without handing over.
+    /// Whether the node ends without handing over its counts.
     const LEAVES_AT_ONCE: bool = false;
-    /// A request that comes again is counted again.
+    /// Whether the node counts a repeated request again.
     const COUNTS_REPEATS: bool = false;
-    /// Its rounds are twenty times as long as they should be.
+    /// Whether the node's rounds are twenty times as long as they should be.
     const SLOW: bool = false;
 }
 

@@ -1,10 +1,10 @@
-//! Cells of 32 bits count further than that: this is how.
+//! Exact totals above 32 bits, from cells of 32 bits.
 //!
-//! A cell wraps: it holds the lowest 32 bits of what was added to it, its *total*. From time to time a *pass* of the
-//! one writer goes over all cells and notes for each how many *half turns* of 2^31 its total has made. Between two
-//! passes no cell grows by more than 2^31, since all weight is taken from a [`WeightBudget`] before it is added, and
-//! only what was added before a pass began is given back by it. So whoever reads a cell and its half turns knows the
-//! total: the highest bit of the cell says whether it has made one half turn more since.
+//! A cell wraps: it holds the lowest 32 bits of its *total*, the sum of all that was added to it. From time to time
+//! the one writer makes a *pass* over all cells and notes for each how many *half turns* of 2^31 its total has made.
+//! Between two passes no cell grows by more than 2^31, since all weight is taken from a [`WeightBudget`] before it is
+//! added, and a pass gives back only what was added before the pass began. So a reader that has a cell and its half
+//! turns knows the total: the highest bit of the cell tells whether the total has made one more half turn since.
 //!
 //! ```text
 //!    adds     take from the budget (Acquire what the last pass gave back, then a Release fence), add to cells, add
@@ -16,19 +16,22 @@
 //! ```
 //!
 //! *Never ahead, never behind*. Let P be a cell's total as the last pass that gave back has read it, and T the total
-//! that a reader sees. What T has beyond P was taken from the budget after that pass began, so T - P is at most
-//! [`BUDGET`] = 2^31. If nobody has seen half turns then P < 2^31, and T < 2^32 is the cell itself; the last add of T
-//! came from a budget that a pass with half turns gave back only if that pass had said so before, and the fences bring
-//! this to whoever has read the add. With half turns h, the same before and after: h was noted of a total that the
-//! reader's cell includes (coherence), so T >= h * 2^31; were T >= (h + 2) * 2^31, its last add would rest on a pass
-//! that has noted h + 1 at least, and the second look would have seen it.
+//! that a reader sees. The difference T - P was taken from the budget after that pass began, so it is at most
+//! [`BUDGET`] = 2^31. There are two cases.
 //!
-//! *A cell may be a sum* of several that only grow (mod 2^32), each read on its own: all of this is said of what is
-//! read of them together. What a pass has read of each is in what a later reader reads of it, and for T whichever of
-//! its adds rests on the latest pass is the last one: all weight that was taken until the next pass rests on it or on
-//! earlier ones.
+//! - The reader finds no half turns. Then P < 2^31, so T < 2^32 and T is the cell itself. It cannot have missed half
+//!   turns: the last add of T came from a budget that a pass with half turns gave back only after it had said that
+//!   there are some, and the fences bring this to every thread that has read the add.
+//! - The reader finds h half turns, the same before and after. Then h was noted of a total that the reader's cell
+//!   includes (coherence), so T >= h * 2^31. If T were >= (h + 2) * 2^31, its last add would rest on a pass that had
+//!   noted h + 1 at least, and the second look would have seen that.
 //!
-//! This file uses nothing but atomics, so that a model of them can run it (`tests/loom.rs`).
+//! *A cell may be a sum* of several values that only grow (mod 2^32) and are read one by one. The proof then holds
+//! for the values that are read together. A later reader of each value sees at least what the pass has read of it.
+//! The last add of T is the one that rests on the latest pass: all weight that is taken before the next pass rests on
+//! this pass or on earlier ones.
+//!
+//! This file uses nothing but atomics, so that a model checker can run it (`tests/loom.rs`).
 
 use super::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -36,15 +39,16 @@ use super::atomic::{
     fence,
 };
 
-/// Weight that may be added between two passes, over all threads.
+/// Weight that all threads together may add between two passes.
 pub(super) const BUDGET: u64 = 1 << HALF_TURN_BITS;
 
-/// All weight that may be added in a life. Below half of what 64 bits hold, it takes thousands of years of single adds.
+/// Weight that may be added in the life of a sketch. It is below half of what 64 bits hold, and takes thousands of
+/// years of single adds.
 const TOTAL_WEIGHT_MAX: u64 = 1 << 62;
 
 const HALF_TURN_BITS: u32 = 31;
 
-/// Each take is this part of what is left, so that there is something left for others, however many hold some.
+/// A take gets 1 in `PART` of what is left (unless it needs more), so that something is left for other threads.
 const PART: u64 = 4;
 
 /// Weight that may be added until the next pass.
@@ -54,13 +58,13 @@ pub(super) struct WeightBudget {
     taken: AtomicU64,
     /// All weight that passes have found in the cells.
     passed: AtomicU64,
-    /// Somebody got nothing since the last pass began.
+    /// Whether a thread got nothing since the last pass began.
     is_short: AtomicBool,
 }
 
 impl WeightBudget {
-    /// Takes at least `least`, and a good part of what is left; `None` where there is less than `least` until the next
-    /// pass.
+    /// Takes a quarter of what is left, or `least` where that is more. Returns `None` if there is less than `least`
+    /// until the next pass.
     pub(super) fn take(&self, least: u64) -> Option<u64> {
         let taken = self.take_of(|left| (left >= least).then(|| (left / PART).max(least)));
         if taken.is_none() {
@@ -69,7 +73,7 @@ impl WeightBudget {
         taken
     }
 
-    /// As [`take`](Self::take), where that leaves enough for all others.
+    /// Like [`take`](Self::take), but only if enough is left for all other threads.
     pub(super) fn take_of_plenty(&self, least: u64) -> Option<u64> {
         self.take_of(|left| Some(left / PART).filter(|&part| part >= least))
     }
@@ -77,8 +81,8 @@ impl WeightBudget {
     fn take_of(&self, part: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let mut taken = self.taken.load(Relaxed);
         loop {
-            // Acquire, against the Release in `give_back`: what the pass has noted is seen by whoever sees an add that
-            // rests on it.
+            // Acquire pairs with the Release in `give_back`: a thread that sees an add which rests on a pass also sees
+            // what that pass has noted.
             let end = (self.passed.load(Acquire) + BUDGET).min(TOTAL_WEIGHT_MAX);
             let more = part(end.saturating_sub(taken))?;
             let exchanged = self
@@ -86,7 +90,7 @@ impl WeightBudget {
                 .compare_exchange(taken, taken + more, Relaxed, Relaxed);
             match exchanged {
                 Ok(_) => {
-                    // Release, before the adds: see above.
+                    // This Release comes before the adds: see the head of this file.
                     fence(Release);
                     return Some(more);
                 }
@@ -95,23 +99,24 @@ impl WeightBudget {
         }
     }
 
-    /// What was taken and not added.
+    /// Returns weight that was taken and not added.
     pub(super) fn return_unused(&self, weight: u64) {
         self.taken.fetch_sub(weight, Relaxed);
     }
 
-    /// A pass begins.
+    /// Notes that a pass begins.
     pub(super) fn begin_pass(&self) {
         self.is_short.store(false, Relaxed);
     }
 
-    /// A pass is done, by the one writer; `passed` is all that had been added before it began.
+    /// Notes that a pass is done. Only the one writer calls this; `passed` is all that had been added before the pass
+    /// began.
     pub(super) fn give_back(&self, passed: u64) {
-        // Release, after what the pass has noted.
+        // Release comes after all that the pass has noted.
         self.passed.store(passed, Release);
     }
 
-    /// Whether a pass should come soon, given all that was added so far.
+    /// Whether a pass should come soon, if `added` is all that was added so far.
     pub(super) fn wants_pass(&self, added: u64) -> bool {
         let since = added.saturating_sub(self.passed.load(Relaxed));
         since >= BUDGET / 2 || self.is_short.load(Relaxed)
@@ -126,7 +131,7 @@ pub(super) struct HalfTurns {
 }
 
 impl HalfTurns {
-    /// Of cells that are 0; one for each cell.
+    /// Half turns of cells that are all 0, from one zeroed number for each cell.
     pub(super) fn new(of_cells: Box<[AtomicU32]>) -> Self {
         Self {
             are_any: AtomicBool::new(false),
@@ -134,14 +139,15 @@ impl HalfTurns {
         }
     }
 
-    /// Whether a cell alone may say too little. To be asked after an Acquire fence behind the cell.
+    /// Whether any half turns were noted, so that a cell alone may say too little. The caller asks after an Acquire
+    /// fence behind its read of the cell.
     #[inline]
     pub(super) fn are_any(&self) -> bool {
         self.are_any.load(Relaxed)
     }
 
-    /// The total of the cell with this index, of which `read` reads the lowest 32 bits. By any thread; it does not
-    /// wait.
+    /// The total of the cell with this index. `read` reads the cell's lowest 32 bits. Any thread may call this; it
+    /// does not wait.
     pub(super) fn total(&self, index: usize, read: impl Fn() -> u32) -> u64 {
         let noted = &self.of_cells[index];
         let mut before = noted.load(Acquire);
@@ -152,13 +158,15 @@ impl HalfTurns {
             if before == after {
                 return total(after, value);
             }
-            // A pass has come by, and 2^31 were added since the one before: seldom, and never twice in a row.
+            // A pass has come by, and 2^31 were added since the one before. This is rare, and never happens twice in a
+            // row.
             before = after;
             fence(Acquire);
         }
     }
 
-    /// The total of a cell of which the pass has just read this value; by the one writer.
+    /// Notes the half turns of a cell of which the pass has just read this value, and returns its total. Only the one
+    /// writer calls this.
     #[inline]
     pub(super) fn note(&self, index: usize, value: u32) -> u64 {
         let noted = &self.of_cells[index];
@@ -172,14 +180,14 @@ impl HalfTurns {
         total
     }
 
-    /// The total of a cell that had this value when it was noted last; by the one writer.
+    /// The total of a cell that had this value when it was noted last. Only the one writer calls this.
     #[inline]
     pub(super) fn noted(&self, index: usize, value: u32) -> u64 {
         total(self.of_cells[index].load(Relaxed), value)
     }
 }
 
-/// Of a cell whose total had made so many half turns at the latest pass, or one more since.
+/// The total of a cell with this value that had made `half_turns` at the latest pass, and perhaps one more since.
 #[inline]
 fn total(half_turns: u32, value: u32) -> u64 {
     let has_made_one_more = (value >> HALF_TURN_BITS) ^ (half_turns & 1);

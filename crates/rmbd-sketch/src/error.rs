@@ -1,4 +1,4 @@
-//! Reasons for which a sketch is not made, or takes no weight.
+//! Errors for a sketch that cannot be made, and for weight that it cannot take.
 
 /// Why a sketch could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -8,7 +8,7 @@ pub enum SketchError {
         "no memory for a sketch of {bytes} bytes, nothing was allocated: choose a smaller width or depth, or raise the process's memory limit"
     )]
     OutOfMemory {
-        /// What was asked for.
+        /// Bytes that were asked for.
         bytes: u64,
     },
 }

@@ -1,61 +1,61 @@
-//! Width and depth, and what they promise.
+//! Width and depth of a sketch, and the error bounds that follow from them.
 
 use std::f64::consts::E;
 
-/// Most rows a sketch may have: e^-32 is beyond what anybody can tell from never, and hashing,
-/// buffers and the depth of an update stay bounded.
+/// Largest number of rows of a sketch. Nobody can tell e^-32 from never, and with a limit, hashing, buffers and the
+/// cost of an update stay bounded.
 pub const MAX_DEPTH: usize = 32;
 
-/// Most cells a sketch may have (16 GiB of them): a cell's index fits a `u32`.
+/// Largest number of cells of a sketch (16 GiB of cells): a cell's index fits a `u32`.
 pub const MAX_CELLS: u64 = 1 << 32;
 
-/// What one cell takes.
+/// Bytes of one cell.
 const CELL_BYTES: u64 = 4;
 
-// `MAX_CELLS` and its bytes must be sizes that memory can have.
+// `MAX_CELLS` times its bytes must be a size that memory can have.
 const _: () = assert!(usize::BITS >= 64, "rmbd needs a 64-bit target");
 
-/// A size that no sketch can have.
+/// Why a width, depth, epsilon or confidence is refused.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum GeometryError {
-    /// A row without columns.
+    /// The width is 0.
     #[error("a sketch needs a width of at least 1, not 0: choose the number of columns in a row")]
     ZeroWidth,
-    /// No rows.
+    /// The depth is 0.
     #[error("a sketch needs a depth of at least 1, not 0: choose the number of rows, 4 is usual")]
     ZeroDepth,
-    /// More than [`MAX_DEPTH`] rows.
+    /// There are more than [`MAX_DEPTH`] rows.
     #[error(
         "a depth of {depth} is above the limit of {MAX_DEPTH} rows: ask for fewer rows or less confidence"
     )]
     TooDeep {
-        /// What was asked for.
+        /// The depth that was asked for.
         depth: u64,
     },
-    /// More than [`MAX_CELLS`] cells.
+    /// There are more than [`MAX_CELLS`] cells.
     #[error(
         "{depth} rows of {width} columns are more than the limit of {MAX_CELLS} cells: choose a smaller width or depth, or a larger epsilon"
     )]
     TooManyCells {
-        /// Columns asked for; `u64::MAX` where it was more than that.
+        /// Columns that were asked for; `u64::MAX` stands for any larger number.
         width: u64,
-        /// Rows asked for.
+        /// Rows that were asked for.
         depth: u64,
     },
-    /// Epsilon out of (0, 1).
+    /// Epsilon is not in (0, 1).
     #[error(
         "epsilon must lie between 0 and 1, both excluded, not {epsilon}: 0.00001 makes a width of 271829"
     )]
     Epsilon {
-        /// What was asked for.
+        /// The epsilon that was asked for.
         epsilon: f64,
     },
-    /// Confidence out of (0, 1).
+    /// Confidence is not in (0, 1).
     #[error(
         "confidence must lie between 0 and 1, both excluded, not {confidence}: 0.98 makes a depth of 4"
     )]
     Confidence {
-        /// What was asked for.
+        /// The confidence that was asked for.
         confidence: f64,
     },
 }
@@ -85,18 +85,18 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What a node has where nothing is said: 4 rows of 2^20 columns, 16 MiB, an error of at most
-    /// 2.6 in a million of all that was added, in 98.2 % of the answers.
+    /// The default of a node: 4 rows of 2^20 columns, which take 16 MiB. In 98.2 % of the answers the error is at most
+    /// 2.6 in a million of all that was added.
     pub const DEFAULT: Self = Self {
         width: 1_048_576,
         depth: 4,
     };
 
-    /// `width` columns in each of `depth` rows.
+    /// A geometry of `width` columns in each of `depth` rows.
     ///
     /// # Errors
     ///
-    /// Zero, more than [`MAX_DEPTH`] rows, or more than [`MAX_CELLS`] cells.
+    /// Fails for a zero, for more than [`MAX_DEPTH`] rows, and for more than [`MAX_CELLS`] cells.
     pub fn new(width: u64, depth: u64) -> Result<Self, GeometryError> {
         if width == 0 {
             return Err(GeometryError::ZeroWidth);
@@ -116,13 +116,13 @@ impl Geometry {
         })
     }
 
-    /// The smallest sketch that errs by at most `epsilon * N` with a probability of at least
-    /// `confidence`. What [`epsilon`](Self::epsilon) and [`confidence`](Self::confidence) say of a
-    /// sketch makes that sketch again.
+    /// The smallest sketch that errs by at most `epsilon * N` with a probability of at least `confidence`. The
+    /// [`epsilon`](Self::epsilon) and [`confidence`](Self::confidence) of a sketch lead back to that sketch.
     ///
     /// # Errors
     ///
-    /// Either outside of (0, 1), or a sketch above the limits of [`new`](Self::new).
+    /// Fails where either number is outside of (0, 1), or where the sketch would be above the limits of
+    /// [`new`](Self::new).
     pub fn from_error(epsilon: f64, confidence: f64) -> Result<Self, GeometryError> {
         if !is_fraction(epsilon) {
             return Err(GeometryError::Epsilon { epsilon });
@@ -130,23 +130,23 @@ impl Geometry {
         if !is_fraction(confidence) {
             return Err(GeometryError::Confidence { confidence });
         }
-        // A hair less than the formula, so that rounding never costs a column or a row too many:
-        // some ulps of the quotient, and for delta the ulp that `confidence` was rounded to.
+        // The formula is lowered by a hair, so that rounding never costs a column or a row too many: some ulps of the
+        // quotient, and for delta the ulp that `confidence` was rounded to.
         let width = (E / epsilon * (1.0 - 4.0 * f64::EPSILON)).ceil();
         let delta = 1.0 - confidence + f64::EPSILON;
         let depth = (1.0 / delta).ln().ceil().max(1.0);
-        // `as` clamps: what is too large for a u64 is still too large, and refused.
+        // `as` clamps: a value too large for a u64 becomes `u64::MAX`, which `new` refuses.
         Self::new(width as u64, depth as u64)
     }
 
-    /// Columns a row.
+    /// Columns in each row.
     #[inline]
     #[must_use]
     pub const fn width(self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// Number of rows.
     #[inline]
     #[must_use]
     pub const fn depth(self) -> usize {
@@ -160,20 +160,20 @@ impl Geometry {
         self.width * self.depth
     }
 
-    /// Bytes of all cells.
+    /// Memory of all cells, in bytes.
     #[inline]
     #[must_use]
     pub const fn memory_bytes(self) -> u64 {
         self.cells() as u64 * CELL_BYTES
     }
 
-    /// e / width. Above 1 for widths of 1 and 2, which promise nothing.
+    /// The error bound as a share of N: e / width. It is above 1 for widths of 1 and 2, which promise nothing.
     #[must_use]
     pub fn epsilon(self) -> f64 {
         E / self.width as f64
     }
 
-    /// 1 - e^-depth.
+    /// The probability that an estimate keeps the error bound: 1 - e^-depth.
     #[must_use]
     pub fn confidence(self) -> f64 {
         1.0 - (-(self.depth as f64)).exp()
@@ -187,7 +187,7 @@ impl Default for Geometry {
 }
 
 fn is_fraction(value: f64) -> bool {
-    // Written so that NaN is none.
+    // Written so that NaN fails.
     value > 0.0 && value < 1.0
 }
 
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn error_bounds_make_the_published_sizes() {
-        // ceil(e / epsilon), ceil(ln(1 / (1 - confidence))), worked out by hand.
+        // Expected values of ceil(e / epsilon) and ceil(ln(1 / (1 - confidence))), worked out by hand.
         for (epsilon, confidence, width, depth) in [
             (0.001, 0.99, 2719, 5),
             (0.00001, 0.98, 271_829, 4),

@@ -1,12 +1,12 @@
-//! From a key to one cell in every row.
+//! Hashing: from a key to one cell in every row.
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{CellIndexes, Geometry};
 
-/// The hash functions that make columns of keys. Both ends of an exchange must use the same.
+/// The hash functions that turn a key into columns. Both ends of an exchange must use the same one.
 ///
-/// The match on it is the whole seam: the branch goes the same way for every key of a sketch, and
+/// The families are told apart by a match for each key. The branch goes the same way for every key of a sketch, and
 /// costs less than runs of the same code differ by (`benches/sketch.rs`, group `seam`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashFamily {
@@ -19,17 +19,17 @@ pub enum HashFamily {
         /// Seed of the hash.
         seed: u64,
     },
-    /// FNV-1a of 32 bits that starts at the row number, and `% width`: what the Python program uses.
-    /// Anybody can choose keys that collide.
+    /// FNV-1a of 32 bits that starts at the row number, and `% width`, as in the Python program. Anybody can choose
+    /// keys that collide.
     Fnv,
 }
 
-/// Sixteen bytes that all cells of a key follow from: keys with the same ones are the same to a sketch.
+/// The sixteen bytes from which all cells of a key follow. Two keys with the same hash are the same key to a sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyHash(u128);
 
 impl KeyHash {
-    /// Bits that are as good as those of a hash of their own.
+    /// Bits of the hash that are as random as those of a separate hash.
     #[inline]
     #[must_use]
     pub fn low_bits(self) -> usize {
@@ -38,7 +38,7 @@ impl KeyHash {
 }
 
 impl HashFamily {
-    /// `xxh3` or `fnv`.
+    /// The name of the family: `xxh3` or `fnv`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl HashFamily {
         cells
     }
 
-    /// As [`cells`](Self::cells), in place of those that are there.
+    /// Like [`cells`](Self::cells), but overwrites `cells`.
     #[inline]
     pub fn cells_into(self, key: &[u8], geometry: Geometry, cells: &mut CellIndexes) {
         match self.hash(key, geometry) {
@@ -65,8 +65,8 @@ impl HashFamily {
         }
     }
 
-    /// The hash that [`cells_of_into`](Self::cells_of_into) takes; `None` where no sixteen bytes say it all:
-    /// FNV has 32 bits for each row.
+    /// The hash that [`cells_of_into`](Self::cells_of_into) takes. It is `None` where sixteen bytes cannot determine
+    /// all cells: FNV has 32 bits for each row.
     #[inline]
     #[must_use]
     pub fn hash(self, key: &[u8], geometry: Geometry) -> Option<KeyHash> {
@@ -79,7 +79,7 @@ impl HashFamily {
         }
     }
 
-    /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash) under the same geometry.
+    /// Like [`cells_into`](Self::cells_into), from a key's [`hash`](Self::hash) under the same geometry.
     #[inline]
     pub fn cells_of_into(self, hash: KeyHash, geometry: Geometry, cells: &mut CellIndexes) {
         let cells = cells.room(geometry.depth());
@@ -92,7 +92,7 @@ impl HashFamily {
 
 #[inline]
 fn xxh3_cells(hash: u128, width: usize, cells: &mut [u32]) {
-    // The default depth in straight code: some 30 % less time than the loop.
+    // The default depth has straight code, which takes some 30 % less time than the loop.
     if let Ok(cells) = <&mut [u32; Geometry::DEFAULT.depth()]>::try_from(&mut *cells) {
         spread(hash, width, cells);
     } else {
@@ -112,8 +112,8 @@ fn spread(hash: u128, width: usize, cells: &mut [u32]) {
     }
 }
 
-/// Rows that go over the key together. Each step of FNV waits for the one before; four chains side
-/// by side fill the wait.
+/// Number of rows that are hashed in one walk over the key. Each step of FNV waits for the one before it; four chains
+/// side by side fill the wait.
 const FNV_LANES: usize = 4;
 
 #[inline]
@@ -132,7 +132,7 @@ fn fnv_lane_cells(hashes: [u32; FNV_LANES], first_row: usize, width: usize, cell
     }
 }
 
-/// FNV-1a hashes of a key for rows `first_row ..`.
+/// FNV-1a hashes of a key for the rows from `first_row` on.
 #[inline]
 fn fnv_lanes(key: &[u8], first_row: u32) -> [u32; FNV_LANES] {
     const PRIME: u32 = 0x0100_0193;
@@ -161,7 +161,7 @@ mod tests {
             .collect()
     }
 
-    /// What CPython and the `fnvhash` package say.
+    /// Values from CPython and the `fnvhash` package.
     #[test]
     fn fnv_agrees_with_the_python_program() {
         let vectors: serde_json::Value =
@@ -180,8 +180,8 @@ mod tests {
                 numbers("width100"),
                 "{vector}"
             );
-            // No modulus at all where the width is the whole range: the hashes themselves. Depth 1
-            // is the most that this width may have, so go over the lanes directly.
+            // There is no modulus where the width is the whole range: columns are the hashes themselves. This width
+            // allows a depth of 1 at most, so the test goes over the lanes directly.
             for (row, hash) in expected.iter().enumerate() {
                 assert_eq!(fnv_lanes(&key, row as u32)[0] as usize, *hash, "{vector}");
             }
@@ -195,8 +195,8 @@ mod tests {
             .collect()
     }
 
-    /// The columns are an interface: nodes of different releases and machines must agree on them.
-    /// Worked out from the hashes of another implementation (python-xxhash).
+    /// The columns are an interface: nodes of different releases and machines must agree on them. The values come from
+    /// the hashes of another implementation (python-xxhash).
     #[test]
     fn xxh3_columns_never_change() {
         for (key, seed, width, expected) in [
@@ -265,7 +265,7 @@ mod tests {
     }
 
     proptest! {
-        /// One row after the other, as the definitions in the documentation read.
+        /// The oracle hashes one row after the other, as the documentation defines them.
         #[test]
         fn rows_side_by_side_are_rows_one_by_one(
             key: Vec<u8>,

@@ -1,9 +1,9 @@
-//! Tables of small sketches that one thread alone adds to.
+//! Lanes: tables of a small sketch, each with one thread that adds to it.
 //!
-//! Threads that add to the same cells pass cache lines to each other at every locked addition; in a small sketch they
-//! meet all the time, and two are slower together than one alone. So each takes a *lane*, a table of its own: an add
-//! is a load and a store, and what was added to a cell is the sum of the shared table and all lanes, mod 2^32. A
-//! count reads them all, which is why only small sketches with few threads have lanes.
+//! Threads that add to the same cells pass cache lines to each other at every locked addition. In a small sketch this
+//! happens all the time, and two threads are slower together than one alone. So each thread takes a *lane*, a table
+//! of its own, in which an add is a load and a store. The value of a cell is the sum of the shared table and all
+//! lanes, mod 2^32. A count reads all of them, which is why only small sketches with few threads have lanes.
 
 use super::atomic::{
     AtomicBool, AtomicU32,
@@ -12,14 +12,14 @@ use super::atomic::{
 use super::memory::try_zeroed;
 use super::{CellIndexes, Geometry, SketchError, Weight, prefetch};
 
-/// Bytes that all lanes may take together: what stays in caches.
+/// Bytes that all lanes may take together, so that they stay in caches.
 const LANES_BYTES_MAX: u64 = 16 << 20;
-/// Lanes at most: a count reads a cache line a row of each.
+/// Largest number of lanes. A count reads one cache line per row of each lane.
 const LANES_MAX: usize = 8;
 
-/// How many lanes a sketch has, into which so many threads add; 0 where they share its cells.
+/// Number of lanes for a sketch into which `threads` threads add; 0 where these threads share its cells.
 ///
-/// Lanes are worth it where several threads would meet in the same cells (`benches/threads.rs`).
+/// Lanes are worth their memory where several threads would contend for the same cells (`benches/threads.rs`).
 #[must_use]
 pub fn lanes_of(geometry: Geometry, threads: usize) -> usize {
     let bytes = geometry.memory_bytes().saturating_mul(threads as u64);
@@ -37,7 +37,8 @@ struct Table {
     cells: Box<[AtomicU32]>,
 }
 
-/// One thread's lane, until it is [given back](super::Sketch::give_back). There is no second one of it.
+/// One thread's lane, until the thread [gives it back](super::Sketch::give_back). No other value stands for the same
+/// lane.
 #[derive(Debug)]
 pub struct Lane {
     number: usize,
@@ -67,10 +68,10 @@ impl Lanes {
         self.0.iter().map(|table| &*table.cells)
     }
 
-    /// One that nobody has, if there is any.
+    /// Takes a lane that nobody has, if there is one.
     pub(super) fn take(&self) -> Option<Lane> {
         let is_free = |table: &Table| {
-            // Acquire, against the Release in `give_back`: what was added last is what is added to.
+            // Acquire pairs with the Release in `give_back`: the new holder adds to the values that the last one left.
             let taken = (table.is_taken).compare_exchange(false, true, Acquire, Relaxed);
             taken.is_ok()
         };
@@ -83,14 +84,14 @@ impl Lanes {
         table.is_taken.store(false, Release);
     }
 
-    /// What is in all lanes of a cell, mod 2^32; by any thread.
+    /// The sum of a cell over all lanes, mod 2^32. Any thread may call this.
     #[inline]
     pub(super) fn sum(&self, cell: usize) -> u32 {
         let values = self.0.iter().map(|table| table.cells[cell].load(Relaxed));
         values.fold(0, u32::wrapping_add)
     }
 
-    /// By the one who has the lane: nobody else writes it, so that a load and a store lose nothing.
+    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing.
     #[inline]
     pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
         let table = &self.0[lane.number].cells;

@@ -1,4 +1,4 @@
-//! Cells that are 0.
+//! Allocation of zeroed cells.
 
 use bytemuck::Zeroable;
 

@@ -1,23 +1,24 @@
-//! The sums of what other writers counted, each beside our own cell.
+//! Sums of what other writers counted, each beside our own cell.
 
 use super::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// Sums of others that a cell of 32 bits beside our own holds; from here on all are in a table of their own.
+/// Sums from this one on do not fit the 32-bit cell beside our own; once one is reached, all sums move to a 64-bit
+/// table.
 const NARROW_END: u64 = 1 << 31;
 
-/// The sums of others that 32 bits do not hold. One writer.
+/// The sums of others as 64-bit numbers. They have one writer.
 #[derive(Debug)]
 pub(super) struct WideOthers {
-    /// Once set, the narrow cells are not written any more.
+    /// Once this is set, the narrow cells are not written any more.
     are_used: AtomicBool,
     sums: Box<[AtomicU64]>,
 }
 
 impl WideOthers {
-    /// One for each cell; pages that nobody writes cost nothing.
+    /// A table with one sum for each cell. Pages that nobody writes cost nothing.
     pub(super) fn new(sums: Box<[AtomicU64]>) -> Self {
         Self {
             are_used: AtomicBool::new(false),
@@ -25,18 +26,19 @@ impl WideOthers {
         }
     }
 
-    /// Whether narrow cells may be out of date. To be asked after an Acquire fence behind them.
+    /// Whether narrow cells may be out of date. The caller asks after an Acquire fence behind its reads of narrow
+    /// cells.
     #[inline]
     pub(super) fn are_used(&self) -> bool {
         self.are_used.load(Relaxed)
     }
 
-    /// The sum of a cell; by any thread.
+    /// The sum of a cell. Any thread may call this.
     #[inline]
     pub(super) fn sum(&self, index: usize, narrow: &AtomicU32) -> u64 {
         let value = narrow.load(Relaxed);
-        // Acquire, against the Release in `widen`: who uses the table sees all that was copied into it. Who does not
-        // see it used reads what stood there before: the narrow cell stays below its end.
+        // Acquire pairs with the Release in `widen`: a thread that uses the table sees all that was copied into it. A
+        // thread that does not yet use it reads the narrow cell, which stays below `NARROW_END`.
         if self.are_used.load(Acquire) {
             self.sums[index].load(Relaxed)
         } else {
@@ -44,7 +46,7 @@ impl WideOthers {
         }
     }
 
-    /// Adds to the sum of a cell; `narrow` gives the narrow cells, in order. By the one writer.
+    /// Adds to the sum of a cell; `narrow` gives the narrow cells, in order. Only the one writer calls this.
     #[inline]
     pub(super) fn add<'c>(
         &self,
@@ -53,7 +55,7 @@ impl WideOthers {
         growth: u64,
         all: impl FnOnce() -> Narrow<'c>,
     ) {
-        // One writer: a load and a store lose nothing.
+        // There is one writer, so a load and a store lose nothing.
         if !self.are_used.load(Relaxed) {
             let grown = u64::from(narrow.load(Relaxed)).saturating_add(growth);
             if grown < NARROW_END {
@@ -71,7 +73,7 @@ impl WideOthers {
         let cells = narrow.0.iter().skip(1).step_by(2);
         for (sum, cell) in self.sums.iter().zip(cells) {
             let value = cell.load(Relaxed);
-            // A page of zeros stays untaken.
+            // Zeros are not written, so that a page of zeros stays untouched.
             if value > 0 {
                 sum.store(value.into(), Relaxed);
             }
@@ -80,5 +82,5 @@ impl WideOthers {
     }
 }
 
-/// All cells in their pairs.
+/// The narrow cells of the others, in a table of pairs.
 pub(super) struct Narrow<'c>(pub(super) &'c [AtomicU32]);

@@ -1,8 +1,8 @@
-//! Asking for a cache line ahead of its use: the only unsafe code of this room.
+//! Prefetching a cache line. This is the only unsafe code of the crate.
 
 use std::sync::atomic::AtomicU32;
 
-/// Starts to bring the cell's cache line near, to be written soon. A hint: it changes nothing.
+/// Starts to fetch the cell's cache line, which will be written soon. This is a hint and changes nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn for_write(cell: &AtomicU32) {

@@ -1,4 +1,4 @@
-//! The cells, and what is done with them.
+//! The sketch itself: its tables of cells, and the calls on them.
 
 use crossbeam_utils::CachePadded;
 
@@ -20,9 +20,9 @@ use super::{Geometry, HashFamily, Weight, prefetch};
 /// The tables of a [`Sketch`] beside its own cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SketchOptions {
-    /// Cells are in pairs: what others counted stands beside what was added here.
+    /// Whether cells are in pairs: what others counted stands beside what was added here.
     pub has_others: bool,
-    /// Threads that have cells of their own; see [`lanes_of`](super::lanes_of).
+    /// Number of threads that get cells of their own; see [`lanes_of`](super::lanes_of).
     pub lanes: usize,
 }
 
@@ -60,28 +60,28 @@ pub struct Sketch {
     lanes: Lanes,
     half_turns: HalfTurns,
     wide_others: WideOthers,
-    // Each on a cache line of its own: all threads write them, and the lines next to it hold what every add reads.
+    // Each has a cache line of its own: all threads write them, and the lines next to them hold what every add reads.
     total_weight: CachePadded<AtomicU64>,
     budget: CachePadded<WeightBudget>,
 }
 
 impl Sketch {
-    /// An empty sketch of what is added here. Its memory is reserved here and taken page by page as keys
+    /// An empty sketch that holds only what is added here. Its memory is reserved now and taken page by page as keys
     /// touch it.
     ///
     /// # Errors
     ///
-    /// [`SketchError::OutOfMemory`] where the allocator refuses. That it agrees does not mean that
-    /// the machine has the memory: systems overcommit.
+    /// [`SketchError::OutOfMemory`] where the allocator refuses. An allocation that succeeds does not mean that the
+    /// machine has the memory: systems overcommit.
     pub fn try_new(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
         Self::try_with(geometry, family, SketchOptions::default())
     }
 
-    /// As [`try_new`](Self::try_new), with room for what others counted.
+    /// Like [`try_new`](Self::try_new), with room for what others counted.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Like [`try_new`](Self::try_new).
     pub fn try_shared(geometry: Geometry, family: HashFamily) -> Result<Self, SketchError> {
         let options = SketchOptions {
             has_others: true,
@@ -90,11 +90,11 @@ impl Sketch {
         Self::try_with(geometry, family, options)
     }
 
-    /// As [`try_new`](Self::try_new), with the tables that `options` say.
+    /// Like [`try_new`](Self::try_new), with the tables that `options` ask for.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Like [`try_new`](Self::try_new).
     pub fn try_with(
         geometry: Geometry,
         family: HashFamily,
@@ -102,7 +102,7 @@ impl Sketch {
     ) -> Result<Self, SketchError> {
         let cells = geometry.cells();
         let pair_shift = u32::from(options.has_others);
-        // What may be needed later is asked for now: so nothing has to be refused then.
+        // Memory that may be needed later is reserved now, so that nothing has to be refused then.
         Ok(Self {
             geometry,
             family,
@@ -137,15 +137,15 @@ impl Sketch {
         self.estimate_at(&self.cells_of(key))
     }
 
-    /// N: the sum of all weights added. What threads add in batches shows when the batch is done.
-    /// Whoever sees a weight in it sees the cells that it went to.
+    /// N: the sum of all weights added. Weights that a thread adds in a batch appear when the batch is done. A reader
+    /// that sees a weight in N also sees the cells that the weight went to.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        // Acquire: see `settle`.
+        // Acquire pairs with the Release in `settle`.
         self.total_weight.load(Acquire)
     }
 
-    /// Width and depth.
+    /// Width and depth of the sketch.
     #[inline]
     #[must_use]
     pub fn geometry(&self) -> Geometry {
@@ -159,7 +159,8 @@ impl Sketch {
         self.family
     }
 
-    /// What was added to each of the `width` cells of a row, as it is now; empty where there is no such row.
+    /// The sums of what was added to each of the `width` cells of a row, as they are now. The result is empty if there
+    /// is no such row.
     pub fn own_row(&self, row: usize) -> impl Iterator<Item = u64> + '_ {
         let width = self.geometry.width();
         let start = row.saturating_mul(width).min(self.geometry.cells());
@@ -167,13 +168,13 @@ impl Sketch {
         (start..end).map(|cell| self.total_of(cell as u32))
     }
 
-    /// The cells that all threads may add to, row after row: the lowest 32 bits of what was added to each here, where
-    /// no thread has a table of its own.
+    /// The cells that all threads may add to, row after row. Each holds the lowest 32 bits of what was added to it
+    /// here, except for what threads added in tables of their own.
     pub fn own_cells(&self) -> impl ExactSizeIterator<Item = &AtomicU32> {
         self.cells.iter().step_by(self.stride())
     }
 
-    /// The lowest 32 bits of what was added to a cell here, by whomever.
+    /// The lowest 32 bits of what all threads added to a cell here.
     #[inline]
     #[must_use]
     pub fn own_value(&self, cell: CellIndex) -> u32 {
@@ -186,41 +187,41 @@ impl Sketch {
         shared.wrapping_add(self.lanes.sum(cell as usize))
     }
 
-    /// Whether threads have tables of their own, so that [`own_cells`](Self::own_cells) are not all.
+    /// Whether threads have tables of their own, so that [`own_cells`](Self::own_cells) do not hold everything.
     #[inline]
     #[must_use]
     pub fn has_lanes(&self) -> bool {
         !self.lanes.is_empty()
     }
 
-    /// All memory of cells, in parts.
+    /// The memory of all tables of cells, one slice for each table.
     pub fn memory_parts(&self) -> impl Iterator<Item = &[AtomicU32]> {
         [self.memory()].into_iter().chain(self.lanes.memory())
     }
 
-    /// The memory of the cells that all threads may add to, as it lies: each own cell, with that of the others behind
-    /// it where they are in pairs.
+    /// The memory of the cells that all threads may add to, as it lies. Where cells are in pairs, each own cell is
+    /// followed by the cell of the others.
     #[inline]
     #[must_use]
     pub fn memory(&self) -> &[AtomicU32] {
         &self.cells
     }
 
-    /// How far it is in [`memory`](Self::memory) from an own cell to the next: 1, or 2 where they are in pairs.
+    /// The distance in [`memory`](Self::memory) from one own cell to the next: 1, or 2 where they are in pairs.
     #[inline]
     #[must_use]
     pub fn stride(&self) -> usize {
         1 << self.pair_shift
     }
 
-    /// Bytes of [`memory`](Self::memory): what adds and counts touch.
+    /// Bytes of [`memory`](Self::memory): the memory that adds and counts touch.
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
         self.geometry.memory_bytes() << self.pair_shift
     }
 
-    /// Bytes of all that it has, whether pages of it were touched or not: its cells, and what is noted of totals that
-    /// 32 bits do not hold.
+    /// Bytes of all tables, whether their pages were touched or not: the cells, and the parts of totals that 32 bits
+    /// do not hold.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let wide = self.geometry.cells() as u64 * 8 * u64::from(self.pair_shift);
@@ -228,8 +229,8 @@ impl Sketch {
         self.table_bytes() + self.geometry.memory_bytes() + wide + lanes
     }
 
-    /// Adds to what others counted in a cell; 2^64 - 1 is the end. By one writer; nothing happens where cells are not
-    /// in pairs.
+    /// Adds to what others counted in a cell, up to 2^64 - 1. Only one writer may call this. Nothing happens where
+    /// cells are not in pairs.
     #[inline]
     pub fn add_of_others(&self, cell: CellIndex, growth: u64) {
         if self.pair_shift == 1 {
@@ -257,7 +258,7 @@ impl Sketch {
         least.into()
     }
 
-    /// As [`estimate`](Self::estimate), of the key with these cells: the least row of what was added here, plus the
+    /// Like [`estimate`](Self::estimate), for the key with these cells: the least row of what was added here, plus the
     /// least row of what others counted.
     #[inline]
     #[must_use]
@@ -270,7 +271,7 @@ impl Sketch {
         } else {
             self.least_of_pairs(cells, |_| 0)
         };
-        // Behind the cells: see `beyond`.
+        // The fence stands behind the reads of cells: see `beyond`.
         fence(Acquire);
         if self.half_turns.are_any() || self.wide_others.are_used() {
             return self.total_at(cells);
@@ -278,7 +279,7 @@ impl Sketch {
         u64::from(own) + u64::from(others)
     }
 
-    /// The least of what was added here, `in_lanes` included, and the least of what others counted.
+    /// The least row of what was added here (with `in_lanes`), and the least row of what others counted.
     #[inline]
     fn least_of_pairs(&self, cells: &CellIndexes, in_lanes: impl Fn(u32) -> u32) -> (u32, u32) {
         let (mut own, mut others) = (u32::MAX, u32::MAX);
@@ -304,7 +305,7 @@ impl Sketch {
         own.fold(u64::MAX, u64::min)
     }
 
-    /// All that others counted in a cell; 0 where cells are not in pairs.
+    /// The sum of what others counted in a cell; 0 where cells are not in pairs.
     #[must_use]
     pub fn others_total(&self, cell: CellIndex) -> u64 {
         if self.pair_shift == 0 {
@@ -314,7 +315,7 @@ impl Sketch {
         self.wide_others.sum(cell as usize, self.of_others(cell))
     }
 
-    /// All that was added to a cell here.
+    /// The sum of what was added to a cell here.
     #[must_use]
     pub fn own_total(&self, cell: CellIndex) -> u64 {
         self.total_of(cell.get())
@@ -324,24 +325,25 @@ impl Sketch {
         self.half_turns.total(cell as usize, || self.value_of(cell))
     }
 
-    /// The total of a cell of which the pass has just read this value; by the one writer.
+    /// Notes the half turns of a cell of which the pass has just read this value, and returns its total. Only the one
+    /// writer calls this.
     #[inline]
     pub fn note_total(&self, cell: CellIndex, value: u32) -> u64 {
         self.half_turns.note(cell.get() as usize, value)
     }
 
-    /// The total of a cell that had this value when it was noted last; by the one writer.
+    /// The total of a cell that had this value when it was noted last. Only the one writer calls this.
     #[inline]
     #[must_use]
     pub fn noted_total(&self, cell: CellIndex, value: u32) -> u64 {
         self.half_turns.noted(cell.get() as usize, value)
     }
 
-    /// Makes sure that this much weight may be [charged](Self::charge), however much others add meanwhile.
+    /// Makes sure that this much weight may be [charged](Self::charge), however much other threads add meanwhile.
     ///
     /// # Errors
     /// [`Exhausted`] where that would be more than may be added until the next pass over the cells. Nothing has
-    /// changed; what may be charged already may be charged still.
+    /// changed: weight that could be charged before still can be.
     #[inline]
     pub fn provide(&self, allowance: &mut Allowance, weight: u64) -> Result<(), Exhausted> {
         match allowance.missing(weight) {
@@ -350,7 +352,8 @@ impl Sketch {
         }
     }
 
-    /// As [`provide`](Self::provide), where that leaves enough for all others; whether it does.
+    /// Like [`provide`](Self::provide), but only if enough is left for all other threads. Returns whether it
+    /// succeeded.
     #[inline]
     #[must_use]
     pub fn provide_of_plenty(&self, allowance: &mut Allowance, weight: u64) -> bool {
@@ -375,13 +378,14 @@ impl Sketch {
         Ok(())
     }
 
-    /// All that was charged has been added: it is counted in [`total_weight`](Self::total_weight), what was not is
-    /// there for others, and the allowance is empty again.
+    /// Ends a batch whose charged weight has all been added: the weight counts in
+    /// [`total_weight`](Self::total_weight), weight that was not charged goes back to the sketch, and the allowance is
+    /// empty again.
     pub fn settle(&self, allowance: &mut Allowance) {
         let (charged, left) = allowance.take();
-        // Once a batch and not once a key: all threads fight for both lines.
+        // This happens once per batch and not once per key, since all threads contend for both cache lines.
         if charged > 0 {
-            // Release, after the cells: whoever sees this weight sees what it was added to, also through
+            // Release stands behind the cells: a reader that sees this weight sees what it was added to, also through
             // later additions of other threads (a release sequence).
             self.total_weight.fetch_add(charged, Release);
         }
@@ -404,8 +408,8 @@ impl Sketch {
         more.is_some()
     }
 
-    /// A pass over all cells begins, in which [`note_total`](Self::note_total) is called of each that has changed. By
-    /// the one writer.
+    /// Begins a pass over all cells. The caller calls [`note_total`](Self::note_total) for each cell that has changed.
+    /// Only the one writer makes passes.
     #[must_use]
     pub fn begin_pass(&self) -> OpenPass {
         self.budget.begin_pass();
@@ -414,7 +418,7 @@ impl Sketch {
         }
     }
 
-    /// The pass has gone over all cells: what was added before it began may be added again.
+    /// Ends a pass that has gone over all cells: as much as was added before it began may be added again.
     pub fn end_pass(&self, pass: OpenPass) {
         self.budget.give_back(pass.total_weight);
     }
@@ -435,33 +439,33 @@ impl Sketch {
         &self.cells[cell as usize * 2 + 1]
     }
 
-    /// Where the cells of `key` are, in the order of the rows.
+    /// The cells of `key`, in the order of the rows.
     #[inline]
     #[must_use]
     pub fn cells_of(&self, key: &[u8]) -> CellIndexes {
         self.family.cells(key, self.geometry)
     }
 
-    /// As [`cells_of`](Self::cells_of), in place of what is there.
+    /// Like [`cells_of`](Self::cells_of), but overwrites `cells`.
     #[inline]
     pub fn cells_into(&self, key: &[u8], cells: &mut CellIndexes) {
         self.family.cells_into(key, self.geometry, cells);
     }
 
-    /// The key's hash, where one says all: see [`HashFamily::hash`].
+    /// The key's hash, if one hash determines all cells: see [`HashFamily::hash`].
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> Option<KeyHash> {
         self.family.hash(key, self.geometry)
     }
 
-    /// As [`cells_into`](Self::cells_into), of a key's [`hash`](Self::hash).
+    /// Like [`cells_into`](Self::cells_into), from a key's [`hash`](Self::hash).
     #[inline]
     pub fn cells_of_into(&self, hash: KeyHash, cells: &mut CellIndexes) {
         self.family.cells_of_into(hash, self.geometry, cells);
     }
 
-    /// Asks the processor for cells that will be written (or read) a little later.
+    /// Prefetches cells that will be written (or read) a little later.
     #[inline]
     pub fn prefetch(&self, cells: &CellIndexes) {
         for &cell in cells.as_slice() {
@@ -469,8 +473,8 @@ impl Sketch {
         }
     }
 
-    /// Adds weight that was [charged](Self::charge) to cells of this geometry. It counts in
-    /// [`total_weight`](Self::total_weight) when it is [settled](Self::settle).
+    /// Adds weight that was [charged](Self::charge) to cells of this geometry. The weight counts in
+    /// [`total_weight`](Self::total_weight) once the allowance is [settled](Self::settle).
     #[inline]
     pub fn add_at(&self, cells: &CellIndexes, weight: Weight) {
         for &cell in cells.as_slice() {
@@ -478,23 +482,23 @@ impl Sketch {
         }
     }
 
-    /// A table for this thread alone, if the sketch has one that nobody has taken.
+    /// Takes a lane for this thread alone, if the sketch has one that nobody has taken.
     pub fn take_lane(&self) -> Option<Lane> {
         self.lanes.take()
     }
 
-    /// A lane of this sketch that is needed no more; what was added to it stays.
+    /// Returns a lane of this sketch that is needed no more. What was added to it stays.
     pub fn give_back(&self, lane: Lane) {
         self.lanes.give_back(lane);
     }
 
-    /// As [`add_at`](Self::add_at), to a lane of this sketch.
+    /// Like [`add_at`](Self::add_at), to a lane of this sketch.
     #[inline]
     pub fn add_in_lane(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
         self.lanes.add(lane, cells, weight);
     }
 
-    /// As [`prefetch`](Self::prefetch), of a lane.
+    /// Like [`prefetch`](Self::prefetch), for cells of a lane.
     #[inline]
     pub fn prefetch_lane(&self, lane: &Lane, cells: &CellIndexes) {
         self.lanes.prefetch(lane, cells);

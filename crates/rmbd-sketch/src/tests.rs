@@ -1,4 +1,4 @@
-//! The sketch as a whole, against a map that counts exactly.
+//! Tests of the sketch as a whole, against a map that counts exactly.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ fn sketch(width: u64, depth: u64, family: HashFamily) -> Sketch {
     Sketch::try_new(Geometry::new(width, depth).unwrap(), family).unwrap()
 }
 
-/// A seeded stream (splitmix64), so that a failure comes again.
+/// A seeded random number (splitmix64), so that a failure can be repeated.
 pub(crate) fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
@@ -62,7 +62,7 @@ fn answers_keep_the_promised_bounds() {
         }
         let share = f64::from(over) / truth.len() as f64;
         let delta = 1.0 - geometry.confidence();
-        // Half as much again and a little: the share is a sample.
+        // The limit is half as much again, and a little: the share is a sample.
         assert!(share <= delta * 1.5 + 0.005, "{geometry:?}: {share}");
     }
 }
@@ -80,10 +80,10 @@ fn the_least_and_the_largest_weight_count_as_they_are() {
 
 #[test]
 fn memory_that_nobody_has_is_an_error() {
-    // The largest sketch may or may not fit here; of cells this large (2^59 bytes) it never does.
+    // The largest sketch may or may not fit here. With cells this large (2^59 bytes in all) it never does.
     let result = try_zeroed::<[[u64; 4096]; 4096]>(Geometry::new(1 << 32, 1).unwrap());
     let bytes = 1 << 59;
-    // Through the box: an allocation that nobody looks at may be optimised away, and "succeed".
+    // The result is used through the box: an allocation that nobody looks at may be optimised away, and "succeed".
     assert_eq!(
         std::hint::black_box(result).err(),
         Some(SketchError::OutOfMemory { bytes })
@@ -131,7 +131,7 @@ fn what_others_counted_is_answered_and_not_ours() {
     assert_eq!(alone.estimate(b"key"), 3);
 }
 
-/// By what it grows at a time, and whether it is near what a narrow cell holds, makes no difference.
+/// The size of each growth, and whether a sum is near what a narrow cell holds, make no difference.
 #[test]
 fn what_others_counted_has_no_end() {
     for growth in [
@@ -148,7 +148,7 @@ fn what_others_counted_has_no_end() {
         let at = shared.cells_of(b"key");
         let mut sum = 0_u64;
         for step in 0..6 {
-            // One row is ahead for a while; all other cells have something, too.
+            // One row is ahead for a while, and all other cells have something, too.
             for cell in shared.geometry().cells_between(0, usize::MAX) {
                 let before = shared.estimate(b"key");
                 shared.add_of_others(cell, growth);
@@ -162,8 +162,8 @@ fn what_others_counted_has_no_end() {
 }
 
 proptest! {
-    /// The sum of two least rows, as the words say it: never below the truth of any way to share the weights,
-    /// and never above the least row of the sums.
+    /// The answer is the sum of two least rows, as the documentation says. It is never below the truth of any way to
+    /// share the weights, and never above the least row of the sums.
     #[test]
     fn pairs_answer_the_sum_of_their_least_rows(
         pairs in prop::collection::vec((0..1_000_u32, 0..1_000_u32), 1..=MAX_DEPTH),

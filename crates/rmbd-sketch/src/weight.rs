@@ -1,7 +1,6 @@
 //! The weight of one add. It is checked once, where a number comes in.
 
-/// Most that one add may weigh: larger ones are more likely mistakes, and would bring a cell to its
-/// end in a few thousand.
+/// Largest weight of one add. Larger ones are more likely mistakes, and a few thousand of them would wrap a cell.
 pub const MAX_WEIGHT: u32 = 1 << 20;
 
 /// A weight that one add may have: at most [`MAX_WEIGHT`].
@@ -16,31 +15,31 @@ pub const MAX_WEIGHT: u32 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Weight(u32);
 
-/// A weight that one add may not have.
+/// The error for a weight that is too large for one add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "weight {weight} is above the limit of {limit} for one add, nothing was added: split it into several adds"
 )]
 pub struct WeightError {
-    /// What was asked for.
+    /// The weight that was asked for.
     pub weight: u32,
-    /// What is allowed.
+    /// The largest weight that is allowed.
     pub limit: u32,
 }
 
 impl Weight {
-    /// An add of it changes nothing.
+    /// The weight 0. An add of it changes nothing.
     pub const ZERO: Self = Self(0);
-    /// What an add weighs where nothing is said.
+    /// The weight 1, which an add has where none is given.
     pub const ONE: Self = Self(1);
-    /// The largest.
+    /// The largest weight, [`MAX_WEIGHT`].
     pub const MAX: Self = Self(MAX_WEIGHT);
 
-    /// The weight, if one add may have it.
+    /// Checks a weight.
     ///
     /// # Errors
     ///
-    /// A weight above [`MAX_WEIGHT`].
+    /// Fails for a weight above [`MAX_WEIGHT`].
     #[inline]
     pub const fn new(weight: u32) -> Result<Self, WeightError> {
         if weight > MAX_WEIGHT {
@@ -52,14 +51,14 @@ impl Weight {
         Ok(Self(weight))
     }
 
-    /// The number.
+    /// The weight as a number.
     #[inline]
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// Both together, if one add may weigh as much.
+    /// The sum of both weights, if one add may weigh as much.
     #[inline]
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
@@ -67,7 +66,7 @@ impl Weight {
     }
 }
 
-/// All of these are within the limit.
+/// Every `u16` is within the limit.
 impl From<u16> for Weight {
     #[inline]
     fn from(weight: u16) -> Self {

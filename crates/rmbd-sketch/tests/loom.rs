@@ -1,6 +1,6 @@
-//! How cells of 32 bits count further (`src/sketch/beyond.rs`), in every order that the memory model allows: the file
-//! itself, with loom's atomics in place of the processor's. A schedule has at most a few preemptions, which is where
-//! loom bounds its search.
+//! A model of `src/beyond.rs`, which counts beyond 32 bits: the file itself runs here with loom's atomics in place of
+//! the processor's, in every order that the memory model allows. A schedule has at most a few preemptions, which is
+//! where loom bounds its search.
 
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
@@ -12,7 +12,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::thread;
 
-/// What the file is written with.
+/// The atomics that the file is written with.
 mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 }
@@ -24,26 +24,26 @@ use beyond::{BUDGET, HalfTurns, WeightBudget};
 
 /// A sketch of one cell.
 struct Cell {
-    /// The one that all adders share; behind it one for each adder, where they have some of their own.
+    /// The value that all adders share, and behind it one for each adder that has a lane.
     values: Vec<AtomicU32>,
     half_turns: HalfTurns,
     total_weight: AtomicU64,
     budget: WeightBudget,
-    /// All that anybody has begun to add; not a part of what is modelled, so that it orders nothing.
+    /// All that any adder has begun to add. It is not part of the model, so it orders nothing.
     begun: PlainU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// As the sketch reads.
+    /// The order in which the sketch reads.
     CellThenFlag,
-    /// These are wrong.
+    /// The wrong orders.
     FlagThenCell,
     NeverLooks,
 }
 
 impl Cell {
-    /// One to which this was added, all of it passed; with so many lanes.
+    /// A cell with this total, all of it passed, and with `lanes` lanes.
     fn at(total: u64, lanes: usize) -> Self {
         let cell = Self {
             values: (0..=lanes).map(|_| AtomicU32::new(0)).collect(),
@@ -62,7 +62,7 @@ impl Cell {
         cell
     }
 
-    /// Adds to one of the values: only what is there for all needs a locked addition.
+    /// Adds to one of the values. Only the shared value needs a locked addition.
     fn add(&self, lane: usize, weight: u64) -> bool {
         let Some(taken) = self.budget.take(weight) else {
             return false;
@@ -71,7 +71,7 @@ impl Cell {
             self.budget.return_unused(taken - weight);
         }
         self.begun.fetch_add(weight, SeqCst);
-        // A weight of 2^31 is no weight of one add, but two halves of it would only make more orders.
+        // No single add has a weight of 2^31, but two halves of it would only make more orders.
         let value = &self.values[lane];
         match lane {
             0 => drop(value.fetch_add(weight as u32, Relaxed)),
@@ -88,7 +88,7 @@ impl Cell {
         self.budget.give_back(passed);
     }
 
-    /// What all values are together, each read on its own.
+    /// The sum of all values, each read separately.
     fn value(&self) -> u32 {
         let values = self.values.iter().map(|value| value.load(Relaxed));
         values.fold(0, u32::wrapping_add)
@@ -114,7 +114,7 @@ impl Cell {
         }
     }
 
-    /// What is read is at least what is known to be added, and at most what anybody has begun to add.
+    /// The total that is read is at least what is known to be added, and at most what anybody has begun to add.
     fn check(&self, order: Order) {
         let least = self.total_weight.load(Acquire);
         let read = self.read(order);
@@ -131,7 +131,8 @@ enum Lanes {
     One,
 }
 
-/// Adders with these weights that share the cell, a thread that passes, and a reader; at most so many preemptions.
+/// Runs adders with these weights that share the cell, a thread that passes, and a reader, with at most `preemptions`
+/// preemptions.
 fn play(start: u64, adders: &'static [&'static [u64]], preemptions: usize, order: Order) {
     play_with(Lanes::None, start, adders, preemptions, order);
 }
@@ -176,7 +177,7 @@ fn play_with(
 const HALF: u64 = BUDGET / 2;
 const ALMOST: u64 = BUDGET - 1;
 
-/// From every side of every boundary at which something changes: the flag, the wrap, the second wrap.
+/// Totals on every side of every boundary at which something changes: the flag, the wrap, the second wrap.
 const STARTS: [u64; 7] = [
     0,
     HALF,
@@ -213,7 +214,7 @@ fn nor_of_several_that_have_lanes() {
     }
 }
 
-/// What the model is there for: it finds the orders that the file warns of.
+/// The model must find the orders that the file warns of, or it is worth nothing.
 #[test]
 fn the_model_finds_readers_that_look_too_early_or_not_at_all() {
     for order in [Order::FlagThenCell, Order::NeverLooks] {

@@ -1,9 +1,9 @@
-//! Keys that come again soon: their weights are summed here, and go into the sketch once.
+//! The absorber sums the weights of keys that come again soon, so that each goes into the sketch once.
 //!
-//! An add to the sketch is a locked instruction for each row, and that, not memory, is what it costs most
-//! of. Where few keys make up most of the traffic (Zipf), all threads also fight for the same few cache
-//! lines, and one core's line moves to the other with every add. A thread's absorber is its own: a small
-//! table of the keys that it has seen last. A key that is there costs a comparison and an addition.
+//! An add to the sketch is a locked instruction for each row, and costs most of an add's time, not memory. Where few
+//! keys make up most of the traffic (Zipf), all threads also contend for the same few cache lines, and a line moves
+//! from core to core with every add. So each thread has an absorber: a small table of the keys that it has seen last.
+//! An add of a key in the table costs a comparison and an addition.
 //!
 //! ```text
 //!    set        first              second
@@ -12,33 +12,33 @@
 //!    ...                                             again becomes first, and the first one second
 //! ```
 //!
-//! So a key that came once does not drive out one that comes often. A key is known by its [`KeyHash`]: two
-//! keys with the same one are the same to the sketch. So nothing here is approximate.
+//! So a key that came once does not drive out one that comes often. A key is known by its [`KeyHash`]. Two keys with
+//! the same hash are the same key to the sketch, so the absorber adds no error.
 
 use rmbd_sketch::{KeyHash, Weight};
 
-/// Sets of two, a power of two. They take 80 KiB, a small part of a second-level cache. Twice as many absorb
-/// more and cost more to empty; with these, and with half as many, adds through a node take 5 % longer or
-/// more (`benches/compact.rs`).
+/// Number of sets of two, a power of two. All sets take 80 KiB, a small part of a second-level cache. Twice as many
+/// absorb more and cost more to empty. With these, and with half as many, adds through a node take 5 % longer or more
+/// (`benches/compact.rs`).
 const SETS: usize = 1 << 11;
 
-/// Adds between two looks at whether absorbing pays.
+/// Adds between two checks of whether absorbing pays.
 const PERIOD: u32 = 1 << 15;
-/// Adds of a period that may miss, at most; else it does not pay (`benches/threads.rs`).
+/// Number of adds of a period that may miss; with more, absorbing does not pay (`benches/threads.rs`).
 const MISSES_MAX: u32 = PERIOD / 8 * 7;
-/// Adds that go by unlooked at where it did not pay.
+/// Number of adds that pass by the absorber after it did not pay.
 const PAUSE: u32 = PERIOD * 16;
 
-/// One thread's table. Allocates when it is made, and never again.
+/// The table of one thread. It allocates when it is made, and never again.
 #[derive(Debug)]
 pub(super) struct Absorber {
     hashes: Box<[[KeyHash; 2]; SETS]>,
-    /// The summed weight of each; 0 is an empty place.
+    /// The summed weight of each key; 0 marks an empty place.
     weights: Box<[[Weight; 2]; SETS]>,
-    /// A bit for each set, which is set where it may hold something.
+    /// A bit for each set, which is 1 if the set may hold a key.
     filled: Box<[u64; SETS / 64]>,
     is_paused: bool,
-    /// Adds until the next look at whether it pays.
+    /// Adds until the next check of whether absorbing pays.
     left: u32,
     /// Adds of this period that were not absorbed.
     misses: u32,
@@ -56,8 +56,8 @@ impl Absorber {
         }
     }
 
-    /// Takes an add. `None`: nothing is to be done now. `Some`: this weight has to be
-    /// added to that key now, the one at hand or another one that made room for it.
+    /// Takes an add. With `None` nothing is to be done now. With `Some` this weight has to be added to that key now:
+    /// either the key at hand, or another one that made room for it.
     #[inline]
     pub(super) fn add(&mut self, hash: KeyHash, weight: Weight) -> Option<(KeyHash, Weight)> {
         self.left -= 1;
@@ -81,7 +81,7 @@ impl Absorber {
             weights.swap(0, 1);
         }
         let there = weights[0];
-        // Something is there, and both together weigh no more than one add may: that is what leaves.
+        // The place holds a weight, and both together weigh no more than one add may: the sum leaves.
         if there > Weight::ZERO
             && let Some(both) = there.checked_add(weight)
         {
@@ -94,7 +94,7 @@ impl Absorber {
         (there > Weight::ZERO).then_some((hash, there))
     }
 
-    /// Gives out what is absorbed for a key, 0 if nothing is: a count of it comes next.
+    /// Takes out the weight that is absorbed for a key, 0 if there is none: a count of the key comes next.
     #[inline]
     pub(super) fn release(&mut self, hash: KeyHash) -> Weight {
         let set = set_of(hash);
@@ -106,7 +106,7 @@ impl Absorber {
         place.map_or(Weight::ZERO, |(_, weight)| std::mem::take(weight))
     }
 
-    /// Gives out all that is absorbed.
+    /// Takes out all that is absorbed.
     #[inline]
     pub(super) fn release_all(&mut self, mut each: impl FnMut(KeyHash, Weight)) {
         for (word, filled) in self.filled.iter_mut().enumerate() {
@@ -123,7 +123,7 @@ impl Absorber {
         }
     }
 
-    /// Did this period pay? After a pause it is tried anew.
+    /// Checks whether this period paid. If it did not, absorbing pauses and is tried anew after that.
     #[cold]
     fn review(&mut self) {
         self.is_paused = !self.is_paused && self.misses > MISSES_MAX;
@@ -147,13 +147,13 @@ mod tests {
     use super::*;
     use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT};
 
-    /// Of made-up keys, all different.
+    /// Hashes of made-up keys, all different.
     fn all_hashes() -> impl Iterator<Item = KeyHash> {
         let family = HashFamily::Xxh3 { seed: 7 };
         (0_u64..).map(move |key| family.hash(&key.to_le_bytes(), Geometry::DEFAULT).unwrap())
     }
 
-    /// Of keys that share few sets.
+    /// Hashes of keys that share few sets.
     fn hashes(keys: usize) -> Vec<KeyHash> {
         all_hashes()
             .filter(|&hash| set_of(hash) < 4)
@@ -162,7 +162,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever goes in comes out: displaced, released, or at the end, and nothing else does.
+        /// All weight that goes in comes out (displaced, released, or at the end), and no other weight does.
         #[test]
         fn weight_is_kept_for_each_key(
             steps in prop::collection::vec((0..16_usize, 0..=MAX_WEIGHT, 0..20), 0..300),

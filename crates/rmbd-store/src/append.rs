@@ -36,11 +36,11 @@ impl<T> AppendTable<T> {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        // Acquire, against the Release in `push`: who sees `len` sees the places before it filled.
+        // Acquire pairs with the Release in `push`: a thread that sees `len` sees the places before it filled.
         self.len.load(Acquire)
     }
 
-    /// All so far. Does not lock, allocate or wait.
+    /// All values so far. This does not lock, allocate or wait.
     #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.places[..self.len()].iter().filter_map(OnceLock::get)
@@ -51,15 +51,15 @@ impl<T> AppendTable<T> {
         self.places.get(place).and_then(OnceLock::get)
     }
 
-    /// Appends, and says at which place; gives the value back where the table is full.
+    /// Appends a value and returns its place; gives the value back if the table is full.
     pub(super) fn push(&self, mut value: T) -> Result<usize, T> {
-        // Control thread only, in practice; but a place is taken by `set`, not by `len`, so that even
-        // two writers would take two places.
+        // In practice only the control thread pushes. But a place is taken by `set`, not by `len`, so that even two
+        // writers would take two places.
         for place in self.len()..self.max() {
             match self.places[place].set(value) {
                 Ok(()) => {
-                    // Release: the place was filled before. `max`, since another writer may have
-                    // published a later place; the places up to that one were filled before it.
+                    // Release: the place was filled before. It is `max`, since another writer may have published a
+                    // later place; the places up to that one were filled before it.
                     self.len.fetch_max(place + 1, Release);
                     return Ok(place);
                 }

@@ -1,4 +1,4 @@
-//! Many adds, counts and hits in order, faster than one by one.
+//! Batches: many adds, counts and hits in order, faster than one by one.
 //!
 //! ```text
 //!    add ───> absorber ──(displaced, or all at the end)──> pipeline ───> sketch
@@ -13,16 +13,16 @@ use super::absorber::Absorber;
 use super::pipeline::{Key, Operation, Pipeline, Way};
 use super::{Estimate, Replica};
 
-/// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees
-/// every add of its key before it and none behind it. (Of other keys' adds in the same batch, which can
-/// only make it too large, it may see fewer than were made.)
+/// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees every add of
+/// its key before it and none behind it. Adds of other keys in the same batch can only make it too large; it may miss
+/// some of them.
 ///
-/// Made once for each data thread, with buffers of fixed size; it allocates nothing. Each count or hit
-/// carries a token, which comes back with its answer; answers come in the order of the counts, in
-/// this call or a later one, at the latest in [`finish`](Self::finish).
+/// Each data thread makes one, with buffers of fixed size; after that a batch allocates nothing. Each count or hit
+/// carries a token, which comes back with its answer. Answers come in the order of the counts, in this call or a
+/// later one, at the latest in [`finish`](Self::finish).
 ///
-/// Others see an add when it has left the batch: at the latest in `finish`, which whoever adds calls before
-/// it tells anybody that the add was made.
+/// Other threads see an add when it has left the batch, at the latest in `finish`. A thread calls `finish` before it
+/// reports an add as made.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -44,27 +44,25 @@ use super::{Estimate, Replica};
 pub struct Batch<T: Copy> {
     absorber: Absorber,
     pipeline: Pipeline<T>,
-    /// What is charged of it is applied or waits.
+    /// Weight for this batch. The charged part has been applied, or waits in the batch.
     allowance: Allowance,
 }
 
 impl<T: Copy> Batch<T> {
-    /// An empty batch that works in the way that is faster for the replica's memory, and for as many batches as
-    /// it has.
+    /// An empty batch that works in the faster way for the replica's memory and its number of batches.
     #[must_use]
     pub fn new(replica: Arc<Replica>) -> Self {
         let lane = replica.own.take_lane();
         Self::with(replica, None, lane)
     }
 
-    /// As [`new`](Self::new), for whoever adds seldom: cells of their own are left to the threads that add all the
-    /// time.
+    /// Like [`new`](Self::new), for a thread that adds seldom: it leaves lanes to the threads that add all the time.
     #[must_use]
     pub fn sharing(replica: Arc<Replica>) -> Self {
         Self::with(replica, None, None)
     }
 
-    /// An empty batch that always works in the given way: for measurements.
+    /// An empty batch that always works in the given way, for measurements.
     #[must_use]
     pub fn with_way(replica: Arc<Replica>, way: Way) -> Self {
         let lane = replica.own.take_lane();
@@ -79,32 +77,33 @@ impl<T: Copy> Batch<T> {
         }
     }
 
-    /// Whether this thread alone adds to what it adds to.
+    /// Whether this batch has a lane.
     #[cfg(test)]
     pub(crate) fn has_lane(&self) -> bool {
         self.pipeline.has_lane()
     }
 
-    /// The replica that it adds to.
+    /// The replica that the batch adds to.
     #[inline]
     #[must_use]
     pub fn replica(&self) -> &Replica {
         self.pipeline.replica()
     }
 
-    /// Makes sure that this much weight may be added before the next [`finish`](Self::finish), however much others
-    /// add meanwhile.
+    /// Makes sure that this much weight may be added before the next [`finish`](Self::finish), however much other
+    /// threads add meanwhile.
     ///
     /// # Errors
     /// [`Exhausted`] where that would be more than may be added until the next pass over the cells. Nothing has
-    /// changed; what may be added already may be added still.
+    /// changed: weight that could be added before still can be.
     #[inline]
     pub fn provide(&mut self, weight: u64) -> Result<(), Exhausted> {
         let own = self.pipeline.replica().own();
         own.provide(&mut self.allowance, weight)
     }
 
-    /// As [`provide`](Self::provide), where that leaves enough for all others; whether it does.
+    /// Like [`provide`](Self::provide), but only if enough is left for all other threads. Returns whether it
+    /// succeeded.
     #[inline]
     #[must_use]
     pub fn provide_of_plenty(&mut self, weight: u64) -> bool {
@@ -112,7 +111,7 @@ impl<T: Copy> Batch<T> {
         own.provide_of_plenty(&mut self.allowance, weight)
     }
 
-    /// Adds `weight` to `key`; before it, waiting counts may be answered.
+    /// Adds `weight` to `key`. Counts that wait may be answered before it.
     ///
     /// # Errors
     /// [`Exhausted`] where too much was added since the last pass over the cells; nothing was added then.
@@ -136,17 +135,17 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
-    /// Asks for the estimate of `key`: `answer` gets it with the `token`, here or later.
+    /// Asks for the estimate of `key`. `answer` gets it with the `token`, in this call or a later one.
     #[inline]
     pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Estimate)) {
         self.ask(key, Weight::ZERO, token, answer);
     }
 
-    /// Adds `weight` to `key`, then asks for its estimate, which has that weight in it: `answer` gets it
-    /// with the `token`, here or later. A weight of 0 only asks.
+    /// Adds `weight` to `key`, then asks for its estimate, which includes that weight. `answer` gets it with the
+    /// `token`, in this call or a later one. A weight of 0 only asks.
     ///
     /// # Errors
-    /// As of [`add`](Self::add); then nothing is asked, either.
+    /// Like [`add`](Self::add); nothing is asked then, either.
     #[inline]
     pub fn hit(
         &mut self,
@@ -160,14 +159,14 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
-    /// The weight that was added since the last [`finish`](Self::finish), and is not in the sketch's total yet.
+    /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total.
     #[inline]
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.allowance.charged()
     }
 
-    /// Applies and answers all that waits, and counts the batch's weight in the sketch's total.
+    /// Applies and answers everything that waits, and adds the batch's weight to the sketch's total.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         let pipeline = &mut self.pipeline;
         self.absorber.release_all(|hash, weight| {
@@ -178,14 +177,15 @@ impl<T: Copy> Batch<T> {
         pipeline.replica().own().settle(&mut self.allowance);
     }
 
-    /// Takes a weight from what may be added.
+    /// Charges the batch's allowance with a weight.
     #[inline(always)]
     fn charge(&mut self, weight: Weight) -> Result<(), Exhausted> {
         let own = self.pipeline.replica().own();
         own.charge(&mut self.allowance, weight)
     }
 
-    /// What is absorbed of the key goes first. What is of others may wait: they are not asked for.
+    /// Adds of the key that the absorber holds go first. Those of other keys may wait: this count does not ask for
+    /// them.
     #[inline]
     fn ask(
         &mut self,
@@ -210,7 +210,7 @@ impl<T: Copy> Batch<T> {
     }
 }
 
-/// Adds that were taken are not lost where nobody calls `finish`.
+/// A dropped batch applies its adds, so that none is lost where nobody calls `finish`.
 impl<T: Copy> Drop for Batch<T> {
     fn drop(&mut self) {
         self.finish(&mut |_, _| {});

@@ -1,34 +1,34 @@
-//! The answer to a count, and what it is made of.
+//! The answer to a count, and its parts by origin.
 
 use std::net::SocketAddr;
 
 /// The count of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Estimate {
-    /// Never below the truth for what is known here.
+    /// The count. It is never below the truth for the counts that are known here.
     pub count: u64,
-    /// Something that others counted was refused for want of room: the truth of all together may be larger.
+    /// Whether counts of other nodes were refused for want of room: then the truth for all together may be larger.
     pub incomplete: bool,
 }
 
-/// The origin of a part of a count: one that counts by itself.
+/// The origin of a part of a count: a program that counts on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OriginName {
     /// A node of this program, by its id.
     Node(u64),
-    /// A legacy peer, by where its rows come from.
+    /// A legacy peer, by the address that its rows come from.
     Legacy(SocketAddr),
 }
 
-/// A part of an answer.
+/// One origin's part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OriginEstimate {
-    /// Who counted it.
+    /// The origin that counted it.
     pub origin: OriginName,
-    /// Slices of it that are held here: one for each boot; our own live one is among them.
+    /// Number of slices of the origin that are held here, one for each boot; our own live slice is included.
     pub slices: usize,
-    /// An upper bound of what it counted.
+    /// An upper bound of what the origin counted.
     pub count: u64,
-    /// This node itself.
+    /// Whether the origin is this node itself.
     pub is_own: bool,
 }

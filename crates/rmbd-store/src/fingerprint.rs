@@ -4,17 +4,18 @@ use sha2::{Digest, Sha256};
 
 use rmbd_sketch::{Geometry, HashFamily};
 
-/// Separates these digests from all others.
+/// A prefix that separates these digests from all others.
 const CONTEXT: &[u8] = b"rmbd fingerprint 1\0";
 
-/// Equal for two sketches whose width, depth, hash and hash seed are, and (but for one pair in 2^64)
-/// only then.
+/// The fingerprint of a sketch. It is equal for two sketches with the same width, depth, hash and hash seed, and (but
+/// for one pair in 2^64) only for those.
 ///
-/// The first 8 bytes, little-endian, of SHA-256 over a context, width and depth (`u64`, little-endian),
-/// the name of the hash, a zero byte, and the seed as the key (`u64`, little-endian; nothing for `fnv`).
-/// All parts but the last have a fixed length or an end, and no part of the digest is left over to
-/// extend, so that this is a keyed digest without the wrapping of HMAC. It does not reveal a seed of 64
-/// random bits; one that somebody can guess is confirmed by it, so draw it at random.
+/// It is the first 8 bytes, little-endian, of SHA-256 over a context, width and depth (`u64`, little-endian), the
+/// name of the hash, a zero byte, and the seed as the key (`u64`, little-endian; nothing for `fnv`).
+///
+/// All parts but the last have a fixed length or an end, and no part of the digest is left over to extend. So this is
+/// a keyed digest without the wrapping of HMAC. It does not reveal a seed of 64 random bits. It confirms a seed that
+/// somebody can guess, so draw the seed at random.
 ///
 /// ```
 /// use rmbd_store::fingerprint;
@@ -46,7 +47,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// What Python's `hashlib` says: the value is the same on all machines and releases.
+    /// The expected values come from Python's `hashlib`: they are the same on all machines and releases.
     #[test]
     fn is_that_of_the_definition() {
         let geometry = Geometry::new(1 << 20, 4).unwrap();

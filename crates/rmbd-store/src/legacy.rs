@@ -1,9 +1,9 @@
 //! Rows from legacy peers: merged by maximum, and kept through the peer's restarts.
 //!
-//! The Python program sends its own rows again and again, as they are now. Its protocol has no
-//! identity of a start, so that a restart shows only in that cells fall. They also fall when the
-//! network delivers an older datagram late; therefore one fall is held back, and only a second one
-//! of the same row, with no risen one between, counts as a restart.
+//! The Python program sends its own rows again and again, as they are now. Its protocol does not tell one start of
+//! the program from another, so a restart shows only as cells that fall. Cells also fall when the network delivers an
+//! older datagram late. Therefore one fall is held back, and only a second one of the same row, with no risen row
+//! between, counts as a restart.
 //!
 //! ```text
 //!    received     5  9  7     12      3        4        6
@@ -12,9 +12,9 @@
 //!    readers see  5  9  9     12     12      12+4     12+6
 //! ```
 //!
-//! Outside of what can be told: a peer that restarts and outruns its old counts before it sends its
-//! next row (then some of the new counts are missed), and two late datagrams of a row in a row (then
-//! the old counts are taken twice).
+//! Two cases cannot be told apart. A peer that restarts and outruns its old counts before it sends its next row looks
+//! as if it had gone on: some of the new counts are missed. Two late datagrams of a row in a row look like a restart:
+//! the old counts are taken twice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -29,42 +29,42 @@ use super::Replica;
 use super::memory::{NoMemory, try_zeroed};
 use super::origins::Origin;
 
-/// Bytes that a legacy peer takes for each cell: what readers see, and its latest one.
+/// Bytes that a legacy peer takes for each cell: the cell that readers see, and the latest one received.
 const BYTES_PER_CELL: u64 = 2 * 8;
 
 /// The outcome of merging a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowMerged {
-    /// Taken.
+    /// The row was taken.
     Merged,
-    /// Some cell is lower than before: an old datagram, or a restart. Nothing was changed; the row's
-    /// next receipt tells which.
+    /// Some cell is lower than before, because of an old datagram or a restart. Nothing was changed; the next receipt
+    /// of the row decides which.
     HeldBack,
-    /// Lower for the second time: the peer has restarted. What it had counted before stays, and the
-    /// row was taken on top of it.
+    /// Some cell is lower for the second time: the peer has restarted. Its earlier counts stay, and the row was added
+    /// on top of them.
     Restarted,
 }
 
 /// Why a row was not merged. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// As many legacy peers as are allowed have sent rows already.
+    /// As many legacy peers have sent rows as are allowed.
     #[error(
         "the table of legacy peers is full at {max_peers}, the row of a new peer was dropped: raise the limit of peers, or restart to forget old ones"
     )]
     PeerTableFull {
-        /// The limit.
+        /// The largest number of legacy peers.
         max_peers: usize,
     },
-    /// No memory for the new peer's slices, of the machine or within the replica's limit.
+    /// There is no memory for the new peer's cells, on the machine or within the replica's limit.
     #[error("the row of a new legacy peer was dropped: {0}")]
     Memory(#[from] NoMemory),
-    /// The row does not exist here.
+    /// A row with this index does not exist here.
     #[error("row {row} was dropped, this sketch has {depth} rows: give both ends the same depth")]
     NoSuchRow {
-        /// What the message says.
+        /// The index of the row in the message.
         row: usize,
-        /// Rows of this node.
+        /// Number of rows of this node.
         depth: usize,
     },
     /// The row has a different number of counters than ours.
@@ -72,15 +72,14 @@ pub enum MergeError {
         "a row of {counters} counters was dropped, rows here have {width}: give both ends the same width"
     )]
     Length {
-        /// What the message has; `width + 1` where it has more than that.
+        /// Number of counters in the message; `width + 1` stands for any larger number.
         counters: usize,
-        /// What a row has here.
+        /// Number of counters of a row here.
         width: usize,
     },
 }
 
-/// The writer of legacy peers' slices. There is one for each [`Replica`], and the control thread
-/// owns it.
+/// The writer of legacy peers' counts. Each [`Replica`] has one, which the control thread owns.
 #[derive(Debug)]
 pub struct LegacyRows {
     replica: Arc<Replica>,
@@ -93,19 +92,19 @@ pub struct LegacyRows {
 /// The part of a peer that only the writer needs.
 #[derive(Debug)]
 struct LegacyPeer {
-    /// Its place in the replica's table.
+    /// The peer's place in the replica's table.
     place: usize,
-    /// The largest cells of its present boot; 0 where it has sent none. Readers' cells are these plus
-    /// those of earlier boots.
+    /// The largest cells of the peer's present boot; 0 where no row has come. Readers' cells are these plus those of
+    /// earlier boots.
     current: Box<[u64]>,
     held_back: [bool; MAX_DEPTH],
-    /// Readers leave it out until it sends anew.
+    /// Whether readers leave the peer out until it sends again.
     is_forgotten: bool,
 }
 
 impl LegacyRows {
-    /// The writer for a replica, which takes rows of at most `max_peers` peers (and of no more than the
-    /// replica has places for).
+    /// The writer for a replica. It takes rows of at most `max_peers` peers, and of no more than the replica has
+    /// places for.
     #[must_use]
     pub fn new(replica: Arc<Replica>, max_peers: usize) -> Self {
         Self {
@@ -116,12 +115,12 @@ impl LegacyRows {
         }
     }
 
-    /// Merges a row that `from` has sent: `width` counters. What readers of the replica see only grows.
+    /// Merges a row of `width` counters that `from` has sent. The cells that readers of the replica see only grow.
     ///
     /// # Errors
     ///
-    /// A row that does not fit this sketch, or a new peer for which there is no room; then nothing
-    /// has changed.
+    /// Fails where the row does not fit this sketch, or where there is no room for a new peer; nothing has changed
+    /// then.
     pub fn merge(
         &mut self,
         from: SocketAddr,
@@ -148,23 +147,23 @@ impl LegacyRows {
             }
         };
         let Some(origin) = replica.origins.get(peer.place) else {
-            // Never: the table keeps what it has.
+            // This never happens: the table keeps what it has.
             return Err(MergeError::PeerTableFull { max_peers });
         };
         peer.come_back(origin);
         let cells = row * width..(row + 1) * width;
         let (outcome, weight) =
             peer.merge(row, cells.clone(), &self.received, &origin.cells[cells]);
-        // One writer, as for the cells.
+        // There is one writer, as for the cells.
         let row_weight = &origin.row_weights[row];
         let grown = row_weight.load(Relaxed).saturating_add(weight);
         row_weight.store(grown, Relaxed);
         Ok(outcome)
     }
 
-    /// Takes what `from` has sent out of the answers, for one that turns out to be counted otherwise;
-    /// whether there was anything to take out. Its memory stays, since readers may be in the middle of
-    /// it, and its place is kept: should it send again, it starts there from zero.
+    /// Takes the counts of `from` out of the answers, because it turns out to be counted in another way. Returns
+    /// whether there were any. The memory stays, since readers may be in the middle of it. The place is kept: if the
+    /// peer sends again, it starts there from zero.
     pub fn forget(&mut self, from: SocketAddr) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else {
             return false;
@@ -178,7 +177,7 @@ impl LegacyRows {
         true
     }
 
-    /// Takes the counters into `received`, since they are gone through twice.
+    /// Copies the counters into `received`, since the merge goes through them twice.
     fn receive(
         &mut self,
         counters: impl Iterator<Item = u64>,
@@ -202,7 +201,7 @@ impl LegacyRows {
 }
 
 impl LegacyPeer {
-    /// Takes the memory for a new peer and a place in the replica's table.
+    /// Takes memory for a new peer, and a place in the replica's table.
     fn try_new(replica: &Replica, address: SocketAddr) -> Result<Self, MergeError> {
         let geometry = replica.own().geometry();
         let bytes = BYTES_PER_CELL * geometry.cells() as u64;
@@ -230,7 +229,7 @@ impl LegacyPeer {
         })
     }
 
-    /// One that was forgotten and sends anew starts from zero.
+    /// Shows a forgotten peer that sends again; it starts from zero.
     fn come_back(&mut self, origin: &Origin) {
         if std::mem::take(&mut self.is_forgotten) {
             self.current.fill(0);
@@ -239,8 +238,8 @@ impl LegacyPeer {
         }
     }
 
-    /// `at` is where the row lies in `current`; `readers` is the row that readers see. Returns by how
-    /// much the row grew, too.
+    /// Merges a row. `at` is the position of the row in `current`; `readers` is the row that readers see. Returns the
+    /// outcome, and by how much the row grew.
     fn merge(
         &mut self,
         row: usize,
@@ -257,7 +256,7 @@ impl LegacyPeer {
                 return (RowMerged::HeldBack, 0);
             }
             (true, true) => {
-                // All rows, so that no other one needs two receipts to find out.
+                // All rows are cleared, so that no other row needs two receipts to find out.
                 self.current.fill(0);
                 self.held_back = [false; MAX_DEPTH];
                 RowMerged::Restarted
@@ -266,8 +265,8 @@ impl LegacyPeer {
         self.held_back[row] = false;
         let mut weight = 0;
         for ((new, old), cell) in received.iter().zip(&mut self.current[at]).zip(readers) {
-            // Readers' cells = earlier boots + `current`, so both grow by the same. One writer: a load and a store
-            // lose nothing.
+            // Readers' cells are earlier boots plus `current`, so both grow by the same amount. There is one writer,
+            // so a load and a store lose nothing.
             let grown = cell.load(Relaxed).saturating_add(new - *old);
             cell.store(grown, Relaxed);
             weight = new.saturating_sub(*old).saturating_add(weight);

@@ -1,4 +1,4 @@
-//! All that a node has counted or learnt: its own sketch, and the slices of others.
+//! The counts of a node: its own sketch, and what it has learnt of other nodes' counts.
 //!
 //! ```text
 //!              data threads: add, count                     control thread
@@ -13,12 +13,12 @@
 //!    count(key) = min over rows ( own ) + min over rows ( others ) + for each legacy peer its least row
 //! ```
 //!
-//! A key is hashed once. *Others* is the sum of all learnt slices, cell for cell: when a merge raises a cell from a to
-//! b, b - a is added to it. So a count costs the same whatever the cluster is or was, and it is an upper bound.
-//! Earlier starts of our own node are others, too.
+//! A key is hashed once. *Others* is the sum of all learnt slices, cell for cell: when a merge raises a cell from a
+//! to b, b - a is added to it. So a count costs the same however many nodes the cluster has or had, and it is an
+//! upper bound. Earlier starts of our own node count as others, too.
 //!
-//! Data threads read cells without a lock and without allocating; the only writer of what is learnt is the
-//! control thread ([`Slices`], [`LegacyRows`]).
+//! Data threads read cells without a lock and without allocating. Only the control thread writes learnt counts
+//! ([`Slices`], [`LegacyRows`]).
 //!
 //! ```
 //! use std::sync::Arc;

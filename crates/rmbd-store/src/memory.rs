@@ -1,4 +1,4 @@
-//! The account of memory for all cells, and memory that is 0.
+//! The account of memory for all cells, and allocation of zeroed memory.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,29 +7,29 @@ use bytemuck::allocation::try_zeroed_slice_box;
 
 use rmbd_sketch::SketchError;
 
-/// Bytes that are taken, and the limit that is asked before anything is allocated.
+/// Bytes that are taken, and the limit, which is checked before anything is allocated.
 #[derive(Debug)]
 pub(super) struct MemoryAccount {
     taken_bytes: AtomicU64,
     max_bytes: u64,
 }
 
-/// Memory would be above the limit that was given ([`ReplicaLimits`](super::ReplicaLimits)); nothing was taken.
+/// The given limit ([`ReplicaLimits`](super::ReplicaLimits)) allows less memory than is needed. Nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "all cells together would need {needed_bytes} bytes and may take {max_bytes}: choose a smaller width or depth, or raise the limit"
 )]
 pub struct MemoryLimit {
-    /// What there would be in all.
+    /// Bytes that all cells would take.
     pub needed_bytes: u64,
-    /// The limit.
+    /// The limit in bytes.
     pub max_bytes: u64,
 }
 
 /// Why there is no memory. Nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoMemory {
-    /// The limit that was given.
+    /// Memory would be above the given limit.
     #[error(transparent)]
     Limit(#[from] MemoryLimit),
     /// The allocator refused.
@@ -37,7 +37,7 @@ pub enum NoMemory {
     Allocator(#[from] SketchError),
 }
 
-/// Numbers that are 0; pages that stay so cost nothing.
+/// Zeroed numbers. Pages that stay zero cost nothing.
 pub(super) fn try_zeroed<N: Zeroable>(len: usize) -> Result<Box<[N]>, SketchError> {
     try_zeroed_slice_box(len).map_err(|()| SketchError::OutOfMemory {
         bytes: (len as u64).saturating_mul(size_of::<N>() as u64),
@@ -60,10 +60,11 @@ impl MemoryAccount {
         self.max_bytes
     }
 
-    /// To be called before the allocation; give back by [`release`](Self::release) what then failed.
+    /// Takes `bytes` from the limit, before they are allocated. If the allocation fails, the caller gives them back by
+    /// [`release`](Self::release).
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), MemoryLimit> {
-        // Relaxed: a number of its own. The two writers (of legacy peers and of slices) are one thread;
-        // if they were not, each would still see what the other has taken.
+        // Relaxed: the number stands for itself. The two writers (of legacy peers and of slices) are one thread; if
+        // they were not, each would still see what the other has taken.
         let mut taken = self.taken_bytes();
         loop {
             let after = self.after(taken, bytes)?;

@@ -1,4 +1,4 @@
-//! The part of a legacy peer that readers see.
+//! The part of a legacy peer that all threads read.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{
@@ -8,14 +8,14 @@ use std::sync::atomic::{
 
 use rmbd_sketch::{CellIndexes, MAX_DEPTH};
 
-/// A legacy peer's slice.
+/// The counts of a legacy peer.
 #[derive(Debug)]
 pub(super) struct Origin {
-    /// Who sends it.
+    /// The address that the peer's rows come from.
     pub(super) address: SocketAddr,
-    /// What readers see; cells only grow, until the origin is forgotten.
+    /// The cells that readers see. They only grow, until the origin is forgotten.
     pub(super) cells: Box<[AtomicU64]>,
-    /// Sum of each row's cells. One writer; relaxed, since each is a number of its own.
+    /// Sum of each row's cells. There is one writer; access is relaxed, since each sum stands for itself.
     pub(super) row_weights: Box<[AtomicU64; MAX_DEPTH]>,
     is_hidden: AtomicBool,
 }
@@ -30,7 +30,7 @@ impl Origin {
         }
     }
 
-    /// Its least row.
+    /// The least row of the peer's cells.
     #[inline]
     pub(super) fn estimate_at(&self, cells: &CellIndexes) -> u64 {
         let rows = cells.as_slice().iter();
@@ -38,29 +38,30 @@ impl Origin {
         rows.fold(u64::MAX, u64::min)
     }
 
-    /// All that was added to it. Every row holds all of it; as rows come one by one, the one that has
-    /// most is the latest.
+    /// Sum of all weights added to the peer. Every row holds all of them; as rows come one by one, the fullest row is
+    /// the latest.
     pub(super) fn weight(&self) -> u64 {
         let rows = self.row_weights.iter().map(|row| row.load(Relaxed));
         rows.fold(0, u64::max)
     }
 
-    /// Readers leave it out.
+    /// Whether readers leave the origin out.
     #[inline]
     pub(super) fn is_hidden(&self) -> bool {
-        // Acquire, against the Release in `show`: who counts it again sees its cells cleared.
+        // Acquire pairs with the Release in `show_cleared`: a reader that counts the origin again sees its cells
+        // cleared.
         self.is_hidden.load(Acquire)
     }
 
-    /// Takes it out of the answers. A reader that is in the middle of it still counts it.
+    /// Takes the origin out of the answers. A reader that is in the middle of it still counts it.
     pub(super) fn hide(&self) {
         self.is_hidden.store(true, Relaxed);
     }
 
-    /// Clears it and puts it back. A reader that has been in the middle of it since before it was
-    /// hidden may see it go; it may see it gone just as well.
+    /// Clears the cells and puts the origin back. A reader that was in the middle of it since before it was hidden may
+    /// see the cells fall; it could as well have seen none of them.
     pub(super) fn show_cleared(&self) {
-        // A page that was never written stays untaken.
+        // Zeros are not written, so that a page that was never written stays untouched.
         for cell in self.cells.iter().filter(|cell| cell.load(Relaxed) != 0) {
             cell.store(0, Relaxed);
         }

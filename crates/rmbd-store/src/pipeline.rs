@@ -1,9 +1,9 @@
 //! Operations on their way into the sketch, in order.
 //!
-//! A sketch that has outgrown the cache nearest to the core spends its time waiting for memory, a
-//! line for each row. So the work is a *rolling pipeline*: key i is hashed and its cells are asked
-//! for, then key i - [`LAG`] is applied, whose cells have come meanwhile. A small sketch waits for
-//! nothing, and there the plain way is faster, as long as one thread is all there is: [`Way::of`] decides.
+//! A sketch that has outgrown the cache nearest to the core spends its time waiting for memory, one cache line for
+//! each row. So the work is a *rolling pipeline*: key i is hashed and its cells are prefetched, then key i - [`LAG`]
+//! is applied, whose cells have come meanwhile. A small sketch waits for nothing, and there the plain way is faster,
+//! if only one thread adds. [`Way::of`] decides.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,19 +12,18 @@ use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
 use super::{Estimate, Replica};
 
-/// Keys between a prefetch and its use: enough to hide the memory's latency, few enough that the
-/// lines are still there.
+/// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
+/// still in the cache.
 pub(super) const LAG: usize = 16;
 
-/// Memory of a sketch up to which keys are applied one by one: what the second-level cache of
-/// current cores holds. Updates are then 5 to 10 % faster than pipelined; at twice to four times this
-/// size the two ways are equal, and at sixteen times the pipeline is twice as fast and more
-/// (`benches/sketch.rs`).
+/// Memory of a sketch, in bytes, up to which keys are applied one by one: the size of the second-level cache of
+/// current cores. Up to here single updates are 5 to 10 % faster than pipelined ones. At two to four times this size
+/// both ways are equal, and at sixteen times the pipeline is twice as fast or faster (`benches/sketch.rs`).
 pub const PIPELINE_ABOVE_BYTES: u64 = 1 << 20;
 
-/// The same where several threads add to the same cells: where a sketch is too large, or the threads are too many, for
-/// cells of their own ([`lanes_of`](rmbd_sketch::lanes_of)). Two on uniform keys add 1.24 times what one does at
-/// 1 MiB when pipelined (0.76 when not), and 0.51 times at 64 KiB.
+/// The same limit where several threads add to the same cells: the sketch is too large, or there are too many
+/// threads, for lanes ([`lanes_of`](rmbd_sketch::lanes_of)). At 1 MiB two threads on uniform keys add 1.24 times as
+/// much as one if pipelined, and 0.76 times if not. At 64 KiB pipelined threads add 0.51 times as much.
 pub(super) const PIPELINE_SHARED_ABOVE_BYTES: u64 = 1 << 18;
 
 /// The way in which a batch works.
@@ -32,14 +31,14 @@ pub(super) const PIPELINE_SHARED_ABOVE_BYTES: u64 = 1 << 18;
 pub enum Way {
     /// Each key is applied at once.
     Direct,
-    /// Each key's cells are asked for, and the key is applied some keys later.
+    /// Each key's cells are prefetched, and the key is applied some keys later.
     Pipelined,
 }
 
 impl Way {
-    /// The faster way for a sketch with this much memory, into which so many threads add. Where there are
-    /// several, lines are in the other one's cache, and far for that reason; in a very small sketch both want the
-    /// same ones, and a prefetch takes them away too early.
+    /// The faster way for a sketch of this much memory, into which this many threads add. With several threads a cache
+    /// line may be in another core's cache, and is slow to get for that reason. In a very small sketch threads want
+    /// the same lines, and a prefetch takes them away too early.
     #[inline]
     #[must_use]
     pub const fn of(memory_bytes: u64, threads: usize) -> Self {
@@ -59,30 +58,30 @@ pub(super) enum Operation<T> {
     Add {
         weight: Weight,
     },
-    /// The same, and then the estimate.
+    /// Adds, and then asks for the estimate.
     Ask {
         weight: Weight,
         token: T,
     },
 }
 
-/// A key, or the hash that says as much.
+/// A key, or a hash that stands for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Key<'a> {
     Hash(KeyHash),
     Bytes(&'a [u8]),
 }
 
-/// One thread's. Allocates nothing.
+/// The pipeline of one thread. It allocates nothing.
 #[derive(Debug)]
 pub(super) struct Pipeline<T> {
     replica: Arc<Replica>,
-    /// Where adds go that are this thread's alone; else to the cells that all share.
+    /// The lane that this thread alone adds to; without one, adds go to the cells that all threads share.
     lane: Option<Lane>,
     way: Way,
-    /// The way is not chosen anew.
+    /// Whether the way stays as it is.
     is_fixed: bool,
-    /// The ring: the operation `i` waits at `i % LAG`.
+    /// The ring of cells: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
     /// Operations taken since the last `finish`.
@@ -90,9 +89,9 @@ pub(super) struct Pipeline<T> {
 }
 
 impl<T: Copy> Pipeline<T> {
-    /// `None`: in the way that is faster. A `lane` is of this replica.
+    /// A pipeline that works in the given way, or with `None` in the faster one. The lane must be of this replica.
     pub(super) fn new(replica: Arc<Replica>, way: Option<Way>, lane: Option<Lane>) -> Self {
-        // Relaxed, here and below: a number of its own, and a wrong one costs some time at most.
+        // Relaxed, here and below: the number stands for itself, and a wrong one costs some time at most.
         replica.batches.fetch_add(1, Relaxed);
         Self {
             way: way.unwrap_or_else(|| faster_way(&replica, lane.as_ref())),
@@ -112,13 +111,13 @@ impl<T: Copy> Pipeline<T> {
         self.lane.is_some()
     }
 
-    /// Whose operations these are.
+    /// The replica that operations are applied to.
     #[inline]
     pub(super) fn replica(&self) -> &Replica {
         &self.replica
     }
 
-    /// Takes an operation; it, or what has waited longest, is applied.
+    /// Takes an operation, and applies it or the one that has waited longest.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -136,13 +135,13 @@ impl<T: Copy> Pipeline<T> {
         }
     }
 
-    /// Applies all that waits.
+    /// Applies all operations that wait.
     pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
             self.apply(operation % LAG, answer);
         }
         self.taken = 0;
-        // Nothing waits, so that it may go on in the other way.
+        // No operation waits, so the way may change.
         if !self.is_fixed {
             self.way = faster_way(&self.replica, self.lane.as_ref());
         }
@@ -192,7 +191,7 @@ impl<T> Drop for Pipeline<T> {
 
 fn faster_way(replica: &Replica, lane: Option<&Lane>) -> Way {
     match lane {
-        // It is nobody else's, and is all that adds touch.
+        // The lane belongs to this thread alone, and adds touch nothing else.
         Some(_) => Way::of(replica.own.geometry().memory_bytes(), 1),
         None => Way::of(replica.own.table_bytes(), replica.batches.load(Relaxed)),
     }

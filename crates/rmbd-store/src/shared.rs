@@ -1,4 +1,4 @@
-//! The tables that all threads share: the own sketch, and the sums of what was learnt.
+//! The tables that all threads share: our own sketch, and the sums of learnt counts.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,19 +16,19 @@ use rmbd_sketch::{
 /// Limits of what a replica takes from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplicaLimits {
-    /// Legacy peers.
+    /// Largest number of legacy peers.
     pub max_peers: usize,
-    /// Slices learnt from other nodes, and from earlier boots of this one.
+    /// Largest number of slices learnt from other nodes and from earlier boots of this one.
     pub max_origins: usize,
-    /// Bytes of all cells: own ones and those of others beside them, what is noted of totals that 32 bits do not
-    /// hold, their published copy ([`Slices`](super::Slices)), learnt slices by what is in them, and two tables for
-    /// each legacy peer. Asked before anything is allocated; `u64::MAX` is no limit. Tables count whole, although
-    /// pages that were never written cost nothing. What stands beside the cells follows from them: hashes and
-    /// versions (3 % of our own slice) and the history of our own (at most an eighth of it).
+    /// Largest memory of all cells, in bytes; `u64::MAX` is no limit. It is checked before anything is allocated. The
+    /// sum includes own cells and those of others beside them, the parts of totals above 32 bits, the published copy
+    /// ([`Slices`](super::Slices)), the content of learnt slices, and two tables for each legacy peer. Tables count as
+    /// a whole, although pages that were never written cost nothing. The sum leaves out what follows from the cells:
+    /// hashes and versions (3 % of our own slice), and the history of our own slice (at most an eighth of it).
     pub max_memory_bytes: u64,
 }
 
-/// A node's own sketch and the slices of others. Shared by all threads.
+/// A node's own sketch and the slices of others, shared by all threads.
 ///
 /// ```
 /// use rmbd_store::Replica;
@@ -44,24 +44,25 @@ pub struct Replica {
     pub(super) own: Sketch,
     own_slice: SliceId,
     pub(super) max_origins: usize,
-    /// N of all learnt slices. One writer, and a number of its own: relaxed.
+    /// N of all learnt slices. It has one writer and stands for itself, so access is relaxed.
     pub(super) learnt_weight: AtomicU64,
-    /// Something was refused for want of room: slices, legacy peers. Words of their own: relaxed.
+    /// Whether slices (and below: legacy peers) were refused for want of room. Each flag stands for itself, so access
+    /// is relaxed.
     pub(super) lacks_slices: AtomicBool,
     pub(super) lacks_peers: AtomicBool,
     pub(super) origins: AppendTable<Origin>,
     pub(super) memory: MemoryAccount,
-    /// Batches that there are: threads that may add at the same time.
+    /// Number of batches, which is the number of threads that may add at the same time.
     pub(super) batches: CachePadded<AtomicUsize>,
 }
 
 impl Replica {
-    /// An empty replica that learns no slices, with room for those of `max_peers` legacy peers. Their
-    /// memory is taken when they first send something.
+    /// An empty replica that learns no slices, with room for the rows of `max_peers` legacy peers. A peer's memory is
+    /// taken when it first sends a row.
     ///
     /// # Errors
     ///
-    /// [`NoMemory::Allocator`].
+    /// Fails with [`NoMemory::Allocator`].
     pub fn try_new(
         geometry: Geometry,
         family: HashFamily,
@@ -75,11 +76,11 @@ impl Replica {
         Self::try_with(geometry, family, SliceId::default(), limits)
     }
 
-    /// An empty replica that writes the slice `own`, and may learn from others within `limits`.
+    /// An empty replica that writes the slice `own`, and learns from others within `limits`.
     ///
     /// # Errors
     ///
-    /// [`NoMemory`]: its own cells are above the limit, or the allocator refuses.
+    /// Fails with [`NoMemory`] where its own cells are above the limit, or the allocator refuses.
     pub fn try_with(
         geometry: Geometry,
         family: HashFamily,
@@ -89,13 +90,12 @@ impl Replica {
         Self::try_with_threads(geometry, family, own, limits, 1)
     }
 
-    /// As [`try_with`](Self::try_with), where so many threads add at the same time, each with a
-    /// [`Batch`](super::Batch) of its own.
-    /// In a small sketch each of them then has cells of its own ([`lanes_of`]).
+    /// Like [`try_with`](Self::try_with), where `threads` threads add at the same time, each with a
+    /// [`Batch`](super::Batch) of its own. In a small sketch each of them has cells of its own ([`lanes_of`]).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Like [`try_with`](Self::try_with).
     pub fn try_with_threads(
         geometry: Geometry,
         family: HashFamily,
@@ -109,7 +109,7 @@ impl Replica {
             lanes: lanes_of(geometry, threads),
         };
         let sketch = Sketch::try_with(geometry, family, options)?;
-        // Nothing is written yet, so that no page of it has been taken.
+        // No page has been taken before this, since nothing is written yet.
         memory.reserve(sketch.memory_bytes())?;
         Ok(Self {
             own: sketch,
@@ -124,14 +124,14 @@ impl Replica {
         })
     }
 
-    /// The sketch of all that was added on this node since it started.
+    /// The sketch of what was added on this node since it started.
     #[inline]
     #[must_use]
     pub fn own(&self) -> &Sketch {
         &self.own
     }
 
-    /// The name of the slice that [`own`](Self::own) is.
+    /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
         self.own_slice
@@ -147,15 +147,15 @@ impl Replica {
         self.own.add(key, weight)
     }
 
-    /// An upper bound of the weight that was added to `key`, here and wherever slices came from.
+    /// An upper bound of the weight that was added to `key`, here and on all nodes that slices came from.
     #[inline]
     #[must_use]
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         self.estimate_at(&self.own.cells_of(key))
     }
 
-    /// The parts of an [`estimate`](Self::estimate) where no slices are learnt: ourselves first, then the legacy peers.
-    /// Where slices are, [`Slices`](super::Slices::estimate_by_origin) tells them.
+    /// The parts of an [`estimate`](Self::estimate) where no slices are learnt: our own first, then the legacy peers.
+    /// With slices, use [`Slices`](super::Slices::estimate_by_origin).
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let cells = &self.own.cells_of(key);
@@ -171,15 +171,14 @@ impl Replica {
             .collect()
     }
 
-    /// Bytes of all cells, as they are counted against
-    /// [`max_memory_bytes`](ReplicaLimits::max_memory_bytes).
+    /// Bytes of all cells, as they count against [`max_memory_bytes`](ReplicaLimits::max_memory_bytes).
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.memory.taken_bytes()
     }
 
-    /// N of what is counted here: all weight that was added on this node, and what learnt slices and
-    /// legacy peers' hold. What threads add in batches is in it when a batch is done.
+    /// N of all counts that are known here: the weight that was added on this node, and the weights of learnt slices
+    /// and legacy peers. The weights of a batch are included when the batch is done.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
         let learnt = self.learnt_weight.load(Relaxed);
@@ -188,16 +187,15 @@ impl Replica {
         legacy.fold(own, u64::saturating_add)
     }
 
-    /// Whether something that others counted was refused here for want of room, so that counts may be too low for
-    /// all together.
+    /// Whether counts of other nodes were refused for want of room, so that counts may be too low for all together.
     #[inline]
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.lacks_slices.load(Relaxed) || self.lacks_peers.load(Relaxed)
     }
 
-    /// Copies a row of this node's own cells into `out`, whose content it replaces; empty where there
-    /// is no such row. Cells grow meanwhile: each is as it was at some moment of the call.
+    /// Copies a row of this node's own cells into `out` and replaces its content. The result is empty if there is no
+    /// such row. Cells grow meanwhile: each is as it was at some moment of the call.
     pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         out.clear();
         out.extend(self.own.own_row(row));
@@ -208,7 +206,7 @@ impl Replica {
         self.shown_origins().map(|origin| origin.address)
     }
 
-    /// The rule that stands above.
+    /// Counts by the rule at the head of this crate.
     #[inline]
     pub(super) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         let slices = self.own.estimate_at(cells);
@@ -231,7 +229,7 @@ impl Replica {
         })
     }
 
-    /// By the one writer of slices.
+    /// Adds to N of learnt slices. Only the one writer of slices calls this.
     pub(super) fn add_learnt_weight(&self, weight: u64) {
         let grown = self.learnt_weight.load(Relaxed).saturating_add(weight);
         self.learnt_weight.store(grown, Relaxed);

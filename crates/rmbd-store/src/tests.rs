@@ -1,4 +1,4 @@
-//! The replica against naive ones, and legacy peers that restart.
+//! Tests of the replica against naive ones, and of legacy peers that restart.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ fn peer(number: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 8000 + number).into()
 }
 
-/// The cells that readers see of a peer.
+/// The cells of a peer as readers see them.
 fn slice(replica: &Replica, address: SocketAddr) -> Vec<u64> {
     let origin = replica.origins.iter().find(|o| o.address == address);
     let cells = &origin.unwrap().cells;
@@ -36,7 +36,7 @@ enum Step {
     Finish,
 }
 
-/// Both ways, into cells that all threads share, and into those of one thread alone.
+/// Both ways, into cells that all threads share and into those of one thread alone.
 fn ways() -> [(Way, usize); 4] {
     [Way::Direct, Way::Pipelined]
         .map(|way| [(way, 1), (way, 2)])
@@ -57,7 +57,7 @@ fn replica_of_threads(width: u64, depth: u64, family: HashFamily, threads: usize
     Arc::new(replica)
 }
 
-/// What was added to each cell, whoever did.
+/// The sum of what all threads added to each cell.
 fn values(replica: &Replica) -> impl Iterator<Item = u32> + '_ {
     let cells = replica.own.geometry().cells_between(0, usize::MAX);
     cells.map(|cell| replica.own.own_value(cell))
@@ -75,8 +75,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// In both ways and for all geometries: the same cells and total as one by one, and answers that
-    /// are never below the key's own truth, never above those of one by one, and in their order.
+    /// In both ways and for all geometries a batch leads to the same cells and total as single adds. Its answers are
+    /// never below the key's own truth, never above those of single adds, and in the order of the counts.
     #[test]
     fn a_batch_does_what_one_by_one_does(
         steps in steps(),
@@ -131,7 +131,7 @@ proptest! {
         }
     }
 
-    /// Rule 2 as the words say it, with the columns of single keys looked up in single sketches.
+    /// The second rule as the documentation says it, with the columns of single keys looked up in single sketches.
     #[test]
     fn the_answer_is_the_sum_over_nodes_of_their_minima(
         adds in prop::collection::vec((0..4_usize, 0..30_u8, 1..1000_u16), 0..200),
@@ -171,7 +171,7 @@ proptest! {
         }
     }
 
-    /// Whatever a peer sends, what readers see never falls.
+    /// Readers never see a cell fall, whatever a peer sends.
     #[test]
     fn readers_never_see_a_cell_fall(
         receipts in prop::collection::vec((0..2_usize, prop::collection::vec(counter(), 3)), 0..40),
@@ -208,10 +208,10 @@ fn the_way_follows_the_memory_and_the_threads() {
     assert_eq!((way(20, 2), way(22, 9)), (Way::Pipelined, Way::Pipelined));
 }
 
-/// Whichever way a batch takes, it changes with nothing under way, so that nothing is lost or answered out of order.
+/// A batch changes its way only when nothing is under way, so nothing is lost or answered out of order.
 #[test]
 fn batches_that_come_and_go_change_the_way_and_nothing_else() {
-    // Of a size at which the way depends on how many there are.
+    // The size is one at which the way depends on the number of batches.
     let replica = replica(1 << 15, 4, FAMILIES[0], 0);
     let mut state = 0xBA7C;
     let mut batches: Vec<Batch<u64>> = Vec::new();
@@ -251,7 +251,8 @@ fn batches_that_come_and_go_change_the_way_and_nothing_else() {
     assert_eq!(replica.batches.load(Relaxed), 0);
 }
 
-/// More keys than the absorber has places, hot and cold ones, so that all that it does happens often.
+/// There are more keys than places in the absorber, hot and cold ones, so that everything that the absorber does
+/// happens often.
 #[test]
 fn many_keys_in_long_batches_are_counted_as_one_by_one() {
     const STEPS: u64 = 200_000;
@@ -274,7 +275,7 @@ fn many_keys_in_long_batches_are_counted_as_one_by_one() {
             let mut state = 0x5EED;
             for step in 0..STEPS {
                 let (random, weight) = (random(&mut state), Weight::from(step as u16 % 5));
-                // Of two random numbers the smaller one: some keys come thousands of times.
+                // The smaller one of two random numbers: some keys come thousands of times.
                 let key = (random % (1 << 14)).min(random >> 48 & 0x3FFF) >> (random >> 62);
                 let (bytes, truth) = (key.to_le_bytes(), &mut truth[key as usize]);
                 let asks = random >> 32 & 0xF;
@@ -304,7 +305,7 @@ fn threads_with_batches_lose_nothing() {
     const THREADS: u64 = 4;
     const ADDS: u64 = 30_000;
     for (way, threads) in ways() {
-        // One more adds than have cells of their own.
+        // One thread more adds than threads have cells of their own.
         let lanes = threads * (THREADS as usize - 1) / 2;
         let replica = replica_of_threads(97, 4, FAMILIES[0], lanes);
         std::thread::scope(|scope| {
@@ -331,7 +332,8 @@ fn threads_with_batches_lose_nothing() {
     }
 }
 
-/// One peer, one row of two cells; each receipt with its outcome and what readers see after it.
+/// Sends rows of two cells of one peer. Each receipt has its expected outcome, and the cells that readers see after
+/// it.
 fn receive(receipts: &[([u64; 2], RowMerged, [u64; 2])]) {
     let replica = replica(2, 1, HashFamily::Fnv, 1);
     let mut rows = LegacyRows::new(Arc::clone(&replica), 1);
@@ -350,7 +352,7 @@ fn a_late_datagram_changes_nothing() {
         ([9, 1], RowMerged::Merged, [9, 1]),
         ([7, 1], RowMerged::HeldBack, [9, 1]),
         ([9, 3], RowMerged::Merged, [9, 3]),
-        // The earlier one is forgotten: this is a first fall again.
+        // The earlier fall is forgotten: this is a first fall again.
         ([9, 1], RowMerged::HeldBack, [9, 3]),
         ([10, 3], RowMerged::Merged, [10, 3]),
     ]);
@@ -360,7 +362,7 @@ fn a_late_datagram_changes_nothing() {
 fn a_restart_is_added_to_what_was_there() {
     receive(&[
         ([12, 4], RowMerged::Merged, [12, 4]),
-        // One cell above and one below: nothing of a row that falls is taken.
+        // One cell rises and one falls: nothing of a row with a fall is taken.
         ([13, 0], RowMerged::HeldBack, [12, 4]),
         ([14, 1], RowMerged::Restarted, [26, 5]),
         ([15, 1], RowMerged::Merged, [27, 5]),
@@ -375,7 +377,7 @@ fn the_weight_of_a_peer_is_that_of_its_fullest_row() {
     let replica = replica(2, 2, HashFamily::Fnv, 2);
     let mut rows = LegacyRows::new(Arc::clone(&replica), 2);
     replica.add(b"key", 5.into()).unwrap();
-    // (peer, row, counters, N of all); a row that was held back adds nothing, a restart adds.
+    // (peer, row, counters, N of all); a row that was held back adds nothing, and a restart adds.
     for (from, row, counters, weight) in [
         (0, 0, [3, 4], 12),
         (0, 1, [0, 8], 13),
@@ -403,7 +405,7 @@ fn a_restart_in_one_row_is_a_restart_of_all() {
     assert_eq!(merge(0, 2), Ok(RowMerged::Restarted));
     assert_eq!(merge(1, 2), Ok(RowMerged::Merged));
     assert_eq!(merge(2, 2), Ok(RowMerged::Merged));
-    // The second row was held back once before the restart: that fall is explained.
+    // The second row was held back once before the restart, which explains that fall.
     assert_eq!(merge(1, 1), Ok(RowMerged::HeldBack));
     assert_eq!(slice(&replica, peer(0)), [102, 102, 102]);
 }
@@ -427,7 +429,7 @@ fn counters_of_any_size_are_counted() {
     }
 }
 
-/// A peer for which there is no room makes counts too low, and they say so.
+/// A peer for which there is no room makes counts too low, and answers say so.
 #[test]
 fn answers_say_that_they_lack_a_peer() {
     let replica = replica(1, 1, HashFamily::Fnv, 1);
@@ -444,7 +446,7 @@ fn a_full_table_takes_no_new_peer_and_serves_the_known() {
         let replica = replica(2, 1, HashFamily::Fnv, places);
         let mut rows = LegacyRows::new(Arc::clone(&replica), max_peers);
         let empty_bytes = replica.memory_bytes();
-        // Two cells, and two numbers for how far they are beyond 32 bits.
+        // Two cells of 4 bytes, and for each a number of 4 bytes with its half turns.
         assert_eq!(empty_bytes, 16);
         let mut merge = |from, counters: [u64; 2]| {
             let merged = rows.merge(peer(from), 0, counters.into_iter());
@@ -518,7 +520,7 @@ fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
         rows.merge(peer(0), row, [50].into_iter()).unwrap();
         rows.merge(peer(1), row, [4].into_iter()).unwrap();
     }
-    // One fall is under way: it is forgotten, too.
+    // One fall is under way; it is forgotten, too.
     let fall = rows.merge(peer(0), 0, [40].into_iter());
     assert_eq!(fall, Ok(RowMerged::HeldBack));
     let bytes = replica.memory_bytes();
@@ -531,7 +533,7 @@ fn a_forgotten_peer_is_not_counted_and_starts_from_zero() {
     );
     assert!(replica.legacy_peers().eq([peer(1)]));
     assert_eq!(replica.estimate_by_origin(b"key").len(), 2);
-    // Its place is not another's, and needs no new memory.
+    // A forgotten peer keeps its place, which no other peer gets, and needs no new memory.
     let full = MergeError::PeerTableFull { max_peers: 2 };
     assert_eq!(rows.merge(peer(2), 0, [1].into_iter()), Err(full));
     for row in 0..2 {

@@ -10,28 +10,29 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::random::Random;
 
-/// Different datagrams of a flood; then they come again.
+/// Number of different datagrams of a flood, which are repeated.
 const DATAGRAMS: usize = 4_096;
-/// Datagrams are sent in bursts of so long.
+/// Length of a burst, in which datagrams are sent.
 const BURST: Duration = Duration::from_millis(1);
-/// What was not sent in time because the machine was busy is not made up for beyond this.
+/// Datagrams that were not sent in time because the machine was busy are made up for only within this time.
 const LATE_MAX: Duration = Duration::from_millis(20);
 
-/// Sizes that mean something: nothing, less and more than a header, the longest of ours, a large frame's.
+/// Sizes in bytes that matter: nothing, less and more than a header, the longest of ours, and a large frame's.
 pub const SIZES: [usize; 6] = [0, 1, 41, 100, 1_200, 9_000];
 
-/// What a forger knows.
+/// The knowledge of a forger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgery {
-    /// Nothing: random bytes, of random length up to 1 500.
+    /// The forger knows nothing, and sends random bytes of random length up to 1 500.
     Noise,
-    /// The version, which everybody knows.
+    /// The forger knows the version, as everybody does.
     Version,
-    /// A live member's boot, too: clients are told it.
+    /// The forger also knows a live member's boot, which clients are told.
     Boot,
-    /// What a member sends: its boot and its channel stand in front of a random number and random bytes.
+    /// The forger has seen what a member sends: the member's boot and channel stand in front of a random number and
+    /// random bytes.
     Channel,
-    /// The same, and sends it again as it was.
+    /// The forger has seen what a member sends, and sends it again unchanged.
     Replay,
 }
 
@@ -49,7 +50,7 @@ impl Forgery {
         matches!(self, Self::Channel | Self::Replay)
     }
 
-    /// One datagram, of these bytes where that can be chosen; `seen` is a genuine one of a member.
+    /// One datagram, of this length if it can be chosen. `seen` is a genuine datagram of a member.
     fn datagram(self, random: &mut Random, bytes: usize, seen: &[u8]) -> Vec<u8> {
         let known = match self {
             Self::Noise => {
@@ -67,7 +68,8 @@ impl Forgery {
         datagram
     }
 
-    /// A flood's datagrams, of these bytes (of all [`SIZES`], for `None`). `seen`: genuine ones of one member.
+    /// The datagrams of a flood, of this length, or with `None` of all [`SIZES`]. `seen` holds genuine datagrams of
+    /// one member.
     pub fn datagrams(
         self,
         random: &mut Random,
@@ -82,27 +84,27 @@ impl Forgery {
     }
 }
 
-/// Genuine datagrams of one start of a node, `boot` in hexadecimal digits, among recorded ones.
+/// The genuine datagrams of one start of a node among recorded ones; `boot` is its number in hexadecimal digits.
 pub fn of_boot<'r>(recorded: impl Iterator<Item = &'r Vec<u8>>, boot: &str) -> Vec<Vec<u8>> {
     let boot = u64::from_str_radix(boot, 16).unwrap().to_le_bytes();
     let is_theirs = |datagram: &&Vec<u8>| datagram.get(2..10) == Some(&boot[..]);
     recorded.filter(is_theirs).cloned().collect()
 }
 
-/// Where forged datagrams seem to come from.
+/// The sender address of forged datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Some address of this machine.
+    /// Datagrams come from one address of this machine.
     Stranger,
-    /// 127.0.1.1 to 127.0.1.64 in turn.
+    /// Datagrams come from 127.0.1.1 to 127.0.1.64 in turn.
     Many,
-    /// A member's cluster address and port (IPv4). Takes `CAP_NET_RAW`.
+    /// Datagrams come from a member's cluster address and port (IPv4), which takes `CAP_NET_RAW`.
     Spoofed(SocketAddr),
 }
 
 enum Sender {
     Plain(Vec<UdpSocket>),
-    /// Takes datagrams with a UDP header.
+    /// A raw socket, which takes datagrams with a UDP header.
     Raw(Socket, u16),
 }
 
@@ -124,14 +126,14 @@ impl Sender {
         }
     }
 
-    /// The kernel may drop it.
+    /// Sends a datagram, which the kernel may drop.
     fn send(&self, number: usize, datagram: &[u8], to: SocketAddr) {
         match self {
             Self::Plain(sockets) => {
                 let _ = sockets[number % sockets.len()].send_to(datagram, to);
             }
             Self::Raw(socket, port) => {
-                // RFC 768; a checksum of 0 is none.
+                // The UDP header is that of RFC 768, where a checksum of 0 means none.
                 let bytes = (8 + datagram.len()) as u16;
                 let mut whole = Vec::with_capacity(bytes.into());
                 for field in [*port, to.port(), bytes, 0] {
@@ -144,7 +146,7 @@ impl Sender {
     }
 }
 
-/// A flood under way, which ends when dropped.
+/// A flood that is under way, and ends when dropped.
 pub struct Flood {
     start: Instant,
     done: Arc<AtomicBool>,
@@ -153,7 +155,8 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Sends these to `to`, so many a second or as many as the machine can. `Err` says which right is missing.
+    /// Sends these datagrams to `to`, at a rate per second or as fast as the machine can. `Err` names the right that
+    /// is missing.
     pub fn start(
         datagrams: Vec<Vec<u8>>,
         source: Source,
@@ -193,12 +196,12 @@ impl Flood {
         self.sent.load(Relaxed)
     }
 
-    /// Datagrams sent in a second so far.
+    /// Datagrams per second so far.
     pub fn rate(&self) -> f64 {
         self.sent() as f64 / self.start.elapsed().as_secs_f64()
     }
 
-    /// Ends it; how many were sent.
+    /// Ends the flood, and returns the number of datagrams sent.
     pub fn stop(mut self) -> u64 {
         self.end();
         self.sent()

@@ -6,28 +6,28 @@ use std::thread::JoinHandle;
 
 use rmbd_proto::legacy::{Dialect, Layout, Message, messages, write_reply_count, write_reply_key};
 
-/// What becomes of the answer to one datagram.
+/// The fate of the answer to one datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Deliver,
     Lose,
-    /// Delivered behind the next answer that is.
+    /// The answer is delivered after the next answer that is delivered.
     Late,
     Double,
 }
 
-/// What the server saw.
+/// What the server received.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub counts: HashMap<Vec<u8>, u64>,
     pub adds: u64,
     pub peers: Vec<(Vec<u8>, u64)>,
     pub datagram_bytes_max: usize,
-    /// Most datagrams without a count, one behind the other.
+    /// Largest number of consecutive datagrams without a count.
     pub datagrams_unanswered_max: usize,
 }
 
-/// Serves until it is stopped.
+/// A server that runs until it is stopped.
 pub struct Fake {
     pub address: SocketAddr,
     stop: UdpSocket,
@@ -70,7 +70,7 @@ impl Fake {
                     }
                 };
                 for (reply, from) in late.drain(..) {
-                    // The client may be gone from there.
+                    // The client may be gone.
                     let _ = socket.send_to(&reply, from);
                 }
             }
@@ -86,14 +86,14 @@ impl Fake {
         Self::start(Dialect::Native, |_| Fate::Deliver)
     }
 
-    /// All that was sent before has been read.
+    /// Stops the server after it has read all that was sent before.
     pub fn stop(self) -> Seen {
         self.stop.send_to(&[], self.address).unwrap();
         self.thread.join().unwrap()
     }
 }
 
-/// Takes a datagram; the replies to it.
+/// Takes a datagram, and returns the replies to it.
 fn serve(datagram: &[u8], dialect: Dialect, seen: &mut Seen) -> Vec<u8> {
     let layout = Layout {
         dialect,
@@ -102,7 +102,7 @@ fn serve(datagram: &[u8], dialect: Dialect, seen: &mut Seen) -> Vec<u8> {
     };
     seen.datagram_bytes_max = seen.datagram_bytes_max.max(datagram.len());
     let mut reply = Vec::new();
-    // As the Python program: what it does not know, it does not answer.
+    // Like the Python program, it does not answer unknown types.
     if datagram.first().is_some_and(|&first| first > 4) {
         return reply;
     }
@@ -126,7 +126,8 @@ fn serve(datagram: &[u8], dialect: Dialect, seen: &mut Seen) -> Vec<u8> {
     reply
 }
 
-/// An address where the kernel refuses everybody, held by a socket that hears only itself.
+/// An address at which nobody answers: the kernel refuses all senders, since the socket that holds it hears only
+/// itself.
 pub fn nobody() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(socket.local_addr().unwrap()).unwrap();

@@ -1,6 +1,18 @@
-//! What rmbd's tests and benches share: a network between real processes that loses, doubles and holds back by a
-//! seed, floods of forged datagrams, standard streams that are broken in every way, and what a test needs of the
-//! machine.
+//! Tools that rmbd's tests and benches share. There is a network between real processes that loses, doubles and
+//! delays datagrams by a seed; there are floods of forged datagrams, standard streams that are broken in every way,
+//! and checks of what a test needs of the machine.
+//!
+//! ```
+//! use std::net::UdpSocket;
+//!
+//! use rmbd_proto::legacy::{Dialect, encode_add};
+//! use rmbd_testkit::legacy_server::{Fake, Fate};
+//!
+//! let server = Fake::start(Dialect::Native, |_| Fate::Deliver);
+//! let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+//! client.send_to(&encode_add(b"apple"), server.address).unwrap();
+//! assert_eq!(server.stop().counts[&b"apple"[..]], 1);
+//! ```
 
 // Names say what they are for; nobody outside of the project uses them.
 #![allow(

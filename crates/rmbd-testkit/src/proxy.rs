@@ -1,4 +1,4 @@
-//! A UDP proxy that loses, doubles and holds back by a seed, and that can be closed.
+//! A UDP proxy that loses, doubles and delays datagrams by a seed, and that can be closed.
 
 use std::collections::BTreeSet;
 use std::iter::Sum;
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use super::random::Random;
 
-/// When nothing has come for so long, nothing is under way that could overtake what is held back.
+/// When no datagram has come for this time, none is under way that could overtake the ones that are held back.
 const IDLE: Duration = Duration::from_millis(5);
-/// A doubled datagram's second copy comes behind fewer others than this, a late one behind up to as many.
+/// Fewer other datagrams than this come before the second copy of a doubled datagram, and up to this many before a
+/// late one.
 const OTHERS_MAX: u64 = 20;
 
-/// Of a thousand datagrams each way.
+/// The harm that the proxy does, in datagrams of a thousand, each way.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Harm {
     pub lost: u64,
@@ -40,20 +41,21 @@ impl Harm {
     };
 }
 
-/// What became of datagrams: each is counted once, and again as cut if it was held when the gate closed.
+/// Numbers of datagrams by what happened to them. Each is counted once, and once more as cut if it was held back when
+/// the gate closed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Without harm.
+    /// Datagrams without harm.
     pub passed: u64,
     pub lost: u64,
     pub doubled: u64,
     pub late: u64,
-    /// Kept by a closed gate.
+    /// Datagrams that a closed gate kept back.
     pub cut: u64,
 }
 
 impl Counts {
-    /// Datagrams that came to an open gate.
+    /// Number of datagrams that came to an open gate.
     pub fn taken(&self) -> u64 {
         self.passed + self.harmed()
     }
@@ -75,7 +77,7 @@ impl Sum for Counts {
     }
 }
 
-/// An address that stands for a server's. Says its seed when the test fails.
+/// A proxy: its address stands for a server's. It prints its seed when a test fails.
 pub struct Proxy {
     address: SocketAddr,
     seed: u64,
@@ -84,14 +86,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Passes on what anybody sends, and nothing back: for servers that answer to addresses they were told.
-    /// Leads nowhere until [`Proxy::lead_to`]: what comes before is lost and not counted.
+    /// A proxy that passes on what any client sends, and nothing back, for servers that answer to addresses they were
+    /// told. It leads nowhere until [`Proxy::lead_to`]: datagrams that come before are lost and not counted.
     pub fn one_way(harm: Harm, seed: u64) -> Self {
         let socket = bind();
         Self::start(&[(End::Server, &socket, &socket)], harm, seed)
     }
 
-    /// Passes answers back to the client that spoke last.
+    /// A proxy that also passes answers back to the client that sent last.
     pub fn both_ways(server: SocketAddr, harm: Harm, seed: u64) -> Self {
         let (near, far) = (bind(), bind());
         let ways = [(End::Server, &near, &far), (End::Client, &far, &near)];
@@ -100,7 +102,8 @@ impl Proxy {
         proxy
     }
 
-    /// Ways by the end that they lead to, the socket that hears and the one that sends.
+    /// Starts a thread for each way, given by the end that it leads to, the socket that receives and the one that
+    /// sends.
     fn start(ways: &[(End, &UdpSocket, &UdpSocket)], harm: Harm, seed: u64) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let threads = (seed..).zip(ways).map(|(seed, &(end, from, to))| {
@@ -132,7 +135,7 @@ impl Proxy {
         self.state.lock().unwrap().server = Some(server);
     }
 
-    /// Lets nothing through from now on, either way.
+    /// Lets nothing through from now on, in both directions.
     pub fn close(&self) {
         self.state.lock().unwrap().is_closed = true;
     }
@@ -142,7 +145,7 @@ impl Proxy {
         self.state.lock().unwrap().closed_to.insert(sender);
     }
 
-    /// Takes back all closing.
+    /// Opens all gates again.
     pub fn open(&self) {
         let mut state = self.state.lock().unwrap();
         state.is_closed = false;
@@ -153,7 +156,7 @@ impl Proxy {
         self.state.lock().unwrap().counts
     }
 
-    /// Keeps copies of up to so many datagrams that are sent on.
+    /// Keeps copies of up to `datagrams_max` datagrams that are sent on.
     pub fn record(&self, datagrams_max: usize) {
         self.state.lock().unwrap().record_max = datagrams_max;
     }
@@ -162,7 +165,7 @@ impl Proxy {
         self.state.lock().unwrap().record.clone()
     }
 
-    /// Ends its threads; what is held back is not sent any more.
+    /// Ends the proxy's threads. Datagrams that are held back are not sent any more.
     pub fn stop(mut self) -> Counts {
         self.end();
         self.counts()
@@ -228,7 +231,7 @@ impl State {
     }
 }
 
-/// One direction.
+/// One direction of a proxy.
 struct Way {
     end: End,
     from: UdpSocket,
@@ -240,7 +243,7 @@ struct Way {
 }
 
 struct Held {
-    /// Datagrams that still come before it.
+    /// Number of datagrams that still come before it.
     others: u64,
     sender: SocketAddr,
     datagram: Vec<u8>,
@@ -252,7 +255,7 @@ impl Way {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let heard = self.from.recv_from(&mut buffer);
-            // Locked until all is sent: who closes the gate knows that nothing passes any more.
+            // The state is locked until all is sent: whoever closes the gate knows that nothing passes any more.
             let mut state = state.lock().unwrap();
             if state.is_stopped {
                 return;
@@ -277,7 +280,7 @@ impl Way {
             late,
         } = self.harm;
         let counts = &mut state.counts;
-        // How many come before it is sent again or at all, itself included.
+        // The number of datagrams, itself included, that come before this one is sent again or at all.
         let (is_sent, held_for) = match self.random.below(1000) {
             fate if fate < lost => {
                 counts.lost += 1;
@@ -307,7 +310,7 @@ impl Way {
         self.let_go(state, 1);
     }
 
-    /// Sends what was held back for no more than these.
+    /// Sends datagrams that were held back until this many others had passed.
     fn let_go(&mut self, state: &mut State, passed: u64) {
         for mut held in std::mem::take(&mut self.held) {
             held.others = held.others.saturating_sub(passed);
@@ -319,7 +322,7 @@ impl Way {
         }
     }
 
-    /// What the kernel refuses is lost, as on any network.
+    /// Sends a datagram. If the kernel refuses it, it is lost, as on any network.
     fn send(&self, state: &mut State, datagram: &[u8]) {
         let Some(address) = state.address(self.end) else {
             return;

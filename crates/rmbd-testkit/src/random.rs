@@ -1,6 +1,6 @@
-//! A seeded stream.
+//! Random numbers by a seed.
 
-/// splitmix64.
+/// A random stream (splitmix64) with its state.
 pub struct Random(pub u64);
 
 impl Random {
@@ -17,7 +17,8 @@ impl Random {
     }
 }
 
-/// The next number of the stream with this state, and the state behind it (splitmix64: Steele, Lea & Flood 2014).
+/// Returns the next number of the stream with this state, and changes the state (splitmix64: Steele, Lea & Flood
+/// 2014).
 pub fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;

@@ -1,18 +1,18 @@
-//! What a test needs of the machine, and does without it.
+//! What tests need of the machine, and what they do without it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Set (to anything but nothing and 0) where all tests have to run: a test that cannot fails then, in place of
+/// The variable that makes all tests run. If it is set (neither empty nor 0), a test that cannot run fails instead of
 /// being skipped. `.ci/run` sets it.
 const REQUIRE_ALL: &str = "RMBD_TESTS_REQUIRE_ALL";
 
-/// Says that this test is skipped, past the harness, which would keep that to itself.
+/// Reports that this test is skipped. The line goes past the test harness, which would not show it.
 ///
 /// # Panics
-/// Where all tests are required.
+/// Panics if all tests are required.
 pub fn skip(missing: impl std::fmt::Display) {
     let test = std::thread::current();
     let test = test.name().unwrap_or("a test");
@@ -24,7 +24,7 @@ pub fn skip(missing: impl std::fmt::Display) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// A program where any user may run it, wherever it was built. It goes when dropped.
+/// A copy of a program that any user may run, wherever it was built. The copy is removed when dropped.
 pub struct Anybody(PathBuf);
 
 impl Anybody {
@@ -33,8 +33,9 @@ impl Anybody {
         let number = NUMBERS.fetch_add(1, Relaxed);
         let name = format!("rmbd-anybody-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // Fails where no other folder may be on the way to it, too. By another process: a file that this one has
-        // open to write is also open in whatever another thread starts at that moment, and cannot be run then.
+        // This fails if no other folder is reachable for everybody either. Another process copies the file: a file
+        // that this process has open for writing is also open in any process that another thread starts at that
+        // moment, and cannot be run then.
         let copied = Command::new("cp").arg(built).arg(&path).status();
         let copied = copied.expect("cp runs").success();
         assert!(copied, "the folder for temporary files takes no program");

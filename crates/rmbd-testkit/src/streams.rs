@@ -1,4 +1,4 @@
-//! Standard output and standard error of the kinds that a program may find, and what becomes of it there.
+//! Standard output and standard error of all kinds that a program may meet, and a check of how it ends there.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionbio;
 
-/// How long anything may take on a busy machine; nothing waits this long when all is well.
+/// The longest time that anything may take on a busy machine. Nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -20,25 +20,25 @@ pub enum Which {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Everything is taken.
+    /// The stream takes everything.
     Read,
-    /// `/dev/full`: no room on the device.
+    /// The stream is `/dev/full`: there is no room on the device.
     Full,
-    /// Closed before the start.
+    /// The stream was closed before the start.
     Closed,
-    /// A pipe whose reader is gone.
+    /// The stream is a pipe whose reader is gone.
     Gone,
-    /// A pipe that is full and that nobody reads.
+    /// The stream is a full pipe that nobody reads.
     Stuck,
 }
 
 pub const BROKEN: [Kind; 4] = [Kind::Full, Kind::Closed, Kind::Gone, Kind::Stuck];
 pub const BOTH: [Which; 2] = [Which::Out, Which::Err];
 
-/// A stream of a kind, and what has to be kept as long as it is to be of that kind.
+/// A stream of one kind, with what has to live as long as the stream is of that kind.
 struct Made {
     stdio: Stdio,
-    /// The end of a full pipe that could be read.
+    /// The end of a full pipe from which it could be read.
     stuck: Option<PipeReader>,
 }
 
@@ -63,7 +63,7 @@ impl Kind {
 fn full_pipe() -> Made {
     let (reader, mut writer) = pipe().unwrap();
     ioctl_fionbio(&writer, true).unwrap();
-    // Its last byte, too.
+    // The pipe is filled to its last byte.
     for piece in [4_096, 1] {
         while writer.write(&vec![b'.'; piece]).is_ok() {}
     }
@@ -74,14 +74,14 @@ fn full_pipe() -> Made {
     }
 }
 
-/// A program that runs with one stream of a kind; the other one is read.
+/// A running program with one stream of a kind. The other stream is read.
 pub struct Running {
     pub child: Child,
     stuck: Option<PipeReader>,
 }
 
 impl Running {
-    /// Starts `program` with `words`, away from what the environment would tell it.
+    /// Starts `program` with `words`, without the environment variables that it would read.
     pub fn start(program: &str, words: &[&str], which: Which, kind: Kind, input: Stdio) -> Self {
         let mut command = match kind {
             Kind::Closed => closing(program, which),
@@ -105,12 +105,12 @@ impl Running {
         }
     }
 
-    /// How it ended, if it has.
+    /// The program's exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits for the program's end.
     pub fn wait(&mut self, case: &str) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -122,7 +122,7 @@ impl Running {
         }
     }
 
-    /// Reads what the full pipe has, and what comes after it, until its other end is closed.
+    /// Reads what is in the full pipe, and what comes after it, until its other end is closed.
     pub fn read_stuck(&mut self) -> String {
         let mut text = String::new();
         let mut reader = self.stuck.take().unwrap();
@@ -130,7 +130,7 @@ impl Running {
         text.trim_start_matches('.').to_owned()
     }
 
-    /// A line that waits behind what fills the pipe.
+    /// Reads a line that waits behind what fills the pipe.
     pub fn read_line_stuck(&mut self) -> String {
         let mut line = String::new();
         let mut reader = BufReader::new(self.stuck.take().unwrap());
@@ -139,18 +139,18 @@ impl Running {
         line.trim_start_matches('.').to_owned()
     }
 
-    /// All of the standard output that is read; empty where it is not.
+    /// All of the standard output, if it is read; else empty.
     pub fn output(&mut self) -> String {
         self.child.stdout.take().map_or_else(String::new, read)
     }
 
-    /// All of the standard error that is read; empty where it is not.
+    /// All of the standard error, if it is read; else empty.
     pub fn error(&mut self) -> String {
         self.child.stderr.take().map_or_else(String::new, read)
     }
 }
 
-/// By its id, when a test fails.
+/// Ends the program by its id when a test fails.
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -164,7 +164,7 @@ fn read(mut stream: impl Read) -> String {
     text
 }
 
-/// A shell that closes a stream and becomes the program.
+/// A command for a shell that closes a stream and becomes the program.
 fn closing(program: &str, which: Which) -> Command {
     let redirection = match which {
         Which::Out => ">&-",

@@ -4,12 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Bytes of the larger of the two, `sockaddr_in6`: the room that a sender's name needs.
+/// Bytes of the larger of the two, `sockaddr_in6`: enough for any sender's name.
 pub const NAME_BYTES: usize = 28;
 const NAME_BYTES_V4: usize = 16;
 
-/// An address as the kernel wrote it, kept so that a reply goes back to exactly there. The default is
-/// no address at all, with no bytes.
+/// An address as the kernel wrote it, kept so that a reply goes back to exactly there. The default is no address at
+/// all and has no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RawAddress {
     bytes: [u8; NAME_BYTES],
@@ -17,8 +17,8 @@ pub struct RawAddress {
 }
 
 impl RawAddress {
-    /// Copies the address that the kernel wrote; `None` for another family than IPv4 and IPv6, or for
-    /// fewer bytes than the family has.
+    /// Copies the address that the kernel wrote. Returns `None` for a family other than IPv4 and IPv6, or for fewer
+    /// bytes than the family has.
     pub fn from_kernel(name: &[u8]) -> Option<Self> {
         let family = u16::from_ne_bytes([*name.first()?, *name.get(1)?]);
         let len = match i32::from(family) {
@@ -39,7 +39,7 @@ impl RawAddress {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// The same address as the standard library has it.
+    /// The same address in the form of the standard library.
     pub fn to_socket_addr(self) -> SocketAddr {
         let b = &self.bytes;
         let port = u16::from_be_bytes([b[2], b[3]]);

@@ -1,10 +1,9 @@
-//! Control messages (cmsg(3)) read and written as plain bytes: the length of a train's segments
-//! (`UDP_GRO`, `UDP_SEGMENT`: udp(7)), the kernel's count of drops (`SO_RXQ_OVFL`: socket(7)), the
-//! local address that was asked (`IP_PKTINFO`: ip(7), `IPV6_PKTINFO`: ipv6(7)).
+//! Control messages (cmsg(3)), read and written as plain bytes. They carry the length of a train's segments
+//! (`UDP_GRO`, `UDP_SEGMENT`: udp(7)), the kernel's count of drops (`SO_RXQ_OVFL`: socket(7)), and the local address
+//! that the sender sent to (`IP_PKTINFO`: ip(7), `IPV6_PKTINFO`: ipv6(7)).
 
-/// Room for all control messages that can come at once: 24 (GRO) + 24 (drops) + 40 (IPv6 packet
-/// info), and some to spare. Too little room makes the kernel cut the *segment length* off as soon as
-/// the first drop is reported.
+/// Bytes for all control messages that can come at once: 24 (GRO) + 24 (drops) + 40 (IPv6 packet info), and some to
+/// spare. With too few the kernel would cut off the *segment length* as soon as it reports the first drop.
 pub const CONTROL_BYTES: usize = 128;
 
 const LENGTH_BYTES: usize = size_of::<usize>();
@@ -16,7 +15,7 @@ const fn align(len: usize) -> usize {
 /// The control messages that came with a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ControlMessages {
-    /// Bytes of each datagram but the last, where the kernel joined several.
+    /// Bytes of each datagram but the last, if the kernel joined several.
     pub segment_bytes: Option<usize>,
     /// The socket's drops so far, modulo 2^32.
     pub drops: Option<u32>,
@@ -24,7 +23,7 @@ pub struct ControlMessages {
     pub local: Option<LocalAddress>,
 }
 
-/// An address of this machine, from which a reply has to come.
+/// An address of this machine that a reply must come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalAddress {
     /// An IPv4 address.
@@ -33,13 +32,13 @@ pub enum LocalAddress {
     V6 {
         /// The address.
         ip: [u8; 16],
-        /// The interface's number; 0 is any.
+        /// The number of the interface; 0 stands for any.
         interface: u32,
     },
 }
 
 impl ControlMessages {
-    /// Reads all control messages that are known; others, and a broken rest, are passed over.
+    /// Reads all known control messages. Unknown ones, and a malformed rest, are ignored.
     pub fn parse(mut control: &[u8]) -> Self {
         let mut found = Self::default();
         while let Some((level, kind, data, rest)) = next_message(control) {
@@ -93,8 +92,8 @@ fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Writes the control messages of a send: the length of its segments where there are several, and the
-/// address that it comes from. Returns how many bytes they take, 0 where none is needed.
+/// Writes the control messages of a send: the length of its segments if there are several, and the address that it
+/// comes from. Returns how many bytes they take, 0 if none is needed.
 pub fn write_control_messages(
     segment_bytes: Option<u16>,
     local: Option<LocalAddress>,
@@ -119,7 +118,7 @@ pub fn write_control_messages(
         Some(LocalAddress::V6 { ip, interface }) => {
             let mut info = [0; 20];
             info[..16].copy_from_slice(&ip);
-            // Only a link-local address needs its interface; any other route is the kernel's choice.
+            // Only a link-local address needs its interface; otherwise the kernel chooses the route.
             if ip[0] == 0xfe && ip[1] & 0xc0 == 0x80 {
                 info[16..].copy_from_slice(&interface.to_ne_bytes());
             }

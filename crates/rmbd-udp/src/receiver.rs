@@ -8,16 +8,16 @@ use super::control_messages::{CONTROL_BYTES, ControlMessages};
 use super::send::empty_message;
 use super::train::{RawTrain, Train};
 
-/// Buffers for `recvmmsg(2)` and the trains that the latest call left in them.
+/// Buffers for `recvmmsg(2)`, and the trains that the latest call left in them.
 pub struct Receiver {
     slots: Box<[Slot]>,
-    /// Each points to its slot, from the start and for ever.
+    /// The headers, each of which points to its slot for its whole life.
     headers: Box<[libc::mmsghdr]>,
     /// How many headers the kernel wrote to with the latest call.
     written: usize,
 }
 
-/// What one header points to. In a boxed slice, so none of it moves.
+/// The buffers that one header points to. Slots lie in a boxed slice, so none of them moves.
 struct Slot {
     bytes: Box<[u8]>,
     name: [u8; NAME_BYTES],
@@ -32,7 +32,7 @@ struct Slot {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    /// Room for `trains` trains of at most `bytes` bytes each.
+    /// A receiver with room for `trains` trains of at most `bytes` bytes each.
     pub fn new(trains: usize, bytes: usize) -> Self {
         let mut slots: Box<[Slot]> = (0..trains).map(|_| Slot::new(bytes)).collect();
         Self {
@@ -42,10 +42,10 @@ impl Receiver {
         }
     }
 
-    /// Takes what is waiting at `socket`, without waiting itself; returns how many trains.
+    /// Takes what is waiting at `socket`, without waiting itself. Returns the number of trains.
     ///
     /// # Errors
-    /// What the kernel says; `WouldBlock` where nothing is waiting.
+    /// The error of the system call; `WouldBlock` if nothing is waiting.
     #[allow(unsafe_code)]
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
         for header in &mut self.headers[..self.written] {
@@ -70,8 +70,8 @@ impl Receiver {
         Ok(trains)
     }
 
-    /// Train `index` of the latest [`receive`](Self::receive); `None` past its end, where it was
-    /// cut for want of room, or where its sender has no IP address.
+    /// Train `index` of the latest [`receive`](Self::receive). It is `None` past the last train, for a train that was
+    /// cut for want of room, and for a sender without an IP address.
     pub fn train(&self, index: usize) -> Option<Train<'_>> {
         let header = self.headers[..self.written].get(index)?;
         let raw = raw(header, &self.slots[index]);
@@ -84,7 +84,7 @@ impl Receiver {
         ))
     }
 
-    /// The trains of the latest [`receive`](Self::receive) as the kernel delivered them.
+    /// The trains of the latest [`receive`](Self::receive), as the kernel delivered them.
     pub fn raw_trains(&self) -> impl ExactSizeIterator<Item = RawTrain<'_>> {
         let written = self.headers[..self.written].iter();
         written
@@ -122,7 +122,7 @@ impl Slot {
         }
     }
 
-    /// A header that points to this slot, ready to be received into.
+    /// Returns a header that points to this slot and is ready to receive.
     fn header(&mut self) -> libc::mmsghdr {
         self.slice.iov_base = self.bytes.as_mut_ptr().cast();
         self.slice.iov_len = self.bytes.len();
@@ -139,7 +139,7 @@ impl Slot {
     }
 }
 
-/// Writes the lengths of a slot's buffers, which the kernel has overwritten with those of what it delivered.
+/// Resets the lengths of a slot's buffers, which the kernel has overwritten with the lengths of what it delivered.
 fn make_ready(message: &mut libc::msghdr) {
     message.msg_namelen = NAME_BYTES as libc::socklen_t;
     message.msg_controllen = CONTROL_BYTES as _;

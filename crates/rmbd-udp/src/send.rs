@@ -7,17 +7,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use super::address::RawAddress;
 use super::control_messages::{CONTROL_BYTES, write_control_messages};
 
-/// Datagrams in one send at most: the kernel's `UDP_MAX_SEGMENTS`, 64 before Linux 6.9.
+/// Largest number of datagrams in one send: the kernel's `UDP_MAX_SEGMENTS`, 64 before Linux 6.9.
 pub const SEGMENTS_MAX: usize = 64;
-/// Bytes of one send at most, which is the largest UDP payload over IPv4: 65 535 - 20 (IP) - 8 (UDP).
+/// Most bytes of one send, which is the largest UDP payload over IPv4: 65 535 - 20 (IP) - 8 (UDP).
 pub const SEND_BYTES_MAX: usize = 65_507;
 
-/// Sends `bytes` as datagrams of `segment_bytes` each (the last may be shorter) with one system
-/// call (`UDP_SEGMENT`, udp(7)); at most [`SEGMENTS_MAX`] datagrams and [`SEND_BYTES_MAX`] bytes.
-/// Waits for room in the send buffer where the socket is blocking. `to` is `None` on a connected socket.
+/// Sends `bytes` as datagrams of `segment_bytes` each (the last may be shorter) with one system call (`UDP_SEGMENT`,
+/// udp(7)). At most [`SEGMENTS_MAX`] datagrams and [`SEND_BYTES_MAX`] bytes are possible. A blocking socket waits for
+/// room in the send buffer. `to` is `None` on a connected socket. Returns the number of bytes sent.
 ///
 /// # Errors
-/// What the kernel says; nothing was sent then.
+/// The error of the system call; nothing was sent then.
 #[allow(unsafe_code)]
 pub fn send_segments(
     socket: &UdpSocket,

@@ -1,4 +1,4 @@
-//! What a UDP socket tells with the datagrams that it receives, and how many it lost.
+//! Options of UDP sockets: joined datagrams, local addresses, and counts of drops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,25 +7,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// Asks the kernel to join consecutive datagrams of one sender on this socket (`UDP_GRO`, udp(7)).
 ///
 /// # Errors
-/// What the kernel says (before Linux 5.0: unknown option).
+/// The error of the system call (before Linux 5.0: unknown option).
 pub fn enable_gro(socket: impl AsFd) -> io::Result<()> {
     set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-/// Asks for the count of drops with all that is received on this socket (`SO_RXQ_OVFL`, socket(7)).
+/// Asks the kernel to deliver its count of drops with all that is received on this socket (`SO_RXQ_OVFL`, socket(7)).
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn enable_drop_counts(socket: impl AsFd) -> io::Result<()> {
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
 }
 
-/// Asks for the address of this machine to which each sender sent (`IP_PKTINFO`, ip(7);
-/// `IPV6_RECVPKTINFO`, ipv6(7)), on a socket that is or will be bound to `bound_to`. Does nothing where
-/// that is a single address, which is known.
+/// Asks the kernel to deliver the address of this machine that each sender sent to (`IP_PKTINFO`, ip(7);
+/// `IPV6_RECVPKTINFO`, ipv6(7)), on a socket that is or will be bound to `bound_to`. Does nothing if that is a single
+/// address, which is known.
 ///
 /// # Errors
-/// What the kernel says, for instance where the socket is of the other family.
+/// The error of the system call, for instance if the socket is of the other family.
 pub fn enable_local_addresses(socket: impl AsFd, bound_to: SocketAddr) -> io::Result<()> {
     let (level, name) = match bound_to {
         _ if !bound_to.ip().is_unspecified() => return Ok(()),
@@ -35,10 +35,11 @@ pub fn enable_local_addresses(socket: impl AsFd, bound_to: SocketAddr) -> io::Re
     set_option(socket.as_fd(), level, name, 1)
 }
 
-/// How many datagrams the kernel dropped at a socket so far, modulo 2^32; a train that was joined counts as one.
+/// Number of datagrams that the kernel dropped at a socket so far, modulo 2^32; a train that was joined counts as
+/// one.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
     /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
     const DROPS: usize = 8;

@@ -1,9 +1,9 @@
-//! Datagrams that one sender sent in a row, as the kernel joins them.
+//! Trains: datagrams that one sender sent in a row, as the kernel joins them.
 
 use std::net::SocketAddr;
 
-/// One or more datagrams of one sender, back to back, all of one size but the last, which may be
-/// shorter (`UDP_GRO`, udp(7)).
+/// One or more datagrams of one sender, back to back. All have one size but the last, which may be shorter
+/// (`UDP_GRO`, udp(7)).
 #[derive(Debug, Clone, Copy)]
 pub struct Train<'a> {
     bytes: &'a [u8],
@@ -12,7 +12,7 @@ pub struct Train<'a> {
 }
 
 impl<'a> Train<'a> {
-    /// A train of datagrams of `segment_bytes` each; `None` or 0: the bytes are one datagram.
+    /// A train of datagrams of `segment_bytes` each. With `None` or 0 the bytes are one datagram.
     pub fn new(bytes: &'a [u8], segment_bytes: Option<usize>, from: SocketAddr) -> Self {
         let whole = bytes.len().max(1);
         let segment_bytes = segment_bytes.filter(|&n| n > 0).unwrap_or(whole);
@@ -23,12 +23,12 @@ impl<'a> Train<'a> {
         }
     }
 
-    /// Who sent it.
+    /// The address of the sender.
     pub fn from(&self) -> SocketAddr {
         self.from
     }
 
-    /// The datagrams in order; at least one, since an empty datagram is one too.
+    /// The datagrams in order. There is at least one, since an empty datagram is one, too.
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let empty = self.bytes.is_empty().then_some(self.bytes);
         self.bytes.chunks(self.segment_bytes).chain(empty)
@@ -40,7 +40,7 @@ impl<'a> Train<'a> {
 pub struct RawTrain<'a> {
     /// The sender's address in the kernel's layout, for [`RawAddress::from_kernel`](super::RawAddress::from_kernel).
     pub name: &'a [u8],
-    /// Control messages, for [`ControlMessages::parse`](super::ControlMessages::parse).
+    /// The control messages, for [`ControlMessages::parse`](super::ControlMessages::parse).
     pub control: &'a [u8],
     /// The datagrams, back to back.
     pub payload: &'a [u8],

@@ -1,12 +1,12 @@
-//! Which of the two text formats of metrics a request prefers (RFC 9110, 12.5.1).
+//! The text format of metrics that a request prefers (RFC 9110, 12.5.1).
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 
 use crate::status::metrics::Format;
 
-/// OpenMetrics only where it is preferred to the other. Where neither will do, the other all the same, since a person
-/// who asks with something else still can read it.
+/// Chooses OpenMetrics only if it is preferred to the other format. If neither is accepted, it chooses the other one
+/// all the same, which a person can read.
 pub(super) fn format(headers: &HeaderMap) -> Format {
     let values = headers.get_all(ACCEPT).iter();
     let accepted: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -23,13 +23,13 @@ pub(super) fn format(headers: &HeaderMap) -> Format {
     }
 }
 
-/// Thousandths, of the range that says most about the type; of several such, the best.
+/// The quality of a type in thousandths: that of the most specific range, and of several such ranges the best.
 fn quality(accepted: &str, wanted: (&str, &str, &str)) -> u16 {
     let ranges = split_unquoted(accepted, ',').filter_map(|range| rank(range, wanted));
     ranges.max().map_or(0, |(_, quality)| quality)
 }
 
-/// How much a range says about the type, and its quality; `None` where it is about another one.
+/// How specific a range is for a type, and its quality; `None` if the range is for another type.
 fn rank(range: &str, (main, sub, version): (&str, &str, &str)) -> Option<(u8, u16)> {
     let mut parts = split_unquoted(range, ';').map(str::trim);
     let kind = parts.next()?.to_ascii_lowercase();
@@ -50,14 +50,14 @@ fn rank(range: &str, (main, sub, version): (&str, &str, &str)) -> Option<(u8, u1
             "version" if value == version => rank = 3,
             "version" => return None,
             "charset" if !value.eq_ignore_ascii_case("utf-8") => return None,
-            // Of names: ours need no escaping in any scheme.
+            // Parameters of names are ignored: ours need no escaping in any scheme.
             _ => {}
         }
     }
     Some((rank, quality))
 }
 
-/// `0` to `1` with at most three digits behind the point.
+/// Parses a quality from `0` to `1` with at most three digits behind the point.
 fn thousandths(value: &str) -> Option<u16> {
     let (whole, rest) = value.split_once('.').unwrap_or((value, ""));
     let is_number = rest.len() <= 3 && rest.bytes().all(|b| b.is_ascii_digit());
@@ -69,7 +69,7 @@ fn thousandths(value: &str) -> Option<u16> {
     }
 }
 
-/// Parts between separators that do not stand in quotes.
+/// Splits a text at separators that are not in quotes.
 fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.split(move |c| {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn openmetrics_is_for_those_who_prefer_it() {
-        // What Prometheus 2.0, 2.30, 2.50 and 3 send.
+        // These are the headers that Prometheus 2.0, 2.30, 2.50 and 3 send.
         for accept in [
             "application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "text/plain;version=0.0.4;q=1,*/*;q=0.1",
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(of(&split), Format::OpenMetrics);
     }
 
-    /// As the RFC says it, one range at a time.
+    /// The rule of the RFC, for one range after the other.
     fn oracle(ranges: &[(usize, u16)]) -> Format {
         let quality = |order: [usize; 4]| {
             let of = |kind: usize| {
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// All that a header may have.
+    /// Bytes that a header may have.
     fn bytes_of_a_header(most: usize) -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![32u8..127, 128u8..=255];
         proptest::collection::vec(byte, 0..most)

@@ -1,10 +1,10 @@
-//! Accepting connections and limiting what each may cost.
+//! Accepting connections, and limiting what each may cost.
 //!
-//! A connection is one task, spawned on the runtime that awaits [`serve`]. Whoever says nothing,
-//! says it slowly, or does not read is cut off by a time limit. When all places are taken a
-//! newcomer is not turned away (a scrape or a health check must not fail because somebody else
-//! holds sockets open): it waits, further ones wait in the kernel's backlog, and of those inside
-//! the one that completed a request longest ago has to leave as soon as its patience time is over.
+//! A connection is one task, spawned on the runtime that awaits [`serve`]. A time limit cuts off clients that say
+//! nothing, say it slowly, or do not read. When all places are taken a new client is not turned away, since a scrape
+//! or a health check must not fail because another client holds sockets open. It waits, and further ones wait in the
+//! kernel's backlog. Of the open connections, the one that completed a request longest ago is closed as soon as its
+//! patience time is over.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,24 +30,27 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use rmbd_io::limits::files_left;
 
-/// Dashboards and scrapers of one node are few; 64 of the largest buffers are about 2 MiB.
+/// Largest number of connections. One node has few dashboards and scrapers; 64 of the largest buffers take about 2
+/// MiB.
 const CONNECTIONS_MAX: usize = 64;
-/// A request here is a line and a few headers: one round trip. Also how long a connection may be
-/// idle between two requests.
+/// Time for a request's head, which is a line and a few headers, and takes one round trip. A connection may be idle
+/// for as long between two requests.
 const HEADER_READ_LIMIT: Duration = Duration::from_secs(5);
-/// Nobody keeps a place for ever; who still needs one connects again.
+/// The longest life of a connection, so that none keeps a place for ever; a client that still needs one connects
+/// again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
-/// What is being written when a connection is told to end may be read this long.
+/// How long an answer that is being written may be read after its connection was told to end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
-/// How long an idle connection keeps its place when others wait: longer than a round trip around
-/// the world, shorter than any scraper's or prober's time limit even after a few of them.
+/// How long an idle connection keeps its place when others wait. It is longer than a round trip around the world, and
+/// even a few of these times are shorter than the time limit of any scraper or prober.
 const CROWDED_PATIENCE: Duration = Duration::from_millis(300);
-/// After an accept that failed for want of descriptors or memory.
+/// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// Room for a browser's cookies of other services on the same host; longer headers get a 431.
+/// Most bytes of headers: they have room for a browser's cookies of other services on the same host. Longer headers
+/// get a 431.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// What connections may cost.
+/// Limits of the cost of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) connections_max: usize,
@@ -58,7 +61,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// As the default; but half of the files that may still be opened are left to whatever else needs one.
+    /// The default limits, but at most half of the files that may still be opened; the others are left to other parts
+    /// of the process.
     pub(super) fn of_this_process() -> Self {
         let usual = Self::default();
         let files = files_left(2 * CONNECTIONS_MAX as u64) as usize;
@@ -81,7 +85,7 @@ impl Default for Limits {
     }
 }
 
-/// Told when a connection ended by a panic, which its task would keep to itself.
+/// A callback for connections that ended by a panic, which their task would not report.
 pub(super) type Panicked = Box<dyn Fn()>;
 
 /// Serves `router` on `listener` until `stop` completes.
@@ -107,7 +111,7 @@ pub(super) async fn serve(
     house.close().await;
 }
 
-/// The next connection for which there is a place.
+/// Waits for the next connection for which there is a place.
 async fn next(listener: &TcpListener, house: &mut House, complaint: &mut Complaint) -> TcpStream {
     let mut accepting = pin!(accept(listener, complaint));
     let stream = loop {
@@ -136,7 +140,7 @@ async fn accept(listener: &TcpListener, complaint: &mut Complaint) -> TcpStream 
     }
 }
 
-/// What is said once, however long it lasts.
+/// A complaint that is logged once, however long its cause lasts.
 #[derive(Default)]
 struct Complaint {
     is_said: bool,
@@ -160,8 +164,8 @@ impl Complaint {
     }
 }
 
-/// True where only the connection at the head of the queue is broken and the next may be fine.
-/// accept(2) passes on the network's errors of that connection.
+/// Whether an error of accept(2) is about the connection at the head of the queue only, so that the next one may be
+/// fine.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
@@ -188,26 +192,26 @@ struct House {
     open: Vec<Guest>,
     shared: Arc<Shared>,
     panicked: Panicked,
-    /// Dropped to tell every connection to end.
+    /// A sender that is dropped to tell every connection to end.
     closing: watch::Sender<()>,
 }
 
-/// One connection as the house sees it.
+/// One connection, from the view of the house.
 struct Guest {
     task: AbortHandle,
     activity: Arc<Activity>,
 }
 
-/// What all connections know of the house.
+/// The state of the house that all connections share.
 struct Shared {
     start: Instant,
-    /// True while somebody waits for a place: answers then end their connection.
+    /// Whether a connection waits for a place: then an answer ends its connection.
     crowded: AtomicBool,
 }
 
-/// When a connection began or last completed a request's head, in ms since the house's start.
-/// Relaxed is enough, here and for `crowded`: each value is a hint that stands alone, and in
-/// practice one thread reads and writes them.
+/// The time when a connection began or last completed a request's head, in ms since the house's start. Relaxed is
+/// enough, here and for `crowded`: each value is a hint that stands alone, and in practice one thread reads and
+/// writes them.
 struct Activity(AtomicU64);
 
 impl House {
@@ -226,7 +230,7 @@ impl House {
         }
     }
 
-    /// Returns when one more connection may be opened. Cancel safe.
+    /// Waits until one more connection may be opened. Cancel safe.
     async fn make_room(&mut self) {
         loop {
             self.forget_finished();
@@ -258,7 +262,7 @@ impl House {
         self.open.retain(|guest| !guest.task.is_finished());
     }
 
-    /// Who did nothing for the longest time, and until when it may stay if others wait.
+    /// The connection that has been idle for the longest time, and the time until which it may stay if others wait.
     fn longest_idle(&self) -> Option<(Instant, &AbortHandle)> {
         let ms = |guest: &Guest| guest.activity.0.load(Ordering::Relaxed);
         let guest = self.open.iter().min_by_key(|guest| ms(guest))?;
@@ -280,7 +284,7 @@ impl House {
         });
     }
 
-    /// Ends all connections; returns when every one is gone.
+    /// Ends all connections, and returns when every one is gone.
     async fn close(mut self) {
         self.closing = watch::Sender::new(());
         let drain = self.limits.drain;
@@ -289,13 +293,13 @@ impl House {
                 self.note(Some(ended));
             }
         };
-        // Each connection keeps to the same limit by itself; this one holds for all together.
+        // Each connection keeps to the same limit by itself; this one is for all together.
         if timeout(drain, all).await.is_err() {
             self.tasks.shutdown().await;
         }
     }
 
-    /// Looks at how a connection's task ended.
+    /// Checks how a connection's task ended.
     fn note(&self, ended: Option<Result<(), JoinError>>) {
         if let Some(Err(error)) = ended
             && error.is_panic()
@@ -311,7 +315,7 @@ impl Shared {
     }
 }
 
-/// The router, for one connection.
+/// The router as a service for one connection.
 struct Answering {
     router: TowerToHyperService<Router>,
     activity: Arc<Activity>,
@@ -333,8 +337,8 @@ impl Answering {
     }
 }
 
-/// One connection from its first byte to its end. Its errors are its client's alone: a broken
-/// request was answered by hyper (400, 431) where it can be answered at all.
+/// Serves one connection from its first byte to its end. Its errors concern its client alone: hyper has answered a
+/// broken request (400, 431) if that was possible.
 async fn connection(
     stream: TcpStream,
     service: Answering,

@@ -14,7 +14,7 @@ pub(super) async fn detail(State(source): Source, uri: Uri) -> Response {
     }
 }
 
-/// The key of a query that is `key=` and percent-encoded bytes (RFC 3986, 2.1). A plus is a plus.
+/// Parses a query of `key=` and percent-encoded bytes (RFC 3986, 2.1). A plus is a plus.
 fn key(query: &str) -> Result<Vec<u8>, &'static str> {
     let encoded = query.strip_prefix("key=");
     let encoded = encoded.ok_or("ask for /detail?key= and the key, percent-encoded\n")?;
@@ -39,7 +39,7 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
             continue;
         }
         let ([high, low], after) = rest.split_first_chunk()?;
-        // Two digits of at most 15 each.
+        // Both digits are at most 15.
         decoded.push((digit(high)? * 16 + digit(low)?) as u8);
         rest = after;
     }

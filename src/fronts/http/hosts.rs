@@ -1,9 +1,9 @@
-//! By which names a node may be asked.
+//! The names by which a node may be asked over HTTP.
 //!
-//! A page of any site can have its name point at this host, and then read what is served here with its visitor's
-//! browser (DNS rebinding). The browser says by which name it asks, so that names nobody gave to this node are refused.
-//! An address is nobody's name. What a machine asks for in turns (health, metrics) says nothing of keys or members, and
-//! is asked for by all sorts of names.
+//! An attack by DNS rebinding works like this: the page of any site lets its own name point at this host, and then
+//! reads with its visitor's browser what is served here. The browser says by which name it asks, so names that nobody
+//! gave to this node are refused. An address belongs to no site. Machines ask for health and metrics by all sorts of
+//! names, and these say nothing of keys or members.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,15 +15,15 @@ use axum::http::{StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Answered whatever the name.
+/// Paths that are answered whatever the name.
 const FOR_EVERY_NAME: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The names of a node, besides all addresses and `localhost`.
+/// The names of a node. Besides them, all addresses and `localhost` are accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts(BTreeSet<String>);
 
 impl Hosts {
-    /// This host's own name, and these.
+    /// This host's own name, and these names.
     #[must_use]
     pub fn of_this_host<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
         let system = rustix::system::uname();
@@ -33,20 +33,20 @@ impl Hosts {
         Self(names.filter(|name| !name.is_empty()).collect())
     }
 
-    /// Whether a host, without its port, is one of them.
+    /// Whether a host (without its port) is one of the names.
     fn has(&self, host: &str) -> bool {
         let name = canonical(host);
         is_address(&name) || name == "localhost" || self.0.contains(&name)
     }
 }
 
-/// Names are the same in capitals, and with a dot at their end.
+/// A name in lower case and without a dot at its end, since names with these are the same.
 fn canonical(name: &str) -> String {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.to_ascii_lowercase()
 }
 
-/// IPv6 in brackets, as it stands in front of a port.
+/// Whether a host is an address; IPv6 has brackets, as in front of a port.
 fn is_address(host: &str) -> bool {
     match host
         .strip_prefix('[')
@@ -57,7 +57,7 @@ fn is_address(host: &str) -> bool {
     }
 }
 
-/// Lets through who asks by a name of ours.
+/// Lets requests pass that ask by a name of ours.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let host = match asked_host(&request) {
         Ok(host) => host,
@@ -77,7 +77,8 @@ fn refusal(host: &str) -> Response {
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
-/// The host that the request is for (RFC 9112, 3.2), without its port. HTTP/1.0 may leave it out; no browser does.
+/// The host that the request is for (RFC 9112, 3.2), without its port. HTTP/1.0 may leave it out, but no browser
+/// does.
 fn asked_host(request: &Request) -> Result<Option<String>, &'static str> {
     let mut fields = request.headers().get_all(HOST).iter();
     let field = match (fields.next(), fields.next()) {
@@ -88,7 +89,7 @@ fn asked_host(request: &Request) -> Result<Option<String>, &'static str> {
     let field = field.map(|field| field.to_str().map_err(|_| BAD_HOST));
     let field = field.transpose()?;
     let host = field.map(host_of).transpose()?;
-    // In absolute form the target says it, whatever the header says.
+    // A target in absolute form decides, whatever the header says.
     match request.uri().authority() {
         Some(authority) => host_of(authority.as_str()).map(Some),
         None => Ok(host),
@@ -97,7 +98,7 @@ fn asked_host(request: &Request) -> Result<Option<String>, &'static str> {
 
 const BAD_HOST: &str = "the Host header is no HOST or HOST:PORT\n";
 
-/// `HOST` of `HOST` or `HOST:PORT`; empty where it is empty.
+/// The `HOST` of `HOST` or `HOST:PORT`, which may be empty.
 fn host_of(field: &str) -> Result<String, &'static str> {
     if field.is_empty() {
         return Ok(String::new());
@@ -180,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Whether a header may pass, as plainly as it can be said.
+    /// Whether a header may pass, by a plainer rule.
     fn oracle(field: &str) -> bool {
         let (host, port) = match field.rfind(']') {
             Some(end) => field.split_at(end + 1),
@@ -205,7 +206,7 @@ mod tests {
         is_port && (is_v4 || is_v6 || ["localhost", "node-1.example", "metrics"].contains(&name))
     }
 
-    /// All that a header may have.
+    /// Bytes that a header may have.
     fn bytes_of_a_header(most: usize) -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![32u8..127, 128u8..=255];
         proptest::collection::vec(byte, 0..most)

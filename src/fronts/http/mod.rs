@@ -1,4 +1,4 @@
-//! A node's face over HTTP: health, status, metrics and a page that shows them alive.
+//! The HTTP front of a node: health, status, metrics, and a page that shows them live.
 //!
 //! | path | answer |
 //! |---|---|
@@ -9,10 +9,10 @@
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
 //!
-//! `GET` and `HEAD` only; nothing here changes a node. By a name that is none of this node's ([`Hosts`])
-//! only `/healthz`, `/readyz` and `/metrics` are answered. Everything runs on the thread that awaits
-//! [`serve`]; how many connections there may be and how long they may take is limited in
-//! `connections`, so that a slow or hostile client costs a bounded piece of memory and no more.
+//! Only `GET` and `HEAD` are answered; no request changes a node. A request by a name that does not belong to this
+//! node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread that awaits
+//! [`serve`]. The module `connections` limits their number and time, so that a slow or hostile client costs a bounded
+//! amount of memory and no more.
 
 mod accept;
 mod connections;
@@ -40,35 +40,33 @@ use self::connections::Limits;
 pub use self::hosts::Hosts;
 use crate::status::{Detail, Readiness, Status};
 
-/// Where [`serve`] gets its picture of the node from, once for each answer.
+/// The source of the picture of the node that [`serve`] needs once for each answer.
 pub trait StatusSource: Send + Sync {
-    /// The node as it is now. Called on the thread that serves HTTP, so it must not block.
+    /// The status of the node as it is now. It is called on the thread that serves HTTP, so it must not block.
     fn status(&self) -> Status;
 
-    /// A key's count by origin. Called as [`status`](Self::status) is.
+    /// A key's count by origin. It is called like [`status`](Self::status).
     fn detail(&self, key: &[u8]) -> Detail;
 
-    /// What has failed of the node, in one line.
+    /// The failure of the node in one line, if there is one.
     fn failure(&self) -> Option<String> {
         self.status().failure
     }
 
-    /// Called when a connection ended by a panic.
+    /// Notes that a connection ended by a panic.
     fn connection_panicked(&self) {}
 }
 
-/// Answers HTTP/1 on `listener` until `stop` completes; then takes no more connections, gives the
-/// answers that are under way a fifth of a second to be read, and returns with every connection
-/// closed.
+/// Answers HTTP/1 on `listener` until `stop` completes. Then it accepts no more connections, gives clients a fifth of
+/// a second to read the answers that are under way, and returns with every connection closed.
 ///
-/// No client and no error of a socket ends it: what the system refuses for want of descriptors or
-/// memory is logged and tried again. At most 64 connections (fewer where few files can be opened) are
-/// served at a time; one that has
-/// been silent for 0.3 s leaves when others wait.
+/// No client and no error of a socket ends it: a connection that the system refuses for want of descriptors or memory
+/// is logged and tried again. At most 64 connections (fewer if few files can be opened) are served at a time. When
+/// others wait, a connection that has been silent for 0.3 s is closed.
 ///
 /// # Panics
 ///
-/// When it is not awaited inside a tokio runtime with time and I/O enabled.
+/// Panics if it is not awaited inside a tokio runtime with time and I/O enabled.
 pub async fn serve(
     listener: TcpListener,
     source: Arc<dyn StatusSource>,
@@ -106,8 +104,8 @@ async fn page() -> impl IntoResponse {
 
 const PAGE: &str = include_str!("page.html");
 
-/// What the page may do: run its own script, use its own style (both named by the SHA-256 of their
-/// text, so that nothing put into the page by any trick runs), and ask this node.
+/// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
+/// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
      script-src 'sha256-/RRRmZQLxe/u4bS/GQj5zNkWWZ31QrPX/90T0VVtVc4='; \
      style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
@@ -133,8 +131,8 @@ async fn healthz(State(source): Source) -> (StatusCode, String) {
     }
 }
 
-/// What a ready node lacks is said, and does not make it less ready: to take a node away because its
-/// memory is full would take the others away after it.
+/// Answers `/readyz`. What a ready node lacks is told, and does not make it less ready: if a node was taken away
+/// because its memory is full, the others would be taken away after it.
 async fn readyz(State(source): Source) -> (StatusCode, String) {
     let status = source.status();
     let Readiness { waits_for, lacks } = &status.readiness;
@@ -164,7 +162,7 @@ async fn not_found() -> (StatusCode, &'static str) {
     )
 }
 
-/// axum adds the `Allow` header.
+/// Answers other methods; axum adds the `Allow` header.
 async fn method_not_allowed() -> (StatusCode, &'static str) {
     (
         StatusCode::METHOD_NOT_ALLOWED,
@@ -172,7 +170,7 @@ async fn method_not_allowed() -> (StatusCode, &'static str) {
     )
 }
 
-/// Every answer is of this moment, and is what its content type says.
+/// Adds headers to every answer: it must not be cached, and its content type is right.
 async fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,4 +1,4 @@
-//! A node that is not there, for tests.
+//! A made-up node, for tests.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use super::StatusSource;
 use crate::status::testing::status;
 use crate::status::{Detail, OriginDetail, Readiness, Status};
 
-/// Always says the same, but for its readiness.
+/// A source whose status is always the same, but for its readiness.
 #[derive(Debug)]
 pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
@@ -39,7 +39,7 @@ impl StatusSource for Fake {
         }
     }
 
-    /// The key comes back, and its length as the count.
+    /// Returns the key, and its length as the count.
     fn detail(&self, key: &[u8]) -> Detail {
         Detail {
             key: key.to_vec().into(),

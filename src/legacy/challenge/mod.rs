@@ -1,11 +1,12 @@
-//! A small question, "what are you?", before rows are pushed to an address, or believed of one.
+//! A challenge, the question "what are you?", which is sent before rows are pushed to an address or accepted from
+//! one.
 //!
-//! A node of this program answers `info` of the compact format, and the Python program does not. Silence alone
-//! would prove nothing: the question or its answer may be lost, or late. So whom we are to push to is asked two
-//! things at a time: `info`, and behind it a `count` of the legacy protocol, which both kinds answer, and which
-//! changes nothing at either. A node's two answers come in order. Who answers the second question all five
-//! times and never the first is the Python program, known a fifth of a second after the order; a late answer is
-//! late to both, so that delay is not taken for it.
+//! A node of this program answers `info` of the compact format, and the Python program does not. Silence alone would
+//! prove nothing: the question or its answer may be lost or late. So a push target is asked two questions at a time:
+//! `info`, and behind it a `count` of the legacy protocol, which both programs answer, and which changes nothing at
+//! either. A node's two answers come in order. A target that answers the second question all five times, and never
+//! the first, is the Python program. This is known a fifth of a second after the order. A late answer is late to both
+//! questions, so that delay is not mistaken for it.
 //!
 //! ```text
 //!   0 ms  25    50         100                   200                                     700
@@ -13,7 +14,7 @@
 //!                                                                                         was answered, or silent
 //! ```
 //!
-//! An answer to `info` settles it at any time, also for a while after the conclusion.
+//! An answer to `info` decides at any time, even for a while after the conclusion.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -25,7 +26,7 @@ use rmbd_proto::compact::{Answer, Header, RequestWriter, reply};
 use rmbd_proto::legacy;
 use rmbd_proto::{Boot, Writer};
 
-/// When the questions are sent; each may be lost.
+/// Times at which the questions are sent, since each may be lost.
 const TRIES_AT: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(25),
@@ -33,17 +34,18 @@ const TRIES_AT: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
-/// How long answers to the last one are waited for: then it is decided without all of them.
+/// How long answers to the last question are awaited; then the decision is made without them.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long after the first question an answer is still taken.
+/// How long after the first question an answer is still accepted.
 const LISTEN: Duration = Duration::from_secs(30);
-/// How long further answers of who has answered are expected: the other questions' ones.
+/// How long further answers of an address that has answered are expected, to the other questions.
 const ANSWERED: Duration = Duration::from_secs(2);
-/// Verdicts that may turn out wrong, kept in mind at most; the oldest is forgotten for a new one.
+/// Largest number of decisions that are remembered because they may turn out wrong. The oldest is forgotten for a new
+/// one.
 const DECIDED_MAX: usize = 1024;
-/// A question and its padding for the answer.
+/// Bytes of a question with its padding, which is there for the answer.
 const QUESTION_BYTES_MAX: usize = 64;
-/// Whom we asked, and what is known so far. Time is a [`Duration`] since any fixed moment.
+/// The addresses that were asked, and what is known of them. Time is a [`Duration`] since any fixed moment.
 #[derive(Debug)]
 pub(super) struct Challenges {
     asked: BTreeMap<SocketAddr, Asked>,
@@ -54,18 +56,18 @@ pub(super) struct Challenges {
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    /// Not to be guessed by who cannot see the question.
+    /// The question's number, which nobody can guess without seeing the question.
     id: u32,
     since: Duration,
     state: State,
-    /// Questions sent, and when the latest was.
+    /// Number of questions sent; the time of the latest follows.
     tries: usize,
     asked_at: Duration,
     /// Whether counts are asked for, too, and a conclusion is wanted.
     identify: bool,
-    /// The tries whose count was answered, a bit each.
+    /// The tries whose count was answered, a bit for each.
     counted: u32,
-    /// It has acknowledged a row.
+    /// Whether the address has acknowledged a row.
     acked: bool,
 }
 
@@ -76,34 +78,34 @@ enum State {
     Answered { at: Duration },
 }
 
-/// What is to be thought of an address that has not said what it is.
+/// The conclusion about an address that has not said what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conclusion {
-    /// It understands the legacy protocol, and not the question: an instance of the Python program.
+    /// The address understands the legacy protocol and not the question: it is an instance of the Python program.
     NotOurs,
-    /// Nothing came of it.
+    /// The address has not answered at all.
     Silent,
 }
 
-/// What an address says of itself.
+/// What a node says of itself in its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Introduction {
     pub(super) boot: Boot,
-    /// 0 where it does not tell.
+    /// The writer of its slices; 0 if it does not tell.
     pub(super) writer: Writer,
     pub(super) fingerprint: u64,
-    /// 0 where it is in no cluster.
+    /// Its cluster port; 0 if it is in no cluster.
     pub(super) cluster_port: u16,
 }
 
-/// What a reply is.
+/// The meaning of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// The first answer.
+    /// This is the first answer.
     Introduced(Introduction),
-    /// Somebody's further one, which says nothing new.
+    /// This is a further answer of the same address, which says nothing new.
     Again,
-    /// To nothing that was asked.
+    /// This answers nothing that was asked.
     Nobody,
 }
 
@@ -122,23 +124,23 @@ impl Challenges {
         !self.asked.is_empty()
     }
 
-    /// When [`Self::due`] has something to do.
+    /// The next time at which [`Self::due`] has something to do.
     pub(super) fn next(&self) -> Option<Duration> {
         self.asked.values().map(Asked::next).min()
     }
 
-    /// Asks who is known to understand the legacy protocol, in case it is a node of ours by now. Nothing is
-    /// sent until [`Self::due`] is called.
+    /// Asks an address that is known to understand the legacy protocol, in case it is a node of ours by now. Nothing
+    /// is sent until [`Self::due`] is called.
     pub(super) fn ask(&mut self, now: Duration, whom: SocketAddr) {
         self.begin(now, whom, false);
     }
 
-    /// Asks so that there will be an answer or a conclusion. Nothing is sent until [`Self::due`] is called.
+    /// Asks an address so that there will be an answer or a conclusion. Nothing is sent until [`Self::due`] is called.
     pub(super) fn identify(&mut self, now: Duration, whom: SocketAddr) {
         self.begin(now, whom, true);
     }
 
-    /// The same of somebody who has acknowledged a row, which is a sign of life.
+    /// Asks in the same way an address that has acknowledged a row, which is a sign of life.
     pub(super) fn identify_by_ack(&mut self, now: Duration, whom: SocketAddr) {
         self.begin(now, whom, true);
         if let Some(asked) = self.asked.get_mut(&whom) {
@@ -146,8 +148,8 @@ impl Challenges {
         }
     }
 
-    /// From now on, unless that is under way. Who was asked not long ago is asked the same again, so that a
-    /// very late answer fits.
+    /// Begins to ask, unless that is under way. An address that was asked not long ago is asked with the same number,
+    /// so that a very late answer still fits.
     fn begin(&mut self, now: Duration, whom: SocketAddr, identify: bool) {
         let before = self.asked.get(&whom);
         if before.is_some_and(|asked| asked.is_asking() && (asked.identify || !identify)) {
@@ -178,7 +180,7 @@ impl Challenges {
         hasher.finish() as u32
     }
 
-    /// Those that are being asked are the caller's, who limits them.
+    /// Limits the remembered decisions. The caller limits the addresses that are being asked.
     fn make_room(&mut self) {
         let decided = || self.asked.iter().filter(|(_, asked)| !asked.is_asking());
         if decided().count() >= DECIDED_MAX
@@ -188,7 +190,7 @@ impl Challenges {
         }
     }
 
-    /// Asks whom it is time to ask; returns the conclusions that are due.
+    /// Asks the addresses for which it is time. Returns the conclusions that are due.
     pub(super) fn due(
         &mut self,
         now: Duration,
@@ -217,7 +219,7 @@ impl Challenges {
         conclusions
     }
 
-    /// Takes an answer to a count; all of them without an answer to the other question are a conclusion.
+    /// Takes an answer to a count. If all counts are answered, and no other question, that is a conclusion.
     pub(super) fn counted(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Conclusion> {
         let asked = self.asked.get_mut(&from)?;
         let reply = legacy::replies(datagram).next()?;
@@ -230,7 +232,7 @@ impl Challenges {
         None
     }
 
-    /// Takes a reply.
+    /// Takes a reply, and returns its meaning.
     pub(super) fn answer(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Heard {
         let (Some(asked), Ok(reply)) = (self.asked.get_mut(&from), reply(datagram)) else {
             return Heard::Nobody;
@@ -290,7 +292,7 @@ impl Asked {
     }
 }
 
-/// Always fits.
+/// Writes the question, which always fits.
 fn question(writer: &mut RequestWriter, id: u32) -> Option<&[u8]> {
     let header = Header {
         id,

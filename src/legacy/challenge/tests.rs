@@ -77,16 +77,16 @@ impl AskedProgram {
     }
 }
 
-/// What the network does, each way: datagrams take so long and stay in order, and some are lost.
+/// The behaviour of the network in each direction: datagrams take a time and stay in order, and some are lost.
 #[derive(Debug, Clone, Copy)]
 struct Network {
     delay: Duration,
-    /// Every datagram takes up to so much longer than the one before.
+    /// The most by which a datagram takes longer than the one before, in milliseconds.
     jitter_ms: u64,
     lost_percent: u64,
 }
 
-/// What was found in the end, and when.
+/// The results in the end, and when they came.
 #[derive(Debug, Default)]
 struct Found {
     conclusion: Option<(Conclusion, Duration)>,
@@ -94,17 +94,17 @@ struct Found {
     sent_bytes: usize,
 }
 
-/// Identifies a target in virtual time, and listens for as long as it is listened.
+/// Identifies a target in virtual time, and listens as long as the real code does.
 fn identify(target: AskedProgram, network: Network, seed: u64) -> Found {
     let (mut challenges, mut random) = (Challenges::new(), Random(seed));
     let mut found = Found::default();
-    // By when they arrive, and by the order of sending.
+    // Datagrams under way, by their arrival and the order of sending.
     let mut under_way: BTreeMap<(Duration, u64), (bool, Vec<u8>)> = BTreeMap::new();
     let (mut numbers, mut latest) = (0, [Duration::ZERO; 2]);
     challenges.identify(Duration::ZERO, peer(1));
     loop {
         let arrival = under_way.first_key_value().map(|(&(at, _), _)| at);
-        // As on the control thread: what has come is heard first.
+        // As on the control thread, datagrams that have come are heard first.
         let wakes = challenges.next();
         let Some(now) = [arrival, wakes].into_iter().flatten().min() else {
             return found;
@@ -160,7 +160,7 @@ fn who_answers_nothing_is_asked_five_times_and_given_up_after_700_ms() {
     let found = identify(AskedProgram::Nobody, quick(MS), 0);
     assert_eq!(found.conclusion, Some((Conclusion::Silent, MS * 700)));
     assert_eq!(found.told, None);
-    // A stranger is told no more than about a row of the Python program has, 809 bytes.
+    // A stranger gets no more bytes than about a row of the Python program, 809.
     assert!(found.sent_bytes < 900, "{}", found.sent_bytes);
 }
 
@@ -189,11 +189,11 @@ fn a_python_instance_is_known_within_a_second_where_datagrams_get_lost() {
         assert!(at <= MS * 700, "seed {seed}: {at:?}");
         silent += u64::from(conclusion == Conclusion::Silent);
     }
-    // All five pairs lost something: 0.6 %.
+    // All five pairs lost something in 0.6 % of the runs.
     assert!(silent < 20, "{silent}");
 }
 
-/// Delay alone never makes a node of ours an instance of the Python program, however long it is.
+/// Delay alone, however long, never makes a node of ours count as the Python program.
 #[test]
 fn a_node_of_ours_is_never_taken_for_python_because_it_is_late() {
     for seed in 0..1_000 {
@@ -215,8 +215,8 @@ fn a_node_of_ours_is_never_taken_for_python_because_it_is_late() {
     }
 }
 
-/// Loss makes it one if it takes an answer of each of the five pairs, and leaves some count. Three questions
-/// within a second and a half, as it was once, made mistakes eight times as often.
+/// Loss makes a node of ours count as the Python program only if it takes an answer of each of the five pairs, and
+/// leaves some count. Three questions within a second and a half would make mistakes eight times as often.
 #[test]
 fn a_node_of_ours_is_hardly_ever_taken_for_python_because_answers_get_lost() {
     let mistakes = |lost_percent| {
@@ -244,7 +244,7 @@ fn an_answer_counts_once_from_who_was_asked_and_to_what_was_asked() {
     });
     assert!(conclusions.is_empty());
     let good = reply_to(&question);
-    // What is asked pays for what is answered.
+    // The question is large enough for its answer: an attacker who fakes a sender gains little.
     assert!(question.len() * 3 >= good.len());
     let mut other_id = good.clone();
     other_id[2] ^= 1;
@@ -262,7 +262,7 @@ fn an_answer_counts_once_from_who_was_asked_and_to_what_was_asked() {
     assert!(challenges.due(MS * 2_001, is_silent).is_empty());
     assert!(!challenges.is_waiting());
     assert_eq!(challenges.answer(MS * 2_001, peer(1), &good), Heard::Nobody);
-    // Another time is another question.
+    // At another time it is another question.
     challenges.ask(MS * 2_001, peer(1));
     challenges.due(MS * 2_001, |_, bytes| assert_ne!(bytes, question));
 }
@@ -284,7 +284,7 @@ fn who_is_only_asked_again_is_not_counted_at_and_has_no_verdict() {
         sent.iter()
             .all(|bytes| *bytes == sent[0] && is_request(bytes[0]))
     );
-    // The same once more is asked under the same number: an answer to either will do.
+    // A repeated question has the same number: an answer to either is valid.
     assert_eq!(sent.len(), TRIES_AT.len() + 1);
     assert_eq!(
         challenges.answer(MS, peer(1), &reply_to(&sent[0])),

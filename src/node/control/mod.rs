@@ -1,5 +1,5 @@
-//! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP, signals. Nothing that
-//! it waits for (names, slow HTTP clients) holds up a data thread.
+//! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP and signals. Its waits (for names, or
+//! for slow HTTP clients) never hold up a data thread.
 
 mod once;
 mod passes;
@@ -23,46 +23,46 @@ use crate::shared::Shared;
 use rmbd_io::{Backend, RingRefused};
 use rmbd_store::Slices;
 
-/// What the control thread starts with, and owns from then on.
+/// The parts that the control thread starts with and owns from then on.
 pub(super) struct ControlThread {
     pub(super) overview: Arc<Overview>,
     pub(super) http: Option<TcpListener>,
-    /// By which names HTTP may be asked.
+    /// The names by which HTTP may be asked.
     pub(super) http_hosts: Hosts,
     pub(super) publisher: Publisher,
     pub(super) rounds: Rounds,
-    /// The crew's.
+    /// The receiver of the crew's reasons to end.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
-    /// To be told when nothing can fail any more; dropped if something did.
+    /// A sender that is told when the start cannot fail any more, and is dropped if it failed.
     pub(super) serving: std_mpsc::Sender<()>,
-    /// Each data thread has an end of this, and drops it last.
+    /// A channel of which each data thread has a sender, and drops it last.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
 }
 
-/// Who goes over our own cells, and publishes what was added to them.
+/// The task that goes over our own cells, and publishes what was added to them.
 pub(super) enum Publisher {
-    /// The cluster's task, to other nodes.
+    /// The cluster's task publishes to other nodes.
     Cluster {
         cluster: Arc<SharedCluster>,
         sockets: ClusterSockets,
         seeds: Seeds,
     },
-    /// Where there is no cluster: nobody else is told.
+    /// There is no cluster, so nothing is published.
     Alone(Slices),
 }
 
-/// What the control thread runs on: tokio-uring's runtime where the data threads have io_uring, and tokio's own
-/// elsewhere, since tokio-uring cannot do without.
+/// The runtime of the control thread: tokio-uring's if the data threads have io_uring, and else tokio's own, since
+/// tokio-uring needs io_uring.
 ///
-/// No operation of tokio-uring's own is ever in flight when its runtime goes: sockets are tokio's.
+/// Sockets are tokio's, so no operation of tokio-uring itself is ever in flight when its runtime ends.
 pub(super) enum Runtime {
     Uring(tokio_uring::Runtime),
     Plain(tokio::runtime::Runtime),
 }
 
 impl Runtime {
-    /// On the thread that will run it. Where the ring is refused, tokio-uring leaves the four descriptors of a
-    /// runtime open.
+    /// Makes a runtime on the thread that will run it. If the ring is refused, tokio-uring leaves the four descriptors
+    /// of a runtime open.
     pub(super) fn new(backend: Backend) -> Result<Self, NodeError> {
         match backend {
             Backend::Uring => tokio_uring::Runtime::new(&tokio_uring::builder())
@@ -85,8 +85,8 @@ impl Runtime {
     }
 }
 
-/// The end has an order: data threads take what reached their sockets; then the cluster gets the last
-/// counts, and hears good-bye; HTTP answers until then.
+/// Serves until the end. The end has an order: data threads take what reached their sockets; then the cluster gets
+/// the last counts and says good-bye; HTTP answers until then.
 async fn serve(control: ControlThread) -> std::io::Result<()> {
     let ControlThread {
         overview,
@@ -99,7 +99,8 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         mut data_ended,
     } = control;
     let crew = overview.crew().clone();
-    // Inside: a panic takes the tasks along, whose ends would be reported first.
+    // The watch is inside the runtime: a panic takes the tasks along, and their ends would otherwise be reported
+    // first.
     let _watch = crew.watch(Part::Control);
     let http = http
         .map(|listener| serve_http(&crew, listener, Arc::clone(&overview), http_hosts))
@@ -112,7 +113,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     };
     let _ = serving.send(());
     let Some(ending) = next(&mut endings, &crew).await else {
-        // The crew has a sender, and is told of this return.
+        // The crew keeps a sender; it is told of this return.
         return Ok(());
     };
     if let Ending::Signal(name) = ending {
@@ -120,7 +121,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     }
     overview.set_ready(false);
     crew.begin_end();
-    // Nothing is ever sent: this waits for the last one's end.
+    // Nothing is ever sent: this waits until the last data thread has dropped its sender.
     let _ = data_ended.recv().await;
     rounds.end().await;
     publisher.end().await;

@@ -1,4 +1,5 @@
-//! Says when exactly-once clients find no place. Data threads only count, so that none waits for a log.
+//! Log lines about exactly-once clients that find no place. Data threads only count them, so that none waits for a
+//! log.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use tracing::warn;
 use crate::node::overview::Overview;
 use rmbd_proto::compact::Problem;
 
-/// From one line to the next: whoever is refused comes again, and the counters go on meanwhile.
+/// Time between two lines. A client that was refused comes again, and the counters go on meanwhile.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// What was said.
+/// The counters as they were when the last line was written.
 #[derive(Debug, Default)]
 pub(super) struct OnceWatch {
     said: Option<Duration>,
@@ -19,7 +20,7 @@ pub(super) struct OnceWatch {
 }
 
 impl OnceWatch {
-    /// One round: takes back the places of clients that are silent, and says whether others were refused.
+    /// Takes back the places of silent clients, and logs whether others were refused. It is called once a round.
     pub(super) fn round(&mut self, overview: &Overview) {
         let (now, once) = (overview.shared().now(), overview.shared().engine().once());
         once.lapse(now);
@@ -36,7 +37,7 @@ impl OnceWatch {
         }
     }
 
-    /// What is to be said of these counters, if it is time.
+    /// The line about these counters, if it is time for one.
     fn line(&mut self, now: Duration, table: u64, network: u64) -> Option<String> {
         let is_new = (table, network) != (self.table, self.network);
         if !is_new || self.said.is_some_and(|said| now < said + SAY_AGAIN) {

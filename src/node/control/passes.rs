@@ -1,5 +1,5 @@
-//! Passes over our own cells where there is no cluster, which would make them anyway: what may be added until the next
-//! one is bounded ([`rmbd_sketch::Exhausted`]).
+//! Passes over our own cells in a node without a cluster; in a cluster its task makes them. Only a bounded weight may
+//! be added until the next pass ([`rmbd_sketch::Exhausted`]).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use crate::shared::Shared;
 use rmbd_store::{Published, Slices};
 
-/// Cells gone over before others get their turn on this thread: less than a millisecond's work.
+/// Number of cells that are gone over before other tasks get their turn on this thread: less than a millisecond's
+/// work.
 const CELLS_A_TURN: usize = 1 << 18;
 
-/// The task.
+/// The task that makes the passes.
 pub(super) struct Passes {
     shared: Arc<Shared>,
     slices: Slices,
@@ -21,7 +22,7 @@ impl Passes {
         Self { shared, slices }
     }
 
-    /// Runs until it is told to end, which is when no data thread adds any more.
+    /// Runs until it is told to end, which happens when no data thread adds any more.
     pub(super) async fn run(mut self, leave: impl Future<Output = ()>) {
         let mut leave = pin!(leave);
         loop {

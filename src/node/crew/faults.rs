@@ -1,4 +1,4 @@
-//! Makes one part of a node end by itself, when a test says so.
+//! Faults that make a part of a node end by itself, for tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::{Crew, How, Part};
 
-/// Time from one look at the trigger to the next.
+/// Time between two checks of the trigger.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Which part is to end, how, and when.
+/// The part that is to end, in which way, and when.
 #[derive(Debug, Clone)]
 pub(in crate::node) struct Fault {
     part: Part,
@@ -18,7 +18,7 @@ pub(in crate::node) struct Fault {
 }
 
 impl Fault {
-    /// Not due yet.
+    /// A fault that is not due yet.
     pub(in crate::node) fn new(part: Part, how: How) -> Self {
         Self {
             part,
@@ -41,8 +41,8 @@ impl Crew {
         self.0.fault.as_ref().filter(|fault| fault.part == part)
     }
 
-    /// Waits until the fault is due that this thread is to have, and panics, or says that it should return.
-    /// A thread that is told to end meanwhile does.
+    /// Waits until this part's fault is due. Then it panics or returns true, so that the thread returns. It also ends
+    /// if the thread is told to end meanwhile.
     pub(in crate::node) fn strikes_thread(&self, part: Part) -> bool {
         let Some(fault) = self.fault(part) else {
             return false;
@@ -56,7 +56,7 @@ impl Crew {
         fault.fall()
     }
 
-    /// Does a task's work until a fault of its is due.
+    /// Does the work of a task until a fault of its part is due.
     pub(super) async fn unless_struck(self, part: Part, work: impl Future<Output = ()>) {
         tokio::select! {
             () = work => {}
@@ -64,7 +64,7 @@ impl Crew {
         }
     }
 
-    /// Comes, or panics, when this part's fault is due.
+    /// Waits until this part's fault is due, and then returns or panics.
     pub(in crate::node) async fn struck(&self, part: Part) {
         let Some(fault) = self.fault(part) else {
             return std::future::pending().await;

@@ -1,15 +1,14 @@
-//! Who works for a node: every thread and every task of it is started here, so that the end of none goes
-//! unnoticed.
+//! The crew of a node: it starts every thread and every task of the node, so that no end of one goes unnoticed.
 //!
-//! The *standing* ones run as long as the node does. If one ends that was not told to, by a return or by a
-//! panic, the node's health is red from then on and the node ends in order with an error that names it: it
-//! says good-bye and hands over what can be handed over. A node that has lost a data thread would lose what
-//! the kernel steers to that thread's socket, and one that has lost its cluster would fall behind; a node that
-//! is gone is seen to be gone, and started again by whatever supervises it. The *passing* ones end when
-//! they are done. If one panics, nobody knows what it left undone: the same happens.
+//! *Standing* parts run as long as the node does. If one ends by a return or a panic without having been told to, the
+//! node's health is red from then on, and the node ends in order with an error that names the part: it says good-bye
+//! and hands over what can be handed over. A node that has lost a data thread would lose the datagrams that the
+//! kernel steers to that thread's socket, and one that has lost its cluster would fall behind. A node that is gone is
+//! seen to be gone, and its supervisor starts it again. *Passing* parts end when they are done. If one panics, nobody
+//! knows what it left undone, so the node ends in the same way.
 //!
-//! Connections of HTTP are tasks of its own; a panic in one turns health red and ends nothing, since a stranger may
-//! have caused it ([`Crew::redden`]).
+//! Connections of HTTP are tasks, too. A panic in one turns health red and ends nothing, since a stranger may have
+//! caused it ([`Crew::redden`]).
 
 #[cfg(test)]
 mod faults;
@@ -32,7 +31,7 @@ use super::NodeError;
 use rmbd_io::Stop;
 use rmbd_names::{Lookups, Resolver};
 
-/// Lists the parts: what it is called, and whether it stands as long as the node does.
+/// Lists the parts: the name of each, and whether it stands as long as the node does.
 macro_rules! parts {
     ($($(#[doc = $doc:literal])* $part:ident, $name:literal, $stands:literal;)*) => {
         /// A kind of thread or task.
@@ -61,23 +60,23 @@ macro_rules! parts {
 }
 
 parts! {
-    /// A thread for each socket.
+    /// A data thread, of which there is one for each socket.
     Data, "a data thread", true;
-    /// The thread of all tasks.
+    /// The thread that runs all tasks.
     Control, "the control thread", true;
     /// The task for rare messages and legacy peers.
     Rounds, "the task for legacy peers", true;
-    /// The task that goes over the cells where there is no cluster.
+    /// The task that goes over the cells if there is no cluster.
     Passes, "the task that goes over the cells", true;
     /// The task of the cluster's socket.
     Cluster, "the task of the cluster", true;
     /// The task that accepts connections.
     Http, "the task of HTTP", true;
-    /// The thread that takes signals.
+    /// The thread that handles signals.
     Signals, "the thread for signals", true;
-    /// One connection of HTTP.
+    /// A connection of HTTP.
     Connection, "a connection of HTTP", false;
-    /// A thread that looks up a name of `--join`, or that of `--advertise`.
+    /// A thread that looks up a name of `--join` or `--advertise`.
     SeedLookup, "the look-up of --join or --advertise", false;
     /// A thread that looks up the name of a `peer` order.
     PeerLookup, "the look-up of a peer's name", false;
@@ -94,26 +93,26 @@ impl fmt::Display for Part {
 pub(super) enum Ending {
     Asked,
     Signal(String),
-    /// The crew knows of what.
+    /// A part failed; the crew knows which.
     Failed,
 }
 
-/// How something ended.
+/// The way in which a part ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     Return,
     Panic,
 }
 
-/// Shared by all who start something, and by all who ask how the node is.
+/// A handle of the crew, which all parts share that start others or ask how the node is.
 #[derive(Clone)]
 pub(super) struct Crew(Arc<Inner>);
 
 struct Inner {
-    /// Ends the data threads.
+    /// The signal that ends the data threads.
     stop: Stop,
     endings: mpsc::UnboundedSender<Ending>,
-    /// From now on whoever returns was told to.
+    /// Whether the end was begun: from then on a part that returns was told to.
     is_ending: AtomicBool,
     failure: Mutex<Failure>,
     #[cfg(test)]
@@ -122,14 +121,14 @@ struct Inner {
 
 #[derive(Default)]
 struct Failure {
-    /// What turned health red first.
+    /// The failure that turned health red first, in one line.
     text: Option<String>,
-    /// What ends the node.
+    /// The error that ends the node.
     error: Option<NodeError>,
 }
 
 impl Crew {
-    /// The other end hears why the node is to end: once asked to, or failed, it should.
+    /// A crew, and the receiver of reasons to end the node: a request or a failure.
     pub(super) fn new() -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
         Self::make(
             #[cfg(test)]
@@ -157,20 +156,20 @@ impl Crew {
         Ok((Self(Arc::new(inner)), heard))
     }
 
-    /// What ends the data threads.
+    /// The signal that ends the data threads.
     pub(super) fn stop(&self) -> &Stop {
         &self.0.stop
     }
 
     /// Asks for the node's end.
     pub(super) fn end(&self, ending: Ending) {
-        // Whoever would hear it has ended otherwise.
+        // If there is no receiver any more, the node has ended in another way.
         let _ = self.0.endings.send(ending);
     }
 
-    /// Begins the end: data threads first.
+    /// Begins the end of the node; data threads end first.
     pub(super) fn begin_end(&self) {
-        // Relaxed: whoever is stopped sees it by the stop.
+        // Relaxed: a thread that is stopped sees the flag by way of the stop signal.
         self.0.is_ending.store(true, Relaxed);
         self.0.stop.give();
     }
@@ -180,22 +179,22 @@ impl Crew {
         self.0.is_ending.load(Relaxed)
     }
 
-    /// What has failed, if anything has.
+    /// The failure in one line, if there is one.
     pub(super) fn failure(&self) -> Option<String> {
         self.failed().text.clone()
     }
 
-    /// What a node that ends should return; once.
+    /// Takes the error that a node returns when it ends; there is one only once.
     pub(super) fn take_error(&self) -> Option<NodeError> {
         self.failed().error.take()
     }
 
-    /// Turns health red and ends the node.
+    /// Turns health red, and ends the node with this error.
     pub(super) fn fail(&self, error: NodeError) {
         let text = error.to_string();
         let mut failed = self.failed();
         failed.text.get_or_insert_with(|| text.clone());
-        // What fails next may have failed by this.
+        // Later failures may be consequences of the first one.
         let is_first = failed.error.is_none();
         failed.error.get_or_insert(error);
         drop(failed);
@@ -205,14 +204,14 @@ impl Crew {
         self.end(Ending::Failed);
     }
 
-    /// Turns health red.
+    /// Turns health red because this part failed, and ends nothing.
     pub(super) fn redden(&self, part: Part) {
         let error = ended(part, None, How::Panic);
         error!("{error}");
         self.failed().text.get_or_insert_with(|| error.to_string());
     }
 
-    /// Held for an instant, and nothing in it can panic.
+    /// Locks the failure. The lock is held for an instant, and nothing can panic meanwhile.
     fn failed(&self) -> MutexGuard<'_, Failure> {
         self.0
             .failure
@@ -220,7 +219,7 @@ impl Crew {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notices the end of what holds it.
+    /// A guard that notices the end of the thread or task that holds it.
     pub(super) fn watch(&self, part: Part) -> Watch {
         Watch {
             crew: self.clone(),
@@ -232,7 +231,7 @@ impl Crew {
     /// Starts a thread.
     ///
     /// # Errors
-    /// The system gives none.
+    /// Fails if the system gives no thread.
     pub(super) fn thread(
         &self,
         part: Part,
@@ -241,9 +240,9 @@ impl Crew {
     ) -> io::Result<JoinHandle<()>> {
         let (crew, watched_as) = (self.clone(), name.clone());
         std::thread::Builder::new().name(name).spawn(move || {
-            // Not before: where the system gives no thread, none has ended.
+            // The watch begins here: if the system gives no thread, none has ended.
             let watch = crew.watch_thread(part, watched_as);
-            // These two are struck when they have begun to work.
+            // Faults strike these two parts only after they have begun to work.
             #[cfg(test)]
             if !matches!(part, Part::Data | Part::Control) && watch.crew.strikes_thread(part) {
                 return;
@@ -253,11 +252,11 @@ impl Crew {
         })
     }
 
-    /// Starts a thread that first gets ready, and is watched from when it takes [`Self::watch_thread`]: of what fails
-    /// before, it tells its starter itself.
+    /// Starts a thread that first gets ready. It is watched from its call of [`Self::watch_thread`] on, and reports
+    /// earlier failures to its starter itself.
     ///
     /// # Errors
-    /// The system gives none.
+    /// Fails if the system gives no thread.
     pub(super) fn waiting_thread(
         &self,
         name: String,
@@ -266,14 +265,14 @@ impl Crew {
         std::thread::Builder::new().name(name).spawn(run)
     }
 
-    /// Looks names up with this resolver, on threads that are this part.
+    /// Look-ups with this resolver, on threads that are this part.
     pub(super) fn lookups(&self, part: Part, resolver: &Resolver) -> Lookups {
         let crew = self.clone();
         let start = move |work| crew.thread(part, "rmbd-names".to_owned(), work).map(drop);
         Lookups::new(resolver.clone(), start)
     }
 
-    /// Notices the end of a thread that was started to wait.
+    /// A guard that notices the end of a thread that was started by [`Self::waiting_thread`].
     pub(super) fn watch_thread(&self, part: Part, name: String) -> Watch {
         Watch {
             crew: self.clone(),
@@ -302,38 +301,38 @@ impl Crew {
     }
 }
 
-/// A task of the control thread, and how to tell it to end.
+/// A task of the control thread, with the means to end it.
 pub(super) struct Task {
     end: oneshot::Sender<()>,
     handle: tokio::task::JoinHandle<()>,
 }
 
 impl Task {
-    /// Tells it to end, and waits for that.
+    /// Tells the task to end, and waits for that.
     pub(super) async fn end(self) {
         drop(self.end);
-        // The crew knows of a panic; the rest of the end goes on.
+        // The crew knows about a panic of the task; the rest of the end goes on.
         let _ = self.handle.await;
     }
 }
 
-/// Comes when its task should end.
+/// A future that is ready when its task should end.
 pub(super) struct Leave(oneshot::Receiver<()>);
 
 impl Future for Leave {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Nothing is ever sent.
+        // Nothing is ever sent: the sender's drop is the signal.
         Pin::new(&mut self.0).poll(context).map(drop)
     }
 }
 
-/// Dropped when its thread or task ends, whatever the way.
+/// A guard that is dropped when its thread or task ends, in whatever way.
 pub(super) struct Watch {
     crew: Crew,
     part: Part,
-    /// Its name.
+    /// The name of the thread.
     thread: Option<String>,
 }
 
@@ -347,7 +346,7 @@ impl Drop for Watch {
         self.crew
             .fail(ended(self.part, self.thread.as_deref(), how));
         if self.part == Part::Control {
-            // Nobody is left who would.
+            // No other part is left that would begin the end.
             self.crew.begin_end();
         }
     }

@@ -1,4 +1,4 @@
-//! Every part of a node, made to end by itself.
+//! Tests that make every part of a node end by itself.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::node::signals::Signals;
 use rmbd_proto::legacy::{Dialect, encode_peer};
 use rmbd_sketch::Geometry;
 
-/// Longer than anything takes; never a way to pass.
+/// A time longer than anything takes. No test passes by waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -24,7 +24,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A node of which every part runs, or has run; one of them will not go on.
+/// A node in which every part runs or has run, and one of them is about to fail.
 fn start(fault: &Fault, io: IoChoice) -> Node {
     let mut config = NodeConfig {
         geometry: Geometry::new(1 << 10, 4).unwrap(),
@@ -35,7 +35,7 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
     if fault.part() == Part::Passes {
         config.cluster.address = ClusterChoice::Off;
     } else {
-        // A name, and nobody is there: it is looked up again and again.
+        // A name at which nobody is, so that it is looked up again and again.
         config.cluster.join = vec!["localhost:9".parse::<HostPort>().unwrap()];
     }
     let (crew, endings) = Crew::with(fault.clone()).unwrap();
@@ -43,7 +43,7 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
     Node::start_with(&config, (crew, endings), Some(signals)).unwrap()
 }
 
-/// The code of an answer, 0 where there is none.
+/// The code of an answer, or 0 if there is none.
 fn ask(node: &Node, path: &str) -> (u16, String) {
     let Ok(mut stream) = TcpStream::connect(node.http_addr().unwrap()) else {
         return (0, String::new());
@@ -57,7 +57,7 @@ fn ask(node: &Node, path: &str) -> (u16, String) {
     (code.unwrap_or_default(), answer)
 }
 
-/// Brings about what the passing parts are for.
+/// Causes what makes a passing part start.
 fn provoke(node: &Node, part: Part) {
     match part {
         Part::Connection => drop(ask(node, "/detail?key=k")),
@@ -74,7 +74,7 @@ fn faults() -> impl Iterator<Item = (Part, How)> {
     let of = |&part: &Part| {
         let ways: &[How] = match part.stands() {
             true => &[How::Return, How::Panic],
-            // They return when they are done.
+            // Passing parts return when they are done.
             false => &[How::Panic],
         };
         ways.iter().map(move |&how| (part, how))
@@ -82,7 +82,7 @@ fn faults() -> impl Iterator<Item = (Part, How)> {
     Part::ALL.iter().flat_map(of)
 }
 
-/// All parts, both ways of ending, both back ends: health is red at once, and the node ends with an error that
+/// For all parts, both ways of ending and both back ends: health is red at once, and the node ends with an error that
 /// names the part.
 #[test]
 fn a_part_that_ends_by_itself_ends_the_node_and_is_named() {
@@ -100,7 +100,7 @@ fn a_part_that_ends_by_itself_ends_the_node_and_is_named() {
             wait_for(&case, || node.failure().is_some());
             let failure = node.failure().unwrap();
             assert!(failure.starts_with(part.name()), "{case}: {failure}");
-            // Red, or gone already; the data threads serve no more.
+            // Health is red, or the node is gone already; the data threads do not serve any more.
             assert_ne!(ask(&node, "/healthz").0, 200, "{case}");
             assert_eq!(node.status().failure, Some(failure.clone()), "{case}");
             if part == Part::Connection {
@@ -122,7 +122,7 @@ fn a_part_that_ends_by_itself_ends_the_node_and_is_named() {
     }
 }
 
-/// A part that fails while the node ends in order has the last word.
+/// If a part fails while the node ends in order, its failure is reported.
 #[test]
 fn a_panic_during_the_end_is_not_lost() {
     for part in [Part::Rounds, Part::Cluster, Part::Http] {
@@ -144,7 +144,7 @@ fn a_panic_during_the_end_is_not_lost() {
     }
 }
 
-/// Whoever is told to end may return.
+/// A part that is told to end may return.
 #[test]
 fn an_end_that_was_asked_for_is_no_failure() {
     for io in [IoChoice::Uring, IoChoice::Mmsg] {

@@ -1,4 +1,4 @@
-//! The control thread stands still, and no pass comes.
+//! Tests in which the control thread stands still, so that no pass is made.
 
 use std::net::UdpSocket;
 use std::thread::sleep;
@@ -10,10 +10,10 @@ use rmbd_proto::compact::{Header, Problem, RequestWriter, reply};
 use rmbd_proto::legacy::encode_add;
 use rmbd_sketch::{Geometry, MAX_WEIGHT};
 
-/// For how long nothing goes over the cells.
+/// Time for which no pass is made.
 const HELD: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Of the largest weight, one by one: three times what may be added between two passes.
+/// Number of adds, one by one, of the largest weight: three times what may be added between two passes.
 const ADDS: u64 = 6_000;
 const LEGACY_ADDS: u64 = 50;
 
@@ -25,8 +25,8 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The control thread stands still, with a cluster and without: what is acknowledged is told to come again, what
-/// is not waits in the socket, nothing is added beyond what may be; and then all of it is, once.
+/// The control thread stands still, with a cluster and without. Adds beyond what may be added are told to come again or
+/// wait in the socket. Afterwards all of them are added, once.
 #[test]
 fn nothing_is_lost_or_added_twice_while_no_pass_comes() {
     std::thread::scope(|scope| {
@@ -35,7 +35,7 @@ fn nothing_is_lost_or_added_twice_while_no_pass_comes() {
     });
 }
 
-/// Until it is acknowledged: what the node is too busy for goes again.
+/// Repeats each add until it is acknowledged, since a busy node asks for that.
 fn add_the_most(socket: &UdpSocket) {
     let mut writer = RequestWriter::new(100);
     let header = Header {
@@ -70,7 +70,7 @@ fn hold(io: IoChoice, cluster: ClusterChoice) {
     let server = node.udp_addr();
     let own = node.port.shared().replica().own();
     std::thread::scope(|scope| {
-        // What the control thread needs for its next round.
+        // The lock that the control thread needs for its next round.
         let held = node.overview.peers().lock();
         let client = scope.spawn(move || {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

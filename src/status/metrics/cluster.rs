@@ -1,4 +1,4 @@
-//! The cluster's families.
+//! The metrics of the cluster.
 
 use std::fmt;
 
@@ -7,11 +7,12 @@ use prometheus_client::registry::Unit;
 use super::{Page, by_reason};
 use crate::status::{ClusterStatus, MemberStatus, QueueStatus};
 
-/// States of a member, each with a series of its own also where nobody is in it.
+/// States of a member. Each has a series of its own, also if no member is in it.
 const STATES: [&str; 3] = ["alive", "suspect", "down"];
 
 impl Page<'_> {
-    /// Nodes are no labels: each start of each would make another series. `/status` names them.
+    /// Encodes the cluster's families. Nodes are not labels: each start of each node would make another series.
+    /// `/status` names them.
     pub(super) fn cluster(&mut self, cluster: &ClusterStatus, is_ready: bool) -> fmt::Result {
         self.gauge(
             "rmbd_cluster_enabled",
@@ -126,7 +127,7 @@ impl Page<'_> {
             Some(&Unit::Seconds),
             alive().map(|member| member.lag_s).fold(0.0, f64::max),
         )?;
-        // Unknown is no number: then the line is missing.
+        // An unknown age is no number, so the line is left out.
         if let Some(age_s) = cluster.convergence_age_s {
             self.gauge(
                 "rmbd_cluster_convergence_age",

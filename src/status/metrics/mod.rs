@@ -1,8 +1,8 @@
 //! `/metrics`: a [`Status`] in one of the two text formats that Prometheus reads.
 //!
-//! Names begin with `rmbd_`, units are base units, counters end in `_total`. A label's values come
-//! from a list that the program knows (types, reasons, thread numbers): keys and addresses are
-//! never labels, because whoever sends datagrams could make as many of them as they like.
+//! Names begin with `rmbd_`, units are base units, and counters end in `_total`. A label's values come from a list
+//! that the program knows (types, reasons, thread numbers). Keys and addresses are never labels, because any sender
+//! of datagrams could make as many of them as it likes.
 //!
 //! Formats: <https://prometheus.io/docs/specs/om/open_metrics_spec/>, and the older one, which everything reads:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
@@ -33,14 +33,14 @@ use super::{
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Version 0.0.4 of Prometheus' own.
+    /// Version 0.0.4 of the format of Prometheus.
     Text,
-    /// OpenMetrics 1.0.0.
+    /// Version 1.0.0 of OpenMetrics.
     OpenMetrics,
 }
 
 impl Format {
-    /// The content type of [`encode`](Self::encode)'s text.
+    /// The content type of the text of [`encode`](Self::encode).
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// What [`encode`] says, in this format.
+    /// The metrics in this format; see [`encode`].
     #[must_use]
     pub fn encode(self, status: &Status) -> String {
         match self {
@@ -59,8 +59,8 @@ impl Format {
     }
 }
 
-/// Everything that `status` says in numbers, and the process's CPU time and resident memory, as an
-/// OpenMetrics text that ends with `# EOF`.
+/// All numbers of `status`, and the process's CPU time and resident memory, as an OpenMetrics text that ends with `#
+/// EOF`.
 ///
 /// ```
 /// # use rmbd::status::Status;
@@ -80,10 +80,10 @@ pub fn encode(status: &Status) -> String {
     text
 }
 
-/// A node of a few threads needs about this much.
+/// Bytes of the text of a node with a few threads.
 const TEXT_BYTES_USUAL: usize = 8 * 1024;
 
-/// What one scrape shows.
+/// The values of one scrape.
 #[derive(Debug)]
 struct Scrape {
     status: Status,
@@ -107,7 +107,7 @@ impl Collector for Scrape {
     }
 }
 
-/// The text as it grows, one metric family a call.
+/// The text as it grows by one metric family for each call.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -252,7 +252,8 @@ impl Page<'_> {
         )
     }
 
-    /// The boot is no label: it is another with each start, and would make another series.
+    /// Encodes the compact format's families. The boot is not a label: it changes with each start, and would make
+    /// another series.
     fn compact(&mut self, compact: &CompactStatus) -> fmt::Result {
         self.singles(singles::compact(compact))?;
         self.gauge(
@@ -288,8 +289,8 @@ impl Page<'_> {
         )
     }
 
-    /// Rows and restarts are gauges: a peer that leaves the list takes its rows out of the sum.
-    /// What only grows is in `rmbd_messages_total`, by type.
+    /// Encodes the legacy peers' families. Rows and restarts are gauges: a peer that leaves the list takes its rows
+    /// out of the sum. `rmbd_messages_total` counts by type what only grows.
     fn peers(&mut self, peers: &[PeerStatus]) -> fmt::Result {
         let pushing = peers.iter().filter(|peer| peer.pushing).count();
         let sum =
@@ -334,7 +335,7 @@ impl Page<'_> {
             Some(&Unit::Seconds),
             process.cpu_s,
         )?;
-        // A container may hide /proc: then the line is missing, rather than wrong.
+        // A container may hide /proc; then the line is left out.
         process.resident_bytes.map_or(Ok(()), |bytes| {
             self.gauge(
                 "process_resident_memory",
@@ -440,7 +441,7 @@ fn by_thread<V>(
         .map(move |(number, thread)| (number.to_string(), value(thread)))
 }
 
-/// What the kernel says of this process.
+/// The kernel's numbers about this process.
 #[derive(Debug)]
 struct Process {
     cpu_s: f64,
@@ -457,7 +458,7 @@ impl Process {
     }
 }
 
-/// `/proc/self/statm`, second field, is the resident set in pages (proc_pid_statm(5)).
+/// Bytes of resident memory: the second field of `/proc/self/statm`, in pages (proc_pid_statm(5)).
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;

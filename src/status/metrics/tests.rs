@@ -6,8 +6,8 @@ use super::*;
 use crate::status::ClusterStatus;
 use crate::status::testing::status;
 
-/// A strict reading of the format, written from its specification and not from the encoder:
-/// every sample belongs to the family above it, has the suffix of its type, and is unique.
+/// A strict parser of the format, written from its specification and not from the encoder: every sample belongs to
+/// the family above it, has the suffix of its type, and is unique.
 fn parse(text: &str) -> HashMap<String, f64> {
     let mut samples = HashMap::new();
     let mut families = HashSet::new();
@@ -58,7 +58,7 @@ fn parse(text: &str) -> HashMap<String, f64> {
     samples
 }
 
-/// None of ours needs an escape or a second label.
+/// Checks labels. None of ours needs an escape or a second label.
 fn check_labels(labels: &str) {
     if labels.is_empty() {
         return;

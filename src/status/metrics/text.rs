@@ -1,12 +1,12 @@
-//! The text format 0.0.4, made from OpenMetrics text.
+//! The text format 0.0.4, converted from OpenMetrics text.
 //!
-//! The two differ in what is said above the samples: the older one names a family as its samples are named (so that
-//! `_total` and `_info` are part of it), knows neither units nor infos, escapes no quotes in a help text and has no end
-//! mark. The samples are the same.
+//! The two formats have the same samples and differ in the lines above them. The older one names a family like its
+//! samples (so that `_total` and `_info` are part of the name). It has neither units nor infos, escapes no quotes in
+//! a help text, and has no end mark.
 //!
 //! Format: <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
-/// `openmetrics` is what the encoder writes: `HELP` and then `TYPE` above the samples of each family.
+/// Converts text that the encoder has written: `HELP` and then `TYPE` above the samples of each family.
 pub(super) fn from_openmetrics(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut help = None;
@@ -22,7 +22,7 @@ pub(super) fn from_openmetrics(openmetrics: &str) -> String {
                 }
                 text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
             }
-            // UNIT, EOF.
+            // UNIT and EOF lines are left out.
             Some(_) => {}
             None => {
                 text.push_str(line);
@@ -33,7 +33,7 @@ pub(super) fn from_openmetrics(openmetrics: &str) -> String {
     text
 }
 
-/// What a family's samples end in, and the type that it has in the older format.
+/// The suffix of a family's samples, and its type in the older format.
 fn as_named_before(kind: &str) -> (&'static str, &str) {
     match kind {
         "counter" => ("_total", kind),

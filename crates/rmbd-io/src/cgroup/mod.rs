@@ -1,10 +1,10 @@
-//! What the control groups of this process leave it: CPU time, memory and tasks (cgroups(7)).
+//! The limits that control groups set for this process: CPU time, memory and tasks (cgroups(7)).
 //!
-//! A process is in one group of each hierarchy (`/proc/self/cgroup`), and the limits of that group and of all
-//! groups above it hold. Where a hierarchy is seen is told by `/proc/self/mountinfo` (proc_pid_mountinfo(5)): in a
-//! container only the part below the container's own group may be mounted, or all of it, with the group's path as
-//! the host has it. Version 2 is described in the kernel's admin-guide/cgroup-v2, version 1 in
-//! admin-guide/cgroup-v1 and scheduler/sched-bwc.
+//! A process is in one group of each hierarchy (`/proc/self/cgroup`), and the limits of that group and of all groups
+//! above it apply. `/proc/self/mountinfo` (proc_pid_mountinfo(5)) tells where a hierarchy is mounted. In a container
+//! only the part below the container's own group may be mounted, or all of it, with the group's path as the host has
+//! it. The kernel's admin-guide/cgroup-v2 describes version 2; admin-guide/cgroup-v1 and scheduler/sched-bwc describe
+//! version 1.
 
 #[cfg(test)]
 mod tests;
@@ -23,37 +23,37 @@ pub struct Groups {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mounted {
     hierarchy: Hierarchy,
-    /// The group, or as much of its path as is mounted.
+    /// The folder of the group, or of the nearest group above it that is mounted.
     group: PathBuf,
-    /// No group above this one is seen.
+    /// The folder of the topmost group that is mounted.
     top: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hierarchy {
-    /// Version 2, which has all controllers that no hierarchy of version 1 has.
+    /// Version 2 has all controllers that no hierarchy of version 1 has.
     V2,
-    /// Version 1 with these controllers.
+    /// A hierarchy of version 1 has these controllers.
     V1(Vec<String>),
 }
 
-/// A limit, and the file of the group that says so.
+/// A limit, and the file that sets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupLimit<T> {
-    /// The limit, in the unit of what is limited.
+    /// The limit, in the unit of the limited resource.
     pub most: T,
-    /// The file.
+    /// The file of the group that sets the limit.
     pub file: PathBuf,
 }
 
 impl Groups {
-    /// The groups of the calling process. What cannot be read limits nothing.
+    /// The groups of the calling process. A file that cannot be read sets no limit.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self::seen_from(Path::new("/"))
     }
 
-    /// As [`of_this_process`](Self::of_this_process), with all files below `root` in place of `/`.
+    /// Like [`of_this_process`](Self::of_this_process), with all files below `root` in place of `/`.
     fn seen_from(root: &Path) -> Self {
         let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
         let mounts = read("proc/self/mountinfo");
@@ -66,7 +66,7 @@ impl Groups {
         }
     }
 
-    /// The limit of CPU time in CPUs: 0.5 is half of one. It is the least of what the group and those above it have.
+    /// The limit of CPU time in CPUs: 0.5 is half of one. It is the lowest limit of the group and of those above it.
     #[must_use]
     pub fn cpus(&self) -> Option<GroupLimit<f64>> {
         let v1 = |group: &Path| {
@@ -82,13 +82,13 @@ impl Groups {
         self.least("cpu", ("cpu.cfs_quota_us", &v1), &[("cpu.max", &v2)])
     }
 
-    /// The limit of memory in bytes. Above `memory.high` the kernel slows a process down to nothing rather than
-    /// give it more, so that this is a limit, too.
+    /// The limit of memory in bytes. It includes `memory.high`, above which the kernel slows a process down to nothing
+    /// rather than give it more.
     #[must_use]
     pub fn memory_bytes(&self) -> Option<GroupLimit<u64>> {
         let max = |group: &Path| self.number(&group.join("memory.max"));
         let high = |group: &Path| self.number(&group.join("memory.high"));
-        // The largest number of pages stands for no limit, and is above every machine's memory.
+        // The largest number of pages means no limit, and is above every machine's memory.
         let v1 = |group: &Path| self.number(&group.join("memory.limit_in_bytes"));
         self.least(
             "memory",
@@ -97,7 +97,7 @@ impl Groups {
         )
     }
 
-    /// How many tasks may still be started, in the group that has the fewest left.
+    /// Number of tasks that may still be started, in the group with the fewest left.
     #[must_use]
     pub fn tasks_left(&self) -> Option<GroupLimit<u64>> {
         let left = |group: &Path| {
@@ -108,7 +108,7 @@ impl Groups {
         self.least("pids", ("pids.max", &left), &[("pids.max", &left)])
     }
 
-    /// What `pids.max` says in a file that [`tasks_left`](Self::tasks_left) named.
+    /// The value of `pids.max` in a file that [`tasks_left`](Self::tasks_left) named.
     pub(super) fn tasks_max(&self, file: &Path) -> Option<u64> {
         self.number(file)
     }
@@ -148,13 +148,13 @@ impl Groups {
         fs::read_to_string(self.root.join(file.strip_prefix("/").unwrap_or(file))).ok()
     }
 
-    /// `max` and -1, which are no limit, are no number here.
+    /// Reads a number. `max` and -1, which mean no limit, give `None`.
     fn number(&self, file: &Path) -> Option<u64> {
         self.text(file)?.trim().parse().ok()
     }
 }
 
-/// A file that has a limit, and how a group's is read.
+/// The name of a file that sets a limit, and a function that reads the file of a group.
 type Reader<'a, T> = (&'static str, &'a dyn Fn(&Path) -> Option<T>);
 
 fn share(quota_us: u64, period_us: u64) -> Option<f64> {
@@ -171,7 +171,7 @@ struct Mount {
 }
 
 impl Mount {
-    /// `36 35 98:0 /root /point options optional... - type source superoptions`.
+    /// Parses a line such as `36 35 98:0 /root /point options optional... - type source superoptions`.
     fn parse(line: &str) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -191,8 +191,8 @@ impl Mount {
         })
     }
 
-    /// Where a group of this hierarchy is seen; where its path leads out of what is mounted, the mount's own group
-    /// is the nearest that is.
+    /// The folder of a group of this hierarchy. If the group's path leads out of the mounted part, it is the folder of
+    /// the mount, which is the nearest group.
     fn place(&self, path: &str) -> PathBuf {
         let relative = Path::new(path).strip_prefix(&self.root);
         let is_inside = |path: &&Path| !path.components().any(|part| part.as_os_str() == "..");
@@ -203,7 +203,7 @@ impl Mount {
     }
 }
 
-/// Spaces and the like stand as `\040` (three octal digits).
+/// Replaces escapes such as `\040` (three octal digits), which stand for spaces and the like.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut all = parts.next().unwrap_or_default().to_owned();
@@ -225,13 +225,13 @@ fn unescaped(text: &str) -> String {
     all
 }
 
-/// `4:cpu,cpuacct:/a/group`, or `0::/a/group` for version 2.
+/// Finds the mounted group for a line such as `4:cpu,cpuacct:/a/group`, or `0::/a/group` for version 2.
 fn find(line: &str, mounts: &[Mount]) -> Option<Mounted> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
     let is_of = |mount: &&Mount| match &mount.hierarchy {
         Hierarchy::V2 => controllers.is_empty(),
-        // The mount's options have more than the controllers.
+        // The mount's options hold more than the controllers.
         Hierarchy::V1(options) => {
             !controllers.is_empty()
                 && controllers

@@ -1,4 +1,4 @@
-//! Groups of both versions in a made-up root.
+//! Tests with control groups of both versions in a made-up root folder.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A root of files, gone when dropped.
+/// A folder of made-up files, which is removed when dropped.
 struct Root(PathBuf);
 
 impl Root {
@@ -96,8 +96,8 @@ fn a_container_sees_its_own_group_at_the_top() {
         ("/sys/fs/cgroup/cpu.max", "50000 100000"),
         ("/sys/fs/cgroup/memory.max", "64000000"),
     ]);
-    // With a namespace of its own; with the host's, where only its own part is mounted; and with one that was made
-    // in another group than where it is now.
+    // Three cases: a namespace of its own; the host's namespace, where only the own part is mounted; and a namespace
+    // that was made in another group than the current one.
     let mounts = |root: &str| V2.replace("0:26 /", &format!("0:26 {root}"));
     for (path, mount) in [
         ("/", "/"),
@@ -138,7 +138,7 @@ fn version_1_has_a_hierarchy_for_each_controller() {
                 "/sys/fs/cgroup/with space/user/a/memory.limit_in_bytes",
                 unlimited,
             ),
-            // Not asked where version 1 has the controller.
+            // This file is not read if version 1 has the controller.
             ("/sys/fs/cgroup/unified/user/cpu.max", "1000 100000"),
         ]),
     );
@@ -171,7 +171,7 @@ fn what_cannot_be_read_limits_nothing() {
     }
 }
 
-/// What one group says: quota and period, and bytes.
+/// The limits of one group: quota and period, and bytes.
 type Said = (Option<(u64, u64)>, Option<u64>);
 
 proptest! {

@@ -1,5 +1,5 @@
-//! The buffers that the kernel chooses from when it receives: a ring of entries that names them
-//! (io_uring_register_buf_ring(3)), and the memory itself.
+//! Receive buffers that the kernel chooses from: a ring of entries that name them (io_uring_register_buf_ring(3)),
+//! and the memory itself.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,23 +9,23 @@ use memmap2::MmapMut;
 
 use super::ring::Ring;
 
-/// The one group of buffers of a ring.
+/// The number of the only buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
 
-/// `count` buffers of `bytes` each. A buffer is the kernel's, but for the time of the call of
-/// [`read`](Self::read) that is made for the completion that names it.
+/// `count` buffers of `bytes` each. The kernel owns a buffer, except during the call of [`read`](Self::read) for the
+/// completion that names it.
 pub(super) struct Buffers {
     entries: MmapMut,
     memory: MmapMut,
     count: u16,
     bytes: usize,
-    /// How many buffers were ever given, modulo 2^16: the kernel's `tail`.
+    /// Number of buffers that were ever given to the kernel, modulo 2^16: the kernel's `tail`.
     tail: u16,
 }
 
 impl Buffers {
-    /// Maps `count` (a power of two) buffers and gives them all to the kernel. The memory is
-    /// touched when it is first received into.
+    /// Maps `count` (a power of two) buffers, and gives them all to the kernel. Their memory is touched when it is
+    /// first received into.
     ///
     /// # Safety
     /// - The ring is dropped before the buffers.
@@ -52,8 +52,8 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// Has `reader` read what the kernel wrote into buffer `id`: its first `len` bytes, or `None` where there
-    /// is no such buffer or it is not so long. Then the kernel may receive into it again.
+    /// Calls `reader` with what the kernel wrote into buffer `id`: its first `len` bytes, or `None` if there is no
+    /// such buffer or it is shorter. Then gives the buffer back to the kernel.
     ///
     /// # Safety
     /// - A completion of the ring named the buffer, and this is the only call for that completion.

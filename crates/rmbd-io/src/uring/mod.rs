@@ -1,8 +1,8 @@
 //! The io_uring back end: one ring for one thread.
 //!
-//! Each operation that the ring does carries an [`Operation`], which comes back with its completions and says who
-//! handles them (`Loop::complete`). A receive stays armed all the time (`receive`); replies leave as `SendMsg` with
-//! `MSG_DONTWAIT`, many submitted at once; the stop signal is waited for like a datagram.
+//! Each operation of the ring carries an [`Operation`], which comes back with its completions and decides how they
+//! are handled (`Loop::complete`). A receive stays armed all the time (`receive`). Replies leave as `SendMsg` with
+//! `MSG_DONTWAIT`, many submitted at once. The loop waits for the stop signal in the same way as for a datagram.
 
 mod buffers;
 mod operation;
@@ -21,11 +21,11 @@ use super::refused::RingRefused;
 use super::{Endpoint, Handler, LoopError, mmsg};
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 
-/// Completions handled before replies are submitted, so that a full queue does not delay them.
+/// Number of completions after which replies are submitted, so that a full queue does not delay them.
 const REPLY_EVERY: usize = 64;
 
 pub(super) struct Loop {
-    // Dropped first, and with it the kernel's use of all below.
+    // The ring is dropped first, and with it the kernel's use of all fields below.
     ring: Ring,
     receive: Receive,
     endpoint: Endpoint,
@@ -56,7 +56,7 @@ impl Loop {
         self.finish(handler)
     }
 
-    /// Waits for a completion: looking again and again for as long as `busy_poll` says, then asleep.
+    /// Waits for a completion: spins for as long as `busy_poll` says, and then sleeps.
     fn wait(&mut self) -> Result<(), LoopError> {
         let busy_poll = &mut self.endpoint.busy_poll;
         if busy_poll.is_on() {
@@ -72,7 +72,7 @@ impl Loop {
         self.ring.submit(1)
     }
 
-    /// Handles all completions that are there, submitting replies every now and then.
+    /// Handles all completions that are there, and submits replies every now and then.
     fn take_completions(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         loop {
             let mut handled = 0;
@@ -91,7 +91,7 @@ impl Loop {
         }
     }
 
-    /// Each kind of operation has its arm.
+    /// Handles a completion by the kind of its operation.
     fn complete(
         &mut self,
         completion: Completion,
@@ -139,7 +139,7 @@ impl Loop {
         if queued {
             self.ring.submit(0)?;
         }
-        // What take_ready kept back, so that nothing waits for the next train.
+        // This sends what `take_ready` held back, so that nothing waits for the next train.
         if replies.has_ready() {
             replies.flush();
         }
@@ -154,8 +154,8 @@ impl Loop {
         unsafe { self.ring.push(poll, Operation::AwaitStop) }
     }
 
-    /// Ends all operations, and hands over what they and the socket's buffer still bring: it was sent before
-    /// the signal.
+    /// Ends all operations, and hands over the datagrams that they and the socket's buffer still bring: these were
+    /// sent before the signal.
     fn finish(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         self.ring.cancel_all()?;
         while self.ring.is_in_use() {

@@ -1,33 +1,33 @@
-//! The kinds of operations that a loop has its ring do.
+//! The kinds of operations that a ring does for a loop.
 
 use super::super::replies::BURSTS;
 
-/// What an operation is for. The kernel keeps 64 bits with each operation and says them again with each of its
-/// completions (`user_data`, io_uring(7)): the kind in the highest byte, and below it a number, where there can be
-/// several operations of one kind.
+/// The purpose of an operation. The kernel keeps 64 bits with each operation and returns them with each of its
+/// completions (`user_data`, io_uring(7)). The kind is in the highest byte. The rest is a number, for kinds of which
+/// several operations may be under way.
 ///
-/// A new kind, such as an accept or a timeout, is one variant with its tag here and one arm in `Loop::complete`.
-/// Numbers take few of their 56 bits: a kind whose numbers can mean something else before the last completion has
-/// come keeps a generation above them. No kind needs one today.
+/// A new kind, such as an accept or a timeout, needs one variant with its tag here, and one arm in `Loop::complete`.
+/// Numbers use few of their 56 bits. If the numbers of a kind can mean something else before the last completion has
+/// come, a generation must stand above them; no kind needs one today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
-    /// Receives trains, one completion for each, until the kernel ends it.
+    /// Receives trains, with one completion for each, until the kernel ends it.
     Receive,
     /// Sends one burst of replies.
     Send {
         /// The burst's index, below [`BURSTS`].
         burst: usize,
     },
-    /// Completes when the stop signal is given.
+    /// Waits for the stop signal.
     AwaitStop,
-    /// Has the kernel end all others.
+    /// Ends all other operations.
     CancelAll,
 }
 
 const TAG_SHIFT: u32 = 56;
 const NUMBER_MASK: u64 = (1 << TAG_SHIFT) - 1;
 
-/// Zero is no tag: it is what an operation has that was given none.
+/// No tag is zero, since an operation without `user_data` has zero.
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const AWAIT_STOP: u64 = 3;
@@ -44,7 +44,7 @@ impl Operation {
         tag << TAG_SHIFT | number
     }
 
-    /// `None` where no operation has this `user_data`.
+    /// The operation with this `user_data`; `None` if there is no such operation.
     pub(super) fn from_user_data(user_data: u64) -> Option<Self> {
         match (user_data >> TAG_SHIFT, user_data & NUMBER_MASK) {
             (RECEIVE, 0) => Some(Self::Receive),

@@ -1,9 +1,9 @@
 //! Receiving by a ring.
 //!
-//! One multishot `RecvMsg` (io_uring_prep_recvmsg_multishot(3)) stays armed: the kernel picks a buffer from a ring of
+//! One multishot `RecvMsg` (io_uring_prep_recvmsg_multishot(3)) stays armed. The kernel picks a buffer from a ring of
 //! provided ones, writes sender, control messages and payload into it, and posts a completion; we hand the train over
-//! and give the buffer back. A last completion means that the shot has ended (no buffer was free, the completion queue
-//! was full, an error): it is armed again, whatever the reason.
+//! and give the buffer back. A last completion means that the multishot receive has ended, because no buffer was
+//! free, the completion queue was full, or an error happened. It is armed again, whatever the reason.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,18 +19,18 @@ use super::operation::Operation;
 use super::ring::{Completion, Ring};
 use rmbd_udp::{CONTROL_BYTES, NAME_BYTES, RawTrain, TRAIN_BYTES_MAX, empty_message};
 
-/// Receive buffers. The kernel fills at most 32 before it lets us work (`MULTISHOT_MAX_RETRY`), so
-/// these suffice; more would be used in turn all the same and push each other out of the cache.
+/// Number of receive buffers. The kernel fills at most 32 before it lets us work (`MULTISHOT_MAX_RETRY`), so these
+/// suffice. More would be used in turn all the same, and push each other out of the cache.
 const BUFFERS: u16 = 64;
-/// One train with what comes before it: the kernel's header (16), name and control messages.
+/// Bytes of a buffer: one train, and before it the kernel's header (16 bytes), name and control messages.
 const BUFFER_BYTES: usize = (TRAIN_BYTES_MAX + 1) + 256;
-/// Failed receives in a row, without one that succeeds, after which waiting is no cure.
+/// Number of failed receives in a row after which waiting is no cure.
 const FAILURES_MAX: u32 = 1000;
 
 /// The receive of one ring, and the buffers that it receives into.
 pub(super) struct Receive {
     buffers: Buffers,
-    /// What a receive is asked to deliver; the kernel reads it when the receive is armed.
+    /// The form of message that a receive delivers. The kernel reads it when the receive is armed.
     template: Box<libc::msghdr>,
     is_armed: bool,
     failures: u32,
@@ -53,7 +53,7 @@ impl Receive {
         })
     }
 
-    /// Has the ring receive from `socket`, if it does not yet.
+    /// Arms the receive from `socket`, if it is not armed.
     #[allow(unsafe_code)]
     pub(super) fn arm(&mut self, ring: &mut Ring, socket: impl AsFd) -> Result<(), LoopError> {
         if self.is_armed {
@@ -98,8 +98,8 @@ impl Receive {
         Ok(())
     }
 
-    /// No buffer was free (the usual reason, cured by the ones that have been given back), or the
-    /// kernel would not receive at all.
+    /// Handles a failed receive. Usually no buffer was free, which the buffers that were given back have cured; or the
+    /// kernel could not receive at all.
     fn failed(&mut self, source: io::Error) -> Result<(), LoopError> {
         if matches!(
             source.raw_os_error(),

@@ -1,4 +1,4 @@
-//! One io_uring: what goes into it, and what comes out.
+//! One io_uring: submissions and completions.
 
 use std::io;
 
@@ -9,20 +9,21 @@ use super::super::LoopError;
 use super::super::refused::RingRefused;
 use super::operation::Operation;
 
-/// Submissions that may wait: all replies, the receive, the stop signal and two cancels fit.
+/// Number of submissions that may wait: all replies, the receive, the stop signal and two cancels fit.
 const SUBMISSIONS: u32 = 256;
-/// More than all buffers and all replies can complete at once: the queue never overflows.
+/// Number of completions that may wait. All buffers and all replies together complete fewer, so the queue never
+/// overflows.
 const COMPLETIONS: u32 = 4096;
 
 /// A ring that knows how many operations the kernel has. When it is dropped it ends all of them, so that the kernel
 /// writes to none of our memory any more.
 pub(super) struct Ring {
     ring: IoUring,
-    /// Operations that were queued and whose last completion has not been taken.
+    /// Number of operations that were queued and whose last completion has not been taken.
     in_flight: usize,
 }
 
-/// What the kernel said of an operation. It cannot be copied: what it hands over is handed over once.
+/// The kernel's answer to an operation. It is not `Copy`, since the buffer that it hands over is handed over once.
 pub(super) struct Completion {
     operation: Operation,
     result: i32,
@@ -30,8 +31,8 @@ pub(super) struct Completion {
 }
 
 impl Ring {
-    /// `SINGLE_ISSUER | DEFER_TASKRUN` let the kernel do its part of the work only when this thread asks for
-    /// completions, never in the middle of its own work.
+    /// Sets up a ring. With `SINGLE_ISSUER | DEFER_TASKRUN` the kernel does its part of the work only when this thread
+    /// asks for completions, never in the middle of the thread's own work.
     pub(super) fn new() -> Result<Self, RingRefused> {
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -43,12 +44,12 @@ impl Ring {
         Ok(Self { ring, in_flight: 0 })
     }
 
-    /// For registering buffers.
+    /// The submitter, with which buffers are registered.
     pub(super) fn submitter(&self) -> Submitter<'_> {
         self.ring.submitter()
     }
 
-    /// Queues an operation; [`submit`](Self::submit) tells the kernel of it.
+    /// Queues an operation. [`submit`](Self::submit) tells the kernel about it.
     ///
     /// # Safety
     /// - What `entry` points to is valid for what the kernel does with it, and nobody else writes to it, until the
@@ -68,7 +69,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Queues the end of all operations; each of them completes, and so does this one.
+    /// Queues the end of all operations. Each of them completes, and so does this one.
     #[allow(unsafe_code)]
     pub(super) fn cancel_all(&mut self) -> Result<(), LoopError> {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
@@ -81,13 +82,13 @@ impl Ring {
         self.in_flight > 0
     }
 
-    /// Submits what is queued and waits for `want` completions.
+    /// Submits the queued operations, and waits for `want` completions.
     pub(super) fn submit(&mut self, want: usize) -> Result<(), LoopError> {
         transient(self.ring.submit_and_wait(want))
     }
 
-    /// Whether a completion can be taken. Looks into shared memory; enters the kernel only where it says there that it
-    /// has work for us.
+    /// Whether a completion can be taken. This reads shared memory, and enters the kernel only if the kernel has left
+    /// a note there that it has work for this thread.
     pub(super) fn has_completed(&mut self) -> Result<bool, LoopError> {
         if self.ring.submission().taskrun() {
             self.get_events()?;
@@ -106,7 +107,7 @@ impl Ring {
     /// Takes the oldest completion, if there is one.
     ///
     /// # Errors
-    /// [`LoopError::UnknownOperation`] where it is of no operation of ours; it is gone then.
+    /// [`LoopError::UnknownOperation`] if the completion is of no operation of ours; it is gone then.
     pub(super) fn next_completion(&mut self) -> Result<Option<Completion>, LoopError> {
         let Some(entry) = self.ring.completion().next() else {
             return Ok(None);
@@ -138,8 +139,8 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         if self.end_all().is_err() {
-            // The kernel may still write to memory that is about to be freed, and it does not take
-            // our word for the contrary. Nothing may run on after that.
+            // The kernel may still write to memory that is about to be freed, and nothing can prevent that. Nothing
+            // may run after this.
             std::process::abort();
         }
     }
@@ -150,12 +151,12 @@ impl Completion {
         self.operation
     }
 
-    /// Whether the operation has ended, so that no other completion of it comes.
+    /// Whether the operation has ended, so that it has no more completions.
     pub(super) fn is_last(&self) -> bool {
         !cqueue::more(self.flags)
     }
 
-    /// The bytes that were received or sent, or why nothing was.
+    /// Number of bytes that were received or sent, or the error.
     pub(super) fn result(&self) -> io::Result<usize> {
         usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
     }
@@ -166,8 +167,8 @@ impl Completion {
     }
 }
 
-/// Errors that go away by themselves: a signal came, the kernel is short of memory for a moment, or
-/// it wants completions to be taken first.
+/// Ignores errors that pass: a signal came, the kernel is short of memory for a moment, or it wants completions to be
+/// taken first.
 fn transient(result: io::Result<usize>) -> Result<(), LoopError> {
     match result {
         Err(error)

@@ -1,4 +1,4 @@
-//! Cells of a slice: those that changed, or whole groups.
+//! Cells of a slice in frames: single changed cells, or whole groups.
 
 use std::iter::FusedIterator;
 
@@ -7,15 +7,15 @@ use crate::reader::{ReadError, Reader};
 use crate::varint;
 
 const SPARSE: u8 = 255;
-/// Bits of [`CELL_MAX`].
+/// Number of bits of [`CELL_MAX`].
 const BITS_MAX: u8 = 63;
 
-/// Cells of a frame: (index, value), ascending.
+/// The cells of a frame as (index, value), ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cells<'a> {
     reader: Reader<'a>,
     before: Option<u32>,
-    /// Cells of the sketch: an index beyond ends the list.
+    /// Number of cells of the sketch; an index that is not below it ends the list.
     end: u32,
 }
 
@@ -52,7 +52,7 @@ impl Iterator for Cells<'_> {
 
 impl FusedIterator for Cells<'_> {}
 
-/// Groups of a frame, ascending.
+/// The groups of a frame, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupsReader<'a> {
     reader: Reader<'a>,
@@ -69,8 +69,8 @@ impl<'a> GroupsReader<'a> {
         }
     }
 
-    /// Reads the next group: returns its index, and puts (index in the slice, value) of its cells
-    /// that are not 0 into `out`, whose content it replaces. `None` at the end.
+    /// Reads the next group. Returns its index, and puts (index in the slice, value) of those of its cells that are
+    /// not 0 into `out`, whose content it replaces. Returns `None` at the end.
     pub fn next_group(&mut self, out: &mut Vec<(u32, u64)>) -> Option<u32> {
         out.clear();
         let group = self.read(out);
@@ -92,7 +92,7 @@ impl<'a> GroupsReader<'a> {
     }
 }
 
-/// Reads a group's form and cells, and tells `each` those that are not 0.
+/// Reads a group's form and cells, and hands those that are not 0 to `each`.
 fn read_group(
     reader: &mut Reader<'_>,
     cells: usize,
@@ -101,7 +101,7 @@ fn read_group(
     match reader.byte()? {
         SPARSE => {
             let mut before = None;
-            // More than a group has cannot ascend: their indexes leave it.
+            // Indexes ascend, so more cells than a group has would leave the group.
             for _ in 0..reader.varint()? {
                 let index = reader.index_after(before)?;
                 let value = read_value(reader)?;
@@ -132,7 +132,7 @@ fn read_value(reader: &mut Reader<'_>) -> Result<u64, ReadError> {
     Ok(value)
 }
 
-/// How many cells a group has in a sketch of `end` cells; `None` where there is no such group.
+/// Number of cells of a group in a sketch of `end` cells; `None` if there is no such group.
 fn cells_of_group(group: u32, end: u32) -> Option<usize> {
     let first = u64::from(group) * GROUP_CELLS as u64;
     let cells = u64::from(end)
@@ -141,10 +141,10 @@ fn cells_of_group(group: u32, end: u32) -> Option<usize> {
     Some((cells as usize).min(GROUP_CELLS))
 }
 
-/// `count` numbers of `bits` bits each, at most [`BITS_MAX`].
+/// Unpacks `count` numbers of `bits` bits each, at most [`BITS_MAX`].
 fn unpack(bytes: &[u8], bits: u32, count: usize) -> impl Iterator<Item = u64> {
     let mask = (1u64 << bits) - 1;
-    // Up to seven bits are held that belong to the next one.
+    // Up to seven held bits belong to the next number.
     let (mut bytes, mut held, mut held_bits) = (bytes.iter(), 0u128, 0);
     (0..count).map(move |_| {
         while held_bits < bits {
@@ -183,7 +183,7 @@ pub struct CellsWriter<'o> {
 }
 
 impl CellsWriter<'_> {
-    /// Appends a cell; indexes ascend. False, and nothing done, where there is no room.
+    /// Appends a cell; indexes ascend. Returns false, and does nothing, if there is no room.
     #[inline]
     pub fn push(&mut self, index: u32, value: u64) -> bool {
         let gap = gap_after(self.before, index);
@@ -207,8 +207,8 @@ pub struct GroupsWriter<'o> {
 }
 
 impl GroupsWriter<'_> {
-    /// Appends a group in its shorter form; `values` are all its cells, at most [`GROUP_CELLS`];
-    /// indexes of groups ascend. False, and nothing done, where there is no room.
+    /// Appends a group in its shorter form. `values` are all its cells, at most [`GROUP_CELLS`]; indexes of groups
+    /// ascend. Returns false, and does nothing, if there is no room.
     pub fn push(&mut self, group: u32, values: &[u64]) -> bool {
         let form = Form::of(values);
         let has_room = self.begin(group, form.bytes());
@@ -218,7 +218,7 @@ impl GroupsWriter<'_> {
         has_room
     }
 
-    /// As [`push`](Self::push), of a group that [`pack_group`] has packed.
+    /// Like [`push`](Self::push), for a group that [`pack_group`] has packed.
     pub fn push_packed(&mut self, group: u32, packed: &[u8]) -> bool {
         let has_room = self.begin(group, packed.len());
         if has_room {
@@ -238,20 +238,20 @@ impl GroupsWriter<'_> {
     }
 }
 
-/// Appends a group's form and cells, as they stand in a frame of groups behind its index; `values` are all
-/// its cells, at most [`GROUP_CELLS`], each at most [`CELL_MAX`].
+/// Appends a group's form and cells as they stand behind its index in a frame of groups. `values` are all its cells,
+/// at most [`GROUP_CELLS`], each at most [`CELL_MAX`].
 pub fn pack_group(values: &[u64], out: &mut Vec<u8>) {
     Form::of(values).write(out);
 }
 
-/// Puts the cells of a group that [`pack_group`] has packed into `out`, which is to have as many.
-/// False where the bytes are no such group; then `out` has nothing that could be used.
+/// Puts the cells of a group that [`pack_group`] has packed into `out`, which must be as long as the group. Returns
+/// false if the bytes are no such group; the content of `out` is meaningless then.
 pub fn unpack_group(packed: &[u8], out: &mut [u64]) -> bool {
     out.fill(0);
     let mut reader = Reader::new(packed);
     let cells = out.len();
     let put = |index: u32, value| {
-        // Below the number of cells, as `read_group` has found.
+        // The index is below the number of cells, as `read_group` has checked.
         if let Some(cell) = out.get_mut(index as usize) {
             *cell = value;
         }

@@ -1,4 +1,4 @@
-//! Frames: what they are, and reading them.
+//! The frames of a datagram, and reading them.
 
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
@@ -31,38 +31,38 @@ pub(super) const BUCKETS: u8 = 21;
 pub(super) const LINES_ASKED: u8 = 22;
 pub(super) const WANTED: u8 = 23;
 
-/// Of an about: the receiver is asked for its own.
+/// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
-/// Sketches that an about tells of at most: they fit a datagram together.
+/// Largest number of sketches in an about, which fit a datagram together.
 pub const SKETCHES_TOLD_MAX: usize = 64;
 
-/// A frame, borrowed from its datagram. Lists are read as they are gone through.
+/// A frame, borrowed from its datagram. Lists are parsed while they are iterated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Frame<'a> {
-    /// Packets of the receiver's channel that have arrived.
+    /// These packets of the receiver's channel have arrived.
     Ack { channel: u64, ranges: AckRanges<'a> },
-    /// Cells of a slice, as they are now.
+    /// These are cells of a slice, as they are now.
     Cells { slice: SliceId, cells: Cells<'a> },
-    /// Whole groups of a slice, as they are now, and the version that was complete when they were read.
+    /// These are whole groups of a slice, as they are now, and the version that was complete when they were read.
     Groups {
         slice: SliceId,
         version: u64,
         groups: GroupsReader<'a>,
     },
-    /// Who has all of the slice until version `base` now has all until `version`.
+    /// A node that has all of the slice up to version `base` now has all of it up to `version`.
     Complete {
         slice: SliceId,
         base: u64,
         version: u64,
     },
-    /// A line for each slice that the sender has.
+    /// This has a line for each slice that the sender has.
     Digest { entries: Entries<'a> },
     /// The receiver is asked for its digest.
     DigestAsked,
     /// The receiver is asked for the hashes of all sections from this one on, as many as fit.
     SectionsAsked { slice: SliceId, first: u32 },
-    /// Hashes of sections, and the version that was complete when they were read.
+    /// These are hashes of sections, and the version that was complete when they were read.
     Sections {
         slice: SliceId,
         version: u64,
@@ -71,7 +71,7 @@ pub enum Frame<'a> {
     },
     /// The receiver is asked for the hashes of a section's groups.
     GroupHashesAsked { slice: SliceId, section: u32 },
-    /// The hashes of a section's groups, and the version that was complete when they were read.
+    /// These are the hashes of a section's groups, and the version that was complete when they were read.
     GroupHashes {
         slice: SliceId,
         version: u64,
@@ -83,11 +83,11 @@ pub enum Frame<'a> {
         slice: SliceId,
         groups: GroupRanges<'a>,
     },
-    /// A message of the membership protocol.
+    /// This is a message of the membership protocol.
     Membership { message: &'a [u8] },
     /// The receiver is asked for a page of its catalogue: the lines from this one on, as many as fit.
     CatalogueAsked { first: u32 },
-    /// Lines of all that the sender holds, from line `first` of `total` on. Lines keep their places.
+    /// These are lines of all slices that the sender holds, from line `first` of `total` on. Lines keep their places.
     Catalogue {
         first: u32,
         total: u32,
@@ -95,37 +95,38 @@ pub enum Frame<'a> {
     },
     /// The process at this address is asked which start of a node it is.
     Contact { purpose: Purpose },
-    /// A contact's answer; the boots stand around it.
+    /// This answers a contact. The boots stand around the frame.
     ContactAnswered { purpose: Purpose },
     /// The sender has no room for this slice.
     NotHeld { slice: SliceId },
     /// The sender had no room for this slice, and has some now.
     Wanted { slice: SliceId },
-    /// Lines about the slices that the sender has of each node, but for one.
+    /// These are lines about the slices that the sender has of each node, but for one slice.
     Siblings { entries: SiblingsEntries<'a> },
     /// The receiver is asked for the buckets of a slice's siblings.
     BucketsAsked { slice: SliceId },
-    /// The sums of the buckets of a slice's siblings, [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) of them.
+    /// These are the [`SIBLING_BUCKETS`](super::SIBLING_BUCKETS) sums of the buckets of a slice's siblings.
     Buckets { slice: SliceId, sums: Hashes<'a> },
-    /// The receiver is asked for the lines of a slice's siblings in some buckets, a bit for each, from a
-    /// writer on, and round.
+    /// The receiver is asked for the lines of a slice's siblings in some buckets (a bit for each), from one writer on
+    /// to the last, and then from the lowest.
     LinesAsked {
         slice: SliceId,
         buckets: u64,
         first: Writer,
     },
-    /// The writer of the sender's slices, and the sketches that it has; it may want to know the same of the receiver.
+    /// This tells the writer of the sender's slices and the sketches that the sender has. It may ask the receiver for
+    /// the same.
     About {
         asks: bool,
         writer: Writer,
         sketches: SketchEntries<'a>,
     },
-    /// Something of a slice of a sketch that is not there.
+    /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
 
 impl Frame<'_> {
-    /// The slice that it is about, where it is about one.
+    /// The slice that the frame is about; `None` for frames that are about no slice.
     #[must_use]
     pub fn slice(&self) -> Option<SliceId> {
         match *self {
@@ -157,12 +158,12 @@ impl Frame<'_> {
     }
 }
 
-/// The reason for which somebody is contacted.
+/// The reason for which a node contacts another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be members of one cluster.
+    /// The two become members of one cluster.
     Membership,
-    /// To push to it one way.
+    /// The sender pushes to the other, one way.
     OneWay,
 }
 
@@ -183,40 +184,40 @@ impl Purpose {
     }
 }
 
-/// A line of a digest.
+/// A line of a digest: the state of one slice at the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigestEntry {
-    /// Which slice.
+    /// The name of the slice.
     pub slice: SliceId,
-    /// The sender has all of it until here.
+    /// The sender has all of the slice up to this version.
     pub version: u64,
-    /// Hash of all its cells.
+    /// Hash of all cells of the slice.
     pub root: u64,
 }
 
-/// A line about all slices of a node in a sketch, but for one. Two copies of them are equal, in versions as in
-/// cells, where count and sum are (and, but for one pair in 2^64, only then).
+/// A line about all slices of a node in a sketch, but for one. Two nodes have equal copies of these slices, in
+/// versions as in cells, if count and sum are equal (and, but for one pair in 2^64, only then).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiblingsEntry {
-    /// The one that is left out; whoever writes nothing leaves out none.
+    /// The slice that is left out. A name with writer 0 leaves out none.
     pub slice: SliceId,
-    /// How many there are with anything in them.
+    /// Number of slices that are not empty.
     pub count: u64,
-    /// Sum of a hash of each one's writer, version and root.
+    /// Sum of a hash of each slice's writer, version and root.
     pub sum: u64,
 }
 
 /// A sketch that the sender of an about has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SketchEntry {
-    /// Which.
+    /// The number of the sketch.
     pub number: SketchNumber,
-    /// Equal where its name, width, depth, hash and hash seed are.
+    /// Fingerprint of the sketch: equal if width, depth, hash and hash seed are.
     pub fingerprint: u64,
 }
 
-/// The frames of a payload behind its head. `cells` says how many cells a sketch has, `None` for one that is not
-/// there. An `Err` is the last item.
+/// Reads the frames of a payload behind its head. `cells` returns how many cells a sketch has, or `None` for an
+/// unknown sketch. An `Err` is the last item.
 pub fn frames<C: Fn(SketchNumber) -> Option<u32>>(rest: &[u8], cells: C) -> Frames<'_, C> {
     Frames {
         reader: Reader::new(rest),
@@ -224,7 +225,7 @@ pub fn frames<C: Fn(SketchNumber) -> Option<u32>>(rest: &[u8], cells: C) -> Fram
     }
 }
 
-/// Iterates over frames; made by [`frames`].
+/// Iterator of [`frames`].
 pub struct Frames<'a, C> {
     reader: Reader<'a>,
     cells: C,
@@ -237,18 +238,18 @@ impl<C> std::fmt::Debug for Frames<'_, C> {
 }
 
 impl<C> Frames<'_, C> {
-    /// Bytes that have not been read.
+    /// Number of bytes that have not been read.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.reader.rest().len()
     }
 }
 
-/// A frame that cannot be read; what came before it stands, what comes behind it is dropped.
+/// The error for a frame that cannot be read. The frames before it are valid; the bytes behind it are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of type {kind} is malformed: it and what is behind it were dropped")]
 pub struct MalformedFrame {
-    /// Its type.
+    /// The type of the frame.
     pub kind: u8,
 }
 
@@ -295,7 +296,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
     frame.map_or(Parsed::Malformed, Parsed::Known)
 }
 
-/// A purpose of a later release is none that is known.
+/// Reads a contact or its answer. A purpose of a later release is an unknown one.
 fn contact(kind: u8, mut reader: Reader<'_>) -> Parsed<'_> {
     let Ok(purpose) = reader.byte() else {
         return Parsed::Malformed;
@@ -411,11 +412,11 @@ fn of_slice(
     })
 }
 
-/// Ranges of packet numbers, from the newest down.
+/// Iterator over ranges of packet numbers, from the newest down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckRanges<'a> {
     reader: Reader<'a>,
-    /// The least number so far.
+    /// The lowest number of the last range.
     below: Option<u64>,
 }
 
@@ -444,7 +445,7 @@ impl Iterator for AckRanges<'_> {
 
 impl FusedIterator for AckRanges<'_> {}
 
-/// The lines of a digest.
+/// Iterator over the lines of a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a> {
     reader: Reader<'a>,
@@ -472,7 +473,7 @@ impl Iterator for Entries<'_> {
 
 impl FusedIterator for Entries<'_> {}
 
-/// Lines about nodes' other slices.
+/// Iterator over lines about nodes' other slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiblingsEntries<'a> {
     reader: Reader<'a>,
@@ -500,7 +501,7 @@ impl Iterator for SiblingsEntries<'_> {
 
 impl FusedIterator for SiblingsEntries<'_> {}
 
-/// The sketches of an about.
+/// Iterator over the sketches of an about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SketchEntries<'a> {
     left: u64,
@@ -529,7 +530,7 @@ impl Iterator for SketchEntries<'_> {
 
 impl FusedIterator for SketchEntries<'_> {}
 
-/// A list of hashes.
+/// Iterator over a list of hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashes<'a> {
     reader: Reader<'a>,
@@ -546,7 +547,7 @@ impl Iterator for Hashes<'_> {
 
 impl FusedIterator for Hashes<'_> {}
 
-/// Ranges of groups, ascending.
+/// Iterator over ranges of groups, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupRanges<'a> {
     reader: Reader<'a>,

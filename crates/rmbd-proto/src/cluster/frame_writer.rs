@@ -17,17 +17,17 @@ use crate::{Writer, varint};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Listed {
-    /// There was no room for its beginning: what it would list is not known.
+    /// There was no room for the frame's beginning, so it is not known whether there was anything to list.
     NoRoom,
-    /// There was nothing to list, or no room for the first of it, as whoever lists it knows: it was left out.
+    /// The frame was left out, because there was nothing to list or no room for the first item.
     Nothing,
-    /// It lists something.
+    /// The frame was written and lists something.
     Some,
 }
 
-/// Appends frames to a datagram, as long as it stays within a length.
+/// Appends frames to a datagram whose length stays within a limit.
 ///
-/// Each call says whether there was room; where there was none, nothing has been written.
+/// Each call returns whether there was room; if there was none, it has written nothing.
 #[derive(Debug)]
 pub struct FrameWriter<'o> {
     out: &'o mut Vec<u8>,
@@ -35,7 +35,7 @@ pub struct FrameWriter<'o> {
 }
 
 impl<'o> FrameWriter<'o> {
-    /// Appends to `out`, whose length stays at most `limit`, itself at most 65 535.
+    /// Appends to `out`, whose length stays at most `limit`; the limit itself is at most 65 535.
     #[must_use]
     pub fn new(out: &'o mut Vec<u8>, limit: usize) -> Self {
         Self { out, limit }
@@ -47,7 +47,8 @@ impl<'o> FrameWriter<'o> {
         self.limit.saturating_sub(self.out.len())
     }
 
-    /// Ranges that do not fit, or no longer ascend towards 0, are left out.
+    /// Writes which packets of the receiver's channel have arrived. Ranges that do not fit, or no longer descend
+    /// towards 0, are left out.
     pub fn ack(
         &mut self,
         channel: u64,
@@ -73,8 +74,8 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// A frame of cells, which `fill` appends; left out where it appends none. It is not asked where there is no room
-    /// for any.
+    /// Writes a frame of cells, which `fill` appends. The frame is left out if `fill` appends none, and `fill` is not
+    /// called if there is no room for any.
     pub fn cells(&mut self, slice: &SliceId, fill: impl FnOnce(&mut CellsWriter<'_>)) -> Listed {
         self.list(CELLS, slice, |out, limit| {
             let mut writer = CellsWriter {
@@ -87,8 +88,8 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// A frame of groups, which `fill` appends; left out where it appends none. It is not asked where there is no room
-    /// for any.
+    /// Writes a frame of groups, which `fill` appends. The frame is left out if `fill` appends none, and `fill` is not
+    /// called if there is no room for any.
     pub fn groups(
         &mut self,
         slice: &SliceId,
@@ -116,7 +117,7 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// As many of the entries as fit; says how many.
+    /// Writes as many entries as fit into a digest, and returns how many.
     pub fn digest(&mut self, entries: impl IntoIterator<Item = DigestEntry>) -> usize {
         let mut written = 0;
         self.frame(DIGEST, |out, limit| {
@@ -125,7 +126,8 @@ impl<'o> FrameWriter<'o> {
         written
     }
 
-    /// As many of the entries as fit, which are the lines from `first` of `total` on; says how many.
+    /// Writes as many entries as fit into a page of a catalogue, and returns how many. The entries are the lines from
+    /// `first` of `total` on.
     pub fn catalogue(
         &mut self,
         first: u32,
@@ -146,7 +148,8 @@ impl<'o> FrameWriter<'o> {
         self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
     }
 
-    /// What the sender tells of itself, and whether it asks for the same; of at most [`SKETCHES_TOLD_MAX`] sketches.
+    /// Writes an about: the sender's writer and sketches, and whether the receiver is asked for its own. At most
+    /// [`SKETCHES_TOLD_MAX`] sketches are written.
     pub fn about(&mut self, asks: bool, writer: Writer, sketches: &[SketchEntry]) -> bool {
         let sketches = &sketches[..sketches.len().min(SKETCHES_TOLD_MAX)];
         self.frame(ABOUT, |out, _| {
@@ -182,7 +185,7 @@ impl<'o> FrameWriter<'o> {
         self.frame(WANTED, |out, _| write_slice(slice, out))
     }
 
-    /// As many of the entries as fit; says how many.
+    /// Writes as many lines about siblings as fit, and returns how many.
     pub fn siblings(&mut self, entries: impl IntoIterator<Item = SiblingsEntry>) -> usize {
         let mut written = 0;
         self.frame(SIBLINGS, |out, limit| {
@@ -231,7 +234,7 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// `hashes` are those from `first` on; as many as fit are written.
+    /// Writes as many hashes of sections as fit; `hashes` are those from section `first` on.
     pub fn sections(&mut self, slice: &SliceId, version: u64, first: u32, hashes: &[u64]) -> bool {
         self.frame(SECTIONS, |out, limit| {
             write_slice(slice, out);
@@ -249,7 +252,7 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// All hashes of a section, which fit where the datagram is empty.
+    /// Writes all hashes of a section. They fit into an empty datagram.
     pub fn group_hashes(
         &mut self,
         slice: &SliceId,
@@ -265,8 +268,7 @@ impl<'o> FrameWriter<'o> {
         })
     }
 
-    /// Asks for groups, given ascending; ranges that do not fit are left out. Says how many groups
-    /// were written.
+    /// Asks for groups, given ascending. Ranges that do not fit are left out. Returns how many groups were written.
     pub fn pull(&mut self, slice: &SliceId, groups: impl IntoIterator<Item = u32>) -> usize {
         let mut written = 0;
         self.frame(PULL, |out, limit| {
@@ -321,7 +323,7 @@ impl<'o> FrameWriter<'o> {
         Listed::Some
     }
 
-    /// Writes a frame, or takes it back where it went over the limit.
+    /// Writes a frame, or removes it again if it went over the limit.
     fn frame(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
         let start = self.out.len();
         self.out.extend([kind, 0, 0]);
@@ -340,14 +342,14 @@ impl<'o> FrameWriter<'o> {
     }
 }
 
-/// The line of a digest or a catalogue.
+/// Appends the line of a digest or a catalogue.
 fn write_line(entry: &DigestEntry, out: &mut Vec<u8>) {
     write_slice(&entry.slice, out);
     varint::write(entry.version, out);
     out.extend(entry.root.to_le_bytes());
 }
 
-/// Writes as many entries, each with its length, as fit; how many.
+/// Writes as many entries as fit, each with its length, and returns how many.
 fn write_entries<T>(
     entries: impl IntoIterator<Item = T>,
     write: impl Fn(&T, &mut Vec<u8>),

@@ -8,14 +8,14 @@ use crate::reader::{ReadError, Reader};
 const V4: u8 = 4;
 const V6: u8 = 6;
 
-/// Whom a datagram is for, and whom it is from.
+/// The receiver and the sender of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The receiver's boot; 0 where the sender does not know it.
     pub to_boot: Boot,
     /// The sender's node.
     pub node: u64,
-    /// Where the sender is to be reached.
+    /// The address at which the sender can be reached.
     pub address: SocketAddr,
 }
 
@@ -31,7 +31,7 @@ impl Head {
     }
 }
 
-/// Appends an address, as it stands in a head; what an IPv6 address has beside IP and port is left out.
+/// Appends an address in the form that a head has. Flow label and scope of an IPv6 address are left out.
 pub(super) fn write_address(address: &SocketAddr, out: &mut Vec<u8>) {
     match address.ip() {
         IpAddr::V4(ip) => {
@@ -46,7 +46,7 @@ pub(super) fn write_address(address: &SocketAddr, out: &mut Vec<u8>) {
     out.extend(address.port().to_le_bytes());
 }
 
-/// Reads the head of a payload, and gives what comes behind it; `None` where it is malformed.
+/// Reads the head of a payload, and returns it with the bytes behind it; `None` if it is malformed.
 #[must_use]
 pub fn head(payload: &[u8]) -> Option<(Head, &[u8])> {
     let mut reader = Reader::new(payload);

@@ -1,4 +1,4 @@
-//! A member, as membership's messages tell of it.
+//! The entry of a member in messages of membership.
 //!
 //! ```text
 //!   node | boot | started  | renewals | address              | client port u16 | of later releases
@@ -24,10 +24,10 @@ pub struct MemberEntry {
 }
 
 impl MemberEntry {
-    /// Bytes of the longest one.
+    /// Bytes of the longest entry.
     pub const BYTES_MAX: usize = 8 + 8 + 10 + 5 + (1 + 16 + 2) + 2;
 
-    /// Appends it.
+    /// Appends the entry.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend(self.node.to_le_bytes());
         out.extend(self.boot.0.to_le_bytes());
@@ -38,7 +38,7 @@ impl MemberEntry {
     }
 }
 
-/// Reads a whole entry, and over what it has beyond what is known here; `None` where it is malformed.
+/// Reads a whole entry, and skips what a later release has added at its end. Returns `None` if it is malformed.
 #[must_use]
 pub fn member_entry(bytes: &[u8]) -> Option<MemberEntry> {
     Reader::new(bytes).member_entry().ok()

@@ -11,11 +11,11 @@
 //!   line:   length u8 of what follows | slice | version | root u64
 //! ```
 //!
-//! *To boot* is the receiver's start that is meant, 0 where the sender does not know it. Such a datagram can
-//! only be a contact: its answer tells the boot, and whatever else stands in it is dropped, since it may have been
-//! recorded before the receiver started. *Node* and *address* are the sender's; its own boot stands outside, in the
-//! seal's header. Who *writes* its slices it says in a frame *about* itself, and which sketches it has: nothing of a
-//! sketch is sent, asked for or taken before both ends know that they have the same one.
+//! *To boot* names the start of the receiver that the datagram is for, or is 0 where the sender does not know it. A
+//! datagram with 0 can only be a contact: the answer to it tells the boot. All other frames in it are dropped, since
+//! they may have been recorded before the receiver started. *Node* and *address* are the sender's; the sender's own
+//! boot stands outside, in the seal's header. In a frame *about* itself a node tells the writer of its slices and its
+//! sketches. Nothing of a sketch is sent, asked for or taken before both ends know that they have the same one.
 //!
 //! | type | frame | body |
 //! |---|---|---|
@@ -43,33 +43,35 @@
 //! | `16` | lines asked | slice, buckets u64, first writer u64 |
 //! | `17` | wanted | slice: there was no room for it here, and is now |
 //!
-//! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and always has all of
-//! them: form 0 to 63 is that many bits a cell, packed from the lowest bit of the first byte up; form
-//! 255 is sparse: how many, then (gap, value) of those that are not 0, with indexes inside the group. A value is below
-//! 2^63 ([`CELL_MAX`]).
+//! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and a frame has all of them. Forms 0
+//! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number
+//! of cells that are not 0, then (gap, value) of each, with indexes inside the group. A value is below 2^63
+//! ([`CELL_MAX`]).
 //!
-//! A slice's *siblings* are what other writers of its node wrote in the same sketch: a node that has been started
-//! again and again has many, and they are told of as one. The slice itself is left out, since it has a line of its own;
-//! writer 0, whom there is not, leaves out none. Their *sum* (mod 2^64) is of a hash of each one's writer, version and
-//! root ([`sibling_hash`]), of those whose root is not 0. Where two sums differ, those of
-//! [`SIBLING_BUCKETS`] parts are asked for ([`sibling_bucket`]), and then the lines of those that differ: they come as
-//! a digest, in the order of writers from the *first* on, and round.
+//! A slice's *siblings* are the slices that other writers of its node wrote in the same sketch. A node that has been
+//! started again and again has many of them, so they are compared as one. The slice itself is left out, since it has
+//! a line of its own; writer 0, which no node has, leaves out none. The siblings' *sum* (mod 2^64) is over a hash of
+//! each one's writer, version and root ([`sibling_hash`]), for those whose root is not 0. Where two sums differ, a
+//! node asks for the sums of [`SIBLING_BUCKETS`] parts ([`sibling_bucket`]), and then for the lines of the parts that
+//! differ. Lines come as a digest, in the order of writers, from the *first* on to the last and then from the lowest.
 //!
 //! # Growing
 //!
-//! Nodes of different releases are members of one cluster, as long as both accept the version of the seal. So all that
-//! a later release may add is skipped by an earlier one, and what is behind it is read:
+//! Nodes of different releases are members of one cluster, as long as both accept the version of the seal. So an
+//! earlier release skips all that a later release may add, and reads what is behind it:
 //!
-//! - *Frames of other types*, by their length. Whatever has another form is another type: the lists of cells, groups,
-//!   hashes, ranges and acks go on to the end of their frame, so that nothing can be added to these frames.
-//! - *More at the end* of a frame that has no such list (complete, what is asked, contact, not held, about), and of a
-//!   message of membership. A purpose that is not known, and flags, count as not said.
-//! - *More at the end of a line*, of a sketch in an about, and of a member in a message of membership: each has its
-//!   length. What a member's entry gets more must not tell members apart, since earlier releases pass it on without.
-//! - *Sketches that are not there*: what is of them is skipped, and counted.
+//! - *Frames of other types* are skipped by their length. A frame of another form gets another type: the lists of
+//!   cells, groups, hashes, ranges and acks go on to the end of their frame, so that nothing can be added to these
+//!   frames.
+//! - *Additions at the end* of a frame that has no such list (complete, what is asked, contact, not held, about), and
+//!   of a message of membership, are skipped. Unknown purposes and flags count as not set.
+//! - *Additions at the end of a line*, of a sketch in an about, and of a member in a message of membership are
+//!   skipped: each has its length. An addition to a member's entry must not tell members apart, since earlier
+//!   releases pass the entry on without it.
+//! - *Parts about sketches that the receiver does not have* are skipped, and counted.
 //!
-//! A list that breaks off or breaks the rules ends there: cells only grow, so that a part of them is harmless. The
-//! head, the form of a slice's name and the length of a frame are as they are for this version of the seal.
+//! A list that breaks off or breaks the rules ends there; cells only grow, so a part of them is harmless. The head,
+//! the form of a slice's name and the length of a frame are fixed for this version of the seal.
 
 mod cells;
 mod frame;
@@ -91,36 +93,36 @@ pub use member::{MemberEntry, member_entry};
 use super::reader::{ReadError, Reader};
 use super::{SketchNumber, Writer};
 
-/// Cells of a group: one of them always fits a datagram, whatever the cells are.
+/// Number of cells of a group. A group always fits a datagram, whatever its cells are.
 pub const GROUP_CELLS: usize = 128;
-/// The largest value of a cell: more than a writer adds in its life.
+/// The largest value of a cell, which is more than a writer adds in its life.
 pub const CELL_MAX: u64 = u64::MAX >> 1;
-/// Groups of a section: all of their hashes fit a datagram.
+/// Number of groups of a section. All of their hashes fit a datagram.
 pub const SECTION_GROUPS: usize = 128;
 
-/// Bytes of a UDP payload, all in all: what every path carries without fragmenting (the least MTU of
-/// IPv6 is 1 280, RFC 8200 section 5, less headers).
+/// Largest UDP payload in bytes. Every path carries it without fragmenting: the least MTU of IPv6 is 1 280 (RFC 8200,
+/// section 5), less headers.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
-/// Parts that a slice's siblings are compared in: their sums fit a datagram with much room.
+/// Number of parts in which a slice's siblings are compared. Their sums fit a datagram with much room.
 pub const SIBLING_BUCKETS: usize = 64;
 
 /// Bytes of a frame before its body.
 pub const FRAME_HEAD_BYTES: usize = 3;
 
-/// The longest line of a digest, with its length. Those about siblings are no longer.
+/// Bytes of the longest line of a digest, with its length byte. Lines about siblings are no longer.
 pub const DIGEST_LINE_BYTES_MAX: usize = 1 + SLICE_BYTES_MAX + 10 + 8;
-/// A slice's longest name.
+/// Bytes of a slice's longest name.
 const SLICE_BYTES_MAX: usize = 5 + 8 + 8;
 
 /// The name of a slice: all that one writer wrote in one sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SliceId {
-    /// Which sketch.
+    /// The sketch that the slice is of.
     pub sketch: SketchNumber,
-    /// The node: a random number that it keeps.
+    /// The number of the node: a random number that the node keeps.
     pub node: u64,
-    /// The writer, of that node.
+    /// The writer, which belongs to that node.
     pub writer: Writer,
 }
 
@@ -136,9 +138,10 @@ impl SliceId {
     }
 }
 
-/// A slice's part in the sum of its node's: of its writer, its version, and the hash of its cells.
+/// The contribution of a slice to the sum of its node's slices. It depends on the writer, the version and the hash of
+/// the cells.
 ///
-/// The finalizer of `MurmurHash3` ([`finish`]) of each, and of what came before it.
+/// It applies the finalizer of `MurmurHash3` ([`finish`]) to each of the three, combined with the result so far.
 #[must_use]
 pub const fn sibling_hash(writer: Writer, version: u64, root: u64) -> u64 {
     let writer = finish(writer.0.wrapping_add(1));
@@ -146,7 +149,7 @@ pub const fn sibling_hash(writer: Writer, version: u64, root: u64) -> u64 {
     finish(version.wrapping_add(root))
 }
 
-/// The part that a writer's slice is compared in: below [`SIBLING_BUCKETS`].
+/// The part in which a writer's slice is compared, below [`SIBLING_BUCKETS`].
 #[must_use]
 pub const fn sibling_bucket(writer: Writer) -> usize {
     (finish(writer.0) >> (u64::BITS - SIBLING_BUCKETS.trailing_zeros())) as usize
@@ -175,12 +178,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The next of entries that say their lengths: what is inside it. What is not read there is skipped.
+    /// The next entry of a list whose entries have lengths, as a reader of what is inside it. The rest of an entry is
+    /// skipped.
     fn entry(&mut self) -> Result<Self, ReadError> {
         self.field().map(Self::new)
     }
 
-    /// The next of an ascending list of indexes: `before` is the one before it.
+    /// The next number of an ascending list of indexes; `before` is the one before it.
     fn index_after(&mut self, before: Option<u32>) -> Result<u32, ReadError> {
         let gap = self.varint()?;
         let first = before.map_or(0, |before| u64::from(before) + 1);
@@ -189,7 +193,7 @@ impl<'a> Reader<'a> {
         index.ok_or(ReadError::Form)
     }
 
-    /// A list's next item: where there is none, what is behind it is no item either.
+    /// The next item of a list. If it cannot be read, the list ends, since the bytes behind it are no item either.
     #[inline]
     fn item_or_end<T>(&mut self, item: Result<T, ReadError>) -> Option<T> {
         if item.is_err() {
@@ -205,7 +209,7 @@ fn write_slice(slice: &SliceId, out: &mut Vec<u8>) {
     out.extend(slice.writer.0.to_le_bytes());
 }
 
-/// Appends an entry with its length, which is below 256.
+/// Appends an entry with its length, which must be below 256.
 fn write_entry(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.push(0);

@@ -42,7 +42,7 @@ fn only(bytes: &[u8]) -> Frame<'_> {
     frame
 }
 
-/// Goes through everything that a datagram holds. What it is does not matter, only that it ends.
+/// Reads everything that a datagram holds. Only that this ends matters, not the result.
 fn read_all(bytes: &[u8]) -> usize {
     let mut items = 0;
     let rest = head(bytes).map_or(bytes, |(_, rest)| rest);
@@ -88,7 +88,7 @@ fn read_all(bytes: &[u8]) -> usize {
     items
 }
 
-/// One of each kind.
+/// A datagram with one frame of each kind that is not about siblings or room.
 fn sample() -> Vec<u8> {
     let mut out = Vec::new();
     let address = "192.0.2.7:9001".parse().unwrap();
@@ -144,7 +144,7 @@ fn sample() -> Vec<u8> {
     out
 }
 
-/// One of each kind that tells of siblings, or that there is room again.
+/// A datagram with one frame of each kind that is about siblings, or says that there is room again.
 fn sample_of_siblings() -> Vec<u8> {
     let mut out = sample();
     let rest = head(&out).unwrap().1.len();
@@ -180,7 +180,7 @@ fn heads_come_back_in_both_families() {
     }
 }
 
-/// The format does not change by mistake: digest of a datagram with every frame.
+/// The format does not change by mistake: this is the digest of a datagram with every frame.
 #[test]
 fn the_bytes_stay_as_they_are() {
     let bytes = sample();
@@ -191,7 +191,7 @@ fn the_bytes_stay_as_they_are() {
             3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 192, 0, 2, 7, 0x29, 0x23
         ]
     );
-    // ack: type, length, channel, 100 and 10 below, gap of 9 to 80 and none below, gap of 72 to 7 and 6.
+    // ack: type, length, channel, 100 and 10 below it, a gap of 9 to 80 and none below it, a gap of 72 to 7 and 6.
     assert_eq!(
         bytes[23..40],
         [1, 14, 0, 9, 0, 0, 0, 0, 0, 0, 0, 100, 10, 8, 0, 71, 6]
@@ -227,7 +227,7 @@ fn cut_and_flip(bytes: &[u8], items: usize) {
     }
 }
 
-/// As a program says that knows only the description.
+/// The expected hashes come from a program that knows only the description of the format.
 #[test]
 fn siblings_are_hashed_as_it_is_written() {
     let all = [
@@ -250,7 +250,7 @@ fn frames_of_later_versions_are_skipped() {
     assert_eq!(only(&bytes), Frame::DigestAsked);
 }
 
-/// Whatever is of a slice, once of a sketch that is there and once of one that is not.
+/// Every frame about a slice, once of a sketch that exists and once of one that does not.
 #[test]
 fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
     let mut bytes = Vec::new();
@@ -411,7 +411,7 @@ proptest! {
         slice in slices(),
         groups in btree_map(0..CELLS / GROUP, (0u32..64, 0..=GROUP_CELLS, any::<u64>()), 1..8),
     ) {
-        // Values of so many bits, so many of them not 0.
+        // `count` values that are not 0, of `bits` bits each.
         let values = |bits: u32, count: usize, seed: u64| -> Vec<u64> {
             let mask = (1u64 << bits) - 1;
             let mut state = seed;

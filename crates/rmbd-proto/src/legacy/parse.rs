@@ -9,33 +9,33 @@ use super::{
     TYPE_SYNC,
 };
 
-/// The properties of the node that the parser reads for.
+/// The settings of a node that the parser needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Decides where a message does not tell its dialect.
+    /// The dialect for messages that do not tell theirs.
     pub dialect: Dialect,
-    /// Columns a row: a sync message carries as many counters.
+    /// Columns of a row, which is the number of counters of a sync message.
     pub width: usize,
-    /// Rows: the index of a sync message is below it.
+    /// Number of rows: the index of a sync message is below it.
     pub depth: usize,
 }
 
 /// One message, borrowed from its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Count one more occurrence of a key of 0 to 139 bytes.
+    /// The key is to be counted once more. It has 0 to 139 bytes.
     Add {
         /// The key.
         key: &'a [u8],
     },
-    /// Answer how often a key of 0 to 139 bytes occurred.
+    /// The sender asks how often the key occurred. The key has 0 to 139 bytes.
     Count {
         /// The key.
         key: &'a [u8],
     },
-    /// A row of the sender's own sketch.
+    /// The sender sends a row of its own sketch.
     Sync(SyncRow<'a>),
-    /// An order to push our rows to somebody.
+    /// The sender orders this node to push its rows to another program.
     Peer(PeerOrder<'a>),
     /// The sender took a row of ours.
     Ack,
@@ -46,13 +46,13 @@ pub enum Message<'a> {
 pub struct SyncRow<'a> {
     /// Index of the row, below the depth of the [`Layout`].
     pub row: usize,
-    /// The dialect that the length told; an ack is the same in both.
+    /// The dialect, which the length tells; an ack is the same in both.
     pub dialect: Dialect,
     cells: &'a [u8],
 }
 
 impl<'a> SyncRow<'a> {
-    /// The counters, by column, exactly as many as the width of the [`Layout`].
+    /// The counters by column. There are exactly as many as the [`Layout`] has columns.
     ///
     /// The native dialect has 8 bytes a counter, so a value may be above `u32::MAX`.
     pub fn counters(&self) -> impl Iterator<Item = u64> + use<'a> {
@@ -68,39 +68,37 @@ impl<'a> SyncRow<'a> {
     }
 }
 
-/// An order to push our rows to somebody, as it stands in the message: nothing is judged yet.
+/// An order to push our rows to another program, as it stands in the message and not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerOrder<'a> {
-    /// A name or an address, 0 to 139 bytes, perhaps not UTF-8.
+    /// The host: a name or an address of 0 to 139 bytes, perhaps not UTF-8.
     pub host: &'a [u8],
-    /// Perhaps 0, or no port number at all.
+    /// The port, which may be 0 or above 65 535.
     pub port: u64,
 }
 
-/// Why a datagram, or the rest of one, is not understood. Nothing was changed by it; the messages
-/// before it hold.
+/// Why a datagram, or the rest of one, is malformed. It changed nothing; the messages before it are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum Malformed {
-    /// A datagram of 0 bytes.
+    /// The datagram is empty.
     #[error("empty datagram")]
     Empty,
-    /// A type byte that is no message's.
+    /// The type byte belongs to no message.
     #[error("unknown message type")]
     UnknownType,
-    /// A known type, but not the length of such a message: cut off, too long, or a sync row of
-    /// another width.
+    /// The length does not fit the type: the message is cut off or too long, or it is a sync row of another width.
     #[error("wrong length for this message type (or a sync row of another width)")]
     Length,
-    /// A sync, peer or ack behind an add or a count.
+    /// A sync, peer or ack message stands behind an add or a count.
     #[error("a sync, peer or ack message must be alone in its datagram")]
     NotAlone,
-    /// A sync row whose index is not below the depth.
+    /// The index of a sync row is not below the depth.
     #[error("row index out of range: the sender's sketch is deeper")]
     RowOutOfRange,
 }
 
 impl Malformed {
-    /// All reasons; each stands at its [`Self::index`].
+    /// All reasons, in the order of [`Self::index`].
     pub const ALL: [Self; 5] = [
         Self::Empty,
         Self::UnknownType,
@@ -109,7 +107,7 @@ impl Malformed {
         Self::RowOutOfRange,
     ];
 
-    /// A label in `snake_case`, the same for ever.
+    /// The name of the reason in `snake_case`, which never changes.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -128,7 +126,7 @@ impl Malformed {
     }
 }
 
-/// The messages of a datagram, in order. At most one `Err`, as the last item.
+/// Reads the messages of a datagram, in order. There is at most one `Err`, as the last item.
 ///
 /// ```
 /// use rmbd_proto::legacy::{Dialect, Layout, Malformed, Message, encode_add, messages};
@@ -152,10 +150,10 @@ pub fn messages(datagram: &[u8], layout: Layout) -> Messages<'_> {
 /// Iterator of [`messages`].
 #[derive(Debug, Clone)]
 pub struct Messages<'a> {
-    /// Not read yet.
+    /// The bytes that are not read yet.
     rest: &'a [u8],
     layout: Layout,
-    /// False until the first item.
+    /// Whether an item was returned.
     started: bool,
 }
 
@@ -183,7 +181,7 @@ impl<'a> Iterator for Messages<'a> {
 impl FusedIterator for Messages<'_> {}
 
 impl<'a> Messages<'a> {
-    /// All that is not an add or a count ends the datagram.
+    /// Reads a message that ends the datagram: any but an add or a count.
     #[inline(never)]
     fn last(&mut self) -> Option<Result<Message<'a>, Malformed>> {
         let alone = !std::mem::replace(&mut self.started, true);
@@ -210,7 +208,7 @@ pub(super) fn pascal(string: &[u8; PASCAL_BYTES]) -> &[u8] {
 }
 
 fn sync(body: &[u8], layout: Layout) -> Result<SyncRow<'_>, Malformed> {
-    // No width has the same length in both: 9 + 8w = 3 + 4w has no solution.
+    // No width has the same length in both dialects: 9 + 8w = 3 + 4w has no solution.
     let dialect = [Dialect::Native, Dialect::Network]
         .into_iter()
         .find(|dialect| dialect.sync_bytes(layout.width) == 1 + body.len())

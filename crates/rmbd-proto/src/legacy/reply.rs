@@ -20,8 +20,8 @@ pub fn write_reply_key(key: &[u8], dialect: Dialect, out: &mut [u8]) {
     tail.fill(0);
 }
 
-/// Writes the count of a reply whose key is there already. The network dialect has 4 bytes for
-/// it: above `u32::MAX` it says `u32::MAX`.
+/// Writes the count of a reply whose key is there already. The network dialect has 4 bytes for the count, so larger
+/// counts become `u32::MAX`.
 ///
 /// An `out` that is too short is left as it is; debug builds assert that it is not.
 #[inline]
@@ -39,10 +39,10 @@ pub fn write_reply_count(count: u64, dialect: Dialect, out: &mut [u8]) {
     }
 }
 
-/// The replies of a datagram: keys and counts, in order.
+/// Reads the replies of a datagram: keys and counts, in order.
 ///
-/// The length tells the dialect, since no datagram of up to [`REPLY_DATAGRAM_BYTES_MAX`] bytes
-/// holds whole replies of both. Any other length holds no replies.
+/// The length of the datagram tells the dialect, since no datagram of up to [`REPLY_DATAGRAM_BYTES_MAX`] bytes holds
+/// whole replies of both. A datagram of any other length holds no replies.
 ///
 /// ```
 /// use rmbd_proto::legacy::{Dialect, replies, write_reply_count, write_reply_key};
@@ -91,7 +91,7 @@ impl<'a> Iterator for Replies<'a> {
 
 impl FusedIterator for Replies<'_> {}
 
-/// A slot's Pascal string, and its padding and count.
+/// Splits a reply into its Pascal string, and its padding and count.
 #[inline]
 fn split_slot(dialect: Dialect, out: &mut [u8]) -> Option<(&mut [u8; PASCAL_BYTES], &mut [u8])> {
     out.get_mut(..dialect.reply_bytes())?

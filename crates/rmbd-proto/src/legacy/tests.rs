@@ -1,4 +1,4 @@
-//! Python's bytes and edges; `tests/fuzz` compares with a byte-wise parser.
+//! Tests with Python's bytes, and of edge cases; `tests/fuzz` compares with a byte-wise parser.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -93,7 +93,7 @@ fn python_peer() {
         });
         for dialect in DIALECTS {
             let layout = layout(dialect, 100, 10);
-            // Only the short form needs the setting.
+            // Only the short form depends on the setting.
             let short = bytes(&vector[format!("{dialect}_H")]);
             assert_eq!(only(&short, layout), order);
             assert_eq!(
@@ -296,7 +296,7 @@ fn many_replies_in_a_datagram() {
             assert_eq!(replies(&datagram).count(), 0);
         }
     }
-    // The shortest length that both divide.
+    // This is the shortest length that both sizes of a reply divide.
     assert_eq!(replies(&[0; 2_736]).count(), 0);
 }
 
@@ -390,7 +390,7 @@ proptest! {
             return Err(TestCaseError::fail("not a sync"));
         };
         prop_assert_eq!((sync.row, sync.dialect), (usize::from(row), dialect));
-        // The network dialect has 32 bits for each.
+        // The network dialect has 32 bits for each counter.
         let end = match dialect {
             Dialect::Native => u64::MAX,
             Dialect::Network => u32::MAX.into(),

@@ -10,20 +10,19 @@ use super::{
 /// The message that acknowledges a sync row.
 pub const ACK: [u8; 1] = [TYPE_ACK];
 
-/// Writes an add. Of a key above [`KEY_BYTES_MAX`] bytes only the first [`KEY_BYTES_MAX`] are
-/// kept, as the Python program does.
+/// Writes an add. A key is cut to its first [`KEY_BYTES_MAX`] bytes, as the Python program does.
 #[inline]
 pub fn write_add(key: &[u8], out: &mut [u8; MESSAGE_BYTES]) {
     write_keyed(TYPE_ADD, key, out);
 }
 
-/// Writes a count; of the key, what [`write_add`] keeps.
+/// Writes a count. A key is cut as by [`write_add`].
 #[inline]
 pub fn write_count(key: &[u8], out: &mut [u8; MESSAGE_BYTES]) {
     write_keyed(TYPE_COUNT, key, out);
 }
 
-/// [`write_add`] into a message of its own.
+/// Returns an add message: see [`write_add`].
 #[must_use]
 pub fn encode_add(key: &[u8]) -> [u8; MESSAGE_BYTES] {
     let mut message = [0; MESSAGE_BYTES];
@@ -31,7 +30,7 @@ pub fn encode_add(key: &[u8]) -> [u8; MESSAGE_BYTES] {
     message
 }
 
-/// [`write_count`] into a message of its own.
+/// Returns a count message: see [`write_count`].
 #[must_use]
 pub fn encode_count(key: &[u8]) -> [u8; MESSAGE_BYTES] {
     let mut message = [0; MESSAGE_BYTES];
@@ -39,10 +38,10 @@ pub fn encode_count(key: &[u8]) -> [u8; MESSAGE_BYTES] {
     message
 }
 
-/// Puts a sync message in place of what `out` holds: [`Dialect::sync_bytes`] of as many counters.
+/// Replaces the content of `out` with a sync message of [`Dialect::sync_bytes`] bytes.
 ///
-/// It fits a datagram up to [`Dialect::max_sync_width`] counters; longer ones are written too. The network dialect's
-/// counters end at 2^32 - 1.
+/// The message fits a datagram up to [`Dialect::max_sync_width`] counters; longer ones are written, too. In the
+/// network dialect counters above 2^32 - 1 become 2^32 - 1.
 pub fn encode_sync(row: u16, counters: &[u64], dialect: Dialect, out: &mut Vec<u8>) {
     out.clear();
     out.reserve(dialect.sync_bytes(counters.len()));
@@ -65,10 +64,10 @@ pub fn encode_sync(row: u16, counters: &[u64], dialect: Dialect, out: &mut Vec<u
     }
 }
 
-/// A peer message with a 2-byte port, which every revision of the protocol takes.
+/// Returns a peer message with a 2-byte port, which every revision of the protocol takes.
 ///
 /// # Errors
-/// [`HostTooLong`] above [`KEY_BYTES_MAX`] bytes: a host that was cut would be another host.
+/// [`HostTooLong`] if the host has more than [`KEY_BYTES_MAX`] bytes: a host that was cut would be another host.
 pub fn encode_peer(
     host: &str,
     port: u16,
@@ -90,11 +89,11 @@ pub fn encode_peer(
     Ok(message)
 }
 
-/// A host name that the protocol cannot carry. Nothing was written.
+/// The error for a host name that the protocol cannot carry. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("host of {bytes} bytes: the protocol carries at most 139; use its address instead")]
 pub struct HostTooLong {
-    /// Bytes of the host.
+    /// Length of the host in bytes.
     pub bytes: usize,
 }
 
@@ -110,7 +109,7 @@ fn write_keyed(kind: u8, key: &[u8], out: &mut [u8; MESSAGE_BYTES]) {
 pub(super) fn write_pascal(bytes: &[u8], out: &mut [u8; PASCAL_BYTES]) {
     let bytes = &bytes[..bytes.len().min(KEY_BYTES_MAX)];
     let [length, body @ ..] = out;
-    // At most 139.
+    // The length is at most 139.
     *length = bytes.len() as u8;
     let (body, padding) = body.split_at_mut(bytes.len());
     body.copy_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! Acts: what befalls whom, and when.
+//! Acts: what happens to which node, and when.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::random::Random;
 use super::super::world::Identity;
 use super::Plan;
 
-/// Something that befalls the world.
+/// Something that happens to the world.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     Start(Place),
@@ -17,7 +17,7 @@ pub enum Act {
         from: Place,
         to: Place,
     },
-    /// A second process of one node, or of one address.
+    /// A second process of one node, or of one address, starts.
     Twin {
         of: Place,
         at: Place,
@@ -37,14 +37,14 @@ pub enum Act {
     WallClock(Place, Duration),
     Cut(Place, Place),
     CutOneWay(Place, Place),
-    /// Those on the list on one side, all others on the other.
+    /// The listed places are on one side of a cut, and all others on the other.
     Split(Vec<Place>),
     HealAll,
     Weather(Weather),
     Link(Place, Place, Weather),
     PushTo(Place, Place),
     Join(Place, Place),
-    /// Something old comes to everybody.
+    /// An old datagram comes to every node.
     MisdeliverToAll,
 }
 

@@ -1,4 +1,4 @@
-//! What a seed means: how many nodes, which weather, what befalls whom and when.
+//! The plan that follows from a seed: how many nodes there are, which weather, and which acts when.
 
 mod acts;
 mod terms;
@@ -10,39 +10,39 @@ use super::random::Random;
 use super::world::Terms;
 pub use acts::Act;
 
-/// Whose counts are no part of the cluster's, and why.
+/// A node whose counts are no part of the cluster's, by the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
     WrongKey,
-    /// A member with which nothing is exchanged, as is the next one.
+    /// The node is a member with which nothing is exchanged, and so is the next kind.
     OtherFingerprint,
     OtherGeometry,
 }
 
-/// What a node may not go beyond.
+/// A limit of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// So many slices besides its own.
+    /// The node has memory for this many slices besides its own.
     Memory(u64),
     Origins(usize),
 }
 
-/// What is tried when all are equal.
+/// A trial that is made when all nodes are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
-    /// Old datagrams of the living and the dead, and forged ones, come to everybody.
+    /// Old datagrams of live and dead nodes, and forged ones, come to every node.
     Attack,
-    /// One adds, and is told to end at once.
+    /// One node adds, and is told to end at once.
     LastAdds,
-    /// One starts, adds, and is told to end before it can have met anybody.
+    /// One node starts, adds, and is told to end before it can have met another one.
     ShortLife,
-    /// One starts, and has all when it says that it is ready.
+    /// One node starts; it must have everything when it reports that it is ready.
     Joiner,
-    /// One is heard by a single other only; it may die after that.
+    /// One writer is heard by a single other node only, which may die after that.
     LoneHearer { dies: bool },
-    /// The seed comes up again at another address.
+    /// The seed starts again at another address.
     SeedMoves,
-    /// All end but one, which starts again and gets old datagrams.
+    /// All nodes end but one, which starts again and gets old datagrams.
     AloneAmongGhosts,
 }
 
@@ -50,35 +50,35 @@ pub enum Trial {
 pub struct Plan {
     pub seed: u64,
     pub terms: Terms,
-    /// Places 0 and on.
+    /// Number of nodes, at the places from 0 on.
     pub nodes: usize,
-    /// Places after them: empty, for nodes that move.
+    /// Number of empty places after them, for nodes that move.
     pub spares: usize,
-    /// After them: run by others, told of by `peer` orders.
+    /// Number of receivers after them, which `peer` orders name; they are run by others.
     pub receivers: usize,
-    /// After them.
+    /// The strangers, at the places after them.
     pub strangers: Vec<Stranger>,
-    /// Key files: the same keys in another order.
+    /// Whether key files have the same keys in another order.
     pub rotates_keys: bool,
     pub limits: Vec<(Place, Limit)>,
-    /// Clocks that do not show a second for each second.
+    /// Clocks that run fast or slow.
     pub drifts: Vec<(Place, f64)>,
-    /// Whose clients they are.
+    /// The servers of the clients.
     pub clients: Vec<Place>,
     pub client_timeout: Duration,
     pub acts: Vec<(Duration, Act)>,
     pub adds_per_s: f64,
-    /// Some adds are as heavy as may be, so that cells fill.
+    /// Whether some adds have the largest weight, so that cells fill.
     pub is_heavy: bool,
     pub span: Duration,
-    /// What stays when all else is quiet.
+    /// The weather that stays when all else is quiet.
     pub quiet_weather: Weather,
     pub quiet_cuts: Vec<Act>,
     pub trials: Vec<Trial>,
 }
 
 impl Plan {
-    /// `one_way` and `strangers`: whether the machine knows such things.
+    /// The plan of a seed. `one_way` tells whether the machine supports one-way pushes and strangers.
     pub fn new(seed: u64, one_way: bool) -> Self {
         let mut random = Random::stream(seed, "plan");
         let nodes = match random.below(200) {
@@ -168,7 +168,7 @@ impl Plan {
                 self.drifts.push((random.below(members), rate));
             }
         }
-        // A key for each add must be alone in a row, or it tells nothing.
+        // A key for each add must be alone in a row, or it shows nothing.
         if self.terms.geometry.width() >= 300 && random.chance(0.4) {
             let clients = random.between(1, 3);
             self.clients = (0..clients).map(|_| random.below(self.nodes)).collect();
@@ -183,7 +183,7 @@ impl Plan {
                 ..storm
             };
         }
-        // What a node has refused it does not pass on: no way must lead by such a one only.
+        // A node does not pass on slices that it has refused, so no way may lead only through such a node.
         if self.nodes >= 3 && self.limits.is_empty() && random.chance(0.3) {
             for _ in 0..random.between(1, self.nodes / 2) {
                 let (a, b) = (random.below(self.nodes), random.below(self.nodes));

@@ -1,4 +1,4 @@
-//! What all nodes of a seed have in common: their sketch, and the bounds of what they do.
+//! The settings that all nodes of a plan have in common: their sketch, and the bounds of what they do.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use rmbd_sketch::{Geometry, HashFamily};
 use super::super::random::Random;
 use super::super::world::Terms;
 
-/// Bytes that a node of a cluster must be able to send in a round, or it cannot even say what it has: a
-/// few digests.
+/// Bytes that a node must be able to send in a round; with fewer it could not even send its few digests.
 const ROUND_BYTES_MIN: f64 = 4_000.0;
 
 pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Terms {
@@ -42,7 +41,8 @@ pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Ter
     }
 }
 
-/// Some have several sections of 16 384 cells, which is much to compare: few nodes then.
+/// A random geometry. Some have several sections of 16 384 cells; comparing them is much work, so there are few nodes
+/// then.
 fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
     if may_be_large && nodes <= 4 && random.chance(0.03) {
         return Geometry::new(random.between(10_000, 25_000) as u64, 4).unwrap();
@@ -56,14 +56,14 @@ fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
     Geometry::new(width, random.between(1, 4) as u64).unwrap()
 }
 
-/// From what is just enough for a digest a round.
+/// A random rate, from the lowest one that allows a digest a round.
 fn rate(random: &mut Random, interval: Duration, nodes: usize) -> u64 {
     let round_bytes = (ROUND_BYTES_MIN + 300.0 * nodes as f64) * (1.0 + 9.0 * random.share());
     (round_bytes / interval.as_secs_f64()) as u64
 }
 
-/// Small ones, so that each of them is met. A round's digest must fit what may wait for a peer, as it
-/// does with those that a node runs with; what is beyond would never be told.
+/// Random small bounds, so that each of them is met. A round's digest must fit what may wait for a peer, as with the
+/// bounds of real nodes; the rest would never be told.
 fn bounds(random: &mut Random) -> ClusterLimits {
     let digest_lines = random.between(1, 6);
     let frames = random.between(1, 3);

@@ -1,4 +1,4 @@
-//! A seed from its start to its verdict.
+//! A run of a seed, from its start to its verdict.
 
 mod trials;
 
@@ -19,28 +19,28 @@ use super::plan::{Act, Limit, Plan, Stranger};
 use super::random::Random;
 use super::world::{Identity, LEAVE_LIMIT, Terms, World};
 
-/// A node is ready after so long, whatever it lacks.
+/// Time after which a node is ready, whatever it lacks.
 const READY_LIMIT: Duration = Duration::from_secs(12);
-/// Cells whose hashes are compared at a time.
+/// Number of cells whose hashes are compared at a time.
 const SECTION_CELLS: usize = SECTION_GROUPS * GROUP_CELLS;
-/// Rounds that it must stay so.
+/// Rounds for which nodes must stay equal.
 const ROUNDS_AFTER: u32 = 6;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub faults: Faults,
-    /// From the start of quiet until all were equal, in rounds.
+    /// Rounds from the start of quiet until all nodes were equal.
     pub rounds: f64,
-    /// The same as a share of what it may take.
+    /// The same time as a share of the longest allowed time.
     pub share: f64,
-    /// Where a writer was heard by one only: of how many nodes, and after how many rounds all had it.
+    /// For each writer that was heard by one node only: the number of nodes, and the rounds until all had its slice.
     pub lone: Vec<(usize, f64)>,
     pub events: u64,
-    /// Of everything that everybody held and had sent in the end.
+    /// Hash of everything that all nodes held and had sent in the end.
     pub history: u64,
 }
 
-/// Plays a seed. An error says what did not hold.
+/// Runs a seed. The error describes what did not hold.
 pub fn run<M: Machine>(seed: u64, trace: bool) -> Result<Outcome, String> {
     let mut plan = Plan::new(seed, M::ONE_WAY);
     plan.terms.trace = trace;
@@ -66,10 +66,10 @@ struct Play<M> {
     world: World<M>,
     plan: Plan,
     random: Random,
-    /// Receivers that have joined.
+    /// Places of receivers that have joined.
     joined: Vec<Place>,
     lone: Vec<(usize, f64)>,
-    /// Nothing is in anybody's way any more.
+    /// Whether all faults have ended.
     is_calm: bool,
 }
 
@@ -99,7 +99,7 @@ impl<M: Machine> Play<M> {
         for (place, &kind) in plan.stranger_places().zip(&plan.strangers) {
             let host = &mut world.hosts[place];
             host.seeds = (0..seeds).collect();
-            // No two are alike, or they would be a cluster of their own.
+            // No two strangers are alike, or they would be a cluster of their own.
             match kind {
                 Stranger::WrongKey => host.keys = vec![100 + place as u8],
                 Stranger::OtherFingerprint => host.fingerprint = Some(random.next()),
@@ -127,13 +127,14 @@ impl<M: Machine> Play<M> {
         play
     }
 
-    /// What single nodes may not do, and clients.
+    /// Sets the limits of single nodes, and of clients.
     fn limit(&mut self) {
         let table_bytes = self.plan.terms.geometry.memory_bytes();
         for &(place, limit) in &self.plan.limits {
             let host = &mut self.world.hosts[place];
             match limit {
-                // Its own with those of the others beside them, the published copy, and something for slices.
+                // This has room for own cells with those of the others beside them, the published copy, and some
+                // slices.
                 Limit::Memory(slices) => {
                     host.max_memory_bytes =
                         table_bytes * OWN_TABLES + slices * (300 + table_bytes / 4);
@@ -159,7 +160,7 @@ impl<M: Machine> Play<M> {
         }
     }
 
-    /// Everything goes wrong, and all the time something is added.
+    /// Makes faults of all kinds while keys are added all the time.
     fn noise(&mut self) {
         let start = self.world.now;
         let mut acts = std::mem::take(&mut self.plan.acts).into_iter().peekable();
@@ -228,7 +229,7 @@ impl<M: Machine> Play<M> {
         }
     }
 
-    /// What must hold all the time.
+    /// Checks what must hold all the time.
     fn look(&mut self) {
         self.world.look_at_counts();
         self.world.look_at_bounds();
@@ -261,14 +262,14 @@ impl<M: Machine> Play<M> {
             && self.random.chance(0.05)
             && let Some(place) = self.random.pick(&running)
         {
-            // Between one and three half turns of a cell.
+            // These weights make between one and three half turns of a cell.
             for _ in 0..self.random.between(1_500, 6_500) {
                 self.world.add(place, 0, MAX_WEIGHT);
             }
         }
     }
 
-    /// Whoever stands still goes on, whoever leaves is gone; somebody is there to be met.
+    /// Ends the noise: paused nodes go on, and leaving nodes are gone. At least one node is there for others to meet.
     fn end_noise(&mut self) {
         let is_busy = |world: &World<M>| {
             let mut running = world.running().into_iter();
@@ -283,7 +284,7 @@ impl<M: Machine> Play<M> {
         self.world.network.weather = self.plan.quiet_weather;
         self.world.end_shadows();
         let seeds = [0, 1].map(|name| self.world.resolve(name));
-        // Receivers were told of the first one only.
+        // Receivers were told only of the first one.
         let is_needed = !self.joined.is_empty() || !self.world.runs(seeds[1]);
         if is_needed && !self.world.runs(seeds[0]) {
             self.world.restart(seeds[0], Identity::Same);
@@ -293,8 +294,7 @@ impl<M: Machine> Play<M> {
         self.world.tell(|| "quiet".to_owned());
     }
 
-    /// Some links stay cut; so that nobody is left without a way for want of an address, all are told of
-    /// all.
+    /// Cuts some links for good. All nodes are told of all others, so that none is cut off for want of an address.
     fn cut_for_good(&mut self) {
         let cuts = std::mem::take(&mut self.plan.quiet_cuts);
         if cuts.is_empty() {
@@ -322,7 +322,7 @@ impl<M: Machine> Play<M> {
         members
     }
 
-    /// All that are members, those with other sketches, too.
+    /// All members, including those with other sketches.
     fn company(&self) -> Vec<Place> {
         let strangers = self.plan.stranger_places().zip(&self.plan.strangers);
         let apart = strangers.filter(|(_, kind)| **kind != Stranger::WrongKey);
@@ -332,8 +332,8 @@ impl<M: Machine> Play<M> {
         self.members().into_iter().chain(running).collect()
     }
 
-    /// Runs until all are equal, and some rounds more; after how many rounds they were, and which share
-    /// that is of what it may take.
+    /// Runs until all nodes are equal, and some rounds more. Returns after how many rounds they were, and the share of
+    /// the longest allowed time.
     fn quiet(&mut self) -> Result<(f64, f64), String> {
         none(self.world.violations.first().cloned())?;
         none(check::excess(&self.world))?;
@@ -348,7 +348,7 @@ impl<M: Machine> Play<M> {
         let may_take = M::PACED.then(|| pace::until_equal(&self.world, &self.plan, &groups));
         let step = self.plan.terms.interval / 2;
         let start = self.world.now;
-        // Time counts while everybody knows whom there is to know; how long that takes is membership's.
+        // Time counts while all nodes know each other; how long that takes is the membership's concern.
         let mut met = Duration::ZERO;
         loop {
             let world = &self.world;
@@ -381,8 +381,8 @@ impl<M: Machine> Play<M> {
         Ok((self.rounds(took), share))
     }
 
-    /// Over a link that works one way something may come into a group at any time; then it is equal again after
-    /// a while. All others must have stayed equal.
+    /// Waits until a group is equal again after cells came into it over a link that works one way. All other groups
+    /// must have stayed equal.
     fn let_in_what_comes_late(&mut self, groups: &[Expected]) {
         let open = |group: &&Expected| group.is_open;
         self.world
@@ -396,11 +396,11 @@ impl<M: Machine> Play<M> {
         took.as_secs_f64() / self.plan.terms.interval.as_secs_f64()
     }
 
-    /// Says once more who is to be pushed to, in vain for those who have joined.
+    /// Repeats the orders to push to receivers, in vain for those that have joined.
     fn push_to_receivers(&mut self, groups: &[Expected]) -> Vec<(Place, usize)> {
         let mut pushed = Vec::new();
         for receiver in self.plan.receiver_places() {
-            // What a pusher has refused it cannot pass on.
+            // A node that pushes cannot pass on slices that it has refused.
             let is_free = |place: &Place| !self.world.hosts[*place].is_limited();
             let Some(pusher) = self.members().into_iter().find(is_free) else {
                 continue;

@@ -1,4 +1,4 @@
-//! What is tried once all are equal, when it is known what must come of it.
+//! Trials that are made once all nodes are equal, when the expected outcome is known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use super::super::plan::Trial;
 use super::super::world::{Identity, LEAVE_LIMIT, Terms};
 use super::{Play, none};
 
-/// Old datagrams that come again, and how many forged ones for each.
+/// Number of old datagrams that come again, and of forged ones for each.
 const REPLAYS: usize = 24;
-/// Who could not be reached is tried again after so long at most.
+/// The longest time until a node that could not be reached is tried again.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// Everybody is found again within this time, ...
+/// Time in which all nodes must find each other again, ...
 const MEETING_LIMIT: Duration = Duration::from_secs(60);
-/// ... and for each member so much more: who missed the news of a death finds it when he probes the dead one
-/// himself, one member a second.
+/// ... and additional time for each member: a node that missed the news of a death finds it when it probes the dead
+/// member itself, one member a second.
 const MEETING_LIMIT_A_MEMBER: Duration = Duration::from_millis(2_500);
-/// A seed that has moved is found by the next look-up, or the one after it.
+/// Time in which a seed that has moved must be found, by the next look-up or the one after it.
 const MOVED_LIMIT: Duration = Duration::from_secs(12);
-/// For how long one that is alone is looked at.
+/// Time for which a single node is watched.
 const ALONE_TIME: Duration = Duration::from_secs(15);
-/// How often it is looked whether something has happened that may be over soon.
+/// Time between two checks for something that may be over soon.
 const STEP: Duration = Duration::from_millis(20);
 
 impl<M: Machine> Play<M> {
@@ -61,7 +61,7 @@ impl<M: Machine> Play<M> {
         }
     }
 
-    /// Nothing is in anybody's way any more; all know and have the same.
+    /// Ends all faults, and runs until all nodes know each other and have the same.
     fn calm(&mut self) -> Result<(), String> {
         self.world.network.heal_all();
         self.world.network.weather = Weather::CLEAR;
@@ -88,7 +88,7 @@ impl<M: Machine> Play<M> {
         })
     }
 
-    /// All that are members now, within the time that it may take.
+    /// Runs until all present members are equal, within the time that this may take.
     fn become_equal(&mut self) -> Result<Duration, String> {
         let groups = check::expected(&self.world, &self.members());
         let may_take = pace::until_equal(&self.world, &self.plan, &groups);
@@ -116,7 +116,7 @@ impl<M: Machine> Play<M> {
         members
     }
 
-    /// Names that lead to somebody who can be joined.
+    /// Names that lead to a node that can be joined.
     fn seeds(&self) -> Vec<Place> {
         let members = self.members();
         let mut names = vec![0, 1];
@@ -124,14 +124,14 @@ impl<M: Machine> Play<M> {
         names
     }
 
-    /// Old and forged datagrams change nothing.
+    /// Checks that old and forged datagrams change nothing.
     fn attack(&mut self) -> Result<(), String> {
         let is_calm = self.plan.quiet_weather == Weather::CLEAR && !self.world.network.has_cuts();
         if is_calm {
-            // Who has just died may pass for alive.
+            // A node that has just died may still count as live.
             self.meet(MEETING_LIMIT)?;
         }
-        // Who has no room for everything is not waited for when others are equal.
+        // The wait for equal nodes does not include nodes without room for everything.
         let earlier = self.picture(is_calm);
         self.world.run_for(self.plan.terms.interval * 10);
         let mut before = self.picture(is_calm);
@@ -152,7 +152,7 @@ impl<M: Machine> Play<M> {
             let old = &archive[at];
             for _ in 0..victims.len().min(8) {
                 let victim = self.random.pick(&victims).unwrap_or(0);
-                // What was lost on its way to this very start, and comes now, is no replay: it is late.
+                // A datagram that was lost on its way to this very start, and comes now, is no replay but late.
                 if old.to != victim || self.world.has_come(old) {
                     self.world.forge(old.from, victim, old.bytes.clone());
                     self.world.network.faults.late_replays += 1;
@@ -173,7 +173,7 @@ impl<M: Machine> Play<M> {
             .map_or(Ok(()), |(place, what)| Err(format!("{place}: {what}")))
     }
 
-    /// What must not change: answers, copies, and, where nothing else touches them, members.
+    /// What must not change: answers, copies, and, if nothing else touches them, members.
     fn picture(&self, is_calm: bool) -> BTreeMap<Place, Picture> {
         let running = self.world.running().into_iter();
         let picture = |place: Place| {
@@ -187,7 +187,7 @@ impl<M: Machine> Play<M> {
             let keys = self.world.keys.iter();
             let own = self.world.process(place).slice();
             let mut roots = machine.roots();
-            // What a node itself has counted gets its root when it has somebody to tell, be it late.
+            // A node's own slice gets its root when there is a node to send it to, perhaps late.
             roots.remove(&own);
             Picture {
                 answers: keys.map(|key| machine.estimate(key)).collect(),
@@ -202,8 +202,8 @@ impl<M: Machine> Play<M> {
             .collect()
     }
 
-    /// Whether it may get at any time what was ordered to be pushed to it before it was quiet: where all members
-    /// have limits, nobody waited for that.
+    /// Whether a receiver may still get what was ordered to be pushed to it before it was quiet. If all members have
+    /// limits, nobody has waited for that.
     fn is_late_receiver(&self, place: Place) -> bool {
         let is_receiver = self.plan.receiver_places().contains(&place);
         let is_limited = |member: Place| self.world.hosts[member].is_limited();
@@ -227,7 +227,7 @@ impl<M: Machine> Play<M> {
                 bytes.extend_from_slice(&other[from..]);
                 bytes.push(1);
             }
-            // Another number, boot or channel.
+            // The number, boot or channel is changed.
             3 => bytes[random.below(33.min(old.bytes.len()))] ^= 1 << random.below(8),
             _ => {
                 let at = random.below(bytes.len());
@@ -237,7 +237,7 @@ impl<M: Machine> Play<M> {
         bytes
     }
 
-    /// Who is told to end hands over what came last.
+    /// Checks that a node that is told to end hands over its last adds.
     fn last_adds(&mut self) -> Result<(), String> {
         let members = self.members();
         let Some(place) = self.random.pick(&members) else {
@@ -297,7 +297,7 @@ impl<M: Machine> Play<M> {
         Ok(())
     }
 
-    /// Who joins is ready when it has all, and soon.
+    /// Checks that a joining node is soon ready, and has everything then.
     fn joiner(&mut self) -> Result<(), String> {
         let seeds = self.seeds();
         let members = self.members();
@@ -321,7 +321,7 @@ impl<M: Machine> Play<M> {
         Ok(())
     }
 
-    /// A writer that is heard by one other only: all others get it from there.
+    /// Checks that all nodes get the slice of a writer that is heard by one other node only, from that node.
     fn lone_hearer(&mut self, dies: bool) -> Result<(), String> {
         let members = self.free_members();
         if members.len() < 3 || members.len() < self.members().len() || self.rate_binds() {
@@ -379,7 +379,7 @@ impl<M: Machine> Play<M> {
         Ok(())
     }
 
-    /// Its name follows, and the others find it by that.
+    /// Checks that the others find a seed that moves, by its name.
     fn seed_moves(&mut self) -> Result<(), String> {
         let seeds = self.seeds();
         let Some(name) = self.random.pick(&seeds) else {
@@ -388,7 +388,7 @@ impl<M: Machine> Play<M> {
         let from = self.world.resolve(name);
         let to = self.new_host(Vec::new());
         let members = self.members();
-        // Who does not know the name cannot look it up.
+        // A node that does not know the name cannot look it up.
         let knows =
             |place: &&Place| **place != from && self.world.hosts[**place].seeds.contains(&name);
         if members.iter().filter(knows).count() == 0 {
@@ -401,7 +401,7 @@ impl<M: Machine> Play<M> {
         Ok(())
     }
 
-    /// One that knows nobody, and gets what was sent when others lived: it stays alone.
+    /// Checks that a node that knows no other, and gets what was sent when others lived, stays alone.
     fn alone_among_ghosts(&mut self) -> Result<(), String> {
         let members = self.members();
         let Some(place) = self.random.pick(&members) else {
@@ -440,7 +440,7 @@ impl<M: Machine> Play<M> {
     }
 }
 
-/// What others see of a node.
+/// A node's state as others see it.
 #[derive(Debug)]
 struct Picture {
     answers: Vec<Estimate>,

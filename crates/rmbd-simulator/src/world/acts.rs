@@ -1,4 +1,4 @@
-//! What is done to processes that run.
+//! Actions on running processes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::World;
 use super::events::Event;
 
 impl<M: Machine> World<M> {
-    /// It stands still; what comes meanwhile waits in its socket.
+    /// Makes a process stand still. Datagrams that come meanwhile wait in its socket.
     pub fn pause(&mut self, place: Place, time: Duration) {
         let until = self.now + time;
         let Some(process) = &mut self.hosts[place].process else {
@@ -23,8 +23,8 @@ impl<M: Machine> World<M> {
         self.queue.push(until, Event::Resume { place, boot });
     }
 
-    /// Strangers flood its cluster port: it reads now and then only, and what is meant for it shares the
-    /// socket's buffer with theirs.
+    /// Lets strangers flood a node's cluster port. The node reads only now and then, and its datagrams share the
+    /// socket's buffer with the flood.
     pub fn flood(&mut self, place: Place, time: Duration) {
         let now = self.now;
         let Some(process) = &mut self.hosts[place].process else {
@@ -44,7 +44,7 @@ impl<M: Machine> World<M> {
         };
         process.clock.ahead += ahead;
         process.clock.behind += behind;
-        // What it sleeps for is measured by the clock that jumped.
+        // The time that the node sleeps for is measured by the clock that jumped.
         process.wake_at = None;
         self.network.faults.clock_jumps += 1;
         self.tell(|| format!("{place}'s clock jumps ahead {ahead:?}, back {behind:?}"));
@@ -60,7 +60,7 @@ impl<M: Machine> World<M> {
         self.network.faults.one_way_peers += 1;
         self.tell(|| format!("{place} is told to push to {target}"));
         if let Some(process) = &mut self.hosts[place].process {
-            // Whom it tells one way it has somebody to tell.
+            // A node that pushes one way has met the receiver.
             process.has_met = true;
         }
         self.with(place, |machine, clock| {
@@ -86,7 +86,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Adds to one of the keys that are looked at; nothing where nothing runs or takes any more.
+    /// Adds to one of the checked keys; does nothing if no process runs or takes adds there.
     pub fn add(&mut self, place: Place, key: usize, weight: u32) {
         let Some(process) = &mut self.hosts[place].process else {
             return;
@@ -96,7 +96,7 @@ impl<M: Machine> World<M> {
         }
         let slice = process.slice();
         while self.is_too_full_for(place, key, weight) {
-            // As a node does that is told of it.
+            // A node that is asked for a pass does the same.
             self.with(place, |machine, clock| machine.wake(clock));
         }
         if let Some(truth) = self.truth.get_mut(&slice) {
@@ -109,7 +109,7 @@ impl<M: Machine> World<M> {
         process.is_some_and(|process| !process.machine.add(&self.keys[key], weight))
     }
 
-    /// Adds keys that nobody asks for.
+    /// Adds keys that are not checked.
     pub fn fill(&mut self, place: Place, keys: impl Iterator<Item = u64>) {
         self.is_filled = true;
         if let Some(process) = &mut self.hosts[place].process {
@@ -119,7 +119,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Puts bytes before a node that nobody of the hosts sent.
+    /// Delivers bytes to a node that no host has sent.
     pub fn forge(&mut self, from: Place, to: Place, bytes: Vec<u8>) {
         let datagram = Datagram {
             from,
@@ -131,7 +131,7 @@ impl<M: Machine> World<M> {
         self.queue.push(at, Event::Deliver(datagram));
     }
 
-    /// A datagram comes to everybody but those who must not be reached by mistake.
+    /// Delivers a datagram to every host but those that must not be reached by mistake.
     pub fn misdeliver_to_all(&mut self, datagram: &Datagram) {
         self.network.faults.misdelivered_to_all += 1;
         for place in 0..self.hosts.len() {
@@ -146,8 +146,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// What those who are gone have sent does not arrive any more, nor what is under way where there is
-    /// no way.
+    /// Drops datagrams of processes that are gone, and datagrams on ways that are cut.
     pub fn lose_what_cannot_be_under_way(&mut self) {
         let alive: Vec<Boot> = self
             .hosts

@@ -1,4 +1,4 @@
-//! Clients that add exactly once: the real state machine, over the same network as the nodes.
+//! Clients that add exactly once: the real state machine of clients on the simulated network.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use super::events::Event;
 /// One client, and what it was told.
 pub struct Client {
     core: Detached,
-    /// It was looked up once.
+    /// The server's place, which was looked up once.
     server: Place,
-    /// A key for each add, so that it can be told how often each one was counted.
+    /// The adds. Each has its own key, so that the number of times that it was counted is known.
     pub adds: Vec<Add>,
     train: Vec<u8>,
 }
 
-/// An add, and what its client knows of it.
+/// An add, and what its client knows about it.
 #[derive(Debug, Clone)]
 pub struct Add {
     pub key: Vec<u8>,
     pub weight: u32,
-    /// None while it is under way.
+    /// What the client was told; `None` while the add is under way.
     pub told: Option<Result<(), Fate>>,
 }
 
-/// What clients send is of no node.
+/// The boot of datagrams that clients send.
 const NO_BOOT: Boot = Boot(0);
 
 impl<M: Machine> World<M> {
@@ -52,7 +52,7 @@ impl<M: Machine> World<M> {
         self.clients.iter().all(|client| client.core.is_idle())
     }
 
-    /// A client adds so many keys of its own, in as few datagrams as may be.
+    /// Makes a client add `count` keys of its own, in as few datagrams as possible.
     pub fn client_adds(&mut self, number: usize, count: usize) {
         let now = self.now;
         let weights: Vec<u32> = (0..count)
@@ -80,7 +80,7 @@ impl<M: Machine> World<M> {
         self.settle_client(number);
     }
 
-    /// A datagram has come to a client.
+    /// Gives a client a datagram that has come for it.
     pub(super) fn reply(&mut self, datagram: &Datagram) {
         let now = self.now;
         let number = datagram.to - CLIENTS_FROM;

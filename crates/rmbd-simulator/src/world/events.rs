@@ -1,4 +1,4 @@
-//! What happens when.
+//! Events of the world, and what each does.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
@@ -12,14 +12,15 @@ use super::life::LOOK_FOR_SEEDS;
 use super::process::Process;
 use super::{DATAGRAM_BYTES_MAX, World};
 
-/// A timer's grain: who asks to be woken at once sleeps so long.
+/// Resolution of a timer: a node that asks to be woken at once sleeps this long.
 const GRAIN: Duration = Duration::from_micros(100);
-/// Datagrams that one may send in one go, and wakes in a row that did nothing: more is a fault.
+/// Largest number of datagrams that a node may send in one go, and of wakes in a row that did nothing. More is a
+/// fault.
 const BURST_MAX: usize = 100_000;
 const IDLE_WAKES_MAX: usize = 200;
-/// For how long a flooded node does not read.
+/// Bounds of the time for which a flooded node does not read.
 const DEAF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// Of a socket's buffer, what a flood leaves to others.
+/// Number of datagrams that a flood leaves room for in a socket's buffer.
 const FLOOD_LEAVES: usize = 8;
 
 pub(super) enum Event {
@@ -42,7 +43,7 @@ impl<M: Machine> World<M> {
         self.now = until;
     }
 
-    /// Runs until `done`, which is asked every `step`; how long that took, or none after `limit`.
+    /// Runs until `done`, which is called every `step`. Returns how long that took, or `None` after `limit`.
     pub fn run_until(
         &mut self,
         step: Duration,
@@ -102,7 +103,7 @@ impl<M: Machine> World<M> {
         self.settle(to);
     }
 
-    /// A process reads a datagram.
+    /// Lets a process read a datagram.
     fn take(&mut self, datagram: Datagram) {
         let now = self.now;
         let Datagram {
@@ -132,7 +133,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Whether a datagram has come to whom it was sent to.
+    /// Whether a datagram has come to its receiver.
     pub fn has_come(&self, datagram: &Datagram) -> bool {
         self.come.contains(&(datagram.to, hash(&datagram.bytes)))
     }
@@ -190,7 +191,7 @@ impl<M: Machine> World<M> {
         self.settle(place);
     }
 
-    /// A flooded node reads for a moment what waits.
+    /// Lets a flooded node read waiting datagrams for a moment.
     fn hear(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let deaf = self.random.time(DEAF.0, DEAF.1);
@@ -211,7 +212,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Where no live member is at a seed's address, it is tried again, wherever its name leads now.
+    /// Tries a seed again if no live member has its address, wherever its name leads now.
     fn look_for_seeds(&mut self, place: Place, boot: Boot) {
         let now = self.now;
         let seeds = self.hosts[place].seeds.clone();
@@ -237,7 +238,7 @@ impl<M: Machine> World<M> {
             .push(now + LOOK_FOR_SEEDS, Event::LookForSeeds { place, boot });
     }
 
-    /// Sends what is to go, and sees to the next wake.
+    /// Sends a node's datagrams, and schedules its next wake.
     pub(super) fn settle(&mut self, place: Place) {
         let now = self.now;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -322,12 +323,12 @@ impl<M: Machine> World<M> {
     }
 }
 
-/// The same for the same bytes, damage included.
+/// A hash of a datagram's bytes, damage included.
 fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
 }
 
-/// Longer than any history.
+/// A time longer than any history.
 const SLEEP_MAX: Duration = Duration::from_hours(1_000);

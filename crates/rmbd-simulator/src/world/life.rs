@@ -1,4 +1,4 @@
-//! Processes come and go.
+//! Starts and ends of processes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::events::Event;
 use super::process::{CLOCK_START, Leaving, Process};
 use super::{Identity, LEAVE_LIMIT, World};
 
-/// A node looks again where its seeds are.
+/// Time between two look-ups of a node's seeds.
 pub(super) const LOOK_FOR_SEEDS: Duration = Duration::from_secs(2);
 /// Unix time of the start of virtual time, in milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -70,7 +70,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Memory is gone, without a word to anybody.
+    /// Ends a process without warning; its memory is lost.
     pub fn crash(&mut self, place: Place) {
         let Some(process) = self.hosts[place].process.take() else {
             return;
@@ -98,7 +98,7 @@ impl<M: Machine> World<M> {
         self.start(place);
     }
 
-    /// A node comes up again at another address; its name follows.
+    /// Starts a node again at another address; its name follows.
     pub fn move_to(&mut self, from: Place, to: Place) {
         self.crash(from);
         self.network.faults.moves += 1;
@@ -110,7 +110,7 @@ impl<M: Machine> World<M> {
             let is_seed = self.hosts.iter().any(|host| host.seeds.contains(&name));
             self.network.faults.seed_moves += u64::from(is_seed);
             self.names.insert(name, to);
-            // Who takes its old place is not called by its name.
+            // A node that takes the old place is not called by the moved node's name.
             if is_seed && !self.hosts[from].seeds.contains(&name) {
                 self.hosts[from].seeds.push(name);
             }
@@ -118,14 +118,14 @@ impl<M: Machine> World<M> {
         self.start(to);
     }
 
-    /// Another process with a copy of a node's data directory: the same node, at another address.
+    /// Starts another process with a copy of a node's data directory: the same node at another address.
     pub fn twin(&mut self, of: Place, at: Place) {
         self.network.faults.twins += 1;
         self.hosts[at].node = self.hosts[of].node;
         self.start(at);
     }
 
-    /// A process that gives another one's address for its own: what is sent to it goes to the other one.
+    /// Starts a process that advertises another node's address as its own, so that its answers go to the other node.
     pub fn shadow(&mut self, of: Place, at: Place) {
         self.network.faults.shadows += 1;
         self.hosts[at].claims = Some(of);
@@ -141,7 +141,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Leaves as at SIGTERM: nothing is added any more; it ends when all is flushed, or after a while.
+    /// Makes a node leave as at SIGTERM. Nothing is added any more, and it ends when all is flushed, or after a while.
     pub fn leave(&mut self, place: Place) {
         let now = self.now;
         let Some(process) = &mut self.hosts[place].process else {

@@ -1,4 +1,4 @@
-//! Hosts, the processes on them, the network between, and one queue of what happens when.
+//! The world: hosts, the processes on them, the network between them, and one queue of events.
 
 mod acts;
 mod clients;
@@ -25,12 +25,12 @@ use super::queue::Queue;
 use super::random::Random;
 use process::CLOCK_START;
 
-/// Everything in a datagram's payload.
+/// Largest payload of a datagram, in bytes.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
-/// How long one that leaves may take.
+/// The longest time that a leaving node may take.
 pub const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 
-/// What all hosts have in common.
+/// Settings that all hosts have in common.
 #[derive(Debug, Clone)]
 pub struct Terms {
     pub geometry: Geometry,
@@ -40,11 +40,11 @@ pub struct Terms {
     pub limits: ClusterLimits,
     pub max_origins: usize,
     pub max_memory_bytes: u64,
-    /// Datagrams that wait at a process that does not read: a socket's buffer.
+    /// Number of datagrams that wait at a process that does not read: the size of a socket's buffer.
     pub socket_datagrams: usize,
     /// Numbers of the cluster's keys.
     pub keys: Vec<u8>,
-    /// Datagrams larger than a cluster may send are a fault (the naive one knows no limit).
+    /// Whether datagrams larger than a cluster may send are a fault; the naive node knows no limit.
     pub limits_datagrams: bool,
     /// Whether what happens is printed.
     pub trace: bool,
@@ -68,12 +68,12 @@ impl Default for Terms {
     }
 }
 
-/// Who starts again on a host.
+/// The identity of a process that starts on a host again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// The same node, in a new start.
+    /// The same node starts again.
     Same,
-    /// Another node at the same address.
+    /// Another node starts at the same address.
     Another,
 }
 
@@ -82,23 +82,23 @@ pub struct World<M> {
     pub network: Network,
     pub terms: Terms,
     pub hosts: Vec<Host<M>>,
-    /// Where names lead whose process has moved.
+    /// The places that names lead to after their process has moved.
     names: BTreeMap<Place, Place>,
     clients: Vec<Client>,
-    /// Keys that are looked at all the time.
+    /// Keys whose answers are checked all the time.
     pub keys: Vec<Vec<u8>>,
-    /// What was added: by slice, by number of the key.
+    /// The weights that were added, by slice and by number of the key.
     pub truth: BTreeMap<SliceId, Vec<u64>>,
     /// The fingerprint of each slice's sketch.
     pub fingerprints: BTreeMap<SliceId, u64>,
-    /// What writers that are gone had written, in the end.
+    /// The final cells of writers that are gone.
     pub written: Copies,
-    /// Other keys were added, too.
+    /// Whether keys outside of `keys` were added, too.
     pub is_filled: bool,
-    /// What must not have happened.
+    /// Descriptions of what must not have happened.
     pub violations: Vec<String>,
     history: History,
-    /// Hashes of datagrams, by where they came.
+    /// Hashes of datagrams, by the place where they came.
     come: BTreeSet<(Place, u64)>,
     queue: Queue<Event>,
     random: Random,
@@ -130,7 +130,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Hosts that join each other, on which everything is running; their rounds are spread evenly.
+    /// A world with hosts that join each other, all of them running; their rounds are spread evenly.
     pub fn cluster(seed: u64, nodes: usize, terms: Terms) -> Self {
         let mut world = Self::new(seed, terms);
         for _ in 0..nodes {
@@ -144,7 +144,7 @@ impl<M: Machine> World<M> {
         world
     }
 
-    /// A host on which nothing runs yet.
+    /// Adds a host on which nothing runs yet, and returns its place.
     pub fn host(&mut self) -> Place {
         self.hosts.push(Host {
             node: self.random.next(),
@@ -163,7 +163,7 @@ impl<M: Machine> World<M> {
         self.hosts.len() - 1
     }
 
-    /// Where a name leads.
+    /// The place that a name leads to.
     pub fn resolve(&self, name: Place) -> Place {
         self.names.get(&name).copied().unwrap_or(name)
     }
@@ -185,12 +185,12 @@ impl<M: Machine> World<M> {
         self.process(place).clock(self.now)
     }
 
-    /// How long it has been running, by its own clock.
+    /// The time for which a node has been running, by its own clock.
     pub fn age(&self, place: Place) -> Duration {
         self.clock(place).saturating_sub(CLOCK_START)
     }
 
-    /// Places where something runs.
+    /// Places where a process runs.
     pub fn running(&self) -> Vec<Place> {
         let all = self.hosts.iter().enumerate();
         all.filter(|(_, host)| host.process.is_some())
@@ -211,7 +211,7 @@ impl<M: Machine> World<M> {
         process.paused_until.is_some() || process.flooded_until.is_some()
     }
 
-    /// Where a boot runs.
+    /// The place where a boot runs.
     pub fn place_of(&self, boot: Boot) -> Option<Place> {
         let is_it = |host: &Host<M>| {
             let process = host.process.as_ref();
@@ -220,13 +220,14 @@ impl<M: Machine> World<M> {
         self.hosts.iter().position(is_it)
     }
 
-    /// Places of those that it takes for live members; nothing where one of them is not up.
+    /// Places of the members that a node takes for live; `None` if one of them is not running.
     pub fn live_places(&self, place: Place) -> Option<Vec<Place>> {
         let live = self.machine(place).live(self.clock(place));
         live.iter().map(|&(boot, _)| self.place_of(boot)).collect()
     }
 
-    /// All that was ever written, by whom: what lives as it is now, what is gone as it was at its end.
+    /// All cells that were ever written, by writer: those of live writers as they are now, and those of others as they
+    /// were at their end.
     pub fn all_written(&self) -> Copies {
         let mut all = self.written.clone();
         for host in &self.hosts {
@@ -237,7 +238,7 @@ impl<M: Machine> World<M> {
         all
     }
 
-    /// The best copy of every slice that any of these holds; of those who write, what they have now.
+    /// The best copy of every slice that any of these nodes holds; for live writers among them, their own cells.
     pub fn best_copies(&self, places: &[Place]) -> Copies {
         let mut best = Copies::new();
         for &place in places {
@@ -251,7 +252,7 @@ impl<M: Machine> World<M> {
         best
     }
 
-    /// What a node's own slice would be if it were published now; none where nothing was added.
+    /// The cells of a node's own slice as they would be if they were published now; `None` if nothing was added.
     pub fn own_copy(&self, place: Place) -> Option<(SliceId, Cells)> {
         let process = self.process(place);
         let cells = process.machine.own_cells();

@@ -8,32 +8,32 @@ use rmbd_sketch::Geometry;
 use super::super::machine::{Copies, Setup};
 use super::super::network::{Datagram, Place};
 
-/// What a node's clock shows when it starts: not 0, so that it can go back.
+/// The time that a node's clock shows when it starts. It is not 0, so that it can go back.
 pub(crate) const CLOCK_START: Duration = Duration::from_secs(1_000);
 
-/// Where a process can run, and what its operator has written down for it.
+/// A place where a process can run, with what its operator has configured.
 pub struct Host<M> {
     pub node: u64,
-    /// Names of places; a name leads to its own place until something has moved.
+    /// Names of places. A name leads to its own place until a node has moved.
     pub seeds: Vec<Place>,
-    /// The place whose address it gives for its own, by mistake.
+    /// The place whose address the node advertises as its own, by mistake.
     pub claims: Option<Place>,
     pub keys: Vec<u8>,
-    /// Replaces what follows from the geometry.
+    /// A fingerprint that replaces the one that follows from the geometry.
     pub fingerprint: Option<u64>,
     pub geometry: Geometry,
     pub max_origins: usize,
     pub max_memory_bytes: u64,
-    /// How far its wall clock is behind.
+    /// The time by which the host's wall clock is behind.
     pub wall_behind: Duration,
-    /// Seconds that its clock shows for one that passes.
+    /// Seconds that the host's clock shows for each second that passes.
     pub clock_rate: f64,
     pub(super) owed_when_ready: Option<Copies>,
     pub process: Option<Process<M>>,
 }
 
 impl<M> Host<M> {
-    /// It may have to refuse slices.
+    /// Whether the node may have to refuse slices.
     pub fn is_limited(&self) -> bool {
         self.max_memory_bytes != u64::MAX || self.max_origins < 100
     }
@@ -46,29 +46,29 @@ pub struct Process<M> {
     pub(super) wake_at: Option<Duration>,
     pub(super) idle_wakes: usize,
     pub(super) paused_until: Option<Duration>,
-    /// It reads now and then only, because of what strangers send.
+    /// The end of a flood, during which the node reads only now and then.
     pub(super) flooded_until: Option<Duration>,
     pub(super) is_deaf: bool,
     pub(super) waiting: Vec<Datagram>,
     pub(super) leaving: Option<Leaving>,
     pub(super) has_met: bool,
-    /// What it must hold at the moment when it says that it is ready.
+    /// Copies that the node must hold at the moment when it reports that it is ready.
     pub(super) owed_when_ready: Option<Copies>,
-    /// When it said so first.
+    /// The time when the node first reported that it is ready.
     pub ready_at: Option<Duration>,
     pub(super) noted_version: u64,
-    /// The last answers, below which none may fall.
+    /// The last answers; no answer may fall below them.
     pub(super) floor: Vec<u64>,
     pub bytes_out: u64,
     pub datagrams_out: u64,
     pub bytes_in: u64,
 }
 
-/// It was told to end.
+/// The state of a node that was told to end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaving {
     pub(super) until: Duration,
-    /// What its clock showed.
+    /// The time on the node's clock when it was told.
     pub(super) since_clock: Duration,
 }
 
@@ -111,7 +111,7 @@ impl<M> Process<M> {
         self.setup.slice()
     }
 
-    /// What its clock shows.
+    /// The time that the node's clock shows.
     pub(super) fn clock(&self, now: Duration) -> Duration {
         self.clock.at(now)
     }
@@ -139,7 +139,7 @@ impl Clock {
         passed.mul_f64(self.rate)
     }
 
-    /// How long it takes until it shows so much more.
+    /// The real time in which the clock advances by `shown`.
     pub(super) fn takes(&self, shown: Duration) -> Duration {
         if self.rate == 1.0 {
             return shown;

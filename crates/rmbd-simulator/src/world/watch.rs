@@ -1,4 +1,4 @@
-//! What must hold all the time, and at the moments when somebody says something.
+//! Checks of what must hold all the time, and of what nodes claim.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use super::super::machine::{Cells, Copies, Machine, is_empty};
 use super::super::network::Place;
 use super::World;
 
-/// Bytes of cells that are remembered of versions; then no more are.
+/// Bytes of cells that are remembered of versions; more are not remembered.
 const HISTORY_BYTES_MAX: usize = 16 << 20;
 /// Slices with more cells are published in several steps, during which cells are ahead of the version.
 const HISTORY_CELLS_MAX: usize = 1 << 14;
 
-/// What writers had published, version by version.
+/// The cells that writers had published, version by version.
 #[derive(Debug, Default)]
 pub(super) struct History {
     versions: BTreeMap<(SliceId, u64), Cells>,
     bytes: usize,
     is_full: bool,
-    /// What was looked at, by whose boot it was: a cell only grows.
+    /// How much was checked of what each boot holds of a slice: a cell only grows.
     seen: BTreeMap<(Boot, SliceId), u64>,
 }
 
@@ -36,7 +36,7 @@ impl History {
 }
 
 impl<M: Machine> World<M> {
-    /// After everything that a process does.
+    /// Checks a process after everything that it does.
     pub(super) fn watch(&mut self, place: Place) {
         let now = self.now;
         let Some(process) = &mut self.hosts[place].process else {
@@ -59,7 +59,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// A node that says that it is ready, and not because it took too long, has what it owes.
+    /// Checks that a node has what it owes when it reports that it is ready, unless it only took too long.
     fn look_at_readiness(&mut self, place: Place) {
         let clock = self.clock(place);
         let Some(process) = &mut self.hosts[place].process else {
@@ -90,14 +90,14 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// What the node that starts next on a host must hold when it is ready.
+    /// Sets what the next node on a host must hold when it is ready.
     pub fn owe_when_ready(&mut self, place: Place, owed: Copies) {
         self.network.faults.joins += 1;
         self.hosts[place].owed_when_ready = Some(owed);
     }
 
-    /// What one of these says that it has complete, as it was in that version. What is in nobody's version (a
-    /// writer died while it told) comes, too, but nobody waits for it.
+    /// The slices that one of these nodes claims to have completely, as they were in that version. Cells that are in
+    /// no version (a writer died while it sent them) come, too, but nobody waits for them.
     pub fn complete_copies(&self, places: &[Place]) -> Copies {
         let mut versions = BTreeMap::<SliceId, u64>::new();
         for &place in places {
@@ -115,8 +115,8 @@ impl<M: Machine> World<M> {
         known.collect()
     }
 
-    /// Who has left before its time was over has handed over everything to everybody whom it knew; and
-    /// did not leave without having met anybody, where there was somebody to meet.
+    /// Checks a node that has left before its time was over: it must have handed over everything to all members that
+    /// it knew, and it must have met a member if there was one.
     pub(super) fn look_at_hand_over(&mut self, place: Place) {
         let process = self.process(place);
         let (Some(leaving), cells) = (process.leaving, process.machine.own_cells()) else {
@@ -139,7 +139,7 @@ impl<M: Machine> World<M> {
             .collect();
         for heir in heirs {
             if self.process(heir).setup.fingerprint != self.process(place).setup.fingerprint {
-                // A member, and none of its counts' business.
+                // A member with another sketch has nothing to do with this node's counts.
                 continue;
             }
             self.network.faults.hand_overs += 1;
@@ -151,7 +151,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// No answer may ever be smaller than an earlier one.
+    /// Checks that no answer is smaller than an earlier one.
     pub fn look_at_counts(&mut self) {
         for (place, host) in self.hosts.iter_mut().enumerate() {
             let Some(process) = &mut host.process else {
@@ -169,7 +169,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// No bound may be broken.
+    /// Checks that no bound is broken.
     pub fn look_at_bounds(&mut self) {
         for (place, host) in self.hosts.iter().enumerate() {
             let Some(process) = &host.process else {
@@ -182,7 +182,8 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Nobody holds anything of a sketch that is not his, and who is a member with another one is named.
+    /// Checks that no node holds anything of a sketch that it does not have, and that members with other sketches are
+    /// named.
     pub fn look_at_sketches(&mut self) {
         for (place, host) in self.hosts.iter().enumerate() {
             let Some(process) = &host.process else {
@@ -200,8 +201,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Nobody says that he has what he does not have: who says that a slice is complete until a version
-    /// holds what it had in that version.
+    /// Checks claims: a node that claims to have a slice completely up to a version holds the cells of that version.
     pub fn look_at_vouching(&mut self) {
         for (place, host) in self.hosts.iter().enumerate() {
             let Some(process) = &host.process else {

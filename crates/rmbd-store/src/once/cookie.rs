@@ -8,10 +8,10 @@
 //! +-------+----------------------------------------+
 //! ```
 //!
-//! Of the address the port is left out, since address translations change it. All 128 bits of an IPv6
-//! address are in: a cookie is used within moments, and a client whose address has changed meanwhile is asked
-//! once more; the first 64 would let each host of a link prove the addresses of all others. IPv4 has one form,
-//! also at a socket for both families.
+//! The port of the address is left out, since address translations change it. All 128 bits of an IPv6 address are
+//! included: a cookie is used within moments, and a client whose address has changed meanwhile is asked once more.
+//! With the first 64 bits alone, each host of a link could prove the addresses of all others. An IPv4 address has one
+//! form, also at a socket for both families.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
-/// Bytes of a cookie: 120 bits to guess, one guess a datagram, within two minutes.
+/// Bytes of a cookie. Its code has 120 bits; an attacker has one guess per datagram, within two minutes.
 pub const COOKIE_BYTES: usize = 16;
-/// Bytes of the secret: as many as the hash has (RFC 2104, 3).
+/// Bytes of the secret, as many as the hash has (RFC 2104, 3).
 pub const COOKIE_SECRET_BYTES: usize = 32;
 
-/// A cookie is good in the epoch that it was made in, and in the next one: for one to two of these. It is shown
-/// a round trip after it came; longer would only let it be shown from an address that was given to another.
+/// Length of an epoch. A cookie is good in the epoch that it was made in, and in the next one. A client shows it a
+/// round trip after it came; a longer life would only let it be shown from an address that was given to another host.
 const EPOCH: Duration = Duration::from_secs(60);
 
-/// Makes and tells cookies.
+/// Makes and checks cookies.
 #[derive(Debug)]
 pub(super) struct Cookies {
     key: hmac::Key,
@@ -45,7 +45,7 @@ impl Cookies {
         self.cookie(ip, epoch(now))
     }
 
-    /// Whether these bytes were made for this address, in this epoch or the one before.
+    /// Whether this cookie was made for this address, in this epoch or the one before.
     pub(super) fn prove(&self, cookie: &[u8], ip: IpAddr, now: Duration) -> bool {
         let Some(&made) = cookie.first() else {
             return false;
@@ -59,7 +59,8 @@ impl Cookies {
         verify_slices_are_equal(cookie, &good).is_ok()
     }
 
-    /// Some hundred nanoseconds, on the stack: the key's state is copied, and has no memory of its own.
+    /// Makes a cookie in some hundred nanoseconds. It works on the stack: the key's state is copied and has no memory
+    /// of its own.
     fn cookie(&self, ip: IpAddr, epoch: u64) -> [u8; COOKIE_BYTES] {
         let mut message = [0; 24];
         let (address, time) = message.split_at_mut(16);
@@ -79,7 +80,7 @@ fn epoch(now: Duration) -> u64 {
     now.as_secs() / EPOCH.as_secs()
 }
 
-/// The same for both forms of an IPv4 address.
+/// The bytes of an address, the same for both forms of an IPv4 address.
 fn canonical_bytes(ip: IpAddr) -> [u8; 16] {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_cookie_proves_its_address_for_one_to_two_epochs() {
         let cookies = Cookies::new(&[7; 32]);
-        // The epoch's byte wraps on the way.
+        // The epoch's byte wraps between these starts.
         for start in [0, 59, 60, 254 * 60, 255 * 60, 256 * 60 + 59, u64::MAX / 120] {
             let here = ip("192.0.2.7");
             let cookie = cookies.fresh(here, at(start));

@@ -1,7 +1,7 @@
-//! Exactly once: which requests of which clients have been applied.
+//! The table of clients that makes requests count exactly once: it knows which requests have been applied.
 //!
-//! Each client numbers its requests. The table keeps, for each of a bounded number of clients, the
-//! highest number (*sequence*) that came and one bit for each of the [`WINDOW`] sequences up to it:
+//! Each client numbers its requests; such a number is a *sequence*. For each client, up to a fixed number of clients,
+//! the table keeps the highest sequence that came, and one bit for each of the [`WINDOW`] sequences up to it:
 //!
 //! ```text
 //!   too old to tell  |<------------- WINDOW ------------>|  ahead: moves the window
@@ -10,26 +10,26 @@
 //!                                                       highest
 //! ```
 //!
-//! A client that has not been heard of for longer than [`IDLE_LIMIT`] has given up on all that it
-//! had under way, and what the network still held of it is gone; so nothing of it can come twice any
-//! more. It is remembered as long as nobody needs its memory, and holds no *place* any more. Others are
-//! *live*, hold one each, and keep it whatever comes: a full table refuses new clients.
+//! A client that was silent for longer than [`IDLE_LIMIT`] has given up all requests that were under way, and the
+//! network has lost what it still held of them. So none of its requests can come twice any more. The client is
+//! remembered as long as nobody needs its memory, and holds no *place* any more. Other clients are *live*, hold one
+//! place each, and keep it whatever comes: a full table refuses new clients.
 //!
-//! **Places are for those who exist.** A client that the table does not know gets one only with a
-//! [cookie](OnceTable::cookie): 16 bytes that the node has sent to the client's address a moment ago, so that
-//! whoever shows them can receive there (RFC 9000, 8.1, and WireGuard's paper, 5.3, do the same). Who has no
-//! cookie costs the table nothing. A client that is known is never asked, whatever its address: its repeats
-//! must not depend on a cookie's age, and behind an address translation its port and address change.
+//! **Places are for clients that exist.** A client that the table does not know gets a place only with a
+//! [cookie](OnceTable::cookie): 16 bytes that the node has sent to the client's address a moment ago. A client that
+//! shows them can receive at that address (RFC 9000, 8.1, and WireGuard's paper, 5.3, do the same). A client without
+//! a cookie costs the table nothing. A known client is never asked for one, whatever its address: its repeats must
+//! not depend on a cookie's age, and its port and address change behind an address translation.
 //!
-//! **And for many.** A network (IPv4 /24, IPv6 /48) gets a place only while it holds fewer than a quarter of
-//! those that are free. Alone it can have a fifth of all, the next one a fifth of the rest, and so on: each
-//! leaves the others more than it takes itself, and as long as there is a free place, somebody new gets it.
-//! (As in Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
+//! **Places are for many networks.** A network (IPv4 /24, IPv6 /48) gets a place only while it holds fewer than a
+//! quarter of the free ones. Alone it can have a fifth of all, the next one a fifth of the rest, and so on. Each
+//! leaves the others more than it takes itself, and while a place is free, a client of a new network gets it. (The
+//! rule is that of Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
 //!
-//! Any thread may ask, since a client's datagrams reach another thread when its port changes. The
-//! table is cut into 64 parts with a lock each, which is held for some ten nanoseconds once a
-//! datagram; nobody can aim at a part, since a keyed hash chooses it. Parts have room for more than their
-//! share, so that none is full before the table is. All memory is reserved at the start, and touched as
+//! Any thread may ask, since a client's datagrams reach another thread when its port changes. The table is cut into
+//! 64 parts with a lock each, which is held for some ten nanoseconds once a datagram. A keyed hash chooses the part,
+//! so nobody can aim at one. Parts have room for more than their share, so that none is full before the table is. All
+//! memory is reserved at the start, and touched as clients come.
 //! clients come.
 
 mod cookie;
@@ -49,41 +49,40 @@ pub use self::places::Network;
 use self::places::Places;
 use self::shard::{Request, Shard};
 
-/// Sequences of a client that can be told apart.
+/// Number of sequences of a client that the table can tell apart.
 pub const WINDOW: u64 = 1024;
 
 /// How long a client may repeat a request.
 pub const RETRY_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a silent client keeps its place: it repeats a request for
-/// [`RETRY_LIMIT`] at most, a datagram lives
-/// for another 120 s at most (RFC 9293, 3.4.1), and a minute is for clocks that run apart. Longer would
-/// keep places for short-lived clients: 65 536 places at 300 s serve some 200 new ones a second.
+/// How long a silent client keeps its place. It repeats a request for [`RETRY_LIMIT`] at most, a datagram lives for
+/// another 120 s at most (RFC 9293, 3.4.1), and a minute is for clocks that run apart. A longer limit would keep
+/// places for short-lived clients: 65 536 places at 300 s serve some 200 new clients a second.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(RETRY_LIMIT.as_secs() + 120 + 60);
 
-/// Clients that have a place at the same time: some 12 MiB if all places are taken.
+/// Number of clients that have a place at the same time. All of them take some 12 MiB.
 pub const CLIENTS_MAX: usize = 1 << 16;
 
-/// Parts of the table: with more than there are cores, two threads seldom want the same one.
+/// Number of parts of the table. With more parts than cores, two threads seldom want the same one.
 const SHARDS: usize = 64;
 
-/// Clients whose places are taken back before a lock is let go: some microseconds.
+/// Number of clients whose places are taken back before a lock is released, which takes some microseconds.
 const LAPSE_AT_ONCE: usize = 64;
 
 /// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Apply it. It is marked as applied, so the caller must.
+    /// The request is new: apply it. It is marked as applied, so the caller must apply it.
     New,
     /// It was applied before: do not add its weights again.
     Repeat,
-    /// Out of the client's window: nobody knows.
+    /// The request is too old for the client's window: nobody knows whether it was applied.
     TooOld,
-    /// A new client that has not shown a cookie of its address: send it one.
+    /// The client is new and has shown no cookie of its address: send it one.
     Unproven,
-    /// A new client, and its network holds as many places as one may.
+    /// The client is new, and its network holds as many places as one may.
     NetworkFull,
-    /// A new client, and there is no place for it.
+    /// The client is new, and there is no place for it.
     Full,
 }
 
@@ -92,13 +91,13 @@ pub enum Admission {
 pub struct Caller<'a> {
     /// The client's number.
     pub client: u64,
-    /// Where its datagram says that it is.
+    /// The address that the client's datagram came from.
     pub ip: IpAddr,
-    /// What it shows for that: any bytes.
+    /// The cookie that the client shows for that address: any bytes.
     pub cookie: Option<&'a [u8]>,
 }
 
-/// The clients that are remembered. Shared by all threads.
+/// The table of clients, shared by all threads.
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,16 +116,16 @@ pub struct Caller<'a> {
 #[derive(Debug)]
 pub struct OnceTable {
     shards: Box<[Mutex<Shard>]>,
-    /// Clients choose their numbers; where they lie they shall not be able to choose. The standard
-    /// library's hash is keyed, by the system's randomness, for that purpose.
+    /// Chooses a client's part and place. Clients choose their numbers and must not choose these, too: the standard
+    /// library's hash is keyed by the system's randomness for that purpose.
     hash: RandomState,
     places: Places,
     cookies: Cookies,
 }
 
 impl OnceTable {
-    /// A table for `clients` clients, at least one. The secret, of which cookies are made, is to be drawn
-    /// for each start.
+    /// A table for `clients` clients, at least one. Cookies are made with the secret, which is to be drawn for each
+    /// start.
     #[must_use]
     pub fn new(clients: usize, secret: &[u8; COOKIE_SECRET_BYTES]) -> Self {
         Self::with_shards(clients, secret, SHARDS)
@@ -143,9 +142,8 @@ impl OnceTable {
         }
     }
 
-    /// Asks for request `sequence` of a client, and marks it as applied where the answer is
-    /// [`Admission::New`]; the other answers to a new client change nothing. Of several threads that ask at
-    /// once, one gets that answer.
+    /// Asks for request `sequence` of a client. With the answer [`Admission::New`] the request is marked as applied;
+    /// the other answers to a new client change nothing. Of several threads that ask at once, one gets that answer.
     ///
     /// `now` is the time since any fixed moment.
     #[inline]
@@ -161,7 +159,7 @@ impl OnceTable {
         known.unwrap_or_else(|| self.admit_stranger(caller, &request, now))
     }
 
-    /// The cookie is looked at without the lock.
+    /// Admits a client that is not known. The cookie is checked without the lock.
     #[cold]
     fn admit_stranger(&self, caller: Caller<'_>, request: &Request, now: Duration) -> Admission {
         let proves = |cookie| self.cookies.prove(cookie, caller.ip, now);
@@ -173,14 +171,14 @@ impl OnceTable {
             .admit_stranger(request, network, &self.places)
     }
 
-    /// What a client at this address is to show, for one to two minutes from now.
+    /// The cookie that a client at this address is to show, for one to two minutes from now.
     #[must_use]
     pub fn cookie(&self, ip: IpAddr, now: Duration) -> [u8; COOKIE_BYTES] {
         self.cookies.fresh(ip, now)
     }
 
-    /// Takes back the places of all clients that are not live any more. Whoever comes takes back some, so
-    /// that this, now and then, only keeps the count of the live exact.
+    /// Takes back the places of all clients that are not live any more. Each new client takes back some, so this is
+    /// only needed now and then, to keep the count of live clients exact.
     pub fn lapse(&self, now: Duration) {
         let now_ms = now.as_millis() as u64;
         for shard in &self.shards {
@@ -188,19 +186,19 @@ impl OnceTable {
         }
     }
 
-    /// Places that are held: one by each live client.
+    /// Number of places that are held, one by each live client.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.places.held() as usize
     }
 
-    /// Places that there are.
+    /// Number of all places.
     #[must_use]
     pub fn clients_max(&self) -> usize {
         self.places.max() as usize
     }
 
-    /// The network of the latest client that was refused a place.
+    /// The network of the client that was refused a place last.
     #[must_use]
     pub fn refused_last(&self) -> Option<Network> {
         self.places.refused_last()
@@ -208,19 +206,19 @@ impl OnceTable {
 
     #[inline]
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        // The upper half chooses the part, the lower one the place in it.
+        // The upper half of the hash chooses the part, the lower one the place in it.
         lock(&self.shards[(hash >> 32) as usize % self.shards.len()])
     }
 }
 
-/// Clients that a part can hold: its share, and six standard deviations of what chance gives it more (of
-/// 64 parts of a full table one overflows less than once in ten million starts).
+/// Number of clients that a part can hold: its share, and six standard deviations of what chance gives it more. With
+/// 64 parts, one part of a full table overflows less than once in ten million starts.
 fn shard_room(clients: usize, shards: usize) -> usize {
     let share = clients.div_ceil(shards);
     (share + 6 * share.isqrt()).min(clients)
 }
 
-/// Nothing in here panics while a lock is held; if it did, at worst a client's window would be lost.
+/// Locks a part. Nothing panics while a lock is held; if something did, at worst a client's window would be lost.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The count of places that are held, by all and by each network.
+//! The count of places that are held, in all and by each network.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -8,30 +8,29 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::Admission;
 
-/// Bits of an IPv4 network: the longest prefix that is routed between providers, so that one holder has
-/// all of it, as a rule.
+/// Bits of an IPv4 network: the longest prefix that is routed between providers. As a rule one holder has all of it.
 const V4_BITS: u32 = 24;
-/// Bits of an IPv6 network: the most that one site is given (RFC 6177, 2).
+/// Bits of an IPv6 network: the largest that one site is given (RFC 6177, 2).
 const V6_BITS: u32 = 48;
 
-/// A network gets a place while it holds less than this part of the free ones.
+/// A network gets a place while it holds less than 1 in this many of the free ones.
 const PART_OF_FREE: u32 = 4;
 
-/// Counters of networks a row, and rows. A network's count is the smaller one of its two, so that it is never
-/// too low, and too high only where others share both: beside ten heavy networks one of 40 million others is
-/// taken for a heavy one.
+/// Counters of networks in each row. There are two rows, and a network's count is the smaller one of its two
+/// counters. So it is never too low, and too high only where other networks share both counters: beside ten heavy
+/// networks, one of 40 million others is taken for a heavy one.
 const COLUMNS: usize = 1 << 16;
 const ROWS: usize = 2;
 
-/// What a site or a provider's customer holds: an IPv4 /24, or an IPv6 /48.
+/// The network of a site or of a provider's customer: an IPv4 /24 or an IPv6 /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(u64);
 
-/// Set in the number of an IPv6 network, beyond its bits and those of IPv4.
+/// The bit that marks the number of an IPv6 network, above its bits and those of IPv4.
 const IS_V6: u64 = 1 << V6_BITS;
 
 impl Network {
-    /// The network that an address is in. IPv4 has one form, also at a socket for both families.
+    /// The network of an address. An IPv4 address has one network, also in its IPv6-mapped form.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {
@@ -54,17 +53,17 @@ impl fmt::Display for Network {
     }
 }
 
-/// Counters, shared by all threads. Relaxed: each stands for itself, and nothing else is published through
-/// it. Taking counts first and judges then, so that threads at once never take too many; one of them may be
-/// refused the last place that another one gives back.
+/// Counters of places, shared by all threads. They are relaxed: each stands for itself, and nothing else is published
+/// through it. A thread counts first and checks then, so that threads at the same time never take too many places;
+/// one of them may be refused the last place while another thread gives one back.
 #[derive(Debug)]
 pub(super) struct Places {
     max: u32,
     held: AtomicU32,
     by_network: [Box<[AtomicU32]>; ROWS],
-    /// Nobody shall be able to share another's counters on purpose.
+    /// The hash is keyed, so that nobody can share another network's counters on purpose.
     hash: RandomState,
-    /// A network's number plus 1; 0 is none.
+    /// The number of the network that was refused last, plus 1; 0 stands for none.
     refused_last: AtomicU64,
 }
 
@@ -95,7 +94,7 @@ impl Places {
     /// Takes a place for a client of a network.
     ///
     /// # Errors
-    /// [`Admission::Full`], [`Admission::NetworkFull`]; nothing is taken then.
+    /// Fails with [`Admission::Full`] or [`Admission::NetworkFull`]; nothing is taken then.
     pub(super) fn take(&self, network: Network) -> Result<(), Admission> {
         let held = self.held.fetch_add(1, Relaxed);
         let free = self.max.saturating_sub(held);
@@ -113,7 +112,7 @@ impl Places {
         Err(refusal)
     }
 
-    /// Gives a place back that was taken.
+    /// Returns a place that was taken.
     pub(super) fn give_back(&self, network: Network) {
         self.held.fetch_sub(1, Relaxed);
         for counter in self.counters(network) {
@@ -182,7 +181,7 @@ mod tests {
         }
         assert_eq!(free, 0);
         assert_eq!(places.take(Network(777)), Err(Admission::Full));
-        // A place that is given back is somebody else's.
+        // A place that is given back is free for another network.
         places.give_back(Network(0));
         assert_eq!(places.take(Network(0)), Err(Admission::NetworkFull));
         assert_eq!(places.take(Network(777)), Ok(()));

@@ -1,4 +1,4 @@
-//! A part of the table: a hash table with chains, and a list of its clients by when they were heard of.
+//! A part of the table: a hash table with chains, and a list of its clients ordered by when they were heard of.
 //!
 //! ```text
 //!   oldest                        oldest_live                   newest
@@ -9,16 +9,17 @@
 use super::places::{Network, Places};
 use super::{Admission, IDLE_LIMIT, WINDOW};
 
-/// A window's bits.
+/// Words of 64 bits in a window.
 const WORDS: usize = (WINDOW / 64) as usize;
 
-/// No place.
+/// The number that stands for no place.
 const NOWHERE: u32 = u32::MAX;
 
-/// Places that a newcomer takes back, besides taking one: the old go faster than the new come.
+/// Number of places that a new client takes back besides the one that it takes, so that old clients go faster than
+/// new ones come.
 const LAPSE_A_NEWCOMER: usize = 2;
 
-/// One question to the table.
+/// One request to the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) client: u64,
@@ -27,13 +28,13 @@ pub(super) struct Request {
     pub(super) now_ms: u64,
 }
 
-/// Links are places in `entries`, which is filled to its capacity and then reused.
+/// One part. Links are places in `entries`, which is filled to its capacity and then reused.
 #[derive(Debug)]
 pub(super) struct Shard {
-    /// First of each chain.
+    /// The first entry of each chain.
     heads: Box<[u32]>,
     entries: Vec<Client>,
-    /// Heard of last, and longest ago.
+    /// The client that was heard of last, and (below) the one that was heard of longest ago.
     newest: u32,
     oldest: u32,
     oldest_live: u32,
@@ -42,18 +43,18 @@ pub(super) struct Shard {
 #[derive(Debug, Clone)]
 struct Client {
     id: u64,
-    /// Where it was when it came.
+    /// The network that the client was in when it came.
     network: Network,
-    /// Whether it holds a place.
+    /// Whether the client holds a place.
     is_live: bool,
-    /// The chain that it is in.
+    /// The chain that the client is in.
     head: u32,
     next_in_chain: u32,
     newer: u32,
     older: u32,
     heard_ms: u64,
     highest: u64,
-    /// Of sequence s, bit s % 64 of word s / 64 % WORDS.
+    /// Bit s % 64 of word s / 64 % WORDS tells whether sequence s was applied.
     applied: [u64; WORDS],
 }
 
@@ -68,7 +69,7 @@ impl Shard {
         }
     }
 
-    /// `None` where the client is not known.
+    /// Admits a request of a known client; `None` if the client is not known.
     #[inline]
     pub(super) fn admit_known(&mut self, request: &Request, places: &Places) -> Option<Admission> {
         let place = self.find(request.client, self.head(request.hash))?;
@@ -81,12 +82,12 @@ impl Shard {
         self.link_newest(place);
         let client = &mut self.entries[place as usize];
         client.is_live = true;
-        // Threads read the clock before they wait for the lock.
+        // Threads read the clock before they wait for the lock, so a later thread may bring an earlier time.
         client.heard_ms = client.heard_ms.max(request.now_ms);
         Some(client.mark(request.sequence))
     }
 
-    /// Of a client that has shown where it is.
+    /// Admits a request of a client that has shown a good cookie.
     pub(super) fn admit_stranger(
         &mut self,
         request: &Request,
@@ -108,7 +109,7 @@ impl Shard {
         self.settle(place, request, network)
     }
 
-    /// Takes back the places of so many clients, at most, that are not live any more; of how many.
+    /// Takes back the places of at most `at_most` clients that are not live any more. Returns of how many.
     pub(super) fn lapse(&mut self, at_most: usize, now_ms: u64, places: &Places) -> usize {
         let mut lapsed = 0;
         while lapsed < at_most
@@ -123,14 +124,14 @@ impl Shard {
         lapsed
     }
 
-    /// Clients that it remembers.
+    /// Number of clients that are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     fn head(&self, hash: u64) -> u32 {
-        // As many chains as a power of two below 2^32.
+        // The number of chains is a power of two below 2^32.
         hash as u32 & (self.heads.len() - 1) as u32
     }
 
@@ -146,7 +147,7 @@ impl Shard {
         None
     }
 
-    /// Memory for one more client: new, or that of the one heard of longest ago, if it is not live.
+    /// Finds memory for one more client: unused memory, or that of the client heard of longest ago if it is not live.
     fn vacate(&mut self) -> Option<u32> {
         if self.entries.len() < self.entries.capacity() {
             return Some(self.entries.len() as u32);
@@ -170,7 +171,7 @@ impl Shard {
         Some(place)
     }
 
-    /// Puts a new client there.
+    /// Puts a new client at a place.
     fn settle(&mut self, place: u32, request: &Request, network: Network) -> Admission {
         let head = self.head(request.hash);
         let mut client = Client {
@@ -213,7 +214,7 @@ impl Shard {
         }
     }
 
-    /// What is heard of is live.
+    /// Links a client as the newest one; a client that was heard of is live.
     fn link_newest(&mut self, place: u32) {
         let before = self.newest;
         match self.entries.get_mut(before as usize) {
@@ -246,7 +247,7 @@ impl Client {
         }
     }
 
-    /// Moves the window on: the bits of sequences that enter it were those of ones that leave.
+    /// Moves the window on. The bits of sequences that enter it belonged to sequences that leave it.
     fn advance(&mut self, sequence: u64) {
         if sequence - self.highest >= WINDOW {
             self.applied = [0; WORDS];

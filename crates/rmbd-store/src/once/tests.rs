@@ -13,12 +13,12 @@ const fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// An address in a network of the client's own.
+/// An address in a network that this client has for itself.
 fn home(client: u64) -> IpAddr {
     Ipv4Addr::from_bits(0x0a00_0007 + ((client as u32 & 0xffff) << 8)).into()
 }
 
-/// A client that has shown where it is.
+/// Asks for a client that has a cookie of its address.
 fn admit_from(
     table: &OnceTable,
     ip: IpAddr,
@@ -55,14 +55,14 @@ fn a_window_tells_new_from_repeated_from_too_old() {
     assert_eq!(admit(5000 - 1023), Admission::TooOld);
     assert_eq!(admit(5000 - 1022), Admission::New);
     assert_eq!(admit(5000), Admission::Repeat);
-    // A leap leaves nothing behind.
+    // A leap forgets all sequences before it.
     assert_eq!(admit(u64::MAX), Admission::New);
     assert_eq!(admit(u64::MAX - 1023), Admission::New);
     assert_eq!(admit(u64::MAX), Admission::Repeat);
     assert_eq!(admit(5001), Admission::TooOld);
 }
 
-/// The attack as it was: as many first contacts as the table has places, each from another address.
+/// The attack that this defends against: as many first contacts as the table has places, each from another address.
 #[test]
 fn who_shows_no_cookie_of_its_address_costs_nothing_and_keeps_nobody_out() {
     let table = OnceTable::new(CLIENTS_MAX, &SECRET);
@@ -99,7 +99,7 @@ fn who_is_known_is_never_asked() {
         assert_eq!(table.admit(moved, 1, now), Admission::Repeat);
         assert_eq!(table.admit(moved, 2 + n as u64, now), Admission::New);
     }
-    // What it is known by is its number.
+    // A known client is known by its number.
     let other = Caller {
         client: 2,
         ip: home(1),
@@ -117,12 +117,12 @@ fn a_full_table_refuses_strangers_and_keeps_the_live() {
     }
     assert_eq!(table.clients(), 100);
     assert_eq!(admit(100, at(100)), Admission::Full);
-    // The oldest is live until the limit has passed, and hearing of it keeps it so.
+    // The oldest client is live until the limit has passed, and each request keeps it live.
     assert_eq!(admit(0, at(200)), Admission::Repeat);
     let limit = IDLE_LIMIT.as_secs();
     assert_eq!(admit(100, at(1 + limit)), Admission::Full);
     assert_eq!(admit(100, at(2 + limit)), Admission::New);
-    // Client 1 lost its place, all others are where they were.
+    // Client 1 lost its place; all others have theirs.
     assert_eq!(admit(101, at(2 + limit)), Admission::Full);
     assert_eq!(admit(1, at(2 + limit)), Admission::Full);
     for client in (2..101).chain([0]) {
@@ -131,7 +131,7 @@ fn a_full_table_refuses_strangers_and_keeps_the_live() {
     assert_eq!(table.clients(), 100);
 }
 
-/// A machine that slept does not know for how long: what nobody needed the memory of is still there.
+/// A machine that slept does not know for how long. A client whose memory nobody needed is still remembered.
 #[test]
 fn who_lost_its_place_is_remembered_while_its_memory_is_not_needed() {
     let table = OnceTable::with_shards(10, &SECRET, 1);
@@ -143,13 +143,13 @@ fn who_lost_its_place_is_remembered_while_its_memory_is_not_needed() {
     assert_eq!(table.clients(), 0);
     assert_eq!(admit(&table, 3, 1, later), Admission::Repeat);
     assert_eq!(table.clients(), 1);
-    // Nine come and take the memory of those that are not live; then there is no more.
+    // Nine clients come and take the memory of those that are not live; then no memory is left.
     for client in 10..19 {
         assert_eq!(admit(&table, client, 1, later), Admission::New);
     }
     assert_eq!(admit(&table, 19, 1, later), Admission::Full);
     assert_eq!(admit(&table, 3, 1, later), Admission::Repeat);
-    // Those whose memory went are new ones.
+    // Clients whose memory was taken are new ones.
     assert_eq!(admit(&table, 0, 1, later), Admission::Full);
 }
 
@@ -169,7 +169,7 @@ fn a_network_leaves_places_to_others_and_its_idle_clients_do_not_count() {
     let taken = fill(0, at(0));
     assert_eq!(taken, CLIENTS_MAX as u64 / 5 + 1);
     assert_eq!(table.refused_last(), Some(Network::of(neighbour(0))));
-    // Its known ones go on, and everybody else comes in.
+    // Known clients of the network go on, and clients of all other networks come in.
     for client in 0..taken {
         assert_eq!(
             admit_from(&table, neighbour(1), client, 2, at(0)),
@@ -179,15 +179,15 @@ fn a_network_leaves_places_to_others_and_its_idle_clients_do_not_count() {
     for client in 1_000_000..1_010_000 {
         assert_eq!(admit(&table, client, 1, at(0)), Admission::New);
     }
-    // All are gone after a while, and the network has as much as before.
+    // All clients lapse after a while, and the network can have as many places as before.
     let later = at(IDLE_LIMIT.as_secs() + 1);
     table.lapse(later);
     assert_eq!(table.clients(), 0);
     assert_eq!(fill(5_000_000, later), taken);
 }
 
-/// Any numbers, chosen by whom it may be: no part is full before the table is. (Of as many networks as
-/// places, some count for a few more than they are, which matters for the very last places only.)
+/// No part is full before the table is, whatever numbers clients choose. (With as many networks as places, some
+/// networks count for a few more than they hold, which matters for the very last places only.)
 #[test]
 fn parts_fill_evenly_and_nobody_is_refused_before_the_table_is_full() {
     let numbers: [fn(u64) -> u64; 4] = [
@@ -214,7 +214,7 @@ fn parts_fill_evenly_and_nobody_is_refused_before_the_table_is_full() {
             .map(|shard| lock(shard).len())
             .collect();
         let share = CLIENTS_MAX / SHARDS;
-        // Six standard deviations, as there is room for.
+        // The limit is six standard deviations, the room that a part has.
         for size in sizes {
             assert!(size.abs_diff(share) <= 6 * share.isqrt(), "{kind}: {size}");
         }
@@ -253,7 +253,7 @@ fn threads_that_ask_at_once_apply_each_request_once() {
             .map(|thread| thread.join().unwrap())
             .sum()
     });
-    // Whoever asks for a sequence first is never too late: nobody went past it before.
+    // The first request for a sequence is never too late: nobody went past it before.
     assert_eq!(applied, 3 * SEQUENCES);
     assert_eq!(table.clients(), 3);
     let repeats = (SEQUENCES - WINDOW..SEQUENCES)
@@ -261,7 +261,7 @@ fn threads_that_ask_at_once_apply_each_request_once() {
     assert_eq!(repeats.count() as u64, WINDOW);
 }
 
-/// The table as words say it. Clients are listed from the one heard of longest ago.
+/// The table as the documentation describes it. The client that was heard of longest ago stands first.
 struct Naive {
     max: usize,
     clients: Vec<NaiveClient>,
@@ -341,18 +341,18 @@ impl Naive {
     }
 }
 
-/// What a caller shows.
+/// The cookie that a caller shows.
 #[derive(Debug, Clone, Copy)]
 enum Shown {
     Nothing,
     Fresh,
-    /// Made so many seconds ago, at most 59: good.
+    /// A good cookie, made this many seconds ago, at most 59.
     Before(u64),
-    /// Made so many seconds ago, at least 120: of an epoch that is over.
+    /// A cookie of an epoch that is over, made this many seconds ago, at least 120.
     Stale(u64),
-    /// Of the address next to it.
+    /// A cookie of the next address.
     Neighbours,
-    /// Of the other family's form of the same address, where it has one.
+    /// A cookie of the same address in the form of the other family, if it has one.
     OtherForm,
     Garbage([u8; 16], usize),
 }
@@ -369,7 +369,7 @@ fn shown() -> impl Strategy<Value = Shown> {
     ]
 }
 
-/// Of one of four networks: two of IPv4, one of them in its mapped form at times, and two of IPv6.
+/// An address in one of four networks: two of IPv4, one of them sometimes in its mapped form, and two of IPv6.
 fn address(network: u8, host: u8, mapped: bool) -> IpAddr {
     let v4 = Ipv4Addr::new(203, 0, network, host);
     match network {
@@ -385,11 +385,11 @@ proptest! {
         max in 1..12_usize,
         asks in prop::collection::vec(
             (
-                // Client, network, host, mapped.
+                // Client, network, host, and whether the address is mapped.
                 (0..16_u64, 0..4_u8, 0..3_u8, any::<bool>()),
                 shown(),
                 prop_oneof![0..20_u64, 0..3000_u64, any::<u64>()],
-                // Milliseconds since the ask before, never 0: ages differ.
+                // Milliseconds since the request before, never 0, so that ages differ.
                 prop_oneof![8 => 1..50_u64, 1 => 1..400_000_u64],
             ),
             1..300,
@@ -397,7 +397,7 @@ proptest! {
     ) {
         let table = OnceTable::with_shards(max, &SECRET, 1);
         let mut naive = Naive { max, clients: Vec::new() };
-        // All epochs before have been.
+        // All earlier epochs have passed.
         let mut now = at(10_000);
         let mut applied = BTreeMap::new();
         for ((client, network, host, mapped), shown, sequence, later_ms) in asks {
@@ -422,7 +422,7 @@ proptest! {
             prop_assert_eq!(admission, naive.admit(client, network, proven, sequence, now));
             prop_assert_eq!(table.clients(), naive.live(now));
             if admission == Admission::New {
-                // Nothing that may still come is applied twice.
+                // A request that may still come is never applied twice.
                 let before = applied.insert((client, sequence), now);
                 prop_assert!(before.is_none_or(|then| now - then > IDLE_LIMIT));
             }

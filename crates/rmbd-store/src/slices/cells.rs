@@ -1,10 +1,10 @@
-//! A look at a slice's cells.
+//! Read access to a slice's cells.
 
 use super::learnt::Held;
 use rmbd_proto::cluster::{GROUP_CELLS, pack_group};
 use rmbd_sketch::Sketch;
 
-/// The cells of a slice: of our own as they were published, of a learnt one as they are now.
+/// The cells of a slice: those of our own slice as they were published, those of a learnt one as they are now.
 #[derive(Debug, Clone, Copy)]
 pub struct CellsRef<'a> {
     source: Source<'a>,
@@ -15,11 +15,11 @@ pub struct CellsRef<'a> {
 enum Source<'a> {
     Published {
         cells: &'a [u32],
-        /// Which has noted what is beyond them.
+        /// The sketch, which has noted the part of each total above 32 bits.
         sketch: &'a Sketch,
     },
     Learnt(&'a Held),
-    /// All are 0.
+    /// All cells are 0.
     Empty,
 }
 
@@ -31,7 +31,7 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// Of a slice of so many cells; `None`: all are 0.
+    /// The cells of a learnt slice of `len` cells; `None` means that all are 0.
     pub(super) fn learnt(held: Option<&'a Held>, len: usize) -> Self {
         Self {
             source: held.map_or(Source::Empty, Source::Learnt),
@@ -39,7 +39,7 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// What a cell counts; 0 where there is no such cell.
+    /// The value of a cell; 0 if there is no such cell.
     #[must_use]
     pub fn get(self, index: u32) -> u64 {
         match self.source {
@@ -52,8 +52,8 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// Puts all cells of a group into `values`, whose content it replaces: [`GROUP_CELLS`], but for the last group;
-    /// none where there is no such group.
+    /// Puts all cells of a group into `values` and replaces its content. There are [`GROUP_CELLS`] of them, fewer in
+    /// the last group, and none if there is no such group.
     pub fn read_group(self, number: u32, values: &mut Vec<u64>) {
         let start = (number as usize).saturating_mul(GROUP_CELLS).min(self.len);
         let end = (start + GROUP_CELLS).min(self.len);
@@ -72,7 +72,7 @@ impl<'a> CellsRef<'a> {
         }
     }
 
-    /// Puts a group, packed as it is sent, into `packed`, whose content it replaces; false where there is no such
+    /// Puts a group, packed as it is sent, into `packed` and replaces its content. Returns false if there is no such
     /// group.
     pub fn pack_group(self, number: u32, packed: &mut Vec<u8>) -> bool {
         packed.clear();
@@ -89,7 +89,7 @@ impl<'a> CellsRef<'a> {
         !values.is_empty()
     }
 
-    /// All of them.
+    /// All cells, in order.
     #[must_use]
     pub fn to_vec(self) -> Vec<u64> {
         let (mut all, mut group) = (Vec::with_capacity(self.len), Vec::new());
@@ -100,13 +100,13 @@ impl<'a> CellsRef<'a> {
         all
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     #[must_use]
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// Never: a sketch has cells. What counts nothing has cells that are 0.
+    /// Always false: a sketch has cells. A slice in which nothing was counted has cells that are 0.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0

@@ -1,4 +1,4 @@
-//! Cells as somebody else has sent them, made fit to be merged.
+//! Cells that another node has sent, checked before they are merged.
 
 use rmbd_proto::cluster::{CELL_MAX, GROUP_CELLS};
 use rmbd_sketch::{CellIndex, Geometry};
@@ -21,21 +21,21 @@ impl GivenCell {
         self.value
     }
 
-    /// The group that it is in.
+    /// The number of the group that the cell is in.
     #[inline]
     pub(super) fn group(self) -> u32 {
         self.cell.get() / GROUP_CELLS as u32
     }
 
-    /// Its position in the group.
+    /// The cell's position in the group.
     #[inline]
     pub(super) fn offset(self) -> usize {
         self.cell.get() as usize % GROUP_CELLS
     }
 }
 
-/// Goes through cells as they were sent: those that do not exist are left out and remembered, and a value is
-/// [`CELL_MAX`] at most.
+/// Goes through cells as they were sent. Cells that do not exist are left out and remembered, and values above
+/// [`CELL_MAX`] become [`CELL_MAX`].
 #[derive(Debug)]
 pub(super) struct GivenCells<I> {
     given: I,
@@ -44,7 +44,7 @@ pub(super) struct GivenCells<I> {
 }
 
 impl<I: Iterator<Item = (u32, u64)>> GivenCells<I> {
-    /// (Index, value) of each, for a slice of this geometry.
+    /// Checks pairs of (index, value) for a slice of this geometry.
     pub(super) fn new(given: I, geometry: Geometry) -> Self {
         Self {
             given,
@@ -53,10 +53,10 @@ impl<I: Iterator<Item = (u32, u64)>> GivenCells<I> {
         }
     }
 
-    /// How many were raised, if all existed that have been gone through.
+    /// Returns `raised` if all cells that were gone through exist.
     ///
     /// # Errors
-    /// The first one that did not.
+    /// Fails with the first cell that does not exist.
     pub(super) fn outcome(&self, raised: u64) -> Result<u64, SliceRefused> {
         self.out_of_range.map_or(Ok(raised), |index| {
             Err(SliceRefused::IndexRange {

@@ -1,4 +1,4 @@
-//! The cells of a slice that was learnt, in little memory.
+//! The cells of a learnt slice, in little memory.
 //!
 //! ```text
 //!    group 7      [ 3 cells, packed in place ]
@@ -7,33 +7,33 @@
 //!    ...          all others are zero, and not here
 //! ```
 //!
-//! Packed is what stands in a frame of groups ([`pack_group`]). So a slice costs what was counted in it, and not
-//! what its sketch could hold.
+//! The packed form is the one of a frame of groups ([`pack_group`]). So a slice costs memory for what was counted in
+//! it, and not for what its sketch could hold.
 
 use std::collections::BTreeMap;
 
 use rmbd_proto::cluster::{GROUP_CELLS, pack_group, unpack_group};
 
-/// Packed bytes that fit an entry itself: some cells of a group that has few.
+/// Packed bytes that fit into an entry itself: enough for a group with few cells that are not 0.
 const IN_PLACE_BYTES: usize = 22;
-/// Packed bytes from which on a group is dense: flat it takes at most this much less than eightfold.
+/// Packed bytes from which on a group is dense. Flat, such a group takes less than eight times as much.
 const DENSE_BYTES: usize = 64;
-/// What an entry of the map takes: a number and a [`Group`] in nodes that are three quarters full, and a share of
-/// the inner nodes.
+/// Bytes of an entry of the map: a number and a [`Group`], in nodes that are three quarters full, and a share of the
+/// inner nodes.
 const ENTRY_BYTES: u64 = 40;
-/// What the allocator rounds up to, and takes for itself.
+/// Bytes that the allocator rounds up to and takes for itself.
 const ALLOCATION_BYTES: u64 = 16;
 
 /// The form in which a group is kept once something was merged into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// Its writer goes on: what is dense becomes flat.
+    /// The slice's writer goes on: dense groups become flat.
     Flat,
-    /// Little comes any more.
+    /// Few changes are expected: all groups are packed.
     Packed,
 }
 
-/// All groups of a slice that have something in them.
+/// All groups of a slice that are not zero.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<u32, Group>,
@@ -50,12 +50,12 @@ enum Group {
     Flat(Box<[u32]>),
 }
 
-/// A group that would take the place of another one.
+/// A new form of a group, ready to take the place of the old one.
 #[derive(Debug)]
 pub(super) struct Change {
     number: u32,
     group: Group,
-    /// By how much more memory is needed then; or less.
+    /// Bytes by which the need for memory grows; negative where it shrinks.
     grown_bytes: u64,
     freed_bytes: u64,
 }
@@ -66,19 +66,19 @@ impl Change {
         self.grown_bytes
     }
 
-    /// Bytes that are not needed any more.
+    /// Bytes that are needed no more.
     pub(super) fn freed_bytes(&self) -> u64 {
         self.freed_bytes
     }
 }
 
 impl Groups {
-    /// Bytes that are taken, all in all.
+    /// Bytes that all groups take together.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Puts the cells of a group into `values`, which is to have as many as the group.
+    /// Puts the cells of a group into `values`, which must be as long as the group.
     pub(super) fn read(&self, number: u32, values: &mut [u64]) {
         match self.groups.get(&number) {
             None => values.fill(0),
@@ -86,7 +86,7 @@ impl Groups {
         }
     }
 
-    /// A group as [`pack_group`] packs it, appended to `out`; false where it is zero.
+    /// Appends a group to `out` as [`pack_group`] packs it. Returns false if the group is zero.
     pub(super) fn read_packed(&self, number: u32, out: &mut Vec<u8>) -> bool {
         match self.groups.get(&number) {
             None => return false,
@@ -96,12 +96,12 @@ impl Groups {
         true
     }
 
-    /// Numbers of all groups that have something in them, in order, from `first` on.
+    /// Numbers of all groups that are not zero, in order, from `first` on.
     pub(super) fn numbers_from(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
         self.groups.range(first..).map(|(&number, _)| number)
     }
 
-    /// What it takes to give a group these cells; nothing has changed yet.
+    /// Prepares to give a group these cells. Nothing has changed yet.
     pub(super) fn prepare(&self, number: u32, values: &[u64], keep: Keep) -> Change {
         let group = Group::of(values, keep);
         let before = self.groups.get(&number).map_or(0, Group::bytes);
@@ -114,20 +114,20 @@ impl Groups {
         }
     }
 
-    /// Does what was prepared since the last change of this group.
+    /// Makes a prepared change. The group must not have changed since it was prepared.
     pub(super) fn commit(&mut self, change: Change) {
         self.bytes += change.grown_bytes;
         self.bytes -= change.freed_bytes.min(self.bytes);
         self.groups.insert(change.number, change.group);
     }
 
-    /// Packs what is flat; returns how many bytes that frees.
+    /// Packs all flat groups. Returns how many bytes that frees.
     pub(super) fn pack(&mut self) -> u64 {
         let mut freed = 0;
         for group in self.groups.values_mut() {
             if let Group::Flat(values) = group {
                 let packed = Group::of(&wide(values), Keep::Packed);
-                // One of large values may be larger packed.
+                // A group of large values may be larger packed.
                 if let Some(less) = group.bytes().checked_sub(packed.bytes()) {
                     freed += less;
                     *group = packed;
@@ -168,14 +168,14 @@ impl Group {
                 }
             }
             packed => {
-                // Packed here, from as many cells.
+                // This node packed the group itself, from as many cells.
                 let is_whole = unpack_group(packed.packed(), values);
                 debug_assert!(is_whole, "a group of this slice");
             }
         }
     }
 
-    /// Nothing of a flat one.
+    /// The packed bytes; none for a flat group.
     fn packed(&self) -> &[u8] {
         match self {
             Self::InPlace { length, bytes } => &bytes[..usize::from(*length)],
@@ -194,12 +194,12 @@ impl Group {
     }
 }
 
-/// Cells that are kept flat, as they are read.
+/// Flat cells as 64-bit numbers.
 fn wide(flat: &[u32]) -> Vec<u64> {
     flat.iter().map(|&cell| cell.into()).collect()
 }
 
-/// As they are kept flat; those that 32 bits do not hold are kept packed.
+/// Cells as 32-bit numbers; `None` if one does not fit, so that the group stays packed.
 fn narrow(values: &[u64]) -> Option<Box<[u32]>> {
     values.iter().map(|&value| value.try_into().ok()).collect()
 }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is put in is read out, in any way of keeping, and the bytes add up.
+        /// Cells that are put in are read out again, in each form, and the bytes add up.
         #[test]
         fn it_holds_what_it_was_given(
             steps in prop::collection::vec(

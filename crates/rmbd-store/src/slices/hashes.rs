@@ -7,20 +7,20 @@
 //!    cell     a hash of (index, value), 0 where the value is 0
 //! ```
 //!
-//! Sums (mod 2^64) and not hashes of hashes: a cell that grows changes each level by the same
-//! difference, and an empty slice costs nothing. Two different contents have the same sum with a
-//! probability of about 2^-64. Whoever may write slices could make them agree on purpose; members
-//! hold the cluster's key and could as well claim any counts.
+//! They are sums (mod 2^64) and not hashes of hashes: a cell that grows changes each level by the same difference,
+//! and an empty slice costs nothing. Two different contents have the same sum with a probability of about 2^-64. A
+//! node that may write slices could make them agree on purpose; but members hold the cluster's key, and could as well
+//! claim any counts.
 
 use crate::memory::try_zeroed;
 use rmbd_proto::cluster::finish;
 pub use rmbd_proto::cluster::{GROUP_CELLS, SECTION_GROUPS};
 use rmbd_sketch::SketchError;
 
-/// The part of a cell in the hashes of its slice; 0 for an empty one.
+/// The contribution of a cell to the hashes of its slice; 0 for an empty cell.
 ///
-/// The finalizer of `MurmurHash3` ([`finish`]) twice: of the index (and 1, since it leaves 0 as it is), and of that
-/// plus the value.
+/// It applies the finalizer of `MurmurHash3` ([`finish`]) twice: to the index plus 1 (since the finalizer leaves 0 as
+/// it is), and then to the result plus the value.
 #[inline]
 #[must_use]
 pub const fn cell_hash(index: u32, value: u64) -> u64 {
@@ -30,7 +30,7 @@ pub const fn cell_hash(index: u32, value: u64) -> u64 {
     finish(finish(index as u64 + 1).wrapping_add(value))
 }
 
-/// The hashes of a slice, all levels.
+/// The hashes of a slice on all levels.
 #[derive(Debug)]
 pub(super) struct Hashes {
     groups: Box<[u64]>,
@@ -39,7 +39,7 @@ pub(super) struct Hashes {
 }
 
 impl Hashes {
-    /// Those of an empty slice of so many cells.
+    /// The hashes of an empty slice of `cells` cells.
     pub(super) fn try_new(cells: usize) -> Result<Self, SketchError> {
         let groups = cells.div_ceil(GROUP_CELLS);
         Ok(Self {
@@ -49,7 +49,7 @@ impl Hashes {
         })
     }
 
-    /// A group's sum changes by `difference`.
+    /// Changes a group's sum by `difference`, and the sums above it.
     #[inline]
     pub(super) fn change(&mut self, group: usize, difference: u64) {
         let section = group / SECTION_GROUPS;
@@ -66,7 +66,7 @@ impl Hashes {
         &self.sections
     }
 
-    /// The groups of a section; empty where there is no such section.
+    /// The hashes of the groups of a section; empty if there is no such section.
     pub(super) fn groups(&self, section: u32) -> &[u64] {
         let mut sections = self.groups.chunks(SECTION_GROUPS);
         sections.nth(section as usize).unwrap_or_default()

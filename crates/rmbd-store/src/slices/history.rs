@@ -1,12 +1,12 @@
-//! Which cells each of the latest versions changed.
+//! The history of our own slice: which cells each of the latest versions changed.
 
 use std::collections::VecDeque;
 
-/// Versions that are remembered, half a minute at two a second: whoever is further behind gets whole
-/// groups. It also bounds the lists that [`Merged`] goes through for every cell.
+/// Number of versions that are remembered, half a minute at two a second. A node that is further behind gets whole
+/// groups. This also bounds the lists that [`Merged`] goes through for every cell.
 pub(super) const VERSIONS_MAX: usize = 64;
 
-/// Cells of a slice for each entry of all lists together: the history takes an eighth of its memory.
+/// Cells of a slice for each entry of all lists together, so that the history takes an eighth of the slice's memory.
 const CELLS_PER_ENTRY: usize = 8;
 
 /// An ascending list of cell indexes for each of the latest versions, without gaps.
@@ -34,8 +34,8 @@ impl History {
         }
     }
 
-    /// Takes the next version's list, and forgets the oldest as far as they are too many. Where the list
-    /// was given up, everything is forgotten.
+    /// Takes the next version's list, and forgets the oldest lists while there are too many. If the list was given up,
+    /// all lists are forgotten.
     pub(super) fn push(&mut self, list: ChangeList) {
         let Some(cells) = list.cells else {
             self.lists.clear();
@@ -50,7 +50,7 @@ impl History {
         }
     }
 
-    /// Versions that are remembered.
+    /// Number of versions that are remembered.
     pub(super) fn len(&self) -> usize {
         self.lists.len()
     }
@@ -73,8 +73,8 @@ impl History {
     }
 }
 
-/// What a version changes, as it is found. Given up where it becomes longer than all of the history
-/// may be, or where there is no memory for it.
+/// The cells that a version changes, as a pass finds them. The list is given up where it becomes longer than the
+/// whole history may be, or where there is no memory for it.
 #[derive(Debug)]
 pub(super) struct ChangeList {
     cells: Option<Vec<u32>>,
@@ -82,7 +82,7 @@ pub(super) struct ChangeList {
 }
 
 impl ChangeList {
-    /// Indexes come in ascending order.
+    /// Appends an index; indexes come in ascending order.
     #[inline]
     pub(super) fn push(&mut self, cell: u32) {
         let Some(cells) = &mut self.cells else {
@@ -96,7 +96,7 @@ impl ChangeList {
     }
 }
 
-/// Larger than all indexes.
+/// A number above all indexes, for lists that are at their end.
 const END: u64 = u64::MAX;
 
 /// The union of ascending lists, ascending. Allocates nothing.
@@ -104,7 +104,7 @@ const END: u64 = u64::MAX;
 pub(super) struct Merged<'a> {
     /// The next index of each list.
     heads: [u64; VERSIONS_MAX],
-    /// What comes behind it.
+    /// The rest of each list, behind its head.
     rests: [&'a [u32]; VERSIONS_MAX],
     lists: usize,
 }

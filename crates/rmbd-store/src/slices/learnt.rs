@@ -1,4 +1,4 @@
-//! Slices of others: merged by maximum, packed, and summed beside our own cells.
+//! Slices learnt from others: they are merged by maximum, packed, and summed beside our own cells.
 
 use std::ops::Range;
 
@@ -16,19 +16,19 @@ use super::refused::SliceRefused;
 /// Bytes that a slice takes beside its groups, its sections' hashes and its rows' weights.
 const SLICE_BYTES: u64 = 256;
 
-/// A slice that was learnt, as far as it is known.
+/// A learnt slice, as far as it is known.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: SliceId,
-    /// The highest version of which everything is here.
+    /// The highest version of which every cell is here.
     pub(super) version: u64,
-    /// Cells raised so far, each as often as it was.
+    /// Number of times that a cell was raised.
     raised: u64,
-    /// `None` while no cell was raised.
+    /// The cells, or `None` while no cell was raised.
     pub(super) held: Option<Held>,
 }
 
-/// One with cells.
+/// The part of a slice that has cells.
 #[derive(Debug)]
 pub(super) struct Held {
     groups: Groups,
@@ -37,11 +37,11 @@ pub(super) struct Held {
     /// Sum of each row's cells.
     row_weights: Box<[u64]>,
     geometry: Geometry,
-    /// Memory was short: nothing is kept flat any more.
+    /// Whether memory was short once: from then on nothing is kept flat.
     is_packed: bool,
 }
 
-/// A cell that is raised.
+/// The raising of one cell.
 struct Raised {
     cell: CellIndex,
     old: u64,
@@ -74,7 +74,7 @@ impl Known {
         }
     }
 
-    /// See [`Held::merge`]; nothing where no memory was taken for cells.
+    /// Merges cells: see [`Held::merge`]. It does nothing where no memory was taken for cells.
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
@@ -91,7 +91,7 @@ impl Known {
         self.held.as_ref().map_or(0, Held::weight)
     }
 
-    /// Bytes of its cells, and of what belongs to them.
+    /// Bytes of its cells and of what belongs to them.
     pub(super) fn bytes(&self) -> u64 {
         let held = self.held.as_ref();
         held.map_or(0, |held| held.groups.bytes() + fixed_bytes(held.geometry))
@@ -135,7 +135,7 @@ impl Held {
         &self.sections
     }
 
-    /// The hash of each group of a section; empty where there is no such section.
+    /// The hash of each group of a section; empty if there is no such section.
     pub(super) fn group_hashes(&self, section: u32) -> Vec<u64> {
         let groups = self.geometry.cells().div_ceil(GROUP_CELLS);
         let first = (section as usize).saturating_mul(SECTION_GROUPS);
@@ -155,12 +155,12 @@ impl Held {
         hashes
     }
 
-    /// All that was added to it: every row holds all of it, so the fullest row is the latest.
+    /// Sum of all weights added to the slice. Every row holds all of them, so the fullest row is the latest.
     fn weight(&self) -> u64 {
         self.row_weights.iter().copied().fold(0, u64::max)
     }
 
-    /// What a cell counts.
+    /// The value of a cell.
     pub(super) fn cell(&self, index: u32) -> u64 {
         let number = index / GROUP_CELLS as u32;
         let cells = cells_of(number, self.geometry);
@@ -171,9 +171,9 @@ impl Held {
         values.get(at).copied().unwrap_or_default()
     }
 
-    /// Raises cells to what is given, where that is more, and adds what they grow by to what others
-    /// counted. How many were raised, and why it ended before the last: a group for which there is no
-    /// room does not change at all.
+    /// Raises cells to the given values where these are larger, and adds the differences to the sums of what others
+    /// counted. Returns how many cells were raised, and the reason if it ended before the last cell. A group for which
+    /// there is no room does not change at all.
     pub(super) fn merge(
         &mut self,
         replica: &Replica,
@@ -204,7 +204,7 @@ impl Held {
         (count, outcome)
     }
 
-    /// Nothing has changed where it is refused; `raised` is empty then.
+    /// Merges the cells of one group. If it is refused, nothing has changed, and `raised` is empty.
     fn merge_group(
         &mut self,
         replica: &Replica,
@@ -234,8 +234,9 @@ impl Held {
         outcome.map_err(SliceRefused::from)
     }
 
-    /// Memory first. Where there is none for a flat group, all that is flat is packed, and stays so: what is flat
-    /// here shall not keep out what is not here yet.
+    /// Puts a changed group in place; memory is reserved first. Where there is none for a flat group, all flat groups
+    /// are packed, and nothing is kept flat any more: cells that are here must not keep out cells that are not here
+    /// yet.
     fn replace(
         &mut self,
         replica: &Replica,
@@ -272,20 +273,20 @@ impl Held {
         *weight = weight.saturating_add(new - old);
     }
 
-    /// Its writer is gone: packs what was kept flat. Bytes that are not needed any more.
+    /// Packs all flat groups, as the slice's writer is gone. Returns how many bytes that frees.
     pub(super) fn pack(&mut self) -> u64 {
         self.groups.pack()
     }
 }
 
-/// The cells of a group that exists.
+/// The range of cells of a group that exists.
 pub(super) fn cells_of(number: u32, geometry: Geometry) -> Range<usize> {
     let cells = geometry.cells();
     let start = (number as usize * GROUP_CELLS).min(cells);
     start..(start + GROUP_CELLS).min(cells)
 }
 
-/// Which row a cell is in: indexes mostly ascend, so that it seldom has to be divided for.
+/// Finds the row of a cell. Indexes mostly ascend, so that it seldom has to divide.
 #[derive(Debug, Default)]
 struct Row {
     number: usize,

@@ -1,9 +1,9 @@
-//! The control thread's side of a replica: what others get of our own slice, and what is learnt of
-//! theirs.
+//! The control thread's side of a replica: publishing our own slice, and learning those of others.
 //!
-//! Every slice has a *version*, which its writer raises whenever something of it has changed, and
-//! *hashes*, which two nodes compare to find where their copies differ. Of a learnt slice the version is the
-//! highest one that is here completely; cells of later ones may be here, too. Merging takes the larger
+//! Every slice has a *version*, which its writer raises whenever a cell of it has changed, and *hashes*, which two
+//! nodes compare to find where their copies differ. The version of a learnt slice is the highest one that is here
+//! completely; cells of later versions may be here, too. Merging takes the larger value of each cell, so the order,
+//! the number and the routes in which cells come do not matter.
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
 mod cells;
@@ -29,7 +29,7 @@ pub use refused::{REFUSED_MAX, SliceRefused};
 
 use crate::memory::try_zeroed;
 use rmbd_proto::Writer;
-/// The line about a slice that two nodes compare, as it goes over the wire.
+/// The line about a slice that two nodes compare, as it is sent.
 pub use rmbd_proto::cluster::DigestEntry as SliceDigest;
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndexes, Geometry};
@@ -45,18 +45,18 @@ use siblings::Sums;
 /// A slice that was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LearntSlice {
-    /// Which one.
+    /// The name of the slice.
     pub slice: SliceId,
-    /// The version that is complete.
+    /// The version that is here completely.
     pub version: u64,
-    /// All that was added to it, as far as it is known.
+    /// Sum of all weights added to the slice, as far as it is known here.
     pub weight: u64,
-    /// Bytes that it takes, as they are counted; 0 where all cells are 0.
+    /// Bytes that the slice takes of the limit; 0 if all its cells are 0.
     pub memory_bytes: u64,
 }
 
-/// The single writer of everything that a [`Replica`] learns by slices. There is one for each, and the
-/// control thread owns it.
+/// The single writer of everything that a [`Replica`] learns by slices. Each replica has one, which the control
+/// thread owns.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -92,22 +92,22 @@ pub struct Slices {
     replica: Arc<Replica>,
     own_slice: SliceId,
     own: Own,
-    /// In the order in which they came.
+    /// The learnt slices, in the order in which they came.
     known: Vec<Known>,
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
     refused: RefusedSlices,
     geometry: Geometry,
-    /// The sections of a slice without cells.
+    /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,
 }
 
 impl Slices {
-    /// The writer for a replica, whose own slice is not published yet.
+    /// The writer for a replica. Its own slice is not published yet.
     ///
     /// # Errors
     ///
-    /// [`NoMemory`]: the published copy would be above the replica's limit, or the allocator refuses.
+    /// Fails with [`NoMemory`] where the published copy would be above the replica's limit, or the allocator refuses.
     pub fn try_new(replica: Arc<Replica>) -> Result<Self, NoMemory> {
         let geometry = replica.own().geometry();
         let bytes = geometry.memory_bytes();
@@ -128,14 +128,14 @@ impl Slices {
         })
     }
 
-    /// Goes on with a pass over our own live cells, or begins one where something was added since the
-    /// last; at most `cells_max` cells of it, rounded up to groups. A pass that found changes makes
-    /// the next version.
+    /// Continues a pass over our own live cells, or begins one if something was added since the last one. It goes over
+    /// at most `cells_max` cells, rounded up to groups. A pass that found changes makes the next version.
     pub fn publish(&mut self, cells_max: usize) -> Published {
         self.own.publish(self.replica.own(), cells_max)
     }
 
-    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even with nobody to tell.
+    /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even if there is no other
+    /// node.
     #[must_use]
     pub fn wants_pass(&self) -> bool {
         self.replica.own().wants_pass()
@@ -147,13 +147,13 @@ impl Slices {
         self.own_slice
     }
 
-    /// The cells of our own slice, as they were published.
+    /// The published cells of our own slice.
     #[must_use]
     pub fn own_cells(&self) -> CellsRef<'_> {
         CellsRef::published(self.own.published(), self.replica.own())
     }
 
-    /// The version of our own slice; 0 is the empty one. While a pass goes on it is the one before.
+    /// The version of our own slice; 0 is the empty one. During a pass it is the version before.
     #[must_use]
     pub fn own_version(&self) -> u64 {
         self.own.version()
@@ -165,19 +165,19 @@ impl Slices {
         self.own.changes_since(since)
     }
 
-    /// Cells of our own slice that have changed since version `since`, from `from_cell` on, ascending,
-    /// each once. Where that is known by groups only, all cells of these groups.
+    /// Cells of our own slice that have changed since version `since`, from `from_cell` on, ascending, each once.
+    /// Where changes are known by groups only, these are all cells of the changed groups.
     pub fn changed_cells(&self, since: u64, from_cell: u32) -> impl Iterator<Item = u32> + '_ {
         self.own.changed_cells(since, from_cell)
     }
 
-    /// Groups of our own slice in which something has changed since version `since`, from `from_group`
-    /// on, ascending. While a pass goes on, those that it has changed so far are among them.
+    /// Groups of our own slice that have changed since version `since`, from `from_group` on, ascending. During a pass
+    /// the groups that it has changed so far are among them.
     pub fn changed_groups(&self, since: u64, from_group: u32) -> impl Iterator<Item = u32> + '_ {
         self.own.changed_groups(since, from_group)
     }
 
-    /// The cells of a slice, our own as it was published; `None` for one that is not known.
+    /// The cells of a slice (the published ones of our own); `None` if it is not known.
     #[must_use]
     pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
         if *slice == self.own_slice {
@@ -187,13 +187,13 @@ impl Slices {
         Some(CellsRef::learnt(known.held.as_ref(), self.geometry.cells()))
     }
 
-    /// Raises each cell of a slice to the value that is given with its index, where that is more, and
-    /// has counts include what was raised; how many were raised. A slice that is not known takes its memory when
-    /// cells of it are raised, after the limits were asked. Cells of one group shall come together.
+    /// Raises each cell of a slice to the value that is given with its index, where that is larger, and includes the
+    /// differences in counts. Returns how many cells were raised. A slice that is not known takes its memory when
+    /// cells of it are raised, after the limits were checked. The cells of one group should come together.
     ///
     /// # Errors
     ///
-    /// See [`SliceRefused`]. A slice for which there is no room is remembered as refused.
+    /// Fails as [`SliceRefused`] says. A slice for which there is no room is remembered as refused.
     pub fn merge(
         &mut self,
         slice: &SliceId,
@@ -202,12 +202,12 @@ impl Slices {
         self.merge_keeping(slice, cells, Keep::Packed)
     }
 
-    /// As [`merge`](Self::merge), of cells that their writer sends itself: more will come, so that dense groups
-    /// take more memory and less time, until [`rest`](Self::rest).
+    /// Like [`merge`](Self::merge), for cells that their writer sends itself. More will come, so dense groups take
+    /// more memory and less time, until [`rest`](Self::rest).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Like [`merge`](Self::merge).
     pub fn merge_live(
         &mut self,
         slice: &SliceId,
@@ -216,7 +216,7 @@ impl Slices {
         self.merge_keeping(slice, cells, Keep::Flat)
     }
 
-    /// The writer of a slice is gone: it takes as little memory as it can.
+    /// Notes that the writer of a slice is gone: the slice takes as little memory as it can.
     pub fn rest(&mut self, slice: &SliceId) {
         let known = self.by_id.get(slice).map(|&at| &mut self.known[at]);
         if let Some(held) = known.and_then(|known| known.held.as_mut()) {
@@ -224,13 +224,13 @@ impl Slices {
         }
     }
 
-    /// A slice that is known here: our own, or a learnt one.
+    /// Whether a slice is known here: our own, or a learnt one.
     #[must_use]
     pub fn has(&self, slice: &SliceId) -> bool {
         *slice == self.own_slice || self.by_id.contains_key(slice)
     }
 
-    /// The version of a slice that is here completely; 0 where it is not known.
+    /// The version of a slice that is here completely; 0 if it is not known.
     #[must_use]
     pub fn version(&self, slice: &SliceId) -> u64 {
         if *slice == self.own_slice {
@@ -239,9 +239,9 @@ impl Slices {
         self.known(slice).map_or(0, |known| known.version)
     }
 
-    /// Notes that everything of a learnt slice is here up to `version`, given that everything up to
-    /// `base` was: false where it was not. A slice of which no cell was raised is known from now on, if
-    /// there is a place for it, and costs no memory of cells; one that was refused is not: its cells went by.
+    /// Notes that a learnt slice is complete up to `version`, given that it was complete up to `base`; returns false
+    /// if it was not. A slice of which no cell was raised is known from now on, if there is a place for it, and takes
+    /// no memory for cells. A slice that was refused does not become known: its cells went by.
     pub fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
         if base > self.version(slice) || self.refused.contains(slice) {
             return false;
@@ -260,7 +260,7 @@ impl Slices {
         true
     }
 
-    /// A number that grows whenever a cell of the slice has grown here; 0 where it is not known.
+    /// A number that grows whenever a cell of the slice has grown here; 0 if it is not known.
     #[must_use]
     pub fn changed_at(&self, slice: &SliceId) -> u64 {
         if *slice == self.own_slice {
@@ -269,13 +269,13 @@ impl Slices {
         self.known(slice).map_or(0, Known::raised)
     }
 
-    /// A line for every slice, which others compare: our own first, then all that were learnt, in the order in which
-    /// they came.
+    /// A line for every slice, which other nodes compare: our own slice first, then all learnt ones, in the order in
+    /// which they came.
     pub fn digests(&self) -> impl Iterator<Item = SliceDigest> + '_ {
         self.digests_from(0)
     }
 
-    /// Those of [`digests`](Self::digests) from line `first` on.
+    /// The lines of [`digests`](Self::digests) from line `first` on.
     pub fn digests_from(&self, first: usize) -> impl Iterator<Item = SliceDigest> + '_ {
         let own = (first == 0).then(|| self.own_digest());
         let learnt = self.known.get(first.saturating_sub(1)..);
@@ -289,7 +289,7 @@ impl Slices {
         1 + self.known.len()
     }
 
-    /// The line of one slice, also where nothing of it is here.
+    /// The line of one slice, which may also be unknown here.
     #[must_use]
     pub fn digest(&self, slice: &SliceId) -> SliceDigest {
         SliceDigest {
@@ -299,7 +299,7 @@ impl Slices {
         }
     }
 
-    /// The hash of all cells of a slice; 0 where all are 0, or it is not known.
+    /// The hash of all cells of a slice; 0 if all cells are 0, or the slice is not known.
     #[must_use]
     pub fn root(&self, slice: &SliceId) -> u64 {
         if *slice == self.own_slice {
@@ -308,7 +308,7 @@ impl Slices {
         self.known(slice).map_or(0, Known::root)
     }
 
-    /// The hash of each section of a slice; empty where it is not known.
+    /// The hash of each section of a slice; empty if it is not known.
     #[must_use]
     pub fn section_hashes(&self, slice: &SliceId) -> &[u64] {
         if *slice == self.own_slice {
@@ -321,7 +321,7 @@ impl Slices {
         }
     }
 
-    /// The hash of each group of a section; empty where the slice is not known or has no such section.
+    /// The hash of each group of a section; empty if the slice is not known or has no such section.
     #[must_use]
     pub fn group_hashes(&self, slice: &SliceId, section: u32) -> Vec<u64> {
         let of_own = self.own.hashes().groups(section);
@@ -330,44 +330,44 @@ impl Slices {
         }
         match self.known(slice).map(|known| &known.held) {
             Some(Some(held)) => held.group_hashes(section),
-            // One without cells has as many groups as our own.
+            // A slice without cells has as many groups as our own.
             Some(None) => vec![0; of_own.len()],
             None => Vec::new(),
         }
     }
 
-    /// A slice that is not held, or not as a whole, because there is no room for it: it need not be asked for.
+    /// Whether a slice is missing or incomplete because there is no room for it, so that nobody need send it.
     #[must_use]
     pub fn is_refused(&self, slice: &SliceId) -> bool {
         self.refused.contains(slice) || self.refused.is_full() && !self.has(slice)
     }
 
-    /// A slice that is not held, or not as a whole, because there is no room for it, or was none: counts lack it.
+    /// Whether a slice is missing or incomplete because there is, or was, no room for it, so that counts lack it.
     #[must_use]
     pub fn lacks(&self, slice: &SliceId) -> bool {
         self.refused.lacks(slice) || self.is_refused(slice)
     }
 
-    /// Looks whether memory has become free since a slice was refused for want of it: then all such slices are
-    /// refused no longer, but [wanted](Self::wanted), and true is returned if there are any.
+    /// Looks whether memory has become free since a slice was refused for want of it. Then all such slices are
+    /// [wanted](Self::wanted) and refused no longer. Returns whether there are any.
     pub fn retry_refused(&mut self) -> bool {
         let memory = &self.replica.memory;
         (self.refused).retry(memory.taken_bytes(), memory.max_bytes())
     }
 
-    /// Slices that were refused, for which there is room now, until they are here. Who sends them is to begin anew.
+    /// Slices that were refused and have room now, until they are here. A node that sends them is to begin anew.
     pub fn wanted(&self) -> impl Iterator<Item = SliceId> + '_ {
         self.refused.wanted()
     }
 
-    /// How many slices are known to exist elsewhere, and are not held, or not as a whole; [`REFUSED_MAX`] are that
-    /// many or more.
+    /// Number of slices that are known to exist elsewhere and are missing or incomplete here; [`REFUSED_MAX`] means
+    /// that many or more.
     #[must_use]
     pub fn lacking(&self) -> usize {
         self.refused.len()
     }
 
-    /// All slices that were learnt, in the order in which they came.
+    /// All learnt slices, in the order in which they came.
     pub fn learnt(&self) -> impl Iterator<Item = LearntSlice> + '_ {
         self.known.iter().map(|known| LearntSlice {
             slice: known.id,
@@ -377,14 +377,14 @@ impl Slices {
         })
     }
 
-    /// All that was added to our own slice, and to those that were learnt.
+    /// Sum of all weights added to our own slice and to the learnt ones.
     #[must_use]
     pub fn weight(&self) -> u64 {
         let learnt = self.replica.learnt_weight.load(Relaxed);
         self.replica.own().total_weight().saturating_add(learnt)
     }
 
-    /// Of the slices that were learnt, those to which most was added, at most `max`, the largest first.
+    /// The learnt slices with the largest weights, at most `max` of them, the largest first.
     #[must_use]
     pub fn largest(&self, max: usize) -> Vec<LearntSlice> {
         let by_weight = |learnt: &LearntSlice| (Reverse(learnt.weight), learnt.slice);
@@ -397,7 +397,7 @@ impl Slices {
         all
     }
 
-    /// How many slices are held of a node, of all its writers, our own included.
+    /// Number of slices of a node that are held, of all its writers, our own included.
     #[must_use]
     pub fn held_of(&self, node: u64) -> usize {
         let (sketch, own) = (self.own_slice.sketch, self.own_slice.node == node);
@@ -410,9 +410,9 @@ impl Slices {
         learnt.count() + usize::from(own)
     }
 
-    /// The parts of a key's count: ourselves first, then every node that a slice is held of, then the legacy
-    /// peers. Each is an upper bound of what that one counted; together they are at most what
-    /// [`Replica::estimate`] says afterwards.
+    /// The parts of a key's count: our own first, then every node of which a slice is held, then the legacy peers.
+    /// Each part is an upper bound of what that origin counted. Together they are at most what [`Replica::estimate`]
+    /// answers afterwards.
     #[must_use]
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let replica = &self.replica;
@@ -440,8 +440,7 @@ impl Slices {
         once(own).chain(nodes).chain(legacy).collect()
     }
 
-    /// As [`Replica::read_own_row`], with what earlier starts of this node had counted, as far as it is known
-    /// here.
+    /// Like [`Replica::read_own_row`], plus what earlier starts of this node had counted, as far as it is known here.
     pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         self.replica.read_own_row(row, out);
         let start = row.saturating_mul(self.geometry.width());
@@ -485,7 +484,7 @@ impl Slices {
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
         let mut given = GivenCells::new(cells, self.geometry);
-        // What raises nothing takes nothing.
+        // A merge that raises nothing takes no memory.
         let is_held = self.known(slice).is_some_and(|known| known.held.is_some());
         let first = given.find(|cell| is_held || cell.value() > 0);
         let Some(first) = first else {
@@ -499,14 +498,14 @@ impl Slices {
         given.outcome(merged)
     }
 
-    /// The place of a slice that has cells, perhaps since now.
+    /// The place of a slice that has cells. The slice gets cells if it had none.
     fn hold(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
         if let Some(&at) = self.by_id.get(slice)
             && self.known[at].held.is_some()
         {
             return Ok(at);
         }
-        // Memory first: a slice that is refused shall not be known.
+        // Memory is checked first: a slice that is refused must not become known.
         self.check_place(slice)?;
         let held = Held::try_new(&self.replica)?;
         let at = self.place(slice)?;
@@ -514,7 +513,7 @@ impl Slices {
         Ok(at)
     }
 
-    /// The place of a slice that is known, perhaps since now.
+    /// The place of a known slice. The slice becomes known if it was not.
     fn place(&mut self, slice: &SliceId) -> Result<usize, SliceRefused> {
         self.check_name(slice)?;
         self.check_place(slice)?;
@@ -555,7 +554,7 @@ impl Slices {
     }
 }
 
-/// The least row of the sum of slices; 0 of none.
+/// The least row of the sum of slices; 0 for no slices.
 fn least_of(slices: &[&Held], cells: &CellIndexes) -> u64 {
     let sum = |&cell: &u32| {
         let counts = slices.iter().map(|held| held.cell(cell));

@@ -1,16 +1,16 @@
-//! Our own slice as others get it: what has changed, and since when.
+//! Our own slice as other nodes get it: its published copy, and which cells changed since which version.
 //!
-//! Adds leave no marks. Instead a *pass* compares the live cells with the copy that was published
-//! before, and takes over what has grown: reading both once costs the control thread some milliseconds
-//! for 16 MiB, and `add` nothing (`benches/publish.rs` has both ways). While the total weight stands
-//! still there is nothing to look for.
+//! Adds leave no marks. Instead a *pass* compares the live cells with the copy that was published before, and takes
+//! over the cells that have grown. Reading both once costs the control thread some milliseconds for 16 MiB, and costs
+//! `add` nothing (`benches/publish.rs` measures both ways). While the total weight stands still there is nothing to
+//! look for.
 //!
-//! The same pass notes how often each cell has made a half turn, and gives back what may be added until the next one
-//! (see [`Sketch`]).
+//! The same pass notes how many half turns each cell has made, and gives back the weight that may be added until the
+//! next one (see [`Sketch`]).
 //!
-//! Cells grow while a pass goes on; it takes each as it is when it comes by. What is published may so
-//! have some rows of an add and lack others, as any reader of the live cells may see it; the rest comes
-//! with the next version, since the total that was read *before* the pass is not yet the one behind it.
+//! Cells grow while a pass goes on, and the pass takes each as it is when it comes by. So the published copy may have
+//! some rows of an add and lack others, as any reader of the live cells may see it. The rest comes with the next
+//! version: the pass keeps the total from before it began, so the next pass finds that the total has grown.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -21,7 +21,7 @@ use rmbd_sketch::{Geometry, OpenPass, Sketch, SketchError};
 use super::hashes::{GROUP_CELLS, Hashes, difference};
 use super::history::{ChangeList, History};
 
-/// Cells that are compared at once: a cache line.
+/// Cells that are compared at once: one cache line.
 const LINE_CELLS: usize = 16;
 
 /// The outcome of a call of [`Slices::publish`](super::Slices::publish).
@@ -29,42 +29,42 @@ const LINE_CELLS: usize = 16;
 pub enum Published {
     /// Nothing was added since the last pass began.
     Idle,
-    /// The pass is not at its end: the next call goes on with it.
+    /// The pass is not at its end; the next call continues it.
     Partly,
     /// The pass is done.
     Done {
-        /// The version that stands now; the same as before where nothing had changed.
+        /// The current version; the same as before if nothing had changed.
         version: u64,
-        /// Cells that have grown since the version before.
+        /// Number of cells that have grown since the version before.
         changed_cells: u64,
     },
 }
 
-/// The form in which changes since a version are known.
+/// The form in which the changes since a version are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changes {
-    /// It is the latest version.
+    /// The version is the latest one.
     Nothing,
-    /// Cell by cell.
+    /// The changes are known cell by cell.
     Cells,
-    /// It is too long ago: by groups.
+    /// The version is too old: the changes are known by groups only.
     Groups,
 }
 
-/// The writer's side of our own slice.
+/// The writer's side of our own slice: its published copy and what changed.
 #[derive(Debug)]
 pub(super) struct Own {
-    /// The lowest 32 bits of what was published; the sketch has noted the rest.
+    /// The lowest 32 bits of the published cells. The sketch has noted the rest.
     published: Box<[u32]>,
     hashes: Hashes,
-    /// Of each group, the version that changed it last.
+    /// For each group, the version that changed it last.
     group_versions: Box<[u64]>,
     history: History,
     version: u64,
-    /// Cells taken over so far, each as often as it was.
+    /// Number of times that a pass took over a cell.
     raised: u64,
     pass: Option<Pass>,
-    /// The total weight when the last pass began that is done.
+    /// The total weight when the last finished pass began.
     weight: u64,
 }
 
@@ -111,8 +111,8 @@ impl Own {
         self.finish(pass, live)
     }
 
-    /// `None` where nothing was added. The total is read before any cell is: an add that is not in it
-    /// makes it move again, and one that is shows in its cells.
+    /// Begins a pass, or returns `None` if nothing was added. The total is read before any cell is: an add that is
+    /// missing in it makes it move again, and an add that is part of it shows in its cells.
     fn begin(&self, open: OpenPass) -> Option<Pass> {
         (open.total_weight() != self.weight).then(|| Pass {
             next_group: 0,
@@ -128,7 +128,7 @@ impl Own {
         let first = cells.start as u32;
         let geometry = live.geometry();
         let grown = |index, old, new| {
-            // Always: as many are published as there are.
+            // This always succeeds: there are as many published cells as cells.
             let Some(cell) = geometry.cell(index) else {
                 return;
             };
@@ -209,7 +209,7 @@ impl Own {
     fn cells_of_changed_groups(&self, since: u64, from: u32) -> impl Iterator<Item = u32> + '_ {
         let groups = self.changed_groups(since, from / GROUP_CELLS as u32);
         let cells = groups.flat_map(|group| cells_of(group as usize, self.published.len()));
-        // An index fits 32 bits, the end of a range may not.
+        // An index fits 32 bits, but the end of a range may not.
         cells
             .map(|cell| cell as u32)
             .filter(move |&cell| cell >= from)
@@ -222,15 +222,15 @@ impl Own {
     }
 }
 
-/// The cells of a group, in a slice of so many.
+/// The range of cells of a group, in a slice of `cells` cells.
 fn cells_of(group: usize, cells: usize) -> Range<usize> {
     let start = group * GROUP_CELLS;
     start..(start + GROUP_CELLS).min(cells)
 }
 
-/// Takes what has changed in `live`, whose first cell has the index `first`, over into `published`, and
-/// tells `grown` its index, the old value and the new one. Of `live` each `STRIDE`th is compared, `LINE` of all at
-/// once.
+/// Takes the changed cells of `live` over into `published`, and tells `grown` each one's index, old value and new
+/// value. The first cell of `live` has the index `first`. Each `STRIDE`th number of `live` is compared, `LINE`
+/// numbers at once.
 #[inline]
 fn take_over<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32],
@@ -245,13 +245,13 @@ fn take_over<const STRIDE: usize, const LINE: usize>(
         if differ::<STRIDE, LINE>(live, published) {
             take_over_each::<STRIDE>(live, published, at, &mut grown);
         }
-        // At the end of the largest sketch this is past the last index, and not used.
+        // At the end of the largest sketch this is past the last index, and is not used.
         at = at.wrapping_add(LINE_CELLS as u32);
     }
     take_over_each::<STRIDE>(live_rest, published_rest, at, &mut grown);
 }
 
-/// The same of a small sketch, in which what was added to a cell stands in several places.
+/// Does the same for a small sketch, where the value of a cell is a sum over several tables.
 fn take_over_sums(
     live: &Sketch,
     published: &mut [u32],
@@ -268,7 +268,7 @@ fn take_over_sums(
     }
 }
 
-/// One branch for the whole line, since most have not changed.
+/// Compares a whole line with one branch, since most lines have not changed.
 #[inline]
 fn differ<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32; LINE],

@@ -1,4 +1,4 @@
-//! Why a slice is not held, and which are not.
+//! Slices that are not held for want of room, and the reasons.
 
 use std::collections::BTreeMap;
 
@@ -6,48 +6,48 @@ use crate::memory::MemoryLimit;
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::SketchError;
 
-/// Refused slices that are remembered. When there are so many, others that are not held count as
-/// refused without being remembered.
+/// Number of refused slices that are remembered. When there are so many, every other slice that is not held counts as
+/// refused, too.
 pub const REFUSED_MAX: usize = 1024;
 
-/// Why a slice was not merged. Unless it says otherwise, nothing was changed.
+/// Why a slice was not merged. Unless a variant says otherwise, nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SliceRefused {
-    /// It is what this node writes itself.
+    /// The slice is the one that this node writes itself.
     #[error(
         "somebody sent cells of this node's own live slice, they were dropped: only the node itself writes it; do two nodes run with copies of one data directory?"
     )]
     OwnSlice,
-    /// As many slices as are allowed are known.
+    /// As many slices are known as are allowed.
     #[error("a new slice was not taken, {max} are known already")]
     TooManyOrigins {
-        /// The limit.
+        /// The largest number of slices.
         max: usize,
     },
-    /// All cells together would be above the limit.
+    /// The cells of all slices together would take more memory than the limit.
     #[error(
         "a new slice was not taken, all cells together would need {needed_bytes} bytes and may take {max_bytes}"
     )]
     Memory {
-        /// What there would be in all.
+        /// Bytes that all cells would take.
         needed_bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: u64,
     },
     /// The allocator refused.
     #[error("a new slice was not taken: {0}")]
     OutOfMemory(#[from] SketchError),
-    /// It belongs to another sketch.
+    /// The slice belongs to another sketch.
     #[error("a slice of another sketch was not taken: this node does not have that sketch")]
     Unsupported,
-    /// Some cell does not exist. Those that do were merged.
+    /// A cell does not exist here. The cells that do were merged.
     #[error(
         "cell {index} was dropped, a slice has {cells} cells here; those that fit were taken: give all nodes the same width and depth"
     )]
     IndexRange {
-        /// The first such index.
+        /// The index of the first such cell.
         index: u32,
-        /// Cells of a slice.
+        /// Number of cells of a slice here.
         cells: u64,
     },
 }
@@ -61,28 +61,28 @@ impl From<MemoryLimit> for SliceRefused {
     }
 }
 
-/// Slices that exist elsewhere, and are not here, or not as a whole, for want of room.
+/// Slices that exist on other nodes, and are missing here or incomplete, for want of room.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSlices {
     slices: BTreeMap<SliceId, Lack>,
-    /// How many of them there is no room for.
+    /// Number of slices for which there is no room now.
     lasting: usize,
-    /// What all cells took when the last one was refused for what it would have taken.
+    /// Bytes that all cells took when a slice was last refused for the memory that it would have taken.
     full_at_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lack {
-    /// There never will be room in this start of the node.
+    /// There will never be room in this start of the node.
     ForGood,
     /// There was no memory.
     Memory,
-    /// There was no memory, and is some now: it is to come from the beginning.
+    /// There was no memory, and there is some now: the slice is to be sent from the beginning.
     Wanted,
 }
 
-/// The share of the memory that has to become free before what was refused is asked for again: as 1 in so many.
-/// So a few bytes that come and go do not make a large slice come and go.
+/// Share of the memory, as 1 in so many, that has to become free before refused slices are asked for again. So a few
+/// bytes that come and go do not make a large slice come and go.
 const ROOM_SHARE: u64 = 64;
 
 impl RefusedSlices {
@@ -102,8 +102,8 @@ impl RefusedSlices {
         }
     }
 
-    /// Memory has become free since the last slice was refused for want of it: those are wanted again, and true is
-    /// returned where there are any.
+    /// Marks slices that were refused for want of memory as wanted again, if memory has become free since the last of
+    /// them was refused. Returns whether there are any.
     pub(super) fn retry(&mut self, taken_bytes: u64, max_bytes: u64) -> bool {
         let room = max_bytes / ROOM_SHARE;
         let has_room = |full: u64| taken_bytes.saturating_add(room) <= full;
@@ -121,7 +121,7 @@ impl RefusedSlices {
         has_any
     }
 
-    /// There is room for it, as it turns out: it is to come from the beginning.
+    /// Notes that there is room for a slice after all: it is to be sent from the beginning.
     pub(super) fn found_room(&mut self, slice: &SliceId) {
         if let Some(lack) = self.slices.get_mut(slice).filter(|lack| lack.is_lasting()) {
             *lack = Lack::Wanted;
@@ -129,19 +129,19 @@ impl RefusedSlices {
         }
     }
 
-    /// It is here.
+    /// Forgets a slice that is here now.
     pub(super) fn forget(&mut self, slice: &SliceId) {
         if self.slices.remove(slice).is_some_and(Lack::is_lasting) {
             self.lasting -= 1;
         }
     }
 
-    /// It need not be sent.
+    /// Whether the slice need not be sent.
     pub(super) fn contains(&self, slice: &SliceId) -> bool {
         self.slices.get(slice).is_some_and(|lack| lack.is_lasting())
     }
 
-    /// It is not here as a whole.
+    /// Whether the slice is not here as a whole.
     pub(super) fn lacks(&self, slice: &SliceId) -> bool {
         self.slices.contains_key(slice)
     }
@@ -162,7 +162,8 @@ impl RefusedSlices {
         self.lasting >= REFUSED_MAX
     }
 
-    /// Whether it can be noted: one that is only wanted makes room, since it will be told of again.
+    /// Whether there is a place to remember this slice. A slice that is only wanted gives way, since others will tell
+    /// of it again.
     fn make_place(&mut self, slice: &SliceId) -> bool {
         if self.slices.len() < REFUSED_MAX || self.slices.contains_key(slice) {
             return true;

@@ -1,5 +1,5 @@
-//! All slices of a node but one, told and compared as one: a node that was started again and again has many, and
-//! they hardly ever change.
+//! The slices of a node but one, compared as a single sum. A node that was started again and again has many slices,
+//! and they hardly ever change.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::Included;
@@ -10,19 +10,19 @@ use rmbd_proto::{SketchNumber, Writer};
 use super::learnt::Known;
 use super::{SliceDigest, Slices};
 
-/// The sum over the slices that were learnt of a node.
+/// The sum over the learnt slices of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sum {
     count: u64,
     sum: u64,
 }
 
-/// The sums of all nodes, as they are.
+/// The sums of all nodes.
 #[derive(Debug)]
 pub(super) struct Sums(BTreeMap<(SketchNumber, u64), Sum>);
 
 impl Sums {
-    /// Of our own node, and nothing else yet.
+    /// Sums with an entry for our own node, and no other.
     pub(super) fn new(own: &SliceId) -> Self {
         Self([((own.sketch, own.node), Sum::default())].into())
     }
@@ -45,7 +45,7 @@ impl Sums {
 }
 
 impl Sum {
-    /// Of one slice; of nothing where nothing is in it.
+    /// The sum of one slice; empty if the slice is.
     fn of_line(line: &SliceDigest) -> Self {
         if line.root == 0 {
             return Self::default();
@@ -72,13 +72,13 @@ impl Sum {
 }
 
 impl Slices {
-    /// The nodes of a sketch of which anything is held, ascending from `first` on, and our own.
+    /// The nodes of a sketch of which a slice with content is held, ascending from `first` on, and our own.
     pub fn nodes(&self, sketch: SketchNumber, first: u64) -> impl Iterator<Item = u64> + '_ {
         let range = (Included((sketch, first)), Included((sketch, u64::MAX)));
         self.sums.0.range(range).map(|(&(_, node), _)| node)
     }
 
-    /// The line about all slices of a node but this one, which others compare.
+    /// The line about all slices of a node but this one, which other nodes compare.
     #[must_use]
     pub fn siblings(&self, slice: &SliceId) -> SiblingsEntry {
         let learnt = self.sums.0.get(&(slice.sketch, slice.node));
@@ -96,7 +96,7 @@ impl Slices {
         }
     }
 
-    /// The sums of all parts of a slice's siblings.
+    /// The sums of all buckets of a slice's siblings.
     #[must_use]
     pub fn sibling_buckets(&self, slice: &SliceId) -> [u64; SIBLING_BUCKETS] {
         let mut sums = [0_u64; SIBLING_BUCKETS];
@@ -107,8 +107,8 @@ impl Slices {
         sums
     }
 
-    /// The lines of a slice's siblings in some parts (a bit for each), in the order of writers from `first` on, and
-    /// round.
+    /// The lines of a slice's siblings in some buckets (a bit for each). Our own slice's line comes first, if it is a
+    /// sibling. The others follow in the order of writers, from `first` on to the last, and then from the lowest.
     pub fn sibling_lines(
         &self,
         slice: &SliceId,
@@ -128,7 +128,7 @@ impl Slices {
         })
     }
 
-    /// Another writer of our node is left out: then ours counts.
+    /// Whether the left-out slice is of another writer of our node: then our own slice is among its siblings.
     fn is_sibling_of_ours(&self, slice: &SliceId) -> bool {
         let own = &self.own_slice;
         (slice.sketch, slice.node) == (own.sketch, own.node) && slice.writer != own.writer

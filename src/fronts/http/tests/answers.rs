@@ -1,4 +1,4 @@
-//! What is answered, and to what.
+//! Tests of requests and their answers.
 
 use super::*;
 
@@ -100,7 +100,7 @@ fn a_keys_detail_is_asked_for_with_any_bytes() {
 
 #[test]
 fn head_is_get_without_the_body() {
-    // /metrics holds the CPU time and so differs from one answer to the next.
+    // /metrics holds the CPU time, so it differs from one answer to the next.
     let server = Server::start();
     for path in PATHS
         .into_iter()
@@ -216,7 +216,7 @@ fn only_what_machines_ask_for_is_answered_by_every_name() {
                 foreign.body
             );
         }
-        // The target counts where it has a host.
+        // The host in the target is the one that counts.
         let target = format!("http://evil.example{path}");
         let absolute = code(&target, "Host: localhost\r\n", "HTTP/1.1");
         assert_eq!(absolute.code, foreign.code, "{path}");

@@ -1,4 +1,4 @@
-//! Clients that are broken, slow, many or hostile; and the stop.
+//! Tests with clients that are broken, slow, many or hostile, and of the stop.
 
 use std::sync::Mutex;
 
@@ -79,7 +79,7 @@ fn a_body_is_not_waited_for() {
 
 #[test]
 fn silent_clients_cannot_keep_others_out() {
-    // The other limits are out of reach: only the crowd's rule can let anybody in.
+    // The other limits are out of reach, so only the rule for crowds can let a client in.
     let hour = Duration::from_secs(3600);
     let limits = Limits {
         header_read: hour,
@@ -173,14 +173,14 @@ fn no_connection_lives_for_ever() {
     panic!("asking often enough keeps a connection open");
 }
 
-/// Sends requests and reads no answer until neither side's buffers take more.
+/// Sends requests, and reads no answer until neither side's buffers take more.
 fn fill_without_reading(server: &Server) -> TcpStream {
     let mut stream = server.connect();
     stream.set_nonblocking(true).unwrap();
     let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
     let start = Instant::now();
     let mut stuck_since = Instant::now();
-    // Stuck for 100 ms while the server answers others: its send buffer is full as well.
+    // The write is stuck for 100 ms while the server answers others, so the server's send buffer is full as well.
     while stuck_since.elapsed() < Duration::from_millis(100) {
         assert!(
             start.elapsed() < FAILSAFE,
@@ -211,7 +211,7 @@ Host: localhost
 
 "
     .repeat(1_000);
-    // A write blocks once the buffers are full, until the server is gone and resets it.
+    // A write blocks once the buffers are full, until the server is gone and resets the connection.
     let error = loop {
         if let Err(error) = stream.write_all(&requests) {
             break error;
@@ -234,7 +234,7 @@ fn stop_does_not_wait_for_clients() {
     assert_eq!(Answer::read(&mut kept).unwrap().code, 200);
 
     let took = server.stop();
-    // 200 ms by its own promise; the rest is for a machine that is busy with other tests.
+    // The server promises 200 ms; the rest is for a machine that is busy with other tests.
     assert!(took < Duration::from_secs(2), "took {took:?}");
     assert_eq!(read_until_closed(&mut kept), b"");
     assert_eq!(read_until_closed(&mut half), b"");
@@ -242,7 +242,7 @@ fn stop_does_not_wait_for_clients() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
-/// Stops the server that is just asking it.
+/// A source that stops the server when it is asked.
 struct StopsWhenAsked(Mutex<Option<oneshot::Sender<()>>>);
 
 impl StatusSource for StopsWhenAsked {

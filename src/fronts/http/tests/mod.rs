@@ -1,4 +1,4 @@
-//! A server on a thread, and clients that are as crude as needed.
+//! Tests of a server on a thread, with simple clients.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use super::testing::Fake;
 use super::*;
 use crate::status::testing::status as fake_status;
 
-/// Far longer than anything here takes; its end is a failure, never a way to pass.
+/// A time far longer than anything here takes. Its end is a failure, never a way to pass.
 const FAILSAFE: Duration = Duration::from_secs(30);
 const PATHS: [&str; 5] = ["/", "/status", "/metrics", "/healthz", "/readyz"];
 
@@ -81,7 +81,7 @@ impl Server {
         self.ask("GET", path)
     }
 
-    /// Stops it; says how long that took.
+    /// Stops the server, and returns how long that took.
     fn stop(mut self) -> Duration {
         let start = Instant::now();
         drop(self.stop.take());
@@ -134,7 +134,7 @@ impl Answer {
         }
     }
 
-    /// One answer from a connection that stays open.
+    /// Reads one answer from a connection that stays open.
     fn read(stream: &mut TcpStream) -> io::Result<Self> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
@@ -157,7 +157,7 @@ impl Answer {
     }
 }
 
-/// The bytes until the other side closes, in whichever way.
+/// Reads until the other side closes, in whichever way.
 fn read_until_closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {

@@ -1,4 +1,4 @@
-//! The page is closed in itself.
+//! Tests that the page loads nothing from elsewhere.
 
 use base64::Engine;
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ fn the_page_may_run_its_own_script_and_nothing_else() {
     );
 }
 
-/// Base64 of the hash of the page's only element of that name, as a browser makes it.
+/// Base64 of the hash of the page's only element of that name, as a browser computes it.
 fn sha256(element: &str) -> String {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     assert_eq!(PAGE.matches(&open).count(), 1);

@@ -1,4 +1,4 @@
-//! Committed payloads, written by a program that knows only the format's description.
+//! Committed payloads, written by a program that knows only the description of the format.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn name(purpose: Purpose) -> &'static str {
     }
 }
 
-/// What the vectors say of a frame.
+/// The meaning of a frame in the form that the vectors use.
 fn meaning(frame: Frame<'_>) -> Value {
     match frame {
         Frame::Ack { channel, ranges } => {

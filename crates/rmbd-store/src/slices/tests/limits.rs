@@ -1,4 +1,4 @@
-//! What is known, complete, and refused.
+//! Tests of which slices are known, complete and refused.
 
 use super::*;
 use crate::MemoryLimit;
@@ -15,7 +15,7 @@ fn one_cell(value: u64) -> std::array::IntoIter<(u32, u64), 1> {
 fn versions_are_raised_without_gaps_only() {
     let (_, mut slices) = replica(4, 2, NO_LIMITS);
     slices.merge(&A, one_cell(5)).unwrap();
-    // (base, version, is taken, version that stands then)
+    // (base, version, whether it is taken, version that stands then)
     for (base, version, is_taken, stands) in [
         (1, 3, false, 0),
         (0, 3, true, 3),
@@ -81,7 +81,7 @@ fn origins_are_limited_and_the_known_are_served() {
     assert_eq!(slices.lacking(), 2);
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
     assert_eq!((slices.lacking(), replica.memory_bytes()), (2, bytes));
-    // The place of the empty one is its own.
+    // The empty slice keeps its place.
     assert_eq!(slices.merge(&A, one_cell(7)), Ok(1));
     assert_eq!(slices.merge(&B, one_cell(6)), Ok(1));
     assert_eq!(replica.total_weight(), 13);
@@ -89,8 +89,8 @@ fn origins_are_limited_and_the_known_are_served() {
 
 #[test]
 fn memory_is_limited_for_slices_and_legacy_peers_together() {
-    // Of 16 bytes each: live ones in pairs, wide ones of others, half turns, published, one legacy peer's two wide
-    // ones; and a slice, but not one more.
+    // Tables of 16 bytes each: live cells in pairs, wide sums of others, half turns, the published copy, and two wide
+    // tables of one legacy peer. One slice fits beside them, but not two.
     let (unlimited, mut free) = replica(4, 1, NO_LIMITS);
     free.merge(&A, one_cell(5)).unwrap();
     let slice_bytes = unlimited.memory_bytes() - 6 * 16;
@@ -117,7 +117,7 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     };
     assert!(is_refused(slices.merge(&B, one_cell(5))));
     assert!(slices.is_refused(&B) && !slices.has(&B));
-    // Its cells went by: nobody may be told that it is here.
+    // Cells of the slice went by, so nobody may be told that it is here.
     assert!(!slices.complete(&B, 0, 1) && slices.is_refused(&B) && !slices.has(&B));
     assert!(slices.digests().all(|line| line.slice != B));
     assert!(is_refused(slices.merge(&B, one_cell(5))));
@@ -132,8 +132,8 @@ fn memory_is_limited_for_slices_and_legacy_peers_together() {
     assert_eq!(slices.merge(&A, one_cell(6)), Ok(1));
 }
 
-/// Memory ends in the middle of a slice: what was there stays, groups that do not fit change nothing, the slice is
-/// named, and is not complete.
+/// Memory ends in the middle of a slice. Cells that were there stay, groups that do not fit change nothing, the slice
+/// is named, and it is not complete.
 #[test]
 fn a_group_without_room_changes_nothing() {
     const CELLS: u32 = 4 * 300;
@@ -159,7 +159,7 @@ fn a_group_without_room_changes_nothing() {
                 let after = all_or_none(&slices, &A);
                 for (cell, value) in cells {
                     let at = cell as usize;
-                    // A group is taken whole or not at all, and this span is of one or two.
+                    // A group is taken whole or not at all, and this span holds one or two groups.
                     let taken = after.get(at).copied().unwrap_or(0);
                     let old = before.get(at).copied().unwrap_or(0);
                     assert!(taken == value.max(old) || (merged.is_err() && taken == old));
@@ -174,7 +174,7 @@ fn a_group_without_room_changes_nothing() {
             assert_eq!(all_cells(&slices, &A), naive);
             assert_eq!(hashes(&slices, &A), naive_hashes(&naive));
         }
-        // What others counted is what is held, cell for cell.
+        // The sums of what others counted equal the cells that are held.
         let cells = replica.own().geometry().cells_between(0, usize::MAX);
         for (cell, &value) in cells.zip(&naive) {
             assert_eq!(replica.own().others_total(cell), value);
@@ -182,7 +182,7 @@ fn a_group_without_room_changes_nothing() {
     }
 }
 
-/// The cells of a slice; none where it is not known.
+/// The cells of a slice; empty if the slice is not known.
 fn all_or_none(slices: &Slices, slice: &SliceId) -> Vec<u64> {
     slices.cells(slice).map_or(Vec::new(), CellsRef::to_vec)
 }
@@ -203,7 +203,7 @@ fn a_replica_above_its_limit_is_not_made() {
             max_bytes,
         }))
     };
-    // Four cells: 20 bytes each, and 4 for what is published of it.
+    // Four cells take 20 bytes each, and 4 for each published cell.
     assert_eq!(made(79).err(), too_large(80, 79));
     let replica = Arc::new(made(95).unwrap());
     assert_eq!(
@@ -245,7 +245,7 @@ fn what_is_not_ours_to_take_is_refused() {
         assert!(slices.is_refused(&later));
     }
     assert!(!slices.is_refused(&OWN) && slices.lacking() == 3);
-    // Nothing that fits: nothing is taken.
+    // No cell fits, so nothing is taken.
     let outside = |cell| {
         Err(SliceRefused::IndexRange {
             index: cell,
@@ -255,15 +255,15 @@ fn what_is_not_ours_to_take_is_refused() {
     assert_eq!(slices.merge(&A, [(4, 5)].into_iter()), outside(4));
     assert!(!slices.has(&A));
     assert_eq!((replica.memory_bytes(), replica.total_weight()), before);
-    // Those that fit are merged, wherever they stand.
+    // The cells that fit are merged, wherever they stand.
     let some = [(u32::MAX, 5), (1, 7), (9, 1), (3, 8)];
     assert_eq!(slices.merge(&A, some.into_iter()), outside(u32::MAX));
     assert_eq!(all_cells(&slices, &A), [0, 7, 0, 8]);
     assert!(!slices.is_refused(&A));
 }
 
-/// Flat groups of a writer that is gone are packed: the room that this makes is for what was refused, and nobody is
-/// told that it is here before it is.
+/// Flat groups of a writer that is gone are packed. The room that this makes is used for refused slices, and nobody
+/// is told that such a slice is here before it is.
 #[test]
 fn what_was_refused_is_wanted_when_there_is_room_and_lacks_until_it_is_here() {
     const CELLS: u64 = 4 * 4096;
@@ -298,7 +298,7 @@ fn what_was_refused_is_wanted_when_there_is_room_and_lacks_until_it_is_here() {
     assert_eq!((slices.lacking(), slices.wanted().count()), (0, 0));
 }
 
-/// Whatever comes, the bound holds, and what there is no room for makes what is wanted give way.
+/// Whatever comes, the bound holds, and slices for which there is no room make wanted ones give way.
 #[test]
 fn the_wanted_give_way_to_the_refused() {
     let large = |value: u64| (0..4 * 4096).map(move |cell| (cell, value));
@@ -326,7 +326,7 @@ fn the_wanted_give_way_to_the_refused() {
     assert!(slices.retry_refused());
     assert_eq!(slices.wanted().count(), REFUSED_MAX);
     assert!(!slices.is_refused(&unknown));
-    // Two, of which there is room for one at most.
+    // Of these two slices, one at most has room.
     let merged = [B, C].map(|slice| slices.merge_live(&slice, large(u64::MAX >> 2)).is_err());
     assert!(merged.contains(&true));
     assert!(slices.is_refused(&C) && slices.lacks(&C));

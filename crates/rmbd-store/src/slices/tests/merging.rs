@@ -1,4 +1,4 @@
-//! Merging, and the answers over what was merged.
+//! Tests of merging, and of the answers over what was merged.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::{Batch, OriginEstimate, OriginName, Way};
 use rmbd_proto::cluster::CELL_MAX;
 use rmbd_sketch::Weight;
 
-/// Two writers of one node, one of another, and two earlier ones of our own.
+/// Slices of two writers of one node, of one writer of another, and of two earlier writers of our own.
 const OTHERS: [SliceId; 5] = [
     SliceId::of(2, Writer(1)),
     SliceId::of(3, Writer(1)),
@@ -16,7 +16,7 @@ const OTHERS: [SliceId; 5] = [
     SliceId::of(1, Writer(10)),
 ];
 
-/// What one datagram brings: which slice, and its cells.
+/// The content of one datagram: the number of the slice, and its cells.
 type Delta = (usize, Vec<(u32, u64)>);
 
 fn values() -> impl Strategy<Value = u64> {
@@ -42,7 +42,7 @@ fn merged(deltas: &[Delta]) -> (Arc<Replica>, Slices) {
     let (replica, mut slices) = replica(WIDTH.into(), DEPTH.into(), NO_LIMITS);
     for (number, (slice, cells)) in deltas.iter().enumerate() {
         let (slice, cells) = (&OTHERS[*slice], cells.iter().copied());
-        // Flat or packed is not to be told from outside.
+        // Whether cells are kept flat or packed is not visible from outside.
         if number % 2 == 0 {
             slices.merge_live(slice, cells).unwrap();
         } else {
@@ -53,7 +53,7 @@ fn merged(deltas: &[Delta]) -> (Arc<Replica>, Slices) {
     (replica, slices)
 }
 
-/// The largest of each, and none above what a cell may have.
+/// The largest value of each cell, none above what a cell may have.
 fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u64> {
     let mut cells = vec![0; CELLS as usize];
     for (_, delta) in deltas.iter().filter(|delta| delta.0 == slice) {
@@ -64,7 +64,7 @@ fn naive_cells(deltas: &[Delta], slice: usize) -> Vec<u64> {
     cells
 }
 
-/// What stands beside our own cells: the sum of all slices.
+/// The expected sums beside our own cells: the sum of all slices.
 fn sum_of(slices: &[Vec<u64>]) -> Vec<u64> {
     let sum = |at: usize| {
         slices
@@ -82,7 +82,7 @@ fn weight_of(cells: &[u64]) -> u64 {
 }
 
 proptest! {
-    /// Any order of the same deltas, some of them several times, leads to the same.
+    /// The same deltas in any order, some of them several times, lead to the same cells.
     #[test]
     fn merging_is_commutative_associative_and_idempotent(
         (deltas, shuffled) in deltas(CELLS).prop_flat_map(|deltas| {
@@ -116,7 +116,7 @@ proptest! {
         let naive = (0..OTHERS.len()).map(|number| weight_of(&naive_cells(&deltas, number)));
         prop_assert_eq!(one.total_weight(), naive.fold(0, u64::saturating_add));
         prop_assert_eq!(other.total_weight(), one.total_weight());
-        // All of it once more: nothing rises, and it says so.
+        // The same deltas once more: no cell rises, and the result says so.
         let mut of_one = of_one;
         for (slice, cells) in &deltas {
             let moved = of_one.changed_at(&OTHERS[*slice]);
@@ -126,7 +126,7 @@ proptest! {
         }
     }
 
-    /// One by one, in both ways of a batch, and by origin.
+    /// Answers of single counts, of both ways of a batch, and by origin.
     #[test]
     fn answers_follow_the_rule(
         deltas in deltas(CELLS),
@@ -142,7 +142,7 @@ proptest! {
             let of_node = nodes.entry(slice.node).or_default();
             of_node.push(naive_cells(&deltas, number));
         }
-        // The rule: what we count, and the sum of all that others do, earlier starts of ours among them.
+        // The rule: our own count, plus the sum of what all others counted, earlier starts of ours among them.
         let own = nodes[&OWN.node][..1].to_vec();
         let others: Vec<_> = (0..OTHERS.len()).map(|number| naive_cells(&deltas, number)).collect();
         let by_rule = BTreeMap::from([(0, own), (1, vec![sum_of(&others)])]);
@@ -165,7 +165,7 @@ proptest! {
                 let OriginName::Node(node) = origin.origin else {
                     panic!("{origin:?}");
                 };
-                // What our own node counted before it started again is a part of its own.
+                // Counts of our own node before it started again are a part of its own.
                 let mut only = BTreeMap::from([(0, nodes[&node].clone())]);
                 if node == OWN.node {
                     let earlier = only.get_mut(&0).unwrap().split_off(1);
@@ -241,6 +241,6 @@ fn readers_see_slices_come_while_they_read() {
         }
         reader.join().unwrap();
     });
-    // One of them is our own node.
+    // One of the seven is our own node.
     assert_eq!(slices.estimate_by_origin(b"key").len(), 7);
 }

@@ -1,4 +1,4 @@
-//! Slices against naive ones: plain vectors in a map, and plain loops over them.
+//! Tests of slices against naive ones: plain vectors in a map, and plain loops over them.
 #![allow(clippy::unwrap_used)]
 
 mod limits;
@@ -29,7 +29,7 @@ fn replica(width: u64, depth: u64, limits: ReplicaLimits) -> (Arc<Replica>, Slic
     (replica, slices)
 }
 
-/// Whole passes until there is nothing to do.
+/// Makes whole passes until there is nothing left to publish.
 fn publish_all(slices: &mut Slices) {
     while slices.publish(usize::MAX) != Published::Idle {}
 }
@@ -44,7 +44,7 @@ fn all_cells(slices: &Slices, slice: &SliceId) -> Vec<u64> {
     all
 }
 
-/// The hashes of cells, by the definition of each level: groups, sections, root.
+/// The hashes of cells by the definition of each level: groups, sections, root.
 fn naive_hashes(cells: &[u64]) -> (Vec<u64>, Vec<u64>, u64) {
     let sum_of = |from: usize, to: usize| {
         (from..to.min(cells.len())).fold(0_u64, |sum, at| {
@@ -61,7 +61,7 @@ fn naive_hashes(cells: &[u64]) -> (Vec<u64>, Vec<u64>, u64) {
     (by(GROUP_CELLS), sections, sum_of(0, cells.len()))
 }
 
-/// The same, of what a node has.
+/// The same hashes as a node has them.
 fn hashes(slices: &Slices, slice: &SliceId) -> (Vec<u64>, Vec<u64>, u64) {
     let sections = slices.section_hashes(slice).to_vec();
     let groups = 0..sections.len() as u32;
@@ -69,7 +69,7 @@ fn hashes(slices: &Slices, slice: &SliceId) -> (Vec<u64>, Vec<u64>, u64) {
     (groups.collect(), sections, slices.root(slice))
 }
 
-/// Rule 2 as its words say it: nodes by name, each with the cells of its slices.
+/// The second rule as the documentation says it: nodes by name, each with the cells of its slices.
 fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u64>>>, key: &[u8]) -> u64 {
     let at = replica.own().cells_of(key);
     let least_row = |slices: &Vec<Vec<u64>>| {
@@ -84,7 +84,7 @@ fn naive_estimate(replica: &Replica, nodes: &BTreeMap<u64, Vec<Vec<u64>>>, key: 
 
 #[test]
 fn hashes_of_cells_are_what_they_were() {
-    // What is exchanged: the same on all machines and releases (computed with Python's integers).
+    // Hashes are exchanged, so they are the same on all machines and releases (computed with Python's integers).
     for (index, value, hash) in HASHES {
         assert_eq!(cell_hash(index, value), hash, "{index} {value}");
     }

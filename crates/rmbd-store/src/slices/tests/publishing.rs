@@ -1,4 +1,4 @@
-//! Passes, versions and what has changed since them.
+//! Tests of passes, versions, and the changes since a version.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -29,14 +29,14 @@ fn live(replica: &Replica) -> Vec<u64> {
     rows.flat_map(|row| replica.own().own_row(row)).collect()
 }
 
-/// Indexes of cells that differ.
+/// Indexes of the cells that differ.
 fn changed(old: &[u64], new: &[u64]) -> Vec<u32> {
     let pairs = old.iter().zip(new).enumerate();
     let changed = pairs.filter(|(_, (old, new))| old != new);
     changed.map(|(index, _)| index as u32).collect()
 }
 
-/// `states` has what was published at each version.
+/// Checks the changes since each version; `states` has the cells that were published at each version.
 fn check_changes(slices: &Slices, states: &[Vec<u64>]) -> Result<(), TestCaseError> {
     let now = states.last().unwrap();
     for (since, state) in states.iter().enumerate() {
@@ -107,7 +107,7 @@ proptest! {
                 }
             }
         }
-        // A pass that was under way at the end, and one behind it.
+        // A pass may have been under way at the end, and another one follows.
         prop_assert_eq!(all_cells(&slices, &OWN), live(&replica));
         prop_assert_eq!(slices.publish(1), Published::Idle);
     }
@@ -123,7 +123,7 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
             let (replica, stop) = (&replica, &stop);
             scope.spawn(move || {
                 let mut batch = Batch::<()>::new(Arc::clone(replica));
-                // Until enough versions were made while this goes on.
+                // Adds until enough versions were made meanwhile.
                 for first in (thread..).step_by(400) {
                     for key in (first..).step_by(2).take(200) {
                         let key = (key % 10_000).to_le_bytes();
@@ -138,7 +138,7 @@ fn after_the_last_pass_what_is_published_is_what_is_live() {
         }
         while slices.own_version() < 20 {
             slices.publish(1000);
-            // Whatever moment it is, no cell is published that is not live.
+            // At no moment is a cell published that is above the live one.
             let published = all_cells(&slices, &OWN);
             let live = live(&replica);
             is_never_ahead &= published.iter().zip(live).all(|(old, new)| *old <= new);
@@ -160,7 +160,7 @@ fn a_pass_goes_on_where_it_stopped() {
         replica.add(&key.to_le_bytes(), 1.into()).unwrap();
     }
     let used = live(&replica).iter().filter(|&&count| count > 0).count() as u64;
-    // Eight groups, the last one short; a call takes at least one.
+    // Eight groups, the last one short; a call takes at least one group.
     for cells_max in [1, 256, 0, 384] {
         assert_eq!(slices.publish(cells_max), Published::Partly);
         assert_eq!(slices.own_version(), 0);
@@ -177,7 +177,7 @@ fn a_pass_goes_on_where_it_stopped() {
 
 #[test]
 fn the_history_is_bounded_in_versions_and_in_entries() {
-    // 512 entries: 64 versions of at most 4 cells fit.
+    // The history has 512 entries: 64 versions of at most 4 cells fit.
     let (replica, mut slices) = replica(1024, 4, NO_LIMITS);
     for key in 0..100_u32 {
         replica.add(&key.to_le_bytes(), 1.into()).unwrap();
@@ -188,14 +188,14 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
     assert_eq!(slices.changes_since(100 - reach), Changes::Cells);
     assert_eq!(slices.changes_since(100 - reach - 1), Changes::Groups);
     assert_eq!(slices.changes_since(101), Changes::Nothing);
-    // 400 cells or so: older lists go.
+    // These are some 400 cells: older lists go.
     for key in 0..100_u32 {
         replica.add(&key.to_be_bytes(), 1.into()).unwrap();
     }
     publish_all(&mut slices);
     assert_eq!(slices.changes_since(100), Changes::Cells);
     assert_eq!(slices.changes_since(101 - reach), Changes::Groups);
-    // More than fit at once: this version has no list, the next one has.
+    // More cells than fit at once: this version has no list, the next one has.
     for key in 1000..3000_u32 {
         replica.add(&key.to_be_bytes(), 1.into()).unwrap();
     }
@@ -210,7 +210,7 @@ fn the_history_is_bounded_in_versions_and_in_entries() {
 
 #[test]
 fn hashes_have_as_many_parts_as_the_slice() {
-    // Two sections, the second of three groups, the last of those short.
+    // Two sections; the second has three groups, the last of them short.
     let cells = (GROUP_CELLS * (SECTION_GROUPS + 2) + 1) as u64;
     let (replica, mut slices) = replica(cells, 1, NO_LIMITS);
     for key in 0..3000_u32 {
@@ -224,14 +224,14 @@ fn hashes_have_as_many_parts_as_the_slice() {
         slices.group_hashes(&other, 0),
     );
     assert_eq!(unknown, (&[][..], vec![]));
-    // Known and empty: the same parts, all 0.
+    // A slice that is known and empty has the same parts, all 0.
     assert!(slices.complete(&other, 0, 0));
     assert_eq!(slices.section_hashes(&other), [0; 2]);
     let groups = [0, 1, 2].map(|section| slices.group_hashes(&other, section).len());
     assert_eq!(groups, [SECTION_GROUPS, 3, 0]);
     assert_eq!(hashes(&slices, &other), naive_hashes(&vec![0; all.len()]));
     assert_eq!(all_cells(&slices, &other), vec![0; all.len()]);
-    // And then with cells.
+    // Then the slice gets cells.
     let sent = (0..).zip(all.iter().copied());
     slices.merge(&other, sent).unwrap();
     assert_eq!(hashes(&slices, &other), hashes(&slices, &OWN));

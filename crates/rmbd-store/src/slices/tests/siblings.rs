@@ -1,4 +1,4 @@
-//! All slices of a node but one, against plain loops over the lines of all slices.
+//! Tests of a node's slices but one, against plain loops over the lines of all slices.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ enum Step {
     AddAndPublish,
 }
 
-/// Our node is one of them, and our writer too.
+/// Any slice; our node and our writer are among the choices.
 fn slice() -> impl Strategy<Value = SliceId> {
     (0..3_u64, 0..20_u64).prop_map(|(node, writer)| SliceId::of(node, Writer(writer)))
 }

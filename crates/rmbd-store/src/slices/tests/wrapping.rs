@@ -1,4 +1,4 @@
-//! Totals beyond 32 bits, against exact ones: with weights, several threads, several nodes, restarts.
+//! Tests of totals beyond 32 bits against exact ones: with weights, several threads, several nodes and restarts.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::{Batch, Estimate};
 use rmbd_sketch::{PASS_WEIGHT_MAX, Weight};
 use rmbd_testkit::random::random;
 
-/// Each of them is crossed by every key that is hot.
+/// Totals that every hot key crosses.
 const BOUNDARIES: [u64; 3] = [1 << 31, 1 << 32, 1 << 33];
 
 struct Node {
@@ -18,7 +18,7 @@ struct Node {
 }
 
 impl Node {
-    /// Of two nodes one has cells for each thread alone.
+    /// Of two nodes, one has cells for each thread alone.
     fn start(node: u64, writer: u64) -> Self {
         Self::start_with(node, writer, 1 + node as usize % 2)
     }
@@ -36,7 +36,7 @@ impl Node {
         Self { replica, slices }
     }
 
-    /// Adds, and passes where it has to; in pieces, so that adds come in the middle of passes.
+    /// Adds a weight in pieces, so that adds come in the middle of passes, and makes passes where it has to.
     fn add(&mut self, key: u8, weight: u64) {
         let mut left = weight;
         let mut batch = Batch::new(Arc::clone(&self.replica));
@@ -53,7 +53,7 @@ impl Node {
         batch.finish(&mut |_, _| {});
     }
 
-    /// Takes all that another has, of everybody.
+    /// Learns all that another node has, of all writers.
     fn learn_from(&mut self, other: &Self) {
         let own = self.replica.own_slice();
         let digests = other.slices.digests().filter(|digest| digest.slice != own);
@@ -64,7 +64,8 @@ impl Node {
         }
     }
 
-    /// What is answered is what the rule says of all cells that are here: own ones live, others' as they were learnt.
+    /// Checks answers against the rule over all cells that are here: own ones live, those of others as they were
+    /// learnt.
     fn check_rule(&self, keys: u8) {
         for key in 0..keys {
             let at = self.replica.own().cells_of(&[key]);
@@ -88,7 +89,7 @@ impl Node {
     }
 }
 
-/// A weight that brings something near one of the boundaries, across it, or far beyond.
+/// A weight that brings a total near one of the boundaries, across it, or far beyond.
 fn weight(random: &mut impl FnMut() -> u64) -> u64 {
     match random() % 4 {
         0 => random() % 1_000,
@@ -105,7 +106,7 @@ fn counts_are_never_below_exact_ones_whatever_was_crossed() {
         let mut state = seed;
         let mut random = || random(&mut state);
         let mut nodes: Vec<Node> = (0..3).map(|node| Node::start(node, 1)).collect();
-        // By writer and key; who knows of what is what was there when it was learnt.
+        // Truth by writer and key. A node knows of a writer what that writer had when the node learnt from it.
         let mut truth: HashMap<(SliceId, u8), u64> = HashMap::new();
         for step in 0..60_u64 {
             let at = (random() % 3) as usize;
@@ -126,7 +127,7 @@ fn counts_are_never_below_exact_ones_whatever_was_crossed() {
                     one.learn_from(other);
                 }
                 _ => {
-                    // All that it had is with the others before it starts anew, with another name.
+                    // The others learn all that the node had before it starts anew, with another name.
                     publish_all(&mut nodes[at].slices);
                     let fresh = Node::start(at as u64, 100 + step);
                     let old = std::mem::replace(&mut nodes[at], fresh);
@@ -137,7 +138,7 @@ fn counts_are_never_below_exact_ones_whatever_was_crossed() {
             }
             let node = &nodes[at];
             node.check_rule(KEYS);
-            // Its own, and all that of former writers: they are known to all.
+            // Its own counts, and all those of former writers, which all nodes know.
             for key in 0..KEYS {
                 let live: Vec<SliceId> =
                     nodes.iter().map(|node| node.replica.own_slice()).collect();
@@ -176,11 +177,11 @@ fn counts_are_never_below_exact_ones_whatever_was_crossed() {
     }
 }
 
-/// Four threads, one that passes, one that reads, and another node that learns: exact at the end, and at no moment
+/// Four threads add, one passes, one reads, and another node learns. Totals are exact at the end, and at no moment
 /// below what was there before or above what anybody has begun to add.
 #[test]
 fn threads_cross_all_boundaries_and_lose_nothing() {
-    // Some of them, or none, have cells of their own.
+    // All, some or none of the threads have cells of their own.
     for threads in [1, 2, 4] {
         cross_all_boundaries(threads);
     }
@@ -197,7 +198,7 @@ fn cross_all_boundaries(threads: usize) {
     } = Node::start_with(1, 1, threads);
     let mut heir = Node::start(2, 1);
     let (begun, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    // What the heir has learnt at least.
+    // A lower bound of what the heir has learnt.
     let learnt = Mutex::new((Arc::clone(&heir.replica), 0));
     std::thread::scope(|scope| {
         let adders: Vec<_> = (0..THREADS)
@@ -273,13 +274,13 @@ fn no_more_is_added_than_may_be_until_a_pass() {
         added += u64::from(Weight::MAX);
     }
     assert_eq!(added, PASS_WEIGHT_MAX);
-    // Weight of 0 adds nothing, and questions are answered.
+    // A weight of 0 adds nothing, and questions are answered.
     assert_eq!(batch.add(b"key", Weight::ZERO, &mut |(), _| {}), Ok(()));
     assert_eq!(
         replica.add(b"other", Weight::ONE),
         Err(rmbd_sketch::Exhausted)
     );
-    // A pass gives back what is in the cells when it begins; what waits in a batch is not.
+    // A pass gives back what is in the cells when it begins. Weight that waits in a batch is not in them.
     assert!(replica.own().wants_pass());
     slices.publish(usize::MAX);
     assert_eq!(
@@ -287,12 +288,12 @@ fn no_more_is_added_than_may_be_until_a_pass() {
         Err(rmbd_sketch::Exhausted)
     );
     batch.finish(&mut |(), _| {});
-    // Neither is what comes while a pass goes on.
+    // Weight that comes while a pass goes on is not given back by that pass.
     while slices.publish(usize::MAX) != Published::Idle {}
     assert!(!replica.own().wants_pass());
     assert_eq!(replica.estimate(b"key").count, added);
     replica.add(b"other", Weight::ONE).unwrap();
-    // What a batch had taken and not added is there for others when it is done.
+    // Weight that a batch had taken and not added is free for others when the batch is done.
     batch.provide(1 << 30).unwrap();
     assert_eq!(
         batch.provide(PASS_WEIGHT_MAX + 1),
