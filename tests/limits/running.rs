@@ -52,8 +52,8 @@ impl Program {
         self.folder.join("rmbd")
     }
 
-    /// A command that runs `prlimit` with this limit, and then the program. The other user may not raise limits that root
-    /// may raise.
+    /// A command that runs `prlimit` with this limit, and then the program. The other user may not raise limits that
+    /// root may raise.
     fn command(&self, limit: &str) -> Command {
         let prlimit = ["prlimit".to_owned(), limit.to_owned()];
         let mut words = Vec::new();

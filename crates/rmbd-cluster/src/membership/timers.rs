@@ -1,5 +1,5 @@
-//! Timers, and what is to be done when they are due. They are bounded: there is one slot for each kind of timer, or for each kind and
-//! address, whatever is asked for.
+//! Timers, and what is to be done when they are due. They are bounded: there is one slot for each kind of timer, or
+//! for each kind and address, whatever is asked for.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
