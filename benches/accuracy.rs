@@ -1,10 +1,12 @@
-//! What an answer in a cluster gives up in accuracy: it is the least row of what the node counted, plus the least row
-//! of what all others did. The sum of each node's least row would be closer, at the price of a look at each.
+//! A bench of the accuracy that answers in a cluster give up. An answer is the least row of what the node counted,
+//! plus the least row of what all others counted. The sum of each node's least row would be closer, but would need a
+//! look at each node's cells.
 //!
-//! `cargo bench --bench accuracy` prints Markdown. Sketches of 4 x 2^16, each node with a million adds: of Zipf 1.1
-//! over a million keys, of which each node has its own in one case, and all the same ones in the other. Excess is what
-//! an answer is above the truth of all nodes together, over up to 100 000 of the keys that were added, in units of N,
-//! all weight of all nodes; epsilon, the promise, is e / 2^16. Nothing of it depends on the machine.
+//! `cargo bench --bench accuracy` prints Markdown. Sketches have 4 x 2^16 cells. Each node makes a million adds by
+//! Zipf 1.1 over a million keys; in one case each node has its own keys, and in the other all have the same. The
+//! excess is the difference between an answer and the truth of all nodes together, over up to 100 000 of the added
+//! keys. Its unit is N, the sum of all weights; the promised bound epsilon is e / 2^16. The figures do not depend on
+//! the machine.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]

@@ -1,6 +1,6 @@
-//! A cluster of real processes on loopback: how soon all are equal, what goes over the wire, how soon a
-//! node that lost everything has it back, what replicating costs the data thread, and what a flood of forged
-//! datagrams does to whoever wants to be heard.
+//! Benches of a cluster of real processes on loopback. They measure how soon all nodes are equal, the traffic, how
+//! soon a node that lost everything has it back, the cost of replication for the data thread, and the effect of a
+//! flood of forged datagrams on nodes that want to be heard.
 //!
 //! `cargo bench --bench cluster` prints Markdown; names of parts (`converge wire restart cost flood`)
 //! behind `--` choose some. Sketches are 4 x 2^20, rounds 500 ms: the defaults. Each node has one data
@@ -34,9 +34,9 @@ use support::keys::traffic;
 mod support;
 
 const ROUND: Duration = Duration::from_millis(500);
-/// Distinct keys of a round.
+/// Number of distinct keys in a round.
 const KEYS: u32 = 10_000;
-/// Distinct keys that leave no cell of 4 x 2^20 empty, or next to none.
+/// Number of distinct keys that leave almost no cell of 4 x 2^20 empty.
 const KEYS_TO_FILL: u32 = 16_000_000;
 const SLICE_BYTES: f64 = (16 << 20) as f64;
 const MEASURE: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ fn main() {
     }
 }
 
-/// A process that ends with this value.
+/// A process that ends when this value is dropped.
 struct Server {
     child: Child,
     udp: SocketAddr,
@@ -112,7 +112,7 @@ impl Server {
         self.status().cluster.bytes_sent.values().sum()
     }
 
-    /// Nanoseconds that its threads of this name have run.
+    /// Nanoseconds that the process's threads of this name have run.
     fn on_cpu(&self, name: &str) -> f64 {
         cpu_time::of_threads(self.child.id(), name)
     }
@@ -154,7 +154,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// All hold the same of every slice, and what its writer has counted.
+/// Whether all nodes hold the same of every slice, and what its writer has counted.
 fn are_equal(servers: &[Server]) -> bool {
     let all: Vec<Status> = servers.iter().map(Server::status).collect();
     let slices = |status: &Status| -> BTreeMap<String, (Option<String>, u64)> {
@@ -208,7 +208,7 @@ fn converge_on(network: &str, servers: &[Server]) {
     );
 }
 
-/// Every fifth datagram to each of them is lost, at random: others are told their proxies' addresses.
+/// A cluster in which every fifth datagram is lost at random: other nodes are told the addresses of proxies.
 fn lossy_cluster_of(count: u64) -> (Vec<Proxy>, Vec<Server>) {
     let harm = Harm {
         lost: 200,
@@ -338,7 +338,7 @@ fn cost() {
     );
 }
 
-/// Three nodes, of which the first is flooded behind the proxy that the others send through.
+/// Three nodes. The first one is flooded behind the proxy that the others send through.
 struct Flooded {
     servers: Vec<Server>,
     proxy: Proxy,
@@ -363,7 +363,7 @@ fn flood_of_forgeries() {
     flooded.measure(None, per_s);
     for forgery in Forgery::ALL {
         for bytes in [1, 100, 1_200, 9_000] {
-            // Noise has any length, and what was seen has its own.
+            // Noise has any length, and replayed datagrams have their own.
             let has_sizes = !matches!(forgery, Forgery::Noise | Forgery::Replay);
             if has_sizes || bytes == 100 {
                 flooded.measure(Some((forgery, has_sizes.then_some(bytes))), per_s);
@@ -382,7 +382,7 @@ fn flood_of_forgeries() {
     }
 }
 
-/// Tries of being heard, and of joining.
+/// Number of tries to be heard, and to join.
 const HEARD: usize = 10;
 const JOINS: usize = 3;
 
@@ -437,7 +437,7 @@ impl Flooded {
         );
     }
 
-    /// Datagrams of the second node to the first one, of now.
+    /// Current datagrams from the second node to the first one.
     fn seen(&self) -> Vec<Vec<u8>> {
         let boot = self.servers[1].status().cluster.boot;
         let mut seen = Vec::new();
@@ -477,7 +477,7 @@ impl Flooded {
     }
 }
 
-/// Nanoseconds of its data thread for an add, and its control thread's percent of a core.
+/// Nanoseconds of the node's data thread for an add, and its control thread's percentage of a core.
 fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -502,7 +502,7 @@ fn data_cost(server: &Server, trains: &[(Vec<u8>, u16)]) -> (f64, f64) {
     })
 }
 
-/// Trains of compact adds, datagrams of equal length, with their length.
+/// Trains of compact adds in datagrams of equal length, with that length.
 fn trains() -> Vec<(Vec<u8>, u16)> {
     let mut keys = traffic();
     let mut writer = RequestWriter::new(1_400);

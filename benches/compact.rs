@@ -30,14 +30,14 @@ use support::keys::{Key, traffic};
 
 mod support;
 
-/// How long each measurement receives.
+/// Time for which each measurement receives.
 const MEASURE: Duration = Duration::from_millis(1000);
 const DATAGRAM_BYTES_MAX: usize = 1400;
-/// Bytes of one send, at most.
+/// Most bytes of one send.
 const TRAIN_BYTES: usize = 65_507;
-/// As many as both back ends take at once.
+/// Number of trains in a batch, as many as both back ends take at once.
 const TRAINS_TO_A_BATCH: usize = 32;
-/// Adds in the sender's store.
+/// Number of adds in the sender's store.
 const ADDS: usize = 1 << 20;
 
 fn main() {
@@ -106,17 +106,17 @@ fn main() {
     }
 }
 
-/// Of what was measured in the same rounds.
+/// The ratios of figures to others that were measured in the same rounds.
 fn ratios(figures: &[f64], others: &[f64]) -> String {
     let pairs = figures.iter().zip(others);
     let ratios: Vec<f64> = pairs.map(|(one, other)| one / other).collect();
     median_min_max(&ratios, 2)
 }
 
-/// Its name, and how to measure its million adds a second and its nanoseconds an add.
+/// A way: its name, and a function that measures its million adds a second and its nanoseconds per add.
 type Way<'a> = (&'a str, Box<dyn Fn() -> (f64, f64) + 'a>);
 
-/// Datagrams of one size back to back.
+/// Datagrams of one size, back to back.
 struct Store {
     bytes: Vec<u8>,
     datagram_bytes: usize,
@@ -138,7 +138,7 @@ impl Store {
                     Err(error) => panic!("{error}"),
                 };
             }
-            // The last one may be shorter: left out.
+            // The last datagram is left out, since it may be shorter.
             let adds = writer.operations();
             let datagram = writer.finish();
             if adds >= adds_in_datagram {
@@ -169,8 +169,8 @@ impl Store {
     }
 }
 
-/// Rate and cost of parsing the store's trains into a sketch, as many to a batch as a data thread takes
-/// between two pauses under load.
+/// Rate and cost of parsing the store's trains into a sketch. A batch has as many as a data thread takes between two
+/// pauses under load.
 fn from_memory(store: &Store) -> (f64, f64) {
     let run = || {
         let _ = cpu::pin_to(cpu::allowed()[0]);
@@ -185,7 +185,7 @@ fn from_memory(store: &Store) -> (f64, f64) {
                 batch.finish(&mut |(), _| {});
             }
         };
-        // Until the sketch's pages are there.
+        // This runs until the sketch's pages are there.
         (0..4).for_each(|_| pass());
         let (cpu, start, mut passes) = (cpu_time::of_this_thread(), Instant::now(), 0);
         while start.elapsed() < MEASURE {
@@ -223,7 +223,7 @@ fn add_all(train: &[u8], datagram_bytes: usize, batch: &mut Batch<()>) {
     }
 }
 
-/// Rate of adds through a node, and its data thread's cost.
+/// Rate of adds through a node, and the cost of its data thread.
 fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
     let node = Node::start(NodeConfig {
         threads: Some(1),
@@ -237,7 +237,7 @@ fn through_node(store: &Store, io: IoChoice) -> (f64, f64) {
         let segment_bytes = store.datagram_bytes as u16;
         let trains = store.trains().map(move |train| (train, segment_bytes));
         scope.spawn(|| flood(node.udp_addr(), trains, &done));
-        // Until the sketch's pages are there and the flow is steady.
+        // This waits until the sketch's pages are there and the flow is steady.
         while node.status().messages.add < 4_000_000 {
             std::thread::sleep(Duration::from_millis(5));
         }

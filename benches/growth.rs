@@ -1,8 +1,7 @@
-//! How a cluster grows, in the simulator of `tests/cluster`: real state machines, virtual time.
+//! A bench of how a cluster grows, in the simulator of `tests/cluster`, with real state machines and virtual time.
 //!
-//! `cargo bench --bench growth` prints a table; `cargo bench --bench growth -- growth.svg` draws it, too.
-//! It takes a minute or two. The figures are the same on every machine: nothing in them is time that
-//! a processor took.
+//! `cargo bench --bench growth` prints a table; `cargo bench --bench growth -- growth.svg` draws it, too. It takes a
+//! minute or two. The figures are the same on every machine, since none is CPU time.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -23,18 +22,18 @@ use support::command_line::{is_dry, words};
 mod support;
 
 const NODES: [usize; 4] = [3, 10, 30, 100];
-/// 128 KiB a slice: a hundred nodes fit a machine's memory, and what is sent for a key does not depend
-/// on it as long as deltas are sparse.
+/// Width of the sketches: a slice has 128 KiB. A hundred nodes fit a machine's memory, and the traffic for a key does
+/// not depend on the width as long as deltas are sparse.
 const WIDTH: u64 = 8192;
 const DEPTH: u64 = 4;
-/// Distinct keys that each node adds in a round.
+/// Number of distinct keys that each node adds in a round.
 const KEYS: u64 = 100;
 const INTERVAL: Duration = Duration::from_millis(500);
 const SETTLE_ROUNDS: u32 = 40;
 const MEASURED_ROUNDS: u32 = 20;
 const LIMIT_ROUNDS: u32 = 400;
 
-/// What is measured with so many nodes.
+/// The figures for one number of nodes.
 #[derive(Debug)]
 struct Row {
     nodes: usize,
@@ -69,7 +68,7 @@ fn measure(nodes: usize) -> Row {
     let mut keys = 0;
     let everybody: Vec<Place> = (0..nodes).collect();
     let mut random = Random::new(1);
-    // Everybody has written something, and everybody has it.
+    // All nodes have written something, and all have it.
     add_rounds(&mut world, &everybody, 2, &mut keys, &mut random);
     world.run_for(INTERVAL * SETTLE_ROUNDS);
     rounds_to_equal(&mut world, &everybody);
@@ -103,7 +102,7 @@ fn measure(nodes: usize) -> Row {
     row
 }
 
-/// Each node adds its keys evenly over each round.
+/// Makes each node add its keys evenly over each round.
 fn add_rounds(
     world: &mut World<Node>,
     places: &[Place],
@@ -122,7 +121,7 @@ fn add_rounds(
     }
 }
 
-/// What goes out of a node, on average.
+/// Bytes that leave a node in a round, on average.
 fn bytes_a_round(world: &mut World<Node>, nodes: usize, act: impl FnOnce(&mut World<Node>)) -> f64 {
     let sent = |world: &World<Node>| {
         (0..nodes)
@@ -134,7 +133,7 @@ fn bytes_a_round(world: &mut World<Node>, nodes: usize, act: impl FnOnce(&mut Wo
     (sent(world) - before) as f64 / nodes as f64 / f64::from(MEASURED_ROUNDS)
 }
 
-/// Until all are equal, cell for cell.
+/// Number of rounds until all nodes are equal, cell for cell.
 fn rounds_to_equal(world: &mut World<Node>, places: &[Place]) -> f64 {
     let groups: Vec<Expected> = check::expected(world, places);
     let took = world.run_until(INTERVAL / 10, INTERVAL * LIMIT_ROUNDS, |world| {

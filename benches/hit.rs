@@ -1,4 +1,4 @@
-//! Hits beside counts: a closed loop of 256 requests under way, by the async client over loopback.
+//! A bench of hits beside counts: the async client keeps 256 requests under way over loopback.
 //!
 //! `cargo bench --bench hit` prints Markdown. The node's data thread is pinned to the first processor,
 //! the client to the last. `RMBD_BENCH_ROUNDS` (default 7) sets the number of alternating rounds.
@@ -21,7 +21,7 @@ mod support;
 
 const OUTSTANDING: usize = 256;
 const MEASURE: Duration = Duration::from_millis(1000);
-/// Different keys that are asked for.
+/// Number of different keys that are asked for.
 const KEYS: u64 = 100_000;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -30,7 +30,7 @@ enum What {
     Hit,
 }
 
-/// Times of all requests of a round, and how many there were a second.
+/// The times of all requests of a round, and the number of requests a second.
 struct Round {
     requests_per_second: f64,
     times: Vec<Duration>,

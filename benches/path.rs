@@ -30,10 +30,10 @@ use support::flood::flood;
 
 mod support;
 
-/// How long each measurement receives.
+/// Time for which each measurement receives.
 const MEASURE: Duration = Duration::from_millis(1000);
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-/// Messages in the sender's store: enough that keys do not stay in the nearest cache.
+/// Number of messages in the sender's store, so many that keys do not stay in the nearest cache.
 const MESSAGES: usize = 1 << 17;
 
 fn main() {
@@ -46,7 +46,7 @@ fn main() {
     adds(&store, rounds);
 }
 
-/// Add messages, back to back, with keys of 12 bytes, uniform.
+/// Add messages, back to back, with uniform keys of 12 bytes.
 struct Store(Vec<u8>);
 
 impl Store {
@@ -58,14 +58,14 @@ impl Store {
     }
 }
 
-/// Floods an address from the second processor until dropped.
+/// A sender that floods an address from the second processor until it is dropped.
 struct Sender {
     done: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Sender {
-    /// `messages` to a datagram, `datagrams` to a system call.
+    /// Starts a sender with `messages` to a datagram, and `datagrams` to a system call.
     fn start(store: &Store, to: std::net::SocketAddr, messages: usize, datagrams: usize) -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let (bytes, over) = (store.0.clone(), Arc::clone(&done));
@@ -88,10 +88,10 @@ impl Drop for Sender {
     }
 }
 
-/// Receives until it is stopped; bytes, and CPU time of the thread.
+/// A way to receive until the stop. It returns bytes, and CPU time of the thread.
 type Way = fn(Arc<DataSocket>, Stop) -> (u64, Duration);
 
-/// CPU nanoseconds a message.
+/// Measures CPU nanoseconds per message.
 fn discard(store: &Store, rounds: usize) {
     let ways: [(&str, Way); 3] = [
         ("bare recvmmsg + GRO", bare),
@@ -140,7 +140,7 @@ fn nanoseconds_a_message(store: &Store, way: Way) -> f64 {
     std::thread::sleep(MEASURE);
     stop.give();
     drop(sender);
-    // The bare loop looks at the signal only when something comes.
+    // The bare loop checks the stop signal only when a datagram comes.
     UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .send_to(&[0], socket.local_addr())
@@ -170,7 +170,7 @@ fn event_loop(backend: Backend, socket: Arc<DataSocket>, stop: Stop) -> (u64, Du
     (discard.0, cpu_time::of_this_thread() - before)
 }
 
-/// The yardstick: nothing but the system call, into buffers that are set up once.
+/// The yardstick: only the system call, into buffers that are set up once.
 #[allow(unsafe_code)]
 fn bare(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
     use std::os::fd::{AsFd, AsRawFd};
@@ -217,7 +217,7 @@ fn bare(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
     (bytes, cpu_time::of_this_thread() - before)
 }
 
-/// Million adds a second, and CPU nanoseconds an add, through a node with one data thread.
+/// Measures million adds a second, and CPU nanoseconds per add, through a node with one data thread.
 fn adds(store: &Store, rounds: usize) {
     println!(
         "### Adds through a node, one data thread, sketch 4 x 2^20, keys of 12 bytes, uniform\n"
@@ -260,7 +260,7 @@ fn add_rate(store: &Store, io: IoChoice, messages: usize, segments: usize) -> (f
     .unwrap();
     let data_thread_ns = || cpu_time::of_threads(std::process::id(), "rmbd-data-0");
     let sender = Sender::start(store, node.udp_addr(), messages, segments);
-    // Until the sketch's pages are there and the flow is steady.
+    // This waits until the sketch's pages are there and the flow is steady.
     while node.status().messages.add < 4_000_000 {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -1,8 +1,8 @@
-//! What finding changes costs: the pass that looks for them, and the adds beside it.
+//! Benches of the pass that finds changes, and of the adds beside it.
 //!
-//! `cargo bench --bench publish` prints Markdown; 4 x 2^20 cells. First how long a pass takes. Then the
-//! CPU time of an add, of one pinned thread through a [`Batch`]: alone, and while another thread publishes
-//! every 500 ms. The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
+//! `cargo bench --bench publish` prints Markdown, for 4 x 2^20 cells. First comes the time of a pass. Then comes the
+//! CPU time of an add by one pinned thread through a [`Batch`], alone and while another thread publishes every 500
+//! ms. The ways take turns, `RMBD_BENCH_ROUNDS` (default 7) times.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -28,9 +28,9 @@ const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
 const KEYS: usize = 1 << 19;
 const BATCH: usize = 3500;
 const ROUND: Duration = Duration::from_millis(500);
-/// How long each way works in its turn: at least two rounds of publishing.
+/// Time for which each way works in its turn: at least two rounds of publishing.
 const SLICE: Duration = Duration::from_millis(1100);
-/// Cells of a piece of a pass, as the control thread would take it.
+/// Number of cells in a piece of a pass, as the control thread takes it.
 const PIECE_CELLS: usize = 1 << 16;
 
 fn main() {
@@ -55,7 +55,7 @@ fn replica() -> (Arc<Replica>, Slices) {
     (replica, slices)
 }
 
-/// How long a pass takes that finds so much.
+/// Measures the time of passes that find different numbers of changes.
 fn passes(rounds: usize) {
     println!("### A pass over 4 x 2^20 cells of which all are in use\n");
     println!("| changed since the last | cells found | ms, median [max] |\n|---|---|---|");
@@ -108,7 +108,7 @@ fn pass(slices: &mut Slices) -> (u64, Duration) {
     }
 }
 
-/// CPU time of an add, each way.
+/// Measures the CPU time of an add in each way.
 fn adds(rounds: usize) {
     println!("### CPU of an add, one data thread, batches of {BATCH}\n");
     println!(
@@ -151,7 +151,7 @@ fn adds(rounds: usize) {
     }
 }
 
-/// CPU nanoseconds an add takes on a pinned thread, while `beside` runs on another.
+/// CPU nanoseconds of an add on a pinned thread, while `beside` runs on another thread.
 fn add_ns(
     keys: &[Key],
     mut add_all: impl FnMut(&[Key]) + Send,

@@ -1,4 +1,4 @@
-//! One count over loopback: a client's question, a node's answer.
+//! A bench of one count over loopback: a client's question and a node's answer.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

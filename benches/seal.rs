@@ -1,9 +1,8 @@
-//! Sealing and opening datagrams of a cluster, and what refusing a stranger's costs.
+//! A bench of sealing and opening datagrams of a cluster, and of refusing those of strangers.
 //!
-//! `cargo bench --bench seal` prints Markdown. `RMBD_BENCH_ROUNDS` (default 25) sets the number of
-//! rounds, in which the variants take turns; each makes its datagrams before the clock starts. Times are
-//! of the thread's CPU, so that others on the machine do not count. Words behind `--` choose the variants that
-//! have them in their names.
+//! `cargo bench --bench seal` prints Markdown. `RMBD_BENCH_ROUNDS` (default 25) sets the number of rounds, in which
+//! the variants take turns. Each makes its datagrams before the clock starts. Times are CPU times of the thread, so
+//! that other processes do not count. Words behind `--` choose the variants that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -22,18 +21,18 @@ use support::figures::median_min_max;
 
 mod support;
 
-/// A full datagram, header and tag included.
+/// Bytes of a full datagram, header and tag included.
 const DATAGRAM_BYTES: usize = 1200;
-/// Datagrams of a variant in a round.
+/// Number of datagrams of a variant in a round.
 const BATCH: usize = 1000;
 const NOW: Duration = Duration::from_secs(1);
-/// Nobody but the one who measures the budget meets it.
+/// Options with a budget that is never exhausted. Only the bench of the budget uses others.
 const ENDLESS: OpenersOptions = OpenersOptions {
     max_channels: 1000,
     unknown_keys_per_s: u32::MAX,
 };
 
-/// Runs a batch and returns the CPU time that it took.
+/// A function that runs a batch, and returns the CPU time that it took.
 type Variant = Box<dyn FnMut() -> Duration>;
 
 fn main() {
@@ -126,7 +125,7 @@ fn seal(sealer: &mut Sealer) -> Vec<u8> {
     datagram
 }
 
-/// The time of opening a batch, all with the same result.
+/// The time for opening a batch, all of whose datagrams have the same result.
 fn open_batch(
     openers: &mut Openers,
     mut datagrams: Vec<Vec<u8>>,
@@ -158,7 +157,7 @@ fn seal_batch() -> impl FnMut() -> Duration {
     }
 }
 
-/// Datagrams of so many known channels in turn, changed in some way.
+/// Datagrams of several known channels in turn, changed in some way.
 fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), OpenError>) -> Variant {
     let mut openers = Openers::new(ring(1, 1), ENDLESS);
     let mut sealers: Vec<_> = (0..channels).map(sealer).collect();
@@ -178,7 +177,7 @@ fn known(channels: u64, change: fn(&mut [u8]), expected: Result<(), OpenError>) 
     })
 }
 
-/// Datagrams of unknown channels that none of so many keys opens.
+/// Datagrams of unknown channels that none of `keys` keys opens.
 fn unknown(keys: u8, options: OpenersOptions) -> Variant {
     let mut openers = Openers::new(ring(2, keys), options);
     let has_budget = options == ENDLESS;

@@ -1,7 +1,7 @@
-//! Updates and queries of one thread: by size, by distribution of keys, by hash, by way.
+//! Benches of updates and queries by one thread: by size, by distribution of keys, by hash, and by way.
 //!
-//! `cargo bench --bench sketch` takes about two minutes. Ratios within one run hold; absolute figures
-//! are those of the machine and of what else runs on it.
+//! `cargo bench --bench sketch` takes about two minutes. Ratios within one run are meaningful; absolute figures
+//! depend on the machine and its load.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ mod support;
 
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const DEPTH: u64 = 4;
-/// More than the second-level cache takes in, so that keys come from where they do in a server: a
-/// buffer that is read once, in order.
+/// Number of keys, more than the second-level cache holds, so that keys come from a place like in a server: a buffer
+/// that is read once, in order.
 const KEYS: usize = 1 << 18;
 
 type Keys = Vec<Key>;
@@ -55,7 +55,7 @@ fn count_all(batch: &mut Batch<u32>, keys: &Keys) -> u64 {
     sum
 }
 
-/// The grid: what to choose, and `PIPELINE_ABOVE_BYTES`.
+/// The grid from which `PIPELINE_ABOVE_BYTES` was chosen.
 fn by_size(c: &mut Criterion) {
     let distributions = [("uniform", uniform()), ("zipf", zipf())];
     for (family, family_name) in [(XXH3, "xxh3"), (HashFamily::Fnv, "fnv")] {
@@ -83,8 +83,8 @@ fn by_size(c: &mut Criterion) {
     }
 }
 
-/// What a count pays for the sums of others that stand beside our own cells, in a cluster: the same adds and counts in
-/// one table, and in pairs.
+/// The cost for a count of the others' sums beside our own cells, in a cluster: the same adds and counts run in one
+/// table, and in pairs.
 fn pairs(c: &mut Criterion) {
     let limits = ReplicaLimits {
         max_peers: 8,
@@ -104,7 +104,7 @@ fn pairs(c: &mut Criterion) {
             ];
             for (name, replica) in replicas {
                 add_all(&mut Batch::new(Arc::clone(&replica)), &keys);
-                // Once it is in use: what the one before left behind is in small pages.
+                // This comes after the first use: memory that an earlier bench left is in small pages.
                 huge_pages::advise(replica.own().memory());
                 let mut batch = Batch::new(replica);
                 let id = BenchmarkId::new(name, format!("2^{log_width}"));
@@ -114,8 +114,8 @@ fn pairs(c: &mut Criterion) {
     }
 }
 
-/// The match on the hash family: columns of one key, with the family known to the optimizer, which
-/// resolves the match before the loop, and with the family hidden from it. The seed is hidden in both.
+/// The match on the hash family: columns of one key, once with a family that the optimizer knows, so that it resolves
+/// the match before the loop, and once with a hidden one. The seed is hidden in both.
 fn seam(c: &mut Criterion) {
     let keys = uniform();
     let mut group = c.benchmark_group("seam");
@@ -137,7 +137,7 @@ fn hash_all(keys: &Keys, geometry: Geometry, family: HashFamily) {
     }
 }
 
-/// Two threads on one sketch: what sharing costs. Adds of both together.
+/// The cost of sharing: two threads add to one sketch. The figure is for the adds of both.
 fn two_threads(c: &mut Criterion) {
     let keys = zipf();
     let mut group = c.benchmark_group("update-by-two-threads/xxh3/zipf");

@@ -1,10 +1,9 @@
-//! Two threads on one sketch: how much more than one thread they add together.
+//! A bench of two threads on one sketch: how much more they add together than one thread.
 //!
-//! `cargo bench --bench threads` prints Markdown. Keys of 16 bytes, Zipf 1.1 over a million and
-//! uniform over a hundred million; batches of as many adds as a train of compact datagrams holds;
-//! depth 4. Each thread is pinned to a processor of its own and has keys of its own. One
-//! and two threads take turns, `RMBD_BENCH_ROUNDS` (default 15) times, with a sketch as a node with one data thread
-//! has it, and with two.
+//! `cargo bench --bench threads` prints Markdown. Keys have 16 bytes, by Zipf 1.1 over a million or uniform over a
+//! hundred million. A batch has as many adds as a train of compact datagrams, and the depth is 4. Each thread is
+//! pinned to a processor of its own and has keys of its own. One and two threads take turns, `RMBD_BENCH_ROUNDS`
+//! (default 15) times, with a sketch like that of a node with one data thread, and with two.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -61,7 +60,7 @@ fn main() {
                 one.push(rate(&alone, &keys[..1]));
                 two.push(rate(&together, keys));
                 ratios.push(two[two.len() - 1] / one[one.len() - 1]);
-                // So that more may be added.
+                // A pass is made, so that more may be added.
                 for (_, slices) in &mut all {
                     slices.publish(usize::MAX);
                 }
@@ -73,7 +72,7 @@ fn main() {
     }
 }
 
-/// As a node with so many data threads has it.
+/// A replica like that of a node with this many data threads.
 fn replica_of(geometry: Geometry, threads: usize) -> (Arc<Replica>, Slices) {
     let limits = ReplicaLimits {
         max_peers: 8,
@@ -94,7 +93,7 @@ fn first(keys: impl Iterator<Item = Key>) -> Keys {
     keys.take(KEYS).collect()
 }
 
-/// Million adds a second of as many threads as there are key streams.
+/// Million adds a second, with a thread for each stream of keys.
 fn rate(replica: &Arc<Replica>, keys: &[Keys]) -> f64 {
     let start = Barrier::new(keys.len());
     let adds_and_seconds: Vec<(u64, f64)> = std::thread::scope(|scope| {

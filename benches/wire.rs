@@ -1,4 +1,4 @@
-//! What reading and answering cost before any sketch is touched.
+//! Benches of reading requests and writing answers, without any sketch.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -19,14 +19,14 @@ const LAYOUT: Layout = Layout {
     depth: 4,
 };
 
-/// As many messages as a datagram of 1 400 bytes holds.
+/// Number of messages in a datagram of 1 400 bytes.
 const PACKED: usize = 9;
 
 fn keys() -> impl Iterator<Item = Vec<u8>> {
     (0..64 * PACKED).map(|n| format!("203.0.113.{n}:443").into_bytes())
 }
 
-/// A GRO train's worth of datagrams.
+/// As many datagrams as a GRO train has.
 fn packed(encode: fn(&[u8]) -> [u8; 141]) -> Vec<Vec<u8>> {
     let messages: Vec<_> = keys().map(|key| encode(&key)).collect();
     messages
@@ -103,10 +103,10 @@ fn reply(c: &mut Criterion) {
     group.finish();
 }
 
-/// Bytes of keys in the compact format's benches, of which 77 adds fill a datagram.
+/// Bytes of each key in the benches of the compact format. 77 adds of such keys fill a datagram.
 const KEY_BYTES: usize = 16;
 
-/// Datagrams of 1 400 bytes, a GRO train's worth, full of one operation.
+/// As many datagrams of 1 400 bytes as a GRO train has, full of one operation.
 fn full(fill: impl Fn(&mut RequestWriter, &[u8]) -> bool) -> (Vec<Vec<u8>>, usize) {
     let mut writer = RequestWriter::new(1400);
     let mut operations = 0;

@@ -1,4 +1,4 @@
-//! The program as it is typed: exit codes, variables, and what stands where.
+//! Tests of command lines: exit codes, variables, and positions of arguments.
 #![allow(clippy::unwrap_used)]
 
 use std::net::UdpSocket;
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// A port where the kernel refuses everybody, held by a socket that hears only itself.
+/// A port at which nobody answers: the kernel refuses all senders, since the socket that holds it hears only itself.
 fn nobody() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -76,7 +76,7 @@ fn wrong_usage_is_2_and_one_line_of_error() {
         );
         assert!(output.stdout.is_empty());
         assert!(error.starts_with("error: "), "{error}");
-        // `--compat`'s variable is named by the option, as clap has it.
+        // Errors name `--compat`'s variable by the option, as clap does.
         let expected = expected.replace("RMBD_COMPAT", "--compat");
         assert!(error.contains(&expected), "{words:?} {variables:?} {error}");
     }

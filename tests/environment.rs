@@ -1,4 +1,4 @@
-//! Every variable of every program: empty it is as if it were not there, and a wrong one is named in the error.
+//! Tests of every variable of every program: an empty one counts as unset, and an error names a wrong one.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -8,10 +8,10 @@ use std::process::{Command, Output};
 use clap::CommandFactory;
 use rmbd::cli::Cli;
 
-/// A node with this address says so and ends, when all that it was told has been understood.
+/// An address that is not ours. A node with it reports that and ends, once it has understood everything else.
 const NOT_OURS: &str = "192.0.2.1:0";
 
-/// The program without the variables that we have ourselves.
+/// The program without the variables of our own environment.
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rmbd"));
     for (name, _) in std::env::vars_os() {
@@ -22,8 +22,8 @@ fn program() -> Command {
     command
 }
 
-/// A line that gets as far as it can without a server, for the program and for each of its commands, and the variables
-/// that are read for it.
+/// A command line for the program and for each of its commands, which gets as far as it can without a server, with
+/// the variables that are read for it.
 fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
     let cli = Cli::command();
     let variables = |command: &clap::Command| -> BTreeSet<String> {
@@ -68,7 +68,7 @@ fn run(line: &[&str], variables: &[(&str, &str)]) -> Output {
 
 fn stderr(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    // What a node logs has the time in it.
+    // Log lines of a node contain the time.
     let is_log = |line: &&str| line.contains(" WARN ") || line.contains(" INFO ");
     text.lines()
         .filter(|line| !is_log(line))
@@ -85,7 +85,7 @@ fn an_empty_variable_is_an_unset_one() {
             let output = run(&line, set);
             let code = output.status.code();
             assert_eq!(code, unset.status.code(), "{line:?} {set:?}");
-            // What a server that is not there does, and when, differs.
+            // The error of a missing server, and its time, differ.
             if line == [NOT_OURS] {
                 assert_eq!(stderr(&output), stderr(&unset), "{set:?}");
             }
@@ -96,7 +96,7 @@ fn an_empty_variable_is_an_unset_one() {
         let all: Vec<(&str, &str)> = variables.iter().map(|name| (name.as_str(), "")).collect();
         same(&all);
     }
-    // Where the line does not say it, either: the default counts.
+    // The default is used, since the line does not give the option either.
     let help = run(&["--help"], &[("RMBD_JOIN", ""), ("RMBD_THREADS", "")]);
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(
@@ -111,17 +111,17 @@ fn an_empty_variable_is_an_unset_one() {
     );
 }
 
-/// Values that mean nothing, the first of which some option refuses.
+/// Values that mean nothing. For each variable the first one counts that its option refuses.
 const WRONG: [&str; 4] = ["no such thing", "-1", "http://", "=;="];
 
 #[test]
 fn a_wrong_variable_is_named() {
-    // Any text is a path.
+    // Any text is a valid path.
     let paths = ["RMBD_DATA_DIR", "RMBD_CLUSTER_KEY_FILE", "RMBD_OUTPUT"];
     let mut refused = BTreeSet::new();
     for (line, variables) in lines() {
         for name in &variables {
-            // What the line says counts, and the variable is not read then.
+            // The line takes precedence, and the variable is not read then.
             let option = format!(
                 "--{}",
                 name["RMBD_".len()..].to_lowercase().replace('_', "-")
@@ -148,7 +148,7 @@ fn a_wrong_variable_is_named() {
     }
 }
 
-/// The line without what it says of this option, or of the address.
+/// The line without this option, or without the address.
 fn without_option<'a>(line: &[&'a str], option: &str) -> Vec<&'a str> {
     if option == "--address" {
         return vec!["--threads", "1"];
@@ -159,7 +159,7 @@ fn without_option<'a>(line: &[&'a str], option: &str) -> Vec<&'a str> {
     }
 }
 
-/// A line, what the environment has, and which variables are named.
+/// A line, its environment, and the variables that the error names.
 type Contradiction<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 #[test]
@@ -204,7 +204,7 @@ fn what_only_contradicts_something_is_named_too() {
             "{line:?} {set:?}: {text}"
         );
     }
-    // Nothing that the environment says is blamed for what the line says.
+    // The error blames no variable for what the line says.
     let output = run(
         &["--threads", "0"],
         &[("RMBD_IO", "mmsg"), ("RMBD_THREADS", "2")],

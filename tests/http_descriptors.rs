@@ -1,6 +1,6 @@
-//! A process that is out of file descriptors: HTTP pauses, does not spin, and comes back.
+//! A test of a process without free file descriptors: HTTP pauses, does not spin, and recovers.
 //!
-//! Alone in its file, because the limit holds for the whole process.
+//! The test is alone in its file, because the limit is on the whole process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use rmbd::status::{Detail, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// `/healthz` asks it for failures only.
+/// A source that is only asked for failures, by `/healthz`.
 struct NeverAsked;
 
 impl StatusSource for NeverAsked {
@@ -38,7 +38,7 @@ fn out_of_descriptors() {
     let address = start();
     assert!(ask(TcpStream::connect(address).unwrap()).ends_with("ok\n"));
 
-    // The client's own descriptor is made before there are none left, for the server's end.
+    // The client's own descriptor is made before none are left.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let before = getrlimit(Resource::Nofile);
     let lowest_free = File::open("/dev/null").unwrap().as_raw_fd();
@@ -70,7 +70,7 @@ fn out_of_descriptors() {
     );
 }
 
-/// Serves for as long as the process lives.
+/// Starts a server that runs as long as the process.
 fn start() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -1,4 +1,4 @@
-//! Nodes come and go in one process and leave nothing behind. Alone in its process, since it counts
+//! A test that nodes come and go in one process and leave nothing behind. It is alone in its process, since it counts
 //! all threads and descriptors.
 
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -24,7 +24,7 @@ fn nodes_leave_no_thread_no_descriptor_and_no_port() {
         ..NodeConfig::at("127.0.0.1:0")
     };
     for io in [IoChoice::Uring, IoChoice::Mmsg] {
-        // The first one starts what a process has once.
+        // The first node starts what a process has once.
         Node::start(config(io)).unwrap().stop().unwrap();
         let before = (count("fd"), count("task"));
         for round in 0..20 {

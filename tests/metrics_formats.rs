@@ -1,4 +1,4 @@
-//! Both formats of metrics, as their own readers judge them: `promtool`, and Python's `prometheus_client`.
+//! Tests of both formats of metrics with their own readers: `promtool`, and Python's `prometheus_client`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use rmbd::node::Node;
 const PROMTOOL: &str = "promtool: apt-get install prometheus";
 const PARSER: &str = "Python's prometheus_client: pip install prometheus_client";
 
-/// Reads both texts, and compares what is in them.
+/// A Python script that reads both texts and compares their content.
 const COMPARE: &str = r#"
 import sys
 from prometheus_client import parser
@@ -28,7 +28,7 @@ assert kinds == {"counter", "gauge", "info"}, kinds
 print(len(samples(new)))
 "#;
 
-/// The content type and the text.
+/// The content type and the text of the metrics.
 fn metrics(node: &Node, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(node.http_addr().unwrap()).unwrap();
     let request = format!(
@@ -44,7 +44,7 @@ fn metrics(node: &Node, accept: &str) -> (String, String) {
     (kind.unwrap().to_owned(), text.to_owned())
 }
 
-/// What a program says of a text.
+/// What a program says about a text.
 fn judge(command: &mut Command, text: &str, missing: &str) -> String {
     let command = command
         .stdin(Stdio::piped())

@@ -1,7 +1,7 @@
-//! The data path allocates nothing once a node has started.
+//! A test that the data path allocates nothing once a node has started.
 //!
-//! The allocator counts for each thread; the data threads' counts must not move while they serve
-//! every kind of message.
+//! The allocator counts for each thread. The counts of data threads must not change while they serve every kind of
+//! message.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -18,10 +18,10 @@ use rmbd_proto::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
 use rmbd_sketch::Geometry;
 use rmbd_udp::send_segments;
 
-/// How data threads are named.
+/// The prefix of data threads' names.
 const DATA_THREAD: &[u8] = b"rmbd-data-";
 
-/// Allocations and deallocations by watched threads.
+/// Number of allocations and deallocations by watched threads.
 static OF_DATA_THREADS: AtomicU64 = AtomicU64::new(0);
 
 struct Counting;
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Threads whose allocations count; 0 is nobody.
+/// The ids of threads whose allocations are counted; 0 stands for none.
 static WATCHED: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
 
 fn count() {
@@ -83,7 +83,7 @@ fn settle(client: &UdpSocket) {
     }
 }
 
-/// Every operation, new, repeated, refused, malformed, and longer than its reply may be.
+/// Sends every operation: new, repeated, refused, malformed, and longer than its reply may be.
 fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64, good: &[u8]) {
     let mut writer = RequestWriter::new(1400);
     let once = Once {
@@ -139,7 +139,7 @@ fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64
     }
 }
 
-/// What shows that the sockets of this test receive at their address.
+/// A cookie, which proves that the sockets of this test receive at their address.
 fn cookie(client: &UdpSocket) -> Vec<u8> {
     let mut writer = RequestWriter::new(1400);
     writer.start(&Header::default()).unwrap();
@@ -153,7 +153,7 @@ fn cookie(client: &UdpSocket) -> Vec<u8> {
     }
 }
 
-/// Adds and counts, alone, packed and in trains; rows, orders, acks; nonsense.
+/// Sends adds and counts (alone, packed and in trains), rows, orders, acks, and nonsense.
 fn every_kind_of_message(client: &UdpSocket, round: u64) {
     let key = round.to_le_bytes();
     let packed = [encode_add(&key), encode_count(&key)].concat().repeat(4);
@@ -189,7 +189,7 @@ fn data_threads_allocate_nothing_after_the_start() {
         })
         .unwrap();
         assert_eq!(watch_data_threads(), 2);
-        // Several sockets, so that both threads have work.
+        // There are several sockets, so that both threads have work.
         let clients: Vec<UdpSocket> = (0..16)
             .map(|_| {
                 let client = UdpSocket::bind("127.0.0.1:0").unwrap();

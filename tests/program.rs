@@ -1,4 +1,4 @@
-//! The program as it is run: the ready line, signals, the fallback, and a log that is counted.
+//! Tests of the program as it is run: the ready line, signals, the fallback, and a log that is counted.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -62,7 +62,7 @@ impl Running {
             .unwrap()
     }
 
-    /// Sends a signal; everything it wrote since the ready line, and how long it took.
+    /// Sends a signal. Returns all output since the ready line, and how long the end took.
     fn end(mut self, signal: Signal) -> (Option<i32>, String, String, Duration) {
         let start = Instant::now();
         kill_process(Pid::from_child(&self.child), signal).unwrap();
@@ -134,7 +134,7 @@ fn one_line_says_where_it_serves_and_signals_end_it() {
                 stderr.contains("2 adds") && stderr.contains("total weight 6"),
                 "{stderr}"
             );
-            // It does so within a second; more would be a hang, whatever else the machine does.
+            // The program ends within a second; more than this would be a hang, whatever else the machine does.
             assert!(took < Duration::from_secs(10), "{took:?}");
         }
     }
@@ -158,8 +158,8 @@ fn a_second_instance_is_refused_in_one_line() {
     assert_eq!(first.client(&["count", "x"]).status.code(), Some(0));
 }
 
-/// Runs `start` on a thread where io_uring is forbidden as containers forbid it; what it starts
-/// inherits that.
+/// Runs `start` on a thread where io_uring is forbidden in the way of containers. Processes that it starts inherit
+/// that.
 fn without_io_uring<T: Send>(errno: i32, start: impl FnOnce() -> T + Send) -> T {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let setup = [425, 426, 427].map(|call: i64| (call, vec![])); // io_uring_setup, _enter, _register
@@ -192,7 +192,7 @@ fn a_client_port_that_anybody_may_use_is_warned_of_once() {
         ),
     ] {
         let node = Running::start(options);
-        // Signals are heard before HTTP is.
+        // Signals are handled before HTTP answers.
         assert_eq!(node.client(&["status"]).status.code(), Some(0));
         let (code, _, stderr, _) = node.end(Signal::TERM);
         assert_eq!(code, Some(0), "{stderr}");
@@ -240,7 +240,7 @@ fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     }
 }
 
-/// What stands on the page in a browser, once its script has run.
+/// The content of the page in a browser, once its script has run.
 fn page_in_browser(node: &Running) -> Option<String> {
     let folder = std::env::temp_dir().join(format!("rmbd-browser-{}", std::process::id()));
     let output = Command::new("chromium")
@@ -257,7 +257,7 @@ fn page_in_browser(node: &Running) -> Option<String> {
     match output {
         Ok(output) => {
             let page = text(&output.stdout);
-            // What the script could say is no part of what it says.
+            // Text inside the script is not part of the content.
             let (before, script) = page.split_once("<script").unwrap_or((page, ""));
             let behind = script
                 .split_once("</script>")
@@ -271,10 +271,11 @@ fn page_in_browser(node: &Running) -> Option<String> {
     }
 }
 
-/// Alone, and with everything that it has tables for: a member, slices, a peer that is pushed to.
+/// The page is tested with one node alone, and with everything that it has tables for: a member, slices, and a peer
+/// that is pushed to.
 #[test]
 fn the_page_shows_what_there_is_in_a_browser() {
-    // Rows that fit a datagram, for the peer.
+    // The rows fit a datagram, for the peer.
     let first = Running::start(&["127.0.0.1:0", "--threads=1", "-x=1000"]);
     let shows = |words: &[&str]| -> bool {
         let start = Instant::now();
@@ -343,7 +344,7 @@ fn a_privileged_port_without_the_right_is_explained() {
     );
 }
 
-/// Lines of a made-up access log: addresses by rank, a few of them very often.
+/// Lines of a made-up access log, with addresses by rank: a few of them come very often.
 fn access_log(lines: u64) -> Vec<String> {
     let mut state = 0x5eed_u64;
     let mut random = move || {
@@ -360,7 +361,7 @@ fn access_log(lines: u64) -> Vec<String> {
         .collect()
 }
 
-/// `cut -d' ' -f1 access.log | rmbd add -` beside `sort | uniq -c`.
+/// Compares `cut -d' ' -f1 access.log | rmbd add -` with `sort | uniq -c`.
 #[test]
 fn a_log_is_counted_never_below_the_truth_and_within_the_bound() {
     let node = Running::start(&["127.0.0.1:0", "-x", "4096", "-y", "4"]);
@@ -437,7 +438,7 @@ fn wait_for(node: &Running, words: &[&str], wanted: impl Fn(&str) -> bool) -> St
     }
 }
 
-/// As the README has it: a key, nodes that join, one that dies, one that is told to end.
+/// The README's example: a key, nodes that join, one that dies, and one that is told to end.
 #[test]
 fn three_processes_with_a_key_answer_for_each_other() {
     let folder = std::env::temp_dir().join(format!("rmbd-program-{}", std::process::id()));
@@ -463,7 +464,7 @@ fn three_processes_with_a_key_answer_for_each_other() {
     for node in [&a, &b, &c] {
         wait_for(node, &["count", "k"], |said| said == "111\tk\n");
     }
-    // Killed: nobody's counts drop, and it counts what it had counted when it is back.
+    // A killed node's counts stay with the others, and it has them again when it is back.
     let mut b = b;
     b.child.kill().unwrap();
     b.child.wait().unwrap();
@@ -471,7 +472,7 @@ fn three_processes_with_a_key_answer_for_each_other() {
     for node in [&a, &b, &c] {
         wait_for(node, &["count", "k"], |said| said == "111\tk\n");
     }
-    // Told to end right after an add: it is not lost.
+    // A node is told to end right after an add, which is not lost.
     assert_eq!(b.client(&["add", "k", "-n", "1000"]).status.code(), Some(0));
     let (code, _, stderr, took) = b.end(Signal::TERM);
     assert_eq!(code, Some(0), "{stderr}");

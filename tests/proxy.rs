@@ -1,4 +1,4 @@
-//! The proxy that other tests speak through does the harm that they ask for, and no other.
+//! Tests that the proxy of other tests does the harm that they ask for, and no other.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
-/// As long as anything may take on a busy machine; nothing waits this long when all is well.
+/// The longest time that anything may take on a busy machine. Nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SEED: u64 = 0x9042;
 const DATAGRAMS: u32 = 2_000;
-/// Under way at once: less than a receive buffer takes.
+/// Number of datagrams under way at once, fewer than a receive buffer takes.
 const BURST: u64 = 50;
 
 fn bind(address: &str) -> UdpSocket {
@@ -45,7 +45,7 @@ fn wait_for_counts(proxy: &Proxy, is_so: impl Fn(Counts) -> bool) -> Counts {
     proxy.counts()
 }
 
-/// Numbers in the order in which they came through.
+/// The numbers that came through, in order.
 fn through(harm: Harm, seed: u64) -> (Vec<u32>, Counts) {
     let (client, server) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
     let proxy = Proxy::both_ways(address(&server), harm, seed);
@@ -61,7 +61,7 @@ fn through(harm: Harm, seed: u64) -> (Vec<u32>, Counts) {
     (came, proxy.stop())
 }
 
-/// The rate was meant, by the seed: within a quarter of it.
+/// Whether a count is within a quarter of the rate that was asked for.
 fn is_about(count: u64, per_thousand: u64) -> bool {
     (count * 1000 / u64::from(DATAGRAMS)).abs_diff(per_thousand) <= per_thousand / 4
 }
@@ -132,7 +132,7 @@ fn late_is_overtaken_by_some_and_nothing_is_missing() {
         before.filter(|&before| before > number).count()
     });
     let overtakers: Vec<_> = overtakers.filter(|&count| count > 0).collect();
-    // Those at the end of a burst find nothing that could overtake them.
+    // Late datagrams at the end of a burst find nothing that could overtake them.
     let overtaken = overtakers.len() as u64;
     assert!(
         (counts.late / 2..=counts.late).contains(&overtaken),
@@ -160,7 +160,7 @@ fn a_closed_gate_passes_nothing_either_way() {
     }
     wait_for_counts(&proxy, |counts| counts.cut == 16);
     proxy.open();
-    // The first that comes to each is not one of those.
+    // The first datagram that comes to each is not one of these.
     send(&client, &proxy, 10);
     assert_eq!(receive(&server), 10);
     server.send_to(&11_u32.to_le_bytes(), far).unwrap();
@@ -177,7 +177,7 @@ fn what_is_held_back_does_not_pass_a_gate_that_has_closed() {
     let client = bind("127.0.0.1:0");
     let start = Instant::now();
     let mut cut = 0;
-    // Again, where the machine was so slow that all was let go before.
+    // This is repeated if the machine was so slow that all datagrams were released before.
     while cut == 0 {
         assert!(start.elapsed() < PATIENCE, "nothing was held");
         let server = bind("127.0.0.1:0");

@@ -1,4 +1,4 @@
-//! The Python client's own tests, also against this build's node.
+//! Runs the Python client's own tests against this build's node.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -33,6 +33,6 @@ fn the_python_clients_tests_pass() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    // All of them, and none was skipped.
+    // All tests ran, and none was skipped.
     assert!(said.contains("Ran ") && !said.contains("skipped"), "{said}");
 }

@@ -1,4 +1,5 @@
-//! A slice allocates what is in it, and one that is refused, or raises nothing, nothing of that.
+//! Tests of allocations: a slice allocates only for its content, and one that is refused or raises nothing allocates
+//! nothing.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -11,7 +12,7 @@ use rmbd_sketch::{Geometry, HashFamily};
 use rmbd_store::{LegacyRows, Replica, ReplicaLimits, SliceId, SliceRefused, Slices};
 
 thread_local! {
-    /// The largest allocation of this thread since it was last looked at.
+    /// The largest allocation of this thread since the value was last read.
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -51,7 +52,7 @@ fn note(bytes: usize) {
     LARGEST.set(LARGEST.get().max(bytes));
 }
 
-/// What `work` returns, and its largest allocation in bytes.
+/// The result of `work`, and its largest allocation in bytes.
 fn watch<T>(work: impl FnOnce() -> T) -> (T, usize) {
     LARGEST.set(0);
     let done = work();
@@ -59,12 +60,12 @@ fn watch<T>(work: impl FnOnce() -> T) -> (T, usize) {
 }
 
 const TABLE_BYTES: usize = 4 * 4 * 10_000;
-/// Own cells, those of the others beside them, what is noted of totals that these do not hold (one table and two), and
-/// the published copy.
+/// Bytes of own cells with those of the others beside them, of the parts of totals that these do not hold (one table
+/// and two), and of the published copy.
 const OWN_BYTES: usize = 6 * TABLE_BYTES;
-/// Room for a slice with one cell, and not for two.
+/// A memory limit with room for a slice with one cell, and not for two such slices.
 const ONE_SLICE_BYTES: usize = 500;
-/// The largest allocation for a slice with one cell, and for a name in the set of refused slices.
+/// The largest allocation in bytes for a slice with one cell, and for a name in the set of refused slices.
 const SLICE_BYTES_MAX: usize = 2048;
 
 fn one_cell(value: u64) -> impl Iterator<Item = (u32, u64)> {
@@ -85,21 +86,21 @@ fn replica(max_origins: usize, max_memory_bytes: usize) -> Arc<Replica> {
 #[test]
 fn what_is_refused_allocates_nothing() {
     let (a, b) = (SliceId::of(2, Writer(1)), SliceId::of(3, Writer(1)));
-    // By their number, and by memory.
+    // Slices are refused by their number, and by memory.
     for (max_origins, max_memory_bytes) in [
         (1, OWN_BYTES + TABLE_BYTES),
         (100, OWN_BYTES + ONE_SLICE_BYTES),
     ] {
         let replica = replica(max_origins, max_memory_bytes);
         let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
-        // All zero: nothing.
+        // All values are zero, so nothing is allocated.
         let (merged, bytes) = watch(|| slices.merge(&a, one_cell(0)));
         assert_eq!((merged, bytes), (Ok(0), 0));
-        // One cell is what it costs, and the watch sees it.
+        // One cell is allocated, and the watch sees it.
         let (merged, bytes) = watch(|| slices.merge(&a, one_cell(5)));
         assert_eq!(merged, Ok(1));
         assert!((1..=SLICE_BYTES_MAX).contains(&bytes), "{bytes}");
-        // Nothing that rises.
+        // No cell rises.
         let (merged, _) = watch(|| slices.merge(&a, one_cell(5)));
         assert_eq!(merged, Ok(0));
         for _ in 0..3 {
@@ -125,7 +126,7 @@ fn a_legacy_peer_without_memory_allocates_its_row_at_most() {
         rows.merge(from, 0, counters)
     });
     assert!(merged.is_err());
-    // Ten thousand numbers of 64 bits.
+    // These are ten thousand numbers of 64 bits.
     assert!(bytes <= TABLE_BYTES / 2, "{bytes}");
     assert_eq!(replica.legacy_peers().count(), 0);
 }

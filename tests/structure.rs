@@ -1,4 +1,4 @@
-//! Who may use whom: crates by their manifests, rooms of `src/` by their `use` lines.
+//! Checks of who may use whom: crates by their manifests, rooms of `src/` by their `use` lines.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Crates from the ground up, and which of the others each uses. Those of tests are used by tests only.
+/// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
 const CRATES: [(&str, &[&str]); 12] = [
     ("sketch", &[]),
     ("proto", &[]),
@@ -83,7 +83,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
 /// Crates that only tests and benches use.
 const OF_TESTS: [&str; 2] = ["testkit", "simulator"];
 
-/// What a program that counts does not want to pull in.
+/// Crates that a program with a client must not pull in.
 const NOT_FOR_CLIENTS: [&str; 7] = [
     "axum",
     "clap",
@@ -125,7 +125,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Our crates in one table of a manifest, without `rmbd-`.
+/// Our crates in one table of a manifest, without the prefix `rmbd-`.
 fn ours(manifest: &str, table: &str) -> BTreeSet<String> {
     let header = format!("[{table}]");
     let lines = manifest.lines().skip_while(|line| *line != header).skip(1);
@@ -219,7 +219,8 @@ fn a_client_pulls_in_no_server() {
     }
 }
 
-/// Lines of a room's code that are no comments, with the names of their files; tests may use anything.
+/// Lines of code of a room without comments, with the names of their files. Tests are left out, since they may use
+/// anything.
 fn lines_of_room(room: &str) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for path in sources(&Path::new(ROOT).join("src").join(room)) {
@@ -241,7 +242,7 @@ fn lines_of_room(room: &str) -> Vec<(String, String)> {
     lines
 }
 
-/// A room that is empty or gone would pass whatever it did.
+/// An empty or missing room fails here; otherwise it would pass whatever it did.
 #[test]
 fn a_room_uses_only_what_the_table_says() {
     for (place, (room, rooms, crates)) in ROOMS.iter().enumerate() {
@@ -277,7 +278,7 @@ fn a_room_uses_only_what_the_table_says() {
     }
 }
 
-/// No folder of the program stands beside the list of rooms, nor beside the table for readers.
+/// Every folder of the program is in the list of rooms, and in the table for readers.
 #[test]
 fn every_folder_is_a_room() {
     let table = read(Path::new(ROOT).join("src/lib.rs"));
@@ -293,7 +294,7 @@ fn every_folder_is_a_room() {
     }
 }
 
-/// Whoever looks for a room in ARCHITECTURE.md finds it.
+/// ARCHITECTURE.md names every crate and every room.
 #[test]
 fn the_map_names_every_crate_and_every_room() {
     let map = read(Path::new(ROOT).join("ARCHITECTURE.md"));

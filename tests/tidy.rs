@@ -1,4 +1,4 @@
-//! Style that no other tool checks, and a README that stays true.
+//! Checks of style that no other tool makes, and of the README.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Characters a line; rustfmt's own width, which it does not apply to strings and comments.
+/// Largest number of characters in a line: rustfmt's own width, which it does not apply to strings and comments.
 const LINE_MAX: usize = 120;
-/// Lines of a source file: beyond that it is more than one subject.
+/// Largest number of lines in a source file. A longer one has more than one subject.
 const FILE_LINES_MAX: usize = 900;
 
-/// Files of the repository, by what their name ends in; without what is built or fetched.
+/// Files of the repository whose names end in this, without what is built or fetched.
 fn files(ending: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -36,8 +36,8 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Characters of a line without what stands in its strings: messages are one line, and rustfmt does
-/// not break them.
+/// Number of characters of a line without the content of its strings: a message is one line, and rustfmt does not
+/// break it.
 fn code_width(line: &str) -> usize {
     line.split('"')
         .step_by(2)
@@ -74,7 +74,7 @@ fn no_command_and_no_document_makes_text_of_bytes_with_a_loss() {
 
 #[test]
 fn sources_have_no_leftovers() {
-    // Put together, so that this file does not find itself.
+    // The words are put together here, so that this file does not find itself.
     let leftovers = ["TO", "FIX", "XX"].map(|start| match start {
         "TO" => format!("{start}DO"),
         "FIX" => format!("{start}ME"),
@@ -134,8 +134,8 @@ fn unsafe_code_lives_in_its_rooms_only() {
     }
 }
 
-/// Code of the product: `(path, line number, line)` of what is compiled into its programs. Modules of tests are
-/// the last thing in a file.
+/// The code of the product as `(path, line number, line)`: all lines that are compiled into its programs. Modules of
+/// tests come last in a file.
 fn product_lines() -> Vec<(String, usize, String)> {
     let mut lines = Vec::new();
     for path in files(".rs") {
@@ -158,14 +158,14 @@ fn product_lines() -> Vec<(String, usize, String)> {
     lines
 }
 
-/// Clippy forbids the macros. What is printed otherwise could be waited for, or fail unseen, too.
+/// Clippy forbids the macros. Any other output could be waited for, or fail unseen, too.
 #[test]
 fn only_console_touches_standard_output_and_error() {
     for (name, number, line) in product_lines() {
         let touches = ["stdout()", "stderr()"].iter().any(|it| line.contains(it));
-        // How another program is started, and what it wrote.
+        // These lines are about how another program is started, and what it wrote.
         let is_of_child = line.contains(".stdout(") || line.contains(".stderr(");
-        // One line before there is memory for a queue.
+        // This one line is printed before there is memory for a queue.
         let is_before_all =
             name == "crates/rmbd-io/src/limits.rs" && line.contains("rustix::io::write(");
         assert!(
@@ -178,7 +178,7 @@ fn only_console_touches_standard_output_and_error() {
     }
 }
 
-/// What is started elsewhere could end and not be missed.
+/// A thread or task that is started elsewhere could end without being noticed.
 #[test]
 fn only_the_crew_starts_threads_and_tasks_of_a_node() {
     let starts = [
@@ -186,11 +186,11 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
         "spawn_local(",
         "spawn_blocking(",
         "thread::Builder",
-        // Of `names`: a node's look-ups go by `Lookups`, which its crew makes.
+        // This is a function of `names`: a node's look-ups use `Lookups`, which its crew makes.
         "look_up_on_thread(",
         "look_up_within(",
     ];
-    // Rooms whose code runs on a node's threads, and may start more of them.
+    // These are rooms whose code runs on a node's threads, and may start more of them.
     let rooms = [
         "src/node/",
         "src/fronts/",
@@ -210,7 +210,7 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
     ];
     for (name, number, line) in product_lines() {
         let starts = starts.iter().any(|start| line.contains(start));
-        // Connections: their house looks at how each ended.
+        // These are connections: their house checks how each ended.
         let is_connection =
             name == "src/fronts/http/connections.rs" && line.contains("self.tasks.spawn(");
         assert!(
@@ -265,7 +265,7 @@ fn every_option_that_the_readme_names_exists() {
         known.extend(options(std::str::from_utf8(&output.stdout).unwrap()));
     }
     let readme = read(&Path::new(ROOT).join("README.md"));
-    // What stands in sections about other programs is theirs.
+    // Sections about other programs may mention their options.
     let ours = readme.split("<!-- loadgen -->").next().unwrap();
     let unknown: Vec<_> = options(ours).difference(&known).cloned().collect();
     assert!(

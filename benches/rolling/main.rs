@@ -1,11 +1,12 @@
-//! Three nodes as processes, started again one after the other a hundred times, as a fleet is updated, under load by
-//! exactly-once clients: whether every node ends at the truth, and what a node and a count cost on the way.
+//! A bench of a rolling update: three node processes are restarted one after the other a hundred times, under load by
+//! exactly-once clients. It checks whether every node ends at the truth, and measures the cost of nodes and counts on
+//! the way.
 //!
-//! `cargo bench --bench rolling -- --restarts 100 FILE.svg` prints Markdown, and draws. Sketches of 4 x 2^20, rounds of
-//! 200 ms. Each node is ended by SIGTERM and started again with its number; the next one follows when it is ready and
-//! lacks nothing. A client for each node adds to 2 000 keys all the time; an add of which it is told *uncertain* (the
-//! node was ended in the middle of it) may have been counted or not. Every ten restarts the load rests, all nodes are
-//! compared with what was acknowledged, key by key, and counts are asked for.
+//! `cargo bench --bench rolling -- --restarts 100 FILE.svg` prints Markdown, and draws a plot. Sketches have 4 x 2^20
+//! cells, and rounds take 200 ms. Each node is ended by SIGTERM and started again with its id. The next node follows
+//! when it is ready and lacks nothing. A client for each node adds to 2 000 keys all the time. An add that the client
+//! reports as *uncertain* (the node was ended in the middle of it) may have been counted or not. Every ten restarts
+//! the load rests, all nodes are compared with the acknowledged adds, key by key, and counts are asked for.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -31,7 +32,7 @@ use support::cpu_time;
 use support::fates::fate;
 use support::figures::median;
 
-// Parts of these are used here.
+// Only parts of these modules are used here.
 #[allow(dead_code)]
 #[path = "../soak/node.rs"]
 mod node;
@@ -47,13 +48,13 @@ const OPTIONS: [&str; 4] = [
     "--http=127.0.0.1:0",
 ];
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Restarts between two looks.
+/// Number of restarts between two checks.
 const STEP: usize = 10;
-/// Counts asked for at a look, so often, of each node.
+/// Number of counts that each node is asked for in a check.
 const COUNTS: usize = 200_000;
 const COUNTS_ROUNDS: usize = 3;
 
-/// What was acknowledged of each key, and what may have been added to it beside that.
+/// The acknowledged weight of each key, and the weight that may have been added beside it.
 struct Truth {
     least: Vec<u64>,
     most: Vec<u64>,
@@ -230,7 +231,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// All nodes hold what was acknowledged, to the last unit, and the same; and what they cost.
+/// Checks that all nodes hold the same, and exactly what was acknowledged. Returns their costs.
 fn look(places: &mut [Place], load: &Load, restarts: usize) -> Row {
     load.rests.store(true, SeqCst);
     wait_for("clients that rest", || {
@@ -288,7 +289,7 @@ fn counts(place: &Place) -> Vec<u64> {
     counts.into_iter().map(|count| count.estimate).collect()
 }
 
-/// What a count costs the data thread.
+/// Nanoseconds of the data thread for a count.
 fn count_ns(place: &Place) -> f64 {
     let mut client = client(place);
     let names: Vec<String> = (0..COUNTS).map(name).collect();

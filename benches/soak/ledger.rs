@@ -1,10 +1,10 @@
-//! What must have been counted, to the last unit: by start of a node, and by key.
+//! A ledger of what must have been counted, to the last unit, by start of a node and by key.
 //!
-//! At a *settling*, when all nodes are equal, what they hold is compared with it, and is exact from then on.
+//! At a *settling*, when all nodes are equal, the ledger is compared with what they hold. From then on it is exact.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// From the least to the most.
+/// A range from the least to the most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) low: u64,
@@ -15,27 +15,27 @@ pub(crate) struct Range {
 #[derive(Debug)]
 struct Since {
     keys: Vec<Range>,
-    /// In the place of the keys' lows, where the start was killed: what another one was seen to have.
+    /// For a start that was killed: what another node was seen to hold, which replaces the keys' lows.
     floor: Option<u64>,
 }
 
-/// A weight that was under way while its node was started again: the one before or the one after has counted it.
+/// A weight that was under way while its node was restarted. Either the start before or the one after has counted it.
 #[derive(Debug)]
 struct Straddling {
     starts: [String; 2],
     key: usize,
     weight: u64,
-    /// Otherwise neither may have.
+    /// Whether it was acknowledged. If not, perhaps neither start has counted it.
     is_confirmed: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     keys: usize,
-    /// By start: what all nodes held at the last settling.
+    /// For each start, what all nodes held at the last settling.
     starts: BTreeMap<String, u64>,
     counts: Vec<u64>,
-    /// Counts that somebody was seen to have when another one was killed.
+    /// Counts that another node was seen to have when a node was killed.
     seen: Vec<u64>,
     since: BTreeMap<String, Since>,
     straddling: Vec<Straddling>,
@@ -43,19 +43,19 @@ pub(crate) struct Ledger {
     pub(crate) uncertain: u64,
 }
 
-/// What nodes hold: weights by start, and counts by key.
+/// The content of nodes: weights by start, and counts by key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) starts: BTreeMap<String, u64>,
     pub(crate) counts: Vec<u64>,
 }
 
-/// What a settling found.
+/// The result of a settling.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
-    /// Acknowledged weight that went with processes that were killed.
+    /// Acknowledged weight that was lost with killed processes.
     pub(crate) lost: u64,
-    /// Starts whose weight had to be one number, and was.
+    /// Number of starts whose weight had to be one number, and was.
     pub(crate) exact: u64,
 }
 
@@ -69,7 +69,7 @@ impl Ledger {
         }
     }
 
-    /// A weight that this start has acknowledged.
+    /// Enters a weight that this start has acknowledged.
     pub(crate) fn confirmed(&mut self, start: &str, key: usize, weight: u64) {
         self.acknowledged += weight;
         let range = &mut self.since(start).keys[key];
@@ -77,13 +77,13 @@ impl Ledger {
         range.high += weight;
     }
 
-    /// A weight that this start may have counted.
+    /// Enters a weight that this start may have counted.
     pub(crate) fn uncertain(&mut self, start: &str, key: usize, weight: u64) {
         self.uncertain += weight;
         self.since(start).keys[key].high += weight;
     }
 
-    /// A weight that one of two starts has acknowledged, or may have counted.
+    /// Enters a weight that one of two starts has acknowledged, or may have counted.
     pub(crate) fn straddling(
         &mut self,
         starts: [&str; 2],
@@ -108,14 +108,14 @@ impl Ledger {
         });
     }
 
-    /// Weights that this start may have counted, and others instead of it.
+    /// Weights that this start or another one may have counted.
     fn straddling_at(&self, start: &str) -> u64 {
         let here = self.straddling.iter();
         let here = here.filter(|weight| weight.starts.iter().any(|one| one == start));
         here.map(|weight| weight.weight).sum()
     }
 
-    /// Least and most of a key that straddled: nothing is sure where one of the starts was killed.
+    /// The range of a key's straddling weights. Nothing is sure if one of the starts was killed.
     fn straddling_of(&self, key: usize) -> Range {
         let mut range = Range::default();
         for weight in self.straddling.iter().filter(|weight| weight.key == key) {
@@ -137,8 +137,8 @@ impl Ledger {
         self.since.entry(start.to_owned()).or_insert_with(new)
     }
 
-    /// A start is killed, of which others were just seen to hold this: what nobody else had of it may be gone. So may
-    /// that of starts that were killed since the last settling.
+    /// Notes that a start is killed, when others were just seen to hold this. Weight that no other node had may be
+    /// lost, and so may that of starts that were killed since the last settling.
     pub(crate) fn killed(&mut self, start: &str, others_hold: &Held) {
         let _ = self.since(start);
         for (seen, &count) in self.seen.iter_mut().zip(&others_hold.counts) {
@@ -154,7 +154,7 @@ impl Ledger {
         }
     }
 
-    /// Compares, and takes over what is held.
+    /// Compares the ledger with what is held, and takes that over.
     pub(crate) fn settle(&mut self, held: Held) -> Result<Settled, String> {
         let mut settled = Settled::default();
         let mut grown = 0;
@@ -212,8 +212,8 @@ impl Ledger {
             }
         }
         let counted: u64 = held.counts.iter().sum::<u64>() - self.counts.iter().sum::<u64>();
-        // What a killed writer had begun to tell may have arrived in some rows of the sketch only: that is in the
-        // slice, and in no count.
+        // Data of a killed writer may have arrived in some rows of the sketch only. Such weight is in the slice, and
+        // in no count.
         let is_whole = self.since.values().all(|since| since.floor.is_none());
         if counted > grown || (is_whole && counted < grown) {
             return Err(format!("keys grew by {counted}, slices by {grown}"));

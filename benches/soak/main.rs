@@ -1,10 +1,10 @@
-//! Three nodes as processes for ten minutes, under load, over a network that loses, doubles and reorders, while
-//! they are ended, killed, stopped and parted at random; and whether anything was counted wrongly, leaked, or was
-//! complained of.
+//! A soak test: three nodes run as processes for ten minutes, under load, on a network that loses, doubles and
+//! reorders. They are ended, killed, stopped and parted at random. The bench checks whether anything was counted
+//! wrongly, leaked, or was complained of.
 //!
-//! `cargo bench --bench soak -- --minutes 10` prints a record in Markdown, and its seed; `--seed N` draws the same
-//! again (processes take their own time, so that it goes on alike, not the same). What must hold is checked
-//! whenever all was healed, and ends the run where it does not.
+//! `cargo bench --bench soak -- --minutes 10` prints a record in Markdown, and its seed. `--seed N` draws the same
+//! events again; processes take their own time, so the run goes on alike and not the same. The conditions are checked
+//! whenever all faults have healed, and a violated one ends the run.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -31,14 +31,14 @@ use support::fates::fate;
 use support::figures::median_max;
 
 mod ledger;
-// A part of it is another bench's.
+// Another bench uses the rest of this module.
 #[allow(dead_code)]
 mod node;
 #[path = "../support/mod.rs"]
 mod support;
 
 const NODES: usize = 3;
-/// On 4 x 65 536 cells no two of them meet in all rows.
+/// Number of keys. On 4 x 65 536 cells no two of them share all rows.
 const KEYS: usize = 300;
 const OPTIONS: [&str; 6] = [
     "-x=65536",
@@ -48,29 +48,29 @@ const OPTIONS: [&str; 6] = [
     "--log=warn",
     "--http=127.0.0.1:0",
 ];
-/// Longer than any pause, so that clients wait it out.
+/// The clients' timeout, longer than any pause.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a process may need beyond its slices and what it began with.
+/// Bytes that a process may need beyond its slices and its first use.
 const RESIDENT_GROWTH_MAX: u64 = 16 << 20;
-/// A connection of somebody who asks for a status, and what is looked up.
+/// Number of descriptors that may be added: a connection that asks for a status, and a look-up.
 const DESCRIPTORS_GROWTH_MAX: usize = 4;
 
 #[derive(Clone)]
 struct Start {
     writer: String,
-    /// It is being ended, and the next one is not known yet.
+    /// Whether the node is being ended, and its next start is not known yet.
     is_ending: bool,
 }
 
-/// Adds of one call: keys and weights.
+/// The adds of one call: keys and weights.
 struct Batch {
     adds: Vec<(usize, u64)>,
     outcome: Result<u64, ClientError>,
-    /// The node's start when it began.
+    /// The node's start when the call began.
     before: String,
 }
 
-/// Starts of the nodes, whether clients rest, and what they were told.
+/// The starts of the nodes, whether clients rest, and what they were told.
 struct Load {
     starts: Mutex<[Start; NODES]>,
     ledger: Mutex<Ledger>,
@@ -89,7 +89,7 @@ impl Load {
         self.starts.lock().unwrap()[node].clone()
     }
 
-    /// A client of one node: batches of adds, each of which counts exactly once.
+    /// Runs a client of one node: batches of adds, each of which counts exactly once.
     fn run(&self, node: usize, server: SocketAddr, mut random: Random) {
         let options = ClientOptions {
             timeout: CLIENT_TIMEOUT,
@@ -115,7 +115,7 @@ impl Load {
             let outcome = client.add_many(adds.iter().map(|&(key, weight)| (name(key), weight)));
             self.adds.fetch_add(adds.len() as u64, SeqCst);
             if outcome.is_err() {
-                // A node that is gone answers with ICMP's refusal at once.
+                // A node that is gone answers at once, by an ICMP refusal.
                 std::thread::sleep(Duration::from_millis(50));
                 client = Client::connect(server, options).unwrap();
             }
@@ -159,21 +159,21 @@ fn name(key: usize) -> String {
     format!("key {key}")
 }
 
-/// What befalls them.
+/// An event that happens to nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Calm,
-    /// SIGTERM, and a start.
+    /// A node gets SIGTERM, and is started again.
     End,
-    /// SIGKILL, and a start.
+    /// A node gets SIGKILL, and is started again.
     Kill,
-    /// SIGSTOP and SIGCONT.
+    /// A node gets SIGSTOP and later SIGCONT.
     Pause,
-    /// Two on one side, one on the other.
+    /// Two nodes are on one side of a cut, and one on the other.
     Part,
-    /// One is killed while another is stopped.
+    /// One node is killed while another is stopped.
     KillDuringPause,
-    /// One is killed while another is cut off.
+    /// One node is killed while another is cut off.
     KillDuringPart,
 }
 
@@ -189,11 +189,11 @@ const EVENTS: [Event; 7] = [
 
 struct Soak {
     random: Random,
-    /// Still to come before any comes again.
+    /// Events that are still to come before any comes again.
     events: Vec<Event>,
     places: Vec<Place>,
     load: Arc<Load>,
-    /// Seconds.
+    /// Seconds of each recovery.
     recoveries: BTreeMap<Event, Vec<f64>>,
     ends: Vec<f64>,
     settled: Settled,
@@ -238,7 +238,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// The most of each that somebody holds.
+/// The maximum of each number over all nodes.
 fn most(all: impl Iterator<Item = Held>) -> Held {
     let mut most = Held {
         starts: BTreeMap::new(),
@@ -311,7 +311,7 @@ impl Soak {
         }
     }
 
-    /// Something happens under load; then all is healed, clients rest, and all must be equal and right.
+    /// Makes an event under load. Then all faults heal, clients rest, and all nodes must become equal and right.
     fn episode(&mut self) {
         let event = self.draw();
         let one = self.random.below(NODES as u64) as usize;
@@ -347,7 +347,7 @@ impl Soak {
         self.settle(event, healed);
     }
 
-    /// Each in turn, in an order that changes.
+    /// Draws the next event. Each comes in turn, in an order that changes.
     fn draw(&mut self) -> Event {
         if self.events.is_empty() {
             self.events = EVENTS.to_vec();
@@ -364,7 +364,7 @@ impl Soak {
         self.load.starts.lock().unwrap()[node].is_ending = true;
     }
 
-    /// Ends a node and starts it again. What it alone had may go when it is killed: others are asked before.
+    /// Ends a node and starts it again. Its latest counts may be lost if it is killed, so the others are asked before.
     fn restart(&mut self, node: usize, signal: Signal) {
         let writer = self.places[node].writer().unwrap().to_owned();
         if signal == Signal::KILL {
@@ -459,8 +459,7 @@ impl Soak {
                 return Err(format!("{:#?}\n{:#?}", slices(0), slices(at)));
             }
         }
-        // A data thread adds before it says in the total that it has, so that equal slices may still be those of
-        // before.
+        // A data thread adds before it raises the total, so equal slices may still be those from before.
         let first = self.held(0);
         match (1..NODES).find(|&node| self.held(node) != first) {
             Some(node) => Err(format!("{node} counts otherwise than 0")),
@@ -473,7 +472,7 @@ impl Soak {
             timeout: CLIENT_TIMEOUT,
             ..ClientOptions::default()
         };
-        // Not through its proxy, whose answers go to one client.
+        // This does not use the node's proxy, whose answers go to one client.
         let mut client = Client::connect(self.places[node].udp(), options).unwrap();
         let names: Vec<String> = (0..KEYS).map(name).collect();
         let counts = client.count_many(&names).unwrap();

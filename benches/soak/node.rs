@@ -1,4 +1,4 @@
-//! Nodes as processes, each behind proxies: one to its cluster port, one to its client port.
+//! Nodes as processes. Each is behind two proxies: one at its cluster port, and one at its client port.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
-/// How long anything may take.
+/// The longest time that anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A node's place, which stays when its process ends.
+/// The place of a node, which stays when the node's process ends.
 pub(crate) struct Place {
     ip: IpAddr,
     gate: Proxy,
@@ -32,11 +32,11 @@ struct Process {
     writer: String,
     is_stopped: bool,
     http: String,
-    /// Threads, descriptors, resident bytes and bytes of slices when all was quiet for the first time.
+    /// The process's first use of resources, when all was quiet for the first time.
     first: Option<Usage>,
 }
 
-/// What a process has of its system.
+/// The resources that a process uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) threads: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Usage {
 impl Place {
     pub(crate) fn new(number: u8, harm: Harm, seed: u64) -> Self {
         let ip = Ipv4Addr::new(127, 77, 0, number + 1);
-        // Where the clients' one leads is known with the first start.
+        // The address of the clients' proxy is known with the first start.
         let nowhere = SocketAddr::new(ip.into(), 9);
         Self {
             ip: ip.into(),
@@ -83,12 +83,12 @@ impl Place {
         self.gate.address()
     }
 
-    /// Where clients find it, from start to start.
+    /// The address at which clients find the node, in all of its starts.
     pub(crate) fn for_clients(&self) -> SocketAddr {
         self.clients.address()
     }
 
-    /// This start of it, where there is one.
+    /// The writer of this start, if the node runs.
     pub(crate) fn writer(&self) -> Option<&str> {
         self.process.as_ref().map(|process| process.writer.as_str())
     }
@@ -138,7 +138,7 @@ impl Place {
         self.process = Some(process);
     }
 
-    /// Of the process that runs.
+    /// The id of the process that runs.
     pub(crate) fn process_id(&self) -> u32 {
         self.process
             .as_ref()
@@ -157,9 +157,9 @@ impl Place {
             .collect()
     }
 
-    /// Weights and hashes of slices by start. The weight of a node's own is of all adds, the hash of what it has
-    /// published; the weight of a copy is that of its fullest row, the hash of all cells. So copies are whole where
-    /// both are equal.
+    /// Weights and hashes of slices by start. For a node's own slice, the weight is that of all adds, and the hash is
+    /// that of the published cells. For a copy, the weight is that of its fullest row, and the hash is that of all
+    /// cells. So a copy is whole if both are equal.
     pub(crate) fn contents(&self) -> BTreeMap<String, (u64, Option<String>)> {
         let slices = self.status().map(|status| status.cluster.slices);
         let filled = slices
@@ -177,19 +177,19 @@ impl Place {
         }
     }
 
-    /// Whether it answers: a stopped process does not.
+    /// Whether the node answers, which a stopped process does not.
     pub(crate) fn is_running(&self) -> bool {
         self.process
             .as_ref()
             .is_some_and(|process| !process.is_stopped)
     }
 
-    /// Where clients find this start of it.
+    /// The address at which clients find this start of the node.
     pub(crate) fn udp(&self) -> SocketAddr {
         self.udp.unwrap()
     }
 
-    /// Ends it by this signal; its exit code, where it has one, and how long it took.
+    /// Ends the node by this signal. Returns its exit code, if it has one, and the time that it took.
     pub(crate) fn end(&mut self, signal: Signal) -> (Option<i32>, Duration) {
         let start = Instant::now();
         self.signal(signal);
@@ -204,7 +204,7 @@ impl Place {
         (code, start.elapsed())
     }
 
-    /// Lets nothing through from and to another one, or everything again.
+    /// Lets nothing through between this node and another one, or lets everything through again.
     pub(crate) fn part(&self, other: &Self) {
         self.gate.close_to(other.ip);
         other.gate.close_to(self.ip);
@@ -220,7 +220,7 @@ impl Place {
             .sum()
     }
 
-    /// What it uses now, and used when it was asked first.
+    /// The resources that the process uses now, and those that it used when first asked.
     pub(crate) fn usage(&mut self) -> Option<(Usage, Usage)> {
         let process = self.process.as_mut()?;
         let now = process.usage();

@@ -1,10 +1,10 @@
-//! What became of each add of one call of a client.
+//! The outcome of each add in one call of a client.
 
 use std::ops::Range;
 
 use rmbd_client::{ClientError, Fate};
 
-/// Of the add at this place in the call; `None` where it was acknowledged.
+/// The fate of the add at this position in the call; `None` if it was acknowledged.
 pub(crate) fn fate(outcome: &Result<u64, ClientError>, position: u64) -> Option<Fate> {
     let is_in = |ranges: &[Range<u64>]| ranges.iter().any(|range| range.contains(&position));
     match outcome {

@@ -1,12 +1,12 @@
-//! Figures of several rounds, as they stand in tables.
+//! Figures of several rounds, in the form of tables.
 
-/// The one in the middle; of two in the middle, the greater.
+/// The median; with an even number of figures, the greater one of the two in the middle.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let sorted = sorted(figures);
     sorted[sorted.len() / 2]
 }
 
-/// `median [min-max]`.
+/// A text `median [min-max]`.
 pub(crate) fn median_min_max(figures: &[f64], digits: usize) -> String {
     let sorted = sorted(figures);
     let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
@@ -16,7 +16,7 @@ pub(crate) fn median_min_max(figures: &[f64], digits: usize) -> String {
     )
 }
 
-/// `median [max]`; `-` where there is no figure.
+/// A text `median [max]`, or `-` if there is no figure.
 pub(crate) fn median_max(figures: &[f64], digits: usize) -> String {
     let Some(max) = sorted(figures).pop() else {
         return "-".to_owned();

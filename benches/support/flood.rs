@@ -1,4 +1,4 @@
-//! A sender that a node is measured under.
+//! A sender that puts a node under load.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rmbd_io::cpu;
 use rmbd_udp::send_segments;
 
-/// Sends trains as fast as the kernel takes them, from the last processor, until it is done. Each comes with
-/// the bytes of its segments.
+/// Sends trains as fast as the kernel takes them, from the last processor, until it is told to stop. Each train comes
+/// with the bytes of its segments.
 pub(crate) fn flood<'a>(
     to: SocketAddr,
     trains: impl Iterator<Item = (&'a [u8], u16)> + Clone,
@@ -20,7 +20,7 @@ pub(crate) fn flood<'a>(
         if done.load(Relaxed) {
             return;
         }
-        // Refused where the receiver has gone first; what is measured is what it took.
+        // The kernel refuses a train if the receiver has ended first. The measurement counts what the receiver took.
         let _ = send_segments(&socket, None, train, segment_bytes);
     }
 }

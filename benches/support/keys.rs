@@ -1,26 +1,26 @@
-//! Seeded random numbers, and keys of 16 bytes by them: the same in every run.
+//! Seeded random numbers, and keys of 16 bytes made from them, the same in every run.
 
 use rmbd_testkit::random::Random;
 
 pub(crate) type Key = [u8; 16];
 
-/// Out of a hundred million, all alike.
+/// Uniform keys out of a hundred million.
 pub(crate) fn uniform(seed: u64) -> impl Iterator<Item = Key> {
     let mut random = Random(seed);
     std::iter::repeat_with(move || key("user:", random.next() % 100_000_000))
 }
 
-/// Out of a million, by Zipf.
+/// Keys out of a million, by Zipf.
 pub(crate) fn zipf(seed: u64) -> impl Iterator<Item = Key> {
     zipf_ranks(1_000_000, seed).map(|rank| key("user:", rank))
 }
 
-/// What clients send to nodes: out of 2^20, by Zipf.
+/// Keys out of 2^20, by Zipf, as clients send them to nodes.
 pub(crate) fn traffic() -> impl Iterator<Item = Key> {
     zipf_ranks(1 << 20, 0x5eed).map(|rank| key("key ", rank))
 }
 
-/// Ranks from 0 on, by Zipf with exponent 1.1: the cumulative distribution, inverted.
+/// Ranks from 0 on, by Zipf with exponent 1.1. The cumulative distribution is inverted.
 fn zipf_ranks(ranks: u32, seed: u64) -> impl Iterator<Item = u64> {
     let mut sum = 0.0;
     let cumulative: Vec<f64> = (1..=ranks)
@@ -36,7 +36,7 @@ fn zipf_ranks(ranks: u32, seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The rank in as many digits as the prefix leaves.
+/// A key: the prefix, and the rank in as many digits as fit behind it.
 fn key(prefix: &str, rank: u64) -> Key {
     let digits = size_of::<Key>() - prefix.len();
     let text = format!("{prefix}{rank:0digits$}");

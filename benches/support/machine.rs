@@ -1,8 +1,8 @@
-//! What a record says of the machine.
+//! The description of the machine in a record.
 
 use std::process::Command;
 
-/// Date, machine, system and commit.
+/// The lines for date, machine, system and commit.
 pub(crate) fn lines() -> [(&'static str, String); 4] {
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let model = field("/proc/cpuinfo", "model name");

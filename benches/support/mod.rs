@@ -1,6 +1,6 @@
-//! What benches have in common: seeded keys, CPU time, figures of several rounds, a sender, their command line.
+//! Support for benches: seeded keys, CPU time, figures of several rounds, a sender, and the command line.
 
-// Each bench is a crate of its own and uses a part of this.
+// Each bench is a crate of its own and uses a part of this module.
 #![allow(dead_code)]
 
 pub(crate) mod command_line;

@@ -136,7 +136,7 @@ fn what_was_asked_for_is_sent_after_the_last_clone_is_gone() {
             let client = client.clone();
             tokio::spawn(async move { client.add("a", 3).await })
         };
-        // Handed over, not answered yet.
+        // The question was handed over, and has no answer yet.
         tokio::task::yield_now().await;
         drop(client);
         call.await.unwrap().unwrap();

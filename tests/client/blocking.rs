@@ -32,7 +32,7 @@ fn every_call() {
         (bounds.estimate, bounds.total_weight),
         (1 << 20, total_weight)
     );
-    // epsilon x N: e / 2^16 of a million.
+    // The bound is epsilon x N, with e / 2^16 of a million.
     assert!(bounds.lower < 1 << 20 && bounds.lower > (1 << 20) - 50);
     let info = client.info().unwrap();
     assert_eq!((info.width, info.depth), (1 << 16, 4));
@@ -127,19 +127,19 @@ fn a_restart_under_way_is_uncertain_and_nothing_is_doubled() {
     };
     assert!(matches!(**source, ClientError::Restarted { .. }), "{error}");
     check(report);
-    // The next call knows the new boot: nothing was added there yet, but by it.
+    // The next call knows the new boot. So far only this call has added anything there.
     client.add("new", 7).unwrap();
     assert_eq!(client.count("new").unwrap().estimate, 7);
     drop(proxy);
     let total = first.stop().unwrap().sketch.total_weight;
     let most = report.confirmed + report.uncertain_adds();
     assert!((report.confirmed..=most).contains(&total), "{total}");
-    // Those behind the restart carried the first one's boot, or are confirmed by the second one.
+    // Adds behind the restart carried the first node's boot, or are confirmed by the second node.
     let new = second.stop().unwrap().sketch.total_weight;
     assert!(total + new <= most + 7, "{total} {new} {report:?}");
 }
 
-/// Every position is named once.
+/// Checks that every position is named once.
 fn check(report: &AddsReport) {
     let ranges = report.uncertain.iter().chain(&report.not_added);
     let named: u64 = ranges.map(|range| range.end - range.start).sum();
@@ -203,7 +203,7 @@ fn nobody_there_and_nobody_who_answers() {
         ),
         "{error}"
     );
-    // Where the kernel refuses everybody: a socket that hears only itself.
+    // The socket hears only itself, so the kernel refuses all senders.
     held.connect(address).unwrap();
     let mut client = Client::connect(address, OPTIONS).unwrap();
     let error = client.count("a").unwrap_err();
@@ -253,7 +253,7 @@ fn keys_and_weights_that_are_refused_say_what_holds() {
     assert!(too_long(client.add(&long, 1).unwrap_err()));
     assert!(too_long(client.count(&long).unwrap_err()));
     assert!(too_long(client.hit(&long, 1, 1).unwrap_err()));
-    // The first time the node says it, then the client knows.
+    // The first time the node reports the error, and then the client knows.
     let error = client.hit("a", 101, 1).unwrap_err();
     assert!(
         matches!(
@@ -292,7 +292,7 @@ fn an_adder_sends_by_itself_after_the_linger() {
     let mut adder = client.adder();
     let start = std::time::Instant::now();
     let mut pushed = 0_u64;
-    // Slowly, so that no datagram is ever full.
+    // The adds come slowly, so that no datagram is ever full.
     while node.status().sketch.total_weight == 0 {
         adder.push(b"tick", 1).unwrap();
         pushed += 1;

@@ -1,4 +1,4 @@
-//! The clients of the compact format against whole nodes, also through a network that does harm.
+//! Tests of the clients of the compact format with whole nodes, also through a network that does harm.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -13,7 +13,8 @@ use rmbd::node::Node;
 use rmbd_client::ClientOptions;
 use rmbd_sketch::Geometry;
 
-/// As long as anything may take on a busy machine; nothing waits this long when all is well.
+/// Options with the longest timeout that anything may take on a busy machine. Nothing waits this long when all is
+/// well.
 const OPTIONS: ClientOptions = ClientOptions {
     timeout: Duration::from_secs(30),
     linger: Duration::ZERO,
@@ -32,7 +33,7 @@ fn node() -> Node {
     Node::start(config()).unwrap()
 }
 
-/// Gives up soon.
+/// Options of a client that gives up soon.
 fn impatient() -> ClientOptions {
     ClientOptions {
         timeout: Duration::from_millis(300),

@@ -1,4 +1,4 @@
-//! Servers by name: all clients, all ways in which what a name leads to can be wrong, or change.
+//! Tests of servers by name, with all clients, and all ways in which the addresses of a name can be wrong or change.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -13,14 +13,14 @@ use tokio::runtime::Runtime;
 use crate::node;
 use rmbd_testkit::proxy::{Harm, Proxy};
 
-/// A third of it is what an address may stay silent for.
+/// The timeout. An address may stay silent for a third of it.
 const TIMEOUT: Duration = Duration::from_secs(6);
 const OPTIONS: ClientOptions = ClientOptions {
     timeout: TIMEOUT,
     linger: Duration::ZERO,
 };
 
-/// A name in a hosts database of the test's own.
+/// A name in a hosts database for the test.
 #[derive(Clone)]
 struct Name(Arc<Mutex<Option<Vec<SocketAddr>>>>);
 
@@ -33,7 +33,7 @@ impl Name {
         *self.0.lock().unwrap() = Some(addresses.to_vec());
     }
 
-    /// Nobody knows it any more.
+    /// Makes the name unknown.
     fn forget(&self) {
         *self.0.lock().unwrap() = None;
     }
@@ -116,14 +116,14 @@ fn runtime() -> Runtime {
     builder.enable_all().build().unwrap()
 }
 
-/// A node that counted the key so often.
+/// A node that has counted the key with this weight.
 fn counted(weight: u32) -> Node {
     let node = node();
     node.add(b"key", weight).unwrap();
     node
 }
 
-/// Where the kernel refuses everybody: a socket that hears only itself.
+/// A socket that hears only itself, at an address where the kernel refuses all senders.
 fn refusing() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(socket.local_addr().unwrap()).unwrap();
@@ -191,11 +191,11 @@ fn a_server_that_moves_is_followed_by_what_can_be_asked_again() {
         let name = Name::new(&[first.udp_addr()]);
         let mut client = Any::connect(kind, name.server()).unwrap();
         assert_eq!(client.count(), Ok(7));
-        // Gone with its socket: refused.
+        // The node is gone with its socket, so the kernel refuses datagrams.
         first.stop().unwrap();
         name.lead_to(&[second.udp_addr()]);
         assert_eq!(client.count(), Ok(8), "{kind:?}");
-        // Gone with its machine: silent.
+        // The node is gone with its machine, so it is silent.
         let proxy = Proxy::both_ways(second.udp_addr(), Harm::NONE, 1);
         let name = Name::new(&[proxy.address()]);
         let mut client = Any::connect(kind, name.server()).unwrap();
@@ -245,7 +245,7 @@ fn an_add_whose_fate_is_uncertain_never_goes_to_another_node() {
             true => runtime.block_on(asynchronous.add(key, weight)),
             false => blocking.add(key, weight),
         };
-        // The boot is known, so that the next add goes out at once.
+        // The boot is known now, so that the next add goes out at once.
         add("warm", 1).unwrap();
         name.lead_to(&[second.udp_addr()]);
         proxy.close();
@@ -255,7 +255,7 @@ fn an_add_whose_fate_is_uncertain_never_goes_to_another_node() {
             panic!("{error}");
         };
         assert_eq!(server.tried(), [proxy.address()]);
-        // What was never sent goes where the name leads now.
+        // Adds that were never sent go to the address that the name has now.
         add("new", 3).unwrap();
         let status = second.stop().unwrap();
         assert_eq!(status.sketch.total_weight, 3, "{through_async}");
@@ -264,7 +264,8 @@ fn an_add_whose_fate_is_uncertain_never_goes_to_another_node() {
     }
 }
 
-/// While adds are under way nothing goes elsewhere; what waits for its turn is not sent to the silent node.
+/// While adds are under way nothing goes to another node. Adds that wait for their turn are not sent to the silent
+/// one.
 #[test]
 fn many_adds_that_a_move_cuts_in_two_are_all_accounted_for() {
     let (first, second) = (node(), node());

@@ -1,4 +1,4 @@
-//! The checks themselves: right replication passes, wrong ones do not.
+//! Tests of the checks themselves: right replication passes, and wrong replication does not.
 
 use rmbd_simulator::naive::{ForgetsTheDead, Last, Max, Merge, Naive, Sum};
 use rmbd_simulator::run::run;
@@ -41,7 +41,7 @@ fn a_restarted_node_that_forgets_what_it_wrote_is_caught() {
     assert!(failures.iter().any(|(_, why)| why.contains("lacks slice")));
 }
 
-/// Within this many seeds each flaw of a real node is caught, and for the right reason.
+/// Number of seeds within which each flaw of a real node must be caught, for the right reason.
 const SEEDS_OF_A_FLAW: u64 = 100;
 
 fn is_caught<F: Flaw>(reason: &str) {

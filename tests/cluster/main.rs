@@ -1,4 +1,4 @@
-//! The cluster in a simulator: real state machines, virtual time, a network that a seed makes bad.
+//! Tests of the cluster in a simulator: real state machines, virtual time, and a network that a seed makes bad.
 //!
 //! ```text
 //! cargo test --test cluster                                            500 seeds, and the scenarios

@@ -1,6 +1,6 @@
-//! Nobody is misled: not by neighbours that are behind, nor by those that have no room, nor by its own haste.
+//! Tests that no node is misled by neighbours that are behind, by those that have no room, or by its own haste.
 //!
-//! Bounds are in rounds, for ten seeds each; `cargo test --test cluster misled -- --nocapture` prints what came out.
+//! Bounds are in rounds, for ten seeds each. `cargo test --test cluster misled -- --nocapture` prints the results.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use rmbd_simulator::node::OWN_TABLES;
 use rmbd_simulator::world::Identity;
 
 const SEEDS: u64 = 10;
-/// Sizes of clusters, and rounds that the median and the worst of the seeds may take: news goes from one to
-/// one random member a round, so that its way grows with the logarithm of the cluster.
+/// Sizes of clusters, with the rounds that the median and the worst seed may take. News goes from each node to one
+/// random member a round, so its time grows with the logarithm of the cluster.
 const SIZES: [(usize, f64, f64); 3] = [(5, 12.0, 25.0), (10, 14.0, 30.0), (30, 20.0, 40.0)];
 
-/// Prints and checks what ten seeds took.
+/// Prints and checks the rounds of ten seeds.
 fn judge(what: &str, nodes: usize, mut rounds: Vec<f64>, median_max: f64, worst_max: f64) {
     rounds.sort_by(f64::total_cmp);
     let (median, worst) = (rounds[rounds.len() / 2], rounds[rounds.len() - 1]);
@@ -32,7 +32,7 @@ fn rounds_until(world: &mut Nodes, limit: u32, done: impl FnMut(&Nodes) -> bool)
     took.as_secs_f64() / INTERVAL.as_secs_f64()
 }
 
-/// What `writer` sends arrives at `neighbour` only.
+/// Makes datagrams of `writer` arrive at `neighbour` only.
 fn let_only_hear(world: &mut Nodes, writer: Place, neighbour: Place) {
     for place in world.running() {
         if place != writer && place != neighbour {
@@ -89,8 +89,8 @@ fn what_a_dead_writer_told_one_neighbour_is_soon_known_to_all() {
     }
 }
 
-/// Members of which a part has no room for what the dead wrote, who had counted in `starts` starts; then a node
-/// joins by way of one that has none.
+/// A cluster in which some members have no room for the slices of dead nodes, which had counted in `starts` starts. A
+/// new node then joins through such a member.
 fn with_refusers(seed: u64, nodes: usize, starts: usize) -> (Nodes, Place) {
     let mut world = cluster(seed, nodes);
     let writer = world.host();
@@ -103,7 +103,7 @@ fn with_refusers(seed: u64, nodes: usize, starts: usize) -> (Nodes, Place) {
         });
         world.crash(writer);
     }
-    // Every third one starts again with room for its own table and the copy of it only.
+    // Every third node starts again with room only for its own table and its published copy.
     let bytes = world.terms.geometry.memory_bytes();
     for place in (1..nodes).step_by(3) {
         world.hosts[place].max_memory_bytes = bytes * OWN_TABLES;
@@ -168,7 +168,7 @@ fn a_writer_knows_who_has_no_room_for_it() {
     };
     assert!(!refuses(1) && refuses(2));
     assert_ne!(state.converged_age, Some(Duration::ZERO), "not all have it");
-    // Nothing is sent there again and again, and nobody waits for it at the end.
+    // Nothing is sent to this node again and again, and no node waits for it at the end.
     let before = world.process(0).bytes_out;
     world.run_for(MINUTE);
     assert!(world.process(0).bytes_out - before < 60 * 2_000 * 2);
@@ -180,7 +180,7 @@ fn a_writer_knows_who_has_no_room_for_it() {
     assert!(left.is_some(), "it waited for one that has no room");
 }
 
-/// A joiner is asked all the time whether it is ready, and what it holds when it says so.
+/// Asks a joining node all the time whether it is ready. Returns what it holds when it says so.
 fn ready_with(world: &mut Nodes, new: Place) -> usize {
     rounds_until(world, 40, |world| world.machine(new).is_ready());
     slices_at(world, new)
@@ -233,7 +233,7 @@ fn ready_is_complete_or_says_what_it_lacks_also_when_most_have_just_died() {
             state.readiness
         );
         assert_eq!(held, 50, "seed {seed}: {:?}", state.readiness);
-        // Who died is still listed for a while: it is said that not all have told what they hold.
+        // A dead member is listed for a while: the node reports that not all members have told what they hold.
         rounds_until(&mut world, 200, |world| {
             let state = world.machine(new).state(world.clock(new));
             state.readiness == ReadyState::Complete

@@ -1,4 +1,4 @@
-//! Small histories with a name each.
+//! Small histories, each with a name.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) fn terms() -> Terms {
     }
 }
 
-/// Nodes that know each other.
+/// A cluster of nodes that know each other.
 pub(crate) fn cluster(seed: u64, nodes: usize) -> Nodes {
     let mut world = Nodes::cluster(seed, nodes, terms());
     let everybody = |world: &Nodes| {
@@ -50,7 +50,7 @@ pub(crate) fn refused(world: &Nodes, place: Place, reason: &str) -> u64 {
     world.machine(place).refused(clock, reason)
 }
 
-/// Adds here and there for some rounds: some keys often, and many that nobody asks for.
+/// Adds at these places for a time: some keys often, and many keys that are not asked for.
 fn add_for(world: &mut Nodes, places: &[Place], time: Duration, random: &mut Random) {
     let end = world.now + time;
     while world.now < end {
@@ -69,7 +69,7 @@ pub(crate) fn are_equal(world: &Nodes, places: &[Place]) -> bool {
     groups.iter().all(|group| check::is_equal(world, group))
 }
 
-/// Rounds until these are equal, cell for cell.
+/// Number of rounds until these nodes are equal, cell for cell.
 fn rounds_to_equal(world: &mut Nodes, places: &[Place], limit: u32) -> f64 {
     let took = world.run_until(INTERVAL / 20, INTERVAL * limit, |world| {
         are_equal(world, places)
@@ -91,7 +91,7 @@ fn rounds_to_equal(world: &mut Nodes, places: &[Place], limit: u32) -> f64 {
     took.as_secs_f64() / INTERVAL.as_secs_f64()
 }
 
-/// Equal, right, and within all bounds.
+/// Checks that nodes become equal and right, within all bounds.
 fn assert_equal(world: &mut Nodes, places: &[Place], limit: u32) {
     rounds_to_equal(world, places, limit);
     assert_sound(world);
@@ -142,7 +142,7 @@ fn an_idle_cluster_sends_less_than_two_kilobytes_a_second_and_peer() {
     assert!(bytes_a_second <= 2_000, "{bytes_a_second}");
 }
 
-/// What was added to a key, anywhere.
+/// The weight that was added to a key on all nodes.
 fn added(world: &Nodes, key: usize) -> u64 {
     world.truth.values().map(|truth| truth[key]).sum()
 }
@@ -163,7 +163,7 @@ fn what_a_killed_node_had_replicated_is_kept_and_it_counts_it_again() {
         for (key, added) in added.iter().enumerate() {
             let more = if key == 5 { 7 * (restart + 1) } else { 0 };
             for place in 0..3 {
-                // Its old slice is one of the others now, so that answers may be less exact, and never too low.
+                // Its old slice is one of the others now. So answers may be less exact, but never too low.
                 let count = world.estimate(place, key);
                 let right = added + more..=added + more + 2;
                 assert!(
@@ -228,7 +228,7 @@ fn two_that_cannot_reach_each_other_learn_through_a_third() {
         add_for(&mut world, &[0, 1, 2], INTERVAL * 20, &mut Random::new(6));
         assert_equal(&mut world, &[0, 1, 2], 80);
         assert!(world.network.faults.cut > 0);
-        // Nor do they take each other for dead.
+        // The nodes do not take each other for dead, either.
         world.run_for(MINUTE);
         assert_eq!(
             (0..3)
@@ -272,7 +272,7 @@ fn groups_that_formed_apart_find_each_other() {
     assert_equal(&mut world, &[0, 1, 2, 3], 60);
 }
 
-/// A host whose node counts for itself, for a reason.
+/// A host whose node counts for itself, for one reason.
 fn stranger(
     world: &mut Nodes,
     change: impl FnOnce(&mut rmbd_simulator::world::Host<Node>),
@@ -319,7 +319,7 @@ fn members_with_another_sketch_exchange_nothing_and_are_named() {
     });
     let other_seed = stranger(&mut world, |host| host.fingerprint = Some(5));
     let apart = [other_geometry, other_seed];
-    // One more of the cluster's own knows only these two, and one of them has a partner.
+    // One more node of the cluster knows only these two, and one of the two has a partner.
     let late = stranger(&mut world, |host| host.seeds = apart.to_vec());
     let partner = stranger(&mut world, |host| host.fingerprint = Some(5));
     let all = [0, 1, 2, late, other_geometry, other_seed, partner];
@@ -345,11 +345,12 @@ fn members_with_another_sketch_exchange_nothing_and_are_named() {
         assert_eq!(named.count(), others, "{place}");
         assert_eq!(state.other_sketch.len(), others);
         assert_eq!(told(&world, place, is_told), others, "each is told of once");
-        // Nobody waits for what he does not get.
+        // No node waits for counts that it cannot get.
         assert_eq!(state.readiness, ReadyState::Complete, "{place}");
         assert_eq!(refused(&world, place, "other_sketch"), 0, "nor is it sent");
     }
-    // Nor does anybody wait for them at the end; who has nobody with his sketch looks for one for as long as he may.
+    // No node waits for them at the end, either. A node without a partner of the same sketch looks for one as long as
+    // it may.
     for (place, limit) in [(2, Duration::from_secs(1)), (other_geometry, LEAVE_LIMIT)] {
         world.add(place, 0, 7);
         world.leave(place);
@@ -388,13 +389,13 @@ fn a_one_way_peer_with_another_sketch_gets_nothing() {
     );
     assert_equal(&mut world, &[0, 1], 4);
     world.look_at_sketches();
-    // It is there, and stays named for longer than who is silent is remembered.
+    // The node is there, and stays named for longer than a silent one is remembered.
     world.run_for(MINUTE);
     let state = world.machine(0).state(world.clock(0));
     assert_eq!(state.one_way.len(), 1);
     assert_eq!(state.one_way[0].apart.len(), 1, "{:?}", state.one_way);
     assert_sound(&mut world);
-    // It comes again with the right one.
+    // The node comes again with the right sketch.
     world.hosts[target].fingerprint = None;
     world.restart(target, Identity::Same);
     world.push_to(0, target);
@@ -410,7 +411,7 @@ fn a_one_way_peer_with_another_sketch_gets_nothing() {
 fn keys_are_rotated_without_a_stop() {
     let mut world = cluster(10, 3);
     let mut random = Random::new(10);
-    // All learn to open the new one, then seal with it, then forget the old one.
+    // All nodes learn to open with the new key, then seal with it, then forget the old one.
     for keys in [vec![1, 2], vec![2, 1], vec![2]] {
         for place in 0..3 {
             world.hosts[place].keys = keys.clone();
@@ -442,7 +443,7 @@ fn forged_and_replayed_datagrams_change_nothing_and_get_no_answer() {
                         .map(|_| random.next() as u8)
                         .collect();
                 }
-                // A fresh number, or boot, or channel, which nobody has seen.
+                // This makes a fresh number, boot or channel, which no node has seen.
                 3 => bytes[random.between(0, 33)] ^= 1 << random.below(8),
                 _ => {
                     let at = random.below(bytes.len());
@@ -478,7 +479,7 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
         let small = world.host();
         world.hosts[small].seeds = vec![0];
         if by_memory {
-            // Its own table, the published copy, and some of two others.
+            // This is room for its own table, the published copy, and some of two other slices.
             let of_two: u64 = (world.machine(0).cluster.slices().learnt())
                 .take(2)
                 .map(|learnt| learnt.memory_bytes)
@@ -493,7 +494,7 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
         let state = world.machine(small).state(world.clock(small));
         let missing = state.slices_missing.len();
         let held = world.machine(small).copies().len();
-        // Memory may end in the middle of a slice: then it is held in part, and missing.
+        // Memory may end in the middle of a slice. Then the slice is held in part, and reported as missing.
         assert!(
             held + missing >= 5 && (1..5).contains(&missing),
             "{held}, {missing}"
@@ -504,12 +505,12 @@ fn slices_beyond_the_limit_are_refused_and_not_pulled_again_and_again() {
             .iter()
             .filter(|event| matches!(event, ClusterEvent::SliceRefused { .. }));
         assert_eq!(told.count(), missing, "each is told of once");
-        // Nobody sends what would only be refused: no more than an idle cluster's talk.
+        // No node sends what would only be refused: there is no more traffic than in an idle cluster.
         let before = world.process(small).bytes_in;
         world.run_for(MINUTE);
         let bytes_a_second = (world.process(small).bytes_in - before) / 60 / 5;
         assert!(bytes_a_second <= 2_000, "{bytes_a_second}");
-        // The others do not mind.
+        // The other nodes are not affected.
         assert_equal(&mut world, &places, 1);
     }
 }
@@ -522,7 +523,7 @@ fn a_one_way_peer_gets_everything_and_gives_nothing() {
     world.start(target);
     world.push_to(0, target);
     add_for(&mut world, &[0, 1, 2, target], INTERVAL * 10, &mut random);
-    // It goes on to get what is new, also that of a node that dies.
+    // The node goes on to get new counts, including those of a node that dies.
     world.crash(2);
     world.run_for(INTERVAL * 20);
     assert_equal(&mut world, &[0, 1], 4);
@@ -534,7 +535,7 @@ fn a_one_way_peer_gets_everything_and_gives_nothing() {
         assert_eq!(live_members(&world, place), 1);
     }
     assert!(world.machine(target).is_alone());
-    // It restarts, and is pushed to again without a new order.
+    // The target restarts, and is pushed to again without a new order.
     world.crash(target);
     world.run_for(Duration::from_secs(2));
     world.restart(target, Identity::Same);
@@ -545,7 +546,7 @@ fn a_one_way_peer_gets_everything_and_gives_nothing() {
     assert_sound(&mut world);
 }
 
-/// What an operator, or a fault, does to a target of one-way pushes.
+/// Something that an operator or a fault does to a target of one-way pushes.
 #[derive(Debug, Clone, Copy)]
 enum Order {
     Push,
@@ -635,7 +636,7 @@ fn a_slow_a_deaf_and_a_stopped_peer_hold_up_nobody_and_cost_no_memory() {
         let rounds = rounds_to_equal(&mut world, &[0, 1, 2], 2);
         assert!(rounds <= 2.0, "{rounds}");
     }
-    // Keys are the same; what grows is their counts' bytes.
+    // Keys are the same; only the bytes of their counts grow.
     assert!(memory(&world) <= memory_before * 5 / 4);
     world.network.heal_all();
     world.network.clear_links();

@@ -1,4 +1,4 @@
-//! Many seeds, each a small history of a cluster in which much goes wrong.
+//! Tests with many seeds, each of which makes a small history of a cluster with many faults.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,21 +11,21 @@ use rmbd_simulator::faults::Faults;
 use rmbd_simulator::node::Node;
 use rmbd_simulator::run::{Outcome, run};
 
-/// What is played where nothing is said.
+/// Default number of seeds.
 const SEEDS: u64 = 500;
-/// From so many on, each kind of fault must have happened.
+/// Number of seeds from which on each kind of fault must have happened.
 const SEEDS_OF_EVERY_FAULT: u64 = 400;
-/// Failures that are shown; then it ends.
+/// Number of failures that are shown before the test ends.
 const FAILURES_MAX: u64 = 3;
 
-/// Which seeds are played, and for how long.
+/// The seeds that are played, and for how long.
 #[derive(Debug)]
 struct Course {
-    /// The first of those that are the same each time.
+    /// The first of the seeds that are the same each time.
     first: u64,
-    /// The first of those that are drawn anew.
+    /// The first of the seeds that are drawn anew.
     fresh: u64,
-    /// How many of a hundred are.
+    /// Number of fresh seeds in a hundred.
     fresh_percent: u64,
     seeds_min: u64,
     time_min: Duration,
@@ -37,7 +37,7 @@ impl Course {
         let seconds = number("RMBD_SIM_SECONDS").unwrap_or(0);
         let course = Self {
             first: number("RMBD_SIM_FIRST").unwrap_or(0),
-            // Far from where anybody counts from, and short enough to be read out.
+            // The number is far from where people begin to count, and short enough to be read out.
             fresh: number("RMBD_SIM_BASE")
                 .unwrap_or_else(|| (1 << 40) + (RandomState::new().hash_one(0) >> 24)),
             fresh_percent: number("RMBD_SIM_FRESH").unwrap_or(0).min(100),
@@ -55,7 +55,7 @@ impl Course {
         course
     }
 
-    /// The seed of the n-th history: fresh ones are spread evenly among the others.
+    /// The seed of the n-th history. Fresh seeds are spread evenly among the others.
     fn seed(&self, number: u64) -> u64 {
         let fresh_before = |number: u64| number * self.fresh_percent / 100;
         let fresh = fresh_before(number);
@@ -71,16 +71,16 @@ impl Course {
     }
 }
 
-/// What came of all of them.
+/// The sum over all seeds.
 #[derive(Default)]
 struct Sum {
     seeds: u64,
     faults: Faults,
     rounds: Vec<f64>,
-    /// Of the time that it may take until all are equal, with the seeds.
+    /// Shares of the time that may pass until all are equal, with the seeds.
     shares: Vec<(f64, u64)>,
     lone: BTreeMap<usize, Vec<f64>>,
-    /// What took longest.
+    /// The seeds that took longest.
     slow: Vec<(Duration, u64)>,
     events: u64,
     failures: Vec<(u64, String)>,
@@ -214,8 +214,8 @@ fn spread(values: &mut [f64]) -> String {
     )
 }
 
-/// Replays the seed in `RMBD_SIM_SEED` and prints what happens; without it, shows that a seed always
-/// makes the same history.
+/// Replays the seed in `RMBD_SIM_SEED`, and prints what happens. Without it, shows that a seed always makes the same
+/// history.
 #[test]
 fn one_seed() {
     if let Some(seed) = number("RMBD_SIM_SEED") {

@@ -1,4 +1,4 @@
-//! SIGTERM: what a node has taken reaches the others before it goes.
+//! Tests of SIGTERM: the counts that a node has taken reach the others before it ends.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::running::{Ended, text};
 use crate::support::together::live;
 use rmbd_testkit::proxy::Harm;
 
-/// A node waits 3 s for the others; the rest is the machine's.
+/// The longest time that an end may take. A node waits 3 s for the others; the rest is for the machine.
 const END_LIMIT: Duration = Duration::from_secs(7);
 const WIDE: [&str; 2] = ["-x", "65536"];
 
@@ -20,8 +20,8 @@ fn ends_well(ended: &Ended) {
     assert!(ended.took < END_LIMIT, "{ended:?}");
 }
 
-/// Adds are under way while the signal comes. Nobody acknowledges them, so what was taken is what the
-/// node says that it took.
+/// Adds are under way when the signal comes. They are not acknowledged, so the node's own count says which were
+/// taken.
 #[test]
 fn what_was_taken_before_the_end_is_counted_by_the_others() {
     let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0x7e28, &WIDE);
@@ -35,7 +35,7 @@ fn what_was_taken_before_the_end_is_counted_by_the_others() {
     }
     leaver.wait("the first of them", |status| status.sketch.total_weight > 0);
     leaver.signal(Signal::TERM);
-    // Still on their way; all of them at the latest when nobody is there any more.
+    // Some adds are still on their way; when the node is gone, they all end.
     for _ in 0..2_000 {
         if client.send_to(&add, leaver.udp()).is_ok() {
             sent += 1;
@@ -51,7 +51,7 @@ fn what_was_taken_before_the_end_is_counted_by_the_others() {
     }
 }
 
-/// It says good-bye: nobody has to find out.
+/// The node says good-bye, so the others need not find out that it is gone.
 #[test]
 fn a_node_that_leaves_is_down_at_once() {
     let mut group = Group::start(3, Harm::NONE, 0xb7e, &WIDE);
@@ -72,7 +72,7 @@ fn a_node_that_leaves_is_down_at_once() {
     assert!(line.is_some_and(|line| line.contains(" down ")), "{table}");
     let metrics = group.node(0).status().cluster.members;
     assert_eq!(metrics.len(), 2);
-    // It comes back as it was.
+    // The node comes back as it was.
     group.start_node(1);
     for other in [0, 2] {
         group.wait_for_live(other, 2, || {});
@@ -80,7 +80,7 @@ fn a_node_that_leaves_is_down_at_once() {
     group.wait_for_truth();
 }
 
-/// One that is dead, and not known to be, is waited for 3 s, and no longer.
+/// A node waits 3 s, and no longer, for a member that is dead and not known to be.
 #[test]
 fn a_dead_member_does_not_keep_a_node_from_ending() {
     let mut group = Group::start(3, Harm::NONE, 0xdead2, &WIDE);
@@ -94,7 +94,7 @@ fn a_dead_member_does_not_keep_a_node_from_ending() {
     assert_eq!(group.wrong(0), (vec![], vec![]));
 }
 
-/// The last one has nobody to wait for.
+/// The last node has no other to wait for.
 #[test]
 fn a_lone_node_ends_at_once() {
     let mut group = Group::start(2, Harm::NONE, 0x107e, &WIDE);

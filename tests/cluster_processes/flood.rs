@@ -1,5 +1,5 @@
-//! Floods of forged datagrams, of every kind that needs no key, at a member's cluster port: members are heard all the
-//! while, and who is new gets in.
+//! Tests with floods of forged datagrams, of every kind that needs no key, at a member's cluster port. Members are
+//! heard all the while, and new nodes get in.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,14 +20,14 @@ use rmbd_testkit::random::Random;
 use rmbd_testkit::required::skip;
 
 const SEED: u64 = 0xf_100d;
-/// What a machine under test does not reach: it sends as many as it can.
+/// Datagrams in a second, more than a machine under test reaches: it sends as many as it can.
 const A_SECOND: u64 = 200_000;
-/// Forged datagrams that came to the node before something is asked of it.
+/// Number of forged datagrams that come to the node before the test asks anything of it.
 const UNDER_WAY: u64 = 20_000;
-/// Adds that have to be heard under each flood.
+/// Number of adds that must be heard under each flood.
 const HEARD: usize = 3;
 
-/// Three nodes with a key; the first one is to be flooded, the second one's datagrams were seen.
+/// Three nodes with a key. The first one is flooded, and the forger has seen the second one's datagrams.
 struct Flooded {
     group: Group,
     random: Random,
@@ -50,7 +50,7 @@ impl Flooded {
         self.group.node(0)
     }
 
-    /// What the second node sent to the first one.
+    /// The datagrams that the second node sent to the first one.
     fn seen(&self) -> Vec<Vec<u8>> {
         let boot = self.group.node(1).status().cluster.boot;
         let mut seen = Vec::new();
@@ -66,7 +66,7 @@ impl Flooded {
         seen
     }
 
-    /// Begins, and waits until it is under way.
+    /// Begins a flood, and waits until it is under way.
     fn flood(&mut self, forgery: Forgery, bytes: Option<usize>, source: Source) -> Option<Flood> {
         let seen = self.seen();
         let datagrams = forgery.datagrams(&mut self.random, bytes, &seen);
@@ -84,7 +84,7 @@ impl Flooded {
         Some(flood)
     }
 
-    /// What each of the others counts is heard by the one that is flooded, and the other way round.
+    /// Checks that the flooded node hears the counts of the others, and they hear its counts.
     fn members_are_heard(&mut self) {
         for number in 0..HEARD {
             for from in 1..3 {
@@ -98,7 +98,7 @@ impl Flooded {
     }
 }
 
-/// What came to the cluster port: read, or dropped.
+/// Number of datagrams that came to the cluster port: those read, and those dropped.
 fn came(status: &Status) -> u64 {
     let queues = status.cluster.queues.iter();
     queues
@@ -115,7 +115,7 @@ fn queues(status: &Status) -> Queues {
         .collect()
 }
 
-/// Refused and dropped in all queues but one.
+/// Numbers of refused and dropped datagrams in all queues but one.
 fn others(queues: &Queues, but: &str) -> Vec<(String, u64, u64)> {
     let others = queues.values().filter(|queue| queue.name != but);
     others
@@ -136,13 +136,13 @@ fn members_are_heard_whatever_is_forged() {
             flooded.members_are_heard();
             let sent = flood.stop();
             assert!(sent > UNDER_WAY);
-            // Nobody was taken for dead and met anew, and nobody is suspected for long.
+            // No node was taken for dead and met anew, and none is suspected for long.
             wait_until_one(&flooded.group.all());
             assert_eq!(self::boots(&flooded.group), boots, "{forgery:?} {source:?}");
         }
     }
     flooded.group.wait_for_truth();
-    // Everything that came is in the books.
+    // Every datagram that came is counted.
     let status = flooded.target().status();
     let queues = queues(&status);
     let names: Vec<_> = status
@@ -167,7 +167,7 @@ fn boots(group: &Group) -> Vec<String> {
     live(&status).into_iter().map(str::to_owned).collect()
 }
 
-/// Each flood goes to the queue of those who know as much as its forger.
+/// Each flood goes to the queue of senders who know as much as its forger.
 #[test]
 fn a_flood_fills_no_queue_but_its_own() {
     let mut flooded = Flooded::start();
@@ -179,7 +179,7 @@ fn a_flood_fills_no_queue_but_its_own() {
         (Forgery::Replay, "contested"),
     ] {
         let flood = flooded.flood(forgery, Some(100), Source::Stranger).unwrap();
-        // A channel is found to be contested first, and what waited elsewhere until then is read.
+        // A channel must first be found to be contested. Datagrams that waited elsewhere until then are read.
         let before = RefCell::new(Queues::new());
         flooded.target().wait(queue, |status| {
             let last = before.replace(queues(status));
@@ -203,7 +203,7 @@ fn a_flood_fills_no_queue_but_its_own() {
     }
 }
 
-/// Who is new, and who was started again, is among strangers until one of his datagrams was read.
+/// A node that is new or was started again is among strangers until one of its datagrams was read.
 #[test]
 fn who_is_new_gets_in_during_a_flood() {
     let mut flooded = Flooded::start();

@@ -1,4 +1,5 @@
-//! A Python instance beside a node or a cluster: rows in both directions, with the node that is its peer.
+//! Tests of a Python instance beside a node or a cluster: rows go in both directions between it and the node that is
+//! its peer.
 
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::support::running::{Running, wait_until};
 use crate::support::together::wait_until_one;
 use rmbd_testkit::proxy::Harm;
 
-/// The example of the original's page, with a process that speaks its protocol at one end: both answer 2.
+/// The example of the original's page, with a process at one end that speaks its protocol: both answer 2.
 #[test]
 fn the_pages_example_prints_two_and_two_with_a_live_python_process() {
     let Some(python) = Original::start() else {
@@ -39,7 +40,7 @@ fn the_pages_example_prints_two_and_two_with_a_live_python_process() {
         panic!("{:?}", status.peers);
     };
     assert!(peer.pushing && peer.rows_received >= 10, "{peer:?}");
-    // What is asked for in order to know what it is, and answers to that, are no faults of anybody.
+    // Questions about what a peer is, and their answers, are nobody's faults.
     let datagrams = status.datagrams;
     assert_eq!(
         datagrams.malformed.values().sum::<u64>(),
@@ -47,7 +48,7 @@ fn the_pages_example_prints_two_and_two_with_a_live_python_process() {
         "{datagrams:?}"
     );
     assert_eq!(datagrams.refused.values().sum::<u64>(), 0, "{datagrams:?}");
-    // And it stays so.
+    // This stays so.
     let acked = peer.rows_acked;
     node.wait("rounds", |status| status.peers[0].rows_acked > acked + 30);
     assert_eq!((node.count("abc"), client.count("abc").unwrap()), (2, 2));
@@ -62,7 +63,7 @@ fn a_python_instance_is_the_peer_of_one_member() {
     for node in 0..3 {
         group.node(node).wait_for_count("abc", 8);
     }
-    // Its counts are its peer's neighbours', and stay there.
+    // The Python program's counts reach the neighbours of its peer, and stay there.
     python.push(group.node(0), 4);
     python.push(group.node(0), 7);
     group.node(0).wait_for_count("abc", 15);
@@ -71,7 +72,7 @@ fn a_python_instance_is_the_peer_of_one_member() {
     for node in 1..3 {
         group.node(node).wait_for_count("abc", 9);
     }
-    // What this node counted is pushed, and nothing that it learnt.
+    // The node pushes what it counted itself, and nothing that it learnt.
     let order = ["peer", &python.address().to_string()];
     let mut rows = [0; 10];
     assert!(group.node(0).command(&order).status.success());
@@ -82,7 +83,7 @@ fn a_python_instance_is_the_peer_of_one_member() {
         group.node(node).wait_for_count("abc", 19);
     }
 
-    // It is killed and cannot reach the others for a while: no row goes that takes anything back.
+    // The node is killed, and cannot reach the others for a while. It sends no row that would take counts back.
     group.take(0).kill();
     group.network.part(&[&[0], &[1, 2]]);
     group.start_node(0);

@@ -1,4 +1,4 @@
-//! Everything between the nodes passes gates that lose, double and hold back.
+//! Tests in which all datagrams between nodes pass gates that lose, double and delay them.
 
 use crate::support::group::Group;
 use crate::support::running::wait_until;
@@ -22,7 +22,7 @@ fn what_is_lost_doubled_and_held_back_is_counted_once() {
         let kinds = [counts.lost, counts.doubled, counts.late];
         kinds.iter().all(|&kind| kind > 20)
     };
-    // Quick as that was, it did not take many datagrams.
+    // The group was equal so quickly that few datagrams were sent.
     while !is_done(&group) {
         group.add_some(0);
         group.add_some(1);
@@ -34,7 +34,7 @@ fn what_is_lost_doubled_and_held_back_is_counted_once() {
     assert!(resends > 0, "{:?}", group.network.counts());
 }
 
-/// Both sides go on counting, and are one again when the network is.
+/// Both sides of a cut go on counting, and are one cluster again when the network is whole.
 #[test]
 fn a_partition_heals() {
     let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0x9a27, &WIDE);
@@ -46,7 +46,7 @@ fn a_partition_heals() {
     for node in 0..3 {
         group.add_some(node);
     }
-    // Each side gives the other one up; nobody forgets what he knew.
+    // Each side takes the other one for down; no node forgets counts that it knew.
     group.wait_for_live(0, 0, || {});
     for node in 1..3 {
         group.wait_for_live(node, 1, || {});
@@ -62,7 +62,7 @@ fn a_partition_heals() {
     wait_until_one(&group.all());
 }
 
-/// `kill -9` of a node whose counts the others have takes nothing from anybody.
+/// `kill -9` of a node whose counts the others have takes nothing from any node.
 #[test]
 fn a_node_that_is_killed_stays_counted_and_comes_back() {
     let mut group = Group::start(3, Harm::NONE, 0xdead, &WIDE);
@@ -79,7 +79,7 @@ fn a_node_that_is_killed_stays_counted_and_comes_back() {
     group.add_some(0);
     group.add_some(2);
     assert_eq!(group.wait_for_truth().len(), before.len());
-    // It is the same node, started again; it gets back what it had counted.
+    // The same node starts again, and gets its earlier counts back.
     group.start_node(1);
     let again = group.node(1).status().cluster;
     assert_eq!(again.node, identity.node);
@@ -92,7 +92,7 @@ fn a_node_that_is_killed_stays_counted_and_comes_back() {
     let content = group.wait_for_truth();
     let theirs = content.keys().filter(|(node, _)| *node == again.node);
     assert_eq!(theirs.collect::<Vec<_>>().len(), 2, "both starts'");
-    // Nobody takes it for two.
+    // No node takes it for two nodes.
     for node in [0, 2] {
         let members = group.node(node).status().cluster.members;
         let entries = members.iter().filter(|member| member.node == again.node);
@@ -108,14 +108,14 @@ fn a_node_that_is_killed_stays_counted_and_comes_back() {
     });
 }
 
-/// Killed again and again, also before others have what it counted: nothing is ever too much.
+/// A node is killed again and again, even before others have its counts. No count is ever too high.
 #[test]
 fn a_node_that_keeps_crashing_is_never_counted_twice() {
     let mut group = Group::start(3, Harm::A_FIFTH_LOST, 0xc2a5, &WIDE);
     for _ in 0..4 {
         group.add_some(0);
         group.add_some(2);
-        // What it counts itself was there before, or is lost: it is not part of the truth.
+        // Counts of this node alone were copied before, or are lost: they are not part of the truth.
         group.node(2).add("lost or not", 1);
         group.take(2).kill();
         group.start_node(2);

@@ -1,5 +1,5 @@
-//! Clusters of real processes: over a network that loses, doubles, reorders and parts, among
-//! strangers, beside a Python instance, and when nodes are killed, restarted and told to end.
+//! Tests of clusters of real processes: on a network that loses, doubles, reorders and parts, among strangers, beside
+//! a Python instance, and with nodes that are killed, restarted and told to end.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]

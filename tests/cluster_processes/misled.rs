@@ -1,5 +1,5 @@
-//! Ten nodes, most of which know less than one of them: what it knows gets about all the same. How long that
-//! took is printed (`--nocapture`).
+//! Tests with ten nodes, most of which know less than one of them. The knowledge of that one reaches all others. The
+//! time that this took is printed (`--nocapture`).
 
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ fn what_a_dead_writer_told_one_of_ten_is_known_to_all() {
     tell("told one of ten and died, then known to all", since);
 }
 
-/// Half of the members have no room for what the dead wrote, and the joiner knows only one of those.
+/// Half of the members have no room for the slices of dead nodes, and the joiner knows only one of these members.
 #[test]
 fn who_joins_by_way_of_one_that_refuses_gets_all() {
     let first = running(&[]);

@@ -1,5 +1,6 @@
-//! Nodes on hosts of their own: network namespaces, whose packet filters lose a fifth of the cluster's
-//! datagrams, cut links, and pull cables. Skipped where the right or the programs for that are missing.
+//! A test of nodes on hosts of their own: network namespaces whose packet filters lose a fifth of the cluster's
+//! datagrams and cut links, and whose cables are pulled. It is skipped if the right or the programs for that are
+//! missing.
 
 use crate::support::folder::{Folder, key};
 use crate::support::namespace::{Hosts, address};
@@ -11,7 +12,7 @@ const HOSTS: usize = 4;
 
 struct Cluster {
     nodes: Vec<Running>,
-    /// Before the hosts are gone, their nodes are.
+    /// The hosts. Their nodes end before the hosts go.
     hosts: Hosts,
     folder: Folder,
     keys: String,
@@ -92,7 +93,7 @@ fn hosts_that_lose_a_fifth_and_are_parted_end_up_equal() {
     wait_until_one(&cluster.all());
     cluster.add();
     cluster.wait_for_truth();
-    // Half from half, by what filters let in; and one cable pulled.
+    // Filters separate one half from the other, and one cable is pulled.
     for host in 0..HOSTS {
         let others: &[usize] = if host < 2 { &[2, 3] } else { &[0, 1] };
         cluster.hosts.shut_out(host, others);
@@ -116,7 +117,7 @@ fn hosts_that_lose_a_fifth_and_are_parted_end_up_equal() {
     }
     wait_until_one(&cluster.all());
     wait_until_equal(&cluster.all());
-    // What it had counted last may have gone, or have waited in its kernel until the cable was back.
+    // The node's last counts may have left, or may have waited in its kernel until the cable was back.
     let survived = cluster.nodes[0].count("all");
     assert!(
         [cluster.total, cluster.total - 900].contains(&survived),

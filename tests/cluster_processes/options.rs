@@ -1,4 +1,4 @@
-//! What cannot be is refused in one line, before anything is started.
+//! Tests that impossible options are refused in one line, before anything is started.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use crate::support::running::{
 };
 use rmbd_testkit::required::skip;
 
-/// The one line that a start with these options ends with.
+/// The one line with which a start with these options ends.
 fn refusal(options: &[&str]) -> String {
     let mut command = program();
     command.args(["127.0.0.1:0", "--http", "off", "-x", "64"]);
@@ -52,7 +52,7 @@ fn key_files_that_are_none() {
             error.contains(word) && error.contains(path.as_str()),
             "{error}"
         );
-        // A key is a secret, also a bad one.
+        // A key is a secret, even a bad one.
         assert!(!error.contains("abcd"), "{error}");
     }
 }
@@ -111,7 +111,7 @@ fn a_folder_is_one_nodes() {
         "{error}"
     );
     let number = first.status().cluster.node;
-    // As one that was killed leaves it.
+    // This leaves the folder as a killed node leaves it.
     first.kill();
     let second = Running::start(&[&address, "-x=64", "--data-dir", &path]);
     assert_eq!(second.status().cluster.node, number);
@@ -152,7 +152,7 @@ fn addresses_that_nobody_can_be_told() {
     }
 }
 
-/// It may be known later: the node serves, and says which look-up failed.
+/// The name may be known later: the node serves, and logs which look-up failed.
 #[test]
 fn an_advertised_name_that_nobody_knows_yet_is_looked_up_again() {
     let address = format!("{}:9000", loopback());
@@ -167,7 +167,7 @@ fn an_advertised_name_that_nobody_knows_yet_is_looked_up_again() {
     assert_eq!(node.end().code, Some(0));
 }
 
-/// Neither of these is an error: the node serves, and tries on.
+/// Neither of these names is an error: the node serves, and tries again.
 #[test]
 fn seeds_that_lead_nowhere_are_tried_on() {
     let address = format!("{}:9000", loopback());

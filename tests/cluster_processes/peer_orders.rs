@@ -1,6 +1,6 @@
-//! `rmbd peer` naming another node of ours: it is pushed to, one way. Whatever the order in which two
-//! nodes are told so, become one cluster, and are restarted: nothing is counted twice, and nothing is
-//! lost that both had.
+//! Tests of `rmbd peer` with another node of ours as the target, which is then pushed to one way. In whatever order
+//! two nodes get such orders, become one cluster, and are restarted, nothing is counted twice, and nothing is lost
+//! that both had.
 
 use crate::support::folder::Folder;
 use crate::support::network::Network;
@@ -26,14 +26,15 @@ const ORDERS: [[Event; 3]; 6] = [
     [Restart, Join, Peer],
 ];
 
-/// Giver 0 is told to push to taker 1; they can join once the network between their `--join`s heals.
+/// Node 0, the giver, is told to push to node 1, the taker. They can join once the network between their `--join`s
+/// heals.
 struct Pair {
     network: Network,
     nodes: Vec<Running>,
     words: [Vec<String>; 2],
-    /// What is still counted of what was added at each.
+    /// The part of what was added at each node that still counts.
     truth: [u64; 2],
-    /// What each has added since it was started.
+    /// The weight that each node has added since its start.
     own: [u64; 2],
     is_pushed: bool,
     is_joined: bool,
@@ -114,14 +115,14 @@ impl Pair {
             self.truth[restarted] = 0;
         }
         self.own[restarted] = 0;
-        // Orders are for a start.
+        // An order holds until the node is restarted.
         self.is_pushed &= restarted != 0;
         if self.is_joined {
             wait_until_one(&self.all());
         }
     }
 
-    /// Counts are as they must be by now, and stay so for some rounds.
+    /// Checks that counts are as they must be by now, and stay so for some rounds.
     fn check(&self) {
         let taker = &self.nodes[1];
         if self.is_joined {
@@ -142,7 +143,7 @@ impl Pair {
                 continue;
             }
             assert_eq!(counts[index], self.own[index], "node {index}");
-            // The taker may still know what the giver pushed before it was started again.
+            // The taker may still have what the giver pushed before the taker was restarted.
             assert!(index == 1 || counts[1] == 0, "what was pushed came back");
         }
     }
@@ -164,7 +165,7 @@ fn run(order: [Event; 3], restarted: usize) {
 #[test]
 fn no_order_of_peer_join_and_restart_counts_twice() {
     let orders = ORDERS.iter().flat_map(|&order| [(order, 0), (order, 1)]);
-    // At once: they wait most of the time.
+    // The cases run at once, since they wait most of the time.
     std::thread::scope(|scope| {
         let runs = orders.map(|(order, restarted)| {
             let handle = scope.spawn(move || run(order, restarted));
@@ -178,7 +179,7 @@ fn no_order_of_peer_join_and_restart_counts_twice() {
     });
 }
 
-/// It pushes what it knows of others, too; and nothing comes back.
+/// A push also has what the giver knows of others, and nothing comes back.
 #[test]
 fn a_push_is_one_way_and_of_everything() {
     let start = |seed: Option<&Running>| {
@@ -204,7 +205,7 @@ fn a_push_is_one_way_and_of_everything() {
     let members = giver.command(&["members"]);
     let table = String::from_utf8(members.stdout).unwrap();
     assert!(table.contains("one way"), "{table}");
-    // A member is left alone.
+    // An order for a member changes nothing.
     let output = giver.command(&["peer", &neighbour.udp().to_string()]);
     assert!(output.status.success());
     let status = giver.wait("the second order", |status| status.peer_orders.len() == 2);

@@ -1,10 +1,11 @@
-//! Nodes that do not belong to a cluster, or have another sketch, change nothing in it; keys change without a stop.
+//! Tests that nodes outside of a cluster, or with another sketch, change nothing in it, and that keys change without
+//! a stop.
 
 use crate::support::folder::{Folder, key};
 use crate::support::running::{Running, loopback};
 use crate::support::together::{content, live, wait_until_equal, wait_until_one};
 
-/// A node on loopback that joins another.
+/// Starts a node on loopback that joins another one.
 fn node(seed: Option<&Running>, options: &[&str]) -> Running {
     let mut words = vec![format!("{}:0", loopback())];
     words.extend(seed.map(|seed| format!("--join={}", seed.cluster())));
@@ -16,7 +17,7 @@ fn refused(node: &Running, reason: &str) -> u64 {
     *node.status().cluster.refused.get(reason).unwrap_or(&0)
 }
 
-/// Lines of a node's log that warn of somebody at `from`.
+/// Lines of a node's log that warn of a node at `from`.
 fn warnings(node: &Running, from: &str) -> Vec<String> {
     let log = node.log();
     let lines = log.lines().filter(|line| line.contains("WARN"));
@@ -24,7 +25,8 @@ fn warnings(node: &Running, from: &str) -> Vec<String> {
     about.map(str::to_owned).collect()
 }
 
-/// Two members, somebody who wants to be the third, and what the members' status must count him under.
+/// Starts two members and a stranger who wants to join. The members' status must count the stranger under this
+/// reason.
 fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str]) {
     let first = node(None, options);
     let second = node(Some(&first), options);
@@ -34,7 +36,7 @@ fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str])
     let before = wait_until_equal(&[&first, &second]);
     let stranger = node(Some(&first), stranger);
     stranger.add("k", 500);
-    // He tries again and again, and is told of once.
+    // The stranger tries again and again, and is logged once.
     let counted = |status: &rmbd::status::Status| {
         status.cluster.refused.get(reason).copied().unwrap_or(0) >= 2
     };
@@ -52,12 +54,13 @@ fn is_refused(options: &[&str], stranger: &[&str], reason: &str, words: &[&str])
     }
     assert_eq!(stranger.count("k"), 500);
     assert!(stranger.status().cluster.members.is_empty());
-    // They go on as if he were not there.
+    // The members go on as if the stranger were not there.
     second.add("k", 1);
     first.wait_for_count("k", 8);
 }
 
-/// Two members, and a third one with another sketch: they know each other, and nothing of the sketch goes either way.
+/// Starts two members and a third one with another sketch. They know each other, and nothing of the sketch goes
+/// either way.
 fn is_apart(options: &[&str], other: &[&str], words: &[&str]) {
     let first = node(None, options);
     let second = node(Some(&first), options);
@@ -76,7 +79,7 @@ fn is_apart(options: &[&str], other: &[&str], words: &[&str]) {
     first.wait("a name", |status| is_named(status, 1));
     second.wait("a name", |status| is_named(status, 1));
     apart.wait("names", |status| is_named(status, 2));
-    // It goes on counting, and so do they.
+    // All three go on counting.
     second.add("k", 1);
     apart.add("k", 1);
     first.wait_for_count("k", 8);
@@ -96,18 +99,18 @@ fn is_apart(options: &[&str], other: &[&str], words: &[&str]) {
     }
     is_told(&apart, &first, words);
     assert_eq!(apart.status().cluster.slices.len(), 1);
-    // Ready, and lastingly without.
+    // Each is ready, and lastingly without the other's counts.
     for node in [&first, &apart] {
         node.wait("as ready as it will be", |status| {
             status.is_ready() && status.readiness.lacks.len() == 1
         });
     }
-    // Nor does anybody wait for it at the end.
+    // No node waits for the other at the end.
     assert_eq!(apart.end().code, Some(0));
     wait_until_one(&[&first, &second]);
 }
 
-/// Once in the log, and lastingly by `rmbd members`.
+/// Checks that the log reports the other sketch once, and `rmbd members` lastingly.
 fn is_told(member: &Running, other: &Running, words: &[&str]) {
     let address = other.cluster().to_string();
     let warned = warnings(member, &address);
@@ -152,7 +155,7 @@ fn a_wrong_key_is_refused() {
         "forged",
         &["--cluster-key-file"],
     );
-    // Nor does one come in who has none.
+    // A node without a key does not come in either.
     is_refused(
         &[sketch, &right],
         &[sketch],
@@ -161,7 +164,7 @@ fn a_wrong_key_is_refused() {
     );
 }
 
-/// All nodes are restarted, one after the other, for each step; at every moment they are one cluster.
+/// In each step all nodes are restarted one after the other. At every moment they are one cluster.
 #[test]
 fn keys_are_changed_without_a_stop() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Whoever reaches the cluster port, and has no key: everything that he sends is counted as refused,
+//! Tests of strangers who reach the cluster port and have no key: everything that they send is counted as refused,
 //! and nothing else changes.
 
 use std::net::UdpSocket;
@@ -14,11 +14,11 @@ use rmbd_testkit::proxy::Harm;
 use rmbd_testkit::random::Random;
 
 const SEED: u64 = 0x57_2a6e;
-/// What a stranger sends before he waits for it to be read: far below what pauses the reading.
+/// Number of datagrams that a stranger sends before waiting for them to be read: far fewer than pause the reading.
 const BURST: usize = 50;
 const RECORDED_MIN: usize = 40;
 
-/// A socket of a stranger, who knows how much of his has been refused.
+/// A socket of a stranger, who knows how many of its datagrams were refused.
 struct Stranger<'n> {
     socket: UdpSocket,
     node: &'n Running,
@@ -48,7 +48,7 @@ impl<'n> Stranger<'n> {
         }
     }
 
-    /// Every datagram has been refused, unless the kernel dropped it.
+    /// Checks that every datagram has been refused, unless the kernel dropped it.
     fn is_refused(&self) {
         wait_until("refusals", || {
             let status = self.node.status();
@@ -65,7 +65,7 @@ impl<'n> Stranger<'n> {
     }
 }
 
-/// Two nodes of one cluster with a key, which have something to tell each other all the time.
+/// Two nodes of one cluster with a key, which have something to send to each other all the time.
 fn pair(folder: &Folder) -> Group {
     let keys = format!("--cluster-key-file={}", folder.file("keys", &[&key()]));
     let mut group = Group::start(2, Harm::NONE, SEED, &["-x=65536", &keys]);
@@ -95,7 +95,7 @@ fn noise_is_refused() {
     }
     stranger.send(&vec![1; 60_000]);
     stranger.is_refused();
-    // Right in all that is in the open, and nothing else.
+    // These datagrams are right in all that is not secret, and in nothing else.
     let mut stranger = Stranger::of(group.node(0));
     let recorded = group.network.recorded();
     let (_, genuine) = recorded.iter().find(|(to, _)| *to == 0).unwrap();
@@ -144,7 +144,7 @@ fn genuine_datagrams_that_were_changed_are_refused() {
     group.wait_for_truth();
 }
 
-/// Everything that was ever sent comes again: at once, to the other one, and after a restart.
+/// Everything that was ever sent comes again: at once, at the other node, and after a restart.
 #[test]
 fn replays_change_nothing() {
     let folder = Folder::new();
@@ -165,7 +165,7 @@ fn replays_change_nothing() {
     };
     replay(&group, false);
     unchanged(&group, &before);
-    // What was not for this one in particular (who is there?) is genuine for it, too: no harm is done.
+    // A datagram that was not for this node alone (such as "who is there?") is genuine for it, too, and does no harm.
     replay(&group, true);
     unchanged(&group, &before);
     group.take(1).kill();

@@ -12,7 +12,7 @@ use rmbd_proto::Boot;
 use crate::compact::{any_number, varint};
 use crate::targets;
 
-/// Mostly small, as gaps and values are.
+/// A number that is mostly small, like gaps and values.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![6 => 0..4_u64, 3 => 0..300_u64, 1 => any_number()]
 }
@@ -22,7 +22,7 @@ fn slice() -> impl Strategy<Value = Vec<u8>> {
     (sketch, any::<[u8; 16]>()).prop_map(|(sketch, ids)| [varint(sketch), ids.to_vec()].concat())
 }
 
-/// With its length, which is mostly right; sometimes with more behind it.
+/// An entry with its length, which is mostly right; sometimes more bytes follow.
 fn entry(content: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let more = prop_oneof![3 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..9)];
     let wrong = prop_oneof![20 => Just(0_u8), 1 => any::<u8>()];
@@ -37,7 +37,7 @@ fn about() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(number, fingerprint)| [varint(number), fingerprint.to_vec()].concat());
     let head = (any::<[u8; 9]>(), number());
     (head, vec(entry(sketch), 0..6)).prop_map(|((head, more), sketches)| {
-        // Mostly the right number of them.
+        // The number is mostly right.
         let count = sketches.len() as u64 + u64::from(more == 3);
         [head.to_vec(), varint(count), sketches.concat()].concat()
     })
@@ -47,7 +47,7 @@ fn numbers(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     vec(number(), count).prop_map(|all| all.into_iter().flat_map(varint).collect())
 }
 
-/// A group's gap, form and cells; as many bytes as a full group of so many bits has.
+/// A group's gap, form and cells; it has as many bytes as a full group of this form.
 fn group() -> impl Strategy<Value = Vec<u8>> {
     let gap = prop_oneof![8 => 0..3_u64, 1 => any_number()];
     let dense = (0..35_u8, vec(any::<u8>(), 32 * 33)).prop_map(|(bits, bytes)| {
@@ -55,7 +55,7 @@ fn group() -> impl Strategy<Value = Vec<u8>> {
         [&[bits], &bytes[..end]].concat()
     });
     let sparse = (number(), vec((0..6_u64, number()), 0..12)).prop_map(|(more, cells)| {
-        // Mostly the right number.
+        // The number is mostly right.
         let count = cells.len() as u64 + u64::from(more == 4) * more;
         let cells = cells.into_iter().flat_map(|(gap, value)| [gap, value]);
         let cells: Vec<u8> = cells.flat_map(varint).collect();
@@ -96,7 +96,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Mostly valid payloads for some number of cells, some of them damaged.
+/// Mostly valid payloads for some number of cells; some are damaged.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let cells = prop_oneof![3 => 0..2_000_u16, 2 => any::<u16>(), 1 => Just(u16::MAX)];
     let ip = prop_oneof![vec(any::<u8>(), 4), vec(any::<u8>(), 16)];
@@ -128,7 +128,7 @@ fn damaged(valid: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u
     })
 }
 
-/// Few different keys, so that some repeat; what may stand around them, and what may not.
+/// A key file with few different keys, so that some repeat, and with valid and invalid text around them.
 fn key_file() -> impl Strategy<Value = Vec<u8>> {
     let key = (0..12_u8, any::<bool>()).prop_map(|(key, is_large)| match is_large {
         true => format!("{:02X}", 0xa0 | key).repeat(32),
@@ -160,8 +160,8 @@ fn key_file() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What eight nodes that come, go, fall silent and start again say to the first: hundredths of a second
-/// since the message before, and the message.
+/// Recorded messages that eight nodes, which come, go, fall silent and start again, send to the first one. Each has
+/// the hundredths of a second since the message before.
 fn recorded() -> Vec<(u8, Vec<u8>)> {
     const STEP: Duration = Duration::from_millis(10);
     let start = |number: u16, started_ms: u64| {
@@ -188,7 +188,7 @@ fn recorded() -> Vec<(u8, Vec<u8>)> {
                 node.join(now, first);
                 nodes.push(node);
             }
-            // Falls silent; is started again.
+            // A node falls silent and is started again.
             1_000 => drop(nodes.pop()),
             2_000 => nodes.push(start(8, 2)),
             2_100 => nodes[7].join(now, first),
@@ -215,13 +215,13 @@ fn recorded() -> Vec<(u8, Vec<u8>)> {
 
 static RECORDED: LazyLock<Vec<(u8, Vec<u8>)>> = LazyLock::new(recorded);
 
-/// What the target takes.
+/// A message in the form that the target takes.
 fn said((hundredths, message): &(u8, Vec<u8>)) -> Vec<u8> {
     let length = (message.len() as u16).to_le_bytes();
     [&[*hundredths], &length[..], message].concat()
 }
 
-/// Recorded messages in a row or in any order, some of them damaged inside.
+/// Recorded messages in a row or in any order; some are damaged inside.
 fn membership() -> impl Strategy<Value = Vec<u8>> {
     let any_order = vec(any::<Index>(), 1..12).prop_map(|all| {
         all.into_iter()

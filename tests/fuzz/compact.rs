@@ -9,7 +9,7 @@ use crate::targets;
 fn every_short_request() {
     for tail in 0..=0xff_ffff_u32 {
         let [a, b, c, _] = tail.to_le_bytes();
-        // Behind the header: all operations of up to three bytes.
+        // These are all operations of up to three bytes behind the header.
         targets::compact::request(&[0xc1, 0, 1, 2, 3, 4, 0, a, b, c]);
     }
 }
@@ -51,7 +51,7 @@ fn operation() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Mostly valid requests, some of them damaged.
+/// Mostly valid requests; some are damaged.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let header = (
         0..16_u8,
@@ -102,7 +102,7 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Answers of all kinds, as a node writes them or nearly.
+/// Answers of all kinds, as a node writes them, or almost so.
 fn replies() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop_oneof![
         8 => prop::sample::select(vec![3_u8, 4, 5, 6, 7, 8, 0x3f, 0x44, 0x83, 0x84, 0x85, 0xc4]),

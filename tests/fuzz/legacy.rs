@@ -9,7 +9,7 @@ fn dialects() -> impl Strategy<Value = Dialect> {
     prop_oneof![Just(Dialect::Native), Just(Dialect::Network)]
 }
 
-/// A valid message of any type, for width 100, and peers in all their forms.
+/// A valid message of any type for width 100; peer messages in all their forms.
 fn valid_message() -> impl Strategy<Value = Vec<u8>> {
     let key = prop::collection::vec(any::<u8>(), 0..=KEY_BYTES_MAX);
     prop_oneof![
@@ -32,7 +32,7 @@ fn valid_message() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Valid messages one behind the other, some of them damaged.
+/// Valid messages one after the other; some are damaged.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let damage = prop::collection::vec((any::<prop::sample::Index>(), 0..6u8), 0..3);
     let cut = prop_oneof![2 => Just(None), 1 => any::<prop::sample::Index>().prop_map(Some)];
@@ -65,7 +65,7 @@ proptest! {
         depth in 0..12_u8,
     ) {
         targets::legacy::messages(&[&[dialect, width, depth], &datagram[..]].concat());
-        // Whatever came, it is not a reply that panics.
+        // The same bytes must not make the reader of replies panic.
         targets::legacy::replies(&datagram);
     }
 

@@ -1,5 +1,5 @@
-//! Every parser on bytes that anybody may send: what `fuzz/` does for hours, bounded. Corpus and vectors
-//! as they are, every prefix of them, and damaged at random; then generated input.
+//! Tests of every parser on untrusted bytes: a bounded form of what `fuzz/` does for hours. The input is the corpus
+//! and the vectors as they are, every prefix of them, and damaged ones; then generated input.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -18,12 +18,12 @@ use serde_json::Value;
 use targets::Target;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
-/// Damaged inputs for each target.
+/// Number of damaged inputs for each target.
 const DAMAGED: u64 = 20_000;
-/// Of what is drawn; the same every time.
+/// Seed of the random numbers, the same every time.
 const SEED: u64 = 7;
 
-/// Says which input it was, in the form of a corpus file.
+/// Runs a target, and prints an input that fails in the form of a corpus file.
 fn run(name: &str, target: Target, input: &[u8]) {
     let panicked = catch_unwind(|| target(input)).is_err();
     let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -33,7 +33,7 @@ fn run(name: &str, target: Target, input: &[u8]) {
     );
 }
 
-/// The files of a target's corpus, and all bytes that stand in the committed vectors.
+/// The files of a target's corpus, and all bytes in the committed vectors.
 fn inputs(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(DATA).join("fuzz").join(name);
     let files = std::fs::read_dir(folder).unwrap();
@@ -41,7 +41,7 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
         .map(|file| std::fs::read(file.unwrap().path()).unwrap())
         .collect();
     assert!(!inputs.is_empty(), "{name} has no corpus");
-    // The order of a folder is the file system's.
+    // The order of files in a folder depends on the file system.
     inputs.sort();
     let format = name.split('_').next().unwrap();
     let vectors = std::fs::read(format!("{DATA}/{format}_vectors.json")).unwrap();
@@ -49,7 +49,7 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
     hex_strings(&serde_json::from_slice(&vectors).unwrap(), &mut datagrams);
     assert!(datagrams.len() > 50);
     for datagram in datagrams {
-        // The node that they were made for: 100 columns, 10 rows; or 5 000 cells.
+        // The head describes the node that the vectors were made for: 100 columns and 10 rows, or 5 000 cells.
         match name {
             "legacy_messages" => {
                 inputs.push([&[0, 100, 9], &datagram[..]].concat());
@@ -114,7 +114,7 @@ fn every_prefix_of_corpus_and_vectors() {
 #[test]
 fn every_byte_of_corpus_and_vectors_flipped() {
     for (name, target) in targets::ALL {
-        // Most bytes of long ones are those of keys and cells, many times the same.
+        // Most bytes of long inputs are those of keys and cells, many times alike.
         for input in inputs(name).iter().filter(|input| input.len() <= 200) {
             for at in 0..input.len() {
                 for flip in [0x01, 0x08, 0x40, 0x80, 0xff] {
@@ -143,7 +143,7 @@ fn damaged_corpus_and_vectors() {
                     (2, Some(_)) => drop(input.remove(at)),
                     (3, _) => input.insert(at, below(256) as u8),
                     (4, _) => input.truncate(at),
-                    // Another one's end.
+                    // The end of another input is appended.
                     _ => {
                         let other = &inputs[below(inputs.len())];
                         input.truncate(at);

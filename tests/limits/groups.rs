@@ -1,7 +1,7 @@
-//! Nodes in real control groups of version 1: half a CPU, little memory, few tasks.
+//! Tests of nodes in real control groups of version 1: half a CPU, little memory, few tasks.
 //!
-//! Where the groups cannot be made (no root, or version 2 only) the tests say so on standard error, past the harness:
-//! version 2 is tried against a made-up root in `io::cgroup`.
+//! If the groups cannot be made (no root, or version 2 only) the tests report that on standard error, past the
+//! harness. Version 2 is tested with a made-up root in `io::cgroup`.
 
 use std::fs;
 use std::io::Write;
@@ -10,11 +10,11 @@ use std::process::Command;
 
 use crate::running::{Outcome, Program, is_root, judge};
 
-/// A group below this process's own, gone when dropped.
+/// A group below this process's own, which is removed when dropped.
 struct Group(PathBuf);
 
 impl Group {
-    /// `None`, and a loud word, where it cannot be made.
+    /// Makes a group. If it cannot be made, this reports that, and returns `None`.
     fn new(controller: &str, name: &str) -> Option<Self> {
         let made = own_group(controller).and_then(|own| {
             let group = own.join(format!("rmbd-test-{}-{name}", std::process::id()));
@@ -23,7 +23,7 @@ impl Group {
         });
         made.map_err(|reason| {
             let text = format!("NOT TRIED: a real control group with {controller} ({reason})");
-            // Not by the macro, whose words the harness keeps to itself.
+            // The line does not go by the macro, whose output the harness hides.
             let _ = writeln!(std::io::stderr(), "\n{text}");
         })
         .ok()
@@ -34,7 +34,7 @@ impl Group {
         fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// A node inside of it, with all the CPUs that the machine has.
+    /// A command for a node inside the group, with all CPUs of the machine.
     fn node(&self, program: &Program, more: &[&str]) -> Command {
         let mut command = Command::new("sh");
         let enter = "echo $$ > \"$0\" && exec \"$@\"";
@@ -46,7 +46,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its processes are gone, and the kernel may take a moment to see it.
+        // The group's processes are gone, and the kernel may take a moment to notice.
         for _ in 0..200 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -56,7 +56,8 @@ impl Drop for Group {
     }
 }
 
-/// Where this process is in version 1's hierarchy of a controller that is mounted whole.
+/// The folder of this process's group in the hierarchy of version 1 that has this controller, if all of it is
+/// mounted.
 fn own_group(controller: &str) -> Result<PathBuf, String> {
     if !is_root() {
         return Err("needs root".to_owned());
@@ -85,7 +86,7 @@ fn a_node_has_a_data_thread_for_each_whole_cpu_of_its_quota() {
     };
     let program = Program::for_user(0);
     let machine = std::thread::available_parallelism().unwrap().get();
-    // Of the group itself, and of one above it.
+    // The limit is in the group itself, and then in one above it.
     let below = Group(group.0.join("below"));
     fs::create_dir(&below.0).unwrap();
     for (quota_us, expected) in [(50_000, 1), (150_000, 1), (200_000, 2), (100_000 * 64, 64)] {
@@ -101,7 +102,7 @@ fn a_node_has_a_data_thread_for_each_whole_cpu_of_its_quota() {
             assert_eq!(threads, expected.min(machine), "{quota_us} us of 100 000");
         }
     }
-    // What is asked for is had.
+    // A number that is asked for is used.
     group.set("cpu.cfs_quota_us", "50000");
     let outcome = judge(
         "asked",

@@ -1,5 +1,6 @@
-//! A node under every small limit of the system: it starts, falling back as a whole where that helps, and then lives;
-//! or it says in one line which limit to raise, and how far. Nothing else: no panic, no signal, no hang.
+//! Tests of a node under every small limit of the system. Either it starts (perhaps with all threads on the simpler
+//! back end) and lives, or it says in one line which limit to raise, and how far. There is no panic, no signal and no
+//! hang.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -12,11 +13,11 @@ use running::{Outcome, Program, is_root};
 
 /// Numbers of data threads.
 const THREADS: [u64; 4] = [1, 2, 8, 96];
-/// As often may a line name a limit until it is high enough: the next obstacle shows when the first is gone.
+/// Largest number of times that a limit must be raised: the next obstacle shows when the first is gone.
 const RAISES_MAX: usize = 4;
 
-/// Runs a node under each of the limits, and judges what it says. Then does what it says. Returns how the runs went:
-/// the back ends, and `refused`.
+/// Runs a node under each of the limits, judges its output, and raises limits as it says. Returns the outcomes: the
+/// back ends, and `refused`.
 fn check(
     user: u32,
     option: &str,
@@ -34,7 +35,7 @@ fn check(
         match run(limit) {
             Outcome::NotRun => {}
             Outcome::Lived { io, warnings, .. } => {
-                // io_uring where there is room for it, and else one warning that says what it lacks.
+                // The node uses io_uring if there is room for it, and else gives one warning about what it lacks.
                 let expected = usize::from(io == "mmsg");
                 assert_eq!(warnings.len(), expected, "{place}: {warnings:?}");
                 assert!(
@@ -66,18 +67,18 @@ fn check(
     kinds
 }
 
-/// What a line says is needed.
+/// The number that a line says is needed.
 pub(crate) fn needed(line: &str) -> u64 {
     let (before, _) = line.split_once(" are needed").expect(line);
     before.rsplit(' ').next().unwrap().parse().expect(line)
 }
 
-/// From 0 to `most`.
+/// Numbers from 0 to `most`.
 fn steps(step: usize, most: u64) -> Vec<u64> {
     (0..=most).step_by(step).collect()
 }
 
-/// All numbers of threads at once, each as another user, since the system counts by user.
+/// Tries all numbers of threads at once, each as another user, since the system counts by user.
 fn for_all_threads(first_user: u32, each: impl Fn(u32, u64) + Sync) {
     std::thread::scope(|scope| {
         let each = &each;
@@ -99,7 +100,7 @@ fn open_files() {
         let step = if threads > 8 { 28 } else { 2 };
         let limits = steps(step, 40 + 2 * threads);
         let kinds = check(user, "nofile", "RLIMIT_NOFILE", threads, &[], &limits);
-        // The step may pass over the one number that makes the difference for one thread.
+        // The step may miss the one number that makes the difference for one thread.
         assert!(
             threads == 1 || kinds.contains("mmsg"),
             "{threads} threads: {kinds:?}"
@@ -111,7 +112,7 @@ fn open_files() {
 fn processes() {
     for_all_threads(61_010, |user, threads| {
         let step = if threads > 8 { 24 } else { 1 };
-        // Root's own limit would not hold; a plain user has other processes besides.
+        // Root's own limit would not apply, and a plain user has other processes besides.
         let others = if is_root() {
             0
         } else {
@@ -148,7 +149,7 @@ fn locked_memory() {
 fn address_space() {
     for_all_threads(61_030, |user, threads| {
         let mib = 1 << 20;
-        // The allocator reserves 1 GiB where it can, or else 128 MiB: both edges are in here.
+        // The allocator reserves 1 GiB if it can, or else 128 MiB: the limits include both edges.
         let mut limits = steps(
             (12 + 2 * threads as usize) * mib,
             (300 + 16 * threads) << 20,
@@ -158,7 +159,7 @@ fn address_space() {
     });
 }
 
-/// The largest allocations are the cells.
+/// Here the cells are the largest allocations.
 #[test]
 fn address_space_for_a_large_sketch() {
     let limits: Vec<u64> = (1..24).map(|step| (step * 20) << 20).collect();

@@ -1,4 +1,4 @@
-//! Running the program under a limit, as another user where this one may become another, and judging how it went.
+//! Runs the program under a limit, as another user where possible, and judges the outcome.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,28 +11,28 @@ use std::time::{Duration, Instant};
 use rmbd_client::{Client, ClientOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long anything may take on a busy machine; a node that takes longer hangs.
+/// The longest time that anything may take on a busy machine; a node that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a run went. Everything else is a failure of the test.
+/// The outcome of a run. Any other outcome fails the test.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Not even `rmbd --version` runs under the limit: the loader or the kernel is in the way before the program.
+    /// Not even `rmbd --version` runs under the limit: the loader or the kernel fails before the program begins.
     NotRun,
-    /// Ready, then answered, then ended as told.
+    /// The node was ready, answered, and ended when it was told to.
     Lived {
-        /// The back end.
+        /// The node's back end.
         io: String,
-        /// Data threads.
+        /// Number of data threads.
         threads: usize,
-        /// What it warned of about that.
+        /// Its warnings about these.
         warnings: Vec<String>,
     },
-    /// Ended at once with this one line.
+    /// The node ended at once with this one line.
     Refused(String),
 }
 
-/// The program where every user may run it.
+/// A copy of the program that every user may run.
 pub(crate) struct Program {
     folder: PathBuf,
     user: u32,
@@ -52,7 +52,8 @@ impl Program {
         self.folder.join("rmbd")
     }
 
-    /// `prlimit` with this limit, and then the program. The other user may not raise what root may.
+    /// A command that runs `prlimit` with this limit, and then the program. The other user may not raise limits that
+    /// root may raise.
     fn command(&self, limit: &str) -> Command {
         let prlimit = ["prlimit".to_owned(), limit.to_owned()];
         let mut words = Vec::new();
@@ -78,7 +79,7 @@ impl Program {
         command
     }
 
-    /// A node with so many threads under a limit.
+    /// Runs a node with this many threads under a limit.
     pub(crate) fn node(&self, limit: &str, threads: u64, more: &[&str]) -> Outcome {
         let version = self.command(limit).arg("--version").output();
         let version = version.expect("setpriv and prlimit: apt-get install util-linux");
@@ -104,7 +105,7 @@ impl Drop for Program {
     }
 }
 
-/// The program itself says it in one line where it comes so far.
+/// Reports that the program did not run. It does so itself in one line if it comes so far.
 fn not_run(limit: &str, version: &Output) -> Outcome {
     let stderr = text(&version.stderr);
     assert!(!stderr.contains("panicked"), "{limit}: {stderr}");
@@ -114,7 +115,7 @@ fn not_run(limit: &str, version: &Output) -> Outcome {
     }
 }
 
-/// Starts it, and sees whether it lives.
+/// Starts a node, and judges its outcome.
 pub(crate) fn judge(place: &str, command: &mut Command) -> Outcome {
     let mut child = Ended(
         command
@@ -159,7 +160,7 @@ fn refusal(place: &str, child: &mut Ended) -> Outcome {
     Outcome::Refused(line.to_owned())
 }
 
-/// Counts what it is given, and says that it is well, to several at once.
+/// Checks that the node counts, and says to several clients at once that it is well.
 fn lives(place: &str, udp: &str, http: &str) {
     let options = ClientOptions {
         timeout: PATIENCE,
@@ -180,11 +181,11 @@ fn lives(place: &str, udp: &str, http: &str) {
     }
 }
 
-/// A process that is gone when this is.
+/// A process that is ended when this is dropped.
 struct Ended(Child);
 
 impl Ended {
-    /// Its code and what it said. One that does not end is a failure.
+    /// Returns the exit code and the output. A process that does not end fails the test.
     fn wait(&mut self) -> (Option<i32>, String) {
         let mut stderr = self.0.stderr.take().unwrap();
         let reader = std::thread::spawn(move || {
@@ -215,7 +216,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Threads of all processes of this user.
+/// Number of threads of all processes of this user.
 pub(crate) fn tasks_of_this_user() -> u64 {
     let user = rustix::process::getuid().as_raw().to_string();
     let output = Command::new("ps")

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Tests of access lists.
 
 use std::net::UdpSocket;
 
@@ -8,7 +8,7 @@ use rmbd_proto::legacy::{encode_add, encode_count, encode_peer};
 
 use crate::support::{BACKENDS, PATIENCE, config, receive, wait_for};
 
-/// The whole of 127.0.0.0/8 is this machine, so senders can differ.
+/// A socket at one of this machine's addresses: all of 127.0.0.0/8 belong to it, so senders can differ.
 fn client_at(host: &str, node: &Node) -> UdpSocket {
     let client = UdpSocket::bind((host, 0)).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! Nodes that answer for each other: joining, leaving, coming back, strangers, and one-way pushes.
+//! Tests of nodes that answer for each other: joining, leaving, coming back, strangers, and one-way pushes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -18,7 +18,7 @@ use rmbd_sketch::{Geometry, HashFamily};
 use crate::support::{BACKENDS, PATIENCE, client_of, config, wait_for};
 use rmbd_testkit::proxy::{Harm, Proxy};
 
-/// A node that joins these, with rounds that are short for a test.
+/// The configuration of a node that joins these, with short rounds.
 fn member(io: IoChoice, seeds: &[&Node]) -> NodeConfig {
     let address = |node: &&Node| host_port(node.cluster_addr().unwrap());
     NodeConfig {
@@ -54,7 +54,7 @@ fn wait_for_count(nodes: &[&Node], key: &str, count: u64) {
     }
 }
 
-/// Some rounds in which what is wrong would show.
+/// Waits for some rounds, in which an error would show.
 fn rounds_pass(node: &Node) {
     let now = node.status().cluster.rounds;
     wait_for(node, "rounds", |status| status.cluster.rounds > now + 6);
@@ -74,7 +74,7 @@ fn get(node: &Node, path: &str) -> (u16, String) {
     (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -98,7 +98,7 @@ fn three_nodes_join_and_count_together() {
     for io in BACKENDS {
         let a = Node::start(member(io, &[])).unwrap();
         let b = Node::start(member(io, &[&a])).unwrap();
-        // It knows a only, and hears of b.
+        // The node knows only a, and hears of b from it.
         let c = Node::start(member(io, &[&a])).unwrap();
         let nodes = [&a, &b, &c];
         wait_for_members(&nodes);
@@ -107,7 +107,7 @@ fn three_nodes_join_and_count_together() {
             client.add("apple", times).unwrap();
         }
         wait_for_count(&nodes, "apple", 111);
-        // It stays so.
+        // The state stays so.
         rounds_pass(&a);
         wait_for_count(&nodes, "apple", 111);
 
@@ -145,7 +145,7 @@ fn an_end_that_is_asked_for_loses_nothing_and_is_announced() {
         let b = Node::start(member(io, &[&a])).unwrap();
         wait_for_members(&[&a, &b]);
         let client = client_of(&b);
-        // Not acknowledged, perhaps not even read when the end comes.
+        // The add is not acknowledged, and perhaps not even read when the end comes.
         let add = rmbd_proto::legacy::encode_add(b"last");
         for _ in 0..500 {
             client.send(&add).unwrap();
@@ -172,7 +172,7 @@ fn a_node_that_comes_back_is_the_same_and_counts_what_it_had_counted() {
         };
         let a = Node::start(member(io, &[])).unwrap();
         let b = Node::start(stable(&[&a])).unwrap();
-        // Nobody else may be it meanwhile.
+        // No other node may have the same id meanwhile.
         let error = Node::start(stable(&[&a])).map(drop).unwrap_err();
         assert!(matches!(error, NodeError::DataDir(_)), "{error}");
         wait_for_members(&[&a, &b]);
@@ -240,7 +240,7 @@ fn who_has_another_key_is_refused_and_who_has_another_sketch_exchanges_nothing()
         assert_eq!(a.estimate(b"key").count, 0);
         drop(stranger);
     }
-    // Who has the key is a member, also with another sketch; nothing of it is exchanged.
+    // A node with the key is a member, even with another sketch; nothing of the sketch is exchanged.
     for other in [other_width, other_seed] {
         let other = Node::start(other).unwrap();
         other.add(b"key", 9).unwrap();
@@ -282,7 +282,7 @@ fn who_has_another_key_is_refused_and_who_has_another_sketch_exchanges_nothing()
 
 #[test]
 fn readiness_waits_for_the_first_sync_or_its_time() {
-    // Nobody answers there.
+    // Nobody answers at this address.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let seed = host_port(silent.local_addr().unwrap());
     let lone = Node::start(NodeConfig {
@@ -297,7 +297,7 @@ fn readiness_waits_for_the_first_sync_or_its_time() {
         "{body}"
     );
     assert!(!lone.status().is_ready() && lone.status().ready);
-    // It serves all the same.
+    // The node serves all the same.
     let mut client = Client::connect(lone.udp_addr(), ClientOptions::default()).unwrap();
     client.add("key", 1).unwrap();
 
@@ -352,7 +352,7 @@ fn no_cluster_is_said_with_its_reason() {
     let cluster = node.status().cluster;
     assert_eq!(cluster.off_because.as_deref(), Some("--cluster off"));
     assert!(node.status().is_ready() && !cluster.enabled);
-    // As does a wildcard without a key.
+    // A wildcard without a key serves, too.
     let wildcard = Node::start(NodeConfig {
         address: "0.0.0.0:0".into(),
         ..config(IoChoice::Auto)
@@ -365,7 +365,7 @@ fn no_cluster_is_said_with_its_reason() {
     );
 }
 
-/// A wildcard of both families, a wildcard of IPv4, and loopback.
+/// Members reach each other on a wildcard of both families, a wildcard of IPv4, and loopback.
 #[test]
 fn members_reach_each_other_through_every_kind_of_socket() {
     let at = |address: &str, seeds: &[&Node]| {
@@ -419,7 +419,7 @@ fn a_network_that_loses_a_fifth_makes_no_difference_in_the_end() {
         }
         rounds_pass(nodes[0]);
     }
-    // A slice's weight is that of its fullest row: only the roots tell that all rows are there.
+    // A slice's weight is that of its fullest row: only equal roots show that all rows are there.
     let slices = |status: &Status| {
         let slices = status.cluster.slices.iter();
         let mut slices: Vec<_> = slices
@@ -467,17 +467,17 @@ fn a_flood_of_strangers_costs_little_and_changes_nothing() {
                 .wrapping_add(1);
             let len = (random >> 33) as usize % 1_300;
             let noise = (0..len).map(|at| (random >> (at % 57)) as u8);
-            // Of no version that there is.
+            // The first byte is a version that does not exist.
             let datagram: Vec<u8> = noise.map(|byte| byte | 0x80).collect();
             stranger.send_to(&datagram, target).unwrap();
             sent += 1;
         }
         assert!(sent < 10_000_000, "never paused: {:?}", a.status().cluster);
     }
-    // Members are heard in between, or after.
+    // Members are heard in between or after.
     b.add(b"key", 3).unwrap();
     wait_for_count(&[&a, &b], "key", 3);
-    // Each one was refused, or dropped because its queue was full, which is not the members'.
+    // Each datagram was refused, or dropped because its queue, which is not the members', was full.
     let of_others = |status: &Status| {
         let queues = status.cluster.queues.iter();
         let others = queues.filter(|queue| queue.name == "others");
@@ -516,7 +516,7 @@ fn order(to: &Node, target: SocketAddr) -> String {
 fn a_peer_order_between_nodes_of_ours_pushes_one_way_at_any_width() {
     for io in BACKENDS {
         let wide = |seeds: &[&Node]| NodeConfig {
-            // Far too wide for a row of the legacy protocol.
+            // The row is far too wide for the legacy protocol.
             geometry: Geometry::new(1 << 16, 2).unwrap(),
             ..member(io, seeds)
         };
@@ -536,7 +536,7 @@ fn a_peer_order_between_nodes_of_ours_pushes_one_way_at_any_width() {
         let status = a.status();
         assert_eq!((status.cluster.one_way.len(), status.peers.len()), (1, 0));
 
-        // A third one joins a and is learnt by b through it; b joins, too; nothing is doubled.
+        // A third node joins a, and b learns of it through a; b joins, too. Nothing is counted twice.
         let c = Node::start(wide(&[&a])).unwrap();
         c.add(b"key", 600).unwrap();
         wait_for_count(&[&a, &c], "key", 604);
@@ -555,7 +555,7 @@ fn a_peer_order_between_nodes_of_ours_pushes_one_way_at_any_width() {
     }
 }
 
-/// Something at a port that sends rows and says what it likes of itself.
+/// A made-up program at a port that sends rows, and says of itself what a test wants.
 struct Impostor {
     socket: UdpSocket,
     boot: Boot,
@@ -565,7 +565,7 @@ struct Impostor {
 }
 
 impl Impostor {
-    /// Says that it is `node`.
+    /// An impostor that claims to be `node`.
     fn of(node: &Node) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -584,7 +584,7 @@ impl Impostor {
         self.socket.local_addr().unwrap()
     }
 
-    /// The next datagram, and who sent it.
+    /// The next datagram, and its sender.
     fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 2048];
         let (len, from) = self.socket.recv_from(&mut buffer).unwrap();
@@ -616,7 +616,7 @@ impl Impostor {
     }
 }
 
-/// Rows may have come before anybody knew that their sender is a node whose slices come, too.
+/// Rows may have come before it was known that their sender is a node whose slices come, too.
 #[test]
 fn rows_of_a_node_whose_slices_are_held_are_dropped_and_refused() {
     let a = Node::start(member(IoChoice::Auto, &[])).unwrap();
@@ -634,7 +634,7 @@ fn rows_of_a_node_whose_slices_are_held_are_dropped_and_refused() {
     };
     push();
     wait_for_count(&[&a], "key", 14);
-    // It is asked what it is with the first row, and says so only the second time.
+    // The impostor is asked what it is with the first row, and answers only the second time.
     let mut questions = 0;
     while questions < 2 {
         let (datagram, from) = sender.receive();
@@ -657,7 +657,7 @@ fn rows_of_a_node_whose_slices_are_held_are_dropped_and_refused() {
     assert_eq!((detail.count, detail.origins.len()), (5, 2), "{detail:?}");
 }
 
-/// The network was in the way when the target was asked what it is, so rows went to it.
+/// The network lost the question to the target, so rows went to it.
 #[test]
 fn a_target_that_says_later_what_it_is_gets_slices_instead_of_rows() {
     let a = Node::start(member(IoChoice::Auto, &[])).unwrap();

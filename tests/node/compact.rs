@@ -1,4 +1,4 @@
-//! The compact format: every operation, every refusal, the limits of replies, exactly once.
+//! Tests of the compact format: every operation, every refusal, the limits of replies, and exactly once.
 
 use std::net::UdpSocket;
 
@@ -41,7 +41,7 @@ fn acknowledged(id: u32) -> Header<'static> {
     }
 }
 
-/// Receives one reply; its answers as their debug text, which can be kept.
+/// Receives one reply, and returns its head.
 fn head(client: &UdpSocket) -> ReplyHead {
     reply(&receive(client)).unwrap().head
 }
@@ -70,7 +70,7 @@ fn stopped(id: u32, done: u16, problem: Problem) -> ReplyHead {
     }
 }
 
-/// Nothing that was sent before has made a reply: the next one is to this.
+/// Checks that nothing sent before has made a reply: the next reply is to the request sent here.
 fn assert_silence(client: &UdpSocket) {
     let sentinel = request(of_id(0xdead), |writer| writer.count(b"anything else?"));
     assert_eq!(ask(client, &sentinel), done(0xdead, 1));
@@ -117,7 +117,7 @@ fn every_operation_is_answered_in_order_in_one_reply() {
             estimate,
             incomplete,
         };
-        // 4 096 columns: epsilon x 110 is below 1, and rounded up.
+        // With 4 096 columns epsilon x 110 is below 1, and is rounded up.
         let bounds = Answer::Bounds {
             estimate: 110,
             incomplete,
@@ -214,7 +214,7 @@ fn every_malformed_request_is_told_and_counted() {
                 status.datagrams.malformed[name] > counted
             });
         }
-        // What stood before the fault holds, and nothing after it does.
+        // Operations before the fault count, and none after it does.
         assert_eq!(node.estimate(b"a").count, added, "{io}");
         assert_eq!(node.stop().unwrap().sketch.total_weight, added);
     }
@@ -269,7 +269,7 @@ fn what_is_understood_and_refused_is_told_and_counted() {
     }
 }
 
-/// Requests without padding, as somebody would forge them.
+/// The requests have no padding, as an attacker would forge them.
 #[test]
 fn no_reply_is_longer_than_three_requests_or_a_datagram() {
     for io in BACKENDS {
@@ -354,7 +354,7 @@ fn info_says_what_the_node_is() {
     }
 }
 
-/// Far beyond what 32 bits hold, through a node whose passes keep up.
+/// Totals go far beyond 32 bits, through a node whose passes keep up.
 #[test]
 fn totals_have_no_end() {
     for io in BACKENDS {
@@ -422,7 +422,7 @@ fn a_train_is_answered_in_order_and_so_are_both_formats_in_turn() {
             assert_eq!(reply.head, done(id, 1), "{io}");
             assert_eq!(reply.answers().next(), Some(Ok(expected)), "{io}");
         }
-        // Datagrams of 141 bytes in one train: add and count in each format, by turns.
+        // A train of datagrams of 141 bytes has adds and counts in both formats in turn.
         let legacy_add = encode_add(b"k");
         let mut ours = request(acknowledged(9), |writer| {
             writer.add(b"k", 1)?;
@@ -500,7 +500,7 @@ fn a_repeat_is_acknowledged_and_answered_but_not_added() {
         };
         assert_eq!(estimates(&client_of(&node)), (false, vec![20, 10]), "{io}");
         node.add(b"a", 1).unwrap();
-        // From other ports, some of which reach the other thread.
+        // The requests come from other ports, some of which reach the other thread.
         for _ in 0..16 {
             assert_eq!(estimates(&client_of(&node)), (true, vec![20, 11]), "{io}");
         }
@@ -560,7 +560,7 @@ fn a_request_that_was_stopped_counts_once_too() {
     }
 }
 
-/// A socket of another network of this host.
+/// A socket in another network of this host.
 fn client_at(node: &Node, ip: [u8; 4]) -> UdpSocket {
     let client = UdpSocket::bind((std::net::Ipv4Addr::from(ip), 0)).unwrap();
     client.connect(node.udp_addr()).unwrap();
@@ -598,10 +598,10 @@ fn a_network_that_has_its_share_of_clients_leaves_room_for_others_and_its_known_
     );
     for client in (0..served).step_by(97) {
         assert_eq!(add(&socket, client, 2), done(2, 1));
-        // It has moved, too.
+        // This client has moved, too.
         assert!(add(&other, client, 1).repeated);
     }
-    // The cookie is of one address, and each network has places of its own.
+    // A cookie is good for one address, and each network has places of its own.
     let unproven = stopped(1, 0, Problem::AddressUnproven);
     assert_eq!(ask_head(&other, &boot, &cookie), unproven);
     introduce(&other, boot, 1 << 40);

@@ -1,4 +1,4 @@
-//! Everything that a socket can be sent: all short strings, and random datagrams by the million.
+//! Tests with everything that a socket can receive: all short strings, and random datagrams by the million.
 
 use std::net::UdpSocket;
 
@@ -12,23 +12,23 @@ use rmbd_udp::send_segments;
 
 use crate::support::{BACKENDS, client_of, config, receive, wait_for};
 
-/// Random datagrams; `RMBD_TEST_DATAGRAMS=10000000` sends more.
+/// Number of random datagrams; `RMBD_TEST_DATAGRAMS=10000000` sends more.
 const DATAGRAMS: u64 = 1_000_000;
 const SEED: u64 = 0x5eed_0001;
 
-/// What the node must have counted, by a parse of the same bytes.
+/// The counters that the node must have, by a parse of the same bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Expected {
     datagrams: u64,
     add: u64,
     count: u64,
-    /// Hits, bounds and infos of the compact format.
+    /// Number of hits, bounds and infos of the compact format.
     other: u64,
     rare: u64,
     malformed: u64,
-    /// Understood, but for the compact format's limits.
+    /// Number of requests that are understood and refused, except by the compact format's limits.
     refused: u64,
-    /// Replies to nothing that was asked.
+    /// Number of replies to nothing that was asked.
     unsolicited: u64,
 }
 
@@ -61,7 +61,7 @@ impl Expected {
         let Ok(request) = compact::request(datagram) else {
             return self.malformed += 1;
         };
-        // Nobody guesses the boot.
+        // Random bytes do not hit the boot.
         if request.sketch.0 != 0 || request.once.is_some() {
             return self.refused += 1;
         }
@@ -95,8 +95,8 @@ impl Expected {
     }
 }
 
-/// Refused by the data thread, or by the control thread while it awaits other replies, or, like other
-/// rare messages, because there were too many of them at once: as many as are missing, then.
+/// Number of unsolicited replies. The data thread refuses them, or the control thread does while it awaits other
+/// replies, or there were too many rare messages at once: then the missing ones are counted there.
 fn unsolicited(status: &Status) -> u64 {
     let refused = |name| status.datagrams.refused.get(name).copied().unwrap_or(0);
     refused("unsolicited_reply") + refused("reply_of_nobody")
@@ -114,7 +114,7 @@ fn is_all(status: &Status, expected: &Expected) -> bool {
     counted == *expected && missing.is_some_and(|missing| missing <= too_many)
 }
 
-/// The other refusals of these tests come from messages that are counted where they are rare.
+/// Number of refusals by the compact format. The other refusals come from rare messages, which are counted apart.
 fn compact_refusals(status: &Status) -> u64 {
     let problems = compact::Problem::ALL.iter().map(|problem| problem.name());
     problems
@@ -122,7 +122,7 @@ fn compact_refusals(status: &Status) -> u64 {
         .sum()
 }
 
-/// Waits until the node has read all that was sent before, so that no buffer ever overflows.
+/// Waits until the node has read all that was sent, so that no buffer overflows.
 fn settle(client: &UdpSocket, expected: &mut Expected, layout: Layout) {
     let count = encode_count(b"are you there?");
     client.send(&count).unwrap();
@@ -167,7 +167,7 @@ fn every_string_of_up_to_three_bytes_is_counted_as_what_it_is() {
     assert_eq!(status.messages.ack, 1 + (1 << 8) + (1 << 16));
 }
 
-/// xorshift64*: any generator would do, this one needs no memory.
+/// A random generator (xorshift64*). Any would do; this one needs no memory.
 struct Random(u64);
 
 impl Random {
@@ -178,7 +178,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Mostly lengths and types that nearly make sense.
+    /// Writes a random datagram, whose length and type mostly make some sense.
     fn datagram(&mut self, out: &mut Vec<u8>) {
         let lengths = [
             0, 1, 2, 140, 141, 142, 143, 145, 153, 282, 403, 809, 1269, 1410,
@@ -233,7 +233,7 @@ fn random_datagrams_are_all_counted_and_cost_no_memory() {
         settle(&client, &mut expected, layout());
         let what = format!("{expected:?}, seed {SEED:#x}, {io}");
         let status = wait_for(&node, &what, |s| is_all(s, &expected));
-        // Other tests of this process may hold some for a while; a leak would stay.
+        // Other tests of this process may hold memory for a while; a leak would stay.
         let grown = || resident_bytes().saturating_sub(resident_before);
         wait_for(&node, &format!("memory as before, {io}"), |_| {
             grown() < 64 << 20

@@ -1,5 +1,5 @@
-//! A node of ours that is to be pushed to, behind a path on which its answers are late, or lost: it may look like
-//! an instance of the Python program for a while. Nothing is counted twice in the end.
+//! Tests of a push target that is a node of ours, on a path where its answers are late or lost, so that it looks like
+//! the Python program for a while. Nothing is counted twice in the end.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use rmbd_proto::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, wait_for};
 
-/// What happens to what the node behind it sends, while `in_the_way`.
+/// The harm to what the node behind the relay sends, while `in_the_way` is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Harm {
-    /// Everything waits, and comes in order.
+    /// All datagrams wait, and then come in order.
     Late,
-    /// Replies of the compact format are lost: only they tell what the node is.
+    /// Replies of the compact format are lost; only these tell what the node is.
     Lost,
 }
 
@@ -83,7 +83,7 @@ impl Drop for Relay {
 
 #[test]
 fn answers_that_are_late_or_lost_make_nothing_count_twice() {
-    // At once: they wait most of the time.
+    // The cases run at once, since they wait most of the time.
     std::thread::scope(|scope| {
         for io in BACKENDS {
             for harm in [Harm::Late, Harm::Lost] {
@@ -102,7 +102,7 @@ fn push_through(harm: Harm, io: IoChoice) {
     let port = relay.address.port();
     let order = encode_peer("127.0.0.1", port, Dialect::Native).unwrap();
     client_of(&giver).send(&order).unwrap();
-    // It looks like an instance of the Python program ...
+    // The target looks like an instance of the Python program ...
     let status = wait_for(&giver, "rows", |status| {
         !status.peer_orders.is_empty() && status.peers.iter().any(|peer| peer.rows_sent > 0)
     });

@@ -1,4 +1,4 @@
-//! A network that loses, doubles and reorders, and a client that counts exactly once through it.
+//! A test through a network that loses, doubles and reorders, with a client that counts exactly once.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -12,11 +12,11 @@ use crate::support::{BACKENDS, PATIENCE, client_of, config, introduce};
 use rmbd_testkit::proxy::{Harm, Proxy};
 
 const SEED: u64 = 0x10_55e5;
-/// Requests under way: no more than the proxy's receive buffer takes.
+/// Largest number of requests under way, which the proxy's receive buffer takes.
 const UNDER_WAY_MAX: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// Adds with acknowledge and exactly once, repeating what is not acknowledged.
+/// A client that adds with acknowledge and exactly once, and repeats requests without an acknowledgement.
 struct Adder {
     socket: UdpSocket,
     under_way: BTreeMap<u64, (Instant, Vec<u8>)>,
@@ -33,7 +33,7 @@ impl Adder {
         self.under_way.insert(sequence, (Instant::now(), datagram));
     }
 
-    /// A request without a reply must stay within the window.
+    /// Whether a sequence would move a request without a reply out of the window.
     fn leaves_the_window(&self, sequence: u64) -> bool {
         let oldest = self.under_way.first_key_value();
         oldest.is_some_and(|(oldest, _)| sequence - oldest >= ONCE_WINDOW)
@@ -44,7 +44,7 @@ impl Adder {
         if let Ok(len) = self.socket.recv(&mut buffer) {
             let head = reply(&buffer[..len]).unwrap().head;
             self.repeated += u64::from(head.repeated);
-            // A second reply finds nothing; it may say that the request is too old by now.
+            // A second reply has no request any more; it may say that the request is too old by now.
             if self.under_way.remove(&u64::from(head.id)).is_some() {
                 assert_eq!(head.code, 0);
                 self.acknowledged_adds += u64::from(head.done);
@@ -109,7 +109,7 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
             assert!(start.elapsed() < PATIENCE, "seed {SEED:#x}, {io}");
         }
         assert_eq!(adder.acknowledged_adds, WEIGHTS, "seed {SEED:#x}, {io}");
-        // What was acknowledged is in; what is still under way twice will not be added again.
+        // Acknowledged requests are counted. Copies that are still under way will not be added again.
         assert_eq!(node.status().sketch.total_weight, WEIGHTS, "{io}");
         let counts = proxy.stop();
         let sentinel = client_of(&node);
@@ -119,7 +119,7 @@ fn a_million_weights_through_a_lossy_network_are_exactly_a_million() {
         sentinel.recv(&mut [0; 64]).unwrap();
         let status = node.stop().unwrap();
         assert_eq!(status.sketch.total_weight, WEIGHTS, "seed {SEED:#x}, {io}");
-        // Without exactly-once it would have been more: all kinds of harm were done.
+        // Without exactly-once the count would be higher: the network did harm of all kinds.
         assert!(status.compact.repeats > 500, "{:?}", status.compact);
         assert!(adder.repeated > 500);
         for kind in [counts.lost, counts.doubled, counts.late] {

@@ -1,4 +1,4 @@
-//! A whole node inside the test's process, spoken to over loopback as clients do.
+//! Tests of a whole node inside the test's process, to which they talk over loopback like clients.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

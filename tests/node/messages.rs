@@ -1,4 +1,4 @@
-//! The five messages, byte for byte, on both back ends.
+//! Tests of the five messages, byte for byte, on both back ends.
 
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
@@ -18,9 +18,9 @@ fn bytes_of_the_python_program_get_its_answers() {
             .unwrap();
             let client = client_of(&node);
             for message in vectors["messages"].as_array().unwrap() {
-                // Counts 0, 1 and 2 of the vectors, with a fresh key each time: the vectors' keys
-                // may share cells, so each answer is compared with the node's own estimate, and
-                // with the vector where that is its count.
+                // These are counts 0, 1 and 2 of the vectors, with a fresh key each time. The vectors' keys may share
+                // cells, so each answer is compared with the node's own estimate, and with the vector if that is its
+                // count.
                 for want in message["count_reply"].as_array().unwrap() {
                     let key = hex(&message["stored_key"]);
                     client.send(&hex(&message["count"])).unwrap();
@@ -72,7 +72,8 @@ fn messages_back_to_back_are_answered_in_order_and_split_at_whole_replies() {
             })
             .unwrap();
             let client = client_of(&node);
-            // add k0, count k0, add k1, count k1, ...: each count sees its add and no later one.
+            // The request is add k0, count k0, add k1, count k1, and so on. Each count sees its own add and no later
+            // one.
             let mut request = Vec::new();
             for i in 0..20 {
                 let key = format!("key {}", i / 2);

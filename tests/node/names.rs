@@ -1,4 +1,4 @@
-//! Names that lead elsewhere: of members to join, of the node itself, of targets to push to.
+//! Tests of names that lead elsewhere: those of members to join, of the node itself, and of push targets.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,7 +12,7 @@ use rmbd_proto::legacy::{Dialect, encode_peer};
 
 use crate::support::{BACKENDS, client_of, compat, config, wait_for};
 
-/// A hosts database of the test's own.
+/// A hosts database for the test.
 #[derive(Clone, Default)]
 struct Hosts(Arc<Mutex<BTreeMap<String, Vec<SocketAddr>>>>);
 
@@ -34,7 +34,7 @@ impl Hosts {
         })
     }
 
-    /// A node that joins a name.
+    /// The configuration of a node that joins a name.
     fn member(&self, io: IoChoice, ip: &str, join: &str) -> NodeConfig {
         NodeConfig {
             address: format!("{ip}:0"),
@@ -71,13 +71,13 @@ fn at(node: &Node) -> SocketAddr {
     node.cluster_addr().unwrap()
 }
 
-/// The example: that node comes back at another address, and the name follows it.
+/// The example: a node comes back at another address, and its name follows it.
 #[test]
 fn a_seed_that_moves_splits_nothing() {
     for io in BACKENDS {
         let hosts = Hosts::default();
         let seed = || Node::start(hosts.member(io, "127.0.0.1", "seed:1")).unwrap();
-        // Nobody knows the name yet; that ends nothing.
+        // The name is not known yet, which ends nothing.
         let first = seed();
         hosts.lead("seed", &[at(&first)]);
         let others = ["127.0.0.2", "127.0.0.3"]
@@ -98,7 +98,8 @@ fn a_seed_that_moves_splits_nothing() {
     }
 }
 
-/// As a headless service has it: groups that formed apart meet by the address that is not met yet.
+/// A name has several addresses, as in a headless service: groups that formed apart meet by an address that is not
+/// met yet.
 #[test]
 fn all_addresses_of_a_name_are_joined_and_dead_ones_hold_up_nothing() {
     let io = IoChoice::Auto;
@@ -154,7 +155,7 @@ fn a_node_is_told_by_the_name_that_it_is_advertised_by_and_follows_it() {
         let of_b = members.iter().filter(|member| member.boot == boot);
         assert_eq!(of_b.count(), 1, "one process is one member");
         wait_for_count(&[&a, &b], 7);
-        // So that the name is looked up soon again, and not in a minute.
+        // A member leaves, so that the name is looked up again soon, and not in a minute.
         let gone = Node::start(hosts.member(io, "127.0.0.8", "a:1")).unwrap();
         wait_for(&b, "one more", |status| alive(status) == 2);
         gone.stop().unwrap();
@@ -189,7 +190,7 @@ fn an_order_to_push_tries_all_addresses_and_follows_its_name() {
     );
 }
 
-/// Rows go to who does not say what it is; where they are not acknowledged, to the next address.
+/// Rows go to an address that does not say what it is; if they are not acknowledged there, they go to the next one.
 #[test]
 fn rows_go_to_the_next_address_when_they_are_not_acknowledged() {
     let hosts = Hosts::default();

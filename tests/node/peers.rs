@@ -1,4 +1,4 @@
-//! `peer`, `sync` and `ack`: with another node, and with a Python instance played by the test.
+//! Tests of `peer`, `sync` and `ack`, with another node and with a Python instance played by the test.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -13,7 +13,7 @@ use crate::support::{
     BACKENDS, PATIENCE, client_of, compat, config, hex, receive_from, vectors, wait_for,
 };
 
-/// Type of a count.
+/// The type byte of a count.
 const COUNT: u8 = 1;
 
 fn order(to: &Node, target: SocketAddr) {
@@ -31,7 +31,7 @@ fn wait_for_count(node: &Node, key: &str, count: u64) {
     });
 }
 
-/// The example of the original's page: both answer 2.
+/// The example of the original's page: both nodes answer 2.
 #[test]
 fn the_pages_example_prints_two_and_two() {
     for io in BACKENDS {
@@ -50,7 +50,7 @@ fn the_pages_example_prints_two_and_two() {
             (to_c.count("abc").unwrap(), to_d.count("abc").unwrap()),
             (2, 2)
         );
-        // As both are nodes of ours, no row went; and it stays so: what came from d is not d's again.
+        // Both are nodes of ours, so no row went. This stays so: what came from d is not sent back to d.
         let rounds = c.status().cluster.rounds;
         let status = wait_for(&c, "more rounds", |s| s.cluster.rounds > rounds + 4);
         assert_eq!(status.cluster.one_way.len(), 1);
@@ -59,7 +59,7 @@ fn the_pages_example_prints_two_and_two() {
     }
 }
 
-/// A socket that behaves as a Python instance does; the second one is so busy that it answers no counts.
+/// A socket that behaves like a Python instance. With `true` it is so busy that it answers no counts.
 struct Python(UdpSocket, bool);
 
 impl Python {
@@ -77,8 +77,8 @@ impl Python {
         self.0.local_addr().unwrap()
     }
 
-    /// The next datagram that is no question; it knows nothing of the compact format, in which a node asks it
-    /// what it is, and answers counts, with which it is asked whether it is alive.
+    /// The next datagram that is no question. The Python program does not know the compact format, in which a node
+    /// asks it what it is; it answers counts, by which a node asks whether it is alive.
     fn receive_from(&self) -> (Vec<u8>, SocketAddr) {
         loop {
             let (bytes, from) = receive_from(&self.0);
@@ -99,7 +99,7 @@ impl Python {
         self.receive_from().0
     }
 
-    /// The next row that is pushed to it, and its index.
+    /// The next row that is pushed to it, with the row's index.
     fn row(&self) -> (usize, Vec<u8>) {
         let row = self.receive();
         (usize::from(row[1]) + usize::from(row[2]) * 256, row)
@@ -113,17 +113,17 @@ fn a_python_instance_gets_our_rows_byte_for_byte() {
         node.add(b"abc", 3).unwrap();
         let python = Python::new();
         order(&node, python.address());
-        // Who answers counts gets all rows at once ...
+        // A peer that answers counts gets all rows at once ...
         let rows = (0..10).map(|_| python.row().0);
         assert!(rows.eq(0..10));
-        // ... and others one a round until they acknowledge, from the client port.
+        // ... and others get one row a round until they acknowledge it, from the client port.
         let python = Python::busy();
         order(&node, python.address());
         let (bytes, from) = python.receive_from();
         assert_eq!((bytes.len(), from), (809, node.udp_addr()));
         assert_eq!(&bytes[..9], [2, 0, 0, 0, 0, 0, 0, 0, 0]);
         python.0.send_to(&ACK, from).unwrap();
-        // Then all ten, in order; each says what CPython's struct would have packed.
+        // Then all ten rows come in order, with the bytes that CPython's struct would pack.
         let columns = vectors()["columns"][1]["width100"].clone();
         let mut seen = [false; 10];
         while !seen.iter().all(|&seen| seen) {
@@ -167,7 +167,7 @@ fn rows_of_a_python_instance_are_acknowledged_and_counted() {
     }
 }
 
-/// Own count plus the peer's, through the peer's restart, and never passed on.
+/// The answer is the own count plus the peer's, through the peer's restart. It is never passed on.
 #[test]
 fn a_python_instances_counts_are_summed_and_survive_its_restart() {
     for io in BACKENDS {
@@ -189,14 +189,14 @@ fn a_python_instances_counts_are_summed_and_survive_its_restart() {
         push(4);
         push(7);
         assert_eq!(node.estimate(b"abc").count, 12);
-        // It restarts and counts from 1: two rounds tell.
+        // The peer restarts and counts from 1: two rounds show that.
         push(1);
         push(1);
         assert_eq!(node.estimate(b"abc").count, 5 + 7 + 1);
         push(2);
         assert_eq!(node.estimate(b"abc").count, 5 + 7 + 2);
         assert_eq!(node.status().peers[0].restarts, 1);
-        // What it pushed is not in what we push to others.
+        // The rows that the peer pushed are not part of what we push to others.
         let other = Python::new();
         order(&node, other.address());
         let (row, bytes) = other.row();
@@ -268,7 +268,7 @@ fn impossible_orders_are_refused_and_say_why() {
         let client = client_of(&node);
         let mut bad_utf8 = encode_peer("xx", 9, Dialect::Native).unwrap();
         bad_utf8[2..4].copy_from_slice(&[0xff, 0xfe]);
-        // The form with the port as L can say more than 65 535.
+        // A port in the form of L may be above 65 535.
         let mut big_port = vec![0; 153];
         big_port[..5].copy_from_slice(&[3, 3, b'a', b'.', b'b']);
         big_port[145..149].copy_from_slice(&70_000u32.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Starting, refusing to start, and leaving nothing behind.
+//! Tests of starts that succeed, starts that are refused, and that nothing is left behind.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -54,7 +54,7 @@ fn a_taken_http_port_is_refused_and_the_udp_port_is_free_again() {
     });
     assert!(matches!(error, NodeError::Http { .. }) && error.to_string().contains("--http off"));
 
-    // On the UDP port's own number, too; and nothing of the failed start keeps that port.
+    // This includes the number of the UDP port. The failed start must not keep that port.
     let error = refusal(NodeConfig {
         address: address.to_string(),
         ..config(IoChoice::Mmsg)
@@ -150,7 +150,7 @@ fn two_threads_share_one_sketch() {
             ..config(io)
         })
         .unwrap();
-        // Many sockets, so that the kernel uses both threads' sockets.
+        // There are many sockets, so that the kernel uses both threads' sockets.
         for i in 0..64 {
             let mut client = rmbd_client::legacy::Client::connect(
                 node.udp_addr(),

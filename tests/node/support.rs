@@ -1,4 +1,4 @@
-//! Nodes on free ports, sockets that speak raw bytes, and waiting for states.
+//! Support for tests: nodes on free ports, sockets for raw bytes, and waiting for states.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use rmbd_proto::Boot;
 use rmbd_proto::compact::{Answer, Header, Once, Problem, RequestWriter, reply};
 use rmbd_sketch::{Geometry, HashFamily};
 
-/// How long anything may take on a busy machine; nothing waits this long when all is well.
+/// The longest time that anything may take on a busy machine. Nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Both back ends; every test of behaviour runs on each.
+/// Both back ends. Every test of behaviour runs on each.
 pub(crate) const BACKENDS: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Mmsg];
 
-/// A small node on a free port of 127.0.0.1.
+/// The configuration of a small node on a free port of 127.0.0.1.
 pub(crate) fn config(io: IoChoice) -> NodeConfig {
     NodeConfig {
         geometry: Geometry::new(1 << 12, 4).unwrap(),
@@ -26,7 +26,7 @@ pub(crate) fn config(io: IoChoice) -> NodeConfig {
     }
 }
 
-/// As `--compat` makes it.
+/// The same configuration as `--compat` makes it.
 pub(crate) fn compat(io: IoChoice) -> NodeConfig {
     NodeConfig {
         geometry: Geometry::new(100, 10).unwrap(),
@@ -35,7 +35,7 @@ pub(crate) fn compat(io: IoChoice) -> NodeConfig {
     }
 }
 
-/// A socket of a client that speaks raw bytes.
+/// A client's socket for raw bytes.
 pub(crate) fn client_of(node: &Node) -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -43,8 +43,8 @@ pub(crate) fn client_of(node: &Node) -> UdpSocket {
     client
 }
 
-/// What the node sends to who is not known there, and its reply to the same request with it: sequence 0 of
-/// the client, without operations.
+/// Introduces a client: returns the cookie that the node sends to an unknown client. It also checks the node's reply
+/// to the same request with the cookie (sequence 0 of the client, without operations).
 pub(crate) fn introduce(socket: &UdpSocket, boot: Boot, client: u64) -> Vec<u8> {
     let once = Some(Once {
         boot,

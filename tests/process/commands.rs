@@ -1,4 +1,4 @@
-//! Every command, with a standard output or a standard error that fails or blocks.
+//! Tests of every command with a standard output or standard error that fails or blocks.
 
 use std::io::Write;
 use std::net::UdpSocket;
@@ -11,20 +11,20 @@ use rmbd_sketch::Geometry;
 use crate::nodes::PROGRAM;
 use rmbd_testkit::streams::{BOTH, BROKEN, Kind, Running, Which};
 
-/// Somebody who read a pipe has gone: 128 + SIGPIPE.
+/// The exit code if the reader of a pipe has gone: 128 + SIGPIPE.
 const READER_GONE: i32 = 141;
 
-/// A command and what it does where all is well.
+/// A command, and what it does if all is well.
 struct Command {
     words: &'static [&'static str],
-    /// Lines for standard input.
+    /// The lines of standard input.
     input: Option<&'static str>,
-    /// Which server it is told: `HERE`, `NOWHERE`, or none.
+    /// The server that the command is told: `HERE`, `NOWHERE`, or none.
     server: Option<bool>,
     code: i32,
-    /// A part of what it prints to standard output; nothing.
+    /// A part of the output on standard output; empty if there is none.
     output: &'static str,
-    /// Weight that it adds.
+    /// The weight that the command adds.
     adds: u64,
 }
 
@@ -85,7 +85,7 @@ const COMMANDS: &[Command] = &[
     command(&["--help"], None, 0, "Usage"),
     command(&["--version"], None, 0, "rmbd"),
     command(&["add", "--help"], None, 0, "Usage"),
-    // What they say goes to standard error.
+    // These print to standard error.
     command(&["peer", "127.0.0.1:0"], NOWHERE, 2, ""),
     command(
         &["peer", "127.0.0.1:9", "--timeout-ms", "30"],
@@ -103,7 +103,7 @@ const COMMANDS: &[Command] = &[
     command(&["192.0.2.1:8000"], None, 1, ""),
 ];
 
-/// What holds the ports that commands are told.
+/// The servers behind the ports that commands are told.
 struct Servers {
     here: String,
     nowhere: String,
@@ -123,7 +123,7 @@ fn run(command: &Command, servers: &Servers, which: Which, kind: Kind) {
     let input = command.input.map_or_else(Stdio::null, |_| Stdio::piped());
     let mut running = Running::start(PROGRAM, &words, which, kind, input);
     if let (Some(mut stdin), Some(lines)) = (running.child.stdin.take(), command.input) {
-        // It may have ended already.
+        // The command may have ended already.
         let _ = stdin.write_all(lines.as_bytes());
     }
     let late = match (which, kind) {
@@ -159,13 +159,14 @@ fn expected_code(command: &Command, which: Which, kind: Kind) -> i32 {
     let is_lost = which == Which::Out && !command.output.is_empty();
     match kind {
         Kind::Full if is_lost => 1,
-        // A hit's answer is its code.
+        // The answer of a hit is its exit code.
         Kind::Gone if is_lost && command.words[0] != "hit" => READER_GONE,
         _ => command.code,
     }
 }
 
-/// Every command with every kind of either stream: what it was told to do is done once, and its code is right.
+/// For every command and every kind of either stream: the command does once what it was told to do, and its exit code
+/// is right.
 #[test]
 fn commands_do_what_they_are_told_whatever_their_streams_are() {
     let node = Node::start(NodeConfig {
@@ -174,7 +175,7 @@ fn commands_do_what_they_are_told_whatever_their_streams_are() {
         ..NodeConfig::at("127.0.0.1:0")
     })
     .unwrap();
-    // Held by a socket that hears only itself, so that the kernel refuses everybody.
+    // A socket that hears only itself holds the port, so that the kernel refuses everybody.
     let held = UdpSocket::bind("127.0.0.1:0").unwrap();
     held.connect(held.local_addr().unwrap()).unwrap();
     let servers = Servers {

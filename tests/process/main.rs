@@ -1,4 +1,4 @@
-//! The program among those who start it: streams that fail or block, and signals.
+//! Tests of the program's behaviour towards the process that starts it: streams that fail or block, and signals.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

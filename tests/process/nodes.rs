@@ -1,4 +1,4 @@
-//! Processes whose addresses are known beforehand, since not every one of them can say where it serves.
+//! Node processes whose addresses are known beforehand, since some of them cannot tell where they serve.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
@@ -15,13 +15,13 @@ use rmbd_testkit::streams::{Kind, PATIENCE, Running, Which};
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rmbd");
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// An address of loopback that nobody else uses, so that the ports on it are free.
+/// A loopback address that no other test uses, so that its ports are free.
 fn loopback() -> Ipv4Addr {
     static NUMBERS: AtomicU8 = AtomicU8::new(1);
     let number = NUMBERS.fetch_add(1, Relaxed);
     assert!(number < u8::MAX, "more nodes than addresses");
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Beside those of `tests/cluster_processes`.
+    // The range is apart from the one of `tests/cluster_processes`.
     Ipv4Addr::new(127, 216 + high % 32, low, number)
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A node of a cluster, one stream of which is of a kind.
+/// A node of a cluster, with one stream of a given kind.
 pub(crate) struct Node {
     pub(crate) running: Running,
     pub(crate) udp: SocketAddr,
@@ -46,7 +46,7 @@ impl Node {
         node
     }
 
-    /// Returns before it serves.
+    /// Starts a node, and returns before it serves.
     pub(crate) fn start_unready(which: Which, kind: Kind, join: Option<&Self>) -> Self {
         let udp = SocketAddr::from((loopback(), 8_000));
         let address = udp.to_string();
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// The answer, if there is one and it is 200.
+    /// The answer, if there is one with code 200.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE / 8))
@@ -90,7 +90,7 @@ impl Node {
         Client::connect(self.udp, options).unwrap()
     }
 
-    /// Adds, and knows that it was taken.
+    /// Adds a weight, and checks that it was acknowledged.
     pub(crate) fn add(&self, weight: u64) {
         self.client().add("k", weight).unwrap();
     }
@@ -116,7 +116,7 @@ impl Node {
     }
 
     pub(crate) fn signal(&self, signal: i32) {
-        // Numbers that have no name, too.
+        // Some of the numbers have no name.
         let pid = self.running.child.id().to_string();
         let kill = std::process::Command::new("sh")
             .args(["-c", "kill -\"$0\" \"$1\"", &signal.to_string(), &pid])

@@ -1,11 +1,12 @@
-//! Nodes whose standard output or standard error fails or blocks do all that they promise.
+//! Tests that nodes do all that they promise when their standard output or standard error fails or blocks.
 
 use std::thread;
 
 use crate::nodes::Node;
 use rmbd_testkit::streams::{BOTH, BROKEN, Kind, Which};
 
-/// Two of a kind count for each other, answer over HTTP, hand over when they are told to end, and end well.
+/// Two nodes with the same kind of stream count for each other, answer over HTTP, hand over when they are told to
+/// end, and end well.
 fn count_together(which: Which, kind: Kind) {
     let case = format!("{which:?} {kind:?}");
     let mut first = Node::start(which, kind, None);
@@ -29,7 +30,7 @@ fn count_together(which: Which, kind: Kind) {
     assert_eq!(second.running.wait(&case).code(), Some(0), "{case}");
     for mut node in [first, second] {
         if which == Which::Err && kind == Kind::Stuck {
-            // The end did not wait for it, so that what was never written is gone.
+            // The end did not wait for the stream, so lines that were never written are lost.
             assert!(!node.running.read_stuck().contains("panicked"));
         }
         says_what_it_should(&case, which, kind, &node.running.error());
@@ -70,7 +71,7 @@ fn nodes_whose_streams_fail_or_block_replicate_answer_and_end_well() {
     });
 }
 
-/// Whoever comes late to a full pipe finds the line there.
+/// A reader that comes late to a full pipe finds the line there.
 #[test]
 fn a_ready_line_that_had_to_wait_is_read_later() {
     let mut node = Node::start(Which::Out, Kind::Stuck, None);

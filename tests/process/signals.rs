@@ -1,4 +1,4 @@
-//! Every signal that there is, on a process that others rely on.
+//! Tests of every signal, sent to a node process that others rely on.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::nodes::Node;
 use rmbd_testkit::streams::{Kind, Which};
 
-/// End the node in order.
+/// Signals that end the node in order.
 const ENDING: [i32; 5] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -16,7 +16,7 @@ const ENDING: [i32; 5] = [
     libc::SIGPWR,
     libc::SIGXCPU,
 ];
-/// Stand for faults of the process, or cannot be taken by anybody.
+/// Signals that stand for faults of the process, or that no process can handle.
 const OTHERS: [i32; 11] = [
     libc::SIGILL,
     libc::SIGTRAP,
@@ -27,7 +27,7 @@ const OTHERS: [i32; 11] = [
     libc::SIGSYS,
     libc::SIGKILL,
     libc::SIGSTOP,
-    // The C library's own.
+    // These belong to the C library.
     32,
     33,
 ];
@@ -36,8 +36,8 @@ fn start(join: Option<&Node>) -> Node {
     Node::start(Which::Out, Kind::Read, join)
 }
 
-/// Each signal, right after an add that was acknowledged: either the node lives on and answers, or it has ended
-/// in order and its peer has the add.
+/// Each signal comes right after an acknowledged add. The node either lives on and answers, or has ended in order,
+/// and its peer has the add.
 #[test]
 fn no_signal_loses_what_was_acknowledged() {
     let peer = start(None);
@@ -51,13 +51,13 @@ fn no_signal_loses_what_was_acknowledged() {
         if ENDING.contains(&signal) {
             let status = node.running.wait(&format!("signal {signal}"));
             assert_eq!(status.code(), Some(0), "signal {signal}: {status}");
-            // Handed over before it went.
+            // The add was handed over before the node ended.
             assert_eq!(peer.count(), total, "signal {signal}");
             node = start(Some(&peer));
             peer.wait_for_members(1);
             node.wait_for_count(total);
         } else {
-            // Some make it stand still until then.
+            // Some signals make it stand still until this one.
             node.signal(libc::SIGCONT);
             assert_eq!(node.count(), total, "signal {signal}");
             let ended = node.running.ended();
@@ -75,8 +75,8 @@ fn no_signal_loses_what_was_acknowledged() {
     assert!(log.contains("SIGTERM: the node ends"), "{log}");
 }
 
-/// At any moment of the start: what it was is said by the code. Before the program has begun to run nobody can
-/// take it; from the ready line on it is in order always.
+/// A signal comes at any moment of the start, and the exit code tells which moment. Before the program has begun to
+/// run no process can handle signals; from the ready line on the end is always in order.
 #[test]
 fn a_signal_during_the_start_ends_it() {
     for step in 0..40 {
@@ -100,8 +100,8 @@ fn a_signal_during_the_start_ends_it() {
     assert_eq!(ready.lines().count(), 1, "{ready}");
 }
 
-/// A member that stands still is waited for, for 3 s; whoever cannot wait says so again. The same signal twice
-/// within a moment is one.
+/// A node waits 3 s for a member that stands still; a second signal ends it at once. The same signal twice within a
+/// moment counts as one.
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     for (pause, code) in [

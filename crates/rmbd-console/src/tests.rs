@@ -51,7 +51,7 @@ fn a_panic_waits_for_nobody() {
         .args([
             "--exact",
             "--nocapture",
-            "console::tests::a_panic_waits_for_nobody",
+            "tests::a_panic_waits_for_nobody",
         ])
         .env(CHILD, "1")
         .stdout(Stdio::null())

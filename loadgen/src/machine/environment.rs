@@ -1,4 +1,4 @@
-//! Where a run took place: what somebody needs to repeat it, and to judge its figures.
+//! The environment of a run: what a reader needs to repeat the run and to judge its figures.
 
 use std::fs;
 use std::time::SystemTime;
@@ -6,41 +6,41 @@ use std::time::SystemTime;
 use rmbd_io::cpu;
 use serde::{Deserialize, Serialize};
 
-/// Machine, system, versions, command. Names no host and no user.
+/// Machine, system, versions and command. It names no host and no user.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// When it began, RFC 3339, UTC.
+    /// Time at which the run began, RFC 3339, UTC.
     pub started: String,
-    /// The command, quoted for a shell.
+    /// The command line, quoted for a shell.
     pub command: String,
     /// Version of this load generator.
     pub version: String,
-    /// Commit that it was built from, with `-dirty` where the sources differed from it.
+    /// Commit that it was built from, with `-dirty` if the sources differed from it.
     pub commit: Option<String>,
-    /// Compiler, and whether it was a release build.
+    /// Compiler, and whether this was a release build.
     pub build: String,
     /// Model of the processor.
     pub processor: Option<String>,
-    /// Logical CPUs that this process may use.
+    /// Number of logical CPUs that this process may use.
     pub cpus: usize,
-    /// Memory of the machine.
+    /// Memory of the machine in bytes.
     pub memory_bytes: Option<u64>,
-    /// True where the machine says that it is a virtual one.
+    /// Whether the machine reports that it is a virtual one.
     pub virtual_machine: bool,
-    /// Kernel and its version.
+    /// Name and version of the kernel.
     pub kernel: String,
-    /// Distribution.
+    /// Name of the distribution.
     pub system: Option<String>,
-    /// Load average of the last minute before the run: above 0 others were at work too.
+    /// Load average of the last minute before the run. Above 0, other processes were at work, too.
     pub load_average: Option<f64>,
-    /// Largest receive buffer that a socket may ask for (`net.core.rmem_max`).
+    /// Largest receive buffer that a socket may ask for, in bytes (`net.core.rmem_max`).
     pub receive_buffer_max_bytes: Option<u64>,
-    /// Frequency governor of CPU 0, where there is one.
+    /// Frequency governor of CPU 0, if there is one.
     pub cpu_governor: Option<String>,
 }
 
 impl Environment {
-    /// As it is now, for the command line of this process.
+    /// The environment of this process as it is now.
     #[must_use]
     pub fn capture() -> Self {
         let processor_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -92,7 +92,7 @@ impl Environment {
     }
 }
 
-/// A command line that a shell takes: the program by its name alone, arguments quoted.
+/// A command line for a shell: the program by its name alone, and quoted arguments.
 fn command(mut args: impl Iterator<Item = String>) -> String {
     let program = args.next().unwrap_or_default();
     let name = program.rsplit('/').next().unwrap_or_default().to_owned();
@@ -102,7 +102,7 @@ fn command(mut args: impl Iterator<Item = String>) -> String {
         .join(" ")
 }
 
-/// A word for a POSIX shell.
+/// A word quoted for a POSIX shell.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

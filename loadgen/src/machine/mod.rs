@@ -1,4 +1,4 @@
-//! This machine is described, and the CPU time and memory of its processes are read.
+//! The description of this machine, and the CPU time and memory of its processes.
 
 mod environment;
 mod usage;

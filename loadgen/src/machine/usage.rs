@@ -32,15 +32,15 @@ impl CpuTime {
     }
 }
 
-/// The threads of a process whose directory is `/proc/PID`, as their directories; `None` where it has ended or
-/// may not be looked at.
+/// The directories of the threads of a process, whose directory is `/proc/PID`; `None` if it has ended or may not be
+/// examined.
 pub(crate) fn tasks(process: &Path) -> Option<Vec<PathBuf>> {
     let tasks = fs::read_dir(process.join("task")).ok()?.flatten();
     Some(tasks.map(|entry| entry.path()).collect())
 }
 
-/// CPU time that a thread has used so far: of [`tasks`], to the nanosecond (`schedstat`), or to the tick (`stat`)
-/// where the kernel is built without that.
+/// CPU time that a thread of [`tasks`] has used so far, to the nanosecond (`schedstat`), or to the tick (`stat`) if
+/// the kernel is built without that.
 pub(crate) fn task_cpu_time(task: &Path) -> Option<Duration> {
     let schedstat = fs::read_to_string(task.join("schedstat")).ok();
     let nanoseconds = schedstat.and_then(|text| text.split_whitespace().next()?.parse().ok());

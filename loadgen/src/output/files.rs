@@ -1,12 +1,12 @@
-//! Files that a run writes: each whole or not at all.
+//! Files that a run writes, each as a whole or not at all.
 //!
-//! A text that is ready goes into a temporary file beside its place and is renamed to it, so that nobody reads
-//! half of it, and so that what stood there before stays where the new one can't be written. What can't be
-//! replaced so is written in place: devices, pipes and symbolic links (`/dev/stdout`), and a file whose
-//! directory takes no others (one that is mounted alone into a container).
+//! A finished text goes into a temporary file beside its place, which is then renamed. So nobody reads half of it,
+//! and the old file stays if the new one cannot be written. What cannot be replaced in this way is written in place:
+//! devices, pipes and symbolic links (`/dev/stdout`), and a file whose directory takes no others (one that is mounted
+//! alone into a container).
 //!
-//! Before a run the same way is tried without a text, so that a path that can't be written does not cost a
-//! run. That leaves nothing behind, and no file that is there is touched.
+//! Before a run the same way is tried without a text, so that a path that cannot be written does not cost a run. That
+//! leaves nothing behind, and touches no existing file.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -18,22 +18,22 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-/// A result that can't be written. The run and the other results are not affected, nor is what stood there.
+/// The error for a result that cannot be written. The run, the other results and the old file are not affected.
 #[derive(Debug, Error)]
 #[error("can't write {what} to {path}: {source}; name a file in a directory that you may write to")]
 pub(crate) struct OutputError {
-    /// What it would have been.
+    /// The kind of the result.
     pub what: &'static str,
-    /// Where to.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
-/// Whether a file can be written there, as far as that is known before. Nothing is changed.
+/// Checks whether a file can be written there, as far as that is known before. Nothing is changed.
 ///
 /// # Errors
-/// [`OutputError`].
+/// Fails with [`OutputError`].
 pub(crate) fn check_file(what: &'static str, path: &Path) -> Result<(), OutputError> {
     let checked = match writing(path) {
         Ok(Writing::Replace(before)) => match (draft(path, before.as_ref()), before) {
@@ -46,10 +46,10 @@ pub(crate) fn check_file(what: &'static str, path: &Path) -> Result<(), OutputEr
     checked.map_err(to(what, path))
 }
 
-/// Whether files can be written into this directory, which need not be there yet. Nothing is changed.
+/// Checks whether files can be written into this directory, which may not exist yet. Nothing is changed.
 ///
 /// # Errors
-/// [`OutputError`].
+/// Fails with [`OutputError`].
 pub(crate) fn check_directory(what: &'static str, path: &Path) -> Result<(), OutputError> {
     let nearest = path.ancestors().find(|ancestor| match ancestor.to_str() {
         Some("") => true,
@@ -64,7 +64,7 @@ pub(crate) fn write_text(what: &'static str, path: &Path, text: &[u8]) -> Result
     write(path, text).map_err(to(what, path))
 }
 
-/// Writes anything as JSON that a person can read too, with a line end.
+/// Writes a value as JSON that people can read, too, with a line end.
 pub(crate) fn write_json(value: &impl Serialize, path: &Path) -> Result<(), OutputError> {
     const WHAT: &str = "the JSON record";
     let text = serde_json::to_vec_pretty(value);
@@ -73,7 +73,7 @@ pub(crate) fn write_json(value: &impl Serialize, path: &Path) -> Result<(), Outp
     write_text(WHAT, path, &text)
 }
 
-/// Makes a directory, and those above it, where they are missing.
+/// Makes a directory and those above it, if they are missing.
 pub(crate) fn make_directory(what: &'static str, path: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(path).map_err(to(what, path))
 }
@@ -86,11 +86,11 @@ fn to(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OutputError 
     }
 }
 
-/// How a text comes to a path.
+/// The way in which a text gets to a path.
 enum Writing {
-    /// A new file replaces what stands there, and gets its permissions.
+    /// A new file replaces the old one, and gets its permissions.
     Replace(Option<Permissions>),
-    /// What stands there is written to.
+    /// The existing file is written.
     InPlace,
 }
 
@@ -125,13 +125,13 @@ fn replace(path: &Path, before: Option<&Permissions>, text: &[u8]) -> io::Result
     Ok(())
 }
 
-/// A temporary file beside a path. It is gone when it is dropped.
+/// A temporary file beside a path. It is removed when dropped.
 fn draft(path: &Path, before: Option<&Permissions>) -> io::Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    // As `File::create` has it: the process's mask is applied to it.
+    // As with `File::create`, the process's mask is applied to this.
     let usual = Permissions::from_mode(0o666);
     let draft = tempfile::Builder::new()
         .prefix(".loadgen-")
@@ -143,7 +143,7 @@ fn draft(path: &Path, before: Option<&Permissions>) -> io::Result<NamedTempFile>
     Ok(draft)
 }
 
-/// Whether it says that nothing can be made or renamed beside the file; the file itself may be writable.
+/// Whether an error means that nothing can be made or renamed beside the file; the file itself may be writable.
 fn is_of_directory(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -159,8 +159,8 @@ fn write_in_place(path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)
 }
 
-/// Asks without opening: a pipe's reader would take a file that is closed again for its end. A link that
-/// leads nowhere yet is found out when it is written.
+/// Whether a file is writable. It asks without opening, since a pipe's reader would take a file that is closed again
+/// for its end. A link that leads nowhere is only noticed when it is written.
 fn is_writable(path: &Path) -> io::Result<()> {
     match access(path, Access::WRITE_OK) {
         Err(rustix::io::Errno::NOENT) if path.is_symlink() => Ok(()),
@@ -176,7 +176,7 @@ mod tests {
     use super::super::testing;
     use super::*;
 
-    /// Names of what is in a directory.
+    /// Names of the entries of a directory.
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -218,7 +218,7 @@ mod tests {
             assert_eq!(text_of(&path), text);
             assert_eq!(names(&directory), ["file"]);
         }
-        // As any new file, and then as it was made.
+        // The mode is that of any new file, and then that of the old file.
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
         let usual = directory.join("usual");
         fs::File::create(&usual).unwrap();
@@ -226,7 +226,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         write_text("it", &path, b"again").unwrap();
         assert_eq!(mode(), 0o640);
-        // Who reads the old one reads it to its end.
+        // A reader of the old file reads it to its end.
         let old = fs::File::open(&path).unwrap();
         write_text("it", &path, b"new").unwrap();
         assert_eq!(io::read_to_string(old).unwrap(), "again");

@@ -1,4 +1,4 @@
-//! Results are written: figures as people read them, and files that are whole.
+//! Writing results: figures for people, and files that are whole.
 
 mod files;
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What tests need.
+//! Support for tests.
 
 use std::path::PathBuf;
 
-/// An empty directory of its own.
+/// An empty directory for one test.
 pub(crate) fn directory(name: &str) -> PathBuf {
     let name = format!("loadgen-test-{name}-{}", std::process::id());
     let path = std::env::temp_dir().join(name);

@@ -1,4 +1,4 @@
-//! Figures as a person reads them: three digits and a unit.
+//! Figures for people: three digits and a unit.
 
 /// Three significant digits, without a unit: `0.123`, `1.23`, `12.3`, `123`.
 #[must_use]
@@ -13,7 +13,7 @@ pub(crate) fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// With a thousands' letter: `12.3 k`, `1.23 M`; below 1 000 as it is.
+/// A number with a letter for thousands: `12.3 k`, `1.23 M`. Below 1 000 it has none.
 #[must_use]
 pub(crate) fn thousands(value: f64) -> String {
     let magnitude = value.abs();
@@ -26,7 +26,7 @@ pub(crate) fn thousands(value: f64) -> String {
     }
 }
 
-/// All digits, in groups of three: `12 345 678`, with spaces that do not break a line.
+/// All digits of a number in groups of three: `12 345 678`, with spaces that do not break a line.
 #[must_use]
 pub(crate) fn exact(value: u64) -> String {
     let plain = value.to_string();
@@ -69,13 +69,13 @@ pub(crate) fn bytes(bytes: u64) -> String {
 pub(crate) fn share(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".to_owned(),
-        // So few that three decimals would say none.
+        // With three decimals so small a share would show as none.
         percent if percent.abs() < 0.001 => "< 0.001 %".to_owned(),
         percent => format!("{} %", digits(percent)),
     }
 }
 
-/// Seconds: `5 s`, `0.25 s`.
+/// Seconds with their unit: `5 s`, `0.25 s`.
 #[must_use]
 pub(crate) fn seconds(seconds: f64) -> String {
     if (seconds - seconds.round()).abs() < 0.005 {
@@ -85,7 +85,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// `5.00` is `5`, `0.500` is `0.5`, `100` stays.
+/// Removes empty decimals: `5.00` becomes `5`, `0.500` becomes `0.5`, and `100` stays.
 pub(crate) fn without_empty_decimals(number: &str) -> &str {
     match number.contains('.') {
         true => number.trim_end_matches('0').trim_end_matches('.'),

@@ -1,5 +1,5 @@
-//! The workload that runs where nothing else is said: about 20 seconds that show what a node
-//! takes, what it costs, and how long it lets one wait.
+//! The default workload: about 20 seconds, which show what a node takes, what it costs, and how long it makes a
+//! client wait.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use super::load::Load;
 use super::mode::Mode;
 use crate::record::{Gaps, Pace};
 
-/// Different keys of each phase.
+/// Number of different keys in each phase.
 const KEYS: u64 = 1_000_000;
-/// Adds a second in the phases with a rate: a fraction of what one core takes, so that nothing is
-/// lost and the cost of a message that comes alone can be seen.
+/// Adds a second in the phases with a rate. It is a fraction of what one core takes, so that nothing is lost, and the
+/// cost of a message that comes alone can be seen.
 const ADD_RATE: f64 = 100_000.0;
 /// Counts a second while adds run.
 const COUNT_RATE: f64 = 20_000.0;
 /// Hits a second.
 const HIT_RATE: f64 = 20_000.0;
-/// Their limit: well above what the floods before have added to every key's estimate.
+/// The limit of hits, well above what the earlier floods have added to every key's estimate.
 const HIT_LIMIT: u64 = 1000;
 
-/// Adds as fast as they go, in both formats; adds at a rate; counts at a rate while adds run; hits. With a
-/// format, all of it in that one, as far as it has it. Each phase has keys of its own, so that what a
-/// flood loses leaves the others' truth alone. All else is as `base` has it.
+/// The phases: adds as fast as possible, in both formats; adds at a rate; counts at a rate while adds run; hits. If a
+/// format is given, all phases are in that one, as far as it can. Each phase has keys of its own, so that what a
+/// flood loses does not spoil the truth of the others. Everything else is as in `base`.
 ///
 /// # Errors
-/// None: the keys are made.
+/// This never fails, since the keys are made.
 pub(crate) fn loads(
     only: Option<Format>,
     base: impl Fn(KeySet, Format) -> Load,

@@ -1,4 +1,4 @@
-//! Which loads can be.
+//! The check of which loads are possible.
 
 use std::time::Duration;
 
@@ -11,108 +11,108 @@ use super::load::{Load, SOCKETS_MAX, THREADS_MAX, WAITING_MAX};
 use super::mode::Mode;
 use crate::record::Pace;
 
-/// A load that cannot be. Nothing was sent.
+/// The error for a load that is not possible. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum LoadError {
-    /// A number out of its range.
+    /// A number is out of its range.
     #[error("{option} {value} is not possible: use {least} to {most}")]
     Range {
-        /// As on the command line.
+        /// The option on the command line.
         option: &'static str,
-        /// What was given.
+        /// The given value.
         value: usize,
-        /// The least.
+        /// The least possible value.
         least: usize,
-        /// The most.
+        /// The largest possible value.
         most: usize,
     },
-    /// A rate that is none.
+    /// The rate is no number above 0.
     #[error(
         "a rate of {0} messages a second is not possible: use a number above 0, such as 50000/s"
     )]
     Rate(f64),
-    /// No time, or too much.
+    /// A time is zero or too long.
     #[error("{option} must be above 0 and at most a day")]
     Time {
-        /// As on the command line.
+        /// The option on the command line.
         option: &'static str,
     },
-    /// More unanswered requests than there is room for.
+    /// More requests could wait for an answer than there is room for.
     #[error(
         "at this rate and --timeout up to {waiting} requests could wait for an answer, of which \
          {WAITING_MAX} are kept at most: use a shorter --timeout or a lower --rate"
     )]
     Waiting {
-        /// How many.
+        /// Number of these requests.
         waiting: u64,
     },
-    /// Hits as legacy messages.
+    /// Hits are asked for in the legacy format.
     #[error("the legacy format has no hits: use --format compact")]
     HitsAreCompact,
-    /// A weight in legacy messages.
+    /// A weight is given for legacy messages.
     #[error("the legacy format has no weights: use --format compact, or leave --weight out")]
     WeightsAreCompact,
-    /// A weight of nothing.
+    /// A weight is given where nothing is added.
     #[error(
         "counts have no weight: leave --weight out, or add too with --mode add, mix:R or hit:LIMIT"
     )]
     NothingToWeigh,
-    /// Exactly once, and something that cannot be.
+    /// Exactly once is asked for with something that excludes it.
     #[error("--exactly-once is for {what}: {instead}")]
     OnceIsFor {
-        /// What it is for.
+        /// What exactly once is possible for.
         what: &'static str,
-        /// What to do.
+        /// What to do instead.
         instead: &'static str,
     },
-    /// Exactly once, for longer than a node remembers.
+    /// Exactly once is asked for with a longer time than nodes remember clients.
     #[error(
         "--exactly-once repeats for at most {ONCE_RETRY_S_MAX} s, as nodes may forget a client after that: use a shorter --timeout"
     )]
     OnceTimeout,
-    /// Exactly once, with more requests than a node tells apart.
+    /// Exactly once is asked for with more requests than a node tells apart.
     #[error(
         "--outstanding {requests} is up to {datagrams} datagrams for each of {sockets} sockets, and nodes tell {ONCE_WINDOW} of a client apart: use less, a larger --pack, or more --sockets"
     )]
     OnceWindow {
-        /// Messages.
+        /// Number of messages.
         requests: usize,
-        /// In so many datagrams a socket.
+        /// Number of datagrams for each socket.
         datagrams: usize,
-        /// Sockets.
+        /// Number of sockets.
         sockets: usize,
     },
-    /// More than the node takes.
+    /// The weight is above the node's limit.
     #[error(
         "the node takes weights of at most {most}, not {weight}: use a smaller --weight, or start the node with --max-weight {weight}"
     )]
     WeightOfNode {
-        /// What was given.
+        /// The given weight.
         weight: u32,
-        /// The most that the node takes.
+        /// The largest weight that the node takes.
         most: u32,
     },
-    /// A key that the format cannot carry.
+    /// The format cannot carry a key.
     #[error(
         "the {} format carries keys of at most {most} bytes, and one has {bytes}: open the keys for the format of the load",
         format.name()
     )]
     KeyTooLong {
-        /// Of the load.
+        /// The format of the load.
         format: Format,
-        /// Bytes of the longest key.
+        /// Length of the longest key in bytes.
         bytes: usize,
-        /// Bytes of the longest that it carries.
+        /// Length of the longest possible key in bytes.
         most: usize,
     },
-    /// A closed loop that cannot keep every thread busy.
+    /// A closed loop has too few requests to keep every socket busy.
     #[error(
         "--outstanding {requests} is less than one for each of {sockets} sockets: use more, or fewer --sockets"
     )]
     Outstanding {
-        /// Requests.
+        /// Number of requests.
         requests: usize,
-        /// Sockets.
+        /// Number of sockets.
         sockets: usize,
     },
 }
@@ -120,10 +120,10 @@ pub enum LoadError {
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Load {
-    /// Checks it as a whole.
+    /// Checks the load as a whole.
     ///
     /// # Errors
-    /// [`LoadError`].
+    /// Fails with [`LoadError`].
     pub fn check(&self) -> Result<(), LoadError> {
         if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
             return Err(LoadError::HitsAreCompact);
@@ -139,7 +139,7 @@ impl Load {
             return Err(LoadError::Time { option: "--warmup" });
         }
         match self.pace {
-            // Excludes NaN and infinity too.
+            // This excludes NaN and infinity, too.
             Pace::Rate { per_s, .. } if !(per_s > 0.0 && per_s <= 1e12) => {
                 return Err(LoadError::Rate(per_s));
             }

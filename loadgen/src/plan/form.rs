@@ -1,4 +1,4 @@
-//! The sizes of messages and datagrams, as the product's own writers make them.
+//! Sizes of messages and datagrams, computed by the product's own writers.
 
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWriter, WriteError};
@@ -7,22 +7,22 @@ use rmbd_proto::legacy::MESSAGE_BYTES;
 use super::format::{DATAGRAM_BYTES, Format};
 use super::mode::Mode;
 
-/// A socket sends less requests than that in any run. The larger a sequence, the more bytes it takes.
+/// A socket sends fewer requests than this in any run. Larger sequences take more bytes.
 const SEQUENCE_MAX: u64 = (1 << 35) - 1;
 
-/// All that the size of a message depends on, besides its key.
+/// Everything that the size of a message depends on, besides its key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Form {
     pub(crate) format: Format,
     pub(crate) mode: Mode,
-    /// Of each add and each hit.
+    /// Weight of each add and each hit.
     pub(crate) weight: u32,
-    /// Whether datagrams say which client and sequence they are.
+    /// Whether datagrams name their client and sequence.
     pub(crate) exactly_once: bool,
 }
 
 impl Form {
-    /// Bytes of a datagram before its messages, and of what may be put there later (a cookie).
+    /// Bytes of a datagram before its messages, including room for a cookie.
     pub(crate) fn header_bytes(self) -> usize {
         match self.format {
             Format::Legacy => 0,
@@ -30,7 +30,7 @@ impl Form {
         }
     }
 
-    /// Bytes of a message with a key of so many bytes; of adds and counts together, of an add.
+    /// Bytes of a message with a key of this length; for adds and counts together, those of an add.
     pub(crate) fn message_bytes(self, key_bytes: usize) -> usize {
         match self.format {
             Format::Legacy => MESSAGE_BYTES,
@@ -44,12 +44,12 @@ impl Form {
         }
     }
 
-    /// Messages with keys of so many bytes that fit [`DATAGRAM_BYTES`], and whose answers fit a
-    /// reply; at least 1.
+    /// Number of messages with keys of this length that fit [`DATAGRAM_BYTES`], and whose answers fit a reply; at
+    /// least 1.
     pub(crate) fn full_datagram(self, key_bytes: usize) -> usize {
         let fit = match (self.format, self.mode) {
             (Format::Legacy, _) => DATAGRAM_BYTES / MESSAGE_BYTES,
-            // Adds are the longer ones, and counts have answers.
+            // Adds are longer, and counts have answers.
             (Format::Compact, Mode::Mix(_)) => [Mode::Add, Mode::Count]
                 .map(|mode| Self { mode, ..self }.taken(key_bytes))
                 .into_iter()
@@ -59,7 +59,7 @@ impl Form {
         fit.max(1)
     }
 
-    /// How many messages with such keys a request takes.
+    /// Number of messages with such keys that a request takes.
     fn taken(self, key_bytes: usize) -> usize {
         let (mut request, key) = (self.request(), vec![0; key_bytes]);
         let mut messages = 0;
@@ -85,7 +85,7 @@ impl Form {
         request
     }
 
-    /// Clients that count exactly once have to show a cookie in their first requests.
+    /// Bytes for a cookie, which clients that count exactly once must show in their first requests.
     fn cookie_bytes(self) -> usize {
         match self.exactly_once {
             true => COOKIE_FIELD_BYTES_MAX,
@@ -102,7 +102,7 @@ impl Form {
     }
 }
 
-/// Begins a compact request: with this number, for sketch 0, without token and not once.
+/// Begins a compact request with this number, for sketch 0, without token and not once.
 pub(crate) fn start_request(writer: &mut RequestWriter, id: u32, acknowledge: bool) {
     let header = Header {
         id,
@@ -118,7 +118,7 @@ pub(crate) fn start_request(writer: &mut RequestWriter, id: u32, acknowledge: bo
 mod tests {
     use super::*;
 
-    /// What the writer takes, beside what is computed.
+    /// The computed number equals the number that the writer takes.
     #[test]
     fn as_many_fit_as_the_writer_takes() {
         let modes = [
@@ -173,7 +173,7 @@ mod tests {
         };
         assert_eq!(of_16(Format::Compact, 1, false), 77);
         assert_eq!(of_16(Format::Compact, 1000, false), 69);
-        // One less than without room for a cookie.
+        // This is one less than without room for a cookie.
         assert_eq!(of_16(Format::Compact, 1, true), 75);
         assert_eq!(of_16(Format::Legacy, 1, false), 9);
     }

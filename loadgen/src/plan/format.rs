@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use rmbd_proto::compact::REPLY_BYTES_MAX;
 use rmbd_proto::{compact, legacy};
 
-/// Bytes of a full datagram, at most, in either format: it stays whole on nearly all networks.
+/// Most bytes of a full datagram in either format. It stays whole on nearly all networks.
 pub(crate) const DATAGRAM_BYTES: usize = REPLY_BYTES_MAX;
 
 /// Format of the messages.
@@ -17,7 +17,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// `legacy` or `compact`.
+    /// The name of the format: `legacy` or `compact`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -26,7 +26,7 @@ impl Format {
         }
     }
 
-    /// Bytes of the longest key that it carries.
+    /// Length of the longest key that the format carries, in bytes.
     #[must_use]
     pub fn key_bytes_max(self) -> usize {
         match self {

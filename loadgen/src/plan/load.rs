@@ -11,81 +11,80 @@ use super::mode::Mode;
 use crate::output::thousands;
 use crate::record::{self, Pace};
 
-/// The largest UDP payload over IPv4: 65 535 - 20 (IP) - 8 (UDP).
+/// Largest UDP payload over IPv4 in bytes: 65 535 - 20 (IP) - 8 (UDP).
 pub(crate) const TRAIN_BYTES_MAX: usize = 65_507;
-/// The kernel's limit of datagrams in one send (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9).
+/// Largest number of datagrams in one send of the kernel (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9).
 pub(crate) const SEGMENTS_MAX: usize = 64;
-/// Messages in the largest legacy datagram.
+/// Number of messages in the largest legacy datagram.
 pub(super) const PACK_MAX: usize = TRAIN_BYTES_MAX / MESSAGE_BYTES;
-/// Sending threads at most; each has its buffers, and some its receiver.
+/// Largest number of sending threads. Each has its buffers, and some have a receiver.
 pub(super) const THREADS_MAX: usize = 256;
-/// Sockets at most; more than this need `ulimit -n` raised.
+/// Largest number of sockets. More than this need a higher `ulimit -n`.
 pub(super) const SOCKETS_MAX: usize = 4096;
-/// Requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
+/// Largest number of requests that may wait for an answer at once, over all sockets. Each costs 33 bytes.
 pub(super) const WAITING_MAX: usize = 1 << 23;
 
-/// How long a load lasts if nothing is said.
+/// Default duration of a load.
 pub(crate) const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-/// Its warm-up.
+/// Default duration of the warm-up.
 pub(crate) const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
 
-/// A load: what is sent, when, over what, and for how long.
+/// A load: what is sent, when, over which sockets, and for how long.
 #[derive(Debug, Clone)]
 pub struct Load {
     /// The name that people read: `adds, flood`.
     pub name: String,
-    /// Which messages.
+    /// The kinds of messages.
     pub mode: Mode,
     /// The format of the messages.
     pub format: Format,
     /// Weight of each add and each hit: 1 to [`MAX_WEIGHT`](rmbd_sketch::MAX_WEIGHT); 1 in the legacy format.
     pub weight: u32,
-    /// Requests say which client and sequence they are, are sent again until they are acknowledged, and
-    /// count once. Adds of the compact format in a closed loop only.
+    /// Whether requests name their client and sequence, are repeated until they are acknowledged, and count once. It
+    /// is for adds of the compact format in a closed loop only.
     pub exactly_once: bool,
-    /// When the next message leaves.
+    /// The rule for the time at which the next message leaves.
     pub pace: Pace,
-    /// Which keys.
+    /// The keys that are sent.
     pub keys: KeySet,
     /// Seed of keys, gaps and the order of adds and counts.
     pub seed: u64,
-    /// Seconds of the measured part.
+    /// Duration of the measured part.
     pub duration: Duration,
-    /// Before it, with the same load, in no figure.
+    /// Duration of the warm-up with the same load, which is in no figure.
     pub warmup: Duration,
-    /// Messages after which the measured part ends even if the time is not over.
+    /// Number of messages after which the measured part ends even if its time is not over.
     pub messages: Option<u64>,
-    /// Messages a datagram, 1 to [`pack_max`](Self::pack_max). Of compact messages whose keys vary in
-    /// length there may be less in one, as many as fit.
+    /// Number of messages in a datagram, 1 to [`pack_max`](Self::pack_max). If the keys of compact messages vary in
+    /// length, a datagram has as many as fit, which may be fewer.
     pub pack: usize,
-    /// Many datagrams in one system call (`UDP_SEGMENT`).
+    /// Whether many datagrams leave in one system call (`UDP_SEGMENT`).
     pub gso: bool,
-    /// Sending threads.
+    /// Number of sending threads.
     pub threads: usize,
-    /// Sockets over all threads, at least one each.
+    /// Number of sockets over all threads, at least one for each.
     pub sockets: usize,
-    /// After how long a request counts as unanswered, from when it was really sent.
+    /// Time after which a request counts as unanswered, from when it was really sent.
     pub timeout: Duration,
-    /// Senders spin until the next planned time instead of sleeping: precise, and each needs a
-    /// CPU of its own.
+    /// Whether senders spin until the next planned time instead of sleeping. That is precise, and each needs a CPU of
+    /// its own.
     pub spin: bool,
-    /// Keeps all senders from sending for a while, once: what shows that the response time is
-    /// honest about a generator that is late.
+    /// A single pause of all senders. It shows that response times are honest about a generator that is late.
     pub hold_up: Option<HoldUp>,
 }
 
 /// A pause of the senders that was not planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldUp {
-    /// When, from the start of the measured part.
+    /// The start of the pause, from the start of the measured part.
     pub after: Duration,
-    /// For how long.
+    /// The length of the pause.
     pub lasting: Duration,
 }
 
 impl Load {
-    /// Adds of weight 1 of these keys, one in each datagram, as fast as one thread with one socket sends them,
-    /// for 10 s after 1 s of warm-up. Set what is to be otherwise.
+    /// A load of adds of weight 1 of these keys, one in each datagram, as fast as one thread with one socket sends
+    /// them, for 10 s after 1 s of warm-up. Change the fields that are to be different.
     #[must_use]
     pub fn new(keys: KeySet, format: Format) -> Self {
         Self {
@@ -110,8 +109,8 @@ impl Load {
         }
     }
 
-    /// The same with so many messages a datagram, and with a name that says what is sent. If no number is given, a
-    /// flood has as many as fit, and any other load has one.
+    /// The same load with this many messages in a datagram, and with a name that tells what is sent. Without a number,
+    /// a flood has as many messages as fit, and any other load has one.
     #[must_use]
     pub(crate) fn packed(mut self, pack: Option<usize>) -> Self {
         self.pack = match (pack, self.pace) {
@@ -123,7 +122,7 @@ impl Load {
         self
     }
 
-    /// As a person would call it: `counts at 20 k/s`.
+    /// The usual name of the load: `counts at 20 k/s`.
     fn usual_name(&self) -> String {
         let what = match (self.format, self.mode) {
             (Format::Legacy, _) | (_, Mode::Hit { .. }) => self.mode.describe(),
@@ -150,7 +149,8 @@ impl Load {
         self.mode != Mode::Add || matches!(self.pace, Pace::Outstanding { .. })
     }
 
-    /// Messages a datagram at most. At a rate all of them must fit, since that many are planned at a time.
+    /// Largest number of messages in a datagram. At a rate all of them must fit, since that many are planned at a
+    /// time.
     #[must_use]
     pub fn pack_max(&self) -> usize {
         let (shortest, longest) = self.keys.key_bytes_range();
@@ -170,7 +170,7 @@ impl Load {
         }
     }
 
-    /// Messages of a datagram of about 1 400 bytes, or the most that may be in one.
+    /// Number of messages in a datagram of about 1 400 bytes, or the largest possible number.
     #[must_use]
     pub fn full_datagram(&self) -> usize {
         match self.format {
@@ -179,7 +179,7 @@ impl Load {
         }
     }
 
-    /// Bytes of the largest datagram; with GSO of all but a train's last.
+    /// Bytes of the largest datagram; with GSO, of all but a train's last one.
     pub(crate) fn segment_bytes(&self) -> usize {
         let (_, longest) = self.keys.key_bytes_range();
         let messages = self.pack * self.form().message_bytes(longest);
@@ -189,9 +189,9 @@ impl Load {
         }
     }
 
-    /// Requests that may wait for an answer at once, over all sockets; 0 where nothing is asked.
+    /// Number of requests that may wait for an answer at once, over all sockets; 0 if nothing is asked.
     pub(super) fn waiting(&self) -> u64 {
-        /// What a flood may have on its way, for each socket.
+        /// Number of requests that a flood may have on its way, for each socket.
         const FLOOD: u64 = 1 << 16;
         let asked = match self.pace {
             _ if !self.asks() => return 0,
@@ -201,7 +201,7 @@ impl Load {
                 (per_s * self.question_share() * self.timeout.as_secs_f64()) as u64
             }
         };
-        // Room for a late burst, and for what has timed out but may be answered yet.
+        // There is room for a late burst, and for requests that have timed out and may still be answered.
         let train = PACK_MAX.max(self.datagrams_per_train() * self.pack);
         2 * asked + (2 * train * self.sockets) as u64
     }
@@ -211,12 +211,12 @@ impl Load {
         self.mode.count_share() + self.mode.hit_share()
     }
 
-    /// [`Self::waiting`] of one socket.
+    /// [`Self::waiting`] for one socket.
     pub(crate) fn waiting_per_socket(&self) -> usize {
         (self.waiting() as usize).div_ceil(self.sockets)
     }
 
-    /// Datagrams that leave in one system call, at most.
+    /// Largest number of datagrams that leave in one system call.
     pub(crate) fn datagrams_per_train(&self) -> usize {
         if self.gso {
             (TRAIN_BYTES_MAX / self.segment_bytes()).clamp(1, SEGMENTS_MAX)
@@ -225,7 +225,7 @@ impl Load {
         }
     }
 
-    /// For the record.
+    /// The description of the load for the record.
     #[must_use]
     pub fn describe(&self) -> record::Load {
         record::Load {

@@ -1,4 +1,4 @@
-//! Loads are planned here: their messages, keys, scripts and schedules.
+//! Plans of loads: their messages, keys, scripts and schedules.
 
 mod canonical;
 mod check;

@@ -8,24 +8,24 @@ use thiserror::Error;
 /// The messages of a load: adds, counts, both, or hits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// Adds only.
+    /// The load has adds only.
     Add,
-    /// Counts only.
+    /// The load has counts only.
     Count,
-    /// Both, at random: this share are counts. Above 0 and below 1.
+    /// The load has adds and counts at random, with this share of counts, above 0 and below 1.
     Mix(f64),
-    /// Hits: add, and say whether that is within a limit of all time. Compact only.
+    /// The load has hits, which add and ask whether the count is within a limit of all time. Compact only.
     Hit {
-        /// The largest estimate that is within it.
+        /// The largest estimate that is within the limit.
         limit: u64,
     },
 }
 
-/// Limit of hits if nothing is said.
+/// Default limit of hits.
 pub(super) const DEFAULT_LIMIT: u64 = 100;
 
 impl Mode {
-    /// Share of counts: 0 to 1.
+    /// Share of counts, from 0 to 1.
     #[must_use]
     pub fn count_share(self) -> f64 {
         match self {
@@ -35,7 +35,7 @@ impl Mode {
         }
     }
 
-    /// Share of hits: 0 or 1.
+    /// Share of hits, 0 or 1.
     #[must_use]
     pub fn hit_share(self) -> f64 {
         match self {
@@ -44,7 +44,7 @@ impl Mode {
         }
     }
 
-    /// `adds`, `counts`, both, or `hits`.
+    /// The messages in words: `adds`, `counts`, both, or `hits`.
     #[must_use]
     pub fn describe(self) -> String {
         match self {
@@ -56,7 +56,7 @@ impl Mode {
     }
 }
 
-/// A text that is no mode.
+/// The error for a text that is no mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "not a mode: use add, count, mix:R with the share R of counts, above 0 and below 1, such as mix:0.1, or hit:LIMIT, such as hit:100"
@@ -80,7 +80,7 @@ impl FromStr for Mode {
                 }
                 let share = text.strip_prefix("mix:").ok_or(UnknownMode)?;
                 let share: f64 = share.parse().map_err(|_| UnknownMode)?;
-                // Excludes NaN too.
+                // This excludes NaN, too.
                 let inside = share > 0.0 && share < 1.0;
                 inside.then_some(Self::Mix(share)).ok_or(UnknownMode)
             }

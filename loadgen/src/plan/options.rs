@@ -1,4 +1,4 @@
-//! Loads, as they are named on the command line.
+//! Options that name loads on the command line.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::load::{DEFAULT_DURATION, DEFAULT_WARMUP, Load};
 use super::mode::Mode;
 use crate::record::{Gaps, Pace};
 
-/// Keys of one load if nothing is said.
+/// Default keys of one load.
 const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 
 /// What to send, and how.
@@ -106,23 +106,23 @@ pub(crate) struct KeyArgs {
     pub seed: u64,
 }
 
-/// Loads that cannot be made. Nothing was sent.
+/// The error for loads that are not possible. Nothing was sent.
 #[derive(Debug, Error)]
 pub(crate) enum PlanError {
-    /// No keys.
+    /// The keys are not possible.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// Options of one load where none is asked for.
+    /// Options of a single load are given where none is asked for.
     #[error("{0} belongs to one load: say which with --mode, --rate, --outstanding or --flood")]
     OfOneLoad(&'static str),
 }
 
 impl LoadArgs {
-    /// The loads for a server with so many data threads. `takes_trains` says whether several datagrams go
-    /// to it in one system call.
+    /// The loads for a server with this many data threads. `takes_trains` tells whether several datagrams go to it in
+    /// one system call.
     ///
     /// # Errors
-    /// [`PlanError`].
+    /// Fails with [`PlanError`].
     pub(crate) fn loads(
         &self,
         server_threads: usize,
@@ -214,14 +214,14 @@ impl KeyArgs {
     }
 }
 
-/// A time as `10s`, or as so many seconds.
+/// Parses a time such as `10s`, or a number of seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text)
         .or_else(|_| humantime::parse_duration(&format!("{text}s")))
         .map_err(|_| "not a time: write a number and a unit, such as 500ms, 10s or 2m")
 }
 
-/// `50000/s`, `50k/s`, `1.5M`.
+/// Parses a rate such as `50000/s`, `50k/s` or `1.5M`.
 fn rate(text: &str) -> Result<f64, &'static str> {
     const NO_RATE: &str =
         "not a rate: write messages a second above 0, such as 50000/s, 50k/s or 1.5M/s";

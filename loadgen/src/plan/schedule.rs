@@ -1,5 +1,5 @@
-//! When datagrams of an open loop are planned to leave. The plan is made from the rate alone: it
-//! does not slip when the sender or the server is slow.
+//! The planned send times of an open loop's datagrams. The plan depends on the rate alone: it does not slip when the
+//! sender or the server is slow.
 
 use rand::distr::{Distribution, OpenClosed01};
 use rand::rand_core::SeedableRng;
@@ -12,14 +12,14 @@ use crate::record::Gaps;
 pub(crate) struct Schedule {
     start_ns: f64,
     gap_ns: f64,
-    /// Sum of all gaps so far, in gaps.
+    /// Sum of all gaps so far, in mean gaps.
     elapsed: f64,
     random: Option<Xoshiro256PlusPlus>,
 }
 
 impl Schedule {
-    /// For thread `part` of `parts`, which together send `per_s` datagrams a second. With constant
-    /// gaps their times are dealt out in turn, so that together they are constant too.
+    /// The schedule of thread `part` of `parts`, which together send `per_s` datagrams a second. Constant gaps are
+    /// dealt out to the threads in turn, so that together they are constant, too.
     pub(crate) fn new(
         start_ns: u64,
         per_s: f64,
@@ -43,14 +43,14 @@ impl Schedule {
         schedule
     }
 
-    /// When the next datagram is planned to leave.
+    /// The planned send time of the next datagram.
     #[inline]
     pub(crate) fn next_ns(&self) -> u64 {
-        // Exact to the nanosecond for 100 days: 2^53 ns.
+        // This is exact to the nanosecond for 100 days: 2^53 ns.
         (self.start_ns + self.elapsed * self.gap_ns) as u64
     }
 
-    /// Goes on to the one after it.
+    /// Goes on to the following datagram.
     #[inline]
     pub(crate) fn advance(&mut self) {
         self.elapsed += match &mut self.random {
@@ -62,8 +62,7 @@ impl Schedule {
         };
     }
 
-    /// How many are planned from the next one on and before `end_ns`; with random gaps, how many on
-    /// average.
+    /// Number of datagrams planned from the next one on and before `end_ns`; with random gaps, the average number.
     pub(crate) fn left_before(&self, end_ns: u64) -> u64 {
         let end = (end_ns as f64 - self.start_ns) / self.gap_ns;
         (end - self.elapsed).ceil().max(0.0) as u64
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_plan_does_not_drift() {
-        // 1/3 µs is no whole number of nanoseconds.
+        // A third of a microsecond is no whole number of nanoseconds.
         let mut schedule = Schedule::new(0, 3e6, Gaps::Constant, 0, 0, 1);
         let last = times(&mut schedule, 3_000_001)[3_000_000];
         assert_eq!(last, 1_000_000_000);

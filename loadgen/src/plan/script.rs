@@ -1,5 +1,5 @@
-//! The messages of one thread, in order: which key, and whether it is added, counted or hit. The same
-//! script, run again, says what was sent.
+//! The messages of one thread, in order: the key of each, and whether it is added, counted or hit. A second run of
+//! the script tells what was sent.
 
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -8,7 +8,7 @@ use super::keys::Stream;
 use super::load::Load;
 use super::mode::Mode;
 
-/// What a message asks for.
+/// The request of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Add,
@@ -17,17 +17,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether the key counts one more by it.
+    /// Whether the message adds to the key.
     pub(crate) fn adds(self) -> bool {
         self != Self::Count
     }
 }
 
-/// Of what kind messages are.
+/// The kinds of messages of a script.
 #[derive(Debug, Clone, Copy)]
 enum Kinds {
     Only(Kind),
-    /// A count where the next random number is below this, else an add.
+    /// A message is a count if the next random number is below this, and else an add.
     CountsBelow(u64),
 }
 
@@ -37,14 +37,14 @@ pub(crate) struct Script {
     stream: Stream,
     kinds: Kinds,
     rng: Xoshiro256PlusPlus,
-    /// Of the latest message.
+    /// The kind of the latest message.
     latest: Kind,
-    /// The latest message comes again.
+    /// Whether the latest message comes again.
     again: bool,
 }
 
 impl Script {
-    /// That of thread `part` of a load.
+    /// The script of thread `part` of a load.
     pub(crate) fn new(load: &Load, part: usize) -> Self {
         let kinds = match load.mode {
             Mode::Add => Kinds::Only(Kind::Add),
@@ -72,12 +72,12 @@ impl Script {
         (self.latest, self.stream.next_key())
     }
 
-    /// Gives the latest message back: it is the next one again.
+    /// Returns the latest message, which becomes the next one again.
     pub(crate) fn put_back(&mut self) {
         self.again = true;
     }
 
-    /// Number of the key of the latest message.
+    /// The number of the latest message's key.
     #[inline]
     pub(crate) fn latest_number(&self) -> u64 {
         self.stream.latest_number()
@@ -88,8 +88,8 @@ impl Script {
         self.stream.latest_key()
     }
 
-    /// The next message, with its key's number in place of the key; for a script that is run again
-    /// and never gets anything back.
+    /// The next message, with its key's number in place of the key. It is for a script that is run again, to which no
+    /// message is returned.
     #[inline]
     pub(crate) fn next_number(&mut self) -> (Kind, u64) {
         debug_assert!(!self.again);

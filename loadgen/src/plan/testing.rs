@@ -1,4 +1,4 @@
-//! What tests need.
+//! Support for tests.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{DEFAULT_KEY_BYTES, Format, KeySet, Load};
 
-/// A short flood of one thread.
+/// A short flood by one thread.
 pub(crate) fn load(mode: &str, keys: &str) -> Load {
     let (keys, format) = (keys.parse().unwrap(), Format::Legacy);
     let keys = KeySet::open(&keys, DEFAULT_KEY_BYTES, "", format).unwrap();

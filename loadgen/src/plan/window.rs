@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::load::Load;
 
-/// Intervals of a series at most; longer phases have longer intervals.
+/// Largest number of intervals of a series; longer phases have longer intervals.
 const INTERVALS_MAX: u64 = 300;
 
-/// The measured part of a phase, in the phase's own nanoseconds, and how it is divided.
+/// The measured part of a phase, in the phase's own nanoseconds, with its division into intervals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) start_ns: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// From `start_ns` for as long as the load lasts; intervals are whole seconds.
+    /// A window from `start_ns` for as long as the load lasts. Intervals are whole seconds.
     pub(crate) fn new(start_ns: u64, load: &Load) -> Self {
         let duration_ns = nanoseconds(load.duration);
         let seconds = duration_ns.div_ceil(1_000_000_000);
@@ -29,7 +29,7 @@ impl Window {
         }
     }
 
-    /// Those of the measured part, and one for what comes after it.
+    /// Number of intervals of the measured part, and one for what comes after it.
     pub(crate) fn intervals(&self) -> usize {
         (self.end_ns - self.start_ns).div_ceil(self.interval_ns) as usize + 1
     }

@@ -1,5 +1,5 @@
-//! Taking answers: on a thread of its own beside an open loop's sender, so that a sender that is
-//! held up does not make answers look late; in the closed loop between sends.
+//! Taking answers. Beside an open loop's sender it runs on a thread of its own, so that a sender that is held up does
+//! not make answers look late. In a closed loop it runs between sends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Takes what is there; returns how many messages are accounted for by that.
+    /// Takes all answers that are there. Returns how many messages are settled by them.
     pub(crate) fn take(&mut self) -> u64 {
         let mut covered = 0;
         for (connection, matcher) in &mut self.connections {
@@ -64,13 +64,13 @@ impl<'a> Answers<'a> {
         covered
     }
 
-    /// Gives up what has waited for too long; returns how many messages are accounted for by that.
+    /// Gives up requests that have waited for too long. Returns how many messages are settled by that.
     pub(crate) fn expire(&mut self) -> u64 {
         let before_ns = self.clock.now_ns().saturating_sub(self.timeout_ns);
         self.expire_before(before_ns)
     }
 
-    /// Gives up what has no answer yet: the run was stopped. It stands at the timeout.
+    /// Gives up all requests without an answer, because the run was stopped. They count with the timeout.
     pub(crate) fn abandon(&mut self) -> u64 {
         self.expire_before(u64::MAX)
     }
@@ -87,13 +87,13 @@ impl<'a> Answers<'a> {
         covered
     }
 
-    /// Whether nothing waits any more.
+    /// Whether no request waits any more.
     pub(crate) fn is_settled(&self) -> bool {
         let mut matchers = self.connections.iter().map(|(_, matcher)| matcher);
         matchers.all(Matcher::is_settled)
     }
 
-    /// Sleeps until there is something to take, or for a short while.
+    /// Sleeps until an answer is there, or for a short while.
     pub(crate) fn wait(&mut self) {
         self.inbox.wait();
     }
@@ -104,13 +104,13 @@ impl<'a> Answers<'a> {
     }
 }
 
-/// A datagram of answers, and whose they are.
+/// A datagram of answers, with the connection that it came on.
 struct Arrived<'a, 'b> {
     matcher: &'a mut Matcher<'b>,
     ledger: Option<&'a Ledger>,
     now_ns: u64,
     times: &'a mut Times,
-    /// Messages that it accounts for.
+    /// Number of messages that it settles.
     covered: u64,
 }
 
@@ -121,8 +121,8 @@ impl Arrived<'_, '_> {
         }
     }
 
-    /// Answers belong to the questions of the request with this number, in order; a reply without any is
-    /// an acknowledgement. What a problem kept from being answered times out.
+    /// Takes a compact reply. Its answers belong to the questions of the request with its number, in order; a reply
+    /// without answers is an acknowledgement. A question that a problem kept from being answered times out.
     fn compact(&mut self, datagram: &[u8]) {
         let Ok(reply) = compact::reply(datagram) else {
             return self.times.unexpected();
@@ -163,7 +163,7 @@ impl Arrived<'_, '_> {
     }
 }
 
-/// Runs until `sender_ended` and nothing waits any more. Gives back the times and the CPU time.
+/// Runs until `sender_ended` is set and no request waits. Returns the times and the CPU time.
 pub(crate) fn run(
     mut answers: Answers<'_>,
     part: &Part<'_>,
@@ -173,7 +173,7 @@ pub(crate) fn run(
     precise_sleep();
     let cpu = CpuTime::from_now();
     loop {
-        // Acquire, and before looking: what was sent before the end is seen to be waiting.
+        // Acquire, and before the look: requests that were sent before the end are seen to be waiting.
         let ended = sender_ended.load(Ordering::Acquire);
         answers.wait();
         answers.take();

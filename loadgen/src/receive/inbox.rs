@@ -1,16 +1,16 @@
-//! Datagrams are taken from sockets, many with one system call.
+//! Taking datagrams from sockets, many with one system call.
 
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::flight::{Clock, Connection, is_refusal};
 
-/// Trains that one system call takes.
+/// Number of trains that one system call takes.
 const TRAINS: usize = 16;
-/// How long to wait before what has timed out is looked for.
+/// Nanoseconds to wait before looking for requests that have timed out.
 const WAIT_NS: u32 = 2_000_000;
 
-/// Takes datagrams. All its memory is made with it.
+/// Takes datagrams. All its memory is allocated at the start.
 pub(crate) struct Inbox<'a> {
     receiver: Receiver,
     polled: Box<[PollFd<'a>]>,
@@ -27,7 +27,7 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    /// Hands over what has come on one connection, each datagram with the time.
+    /// Hands over the datagrams that have come on one connection, each with the time.
     pub(crate) fn take(
         &mut self,
         connection: &Connection,
@@ -38,7 +38,7 @@ impl<'a> Inbox<'a> {
             let trains = match self.receiver.receive(&connection.socket) {
                 Ok(0) => return,
                 Ok(trains) => trains,
-                // A refusal of something sent earlier is reported here too: look again.
+                // The kernel reports an error of an earlier send here, too: look again.
                 Err(error) if is_refusal(&error) => continue,
                 Err(_) => return,
             };
@@ -54,13 +54,13 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    /// Sleeps until there is something to take on any connection, or for a short while.
+    /// Sleeps until a datagram is there on any connection, or for a short while.
     pub(crate) fn wait(&mut self) {
         let wait = Timespec {
             tv_sec: 0,
             tv_nsec: WAIT_NS.into(),
         };
-        // Interrupted, or refused for want of memory: the caller looks again anyway.
+        // The call was interrupted, or refused for want of memory: the caller looks again anyway.
         let _ = poll(&mut self.polled, Some(&wait));
     }
 }

@@ -1,4 +1,4 @@
-//! Answers are taken from the sockets and matched with their questions.
+//! Taking answers from the sockets, and matching them with their questions.
 
 mod answers;
 mod inbox;

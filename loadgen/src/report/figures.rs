@@ -10,17 +10,17 @@ use crate::output::{
 use crate::record::{Interval, Latency, Phase, Record, slug};
 use crate::report::plot::{Axis, Ink, Line, Plot, PlotError};
 
-/// For whom a plot is drawn; it is not enough to make it smaller.
+/// The reader of a plot. Making a plot smaller is not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
-    /// Half a page, or a README.
+    /// The plot takes half a page, or is in a README.
     Wide,
-    /// A phone.
+    /// The plot is on a phone.
     Narrow,
 }
 
 impl Size {
-    /// Width and height.
+    /// Width and height in pixels.
     #[must_use]
     pub(super) fn px(self) -> (u32, u32) {
         match self {
@@ -29,7 +29,7 @@ impl Size {
         }
     }
 
-    /// Labels along the x axis, at most.
+    /// Largest number of labels along the x axis.
     fn x_ticks(self) -> usize {
         match self {
             Self::Wide => 10,
@@ -38,16 +38,16 @@ impl Size {
     }
 }
 
-/// A plot of a phase, and what it is called in a file name.
+/// A plot of a phase, with its name in file names.
 #[derive(Debug, Clone)]
 pub(super) struct Figure {
-    /// `throughput`, `latency`, `percentiles`.
+    /// The name: `throughput`, `latency` or `percentiles`.
     pub kind: &'static str,
     /// The plot.
     pub plot: Plot,
 }
 
-/// All plots of a phase for which it has figures.
+/// All plots of a phase for which there are figures.
 #[must_use]
 pub(super) fn of(phase: &Phase, size: Size) -> Vec<Figure> {
     let figures = [
@@ -61,22 +61,22 @@ pub(super) fn of(phase: &Phase, size: Size) -> Vec<Figure> {
         .collect()
 }
 
-/// Plots that could not be made into files. Those made before stay.
+/// Why plots could not be written. Those written before stay.
 #[derive(Debug, Error)]
 pub(super) enum ExportError {
-    /// Not drawn.
+    /// A plot cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// Not written.
+    /// A file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
-/// Writes every plot of a record into a directory, which is made where it is missing:
-/// `PHASE-KIND.svg`. Returns the files.
+/// Writes every plot of a record into a directory as `PHASE-KIND.svg`, and returns the files. The directory is made
+/// if it is missing.
 ///
 /// # Errors
-/// [`ExportError`].
+/// Fails with [`ExportError`].
 pub(super) fn export(record: &Record, directory: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut drawn = Vec::new();
     for phase in &record.phases {
@@ -97,7 +97,7 @@ fn throughput(phase: &Phase, size: Size) -> Option<Plot> {
     let per_s = |value: fn(&Interval) -> Option<u64>| {
         move |interval: &Interval| Some(value(interval)? as f64 / interval.seconds)
     };
-    // What is the same lies on top of each other and is seen all the same.
+    // Equal lines lie on top of each other, and can be seen all the same.
     let mut lines = vec![Line {
         width_px: 7,
         opacity: 0.35,
@@ -194,7 +194,7 @@ fn latency_by_percentile(phase: &Phase, size: Size) -> Option<Plot> {
     })
 }
 
-/// How many nines: 0.9 is at 1, 0.99 at 2. The end stands where one request of all is.
+/// The curve over the number of nines: 0.9 is at 1, 0.99 at 2. It ends at one request of all.
 fn curve(latency: &Latency) -> Vec<(f64, f64)> {
     let end = (latency.count.max(2) as f64).log10();
     let nines = |quantile: f64| (-(1.0 - quantile).log10()).min(end);
@@ -228,14 +228,14 @@ fn line(name: &str, ink: Ink, points: Vec<(f64, f64)>) -> Line {
     }
 }
 
-/// What was measured in each interval stands in its middle. `while_sending` leaves out those after
-/// the measured part, in which the last answers came in.
+/// A line over time, with the value of each interval at the interval's middle. `while_sending` leaves out intervals
+/// after the measured part, in which the last answers came in.
 fn over_time(
     phase: &Phase,
     while_sending: bool,
     value: impl Fn(&Interval) -> Option<f64>,
 ) -> Vec<(f64, f64)> {
-    // An interval of less than that is one of the last answers too.
+    // A shorter interval belongs to the last answers, too.
     let end = phase.seconds - 0.05;
     let series = phase.series.iter();
     series
@@ -279,7 +279,7 @@ fn from_zero(highest: f64, name: impl Fn(f64) -> String) -> Axis {
     }
 }
 
-/// From the power of ten (or 2, or 5 times it) below all lines to the one above.
+/// A logarithmic axis from the power of ten (or 2 or 5 times one) below all lines to the one above.
 fn log_time(lines: &[Line]) -> Option<Axis> {
     let (low, high) = (lowest(lines)?, highest(lines)?);
     let decades = low.floor() as i32..=high.ceil() as i32;
@@ -320,14 +320,14 @@ fn label(ticks: Vec<f64>, name: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     ticks.map(|at| (at, round(&name(at)))).collect()
 }
 
-/// Without the decimals that say nothing: `5.00 M` is `5 M`.
+/// A text without empty decimals: `5.00 M` becomes `5 M`.
 fn round(text: &str) -> String {
     let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
     let number = without_empty_decimals(number);
     format!("{number} {unit}").trim_end().to_owned()
 }
 
-/// From 0 to `end` in at most `count` steps of 1, 2 or 5 times a power of ten.
+/// Ticks from 0 to `end` in at most `count` steps of 1, 2 or 5 times a power of ten.
 fn ticks(end: f64, count: usize) -> Vec<f64> {
     let least = end / count.max(1) as f64;
     let power = 10_f64.powf(least.log10().floor());

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::output::{OutputError, write_text};
 use crate::record::{LATENCY_MAX_NS, Latency, Record, slug};
 
-/// Slots of a histogram of 3 significant digits in its first bucket: 2 * 10^3, up to a power of 2.
+/// Number of slots in the first bucket of a histogram with 3 significant digits: 2 * 10^3, up to a power of 2.
 const SUB_BUCKETS: u64 = 2048;
 
-/// Writes every latency of a record and returns the files: the response time of the only phase to
-/// `path`, its service time to `path` with `service` before the ending; with several phases, each
-/// phase's name stands there too.
+/// Writes every latency of a record and returns the files. The response time of the only phase goes to `path`, and
+/// its service time to `path` with `service` before the ending. With several phases, each phase's name is also in the
+/// file name.
 ///
 /// # Errors
-/// [`OutputError`] of the first that can't be written; those before it are there.
+/// Fails with the [`OutputError`] of the first file that cannot be written; those before it stay.
 pub(super) fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, OutputError> {
     let timed = || record.phases.iter().filter(|p| p.response_time.is_some());
     let several = timed().count() > 1;
@@ -36,7 +36,7 @@ pub(super) fn write(record: &Record, path: &Path) -> Result<Vec<PathBuf>, Output
     Ok(written)
 }
 
-/// The text, in the format of `HistogramLogProcessor`.
+/// The text in the format of `HistogramLogProcessor`.
 #[must_use]
 pub(super) fn text(latency: &Latency) -> String {
     let us = |ns: f64| ns / 1000.0;
@@ -65,7 +65,7 @@ pub(super) fn text(latency: &Latency) -> String {
     text
 }
 
-/// Buckets of a histogram up to [`LATENCY_MAX_NS`]; each is twice as wide as the one before.
+/// Number of buckets of a histogram up to [`LATENCY_MAX_NS`]; each is twice as wide as the one before.
 fn buckets() -> u32 {
     (LATENCY_MAX_NS / SUB_BUCKETS).ilog2() + 2
 }

@@ -1,5 +1,5 @@
-//! A run shows how far it is: by one line that changes on a terminal, by a plain line a
-//! second elsewhere. Both go to standard error; standard output has the table only.
+//! The progress of a run: one line that changes on a terminal, and elsewhere a plain line each second. Both go to
+//! standard error; standard output has only the table.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use crate::flight::Totals;
 use crate::output::{seconds, thousands};
 use crate::run::Event;
 
-/// Between two plain lines.
+/// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(1);
-/// What a rate is the mean of.
+/// Time over which a rate is a mean.
 const RATE_OVER: Duration = Duration::from_millis(500);
 
-/// Shows what happens.
+/// The display of a run's progress.
 pub(crate) struct Live {
     bar: Option<ProgressBar>,
     name: String,
     planned: Duration,
-    /// When and what the latest rate was made of.
+    /// The time and totals that the latest rate was made from.
     rated: (Duration, Totals),
     rate: f64,
     last_line: Instant,
 }
 
 impl Live {
-    /// On standard error, in the form that suits it.
+    /// A display on standard error, in the form that suits it.
     #[must_use]
     pub(crate) fn new() -> Self {
         let bar = console::is_watched().then(|| {
@@ -47,7 +47,7 @@ impl Live {
         }
     }
 
-    /// Takes what happens.
+    /// Shows an event.
     pub(crate) fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Part { name, planned } => self.part(name, planned),

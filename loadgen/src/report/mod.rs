@@ -1,5 +1,5 @@
-//! Results are shown: as a line while a run goes on, as a table at its end, as a page with plots, and as the
-//! percentile text that other tools read.
+//! Showing results: as a line while a run goes on, as a table at its end, as a page with plots, and as the percentile
+//! text that other tools read.
 
 mod figures;
 mod hgrm;

@@ -1,5 +1,5 @@
-//! The report (`--report`): one page that needs nothing else, neither a network nor a script. Its parts
-//! stand here from the top down.
+//! The report (`--report`): one page that needs nothing else, neither a network nor a script. Its parts follow in
+//! their order on the page.
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ use crate::record::{
 const STYLE: &str = include_str!("page/style.css");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%230d9488'%3E%3Crect x='1' y='9' width='4' height='6' rx='1'/%3E%3Crect x='6' y='1' width='4' height='14' rx='1'/%3E%3Crect x='11' y='6' width='4' height='9' rx='1'/%3E%3C/g%3E%3C/svg%3E";
 
-/// A report that could not be made. The record is as it was.
+/// Why a report could not be made. The record is unchanged.
 #[derive(Debug, Error)]
 pub(crate) enum ReportError {
     /// A plot could not be drawn.
@@ -34,7 +34,7 @@ pub(crate) enum ReportError {
 /// Writes the page of a record.
 ///
 /// # Errors
-/// [`ReportError`].
+/// Fails with [`ReportError`].
 pub(crate) fn write(record: &Record, path: &Path) -> Result<(), ReportError> {
     let html = page_text(record)?;
     write_text("the report", path, html.as_bytes())?;
@@ -44,7 +44,7 @@ pub(crate) fn write(record: &Record, path: &Path) -> Result<(), ReportError> {
 /// The page of a record.
 ///
 /// # Errors
-/// [`PlotError`].
+/// Fails with [`PlotError`].
 pub(crate) fn page_text(record: &Record) -> Result<String, PlotError> {
     Ok(page(record)?.into_string())
 }
@@ -117,7 +117,7 @@ fn server_sentence(server: &Server) -> String {
     }
 }
 
-/// What has to be known before any figure is read.
+/// What a reader must know before looking at any figure.
 fn warnings(record: &Record) -> Markup {
     let late = |phase: &&Phase| phase.schedule.is_some_and(|schedule| !schedule.kept);
     let late: Vec<_> = record.phases.iter().filter(late).collect();
@@ -138,7 +138,7 @@ fn warnings(record: &Record) -> Markup {
     }
 }
 
-/// What has to be known to judge them.
+/// What a reader must know to judge the figures.
 fn notes(record: &Record) -> Markup {
     html! {
         @if !record.notes.is_empty() {
@@ -216,14 +216,14 @@ fn received(phase: &Phase) -> Option<u64> {
     phase.received.map(|received| received.messages())
 }
 
-/// Messages that the server did not get, and their share of those sent.
+/// Number of messages that the server did not get, and their share of those sent.
 fn lost(phase: &Phase) -> Option<(u64, f64)> {
     let sent = phase.sent.messages();
     let lost = sent.saturating_sub(received(phase)?);
     Some((lost, lost as f64 / sent.max(1) as f64))
 }
 
-/// A flood is meant to be more than a server takes; anything else is not.
+/// Whether lost messages are unexpected. A flood is meant to be more than a server takes; other loads are not.
 fn unexpected(phase: &Phase, lost: u64) -> bool {
     lost > 0 && phase.load.pace != Pace::Flood
 }

@@ -1,7 +1,7 @@
 //! A line plot as SVG, drawn by `plotters`.
 //!
-//! Colours stand in the drawing as they are on light ground, so that every viewer shows something;
-//! [`dark_rules`] replaces them where the reader prefers dark, in a page and in a file of its own.
+//! Colours in the drawing are those for a light ground, so that every viewer shows something. [`dark_rules`] replaces
+//! them if the reader prefers dark, in a page and in a separate file.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
 const FONT: &str = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif";
-/// In the units of plotters, which writes 1 / 1.24 of it: 12 pixels.
+/// Size of text in the units of plotters, which writes 1 / 1.24 of it: 12 pixels.
 const TEXT_SIZE: u32 = 15;
 const TITLE_SIZE: u32 = 18;
-/// Width of a letter, on average, for what has to be placed without asking a font.
+/// Average width of a letter in pixels, for text that is placed without asking a font.
 const LETTER_PX: f64 = 6.6;
 const LEGEND_LINE_PX: i32 = 18;
 const LEGEND_ROW_PX: i32 = 19;
@@ -22,23 +22,23 @@ const LEGEND_LEFT_PX: i32 = 4;
 const LEGEND_GAP_PX: i32 = 16;
 const X_LABELS_PX: u32 = 26;
 const TICK_PX: u32 = 5;
-/// Lines of fewer points show them: three points are no curve.
+/// Number of points below which a line shows them: three points are no curve.
 const DOTS_MAX: usize = 40;
 
-/// What a colour is for. The figures are those of the node's own page.
+/// The purpose of a colour. The colours are those of the node's own page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ink {
-    /// Titles.
+    /// The colour of titles.
     Text,
-    /// Labels.
+    /// The colour of labels.
     Dim,
-    /// The grid.
+    /// The colour of the grid.
     Grid,
-    /// What the plot is about.
+    /// The colour of the plot's subject.
     Main,
-    /// What it is compared with.
+    /// The colour of what the subject is compared with.
     Other,
-    /// What must not be overlooked.
+    /// The colour of what must not be overlooked.
     Bad,
 }
 
@@ -52,7 +52,7 @@ impl Ink {
         Self::Bad,
     ];
 
-    /// On light ground, and on dark.
+    /// The colours for a light and a dark ground.
     fn colors(self) -> (RGBColor, RGBColor) {
         match self {
             Self::Text => (RGBColor(0x16, 0x19, 0x1d), RGBColor(0xe6, 0xe9, 0xec)),
@@ -69,7 +69,7 @@ impl Ink {
     }
 }
 
-/// Style rules that turn the drawing's colours into those for dark ground.
+/// Style rules that replace the drawing's colours by those for a dark ground.
 #[must_use]
 pub(super) fn dark_rules() -> String {
     let rule = |ink: Ink| {
@@ -81,78 +81,78 @@ pub(super) fn dark_rules() -> String {
     format!("@media (prefers-color-scheme:dark){{{rules}}}")
 }
 
-/// As plotters writes it.
+/// A colour as plotters writes it.
 fn hex(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 
-/// An axis: where it goes, and what stands beside it.
+/// An axis: its range and its labels.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
-    /// From where to where.
+    /// The range of values.
     pub range: Range<f64>,
-    /// Where a line of the grid is, and its label.
+    /// The positions of grid lines, with their labels.
     pub ticks: Vec<(f64, String)>,
 }
 
-/// A line.
+/// A line of a plot.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    /// In the legend.
+    /// The name in the legend.
     pub name: String,
-    /// Its colour.
+    /// The colour.
     pub ink: Ink,
-    /// 0 to 1.
+    /// The opacity, from 0 to 1.
     pub opacity: f64,
-    /// In pixels.
+    /// The width in pixels.
     pub width_px: u32,
-    /// In the units of the axes, ascending in x.
+    /// The points in the units of the axes, ascending in x.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A plot.
 #[derive(Debug, Clone)]
 pub(super) struct Plot {
-    /// What a person who hears the page is told.
+    /// The title, which is read to a person who hears the page.
     pub title: String,
-    /// From left to right.
+    /// The axis from left to right.
     pub x: Axis,
-    /// From the bottom up.
+    /// The axis from the bottom up.
     pub y: Axis,
-    /// The first is at the bottom.
+    /// The lines; the first is at the bottom.
     pub lines: Vec<Line>,
 }
 
-/// A plot that could not be drawn. Nothing was written.
+/// The error for a plot that could not be drawn. Nothing was written.
 #[derive(Debug, Error)]
 #[error("can't draw the plot \"{title}\": {reason}")]
 pub(super) struct PlotError {
-    /// Of the plot.
+    /// The title of the plot.
     pub title: String,
-    /// What plotters said.
+    /// The error of plotters.
     pub reason: String,
 }
 
 impl Plot {
-    /// An `<svg>` element for a page: scales with its box, its title is for the page to show.
+    /// The plot as an `<svg>` element for a page. It scales with its box, and the page shows its title.
     ///
     /// # Errors
-    /// [`PlotError`].
+    /// Fails with [`PlotError`].
     pub(super) fn element(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
         Ok(self.scalable(&self.draw((width, height), None)?, "", (width, height)))
     }
 
-    /// An SVG file: with its title, and its colours for light and dark.
+    /// The plot as an SVG file, with its title, and its colours for light and dark.
     ///
     /// # Errors
-    /// [`PlotError`].
+    /// Fails with [`PlotError`].
     pub(super) fn file(&self, (width, height): (u32, u32)) -> Result<String, PlotError> {
         let svg = self.draw((width, height), Some(&self.title))?;
         let style = format!("<style>{}</style>", dark_rules());
         Ok(self.scalable(&svg, &style, (width, height)))
     }
 
-    /// In place of plotters' first tag, one with a view box, a name and a style.
+    /// The drawing with another first tag than plotters', which has a view box, a name and a style.
     fn scalable(&self, svg: &str, style: &str, (width, height): (u32, u32)) -> String {
         let inner = svg
             .split_once("<svg")
@@ -193,7 +193,7 @@ impl Plot {
         root.present().map_err(reason)
     }
 
-    /// In as many rows as it takes; returns its height.
+    /// Draws the legend in as many rows as it takes, and returns its height.
     fn draw_legend(&self, root: &Area<'_>, top: i32) -> Result<i32, String> {
         let end = root.dim_in_pixel().0 as i32;
         let (mut left, mut middle) = (LEGEND_LEFT_PX, top + 9);
@@ -250,7 +250,7 @@ impl Plot {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// To plotters an axis is a coordinate whose ticks are the ones that it is given.
+/// In plotters an axis is a coordinate; this one has the ticks that it is given.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;

@@ -30,7 +30,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Before the run: a path that can't be written should not cost a run.
+    /// Checks before the run that files can be written: a bad path should not cost a run.
     pub(crate) fn check(&self) -> Result<(), OutputError> {
         let files = [
             ("the JSON record", &self.json),
@@ -48,7 +48,7 @@ impl Results {
         Ok(())
     }
 
-    /// Writes what it can; false where something could not be written.
+    /// Writes all files that can be written. Returns false if one could not.
     pub(crate) fn write(&self, record: &Record) -> bool {
         type Write = fn(&Record, &Path) -> Result<(), Box<dyn Error>>;
         let all: [(_, Write); 4] = [

@@ -7,10 +7,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::output::{bytes, digits, exact, seconds, share, thousands, time_ns};
 use crate::record::{Check, Latency, Outcome, Pace, Phase, Record, Server};
 
-/// What to show where nothing was measured.
+/// The text for a figure that was not measured.
 const NOTHING: &str = "-";
 
-/// The whole text.
+/// The whole table as text.
 #[must_use]
 pub fn text(record: &Record) -> String {
     let mut text = format!("{}\n", server(&record.server));
@@ -69,7 +69,7 @@ fn mark(check: &Check) -> &'static str {
 /// A row's name, and its cell for a phase.
 type Row = (&'static str, fn(&Phase) -> Option<String>);
 
-/// Rows that are empty for all phases are left out.
+/// The rows. A row that is empty for all phases is left out.
 const ROWS: &[Row] = &[
     ("time", |p| {
         Some(seconds((p.seconds * 1000.0).round() / 1000.0))
@@ -230,7 +230,7 @@ mod tests {
         let told = text(&record);
         let row = |name: &str| told.lines().find(|line| line.contains(name));
         assert!(row("  work").unwrap().contains("750 ns"), "{told}");
-        // 2250 ns in all.
+        // All of it is 2250 ns.
         assert!(row("  spinning").unwrap().contains("1500 ns"), "{told}");
         for phase in &mut record.phases {
             let cost = phase.cost.as_mut().unwrap();

@@ -1,8 +1,8 @@
 //! The server's CPU time and memory are read from `/proc` (proc(5)), and CPU time is divided into work and
 //! spinning.
 //!
-//! A data thread that polls busily uses its CPU also while nothing is there. A node says how long it spun so;
-//! the rest is work.
+//! A data thread that polls busily uses its CPU even while nothing is there. The node tells how long it spun in this
+//! way, and the rest is work.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,21 +15,21 @@ use super::status::spinning_s;
 use crate::machine::{memory_bytes, task_cpu_time, tasks};
 use crate::record::Cost;
 
-/// The names of a node's data threads begin so.
+/// The prefix of the names of a node's data threads.
 const DATA_THREADS: &str = "rmbd-data";
 
 /// A server's process on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerProcess {
-    /// This one: its data threads are told apart by their names.
+    /// This process: its data threads are known by their names.
     Inside,
-    /// Another one.
+    /// Another process with this id.
     Pid(u32),
 }
 
 impl ServerProcess {
-    /// The process that has a UDP socket at this address, if that is on this machine, in this
-    /// network namespace, and may be looked at.
+    /// The process that has a UDP socket at this address, if it is on this machine, in this network namespace, and may
+    /// be examined.
     #[must_use]
     pub(crate) fn find(address: SocketAddr) -> Option<Self> {
         // Only an address of this machine can be bound.
@@ -42,7 +42,7 @@ impl ServerProcess {
             .map(Self::Pid)
     }
 
-    /// Its number; `None` inside.
+    /// The id of the process; `None` for this process.
     #[must_use]
     pub(crate) fn pid(self) -> Option<u32> {
         match self {
@@ -51,8 +51,8 @@ impl ServerProcess {
         }
     }
 
-    /// CPU time so far: of the data threads where there are any by that name, else of the whole
-    /// process. `None` where it has ended or may not be looked at.
+    /// CPU time so far: of the data threads if there are threads of that name, and else of the whole process. `None`
+    /// if it has ended or may not be examined.
     #[must_use]
     pub(crate) fn cpu(self) -> Option<Duration> {
         let tasks = tasks(&self.directory())?;
@@ -60,13 +60,13 @@ impl ServerProcess {
         match (self, of_data.is_empty()) {
             (_, false) => of_data.into_iter().map(|task| task_cpu_time(task)).sum(),
             (Self::Pid(_), true) => tasks.iter().map(|task| task_cpu_time(task)).sum(),
-            // That would be the generator's own.
+            // The time of the whole process would be the generator's own.
             (Self::Inside, true) => None,
         }
     }
 
-    /// Most memory that the process ever had in use (`VmHWM`), the generator's included where the
-    /// server is inside.
+    /// The most memory that the process ever had in use (`VmHWM`), in bytes. It includes the generator's if the server
+    /// is inside.
     #[must_use]
     pub(crate) fn peak_memory_bytes(self) -> Option<u64> {
         memory_bytes(&self.directory(), "VmHWM")
@@ -80,17 +80,17 @@ impl ServerProcess {
     }
 }
 
-/// CPU time of a server up to some moment, or between two.
+/// CPU time of a server up to some moment, or between two moments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CpuUse {
     all: Duration,
-    /// Seconds of it in which data threads spun while nothing was there; `None` where they never did, or the
-    /// server does not tell.
+    /// Seconds of it in which data threads spun while nothing was there; `None` if they never did, or the server does
+    /// not tell.
     spinning_s: Option<f64>,
 }
 
 impl CpuUse {
-    /// Up to now, of a process and what it has just said of itself.
+    /// The CPU use so far, from a process and its latest status.
     pub(crate) fn so_far(process: ServerProcess, status: Option<&Status>) -> Option<Self> {
         Some(Self {
             all: process.cpu()?,
@@ -98,19 +98,19 @@ impl CpuUse {
         })
     }
 
-    /// The difference to an earlier moment; `None` where the process was started again meanwhile, since then its
-    /// times began at zero.
+    /// The difference to an earlier moment. `None` if the process was restarted meanwhile, since its times then began
+    /// at zero.
     pub(crate) fn since(&self, before: &Self) -> Option<Self> {
         let both = self.spinning_s.zip(before.spinning_s);
         let spinning_s = both.map(|(now, before)| now - before);
         Some(Self {
             all: self.all.checked_sub(before.all)?,
-            // Of a node that is too old to tell it is 0, as of one that does not poll busily.
+            // An old node does not tell this and reports 0, like one that does not poll busily.
             spinning_s: spinning_s.filter(|&spinning_s| spinning_s > 0.0),
         })
     }
 
-    /// The same for the record, with what each of so many received messages cost.
+    /// The cost for the record, with the cost per message if the number of received messages is known.
     pub(crate) fn cost(&self, messages: Option<u64>, peak_memory_bytes: Option<u64>) -> Cost {
         let messages = messages.filter(|&messages| messages > 0);
         let per_message = |ns: f64| messages.map(|messages| ns / messages as f64);
@@ -152,7 +152,7 @@ fn socket_at(line: &str, address: SocketAddr) -> Option<String> {
     (same_port && same_ip).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
 }
 
-/// Words of 32 bits in hexadecimal, each in the machine's own order.
+/// Parses words of 32 bits in hexadecimal, each in the byte order of this machine.
 fn parse_ip(hex: &str) -> Option<IpAddr> {
     let mut bytes = [0u8; 16];
     let (words, rest) = hex.as_bytes().as_chunks::<8>();
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!((cost.cpu_s, cost.spinning_s), (10.0, Some(7.0)));
         assert_eq!(cost.cpu_ns_per_message, Some(10.0));
         assert_eq!(cost.work_ns_per_message, Some(3.0));
-        // The two clocks are read one after the other.
+        // The two clocks are read one after the other, so spinning may exceed CPU time.
         let busy = used(2, Some(2.25)).cost(Some(1), None);
         assert_eq!(busy.work_ns_per_message, Some(0.0));
         let untold = used(13, Some(9.5)).since(&used(3, None)).unwrap();

@@ -1,4 +1,4 @@
-//! The server under load: inside this process or elsewhere; what it says of itself, and what it uses.
+//! The server under load, inside this process or elsewhere, with its status and its use of resources.
 
 mod cost;
 mod options;

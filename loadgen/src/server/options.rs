@@ -1,4 +1,4 @@
-//! Which server, as it is named on the command line.
+//! The options that name a server.
 
 use clap::Args;
 use rmbd::config::{IoChoice, NodeConfig};
@@ -42,13 +42,13 @@ pub(crate) struct ServerArgs {
     pub node_busy_poll_us: u32,
 }
 
-/// A server that was named and cannot be had.
+/// The error for a named server that is not available.
 #[derive(Debug, Error)]
 pub(crate) enum NoServer {
-    /// It is not there, or does not start.
+    /// The server does not answer, or does not start.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// No such sketch.
+    /// The sketch's size is not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
 }
@@ -57,7 +57,7 @@ impl ServerArgs {
     /// Finds or starts the server.
     ///
     /// # Errors
-    /// [`NoServer`].
+    /// Fails with [`NoServer`].
     pub(crate) fn find(&self) -> Result<ServerUnderLoad, NoServer> {
         if let Some(server) = &self.server {
             let http = self.http.clone().unwrap_or_default();
@@ -74,8 +74,8 @@ impl ServerArgs {
     }
 }
 
-/// Data threads of a node inside, if nothing else is said: half of the CPUs, at least one. The
-/// other half is the generator's.
+/// Default number of data threads of a node inside: half of the CPUs, at least one. The other half is the
+/// generator's.
 fn default_node_threads() -> usize {
     (cpu::allowed().len() / 2).max(1)
 }

@@ -1,4 +1,4 @@
-//! A node's `/status` over HTTP, and the differences between two of them.
+//! A node's `/status` over HTTP, and differences between two of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use ureq::http::header::HOST;
 
 use crate::record::Received;
 
-/// Code of a node that is asked by a name which is none of its own.
+/// The HTTP code of a node that is asked by a name that does not belong to it.
 const MISDIRECTED: u16 = 421;
-/// How long HTTP may take: a stopped server must not stop us.
+/// The longest time that HTTP may take: a stopped server must not stop the generator.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The URL of the status of a node with HTTP at this address.
@@ -21,7 +21,7 @@ pub(crate) fn status_url(address: &str) -> String {
     format!("http://{address}/status")
 }
 
-/// A client that does not wait long.
+/// An HTTP client with a short timeout.
 pub(crate) fn status_agent() -> Agent {
     Agent::config_builder()
         .timeout_global(Some(HTTP_TIMEOUT))
@@ -29,13 +29,13 @@ pub(crate) fn status_agent() -> Agent {
         .into()
 }
 
-/// No status. The node is as it was.
+/// The error if there is no status. The node is unchanged.
 #[derive(Debug, Error)]
 pub(crate) enum StatusError {
-    /// No answer, or one that says no.
+    /// There is no answer, or an error code.
     #[error(transparent)]
     Fetch(#[from] ureq::Error),
-    /// Another answer.
+    /// The answer is something else.
     #[error("not the status of an rmbd: {0}")]
     Other(#[from] serde_json::Error),
 }
@@ -43,7 +43,7 @@ pub(crate) enum StatusError {
 /// Asks a node for its status.
 ///
 /// # Errors
-/// [`StatusError`].
+/// Fails with [`StatusError`].
 pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusError> {
     let ask = |host: Option<&str>| {
         let request = agent.get(url);
@@ -52,7 +52,8 @@ pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusErr
             None => request.call(),
         }
     };
-    // Names that it does not know are refused, since browsers may be led astray by them. A browser cannot say this.
+    // The node refuses unknown names, since an attacker may lead a browser astray by them. A browser could not set
+    // this header.
     let answer = match ask(None) {
         Err(ureq::Error::StatusCode(MISDIRECTED)) => ask(Some("localhost")),
         answer => answer,
@@ -61,7 +62,7 @@ pub(crate) fn fetch_status(agent: &Agent, url: &str) -> Result<Status, StatusErr
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Seconds of CPU that the data threads have spun so far while nothing was there.
+/// CPU seconds that the data threads have spun so far while nothing was there.
 pub(super) fn spinning_s(status: &Status) -> f64 {
     status
         .io
@@ -71,7 +72,7 @@ pub(super) fn spinning_s(status: &Status) -> f64 {
         .sum()
 }
 
-/// What the server received between two looks.
+/// What the server received between two statuses.
 pub(crate) fn received(before: &Status, after: &Status) -> Received {
     let too_old = |datagrams: &Datagrams| {
         let reason = Problem::SequenceTooOld.name();
@@ -97,8 +98,9 @@ fn sum(by_reason: &BTreeMap<String, u64>) -> u64 {
     by_reason.values().sum()
 }
 
-/// Datagrams that were not wanted. First contact of clients that count exactly once is refused by design, and so is
-/// what a node is too busy for: both come again, and where the second does not, weight is found to be missing.
+/// Number of refused datagrams. Two reasons are left out. The first contact of a client that counts exactly once is
+/// refused by design, and comes again. A request for which the node is too busy comes again, too; if it does not, the
+/// weight is found missing.
 fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
     let comes_again = [Problem::AddressUnproven, Problem::Busy];
     let comes_again = comes_again.map(|problem| by_reason.get(problem.name()).copied());
@@ -106,7 +108,7 @@ fn refused(by_reason: &BTreeMap<String, u64>) -> u64 {
     sum(by_reason).saturating_sub(comes_again)
 }
 
-/// Whether the server was started again between two looks that are `apart`.
+/// Whether the server was restarted between two statuses that are `apart`.
 pub(crate) fn has_restarted(before: &Status, after: &Status, apart: Duration) -> bool {
     before.compact.boot != after.compact.boot
         || after.uptime_s + 0.5 < before.uptime_s + apart.as_secs_f64()

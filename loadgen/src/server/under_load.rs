@@ -22,15 +22,15 @@ use super::status::{fetch_status, received, status_agent, status_url};
 use crate::plan::Format;
 use crate::record::Server;
 
-/// How long to wait for the server to read what is in its buffers.
+/// The longest time to wait until the server has read what is in its buffers.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How often to look, meanwhile.
+/// Time between two checks meanwhile.
 const SETTLE_STEP: Duration = Duration::from_millis(20);
-/// Looks without a change after which nothing more is expected.
+/// Number of checks without a change after which nothing more is expected.
 const SETTLED_LOOKS: u32 = 10;
-/// Counts that leave in one legacy datagram.
+/// Number of counts in one legacy datagram.
 const COUNTS_A_DATAGRAM: usize = REPLY_DATAGRAM_BYTES_MAX / MESSAGE_BYTES;
-/// A key that is counted to see whether somebody answers; it is never added.
+/// A key that is counted to see whether a server answers; it is never added.
 const PROBE: &[u8] = b"loadgen: is anybody there?";
 
 /// Why there is no server to send to. Nothing of the load was sent.
@@ -39,54 +39,54 @@ pub enum ServerError {
     /// The address cannot be looked up.
     #[error("can't resolve {server}: {source}; give HOST:PORT with a name that this machine knows")]
     Resolve {
-        /// As it was given.
+        /// The address as it was given.
         server: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// No answer.
+    /// Nobody answers at the address.
     #[error(
         "no rmbd at {server}: {source}. Start one (`rmbd {server}`), or leave out --server to test a node inside this program"
     )]
     Silent {
-        /// As it was given.
+        /// The address as it was given.
         server: String,
-        /// What the client said.
+        /// The client's error.
         source: ClientError,
     },
-    /// HTTP that was asked for does not answer.
+    /// HTTP was asked for and does not answer.
     #[error(
         "no status from {url}: {detail}; give the server's HTTP address with --http HOST:PORT, or --http off"
     )]
     Status {
-        /// Where.
+        /// The URL that was asked.
         url: String,
-        /// Why.
+        /// The reason in words.
         detail: String,
     },
-    /// A node inside that does not start.
+    /// A node inside this process does not start.
     #[error(transparent)]
     Node(#[from] NodeError),
 }
 
-/// Where the server's HTTP is.
+/// The address of the server's HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum HttpAt {
-    /// At the server's own address, if at all.
+    /// The server's own address, if it has HTTP at all.
     #[default]
     SameAsUdp,
-    /// Nowhere.
+    /// No address: HTTP is not asked.
     Off,
-    /// At another `HOST:PORT`.
+    /// This `HOST:PORT`.
     At(String),
 }
 
-/// A server.
+/// The server that the load goes to.
 #[derive(Debug)]
 pub struct ServerUnderLoad {
     name: String,
     udp: SocketAddr,
-    /// URL of `/status`.
+    /// URL of `/status`, if HTTP is asked.
     status_url: Option<String>,
     agent: Agent,
     node: Option<Node>,
@@ -97,7 +97,7 @@ impl ServerUnderLoad {
     /// Starts a node inside this process.
     ///
     /// # Errors
-    /// [`ServerError::Node`].
+    /// Fails with [`ServerError::Node`].
     pub fn inside(config: NodeConfig) -> Result<Self, ServerError> {
         let node = Node::start(config)?;
         Ok(Self {
@@ -110,11 +110,11 @@ impl ServerUnderLoad {
         })
     }
 
-    /// A server elsewhere that answers counts. `pid` is its process, where it runs on this machine
-    /// and is not found.
+    /// Finds a server elsewhere that answers counts. `pid` is its process, if it runs on this machine and is not found
+    /// by its port.
     ///
     /// # Errors
-    /// [`ServerError`]: nobody there, or no HTTP although it was named.
+    /// Fails with [`ServerError`] if nobody answers, or if HTTP was named and does not.
     pub fn at(server: &str, http: &HttpAt, pid: Option<u32>) -> Result<Self, ServerError> {
         let udp = probe(server)?;
         let mut found = Self {
@@ -129,7 +129,7 @@ impl ServerUnderLoad {
         };
         let url = match http {
             HttpAt::Off => return Ok(found),
-            // The address that answered: of many nodes with one name, the same one.
+            // The status is asked at the address that answered: if a name has many nodes, this is the same one.
             HttpAt::SameAsUdp => status_url(&udp.to_string()),
             HttpAt::At(address) => status_url(address),
         };
@@ -154,38 +154,38 @@ impl ServerUnderLoad {
         self.node.is_some()
     }
 
-    /// Whether it is on this machine, and its process is known.
+    /// Whether the server is on this machine and its process is known.
     pub(crate) fn is_here(&self) -> bool {
         self.process.is_some()
     }
 
-    /// The CPU time that it has used so far, where that can be read. `status` is what it has just said of itself.
+    /// The CPU time that the server has used so far, if that can be read. `status` is its latest status.
     pub(crate) fn cpu_use(&self, status: Option<&Status>) -> Option<CpuUse> {
         CpuUse::so_far(self.process?, status)
     }
 
-    /// Most memory that it ever had in use.
+    /// The most memory that the server ever had in use, in bytes.
     pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
         self.process?.peak_memory_bytes()
     }
 
-    /// Whether it can be asked for its counters.
+    /// Whether the server's counters can be asked for.
     #[must_use]
     pub(crate) fn has_status(&self) -> bool {
         self.status_url.is_some()
     }
 
-    /// What it says of itself, over HTTP.
+    /// The server's status, over HTTP.
     ///
     /// # Errors
-    /// Why there is nothing, in words.
+    /// The reason in words, if there is no status.
     pub fn status(&self) -> Result<Status, String> {
         let url = self.status_url.as_deref().ok_or("HTTP is off")?;
         fetch_status(&self.agent, url).map_err(|error| error.to_string())
     }
 
-    /// Waits until the server has read what was sent: until it has `datagrams` more than in
-    /// `before`, and in N the `weight` of each message that adds, or nothing changes any more.
+    /// Waits until the server has read what was sent: until it has received `datagrams` more than in `before`, and its
+    /// N has grown by the `weight` of each message that adds, or until nothing changes any more.
     pub(crate) fn settle(
         &self,
         before: &Status,
@@ -223,7 +223,7 @@ impl ServerUnderLoad {
                 &[question, question].concat(),
                 MESSAGE_BYTES as u16,
             )?;
-            // So that it is read before anything is counted; an answer is not needed.
+            // The datagram is read before anything is counted; an answer is not needed.
             socket.set_read_timeout(Some(Duration::from_millis(200)))?;
             let _ = socket.recv(&mut [0; 2048]);
             io::Result::Ok(())
@@ -231,7 +231,7 @@ impl ServerUnderLoad {
         try_it().is_ok()
     }
 
-    /// For the record: what it is before the run.
+    /// The description of the server before the run, for the record.
     #[must_use]
     pub(crate) fn describe(&self, status: Option<&Status>) -> Server {
         Server {
@@ -252,10 +252,10 @@ impl ServerUnderLoad {
         }
     }
 
-    /// Asks for estimates in a format; whether each rests on full cells, too.
+    /// Asks for estimates in a format, each with whether cells were full.
     ///
     /// # Errors
-    /// No socket or no answer, in words.
+    /// Fails, in words, if there is no socket or no answer.
     pub(crate) fn count(&self, keys: &[Vec<u8>], format: Format) -> Result<Vec<Count>, String> {
         match format {
             Format::Legacy => self.legacy_count(keys).map_err(|e| e.to_string()),
@@ -263,8 +263,7 @@ impl ServerUnderLoad {
         }
     }
 
-    /// A datagram at a time: that fits any receive buffer, and a server that drops what it can't
-    /// take is one that needs to be checked.
+    /// Counts one datagram at a time: that fits any receive buffer, and a server that drops even that must be checked.
     fn legacy_count(&self, keys: &[Vec<u8>]) -> Result<Vec<Count>, ClientError> {
         let mut client = Client::connect(self.udp, ClientOptions::default())?;
         let mut counts = Vec::with_capacity(keys.len());
@@ -272,7 +271,7 @@ impl ServerUnderLoad {
             let estimates = client.count_many(datagram)?;
             counts.extend(estimates.into_iter().map(|estimate| Count {
                 estimate,
-                // An answer does not say it.
+                // A legacy answer does not tell this.
                 incomplete: false,
             }));
         }
@@ -287,16 +286,16 @@ impl ServerUnderLoad {
         client::Client::connect(self.udp, client::ClientOptions::default())
     }
 
-    /// The random number of its present start, which adds that count exactly once have to name.
+    /// The boot of the server's present start, which adds that count exactly once have to name.
     ///
     /// # Errors
-    /// No answer, in words.
+    /// Fails, in words, if there is no answer.
     pub(crate) fn boot(&self) -> Result<Boot, String> {
         let info = self.compact_client().and_then(|mut client| client.info());
         info.map(|info| info.boot).map_err(|e| e.to_string())
     }
 
-    /// The largest weight that it takes, where it says so.
+    /// The largest weight that the server takes, if it tells.
     pub(crate) fn weight_max(&self) -> Option<u32> {
         let info = self.compact_client().and_then(|mut client| client.info());
         info.ok().map(|info| info.weight_max)

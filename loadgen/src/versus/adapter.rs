@@ -7,77 +7,77 @@ use thiserror::Error;
 
 use crate::plan::Stream;
 
-/// The same calls for each kind of server, over a connection to one.
+/// The calls that every kind of server supports, over a connection to one.
 pub(super) trait Adapter {
-    /// Name and version, as it says them.
+    /// Name and version of the server, as it tells them.
     fn name(&self) -> String;
 
-    /// What is sent for adds, for the record.
+    /// The form in which adds are sent, for the record.
     fn adds_as(&self) -> String;
 
-    /// What is sent for counts, for the record.
+    /// The form in which counts are sent, for the record.
     fn counts_as(&self) -> String;
 
-    /// Adds the next `adds` keys of a stream, in batches, and returns when the server has confirmed
-    /// to have read all of them; how many it counted.
+    /// Adds the next `adds` keys of a stream in batches. Returns when the server has confirmed that it has read all of
+    /// them, with the number that it counted.
     fn add(&mut self, keys: &mut Stream, adds: u64) -> Result<u64, AdapterError>;
 
     /// Counts one key and waits for the answer.
     fn count(&mut self, key: &[u8]) -> Result<u64, AdapterError>;
 }
 
-/// A server that does not do what it should. What it had confirmed before stays counted.
+/// The error for a server that does not do what it should. Adds that it confirmed before stay counted.
 #[derive(Debug, Error)]
 pub(super) enum AdapterError {
-    /// Nobody is there.
+    /// Nobody accepts a connection at the address.
     #[error(
         "can't connect to {server} at {address}: {source}; start it, or let this command do it with --start"
     )]
     Connect {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// Where.
+        /// The address of the server.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It went away, or says nothing for too long.
+    /// The server has gone, or is silent for too long.
     #[error("{server} at {address} does not answer any more: {source}; is it still running?")]
     Lost {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// Where.
+        /// The address of the server.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It refuses what it is asked for.
+    /// The server refuses a request.
     #[error("{server} refused {what}: {answer}")]
     Refused {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// What it was asked for.
+        /// The request.
         what: &'static str,
-        /// What it said, and what to do where that is known.
+        /// The server's answer, and what to do if that is known.
         answer: String,
     },
-    /// It speaks something else.
+    /// The program at the address speaks another protocol.
     #[error(
         "what answers at {address} is no {server}: {found}; check host, port and the scheme before ://"
     )]
     Protocol {
-        /// Which server was expected.
+        /// The name of the expected server.
         server: &'static str,
-        /// Where.
+        /// The address of the program.
         address: SocketAddr,
-        /// What came.
+        /// The answer that came.
         found: String,
     },
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Batches that may be on their way before the oldest is confirmed: the server never waits for the
-/// generator to write the next one, and what is on its way fits the kernel's buffers.
+/// Number of batches that may be on their way before the oldest is confirmed. So the server never waits for the
+/// generator to write the next one, and batches on their way fit the kernel's buffers.
 pub(super) const WINDOW: usize = 4;

@@ -28,8 +28,8 @@ pub(crate) enum VersusCommand {
 }
 
 impl VersusCommand {
-    /// Does it; says on standard error why not. Where standard output does not take the table, the record is
-    /// written all the same.
+    /// Runs the command, and reports an error on standard error. If standard output does not take the table, the
+    /// record is still written.
     #[must_use]
     pub(crate) fn run(self) -> ExitCode {
         let done = match self {
@@ -68,14 +68,14 @@ fn node(options: NodeOptions) -> Result<(), Box<dyn std::error::Error>> {
     Ok(rmbd::node::run(&NodeConfig::from_options(options)?)?)
 }
 
-/// Where standard input is a pipe, its other end is held by who started this process: when that is gone,
-/// killed even, the node ends too.
+/// Ends the node when standard input ends, if that is a pipe. The process that started this one holds the other end,
+/// so the node also ends if that process is killed.
 fn end_with_who_holds_the_pipe() {
     let is_pipe = fstat(io::stdin())
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
     if is_pipe {
         thread::spawn(|| {
-            // Nobody writes into it: this returns at its end.
+            // Nobody writes into the pipe: this returns at its end.
             let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
             let _ = kill_process(getpid(), Signal::TERM);
         });

@@ -1,4 +1,4 @@
-//! Servers are started where that is wanted, and connected to.
+//! Contenders: servers that are started if that is wanted, and connected to.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,23 +17,23 @@ use super::record::Score;
 use super::redis::Redis;
 use super::rival::{Rival, RivalKind};
 
-/// Somebody else had the port first: try another one.
+/// Number of attempts to start a server, each at another port: another program may take a port first.
 const START_TRIES: usize = 3;
 
 /// A server with a connection to it.
 pub(super) struct Contender<'a> {
     pub(super) adapter: Box<dyn Adapter + 'a>,
     address: SocketAddr,
-    /// Where its CPU time and memory can be read.
+    /// The process whose CPU time and memory can be read.
     pub(super) pid: Option<u32>,
-    /// Ended when dropped, after the connection.
+    /// The server, if it was started here. It ends when dropped, after the connection.
     server: Option<Server>,
-    /// Where that one is kept.
+    /// The CPU that the server is pinned to.
     cpu: Option<usize>,
 }
 
 impl Contender<'_> {
-    /// Writes down what it is.
+    /// Writes the server's description into the score.
     pub(super) fn introduce(&self, score: &mut Score) {
         let server = self.server.as_ref();
         score.name = self.adapter.name();
@@ -45,14 +45,14 @@ impl Contender<'_> {
     }
 }
 
-/// How contenders are started.
+/// The way in which contenders are started.
 pub(super) struct Starter<'a> {
     pub(super) options: &'a VersusOptions,
     /// This program, which runs our node.
     pub(super) program: &'a Path,
     pub(super) stop: &'a AtomicBool,
     pub(super) geometry: Geometry,
-    /// Where they are kept.
+    /// The CPU that they are pinned to.
     pub(super) cpu: Option<usize>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Starter<'a> {
             program: "a server on a free port".to_owned(),
             source,
         })?;
-        // Debian calls the packages as their programs.
+        // Debian's packages have the names of their programs.
         let (package, arguments) = match kind {
             RivalKind::Redis => ("redis-server", redis_arguments(address)),
             RivalKind::Memcached => ("memcached", memcached_arguments(address)),
@@ -143,7 +143,7 @@ impl<'a> Starter<'a> {
                 (Box::new(memcached), pid)
             }
         };
-        // What a server elsewhere says of itself names no process of this machine.
+        // The process id of a server elsewhere does not belong to this machine.
         let said = said.filter(|_| address.ip().is_loopback());
         Ok(Contender {
             adapter,

@@ -1,4 +1,4 @@
-//! The comparison: servers are started, take turns, are asked, and are ended.
+//! The contest: servers are started, take turns, are asked, and are ended.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,19 +23,21 @@ use crate::output::{check_directory, exact, make_directory, thousands, write_jso
 use crate::plan::{Format, KeySet, KeySpec, LineEnd};
 use crate::record::{Latency, latency_histogram, slug};
 
-/// Keys whose counts are compared with the truth.
+/// Number of keys whose counts are compared with the truth.
 const CHECKED_KEYS: u64 = 1000;
-/// Keys are as long as either of our formats carries them, so that runs of both compare.
+/// The format that limits the length of keys: both of our formats carry keys of this length, so that runs of both
+/// compare.
 const KEYS_AS_IN: Format = Format::Legacy;
-/// A part of a turn's adds, before the first turn, to warm up both sides.
+/// The warm-up before the first turn has 1 in this many of a turn's adds.
 const WARM_UP_PART: u64 = 10;
 
-/// Compares, prints the table on standard output, and writes the record. `program` is this program,
-/// which runs the node; `say` is given a line for each step. Where a step fails after the first
+/// Compares, prints the table on standard output, and writes the record. `program` is this program, which runs the
+/// node; `say` gets a line for each step. If a step fails after the first round, the results so far are printed and
+/// written, with a note that says so.
 /// round, what there is is printed and written, and says so.
 ///
 /// # Errors
-/// [`VersusError`].
+/// Fails with [`VersusError`].
 pub(super) fn run(
     options: &VersusOptions,
     program: &Path,
@@ -50,7 +52,7 @@ pub(super) fn run(
     let mut comparison = contest.empty();
     let done = contest.hold(&mut comparison, say);
     if let Err(mut error) = done {
-        // A signal may end a system call first, and that looks like a server that went away.
+        // A signal may end a system call first, which looks like a server that has gone.
         if stop.load(Ordering::Relaxed) {
             error = AdapterError::Interrupted.into();
         }
@@ -108,7 +110,7 @@ impl<'a> Contest<'a> {
         if options.cms && options.rival.kind == RivalKind::Memcached {
             return Err(VersusError::NoSketch);
         }
-        // Before this thread is pinned, which it would show as a machine of one CPU.
+        // This comes before this thread is pinned, since a pinned thread sees a machine of one CPU.
         let environment = Environment::capture();
         let cpus = cpu::allowed();
         let (server_cpu, generator_cpu) = match *cpus {
@@ -235,7 +237,7 @@ impl<'a> Contest<'a> {
         Ok(Latency::of(&histogram))
     }
 
-    /// Keys to check, and how often the warm-up and all turns together add each.
+    /// The keys to check, with the number of adds of each in the warm-up and all turns together.
     fn sample(&self) -> Vec<(u64, u64)> {
         let mut keys = self.keys.stream(self.options.seed, 0, 1);
         let warm_up = self.options.adds / WARM_UP_PART;
@@ -286,7 +288,7 @@ impl<'a> Contest<'a> {
         Ok(checked)
     }
 
-    /// Measures servers that are started for it. One that runs already has seen other keys and is left out.
+    /// Measures servers that are started for this. A server that runs already has seen other keys, and is left out.
     fn measure_memory(
         &self,
         found: &mut Comparison,

@@ -1,4 +1,4 @@
-//! Why there is no comparison.
+//! Errors of a comparison.
 
 use std::io;
 
@@ -14,19 +14,19 @@ use crate::plan::{KeySpecError, KeysError};
 /// A comparison that could not be made. Servers that were started have been ended.
 #[derive(Debug, Error)]
 pub(super) enum VersusError {
-    /// No keys.
+    /// The keys are not possible.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// No stream of so many keys.
+    /// A stream of this many distinct keys is not possible.
     #[error("--distinct: {0}")]
     Distinct(#[from] KeySpecError),
-    /// No sketch.
+    /// The size of the sketch is not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// No other server.
+    /// The other server cannot be found.
     #[error(transparent)]
     Rival(#[from] RivalError),
-    /// memcached and `--cms`.
+    /// `--cms` was given for memcached, which has no sketch.
     #[error("memcached has no count-min sketch: --cms goes with redis://")]
     NoSketch,
     /// A server did not start.
@@ -35,10 +35,10 @@ pub(super) enum VersusError {
     /// A server does not do what it should.
     #[error(transparent)]
     Target(#[from] AdapterError),
-    /// The record can't be written.
+    /// The record cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The table can't be printed; the record, if there is to be one, is written.
+    /// The table cannot be printed. The record, if there is to be one, is written.
     #[error("cannot print the table")]
     Table(#[source] io::Error),
 }

@@ -6,10 +6,10 @@ use super::record::{Checked, Comparison, Score, Spread};
 use crate::output::{bytes, digits, exact, share, thousands, time_ns};
 use crate::record::Latency;
 
-/// A row: what, ours, theirs, how they compare.
+/// A row: the figure's name, ours, theirs, and how they compare.
 type Row = [String; 4];
 
-/// The table, in columns of equal width.
+/// The comparison as a table with columns of equal width.
 #[must_use]
 pub(super) fn table(comparison: &Comparison) -> String {
     let rows = rows(comparison);
@@ -38,7 +38,7 @@ fn pad(text: &str, width: usize, to_the_right: bool) -> String {
     }
 }
 
-/// The page.
+/// The comparison as a page.
 #[must_use]
 pub(super) fn markdown(comparison: &Comparison) -> String {
     let Comparison {
@@ -130,7 +130,7 @@ pub(super) fn markdown(comparison: &Comparison) -> String {
     page
 }
 
-/// Writing into a string does not fail.
+/// Appends to the page. Writing into a string does not fail.
 fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = page.write_fmt(text);
 }
@@ -257,7 +257,7 @@ enum Better {
     Neither,
 }
 
-/// How many times better ours is; below 1 it is worse.
+/// The factor by which ours is better; below 1 it is worse.
 fn ratio(ours: Option<f64>, theirs: Option<f64>, better: Better) -> String {
     match (ours, theirs, better) {
         (Some(ours), Some(theirs), Better::More) if theirs > 0.0 => {
@@ -270,12 +270,12 @@ fn ratio(ours: Option<f64>, theirs: Option<f64>, better: Better) -> String {
     }
 }
 
-/// Above this share of its CPU the generator could not have sent more.
+/// Share of its CPU above which the generator could not have sent more.
 const GENERATOR_LIMIT: f64 = 0.95;
-/// Where neither side reaches this share of its CPU, something else had it.
+/// Share of its CPU: if neither side reaches it, another process used the CPU.
 const DISTURBED: f64 = 0.8;
 
-/// What the reader of a ratio has to know; a sentence each.
+/// Notes that the reader of a ratio must know, one sentence each.
 fn limits(comparison: &Comparison) -> Vec<String> {
     let scores = [&comparison.ours, &comparison.theirs];
     let named = |is: fn(f64, f64) -> bool| {

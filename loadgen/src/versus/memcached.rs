@@ -15,11 +15,11 @@ use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::Stream;
 
 const SERVER: &str = "memcached";
-/// Keys that are written before a batch is closed by an operation that is answered.
+/// Number of keys in a batch, which an answered operation closes.
 const BATCH_KEYS: u64 = 1024;
-/// Longer silences are the server's end.
+/// Silence after which the server counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest answer that is read; ours have at most 20 digits, or a line of text.
+/// Length of the longest answer that is read, in bytes. Usual ones have at most 20 digits, or a line of text.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 const REQUEST: u8 = 0x80;
@@ -31,16 +31,16 @@ const INCREMENT_QUIETLY: u8 = 0x15;
 const OK: u16 = 0;
 const KEY_NOT_FOUND: u16 = 1;
 const HEADER_BYTES: usize = 24;
-/// Amount 1, initial value 1, no expiry.
+/// The extras of an increment: amount 1, initial value 1, no expiry.
 const INCREMENT_EXTRAS: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
 
-/// A connection.
+/// A connection to memcached.
 pub(super) struct Memcached<'a> {
     address: SocketAddr,
     stream: TcpStream,
     reader: BufReader<TcpStream>,
     version: String,
-    /// Process that it says to be; it may be one of another machine.
+    /// The id that the server gives for its process, which may be on another machine.
     pub(super) pid: Option<u32>,
     batch: Vec<u8>,
     body: Vec<u8>,
@@ -84,12 +84,12 @@ impl<'a> Memcached<'a> {
         Ok(memcached)
     }
 
-    /// Whether somebody answers there; for a server that has just been started.
+    /// Whether a server that has just been started answers.
     pub(super) fn is_ready(address: SocketAddr) -> bool {
         Memcached::connect(address, &AtomicBool::new(false)).is_ok()
     }
 
-    /// `STAT` answers with a pair a message, the last one empty.
+    /// Reads the server's description. `STAT` answers with one pair in each message, and the last one is empty.
     fn introduce(&mut self) -> Result<(), AdapterError> {
         self.batch.clear();
         write_request(STAT, &[], &[], &mut self.batch);
@@ -118,7 +118,7 @@ impl<'a> Memcached<'a> {
         sent.map_err(|source| self.lost(source))
     }
 
-    /// The next answer, and an error where it says no to something other than a key that it lacks.
+    /// The next answer. It is an error if it refuses something, except for a missing key.
     fn answer(&mut self, what: &'static str) -> Result<Answer, AdapterError> {
         let mut header = [0; HEADER_BYTES];
         let read = self.reader.read_exact(&mut header);
@@ -167,7 +167,7 @@ impl<'a> Memcached<'a> {
         }
     }
 
-    /// Sends up to a batch, and an operation that is answered after it; how many keys.
+    /// Sends up to a batch, followed by an operation that is answered. Returns the number of keys.
     fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<u64, AdapterError> {
         self.batch.clear();
         let adds = left.min(BATCH_KEYS);
@@ -180,7 +180,7 @@ impl<'a> Memcached<'a> {
         Ok(adds)
     }
 
-    /// Quiet operations answer only when they fail, so what comes is the end of the batch.
+    /// Waits for the end of a batch. Quiet operations answer only if they fail, so the first answer is the end.
     fn await_batch(&mut self) -> Result<(), AdapterError> {
         while self.answer("adds")?.opcode != NOOP {}
         match self.stop.load(Ordering::Relaxed) {
@@ -219,7 +219,7 @@ impl Adapter for Memcached<'_> {
         for _ in 0..waiting {
             self.await_batch()?;
         }
-        // None failed, or there would have been an error.
+        // No operation failed, or there would have been an error.
         Ok(adds)
     }
 

@@ -1,9 +1,9 @@
 //! `loadgen versus`: the same keys, in turns, into a node of ours and into Redis or memcached.
 //!
-//! Each server has one CPU to itself and the generator another one, where the machine has two. A
-//! turn is a fixed number of adds from the beginning of the same stream, sent in the largest
-//! batches that serve that server best, and ends when the server has confirmed to have read all of
-//! them; who begins changes from round to round. What is compared is what each server needed for it.
+//! Each server has one CPU to itself, and the generator has another one if the machine has two. A turn is a fixed
+//! number of adds from the beginning of the same stream. They are sent in the largest batches that serve that server
+//! best, and the turn ends when the server has confirmed that it has read all of them. The server that begins changes
+//! from round to round. The comparison is about what each server needed for this.
 
 mod adapter;
 mod command;

@@ -8,7 +8,7 @@ use rmbd_sketch::Geometry;
 use super::rival::Rival;
 use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySpec};
 
-/// Where records go where the directory above is there: in a checkout.
+/// The directory for records, if the directory above it exists, as in a checkout.
 const RECORDS: &str = "benches/record";
 
 /// Options of `versus`.
@@ -76,7 +76,7 @@ pub(crate) struct VersusOptions {
 }
 
 impl VersusOptions {
-    /// Where the record goes.
+    /// The directory for the record, if there is one.
     pub(super) fn record_directory(&self) -> Option<PathBuf> {
         let in_checkout = || {
             let records = Path::new(RECORDS);
@@ -87,7 +87,7 @@ impl VersusOptions {
     }
 }
 
-/// The length of keys, which both of our formats have to carry.
+/// Parses the length of keys, which both of our formats must carry.
 fn key_len(text: &str) -> Result<usize, String> {
     let most = Format::Legacy.key_bytes_max();
     match text.parse() {

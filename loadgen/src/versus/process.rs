@@ -1,5 +1,5 @@
-//! Servers that this command starts, and ends by their ids; and what any process of this machine
-//! has used.
+//! Servers that this command starts, and ends by their ids, and the resources that any process of this machine has
+//! used.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,47 +18,47 @@ use thiserror::Error;
 
 use crate::machine::{memory_bytes, quoted, task_cpu_time, tasks};
 
-/// A server that has not answered by then does not work.
+/// Time within which a started server must answer.
 const START_PATIENCE: Duration = Duration::from_secs(20);
-/// Asked to end, it has this long before it is killed.
+/// Time that a server has to end before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A server that could not be started. Nothing is left of it.
+/// The error for a server that could not be started. Nothing of it is left.
 #[derive(Debug, Error)]
 pub(super) enum StartError {
-    /// No such program.
+    /// The program is not installed.
     #[error(
         "{program} is not installed; on Debian: apt-get install {package}. Or start one yourself \
          and leave out --start"
     )]
     NotInstalled {
-        /// As it was called.
+        /// The name of the program.
         program: String,
-        /// Where it comes from.
+        /// The package that it comes from.
         package: &'static str,
     },
-    /// It ended at once, or never answered.
+    /// The server ended at once, or never answered.
     #[error("{command} {what}; it said: {said}")]
     Failed {
         /// The command line.
         command: String,
-        /// What happened.
+        /// The reason.
         what: String,
-        /// The end of its output.
+        /// The end of the server's output.
         said: String,
     },
-    /// The system refused something.
+    /// The system refused a request.
     #[error("starting {program}: {source}")]
     System {
-        /// As it was called.
+        /// The name of the program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A server that was started here, with a directory of its own; both end when it is dropped.
+/// A server that was started here, with a directory of its own. Both end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
@@ -67,8 +67,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a program, on one CPU with all of its threads, in a directory of its own, and away from
-    /// the terminal's Ctrl-C: it is this command that ends it.
+    /// Starts a program, with all of its threads on one CPU, in a directory of its own, and shielded from the
+    /// terminal's Ctrl-C: this command ends it.
     pub(super) fn start(
         program: &Path,
         package: &'static str,
@@ -86,12 +86,12 @@ impl Server {
         command
             .args(arguments)
             .current_dir(&directory)
-            // Held open until the server is dropped: a node ends when it closes.
+            // The pipe is open until the server is dropped: a node ends when it closes.
             .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(system)?)
             .stderr(log)
             .process_group(0);
-        // What a node of this shell would be told by its environment is not in the record.
+        // Variables of this shell's environment that a node would read are not in the record, so they are removed.
         let ours = |(name, _): &(OsString, OsString)| name.as_encoded_bytes().starts_with(b"RMBD_");
         for (name, _) in std::env::vars_os().filter(ours) {
             command.env_remove(name);
@@ -115,7 +115,7 @@ impl Server {
         }
     }
 
-    /// Waits until `probe` finds it ready; it is given what the server has printed so far.
+    /// Waits until `probe` finds the server ready. It gets what the server has printed so far.
     pub(super) fn await_ready<T>(
         &mut self,
         probe: impl Fn(&str) -> Option<T>,
@@ -161,7 +161,7 @@ impl Server {
     fn end(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // A process that has not been waited for keeps its id, so this can hit no other one.
+            // A process that was not waited for keeps its id, so this cannot hit another one.
             let _ = kill_process(pid, Signal::TERM);
         }
         let begin = Instant::now();
@@ -183,7 +183,7 @@ impl Drop for Server {
     }
 }
 
-/// A child inherits the CPUs of the thread that makes it.
+/// Starts a child on a CPU: it inherits the CPUs of the thread that starts it.
 fn spawn_on(cpu: Option<usize>, mut command: Command) -> io::Result<Child> {
     let Some(cpu) = cpu else {
         return command.spawn();
@@ -196,7 +196,7 @@ fn spawn_on(cpu: Option<usize>, mut command: Command) -> io::Result<Child> {
     spawning.join().map_err(panicked)?
 }
 
-/// A free port of 127.0.0.1. Somebody else may take it before it is used; then the server says so.
+/// A free port of 127.0.0.1. If another program takes it first, the server reports that.
 pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
@@ -229,15 +229,15 @@ fn command_line(program: &Path, arguments: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// CPU seconds that a process has used so far, all of its threads together; `None` where that can't be read.
-/// Threads that have ended are not in it, so it is for processes whose threads stay.
+/// CPU seconds that a process has used so far, in all threads; `None` if that cannot be read. Threads that have ended
+/// are left out, so this is for processes whose threads stay.
 pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     let tasks = tasks(&directory(pid))?;
     let cpu: Option<Duration> = tasks.iter().map(|task| task_cpu_time(task)).sum();
     Some(cpu?.as_secs_f64())
 }
 
-/// Resident memory of a process.
+/// Resident memory of a process in bytes.
 pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     memory_bytes(&directory(pid), "VmRSS")
 }

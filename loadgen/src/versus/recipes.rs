@@ -1,8 +1,8 @@
-//! The arguments with which servers are started, and the line by which a node says where it is.
+//! The arguments with which servers are started, and the line by which a node tells its addresses.
 
 use std::net::SocketAddr;
 
-/// UDP and HTTP address in the line that a node prints when it is ready.
+/// The UDP and HTTP addresses in the line that a node prints when it is ready.
 pub(super) fn addresses(output: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line = output.lines().find(|line| line.starts_with("rmbd ready"))?;
     let field = |name: &str| {
@@ -12,7 +12,7 @@ pub(super) fn addresses(output: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((field("udp=")?, field("http=")?))
 }
 
-/// Nothing is written to disk: that would be another comparison.
+/// The arguments of Redis. It writes nothing to disk: that would be another comparison.
 pub(super) fn redis_arguments(address: SocketAddr) -> Vec<String> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let words = [
@@ -28,8 +28,8 @@ pub(super) fn redis_arguments(address: SocketAddr) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// One thread, as the others have one CPU; memory enough that nothing is evicted, and an error
-/// where it is not.
+/// The arguments of memcached. It has one thread, as the others have one CPU, and enough memory to evict nothing; if
+/// that ends, it reports an error.
 pub(super) fn memcached_arguments(address: SocketAddr) -> Vec<String> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let words = [
@@ -37,7 +37,7 @@ pub(super) fn memcached_arguments(address: SocketAddr) -> Vec<String> {
     ];
     let mut arguments = words.map(str::to_owned).to_vec();
     if rustix::process::geteuid().is_root() {
-        // It refuses to be root unless a user is named.
+        // memcached refuses to run as root unless a user is named.
         arguments.extend(["-u", "root"].map(str::to_owned));
     }
     arguments

@@ -17,101 +17,101 @@ pub const COMPARISON_SCHEMA: u32 = 1;
 pub struct Comparison {
     /// [`COMPARISON_SCHEMA`].
     pub schema: u32,
-    /// Where, with what, and by which command.
+    /// The machine, the program and the command.
     pub environment: Environment,
-    /// `zipf:1.1:1000000`, as on the command line.
+    /// The stream of keys as on the command line: `zipf:1.1:1000000`.
     pub keys: String,
-    /// Bytes of a key, where the stream makes them.
+    /// Length of a key in bytes, if the stream makes the keys.
     pub key_bytes: Option<usize>,
     /// Seed of the stream.
     pub seed: u64,
     /// Adds of each turn.
     pub adds_per_turn: u64,
-    /// CPU that the generator was pinned to; `None` where there is only one, or pinning was refused.
+    /// The CPU that the generator was pinned to; `None` if there is only one, or pinning was refused.
     pub generator_cpu: Option<usize>,
     /// Our node.
     pub ours: Score,
     /// The other server.
     pub theirs: Score,
-    /// Why it ended before its time; `None` when it did not.
+    /// Why the comparison ended before its time; `None` if it did not.
     pub ended_early: Option<String>,
 }
 
-/// A server.
+/// The results of one server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Name and version: `redis 7.0.15`.
+    /// Name and version of the server: `redis 7.0.15`.
     pub name: String,
-    /// Where it was reached.
+    /// The address of the server.
     pub address: String,
-    /// The command that started it; `None` where it ran already.
+    /// The command that started the server; `None` if it ran already.
     pub server_command: Option<String>,
-    /// What the generator sent for adds, and in which batches.
+    /// The form in which the generator sent adds, and in which batches.
     pub adds_as: String,
-    /// What the generator sent for counts.
+    /// The form in which the generator sent counts.
     pub counts_as: String,
-    /// CPU that the server was pinned to, with all of its threads.
+    /// The CPU that the server was pinned to, with all of its threads.
     pub cpu: Option<usize>,
-    /// One for each round.
+    /// The turns, one for each round.
     pub turns: Vec<Turn>,
-    /// Round trips of single counts, one outstanding.
+    /// Round trips of single counts, one after the other.
     pub counts: Option<Latency>,
-    /// After each number of distinct keys.
+    /// Memory after each number of distinct keys.
     pub memory: Vec<Memory>,
     /// Answers compared with what was sent.
     pub checked: Option<Checked>,
 }
 
-/// A turn of adds.
+/// The figures of one turn of adds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Adds sent.
+    /// Number of adds sent.
     pub sent: u64,
-    /// Adds that the server counted; fewer than sent where datagrams were lost.
+    /// Number of adds that the server counted; fewer than sent if datagrams were lost.
     pub received: u64,
-    /// From the first send to the last confirmation.
+    /// Seconds from the first send to the last confirmation.
     pub seconds: f64,
-    /// CPU seconds of the server's process; `None` where it can't be read.
+    /// CPU seconds of the server's process; `None` if they cannot be read.
     pub server_cpu_s: Option<f64>,
     /// CPU seconds of the generator.
     pub generator_cpu_s: Option<f64>,
 }
 
-/// Memory in use.
+/// Memory that a server uses after some keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Keys that a freshly started server had seen.
+    /// Number of keys that a freshly started server had seen.
     pub distinct_keys: u64,
-    /// Resident memory of its process (`VmRSS`).
+    /// Resident memory of its process in bytes (`VmRSS`).
     pub resident_bytes: u64,
 }
 
-/// Answers compared with what was sent.
+/// Answers, compared with what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// Keys that were counted.
+    /// Number of keys that were counted.
     pub keys: u64,
-    /// Answers that are the truth.
+    /// Number of answers that equal the truth.
     pub exact: u64,
-    /// Answers below it.
+    /// Number of answers below the truth.
     pub below: u64,
-    /// The farthest above it.
+    /// The largest difference of an answer above the truth.
     pub over_max: u64,
 }
 
-/// A figure of several turns.
+/// The spread of a figure over several turns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// The smallest.
+    /// The smallest value.
     pub min: f64,
-    /// The one in the middle (of the two there, their mean).
+    /// The median (with an even number of values, the mean of the two in the middle).
     pub median: f64,
-    /// The largest.
+    /// The largest value.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of figures; `None` of none.
+    /// The spread of some values; `None` if there are none.
     #[must_use]
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
@@ -127,7 +127,7 @@ impl Spread {
 }
 
 impl Score {
-    /// Adds a second that the server counted.
+    /// Adds per second that the server counted.
     #[must_use]
     pub fn adds_per_s(&self) -> Option<Spread> {
         Spread::of(self.turns.iter().map(|t| t.received as f64 / t.seconds))
@@ -140,8 +140,8 @@ impl Score {
         Spread::of(self.turns.iter().filter_map(per_add))
     }
 
-    /// CPU nanoseconds of server and generator together for each add. On loopback the kernel does
-    /// a part of the receiving in the sender's system call, which is in this and not in the above.
+    /// CPU nanoseconds of server and generator together for each add. On loopback the kernel does a part of the
+    /// receiving in the sender's system call; that part is included here, and not in the server's figure.
     #[must_use]
     pub fn both_cpu_ns_per_add(&self) -> Option<Spread> {
         let per_add = |turn: &Turn| {
@@ -158,14 +158,14 @@ impl Score {
         Spread::of(self.turns.iter().filter_map(share))
     }
 
-    /// Share of the time that the generator was at work: near 1, it was the limit.
+    /// Share of the time that the generator was at work. If it is near 1, the generator was the limit.
     #[must_use]
     pub fn generator_share(&self) -> Option<Spread> {
         let share = |turn: &Turn| Some(turn.generator_cpu_s? / turn.seconds);
         Spread::of(self.turns.iter().filter_map(share))
     }
 
-    /// Adds that did not arrive, over all turns.
+    /// Number of adds that did not arrive, over all turns.
     #[must_use]
     pub fn lost(&self) -> u64 {
         let lost = self.turns.iter().map(|t| t.sent.saturating_sub(t.received));

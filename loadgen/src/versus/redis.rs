@@ -18,25 +18,25 @@ use super::adapter::{Adapter, AdapterError, WINDOW};
 use crate::plan::Stream;
 
 const SERVER: &str = "redis";
-/// Keys that are written before the next batch begins.
+/// Number of keys in a batch.
 const BATCH_KEYS: u64 = 1024;
 /// Keys in one `CMS.INCRBY`.
 const CMS_KEYS: u64 = 64;
 /// Name of the sketch.
 const SKETCH: &str = "loadgen:versus";
-/// Longer silences are the server's end.
+/// Silence after which the server counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection.
+/// A connection to Redis.
 pub(super) struct Redis<'a> {
     address: SocketAddr,
     connection: Connection,
     version: String,
-    /// Process that it says to be; it may be one of another machine.
+    /// The id that the server gives for its process, which may be on another machine.
     pub(super) pid: Option<u32>,
-    /// Whether keys go into a sketch of this size.
+    /// The size of the sketch that keys go into, if they do.
     sketch: Option<Geometry>,
-    /// Whether it can be told not to reply.
+    /// Whether the server can be told not to reply.
     quiet: bool,
     batch: Vec<u8>,
     stop: &'a AtomicBool,
@@ -66,7 +66,7 @@ impl<'a> Redis<'a> {
         Ok(redis)
     }
 
-    /// Whether somebody answers there; for a server that has just been started.
+    /// Whether a server that has just been started answers.
     pub(super) fn is_ready(address: SocketAddr) -> bool {
         open(address).is_ok_and(|mut c| cmd("PING").exec(&mut c).is_ok())
     }
@@ -106,7 +106,7 @@ impl<'a> Redis<'a> {
         failed(self.address, what, error)
     }
 
-    /// Sends up to a batch; how many keys, and how many replies it will have.
+    /// Sends up to a batch. Returns the number of keys, and of replies to expect.
     fn send_batch(&mut self, keys: &mut Stream, left: u64) -> Result<(u64, usize), AdapterError> {
         let adds = left.min(BATCH_KEYS);
         self.batch.clear();
@@ -123,7 +123,7 @@ impl<'a> Redis<'a> {
         Ok((adds, replies))
     }
 
-    /// Writes the commands of a batch; how many.
+    /// Writes the commands of a batch, and returns their number.
     fn write_adds(&mut self, keys: &mut Stream, adds: u64) -> usize {
         let keys_each = if self.sketch.is_some() { CMS_KEYS } else { 1 };
         let mut written = 0;
@@ -199,7 +199,7 @@ impl Adapter for Redis<'_> {
         for replies in waiting {
             self.take_replies(replies)?;
         }
-        // The server has read all of them.
+        // The server has read all commands.
         Ok(adds)
     }
 

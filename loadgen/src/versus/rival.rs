@@ -1,4 +1,4 @@
-//! The server that ours is compared with, as it is named on the command line.
+//! The server that ours is compared with, and how the command line names it.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -13,23 +13,23 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// The server that ours is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rival {
-    /// Which.
+    /// The kind of the server.
     pub kind: RivalKind,
-    /// `HOST:PORT`; empty where it is to be started.
+    /// The address `HOST:PORT`; empty if the server is to be started.
     pub address: String,
 }
 
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RivalKind {
-    /// Redis, and what speaks its protocol.
+    /// Redis, or another server with its protocol.
     Redis,
     /// memcached.
     Memcached,
 }
 
 impl RivalKind {
-    /// `redis` or `memcached`.
+    /// The name of the kind: `redis` or `memcached`.
     #[must_use]
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -39,16 +39,16 @@ impl RivalKind {
     }
 }
 
-/// A text that names no server.
+/// The error for a text that names no server.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum RivalError {
-    /// Another form.
+    /// The text has another form.
     #[error("not a server: write redis://HOST:PORT or memcached://HOST:PORT")]
     Form,
-    /// No host, but it is not to be started.
+    /// There is no host, although the server is not to be started.
     #[error("no address in {0}: add HOST:PORT, or start one with --start")]
     NoAddress(Rival),
-    /// No such host.
+    /// The host cannot be looked up.
     #[error("can't resolve {0}: {1}; write HOST:PORT with a name that this machine knows")]
     Resolve(String, String),
 }
@@ -75,7 +75,7 @@ impl fmt::Display for Rival {
 }
 
 impl Rival {
-    /// Its address, where it runs already: the first of the name's that takes a connection, or else the first.
+    /// The address of a server that runs: the first of the name's that accepts a connection, or else the first.
     pub(super) fn resolve(&self) -> Result<SocketAddr, RivalError> {
         if self.address.is_empty() {
             return Err(RivalError::NoAddress(self.clone()));

@@ -1,4 +1,4 @@
-//! Folders and key files that go with the test.
+//! Folders and key files that are removed after the test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -17,12 +17,12 @@ impl Folder {
         Self(path)
     }
 
-    /// A path in it, as an option's value.
+    /// A path in the folder, for the value of an option.
     pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// A file in it with these lines, readable for its owner only.
+    /// Writes a file with these lines into the folder. Only its owner can read it.
     pub(crate) fn file(&self, name: &str, lines: &[&str]) -> String {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;

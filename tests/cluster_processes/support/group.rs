@@ -1,4 +1,4 @@
-//! Nodes behind the gates of a network, which can be killed and started again, and the truth.
+//! Nodes behind the gates of a network, which can be killed and started again, and the true counts.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,15 +11,15 @@ use super::network::Network;
 use super::running::{Running, loopback, wait_until};
 use super::together::{Content, wait_until_equal, wait_until_one};
 
-/// Keys that are added to: few of them meet in a cell, and none in all of its cells.
+/// Number of keys that are added to. Few of them share a cell, and none shares all of its cells.
 const KEYS: u64 = 500;
-/// Adds of one [`Group::add_some`].
+/// Number of adds in one [`Group::add_some`].
 const ADDS: u64 = 400;
 
 pub(crate) struct Group {
     pub(crate) network: Network,
     nodes: Vec<Option<Running>>,
-    /// Client addresses: stay the same from one start to the next.
+    /// The client addresses of the nodes, which stay the same from one start to the next.
     addresses: Vec<String>,
     ips: Vec<Ipv4Addr>,
     folder: Folder,
@@ -29,7 +29,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// `count` nodes on wide sketches, with a folder each, that are one cluster.
+    /// Starts one cluster of `count` nodes with wide sketches and a folder each.
     pub(crate) fn start(count: usize, harm: Harm, seed: u64, options: &[&str]) -> Self {
         eprintln!("seed {seed:#x}");
         let ips: Vec<_> = (0..count).map(|_| loopback()).collect();
@@ -50,7 +50,7 @@ impl Group {
         group
     }
 
-    /// Starts a node, or starts it again.
+    /// Starts a node, perhaps again.
     pub(crate) fn start_node(&mut self, node: usize) {
         let ip = self.ips[node];
         let mut words = vec![
@@ -72,12 +72,12 @@ impl Group {
         self.nodes[node].as_ref().unwrap()
     }
 
-    /// Takes a node out, to end it.
+    /// Takes a node out of the group, to end it.
     pub(crate) fn take(&mut self, node: usize) -> Running {
         self.nodes[node].take().unwrap()
     }
 
-    /// Those that run.
+    /// The nodes that run.
     pub(crate) fn all(&self) -> Vec<&Running> {
         self.nodes.iter().flatten().collect()
     }
@@ -100,7 +100,7 @@ impl Group {
         });
     }
 
-    /// Counts of all keys that are below the truth, and that are above it, at a node.
+    /// The counts of all keys at a node that are below the truth, and those above it.
     pub(crate) fn wrong(&self, node: usize) -> (Vec<String>, Vec<String>) {
         let keys: Vec<_> = self.truth.keys().collect();
         let counts = self.node(node).counts(&keys);
@@ -116,7 +116,7 @@ impl Group {
         (below, above)
     }
 
-    /// Waits until those that run hold the same, and finds that every count is the truth.
+    /// Waits until the running nodes hold the same, and checks that every count is the truth.
     pub(crate) fn wait_for_truth(&self) -> Content {
         let content = wait_until_equal(&self.all());
         for node in (0..self.nodes.len()).filter(|&node| self.nodes[node].is_some()) {
@@ -125,7 +125,7 @@ impl Group {
         content
     }
 
-    /// Waits until `node` sees so many others up, and looks at something meanwhile.
+    /// Waits until `node` sees `live` other nodes as alive, and calls `meanwhile` again and again.
     pub(crate) fn wait_for_live(&self, node: usize, live: usize, mut meanwhile: impl FnMut()) {
         let running = self.node(node);
         wait_until("members that are up", || {

@@ -1,4 +1,4 @@
-//! Processes, networks between them, and waiting for states.
+//! Support for tests: processes, networks between them, and waiting for states.
 
 pub(crate) mod folder;
 pub(crate) mod group;

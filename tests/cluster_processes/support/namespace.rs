@@ -1,5 +1,5 @@
-//! Network namespaces (ip-netns(8)) joined by a bridge, and packet filters (nft(8)) in them. Made with
-//! names of their own, and removed when dropped.
+//! Network namespaces (ip-netns(8)), joined by a bridge, with packet filters (nft(8)) in them. They have names of
+//! their own, and are removed when dropped.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where a process runs and its clients speak from: in the test's own network, or in a namespace.
+/// The network in which a process runs and its clients speak: the test's own one, or a namespace.
 #[derive(Clone, Default)]
 pub(crate) struct Place(Option<Arc<File>>);
 
 impl Place {
-    /// Does something there. Sockets and processes that it makes belong there.
+    /// Runs `act` there. Sockets and processes that it makes belong to that network.
     pub(crate) fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let Some(namespace) = &self.0 else {
             return act();
         };
-        // A thread that has moved does not come back.
+        // A thread that has moved to a namespace does not come back.
         let outcome = std::thread::scope(|scope| {
             let moved = scope.spawn(|| {
                 let network = Some(LinkNameSpaceType::Network);
@@ -33,7 +33,7 @@ impl Place {
     }
 }
 
-/// A namespace, which goes with everything in it when dropped.
+/// A namespace, which is removed with everything in it when dropped.
 struct Namespace(String);
 
 impl Namespace {
@@ -66,7 +66,7 @@ fn run(program: &str, words: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Hosts 10.77.0.1, 10.77.0.2, ... of one network.
+/// The hosts 10.77.0.1, 10.77.0.2, ... of one network.
 pub(crate) struct Hosts {
     hosts: Vec<Namespace>,
     switch: Namespace,
@@ -76,7 +76,7 @@ const LOSS: &str = "table inet loss { chain input { type filter hook input prior
     meta l4proto udp udp dport 8001 numgen random mod 100 < 20 counter drop; }\n}";
 
 impl Hosts {
-    /// Each loses a fifth of what comes to its cluster port. `Err` where that cannot be.
+    /// Makes hosts, each of which loses a fifth of the datagrams to its cluster port. `Err` tells what is missing.
     pub(crate) fn new(count: usize) -> Result<Self, String> {
         static NUMBERS: AtomicU32 = AtomicU32::new(0);
         let number = NUMBERS.fetch_add(1, Relaxed);
@@ -109,7 +109,7 @@ impl Hosts {
         Place(Some(Arc::new(File::open(path).unwrap())))
     }
 
-    /// Drops what comes from some hosts at one.
+    /// Makes a host drop what comes from some other hosts.
     pub(crate) fn shut_out(&self, host: usize, others: &[usize]) {
         let others: Vec<_> = others.iter().map(|&other| address(other)).collect();
         let rules = format!(
@@ -134,7 +134,7 @@ impl Hosts {
         self.switch.ip(&link).unwrap();
     }
 
-    /// Datagrams that a host's filter has lost.
+    /// Number of datagrams that a host's filter has lost.
     pub(crate) fn lost(&self, host: usize) -> u64 {
         let list = ["list", "table", "inet", "loss"];
         let output = Command::new("ip")
@@ -167,7 +167,7 @@ pub(crate) fn address(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
 }
 
-/// The bridge's end of a host's cable.
+/// The name of the bridge's end of a host's cable.
 fn port(host: usize) -> String {
     format!("port{host}")
 }

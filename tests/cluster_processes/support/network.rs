@@ -1,12 +1,12 @@
-//! A network of UDP proxies: a gate before each node, which loses, doubles, holds back and cuts.
+//! A network of UDP proxies: a gate before each node loses, doubles, delays and cuts datagrams.
 //!
-//! A node is known by the IP address that it sends from, before and after a restart.
+//! The network knows a node by the IP address that it sends from, before and after a restart.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rmbd_testkit::proxy::{Counts, Harm, Proxy};
 
-/// Datagrams to each node that are kept for those who replay them.
+/// Number of datagrams to each node that are kept for replays.
 const RECORD_MAX: usize = 2_000;
 
 pub(crate) struct Network {
@@ -15,7 +15,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A gate before each of the nodes that will send from `ips`.
+    /// A network with a gate before each of the nodes that will send from `ips`.
     pub(crate) fn new(ips: &[Ipv4Addr], harm: Harm, seed: u64) -> Self {
         let gates = (seed..).zip(ips).map(|(seed, _)| {
             let gate = Proxy::one_way(harm, seed);
@@ -36,7 +36,7 @@ impl Network {
         self.gates[node].lead_to(address);
     }
 
-    /// Lets nothing through between the groups, either way.
+    /// Lets nothing through between the groups, in both directions.
     pub(crate) fn part(&self, groups: &[&[usize]]) {
         for from in groups {
             for to in groups.iter().filter(|to| *to != from) {
@@ -47,7 +47,7 @@ impl Network {
         }
     }
 
-    /// What one of them sends arrives at another one only.
+    /// Lets datagrams from one node arrive at one other node only.
     pub(crate) fn let_only_hear(&self, from: usize, neighbour: usize) {
         for (node, gate) in self.gates.iter().enumerate() {
             if node != from && node != neighbour {
@@ -64,7 +64,7 @@ impl Network {
         self.gates.iter().map(Proxy::counts).sum()
     }
 
-    /// Datagrams that went to nodes so far, and to which; not all, where there were many.
+    /// Datagrams that went to nodes so far, with the receiving node. If there were many, some are missing.
     pub(crate) fn recorded(&self) -> Vec<(usize, Vec<u8>)> {
         let mut recorded = Vec::new();
         for (node, gate) in self.gates.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A process that speaks the Python program's protocol (`original.py`), ended when dropped.
+//! A process that speaks the Python program's protocol (`original.py`), which is ended when dropped.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ pub(crate) struct Original {
 }
 
 impl Original {
-    /// On a free port; `None` where there is no Python.
+    /// Starts it on a free port; `None` if there is no Python.
     pub(crate) fn start() -> Option<Self> {
         let program = concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -7,15 +7,15 @@ use rmbd_proto::legacy::{ACK, Dialect, encode_sync};
 
 use super::running::{PATIENCE, Running};
 
-/// Rows and columns of the Python program.
+/// Number of rows of the Python program.
 const DEPTH: usize = 10;
 const WIDTH: usize = 100;
-/// Type of a count.
+/// The type byte of a count.
 const COUNT: u8 = 1;
 
 pub(crate) struct Python {
     socket: UdpSocket,
-    /// Where "abc" is in each row.
+    /// The column of "abc" in each row.
     columns: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Python {
         bytes
     }
 
-    /// What it does every half second: all rows of its own, of which each is acknowledged.
+    /// Pushes all rows, as the Python program does every half second. Each must be acknowledged.
     pub(crate) fn push(&self, to: &Running, count: u32) {
         for row in 0..DEPTH {
             self.socket
@@ -61,8 +61,8 @@ impl Python {
         }
     }
 
-    /// Receives rows, all of which are exactly what "abc" alone makes, until all say `count`. None may
-    /// say less than one before it.
+    /// Receives rows until all of them say `count`. Each must be exactly what "abc" alone makes, and none may say less
+    /// than one before it.
     pub(crate) fn rows_until(&self, from: &Running, counts: &mut [u32; DEPTH], count: u32) {
         while counts.iter().any(|&found| found < count) {
             let bytes = self.receive(from);
@@ -82,15 +82,15 @@ impl Python {
         }
     }
 
-    /// The next datagram of a node that is no question: it knows nothing of the compact format, in which a node
-    /// asks it what it is, and answers counts.
+    /// The next datagram of a node that is no question. The Python program does not know the compact format, in which
+    /// a node asks it what it is; it answers counts.
     fn receive(&self, node: &Running) -> Vec<u8> {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
             assert_eq!(from, node.udp());
             match buffer[0] {
-                // It is asked whether it is alive.
+                // The node asks whether it is alive.
                 COUNT => {
                     let mut reply = buffer[1..length].to_vec();
                     reply.resize(Dialect::Native.reply_bytes(), 0);

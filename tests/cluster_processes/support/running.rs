@@ -1,4 +1,4 @@
-//! A running `rmbd`: its ready line, its log, its status, its clients. Ended by its id when dropped.
+//! A running `rmbd`, with its ready line, its log, its status and its clients. It is ended by its id when dropped.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,12 +15,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::namespace::Place;
 use rmbd_testkit::required::Anybody;
 
-/// How long anything may take on a busy machine; nothing waits this long when all is well.
+/// The longest time that anything may take on a busy machine. Nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
-/// Time from one look to the next.
+/// Time between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Waits until `look` finds nothing to complain of.
+/// Waits until `look` returns no complaint.
 pub(crate) fn wait_until(what: &str, mut look: impl FnMut() -> Result<(), String>) {
     let start = Instant::now();
     while let Err(complaint) = look() {
@@ -32,7 +32,7 @@ pub(crate) fn wait_until(what: &str, mut look: impl FnMut() -> Result<(), String
     }
 }
 
-/// An address of loopback that nobody else uses, so that ports on it stay free for whoever had them.
+/// A loopback address that no other test uses, so that its ports stay free for the nodes that had them.
 pub(crate) fn loopback() -> Ipv4Addr {
     static NUMBERS: AtomicU8 = AtomicU8::new(1);
     let number = NUMBERS.fetch_add(1, Relaxed);
@@ -41,12 +41,12 @@ pub(crate) fn loopback() -> Ipv4Addr {
     Ipv4Addr::new(127, 16 + high % 200, low, number)
 }
 
-/// The program, without what the environment would tell it.
+/// A command for the program, without variables of the environment that it would read.
 pub(crate) fn program() -> Command {
     without_variables(Command::new(env!("CARGO_BIN_EXE_rmbd")))
 }
 
-/// The same, in a place where any user may run it.
+/// The same command, for a copy of the program that any user may run.
 pub(crate) fn program_for_anybody() -> (Anybody, Command) {
     let copy = Anybody::program(env!("CARGO_BIN_EXE_rmbd"));
     let command = without_variables(Command::new(copy.path()));
@@ -87,7 +87,7 @@ impl Running {
         Self::start_at(Place::default(), words)
     }
 
-    /// With one data thread, and rounds of 100 ms where nothing else is said.
+    /// Starts a node with one data thread, and with rounds of 100 ms unless `words` say otherwise.
     pub(crate) fn start_at<S: AsRef<str>>(place: Place, words: &[S]) -> Self {
         let mut command = program();
         command.args(words.iter().map(AsRef::as_ref));
@@ -140,7 +140,7 @@ impl Running {
         self.field("cluster").parse().unwrap()
     }
 
-    /// What it wrote to standard error so far.
+    /// What the node has written to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -171,7 +171,7 @@ impl Running {
         found.unwrap()
     }
 
-    /// Does something with a client of it.
+    /// Runs `question` with a client of the node.
     pub(crate) fn ask<T: Send>(&self, question: impl FnOnce(&mut Client) -> T + Send) -> T {
         self.place.within(|| {
             let options = ClientOptions {
@@ -182,7 +182,7 @@ impl Running {
         })
     }
 
-    /// Adds, and knows that it was taken.
+    /// Adds a weight, and checks that it was acknowledged.
     pub(crate) fn add(&self, key: &str, weight: u64) {
         self.ask(|client| client.add(key, weight).unwrap());
     }
@@ -203,7 +203,7 @@ impl Running {
         });
     }
 
-    /// Runs a command for it, such as `members`.
+    /// Runs a command for the node, such as `members`.
     pub(crate) fn command(&self, words: &[&str]) -> Output {
         let mut command = program();
         command.args(words).args(["--server", self.field("udp")]);
@@ -220,7 +220,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Sends SIGTERM and waits.
+    /// Sends SIGTERM, and waits for the end.
     pub(crate) fn end(mut self) -> Ended {
         let start = Instant::now();
         self.signal(Signal::TERM);
@@ -256,7 +256,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs the program where it should end by itself; whatever it does, it is over in time.
+/// Runs the program to its end, which is enforced after a time.
 pub(crate) fn run_to_its_end(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

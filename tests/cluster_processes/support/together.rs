@@ -1,4 +1,4 @@
-//! What nodes of one cluster hold, side by side.
+//! The slices of the nodes of one cluster, compared with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use rmbd::status::Status;
 
 use super::running::{Running, wait_until};
 
-/// Version, root and weight of every slice with something in it, by node and start.
+/// Version, root and weight of every slice that is not empty, by node and start.
 pub(crate) type Content = BTreeMap<(String, String), (u64, String, u64)>;
 
 pub(crate) fn content(status: &Status) -> Content {
@@ -21,7 +21,7 @@ pub(crate) fn content(status: &Status) -> Content {
         .collect()
 }
 
-/// Waits until all hold the same slices, the one that each writes included, cell for cell.
+/// Waits until all nodes hold the same slices, cell for cell, including each node's own.
 pub(crate) fn wait_until_equal(nodes: &[&Running]) -> Content {
     let mut equal = Content::new();
     wait_until("equal nodes", || {
@@ -45,7 +45,7 @@ pub(crate) fn live(status: &Status) -> BTreeSet<&str> {
     up.map(|member| member.boot.as_str()).collect()
 }
 
-/// Waits until each sees all others, and nobody else, as alive.
+/// Waits until each node sees all others, and no other node, as alive.
 pub(crate) fn wait_until_one(nodes: &[&Running]) {
     let boots: Vec<_> = (nodes.iter())
         .map(|node| node.status().cluster.boot)

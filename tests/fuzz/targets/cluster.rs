@@ -1,4 +1,4 @@
-//! What nodes of a cluster send each other, and their key file.
+//! Targets for the messages between nodes of a cluster, and for key files.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use rmbd_cluster::seal::{
 use rmbd_proto::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
 use rmbd_proto::{Boot, SketchNumber};
 
-/// The reader that copies nothing and one by the format's description see the same. The first two bytes
-/// are how many cells sketch 0 has (65 535: as many as there can be); sketch 1 has 300, and others are not there. The
-/// other bytes are the payload.
+/// The reader that copies nothing must see the same as one by the format's description. The first two bytes are the
+/// number of cells of sketch 0 (65 535 stands for the largest number); sketch 1 has 300, and no other sketch exists.
+/// The rest is the payload.
 pub fn payload(input: &[u8]) {
     let &[low, high, ref payload @ ..] = input else {
         return;
@@ -24,13 +24,13 @@ pub fn payload(input: &[u8]) {
     assert_eq!(ours(payload, cells), naive(payload, cells));
 }
 
-/// Sketch, node, writer.
+/// A slice as sketch, node and writer.
 type Slice = [u64; 3];
 
-/// Cells of sketch 1.
+/// Number of cells of sketch 1.
 const SECOND_CELLS: u32 = 300;
 
-/// Index and value.
+/// A cell as index and value.
 type Cell = (u64, u64);
 
 #[derive(Debug, PartialEq)]
@@ -185,7 +185,7 @@ fn our_cell((index, value): (u32, u64)) -> Cell {
     (index.into(), value)
 }
 
-/// A list to its end, behind which nothing comes.
+/// Reads a list to its end, and checks that nothing comes after it.
 fn all<T: std::fmt::Debug + PartialEq>(mut list: impl Iterator<Item = T>) -> Vec<T> {
     let all = list.by_ref().collect();
     for _ in 0..3 {
@@ -194,8 +194,8 @@ fn all<T: std::fmt::Debug + PartialEq>(mut list: impl Iterator<Item = T>) -> Vec
     all
 }
 
-/// Reads one byte after the other, numbers as sums of what their bits are worth. `None` is whatever
-/// breaks off or breaks a rule.
+/// A reader that reads one byte after the other, and computes numbers as sums of their bits. It returns `None` for
+/// anything that breaks off or breaks a rule.
 struct Naive<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -258,7 +258,7 @@ impl Naive<'_> {
         None
     }
 
-    /// Of 32 bits.
+    /// Reads a number of 32 bits.
     fn small(&mut self) -> Option<u64> {
         self.varint().filter(|&number| number < 1 << 32)
     }
@@ -292,7 +292,7 @@ impl Naive<'_> {
         Some([self.small()?, self.fixed(8)?, self.fixed(8)?])
     }
 
-    /// What an entry holds, which says its length.
+    /// Reads an entry with its length, and returns its content.
     fn entry(&mut self) -> Option<Vec<u8>> {
         let length = self.byte()?;
         (0..length).map(|_| self.byte()).collect()
@@ -346,7 +346,7 @@ impl Naive<'_> {
         })
     }
 
-    /// Until an item breaks off or breaks a rule.
+    /// Reads items until one breaks off or breaks a rule.
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Vec<T> {
         let mut items = Vec::new();
         while let Some(item) = item(self) {
@@ -379,7 +379,7 @@ impl Naive<'_> {
         self.list(|naive| naive.fixed(8))
     }
 
-    /// Numbers that are too large for their place show in 128 bits.
+    /// Reads ranges. Numbers too large for their place show in 128 bits.
     fn ranges_down(&mut self) -> Vec<(u64, u64)> {
         let mut before = None;
         self.list(|naive| {
@@ -401,7 +401,7 @@ impl Naive<'_> {
         })
     }
 
-    /// At most `count`, all below `end`; and whether there are so many.
+    /// Reads at most `count` cells, all below `end`. Also returns whether there were as many.
     fn cells(&mut self, count: u64, end: u64) -> (Vec<Cell>, bool) {
         let (mut next, mut left) = (0, count);
         let cells = self.list(|naive| {
@@ -427,7 +427,7 @@ impl Naive<'_> {
         })
     }
 
-    /// A group's cells that are not 0, by their places in it.
+    /// Reads a group's cells that are not 0, by their positions in the group.
     fn group(&mut self, cells: u64) -> Option<Vec<Cell>> {
         let form = self.byte()?;
         if form == 255 {
@@ -455,8 +455,8 @@ impl Naive<'_> {
     }
 }
 
-/// A key file's text, perhaps not UTF-8, and a reader of its lines see the same. What it reads, a node
-/// with a file of the same keys, one by one and written plainly, opens what this one's first key seals.
+/// The reader of key files must see the same keys as a simple reader of lines. The text may not be UTF-8. Each key alone
+/// is then written plainly into a file, and must open and seal what the same key of the ring does.
 pub fn key_file(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let ours = KeyRing::parse(&text);
@@ -475,7 +475,7 @@ pub fn key_file(input: &[u8]) {
     }
 }
 
-/// Which key of a ring opens what the other's first one seals.
+/// The number of the key in `opening` that opens what the first key of `sealing` seals.
 fn opened_by(sealing: &KeyRing, opening: &KeyRing) -> Option<usize> {
     let mut datagram = vec![0; HEADER_BYTES];
     let channel = Channel {
@@ -488,7 +488,7 @@ fn opened_by(sealing: &KeyRing, opening: &KeyRing) -> Option<usize> {
     Some(opened.key_index)
 }
 
-/// The keys, in small letters.
+/// The keys in lower case.
 fn naive_keys(text: &str) -> Result<Vec<String>, KeyFileError> {
     let mut keys: Vec<(usize, String)> = Vec::new();
     for (at, line) in text.split('\n').enumerate() {
@@ -536,14 +536,14 @@ fn naive_keys(text: &str) -> Result<Vec<String>, KeyFileError> {
     }
 }
 
-/// Members that the small membership may know.
+/// Largest number of members that the small membership may know.
 const MEMBERS_MAX: usize = 4;
-/// The longest time that anything waits.
+/// The longest time that the membership waits for anything.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
-/// One message makes a node send at most this many.
+/// Largest number of messages that a node sends because of one message.
 const ANSWERS_MAX: usize = 16;
 
-/// Who the corpus was recorded by: one of three on the loopback address.
+/// The member that the corpus was recorded for: one of three on the loopback address.
 pub fn member(number: u16) -> Member {
     Member {
         node: number.into(),
@@ -555,8 +555,8 @@ pub fn member(number: u16) -> Member {
     }
 }
 
-/// A membership of few members stays bounded, sane and itself, whatever is said to it. Input: how many
-/// hundredths of a second pass u8, length u16, message; repeated.
+/// A membership of few members stays bounded, valid and itself, whatever it receives. Input: hundredths of a second
+/// that pass (u8), length (u16), message; repeated.
 pub fn membership(mut input: &[u8]) {
     let options = MembershipOptions {
         max_members: MEMBERS_MAX,
@@ -573,7 +573,7 @@ pub fn membership(mut input: &[u8]) {
         now += Duration::from_millis(10) * u32::from(*hundredths);
         node.wake(now);
         drain(&mut node, max_bytes);
-        // Whether it is taken or refused is for other tests to say.
+        // Other tests check whether the message is taken or refused.
         let _ = node.handle(now, message);
         let answers = drain(&mut node, max_bytes);
         assert!(answers <= ANSWERS_MAX, "{answers}");
@@ -581,7 +581,7 @@ pub fn membership(mut input: &[u8]) {
     }
 }
 
-/// Says how many messages there were.
+/// Takes all messages, and returns their number.
 fn drain(node: &mut Membership, max_bytes: usize) -> usize {
     let mut messages = 0;
     while let Some(MembershipDatagram { to, message, .. }) = node.poll_transmit() {

@@ -1,13 +1,13 @@
-//! Requests and replies of the compact format.
+//! Targets for requests and replies of the compact format.
 
 use rmbd_proto::compact::{self, Answer, Operation, Problem, ReplyMalformed};
 
-/// The zero-copy reader of requests and a byte-wise one see the same.
+/// The zero-copy reader of requests must see the same as a byte-wise one.
 pub fn request(datagram: &[u8]) {
     assert_eq!(ours(datagram), naive(datagram));
 }
 
-/// The zero-copy reader of replies and a byte-wise one see the same.
+/// The zero-copy reader of replies must see the same as a byte-wise one.
 pub fn reply(datagram: &[u8]) {
     assert_eq!(our_reply(datagram), naive_reply(datagram));
 }
@@ -54,7 +54,7 @@ fn ours(datagram: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// Reads one byte after the other, and numbers as sums of what their bits are worth.
+/// A reader that reads one byte after the other, and computes numbers as sums of their bits.
 struct Naive<'a> {
     datagram: &'a [u8],
     at: usize,
@@ -236,7 +236,7 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
     seen
 }
 
-/// By the table of the format's description.
+/// Reads a reply by the table of the format's description.
 fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
     if datagram.len() < 9 || datagram.len() > 1400 || datagram[0] != 0xd1 {
         return vec![SeenReply::NotAReply];

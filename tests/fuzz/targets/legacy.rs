@@ -1,9 +1,9 @@
-//! Messages and replies of the Python program's protocol.
+//! Targets for messages and replies of the Python program's protocol.
 
 use rmbd_proto::legacy::{self, Dialect, Layout, Malformed, Message};
 
-/// The zero-copy reader of messages and a byte-wise one see the same. The first three bytes are what the
-/// node is: its dialect, width and depth; the others are the datagram.
+/// The zero-copy reader of messages must see the same as a byte-wise one. The first three bytes are the node's
+/// dialect, width and depth; the rest is the datagram.
 pub fn messages(input: &[u8]) {
     let &[dialect, width, depth, ref datagram @ ..] = input else {
         return;
@@ -19,7 +19,7 @@ pub fn messages(input: &[u8]) {
     assert_eq!(ours(datagram, layout), naive(datagram, layout));
 }
 
-/// The zero-copy reader of replies and a byte-wise one see the same.
+/// The zero-copy reader of replies must see the same as a byte-wise one.
 pub fn replies(datagram: &[u8]) {
     let ours = legacy::replies(datagram).map(|(key, count)| (key.to_vec(), count));
     assert!(ours.eq(naive_replies(datagram)));
@@ -48,7 +48,7 @@ fn ours(datagram: &[u8], layout: Layout) -> Vec<Seen> {
         .collect()
 }
 
-/// Reads numbers a byte at a time from positions written out by hand.
+/// Reads numbers byte by byte from positions that are written out by hand.
 fn naive(datagram: &[u8], layout: Layout) -> Vec<Seen> {
     let number = |from: usize, bytes: usize, big_endian: bool| -> u64 {
         (0..bytes).fold(0, |number, n| {
@@ -124,7 +124,8 @@ fn naive(datagram: &[u8], layout: Layout) -> Vec<Seen> {
     seen
 }
 
-/// Replies of both dialects differ in length: 140 bytes of key, then 4 of padding and 8, or 4.
+/// Reads replies. The dialects differ in length: 140 bytes of key, then 4 of padding and 8 of count, or only 4 of
+/// count.
 fn naive_replies(datagram: &[u8]) -> Vec<(Vec<u8>, u64)> {
     let reply_bytes = [152, 144]
         .into_iter()
@@ -137,7 +138,8 @@ fn naive_replies(datagram: &[u8]) -> Vec<(Vec<u8>, u64)> {
         let length = usize::from(reply[0]).min(139);
         let mut count = 0;
         for n in 0..reply_bytes - 140 {
-            // Native: padding, then the least significant byte first. Network: the other way round.
+            // In the native dialect padding comes first, then the count with the lowest byte first. In the network
+            // dialect the highest byte comes first.
             count += match reply_bytes {
                 152 if n < 4 => 0,
                 152 => u64::from(reply[140 + n]) << (8 * (n - 4)),

@@ -1,19 +1,19 @@
-//! What fuzzers call: one function for each parser, which compares it with a naive one and panics where
-//! they differ. `cargo test` runs them on the corpus and on generated input (`tests/fuzz/main.rs`),
-//! `cargo fuzz` for as long as one likes (`fuzz/`).
+//! Targets for fuzzers: one function for each parser, which compares the parser with a naive one and panics if they
+//! differ. `cargo test` runs them on the corpus and on generated input (`tests/fuzz/main.rs`), and `cargo fuzz` as
+//! long as one likes (`fuzz/`).
 
-// Each program of `fuzz/` uses one of them.
+// Each program of `fuzz/` uses one of these.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod cluster;
 pub mod compact;
 pub mod legacy;
 
-/// A target: takes any bytes, and panics only where something is wrong.
+/// A target takes any bytes, and panics only if something is wrong.
 pub type Target = fn(&[u8]);
 
-/// All targets. Each has a program in `fuzz/fuzz_targets/` and a corpus in `tests/data/fuzz/`, which are
-/// called like it. A parser that comes to the library gets a line here.
+/// All targets. Each has a program in `fuzz/fuzz_targets/` and a corpus in `tests/data/fuzz/` of the same name. A new
+/// parser in the library gets a line here.
 pub const ALL: [(&str, Target); 7] = [
     ("cluster_key_file", cluster::key_file),
     ("cluster_membership", cluster::membership),

@@ -1,30 +1,30 @@
-//! Zipf ranks at the price of one random number and one look into a table: Walker's alias method
-//! (A. J. Walker, "An Efficient Method for Generating Discrete Random Variables with General
-//! Distributions", ACM TOMS 3(3), 1977), made in one pass (M. D. Vose, IEEE TSE 17(9), 1991).
+//! Zipf ranks at the price of one random number and one look into a table. This is Walker's alias method (A. J.
+//! Walker, "An Efficient Method for Generating Discrete Random Variables with General Distributions", ACM TOMS 3(3),
+//! 1977), in one pass (M. D. Vose, IEEE TSE 17(9), 1991).
 
 use std::sync::Arc;
 
 use rand::rand_core::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// Most ranks that get a table: 80 MB of it. It is shared by all streams.
+/// Largest number of ranks with a table, which then takes 80 MB. All streams share it.
 pub(super) const RANKS_MAX: u64 = 10_000_000;
 
-/// Part of a column that is the column's own rank is `keep` / 2^32; the rest is `alias`.
+/// A column: `keep` / 2^32 of it is the column's own rank, and the rest is `alias`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Column {
     keep: u32,
     alias: u32,
 }
 
-/// Ranks from 0 below a length, rank *i* with a probability in proportion to (*i* + 1)^-exponent.
+/// Ranks from 0 on, below a length. Rank *i* has a probability in proportion to (*i* + 1)^-exponent.
 #[derive(Debug)]
 pub(super) struct ZipfTable {
     columns: Vec<Column>,
 }
 
 impl ZipfTable {
-    /// For at most [`RANKS_MAX`] ranks; `None` for more, and for none.
+    /// A table for at most [`RANKS_MAX`] ranks; `None` for more, and for none.
     pub(super) fn new(exponent: f64, ranks: u64) -> Option<Self> {
         if ranks == 0 || ranks > RANKS_MAX {
             return None;
@@ -33,7 +33,7 @@ impl ZipfTable {
         let ranks = ranks as u32;
         let mean = (0..ranks).map(weight).sum::<f64>() / f64::from(ranks);
         let mut columns: Vec<Column> = (0..ranks).map(Column::whole).collect();
-        // Weights descend, so those above the mean come first and no lists of them are needed.
+        // Weights descend, so those above the mean come first, and no lists of them are needed.
         let mut giver = 0;
         let mut rest = weight(giver) / mean;
         for rank in 1..ranks {
@@ -43,8 +43,8 @@ impl ZipfTable {
             }
             columns[rank as usize] = Column::shared(own, giver);
             rest -= 1.0 - own;
-            // A giver below the mean takes from the next one. The last has no next one above the
-            // mean: what it lacks then is rounding, and it stays whole.
+            // A giver below the mean takes from the next one. The last giver has no next one above the mean; it lacks
+            // only rounding, and stays whole.
             while rest < 1.0 {
                 let next = weight(giver + 1) / mean;
                 if giver + 1 >= rank || next < 1.0 {
@@ -58,31 +58,30 @@ impl ZipfTable {
         Some(Self { columns })
     }
 
-    /// The rank for 64 random bits: the high part of their product with the length is the column,
-    /// the low part, of which at least 40 bits are random, is the place in it.
+    /// The rank for 64 random bits. The high part of their product with the length is the column. The low part, of
+    /// which at least 40 bits are random, is the place in it.
     #[inline]
     fn rank(&self, random: u64) -> u32 {
         let product = u128::from(random) * self.columns.len() as u128;
         let column = (product >> 64) as u32;
         let place = (product as u64 >> 32) as u32;
         let Column { keep, alias } = self.columns[column as usize];
-        // Without a branch: nobody could predict it, and it would wait for the table.
+        // There is no branch here: the processor could not predict it, and it would wait for the table.
         let kept = 0u32.wrapping_sub(u32::from(place < keep));
         (column & kept) | (alias & !kept)
     }
 }
 
-/// Ranks drawn at once.
+/// Number of ranks that are drawn at once.
 const DRAWN: usize = 64;
 
-/// Endless ranks. They are drawn many at a time, so that the looks into a table larger than the
-/// caches overlap.
+/// Endless ranks. Many are drawn at a time, so that looks into a table larger than the caches overlap.
 #[derive(Debug, Clone)]
 pub(super) struct ZipfRanks {
     table: Arc<ZipfTable>,
     rng: Xoshiro256PlusPlus,
     drawn: Box<[u32; DRAWN]>,
-    /// How many of `drawn` were given out.
+    /// Number of `drawn` ranks that were given out.
     given: usize,
 }
 
@@ -137,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// The probabilities that the columns add up to are those of the definition.
+    /// The columns add up to the probabilities of the definition.
     #[test]
     fn columns_add_up_to_the_distribution() {
         for (exponent, ranks) in [
@@ -161,8 +160,8 @@ mod tests {
             let total: f64 = (1..=ranks).map(weight).sum();
             for (rank, seen) in (1..).zip(seen) {
                 let expected = weight(rank) / total;
-                // Each column is rounded by at most 2^-32 of itself; a rank that many columns
-                // share has the sum of that.
+                // Each column is rounded by at most 2^-32 of itself. A rank that many columns share has the sum of
+                // these.
                 let rounding = 2f64.powi(-32) + 1e-12;
                 assert!(
                     (seen - expected).abs() <= rounding,
@@ -172,8 +171,7 @@ mod tests {
         }
     }
 
-    /// Pearson's chi-square over all ranks. It has a mean of ranks - 1 and a variance of twice
-    /// that; the seed is fixed.
+    /// Pearson's chi-square over all ranks. Its mean is ranks - 1, and its variance is twice that; the seed is fixed.
     #[test]
     fn draws_have_the_distribution() {
         let (exponent, ranks, draws) = (1.1, 1000u64, 1_000_000);

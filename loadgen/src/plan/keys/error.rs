@@ -1,4 +1,4 @@
-//! Keys that cannot be.
+//! Errors of keys.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,85 +9,85 @@ use thiserror::Error;
 use super::super::format::Format;
 use super::spec::KeySpec;
 
-/// Keys that cannot be. Nothing was sent.
+/// The error for keys that are not possible. Nothing was sent.
 #[derive(Debug, Error)]
 pub enum KeysError {
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error(
         "can't read keys from {path}: {source}; name a file with one key a line, or - for standard input"
     )]
     Read {
-        /// The file, or `-`.
+        /// The path of the file, or `-`.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file without a key.
+    /// The file has no key.
     #[error("no keys in {path}: it has no line that is not empty; write one key a line")]
     Empty {
-        /// The file, or `-`.
+        /// The path of the file, or `-`.
         path: PathBuf,
     },
-    /// More than is kept in memory.
+    /// The file has more than is kept in memory.
     #[error(
         "{path} has more than {limit} {what}, the most that are kept in memory; take a part of it (`head`, `split`)"
     )]
     TooLarge {
-        /// The file, or `-`.
+        /// The path of the file, or `-`.
         path: PathBuf,
-        /// The limit.
+        /// The largest number.
         limit: usize,
-        /// Of what.
+        /// The unit of the limit.
         what: &'static str,
     },
-    /// Keys that are too short to differ.
+    /// Keys of this length are too short to be different.
     #[error(
         "{keys} different keys do not fit {bytes} bytes of which {prefix_bytes} are the prefix: use --key-len {needed} or more"
     )]
     TooShort {
-        /// Keys asked for.
+        /// Number of keys that were asked for.
         keys: u64,
-        /// Bytes of a key.
+        /// Length of a key in bytes.
         bytes: usize,
-        /// Bytes of the prefix.
+        /// Length of the prefix in bytes.
         prefix_bytes: usize,
-        /// Bytes that are needed.
+        /// Length that is needed, in bytes.
         needed: usize,
     },
-    /// Made keys that the format cannot carry.
+    /// The format cannot carry made keys of this length.
     #[error(
         "keys of {bytes} bytes are not possible: the {} format carries at most {}; use a smaller --key-len{}",
         format.name(), format.key_bytes_max(), or_compact(*format)
     )]
     TooLong {
-        /// Bytes of a key.
+        /// Length of a key in bytes.
         bytes: usize,
-        /// What they were to be written in.
+        /// The format that they were to be written in.
         format: Format,
     },
-    /// Keys that are no lines, and have no CR.
+    /// The keys are no lines, and have no CR to keep.
     #[error(
         "keys of {spec} are made and have no CR to keep: leave --keep-cr out, or read lines with --keys file:PATH or --keys -"
     )]
     NoLines {
-        /// Which keys.
+        /// The keys that were asked for.
         spec: KeySpec,
     },
-    /// A line that the compact format cannot carry.
+    /// The compact format cannot carry a line.
     #[error(
         "line {line} of {path} has {bytes} bytes, and the compact format carries keys of at most {KEY_BYTES_MAX}: take it out, or shorten it (`cut -b -{KEY_BYTES_MAX}`)"
     )]
     LineTooLong {
-        /// The file, or `-`.
+        /// The path of the file, or `-`.
         path: PathBuf,
-        /// The first such line, from 1.
+        /// The number of the first such line, from 1.
         line: u64,
-        /// Bytes of the line.
+        /// Length of the line in bytes.
         bytes: usize,
     },
 }
 
-/// What else to do about keys that are too long.
+/// An alternative for keys that are too long.
 fn or_compact(format: Format) -> &'static str {
     match format {
         Format::Legacy => ", or --format compact, which carries 1024",

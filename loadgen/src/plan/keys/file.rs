@@ -1,4 +1,4 @@
-//! Keys from the lines of a file, all in memory: a run reads no disk.
+//! Keys from the lines of a file. All of them are in memory, so that a run reads no disk.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,23 +8,23 @@ use std::path::Path;
 use super::super::format::Format;
 use super::error::KeysError;
 
-/// Bytes that are read at most; they stay in memory.
+/// Largest size of a file in bytes; it stays in memory.
 const FILE_BYTES_MAX: usize = 1 << 30;
-/// Lines at most; each costs 4 bytes, and some 40 while they are read.
+/// Largest number of lines. Each costs 4 bytes, and some 40 while lines are read.
 const LINES_MAX: usize = 50_000_000;
 
-/// Where a line of a file of keys ends.
+/// The end of a line in a file of keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LineEnd {
-    /// Before LF, and before a CR that stands in front of it or at the end of the file: as `rmbd add` has it.
+    /// A line ends before LF, and before a CR in front of it or at the end of the file, as in `rmbd add`.
     #[default]
     LfOrCrLf,
-    /// Before LF; a CR is the key's.
+    /// A line ends before LF; a CR is part of the key.
     Lf,
 }
 
 impl LineEnd {
-    /// As `--keep-cr` has it: whether a CR at the end of a line is the key's.
+    /// The line end for `--keep-cr`: whether a CR at the end of a line is part of the key.
     #[must_use]
     pub(crate) fn with_cr(is_kept: bool) -> Self {
         match is_kept {
@@ -34,11 +34,11 @@ impl LineEnd {
     }
 }
 
-/// The keys of a file, and in which order they stand in it.
+/// The keys of a file, and their order there.
 #[derive(Debug)]
 pub(super) struct Lines {
     text: Vec<u8>,
-    /// Where each different key stands in `text`, in the order of their first lines.
+    /// The position of each different key in `text`, in the order of their first lines.
     keys: Vec<Span>,
     /// Numbers of the keys, line by line.
     entries: Vec<u32>,
@@ -80,7 +80,7 @@ pub(super) fn read_lines(
     for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         let key = without(line_end, line);
         let span = Span {
-            // The text is shorter than 2^32 bytes, a key than 2^16.
+            // The text is shorter than 2^32 bytes, and a key than 2^16.
             start: start as u32,
             len: key.len().min(longest) as u16,
         };
@@ -163,14 +163,14 @@ impl Lines {
         self.cut
     }
 
-    /// Of the shortest and of the longest key.
+    /// Bytes of the shortest and of the longest key.
     pub(super) fn key_bytes_range(&self) -> (usize, usize) {
         let lengths = || self.keys.iter().map(|span| usize::from(span.len));
-        // There is a key, and it is not empty.
+        // There is at least one key, and none is empty.
         (lengths().min().unwrap_or(1), lengths().max().unwrap_or(1))
     }
 
-    /// Number of the key in line `entry`.
+    /// The number of the key in line `entry`.
     #[inline]
     pub(super) fn number(&self, entry: u64) -> u64 {
         self.entries[entry as usize].into()

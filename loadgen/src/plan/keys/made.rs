@@ -5,17 +5,17 @@ use rmbd_proto::compact::KEY_BYTES_MAX;
 use super::super::format::Format;
 use super::error::KeysError;
 
-/// Hexadecimal digits of the largest number.
+/// Number of hexadecimal digits of the largest number.
 const DIGITS_MAX: usize = 16;
 
 /// Keys made from their numbers: a prefix, zeros, and the number in hexadecimal.
 #[derive(Debug, Clone)]
 pub(super) struct Made {
     pub(super) keys: u64,
-    /// A key of `bytes` bytes whose digits are all 0.
+    /// A key with all digits 0.
     pub(super) template: Box<[u8]>,
     pub(super) bytes: usize,
-    /// How many of its last bytes are the number.
+    /// Number of digits at the end of a key.
     digits: usize,
 }
 
@@ -48,7 +48,7 @@ impl Made {
         })
     }
 
-    /// Writes the last digits of a key whose other bytes are there already.
+    /// Writes the digits at the end of a key whose other bytes are there already.
     #[inline]
     pub(super) fn write_digits(&self, number: u64, key: &mut [u8; KEY_BYTES_MAX]) {
         let digits = hexadecimal(number);
@@ -57,13 +57,13 @@ impl Made {
     }
 }
 
-/// Hexadecimal digits that a number needs, at least 1.
+/// Number of hexadecimal digits of a number, at least 1.
 pub(super) fn digits(number: u64) -> usize {
     (number.max(1).ilog2() as usize) / 4 + 1
 }
 
-/// 16 lower-case digits, all at once: one byte for each nibble, `0` added, and the distance from
-/// `9` to `a` where it is above 9.
+/// Writes 16 lower-case digits at once: there is one byte for each nibble, `0` is added to it, and the distance from
+/// `9` to `a` if it is above 9.
 #[inline]
 pub(super) fn hexadecimal(number: u64) -> [u8; DIGITS_MAX] {
     const LOW_NIBBLES: u128 = u128::from_ne_bytes([0x0f; DIGITS_MAX]);

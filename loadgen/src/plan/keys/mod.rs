@@ -1,8 +1,7 @@
-//! Which keys a run sends: deterministic streams from a seed, or the lines of a file.
+//! The keys that a run sends: deterministic streams from a seed, or the lines of a file.
 //!
-//! Every key has a number below [`KeySet::distinct`], and a stream is a sequence of such numbers.
-//! So what was sent need not be noted while sending: the same stream, run again, tells. Taking a
-//! key from a stream allocates nothing.
+//! Every key has a number below [`KeySet::distinct`], and a stream is a sequence of such numbers. So nothing need be
+//! noted while sending: a second run of the stream tells what was sent. Taking a key from a stream allocates nothing.
 
 mod alias;
 mod error;

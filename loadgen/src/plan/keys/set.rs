@@ -15,7 +15,7 @@ use super::file::{self, LineEnd, Lines};
 use super::made::Made;
 use super::spec::KeySpec;
 
-/// Bytes of a made key if nothing else is said: 16 hexadecimal digits hold every number.
+/// Default length of a made key in bytes: 16 hexadecimal digits hold every number.
 pub const DEFAULT_KEY_BYTES: usize = 16;
 
 /// The keys of a run, shared by all its streams; cheap to clone.
@@ -23,7 +23,7 @@ pub const DEFAULT_KEY_BYTES: usize = 16;
 pub struct KeySet {
     pub(super) kind: Kind,
     pub(super) spec: KeySpec,
-    /// Where `spec` is Zipf and has not too many ranks for it.
+    /// The table for a Zipf distribution, if it has few enough ranks for one.
     pub(super) zipf: Option<Arc<ZipfTable>>,
 }
 
@@ -34,12 +34,11 @@ pub(super) enum Kind {
 }
 
 impl KeySet {
-    /// Makes ready what is asked for: reads the file, or checks that keys of `key_bytes` bytes, of
-    /// which the first are `prefix`, can all be different. Both are ignored for a file. All of them
-    /// are as long as the format can carry them; the legacy one cuts long lines of a file.
+    /// Prepares keys: reads the file, or checks that keys of `key_bytes` bytes with this prefix can all be different.
+    /// Both are ignored for a file. The format limits the length of keys; the legacy one cuts long lines of a file.
     ///
     /// # Errors
-    /// [`KeysError`].
+    /// Fails with [`KeysError`].
     pub fn open(
         spec: &KeySpec,
         key_bytes: usize,
@@ -49,10 +48,10 @@ impl KeySet {
         Self::open_with(spec, key_bytes, prefix, format, LineEnd::default())
     }
 
-    /// The same, of lines that end as told.
+    /// Does the same for lines with this line end.
     ///
     /// # Errors
-    /// [`KeysError`], also where a CR is to be kept and there are no lines.
+    /// Fails with [`KeysError`], also if a CR is to be kept and there are no lines.
     pub fn open_with(
         spec: &KeySpec,
         key_bytes: usize,
@@ -88,13 +87,13 @@ impl KeySet {
         Ok(Self { kind, spec, zipf })
     }
 
-    /// What it was made from.
+    /// The specification that the set was made from.
     #[must_use]
     pub fn spec(&self) -> &KeySpec {
         &self.spec
     }
 
-    /// How many different keys there are; their numbers are below this.
+    /// Number of different keys; their numbers are below this.
     #[must_use]
     pub fn distinct(&self) -> u64 {
         match &self.kind {
@@ -103,7 +102,7 @@ impl KeySet {
         }
     }
 
-    /// Bytes of every key, where they are made.
+    /// Length of every key in bytes, if the keys are made.
     #[must_use]
     pub fn key_bytes(&self) -> Option<usize> {
         match &self.kind {
@@ -112,7 +111,7 @@ impl KeySet {
         }
     }
 
-    /// Bytes of the shortest and of the longest key; at least 1.
+    /// Bytes of the shortest and of the longest key, at least 1.
     #[must_use]
     pub fn key_bytes_range(&self) -> (usize, usize) {
         match &self.kind {
@@ -121,8 +120,8 @@ impl KeySet {
         }
     }
 
-    /// Lines of the file that were longer than the legacy format carries and were cut, as every sender
-    /// of that format does.
+    /// Number of lines of the file that were longer than the legacy format carries, and were cut, as every sender of
+    /// that format does.
     #[must_use]
     pub fn cut(&self) -> u64 {
         match &self.kind {
@@ -131,8 +130,8 @@ impl KeySet {
         }
     }
 
-    /// Numbers of the keys that are sent most often, most often first; none where all are sent
-    /// alike.
+    /// Numbers of the keys that are sent most often, the most frequent first. It is empty if all keys are sent equally
+    /// often.
     #[must_use]
     pub fn hottest(&self, count: usize) -> Vec<u64> {
         match (&self.kind, &self.spec) {
@@ -142,8 +141,7 @@ impl KeySet {
         }
     }
 
-    /// Writes key `number` and returns its length. A number past the end is taken modulo
-    /// [`Self::distinct`].
+    /// Writes key `number`, and returns its length. A number past the end is taken modulo [`Self::distinct`].
     pub fn write(&self, number: u64, out: &mut [u8; KEY_BYTES_MAX]) -> usize {
         match &self.kind {
             Kind::Made(made) => {
@@ -159,7 +157,7 @@ impl KeySet {
         }
     }
 
-    /// Key `number` by itself; see [`Self::write`].
+    /// Returns key `number`; see [`Self::write`].
     #[must_use]
     pub fn key(&self, number: u64) -> Vec<u8> {
         let mut key = [0; KEY_BYTES_MAX];

@@ -1,4 +1,4 @@
-//! Which keys, as they are named on the command line.
+//! Specifications of keys, as the command line names them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,47 +7,47 @@ use std::str::FromStr;
 use rand_distr::Zipf;
 use thiserror::Error;
 
-/// Which keys: `uniform:N`, `zipf:S:N`, `sequential:N`, `file:PATH` or `-`.
+/// The keys of a run: `uniform:N`, `zipf:S:N`, `sequential:N`, `file:PATH` or `-`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KeySpec {
-    /// Each of `keys` keys with the same probability.
+    /// Each of `keys` keys comes with the same probability.
     Uniform {
-        /// Different keys, at least 1.
+        /// Number of different keys, at least 1.
         keys: u64,
     },
-    /// Key *i* (from 1) with a probability in proportion to *i*^-exponent.
+    /// Key *i* (from 1) comes with a probability in proportion to *i*^-exponent.
     Zipf {
-        /// Not below 0.
+        /// The exponent, not below 0.
         exponent: f64,
-        /// Different keys, 1 to 2^53.
+        /// Number of different keys, 1 to 2^53.
         keys: u64,
     },
-    /// Each of `keys` keys in turn.
+    /// Each of `keys` keys comes in turn.
     Sequential {
-        /// Different keys, at least 1.
+        /// Number of different keys, at least 1.
         keys: u64,
     },
-    /// The lines of a file, in order.
+    /// The lines of a file come in order.
     File(PathBuf),
-    /// The lines of standard input, in order, read to its end before the run.
+    /// The lines of standard input come in order. It is read to its end before the run.
     Stdin,
 }
 
-/// Above this a rank is no longer exact in the arithmetic of the distribution.
+/// Largest number of ranks. A larger rank is not exact in the arithmetic of the distribution.
 const ZIPF_KEYS_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
 
-/// A text that names no keys.
+/// The error for a text that names no keys.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeySpecError {
-    /// Another form.
+    /// The text has another form.
     #[error(
         "not a key stream: write uniform:N, zipf:S:N, sequential:N, file:PATH, or - for standard input"
     )]
     Form,
-    /// No number of keys.
+    /// The number of keys is missing or wrong.
     #[error("the number of keys must be a whole number from 1, such as 1000000")]
     Keys,
-    /// No exponent.
+    /// The exponent is missing or wrong.
     #[error("zipf's exponent must be a number from 0, such as 1.1, and its keys at most 2^53")]
     Zipf,
 }

@@ -1,4 +1,4 @@
-//! Sequences of keys.
+//! Streams of keys.
 
 use std::sync::Arc;
 
@@ -13,11 +13,10 @@ use super::set::{KeySet, Kind};
 use super::spec::{self, KeySpec};
 
 impl KeySet {
-    /// Stream `part` of `parts` that share the work. Random ones are independent of each other;
-    /// `sequential` and `file` deal their keys out in turn, so one part alone sends them in order.
-    /// The same seed and part give the same stream (`zipf` as far as the machine's `pow` is the
-    /// same). Streams never end:
-    /// `sequential` and `file` begin again.
+    /// Stream `part` of `parts` that share the work. Random streams are independent of each other. `sequential` and
+    /// `file` deal their keys out in turn, so one part alone sends them in order. The same seed and part give the same
+    /// stream (`zipf` as far as the machine's `pow` is the same). Streams never end: `sequential` and `file` begin
+    /// again.
     #[must_use]
     pub fn stream(&self, seed: u64, part: usize, parts: usize) -> Stream {
         let source = match (&self.spec, &self.kind) {
@@ -39,7 +38,7 @@ impl KeySet {
             (KeySpec::File(_) | KeySpec::Stdin, Kind::Lines(lines)) => {
                 Source::turns(part, parts, lines.entries())
             }
-            // `open` gives lines to files.
+            // `open` gives lines to every file.
             (KeySpec::File(_) | KeySpec::Stdin, Kind::Made(made)) => {
                 Source::turns(part, parts, made.keys)
             }
@@ -57,7 +56,7 @@ impl KeySet {
     }
 }
 
-/// Generators of different parts are 2^128 steps apart, so they never overlap.
+/// The generator of a part. Generators of different parts are 2^128 steps apart, so they never overlap.
 fn part_rng(seed: u64, part: usize) -> Xoshiro256PlusPlus {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     for _ in 0..part {
@@ -71,9 +70,9 @@ fn part_rng(seed: u64, part: usize) -> Xoshiro256PlusPlus {
 pub struct Stream {
     keys: KeySet,
     source: Source,
-    /// A made key.
+    /// The bytes of a made key.
     key: [u8; KEY_BYTES_MAX],
-    /// Its number.
+    /// The number of the latest key.
     latest: u64,
 }
 
@@ -84,7 +83,7 @@ enum Source {
         keys: u64,
     },
     ZipfTable(ZipfRanks),
-    /// Too many ranks for a table: by rejection, which is slower.
+    /// Zipf with too many ranks for a table, which is drawn by rejection and slower.
     Zipf {
         rng: Xoshiro256PlusPlus,
         zipf: Zipf<f64>,
@@ -108,7 +107,7 @@ impl Source {
     #[inline]
     fn next(&mut self) -> u64 {
         match self {
-            // Lemire's multiply-shift without rejection: the bias is below keys / 2^64.
+            // This is Lemire's multiply-shift without rejection: the bias is below keys / 2^64.
             Self::Uniform { rng, keys } => {
                 ((u128::from(rng.next_u64()) * u128::from(*keys)) >> 64) as u64
             }
@@ -127,7 +126,7 @@ impl Source {
 }
 
 impl Stream {
-    /// Number of the next key.
+    /// The number of the next key.
     #[inline]
     pub fn next_number(&mut self) -> u64 {
         let place = self.source.next();
@@ -147,14 +146,14 @@ impl Stream {
         self.latest_key()
     }
 
-    /// Number of what [`Self::next_key`] gave last.
+    /// The number of the key that [`Self::next_key`] gave last.
     #[inline]
     #[must_use]
     pub fn latest_number(&self) -> u64 {
         self.latest
     }
 
-    /// What [`Self::next_key`] gave last; the first key of all before that.
+    /// The key that [`Self::next_key`] gave last; before that, the first key of all.
     #[inline]
     #[must_use]
     pub fn latest_key(&self) -> &[u8] {

@@ -42,7 +42,7 @@ fn a_page_shows_what_was_measured_and_by_what_command() {
     assert!(page.contains("did not keep its plan</b> in “counts while adds run”"));
     assert!(record.notes.iter().all(|note| page.contains(note)));
     assert!(page.contains("750 ns work, 1.50 µs spinning"), "{page}");
-    // Each of the four plots, for a desk and for a phone.
+    // Each of the four plots is there for a desk and for a phone.
     assert_eq!(page.matches("<svg").count(), 2 * 4);
 }
 
@@ -89,7 +89,7 @@ fn plots_become_files_that_stand_alone() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
-/// The rules for dark ground find colours by their exact text.
+/// The rules for a dark ground find colours by their exact text.
 #[test]
 fn every_colour_of_a_plot_has_one_for_dark_ground() {
     let rules = dark_rules();

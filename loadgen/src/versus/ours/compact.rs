@@ -1,20 +1,20 @@
-//! Compact requests. A train ends in one that asks for nothing but an acknowledgement.
+//! Compact requests. A train ends in a request that asks only for an acknowledgement.
 
 use rmbd_proto::compact::{Answer, RequestWriter, reply};
 
 use super::{Filled, Speech};
 use crate::plan::{DATAGRAM_BYTES, Stream, TRAIN_BYTES_MAX, start_request};
 
-/// Datagrams of adds that leave in one system call. What they leave of it is more than the last one, which has no
-/// operation, takes.
+/// Number of datagrams of adds in one system call. The rest of its room is larger than the last datagram, which has
+/// no operation.
 const TRAIN_DATAGRAMS: usize = TRAIN_BYTES_MAX / DATAGRAM_BYTES;
-/// Numbers of questions are above this, those of trains below.
+/// Numbers of questions are above this one, and those of trains below.
 const QUESTIONS: u32 = 1 << 31;
 
 pub(super) struct Compact {
     writer: RequestWriter,
     train: Vec<u8>,
-    /// The stream's latest key did not fit, and is the next one to be added.
+    /// Whether the stream's latest key did not fit, so that it is the next one to be added.
     is_held_back: bool,
     latest_question: u32,
 }
@@ -29,7 +29,7 @@ impl Compact {
         }
     }
 
-    /// A datagram of up to `adds_left` adds; how many.
+    /// Writes a datagram of up to `adds_left` adds, and returns their number.
     fn datagram(&mut self, keys: &mut Stream, adds_left: u64) -> u64 {
         start_request(&mut self.writer, 0, false);
         let mut adds = 0;
@@ -67,13 +67,13 @@ impl Speech for Compact {
         let mut adds = 0;
         for datagram in 1..=TRAIN_DATAGRAMS {
             adds += self.datagram(keys, adds_left - adds);
-            // All but the last are of one length.
+            // All datagrams but the last have one length.
             self.train.resize(datagram * DATAGRAM_BYTES, 0);
             if adds == adds_left {
                 break;
             }
         }
-        // A turn has far less trains than 2^31.
+        // A turn has far fewer trains than 2^31.
         start_request(&mut self.writer, number as u32 % QUESTIONS, true);
         self.train.extend_from_slice(self.writer.finish());
         Filled {

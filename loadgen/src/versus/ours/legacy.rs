@@ -1,4 +1,4 @@
-//! Legacy messages. No add of them is acknowledged, so a train ends in a count of a key that nobody adds.
+//! Legacy messages. Adds are not acknowledged, so a train ends in a count of a key that is never added.
 
 use rmbd_proto::legacy::{
     MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count, replies, write_add, write_count,
@@ -7,10 +7,10 @@ use rmbd_proto::legacy::{
 use super::{Filled, Speech};
 use crate::plan::{Stream, TRAIN_BYTES_MAX};
 
-/// Messages in a datagram of 1 400 bytes.
+/// Number of messages in a datagram of 1 400 bytes.
 const PACK: usize = REPLY_DATAGRAM_BYTES_MAX / MESSAGE_BYTES;
 const DATAGRAM_BYTES: usize = PACK * MESSAGE_BYTES;
-/// Datagrams that leave in one system call.
+/// Number of datagrams in one system call.
 const TRAIN_DATAGRAMS: usize = TRAIN_BYTES_MAX / DATAGRAM_BYTES;
 const TRAIN_MESSAGES: usize = TRAIN_DATAGRAMS * PACK;
 
@@ -71,7 +71,7 @@ impl Speech for Legacy {
     }
 }
 
-/// A key that no stream has (no line holds a 0 byte, no made key begins with one), with a number.
+/// A key with a number that no stream has: no line holds a 0 byte, and no made key begins with one.
 fn marker(train: u64) -> [u8; MARKER.len() + 8] {
     let mut key = [0; MARKER.len() + 8];
     let (text, number) = key.split_at_mut(MARKER.len());

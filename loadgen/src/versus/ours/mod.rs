@@ -1,8 +1,7 @@
-//! Adds into a node, at the pace of what it confirms.
+//! Adds into a node, at the pace of the node's confirmations.
 //!
-//! A node answers what comes from one socket in order, so each train of datagrams ends in something that
-//! is answered, and the reply shows that the train was read. What is lost all the same is seen in
-//! `/status`.
+//! A node answers messages from one socket in order. So each train of datagrams ends in a message that is answered,
+//! and the reply shows that the train was read. `/status` shows adds that were lost all the same.
 
 mod compact;
 mod legacy;
@@ -21,30 +20,29 @@ use crate::plan::{DATAGRAM_BYTES, Format, Stream};
 use crate::server::{StatusError, connected_socket, fetch_status, status_url};
 
 const SERVER: &str = "rmbd";
-/// After which a train's reply counts as lost. On one machine an answer takes milliseconds.
+/// Time after which a train's reply counts as lost. On one machine an answer takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Trains in a row without a reply after which nobody is there.
+/// Number of trains in a row without a reply after which the node counts as gone.
 const LOST_TRAINS_MAX: u32 = 3;
 
-/// A format, as this connection uses it.
+/// One of the two formats, as this connection uses it.
 trait Speech {
-    /// For the record.
+    /// The form of adds, for the record.
     fn adds_as(&self) -> String;
 
-    /// For the record.
+    /// The form of counts, for the record.
     fn counts_as(&self) -> String;
 
-    /// Fills a train with up to `adds_left` adds and with something that is answered, which carries the
-    /// train's number.
+    /// Fills a train with up to `adds_left` adds, and with a message that is answered and carries the train's number.
     fn fill(&mut self, keys: &mut Stream, adds_left: u64, number: u64) -> Filled<'_>;
 
-    /// The train whose end this answers; the latest one, where it answers several.
+    /// The train that this datagram answers; the latest one if it answers several.
     fn confirmed(&self, datagram: &[u8]) -> Option<u64>;
 
     /// A datagram that counts one key.
     fn question(&mut self, key: &[u8]) -> &[u8];
 
-    /// The count of that key, if this is the answer.
+    /// The count of the key, if this datagram is the answer.
     fn answer(&self, datagram: &[u8], key: &[u8]) -> Option<u64>;
 }
 
@@ -62,9 +60,9 @@ pub(super) struct Ours<'a> {
     socket: UdpSocket,
     version: String,
     speech: Box<dyn Speech>,
-    /// Trains sent so far; the next train's number.
+    /// Number of trains sent so far, which is the next train's number.
     trains: u64,
-    /// Trains whose reply has come, or was given up.
+    /// Number of trains whose reply has come or was given up.
     confirmed: u64,
     lost_in_a_row: u32,
     stop: &'a AtomicBool,
@@ -125,7 +123,7 @@ impl<'a> Ours<'a> {
         }
     }
 
-    /// Sends up to a train of adds; how many.
+    /// Sends up to a train of adds, and returns their number.
     fn send_train(&mut self, keys: &mut Stream, adds_left: u64) -> Result<u64, AdapterError> {
         let Filled {
             adds,
@@ -139,8 +137,8 @@ impl<'a> Ours<'a> {
         }
     }
 
-    /// Waits until at most `window` trains are without a reply. A train that gets none is given up;
-    /// `/status` tells what arrived of it.
+    /// Waits until at most `window` trains are without a reply. A train without a reply is given up; `/status` shows
+    /// what arrived of it.
     fn await_window(&mut self, window: u64) -> Result<(), AdapterError> {
         let mut buffer = [0; DATAGRAM_BYTES];
         while self.trains - self.confirmed > window {

@@ -1,5 +1,5 @@
-//! Servers that understand just enough of a protocol, written from its documentation and not from
-//! the client beside them.
+//! Servers that understand just enough of a protocol. They are written from the protocol's documentation, and not
+//! from the client beside them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Takes what it understands from the front of the input, writes answers to the output, and says
-/// whether the connection stays.
+/// A function that takes what it understands from the front of the input and writes answers to the output. It returns
+/// whether the connection stays open.
 pub(super) type Behaviour = Box<dyn FnMut(&mut Vec<u8>, &mut Vec<u8>) -> bool + Send>;
 
 /// A thread that serves one connection after the other until it is dropped.
@@ -55,7 +55,7 @@ impl Drop for Fake {
     }
 }
 
-/// Until the client goes.
+/// Serves one connection until the client closes it.
 fn serve(mut connection: TcpStream, behaviour: &mut Behaviour) {
     let (mut input, mut output) = (Vec::new(), Vec::new());
     let mut buffer = [0; 4096];
@@ -69,7 +69,7 @@ fn serve(mut connection: TcpStream, behaviour: &mut Behaviour) {
     }
 }
 
-/// RESP 2: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
+/// A server of RESP 2: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 pub(super) fn redis_behaviour(knows_client_reply: bool, has_sketches: bool) -> Behaviour {
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut replies = true;
@@ -122,7 +122,7 @@ fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// An array of bulk strings, if a whole one is there.
+/// Takes an array of bulk strings, if a whole one is there.
 fn take_command(input: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
     let mut at = 0;
     let words = take_number(input, &mut at, b'*')?;
@@ -145,8 +145,8 @@ fn take_number(input: &[u8], at: &mut usize, kind: u8) -> Option<usize> {
     std::str::from_utf8(&rest[1..end]).unwrap().parse().ok()
 }
 
-/// The binary protocol (memcached, doc/protocol-binary.txt). The increment of number `fails_at`
-/// finds no memory.
+/// A server of the binary protocol (memcached, doc/protocol-binary.txt). The increment with number `fails_at` finds
+/// no memory.
 pub(super) fn memcached_behaviour(fails_at: Option<u64>) -> Behaviour {
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut increments = 0;
@@ -186,7 +186,7 @@ pub(super) fn memcached_behaviour(fails_at: Option<u64>) -> Behaviour {
     })
 }
 
-/// Opcode, extras and key of a request, if a whole one is there.
+/// Takes the opcode, extras and key of a request, if a whole one is there.
 fn take_request(input: &mut Vec<u8>) -> Option<(u8, Vec<u8>, Vec<u8>)> {
     let header = input.get(..24)?;
     assert_eq!(header[0], 0x80);

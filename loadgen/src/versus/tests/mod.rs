@@ -32,7 +32,7 @@ fn keys() -> KeySet {
     KeySet::open(&spec, 16, "", Format::Legacy).unwrap()
 }
 
-/// Adds, counts every key, and compares with the stream run again.
+/// Adds, counts every key, and compares with a second run of the stream.
 fn check_adds_and_counts(adapter: &mut dyn Adapter) {
     let keys = keys();
     let added = adapter.add(&mut keys.stream(7, 0, 1), ADDS).unwrap();
@@ -156,7 +156,7 @@ fn ctrl_c_ends_a_turn() {
     ));
 }
 
-/// A server of another kind, which says the same to everything.
+/// A server of another kind, which answers everything with the same text.
 fn says(text: &'static [u8]) -> Behaviour {
     Box::new(move |_, output| {
         output.extend_from_slice(text);

@@ -138,7 +138,7 @@ fn the_same_seed_is_the_same_stream() {
     assert_ne!(take(&mut uniform.stream(7, 0, 1), 500), other_seed);
 }
 
-/// Records are compared across releases: a stream must not change under its seed.
+/// Records are compared across releases, so a stream must not change under its seed.
 #[test]
 fn streams_are_what_they_were() {
     let numbers = |spec: &str| {
@@ -164,9 +164,9 @@ fn parts_deal_the_sequence_out() {
         })
         .collect();
     all.sort_unstable();
-    // 15 keys of a sequence of 5: each three times.
+    // These are 15 keys of a sequence of 5: each comes three times.
     assert_eq!(all, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
-    // More parts than keys.
+    // There are more parts than keys.
     assert_eq!(keys.stream(0, 7, 9).next_number(), 2);
 }
 
@@ -185,7 +185,7 @@ fn zipf_is_zipf() {
     for rank in [1, 2, 3, 10, 50] {
         let expected = draws as f64 * (rank as f64).powf(-exponent) / total;
         let seen = counts[&(rank - 1)] as f64;
-        // Five standard deviations; the seed is fixed.
+        // The limit is five standard deviations; the seed is fixed.
         assert!(
             (seen - expected).abs() < 5.0 * expected.sqrt(),
             "rank {rank}: {seen}, expected {expected}"
@@ -249,7 +249,7 @@ fn files_without_keys_are_refused() {
     assert!(matches!(error, KeysError::Read { .. }), "{error}");
 }
 
-/// The lines of an input, one by one as they stand there.
+/// The lines of an input, one by one.
 fn naive(input: &[u8], line_end: LineEnd) -> Vec<Vec<u8>> {
     let mut lines = vec![Vec::new()];
     for &byte in input {
