@@ -66,13 +66,13 @@ impl Answers {
         match answer {
             Answer::Count(_) => {
                 self.write_at(at, |out| {
-                    compact::write_count_answer(count, incomplete, out)
+                    compact::write_count_answer(count, incomplete, out);
                 });
             }
             Answer::Hit { verdict, .. } => {
                 let within = verdict == Verdict::Within;
                 self.write_at(at, |out| {
-                    compact::write_hit_answer(count, incomplete, within, out)
+                    compact::write_hit_answer(count, incomplete, within, out);
                 });
             }
             Answer::Bounds(Bounds {

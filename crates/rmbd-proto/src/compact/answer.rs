@@ -3,6 +3,8 @@
 //!
 //! A new answer takes a variant, its length, a function that writes it, and a line in each of the others.
 
+use std::ops::RangeInclusive;
+
 use super::COOKIE_BYTES_MAX;
 use super::info::{self, Info};
 use super::operation::{BOUNDS, COUNT, HIT, INFO, Operation};
@@ -10,8 +12,8 @@ use crate::reader::{ReadError, Reader};
 
 /// The code of a cookie: only an answer.
 const COOKIE: u8 = 7;
-/// Codes of later versions, whose answers are skipped by their length.
-const LATER: std::ops::RangeInclusive<u8> = COOKIE + 1..=0x3f;
+/// Codes of answers that begin with their length, so that who does not know one skips it.
+const WITH_LENGTH: RangeInclusive<u8> = COOKIE + 1..=0x3f;
 
 /// Added to the code of an answer.
 const INCOMPLETE: u8 = 0x80;
@@ -74,38 +76,32 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Reads the answer of this tag, which is a code and what is added to it, from what stands behind the tag.
-    pub(super) fn read(tag: u8, reader: &mut Reader<'a>) -> Result<Self, ReadError> {
+    /// Reads the answer of this tag, which is a code and what is added to it, from what stands behind the tag. `None`
+    /// is one of a later version, which was skipped.
+    pub(super) fn read(tag: u8, reader: &mut Reader<'a>) -> Result<Option<Self>, ReadError> {
         let incomplete = tag & INCOMPLETE != 0;
-        match tag & !INCOMPLETE {
-            COUNT => Ok(Self::Count {
+        Ok(Some(match tag & !INCOMPLETE {
+            COUNT => Self::Count {
                 estimate: reader.u64()?,
                 incomplete,
-            }),
-            hit if hit & !OVER_LIMIT == HIT => Ok(Self::Hit {
+            },
+            hit if hit & !OVER_LIMIT == HIT => Self::Hit {
                 estimate: reader.u64()?,
                 incomplete,
                 within: hit & OVER_LIMIT == 0,
-            }),
-            BOUNDS => Ok(Self::Bounds {
+            },
+            BOUNDS => Self::Bounds {
                 estimate: reader.u64()?,
                 incomplete,
                 lower: reader.u64()?,
                 total_weight: reader.u64()?,
-            }),
-            INFO if !incomplete => {
-                let fields = reader.field()?;
-                info::read(Reader::new(fields)).map(Self::Info)
-            }
-            COOKIE if !incomplete => reader.field().map(Self::Cookie),
-            _ => Err(ReadError::Form),
-        }
+            },
+            INFO if !incomplete => Self::Info(info::read(Reader::new(reader.field()?))?),
+            COOKIE if !incomplete => Self::Cookie(reader.field()?),
+            _ if WITH_LENGTH.contains(&tag) => return reader.field().map(|_| None),
+            _ => return Err(ReadError::Form),
+        }))
     }
-}
-
-/// Skips an answer of a later version, and says whether it did.
-pub(super) fn skip_later(tag: u8, reader: &mut Reader<'_>) -> bool {
-    LATER.contains(&tag) && reader.field().is_ok()
 }
 
 /// Writes the answer to a count.

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 
 use thiserror::Error;
 
-use super::answer::{Answer, skip_later};
+use super::answer::Answer;
 use super::{FLAG_REPEATED, Problem, REPLY, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, VERSION};
 use crate::reader::Reader;
 
@@ -120,13 +120,12 @@ impl<'a> Iterator for Answers<'a> {
         loop {
             let (&tag, rest) = self.rest.split_first()?;
             let mut reader = Reader::new(rest);
-            if skip_later(tag, &mut reader) {
-                self.rest = reader.rest();
-                continue;
-            }
             let answer = Answer::read(tag, &mut reader);
+            // After an error nobody knows where the next answer begins.
             self.rest = answer.map_or(&[], |_| reader.rest());
-            return Some(answer.map_err(|_| ReplyMalformed::Answer));
+            if let Some(answer) = answer.transpose() {
+                return Some(answer.map_err(|_| ReplyMalformed::Answer));
+            }
         }
     }
 }
