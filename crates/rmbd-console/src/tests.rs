@@ -48,11 +48,7 @@ fn a_panic_waits_for_nobody() {
     while full.write(b".").is_ok() {}
     rustix::io::ioctl_fionbio(&full, false).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "--nocapture",
-            "tests::a_panic_waits_for_nobody",
-        ])
+        .args(["--exact", "--nocapture", "tests::a_panic_waits_for_nobody"])
         .env(CHILD, "1")
         .stdout(Stdio::null())
         .stderr(full)
