@@ -262,7 +262,7 @@ fn a_node_that_was_started_again_refuses_and_the_run_ends() {
         ..adds(0)
     };
     let record = run_watched(&target, load, 0, &mut |event| {
-        // At most 200 messages are under way, so that many more than 1 000 are acknowledged then.
+        // At most 800 messages are under way, so that many more than 1 000 are acknowledged then.
         if let Event::Progress { totals, .. } = event
             && totals.messages > 2000
             && second.is_none()
