@@ -32,7 +32,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-pub use self::panics::report_panics;
+use self::panics::report_panics;
 pub use self::queue::Missing;
 use self::queue::Queue;
 pub use self::usage::{FAILURE, READER_GONE, WRONG_USAGE, unwritten, usage};

@@ -9,7 +9,7 @@ use super::note;
 
 /// Reports panics as notes from now on. The standard hook writes to standard error itself. It may wait there for
 /// ever, and then the thread that panicked would neither end nor be missed.
-pub fn report_panics() {
+pub(crate) fn report_panics() {
     set_hook(Box::new(|info| note(&report(info, &Backtrace::capture()))));
 }
 
