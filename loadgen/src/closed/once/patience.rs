@@ -1,14 +1,14 @@
-//! How long to wait before a request is sent again.
+//! The time to wait before a request is repeated.
 
-/// How long an acknowledgement is waited for while no round trip has been measured ...
+/// Wait for an acknowledgement while no round trip has been measured.
 pub(super) const PATIENCE_FIRST_NS: u64 = 100_000_000;
-/// ... at least, since a busy machine may leave a node without a CPU for so long, ...
+/// Shortest wait, since a busy machine may leave a node without a CPU for this long.
 const PATIENCE_MIN_NS: u64 = 10_000_000;
-/// ... and at most.
+/// Longest wait.
 const PATIENCE_MAX_NS: u64 = 1_000_000_000;
 
-/// How long an acknowledgement may take, from round trips as RFC 6298 measures them: of requests that
-/// were sent once (3, Karn's algorithm).
+/// The wait for an acknowledgement, from round trips as RFC 6298 measures them. Only requests that were sent once are
+/// measured (section 3, Karn's algorithm).
 #[derive(Default)]
 pub(super) struct Patience {
     /// Smoothed round trip, and its variation.
@@ -26,7 +26,7 @@ impl Patience {
         });
     }
 
-    /// For a request of which so many copies were sent: twice as long for each.
+    /// The wait for a request of which `copies` copies were sent: it doubles with each copy.
     pub(super) fn ns(&self, copies: u32) -> u64 {
         let first = self
             .measured_ns
