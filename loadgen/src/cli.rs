@@ -1,4 +1,4 @@
-//! The command line: what is to be done, and by which room.
+//! The command line of the load generator.
 
 use std::error::Error;
 use std::io;
@@ -19,9 +19,9 @@ use crate::run::{DEFAULT_CHECKED_KEYS, Session, ceiling};
 use crate::server::{ServerArgs, ServerUnderLoad};
 use crate::versus::VersusCommand;
 
-/// Could not begin.
+/// The exit code if the run could not begin.
 const CODE_NOT_BEGUN: u8 = 2;
-/// Killed by a second signal: 128 + SIGINT.
+/// The exit code after a second signal: 128 + SIGINT.
 const CODE_INTERRUPTED: i32 = 130;
 
 /// Load generator for rmbd: real traffic, counted and checked.
@@ -42,10 +42,10 @@ struct Cli {
 }
 
 impl Cli {
-    /// As it is, if what can be said of it before anything begins is in order.
+    /// Checks what can be checked before anything begins, and returns the command line unchanged.
     ///
     /// # Errors
-    /// A node's options that contradict each other.
+    /// Fails if a node's options contradict each other.
     fn checked(self) -> Result<Self, String> {
         if let Some(Command::Versus(VersusCommand::Node(options))) = &self.command {
             NodeConfig::from_options(NodeOptions::clone(options)).map_err(|e| e.to_string())?;
@@ -93,7 +93,7 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    /// What to run against this server.
+    /// The run against this server.
     fn session(&self, server: &ServerUnderLoad) -> Result<Session, Box<dyn Error>> {
         let threads = server.status().map_or(1, |status| status.io.threads.len());
         Ok(Session {
@@ -103,7 +103,7 @@ impl RunArgs {
     }
 }
 
-/// The program.
+/// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
     let _console = console::open();
@@ -150,7 +150,7 @@ fn run_loads(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// The first signal ends the run, which then says what it has; the second ends the program.
+/// Handles signals: the first one ends the run, which then shows its results; the second one ends the program.
 fn listen_to_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -164,7 +164,7 @@ fn listen_to_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The exit code where standard output does not take it.
+/// Prints a text. The error is the exit code if standard output does not take it.
 fn print(text: &str) -> Result<(), u8> {
     console::result(text)
         .map_err(|error| console::unwritten(&error, &"loadgen: cannot print the result"))

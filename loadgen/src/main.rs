@@ -1,4 +1,4 @@
-//! Load generator.
+//! The program `loadgen`.
 
 use std::process::ExitCode;
 

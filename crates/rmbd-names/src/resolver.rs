@@ -92,7 +92,7 @@ impl Resolver {
 }
 
 impl HostPort {
-    /// The error of a look-up of this name that failed before or beside the resolver.
+    /// The error of a look-up of this name that failed for another reason than the resolver's answer.
     #[must_use]
     pub fn failed(&self, source: io::Error) -> LookupError {
         LookupError::new(self, source)

@@ -1,16 +1,16 @@
-//! The closed loop: so many messages on their way, and the next ones leave as soon as others are
-//! answered. One thread sends and receives, since here the one waits for the other anyway.
+//! The closed loop: a fixed number of messages is on the way, and the next ones leave as soon as others are answered.
+//! One thread sends and receives, since one waits for the other anyway.
 //!
-//! Adds have no answer. So each train with adds that no answer comes after ends in a fence (a legacy count,
-//! or a compact request for nothing but an acknowledgement): its answer says that the server has read
-//! them. That makes it the way to add as fast as the server takes it and lose nothing.
+//! Adds have no answer. So a train whose adds are followed by no answer ends in a fence (a legacy count, or a compact
+//! request that asks only for an acknowledgement). The answer to the fence tells that the server has read the adds.
+//! In this way adds go as fast as the server takes them, and none is lost.
 
 use crate::flight::Times;
 use crate::plan::Script;
 use crate::receive::Answers;
 use crate::send::{Errand, SenderReport, TrainWriter};
 
-/// One thread of it.
+/// One thread of the closed loop.
 pub(crate) struct AnsweredLoop<'a> {
     errand: Errand<'a>,
     train: TrainWriter<'a>,
@@ -20,7 +20,7 @@ pub(crate) struct AnsweredLoop<'a> {
 }
 
 impl<'a> AnsweredLoop<'a> {
-    /// Of thread `thread`.
+    /// The loop of thread `thread`.
     pub(crate) fn new(errand: Errand<'a>, thread: usize) -> Self {
         let part = errand.part;
         Self {
@@ -32,8 +32,8 @@ impl<'a> AnsweredLoop<'a> {
         }
     }
 
-    /// Runs until the time is over and nothing waits any more; gives back what it did, the script
-    /// as far as it came, and the times.
+    /// Runs until the time is over and nothing waits any more. Returns its results, the script as far as it came, and
+    /// the times.
     pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
         self.errand.begin();
         self.work();
@@ -62,7 +62,7 @@ impl<'a> AnsweredLoop<'a> {
         self.answers.publish(self.errand.progress());
     }
 
-    /// With many messages on their way a train of half of them is waited for: one by one they
+    /// Whether a train may leave. With many messages on their way it waits for room for half of them: one by one they
     /// would cost a system call each.
     fn may_send(&self) -> bool {
         let free = self.free();
@@ -70,13 +70,13 @@ impl<'a> AnsweredLoop<'a> {
         free >= worth_it.max(1) && self.errand.messages_left > 0
     }
 
-    /// How many more may be on their way. Counts that were only asked to cover adds may exceed the
-    /// window by one a train.
+    /// Number of messages that may join those on their way. Counts that were only asked to cover adds may exceed the
+    /// window by one for each train.
     fn free(&self) -> u64 {
         self.window.saturating_sub(self.on_their_way)
     }
 
-    /// Sends a train; false where that failed.
+    /// Sends a train; returns false if that failed.
     fn send(&mut self) -> bool {
         let free = self.free().min(self.errand.messages_left);
         let mut messages = free.min(self.train.messages_before_fence() as u64);

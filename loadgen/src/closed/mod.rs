@@ -1,8 +1,8 @@
-//! Closed loops: the next message leaves as soon as another one is settled. One thread sends and receives,
-//! since here the one waits for the other anyway.
+//! Closed loops, in which the next message leaves as soon as another one is settled. One thread sends and receives,
+//! since one waits for the other anyway.
 //!
-//! In the first loop a message is settled by an answer; in the second, of adds that count exactly once, by an
-//! acknowledgement, for which it is sent again.
+//! In the first loop an answer settles a message. In the second one, which is for adds that count exactly once, an
+//! acknowledgement does, and the message is repeated until it comes.
 
 mod answered;
 mod once;

@@ -1,11 +1,11 @@
-//! Time, as all threads of a phase see it.
+//! The clock that all threads of a phase share.
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::plan::nanoseconds;
 
-/// Nanoseconds since a moment that all threads share: 0 until somebody sets it.
+/// Nanoseconds since a moment that all threads share. It shows 0 until the moment is set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock<'a>(pub(crate) &'a OnceLock<Instant>);
 

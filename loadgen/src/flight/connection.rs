@@ -9,10 +9,10 @@ use super::questions::InFlight;
 use crate::plan::Load;
 use crate::server::connected_socket;
 
-/// Bytes of receive buffer for answers, where the kernel gives them.
+/// Size of the receive buffer for answers in bytes, if the kernel grants it.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
-/// A socket, and what waits for an answer on it.
+/// A socket, and the requests that wait for an answer on it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: UdpSocket,
@@ -24,7 +24,7 @@ impl Connection {
     pub(crate) fn open(server: SocketAddr, load: &Load) -> io::Result<Self> {
         let socket = connected_socket(server)?;
         if load.asks() {
-            // Both are favours: without them more answers are lost here, and that shows.
+            // Errors are ignored here: then more answers are lost, and that shows.
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(
                 &socket,
                 RECEIVE_BUFFER_BYTES,
@@ -41,8 +41,8 @@ impl Connection {
     }
 }
 
-/// Whether the call that failed can be tried again: its error reports that an *earlier* datagram found no server, or
-/// that a signal came.
+/// Whether a failed call can be repeated: its error reports that an *earlier* datagram found no server, or that a
+/// signal came.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,4 +1,4 @@
-//! Requests on their way: the connections, the questions that wait for answers on them, and how each ended.
+//! Requests on their way: connections, questions that wait for answers on them, and their outcomes.
 
 mod clock;
 mod connection;

@@ -1,4 +1,4 @@
-//! A part of a phase: its warm-up, or what is measured of it.
+//! A part of a phase: its warm-up, or its measured part.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,15 +11,15 @@ use crate::judge::Ledger;
 use crate::plan::{Load, Window};
 use crate::record::Pace;
 
-/// Longest sleep: how soon a thread notices that it is to end.
+/// Longest sleep, after which a thread notices that it is to end.
 const NAP: Duration = Duration::from_millis(20);
 
-/// What all threads of a part share.
+/// The data that all threads of a part share.
 pub(crate) struct Part<'a> {
     pub(crate) load: &'a Load,
-    /// Of a load of hits.
+    /// The ledger of a load of hits.
     pub(crate) ledger: Option<&'a Ledger>,
-    /// Of the node, for adds that count exactly once.
+    /// The boot of the node, for adds that count exactly once.
     pub(crate) boot: Option<Boot>,
     pub(crate) clock: Clock<'a>,
     pub(crate) window: Window,
@@ -28,7 +28,7 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     pub(crate) fn is_stopped(&self) -> bool {
-        // Nothing is published with it.
+        // Relaxed: nothing else is published with it.
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -47,13 +47,13 @@ impl Part<'_> {
         }
     }
 
-    /// Messages that one of its threads may send.
+    /// Number of messages that one of the threads may send.
     pub(crate) fn messages_of(&self, thread: usize) -> u64 {
         let messages = self.load.messages;
         messages.map_or(u64::MAX, |messages| self.dealt(messages, thread))
     }
 
-    /// Messages of one of its threads that may be on their way in a closed loop, at least 1.
+    /// Number of messages of one thread that may be on their way in a closed loop, at least 1.
     pub(crate) fn outstanding_of(&self, thread: usize) -> u64 {
         match self.load.pace {
             Pace::Outstanding { requests } => self.dealt(requests as u64, thread),
@@ -61,7 +61,7 @@ impl Part<'_> {
         }
     }
 
-    /// The share of a thread where all together have so many.
+    /// The share of a thread in a number for all threads together.
     fn dealt(&self, all: u64, thread: usize) -> u64 {
         let threads = self.load.threads as u64;
         all / threads + u64::from((thread as u64) < all % threads)

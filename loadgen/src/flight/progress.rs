@@ -1,4 +1,4 @@
-//! How far a phase is, for whoever watches it while it runs.
+//! The progress of a phase, for displays while it runs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -6,8 +6,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::record::Sent;
 
-/// Counters of one sending thread and its receiver. Each is written by one thread only and is a
-/// number of its own, so relaxed ordering is enough.
+/// Counters of one sending thread and its receiver. Each is written by one thread only and stands for itself, so
+/// relaxed ordering is enough.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     messages: CachePadded<AtomicU64>,
@@ -19,13 +19,13 @@ pub(crate) struct Progress {
 /// Sums over threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Messages sent.
+    /// Number of messages sent.
     pub messages: u64,
-    /// Datagrams sent.
+    /// Number of datagrams sent.
     pub datagrams: u64,
-    /// Requests answered in time.
+    /// Number of requests answered in time.
     pub answered: u64,
-    /// Requests given up.
+    /// Number of requests given up.
     pub timed_out: u64,
 }
 

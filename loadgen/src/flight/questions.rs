@@ -1,8 +1,8 @@
-//! Requests on their way, one queue a socket: the sender puts them in, the receiver finds the
-//! one that an answer belongs to.
+//! Requests on their way, with one queue for each socket. The sender puts them in, and the receiver finds the one
+//! that an answer belongs to.
 //!
-//! A legacy answer carries its key and no number. The server answers the requests of one socket in
-//! order, so the next answer belongs to the next request, and the key tells where that is not so:
+//! A legacy answer carries its key and no number. The server answers the requests of one socket in order, so an
+//! answer usually belongs to the next request. The key shows where that is not so:
 //!
 //! ```text
 //!   head            expiry      next          tail
@@ -12,14 +12,14 @@
 //!    timed out -----> |          | <- searched first: the first request with the answer's key
 //! ```
 //!
-//! A compact answer carries the number of its request instead, which is that of all questions in it;
-//! they are answered in order. So nothing is ever taken for something else.
+//! A compact answer carries the number of its request instead, which all questions in it share; they are answered in
+//! order. So no answer is mistaken for another.
 //!
-//! What is skipped stays until it times out, so an answer that was only overtaken is still found.
-//! What has timed out is remembered for as long as there is room, so that its late answer is not
-//! taken for that of a younger request for the same key. If of two requests for one key the first
-//! is lost and nothing was asked between them, the answer counts for the first: the number of lost
-//! ones is right, and one time is too long by their distance.
+//! A skipped request stays until it times out, so that an answer that was only overtaken is still found. Requests
+//! that have timed out are remembered as long as there is room, so that a late answer is not taken for that of a
+//! younger request for the same key. If the first of two requests for one key is lost, and nothing was asked between
+//! them, the answer counts for the first. The number of lost ones is right then, and one time is too long by their
+//! distance.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -28,26 +28,26 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::judge::Claim;
 
-/// Steps that searching may take between two calls of [`Matcher::expire`]: answers to nothing
-/// must not keep the receiver from its work.
+/// Number of steps that searching may take between two calls of [`Matcher::expire`]: unexpected answers must not keep
+/// the receiver from its work.
 const SEARCH_STEPS: u64 = 1 << 22;
 
 /// A request that waits for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// When it should have left.
+    /// The planned send time.
     pub(crate) planned_ns: u64,
-    /// When it left.
+    /// The real send time.
     pub(crate) sent_ns: u64,
-    /// [`check`] of its key, or the number of its request.
+    /// The [`check`] of its key, or the number of its request.
     pub(crate) check: u32,
-    /// Messages that its answer accounts for: itself, and the adds before it.
+    /// Number of messages that its answer settles: itself, and the adds before it.
     pub(crate) covers: u32,
-    /// What must be true of its answer.
+    /// The condition that its answer must meet.
     pub(crate) claim: Claim,
 }
 
-/// Tells keys apart; two of them are taken for one with a probability of 2^-32.
+/// A checksum of a key. Two different keys have the same one with a probability of 2^-32.
 #[inline]
 pub(crate) fn check(key: &[u8]) -> u32 {
     xxh3_64(key) as u32
@@ -57,13 +57,13 @@ pub(crate) fn check(key: &[u8]) -> u32 {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     slots: Box<[Slot]>,
-    /// Questions ever put in. Written by the sender only.
+    /// Number of questions ever put in. Only the sender writes it.
     tail: CachePadded<AtomicU64>,
-    /// Questions before this one are done with. Written by the receiver only.
+    /// Number of questions that are done with. Only the receiver writes it.
     head: CachePadded<AtomicU64>,
 }
 
-/// Plain data; atomic only because two threads use it, in turn.
+/// Plain data. It is atomic only because two threads use it in turn.
 #[derive(Debug, Default)]
 struct Slot {
     planned_ns: AtomicU64,
@@ -74,7 +74,7 @@ struct Slot {
 }
 
 impl InFlight {
-    /// Room for at least `capacity` questions. All memory is touched now.
+    /// A queue with room for at least `capacity` questions. All memory is touched now.
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1).next_power_of_two();
         Self {
@@ -84,15 +84,15 @@ impl InFlight {
         }
     }
 
-    /// How many questions can be put in. For the sender: it can only become more.
+    /// Number of questions that can be put in. The sender asks; the number can only grow meanwhile.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        // Acquire: what the receiver read of the slots before `head` happened before we write them.
+        // Acquire: the receiver's reads of the slots before `head` happened before we write them.
         let used = self.tail.load(Ordering::Relaxed) - self.head.load(Ordering::Acquire);
         self.slots.len() - used as usize
     }
 
-    /// Puts a question in. For the sender, which has made sure of the [`room`](Self::room).
+    /// Puts a question in. The sender has made sure of the [`room`](Self::room).
     #[inline]
     pub(crate) fn push(&self, question: Question) {
         debug_assert!(self.room() > 0);
@@ -105,7 +105,7 @@ impl InFlight {
         slot.covers.store(question.covers, Ordering::Relaxed);
         slot.claim
             .store(question.claim.to_bits(), Ordering::Relaxed);
-        // Release: who sees the new tail sees the slot.
+        // Release: a receiver that sees the new tail sees the slot.
         self.tail.store(tail + 1, Ordering::Release);
     }
 
@@ -127,26 +127,26 @@ impl InFlight {
     }
 }
 
-/// What became of an answer.
+/// The match of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
-    /// It belongs to this question.
+    /// The answer belongs to this question.
     Answered(Question),
-    /// It belongs to one that has timed out.
+    /// The answer belongs to a question that has timed out.
     Late,
-    /// It belongs to none that is known.
+    /// The answer belongs to no known question.
     Unknown,
 }
 
-/// The receiver's end of a [`InFlight`].
+/// The receiver's end of an [`InFlight`].
 #[derive(Debug)]
 pub(crate) struct Matcher<'a> {
     in_flight: &'a InFlight,
     answered: Box<[bool]>,
     head: u64,
-    /// Those before this one are answered or have timed out.
+    /// Questions before this one are answered or have timed out.
     expiry: u64,
-    /// The one after the youngest that was answered.
+    /// The position behind the youngest question that was answered.
     next: u64,
     steps_left: u64,
 }
@@ -196,7 +196,7 @@ impl<'a> Matcher<'a> {
         found
     }
 
-    /// Hands over what was sent at `before_ns` or earlier and has no answer. Call it often.
+    /// Hands over the questions without an answer that were sent at `before_ns` or earlier. Call it often.
     pub(crate) fn expire(&mut self, before_ns: u64, mut timed_out: impl FnMut(Question)) {
         self.steps_left = SEARCH_STEPS;
         let tail = self.tail();
@@ -213,12 +213,12 @@ impl<'a> Matcher<'a> {
         self.forget(tail);
     }
 
-    /// Whether nothing waits any more. For when the sender has ended.
+    /// Whether no question waits any more. It is asked when the sender has ended.
     pub(crate) fn is_settled(&self) -> bool {
         (self.expiry..self.tail()).all(|index| self.is_answered(index))
     }
 
-    /// Frees the slots that nobody needs.
+    /// Frees the slots that are not needed any more.
     fn forget(&mut self, tail: u64) {
         let capacity = self.in_flight.slots.len() as u64;
         while self.head < tail {
@@ -233,7 +233,7 @@ impl<'a> Matcher<'a> {
         }
         self.expiry = self.expiry.max(self.head);
         self.next = self.next.max(self.head);
-        // Release: we are done reading the slots before it.
+        // Release: we have read the slots before it.
         self.in_flight.head.store(self.head, Ordering::Release);
     }
 
@@ -270,7 +270,7 @@ mod tests {
         });
     }
 
-    /// When the question was asked that an answer of `key` belongs to.
+    /// The time at which the question was asked that an answer of `key` belongs to.
     fn answer(waiting: &mut Matcher<'_>, key: &str) -> Option<u64> {
         match waiting.answer(check(key.as_bytes())) {
             Match::Answered(question) => Some(question.sent_ns),
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(answer(&mut waiting, "a"), Some(1));
     }
 
-    /// Against a list that is searched from its front, over random losses.
+    /// The oracle is a list that is searched from its front, over random losses.
     #[test]
     fn a_naive_list_agrees() {
         use rand::rand_core::{Rng, SeedableRng};
@@ -377,7 +377,7 @@ mod tests {
         let mut waiting = Matcher::new(&flight);
         let (mut lost, mut answered) = (Vec::new(), Vec::new());
         for at in 0..10_000 {
-            // Keys of their own, so that there is one right answer.
+            // Each key is unique, so that there is one right answer.
             let key = format!("{at}");
             ask(&flight, at, &key);
             if rng.next_u64() % 4 == 0 {

@@ -1,5 +1,5 @@
-//! Times of answers, and when they came: one for each receiving thread, merged at the end.
-//! Recording allocates nothing.
+//! Times of answers, by the interval in which they came. Each receiving thread has its own, and they are merged at
+//! the end. Recording allocates nothing.
 
 use hdrhistogram::Histogram;
 
@@ -7,7 +7,7 @@ use super::questions::Question;
 use crate::plan::Window;
 use crate::record::{Answers, LATENCY_MAX_NS, Once, Verdicts, latency_histogram};
 
-/// What became of requests, and how long it took.
+/// Outcomes of requests, with their times.
 #[derive(Debug)]
 pub(crate) struct Times {
     window: Window,
@@ -19,7 +19,7 @@ pub(crate) struct Times {
     pub(crate) intervals: Vec<IntervalTimes>,
 }
 
-/// Those that ended in one interval.
+/// Times of requests that ended in one interval.
 #[derive(Debug)]
 pub(crate) struct IntervalTimes {
     pub(crate) answered: u64,
@@ -55,7 +55,7 @@ impl Times {
         interval.service.saturating_record(service_ns);
     }
 
-    /// It stands at the timeout, and at more where it had left late.
+    /// Records a request that timed out. It counts with the timeout, and with more if it had left late.
     pub(crate) fn timed_out(&mut self, question: &Question) {
         let end_ns = question.sent_ns + self.window.timeout_ns;
         let response_ns = end_ns.saturating_sub(question.planned_ns);
@@ -87,7 +87,7 @@ impl Times {
 }
 
 impl IntervalTimes {
-    /// Two digits: a plot shows no more, and there are hundreds of these.
+    /// The histogram has two significant digits: a plot shows no more, and there are hundreds of these.
     fn new() -> Self {
         let histogram = || {
             Histogram::new_with_bounds(1, LATENCY_MAX_NS, 2)

@@ -1,4 +1,4 @@
-//! The sums of what was sent and of what the server says that it received.
+//! The sums of what was sent, and of what the server reports as received.
 
 use crate::record::{Once, Received, Sent, Verdicts};
 
@@ -6,14 +6,14 @@ use crate::record::{Once, Received, Sent, Verdicts};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accounts {
     pub(crate) sent: Sent,
-    /// `None` as soon as the server was silent once.
+    /// What was received; `None` as soon as the server was silent once.
     pub(crate) received: Option<Received>,
     pub(crate) verdicts: Verdicts,
     pub(crate) once: Once,
 }
 
 impl Default for Accounts {
-    /// Nothing yet, with a server that says so.
+    /// Empty accounts, with a server that reports its numbers.
     fn default() -> Self {
         Self {
             sent: Sent::default(),
@@ -33,8 +33,8 @@ impl Accounts {
         self.once.add(&more.once);
     }
 
-    /// Adds and hits that did not arrive. Nothing is lost where the server has more: others add too, then
-    /// it is not known.
+    /// Number of adds and hits that did not arrive. If the server has more than was sent, other clients add, too, and
+    /// the number is unknown.
     pub(crate) fn lost(&self) -> Option<u64> {
         self.sent.adding().checked_sub(self.received?.adding())
     }

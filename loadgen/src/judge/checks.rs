@@ -9,14 +9,14 @@ use crate::output::{exact, share};
 use crate::plan::{Load, SEGMENTS_MAX};
 use crate::record::{Check, Outcome, Phase, Received, Truth};
 
-/// All that was found so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     notes: Vec<String>,
     accounts: Accounts,
-    /// Of the messages that the server received, by what was sent.
+    /// Weight of the messages that the server received, computed from what was sent.
     received_weight: u64,
-    /// Of phases whose adds count exactly once.
+    /// Accounts of phases whose adds count exactly once.
     once: Option<OnceAccounts>,
     phases: usize,
     gso: bool,
@@ -25,12 +25,12 @@ pub(crate) struct Findings {
     local: bool,
     /// Whether at least one phase whose keys are compared lost no add.
     pub(crate) comparable: bool,
-    /// Why the truth could not be compared.
+    /// The reason if the truth could not be compared.
     unchecked: Option<String>,
 }
 
 impl Findings {
-    /// None yet, of a server that is on this machine or not.
+    /// No findings yet, for a server that is on this machine or not.
     pub(crate) fn of_server(local: bool) -> Self {
         Self {
             local,
@@ -42,18 +42,18 @@ impl Findings {
         self.notes.push(note);
     }
 
-    /// The truth could not be compared.
+    /// Notes that the truth could not be compared.
     pub(crate) fn unchecked(&mut self, why: &str) {
         self.unchecked = Some(why.to_owned());
     }
 
-    /// All that was noted.
+    /// The notes.
     pub(crate) fn into_notes(self) -> Vec<String> {
         self.notes
     }
 
-    /// Takes a phase into the accounts, and notes what is remarkable about it; `None` where it ended
-    /// before its measured part.
+    /// Enters a phase into the accounts, and notes what is remarkable about it. The phase is `None` if it ended before
+    /// its measured part.
     pub(crate) fn phase(
         &mut self,
         phase: Option<&Phase>,
@@ -79,7 +79,7 @@ impl Findings {
         self.notes.extend(notes::cut(load));
     }
 
-    /// All that was checked.
+    /// All checks.
     pub(crate) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
         if self.phases == 0 {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Findings {
         checks
     }
 
-    /// Whether sent is received and dropped.
+    /// Checks whether what was sent equals what was received and dropped.
     fn accounts(&self) -> Check {
         let (outcome, detail) = match self.accounts.received {
             _ if self.restarted => (
@@ -178,8 +178,8 @@ impl Findings {
                 "The server did not say what it received.".to_owned(),
             ),
             Some(received) => {
-                // The format's own rule: the window moves on when a request has its reply, so what is too
-                // old is another copy. One whose first copy was too old ends the run (`OnceLoop`).
+                // This is the format's own rule: the window moves on when a request has its reply, so a request that
+                // is too old is another copy. A request whose first copy was too old ends the run (`OnceLoop`).
                 let late_copies = match self.once {
                     Some(_) => received.too_old,
                     None => 0,
@@ -214,7 +214,7 @@ impl Findings {
 }
 
 impl Findings {
-    /// Whether N grew by what was received, each with its weight.
+    /// Checks whether N grew by what was received, each message with its weight.
     fn weights(&self) -> Check {
         let grown = self.accounts.received.and_then(|received| received.weight);
         let (outcome, detail) = match self.accounts.received.zip(grown) {
@@ -257,7 +257,7 @@ impl Findings {
         }
     }
 
-    /// Whether all hits were answered as the truth has it.
+    /// Checks whether all hits were answered according to the truth.
     fn verdicts(&self) -> Check {
         let verdicts = &self.accounts.verdicts;
         let outcome = match verdicts.wrong() {
@@ -295,7 +295,7 @@ fn never_below(truth: &Truth, comparable: bool) -> Check {
     let outcome = match truth.below_truth {
         0 => Outcome::Passed,
         _ if comparable => Outcome::Failed,
-        // What was lost is below, as it must be.
+        // Estimates are below the truth by what was lost.
         _ => Outcome::Unknown,
     };
     let mut detail = format!(
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
     use crate::record::{Once, Sent, Verdicts};
 
-    /// What is found of 100 adds of weight 10, of which so many arrived and made N grow by so much.
+    /// The outcome for 100 adds of weight 10, of which `received` arrived and made N grow by `grown`.
     fn weighed(received: u64, grown: Option<u64>) -> Outcome {
         let load = Load {
             weight: 10,
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(weighed(100, None), Outcome::Unknown);
     }
 
-    /// Whether all is understood where so many datagrams were refused, of which so many as too old.
+    /// The check of whether all datagrams were understood, if some were refused, and some of these as too old.
     fn understood(exactly_once: bool, refused: u64, too_old: u64) -> Check {
         let load = Load {
             exactly_once,

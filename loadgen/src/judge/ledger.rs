@@ -1,48 +1,48 @@
-//! What must be true of the answer to a hit, whatever else is on its way.
+//! The ledger of hits: what must be true of the answer to a hit, whatever else is on its way.
 //!
-//! For each key it is kept how many hits have left, and of how many the answer has come. A hit that
-//! leaves when `a` of its key have been answered is at least the `a + 1`st, so its estimate is at least
-//! that many times the weight of a hit, and where that is more than the limit, it must be refused. When
-//! its answer comes and `s` have left, it is at most the `s`th: refused with the weight of `s` within the
-//! limit, it was refused too early, as an approximate counter may.
+//! For each key it keeps two numbers: how many hits have left, and of how many the answer has come. A hit that leaves
+//! when `a` hits of its key have been answered is at least the `a + 1`st. So its estimate is at least that many times
+//! the weight of a hit, and if that is above the limit, the hit must be refused. When its answer comes and `s` have
+//! left, it is at most the `s`th. If it was refused although the weight of `s` hits is within the limit, it was
+//! refused too early, as an approximate counter may do.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::record::Verdicts;
 
-/// Keys of which that is kept: those with the smallest numbers, which are a Zipf stream's hottest.
-/// Each costs 8 bytes.
+/// Number of keys in the ledger: those with the smallest numbers, which are a Zipf stream's hottest. Each costs 8
+/// bytes.
 const KEYS_MAX: u64 = 1 << 22;
-/// Number of a key of which nothing is kept.
+/// The number that stands for a key outside of the ledger.
 const UNKNOWN: u32 = u32::MAX;
 
-/// Shared by all threads of a phase, its warm-up included.
+/// The ledger, which all threads of a phase share, warm-up included.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: u64,
-    /// Of each hit.
+    /// The weight of each hit.
     weight: u64,
     keys: Box<[Known]>,
 }
 
-/// Of a key. Relaxed: each is a number of its own, and what orders them is that one is read before a
-/// datagram leaves, and the other written after its answer has come.
+/// The numbers of one key. They are relaxed: each stands for itself. They are ordered by the datagrams: one is read
+/// before a datagram leaves, and the other is written after its answer has come.
 #[derive(Debug, Default)]
 struct Known {
     sent: AtomicU32,
     answered: AtomicU32,
 }
 
-/// What goes with a hit on its way.
+/// The condition that goes with a hit on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim {
     key: u32,
-    /// It is at least the so manyth of its key.
+    /// The hit is at least this one of its key's hits.
     least: u32,
 }
 
 impl Claim {
-    /// Of what adds nothing.
+    /// The condition of messages that are no hits.
     pub(crate) const NONE: Self = Self {
         key: UNKNOWN,
         least: 0,
@@ -60,7 +60,7 @@ impl Claim {
     }
 }
 
-/// What a server answered to a hit.
+/// The answer of a server to a hit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Verdict {
     pub(crate) estimate: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// For hits of one limit and one weight, of `distinct` keys. All memory is touched now.
+    /// A ledger for hits of one limit and one weight, of `distinct` keys. All memory is touched now.
     pub(crate) fn new(limit: u64, weight: u32, distinct: u64) -> Self {
         Self {
             limit,
@@ -83,7 +83,7 @@ impl Ledger {
         self.limit
     }
 
-    /// A hit of key `number` is about to leave.
+    /// Notes that a hit of key `number` is about to leave.
     #[inline]
     pub(crate) fn leaves(&self, number: u64) -> Claim {
         let Some(known) = self.keys.get(number as usize) else {
@@ -94,13 +94,13 @@ impl Ledger {
         };
         known.sent.fetch_add(1, Relaxed);
         Claim {
-            // Below `KEYS_MAX`.
+            // The number is below `KEYS_MAX`.
             key: number as u32,
             least: known.answered.load(Relaxed) + 1,
         }
     }
 
-    /// The answer to a hit has come.
+    /// Judges the answer to a hit.
     #[inline]
     pub(crate) fn judge(&self, claim: Claim, verdict: Verdict, verdicts: &mut Verdicts) {
         let Verdict { estimate, within } = verdict;
@@ -149,7 +149,7 @@ mod tests {
                 expected
             );
         }
-        // The third was allowed, with an estimate that is too low.
+        // The third hit was allowed, with an estimate that is too low.
         let ledger = Ledger::new(2, 1, 10);
         for _ in 0..2 {
             let claim = ledger.leaves(3);
@@ -183,7 +183,7 @@ mod tests {
                 expected
             );
         }
-        // As if each had the weight 1: too low, from the first on.
+        // The answers are as if each hit had the weight 1: too low, from the first on.
         let ledger = Ledger::new(20, 10, 10);
         let wrong = [(1, 0), (2, 0), (3, 1)];
         for (estimate, allowed_above_limit) in wrong {
@@ -195,7 +195,7 @@ mod tests {
             };
             assert_eq!(judged(&ledger, claim, estimate, true), below);
         }
-        // The second may be the first: 20 is within the limit, and refused early.
+        // The second answer may be the first hit's: 20 is within the limit, and was refused early.
         let ledger = Ledger::new(20, 10, 10);
         let claim = ledger.leaves(3);
         let early = Verdicts {

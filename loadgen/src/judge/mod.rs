@@ -1,4 +1,4 @@
-//! The server is judged: by its accounts, by its verdicts on hits, and by its estimates.
+//! Judging the server: by its accounts, by its verdicts on hits, and by its estimates.
 
 mod accounts;
 mod checks;

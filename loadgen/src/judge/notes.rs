@@ -4,7 +4,7 @@ use crate::output::{exact, share, time_ns};
 use crate::plan::Load;
 use crate::record::Phase;
 
-/// The generator did not keep its own schedule.
+/// The note that the generator did not keep its own schedule.
 pub(super) fn late(phase: &Phase) -> Option<String> {
     let schedule = phase.schedule.filter(|schedule| !schedule.kept)?;
     let sent = phase.sent.messages();
@@ -26,7 +26,7 @@ pub(super) fn late(phase: &Phase) -> Option<String> {
     ))
 }
 
-/// Datagrams did not arrive.
+/// The note that datagrams did not arrive.
 pub(super) fn lost(phase: &Phase, load: &Load) -> Option<String> {
     let received = phase.received?;
     let lost = phase.sent.datagrams.saturating_sub(received.datagrams);
@@ -51,7 +51,7 @@ pub(super) fn lost(phase: &Phase, load: &Load) -> Option<String> {
     ))
 }
 
-/// Lines of a file were longer than the legacy format carries.
+/// The note that lines of a file were longer than the legacy format carries.
 pub(super) fn cut(load: &Load) -> Option<String> {
     let cut = load.keys.cut();
     (cut > 0).then(|| {

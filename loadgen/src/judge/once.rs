@@ -3,20 +3,20 @@
 use crate::output::exact;
 use crate::record::{Check, Once, Outcome};
 
-/// Adds that count exactly once, and by how much they made N grow.
+/// Accounts of adds that count exactly once, and of the growth of N.
 #[derive(Debug)]
 pub(super) struct OnceAccounts {
     tally: Once,
-    /// Weight of what was acknowledged ...
+    /// Weight of what was acknowledged.
     least: u64,
-    /// ... and of what is uncertain, too.
+    /// Weight of what was acknowledged or is uncertain.
     most: u64,
-    /// `None` as soon as the server was silent once.
+    /// Growth of N; `None` as soon as the server was silent once.
     grown: Option<u64>,
 }
 
 impl Default for OnceAccounts {
-    /// Nothing yet, with a server that says what its N is.
+    /// Accounts without any adds, with a server that tells its N.
     fn default() -> Self {
         Self {
             tally: Once::default(),
@@ -36,7 +36,7 @@ impl OnceAccounts {
         self.grown = self.grown.zip(grown).map(|(a, b)| a + b);
     }
 
-    /// Whether N grew by all that was acknowledged, and by nothing twice.
+    /// Checks whether N grew by all that was acknowledged, and by nothing twice.
     pub(super) fn check(&self, restarted: bool) -> Check {
         let Once {
             acknowledged,
@@ -98,7 +98,7 @@ impl OnceAccounts {
 mod tests {
     use super::*;
 
-    /// What is found of 100 adds of weight 10, of which so many were not acknowledged, where N grew by so much.
+    /// The outcome for 100 adds of weight 10, of which `uncertain` were not acknowledged, with N grown by `grown`.
     fn once(uncertain: u64, grown: Option<u64>) -> Outcome {
         let mut found = OnceAccounts::default();
         let tally = Once {

@@ -1,12 +1,11 @@
-//! Answers compared with what was sent.
+//! The comparison of answers with what was sent.
 //!
-//! A sample of keys is drawn before a phase: the hottest ones, some that the phase will send, and
-//! some at random, which it may never send. What was sent of each is told afterwards by running the
-//! phase's scripts again, so keeping the truth costs nothing while sending and a fixed amount of
-//! memory however many keys there are.
+//! A sample of keys is drawn before a phase: the hottest ones, some that the phase will send, and some at random,
+//! which it may never send. Afterwards the phase's scripts are run again to find out how often each key was sent. So
+//! keeping the truth costs nothing while sending, and a fixed amount of memory however many keys there are.
 //!
-//! The server may know keys from before. Cells only grow, so what it says after the phase is at
-//! least what it said before plus what was sent: that is the truth that is compared with.
+//! The server may know keys from before. Cells only grow, so its answer after the phase is at least its answer before
+//! plus what was sent. That is the truth of the comparison.
 
 use std::collections::HashMap;
 use std::thread;
@@ -19,27 +18,27 @@ use crate::plan::{Load, Script};
 use crate::record::Truth;
 use crate::server::ServerUnderLoad;
 
-/// Hottest keys that are always checked.
+/// Number of the hottest keys, which are always checked.
 const HOT_KEYS: usize = 100;
 
 /// The keys of a phase that are checked.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// Ascending.
+    /// The numbers of the keys, ascending.
     numbers: Vec<u64>,
     hot: usize,
     distinct: u64,
-    /// Before the phase.
+    /// The estimates before the phase.
     estimates_before: Vec<u64>,
-    /// Weight that the phase added.
+    /// The weight that the phase added to each key.
     added: Vec<u64>,
-    /// After the run.
+    /// The answers after the run.
     counts_after: Vec<Count>,
-    /// Adds and hits of the phase that did not arrive; `None` where the server does not say.
+    /// Number of adds and hits of the phase that did not arrive; `None` if the server does not tell.
     pub(crate) lost: Option<u64>,
-    /// Adds and hits of the phase ...
+    /// Number of adds and hits of the phase.
     pub(crate) adds: u64,
-    /// ... and their weight.
+    /// Weight of these adds and hits.
     pub(crate) weight: u64,
 }
 
@@ -94,7 +93,7 @@ impl Sample {
         Ok(())
     }
 
-    /// Runs the scripts again, of which `scripted[part]` messages of each were sent.
+    /// Runs the scripts again, as far as `scripted[part]` messages of each.
     pub(crate) fn replay(&mut self, load: &Load, scripted: &[u64]) {
         let numbers = &self.numbers;
         let parts: Vec<Vec<u64>> = thread::scope(|scope| {
@@ -115,7 +114,7 @@ impl Sample {
         }
     }
 
-    /// The least that a right server says now, and what it said, for each key.
+    /// For each key, the least answer of a right server now, and the server's answer.
     fn pairs(&self) -> impl Iterator<Item = (u64, Count)> {
         let least = self.estimates_before.iter().zip(&self.added);
         let least = least.map(|(before, added)| before + added);
@@ -123,9 +122,9 @@ impl Sample {
     }
 }
 
-/// How often each of `numbers`, which ascend, is added by the next `messages` messages.
+/// How often the next `messages` messages add each of `numbers`, which ascend.
 fn replay(numbers: &[u64], mut script: Script, messages: u64) -> Vec<u64> {
-    // Most messages are for no key of the sample: a small bitmap says so.
+    // Most messages are for keys outside of the sample, which a small bitmap shows.
     let mut seen = [0u64; 1 << 10];
     let bit = |number: u64| {
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
@@ -151,7 +150,7 @@ fn replay(numbers: &[u64], mut script: Script, messages: u64) -> Vec<u64> {
     added
 }
 
-/// What the sketch promises.
+/// The promise of the sketch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Promise {
     pub(crate) epsilon: f64,
@@ -160,7 +159,7 @@ pub(crate) struct Promise {
     pub(crate) total_weight: u64,
 }
 
-/// Compares. Samples of phases that lost adds say nothing and are left out, unless all did.
+/// Compares. Samples of phases that lost adds mean nothing and are left out, unless all phases did.
 pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
     let lossless = |sample: &&Sample| sample.lost == Some(0);
     let mut chosen: Vec<&Sample> = samples.iter().filter(lossless).collect();
@@ -198,7 +197,7 @@ pub(crate) fn compare(samples: &[Sample], promise: Promise) -> Truth {
     }
 }
 
-/// The least value that `share` of all values, which ascend, are not above.
+/// The least value that `share` of all values do not exceed; values ascend.
 fn quantile(ascending: &[u64], share: f64) -> u64 {
     let rank = (ascending.len() as f64 * share).ceil() as usize;
     let place = rank.clamp(1, ascending.len().max(1)) - 1;
@@ -288,7 +287,7 @@ mod tests {
         assert_eq!((truth.checked_keys, truth.below_truth), (5, 1));
         assert_eq!((truth.over_p50, truth.over_max), (0, 8));
         assert!((truth.over_mean - 2.0).abs() < 1e-9);
-        // 8 > 0.1 * 50.
+        // Here 8 is above 0.1 * 50.
         assert!((truth.over_bound_share - 0.2).abs() < 1e-9);
     }
 

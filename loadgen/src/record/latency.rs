@@ -1,38 +1,38 @@
-//! Times of many requests.
+//! Latencies of many requests.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest time that a histogram tells from a longer one.
+/// The longest time that a histogram tells from a longer one, in nanoseconds.
 pub(crate) const LATENCY_MAX_NS: u64 = 120_000_000_000;
 
-/// How many points a [`Latency::distribution`] has for each halving of the distance to 100 %.
+/// Number of points that a [`Latency::distribution`] has for each halving of the distance to 100 %.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Times of many requests.
+/// The distribution of the times of many requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Requests.
+    /// Number of requests.
     pub count: u64,
-    /// Shortest.
+    /// The shortest time.
     pub min_ns: u64,
-    /// Longest.
+    /// The longest time.
     pub max_ns: u64,
-    /// Mean.
+    /// The mean.
     pub mean_ns: f64,
-    /// Standard deviation.
+    /// The standard deviation.
     pub stdev_ns: f64,
-    /// Half are at most this.
+    /// The time that half of the requests do not exceed.
     pub p50_ns: u64,
-    /// 90 %.
+    /// The time that 90 % do not exceed.
     pub p90_ns: u64,
-    /// 99 %.
+    /// The time that 99 % do not exceed.
     pub p99_ns: u64,
-    /// 99.9 %.
+    /// The time that 99.9 % do not exceed.
     pub p99_9_ns: u64,
-    /// 99.99 %.
+    /// The time that 99.99 % do not exceed.
     pub p99_99_ns: u64,
-    /// The whole curve: ascending, denser towards 100 %.
+    /// The whole curve, ascending, with more points towards 100 %.
     pub distribution: Vec<Percentile>,
 }
 
@@ -48,7 +48,7 @@ pub struct Percentile {
 }
 
 impl Latency {
-    /// Of a histogram of nanoseconds; `None` of an empty one.
+    /// The distribution of a histogram of nanoseconds; `None` if it is empty.
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
         if histogram.is_empty() {
@@ -85,8 +85,8 @@ fn distribution(histogram: &Histogram<u64>) -> Vec<Percentile> {
     points
 }
 
-/// A histogram that every [`Latency`] is made of: nanoseconds to [`LATENCY_MAX_NS`], 3 significant
-/// digits, of fixed size; record with `saturating_record`.
+/// A histogram for a [`Latency`]: nanoseconds up to [`LATENCY_MAX_NS`], with 3 significant digits and of fixed size.
+/// Record with `saturating_record`.
 #[must_use]
 pub(crate) fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("constant bounds that are in order")

@@ -1,4 +1,4 @@
-//! A part of a run, as it is recorded.
+//! A phase of a run, as it is recorded.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -6,36 +6,36 @@ use serde::{Deserialize, Serialize};
 use super::latency::Latency;
 use super::tallies::{Answers, Once, Received, Sent, Verdicts};
 
-/// A part of the run with one load.
+/// A phase: the part of a run with one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
-    /// The name that people read: `adds, flood`.
+    /// The name for people: `adds, flood`.
     pub name: String,
-    /// What was sent, and how.
+    /// The load that was sent.
     pub load: Load,
-    /// Seconds before the measured part, with the same load, in no figure but the truth's.
+    /// Seconds of the warm-up, with the same load. It is in no figure but the truth's.
     pub warmup_s: f64,
-    /// Seconds of the measured part, as they were.
+    /// Seconds that the measured part took.
     pub seconds: f64,
     /// The messages and datagrams that left in the measured part.
     pub sent: Sent,
-    /// What became of the requests that have an answer; `None` where none has (adds).
+    /// Outcomes of requests that have an answer; `None` if no request has one (adds).
     pub answers: Option<Answers>,
-    /// What hits were answered; `None` where nothing was hit.
+    /// Outcomes of hits; `None` if there were none.
     #[serde(default)]
     pub verdicts: Option<Verdicts>,
-    /// What became of adds that count exactly once; `None` where they were not asked to.
+    /// Outcomes of adds that count exactly once; `None` if there were none.
     #[serde(default)]
     pub once: Option<Once>,
-    /// What the server says that it got; `None` where it can't be asked.
+    /// What the server reports as received; `None` if it cannot be asked.
     pub received: Option<Received>,
-    /// From the planned send time to the answer; a request without one stands at the timeout.
+    /// Times from the planned send time to the answer. A request without an answer counts with the timeout.
     pub response_time: Option<Latency>,
-    /// From the real send time to the answer; answered requests only.
+    /// Times from the real send time to the answer, of answered requests only.
     pub service_time: Option<Latency>,
-    /// How the generator kept its own plan; `None` where there is no plan (flood, closed loop).
+    /// How well the generator kept its own plan; `None` if there is no plan (flood, closed loop).
     pub schedule: Option<Schedule>,
-    /// CPU and memory of the server; `None` where it runs elsewhere.
+    /// CPU time and memory of the server; `None` if it runs elsewhere.
     pub cost: Option<Cost>,
     /// CPU seconds of the generator's own threads.
     pub generator_cpu_s: Option<f64>,
@@ -43,7 +43,7 @@ pub struct Phase {
     pub series: Vec<Interval>,
 }
 
-/// What was sent, and how.
+/// The load of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Share of counts: 0 for adds only, 1 for counts only.
@@ -51,7 +51,7 @@ pub struct Load {
     /// Share of hits: 0 or 1.
     #[serde(default)]
     pub hit_share: f64,
-    /// Limit of the hits.
+    /// Limit of the hits, if there are any.
     #[serde(default)]
     pub limit: Option<u64>,
     /// Weight of each add and each hit.
@@ -60,49 +60,49 @@ pub struct Load {
     /// Whether requests are repeated until they are acknowledged, and count once.
     #[serde(default)]
     pub exactly_once: bool,
-    /// What decides when the next message leaves.
+    /// The rule for the time at which the next message leaves.
     pub pace: Pace,
-    /// `legacy` or `compact`.
+    /// Name of the format: `legacy` or `compact`.
     pub format: String,
-    /// Messages a datagram; of compact ones whose keys vary in length the most.
+    /// Number of messages in a datagram; the largest number if the keys of compact messages vary in length.
     pub pack: usize,
     /// Whether many datagrams leave in one system call (`UDP_SEGMENT`).
     pub gso: bool,
-    /// Sending threads.
+    /// Number of sending threads.
     pub threads: usize,
-    /// Sockets over all threads.
+    /// Number of sockets over all threads.
     pub sockets: usize,
-    /// `zipf:1.1:1000000`, as on the command line.
+    /// The keys as on the command line: `zipf:1.1:1000000`.
     pub keys: String,
-    /// Bytes of a key, where the stream makes them.
+    /// Length of a key in bytes, if the stream makes the keys.
     pub key_bytes: Option<usize>,
     /// Seed of the key stream and the gaps.
     pub seed: u64,
-    /// After how long a request counts as unanswered.
+    /// Seconds after which a request counts as unanswered.
     pub timeout_s: f64,
 }
 
-/// Of records from before there were others.
+/// The weight in records from before there were other weights.
 fn one() -> u32 {
     1
 }
 
-/// What decides when the next message leaves.
+/// The rule for the time at which the next message leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Pace {
-    /// As fast as the kernel takes them.
+    /// Messages leave as fast as the kernel takes them.
     Flood,
-    /// Open loop: at planned times, whatever the server does.
+    /// In an open loop messages leave at planned times, whatever the server does.
     Rate {
         /// Messages a second, over all threads.
         per_s: f64,
-        /// Between planned times.
+        /// The gaps between planned times.
         gaps: Gaps,
     },
-    /// Closed loop: as soon as another one is answered.
+    /// In a closed loop a message leaves as soon as another one is answered.
     Outstanding {
-        /// Requests on their way at most, over all threads.
+        /// Largest number of requests on their way, over all threads.
         requests: usize,
     },
 }
@@ -117,72 +117,73 @@ pub enum Gaps {
     Exponential,
 }
 
-/// How the generator kept its own plan. One sample for each message: how much later than planned it
+/// How well the generator kept its own plan. There is one sample for each message: how much later than planned it
 /// left.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Messages planned for the measured part.
+    /// Number of messages planned for the measured part.
     pub planned: u64,
-    /// Half left at most this late.
+    /// Half of the messages left at most this late.
     pub late_p50_ns: u64,
-    /// 99 % left at most this late.
+    /// 99 % of the messages left at most this late.
     pub late_p99_ns: u64,
-    /// The latest.
+    /// The largest delay of a message.
     pub late_max_ns: u64,
-    /// Rate that was reached.
+    /// The rate that was reached, in messages per second.
     pub reached_per_s: f64,
-    /// False where the lateness makes the figures the generator's and not the server's.
+    /// Whether the plan was kept. If not, the figures are the generator's and not the server's.
     pub kept: bool,
 }
 
-/// What the server used over a phase.
+/// The resources that the server used over a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// CPU seconds of its data threads, or of the process where threads can't be told apart.
+    /// CPU seconds of the server's data threads, or of the process if threads cannot be told apart.
     pub cpu_s: f64,
     /// CPU nanoseconds for each message that it received.
     pub cpu_ns_per_message: Option<f64>,
-    /// CPU seconds of `cpu_s` in which data threads spun while nothing was there (`--busy-poll`); `None` where they
-    /// never did, or the server does not tell.
+    /// The part of `cpu_s` in which data threads spun while nothing was there (`--busy-poll`); `None` if they never
+    /// did, or the server does not tell.
     #[serde(default)]
     pub spinning_s: Option<f64>,
-    /// CPU nanoseconds for each message without that.
+    /// CPU nanoseconds for each message without the time of spinning.
     #[serde(default)]
     pub work_ns_per_message: Option<f64>,
-    /// Most memory that the process had in use (`VmHWM`), ours included where it is inside.
+    /// The most memory that the process had in use (`VmHWM`), in bytes. It includes the generator's if the server is
+    /// inside.
     pub peak_memory_bytes: Option<u64>,
 }
 
 impl Cost {
-    /// CPU nanoseconds for each message in which data threads spun.
+    /// CPU nanoseconds of spinning for each message.
     #[must_use]
     pub(crate) fn spinning_ns_per_message(&self) -> Option<f64> {
         Some(self.cpu_ns_per_message? - self.work_ns_per_message?)
     }
 }
 
-/// A second of a phase, or less at its end.
+/// An interval of a phase: a second or more, or less at the phase's end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Where it ends, from the start of the measured part.
+    /// Seconds from the start of the measured part to the end of the interval.
     pub end_s: f64,
-    /// How long it is.
+    /// Length of the interval in seconds.
     pub seconds: f64,
-    /// Messages sent.
+    /// Number of messages sent.
     pub sent: u64,
-    /// Messages that the server says that it received, from a look at its status a second; the
-    /// ends of intervals lie between two looks and are interpolated.
+    /// Number of messages that the server reports as received, by its status once a second. The ends of intervals lie
+    /// between two statuses and are interpolated.
     pub received: Option<u64>,
-    /// Requests answered.
+    /// Number of requests answered.
     pub answered: u64,
-    /// Requests given up.
+    /// Number of requests given up.
     pub timed_out: u64,
-    /// Response time: median of those that ended in this interval.
+    /// Median response time of requests that ended in this interval.
     pub response_p50_ns: Option<u64>,
-    /// 99 %.
+    /// Response time that 99 % do not exceed.
     pub response_p99_ns: Option<u64>,
-    /// The longest.
+    /// The longest response time.
     pub response_max_ns: Option<u64>,
-    /// Service time: 99 %.
+    /// Service time that 99 % do not exceed.
     pub service_p99_ns: Option<u64>,
 }

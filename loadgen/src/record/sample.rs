@@ -1,5 +1,5 @@
-//! A record as a run could have left it, for tests: a flood of adds, and counts at a rate with a
-//! stall of the server and a late generator in it. The same every time.
+//! A record for tests, as a run could have left it: a flood of adds, and counts at a rate with a stall of the server
+//! and a late generator. It is the same every time.
 
 use super::{
     Answers, Check, Cost, Environment, Gaps, Interval, Latency, Load, Outcome, Pace, Phase,
@@ -119,12 +119,12 @@ fn adds() -> Phase {
     }
 }
 
-/// The server stood still in the fifth second.
+/// The phase of counts; the server stands still in the fifth second.
 fn counts() -> Phase {
     let mut response = latency_histogram();
     let mut service = latency_histogram();
     for request in 0..400_000_u64 {
-        // A long tail, without a random number.
+        // The times have a long tail, without a random number.
         let rank = (request * 7919 % 400_000 + 1) as f64 / 400_000.0;
         let ns = 34_000.0 * (1.0 - rank + 2e-6).powf(-0.35);
         let stall = if (200_000..240_000).contains(&request) {

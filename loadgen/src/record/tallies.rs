@@ -1,4 +1,4 @@
-//! What was sent, answered and received, in numbers that add up.
+//! Tallies of what was sent, answered and received, which can be added up.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,96 +18,97 @@ add_up!(Answers: answered, timed_out, unexpected);
 add_up!(Once: acknowledged, uncertain, repeated, applied_before);
 add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory, refused_early);
 
-/// What left.
+/// Numbers of messages and datagrams that left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// Adds.
+    /// Number of adds.
     pub adds: u64,
-    /// Counts.
+    /// Number of counts.
     pub counts: u64,
-    /// Hits.
+    /// Number of hits.
     #[serde(default)]
     pub hits: u64,
-    /// Requests without a message, whose answer says that all before them were read.
+    /// Number of requests without a message. The answer tells that all before them were read.
     #[serde(default)]
     pub acknowledgements: u64,
-    /// Datagrams; those that were sent again, too, while their messages stand above once.
+    /// Number of datagrams. Repeated ones count again, although their messages are counted once above.
     pub datagrams: u64,
-    /// Payload.
+    /// Bytes of payload.
     pub bytes: u64,
-    /// Messages that the kernel did not take (a full send buffer, no server); not in the above.
+    /// Number of messages that the kernel did not take (a full send buffer, no server). They are not in the other
+    /// numbers.
     pub refused_by_kernel: u64,
 }
 
 impl Sent {
-    /// Adds, counts and hits.
+    /// Number of adds, counts and hits.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.adds + self.counts + self.hits
     }
 
-    /// Those that add: adds and hits.
+    /// Number of messages that add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits
     }
 
-    /// All that have an answer.
+    /// Number of messages that have an answer.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.counts + self.hits + self.acknowledgements
     }
 }
 
-/// What became of requests. `answered + timed_out` are all that were sent.
+/// Outcomes of requests. `answered + timed_out` are all that were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
-    /// In time.
+    /// Number of requests answered in time.
     pub answered: u64,
-    /// Not within the timeout; they stand in the response time at the timeout.
+    /// Number of requests without an answer within the timeout. They are in the response times with the timeout.
     pub timed_out: u64,
-    /// Answers to nothing that was waited for: too late, or never asked.
+    /// Number of answers that nothing waited for: they came too late, or were never asked for.
     pub unexpected: u64,
 }
 
-/// What became of adds that count exactly once. `acknowledged + uncertain` are all that were sent.
+/// Outcomes of adds that count exactly once. `acknowledged + uncertain` are all that were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Once {
-    /// Adds of requests that the node acknowledged: each counts, and no more than once.
+    /// Number of adds whose request the node acknowledged: each counts exactly once.
     pub acknowledged: u64,
-    /// Adds of requests that it did not acknowledge within the timeout, or refused: each may count, and
-    /// no more than once.
+    /// Number of adds whose request the node refused, or did not acknowledge within the timeout: each counts at most
+    /// once.
     pub uncertain: u64,
-    /// Datagrams that were sent again, as no acknowledgement had come.
+    /// Number of datagrams that were repeated, because no acknowledgement had come.
     pub repeated: u64,
-    /// Acknowledgements that say that the request had been applied before: a copy of it was late, or an
-    /// earlier acknowledgement was lost.
+    /// Number of acknowledgements which tell that the request had been applied before: a copy was late, or an earlier
+    /// acknowledgement was lost.
     pub applied_before: u64,
 }
 
-/// What hits were answered, and whether that is right.
+/// Verdicts on hits, and whether they are right.
 ///
-/// Of each key it is known how many hits were answered when another one left (the truth is more), and
-/// how many had left when its answer came (the truth is at most that).
+/// For each key two numbers are known: how many hits were answered when another one left (the truth is more), and how
+/// many had left when its answer came (the truth is at most that).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
-    /// Within the limit.
+    /// Number of hits within the limit.
     pub within: u64,
-    /// Over it.
+    /// Number of hits over the limit.
     pub over: u64,
-    /// Of those within, above the limit by the truth: must be 0.
+    /// Number of hits that were allowed although the truth is above the limit: must be 0.
     pub allowed_above_limit: u64,
-    /// Estimates below the truth: must be 0.
+    /// Number of estimates below the truth: must be 0.
     pub below_truth: u64,
-    /// Verdicts that do not follow from the estimate beside them: must be 0.
+    /// Number of verdicts that do not follow from the estimate beside them: must be 0.
     pub contradictory: u64,
-    /// Of those over it, not above the limit by the truth: of an estimate that is too high, as estimates
-    /// may be, or of weight from before the phase.
+    /// Number of hits that were refused although the truth is not above the limit. The estimate may be too high, as
+    /// estimates may be, or include weight from before the phase.
     pub refused_early: u64,
 }
 
 impl Verdicts {
-    /// None.
+    /// No verdicts.
     pub const NONE: Self = Self {
         within: 0,
         over: 0,
@@ -117,49 +118,49 @@ impl Verdicts {
         refused_early: 0,
     };
 
-    /// How many.
+    /// Number of verdicts.
     #[must_use]
     pub fn judged(&self) -> u64 {
         self.within + self.over
     }
 
-    /// How many cannot be.
+    /// Number of verdicts that are wrong.
     #[must_use]
     pub fn wrong(&self) -> u64 {
         self.allowed_above_limit + self.below_truth + self.contradictory
     }
 }
 
-/// What the server says that it got during a phase.
+/// What the server reports as received during a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
-    /// Adds.
+    /// Number of adds.
     pub adds: u64,
-    /// Counts.
+    /// Number of counts.
     pub counts: u64,
-    /// Hits.
+    /// Number of hits.
     #[serde(default)]
     pub hits: u64,
-    /// By how much its N, the sum of all weights, grew.
+    /// Growth of the server's N, the sum of all weights.
     #[serde(default)]
     pub weight: Option<u64>,
-    /// Datagrams.
+    /// Number of datagrams.
     pub datagrams: u64,
-    /// Dropped by the kernel at the server's sockets: datagrams, or trains of them with GSO.
+    /// Number of drops by the kernel at the server's sockets: datagrams, or trains of them with GSO.
     pub dropped_by_kernel: u64,
-    /// Datagrams that the server did not understand.
+    /// Number of datagrams that the server did not understand.
     pub malformed: u64,
-    /// Datagrams that the server did not want; first contacts that it sent back with a cookie are none.
+    /// Number of datagrams that the server refused, without first contacts that it sent back with a cookie.
     pub refused: u64,
-    /// Of those, requests that came when the window of their client had passed them.
+    /// Number of refused requests that came when the window of their client had passed them.
     #[serde(default)]
     pub too_old: u64,
-    /// Replies, in datagrams, that the server's kernel did not take.
+    /// Number of replies, in datagrams, that the server's kernel did not take.
     pub replies_dropped: u64,
 }
 
 impl Received {
-    /// Nothing yet, of a server that says so.
+    /// Zeros, for a server that reports its numbers.
     pub(crate) fn none() -> Self {
         Self {
             weight: Some(0),
@@ -167,13 +168,13 @@ impl Received {
         }
     }
 
-    /// Of all kinds.
+    /// Number of messages of all kinds.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.adds + self.counts + self.hits
     }
 
-    /// Those that add: adds and hits.
+    /// Number of messages that add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits

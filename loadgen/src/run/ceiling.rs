@@ -1,4 +1,4 @@
-//! How much this generator can send on this machine: floods to a receiver that throws away. A
+//! The ceiling: how much this generator can send on this machine, by floods to a receiver that discards them. A
 //! server that takes less than this is measured; one that seems to take more is not.
 
 use std::io;
@@ -16,25 +16,25 @@ use crate::output::{share, thousands};
 use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySet, KeySpec, Load, Script};
 use crate::record::Sent;
 
-/// Trains that the discarding receiver takes with one system call.
+/// Number of trains that the discarding receiver takes with one system call.
 const TRAINS: usize = 32;
-/// Its receive buffer.
+/// Size of its receive buffer in bytes.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-/// How soon it notices that it is to end.
+/// Time after which it notices that it is to end.
 const READ_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// What was reached with one way of sending.
+/// The result of one way of sending.
 #[derive(Debug, Clone)]
 pub(crate) struct Reached {
-    /// Which way.
+    /// Name of the way.
     pub way: String,
     /// Seconds of sending.
     pub seconds: f64,
     /// CPU seconds of the sending thread.
     pub cpu_s: f64,
-    /// What was sent.
+    /// Numbers of what was sent.
     pub sent: Sent,
-    /// Messages that reached the receiver.
+    /// Number of messages that reached the receiver.
     pub received: u64,
 }
 
@@ -55,7 +55,7 @@ impl Reached {
 /// Measures all ways, one after the other, each for `duration` or until `stop` is set.
 ///
 /// # Errors
-/// No socket, or no thread.
+/// Fails if there is no socket or no thread.
 pub(crate) fn measure(duration: Duration, stop: &AtomicBool) -> io::Result<Vec<Reached>> {
     let uniform = || KeySpec::Uniform { keys: 1_000_000 };
     let zipf = || KeySpec::Zipf {
@@ -126,7 +126,7 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
     let traffic = thread::scope(|scope| {
         scope.spawn(|| {
             if let Some(&first) = cpus.first() {
-                // A favour, as for the sender.
+                // An error is ignored, as for the sender.
                 let _ = cpu::pin_to(first);
             }
             discard(&socket, &over, &datagrams, &bytes);
@@ -144,14 +144,14 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
     })
 }
 
-/// How many messages so many datagrams with so many bytes hold.
+/// Number of messages in these datagrams with these bytes.
 fn messages(load: &Load, datagrams: u64, bytes: u64) -> u64 {
     let headers = datagrams * load.form().header_bytes() as u64;
     let message_bytes = load.form().message_bytes(DEFAULT_KEY_BYTES);
     bytes.saturating_sub(headers) / message_bytes as u64
 }
 
-/// Takes everything and looks at nothing but its length.
+/// Takes all datagrams, and looks only at their lengths.
 fn discard(socket: &UdpSocket, over: &AtomicBool, datagrams: &AtomicU64, bytes: &AtomicU64) {
     let mut receiver = Receiver::new(TRAINS, TRAIN_BYTES_MAX);
     while !over.load(Relaxed) {
@@ -163,7 +163,7 @@ fn discard(socket: &UdpSocket, over: &AtomicBool, datagrams: &AtomicU64, bytes: 
                     bytes.fetch_add(datagram.len() as u64, Relaxed);
                 }
             }
-            // Sleeps until there is something, or for the time-out.
+            // The call sleeps until a datagram comes, or for the timeout.
             Err(_) => {
                 let _ = socket.peek(&mut [0]);
             }
@@ -171,7 +171,7 @@ fn discard(socket: &UdpSocket, over: &AtomicBool, datagrams: &AtomicU64, bytes: 
     }
 }
 
-/// The table of [`measure`].
+/// The results of [`measure`] as a table.
 #[must_use]
 pub(crate) fn text(all: &[Reached]) -> String {
     let mut table = Table::new();

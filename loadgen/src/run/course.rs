@@ -1,4 +1,4 @@
-//! How many messages the server had received, over the time of a phase.
+//! The number of messages that the server had received, over the time of a phase.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::record::Interval;
 
-/// Between two looks at the server's status.
+/// Time between two looks at the server's status.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between looks that are further apart nothing is said: a line between them would hide what
-/// happened.
+/// Seconds between two looks above which nothing is shown: a line between them would hide what happened.
 const GAP_MAX_S: f64 = 2.5;
 
-/// Looks at the server's counters. They come a little after the ends of intervals and are
-/// interpolated.
+/// Looks at the server's counters. They come a little after the ends of intervals, and are interpolated.
 #[derive(Debug)]
 pub(super) struct Course {
-    /// Seconds of the measured part, and messages so far; both ascend.
+    /// Seconds of the measured part, with the number of messages so far; both ascend.
     points: Vec<(f64, u64)>,
 }
 
@@ -29,8 +27,8 @@ impl Default for Course {
     }
 }
 
-/// Looks that go on beside a load, on a thread of their own: a server that does not answer holds up
-/// nobody else.
+/// Looks that go on beside a load, on a thread of their own, so that a server that does not answer delays nothing
+/// else.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     course: Mutex<Course>,
@@ -39,7 +37,7 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// The measured part has been going on for this long.
+    /// Notes that the measured part has been going on for this long.
     pub(super) fn began(&self, elapsed: Duration) {
         self.began.get_or_init(|| {
             let now = Instant::now();
@@ -47,13 +45,13 @@ impl Looks {
         });
     }
 
-    /// No more looks; the thread that [`watch`](Self::watch)es is to be unparked.
+    /// Ends the looks. The thread that [`watch`](Self::watch)es must be unparked.
     pub(super) fn end(&self) {
         self.over.store(true, Relaxed);
     }
 
-    /// Looks once a second until the [`end`](Self::end). `look` says how many messages the server has
-    /// received, if it can be told. A slow answer is not asked for the more often.
+    /// Looks once a second until the [`end`](Self::end). `look` returns how many messages the server has received, if
+    /// that is known. After a slow answer it is not asked more often.
     pub(super) fn watch(&self, look: impl Fn() -> Option<u64>) {
         loop {
             thread::park_timeout(LOOK_EVERY);
@@ -80,7 +78,7 @@ impl Looks {
 }
 
 impl Course {
-    /// What a look saw.
+    /// Enters the result of a look.
     pub(super) fn sample(&mut self, at: Duration, messages: u64) {
         let (latest_s, latest) = self.latest();
         let at_s = at.as_secs_f64();
@@ -89,7 +87,7 @@ impl Course {
         }
     }
 
-    /// What there was when the server had read everything. Looks past the end know less.
+    /// Enters the number of messages when the server had read everything. Looks past the end know less.
     pub(super) fn end(&mut self, at: Duration, messages: u64) {
         let at_s = at.as_secs_f64();
         self.points
@@ -97,7 +95,7 @@ impl Course {
         self.sample(at, messages);
     }
 
-    /// Writes down what was received in each interval of a series.
+    /// Enters into each interval of a series how many messages were received.
     pub(super) fn fill(&self, series: &mut [Interval]) {
         for interval in series {
             let start = self.at(interval.end_s - interval.seconds);
@@ -159,7 +157,7 @@ mod tests {
     #[test]
     fn late_looks_are_interpolated_and_add_up() {
         let course = course(&[(1.25, 125), (2.25, 325)], (3.0, 400));
-        // 100 a second, then 200, then 100; the last interval is after the end.
+        // The rate is 100 a second, then 200, then 100; the last interval is after the end.
         assert_eq!(
             received(&course, &[1.0, 2.0, 3.0, 4.0]),
             [Some(100), Some(175), Some(125), Some(0)]

@@ -1,4 +1,4 @@
-//! The events of a run, for whoever watches it.
+//! Events of a run, for displays.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::flight::Totals;
 pub enum Event<'a> {
     /// A part begins.
     Part {
-        /// `adds, flood` or `adds, flood: warm-up`.
+        /// Name of the part: `adds, flood` or `adds, flood: warm-up`.
         name: &'a str,
-        /// How long it is planned to be.
+        /// The planned length of the part.
         planned: Duration,
     },
-    /// It goes on.
+    /// The part goes on.
     Progress {
-        /// Since its start.
+        /// Time since the part's start.
         elapsed: Duration,
-        /// So far.
+        /// The totals so far.
         totals: Totals,
     },
-    /// Something else is done that may take a while.
+    /// Something else that may take a while begins.
     Doing(&'a str),
 }

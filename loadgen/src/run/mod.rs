@@ -1,5 +1,5 @@
-//! A whole run: one phase after the other against one server, then the checks; all of it ends up
-//! in a [`Record`]. What goes wrong on the way ends the run early and keeps what there is.
+//! A whole run: one phase after the other against one server, and then the checks. All of it ends up in a [`Record`].
+//! An error on the way ends the run early and keeps the results so far.
 
 pub(crate) mod ceiling;
 mod course;
@@ -21,15 +21,15 @@ use crate::plan::{Load, LoadError};
 use crate::record::{Phase, Record, SCHEMA, Server, Truth};
 use crate::server::ServerUnderLoad;
 
-/// Keys that are checked, besides the hottest ones, if nothing else is said.
+/// Default number of keys that are checked besides the hottest ones.
 pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
 
-/// What a run does.
+/// The plan of a run.
 #[derive(Debug)]
 pub struct Session {
-    /// One after the other.
+    /// The loads, one after the other.
     pub loads: Vec<Load>,
-    /// Keys to check in each phase, besides the hottest ones; 0 is no check.
+    /// Number of keys to check in each phase besides the hottest ones; 0 means no check.
     pub checked_keys: usize,
 }
 
@@ -37,7 +37,7 @@ impl Session {
     /// Checks all loads.
     ///
     /// # Errors
-    /// [`LoadError`] of the first that cannot be.
+    /// Fails with the [`LoadError`] of the first load that is not possible.
     pub fn check(&self) -> Result<(), LoadError> {
         self.loads.iter().try_for_each(Load::check)
     }
@@ -56,7 +56,7 @@ impl Session {
     /// Runs all phases, until the end or until `stop` is set.
     ///
     /// # Errors
-    /// A load that cannot be; nothing was sent. Everything that goes wrong later is in the record.
+    /// Fails if a load is not possible; nothing was sent then. All later errors are in the record.
     pub fn run(
         &self,
         server: &ServerUnderLoad,
@@ -115,7 +115,7 @@ struct Runner<'a> {
     observe: &'a mut dyn FnMut(Event<'_>),
     checked_keys: usize,
     phases: Vec<Phase>,
-    /// Of the loads of the same place in `sampled`.
+    /// The samples, each of the load at the same place in `sampled`.
     samples: Vec<Sample>,
     sampled: Vec<Load>,
     findings: Findings,
@@ -164,7 +164,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Draws the keys to check, and asks what the server says of them already.
+    /// Draws the keys to check, and asks for the server's estimates of them before the phase.
     fn sample_before(&mut self, load: &Load) -> Option<Sample> {
         if self.checked_keys == 0 || load.mode.count_share() >= 1.0 {
             return None;
@@ -248,8 +248,8 @@ impl Runner<'_> {
     }
 }
 
-/// A node inside pins its data threads to the first CPUs; the generator keeps to the others. With
-/// a server elsewhere the kernel decides.
+/// The generator's CPUs. A node inside pins its data threads to the first CPUs, and the generator uses the others.
+/// With a server elsewhere the kernel decides.
 fn generator_cpus(server: &ServerUnderLoad, status: Option<&Status>) -> Vec<usize> {
     if !server.is_inside() {
         return Vec::new();
@@ -310,7 +310,7 @@ mod tests {
             received.iter().sum::<u64>(),
             phase.received.unwrap().messages()
         );
-        // About 1000 and 500; a busy machine may be late.
+        // The numbers are about 1000 and 500; a busy machine may be late.
         assert!(received[0] > received[1], "{received:?}");
     }
 
@@ -336,7 +336,7 @@ mod tests {
         assert!(record.phases.is_empty());
         let why = record.ended_early.unwrap();
         assert!(why.contains("\"test\", which is left out"), "{why}");
-        // What the warm-up sent is accounted for all the same.
+        // Messages of the warm-up are accounted for all the same.
         let accounts = record
             .checks
             .iter()

@@ -1,4 +1,4 @@
-//! A phase: its warm-up, its measured part, and the server's counters before and after each.
+//! A phase: its warm-up, its measured part, and the server's counters around each.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,34 +17,34 @@ use crate::record::{Interval, Latency, Pace, Phase, Received, Schedule};
 use crate::send::SenderReport;
 use crate::server::{CpuUse, ServerUnderLoad, has_restarted, received};
 
-/// Later than this with its 99th percentile, and a generator has not kept its schedule ...
+/// If the 99th percentile of lateness is above this, the generator has not kept its schedule.
 const LATE_P99_NS: u64 = 1_000_000;
-/// ... or with its latest message.
+/// If its latest message is later than this, the generator has not kept its schedule, either.
 const LATE_MAX_NS: u64 = 100_000_000;
-/// Of what was planned, this share must have been sent.
+/// Share of the planned messages that must have been sent.
 const SENT_SHARE: f64 = 0.999;
 
 /// The results of a phase.
 pub(super) struct PhaseEnd {
-    /// `None` where it ended before its measured part.
+    /// The phase; `None` if it ended before its measured part.
     pub(super) phase: Option<Phase>,
     pub(super) accounts: Accounts,
-    /// Messages of each thread's script that were sent, warm-up included.
+    /// Number of messages of each thread's script that were sent, warm-up included.
     pub(super) scripted: Vec<u64>,
-    /// Why nothing more can be sent.
+    /// The reason if nothing more can be sent.
     pub(super) failure: Option<String>,
     pub(super) restarted: bool,
 }
 
-/// The traffic of a part, and what the server says of it.
+/// The traffic of a part, and the server's counters for it.
 struct Observed {
     traffic: Traffic,
     received: Option<Received>,
-    /// How it came to `received`.
+    /// The course over time by which the server reached `received`.
     course: Course,
     used: Option<CpuUse>,
     restarted: bool,
-    /// Why the server could not be asked.
+    /// The reason if the server could not be asked.
     silent: Option<String>,
 }
 
@@ -137,7 +137,7 @@ fn run_part(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Observed, String> {
-    // Before anything is looked at: the node counts the question.
+    // This comes before any counters are read, since the node counts the question.
     let boot = match load.exactly_once {
         false => None,
         true => Some(
@@ -252,14 +252,14 @@ fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
     }
 }
 
-/// Of the measured part: what was planned, or what it took where that is more, or less because it
-/// ended by a number of messages or by force.
+/// Seconds of the measured part: as planned, or longer if it took longer, or shorter if it ended by a number of
+/// messages or by force.
 fn seconds(traffic: &Traffic, load: &Load) -> f64 {
     let window = &traffic.window;
     let planned_ns = window.end_ns - window.start_ns;
     let sent_ns = traffic.report.last_sent_ns.saturating_sub(window.start_ns);
     let whole = load.messages.is_none() && traffic.report.failure.is_none();
-    // A plan's last message is at most a gap before its end.
+    // The last message of a plan is at most one gap before its end.
     let ran_to_its_end = whole && sent_ns * 10 > planned_ns * 9;
     let ns = if ran_to_its_end {
         planned_ns.max(sent_ns)
@@ -312,8 +312,7 @@ fn schedule(report: &SenderReport, load: &Load, seconds: f64) -> Option<Schedule
     })
 }
 
-/// One entry for each interval of the measured part, and one for what came after it, if anything
-/// did.
+/// One entry for each interval of the measured part, and one for what came after it, if anything did.
 fn series(traffic: &Traffic, seconds: f64) -> Vec<Interval> {
     let interval_s = traffic.window.interval_ns as f64 / 1e9;
     let sent = &traffic.report.intervals;

@@ -1,5 +1,5 @@
-//! One part of a phase: threads that send and receive, from the first planned message to the last
-//! answer or timeout.
+//! The traffic of one part of a phase: threads send and receive, from the first planned message to the last answer or
+//! timeout.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,16 +19,16 @@ use crate::receive::{self, Answers};
 use crate::record::Pace;
 use crate::send::{Errand, Sender, SenderReport};
 
-/// From the moment when all threads are ready to the first planned message.
+/// Time from the moment when all threads are ready to the first planned message.
 const LEAD: Duration = Duration::from_millis(5);
-/// How often whoever watches is told.
+/// Time between two reports of progress.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Where a load goes, and from where.
+/// The way of a load: its server, and the CPUs that it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) server: SocketAddr,
-    /// CPUs that the generator's threads are kept on, in turn; empty for where the kernel wants.
+    /// The CPUs that the generator's threads are pinned to in turn. If there are none, the kernel decides.
     pub(crate) cpus: Vec<usize>,
 }
 
@@ -36,9 +36,9 @@ pub(crate) struct Route {
 pub(crate) struct Traffic {
     pub(crate) window: Window,
     pub(crate) report: SenderReport,
-    /// `None` where nothing was asked.
+    /// The times of answers; `None` if nothing was asked.
     pub(crate) times: Option<Times>,
-    /// Messages of each thread's script that were sent.
+    /// Number of messages of each thread's script that were sent.
     pub(crate) scripted: Vec<u64>,
     /// CPU time of all threads.
     pub(crate) cpu: Duration,
@@ -48,15 +48,15 @@ pub(crate) struct Traffic {
 struct Post {
     connections: Vec<Connection>,
     progress: Progress,
-    /// Release by the sender: what it sent before is seen by its receiver.
+    /// Whether the sender has ended. It is set with Release, so that the receiver sees all that was sent before.
     sender_ended: AtomicBool,
 }
 
-/// Runs a load; the scripts, one a thread, go on from where they are, and so does the ledger of hits. Adds
+/// Runs a load. The scripts, one for each thread, go on from where they are, and so does the ledger of hits. Adds
 /// that count exactly once need the boot of the node.
 ///
 /// # Errors
-/// No sockets or no threads. What happens while sending is in the traffic.
+/// Fails if there are no sockets or no threads. Errors while sending are in the traffic.
 pub(crate) fn run(
     load: &Load,
     ledger: Option<&Ledger>,
@@ -86,7 +86,7 @@ pub(crate) fn run(
             receivers: Vec::new(),
         };
         if let Err(error) = team.start(&posts, scripts) {
-            // Those that have started wait for the clock, or for this.
+            // Threads that have started wait for the clock, or for this.
             stop.store(true, Ordering::Relaxed);
             return Err(error);
         }
@@ -129,7 +129,7 @@ struct Team<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     part: &'scope Part<'scope>,
     route: &'scope Route,
-    /// How many have their buffers.
+    /// Number of threads that have their buffers.
     ready: Arc<AtomicUsize>,
     senders: Vec<ScopedJoinHandle<'scope, (SenderReport, Script, Option<Times>)>>,
     receivers: Vec<ScopedJoinHandle<'scope, (Times, Duration)>>,
@@ -150,7 +150,7 @@ impl<'scope> Team<'scope, '_> {
             }
         }
         let threads = self.senders.len() + self.receivers.len();
-        // Acquire: their work before it is done.
+        // Acquire: the threads' work happened before.
         while self.ready.load(Ordering::Acquire) < threads {
             thread::sleep(Duration::from_millis(1));
         }
@@ -222,7 +222,7 @@ impl<'scope> Team<'scope, '_> {
             && self.receivers.iter().all(ScopedJoinHandle::is_finished)
     }
 
-    /// Waits for all threads and puts together what they did.
+    /// Waits for all threads, and adds up their results.
     fn collect(self, scripts: &mut [Script]) -> io::Result<Traffic> {
         let mut traffic = Traffic {
             window: self.part.window,
@@ -258,23 +258,23 @@ impl Traffic {
     }
 }
 
-/// Where a thread sits, and how it says that it is ready.
+/// The CPU of a thread, and the means by which it reports that it is ready.
 struct Seat {
     cpu: Option<usize>,
     ready: Arc<AtomicUsize>,
 }
 
 impl Seat {
-    /// Before buffers are made, so that their memory is near.
+    /// Pins the thread. This comes before buffers are made, so that their memory is near.
     fn take(&self) {
         if let Some(cpu) = self.cpu {
-            // A favour: elsewhere it runs as well, only less evenly.
+            // An error is ignored: elsewhere the thread runs as well, only less evenly.
             let _ = cpu::pin_to(cpu);
         }
     }
 
     fn ready(&self) {
-        // Release: buffers are made before it.
+        // Release: the buffers were made before.
         self.ready.fetch_add(1, Ordering::Release);
     }
 }

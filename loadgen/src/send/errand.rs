@@ -39,14 +39,15 @@ impl<'a> Errand<'a> {
         }
     }
 
-    /// On the thread that does it: waits until the measured part begins. From then on it allocates nothing.
+    /// Waits until the measured part begins. The thread that does the task calls it; from then on the task allocates
+    /// nothing.
     pub(crate) fn begin(&mut self) {
         precise_sleep();
         self.cpu = CpuTime::from_now();
         self.part.wait_for_start();
     }
 
-    /// Ends the task; gives back the results, and the script as far as it came.
+    /// Ends the task. Returns the results, and the script as far as it came.
     pub(crate) fn end(mut self) -> (SenderReport, Script) {
         self.report.cpu = self.cpu.spent();
         (self.report, self.script)
@@ -61,15 +62,15 @@ impl<'a> Errand<'a> {
             || self.part.now_ns() >= self.part.window.end_ns
     }
 
-    /// The connections in turn.
+    /// The connections, one after the other in turn.
     pub(crate) fn next_connection(&mut self) -> &'a Connection {
         let connection = &self.connections[self.next_connection];
         self.next_connection = (self.next_connection + 1) % self.connections.len();
         connection
     }
 
-    /// Sends a train, or drops it where there is no room for what it asks; how many messages left, if
-    /// it did.
+    /// Sends a train, or drops it if there is no room for its questions. Returns how many messages left, if it was
+    /// sent.
     pub(crate) fn send(
         &mut self,
         train: &mut TrainWriter<'_>,

@@ -5,22 +5,22 @@ use crate::flight::Question;
 use crate::plan::Load;
 use crate::record::Sent;
 
-/// A train, and what is in it.
+/// A train that is being filled, with its content.
 pub(super) struct Filling {
     pub(super) train: Train,
     pub(super) contents: Sent,
-    /// Messages that came from the script; fences do not.
+    /// Number of messages that came from the script; fences do not.
     pub(super) scripted: u64,
-    /// In the order of their messages; their `sent_ns` is set when they leave.
+    /// The questions, in the order of their messages. Their `sent_ns` is set when they leave.
     pub(super) questions: Vec<Question>,
-    /// How many of them there are up to the end of each datagram.
+    /// Number of questions up to the end of each datagram.
     pub(super) question_ends: Vec<usize>,
-    /// Adds since the last question.
+    /// Number of adds since the last question.
     pub(super) adds_uncovered: u32,
 }
 
 impl Filling {
-    /// A train for a load, with room for all that it may ask.
+    /// A train for a load, with room for all that the load may ask.
     pub(super) fn of(load: &Load) -> Self {
         let train = Train::of(load);
         // A fence may come behind a full train.
@@ -35,7 +35,7 @@ impl Filling {
         }
     }
 
-    /// Writing into the train's datagram has come to its end.
+    /// Ends the datagram that is being written into the train.
     pub(super) fn end_datagram(&mut self) {
         self.train.end_datagram();
         self.count_datagram();
@@ -52,7 +52,7 @@ impl Filling {
         self.question_ends.push(self.questions.len());
     }
 
-    /// More will be written into the last datagram.
+    /// Opens the last datagram again, to write more into it.
     pub(super) fn reopen_datagram(&mut self) {
         self.train.reopen_datagram();
         self.contents.datagrams -= 1;

@@ -7,7 +7,7 @@ use crate::flight::{Question, check};
 use crate::judge::Claim;
 use crate::plan::{Kind, Script};
 
-/// Adds a datagram of the next `messages` messages, and returns how many those are.
+/// Adds a datagram of the next `messages` messages, and returns their number.
 pub(super) fn datagram(
     filling: &mut Filling,
     script: &mut Script,
@@ -56,7 +56,7 @@ fn message(filling: &mut Filling, kind: Kind, key: &[u8], planned_ns: u64) {
             });
             filling.adds_uncovered = 0;
         }
-        // No such load begins.
+        // Loads with legacy hits are refused at the start.
         Kind::Hit => debug_assert!(false, "the legacy format has no hits"),
     }
 }

@@ -1,4 +1,4 @@
-//! Datagrams are filled from a script and leave.
+//! Sending: datagrams are filled from a script, and leave.
 
 mod errand;
 mod filling;

@@ -12,19 +12,19 @@ use crate::record::{Sent, latency_histogram};
 /// The results of one sending thread, or of several together.
 pub(crate) struct SenderReport {
     pub(crate) sent: Sent,
-    /// Messages of the script that were sent.
+    /// Number of messages of the script that were sent.
     pub(crate) scripted: u64,
-    /// Planned for the measured part, sent or not.
+    /// Number of messages planned for the measured part, sent or not.
     pub(crate) planned: u64,
     /// How much later than planned each message left.
     pub(crate) lateness: Histogram<u64>,
-    /// Messages sent in each interval.
+    /// Number of messages sent in each interval.
     pub(crate) intervals: Vec<u64>,
-    /// When the last one left.
+    /// Time at which the last message left.
     pub(crate) last_sent_ns: u64,
     /// CPU time of the thread.
     pub(crate) cpu: Duration,
-    /// Why it ended before its time.
+    /// The error that ended the thread before its time.
     pub(crate) failure: Option<io::Error>,
     /// The code with which the node refused an exactly-once request.
     pub(crate) refused: Option<u8>,

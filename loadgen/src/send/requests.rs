@@ -1,5 +1,5 @@
-//! Compact requests: one in each datagram, and a reply to those that ask. The reply answers for the
-//! whole datagram, and so for the adds in it too, those behind the question included.
+//! Compact requests, one in each datagram. Requests that ask get a reply, which answers for the whole datagram,
+//! including the adds behind the question.
 
 use rmbd_proto::compact::RequestWriter;
 
@@ -18,7 +18,7 @@ pub(super) struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    /// With the weight of each add and hit. The ledger is that of a load of hits.
+    /// Requests with this weight of each add and hit. A load of hits has a ledger.
     pub(super) fn new(weight: u32, ledger: Option<&'a Ledger>) -> Self {
         Self {
             writer: RequestWriter::new(DATAGRAM_BYTES),
@@ -29,8 +29,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Adds a datagram of the next `messages` messages, or of as many as fit, and returns how many those
-    /// are.
+    /// Adds a datagram of the next `messages` messages, or of as many as fit. Returns their number.
     pub(super) fn datagram(
         &mut self,
         filling: &mut Filling,
@@ -76,7 +75,7 @@ impl<'a> Requests<'a> {
             Some(_) => filling.contents.hits += questions as u64,
             None => filling.contents.counts += questions as u64,
         }
-        // At most 1 400.
+        // The number is at most 1 400.
         filling.adds_uncovered += adds as u32;
         if let Some(question) = filling.questions.get_mut(first_question) {
             question.covers += filling.adds_uncovered;
@@ -86,7 +85,7 @@ impl<'a> Requests<'a> {
         written
     }
 
-    /// Adds a request that asks for nothing but an acknowledgement.
+    /// Adds a request that asks only for an acknowledgement.
     pub(super) fn fence(&mut self, filling: &mut Filling, planned_ns: u64) {
         let id = self.start(true);
         filling.contents.acknowledgements += 1;
@@ -131,7 +130,7 @@ mod tests {
         load
     }
 
-    /// Kinds and keys of a train that is cut as the kernel cuts it.
+    /// The kinds and keys of a train, which is cut as the kernel cuts it.
     fn operations(writer: &TrainWriter<'_>, load: &Load) -> Vec<(Kind, Vec<u8>)> {
         let mut seen = Vec::new();
         let as_told = |weight: u64| assert_eq!(weight, u64::from(load.weight));
@@ -217,7 +216,7 @@ mod tests {
             assert_eq!(operations(&writer, &load), wanted, "{name}");
             let (kind, key) = script.next();
             assert_eq!((kind, key.to_vec()), expected());
-            // Everything is covered by the questions, or by the fence.
+            // The questions, or the fence, cover everything.
             if writer.needs_fence() {
                 writer.fence(&script, 5);
             }

@@ -1,4 +1,4 @@
-//! The sending half of an open loop or a flood: what is due leaves, whatever the server does.
+//! The sending half of an open loop or a flood: messages that are due leave, whatever the server does.
 
 use std::thread;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::train_writer::TrainWriter;
 use crate::plan::{Schedule, Script, nanoseconds};
 use crate::record::Pace;
 
-/// How long after its end an open loop still sends what it owes.
+/// Time after its end in which an open loop still sends what it owes.
 const CATCH_UP: Duration = Duration::from_secs(2);
-/// Longest sleep: how soon a sender notices that it is to end.
+/// Longest sleep, after which a sender notices that it is to end.
 const NAP: Duration = Duration::from_millis(20);
-/// How long to wait for room where too many requests are on their way.
+/// Time to wait for room if too many requests are on their way.
 const ROOM_WAIT: Duration = Duration::from_micros(100);
 
 /// One sending thread.
@@ -24,11 +24,11 @@ pub(crate) struct Sender<'a> {
     held_up: bool,
 }
 
-/// A train that can't leave, or nothing left to send.
+/// The end of sending: a train cannot leave, or nothing is left to send.
 struct Over;
 
 impl<'a> Sender<'a> {
-    /// Of thread `thread`.
+    /// The sender of thread `thread`.
     pub(crate) fn new(errand: Errand<'a>, thread: usize) -> Self {
         let part = errand.part;
         let load = part.load;
@@ -51,7 +51,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends until the time is over; gives back what it did, and the script as far as it came.
+    /// Sends until the time is over. Returns the results, and the script as far as it came.
     pub(crate) fn run(mut self) -> (SenderReport, Script) {
         self.errand.begin();
         while !self.errand.part.is_stopped() {
@@ -95,8 +95,7 @@ impl<'a> Sender<'a> {
             && self.train.has_room()
         {
             let messages = self.fill(planned_ns);
-            // Against the time at which the train began to be filled: 64 datagrams take some
-            // microseconds.
+            // The time is that when the train began to be filled: 64 datagrams take some microseconds.
             let late_ns = now_ns - planned_ns;
             let lateness = &mut self.errand.report.lateness;
             lateness.saturating_record_n(late_ns, messages);
@@ -107,14 +106,14 @@ impl<'a> Sender<'a> {
         self.send()
     }
 
-    /// `None` where all is sent that was planned.
+    /// The planned time of the next datagram; `None` if all that was planned is sent.
     fn next_planned_ns(&self) -> Option<u64> {
         let next_ns = self.schedule.as_ref()?.next_ns();
         let is_planned = next_ns < self.errand.part.window.end_ns && self.errand.messages_left > 0;
         is_planned.then_some(next_ns)
     }
 
-    /// Adds a datagram; returns its messages.
+    /// Adds a datagram, and returns the number of its messages.
     fn fill(&mut self, planned_ns: u64) -> u64 {
         let errand = &mut self.errand;
         let most = errand.messages_left.min(errand.part.load.pack as u64);
@@ -143,7 +142,7 @@ impl<'a> Sender<'a> {
         self.errand.part.now_ns()
     }
 
-    /// When it sends no more, whatever is left.
+    /// The time after which it sends no more, whatever is left.
     fn deadline_ns(&self) -> u64 {
         self.errand.part.window.end_ns + nanoseconds(CATCH_UP)
     }
@@ -168,7 +167,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// What was planned and never sent counts as planned.
+    /// Counts what was planned and never sent.
     fn count_unsent(&mut self) {
         let part = self.errand.part;
         if part.is_stopped() {

@@ -1,5 +1,5 @@
-//! Datagrams one behind the other, which leave as one train where the kernel can split it
-//! (`UDP_SEGMENT`, udp(7)), else one by one.
+//! Trains: datagrams one behind the other. They leave together if the kernel can split them (`UDP_SEGMENT`, udp(7)),
+//! and else one by one.
 
 use std::io;
 use std::net::UdpSocket;
@@ -13,28 +13,28 @@ use rustix::io::Errno;
 use crate::flight::is_refusal;
 use crate::plan::{DATAGRAM_BYTES, Load, SEGMENTS_MAX, TRAIN_BYTES_MAX};
 
-/// How long to wait where the kernel has no room.
+/// Time to wait if the kernel has no room.
 const ROOM_WAIT: Duration = Duration::from_micros(50);
 
-/// A train. All its memory is made with it.
+/// A train. All its memory is allocated at the start.
 pub(crate) struct Train {
     bytes: Box<[u8]>,
     len: usize,
-    /// Where each datagram ends.
+    /// The end of each datagram.
     ends: Vec<usize>,
     datagrams_max: usize,
-    /// Where the kernel splits it: bytes of each datagram but the last.
+    /// Bytes of each datagram but the last, if the kernel splits the train.
     segment_bytes: Option<usize>,
 }
 
 impl Train {
-    /// For the datagrams of a load.
+    /// A train for the datagrams of a load.
     pub(crate) fn of(load: &Load) -> Self {
         let segment_bytes = load.gso.then(|| load.segment_bytes());
         Self::new(segment_bytes, load.datagrams_per_train())
     }
 
-    /// For so many datagrams, and one more that ends it.
+    /// A train for this many datagrams, and one more that ends it.
     pub(crate) fn new(segment_bytes: Option<usize>, datagrams_max: usize) -> Self {
         let bytes = TRAIN_BYTES_MAX.max(DATAGRAM_BYTES * datagrams_max) + DATAGRAM_BYTES;
         Self {
@@ -46,7 +46,7 @@ impl Train {
         }
     }
 
-    /// Datagrams that one holds.
+    /// Number of datagrams that the train holds.
     pub(crate) fn datagrams_max(&self) -> usize {
         self.datagrams_max
     }
@@ -60,24 +60,24 @@ impl Train {
         self.ends.is_empty()
     }
 
-    /// Its datagrams, padding included.
+    /// The datagrams of the train, padding included.
     pub(crate) fn datagrams(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let all = 0..self.ends.len();
         all.map(|index| &self.bytes[self.bytes_of(index)..self.ends[index]])
     }
 
-    /// Bytes of all of it.
+    /// Bytes of the whole train.
     pub(crate) fn bytes(&self) -> usize {
         self.len
     }
 
-    /// Bytes of its first `datagrams`.
+    /// Bytes of the train's first `datagrams`.
     pub(crate) fn bytes_of(&self, datagrams: usize) -> usize {
         let last = datagrams.checked_sub(1);
         last.map_or(0, |last| self.ends[last])
     }
 
-    /// Room for `N` more bytes of the datagram that is being written.
+    /// Room for `N` more bytes in the datagram that is being written.
     pub(crate) fn append<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         let slot = self.bytes[self.len..].first_chunk_mut();
         debug_assert!(slot.is_some(), "a train has room for its datagrams");
@@ -85,18 +85,18 @@ impl Train {
         slot
     }
 
-    /// The datagram that is being written is complete.
+    /// Ends the datagram that is being written.
     pub(crate) fn end_datagram(&mut self) {
         self.ends.push(self.len);
     }
 
-    /// More will be written into the last datagram.
+    /// Opens the last datagram again, to write more into it.
     pub(crate) fn reopen_datagram(&mut self) {
         self.ends.pop();
     }
 
-    /// Adds a whole datagram, at most a segment. Where the kernel splits the train, the one before it becomes as
-    /// long as it has to be: what is missing to a segment is padding, which is no operation.
+    /// Adds a whole datagram of at most a segment. If the kernel splits the train, the datagram before it is padded to
+    /// a whole segment; padding is no operation.
     pub(crate) fn push(&mut self, datagram: &[u8]) {
         self.pad();
         let end = self.len + datagram.len();
@@ -128,9 +128,10 @@ impl Train {
         self.ends.clear();
     }
 
-    /// Sends it; how many datagrams left, and why not more. `leave` is told which are about to: their answers
-    /// may be here before the system call returns. Waits where the kernel has no room, and tries again where
-    /// it reports that an *earlier* datagram found no server, unless `give_up` says so (`Interrupted`).
+    /// Sends the train. Returns how many datagrams left, and the error if not all did. `leave` is told which datagrams
+    /// are about to leave, since their answers may be here before the system call returns. It waits if the kernel has
+    /// no room. It tries again if the kernel reports that an *earlier* datagram found no server, unless `give_up`
+    /// returns true (`Interrupted`).
     pub(crate) fn send(
         &self,
         socket: &UdpSocket,
@@ -141,7 +142,7 @@ impl Train {
         if let Some(segment_bytes) = self.segment_bytes {
             leave(0..datagrams);
             let sent = patiently(&give_up, || {
-                // At most 65 507.
+                // The length is at most 65 507.
                 let segment_bytes = segment_bytes as u16;
                 send_segments(socket, None, &self.bytes[..self.len], segment_bytes)
             });
@@ -169,7 +170,7 @@ fn patiently(
         };
         match Errno::from_io_error(&error) {
             _ if is_refusal(&error) => {}
-            // No room in a queue of the network card, or of the socket.
+            // There is no room in a queue of the network card or of the socket.
             Some(Errno::NOBUFS | Errno::AGAIN) => thread::sleep(ROOM_WAIT),
             _ => return Err(error),
         }

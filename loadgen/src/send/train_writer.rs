@@ -1,4 +1,4 @@
-//! Trains are filled from a script, and leave.
+//! Trains that are filled from a script, and sent.
 
 use std::io;
 use std::ops::Range;
@@ -11,21 +11,21 @@ use crate::judge::Ledger;
 use crate::plan::{Format, Load, Script};
 use crate::record::Sent;
 
-/// A train that is being filled. Made once for each sender; filling and sending allocate nothing.
+/// A train that is being filled. Each sender makes one; filling and sending allocate nothing.
 pub(crate) struct TrainWriter<'a> {
     pub(super) filling: Filling,
     packer: Packer<'a>,
     pack: usize,
 }
 
-/// How messages become datagrams.
+/// The way in which messages become datagrams.
 enum Packer<'a> {
     Legacy,
     Compact(Requests<'a>),
 }
 
 impl<'a> TrainWriter<'a> {
-    /// For a load; of hits, the ledger keeps what must be true of their answers.
+    /// A writer for a load. For hits, the ledger keeps what must be true of their answers.
     pub(crate) fn new(load: &Load, ledger: Option<&'a Ledger>) -> Self {
         Self {
             filling: Filling::of(load),
@@ -42,23 +42,23 @@ impl<'a> TrainWriter<'a> {
         self.filling.train.has_room()
     }
 
-    /// Messages in it.
+    /// Number of messages in the train.
     pub(crate) fn messages(&self) -> usize {
         self.filling.contents.messages() as usize
     }
 
-    /// Questions in it.
+    /// Number of questions in the train.
     pub(crate) fn questions(&self) -> usize {
         self.filling.questions.len()
     }
 
-    /// Messages that fit a train whose last datagram is left for a fence.
+    /// Number of messages that fit a train whose last datagram is left for a fence.
     pub(crate) fn messages_before_fence(&self) -> usize {
         (self.filling.train.datagrams_max().max(2) - 1) * self.pack
     }
 
-    /// Adds a datagram of the next `messages` messages, at most a full one, all planned for the
-    /// same time. Returns how many there was room for.
+    /// Adds a datagram of the next `messages` messages, at most a full one, all planned for the same time. Returns how
+    /// many there was room for.
     pub(crate) fn datagram(
         &mut self,
         script: &mut Script,
@@ -75,9 +75,9 @@ impl<'a> TrainWriter<'a> {
         written
     }
 
-    /// Adds something whose answer says that the server has read all that came before it on this
-    /// socket: a count of the latest key, into the last datagram if that is not full; or a request that
-    /// asks for nothing but an acknowledgement.
+    /// Adds a fence, whose answer tells that the server has read all that came before it on this socket. It is a count
+    /// of the latest key, in the last datagram if that is not full, or a request that asks only for an
+    /// acknowledgement.
     pub(crate) fn fence(&mut self, script: &Script, planned_ns: u64) {
         let filling = &mut self.filling;
         match &mut self.packer {
@@ -86,17 +86,17 @@ impl<'a> TrainWriter<'a> {
         }
     }
 
-    /// Whether it has adds that no answer comes after.
+    /// Whether the train has adds that no answer comes after.
     pub(crate) fn needs_fence(&self) -> bool {
         self.filling.adds_uncovered > 0
     }
 
-    /// Sends all of it over one connection, and empties it. Waits where the kernel has no room, and tries
-    /// again where it reports that an *earlier* datagram found no server.
+    /// Sends the whole train over one connection, and empties it. It waits if the kernel has no room, and tries again
+    /// if the kernel reports that an *earlier* datagram found no server.
     ///
     /// # Errors
-    /// The kernel does not take it; then `contents` were not sent, and the script has gone on
-    /// without them, so the sender must end. Or `give_up` said so (`Interrupted`).
+    /// Fails if the kernel does not take the train. Then `contents` were not sent, and the script has gone on without
+    /// them, so the sender must end. It also fails if `give_up` returns true (`Interrupted`).
     pub(crate) fn send(
         &mut self,
         connection: &Connection,
@@ -129,7 +129,7 @@ impl<'a> TrainWriter<'a> {
         }
     }
 
-    /// Empties it without sending.
+    /// Empties the train without sending it.
     pub(crate) fn abandon(&mut self) -> Stranded {
         Stranded {
             contents: self.filling.empty(),
@@ -141,7 +141,7 @@ impl<'a> TrainWriter<'a> {
 /// What left, and when.
 pub(crate) struct Departed {
     pub(crate) contents: Sent,
-    /// Those of its messages that came from the script.
+    /// Number of its messages that came from the script.
     pub(crate) scripted: u64,
     pub(crate) sent_ns: u64,
 }
@@ -152,7 +152,7 @@ pub(crate) struct Stranded {
     pub(crate) source: io::Error,
 }
 
-/// Before they leave: their answers may be here before the system call returns.
+/// Enters questions before they leave, since their answers may be here before the system call returns.
 fn ask(in_flight: &InFlight, questions: &mut [Question], sent_ns: u64) {
     for question in questions {
         question.sent_ns = sent_ns;

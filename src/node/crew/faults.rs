@@ -41,8 +41,8 @@ impl Crew {
         self.0.fault.as_ref().filter(|fault| fault.part == part)
     }
 
-    /// Waits until this part's fault is due. Then it panics or returns true, so that the thread returns. It also ends
-    /// if the thread is told to end meanwhile.
+    /// Waits until this part's fault is due, and then panics, or returns true: the thread is to return. It also returns
+    /// true if the thread is told to end meanwhile, and false at once if the part has no fault.
     pub(in crate::node) fn strikes_thread(&self, part: Part) -> bool {
         let Some(fault) = self.fault(part) else {
             return false;

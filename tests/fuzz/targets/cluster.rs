@@ -455,8 +455,9 @@ impl Naive<'_> {
     }
 }
 
-/// The reader of key files must see the same keys as a simple reader of lines. The text may not be UTF-8. Each key alone
-/// is then written plainly into a file, and must open and seal what the same key of the ring does.
+/// The reader of key files must see the same keys as a simple reader of lines. The text may not be UTF-8. A file
+/// with one of these keys, written plainly, opens what the ring's first key seals if it is that key. The ring opens
+/// what each such file seals.
 pub fn key_file(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let ours = KeyRing::parse(&text);

@@ -18,37 +18,37 @@ use crate::judge::Claim;
 use crate::plan::DATAGRAM_BYTES;
 use crate::send::{SenderReport, Train};
 
-/// A socket, which is a client of its own, and its requests that wait for an acknowledgement.
+/// A lane: a socket, which is a client of its own, with its requests that wait for an acknowledgement.
 pub(super) struct Lane<'a> {
     connection: &'a Connection,
     client: u64,
     /// Sequence of the next request.
     next: u64,
-    /// All before this one are settled.
+    /// All requests before this sequence are settled.
     oldest: u64,
-    /// By their sequences modulo [`ONCE_WINDOW`].
+    /// The requests, by their sequences modulo [`ONCE_WINDOW`].
     requests: Box<[Request]>,
-    /// Of each request, without a cookie.
+    /// The bytes of each request, without a cookie.
     bytes: Box<[u8]>,
-    /// The latest that the node sent, and whether it knows us without.
+    /// The latest cookie that the node sent. Below is whether the node knows us without one.
     cookie: Vec<u8>,
     is_known: bool,
-    /// A copy as it leaves.
+    /// A copy of a request as it leaves.
     copy: Vec<u8>,
-    /// Before this nothing is overdue.
+    /// Before this time no request is overdue.
     due_ns: u64,
     patience: Patience,
 }
 
 #[derive(Clone, Copy)]
 struct Request {
-    /// Of its first copy.
+    /// The question of the first copy.
     question: Question,
     len: usize,
     latest_ns: u64,
     copies: u32,
     waits: bool,
-    /// It came back for want of a good cookie, and is to go again at once: that, the first time only.
+    /// Whether it came back for want of a good cookie, and is to be sent again at once, which happens only once.
     was_sent_back: bool,
     goes_again: bool,
 }
@@ -76,7 +76,7 @@ impl<'a> Lane<'a> {
         let requests = ONCE_WINDOW as usize;
         Self {
             connection,
-            // Of its own, at random: the standard library's seed for its maps comes from the system.
+            // The client's number is random: the standard library seeds its maps from the system.
             client: RandomState::new().build_hasher().finish(),
             next: 0,
             oldest: 0,
@@ -103,7 +103,7 @@ impl<'a> Lane<'a> {
         self.next
     }
 
-    /// Before this nothing is overdue.
+    /// Before this time no request is overdue.
     pub(super) fn due_ns(&self) -> u64 {
         self.due_ns
     }
@@ -141,7 +141,7 @@ impl<'a> Lane<'a> {
         kept.copy_from_slice(datagram);
     }
 
-    /// A request as it is sent now: with the cookie where the node wants one.
+    /// A request as it is sent now: with the cookie if the node wants one.
     pub(super) fn copy(&mut self, sequence: u64) -> &[u8] {
         let len = self.request(sequence).len;
         let start = (sequence % ONCE_WINDOW) as usize * DATAGRAM_BYTES;
@@ -154,8 +154,8 @@ impl<'a> Lane<'a> {
         &self.copy
     }
 
-    /// The requests from sequence `first` on were to leave, and so many did. The others, whose adds are
-    /// returned, never were.
+    /// Notes that requests from sequence `first` on were to leave, and `left` of them did. The others never left;
+    /// returns the number of their adds.
     pub(super) fn launched(&mut self, first: u64, left: usize, sent_ns: u64) -> u64 {
         let end = first + left as u64;
         let stranded = self.adds(end..self.next);
@@ -174,7 +174,7 @@ impl<'a> Lane<'a> {
         adds.sum()
     }
 
-    /// A reply has come; returns how many messages it settles.
+    /// Takes a reply, and returns how many messages it settles.
     pub(super) fn hear(
         &mut self,
         reply: &Reply<'_>,
@@ -188,13 +188,13 @@ impl<'a> Lane<'a> {
                 self.take_back(reply.head.id, cookie);
                 0
             }
-            // As if it had been lost: it goes again, and more slowly.
+            // A busy node counts like a lost request: the request is repeated, and more slowly.
             _ if reply.head.code == Problem::Busy.code() => 0,
             _ => self.settle(reply.head, now_ns, times, report),
         }
     }
 
-    /// The request was not applied: it goes again with this cookie, and the same sequence.
+    /// Takes a request back that was not applied: it is sent again with this cookie and the same sequence.
     fn take_back(&mut self, id: u32, cookie: &[u8]) {
         self.cookie.clear();
         self.cookie
@@ -211,7 +211,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Of a request that may be under way, if it is before the next one.
+    /// The sequence of a request that may be under way, if it is before the next one.
     fn sequence_of(&self, id: u32) -> u64 {
         self.oldest + u64::from(id.wrapping_sub(self.oldest as u32))
     }
@@ -225,7 +225,7 @@ impl<'a> Lane<'a> {
     ) -> u64 {
         let sequence = self.sequence_of(head.id);
         if sequence >= self.next || !self.request(sequence).waits {
-            // A second one to a copy says nothing; only what was never sent is strange.
+            // A second reply to a copy means nothing; only a sequence that was never sent is strange.
             let behind = (self.next as u32).wrapping_sub(head.id);
             if behind == 0 || u64::from(behind) > self.next {
                 times.unexpected();
@@ -248,7 +248,7 @@ impl<'a> Lane<'a> {
                     self.patience.measured(round_trip_ns);
                 }
             }
-            // Refused now, or at an operation; another copy may have been applied before.
+            // The request was refused now, or at an operation. Another copy may have been applied before.
             code => {
                 times.once.uncertain += adds;
                 report.refused = report.refused.or(Some(code));
@@ -260,7 +260,7 @@ impl<'a> Lane<'a> {
         adds
     }
 
-    /// Puts what is overdue into a train, and gives up what was sent `timeout_ns` ago; returns how many
+    /// Puts overdue requests into a train, and gives up those that were sent `timeout_ns` ago. Returns how many
     /// messages were given up.
     pub(super) fn look(
         &mut self,

@@ -1,17 +1,17 @@
-//! The closed loop of adds that count exactly once: each request names its client and a sequence, and is
-//! sent again, the same bytes, until the node has acknowledged it or `--timeout` has passed. So what the
-//! node counts afterwards is known: all that was acknowledged, nothing twice, and of what never was
-//! (*uncertain*) each request at most once.
+//! The closed loop of adds that count exactly once. Each request names its client and a sequence, and is repeated
+//! with the same bytes until the node has acknowledged it or `--timeout` has passed. So it is known what the node
+//! counts afterwards: all that was acknowledged, nothing twice, and of requests that never were (*uncertain*) each at
+//! most once.
 //!
-//! The library's client does the same and could not stand here: it decides by itself how much is on its
-//! way and what shares a datagram, and tells nobody when an acknowledgement came. It is the format's rules
-//! ([`rmbd_proto::compact`], "Exactly once") that are kept to, by a second program that the node is held to.
+//! The library's client does the same and cannot be used here: it decides by itself how much is on its way and what
+//! shares a datagram, and does not tell when an acknowledgement came. This is a second program by the format's rules
+//! ([`rmbd_proto::compact`], "Exactly once"), to which the node is held.
 //!
-//! The first requests of a socket come back with a cookie, since the node does not know the client yet, and
-//! go again with it. What that takes is in their times, too.
+//! The first requests of a socket come back with a cookie, since the node does not know the client yet, and are sent
+//! again with it. Their times include that.
 //!
-//! A response time counts from when there was room for the request, a service time from when its *first*
-//! copy left; both end with the first acknowledgement of any copy. So what is lost on the way is in them.
+//! A response time counts from when there was room for the request, and a service time from when its *first* copy
+//! left. Both end with the first acknowledgement of any copy, so they include losses on the way.
 
 mod lane;
 mod patience;
@@ -26,7 +26,7 @@ use crate::receive::Inbox;
 use crate::record::Sent;
 use crate::send::{Departed, Errand, SenderReport, Stranded, Train};
 
-/// One thread of it.
+/// One thread of this closed loop.
 pub(crate) struct OnceLoop<'a> {
     errand: Errand<'a>,
     lanes: Box<[Lane<'a>]>,
@@ -41,7 +41,7 @@ pub(crate) struct OnceLoop<'a> {
 }
 
 impl<'a> OnceLoop<'a> {
-    /// Of thread `thread`, for a node of this boot.
+    /// The loop of thread `thread`, for a node with this boot.
     pub(crate) fn new(errand: Errand<'a>, thread: usize, boot: Boot) -> Self {
         let part = errand.part;
         Self {
@@ -58,8 +58,8 @@ impl<'a> OnceLoop<'a> {
         }
     }
 
-    /// Runs until the time is over and nothing waits any more; gives back what it did, the script
-    /// as far as it came, and the times.
+    /// Runs until the time is over and nothing waits any more. Returns its results, the script as far as it came, and
+    /// the times.
     pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
         self.errand.begin();
         self.work();
@@ -87,8 +87,8 @@ impl<'a> OnceLoop<'a> {
         }
     }
 
-    /// As in the other closed loop, half a train is waited for; and a socket whose oldest request is not
-    /// so old that the node may forget it.
+    /// Whether a train may leave. As in the other closed loop, it waits for room for half a train. It also waits for a
+    /// socket whose oldest request is not so old that the node may forget it.
     fn may_send(&self) -> bool {
         let train = (self.train.datagrams_max() * self.errand.part.load.pack) as u64;
         let worth_it = (self.window / 2).min(train / 2);
@@ -97,12 +97,12 @@ impl<'a> OnceLoop<'a> {
             && self.lanes.iter().any(Lane::has_room)
     }
 
-    /// How many more may be on their way.
+    /// Number of messages that may join those on their way.
     fn free(&self) -> u64 {
         self.window.saturating_sub(self.on_their_way)
     }
 
-    /// Sends a train of new requests; false where that failed.
+    /// Sends a train of new requests; returns false if that failed.
     fn send(&mut self) -> bool {
         let mut messages = self.free().min(self.errand.messages_left);
         let Some(index) = self.lane_with_room() else {
@@ -177,7 +177,7 @@ impl<'a> OnceLoop<'a> {
         Some(index)
     }
 
-    /// Takes what has come; returns how many messages are settled by that.
+    /// Takes the replies that have come. Returns how many messages are settled by them.
     fn take(&mut self) -> u64 {
         let (mut settled, clock) = (0, self.errand.part.clock);
         for lane in &mut self.lanes {
@@ -195,8 +195,8 @@ impl<'a> OnceLoop<'a> {
         settled
     }
 
-    /// Sends again what has waited for too long, and gives up what has waited for the whole timeout, or
-    /// all of it where the run was stopped. Returns how many messages were given up.
+    /// Repeats requests that have waited for too long. Gives up those that have waited for the whole timeout, or all
+    /// if the run was stopped. Returns how many messages were given up.
     fn repeat(&mut self, stopped: bool) -> u64 {
         let part = self.errand.part;
         let timeout_ns = match stopped {
@@ -234,7 +234,7 @@ impl<'a> OnceLoop<'a> {
     }
 }
 
-/// Begins a request and writes the next `most` adds, or as many as fit; how many those are.
+/// Begins a request, and writes the next `most` adds, or as many as fit. Returns their number.
 fn write(
     writer: &mut RequestWriter,
     script: &mut Script,
@@ -243,7 +243,7 @@ fn write(
     most: u64,
 ) -> u64 {
     let started = writer.start(&Header {
-        // Tells the requests of a socket apart, of which less than 2^32 are under way.
+        // The id tells the requests of a socket apart, of which fewer than 2^32 are under way.
         id: once.sequence as u32,
         once: Some(once),
         ..Header::default()

@@ -1,6 +1,6 @@
-//! A client's window and a node's, with a network between them that loses, doubles and holds back for as long
-//! as it likes. A copy may come when its request was settled long ago and the window has moved past it: the
-//! node refuses it as too old, rightly, and the client has nothing to do with that answer.
+//! Tests of a client's window and a node's, with a network between them that loses, doubles and delays for any time.
+//! A copy may come when its request was settled long ago and the window has moved past it. The node refuses the copy
+//! as too old, rightly, and the client ignores that answer.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ use rmbd_testkit::random::Random;
 
 const MS: u64 = 1_000_000;
 
-/// One client, one node, and what is between them.
+/// One client, one node, and the network between them.
 struct World<'a> {
     lane: Lane<'a>,
     times: Times,
@@ -29,9 +29,9 @@ struct World<'a> {
     now_ns: u64,
     node: OnceTable,
     applied: BTreeSet<u64>,
-    /// Of requests that the client still waited for, and of others.
+    /// Numbers of refusals as too old: of requests that the client still waited for, and of others.
     too_old: (u64, u64),
-    /// Sequences of copies that are on their way, and replies.
+    /// Sequences of copies that are on their way; replies on their way follow.
     requests: Vec<u64>,
     replies: Vec<ReplyHead>,
 }
@@ -53,7 +53,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// New requests, of one add each, as many as the window has room for.
+    /// Sends new requests of one add each, as many as the window has room for.
     fn send(&mut self, most: u64) {
         let first = self.lane.next;
         for _ in 0..most {
@@ -68,7 +68,7 @@ impl<'a> World<'a> {
         self.lane.launched(first, left, self.now_ns);
     }
 
-    /// Repeats what is overdue by then.
+    /// Waits, and repeats requests that are overdue then.
     fn wait(&mut self, ns: u64) {
         self.now_ns += ns;
         self.train.clear();
@@ -80,7 +80,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A copy comes to the node, and its reply is on its way.
+    /// Delivers a copy to the node, which sends its reply.
     fn arrive(&mut self, sequence: u64) {
         let reply = ReplyHead {
             id: sequence as u32,
@@ -125,7 +125,7 @@ impl<'a> World<'a> {
         (self.lane).settle(reply, self.now_ns, &mut self.times, &mut self.report);
     }
 
-    /// Everything that is on its way comes, in order.
+    /// Delivers everything that is on its way, in order.
     fn calm(&mut self) {
         for sequence in std::mem::take(&mut self.requests) {
             self.arrive(sequence);
@@ -135,7 +135,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// All that was sent is applied once and acknowledged, whatever was refused.
+    /// Checks that all that was sent is applied once and acknowledged, whatever was refused.
     fn check(&mut self, about: &str) {
         while !self.lane.is_settled() {
             self.wait(1000 * MS);
@@ -163,13 +163,13 @@ fn connection() -> Connection {
 fn a_copy_that_comes_when_the_window_has_moved_on_is_too_old_and_nobody_minds() {
     let connection = connection();
     let mut world = World::new(&connection);
-    // All of a window but the first are acknowledged.
+    // All requests of a window but the first are acknowledged.
     world.send(ONCE_WINDOW);
     assert_eq!(world.requests.remove(0), 0, "lost");
     world.calm();
     world.send(1);
     assert!(world.requests.is_empty(), "the first holds the window");
-    // Its repeat comes, and is doubled on the way; the double is overtaken.
+    // The repeat of the first request comes, and is doubled on the way; the double is overtaken.
     world.wait(PATIENCE_FIRST_NS);
     assert_eq!(world.requests, [0]);
     world.calm();
@@ -197,7 +197,7 @@ fn no_order_of_copies_and_replies_refuses_what_is_waited_for() {
                 2 => world.wait(random.below(400) * MS),
                 3 => world.replies.retain(|_| random.below(3) > 0),
                 4 => world.requests.retain(|_| random.below(3) > 0),
-                // Some come, from anywhere, and some of those will come again.
+                // Some copies come, from any place in the queue, and some of these will come again.
                 5..7 => {
                     for _ in 0..random.below(400) {
                         if world.requests.is_empty() {

@@ -36,7 +36,7 @@ impl Bench {
         lane.settle(head, now_ns, &mut self.times, &mut self.report)
     }
 
-    /// How many requests are sent again, and how many adds are given up.
+    /// Number of requests that are repeated, and of adds that are given up.
     fn look(&mut self, lane: &mut Lane<'_>, now_ns: u64) -> (usize, u64) {
         self.train.clear();
         let given_up = lane.look(now_ns, TIMEOUT_NS, &mut self.train, &mut self.times);
@@ -49,7 +49,7 @@ fn connection() -> Connection {
     Connection::open(anybody, &load("add", "uniform:9")).unwrap()
 }
 
-/// So many requests of three adds, sent at that time.
+/// Sends this many requests of three adds at that time.
 fn send(lane: &mut Lane<'_>, requests: u64, now_ns: u64) {
     let first = lane.next;
     for _ in 0..requests {
@@ -71,7 +71,7 @@ fn acknowledgements_settle_their_requests_once_even_where_ids_wrap() {
     }
     assert_eq!(lane.next - lane.oldest, 1);
     assert_eq!(bench.times.answers.unexpected, 0);
-    // Never sent.
+    // This sequence was never sent.
     assert_eq!(bench.acknowledge(&mut lane, 3, 2 * MS), 0);
     assert_eq!(bench.times.answers.unexpected, 1);
     assert_eq!(bench.acknowledge(&mut lane, 2, 2 * MS), 3);
@@ -99,9 +99,9 @@ fn what_is_overdue_goes_again_ever_later_and_is_given_up_at_the_timeout() {
     assert_eq!((once.acknowledged, once.uncertain), (3, 3));
     let answers = bench.times.answers;
     assert_eq!((answers.answered, answers.timed_out), (1, 1));
-    // From the first copy on, though the second was answered.
+    // The time counts from the first copy on, although the second was answered.
     assert!(bench.times.service.max() >= 298 * MS);
-    // An acknowledgement after that changes nothing: it was called uncertain.
+    // A later acknowledgement changes nothing: the request was counted as uncertain.
     assert_eq!(bench.acknowledge(&mut lane, 1, TIMEOUT_NS), 0);
     assert_eq!(bench.times.once.acknowledged, 3);
 }
