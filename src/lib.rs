@@ -15,6 +15,20 @@
 //! | `legacy` | rows to and from peers of the Python program, and orders to push |
 //! | [`node`] | puts it together: data threads, control thread, start and end |
 //! | [`cli`] | the commands |
+//!
+//! What stands by itself is a crate of its own, `rmbd-sketch` the lowest of them; clients are in `rmbd-client`.
+//!
+//! ```
+//! use rmbd::config::NodeConfig;
+//! use rmbd::node::Node;
+//!
+//! let config = NodeConfig { threads: Some(1), ..NodeConfig::at("127.0.0.1:0") };
+//! let node = Node::start(config)?;
+//! node.add(b"apple", 3)?;
+//! assert_eq!(node.estimate(b"apple").count, 3);
+//! node.stop()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod cli;
 mod cluster_io;
