@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::open::ClusterError;
+use super::ClusterError;
 use crate::config::ClusterConfig;
 use rmbd_names::Lookups;
 

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod advertise;
+mod error;
 mod flood;
 mod log;
 mod open;
@@ -14,7 +15,7 @@ mod steering;
 mod task;
 
 pub(crate) use self::addresses::{canonical, mapped, usable};
-pub use self::open::ClusterError;
+pub use self::error::ClusterError;
 pub(crate) use self::open::{ClusterSockets, Opened, open};
 pub(crate) use self::seeds::Seeds;
 pub(crate) use self::shared_cluster::{Participation, SharedCluster};

@@ -1,15 +1,7 @@
 //! A cursor over untrusted bytes.
 
 use super::varint;
-
-/// Why a value cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadError {
-    /// The bytes end before the value does.
-    CutOff,
-    /// The value breaks a rule of the format.
-    Form,
-}
+pub(super) use super::varint::ReadError;
 
 /// Bytes that have not been read yet. A value that cannot be read leaves them as they are.
 ///

@@ -1,6 +1,13 @@
 //! Variable-length integers: unsigned LEB128 of at most 64 bits, in its shortest form.
 
-use super::reader::ReadError;
+/// Why a value cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// The bytes end before the value does.
+    CutOff,
+    /// The value breaks a rule of the format.
+    Form,
+}
 
 /// Bytes of the longest integer: each has seven bits, and the last one holds one.
 const BYTES_MAX: usize = 10;

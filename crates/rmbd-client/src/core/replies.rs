@@ -197,7 +197,8 @@ impl<T> Flying<T> {
         let mut answers = reply.answers();
         self.batch.asks_before(done).all(|operation| {
             let answer = answers.next();
-            answer.is_some_and(|answer| answer.is_ok_and(|answer| answer.is_to(&operation)))
+            answer
+                .is_some_and(|answer| answer.is_ok_and(|answer| operation.is_answered_by(&answer)))
         }) && answers.next().is_none()
     }
 }

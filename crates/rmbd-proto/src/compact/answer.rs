@@ -5,9 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::COOKIE_BYTES_MAX;
 use super::info::{self, Info};
-use super::operation::{BOUNDS, COUNT, HIT, INFO, Operation};
+use super::{BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, INFO};
 use crate::reader::{ReadError, Reader};
 
 /// The code of a cookie: only an answer.
@@ -64,18 +63,6 @@ pub enum Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Whether it is of the kind that this operation asks for.
-    #[must_use]
-    pub const fn is_to(&self, operation: &Operation<'_>) -> bool {
-        match operation {
-            Operation::Add { .. } => false,
-            Operation::Count { .. } => matches!(self, Self::Count { .. }),
-            Operation::Hit { .. } => matches!(self, Self::Hit { .. }),
-            Operation::Bounds { .. } => matches!(self, Self::Bounds { .. }),
-            Operation::Info => matches!(self, Self::Info(_)),
-        }
-    }
-
     /// Reads the answer of this tag, which is a code and what is added to it, from what stands behind the tag. `None`
     /// is one of a later version, which was skipped.
     pub(super) fn read(tag: u8, reader: &mut Reader<'a>) -> Result<Option<Self>, ReadError> {

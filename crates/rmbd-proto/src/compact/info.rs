@@ -1,7 +1,6 @@
 //! What a node says of itself: the answer to info.
 
-use super::COOKIE_BYTES_MAX;
-use super::operation::INFO;
+use super::{COOKIE_BYTES_MAX, INFO};
 use crate::reader::{ReadError, Reader};
 use crate::{Boot, Writer};
 

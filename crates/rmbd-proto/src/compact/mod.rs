@@ -178,6 +178,16 @@ pub const ONCE_WINDOW: u64 = 1024;
 /// 120 s more in the network (RFC 9293, 3.4.1), and nodes remember a client for longer than both.
 pub const ONCE_RETRY_S_MAX: u64 = 120;
 
+// The codes of operations, and of their answers.
+/// Fills a request; no operation.
+const PADDING: u8 = 0;
+const ADD: u8 = 1;
+const ADD_WEIGHT: u8 = 2;
+const COUNT: u8 = 3;
+const HIT: u8 = 4;
+const BOUNDS: u8 = 5;
+const INFO: u8 = 6;
+
 /// The upper half of a request's first byte; the lower one is the version.
 const REQUEST: u8 = 0xc0;
 /// The upper half of a reply's first byte.

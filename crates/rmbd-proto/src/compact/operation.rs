@@ -3,20 +3,11 @@
 //!
 //! A new operation takes a code, a variant, and a line in each function here.
 
-use super::answer::{BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES};
+use super::answer::{Answer, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES};
 use super::info::INFO_ANSWER_BYTES_MAX;
 use super::write::{RequestWriter, WriteError};
-use super::{KEY_BYTES_MAX, Problem};
+use super::{ADD, ADD_WEIGHT, BOUNDS, COUNT, HIT, INFO, KEY_BYTES_MAX, Problem};
 use crate::reader::{ReadError, Reader};
-
-/// Fills a request; no operation.
-pub(super) const PADDING: u8 = 0;
-const ADD: u8 = 1;
-const ADD_WEIGHT: u8 = 2;
-pub(super) const COUNT: u8 = 3;
-pub(super) const HIT: u8 = 4;
-pub(super) const BOUNDS: u8 = 5;
-pub(super) const INFO: u8 = 6;
 
 /// One operation, borrowed from its datagram. Nothing is judged yet but the length of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +50,18 @@ impl<'a> Operation<'a> {
     #[must_use]
     pub const fn has_answer(&self) -> bool {
         !matches!(self, Self::Add { .. })
+    }
+
+    /// Whether an answer is of the kind that it asks for.
+    #[must_use]
+    pub const fn is_answered_by(&self, answer: &Answer<'_>) -> bool {
+        match self {
+            Self::Add { .. } => false,
+            Self::Count { .. } => matches!(answer, Answer::Count { .. }),
+            Self::Hit { .. } => matches!(answer, Answer::Hit { .. }),
+            Self::Bounds { .. } => matches!(answer, Answer::Bounds { .. }),
+            Self::Info => matches!(answer, Answer::Info(_)),
+        }
     }
 
     /// Its key; empty where it has none.

@@ -2,9 +2,10 @@
 
 use std::iter::FusedIterator;
 
-use super::operation::{Operation, PADDING, may_have_answer};
+use super::operation::{Operation, may_have_answer};
 use super::{
-    FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, Problem, REQUEST, VERSION,
+    FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN, FLAGS_KNOWN, PADDING, Problem, REQUEST,
+    VERSION,
 };
 use crate::reader::{ReadError, Reader};
 use crate::{Boot, SketchNumber};

@@ -8,7 +8,6 @@ use rmbd_proto::Boot;
 
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place, address, place};
-use super::life::LOOK_FOR_SEEDS;
 use super::process::Process;
 use super::{DATAGRAM_BYTES_MAX, World};
 
@@ -22,6 +21,9 @@ const IDLE_WAKES_MAX: usize = 200;
 const DEAF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// Number of datagrams that a flood leaves room for in a socket's buffer.
 const FLOOD_LEAVES: usize = 8;
+
+/// Time between two look-ups of a node's seeds.
+pub(super) const LOOK_FOR_SEEDS: Duration = Duration::from_secs(2);
 
 pub(super) enum Event {
     Deliver(Datagram),

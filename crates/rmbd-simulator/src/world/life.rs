@@ -6,12 +6,10 @@ use rmbd_proto::{Boot, Writer};
 
 use super::super::machine::{Machine, Setup};
 use super::super::network::{Place, address};
-use super::events::Event;
+use super::events::{Event, LOOK_FOR_SEEDS};
 use super::process::{CLOCK_START, Leaving, Process};
 use super::{Identity, LEAVE_LIMIT, World};
 
-/// Time between two look-ups of a node's seeds.
-pub(super) const LOOK_FOR_SEEDS: Duration = Duration::from_secs(2);
 /// Unix time of the start of virtual time, in milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
