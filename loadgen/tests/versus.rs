@@ -152,17 +152,16 @@ fn a_node_ends_with_a_generator_that_is_killed() {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    // The node is started first, then the other server.
-    while children(child.id()).len() < 2 && child.try_wait().unwrap().is_none() {
+    // The node is started first, then the other server, which has our name until it runs its own program.
+    let is_other = |(_, name): &(i32, String)| !name.starts_with("loadgen");
+    while !children(child.id()).iter().any(is_other) && child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "no servers");
         std::thread::sleep(Duration::from_millis(10));
     }
     let servers = children(child.id());
     child.kill().unwrap();
     child.wait().unwrap();
-    let (nodes, others): (Vec<_>, Vec<_>) = servers
-        .into_iter()
-        .partition(|(_, name)| name.starts_with("loadgen"));
+    let (others, nodes): (Vec<_>, Vec<_>) = servers.into_iter().partition(is_other);
     // Redis knows nothing of us.
     for (id, _) in &others {
         let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::KILL);

@@ -151,6 +151,7 @@ mod tests {
 
     use super::*;
     use rmbd_names::Resolver;
+    use std::path::PathBuf;
 
     fn lookups() -> Lookups {
         Lookups::new(Resolver::default(), |work| {
