@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use rmbd_client::Fate;
 use rmbd_proto::cluster::SliceId;
 
-use super::machine::{Copies, Machine, estimate};
+use super::machine::{Cells, Copies, Machine, estimate};
 use super::network::Place;
-use super::world::World;
+use super::world::{World, raise_or_insert};
 
 /// What a group of nodes that can reach each other must come to hold.
 #[derive(Debug)]
 pub struct Expected {
     pub places: Vec<Place>,
     pub copies: Copies,
+    /// Parts of slices that a node had refused by then. If it gets room later, all may get them from it.
+    pub parts: Copies,
     /// Whether cells may come in from other groups, over links that work one way. Then the expected copies are the
     /// least, and all nodes must have the same.
     pub is_open: bool,
@@ -29,6 +31,7 @@ pub fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected
         Expected {
             is_open: others.any(reaches),
             copies: world.best_copies(&places),
+            parts: world.refused_parts(&places),
             places,
         }
     });
@@ -87,6 +90,9 @@ pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<S
     let first = first.map(|first| copies_in(world, expected, first));
     // If a node has only a part of a slice for want of room, others may have got the rest or not, but all the same.
     let right = first.as_ref().unwrap_or(&expected.copies);
+    // What an unlimited node holds is exact, and includes what came of a part.
+    let no_parts = Copies::new();
+    let parts = first.as_ref().map_or(&expected.parts, |_| &no_parts);
     expected.places.iter().find_map(|&place| {
         let copies = copies_in(world, expected, place);
         let what = if world.hosts[place].is_limited() {
@@ -94,11 +100,11 @@ pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<S
                 world,
                 place,
                 &copies,
-                right,
+                (right, parts),
                 expected.is_open && first.is_none(),
             )
         } else {
-            copies_differ(&copies, right).or_else(|| falls_short(&copies, &expected.copies))
+            copies_differ(&copies, right, parts).or_else(|| falls_short(&copies, &expected.copies))
         };
         what.map(|what| format!("{place}: {what}"))
     })
@@ -108,7 +114,7 @@ fn limited_differ<M: Machine>(
     world: &World<M>,
     place: Place,
     copies: &Copies,
-    right: &Copies,
+    (right, refused_parts): (&Copies, &Copies),
     is_least: bool,
 ) -> Option<String> {
     let process = world.process(place);
@@ -137,7 +143,7 @@ fn limited_differ<M: Machine>(
     if is_least {
         return falls_short(&copies, &right);
     }
-    copies_differ(&copies, &right)
+    copies_differ(&copies, &right, refused_parts)
 }
 
 /// Whether no cell is above its expected value, and some are below.
@@ -176,12 +182,19 @@ fn copies_in<M: Machine>(world: &World<M>, group: &Expected, place: Place) -> Co
     copies
 }
 
-fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
+/// Compares copies with what is expected. A cell may be above that as far as one of the `parts` has it.
+fn copies_differ(copies: &Copies, expected: &Copies, parts: &Copies) -> Option<String> {
+    let in_part = |slice: &SliceId, at: usize, held: u64| {
+        parts.get(slice).is_some_and(|cells| held <= cells[at])
+    };
     for (slice, cells) in expected {
         let Some(held) = copies.get(slice) else {
             return Some(format!("lacks {}", name(slice)));
         };
-        let wrong = |at: &usize| held[*at] != cells[*at];
+        let wrong = |at: &usize| {
+            let (held, expected) = (held[*at], cells[*at]);
+            held < expected || (held > expected && !in_part(slice, *at, held))
+        };
         if let Some(at) = (0..cells.len()).find(wrong) {
             let times = (0..cells.len()).filter(wrong).count();
             return Some(format!(
@@ -192,7 +205,10 @@ fn copies_differ(copies: &Copies, expected: &Copies) -> Option<String> {
             ));
         }
     }
-    let more = copies.keys().find(|slice| !expected.contains_key(slice))?;
+    let is_more = |(slice, held): &(&SliceId, &Cells)| {
+        !expected.contains_key(slice) && !(0..held.len()).all(|at| in_part(slice, at, held[at]))
+    };
+    let (more, _) = copies.iter().find(is_more)?;
     Some(format!("holds {}, which nobody had", name(more)))
 }
 
@@ -240,7 +256,14 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
     let alone = keys_alone_in_a_row(world);
     let full = unlimited(world, expected).next();
     let held = full.map_or_else(
-        || expected.copies.clone(),
+        || {
+            // Parts that have been taken since are held, too; `difference` allows no others.
+            let mut held = expected.copies.clone();
+            for (slice, cells) in world.best_copies(&expected.places) {
+                raise_or_insert(&mut held, slice, cells);
+            }
+            held
+        },
         |full| copies_in(world, expected, full),
     );
     for (number, key) in world.keys.iter().enumerate() {

@@ -252,6 +252,20 @@ impl<M: Machine> World<M> {
         best
     }
 
+    /// The best parts of slices that these nodes hold and refuse for want of room. A node that gets room takes such a
+    /// slice again, with the part that it has.
+    pub fn refused_parts(&self, places: &[Place]) -> Copies {
+        let mut best = Copies::new();
+        for &place in places {
+            let mut copies = self.machine(place).copies();
+            copies.retain(|slice, _| self.machine(place).refuses(slice));
+            for (slice, cells) in copies {
+                raise_or_insert(&mut best, slice, cells);
+            }
+        }
+        best
+    }
+
     /// The cells of a node's own slice as they would be if they were published now; `None` if nothing was added.
     pub fn own_copy(&self, place: Place) -> Option<(SliceId, Cells)> {
         let process = self.process(place);
@@ -266,7 +280,7 @@ impl<M: Machine> World<M> {
     }
 }
 
-fn raise_or_insert(copies: &mut Copies, slice: SliceId, cells: Cells) {
+pub(crate) fn raise_or_insert(copies: &mut Copies, slice: SliceId, cells: Cells) {
     match copies.get_mut(&slice) {
         Some(known) => raise(known, &cells),
         None => {
