@@ -3,20 +3,22 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use rmbd_testkit::tree::files_below;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
 const CRATES: [(&str, &[&str]); 12] = [
-    ("sketch", &[]),
     ("proto", &[]),
+    ("testkit", &["proto"]),
+    ("sketch", &[]),
     ("pace", &[]),
     ("names", &[]),
     ("console", &[]),
     ("udp", &[]),
-    ("testkit", &["proto"]),
     ("store", &["sketch", "proto"]),
     ("cluster", &["proto", "pace", "store"]),
     ("io", &["udp"]),
@@ -107,22 +109,6 @@ fn folders(path: &Path) -> BTreeSet<String> {
         .filter(|entry| entry.file_type().unwrap().is_dir())
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect()
-}
-
-/// All sources below a folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in
-        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-    {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|it| it == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }
 
 /// Our crates in one table of a manifest, without the prefix `rmbd-`.
@@ -223,7 +209,7 @@ fn a_client_pulls_in_no_server() {
 /// anything.
 fn lines_of_room(room: &str) -> Vec<(String, String)> {
     let mut lines = Vec::new();
-    for path in sources(&Path::new(ROOT).join("src").join(room)) {
+    for path in files_below(&Path::new(ROOT).join("src").join(room), ".rs") {
         let name = path
             .strip_prefix(ROOT)
             .unwrap()

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rmbd_testkit::tree::files_below;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Largest number of characters in a line: rustfmt's own width, which it does not apply to strings and comments.
 const LINE_MAX: usize = 120;
@@ -14,20 +16,7 @@ const FILE_LINES_MAX: usize = 900;
 
 /// Files of the repository whose names end in this, without what is built or fetched.
 fn files(ending: &str) -> Vec<PathBuf> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
-                walk(&path, found);
-            } else if path.is_file() {
-                found.push(path);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(Path::new(ROOT), &mut found);
-    found.retain(|path| path.to_string_lossy().ends_with(ending));
+    let found = files_below(Path::new(ROOT), ending);
     assert!(!found.is_empty(), "no {ending} files below {ROOT}");
     found
 }

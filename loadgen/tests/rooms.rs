@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rmbd_testkit::tree::files_below;
+
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 /// Rooms as the table has them: `| [`record`] | what a run found |`.
@@ -21,24 +23,14 @@ fn rooms() -> Vec<String> {
 
 /// Sources of a room: a folder, or a file of that name.
 fn files(room: &str) -> Vec<PathBuf> {
-    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, found),
-                false => found.push(path),
-            }
-        }
-    }
     let (file, folder) = (format!("{SOURCES}/{room}.rs"), format!("{SOURCES}/{room}"));
     let mut found = Vec::new();
     if Path::new(&file).is_file() {
         found.push(file.into());
     }
     if Path::new(&folder).is_dir() {
-        walk(Path::new(&folder), &mut found);
+        found.extend(files_below(Path::new(&folder), ".rs"));
     }
-    found.retain(|path| path.extension().is_some_and(|ending| ending == "rs"));
     found
 }
 

@@ -110,14 +110,20 @@ impl Connection {
     }
 }
 
-fn open_socket(server: SocketAddr) -> Result<UdpSocket, ClientError> {
+/// A socket of the server's address family at a free port, which hears only the server.
+pub(super) fn connected_socket(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+fn open_socket(server: SocketAddr) -> Result<UdpSocket, ClientError> {
     let open = || {
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(server)?;
+        let socket = connected_socket(server)?;
         socket.set_nonblocking(true)?;
         // A favour: without it replies come one by one.
         let _ = enable_gro(&socket);

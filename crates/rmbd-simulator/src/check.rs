@@ -7,7 +7,7 @@ use rmbd_proto::cluster::SliceId;
 
 use super::machine::{Cells, Copies, Machine, estimate};
 use super::network::Place;
-use super::world::{World, raise_or_insert};
+use super::world::{World, best};
 
 /// What a group of nodes that can reach each other must come to hold.
 #[derive(Debug)]
@@ -258,11 +258,8 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
     let held = full.map_or_else(
         || {
             // Parts that have been taken since are held, too; `difference` allows no others.
-            let mut held = expected.copies.clone();
-            for (slice, cells) in world.best_copies(&expected.places) {
-                raise_or_insert(&mut held, slice, cells);
-            }
-            held
+            let now = world.best_copies(&expected.places);
+            best(expected.copies.clone().into_iter().chain(now))
         },
         |full| copies_in(world, expected, full),
     );

@@ -1,6 +1,7 @@
 //! Tests of the sketch as a whole, against a map that counts exactly.
 #![allow(clippy::unwrap_used)]
 
+use rmbd_testkit::random::random;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
@@ -13,15 +14,6 @@ const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 
 fn sketch(width: u64, depth: u64, family: HashFamily) -> Sketch {
     Sketch::try_new(Geometry::new(width, depth).unwrap(), family).unwrap()
-}
-
-/// A seeded random number (splitmix64), so that a failure can be repeated.
-pub(crate) fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[test]

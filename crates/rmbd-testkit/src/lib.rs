@@ -28,3 +28,4 @@ pub mod proxy;
 pub mod random;
 pub mod required;
 pub mod streams;
+pub mod tree;

@@ -10,6 +10,7 @@ use rmbd_proto::compact::{
     COOKIE_BYTES_MAX, Once, Problem, ReplyHead, encode_cookie, encode_info, write_bounds_answer,
     write_count_answer, write_hit_answer, write_reply_head,
 };
+use rmbd_testkit::random::Random;
 
 const MS: Duration = Duration::from_millis(1);
 const SETTINGS: Settings = Settings {
@@ -21,19 +22,6 @@ const IDENTITY: ClientId = ClientId {
     // Ids wrap on the way.
     first_id: u32::MAX - 100,
 };
-
-/// A seeded stream (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
 
 /// Counts exactly, and remembers every request that it applied.
 #[derive(Debug)]

@@ -14,12 +14,13 @@ pub(crate) mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 pub use self::adder::Adder;
 pub use self::error::ClientError;
 use self::questions::Questions;
+use super::connection::connected_socket;
 use super::route::{Route, Step};
 use super::server::Server;
 use rmbd_proto::legacy::{
@@ -425,15 +426,9 @@ fn checked(key: &[u8]) -> Result<&[u8], ClientError> {
     Ok(key)
 }
 
-/// A socket of the server's address family at a free port, which hears only the server.
 fn open_socket(server: SocketAddr, timeout: Duration) -> Result<UdpSocket, ClientError> {
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
     let open = || {
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(server)?;
+        let socket = connected_socket(server)?;
         socket.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
         Ok(socket)
     };

@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::info::{self, Info};
-use super::{BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, INFO};
+use super::{BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, INFO, flag};
 use crate::reader::{ReadError, Reader};
 
 /// The code of a cookie: only an answer.
@@ -141,9 +141,4 @@ fn write_tagged(tag: u8, number: u64, out: &mut [u8; COUNT_ANSWER_BYTES]) {
     let [first, bytes @ ..] = out;
     *first = tag;
     *bytes = number.to_le_bytes();
-}
-
-#[inline]
-const fn flag(bit: u8, set: bool) -> u8 {
-    if set { bit } else { 0 }
 }

@@ -229,3 +229,9 @@ pub const fn reply_bytes_max(request_bytes: usize) -> usize {
         REPLY_BYTES_MAX
     }
 }
+
+/// A bit of a flags byte, if it is set.
+#[inline]
+const fn flag(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}

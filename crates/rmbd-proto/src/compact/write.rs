@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{
     AMPLIFICATION_MAX, COOKIE_BYTES_MAX, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
     KEY_BYTES_MAX, Once, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST,
-    TOKEN_BYTES_MAX, VERSION, request,
+    TOKEN_BYTES_MAX, VERSION, flag, request,
 };
 use crate::{SketchNumber, varint};
 
@@ -243,9 +243,4 @@ impl RequestWriter {
     fn varint(&mut self, value: u64) {
         varint::write(value, &mut self.bytes);
     }
-}
-
-#[inline]
-const fn flag(bit: u8, set: bool) -> u8 {
-    if set { bit } else { 0 }
 }

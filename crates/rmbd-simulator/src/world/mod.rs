@@ -240,30 +240,32 @@ impl<M: Machine> World<M> {
 
     /// The best copy of every slice that any of these nodes holds; for live writers among them, their own cells.
     pub fn best_copies(&self, places: &[Place]) -> Copies {
-        let mut best = Copies::new();
-        for &place in places {
-            let mut copies = self.machine(place).copies();
-            copies.retain(|slice, _| !self.machine(place).refuses(slice));
-            copies.extend(self.own_copy(place));
-            for (slice, cells) in copies {
-                raise_or_insert(&mut best, slice, cells);
-            }
-        }
-        best
+        let held = |&place: &Place| {
+            let held = self.copies_that_it_refuses(place, false);
+            held.chain(self.own_copy(place))
+        };
+        best(places.iter().flat_map(held))
     }
 
     /// The best parts of slices that these nodes hold and refuse for want of room. A node that gets room takes such a
     /// slice again, with the part that it has.
     pub fn refused_parts(&self, places: &[Place]) -> Copies {
-        let mut best = Copies::new();
-        for &place in places {
-            let mut copies = self.machine(place).copies();
-            copies.retain(|slice, _| self.machine(place).refuses(slice));
-            for (slice, cells) in copies {
-                raise_or_insert(&mut best, slice, cells);
-            }
-        }
-        best
+        best(
+            places
+                .iter()
+                .flat_map(|&place| self.copies_that_it_refuses(place, true)),
+        )
+    }
+
+    /// The copies that a node holds of slices that it refuses, or of all others.
+    fn copies_that_it_refuses(
+        &self,
+        place: Place,
+        refuses: bool,
+    ) -> impl Iterator<Item = (SliceId, Cells)> {
+        let machine = self.machine(place);
+        let copies = machine.copies().into_iter();
+        copies.filter(move |(slice, _)| machine.refuses(slice) == refuses)
     }
 
     /// The cells of a node's own slice as they would be if they were published now; `None` if nothing was added.
@@ -280,7 +282,16 @@ impl<M: Machine> World<M> {
     }
 }
 
-pub(crate) fn raise_or_insert(copies: &mut Copies, slice: SliceId, cells: Cells) {
+/// The highest of all cells for each slice.
+pub(crate) fn best(copies: impl Iterator<Item = (SliceId, Cells)>) -> Copies {
+    let mut best = Copies::new();
+    for (slice, cells) in copies {
+        raise_or_insert(&mut best, slice, cells);
+    }
+    best
+}
+
+fn raise_or_insert(copies: &mut Copies, slice: SliceId, cells: Cells) {
     match copies.get_mut(&slice) {
         Some(known) => raise(known, &cells),
         None => {
