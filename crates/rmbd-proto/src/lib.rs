@@ -17,6 +17,8 @@ pub mod compact;
 pub mod legacy;
 mod numbers;
 mod reader;
+mod sketch_name;
 mod varint;
 
 pub use self::numbers::{Boot, SketchNumber, Writer};
+pub use self::sketch_name::{SKETCH_NAME_BYTES_MAX, SketchName, SketchNameError};

@@ -21,7 +21,7 @@ pub struct Boot(pub u64);
 )]
 pub struct Writer(pub u64);
 
-/// The number of a sketch. Today there is one.
+/// The number of a sketch, which follows from its name ([`SketchName::number`](super::SketchName::number)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SketchNumber(pub u32);
 

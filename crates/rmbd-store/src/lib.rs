@@ -50,6 +50,7 @@ mod shared;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use batch::Batch;
 pub use estimate::{Estimate, OriginEstimate, OriginName};
@@ -62,6 +63,8 @@ pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,
     SliceDigest, SliceRefused, Slices, cell_hash,
 };
+
+pub use windows::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 
 pub use rmbd_proto::cluster::SliceId;
 pub use rmbd_proto::{Boot, SketchNumber};
