@@ -20,6 +20,7 @@ use super::{ClusterError, ClusterSockets, SharedCluster, advertise};
 use crate::shared::Shared;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use rmbd_store::SketchIndex;
 
 /// Largest number of datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
@@ -146,7 +147,10 @@ impl ClusterTask {
             if is_departure(&event) {
                 self.seeds.hurry(now);
             }
-            log(&event, shared.engine().info().fingerprint);
+            log(
+                &event,
+                shared.engine().info(SketchIndex::DEFAULT).fingerprint,
+            );
         }
         let steered_at = self.queues.steer(now, &cluster);
         let announced_at = self.announce_if_due(now, &mut cluster);

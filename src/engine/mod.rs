@@ -11,6 +11,7 @@
 //! is taken, a request was applied before, or a hit is within its limit is decided here, once for all of them.
 
 mod answer;
+mod batches;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub use self::answer::{Answer, Bounds, Verdict};
 pub use self::session::{Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, Replica, fingerprint};
+use rmbd_store::{Boot, Registry, Replica, SketchIndex, fingerprint};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +42,8 @@ pub struct EngineOptions {
 /// What all sessions of a process share.
 #[derive(Debug)]
 pub struct Engine {
-    replica: Arc<Replica>,
+    registry: Registry,
     boot: Boot,
-    fingerprint: u64,
     max_weight: Weight,
     once: OnceTable,
 }
@@ -95,7 +95,7 @@ pub struct Info {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is about a sketch that is not here.
-    #[error("there is no such sketch here: 0 is the only one")]
+    #[error("there is no sketch of this number here")]
     UnknownSketch,
     /// The limit of a hit is about a span of time that is not kept.
     #[error("no windows are kept here: ask without one")]
@@ -130,23 +130,27 @@ pub enum Refusal {
 pub const REQUEST_WEIGHT_MAX: u64 = PASS_WEIGHT_MAX / 4;
 
 impl Engine {
-    /// An engine over a replica.
+    /// An engine over sketches.
     #[must_use]
-    pub fn new(replica: Arc<Replica>, options: &EngineOptions) -> Self {
-        let own = replica.own();
+    pub fn new(registry: Registry, options: &EngineOptions) -> Self {
         Self {
-            fingerprint: fingerprint(own.geometry(), own.family()),
             boot: options.boot,
             max_weight: options.max_weight,
             once: OnceTable::new(options.once_clients, &options.once_secret),
-            replica,
+            registry,
         }
     }
 
-    /// What is counted.
+    /// All sketches.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The sketch that every node has.
     #[must_use]
     pub fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+        self.registry.replica(SketchIndex::DEFAULT)
     }
 
     /// Which requests of which clients have been applied.
@@ -155,15 +159,28 @@ impl Engine {
         &self.once
     }
 
-    /// What it is, for whoever talks to it.
+    /// Random number of this start.
     #[must_use]
-    pub fn info(&self) -> Info {
-        let own = self.replica.own();
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// The largest weight of one operation.
+    #[must_use]
+    pub fn max_weight(&self) -> Weight {
+        self.max_weight
+    }
+
+    /// What it is, for whoever talks to it about this sketch.
+    #[must_use]
+    pub fn info(&self, sketch: SketchIndex) -> Info {
+        let own = self.registry.replica(sketch).own();
+        let (geometry, family) = (own.geometry(), own.family());
         Info {
             boot: self.boot,
-            fingerprint: self.fingerprint,
-            geometry: own.geometry(),
-            family: own.family(),
+            fingerprint: fingerprint(geometry, family),
+            geometry,
+            family,
             max_weight: self.max_weight,
         }
     }

@@ -43,7 +43,7 @@ use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
 use crate::status::Status;
 use rmbd_sketch::{Exhausted, WeightError};
-use rmbd_store::Estimate;
+use rmbd_store::{Estimate, SketchIndex};
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///
@@ -110,7 +110,13 @@ impl Node {
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
-        let added = session.add(Turn::First, key, weight, &mut |(), _| {});
+        let added = session.add(
+            SketchIndex::DEFAULT,
+            Turn::First,
+            key,
+            weight,
+            &mut |(), _| {},
+        );
         session.finish(&mut |(), _| {});
         self.port.shared().ask_for_pass_if_due();
         Ok(added?)
@@ -122,7 +128,7 @@ impl Node {
         let mut estimate = Estimate::default();
         let mut session = self.own_session();
         let mut answer = |(), answer: Answer| estimate = answer.estimate();
-        session.count(key, (), &mut answer);
+        session.count(SketchIndex::DEFAULT, key, (), &mut answer);
         session.finish(&mut answer);
         estimate
     }
@@ -160,7 +166,15 @@ impl Node {
             }
         };
         let limit = Limit::total(limit);
-        let hit = session.hit(Turn::First, key, weight, limit, (), &mut answer);
+        let hit = session.hit(
+            SketchIndex::DEFAULT,
+            Turn::First,
+            key,
+            weight,
+            limit,
+            (),
+            &mut answer,
+        );
         session.finish(&mut answer);
         self.port.shared().ask_for_pass_if_due();
         hit?;

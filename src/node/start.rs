@@ -33,7 +33,7 @@ use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
-use rmbd_store::{Replica, SliceId, Slices, fingerprint};
+use rmbd_store::{Registry, Replica, SliceId, Slices, fingerprint};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
@@ -82,7 +82,11 @@ impl Node {
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
         let options = engine_options(config, &drawn);
-        let shared = Shared::new(Arc::clone(&replica), &options, crew.stop().clone());
+        let shared = Shared::new(
+            Registry::of_default(Arc::clone(&replica)),
+            &options,
+            crew.stop().clone(),
+        );
         let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
         let observed: Box<[_]> = observed.collect();
         let cluster = participation.cluster().cloned();

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::engine::{Engine, EngineOptions};
 use rmbd_io::Stop;
-use rmbd_store::Replica;
+use rmbd_store::{Registry, Replica};
 
 /// The shared data of a node.
 pub(crate) struct Shared {
@@ -20,9 +20,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Makes the shared data; the node's clock begins now. `stop` ends the data threads.
-    pub(crate) fn new(replica: Arc<Replica>, options: &EngineOptions, stop: Stop) -> Self {
+    pub(crate) fn new(registry: Registry, options: &EngineOptions, stop: Stop) -> Self {
         Self {
-            engine: Arc::new(Engine::new(replica, options)),
+            engine: Arc::new(Engine::new(registry, options)),
             started: Instant::now(),
             pass_is_due: Notify::new(),
             stop,
@@ -33,6 +33,7 @@ impl Shared {
         &self.engine
     }
 
+    /// The sketch that every node has.
     pub(crate) fn replica(&self) -> &Arc<Replica> {
         self.engine.replica()
     }
@@ -51,7 +52,8 @@ impl Shared {
     /// this often.
     #[inline]
     pub(crate) fn ask_for_pass_if_due(&self) {
-        if self.replica().own().wants_pass() {
+        let mut sketches = self.engine.registry().sketches().iter();
+        if sketches.any(|sketch| sketch.replica.own().wants_pass()) {
             self.pass_is_due.notify_one();
         }
     }

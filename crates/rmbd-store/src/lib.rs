@@ -46,6 +46,7 @@ mod memory;
 pub mod once;
 mod origins;
 mod pipeline;
+mod registry;
 mod shared;
 mod slices;
 #[cfg(test)]
@@ -58,6 +59,9 @@ pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 pub use memory::{MemoryLimit, NoMemory};
 pub use pipeline::{PIPELINE_ABOVE_BYTES, Way};
+pub use registry::{
+    NamedSketch, Registry, RegistryError, SKETCHES_MAX, SketchIndex, check_numbers,
+};
 pub use shared::{Replica, ReplicaLimits};
 pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,

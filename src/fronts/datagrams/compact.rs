@@ -9,6 +9,7 @@ use rmbd_proto::compact::{
     Rejected, ReplyHead, Request, encode_cookie,
 };
 use rmbd_sketch::Weight;
+use rmbd_store::SketchIndex;
 use rmbd_store::once::{self, Caller};
 
 // What the format promises to clients is what the table keeps.
@@ -23,11 +24,19 @@ const _: () = assert!(
 /// Prefix, sketch, boot, client, and the sequence.
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
 
+/// A request that may be performed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    /// The sketch that it is about.
+    pub(super) sketch: SketchIndex,
+    pub(super) turn: Turn,
+}
+
 impl Desk {
     pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {
         self.tally.requests += 1;
         match self.admit(port, datagram) {
-            Ok((request, turn)) => self.perform(port, &request, turn, datagram.len()),
+            Ok((request, admitted)) => self.perform(port, &request, admitted, datagram.len()),
             Err(Rejected { problem, id }) => {
                 self.tally.problem(problem);
                 if let Some(id) = id {
@@ -51,10 +60,10 @@ impl Desk {
         &mut self,
         port: &ClientPort,
         datagram: &'a [u8],
-    ) -> Result<(Request<'a>, Turn), Rejected> {
+    ) -> Result<(Request<'a>, Admitted), Rejected> {
         let request = compact::request(datagram)?;
         match self.judge(port, &request, datagram.len() as u64) {
-            Ok(turn) => Ok((request, turn)),
+            Ok(admitted) => Ok((request, admitted)),
             Err(refused) => Err(Rejected {
                 problem: problem(refused),
                 id: Some(request.id),
@@ -68,15 +77,17 @@ impl Desk {
         port: &ClientPort,
         request: &Request<'_>,
         request_bytes: u64,
-    ) -> Result<Turn, Refusal> {
-        self.session.check_sketch(request.sketch)?;
+    ) -> Result<Admitted, Refusal> {
+        let sketch = self.session.open(request.sketch)?;
         // Before it is marked as applied: all of it is, or nothing.
         let bound = request_bytes * self.byte_weight;
-        self.session.provide(bound, || sum_of_weights(request))?;
-        match request.once {
-            None => Ok(Turn::First),
-            Some(once) => self.admit_once(port, once, request.cookie),
-        }
+        let sum = || sum_of_weights(request);
+        self.session.provide(sketch, bound, sum)?;
+        let turn = match request.once {
+            None => Turn::First,
+            Some(once) => self.admit_once(port, once, request.cookie)?,
+        };
+        Ok(Admitted { sketch, turn })
     }
 
     fn admit_once(
@@ -116,7 +127,7 @@ impl Desk {
         &mut self,
         port: &ClientPort,
         request: &Request<'_>,
-        turn: Turn,
+        admitted: Admitted,
         request_bytes: usize,
     ) {
         let mut is_owed = request.acknowledge || request.once.is_some();
@@ -128,7 +139,7 @@ impl Desk {
             let performed = match operation {
                 Ok(operation) => {
                     is_owed |= operation.has_answer();
-                    self.apply(port, operation, turn)
+                    self.apply(port, operation, admitted)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -144,7 +155,7 @@ impl Desk {
         }
         self.answers.end_compact(is_owed.then_some(ReplyHead {
             id: request.id,
-            repeated: turn == Turn::Repeat,
+            repeated: admitted.turn == Turn::Repeat,
             done,
             code: stopped_by.map_or(0, Problem::code),
         }));

@@ -4,15 +4,15 @@
 //! [`Answers::fill_compact`].
 
 use super::answers::{Answers, ReplySlot};
-use super::compact::problem;
+use super::compact::{Admitted, problem};
 use super::{ClientPort, Desk};
-use crate::engine::{Answer, Bounds, Turn, Verdict};
+use crate::engine::{Answer, Bounds, Verdict};
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
     Info, Operation, Problem,
 };
 use rmbd_sketch::HashFamily;
-use rmbd_store::{Estimate, once};
+use rmbd_store::{Estimate, SketchIndex, once};
 
 impl Desk {
     /// Does one operation, and keeps a place in the reply where it has an answer.
@@ -21,17 +21,18 @@ impl Desk {
         &mut self,
         port: &ClientPort,
         operation: Operation<'_>,
-        turn: Turn,
+        admitted: Admitted,
     ) -> Result<(), Problem> {
+        let Admitted { sketch, turn } = admitted;
         match operation {
             Operation::Add { key, weight } => {
                 let weight = self.session.weigh(weight).map_err(problem)?;
-                let added = self.add(turn, key, weight);
+                let added = self.add(sketch, turn, key, weight);
                 added.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Count { key } => {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
-                self.count(key, ReplySlot::Compact { at });
+                self.count(sketch, key, ReplySlot::Compact { at });
             }
             Operation::Hit {
                 key,
@@ -44,15 +45,15 @@ impl Desk {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
                 let slot = ReplySlot::Compact { at };
-                let hit = session.hit(turn, key, weight, limit, slot, &mut answer);
+                let hit = session.hit(sketch, turn, key, weight, limit, slot, &mut answer);
                 hit.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Bounds { key } => {
                 let at = self.reserve(BOUNDS_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
-                session.bounds(key, ReplySlot::Compact { at }, &mut answer);
+                session.bounds(sketch, key, ReplySlot::Compact { at }, &mut answer);
             }
-            Operation::Info => self.tell_info(port)?,
+            Operation::Info => self.tell_info(port, sketch)?,
         }
         Ok(())
     }
@@ -88,24 +89,32 @@ impl Answers {
 
 impl Desk {
     /// The answer was written down at the start; only the cookie in it is new.
-    fn tell_info(&mut self, port: &ClientPort) -> Result<(), Problem> {
-        let at = self.reserve(self.info.len())?;
+    fn tell_info(&mut self, port: &ClientPort, sketch: SketchIndex) -> Result<(), Problem> {
+        let at = self.reserve(self.infos[sketch.get()].len())?;
         // Counts the question.
-        self.session.info();
+        self.session.info(sketch);
         let now = self.now(port);
         let cookie = self.session.cookie(self.from, now);
-        let behind = self.info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
-        if let Some(out) = self.info[..behind].last_chunk_mut() {
+        let info = &mut self.infos[sketch.get()];
+        let behind = info.len().saturating_sub(INFO_BEHIND_COOKIE_BYTES);
+        if let Some(out) = info[..behind].last_chunk_mut() {
             *out = cookie;
         }
-        self.answers.write(at, &self.info);
+        self.answers.write(at, info);
         Ok(())
     }
 }
 
-/// The answer to info, which stays the same, but for the cookie.
-pub(super) fn encode_info(port: &ClientPort) -> Box<[u8]> {
-    let engine = port.shared().engine().info();
+/// The answer to info for each sketch, which stays the same, but for the cookie.
+pub(super) fn encode_infos(port: &ClientPort) -> Box<[Box<[u8]>]> {
+    let sketches = port.shared().engine().registry().iter();
+    sketches
+        .map(|(sketch, _)| encode_info(port, sketch))
+        .collect()
+}
+
+fn encode_info(port: &ClientPort, sketch: SketchIndex) -> Box<[u8]> {
+    let engine = port.shared().engine().info(sketch);
     let info = Info {
         boot: engine.boot,
         fingerprint: engine.fingerprint,
