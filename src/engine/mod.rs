@@ -57,6 +57,15 @@ pub enum Turn {
     Repeat,
 }
 
+/// A request that may be applied: to which sketch, and whether its weights count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// The sketch that it is about.
+    pub sketch: SketchIndex,
+    /// Whether it came for the first time.
+    pub turn: Turn,
+}
+
 /// A weight that the engine takes: [`Session::weigh`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed(Weight);

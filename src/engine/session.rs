@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::answer::{Answer, Question};
 use super::batches::Batches;
 use super::{
-    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
+    Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
@@ -32,7 +32,7 @@ use rmbd_store::{Batch, Estimate, Replica, SketchIndex, SketchNumber};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use rmbd::engine::{Answer, Engine, EngineOptions, Session, Turn, Verdict};
+/// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Session, Turn, Verdict};
 /// use rmbd_store::{Registry, Replica};
 /// use rmbd_sketch::{Geometry, HashFamily, Weight};
 /// use rmbd_proto::{Boot, SketchNumber};
@@ -53,9 +53,10 @@ use rmbd_store::{Batch, Estimate, Replica, SketchIndex, SketchNumber};
 ///     }
 /// };
 /// let sketch = session.open(SketchNumber::DEFAULT)?;
+/// let admitted = Admitted { sketch, turn: Turn::First };
 /// let (weight, limit) = (session.weigh(2)?, session.limit(3, 0)?);
-/// session.hit(sketch, Turn::First, b"key", weight, limit, "one", &mut answer)?;
-/// session.hit(sketch, Turn::First, b"key", weight, limit, "two", &mut answer)?;
+/// session.hit(admitted, b"key", weight, limit, "one", &mut answer)?;
+/// session.hit(admitted, b"key", weight, limit, "two", &mut answer)?;
 /// session.finish(&mut answer);
 /// assert_eq!(verdicts, [("one", Verdict::Within), ("two", Verdict::Over)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -234,14 +235,13 @@ impl<T: Copy> Session<T> {
     #[inline(always)]
     pub fn add(
         &mut self,
-        sketch: SketchIndex,
-        turn: Turn,
+        admitted: Admitted,
         key: &[u8],
         Allowed(weight): Allowed,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Exhausted> {
-        if turn == Turn::First {
-            let batch = self.batches.of(sketch);
+        if admitted.turn == Turn::First {
+            let batch = self.batches.of(admitted.sketch);
             batch.add(key, weight, &mut into(answer))?;
             self.tally.add += 1;
         }
@@ -268,21 +268,20 @@ impl<T: Copy> Session<T> {
     #[inline]
     pub fn hit(
         &mut self,
-        sketch: SketchIndex,
-        turn: Turn,
+        admitted: Admitted,
         key: &[u8],
         Allowed(weight): Allowed,
         limit: Limit,
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Exhausted> {
-        let weight = match turn {
+        let weight = match admitted.turn {
             Turn::First => weight,
             Turn::Repeat => Weight::ZERO,
         };
         let question = Question::Hit { limit };
         let asked = Asked { question, token };
-        let batch = self.batches.of(sketch);
+        let batch = self.batches.of(admitted.sketch);
         batch.hit(key, weight, asked, &mut into(answer))?;
         self.tally.hit += 1;
         Ok(())

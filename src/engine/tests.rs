@@ -12,6 +12,10 @@ use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;
+const FIRST: Admitted = Admitted {
+    sketch: SketchIndex::DEFAULT,
+    turn: Turn::First,
+};
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 
 fn engine(width: u64, family: HashFamily, max_weight: u32) -> Arc<Engine> {
@@ -303,7 +307,7 @@ impl World {
         self.pairs[at].tally.add += u64::from(turn == Turn::First);
         let (session, mut answer) = self.parts(at);
         let (sketch, key) = (key.0, key.1.to_le_bytes());
-        let added = session.add(sketch, turn, &key, allowed, &mut answer);
+        let added = session.add(Admitted { sketch, turn }, &key, allowed, &mut answer);
         added.unwrap();
     }
 
@@ -321,7 +325,14 @@ impl World {
         assert_eq!(session.limit(limit, 1), Err(Refusal::UnknownWindow));
         let limit = session.limit(limit, 0).unwrap();
         let (sketch, key) = (key.0, key.1.to_le_bytes());
-        let hit = session.hit(sketch, turn, &key, allowed, limit, token, &mut answer);
+        let hit = session.hit(
+            Admitted { sketch, turn },
+            &key,
+            allowed,
+            limit,
+            token,
+            &mut answer,
+        );
         hit.unwrap();
     }
 
@@ -472,13 +483,7 @@ fn a_request_is_provided_for_as_a_whole() {
     // All that is left goes to the other one.
     let mut added = 0;
     while other
-        .add(
-            SketchIndex::DEFAULT,
-            Turn::First,
-            b"other",
-            Allowed(Weight::MAX),
-            &mut |(), _| {},
-        )
+        .add(FIRST, b"other", Allowed(Weight::MAX), &mut |(), _| {})
         .is_ok()
     {
         added += u64::from(MAX_WEIGHT);
@@ -491,16 +496,7 @@ fn a_request_is_provided_for_as_a_whole() {
     assert_eq!(other.tally().add, added >> 20);
     for _ in 0..REQUEST_WEIGHT_MAX >> 20 {
         let weight = Allowed(Weight::MAX);
-        assert_eq!(
-            one.add(
-                SketchIndex::DEFAULT,
-                Turn::First,
-                b"one",
-                weight,
-                &mut |(), _| {}
-            ),
-            Ok(())
-        );
+        assert_eq!(one.add(FIRST, b"one", weight, &mut |(), _| {}), Ok(()));
     }
     sessions
         .iter_mut()
@@ -516,13 +512,7 @@ fn what_a_session_had_under_way_is_there_when_it_is_gone() {
     let engine = engine(1 << 18, XXH3, MAX);
     let mut session = Session::<()>::new(Arc::clone(&engine));
     for key in 0..100_u8 {
-        let added = session.add(
-            SketchIndex::DEFAULT,
-            Turn::First,
-            &[key],
-            Allowed::ONE,
-            &mut |(), _| {},
-        );
+        let added = session.add(FIRST, &[key], Allowed::ONE, &mut |(), _| {});
         added.unwrap();
     }
     drop(session);

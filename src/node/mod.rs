@@ -38,12 +38,18 @@ pub use crate::cluster_io::ClusterError;
 use crate::config::NodeConfig;
 use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
-use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
+use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Turn, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
 use crate::status::Status;
 use rmbd_sketch::{Exhausted, WeightError};
 use rmbd_store::{Estimate, SketchIndex};
+
+/// How the surrounding program's adds are applied.
+const FROM_WITHIN: Admitted = Admitted {
+    sketch: SketchIndex::DEFAULT,
+    turn: Turn::First,
+};
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///
@@ -110,13 +116,7 @@ impl Node {
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
-        let added = session.add(
-            SketchIndex::DEFAULT,
-            Turn::First,
-            key,
-            weight,
-            &mut |(), _| {},
-        );
+        let added = session.add(FROM_WITHIN, key, weight, &mut |(), _| {});
         session.finish(&mut |(), _| {});
         self.port.shared().ask_for_pass_if_due();
         Ok(added?)
@@ -166,15 +166,7 @@ impl Node {
             }
         };
         let limit = Limit::total(limit);
-        let hit = session.hit(
-            SketchIndex::DEFAULT,
-            Turn::First,
-            key,
-            weight,
-            limit,
-            (),
-            &mut answer,
-        );
+        let hit = session.hit(FROM_WITHIN, key, weight, limit, (), &mut answer);
         session.finish(&mut answer);
         self.port.shared().ask_for_pass_if_due();
         hit?;

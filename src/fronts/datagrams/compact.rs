@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::{ClientPort, Desk};
-use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
+use crate::engine::{Admitted, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
 use rmbd_proto::compact::{
     self, COOKIE_ANSWER_BYTES_MAX, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
     Rejected, ReplyHead, Request, encode_cookie,
 };
 use rmbd_sketch::Weight;
-use rmbd_store::SketchIndex;
 use rmbd_store::once::{self, Caller};
 
 // What the format promises to clients is what the table keeps.
@@ -23,14 +22,6 @@ const _: () = assert!(
 
 /// Prefix, sketch, boot, client, and the sequence.
 const ONCE_REQUEST_BYTES_MIN: usize = PREFIX_BYTES + 1 + 8 + 8 + 1;
-
-/// A request that may be performed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Admitted {
-    /// The sketch that it is about.
-    pub(super) sketch: SketchIndex,
-    pub(super) turn: Turn,
-}
 
 impl Desk {
     pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {

@@ -19,7 +19,7 @@ use self::answers::{Answers, ReplySlot};
 pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
-use crate::engine::{Allowed, Answer, Session, Turn};
+use crate::engine::{Admitted, Allowed, Answer, Session, Turn};
 use crate::status::{ObservedThread, Tally, TurnedAway};
 use rmbd_io::{self as io, Replies};
 use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
@@ -32,6 +32,12 @@ use rmbd_udp::Train;
 const PASS_WAIT: Duration = Duration::from_millis(1);
 /// Looks at most while the node ends.
 const PASS_LOOKS_AT_END: u32 = 1_000;
+
+/// How all legacy messages are applied.
+const LEGACY: Admitted = Admitted {
+    sketch: SketchIndex::DEFAULT,
+    turn: Turn::First,
+};
 
 /// A data thread's handler.
 pub(crate) struct DataHandler {
@@ -136,7 +142,7 @@ impl Desk {
             match message {
                 Ok(Message::Add { key }) => {
                     // There is room for it: each of them has more than one byte.
-                    let _ = self.add(SketchIndex::DEFAULT, Turn::First, key, Allowed::ONE);
+                    let _ = self.add(LEGACY, key, Allowed::ONE);
                 }
                 Ok(Message::Count { key }) => {
                     let slot = self.answers.reserve_legacy(key);
@@ -228,15 +234,9 @@ impl Desk {
     }
 
     #[inline]
-    fn add(
-        &mut self,
-        sketch: SketchIndex,
-        turn: Turn,
-        key: &[u8],
-        weight: Allowed,
-    ) -> Result<(), Exhausted> {
+    fn add(&mut self, admitted: Admitted, key: &[u8], weight: Allowed) -> Result<(), Exhausted> {
         let (session, mut answer) = self.parts();
-        session.add(sketch, turn, key, weight, &mut answer)
+        session.add(admitted, key, weight, &mut answer)
     }
 
     #[inline]

@@ -4,9 +4,9 @@
 //! [`Answers::fill_compact`].
 
 use super::answers::{Answers, ReplySlot};
-use super::compact::{Admitted, problem};
+use super::compact::problem;
 use super::{ClientPort, Desk};
-use crate::engine::{Answer, Bounds, Verdict};
+use crate::engine::{Admitted, Answer, Bounds, Verdict};
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
     Info, Operation, Problem,
@@ -23,11 +23,11 @@ impl Desk {
         operation: Operation<'_>,
         admitted: Admitted,
     ) -> Result<(), Problem> {
-        let Admitted { sketch, turn } = admitted;
+        let sketch = admitted.sketch;
         match operation {
             Operation::Add { key, weight } => {
                 let weight = self.session.weigh(weight).map_err(problem)?;
-                let added = self.add(sketch, turn, key, weight);
+                let added = self.add(admitted, key, weight);
                 added.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Count { key } => {
@@ -45,7 +45,7 @@ impl Desk {
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
                 let slot = ReplySlot::Compact { at };
-                let hit = session.hit(sketch, turn, key, weight, limit, slot, &mut answer);
+                let hit = session.hit(admitted, key, weight, limit, slot, &mut answer);
                 hit.map_err(|exhausted| problem(exhausted.into()))?;
             }
             Operation::Bounds { key } => {
