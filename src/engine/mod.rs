@@ -12,6 +12,7 @@
 
 mod answer;
 mod batches;
+pub mod limits;
 mod session;
 #[cfg(test)]
 mod tests;
