@@ -1,11 +1,15 @@
 //! Limits with names, which may change while sessions use them.
 
+mod decide;
 mod pattern;
 mod rule;
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use self::decide::LimitsAnswer;
+#[allow(unused_imports)]
+pub(in crate::engine) use self::decide::{Part, decide};
 pub use self::pattern::{KeyPattern, KeySet};
 pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
