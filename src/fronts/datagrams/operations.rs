@@ -53,6 +53,11 @@ impl Desk {
                 session.bounds(key, ReplySlot::Compact { at }, &mut answer);
             }
             Operation::Info => self.tell_info(port)?,
+            Operation::Window { .. }
+            | Operation::Limits(_)
+            | Operation::Sketches { .. }
+            | Operation::HitByName { .. }
+            | Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
         }
         Ok(())
     }
