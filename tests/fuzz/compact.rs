@@ -40,7 +40,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 fn operation() -> impl Strategy<Value = Vec<u8>> {
     let numbers = prop::array::uniform3(any_number());
-    (0..7_u8, any_key(), numbers).prop_map(|(kind, key, numbers)| {
+    let older = (0..7_u8, any_key(), numbers).prop_map(|(kind, key, numbers)| {
         let key = [varint(key.len() as u64), key].concat();
         let count = [0, 0, 1, 0, 3, 0, 0][usize::from(kind)];
         let numbers = numbers[..count].iter().flat_map(|&number| varint(number));
@@ -48,6 +48,36 @@ fn operation() -> impl Strategy<Value = Vec<u8>> {
             0 | 6 => vec![kind],
             _ => [kind].into_iter().chain(key).chain(numbers).collect(),
         }
+    });
+    prop_oneof![older, newer_operation(), limits()]
+}
+
+/// Of one key.
+fn newer_operation() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::collection::vec(any::<u8>(), 0..20);
+    (8..14_u8, name, any_key(), any_number(), 0..3_u8).prop_map(
+        |(code, name, key, number, flags)| {
+            let key = [varint(key.len() as u64), key].concat();
+            let name = [vec![name.len() as u8], name].concat();
+            match code {
+                8 => [vec![code], key, varint(number), vec![flags]].concat(),
+                10 => [vec![code], varint(number)].concat(),
+                _ => [vec![code], name, key, varint(number)].concat(),
+            }
+        },
+    )
+}
+
+fn limits() -> impl Strategy<Value = Vec<u8>> {
+    let sketch = prop_oneof![8 => 0..1_u64 << 32, 1 => any::<u64>()];
+    let numbers = prop::array::uniform3(any_number());
+    let part = (sketch, any_key(), numbers).prop_map(|(sketch, key, numbers)| {
+        let numbers = numbers.map(varint).concat();
+        [varint(sketch), varint(key.len() as u64), key, numbers].concat()
+    });
+    (0..5_u8, prop::collection::vec(part, 0..10)).prop_map(|(flags, parts)| {
+        let head = [9, flags, parts.len() as u8];
+        [&head[..], &parts.concat()].concat()
     })
 }
 
@@ -120,9 +150,46 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         }
         answer
     });
-    let answers = prop::collection::vec(answer, 0..20);
+    let answers = prop::collection::vec(prop_oneof![answer, newer_answer()], 0..20);
     (any::<[u8; 8]>(), answers)
         .prop_map(|(head, answers)| [&[0xd1], &head[..], &answers.concat()].concat())
+}
+
+/// Answers with a length as a varint, of about the size that they need.
+fn newer_answer() -> impl Strategy<Value = Vec<u8>> {
+    let content = prop::collection::vec(any::<u8>(), 0..40);
+    let content = prop_oneof![content, sketches()];
+    (8..14_u8, content).prop_map(|(code, content)| {
+        let code = if content.len() > 60 { 10 } else { code };
+        [vec![code], varint(content.len() as u64), content].concat()
+    })
+}
+
+/// The content of a list.
+fn sketches() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::collection::vec(any::<u8>(), 0..20);
+    let windows = prop::collection::vec(prop::array::uniform3(any_number()), 0..4);
+    let grown = prop::collection::vec(any::<u8>(), 0..3);
+    let entry = (any::<[u8; 12]>(), name, any_number(), windows, grown).prop_map(
+        |(bytes, name, width, windows, grown)| {
+            let (number, fingerprint) = bytes.split_at(4);
+            let count = varint(windows.len() as u64);
+            let windows = windows
+                .as_flattened()
+                .iter()
+                .flat_map(|&number| varint(number));
+            let windows: Vec<_> = windows.collect();
+            let name = [vec![name.len() as u8], name].concat();
+            let shape = [varint(width), vec![4, 1], count].concat();
+            [number, &name, fingerprint, &shape, &windows, &grown].concat()
+        },
+    );
+    (any_number(), prop::collection::vec(entry, 0..4)).prop_map(|(total, entries)| {
+        let entries = entries
+            .iter()
+            .flat_map(|entry| [&varint(entry.len() as u64)[..], entry].concat());
+        varint(total).into_iter().chain(entries).collect()
+    })
 }
 
 proptest! {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unittest
 from typing import Any, Callable
 
-from rmbd import Bounds, Count, Hit, Info, _legacy, _wire
+from rmbd import Bounds, Count, Hit, Info, Verdict, WindowCount, _legacy, _wire
+from rmbd._answers import Pardon, Sketch, Sketches, Window
 
 from .support import vectors
 
@@ -24,13 +25,59 @@ def operation(described: dict[str, Any]) -> bytes:
         "bounds": lambda: _wire.bounds(key),
         "info": _wire.info,
         "padding": lambda: bytes(described.get("bytes", 1)),
+        "window": lambda: _wire.window(key, described["window_ms"], smooth=described["smooth"]),
+        "limits": lambda: _wire.limits(
+            [part(one) for one in described["parts"]],
+            take=described["take"],
+            bound=described["bound"],
+        ),
+        "sketches": lambda: _wire.sketches(described["first"]),
+        "hit_by_name": lambda: _wire.hit_by_name(
+            described["name"].encode(), key, described["weight"]
+        ),
+        "pardon": lambda: _wire.pardon(described["name"].encode(), key, described["for_ms"]),
     }
     return encoded[described["op"]]()
+
+
+def part(described: dict[str, Any]) -> _wire.Part:
+    return _wire.Part(**{**described, "key": bytes.fromhex(described["key"])})
+
+
+def verdict(fields: dict[str, Any]) -> Verdict:
+    shadow = fields.pop("shadow", False)
+    retry_after_ms = fields.pop("retry_after_ms")
+    return Verdict(
+        allowed=shadow or not fields["over"],
+        retry_after=None if retry_after_ms == 2**32 - 1 else retry_after_ms / 1000,
+        covered=fields.pop("covered_ms") / 1000,
+        shadow=shadow,
+        **fields,
+    )
+
+
+def sketches(fields: dict[str, Any]) -> Sketches:
+    listed = []
+    for entry in fields["entries"]:
+        windows = tuple(
+            Window(one["span_ms"] / 1000, one["step_ms"] / 1000, one["width"])
+            for one in entry["windows"]
+        )
+        listed.append(Sketch(**{**entry, "windows": windows}))
+    return Sketches(fields["total"], listed)
 
 
 def answer(described: dict[str, Any]) -> object:
     fields = dict(described)
     kind = fields.pop("answer")
+    if kind in ("limits", "hit_by_name"):
+        return verdict(fields)
+    if kind == "sketches":
+        return sketches(fields)
+    if kind == "pardon":
+        return Pardon(**fields)
+    if kind == "window":
+        return WindowCount(covered=fields.pop("covered_ms") / 1000, **fields)
     if kind == "hit":
         fields["allowed"] = fields.pop("within")
     if kind == "info":
@@ -98,7 +145,9 @@ class CompactVectors(unittest.TestCase):
     def test_any_bytes_are_read_without_harm(self) -> None:
         for first in range(256):
             for tag in range(256):
-                _wire.read_reply(bytes((first, 0, 0, 0, 0, 0, 0, 0, 0, tag)) + bytes(30))
+                for length in (0, 5, 28):
+                    head = bytes((first, 0, 0, 0, 0, 0, 0, 0, 0, tag, length))
+                    _wire.read_reply(head + bytes(30))
 
 
 class LegacyVectors(unittest.TestCase):

@@ -18,7 +18,7 @@ use super::route::{Asked, Route, Step};
 use super::server::Server;
 use super::{AddsReport, ClientError, ClientOptions};
 use rmbd_names::{Lookup, look_up_on_thread};
-use rmbd_proto::compact::{Answer, Operation};
+use rmbd_proto::compact::{self, Answer, Operation};
 
 /// Calls that wait for the task to take them.
 const CALLS_WAITING_MAX: usize = 1024;
@@ -325,25 +325,23 @@ struct Call {
     waiter: Box<dyn Waiter>,
 }
 
-/// An operation on its way to the task.
-struct Owned {
-    /// Without its key.
-    operation: Operation<'static>,
-    key: Box<[u8]>,
-}
+/// An operation on its way to the task, as it stands in a datagram; one that cannot be written is told by the task.
+struct Owned(Result<Box<[u8]>, Unsendable>);
 
 impl From<Operation<'_>> for Owned {
     fn from(operation: Operation<'_>) -> Self {
-        Self {
-            operation: operation.with_key(&[]),
-            key: operation.key().into(),
-        }
+        let mut written = Vec::new();
+        let result = operation.write(&mut written);
+        Self(result.map(|_| written.into()).map_err(Unsendable::from))
     }
 }
 
 impl Owned {
-    fn borrow(&self) -> Operation<'_> {
-        self.operation.with_key(&self.key)
+    fn borrow(&self) -> Result<Operation<'_>, Unsendable> {
+        let written = self.0.as_deref().map_err(|&unsendable| unsendable)?;
+        let operation = compact::operations(written).next().and_then(Result::ok);
+        // What was written is read.
+        operation.ok_or(Unsendable::TooLong)
     }
 }
 
@@ -531,7 +529,9 @@ impl Driver {
                 call: number,
                 index,
             };
-            let pushed = (self.core).push(operation.borrow(), token, || self.connection.now());
+            let now = || self.connection.now();
+            let pushed = operation.borrow();
+            let pushed = pushed.and_then(|operation| self.core.push(operation, token, now));
             if let Err(unsendable) = pushed {
                 settle(&mut self.open, token, Err(Failed::Unsendable(unsendable)));
             }

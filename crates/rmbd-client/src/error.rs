@@ -179,6 +179,25 @@ pub enum ClientError {
         /// Bytes of the key.
         bytes: usize,
     },
+    /// The name of a limit that the format does not carry.
+    #[error("a limit's name of {bytes} bytes was not sent: at most 255 are possible")]
+    NameTooLong {
+        /// Bytes of the name.
+        bytes: usize,
+    },
+    /// No limit in a question, or too many.
+    #[error(
+        "{parts} limits were not sent: one question has 1 to 8, ask another one for the others"
+    )]
+    LimitParts {
+        /// How many there are.
+        parts: usize,
+    },
+    /// Limits whose keys do not fit a datagram together.
+    #[error(
+        "limits that do not fit a datagram together were not sent: send hashes of the long keys, or ask two questions"
+    )]
+    TooLong,
     /// A weight that the node would refuse.
     #[error(
         "a weight of {weight} was not sent: the server takes at most {weight_max} at once, split it"
@@ -319,6 +338,9 @@ impl From<Unsendable> for ClientError {
     fn from(unsendable: Unsendable) -> Self {
         match unsendable {
             Unsendable::KeyTooLong { bytes } => Self::KeyTooLong { bytes },
+            Unsendable::NameTooLong { bytes } => Self::NameTooLong { bytes },
+            Unsendable::LimitParts { parts } => Self::LimitParts { parts },
+            Unsendable::TooLong => Self::TooLong,
             Unsendable::WeightTooLarge { weight, weight_max } => {
                 Self::WeightTooLarge { weight, weight_max }
             }

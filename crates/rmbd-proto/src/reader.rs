@@ -75,6 +75,16 @@ impl<'a> Reader<'a> {
         Ok(field)
     }
 
+    /// Reads a length as a varint, and as many bytes.
+    pub(super) fn long_field(&mut self) -> Result<&'a [u8], ReadError> {
+        let mut reader = *self;
+        let length = reader.varint()?;
+        // What does not fit into a `usize` is more than there is.
+        let field = reader.bytes(usize::try_from(length).unwrap_or(usize::MAX))?;
+        *self = reader;
+        Ok(field)
+    }
+
     #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, ReadError> {
         varint::read(&mut self.rest)
@@ -109,7 +119,15 @@ mod tests {
             (reader.field(), reader.rest()),
             (Err(ReadError::CutOff), &b"\x02a"[..])
         );
+        assert_eq!(
+            (reader.long_field(), reader.rest()),
+            (Err(ReadError::CutOff), &b"\x02a"[..])
+        );
         reader.end();
         assert!(reader.rest().is_empty());
+        let long = [&[0x80, 1][..], &[7; 129]].concat();
+        let mut reader = Reader::new(&long);
+        assert_eq!(reader.long_field(), Ok(&[7; 128][..]));
+        assert_eq!(reader.rest(), [7]);
     }
 }

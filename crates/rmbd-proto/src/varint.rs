@@ -46,6 +46,18 @@ pub(super) fn write(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
+/// A number's bytes, and how many of them it has.
+pub(super) fn encode(mut value: u64) -> ([u8; BYTES_MAX], usize) {
+    let mut out = [0; BYTES_MAX];
+    let length = bytes(value);
+    for (at, byte) in out.iter_mut().take(length).enumerate() {
+        let more = if at + 1 < length { 0x80 } else { 0 };
+        *byte = (value as u8 & 0x7f) | more;
+        value >>= 7;
+    }
+    (out, length)
+}
+
 /// Number of bytes that [`write`] appends.
 #[inline]
 pub(super) fn bytes(value: u64) -> usize {
@@ -64,6 +76,8 @@ mod tests {
                 let mut out = Vec::new();
                 write(value, &mut out);
                 assert_eq!(out.len(), bytes(value), "{value}");
+                let (encoded, length) = encode(value);
+                assert_eq!(encoded[..length], out, "{value}");
                 let mut rest = out.as_slice();
                 assert_eq!(read(&mut rest), Ok(value));
                 assert!(rest.is_empty());

@@ -54,6 +54,11 @@ impl Desk {
                 session.bounds(sketch, key, ReplySlot::Compact { at }, &mut answer);
             }
             Operation::Info => self.tell_info(port, sketch)?,
+            Operation::Window { .. }
+            | Operation::Limits(_)
+            | Operation::Sketches { .. }
+            | Operation::HitByName { .. }
+            | Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
         }
         Ok(())
     }

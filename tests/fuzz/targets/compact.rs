@@ -1,6 +1,6 @@
 //! Targets for requests and replies of the compact format.
 
-use rmbd_proto::compact::{self, Answer, Operation, Problem, ReplyMalformed};
+use rmbd_proto::compact::{self, Answer, Operation, Problem, ReplyMalformed, Verdict};
 
 /// The zero-copy reader of requests must see the same as a byte-wise one.
 pub fn request(datagram: &[u8]) {
@@ -21,6 +21,11 @@ enum Seen {
     Hit(Vec<u8>, [u64; 3]),
     Bounds(Vec<u8>),
     Info,
+    Window(Vec<u8>, u64, bool),
+    Limits(bool, bool, Vec<(u64, Vec<u8>, [u64; 3])>),
+    Sketches(u64),
+    HitByName(Vec<u8>, Vec<u8>, u64),
+    Pardon(Vec<u8>, Vec<u8>, u64),
     Stopped(Problem, bool),
 }
 
@@ -49,6 +54,28 @@ fn ours(datagram: &[u8]) -> Vec<Seen> {
         }) => Seen::Hit(key.to_vec(), [weight, limit, window_ms]),
         Ok(Operation::Bounds { key }) => Seen::Bounds(key.to_vec()),
         Ok(Operation::Info) => Seen::Info,
+        Ok(Operation::Window {
+            key,
+            window_ms,
+            smooth,
+        }) => Seen::Window(key.to_vec(), window_ms, smooth),
+        Ok(Operation::Limits(limits)) => {
+            let parts = limits.parts().map(|part| {
+                let numbers = [part.weight, part.limit, part.window_ms];
+                (part.sketch.0.into(), part.key.to_vec(), numbers)
+            });
+            let announced = parts.len();
+            let parts: Vec<_> = parts.collect();
+            assert_eq!(parts.len(), announced);
+            Seen::Limits(limits.take, limits.bound, parts)
+        }
+        Ok(Operation::Sketches { first }) => Seen::Sketches(first),
+        Ok(Operation::HitByName { name, key, weight }) => {
+            Seen::HitByName(name.to_vec(), key.to_vec(), weight)
+        }
+        Ok(Operation::Pardon { name, key, for_ms }) => {
+            Seen::Pardon(name.to_vec(), key.to_vec(), for_ms)
+        }
         Err(stopped) => Seen::Stopped(stopped.problem, stopped.asks),
     }));
     seen
@@ -103,6 +130,31 @@ impl Naive<'_> {
         }
     }
 
+    fn name(&mut self) -> Result<Vec<u8>, Problem> {
+        let length = self.byte()?;
+        self.string(length.into())
+    }
+
+    fn limits(&mut self) -> Result<Seen, Problem> {
+        let (flags, count) = (self.byte()?, self.byte()?);
+        if flags > 3 {
+            return Err(Problem::UnknownOperation);
+        }
+        if count == 0 || count > 8 {
+            return Err(Problem::LimitParts);
+        }
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            let (sketch, key) = (self.varint()?, self.key()?);
+            let numbers = [self.varint()?, self.varint()?, self.varint()?];
+            if sketch >= 1 << 32 {
+                return Err(Problem::UnknownSketch);
+            }
+            parts.push((sketch, key, numbers));
+        }
+        Ok(Seen::Limits(flags % 2 == 1, flags >= 2, parts))
+    }
+
     fn header(&mut self, id: u32, flags: u8) -> Result<Seen, Problem> {
         let sketch = self.varint()?;
         let mut token = None;
@@ -140,6 +192,17 @@ impl Naive<'_> {
             }
             5 => Ok(Seen::Bounds(self.key()?)),
             6 => Ok(Seen::Info),
+            8 => {
+                let (key, window_ms, flags) = (self.key()?, self.varint()?, self.byte()?);
+                if flags > 1 {
+                    return Err(Problem::UnknownOperation);
+                }
+                Ok(Seen::Window(key, window_ms, flags == 1))
+            }
+            9 => self.limits(),
+            10 => Ok(Seen::Sketches(self.varint()?)),
+            11 => Ok(Seen::HitByName(self.name()?, self.key()?, self.varint()?)),
+            12 => Ok(Seen::Pardon(self.name()?, self.key()?, self.varint()?)),
             _ => Err(Problem::UnknownOperation),
         }
     }
@@ -187,7 +250,19 @@ enum SeenReply {
     Bounds([u64; 3], bool),
     Info([u64; 3], u32, [u8; 2], Vec<u8>, u16, Vec<u8>, u64),
     Cookie(Vec<u8>),
+    Window(u64, [bool; 2], u32),
+    Verdict(u8, [bool; 5], u8, [u64; 2], [u32; 2]),
+    Pardon(u64),
+    Sketches(u64, Vec<SeenSketch>),
     Broken,
+}
+
+#[derive(Debug, PartialEq)]
+struct SeenSketch {
+    name: Vec<u8>,
+    /// Number, fingerprint, width, depth, hash.
+    numbers: [u64; 5],
+    windows: Vec<[u64; 3]>,
 }
 
 fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
@@ -231,9 +306,46 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
             info.writer.0,
         ),
         Ok(Answer::Cookie(cookie)) => SeenReply::Cookie(cookie.to_vec()),
+        Ok(Answer::Window(window)) => SeenReply::Window(
+            window.estimate,
+            [window.incomplete, window.overflowed],
+            window.covered_ms,
+        ),
+        Ok(Answer::Limits(verdict)) => our_verdict(9, &verdict),
+        Ok(Answer::HitByName(verdict)) => our_verdict(11, &verdict),
+        Ok(Answer::Pardon { credit }) => SeenReply::Pardon(credit),
+        Ok(Answer::Sketches(sketches)) => {
+            let entries = sketches.entries().map(|(entry, windows)| SeenSketch {
+                name: entry.name.to_vec(),
+                numbers: [
+                    entry.number.0.into(),
+                    entry.fingerprint,
+                    entry.width,
+                    entry.depth.into(),
+                    entry.hash.into(),
+                ],
+                windows: windows
+                    .map(|window| [window.span_ms, window.step_ms, window.width])
+                    .collect(),
+            });
+            SeenReply::Sketches(sketches.total, entries.collect())
+        }
         Err(_) => SeenReply::Broken,
     }));
     seen
+}
+
+fn our_verdict(code: u8, verdict: &Verdict) -> SeenReply {
+    let flags = [
+        verdict.over,
+        verdict.incomplete,
+        verdict.unsure,
+        verdict.overflowed,
+        verdict.shadow,
+    ];
+    let numbers = [verdict.estimate, verdict.remaining];
+    let times = [verdict.retry_after_ms, verdict.covered_ms];
+    SeenReply::Verdict(code, flags, verdict.part, numbers, times)
 }
 
 /// Reads a reply by the table of the format's description.
@@ -253,13 +365,11 @@ fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
     let mut head = head;
     let mut seen = vec![head().expect("nine bytes")];
     while let Ok(tag) = naive.byte() {
-        if (0x08..0x40).contains(&tag) {
-            let skipped = naive.byte().and_then(|length| naive.string(length.into()));
-            if skipped.is_ok() {
-                continue;
-            }
-        }
-        let answer = naive.answer(tag).unwrap_or(SeenReply::Broken);
+        let answer = match naive.answer(tag) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => continue,
+            Err(_) => SeenReply::Broken,
+        };
         let is_broken = answer == SeenReply::Broken;
         seen.push(answer);
         if is_broken {
@@ -270,7 +380,74 @@ fn naive_reply(datagram: &[u8]) -> Vec<SeenReply> {
 }
 
 impl Naive<'_> {
-    fn answer(&mut self, tag: u8) -> Result<SeenReply, Problem> {
+    /// `None` is an answer of a later version.
+    fn answer(&mut self, tag: u8) -> Result<Option<SeenReply>, Problem> {
+        if !(0x08..0x40).contains(&tag) {
+            return self.older_answer(tag).map(Some);
+        }
+        let length = self.varint()?;
+        let content = self.string(length)?;
+        let mut content = Naive {
+            datagram: &content,
+            at: 0,
+        };
+        content.newer_answer(tag)
+    }
+
+    fn newer_answer(&mut self, tag: u8) -> Result<Option<SeenReply>, Problem> {
+        Ok(Some(match tag {
+            8 => {
+                let flags = self.byte()?;
+                let bits = [flags % 2 == 1, flags / 2 % 2 == 1];
+                SeenReply::Window(self.fixed(8)?, bits, self.fixed(4)? as u32)
+            }
+            9 | 11 => {
+                let (flags, part) = (self.byte()?, self.byte()?);
+                let mut bits = [1, 2, 4, 8, 16].map(|bit| flags / bit % 2 == 1);
+                if tag == 9 {
+                    bits[4] = false;
+                }
+                let numbers = [self.fixed(8)?, self.fixed(8)?];
+                let times = [self.fixed(4)? as u32, self.fixed(4)? as u32];
+                SeenReply::Verdict(tag, bits, part, numbers, times)
+            }
+            10 => {
+                let total = self.varint()?;
+                let mut entries = Vec::new();
+                while self.at < self.datagram.len() {
+                    let length = self.varint()?;
+                    let entry = self.string(length)?;
+                    let mut entry = Naive {
+                        datagram: &entry,
+                        at: 0,
+                    };
+                    entries.push(entry.sketch()?);
+                }
+                SeenReply::Sketches(total, entries)
+            }
+            12 => SeenReply::Pardon(self.fixed(8)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn sketch(&mut self) -> Result<SeenSketch, Problem> {
+        let number = self.fixed(4)?;
+        let name = self.name()?;
+        let (fingerprint, width) = (self.fixed(8)?, self.varint()?);
+        let (depth, hash) = (self.byte()?.into(), self.byte()?.into());
+        let mut windows = Vec::new();
+        for _ in 0..self.varint()? {
+            windows.push([self.varint()?, self.varint()?, self.varint()?]);
+        }
+        let numbers = [number, fingerprint, width, depth, hash];
+        Ok(SeenSketch {
+            name,
+            numbers,
+            windows,
+        })
+    }
+
+    fn older_answer(&mut self, tag: u8) -> Result<SeenReply, Problem> {
         let incomplete = tag >= 0x80;
         match tag {
             0x03 | 0x83 => Ok(SeenReply::Count(self.fixed(8)?, incomplete)),

@@ -4,7 +4,16 @@
 network loses. `RmbdClient` is the class of the original Python program, for its five messages.
 """
 
-from ._answers import Bounds, Count, Hit, Info
+from ._answers import (
+    Bounds,
+    Count,
+    Hit,
+    Info,
+    Sketch,
+    Verdict,
+    Window,
+    WindowCount,
+)
 from ._client import Adds, Client, Key
 from ._errors import (
     AddsFailed,
@@ -40,5 +49,9 @@ __all__ = [
     "Restarted",
     "RmbdClient",
     "RmbdError",
+    "Sketch",
+    "Verdict",
     "WeightTooLarge",
+    "Window",
+    "WindowCount",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 
 class Count(NamedTuple):
@@ -63,4 +63,96 @@ class Info(NamedTuple):
     """Who writes what it counts, as the cluster knows it; 0 where the node does not tell."""
 
 
-Answer = Union[Count, Hit, Bounds, Info]
+class WindowCount(NamedTuple):
+    """How often a key was added within a window."""
+
+    estimate: int
+    """Never more than the estimate over all time. Asked for without ``smooth`` it is never too low for what
+    arrived at the node within the window."""
+    incomplete: bool
+    """All nodes together may have more: something that others counted is not here, or the node has not been
+    here for the whole window."""
+    overflowed: bool
+    """More than 2^32 came within the window: the estimate may be too low."""
+    covered: float
+    """Seconds that the estimate covers."""
+
+
+class Verdict(NamedTuple):
+    """Whether something is within its limits. The numbers are those of one limit, which ``part`` names."""
+
+    allowed: bool
+    """It is within all limits. In shadow mode it is allowed all the same, and where nobody answered it is
+    what ``on_failure`` says."""
+    over: bool
+    """At least one of the limits is passed. A ``take`` has added nothing then."""
+    part: int
+    """Position of the limit that decided: the one that is over for longest, else the one with the least
+    remaining."""
+    estimate: int
+    """How often its key was added within its window, with what this call has added."""
+    remaining: int
+    """How much more would be within that limit."""
+    retry_after: Optional[float]
+    """Seconds until the same weight would be within; 0.0 where it is, ``None`` where no waiting helps."""
+    covered: float
+    """Seconds that the estimate covers."""
+    incomplete: bool
+    """All nodes together may have more."""
+    unsure: bool
+    """What other nodes have not told yet may change the verdict."""
+    overflowed: bool
+    """More than 2^32 came within the window: the estimate may be too low."""
+    shadow: bool = False
+    """The limit is in shadow mode: this was over, and admitted all the same."""
+    decided: bool = True
+    """A node has decided. Otherwise nobody has answered in time, ``allowed`` is what ``on_failure`` says, and
+    all else says nothing."""
+
+
+class Pardon(NamedTuple):
+    """What was forgiven to a key."""
+
+    credit: int
+    """The weight that the limit does not count for the time that was asked for."""
+
+
+class Window(NamedTuple):
+    """A window that a sketch keeps: it answers all multiples of its step up to its span."""
+
+    span: float
+    """Seconds."""
+    step: float
+    """Seconds."""
+    width: int
+    """Columns a row of its snapshots."""
+
+
+class Sketch(NamedTuple):
+    """A sketch of a node."""
+
+    name: str
+    number: int
+    """Stands for the name in messages, and follows from it."""
+    fingerprint: int
+    """Equal where width, depth, hash and its seed are."""
+    width: int
+    """Columns a row."""
+    depth: int
+    """Rows."""
+    hash: str
+    """``xxh3``, ``fnv``, or ``unknown``."""
+    windows: tuple[Window, ...]
+    """The windows that it keeps."""
+
+
+class Sketches(NamedTuple):
+    """A part of the list of a node's sketches."""
+
+    total: int
+    """How many the node has."""
+    sketches: list[Sketch]
+    """As many as fitted."""
+
+
+Answer = Union[Count, Hit, Bounds, Info, WindowCount, Verdict, Pardon, Sketches]

@@ -1,14 +1,27 @@
 """The compact format, version 1, as a client needs it.
 
-The server's documentation of ``wire::compact`` describes it byte by byte.
+The documentation of the crate ``rmbd-proto``, module ``compact``, describes it byte by byte.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from ._answers import Answer, Bounds, Count, Hit, Info
+from ._answers import (
+    Answer,
+    Bounds,
+    Count,
+    Hit,
+    Info,
+    Pardon,
+    Sketch,
+    Sketches,
+    Verdict,
+    Window,
+    WindowCount,
+)
 
 KEY_BYTES_MAX = 1024
 DATAGRAM_BYTES = 1400
@@ -20,12 +33,29 @@ ONCE_RETRY_S_MAX = 120
 WEIGHT_MAX = 2**64 - 1
 
 ADD, ADD_WEIGHT, COUNT, HIT, BOUNDS, INFO = 1, 2, 3, 4, 5, 6
+WINDOW, LIMITS, SKETCHES, HIT_BY_NAME, PARDON = 8, 9, 10, 11, 12
 
 COOKIE_BYTES_MAX = 16
 COOKIE_FIELD_BYTES_MAX = 1 + COOKIE_BYTES_MAX
 
-ANSWER_BYTES = {ADD: 0, ADD_WEIGHT: 0, COUNT: 9, HIT: 9, BOUNDS: 25, INFO: 92}
-"""Bytes of an operation's answer; of the longest one, for an info."""
+ANSWER_BYTES = {
+    ADD: 0,
+    ADD_WEIGHT: 0,
+    COUNT: 9,
+    HIT: 9,
+    BOUNDS: 25,
+    INFO: 92,
+    WINDOW: 15,
+    LIMITS: 28,
+    SKETCHES: REPLY_BYTES_MAX - REPLY_HEAD_BYTES,
+    HIT_BY_NAME: 28,
+    PARDON: 10,
+}
+"""Bytes of an operation's answer; of the longest one, where there are several. Sketches take a whole reply."""
+
+LIMIT_PARTS_MAX = 8
+LIMIT_NAME_BYTES_MAX = 255
+RETRY_NEVER_MS = 2**32 - 1
 
 PROBLEMS = (
     "",
@@ -48,6 +78,10 @@ PROBLEMS = (
     "once_network_full",
     "busy",
     "request_too_heavy",
+    "unknown_limit",
+    "limit_parts",
+    "not_trusted",
+    "takes_once",
 )
 """Names of the problems by their code."""
 
@@ -60,7 +94,7 @@ BUSY = PROBLEMS.index("busy")
 REQUEST_TOO_HEAVY = PROBLEMS.index("request_too_heavy")
 _WHOLE = (ADDRESS_UNPROVEN, ONCE_NETWORK_FULL, BUSY, REQUEST_TOO_HEAVY)
 _LAST_WHOLE = SEQUENCE_TOO_OLD
-_COOKIE, _LATER = 7, range(8, 0x40)
+_COOKIE, _WITH_LENGTH = 7, range(8, 0x40)
 
 _HEADER = struct.Struct("<BBI")
 _ONCE = struct.Struct("<QQ")
@@ -68,10 +102,16 @@ _REPLY = struct.Struct("<BBIHB")
 _U64 = struct.Struct("<Q")
 _BOUNDS = struct.Struct("<QQQ")
 _INFO = struct.Struct("<QQQIBBB")
+_WINDOW = struct.Struct("<BQI")
+_VERDICT = struct.Struct("<BBQQII")
+_U32 = struct.Struct("<I")
 
 _FLAG_ACKNOWLEDGE, _FLAG_ONCE, _FLAG_TOKEN, _FLAG_COOKIE = 1, 2, 4, 8
 _FLAG_REPEATED = 1
 _INCOMPLETE, _OVER_LIMIT = 0x80, 0x40
+_SMOOTH = 1
+_TAKE, _BOUND = 1, 2
+_HASHES = {1: "xxh3", 2: "fnv"}
 
 
 def problem_name(code: int) -> str:
@@ -122,6 +162,47 @@ def bounds(key: bytes) -> bytes:
 def info() -> bytes:
     """An info."""
     return bytes((INFO,))
+
+
+def window(key: bytes, window_ms: int, *, smooth: bool = False) -> bytes:
+    """A count in a window."""
+    flags = bytes((_SMOOTH if smooth else 0,))
+    return bytes((WINDOW,)) + varint(len(key)) + key + varint(window_ms) + flags
+
+
+class Part(NamedTuple):
+    """One limit of several, as it goes over the wire."""
+
+    sketch: int
+    key: bytes
+    weight: int
+    limit: int
+    window_ms: int
+
+
+def limits(parts: Sequence[Part], *, take: bool = False, bound: bool = False) -> bytes:
+    """One to eight limits."""
+    flags = (_TAKE if take else 0) | (_BOUND if bound else 0)
+    out = bytes((LIMITS, flags, len(parts)))
+    for part in parts:
+        out += varint(part.sketch) + varint(len(part.key)) + part.key
+        out += varint(part.weight) + varint(part.limit) + varint(part.window_ms)
+    return out
+
+
+def sketches(first: int) -> bytes:
+    """Sketches, from a position of their list on."""
+    return bytes((SKETCHES,)) + varint(first)
+
+
+def hit_by_name(name: bytes, key: bytes, weight: int) -> bytes:
+    """A hit by the name of a limit."""
+    return bytes((HIT_BY_NAME, len(name))) + name + varint(len(key)) + key + varint(weight)
+
+
+def pardon(name: bytes, key: bytes, for_ms: int) -> bytes:
+    """A pardon."""
+    return bytes((PARDON, len(name))) + name + varint(len(key)) + key + varint(for_ms)
 
 
 class Once(NamedTuple):
@@ -191,8 +272,12 @@ def read_reply(datagram: bytes) -> Optional[Reply]:
         while at < len(datagram):
             if datagram[at] == _COOKIE:
                 cookie, at = _read_field(datagram, at + 1)
-            elif datagram[at] in _LATER:
-                _, at = _read_field(datagram, at + 1)
+            elif datagram[at] in _WITH_LENGTH:
+                content, end = _read_long_field(datagram, at + 1)
+                newer = _read_content(datagram[at], content)
+                if newer is not None:
+                    answers.append(newer)
+                at = end
             else:
                 answer, at = _read_answer(datagram, at)
                 answers.append(answer)
@@ -207,6 +292,93 @@ def _read_field(datagram: bytes, at: int) -> tuple[bytes, int]:
     if end > len(datagram):
         raise ValueError("cut off")
     return datagram[at + 1 : end], end
+
+
+def _read_varint(datagram: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(10):
+        byte = datagram[at + place]
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            if value > WEIGHT_MAX or (place and not byte):
+                break
+            return value, at + place + 1
+    raise ValueError("a number that is none")
+
+
+def _read_long_field(datagram: bytes, at: int) -> tuple[bytes, int]:
+    """A length as a varint and as many bytes."""
+    length, start = _read_varint(datagram, at)
+    end = start + length
+    if end > len(datagram):
+        raise ValueError("cut off")
+    return datagram[start:end], end
+
+
+def _read_content(code: int, content: bytes) -> Optional[Answer]:
+    """What stands behind a length, and may grow at its end; ``None`` is of a later version."""
+    if code == WINDOW:
+        flags, estimate, covered_ms = _WINDOW.unpack_from(content)
+        return WindowCount(estimate, bool(flags & 1), bool(flags & 2), covered_ms / 1000)
+    if code in (LIMITS, HIT_BY_NAME):
+        return _read_verdict(content, by_name=code == HIT_BY_NAME)
+    if code == SKETCHES:
+        return _read_sketches(content)
+    if code == PARDON:
+        return Pardon(_U64.unpack_from(content)[0])
+    return None
+
+
+def _read_verdict(content: bytes, *, by_name: bool) -> Verdict:
+    flags, part, estimate, remaining, retry_after_ms, covered_ms = _VERDICT.unpack_from(content)
+    is_over, is_shadow = bool(flags & 1), by_name and bool(flags & 16)
+    return Verdict(
+        allowed=not is_over or is_shadow,
+        over=is_over,
+        part=part,
+        estimate=estimate,
+        remaining=remaining,
+        retry_after=None if retry_after_ms == RETRY_NEVER_MS else retry_after_ms / 1000,
+        covered=covered_ms / 1000,
+        incomplete=bool(flags & 2),
+        unsure=bool(flags & 4),
+        overflowed=bool(flags & 8),
+        shadow=is_shadow,
+    )
+
+
+def _read_sketches(content: bytes) -> Sketches:
+    total, at = _read_varint(content, 0)
+    entries = []
+    while at < len(content):
+        entry, at = _read_long_field(content, at)
+        entries.append(_read_sketch(entry))
+    return Sketches(total, entries)
+
+
+def _read_sketch(entry: bytes) -> Sketch:
+    # What stands behind the windows is of a later version of the format.
+    number = _U32.unpack_from(entry)[0]
+    name, at = _read_field(entry, 4)
+    fingerprint = _U64.unpack_from(entry, at)[0]
+    width, at = _read_varint(entry, at + 8)
+    depth, family = entry[at], entry[at + 1]
+    count, at = _read_varint(entry, at + 2)
+    windows = []
+    for _ in range(count):
+        span_ms, at = _read_varint(entry, at)
+        step_ms, at = _read_varint(entry, at)
+        columns, at = _read_varint(entry, at)
+        windows.append(Window(span_ms / 1000, step_ms / 1000, columns))
+    return Sketch(
+        name=name.decode("utf-8", "replace"),
+        number=number,
+        fingerprint=fingerprint,
+        width=width,
+        depth=depth,
+        hash=_HASHES.get(family, "unknown"),
+        windows=tuple(windows),
+    )
 
 
 def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
@@ -250,7 +422,7 @@ def _read_info(fields: bytes, length: int) -> Info:
         width=width,
         depth=depth,
         weight_max=weight_max,
-        hash={1: "xxh3", 2: "fnv"}.get(family, "unknown"),
+        hash=_HASHES.get(family, "unknown"),
         version=version.decode("utf-8", "replace"),
         cluster_port=int.from_bytes(port, "little") if len(port) == 2 else 0,
         cookie=cookie,

@@ -96,8 +96,36 @@ pub(super) type Sink<'s, T> = dyn FnMut(T, Outcome<'_>) + 's;
 /// An operation that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsendable {
-    KeyTooLong { bytes: usize },
-    WeightTooLarge { weight: u64, weight_max: u32 },
+    KeyTooLong {
+        bytes: usize,
+    },
+    /// Of a limit.
+    NameTooLong {
+        bytes: usize,
+    },
+    /// None, or too many.
+    LimitParts {
+        parts: usize,
+    },
+    /// Limits whose keys do not fit a datagram together: all else has room with the longest key and the longest numbers.
+    TooLong,
+    WeightTooLarge {
+        weight: u64,
+        weight_max: u32,
+    },
+}
+
+impl From<WriteError> for Unsendable {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::KeyTooLong { bytes } => Self::KeyTooLong { bytes },
+            WriteError::NameTooLong { bytes } => Self::NameTooLong { bytes },
+            WriteError::LimitParts { parts } => Self::LimitParts { parts },
+            WriteError::Full
+            | WriteError::TokenTooLong { .. }
+            | WriteError::CookieTooLong { .. } => Self::TooLong,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -221,16 +249,7 @@ impl<T> Core<T> {
                 &mut self.adding
             }
         };
-        lane.place(operation, now).map_err(|error| {
-            let bytes = match error {
-                WriteError::KeyTooLong { bytes } => bytes,
-                // A datagram has room for the longest key and the longest numbers.
-                WriteError::Full
-                | WriteError::TokenTooLong { .. }
-                | WriteError::CookieTooLong { .. } => DATAGRAM_BYTES,
-            };
-            Unsendable::KeyTooLong { bytes }
-        })?;
+        lane.place(operation, now)?;
         lane.push_token(token);
         Ok(())
     }

@@ -202,6 +202,7 @@ impl NaiveNode {
                     writer: Writer(0),
                 }));
             }
+            _ => return Err(Problem::UnknownOperation),
         }
         Ok(answer.to_vec())
     }
@@ -327,7 +328,7 @@ impl World {
                     | Answer::Hit { estimate, .. }
                     | Answer::Bounds { estimate, .. },
                 )) => Result_::Answer(estimate),
-                Ok(Some(Answer::Cookie(_))) => panic!("a cookie is nobody's answer"),
+                Ok(Some(other)) => panic!("{other:?} is nobody's answer"),
                 Err(failure) => Result_::Failed(failure),
             };
             let before = results.insert(token, result);

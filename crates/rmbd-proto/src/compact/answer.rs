@@ -6,12 +6,16 @@
 use std::ops::RangeInclusive;
 
 use super::info::{self, Info};
-use super::{BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, INFO, flag};
+use super::limits::Verdict;
+use super::sketches::Sketches;
+use super::{
+    BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, HIT_BY_NAME, INFO, LIMITS, PARDON, SKETCHES, WINDOW, flag,
+};
 use crate::reader::{ReadError, Reader};
 
 /// The code of a cookie: only an answer.
 const COOKIE: u8 = 7;
-/// Codes of answers that begin with their length, so that who does not know one skips it.
+/// Codes of answers that begin with their length as a varint, so that who does not know one skips it.
 const WITH_LENGTH: RangeInclusive<u8> = COOKIE + 1..=0x3f;
 
 /// Added to the code of an answer.
@@ -19,10 +23,22 @@ const INCOMPLETE: u8 = 0x80;
 /// Added to the code of a hit.
 const OVER_LIMIT: u8 = 0x40;
 
+/// Flags of the answer to a count in a window.
+const WINDOW_INCOMPLETE: u8 = 1;
+const WINDOW_OVERFLOWED: u8 = 2;
+/// Bytes of that answer behind its length: flags, estimate, and what is covered.
+const WINDOW_BYTES: usize = 1 + 8 + 4;
+/// Bytes of the answer to a pardon behind its length.
+const PARDON_BYTES: usize = 8;
+
 /// Bytes of the answer to a count or a hit.
 pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
 /// Bytes of the answer to bounds.
 pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
+/// Bytes of the answer to a count in a window.
+pub const WINDOW_ANSWER_BYTES: usize = 2 + WINDOW_BYTES;
+/// Bytes of the answer to a pardon.
+pub const PARDON_ANSWER_BYTES: usize = 2 + PARDON_BYTES;
 /// Bytes of the longest answer with a cookie.
 pub const COOKIE_ANSWER_BYTES_MAX: usize = 2 + COOKIE_BYTES_MAX;
 
@@ -58,8 +74,35 @@ pub enum Answer<'a> {
     },
     /// To info.
     Info(Info<'a>),
+    /// To a count in a window.
+    Window(WindowAnswer),
+    /// To limits.
+    Limits(Verdict),
+    /// To sketches.
+    Sketches(Sketches<'a>),
+    /// To a hit by the name of a limit.
+    HitByName(Verdict),
+    /// To a pardon.
+    Pardon {
+        /// The weight that is forgiven now.
+        credit: u64,
+    },
     /// To no operation: with [`Problem::AddressUnproven`](super::Problem::AddressUnproven).
     Cookie(&'a [u8]),
+}
+
+/// A key's count in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowAnswer {
+    /// At most the estimate over all time.
+    pub estimate: u64,
+    /// Something that others counted is not here, or the node has not been here for the whole window: all together
+    /// may have more.
+    pub incomplete: bool,
+    /// More than 2^32 came within the window: the estimate may be too low.
+    pub overflowed: bool,
+    /// Milliseconds that the estimate covers.
+    pub covered_ms: u32,
 }
 
 impl<'a> Answer<'a> {
@@ -85,8 +128,35 @@ impl<'a> Answer<'a> {
             },
             INFO if !incomplete => Self::Info(info::read(Reader::new(reader.field()?))?),
             COOKIE if !incomplete => Self::Cookie(reader.field()?),
-            _ if WITH_LENGTH.contains(&tag) => return reader.field().map(|_| None),
+            _ if WITH_LENGTH.contains(&tag) => {
+                return Self::read_content(tag, Reader::new(reader.long_field()?));
+            }
             _ => return Err(ReadError::Form),
+        }))
+    }
+
+    /// Reads what stands behind the length. Bytes behind what is known here are skipped: these answers may grow.
+    fn read_content(code: u8, mut content: Reader<'a>) -> Result<Option<Self>, ReadError> {
+        Ok(Some(match code {
+            WINDOW => {
+                let flags = content.byte()?;
+                Self::Window(WindowAnswer {
+                    estimate: content.u64()?,
+                    incomplete: flags & WINDOW_INCOMPLETE != 0,
+                    overflowed: flags & WINDOW_OVERFLOWED != 0,
+                    covered_ms: content.u32()?,
+                })
+            }
+            LIMITS => Self::Limits(Verdict {
+                shadow: false,
+                ..Verdict::read(content)?
+            }),
+            SKETCHES => Self::Sketches(Sketches::read(content)?),
+            HIT_BY_NAME => Self::HitByName(Verdict::read(content)?),
+            PARDON => Self::Pardon {
+                credit: content.u64()?,
+            },
+            _ => return Ok(None),
         }))
     }
 }
@@ -124,6 +194,26 @@ pub fn write_bounds_answer(
     for (out, number) in numbers.zip([estimate, lower, total_weight]) {
         *out = number.to_le_bytes();
     }
+}
+
+/// Writes the answer to a count in a window.
+#[inline]
+pub fn write_window_answer(answer: &WindowAnswer, out: &mut [u8; WINDOW_ANSWER_BYTES]) {
+    let [code, length, flags, numbers @ ..] = out;
+    let [estimate @ .., a, b, c, d] = numbers;
+    (*code, *length) = (WINDOW, WINDOW_BYTES as u8);
+    *flags =
+        flag(WINDOW_INCOMPLETE, answer.incomplete) | flag(WINDOW_OVERFLOWED, answer.overflowed);
+    *estimate = answer.estimate.to_le_bytes();
+    [*a, *b, *c, *d] = answer.covered_ms.to_le_bytes();
+}
+
+/// Writes the answer to a pardon.
+#[inline]
+pub fn write_pardon_answer(credit: u64, out: &mut [u8; PARDON_ANSWER_BYTES]) {
+    let [code, length, bytes @ ..] = out;
+    (*code, *length) = (PARDON, PARDON_BYTES as u8);
+    *bytes = credit.to_le_bytes();
 }
 
 /// The answer with a cookie of the longest size.

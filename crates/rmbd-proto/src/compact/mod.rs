@@ -23,7 +23,8 @@
 //! - The first byte is `C` and the version; types of the legacy protocol are 00 to 04.
 //! - Flags: 1 *acknowledge* (reply even where no operation asks), 2 *once*, 4 *token*, 8 *cookie*. Others are 0.
 //! - The id is the client's to choose; the reply echoes it.
-//! - The sketch is a number below 2^32; 0 is the one that every node has, and the only one today.
+//! - The sketch is a number below 2^32, which follows from a name
+//!   ([`SketchName::number`](crate::SketchName::number)); 0 is `default`, which every node has.
 //! - The token is reserved for the authentication of clients; a node reads over it today.
 //! - The cookie is for exactly once, below; elsewhere, and where it is not needed, a node reads over it.
 //!
@@ -36,9 +37,23 @@
 //! | `04` | hit | key, weight, limit, window: varints | adds the weight (0 only looks), then counts | count, and whether it is within the limit |
 //! | `05` | bounds | key | | estimate, lower bound, N |
 //! | `06` | info | | | what the node is |
+//! | `08` | count in a window | key, window varint, flags u8: 1 *smooth* | | estimate, and how much time it covers |
+//! | `09` | limits | flags u8: 1 *take*, 2 *bound*; number of parts u8, 1 to 8; of each part: sketch varint, key, weight, limit, window varints | adds the weights: always, or (*take*) only if all parts are within their limits | verdict |
+//! | `0a` | sketches | first varint | | the node's sketches from this position of their list on |
+//! | `0b` | hit by the name of a limit | name, key, weight varint | adds the weight as the node's own limit of this name says | verdict |
+//! | `0c` | pardon | name of a limit, key, for varint | forgives the key for so many ms what it has in the limit's window | what is forgiven |
 //!
-//! The window of a hit is in milliseconds; 0 is all time, and nodes refuse others until they have
-//! windows. A weight above the node's limit (which `info` tells) is refused.
+//! Windows are in milliseconds, and 0 is all time. A node answers windows that are a multiple of the step of one that
+//! its sketch keeps, up to that one's span; it refuses others ([`Problem::UnknownWindow`]), and `sketches` tells which
+//! it keeps. *Bound* is never below what was received within the window; *smooth* weights the oldest step by what is
+//! left of it. A count in a window is a bound unless it asks otherwise; limits and hits are smooth unless they do.
+//!
+//! A weight above the node's limit (which `info` tells) is refused. The name of a limit is its length u8 and as many
+//! bytes. The sketch of the header is that of all operations but `09`, whose parts name their own, and of `0a` to `0c`,
+//! which need none. Flags of an operation that are not said here are 0 ([`Problem::UnknownOperation`]).
+//!
+//! A once-request has at most one operation `09` that takes, or `0b` ([`Problem::TakesOnce`]): the node remembers its
+//! verdict with the sequence, and a repeat is told the same.
 //!
 //! ```text
 //!   C1 01 2a 00 00 00 00 | 01 03 'a' 'b' 'c' | 02 01 'x' e8 07 | 03 03 'a' 'b' 'c'
@@ -67,9 +82,22 @@
 //! | `03`, `83` | count | estimate, u64 | 9 |
 //! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
 //! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
-//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked writer u64, the name by which the cluster knows who writes what the node counts (an info may end before any of these three) | 61 to 92 |
+//! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked, writer u64: the name by which the cluster knows who writes what the node counts (an info may end before any of these three) | 61 to 92 |
 //! | `07` | cookie | length u8 of what follows: a cookie for the address that asked. No operation asks for it: it stands alone in the reply with [`Problem::AddressUnproven`] | 18 |
-//! | `08` to `3f` | of later versions | length u8 and as many bytes, which a client skips | |
+//! | `08` | count in a window | length 13, flags u8 (1 incomplete, 2 overflowed), estimate u64, covered ms u32 | 15 |
+//! | `09` | limits | length 26, flags u8 (1 over, 2 incomplete, 4 unsure, 8 overflowed), part u8, estimate u64, remaining u64, retry-after ms u32 (0 if within, 2^32-1 never), covered ms u32 | 28 |
+//! | `0a` | sketches | length varint of what follows: total varint, entries | 3 and more |
+//! | `0b` | hit by the name of a limit | as `09`, with flag 16: in shadow mode, over and admitted | 28 |
+//! | `0c` | pardon | length 8, credit u64 | 10 |
+//! | `0d` to `3f` | of later versions | length varint and as many bytes, which a client skips | |
+//!
+//! The answers from `08` on may grow at their end. *Overflowed*
+//! is a window whose weight passed 2^32: its estimate may be too low. The part of a verdict is the position of the one
+//! that decided: the one that is over with the longest retry-after, else the one with the least remaining.
+//!
+//! An entry of the list of sketches is its length as a varint, and then: number u32, name (length u8 and bytes),
+//! fingerprint u64, width varint, depth u8, hash u8, number of windows varint, and of each window span ms, step ms, width:
+//! varints. An entry may grow at its end. A list has as many entries as fit into the reply; total says how many there are.
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
 //! the one that stopped it (included) may have an answer, or if the request was stopped by its header.
@@ -131,26 +159,36 @@
 
 mod answer;
 mod info;
+mod limits;
 mod operation;
 mod parse;
 mod problem;
 mod reply;
+mod sketches;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use self::answer::{
-    Answer, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, encode_cookie,
-    write_bounds_answer, write_count_answer, write_hit_answer,
+    Answer, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, PARDON_ANSWER_BYTES,
+    WINDOW_ANSWER_BYTES, WindowAnswer, encode_cookie, write_bounds_answer, write_count_answer,
+    write_hit_answer, write_pardon_answer, write_window_answer,
 };
 pub use self::info::{
     HASH_FNV, HASH_XXH3, INFO_ANSWER_BYTES_MAX, INFO_BEHIND_COOKIE_BYTES, Info,
     VERSION_TEXT_BYTES_MAX, encode_info,
 };
+pub use self::limits::{
+    LIMIT_PARTS_MAX, LIMITS_ANSWER_BYTES, LimitPart, LimitParts, Limits, RETRY_NEVER_MS, Verdict,
+    write_hit_by_name_answer, write_limits_answer,
+};
 pub use self::operation::Operation;
-pub use self::parse::{Once, Operations, Rejected, Request, Stopped, request};
+pub use self::parse::{Once, Operations, Rejected, Request, Stopped, operations, request};
 pub use self::problem::Problem;
 pub use self::reply::{Answers, Reply, ReplyHead, ReplyMalformed, reply, write_reply_head};
+pub use self::sketches::{
+    SketchEntries, SketchEntry, SketchWindow, SketchWindows, Sketches, SketchesWriter,
+};
 pub use self::write::{Header, RequestWriter, WriteError, boot_at, write_with_cookie};
 
 /// The version of the format that is written here.
@@ -187,6 +225,11 @@ const COUNT: u8 = 3;
 const HIT: u8 = 4;
 const BOUNDS: u8 = 5;
 const INFO: u8 = 6;
+const WINDOW: u8 = 8;
+const LIMITS: u8 = 9;
+const SKETCHES: u8 = 0xa;
+const HIT_BY_NAME: u8 = 0xb;
+const PARDON: u8 = 0xc;
 
 /// The upper half of a request's first byte; the lower one is the version.
 const REQUEST: u8 = 0xc0;

@@ -154,6 +154,21 @@ fn header_of_any(
     Ok((sketch, request))
 }
 
+/// Operations back to back, as [`Operation::write`] appends them.
+///
+/// ```
+/// use rmbd_proto::compact::{Operation, operations};
+///
+/// let (count, mut out) = (Operation::Count { key: b"abc" }, Vec::new());
+/// count.write(&mut out)?;
+/// assert!(operations(&out).eq([Ok(count)]));
+/// # Ok::<(), rmbd_proto::compact::WriteError>(())
+/// ```
+#[must_use]
+pub fn operations(bytes: &[u8]) -> Operations<'_> {
+    Operations { rest: bytes }
+}
+
 /// Iterator of [`Request::operations`].
 #[derive(Debug, Clone)]
 pub struct Operations<'a> {

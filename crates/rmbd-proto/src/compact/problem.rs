@@ -20,7 +20,10 @@ pub enum Problem {
     #[error("the header is cut off or malformed: nothing was applied")]
     Header,
     /// A sketch that the node does not have.
-    #[error("the node does not have this sketch: nothing was applied, use 0")]
+    #[error(
+        "the node does not have this sketch: nothing that is for it was applied, use one that `sketches` lists, or \
+         `default`"
+    )]
     UnknownSketch,
     /// Once, for another boot of the node.
     #[error(
@@ -40,8 +43,10 @@ pub enum Problem {
          uncertain; keep less requests under way"
     )]
     SequenceTooOld,
-    /// An operation that the node does not know.
-    #[error("the node does not know this operation: it and those after it were not applied")]
+    /// An operation that the node does not know, or a flag of one.
+    #[error(
+        "the node does not know this operation, or a flag of it: it and those after it were not applied"
+    )]
     UnknownOperation,
     /// The datagram ends within an operation.
     #[error("the operation is cut off: it was not applied")]
@@ -64,9 +69,10 @@ pub enum Problem {
          the weight (`info` tells the limit)"
     )]
     WeightTooLarge,
-    /// A window other than 0.
+    /// A window that no kept one covers.
     #[error(
-        "the node has no windows: the operation and those after it were not applied, use window 0"
+        "the node keeps no window of which this is a part: the operation and those after it were not applied, use a \
+         multiple of a kept window's step up to its span (`sketches` tells which it keeps), or 0 for all time"
     )]
     UnknownWindow,
     /// The answer would make the reply too long.
@@ -99,11 +105,34 @@ pub enum Problem {
         "all weights of the request together are above 2^29: nothing of it was applied, send several requests"
     )]
     RequestTooHeavy,
+    /// The name of a limit that the node does not have.
+    #[error(
+        "the node has no limit of this name: the operation and those after it were not applied, use a name that the \
+         node's configuration has"
+    )]
+    UnknownLimit,
+    /// An operation with no limit, or more than [`LIMIT_PARTS_MAX`](super::LIMIT_PARTS_MAX).
+    #[error(
+        "an operation with no limit, or more than 8: it and those after it were not applied, split it"
+    )]
+    LimitParts,
+    /// A pardon from somebody whom the node does not trust.
+    #[error(
+        "the node takes a pardon only from its own machine, or from a network of --trust: the operation and those \
+         after it were not applied"
+    )]
+    NotTrusted,
+    /// Once, with more than one operation that takes.
+    #[error(
+        "more than one operation that takes in an exactly-once request, for which one verdict is remembered: the \
+         operation and those after it were not applied, send several requests"
+    )]
+    TakesOnce,
 }
 
 impl Problem {
     /// All problems; each stands at its [`Self::index`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::Short,
         Self::UnknownVersion,
         Self::UnknownFlags,
@@ -123,6 +152,10 @@ impl Problem {
         Self::OnceNetworkFull,
         Self::Busy,
         Self::RequestTooHeavy,
+        Self::UnknownLimit,
+        Self::LimitParts,
+        Self::NotTrusted,
+        Self::TakesOnce,
     ];
 
     /// Position in [`Self::ALL`], for arrays of counters.
@@ -131,7 +164,7 @@ impl Problem {
         self as usize
     }
 
-    /// The code of a reply; 1 to 19, the same for ever.
+    /// The code of a reply; 1 to 23, the same for ever.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
@@ -167,6 +200,10 @@ impl Problem {
             Self::OnceNetworkFull => "once_network_full",
             Self::Busy => "busy",
             Self::RequestTooHeavy => "request_too_heavy",
+            Self::UnknownLimit => "unknown_limit",
+            Self::LimitParts => "limit_parts",
+            Self::NotTrusted => "not_trusted",
+            Self::TakesOnce => "takes_once",
         }
     }
 
@@ -183,6 +220,7 @@ impl Problem {
                 | Self::CutOff
                 | Self::Varint
                 | Self::KeyTooLong
+                | Self::LimitParts
         )
     }
 }

@@ -37,10 +37,92 @@ fn once(value: &Value) -> Option<Once> {
     })
 }
 
+/// An operation as a vector describes it.
+struct Described<'v> {
+    value: &'v Value,
+    key: Vec<u8>,
+    /// Of a limits' parts.
+    keys: Vec<Vec<u8>>,
+}
+
+impl<'v> From<&'v Value> for Described<'v> {
+    fn from(value: &'v Value) -> Self {
+        let parts = value["parts"].as_array().map_or(&[][..], Vec::as_slice);
+        Self {
+            value,
+            key: value
+                .get("key")
+                .map_or_else(Vec::new, |_| bytes(value, "key")),
+            keys: parts.iter().map(|part| bytes(part, "key")).collect(),
+        }
+    }
+}
+
+impl Described<'_> {
+    fn operation<'o>(&'o self, parts: &'o mut Vec<u8>) -> Operation<'o> {
+        let Self { value, key, .. } = self;
+        let number = |name| number(value, name);
+        let name = value["name"].as_str().unwrap_or_default().as_bytes();
+        match value["op"].as_str().unwrap() {
+            "add" => Operation::Add { key, weight: 1 },
+            "add_weight" => Operation::Add {
+                key,
+                weight: number("weight"),
+            },
+            "count" => Operation::Count { key },
+            "hit" => Operation::Hit {
+                key,
+                weight: number("weight"),
+                limit: number("limit"),
+                window_ms: number("window_ms"),
+            },
+            "bounds" => Operation::Bounds { key },
+            "info" => Operation::Info,
+            "window" => Operation::Window {
+                key,
+                window_ms: number("window_ms"),
+                smooth: value["smooth"].as_bool().unwrap(),
+            },
+            "limits" => Operation::Limits(self.limits(parts)),
+            "sketches" => Operation::Sketches {
+                first: number("first"),
+            },
+            "hit_by_name" => Operation::HitByName {
+                name,
+                key,
+                weight: number("weight"),
+            },
+            "pardon" => Operation::Pardon {
+                name,
+                key,
+                for_ms: number("for_ms"),
+            },
+            other => panic!("{other}"),
+        }
+    }
+
+    fn limits<'o>(&'o self, out: &'o mut Vec<u8>) -> Limits<'o> {
+        let parts = list(self.value, "parts").iter().zip(&self.keys);
+        let parts: Vec<_> = parts
+            .map(|(part, key)| LimitPart {
+                sketch: SketchNumber(number(part, "sketch") as u32),
+                key,
+                weight: number(part, "weight"),
+                limit: number(part, "limit"),
+                window_ms: number(part, "window_ms"),
+            })
+            .collect();
+        let [take, bound] = ["take", "bound"].map(|name| self.value[name].as_bool().unwrap());
+        let limits = Limits::write(take, bound, &parts, out).unwrap();
+        assert!(limits.parts().eq(parts.iter().copied()));
+        limits
+    }
+}
+
 #[test]
 fn vectors_of_requests_are_read() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "requests").len(), 36);
+    assert_eq!(list(&vectors, "requests").len(), 56);
     for vector in list(&vectors, "requests") {
         let datagram = bytes(vector, "bytes");
         let request = request(&datagram).unwrap();
@@ -57,31 +139,12 @@ fn vectors_of_requests_are_read() {
         assert_eq!(request.cookie, cookie.as_deref());
         let mut operations = request.operations();
         for wanted in list(vector, "operations") {
-            let kind = wanted["op"].as_str().unwrap();
-            if kind == "padding" {
+            if wanted["op"] == "padding" {
                 continue;
             }
-            let key = match kind {
-                "info" => Vec::new(),
-                _ => bytes(wanted, "key"),
-            };
-            let key = &key;
-            let wanted = match kind {
-                "add" => Operation::Add { key, weight: 1 },
-                "add_weight" => Operation::Add {
-                    key,
-                    weight: number(wanted, "weight"),
-                },
-                "count" => Operation::Count { key },
-                "hit" => Operation::Hit {
-                    key,
-                    weight: number(wanted, "weight"),
-                    limit: number(wanted, "limit"),
-                    window_ms: number(wanted, "window_ms"),
-                },
-                "bounds" => Operation::Bounds { key },
-                _ => Operation::Info,
-            };
+            let described = Described::from(wanted);
+            let mut parts = Vec::new();
+            let wanted = described.operation(&mut parts);
             assert_eq!(operations.next(), Some(Ok(wanted)), "{}", vector["name"]);
         }
         assert_eq!(operations.next(), None);
@@ -109,19 +172,10 @@ fn vectors_of_requests_are_written() {
             continue;
         }
         for wanted in operations {
-            let key = bytes(wanted, "key");
-            match wanted["op"].as_str().unwrap() {
-                "add" => writer.add(&key, 1),
-                "add_weight" => writer.add(&key, number(wanted, "weight")),
-                "count" => writer.count(&key),
-                "hit" => {
-                    let [weight, limit, window_ms] =
-                        ["weight", "limit", "window_ms"].map(|name| number(wanted, name));
-                    writer.hit(&key, weight, limit, window_ms)
-                }
-                _ => writer.bounds(&key),
-            }
-            .unwrap();
+            let mut parts = Vec::new();
+            let described = Described::from(wanted);
+            let operation = described.operation(&mut parts);
+            writer.operation(operation).unwrap();
         }
         assert_eq!(writer.operations(), operations.len());
         let expected = bytes(vector, "bytes");
@@ -130,13 +184,13 @@ fn vectors_of_requests_are_written() {
         assert!(padding.iter().all(|&byte| byte == 0));
         written += 1;
     }
-    assert_eq!(written, 34);
+    assert_eq!(written, 53);
 }
 
 #[test]
 fn vectors_of_malformed_requests_are_refused() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "malformed").len(), 31);
+    assert_eq!(list(&vectors, "malformed").len(), 59);
     for vector in list(&vectors, "malformed") {
         let datagram = bytes(vector, "bytes");
         let name = vector["problem"].as_str().unwrap();
@@ -191,6 +245,31 @@ fn write_answer(answer: &Answer<'_>, out: &mut Vec<u8>) {
         }
         Answer::Info(info) => out.extend(encode_info(&info)),
         Answer::Cookie(cookie) => out.extend(encode_cookie(cookie.try_into().unwrap())),
+        Answer::Window(answer) => {
+            out.resize(start + WINDOW_ANSWER_BYTES, 0xaa);
+            write_window_answer(&answer, out.last_chunk_mut().unwrap());
+        }
+        Answer::Limits(verdict) => {
+            out.resize(start + LIMITS_ANSWER_BYTES, 0xaa);
+            write_limits_answer(&verdict, out.last_chunk_mut().unwrap());
+        }
+        Answer::HitByName(verdict) => {
+            out.resize(start + LIMITS_ANSWER_BYTES, 0xaa);
+            write_hit_by_name_answer(&verdict, out.last_chunk_mut().unwrap());
+        }
+        Answer::Pardon { credit } => {
+            out.resize(start + PARDON_ANSWER_BYTES, 0xaa);
+            write_pardon_answer(credit, out.last_chunk_mut().unwrap());
+        }
+        Answer::Sketches(sketches) => {
+            out.resize(start + REPLY_BYTES_MAX, 0xaa);
+            let mut writer = SketchesWriter::new(&mut out[start..], sketches.total).unwrap();
+            for (entry, windows) in sketches.entries() {
+                assert!(writer.push(&entry, windows));
+            }
+            let bytes = writer.finish();
+            out.truncate(start + bytes);
+        }
     }
 }
 
@@ -203,10 +282,53 @@ fn write_reply(head: ReplyHead, answers: &[Answer<'_>]) -> Vec<u8> {
     out
 }
 
+fn verdict(value: &Value) -> Verdict {
+    let flag = |name| value[name].as_bool().unwrap_or_default();
+    Verdict {
+        over: flag("over"),
+        incomplete: flag("incomplete"),
+        unsure: flag("unsure"),
+        overflowed: flag("overflowed"),
+        shadow: flag("shadow"),
+        part: number(value, "part") as u8,
+        estimate: number(value, "estimate"),
+        remaining: number(value, "remaining"),
+        retry_after_ms: number(value, "retry_after_ms") as u32,
+        covered_ms: number(value, "covered_ms") as u32,
+    }
+}
+
+/// A list of sketches as vectors describe it.
+fn sketches(answer: &Answer<'_>) -> Value {
+    let Answer::Sketches(sketches) = answer else {
+        panic!("{answer:?}");
+    };
+    let entries = sketches.entries().map(|(entry, windows)| {
+        let windows = windows.map(|window| {
+            serde_json::json!({
+                "span_ms": window.span_ms,
+                "step_ms": window.step_ms,
+                "width": window.width,
+            })
+        });
+        serde_json::json!({
+            "number": entry.number.0,
+            "name": str::from_utf8(entry.name).unwrap(),
+            "fingerprint": entry.fingerprint,
+            "width": entry.width,
+            "depth": entry.depth,
+            "hash": if entry.hash == HASH_FNV { "fnv" } else { "xxh3" },
+            "windows": windows.collect::<Vec<_>>(),
+        })
+    });
+    let entries: Vec<_> = entries.collect();
+    serde_json::json!({ "answer": "sketches", "total": sketches.total, "entries": entries })
+}
+
 #[test]
 fn vectors_of_replies_are_read_and_written() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "replies").len(), 33);
+    assert_eq!(list(&vectors, "replies").len(), 49);
     for vector in list(&vectors, "replies") {
         let datagram = bytes(vector, "bytes");
         let reply = reply(&datagram).unwrap();
@@ -229,7 +351,8 @@ fn vectors_of_replies_are_read_and_written() {
         let wanted = list(vector, "answers")
             .iter()
             .zip(&cookies)
-            .map(|(wanted, cookie)| {
+            .zip(&answers)
+            .map(|((wanted, cookie), answer)| {
                 let estimate = wanted["estimate"].as_u64().unwrap_or_default();
                 let incomplete = wanted["incomplete"].as_bool().unwrap_or_default();
                 match wanted["answer"].as_str().unwrap() {
@@ -249,6 +372,21 @@ fn vectors_of_replies_are_read_and_written() {
                         total_weight: number(wanted, "total_weight"),
                     },
                     "cookie" => Answer::Cookie(cookie),
+                    "window" => Answer::Window(WindowAnswer {
+                        estimate,
+                        incomplete,
+                        overflowed: wanted["overflowed"].as_bool().unwrap(),
+                        covered_ms: number(wanted, "covered_ms") as u32,
+                    }),
+                    "limits" => Answer::Limits(verdict(wanted)),
+                    "hit_by_name" => Answer::HitByName(verdict(wanted)),
+                    "pardon" => Answer::Pardon {
+                        credit: number(wanted, "credit"),
+                    },
+                    "sketches" => {
+                        assert_eq!(sketches(answer), *wanted);
+                        *answer
+                    }
                     _ => Answer::Info(Info {
                         boot: Boot(number(wanted, "boot")),
                         fingerprint: number(wanted, "fingerprint"),
@@ -289,7 +427,7 @@ fn problems_have_codes_and_labels() {
         assert_eq!(Problem::ALL.iter().filter(same_name).count(), 1);
     }
     assert_eq!(Problem::from_code(0), None);
-    assert_eq!(Problem::from_code(20), None);
+    assert_eq!(Problem::from_code(24), None);
     let unknown = ReplyHead {
         code: 200,
         ..ReplyHead::default()
@@ -456,7 +594,17 @@ fn what_is_no_reply_is_told() {
         &[3],
         &[7],
         &[7, 2, 0],
-        &[8],
+        &[0xd],
+        &[0xd, 0x80, 0],
+        &[0xd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        // Content that is too short, and a list with half an entry.
+        &[8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[9, 2, 0, 0],
+        &[0xb, 0],
+        &[0xc, 1, 0],
+        &[0xa, 0],
+        &[0xa, 3, 1, 1, 0],
+        &[0x88, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[0x3f, 2, 0],
         &[0x40, 0],
         &[0x87, 0],
@@ -469,4 +617,104 @@ fn what_is_no_reply_is_told() {
         let answers: Vec<_> = reply(&datagram).unwrap().answers().collect();
         assert_eq!(answers, [Err(ReplyMalformed::Answer)], "{answer:x?}");
     }
+}
+
+/// What is not whole is not said, and nothing is written where there is no room.
+#[test]
+fn a_list_of_sketches_ends_where_its_room_does() {
+    let entry = |name| SketchEntry {
+        number: SketchNumber(7),
+        name,
+        fingerprint: 8,
+        width: 1 << 20,
+        depth: 4,
+        hash: HASH_XXH3,
+    };
+    let windows = [60_000, 3_600_000].map(|span_ms| SketchWindow {
+        span_ms,
+        step_ms: span_ms / 60,
+        width: 1 << 16,
+    });
+    let mut fits = Vec::new();
+    for room in 0..700 {
+        let mut out = vec![0xaa; room + 1];
+        let (content, behind) = out.split_at_mut(room);
+        let Some(mut writer) = SketchesWriter::new(content, 300) else {
+            assert!(room < 5);
+            continue;
+        };
+        let pushed = (0..40_usize)
+            .take_while(|&n| writer.push(&entry(&[b'n'; 40][..n]), windows.into_iter()))
+            .count();
+        let bytes = writer.finish();
+        assert!(bytes <= room && behind == [0xaa]);
+        let datagram = [&write_reply(ReplyHead::default(), &[]), &content[..bytes]].concat();
+        let answers: Vec<_> = reply(&datagram).unwrap().answers().collect();
+        let [Ok(Answer::Sketches(sketches))] = answers[..] else {
+            panic!("{answers:?}");
+        };
+        assert_eq!(sketches.total, 300);
+        let names = sketches.entries().map(|(entry, kept)| {
+            assert!(kept.eq(windows));
+            entry.name.len()
+        });
+        assert!(names.eq(0..pushed));
+        fits.push(pushed);
+    }
+    assert!(fits.is_sorted() && fits[0] == 0 && fits.last() > Some(&10));
+    // A name is cut, and a large reply ends where lengths of two bytes do.
+    let mut out = vec![0; 100_000];
+    let mut writer = SketchesWriter::new(&mut out, 1).unwrap();
+    let mut pushed = 0;
+    while writer.push(&entry(&[b'n'; 300]), windows.into_iter()) {
+        pushed += 1;
+    }
+    assert_eq!((pushed, writer.finish() <= 3 + 16_383), (55, true));
+}
+
+#[test]
+fn limits_are_one_to_eight_with_keys_that_fit() {
+    let part = |key| LimitPart {
+        sketch: SketchNumber(3),
+        key,
+        weight: u64::MAX - 1,
+        limit: 1,
+        window_ms: 0,
+    };
+    let mut out = b"before".to_vec();
+    for parts in 1..=LIMIT_PARTS_MAX {
+        let limits = Limits::write(true, false, &vec![part(b"k"); parts], &mut out).unwrap();
+        assert!(limits.parts().len() == parts && limits.parts().all(|one| one == part(b"k")));
+        let sum = if parts == 1 { u64::MAX - 1 } else { u64::MAX };
+        assert_eq!(limits.weight(), sum);
+    }
+    for parts in [0, LIMIT_PARTS_MAX + 1] {
+        let refused = Limits::write(true, false, &vec![part(b"k"); parts], &mut out);
+        assert_eq!(refused, Err(WriteError::LimitParts { parts }));
+    }
+    let refused = Limits::write(false, true, &[part(b""), part(&[0; 1025])], &mut out);
+    assert_eq!(refused, Err(WriteError::KeyTooLong { bytes: 1025 }));
+    let mut writer = RequestWriter::new(1400);
+    writer.start(&Header::default()).unwrap();
+    let refused = writer.hit_by_name(&[0; 256], b"", 1);
+    assert_eq!(refused, Err(WriteError::NameTooLong { bytes: 256 }));
+    let refused = writer.pardon(b"", &[0; 1025], 1);
+    assert_eq!(refused, Err(WriteError::KeyTooLong { bytes: 1025 }));
+    assert_eq!((writer.operations(), writer.finish().len()), (0, 7));
+}
+
+/// A list of sketches has what is left of a reply.
+#[test]
+fn sketches_are_asked_for_alone() {
+    let mut writer = RequestWriter::new(1400);
+    writer.start(&Header::default()).unwrap();
+    writer.sketches(0).unwrap();
+    assert_eq!(writer.count(b"k"), Err(WriteError::Full));
+    assert_eq!(reply_bytes_max(writer.finish().len()), REPLY_BYTES_MAX);
+}
+
+/// Operations are read by value on the way that takes millions a second.
+#[test]
+fn an_operation_stays_small() {
+    assert_eq!(size_of::<Operation<'_>>(), 48);
 }

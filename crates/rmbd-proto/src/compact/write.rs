@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::{
     AMPLIFICATION_MAX, COOKIE_BYTES_MAX, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
-    KEY_BYTES_MAX, Once, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST,
+    Once, Operation, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST,
     TOKEN_BYTES_MAX, VERSION, flag, request,
 };
 use crate::{SketchNumber, varint};
@@ -16,7 +16,7 @@ pub struct Header<'a> {
     pub id: u32,
     /// Ask for a reply even where no operation does.
     pub acknowledge: bool,
-    /// Which sketch; 0 is the only one today.
+    /// Which sketch; 0 is the one that every node has. The parts of [`Limits`](super::Limits) name their own.
     pub sketch: SketchNumber,
     /// At most 255 bytes.
     pub token: Option<&'a [u8]>,
@@ -32,11 +32,25 @@ pub enum WriteError {
     /// The request, or its reply, would be too long: send it, and start another.
     #[error("the request is full: nothing was added to it, send it and start another")]
     Full,
-    /// A key above [`KEY_BYTES_MAX`].
+    /// A key above [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX).
     #[error("a key of {bytes} bytes was not written: at most 1024 are possible, send a hash of it")]
     KeyTooLong {
         /// Bytes of the key.
         bytes: usize,
+    },
+    /// The name of a limit of more than 255 bytes.
+    #[error("a limit's name of {bytes} bytes was not written: at most 255 are possible")]
+    NameTooLong {
+        /// Bytes of the name.
+        bytes: usize,
+    },
+    /// No limit in one operation, or more than [`LIMIT_PARTS_MAX`].
+    #[error(
+        "{parts} limits were not written: one operation has 1 to 8, ask for others in another one"
+    )]
+    LimitParts {
+        /// How many there are.
+        parts: usize,
     },
     /// A token above [`TOKEN_BYTES_MAX`].
     #[error("a token of {bytes} bytes is not possible: at most 255 are")]
@@ -189,37 +203,14 @@ impl RequestWriter {
         &self.bytes
     }
 
-    /// Writes an operation with a key and numbers behind it, whose answer has at most so many bytes.
+    /// Writes an operation.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`], [`WriteError::NameTooLong`].
     #[inline]
-    pub(super) fn with_key<const N: usize>(
-        &mut self,
-        code: u8,
-        key: &[u8],
-        numbers: [u64; N],
-        answer_bytes_max: usize,
-    ) -> Result<(), WriteError> {
-        if key.len() > KEY_BYTES_MAX {
-            return Err(WriteError::KeyTooLong { bytes: key.len() });
-        }
+    pub fn operation(&mut self, operation: Operation<'_>) -> Result<(), WriteError> {
         let start = self.bytes.len();
-        self.bytes.push(code);
-        self.varint(key.len() as u64);
-        self.bytes.extend_from_slice(key);
-        for number in numbers {
-            self.varint(number);
-        }
-        self.keep_if_it_fits(start, answer_bytes_max)
-    }
-
-    /// Writes an operation without a key, whose answer has at most so many bytes.
-    #[inline]
-    pub(super) fn without_key(
-        &mut self,
-        code: u8,
-        answer_bytes_max: usize,
-    ) -> Result<(), WriteError> {
-        let start = self.bytes.len();
-        self.bytes.push(code);
+        let answer_bytes_max = operation.write(&mut self.bytes)?;
         self.keep_if_it_fits(start, answer_bytes_max)
     }
 
