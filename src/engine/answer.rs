@@ -110,7 +110,7 @@ mod tests {
     fn of(count: u64) -> Estimate {
         Estimate {
             count,
-            incomplete: false,
+            ..Estimate::default()
         }
     }
 

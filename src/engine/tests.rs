@@ -103,7 +103,9 @@ impl Expected {
     /// `added` is what others have added meanwhile, shown or not.
     fn check(self, token: u64, answer: Answer, added: u64) {
         assert_eq!(token, self.token, "{self:?}: {answer:?}");
-        let Estimate { count, incomplete } = answer.estimate();
+        let Estimate {
+            count, incomplete, ..
+        } = answer.estimate();
         // So few keys never share all cells.
         let possible = self.own + self.shown..=self.own + added;
         assert!(

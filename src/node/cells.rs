@@ -4,7 +4,7 @@ use super::{NodeError, room};
 use crate::config::NodeConfig;
 use rmbd_io::cgroup::{GroupLimit, Groups};
 use rmbd_io::huge_pages;
-use rmbd_store::{Replica, ReplicaLimits, SliceId};
+use rmbd_store::{Replica, ReplicaLimits, ReplicaOptions, SliceId};
 
 /// An empty replica for this many data threads.
 ///
@@ -45,7 +45,11 @@ pub(super) fn make_replica(
         },
         max_memory_bytes,
     };
-    let replica = Replica::try_with_threads(config.geometry, config.family, own, limits, threads)?;
+    let options = ReplicaOptions {
+        threads,
+        ..ReplicaOptions::of(config.geometry, config.family, own, limits)
+    };
+    let replica = Replica::try_open(options)?;
     replica.own().memory_parts().for_each(|part| {
         huge_pages::advise(part);
     });

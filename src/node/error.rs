@@ -69,6 +69,9 @@ pub enum NodeError {
     /// The allocator refused the sketch's memory.
     #[error(transparent)]
     Sketch(#[from] SketchError),
+    /// There is no memory for a window, or there are too many windows.
+    #[error(transparent)]
+    Windows(NoMemory),
     /// The number of data threads is zero or too large.
     #[error("{0} data threads are not possible: use 1 to {MAX_THREADS}, best one for each core")]
     Threads(usize),
@@ -110,6 +113,7 @@ impl From<NoMemory> for NodeError {
                 max_bytes: limit.max_bytes,
             },
             NoMemory::Allocator(error) => Self::Sketch(error),
+            other => Self::Windows(other),
         }
     }
 }

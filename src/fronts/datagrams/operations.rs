@@ -68,7 +68,9 @@ impl Answers {
     /// Writes an answer at the place that was kept for it.
     #[inline]
     pub(super) fn fill_compact(&mut self, at: usize, answer: Answer) {
-        let Estimate { count, incomplete } = answer.estimate();
+        let Estimate {
+            count, incomplete, ..
+        } = answer.estimate();
         match answer {
             Answer::Count(_) => {
                 self.write_at(at, |out| {

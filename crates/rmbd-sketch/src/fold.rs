@@ -1,0 +1,132 @@
+//! Sums of neighbouring cells: a sketch is also narrower sketches.
+//!
+//! With columns by multiply and shift, `fold` neighbouring cells are one cell of a sketch whose width is the `fold`th
+//! part: floor(floor(v w / 2^64) / f) = floor(v (w / f) / 2^64), where f divides w.
+
+use std::ops::Range;
+
+use super::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, fence};
+use super::{CellIndex, CellIndexes, Sketch};
+
+/// The number of neighbours that [`Sketch::folded`] has straight code for, beside 1: eight pairs are a cache line.
+const USUAL_FOLD: usize = 8;
+
+impl Sketch {
+    /// The lowest 32 bits of all that was counted, here and by others, in the `fold` cells from `number * fold` on.
+    /// They are read one by one, and each is at least as it was when the call began. The result is 0 where there are
+    /// no such cells.
+    #[inline]
+    #[must_use]
+    pub fn folded(&self, number: u32, fold: usize) -> u32 {
+        let sum = self.folded_narrow(number as usize, fold);
+        // The fence stands behind the reads of cells: see `others`.
+        fence(Acquire);
+        if self.are_others_wide() {
+            return self.folded_wide(number as usize, fold);
+        }
+        sum
+    }
+
+    /// Starts to fetch the cells that [`folded`](Self::folded) reads for a key with these cells.
+    #[inline]
+    pub fn prefetch_folded(&self, cells: &CellIndexes, fold: usize) {
+        let stride = self.stride();
+        for &cell in cells.as_slice() {
+            let first = cell as usize / fold.max(1) * fold;
+            // Where the table does not begin with a cache line, the neighbours lie in two.
+            self.prefetch_at(first * stride);
+            if fold > 1 {
+                self.prefetch_at((first + fold) * stride - 1);
+            }
+        }
+    }
+
+    /// Like [`folded`](Self::folded) for each of these numbers, in order. Only the one writer of others calls this.
+    #[inline]
+    pub fn for_each_folded(
+        &self,
+        fold: usize,
+        numbers: Range<usize>,
+        mut each: impl FnMut(usize, u32),
+    ) {
+        let is_plain = !self.has_lanes() && !self.are_others_wide();
+        match (is_plain, self.stride(), fold) {
+            (true, 1, 1) => self.for_each_chunk::<1>(numbers, each),
+            (true, 2, 1) => self.for_each_chunk::<2>(numbers, each),
+            (true, 1, USUAL_FOLD) => self.for_each_chunk::<USUAL_FOLD>(numbers, each),
+            (true, 2, USUAL_FOLD) => self.for_each_chunk::<{ 2 * USUAL_FOLD }>(numbers, each),
+            _ => numbers.for_each(|number| each(number, self.folded(number as u32, fold))),
+        }
+    }
+
+    /// The sum of all that was counted, here and by others, in the `fold` cells from `number * fold` on.
+    #[must_use]
+    pub fn folded_total(&self, number: u32, fold: usize) -> u64 {
+        let cells = range(number as usize, fold);
+        let cells = self.geometry().cells_between(cells.start, cells.end);
+        let totals =
+            cells.map(|cell| (self.own_total(cell)).saturating_add(self.others_total(cell)));
+        totals.fold(0, u64::saturating_add)
+    }
+
+    #[inline]
+    fn for_each_chunk<const LEN: usize>(
+        &self,
+        numbers: Range<usize>,
+        mut each: impl FnMut(usize, u32),
+    ) {
+        let (chunks, _) = self.memory().as_chunks::<LEN>();
+        let chunks = chunks.get(numbers.clone()).unwrap_or_default();
+        for (number, chunk) in numbers.zip(chunks) {
+            each(number, sum_of(Some(chunk)));
+        }
+    }
+
+    #[inline]
+    fn folded_narrow(&self, number: usize, fold: usize) -> u32 {
+        let memory = self.memory();
+        let shared = match (self.stride(), fold) {
+            (2, 1) => sum_of(memory.as_chunks::<2>().0.get(number)),
+            (2, USUAL_FOLD) => sum_of(memory.as_chunks::<{ 2 * USUAL_FOLD }>().0.get(number)),
+            (1, USUAL_FOLD) => sum_of(memory.as_chunks::<USUAL_FOLD>().0.get(number)),
+            (stride, _) => {
+                let cells = range(number, fold * stride);
+                sum_of(memory.get(cells))
+            }
+        };
+        if self.has_lanes() {
+            return shared.wrapping_add(self.folded_lanes(range(number, fold)));
+        }
+        shared
+    }
+
+    #[inline]
+    fn folded_lanes(&self, cells: Range<usize>) -> u32 {
+        let lanes = self.memory_parts().skip(1);
+        let sums = lanes.map(|lane| sum_of(lane.get(cells.clone())));
+        sums.fold(0, u32::wrapping_add)
+    }
+
+    #[cold]
+    fn folded_wide(&self, number: usize, fold: usize) -> u32 {
+        let cells = range(number, fold);
+        let cells = self.geometry().cells_between(cells.start, cells.end);
+        let value = |cell: CellIndex| {
+            let others = self.others_total(cell) as u32;
+            self.own_value(cell).wrapping_add(others)
+        };
+        cells.map(value).fold(0, u32::wrapping_add)
+    }
+}
+
+#[inline]
+fn range(number: usize, len: usize) -> Range<usize> {
+    number * len..(number + 1) * len
+}
+
+#[inline]
+fn sum_of<'c, C: AsRef<[AtomicU32]> + ?Sized + 'c>(cells: Option<&'c C>) -> u32 {
+    let cells = cells.map_or(&[][..], AsRef::as_ref);
+    let values = cells.iter().map(|cell| cell.load(Relaxed));
+    values.fold(0, u32::wrapping_add)
+}

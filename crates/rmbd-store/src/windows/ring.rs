@@ -1,0 +1,242 @@
+//! One window's ring of snapshots.
+//!
+//! Snapshots are numbered in their order; number n stands in slot n mod the number of slots. The writer says that it
+//! *begins* a snapshot before it writes to the slot, and that it has *completed* it when its cells and its mark stand
+//! there. All slots are filled from the start, with snapshots of nothing.
+
+use std::sync::atomic::{
+    AtomicI64, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+
+use rmbd_sketch::{CellIndexes, SketchError, prefetch_for_read};
+
+use super::ns_of_ms;
+use super::plan::WindowPlan;
+use crate::memory::try_zeroed;
+
+/// The snapshots of one window.
+#[derive(Debug)]
+pub(super) struct Ring {
+    plan: WindowPlan,
+    slots: Box<[Box<[AtomicU32]>]>,
+    marks: Box<[Mark]>,
+    /// Numbers of snapshots that were begun, and that were completed: the first one is at most one more.
+    begun: AtomicU64,
+    completed: AtomicU64,
+    /// When the next snapshot is to begin, after the one that is at hand.
+    due_ns: AtomicI64,
+}
+
+/// What is known of a snapshot. It is written before the snapshot is completed, and stands for that order.
+#[derive(Debug)]
+struct Mark {
+    /// The time at which its copying ended.
+    ended_ns: AtomicI64,
+    /// The sum of the growths of all snapshots up to this one, mod 2^64. A snapshot's growth is at least that of each
+    /// of its cells since the one before.
+    growth: AtomicU64,
+}
+
+/// A snapshot that a reader has found. What is read from it holds if it is still [there](Ring::still_has) afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) number: u64,
+    pub(super) ended_ns: i64,
+    /// The next younger one, if there is one.
+    pub(super) younger: Option<Younger>,
+}
+
+/// The snapshot after one that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Younger {
+    pub(super) number: u64,
+    pub(super) ended_ns: i64,
+}
+
+impl Ring {
+    /// A ring of empty snapshots, dated back by a step each.
+    pub(super) fn try_new(plan: WindowPlan, started_ns: i64) -> Result<Self, SketchError> {
+        let len = plan.snapshots();
+        let cells = plan.geometry().cells();
+        let step_ns = ns_of_ms(plan.step_ms());
+        let mark = |number: usize| {
+            let steps_ago = (len - 1 - number) as i64;
+            Mark {
+                ended_ns: AtomicI64::new(started_ns.saturating_sub(steps_ago * step_ns)),
+                growth: AtomicU64::new(0),
+            }
+        };
+        Ok(Self {
+            plan,
+            slots: (0..len)
+                .map(|_| try_zeroed(cells))
+                .collect::<Result<_, _>>()?,
+            marks: (0..len).map(mark).collect(),
+            begun: AtomicU64::new(len as u64),
+            completed: AtomicU64::new(len as u64),
+            due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
+        })
+    }
+
+    #[inline]
+    pub(super) fn plan(&self) -> &WindowPlan {
+        &self.plan
+    }
+
+    /// Number of slots.
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// The youngest snapshot that ended at `from_ns` or before; `None` where there is none any more.
+    #[inline]
+    pub(super) fn find(&self, from_ns: i64, steps: u64) -> Option<Found> {
+        let (oldest, youngest) = self.numbers();
+        let ended_ns = |number| self.mark(number).ended_ns.load(Relaxed);
+        // Most snapshots are a step apart, so that the first guess is seldom wrong by more than one.
+        let mut number = youngest.saturating_sub(steps).max(oldest);
+        while number > oldest && ended_ns(number) > from_ns {
+            number -= 1;
+        }
+        let mut found_ns = ended_ns(number);
+        if found_ns > from_ns {
+            return None;
+        }
+        while number < youngest {
+            let younger_ns = ended_ns(number + 1);
+            if younger_ns > from_ns {
+                return Some(Found {
+                    number,
+                    ended_ns: found_ns,
+                    younger: Some(Younger {
+                        number: number + 1,
+                        ended_ns: younger_ns,
+                    }),
+                });
+            }
+            number += 1;
+            found_ns = younger_ns;
+        }
+        Some(Found {
+            number,
+            ended_ns: found_ns,
+            younger: None,
+        })
+    }
+
+    /// The numbers of the oldest and the youngest snapshot. Their slots may be reused at any time.
+    #[inline]
+    pub(super) fn numbers(&self) -> (u64, u64) {
+        // Acquire pairs with the Release in `complete`: the cells and marks of snapshots that are completed are seen,
+        // and, of the cells that they were copied from, nothing older than what was copied.
+        let completed = self.completed.load(Acquire);
+        let begun = self.begun.load(Relaxed).max(completed);
+        (begun - self.len(), completed - 1)
+    }
+
+    /// Whether a snapshot is still in its slot, and was so while it was read.
+    #[inline]
+    pub(super) fn still_has(&self, number: u64) -> bool {
+        // A reader that has read what a later snapshot wrote to the slot sees that this one was begun: the fence pairs
+        // with that in `begin`.
+        fence(Acquire);
+        self.begun.load(Relaxed) <= number + self.len()
+    }
+
+    /// When the copying of a snapshot ended.
+    #[inline]
+    pub(super) fn ended_ns(&self, number: u64) -> i64 {
+        self.mark(number).ended_ns.load(Relaxed)
+    }
+
+    /// Whether a cell may have grown by 2^32 or more since a snapshot.
+    #[inline]
+    pub(super) fn may_have_passed_2_to_32(&self, number: u64) -> bool {
+        let (_, youngest) = self.numbers();
+        let growth = |number| self.mark(number).growth.load(Relaxed);
+        growth(youngest).wrapping_sub(growth(number)) >> 32 != 0
+    }
+
+    /// When the next snapshot is to begin, after the one that is at hand.
+    pub(super) fn due_ns(&self) -> i64 {
+        self.due_ns.load(Relaxed)
+    }
+
+    /// Whether a snapshot is being copied.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.begun.load(Relaxed) > self.completed.load(Relaxed)
+    }
+
+    /// The cells of the slot in which a snapshot stands, or stood.
+    #[inline]
+    pub(super) fn slot(&self, number: u64) -> &[AtomicU32] {
+        &self.slots[(number % self.len()) as usize]
+    }
+
+    /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
+    #[inline]
+    pub(super) fn prefetch(&self, number: u64, cells: &CellIndexes) {
+        let (slot, fold) = (self.slot(number), self.plan.fold() as u32);
+        for &cell in cells.as_slice() {
+            if let Some(cell) = slot.get(folded(cell, fold) as usize) {
+                prefetch_for_read(cell);
+            }
+        }
+    }
+
+    #[inline]
+    fn mark(&self, number: u64) -> &Mark {
+        &self.marks[(number % self.len()) as usize]
+    }
+}
+
+/// The writer's calls. Only the one writer makes them.
+impl Ring {
+    /// Begins the next snapshot, and says when the one after it is due. Returns its number.
+    pub(super) fn begin(&self, next_due_ns: i64) -> u64 {
+        let number = self.begun.load(Relaxed);
+        self.due_ns.store(next_due_ns, Relaxed);
+        self.begun.store(number + 1, Relaxed);
+        // Release comes before all that is written to the slot: see `still_has`.
+        fence(Release);
+        number
+    }
+
+    /// Completes the snapshot that is at hand. Its copying ended at this time, and each of its cells has grown by at
+    /// most `growth` since the one before.
+    pub(super) fn complete(&self, number: u64, ended_ns: i64, growth: u64) {
+        let before = self.mark(number - 1).growth.load(Relaxed);
+        let mark = self.mark(number);
+        mark.growth.store(before.wrapping_add(growth), Relaxed);
+        mark.ended_ns.store(ended_ns, Relaxed);
+        // Release stands behind the slot's cells, the mark, and all that was read to make them.
+        self.completed.store(number + 1, Release);
+    }
+
+    /// Adds growth that had been reached before a completed snapshot ended to that snapshot.
+    pub(super) fn book(&self, number: u64, cell: usize, part: u64) {
+        self.raise(number, cell, part);
+        self.mark(number).growth.fetch_add(part, Relaxed);
+    }
+
+    /// Adds to a cell of a snapshot.
+    pub(super) fn raise(&self, number: u64, cell: usize, part: u64) {
+        if let Some(cell) = self.slot(number).get(cell) {
+            cell.fetch_add(part as u32, Relaxed);
+        }
+    }
+}
+
+/// The number of the cell of a snapshot to which a cell belongs.
+#[inline]
+pub(super) fn folded(cell: u32, fold: u32) -> u32 {
+    // Divisions take time; these two are the usual ones.
+    match fold {
+        1 => cell,
+        8 => cell / 8,
+        _ => cell / fold.max(1),
+    }
+}
