@@ -62,7 +62,7 @@ impl Node {
         let (participation, publisher) = match opened {
             Opened::Off(reason) => {
                 let slices = Slices::try_new(Arc::clone(&replica))?;
-                (Participation::Off(reason), Publisher::Alone(slices))
+                (Participation::Off(reason), Publisher::Alone(vec![slices]))
             }
             Opened::On(sockets) => {
                 let cluster = make_cluster(config, &sockets, client.port(), &replica, &drawn)?;
