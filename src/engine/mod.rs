@@ -25,7 +25,7 @@ pub use self::answer::{Answer, Bounds, Verdict};
 pub use self::session::{Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, Registry, Replica, SketchIndex, fingerprint};
+use rmbd_store::{Boot, Registry, Replica, SketchIndex};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ pub struct Numbered<'a> {
 pub struct Info {
     /// Random number of this start.
     pub boot: Boot,
-    /// Equal for all nodes that count alike: [`fingerprint`].
+    /// Equal for all nodes that count alike: [`fingerprint`](rmbd_store::fingerprint).
     pub fingerprint: u64,
     /// Width and depth of the sketch.
     pub geometry: Geometry,
@@ -184,11 +184,12 @@ impl Engine {
     /// What it is, for whoever talks to it about this sketch.
     #[must_use]
     pub fn info(&self, sketch: SketchIndex) -> Info {
-        let own = self.registry.replica(sketch).own();
+        let named = self.registry.named(sketch);
+        let own = named.replica.own();
         let (geometry, family) = (own.geometry(), own.family());
         Info {
             boot: self.boot,
-            fingerprint: fingerprint(geometry, family),
+            fingerprint: named.fingerprint(),
             geometry,
             family,
             max_weight: self.max_weight,

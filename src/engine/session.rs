@@ -84,6 +84,16 @@ pub struct Tally {
     pub bounds: u64,
     /// Questions what this engine is.
     pub info: u64,
+    /// Questions for the list of sketches.
+    pub sketches: u64,
+    /// Keys counted in a window.
+    pub window: u64,
+    /// Requests with limits of the asker's.
+    pub limits: u64,
+    /// Hits by the name of a limit of the node's.
+    pub hit_by_name: u64,
+    /// Pardons.
+    pub pardon: u64,
     /// Requests that had been applied before.
     pub repeats: u64,
 }
@@ -308,6 +318,11 @@ impl<T: Copy> Session<T> {
     pub fn info(&mut self, sketch: SketchIndex) -> Info {
         self.tally.info += 1;
         self.engine.info(sketch)
+    }
+
+    /// Counts a question for the list of sketches, which the [registry](Engine::registry) has.
+    pub fn sketches(&mut self) {
+        self.tally.sketches += 1;
     }
 
     /// Answers what was asked, and shows everybody what was added.

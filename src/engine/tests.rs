@@ -31,7 +31,7 @@ fn engine_of(widths: &[u64], family: HashFamily, max_weight: u32) -> Arc<Engine>
             0 => SketchName::default(),
             _ => format!("sketch-{at}").parse().unwrap(),
         };
-        NamedSketch { name, replica }
+        NamedSketch::new(name, replica)
     });
     let registry = Registry::new(sketches.collect()).unwrap();
     let options = EngineOptions {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::Replica;
+use super::{Replica, fingerprint};
 use rmbd_proto::{SketchName, SketchNumber};
 
 /// Largest number of sketches of a node. Each costs a thread some 100 KiB beside its cells.
@@ -35,6 +35,26 @@ pub struct NamedSketch {
     pub name: SketchName,
     /// Its tables.
     pub replica: Arc<Replica>,
+    fingerprint: u64,
+}
+
+impl NamedSketch {
+    /// A sketch and its name.
+    #[must_use]
+    pub fn new(name: SketchName, replica: Arc<Replica>) -> Self {
+        let own = replica.own();
+        Self {
+            fingerprint: fingerprint(own.geometry(), own.family()),
+            name,
+            replica,
+        }
+    }
+
+    /// Equal where width, depth, hash and its seed are: [`fingerprint`].
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
 }
 
 /// All sketches of a node, which do not change while it runs. The first one is `default`.
@@ -96,9 +116,8 @@ impl Registry {
     /// A registry of one sketch.
     #[must_use]
     pub fn of_default(replica: Arc<Replica>) -> Self {
-        let name = SketchName::default();
         Self {
-            sketches: [NamedSketch { name, replica }].into(),
+            sketches: [NamedSketch::new(SketchName::default(), replica)].into(),
             by_number: Box::default(),
         }
     }
@@ -127,7 +146,14 @@ impl Registry {
     #[inline]
     #[must_use]
     pub fn replica(&self, index: SketchIndex) -> &Arc<Replica> {
-        &self.sketches[index.get() % self.sketches.len()].replica
+        &self.named(index).replica
+    }
+
+    /// A sketch and its name. An index of another registry leads to another sketch.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, index: SketchIndex) -> &NamedSketch {
+        &self.sketches[index.get() % self.sketches.len()]
     }
 
     /// All sketches in their order, `default` first.
@@ -181,10 +207,7 @@ mod tests {
     fn named(name: &str) -> NamedSketch {
         let geometry = Geometry::new(16, 2).unwrap();
         let replica = Replica::try_new(geometry, HashFamily::Xxh3 { seed: 7 }, 1).unwrap();
-        NamedSketch {
-            name: name.parse().unwrap(),
-            replica: Arc::new(replica),
-        }
+        NamedSketch::new(name.parse().unwrap(), Arc::new(replica))
     }
 
     fn of(names: &[&str]) -> Result<Registry, RegistryError> {

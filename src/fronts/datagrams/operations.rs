@@ -9,10 +9,10 @@ use super::{ClientPort, Desk};
 use crate::engine::{Admitted, Answer, Bounds, Verdict};
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
-    Info, Operation, Problem,
+    Info, Operation, Problem, SketchEntry, SketchWindow, SketchesWriter,
 };
 use rmbd_sketch::HashFamily;
-use rmbd_store::{Estimate, SketchIndex, once};
+use rmbd_store::{Estimate, NamedSketch, SketchIndex, once};
 
 impl Desk {
     /// Does one operation, and keeps a place in the reply where it has an answer.
@@ -54,9 +54,9 @@ impl Desk {
                 session.bounds(sketch, key, ReplySlot::Compact { at }, &mut answer);
             }
             Operation::Info => self.tell_info(port, sketch)?,
+            Operation::Sketches { first } => self.tell_sketches(port, first)?,
             Operation::Window { .. }
             | Operation::Limits(_)
-            | Operation::Sketches { .. }
             | Operation::HitByName { .. }
             | Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
         }
@@ -112,6 +112,68 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Writes as many sketches as fit, from position `first` on.
+    fn tell_sketches(&mut self, port: &ClientPort, first: u64) -> Result<(), Problem> {
+        self.session.sketches();
+        let registry = port.shared().engine().registry();
+        let told = self.answers.write_rest(|room| {
+            let total = registry.sketches().len() as u64;
+            let mut writer = SketchesWriter::new(room, total)?;
+            let first = usize::try_from(first).unwrap_or(usize::MAX);
+            let fits = |writer: &mut SketchesWriter<'_>, sketch| {
+                let (entry, windows) = entry_of(sketch);
+                writer.push(&entry, windows)
+            };
+            let mut wanted = registry.sketches().iter().skip(first).peekable();
+            let asks = wanted.peek().is_some();
+            let mut has_any = false;
+            while wanted
+                .next()
+                .is_some_and(|sketch| fits(&mut writer, sketch))
+            {
+                has_any = true;
+            }
+            // An answer without the entry that was asked for would be asked for again and again.
+            (has_any || !asks).then(|| writer.finish())
+        });
+        told.ok_or(Problem::ReplyTooLarge)
+    }
+}
+
+/// What is told of a sketch, and of its windows.
+fn entry_of(
+    sketch: &NamedSketch,
+) -> (
+    SketchEntry<'_>,
+    impl Iterator<Item = SketchWindow> + Clone + '_,
+) {
+    let own = sketch.replica.own();
+    let (geometry, family) = (own.geometry(), own.family());
+    let entry = SketchEntry {
+        number: sketch.name.number(),
+        name: sketch.name.as_str().as_bytes(),
+        fingerprint: sketch.fingerprint(),
+        width: geometry.width() as u64,
+        // At most 32.
+        depth: geometry.depth() as u8,
+        hash: hash_code(family),
+    };
+    let windows = sketch.replica.window_plans().map(|plan| SketchWindow {
+        span_ms: plan.span_ms(),
+        step_ms: plan.step_ms(),
+        width: plan.width() as u64,
+    });
+    (entry, windows)
+}
+
+const fn hash_code(family: HashFamily) -> u8 {
+    match family {
+        HashFamily::Xxh3 { .. } => HASH_XXH3,
+        HashFamily::Fnv => HASH_FNV,
+    }
+}
+
 /// The answer to info for each sketch, which stays the same, but for the cookie.
 pub(super) fn encode_infos(port: &ClientPort) -> Box<[Box<[u8]>]> {
     let sketches = port.shared().engine().registry().iter();
@@ -129,10 +191,7 @@ fn encode_info(port: &ClientPort, sketch: SketchIndex) -> Box<[u8]> {
         max_weight: engine.max_weight.get(),
         // At most 32.
         depth: engine.geometry.depth() as u8,
-        hash: match engine.family {
-            HashFamily::Xxh3 { .. } => HASH_XXH3,
-            HashFamily::Fnv => HASH_FNV,
-        },
+        hash: hash_code(engine.family),
         version: env!("CARGO_PKG_VERSION").as_bytes(),
         cluster_port: port.cluster_port(),
         cookie: &[0; once::COOKIE_BYTES],

@@ -86,7 +86,7 @@ impl Windows {
     }
 
     /// The plans of all windows.
-    pub(super) fn plans(&self) -> impl Iterator<Item = &WindowPlan> {
+    pub(super) fn plans(&self) -> impl Iterator<Item = &WindowPlan> + Clone {
         self.rings.iter().map(Ring::plan)
     }
 

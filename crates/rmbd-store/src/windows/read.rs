@@ -38,7 +38,7 @@ impl Replica {
     }
 
     /// The plans of all windows, in the order in which they were given.
-    pub fn window_plans(&self) -> impl Iterator<Item = &WindowPlan> {
+    pub fn window_plans(&self) -> impl Iterator<Item = &WindowPlan> + Clone {
         self.windows.plans()
     }
 
