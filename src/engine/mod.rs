@@ -22,10 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
-pub use self::session::{Session, Tally};
+use self::limits::LimitBook;
+pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
+pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, Registry, Replica, SketchIndex};
+use rmbd_store::{Boot, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +49,7 @@ pub struct Engine {
     boot: Boot,
     max_weight: Weight,
     once: OnceTable,
+    limits: LimitBook,
 }
 
 /// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
@@ -65,6 +68,20 @@ pub struct Admitted {
     pub sketch: SketchIndex,
     /// Whether it came for the first time.
     pub turn: Turn,
+    /// The client and its number of the request, where it asked for exactly-once: a verdict is remembered under it.
+    pub once: Option<(u64, u64)>,
+}
+
+impl Admitted {
+    /// A request to this sketch that does not ask for exactly-once.
+    #[must_use]
+    pub const fn to(sketch: SketchIndex) -> Self {
+        Self {
+            sketch,
+            turn: Turn::First,
+            once: None,
+        }
+    }
 }
 
 /// A weight that the engine takes: [`Session::weigh`] makes it.
@@ -73,14 +90,18 @@ pub struct Allowed(Weight);
 
 /// Up to where a hit is within its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(u64);
+pub struct Limit {
+    limit: u64,
+    /// `None` is all time.
+    window: Option<WindowQuestion>,
+}
 
 /// A request that asks for exactly-once.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
     /// The start that the client means.
     pub boot: Boot,
-    /// Who it is.
+    /// The client that asks.
     pub caller: Caller<'a>,
     /// The client's number of it.
     pub sequence: u64,
@@ -107,9 +128,15 @@ pub enum Refusal {
     /// It is about a sketch that is not here.
     #[error("there is no sketch of this number here")]
     UnknownSketch,
-    /// The limit of a hit is about a span of time that is not kept.
-    #[error("no windows are kept here: ask without one")]
+    /// A window that no ring of the sketch covers.
+    #[error("the sketch keeps no window of which this is a part: ask which it keeps")]
     UnknownWindow,
+    /// There is no limit of this name.
+    #[error("there is no limit of this name here")]
+    UnknownLimit,
+    /// A request that takes came again while the first one is under way.
+    #[error("the same request is under way: ask again in a moment")]
+    Undecided,
     /// A weight is above the largest that is taken.
     #[error("a weight is above the largest that one operation may have here")]
     WeightTooLarge,
@@ -148,6 +175,7 @@ impl Engine {
             max_weight: options.max_weight,
             once: OnceTable::new(options.once_clients, &options.once_secret),
             registry,
+            limits: LimitBook::default(),
         }
     }
 
@@ -181,6 +209,17 @@ impl Engine {
         self.max_weight
     }
 
+    /// Puts other limits with names into the place of those before. Counters of limits that keep their name go on.
+    pub fn set_limits(&self, rules: Vec<Rule>) {
+        self.limits.replace(rules);
+    }
+
+    /// The limits with names as they are now.
+    #[must_use]
+    pub fn limits(&self) -> Arc<NamedLimits> {
+        self.limits.limits()
+    }
+
     /// What it is, for whoever talks to it about this sketch.
     #[must_use]
     pub fn info(&self, sketch: SketchIndex) -> Info {
@@ -207,7 +246,17 @@ impl Limit {
     #[inline]
     #[must_use]
     pub const fn total(limit: u64) -> Self {
-        Self(limit)
+        Self {
+            limit,
+            window: None,
+        }
+    }
+
+    /// A limit of what is counted in a window; `None` is all time.
+    #[inline]
+    #[must_use]
+    pub const fn of_window(limit: u64, window: Option<WindowQuestion>) -> Self {
+        Self { limit, window }
     }
 }
 

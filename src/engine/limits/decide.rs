@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::rule::Outcome;
 
 /// What one limit of a request says: the key's estimate in its window, and what may be wrong with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::engine) struct Part {
-    /// The estimate with the weight that the request adds, or would add.
+    /// The estimate without what the request adds.
     pub(in crate::engine) estimate: u64,
+    /// What the request adds to the key, or would add.
+    pub(in crate::engine) weight: u64,
     /// The largest estimate that is within the limit.
     pub(in crate::engine) limit: u64,
     /// By how much the estimate may exceed the truth, with the confidence of the sketch: epsilon * N.
@@ -17,8 +19,8 @@ pub(in crate::engine) struct Part {
     pub(in crate::engine) incomplete: bool,
     /// The weight of the window may have passed 2^32, so that the estimate is that of all time.
     pub(in crate::engine) overflowed: bool,
-    /// The time that the estimate covers.
-    pub(in crate::engine) covered: Duration,
+    /// Milliseconds that the estimate covers; 0 is all time.
+    pub(in crate::engine) covered_ms: u32,
 }
 
 /// The answer to a request with limits.
@@ -45,32 +47,47 @@ pub struct LimitsAnswer {
     /// How long to wait until as much is within all limits, if nobody else adds; zero where it is within them, `None`
     /// where it never is.
     pub retry_after: Option<Duration>,
-    /// The time that the estimate covers.
-    pub covered: Duration,
+    /// Milliseconds that the estimate covers; 0 is all time.
+    pub covered_ms: u32,
 }
 
 impl Part {
-    pub(in crate::engine) fn is_over(&self) -> bool {
-        self.estimate > self.limit
+    fn with_weight(&self) -> u64 {
+        self.estimate.saturating_add(self.weight)
+    }
+
+    fn is_over(&self) -> bool {
+        self.with_weight() > self.limit
     }
 
     /// The limit lies between what the key has for certain and the estimate.
     fn is_unsure(&self) -> bool {
-        self.is_over() && self.estimate.saturating_sub(self.error) <= self.limit
+        self.is_over() && self.with_weight().saturating_sub(self.error) <= self.limit
     }
 
-    fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.estimate)
+    /// The estimate afterwards.
+    fn estimate(&self, is_added: bool) -> u64 {
+        if is_added {
+            self.with_weight()
+        } else {
+            self.estimate
+        }
+    }
+
+    fn remaining(&self, is_added: bool) -> u64 {
+        self.limit.saturating_sub(self.estimate(is_added))
     }
 }
 
-/// The answer of several limits (1 or more). `wait` says how long it takes until a part that is over is within its
-/// limit; it is asked only for those.
+/// The answer of several limits (1 or more). Where it `takes`, nothing is added if any of them is passed. `wait` says
+/// how long it takes until a part that is over is within its limit; it is asked only for those.
 pub(in crate::engine) fn decide(
     parts: &[Part],
+    takes: bool,
     mut wait: impl FnMut(usize) -> Option<Duration>,
 ) -> LimitsAnswer {
     let is_over = parts.iter().any(Part::is_over);
+    let is_added = !(takes && is_over);
     let (mut decides, mut retry_after) = (0, Some(Duration::ZERO));
     if is_over {
         let over = parts.iter().enumerate().filter(|(_, part)| part.is_over());
@@ -82,10 +99,8 @@ pub(in crate::engine) fn decide(
             }
         }
     } else {
-        let least = parts
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, part)| part.remaining());
+        let left = parts.iter().map(|part| part.remaining(is_added));
+        let least = left.enumerate().min_by_key(|(_, left)| *left);
         decides = least.map_or(0, |(at, _)| at);
     }
     let decisive = parts.get(decides);
@@ -96,10 +111,14 @@ pub(in crate::engine) fn decide(
         unsure: decisive.is_some_and(Part::is_unsure),
         overflowed: parts.iter().any(|part| part.overflowed),
         part: decides as u8,
-        estimate: decisive.map_or(0, |part| part.estimate),
-        remaining: parts.iter().map(Part::remaining).min().unwrap_or_default(),
+        estimate: decisive.map_or(0, |part| part.estimate(is_added)),
+        remaining: parts
+            .iter()
+            .map(|part| part.remaining(is_added))
+            .min()
+            .unwrap_or_default(),
         retry_after,
-        covered: decisive.map_or(Duration::ZERO, |part| part.covered),
+        covered_ms: decisive.map_or(0, |part| part.covered_ms),
     }
 }
 
@@ -113,6 +132,29 @@ fn longer(one: Option<Duration>, other: Option<Duration>) -> bool {
 }
 
 impl LimitsAnswer {
+    /// The answer for a key that has no limit: nothing was counted.
+    pub const NO_LIMIT: Self = Self {
+        is_over: false,
+        is_shadow: false,
+        incomplete: false,
+        unsure: false,
+        overflowed: false,
+        part: 0,
+        estimate: 0,
+        remaining: u64::MAX,
+        retry_after: Some(Duration::ZERO),
+        covered_ms: 0,
+    };
+
+    /// Gives a repeat the verdict of the first time.
+    pub(in crate::engine) fn repeat(&mut self, admits: bool) {
+        self.is_over = !admits;
+        if admits {
+            self.retry_after = Some(Duration::ZERO);
+            self.unsure = false;
+        }
+    }
+
     /// What is counted of it, for a limit of this largest estimate.
     pub(in crate::engine) fn outcome(&self, limit: u64) -> Outcome {
         Outcome {
@@ -129,14 +171,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn part(estimate: u64, limit: u64) -> Part {
+    /// A part of which this is the estimate with a weight of 1.
+    fn part(with_weight: u64, limit: u64) -> Part {
         Part {
-            estimate,
+            estimate: with_weight - 1,
+            weight: 1,
             limit,
             error: 0,
             incomplete: false,
             overflowed: false,
-            covered: Duration::from_secs(limit),
+            covered_ms: limit as u32,
         }
     }
 
@@ -146,24 +190,27 @@ mod tests {
 
     #[test]
     fn within_all_limits_the_one_with_the_least_left_decides() {
-        let answer = decide(&[part(5, 100), part(5, 7), part(7, 7 + 3)], never);
+        let answer = decide(&[part(5, 100), part(5, 7), part(7, 7 + 3)], true, never);
         assert!(!answer.is_over && !answer.unsure);
         assert_eq!((answer.part, answer.estimate, answer.remaining), (1, 5, 2));
         assert_eq!(answer.retry_after, Some(Duration::ZERO));
-        assert_eq!(answer.covered, Duration::from_secs(7));
-        assert_eq!(decide(&[part(7, 7)], never).remaining, 0);
+        assert_eq!(answer.covered_ms, 7);
+        assert_eq!(decide(&[part(7, 7)], true, never).remaining, 0);
     }
 
     #[test]
     fn above_some_the_longest_wait_decides() {
         let parts = [part(9, 5), part(1, 100), part(8, 7), part(3, 2)];
         let waits = [Some(3), None, Some(9), Some(1)].map(|it| it.map(Duration::from_secs));
-        let answer = decide(&parts, |at| waits[at]);
+        let answer = decide(&parts, false, |at| waits[at]);
         assert!(answer.is_over);
         assert_eq!((answer.part, answer.estimate, answer.remaining), (2, 8, 0));
+        // Nothing is added by what takes.
+        let answer = decide(&parts, true, |at| waits[at]);
+        assert_eq!((answer.part, answer.estimate, answer.remaining), (2, 7, 0));
         assert_eq!(answer.retry_after, Some(Duration::from_secs(9)));
         // For ever is longer than any time.
-        let answer = decide(&parts, |at| waits[at].filter(|_| at != 3));
+        let answer = decide(&parts, true, |at| waits[at].filter(|_| at != 3));
         assert_eq!((answer.part, answer.retry_after), (3, None));
     }
 
@@ -174,13 +221,13 @@ mod tests {
                 error,
                 ..part(12, 10)
             };
-            let answer = decide(&[over], |_| None);
+            let answer = decide(&[over], true, |_| None);
             assert_eq!(answer.unsure, unsure, "{error}");
             let within = Part {
                 error,
                 ..part(10, 10)
             };
-            assert!(!decide(&[within], never).unsure);
+            assert!(!decide(&[within], true, never).unsure);
         }
     }
 
@@ -191,15 +238,15 @@ mod tests {
             overflowed,
             ..part(1, 10)
         };
-        let answer = decide(&[with(false, false), with(true, false)], never);
+        let answer = decide(&[with(false, false), with(true, false)], true, never);
         assert!(answer.incomplete && !answer.overflowed);
-        let answer = decide(&[with(false, true), with(false, false)], never);
+        let answer = decide(&[with(false, true), with(false, false)], true, never);
         assert!(!answer.incomplete && answer.overflowed);
     }
 
     #[test]
     fn near_is_above_four_fifths() {
-        let outcome = |estimate, limit| decide(&[part(estimate, limit)], |_| None).outcome(limit);
+        let outcome = |count, limit| decide(&[part(count, limit)], false, |_| None).outcome(limit);
         assert!(!outcome(80, 100).is_near && outcome(81, 100).is_near);
         let over = outcome(101, 100);
         assert!(over.is_over && !over.is_near && !over.is_unsure);

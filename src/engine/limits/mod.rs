@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::decide::LimitsAnswer;
-#[allow(unused_imports)]
 pub(in crate::engine) use self::decide::{Part, decide};
 pub use self::pattern::{KeyPattern, KeySet};
 pub(in crate::engine) use self::rule::Outcome;

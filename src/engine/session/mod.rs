@@ -1,17 +1,21 @@
 //! One thread's way into the sketches.
 
+mod limits;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::limits::{LimitPart, LimitParts};
 use super::answer::{Answer, Question};
 use super::batches::Batches;
+use super::limits::LimitView;
 use super::{
     Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
-use rmbd_store::{Batch, Estimate, Replica, SketchIndex, SketchNumber};
+use rmbd_store::{Batch, Estimate, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:
@@ -32,7 +36,7 @@ use rmbd_store::{Batch, Estimate, Replica, SketchIndex, SketchNumber};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Session, Turn, Verdict};
+/// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Limit, Session, Verdict};
 /// use rmbd_store::{Registry, Replica};
 /// use rmbd_sketch::{Geometry, HashFamily, Weight};
 /// use rmbd_proto::{Boot, SketchNumber};
@@ -53,8 +57,8 @@ use rmbd_store::{Batch, Estimate, Replica, SketchIndex, SketchNumber};
 ///     }
 /// };
 /// let sketch = session.open(SketchNumber::DEFAULT)?;
-/// let admitted = Admitted { sketch, turn: Turn::First };
-/// let (weight, limit) = (session.weigh(2)?, session.limit(3, 0)?);
+/// let admitted = Admitted::to(sketch);
+/// let (weight, limit) = (session.weigh(2)?, Limit::total(3));
 /// session.hit(admitted, b"key", weight, limit, "one", &mut answer)?;
 /// session.hit(admitted, b"key", weight, limit, "two", &mut answer)?;
 /// session.finish(&mut answer);
@@ -68,6 +72,7 @@ pub struct Session<T: Copy> {
     max_weight: Weight,
     tally: Tally,
     cookie: Option<MadeCookie>,
+    limits: LimitView,
 }
 
 /// How often a session did what. These numbers only ever grow; each has a line of the same name in the table of
@@ -127,6 +132,7 @@ impl<T: Copy> Session<T> {
             engine,
             tally: Tally::default(),
             cookie: None,
+            limits: LimitView::default(),
         }
     }
 
@@ -226,16 +232,28 @@ impl<T: Copy> Session<T> {
             .ok_or(Refusal::WeightTooLarge)
     }
 
-    /// A limit of all that is counted; a window of 0 is all time.
+    /// A question about the last `window_ms` milliseconds of a sketch; 0 is all time, which needs no question. The
+    /// clock is read where there is one.
     ///
     /// # Errors
     /// [`Refusal::UnknownWindow`].
     #[inline]
-    pub fn limit(&self, limit: u64, window_ms: u64) -> Result<Limit, Refusal> {
-        match window_ms {
-            0 => Ok(Limit::total(limit)),
-            _ => Err(Refusal::UnknownWindow),
+    pub fn window(
+        &self,
+        sketch: SketchIndex,
+        window_ms: u64,
+        reading: Reading,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<Option<WindowQuestion>, Refusal> {
+        if window_ms == 0 {
+            return Ok(None);
         }
+        let window = self.engine.registry.replica(sketch).find_window(window_ms);
+        Ok(Some(WindowQuestion {
+            window: window.ok_or(Refusal::UnknownWindow)?,
+            reading,
+            now: now(),
+        }))
     }
 
     /// Adds `weight` to `key`.
@@ -271,6 +289,26 @@ impl<T: Copy> Session<T> {
         self.ask(sketch, key, Question::Count, token, answer);
     }
 
+    /// Asks for the estimate of `key` in a window; `None` is all time.
+    #[inline]
+    pub fn count_in(
+        &mut self,
+        sketch: SketchIndex,
+        key: &[u8],
+        window: Option<WindowQuestion>,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
+        self.tally.window += 1;
+        let question = Question::Window;
+        let Some(window) = window else {
+            return self.ask(sketch, key, question, token, answer);
+        };
+        let batch = self.batches.of(sketch);
+        let asked = Asked { question, token };
+        batch.count_in(key, window, asked, &mut into(answer));
+    }
+
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
     ///
     /// # Errors
@@ -292,7 +330,10 @@ impl<T: Copy> Session<T> {
         let question = Question::Hit { limit };
         let asked = Asked { question, token };
         let batch = self.batches.of(admitted.sketch);
-        batch.hit(key, weight, asked, &mut into(answer))?;
+        match limit.window {
+            None => batch.hit(key, weight, asked, &mut into(answer))?,
+            Some(window) => batch.hit_in(key, weight, window, asked, &mut into(answer))?,
+        }
         self.tally.hit += 1;
         Ok(())
     }
