@@ -105,9 +105,15 @@ impl Windows {
         self.rings.get(window.ring())
     }
 
-    /// Notes from when on everything is here. It is a hint for readers and orders nothing.
-    pub(super) fn set_known_since(&self, time: Duration) {
-        self.known_since_ns.store(ns(time), Relaxed);
+    /// Notes since when everything is here, or that it is since ever. It is a hint for readers and orders nothing.
+    pub(super) fn set_known_since(&self, time: Option<Duration>) {
+        self.known_since_ns
+            .store(time.map_or(i64::MIN, ns), Relaxed);
+    }
+
+    /// Notes the weight of all slices as it is now. Only the one writer of others calls this.
+    pub(super) fn look(&self, weight: u64) {
+        self.rings.iter().for_each(|ring| ring.look(weight));
     }
 
     /// Whether something that counts in a window from this time on may not be here.
