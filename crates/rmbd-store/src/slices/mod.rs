@@ -99,7 +99,7 @@ pub struct Slices {
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
     refused: RefusedSlices,
-    copier: Copier,
+    pub(crate) copier: Copier,
     geometry: Geometry,
     /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,

@@ -101,7 +101,7 @@ impl Windows {
         }
     }
 
-    pub(super) fn ring(&self, window: Window) -> Option<&Ring> {
+    fn ring(&self, window: Window) -> Option<&Ring> {
         self.rings.get(window.ring())
     }
 

@@ -232,7 +232,7 @@ fn a_window_for_which_there_is_no_memory_is_named() {
     let tight = crate::Memory::new(one + 1);
     assert!(make(&tight, 1).is_ok());
     let refused = make(&tight, 2).unwrap_err();
-    let expected = crate::NoMemory::Window {
+    let expected = NoMemory::Window {
         span_ms: 60_000,
         bytes: plan.memory_bytes(),
         needed_bytes: one + plan.memory_bytes(),
@@ -241,7 +241,7 @@ fn a_window_for_which_there_is_no_memory_is_named() {
     assert_eq!((refused, tight.taken_bytes()), (expected, 0));
     let (windows, max) = (WINDOWS_MAX + 1, WINDOWS_MAX);
     let too_many = make(&memory, windows).unwrap_err();
-    assert_eq!(too_many, crate::NoMemory::TooManyWindows { windows, max });
+    assert_eq!(too_many, NoMemory::TooManyWindows { windows, max });
 }
 
 #[test]
