@@ -20,6 +20,7 @@
 //! step (and the time of a copying) before the window began. After a pause one snapshot is taken, and the next is due
 //! a step later: windows cover more then, never less.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "merges with ages use it"))]
 mod booking;
 mod copier;
 mod plan;

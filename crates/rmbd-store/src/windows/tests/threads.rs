@@ -19,8 +19,13 @@ fn readers_never_miss_what_came_in_their_window() {
         }
         node.add(b"another", 1);
         node.slices.publish(usize::MAX);
+        for _ in 0..4 {
+            node.wait(ms(50));
+            assert_eq!(node.snapshot_all(), 1);
+        }
+        let start = node.now();
         let (began, is_over) = (Instant::now(), AtomicBool::new(false));
-        let clock = || STARTED + began.elapsed();
+        let clock = || start + began.elapsed();
         let replica = &node.replica;
         std::thread::scope(|scope| {
             for thread in 0..2 {
