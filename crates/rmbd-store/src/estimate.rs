@@ -14,7 +14,8 @@ pub struct Estimate {
     /// window's count is also incomplete where this node has not been here for the whole window, and where there are
     /// legacy peers, whose counts have no times.
     pub incomplete: bool,
-    /// Whether so much was counted in the window that its count may be too low by multiples of 2^32.
+    /// Whether so much was counted in the window, 2^31 or more in a cell, that its count may be too low by multiples of
+    /// 2^32.
     pub overflowed: bool,
     /// Whether the weight of a *take* was not added, because it would have passed the limit.
     pub refused: bool,

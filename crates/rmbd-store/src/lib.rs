@@ -53,7 +53,7 @@ mod slices;
 mod tests;
 mod windows;
 
-pub use batch::Batch;
+pub use batch::{Batch, Looked};
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};

@@ -256,10 +256,14 @@ impl Replica {
     /// and legacy peers. The weights of a batch are included when the batch is done.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        let learnt = self.learnt_weight.load(Relaxed);
-        let own = self.own.total_weight().saturating_add(learnt);
         let legacy = self.shown_origins().map(Origin::weight);
-        legacy.fold(own, u64::saturating_add)
+        legacy.fold(self.slices_weight(), u64::saturating_add)
+    }
+
+    /// N of our own slice and of learnt ones.
+    pub(super) fn slices_weight(&self) -> u64 {
+        let learnt = self.learnt_weight.load(Relaxed);
+        self.own.total_weight().saturating_add(learnt)
     }
 
     /// Whether counts of other nodes were refused for want of room, so that counts may be too low for all together.
@@ -309,6 +313,7 @@ impl Replica {
     pub(super) fn add_learnt_weight(&self, weight: u64) {
         let grown = self.learnt_weight.load(Relaxed).saturating_add(weight);
         self.learnt_weight.store(grown, Relaxed);
+        self.windows.look(self.slices_weight());
     }
 
     /// Legacy peers that are not forgotten.

@@ -99,7 +99,7 @@ pub struct Slices {
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
     refused: RefusedSlices,
-    copier: Copier,
+    pub(crate) copier: Copier,
     geometry: Geometry,
     /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -135,7 +135,9 @@ impl Slices {
     /// Continues a pass over our own live cells, or begins one if something was added since the last one. It goes over
     /// at most `cells_max` cells, rounded up to groups. A pass that found changes makes the next version.
     pub fn publish(&mut self, cells_max: usize) -> Published {
-        self.own.publish(self.replica.own(), cells_max)
+        let published = self.own.publish(self.replica.own(), cells_max);
+        self.replica.windows.look(self.replica.slices_weight());
+        published
     }
 
     /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even if there is no other
@@ -159,9 +161,9 @@ impl Slices {
         self.copier.next(&self.replica)
     }
 
-    /// Says since when everything is here that was counted and could be told; windows that reach further back are
-    /// *incomplete*. At the start it is the time at which the replica was made.
-    pub fn set_known_since(&mut self, time: Duration) {
+    /// Says since when everything is here that was counted, or with `None` that all of it is; windows that reach
+    /// further back are *incomplete*. At the start it is the time at which the replica was made.
+    pub fn set_known_since(&mut self, time: Option<Duration>) {
         self.replica.windows.set_known_since(time);
     }
 
@@ -404,8 +406,7 @@ impl Slices {
     /// Sum of all weights added to our own slice and to the learnt ones.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let learnt = self.replica.learnt_weight.load(Relaxed);
-        self.replica.own().total_weight().saturating_add(learnt)
+        self.replica.slices_weight()
     }
 
     /// The learnt slices with the largest weights, at most `max` of them, the largest first.

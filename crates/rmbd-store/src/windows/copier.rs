@@ -135,7 +135,7 @@ impl Copier {
 
 impl State {
     fn begin(&mut self, ring: &Ring, replica: &Replica, now_ns: i64) -> Hand {
-        let weight = replica.total_weight();
+        let weight = replica.slices_weight();
         let weight_before = std::mem::replace(&mut self.weight, weight);
         let number = ring.begin(next_due_ns(ring, now_ns));
         Hand {
@@ -185,13 +185,14 @@ impl Hand {
         // The loads of cells come before the clock: see the head of this file.
         fence(Acquire);
         let ended_ns = ns(clock()).saturating_add(RUN_AHEAD_NS);
-        let is_too_much = may_pass_2_to_32(self.weight, replica.total_weight());
-        let growth = if is_too_much { 1 << 32 } else { self.growth };
-        ring.complete(
-            self.number,
-            ended_ns,
-            growth.saturating_add(self.booked).min(1 << 62),
-        );
+        let weight = replica.slices_weight();
+        let growth = match may_pass_2_to_32(self.weight, weight) {
+            true => 1 << 32,
+            false => self.growth,
+        };
+        let growth = growth.saturating_add(self.booked).min(1 << 62);
+        ring.complete(self.number, ended_ns, growth, self.weight);
+        ring.look(weight);
     }
 }
 

@@ -20,6 +20,7 @@
 //! step (and the time of a copying) before the window began. After a pause one snapshot is taken, and the next is due
 //! a step later: windows cover more then, never less.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "merges with ages use it"))]
 mod booking;
 mod copier;
 mod plan;
@@ -101,13 +102,19 @@ impl Windows {
         }
     }
 
-    pub(super) fn ring(&self, window: Window) -> Option<&Ring> {
+    fn ring(&self, window: Window) -> Option<&Ring> {
         self.rings.get(window.ring())
     }
 
-    /// Notes from when on everything is here. It is a hint for readers and orders nothing.
-    pub(super) fn set_known_since(&self, time: Duration) {
-        self.known_since_ns.store(ns(time), Relaxed);
+    /// Notes since when everything is here, or that it is since ever. It is a hint for readers and orders nothing.
+    pub(super) fn set_known_since(&self, time: Option<Duration>) {
+        self.known_since_ns
+            .store(time.map_or(i64::MIN, ns), Relaxed);
+    }
+
+    /// Notes the weight of all slices as it is now. Only the one writer of others calls this.
+    pub(super) fn look(&self, weight: u64) {
+        self.rings.iter().for_each(|ring| ring.look(weight));
     }
 
     /// Whether something that counts in a window from this time on may not be here.

@@ -74,8 +74,8 @@ impl Replica {
         }
     }
 
-    /// When the weight of a key may be added without passing the limit, if nobody else adds to the key: the time from
-    /// the question's on. `None` where the weight alone is above the limit.
+    /// How long after the question's time the weight may be added to the key with these cells, so that the estimate is
+    /// at most `limit`, if nobody else adds to the key. `None` where the weight alone is above the limit.
     #[must_use]
     pub(crate) fn retry_after(
         &self,

@@ -10,7 +10,7 @@ use std::sync::atomic::{
     fence,
 };
 
-use rmbd_sketch::{CellIndexes, SketchError, prefetch_for_read};
+use rmbd_sketch::{CellIndexes, PASS_WEIGHT_MAX, SketchError, prefetch_for_read};
 
 use super::ns_of_ms;
 use super::plan::WindowPlan;
@@ -27,6 +27,9 @@ pub(super) struct Ring {
     completed: AtomicU64,
     /// When the next snapshot is to begin, after the one that is at hand.
     due_ns: AtomicI64,
+    /// N when the youngest snapshot was begun, and how much N has grown since, as far as the writer has looked.
+    weight: AtomicU64,
+    growing: AtomicU64,
 }
 
 /// What is known of a snapshot. It is written before the snapshot is completed, and stands for that order.
@@ -77,6 +80,8 @@ impl Ring {
             begun: AtomicU64::new(len as u64),
             completed: AtomicU64::new(len as u64),
             due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
+            weight: AtomicU64::new(0),
+            growing: AtomicU64::new(0),
         })
     }
 
@@ -152,12 +157,19 @@ impl Ring {
         self.mark(number).ended_ns.load(Relaxed)
     }
 
-    /// Whether a cell may have grown by 2^32 or more since a snapshot.
+    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what the snapshots since then noted, what N
+    /// has grown by since the youngest, and what may be added before the writer looks again.
     #[inline]
     pub(super) fn may_have_passed_2_to_32(&self, number: u64) -> bool {
         let (_, youngest) = self.numbers();
         let growth = |number| self.mark(number).growth.load(Relaxed);
-        growth(youngest).wrapping_sub(growth(number)) >> 32 != 0
+        let noted = growth(youngest).wrapping_sub(growth(number));
+        let growing = self.growing.load(Relaxed);
+        noted
+            .saturating_add(growing)
+            .saturating_add(PASS_WEIGHT_MAX)
+            >> 32
+            > 0
     }
 
     /// When the next snapshot is to begin, after the one that is at hand.
@@ -205,9 +217,16 @@ impl Ring {
         number
     }
 
-    /// Completes the snapshot that is at hand. Its copying ended at this time, and each of its cells has grown by at
-    /// most `growth` since the one before.
-    pub(super) fn complete(&self, number: u64, ended_ns: i64, growth: u64) {
+    /// Notes N as it is now: the writer looks whenever it has learnt something, and at the end of each pass.
+    pub(super) fn look(&self, total_weight: u64) {
+        let growing = total_weight.saturating_sub(self.weight.load(Relaxed));
+        self.growing.store(growing, Relaxed);
+    }
+
+    /// Completes the snapshot that is at hand. Its copying ended at this time, each of its cells has grown by at most
+    /// `growth` since the one before, and N was `weight` when it was begun.
+    pub(super) fn complete(&self, number: u64, ended_ns: i64, growth: u64, weight: u64) {
+        self.weight.store(weight, Relaxed);
         let before = self.mark(number - 1).growth.load(Relaxed);
         let mark = self.mark(number);
         mark.growth.store(before.wrapping_add(growth), Relaxed);
