@@ -44,7 +44,7 @@ pub enum WriteError {
         /// Bytes of the name.
         bytes: usize,
     },
-    /// No limit in one operation, or more than [`LIMIT_PARTS_MAX`].
+    /// No limit in one operation, or more than [`LIMIT_PARTS_MAX`](super::LIMIT_PARTS_MAX).
     #[error(
         "{parts} limits were not written: one operation has 1 to 8, ask for others in another one"
     )]
