@@ -91,13 +91,14 @@
 //! | `0c` | pardon | length 8, credit u64 | 10 |
 //! | `0d` to `3f` | of later versions | length varint and as many bytes, which a client skips | |
 //!
-//! The answers from `08` on may grow at their end. *Overflowed*
-//! is a window whose weight passed 2^32: its estimate may be too low. The part of a verdict is the position of the one
-//! that decided: the one that is over with the longest retry-after, else the one with the least remaining.
+//! The answers from `08` on may grow at their end. *Overflowed* is a window whose weight passed 2^32: its estimate may
+//! be too low. The part of a verdict is the position of the one that decided: the one that is over with the longest
+//! retry-after, else the one with the least remaining.
 //!
 //! An entry of the list of sketches is its length as a varint, and then: number u32, name (length u8 and bytes),
-//! fingerprint u64, width varint, depth u8, hash u8, number of windows varint, and of each window span ms, step ms, width:
-//! varints. An entry may grow at its end. A list has as many entries as fit into the reply; total says how many there are.
+//! fingerprint u64, width varint, depth u8, hash u8, number of windows varint, and of each window span ms, step ms,
+//! width: varints. An entry may grow at its end. A list has as many entries as fit into the reply; total says how many
+//! there are.
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
 //! the one that stopped it (included) may have an answer, or if the request was stopped by its header.

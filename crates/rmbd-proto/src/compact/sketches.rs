@@ -153,7 +153,7 @@ impl SketchWindow {
 /// let mut writer = SketchesWriter::new(&mut out, 2).expect("room for a list of none");
 /// assert!(writer.push(&entry, [minute].into_iter()));
 /// assert!(!writer.push(&entry, [minute].into_iter()), "there is no room for another one");
-/// assert_eq!(writer.finish(), 39);
+/// assert_eq!(writer.finish(), 37);
 /// # Ok::<(), rmbd_proto::SketchNameError>(())
 /// ```
 #[derive(Debug)]

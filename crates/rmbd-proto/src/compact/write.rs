@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::{
     AMPLIFICATION_MAX, COOKIE_BYTES_MAX, FLAG_ACKNOWLEDGE, FLAG_COOKIE, FLAG_ONCE, FLAG_TOKEN,
-    Once, Operation, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST,
+    Limits, Once, Operation, PADDING, PREFIX_BYTES, REPLY_BYTES_MAX, REPLY_HEAD_BYTES, REQUEST,
     TOKEN_BYTES_MAX, VERSION, flag, request,
 };
 use crate::{SketchNumber, varint};
@@ -44,7 +44,7 @@ pub enum WriteError {
         /// Bytes of the name.
         bytes: usize,
     },
-    /// No limit in one operation, or more than [`LIMIT_PARTS_MAX`].
+    /// No limit in one operation, or more than [`LIMIT_PARTS_MAX`](super::LIMIT_PARTS_MAX).
     #[error(
         "{parts} limits were not written: one operation has 1 to 8, ask for others in another one"
     )]
@@ -233,5 +233,108 @@ impl RequestWriter {
     #[inline]
     fn varint(&mut self, value: u64) {
         varint::write(value, &mut self.bytes);
+    }
+}
+
+/// One method for each operation.
+impl RequestWriter {
+    /// Adds `weight` to `key`.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
+    #[inline]
+    pub fn add(&mut self, key: &[u8], weight: u64) -> Result<(), WriteError> {
+        self.operation(Operation::Add { key, weight })
+    }
+
+    /// Asks for the estimate of `key`.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
+    #[inline]
+    pub fn count(&mut self, key: &[u8]) -> Result<(), WriteError> {
+        self.operation(Operation::Count { key })
+    }
+
+    /// Adds `weight` to `key` and asks whether its estimate is then within `limit`; `window_ms` 0 is
+    /// all time.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
+    #[inline]
+    pub fn hit(
+        &mut self,
+        key: &[u8],
+        weight: u64,
+        limit: u64,
+        window_ms: u64,
+    ) -> Result<(), WriteError> {
+        self.operation(Operation::Hit {
+            key,
+            weight,
+            limit,
+            window_ms,
+        })
+    }
+
+    /// Asks for the estimate of `key`, its lower bound, and N.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
+    #[inline]
+    pub fn bounds(&mut self, key: &[u8]) -> Result<(), WriteError> {
+        self.operation(Operation::Bounds { key })
+    }
+
+    /// Asks what the node is.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`].
+    pub fn info(&mut self) -> Result<(), WriteError> {
+        self.operation(Operation::Info)
+    }
+
+    /// Asks for the count of `key` within the last `window_ms`, 0 being all time, as *smooth* or as *bound*.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`].
+    pub fn window(&mut self, key: &[u8], window_ms: u64, smooth: bool) -> Result<(), WriteError> {
+        self.operation(Operation::Window {
+            key,
+            window_ms,
+            smooth,
+        })
+    }
+
+    /// Adds to keys, and asks whether all are within their limits; see [`Limits::write`].
+    ///
+    /// # Errors
+    /// [`WriteError::Full`].
+    pub fn limits(&mut self, limits: Limits<'_>) -> Result<(), WriteError> {
+        self.operation(Operation::Limits(limits))
+    }
+
+    /// Asks which sketches the node has, from the position `first` of its list on.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], as in every request that asks for something else, too.
+    pub fn sketches(&mut self, first: u64) -> Result<(), WriteError> {
+        self.operation(Operation::Sketches { first })
+    }
+
+    /// Adds `weight` to `key` as the limit of this name says, and asks whether that is within it.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`], [`WriteError::NameTooLong`].
+    pub fn hit_by_name(&mut self, name: &[u8], key: &[u8], weight: u64) -> Result<(), WriteError> {
+        self.operation(Operation::HitByName { name, key, weight })
+    }
+
+    /// Forgives `key` for `for_ms` what it has in the window of the limit of this name.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::KeyTooLong`], [`WriteError::NameTooLong`].
+    pub fn pardon(&mut self, name: &[u8], key: &[u8], for_ms: u64) -> Result<(), WriteError> {
+        self.operation(Operation::Pardon { name, key, for_ms })
     }
 }
