@@ -21,8 +21,10 @@ pub enum Answer {
     Bounds(Bounds),
     /// To a count in a window.
     Window(Estimate),
-    /// To a request with limits, or a hit by the name of one.
+    /// To a request with limits.
     Limits(LimitsAnswer),
+    /// To a hit by the name of a limit.
+    NamedLimit(LimitsAnswer),
 }
 
 /// What is said to a hit.
@@ -95,7 +97,7 @@ impl Answer {
             | Self::Window(estimate)
             | Self::Hit { estimate, .. }
             | Self::Bounds(Bounds { estimate, .. }) => *estimate,
-            Self::Limits(answer) => Estimate {
+            Self::Limits(answer) | Self::NamedLimit(answer) => Estimate {
                 count: answer.estimate,
                 incomplete: answer.incomplete,
                 ..Estimate::default()

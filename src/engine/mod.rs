@@ -134,6 +134,9 @@ pub enum Refusal {
     /// There is no limit of this name.
     #[error("there is no limit of this name here")]
     UnknownLimit,
+    /// A request that asks for exactly-once takes more than once: one verdict is remembered for it.
+    #[error("a request that asks for exactly-once takes once at most")]
+    TakesOnce,
     /// A request that takes came again while the first one is under way.
     #[error("the same request is under way: ask again in a moment")]
     Undecided,

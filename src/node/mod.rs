@@ -38,7 +38,7 @@ pub use crate::cluster_io::ClusterError;
 use crate::config::NodeConfig;
 use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
-use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Turn, Verdict};
+use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
 use crate::status::Status;
@@ -46,10 +46,7 @@ use rmbd_sketch::{Exhausted, WeightError};
 use rmbd_store::{Estimate, SketchIndex};
 
 /// How the surrounding program's adds are applied.
-const FROM_WITHIN: Admitted = Admitted {
-    sketch: SketchIndex::DEFAULT,
-    turn: Turn::First,
-};
+const FROM_WITHIN: Admitted = Admitted::to(SketchIndex::DEFAULT);
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///

@@ -10,7 +10,7 @@ use rmbd_sketch::Weight;
 use rmbd_store::{Batch, Looked, Reading, SketchIndex, WindowQuestion};
 
 /// The largest number of limits in one request.
-pub const PARTS_MAX: usize = AMOUNTS_MAX;
+const PARTS_MAX: usize = AMOUNTS_MAX;
 
 /// One limit of a request, and the key that it is for.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ pub struct LimitPart<'a> {
     pub window: Option<WindowQuestion>,
 }
 
-/// The limits of one request, at most [`PARTS_MAX`]. This allocates nothing.
+/// The limits of one request, at most 8. This allocates nothing.
 #[derive(Debug, Default)]
 pub struct LimitParts<'a> {
     parts: [Option<LimitPart<'a>>; PARTS_MAX],
@@ -51,7 +51,7 @@ struct Keys {
 }
 
 impl<'a> LimitParts<'a> {
-    /// Puts a limit behind those before; false where there are [`PARTS_MAX`] already.
+    /// Puts a limit behind those before; false where there are 8 already.
     #[must_use]
     pub fn push(&mut self, part: LimitPart<'a>) -> bool {
         let place = self.parts.get_mut(self.count);
@@ -135,7 +135,19 @@ impl<T: Copy> Session<T> {
             }
         };
         self.tally.hit_by_name += 1;
-        answer(token, Answer::Limits(told));
+        answer(token, Answer::NamedLimit(told));
+        Ok(())
+    }
+
+    /// Makes sure that one [`hit_by_name`](Self::hit_by_name) may add all that it may weigh.
+    ///
+    /// # Errors
+    /// [`Refusal::Exhausted`]: not until the next pass over the cells.
+    pub fn provide_named(&mut self, name: &[u8]) -> Result<(), Refusal> {
+        let limits = self.limits.current(&self.engine.limits);
+        if let Some(sketch) = limits.find(name).map(|limit| limit.rule.sketch) {
+            self.batches.of(sketch).provide(self.max_weight.into())?;
+        }
         Ok(())
     }
 

@@ -74,11 +74,39 @@ impl Desk {
         let bound = request_bytes * self.byte_weight;
         let sum = || sum_of_weights(request);
         self.session.provide(sketch, bound, sum)?;
-        let turn = match request.once {
-            None => Turn::First,
-            Some(once) => self.admit_once(port, once, request.cookie)?,
+        let Some(once) = request.once else {
+            return Ok(Admitted::to(sketch));
         };
-        Ok(Admitted { sketch, turn })
+        self.prepare_once(request)?;
+        Ok(Admitted {
+            sketch,
+            turn: self.admit_once(port, once, request.cookie)?,
+            once: Some((once.client, once.sequence)),
+        })
+    }
+
+    /// What else has to hold before a request is marked as applied: it takes once at most, and all that it adds in
+    /// other sketches may be added.
+    #[cold]
+    fn prepare_once(&mut self, request: &Request<'_>) -> Result<(), Refusal> {
+        let (all, mut takes) = (sum_of_weights(request), 0);
+        for operation in request.operations().map_while(Result::ok) {
+            takes += u32::from(operation.may_take());
+            match operation {
+                Operation::Limits(limits) => {
+                    for part in limits.parts() {
+                        let sketch = self.session.open(part.sketch)?;
+                        self.session.provide(sketch, all, || all)?;
+                    }
+                }
+                Operation::HitByName { name, .. } => self.session.provide_named(name)?,
+                _ => {}
+            }
+        }
+        if takes > 1 {
+            return Err(Refusal::TakesOnce);
+        }
+        Ok(())
     }
 
     fn admit_once(
@@ -165,13 +193,15 @@ pub(super) fn problem(refused: Refusal) -> Problem {
     match refused {
         Refusal::UnknownSketch => Problem::UnknownSketch,
         Refusal::UnknownWindow => Problem::UnknownWindow,
+        Refusal::UnknownLimit => Problem::UnknownLimit,
+        Refusal::TakesOnce => Problem::TakesOnce,
         Refusal::WeightTooLarge => Problem::WeightTooLarge,
         Refusal::WrongBoot => Problem::WrongBoot,
         Refusal::SequenceTooOld => Problem::SequenceTooOld,
         Refusal::AddressUnproven => Problem::AddressUnproven,
         Refusal::OnceNetworkFull => Problem::OnceNetworkFull,
         Refusal::OnceTableFull => Problem::OnceTableFull,
-        Refusal::Exhausted(_) => Problem::Busy,
+        Refusal::Exhausted(_) | Refusal::Undecided => Problem::Busy,
         Refusal::TooHeavy => Problem::RequestTooHeavy,
     }
 }
@@ -193,11 +223,10 @@ pub(super) fn byte_weight(max_weight: Weight) -> u64 {
 fn sum_of_weights(request: &Request<'_>) -> u64 {
     let mut sum = 0_u64;
     for operation in request.operations() {
-        sum = sum.saturating_add(match operation {
-            Ok(Operation::Add { weight, .. } | Operation::Hit { weight, .. }) => weight,
-            Ok(_) => 0,
-            Err(_) => break,
-        });
+        let Ok(operation) = operation else {
+            break;
+        };
+        sum = sum.saturating_add(operation.weight());
         if sum > REQUEST_WEIGHT_MAX {
             break;
         }

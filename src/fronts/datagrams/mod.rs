@@ -19,7 +19,7 @@ use self::answers::{Answers, ReplySlot};
 pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
-use crate::engine::{Admitted, Allowed, Answer, Session, Turn};
+use crate::engine::{Admitted, Allowed, Answer, Session};
 use crate::status::{ObservedThread, Tally, TurnedAway};
 use rmbd_io::{self as io, Replies};
 use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
@@ -34,10 +34,7 @@ const PASS_WAIT: Duration = Duration::from_millis(1);
 const PASS_LOOKS_AT_END: u32 = 1_000;
 
 /// How all legacy messages are applied.
-const LEGACY: Admitted = Admitted {
-    sketch: SketchIndex::DEFAULT,
-    turn: Turn::First,
-};
+const LEGACY: Admitted = Admitted::to(SketchIndex::DEFAULT);
 
 /// A data thread's handler.
 pub(crate) struct DataHandler {

@@ -3,16 +3,21 @@
 //! A new operation takes a place in [`Desk::apply`], and, where its answer comes later, one in
 //! [`Answers::fill_compact`].
 
+use std::time::Duration;
+
 use super::answers::{Answers, ReplySlot};
 use super::compact::problem;
 use super::{ClientPort, Desk};
-use crate::engine::{Admitted, Answer, Bounds, Verdict};
+use crate::engine::{
+    Admitted, Answer, Bounds, Limit, LimitPart, LimitParts, LimitsAnswer, Verdict,
+};
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
-    Info, Operation, Problem, SketchEntry, SketchWindow, SketchesWriter,
+    Info, LIMITS_ANSWER_BYTES, Limits, Operation, Problem, RETRY_NEVER_MS, SketchEntry,
+    SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES, WindowAnswer,
 };
 use rmbd_sketch::HashFamily;
-use rmbd_store::{Estimate, NamedSketch, SketchIndex, once};
+use rmbd_store::{Estimate, NamedSketch, Reading, SketchIndex, WindowQuestion, once};
 
 impl Desk {
     /// Does one operation, and keeps a place in the reply where it has an answer.
@@ -41,7 +46,7 @@ impl Desk {
                 window_ms,
             } => {
                 let weight = self.session.weigh(weight).map_err(problem)?;
-                let limit = self.session.limit(limit, window_ms).map_err(problem)?;
+                let limit = Limit::of_window(limit, self.window(port, sketch, window_ms, true)?);
                 let at = self.reserve(COUNT_ANSWER_BYTES)?;
                 let (session, mut answer) = self.parts();
                 let slot = ReplySlot::Compact { at };
@@ -55,12 +60,112 @@ impl Desk {
             }
             Operation::Info => self.tell_info(port, sketch)?,
             Operation::Sketches { first } => self.tell_sketches(port, first)?,
-            Operation::Window { .. }
-            | Operation::Limits(_)
-            | Operation::HitByName { .. }
-            | Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
+            Operation::Window {
+                key,
+                window_ms,
+                smooth,
+            } => {
+                let window = self.window(port, sketch, window_ms, smooth)?;
+                let at = self.reserve(WINDOW_ANSWER_BYTES)?;
+                let (session, mut answer) = self.parts();
+                session.count_in(sketch, key, window, ReplySlot::Compact { at }, &mut answer);
+            }
+            Operation::Limits(limits) => self.keep(port, &limits, admitted)?,
+            Operation::HitByName { name, key, weight } => {
+                self.hit_by_name(port, (name, key), weight, admitted)?;
+            }
+            Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
         }
         Ok(())
+    }
+}
+
+impl Desk {
+    /// A question about a window; `None` is all time.
+    fn window(
+        &mut self,
+        port: &ClientPort,
+        sketch: SketchIndex,
+        window_ms: u64,
+        is_smooth: bool,
+    ) -> Result<Option<WindowQuestion>, Problem> {
+        let reading = if is_smooth {
+            Reading::Smooth
+        } else {
+            Reading::Bound
+        };
+        // The clock is read once for a train, and before any snapshot is.
+        let now = if window_ms > 0 {
+            self.now(port)
+        } else {
+            Duration::ZERO
+        };
+        let window = self.session.window(sketch, window_ms, reading, || now);
+        window.map_err(problem)
+    }
+
+    /// Several limits in one operation.
+    fn keep(
+        &mut self,
+        port: &ClientPort,
+        limits: &Limits<'_>,
+        admitted: Admitted,
+    ) -> Result<(), Problem> {
+        let mut parts = LimitParts::default();
+        for part in limits.parts() {
+            let sketch = self.session.open(part.sketch).map_err(problem)?;
+            let part = LimitPart {
+                sketch,
+                key: part.key,
+                weight: self.session.weigh(part.weight).map_err(problem)?,
+                limit: part.limit,
+                window: self.window(port, sketch, part.window_ms, !limits.bound)?,
+            };
+            if !parts.push(part) {
+                return Err(Problem::LimitParts);
+            }
+        }
+        let at = self.reserve(LIMITS_ANSWER_BYTES)?;
+        let (session, mut answer) = self.parts();
+        let slot = ReplySlot::Compact { at };
+        let kept = session.limits(admitted, &parts, limits.take, slot, &mut answer);
+        kept.map_err(problem)
+    }
+
+    fn hit_by_name(
+        &mut self,
+        port: &ClientPort,
+        named: (&[u8], &[u8]),
+        weight: u64,
+        admitted: Admitted,
+    ) -> Result<(), Problem> {
+        let at = self.reserve(LIMITS_ANSWER_BYTES)?;
+        let now = self.now(port);
+        let (session, mut answer) = self.parts();
+        let slot = ReplySlot::Compact { at };
+        let hit = session.hit_by_name(admitted, named, weight, || now, slot, &mut answer);
+        hit.map_err(problem)
+    }
+}
+
+/// How the format says it.
+fn verdict_of(told: &LimitsAnswer) -> compact::Verdict {
+    let wait_ms = |wait: Duration| {
+        // Rounded up, and below the number that says never.
+        let ms = wait.as_nanos().div_ceil(1_000_000);
+        u32::try_from(ms).map_or(RETRY_NEVER_MS - 1, |ms| ms.min(RETRY_NEVER_MS - 1))
+    };
+    compact::Verdict {
+        over: told.is_over,
+        incomplete: told.incomplete,
+        unsure: told.unsure,
+        overflowed: told.overflowed,
+        shadow: told.is_shadow,
+        part: told.part,
+        estimate: told.estimate,
+        remaining: told.remaining,
+        retry_after_ms: told.retry_after.map_or(RETRY_NEVER_MS, wait_ms),
+        covered_ms: told.covered_ms,
     }
 }
 
@@ -82,6 +187,23 @@ impl Answers {
                 self.write_at(at, |out| {
                     compact::write_hit_answer(count, incomplete, within, out);
                 });
+            }
+            Answer::Window(estimate) => {
+                let answer = WindowAnswer {
+                    estimate: count,
+                    incomplete,
+                    overflowed: estimate.overflowed,
+                    covered_ms: estimate.covered_ms,
+                };
+                self.write_at(at, |out| compact::write_window_answer(&answer, out));
+            }
+            Answer::Limits(limits) => {
+                let verdict = verdict_of(&limits);
+                self.write_at(at, |out| compact::write_limits_answer(&verdict, out));
+            }
+            Answer::NamedLimit(limits) => {
+                let verdict = verdict_of(&limits);
+                self.write_at(at, |out| compact::write_hit_by_name_answer(&verdict, out));
             }
             Answer::Bounds(Bounds {
                 lower,

@@ -29,6 +29,7 @@ mod read;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::sync::atomic::{
     AtomicI64, AtomicU64,
@@ -93,13 +94,16 @@ impl Windows {
 
     /// The window of this length, from the ring with the shortest step that covers it.
     pub(super) fn window(&self, span_ms: u64) -> Result<Window, UnknownWindow> {
+        let unknown = || UnknownWindow::new(span_ms, self.plans());
+        self.find(span_ms).ok_or_else(unknown)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, span_ms: u64) -> Option<Window> {
         let rings = self.rings.iter().enumerate();
         let covering = rings.filter(|(_, ring)| ring.plan().covers(span_ms));
         let best = covering.min_by_key(|(_, ring)| ring.plan().step_ms());
-        match best {
-            Some((ring, _)) => Ok(Window::new(ring, span_ms)),
-            None => Err(UnknownWindow::new(span_ms, self.plans())),
-        }
+        best.map(|(ring, _)| Window::new(ring, span_ms))
     }
 
     fn ring(&self, window: Window) -> Option<&Ring> {

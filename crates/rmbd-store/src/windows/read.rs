@@ -37,6 +37,13 @@ impl Replica {
         self.windows.window(span_ms)
     }
 
+    /// Like [`window`](Self::window), for who has no use for the reason and must not allocate.
+    #[inline]
+    #[must_use]
+    pub fn find_window(&self, span_ms: u64) -> Option<Window> {
+        self.windows.find(span_ms)
+    }
+
     /// The plans of all windows, in the order in which they were given.
     pub fn window_plans(&self) -> impl Iterator<Item = &WindowPlan> + Clone {
         self.windows.plans()
@@ -264,7 +271,7 @@ fn from_ns(question: &WindowQuestion) -> i64 {
 }
 
 #[inline]
-fn find(ring: &Ring, question: &WindowQuestion) -> Option<Found> {
+pub(super) fn find(ring: &Ring, question: &WindowQuestion) -> Option<Found> {
     let steps = question.window.span_ms() / ring.plan().step_ms().max(1);
     ring.find(from_ns(question), steps)
 }

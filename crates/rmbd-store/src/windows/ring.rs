@@ -40,6 +40,8 @@ struct Mark {
     /// The sum of the growths of all snapshots up to this one, mod 2^64. A snapshot's growth is at least that of each
     /// of its cells since the one before.
     growth: AtomicU64,
+    /// N when it was begun, and what was booked to it since.
+    weight: AtomicU64,
 }
 
 /// A snapshot that a reader has found. What is read from it holds if it is still [there](Ring::still_has) afterwards.
@@ -69,6 +71,7 @@ impl Ring {
             Mark {
                 ended_ns: AtomicI64::new(started_ns.saturating_sub(steps_ago * step_ns)),
                 growth: AtomicU64::new(0),
+                weight: AtomicU64::new(0),
             }
         };
         Ok(Self {
@@ -157,6 +160,12 @@ impl Ring {
         self.mark(number).ended_ns.load(Relaxed)
     }
 
+    /// N when a snapshot was begun, and what was booked to it since.
+    #[inline]
+    pub(super) fn weight_before(&self, number: u64) -> u64 {
+        self.mark(number).weight.load(Relaxed)
+    }
+
     /// Whether a cell may have grown by 2^32 or more since a snapshot: by what the snapshots since then noted, what N
     /// has grown by since the youngest, and what may be added before the writer looks again.
     #[inline]
@@ -230,6 +239,7 @@ impl Ring {
         let before = self.mark(number - 1).growth.load(Relaxed);
         let mark = self.mark(number);
         mark.growth.store(before.wrapping_add(growth), Relaxed);
+        mark.weight.store(weight, Relaxed);
         mark.ended_ns.store(ended_ns, Relaxed);
         // Release stands behind the slot's cells, the mark, and all that was read to make them.
         self.completed.store(number + 1, Release);
@@ -238,7 +248,12 @@ impl Ring {
     /// Adds growth that had been reached before a completed snapshot ended to that snapshot.
     pub(super) fn book(&self, number: u64, cell: usize, part: u64) {
         self.raise(number, cell, part);
-        self.mark(number).growth.fetch_add(part, Relaxed);
+        let mark = self.mark(number);
+        mark.growth.fetch_add(part, Relaxed);
+        // Each row has all weight; the first one says how much it is.
+        if cell < self.plan.width() {
+            mark.weight.fetch_add(part, Relaxed);
+        }
     }
 
     /// Adds to a cell of a snapshot.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+mod limits;
+
 use super::*;
 use rmbd_proto::{SketchName, SketchNumber};
 use rmbd_sketch::MAX_WEIGHT;
@@ -12,10 +14,7 @@ use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;
-const FIRST: Admitted = Admitted {
-    sketch: SketchIndex::DEFAULT,
-    turn: Turn::First,
-};
+const FIRST: Admitted = Admitted::to(SketchIndex::DEFAULT);
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 
 fn engine(width: u64, family: HashFamily, max_weight: u32) -> Arc<Engine> {
@@ -309,7 +308,15 @@ impl World {
         self.pairs[at].tally.add += u64::from(turn == Turn::First);
         let (session, mut answer) = self.parts(at);
         let (sketch, key) = (key.0, key.1.to_le_bytes());
-        let added = session.add(Admitted { sketch, turn }, &key, allowed, &mut answer);
+        let added = session.add(
+            Admitted {
+                turn,
+                ..Admitted::to(sketch)
+            },
+            &key,
+            allowed,
+            &mut answer,
+        );
         added.unwrap();
     }
 
@@ -324,11 +331,13 @@ impl World {
         let token = self.expect(at, key, Kind::Hit { limit });
         self.pairs[at].tally.hit += 1;
         let (session, mut answer) = self.parts(at);
-        assert_eq!(session.limit(limit, 1), Err(Refusal::UnknownWindow));
-        let limit = session.limit(limit, 0).unwrap();
+        let limit = Limit::total(limit);
         let (sketch, key) = (key.0, key.1.to_le_bytes());
         let hit = session.hit(
-            Admitted { sketch, turn },
+            Admitted {
+                turn,
+                ..Admitted::to(sketch)
+            },
             &key,
             allowed,
             limit,
