@@ -222,7 +222,10 @@ fn the_bytes_stay_as_they_are() {
 fn every_cut_and_every_flipped_bit_is_harmless() {
     let items = 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2;
     cut_and_flip(&sample(), items);
-    cut_and_flip(&sample_of_siblings(), 2 + 1 + SIBLING_BUCKETS + 1 + 1 + 2 + 1);
+    cut_and_flip(
+        &sample_of_siblings(),
+        2 + 1 + SIBLING_BUCKETS + 1 + 1 + 2 + 1,
+    );
 }
 
 fn cut_and_flip(bytes: &[u8], items: usize) {
