@@ -226,11 +226,10 @@ fn make_cluster(
         seed: drawn.cluster_seed,
         gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
-        fingerprint: fingerprint(config.geometry, config.family),
         join: !config.cluster.join.is_empty(),
         limits: ClusterLimits::default(),
     };
     // The node's clock begins with the cluster.
-    let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(replica))?;
+    let cluster = Cluster::try_new(Duration::ZERO, options, vec![Arc::clone(replica)])?;
     SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
 }
