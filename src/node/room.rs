@@ -1,6 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
-use crate::config::{ClusterChoice, NodeConfig};
+use crate::config::{ClusterChoice, NodeConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
@@ -74,12 +74,9 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
     (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
 }
 
-/// Bytes of all that this node has for each of its cells, 4 bytes at a time: the cell itself, its published copy, and
-/// the parts of totals that these do not hold. In a cluster there are also the cell of the others beside it and a
-/// wide one for later, and in a small sketch a cell for each data thread.
+/// Bytes of all that this node has for each of its cells, and in a small sketch of a cell for each data thread.
 pub(super) fn cell_bytes(config: &NodeConfig, threads: usize, is_in_cluster: bool) -> u64 {
-    let copies = if is_in_cluster { 3 + 1 + 2 } else { 3 };
-    let copies = copies + lanes_of(config.geometry, threads) as u64;
+    let copies = copies_of_cells(is_in_cluster) + lanes_of(config.geometry, threads) as u64;
     config.geometry.memory_bytes().saturating_mul(copies)
 }
 
