@@ -24,7 +24,7 @@ use crate::data_dir::DataDir;
 use crate::engine::{EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
-use crate::shared::Shared;
+use crate::shared::{LimitsInForce, Shared};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
@@ -44,6 +44,7 @@ impl Node {
         config: &NodeConfig,
         (crew, endings): (Crew, mpsc::UnboundedReceiver<Ending>),
         signals: Option<Signals>,
+        limits: Arc<LimitsInForce>,
     ) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
         spare_address_space();
@@ -82,7 +83,12 @@ impl Node {
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
         let options = engine_options(config, &drawn);
-        let shared = Shared::new(Arc::clone(&replica), &options, crew.stop().clone());
+        let shared = Shared::new(
+            Arc::clone(&replica),
+            &options,
+            limits,
+            crew.stop().clone(),
+        );
         let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
         let observed: Box<[_]> = observed.collect();
         let cluster = participation.cluster().cloned();
