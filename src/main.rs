@@ -69,11 +69,7 @@ impl Settings {
         check_log_filter(&node.log)?;
         let (log, file) = (node.log.clone(), node.config_file.clone());
         let config = NodeConfig::from_options(node).map_err(|error| error.to_string())?;
-        Ok(Self {
-            config,
-            log,
-            file,
-        })
+        Ok(Self { config, log, file })
     }
 }
 
@@ -114,7 +110,9 @@ fn reread(words: &[OsString], file: &Path) -> Result<Reread, String> {
     // Reading a pipe could hold up the thread that takes signals.
     if std::fs::metadata(file).is_ok_and(|about| !about.is_file()) {
         let file = file.display();
-        return Err(format!("{file} is no regular file, which could be read again"));
+        return Err(format!(
+            "{file} is no regular file, which could be read again"
+        ));
     }
     let read = config::read(words, |cli: Cli| Settings::of(cli.node));
     let Settings { config, log, .. } = read.map_err(|misread| misread.line())?;

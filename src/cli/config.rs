@@ -147,7 +147,11 @@ fn write_sketches(
         }
         all = all.saturating_add(sketch.memory_bytes(is_in_cluster));
     }
-    let _ = writeln!(out, "memory     {} for all sketches and windows", bytes(all));
+    let _ = writeln!(
+        out,
+        "memory     {} for all sketches and windows",
+        bytes(all)
+    );
 }
 
 fn document(
@@ -202,7 +206,9 @@ pub(super) fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> 
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }

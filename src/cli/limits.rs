@@ -80,7 +80,14 @@ pub(super) fn table_of(limits: &[LimitConfig]) -> String {
         // An exempt key has no limit, whatever override it has.
         rows.extend(exempt.chain(overrides).map(|(who, amounts)| {
             let [name, sketch, cost, verdict] = [const { String::new() }; 4];
-            [name, sketch, printable(&who.to_string()), amounts, cost, verdict]
+            [
+                name,
+                sketch,
+                printable(&who.to_string()),
+                amounts,
+                cost,
+                verdict,
+            ]
         }));
     }
     table(rows.into_iter())

@@ -33,10 +33,10 @@ use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
-pub use self::http::HttpError;
-pub use self::server::{ProtocolOptions, ServerOptions};
 pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
+pub use self::http::HttpError;
 pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
+pub use self::server::{ProtocolOptions, ServerOptions};
 use crate::config::{HostPort, Layered, NodeOptions, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};

@@ -30,6 +30,8 @@ pub trait Layered: CommandFactory + FromArgMatches {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origins {
     sources: BTreeMap<String, Source>,
+    /// Sketches of flags or variables.
+    sketch_names: Vec<SketchName>,
     pub(super) sketches: Vec<PlacedSketch>,
     pub(super) limits: Vec<LimitWish>,
 }
@@ -71,7 +73,8 @@ impl Origins {
         let placed = self.sketches.iter().find(|it| it.wish.name == *name);
         match placed {
             Some(placed) => Source::File(placed.place.clone()),
-            None => self.of("sketch"),
+            None if self.sketch_names.contains(name) => self.of("sketch"),
+            None => Source::Default,
         }
     }
 
@@ -96,7 +99,9 @@ pub fn read<C: Layered, T>(
     let line = Line { words, unset };
     let file = match line.file::<C>() {
         Ok(file) => file,
-        Err(misread) => return Err(line.blame::<C>(misread, None, |left| line.file_without::<C>(left))),
+        Err(misread) => {
+            return Err(line.blame::<C>(misread, None, |left| line.file_without::<C>(left)));
+        }
     };
     let file = file.as_deref();
     match line.attempt(&LeftOut::default(), file, &check) {
@@ -207,9 +212,8 @@ impl Line<'_> {
         file: Option<&ConfigFile>,
         attempt: impl Fn(&LeftOut) -> Result<(), Misread>,
     ) -> Misread {
-        let is_other = |left: &LeftOut| {
-            attempt(left).err().map(|other| other.text()) != Some(misread.text())
-        };
+        let is_other =
+            |left: &LeftOut| attempt(left).err().map(|other| other.text()) != Some(misread.text());
         let set = variables(&C::command());
         let set = set
             .difference(&self.unset)
@@ -311,6 +315,7 @@ struct Layers<'f> {
     counts: Vec<Given>,
     dropped: Vec<Given>,
     file: Vec<&'f FileOption>,
+    sketch_names: Vec<SketchName>,
     sketches: Vec<PlacedSketch>,
     limits: Vec<LimitWish>,
 }
@@ -337,8 +342,7 @@ impl<'f> Layers<'f> {
         let of_flags = given.iter().find(|given| given.id == "sketch");
         let of_flags = of_flags.map_or(Level::File, |given| given.level);
         let of_file = sketches.iter().map(|placed| (Level::File, &placed.wish));
-        let wishes = wishes.iter().map(|wish| (of_flags, wish));
-        let size = wishes
+        let size = (wishes.iter().map(|wish| (of_flags, wish)))
             .chain(of_file)
             .find(|(_, wish)| wish.is_default() && wish.has_size());
         given.extend(size.map(|(level, _)| Given {
@@ -357,6 +361,7 @@ impl<'f> Layers<'f> {
         Self {
             file: file_options.filter(|it| !is_dropped(&it.id)).collect(),
             limits: file.map_or_else(Vec::new, |file| file.limits.clone()),
+            sketch_names: wishes.into_iter().map(|wish| wish.name).collect(),
             counts,
             dropped,
             sketches,
@@ -392,6 +397,7 @@ impl<'f> Layers<'f> {
         let of_file = of_file.map(|it| (it.key.clone(), Source::File(it.place.clone())));
         Origins {
             sources: of_line.chain(of_file).collect(),
+            sketch_names: self.sketch_names,
             sketches: self.sketches,
             limits: self.limits,
         }

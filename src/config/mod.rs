@@ -39,13 +39,13 @@ pub use self::limits::{
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 pub use self::settings::Setting;
+use self::sketches::DEFAULT_WINDOW;
 pub use self::sketches::{
     DEFAULT_WINDOW_MS, SKETCHES_MAX, SketchConfig, SketchError, SketchWish, WindowConfig,
     copies_of_cells,
 };
-pub(crate) use self::span::text as span_text;
 pub use self::span::SpanError;
-use self::sketches::DEFAULT_WINDOW;
+pub(crate) use self::span::text as span_text;
 use rmbd_names::Resolver;
 pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::SketchName;
@@ -176,7 +176,7 @@ impl NodeConfig {
         let all: Vec<_> = std::iter::once(default)
             .chain(self.sketches.iter().cloned())
             .collect();
-        sketches::check_names(all.iter().map(|sketch| &sketch.name))?;
+        sketches::check_names(&all.iter().map(|sketch| &sketch.name).collect::<Vec<_>>())?;
         Ok(all)
     }
 
@@ -188,11 +188,15 @@ impl NodeConfig {
     pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
         let wishes = wishes(&options);
         let default = wishes.iter().find(|wish| wish.is_default());
+        let own_name = default.is_none().then(SketchName::default);
+        let names = wishes.iter().map(|wish| &wish.name);
+        sketches::check_names(&names.chain(&own_name).collect::<Vec<_>>())?;
         let family = family(&options)?;
         let windows = default.and_then(|wish| wish.windows.clone());
         let planned = wishes.iter().filter(|wish| !wish.is_default()).map(|wish| {
             let place = options.origins.place_of(wish);
-            wish.plan(family).map_err(|error| ConfigError::at(place, error))
+            wish.plan(family)
+                .map_err(|error| ConfigError::at(place, error))
         });
         let config = Self {
             geometry: geometry(&options, default)?,
@@ -220,7 +224,11 @@ impl NodeConfig {
         let sketches = config
             .all_sketches()
             .map_err(|error| ConfigError::at(place, error))?;
-        let limits = options.origins.limits.iter().map(|wish| wish.fit(&sketches));
+        let limits = options
+            .origins
+            .limits
+            .iter()
+            .map(|wish| wish.fit(&sketches));
         Ok(Self {
             limits: limits.collect::<Result<_, _>>()?,
             ..config
@@ -262,7 +270,8 @@ fn geometry(options: &NodeOptions, default: Option<&SketchWish>) -> Result<Geome
     if is_twice {
         return Err(ConfigError::at(place, SketchError::DefaultTwice));
     }
-    wish.geometry().map_err(|error| ConfigError::at(place, error))
+    wish.geometry()
+        .map_err(|error| ConfigError::at(place, error))
 }
 
 /// The size that the options beside `--sketch` make.

@@ -40,7 +40,13 @@ mod tests {
 
     #[test]
     fn a_slip_finds_the_name_that_was_meant() {
-        let known = ["address", "width", "depth", "gossip-rate", "gossip-interval"];
+        let known = [
+            "address",
+            "width",
+            "depth",
+            "gossip-rate",
+            "gossip-interval",
+        ];
         for (wrong, meant) in [
             ("widht", "width"),
             ("Depth", "depth"),
@@ -53,6 +59,9 @@ mod tests {
         assert_eq!(nearest("zzz", known.into_iter()), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), known.into_iter()), None);
         let told = advice("zzz", known.into_iter());
-        assert_eq!(told, "known are address, width, depth, gossip-rate, gossip-interval");
+        assert_eq!(
+            told,
+            "known are address, width, depth, gossip-rate, gossip-interval"
+        );
     }
 }

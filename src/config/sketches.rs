@@ -104,7 +104,9 @@ pub struct SketchWish {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum SketchError {
     /// A part of `--sketch` has no `=`.
-    #[error("{part:?} is not KEY=VALUE: write such as name=logins,windows=60s/5s+1h/5m,width=262144")]
+    #[error(
+        "{part:?} is not KEY=VALUE: write such as name=logins,windows=60s/5s+1h/5m,width=262144"
+    )]
     NoValue {
         /// The part.
         part: String,
@@ -138,7 +140,9 @@ pub enum SketchError {
         value: String,
     },
     /// A length of time cannot be parsed.
-    #[error("window {window:?}: {source}; a window is SPAN, SPAN/STEP or SPAN/STEP@WIDTH, windows stand between +")]
+    #[error(
+        "window {window:?}: {source}; a window is SPAN, SPAN/STEP or SPAN/STEP@WIDTH, windows stand between +"
+    )]
     Span {
         /// The window.
         window: String,
@@ -146,7 +150,9 @@ pub enum SketchError {
         source: SpanError,
     },
     /// The width of a window cannot be parsed.
-    #[error("window {window:?}: {width:?} is not a number of columns: write SPAN/STEP@WIDTH, such as 1h/5m@65536")]
+    #[error(
+        "window {window:?}: {width:?} is not a number of columns: write SPAN/STEP@WIDTH, such as 1h/5m@65536"
+    )]
     WindowWidth {
         /// The window.
         window: String,
@@ -183,7 +189,9 @@ pub enum SketchError {
         source: WindowPlanError,
     },
     /// There are too many windows.
-    #[error("sketch {name} has {windows} windows, above the limit of {WINDOWS_MAX}: leave some out")]
+    #[error(
+        "sketch {name} has {windows} windows, above the limit of {WINDOWS_MAX}: leave some out"
+    )]
     TooManyWindows {
         /// The sketch.
         name: SketchName,
@@ -199,7 +207,9 @@ pub enum SketchError {
         span_ms: u64,
     },
     /// There are too many sketches.
-    #[error("{sketches} sketches are above the limit of {SKETCHES_MAX} of a node, `default` included: leave some out")]
+    #[error(
+        "{sketches} sketches are above the limit of {SKETCHES_MAX} of a node, `default` included: leave some out"
+    )]
     TooMany {
         /// The number of sketches.
         sketches: usize,
@@ -336,9 +346,7 @@ pub(super) fn plan(
 }
 
 /// Checks the names of all sketches of a node, `default` included.
-pub(super) fn check_names<'n>(
-    names: impl ExactSizeIterator<Item = &'n SketchName>,
-) -> Result<(), SketchError> {
+pub(super) fn check_names(names: &[&SketchName]) -> Result<(), SketchError> {
     if names.len() > SKETCHES_MAX {
         return Err(SketchError::TooMany {
             sketches: names.len(),
@@ -349,12 +357,13 @@ pub(super) fn check_names<'n>(
         match numbers.insert(name.number().0, name) {
             None => {}
             Some(other) if other == name => {
-                return Err(SketchError::NameTwice { name: name.clone() });
+                let name = (*name).clone();
+                return Err(SketchError::NameTwice { name });
             }
             Some(other) => {
                 return Err(SketchError::SameNumber {
-                    name: name.clone(),
-                    other: other.clone(),
+                    name: (*name).clone(),
+                    other: (*other).clone(),
                 });
             }
         }

@@ -6,7 +6,9 @@ use thiserror::Error;
 
 /// Why a text is no length of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("not a length of time in whole milliseconds: write a number and ms, s, m, h or d, such as 60s")]
+#[error(
+    "not a length of time in whole milliseconds: write a number and ms, s, m, h or d, such as 60s"
+)]
 pub struct SpanError;
 
 /// Parses a length of time to milliseconds.
@@ -20,7 +22,12 @@ pub(crate) fn parse(text: &str) -> Result<u64, SpanError> {
 
 /// Milliseconds in the largest unit that divides them.
 pub(crate) fn text(ms: u64) -> String {
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
     let unit = units
         .into_iter()
         .find(|&(unit_ms, _)| ms > 0 && ms.is_multiple_of(unit_ms));
@@ -47,7 +54,17 @@ mod tests {
         }
         assert_eq!(parse("1h 30m"), Ok(5_400_000));
         assert_eq!(text(60_000), "1m");
-        for wrong in ["", "60", "s", "1us", "1500us", "-1s", "1 fortnight", "1e3s", "99999999999999999999s"] {
+        for wrong in [
+            "",
+            "60",
+            "s",
+            "1us",
+            "1500us",
+            "-1s",
+            "1 fortnight",
+            "1e3s",
+            "99999999999999999999s",
+        ] {
             assert_eq!(parse(wrong), Err(SpanError), "{wrong}");
         }
         // The longest that can be written.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{Level, enabled, info, warn};
 
 use crate::config::{LimitConfig, NodeConfig};
 use crate::shared::LimitsInForce;
@@ -56,24 +56,25 @@ impl Reloader {
         let Reread { config, log } = match (self.how.read)() {
             Ok(reread) => reread,
             Err(error) => {
-                warn!("{signal}: the configuration is wrong, and everything stays as it is: {error}");
+                warn!(
+                    "{signal}: the configuration is wrong, and everything stays as it is: {error}"
+                );
                 return;
             }
         };
         let before = self.limits.replace(&config.limits);
         let mut news = limits_news(&before, &config.limits);
         if log != self.how.log {
-            match (self.how.set_log)(&log) {
-                Ok(()) => {
-                    news.push(format!("the log filter is {log:?}"));
-                    self.how.log = log;
-                }
-                Err(error) => warn!("{signal}: the log filter stays: {error}"),
-            }
+            news.push(format!("the log filter is {log:?}"));
         }
-        match news.is_empty() {
-            true => info!("{signal}: limits and the log filter are as they were"),
-            false => info!("{signal}: {}", news.join("; ")),
+        // A filter that is stricter than the one before would keep the line back, and one that is not may show it.
+        let is_heard = enabled!(Level::INFO);
+        if is_heard {
+            say(signal, &news);
+        }
+        self.set_log(signal, log);
+        if !is_heard {
+            say(signal, &news);
         }
         let waiting = waiting(&self.started, &config);
         if !waiting.is_empty() {
@@ -82,6 +83,23 @@ impl Reloader {
                 waiting.join(", ")
             );
         }
+    }
+
+    fn set_log(&mut self, signal: &str, filter: String) {
+        if filter == self.how.log {
+            return;
+        }
+        match (self.how.set_log)(&filter) {
+            Ok(()) => self.how.log = filter,
+            Err(error) => warn!("{signal}: the log filter stays {:?}: {error}", self.how.log),
+        }
+    }
+}
+
+fn say(signal: &str, news: &[String]) {
+    match news.is_empty() {
+        true => info!("{signal}: limits and the log filter are as they were"),
+        false => info!("{signal}: {}", news.join("; ")),
     }
 }
 
@@ -101,7 +119,8 @@ fn limits_news(before: &[LimitConfig], after: &[LimitConfig]) -> Vec<String> {
         ("limits that are gone", names(gone)),
     ];
     let news = news.into_iter().filter(|(_, names)| !names.is_empty());
-    news.map(|(what, names)| format!("{what}: {names}")).collect()
+    news.map(|(what, names)| format!("{what}: {names}"))
+        .collect()
 }
 
 /// Names for one line of the log; of many the first are named.

@@ -83,12 +83,7 @@ impl Node {
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
         let options = engine_options(config, &drawn);
-        let shared = Shared::new(
-            Arc::clone(&replica),
-            &options,
-            limits,
-            crew.stop().clone(),
-        );
+        let shared = Shared::new(Arc::clone(&replica), &options, limits, crew.stop().clone());
         let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
         let observed: Box<[_]> = observed.collect();
         let cluster = participation.cluster().cloned();

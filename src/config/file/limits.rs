@@ -6,13 +6,21 @@ use super::fields::{Fields, Value, parse};
 use super::place::{FileError, Place, Places};
 use crate::config::SketchConfig;
 use crate::config::limits::{
-    AMOUNTS_MAX, Amount, EXEMPTIONS_MAX, LIMITS_MAX, LimitConfig, LimitOverride, OVERRIDES_MAX, Who,
-    cost,
+    AMOUNTS_MAX, Amount, EXEMPTIONS_MAX, LIMITS_MAX, LimitConfig, LimitOverride, OVERRIDES_MAX,
+    Who, cost,
 };
 use crate::config::span;
 
 const KEYS: [&str; 9] = [
-    "name", "sketch", "keys", "amounts", "cost", "verdict", "overrides", "exempt", "shadow",
+    "name",
+    "sketch",
+    "keys",
+    "amounts",
+    "cost",
+    "verdict",
+    "overrides",
+    "exempt",
+    "shadow",
 ];
 const OVERRIDE_KEYS: [&str; 3] = ["key", "network", "amounts"];
 
@@ -64,7 +72,10 @@ fn check_number(
     match list.get(most) {
         None => Ok(()),
         Some(beyond) => {
-            let problem = format!("{} are above the limit of {most} {what}: leave some out", list.len());
+            let problem = format!(
+                "{} are above the limit of {most} {what}: leave some out",
+                list.len()
+            );
             Err(places.error(&beyond.span(), problem))
         }
     }
@@ -120,7 +131,8 @@ fn of_some(
         (Some(key), None) => parse(places, "key", key, str::parse).map(Who::Keys),
         (None, Some(network)) => parse(places, "network", network, Who::network),
         _ => {
-            let problem = "an override has either a key = \"premium-*\" or a network = \"10.0.0.0/8\"";
+            let problem =
+                "an override has either a key = \"premium-*\" or a network = \"10.0.0.0/8\"";
             Err(places.error(&table.span(), problem))
         }
     };

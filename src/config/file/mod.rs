@@ -37,8 +37,8 @@ use toml::de::{DeTable, DeValue};
 
 use self::fields::{Value, check_keys, kind, list, text};
 pub(crate) use self::limits::LimitWish;
-pub use self::place::{FileError, Place};
 use self::place::Places;
+pub use self::place::{FileError, Place};
 pub(crate) use self::sketches::PlacedSketch;
 use super::NodeOptions;
 
@@ -180,7 +180,10 @@ fn tables<'t, 'd>(
     match value.get_ref() {
         DeValue::Array(list) => Ok(list),
         _ => {
-            let problem = format!("`{key}` is a list of tables, not {}: write [[{key}]]", kind(value));
+            let problem = format!(
+                "`{key}` is a list of tables, not {}: write [[{key}]]",
+                kind(value)
+            );
             Err(places.error(&value.span(), problem))
         }
     }
@@ -216,7 +219,8 @@ fn option(
         Shape::Flag => Vec::new(),
         Shape::Positional => {
             let address = super::options::listen_address(&values[0]);
-            let address = address.map_err(|error| places.error(&value.span(), format!("`{name}`: {error}")))?;
+            let address = address
+                .map_err(|error| places.error(&value.span(), format!("`{name}`: {error}")))?;
             vec![address.into()]
         }
         Shape::One | Shape::List => values

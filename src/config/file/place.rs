@@ -74,7 +74,9 @@ impl<'d> Places<'d> {
 
     /// The place of the first of these bytes.
     pub(super) fn of(&self, span: &Range<usize>) -> Place {
-        let line = self.line_starts.partition_point(|&start| start <= span.start);
+        let line = self
+            .line_starts
+            .partition_point(|&start| start <= span.start);
         let start = self.line_starts[line - 1];
         // Columns are characters, as editors count them.
         let before = self.text.get(start..span.start).unwrap_or_default();

@@ -30,7 +30,11 @@ pub(super) fn read(
         let same = |other: &&PlacedSketch| other.wish.name == sketch.wish.name;
         if let Some(other) = sketches.iter().find(same) {
             let name = sketch.wish.name;
-            let problem = format!("{}; the other is at {}", SketchError::NameTwice { name }, other.place);
+            let problem = format!(
+                "{}; the other is at {}",
+                SketchError::NameTwice { name },
+                other.place
+            );
             return Err(FileError::at(&sketch.place, problem));
         }
         sketches.push(sketch);
@@ -49,7 +53,12 @@ fn sketch(places: &Places<'_>, table: &Value<'_>) -> Result<PlacedSketch, FileEr
         epsilon: fields.parsed("epsilon")?,
         confidence: fields.parsed("confidence")?,
         windows: match fields.list("window")? {
-            Some(windows) => Some(windows.iter().map(|it| window(places, it)).collect::<Result<_, _>>()?),
+            Some(windows) => Some(
+                windows
+                    .iter()
+                    .map(|it| window(places, it))
+                    .collect::<Result<_, _>>()?,
+            ),
             None => None,
         },
     };

@@ -63,7 +63,9 @@ pub enum LimitNameError {
         bytes: usize,
     },
     /// It has a character that names do not have.
-    #[error("a limit's name has no {character:?}: use the characters a to z, 0 to 9, '.', '_' and '-'")]
+    #[error(
+        "a limit's name has no {character:?}: use the characters a to z, 0 to 9, '.', '_' and '-'"
+    )]
     Character {
         /// The first such character.
         character: char,
@@ -141,7 +143,9 @@ pub enum Who {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WhoError {
     /// It begins like a network and is none.
-    #[error("{text:?} is not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address")]
+    #[error(
+        "{text:?} is not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address"
+    )]
     Network {
         /// The text.
         text: String,

@@ -24,7 +24,9 @@ pub struct KeyPattern(Box<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PatternError {
     /// It is empty, or too long.
-    #[error("a pattern of keys has 1 to {PATTERN_BYTES_MAX} bytes, not {bytes}: * stands for all keys")]
+    #[error(
+        "a pattern of keys has 1 to {PATTERN_BYTES_MAX} bytes, not {bytes}: * stands for all keys"
+    )]
     Length {
         /// Bytes of the pattern.
         bytes: usize,

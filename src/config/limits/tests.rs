@@ -60,8 +60,14 @@ fn who_is_a_pattern_or_a_network() {
     }
     assert!(!"10.0.0.0/8".parse::<Who>().unwrap().has(b"\xff"));
     let too_long = "x".repeat(PATTERN_BYTES_MAX + 1);
-    assert_eq!(too_long.parse::<KeyPattern>(), Err(PatternError::Length { bytes: 257 }));
-    assert_eq!("".parse::<KeyPattern>(), Err(PatternError::Length { bytes: 0 }));
+    assert_eq!(
+        too_long.parse::<KeyPattern>(),
+        Err(PatternError::Length { bytes: 257 })
+    );
+    assert_eq!(
+        "".parse::<KeyPattern>(),
+        Err(PatternError::Length { bytes: 0 })
+    );
 }
 
 #[test]
