@@ -277,6 +277,7 @@ impl SketchWish {
             return Err(SketchError::SizeTwice { name: name() });
         }
         let default = Geometry::DEFAULT;
+        let or = |given: Option<u64>, default: usize| given.unwrap_or(default as u64);
         let geometry = if self.has_error() {
             Geometry::from_error(
                 self.epsilon.unwrap_or_else(|| default.epsilon()),
@@ -284,8 +285,8 @@ impl SketchWish {
             )
         } else {
             Geometry::new(
-                self.width.unwrap_or(default.width() as u64),
-                self.depth.unwrap_or(default.depth() as u64),
+                or(self.width, default.width()),
+                or(self.depth, default.depth()),
             )
         };
         geometry.map_err(|source| SketchError::Geometry {

@@ -33,7 +33,7 @@ pub use self::error::NodeError;
 use self::error::system;
 use self::overview::Overview;
 pub use self::program::run;
-pub use self::reload::{Reload, Reread};
+pub use self::reload::{Reload, Reread, SetLog};
 use self::signals::Signals;
 use self::start::THE_STOP_SIGNAL;
 pub use crate::cluster_io::ClusterError;

@@ -9,14 +9,17 @@ use tracing::{Level, enabled, info, warn};
 use crate::config::{LimitConfig, NodeConfig};
 use crate::shared::LimitsInForce;
 
+/// A function that sets the filter of the log; the error is its text.
+pub type SetLog = dyn Fn(&str) -> Result<(), String> + Send;
+
 /// How a node that is a program reads its configuration again.
 pub struct Reload {
     /// The filter of the log that the program started with.
     pub log: String,
     /// Reads flags, variables and the file again; the error is its text.
     pub read: Box<dyn Fn() -> Result<Reread, String> + Send>,
-    /// Sets the filter of the log; the error is its text.
-    pub set_log: Box<dyn Fn(&str) -> Result<(), String> + Send>,
+    /// Sets the filter of the log.
+    pub set_log: Box<SetLog>,
 }
 
 /// A configuration that was read again.

@@ -95,7 +95,10 @@ pub(super) fn keys() -> Vec<Key> {
         .filter(|arg| ![CONFIG_ID, SKETCH].contains(&arg.get_id().as_str()));
     args.map(|arg| Key {
         id: arg.get_id().to_string(),
-        name: arg.get_long().unwrap_or(arg.get_id().as_str()).to_owned(),
+        name: arg
+            .get_long()
+            .unwrap_or_else(|| arg.get_id().as_str())
+            .to_owned(),
         shape: match arg.get_action() {
             ArgAction::SetTrue => Shape::Flag,
             ArgAction::Append => Shape::List,
