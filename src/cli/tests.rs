@@ -117,7 +117,7 @@ fn what_is_typed_wrong_is_said() {
         (&["-x", "5", "count", "k"], "cannot be used with"),
         (
             &["start"],
-            "nor one of the commands add, count, hit, keygen, members, peer, status",
+            "nor one of the commands add, config, count, hit, keygen, limits, members, peer, status",
         ),
     ];
     for (words, expected) in cases {

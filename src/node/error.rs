@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::cluster_io::ClusterError;
-use crate::config::MAX_THREADS;
+use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
 use rmbd_io::{BindError, LoopError, RingRefused};
 use rmbd_names::Unresolved;
 use rmbd_sketch::SketchError;
-use rmbd_store::NoMemory;
+use rmbd_store::{NoMemory, RegistryError};
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing behind: no socket and
 /// no thread.
@@ -60,6 +61,15 @@ pub enum NodeError {
         /// The limit in bytes.
         max_bytes: u64,
     },
+    /// Sketches or windows that do not go together.
+    #[error(transparent)]
+    Sketches(#[from] config::SketchError),
+    /// Sketches whose names do not go together.
+    #[error(transparent)]
+    Names(#[from] RegistryError),
+    /// The sketches do not make a cluster.
+    #[error(transparent)]
+    NewCluster(NewClusterError),
     /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -103,6 +113,15 @@ pub enum NodeError {
         /// The way in which it ended: by itself, or by a panic.
         how: &'static str,
     },
+}
+
+impl From<NewClusterError> for NodeError {
+    fn from(error: NewClusterError) -> Self {
+        match error {
+            NewClusterError::NoMemory(error) => error.into(),
+            other => Self::NewCluster(other),
+        }
+    }
 }
 
 impl From<NoMemory> for NodeError {

@@ -14,8 +14,10 @@ mod control;
 mod crew;
 mod drawn;
 mod error;
+mod limits;
 mod overview;
 mod program;
+mod reload;
 mod room;
 mod signals;
 mod start;
@@ -32,15 +34,17 @@ pub use self::error::NodeError;
 use self::error::system;
 use self::overview::Overview;
 pub use self::program::run;
+pub use self::reload::{Reload, Reread, SetLog};
 use self::signals::Signals;
 use self::start::THE_STOP_SIGNAL;
 pub use crate::cluster_io::ClusterError;
-use crate::config::NodeConfig;
+use crate::config::{LimitConfig, NodeConfig};
 use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
 use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
+use crate::shared::LimitsInForce;
 use crate::status::Status;
 use rmbd_sketch::{Exhausted, WeightError};
 use rmbd_store::{Estimate, SketchIndex};
@@ -85,7 +89,9 @@ impl Node {
     /// # Errors
     /// Fails with [`NodeError`]; nothing is left behind.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        Self::start_with(&config, Crew::new().map_err(system(THE_STOP_SIGNAL))?, None)
+        let crew = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
+        let limits = Arc::new(LimitsInForce::new(&config.limits));
+        Self::start_with(&config, crew, None, limits)
     }
 
     /// The real address of the UDP client port.
@@ -175,6 +181,11 @@ impl Node {
     /// reduces what all others may add.
     pub fn session<T: Copy>(&self) -> Session<T> {
         Session::sharing(Arc::clone(self.port.shared().engine()))
+    }
+
+    /// The limits in force, which a reload replaces.
+    pub fn limits(&self) -> Arc<[LimitConfig]> {
+        self.port.shared().limits().get()
     }
 
     /// The status of the node as it is now.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
-pub use self::pattern::{KeyPattern, KeySet};
+pub use self::pattern::{KeyPattern, KeySet, PATTERN_BYTES_MAX, PatternError};
 pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
 
@@ -116,7 +116,7 @@ mod tests {
         Rule {
             name: name.into(),
             sketch: SketchIndex::DEFAULT,
-            keys: KeyPattern::new("*"),
+            keys: "*".parse().unwrap(),
             amounts: [Amount { limit, window_ms }].into(),
             cost: 1,
             takes: true,

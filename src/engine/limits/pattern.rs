@@ -1,50 +1,94 @@
 //! Sets of keys: by a pattern, or by a network.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
+use thiserror::Error;
 
-/// A pattern of keys, in which `*` stands for any run of bytes, also an empty one. All other bytes stand for
-/// themselves.
+/// Bytes of the longest pattern. Time to compare is at most its length times the key's.
+pub const PATTERN_BYTES_MAX: usize = 256;
+
+/// A pattern of keys: `*` stands for any run of bytes, also for none; all other characters stand for themselves.
+///
+/// ```
+/// use rmbd::engine::limits::KeyPattern;
+///
+/// let premium: KeyPattern = "premium-*".parse()?;
+/// assert!(premium.fits(b"premium-7") && !premium.fits(b"free-7"));
+/// # Ok::<(), rmbd::engine::limits::PatternError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPattern(Box<[u8]>);
+pub struct KeyPattern(Box<str>);
+
+/// Why a pattern is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PatternError {
+    /// It is empty, or too long.
+    #[error(
+        "a pattern of keys has 1 to {PATTERN_BYTES_MAX} bytes, not {bytes}: * stands for all keys"
+    )]
+    Length {
+        /// Bytes of the pattern.
+        bytes: usize,
+    },
+}
 
 impl KeyPattern {
-    /// The pattern in these words.
+    /// The pattern.
     #[must_use]
-    pub fn new(pattern: &str) -> Self {
-        Self(pattern.as_bytes().into())
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
-    /// Whether a key is one of the pattern's. It takes at most the product of both lengths, and mostly their sum.
+    /// Whether the pattern fits the whole key. It allocates nothing.
     #[must_use]
-    pub fn matches(&self, key: &[u8]) -> bool {
-        let (pattern, mut at, mut key_at) = (&self.0, 0, 0);
-        // Where the latest star stands, and up to where it has taken bytes of the key.
-        let mut star = None;
-        while key_at < key.len() {
-            match pattern.get(at) {
-                Some(b'*') => {
-                    star = Some((at, key_at));
-                    at += 1;
-                }
-                Some(byte) if *byte == key[key_at] => {
-                    at += 1;
-                    key_at += 1;
-                }
-                _ => {
-                    // What stands behind the star does not fit here: the star takes one byte more.
-                    let Some((star_at, taken)) = star.as_mut() else {
-                        return false;
-                    };
-                    *taken += 1;
-                    (at, key_at) = (*star_at + 1, *taken);
-                }
+    pub fn fits(&self, key: &[u8]) -> bool {
+        let pattern = self.0.as_bytes();
+        let (mut at, mut in_key) = (0, 0);
+        // Where to go on if what follows the last star does not fit: behind the star, and one byte later in the key.
+        let mut again: Option<(usize, usize)> = None;
+        while in_key < key.len() {
+            if pattern.get(at) == Some(&b'*') {
+                again = Some((at + 1, in_key));
+                at += 1;
+            } else if pattern.get(at) == Some(&key[in_key]) {
+                at += 1;
+                in_key += 1;
+            } else if let Some((behind, from)) = again {
+                at = behind;
+                in_key = from + 1;
+                again = Some((behind, in_key));
+            } else {
+                return false;
             }
         }
-        pattern[at.min(pattern.len())..]
-            .iter()
-            .all(|&byte| byte == b'*')
+        pattern[at..].iter().all(|&byte| byte == b'*')
+    }
+}
+
+/// The pattern of all keys.
+impl Default for KeyPattern {
+    fn default() -> Self {
+        Self("*".into())
+    }
+}
+
+impl FromStr for KeyPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        match text.len() {
+            1..=PATTERN_BYTES_MAX => Ok(Self(text.into())),
+            bytes => Err(PatternError::Length { bytes }),
+        }
+    }
+}
+
+impl fmt::Display for KeyPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -62,7 +106,7 @@ impl KeySet {
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
         match self {
-            Self::Pattern(pattern) => pattern.matches(key),
+            Self::Pattern(pattern) => pattern.fits(key),
             Self::Network(network) => address(key).is_some_and(|ip| network.contains(&ip)),
         }
     }
@@ -85,8 +129,6 @@ mod tests {
         for (pattern, key, is_one) in [
             ("*", "", true),
             ("*", "anything", true),
-            ("", "", true),
-            ("", "a", false),
             ("api", "api", true),
             ("api", "api2", false),
             ("api-*", "api-", true),
@@ -98,8 +140,8 @@ mod tests {
             ("a*b*c", "acb", false),
             ("**a**", "bab", true),
         ] {
-            let pattern = KeyPattern::new(pattern);
-            assert_eq!(pattern.matches(key.as_bytes()), is_one, "{pattern:?} {key}");
+            let pattern = KeyPattern::from_str(pattern).unwrap();
+            assert_eq!(pattern.fits(key.as_bytes()), is_one, "{pattern:?} {key}");
         }
     }
 
@@ -125,7 +167,10 @@ mod tests {
             };
             let (pattern, key) = (draw(b"ab**", 8), draw(b"ab", 10));
             let text = std::str::from_utf8(&pattern).unwrap();
-            let matches = KeyPattern::new(text).matches(&key);
+            let Ok(pattern_of_text) = KeyPattern::from_str(text) else {
+                continue;
+            };
+            let matches = pattern_of_text.fits(&key);
             assert_eq!(matches, naive(&pattern, &key), "{text} {key:?}");
         }
     }

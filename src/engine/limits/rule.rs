@@ -64,7 +64,7 @@ impl Rule {
     /// What the limit has for a key.
     #[must_use]
     pub fn applies_to(&self, key: &[u8]) -> Applies<'_> {
-        if !self.keys.matches(key) || self.exempt.iter().any(|keys| keys.has(key)) {
+        if !self.keys.fits(key) || self.exempt.iter().any(|keys| keys.has(key)) {
             return Applies::Nothing;
         }
         let other = self.overrides.iter().find(|other| other.keys.has(key));
@@ -149,7 +149,7 @@ mod tests {
         let rule = Rule {
             name: "api".into(),
             sketch: SketchIndex::DEFAULT,
-            keys: KeyPattern::new("*"),
+            keys: "*".parse::<KeyPattern>().unwrap(),
             amounts: amount(100),
             cost: 1,
             takes: true,
@@ -159,12 +159,12 @@ mod tests {
                     amounts: amount(1_000),
                 },
                 Override {
-                    keys: KeySet::Pattern(KeyPattern::new("10.*")),
+                    keys: KeySet::Pattern("10.*".parse::<KeyPattern>().unwrap()),
                     amounts: amount(7),
                 },
             ]
             .into(),
-            exempt: [KeySet::Pattern(KeyPattern::new("health"))].into(),
+            exempt: [KeySet::Pattern("health".parse::<KeyPattern>().unwrap())].into(),
             is_shadow: false,
         };
         let limit = |key: &[u8]| match rule.applies_to(key) {
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(limit(b"10.0.0.7"), Some(1_000));
         assert_eq!(limit(b"10.but no address"), Some(7));
         let other = Rule {
-            keys: KeyPattern::new("user-*"),
+            keys: "user-*".parse::<KeyPattern>().unwrap(),
             ..rule.clone()
         };
         assert_eq!(other.applies_to(b"192.0.2.1"), Applies::Nothing);

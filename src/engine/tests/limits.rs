@@ -244,7 +244,7 @@ fn rule(name: &str, limit: u64) -> Rule {
     Rule {
         name: name.into(),
         sketch: SketchIndex::DEFAULT,
-        keys: KeyPattern::new("*"),
+        keys: "*".parse::<KeyPattern>().unwrap(),
         amounts: amounts(limit),
         cost: 1,
         takes: true,
@@ -265,11 +265,11 @@ fn limits_with_names_hold_for_their_keys() {
     engine.set_limits(vec![
         Rule {
             overrides: [Override {
-                keys: KeySet::Pattern(KeyPattern::new("vip-*")),
+                keys: KeySet::Pattern("vip-*".parse::<KeyPattern>().unwrap()),
                 amounts: amounts(1_000),
             }]
             .into(),
-            exempt: [KeySet::Pattern(KeyPattern::new("health"))].into(),
+            exempt: [KeySet::Pattern("health".parse::<KeyPattern>().unwrap())].into(),
             ..rule("api", 2)
         },
         Rule {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::NodeConfig;
 use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
-use crate::shared::Shared;
+use crate::shared::{LimitsInForce, Shared};
 use rmbd_io::Stop;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{
@@ -38,6 +38,7 @@ fn port() -> ClientPort {
     let shared = Shared::new(
         Registry::of_default(Arc::new(replica)),
         &options,
+        Arc::new(LimitsInForce::new(&[])),
         Stop::new().unwrap(),
     );
     ClientPort::new(&config, Arc::new(shared), None, 0)

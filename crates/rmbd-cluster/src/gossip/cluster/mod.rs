@@ -7,6 +7,7 @@ mod leave;
 mod members;
 mod one_way;
 mod rounds;
+mod snapshots;
 mod status;
 mod transmit;
 mod wake;
