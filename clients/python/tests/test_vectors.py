@@ -6,7 +6,7 @@ import unittest
 from typing import Any, Callable
 
 from rmbd import Bounds, Count, Hit, Info, Verdict, WindowCount, _legacy, _wire
-from rmbd._answers import Pardon, Sketch, Sketches, Window
+from rmbd._answers import Pardon, SketchInfo, Sketches, Window
 
 from .support import vectors
 
@@ -63,7 +63,7 @@ def sketches(fields: dict[str, Any]) -> Sketches:
             Window(one["span_ms"] / 1000, one["step_ms"] / 1000, one["width"])
             for one in entry["windows"]
         )
-        listed.append(Sketch(**{**entry, "windows": windows}))
+        listed.append(SketchInfo(**{**entry, "windows": windows}))
     return Sketches(fields["total"], listed)
 
 

@@ -1,7 +1,9 @@
 //! Adding many keys.
 
 use super::core::{Failure, Sink};
+use super::questions::Question;
 use super::{AddsReport, Client, ClientError};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::Operation;
 
 /// Between two looks at the clock: the linger may be late by as many adds.
@@ -15,14 +17,16 @@ const PUSHES_A_LOOK: u64 = 64;
 #[derive(Debug)]
 pub struct Adder<'c> {
     client: &'c mut Client,
+    sketch: SketchNumber,
     report: AddsReport,
     repeated_before: u64,
     failed: Option<Failure>,
 }
 
 impl<'c> Adder<'c> {
-    pub(super) fn new(client: &'c mut Client) -> Self {
+    pub(super) fn new(client: &'c mut Client, sketch: SketchNumber) -> Self {
         Self {
+            sketch,
             repeated_before: client.repeated(),
             client,
             report: AddsReport::default(),
@@ -39,7 +43,11 @@ impl<'c> Adder<'c> {
     #[inline]
     pub fn push(&mut self, key: &[u8], weight: u64) -> Result<(), ClientError> {
         let position = self.report.taken;
-        self.client.push(Operation::Add { key, weight }, position)?;
+        let add = Question {
+            sketch: self.sketch,
+            ..Operation::Add { key, weight }.into()
+        };
+        self.client.push(add, position)?;
         self.report.taken += 1;
         let is_due = position.is_multiple_of(PUSHES_A_LOOK) && self.client.is_due();
         self.advance(|client, sink| match is_due {

@@ -9,15 +9,16 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{self, Connection, is_about_the_peer};
 use super::core::{Core, Failure, Outcome, Reason, Settings, Unsendable};
-use super::questions::FromAnswer;
+use super::questions::{FromAnswer, Question};
 use super::route::{Asked, Route, Step};
 use super::server::Server;
 use super::{AddsReport, ClientError, ClientOptions};
 use rmbd_names::{Lookup, look_up_on_thread};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::{self, Answer, Operation};
 
 /// Calls that wait for the task to take them.
@@ -172,19 +173,41 @@ impl AsyncClient {
     }
 
     /// Has an operation sent, and waits for its answer.
-    pub(super) fn ask<'c, A: FromAnswer>(
+    pub(super) fn ask<'c, 'q, A: FromAnswer, Q: Into<Question<'q>>>(
         &'c self,
-        operation: Operation<'_>,
-    ) -> impl Future<Output = Result<A, ClientError>> + use<'c, A> {
-        let operation = Owned::from(operation);
+        question: Q,
+    ) -> impl Future<Output = Result<A, ClientError>> + use<'c, 'q, A, Q> {
+        let question = question.into();
+        let (deadline, adds) = (question.deadline, question.operation.weight() > 0);
+        let question = Owned::from(question);
         async move {
-            let results = self.call(vec![operation]).await?.await;
-            let result = results.ok().and_then(|results| results.into_iter().next());
-            match result {
-                Some(result) => result.map_err(|failed| self.error(failed)),
-                None => Err(ClientError::Closed),
+            let answered = self.answer(question);
+            match deadline {
+                None => answered.await,
+                Some(deadline) => match timeout(deadline, answered).await {
+                    Ok(answer) => answer.map_err(|error| error.after(deadline)),
+                    Err(_) => Err(self.too_late(deadline, adds)),
+                },
             }
         }
+    }
+
+    async fn answer<A: FromAnswer>(&self, question: Owned) -> Result<A, ClientError> {
+        let results = self.call(vec![question]).await?.await;
+        let result = results.ok().and_then(|results| results.into_iter().next());
+        match result {
+            Some(result) => result.map_err(|failed| self.error(failed)),
+            None => Err(ClientError::Closed),
+        }
+    }
+
+    /// What was asked goes on without its caller.
+    fn too_late(&self, deadline: Duration, adds: bool) -> ClientError {
+        let uncertain = adds;
+        let reason = Reason::Silence;
+        let (server, asked) = &*self.asked.at();
+        let failure = Failure { reason, uncertain };
+        ClientError::of_failure(asked.clone(), *server, deadline, failure)
     }
 
     /// Has `count` operations sent, and waits for all their answers, which come in the same order.
@@ -326,22 +349,41 @@ struct Call {
 }
 
 /// An operation on its way to the task, as it stands in a datagram; one that cannot be written is told by the task.
-struct Owned(Result<Box<[u8]>, Unsendable>);
+struct Owned {
+    written: Result<Box<[u8]>, Unsendable>,
+    sketch: SketchNumber,
+    once: bool,
+}
 
-impl From<Operation<'_>> for Owned {
-    fn from(operation: Operation<'_>) -> Self {
+impl<'q, Q: Into<Question<'q>>> From<Q> for Owned {
+    fn from(question: Q) -> Self {
+        let Question {
+            operation,
+            sketch,
+            once,
+            ..
+        } = question.into();
         let mut written = Vec::new();
         let result = operation.write(&mut written);
-        Self(result.map(|_| written.into()).map_err(Unsendable::from))
+        Self {
+            written: result.map(|_| written.into()).map_err(Unsendable::from),
+            sketch,
+            once,
+        }
     }
 }
 
 impl Owned {
-    fn borrow(&self) -> Result<Operation<'_>, Unsendable> {
-        let written = self.0.as_deref().map_err(|&unsendable| unsendable)?;
+    fn borrow(&self) -> Result<Question<'_>, Unsendable> {
+        let written = self.written.as_deref().map_err(|&unsendable| unsendable)?;
         let operation = compact::operations(written).next().and_then(Result::ok);
         // What was written is read.
-        operation.ok_or(Unsendable::TooLong)
+        let operation = operation.ok_or(Unsendable::TooLong)?;
+        Ok(Question {
+            sketch: self.sketch,
+            once: self.once,
+            ..operation.into()
+        })
     }
 }
 
@@ -531,7 +573,7 @@ impl Driver {
             };
             let now = || self.connection.now();
             let pushed = operation.borrow();
-            let pushed = pushed.and_then(|operation| self.core.push(operation, token, now));
+            let pushed = pushed.and_then(|question| self.core.push(question, token, now));
             if let Err(unsendable) = pushed {
                 settle(&mut self.open, token, Err(Failed::Unsendable(unsendable)));
             }

@@ -8,10 +8,11 @@ use rustix::event::PollFlags;
 
 use super::connection::{self, Connection, is_about_the_peer};
 use super::core::{Core, Failure, Outcome, Reason, Settings, Sink};
-use super::questions::FromAnswer;
+use super::questions::{FromAnswer, Question};
 use super::route::{Route, Step};
 use super::server::Server;
 use super::{Adder, ClientError, ClientOptions};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::Operation;
 
 /// Datagrams of the largest train.
@@ -41,6 +42,8 @@ pub struct Client {
     core: Core<u64>,
     /// The latest reply that the route knows of.
     heard_at: Duration,
+    /// When the caller stops waiting, if that is before the timeout.
+    until: Option<Duration>,
     options: ClientOptions,
 }
 
@@ -113,7 +116,7 @@ impl Client {
 
     /// Something to add many keys with, without waiting for each.
     pub fn adder(&mut self) -> Adder<'_> {
-        Adder::new(self)
+        Adder::new(self, SketchNumber::DEFAULT)
     }
 
     fn open(route: Route, options: ClientOptions) -> Result<Self, ClientError> {
@@ -126,25 +129,34 @@ impl Client {
             route,
             core: Core::new(settings, connection::fresh_id()),
             heard_at: Duration::ZERO,
+            until: None,
             options,
         })
     }
 
     /// Sends an operation and waits for its answer.
-    pub(super) fn ask<A: FromAnswer>(
+    pub(super) fn ask<'q, A: FromAnswer>(
         &mut self,
-        operation: Operation<'_>,
+        question: impl Into<Question<'q>>,
     ) -> Result<A, ClientError> {
-        let answers = self.ask_all(1, |_| operation)?;
+        let question = question.into();
+        let now = self.connection.now();
+        self.until = question.deadline.map(|deadline| now + deadline);
+        let answers = self.ask_all(1, |_| question);
+        self.until = None;
+        let answers = answers.map_err(|error| match question.deadline {
+            Some(deadline) => error.after(deadline),
+            None => error,
+        })?;
         // The core lets no other kind of answer through.
         answers.into_iter().next().ok_or(ClientError::Closed)
     }
 
     /// Sends `count` operations and waits for all their answers, which come in the same order.
-    pub(super) fn ask_all<'k, A: FromAnswer>(
+    pub(super) fn ask_all<'k, A: FromAnswer, Q: Into<Question<'k>>>(
         &mut self,
         count: usize,
-        operation: impl Fn(usize) -> Operation<'k>,
+        operation: impl Fn(usize) -> Q,
     ) -> Result<Vec<A>, ClientError> {
         let mut answers: Vec<Option<A>> = std::iter::repeat_with(|| None).take(count).collect();
         let mut failed = None;
@@ -161,10 +173,10 @@ impl Client {
         }
     }
 
-    fn ask_into<'k>(
+    fn ask_into<'k, Q: Into<Question<'k>>>(
         &mut self,
         count: usize,
-        operation: impl Fn(usize) -> Operation<'k>,
+        operation: impl Fn(usize) -> Q,
         sink: &mut Sink<'_, u64>,
     ) -> Result<(), ClientError> {
         for at in 0..count {
@@ -180,8 +192,12 @@ impl Client {
 /// What the [`Adder`] uses, too.
 impl Client {
     #[inline]
-    pub(super) fn push(&mut self, operation: Operation<'_>, token: u64) -> Result<(), ClientError> {
-        Ok((self.core).push(operation, token, || self.connection.now())?)
+    pub(super) fn push<'q>(
+        &mut self,
+        question: impl Into<Question<'q>>,
+        token: u64,
+    ) -> Result<(), ClientError> {
+        Ok((self.core).push(question, token, || self.connection.now())?)
     }
 
     /// Sends what fills a train, and takes what has come; waits only where too much is under way.
@@ -197,6 +213,9 @@ impl Client {
         self.core.flush();
         while !self.core.is_idle() {
             self.turn(true, sink)?;
+            if (self.until).is_some_and(|until| until <= self.connection.now()) {
+                self.core.abandon(Reason::Silence, sink);
+            }
         }
         Ok(())
     }
@@ -213,7 +232,8 @@ impl Client {
         if may_wait {
             let now = self.connection.now();
             let step = self.route.next_step(now, self.core.silent_since());
-            let until = self.core.next_tick().into_iter().chain(step).min();
+            let ticks = self.core.next_tick().into_iter();
+            let until = ticks.chain(step).chain(self.until).min();
             (self.connection.wait(PollFlags::IN, until)).map_err(failed("wait for"))?;
         }
         self.receive(sink).map_err(failed("receive from"))?;

@@ -12,7 +12,7 @@ use super::core::{Failure, Reason, Unsendable};
 use super::route::Asked;
 use super::server::ServerError;
 use rmbd_names::{AddressError, LookupError};
-use rmbd_proto::compact::Problem;
+use rmbd_proto::compact::{Problem, WriteError};
 
 /// The fate of weights whose call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,6 +208,16 @@ pub enum ClientError {
         /// The largest one.
         weight_max: u32,
     },
+    /// The node's list of sketches ends before all are listed.
+    #[error(
+        "the server lists {listed} of {total} sketches: its list changes, or one has more windows than a reply can name; ask again"
+    )]
+    SketchesCutOff {
+        /// How many were listed.
+        listed: usize,
+        /// How many there are, as it says.
+        total: u64,
+    },
     /// Adding many ended early.
     #[error("{source}; of all: {report}")]
     Adds {
@@ -263,6 +273,40 @@ impl ClientError {
             Self::Timeout { .. } => true,
             Self::Unreached { causes, .. } => causes.iter().any(|(_, cause)| cause.is_silence()),
             _ => false,
+        }
+    }
+
+    /// Whether nobody has answered, for whatever reason: not the node, which would have refused, and not this client,
+    /// which would not have asked.
+    #[must_use]
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::Refused { .. }
+            | Self::Restarted { .. }
+            | Self::Abandoned { .. }
+            | Self::Socket { .. }
+            | Self::Unreached { .. }
+            | Self::Closed => true,
+            // It goes again until the timeout.
+            Self::Problem { problem, .. } => *problem == Problem::Busy,
+            _ => false,
+        }
+    }
+
+    /// A caller has waited only so long.
+    pub(super) fn after(self, deadline: Duration) -> Self {
+        match self {
+            Self::Timeout {
+                server,
+                timeout_ms,
+                fate,
+            } => Self::Timeout {
+                server,
+                timeout_ms: timeout_ms.min(deadline.as_millis()),
+                fate,
+            },
+            other => other,
         }
     }
 
@@ -331,6 +375,12 @@ impl Failure {
             true => Fate::Uncertain,
             false => Fate::NotAdded,
         }
+    }
+}
+
+impl From<WriteError> for ClientError {
+    fn from(error: WriteError) -> Self {
+        Unsendable::from(error).into()
     }
 }
 

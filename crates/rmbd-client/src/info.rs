@@ -55,13 +55,19 @@ impl From<compact::Info<'_>> for Info {
             width: info.width,
             depth: info.depth,
             weight_max: info.max_weight,
-            hash: match info.hash {
-                HASH_XXH3 => Hash::Xxh3,
-                HASH_FNV => Hash::Fnv,
-                other => Hash::Unknown(other),
-            },
+            hash: info.hash.into(),
             version: String::from_utf8_lossy(info.version).into_owned(),
             cluster_port: NonZeroU16::new(info.cluster_port),
+        }
+    }
+}
+
+impl From<u8> for Hash {
+    fn from(hash: u8) -> Self {
+        match hash {
+            HASH_XXH3 => Self::Xxh3,
+            HASH_FNV => Self::Fnv,
+            other => Self::Unknown(other),
         }
     }
 }

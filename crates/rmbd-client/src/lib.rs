@@ -34,15 +34,19 @@ mod connection;
 mod core;
 mod error;
 mod info;
+mod limits;
 mod options;
 mod questions;
 mod route;
 mod server;
+mod sketches;
 
 // Adding without a socket, and the client that blocks.
 mod adder;
 mod blocking;
 mod detached;
+// One sketch, for both clients.
+mod sketch;
 
 // The client for tokio.
 #[cfg(feature = "tokio")]
@@ -59,8 +63,14 @@ pub use self::blocking::Client;
 pub use self::detached::Detached;
 pub use self::error::{AddsReport, ClientError, Fate};
 pub use self::info::{Hash, Info};
+pub use self::limits::{Decided, Limit, Limits, OnFailure, Verdict, Window, WindowCount};
 pub use self::options::ClientOptions;
 pub use self::questions::{Bounds, Count, Hit};
 pub use self::route::Asked;
 pub use self::server::Server;
+#[cfg(feature = "tokio")]
+pub use self::sketch::AsyncSketch;
+pub use self::sketch::Sketch;
+pub use self::sketches::{SketchInfo, SketchWindow};
 pub use rmbd_proto::compact::KEY_BYTES_MAX;
+pub use rmbd_proto::{SketchName, SketchNameError};

@@ -3,7 +3,12 @@
 //! A new question is the type of its answer, which says how it is made of what the node sends ([`FromAnswer`]), and a
 //! method of each client.
 
-use super::{AsyncClient, Client, ClientError, Info};
+use std::time::Duration;
+
+#[cfg(feature = "tokio")]
+use super::AsyncClient;
+use super::{Client, ClientError, Info};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::{Answer, Operation};
 
 /// The count of a key.
@@ -91,6 +96,7 @@ impl Client {
     }
 }
 
+#[cfg(feature = "tokio")]
 impl AsyncClient {
     /// How often a key was added: approximately, and never too low for what arrived.
     ///
@@ -144,8 +150,31 @@ impl AsyncClient {
     }
 }
 
+/// An operation, and how it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) operation: Operation<'a>,
+    pub(super) sketch: SketchNumber,
+    /// Its weight counts exactly once.
+    pub(super) once: bool,
+    /// For how long its caller waits, where that is not the client's timeout.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// Of the sketch that every node has.
+impl<'a> From<Operation<'a>> for Question<'a> {
+    fn from(operation: Operation<'a>) -> Self {
+        Self {
+            operation,
+            sketch: SketchNumber::DEFAULT,
+            once: true,
+            deadline: None,
+        }
+    }
+}
+
 /// A hit over all time.
-fn hit(key: &[u8], weight: u64, limit: u64) -> Operation<'_> {
+pub(super) fn hit(key: &[u8], weight: u64, limit: u64) -> Operation<'_> {
     Operation::Hit {
         key,
         weight,
@@ -219,8 +248,20 @@ impl FromAnswer for Bounds {
     }
 }
 
+/// The weight that is forgiven.
+pub(super) struct Credit(pub(super) u64);
+
+impl FromAnswer for Credit {
+    fn from_answer(answer: Option<Answer<'_>>) -> Option<Self> {
+        match answer? {
+            Answer::Pardon { credit } => Some(Self(credit)),
+            _ => None,
+        }
+    }
+}
+
 /// Tasks may move from thread to thread while they wait for answers.
-#[cfg(test)]
+#[cfg(all(test, feature = "tokio"))]
 const _: fn(&AsyncClient, &[String]) = |client, keys| {
     fn is_send(_: impl Send) {}
     is_send(client.count(""));

@@ -9,12 +9,12 @@ from ._answers import (
     Count,
     Hit,
     Info,
-    Sketch,
+    SketchInfo,
     Verdict,
     Window,
     WindowCount,
 )
-from ._client import Adds, Client, Key
+from ._client import Adds, Client, Sketch
 from ._errors import (
     AddsFailed,
     AddsReport,
@@ -29,6 +29,7 @@ from ._errors import (
     WeightTooLarge,
 )
 from ._legacy import RmbdClient
+from ._questions import Duration, Key, Limit, OnFailure
 
 __all__ = [
     "Adds",
@@ -37,19 +38,23 @@ __all__ = [
     "Bounds",
     "Client",
     "Count",
+    "Duration",
     "Hit",
     "Info",
     "Key",
     "KeyTooLong",
+    "Limit",
     "LookupFailed",
     "NoAnswer",
     "NobodyThere",
     "NoPlace",
+    "OnFailure",
     "Refused",
     "Restarted",
     "RmbdClient",
     "RmbdError",
     "Sketch",
+    "SketchInfo",
     "Verdict",
     "WeightTooLarge",
     "Window",

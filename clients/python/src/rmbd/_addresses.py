@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
+from . import _wire
 from ._errors import LookupFailed
+
+
+def host_and_port(server: Union[str, tuple[str, int]]) -> tuple[str, int]:
+    """The two parts of ``HOST:PORT``, or a pair as it is."""
+    if not isinstance(server, str):
+        return server
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{server!r} is not HOST:PORT, such as 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
+
+
+def checked_timeout(timeout: float) -> float:
+    """A timeout that a node remembers a client for."""
+    if not timeout > 0:
+        raise ValueError("the timeout must be above 0 s")
+    return min(timeout, float(_wire.ONCE_RETRY_S_MAX))
 
 
 class Addresses:

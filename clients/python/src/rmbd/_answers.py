@@ -128,7 +128,7 @@ class Window(NamedTuple):
     """Columns a row of its snapshots."""
 
 
-class Sketch(NamedTuple):
+class SketchInfo(NamedTuple):
     """A sketch of a node."""
 
     name: str
@@ -151,7 +151,7 @@ class Sketches(NamedTuple):
 
     total: int
     """How many the node has."""
-    sketches: list[Sketch]
+    sketches: list[SketchInfo]
     """As many as fitted."""
 
 

@@ -7,81 +7,36 @@ import secrets
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Callable, Optional, Union, cast
+from typing import Any, Optional, Union, cast, overload
 
-from . import _wire
-from ._addresses import Addresses
-from ._answers import Answer, Bounds, Count, Hit, Info
-from ._errors import (
-    AddsFailed,
-    AddsReport,
-    KeyTooLong,
-    NoAnswer,
-    NoPlace,
-    NobodyThere,
-    Refused,
-    Restarted,
-    RmbdError,
-    WeightTooLarge,
+from . import _questions, _wire
+from ._addresses import Addresses, checked_timeout, host_and_port
+from ._answers import (
+    Answer,
+    Bounds,
+    Count,
+    Hit,
+    Info,
+    Pardon,
+    SketchInfo,
+    Sketches,
+    Verdict,
+    WindowCount,
 )
-
-Key = Union[bytes, str]
-"""A key: bytes, or text that is sent as UTF-8."""
+from ._batches import Batch, Operation, in_batches, listed_all
+from ._errors import AddsFailed, AddsReport, RmbdError
+from ._exchange import Exchange, Outcome, Sends
+from ._names import sketch_number
+from ._questions import Duration, Key, Limit, OnFailure, Question
 
 Adds = Union[Mapping[bytes, int], Mapping[str, int], Mapping[Key, int], Iterable[tuple[Key, int]]]
 """Keys and their weights: pairs, or a mapping such as a ``Counter``."""
 
-_WINDOW = 32
-"""Datagrams under way: what a receive buffer of Linux' default size takes, with room for others."""
-_REORDERING_MAX = 8
-"""Replies to so many later datagrams mean that one is lost."""
 _PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
 _BOOT_TRUSTED_S = 10.0
 """After so much silence the node may have been started again: its boot is asked for before adding."""
-_SHARES = 3
-"""Shares of the timeout that each address of a name has before the next one is tried."""
-_HEADER_BYTES_MAX = 7 + 16 + 10 + _wire.COOKIE_FIELD_BYTES_MAX
-
-
-class _Operation:
-    """One operation, and where its outcome belongs."""
-
-    __slots__ = ("answer_bytes", "bytes", "position")
-
-    def __init__(self, encoded: bytes, position: int) -> None:
-        self.bytes = encoded
-        self.position = position
-        self.answer_bytes = _wire.ANSWER_BYTES[encoded[0]]
-
-
-class _Batch:
-    """A datagram's worth of operations."""
-
-    __slots__ = (
-        "boot",
-        "first_sent",
-        "ids",
-        "operations",
-        "sent_back",
-        "sequence",
-        "under_way",
-    )
-
-    def __init__(self, operations: list[_Operation]) -> None:
-        self.operations = operations
-        self.sequence: Optional[int] = None
-        self.boot = 0
-        self.first_sent = 0.0
-        self.ids: list[int] = []
-        self.under_way = -1
-        self.sent_back = False
-        """Once: it goes again at once the first time only."""
-
-
-Outcome = Callable[[int, Optional[Answer], Optional[RmbdError]], None]
 
 
 class Client:
@@ -104,19 +59,17 @@ class Client:
 
         A request is sent again and again for ``timeout`` seconds (at most 120) before a call fails.
         """
-        if isinstance(server, str):
-            host, _, port = server.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"{server!r} is not HOST:PORT, such as 127.0.0.1:8000")
-            server = (host.strip("[]"), int(port))
-        if not timeout > 0:
-            raise ValueError("the timeout must be above 0 s")
-        self._timeout = min(timeout, float(_wire.ONCE_RETRY_S_MAX))
+        host, port = host_and_port(server)
+        self._timeout = checked_timeout(timeout)
         self._lock = threading.RLock()
         self._is_busy = False
-        self._addresses = Addresses(server[0], server[1])
+        self._addresses = Addresses(host, port)
         self._is_closed = False
         self._socket: Optional[socket.socket] = None
+        self._info: Optional[Info]
+        self._round_trip: Optional[tuple[float, float]]
+        self._until: Optional[float]
+        """When the present call ends, if that is before the timeout."""
         self._begin_anew()
 
     @property
@@ -124,55 +77,31 @@ class Client:
         """The server's address; another one after a call in which the one before did not answer."""
         return cast("tuple[Any, ...]", self._addresses.server)
 
+    def sketch(
+        self,
+        name: str,
+        *,
+        deadline: Optional[Duration] = None,
+        on_failure: Optional[OnFailure] = None,
+    ) -> Sketch:
+        """A sketch by its name, for calls about it. Nothing is sent: a node that has no such sketch refuses them.
+
+        Its calls wait no longer than ``deadline`` for an answer. Verdicts are then given by nobody, as
+        ``on_failure`` says: ``open`` allows, ``closed`` does not, and without it the call raises its error.
+        """
+        _questions.checked_on_failure(on_failure)
+        return Sketch(self, sketch_number(name), _questions.seconds(deadline), on_failure)
+
     def add(self, key: Key, weight: int = 1) -> None:
         """Adds a weight to a key; 0 changes nothing."""
-        with self._turn():
-            self._ask_all([_wire.add(_key(key), self._weight(weight))], once=True)
+        self.sketch("default").add(key, weight)
 
     def add_many(self, adds: Adds) -> int:
         """Adds weights to keys, from a mapping (such as a ``Counter``) or pairs; how many there were.
 
         ``AddsFailed.report`` says which adds are confirmed, uncertain, and not done.
         """
-        pairs = cast(
-            "Iterable[tuple[Key, int]]", adds.items() if isinstance(adds, Mapping) else adds
-        )
-        report = AddsReport()
-        errors: list[Exception] = []
-
-        def operations() -> Iterator[_Operation]:
-            try:
-                for key, weight in pairs:
-                    encoded = _wire.add(_key(key), self._weight(weight))
-                    report.taken += 1
-                    yield _Operation(encoded, report.taken - 1)
-            except Exception as error:  # A key's, a weight's, or the iterable's own.
-                # What was taken before is finished first.
-                errors.append(error)
-
-        uncertain: list[int] = []
-        not_added: list[int] = []
-
-        def outcome(position: int, _: Optional[Answer], error: Optional[RmbdError]) -> None:
-            if error is None:
-                report.confirmed += 1
-            elif error.uncertain:
-                uncertain.append(position)
-            else:
-                not_added.append(position)
-
-        try:
-            with self._turn():
-                self._exchange(_batches(operations()), outcome, once=True)
-        except (RmbdError, OSError) as error:
-            errors.insert(0, error)
-        if not errors:
-            return report.confirmed
-        report.uncertain = _ranges(uncertain)
-        # What was taken and still waited for its datagram to fill: the last ones.
-        not_added.extend(range(report.confirmed + len(uncertain) + len(not_added), report.taken))
-        report.not_added = _ranges(not_added)
-        raise AddsFailed(report, errors[0]) from errors[0]
+        return self.sketch("default").add_many(adds)
 
     def count(self, key: Key) -> Count:
         """How often a key was added: approximately, and never too low for what arrived."""
@@ -180,24 +109,68 @@ class Client:
 
     def count_many(self, keys: Iterable[Key]) -> list[Count]:
         """``count`` of many keys, in their order."""
-        encoded = [_wire.count(_key(key)) for key in keys]
-        with self._turn():
-            return cast("list[Count]", self._ask_all(encoded, once=False))
+        return self.sketch("default").count_many(keys)
 
     def hit(self, key: Key, weight: int = 1, *, limit: int) -> Hit:
         """Adds a weight to a key, then tells whether it was added at most ``limit`` times, over all
-        time. A weight of 0 only looks.
+        time. A weight of 0 only looks. ``Sketch.hit`` does it within a window.
         """
-        if not 0 <= limit <= _wire.WEIGHT_MAX:
-            raise ValueError("a limit is from 0 to 2^64 - 1")
         with self._turn():
-            encoded = _wire.hit(_key(key), self._weight(weight), limit)
-            return cast(Hit, self._ask_all([encoded], once=weight > 0)[0])
+            question = _questions.hit(key, self._weight(weight), limit)
+            return cast(Hit, self._ask(question))
 
     def count_bounds(self, key: Key) -> Bounds:
         """A key's estimate, a lower bound, and N."""
+        return self.sketch("default").count_bounds(key)
+
+    def limits(
+        self,
+        limits: Iterable[Limit],
+        *,
+        take: bool = False,
+        bound: bool = False,
+        exactly_once: bool = True,
+        deadline: Optional[Duration] = None,
+        on_failure: Optional[OnFailure] = None,
+    ) -> Verdict:
+        """``Sketch.limits``, of the sketches that the limits name."""
+        sketch = self.sketch("default", deadline=deadline, on_failure=on_failure)
+        return sketch.limits(limits, take=take, bound=bound, exactly_once=exactly_once)
+
+    def hit_by_name(
+        self,
+        limit: str,
+        key: Key,
+        weight: int = 1,
+        *,
+        deadline: Optional[Duration] = None,
+        on_failure: Optional[OnFailure] = None,
+    ) -> Verdict:
+        """Adds a weight to a key as a limit of the node's own says, and tells whether that is within it.
+
+        The limit names the sketch, how much is allowed within which time, and whether it only takes what is
+        within. A name that the node does not know is refused.
+        """
+        _questions.checked_on_failure(on_failure)
+        with self._turn(_questions.seconds(deadline)):
+            question = _questions.hit_by_name(limit, key, self._weight(weight))
+            return self._verdict(question, on_failure)
+
+    def pardon(self, limit: str, key: Key, duration: Duration) -> int:
+        """Forgives a key for some time what it has in the window of a limit of the node's own; the weight that
+        is forgiven. The node does it only for clients that it trusts.
+        """
         with self._turn():
-            return cast(Bounds, self._ask_all([_wire.bounds(_key(key))], once=False)[0])
+            return cast(Pardon, self._ask(_questions.pardon(limit, key, duration))).credit
+
+    def sketches(self) -> list[SketchInfo]:
+        """All sketches of the node, with the windows that they keep."""
+        listed: list[SketchInfo] = []
+        with self._turn():
+            while True:
+                question = Question(_wire.sketches(len(listed)))
+                if listed_all(listed, cast(Sketches, self._ask(question))):
+                    return listed
 
     def info(self) -> Info:
         """What the server is."""
@@ -221,8 +194,9 @@ class Client:
     # --- How ---
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One call at a time."""
+    def _turn(self, deadline: Optional[float] = None) -> Iterator[None]:
+        """One call at a time, which has so many seconds, the wait for its turn included."""
+        until = None if deadline is None else time.monotonic() + deadline
         if self._process != os.getpid():
             # Who held it stayed in the other process.
             self._lock = threading.RLock()
@@ -235,13 +209,15 @@ class Client:
                     "client; make a list first, or use another client there"
                 )
             self._is_busy = True
+            self._until = until
             try:
                 yield
             finally:
                 self._is_busy = False
+                self._until = None
 
     def _ask_info(self) -> Info:
-        return cast(Info, self._ask_all([_wire.info()], once=False)[0])
+        return cast(Info, self._ask(Question(_wire.info())))
 
     def _close_socket(self) -> None:
         if self._socket is not None:
@@ -277,7 +253,7 @@ class Client:
         self._sequence = 0
         self._next_copy = 0
         self._first_id = secrets.randbits(32)
-        self._info: Optional[Info] = None
+        self._info = None
         self._cookie = b""
         """Shows to the node that we receive at our address, until it knows this client."""
         self._is_known = False
@@ -286,15 +262,27 @@ class Client:
         self._has_heard = False
         self._is_suspect = False
         """The last call ended in silence: the next one looks the name up first."""
-        self._round_trip: Optional[tuple[float, float]] = None
+        self._round_trip = None
+        self._until = None
+
+    @property
+    def _weight_max(self) -> int:
+        return _wire.WEIGHT_MAX if self._info is None else self._info.weight_max
 
     def _weight(self, weight: int) -> int:
-        weight_max = _wire.WEIGHT_MAX if self._info is None else self._info.weight_max
-        if not 0 <= weight <= weight_max:
-            raise WeightTooLarge(weight, weight_max)
-        return weight
+        return _questions.checked_weight(weight, self._weight_max)
 
-    def _ask_all(self, encoded: list[bytes], *, once: bool) -> list[Optional[Answer]]:
+    def _verdict(self, question: Question, on_failure: Optional[OnFailure]) -> Verdict:
+        try:
+            return cast(Verdict, self._ask(question))
+        except (RmbdError, OSError) as error:
+            return _questions.by_nobody(on_failure, error)
+
+    def _ask(self, question: Question) -> Optional[Answer]:
+        sends = Sends(question.sketch, question.adds, question.once)
+        return self._ask_all([question.encoded], sends)[0]
+
+    def _ask_all(self, encoded: list[bytes], sends: Sends) -> list[Optional[Answer]]:
         answers: list[Optional[Answer]] = [None] * len(encoded)
         errors: list[RmbdError] = []
 
@@ -303,13 +291,13 @@ class Client:
                 errors.append(error)
             answers[position] = answer
 
-        operations = (_Operation(one, at) for at, one in enumerate(encoded))
-        self._exchange(_batches(operations), outcome, once=once)
+        operations = (Operation(one, at) for at, one in enumerate(encoded))
+        self._exchange(in_batches(operations), outcome, sends)
         if errors:
             raise errors[0]
         return answers
 
-    def _exchange(self, batches: Iterator[_Batch], outcome: Outcome, *, once: bool) -> None:
+    def _exchange(self, batches: Iterator[Batch], outcome: Outcome, sends: Sends) -> None:
         """Sends batches and waits for their replies; the first failure ends it."""
         if self._is_closed:
             self._addresses.forget()
@@ -321,9 +309,9 @@ class Client:
             self._is_suspect = False
             self._addresses.again()
             self._move_on()
-        if once:
+        if sends.once:
             self._learn_boot()
-        _Exchange(self, batches, outcome, once).run()
+        Exchange(self, batches, outcome, sends).run()
 
     def _learn_boot(self) -> None:
         is_stale = time.monotonic() - self._heard_at >= _BOOT_TRUSTED_S
@@ -358,348 +346,163 @@ class Client:
             )
 
 
-class _Exchange:
-    """One call's batches and what is under way of them.
-
-    Every copy of a batch that is sent has a request id of its own, so that a reply tells which copy it
-    answers, and a second reply to a batch finds nothing.
-    """
+class Sketch:
+    """One sketch of a client's server; ``Client.sketch`` makes it. Threads may share it, as they may the client."""
 
     def __init__(
         self,
         client: Client,
-        batches: Iterator[_Batch],
-        outcome: Outcome,
-        once: bool,
+        number: int,
+        deadline: Optional[float],
+        on_failure: Optional[OnFailure],
     ) -> None:
         self._client = client
-        self._batches = batches
-        self._outcome = outcome
-        self._once = once
-        self._again: deque[_Batch] = deque()
-        """Lost."""
-        self._flying: dict[int, _Batch] = {}
-        """By the number of the first copy."""
-        self._copies: dict[int, tuple[int, int, float]] = {}
-        """First copy, own number and time by id."""
-        self._sent: deque[tuple[int, int, float]] = deque()
-        """The same of the copies under way, oldest first."""
-        self._replied_max = -1
-        self._backoff = 0
-        self._is_done = False
-        self._is_refused = False
-        self._is_held = False
-        """The address is in trouble: nothing more is added there."""
-        self._pause_until = 0.0
+        self._number = number
+        self._deadline = deadline
+        self._on_failure = on_failure
 
-    @property
-    def _socket(self) -> socket.socket:
-        assert self._client._socket is not None
-        return self._client._socket
-
-    def run(self) -> None:
-        """Until there is nothing left."""
-        try:
-            while self._fill() or self._flying or self._again:
-                self._wait()
-                self._follow_addresses()
-                self._find_lost()
-        except (RmbdError, OSError) as error:
-            self._client._is_suspect = isinstance(error, (NoAnswer, NobodyThere))
-            self._abandon(error)
-            raise
-
-    def _silent_since(self) -> Optional[float]:
-        """Since when the address owes a reply."""
-        if not self._flying:
-            return None
-        oldest = next(iter(self._flying.values())).first_sent
-        return max(oldest, self._client._heard_at, self._client._arrived_at)
-
-    def _follow_addresses(self) -> None:
-        """Goes to another address where this one does not answer, unless an add is under way."""
-        client, now = self._client, time.monotonic()
-        since = self._silent_since()
-        is_silent = since is not None and since + client._timeout / _SHARES <= now
-        is_refused, self._is_refused = self._is_refused, False
-        self._is_held = self._is_held and (is_silent or is_refused)
-        if not (is_silent or is_refused) or now < self._pause_until:
-            return
-        if any(batch.sequence is not None for batch in self._flying.values()):
-            self._is_held = self._once
-            return
-        if client._move_on():
-            self._resume()
-        elif is_refused and not client._has_heard:
-            raise NobodyThere(client._addresses)
-        else:
-            client._addresses.again()
-            self._pause_until = now + client._timeout / _SHARES
-
-    def _resume(self) -> None:
-        """What only asks is asked again, elsewhere; what was never sent has to know the boot there."""
-        for batch in self._flying.values():
-            batch.ids = []
-            batch.under_way = -1
-        # Lost ones are among those that fly.
-        self._again = deque(self._flying.values())
-        self._flying, self._copies = {}, {}
-        self._sent.clear()
-        self._replied_max = -1
-        self._backoff = 0
-        self._is_held = False
-        if self._once:
-            self._client._learn_boot()
-
-    def _fill(self) -> bool:
-        """Sends what may be sent; whether anything was."""
-        sent = False
-        while len(self._sent) < _WINDOW:
-            if self._again:
-                batch = self._again.popleft()
-            elif self._is_done or self._is_held or self._leaves_window():
-                break
-            else:
-                following = next(self._batches, None)
-                if following is None:
-                    self._is_done = True
-                    break
-                batch = following
-            self._send(batch)
-            sent = True
-        return sent
-
-    def _leaves_window(self) -> bool:
-        """The node forgets sequences that are too far behind the newest."""
-        if not self._once or not self._flying:
-            return False
-        oldest = min(batch.sequence or 0 for batch in self._flying.values())
-        return self._client._sequence - oldest >= _wire.ONCE_WINDOW
-
-    def _send(self, batch: _Batch) -> None:
+    def add(self, key: Key, weight: int = 1) -> None:
+        """Adds a weight to a key; 0 changes nothing."""
         client = self._client
-        now = time.monotonic()
-        number = client._next_copy
-        client._next_copy += 1
-        request_id = (client._first_id + number) & 0xFFFFFFFF
-        if not batch.ids:
-            batch.first_sent = batch.first_sent or now
-            if self._once and client._info is not None:
-                batch.boot = client._info.boot
-                batch.sequence = client._sequence
-                client._sequence += 1
-        first = number if not batch.ids else self._copies[batch.ids[0]][0]
-        batch.ids.append(request_id)
-        batch.under_way = number
-        self._flying[first] = batch
-        copy = (first, number, now)
-        self._copies[request_id] = copy
-        self._sent.append(copy)
-        once = cookie = None
-        if batch.sequence is not None:
-            once = _wire.Once(batch.boot, client._client, batch.sequence)
-            if client._cookie and not client._is_known:
-                cookie = client._cookie
-        datagram = _wire.header(request_id, once, cookie=cookie)
-        datagram += b"".join([operation.bytes for operation in batch.operations])
-        answer_bytes = sum(operation.answer_bytes for operation in batch.operations)
-        datagram = datagram.ljust(_wire.padded_bytes(len(datagram), answer_bytes), b"\0")
-        try:
-            self._socket.send(datagram)
-        except BlockingIOError:
-            # It counts as lost.
-            pass
-        except ConnectionRefusedError:
-            # A server that answered before may be on its way back, or elsewhere.
-            self._is_refused = True
+        with client._turn(self._deadline):
+            client._ask(_questions.add(key, client._weight(weight), self._number))
 
-    def _wait(self) -> None:
-        """Takes replies, after waiting for the first one."""
-        if not self._flying:
-            return
-        oldest = next(iter(self._flying.values())).first_sent
-        until = oldest + self._client._timeout
-        if self._sent:
-            until = min(until, self._sent[0][2] + self._client._patience(self._backoff))
-        since = self._silent_since()
-        if since is not None:
-            until = min(until, max(since + self._client._timeout / _SHARES, self._pause_until))
-        # 0 is not to wait at all.
-        self._socket.settimeout(max(0.0, until - time.monotonic()))
-        while True:
+    def add_many(self, adds: Adds) -> int:
+        """Adds weights to keys, from a mapping (such as a ``Counter``) or pairs; how many there were.
+
+        ``AddsFailed.report`` says which adds are confirmed, uncertain, and not done.
+        """
+        client, sends = self._client, Sends(self._number, adds=True, once=True)
+        pairs = cast(
+            "Iterable[tuple[Key, int]]", adds.items() if isinstance(adds, Mapping) else adds
+        )
+        report = AddsReport()
+        errors: list[Exception] = []
+
+        def operations() -> Iterator[Operation]:
             try:
-                datagram = self._socket.recv(2048)
-            except (BlockingIOError, TimeoutError, socket.timeout):
-                break
-            except ConnectionRefusedError:
-                self._is_refused = True
+                for key, weight in pairs:
+                    encoded = _questions.add(key, client._weight(weight), self._number).encoded
+                    report.taken += 1
+                    yield Operation(encoded, report.taken - 1)
+            except Exception as error:  # A key's, a weight's, or the iterable's own.
+                # What was taken before is finished first.
+                errors.append(error)
+
+        uncertain: list[int] = []
+        not_added: list[int] = []
+
+        def outcome(position: int, _: Optional[Answer], error: Optional[RmbdError]) -> None:
+            if error is None:
+                report.confirmed += 1
+            elif error.uncertain:
+                uncertain.append(position)
             else:
-                reply = _wire.read_reply(datagram)
-                if reply is not None:
-                    self._receive(reply)
-            self._socket.settimeout(0.0)
-        self._socket.settimeout(0.0)
+                not_added.append(position)
 
-    def _receive(self, reply: _wire.Reply) -> None:
-        copy = self._copies.get(reply.id)
-        if copy is None:
-            return
-        first, number, sent_at = copy
-        batch = self._flying[first]
-        if not _fits(batch, reply):
-            return
-        if reply.code == _wire.ADDRESS_UNPROVEN:
-            self._take_back(batch, copy, reply.cookie or b"")
-            return
-        if reply.code == _wire.BUSY:
-            # As if it had been lost: it goes again, and more slowly.
-            self._client._heard_at = time.monotonic()
-            return
-        if batch.sequence is not None and not _refuses_client(reply.code):
-            self._client._is_known = True
-        self._client._measured(time.monotonic() - sent_at)
-        self._backoff = 0
-        self._replied_max = max(self._replied_max, number)
-        self._land(first)
-        if _wire.stops_whole_request(reply.code, reply.done):
-            self._fail_whole(batch, reply.code)
-            return
-        answers = iter(reply.answers)
-        for operation in batch.operations[: reply.done]:
-            answer = next(answers) if operation.answer_bytes else None
-            self._outcome(operation.position, answer, None)
-        if reply.code:
-            error = self._refused(reply.code, uncertain=False)
-            # Nobody looked at what stands behind it.
-            for operation in batch.operations[reply.done :]:
-                self._outcome(operation.position, None, error)
-            raise error
+        try:
+            with client._turn(self._deadline):
+                client._exchange(in_batches(operations()), outcome, sends)
+        except (RmbdError, OSError) as error:
+            errors.insert(0, error)
+        if not errors:
+            return report.confirmed
+        report.uncertain = _ranges(uncertain)
+        # What was taken and still waited for its datagram to fill: the last ones.
+        not_added.extend(range(report.confirmed + len(uncertain) + len(not_added), report.taken))
+        report.not_added = _ranges(not_added)
+        raise AddsFailed(report, errors[0]) from errors[0]
 
-    def _take_back(self, batch: _Batch, copy: tuple[int, int, float], cookie: bytes) -> None:
-        """It was not applied, and goes again with this cookie, and the same sequence."""
-        self._client._heard_at = time.monotonic()
-        self._client._has_heard = True
-        self._client._shows(cookie)
-        # Later ones go when they count as lost: not as fast as the network lets them.
-        if batch.under_way == copy[1] and copy in self._sent and not batch.sent_back:
-            batch.sent_back = True
-            self._sent.remove(copy)
-            self._again.append(batch)
+    @overload
+    def count(self, key: Key) -> Count: ...
 
-    def _fail_whole(self, batch: _Batch, code: int) -> None:
-        """It may have been applied in an earlier boot, or another copy of it may."""
-        adds = batch.sequence is not None
-        if code == _wire.WRONG_BOOT:
-            info = self._client._info
-            if info is not None and info.boot == batch.boot:
-                self._client._info = None
-            error: RmbdError = Restarted(self._client.server)
-        else:
-            is_known = code < len(_wire.PROBLEMS) and code != _wire.SEQUENCE_TOO_OLD
-            error = self._refused(code, adds and (not is_known or len(batch.ids) > 1))
-        self._fail(batch, error)
-        raise error
+    @overload
+    def count(self, key: Key, window: Duration, *, smooth: bool = False) -> WindowCount: ...
 
-    def _refused(self, code: int, uncertain: bool) -> Refused:
-        has_no_place = code in (_wire.ONCE_TABLE_FULL, _wire.ONCE_NETWORK_FULL)
-        return (NoPlace if has_no_place else Refused)(self._client.server, code, _wire.problem_name(code), uncertain)
+    def count(
+        self, key: Key, window: Optional[Duration] = None, *, smooth: bool = False
+    ) -> Union[Count, WindowCount]:
+        """How often a key was added: within the last ``window`` (such as ``60s``), or over all time.
 
-    def _fail(self, batch: _Batch, error: RmbdError) -> None:
-        for operation in batch.operations:
-            self._outcome(operation.position, None, error)
+        In a window it is never too low for what was received there; with ``smooth`` the oldest step of time
+        counts by the part of it that is left in the window. A window that the sketch does not keep is refused.
+        """
+        if window is None:
+            return self.count_many([key])[0]
+        with self._client._turn(self._deadline):
+            question = _questions.count_in(key, window, smooth, self._number)
+            return cast(WindowCount, self._client._ask(question))
 
-    def _land(self, first: int) -> None:
-        """Takes a batch out, and what was under way of it."""
-        batch = self._flying.pop(first)
-        for request_id in batch.ids:
-            del self._copies[request_id]
-        if batch in self._again:
-            self._again.remove(batch)
-        for copy in self._sent:
-            if copy[1] == batch.under_way:
-                self._sent.remove(copy)
-                break
+    def count_many(self, keys: Iterable[Key]) -> list[Count]:
+        """How often many keys were added over all time, in their order."""
+        encoded = [_questions.count(key, self._number).encoded for key in keys]
+        with self._client._turn(self._deadline):
+            answers = self._client._ask_all(encoded, Sends(self._number))
+            return cast("list[Count]", answers)
 
-    def _find_lost(self) -> None:
-        """Copies that were overtaken or waited for long enough are lost."""
-        now = time.monotonic()
-        patience = self._client._patience(self._backoff)
-        ran_out = False
-        while self._sent:
-            first, number, sent_at = self._sent[0]
-            is_late = sent_at + patience <= now
-            if number + _REORDERING_MAX > self._replied_max and not is_late:
-                break
-            ran_out |= is_late
-            self._sent.popleft()
-            self._again.append(self._flying[first])
-        self._backoff += ran_out
-        if self._flying:
-            oldest = next(iter(self._flying.values()))
-            if oldest.first_sent + self._client._timeout <= now:
-                uncertain = oldest.sequence is not None
-                if oldest.sent_back:
-                    raise self._refused(_wire.ADDRESS_UNPROVEN, uncertain)
-                raise NoAnswer(self._client._addresses, self._client._timeout, uncertain)
+    def count_bounds(self, key: Key) -> Bounds:
+        """A key's estimate, a lower bound, and N."""
+        with self._client._turn(self._deadline):
+            return cast(Bounds, self._client._ask(_questions.bounds(key, self._number)))
 
-    def _abandon(self, error: Exception) -> None:
-        """What was sent and has no reply may have been applied."""
-        abandoned = RmbdError(f"given up: {error}")
-        abandoned.uncertain = self._once
-        for batch in self._flying.values():
-            self._fail(batch, abandoned)
+    def hit(
+        self,
+        key: Key,
+        weight: int = 1,
+        *,
+        limit: int,
+        window: Optional[Duration] = None,
+        bound: bool = False,
+        exactly_once: bool = True,
+    ) -> Verdict:
+        """Adds a weight to a key, then tells whether at most ``limit`` came within ``window`` (such as ``60s``).
 
+        It is added also where that is too much. A weight of 0 only looks.
+        """
+        one = Limit(key, limit, window, weight)
+        return self.limits([one], bound=bound, exactly_once=exactly_once)
 
-def _fits(batch: _Batch, reply: _wire.Reply) -> bool:
-    """Whether a reply has the answers that the operations ask for."""
-    total = len(batch.operations)
-    if reply.code == _wire.ADDRESS_UNPROVEN:
-        return batch.sequence is not None and reply.done == 0 and reply.cookie is not None
-    if reply.cookie is not None:
-        return False
-    if reply.done > total or (reply.done == total) != (reply.code == 0):
-        return False
-    asked = [o.bytes[0] for o in batch.operations[: reply.done] if o.answer_bytes]
-    kinds = {
-        _wire.COUNT: Count,
-        _wire.HIT: Hit,
-        _wire.BOUNDS: Bounds,
-        _wire.INFO: Info,
-    }
-    return len(asked) == len(reply.answers) and all(
-        isinstance(answer, kinds[kind]) for kind, answer in zip(asked, reply.answers)
-    )
+    def take(
+        self,
+        key: Key,
+        weight: int = 1,
+        *,
+        limit: int,
+        window: Optional[Duration] = None,
+        bound: bool = False,
+        exactly_once: bool = True,
+    ) -> Verdict:
+        """Adds a weight to a key only if at most ``limit`` come within ``window`` with it, and tells whether it
+        did: what is refused consumes nothing.
+        """
+        one = Limit(key, limit, window, weight)
+        return self.limits([one], take=True, bound=bound, exactly_once=exactly_once)
 
+    def limits(
+        self,
+        limits: Iterable[Limit],
+        *,
+        take: bool = False,
+        bound: bool = False,
+        exactly_once: bool = True,
+    ) -> Verdict:
+        """One to eight limits in one request. With ``take`` their weights are added only if all are within.
 
-def _refuses_client(code: int) -> bool:
-    """Whether a code says that the node does not know the client, or may not."""
-    known = (0, _wire.SEQUENCE_TOO_OLD)
-    return _wire.stops_whole_request(code, 0) and code not in known
-
-
-def _batches(operations: Iterable[_Operation]) -> Iterator[_Batch]:
-    """Operations that share a datagram, which nor its reply are too long."""
-    open_batch: list[_Operation] = []
-    size, answer_bytes = _HEADER_BYTES_MAX, 0
-    for operation in operations:
-        size += len(operation.bytes)
-        answer_bytes += operation.answer_bytes
-        reply_bytes = _wire.REPLY_HEAD_BYTES + answer_bytes
-        if open_batch and (size > _wire.DATAGRAM_BYTES or reply_bytes > _wire.REPLY_BYTES_MAX):
-            yield _Batch(open_batch)
-            open_batch = []
-            size = _HEADER_BYTES_MAX + len(operation.bytes)
-            answer_bytes = operation.answer_bytes
-        open_batch.append(operation)
-    if open_batch:
-        yield _Batch(open_batch)
-
-
-def _key(key: Key) -> bytes:
-    encoded = key.encode() if isinstance(key, str) else bytes(key)
-    if len(encoded) > _wire.KEY_BYTES_MAX:
-        raise KeyTooLong(len(encoded), _wire.KEY_BYTES_MAX)
-    return encoded
+        Windows are smooth, or never too low with ``bound``. A key that several limits name is added once.
+        Without ``exactly_once`` a weight may count twice where a reply is lost, and the node need not remember
+        this client.
+        """
+        client = self._client
+        with client._turn(self._deadline):
+            question = _questions.limits(
+                limits,
+                self._number,
+                client._weight_max,
+                take=take,
+                bound=bound,
+                exactly_once=exactly_once,
+            )
+            return client._verdict(question, self._on_failure)
 
 
 def _ranges(positions: Iterable[int]) -> list[range]:

@@ -16,7 +16,7 @@ from ._answers import (
     Hit,
     Info,
     Pardon,
-    Sketch,
+    SketchInfo,
     Sketches,
     Verdict,
     Window,
@@ -37,6 +37,8 @@ WINDOW, LIMITS, SKETCHES, HIT_BY_NAME, PARDON = 8, 9, 10, 11, 12
 
 COOKIE_BYTES_MAX = 16
 COOKIE_FIELD_BYTES_MAX = 1 + COOKIE_BYTES_MAX
+HEADER_BYTES_MAX = 6 + 5 + 16 + 10 + COOKIE_FIELD_BYTES_MAX
+"""Bytes before the operations: id, sketch, once, and cookie."""
 
 ANSWER_BYTES = {
     ADD: 0,
@@ -85,6 +87,7 @@ PROBLEMS = (
 )
 """Names of the problems by their code."""
 
+UNKNOWN_SKETCH = PROBLEMS.index("unknown_sketch")
 WRONG_BOOT = PROBLEMS.index("wrong_boot")
 SEQUENCE_TOO_OLD = PROBLEMS.index("sequence_too_old")
 ONCE_TABLE_FULL = PROBLEMS.index("once_table_full")
@@ -119,8 +122,11 @@ def problem_name(code: int) -> str:
     return PROBLEMS[code] if 0 < code < len(PROBLEMS) else "unknown"
 
 
-def stops_whole_request(code: int, done: int) -> bool:
-    """Whether a code stops a request before its first operation."""
+def stops_whole_request(code: int, done: int, sketch: int = 0) -> bool:
+    """Whether a code stops a request for this sketch before its first operation."""
+    if code == UNKNOWN_SKETCH:
+        # Every node has the default one: it is that of a limit.
+        return sketch != 0
     if code < len(PROBLEMS):
         return 0 < code <= _LAST_WHOLE or code in _WHOLE
     return done == 0
@@ -356,7 +362,7 @@ def _read_sketches(content: bytes) -> Sketches:
     return Sketches(total, entries)
 
 
-def _read_sketch(entry: bytes) -> Sketch:
+def _read_sketch(entry: bytes) -> SketchInfo:
     # What stands behind the windows is of a later version of the format.
     number = _U32.unpack_from(entry)[0]
     name, at = _read_field(entry, 4)
@@ -370,7 +376,7 @@ def _read_sketch(entry: bytes) -> Sketch:
         step_ms, at = _read_varint(entry, at)
         columns, at = _read_varint(entry, at)
         windows.append(Window(span_ms / 1000, step_ms / 1000, columns))
-    return Sketch(
+    return SketchInfo(
         name=name.decode("utf-8", "replace"),
         number=number,
         fingerprint=fingerprint,

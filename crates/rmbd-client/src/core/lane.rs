@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rmbd_proto::compact::{
     COOKIE_FIELD_BYTES_MAX, Header, Once, Operation, RequestWriter, WriteError, boot_at,
+    write_with_sequence,
 };
 use rmbd_proto::{Boot, SketchNumber};
 
@@ -26,6 +27,8 @@ pub(super) struct Batch<T> {
     pub(super) tokens: Vec<T>,
     /// Whether operations have answers.
     pub(super) asks: bool,
+    /// Whether operations add.
+    pub(super) adds: bool,
     /// Present where weights shall count once.
     pub(super) sequence: Option<u64>,
     pub(super) sketch: SketchNumber,
@@ -45,40 +48,32 @@ impl<T> Batch<T> {
     }
 }
 
-/// Operations of one kind: those that add, once, or those that only ask.
+/// Operations of one kind: those that add, once, or those that only ask. Each sketch has a lane of its own, since a
+/// datagram is for one; sealed batches of all of them stand in one line.
 #[derive(Debug)]
-pub(super) struct Lane<T> {
-    /// Which client, in the lane of those that add.
+pub(super) struct Lanes<T> {
+    /// Which client, where they add.
     client: Option<u64>,
-    sketch: SketchNumber,
-    /// Of the open batch.
+    lanes: Vec<Lane<T>>,
+    /// Of the lane that was used last.
+    at: usize,
+    /// Of the next batch that is sealed, in all lanes.
     sequence: u64,
-    /// Bytes of a full datagram. They are padded to it, since datagrams of one size go to the kernel together.
-    full_bytes: usize,
-    writer: RequestWriter,
-    tokens: Vec<T>,
-    asks: bool,
-    opened_at: Duration,
     /// Not sent yet.
     pub(super) sealed: VecDeque<Batch<T>>,
 }
 
-impl<T> Lane<T> {
+/// Lanes that are kept where nothing waits in them: nodes have few sketches.
+const LANES_KEPT: usize = 16;
+
+impl<T> Lanes<T> {
     /// For operations that add (with the client's number), or that only ask.
     pub(super) fn new(client: Option<u64>) -> Self {
-        let full_bytes = match client {
-            Some(_) => ADDING_BYTES,
-            None => DATAGRAM_BYTES,
-        };
         Self {
             client,
-            sketch: SketchNumber::DEFAULT,
+            lanes: vec![Lane::new(client, SketchNumber::DEFAULT)],
+            at: 0,
             sequence: 0,
-            full_bytes,
-            writer: RequestWriter::new(full_bytes),
-            tokens: Vec::new(),
-            asks: false,
-            opened_at: Duration::ZERO,
             sealed: VecDeque::new(),
         }
     }
@@ -87,19 +82,34 @@ impl<T> Lane<T> {
     #[inline]
     pub(super) fn place(
         &mut self,
+        sketch: SketchNumber,
         operation: Operation<'_>,
         now: impl Fn() -> Duration,
     ) -> Result<(), WriteError> {
-        if self.tokens.is_empty() {
-            self.open(now())?;
+        if self
+            .lanes
+            .get(self.at)
+            .is_none_or(|lane| lane.sketch != sketch)
+        {
+            self.turn_to(sketch);
         }
-        if let Err(error) = self.write(operation) {
+        let Some(lane) = self.lanes.get_mut(self.at) else {
+            return Err(WriteError::Full);
+        };
+        // One verdict is remembered for a request.
+        if lane.takes && self.client.is_some() && operation.may_take() {
+            self.sealed.extend(lane.seal(&mut self.sequence, false));
+        }
+        if lane.tokens.is_empty() {
+            lane.open(self.sequence, now())?;
+        }
+        if let Err(error) = lane.write(operation) {
             if error != WriteError::Full {
                 return Err(error);
             }
-            self.seal(true);
-            self.open(now())?;
-            self.write(operation)?;
+            self.sealed.extend(lane.seal(&mut self.sequence, true));
+            lane.open(self.sequence, now())?;
+            lane.write(operation)?;
         }
         Ok(())
     }
@@ -107,25 +117,82 @@ impl<T> Lane<T> {
     /// Of the operation that was just placed.
     #[inline]
     pub(super) fn push_token(&mut self, token: T) {
-        self.tokens.push(token);
+        if let Some(lane) = self.lanes.get_mut(self.at) {
+            lane.tokens.push(token);
+        }
     }
 
-    /// Closes the open batch, so that it can be sent.
+    /// Closes the open batches, so that they can be sent.
     pub(super) fn flush(&mut self) {
-        self.seal(false);
+        for lane in &mut self.lanes {
+            self.sealed.extend(lane.seal(&mut self.sequence, false));
+        }
+        self.lanes.truncate(LANES_KEPT);
     }
 
-    /// When the open batch was opened.
+    /// When the first of the open batches was opened.
     pub(super) fn opened_at(&self) -> Option<Duration> {
-        (!self.tokens.is_empty()).then_some(self.opened_at)
+        let open = self.lanes.iter().filter(|lane| !lane.tokens.is_empty());
+        open.map(|lane| lane.opened_at).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.sealed.is_empty()
+        self.sealed.is_empty() && self.lanes.iter().all(|lane| lane.tokens.is_empty())
     }
 
-    fn open(&mut self, now: Duration) -> Result<(), WriteError> {
+    #[cold]
+    fn turn_to(&mut self, sketch: SketchNumber) {
+        let known = self.lanes.iter().position(|lane| lane.sketch == sketch);
+        self.at = known.unwrap_or_else(|| {
+            self.lanes.push(Lane::new(self.client, sketch));
+            self.lanes.len() - 1
+        });
+    }
+}
+
+/// The open batch of one sketch.
+#[derive(Debug)]
+struct Lane<T> {
+    client: Option<u64>,
+    sketch: SketchNumber,
+    /// Bytes of a full datagram. They are padded to it, since datagrams of one size go to the kernel together.
+    full_bytes: usize,
+    writer: RequestWriter,
+    /// Stands in the open batch until it is sealed, since batches of other sketches may be sealed before.
+    expected: u64,
+    tokens: Vec<T>,
+    asks: bool,
+    adds: bool,
+    takes: bool,
+    opened_at: Duration,
+}
+
+/// Batches of other sketches that may be sealed while one is open without its sequence becoming longer than its place.
+const OVERTAKEN_MAX: u64 = 1 << 12;
+
+impl<T> Lane<T> {
+    fn new(client: Option<u64>, sketch: SketchNumber) -> Self {
+        let full_bytes = match client {
+            Some(_) => ADDING_BYTES,
+            None => DATAGRAM_BYTES,
+        };
+        Self {
+            client,
+            sketch,
+            full_bytes,
+            writer: RequestWriter::new(full_bytes),
+            expected: 0,
+            tokens: Vec::new(),
+            asks: false,
+            adds: false,
+            takes: false,
+            opened_at: Duration::ZERO,
+        }
+    }
+
+    fn open(&mut self, sequence: u64, now: Duration) -> Result<(), WriteError> {
         self.opened_at = now;
+        self.expected = sequence + OVERTAKEN_MAX;
         self.writer.start(&Header {
             acknowledge: true,
             sketch: self.sketch,
@@ -133,7 +200,7 @@ impl<T> Lane<T> {
             once: self.client.map(|client| Once {
                 boot: Boot(0),
                 client,
-                sequence: self.sequence,
+                sequence: self.expected,
             }),
             ..Header::default()
         })
@@ -144,29 +211,43 @@ impl<T> Lane<T> {
         self.writer.operation(operation)?;
         if operation.has_answer() {
             self.asks = true;
+            self.adds |= operation.weight() > 0;
+            self.takes |= operation.may_take();
         }
         Ok(())
     }
 
-    fn seal(&mut self, full: bool) {
+    /// The open batch, as the next one of all.
+    fn seal(&mut self, sequence: &mut u64, full: bool) -> Option<Batch<T>> {
         if self.tokens.is_empty() {
-            return;
+            return None;
         }
-        let mut datagram = self.writer.finish().to_vec();
-        if full {
-            datagram.resize(self.full_bytes, 0);
+        let mut datagram = Vec::with_capacity(self.full_bytes);
+        let written = self.writer.finish();
+        let sequence = self.client.map(|_| {
+            let this = *sequence;
+            *sequence += 1;
+            this
+        });
+        match sequence {
+            Some(sequence) => write_with_sequence(written, sequence, &mut datagram),
+            None => datagram.extend_from_slice(written),
         }
+        // A shorter sequence must not make the reply too long for it.
+        let bytes = if full { self.full_bytes } else { written.len() };
+        datagram.resize(bytes.max(datagram.len()), 0);
         let capacity = self.tokens.len();
-        self.sealed.push_back(Batch {
+        self.takes = false;
+        Some(Batch {
             datagram,
             tokens: std::mem::replace(&mut self.tokens, Vec::with_capacity(capacity)),
             asks: std::mem::take(&mut self.asks),
-            sequence: self.client.map(|_| self.sequence),
+            adds: std::mem::take(&mut self.adds) || sequence.is_some(),
+            sequence,
             sketch: self.sketch,
             queued_at: self.opened_at,
             first_sent: None,
-        });
-        self.sequence += 1;
+        })
     }
 }
 
@@ -184,19 +265,18 @@ mod tests {
     }
 
     fn are_patched(sketch: SketchNumber) {
-        let mut lane = Lane::new(Some(7));
-        lane.sketch = sketch;
+        let mut lanes = Lanes::new(Some(7));
         for n in 0..200 {
             let key = b"a key of 16 byte";
             let add = Operation::Add { key, weight: 1 };
-            lane.place(add, || Duration::ZERO).unwrap();
-            lane.push_token(n);
+            lanes.place(sketch, add, || Duration::ZERO).unwrap();
+            lanes.push_token(n);
         }
-        lane.flush();
-        assert!(lane.is_empty() || lane.opened_at().is_none());
-        let lengths: Vec<_> = lane.sealed.iter().map(|b| b.datagram.len()).collect();
+        lanes.flush();
+        assert!(lanes.opened_at().is_none());
+        let lengths: Vec<_> = lanes.sealed.iter().map(|b| b.datagram.len()).collect();
         assert_eq!(lengths[..2], [1383, 1383]);
-        for (number, mut batch) in lane.sealed.into_iter().enumerate() {
+        for (number, mut batch) in lanes.sealed.into_iter().enumerate() {
             batch.set_id(0x0102_0304);
             batch.set_boot(Boot(u64::MAX - 1));
             let request = request(&batch.datagram).unwrap();
@@ -206,6 +286,55 @@ mod tests {
             assert_eq!(Some(once.sequence), batch.sequence);
             assert_eq!(once.sequence, number as u64);
             assert_eq!(request.operations().count(), batch.tokens.len());
+        }
+    }
+
+    #[test]
+    fn sketches_have_lanes_of_their_own_and_one_line_of_sequences() {
+        let mut lanes = Lanes::new(Some(7));
+        for n in 0..3_000_u32 {
+            let key = b"a key of 16 byte";
+            let add = Operation::Add { key, weight: 1 };
+            let sketch = SketchNumber(n % 30);
+            lanes.place(sketch, add, || Duration::ZERO).unwrap();
+            lanes.push_token(n);
+            if n % 1_000 == 999 {
+                lanes.flush();
+                assert_eq!(lanes.lanes.len(), LANES_KEPT);
+            }
+        }
+        assert_eq!(lanes.sealed.len(), 90);
+        for (number, batch) in lanes.sealed.into_iter().enumerate() {
+            let request = request(&batch.datagram).unwrap();
+            assert_eq!(request.once.unwrap().sequence, number as u64);
+            assert_eq!(request.operations().count(), batch.tokens.len());
+            let sketch = request.sketch.0;
+            assert!(batch.tokens.iter().all(|token| token % 30 == sketch));
+        }
+    }
+
+    #[test]
+    fn one_that_takes_is_in_a_request_that_counts_once() {
+        for (client, batches) in [(Some(7), 5), (None, 1)] {
+            let mut lanes = Lanes::new(client);
+            for n in 0..10 {
+                let add = Operation::Add {
+                    key: b"a",
+                    weight: 1,
+                };
+                let take = Operation::HitByName {
+                    name: b"n",
+                    key: b"a",
+                    weight: 1,
+                };
+                let operation = if n % 2 == 0 { add } else { take };
+                lanes
+                    .place(SketchNumber::DEFAULT, operation, || Duration::ZERO)
+                    .unwrap();
+                lanes.push_token(n);
+            }
+            lanes.flush();
+            assert_eq!(lanes.sealed.len(), batches);
         }
     }
 }

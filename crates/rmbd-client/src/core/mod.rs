@@ -31,8 +31,9 @@ use std::time::Duration;
 use self::cookie::Cookie;
 use self::cookie::{cookie_of, shown};
 pub(super) use self::lane::DATAGRAM_BYTES;
-use self::lane::{Batch, Lane};
+use self::lane::{Batch, Lanes};
 use self::recovery::Recovery;
+use super::questions::Question;
 use rmbd_proto::compact::{
     self, Answer, Header, ONCE_RETRY_S_MAX, ONCE_WINDOW, Operation, Problem, RequestWriter,
     WriteError,
@@ -107,7 +108,7 @@ pub(super) enum Unsendable {
     LimitParts {
         parts: usize,
     },
-    /// Limits whose keys do not fit a datagram together: all else has room with the longest key and the longest numbers.
+    /// Limits whose keys do not fit a datagram together: all else has room with the longest key and numbers.
     TooLong,
     WeightTooLarge {
         weight: u64,
@@ -136,8 +137,8 @@ pub(super) struct Core<T> {
     /// When the present address was turned to.
     arrived_at: Duration,
     has_heard: bool,
-    adding: Lane<T>,
-    asking: Lane<T>,
+    adding: Lanes<T>,
+    asking: Lanes<T>,
     /// Whose turn it is, where both have something.
     adding_is_next: bool,
     /// The question for the boot; it has no token.
@@ -210,8 +211,8 @@ impl<T> Core<T> {
             heard_at: Duration::ZERO,
             arrived_at: Duration::ZERO,
             has_heard: false,
-            adding: Lane::new(Some(id.client)),
-            asking: Lane::new(None),
+            adding: Lanes::new(Some(id.client)),
+            asking: Lanes::new(None),
             adding_is_next: true,
             handshake: None,
             flying: BTreeMap::new(),
@@ -232,25 +233,30 @@ impl<T> Core<T> {
     /// Takes an operation. It is sent with others: when a datagram is full, at [`Self::flush`], or
     /// after the linger.
     #[inline]
-    pub(super) fn push(
+    pub(super) fn push<'q>(
         &mut self,
-        operation: Operation<'_>,
+        question: impl Into<Question<'q>>,
         token: T,
         now: impl Fn() -> Duration,
     ) -> Result<(), Unsendable> {
-        let lane = match weight_of(operation) {
-            None => &mut self.asking,
-            Some(weight) => {
-                if let Some(Node { weight_max, .. }) = self.node
-                    && weight > weight_max.into()
-                {
-                    return Err(Unsendable::WeightTooLarge { weight, weight_max });
-                }
-                &mut self.adding
-            }
+        let Question {
+            operation,
+            sketch,
+            once,
+            ..
+        } = question.into();
+        let weight = heaviest(operation);
+        if let Some(Node { weight_max, .. }) = self.node
+            && weight > weight_max.into()
+        {
+            return Err(Unsendable::WeightTooLarge { weight, weight_max });
+        }
+        let lanes = match weight > 0 && once {
+            true => &mut self.adding,
+            false => &mut self.asking,
         };
-        lane.place(operation, now)?;
-        lane.push_token(token);
+        lanes.place(sketch, operation, now)?;
+        lanes.push_token(token);
         Ok(())
     }
 
@@ -427,6 +433,7 @@ impl<T> Core<T> {
                 datagram: writer.finish().to_vec(),
                 tokens: Vec::new(),
                 asks: true,
+                adds: false,
                 sequence: None,
                 sketch: SketchNumber::DEFAULT,
                 queued_at: now,
@@ -531,15 +538,11 @@ impl<T> Core<T> {
     }
 }
 
-/// Of what adds.
+/// The largest weight of an operation, of which limits have several; 0 where it only asks.
 #[inline]
-fn weight_of(operation: Operation<'_>) -> Option<u64> {
+fn heaviest(operation: Operation<'_>) -> u64 {
     match operation {
-        Operation::Add { weight, .. }
-        | Operation::Hit {
-            weight: weight @ 1..,
-            ..
-        } => Some(weight),
-        _ => None,
+        Operation::Limits(limits) => limits.parts().map(|part| part.weight).max().unwrap_or(0),
+        other => other.weight(),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::cookie::{Cookie, cookie_of};
 use super::lane::Batch;
 use super::recovery::REORDERING_MAX;
-use super::{Copy, Core, Failure, Flying, Kind, Node, Reason, Sink, weight_of};
+use super::{Copy, Core, Failure, Flying, Kind, Node, Reason, Sink};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::{self, Answer, Operation, Problem, Reply};
 
 impl<T> Core<T> {
@@ -72,7 +73,7 @@ impl<T> Core<T> {
         }
         match flying.kind {
             Kind::Handshake => self.settle_handshake(reply, sink),
-            _ if stops_whole_request(code, reply.head.done) => {
+            _ if stops_whole_request(code, reply.head.done, flying.batch.sketch) => {
                 if code == Problem::WrongBoot.code()
                     && self.node.is_some_and(|node| node.boot == flying.boot)
                 {
@@ -111,6 +112,8 @@ impl<T> Core<T> {
             datagram,
             tokens,
             asks,
+            sequence,
+            sketch,
             ..
         } = flying.batch;
         if !asks && reply.head.code == 0 {
@@ -124,28 +127,20 @@ impl<T> Core<T> {
                 Ordering::Less => sink(token, Ok(None)),
                 Ordering::Equal => sink(token, Err(Failure::refused(reply.head.code))),
                 // Nobody looked at it: it goes again, with others or alone.
-                Ordering::Greater => self.requeue(operation, token, now, sink),
+                Ordering::Greater => {
+                    let lanes = match sequence {
+                        Some(_) => &mut self.adding,
+                        None => &mut self.asking,
+                    };
+                    match lanes.place(sketch, operation, || now) {
+                        Ok(()) => lanes.push_token(token),
+                        // It fitted before.
+                        Err(_) => sink(token, Err(Failure::of(Reason::Abandoned, false))),
+                    }
+                }
             }
         }
         self.flush();
-    }
-
-    fn requeue(
-        &mut self,
-        operation: Operation<'_>,
-        token: T,
-        now: Duration,
-        sink: &mut Sink<'_, T>,
-    ) {
-        let lane = match weight_of(operation) {
-            Some(_) => &mut self.adding,
-            None => &mut self.asking,
-        };
-        match lane.place(operation, || now) {
-            Ok(()) => lane.push_token(token),
-            // It fitted before.
-            Err(_) => sink(token, Err(Failure::of(Reason::Abandoned, false))),
-        }
     }
 }
 
@@ -162,7 +157,7 @@ impl Failure {
 
 impl<T> Batch<T> {
     pub(super) fn fail(self, reason: Reason, uncertain: bool, sink: &mut Sink<'_, T>) {
-        let failure = Failure::of(reason, uncertain && self.sequence.is_some());
+        let failure = Failure::of(reason, uncertain && self.adds);
         for token in self.tokens {
             sink(token, Err(failure));
         }
@@ -234,16 +229,17 @@ fn refuses_client(code: u8) -> bool {
     }
 }
 
-/// Whether a code stops a request before its first operation.
-fn stops_whole_request(code: u8, done: u16) -> bool {
+/// Whether a code stops a request for this sketch before its first operation.
+fn stops_whole_request(code: u8, done: u16, sketch: SketchNumber) -> bool {
     match Problem::from_code(code) {
         None => code != 0 && done == 0,
+        // Every node has the default one: it is that of a limit.
+        Some(Problem::UnknownSketch) => sketch != SketchNumber::DEFAULT,
         Some(
             Problem::Short
             | Problem::UnknownVersion
             | Problem::UnknownFlags
             | Problem::Header
-            | Problem::UnknownSketch
             | Problem::WrongBoot
             | Problem::OnceTableFull
             | Problem::SequenceTooOld

@@ -190,7 +190,9 @@ pub use self::reply::{Answers, Reply, ReplyHead, ReplyMalformed, reply, write_re
 pub use self::sketches::{
     SketchEntries, SketchEntry, SketchWindow, SketchWindows, Sketches, SketchesWriter,
 };
-pub use self::write::{Header, RequestWriter, WriteError, boot_at, write_with_cookie};
+pub use self::write::{
+    Header, RequestWriter, WriteError, boot_at, write_with_cookie, write_with_sequence,
+};
 
 /// The version of the format that is written here.
 pub const VERSION: u8 = 1;

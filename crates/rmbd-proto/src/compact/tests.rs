@@ -718,3 +718,18 @@ fn sketches_are_asked_for_alone() {
 fn an_operation_stays_small() {
     assert_eq!(size_of::<Operation<'_>>(), 48);
 }
+
+#[test]
+fn a_sequence_that_comes_later_is_where_a_written_one_is() {
+    for vector in list(&vectors(), "requests") {
+        let datagram = bytes(vector, "bytes");
+        for sequence in [0, 127, 128, 1 << 40, u64::MAX] {
+            let mut out = b"before".to_vec();
+            write_with_sequence(&datagram, sequence, &mut out);
+            let with = request(&out[6..]).unwrap();
+            let without = request(&datagram).unwrap();
+            let once = without.once.map(|once| Once { sequence, ..once });
+            assert_eq!(with, Request { once, ..without });
+        }
+    }
+}

@@ -100,6 +100,28 @@ pub fn write_with_cookie(datagram: &[u8], cookie: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a once-request that was written with another sequence to `out`, with this one. What is no once-request is
+/// appended as it is.
+pub fn write_with_sequence(datagram: &[u8], sequence: u64, out: &mut Vec<u8>) {
+    let parsed = request(datagram).ok();
+    let sequence_at = parsed.and_then(|request| {
+        let once = request.once?;
+        let token = request.token.map_or(0, |token| 1 + token.len());
+        let at = boot_at(request.sketch) + token + ONCE_FIXED_BYTES;
+        Some((at, at + varint::bytes(once.sequence)))
+    });
+    let (before, behind) = match sequence_at {
+        Some((start, end)) => (&datagram[..start], &datagram[end..]),
+        None => return out.extend_from_slice(datagram),
+    };
+    out.extend_from_slice(before);
+    varint::write(sequence, out);
+    out.extend_from_slice(behind);
+}
+
+/// Boot and client, before the sequence.
+const ONCE_FIXED_BYTES: usize = 8 + 8;
+
 /// Where the boot stands in a request with once, without a token.
 #[must_use]
 pub fn boot_at(sketch: SketchNumber) -> usize {

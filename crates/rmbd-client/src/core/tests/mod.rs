@@ -2,6 +2,8 @@
 //! and reorders, in virtual time.
 #![allow(clippy::unwrap_used)]
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
@@ -34,6 +36,10 @@ struct NaiveNode {
     applied: BTreeMap<Vec<u8>, u32>,
     clients: BTreeSet<u64>,
     seen: HashSet<(u64, u64)>,
+    /// Of once-requests with an operation that takes.
+    verdicts: BTreeMap<(u64, u64), compact::Verdict>,
+    /// All it has besides the default one.
+    sketches: Vec<SketchNumber>,
     highest: u64,
     repeats: u64,
     /// Whether new clients are to show a cookie.
@@ -56,6 +62,8 @@ impl NaiveNode {
             applied: BTreeMap::new(),
             clients: BTreeSet::new(),
             seen: HashSet::new(),
+            verdicts: BTreeMap::new(),
+            sketches: (1..4).map(SketchNumber).collect(),
             highest: 0,
             repeats: 0,
             asks: true,
@@ -89,6 +97,7 @@ impl NaiveNode {
         self.counts.clear();
         self.clients.clear();
         self.seen.clear();
+        self.verdicts.clear();
         self.highest = 0;
     }
 
@@ -147,8 +156,18 @@ impl NaiveNode {
             Ok(repeated) => {
                 head.repeated = repeated == Some(true);
                 self.repeats += u64::from(head.repeated);
-                for operation in request.operations() {
-                    match self.perform(operation.unwrap(), head.repeated) {
+                if !self.has(request.sketch) {
+                    head.code = Problem::UnknownSketch.code();
+                }
+                let mut takes = 0;
+                for operation in request.operations().filter(|_| head.code == 0) {
+                    let operation = operation.unwrap();
+                    takes += usize::from(operation.may_take());
+                    assert!(
+                        request.once.is_none() || takes <= 1,
+                        "one verdict is remembered"
+                    );
+                    match self.perform(operation, &request, head.repeated) {
                         Ok(answer) => answers.extend(answer),
                         Err(problem) => {
                             head.code = problem.code();
@@ -166,23 +185,30 @@ impl NaiveNode {
         reply
     }
 
-    fn perform(&mut self, operation: Operation<'_>, repeated: bool) -> Result<Vec<u8>, Problem> {
+    fn perform(
+        &mut self,
+        operation: Operation<'_>,
+        request: &compact::Request<'_>,
+        repeated: bool,
+    ) -> Result<Vec<u8>, Problem> {
+        if let Some(answer) = self.perform_newer(operation, request, repeated) {
+            return answer;
+        }
+        let key = &named(request.sketch, key_of(operation));
         let mut answer = [0; 9];
         match operation {
-            Operation::Add { key, weight } => {
+            Operation::Add { weight, .. } => {
                 return self.add(key, weight, repeated).map(|()| Vec::new());
             }
-            Operation::Count { key } => write_count_answer(self.count(key), false, &mut answer),
-            Operation::Hit {
-                key, weight, limit, ..
-            } => {
+            Operation::Count { .. } => write_count_answer(self.count(key), false, &mut answer),
+            Operation::Hit { weight, limit, .. } => {
                 if weight > 0 {
                     self.add(key, weight, repeated)?;
                 }
                 let count = self.count(key);
                 write_hit_answer(count, false, count <= limit, &mut answer);
             }
-            Operation::Bounds { key } => {
+            Operation::Bounds { .. } => {
                 let mut answer = [0; 25];
                 let total = self.counts.values().sum();
                 write_bounds_answer(self.count(key), false, 0, total, &mut answer);
@@ -202,9 +228,28 @@ impl NaiveNode {
                     writer: Writer(0),
                 }));
             }
-            _ => return Err(Problem::UnknownOperation),
+            other => panic!("{other:?}"),
         }
         Ok(answer.to_vec())
+    }
+}
+
+/// A key of a sketch, among those of all; of the default one it is the key alone.
+fn named(sketch: SketchNumber, key: &[u8]) -> Vec<u8> {
+    match sketch {
+        SketchNumber::DEFAULT => key.to_vec(),
+        SketchNumber(number) => [&number.to_le_bytes(), key].concat(),
+    }
+}
+
+/// Empty where it has none, or several.
+fn key_of(operation: Operation<'_>) -> &[u8] {
+    match operation {
+        Operation::Add { key, .. }
+        | Operation::Count { key }
+        | Operation::Hit { key, .. }
+        | Operation::Bounds { key } => key,
+        _ => b"",
     }
 }
 
@@ -232,6 +277,8 @@ const MUCH: Harm = Harm {
 enum Result_ {
     Added,
     Answer(u64),
+    /// Whether it is within, and the estimate.
+    Verdict(bool, u64),
     Failed(Failure),
 }
 
@@ -265,9 +312,9 @@ impl World {
         }
     }
 
-    fn push(&mut self, operation: Operation<'_>, token: u64) {
+    fn push<'q>(&mut self, question: impl Into<Question<'q>>, token: u64) {
         let now = self.now;
-        self.core.push(operation, token, || now).unwrap();
+        self.core.push(question, token, || now).unwrap();
     }
 
     fn add(&mut self, token: u64, weight: u64) {
@@ -328,6 +375,12 @@ impl World {
                     | Answer::Hit { estimate, .. }
                     | Answer::Bounds { estimate, .. },
                 )) => Result_::Answer(estimate),
+                Ok(Some(Answer::Window(window))) => Result_::Answer(window.estimate),
+                Ok(Some(Answer::Limits(verdict) | Answer::HitByName(verdict))) => {
+                    Result_::Verdict(!verdict.over, verdict.estimate)
+                }
+                Ok(Some(Answer::Pardon { credit })) => Result_::Answer(credit),
+                Ok(Some(Answer::Sketches(sketches))) => Result_::Answer(sketches.total),
                 Ok(Some(other)) => panic!("{other:?} is nobody's answer"),
                 Err(failure) => Result_::Failed(failure),
             };
