@@ -130,3 +130,82 @@ fn sum_of<'c, C: AsRef<[AtomicU32]> + ?Sized + 'c>(cells: Option<&'c C>) -> u32 
     let values = cells.iter().map(|cell| cell.load(Relaxed));
     values.fold(0, u32::wrapping_add)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{Geometry, HashFamily, SketchOptions, Weight};
+
+    const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
+    const WIDTH: u64 = 48;
+
+    fn sketch(has_others: bool, lanes: usize, width: u64) -> Sketch {
+        let options = SketchOptions { has_others, lanes };
+        Sketch::try_with(Geometry::new(width, 3).unwrap(), FAMILY, options).unwrap()
+    }
+
+    /// Adds to shared cells and lanes, and lets others count.
+    fn fill(sketch: &Sketch, others: u64) {
+        let mut lane = sketch.take_lane();
+        for key in 0..200_u32 {
+            let cells = sketch.cells_of(&key.to_le_bytes());
+            match &mut lane {
+                Some(lane) if key.is_multiple_of(2) => {
+                    sketch.add_in_lane(lane, &cells, Weight::ONE);
+                }
+                _ => sketch.add_at(&cells, Weight::MAX),
+            }
+            for cell in cells.iter() {
+                sketch.add_of_others(cell, others);
+            }
+        }
+    }
+
+    /// In every layout the folded cells are the sums of their neighbours, also where others are wide.
+    #[test]
+    fn folded_cells_are_sums_of_neighbours() {
+        for (has_others, lanes) in [(false, 0), (true, 0), (true, 2), (false, 2)] {
+            for others in [0, 3, 1 << 27, (1 << 33) + 5] {
+                let sketch = sketch(has_others, lanes, WIDTH);
+                fill(&sketch, others);
+                for fold in [1, 2, 3, 8, 48] {
+                    let geometry = sketch.geometry();
+                    let total = |number: usize| {
+                        let cells = geometry.cells_between(number * fold, (number + 1) * fold);
+                        let totals =
+                            cells.map(|cell| sketch.own_total(cell) + sketch.others_total(cell));
+                        totals.sum::<u64>()
+                    };
+                    let numbers = 0..geometry.cells() / fold;
+                    let mut seen = 0;
+                    sketch.for_each_folded(fold, numbers.clone(), |number, value| {
+                        assert_eq!((seen, value), (number, total(number) as u32));
+                        seen += 1;
+                    });
+                    assert_eq!(seen, numbers.len());
+                    for number in numbers {
+                        let value = sketch.folded(number as u32, fold);
+                        assert_eq!(value, total(number) as u32);
+                        assert_eq!(sketch.folded_total(number as u32, fold), total(number));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a sketch folds to is what a narrower sketch counts.
+    #[test]
+    fn a_folded_sketch_is_a_narrower_one() {
+        for fold in [2, 3, 8, 48] {
+            let wide = sketch(true, 0, WIDTH);
+            let narrow = sketch(true, 0, WIDTH / fold);
+            fill(&wide, 1);
+            fill(&narrow, 1);
+            for number in 0..narrow.geometry().cells() as u32 {
+                let value = wide.folded(number, fold as usize);
+                assert_eq!(value, narrow.folded(number, 1));
+            }
+        }
+    }
+}

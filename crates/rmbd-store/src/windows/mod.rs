@@ -29,11 +29,9 @@ mod read;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod turns;
 
-use std::sync::atomic::{
-    AtomicI64, AtomicU64,
-    Ordering::{Acquire, Relaxed},
-};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(super) use copier::Copier;
@@ -41,8 +39,14 @@ pub use copier::Snapshot;
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
 use ring::Ring;
+use turns::Bookings;
 
 use crate::memory::{MemoryShare, NoMemory};
+
+/// The atomics that [`turns`] is written with; `tests/loom.rs` puts a model of them in this place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// All rings of a replica. Any thread reads them; the one writer is the [`Copier`].
 #[derive(Debug)]
@@ -50,8 +54,7 @@ pub(super) struct Windows {
     rings: Box<[Ring]>,
     /// From this time on everything is here that was received or told.
     known_since_ns: AtomicI64,
-    /// Odd while growth is booked that is older than now; see `booking`.
-    bookings: AtomicU64,
+    bookings: Bookings,
 }
 
 impl Windows {
@@ -82,7 +85,7 @@ impl Windows {
         Ok(Self {
             rings: plans.iter().map(ring).collect::<Result<_, NoMemory>>()?,
             known_since_ns: AtomicI64::new(started_ns),
-            bookings: AtomicU64::new(0),
+            bookings: Bookings::new(),
         })
     }
 
@@ -120,12 +123,6 @@ impl Windows {
     /// Whether something that counts in a window from this time on may not be here.
     fn lacks_since(&self, from_ns: i64) -> bool {
         from_ns < self.known_since_ns.load(Relaxed)
-    }
-
-    /// The number of changes of bookings; odd while one is under way.
-    fn bookings(&self) -> u64 {
-        // Acquire pairs with the Release at the end of a booking.
-        self.bookings.load(Acquire)
     }
 }
 

@@ -1,9 +1,8 @@
 //! Reading windows.
 //!
 //! *The snapshot first, then the cell.* An add that a reader has to see was made before it asked, so the cell has it.
-//! What is in the snapshot is in the cell that is read afterwards: the copier read it there before it completed the
-//! snapshot (Release; Acquire in `Ring::numbers`), or a booking raised the cell before the snapshot (a Release fence;
-//! the snapshot is read with Acquire). So a difference is never negative, and the truth mod 2^32 or more.
+//! What is in the snapshot is in the cell that is read afterwards (`turns`). So a difference is never negative, and the
+//! truth mod 2^32 or more.
 //!
 //! *Of two snapshots the older one first.* A booking raises the younger first, so the younger one is read with all that
 //! the older one has.
@@ -122,7 +121,7 @@ impl Replica {
         let ring = self.windows.ring(question.window)?;
         let mut read = None;
         for _ in 0..TRIES {
-            let bookings = self.windows.bookings();
+            let bookings = self.windows.bookings.number();
             // Where nothing is old enough any more, the numbers were those of a moment ago.
             let Some(found) = find(ring, question) else {
                 continue;
@@ -143,7 +142,7 @@ impl Replica {
                 ended_ns: Some(found.ended_ns),
                 overflowed,
             });
-            if bookings.is_multiple_of(2) && self.windows.bookings() == bookings {
+            if self.windows.bookings.were_none_since(bookings) {
                 break;
             }
         }
