@@ -41,6 +41,60 @@ impl Sketch {
         }
     }
 
+    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the cell
+    /// is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the value.
+    /// What `before` loads with Acquire is read before the cell.
+    #[inline]
+    pub fn fold_rows<B, A: Copy>(
+        &self,
+        cells: &CellIndexes,
+        fold: usize,
+        start: A,
+        before: impl Fn(usize) -> B,
+        each: impl Fn(A, B, u32) -> A,
+    ) -> A {
+        if !self.has_lanes() {
+            let all = match (self.stride(), fold) {
+                (1, 1) => Some(self.fold_chunks::<1, _, _>(cells, 1, start, &before, &each)),
+                (2, 1) => Some(self.fold_chunks::<2, _, _>(cells, 1, start, &before, &each)),
+                (2, USUAL_FOLD) => {
+                    const LEN: usize = 2 * USUAL_FOLD;
+                    Some(self.fold_chunks::<LEN, _, _>(cells, USUAL_FOLD, start, &before, &each))
+                }
+                _ => None,
+            };
+            // The fence stands behind the reads of cells: see `others`.
+            fence(Acquire);
+            if let (Some(all), false) = (all, self.are_others_wide()) {
+                return all;
+            }
+        }
+        let row = |all, &cell: &u32| {
+            let number = cell as usize / fold;
+            let there = before(number);
+            each(all, there, self.folded(number as u32, fold))
+        };
+        cells.as_slice().iter().fold(start, row)
+    }
+
+    #[inline(always)]
+    fn fold_chunks<const LEN: usize, B, A: Copy>(
+        &self,
+        cells: &CellIndexes,
+        fold: usize,
+        start: A,
+        before: &impl Fn(usize) -> B,
+        each: &impl Fn(A, B, u32) -> A,
+    ) -> A {
+        let (chunks, _) = self.memory().as_chunks::<LEN>();
+        let row = |all, &cell: &u32| {
+            let number = cell as usize / fold;
+            let there = before(number);
+            each(all, there, sum_of(chunks.get(number)))
+        };
+        cells.as_slice().iter().fold(start, row)
+    }
+
     /// Like [`folded`](Self::folded) for each of these numbers, in order. Only the one writer of others calls this.
     #[inline]
     pub fn for_each_folded(
@@ -126,9 +180,10 @@ fn range(number: usize, len: usize) -> Range<usize> {
 
 #[inline]
 fn sum_of<'c, C: AsRef<[AtomicU32]> + ?Sized + 'c>(cells: Option<&'c C>) -> u32 {
-    let cells = cells.map_or(&[][..], AsRef::as_ref);
-    let values = cells.iter().map(|cell| cell.load(Relaxed));
-    values.fold(0, u32::wrapping_add)
+    cells.map_or(0, |cells| {
+        let values = cells.as_ref().iter().map(|cell| cell.load(Relaxed));
+        values.fold(0, u32::wrapping_add)
+    })
 }
 
 #[cfg(test)]

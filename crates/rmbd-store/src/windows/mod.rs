@@ -38,6 +38,7 @@ pub(super) use copier::Copier;
 pub use copier::Snapshot;
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
+pub(super) use read::Resolved;
 use ring::Ring;
 use turns::Bookings;
 
@@ -100,7 +101,7 @@ impl Windows {
         let covering = rings.filter(|(_, ring)| ring.plan().covers(span_ms));
         let best = covering.min_by_key(|(_, ring)| ring.plan().step_ms());
         match best {
-            Some((ring, _)) => Ok(Window::new(ring, span_ms)),
+            Some((number, ring)) => Ok(Window::new(number, ring.plan(), span_ms)),
             None => Err(UnknownWindow::new(span_ms, self.plans())),
         }
     }

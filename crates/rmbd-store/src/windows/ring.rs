@@ -144,13 +144,16 @@ impl Ring {
         self.mark(number).ended_ns.load(Relaxed)
     }
 
-    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what the snapshots since then noted, what N
-    /// has grown by since the youngest, and what may be added before the writer looks again.
-    #[inline]
-    pub(super) fn may_have_passed_2_to_32(&self, number: u64) -> bool {
-        let (_, youngest) = self.numbers();
+    /// The largest growth of a cell between two snapshots, as it was noted.
+    pub(super) fn growth_between(&self, older: u64, younger: u64) -> u64 {
         let growth = |number| self.mark(number).growth.load(Relaxed);
-        let noted = growth(youngest).wrapping_sub(growth(number));
+        growth(younger).wrapping_sub(growth(older))
+    }
+
+    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what was noted from there to the youngest, what
+    /// N has grown by since that, and what may be added before the writer looks again.
+    #[inline]
+    pub(super) fn may_have_passed_2_to_32(&self, noted: u64) -> bool {
         let growing = self.growing.load(Relaxed);
         noted
             .saturating_add(growing)
@@ -172,13 +175,25 @@ impl Ring {
     /// The cells of the slot in which a snapshot stands, or stood.
     #[inline]
     pub(super) fn slot(&self, number: u64) -> &[AtomicU32] {
-        &self.slots[(number % self.len()) as usize]
+        self.slot_at(self.slot_number(number))
+    }
+
+    /// The number of the slot in which a snapshot stands. This takes a division.
+    #[inline]
+    pub(super) fn slot_number(&self, number: u64) -> usize {
+        (number % self.len()) as usize
+    }
+
+    /// The cells of a slot.
+    #[inline]
+    pub(super) fn slot_at(&self, slot_number: usize) -> &[AtomicU32] {
+        &self.slots[slot_number]
     }
 
     /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
     #[inline]
-    pub(super) fn prefetch(&self, number: u64, cells: &CellIndexes) {
-        let (slot, fold) = (self.slot(number), self.plan.fold() as u32);
+    pub(super) fn prefetch(&self, slot_number: usize, cells: &CellIndexes) {
+        let (slot, fold) = (self.slot_at(slot_number), self.plan.fold() as u32);
         for &cell in cells.as_slice() {
             if let Some(cell) = slot.get(folded(cell, fold) as usize) {
                 prefetch_for_read(cell);
@@ -188,7 +203,7 @@ impl Ring {
 
     #[inline]
     fn mark(&self, number: u64) -> &Mark {
-        &self.marks[(number % self.len()) as usize]
+        &self.marks[self.slot_number(number)]
     }
 }
 
