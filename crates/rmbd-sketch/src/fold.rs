@@ -41,6 +41,60 @@ impl Sketch {
         }
     }
 
+    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the cell
+    /// is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the value.
+    /// What `before` loads with Acquire is read before the cell.
+    #[inline]
+    pub fn fold_rows<B, A: Copy>(
+        &self,
+        cells: &CellIndexes,
+        fold: usize,
+        start: A,
+        before: impl Fn(usize) -> B,
+        each: impl Fn(A, B, u32) -> A,
+    ) -> A {
+        if !self.has_lanes() {
+            let all = match (self.stride(), fold) {
+                (1, 1) => Some(self.fold_chunks::<1, _, _>(cells, 1, start, &before, &each)),
+                (2, 1) => Some(self.fold_chunks::<2, _, _>(cells, 1, start, &before, &each)),
+                (2, USUAL_FOLD) => {
+                    const LEN: usize = 2 * USUAL_FOLD;
+                    Some(self.fold_chunks::<LEN, _, _>(cells, USUAL_FOLD, start, &before, &each))
+                }
+                _ => None,
+            };
+            // The fence stands behind the reads of cells: see `others`.
+            fence(Acquire);
+            if let (Some(all), false) = (all, self.are_others_wide()) {
+                return all;
+            }
+        }
+        let row = |all, &cell: &u32| {
+            let number = cell as usize / fold;
+            let there = before(number);
+            each(all, there, self.folded(number as u32, fold))
+        };
+        cells.as_slice().iter().fold(start, row)
+    }
+
+    #[inline(always)]
+    fn fold_chunks<const LEN: usize, B, A: Copy>(
+        &self,
+        cells: &CellIndexes,
+        fold: usize,
+        start: A,
+        before: &impl Fn(usize) -> B,
+        each: &impl Fn(A, B, u32) -> A,
+    ) -> A {
+        let (chunks, _) = self.memory().as_chunks::<LEN>();
+        let row = |all, &cell: &u32| {
+            let number = cell as usize / fold;
+            let there = before(number);
+            each(all, there, sum_of(chunks.get(number)))
+        };
+        cells.as_slice().iter().fold(start, row)
+    }
+
     /// Like [`folded`](Self::folded) for each of these numbers, in order. Only the one writer of others calls this.
     #[inline]
     pub fn for_each_folded(
@@ -126,7 +180,87 @@ fn range(number: usize, len: usize) -> Range<usize> {
 
 #[inline]
 fn sum_of<'c, C: AsRef<[AtomicU32]> + ?Sized + 'c>(cells: Option<&'c C>) -> u32 {
-    let cells = cells.map_or(&[][..], AsRef::as_ref);
-    let values = cells.iter().map(|cell| cell.load(Relaxed));
-    values.fold(0, u32::wrapping_add)
+    cells.map_or(0, |cells| {
+        let values = cells.as_ref().iter().map(|cell| cell.load(Relaxed));
+        values.fold(0, u32::wrapping_add)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{Geometry, HashFamily, SketchOptions, Weight};
+
+    const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
+    const WIDTH: u64 = 48;
+
+    fn sketch(has_others: bool, lanes: usize, width: u64) -> Sketch {
+        let options = SketchOptions { has_others, lanes };
+        Sketch::try_with(Geometry::new(width, 3).unwrap(), FAMILY, options).unwrap()
+    }
+
+    /// Adds to shared cells and lanes, and lets others count.
+    fn fill(sketch: &Sketch, others: u64) {
+        let mut lane = sketch.take_lane();
+        for key in 0..200_u32 {
+            let cells = sketch.cells_of(&key.to_le_bytes());
+            match &mut lane {
+                Some(lane) if key.is_multiple_of(2) => {
+                    sketch.add_in_lane(lane, &cells, Weight::ONE);
+                }
+                _ => sketch.add_at(&cells, Weight::MAX),
+            }
+            for cell in cells.iter() {
+                sketch.add_of_others(cell, others);
+            }
+        }
+    }
+
+    /// In every layout the folded cells are the sums of their neighbours, also where others are wide.
+    #[test]
+    fn folded_cells_are_sums_of_neighbours() {
+        for (has_others, lanes) in [(false, 0), (true, 0), (true, 2), (false, 2)] {
+            for others in [0, 3, 1 << 27, (1 << 33) + 5] {
+                let sketch = sketch(has_others, lanes, WIDTH);
+                fill(&sketch, others);
+                for fold in [1, 2, 3, 8, 48] {
+                    let geometry = sketch.geometry();
+                    let total = |number: usize| {
+                        let cells = geometry.cells_between(number * fold, (number + 1) * fold);
+                        let totals =
+                            cells.map(|cell| sketch.own_total(cell) + sketch.others_total(cell));
+                        totals.sum::<u64>()
+                    };
+                    let numbers = 0..geometry.cells() / fold;
+                    let mut seen = 0;
+                    sketch.for_each_folded(fold, numbers.clone(), |number, value| {
+                        assert_eq!((seen, value), (number, total(number) as u32));
+                        seen += 1;
+                    });
+                    assert_eq!(seen, numbers.len());
+                    for number in numbers {
+                        let value = sketch.folded(number as u32, fold);
+                        assert_eq!(value, total(number) as u32);
+                        assert_eq!(sketch.folded_total(number as u32, fold), total(number));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a sketch folds to is what a narrower sketch counts.
+    #[test]
+    fn a_folded_sketch_is_a_narrower_one() {
+        for fold in [2, 3, 8, 48] {
+            let wide = sketch(true, 0, WIDTH);
+            let narrow = sketch(true, 0, WIDTH / fold);
+            fill(&wide, 1);
+            fill(&narrow, 1);
+            for number in 0..narrow.geometry().cells() as u32 {
+                let value = wide.folded(number, fold as usize);
+                assert_eq!(value, narrow.folded(number, 1));
+            }
+        }
+    }
 }

@@ -239,8 +239,8 @@ impl<T: Copy> Batch<T> {
 
     /// Starts to fetch what [`estimate_in`](Self::estimate_in) reads for this question.
     #[inline]
-    pub fn prefetch_in(&self, looked: &Looked, question: &WindowQuestion) {
-        self.replica().prefetch_window(&looked.0, question);
+    pub fn prefetch_in(&mut self, looked: &Looked, question: &WindowQuestion) {
+        self.pipeline.prefetch_in(&looked.0, question);
     }
 
     /// The estimate of all time of a key that was looked up.
@@ -253,8 +253,8 @@ impl<T: Copy> Batch<T> {
     /// The estimate in a window of a key that was looked up.
     #[inline]
     #[must_use]
-    pub fn estimate_in(&self, looked: &Looked, question: &WindowQuestion) -> Estimate {
-        self.replica().estimate_in_at(&looked.0, question)
+    pub fn estimate_in(&mut self, looked: &Looked, question: &WindowQuestion) -> Estimate {
+        self.pipeline.estimate_in_at(&looked.0, question)
     }
 
     /// How long after the question's time `weight` may be added to a key that was looked up, so that its estimate in

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
+use super::windows::Resolved;
 use super::{Estimate, Replica, WindowQuestion};
 
 /// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
@@ -99,6 +100,7 @@ pub(super) struct Pipeline<T> {
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
     asked: [Asked; LAG],
+    resolved: Resolved,
     /// Operations taken since the last `finish`.
     taken: usize,
     /// Weight that was not added since it would have passed a limit, until somebody takes the number.
@@ -120,6 +122,7 @@ impl<T: Copy> Pipeline<T> {
                 weight: Weight::ZERO,
             }; LAG],
             asked: [Asked::default(); LAG],
+            resolved: Resolved::default(),
             taken: 0,
             refused_weight: 0,
         }
@@ -176,7 +179,8 @@ impl<T: Copy> Pipeline<T> {
                 let place = self.push_pipelined(key, Operation::AskIn { weight, token }, answer);
                 self.asked[place] = asked;
                 if let Some(question) = &asked.window {
-                    self.replica.prefetch_window(&self.cells[place], question);
+                    let cells = &self.cells[place];
+                    (self.replica).prefetch_window(cells, question, &mut self.resolved);
                 }
             }
         }
@@ -204,6 +208,22 @@ impl<T: Copy> Pipeline<T> {
         find(&self.replica, key, &mut cells);
         self.prefetch(&cells);
         cells
+    }
+
+    /// Like [`Replica::estimate_in`], for a key with these cells.
+    #[inline]
+    pub(super) fn estimate_in_at(
+        &mut self,
+        cells: &CellIndexes,
+        question: &WindowQuestion,
+    ) -> Estimate {
+        (self.replica).estimate_in_at(cells, question, &mut self.resolved)
+    }
+
+    /// Starts to fetch what [`estimate_in_at`](Self::estimate_in_at) reads.
+    #[inline]
+    pub(super) fn prefetch_in(&mut self, cells: &CellIndexes, question: &WindowQuestion) {
+        (self.replica).prefetch_window(cells, question, &mut self.resolved);
     }
 
     /// Adds to cells at once.
@@ -273,6 +293,8 @@ impl<T: Copy> Pipeline<T> {
 
 impl<T: Copy> Pipeline<T> {
     /// Answers the question at a place. Weight that is within its limit, or has none, is added.
+    // A call of its own, so that the other operations stay as short as they are.
+    #[inline(never)]
     fn perform_in(
         &mut self,
         place: usize,
@@ -282,8 +304,9 @@ impl<T: Copy> Pipeline<T> {
     ) {
         let (cells, Asked { window, limit }) = (&self.cells[place], self.asked[place]);
         let replica = &*self.replica;
-        let estimate = || match &window {
-            Some(question) => replica.estimate_in_at(cells, question),
+        let resolved = &mut self.resolved;
+        let mut estimate = || match &window {
+            Some(question) => replica.estimate_in_at(cells, question, resolved),
             None => replica.estimate_at(cells),
         };
         let Some(limit) = limit else {

@@ -316,9 +316,15 @@ impl Replica {
         self.windows.look(self.slices_weight());
     }
 
+    /// Whether there are legacy peers that are counted.
+    #[inline]
+    pub(super) fn has_legacy_peers(&self) -> bool {
+        self.shown_origins().next().is_some()
+    }
+
     /// Legacy peers that are not forgotten.
     #[inline]
-    pub(super) fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
+    fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
         self.origins.iter().filter(|origin| !origin.is_hidden())
     }
 }

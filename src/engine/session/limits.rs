@@ -282,14 +282,13 @@ impl<T: Copy> Session<T> {
     }
 }
 
-fn read_part<T: Copy>(batch: &Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {
-    let replica = batch.replica();
+fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {
     let (estimate, error) = match &part.window {
         Some(question) => (
             batch.estimate_in(&key.looked, question),
-            replica.error_in(question),
+            batch.replica().error_in(question),
         ),
-        None => (batch.estimate(&key.looked), replica.error()),
+        None => (batch.estimate(&key.looked), batch.replica().error()),
     };
     Part {
         estimate: estimate.count,

@@ -4,18 +4,13 @@
 //! been reached at which time. The cell is raised first; then each snapshot that ended at or after such a time gets
 //! the part that had been reached by it, from the youngest to the oldest.
 //!
-//! *Never too low*. A reader that sees a raised snapshot sees the raised cell: a Release fence stands between them, and
-//! readers read the snapshot with Acquire before the cell. A snapshot gets no more than what was reached when it ended,
+//! *Never too low*. A reader that sees a raised snapshot sees the raised cell (`turns`). A snapshot gets no more than what was reached when it ended,
 //! so what was counted after that is in the difference. The snapshot at hand ends later than all these times. It gets
 //! its part only where a cell has been copied; the others will be copied as they are then.
 //!
 //! *Not too high for a moment*. Between the raising of the cell and that of a snapshot a reader would take old growth
 //! for new. The number of changes is odd meanwhile and higher afterwards, and the reader asks again.
 
-use std::sync::atomic::{
-    Ordering::{Relaxed, Release},
-    fence,
-};
 use std::time::Duration;
 
 use rmbd_sketch::CellIndex;
@@ -44,10 +39,7 @@ pub(crate) struct Booking<'w> {
 impl Copier {
     /// Begins to book growth.
     pub(crate) fn book<'w>(&'w mut self, replica: &'w Replica) -> Booking<'w> {
-        let bookings = &replica.windows.bookings;
-        bookings.store(bookings.load(Relaxed) + 1, Relaxed);
-        // A reader that sees any of what follows sees that it has begun.
-        fence(Release);
+        replica.windows.bookings.begin();
         Booking {
             replica,
             copier: self,
@@ -76,8 +68,7 @@ impl Booking<'_> {
             return;
         };
         let at = folded(cell.get(), ring.plan().fold() as u32) as usize;
-        // Release stands between the cells and the snapshots: see the head of this file.
-        fence(Release);
+        self.replica.windows.bookings.between();
         let (oldest, youngest) = ring.numbers();
         let part = |number| part_by(reached, ring.ended_ns(number));
         if let Some(hand) = self.copier.hand(ring_number).filter(|hand| at < hand.next) {
@@ -98,8 +89,7 @@ impl Booking<'_> {
 
 impl Drop for Booking<'_> {
     fn drop(&mut self) {
-        let bookings = &self.replica.windows.bookings;
-        bookings.store(bookings.load(Relaxed) + 1, Release);
+        self.replica.windows.bookings.end();
     }
 }
 

@@ -29,21 +29,26 @@ mod read;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod weight;
 
-use std::sync::atomic::{
-    AtomicI64, AtomicU64,
-    Ordering::{Acquire, Relaxed},
-};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(super) use copier::Copier;
 pub use copier::Snapshot;
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
+pub(super) use read::Resolved;
 use ring::Ring;
+use turns::Bookings;
 
 use crate::memory::{MemoryShare, NoMemory};
+
+/// The atomics that [`turns`] is written with; `tests/loom.rs` puts a model of them in this place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// All rings of a replica. Any thread reads them; the one writer is the [`Copier`].
 #[derive(Debug)]
@@ -51,8 +56,7 @@ pub(super) struct Windows {
     rings: Box<[Ring]>,
     /// From this time on everything is here that was received or told.
     known_since_ns: AtomicI64,
-    /// Odd while growth is booked that is older than now; see `booking`.
-    bookings: AtomicU64,
+    bookings: Bookings,
 }
 
 impl Windows {
@@ -83,7 +87,7 @@ impl Windows {
         Ok(Self {
             rings: plans.iter().map(ring).collect::<Result<_, NoMemory>>()?,
             known_since_ns: AtomicI64::new(started_ns),
-            bookings: AtomicU64::new(0),
+            bookings: Bookings::new(),
         })
     }
 
@@ -103,7 +107,7 @@ impl Windows {
         let rings = self.rings.iter().enumerate();
         let covering = rings.filter(|(_, ring)| ring.plan().covers(span_ms));
         let best = covering.min_by_key(|(_, ring)| ring.plan().step_ms());
-        best.map(|(ring, _)| Window::new(ring, span_ms))
+        best.map(|(number, ring)| Window::new(number, ring.plan(), span_ms))
     }
 
     fn ring(&self, window: Window) -> Option<&Ring> {
@@ -124,12 +128,6 @@ impl Windows {
     /// Whether something that counts in a window from this time on may not be here.
     fn lacks_since(&self, from_ns: i64) -> bool {
         from_ns < self.known_since_ns.load(Relaxed)
-    }
-
-    /// The number of changes of bookings; odd while one is under way.
-    fn bookings(&self) -> u64 {
-        // Acquire pairs with the Release at the end of a booking.
-        self.bookings.load(Acquire)
     }
 }
 

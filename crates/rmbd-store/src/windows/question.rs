@@ -11,7 +11,8 @@ use super::plan::WindowPlan;
 /// makes it. Where another replica has no such ring, it answers with the count of all time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    ring: u32,
+    ring: u16,
+    steps: u16,
     span_ms: u32,
 }
 
@@ -49,10 +50,11 @@ pub struct UnknownWindow {
 }
 
 impl Window {
-    pub(super) fn new(ring: usize, span_ms: u64) -> Self {
-        // Both fit: there are few rings, and no window is longer than 31 days.
+    pub(super) fn new(ring: usize, plan: &WindowPlan, span_ms: u64) -> Self {
+        // All fit: there are few rings, no window has many steps, and none is longer than 31 days.
         Self {
-            ring: ring as u32,
+            ring: ring as u16,
+            steps: (span_ms / plan.step_ms()) as u16,
             span_ms: span_ms as u32,
         }
     }
@@ -66,7 +68,13 @@ impl Window {
 
     #[inline]
     pub(super) fn ring(self) -> usize {
-        self.ring as usize
+        self.ring.into()
+    }
+
+    /// Its length in steps of the ring.
+    #[inline]
+    pub(super) fn steps(self) -> u64 {
+        self.steps.into()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Reading windows.
 //!
 //! *The snapshot first, then the cell.* An add that a reader has to see was made before it asked, so the cell has it.
-//! What is in the snapshot is in the cell that is read afterwards: the copier read it there before it completed the
-//! snapshot (Release; Acquire in `Ring::numbers`), or a booking raised the cell before the snapshot (a Release fence;
-//! the snapshot is read with Acquire). So a difference is never negative, and the truth mod 2^32 or more.
+//! What is in the snapshot is in the cell that is read afterwards (`turns`). So a difference is never negative, and the
+//! truth mod 2^32 or more.
 //!
 //! *Of two snapshots the older one first.* A booking raises the younger first, so the younger one is read with all that
 //! the older one has.
@@ -15,7 +14,7 @@ use rmbd_sketch::{CellIndexes, Weight};
 
 use super::copier::slack_ns;
 use super::question::{Reading, UnknownWindow, Window, WindowQuestion};
-use super::ring::{Found, Ring, Younger, folded};
+use super::ring::Ring;
 use super::{WindowPlan, ns, ns_of_ms};
 use crate::{Estimate, Replica};
 
@@ -53,29 +52,23 @@ impl Replica {
     /// is at most the estimate of all time.
     #[must_use]
     pub fn estimate_in(&self, key: &[u8], question: &WindowQuestion) -> Estimate {
-        self.estimate_in_at(&self.own.cells_of(key), question)
+        self.estimate_in_at(&self.own.cells_of(key), question, &mut Resolved::default())
     }
 
+    /// The same for a key with these cells. Who asks many questions keeps what was `resolved` of the last one.
     #[inline]
     pub(crate) fn estimate_in_at(
         &self,
         cells: &CellIndexes,
         question: &WindowQuestion,
+        resolved: &mut Resolved,
     ) -> Estimate {
-        let (window, from_ns) = (self.read(cells, question), from_ns(question));
+        let window = self.read(cells, question, resolved);
         let all_time = self.estimate_at(cells);
-        let incomplete = all_time.incomplete
-            || self.windows.lacks_since(from_ns)
-            || self.shown_origins().next().is_some();
-        let window = window.unwrap_or(Read {
-            count: u64::MAX,
-            ended_ns: None,
-            overflowed: false,
-        });
         Estimate {
             count: window.count.min(all_time.count),
-            covered_ms: window.covered_ms(question),
-            incomplete,
+            covered_ms: window.covered_ms,
+            incomplete: all_time.incomplete || window.incomplete || self.has_legacy_peers(),
             overflowed: window.overflowed,
             refused: false,
         }
@@ -92,12 +85,13 @@ impl Replica {
         limit: u64,
     ) -> Option<Duration> {
         let most = limit.checked_sub(weight.into())?;
-        if self.estimate_in_at(cells, question).count <= most {
+        let estimate = self.estimate_in_at(cells, question, &mut Resolved::default());
+        if estimate.count <= most {
             return Some(Duration::ZERO);
         }
         let ring = self.windows.ring(question.window)?;
         let span_ns = ns_of_ms(question.window.span_ms());
-        let enough_ns = match find(ring, question) {
+        let enough_ns = match ring.find(from_ns(question), question.window.steps()) {
             Some(found) => self.enough_gone_ns(cells, question, ring, found.number, most),
             // Nothing is as old as the window: all of it will have gone a window from now on.
             None => ns(question.now),
@@ -110,92 +104,92 @@ impl Replica {
 
     /// Starts to fetch what an answer to this question reads.
     #[inline]
-    pub(crate) fn prefetch_window(&self, cells: &CellIndexes, question: &WindowQuestion) {
+    pub(crate) fn prefetch_window(
+        &self,
+        cells: &CellIndexes,
+        question: &WindowQuestion,
+        resolved: &mut Resolved,
+    ) {
         let Some(ring) = self.windows.ring(question.window) else {
             return;
         };
         self.own.prefetch_folded(cells, ring.plan().fold());
-        if let Some(found) = find(ring, question) {
-            ring.prefetch(found.number, cells);
-            if let (Reading::Smooth, Some(younger)) = (question.reading, found.younger) {
-                ring.prefetch(younger.number, cells);
+        if let Some(slots) = resolved.get(ring, question) {
+            ring.prefetch(slots.older, cells);
+            if slots.younger != slots.older {
+                ring.prefetch(slots.younger, cells);
             }
         }
     }
 
-    /// Reads a window; `None` where it cannot be read, and the count of all time has to do.
+    /// Reads a window. Where it cannot be read, the count of all time has to do.
     #[inline]
-    fn read(&self, cells: &CellIndexes, question: &WindowQuestion) -> Option<Read> {
-        let ring = self.windows.ring(question.window)?;
-        let mut read = None;
+    fn read(
+        &self,
+        cells: &CellIndexes,
+        question: &WindowQuestion,
+        resolved: &mut Resolved,
+    ) -> Read {
+        let mut read = Read::NOTHING;
+        let Some(ring) = self.windows.ring(question.window) else {
+            return read;
+        };
         for _ in 0..TRIES {
-            let bookings = self.windows.bookings();
+            let bookings = self.windows.bookings.number();
             // Where nothing is old enough any more, the numbers were those of a moment ago.
-            let Some(found) = find(ring, question) else {
+            let Some(slots) = resolved.get(ring, question) else {
                 continue;
             };
-            let count = match (question.reading, found.younger) {
-                (Reading::Smooth, Some(younger)) => {
-                    self.smooth(ring, cells, &found, younger, from_ns(question))
-                }
-                _ => self.since(ring, found.number, cells),
+            let count = if slots.older == slots.younger {
+                self.since(ring, slots.older, cells)
+            } else {
+                self.smooth(ring, slots, cells)
             };
-            let overflowed = ring.may_have_passed_2_to_32(found.number);
-            if !ring.still_has(found.number) {
+            if !ring.still_has(slots.number) {
                 continue;
             }
             // It is too high at most from here on.
-            read = Some(Read {
+            read = Read {
                 count,
-                ended_ns: Some(found.ended_ns),
-                overflowed,
-            });
-            if bookings.is_multiple_of(2) && self.windows.bookings() == bookings {
+                covered_ms: slots.covered_ms,
+                incomplete: self.windows.lacks_since(slots.from_ns),
+                overflowed: ring.may_have_passed_2_to_32(slots.noted),
+            };
+            if self.windows.bookings.were_none_since(bookings) {
                 break;
             }
         }
         read
     }
 
-    /// The least row of what was counted since a snapshot.
+    /// The least row of what was counted since the snapshot in a slot.
     #[inline]
-    fn since(&self, ring: &Ring, number: u64, cells: &CellIndexes) -> u64 {
-        let (slot, fold) = (ring.slot(number), ring.plan().fold());
-        let row = |&cell: &u32| {
-            let cell = folded(cell, fold as u32);
-            let old = slot[cell as usize].load(Acquire);
-            self.own.folded(cell, fold).wrapping_sub(old)
-        };
-        let least = cells.as_slice().iter().map(row).fold(u32::MAX, u32::min);
-        least.into()
+    fn since(&self, ring: &Ring, slot: usize, cells: &CellIndexes) -> u64 {
+        let slot = ring.slot_at(slot);
+        let before = |number: usize| slot[number].load(Acquire);
+        let least = |least: u32, before, now: u32| least.min(now.wrapping_sub(before));
+        let fold = ring.plan().fold();
+        self.own
+            .fold_rows(cells, fold, u32::MAX, before, least)
+            .into()
     }
 
     /// The least row of what was counted since the younger of two snapshots, and a part of what the least row since
     /// the older one has more.
     #[inline]
-    fn smooth(
-        &self,
-        ring: &Ring,
-        cells: &CellIndexes,
-        older: &Found,
-        younger: Younger,
-        from_ns: i64,
-    ) -> u64 {
-        let (old_slot, young_slot) = (ring.slot(older.number), ring.slot(younger.number));
-        let fold = ring.plan().fold();
-        let (mut since_older, mut since_younger) = (u32::MAX, u32::MAX);
-        for &cell in cells.as_slice() {
-            let cell = folded(cell, fold as u32);
-            let old = old_slot[cell as usize].load(Acquire);
-            let young = young_slot[cell as usize].load(Acquire);
-            let now = self.own.folded(cell, fold);
-            since_older = since_older.min(now.wrapping_sub(old));
-            since_younger = since_younger.min(now.wrapping_sub(young));
-        }
-        let left_ns = younger.ended_ns - from_ns;
-        let gap_ns = younger.ended_ns - older.ended_ns;
-        let between = since_older.saturating_sub(since_younger);
-        u64::from(since_younger) + part_of(between.into(), left_ns, gap_ns)
+    fn smooth(&self, ring: &Ring, slots: &Slots, cells: &CellIndexes) -> u64 {
+        let (older, younger) = (ring.slot_at(slots.older), ring.slot_at(slots.younger));
+        let before = |number: usize| {
+            let older = older[number].load(Acquire);
+            (older, younger[number].load(Acquire))
+        };
+        let least = |least: (u32, u32), (older, younger), now: u32| {
+            let (since_older, since_younger) = (now.wrapping_sub(older), now.wrapping_sub(younger));
+            (least.0.min(since_older), least.1.min(since_younger))
+        };
+        let (fold, most) = (ring.plan().fold(), (u32::MAX, u32::MAX));
+        let (older, younger) = self.own.fold_rows(cells, fold, most, before, least);
+        u64::from(younger) + slots.part.of(older.saturating_sub(younger))
     }
 
     /// The latest beginning of a window that has too much in it, as a time: of the windows that begin from then on
@@ -208,12 +202,13 @@ impl Replica {
         first: u64,
         most: u64,
     ) -> i64 {
+        let since = |number| self.since(ring, ring.slot_number(number), cells);
         let (_, youngest) = ring.numbers();
         // Since `low` there is too much, since `high` there is not; the snapshot after the youngest will have all.
         let (mut low, mut high) = (first, youngest + 1);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.since(ring, middle, cells) > most {
+            if since(middle) > most {
                 low = middle;
             } else {
                 high = middle;
@@ -230,12 +225,12 @@ impl Replica {
                 low_ns = low_ns.max(now_ns.saturating_add(copying_ns).min(high_ns));
             }
         } else {
-            left = self.since(ring, high, cells);
+            left = since(high);
         }
         match question.reading {
             Reading::Bound => high_ns,
             Reading::Smooth => {
-                let between = self.since(ring, low, cells).saturating_sub(left);
+                let between = since(low).saturating_sub(left);
                 let gap_ns = (high_ns - low_ns).max(0);
                 high_ns - share_of(gap_ns, most.saturating_sub(left), between)
             }
@@ -247,45 +242,124 @@ impl Replica {
 #[derive(Debug, Clone, Copy)]
 struct Read {
     count: u64,
-    /// The end of the snapshot that was used.
-    ended_ns: Option<i64>,
+    covered_ms: u32,
+    incomplete: bool,
     overflowed: bool,
 }
 
 impl Read {
-    /// Milliseconds from the end of the snapshot to the question; 0 where the count of all time has to do.
+    /// Nothing is known of the window.
+    const NOTHING: Self = Self {
+        count: u64::MAX,
+        covered_ms: 0,
+        incomplete: true,
+        overflowed: false,
+    };
+}
+
+/// What a question comes to, as long as no other snapshot is begun or completed. Finding it takes as long as reading a
+/// window, so who asks many questions at one time keeps it. It belongs to one replica.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved(Option<(WindowQuestion, Slots)>);
+
+/// The slots that a question reads.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    /// The numbers of the oldest and the youngest snapshot at that time.
+    numbers: (u64, u64),
+    from_ns: i64,
+    /// The snapshot from which the window reaches, and its slot.
+    number: u64,
+    older: usize,
+    /// The slot of the next younger snapshot, or the same one where nothing is weighted.
+    younger: usize,
+    part: Part,
+    covered_ms: u32,
+    /// The growth that was noted from there to the youngest snapshot.
+    noted: u64,
+}
+
+impl Resolved {
     #[inline]
-    fn covered_ms(&self, question: &WindowQuestion) -> u32 {
-        let Some(ended_ns) = self.ended_ns else {
-            return 0;
+    fn get(&mut self, ring: &Ring, question: &WindowQuestion) -> Option<&Slots> {
+        let is_known = (self.0.as_ref())
+            .is_some_and(|(known, slots)| known == question && slots.numbers == ring.numbers());
+        if !is_known {
+            self.0 = Slots::find(ring, question).map(|slots| (*question, slots));
+        }
+        self.0.as_ref().map(|(_, slots)| slots)
+    }
+}
+
+impl Slots {
+    #[inline(never)]
+    fn find(ring: &Ring, question: &WindowQuestion) -> Option<Self> {
+        let (numbers, from_ns) = (ring.numbers(), from_ns(question));
+        let found = ring.find(from_ns, question.window.steps())?;
+        let covered_ns = ns(question.now).saturating_sub(found.ended_ns).max(0) as u64;
+        let older = ring.slot_number(found.number);
+        let (younger, part) = match (question.reading, found.younger) {
+            (Reading::Smooth, Some(younger)) => (
+                ring.slot_number(younger.number),
+                Part::new(
+                    younger.ended_ns - from_ns,
+                    younger.ended_ns - found.ended_ns,
+                ),
+            ),
+            _ => (older, Part::new(1, 1)),
         };
-        let covered_ns = ns(question.now).saturating_sub(ended_ns).max(0) as u64;
-        u32::try_from(covered_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)
+        Some(Self {
+            numbers,
+            from_ns,
+            number: found.number,
+            older,
+            younger,
+            part,
+            covered_ms: u32::try_from(covered_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX),
+            noted: ring.growth_between(found.number, numbers.1),
+        })
+    }
+}
+
+/// A part of a weight: the time that is left of a gap. It multiplies, since a division takes longer than the rest of an
+/// answer.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    left: u64,
+    gap: u64,
+    /// `left / gap` in units of 2^-64, rounded down.
+    ratio: u64,
+}
+
+impl Part {
+    fn new(left_ns: i64, gap_ns: i64) -> Self {
+        let (left, gap) = (left_ns.max(0) as u64, gap_ns.max(1) as u64);
+        let ratio = (u128::from(left) << 64) / u128::from(gap);
+        Self {
+            left,
+            gap,
+            ratio: u64::try_from(ratio).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The part of a weight, rounded up.
+    #[inline]
+    fn of(&self, weight: u32) -> u64 {
+        let product = |one: u64, other: u64| u128::from(one) * u128::from(other);
+        // This is too small by less than 2.
+        let mut part = (product(weight.into(), self.ratio) >> 64) as u64;
+        let exact = product(weight.into(), self.left);
+        while product(part, self.gap) < exact {
+            part += 1;
+        }
+        part
     }
 }
 
 /// The beginning of the window.
 #[inline]
-fn from_ns(question: &WindowQuestion) -> i64 {
+pub(super) fn from_ns(question: &WindowQuestion) -> i64 {
     ns(question.now).saturating_sub(ns_of_ms(question.window.span_ms()))
-}
-
-#[inline]
-pub(super) fn find(ring: &Ring, question: &WindowQuestion) -> Option<Found> {
-    let steps = question.window.span_ms() / ring.plan().step_ms().max(1);
-    ring.find(from_ns(question), steps)
-}
-
-/// The part `left / gap` of a weight, rounded up.
-#[inline]
-fn part_of(weight: u64, left_ns: i64, gap_ns: i64) -> u64 {
-    // `left` is above 0, and at most the gap.
-    let (left, gap) = (left_ns.max(0) as u64, gap_ns.max(1) as u64);
-    match weight.checked_mul(left) {
-        Some(product) => product.div_ceil(gap),
-        // The weight has at most 32 bits, and so has the part.
-        None => (u128::from(weight) * u128::from(left)).div_ceil(u128::from(gap)) as u64,
-    }
 }
 
 /// The longest time that is left in the window if at most `room` of the weight may count, out of a gap in which the

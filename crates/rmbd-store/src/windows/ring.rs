@@ -1,19 +1,16 @@
 //! One window's ring of snapshots.
 //!
-//! Snapshots are numbered in their order; number n stands in slot n mod the number of slots. The writer says that it
-//! *begins* a snapshot before it writes to the slot, and that it has *completed* it when its cells and its mark stand
-//! there. All slots are filled from the start, with snapshots of nothing.
+//! Snapshots are numbered in their order; number n stands in slot n mod the number of slots. All slots are filled from
+//! the start, with snapshots of nothing. In which order what is read and written, and why, is in `turns`; marks go
+//! with the cells of their snapshot.
 
-use std::sync::atomic::{
-    AtomicI64, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
-};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use rmbd_sketch::{CellIndexes, PASS_WEIGHT_MAX, SketchError, prefetch_for_read};
 
 use super::ns_of_ms;
 use super::plan::WindowPlan;
+use super::turns::Turns;
 use crate::memory::try_zeroed;
 
 /// The snapshots of one window.
@@ -22,9 +19,7 @@ pub(super) struct Ring {
     plan: WindowPlan,
     slots: Box<[Box<[AtomicU32]>]>,
     marks: Box<[Mark]>,
-    /// Numbers of snapshots that were begun, and that were completed: the first one is at most one more.
-    begun: AtomicU64,
-    completed: AtomicU64,
+    turns: Turns,
     /// When the next snapshot is to begin, after the one that is at hand.
     due_ns: AtomicI64,
     /// N when the youngest snapshot was begun, and how much N has grown since, as far as the writer has looked.
@@ -80,8 +75,7 @@ impl Ring {
                 .map(|_| try_zeroed(cells))
                 .collect::<Result<_, _>>()?,
             marks: (0..len).map(mark).collect(),
-            begun: AtomicU64::new(len as u64),
-            completed: AtomicU64::new(len as u64),
+            turns: Turns::new(len as u64),
             due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
             weight: AtomicU64::new(0),
             growing: AtomicU64::new(0),
@@ -138,20 +132,13 @@ impl Ring {
     /// The numbers of the oldest and the youngest snapshot. Their slots may be reused at any time.
     #[inline]
     pub(super) fn numbers(&self) -> (u64, u64) {
-        // Acquire pairs with the Release in `complete`: the cells and marks of snapshots that are completed are seen,
-        // and, of the cells that they were copied from, nothing older than what was copied.
-        let completed = self.completed.load(Acquire);
-        let begun = self.begun.load(Relaxed).max(completed);
-        (begun - self.len(), completed - 1)
+        self.turns.numbers()
     }
 
     /// Whether a snapshot is still in its slot, and was so while it was read.
     #[inline]
     pub(super) fn still_has(&self, number: u64) -> bool {
-        // A reader that has read what a later snapshot wrote to the slot sees that this one was begun: the fence pairs
-        // with that in `begin`.
-        fence(Acquire);
-        self.begun.load(Relaxed) <= number + self.len()
+        self.turns.still_has(number)
     }
 
     /// When the copying of a snapshot ended.
@@ -166,13 +153,16 @@ impl Ring {
         self.mark(number).weight.load(Relaxed)
     }
 
-    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what the snapshots since then noted, what N
-    /// has grown by since the youngest, and what may be added before the writer looks again.
-    #[inline]
-    pub(super) fn may_have_passed_2_to_32(&self, number: u64) -> bool {
-        let (_, youngest) = self.numbers();
+    /// The largest growth of a cell between two snapshots, as it was noted.
+    pub(super) fn growth_between(&self, older: u64, younger: u64) -> u64 {
         let growth = |number| self.mark(number).growth.load(Relaxed);
-        let noted = growth(youngest).wrapping_sub(growth(number));
+        growth(younger).wrapping_sub(growth(older))
+    }
+
+    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what was noted from there to the youngest, what
+    /// N has grown by since that, and what may be added before the writer looks again.
+    #[inline]
+    pub(super) fn may_have_passed_2_to_32(&self, noted: u64) -> bool {
         let growing = self.growing.load(Relaxed);
         noted
             .saturating_add(growing)
@@ -188,19 +178,31 @@ impl Ring {
 
     /// Whether a snapshot is being copied.
     pub(super) fn is_at_hand(&self) -> bool {
-        self.begun.load(Relaxed) > self.completed.load(Relaxed)
+        self.turns.is_one_at_hand()
     }
 
     /// The cells of the slot in which a snapshot stands, or stood.
     #[inline]
     pub(super) fn slot(&self, number: u64) -> &[AtomicU32] {
-        &self.slots[(number % self.len()) as usize]
+        self.slot_at(self.slot_number(number))
+    }
+
+    /// The number of the slot in which a snapshot stands. This takes a division.
+    #[inline]
+    pub(super) fn slot_number(&self, number: u64) -> usize {
+        (number % self.len()) as usize
+    }
+
+    /// The cells of a slot.
+    #[inline]
+    pub(super) fn slot_at(&self, slot_number: usize) -> &[AtomicU32] {
+        &self.slots[slot_number]
     }
 
     /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
     #[inline]
-    pub(super) fn prefetch(&self, number: u64, cells: &CellIndexes) {
-        let (slot, fold) = (self.slot(number), self.plan.fold() as u32);
+    pub(super) fn prefetch(&self, slot_number: usize, cells: &CellIndexes) {
+        let (slot, fold) = (self.slot_at(slot_number), self.plan.fold() as u32);
         for &cell in cells.as_slice() {
             if let Some(cell) = slot.get(folded(cell, fold) as usize) {
                 prefetch_for_read(cell);
@@ -210,7 +212,7 @@ impl Ring {
 
     #[inline]
     fn mark(&self, number: u64) -> &Mark {
-        &self.marks[(number % self.len()) as usize]
+        &self.marks[self.slot_number(number)]
     }
 }
 
@@ -218,12 +220,8 @@ impl Ring {
 impl Ring {
     /// Begins the next snapshot, and says when the one after it is due. Returns its number.
     pub(super) fn begin(&self, next_due_ns: i64) -> u64 {
-        let number = self.begun.load(Relaxed);
         self.due_ns.store(next_due_ns, Relaxed);
-        self.begun.store(number + 1, Relaxed);
-        // Release comes before all that is written to the slot: see `still_has`.
-        fence(Release);
-        number
+        self.turns.begin()
     }
 
     /// Notes N as it is now: the writer looks whenever it has learnt something, and at the end of each pass.
@@ -241,8 +239,7 @@ impl Ring {
         mark.growth.store(before.wrapping_add(growth), Relaxed);
         mark.weight.store(weight, Relaxed);
         mark.ended_ns.store(ended_ns, Relaxed);
-        // Release stands behind the slot's cells, the mark, and all that was read to make them.
-        self.completed.store(number + 1, Release);
+        self.turns.complete(number);
     }
 
     /// Adds growth that had been reached before a completed snapshot ended to that snapshot.

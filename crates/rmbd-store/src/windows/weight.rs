@@ -1,6 +1,6 @@
 //! N of a window, and the error of its counts.
 
-use super::read::find;
+use super::read::from_ns;
 use super::{Window, WindowQuestion};
 use crate::Replica;
 
@@ -14,7 +14,8 @@ impl Replica {
             return all;
         };
         // The weight at the beginning of a snapshot, and the number is read before N is: it is too high at most.
-        find(ring, question).map_or(all, |found| {
+        let found = ring.find(from_ns(question), question.window.steps());
+        found.map_or(all, |found| {
             let before = ring.weight_before(found.number);
             if ring.still_has(found.number) {
                 self.slices_weight().saturating_sub(before)
