@@ -146,7 +146,7 @@ impl ClusterTask {
             if is_departure(&event) {
                 self.seeds.hurry(now);
             }
-            log(&event, shared.engine().info().fingerprint);
+            log(&event);
         }
         let steered_at = self.queues.steer(now, &cluster);
         let announced_at = self.announce_if_due(now, &mut cluster);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::cluster_io::ClusterError;
 use crate::config::MAX_THREADS;
 use crate::data_dir::DataDirError;
+use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
 use rmbd_io::{BindError, LoopError, RingRefused};
 use rmbd_names::Unresolved;
@@ -66,6 +67,9 @@ pub enum NodeError {
     /// The node cannot take part in the cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The sketches cannot be those of one node.
+    #[error(transparent)]
+    Sketches(NewClusterError),
     /// The allocator refused the sketch's memory.
     #[error(transparent)]
     Sketch(#[from] SketchError),
@@ -110,6 +114,15 @@ impl From<NoMemory> for NodeError {
                 max_bytes: limit.max_bytes,
             },
             NoMemory::Allocator(error) => Self::Sketch(error),
+        }
+    }
+}
+
+impl From<NewClusterError> for NodeError {
+    fn from(error: NewClusterError) -> Self {
+        match error {
+            NewClusterError::NoMemory(error) => error.into(),
+            error => Self::Sketches(error),
         }
     }
 }

@@ -33,7 +33,7 @@ use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
-use rmbd_store::{Replica, SliceId, Slices, fingerprint};
+use rmbd_store::{Replica, SliceId, Slices};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";

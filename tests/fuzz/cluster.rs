@@ -94,7 +94,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
                 (14, [first, vec![flags], next, all].concat())
             }),
         1 => (select(&[13, 15, 16, 31][..]), numbers(1..3)),
-        1 => vec(self::entry(sum()), 0..5).prop_map(|all| (30, all.concat())),
+        1 => vec(entry(sum()), 0..5).prop_map(|all| (30, all.concat())),
         1 => with_slice(&[17], numbers(0..2).boxed()),
         1 => about().prop_map(|body| (18, body)),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),
