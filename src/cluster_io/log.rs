@@ -9,19 +9,20 @@ use rmbd_cluster::ClusterEvent;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_store::SliceRefused;
 
-/// Logs what an event means for the operator of the node; `fingerprint` is that of our sketch.
-pub(super) fn log(event: &ClusterEvent, fingerprint: u64) {
+/// Logs what an event means for the operator of the node.
+pub(super) fn log(event: &ClusterEvent) {
     match event {
         ClusterEvent::Member(event) => log_member(event),
         ClusterEvent::OtherSketch {
             from,
             sketch,
+            ours,
             theirs: Some(theirs),
         } => warn!(
             %from,
             %sketch,
             theirs = hex(*theirs),
-            ours = hex(fingerprint),
+            ours = hex(*ours),
             "a node with another sketch, or another --seed: nothing is exchanged with it, width, depth, hash and \
              seed must be the same on all nodes (said once)"
         ),
@@ -29,6 +30,7 @@ pub(super) fn log(event: &ClusterEvent, fingerprint: u64) {
             from,
             sketch,
             theirs: None,
+            ..
         } => warn!(
             %from,
             %sketch,

@@ -1,5 +1,6 @@
 //! The cluster's part of a status.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::status::{
     SLICES_LISTED_MAX, SliceStatus, hex,
 };
 use rmbd_cluster::membership::MemberState;
-use rmbd_cluster::{Agreement, ClusterState, READY_LIMIT, ReadyState, Traffic};
+use rmbd_cluster::{Agreement, Cluster, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_store::{Replica, Slices};
 
@@ -56,7 +57,7 @@ impl SharedCluster {
     ) -> (ClusterStatus, Readiness) {
         let (state, known) = {
             let cluster = self.lock();
-            let known = with_slices(known, replica, cluster.slices());
+            let known = with_slices(known, replica, &cluster);
             (cluster.status(now), known)
         };
         let readiness = readiness(&state);
@@ -206,9 +207,29 @@ fn other_sketches(apart: &[(SketchNumber, Agreement)]) -> Vec<OtherSketch> {
     apart.iter().map(other).collect()
 }
 
-fn with_slices(known: ClusterStatus, replica: &Replica, slices: &Slices) -> ClusterStatus {
-    let learnt = slices.largest(SLICES_LISTED_MAX);
-    let learnt = learnt.into_iter().map(|learnt| SliceStatus {
+/// The slices of all sketches; those of the default sketch, which is `replica`, first.
+fn with_slices(known: ClusterStatus, replica: &Replica, cluster: &Cluster) -> ClusterStatus {
+    let mut learnt: Vec<SliceStatus> = cluster.all_slices().flat_map(largest).collect();
+    learnt.sort_by_key(|slice| Reverse(slice.weight));
+    learnt.truncate(SLICES_LISTED_MAX);
+    let node = replica.own_slice().node;
+    let all = || cluster.all_slices();
+    ClusterStatus {
+        slices: [own_slice(replica, Some(cluster.slices()))]
+            .into_iter()
+            .chain(learnt)
+            .collect(),
+        slices_held: all().map(|slices| slices.digest_lines() as u64).sum(),
+        slices_of_this_node: all().map(|slices| slices.held_of(node) as u64).sum(),
+        slices_weight: all().map(Slices::weight).fold(0, u64::saturating_add),
+        ..known
+    }
+}
+
+/// The largest learnt slices of a sketch.
+fn largest(slices: &Slices) -> impl Iterator<Item = SliceStatus> {
+    let learnt = slices.largest(SLICES_LISTED_MAX).into_iter();
+    learnt.map(|learnt| SliceStatus {
         sketch: learnt.slice.sketch.0,
         node: hex(learnt.slice.node),
         writer: learnt.slice.writer.to_string(),
@@ -217,15 +238,7 @@ fn with_slices(known: ClusterStatus, replica: &Replica, slices: &Slices) -> Clus
         root: Some(hex(slices.root(&learnt.slice))),
         weight: learnt.weight,
         memory_bytes: learnt.memory_bytes,
-    });
-    let own = own_slice(replica, Some(slices));
-    ClusterStatus {
-        slices: [own].into_iter().chain(learnt).collect(),
-        slices_held: slices.digest_lines() as u64,
-        slices_of_this_node: slices.held_of(replica.own_slice().node) as u64,
-        slices_weight: slices.weight(),
-        ..known
-    }
+    })
 }
 
 fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {

@@ -20,7 +20,6 @@ use super::{ClusterError, ClusterSockets, SharedCluster, advertise};
 use crate::shared::Shared;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
-use rmbd_store::SketchIndex;
 
 /// Largest number of datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
@@ -151,10 +150,7 @@ impl ClusterTask {
             if is_departure(&event) {
                 self.seeds.hurry(now);
             }
-            log(
-                &event,
-                shared.engine().info(SketchIndex::DEFAULT).fingerprint,
-            );
+            log(&event);
         }
         let steered_at = self.queues.steer(now, &cluster);
         let announced_at = self.announce_if_due(now, &mut cluster);

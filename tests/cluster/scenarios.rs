@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rmbd_cluster::membership::MemberState;
 use rmbd_cluster::{ClusterEvent, ReadyState};
-use rmbd_sketch::Geometry;
+use rmbd_sketch::{Geometry, HashFamily};
 
 use rmbd_simulator::check;
 use rmbd_simulator::machine::Machine;
@@ -17,6 +17,9 @@ pub(crate) type Nodes = World<Node>;
 
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// Another hash seed than that of the others.
+const OTHER_SEED: HashFamily = HashFamily::Xxh3 { seed: 5 };
 
 pub(crate) fn terms() -> Terms {
     Terms {
@@ -315,13 +318,17 @@ fn who_has_no_key_changes_nothing_and_is_refused_and_counted() {
 fn members_with_another_sketch_exchange_nothing_and_are_named() {
     let mut world = cluster(9, 3);
     let other_geometry = stranger(&mut world, |host| {
-        host.geometry = Geometry::new(4096, 5).unwrap();
+        host.sketches[0].geometry = Geometry::new(4096, 5).unwrap();
     });
-    let other_seed = stranger(&mut world, |host| host.fingerprint = Some(5));
+    let other_seed = stranger(&mut world, |host| {
+        host.sketches[0].family = OTHER_SEED;
+    });
     let apart = [other_geometry, other_seed];
     // One more node of the cluster knows only these two, and one of the two has a partner.
     let late = stranger(&mut world, |host| host.seeds = apart.to_vec());
-    let partner = stranger(&mut world, |host| host.fingerprint = Some(5));
+    let partner = stranger(&mut world, |host| {
+        host.sketches[0].family = OTHER_SEED;
+    });
     let all = [0, 1, 2, late, other_geometry, other_seed, partner];
     add_for(&mut world, &all, INTERVAL * 20, &mut Random::new(9));
     assert_equal(&mut world, &[0, 1, 2, late], 4);
@@ -332,10 +339,10 @@ fn members_with_another_sketch_exchange_nothing_and_are_named() {
     let is_told = |event: &ClusterEvent| matches!(event, ClusterEvent::OtherSketch { .. });
     for place in all {
         assert_eq!(live_members(&world, place), all.len() - 1);
-        let ours = world.process(place).setup.fingerprint;
+        let ours = world.process(place).setup.first().fingerprint();
         let others = all
             .iter()
-            .filter(|&&other| world.process(other).setup.fingerprint != ours);
+            .filter(|&&other| world.process(other).setup.first().fingerprint() != ours);
         let others = others.count();
         let state = world.machine(place).state(world.clock(place));
         let named = state
@@ -362,7 +369,9 @@ fn members_with_another_sketch_exchange_nothing_and_are_named() {
 #[test]
 fn a_node_whose_members_all_have_another_sketch_is_ready_soon_and_alone() {
     let mut world = cluster(10, 2);
-    let other = stranger(&mut world, |host| host.fingerprint = Some(5));
+    let other = stranger(&mut world, |host| {
+        host.sketches[0].family = OTHER_SEED;
+    });
     world.add(other, 0, 3);
     let ready = world.run_until(INTERVAL / 20, Duration::from_secs(5), |world| {
         world.machine(other).is_ready()
@@ -378,7 +387,7 @@ fn a_node_whose_members_all_have_another_sketch_is_ready_soon_and_alone() {
 fn a_one_way_peer_with_another_sketch_gets_nothing() {
     let mut world = cluster(13, 2);
     let target = world.host();
-    world.hosts[target].fingerprint = Some(5);
+    world.hosts[target].sketches[0].family = OTHER_SEED;
     world.start(target);
     world.push_to(0, target);
     add_for(
@@ -396,7 +405,7 @@ fn a_one_way_peer_with_another_sketch_gets_nothing() {
     assert_eq!(state.one_way[0].apart.len(), 1, "{:?}", state.one_way);
     assert_sound(&mut world);
     // The node comes again with the right sketch.
-    world.hosts[target].fingerprint = None;
+    world.hosts[target].sketches[0].family = world.terms.family;
     world.restart(target, Identity::Same);
     world.push_to(0, target);
     let best = world.best_copies(&[0, 1]);

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use rmbd_client::Fate;
 use rmbd_proto::cluster::SliceId;
 
-use super::machine::{Cells, Copies, Machine, estimate};
+use super::machine::{Cells, Copies, Machine, SketchSpec, estimate};
 use super::network::Place;
 use super::world::{World, best};
 
 /// What a group of nodes that can reach each other must come to hold.
 #[derive(Debug)]
 pub struct Expected {
+    /// The sketch, which all of them have, and have alike.
+    pub sketch: SketchSpec,
     pub places: Vec<Place>,
     pub copies: Copies,
     /// Parts of slices that a node had refused by then. If it gets room later, all may get them from it.
@@ -21,8 +23,36 @@ pub struct Expected {
     pub is_open: bool,
 }
 
-/// The groups of `members` that are joined by paths of links that work both ways, and the best copies in each.
+/// For each sketch the groups of those `members` that have it alike and are joined by paths of links that work both
+/// ways, and the best copies in each.
 pub fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected> {
+    let mut sketches: Vec<SketchSpec> = Vec::new();
+    for spec in members
+        .iter()
+        .flat_map(|&place| &world.process(place).setup.sketches)
+    {
+        if !sketches.contains(spec) {
+            sketches.push(*spec);
+        }
+    }
+    let all = sketches.into_iter().flat_map(|spec| {
+        let mut having = members.to_vec();
+        having.retain(|&place| world.process(place).setup.sketches.contains(&spec));
+        expected_of(world, spec, &having)
+    });
+    all.collect()
+}
+
+fn of_sketch(mut copies: Copies, sketch: SketchSpec) -> Copies {
+    copies.retain(|slice, _| slice.sketch == sketch.number);
+    copies
+}
+
+fn expected_of<M: Machine>(
+    world: &World<M>,
+    sketch: SketchSpec,
+    members: &[Place],
+) -> Vec<Expected> {
     let is_cut = |from, to| world.network.is_cut(from, to);
     let groups = groups(members, |a, b| !is_cut(a, b) && !is_cut(b, a));
     let expected = groups.into_iter().map(|places| {
@@ -30,9 +60,10 @@ pub fn expected<M: Machine>(world: &World<M>, members: &[Place]) -> Vec<Expected
         let mut others = members.iter().filter(|place| !places.contains(place));
         Expected {
             is_open: others.any(reaches),
-            copies: world.best_copies(&places),
-            parts: world.refused_parts(&places),
+            copies: of_sketch(world.best_copies(&places), sketch),
+            parts: of_sketch(world.refused_parts(&places), sketch),
             places,
+            sketch,
         }
     });
     expected.collect()
@@ -68,8 +99,13 @@ pub fn is_equal<M: Machine>(world: &World<M>, expected: &Expected) -> bool {
     let Some(first) = free.next() else {
         return difference(world, expected).is_none();
     };
-    let roots = world.machine(first).roots();
-    let is_same = |other| world.machine(other).roots() == roots;
+    let roots_of = |place| {
+        let mut roots = world.machine(place).roots();
+        roots.retain(|slice, _| slice.sketch == expected.sketch.number);
+        roots
+    };
+    let roots = roots_of(first);
+    let is_same = |other| roots_of(other) == roots;
     // Cheap checks come first. A node without room may hold a part.
     free.all(is_same) && difference(world, expected).is_none()
 }
@@ -98,7 +134,7 @@ pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<S
         let what = if world.hosts[place].is_limited() {
             limited_differ(
                 world,
-                place,
+                (place, expected.sketch),
                 &copies,
                 (right, parts),
                 expected.is_open && first.is_none(),
@@ -112,7 +148,7 @@ pub fn difference<M: Machine>(world: &World<M>, expected: &Expected) -> Option<S
 
 fn limited_differ<M: Machine>(
     world: &World<M>,
-    place: Place,
+    (place, sketch): (Place, SketchSpec),
     copies: &Copies,
     (right, refused_parts): (&Copies, &Copies),
     is_least: bool,
@@ -128,7 +164,10 @@ fn limited_differ<M: Machine>(
         .into_iter()
         .partition(|slice| is_part(&copies[slice], &right[slice]));
     if let Some(slice) = lacked.iter().chain(&parts).next() {
-        if process.machine.has_room(&process.setup, right.len()) {
+        if process
+            .machine
+            .has_room(&process.setup, sketch.number, right.len())
+        {
             return Some(format!("lacks of {}, and has room for it", name(slice)));
         }
         if !process.machine.says_incomplete(world.clock(place)) {
@@ -177,9 +216,9 @@ pub fn unmet<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String
 fn copies_in<M: Machine>(world: &World<M>, group: &Expected, place: Place) -> Copies {
     let mut copies = world.machine(place).copies();
     if group.places.len() == 1 {
-        copies.extend(world.own_copy(place));
+        copies.extend(world.own_copies(place));
     }
-    copies
+    of_sketch(copies, group.sketch)
 }
 
 /// Compares copies with what is expected. A cell may be above that as far as one of the `parts` has it.
@@ -252,31 +291,35 @@ pub fn excess<M: Machine>(world: &World<M>) -> Option<String> {
 /// Describes a wrong answer, if there is one. Each answer must be what the rule makes of the expected cells, no less
 /// than what live writers and the best copies hold, and no more than what was added anywhere.
 pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
-    let (geometry, family) = (world.terms.geometry, world.terms.family);
-    let alone = keys_alone_in_a_row(world);
+    let sketch = expected.sketch;
+    let (geometry, family) = (sketch.geometry, sketch.family);
+    let alone = keys_alone_in_a_row(world, sketch);
     let full = unlimited(world, expected).next();
     let held = full.map_or_else(
         || {
             // Parts that have been taken since are held, too; `difference` allows no others.
-            let now = world.best_copies(&expected.places);
+            let now = of_sketch(world.best_copies(&expected.places), sketch);
             best(expected.copies.clone().into_iter().chain(now))
         },
         |full| copies_in(world, expected, full),
     );
     for (number, key) in world.keys.iter().enumerate() {
         let rule = |own: SliceId| estimate(held.iter(), &own, geometry, family, key);
-        let added: u64 = world.truth.values().map(|truth| truth[number]).sum();
-        let living = |place: &Place| world.truth[&world.process(*place).slice()][number];
+        let truth = world.truth.iter();
+        let truth = truth.filter(|(slice, _)| slice.sketch == sketch.number);
+        let added: u64 = truth.map(|(_, truth)| truth[number]).sum();
+        let own = |place: Place| world.process(place).setup.slice_of(sketch.number);
+        let living = |place: &Place| world.truth[&own(*place)][number];
         let least: u64 = expected.places.iter().map(living).sum();
         for &place in &expected.places {
-            let right = rule(world.process(place).slice());
+            let right = rule(own(place));
             if right.count < least {
                 return Some(format!("key {number}: {} of {least} are held", right.count));
             }
             if right.count > added && alone[number] {
                 return Some(format!("key {number}: {} of {added} are held", right.count));
             }
-            let answer = world.machine(place).estimate(key);
+            let answer = world.machine(place).estimate(sketch.number, key);
             let is_right = if world.hosts[place].is_limited() {
                 let lacks_nothing = answer.count == right.count;
                 let says_so = answer.incomplete || lacks_nothing;
@@ -303,15 +346,16 @@ pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
     if world.clients().is_empty() {
         return None;
     }
-    let users = users_of_cells(world);
-    let mut written = world.all_written();
+    let first = world.terms.sketches()[0];
+    let users = users_of_cells(world, first);
+    let mut written = of_sketch(world.all_written(), first);
     // Strangers have sketches of their own.
-    written.retain(|_, cells| cells.len() == geometry.cells());
+    written.retain(|slice, _| world.fingerprints[slice] == first.fingerprint());
     let adds = world.clients().iter().flat_map(|client| &client.adds);
     for add in adds {
         let nobody = SliceId::default();
         let counted = estimate(written.iter(), &nobody, geometry, family, &add.key).count;
-        let is_exact = !world.is_filled && is_alone_in_a_row(world, &users, &add.key);
+        let is_exact = !world.is_filled && is_alone_in_a_row(first, &users, &add.key);
         let weight = u64::from(add.weight);
         let is_right = match add.told {
             Some(Ok(())) => counted == weight || (counted > weight && !is_exact),
@@ -327,40 +371,39 @@ pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
 }
 
 /// For each key, whether it shares no cell with another key in some row, so that its answers are exact.
-fn keys_alone_in_a_row<M: Machine>(world: &World<M>) -> Vec<bool> {
-    let users = users_of_cells(world);
-    let is_exact = |key: &Vec<u8>| !world.is_filled && is_alone_in_a_row(world, &users, key);
+fn keys_alone_in_a_row<M: Machine>(world: &World<M>, sketch: SketchSpec) -> Vec<bool> {
+    let users = users_of_cells(world, sketch);
+    let is_exact = |key: &Vec<u8>| !world.is_filled && is_alone_in_a_row(sketch, &users, key);
     world.keys.iter().map(is_exact).collect()
 }
 
-fn is_alone_in_a_row<M: Machine>(
-    world: &World<M>,
-    users: &BTreeMap<u32, usize>,
-    key: &[u8],
-) -> bool {
-    cells(world, key).iter().any(|cell| users[cell] == 1)
+fn is_alone_in_a_row(sketch: SketchSpec, users: &BTreeMap<u32, usize>, key: &[u8]) -> bool {
+    cells(sketch, key).iter().any(|cell| users[cell] == 1)
 }
 
 /// Number of keys in each cell.
-fn users_of_cells<M: Machine>(world: &World<M>) -> BTreeMap<u32, usize> {
+fn users_of_cells<M: Machine>(world: &World<M>, sketch: SketchSpec) -> BTreeMap<u32, usize> {
     let mut users = BTreeMap::<u32, usize>::new();
     let adds = world.clients().iter().flat_map(|client| &client.adds);
     let keys = world.keys.iter().chain(adds.map(|add| &add.key));
     for key in keys {
-        for cell in cells(world, key) {
+        for cell in cells(sketch, key) {
             *users.entry(cell).or_default() += 1;
         }
     }
     users
 }
 
-fn cells<M: Machine>(world: &World<M>, key: &[u8]) -> Vec<u32> {
-    let (geometry, family) = (world.terms.geometry, world.terms.family);
-    family.cells(key, geometry).as_slice().to_vec()
+fn cells(sketch: SketchSpec, key: &[u8]) -> Vec<u32> {
+    sketch
+        .family
+        .cells(key, sketch.geometry)
+        .as_slice()
+        .to_vec()
 }
 
 pub fn name(slice: &SliceId) -> String {
-    format!("slice {:x}/{}", slice.node, slice.writer)
+    format!("slice {}:{:x}/{}", slice.sketch.0, slice.node, slice.writer)
 }
 
 #[test]

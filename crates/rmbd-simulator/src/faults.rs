@@ -53,6 +53,8 @@ faults! {
     // Other nodes and processes.
     strangers: "strangers",
     apart: "members with another sketch",
+    several_sketches: "clusters with several sketches",
+    apart_in_one: "members that lack one of several sketches, or have it otherwise",
     one_way_peers: "one-way peers",
     // Limits and settings.
     memory_limits: "nodes with a memory limit",

@@ -6,22 +6,75 @@ use std::time::Duration;
 
 use rmbd_cluster::ClusterLimits;
 use rmbd_proto::cluster::SliceId;
-use rmbd_proto::{Boot, Writer};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily};
 use rmbd_store::Estimate;
 
 impl Setup {
-    /// The name of the slice that the node writes.
+    /// The name of the slice that the node writes in the default sketch.
     pub fn slice(&self) -> SliceId {
-        SliceId::of(self.node, self.writer)
+        self.slice_of(SketchNumber::DEFAULT)
+    }
+
+    /// The name of the slice that the node writes in a sketch.
+    pub fn slice_of(&self, sketch: SketchNumber) -> SliceId {
+        SliceId {
+            sketch,
+            node: self.node,
+            writer: self.writer,
+        }
+    }
+
+    /// The names of all slices that the node writes.
+    pub fn slices(&self) -> impl Iterator<Item = SliceId> + '_ {
+        let numbers = self.sketches.iter().map(|spec| spec.number);
+        numbers.map(|number| self.slice_of(number))
+    }
+
+    /// The default sketch.
+    pub fn first(&self) -> &SketchSpec {
+        &self.sketches[0]
+    }
+
+    /// The sketch of a number, if the node has one.
+    pub fn spec(&self, number: SketchNumber) -> Option<&SketchSpec> {
+        self.sketches.iter().find(|spec| spec.number == number)
+    }
+
+    /// The most memory of a sketch: as many times its cells as the default sketch may have of its own.
+    pub fn max_memory_bytes_of(&self, spec: &SketchSpec) -> u64 {
+        if self.max_memory_bytes == u64::MAX {
+            return u64::MAX;
+        }
+        let tables = self
+            .max_memory_bytes
+            .div_ceil(self.first().geometry.memory_bytes());
+        match spec.number {
+            SketchNumber::DEFAULT => self.max_memory_bytes,
+            _ => tables * spec.geometry.memory_bytes(),
+        }
+    }
+}
+
+/// A sketch of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchSpec {
+    pub number: SketchNumber,
+    pub geometry: Geometry,
+    pub family: HashFamily,
+}
+
+impl SketchSpec {
+    pub fn fingerprint(&self) -> u64 {
+        rmbd_store::fingerprint(self.geometry, self.family)
     }
 }
 
 /// The settings that a node starts with.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    pub geometry: Geometry,
-    pub family: HashFamily,
+    /// The sketches of the node, of which the first is the default one.
+    pub sketches: Vec<SketchSpec>,
     pub node: u64,
     pub boot: Boot,
     pub writer: Writer,
@@ -30,7 +83,6 @@ pub struct Setup {
     pub seed: u64,
     /// Numbers of the keys in the node's key file; the first one seals. Without any, the node has the public key.
     pub keys: Vec<u8>,
-    pub fingerprint: u64,
     pub max_origins: usize,
     pub max_memory_bytes: u64,
     /// Whether the node expects others.
@@ -60,13 +112,13 @@ pub trait Machine: Sized {
 
     fn start(setup: &Setup, now: Duration) -> Self;
     /// Adds a weight. Returns false if so much was added that the machine has to be woken first.
-    fn add(&mut self, key: &[u8], weight: u32) -> bool;
-    fn estimate(&self, key: &[u8]) -> Estimate;
-    /// The cells of what was added on this node, as they are now.
-    fn own_cells(&self) -> Cells;
+    fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool;
+    fn estimate(&self, sketch: SketchNumber, key: &[u8]) -> Estimate;
+    /// The cells of what was added on this node to a sketch, as they are now.
+    fn own_cells(&self, sketch: SketchNumber) -> Cells;
     /// The cells that the node holds of a slice.
     fn cells(&self, slice: &SliceId) -> Option<Cells>;
-    /// The slices that the node would send to others.
+    /// The slices that the node would send to others, of all sketches.
     fn copies(&self) -> Copies;
     /// Hashes of all slices. Two nodes with equal hashes hold the same cells, as far as their own hashes tell.
     fn roots(&self) -> BTreeMap<SliceId, u64>;
@@ -89,12 +141,12 @@ pub trait Machine: Sized {
 
     /// Slices of others that the node claims to have completely, with the version.
     fn vouched(&self) -> Vec<(SliceId, u64)>;
-    /// The published version of the node's own slice, and its cells.
-    fn published(&self) -> (u64, Cells);
-    fn own_version(&self) -> u64;
+    /// The published version of the node's own slice in a sketch, and its cells.
+    fn published(&self, sketch: SketchNumber) -> (u64, Cells);
+    fn own_version(&self, sketch: SketchNumber) -> u64;
     /// Whether the node's limits leave room for `slices` slices whatever is in them, or for one more where places are
     /// few.
-    fn has_room(&self, setup: &Setup, slices: usize) -> bool;
+    fn has_room(&self, setup: &Setup, sketch: SketchNumber, slices: usize) -> bool;
     /// Whether the node reports that it has no room for all of this slice. Its part of the slice is owed to nobody
     /// then.
     fn refuses(&self, slice: &SliceId) -> bool;

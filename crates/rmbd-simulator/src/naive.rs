@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rmbd_proto::cluster::SliceId;
-use rmbd_proto::{Boot, Writer};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_store::Estimate;
 
 use super::machine::{Cells, Copies, Machine, Setup, estimate, is_empty};
@@ -72,7 +72,7 @@ impl<M: Merge> Naive<M> {
     /// A checksum in place of a seal: a datagram with another sum does not pass.
     fn sum(&self, bytes: &[u8]) -> u64 {
         let keys = self.setup.keys.iter().map(|&key| u64::from(key)).max();
-        let secret = self.setup.fingerprint ^ keys.unwrap_or_default();
+        let secret = self.setup.first().fingerprint() ^ keys.unwrap_or_default();
         bytes.iter().fold(secret, |sum, &byte| {
             (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
@@ -103,7 +103,7 @@ impl<M: Merge> Naive<M> {
             .iter()
             .map(|&cell| u64::from_le_bytes(cell))
             .collect();
-        (cells.len() == self.setup.geometry.cells()).then_some((slice, cells))
+        (cells.len() == self.setup.first().geometry.cells()).then_some((slice, cells))
     }
 }
 
@@ -117,7 +117,7 @@ impl<M: Merge> Machine for Naive<M> {
     fn start(setup: &Setup, now: Duration) -> Self {
         Self {
             setup: setup.clone(),
-            own: vec![0; setup.geometry.cells()],
+            own: vec![0; setup.first().geometry.cells()],
             learnt: BTreeMap::new(),
             others: BTreeSet::new(),
             next_round: now,
@@ -126,25 +126,26 @@ impl<M: Merge> Machine for Naive<M> {
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) -> bool {
-        let cells = self.setup.family.cells(key, self.setup.geometry);
+    fn add(&mut self, _: SketchNumber, key: &[u8], weight: u32) -> bool {
+        let spec = self.setup.first();
+        let cells = spec.family.cells(key, spec.geometry);
         for &cell in cells.as_slice() {
             self.own[cell as usize] += u64::from(weight);
         }
         true
     }
 
-    fn estimate(&self, key: &[u8]) -> Estimate {
+    fn estimate(&self, _: SketchNumber, key: &[u8]) -> Estimate {
         estimate(
             self.copies().iter(),
-            &SliceId::of(self.setup.node, self.setup.writer),
-            self.setup.geometry,
-            self.setup.family,
+            &self.own_slice(),
+            self.setup.first().geometry,
+            self.setup.first().family,
             key,
         )
     }
 
-    fn own_cells(&self) -> Cells {
+    fn own_cells(&self, _: SketchNumber) -> Cells {
         self.own.clone()
     }
 
@@ -154,7 +155,7 @@ impl<M: Merge> Machine for Naive<M> {
 
     fn copies(&self) -> Copies {
         let mut copies = self.learnt.clone();
-        copies.insert(self.own_slice(), self.own_cells());
+        copies.insert(self.own_slice(), self.own.clone());
         copies.retain(|_, cells| !is_empty(cells));
         copies
     }
@@ -193,7 +194,7 @@ impl<M: Merge> Machine for Naive<M> {
         }
         self.next_round = now + self.setup.gossip_interval;
         let mut copies = self.copies();
-        copies.insert(self.own_slice(), self.own_cells());
+        copies.insert(self.own_slice(), self.own.clone());
         for (slice, cells) in &copies {
             let bytes = self.encode(slice, cells);
             let to_all = self.others.iter().map(|&to| (to, bytes.clone()));
@@ -248,15 +249,15 @@ impl<M: Merge> Machine for Naive<M> {
         Vec::new()
     }
 
-    fn published(&self) -> (u64, Cells) {
+    fn published(&self, _: SketchNumber) -> (u64, Cells) {
         (0, Vec::new())
     }
 
-    fn own_version(&self) -> u64 {
+    fn own_version(&self, _: SketchNumber) -> u64 {
         0
     }
 
-    fn has_room(&self, _: &Setup, _: usize) -> bool {
+    fn has_room(&self, _: &Setup, _: SketchNumber, _: usize) -> bool {
         true
     }
 

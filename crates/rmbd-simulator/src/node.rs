@@ -8,10 +8,10 @@ use std::time::Duration;
 use rmbd_cluster::membership::{Member, MemberState};
 use rmbd_cluster::seal::{KeyRing, generate_key_text};
 use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
-use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
+use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
-use rmbd_store::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits};
+use rmbd_store::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits, Slices};
 
 use super::desk::Desk;
 use super::machine::{Cells, Copies, Machine, Setup, is_empty};
@@ -21,9 +21,11 @@ const MAX_PEERS: usize = 1;
 /// Largest number of other members that membership may know.
 const MEMBERS_MAX: usize = 1_024;
 
-/// A node without sockets: a replica, and its part in a cluster.
+/// A node without sockets: a replica for each sketch, and its part in a cluster.
 pub struct Node {
+    /// The replica of the default sketch.
     pub replica: Arc<Replica>,
+    replicas: BTreeMap<SketchNumber, Arc<Replica>>,
     pub cluster: Cluster,
     desk: Desk,
     /// All events of its log.
@@ -31,6 +33,10 @@ pub struct Node {
 }
 
 impl Node {
+    fn slices_of(&self, sketch: SketchNumber) -> &Slices {
+        self.cluster.slices_of(sketch).unwrap()
+    }
+
     pub fn state(&self, now: Duration) -> ClusterState {
         self.cluster.status(now)
     }
@@ -84,14 +90,18 @@ impl Machine for Node {
     const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
     fn start(setup: &Setup, now: Duration) -> Self {
-        let limits = ReplicaLimits {
-            max_peers: MAX_PEERS,
-            max_origins: setup.max_origins,
-            max_memory_bytes: setup.max_memory_bytes,
-        };
-        let own = setup.slice();
-        let replica = Replica::try_with(setup.geometry, setup.family, own, limits).unwrap();
-        let replica = Arc::new(replica);
+        let replicas = setup.sketches.iter().map(|spec| {
+            let limits = ReplicaLimits {
+                max_peers: MAX_PEERS,
+                max_origins: setup.max_origins,
+                max_memory_bytes: setup.max_memory_bytes_of(spec),
+            };
+            let own = setup.slice_of(spec.number);
+            let replica = Replica::try_with(spec.geometry, spec.family, own, limits);
+            Arc::new(replica.unwrap())
+        });
+        let replicas: Vec<Arc<Replica>> = replicas.collect();
+        let replica = Arc::clone(&replicas[0]);
         let me = Member {
             node: setup.node,
             boot: setup.boot,
@@ -109,43 +119,48 @@ impl Machine for Node {
             join: setup.joins,
             limits: setup.limits,
         };
-        let cluster = Cluster::try_new(now, options, vec![Arc::clone(&replica)]).unwrap();
+        let cluster = Cluster::try_new(now, options, replicas.clone()).unwrap();
         Self {
             desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
             replica,
+            replicas: (replicas.into_iter())
+                .map(|replica| (replica.own_slice().sketch, replica))
+                .collect(),
             cluster,
             log: Vec::new(),
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) -> bool {
-        let added = self.replica.add(key, Weight::new(weight).unwrap());
+    fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool {
+        let added = self.replicas[&sketch].add(key, Weight::new(weight).unwrap());
         added.is_ok()
     }
 
-    fn estimate(&self, key: &[u8]) -> Estimate {
-        self.replica.estimate(key)
+    fn estimate(&self, sketch: SketchNumber, key: &[u8]) -> Estimate {
+        self.replicas[&sketch].estimate(key)
     }
 
-    fn own_cells(&self) -> Cells {
-        let own = self.replica.own();
+    fn own_cells(&self, sketch: SketchNumber) -> Cells {
+        let own = self.replicas[&sketch].own();
         let rows = 0..own.geometry().depth();
         rows.flat_map(|row| own.own_row(row)).collect()
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
-        let held = self.cluster.slices().cells(slice);
+        let slices = self.cluster.slices_of(slice.sketch)?;
+        let held = slices.cells(slice);
         held.map(|held| all_cells(&held))
     }
 
     fn copies(&self) -> Copies {
-        let slices = self.cluster.slices();
         let mut copies = Copies::new();
-        for digest in slices.digests() {
-            if let Some(held) = slices.cells(&digest.slice) {
-                let cells = all_cells(&held);
-                if !is_empty(&cells) {
-                    copies.insert(digest.slice, cells);
+        for slices in self.cluster.all_slices() {
+            for digest in slices.digests() {
+                if let Some(held) = slices.cells(&digest.slice) {
+                    let cells = all_cells(&held);
+                    if !is_empty(&cells) {
+                        copies.insert(digest.slice, cells);
+                    }
                 }
             }
         }
@@ -153,7 +168,7 @@ impl Machine for Node {
     }
 
     fn roots(&self) -> BTreeMap<SliceId, u64> {
-        let digests = self.cluster.slices().digests();
+        let digests = self.cluster.all_slices().flat_map(Slices::digests);
         let written = digests.filter(|digest| digest.root != 0);
         written.map(|digest| (digest.slice, digest.root)).collect()
     }
@@ -211,33 +226,36 @@ impl Machine for Node {
     }
 
     fn vouched(&self) -> Vec<(SliceId, u64)> {
-        let learnt = self.cluster.slices().digests().skip(1);
+        let all = self.cluster.all_slices();
+        let learnt = all.flat_map(|slices| slices.digests().skip(1));
         learnt
             .filter(|digest| digest.version > 0)
             .map(|digest| (digest.slice, digest.version))
             .collect()
     }
 
-    fn published(&self) -> (u64, Cells) {
-        let slices = self.cluster.slices();
-        let held = slices.cells(&self.replica.own_slice());
+    fn published(&self, sketch: SketchNumber) -> (u64, Cells) {
+        let slices = self.slices_of(sketch);
+        let held = slices.cells(&slices.own_slice());
         let cells = held.map_or(Vec::new(), |held| all_cells(&held));
         (slices.own_version(), cells)
     }
 
-    fn own_version(&self) -> u64 {
-        self.cluster.slices().own_version()
+    fn own_version(&self, sketch: SketchNumber) -> u64 {
+        self.slices_of(sketch).own_version()
     }
 
-    fn has_room(&self, setup: &Setup, slices: usize) -> bool {
-        let known = self.cluster.slices().learnt().count();
-        let table_bytes = setup.geometry.memory_bytes();
-        let bytes = table_bytes * OWN_TABLES + slice_bytes_max(setup.geometry) * slices as u64;
-        known < setup.max_origins && bytes <= setup.max_memory_bytes
+    fn has_room(&self, setup: &Setup, sketch: SketchNumber, slices: usize) -> bool {
+        let known = self.slices_of(sketch).learnt().count();
+        let spec = setup.spec(sketch).unwrap();
+        let table_bytes = spec.geometry.memory_bytes();
+        let bytes = table_bytes * OWN_TABLES + slice_bytes_max(spec.geometry) * slices as u64;
+        known < setup.max_origins && bytes <= setup.max_memory_bytes_of(spec)
     }
 
     fn refuses(&self, slice: &SliceId) -> bool {
-        self.cluster.slices().is_refused(slice)
+        let slices = self.cluster.slices_of(slice.sketch);
+        slices.is_some_and(|slices| slices.is_refused(slice))
     }
 
     fn says_incomplete(&self, now: Duration) -> bool {
@@ -253,14 +271,17 @@ impl Machine for Node {
     }
 
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String> {
-        let bytes = self.replica.memory_bytes();
-        if bytes > setup.max_memory_bytes {
-            return Some(format!("{bytes} bytes, of {}", setup.max_memory_bytes));
-        }
-        let learnt = self.cluster.slices().learnt();
-        let held = learnt.filter(|learnt| learnt.memory_bytes > 0).count();
-        if held > setup.max_origins {
-            return Some(format!("{held} slices, of {}", setup.max_origins));
+        for spec in &setup.sketches {
+            let bytes = self.replicas[&spec.number].memory_bytes();
+            let max_bytes = setup.max_memory_bytes_of(spec);
+            if bytes > max_bytes {
+                return Some(format!("{bytes} bytes, of {max_bytes}"));
+            }
+            let learnt = self.slices_of(spec.number).learnt();
+            let held = learnt.filter(|learnt| learnt.memory_bytes > 0).count();
+            if held > setup.max_origins {
+                return Some(format!("{held} slices, of {}", setup.max_origins));
+            }
         }
         let members = self.state(now).members.len();
         (members > MEMBERS_MAX).then(|| format!("{members} members, of {MEMBERS_MAX}"))
@@ -294,10 +315,11 @@ impl Machine for Node {
             );
         }
         text += &format!("    {:?}\n", state.readiness);
-        for digest in self.cluster.slices().digests() {
+        for digest in self.cluster.all_slices().flat_map(Slices::digests) {
+            let slice = digest.slice;
             text += &format!(
-                "    slice {:x}/{}: version {}, root {:x}\n",
-                digest.slice.node, digest.slice.writer, digest.version, digest.root
+                "    slice {}:{:x}/{}: version {}, root {:x}\n",
+                slice.sketch.0, slice.node, slice.writer, digest.version, digest.root
             );
         }
         for target in &state.one_way {

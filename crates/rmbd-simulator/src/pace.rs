@@ -38,7 +38,7 @@ fn of_group<M: Machine>(world: &World<M>, plan: &Plan, group: &Expected) -> Dura
     let round = plan.terms.interval.as_secs_f64() / slowest;
     let nodes = group.places.len() as f64;
     let lines = world.truth.len() as f64;
-    let cycle = (lines / plan.terms.limits.digest_lines_a_round as f64).ceil();
+    let cycle = (lines / plan.terms.limits.digest_lines_a_round as f64).ceil() + sums(plan);
     // A single node may still have to send to a node that it pushes to.
     let steps = f64::from(steps(world, group).max(1));
     let arrives = (1.0 - weather.loss) * (1.0 - weather.corruption);
@@ -51,11 +51,20 @@ fn of_group<M: Machine>(world: &World<M>, plan: &Plan, group: &Expected) -> Dura
     Duration::from_secs_f64(rounds * round + transfers)
 }
 
+/// Rounds until each sketch at rest has been told by its sum.
+fn sums(plan: &Plan) -> f64 {
+    let others = plan.terms.others.len();
+    others.div_ceil(plan.terms.limits.sketch_sums_a_round) as f64
+}
+
 /// Seconds for the bytes and the round trips of everything that may be missing.
 fn transfer(plan: &Plan, weather: Weather, group: &Expected) -> f64 {
     let limits = &plan.terms.limits;
-    let cells = plan.terms.geometry.cells() as f64;
-    let slices = group.copies.len() as f64;
+    // Slices of all sketches may be missing, and are pulled in turns.
+    let sketches = plan.terms.sketches();
+    let cells = sketches.iter().map(|spec| spec.geometry.cells()).max();
+    let cells = cells.unwrap_or_default() as f64;
+    let slices = (group.copies.len() * sketches.len()) as f64;
     let nodes = group.places.len() as f64;
     let groups = (cells / 256.0).ceil();
     let portions = (groups / limits.groups_asked.min(limits.groups_served) as f64).ceil();
@@ -105,7 +114,7 @@ pub fn until_all_have_it(plan: &Plan, lines: usize, nodes: usize) -> Duration {
         .map(|&(_, rate)| rate)
         .fold(1.0, f64::min);
     let round = plan.terms.interval.as_secs_f64() / slowest;
-    let cycle = lines.div_ceil(plan.terms.limits.digest_lines_a_round) as f64;
+    let cycle = lines.div_ceil(plan.terms.limits.digest_lines_a_round) as f64 + sums(plan);
     let rounds = ROUNDS + ROUNDS_A_STEP * (nodes as f64).log2() * cycle;
     Duration::from_secs_f64(rounds * round + 1.0)
 }

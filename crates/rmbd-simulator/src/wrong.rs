@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::compact::{Operation, reply, request};
+use rmbd_proto::{Boot, SketchNumber};
 use rmbd_store::Estimate;
 
 use super::machine::{Cells, Copies, Machine, Setup};
@@ -77,16 +77,16 @@ impl<F: Flaw> Machine for Wrong<F> {
         }
     }
 
-    fn add(&mut self, key: &[u8], weight: u32) -> bool {
-        self.node.add(key, weight)
+    fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool {
+        self.node.add(sketch, key, weight)
     }
 
-    fn estimate(&self, key: &[u8]) -> Estimate {
-        self.node.estimate(key)
+    fn estimate(&self, sketch: SketchNumber, key: &[u8]) -> Estimate {
+        self.node.estimate(sketch, key)
     }
 
-    fn own_cells(&self) -> Cells {
-        self.node.own_cells()
+    fn own_cells(&self, sketch: SketchNumber) -> Cells {
+        self.node.own_cells(sketch)
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
@@ -160,16 +160,16 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.vouched()
     }
 
-    fn published(&self) -> (u64, Cells) {
-        self.node.published()
+    fn published(&self, sketch: SketchNumber) -> (u64, Cells) {
+        self.node.published(sketch)
     }
 
-    fn own_version(&self) -> u64 {
-        self.node.own_version()
+    fn own_version(&self, sketch: SketchNumber) -> u64 {
+        self.node.own_version(sketch)
     }
 
-    fn has_room(&self, setup: &Setup, slices: usize) -> bool {
-        self.node.has_room(setup, slices)
+    fn has_room(&self, setup: &Setup, sketch: SketchNumber, slices: usize) -> bool {
+        self.node.has_room(setup, sketch, slices)
     }
 
     fn refuses(&self, slice: &SliceId) -> bool {
@@ -189,7 +189,7 @@ impl<F: Flaw> Machine for Wrong<F> {
         {
             for operation in request.operations().flatten() {
                 if let Operation::Add { key, weight } = operation {
-                    self.node.add(key, weight as u32);
+                    self.node.add(SketchNumber::DEFAULT, key, weight as u32);
                 }
             }
         }

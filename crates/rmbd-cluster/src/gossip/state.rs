@@ -181,12 +181,14 @@ pub struct OneWayView {
 pub enum ClusterEvent {
     /// Membership saw a change.
     Member(crate::membership::MembershipEvent),
-    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address.
+    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address and sketch.
     OtherSketch {
         /// Its address.
         from: SocketAddr,
         /// The number of the sketch.
         sketch: SketchNumber,
+        /// The fingerprint of ours.
+        ours: u64,
         /// The fingerprint of its own, if it has one.
         theirs: Option<u64>,
     },

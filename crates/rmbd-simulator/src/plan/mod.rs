@@ -19,6 +19,14 @@ pub enum Stranger {
     OtherGeometry,
 }
 
+/// How a node differs from the others in one sketch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    Lacks,
+    OtherSeed(u64),
+    OtherGeometry,
+}
+
 /// A limit of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -61,6 +69,8 @@ pub struct Plan {
     /// Whether key files have the same keys in another order.
     pub rotates_keys: bool,
     pub limits: Vec<(Place, Limit)>,
+    /// Nodes that lack the sketch at a position, or have it otherwise.
+    pub differences: Vec<(Place, usize, Difference)>,
     /// Clocks that run fast or slow.
     pub drifts: Vec<(Place, f64)>,
     /// The servers of the clients.
@@ -101,6 +111,7 @@ impl Plan {
             strangers: Vec::new(),
             rotates_keys: random.chance(0.2),
             limits: Vec::new(),
+            differences: Vec::new(),
             drifts: Vec::new(),
             clients: Vec::new(),
             client_timeout: random.time(Duration::from_millis(300), Duration::from_secs(5)),
@@ -166,6 +177,18 @@ impl Plan {
             for _ in 0..random.between(1, 3) {
                 let rate = 0.5 + 1.5 * random.share();
                 self.drifts.push((random.below(members), rate));
+            }
+        }
+        if !self.terms.others.is_empty() && random.chance(0.5) {
+            for _ in 0..random.between(1, 3) {
+                let at = random.between(1, self.terms.others.len());
+                let difference = match random.below(4) {
+                    0 | 1 => Difference::Lacks,
+                    2 => Difference::OtherSeed(random.between(1, 2) as u64),
+                    _ => Difference::OtherGeometry,
+                };
+                self.differences
+                    .push((random.below(members), at, difference));
             }
         }
         // A key for each add must be alone in a row, or it shows nothing.

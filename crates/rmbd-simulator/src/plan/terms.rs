@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rmbd_cluster::ClusterLimits;
+use rmbd_proto::SketchNumber;
 use rmbd_sketch::{Geometry, HashFamily};
 
+use super::super::machine::SketchSpec;
 use super::super::random::Random;
 use super::super::world::Terms;
 
@@ -16,6 +18,11 @@ pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Ter
     Terms {
         geometry: geometry(random, nodes, may_be_large),
         family: HashFamily::Xxh3 { seed: 11 },
+        others: if may_be_large && random.chance(0.5) {
+            others(random, nodes)
+        } else {
+            Vec::new()
+        },
         interval,
         rate_bytes_per_s: if random.chance(0.15) {
             rate(random, interval, nodes)
@@ -56,6 +63,20 @@ fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
     Geometry::new(width, random.between(1, 4) as u64).unwrap()
 }
 
+/// One to three further sketches.
+fn others(random: &mut Random, nodes: usize) -> Vec<SketchSpec> {
+    let numbers = [7, 1 << 20, u32::MAX];
+    let count = if nodes > 14 { 1 } else { random.between(1, 3) };
+    let others = numbers.into_iter().take(count).map(|number| SketchSpec {
+        number: SketchNumber(number),
+        geometry: geometry(random, nodes.max(5), false),
+        family: HashFamily::Xxh3 {
+            seed: number.into(),
+        },
+    });
+    others.collect()
+}
+
 /// A random rate, from the lowest one that allows a digest a round.
 fn rate(random: &mut Random, interval: Duration, nodes: usize) -> u64 {
     let round_bytes = (ROUND_BYTES_MIN + 300.0 * nodes as f64) * (1.0 + 9.0 * random.share());
@@ -70,7 +91,9 @@ fn bounds(random: &mut Random) -> ClusterLimits {
     ClusterLimits {
         digest_lines,
         digest_lines_a_round: digest_lines * frames,
-        questions: frames + random.between(1, 4),
+        sketch_sums_a_round: random.between(1, 2),
+        // Sums of sketches take two frames at most.
+        questions: frames + 2 + random.between(1, 4),
         groups_served: random.between(1, 8),
         pulls: random.between(1, 3),
         sections_asked: random.between(1, 2),

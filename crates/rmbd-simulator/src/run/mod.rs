@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rmbd_client::{ClientOptions, Fate};
 
-use rmbd_sketch::{Geometry, MAX_WEIGHT};
+use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT};
 use rmbd_store::{GROUP_CELLS, SECTION_GROUPS};
 
 use super::check::{self, Expected};
@@ -15,7 +15,7 @@ use super::machine::{Cells, Machine, estimate};
 use super::network::Place;
 use super::node::OWN_TABLES;
 use super::pace;
-use super::plan::{Act, Limit, Plan, Stranger};
+use super::plan::{Act, Difference, Limit, Plan, Stranger};
 use super::random::Random;
 use super::world::{Identity, LEAVE_LIMIT, Terms, World};
 
@@ -99,12 +99,17 @@ impl<M: Machine> Play<M> {
         for (place, &kind) in plan.stranger_places().zip(&plan.strangers) {
             let host = &mut world.hosts[place];
             host.seeds = (0..seeds).collect();
+            // They have no other sketch either.
+            host.sketches.truncate(1);
             // No two strangers are alike, or they would be a cluster of their own.
             match kind {
                 Stranger::WrongKey => host.keys = vec![100 + place as u8],
-                Stranger::OtherFingerprint => host.fingerprint = Some(random.next()),
+                Stranger::OtherFingerprint => {
+                    let seed = random.next();
+                    host.sketches[0].family = HashFamily::Xxh3 { seed };
+                }
                 Stranger::OtherGeometry => {
-                    host.geometry = Geometry::new(77 + place as u64, 5).unwrap();
+                    host.sketches[0].geometry = Geometry::new(77 + place as u64, 5).unwrap();
                 }
             }
             match kind {
@@ -123,8 +128,28 @@ impl<M: Machine> Play<M> {
             lone: Vec::new(),
             is_calm: false,
         };
+        play.differ();
         play.limit();
         play
+    }
+
+    /// Lets single nodes lack sketches, or have them otherwise.
+    fn differ(&mut self) {
+        for &(place, at, difference) in &self.plan.differences {
+            let sketches = &mut self.world.hosts[place].sketches;
+            if let Some(spec) = sketches.get_mut(at) {
+                match difference {
+                    Difference::Lacks => {
+                        sketches.remove(at);
+                    }
+                    Difference::OtherSeed(seed) => spec.family = HashFamily::Xxh3 { seed },
+                    Difference::OtherGeometry => {
+                        spec.geometry = Geometry::new(50, 2).unwrap();
+                    }
+                }
+                self.world.network.faults.apart_in_one += 1;
+            }
+        }
     }
 
     /// Sets the limits of single nodes, and of clients.
@@ -251,12 +276,14 @@ impl<M: Machine> Play<M> {
                 return;
             };
             let key = self.random.skewed(self.world.keys.len());
+            let sketch = self.random.below(self.plan.terms.others.len() + 1);
+            let sketch = self.plan.terms.sketches()[sketch].number;
             let weight = match self.random.below(20) {
                 0 => 0,
                 1 | 2 => self.random.between(1, MAX_WEIGHT as usize),
                 _ => self.random.between(1, 300),
             };
-            self.world.add(place, key, weight as u32);
+            self.world.add_to(place, sketch, key, weight as u32);
         }
         if self.plan.is_heavy
             && self.random.chance(0.05)
@@ -409,10 +436,12 @@ impl<M: Machine> Play<M> {
                 continue;
             }
             self.world.push_to(pusher, receiver);
-            let group = groups
-                .iter()
-                .position(|group| group.places.contains(&pusher));
-            pushed.extend(group.map(|group| (receiver, group)));
+            // Of each sketch that both have.
+            let sketches = &self.world.process(receiver).setup.sketches;
+            let of_pusher = groups.iter().enumerate().filter(|(_, group)| {
+                group.places.contains(&pusher) && sketches.contains(&group.sketch)
+            });
+            pushed.extend(of_pusher.map(|(group, _)| (receiver, group)));
         }
         pushed
     }
@@ -460,12 +489,18 @@ impl<M: Machine> Play<M> {
             let process = self.world.process(place);
             let setup = &process.setup;
             let mut copies = process.machine.copies();
-            copies.extend(self.world.own_copy(place));
-            for key in &self.world.keys {
-                let own = process.slice();
-                let right = estimate(copies.iter(), &own, setup.geometry, setup.family, key);
-                if process.machine.estimate(key).count != right.count {
-                    return Err(format!("{place}: its answers are not those of its cells"));
+            copies.extend(self.world.own_copies(place));
+            for spec in &setup.sketches {
+                let own = setup.slice_of(spec.number);
+                let of_sketch = copies
+                    .iter()
+                    .filter(|(slice, _)| slice.sketch == spec.number);
+                for key in &self.world.keys {
+                    let copies = of_sketch.clone();
+                    let right = estimate(copies, &own, spec.geometry, spec.family, key);
+                    if process.machine.estimate(spec.number, key).count != right.count {
+                        return Err(format!("{place}: its answers are not those of its cells"));
+                    }
                 }
             }
             if self.world.age(place) > READY_LIMIT && !process.machine.is_ready() {
@@ -494,6 +529,7 @@ impl<M: Machine> Play<M> {
         faults.long_digests += has(slices > terms.limits.digest_lines_a_round);
         faults.many_sections += has(terms.geometry.cells() > SECTION_CELLS);
         faults.wide_slices += wide;
+        faults.several_sketches += has(!terms.others.is_empty());
         let told = |fate| {
             let adds = world.clients().iter().flat_map(|client| &client.adds);
             adds.filter(|add| add.told == Some(fate)).count() as u64

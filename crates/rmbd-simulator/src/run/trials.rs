@@ -8,7 +8,7 @@ use rmbd_proto::cluster::SliceId;
 use rmbd_store::Estimate;
 
 use super::super::check;
-use super::super::machine::{Cells, Machine};
+use super::super::machine::{Copies, Machine};
 use super::super::network::{Datagram, Place, Weather};
 use super::super::pace;
 use super::super::plan::Trial;
@@ -184,14 +184,19 @@ impl<M: Machine> Play<M> {
                 .map(|&(boot, _)| boot)
                 .collect();
             live.sort_unstable();
-            let keys = self.world.keys.iter();
-            let own = self.world.process(place).slice();
+            let setup = &self.world.process(place).setup;
             let mut roots = machine.roots();
             // A node's own slice gets its root when there is a node to send it to, perhaps late.
-            roots.remove(&own);
+            setup.slices().for_each(|own| {
+                roots.remove(&own);
+            });
+            let answers = setup.sketches.iter().flat_map(|spec| {
+                let keys = self.world.keys.iter();
+                keys.map(|key| machine.estimate(spec.number, key))
+            });
             Picture {
-                answers: keys.map(|key| machine.estimate(key)).collect(),
-                own: machine.own_cells(),
+                answers: answers.collect(),
+                own: self.world.own_copies(place).collect(),
                 roots,
                 live: is_calm.then_some(live),
             }
@@ -246,8 +251,10 @@ impl<M: Machine> Play<M> {
         if members.len() < 2 || self.rate_binds() {
             return Ok(());
         }
-        for key in 0..4 {
-            self.world.add(place, key, 100);
+        for sketch in self.plan.terms.sketches() {
+            for key in 0..4 {
+                self.world.add_to(place, sketch.number, key, 100);
+            }
         }
         self.end_and_be_inherited(place)
     }
@@ -277,7 +284,8 @@ impl<M: Machine> Play<M> {
     }
 
     fn end_and_be_inherited(&mut self, place: Place) -> Result<(), String> {
-        let slice = self.world.process(place).slice();
+        let sketches = self.world.hosts[place].sketches.clone();
+        let setup = self.world.process(place).setup.clone();
         self.world.leave(place);
         let gone = self
             .world
@@ -285,13 +293,18 @@ impl<M: Machine> Play<M> {
         if gone.is_none() {
             return Err(format!("{place} does not end"));
         }
-        let written = self.world.written[&slice].clone();
-        for heir in self.free_members() {
-            let held = self.world.machine(heir).cells(&slice).unwrap_or_default();
-            if held != written {
-                return Err(format!(
-                    "{place} has left, and {heir} lacks what it counted"
-                ));
+        for spec in sketches {
+            let slice = setup.slice_of(spec.number);
+            let written = self.world.written[&slice].clone();
+            let mut heirs = self.free_members();
+            heirs.retain(|&heir| self.world.process(heir).setup.sketches.contains(&spec));
+            for heir in heirs {
+                let held = self.world.machine(heir).cells(&slice);
+                if held.unwrap_or_else(|| vec![0; written.len()]) != written {
+                    return Err(format!(
+                        "{place} has left, and {heir} lacks what it counted"
+                    ));
+                }
             }
         }
         Ok(())
@@ -337,7 +350,7 @@ impl<M: Machine> Play<M> {
         }
         self.world.add(writer, 2, 1_000);
         let slice = self.world.process(writer).slice();
-        let cells = self.world.machine(writer).own_cells();
+        let cells = self.world.machine(writer).own_cells(slice.sketch);
         let has = |world: &super::World<M>, place: Place| {
             world.machine(place).cells(&slice).as_ref() == Some(&cells)
         };
@@ -444,7 +457,7 @@ impl<M: Machine> Play<M> {
 #[derive(Debug)]
 struct Picture {
     answers: Vec<Estimate>,
-    own: Cells,
+    own: Copies,
     roots: BTreeMap<SliceId, u64>,
     live: Option<Vec<Boot>>,
 }

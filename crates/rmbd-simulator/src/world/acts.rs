@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmbd_proto::Boot;
+use rmbd_proto::{Boot, SketchNumber};
 
 use super::super::machine::Machine;
 use super::super::network::{Datagram, Place, Weather, address};
@@ -86,16 +86,24 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Adds to one of the checked keys; does nothing if no process runs or takes adds there.
+    /// Adds to one of the checked keys in the default sketch.
     pub fn add(&mut self, place: Place, key: usize, weight: u32) {
+        self.add_to(place, SketchNumber::DEFAULT, key, weight);
+    }
+
+    /// Adds to one of the checked keys; does nothing if no process runs, or takes adds to this sketch there.
+    pub fn add_to(&mut self, place: Place, sketch: SketchNumber, key: usize, weight: u32) {
         let Some(process) = &mut self.hosts[place].process else {
             return;
         };
         if process.leaving.is_some() || process.paused_until.is_some() {
             return;
         }
-        let slice = process.slice();
-        while self.is_too_full_for(place, key, weight) {
+        if process.setup.spec(sketch).is_none() {
+            return;
+        }
+        let slice = process.setup.slice_of(sketch);
+        while self.is_too_full_for(place, sketch, key, weight) {
             // A node that is asked for a pass does the same.
             self.with(place, |machine, clock| machine.wake(clock));
         }
@@ -104,9 +112,15 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn is_too_full_for(&mut self, place: Place, key: usize, weight: u32) -> bool {
+    fn is_too_full_for(
+        &mut self,
+        place: Place,
+        sketch: SketchNumber,
+        key: usize,
+        weight: u32,
+    ) -> bool {
         let process = self.hosts[place].process.as_mut();
-        process.is_some_and(|process| !process.machine.add(&self.keys[key], weight))
+        process.is_some_and(|process| !process.machine.add(sketch, &self.keys[key], weight))
     }
 
     /// Adds keys that are not checked.
@@ -114,7 +128,9 @@ impl<M: Machine> World<M> {
         self.is_filled = true;
         if let Some(process) = &mut self.hosts[place].process {
             for key in keys {
-                process.machine.add(&key.to_le_bytes(), 1);
+                process
+                    .machine
+                    .add(SketchNumber::DEFAULT, &key.to_le_bytes(), 1);
             }
         }
     }

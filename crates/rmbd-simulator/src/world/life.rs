@@ -23,12 +23,15 @@ impl<M: Machine> World<M> {
                 setup.node, setup.boot, setup.writer
             )
         });
-        self.truth.insert(setup.slice(), vec![0; self.keys.len()]);
-        self.fingerprints.insert(setup.slice(), setup.fingerprint);
+        for spec in &setup.sketches {
+            let slice = setup.slice_of(spec.number);
+            self.truth.insert(slice, vec![0; self.keys.len()]);
+            self.fingerprints.insert(slice, spec.fingerprint());
+        }
         let boot = setup.boot;
         let machine = M::start(&setup, CLOCK_START);
         let rate = self.hosts[place].clock_rate;
-        let mut process = Process::new(machine, setup, self.now, rate, self.keys.len());
+        let mut process = Process::new(machine, setup, self.now, rate);
         process.owed_when_ready = self.hosts[place].owed_when_ready.take();
         let clock = process.clock(self.now);
         for &seed in &self.hosts[place].seeds {
@@ -45,10 +48,8 @@ impl<M: Machine> World<M> {
     fn setup(&mut self, place: Place) -> Setup {
         let host = &self.hosts[place];
         let wall = Duration::from_millis(EPOCH_MS) + self.now - host.wall_behind;
-        let family = self.terms.family;
         Setup {
-            geometry: host.geometry,
-            family,
+            sketches: host.sketches.clone(),
             node: host.node,
             boot: Boot(self.random.next()),
             writer: Writer(self.random.next()),
@@ -56,9 +57,6 @@ impl<M: Machine> World<M> {
             address: address(host.claims.unwrap_or(place)),
             seed: self.random.next(),
             keys: host.keys.clone(),
-            fingerprint: host
-                .fingerprint
-                .unwrap_or_else(|| rmbd_store::fingerprint(host.geometry, family)),
             max_origins: host.max_origins,
             max_memory_bytes: host.max_memory_bytes,
             joins: !host.seeds.is_empty(),
@@ -80,8 +78,7 @@ impl<M: Machine> World<M> {
 
     pub(super) fn bury(&mut self, process: Process<M>) {
         self.network.faults.adds_repeated += process.machine.repeats();
-        self.written
-            .insert(process.slice(), process.machine.own_cells());
+        self.written.extend(process.all_own_cells());
     }
 
     pub fn restart(&mut self, place: Place, identity: Identity) {

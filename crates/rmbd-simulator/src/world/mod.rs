@@ -11,15 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rmbd_cluster::ClusterLimits;
-use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
+use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily};
 
 use self::clients::Client;
 use self::events::Event;
 pub use self::process::{Host, Process};
 use self::watch::History;
-use super::machine::{Cells, Copies, Machine, is_empty, raise};
+use super::machine::{Cells, Copies, Machine, SketchSpec, is_empty, raise};
 use super::network::{Network, Place};
 use super::queue::Queue;
 use super::random::Random;
@@ -35,6 +35,8 @@ pub const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 pub struct Terms {
     pub geometry: Geometry,
     pub family: HashFamily,
+    /// Sketches beside the default one.
+    pub others: Vec<SketchSpec>,
     pub interval: Duration,
     pub rate_bytes_per_s: u64,
     pub limits: ClusterLimits,
@@ -55,6 +57,7 @@ impl Default for Terms {
         Self {
             geometry: Geometry::new(256, 3).unwrap(),
             family: HashFamily::Xxh3 { seed: 11 },
+            others: Vec::new(),
             interval: Duration::from_millis(500),
             rate_bytes_per_s: 50_000_000,
             limits: ClusterLimits::default(),
@@ -65,6 +68,18 @@ impl Default for Terms {
             limits_datagrams: true,
             trace: false,
         }
+    }
+}
+
+impl Terms {
+    /// All sketches, the default one first.
+    pub fn sketches(&self) -> Vec<SketchSpec> {
+        let first = SketchSpec {
+            number: SketchNumber::DEFAULT,
+            geometry: self.geometry,
+            family: self.family,
+        };
+        [vec![first], self.others.clone()].concat()
     }
 }
 
@@ -151,8 +166,7 @@ impl<M: Machine> World<M> {
             seeds: Vec::new(),
             claims: None,
             keys: self.terms.keys.clone(),
-            fingerprint: None,
-            geometry: self.terms.geometry,
+            sketches: self.terms.sketches(),
             max_origins: self.terms.max_origins,
             max_memory_bytes: self.terms.max_memory_bytes,
             wall_behind: Duration::ZERO,
@@ -178,7 +192,11 @@ impl<M: Machine> World<M> {
     }
 
     pub fn estimate(&self, place: Place, key: usize) -> u64 {
-        self.machine(place).estimate(&self.keys[key]).count
+        self.estimate_of(place, SketchNumber::DEFAULT, key)
+    }
+
+    pub fn estimate_of(&self, place: Place, sketch: SketchNumber, key: usize) -> u64 {
+        self.machine(place).estimate(sketch, &self.keys[key]).count
     }
 
     pub fn clock(&self, place: Place) -> Duration {
@@ -232,7 +250,7 @@ impl<M: Machine> World<M> {
         let mut all = self.written.clone();
         for host in &self.hosts {
             if let Some(process) = &host.process {
-                all.insert(process.slice(), process.machine.own_cells());
+                all.extend(process.all_own_cells());
             }
         }
         all
@@ -242,7 +260,7 @@ impl<M: Machine> World<M> {
     pub fn best_copies(&self, places: &[Place]) -> Copies {
         let held = |&place: &Place| {
             let held = self.copies_that_it_refuses(place, false);
-            held.chain(self.own_copy(place))
+            held.chain(self.own_copies(place))
         };
         best(places.iter().flat_map(held))
     }
@@ -268,11 +286,17 @@ impl<M: Machine> World<M> {
         copies.filter(move |(slice, _)| machine.refuses(slice) == refuses)
     }
 
-    /// The cells of a node's own slice as they would be if they were published now; `None` if nothing was added.
+    /// The cells of a node's own slice in the default sketch as they would be if they were published now; `None` if
+    /// nothing was added.
     pub fn own_copy(&self, place: Place) -> Option<(SliceId, Cells)> {
-        let process = self.process(place);
-        let cells = process.machine.own_cells();
-        (!is_empty(&cells)).then(|| (process.slice(), cells))
+        let slice = self.process(place).slice();
+        self.own_copies(place).find(|(own, _)| *own == slice)
+    }
+
+    /// The same of all sketches to which something was added.
+    pub fn own_copies(&self, place: Place) -> impl Iterator<Item = (SliceId, Cells)> + '_ {
+        let all = self.process(place).all_own_cells();
+        all.filter(|(_, cells)| !is_empty(cells))
     }
 
     pub fn tell(&self, what: impl FnOnce() -> String) {

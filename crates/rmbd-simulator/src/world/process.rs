@@ -1,11 +1,12 @@
 //! Hosts, and the processes on them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::SliceId;
-use rmbd_sketch::Geometry;
 
-use super::super::machine::{Copies, Setup};
+use super::super::machine::{Cells, Copies, Machine, Setup, SketchSpec};
 use super::super::network::{Datagram, Place};
 
 /// The time that a node's clock shows when it starts. It is not 0, so that it can go back.
@@ -19,9 +20,8 @@ pub struct Host<M> {
     /// The place whose address the node advertises as its own, by mistake.
     pub claims: Option<Place>,
     pub keys: Vec<u8>,
-    /// A fingerprint that replaces the one that follows from the geometry.
-    pub fingerprint: Option<u64>,
-    pub geometry: Geometry,
+    /// The sketches, of which the first is the default one.
+    pub sketches: Vec<SketchSpec>,
     pub max_origins: usize,
     pub max_memory_bytes: u64,
     /// The time by which the host's wall clock is behind.
@@ -56,9 +56,9 @@ pub struct Process<M> {
     pub(super) owed_when_ready: Option<Copies>,
     /// The time when the node first reported that it is ready.
     pub ready_at: Option<Duration>,
-    pub(super) noted_version: u64,
-    /// The last answers; no answer may fall below them.
-    pub(super) floor: Vec<u64>,
+    pub(super) noted_versions: BTreeMap<SketchNumber, u64>,
+    /// The last answers, by sketch and key; no answer may fall below them.
+    pub(super) floor: BTreeMap<(SketchNumber, usize), u64>,
     pub bytes_out: u64,
     pub datagrams_out: u64,
     pub bytes_in: u64,
@@ -73,13 +73,7 @@ pub(super) struct Leaving {
 }
 
 impl<M> Process<M> {
-    pub(super) fn new(
-        machine: M,
-        setup: Setup,
-        now: Duration,
-        clock_rate: f64,
-        keys: usize,
-    ) -> Self {
+    pub(super) fn new(machine: M, setup: Setup, now: Duration, clock_rate: f64) -> Self {
         Self {
             machine,
             setup,
@@ -99,8 +93,8 @@ impl<M> Process<M> {
             has_met: false,
             owed_when_ready: None,
             ready_at: None,
-            noted_version: 0,
-            floor: vec![0; keys],
+            noted_versions: BTreeMap::new(),
+            floor: BTreeMap::new(),
             bytes_out: 0,
             datagrams_out: 0,
             bytes_in: 0,
@@ -114,6 +108,14 @@ impl<M> Process<M> {
     /// The time that the node's clock shows.
     pub(super) fn clock(&self, now: Duration) -> Duration {
         self.clock.at(now)
+    }
+}
+
+impl<M: Machine> Process<M> {
+    /// The cells of what was added here, of all sketches.
+    pub(super) fn all_own_cells(&self) -> impl Iterator<Item = (SliceId, Cells)> + '_ {
+        let slices = self.setup.slices();
+        slices.map(|slice| (slice, self.machine.own_cells(slice.sketch)))
     }
 }
 

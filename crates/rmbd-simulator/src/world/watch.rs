@@ -6,7 +6,7 @@ use rmbd_cluster::LEAVE_LIMIT as HAND_OVER_LIMIT;
 use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
 
-use super::super::machine::{Cells, Copies, Machine, is_empty};
+use super::super::machine::{Cells, Copies, Machine};
 use super::super::network::Place;
 use super::World;
 
@@ -43,12 +43,13 @@ impl<M: Machine> World<M> {
             return;
         };
         process.has_met |= !process.machine.is_alone();
-        let version = process.machine.own_version();
-        if version != process.noted_version {
-            process.noted_version = version;
-            let (version, cells) = process.machine.published();
-            let slice = process.slice();
-            self.history.note(slice, version, cells);
+        for slice in process.setup.slices().collect::<Vec<_>>() {
+            let version = process.machine.own_version(slice.sketch);
+            let noted = process.noted_versions.insert(slice.sketch, version);
+            if noted.unwrap_or(0) != version {
+                let (version, cells) = process.machine.published(slice.sketch);
+                self.history.note(slice, version, cells);
+            }
         }
         let Some(process) = &mut self.hosts[place].process else {
             return;
@@ -72,7 +73,17 @@ impl<M: Machine> World<M> {
         if !machine.is_complete(clock) {
             return;
         }
-        let what = owed.iter().find_map(|(slice, cells)| {
+        // Of a sketch that it does not have, or has otherwise, nothing is owed.
+        let fingerprints = &self.fingerprints;
+        let is_owed = |slice: &SliceId| {
+            let ours = process
+                .setup
+                .spec(slice.sketch)
+                .map(|spec| spec.fingerprint());
+            ours.as_ref() == fingerprints.get(slice)
+        };
+        let mut owed = owed.iter().filter(|(slice, _)| is_owed(slice));
+        let what = owed.find_map(|(slice, cells)| {
             let held = machine.cells(slice).unwrap_or_default();
             lacks(&held, cells).then(|| {
                 let rest = machine
@@ -102,8 +113,9 @@ impl<M: Machine> World<M> {
         let mut versions = BTreeMap::<SliceId, u64>::new();
         for &place in places {
             let process = self.process(place);
-            let own = (process.slice(), process.machine.own_version());
-            for (slice, version) in process.machine.vouched().into_iter().chain([own]) {
+            let own = process.setup.slices();
+            let own = own.map(|slice| (slice, process.machine.own_version(slice.sketch)));
+            for (slice, version) in process.machine.vouched().into_iter().chain(own) {
                 let known = versions.entry(slice).or_default();
                 *known = version.max(*known);
             }
@@ -119,14 +131,14 @@ impl<M: Machine> World<M> {
     /// it knew, and it must have met a member if there was one.
     pub(super) fn look_at_hand_over(&mut self, place: Place) {
         let process = self.process(place);
-        let (Some(leaving), cells) = (process.leaving, process.machine.own_cells()) else {
+        let Some(leaving) = process.leaving else {
             return;
         };
+        let own: Copies = self.own_copies(place).collect();
         let took = self.clock(place).saturating_sub(leaving.since_clock);
-        if took >= HAND_OVER_LIMIT || is_empty(&cells) || !process.machine.is_flushed() {
+        if took >= HAND_OVER_LIMIT || own.is_empty() || !process.machine.is_flushed() {
             return;
         }
-        let slice = process.slice();
         let (joins, has_met) = (process.setup.joins, process.has_met);
         let live = process.machine.live(self.clock(place));
         if joins && !has_met {
@@ -138,15 +150,19 @@ impl<M: Machine> World<M> {
             .filter_map(|&(boot, _)| self.place_of(boot))
             .collect();
         for heir in heirs {
-            if self.process(heir).setup.fingerprint != self.process(place).setup.fingerprint {
-                // A member with another sketch has nothing to do with this node's counts.
-                continue;
-            }
-            self.network.faults.hand_overs += 1;
-            let held = self.machine(heir).cells(&slice).unwrap_or_default();
-            if lacks(&held, &cells) && !self.hosts[heir].is_limited() {
-                let what = format!("{place} left, and {heir} does not have all that it counted");
-                self.violations.push(what);
+            for (slice, cells) in &own {
+                let spec_of = |place| self.process(place).setup.spec(slice.sketch).copied();
+                if spec_of(heir) != spec_of(place) {
+                    // A member with another sketch has nothing to do with this node's counts.
+                    continue;
+                }
+                self.network.faults.hand_overs += 1;
+                let held = self.machine(heir).cells(slice).unwrap_or_default();
+                if lacks(&held, cells) && !self.hosts[heir].is_limited() {
+                    let what =
+                        format!("{place} left, and {heir} does not have all that it counted");
+                    self.violations.push(what);
+                }
             }
         }
     }
@@ -157,14 +173,16 @@ impl<M: Machine> World<M> {
             let Some(process) = &mut host.process else {
                 continue;
             };
-            for (number, key) in self.keys.iter().enumerate() {
-                let count = process.machine.estimate(key).count;
-                let floor = &mut process.floor[number];
-                if count < *floor {
-                    let what = format!("{place}: key {number} fell from {floor} to {count}");
-                    self.violations.push(what);
+            for spec in &process.setup.sketches {
+                for (number, key) in self.keys.iter().enumerate() {
+                    let count = process.machine.estimate(spec.number, key).count;
+                    let floor = process.floor.entry((spec.number, number)).or_default();
+                    if count < *floor {
+                        let what = format!("{place}: key {number} fell from {floor} to {count}");
+                        self.violations.push(what);
+                    }
+                    *floor = count;
                 }
-                *floor = count;
             }
         }
     }
@@ -189,11 +207,16 @@ impl<M: Machine> World<M> {
             let Some(process) = &host.process else {
                 continue;
             };
-            let ours = process.setup.fingerprint;
             let vouched = process.machine.vouched().into_iter();
             let held = process.machine.roots().into_keys();
             let mut all = vouched.map(|(slice, _)| slice).chain(held);
-            let other = all.find(|slice| self.fingerprints.get(slice) != Some(&ours));
+            let other = all.find(|slice| {
+                let ours = process
+                    .setup
+                    .spec(slice.sketch)
+                    .map(|spec| spec.fingerprint());
+                ours.is_none() || self.fingerprints.get(slice) != ours.as_ref()
+            });
             if let Some(slice) = other {
                 let what = format!("{place} has {slice:?}, which is of another sketch");
                 self.violations.push(what);

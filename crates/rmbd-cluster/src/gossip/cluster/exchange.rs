@@ -46,7 +46,9 @@ impl Cluster {
         for &(sketch, agreement) in &apart {
             // It is behind in nothing of it.
             peer.leave_out(sketch);
-            self.events.other_sketch(peer.address(), sketch, agreement);
+            let ours = self.ourselves.fingerprint(sketch).unwrap_or_default();
+            self.events
+                .other_sketch(peer.address(), sketch, ours, agreement);
         }
         if peer.exchanges_any() {
             self.readiness.told(boot);

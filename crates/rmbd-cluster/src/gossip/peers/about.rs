@@ -67,6 +67,12 @@ impl Ourselves {
         self.sketches.get(&sketch).map(|ours| ours.cells)
     }
 
+    /// The fingerprint of a sketch, where it is here.
+    pub(crate) fn fingerprint(&self, sketch: SketchNumber) -> Option<u64> {
+        let ours = self.sketches.get(&sketch);
+        ours.map(|ours| ours.entry.fingerprint)
+    }
+
     /// The first sketch of each part in which our sketches are told.
     pub(super) fn parts(&self) -> impl Iterator<Item = u32> + use<> {
         (0..self.entries.len() as u32).step_by(SKETCHES_TOLD_MAX)

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 
 use crate::gossip::state::{Agreement, ClusterEvent};
 use rmbd_proto::SketchNumber;
-use rmbd_proto::cluster::SliceId;
+use rmbd_proto::cluster::{SKETCHES_MAX, SliceId};
 use rmbd_store::SliceRefused;
 
 /// Events that wait to be polled; more are dropped, since they are for a log.
-const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 512;
 /// Things of one kind that are remembered, so that each is told once; those beyond are not told.
 const TOLD_ONCE_MAX: usize = 256;
+/// Sketches of others that are remembered likewise: all that some members can have otherwise.
+const OTHER_SKETCHES_MAX: usize = 16 * SKETCHES_MAX;
 
 /// Events that wait to be polled, and what was told already.
 #[derive(Debug, Default)]
@@ -45,16 +47,19 @@ impl Events {
         &mut self,
         from: SocketAddr,
         sketch: SketchNumber,
+        ours: u64,
         agreement: Agreement,
     ) {
         let theirs = match agreement {
             Agreement::Other { theirs } => Some(theirs),
             _ => None,
         };
-        if is_first(&mut self.other_sketches, (from, sketch)) {
+        let told = &mut self.other_sketches;
+        if told.len() < OTHER_SKETCHES_MAX && told.insert((from, sketch)) {
             self.push(ClusterEvent::OtherSketch {
                 from,
                 sketch,
+                ours,
                 theirs,
             });
         }
@@ -108,10 +113,12 @@ mod tests {
         let mut events = Events::default();
         for n in 0..1_000 {
             events.no_key_opens(address(n));
-            events.other_sketch(address(n), SketchNumber::DEFAULT, Agreement::Lacks);
+            for number in 0..9 {
+                events.other_sketch(address(n), SketchNumber(number), 1, Agreement::Lacks);
+            }
         }
         assert_eq!(events.strangers().count(), TOLD_ONCE_MAX);
-        assert_eq!(events.other_sketches.len(), TOLD_ONCE_MAX);
+        assert_eq!(events.other_sketches.len(), OTHER_SKETCHES_MAX);
         let told = std::iter::from_fn(|| events.pop());
         assert_eq!(told.count(), EVENTS_MAX);
     }
