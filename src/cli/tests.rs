@@ -434,6 +434,8 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             total_weight: 1_234,
             incomplete: true,
         },
+        sketches: Vec::new(),
+        limits: Vec::new(),
         messages: Messages {
             add: 1,
             count: 2,

@@ -12,8 +12,8 @@ use crate::fronts::http::StatusSource;
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::status::{
-    CompactStatus, Datagrams, Detail, IoStatus, LogStatus, Messages, ObservedThread, Replies,
-    SketchStatus, Status, tally_of,
+    CompactStatus, Datagrams, Detail, IoStatus, LimitStatus, LogStatus, Messages,
+    NamedSketchStatus, ObservedThread, Replies, SketchStatus, Status, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -122,6 +122,8 @@ impl StatusSource for Overview {
             http: self.http.map(|address| address.to_string()),
             readiness,
             sketch: SketchStatus::of(replica),
+            sketches: NamedSketchStatus::all(engine.registry(), now),
+            limits: LimitStatus::all(engine, now),
             messages: Messages::default(),
             datagrams: Datagrams::of(&self.threads, &tally, peers.refused()),
             replies: Replies::of(&self.threads),

@@ -6,6 +6,7 @@ mod cluster;
 mod counters;
 mod json_key;
 pub mod metrics;
+mod sketches;
 mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,6 +23,7 @@ pub use self::cluster::{
 pub use self::counters::Messages;
 pub(crate) use self::counters::{Tally, TurnedAway};
 pub use self::json_key::JsonKey;
+pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 pub(crate) use self::sources::{hex, tally_of};
 pub(crate) use self::thread::ObservedThread;
 
@@ -45,8 +47,14 @@ pub struct Status {
     /// be started again.
     #[serde(default)]
     pub failure: Option<String>,
-    /// The sketch and its content.
+    /// The sketch `default` and its content.
     pub sketch: SketchStatus,
+    /// All sketches with their windows; `default` is the first.
+    #[serde(default)]
+    pub sketches: Vec<NamedSketchStatus>,
+    /// The limits with names, in the order of their names.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
     /// Numbers of messages taken, by type.
     pub messages: Messages,
     /// Numbers of datagrams, by what happened to them.
@@ -91,8 +99,8 @@ pub struct SketchStatus {
     pub epsilon: f64,
     /// Probability with which an estimate keeps the error bound.
     pub confidence: f64,
-    /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, and those of legacy
-    /// peers. Pages that were never written cost nothing.
+    /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, those of legacy
+    /// peers, and the snapshots of windows. Pages that were never written cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,

@@ -1,10 +1,37 @@
 //! A status for tests.
 
 use super::{
-    ClusterStatus, CompactStatus, Datagrams, IoStatus, LogStatus, MemberStatus, Messages,
-    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
-    SketchStatus, SliceStatus, Status, ThreadStatus,
+    AmountStatus, ClusterStatus, CompactStatus, Datagrams, IoStatus, LimitStatus, LogStatus,
+    MemberStatus, Messages, NamedSketchStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
+    QueueStatus, Readiness, Replies, SketchStatus, SliceStatus, Status, ThreadStatus, WindowStatus,
 };
+
+fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
+    NamedSketchStatus {
+        name: name.into(),
+        number: total_weight as u32,
+        sketch: SketchStatus {
+            width: 1 << 20,
+            depth: 4,
+            hash: "xxh3".into(),
+            epsilon: std::f64::consts::E / f64::from(1 << 20),
+            confidence: 1.0 - (-4.0_f64).exp(),
+            memory_bytes: 1_000 * total_weight,
+            total_weight,
+            incomplete: false,
+        },
+        known_weight: total_weight + 1,
+        windows: vec![WindowStatus {
+            span_ms: 60_000,
+            step_ms: 5_000,
+            width: 1 << 17,
+            epsilon: std::f64::consts::E / f64::from(1 << 17),
+            memory_bytes: 29_360_128,
+            weight,
+            error: weight / 100,
+        }],
+    }
+}
 
 /// A status in which no number stands twice where a mix-up of fields would be possible.
 pub(crate) fn status() -> Status {
@@ -26,6 +53,24 @@ pub(crate) fn status() -> Status {
             total_weight: 48_211_904,
             incomplete: true,
         },
+        sketches: vec![sketch("default", 71, 500), sketch("logins", 73, 7_000)],
+        limits: vec![LimitStatus {
+            name: "api".into(),
+            sketch: "logins".into(),
+            amounts: vec![AmountStatus {
+                limit: 100,
+                window_ms: 60_000,
+                error: 3,
+                error_is_large: false,
+            }],
+            takes: true,
+            shadow_mode: false,
+            asked: 101,
+            over: 103,
+            near: 107,
+            unsure: 109,
+            shadow: 113,
+        }],
         messages: Messages {
             add: 48_211_904,
             count: 1_204_551,

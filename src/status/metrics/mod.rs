@@ -8,6 +8,7 @@
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 mod cluster;
+mod sketches;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -98,6 +99,8 @@ impl Collector for Scrape {
         page.datagrams(&self.status.datagrams)?;
         page.replies(&self.status.replies)?;
         page.sketch(&self.status.sketch)?;
+        page.sketches(&self.status.sketches)?;
+        page.limits(&self.status.limits)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
         page.log(&self.status.log)?;

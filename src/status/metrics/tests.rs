@@ -58,14 +58,18 @@ fn parse(text: &str) -> HashMap<String, f64> {
     samples
 }
 
-/// Checks labels. None of ours needs an escape or a second label.
+/// Checks labels. None of ours needs an escape, or has a comma in it.
 fn check_labels(labels: &str) {
-    if labels.is_empty() {
-        return;
+    if !labels.is_empty() {
+        labels.split(',').for_each(check_label);
     }
+}
+
+fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
+        "sketch", "window", "limit",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -121,6 +125,25 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_sketch_memory_bytes", 33_554_432.0),
         ("rmbd_sketch_weight_total", 48_211_904.0),
         ("rmbd_sketch_incomplete", 1.0),
+        (r#"rmbd_sketches_weight_total{sketch="default"}"#, 71.0),
+        (r#"rmbd_sketches_weight_total{sketch="logins"}"#, 73.0),
+        (r#"rmbd_sketches_memory_bytes{sketch="default"}"#, 71_000.0),
+        (r#"rmbd_sketches_memory_bytes{sketch="logins"}"#, 73_000.0),
+        (
+            r#"rmbd_window_weight{sketch="default",window="60000"}"#,
+            500.0,
+        ),
+        (
+            r#"rmbd_window_weight{sketch="logins",window="60000"}"#,
+            7_000.0,
+        ),
+        (r#"rmbd_window_error{sketch="default",window="60000"}"#, 5.0),
+        (r#"rmbd_window_error{sketch="logins",window="60000"}"#, 70.0),
+        (r#"rmbd_limit_asked_total{limit="api"}"#, 101.0),
+        (r#"rmbd_limit_over_total{limit="api"}"#, 103.0),
+        (r#"rmbd_limit_near_total{limit="api"}"#, 107.0),
+        (r#"rmbd_limit_unsure_total{limit="api"}"#, 109.0),
+        (r#"rmbd_limit_shadow_total{limit="api"}"#, 113.0),
         (r#"rmbd_io_info{backend="uring"}"#, 1.0),
         ("rmbd_threads", 2.0),
         (r#"rmbd_thread_datagrams_total{thread="0"}"#, 2_755_000.0),

@@ -1,0 +1,101 @@
+//! The families of sketches, windows and limits. Their names come from the configuration.
+
+use std::fmt;
+
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::Page;
+use crate::status::{LimitStatus, NamedSketchStatus, WindowStatus};
+
+impl Page<'_> {
+    pub(super) fn sketches(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
+        let by_name = |value: fn(&NamedSketchStatus) -> u64| {
+            sketches
+                .iter()
+                .map(move |sketch| (sketch.name.as_str(), value(sketch)))
+        };
+        self.counters(
+            "rmbd_sketches_weight",
+            "Sum of all weights added on this node, by sketch",
+            "sketch",
+            by_name(|sketch| sketch.sketch.total_weight),
+        )?;
+        self.gauges(
+            "rmbd_sketches_memory",
+            "Memory of all cells and snapshots, by sketch",
+            Some(&Unit::Bytes),
+            "sketch",
+            by_name(|sketch| sketch.sketch.memory_bytes),
+        )?;
+        self.windows(
+            "rmbd_window_weight",
+            "Sum of all weights in the window, on all nodes, by sketch and window in milliseconds",
+            sketches,
+            |window| window.weight,
+        )?;
+        self.windows(
+            "rmbd_window_error",
+            "By how much an estimate in the window may exceed the truth now: epsilon * weight",
+            sketches,
+            |window| window.error,
+        )
+    }
+
+    fn windows(
+        &mut self,
+        name: &str,
+        help: &str,
+        sketches: &[NamedSketchStatus],
+        value: fn(&WindowStatus) -> u64,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for sketch in sketches {
+            for window in &sketch.windows {
+                let span_ms = window.span_ms.to_string();
+                let labels = [("sketch", sketch.name.as_str()), ("window", &span_ms)];
+                ConstGauge::new(value(window)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn limits(&mut self, limits: &[LimitStatus]) -> fmt::Result {
+        /// Name, help and value of a family.
+        type Family = (&'static str, &'static str, fn(&LimitStatus) -> u64);
+        let families: [Family; 5] = [
+            ("rmbd_limit_asked", "Hits by the name of a limit", |limit| {
+                limit.asked
+            }),
+            (
+                "rmbd_limit_over",
+                "Hits that were over their limit",
+                |limit| limit.over,
+            ),
+            (
+                "rmbd_limit_near",
+                "Hits within their limit, and above four fifths of it",
+                |limit| limit.near,
+            ),
+            (
+                "rmbd_limit_unsure",
+                "Hits of which the sketch could not tell whether they were within their limit",
+                |limit| limit.unsure,
+            ),
+            (
+                "rmbd_limit_shadow",
+                "Hits over their limit that were admitted, as it is in shadow mode",
+                |limit| limit.shadow,
+            ),
+        ];
+        families.into_iter().try_for_each(|(name, help, value)| {
+            let values = limits.iter();
+            let values = values.map(|limit| (limit.name.as_str(), value(limit)));
+            self.counters(name, help, "limit", values)
+        })
+    }
+}
