@@ -145,3 +145,95 @@ fn waiting(started: &NodeConfig, now: &NodeConfig) -> Vec<&'static str> {
     let sketches = started.all_sketches() != now.all_sketches();
     keys.chain(sketches.then_some("sketch")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::{Amount, LimitVerdict};
+
+    fn limit(name: &str, count: u64) -> LimitConfig {
+        LimitConfig {
+            name: name.parse().unwrap(),
+            sketch: Default::default(),
+            keys: Default::default(),
+            amounts: vec![Amount {
+                count,
+                window_ms: 60_000,
+            }],
+            cost: 1,
+            verdict: LimitVerdict::Take,
+            overrides: Vec::new(),
+            exempt: Vec::new(),
+            shadow: false,
+        }
+    }
+
+    fn with(limits: &[LimitConfig]) -> NodeConfig {
+        NodeConfig {
+            limits: limits.to_vec(),
+            ..NodeConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_reload_takes_over_limits_and_the_filter_or_nothing() {
+        let good = |limits: &[LimitConfig], log: &str| {
+            Ok(Reread {
+                config: with(limits),
+                log: log.to_owned(),
+            })
+        };
+        let (first, second) = ([limit("a", 1)], [limit("a", 2), limit("b", 1)]);
+        let readings = Mutex::new(vec![
+            good(&[], "bad"),
+            Err("a reason".to_owned()),
+            good(&second, "warn"),
+        ]);
+        let filters = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&filters);
+        let how = Reload {
+            log: "info".to_owned(),
+            read: Box::new(move || readings.lock().unwrap().pop().unwrap()),
+            set_log: Box::new(move |filter| {
+                heard.lock().unwrap().push(filter.to_owned());
+                (filter != "bad").then_some(()).ok_or("refused".to_owned())
+            }),
+        };
+        let limits = Arc::new(LimitsInForce::new(&first));
+        let mut reloader = Reloader::new(how, &with(&first), Arc::clone(&limits));
+        reloader.reload("SIGHUP");
+        assert_eq!(*limits.get(), second);
+        assert_eq!(reloader.how.log, "warn");
+        reloader.reload("SIGHUP");
+        assert_eq!(*limits.get(), second, "the reading failed");
+        reloader.reload("SIGHUP");
+        assert!(limits.get().is_empty());
+        assert_eq!(reloader.how.log, "warn", "the filter was refused");
+        assert_eq!(*filters.lock().unwrap(), ["warn", "bad"]);
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let before = [limit("a", 1), limit("b", 1), limit("c", 1)];
+        let after = [limit("b", 2), limit("c", 1), limit("d", 1)];
+        let news = limits_news(&before, &after);
+        let expected = [
+            "new limits: d",
+            "changed limits: b",
+            "limits that are gone: a",
+        ];
+        assert_eq!(news, expected);
+        let many: Vec<_> = (0..20).map(|i| limit(&format!("l{i}"), 1)).collect();
+        let news = limits_news(&[], &many).join("");
+        assert!(news.ends_with("l14, l15 and 4 more"), "{news}");
+        let changed = NodeConfig {
+            threads: Some(2),
+            windows: Vec::new(),
+            ..with(&before)
+        };
+        assert_eq!(waiting(&with(&[]), &changed), ["threads", "sketch"]);
+    }
+}
