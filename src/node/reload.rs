@@ -199,7 +199,10 @@ mod tests {
             read: Box::new(move || readings.lock().unwrap().pop().unwrap()),
             set_log: Box::new(move |filter| {
                 heard.lock().unwrap().push(filter.to_owned());
-                (filter != "bad").then_some(()).ok_or("refused".to_owned())
+                match filter {
+                    "bad" => Err("refused".to_owned()),
+                    _ => Ok(()),
+                }
             }),
         };
         let limits = Arc::new(LimitsInForce::new(&first));
