@@ -65,8 +65,7 @@ impl Reloader {
                 return;
             }
         };
-        let before = self.limits.replace(&config.limits);
-        let mut news = limits_news(&before, &config.limits);
+        let mut news = self.take_limits(signal, &config.limits);
         if log != self.how.log {
             news.push(format!("the log filter is {log:?}"));
         }
@@ -86,6 +85,19 @@ impl Reloader {
                 waiting.join(", ")
             );
         }
+    }
+
+    /// Puts limits in force, and says what is new. They are checked against the sketches that run, which are not always
+    /// those of the file. If one does not fit, all stay as they were.
+    fn take_limits(&self, signal: &str, limits: &[LimitConfig]) -> Vec<String> {
+        let sketches = self.started.all_sketches().unwrap_or_default();
+        let misfit = limits.iter().find_map(|limit| limit.fits(&sketches).err());
+        if let Some(misfit) = misfit {
+            warn!("{signal}: all limits stay as they are, these need a restart: {misfit}");
+            return Vec::new();
+        }
+        let before = self.limits.replace(limits);
+        limits_news(&before, limits)
     }
 
     fn set_log(&mut self, signal: &str, filter: String) {
@@ -187,8 +199,13 @@ mod tests {
             })
         };
         let (first, second) = ([limit("a", 1)], [limit("a", 2), limit("b", 1)]);
+        let later = LimitConfig {
+            sketch: "later".parse().unwrap(),
+            ..limit("c", 1)
+        };
         let readings = Mutex::new(vec![
             good(&[], "bad"),
+            good(&[limit("d", 1), later], "warn"),
             Err("a reason".to_owned()),
             good(&second, "warn"),
         ]);
@@ -212,6 +229,12 @@ mod tests {
         assert_eq!(reloader.how.log, "warn");
         reloader.reload("SIGHUP");
         assert_eq!(*limits.get(), second, "the reading failed");
+        reloader.reload("SIGHUP");
+        assert_eq!(
+            *limits.get(),
+            second,
+            "one needs a sketch that does not run"
+        );
         reloader.reload("SIGHUP");
         assert!(limits.get().is_empty());
         assert_eq!(reloader.how.log, "warn", "the filter was refused");

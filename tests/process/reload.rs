@@ -99,6 +99,8 @@ fn limits_and_the_log_filter_are_taken_over() {
         &changed,
         "SIGHUP: these changes need a restart: io, max-peers, sketch",
     );
+    let of_new = format!("{both}sketch = 's'\n[[sketch]]\nname = 's'\n");
+    node.reload(of_new, "limit c: there is no sketch s; there are default");
     // Debug lines come from now on, and then only warnings.
     node.reload(
         format!("log = 'debug'\n{both}"),
