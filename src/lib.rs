@@ -6,7 +6,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`engine`] | what is asked of the sketches, and decided about it, in any protocol |
-//! | [`config`] | what a node is started with: options, environment, defaults |
+//! | [`config`] | what a node is started with: options, environment, a file, defaults; sketches and limits |
 //! | `data_dir` | what a node keeps from one start to the next |
 //! | [`status`] | what a node says of itself: counters, the JSON of `/status`, metrics |
 //! | `shared` | what all threads of a node share |

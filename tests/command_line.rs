@@ -53,7 +53,7 @@ fn wrong_usage_is_2_and_one_line_of_error() {
             "--compat fixes the size",
         ),
         (&["--config", "/"], &[], "Is a directory"),
-        (&["config"], &[], "Usage: rmbd config"),
+        (&["config", "look"], &[], "unrecognized subcommand"),
         (&[], &[("RMBD_COMPAT", "perhaps")], "RMBD_COMPAT"),
         (&["--log", "a=b=c"], &[], "--log"),
         (&["count"], &[], "required arguments were not provided"),

@@ -287,7 +287,7 @@ fn a_file_at_fault_is_named() {
         (
             &[NOT_OURS],
             &[("RMBD_CONFIG", wrong)],
-            &["set by RMBD_CONFIG, `threads` at", ":2:1"],
+            &["set by `threads` at", ":2:1"],
         ),
         (
             &[NOT_OURS, "--config", half],

@@ -50,7 +50,7 @@ use rmbd_sketch::MAX_WEIGHT;
     version,
     about = "Counts how often keys happen, approximately, at network speed, in fixed memory",
     long_about = None,
-    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
+    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nFlags take precedence over RMBD_ variables, these over the file of --config, and that over defaults; what contradicts an option of a higher level does not count. `rmbd config show` tells what is in force.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -16,6 +16,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::environment::{self, Misread, empty_variables, variables, without};
 use super::file::{self, ConfigFile, FileOption, LimitWish, Place, PlacedSketch};
+use super::given::{Given, Level, SIZE_OF_DEFAULT_ID, weigh};
 use super::sketches::SketchWish;
 use super::{NodeConfig, NodeOptions};
 use rmbd_proto::SketchName;
@@ -99,6 +100,8 @@ pub fn read<C: Layered, T>(
     let line = Line { words, unset };
     let file = match line.file::<C>() {
         Ok(file) => file,
+        // All variables are in the help, even empty ones.
+        Err(misread) if misread.asks_for_help() => return environment::read(words, check),
         Err(misread) => {
             return Err(line.blame::<C>(misread, None, |left| line.file_without::<C>(left)));
         }
@@ -106,7 +109,6 @@ pub fn read<C: Layered, T>(
     let file = file.as_deref();
     match line.attempt(&LeftOut::default(), file, &check) {
         Ok(value) => Ok(value),
-        Err(misread) if misread.asks_for_help() => environment::read(words, check),
         Err(misread) => Err(line.blame::<C>(misread, file, |left| {
             line.attempt(left, file, &check).map(drop)
         })),
@@ -249,67 +251,6 @@ fn innermost(matches: &ArgMatches) -> (usize, &ArgMatches) {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    File,
-    Variable,
-    Flag,
-}
-
-/// An option that somebody gave.
-struct Given {
-    id: String,
-    level: Level,
-    values: Vec<String>,
-    /// Whether it says more than the default does; `--compat` may be given as false.
-    is_on: bool,
-}
-
-/// A word of an option, or any.
-type Word = (&'static str, Option<&'static str>);
-
-const SIZE: [Word; 2] = [("width", None), ("depth", None)];
-const ERROR: [Word; 2] = [("epsilon", None), ("confidence", None)];
-const COMPAT: [Word; 1] = [("compat", None)];
-/// The size in a sketch of the name `default`, which is no option by itself.
-const SIZE_OF_DEFAULT: [Word; 1] = [("size of the sketch default", None)];
-
-/// Options that contradict each other: each of the one list with each of the other.
-const CONTRADICTIONS: &[(&[Word], &[Word])] = &[
-    (&SIZE, &ERROR),
-    (&COMPAT, &SIZE),
-    (&COMPAT, &ERROR),
-    (&COMPAT, &[("hash", None), ("seed", None)]),
-    (&[("hash", Some("fnv"))], &[("seed", None)]),
-    (&SIZE_OF_DEFAULT, &SIZE),
-    (&SIZE_OF_DEFAULT, &ERROR),
-    (&SIZE_OF_DEFAULT, &COMPAT),
-    (
-        &[("cluster", Some("off"))],
-        &[
-            ("join", None),
-            ("advertise", None),
-            ("cluster_key_file", None),
-            ("insecure_cluster", None),
-        ],
-    ),
-];
-
-impl Given {
-    fn is(&self, &(id, value): &Word) -> bool {
-        self.id == id && value.is_none_or(|value| self.values.iter().any(|it| it == value))
-    }
-
-    fn contradicts(&self, other: &Self) -> bool {
-        let has = |words: &[Word], given: &Self| words.iter().any(|word| given.is(word));
-        self.is_on
-            && other.is_on
-            && CONTRADICTIONS.iter().any(|(ones, others)| {
-                (has(ones, self) && has(others, other)) || (has(others, self) && has(ones, other))
-            })
-    }
-}
-
 /// All that is given, without what does not count.
 struct Layers<'f> {
     counts: Vec<Given>,
@@ -346,14 +287,14 @@ impl<'f> Layers<'f> {
             .chain(of_file)
             .find(|(_, wish)| wish.is_default() && wish.has_size());
         given.extend(size.map(|(level, _)| Given {
-            id: SIZE_OF_DEFAULT[0].0.to_owned(),
+            id: SIZE_OF_DEFAULT_ID.to_owned(),
             level,
             values: Vec::new(),
             is_on: true,
         }));
         let (counts, dropped) = weigh(given);
         let is_dropped = |id: &str| dropped.iter().any(|dropped| dropped.id == id);
-        if is_dropped(SIZE_OF_DEFAULT[0].0) {
+        if is_dropped(SIZE_OF_DEFAULT_ID) {
             let default = sketches.iter_mut().filter(|it| it.wish.is_default());
             default.for_each(|placed| placed.wish.forget_size());
         }
@@ -402,23 +343,6 @@ impl<'f> Layers<'f> {
             limits: self.limits,
         }
     }
-}
-
-/// Splits what is given into what counts and what a higher level contradicts.
-fn weigh(mut given: Vec<Given>) -> (Vec<Given>, Vec<Given>) {
-    given.sort_by_key(|given| std::cmp::Reverse(given.level));
-    let (mut counts, mut dropped): (Vec<Given>, _) = (Vec::new(), Vec::new());
-    for given in given {
-        let is_contradicted = counts
-            .iter()
-            .any(|higher| higher.level > given.level && higher.contradicts(&given));
-        if is_contradicted {
-            dropped.push(given);
-        } else {
-            counts.push(given);
-        }
-    }
-    (counts, dropped)
 }
 
 /// What the command line or a variable gives for an option.

@@ -6,6 +6,7 @@ pub mod environment;
 mod file;
 #[cfg(test)]
 mod file_tests;
+mod given;
 mod levels;
 mod limits;
 mod nearest;

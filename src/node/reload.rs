@@ -65,8 +65,7 @@ impl Reloader {
                 return;
             }
         };
-        let before = self.limits.replace(&config.limits);
-        let mut news = limits_news(&before, &config.limits);
+        let mut news = self.take_limits(signal, &config.limits);
         if log != self.how.log {
             news.push(format!("the log filter is {log:?}"));
         }
@@ -86,6 +85,19 @@ impl Reloader {
                 waiting.join(", ")
             );
         }
+    }
+
+    /// Puts limits in force, and says what is new. They are checked against the sketches that run, which are not always
+    /// those of the file. If one does not fit, all stay as they were.
+    fn take_limits(&self, signal: &str, limits: &[LimitConfig]) -> Vec<String> {
+        let sketches = self.started.all_sketches().unwrap_or_default();
+        let misfit = limits.iter().find_map(|limit| limit.fits(&sketches).err());
+        if let Some(misfit) = misfit {
+            warn!("{signal}: all limits stay as they are, these need a restart: {misfit}");
+            return Vec::new();
+        }
+        let before = self.limits.replace(limits);
+        limits_news(&before, limits)
     }
 
     fn set_log(&mut self, signal: &str, filter: String) {
@@ -144,4 +156,110 @@ fn waiting(started: &NodeConfig, now: &NodeConfig) -> Vec<&'static str> {
     let keys = pairs.filter_map(|(was, is)| (was != is).then_some(was.key));
     let sketches = started.all_sketches() != now.all_sketches();
     keys.chain(sketches.then_some("sketch")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::{Amount, LimitVerdict};
+
+    fn limit(name: &str, count: u64) -> LimitConfig {
+        LimitConfig {
+            name: name.parse().unwrap(),
+            sketch: Default::default(),
+            keys: Default::default(),
+            amounts: vec![Amount {
+                count,
+                window_ms: 60_000,
+            }],
+            cost: 1,
+            verdict: LimitVerdict::Take,
+            overrides: Vec::new(),
+            exempt: Vec::new(),
+            shadow: false,
+        }
+    }
+
+    fn with(limits: &[LimitConfig]) -> NodeConfig {
+        NodeConfig {
+            limits: limits.to_vec(),
+            ..NodeConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_reload_takes_over_limits_and_the_filter_or_nothing() {
+        let good = |limits: &[LimitConfig], log: &str| {
+            Ok(Reread {
+                config: with(limits),
+                log: log.to_owned(),
+            })
+        };
+        let (first, second) = ([limit("a", 1)], [limit("a", 2), limit("b", 1)]);
+        let later = LimitConfig {
+            sketch: "later".parse().unwrap(),
+            ..limit("c", 1)
+        };
+        let readings = Mutex::new(vec![
+            good(&[], "bad"),
+            good(&[limit("d", 1), later], "warn"),
+            Err("a reason".to_owned()),
+            good(&second, "warn"),
+        ]);
+        let filters = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&filters);
+        let how = Reload {
+            log: "info".to_owned(),
+            read: Box::new(move || readings.lock().unwrap().pop().unwrap()),
+            set_log: Box::new(move |filter| {
+                heard.lock().unwrap().push(filter.to_owned());
+                match filter {
+                    "bad" => Err("refused".to_owned()),
+                    _ => Ok(()),
+                }
+            }),
+        };
+        let limits = Arc::new(LimitsInForce::new(&first));
+        let mut reloader = Reloader::new(how, &with(&first), Arc::clone(&limits));
+        reloader.reload("SIGHUP");
+        assert_eq!(*limits.get(), second);
+        assert_eq!(reloader.how.log, "warn");
+        reloader.reload("SIGHUP");
+        assert_eq!(*limits.get(), second, "the reading failed");
+        reloader.reload("SIGHUP");
+        assert_eq!(
+            *limits.get(),
+            second,
+            "one needs a sketch that does not run"
+        );
+        reloader.reload("SIGHUP");
+        assert!(limits.get().is_empty());
+        assert_eq!(reloader.how.log, "warn", "the filter was refused");
+        assert_eq!(*filters.lock().unwrap(), ["warn", "bad"]);
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let before = [limit("a", 1), limit("b", 1), limit("c", 1)];
+        let after = [limit("b", 2), limit("c", 1), limit("d", 1)];
+        let news = limits_news(&before, &after);
+        let expected = [
+            "new limits: d",
+            "changed limits: b",
+            "limits that are gone: a",
+        ];
+        assert_eq!(news, expected);
+        let many: Vec<_> = (0..20).map(|i| limit(&format!("l{i}"), 1)).collect();
+        let news = limits_news(&[], &many).join("");
+        assert!(news.ends_with("l14, l15 and 4 more"), "{news}");
+        let changed = NodeConfig {
+            threads: Some(2),
+            windows: Vec::new(),
+            ..with(&before)
+        };
+        assert_eq!(waiting(&with(&[]), &changed), ["threads", "sketch"]);
+    }
 }

@@ -3,15 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::ChildStderr;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use crate::nodes::{Node, wait_until};
-use rmbd_testkit::streams::{Kind, Which};
+use rmbd_testkit::streams::{Kind, PATIENCE, Which};
 
 struct Reloaded {
     node: Node,
     path: PathBuf,
-    log: BufReader<ChildStderr>,
+    log: Receiver<String>,
 }
 
 impl Reloaded {
@@ -22,7 +23,16 @@ impl Reloaded {
         let mut node = Node::start_with(Which::Out, Kind::Read, &words);
         wait_until("a node that serves", || node.get("/healthz").is_some());
         let log = BufReader::new(node.running.child.stderr.take().unwrap());
-        Self { node, path, log }
+        let (send, receive) = channel();
+        thread::spawn(move || {
+            let mut lines = log.lines().map_while(Result::ok);
+            lines.all(|line| send.send(line).is_ok())
+        });
+        Self {
+            node,
+            path,
+            log: receive,
+        }
     }
 
     /// Sends a SIGHUP, and returns the lines of the log up to one with these words.
@@ -35,8 +45,9 @@ impl Reloaded {
     fn lines(&mut self, until: &str) -> String {
         let mut lines = String::new();
         while !lines.contains(until) {
-            let read = self.log.read_line(&mut lines).unwrap();
-            assert!(read > 0, "no {until:?} in {lines}");
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {until:?} in {lines}"));
+            lines += &format!("{line}\n");
         }
         lines
     }
@@ -66,7 +77,7 @@ fn limits_and_the_log_filter_are_taken_over() {
             "reload.toml:1:1: the configuration has no key \"widht\"",
         ),
         (b"log = '\xff'", "not UTF-8"),
-        (b"threads = 0", "`threads` at "),
+        (b"io = 'x'", "`io` at "),
         (
             b"[[limit]]\nname = 'x'\namounts = ['1/61s']",
             "no window of sketch default covers 61s",
@@ -88,6 +99,8 @@ fn limits_and_the_log_filter_are_taken_over() {
         &changed,
         "SIGHUP: these changes need a restart: io, max-peers, sketch",
     );
+    let of_new = format!("{both}sketch = 's'\n[[sketch]]\nname = 's'\n");
+    node.reload(of_new, "limit c: there is no sketch s; there are default");
     // Debug lines come from now on, and then only warnings.
     node.reload(
         format!("log = 'debug'\n{both}"),

@@ -320,6 +320,16 @@ pub enum LimitMisfit {
 }
 
 impl LimitConfig {
+    /// Checks that a node with these sketches can apply it.
+    ///
+    /// # Errors
+    /// Fails if its sketch is not among them, or has no window for one of its amounts.
+    pub fn fits(&self, sketches: &[SketchConfig]) -> Result<(), LimitMisfit> {
+        let of_some = self.overrides.iter().flat_map(|it| &it.amounts);
+        let mut amounts = self.amounts.iter().chain(of_some);
+        amounts.try_for_each(|amount| self.check(amount.window_ms, sketches))
+    }
+
     /// Checks that its sketch is there, and that a window of it covers each of these times.
     pub(super) fn check(
         &self,

@@ -241,11 +241,14 @@ fn default_width(sketch_width: u64) -> u64 {
         .unwrap_or(sketch_width)
 }
 
-/// The largest divisor of a width that is at most `max`.
+/// The largest divisor of a width that is at most `max`. Of two divisors whose product is the width, one is at most
+/// the root.
 fn largest_divisor(width: u64, max: u64) -> Option<u64> {
-    (1..=max.min(width))
-        .rev()
-        .find(|&divisor| width.is_multiple_of(divisor))
+    (1..=width.isqrt())
+        .filter(|&divisor| width.is_multiple_of(divisor))
+        .flat_map(|divisor| [divisor, width / divisor])
+        .filter(|&divisor| divisor <= max)
+        .max()
 }
 
 #[cfg(test)]
@@ -333,6 +336,18 @@ mod tests {
             let window = WindowPlan::new(60_000, None, None, sketch, XXH3).unwrap();
             assert_eq!(window.width(), width, "{sketch_width}");
         }
+    }
+
+    /// A width that nothing divides is refused as quickly as another.
+    #[test]
+    fn divisors_are_those_of_a_naive_search() {
+        for width in 1..300 {
+            for max in 0..310 {
+                let naive = (1..=max).rfind(|&it| it <= width && width % it == 0);
+                assert_eq!(largest_divisor(width, max), naive, "{width} {max}");
+            }
+        }
+        assert_eq!(largest_divisor((1 << 32) - 5, 1 << 31), Some(1));
     }
 
     #[test]
