@@ -30,14 +30,11 @@ impl Sketch {
     /// Starts to fetch the cells that [`folded`](Self::folded) reads for a key with these cells.
     #[inline]
     pub fn prefetch_folded(&self, cells: &CellIndexes, fold: usize) {
-        let stride = self.stride();
-        for &cell in cells.as_slice() {
-            let first = cell as usize / fold.max(1) * fold;
-            // Where the table does not begin with a cache line, the neighbours lie in two.
-            self.prefetch_at(first * stride);
-            if fold > 1 {
-                self.prefetch_at((first + fold) * stride - 1);
-            }
+        // Divisions take time; these two are the usual ones.
+        match fold {
+            1 => self.prefetch_neighbours(cells, 1),
+            USUAL_FOLD => self.prefetch_neighbours(cells, USUAL_FOLD),
+            _ => self.prefetch_neighbours(cells, fold.max(1)),
         }
     }
 
@@ -133,6 +130,19 @@ impl Sketch {
         let chunks = chunks.get(numbers.clone()).unwrap_or_default();
         for (number, chunk) in numbers.zip(chunks) {
             each(number, sum_of(Some(chunk)));
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_neighbours(&self, cells: &CellIndexes, fold: usize) {
+        let stride = self.stride();
+        for &cell in cells.as_slice() {
+            let first = cell as usize / fold * fold;
+            // Where the table does not begin with a cache line, the neighbours lie in two.
+            self.prefetch_at(first * stride);
+            if fold > 1 {
+                self.prefetch_at((first + fold) * stride - 1);
+            }
         }
     }
 
