@@ -38,9 +38,9 @@ impl Sketch {
         }
     }
 
-    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the cell
-    /// is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the value.
-    /// What `before` loads with Acquire is read before the cell.
+    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the
+    /// cell is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the
+    /// value. What `before` loads with Acquire is read before the cell.
     #[inline]
     pub fn fold_rows<B, A: Copy>(
         &self,
