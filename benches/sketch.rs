@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rmbd_io::huge_pages;
 use rmbd_sketch::{Geometry, HashFamily, Weight};
-use rmbd_store::{Batch, Estimate, Replica, ReplicaLimits, SliceId, Way};
+use rmbd_store::{
+    Batch, Estimate, Reading, Replica, ReplicaLimits, ReplicaOptions, SliceId, Slices, Way, Window,
+    WindowPlan, WindowQuestion,
+};
 
 use support::keys::{self, Key};
 
@@ -114,6 +117,63 @@ fn pairs(c: &mut Criterion) {
     }
 }
 
+/// The cost of a window for a count, by how far its snapshots fold, beside a count of all time.
+fn windows(c: &mut Criterion) {
+    const FOLDS: [(u64, u64); 2] = [(1, 30_000), (8, 60_000)];
+    for (distribution, keys) in [("uniform", uniform()), ("zipf", zipf())] {
+        let mut group = c.benchmark_group(format!("windows/query/{distribution}"));
+        group.throughput(Throughput::Elements(KEYS as u64));
+        for log_width in [12, 16, 20] {
+            let geometry = Geometry::new(1 << log_width, DEPTH).expect("within the limits");
+            let plan = |(fold, span_ms): (u64, u64)| {
+                let width = Some((1 << log_width) / fold);
+                WindowPlan::new(span_ms, Some(5_000), width, geometry, XXH3).expect("it divides")
+            };
+            let options = ReplicaOptions {
+                max_origins: 1,
+                windows: FOLDS.map(plan).to_vec(),
+                ..ReplicaOptions::new(geometry, XXH3)
+            };
+            let replica = Arc::new(Replica::try_open(options).expect("small enough"));
+            let mut slices = Slices::try_new(Arc::clone(&replica)).expect("small enough");
+            let mut batch = Batch::new(Arc::clone(&replica));
+            for step in 1..16 {
+                add_all(&mut batch, &keys);
+                let now = Duration::from_millis(step * 5_000);
+                while slices.snapshot(&|| now, usize::MAX).is_some() {}
+            }
+            let size = format!("2^{log_width}");
+            group.bench_function(BenchmarkId::new("all-time", &size), |b| {
+                b.iter(|| black_box(count_all(&mut batch, &keys)));
+            });
+            for (fold, span_ms) in FOLDS {
+                let window = replica.window(span_ms).expect("it is kept");
+                for reading in [Reading::Bound, Reading::Smooth] {
+                    let id = BenchmarkId::new(format!("{reading:?}-{fold}"), &size);
+                    group.bench_function(id, |b| {
+                        b.iter(|| black_box(count_all_in(&mut batch, &keys, window, reading)));
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn count_all_in(batch: &mut Batch<u32>, keys: &Keys, window: Window, reading: Reading) -> u64 {
+    let question = WindowQuestion {
+        window,
+        reading,
+        now: Duration::from_millis(77_500),
+    };
+    let mut sum = 0;
+    let mut answer = |_, estimate: Estimate| sum += estimate.count;
+    for key in keys {
+        batch.count_in(key, question, 0, &mut answer);
+    }
+    batch.finish(&mut answer);
+    sum
+}
+
 /// The match on the hash family: columns of one key, once with a family that the optimizer knows, so that it resolves
 /// the match before the loop, and once with a hidden one. The seed is hidden in both.
 fn seam(c: &mut Criterion) {
@@ -174,6 +234,6 @@ fn configuration() -> Criterion {
 criterion_group! {
     name = benches;
     config = configuration();
-    targets = seam, two_threads, pairs, by_size
+    targets = seam, two_threads, pairs, windows, by_size
 }
 criterion_main!(benches);

@@ -8,7 +8,6 @@ use super::Weight;
 /// [charged](super::Sketch::charge) first, and the allowance is [settled](super::Sketch::settle) when all of these
 /// adds are done. If it is dropped unsettled, N lacks the weight that was charged, and the weight that was not
 /// charged is lost: nobody can add it any more.
-/// charged can be added by nobody any more.
 #[must_use = "what it holds is given back by `Sketch::settle`"]
 #[derive(Debug, Default)]
 pub struct Allowance {

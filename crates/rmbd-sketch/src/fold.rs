@@ -30,20 +30,17 @@ impl Sketch {
     /// Starts to fetch the cells that [`folded`](Self::folded) reads for a key with these cells.
     #[inline]
     pub fn prefetch_folded(&self, cells: &CellIndexes, fold: usize) {
-        let stride = self.stride();
-        for &cell in cells.as_slice() {
-            let first = cell as usize / fold.max(1) * fold;
-            // Where the table does not begin with a cache line, the neighbours lie in two.
-            self.prefetch_at(first * stride);
-            if fold > 1 {
-                self.prefetch_at((first + fold) * stride - 1);
-            }
+        // Divisions take time; these two are the usual ones.
+        match fold {
+            1 => self.prefetch_neighbours(cells, 1),
+            USUAL_FOLD => self.prefetch_neighbours(cells, USUAL_FOLD),
+            _ => self.prefetch_neighbours(cells, fold.max(1)),
         }
     }
 
-    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the cell
-    /// is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the value.
-    /// What `before` loads with Acquire is read before the cell.
+    /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the
+    /// cell is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the
+    /// value. What `before` loads with Acquire is read before the cell.
     #[inline]
     pub fn fold_rows<B, A: Copy>(
         &self,
@@ -133,6 +130,19 @@ impl Sketch {
         let chunks = chunks.get(numbers.clone()).unwrap_or_default();
         for (number, chunk) in numbers.zip(chunks) {
             each(number, sum_of(Some(chunk)));
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_neighbours(&self, cells: &CellIndexes, fold: usize) {
+        let stride = self.stride();
+        for &cell in cells.as_slice() {
+            let first = cell as usize / fold * fold;
+            // Where the table does not begin with a cache line, the neighbours lie in two.
+            self.prefetch_at(first * stride);
+            if fold > 1 {
+                self.prefetch_at((first + fold) * stride - 1);
+            }
         }
     }
 

@@ -222,7 +222,7 @@ impl<T: Copy> Batch<T> {
             window: question,
             limit: Some(limit),
         };
-        self.pipeline.push_in(key, (weight, token), asked, answer);
+        self.pipeline.push_in(key, (weight, token), &asked, answer);
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl<T: Copy> Batch<T> {
             window: Some(question),
             limit: None,
         };
-        self.pipeline.push_in(key, (weight, token), asked, answer);
+        self.pipeline.push_in(key, (weight, token), &asked, answer);
     }
 
     /// A key with its weight and what is absorbed for it. What is too much for one add goes first.

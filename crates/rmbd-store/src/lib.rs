@@ -11,11 +11,18 @@
 //!                   └──(compare)──> published copy, versions, history, hashes: Slices::publish
 //!
 //!    count(key) = min over rows ( own ) + min over rows ( others ) + for each legacy peer its least row
+//!
+//!    Windows   rings of snapshots of own + others, folded   <──── copies, in pieces ─── Slices::snapshot
+//!
+//!    count(key, window) = min over rows ( own + others - snapshot ), and at most count(key)
 //! ```
 //!
 //! A key is hashed once. *Others* is the sum of all learnt slices, cell for cell: when a merge raises a cell from a
 //! to b, b - a is added to it. So a count costs the same however many nodes the cluster has or had, and it is an
 //! upper bound. Earlier starts of our own node count as others, too.
+//!
+//! A *window* is the difference to a snapshot that was taken when it began. So adds know nothing of windows, and any
+//! number of windows stand on one table.
 //!
 //! Data threads read cells without a lock and without allocating. Only the control thread writes learnt counts
 //! ([`Slices`], [`LegacyRows`]).

@@ -161,29 +161,51 @@ impl<T: Copy> Pipeline<T> {
 
     /// Takes a question that is asked in a particular way. A weight that is not added counts as
     /// [refused](Self::take_refused_weight).
-    #[inline]
+    // In line, since a question that is copied right after it was written has to wait for that.
+    #[inline(always)]
     pub(super) fn push_in(
         &mut self,
         key: Key<'_>,
         (weight, token): (Weight, T),
-        asked: Asked,
+        asked: &Asked,
         answer: &mut impl FnMut(T, Estimate),
     ) {
         match self.way {
             Way::Direct => {
                 find(&self.replica, key, &mut self.cells[0]);
-                self.asked[0] = asked;
-                self.perform_in(0, weight, token, answer);
+                let estimate = perform_in(
+                    &self.replica,
+                    &mut self.lane,
+                    &self.cells[0],
+                    weight,
+                    asked,
+                    &mut self.resolved,
+                );
+                self.answer_in(weight, token, estimate, answer);
             }
             Way::Pipelined => {
                 let place = self.push_pipelined(key, Operation::AskIn { weight, token }, answer);
-                self.asked[place] = asked;
+                self.asked[place] = *asked;
                 if let Some(question) = &asked.window {
                     let cells = &self.cells[place];
                     (self.replica).prefetch_window(cells, question, &mut self.resolved);
                 }
             }
         }
+    }
+
+    #[inline]
+    fn answer_in(
+        &mut self,
+        weight: Weight,
+        token: T,
+        estimate: Estimate,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        if estimate.refused {
+            self.refused_weight += u64::from(weight);
+        }
+        answer(token, estimate);
     }
 
     /// Weight that was not added since the last call.
@@ -278,7 +300,15 @@ impl<T: Copy> Pipeline<T> {
     #[inline]
     fn apply(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
         if let Operation::AskIn { weight, token } = self.operations[place] {
-            self.perform_in(place, weight, token, answer);
+            let estimate = perform_in(
+                &self.replica,
+                &mut self.lane,
+                &self.cells[place],
+                weight,
+                &self.asked[place],
+                &mut self.resolved,
+            );
+            self.answer_in(weight, token, estimate, answer);
             return;
         }
         perform(
@@ -288,45 +318,6 @@ impl<T: Copy> Pipeline<T> {
             self.operations[place],
             answer,
         );
-    }
-}
-
-impl<T: Copy> Pipeline<T> {
-    /// Answers the question at a place. Weight that is within its limit, or has none, is added.
-    // A call of its own, so that the other operations stay as short as they are.
-    #[inline(never)]
-    fn perform_in(
-        &mut self,
-        place: usize,
-        weight: Weight,
-        token: T,
-        answer: &mut impl FnMut(T, Estimate),
-    ) {
-        let (cells, Asked { window, limit }) = (&self.cells[place], self.asked[place]);
-        let replica = &*self.replica;
-        let resolved = &mut self.resolved;
-        let mut estimate = || match &window {
-            Some(question) => replica.estimate_in_at(cells, question, resolved),
-            None => replica.estimate_at(cells),
-        };
-        let Some(limit) = limit else {
-            if weight > Weight::ZERO {
-                add(replica, &mut self.lane, cells, weight);
-            }
-            return answer(token, estimate());
-        };
-        let mut taken = estimate();
-        match taken.count.checked_add(weight.into()) {
-            Some(count) if count <= limit => {
-                add(replica, &mut self.lane, cells, weight);
-                taken.count = count;
-            }
-            _ => {
-                taken.refused = true;
-                self.refused_weight += u64::from(weight);
-            }
-        }
-        answer(token, taken);
     }
 }
 
@@ -374,6 +365,36 @@ fn perform<T>(
         // Its answer needs what stands beside it: see `apply`.
         Operation::AskIn { .. } => {}
     }
+}
+
+/// Answers a question that is asked in a particular way. Weight that is within its limit, or has none, is added.
+// A call of its own, so that the other operations stay as short as they are.
+#[inline(never)]
+fn perform_in(
+    replica: &Replica,
+    lane: &mut Option<Lane>,
+    cells: &CellIndexes,
+    weight: Weight,
+    asked: &Asked,
+    resolved: &mut Resolved,
+) -> Estimate {
+    if asked.limit.is_none() && weight > Weight::ZERO {
+        add(replica, lane, cells, weight);
+    }
+    let mut estimate = match &asked.window {
+        Some(question) => replica.estimate_in_at(cells, question, resolved),
+        None => replica.estimate_at(cells),
+    };
+    if let Some(limit) = asked.limit {
+        match estimate.count.checked_add(weight.into()) {
+            Some(count) if count <= limit => {
+                add(replica, lane, cells, weight);
+                estimate.count = count;
+            }
+            _ => estimate.refused = true,
+        }
+    }
+    estimate
 }
 
 #[inline]

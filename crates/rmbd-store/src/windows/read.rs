@@ -258,9 +258,13 @@ impl Read {
 }
 
 /// What a question comes to, as long as no other snapshot is begun or completed. Finding it takes as long as reading a
-/// window, so who asks many questions at one time keeps it. It belongs to one replica.
+/// window, so who asks many questions at one time keeps it, for some windows that are asked about in turn. It belongs to
+/// one replica.
 #[derive(Debug, Default)]
-pub(crate) struct Resolved(Option<(WindowQuestion, Slots)>);
+pub(crate) struct Resolved([Option<(WindowQuestion, Slots)>; RESOLVED]);
+
+/// Number of questions that are kept resolved; a power of two.
+const RESOLVED: usize = 4;
 
 /// The slots that a question reads.
 #[derive(Debug, Clone, Copy)]
@@ -282,12 +286,15 @@ struct Slots {
 impl Resolved {
     #[inline]
     fn get(&mut self, ring: &Ring, question: &WindowQuestion) -> Option<&Slots> {
-        let is_known = (self.0.as_ref())
+        // Windows of one ring that are asked about in turn lie in different places, and so do neighbouring rings.
+        let place = question.window.ring() + question.window.steps() as usize;
+        let kept = &mut self.0[place % RESOLVED];
+        let is_known = (kept.as_ref())
             .is_some_and(|(known, slots)| known == question && slots.numbers == ring.numbers());
         if !is_known {
-            self.0 = Slots::find(ring, question).map(|slots| (*question, slots));
+            *kept = Slots::find(ring, question).map(|slots| (*question, slots));
         }
-        self.0.as_ref().map(|(_, slots)| slots)
+        kept.as_ref().map(|(_, slots)| slots)
     }
 }
 

@@ -159,8 +159,8 @@ impl Ring {
         growth(younger).wrapping_sub(growth(older))
     }
 
-    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what was noted from there to the youngest, what
-    /// N has grown by since that, and what may be added before the writer looks again.
+    /// Whether a cell may have grown by 2^32 or more since a snapshot: by what was noted from there to the youngest,
+    /// what N has grown by since that, and what may be added before the writer looks again.
     #[inline]
     pub(super) fn may_have_passed_2_to_32(&self, noted: u64) -> bool {
         let growing = self.growing.load(Relaxed);
