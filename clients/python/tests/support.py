@@ -137,7 +137,9 @@ class NaiveNode:
         while not code and reader.at < len(datagram):
             self.room = min(1400, 3 * len(datagram)) - 9 - len(answers)
             try:
-                answer = self._perform(reader, sketch, (client, sequence) if flags & 2 else None, repeated)
+                answer = self._perform(
+                    reader, sketch, (client, sequence) if flags & 2 else None, repeated
+                )
             except Stopped as stopped:
                 code = _wire.PROBLEMS.index(stopped.args[0])
                 break
@@ -184,8 +186,8 @@ class NaiveNode:
         if kind == _wire.WINDOW:
             window_ms, flags = reader.varint(), reader.number(1)
             self._check_window(window_ms)
-            count = self.counts.get(key, 0).to_bytes(8, "little")
-            return bytes((kind, 13, flags)) + count + window_ms.to_bytes(4, "little")
+            counted = self.counts.get(key, 0).to_bytes(8, "little")
+            return bytes((kind, 13, flags)) + counted + window_ms.to_bytes(4, "little")
         weight = 1 if kind == _wire.ADD else 0
         limit = 0
         if kind in (_wire.ADD_WEIGHT, _wire.HIT):
@@ -208,9 +210,7 @@ class NaiveNode:
             return bytes((kind,)) + number + number + total
         return b""
 
-    def _limits(
-        self, reader: Reader, sequence: Optional[tuple[int, int]], repeated: bool
-    ) -> bytes:
+    def _limits(self, reader: Reader, sequence: Optional[tuple[int, int]], repeated: bool) -> bytes:
         flags, count = reader.number(1), reader.number(1)
         assert 1 <= count <= 8
         parts = []

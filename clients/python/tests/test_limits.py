@@ -6,16 +6,26 @@ import asyncio
 import socket
 import time
 import unittest
-from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, Union
+from typing import Any, Callable, cast
 
-from rmbd import AsyncClient, Client, KeyTooLong, Limit, NoAnswer, NobodyThere, Refused, Restarted
+from rmbd import (
+    AsyncClient,
+    Client,
+    KeyTooLong,
+    Limit,
+    NoAnswer,
+    NobodyThere,
+    OnFailure,
+    Refused,
+    Restarted,
+)
 from rmbd._names import sketch_number
 from rmbd._questions import milliseconds
 
 from .support import NaiveNode, named
 
+BY_NOBODY: tuple[tuple[OnFailure, bool], ...] = (("open", True), ("closed", False))
 LOGINS = sketch_number("logins")
 
 
@@ -51,7 +61,9 @@ class Blocking(unittest.TestCase):
             self.assertEqual([one.estimate for one in logins.count_many(["a", "b"])], [4, 2])
             self.assertEqual(logins.count_bounds("b").estimate, 2)
             counted = logins.count("a", "60s")
-            self.assertEqual((counted.estimate, counted.covered, counted.incomplete), (4, 60.0, False))
+            self.assertEqual(
+                (counted.estimate, counted.covered, counted.incomplete), (4, 60.0, False)
+            )
             self.assertTrue(logins.count("a", window=60, smooth=True).incomplete)
             hits = [logins.hit("10.0.0.7", limit=2, window="60s") for _ in range(4)]
             self.assertEqual([one.allowed for one in hits], [True, True, False, False])
@@ -93,17 +105,18 @@ class Blocking(unittest.TestCase):
                     call()
                 self.assertEqual(raised.exception.problem, name)
                 self.assertFalse(raised.exception.uncertain)
-            for call in (
+            unsendable: tuple[Callable[[], object], ...] = (
                 lambda: client.limits([]),
                 lambda: client.limits([Limit("a", 1)] * 9),
                 lambda: client.limits([Limit("k" * 700, 1)] * 2),
                 lambda: client.limits([Limit("a", -1)]),
                 lambda: client.hit_by_name("n" * 256, "a"),
                 lambda: client.sketch("Logins"),
-                lambda: client.sketch("logins", on_failure="opne"),
-            ):
+                lambda: client.sketch("logins", on_failure=cast(OnFailure, "opne")),
+            )
+            for refused in unsendable:
                 with self.assertRaises(ValueError):
-                    call()
+                    refused()
             with self.assertRaises(KeyTooLong):
                 client.sketch("logins", on_failure="open").take("k" * 1025, limit=1)
 
@@ -128,7 +141,7 @@ class Blocking(unittest.TestCase):
             with self.assertRaises(NoAnswer) as raised:
                 logins.count("k")
             self.assertFalse(raised.exception.uncertain)
-            for on_failure, allowed in (("open", True), ("closed", False)):
+            for on_failure, allowed in BY_NOBODY:
                 sketch = client.sketch("logins", deadline=0.05, on_failure=on_failure)
                 for verdict in (
                     sketch.take("k", limit=1),
@@ -222,7 +235,7 @@ class Asyncio(unittest.TestCase):
             with self.assertRaises(NoAnswer) as raised:
                 await client.sketch("logins", deadline=0.05).add("a")
             self.assertTrue(raised.exception.uncertain)
-            for on_failure, allowed in (("open", True), ("closed", False)):
+            for on_failure, allowed in BY_NOBODY:
                 sketch = client.sketch("logins", deadline=0.05, on_failure=on_failure)
                 verdict = await sketch.take("k", limit=1)
                 self.assertEqual((verdict.allowed, verdict.decided), (allowed, False))

@@ -16,25 +16,17 @@ from ._answers import (
     Hit,
     Info,
     Pardon,
-    SketchInfo,
     Sketches,
+    SketchInfo,
     Verdict,
     WindowCount,
 )
 from ._batches import Batch, Operation, fits, in_batches, listed_all, refuses_client
 from ._client import Adds
 from ._errors import NoAnswer, NobodyThere, Restarted, RmbdError
-from ._exchange import Sends, refused
+from ._exchange import BOOT_TRUSTED_S, SHARES, WINDOW, RoundTrip, Sends, refused
 from ._names import sketch_number
 from ._questions import Duration, Key, Limit, OnFailure, Question
-
-_PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
-_BOOT_TRUSTED_S = 10.0
-"""After so much silence the node may have been started again: its boot is asked for before adding."""
-_FLYING_MAX = 32
-"""Datagrams under way: what a receive buffer of Linux' default size takes, with room for others."""
-_SHARES = 3
-"""Shares of the timeout that each address of a name has before the next one is tried."""
 
 
 class AsyncClient:
@@ -208,9 +200,7 @@ class AsyncClient:
                 raise outcome
         return answers
 
-    async def _settle(
-        self, batch: Batch, sends: Sends, answers: list[Optional[Answer]]
-    ) -> None:
+    async def _settle(self, batch: Batch, sends: Sends, answers: list[Optional[Answer]]) -> None:
         try:
             connection = await self._connect()
             await connection.settle(batch, sends, answers)
@@ -247,9 +237,9 @@ class AsyncClient:
             connection = await _Connection.open(self._addresses, self._timeout)
             if not self._addresses.has_others():
                 break
-            if await connection.answers(self._timeout / _SHARES):
+            if await connection.answers(self._timeout / SHARES):
                 break
-            connection.close(NoAnswer(self._addresses, self._timeout / _SHARES, False))
+            connection.close(NoAnswer(self._addresses, self._timeout / SHARES, False))
             if not await loop.run_in_executor(None, self._addresses.next):
                 raise NoAnswer(self._addresses, self._timeout, False)
         if self._connection is not None:
@@ -402,14 +392,14 @@ class _Connection(asyncio.DatagramProtocol):
         """Those without a reply."""
         self._waiting: dict[int, tuple[Batch, asyncio.Future[_wire.Reply], float]] = {}
         """Batch, its reply, and when the copy was sent, by the copy's id."""
-        self._places = asyncio.Semaphore(_FLYING_MAX)
+        self._places = asyncio.Semaphore(WINDOW)
         self._landed = asyncio.Event()
         self._learning = asyncio.Lock()
         self._settling = 0
         self._ends = False
         self._has_heard = False
-        self._heard_at = self._loop.time() - _BOOT_TRUSTED_S
-        self._round_trip: Optional[tuple[float, float]] = None
+        self._heard_at = self._loop.time() - BOOT_TRUSTED_S
+        self._round_trip = RoundTrip()
         self._cookie = b""
         self._is_known = False
         self.info: Optional[Info] = None
@@ -419,7 +409,9 @@ class _Connection(asyncio.DatagramProtocol):
         """A connection to the present address."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_datagram_endpoint(
-            lambda: cls(addresses, timeout), remote_addr=addresses.server[:2], family=addresses.family
+            lambda: cls(addresses, timeout),
+            remote_addr=addresses.server[:2],
+            family=addresses.family,
         )
         return connection
 
@@ -485,7 +477,7 @@ class _Connection(asyncio.DatagramProtocol):
         while True:
             future: asyncio.Future[_wire.Reply] = self._loop.create_future()
             self._send(batch, sends, future)
-            patience = min(self._patience(backoff), until - self._loop.time())
+            patience = min(self._round_trip.patience(backoff), until - self._loop.time())
             try:
                 reply = await asyncio.wait_for(future, max(0.0, patience))
             except asyncio.TimeoutError:
@@ -504,7 +496,7 @@ class _Connection(asyncio.DatagramProtocol):
                 raise NoAnswer(text(self._server), self._timeout, sends.adds)
             if reply is not None:
                 # Not as fast as the network lets it.
-                await asyncio.sleep(min(self._patience(backoff), until - now))
+                await asyncio.sleep(min(self._round_trip.patience(backoff), until - now))
             backoff += 1
 
     def _send(self, batch: Batch, sends: Sends, future: asyncio.Future[_wire.Reply]) -> None:
@@ -551,7 +543,7 @@ class _Connection(asyncio.DatagramProtocol):
 
     async def _learn_boot(self) -> None:
         async with self._learning:
-            is_stale = self._loop.time() - self._heard_at >= _BOOT_TRUSTED_S
+            is_stale = self._loop.time() - self._heard_at >= BOOT_TRUSTED_S
             if self.info is None or is_stale:
                 answers: list[Optional[Answer]] = [None]
                 await self._fly(Batch([Operation(_wire.info(), 0)]), Sends(), answers)
@@ -561,24 +553,6 @@ class _Connection(asyncio.DatagramProtocol):
     def _shows(self, cookie: bytes) -> None:
         self._cookie = cookie if len(cookie) <= _wire.COOKIE_BYTES_MAX else b""
         self._is_known = False
-
-    def _patience(self, backoff: int) -> float:
-        """How long a reply may take (RFC 6298)."""
-        patience = _PATIENCE_FIRST_S
-        if self._round_trip is not None:
-            smoothed, variation = self._round_trip
-            patience = max(smoothed + 4 * variation, _PATIENCE_MIN_S)
-        return min(patience * (1 << min(backoff, 16)), _PATIENCE_MAX_S)
-
-    def _measured(self, round_trip: float) -> None:
-        if self._round_trip is None:
-            self._round_trip = (round_trip, round_trip / 2)
-            return
-        smoothed, variation = self._round_trip
-        self._round_trip = (
-            smoothed * 7 / 8 + round_trip / 8,
-            variation * 3 / 4 + abs(smoothed - round_trip) / 4,
-        )
 
     def _fail(self, error: Exception) -> None:
         for _, future, _ in list(self._waiting.values()):
@@ -606,7 +580,7 @@ class _Connection(asyncio.DatagramProtocol):
             return
         self._has_heard = True
         self._heard_at = self._loop.time()
-        self._measured(self._heard_at - sent_at)
+        self._round_trip.measured(self._heard_at - sent_at)
         future.set_result(reply)
 
     def error_received(self, exc: Exception) -> None:
