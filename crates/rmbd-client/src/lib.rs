@@ -13,8 +13,8 @@
 //! the client where it is until they are acknowledged or uncertain; they are never sent to another node.
 //!
 //! **Sketches and limits.** [`Client::sketch`] and [`AsyncClient::sketch`] give a handle with all questions about one
-//! sketch: adds and counts, counts within a [`Window`], and whether something is within its [`Limits`]. The handle takes a
-//! deadline, and what holds where nobody answers ([`OnFailure`]).
+//! sketch: adds and counts, counts within a [`Window`], and whether something is within its [`Limits`]. The handle
+//! takes a deadline, and what holds where nobody answers ([`OnFailure`]).
 //!
 //! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
 //!

@@ -345,7 +345,8 @@ impl Sketch<'_> {
         self.manner.decide(result)
     }
 
-    /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is forgiven.
+    /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is
+    /// forgiven.
     ///
     /// # Errors
     /// No answer, or a refusal: of a name that the node does not know, or of a client that it does not trust.
@@ -621,7 +622,8 @@ impl AsyncSketch {
         self.manner.decide(result)
     }
 
-    /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is forgiven.
+    /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is
+    /// forgiven.
     ///
     /// # Errors
     /// No answer, or a refusal: of a name that the node does not know, or of a client that it does not trust.
