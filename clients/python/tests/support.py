@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from rmbd import _wire
+from rmbd._names import sketch_number
 
 DATA = Path(__file__).resolve().parents[3] / "tests" / "data"
 
@@ -61,6 +62,11 @@ class NaiveNode:
         self.is_silent = False
         self.counts: dict[bytes, int] = {}
         self.seen: set[tuple[int, int]] = set()
+        self.verdicts: dict[tuple[int, int], bytes] = {}
+        """Of once-requests with what takes."""
+        names = ["default", "logins", "pages", *(f"sketch-{n:030}" for n in range(40))]
+        self.sketches = {sketch_number(name): name for name in names}
+        self.room = 0
         self.repeats = 0
         self.requests = 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -106,7 +112,7 @@ class NaiveNode:
         reader = Reader(datagram)
         assert reader.number(1) == 0xC1
         flags, request_id, sketch = reader.number(1), reader.number(4), reader.varint()
-        assert sketch == 0 and flags in (1, 3, 11) and len(datagram) <= 1400
+        assert flags in (1, 3, 11) and len(datagram) <= 1400
         answers, done = b"", 0
         code, repeated = 0, False
         if flags & 2:
@@ -126,11 +132,18 @@ class NaiveNode:
                 repeated = (client, sequence) in self.seen
                 self.repeats += repeated
                 self.seen.add((client, sequence))
+        if not code and sketch not in self.sketches:
+            code = _wire.PROBLEMS.index("unknown_sketch")
         while not code and reader.at < len(datagram):
-            answer = self._perform(reader, repeated)
-            if answer is None:
-                code = _wire.PROBLEMS.index("weight_too_large")
-            elif answer != b"padding":
+            self.room = min(1400, 3 * len(datagram)) - 9 - len(answers)
+            try:
+                answer = self._perform(
+                    reader, sketch, (client, sequence) if flags & 2 else None, repeated
+                )
+            except Stopped as stopped:
+                code = _wire.PROBLEMS.index(stopped.args[0])
+                break
+            if answer != b"padding":
                 answers += answer
                 done += 1
         head = bytes((0xD1, repeated)) + request_id.to_bytes(4, "little")
@@ -141,8 +154,27 @@ class NaiveNode:
     def _cookie(self) -> bytes:
         return bytes((self.epoch % 256,)) * 16
 
-    def _perform(self, reader: Reader, repeated: bool) -> Optional[bytes]:
+    def _perform(
+        self, reader: Reader, sketch: int, sequence: Optional[tuple[int, int]], repeated: bool
+    ) -> bytes:
         kind = reader.number(1)
+        if kind == _wire.LIMITS:
+            return self._limits(reader, sequence, repeated)
+        if kind == _wire.SKETCHES:
+            return self._list(reader.varint())
+        if kind == _wire.HIT_BY_NAME:
+            name, key = reader.take(reader.number(1)), reader.take(reader.varint())
+            if name != b"logins-a-minute":
+                raise Stopped("unknown_limit")
+            part = _wire.Part(sketch_number("logins"), key, reader.varint(), 5, 60_000)
+            verdict = self._judge(True, [part], sequence, repeated)
+            # Over in shadow mode is admitted.
+            return bytes((kind, 26, 17 if verdict[0] else 0)) + verdict[1:]
+        if kind == _wire.PARDON:
+            name, key = reader.take(reader.number(1)), reader.take(reader.varint())
+            if name != b"logins-a-minute":
+                raise Stopped("not_trusted")
+            return bytes((kind, 8)) + (reader.varint() + len(key)).to_bytes(8, "little")
         if kind == 0:
             return b"padding"
         if kind == _wire.INFO:
@@ -150,7 +182,12 @@ class NaiveNode:
             fields += self.weight_max.to_bytes(4, "little") + bytes((4, 1, 5)) + b"1.2.3"
             fields += bytes((0, 0, 16)) + self._cookie()
             return bytes((_wire.INFO, len(fields))) + fields
-        key = reader.take(reader.varint())
+        key = named(sketch, reader.take(reader.varint()))
+        if kind == _wire.WINDOW:
+            window_ms, flags = reader.varint(), reader.number(1)
+            self._check_window(window_ms)
+            counted = self.counts.get(key, 0).to_bytes(8, "little")
+            return bytes((kind, 13, flags)) + counted + window_ms.to_bytes(4, "little")
         weight = 1 if kind == _wire.ADD else 0
         limit = 0
         if kind in (_wire.ADD_WEIGHT, _wire.HIT):
@@ -159,7 +196,7 @@ class NaiveNode:
             limit = reader.varint()
             assert reader.varint() == 0
         if weight > self.weight_max:
-            return None
+            raise Stopped("weight_too_large")
         if weight and not repeated:
             self.counts[key] = self.counts.get(key, 0) + weight
         count = self.counts.get(key, 0)
@@ -172,3 +209,73 @@ class NaiveNode:
             total = sum(self.counts.values()).to_bytes(8, "little")
             return bytes((kind,)) + number + number + total
         return b""
+
+    def _limits(self, reader: Reader, sequence: Optional[tuple[int, int]], repeated: bool) -> bytes:
+        flags, count = reader.number(1), reader.number(1)
+        assert 1 <= count <= 8
+        parts = []
+        for _ in range(count):
+            sketch, key = reader.varint(), reader.take(reader.varint())
+            part = _wire.Part(sketch, key, reader.varint(), reader.varint(), reader.varint())
+            if sketch not in self.sketches:
+                raise Stopped("unknown_sketch")
+            self._check_window(part.window_ms)
+            parts.append(part)
+        verdict = self._judge(bool(flags & 1), parts, sequence, repeated)
+        # Unsure says here that it was asked for as a bound.
+        said = verdict[0] | (4 if flags & 2 else 0)
+        return bytes((_wire.LIMITS, 26, said)) + verdict[1:]
+
+    def _judge(
+        self,
+        take: bool,
+        parts: list[_wire.Part],
+        sequence: Optional[tuple[int, int]],
+        repeated: bool,
+    ) -> bytes:
+        if repeated and take and sequence in self.verdicts:
+            return self.verdicts[sequence]
+        worst, least, over = 0, 2**64, False
+        for at, part in enumerate(parts):
+            now = self.counts.get(named(part.sketch, part.key), 0)
+            now += 0 if repeated else part.weight
+            over |= now > part.limit
+            left = part.limit - now
+            worst, least = (at, left) if left < least else (worst, least)
+        if not repeated and not (take and over):
+            for part in parts:
+                key = named(part.sketch, part.key)
+                self.counts[key] = self.counts.get(key, 0) + part.weight
+        part = parts[worst]
+        estimate = self.counts.get(named(part.sketch, part.key), 0)
+        retry_ms = (1500 if part.window_ms else 2**32 - 1) if over else 0
+        out = bytes((over, worst)) + estimate.to_bytes(8, "little")
+        out += max(0, least).to_bytes(8, "little") + retry_ms.to_bytes(4, "little")
+        out += part.window_ms.to_bytes(4, "little")
+        if sequence is not None and take:
+            self.verdicts[sequence] = out
+        return out
+
+    def _list(self, first: int) -> bytes:
+        content = _wire.varint(len(self.sketches))
+        for number, name in list(self.sketches.items())[first:]:
+            entry = number.to_bytes(4, "little") + bytes((len(name),)) + name.encode() + bytes(8)
+            entry += _wire.varint(1 << 20) + bytes((4, 1, 1))
+            entry += _wire.varint(60_000) + _wire.varint(1_000) + _wire.varint(1 << 16)
+            if len(content) + len(entry) + 4 > self.room:
+                break
+            content += _wire.varint(len(entry)) + entry
+        return bytes((_wire.SKETCHES,)) + _wire.varint(len(content)) + content
+
+    def _check_window(self, window_ms: int) -> None:
+        if window_ms not in (0, 60_000):
+            raise Stopped("unknown_window")
+
+
+class Stopped(Exception):
+    """A request was stopped by the problem of this name."""
+
+
+def named(sketch: int, key: bytes) -> bytes:
+    """A key of a sketch, among those of all; of the default one it is the key alone."""
+    return sketch.to_bytes(4, "little") + key if sketch else key

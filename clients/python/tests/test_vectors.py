@@ -6,7 +6,7 @@ import unittest
 from typing import Any, Callable
 
 from rmbd import Bounds, Count, Hit, Info, Verdict, WindowCount, _legacy, _wire
-from rmbd._answers import Pardon, SketchInfo, Sketches, Window
+from rmbd._answers import Pardon, Sketches, SketchInfo, Window
 
 from .support import vectors
 

@@ -12,6 +12,10 @@
 //! tried: for questions that are under way, and for adds that were never sent. Adds that are under way keep
 //! the client where it is until they are acknowledged or uncertain; they are never sent to another node.
 //!
+//! **Sketches and limits.** [`Client::sketch`] and [`AsyncClient::sketch`] give a handle with all questions about one
+//! sketch: adds and counts, counts within a [`Window`], and whether something is within its [`Limits`]. The handle
+//! takes a deadline, and what holds where nobody answers ([`OnFailure`]).
+//!
 //! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
 //!
 //! The state machine needs no socket and no clock ([`Detached`]):

@@ -134,8 +134,8 @@ impl<'k> Limits<'k> {
         }
     }
 
-    /// Lets the weights count twice where a reply is lost. Otherwise they count exactly once, which needs a place in the
-    /// node's table of clients, and lets each datagram carry one call that takes.
+    /// Lets the weights count twice where a reply is lost. Otherwise they count exactly once, which needs a place in
+    /// the node's table of clients, and lets each datagram carry one call that takes.
     #[must_use]
     pub fn repeatable(self) -> Self {
         Self {

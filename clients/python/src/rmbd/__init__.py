@@ -1,7 +1,8 @@
 """Client of rmbd, a replicated count-min-sketch server.
 
 `Client` speaks the compact format: weights, answers, and adds that count exactly once whatever the
-network loses. `RmbdClient` is the class of the original Python program, for its five messages.
+network loses; `AsyncClient` does the same for asyncio. `RmbdClient` is the class of the original Python
+program, for its five messages.
 """
 
 from ._answers import (
@@ -14,6 +15,7 @@ from ._answers import (
     Window,
     WindowCount,
 )
+from ._asynchronous import AsyncClient, AsyncSketch
 from ._client import Adds, Client, Sketch
 from ._errors import (
     AddsFailed,
@@ -35,6 +37,8 @@ __all__ = [
     "Adds",
     "AddsFailed",
     "AddsReport",
+    "AsyncClient",
+    "AsyncSketch",
     "Bounds",
     "Client",
     "Count",

@@ -78,6 +78,10 @@ class Addresses:
                 return True
         return False
 
+    def has_others(self) -> bool:
+        """Whether there are addresses besides the present one."""
+        return any(server != self.server for _, server in self._found)
+
     def again(self) -> None:
         """All were in vain: what comes next begins with the first one."""
         self._left.clear()
@@ -92,9 +96,9 @@ class Addresses:
 
     def __str__(self) -> str:
         """For an error: the name, all addresses that were tried, and the look-up that failed."""
-        tried = ", ".join(_text(server) for server in [*self._left, self.server])
-        text = tried if self._host == self.server[0] else f"{self._host}:{self._port} (at {tried})"
-        return text if self._error is None else f"{text} ({self._error})"
+        tried = ", ".join(text(server) for server in [*self._left, self.server])
+        named = tried if self._host == self.server[0] else f"{self._host}:{self._port} (at {tried})"
+        return named if self._error is None else f"{named} ({self._error})"
 
     def _look_up(self) -> None:
         try:
@@ -110,6 +114,7 @@ class Addresses:
         self._found = addresses
 
 
-def _text(server: Any) -> str:
+def text(server: Any) -> str:
+    """An address as people write it."""
     host, port = server[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

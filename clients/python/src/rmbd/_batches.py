@@ -12,8 +12,8 @@ from ._answers import (
     Hit,
     Info,
     Pardon,
-    SketchInfo,
     Sketches,
+    SketchInfo,
     Verdict,
     WindowCount,
 )

@@ -20,23 +20,19 @@ from ._answers import (
     Hit,
     Info,
     Pardon,
-    SketchInfo,
     Sketches,
+    SketchInfo,
     Verdict,
     WindowCount,
 )
 from ._batches import Batch, Operation, in_batches, listed_all
 from ._errors import AddsFailed, AddsReport, RmbdError
-from ._exchange import Exchange, Outcome, Sends
+from ._exchange import BOOT_TRUSTED_S, Exchange, Outcome, RoundTrip, Sends
 from ._names import sketch_number
 from ._questions import Duration, Key, Limit, OnFailure, Question
 
 Adds = Union[Mapping[bytes, int], Mapping[str, int], Mapping[Key, int], Iterable[tuple[Key, int]]]
 """Keys and their weights: pairs, or a mapping such as a ``Counter``."""
-
-_PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
-_BOOT_TRUSTED_S = 10.0
-"""After so much silence the node may have been started again: its boot is asked for before adding."""
 
 
 class Client:
@@ -67,7 +63,7 @@ class Client:
         self._is_closed = False
         self._socket: Optional[socket.socket] = None
         self._info: Optional[Info]
-        self._round_trip: Optional[tuple[float, float]]
+        self._round_trip: RoundTrip
         self._until: Optional[float]
         """When the present call ends, if that is before the timeout."""
         self._begin_anew()
@@ -241,7 +237,7 @@ class Client:
             self._info = None
             # What another node gave is no use there.
             self._shows(b"")
-            self._round_trip = None
+            self._round_trip = RoundTrip()
             return True
         return False
 
@@ -257,12 +253,12 @@ class Client:
         self._cookie = b""
         """Shows to the node that we receive at our address, until it knows this client."""
         self._is_known = False
-        self._heard_at = -_BOOT_TRUSTED_S
+        self._heard_at = -BOOT_TRUSTED_S
         self._arrived_at = 0.0
         self._has_heard = False
         self._is_suspect = False
         """The last call ended in silence: the next one looks the name up first."""
-        self._round_trip = None
+        self._round_trip = RoundTrip()
         self._until = None
 
     @property
@@ -314,7 +310,7 @@ class Client:
         Exchange(self, batches, outcome, sends).run()
 
     def _learn_boot(self) -> None:
-        is_stale = time.monotonic() - self._heard_at >= _BOOT_TRUSTED_S
+        is_stale = time.monotonic() - self._heard_at >= BOOT_TRUSTED_S
         if self._info is None or is_stale:
             self._info = self._ask_info()
             self._shows(self._info.cookie)
@@ -324,26 +320,11 @@ class Client:
         self._cookie = cookie if len(cookie) <= _wire.COOKIE_BYTES_MAX else b""
         self._is_known = False
 
-    def _patience(self, backoff: int) -> float:
-        """How long a reply may take (RFC 6298)."""
-        patience = _PATIENCE_FIRST_S
-        if self._round_trip is not None:
-            smoothed, variation = self._round_trip
-            patience = max(smoothed + 4 * variation, _PATIENCE_MIN_S)
-        return min(patience * (1 << min(backoff, 16)), _PATIENCE_MAX_S)
-
     def _measured(self, round_trip: float) -> None:
         self._heard_at = time.monotonic()
         self._has_heard = True
         self._addresses.heard()
-        if self._round_trip is None:
-            self._round_trip = (round_trip, round_trip / 2)
-        else:
-            smoothed, variation = self._round_trip
-            self._round_trip = (
-                smoothed * 7 / 8 + round_trip / 8,
-                variation * 3 / 4 + abs(smoothed - round_trip) / 4,
-            )
+        self._round_trip.measured(round_trip)
 
 
 class Sketch:

@@ -16,11 +16,14 @@ from ._errors import NoAnswer, NobodyThere, NoPlace, Refused, Restarted, RmbdErr
 if TYPE_CHECKING:
     from ._client import Client
 
-_WINDOW = 32
+WINDOW = 32
 """Datagrams under way: what a receive buffer of Linux' default size takes, with room for others."""
+_PATIENCE_FIRST_S, _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.1, 0.01, 1.0
+BOOT_TRUSTED_S = 10.0
+"""After so much silence the node may have been started again: its boot is asked for before adding."""
 _REORDERING_MAX = 8
 """Replies to so many later datagrams mean that one is lost."""
-_SHARES = 3
+SHARES = 3
 """Shares of the timeout that each address of a name has before the next one is tried."""
 
 Outcome = Callable[[int, Optional[Answer], Optional[RmbdError]], None]
@@ -98,7 +101,7 @@ class Exchange:
         """Goes to another address where this one does not answer, unless an add is under way."""
         client, now = self._client, time.monotonic()
         since = self._silent_since()
-        is_silent = since is not None and since + client._timeout / _SHARES <= now
+        is_silent = since is not None and since + client._timeout / SHARES <= now
         is_refused, self._is_refused = self._is_refused, False
         self._is_held = self._is_held and (is_silent or is_refused)
         if not (is_silent or is_refused) or now < self._pause_until:
@@ -112,7 +115,7 @@ class Exchange:
             raise NobodyThere(client._addresses)
         else:
             client._addresses.again()
-            self._pause_until = now + client._timeout / _SHARES
+            self._pause_until = now + client._timeout / SHARES
 
     def _resume(self) -> None:
         """What only asks is asked again, elsewhere; what was never sent has to know the boot there."""
@@ -132,7 +135,7 @@ class Exchange:
     def _fill(self) -> bool:
         """Sends what may be sent; whether anything was."""
         sent = False
-        while len(self._sent) < _WINDOW:
+        while len(self._sent) < WINDOW:
             if self._again:
                 batch = self._again.popleft()
             elif self._is_done or self._is_held or self._leaves_window():
@@ -198,12 +201,12 @@ class Exchange:
         oldest = next(iter(self._flying.values())).first_sent
         until = oldest + self._client._timeout
         if self._sent:
-            until = min(until, self._sent[0][2] + self._client._patience(self._backoff))
+            until = min(until, self._sent[0][2] + self._client._round_trip.patience(self._backoff))
         since = self._silent_since()
         if self._client._until is not None:
             until = min(until, self._client._until)
         if since is not None:
-            until = min(until, max(since + self._client._timeout / _SHARES, self._pause_until))
+            until = min(until, max(since + self._client._timeout / SHARES, self._pause_until))
         # 0 is not to wait at all.
         self._socket.settimeout(max(0.0, until - time.monotonic()))
         while True:
@@ -302,7 +305,7 @@ class Exchange:
     def _find_lost(self) -> None:
         """Copies that were overtaken or waited for long enough are lost."""
         now = time.monotonic()
-        patience = self._client._patience(self._backoff)
+        patience = self._client._round_trip.patience(self._backoff)
         ran_out = False
         while self._sent:
             first, number, sent_at = self._sent[0]
@@ -330,6 +333,32 @@ class Exchange:
         abandoned.uncertain = self._sends.adds
         for batch in self._flying.values():
             self._fail(batch, abandoned)
+
+
+class RoundTrip:
+    """How long a reply may take, by the replies that came (RFC 6298)."""
+
+    def __init__(self) -> None:
+        self._measured: Optional[tuple[float, float]] = None
+
+    def patience(self, backoff: int) -> float:
+        """In seconds, doubled so many times."""
+        patience = _PATIENCE_FIRST_S
+        if self._measured is not None:
+            smoothed, variation = self._measured
+            patience = max(smoothed + 4 * variation, _PATIENCE_MIN_S)
+        return min(patience * (1 << min(backoff, 16)), _PATIENCE_MAX_S)
+
+    def measured(self, round_trip: float) -> None:
+        """A reply came after so many seconds."""
+        if self._measured is None:
+            self._measured = (round_trip, round_trip / 2)
+            return
+        smoothed, variation = self._measured
+        self._measured = (
+            smoothed * 7 / 8 + round_trip / 8,
+            variation * 3 / 4 + abs(smoothed - round_trip) / 4,
+        )
 
 
 def refused(server: object, code: int, uncertain: bool) -> Refused:

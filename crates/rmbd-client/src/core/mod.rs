@@ -4,9 +4,13 @@
 //! ```text
 //!            push            seal            transmit           receive
 //!  operation ────> open batch ───> sealed ────────────> flying ─────────> outcome, token
-//!                  (one for adds,           ^              │
-//!                   one for questions)      └── lost ──────┘  again, with the same sequence
+//!                  (of each sketch one      ^              │
+//!                   for adds, and one       └── lost ──────┘  again, with the same sequence
+//!                   for questions)
 //! ```
+//!
+//! Batches of all sketches stand in one line, and take their sequence from one counter when they are sealed. A request
+//! that counts once has at most one operation that takes, since the node remembers one verdict for it.
 //!
 //! Every copy of a batch that is sent has a request id of its own. So a reply tells which copy it
 //! answers: round trips are measured without doubt, a copy whose followers were answered is lost, and a

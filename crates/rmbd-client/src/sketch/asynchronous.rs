@@ -1,0 +1,287 @@
+//! One sketch of the server of the client for tokio.
+
+use std::time::Duration;
+
+use super::{Manner, count_in, hit_by_name, one, pardon};
+use crate::questions::{Credit, hit};
+use crate::sketches::SketchesList;
+use crate::{
+    AsyncClient, Bounds, ClientError, Count, Hit, Limit, Limits, OnFailure, SketchInfo, Verdict,
+    Window, WindowCount,
+};
+use rmbd_proto::SketchNameError;
+use rmbd_proto::compact::Operation;
+
+/// One sketch of an [`AsyncClient`]'s server.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use rmbd_client::{AsyncClient, ClientOptions, OnFailure, Window};
+///
+/// let client = AsyncClient::connect("127.0.0.1:8000", ClientOptions::default()).await?;
+/// let logins = client.sketch("logins")?.within(Duration::from_millis(50)).or(OnFailure::Open);
+/// let verdict = logins.take("10.0.0.7", 1, 5, Window::smooth(Duration::from_secs(60))).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct AsyncSketch {
+    client: AsyncClient,
+    manner: Manner,
+}
+
+impl AsyncClient {
+    /// A sketch by its name, for questions about it. Nothing is sent: a node that has no such sketch refuses the
+    /// questions.
+    ///
+    /// # Errors
+    /// What is no name of a sketch.
+    pub fn sketch(&self, name: &str) -> Result<AsyncSketch, SketchNameError> {
+        let (client, manner) = (self.clone(), Manner::of(name)?);
+        Ok(AsyncSketch { client, manner })
+    }
+
+    /// The sketch that every node has.
+    #[must_use]
+    pub fn default_sketch(&self) -> AsyncSketch {
+        let (client, manner) = (self.clone(), Manner::default());
+        AsyncSketch { client, manner }
+    }
+
+    /// [`AsyncSketch::count_in`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn count_in(
+        &self,
+        key: impl AsRef<[u8]>,
+        window: Window,
+    ) -> Result<WindowCount, ClientError> {
+        self.default_sketch().count_in(key, window).await
+    }
+
+    /// [`AsyncSketch::hit_in`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn hit_in(
+        &self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+        window: Window,
+    ) -> Result<Verdict, ClientError> {
+        self.default_sketch()
+            .hit_in(key, weight, limit, window)
+            .await
+    }
+
+    /// [`AsyncSketch::limits`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn limits(&self, limits: &Limits<'_>) -> Result<Verdict, ClientError> {
+        self.default_sketch().limits(limits).await
+    }
+
+    /// [`AsyncSketch::hit_by_name`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn hit_by_name(
+        &self,
+        limit: &str,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+    ) -> Result<Verdict, ClientError> {
+        self.default_sketch().hit_by_name(limit, key, weight).await
+    }
+
+    /// [`AsyncSketch::pardon`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pardon(
+        &self,
+        limit: &str,
+        key: impl AsRef<[u8]>,
+        duration: Duration,
+    ) -> Result<u64, ClientError> {
+        self.default_sketch().pardon(limit, key, duration).await
+    }
+
+    /// [`AsyncSketch::sketches`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sketches(&self) -> Result<Vec<SketchInfo>, ClientError> {
+        self.default_sketch().sketches().await
+    }
+}
+
+impl AsyncSketch {
+    /// Waits no longer than this for an answer, instead of for the client's timeout. What was sent by then may still be
+    /// added.
+    #[must_use]
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.manner.deadline = Some(deadline);
+        self
+    }
+
+    /// Gives this verdict where no answer comes in time, instead of an error.
+    #[must_use]
+    pub fn or(mut self, on_failure: OnFailure) -> Self {
+        self.manner.on_failure = Some(on_failure);
+        self
+    }
+
+    /// How often a key was added: approximately, and never too low for what arrived.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or a key of more than 1 024 bytes. A count changes nothing.
+    pub async fn count(&self, key: impl AsRef<[u8]>) -> Result<Count, ClientError> {
+        let key = key.as_ref();
+        let question = self.manner.ask(Operation::Count { key });
+        self.client.ask(question).await
+    }
+
+    /// How often a key was added within a window.
+    ///
+    /// # Errors
+    /// As [`Self::count`]; a window that the sketch does not keep is refused.
+    pub async fn count_in(
+        &self,
+        key: impl AsRef<[u8]>,
+        window: Window,
+    ) -> Result<WindowCount, ClientError> {
+        let question = self.manner.ask(count_in(key.as_ref(), window));
+        self.client.ask(question).await
+    }
+
+    /// A key's estimate, a lower bound, and N.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub async fn count_bounds(&self, key: impl AsRef<[u8]>) -> Result<Bounds, ClientError> {
+        let key = key.as_ref();
+        let question = self.manner.ask(Operation::Bounds { key });
+        self.client.ask(question).await
+    }
+
+    /// Adds a weight to a key, then tells whether it was added at most `limit` times, over all time. A weight of 0
+    /// only looks.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub async fn hit(
+        &self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+    ) -> Result<Hit, ClientError> {
+        let question = self.manner.ask(hit(key.as_ref(), weight, limit));
+        self.client.ask(question).await
+    }
+
+    /// Adds a weight to a key; 0 changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weight may have been added.
+    pub async fn add(&self, key: impl AsRef<[u8]>, weight: u64) -> Result<(), ClientError> {
+        let key = key.as_ref();
+        let question = self.manner.ask(Operation::Add { key, weight });
+        self.client.ask(question).await
+    }
+
+    /// Asks about one to eight limits together; see [`Limits`]. Those that name no sketch are of this one.
+    ///
+    /// # Errors
+    /// [`ClientError::fate`] tells whether the weights may have been added. Silence is no error after [`Self::or`].
+    pub async fn limits(&self, limits: &Limits<'_>) -> Result<Verdict, ClientError> {
+        let mut written = Vec::new();
+        let question = self.manner.ask_limits(limits, &mut written)?;
+        let result = self.client.ask(question).await;
+        self.manner.decide(result)
+    }
+
+    /// Adds a weight to a key, then tells whether at most `limit` came within the window. It is added also where that
+    /// is too much. A weight of 0 only looks.
+    ///
+    /// # Errors
+    /// As [`Self::limits`].
+    pub async fn hit_in(
+        &self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+        window: Window,
+    ) -> Result<Verdict, ClientError> {
+        let limit = Limit::new(key.as_ref(), limit, window.span).weight(weight);
+        self.limits(&one(limit, window)).await
+    }
+
+    /// Adds a weight to a key only if at most `limit` come within the window with it, and tells whether it did.
+    ///
+    /// # Errors
+    /// As [`Self::limits`].
+    pub async fn take(
+        &self,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+        limit: u64,
+        window: Window,
+    ) -> Result<Verdict, ClientError> {
+        let limit = Limit::new(key.as_ref(), limit, window.span).weight(weight);
+        self.limits(&one(limit, window).and_takes()).await
+    }
+
+    /// Adds a weight to a key as a limit of the node's own says, and tells whether that is within it. The limit names
+    /// the sketch, what is allowed in which time, and whether it takes.
+    ///
+    /// # Errors
+    /// As [`Self::limits`]; a name that the node does not know is refused.
+    pub async fn hit_by_name(
+        &self,
+        limit: &str,
+        key: impl AsRef<[u8]>,
+        weight: u64,
+    ) -> Result<Verdict, ClientError> {
+        let operation = hit_by_name(limit, key.as_ref(), weight);
+        let question = self.manner.ask_anywhere(operation);
+        let result = self.client.ask(question).await;
+        self.manner.decide(result)
+    }
+
+    /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is
+    /// forgiven.
+    ///
+    /// # Errors
+    /// No answer, or a refusal: of a name that the node does not know, or of a client that it does not trust.
+    pub async fn pardon(
+        &self,
+        limit: &str,
+        key: impl AsRef<[u8]>,
+        duration: Duration,
+    ) -> Result<u64, ClientError> {
+        let operation = pardon(limit, key.as_ref(), duration);
+        let question = self.manner.ask_anywhere(operation);
+        let Credit(credit) = self.client.ask(question).await?;
+        Ok(credit)
+    }
+
+    /// All sketches of the node, with the windows that they keep.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn sketches(&self) -> Result<Vec<SketchInfo>, ClientError> {
+        let mut list = SketchesList::default();
+        loop {
+            let first = list.first();
+            let question = self.manner.ask_anywhere(Operation::Sketches { first });
+            if list.take(self.client.ask(question).await?)? {
+                return Ok(list.sketches());
+            }
+        }
+    }
+}
