@@ -162,11 +162,11 @@ fn a_difference_in_a_sketch_at_rest_is_found() {
 /// One sketch is written to without an end, at a rate at which the node cannot tell all of it.
 #[test]
 fn a_busy_sketch_does_not_keep_others_from_being_told() {
-    let wide = Geometry::new(1 << 14, 2).unwrap();
+    let wide = Geometry::new(1 << 16, 2).unwrap();
     let mut sketches = specs(4);
     sketches[2].1 = wide;
     let mut net = Net::new(0.0);
-    net.rate = 20_000;
+    net.rate = 8_000;
     for n in 0..2 {
         net.start_with(n + 1, n + 101, n as u16, &sketches);
     }
