@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{Cells, GroupsReader, SliceId};
+use super::{AgedGroupsReader, Cells, GroupsReader, SliceId};
 use crate::reader::{ReadError, Reader};
 use crate::{SketchNumber, Writer};
 
@@ -30,6 +30,7 @@ pub(super) const BUCKETS_ASKED: u8 = 20;
 pub(super) const BUCKETS: u8 = 21;
 pub(super) const LINES_ASKED: u8 = 22;
 pub(super) const WANTED: u8 = 23;
+pub(super) const AGED_GROUPS: u8 = 24;
 
 /// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
@@ -121,6 +122,13 @@ pub enum Frame<'a> {
         writer: Writer,
         sketches: SketchEntries<'a>,
     },
+    /// These are whole groups of a slice, as they are now, with the ages of what they count, and the version that was
+    /// complete when they were read.
+    AgedGroups {
+        slice: SliceId,
+        version: u64,
+        groups: AgedGroupsReader<'a>,
+    },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -132,6 +140,7 @@ impl Frame<'_> {
         match *self {
             Self::Cells { slice, .. }
             | Self::Groups { slice, .. }
+            | Self::AgedGroups { slice, .. }
             | Self::Complete { slice, .. }
             | Self::SectionsAsked { slice, .. }
             | Self::Sections { slice, .. }
@@ -289,7 +298,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
         SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
             of_slice(kind, reader, cells)
         }
-        BUCKETS_ASKED..=WANTED => of_slice(kind, reader, cells),
+        BUCKETS_ASKED..=AGED_GROUPS => of_slice(kind, reader, cells),
         ACK..=SIBLINGS => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
@@ -389,6 +398,11 @@ fn of_slice(
             version: reader.varint()?,
             section: reader.varint_u32()?,
             hashes: Hashes { reader },
+        },
+        AGED_GROUPS => Frame::AgedGroups {
+            slice,
+            version: reader.varint()?,
+            groups: AgedGroupsReader::new(reader, cells)?,
         },
         NOT_HELD => Frame::NotHeld { slice },
         WANTED => Frame::Wanted { slice },

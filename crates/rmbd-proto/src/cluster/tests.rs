@@ -73,6 +73,22 @@ fn read_all(bytes: &[u8]) -> usize {
                 }
                 count
             }
+            Ok(Frame::AgedGroups { mut groups, .. }) => {
+                assert!(groups.marks() <= MARKS_MAX && groups.ages().is_sorted());
+                assert_eq!(groups.ages().count(), groups.marks());
+                let (mut out, mut count) = (AgedGroup::default(), 0);
+                while let Some(group) = groups.next_group(&mut out) {
+                    let cells = GROUP_CELLS.min((CELLS - group * GROUP) as usize);
+                    let folded = groups.fold().folded(cells);
+                    assert_eq!(out.increments.len(), folded * groups.marks());
+                    assert!(out.increments.iter().all(|&it| it <= CELL_MAX));
+                    for &(index, value) in &out.cells {
+                        assert!(index / GROUP == group && index < CELLS && value > 0);
+                    }
+                    count += 1;
+                }
+                count
+            }
             Ok(Frame::Digest { entries } | Frame::Catalogue { entries, .. }) => entries.count(),
             Ok(Frame::Siblings { entries }) => entries.count(),
             Ok(

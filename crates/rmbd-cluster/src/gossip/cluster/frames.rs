@@ -10,7 +10,9 @@ use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::repair::{Group, GroupHashes, Sections, differing_buckets};
 use crate::gossip::transport::Sender;
 use rmbd_proto::Writer;
-use rmbd_proto::cluster::{Entries, Frame, GROUP_CELLS, GroupsReader, SliceId};
+use rmbd_proto::cluster::{
+    AgedGroup, AgedGroupsReader, Entries, Frame, GROUP_CELLS, GroupsReader, SliceId,
+};
 use rmbd_store::SliceRefused;
 
 impl Cluster {
@@ -23,6 +25,11 @@ impl Cluster {
                 version,
                 groups,
             } => self.take_groups(now, sender, slice, version, groups),
+            Frame::AgedGroups {
+                slice,
+                version,
+                groups,
+            } => self.take_aged_groups(now, sender, slice, version, groups),
             Frame::Complete {
                 slice,
                 base,
@@ -139,6 +146,27 @@ impl Cluster {
                 version,
                 number,
                 cells: &cells,
+            };
+            self.repair.arrived(now, sender.boot, &slice, &group);
+        }
+    }
+
+    /// Takes groups with ages for groups without: all of it may have been counted just now.
+    fn take_aged_groups(
+        &mut self,
+        now: Duration,
+        sender: Sender,
+        slice: SliceId,
+        version: u64,
+        mut groups: AgedGroupsReader<'_>,
+    ) {
+        let mut aged = AgedGroup::default();
+        while let Some(number) = groups.next_group(&mut aged) {
+            self.merge(sender, &slice, aged.cells.iter().copied());
+            let group = Group {
+                version,
+                number,
+                cells: &aged.cells,
             };
             self.repair.arrived(now, sender.boot, &slice, &group);
         }
