@@ -37,6 +37,7 @@
 //! ```
 
 mod absorber;
+mod ages;
 mod append;
 mod batch;
 mod estimate;
@@ -52,6 +53,7 @@ mod slices;
 mod tests;
 mod windows;
 
+pub use ages::{Fold, GroupAges, Mark, Moment, Reached, old_parts};
 pub use batch::Batch;
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::Replica;
+use crate::ages::{GroupAges, GrowthHistory, LearntGrowth};
 use crate::memory::{MemoryLimit, try_zeroed};
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndex, Geometry, SketchError};
@@ -39,6 +40,15 @@ pub(super) struct Held {
     geometry: Geometry,
     /// Whether memory was short once: from then on nothing is kept flat.
     is_packed: bool,
+    /// When the cells grew by how much; empty without windows.
+    pub(super) growth: GrowthHistory,
+}
+
+/// How old growth is that comes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aging<'a> {
+    pub(super) learnt: &'a LearntGrowth,
+    pub(super) ages: GroupAges<'a>,
 }
 
 /// The raising of one cell.
@@ -80,9 +90,11 @@ impl Known {
         replica: &Replica,
         given: impl Iterator<Item = GivenCell>,
         keep: Keep,
+        aging: Option<Aging<'_>>,
     ) -> (u64, Result<(), SliceRefused>) {
         let held = self.held.as_mut();
-        let (raised, outcome) = held.map_or((0, Ok(())), |held| held.merge(replica, given, keep));
+        let merge = |held: &mut Held| held.merge(replica, given, keep, aging);
+        let (raised, outcome) = held.map_or((0, Ok(())), merge);
         self.raised += raised;
         (raised, outcome)
     }
@@ -94,7 +106,9 @@ impl Known {
     /// Bytes of its cells and of what belongs to them.
     pub(super) fn bytes(&self) -> u64 {
         let held = self.held.as_ref();
-        held.map_or(0, |held| held.groups.bytes() + fixed_bytes(held.geometry))
+        held.map_or(0, |held| {
+            held.groups.bytes() + held.growth.bytes() + fixed_bytes(held.geometry)
+        })
     }
 }
 
@@ -124,6 +138,7 @@ impl Held {
             row_weights: try_zeroed(geometry.depth())?,
             geometry,
             is_packed: false,
+            growth: GrowthHistory::default(),
         })
     }
 
@@ -179,6 +194,7 @@ impl Held {
         replica: &Replica,
         given: impl Iterator<Item = GivenCell>,
         keep: Keep,
+        aging: Option<Aging<'_>>,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
         let weight = self.weight();
@@ -197,6 +213,9 @@ impl Held {
                 replica
                     .own
                     .add_of_others(raised.cell, raised.new - raised.old);
+            }
+            if let Some(aging) = aging {
+                self.note_growth(replica, number, &raised, aging);
             }
             count += raised.len() as u64;
         }
@@ -259,6 +278,27 @@ impl Held {
             }
             Err(limit) => Err(limit),
         }
+    }
+
+    /// Notes how old the growth of a group is.
+    fn note_growth(
+        &mut self,
+        replica: &Replica,
+        number: u32,
+        raised: &[Raised],
+        Aging { learnt, ages }: Aging<'_>,
+    ) {
+        if raised.is_empty() {
+            return;
+        }
+        let cells = cells_of(number, self.geometry);
+        let mut growth = [0; GROUP_CELLS];
+        let growth = &mut growth[..cells.len()];
+        for raised in raised {
+            growth[raised.cell.get() as usize % GROUP_CELLS] = raised.new - raised.old;
+        }
+        let place = (number, cells.start as u32);
+        learnt.note(&mut self.growth, &replica.memory, place, growth, &ages);
     }
 
     fn note(&mut self, raised: &Raised, row: &mut Row) {
