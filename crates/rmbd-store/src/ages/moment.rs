@@ -84,6 +84,28 @@ mod tests {
         );
     }
 
+    /// Clocks that go wrong by up to 480 millionths each, which is more than NTP corrects in a second.
+    #[test]
+    fn what_is_told_is_never_older_than_it_is_by_the_other_clock() {
+        for elapsed_us in [
+            0_u64,
+            1,
+            999,
+            5_000_000,
+            61_234_567,
+            3_600_000_000,
+            2_678_400_000_000,
+        ] {
+            let by_clock = |millionths| elapsed_us + elapsed_us * millionths / 1_000_000;
+            for fast in [0, 1, 960] {
+                let told_at = Moment::of(Duration::from_micros(by_clock(fast)));
+                let told_ms = at(0).told_age_ms(told_at);
+                let heard_at = Moment::of(Duration::from_micros(elapsed_us));
+                assert!(heard_at.before(told_ms) >= at(0), "{elapsed_us} us, {fast}");
+            }
+        }
+    }
+
     #[test]
     fn moments_may_be_earlier_than_the_clock_can_show() {
         let early = at(1).before(1_000);
