@@ -14,6 +14,7 @@
 //!
 //! Each folder is a part with private fields, which knows only parts above it in this list:
 //!
+//! - `ages`: how old what a slice counts is, for windows, beside its groups.
 //! - `reports`: events for a log, and how often something was refused.
 //! - `transport`: datagrams are opened and sealed, paced and counted.
 //! - `contact`: who is at which address, and to which of them we push one way.
@@ -25,6 +26,7 @@
 //! - `lifecycle`: when a node that joins has everything, and when one that leaves has told everything.
 //! - `cluster`: the [`Cluster`], which holds one of each, and says what happens in which order.
 
+mod ages;
 mod cluster;
 mod contact;
 mod lifecycle;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::Cluster;
+use crate::gossip::ages::marks_of;
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::repair::{Group, GroupHashes, Sections, differing_buckets};
 use crate::gossip::transport::Sender;
@@ -13,7 +14,7 @@ use rmbd_proto::Writer;
 use rmbd_proto::cluster::{
     AgedGroup, AgedGroupsReader, Entries, Frame, GROUP_CELLS, GroupsReader, SliceId,
 };
-use rmbd_store::SliceRefused;
+use rmbd_store::{GroupAges, SliceRefused};
 
 impl Cluster {
     pub(super) fn take_slice_frame(&mut self, now: Duration, sender: Sender, frame: Frame<'_>) {
@@ -151,7 +152,7 @@ impl Cluster {
         }
     }
 
-    /// Takes groups with ages for groups without: all of it may have been counted just now.
+    /// Takes groups with their ages; `now` was read after they had been received.
     fn take_aged_groups(
         &mut self,
         now: Duration,
@@ -160,9 +161,19 @@ impl Cluster {
         version: u64,
         mut groups: AgedGroupsReader<'_>,
     ) {
+        let is_live = self.peers.is_its_own(sender.boot, &slice);
+        let marks = marks_of(groups.ages(), now);
         let mut aged = AgedGroup::default();
         while let Some(number) = groups.next_group(&mut aged) {
-            self.merge(sender, &slice, aged.cells.iter().copied());
+            let ages = GroupAges {
+                fold: groups.fold(),
+                marks: &marks,
+                increments: &aged.increments,
+            };
+            let given = aged.cells.iter().copied();
+            if let Err(why) = (self.slices).merge_aged(&slice, number, given, &ages, is_live) {
+                self.note_refused(sender, &slice, why);
+            }
             let group = Group {
                 version,
                 number,

@@ -104,7 +104,7 @@ impl Cluster {
         let mut writer = FrameWriter::new(buffer, PAYLOAD_END);
         peer.write_frames(&self.ourselves, &self.slices, &mut writer, &mut written);
         let piece = may_send_data
-            .then(|| peer.write_data(&self.slices, &mut writer, &mut written))
+            .then(|| peer.write_data(now, &self.slices, &mut writer, &mut written))
             .flatten();
         if written.is_empty() {
             return None;

@@ -321,6 +321,7 @@ impl Peer {
     /// Writes a piece of our slice, or else groups that it asked for. [`note_sent`](Self::note_sent) comes after it.
     pub(crate) fn write_data(
         &mut self,
+        now: Duration,
         slices: &Slices,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
@@ -329,13 +330,13 @@ impl Peer {
             let before = writer.room();
             let piece = self
                 .progress
-                .write(&mut OwnSliceWriter::new(slices, writer));
+                .write(&mut OwnSliceWriter::new(now, slices, writer));
             written.pushes += (before - writer.room()) as u64;
             if piece.is_some() {
                 return piece;
             }
         }
-        self.queue.write_groups(slices, writer, written);
+        self.queue.write_groups(now, slices, writer, written);
         None
     }
 

@@ -1,13 +1,15 @@
 //! The queue of what is to go to one peer: questions, answers, and groups that it asked for.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::about::Ourselves;
 use super::digest_line::DigestLine;
+use crate::gossip::ages::AgedGroupsOf;
 use crate::gossip::limits::ClusterLimits;
 use crate::gossip::state::Traffic;
 use rmbd_proto::Writer;
-use rmbd_proto::cluster::{DIGEST_LINE_BYTES_MAX, FrameWriter, SIBLING_BUCKETS, SliceId};
+use rmbd_proto::cluster::{DIGEST_LINE_BYTES_MAX, FrameWriter, Listed, SIBLING_BUCKETS, SliceId};
 use rmbd_store::Slices;
 
 /// Hashes of sections are worth a frame from here on: 32 of them.
@@ -140,6 +142,7 @@ impl Queue {
     /// Writes groups of one slice, as many as fit.
     pub(super) fn write_groups(
         &mut self,
+        now: Duration,
         slices: &Slices,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
@@ -152,6 +155,11 @@ impl Queue {
             return;
         };
         let before = writer.room();
+        if let Some(aged) = AgedGroupsOf::since(slices, &slice, 0, now) {
+            self.write_aged_groups(&slice, aged, writer);
+            written.pulls += (before - writer.room()) as u64;
+            return;
+        }
         let served = &mut self.served;
         let mut packed = Vec::new();
         // Groups that it does not ask for are still there for the next datagram.
@@ -168,6 +176,25 @@ impl Queue {
             }
         });
         written.pulls += (before - writer.room()) as u64;
+    }
+
+    fn write_aged_groups(
+        &mut self,
+        slice: &SliceId,
+        mut aged: AgedGroupsOf<'_>,
+        writer: &mut FrameWriter<'_>,
+    ) {
+        // One that does not exist is not answered.
+        (self.served).retain(|(other, group)| other != slice || aged.has(*group));
+        let served = self.served.range((*slice, 0)..=(*slice, u32::MAX));
+        let written = aged.write(writer, served.map(|&(_, group)| group));
+        if written.listed != Listed::Some {
+            return;
+        }
+        let rest_from = written.rest_from;
+        (self.served).retain(|(other, group)| {
+            other != slice || rest_from.is_some_and(|rest_from| *group >= rest_from)
+        });
     }
 }
 
