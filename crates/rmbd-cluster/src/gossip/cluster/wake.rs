@@ -13,6 +13,9 @@ use rmbd_proto::cluster::SliceId;
 /// A member that was heard within so many rounds is probably still there.
 const HEARD_LATELY_ROUNDS: u32 = 10;
 
+/// Groups of each slice whose ages are looked through in a round: a fraction of a millisecond's work.
+const AGED_GROUPS_A_ROUND: usize = 512;
+
 impl Cluster {
     /// When [`wake`](Self::wake), and then [`transmit`](Self::transmit), want to be called next; not
     /// after `now` where it is at once.
@@ -37,6 +40,8 @@ impl Cluster {
     pub fn wake(&mut self, now: Duration) {
         self.membership.wake(now);
         self.follow_membership(now);
+        // The last pass has ended before `now` was read.
+        self.slices.end_step(now);
         if self.rounds.begin(now) {
             self.round(now);
         }
@@ -58,6 +63,7 @@ impl Cluster {
             self.publishing.set_wanted(true);
         }
         self.retry_refused();
+        self.slices.tidy_ages(AGED_GROUPS_A_ROUND);
         let part = self.digest_part();
         let lately = self.rounds.span(HEARD_LATELY_ROUNDS);
         let sketch = self.ourselves.sketch();
