@@ -218,12 +218,9 @@ impl Knowledge {
         let marks = slice.marks.iter().copied();
         let mut marks: Vec<Mark> = marks.filter(|&(_, value)| value > base).collect();
         if writer == self.writer && self.rules.own == OwnMarks::Two {
-            let old = marks.iter().copied();
-            marks = old
-                .filter(|&(at, _)| now - at >= WINDOW)
-                .last()
-                .into_iter()
-                .collect();
+            let is_old = |&(at, _): &Mark| now - at >= WINDOW;
+            let newest = marks.iter().copied().rfind(is_old);
+            marks = newest.into_iter().collect();
         }
         marks
     }
