@@ -208,14 +208,14 @@ impl Held {
             let cells = std::iter::from_fn(|| given.next_if(of_group));
             raised.clear();
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
+            if let Some(aging) = aging {
+                self.note_growth(replica, number, &raised, aging);
+            }
             for raised in &raised {
                 self.note(raised, &mut row);
                 replica
                     .own
                     .add_of_others(raised.cell, raised.new - raised.old);
-            }
-            if let Some(aging) = aging {
-                self.note_growth(replica, number, &raised, aging);
             }
             count += raised.len() as u64;
         }

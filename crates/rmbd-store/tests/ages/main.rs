@@ -6,8 +6,8 @@
 //! matter which of its messages arrive, in which order, or how often. But a value says nothing about *when* it was
 //! counted: to a node that begins, all that another one has ever counted is new.
 //!
-//! So each message carries, beside the value, *marks*: "when I sent this, it was *age* ago that I had counted *so much*".
-//! They are in the same message as the value, because a message of its own could be lost.
+//! So each message carries, beside the value, *marks*: "when I send this, it is *age* ago that I had counted
+//! *so much*". They are in the same message as the value, because a message of its own could be lost.
 //!
 //! - Each node keeps *snapshots* of all that it knows, one each step. What it counts in a window is the value now,
 //!   less a snapshot that was taken before the window began.
