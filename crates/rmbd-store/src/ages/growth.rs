@@ -7,22 +7,31 @@ use rmbd_proto::cluster::{CELL_MAX, GROUP_CELLS, pack_numbered_group, take_numbe
 use super::{Mark, Marks};
 use crate::memory::MemoryAccount;
 
-/// Bytes of an entry of the map: a number and a box, in nodes that are three quarters full, and a share of the inner
+/// Bytes of an entry of the map: a number and a [`Packed`], in nodes that are three quarters full, and a share of the inner
 /// nodes.
-const ENTRY_BYTES: u64 = 32;
+const ENTRY_BYTES: u64 = 40;
 /// Bytes that the allocator rounds up to and takes for itself.
 const ALLOCATION_BYTES: u64 = 16;
 
 /// The growth of one slice. All numbers are those of one list of [`Marks`].
 #[derive(Debug, Default)]
 pub(crate) struct GrowthHistory {
-    /// For each group that has grown since the oldest mark: number and folded cells, one after the other, ascending.
-    groups: BTreeMap<u32, Box<[u8]>>,
+    /// Each group that has grown since the oldest mark.
+    groups: BTreeMap<u32, Packed>,
     /// All had been reached by the mark with this number, as far as is known; so marks before it say nothing.
     floor: u64,
     bytes: u64,
     /// Where [`tidy`](Self::tidy) goes on.
     tidied: u32,
+}
+
+/// The growth of one group, packed.
+#[derive(Debug, Default)]
+struct Packed {
+    /// The highest number.
+    last: u64,
+    /// Number and folded cells, one after the other, ascending.
+    bytes: Box<[u8]>,
 }
 
 /// The growth of one group.
@@ -52,6 +61,38 @@ impl GrowthHistory {
         let mut growth = self.read(marks, group, folded);
         add(&mut growth);
         self.write(marks, memory, group, &growth);
+    }
+
+    /// Like [`change`](Self::change), where all cells of a number are added at once. It is fast where the group has no
+    /// growth of that number or a higher one.
+    pub(crate) fn append(
+        &mut self,
+        marks: &Marks,
+        memory: &MemoryAccount,
+        (group, number): (u32, u64),
+        cells: &[u64],
+    ) {
+        let known = self.groups.get(&group);
+        let last = known.map_or(0, |packed| packed.last);
+        if last >= number || number <= self.floor {
+            return self.change(marks, memory, (group, cells.len()), |growth| {
+                add_all(growth.of(number), cells);
+            });
+        }
+        let known = known.map_or(&[][..], |packed| &packed.bytes);
+        let mut bytes = Vec::with_capacity(known.len() + 2 * cells.len());
+        bytes.extend(known);
+        pack_numbered_group(last, number, cells, &mut bytes);
+        let bytes = bytes.into_boxed_slice();
+        self.put(
+            marks,
+            memory,
+            group,
+            Packed {
+                last: number,
+                bytes,
+            },
+        );
     }
 
     /// Puts the growth of a group since each of the `chosen` marks into `out`, and replaces its content: for each mark,
@@ -90,14 +131,15 @@ impl GrowthHistory {
         self.floor = marks.next_number();
     }
 
-    /// Looks at so many groups, and frees what belongs to marks that are gone. Returns whether that was the last group.
+    /// Looks at the next groups, at most so many, and frees what belongs to marks that are gone. Returns how many it
+    /// has looked at; fewer than that means that the next call begins anew.
     pub(crate) fn tidy(
         &mut self,
         marks: &Marks,
         memory: &MemoryAccount,
         groups_max: usize,
         folded: impl Fn(u32) -> usize,
-    ) -> bool {
+    ) -> usize {
         let numbers = self.groups.range(self.tidied..).map(|(&number, _)| number);
         let numbers: Vec<u32> = numbers.take(groups_max).collect();
         for &group in &numbers {
@@ -106,13 +148,14 @@ impl GrowthHistory {
         let is_last = numbers.len() < groups_max;
         let last = numbers.last().copied().filter(|_| !is_last);
         self.tidied = last.map_or(0, |last| last.saturating_add(1));
-        is_last
+        numbers.len()
     }
 
     fn each(&self, group: u32, folded: usize, mut each: impl FnMut(u64, &[u64])) {
         let mut cells = [0; GROUP_CELLS];
         let cells = &mut cells[..folded.min(GROUP_CELLS)];
-        let mut rest = self.groups.get(&group).map_or(&[][..], |packed| packed);
+        let packed = self.groups.get(&group);
+        let mut rest = packed.map_or(&[][..], |packed| &packed.bytes);
         let mut before = 0;
         while let Some(number) = take_numbered_group(before, &mut rest, cells) {
             each(number, cells);
@@ -138,17 +181,21 @@ impl GrowthHistory {
 
     fn write(&mut self, marks: &Marks, memory: &MemoryAccount, group: u32, growth: &Growth) {
         let packed = growth.packed(self.floor.max(marks.oldest()));
-        let before = self.groups.get(&group).map_or(0, |packed| bytes_of(packed));
-        let after = bytes_of(&packed);
+        self.put(marks, memory, group, packed);
+    }
+
+    fn put(&mut self, marks: &Marks, memory: &MemoryAccount, group: u32, packed: Packed) {
+        let before = self.groups.get(&group).map_or(0, Packed::memory_bytes);
+        let after = packed.memory_bytes();
         if memory.reserve(after.saturating_sub(before)).is_err() {
             return self.forget(marks, memory);
         }
         memory.release(before.saturating_sub(after));
         self.bytes = self.bytes + after - before;
-        if packed.is_empty() {
+        if packed.bytes.is_empty() {
             self.groups.remove(&group);
         } else {
-            self.groups.insert(group, packed.into_boxed_slice());
+            self.groups.insert(group, packed);
         }
     }
 }
@@ -175,7 +222,7 @@ impl Growth {
         &mut self.cells[start..start + self.folded]
     }
 
-    fn packed(&self, floor: u64) -> Vec<u8> {
+    fn packed(&self, floor: u64) -> Packed {
         let (mut out, mut before) = (Vec::new(), 0);
         let cells = self.cells.chunks(self.folded.max(1));
         for (&number, cells) in self.numbers.iter().zip(cells) {
@@ -184,7 +231,10 @@ impl Growth {
                 before = number;
             }
         }
-        out
+        Packed {
+            last: before,
+            bytes: out.into_boxed_slice(),
+        }
     }
 }
 
@@ -199,9 +249,12 @@ fn add_all(sums: &mut [u64], cells: &[u64]) {
     }
 }
 
-fn bytes_of(packed: &[u8]) -> u64 {
-    if packed.is_empty() {
-        return 0;
+impl Packed {
+    fn memory_bytes(&self) -> u64 {
+        if self.bytes.is_empty() {
+            return 0;
+        }
+        let bytes = self.bytes.len() as u64;
+        ENTRY_BYTES + bytes.next_multiple_of(ALLOCATION_BYTES) + ALLOCATION_BYTES
     }
-    ENTRY_BYTES + (packed.len() as u64).next_multiple_of(ALLOCATION_BYTES) + ALLOCATION_BYTES
 }

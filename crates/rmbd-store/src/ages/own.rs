@@ -113,8 +113,8 @@ impl OwnGrowth {
         }
     }
 
-    /// Frees some of what belongs to marks that are gone.
-    pub(crate) fn tidy(&mut self, memory: &MemoryAccount, groups_max: usize) -> bool {
+    /// Frees some of what belongs to marks that are gone: see [`GrowthHistory::tidy`].
+    pub(crate) fn tidy(&mut self, memory: &MemoryAccount, groups_max: usize) -> usize {
         let (fold, cells) = (self.fold, self.cells);
         let folded = |group: u32| folded_of(fold, cells, group as usize).len();
         self.history.tidy(&self.marks, memory, groups_max, folded)
@@ -141,13 +141,13 @@ impl OwnGrowth {
         if sums.iter().all(|&sum| sum == 0) {
             return;
         }
-        let add = |growth: &mut super::growth::Growth| {
-            for (cell, sum) in growth.of(number).iter_mut().zip(sums.iter()) {
-                *cell = added(*cell, wide(*sum));
-            }
-        };
-        let group = (group as u32, sums.len());
-        self.history.change(&self.marks, memory, group, add);
+        let mut cells = [0; GROUP_CELLS];
+        let cells = &mut cells[..sums.len()];
+        for (cell, sum) in cells.iter_mut().zip(sums.iter()) {
+            *cell = wide(*sum);
+        }
+        let place = (group as u32, number);
+        self.history.append(&self.marks, memory, place, cells);
         sums.fill(0);
     }
 }

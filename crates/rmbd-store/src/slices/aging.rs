@@ -107,21 +107,28 @@ impl Slices {
         }
     }
 
-    /// Frees memory of ages that no window needs any more: goes over so many groups of each slice.
+    /// Frees memory of ages that no window needs any more. It looks at so many groups in all, of one slice after the
+    /// other; the next call goes on there.
     pub fn tidy_ages(&mut self, groups_max: usize) {
         let (geometry, memory) = (self.geometry, &self.replica.memory);
-        if let Some(growth) = &mut self.own.growth {
-            growth.tidy(memory, groups_max);
-        }
-        if let Some(learnt) = &self.learnt_growth {
-            let folded = |group| learnt.fold().folded(super::cells_of(group, geometry).len());
-            let held = self
-                .known
-                .iter_mut()
-                .filter_map(|known| known.held.as_mut());
-            for held in held {
-                (held.growth).tidy(learnt.marks(), memory, groups_max, folded);
+        let Some(learnt) = &self.learnt_growth else {
+            return;
+        };
+        let folded = |group| learnt.fold().folded(super::cells_of(group, geometry).len());
+        let mut left = groups_max;
+        for _ in 0..=self.known.len().min(groups_max) {
+            let held = self.known.get_mut(self.tidied);
+            let tidied = match (held.map(|known| known.held.as_mut()), &mut self.own.growth) {
+                (Some(Some(held)), _) => (held.growth).tidy(learnt.marks(), memory, left, folded),
+                (Some(None), _) | (None, None) => 0,
+                (None, Some(own)) => own.tidy(memory, left),
+            };
+            if tidied >= left {
+                return;
             }
+            left -= tidied;
+            // Behind the last learnt slice it is our own one's turn.
+            self.tidied = (self.tidied + 1) % (self.known.len() + 1);
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Slices {
     refused: RefusedSlices,
     /// The marks of learnt slices; `None` without windows.
     learnt_growth: Option<LearntGrowth>,
+    /// The slice whose ages are tidied next.
+    tidied: usize,
     geometry: Geometry,
     /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -128,6 +130,7 @@ impl Slices {
             sums: Sums::new(&replica.own_slice()),
             refused: RefusedSlices::default(),
             learnt_growth: None,
+            tidied: 0,
             geometry,
             no_sections: try_zeroed(sections)?,
             replica,

@@ -13,7 +13,7 @@ use rmbd_proto::cluster::SliceId;
 /// A member that was heard within so many rounds is probably still there.
 const HEARD_LATELY_ROUNDS: u32 = 10;
 
-/// Groups of each slice whose ages are looked through in a round: a fraction of a millisecond's work.
+/// Groups whose ages are looked through in a round, of one slice after the other: some milliseconds of work.
 const AGED_GROUPS_A_ROUND: usize = 512;
 
 impl Cluster {
