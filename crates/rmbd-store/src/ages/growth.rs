@@ -7,8 +7,8 @@ use rmbd_proto::cluster::{CELL_MAX, GROUP_CELLS, pack_numbered_group, take_numbe
 use super::{Mark, Marks};
 use crate::memory::MemoryAccount;
 
-/// Bytes of an entry of the map: a number and a [`Packed`], in nodes that are three quarters full, and a share of the inner
-/// nodes.
+/// Bytes of an entry of the map: a number and a [`Packed`], in nodes that are three quarters full, and a share of the
+/// inner nodes.
 const ENTRY_BYTES: u64 = 40;
 /// Bytes that the allocator rounds up to and takes for itself.
 const ALLOCATION_BYTES: u64 = 16;
