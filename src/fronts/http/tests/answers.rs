@@ -103,10 +103,10 @@ fn a_keys_detail_has_its_count_in_a_window_of_a_sketch() {
         assert_eq!(detail["count"], 3, "{query}");
         serde_json::json!([detail["sketch"], detail["window"]])
     };
-    // The node began a second ago, so the window covers that second.
+    // The node began a second ago, as if there had been a window without counts before.
     let window = |span_ms: u64| {
         serde_json::json!({
-            "span_ms": span_ms, "bound": 3, "smooth": 3, "error": 0, "covered_ms": 1000,
+            "span_ms": span_ms, "bound": 3, "smooth": 3, "error": 0, "covered_ms": span_ms + 1_000,
             "incomplete": true, "overflowed": false,
         })
     };
