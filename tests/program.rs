@@ -288,6 +288,40 @@ fn the_page_shows_what_there_is_in_a_browser() {
     ]));
 }
 
+/// Of 2 000 adds up to 84 may be counted for another key in the hour, whose snapshots have 64 columns.
+#[test]
+fn the_page_shows_sketches_windows_and_limits_of_a_node() {
+    let name = format!("rmbd-page-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let limits = "[[limit]]\nname = 'ample'\nsketch = 'logins'\namounts = ['100/60s']\n\
+                  [[limit]]\nname = 'tight'\namounts = ['5000/60s', '500/1h']\n";
+    std::fs::write(&file, limits).unwrap();
+    let node = Running::start(&[
+        "127.0.0.1:0",
+        "--threads=1",
+        "-x=1024",
+        "--sketch=name=default,windows=60s+1h/5m@64",
+        "--sketch=name=logins,width=1024",
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    std::fs::remove_file(file).unwrap();
+    let add = node.client(&["add", "a", "-n", "2000"]);
+    assert_eq!(add.status.code(), Some(0), "{}", text(&add.stderr));
+    let Some(page) = browser::content(&format!("http://{}/", node.field("http"))) else {
+        return;
+    };
+    for words in [
+        "Sketch default",
+        "1&nbsp;min <span class=\"mono dim\">logins",
+        "Counts of other keys may refuse what is within",
+        "<li>tight, 500 in 1&nbsp;h: an estimate may be 84 too high, in the sketch default</li>",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert_eq!(page.matches("<li>").count(), 1, "one error is large");
+}
+
 #[test]
 fn a_privileged_port_without_the_right_is_explained() {
     const NOBODY: u32 = 65_534;
