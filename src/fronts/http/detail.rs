@@ -35,6 +35,8 @@ enum QueryError {
     Encoding,
     #[error("the key is longer than {KEY_BYTES_MAX} bytes")]
     KeyTooLong,
+    #[error("a window and a sketch's name are UTF-8")]
+    NoText,
     #[error("window: {0}")]
     Span(#[from] SpanError),
     #[error("{0}")]
@@ -63,12 +65,12 @@ fn question(query: &str) -> Result<DetailQuestion, QueryError> {
     if key.len() > KEY_BYTES_MAX {
         return Err(QueryError::KeyTooLong);
     }
-    // What is no UTF-8 is no time and no name either, and is refused as such.
-    let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+    let text = |value| String::from_utf8(value).map_err(|_| QueryError::NoText);
+    let (window, sketch) = (window.map(text).transpose()?, sketch.map(text).transpose()?);
     Ok(DetailQuestion {
         key,
-        window_ms: window.map(|it| span_ms(&text(it))).transpose()?,
-        sketch: sketch.map(|it| text(it).parse()).transpose()?,
+        window_ms: window.map(|it| span_ms(&it)).transpose()?,
+        sketch: sketch.map(|it| it.parse()).transpose()?,
     })
 }
 
@@ -150,10 +152,10 @@ mod tests {
             ("key=a&window", "such as 60s"),
             ("key=a&window=60", "such as 60s"),
             ("key=a&window=-1s", "such as 60s"),
-            ("key=a&window=%ff", "such as 60s"),
+            ("key=a&window=%ff", "UTF-8"),
             ("key=a&sketch=", "1 to 64 characters"),
             ("key=a&sketch=Logins", "no 'L'"),
-            ("key=a&sketch=%ff", "a sketch's name has no"),
+            ("key=a&sketch=%ff", "UTF-8"),
             (&too_long, "1024"),
         ] {
             let error = question(query).unwrap_err().to_string();
