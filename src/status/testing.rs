@@ -1,5 +1,7 @@
 //! A status for tests.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -262,3 +262,28 @@ fn no_name_gets_into_the_markup() {
     }
     assert!(part(&page, "ul", "large-errors").contains(escaped));
 }
+
+#[test]
+fn one_sketch_with_limits_shows_its_error_against_them() {
+    let mut status = fake_status();
+    status.sketches.truncate(1);
+    status.limits[0].sketch = "default".into();
+    status.limits[0].amounts = vec![amount(1_000, 0, 155), amount(0, 60_000, 5)];
+    let Some(page) = in_browser(status) else {
+        return;
+    };
+    let sketch = part(&page, "dl", "sketch");
+    assert!(
+        sketch.contains("<dt>error against limits</dt><dd class=\"bad\">16 % of 1\u{202f}000<"),
+        "{sketch}"
+    );
+    // Where nothing is allowed any error is all of it.
+    let windows = rows(&page, "windows");
+    assert_eq!(
+        windows,
+        ["1 min |500|5|all of 0|12 × 5 s|4 × 131 072|28 MiB|"]
+    );
+    let warning = part(&page, "ul", "large-errors");
+    assert_eq!(warning.matches("<li>").count(), 2, "{warning}");
+    assert!(!warning.contains("in the sketch"), "there is only one");
+}
