@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rmbd_io::{cpu, huge_pages};
 use rmbd_sketch::{Geometry, HashFamily, Weight, lanes_of};
-use rmbd_store::{Batch, Replica, ReplicaLimits, SliceId, Slices};
+use rmbd_store::{Batch, Replica, ReplicaLimits, ReplicaOptions, SliceId, Slices};
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_max};
@@ -80,7 +80,11 @@ fn replica_of(geometry: Geometry, threads: usize) -> (Arc<Replica>, Slices) {
         max_memory_bytes: u64::MAX,
     };
     let (family, own) = (HashFamily::Xxh3 { seed: 1 }, SliceId::default());
-    let replica = Replica::try_with_threads(geometry, family, own, limits, threads).unwrap();
+    let options = ReplicaOptions {
+        threads,
+        ..ReplicaOptions::of(geometry, family, own, limits)
+    };
+    let replica = Replica::try_open(options).unwrap();
     replica.own().memory_parts().for_each(|part| {
         huge_pages::advise(part);
     });

@@ -1,12 +1,14 @@
 //! The `rmbd` binary.
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rmbd::cli::{self, Cli, Done, Streams};
-use rmbd::config::NodeConfig;
-use rmbd::config::environment::{self, Misread};
-use rmbd::node;
+use rmbd::cli::{self, Cli, Command, ConfigCommand, Done, Streams};
+use rmbd::config::environment::Misread;
+use rmbd::config::{self, NodeConfig, NodeOptions, check_log_filter};
+use rmbd::node::{self, Reload, Reread};
 use rmbd_console::{self as console, FAILURE, Notes, READER_GONE, WRONG_USAGE};
 use rmbd_io::limits;
 use tracing_subscriber::EnvFilter;
@@ -23,14 +25,14 @@ fn main() -> ExitCode {
     }
     let _console = console::open();
     let words: Vec<_> = std::env::args_os().collect();
-    match environment::read(&words, Task::of) {
+    match config::read(&words, Task::of) {
         Ok(Task::Command(command)) => match cli::run(&command, Streams::standard()) {
             Ok(Done::AsAsked) => ExitCode::SUCCESS,
             Ok(Done::OverLimit) => ExitCode::from(OVER_LIMIT),
             Ok(Done::ReaderGone) => ExitCode::from(READER_GONE),
             Err(error) => complain(&error, FAILURE),
         },
-        Ok(Task::Node(node)) => node_main(*node),
+        Ok(Task::Node(settings)) => node_main(*settings, words),
         Err(Misread::Usage(error)) => console::usage(&error),
         Err(Misread::Refused(error)) => complain(&error, WRONG_USAGE),
     }
@@ -38,35 +40,83 @@ fn main() -> ExitCode {
 
 /// The task that the command line asks for.
 enum Task {
-    Command(cli::Command),
-    Node(Box<(NodeConfig, EnvFilter)>),
+    Command(Box<Command>),
+    Node(Box<Settings>),
+}
+
+/// The settings of a node that is a program.
+struct Settings {
+    config: NodeConfig,
+    log: String,
+    /// The file that some of it comes from.
+    file: Option<PathBuf>,
 }
 
 impl Task {
     fn of(Cli { command, node }: Cli) -> Result<Self, String> {
-        if let Some(command) = command {
-            return Ok(Self::Command(command));
+        let Some(command) = command else {
+            return Ok(Self::Node(Box::new(Settings::of(node)?)));
+        };
+        if let Command::Config(ConfigCommand::Show(options)) = &command {
+            Settings::of(options.node.clone())?;
         }
-        let filter = EnvFilter::try_new(&node.log);
-        let filter = filter
-            .map_err(|error| format!("--log: {error}: use error, warn, info, debug or trace"))?;
-        let config = NodeConfig::from_options(node).map_err(|error| error.to_string())?;
-        Ok(Self::Node(Box::new((config, filter))))
+        Ok(Self::Command(Box::new(command)))
     }
 }
 
-fn node_main((config, filter): (NodeConfig, EnvFilter)) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+impl Settings {
+    fn of(node: NodeOptions) -> Result<Self, String> {
+        check_log_filter(&node.log)?;
+        let (log, file) = (node.log.clone(), node.config_file.clone());
+        let config = NodeConfig::from_options(node).map_err(|error| error.to_string())?;
+        Ok(Self { config, log, file })
+    }
+}
+
+fn node_main(settings: Settings, words: Vec<OsString>) -> ExitCode {
+    let Settings { config, log, file } = settings;
+    let set_log = open_log(&log);
+    let reload = file.map(|file| Reload {
+        log,
+        read: Box::new(move || reread(&words, &file)),
+        set_log: Box::new(set_log),
+    });
+    match node::run(&config, reload) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, FAILURE),
+    }
+}
+
+/// Opens the log, and returns how its filter is changed.
+fn open_log(filter: &str) -> impl Fn(&str) -> Result<(), String> + Send + 'static {
+    let log = tracing_subscriber::fmt()
+        // The filter was checked when the options were read.
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(|| Notes)
         .with_ansi(console::is_watched())
         // Otherwise it would print its errors to standard error itself.
         .log_internal_errors(false)
-        .init();
-    match node::run(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, FAILURE),
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    move |filter| {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
     }
+}
+
+/// Reads flags, variables and the file once more, while the node runs.
+fn reread(words: &[OsString], file: &Path) -> Result<Reread, String> {
+    // Reading a pipe could hold up the thread that takes signals.
+    if std::fs::metadata(file).is_ok_and(|about| !about.is_file()) {
+        let file = file.display();
+        return Err(format!(
+            "{file} is no regular file, which could be read again"
+        ));
+    }
+    let read = config::read(words, |cli: Cli| Settings::of(cli.node));
+    let Settings { config, log, .. } = read.map_err(|misread| misread.line())?;
+    Ok(Reread { config, log })
 }
 
 /// Reports in one line what went wrong, and returns the exit code.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use clap::CommandFactory;
 use rmbd::cli::Cli;
@@ -33,8 +34,22 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             .collect()
     };
     let dead = ["--server", "127.0.0.1:9", "--timeout-ms", "50"];
+    let file = file("threads = 1\n");
     let mut lines = vec![(vec![NOT_OURS], variables(&cli))];
     for command in cli.get_subcommands() {
+        for inner in command.get_subcommands() {
+            let line = match (command.get_name(), inner.get_name()) {
+                ("config", "show") => vec!["config", "show", NOT_OURS],
+                ("limits", "show") => vec!["limits", "show", "--config", file],
+                (_, "check") => vec![command.get_name(), "check", file],
+                other => panic!("a command without a line here: {other:?}"),
+            };
+            let line = line.into_iter().map(|word| &*word.to_owned().leak());
+            lines.push((line.collect(), variables(inner)));
+        }
+        if command.has_subcommands() {
+            continue;
+        }
         let mut line = match command.get_name() {
             "add" => vec!["add", "key"],
             "count" => vec!["count", "key"],
@@ -58,6 +73,15 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             > 45
     );
     lines
+}
+
+/// The path of a file with this text, which stays until the tests are built anew.
+fn file(text: &str) -> &'static str {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("environment-{}.toml", NUMBER.fetch_add(1, Relaxed));
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.into_os_string().into_string().unwrap().leak()
 }
 
 fn run(line: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -116,8 +140,13 @@ const WRONG: [&str; 4] = ["no such thing", "-1", "http://", "=;="];
 
 #[test]
 fn a_wrong_variable_is_named() {
-    // Any text is a valid path.
-    let paths = ["RMBD_DATA_DIR", "RMBD_CLUSTER_KEY_FILE", "RMBD_OUTPUT"];
+    // Any text is a valid path. A file that is not there is another test's.
+    let paths = [
+        "RMBD_DATA_DIR",
+        "RMBD_CLUSTER_KEY_FILE",
+        "RMBD_OUTPUT",
+        "RMBD_CONFIG",
+    ];
     let mut refused = BTreeSet::new();
     for (line, variables) in lines() {
         for name in &variables {
@@ -159,6 +188,160 @@ fn without_option<'a>(line: &[&'a str], option: &str) -> Vec<&'a str> {
     }
 }
 
+/// Flags, over variables, over the file, over defaults, for one option; what each level says is in force where the
+/// levels above it say nothing.
+#[test]
+fn levels_take_precedence_over_each_other() {
+    let file = file("threads = 3\n");
+    for bits in 0..8 {
+        let (has_flag, has_variable, has_file) = (bits & 4 != 0, bits & 2 != 0, bits & 1 != 0);
+        let mut line = vec!["config", "show", "--json"];
+        line.extend(
+            [["--threads", "1"], ["--config", file]]
+                .concat()
+                .chunks(2)
+                .zip([has_flag, has_file])
+                .filter(|(_, has)| *has)
+                .flat_map(|(words, _)| words.to_vec()),
+        );
+        let set: &[(&str, &str)] = if has_variable {
+            &[("RMBD_THREADS", "2")]
+        } else {
+            &[]
+        };
+        let output = run(&line, set);
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let threads = &shown["settings"]["threads"];
+        let of_file = format!("{file}:1:1");
+        let (value, from) = match (has_flag, has_variable, has_file) {
+            (true, ..) => (1.into(), "flag"),
+            (_, true, _) => (2.into(), "RMBD_THREADS"),
+            (.., true) => (3.into(), &*of_file),
+            _ => (serde_json::Value::Null, "default"),
+        };
+        assert_eq!(
+            (&threads["value"], threads["from"].as_str()),
+            (&value, Some(from)),
+            "{line:?} {set:?}"
+        );
+    }
+}
+
+/// What a higher level contradicts does not count.
+#[test]
+fn a_level_wins_over_what_it_contradicts_below() {
+    let size = file("width = 5\ndepth = 3\n");
+    let error = [("RMBD_EPSILON", "0.1"), ("RMBD_CONFIDENCE", "0.9")];
+    let with_file = [("RMBD_CONFIG", size)];
+    let of_default = [("RMBD_SKETCH", "name=default,width=64,windows=none")];
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], u64);
+    let cases: &[Case] = &[
+        (&[], &[error[0], error[1], with_file[0]], 28),
+        (&["-x", "7"], &error, 7),
+        (&["-x", "7"], &[error[0], error[1], with_file[0]], 7),
+        (
+            &["--compat"],
+            &[("RMBD_WIDTH", "5"), ("RMBD_SEED", "5")],
+            100,
+        ),
+        (&["-x", "5"], &[("RMBD_COMPAT", "yes")], 5),
+        (&[], &[of_default[0], with_file[0]], 64),
+        (
+            &["--config", size, "--sketch", "name=default,width=6"],
+            &[("RMBD_WIDTH", "7")],
+            6,
+        ),
+    ];
+    for (words, set, width) in cases {
+        let line = [&["config", "show", "--json"], *words].concat();
+        let output = run(&line, set);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line:?} {set:?} {}",
+            stderr(&output)
+        );
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            shown["settings"]["width"]["value"], *width,
+            "{line:?} {set:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_at_fault_is_named() {
+    let wrong = file("depth = 4\nthreads = 0\n");
+    let half = file("epsilon = 0.1\n");
+    let cases: &[Contradiction] = &[
+        (
+            &[NOT_OURS],
+            &[("RMBD_CONFIG", "/nowhere")],
+            &["/nowhere: No such file", "; set by RMBD_CONFIG"],
+        ),
+        (
+            &[NOT_OURS, "--config", wrong],
+            &[],
+            &["set by `threads` at", ":2:1"],
+        ),
+        (
+            &[NOT_OURS],
+            &[("RMBD_CONFIG", wrong)],
+            &["set by RMBD_CONFIG, `threads` at", ":2:1"],
+        ),
+        (
+            &[NOT_OURS, "--config", half],
+            &[],
+            &["set by `epsilon` at", ":1:1"],
+        ),
+        (
+            &["config", "show", "--config", wrong],
+            &[],
+            &["set by `threads` at", ":2:1"],
+        ),
+        (
+            &[NOT_OURS],
+            &[("RMBD_SKETCH", "name=a;name=b,width=x")],
+            &["set by RMBD_SKETCH"],
+        ),
+        (
+            &[NOT_OURS],
+            &[("RMBD_SKETCH", "name=a;name=a")],
+            &["set by RMBD_SKETCH"],
+        ),
+        (
+            &[NOT_OURS, "-x", "5"],
+            &[("RMBD_SKETCH", "name=default,width=6")],
+            &["given twice", "set by RMBD_SKETCH"],
+        ),
+    ];
+    for (line, set, told) in cases {
+        let output = run(line, set);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{line:?} {set:?}: {text}");
+        let first = text.lines().next().unwrap();
+        assert!(
+            told.iter().all(|told| first.contains(told)),
+            "{line:?} {set:?}: {text}"
+        );
+    }
+    // What a higher level gives is not at fault in the file.
+    let output = run(&[NOT_OURS, "--threads", "1", "--config", wrong], &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    for command in ["config", "limits"] {
+        let output = run(&[command, "check", wrong], &[("RMBD_THREADS", "1")]);
+        assert_eq!(output.status.code(), Some(1), "a file is checked alone");
+        assert!(
+            stderr(&output).contains("`threads` at"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let output = run(&["limits", "show"], &[("RMBD_CONFIG", "/nowhere")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nowhere: No such file"));
+}
+
 /// A line, its environment, and the variables that the error names.
 type Contradiction<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
@@ -169,9 +352,9 @@ fn what_only_contradicts_something_is_named_too() {
         (&[NOT_OURS], &[("RMBD_WIDTH", "0")], &["RMBD_WIDTH"]),
         (&[NOT_OURS], &[("RMBD_LOG", "=;=")], &["RMBD_LOG"]),
         (
-            &[NOT_OURS, "--cluster", "off"],
-            &[("RMBD_JOIN", "a:1")],
-            &["RMBD_JOIN"],
+            &[NOT_OURS],
+            &[("RMBD_CLUSTER", "off"), ("RMBD_JOIN", "a:1")],
+            &["RMBD_CLUSTER", "RMBD_JOIN"],
         ),
         (
             &[NOT_OURS],

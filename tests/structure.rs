@@ -32,9 +32,9 @@ const CRATES: [(&str, &[&str]); 12] = [
 /// Rooms of `src/` from the ground up, with the rooms and the crates that each uses.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("engine", &[], &["sketch", "store"]),
-    ("config", &[], &["names", "proto", "sketch"]),
+    ("config", &[], &["names", "proto", "sketch", "store"]),
     ("data_dir", &[], &[]),
-    ("shared", &["engine"], &["io", "store"]),
+    ("shared", &["engine", "config"], &["io", "store"]),
     ("status", &["engine"], &["console", "io", "proto", "store"]),
     (
         "cluster_io",
@@ -78,7 +78,9 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "cli",
         &["config", "status"],
-        &["client", "cluster", "console", "names", "proto", "sketch"],
+        &[
+            "client", "cluster", "console", "names", "proto", "sketch", "store",
+        ],
     ),
 ];
 

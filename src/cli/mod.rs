@@ -5,12 +5,16 @@ mod add;
 mod cluster_tests;
 #[cfg(test)]
 mod compact_tests;
+mod config;
+#[cfg(test)]
+mod config_tests;
 mod count;
 mod detail;
 mod hit;
 mod http;
 mod keygen;
 mod keys;
+mod limits;
 mod members;
 mod peer;
 mod progress;
@@ -29,9 +33,11 @@ use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
+pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
 pub use self::http::HttpError;
+pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
 pub use self::server::{ProtocolOptions, ServerOptions};
-use crate::config::{self, HostPort, NodeOptions};
+use crate::config::{HostPort, Layered, NodeOptions, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
@@ -56,17 +62,33 @@ pub struct Cli {
     pub node: NodeOptions,
 }
 
+impl Layered for Cli {
+    fn node(&mut self) -> Option<&mut NodeOptions> {
+        match &mut self.command {
+            None => Some(&mut self.node),
+            Some(Command::Config(ConfigCommand::Show(options))) => Some(&mut options.node),
+            Some(_) => None,
+        }
+    }
+}
+
 /// Anything but running a node.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Add keys
     Add(AddOptions),
+    /// Check and show configurations of nodes
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print how often keys were added, a line each: count, tab, key
     Count(CountOptions),
     /// Add to a key and say whether that is within a limit: exit code 0, or 3 above it
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
     Keygen(KeygenOptions),
+    /// Check and show the limits of configuration files
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Show the nodes of the cluster as one of them sees them
     Members(MembersOptions),
     /// Have the server push its rows to another instance, also to the Python program
@@ -205,7 +227,7 @@ pub struct PeerOptions {
     target: HostPort,
 
     /// The server's dialect: how the port stands in the order
-    #[arg(long, env = "RMBD_DIALECT", default_value_t, value_parser = config::dialect())]
+    #[arg(long, env = "RMBD_DIALECT", default_value_t, value_parser = dialect())]
     dialect: Dialect,
 
     #[command(flatten)]
@@ -288,10 +310,12 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
     let as_asked = |()| Done::AsAsked;
     let done = match command {
         Command::Add(options) => add::run(options, streams).map(as_asked),
+        Command::Config(command) => config::run(command, streams).map(as_asked),
         Command::Count(options) if options.detail => detail::run(options, streams).map(as_asked),
         Command::Count(options) => count::run(options, streams).map(as_asked),
         Command::Hit(options) => hit::run(options, streams),
         Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
+        Command::Limits(command) => limits::run(command, streams).map(as_asked),
         Command::Members(options) => members::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
@@ -357,6 +381,9 @@ pub enum CliError {
         /// The system's error.
         source: io::Error,
     },
+    /// A configuration is not possible.
+    #[error("{0}")]
+    Config(String),
     /// The system gives no random numbers.
     #[error("the system gave no random numbers for a key: {0}")]
     Random(#[source] io::Error),

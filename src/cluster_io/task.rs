@@ -20,9 +20,12 @@ use super::{ClusterError, ClusterSockets, SharedCluster, advertise};
 use crate::shared::Shared;
 use rmbd_cluster::membership::MembershipEvent;
 use rmbd_cluster::{Cluster, ClusterEvent, LEAVE_LIMIT};
+use rmbd_store::SketchIndex;
 
 /// Largest number of datagrams sent in one turn: about a fifth of a millisecond's work.
 const DATAGRAMS_A_TURN: usize = 256;
+/// Cells that are copied for snapshots in one turn: a fraction of a millisecond's work.
+const SNAPSHOT_CELLS_A_TURN: usize = 1 << 18;
 /// Bytes of the receive buffer: longer than any datagram of ours, so that one that is too long is noticed.
 const BUFFER_BYTES: usize = 2048;
 /// Time between two announcements while the node is alone. When members are flooded, few datagrams of a newcomer come
@@ -140,22 +143,32 @@ impl ClusterTask {
         if cluster.next_wake(now) <= now {
             cluster.wake(now);
         }
+        let clock = || shared.now();
+        cluster.snapshot(&clock, SNAPSHOT_CELLS_A_TURN);
         let is_blocked = !self.is_hidden && self.send(&mut cluster);
         let now = shared.now();
         while let Some(event) = cluster.poll_event() {
             if is_departure(&event) {
                 self.seeds.hurry(now);
             }
-            log(&event, shared.engine().info().fingerprint);
+            log(
+                &event,
+                shared.engine().info(SketchIndex::DEFAULT).fingerprint,
+            );
         }
         let steered_at = self.queues.steer(now, &cluster);
         let announced_at = self.announce_if_due(now, &mut cluster);
         let next = cluster.next_wake(now);
         TurnEnd {
-            next: [self.seeds.next(), announced_at, steered_at]
-                .into_iter()
-                .flatten()
-                .fold(next, Duration::min),
+            next: [
+                self.seeds.next(),
+                announced_at,
+                steered_at,
+                cluster.next_snapshot(),
+            ]
+            .into_iter()
+            .flatten()
+            .fold(next, Duration::min),
             is_blocked,
             has_more,
             is_flushed: cluster.is_flushed(),

@@ -62,7 +62,7 @@ fn attempt<C: CommandFactory + FromArgMatches, T>(
 }
 
 impl Misread {
-    fn asks_for_help(&self) -> bool {
+    pub(super) fn asks_for_help(&self) -> bool {
         let Self::Usage(error) = self else {
             return false;
         };
@@ -72,14 +72,22 @@ impl Misread {
         )
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Usage(error) => error.to_string(),
             Self::Refused(text) => text.clone(),
         }
     }
 
-    fn naming(self, variables: &str, command: &Command) -> Self {
+    /// The error in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let text = self.text();
+        let first = text.lines().next().unwrap_or_default();
+        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+    }
+
+    pub(super) fn naming(self, variables: &str, command: &Command) -> Self {
         if variables.is_empty() {
             return self;
         }
@@ -109,7 +117,7 @@ fn named(mut error: clap::Error, variables: &str, command: &Command) -> clap::Er
 }
 
 /// The command, and those below it, without these variables.
-fn without(command: Command, unset: &BTreeSet<OsString>) -> Command {
+pub(super) fn without(command: Command, unset: &BTreeSet<OsString>) -> Command {
     if unset.is_empty() {
         return command;
     }
@@ -122,14 +130,14 @@ fn without(command: Command, unset: &BTreeSet<OsString>) -> Command {
 }
 
 /// All variables that the command, and those below it, read.
-fn variables(command: &Command) -> BTreeSet<OsString> {
+pub(super) fn variables(command: &Command) -> BTreeSet<OsString> {
     let own = command.get_arguments().filter_map(|arg| arg.get_env());
     let own = own.map(OsStr::to_owned);
     own.chain(command.get_subcommands().flat_map(variables))
         .collect()
 }
 
-fn empty_variables(command: &Command) -> BTreeSet<OsString> {
+pub(super) fn empty_variables(command: &Command) -> BTreeSet<OsString> {
     let mut names = variables(command);
     names.retain(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
     names

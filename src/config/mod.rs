@@ -1,8 +1,20 @@
-//! The configuration of a node ([`NodeConfig`]), and the command line that it comes from ([`NodeOptions`]).
+//! The configuration of a node ([`NodeConfig`]), and what it comes from: the command line ([`NodeOptions`]), variables
+//! and a configuration file.
 
 mod cluster;
 pub mod environment;
+mod file;
+#[cfg(test)]
+mod file_tests;
+mod levels;
+mod limits;
+mod nearest;
 mod options;
+mod settings;
+#[cfg(test)]
+mod sketch_tests;
+mod sketches;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -11,15 +23,32 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use thiserror::Error;
+use tracing_subscriber::EnvFilter;
 
 pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
     DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS,
 };
+pub use self::file::{FILE_BYTES_MAX, FileError, Place};
+pub use self::levels::{Layered, Origins, Source, config_of_file, read};
+pub use self::limits::{
+    AMOUNTS_MAX, Amount, AmountError, EXEMPTIONS_MAX, KeyPattern, LIMITS_MAX, LimitConfig,
+    LimitMisfit, LimitName, LimitNameError, LimitOverride, LimitVerdict, OVERRIDES_MAX,
+    PATTERN_BYTES_MAX, PatternError, VerdictError, Who, WhoError,
+};
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
+pub use self::settings::Setting;
+use self::sketches::DEFAULT_WINDOW;
+pub use self::sketches::{
+    DEFAULT_WINDOW_MS, SKETCHES_MAX, SketchConfig, SketchError, SketchWish, WindowConfig,
+    copies_of_cells,
+};
+pub use self::span::SpanError;
+pub(crate) use self::span::text as span_text;
 use rmbd_names::Resolver;
 pub use rmbd_names::{AddressError, HostPort};
+use rmbd_proto::SketchName;
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
 
@@ -55,8 +84,14 @@ pub struct NodeConfig {
     /// Address of the client port as `HOST:PORT`, with a name or `[IPv6]`. The node looks it up; port 0 takes a free
     /// port.
     pub address: String,
-    /// Width and depth of the sketch.
+    /// Width and depth of the sketch `default`.
     pub geometry: Geometry,
+    /// Windows of the sketch `default`.
+    pub windows: Vec<WindowConfig>,
+    /// The other sketches.
+    pub sketches: Vec<SketchConfig>,
+    /// The limits. They can change while the node runs.
+    pub limits: Vec<LimitConfig>,
     /// The hash that turns keys into columns.
     pub family: HashFamily,
     /// The dialect of legacy messages that do not tell theirs.
@@ -96,6 +131,9 @@ impl Default for NodeConfig {
         Self {
             address: DEFAULT_ADDRESS.to_owned(),
             geometry: Geometry::DEFAULT,
+            windows: vec![DEFAULT_WINDOW],
+            sketches: Vec::new(),
+            limits: Vec::new(),
             family: HashFamily::Xxh3 {
                 seed: DEFAULT_HASH_SEED,
             },
@@ -127,14 +165,45 @@ impl NodeConfig {
         }
     }
 
-    /// Checks that the options fit together, and fills in the others.
+    /// All sketches of the node with their windows; the first is `default`.
     ///
     /// # Errors
-    /// Fails for options that contradict each other, and for a sketch that is not possible.
+    /// Fails for windows of `default` that do not fit its size and the hash, and for two sketches of the same name or
+    /// number.
+    pub fn all_sketches(&self) -> Result<Vec<SketchConfig>, SketchError> {
+        let name = SketchName::default();
+        let default = sketches::plan(&name, self.geometry, &self.windows, self.family)?;
+        let all: Vec<_> = std::iter::once(default)
+            .chain(self.sketches.iter().cloned())
+            .collect();
+        sketches::check_names(&all.iter().map(|sketch| &sketch.name).collect::<Vec<_>>())?;
+        Ok(all)
+    }
+
+    /// Checks that the options fit together, and fills in the others. A file that they name is not read here: that is
+    /// done by [`read`], whose options carry what the file gives.
+    ///
+    /// # Errors
+    /// Fails for options that contradict each other, and for sketches and limits that are not possible.
     pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
-        Ok(Self {
-            geometry: geometry(&options)?,
-            family: family(&options)?,
+        let wishes = wishes(&options);
+        let default = wishes.iter().find(|wish| wish.is_default());
+        let own_name = default.is_none().then(SketchName::default);
+        let names = wishes.iter().map(|wish| &wish.name);
+        sketches::check_names(&names.chain(&own_name).collect::<Vec<_>>())?;
+        let family = family(&options)?;
+        let windows = default.and_then(|wish| wish.windows.clone());
+        let planned = wishes.iter().filter(|wish| !wish.is_default()).map(|wish| {
+            let place = options.origins.place_of(wish);
+            wish.plan(family)
+                .map_err(|error| ConfigError::at(place, error))
+        });
+        let config = Self {
+            geometry: geometry(&options, default)?,
+            windows: windows.unwrap_or_else(|| vec![DEFAULT_WINDOW]),
+            sketches: planned.collect::<Result<_, _>>()?,
+            limits: Vec::new(),
+            family,
             address: options.address,
             dialect: options.dialect,
             threads: options.threads,
@@ -150,11 +219,63 @@ impl NodeConfig {
             peer_grace_rounds: options.peer_grace_rounds,
             cluster: ClusterConfig::from_options(options.cluster)?,
             resolver: Resolver::default(),
+        };
+        let place = default.and_then(|wish| options.origins.place_of(wish));
+        let sketches = config
+            .all_sketches()
+            .map_err(|error| ConfigError::at(place, error))?;
+        let limits = options
+            .origins
+            .limits
+            .iter()
+            .map(|wish| wish.fit(&sketches));
+        Ok(Self {
+            limits: limits.collect::<Result<_, _>>()?,
+            ..config
         })
     }
 }
 
-fn geometry(options: &NodeOptions) -> Result<Geometry, ConfigError> {
+/// Checks a filter of the log.
+///
+/// # Errors
+/// The text of the error.
+pub fn check_log_filter(filter: &str) -> Result<(), String> {
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "--log: {error}: use error, warn, info, debug or trace"
+        )),
+    }
+}
+
+/// All sketches that are wished for: those of flags or variables, and those of the file that have other names.
+fn wishes(options: &NodeOptions) -> Vec<SketchWish> {
+    let of_file = options.origins.sketches.iter().map(|placed| &placed.wish);
+    let is_new = |wish: &&SketchWish| options.sketch.iter().all(|it| it.name != wish.name);
+    let of_file = of_file.filter(is_new);
+    options.sketch.iter().chain(of_file).cloned().collect()
+}
+
+fn geometry(options: &NodeOptions, default: Option<&SketchWish>) -> Result<Geometry, ConfigError> {
+    let Some(wish) = default.filter(|wish| wish.has_size()) else {
+        return own_geometry(options);
+    };
+    let place = options.origins.place_of(wish);
+    let is_twice = options.compat
+        || options.width.is_some()
+        || options.depth.is_some()
+        || options.epsilon.is_some()
+        || options.confidence.is_some();
+    if is_twice {
+        return Err(ConfigError::at(place, SketchError::DefaultTwice));
+    }
+    wish.geometry()
+        .map_err(|error| ConfigError::at(place, error))
+}
+
+/// The size that the options beside `--sketch` make.
+fn own_geometry(options: &NodeOptions) -> Result<Geometry, ConfigError> {
     let by_error = options.epsilon.is_some() || options.confidence.is_some();
     let by_size = options.width.is_some() || options.depth.is_some();
     if options.compat {
@@ -201,6 +322,12 @@ pub enum ConfigError {
     /// The size is not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// The sketches are not possible.
+    #[error(transparent)]
+    Sketch(#[from] SketchError),
+    /// Something in the configuration file is not possible.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The size is given in both ways.
     #[error(
         "the size is given twice: leave out either -x and -y (RMBD_WIDTH, RMBD_DEPTH) or --epsilon and --confidence (RMBD_EPSILON, RMBD_CONFIDENCE)"
@@ -230,6 +357,15 @@ pub enum ConfigError {
         /// The other option.
         option: &'static str,
     },
+}
+
+impl ConfigError {
+    fn at(place: Option<&Place>, error: SketchError) -> Self {
+        match place {
+            Some(place) => FileError::at(place, error).into(),
+            None => error.into(),
+        }
+    }
 }
 
 /// The way of a node's input and output.

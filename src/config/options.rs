@@ -1,6 +1,7 @@
 //! A node's options as they stand on the command line and in the environment.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -12,7 +13,8 @@ use thiserror::Error;
 
 use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
-    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS,
+    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS, Origins,
+    SketchWish,
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
@@ -29,6 +31,11 @@ const MAX_MAX_PEERS: u64 = 65_536;
 /// A node's options. [`NodeConfig::from_options`](super::NodeConfig::from_options) checks them.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct NodeOptions {
+    /// TOML file with options by their long names, sketches and limits; flags and variables take precedence, and
+    /// SIGHUP reads limits and the log filter again
+    #[arg(long = "config", value_name = "FILE", env = "RMBD_CONFIG")]
+    pub config_file: Option<PathBuf>,
+
     /// Where to listen; port 0 takes a free one
     #[arg(
         value_name = "HOST:PORT", env = "RMBD_ADDRESS", default_value = DEFAULT_ADDRESS,
@@ -172,9 +179,22 @@ pub struct NodeOptions {
     #[command(flatten)]
     pub cluster: ClusterOptions,
 
+    /// A sketch beside the default one, or that one's windows: name=logins,windows=60s/5s+1h/5m@65536,epsilon=1e-5;
+    /// width and depth or epsilon and confidence; windows are SPAN/STEP@WIDTH, or none [default: one of 60s];
+    /// repeat it or use ;
+    #[arg(
+        long, value_name = "SKETCH", env = "RMBD_SKETCH", value_delimiter = ';',
+        value_parser = SketchWish::from_str
+    )]
+    pub sketch: Vec<SketchWish>,
+
     /// What to log to standard error: error, warn, info, debug, trace, or by module
     #[arg(long, value_name = "FILTER", env = "RMBD_LOG", default_value = "info")]
     pub log: String,
+
+    /// Where the values come from, and what only a file can give.
+    #[arg(skip)]
+    pub origins: Origins,
 }
 
 /// A parser of `native` and `network`.
@@ -199,15 +219,19 @@ pub(super) fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
 }
 
 /// Parses the positional address. A mistyped command ends here, too.
-fn listen_address(text: &str) -> Result<String, ListenError> {
+pub(super) fn listen_address(text: &str) -> Result<String, ListenError> {
     HostPort::from_str(text)?;
-    Ok(text.to_owned())
+    // In a file it does not stand where an option could.
+    match text.starts_with('-') {
+        true => Err(ListenError::Neither),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Error)]
-enum ListenError {
+pub(super) enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, count, hit, keygen, members, peer, status"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, peer, status"
     )]
     Neither,
     #[error(transparent)]

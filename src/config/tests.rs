@@ -26,6 +26,18 @@ fn geometry(width: u64, depth: u64) -> Geometry {
     Geometry::new(width, depth).unwrap()
 }
 
+fn sketch(name: &str, geometry: Geometry, windows: &[(u64, Option<u64>)]) -> SketchConfig {
+    let family = NodeConfig::default().family;
+    let plan = |&(span_ms, step_ms): &(u64, _)| {
+        rmbd_store::WindowPlan::new(span_ms, step_ms, None, geometry, family).unwrap()
+    };
+    SketchConfig {
+        name: name.parse().unwrap(),
+        geometry,
+        windows: windows.iter().map(plan).collect(),
+    }
+}
+
 fn host_port(text: &str) -> HostPort {
     text.parse().unwrap()
 }
@@ -121,6 +133,22 @@ fn every_option_is_heard() {
             NodeConfig {
                 geometry: geometry(100, 10),
                 family: HashFamily::Fnv,
+                ..default()
+            },
+        ),
+        (
+            "--sketch name=default,width=64,windows=none --sketch name=logins,depth=2,windows=1h/10m;name=pages",
+            NodeConfig {
+                geometry: geometry(64, 4),
+                windows: Vec::new(),
+                sketches: vec![
+                    sketch(
+                        "logins",
+                        geometry(1_048_576, 2),
+                        &[(3_600_000, Some(600_000))],
+                    ),
+                    sketch("pages", Geometry::DEFAULT, &[(60_000, None)]),
+                ],
                 ..default()
             },
         ),
@@ -284,9 +312,11 @@ fn every_option_is_heard() {
     }
     // An option whose value is the default would prove nothing.
     assert!(cases.iter().all(|(_, expected)| *expected != default()));
-    // Each argument stands above at least once, except the log filter, which does not belong to the node.
+    // Each argument stands above at least once, except the log filter and the name of a file, which do not belong to
+    // the node.
+    let is_of_node = |name: &&str| !["log", "config"].contains(name);
     for arg in Line::command().get_arguments() {
-        let Some(name) = arg.get_long().filter(|&name| name != "log") else {
+        let Some(name) = arg.get_long().filter(is_of_node) else {
             continue;
         };
         let short = arg.get_short().map(|short| format!("-{short} "));

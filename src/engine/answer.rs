@@ -2,7 +2,7 @@
 //!
 //! A new question that rests on an estimate takes a variant here, and a call and a counter in `session.rs`.
 
-use super::Limit;
+use super::{Limit, LimitsAnswer};
 use rmbd_store::Estimate;
 
 /// The answer to a question.
@@ -19,6 +19,12 @@ pub enum Answer {
     },
     /// To a question for bounds.
     Bounds(Bounds),
+    /// To a count in a window.
+    Window(Estimate),
+    /// To a request with limits.
+    Limits(LimitsAnswer),
+    /// To a hit by the name of a limit.
+    NamedLimit(LimitsAnswer),
 }
 
 /// What is said to a hit.
@@ -45,6 +51,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Question {
     Count,
+    Window,
     Hit { limit: Limit },
     Bounds { total_weight: u64, error: u64 },
 }
@@ -64,6 +71,7 @@ impl Question {
     pub(super) fn answer(self, estimate: Estimate) -> Answer {
         match self {
             Self::Count => Answer::Count(estimate),
+            Self::Window => Answer::Window(estimate),
             Self::Hit { limit } => Answer::Hit {
                 estimate,
                 verdict: Verdict::of(estimate, limit),
@@ -86,16 +94,22 @@ impl Answer {
     pub fn estimate(&self) -> Estimate {
         match self {
             Self::Count(estimate)
+            | Self::Window(estimate)
             | Self::Hit { estimate, .. }
             | Self::Bounds(Bounds { estimate, .. }) => *estimate,
+            Self::Limits(answer) | Self::NamedLimit(answer) => Estimate {
+                count: answer.estimate,
+                incomplete: answer.incomplete,
+                ..Estimate::default()
+            },
         }
     }
 }
 
 impl Verdict {
     #[inline]
-    fn of(estimate: Estimate, Limit(limit): Limit) -> Self {
-        if estimate.count <= limit {
+    fn of(estimate: Estimate, limit: Limit) -> Self {
+        if estimate.count <= limit.limit {
             Self::Within
         } else {
             Self::Over
@@ -110,7 +124,7 @@ mod tests {
     fn of(count: u64) -> Estimate {
         Estimate {
             count,
-            incomplete: false,
+            ..Estimate::default()
         }
     }
 
@@ -144,7 +158,7 @@ mod tests {
             (11, 10, Verdict::Over),
             (u64::MAX, u64::MAX, Verdict::Within),
         ] {
-            assert_eq!(Verdict::of(of(count), Limit(limit)), verdict);
+            assert_eq!(Verdict::of(of(count), Limit::total(limit)), verdict);
         }
     }
 }

@@ -11,6 +11,8 @@
 //! is taken, a request was applied before, or a hit is within its limit is decided here, once for all of them.
 
 mod answer;
+mod batches;
+pub mod limits;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -20,10 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
-pub use self::session::{Session, Tally};
+use self::limits::LimitBook;
+pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
+pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, Replica, fingerprint};
+use rmbd_store::{Boot, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +45,11 @@ pub struct EngineOptions {
 /// What all sessions of a process share.
 #[derive(Debug)]
 pub struct Engine {
-    replica: Arc<Replica>,
+    registry: Registry,
     boot: Boot,
-    fingerprint: u64,
     max_weight: Weight,
     once: OnceTable,
+    limits: LimitBook,
 }
 
 /// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
@@ -57,20 +61,47 @@ pub enum Turn {
     Repeat,
 }
 
+/// A request that may be applied: to which sketch, and whether its weights count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// The sketch that it is about.
+    pub sketch: SketchIndex,
+    /// Whether it came for the first time.
+    pub turn: Turn,
+    /// The client and its number of the request, where it asked for exactly-once: a verdict is remembered under it.
+    pub once: Option<(u64, u64)>,
+}
+
+impl Admitted {
+    /// A request to this sketch that does not ask for exactly-once.
+    #[must_use]
+    pub const fn to(sketch: SketchIndex) -> Self {
+        Self {
+            sketch,
+            turn: Turn::First,
+            once: None,
+        }
+    }
+}
+
 /// A weight that the engine takes: [`Session::weigh`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed(Weight);
 
 /// Up to where a hit is within its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(u64);
+pub struct Limit {
+    limit: u64,
+    /// `None` is all time.
+    window: Option<WindowQuestion>,
+}
 
 /// A request that asks for exactly-once.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
     /// The start that the client means.
     pub boot: Boot,
-    /// Who it is.
+    /// The client that asks.
     pub caller: Caller<'a>,
     /// The client's number of it.
     pub sequence: u64,
@@ -81,7 +112,7 @@ pub struct Numbered<'a> {
 pub struct Info {
     /// Random number of this start.
     pub boot: Boot,
-    /// Equal for all nodes that count alike: [`fingerprint`].
+    /// Equal for all nodes that count alike: [`fingerprint`](rmbd_store::fingerprint).
     pub fingerprint: u64,
     /// Width and depth of the sketch.
     pub geometry: Geometry,
@@ -95,11 +126,20 @@ pub struct Info {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is about a sketch that is not here.
-    #[error("there is no such sketch here: 0 is the only one")]
+    #[error("there is no sketch of this number here")]
     UnknownSketch,
-    /// The limit of a hit is about a span of time that is not kept.
-    #[error("no windows are kept here: ask without one")]
+    /// A window that no ring of the sketch covers.
+    #[error("the sketch keeps no window of which this is a part: ask which it keeps")]
     UnknownWindow,
+    /// There is no limit of this name.
+    #[error("there is no limit of this name here")]
+    UnknownLimit,
+    /// A request that asks for exactly-once takes more than once: one verdict is remembered for it.
+    #[error("a request that asks for exactly-once takes once at most")]
+    TakesOnce,
+    /// A request that takes came again while the first one is under way.
+    #[error("the same request is under way: ask again in a moment")]
+    Undecided,
     /// A weight is above the largest that is taken.
     #[error("a weight is above the largest that one operation may have here")]
     WeightTooLarge,
@@ -130,23 +170,28 @@ pub enum Refusal {
 pub const REQUEST_WEIGHT_MAX: u64 = PASS_WEIGHT_MAX / 4;
 
 impl Engine {
-    /// An engine over a replica.
+    /// An engine over sketches.
     #[must_use]
-    pub fn new(replica: Arc<Replica>, options: &EngineOptions) -> Self {
-        let own = replica.own();
+    pub fn new(registry: Registry, options: &EngineOptions) -> Self {
         Self {
-            fingerprint: fingerprint(own.geometry(), own.family()),
             boot: options.boot,
             max_weight: options.max_weight,
             once: OnceTable::new(options.once_clients, &options.once_secret),
-            replica,
+            registry,
+            limits: LimitBook::default(),
         }
     }
 
-    /// What is counted.
+    /// All sketches.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The sketch that every node has.
     #[must_use]
     pub fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+        self.registry.replica(SketchIndex::DEFAULT)
     }
 
     /// Which requests of which clients have been applied.
@@ -155,15 +200,40 @@ impl Engine {
         &self.once
     }
 
-    /// What it is, for whoever talks to it.
+    /// Random number of this start.
     #[must_use]
-    pub fn info(&self) -> Info {
-        let own = self.replica.own();
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// The largest weight of one operation.
+    #[must_use]
+    pub fn max_weight(&self) -> Weight {
+        self.max_weight
+    }
+
+    /// Puts other limits with names into the place of those before. Counters of limits that keep their name go on.
+    pub fn set_limits(&self, rules: Vec<Rule>) {
+        self.limits.replace(rules);
+    }
+
+    /// The limits with names as they are now.
+    #[must_use]
+    pub fn limits(&self) -> Arc<NamedLimits> {
+        self.limits.limits()
+    }
+
+    /// What it is, for whoever talks to it about this sketch.
+    #[must_use]
+    pub fn info(&self, sketch: SketchIndex) -> Info {
+        let named = self.registry.named(sketch);
+        let own = named.replica.own();
+        let (geometry, family) = (own.geometry(), own.family());
         Info {
             boot: self.boot,
-            fingerprint: self.fingerprint,
-            geometry: own.geometry(),
-            family: own.family(),
+            fingerprint: named.fingerprint(),
+            geometry,
+            family,
             max_weight: self.max_weight,
         }
     }
@@ -179,7 +249,17 @@ impl Limit {
     #[inline]
     #[must_use]
     pub const fn total(limit: u64) -> Self {
-        Self(limit)
+        Self {
+            limit,
+            window: None,
+        }
+    }
+
+    /// A limit of what is counted in a window; `None` is all time.
+    #[inline]
+    #[must_use]
+    pub const fn of_window(limit: u64, window: Option<WindowQuestion>) -> Self {
+        Self { limit, window }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::cluster_io::{canonical, usable};
 use rmbd_cluster::legacy::Added;
 use rmbd_names::{HostPort, Lookup};
 use rmbd_proto::legacy::PeerOrder;
+use rmbd_store::SketchIndex;
 
 /// Largest number of names that are looked up at once. A resolver may take half a minute for each.
 const LOOKUPS_MAX: usize = 8;
@@ -414,10 +415,10 @@ impl Rounds {
         peer: SocketAddr,
         told: Introduction,
     ) -> Result<(String, Pushed), String> {
-        if told.boot == self.shared.engine().info().boot {
+        if told.boot == self.shared.engine().boot() {
             return Err(OURSELVES.to_owned());
         }
-        if told.fingerprint != self.shared.engine().info().fingerprint {
+        if told.fingerprint != self.shared.engine().info(SketchIndex::DEFAULT).fingerprint {
             return Err(
                 "it has another sketch: width, depth, hash and --seed must be the same at both ends"
                     .to_owned(),

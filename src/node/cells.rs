@@ -1,22 +1,72 @@
-//! Making the node's cells within the limits of the process.
+//! Making the node's sketches within the limits of the process.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{NodeError, room};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, SketchConfig};
 use rmbd_io::cgroup::{GroupLimit, Groups};
 use rmbd_io::huge_pages;
-use rmbd_store::{Replica, ReplicaLimits, SliceId};
+use rmbd_proto::{SketchNumber, Writer};
+use rmbd_store::{Memory, NamedSketch, Registry, Replica, ReplicaOptions, SliceId};
 
-/// An empty replica for this many data threads.
+/// Who writes the slices of a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Author {
+    pub(super) node: u64,
+    pub(super) writer: Writer,
+}
+
+/// Empty sketches for this many data threads.
 ///
 /// # Errors
-/// Fails if its cells need more than the process may have, or more than `--max-memory`, or if the allocator refuses.
-pub(super) fn make_replica(
+/// Fails if all cells together need more than the process may have, or more than `--max-memory`, or if the allocator
+/// refuses.
+pub(super) fn make_registry(
     config: &NodeConfig,
     threads: usize,
-    own: SliceId,
+    author: Author,
     is_in_cluster: bool,
-) -> Result<Replica, NodeError> {
-    let needed_bytes = room::cell_bytes(config, threads, is_in_cluster);
+) -> Result<Registry, NodeError> {
+    let sketches = config.all_sketches()?;
+    let needed_bytes = room::cell_bytes(&sketches, threads, is_in_cluster);
+    let max_memory_bytes = max_memory_bytes(config, needed_bytes)?;
+    let memory = Memory::new(max_memory_bytes);
+    let make = |sketch: SketchConfig| {
+        let name = sketch.name;
+        let is_default = name.number() == SketchNumber::DEFAULT;
+        let options = ReplicaOptions {
+            geometry: sketch.geometry,
+            family: config.family,
+            own: SliceId {
+                sketch: name.number(),
+                node: author.node,
+                writer: author.writer,
+            },
+            // Their rows are of the sketch that every node has.
+            max_peers: if is_default { config.max_peers } else { 0 },
+            max_origins: if is_in_cluster {
+                config.cluster.max_origins
+            } else {
+                0
+            },
+            memory: memory.clone(),
+            threads,
+            windows: sketch.windows,
+            started: Duration::ZERO,
+        };
+        let replica = Replica::try_open(options)?;
+        replica.own().memory_parts().for_each(|part| {
+            huge_pages::advise(part);
+        });
+        Ok(NamedSketch::new(name, Arc::new(replica)))
+    };
+    let sketches = sketches.into_iter().map(make);
+    Ok(Registry::new(sketches.collect::<Result<_, NodeError>>()?)?)
+}
+
+/// The most bytes that all cells may take.
+fn max_memory_bytes(config: &NodeConfig, needed_bytes: u64) -> Result<u64, NodeError> {
     let (usable_bytes, bound) = usable_memory(&Groups::of_this_process());
     // Without this check the kernel would promise more memory than it has, and kill the process when it uses it.
     if needed_bytes > usable_bytes {
@@ -26,30 +76,17 @@ pub(super) fn make_replica(
             bound,
         });
     }
-    let max_memory_bytes = config
+    let max_bytes = config
         .cluster
         .max_memory_bytes
         .unwrap_or_else(|| room::default_max_memory_bytes(usable_bytes, needed_bytes));
-    if needed_bytes > max_memory_bytes {
+    if needed_bytes > max_bytes {
         return Err(NodeError::MaxMemory {
             needed_bytes,
-            max_bytes: max_memory_bytes,
+            max_bytes,
         });
     }
-    let limits = ReplicaLimits {
-        max_peers: config.max_peers,
-        max_origins: if is_in_cluster {
-            config.cluster.max_origins
-        } else {
-            0
-        },
-        max_memory_bytes,
-    };
-    let replica = Replica::try_with_threads(config.geometry, config.family, own, limits, threads)?;
-    replica.own().memory_parts().for_each(|part| {
-        huge_pages::advise(part);
-    });
-    Ok(replica)
+    Ok(max_bytes)
 }
 
 /// Bytes of memory of the machine, or of our control groups if those allow less, and the name of that limit.

@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::cluster_io::ClusterError;
-use crate::config::MAX_THREADS;
+use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
 use rmbd_io::{BindError, LoopError, RingRefused};
 use rmbd_names::Unresolved;
 use rmbd_sketch::SketchError;
-use rmbd_store::NoMemory;
+use rmbd_store::{NoMemory, RegistryError};
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing behind: no socket and
 /// no thread.
@@ -60,6 +61,15 @@ pub enum NodeError {
         /// The limit in bytes.
         max_bytes: u64,
     },
+    /// Sketches or windows that do not go together.
+    #[error(transparent)]
+    Sketches(#[from] config::SketchError),
+    /// Sketches whose names do not go together.
+    #[error(transparent)]
+    Names(#[from] RegistryError),
+    /// The sketches do not make a cluster.
+    #[error(transparent)]
+    NewCluster(NewClusterError),
     /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -69,6 +79,9 @@ pub enum NodeError {
     /// The allocator refused the sketch's memory.
     #[error(transparent)]
     Sketch(#[from] SketchError),
+    /// There is no memory for a window, or there are too many windows.
+    #[error(transparent)]
+    Windows(NoMemory),
     /// The number of data threads is zero or too large.
     #[error("{0} data threads are not possible: use 1 to {MAX_THREADS}, best one for each core")]
     Threads(usize),
@@ -102,6 +115,15 @@ pub enum NodeError {
     },
 }
 
+impl From<NewClusterError> for NodeError {
+    fn from(error: NewClusterError) -> Self {
+        match error {
+            NewClusterError::NoMemory(error) => error.into(),
+            other => Self::NewCluster(other),
+        }
+    }
+}
+
 impl From<NoMemory> for NodeError {
     fn from(error: NoMemory) -> Self {
         match error {
@@ -110,6 +132,7 @@ impl From<NoMemory> for NodeError {
                 max_bytes: limit.max_bytes,
             },
             NoMemory::Allocator(error) => Self::Sketch(error),
+            other => Self::Windows(other),
         }
     }
 }

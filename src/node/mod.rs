@@ -14,8 +14,10 @@ mod control;
 mod crew;
 mod drawn;
 mod error;
+mod limits;
 mod overview;
 mod program;
+mod reload;
 mod room;
 mod signals;
 mod start;
@@ -32,18 +34,23 @@ pub use self::error::NodeError;
 use self::error::system;
 use self::overview::Overview;
 pub use self::program::run;
+pub use self::reload::{Reload, Reread, SetLog};
 use self::signals::Signals;
 use self::start::THE_STOP_SIGNAL;
 pub use crate::cluster_io::ClusterError;
-use crate::config::NodeConfig;
+use crate::config::{LimitConfig, NodeConfig};
 use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
-use crate::engine::{Allowed, Answer, Limit, Session, Turn, Verdict};
+use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
+use crate::shared::LimitsInForce;
 use crate::status::Status;
 use rmbd_sketch::{Exhausted, WeightError};
-use rmbd_store::Estimate;
+use rmbd_store::{Estimate, SketchIndex};
+
+/// How the surrounding program's adds are applied.
+const FROM_WITHIN: Admitted = Admitted::to(SketchIndex::DEFAULT);
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///
@@ -82,7 +89,9 @@ impl Node {
     /// # Errors
     /// Fails with [`NodeError`]; nothing is left behind.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        Self::start_with(&config, Crew::new().map_err(system(THE_STOP_SIGNAL))?, None)
+        let crew = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
+        let limits = Arc::new(LimitsInForce::new(&config.limits));
+        Self::start_with(&config, crew, None, limits)
     }
 
     /// The real address of the UDP client port.
@@ -110,7 +119,7 @@ impl Node {
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
         let mut session = self.own_session();
         let weight = weigh(&session, weight)?;
-        let added = session.add(Turn::First, key, weight, &mut |(), _| {});
+        let added = session.add(FROM_WITHIN, key, weight, &mut |(), _| {});
         session.finish(&mut |(), _| {});
         self.port.shared().ask_for_pass_if_due();
         Ok(added?)
@@ -122,7 +131,7 @@ impl Node {
         let mut estimate = Estimate::default();
         let mut session = self.own_session();
         let mut answer = |(), answer: Answer| estimate = answer.estimate();
-        session.count(key, (), &mut answer);
+        session.count(SketchIndex::DEFAULT, key, (), &mut answer);
         session.finish(&mut answer);
         estimate
     }
@@ -160,7 +169,7 @@ impl Node {
             }
         };
         let limit = Limit::total(limit);
-        let hit = session.hit(Turn::First, key, weight, limit, (), &mut answer);
+        let hit = session.hit(FROM_WITHIN, key, weight, limit, (), &mut answer);
         session.finish(&mut answer);
         self.port.shared().ask_for_pass_if_due();
         hit?;
@@ -172,6 +181,11 @@ impl Node {
     /// reduces what all others may add.
     pub fn session<T: Copy>(&self) -> Session<T> {
         Session::sharing(Arc::clone(self.port.shared().engine()))
+    }
+
+    /// The limits in force, which a reload replaces.
+    pub fn limits(&self) -> Arc<[LimitConfig]> {
+        self.port.shared().limits().get()
     }
 
     /// The status of the node as it is now.

@@ -109,7 +109,7 @@ impl Overview {
 impl StatusSource for Overview {
     fn status(&self) -> Status {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
-        let (boot, now) = (engine.info().boot, self.shared().now());
+        let (boot, now) = (engine.boot(), self.shared().now());
         let tally = tally_of(&self.threads);
         let (cluster, readiness) = self.participation.status(boot, replica, now);
         let peers = self.peers.lock();

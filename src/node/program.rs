@@ -1,15 +1,18 @@
 //! A node as a program of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::crew::Crew;
 use super::error::{NodeError, system};
+use super::reload::{Reload, Reloader};
 use super::signals::Signals;
 use super::start::{THE_STOP_SIGNAL, thread_count};
 use super::{Node, room};
 use crate::config::NodeConfig;
+use crate::shared::LimitsInForce;
 use crate::status::Status;
 use rmbd_console as console;
 use rmbd_io::Backend;
@@ -24,20 +27,24 @@ const THREADS_OF_PROGRAM: u64 = 5;
 /// one line to standard output when it is ready, and a summary to standard error at the end. It runs whether or not
 /// anybody reads these.
 ///
+/// With `reload` it reads its configuration again on SIGHUP.
+///
 /// # Errors
 /// Fails with [`NodeError`] if the node does not start, or if it stopped by itself.
-pub fn run(config: &NodeConfig) -> Result<(), NodeError> {
+pub fn run(config: &NodeConfig, reload: Option<Reload>) -> Result<(), NodeError> {
     let threads = thread_count(config)?;
     // The check comes before anything is taken, so that an error tells what the whole node needs.
     room::check(config, threads, Backend::Mmsg)?;
     let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
-    let signals = Signals::start(&crew).map_err(|error| {
+    let limits = Arc::new(LimitsInForce::new(&config.limits));
+    let reloader = reload.map(|how| Reloader::new(how, config, Arc::clone(&limits)));
+    let signals = Signals::start(&crew, reloader).map_err(|error| {
         match in_the_way_of_threads(&error, threads as u64 + THREADS_OF_PROGRAM) {
             Some(limit) => limit.into(),
             None => system("taking signals")(error),
         }
     })?;
-    let mut node = Node::start_with(config, (crew, endings), Some(signals))?;
+    let mut node = Node::start_with(config, (crew, endings), Some(signals), limits)?;
     announce(&node.status());
     let status = node.wait_and_end()?;
     console::note(&summary(&status));

@@ -1,6 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
-use crate::config::{ClusterChoice, NodeConfig};
+use crate::config::{ClusterChoice, NodeConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
@@ -22,6 +22,8 @@ const URING_BYTES: u64 = 5 << 20;
 const HEAP_BLOCKS_A_THREAD: u64 = 16;
 /// Bytes of one block; memory is allocated in pieces of at most this size.
 const HEAP_BLOCK_BYTES: usize = 1 << 20;
+/// Bytes that a data thread allocates for each sketch: what its batch absorbs, and its pipeline.
+const BATCH_BYTES: usize = 100 << 10;
 /// Number of blocks that the node allocates beside cells: tables of clients, peers and slices, the queue of rare
 /// messages, HTTP, members, and datagrams under way.
 const HEAP_BLOCKS_OF_NODE: u64 = 64;
@@ -37,10 +39,15 @@ pub(super) fn check(
     threads: usize,
     backend: Backend,
 ) -> Result<(), LimitReached> {
-    let blocks = allocated(config, threads);
+    let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     room_for_files(files(threads, backend))?;
     room_for_memory(&blocks, mapped(threads, backend))
+}
+
+/// The sketches of a node. What is wrong with them is told where they are made.
+fn sketches(config: &NodeConfig) -> Vec<SketchConfig> {
+    config.all_sketches().unwrap_or_default()
 }
 
 fn files(threads: u64, backend: Backend) -> u64 {
@@ -52,18 +59,32 @@ fn files(threads: u64, backend: Backend) -> u64 {
 }
 
 /// The blocks that are allocated. Cells and their copy come first, since they are the largest.
-fn allocated(config: &NodeConfig, threads: usize) -> Vec<usize> {
-    let cells = config.geometry.memory_bytes();
-    let copies = cell_bytes(
-        config,
-        threads,
-        config.cluster.address != ClusterChoice::Off,
-    ) / cells;
-    let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD;
-    let cells = std::iter::repeat_n(cells as usize, copies as usize);
-    cells
+fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> Vec<usize> {
+    let is_in_cluster = config.cluster.address != ClusterChoice::Off;
+    let tables = sketches
+        .iter()
+        .flat_map(|sketch| tables_of(sketch, threads, is_in_cluster));
+    let of_sketches = (sketches.len() * threads * BATCH_BYTES).div_ceil(HEAP_BLOCK_BYTES);
+    let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
+    tables
+        .map(|bytes| bytes as usize)
         .chain(std::iter::repeat_n(HEAP_BLOCK_BYTES, blocks as usize))
         .collect()
+}
+
+/// The bytes of each table of a sketch: those that have a number for each cell, and the snapshots of its windows.
+fn tables_of(
+    sketch: &SketchConfig,
+    threads: usize,
+    is_in_cluster: bool,
+) -> impl Iterator<Item = u64> {
+    let copies = copies_of_cells(is_in_cluster) + lanes_of(sketch.geometry, threads) as u64;
+    let cells = std::iter::repeat_n(sketch.geometry.memory_bytes(), copies as usize);
+    let snapshots = sketch.windows.iter().flat_map(|window| {
+        let snapshots = window.snapshots();
+        std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
+    });
+    cells.chain(snapshots)
 }
 
 fn mapped(threads: u64, backend: Backend) -> u64 {
@@ -74,13 +95,12 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
     (threads + OTHER_THREADS) * STACK_BYTES + rings + MAPPED_TO_SPARE_BYTES
 }
 
-/// Bytes of all that this node has for each of its cells, 4 bytes at a time: the cell itself, its published copy, and
-/// the parts of totals that these do not hold. In a cluster there are also the cell of the others beside it and a
-/// wide one for later, and in a small sketch a cell for each data thread.
-pub(super) fn cell_bytes(config: &NodeConfig, threads: usize, is_in_cluster: bool) -> u64 {
-    let copies = if is_in_cluster { 3 + 1 + 2 } else { 3 };
-    let copies = copies + lanes_of(config.geometry, threads) as u64;
-    config.geometry.memory_bytes().saturating_mul(copies)
+/// Bytes of all tables of these sketches.
+pub(super) fn cell_bytes(sketches: &[SketchConfig], threads: usize, is_in_cluster: bool) -> u64 {
+    let tables = sketches
+        .iter()
+        .flat_map(|sketch| tables_of(sketch, threads, is_in_cluster));
+    tables.fold(0, u64::saturating_add)
 }
 
 /// Bytes of all cells if `--max-memory` is not given: seven eighths of what the process may use, so that the rest of

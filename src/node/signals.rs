@@ -5,7 +5,7 @@
 //! | `TERM`, `INT`, `QUIT`, `PWR`, `XCPU` | the node ends in order, with code 0 |
 //! | one of them again, half a second later or more | the process ends at once, with code 128 + its number: what was counted last may be lost |
 //! | one of them before the node serves | the process ends at once, with code 0: nothing was taken |
-//! | `HUP` | nothing yet, there is nothing to reload |
+//! | `HUP` | the configuration file is read again: limits and the log filter are taken over |
 //! | `USR1`, `USR2`, `ALRM`, `VTALRM`, `PROF`, `IO`, `STKFLT`, `XFSZ`, `RTMIN` to `RTMAX` | nothing |
 //! | `PIPE`, `CHLD`, `URG`, `WINCH`, `CONT`; `TSTP`, `TTIN`, `TTOU` | as everywhere: nothing, or the process stands still until `CONT` |
 //! | `ILL`, `TRAP`, `ABRT`, `BUS`, `FPE`, `SEGV`, `SYS` | the process ends at once: they stand for its own faults |
@@ -24,6 +24,7 @@ use signal_hook::low_level;
 use tracing::{info, warn};
 
 use super::crew::{Crew, Ending, Part};
+use super::reload::Reloader;
 use rmbd_console as console;
 
 /// A signal to end within this time after another counts as the same signal. One signal may come twice: to the
@@ -77,19 +78,24 @@ enum Phase {
 
 impl Signals {
     /// Handles all signals that this module's table lists as handled.
-    pub(super) fn start(crew: &Crew) -> io::Result<Self> {
+    pub(super) fn start(crew: &Crew, reloader: Option<Reloader>) -> io::Result<Self> {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let named = ENDING.into_iter().chain([libc::SIGHUP]).chain(IGNORED);
-        Self::taking(crew, named.chain(real_time))
+        Self::taking(crew, named.chain(real_time), reloader)
     }
 
-    fn taking(crew: &Crew, signals: impl Iterator<Item = c_int>) -> io::Result<Self> {
+    fn taking(
+        crew: &Crew,
+        signals: impl Iterator<Item = c_int>,
+        reloader: Option<Reloader>,
+    ) -> io::Result<Self> {
         let mut coming = Coming::new(signals)?;
         let handle = coming.handle();
         let phase = Arc::new(Mutex::new(Phase::Starting));
         let mut taker = Taker {
             crew: crew.clone(),
             phase: Arc::clone(&phase),
+            reloader,
             said: 0,
         };
         let take_all = move || coming.forever().for_each(|signal| taker.take(signal));
@@ -105,7 +111,7 @@ impl Signals {
     /// Handles no signals, for tests, whose process does not belong to the node.
     #[cfg(test)]
     pub(super) fn none(crew: &Crew) -> io::Result<Self> {
-        Self::taking(crew, std::iter::empty())
+        Self::taking(crew, std::iter::empty(), None)
     }
 
     /// Notes that the node serves: now there is something to lose, and a signal to end leads to an end in order.
@@ -133,6 +139,8 @@ fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
 struct Taker {
     crew: Crew,
     phase: Arc<Mutex<Phase>>,
+    /// Reads the configuration file again, if the node has one.
+    reloader: Option<Reloader>,
     /// A bit for each signal that was reported to do nothing.
     said: u128,
 }
@@ -142,7 +150,10 @@ impl Taker {
         let name = name(signal);
         match effect(signal) {
             Effect::End => self.end(signal, name),
-            Effect::Reload => info!("{name}: there is nothing to reload yet"),
+            Effect::Reload => match &mut self.reloader {
+                Some(reloader) => reloader.reload(&name),
+                None => info!("{name}: there is nothing to reload without --config"),
+            },
             Effect::Nothing => {
                 let bit = 1_u128 << (signal & 127);
                 if self.said & bit == 0 {

@@ -10,21 +10,22 @@ use tracing::warn;
 use super::bind::{
     Bound, asked_port, bind, http_hosts, warn_of_an_open_port, warn_of_small_buffers,
 };
-use super::cells::make_replica;
+use super::cells::{Author, make_registry};
 use super::control::{ControlThread, Publisher};
 use super::crew::{Crew, Ending, Part};
 use super::drawn::{Drawn, draw};
 use super::error::{NodeError, system};
+use super::limits::rules;
 use super::overview::Overview;
 use super::signals::Signals;
 use super::{Node, room};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
 use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
 use crate::data_dir::DataDir;
-use crate::engine::{EngineOptions, Session};
+use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
-use crate::shared::Shared;
+use crate::shared::{LimitsInForce, Shared};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
@@ -33,7 +34,7 @@ use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
-use rmbd_store::{Replica, SliceId, Slices, fingerprint};
+use rmbd_store::{Registry, Replica, SketchIndex, Slices};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
@@ -44,6 +45,7 @@ impl Node {
         config: &NodeConfig,
         (crew, endings): (Crew, mpsc::UnboundedReceiver<Ending>),
         signals: Option<Signals>,
+        limits: Arc<LimitsInForce>,
     ) -> Result<Self, NodeError> {
         let threads = thread_count(config)?;
         spare_address_space();
@@ -56,16 +58,21 @@ impl Node {
             .map_or_else(unspecified, DataSocket::local_addr);
         let lookups = crew.lookups(Part::SeedLookup, &config.resolver);
         let opened = cluster_io::open(&config.cluster, &lookups, client, asked_port(config)?)?;
-        let own = SliceId::of(data_dir.node(), drawn.writer);
+        let author = Author {
+            node: data_dir.node(),
+            writer: drawn.writer,
+        };
         let is_in_cluster = matches!(opened, Opened::On(_));
-        let replica = Arc::new(make_replica(config, threads, own, is_in_cluster)?);
+        let registry = make_registry(config, threads, author, is_in_cluster)?;
+        let replica = Arc::clone(registry.replica(SketchIndex::DEFAULT));
         let (participation, publisher) = match opened {
             Opened::Off(reason) => {
-                let slices = Slices::try_new(Arc::clone(&replica))?;
+                let slices = replicas(&registry).map(Slices::try_new);
+                let slices = slices.collect::<Result<_, _>>()?;
                 (Participation::Off(reason), Publisher::Alone(slices))
             }
             Opened::On(sockets) => {
-                let cluster = make_cluster(config, &sockets, client.port(), &replica, &drawn)?;
+                let cluster = make_cluster(config, &sockets, client.port(), &registry, &drawn)?;
                 let cluster = Arc::new(cluster);
                 let (join, advertise) = (&config.cluster.join, config.cluster.advertise.as_ref());
                 let seeds = Seeds::new(join, advertise, lookups, cluster.bound());
@@ -82,7 +89,9 @@ impl Node {
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
         let options = engine_options(config, &drawn);
-        let shared = Shared::new(Arc::clone(&replica), &options, crew.stop().clone());
+        let followed = Arc::clone(&limits);
+        let shared = Shared::new(registry, &options, limits, crew.stop().clone());
+        apply_limits(&followed, shared.engine());
         let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
         let observed: Box<[_]> = observed.collect();
         let cluster = participation.cluster().cloned();
@@ -141,6 +150,18 @@ impl Node {
         node.overview.set_ready(true);
         Ok(node)
     }
+}
+
+/// The tables of all sketches.
+fn replicas(registry: &Registry) -> impl Iterator<Item = Arc<Replica>> + '_ {
+    let sketches = registry.sketches().iter();
+    sketches.map(|sketch| Arc::clone(&sketch.replica))
+}
+
+/// Lets the engine apply the limits that are in force, now and whenever they change.
+fn apply_limits(limits: &LimitsInForce, engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    limits.follow(move |limits| engine.set_limits(rules(limits, engine.registry())));
 }
 
 pub(super) fn thread_count(config: &NodeConfig) -> Result<usize, NodeError> {
@@ -202,10 +223,10 @@ fn make_cluster(
     config: &NodeConfig,
     sockets: &ClusterSockets,
     client_port: u16,
-    replica: &Arc<Replica>,
+    registry: &Registry,
     drawn: &Drawn,
 ) -> Result<SharedCluster, NodeError> {
-    let own = replica.own_slice();
+    let own = registry.replica(SketchIndex::DEFAULT).own_slice();
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let options = ClusterOptions {
         me: Member {
@@ -222,11 +243,10 @@ fn make_cluster(
         seed: drawn.cluster_seed,
         gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
-        fingerprint: fingerprint(config.geometry, config.family),
         join: !config.cluster.join.is_empty(),
         limits: ClusterLimits::default(),
     };
     // The node's clock begins with the cluster.
-    let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(replica))?;
+    let cluster = Cluster::try_new(Duration::ZERO, options, replicas(registry).collect())?;
     SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
 }

@@ -1,18 +1,22 @@
-//! The data that all threads of a node share: its counts, its clock, the request for a pass over its cells, and
-//! whether it ends.
+//! The data that all threads of a node share: its counts, its limits, its clock, the request for a pass over its
+//! cells, and whether it ends.
+
+mod limits;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+pub(crate) use self::limits::LimitsInForce;
 use crate::engine::{Engine, EngineOptions};
 use rmbd_io::Stop;
-use rmbd_store::Replica;
+use rmbd_store::{Registry, Replica};
 
 /// The shared data of a node.
 pub(crate) struct Shared {
     engine: Arc<Engine>,
+    limits: Arc<LimitsInForce>,
     started: Instant,
     pass_is_due: Notify,
     stop: Stop,
@@ -20,9 +24,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Makes the shared data; the node's clock begins now. `stop` ends the data threads.
-    pub(crate) fn new(replica: Arc<Replica>, options: &EngineOptions, stop: Stop) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        options: &EngineOptions,
+        limits: Arc<LimitsInForce>,
+        stop: Stop,
+    ) -> Self {
         Self {
-            engine: Arc::new(Engine::new(replica, options)),
+            engine: Arc::new(Engine::new(registry, options)),
+            limits,
             started: Instant::now(),
             pass_is_due: Notify::new(),
             stop,
@@ -33,8 +43,13 @@ impl Shared {
         &self.engine
     }
 
+    /// The sketch that every node has.
     pub(crate) fn replica(&self) -> &Arc<Replica> {
         self.engine.replica()
+    }
+
+    pub(crate) fn limits(&self) -> &LimitsInForce {
+        &self.limits
     }
 
     /// Time since the node was made.
@@ -51,7 +66,8 @@ impl Shared {
     /// this often.
     #[inline]
     pub(crate) fn ask_for_pass_if_due(&self) {
-        if self.replica().own().wants_pass() {
+        let mut sketches = self.engine.registry().sketches().iter();
+        if sketches.any(|sketch| sketch.replica.own().wants_pass()) {
             self.pass_is_due.notify_one();
         }
     }

@@ -213,6 +213,21 @@ counters! {
         /// Number of questions about this node.
         #[serde(default)]
         info: Session,
+        /// Number of keys counted in a window.
+        #[serde(default)]
+        window: Session,
+        /// Number of requests to keep limits that stand in the request.
+        #[serde(default)]
+        limits: Session,
+        /// Number of hits by the name of a limit.
+        #[serde(default)]
+        hit_by_name: Session,
+        /// Number of pardons.
+        #[serde(default)]
+        pardon: Session,
+        /// Number of questions for the list of sketches.
+        #[serde(default)]
+        sketches: Session,
     }
     datagrams: Datagrams {
         received: Thread = "rmbd_datagrams_received" "Datagrams that reached the data threads",
@@ -338,7 +353,12 @@ mod tests {
             hit: 3,
             bounds: 4,
             info: 5,
-            repeats: 6,
+            window: 6,
+            limits: 7,
+            hit_by_name: 8,
+            pardon: 9,
+            sketches: 10,
+            repeats: 11,
         };
         let mut tally = Tally::default();
         tally.take_over(&done);
@@ -352,11 +372,16 @@ mod tests {
             ("hit", 3),
             ("bounds", 4),
             ("info", 5),
+            ("window", 6),
+            ("limits", 7),
+            ("hit_by_name", 8),
+            ("pardon", 9),
+            ("sketches", 10),
             ("sync", 0),
             ("peer", 0),
             ("ack", 0),
         ];
         assert_eq!(messages, expected);
-        assert_eq!(status.compact.repeats, 6);
+        assert_eq!(status.compact.repeats, 11);
     }
 }

@@ -10,7 +10,7 @@ use super::{CompactStatus, Datagrams, Detail, LogStatus, OriginDetail, Replies, 
 use crate::engine::Engine;
 use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
-use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica};
+use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica, SketchIndex};
 
 /// An identifying number as all documents show it: 16 hexadecimal digits.
 pub(crate) fn hex(number: u64) -> String {
@@ -46,7 +46,7 @@ impl SketchStatus {
 impl CompactStatus {
     /// The status of the engine, without what data threads count.
     pub(crate) fn of(engine: &Engine) -> Self {
-        let (info, once) = (engine.info(), engine.once());
+        let (info, once) = (engine.info(SketchIndex::DEFAULT), engine.once());
         Self {
             boot: info.boot.to_string(),
             fingerprint: hex(info.fingerprint),

@@ -35,6 +35,11 @@ pub(crate) fn status() -> Status {
             hit: 904_003,
             bounds: 21,
             info: 9,
+            window: 77_003,
+            limits: 40_010,
+            hit_by_name: 5_002,
+            pardon: 1,
+            sketches: 4,
         },
         datagrams: Datagrams {
             received: 5_511_002,

@@ -32,14 +32,18 @@ fn entry(content: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u
     })
 }
 
+/// The number of a sketch, and a number of 64 bits.
+fn sum() -> impl Strategy<Value = Vec<u8>> {
+    (number(), any::<[u8; 8]>()).prop_map(|(number, sum)| [varint(number), sum.to_vec()].concat())
+}
+
 fn about() -> impl Strategy<Value = Vec<u8>> {
-    let sketch = (number(), any::<[u8; 8]>())
-        .prop_map(|(number, fingerprint)| [varint(number), fingerprint.to_vec()].concat());
     let head = (any::<[u8; 9]>(), number());
-    (head, vec(entry(sketch), 0..6)).prop_map(|((head, more), sketches)| {
+    (head, vec(entry(sum()), 0..6)).prop_map(|((head, more), sketches)| {
         // The number is mostly right.
         let count = sketches.len() as u64 + u64::from(more == 3);
-        [head.to_vec(), varint(count), sketches.concat()].concat()
+        let place = [varint(more), varint(count)].concat();
+        [head.to_vec(), place, varint(count), sketches.concat()].concat()
     })
 }
 
@@ -84,8 +88,13 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         3 => with_slice(&[3], vec(group(), 0..5).prop_map(|all| all.concat()).boxed()),
         2 => with_slice(&[8, 10], hashes.boxed()),
         1 => (Just(5), entries()),
-        1 => (numbers(2..3), entries()).prop_map(|(head, all)| (14, [head, all].concat())),
-        1 => (select(&[13, 15, 16][..]), numbers(1..2)),
+        1 => (numbers(2..3), select(&[0, 1][..]), numbers(2..3), entries())
+            .prop_map(|(first, flags, next, all)| {
+                let next = if flags == 1 { next } else { Vec::new() };
+                (14, [first, vec![flags], next, all].concat())
+            }),
+        1 => (select(&[13, 15, 16, 31][..]), numbers(1..3)),
+        1 => vec(entry(sum()), 0..5).prop_map(|all| (30, all.concat())),
         1 => with_slice(&[17], numbers(0..2).boxed()),
         1 => about().prop_map(|body| (18, body)),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),

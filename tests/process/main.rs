@@ -4,5 +4,6 @@
 
 mod commands;
 mod nodes;
+mod reload;
 mod servers;
 mod signals;

@@ -48,6 +48,13 @@ impl Node {
 
     /// Starts a node, and returns before it serves.
     pub(crate) fn start_unready(which: Which, kind: Kind, join: Option<&Self>) -> Self {
+        let seed = join.map(|other| SocketAddr::new(other.udp.ip(), 8_001).to_string());
+        let seed = seed.iter().flat_map(|seed| ["--join", seed]);
+        Self::start_with(which, kind, &seed.collect::<Vec<_>>())
+    }
+
+    /// Starts a node with more words.
+    pub(crate) fn start_with(which: Which, kind: Kind, more: &[&str]) -> Self {
         let udp = SocketAddr::from((loopback(), 8_000));
         let address = udp.to_string();
         let mut words = vec![
@@ -59,8 +66,7 @@ impl Node {
             "--gossip-interval",
             "100",
         ];
-        let seed = join.map(|other| SocketAddr::new(other.udp.ip(), 8_001).to_string());
-        words.extend(seed.iter().flat_map(|seed| ["--join", seed]));
+        words.extend(more);
         Self {
             running: Running::start(PROGRAM, &words, which, kind, Stdio::null()),
             udp,

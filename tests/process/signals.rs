@@ -69,7 +69,7 @@ fn no_signal_loses_what_was_acknowledged() {
     assert_eq!(node.running.wait("the last").code(), Some(0));
     let log = node.running.error();
     assert!(
-        log.contains("SIGHUP: there is nothing to reload yet"),
+        log.contains("SIGHUP: there is nothing to reload without --config"),
         "{log}"
     );
     assert!(log.contains("SIGTERM: the node ends"), "{log}");

@@ -12,7 +12,7 @@
 //! use rmbd_cluster::seal::KeyRing;
 //! use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
 //! use rmbd_sketch::{Geometry, HashFamily, Weight};
-//! use rmbd_store::{Boot, Replica, ReplicaLimits, SliceId, fingerprint};
+//! use rmbd_store::{Boot, Replica, ReplicaLimits, SliceId};
 //! # use rmbd_proto::Writer;
 //!
 //! fn node(number: u8) -> Result<(Arc<Replica>, Cluster), Box<dyn Error>> {
@@ -33,11 +33,10 @@
 //!         seed: number.into(),
 //!         gossip_interval: Duration::from_millis(500),
 //!         gossip_rate_bytes_per_s: 32 << 20,
-//!         fingerprint: fingerprint(geometry, family),
 //!         join: number > 1,
 //!         limits: ClusterLimits::default(),
 //!     };
-//!     let cluster = Cluster::try_new(Duration::ZERO, options, Arc::clone(&replica))?;
+//!     let cluster = Cluster::try_new(Duration::ZERO, options, vec![Arc::clone(&replica)])?;
 //!     Ok((replica, cluster))
 //! }
 //!
@@ -66,5 +65,5 @@ pub mod seal;
 
 pub use gossip::{
     Agreement, Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT,
-    MemberView, OneWayView, READY_LIMIT, ReadyState, Traffic,
+    MemberView, NewClusterError, OneWayView, READY_LIMIT, ReadyState, Traffic,
 };

@@ -147,6 +147,6 @@ pub fn estimate<'a>(
     let least_others = rows.iter().map(|row| row.1).min();
     Estimate {
         count: (least_own.unwrap_or_default()).saturating_add(least_others.unwrap_or_default()),
-        incomplete: false,
+        ..Estimate::default()
     }
 }

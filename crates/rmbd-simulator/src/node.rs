@@ -106,11 +106,10 @@ impl Machine for Node {
             seed: setup.seed,
             gossip_interval: setup.gossip_interval,
             gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
-            fingerprint: setup.fingerprint,
             join: setup.joins,
             limits: setup.limits,
         };
-        let cluster = Cluster::try_new(now, options, Arc::clone(&replica)).unwrap();
+        let cluster = Cluster::try_new(now, options, vec![Arc::clone(&replica)]).unwrap();
         Self {
             desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
             replica,

@@ -44,6 +44,12 @@ impl Allowance {
         self.left -= u64::from(weight);
     }
 
+    /// Takes back a charge, at most of what was charged.
+    #[inline]
+    pub(super) fn refund(&mut self, weight: u64) {
+        self.left = self.left.saturating_add(weight).min(self.taken);
+    }
+
     /// Empties the allowance: returns the weight that was charged, and the weight that was not.
     pub(super) fn take(&mut self) -> (u64, u64) {
         let Self { taken, left } = std::mem::take(self);

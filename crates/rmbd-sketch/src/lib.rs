@@ -68,6 +68,7 @@
 mod allowance;
 mod beyond;
 mod error;
+mod fold;
 mod geometry;
 mod hash;
 mod indexes;
@@ -86,6 +87,7 @@ pub use geometry::{Geometry, GeometryError, MAX_CELLS, MAX_DEPTH};
 pub use hash::{HashFamily, KeyHash};
 pub use indexes::{CellIndex, CellIndexes};
 pub use lanes::{Lane, lanes_of};
+pub use prefetch::prefetch_for_read;
 pub use table::{OpenPass, Sketch, SketchOptions};
 pub use weight::{MAX_WEIGHT, Weight, WeightError};
 

@@ -378,6 +378,12 @@ impl Sketch {
         Ok(())
     }
 
+    /// Takes back the charge of weight that is not added after all. The allowance was charged with as much.
+    #[inline]
+    pub fn refund(&self, allowance: &mut Allowance, weight: u64) {
+        allowance.refund(weight);
+    }
+
     /// Ends a batch whose charged weight has all been added: the weight counts in
     /// [`total_weight`](Self::total_weight), weight that was not charged goes back to the sketch, and the allowance is
     /// empty again.
@@ -471,6 +477,19 @@ impl Sketch {
         for &cell in cells.as_slice() {
             prefetch::for_write(self.own(cell));
         }
+    }
+
+    /// Prefetches the cells at a place of the memory.
+    #[inline]
+    pub(super) fn prefetch_at(&self, place: usize) {
+        if let Some(cell) = self.cells.get(place) {
+            prefetch::for_write(cell);
+        }
+    }
+
+    #[inline]
+    pub(super) fn are_others_wide(&self) -> bool {
+        self.wide_others.are_used()
     }
 
     /// Adds weight that was [charged](Self::charge) to cells of this geometry. The weight counts in

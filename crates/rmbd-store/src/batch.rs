@@ -1,4 +1,4 @@
-//! Batches: many adds, counts and hits in order, faster than one by one.
+//! Batches: many adds, counts, hits and takes in order, faster than one by one.
 //!
 //! ```text
 //!    add ───> absorber ──(displaced, or all at the end)──> pipeline ───> sketch
@@ -6,12 +6,13 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rmbd_sketch::{Allowance, Exhausted, Lane, Weight};
+use rmbd_sketch::{Allowance, CellIndexes, Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
-use super::pipeline::{Key, Operation, Pipeline, Way};
-use super::{Estimate, Replica};
+use super::pipeline::{Asked, Key, Operation, Pipeline, Way};
+use super::{Estimate, Replica, WindowQuestion};
 
 /// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees every add of
 /// its key before it and none behind it. Adds of other keys in the same batch can only make it too large; it may miss
@@ -47,6 +48,11 @@ pub struct Batch<T: Copy> {
     /// Weight for this batch. The charged part has been applied, or waits in the batch.
     allowance: Allowance,
 }
+
+/// A key that was looked up in a batch, so that several estimates of it can be read before anything is added. It is
+/// good for this batch only.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked(CellIndexes);
 
 impl<T: Copy> Batch<T> {
     /// An empty batch that works in the faster way for the replica's memory and its number of batches.
@@ -159,11 +165,129 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
+    /// Asks for the estimate of `key` in a window. `answer` gets it with the `token`, in this call or a later one.
+    #[inline]
+    pub fn count_in(
+        &mut self,
+        key: &[u8],
+        question: WindowQuestion,
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        self.ask_in(key, Weight::ZERO, question, token, answer);
+    }
+
+    /// Adds `weight` to `key`, then asks for its estimate in a window, which includes that weight. `answer` gets it
+    /// with the `token`, in this call or a later one.
+    ///
+    /// # Errors
+    /// Like [`add`](Self::add); nothing is asked then, either.
+    #[inline]
+    pub fn hit_in(
+        &mut self,
+        key: &[u8],
+        weight: Weight,
+        question: WindowQuestion,
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> Result<(), Exhausted> {
+        self.charge(weight)?;
+        self.ask_in(key, weight, question, token, answer);
+        Ok(())
+    }
+
+    /// Adds `weight` to `key` only if the estimate with it is at most `limit`: that in a window, or without a question
+    /// that of all time. `answer` gets the estimate with the `token`, in this call or a later one: with the weight, or
+    /// [refused](Estimate::refused) and without it. Several threads may each add at the same moment, and pass the
+    /// limit together.
+    ///
+    /// # Errors
+    /// Like [`add`](Self::add); nothing is asked then, either.
+    #[inline]
+    pub fn take(
+        &mut self,
+        key: &[u8],
+        (weight, limit): (Weight, u64),
+        question: Option<WindowQuestion>,
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> Result<(), Exhausted> {
+        self.charge(weight)?;
+        let (key, absorbed) = self.release(key);
+        if absorbed > Weight::ZERO {
+            let add = Operation::Add { weight: absorbed };
+            self.pipeline.push(key, add, answer);
+        }
+        let asked = Asked {
+            window: question,
+            limit: Some(limit),
+        };
+        self.pipeline.push_in(key, (weight, token), asked, answer);
+        Ok(())
+    }
+
+    /// Looks up a key, for several questions about it that are answered at once. Everything that waits is applied and
+    /// answered first, and all adds of the key before.
+    pub fn look(&mut self, key: &[u8], answer: &mut impl FnMut(T, Estimate)) -> Looked {
+        let (key, absorbed) = self.release(key);
+        let cells = self.pipeline.look(key, answer);
+        if absorbed > Weight::ZERO {
+            self.pipeline.add_at(&cells, absorbed);
+        }
+        Looked(cells)
+    }
+
+    /// Starts to fetch what [`estimate_in`](Self::estimate_in) reads for this question.
+    #[inline]
+    pub fn prefetch_in(&mut self, looked: &Looked, question: &WindowQuestion) {
+        self.pipeline.prefetch_in(&looked.0, question);
+    }
+
+    /// The estimate of all time of a key that was looked up.
+    #[inline]
+    #[must_use]
+    pub fn estimate(&self, looked: &Looked) -> Estimate {
+        self.replica().estimate_at(&looked.0)
+    }
+
+    /// The estimate in a window of a key that was looked up.
+    #[inline]
+    #[must_use]
+    pub fn estimate_in(&mut self, looked: &Looked, question: &WindowQuestion) -> Estimate {
+        self.pipeline.estimate_in_at(&looked.0, question)
+    }
+
+    /// How long after the question's time `weight` may be added to a key that was looked up, so that its estimate in
+    /// the window is at most `limit`, if nobody else adds to the key meanwhile. `None` if never, since the weight alone
+    /// is above the limit.
+    #[must_use]
+    pub fn retry_after(
+        &self,
+        looked: &Looked,
+        question: &WindowQuestion,
+        weight: Weight,
+        limit: u64,
+    ) -> Option<Duration> {
+        self.replica()
+            .retry_after(&looked.0, question, weight, limit)
+    }
+
+    /// Adds `weight` to a key that was looked up, at once: before what was taken into the batch since then.
+    ///
+    /// # Errors
+    /// Like [`add`](Self::add).
+    #[inline]
+    pub fn add_looked(&mut self, looked: &Looked, weight: Weight) -> Result<(), Exhausted> {
+        self.charge(weight)?;
+        self.pipeline.add_at(&looked.0, weight);
+        Ok(())
+    }
+
     /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total.
     #[inline]
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.allowance.charged()
+        self.allowance.charged() - self.pipeline.refused_weight()
     }
 
     /// Applies and answers everything that waits, and adds the batch's weight to the sketch's total.
@@ -174,7 +298,10 @@ impl<T: Copy> Batch<T> {
             pipeline.push(Key::Hash(hash), add, answer);
         });
         pipeline.finish(answer);
-        pipeline.replica().own().settle(&mut self.allowance);
+        let refused = pipeline.take_refused_weight();
+        let own = pipeline.replica().own();
+        own.refund(&mut self.allowance, refused);
+        own.settle(&mut self.allowance);
     }
 
     /// Charges the batch's allowance with a weight.
@@ -187,26 +314,54 @@ impl<T: Copy> Batch<T> {
     /// Adds of the key that the absorber holds go first. Those of other keys may wait: this count does not ask for
     /// them.
     #[inline]
-    fn ask(
+    fn ask(&mut self, key: &[u8], weight: Weight, token: T, answer: &mut impl FnMut(T, Estimate)) {
+        let (key, weight) = self.with_absorbed(key, weight, answer);
+        let ask = Operation::Ask { weight, token };
+        self.pipeline.push(key, ask, answer);
+    }
+
+    /// Like [`ask`](Self::ask), in a window.
+    #[inline]
+    fn ask_in(
         &mut self,
         key: &[u8],
-        mut weight: Weight,
+        weight: Weight,
+        question: WindowQuestion,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        let hash = self.replica().own.hash(key);
-        let key = hash.map_or(Key::Bytes(key), Key::Hash);
-        if let Key::Hash(hash) = key {
-            let absorbed = self.absorber.release(hash);
-            if let Some(both) = weight.checked_add(absorbed) {
-                weight = both;
-            } else {
-                let add = Operation::Add { weight: absorbed };
-                self.pipeline.push(key, add, answer);
-            }
+        let (key, weight) = self.with_absorbed(key, weight, answer);
+        let asked = Asked {
+            window: Some(question),
+            limit: None,
+        };
+        self.pipeline.push_in(key, (weight, token), asked, answer);
+    }
+
+    /// A key with its weight and what is absorbed for it. What is too much for one add goes first.
+    #[inline(always)]
+    fn with_absorbed<'k>(
+        &mut self,
+        key: &'k [u8],
+        weight: Weight,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> (Key<'k>, Weight) {
+        let (key, absorbed) = self.release(key);
+        if let Some(both) = weight.checked_add(absorbed) {
+            return (key, both);
         }
-        let ask = Operation::Ask { weight, token };
-        self.pipeline.push(key, ask, answer);
+        let add = Operation::Add { weight: absorbed };
+        self.pipeline.push(key, add, answer);
+        (key, weight)
+    }
+
+    /// A key, and what was absorbed for it and is now to be added.
+    #[inline(always)]
+    fn release<'k>(&mut self, key: &'k [u8]) -> (Key<'k>, Weight) {
+        match self.replica().own.hash(key) {
+            Some(hash) => (Key::Hash(hash), self.absorber.release(hash)),
+            None => (Key::Bytes(key), Weight::ZERO),
+        }
     }
 }
 

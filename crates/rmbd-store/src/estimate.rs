@@ -2,13 +2,23 @@
 
 use std::net::SocketAddr;
 
-/// The count of a key.
+/// The count of a key, of all time or in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Estimate {
-    /// The count. It is never below the truth for the counts that are known here.
+    /// The count. It is never below the truth for the counts that are known here (in a window: where it is read as
+    /// *bound*).
     pub count: u64,
-    /// Whether counts of other nodes were refused for want of room: then the truth for all together may be larger.
+    /// The time in milliseconds that a window's count covers, rounded up; 0 for a count of all time.
+    pub covered_ms: u32,
+    /// Whether counts of other nodes were refused for want of room: then the truth for all together may be larger. A
+    /// window's count is also incomplete where this node has not been here for the whole window, and where there are
+    /// legacy peers, whose counts have no times.
     pub incomplete: bool,
+    /// Whether so much was counted in the window, 2^31 or more in a cell, that its count may be too low by multiples of
+    /// 2^32.
+    pub overflowed: bool,
+    /// Whether the weight of a *take* was not added, because it would have passed the limit.
+    pub refused: bool,
 }
 
 /// The origin of a part of a count: a program that counts on its own.

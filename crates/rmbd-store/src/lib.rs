@@ -46,25 +46,32 @@ mod memory;
 pub mod once;
 mod origins;
 mod pipeline;
+mod registry;
 mod shared;
 mod slices;
 #[cfg(test)]
 mod tests;
 mod windows;
 
-pub use batch::Batch;
+pub use batch::{Batch, Looked};
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
-pub use memory::{MemoryLimit, NoMemory};
+pub use memory::{Memory, MemoryLimit, NoMemory};
 pub use pipeline::{PIPELINE_ABOVE_BYTES, Way};
-pub use shared::{Replica, ReplicaLimits};
+pub use registry::{
+    NamedSketch, Registry, RegistryError, SKETCHES_MAX, SketchIndex, check_numbers,
+};
+pub use shared::{Replica, ReplicaLimits, ReplicaOptions};
 pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,
     SliceDigest, SliceRefused, Slices, cell_hash,
 };
 
-pub use windows::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
+pub use windows::{
+    Reading, SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, Snapshot, UnknownWindow, WINDOWS_MAX, Window,
+    WindowPlan, WindowPlanError, WindowQuestion,
+};
 
 pub use rmbd_proto::cluster::SliceId;
 pub use rmbd_proto::{Boot, SketchNumber};

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
-use super::{Estimate, Replica};
+use super::windows::Resolved;
+use super::{Estimate, Replica, WindowQuestion};
 
 /// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
 /// still in the cache.
@@ -63,6 +64,20 @@ pub(super) enum Operation<T> {
         weight: Weight,
         token: T,
     },
+    /// Asks in the way that an [`Asked`] says. This stands beside the operation, so that adds carry no room for it.
+    AskIn {
+        weight: Weight,
+        token: T,
+    },
+}
+
+/// How an estimate is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// The window; without one it is the estimate of all time.
+    pub(super) window: Option<WindowQuestion>,
+    /// With a limit, weight is added only if it is within.
+    pub(super) limit: Option<u64>,
 }
 
 /// A key, or a hash that stands for it.
@@ -84,8 +99,12 @@ pub(super) struct Pipeline<T> {
     /// The ring of cells: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
+    asked: [Asked; LAG],
+    resolved: Resolved,
     /// Operations taken since the last `finish`.
     taken: usize,
+    /// Weight that was not added since it would have passed a limit, until somebody takes the number.
+    refused_weight: u64,
 }
 
 impl<T: Copy> Pipeline<T> {
@@ -102,7 +121,10 @@ impl<T: Copy> Pipeline<T> {
             operations: [Operation::Add {
                 weight: Weight::ZERO,
             }; LAG],
+            asked: [Asked::default(); LAG],
+            resolved: Resolved::default(),
             taken: 0,
+            refused_weight: 0,
         }
     }
 
@@ -131,16 +153,96 @@ impl<T: Copy> Pipeline<T> {
                 find(&self.replica, key, cells);
                 perform(&self.replica, &mut self.lane, cells, operation, answer);
             }
-            Way::Pipelined => self.push_pipelined(key, operation, answer),
+            Way::Pipelined => {
+                self.push_pipelined(key, operation, answer);
+            }
         }
     }
 
+    /// Takes a question that is asked in a particular way. A weight that is not added counts as
+    /// [refused](Self::take_refused_weight).
+    #[inline]
+    pub(super) fn push_in(
+        &mut self,
+        key: Key<'_>,
+        (weight, token): (Weight, T),
+        asked: Asked,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        match self.way {
+            Way::Direct => {
+                find(&self.replica, key, &mut self.cells[0]);
+                self.asked[0] = asked;
+                self.perform_in(0, weight, token, answer);
+            }
+            Way::Pipelined => {
+                let place = self.push_pipelined(key, Operation::AskIn { weight, token }, answer);
+                self.asked[place] = asked;
+                if let Some(question) = &asked.window {
+                    let cells = &self.cells[place];
+                    (self.replica).prefetch_window(cells, question, &mut self.resolved);
+                }
+            }
+        }
+    }
+
+    /// Weight that was not added since the last call.
+    pub(super) fn take_refused_weight(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_weight)
+    }
+
+    /// Weight that was not added since it was taken last.
+    #[inline]
+    pub(super) fn refused_weight(&self) -> u64 {
+        self.refused_weight
+    }
+
+    /// The cells of a key, when everything that waited is applied.
+    pub(super) fn look(
+        &mut self,
+        key: Key<'_>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> CellIndexes {
+        self.drain(answer);
+        let mut cells = CellIndexes::NONE;
+        find(&self.replica, key, &mut cells);
+        self.prefetch(&cells);
+        cells
+    }
+
+    /// Like [`Replica::estimate_in`], for a key with these cells.
+    #[inline]
+    pub(super) fn estimate_in_at(
+        &mut self,
+        cells: &CellIndexes,
+        question: &WindowQuestion,
+    ) -> Estimate {
+        (self.replica).estimate_in_at(cells, question, &mut self.resolved)
+    }
+
+    /// Starts to fetch what [`estimate_in_at`](Self::estimate_in_at) reads.
+    #[inline]
+    pub(super) fn prefetch_in(&mut self, cells: &CellIndexes, question: &WindowQuestion) {
+        (self.replica).prefetch_window(cells, question, &mut self.resolved);
+    }
+
+    /// Adds to cells at once.
+    #[inline]
+    pub(super) fn add_at(&mut self, cells: &CellIndexes, weight: Weight) {
+        add(&self.replica, &mut self.lane, cells, weight);
+    }
+
     /// Applies all operations that wait.
-    pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+    fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
             self.apply(operation % LAG, answer);
         }
         self.taken = 0;
+    }
+
+    /// Applies all operations that wait, and looks which way is faster now.
+    pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+        self.drain(answer);
         // No operation waits, so the way may change.
         if !self.is_fixed {
             self.way = faster_way(&self.replica, self.lane.as_ref());
@@ -153,23 +255,32 @@ impl<T: Copy> Pipeline<T> {
         key: Key<'_>,
         operation: Operation<T>,
         answer: &mut impl FnMut(T, Estimate),
-    ) {
+    ) -> usize {
         let place = self.taken % LAG;
         if self.taken >= LAG {
             self.apply(place, answer);
         }
-        let (replica, cells) = (&*self.replica, &mut self.cells[place]);
-        find(replica, key, cells);
-        match &self.lane {
-            None => replica.own.prefetch(cells),
-            Some(lane) => replica.own.prefetch_lane(lane, cells),
-        }
+        find(&self.replica, key, &mut self.cells[place]);
+        self.prefetch(&self.cells[place]);
         self.operations[place] = operation;
         self.taken += 1;
+        place
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, cells: &CellIndexes) {
+        match &self.lane {
+            None => self.replica.own.prefetch(cells),
+            Some(lane) => self.replica.own.prefetch_lane(lane, cells),
+        }
     }
 
     #[inline]
     fn apply(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
+        if let Operation::AskIn { weight, token } = self.operations[place] {
+            self.perform_in(place, weight, token, answer);
+            return;
+        }
         perform(
             &self.replica,
             &mut self.lane,
@@ -177,6 +288,45 @@ impl<T: Copy> Pipeline<T> {
             self.operations[place],
             answer,
         );
+    }
+}
+
+impl<T: Copy> Pipeline<T> {
+    /// Answers the question at a place. Weight that is within its limit, or has none, is added.
+    // A call of its own, so that the other operations stay as short as they are.
+    #[inline(never)]
+    fn perform_in(
+        &mut self,
+        place: usize,
+        weight: Weight,
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let (cells, Asked { window, limit }) = (&self.cells[place], self.asked[place]);
+        let replica = &*self.replica;
+        let resolved = &mut self.resolved;
+        let mut estimate = || match &window {
+            Some(question) => replica.estimate_in_at(cells, question, resolved),
+            None => replica.estimate_at(cells),
+        };
+        let Some(limit) = limit else {
+            if weight > Weight::ZERO {
+                add(replica, &mut self.lane, cells, weight);
+            }
+            return answer(token, estimate());
+        };
+        let mut taken = estimate();
+        match taken.count.checked_add(weight.into()) {
+            Some(count) if count <= limit => {
+                add(replica, &mut self.lane, cells, weight);
+                taken.count = count;
+            }
+            _ => {
+                taken.refused = true;
+                self.refused_weight += u64::from(weight);
+            }
+        }
+        answer(token, taken);
     }
 }
 
@@ -221,6 +371,8 @@ fn perform<T>(
             }
             answer(token, replica.estimate_at(cells));
         }
+        // Its answer needs what stands beside it: see `apply`.
+        Operation::AskIn { .. } => {}
     }
 }
 

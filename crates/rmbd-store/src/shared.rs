@@ -2,30 +2,106 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::append::AppendTable;
-use super::memory::{MemoryAccount, NoMemory};
+use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
+use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
 use rmbd_sketch::{
     CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchOptions, Weight, lanes_of,
 };
 
-/// Limits of what a replica takes from others.
+/// Limits of what a replica takes from others, where it shares its memory with no other replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplicaLimits {
     /// Largest number of legacy peers.
     pub max_peers: usize,
     /// Largest number of slices learnt from other nodes and from earlier boots of this one.
     pub max_origins: usize,
-    /// Largest memory of all cells, in bytes; `u64::MAX` is no limit. It is checked before anything is allocated. The
-    /// sum includes own cells and those of others beside them, the parts of totals above 32 bits, the published copy
-    /// ([`Slices`](super::Slices)), the content of learnt slices, and two tables for each legacy peer. Tables count as
-    /// a whole, although pages that were never written cost nothing. The sum leaves out what follows from the cells:
-    /// hashes and versions (3 % of our own slice), and the history of our own slice (at most an eighth of it).
+    /// Largest memory of all cells, in bytes; `u64::MAX` is no limit. It is checked before any page is touched. The
+    /// sum includes own cells and those of others beside them, the parts of totals above 32 bits, the snapshots of
+    /// windows, the published copy ([`Slices`](super::Slices)), the content of learnt slices, and two tables for each
+    /// legacy peer. Tables count as a whole, although pages that were never written cost nothing. The sum leaves out
+    /// what follows from the cells: hashes and versions (3 % of our own slice), and the history of our own slice (at
+    /// most an eighth of it).
     pub max_memory_bytes: u64,
+}
+
+/// What a [`Replica`] is made of.
+///
+/// ```
+/// use rmbd_sketch::{Geometry, HashFamily};
+/// use rmbd_store::{Memory, Replica, ReplicaOptions, WindowPlan};
+///
+/// let (geometry, family) = (Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 });
+/// let memory = Memory::new(1 << 20); // for both together
+/// let make = || {
+///     let minute = WindowPlan::new(60_000, None, None, geometry, family)?;
+///     let options = ReplicaOptions {
+///         memory: memory.clone(),
+///         windows: vec![minute],
+///         ..ReplicaOptions::new(geometry, family)
+///     };
+///     Replica::try_open(options).map_err(Box::<dyn std::error::Error>::from)
+/// };
+/// let (one, other) = (make()?, make()?);
+/// assert_eq!(memory.taken_bytes(), one.memory_bytes() + other.memory_bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ReplicaOptions {
+    /// Width and depth of the sketch.
+    pub geometry: Geometry,
+    /// The hash family that makes columns of keys.
+    pub family: HashFamily,
+    /// The name of the slice that the replica writes.
+    pub own: SliceId,
+    /// Largest number of legacy peers.
+    pub max_peers: usize,
+    /// Largest number of slices learnt from other nodes and from earlier boots of this one.
+    pub max_origins: usize,
+    /// The memory that all cells may take: see [`ReplicaLimits::max_memory_bytes`]. Replicas may share it.
+    pub memory: Memory,
+    /// Number of threads that add at the same time, each with a [`Batch`](super::Batch) of its own. In a small sketch
+    /// each of them has cells of its own ([`lanes_of`]).
+    pub threads: usize,
+    /// The windows of the sketch, at most [`WINDOWS_MAX`](super::WINDOWS_MAX).
+    pub windows: Vec<WindowPlan>,
+    /// The time at which the replica is made, by the clock of [`WindowQuestion`](super::WindowQuestion).
+    pub started: Duration,
+}
+
+impl ReplicaOptions {
+    /// A sketch of one thread, without windows, peers and limits.
+    #[must_use]
+    pub fn new(geometry: Geometry, family: HashFamily) -> Self {
+        let limits = ReplicaLimits {
+            max_peers: 0,
+            max_origins: 0,
+            max_memory_bytes: u64::MAX,
+        };
+        Self::of(geometry, family, SliceId::default(), limits)
+    }
+
+    /// A sketch of one thread, without windows, that writes the slice `own` and shares its memory with no other.
+    #[must_use]
+    pub fn of(geometry: Geometry, family: HashFamily, own: SliceId, limits: ReplicaLimits) -> Self {
+        Self {
+            geometry,
+            family,
+            own,
+            max_peers: limits.max_peers,
+            max_origins: limits.max_origins,
+            memory: Memory::new(limits.max_memory_bytes),
+            threads: 1,
+            windows: Vec::new(),
+            started: Duration::ZERO,
+        }
+    }
 }
 
 /// A node's own sketch and the slices of others, shared by all threads.
@@ -51,7 +127,8 @@ pub struct Replica {
     pub(super) lacks_slices: AtomicBool,
     pub(super) lacks_peers: AtomicBool,
     pub(super) origins: AppendTable<Origin>,
-    pub(super) memory: MemoryAccount,
+    pub(super) windows: Windows,
+    pub(super) memory: MemoryShare,
     /// Number of batches, which is the number of threads that may add at the same time.
     pub(super) batches: CachePadded<AtomicUsize>,
 }
@@ -87,38 +164,36 @@ impl Replica {
         own: SliceId,
         limits: ReplicaLimits,
     ) -> Result<Self, NoMemory> {
-        Self::try_with_threads(geometry, family, own, limits, 1)
+        Self::try_open(ReplicaOptions::of(geometry, family, own, limits))
     }
 
-    /// Like [`try_with`](Self::try_with), where `threads` threads add at the same time, each with a
-    /// [`Batch`](super::Batch) of its own. In a small sketch each of them has cells of its own ([`lanes_of`]).
+    /// An empty replica as `options` say. All its memory is reserved now, except for what it learns.
     ///
     /// # Errors
     ///
-    /// Like [`try_with`](Self::try_with).
-    pub fn try_with_threads(
-        geometry: Geometry,
-        family: HashFamily,
-        own: SliceId,
-        limits: ReplicaLimits,
-        threads: usize,
-    ) -> Result<Self, NoMemory> {
-        let memory = MemoryAccount::new(limits.max_memory_bytes);
-        let options = SketchOptions {
-            has_others: limits.max_origins > 0,
-            lanes: lanes_of(geometry, threads),
+    /// Fails with [`NoMemory`] where its own cells or the snapshots of a window are above the limit, or the allocator
+    /// refuses. Nothing is taken then.
+    pub fn try_open(options: ReplicaOptions) -> Result<Self, NoMemory> {
+        let ReplicaOptions {
+            geometry, family, ..
+        } = options;
+        let memory = MemoryShare::new(options.memory);
+        let tables = SketchOptions {
+            has_others: options.max_origins > 0,
+            lanes: lanes_of(geometry, options.threads),
         };
-        let sketch = Sketch::try_with(geometry, family, options)?;
+        let sketch = Sketch::try_with(geometry, family, tables)?;
         // No page has been taken before this, since nothing is written yet.
         memory.reserve(sketch.memory_bytes())?;
         Ok(Self {
             own: sketch,
-            own_slice: own,
-            max_origins: limits.max_origins,
+            own_slice: options.own,
+            max_origins: options.max_origins,
             learnt_weight: AtomicU64::new(0),
             lacks_slices: AtomicBool::new(false),
             lacks_peers: AtomicBool::new(false),
-            origins: AppendTable::try_new(limits.max_peers)?,
+            origins: AppendTable::try_new(options.max_peers)?,
+            windows: Windows::try_new(&options.windows, options.started, &memory)?,
             memory,
             batches: CachePadded::default(),
         })
@@ -171,7 +246,7 @@ impl Replica {
             .collect()
     }
 
-    /// Bytes of all cells, as they count against [`max_memory_bytes`](ReplicaLimits::max_memory_bytes).
+    /// Bytes of all cells of this replica, as they count against [`Memory`].
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.memory.taken_bytes()
@@ -181,10 +256,14 @@ impl Replica {
     /// and legacy peers. The weights of a batch are included when the batch is done.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        let learnt = self.learnt_weight.load(Relaxed);
-        let own = self.own.total_weight().saturating_add(learnt);
         let legacy = self.shown_origins().map(Origin::weight);
-        legacy.fold(own, u64::saturating_add)
+        legacy.fold(self.slices_weight(), u64::saturating_add)
+    }
+
+    /// N of our own slice and of learnt ones.
+    pub(super) fn slices_weight(&self) -> u64 {
+        let learnt = self.learnt_weight.load(Relaxed);
+        self.own.total_weight().saturating_add(learnt)
     }
 
     /// Whether counts of other nodes were refused for want of room, so that counts may be too low for all together.
@@ -214,6 +293,7 @@ impl Replica {
         Estimate {
             count: legacy.fold(slices, u64::saturating_add),
             incomplete: self.is_incomplete(),
+            ..Estimate::default()
         }
     }
 
@@ -233,6 +313,13 @@ impl Replica {
     pub(super) fn add_learnt_weight(&self, weight: u64) {
         let grown = self.learnt_weight.load(Relaxed).saturating_add(weight);
         self.learnt_weight.store(grown, Relaxed);
+        self.windows.look(self.slices_weight());
+    }
+
+    /// Whether there are legacy peers that are counted.
+    #[inline]
+    pub(super) fn has_legacy_peers(&self) -> bool {
+        self.shown_origins().next().is_some()
     }
 
     /// Legacy peers that are not forgotten.

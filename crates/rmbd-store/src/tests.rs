@@ -52,7 +52,11 @@ fn replica_of_threads(width: u64, depth: u64, family: HashFamily, threads: usize
         max_memory_bytes: u64::MAX,
     };
     let (geometry, own) = (Geometry::new(width, depth).unwrap(), SliceId::default());
-    let replica = Replica::try_with_threads(geometry, family, own, limits, threads).unwrap();
+    let options = ReplicaOptions {
+        threads,
+        ..ReplicaOptions::of(geometry, family, own, limits)
+    };
+    let replica = Replica::try_open(options).unwrap();
     assert_eq!(replica.own.has_lanes(), threads > 1);
     Arc::new(replica)
 }
@@ -158,7 +162,7 @@ proptest! {
             for key in 0..30 {
                 let nodes = peers.iter().chain([&here]);
                 let expected: u64 = nodes.map(|node| node.own.estimate(&[key])).sum();
-                let expected = Estimate { count: expected, incomplete: false };
+                let expected = Estimate { count: expected, ..Estimate::default() };
                 prop_assert_eq!(here.estimate(&[key]), expected);
                 let mut answers = Vec::new();
                 for way in [Way::Direct, Way::Pipelined] {

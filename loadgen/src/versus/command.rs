@@ -65,7 +65,7 @@ fn versus(options: &VersusOptions) -> Result<(), Box<dyn std::error::Error>> {
 
 fn node(options: NodeOptions) -> Result<(), Box<dyn std::error::Error>> {
     end_with_who_holds_the_pipe();
-    Ok(rmbd::node::run(&NodeConfig::from_options(options)?)?)
+    Ok(rmbd::node::run(&NodeConfig::from_options(options)?, None)?)
 }
 
 /// Ends the node when standard input ends, if that is a pipe. The process that started this one holds the other end,

@@ -81,6 +81,19 @@ impl Answers {
         })
     }
 
+    /// Writes an answer into all the room that is left. `write` returns how many bytes it has taken; `None` where
+    /// there is too little room.
+    pub(super) fn write_rest(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<()> {
+        let room = self.bytes.get_mut(self.len..self.limit)?;
+        let room_bytes = room.len();
+        let bytes = write(room)?.min(room_bytes);
+        self.len += bytes;
+        Some(())
+    }
+
     /// Writes an answer of a fixed length into the place that was kept for it.
     #[inline]
     pub(super) fn write_at<const N: usize>(&mut self, at: usize, write: impl FnOnce(&mut [u8; N])) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ClientPort, Desk};
-use crate::engine::{Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
+use crate::engine::{Admitted, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
 use rmbd_proto::compact::{
     self, COOKIE_ANSWER_BYTES_MAX, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
     Rejected, ReplyHead, Request, encode_cookie,
@@ -27,7 +27,7 @@ impl Desk {
     pub(super) fn compact(&mut self, port: &ClientPort, datagram: &[u8]) {
         self.tally.requests += 1;
         match self.admit(port, datagram) {
-            Ok((request, turn)) => self.perform(port, &request, turn, datagram.len()),
+            Ok((request, admitted)) => self.perform(port, &request, admitted, datagram.len()),
             Err(Rejected { problem, id }) => {
                 self.tally.problem(problem);
                 if let Some(id) = id {
@@ -51,10 +51,10 @@ impl Desk {
         &mut self,
         port: &ClientPort,
         datagram: &'a [u8],
-    ) -> Result<(Request<'a>, Turn), Rejected> {
+    ) -> Result<(Request<'a>, Admitted), Rejected> {
         let request = compact::request(datagram)?;
         match self.judge(port, &request, datagram.len() as u64) {
-            Ok(turn) => Ok((request, turn)),
+            Ok(admitted) => Ok((request, admitted)),
             Err(refused) => Err(Rejected {
                 problem: problem(refused),
                 id: Some(request.id),
@@ -68,15 +68,45 @@ impl Desk {
         port: &ClientPort,
         request: &Request<'_>,
         request_bytes: u64,
-    ) -> Result<Turn, Refusal> {
-        self.session.check_sketch(request.sketch)?;
+    ) -> Result<Admitted, Refusal> {
+        let sketch = self.session.open(request.sketch)?;
         // Before it is marked as applied: all of it is, or nothing.
         let bound = request_bytes * self.byte_weight;
-        self.session.provide(bound, || sum_of_weights(request))?;
-        match request.once {
-            None => Ok(Turn::First),
-            Some(once) => self.admit_once(port, once, request.cookie),
+        let sum = || sum_of_weights(request);
+        self.session.provide(sketch, bound, sum)?;
+        let Some(once) = request.once else {
+            return Ok(Admitted::to(sketch));
+        };
+        self.prepare_once(request)?;
+        Ok(Admitted {
+            sketch,
+            turn: self.admit_once(port, once, request.cookie)?,
+            once: Some((once.client, once.sequence)),
+        })
+    }
+
+    /// What else has to hold before a request is marked as applied: it takes once at most, and all that it adds in
+    /// other sketches may be added.
+    #[cold]
+    fn prepare_once(&mut self, request: &Request<'_>) -> Result<(), Refusal> {
+        let (all, mut takes) = (sum_of_weights(request), 0);
+        for operation in request.operations().map_while(Result::ok) {
+            takes += u32::from(operation.may_take());
+            match operation {
+                Operation::Limits(limits) => {
+                    for part in limits.parts() {
+                        let sketch = self.session.open(part.sketch)?;
+                        self.session.provide(sketch, all, || all)?;
+                    }
+                }
+                Operation::HitByName { name, .. } => self.session.provide_named(name)?,
+                _ => {}
+            }
         }
+        if takes > 1 {
+            return Err(Refusal::TakesOnce);
+        }
+        Ok(())
     }
 
     fn admit_once(
@@ -116,7 +146,7 @@ impl Desk {
         &mut self,
         port: &ClientPort,
         request: &Request<'_>,
-        turn: Turn,
+        admitted: Admitted,
         request_bytes: usize,
     ) {
         let mut is_owed = request.acknowledge || request.once.is_some();
@@ -128,7 +158,7 @@ impl Desk {
             let performed = match operation {
                 Ok(operation) => {
                     is_owed |= operation.has_answer();
-                    self.apply(port, operation, turn)
+                    self.apply(port, operation, admitted)
                 }
                 Err(stopped) => {
                     is_owed |= stopped.asks;
@@ -144,7 +174,7 @@ impl Desk {
         }
         self.answers.end_compact(is_owed.then_some(ReplyHead {
             id: request.id,
-            repeated: turn == Turn::Repeat,
+            repeated: admitted.turn == Turn::Repeat,
             done,
             code: stopped_by.map_or(0, Problem::code),
         }));
@@ -163,13 +193,15 @@ pub(super) fn problem(refused: Refusal) -> Problem {
     match refused {
         Refusal::UnknownSketch => Problem::UnknownSketch,
         Refusal::UnknownWindow => Problem::UnknownWindow,
+        Refusal::UnknownLimit => Problem::UnknownLimit,
+        Refusal::TakesOnce => Problem::TakesOnce,
         Refusal::WeightTooLarge => Problem::WeightTooLarge,
         Refusal::WrongBoot => Problem::WrongBoot,
         Refusal::SequenceTooOld => Problem::SequenceTooOld,
         Refusal::AddressUnproven => Problem::AddressUnproven,
         Refusal::OnceNetworkFull => Problem::OnceNetworkFull,
         Refusal::OnceTableFull => Problem::OnceTableFull,
-        Refusal::Exhausted(_) => Problem::Busy,
+        Refusal::Exhausted(_) | Refusal::Undecided => Problem::Busy,
         Refusal::TooHeavy => Problem::RequestTooHeavy,
     }
 }
@@ -191,11 +223,10 @@ pub(super) fn byte_weight(max_weight: Weight) -> u64 {
 fn sum_of_weights(request: &Request<'_>) -> u64 {
     let mut sum = 0_u64;
     for operation in request.operations() {
-        sum = sum.saturating_add(match operation {
-            Ok(Operation::Add { weight, .. } | Operation::Hit { weight, .. }) => weight,
-            Ok(_) => 0,
-            Err(_) => break,
-        });
+        let Ok(operation) = operation else {
+            break;
+        };
+        sum = sum.saturating_add(operation.weight());
         if sum > REQUEST_WEIGHT_MAX {
             break;
         }

@@ -19,18 +19,22 @@ use self::answers::{Answers, ReplySlot};
 pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
-use crate::engine::{Allowed, Answer, Session, Turn};
+use crate::engine::{Admitted, Allowed, Answer, Session};
 use crate::status::{ObservedThread, Tally, TurnedAway};
 use rmbd_io::{self as io, Replies};
 use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use rmbd_proto::legacy::{self, Layout, Message};
 use rmbd_sketch::Exhausted;
+use rmbd_store::SketchIndex;
 use rmbd_udp::Train;
 
 /// Time between two looks whether a pass has come that adds wait for.
 const PASS_WAIT: Duration = Duration::from_millis(1);
 /// Looks at most while the node ends.
 const PASS_LOOKS_AT_END: u32 = 1_000;
+
+/// How all legacy messages are applied.
+const LEGACY: Admitted = Admitted::to(SketchIndex::DEFAULT);
 
 /// A data thread's handler.
 pub(crate) struct DataHandler {
@@ -47,8 +51,8 @@ struct Desk {
     /// What a byte of a compact request may weigh.
     byte_weight: u64,
     answers: Answers,
-    /// The answer to info; its cookie is that of the latest who asked.
-    info: Box<[u8]>,
+    /// The answer to info for each sketch; its cookie is that of the latest who asked.
+    infos: Box<[Box<[u8]>]>,
     /// Where the train at hand is from.
     from: IpAddr,
     /// When the train at hand came; read from the clock when it is first needed.
@@ -100,9 +104,9 @@ impl Desk {
         Self {
             layout,
             session: Session::new(Arc::clone(engine)),
-            byte_weight: compact::byte_weight(engine.info().max_weight),
+            byte_weight: compact::byte_weight(engine.max_weight()),
             answers: Answers::new(layout.dialect),
-            info: operations::encode_info(port),
+            infos: operations::encode_infos(port),
             from: Ipv4Addr::UNSPECIFIED.into(),
             now: None,
             tally: Tally::default(),
@@ -135,11 +139,11 @@ impl Desk {
             match message {
                 Ok(Message::Add { key }) => {
                     // There is room for it: each of them has more than one byte.
-                    let _ = self.add(Turn::First, key, Allowed::ONE);
+                    let _ = self.add(LEGACY, key, Allowed::ONE);
                 }
                 Ok(Message::Count { key }) => {
                     let slot = self.answers.reserve_legacy(key);
-                    self.count(key, slot);
+                    self.count(SketchIndex::DEFAULT, key, slot);
                 }
                 Ok(Message::Sync(_)) => {
                     self.tally.sync += 1;
@@ -196,7 +200,10 @@ impl Desk {
     /// Whether so much weight may be added, perhaps after a wait for a pass: false only where the node ends.
     #[inline]
     fn may_add(&mut self, port: &ClientPort, weight: u64) -> bool {
-        self.session.provide(weight, || weight).is_ok() || self.wait_for_pass(port, weight)
+        self.session
+            .provide(SketchIndex::DEFAULT, weight, || weight)
+            .is_ok()
+            || self.wait_for_pass(port, weight)
     }
 
     #[cold]
@@ -206,7 +213,11 @@ impl Desk {
             // What is in the batch is given back by a pass only when it is in the cells.
             self.finish();
             port.shared().ask_for_pass_if_due();
-            if self.session.provide(weight, || weight).is_ok() {
+            if self
+                .session
+                .provide(SketchIndex::DEFAULT, weight, || weight)
+                .is_ok()
+            {
                 return true;
             }
             if port.shared().is_ending() {
@@ -220,15 +231,15 @@ impl Desk {
     }
 
     #[inline]
-    fn add(&mut self, turn: Turn, key: &[u8], weight: Allowed) -> Result<(), Exhausted> {
+    fn add(&mut self, admitted: Admitted, key: &[u8], weight: Allowed) -> Result<(), Exhausted> {
         let (session, mut answer) = self.parts();
-        session.add(turn, key, weight, &mut answer)
+        session.add(admitted, key, weight, &mut answer)
     }
 
     #[inline]
-    fn count(&mut self, key: &[u8], slot: ReplySlot) {
+    fn count(&mut self, sketch: SketchIndex, key: &[u8], slot: ReplySlot) {
         let (session, mut answer) = self.parts();
-        session.count(key, slot, &mut answer);
+        session.count(sketch, key, slot, &mut answer);
     }
 
     /// Answers what asks, and brings every add into the sketch.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::NodeConfig;
 use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
-use crate::shared::Shared;
+use crate::shared::{LimitsInForce, Shared};
 use rmbd_io::Stop;
 use rmbd_proto::Boot;
 use rmbd_proto::compact::{
@@ -16,7 +16,7 @@ use rmbd_proto::compact::{
 };
 use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
 use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
-use rmbd_store::{Replica, Slices};
+use rmbd_store::{Registry, Replica, Slices};
 use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(77);
@@ -35,7 +35,12 @@ fn port() -> ClientPort {
         once_clients: CLIENTS_MAX,
         once_secret: [7; 32],
     };
-    let shared = Shared::new(Arc::new(replica), &options, Stop::new().unwrap());
+    let shared = Shared::new(
+        Registry::of_default(Arc::new(replica)),
+        &options,
+        Arc::new(LimitsInForce::new(&[])),
+        Stop::new().unwrap(),
+    );
     ClientPort::new(&config, Arc::new(shared), None, 0)
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Publisher {
         seeds: Seeds,
     },
     /// There is no cluster, so nothing is published.
-    Alone(Slices),
+    Alone(Vec<Slices>),
 }
 
 /// The runtime of the control thread: tokio-uring's if the data threads have io_uring, and else tokio's own, since
@@ -171,8 +171,8 @@ fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::R
             let task = ClusterTask::new(shared, cluster, sockets, seeds)?;
             crew.task(Part::Cluster, |leave| task.run(leave))
         }
-        Publisher::Alone(slices) => {
-            let passes = Passes::new(shared, slices);
+        Publisher::Alone(sketches) => {
+            let passes = Passes::new(shared, sketches);
             crew.task(Part::Passes, |leave| passes.run(leave))
         }
     })

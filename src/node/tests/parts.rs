@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crate::config::{ClusterChoice, HostPort, IoChoice, NodeConfig};
 use crate::node::Node;
 use crate::node::crew::{Crew, Fault, How, Part};
 use crate::node::signals::Signals;
+use crate::shared::LimitsInForce;
 use rmbd_proto::legacy::{Dialect, encode_peer};
 use rmbd_sketch::Geometry;
 
@@ -40,7 +42,8 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
     }
     let (crew, endings) = Crew::with(fault.clone()).unwrap();
     let signals = Signals::none(&crew).unwrap();
-    Node::start_with(&config, (crew, endings), Some(signals)).unwrap()
+    let limits = Arc::new(LimitsInForce::new(&config.limits));
+    Node::start_with(&config, (crew, endings), Some(signals), limits).unwrap()
 }
 
 /// The code of an answer, or 0 if there is none.

@@ -7,7 +7,7 @@ use rmbd_cluster::membership::{Member, Membership, MembershipDatagram, Membershi
 use rmbd_cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
-use rmbd_proto::cluster::{self, DigestEntry, Frame, Purpose, SliceId};
+use rmbd_proto::cluster::{self, CatalogueLine, DigestEntry, Frame, Purpose, SliceId};
 use rmbd_proto::{Boot, SketchNumber};
 
 /// The reader that copies nothing must see the same as one by the format's description. The first two bytes are the
@@ -26,6 +26,9 @@ pub fn payload(input: &[u8]) {
 
 /// A slice as sketch, node and writer.
 type Slice = [u64; 3];
+
+/// The place of a line in a catalogue: sketch and number.
+type Line = (u64, u64);
 
 /// Number of cells of sketch 1.
 const SECOND_CELLS: u32 = 300;
@@ -49,12 +52,14 @@ enum Seen {
     GroupHashes(Slice, u64, u64, Vec<u64>),
     Pull(Slice, Vec<(u64, u64)>),
     Membership(Vec<u8>),
-    CatalogueAsked(u64),
-    Catalogue(u64, u64, Vec<(Slice, u64, u64)>),
+    CatalogueAsked(Line),
+    Catalogue(Line, Option<Line>, Vec<(Slice, u64, u64)>),
     Contact(u8),
     ContactAnswered(u8),
     NotHeld(Slice),
-    About(bool, u64, Vec<(u64, u64)>),
+    About(bool, u64, u64, u64, Vec<(u64, u64)>),
+    SketchSums(Vec<(u64, u64)>),
+    SketchAsked(u64),
     Wanted(Slice),
     Siblings(Vec<(Slice, u64, u64)>),
     BucketsAsked(Slice),
@@ -108,22 +113,31 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             version,
         } => Seen::Complete(our_slice(slice), base, version),
         Frame::Digest { entries } => Seen::Digest(all(entries.map(our_entry))),
-        Frame::CatalogueAsked { first } => Seen::CatalogueAsked(first.into()),
+        Frame::CatalogueAsked { first } => Seen::CatalogueAsked(our_line(first)),
         Frame::Catalogue {
             first,
-            total,
+            next,
             entries,
-        } => Seen::Catalogue(first.into(), total.into(), all(entries.map(our_entry))),
+        } => {
+            let lines = all(entries.map(our_entry));
+            Seen::Catalogue(our_line(first), next.map(our_line), lines)
+        }
+        Frame::SketchSums { sums } => {
+            Seen::SketchSums(all(sums.map(|sum| (sum.sketch.0.into(), sum.sum))))
+        }
+        Frame::SketchAsked { sketch } => Seen::SketchAsked(sketch.0.into()),
         Frame::Contact { purpose } => Seen::Contact(our_purpose(purpose)),
         Frame::ContactAnswered { purpose } => Seen::ContactAnswered(our_purpose(purpose)),
         Frame::NotHeld { slice } => Seen::NotHeld(our_slice(slice)),
         Frame::About {
             asks,
             writer,
+            total,
+            first,
             sketches,
         } => {
             let sketches = sketches.map(|sketch| (sketch.number.0.into(), sketch.fingerprint));
-            Seen::About(asks, writer.0, all(sketches))
+            Seen::About(asks, writer.0, total.into(), first.into(), all(sketches))
         }
         Frame::Wanted { slice } => Seen::Wanted(our_slice(slice)),
         Frame::Siblings { entries } => {
@@ -168,6 +182,10 @@ fn our_frame(frame: Frame<'_>) -> Seen {
 
 fn our_slice(slice: SliceId) -> Slice {
     [slice.sketch.0.into(), slice.node, slice.writer.0]
+}
+
+fn our_line(line: CatalogueLine) -> Line {
+    (line.sketch.0.into(), line.line.into())
 }
 
 fn our_entry(entry: DigestEntry) -> (Slice, u64, u64) {
@@ -219,7 +237,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !(1..=23).contains(&kind) || body.is_of_a_later_purpose(kind) {
+        if !matches!(kind, 1..=23 | 30 | 31) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -327,8 +345,15 @@ impl Naive<'_> {
             10 => Seen::GroupHashes(self.slice()?, self.varint()?, self.small()?, self.hashes()),
             11 => Seen::Pull(self.slice()?, self.ranges_up()),
             12 => Seen::Membership(self.bytes.to_vec()),
-            13 => Seen::CatalogueAsked(self.small()?),
-            14 => Seen::Catalogue(self.small()?, self.small()?, self.entries()),
+            13 => Seen::CatalogueAsked(self.line()?),
+            14 => {
+                let first = self.line()?;
+                let has_next = self.byte()? % 2 == 1;
+                let next = if has_next { Some(self.line()?) } else { None };
+                Seen::Catalogue(first, next, self.entries())
+            }
+            30 => Seen::SketchSums(self.list(Self::sketch)),
+            31 => Seen::SketchAsked(self.small()?),
             15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
             16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
             17 => Seen::NotHeld(self.slice()?),
@@ -338,10 +363,11 @@ impl Naive<'_> {
             22 => Seen::LinesAsked(self.slice()?, self.fixed(8)?, self.fixed(8)?),
             23 => Seen::Wanted(self.slice()?),
             _ => {
-                let (flags, writer, count) = (self.byte()?, self.fixed(8)?, self.varint()?);
+                let (flags, writer) = (self.byte()?, self.fixed(8)?);
+                let (total, first, count) = (self.small()?, self.small()?, self.varint()?);
                 let mut sketches = self.list(Self::sketch);
                 sketches.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-                Seen::About(flags % 2 == 1, writer, sketches)
+                Seen::About(flags % 2 == 1, writer, total, first, sketches)
             }
         })
     }
@@ -364,6 +390,10 @@ impl Naive<'_> {
             };
             Some((line.slice()?, line.varint()?, line.fixed(8)?))
         })
+    }
+
+    fn line(&mut self) -> Option<Line> {
+        Some((self.small()?, self.small()?))
     }
 
     fn sketch(&mut self) -> Option<(u64, u64)> {

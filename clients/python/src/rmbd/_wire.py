@@ -82,7 +82,7 @@ PROBLEMS = (
     "request_too_heavy",
     "unknown_limit",
     "limit_parts",
-    "not_trusted",
+    "not_trusted_to_pardon",
     "takes_once",
 )
 """Names of the problems by their code."""

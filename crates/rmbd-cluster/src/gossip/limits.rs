@@ -1,6 +1,7 @@
 //! Bounds of what a node keeps, asks for and says at once.
 
-/// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it.
+/// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it, for all sketches
+/// together.
 /// The defaults are what a node runs with; tests draw small ones, so that every bound is met. What is
 /// beyond a bound waits or is dropped, and whoever needs it asks again; so any value from 1 on is right,
 /// and a small one slow.
@@ -18,8 +19,10 @@ pub struct ClusterLimits {
     pub groups_served: usize,
     /// Lines of one digest frame; 20 of them fit a datagram together, which is the most.
     pub digest_lines: usize,
-    /// Lines of a digest in one round; the next round goes on where it ended.
+    /// Lines of a digest in one round, of all sketches together; the next round goes on where it ended.
     pub digest_lines_a_round: usize,
+    /// Sums of sketches at rest in one round; the next round goes on with others.
+    pub sketch_sums_a_round: usize,
     /// Slices that are pulled at the same time.
     pub pulls: usize,
     /// Sections whose hashes are asked for at the same time.
@@ -42,6 +45,7 @@ impl Default for ClusterLimits {
             groups_served: 1_024,
             digest_lines: DIGEST_LINES_MAX,
             digest_lines_a_round: 240,
+            sketch_sums_a_round: 8,
             pulls: 4,
             sections_asked: 8,
             groups_asked: 128,
@@ -65,6 +69,7 @@ impl ClusterLimits {
             groups_served,
             digest_lines,
             digest_lines_a_round,
+            sketch_sums_a_round,
             pulls,
             sections_asked,
             groups_asked,
@@ -79,6 +84,7 @@ impl ClusterLimits {
             groups_served: groups_served.max(1),
             digest_lines: digest_lines.clamp(1, DIGEST_LINES_MAX),
             digest_lines_a_round: digest_lines_a_round.max(1),
+            sketch_sums_a_round: sketch_sums_a_round.max(1),
             pulls: pulls.max(1),
             sections_asked: sections_asked.max(1),
             groups_asked: groups_asked.max(1),

@@ -7,7 +7,7 @@
 //!                   |                              +------+-------+
 //!                   +--> peers: acks, questions -->| per peer:    |
 //!                   |                              | acks, frames,|<-- push: our slice, what changed
-//!                   +--> slices.merge              | pieces       |<-- served: groups asked for
+//!                   +--> sketches: merge           | pieces       |<-- served: groups asked for
 //!                   |                              +--------------+
 //!                   +--> repair: digests, siblings, hashes, pulls
 //! ```
@@ -16,14 +16,18 @@
 //!
 //! - `reports`: events for a log, and how often something was refused.
 //! - `transport`: datagrams are opened and sealed, paced and counted.
+//! - `sketches`: our slices and those of others, for each sketch of this node.
 //! - `contact`: who is at which address, and to which of them we push one way.
-//! - `push`: each node sends what changed in its own slice to every live member.
+//! - `push`: each node sends what changed in its own slices to every live member.
 //! - `peers`: what is known of each peer, and what waits to go to it. Before two nodes know that they have the same
 //!   sketch (`peers/about.rs`), they exchange nothing of it.
 //! - `repair`: each round a digest of all slices goes to one live member, and whoever is behind pulls. So slices of
 //!   nodes that are gone, or cannot be reached, come from any neighbour.
 //! - `lifecycle`: when a node that joins has everything, and when one that leaves has told everything.
 //! - `cluster`: the [`Cluster`], which holds one of each, and says what happens in which order.
+//!
+//! A node has up to 256 sketches, and all bounds are for all of them together. Each has a share: passes over live
+//! cells, pieces for a peer, groups that it asked for, lines of a digest and pulls go by turns from sketch to sketch.
 
 mod cluster;
 mod contact;
@@ -34,12 +38,14 @@ mod peers;
 mod push;
 mod repair;
 mod reports;
+mod sketches;
 mod state;
 mod transport;
 
 pub use self::cluster::{Cluster, ClusterOptions};
 pub use self::lifecycle::{LEAVE_LIMIT, READY_LIMIT};
 pub use self::limits::ClusterLimits;
+pub use self::sketches::NewClusterError;
 pub use self::state::{
     Agreement, ClusterEvent, ClusterState, MemberView, OneWayView, ReadyState, Traffic,
 };

@@ -71,7 +71,7 @@ pub struct ClusterState {
     pub one_way: Vec<OneWayView>,
     /// Gossip rounds so far.
     pub rounds: u64,
-    /// Versions that this node has published of its own slice.
+    /// Versions that this node has published of its own slices, of all sketches.
     pub version: u64,
     /// Traffic that went out.
     pub sent: Traffic,
@@ -85,13 +85,13 @@ pub struct ClusterState {
     pub slices_missing: Vec<SliceId>,
     /// Addresses from which something came that none of our keys opens, and not of members.
     pub not_opened: Vec<SocketAddr>,
-    /// Addresses of members, and of others who were heard lately, that have another sketch: nothing of it is
-    /// exchanged with them.
+    /// Addresses of members, and of others who were heard lately, that have a sketch of ours otherwise or not at all:
+    /// nothing of it is exchanged with them. Which one it is says [`MemberView::apart`].
     pub other_sketch: Vec<SocketAddr>,
     /// Slices that are being pulled.
     pub pulls: usize,
-    /// How long ago all live members had everything that this node had published; `None` where there is
-    /// no other member.
+    /// How long ago all live members had everything that this node had published, of the sketch that is behind the
+    /// longest; `None` where there is no other member.
     pub converged_age: Option<Duration>,
     /// All that the cluster had at the join is here, or it has taken too long.
     pub is_ready: bool,
@@ -125,11 +125,11 @@ pub struct MemberView {
     pub member: Member,
     /// As membership sees it.
     pub state: MemberState,
-    /// Slices of it that are held here.
+    /// Slices of it that are held here, of all sketches.
     pub slices: usize,
-    /// Versions of our slice that it does not have yet.
+    /// Versions of our slices that it does not have yet, of all sketches.
     pub lag_versions: u64,
-    /// How long it has been behind.
+    /// How long it has been behind, in the sketch in which it has been the longest.
     pub lag: Duration,
     /// Bytes sent to it, membership's not included.
     pub bytes_sent: u64,
@@ -137,7 +137,7 @@ pub struct MemberView {
     pub bytes_received: u64,
     /// When it was last heard.
     pub heard_ago: Option<Duration>,
-    /// It has no room for our slice.
+    /// It has no room for our slice of some sketch.
     pub refuses_ours: bool,
     /// The writer of its slices; `None` until it has told.
     pub writer: Option<Writer>,
@@ -170,7 +170,7 @@ pub struct OneWayView {
     pub peer: Option<(u64, Boot)>,
     /// When it last answered.
     pub heard_ago: Option<Duration>,
-    /// Versions of our slice that it does not have yet.
+    /// Versions of our slices that it does not have yet, of all sketches.
     pub lag_versions: u64,
     /// Our sketches that it has otherwise, or not at all: nothing of them is exchanged.
     pub apart: Vec<(SketchNumber, Agreement)>,

@@ -30,10 +30,16 @@ pub(super) const BUCKETS_ASKED: u8 = 20;
 pub(super) const BUCKETS: u8 = 21;
 pub(super) const LINES_ASKED: u8 = 22;
 pub(super) const WANTED: u8 = 23;
+pub(super) const SKETCH_SUMS: u8 = 30;
+pub(super) const SKETCH_ASKED: u8 = 31;
 
 /// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
-/// Largest number of sketches in an about, which fit a datagram together.
+/// The flag of a catalogue's page behind which there are more lines.
+pub(super) const HAS_NEXT: u8 = 1;
+/// Largest number of sketches of a node.
+pub const SKETCHES_MAX: usize = 256;
+/// Largest number of sketches in one about, which fit a datagram together.
 pub const SKETCHES_TOLD_MAX: usize = 64;
 
 /// A frame, borrowed from its datagram. Lists are parsed while they are iterated.
@@ -86,11 +92,12 @@ pub enum Frame<'a> {
     /// This is a message of the membership protocol.
     Membership { message: &'a [u8] },
     /// The receiver is asked for a page of its catalogue: the lines from this one on, as many as fit.
-    CatalogueAsked { first: u32 },
-    /// These are lines of all slices that the sender holds, from line `first` of `total` on. Lines keep their places.
+    CatalogueAsked { first: CatalogueLine },
+    /// These are lines of the slices that the sender holds, from line `first` on, and the line from which on there are
+    /// more. Lines keep their places.
     Catalogue {
-        first: u32,
-        total: u32,
+        first: CatalogueLine,
+        next: Option<CatalogueLine>,
         entries: Entries<'a>,
     },
     /// The process at this address is asked which start of a node it is.
@@ -114,13 +121,19 @@ pub enum Frame<'a> {
         buckets: u64,
         first: Writer,
     },
-    /// This tells the writer of the sender's slices and the sketches that the sender has. It may ask the receiver for
-    /// the same.
+    /// This tells the writer of the sender's slices, and of the `total` sketches that the sender has those from number
+    /// `first` of its list on. It may ask the receiver for the same.
     About {
         asks: bool,
         writer: Writer,
+        total: u32,
+        first: u32,
         sketches: SketchEntries<'a>,
     },
+    /// These are sums over all that the sender has of a sketch, for each of some sketches.
+    SketchSums { sums: SketchSums<'a> },
+    /// The receiver is asked for its digest of one sketch.
+    SketchAsked { sketch: SketchNumber },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -153,7 +166,9 @@ impl Frame<'_> {
             | Self::Catalogue { .. }
             | Self::Contact { .. }
             | Self::ContactAnswered { .. }
-            | Self::About { .. } => None,
+            | Self::About { .. }
+            | Self::SketchSums { .. }
+            | Self::SketchAsked { .. } => None,
         }
     }
 }
@@ -205,6 +220,25 @@ pub struct SiblingsEntry {
     pub count: u64,
     /// Sum of a hash of each slice's writer, version and root.
     pub sum: u64,
+}
+
+/// All that the sender has of a sketch, as one number. Two nodes have equal copies of all slices, in versions as in
+/// cells, if it is equal (and, but for one pair in 2^64, only then).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchSum {
+    /// The number of the sketch.
+    pub sketch: SketchNumber,
+    /// Sum of a hash of each slice's writer, version and root.
+    pub sum: u64,
+}
+
+/// The place of a line in a catalogue: sketches ascend by number, and each has its own lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CatalogueLine {
+    /// The number of the sketch.
+    pub sketch: SketchNumber,
+    /// Number of the line among those of the sketch.
+    pub line: u32,
 }
 
 /// A sketch that the sender of an about has.
@@ -290,7 +324,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
             of_slice(kind, reader, cells)
         }
         BUCKETS_ASKED..=WANTED => of_slice(kind, reader, cells),
-        ACK..=SIBLINGS => of_no_slice(kind, reader),
+        ACK..=SIBLINGS | SKETCH_SUMS | SKETCH_ASKED => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
     frame.map_or(Parsed::Malformed, Parsed::Known)
@@ -328,21 +362,39 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError>
             message: reader.rest(),
         },
         CATALOGUE_ASKED => Frame::CatalogueAsked {
-            first: reader.varint_u32()?,
+            first: catalogue_line(&mut reader)?,
         },
         CATALOGUE => Frame::Catalogue {
-            first: reader.varint_u32()?,
-            total: reader.varint_u32()?,
+            first: catalogue_line(&mut reader)?,
+            next: match reader.byte()? & HAS_NEXT {
+                0 => None,
+                _ => Some(catalogue_line(&mut reader)?),
+            },
             entries: Entries { reader },
+        },
+        SKETCH_SUMS => Frame::SketchSums {
+            sums: SketchSums { reader },
+        },
+        SKETCH_ASKED => Frame::SketchAsked {
+            sketch: SketchNumber(reader.varint_u32()?),
         },
         _ => Frame::About {
             asks: reader.byte()? & ASKS != 0,
             writer: Writer(reader.u64()?),
+            total: reader.varint_u32()?,
+            first: reader.varint_u32()?,
             sketches: SketchEntries {
                 left: reader.varint()?,
                 reader,
             },
         },
+    })
+}
+
+fn catalogue_line(reader: &mut Reader<'_>) -> Result<CatalogueLine, ReadError> {
+    Ok(CatalogueLine {
+        sketch: SketchNumber(reader.varint_u32()?),
+        line: reader.varint_u32()?,
     })
 }
 
@@ -529,6 +581,33 @@ impl Iterator for SketchEntries<'_> {
 }
 
 impl FusedIterator for SketchEntries<'_> {}
+
+/// Iterator over sums of sketches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SketchSums<'a> {
+    reader: Reader<'a>,
+}
+
+impl SketchSums<'_> {
+    fn read(&mut self) -> Result<SketchSum, ReadError> {
+        let mut entry = self.reader.entry()?;
+        Ok(SketchSum {
+            sketch: SketchNumber(entry.varint_u32()?),
+            sum: entry.u64()?,
+        })
+    }
+}
+
+impl Iterator for SketchSums<'_> {
+    type Item = SketchSum;
+
+    fn next(&mut self) -> Option<SketchSum> {
+        let item = self.read();
+        self.reader.item_or_end(item)
+    }
+}
+
+impl FusedIterator for SketchSums<'_> {}
 
 /// Iterator over a list of hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,16 @@ use std::ops::RangeInclusive;
 
 use super::frame::{
     ABOUT, ACK, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS, COMPLETE, CONTACT,
-    CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED, GROUPS, LINES_ASKED,
-    MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS, WANTED,
+    CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED, GROUPS, HAS_NEXT,
+    LINES_ASKED, MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED,
+    SKETCH_SUMS, WANTED,
 };
 use super::{
-    CellsWriter, DigestEntry, FRAME_HEAD_BYTES, GroupsWriter, Purpose, SIBLING_BUCKETS,
-    SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SliceId, gap_after, write_entry, write_slice,
+    CatalogueLine, CellsWriter, DigestEntry, FRAME_HEAD_BYTES, GroupsWriter, Purpose,
+    SIBLING_BUCKETS, SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SketchSum, SliceId, gap_after,
+    write_entry, write_slice,
 };
-use crate::{Writer, varint};
+use crate::{SketchNumber, Writer, varint};
 
 /// The outcome of writing a frame with a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,37 +128,65 @@ impl<'o> FrameWriter<'o> {
         written
     }
 
-    /// Writes as many entries as fit into a page of a catalogue, and returns how many. The entries are the lines from
-    /// `first` of `total` on.
+    /// Writes a page of a catalogue, or nothing where not all of it fits: the lines from `first` on, and the place of
+    /// those behind them.
     pub fn catalogue(
         &mut self,
-        first: u32,
-        total: u32,
-        entries: impl IntoIterator<Item = DigestEntry>,
-    ) -> usize {
+        first: CatalogueLine,
+        next: Option<CatalogueLine>,
+        entries: &[DigestEntry],
+    ) -> bool {
+        self.frame(CATALOGUE, |out, _| {
+            write_catalogue_line(first, out);
+            out.push(if next.is_some() { HAS_NEXT } else { 0 });
+            if let Some(next) = next {
+                write_catalogue_line(next, out);
+            }
+            write_entries(entries.iter().copied(), write_line, out, usize::MAX);
+        })
+    }
+
+    #[allow(missing_docs)]
+    pub fn catalogue_asked(&mut self, first: CatalogueLine) -> bool {
+        self.frame(CATALOGUE_ASKED, |out, _| write_catalogue_line(first, out))
+    }
+
+    /// Writes as many sums of sketches as fit, and returns how many.
+    pub fn sketch_sums(&mut self, sums: impl IntoIterator<Item = SketchSum>) -> usize {
         let mut written = 0;
-        self.frame(CATALOGUE, |out, limit| {
-            varint::write(first.into(), out);
-            varint::write(total.into(), out);
-            written = write_entries(entries, write_line, out, limit);
+        self.frame(SKETCH_SUMS, |out, limit| {
+            let write = |sum: &SketchSum, out: &mut Vec<u8>| {
+                varint::write(sum.sketch.0.into(), out);
+                out.extend(sum.sum.to_le_bytes());
+            };
+            written = write_entries(sums, write, out, limit);
         });
         written
     }
 
     #[allow(missing_docs)]
-    pub fn catalogue_asked(&mut self, first: u32) -> bool {
-        self.frame(CATALOGUE_ASKED, |out, _| varint::write(first.into(), out))
+    pub fn sketch_asked(&mut self, sketch: SketchNumber) -> bool {
+        self.frame(SKETCH_ASKED, |out, _| varint::write(sketch.0.into(), out))
     }
 
-    /// Writes an about: the sender's writer and sketches, and whether the receiver is asked for its own. At most
-    /// [`SKETCHES_TOLD_MAX`] sketches are written.
-    pub fn about(&mut self, asks: bool, writer: Writer, sketches: &[SketchEntry]) -> bool {
-        let sketches = &sketches[..sketches.len().min(SKETCHES_TOLD_MAX)];
+    /// Writes an about: the sender's writer, its sketches from number `first` of its list on, and whether the receiver
+    /// is asked for its own. At most [`SKETCHES_TOLD_MAX`] sketches are written.
+    pub fn about(
+        &mut self,
+        asks: bool,
+        writer: Writer,
+        sketches: &[SketchEntry],
+        first: u32,
+    ) -> bool {
+        let told = sketches.get(first as usize..).unwrap_or_default();
+        let told = &told[..told.len().min(SKETCHES_TOLD_MAX)];
         self.frame(ABOUT, |out, _| {
             out.push(if asks { ASKS } else { 0 });
             out.extend(writer.0.to_le_bytes());
             varint::write(sketches.len() as u64, out);
-            for sketch in sketches {
+            varint::write(first.into(), out);
+            varint::write(told.len() as u64, out);
+            for sketch in told {
                 write_entry(out, |out| {
                     varint::write(sketch.number.0.into(), out);
                     out.extend(sketch.fingerprint.to_le_bytes());
@@ -340,6 +370,11 @@ impl<'o> FrameWriter<'o> {
         self.out[start + 1..start + FRAME_HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
         true
     }
+}
+
+fn write_catalogue_line(place: CatalogueLine, out: &mut Vec<u8>) {
+    varint::write(place.sketch.0.into(), out);
+    varint::write(place.line.into(), out);
 }
 
 /// Appends the line of a digest or a catalogue.

@@ -31,17 +31,19 @@
 //! | `0a` | group hashes | slice, version, section, then a hash u64 each |
 //! | `0b` | pull | slice; then ranges of groups: gap (as in cells), how many more |
 //! | `0c` | membership | a message of the membership protocol |
-//! | `0d` | catalogue asked | first line |
-//! | `0e` | catalogue | first line, how many lines there are in all, then lines as a digest's |
+//! | `0d` | catalogue asked | first line: sketch, number |
+//! | `0e` | catalogue | first line, flags u8 (1: there are more lines, and the place of the next one follows), then lines as a digest's |
 //! | `0f` | contact | purpose u8: 0 to be members of one cluster, 1 to push one way |
 //! | `10` | contact answered | the purpose u8 |
 //! | `11` | not held | slice: there is no room for it here, and it need not be sent |
-//! | `12` | about | flags u8 (1: the receiver is to tell the same of itself), writer u64, how many sketches; then for each: length u8 of what follows, number, fingerprint u64 |
+//! | `12` | about | flags u8 (1: the receiver is to tell the same of itself), writer u64, how many sketches in all, the first one here, how many here; then for each: length u8 of what follows, number, fingerprint u64 |
 //! | `13` | siblings | for each node: length u8 of what follows, slice, how many, sum u64 |
 //! | `14` | buckets asked | slice |
 //! | `15` | buckets | slice, then 64 sums u64 |
 //! | `16` | lines asked | slice, buckets u64, first writer u64 |
 //! | `17` | wanted | slice: there was no room for it here, and is now |
+//! | `1e` | sketch sums | for each sketch: length u8 of what follows, number, sum u64 |
+//! | `1f` | sketch asked | sketch: its digest is asked for |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and a frame has all of them. Forms 0
 //! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number
@@ -54,6 +56,13 @@
 //! each one's writer, version and root ([`sibling_hash`]), for those whose root is not 0. Where two sums differ, a
 //! node asks for the sums of [`SIBLING_BUCKETS`] parts ([`sibling_bucket`]), and then for the lines of the parts that
 //! differ. Lines come as a digest, in the order of writers, from the *first* on to the last and then from the lowest.
+//!
+//! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of the
+//! node's list; who has more writes several, each in a datagram where it fits. They may come in any order, and again:
+//! a node knows the sketches of another one when all parts of the list have come, and only then does it know which it
+//! lacks. A catalogue goes over all sketches that both ends have, in the order of their numbers. A sketch of which
+//! nothing has changed for a while is told as one *sum*, over the same hashes as siblings' sums but of all slices; where
+//! two sums differ, the lines are asked for.
 //!
 //! # Growing
 //!
@@ -83,8 +92,9 @@ mod tests;
 
 pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter, pack_group, unpack_group};
 pub use frame::{
-    AckRanges, DigestEntry, Entries, Frame, Frames, GroupRanges, Hashes, MalformedFrame, Purpose,
-    SKETCHES_TOLD_MAX, SiblingsEntries, SiblingsEntry, SketchEntries, SketchEntry, frames,
+    AckRanges, CatalogueLine, DigestEntry, Entries, Frame, Frames, GroupRanges, Hashes,
+    MalformedFrame, Purpose, SKETCHES_MAX, SKETCHES_TOLD_MAX, SiblingsEntries, SiblingsEntry,
+    SketchEntries, SketchEntry, SketchSum, SketchSums, frames,
 };
 pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};

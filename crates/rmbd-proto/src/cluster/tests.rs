@@ -82,6 +82,7 @@ fn read_all(bytes: &[u8]) -> usize {
             ) => hashes.count(),
             Ok(Frame::Pull { groups, .. }) => groups.count(),
             Ok(Frame::About { sketches, .. }) => sketches.count(),
+            Ok(Frame::SketchSums { sums }) => sums.count(),
             Ok(_) => 1,
         };
     }
@@ -131,8 +132,12 @@ fn sample() -> Vec<u8> {
     assert!(writer.group_hashes(&SLICE, 9, 6, &[4, 5]));
     assert_eq!(writer.pull(&SLICE, [1, 2, 3, 9, 11, 12]), 6);
     assert!(writer.membership(b"who is there"));
-    assert!(writer.catalogue_asked(20));
-    assert_eq!(writer.catalogue(20, 22, [entry, entry]), 2);
+    let line = |line| CatalogueLine {
+        sketch: SketchNumber(300),
+        line,
+    };
+    assert!(writer.catalogue_asked(line(20)));
+    assert!(writer.catalogue(line(20), Some(line(22)), &[entry, entry]));
     assert!(writer.contact(Purpose::Membership));
     assert!(writer.contact_answered(Purpose::OneWay));
     assert!(writer.not_held(&SLICE));
@@ -140,7 +145,7 @@ fn sample() -> Vec<u8> {
         number: SketchNumber(number),
         fingerprint: 5,
     });
-    assert!(writer.about(true, Writer(6), &sketches));
+    assert!(writer.about(true, Writer(6), &sketches, 0));
     out
 }
 
@@ -158,6 +163,12 @@ fn sample_of_siblings() -> Vec<u8> {
     assert!(writer.buckets(&SLICE, &[7; SIBLING_BUCKETS]));
     assert!(writer.lines_asked(&SLICE, 5, Writer(9)));
     assert!(writer.wanted(&SLICE));
+    let sums = [0, u32::MAX].map(|number| SketchSum {
+        sketch: SketchNumber(number),
+        sum: 9,
+    });
+    assert_eq!(writer.sketch_sums(sums), 2);
+    assert!(writer.sketch_asked(SketchNumber(7)));
     out
 }
 
@@ -184,7 +195,7 @@ fn heads_come_back_in_both_families() {
 #[test]
 fn the_bytes_stay_as_they_are() {
     let bytes = sample();
-    assert_eq!(bytes.len(), 600);
+    assert_eq!(bytes.len(), 609);
     assert_eq!(
         bytes[..23],
         [
@@ -211,7 +222,10 @@ fn the_bytes_stay_as_they_are() {
 fn every_cut_and_every_flipped_bit_is_harmless() {
     let items = 3 + 4 + 3 + 1 + 2 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2;
     cut_and_flip(&sample(), items);
-    cut_and_flip(&sample_of_siblings(), 2 + 1 + SIBLING_BUCKETS + 1 + 1);
+    cut_and_flip(
+        &sample_of_siblings(),
+        2 + 1 + SIBLING_BUCKETS + 1 + 1 + 2 + 1,
+    );
 }
 
 fn cut_and_flip(bytes: &[u8], items: usize) {
@@ -287,19 +301,31 @@ fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
 
 #[test]
 fn as_many_sketches_as_are_told_fit_beside_everything_else() {
-    let sketches: Vec<SketchEntry> = (0..SKETCHES_TOLD_MAX as u32 + 9)
+    let sketches: Vec<SketchEntry> = (0..SKETCHES_MAX as u32)
         .map(|number| SketchEntry {
             number: SketchNumber(u32::MAX - number),
             fingerprint: u64::MAX,
         })
         .collect();
-    let mut bytes = vec![0; 100];
-    let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
-    assert!(writer.about(true, Writer(u64::MAX), &sketches));
-    let Frame::About { sketches: read, .. } = only(&bytes[100..]) else {
-        panic!("another frame");
-    };
-    assert!(read.eq(sketches[..SKETCHES_TOLD_MAX].iter().copied()));
+    let mut all = Vec::new();
+    for part in (0..SKETCHES_MAX).step_by(SKETCHES_TOLD_MAX) {
+        let mut bytes = vec![0; 100];
+        let mut writer = FrameWriter::new(&mut bytes, DATAGRAM_BYTES_MAX);
+        assert!(writer.about(true, Writer(u64::MAX), &sketches, part as u32));
+        let about = only(&bytes[100..]);
+        let Frame::About {
+            total,
+            first,
+            sketches: read,
+            ..
+        } = about
+        else {
+            panic!("another frame");
+        };
+        assert_eq!((total, first), (SKETCHES_MAX as u32, part as u32));
+        all.extend(read);
+    }
+    assert_eq!(all, sketches);
 }
 
 #[test]

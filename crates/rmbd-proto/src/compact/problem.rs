@@ -202,7 +202,7 @@ impl Problem {
             Self::RequestTooHeavy => "request_too_heavy",
             Self::UnknownLimit => "unknown_limit",
             Self::LimitParts => "limit_parts",
-            Self::NotTrusted => "not_trusted",
+            Self::NotTrusted => "not_trusted_to_pardon",
             Self::TakesOnce => "takes_once",
         }
     }

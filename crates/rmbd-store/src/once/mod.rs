@@ -10,6 +10,9 @@
 //!                                                       highest
 //! ```
 //!
+//! A request that takes something within a limit has a verdict. It is kept with the sequence, as long as that is in the
+//! window, so that a repeat gets the same one.
+//!
 //! A client that was silent for longer than [`IDLE_LIMIT`] has given up all requests that were under way, and the
 //! network has lost what it still held of them. So none of its requests can come twice any more. The client is
 //! remembered as long as nobody needs its memory, and holds no *place* any more. Other clients are *live*, hold one
@@ -30,7 +33,6 @@
 //! 64 parts with a lock each, which is held for some ten nanoseconds once a datagram. A keyed hash chooses the part,
 //! so nobody can aim at one. Parts have room for more than their share, so that none is full before the table is. All
 //! memory is reserved at the start, and touched as clients come.
-//! clients come.
 
 mod cookie;
 mod places;
@@ -60,7 +62,7 @@ pub const RETRY_LIMIT: Duration = Duration::from_secs(120);
 /// places for short-lived clients: 65 536 places at 300 s serve some 200 new clients a second.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(RETRY_LIMIT.as_secs() + 120 + 60);
 
-/// Number of clients that have a place at the same time. All of them take some 12 MiB.
+/// Number of clients that have a place at the same time. All of them take some 28 MiB.
 pub const CLIENTS_MAX: usize = 1 << 16;
 
 /// Number of parts of the table. With more parts than cores, two threads seldom want the same one.
@@ -148,13 +150,7 @@ impl OnceTable {
     /// `now` is the time since any fixed moment.
     #[inline]
     pub fn admit(&self, caller: Caller<'_>, sequence: u64, now: Duration) -> Admission {
-        let request = Request {
-            client: caller.client,
-            hash: self.hash.hash_one(caller.client),
-            sequence,
-            // Whole milliseconds: 2^64 of them last.
-            now_ms: now.as_millis() as u64,
-        };
+        let request = self.request(caller.client, sequence, now);
         let known = self.shard(request.hash).admit_known(&request, &self.places);
         known.unwrap_or_else(|| self.admit_stranger(caller, &request, now))
     }
@@ -202,6 +198,30 @@ impl OnceTable {
     #[must_use]
     pub fn refused_last(&self) -> Option<Network> {
         self.places.refused_last()
+    }
+
+    /// Notes the verdict about a request that was admitted as [`Admission::New`]: a repeat of it gets the same one.
+    pub fn decide(&self, client: u64, sequence: u64, admits: bool) {
+        let request = self.request(client, sequence, Duration::ZERO);
+        self.shard(request.hash).decide(&request, admits);
+    }
+
+    /// The verdict about a request that was admitted before. `None` where there is none yet, since another thread is
+    /// about to make it.
+    #[must_use]
+    pub fn verdict(&self, client: u64, sequence: u64) -> Option<bool> {
+        let request = self.request(client, sequence, Duration::ZERO);
+        self.shard(request.hash).verdict(&request)
+    }
+
+    fn request(&self, client: u64, sequence: u64, now: Duration) -> Request {
+        Request {
+            client,
+            hash: self.hash.hash_one(client),
+            sequence,
+            // Whole milliseconds: 2^64 of them last.
+            now_ms: now.as_millis() as u64,
+        }
     }
 
     #[inline]

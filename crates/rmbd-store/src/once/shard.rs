@@ -56,6 +56,9 @@ struct Client {
     highest: u64,
     /// Bit s % 64 of word s / 64 % WORDS tells whether sequence s was applied.
     applied: [u64; WORDS],
+    /// Bits as in `applied`: whether a verdict of that sequence is known, and whether it admitted.
+    decided: [u64; WORDS],
+    admitted: [u64; WORDS],
 }
 
 impl Shard {
@@ -124,6 +127,23 @@ impl Shard {
         lapsed
     }
 
+    /// Notes the verdict about a request of a known client.
+    pub(super) fn decide(&mut self, request: &Request, admits: bool) {
+        if let Some(client) = self.client(request) {
+            client.decide(request.sequence, admits);
+        }
+    }
+
+    /// The verdict about a request, where it is known.
+    pub(super) fn verdict(&mut self, request: &Request) -> Option<bool> {
+        self.client(request)?.verdict(request.sequence)
+    }
+
+    fn client(&mut self, request: &Request) -> Option<&mut Client> {
+        let place = self.find(request.client, self.head(request.hash))?;
+        Some(&mut self.entries[place as usize])
+    }
+
     /// Number of clients that are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -185,6 +205,8 @@ impl Shard {
             heard_ms: request.now_ms,
             highest: request.sequence,
             applied: [0; WORDS],
+            decided: [0; WORDS],
+            admitted: [0; WORDS],
         };
         let admission = client.mark(request.sequence);
         match self.entries.get_mut(place as usize) {
@@ -247,14 +269,36 @@ impl Client {
         }
     }
 
+    fn decide(&mut self, sequence: u64, admits: bool) {
+        if self.remembers(sequence) {
+            let (word, bit) = place_of(sequence);
+            self.decided[word] |= bit;
+            self.admitted[word] &= !bit;
+            self.admitted[word] |= if admits { bit } else { 0 };
+        }
+    }
+
+    fn verdict(&self, sequence: u64) -> Option<bool> {
+        let (word, bit) = place_of(sequence);
+        let is_known = self.remembers(sequence) && self.decided[word] & bit != 0;
+        is_known.then_some(self.admitted[word] & bit != 0)
+    }
+
+    /// Whether the bits of a sequence are its own.
+    fn remembers(&self, sequence: u64) -> bool {
+        sequence <= self.highest && self.highest - sequence < WINDOW
+    }
+
     /// Moves the window on. The bits of sequences that enter it belonged to sequences that leave it.
     fn advance(&mut self, sequence: u64) {
         if sequence - self.highest >= WINDOW {
             self.applied = [0; WORDS];
+            self.decided = [0; WORDS];
         } else {
             for entering in self.highest + 1..=sequence {
                 let (word, bit) = place_of(entering);
                 self.applied[word] &= !bit;
+                self.decided[word] &= !bit;
             }
         }
         self.highest = sequence;

@@ -429,3 +429,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_verdict_is_remembered_as_long_as_its_sequence() {
+    let table = OnceTable::new(10, &[7; COOKIE_SECRET_BYTES]);
+    let ip: IpAddr = [192, 0, 2, 7].into();
+    let cookie = table.cookie(ip, Duration::ZERO);
+    let caller = Caller {
+        client: 7,
+        ip,
+        cookie: Some(&cookie),
+    };
+    let admit = |sequence| table.admit(caller, sequence, Duration::ZERO);
+    assert_eq!(table.verdict(7, 1), None, "nobody knows the client");
+    for sequence in [1, 2, 3] {
+        assert_eq!(admit(sequence), Admission::New);
+        assert_eq!(table.verdict(7, sequence), None, "not decided yet");
+    }
+    table.decide(7, 1, true);
+    table.decide(7, 2, false);
+    assert_eq!(
+        (table.verdict(7, 1), table.verdict(7, 2)),
+        (Some(true), Some(false))
+    );
+    assert_eq!(table.verdict(7, 3), None);
+    // One that comes into the window does not get the verdict of the one that leaves it.
+    assert_eq!(admit(WINDOW + 1), Admission::New);
+    assert_eq!(
+        (table.verdict(7, 1), table.verdict(7, WINDOW + 1)),
+        (None, None)
+    );
+    assert_eq!(table.verdict(7, 2), Some(false));
+    assert_eq!(admit(5 * WINDOW), Admission::New);
+    for sequence in 0..6 * WINDOW {
+        table.decide(8, sequence, true);
+        assert_eq!(table.verdict(7, sequence), None, "{sequence}");
+    }
+}

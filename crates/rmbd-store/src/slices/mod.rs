@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 pub use cells::CellsRef;
 pub use hashes::{GROUP_CELLS, SECTION_GROUPS, cell_hash};
@@ -34,6 +35,7 @@ pub use rmbd_proto::cluster::DigestEntry as SliceDigest;
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndexes, Geometry};
 
+use super::windows::{Copier, Snapshot};
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
 use given::GivenCells;
 use groups::Keep;
@@ -97,6 +99,7 @@ pub struct Slices {
     by_id: BTreeMap<SliceId, usize>,
     sums: Sums,
     refused: RefusedSlices,
+    pub(crate) copier: Copier,
     geometry: Geometry,
     /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -122,6 +125,7 @@ impl Slices {
             by_id: BTreeMap::new(),
             sums: Sums::new(&replica.own_slice()),
             refused: RefusedSlices::default(),
+            copier: Copier::new(&replica.windows),
             geometry,
             no_sections: try_zeroed(sections)?,
             replica,
@@ -131,7 +135,9 @@ impl Slices {
     /// Continues a pass over our own live cells, or begins one if something was added since the last one. It goes over
     /// at most `cells_max` cells, rounded up to groups. A pass that found changes makes the next version.
     pub fn publish(&mut self, cells_max: usize) -> Published {
-        self.own.publish(self.replica.own(), cells_max)
+        let published = self.own.publish(self.replica.own(), cells_max);
+        self.replica.windows.look(self.replica.slices_weight());
+        published
     }
 
     /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even if there is no other
@@ -139,6 +145,26 @@ impl Slices {
     #[must_use]
     pub fn wants_pass(&self) -> bool {
         self.replica.own().wants_pass()
+    }
+
+    /// Goes on with the snapshot of a window that is at hand, or begins one that is due, the windows in turn. It goes
+    /// over at most `cells_max` cells, rounded up to a cell of a snapshot. `None` if nothing is due. The clock is read
+    /// several times; its times are those of [`WindowQuestion`](crate::WindowQuestion).
+    pub fn snapshot(&mut self, clock: &dyn Fn() -> Duration, cells_max: usize) -> Option<Snapshot> {
+        self.copier.snapshot(&self.replica, clock, cells_max)
+    }
+
+    /// When [`snapshot`](Self::snapshot) should be called next: a time that is past where there is something to do.
+    /// `None` if the sketch has no windows.
+    #[must_use]
+    pub fn next_snapshot(&self) -> Option<Duration> {
+        self.copier.next(&self.replica)
+    }
+
+    /// Says since when everything is here that was counted, or with `None` that all of it is; windows that reach
+    /// further back are *incomplete*. At the start it is the time at which the replica was made.
+    pub fn set_known_since(&mut self, time: Option<Duration>) {
+        self.replica.windows.set_known_since(time);
     }
 
     /// The name of our own slice.
@@ -351,7 +377,7 @@ impl Slices {
     /// Looks whether memory has become free since a slice was refused for want of it. Then all such slices are
     /// [wanted](Self::wanted) and refused no longer. Returns whether there are any.
     pub fn retry_refused(&mut self) -> bool {
-        let memory = &self.replica.memory;
+        let memory = self.replica.memory.all();
         (self.refused).retry(memory.taken_bytes(), memory.max_bytes())
     }
 
@@ -380,8 +406,7 @@ impl Slices {
     /// Sum of all weights added to our own slice and to the learnt ones.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let learnt = self.replica.learnt_weight.load(Relaxed);
-        self.replica.own().total_weight().saturating_add(learnt)
+        self.replica.slices_weight()
     }
 
     /// The learnt slices with the largest weights, at most `max` of them, the largest first.
@@ -525,7 +550,7 @@ impl Slices {
     }
 
     fn note_refused(&mut self, slice: SliceId, why: SliceRefused) {
-        let taken_bytes = self.replica.memory.taken_bytes();
+        let taken_bytes = self.replica.memory.all().taken_bytes();
         self.refused.note(slice, why, taken_bytes);
         self.note_lack();
     }

@@ -19,12 +19,19 @@ struct Sum {
 
 /// The sums of all nodes.
 #[derive(Debug)]
-pub(super) struct Sums(BTreeMap<(SketchNumber, u64), Sum>);
+pub(super) struct Sums {
+    of_nodes: BTreeMap<(SketchNumber, u64), Sum>,
+    /// The sum of all of them, mod 2^64.
+    all: u64,
+}
 
 impl Sums {
     /// Sums with an entry for our own node, and no other.
     pub(super) fn new(own: &SliceId) -> Self {
-        Self([((own.sketch, own.node), Sum::default())].into())
+        Self {
+            of_nodes: [((own.sketch, own.node), Sum::default())].into(),
+            all: 0,
+        }
     }
 
     /// Changes what is known of a slice, and the sum of its node with it.
@@ -37,8 +44,10 @@ impl Sums {
         let changed = change(known);
         let after = Sum::of_line(&known.digest());
         if before != after {
-            let sum = self.0.entry((known.id.sketch, known.id.node)).or_default();
+            let node = (known.id.sketch, known.id.node);
+            let sum = self.of_nodes.entry(node).or_default();
             *sum = sum.without(before).with(after);
+            self.all = self.all.wrapping_sub(before.sum).wrapping_add(after.sum);
         }
         changed
     }
@@ -75,13 +84,20 @@ impl Slices {
     /// The nodes of a sketch of which a slice with content is held, ascending from `first` on, and our own.
     pub fn nodes(&self, sketch: SketchNumber, first: u64) -> impl Iterator<Item = u64> + '_ {
         let range = (Included((sketch, first)), Included((sketch, u64::MAX)));
-        self.sums.0.range(range).map(|(&(_, node), _)| node)
+        self.sums.of_nodes.range(range).map(|(&(_, node), _)| node)
+    }
+
+    /// The sum (mod 2^64) of a hash of each slice that is not empty: equal on two nodes that hold the same cells in the
+    /// same versions.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        (self.sums.all).wrapping_add(Sum::of_line(&self.own_digest()).sum)
     }
 
     /// The line about all slices of a node but this one, which other nodes compare.
     #[must_use]
     pub fn siblings(&self, slice: &SliceId) -> SiblingsEntry {
-        let learnt = self.sums.0.get(&(slice.sketch, slice.node));
+        let learnt = self.sums.of_nodes.get(&(slice.sketch, slice.node));
         let mut all = learnt.copied().unwrap_or_default();
         if self.is_sibling_of_ours(slice) {
             all = all.with(Sum::of_line(&self.own_digest()));

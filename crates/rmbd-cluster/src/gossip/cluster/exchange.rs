@@ -1,133 +1,186 @@
 //! Two nodes tell each other what they are, and what they have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cluster;
-use crate::gossip::peers::{AboutPeer, DigestLine, Peer, PeerKind, QueuedFrame};
+use crate::gossip::peers::{AboutPart, DigestLine, Peer, PeerKind, QueuedFrame};
 use crate::gossip::repair::Relation;
 use crate::gossip::transport::Sender;
-use rmbd_proto::cluster::{DigestEntry, SiblingsEntries, SketchEntries, SliceId};
-use rmbd_proto::{Boot, Writer};
+use rmbd_proto::cluster::{DigestEntry, SiblingsEntries, SketchSums, SliceId};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 
 impl Cluster {
-    /// Takes what a peer tells of itself.
+    /// Takes a part of what a peer tells of itself.
     pub(super) fn take_about(
         &mut self,
         now: Duration,
         sender: Sender,
         asks: bool,
-        writer: Writer,
-        sketches: SketchEntries<'_>,
+        part: AboutPart<'_>,
     ) {
-        let own = self.ourselves.own_slice();
-        if (sender.node, writer) == (own.node, own.writer) {
+        if self.ourselves.is(sender.node, part.writer) {
             return self.refusals.count("our_writer");
         }
-        let about = AboutPeer::new(writer, self.ourselves.compare(sketches));
+        let ourselves = Arc::clone(&self.ourselves);
         let Some(peer) = self.peer(now, sender) else {
             return;
         };
-        if peer.node() != sender.node || writer == Writer(0) {
+        if peer.node() != sender.node || part.writer == Writer(0) {
             return self.refusals.count("other_node");
         }
         if asks {
-            peer.queue(QueuedFrame::About { asks: false });
+            peer.tell_about(&ourselves, false);
         }
-        if peer.take_about(about) {
+        if peer.take_about(&ourselves, part) {
             self.note_told(now, sender.boot);
         }
     }
 
-    /// A peer has told of itself for the first time.
+    /// A peer has told all of itself for the first time.
     fn note_told(&mut self, now: Duration, boot: Boot) {
         let Some(peer) = self.peers.get_mut(boot) else {
             return;
         };
-        let exchanges = peer.exchanges(self.ourselves.sketch());
-        if !exchanges {
-            // It is behind in nothing.
-            peer.progress_mut().note_not_behind();
-        }
-        for (sketch, agreement) in peer.apart() {
+        let apart: Vec<_> = peer.apart().collect();
+        for &(sketch, agreement) in &apart {
+            // It is behind in nothing of it.
+            peer.leave_out(sketch);
             self.events.other_sketch(peer.address(), sketch, agreement);
         }
-        if exchanges {
+        if peer.exchanges_any() {
             self.readiness.told(boot);
             self.begin_exchange(boot);
         } else {
             self.readiness.excuse(boot);
-            self.note_converged(now);
+        }
+        for (sketch, _) in apart {
+            self.note_converged(now, sketch);
         }
     }
 
-    /// Both know that they have the same sketch, or we knew it before and it is up again: each learns at once what
+    /// Both know which sketches they have in common, or we knew it before and it is up again: each learns at once what
     /// the other one has.
     pub(super) fn begin_exchange(&mut self, boot: Boot) {
-        let version = self.slices.own_version();
-        let sketch = self.ourselves.sketch();
         let peer = self.peers.get_mut(boot);
-        let Some(peer) = peer.filter(|peer| peer.exchanges(sketch)) else {
+        let Some(peer) = peer.filter(|peer| peer.exchanges_any()) else {
             return;
         };
-        match peer.kind() {
-            PeerKind::Member { is_live: true } => {
-                peer.progress_mut().begin(version);
-                if self.readiness.is_complete() {
-                    peer.queue(QueuedFrame::DigestAsked);
-                }
-                self.publishing.set_wanted(true);
-                self.tell_digest(boot);
-            }
-            PeerKind::Target => {
-                peer.progress_mut().begin(version);
-                let part = self.digest_part();
-                self.tell_target(boot, &part);
-            }
-            PeerKind::Member { is_live: false } | PeerKind::Source => {}
+        if !peer.is_up() {
+            return;
         }
+        let same: Vec<SketchNumber> = peer.same_sketches().collect();
+        for ours in same
+            .iter()
+            .filter_map(|&sketch| self.sketches.our_slice(sketch))
+        {
+            peer.progress_mut().begin(ours);
+        }
+        if peer.kind() == PeerKind::Target {
+            let part = self.digest_part(boot);
+            return self.tell_target(boot, &part);
+        }
+        if self.readiness.is_complete() {
+            peer.queue(QueuedFrame::DigestAsked);
+        }
+        same.into_iter()
+            .for_each(|sketch| self.publishing.want(sketch));
+        self.tell_digest(boot);
     }
 
-    /// The lines of this round's digest.
-    pub(super) fn digest_part(&self) -> Vec<DigestLine> {
-        self.repair
-            .digest_part(&self.slices, &self.peers.present_writers())
+    /// The lines of this round's digest for a peer.
+    pub(super) fn digest_part(&self, boot: Boot) -> Vec<DigestLine> {
+        let writers = self.peers.present_writers();
+        let peer = self.peers.get(boot);
+        let exchanges = |sketch| peer.is_some_and(|peer| peer.exchanges(sketch));
+        (self.repair.tour()).part(&self.sketches, &writers, exchanges)
     }
 
     /// The next round's digest goes on where this one has ended.
     pub(super) fn move_on(&mut self, told: &[DigestLine]) {
         let writers = self.peers.present_writers();
-        self.repair.move_on(told, &self.slices, &writers);
+        (self.repair.tour_mut()).move_on(told, &self.sketches, &writers);
     }
 
-    /// Tells a peer the lines of this round.
+    /// Tells a peer the lines of this round, and sums of all sketches at rest.
     fn tell_digest(&mut self, boot: Boot) {
-        let part = self.digest_part();
-        if let Some(peer) = self.peers.get_mut(boot) {
-            peer.queue_digest(&part);
+        let writers = self.peers.present_writers();
+        let Some(peer) = self.peers.get_mut(boot) else {
+            return;
+        };
+        let exchanges = |sketch| peer.exchanges(sketch);
+        let part = (self.repair.tour()).greeting(&self.sketches, &writers, exchanges);
+        peer.queue_digest(&part);
+    }
+
+    /// Tells a peer lines of one sketch.
+    fn tell_sketch(&mut self, boot: Boot, sketch: SketchNumber) {
+        let writers = self.peers.present_writers();
+        let slices = self.sketches.get(sketch);
+        if let (Some(peer), Some(slices)) = (self.peers.get_mut(boot), slices) {
+            peer.queue_digest(&self.repair.tour().lines_of(slices, &writers));
         }
     }
 
     /// Somebody asks what we have. Who pushes to us one way learns what of it has arrived, and that we are there; no
     /// more.
     pub(super) fn answer_digest_asked(&mut self, now: Duration, sender: Sender) {
-        let sketch = self.ourselves.sketch();
+        let (ourselves, tour) = (Arc::clone(&self.ourselves), self.repair.tour());
+        let peer = self.peers.get(sender.boot);
+        let exchanges = |sketch| peer.is_some_and(|peer| peer.exchanges(sketch));
+        let told = tour.sketches_of_round(&self.sketches, exchanges);
         let Some(peer) = self.peer(now, sender) else {
             return;
         };
-        let Some(writer) = peer.about().map(AboutPeer::writer) else {
-            return peer.ask_about(now);
-        };
-        if !peer.exchanges(sketch) {
-            return;
+        if peer.about().is_none() {
+            return peer.ask_about(now, &ourselves);
         }
         if peer.is_live_member() {
-            self.tell_digest(sender.boot);
-        } else {
-            peer.queue(QueuedFrame::having(SliceId {
-                sketch,
-                node: sender.node,
-                writer,
-            }));
+            return self.tell_digest(sender.boot);
+        }
+        let theirs = told
+            .into_iter()
+            .filter_map(|sketch| peer.present_slice(sketch));
+        let lines: Vec<DigestLine> = theirs.map(DigestLine::Slice).collect();
+        peer.queue_digest(&lines);
+    }
+
+    /// Somebody asks for our lines of one sketch, because our sum of it is another one.
+    pub(super) fn answer_sketch_asked(
+        &mut self,
+        now: Duration,
+        sender: Sender,
+        sketch: SketchNumber,
+    ) {
+        if !self.may_take(now, sender, sketch) {
+            return;
+        }
+        if (self.peers.get(sender.boot)).is_some_and(Peer::is_live_member) {
+            self.repair.tour_mut().wake(sketch);
+            self.tell_sketch(sender.boot, sketch);
+        }
+    }
+
+    /// Takes a neighbour's sums over whole sketches.
+    pub(super) fn take_sketch_sums(&mut self, now: Duration, sender: Sender, sums: SketchSums<'_>) {
+        // What a target has is its own business.
+        if self.one_way.has_boot(sender.boot) || self.peer(now, sender).is_none() {
+            return;
+        }
+        for theirs in sums {
+            let sketch = theirs.sketch;
+            if !self.may_take(now, sender, sketch) {
+                continue;
+            }
+            let ours = self.sketches.get(sketch).map_or(0, |slices| slices.sum());
+            if (self.repair).compare_sketch(sender.boot, sketch, theirs.sum, ours)
+                && let Some(peer) = self.peers.get_mut(sender.boot)
+            {
+                peer.queue(QueuedFrame::SketchAsked { sketch });
+                if peer.is_live_member() {
+                    self.tell_sketch(sender.boot, sketch);
+                }
+            }
         }
     }
 
@@ -138,40 +191,24 @@ impl Cluster {
         sender: Sender,
         entries: impl Iterator<Item = DigestEntry>,
     ) {
-        if self.one_way.has_boot(sender.boot) {
-            return self.take_targets_digest(now, sender, entries);
-        }
+        let is_target = self.one_way.has_boot(sender.boot);
         // Somebody who is no member pushes one way: it will have to be asked.
         if self.peer(now, sender).is_none() {
             return;
         }
         for entry in entries {
-            if self.may_take(now, sender, entry.slice.sketch) {
+            // What a target has beside our slice is its own business.
+            let is_taken = !is_target || self.ourselves.writes(&entry.slice);
+            if is_taken && self.may_take(now, sender, entry.slice.sketch) {
                 self.take_digest_line(now, sender.boot, entry);
             }
         }
         self.note_progress(now, sender.boot);
     }
 
-    /// Takes a target's digest: what it has beside our slice is its own business.
-    fn take_targets_digest(
-        &mut self,
-        now: Duration,
-        sender: Sender,
-        entries: impl Iterator<Item = DigestEntry>,
-    ) {
-        if self.may_take(now, sender, self.ourselves.sketch()) {
-            let own = self.ourselves.own_slice();
-            let ours = entries.filter(|entry| entry.slice == *own);
-            if let Some(version) = ours.map(|entry| entry.version).max() {
-                self.note_has_of_ours(sender.boot, version);
-            }
-        }
-    }
-
     fn take_digest_line(&mut self, now: Duration, from: Boot, theirs: DigestEntry) {
-        if theirs.slice == *self.ourselves.own_slice() {
-            return self.note_has_of_ours(from, theirs.version);
+        if self.ourselves.writes(&theirs.slice) {
+            return self.note_has_of_ours(from, &theirs);
         }
         let patience = self.repair.patience();
         let neighbour = self.peers.get(from);
@@ -181,14 +218,14 @@ impl Cluster {
             is_its_own: neighbour.is_some_and(|peer| peer.writes(&theirs.slice)),
         };
         self.repair
-            .compare(now, &mut self.slices, from, theirs, relation);
+            .compare(now, &mut self.sketches, from, theirs, relation);
     }
 
     /// A peer says up to which version it has our slice.
-    fn note_has_of_ours(&mut self, from: Boot, version: u64) {
-        let published = self.slices.own_version();
-        if let Some(peer) = self.peers.get_mut(from) {
-            peer.progress_mut().heard(version, published);
+    fn note_has_of_ours(&mut self, from: Boot, theirs: &DigestEntry) {
+        let ours = self.sketches.our_slice(theirs.slice.sketch);
+        if let (Some(peer), Some(ours)) = (self.peers.get_mut(from), ours) {
+            peer.progress_mut().heard(theirs.version, ours);
         }
     }
 
@@ -206,7 +243,7 @@ impl Cluster {
         for theirs in entries {
             let slice = theirs.slice;
             if self.may_take(now, sender, slice.sketch)
-                && (self.repair).compare_siblings(&self.slices, sender.boot, theirs)
+                && (self.repair).compare_siblings(&self.sketches, sender.boot, theirs)
                 && let Some(peer) = self.peers.get_mut(sender.boot)
             {
                 peer.queue(QueuedFrame::BucketsAsked { slice });
@@ -222,7 +259,7 @@ impl Cluster {
         buckets: u64,
         first: Writer,
     ) {
-        let lines = self.slices.sibling_lines(slice, buckets, first);
+        let lines = self.sketches.sibling_lines(slice, buckets, first);
         let lines = lines.take(self.repair.lines_a_round());
         let lines: Vec<DigestLine> = lines.map(|line| DigestLine::Slice(line.slice)).collect();
         if let Some(peer) = self.peers.get_mut(sender.boot) {

@@ -8,9 +8,10 @@ use rand::RngExt;
 use super::Cluster;
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::repair::{Group, GroupHashes, Sections, differing_buckets};
+use crate::gossip::sketches::OurSlice;
 use crate::gossip::transport::Sender;
 use rmbd_proto::Writer;
-use rmbd_proto::cluster::{Entries, Frame, GROUP_CELLS, GroupsReader, SliceId};
+use rmbd_proto::cluster::{CatalogueLine, Entries, Frame, GROUP_CELLS, GroupsReader, SliceId};
 use rmbd_store::SliceRefused;
 
 impl Cluster {
@@ -28,8 +29,8 @@ impl Cluster {
                 base,
                 version,
             } => {
-                if slice != *self.ourselves.own_slice() {
-                    self.slices.complete(&slice, base, version);
+                if !self.ourselves.writes(&slice) {
+                    self.sketches.complete(&slice, base, version);
                 }
             }
             Frame::SectionsAsked { slice, first } => {
@@ -57,8 +58,9 @@ impl Cluster {
                     first,
                     hashes,
                 };
+                let (ourselves, sketches) = (&self.ourselves, &self.sketches);
                 self.repair
-                    .take_sections(now, &self.slices, sender.boot, &slice, theirs);
+                    .take_sections(now, ourselves, sketches, sender.boot, &slice, theirs);
             }
             Frame::GroupHashes {
                 slice,
@@ -72,39 +74,38 @@ impl Cluster {
                     hashes,
                 };
                 self.repair
-                    .take_groups(now, &self.slices, sender.boot, &slice, theirs);
+                    .take_groups(now, &self.sketches, sender.boot, &slice, theirs);
             }
             Frame::CatalogueAsked { first } => {
-                if self.may_take(now, sender, self.ourselves.sketch()) {
+                if self.may_take_any(now, sender) {
                     self.answer(now, sender, QueuedFrame::Catalogue { first });
                 }
             }
             Frame::Catalogue {
                 first,
-                total,
+                next,
                 entries,
             } => {
-                if self.may_take(now, sender, self.ourselves.sketch()) {
-                    self.take_page(sender, first, total, entries);
+                if self.may_take_any(now, sender) {
+                    self.take_page(sender, first, next, entries);
                     self.take_digest(now, sender, entries);
                 }
             }
             Frame::NotHeld { slice } => {
-                if let Some(peer) = self.peer_of_ours(sender, &slice) {
-                    peer.progress_mut().refuse();
+                if let Some((peer, ours)) = self.peer_of_ours(sender, &slice) {
+                    peer.progress_mut().refuse(ours);
                 }
             }
             Frame::Wanted { slice } => {
-                let version = self.slices.own_version();
-                if let Some(peer) = self.peer_of_ours(sender, &slice) {
-                    peer.progress_mut().want(version);
+                if let Some((peer, ours)) = self.peer_of_ours(sender, &slice) {
+                    peer.progress_mut().want(ours);
                 }
             }
             Frame::BucketsAsked { slice } => {
                 self.answer(now, sender, QueuedFrame::Buckets { slice });
             }
             Frame::Buckets { slice, sums } => {
-                let buckets = differing_buckets(&self.slices, &slice, sums);
+                let buckets = differing_buckets(&self.sketches, &slice, sums);
                 self.ask_for_lines(sender, slice, buckets);
             }
             Frame::LinesAsked {
@@ -120,6 +121,8 @@ impl Cluster {
             | Frame::Contact { .. }
             | Frame::ContactAnswered { .. }
             | Frame::About { .. }
+            | Frame::SketchSums { .. }
+            | Frame::SketchAsked { .. }
             | Frame::UnknownSketch { .. } => {}
         }
     }
@@ -147,9 +150,9 @@ impl Cluster {
     /// Merges cells of a slice. Of what its writer sends itself more will come.
     fn merge(&mut self, sender: Sender, slice: &SliceId, cells: impl Iterator<Item = (u32, u64)>) {
         let merged = if self.peers.is_its_own(sender.boot, slice) {
-            self.slices.merge_live(slice, cells)
+            self.sketches.merge_live(slice, cells)
         } else {
-            self.slices.merge(slice, cells)
+            self.sketches.merge(slice, cells)
         };
         if let Err(why) = merged {
             self.note_refused(sender, slice, why);
@@ -158,7 +161,7 @@ impl Cluster {
 
     fn note_refused(&mut self, sender: Sender, slice: &SliceId, why: SliceRefused) {
         self.refusals.count(label(&why));
-        if !self.slices.is_refused(slice) {
+        if !self.sketches.is_refused(slice) {
             return;
         }
         let peer = self.peers.get_mut(sender.boot);
@@ -180,14 +183,20 @@ impl Cluster {
             return;
         };
         if self.outbox.is_channel_of(peer.address(), channel) {
-            let version = self.slices.own_version();
-            self.peers.take_ack(now, sender.boot, ranges, version);
+            self.peers
+                .take_ack(now, sender.boot, ranges, &self.sketches);
             self.note_progress(now, sender.boot);
         }
     }
 
     /// A page of a catalogue has come. Of sketches that are not exchanged nothing is waited for.
-    fn take_page(&mut self, sender: Sender, first: u32, total: u32, entries: Entries<'_>) {
+    fn take_page(
+        &mut self,
+        sender: Sender,
+        first: CatalogueLine,
+        next: Option<CatalogueLine>,
+        entries: Entries<'_>,
+    ) {
         let Some(peer) = self.peers.get(sender.boot) else {
             return;
         };
@@ -195,7 +204,7 @@ impl Cluster {
             let is_awaited = peer.exchanges(entry.slice.sketch);
             (entry.slice, if is_awaited { entry.version } else { 0 })
         });
-        self.readiness.take_page(sender.boot, first, total, lines);
+        self.readiness.take_page(sender.boot, first, next, lines);
     }
 
     fn answer(&mut self, now: Duration, sender: Sender, answer: QueuedFrame) {
@@ -206,7 +215,7 @@ impl Cluster {
 
     /// Answers a question about a slice, if it is here; else says that it is not.
     fn answer_of(&mut self, now: Duration, sender: Sender, slice: SliceId, answer: QueuedFrame) {
-        if self.slices.has(&slice) {
+        if self.sketches.has(&slice) {
             self.answer(now, sender, answer);
         } else {
             self.answer(now, sender, QueuedFrame::having(slice));
@@ -221,7 +230,7 @@ impl Cluster {
         slice: SliceId,
         groups: impl Iterator<Item = u32>,
     ) {
-        if !self.slices.has(&slice) {
+        if !self.sketches.has(&slice) {
             self.answer(now, sender, QueuedFrame::having(slice));
         } else if let Some(peer) = self.peer(now, sender) {
             peer.serve(slice, groups);
@@ -244,9 +253,11 @@ impl Cluster {
     }
 
     /// Somebody who is known, and speaks of the slice that we write.
-    fn peer_of_ours(&mut self, sender: Sender, slice: &SliceId) -> Option<&mut Peer> {
-        let is_ours = slice == self.ourselves.own_slice();
-        self.peers.get_mut(sender.boot).filter(|_| is_ours)
+    fn peer_of_ours(&mut self, sender: Sender, slice: &SliceId) -> Option<(&mut Peer, OurSlice)> {
+        let ours = self.sketches.our_slice(slice.sketch)?;
+        let is_ours = self.ourselves.writes(slice);
+        let peer = self.peers.get_mut(sender.boot).filter(|_| is_ours)?;
+        Some((peer, ours))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cluster;
-use crate::gossip::peers::{Peer, PeerKind};
+use crate::gossip::peers::{AboutPart, Peer, PeerKind};
 use crate::gossip::state::Agreement;
 use crate::gossip::transport::{Incoming, NotTaken, Sender};
 use crate::seal::OpenError;
@@ -53,7 +53,6 @@ impl Cluster {
     /// Takes all frames; says whether an ack is due: they ask for it, and everything of them has arrived.
     fn take_frames(&mut self, now: Duration, sender: Sender, payload: &[u8]) -> bool {
         let mut asks_for_ack = false;
-        let mut carried = None;
         let mut is_all_taken = true;
         let ourselves = Arc::clone(&self.ourselves);
         let mut all = frames(payload, |sketch| ourselves.cells(sketch));
@@ -67,12 +66,12 @@ impl Cluster {
             };
             self.inbox.count_frame(&frame, bytes);
             asks_for_ack |= asks_for_an_ack(&frame);
-            carried = carried_slice(&frame).or(carried);
+            let carried = carried_slice(&frame);
             is_all_taken &= self.take_frame(now, sender, frame);
+            // What was not taken, or there is no room for, has not arrived.
+            is_all_taken &= carried.is_none_or(|slice| !self.sketches.is_refused(&slice));
         }
-        // What was not taken, or there is no room for, has not arrived.
-        let has_room = carried.is_none_or(|slice| !self.slices.is_refused(&slice));
-        asks_for_ack && is_all_taken && has_room
+        asks_for_ack && is_all_taken
     }
 
     /// Takes a frame; false where it may not be taken from its sender. What concerns no slice may always be.
@@ -83,11 +82,23 @@ impl Cluster {
             Frame::DigestAsked => self.answer_digest_asked(now, sender),
             Frame::Siblings { entries } => self.take_siblings(now, sender, entries),
             Frame::ContactAnswered { purpose } => self.take_contact_answered(now, sender, purpose),
+            Frame::SketchSums { sums } => self.take_sketch_sums(now, sender, sums),
+            Frame::SketchAsked { sketch } => self.answer_sketch_asked(now, sender, sketch),
             Frame::About {
                 asks,
                 writer,
+                total,
+                first,
                 sketches,
-            } => self.take_about(now, sender, asks, writer, sketches),
+            } => {
+                let part = AboutPart {
+                    writer,
+                    total,
+                    first,
+                    sketches,
+                };
+                self.take_about(now, sender, asks, part);
+            }
             frame if self.may_take_frame(now, sender, &frame) => {
                 self.take_slice_frame(now, sender, frame);
             }
@@ -126,10 +137,33 @@ impl Cluster {
             Agreement::Other { .. } | Agreement::Lacks => "other_sketch",
         };
         self.refusals.count(reason);
-        if let Some(peer) = self.peer(now, sender) {
-            peer.ask_about(now);
-        }
+        self.ask_about(now, sender);
         false
+    }
+
+    /// Whether something may be taken that is of no single sketch: both must have one in common. Who has not told is
+    /// asked.
+    pub(super) fn may_take_any(&mut self, now: Duration, sender: Sender) -> bool {
+        let peer = self.peers.get(sender.boot);
+        if peer.is_some_and(Peer::exchanges_any) {
+            return true;
+        }
+        let has_told = peer.is_some_and(|peer| peer.about().is_some());
+        let reason = if has_told {
+            "other_sketch"
+        } else {
+            "untold_sketch"
+        };
+        self.refusals.count(reason);
+        self.ask_about(now, sender);
+        false
+    }
+
+    pub(super) fn ask_about(&mut self, now: Duration, sender: Sender) {
+        let ourselves = Arc::clone(&self.ourselves);
+        if let Some(peer) = self.peer(now, sender) {
+            peer.ask_about(now, &ourselves);
+        }
     }
 
     /// The peer that a datagram came from; made, where there is room, for one that is no member.

@@ -4,16 +4,22 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::gossip::lifecycle::LeaveStep;
+use crate::gossip::sketches::OurSlice;
 
 impl Cluster {
     /// Publishes what is left, waits until all live members have it ([`LEAVE_LIMIT`](crate::LEAVE_LIMIT) at
     /// most), then says good-bye. A node that has something to tell, and has met none of those it was to join, uses
     /// this time for meeting them. [`is_flushed`](Self::is_flushed) tells when it is over.
     pub fn leave(&mut self, now: Duration) {
-        if self.leaving.begin(now) {
+        if self.leaving.begin(now, self.sketches.numbers()) {
             self.peers.hurry(now);
-            let has_somebody = self.peers.has_audience() || self.leaving.joins();
-            self.publishing.set_wanted(has_somebody);
+            if self.peers.has_audience() || self.leaving.joins() {
+                self.sketches
+                    .numbers()
+                    .for_each(|sketch| self.publishing.want(sketch));
+            } else {
+                self.publishing.want_none();
+            }
             self.rounds.hurry(now);
         }
     }
@@ -26,15 +32,16 @@ impl Cluster {
 
     pub(super) fn leave_step(&mut self, now: Duration) {
         let has_audience = self.peers.has_audience();
-        let version = self.slices.own_version();
-        let is_heard = || {
+        let (peers, publishing) = (&self.peers, &self.publishing);
+        let is_heard_of = |ours: OurSlice| {
             if has_audience {
-                self.peers.have_heard(version)
+                peers.have_heard(ours)
             } else {
                 // Where nobody is there, somebody had it before.
-                self.publishing.was_told(version)
+                publishing.was_told(ours.sketch, ours.version)
             }
         };
+        let is_heard = || self.sketches.our_slices().all(is_heard_of);
         match self.leaving.step(now, has_audience, is_heard) {
             LeaveStep::SayGoodBye => self.membership.leave(now),
             LeaveStep::Contact if !has_audience => {

@@ -8,8 +8,8 @@ use crate::gossip::peers::MemberChange;
 use crate::gossip::state::ClusterEvent;
 use crate::gossip::transport::Sender;
 use crate::membership::{Member, MemberState};
-use rmbd_proto::Boot;
 use rmbd_proto::cluster::Purpose;
+use rmbd_proto::{Boot, SketchNumber};
 
 impl Cluster {
     pub(super) fn take_membership(&mut self, now: Duration, message: &[u8]) {
@@ -36,7 +36,7 @@ impl Cluster {
             }
             // Its boot is known since this datagram came.
             Purpose::OneWay if self.one_way.has_boot(sender.boot) => {
-                let part = self.digest_part();
+                let part = self.digest_part(sender.boot);
                 self.tell_target(sender.boot, &part);
             }
             Purpose::OneWay => {}
@@ -86,12 +86,12 @@ impl Cluster {
         let Some(peer) = self.peers.get_mut(boot) else {
             return;
         };
-        peer.ask_about(now);
+        peer.ask_about(now, &self.ourselves);
         self.readiness.met(now, boot);
-        if peer.is_apart() {
+        if peer.about().is_some() && !peer.exchanges_any() {
             self.readiness.excuse(boot);
         }
-        self.publishing.set_wanted(true);
+        self.want_passes();
         self.begin_exchange(boot);
     }
 
@@ -99,10 +99,13 @@ impl Cluster {
         self.repair.forget(boot);
         self.repair.forget_siblings(boot);
         self.readiness.lost(boot);
-        let peer = self.peers.get(boot);
-        if let Some(slice) = peer.and_then(|peer| peer.present_slice()) {
-            self.slices.rest(&slice);
+        let sketches: Vec<SketchNumber> = self.sketches.numbers().collect();
+        for sketch in sketches {
+            let peer = self.peers.get(boot);
+            if let Some(slice) = peer.and_then(|peer| peer.present_slice(sketch)) {
+                self.sketches.rest(&slice);
+            }
+            self.note_converged(now, sketch);
         }
-        self.note_converged(now);
     }
 }

@@ -7,6 +7,7 @@ mod leave;
 mod members;
 mod one_way;
 mod rounds;
+mod snapshots;
 mod status;
 mod transmit;
 mod wake;
@@ -27,17 +28,19 @@ use super::peers::{Ourselves, Peers};
 use super::push::Publishing;
 use super::repair::Repair;
 use super::reports::{Events, Refusals};
+use super::sketches::{NewClusterError, Sketches};
 use super::state::ClusterEvent;
 use super::transport::{Inbox, Outbox};
 use crate::membership::{Member, Membership, MembershipOptions};
 use crate::seal::{HEADER_BYTES, KeyRing, KnownChannel, TAG_BYTES};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::{DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, Head};
-use rmbd_store::{NoMemory, Replica, Slices};
+use rmbd_store::{Replica, Slices};
 
 /// The settings of a [`Cluster`].
 #[derive(Debug)]
 pub struct ClusterOptions {
-    /// This node. Its node is that of the replica's own slice.
+    /// This node. Its node is that of the replicas' own slices.
     pub me: Member,
     /// The cluster's keys.
     pub keys: KeyRing,
@@ -48,9 +51,6 @@ pub struct ClusterOptions {
     /// Bytes that go out to all peers together, in a second. Membership and acks are counted, but do
     /// not wait.
     pub gossip_rate_bytes_per_s: u64,
-    /// Both ends compare this before they exchange anything of the sketch:
-    /// [`fingerprint`](rmbd_store::fingerprint).
-    pub fingerprint: u64,
     /// There are others to join: not ready before everything of theirs is here (or
     /// [`READY_LIMIT`](super::READY_LIMIT) has passed), and at the end there is somebody to be told.
     pub join: bool,
@@ -71,7 +71,7 @@ pub struct ClusterOptions {
 /// - *Orders*: [`join`](Self::join) meets others, [`push_to`](Self::push_to) sends everything to somebody who is no
 ///   member, [`move_to`](Self::move_to) says that we are reached elsewhere, and [`leave`](Self::leave) ends our part.
 /// - *Questions*, which change nothing: [`status`](Self::status), [`slices`](Self::slices),
-///   [`is_ready`](Self::is_ready), [`is_flushed`](Self::is_flushed) and others.
+///   [`slices_of`](Self::slices_of), [`is_ready`](Self::is_ready), [`is_flushed`](Self::is_flushed) and others.
 ///
 /// Its caller does this, again and again:
 ///
@@ -95,7 +95,7 @@ pub struct Cluster {
     one_way: OneWayTargets,
     inbox: Inbox,
     outbox: Outbox,
-    slices: Slices,
+    sketches: Sketches,
     publishing: Publishing,
     peers: Peers,
     repair: Repair,
@@ -108,23 +108,24 @@ pub struct Cluster {
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster")
-            .field("own", self.ourselves.own_slice())
+            .field("own", &self.sketches.first().own_slice())
             .field("rounds", &self.rounds)
             .finish_non_exhaustive()
     }
 }
 
 impl Cluster {
-    /// A node that knows nobody yet. What `replica` holds already is published with the first round
-    /// in which there is somebody to tell.
+    /// A node that knows nobody yet, with these sketches: 1 to 256, each with its own number, in all of which the same
+    /// writer of the same node writes. Others are told of them in this order. What they hold already is published with
+    /// the first round in which there is somebody to tell.
     ///
     /// # Errors
-    /// No memory for the copy of the own slice and its hashes.
+    /// Fails as [`NewClusterError`] says.
     pub fn try_new(
         now: Duration,
         options: ClusterOptions,
-        replica: Arc<Replica>,
-    ) -> Result<Self, NoMemory> {
+        sketches: Vec<Arc<Replica>>,
+    ) -> Result<Self, NewClusterError> {
         let mut random = ChaCha12Rng::seed_from_u64(options.seed);
         let membership_options = MembershipOptions {
             max_bytes: MEMBERSHIP_BYTES_MAX,
@@ -132,11 +133,11 @@ impl Cluster {
         };
         let membership = Membership::new(options.me, random.next_u64(), membership_options);
         let limits = options.limits.in_range();
-        let (boot, own) = (options.me.boot, replica.own_slice());
-        let cells = replica.own().geometry().cells() as u32;
+        let boot = options.me.boot;
+        let (sketches, told) = Sketches::try_new(sketches)?;
         let pacer = Pacer::new(now, options.gossip_rate_bytes_per_s);
         Ok(Self {
-            ourselves: Arc::new(Ourselves::new(boot, own, options.fingerprint, cells)),
+            ourselves: Arc::new(Ourselves::new(boot, &told)),
             random,
             rounds: Rounds::new(now, options.gossip_interval),
             membership,
@@ -145,10 +146,10 @@ impl Cluster {
             one_way: OneWayTargets::new(limits.targets),
             inbox: Inbox::new(boot, options.keys.clone()),
             outbox: Outbox::new(boot, options.keys, limits.channels, pacer),
-            slices: Slices::try_new(replica)?,
+            sketches,
             publishing: Publishing::new(now),
-            peers: Peers::new(limits, cells),
-            repair: Repair::new(options.gossip_interval, limits, cells),
+            peers: Peers::new(limits),
+            repair: Repair::new(options.gossip_interval, limits),
             readiness: Readiness::new(now, options.join),
             leaving: Leaving::new(options.join),
             events: Events::default(),
@@ -202,10 +203,21 @@ impl Cluster {
         self.readiness.is_ready()
     }
 
-    /// The slices that are held.
+    /// The slices that are held of the first sketch.
     #[must_use]
     pub fn slices(&self) -> &Slices {
-        &self.slices
+        self.sketches.first()
+    }
+
+    /// The slices that are held of one sketch; `None` if it is not here.
+    #[must_use]
+    pub fn slices_of(&self, sketch: SketchNumber) -> Option<&Slices> {
+        self.sketches.get(sketch)
+    }
+
+    /// The slices that are held, of all sketches in the order of their numbers.
+    pub fn all_slices(&self) -> impl ExactSizeIterator<Item = &Slices> {
+        self.sketches.iter()
     }
 
     /// The channels that members are heard on, for whoever reads the socket: what comes on others is a stranger's,

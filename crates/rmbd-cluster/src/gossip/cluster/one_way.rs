@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::gossip::contact::TargetAnswer;
-use crate::gossip::peers::{DigestLine, QueuedFrame};
+use crate::gossip::peers::{DigestLine, Peer, QueuedFrame};
 use crate::gossip::state::ClusterEvent;
 use crate::gossip::transport::Sender;
 use crate::membership::MemberState;
@@ -44,7 +44,7 @@ impl Cluster {
         }
         if let Some(peer) = self.peer(now, sender) {
             peer.become_target();
-            peer.ask_about(now);
+            self.ask_about(now, sender);
             self.begin_exchange(sender.boot);
         }
     }
@@ -72,23 +72,27 @@ impl Cluster {
         }
     }
 
-    /// Tells each target the lines of this round; those of which no start is known are asked who is there.
-    pub(super) fn tell_targets(&mut self, lines: &[DigestLine]) {
-        let sketch = self.ourselves.sketch();
+    /// Tells each target the lines of this round; those of which no start is known are asked who is there. Returns what
+    /// the last one was told.
+    pub(super) fn tell_targets(&mut self) -> Vec<DigestLine> {
         let targets: Vec<(SocketAddr, Option<Boot>)> = self.one_way.all().collect();
+        let mut told = Vec::new();
         for (address, boot) in targets {
-            match boot.filter(|&boot| self.peers.exchanges(boot, sketch)) {
-                Some(boot) => self.tell_target(boot, lines),
-                None => self.greet(address),
+            let exchanges = |&boot: &Boot| self.peers.get(boot).is_some_and(Peer::exchanges_any);
+            if let Some(boot) = boot.filter(exchanges) {
+                told = self.digest_part(boot);
+                self.tell_target(boot, &told);
+            } else {
+                self.greet(address);
             }
         }
+        told
     }
 
-    /// Tells a target what we have; it is to tell what it has. One with another sketch only says that it is there.
+    /// Tells a target what we have; it is to tell what it has. One without a sketch of ours only says that it is there.
     pub(super) fn tell_target(&mut self, boot: Boot, lines: &[DigestLine]) {
-        let sketch = self.ourselves.sketch();
         let peer = self.peers.get_mut(boot);
-        if let Some(peer) = peer.filter(|peer| peer.exchanges(sketch)) {
+        if let Some(peer) = peer.filter(|peer| peer.exchanges_any()) {
             peer.queue(QueuedFrame::DigestAsked);
             peer.queue_digest(lines);
         }

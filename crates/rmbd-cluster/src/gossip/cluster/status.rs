@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::gossip::peers::{Peer, PeerKind};
-use crate::gossip::state::{ClusterState, MemberView, OneWayView};
+use crate::gossip::sketches::OurSlice;
+use crate::gossip::state::{Agreement, ClusterState, MemberView, OneWayView};
 use crate::membership::{Member, MemberState};
 use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
+use rmbd_store::Slices;
 
 impl Cluster {
     /// Everything at once.
@@ -25,7 +27,7 @@ impl Cluster {
                 .map(|(address, boot)| self.one_way_view(now, address, boot))
                 .collect(),
             rounds: self.rounds.count(),
-            version: self.slices.own_version(),
+            version: self.sketches.iter().map(Slices::own_version).sum(),
             sent: self.outbox.sent(),
             received: self.inbox.received(),
             resends: self.peers.resends(),
@@ -42,7 +44,7 @@ impl Cluster {
 
     /// Some may have found room since.
     fn slices_missing(&self) -> Vec<SliceId> {
-        let lacks = |slice: &SliceId| self.slices.lacks(slice);
+        let lacks = |slice: &SliceId| self.sketches.lacks(slice);
         self.events.slices_refused().filter(lacks).collect()
     }
 
@@ -54,47 +56,60 @@ impl Cluster {
     }
 
     fn converged_age(&self, now: Duration) -> Option<Duration> {
-        self.peers.live_audience().next()?;
-        let has_converged = self.peers.have_converged(self.slices.own_version());
-        Some(if has_converged {
+        let ours = self.sketches.our_slices();
+        let ages = ours.filter_map(|ours| self.converged_age_of(now, ours));
+        ages.max()
+    }
+
+    fn converged_age_of(&self, now: Duration, ours: OurSlice) -> Option<Duration> {
+        self.peers.live_audience_of(ours.sketch).next()?;
+        Some(if self.peers.have_converged(ours) {
             Duration::ZERO
         } else {
-            self.publishing.converged_age(now)
+            self.publishing.converged_age(now, ours.sketch)
         })
     }
 
     fn member_view(&self, now: Duration, member: &Member, state: MemberState) -> MemberView {
         let peer = self.peers.get(member.boot);
         let ago = |at: Duration| now.saturating_sub(at);
+        let held = self
+            .sketches
+            .iter()
+            .map(|slices| slices.held_of(member.node));
         MemberView {
             member: *member,
             state,
-            slices: self.slices.held_of(member.node),
+            slices: held.sum(),
             lag_versions: peer.map_or(0, |peer| self.lag_versions(peer)),
             lag: peer.map_or(Duration::ZERO, |peer| self.lag(now, peer)),
             bytes_sent: peer.map_or(0, Peer::bytes_sent),
             bytes_received: peer.map_or(0, Peer::bytes_received),
             heard_ago: peer.and_then(Peer::heard_at).map(ago),
-            refuses_ours: peer.is_some_and(|peer| peer.progress().is_refused()),
-            writer: peer.and_then(|peer| Some(peer.about()?.writer())),
+            refuses_ours: peer.is_some_and(|peer| peer.progress().is_any_refused()),
+            writer: peer.and_then(Peer::writer),
             apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
         }
     }
 
     fn lag_versions(&self, peer: &Peer) -> u64 {
-        if peer.is_apart() {
-            // It is not told of any.
-            return 0;
-        }
-        let version = self.slices.own_version();
-        version.saturating_sub(peer.progress().base())
+        // Of others it is not told of any.
+        let told = self.sketches.our_slices();
+        let told = told.filter(|ours| !is_apart(peer.agreement(ours.sketch)));
+        told.map(|ours| {
+            ours.version
+                .saturating_sub(peer.progress().base(ours.sketch))
+        })
+        .sum()
     }
 
     fn lag(&self, now: Duration, peer: &Peer) -> Duration {
         let progress = peer.progress();
-        progress.behind_since().map_or(Duration::ZERO, |since| {
-            self.publishing.lag(now, progress.base(), since)
-        })
+        let lags = progress.behind().map(|(sketch, since)| {
+            let base = progress.base(sketch);
+            self.publishing.lag(now, sketch, base, since)
+        });
+        lags.max().unwrap_or_default()
     }
 
     fn one_way_view(&self, now: Duration, address: SocketAddr, boot: Option<Boot>) -> OneWayView {
@@ -108,4 +123,8 @@ impl Cluster {
             apart: peer.map_or_else(Vec::new, |peer| peer.apart().collect()),
         }
     }
+}
+
+fn is_apart(agreement: Agreement) -> bool {
+    matches!(agreement, Agreement::Other { .. } | Agreement::Lacks)
 }

@@ -102,16 +102,18 @@ impl Cluster {
         let to = peer.address();
         let mut written = Traffic::default();
         let mut writer = FrameWriter::new(buffer, PAYLOAD_END);
-        peer.write_frames(&self.ourselves, &self.slices, &mut writer, &mut written);
-        let piece = may_send_data
-            .then(|| peer.write_data(&self.slices, &mut writer, &mut written))
-            .flatten();
+        peer.write_frames(&self.ourselves, &self.sketches, &mut writer, &mut written);
+        let pieces = if may_send_data {
+            peer.write_data(&self.sketches, &mut writer, &mut written)
+        } else {
+            Vec::new()
+        };
         if written.is_empty() {
             return None;
         }
         let number = self.seal(now, to, buffer);
         if let Some(peer) = self.peers.get_mut(boot) {
-            peer.note_sent(now, buffer.len(), number, piece);
+            peer.note_sent(now, buffer.len(), number, pieces);
         }
         self.outbox.count(buffer, overhead + TAG_BYTES, written);
         number.map(|_| to)

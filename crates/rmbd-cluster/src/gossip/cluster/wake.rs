@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::Cluster;
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::push::Pass;
-use rmbd_proto::Boot;
+use crate::gossip::sketches::OurSlice;
 use rmbd_proto::cluster::SliceId;
+use rmbd_proto::{Boot, SketchNumber};
 
 /// A member that was heard within so many rounds is probably still there.
 const HEARD_LATELY_ROUNDS: u32 = 10;
@@ -18,7 +19,7 @@ impl Cluster {
     /// after `now` where it is at once.
     #[must_use]
     pub fn next_wake(&self, now: Duration) -> Duration {
-        if self.publishing.is_due(&self.slices) {
+        if self.publishing.is_due(&self.sketches) {
             return now;
         }
         let times = [
@@ -51,22 +52,29 @@ impl Cluster {
         self.forget_silent(now);
         // Whoever is up and has not told of itself is asked.
         for peer in self.peers.iter_mut().filter(|peer| peer.is_up()) {
-            peer.ask_about(now);
+            peer.ask_about(now, &self.ourselves);
         }
         self.look_for_seeds(now);
-        if self.peers.has_audience() {
-            self.publishing.set_wanted(true);
-        }
+        self.want_passes();
         self.retry_refused();
-        let part = self.digest_part();
+        self.repair.tour_mut().begin_round(&self.sketches);
         let lately = self.rounds.span(HEARD_LATELY_ROUNDS);
-        let sketch = self.ourselves.sketch();
-        let chosen = (self.peers).choose_member(now, lately, sketch, &mut self.random);
+        let chosen = (self.peers).choose_member(now, lately, &mut self.random);
+        let part = chosen.map_or_else(Vec::new, |boot| self.digest_part(boot));
         if let Some(peer) = chosen.and_then(|boot| self.peers.get_mut(boot)) {
             peer.queue_digest(&part);
         }
-        self.tell_targets(&part);
-        self.move_on(&part);
+        let told = self.tell_targets();
+        self.move_on(if chosen.is_some() { &part } else { &told });
+    }
+
+    /// Wants a pass over each sketch of which somebody is to be told.
+    pub(super) fn want_passes(&mut self) {
+        for sketch in self.sketches.numbers() {
+            if self.peers.has_audience_of(sketch) {
+                self.publishing.want(sketch);
+            }
+        }
     }
 
     fn forget_silent(&mut self, now: Duration) {
@@ -89,58 +97,72 @@ impl Cluster {
 
     /// Asks for slices again that were refused for want of room, when there is some.
     fn retry_refused(&mut self) {
-        if self.slices.retry_refused() {
-            self.repair.compare_all_siblings_again();
-        }
-        let wanted: BTreeSet<SliceId> = self.slices.wanted().collect();
-        if wanted.is_empty() {
-            return;
-        }
-        // Whoever pushes to us: members, and those who do it one way.
-        let pushing = self.peers.iter_mut().filter(|peer| peer.pushes_to_us());
-        for peer in pushing {
-            let slice = peer.present_slice().filter(|slice| wanted.contains(slice));
-            if let Some(slice) = slice {
-                peer.queue(QueuedFrame::Wanted { slice });
+        for slices in self.sketches.iter_mut() {
+            if slices.retry_refused() {
+                self.repair.compare_all_siblings_again();
+            }
+            let wanted: BTreeSet<SliceId> = slices.wanted().collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            // Whoever pushes to us: members, and those who do it one way.
+            let pushing = self.peers.iter_mut().filter(|peer| peer.pushes_to_us());
+            let sketch = slices.own_slice().sketch;
+            for peer in pushing {
+                let slice = peer.present_slice(sketch);
+                if let Some(slice) = slice.filter(|slice| wanted.contains(slice)) {
+                    peer.queue(QueuedFrame::Wanted { slice });
+                }
             }
         }
     }
 
     fn publish_some(&mut self, now: Duration) {
-        let Some(pass) = self.publishing.step(now, &mut self.slices) else {
+        for (sketch, pass) in self.publishing.step(now, &mut self.sketches) {
+            if self.leaving.wants_pass_after(sketch, pass == Pass::Idle) {
+                self.publishing.want(sketch);
+            }
+            // Where nothing was ever added there is nothing to be told.
+            let ours = self.sketches.our_slice(sketch);
+            if let Some(ours) = ours.filter(|ours| ours.version > 0) {
+                self.peers.begin_published(now, ours);
+                self.note_converged(now, sketch);
+            }
+        }
+    }
+
+    /// A peer may have all that is published now, of sketches of which it has told more.
+    pub(super) fn note_progress(&mut self, now: Duration, boot: Boot) {
+        let Some(peer) = self.peers.get_mut(boot) else {
             return;
         };
-        if self.leaving.wants_pass_after(pass == Pass::Idle) {
-            self.publishing.set_wanted(true);
-        }
-        let version = self.slices.own_version();
-        self.peers.begin_published(now, version);
-        self.note_converged(now);
-    }
-
-    /// A peer may have all that is published now.
-    pub(super) fn note_progress(&mut self, now: Duration, boot: Boot) {
-        let version = self.slices.own_version();
-        if let Some(peer) = self.peers.get_mut(boot)
-            && peer.progress().has(version)
-        {
-            peer.progress_mut().note_not_behind();
-            self.publishing.note_told(version);
-            self.note_converged(now);
+        let moved = peer.progress_mut().take_moved();
+        let moved = moved
+            .into_iter()
+            .filter_map(|sketch| self.sketches.our_slice(sketch));
+        let progress = peer.progress_mut();
+        let all: Vec<OurSlice> = moved.filter(|&ours| progress.has(ours)).collect();
+        for ours in all {
+            if let Some(peer) = self.peers.get_mut(boot) {
+                peer.progress_mut().note_not_behind(ours.sketch);
+            }
+            self.publishing.note_told(ours.sketch, ours.version);
+            self.note_converged(now, ours.sketch);
         }
     }
 
-    /// All live members may have all that is published now.
-    pub(super) fn note_converged(&mut self, now: Duration) {
-        if self.peers.have_converged(self.slices.own_version()) {
-            self.publishing.note_converged(now);
+    /// All live members may have all that is published now, of one sketch.
+    pub(super) fn note_converged(&mut self, now: Duration, sketch: SketchNumber) {
+        let ours = self.sketches.our_slice(sketch);
+        if ours.is_some_and(|ours| self.peers.have_converged(ours)) {
+            self.publishing.note_converged(now, sketch);
         }
     }
 
     pub(super) fn repair_step(&mut self, now: Duration) {
         let peers = &mut self.peers;
         self.repair
-            .ask(now, &mut self.slices, |boot: Boot, question| {
+            .ask(now, &mut self.sketches, |boot: Boot, question| {
                 if let Some(peer) = peers.get_mut(boot) {
                     peer.queue(question);
                 }
@@ -148,16 +170,16 @@ impl Cluster {
     }
 
     fn ready_step(&mut self, now: Duration) {
-        let (peers, sketch) = (&mut self.peers, self.ourselves.sketch());
+        let peers = &mut self.peers;
         self.readiness.ask(now, |boot, first| {
             // Who has not told yet is asked when he has.
             let peer = peers.get_mut(boot);
-            if let Some(peer) = peer.filter(|peer| peer.exchanges(sketch)) {
+            if let Some(peer) = peer.filter(|peer| peer.exchanges_any()) {
                 peer.queue(QueuedFrame::CatalogueAsked { first });
             }
         });
-        let own = self.ourselves.own_slice();
-        if let Some(event) = self.readiness.step(now, own, &self.slices) {
+        let event = (self.readiness).step(now, &self.ourselves, &self.sketches);
+        if let Some(event) = event {
             self.events.push(event);
         }
     }

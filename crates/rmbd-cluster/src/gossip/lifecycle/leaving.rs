@@ -1,6 +1,9 @@
 //! The end: what was counted last reaches the others, then good-bye is said.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rmbd_proto::SketchNumber;
 
 /// A node that leaves waits this long for acks at most.
 pub const LEAVE_LIMIT: Duration = Duration::from_secs(3);
@@ -18,8 +21,8 @@ pub(crate) struct Leaving {
 #[derive(Debug)]
 struct End {
     deadline: Duration,
-    /// The last pass over the live cells has been made.
-    has_published: bool,
+    /// Sketches over whose live cells the last pass has not been made.
+    unpublished: BTreeSet<SketchNumber>,
     has_left: bool,
     contact_at: Duration,
 }
@@ -45,12 +48,16 @@ impl Leaving {
         self.joins
     }
 
-    /// The end begins; false where it has begun before.
-    pub(crate) fn begin(&mut self, now: Duration) -> bool {
+    /// The end of a node with these sketches begins; false where it has begun before.
+    pub(crate) fn begin(
+        &mut self,
+        now: Duration,
+        sketches: impl Iterator<Item = SketchNumber>,
+    ) -> bool {
         let is_first = self.end.is_none();
-        self.end.get_or_insert(End {
+        self.end.get_or_insert_with(|| End {
             deadline: now + LEAVE_LIMIT,
-            has_published: false,
+            unpublished: sketches.collect(),
             has_left: false,
             contact_at: now,
         });
@@ -62,12 +69,14 @@ impl Leaving {
         self.end.as_ref().is_some_and(|end| end.has_left)
     }
 
-    /// A pass over the live cells is done, and perhaps `is_idle`: it had nothing to do. Whether another one is to
+    /// A pass over the live cells of a sketch is done, and perhaps `is_idle`: it had nothing to do. Whether another one is to
     /// follow: one that is done may have begun before the last adds were made; one that had nothing to do has not.
-    pub(crate) fn wants_pass_after(&mut self, is_idle: bool) -> bool {
+    pub(crate) fn wants_pass_after(&mut self, sketch: SketchNumber, is_idle: bool) -> bool {
         self.end.as_mut().is_some_and(|end| {
-            end.has_published |= is_idle;
-            !end.has_published
+            if is_idle {
+                end.unpublished.remove(&sketch);
+            }
+            end.unpublished.contains(&sketch)
         })
     }
 
@@ -89,7 +98,7 @@ impl Leaving {
             return LeaveStep::Wait;
         };
         let has_nobody = !self.joins && !has_audience;
-        let is_heard = end.has_published && is_heard();
+        let is_heard = end.unpublished.is_empty() && is_heard();
         if has_nobody || is_heard || now >= end.deadline {
             end.has_left = true;
             LeaveStep::SayGoodBye
@@ -107,15 +116,21 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1);
+    const SKETCHES: [SketchNumber; 2] = [SketchNumber(0), SketchNumber(9)];
 
     #[test]
     fn it_ends_when_all_is_published_and_heard() {
         let mut leaving = Leaving::new(true);
-        assert!(!leaving.wants_pass_after(true), "it has not begun");
-        assert!(leaving.begin(NOW) && !leaving.begin(NOW * 2));
-        assert!(leaving.wants_pass_after(false));
+        let sketches = || SKETCHES.into_iter();
+        assert!(
+            !leaving.wants_pass_after(SKETCHES[0], true),
+            "it has not begun"
+        );
+        assert!(leaving.begin(NOW, sketches()) && !leaving.begin(NOW * 2, sketches()));
+        assert!(leaving.wants_pass_after(SKETCHES[0], false));
+        assert!(!leaving.wants_pass_after(SKETCHES[1], true));
         assert_eq!(leaving.step(NOW, true, || true), LeaveStep::Contact);
-        assert!(!leaving.wants_pass_after(true));
+        assert!(!leaving.wants_pass_after(SKETCHES[0], true));
         assert_eq!(leaving.step(NOW, true, || false), LeaveStep::Wait);
         assert_eq!(leaving.step(NOW, true, || true), LeaveStep::SayGoodBye);
         assert!(leaving.is_over());
@@ -126,10 +141,10 @@ mod tests {
     #[test]
     fn who_has_nobody_to_join_ends_at_once_and_who_has_tries_until_the_limit() {
         let mut alone = Leaving::new(false);
-        alone.begin(NOW);
+        alone.begin(NOW, SKETCHES.into_iter());
         assert_eq!(alone.step(NOW, false, || false), LeaveStep::SayGoodBye);
         let mut leaving = Leaving::new(true);
-        leaving.begin(NOW);
+        leaving.begin(NOW, SKETCHES.into_iter());
         let mut now = NOW;
         let mut contacts = 0;
         while !leaving.is_over() {

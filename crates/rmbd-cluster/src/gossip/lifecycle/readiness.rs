@@ -1,16 +1,17 @@
 //! Finding out whether everything is here that the cluster had when this node joined it.
 //!
 //! A node that joins asks every live member for its catalogue, page by page: one line for each slice that the
-//! member holds. It is complete when it has read all of all catalogues to their ends, and holds every slice in the
+//! member holds of the sketches that both have. It is complete when it has read all of all catalogues to their ends, and holds every slice in the
 //! highest version that any of them names. Members that it gets to know meanwhile are asked, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::gossip::peers::Ourselves;
+use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{ClusterEvent, ReadyState};
 use rmbd_proto::Boot;
-use rmbd_proto::cluster::SliceId;
-use rmbd_store::Slices;
+use rmbd_proto::cluster::{CatalogueLine, SliceId};
 
 /// A node that joins is ready after this time at the latest, whatever it lacks.
 pub const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ pub(crate) struct Readiness {
     /// When a member was met that had not been known.
     met_at: Option<Duration>,
     catalogues: BTreeMap<Boot, Catalogue>,
-    /// Some members have another sketch, and nothing to tell; and none has gone before it had told.
+    /// Some members have no sketch of ours, and nothing to tell; and none has gone before it had told.
     has_excused: bool,
     /// Slices that catalogues name, with the version that is not here yet.
     missing: BTreeMap<SliceId, u64>,
@@ -37,8 +38,8 @@ pub(crate) struct Readiness {
 /// How much a member has told of what it holds.
 #[derive(Debug, Default)]
 struct Catalogue {
-    /// Lines that have come.
-    lines: u32,
+    /// All lines before this one have come.
+    next: CatalogueLine,
     is_whole: bool,
     asked_at: Option<Duration>,
 }
@@ -88,14 +89,14 @@ impl Readiness {
         }
     }
 
-    /// A member has told that it has the same sketch: it can be asked.
+    /// A member has told that it has a sketch of ours: it can be asked.
     pub(crate) fn told(&mut self, boot: Boot) {
         if let Some(catalogue) = self.catalogues.get_mut(&boot) {
             catalogue.asked_at = None;
         }
     }
 
-    /// A member has another sketch: there is nothing to wait for.
+    /// A member has no sketch of ours: there is nothing to wait for.
     pub(crate) fn excuse(&mut self, boot: Boot) {
         self.has_excused |= self.catalogues.remove(&boot).is_some();
     }
@@ -106,42 +107,41 @@ impl Readiness {
         self.has_excused &= catalogue.is_none_or(|catalogue| catalogue.is_whole);
     }
 
-    /// A page of a member's catalogue has come: lines from `first` of `total` on.
+    /// A page of a member's catalogue has come: lines from `first` on, and where those behind them begin.
     pub(crate) fn take_page(
         &mut self,
         from: Boot,
-        first: u32,
-        total: u32,
+        first: CatalogueLine,
+        next: Option<CatalogueLine>,
         entries: impl Iterator<Item = (SliceId, u64)>,
     ) {
         let Some(catalogue) = self.catalogues.get_mut(&from) else {
             return;
         };
-        if catalogue.is_whole || catalogue.lines != first {
+        // A page behind which the same comes again would be asked for again and again.
+        let is_stuck = next.is_some_and(|next| next <= first);
+        if catalogue.is_whole || catalogue.next != first || is_stuck {
             return;
         }
-        let before = catalogue.lines;
         for (slice, version) in entries {
-            catalogue.lines += 1;
             // A copy that is not complete up to any version is told of by those who have more of it.
             if version > 0 {
                 let missing = self.missing.entry(slice).or_default();
                 *missing = version.max(*missing);
             }
         }
-        catalogue.is_whole = catalogue.lines >= total;
-        if catalogue.lines > before {
-            catalogue.asked_at = None;
-        }
+        catalogue.is_whole = next.is_none();
+        catalogue.next = next.unwrap_or(first);
+        catalogue.asked_at = None;
     }
 
     /// Whom to ask for a page, from which line on.
-    pub(crate) fn ask(&mut self, now: Duration, mut ask: impl FnMut(Boot, u32)) {
+    pub(crate) fn ask(&mut self, now: Duration, mut ask: impl FnMut(Boot, CatalogueLine)) {
         for (&boot, catalogue) in &mut self.catalogues {
             let due = catalogue.asked_at.map(|at| at + ANSWER_TIME);
             if !catalogue.is_whole && due.is_none_or(|due| due <= now) {
                 catalogue.asked_at = Some(now);
-                ask(boot, catalogue.lines);
+                ask(boot, catalogue.next);
             }
         }
     }
@@ -162,14 +162,15 @@ impl Readiness {
     pub(crate) fn step(
         &mut self,
         now: Duration,
-        own: &SliceId,
-        slices: &Slices,
+        ourselves: &Ourselves,
+        sketches: &Sketches,
     ) -> Option<ClusterEvent> {
         if self.is_complete {
             return None;
         }
         self.missing.retain(|slice, version| {
-            slice != own && slices.version(slice) < *version && !slices.is_refused(slice)
+            let is_behind = sketches.version(slice) < *version;
+            !ourselves.writes(slice) && is_behind && !sketches.is_refused(slice)
         });
         let waited = now.saturating_sub(self.since);
         let has_settled = self.met_at.is_some_and(|at| now >= at + SETTLING);

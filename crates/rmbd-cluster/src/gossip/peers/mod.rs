@@ -17,11 +17,12 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::ChaCha12Rng;
 
-pub(crate) use self::about::{AboutPeer, Ourselves};
+pub(crate) use self::about::{AboutPart, Ourselves};
 pub(crate) use self::digest_line::DigestLine;
 pub(crate) use self::peer::{Peer, PeerKind};
 pub(crate) use self::queue::QueuedFrame;
 use super::limits::ClusterLimits;
+use super::sketches::{OurSlice, Sketches};
 use super::transport::Sender;
 use crate::membership::Member;
 use rmbd_proto::cluster::SliceId;
@@ -35,8 +36,6 @@ const SILENT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Peers {
     all: BTreeMap<Boot, Peer>,
     limits: ClusterLimits,
-    /// Cells of our own slice.
-    cells: u32,
     /// The peer that was served last; the next one's turn is after it.
     turn: Boot,
     /// Pieces that were lost, and sent again.
@@ -51,12 +50,11 @@ pub(crate) enum MemberChange {
 }
 
 impl Peers {
-    /// Nobody is known yet; our own slice has so many cells.
-    pub(crate) fn new(limits: ClusterLimits, cells: u32) -> Self {
+    /// Nobody is known yet.
+    pub(crate) fn new(limits: ClusterLimits) -> Self {
         Self {
             all: BTreeMap::new(),
             limits,
-            cells,
             turn: Boot(0),
             resends: 0,
         }
@@ -88,7 +86,7 @@ impl Peers {
         self.live_members().any(|peer| peer.address() == address)
     }
 
-    /// Peers that get our slice, or may yet say that they want it.
+    /// Peers that get our slice in some sketch, or may yet say that they want it.
     pub(crate) fn audience(&self) -> impl Iterator<Item = &Peer> {
         self.iter().filter(|peer| peer.is_audience())
     }
@@ -97,25 +95,28 @@ impl Peers {
         self.audience().next().is_some()
     }
 
-    /// The members among the [audience](Self::audience).
-    pub(crate) fn live_audience(&self) -> impl Iterator<Item = &Peer> {
-        self.live_members().filter(|peer| peer.is_audience())
+    /// Whether a peer gets our slice in this sketch, or may yet say that it wants it.
+    pub(crate) fn has_audience_of(&self, sketch: SketchNumber) -> bool {
+        self.iter().any(|peer| peer.is_audience_of(sketch))
     }
 
-    /// Whether all members that are to have our slice have all until this version.
-    pub(crate) fn have_converged(&self, version: u64) -> bool {
-        (self.live_audience()).all(|peer| peer.progress().has(version))
+    /// The members among those who get our slice in this sketch.
+    pub(crate) fn live_audience_of(&self, sketch: SketchNumber) -> impl Iterator<Item = &Peer> {
+        let live = self.live_members();
+        live.filter(move |peer| peer.is_audience_of(sketch))
     }
 
-    /// Whether everybody who is to be told has all until this version, as far as there is room for it.
-    pub(crate) fn have_heard(&self, version: u64) -> bool {
-        let mut audience = self.audience().map(Peer::progress);
-        audience.all(|progress| progress.has(version) || progress.is_refused())
+    /// Whether all members that are to have our slice have all of it.
+    pub(crate) fn have_converged(&self, ours: OurSlice) -> bool {
+        let mut live = self.live_audience_of(ours.sketch);
+        live.all(|peer| peer.progress().has(ours))
     }
 
-    /// Whether a peer has the same sketch of this number as we.
-    pub(crate) fn exchanges(&self, boot: Boot, sketch: SketchNumber) -> bool {
-        self.get(boot).is_some_and(|peer| peer.exchanges(sketch))
+    /// Whether everybody who is to be told has all of our slice, as far as there is room for it.
+    pub(crate) fn have_heard(&self, ours: OurSlice) -> bool {
+        let audience = self.iter().filter(|peer| peer.is_audience_of(ours.sketch));
+        let mut audience = audience.map(Peer::progress);
+        audience.all(|progress| progress.has(ours) || progress.is_refused(ours.sketch))
     }
 
     /// Whether a peer writes a slice itself.
@@ -138,7 +139,7 @@ impl Peers {
     /// The present writer of each node that is up and has told it.
     pub(crate) fn present_writers(&self) -> BTreeMap<u64, Writer> {
         let live = self.live_members();
-        live.filter_map(|peer| Some((peer.node(), peer.about()?.writer())))
+        live.filter_map(|peer| Some((peer.node(), peer.writer()?)))
             .collect()
     }
 
@@ -202,16 +203,15 @@ impl Peers {
         silent
     }
 
-    /// A member that is up at random; every other time one that was heard within `lately`, if there is any: of those
+    /// A member that is up and has a sketch of ours, at random; every other time one that was heard within `lately`, if there is any: of those
     /// who have just died many may still pass for alive.
     pub(crate) fn choose_member(
         &self,
         now: Duration,
         lately: Duration,
-        sketch: SketchNumber,
         random: &mut ChaCha12Rng,
     ) -> Option<Boot> {
-        let live = self.live_members().filter(|peer| peer.exchanges(sketch));
+        let live = self.live_members().filter(|peer| peer.exchanges_any());
         let heard = live.clone().filter(|peer| peer.was_heard(now, lately));
         let heard: Vec<Boot> = heard.map(Peer::boot).collect();
         let all: Vec<Boot> = live.map(Peer::boot).collect();
@@ -221,9 +221,10 @@ impl Peers {
     }
 
     /// A version was published just now: everybody who is to have it is brought there.
-    pub(crate) fn begin_published(&mut self, now: Duration, version: u64) {
-        for peer in self.iter_mut().filter(|peer| peer.is_audience()) {
-            peer.progress_mut().begin_published(now, version);
+    pub(crate) fn begin_published(&mut self, now: Duration, ours: OurSlice) {
+        let peers = self.all.values_mut();
+        for peer in peers.filter(|peer| peer.is_audience_of(ours.sketch)) {
+            peer.progress_mut().begin_published(now, ours);
         }
     }
 
@@ -233,11 +234,10 @@ impl Peers {
         now: Duration,
         boot: Boot,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
-        published: u64,
+        sketches: &Sketches,
     ) {
         if let Some(peer) = self.all.get_mut(&boot) {
-            self.resends += peer.progress_mut().take_ack(now, ranges);
-            peer.progress_mut().begin(published);
+            self.resends += peer.progress_mut().take_ack(now, ranges, sketches);
         }
     }
 
@@ -289,7 +289,7 @@ impl Peers {
     /// `None` where there is no room.
     fn make(&self, sender: Sender, kind: PeerKind) -> Option<Peer> {
         let has_room = self.all.len() < self.limits.peers;
-        has_room.then(|| Peer::new(sender, kind, self.limits, self.cells))
+        has_room.then(|| Peer::new(sender, kind, self.limits))
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
             peers: 4,
             ..ClusterLimits::default()
         };
-        let mut peers = Peers::new(limits, 64);
+        let mut peers = Peers::new(limits);
         for n in 1..=count {
             peers.of_sender(SECOND, sender(n), PeerKind::Source);
         }

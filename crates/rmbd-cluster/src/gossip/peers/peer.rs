@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::MemberChange;
-use super::about::{AboutPeer, Ourselves};
+use super::about::{AboutPart, AboutPeer, Ourselves};
 use super::digest_line::DigestLine;
-use super::queue::{Queue, QueuedFrame};
+use super::queue::{Queue, QueuedFrame, Telling};
 use super::received::Received;
 use crate::gossip::limits::ClusterLimits;
-use crate::gossip::push::{OwnSliceWriter, Piece, Progress};
+use crate::gossip::push::{Progress, SentPiece};
+use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
 use crate::gossip::transport::Sender;
 use crate::membership::Member;
 use rmbd_proto::cluster::{FrameWriter, SliceId};
-use rmbd_proto::{Boot, SketchNumber};
-use rmbd_store::Slices;
+use rmbd_proto::{Boot, SketchNumber, Writer};
 
 /// A peer that was asked what it is is not asked again within this time.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -41,20 +41,22 @@ pub(crate) struct Peer {
     node: u64,
     address: SocketAddr,
     kind: PeerKind,
-    /// `None` until it has told.
+    /// `None` until it has told something.
     about: Option<AboutPeer>,
     about_asked_at: Option<Duration>,
     heard_at: Option<Duration>,
     received: Received,
     progress: Progress,
     queue: Queue,
+    /// The last data that went out to it was of our slices; groups that it asked for take turns with them.
+    was_pushed: bool,
     bytes_sent: u64,
     bytes_received: u64,
 }
 
 impl Peer {
-    /// One that has told nothing; our own slice has so many cells.
-    pub(super) fn new(sender: Sender, kind: PeerKind, limits: ClusterLimits, cells: u32) -> Self {
+    /// One that has told nothing.
+    pub(super) fn new(sender: Sender, kind: PeerKind, limits: ClusterLimits) -> Self {
         Self {
             boot: sender.boot,
             node: sender.node,
@@ -64,8 +66,9 @@ impl Peer {
             about_asked_at: None,
             heard_at: None,
             received: Received::default(),
-            progress: Progress::new(cells),
+            progress: Progress::new(),
             queue: Queue::new(limits),
+            was_pushed: false,
             bytes_sent: 0,
             bytes_received: 0,
         }
@@ -99,7 +102,7 @@ impl Peer {
         self.heard_at
     }
 
-    /// How much it has of our own slice.
+    /// How much it has of our own slices.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -132,9 +135,15 @@ impl Peer {
         )
     }
 
-    /// It gets our slice, or may yet say that it wants it.
+    /// It gets our slice in some sketch, or may yet say that it wants it.
     pub(crate) fn is_audience(&self) -> bool {
-        self.is_up() && !self.is_apart()
+        self.is_up() && self.about().is_none_or(|about| about.same() > 0)
+    }
+
+    /// It gets our slice in this sketch, or may yet say that it wants it.
+    pub(crate) fn is_audience_of(&self, sketch: SketchNumber) -> bool {
+        let agreement = self.agreement(sketch);
+        self.is_up() && matches!(agreement, Agreement::Untold | Agreement::Same)
     }
 
     /// It sends us what it counts.
@@ -176,7 +185,7 @@ impl Peer {
             (false, true) => Some(MemberChange::CameUp),
             (true, false) => {
                 self.rest();
-                self.progress.note_not_behind();
+                self.progress.note_nobody_waits();
                 Some(MemberChange::WentDown)
             }
             _ => None,
@@ -202,31 +211,46 @@ impl Peer {
 
 /// The sketches and the writer that it has told of.
 impl Peer {
+    /// What it has told of itself; `None` until that is all.
     pub(crate) fn about(&self) -> Option<&AboutPeer> {
-        self.about.as_ref()
+        self.about.as_ref().filter(|about| about.is_whole())
     }
 
-    /// Takes what it tells of itself, and says whether that was the first time. A start of a node says the same each
-    /// time, so that what came first stands.
-    pub(crate) fn take_about(&mut self, about: AboutPeer) -> bool {
-        let is_first = self.about.is_none();
-        self.about.get_or_insert(about);
-        is_first
+    /// The writer of its slices; `None` until it has told all of itself.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        self.about().map(AboutPeer::writer)
+    }
+
+    /// Takes a part of what it tells of itself, and says whether all is known now that was not before. A start of a
+    /// node says the same each time, so that what came first stands.
+    pub(crate) fn take_about(&mut self, ourselves: &Ourselves, part: AboutPart<'_>) -> bool {
+        let was_whole = self.about().is_some();
+        let fresh = || AboutPeer::new(part.writer, part.total);
+        self.about.get_or_insert_with(fresh).hear(ourselves, part);
+        !was_whole && self.about().is_some()
     }
 
     /// Asks it what it is, where that is not known, and tells it what we are.
-    pub(crate) fn ask_about(&mut self, now: Duration) {
+    pub(crate) fn ask_about(&mut self, now: Duration, ourselves: &Ourselves) {
         let is_early =
             |asked_at: Duration| now >= asked_at && now.saturating_sub(asked_at) < ASK_AGAIN;
-        if self.about.is_none() && !self.about_asked_at.is_some_and(is_early) {
+        if self.about().is_none() && !self.about_asked_at.is_some_and(is_early) {
             self.about_asked_at = Some(now);
-            self.queue(QueuedFrame::About { asks: true });
+            self.tell_about(ourselves, true);
+        }
+    }
+
+    /// Tells it what we are; where that `asks`, it is to tell the same.
+    pub(crate) fn tell_about(&mut self, ourselves: &Ourselves, asks: bool) {
+        for first in ourselves.parts() {
+            let asks = asks && first == 0;
+            self.queue(QueuedFrame::About { asks, first });
         }
     }
 
     /// How its sketch of this number stands to ours.
     pub(crate) fn agreement(&self, sketch: SketchNumber) -> Agreement {
-        let about = self.about.as_ref();
+        let about = self.about();
         about.map_or(Agreement::Untold, |about| about.agreement(sketch))
     }
 
@@ -235,9 +259,19 @@ impl Peer {
         self.agreement(sketch) == Agreement::Same
     }
 
+    /// It has one of our sketches at least.
+    pub(crate) fn exchanges_any(&self) -> bool {
+        self.about().is_some_and(|about| about.same() > 0)
+    }
+
+    /// Our sketches that it has, too.
+    pub(crate) fn same_sketches(&self) -> impl Iterator<Item = SketchNumber> + '_ {
+        self.about().into_iter().flat_map(AboutPeer::same_sketches)
+    }
+
     /// Our sketches of which it has none, or others.
     pub(crate) fn apart(&self) -> impl Iterator<Item = (SketchNumber, Agreement)> {
-        self.about.iter().flat_map(AboutPeer::apart)
+        self.about().into_iter().flat_map(AboutPeer::apart)
     }
 
     /// There is a sketch of ours of which it has none, or another one.
@@ -245,16 +279,18 @@ impl Peer {
         self.apart().next().is_some()
     }
 
-    /// The slice that it writes, where it has told so.
-    pub(crate) fn present_slice(&self) -> Option<SliceId> {
-        let about = self.about.as_ref()?;
-        Some(SliceId::of(self.node, about.writer()))
+    /// The slice that it writes in a sketch, where it has told so.
+    pub(crate) fn present_slice(&self, sketch: SketchNumber) -> Option<SliceId> {
+        Some(SliceId {
+            sketch,
+            node: self.node,
+            writer: self.writer()?,
+        })
     }
 
     /// It writes this slice itself.
     pub(crate) fn writes(&self, slice: &SliceId) -> bool {
-        let about = self.about.as_ref();
-        self.node == slice.node && about.is_some_and(|about| about.writer() == slice.writer)
+        self.node == slice.node && self.writer() == Some(slice.writer)
     }
 
     #[cfg(test)]
@@ -265,6 +301,11 @@ impl Peer {
 
 /// Sending to it.
 impl Peer {
+    /// Nothing of a sketch goes to it.
+    pub(crate) fn leave_out(&mut self, sketch: SketchNumber) {
+        self.progress.leave_out(sketch);
+    }
+
     /// Adds a question or an answer to what waits.
     pub(crate) fn queue(&mut self, frame: QueuedFrame) {
         self.queue.push(frame);
@@ -305,7 +346,7 @@ impl Peer {
     pub(crate) fn write_frames(
         &mut self,
         ourselves: &Ourselves,
-        slices: &Slices,
+        sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
     ) {
@@ -315,47 +356,56 @@ impl Peer {
             self.received.note_said();
         }
         written.acks += (before - writer.room()) as u64;
-        self.queue.write_frames(ourselves, slices, writer, written);
+        let telling = Telling {
+            ourselves,
+            sketches,
+            about: self.about.as_ref().filter(|about| about.is_whole()),
+        };
+        self.queue.write_frames(&telling, writer, written);
     }
 
-    /// Writes a piece of our slice, or else groups that it asked for. [`note_sent`](Self::note_sent) comes after it.
+    /// Writes pieces of our slices, or else groups that it asked for, in turns where both wait.
+    /// [`note_sent`](Self::note_sent) comes after it.
     pub(crate) fn write_data(
         &mut self,
-        slices: &Slices,
+        sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
-    ) -> Option<Piece> {
-        if self.may_push() {
-            let before = writer.room();
-            let piece = self
-                .progress
-                .write(&mut OwnSliceWriter::new(slices, writer));
+    ) -> Vec<SentPiece> {
+        let before = writer.room();
+        let is_turn_of_groups = std::mem::take(&mut self.was_pushed);
+        if is_turn_of_groups {
+            self.queue.write_groups(sketches, writer, written);
+        }
+        if self.may_push() && writer.room() == before {
+            let pieces = self.progress.write(sketches, writer);
             written.pushes += (before - writer.room()) as u64;
-            if piece.is_some() {
-                return piece;
+            if !pieces.is_empty() {
+                self.was_pushed = true;
+                return pieces;
             }
         }
-        self.queue.write_groups(slices, writer, written);
-        None
+        if !is_turn_of_groups {
+            self.queue.write_groups(sketches, writer, written);
+        }
+        Vec::new()
     }
 
-    /// A datagram has gone out to it, perhaps with a piece of our slice; `number` is `None` where it could not be
+    /// A datagram has gone out to it, perhaps with pieces of our slices; `number` is `None` where it could not be
     /// sealed.
     pub(crate) fn note_sent(
         &mut self,
         now: Duration,
         bytes: usize,
         number: Option<u64>,
-        piece: Option<Piece>,
+        pieces: Vec<SentPiece>,
     ) {
         self.bytes_sent += bytes as u64;
-        if let Some(piece) = piece {
-            self.progress.note_sent(now, number, piece);
-        }
+        self.progress.note_sent(now, number, pieces);
     }
 
     fn may_push(&self) -> bool {
-        self.is_audience() && self.about.is_some() && self.progress.has_data()
+        self.is_up() && self.about().is_some() && self.progress.has_data()
     }
 
     #[cfg(test)]

@@ -1,25 +1,30 @@
 //! The queue of what is to go to one peer: questions, answers, and groups that it asked for.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 
-use super::about::Ourselves;
+use super::about::{AboutPeer, Ourselves};
 use super::digest_line::DigestLine;
 use crate::gossip::limits::ClusterLimits;
-use crate::gossip::state::Traffic;
-use rmbd_proto::Writer;
-use rmbd_proto::cluster::{DIGEST_LINE_BYTES_MAX, FrameWriter, SIBLING_BUCKETS, SliceId};
-use rmbd_store::Slices;
+use crate::gossip::sketches::Sketches;
+use crate::gossip::state::{Agreement, Traffic};
+use rmbd_proto::cluster::{
+    CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, SIBLING_BUCKETS, SliceId,
+};
+use rmbd_proto::{SketchNumber, Writer};
 
 /// Hashes of sections are worth a frame from here on: 32 of them.
 const SECTIONS_ROOM_MIN: usize = 300;
 /// The sums of all buckets need so much: they are not worked out where they do not fit.
 const BUCKETS_ROOM_MIN: usize = 8 * SIBLING_BUCKETS + 32;
+/// Bytes of a page of a catalogue beside its lines, at most.
+const PAGE_HEAD_BYTES_MAX: usize = 3 + 4 * 5 + 1;
 
 /// A question or an answer. What it tells of slices is read when it is written, so that it is never old.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum QueuedFrame {
-    /// Tells what we are; where it `asks`, the peer is to tell the same.
-    About { asks: bool },
+    /// Tells what we are, with our sketches from number `first` on; where it `asks`, the peer is to tell the same.
+    About { asks: bool, first: u32 },
     /// Tells lines of our digest, also where we have nothing of a slice.
     Digest { lines: Vec<DigestLine> },
     /// Asks for the buckets of its siblings.
@@ -34,10 +39,12 @@ pub(crate) enum QueuedFrame {
     },
     /// Asks for its digest.
     DigestAsked,
+    /// Asks for its digest of one sketch.
+    SketchAsked { sketch: SketchNumber },
     /// Asks for a page of its catalogue.
-    CatalogueAsked { first: u32 },
+    CatalogueAsked { first: CatalogueLine },
     /// Tells a page of our catalogue.
-    Catalogue { first: u32 },
+    Catalogue { first: CatalogueLine },
     /// Says that we have no room for this slice.
     NotHeld { slice: SliceId },
     /// Says that we had no room for this slice, and have some now.
@@ -60,6 +67,17 @@ pub(super) struct Queue {
     limits: ClusterLimits,
     frames: VecDeque<QueuedFrame>,
     served: BTreeSet<(SliceId, u32)>,
+    /// The slice of which groups went out last; the next one's turn is after it.
+    turn: SliceId,
+}
+
+/// What frames are written from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Telling<'a> {
+    pub(super) ourselves: &'a Ourselves,
+    pub(super) sketches: &'a Sketches,
+    /// The receiver, where it has told all of itself.
+    pub(super) about: Option<&'a AboutPeer>,
 }
 
 impl Queue {
@@ -68,6 +86,7 @@ impl Queue {
             limits,
             frames: VecDeque::new(),
             served: BTreeSet::new(),
+            turn: SliceId::default(),
         }
     }
 
@@ -113,14 +132,13 @@ impl Queue {
     /// Writes as many frames as fit behind what is `written` in the same datagram already.
     pub(super) fn write_frames(
         &mut self,
-        ourselves: &Ourselves,
-        slices: &Slices,
+        telling: &Telling<'_>,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
     ) {
         while let Some(frame) = self.frames.front() {
             let before = writer.room();
-            if !frame.write(ourselves, slices, self.limits.digest_lines, writer) {
+            if !frame.write(telling, self.limits.digest_lines, writer) {
                 // One that does not fit an otherwise empty datagram never will.
                 if written.is_empty() {
                     self.frames.pop_front();
@@ -137,17 +155,19 @@ impl Queue {
         }
     }
 
-    /// Writes groups of one slice, as many as fit.
+    /// Writes groups of one slice, as many as fit. Slices take turns.
     pub(super) fn write_groups(
         &mut self,
-        slices: &Slices,
+        sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
     ) {
-        let Some(&(slice, _)) = self.served.first() else {
+        let behind = (Excluded((self.turn, u32::MAX)), Unbounded);
+        let next = self.served.range(behind).next();
+        let Some(&(slice, _)) = next.or_else(|| self.served.first()) else {
             return;
         };
-        let Some(cells) = slices.cells(&slice) else {
+        let Some(cells) = sketches.cells(&slice) else {
             self.served.retain(|(other, _)| *other != slice);
             return;
         };
@@ -155,18 +175,19 @@ impl Queue {
         let served = &mut self.served;
         let mut packed = Vec::new();
         // Groups that it does not ask for are still there for the next datagram.
-        let _ = writer.groups(&slice, slices.version(&slice), |writer| {
-            while let Some(&(next, group)) = served.first() {
-                if next != slice {
-                    break;
-                }
+        let _ = writer.groups(&slice, sketches.version(&slice), |writer| {
+            while let Some(&next) = served.range((slice, 0)..=(slice, u32::MAX)).next() {
+                let (_, group) = next;
                 // One that does not exist is not answered.
                 if cells.pack_group(group, &mut packed) && !writer.push_packed(group, &packed) {
                     break;
                 }
-                served.pop_first();
+                served.remove(&next);
             }
         });
+        if writer.room() < before {
+            self.turn = slice;
+        }
         written.pulls += (before - writer.room()) as u64;
     }
 }
@@ -181,18 +202,18 @@ impl QueuedFrame {
     /// False, and nothing done, where it does not fit. What we do not have is not answered.
     fn write(
         &self,
-        ourselves: &Ourselves,
-        slices: &Slices,
+        telling: &Telling<'_>,
         page_lines: usize,
         writer: &mut FrameWriter<'_>,
     ) -> bool {
+        let sketches = telling.sketches;
         match self {
-            Self::About { asks } => ourselves.write(*asks, writer),
-            Self::Digest { lines } => DigestLine::write_all(lines, slices, writer),
+            Self::About { asks, first } => telling.ourselves.write(*asks, *first, writer),
+            Self::Digest { lines } => DigestLine::write_all(lines, sketches, writer),
             Self::BucketsAsked { slice } => writer.buckets_asked(slice),
             Self::Buckets { slice } => {
                 writer.room() >= BUCKETS_ROOM_MIN
-                    && writer.buckets(slice, &slices.sibling_buckets(slice))
+                    && writer.buckets(slice, &sketches.sibling_buckets(slice))
             }
             Self::LinesAsked {
                 slice,
@@ -200,16 +221,17 @@ impl QueuedFrame {
                 first,
             } => writer.lines_asked(slice, *buckets, *first),
             Self::DigestAsked => writer.digest_asked(),
+            Self::SketchAsked { sketch } => writer.sketch_asked(*sketch),
             Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
-            Self::Catalogue { first } => write_catalogue(slices, *first, page_lines, writer),
+            Self::Catalogue { first } => write_catalogue(telling, *first, page_lines, writer),
             Self::NotHeld { slice } => writer.not_held(slice),
             Self::Wanted { slice } => writer.wanted(slice),
             Self::SectionsAsked { slice, first } => writer.sections_asked(slice, *first),
-            Self::Sections { slice, first } => write_sections(slices, slice, *first, writer),
+            Self::Sections { slice, first } => write_sections(sketches, slice, *first, writer),
             Self::GroupHashesAsked { slice, section } => writer.group_hashes_asked(slice, *section),
             Self::GroupHashes { slice, section } => {
-                let hashes = slices.group_hashes(slice, *section);
-                let version = slices.version(slice);
+                let hashes = sketches.group_hashes(slice, *section);
+                let version = sketches.version(slice);
                 hashes.is_empty() || writer.group_hashes(slice, version, *section, &hashes)
             }
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,
@@ -218,28 +240,58 @@ impl QueuedFrame {
 }
 
 fn write_catalogue(
-    slices: &Slices,
-    first: u32,
+    telling: &Telling<'_>,
+    first: CatalogueLine,
     page_lines: usize,
     writer: &mut FrameWriter<'_>,
 ) -> bool {
-    let fits = writer.room() >= page_lines * DIGEST_LINE_BYTES_MAX;
-    if fits {
-        let total = u32::try_from(slices.digest_lines()).unwrap_or(u32::MAX);
-        let lines = slices.digests_from(first as usize).take(page_lines);
-        writer.catalogue(first, total, lines);
+    if writer.room() < PAGE_HEAD_BYTES_MAX + page_lines * DIGEST_LINE_BYTES_MAX {
+        return false;
     }
-    fits
+    let mut lines = catalogue_from(telling, first);
+    let page: Vec<DigestEntry> = lines
+        .by_ref()
+        .take(page_lines)
+        .map(|(_, line)| line)
+        .collect();
+    let next = lines.next().map(|(place, _)| place);
+    writer.catalogue(first, next, &page)
+}
+
+/// The lines of our catalogue from one on: of sketches that both have, and of slices that are not empty.
+fn catalogue_from<'a>(
+    telling: &Telling<'a>,
+    first: CatalogueLine,
+) -> impl Iterator<Item = (CatalogueLine, DigestEntry)> + 'a {
+    let about = telling.about;
+    let is_same =
+        move |sketch| about.is_some_and(|about| about.agreement(sketch) == Agreement::Same);
+    let sketches = telling.sketches.iter();
+    let told = sketches.filter(move |slices| {
+        let sketch = slices.own_slice().sketch;
+        sketch >= first.sketch && is_same(sketch)
+    });
+    told.flat_map(move |slices| {
+        let sketch = slices.own_slice().sketch;
+        let from = if sketch == first.sketch {
+            first.line
+        } else {
+            0
+        };
+        let numbered = (from..).zip(slices.digests_from(from as usize));
+        let written = numbered.filter(|(_, line)| line.version > 0 || line.root != 0);
+        written.map(move |(line, entry)| (CatalogueLine { sketch, line }, entry))
+    })
 }
 
 fn write_sections(
-    slices: &Slices,
+    sketches: &Sketches,
     slice: &SliceId,
     first: u32,
     writer: &mut FrameWriter<'_>,
 ) -> bool {
-    let hashes = slices.section_hashes(slice).get(first as usize..);
-    let version = slices.version(slice);
+    let hashes = sketches.section_hashes(slice).get(first as usize..);
+    let version = sketches.version(slice);
     match hashes {
         None | Some([]) => true,
         Some(hashes) => {
@@ -267,7 +319,8 @@ mod tests {
         queue.push(QueuedFrame::DigestAsked);
         assert_eq!(queue.frames.len(), 1);
         queue.push_digest(&[DigestLine::Slice(SLICE); 9]);
-        queue.push(QueuedFrame::CatalogueAsked { first: 0 });
+        let first = CatalogueLine::default();
+        queue.push(QueuedFrame::CatalogueAsked { first });
         let having = QueuedFrame::having(SLICE);
         assert_eq!(queue.frames, [QueuedFrame::DigestAsked, having]);
         queue.serve(SLICE, [5, 5, 4, 3, 2].into_iter());

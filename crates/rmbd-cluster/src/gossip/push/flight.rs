@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rmbd_pace::{RoundTrip, Timeouts};
+use rmbd_proto::SketchNumber;
 
 /// Datagrams that may arrive in another order before one counts as lost (RFC 9002 section 6.1.1).
 const REORDERING: u64 = 3;
@@ -39,7 +40,10 @@ const TIMEOUTS: Timeouts = Timeouts {
     doublings_max: BACKOFF_MAX,
 };
 
-/// The content of a numbered datagram.
+/// A piece of our slice in a sketch. A numbered datagram carries one or more, at most one of each sketch.
+pub(crate) type SentPiece = (SketchNumber, Piece);
+
+/// A part of a numbered datagram's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// It carried what had changed in cells `from..to`.
@@ -48,17 +52,17 @@ pub(crate) enum Piece {
     Complete { version: u64 },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sent {
     at: Duration,
-    piece: Piece,
+    pieces: Vec<SentPiece>,
 }
 
 /// Pieces that have arrived or are lost, as an ack or silence tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
-    pub(super) arrived: Vec<Piece>,
-    pub(super) lost: Vec<Piece>,
+    pub(super) arrived: Vec<SentPiece>,
+    pub(super) lost: Vec<SentPiece>,
 }
 
 /// Datagrams under way on one channel.
@@ -99,8 +103,8 @@ impl Flight {
         self.sent.is_empty()
     }
 
-    pub(super) fn note_sent(&mut self, number: u64, now: Duration, piece: Piece) {
-        self.sent.insert(number, Sent { at: now, piece });
+    pub(super) fn note_sent(&mut self, number: u64, now: Duration, pieces: Vec<SentPiece>) {
+        self.sent.insert(number, Sent { at: now, pieces });
     }
 
     /// Takes an ack. Ranges that were never sent are ignored; the work is bounded by what is under way.
@@ -110,14 +114,15 @@ impl Flight {
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut newest = None;
+        let (mut newest, mut datagrams) = (None, 0);
         for range in ranges {
             // A range may be as long as the other end likes; only what is under way is gone through.
             let acked: Vec<u64> = self.sent.range(range).map(|(&number, _)| number).collect();
             for number in acked {
                 if let Some(sent) = self.sent.remove(&number) {
                     newest = newest.max(Some((number, sent.at)));
-                    outcome.arrived.push(sent.piece);
+                    outcome.arrived.extend(sent.pieces);
+                    datagrams += 1;
                 }
             }
         }
@@ -129,7 +134,7 @@ impl Flight {
             self.round_trip.measured(now.saturating_sub(at));
         }
         self.backoff = 0;
-        self.grow(outcome.arrived.len());
+        self.grow(datagrams);
         let lost_below = self.newest_acked.saturating_sub(REORDERING);
         self.lose(..=lost_below, &mut outcome);
         outcome
@@ -152,7 +157,7 @@ impl Flight {
             }
             for number in expired {
                 if let Some(sent) = self.sent.remove(&number) {
-                    outcome.lost.push(sent.piece);
+                    outcome.lost.extend(sent.pieces);
                 }
             }
         }
@@ -167,9 +172,9 @@ impl Flight {
     }
 
     /// Gives all up: what was under way is lost, and no fault of the path.
-    pub(super) fn abandon(&mut self) -> Vec<Piece> {
+    pub(super) fn abandon(&mut self) -> Vec<SentPiece> {
         let sent = std::mem::take(&mut self.sent);
-        sent.into_values().map(|sent| sent.piece).collect()
+        sent.into_values().flat_map(|sent| sent.pieces).collect()
     }
 
     /// When silence becomes loss.
@@ -200,7 +205,7 @@ impl Flight {
             }
             let (number, sent) = entry.remove_entry();
             self.shrink(number);
-            outcome.lost.push(sent.piece);
+            outcome.lost.extend(sent.pieces);
         }
     }
 
@@ -228,14 +233,14 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn piece(n: u32) -> Piece {
-        Piece::Range { from: n, to: n + 1 }
+    fn piece(n: u32) -> SentPiece {
+        (SketchNumber(n % 3), Piece::Range { from: n, to: n + 1 })
     }
 
     fn flight_of(count: u64) -> Flight {
         let mut flight = Flight::new();
         for number in 1..=count {
-            flight.note_sent(number, MS * number as u32, piece(number as u32));
+            flight.note_sent(number, MS * number as u32, vec![piece(number as u32)]);
         }
         flight
     }
@@ -257,12 +262,25 @@ mod tests {
     }
 
     #[test]
+    fn all_pieces_of_a_datagram_share_its_fate_and_count_as_one() {
+        let mut flight = Flight::new();
+        for number in 1..=5 {
+            let first = number as u32 * 10;
+            flight.note_sent(number, MS, vec![piece(first), piece(first + 1)]);
+        }
+        let outcome = flight.ack(MS * 2, std::iter::once(5..=5));
+        assert_eq!(outcome.arrived, [piece(50), piece(51)]);
+        assert_eq!(outcome.lost, [10, 11, 20, 21].map(piece));
+        assert_eq!(flight.abandon(), [30, 31, 40, 41].map(piece));
+    }
+
+    #[test]
     fn silence_is_loss_after_a_timeout_that_grows() {
         let mut flight = Flight::new();
         let mut now = MS;
         let mut waits = Vec::new();
         for number in 1..8 {
-            flight.note_sent(number, now, piece(0));
+            flight.note_sent(number, now, vec![piece(0)]);
             let deadline = flight.deadline().expect("one is under way");
             assert_eq!(flight.expire(deadline - MS), Outcome::default());
             waits.push(deadline - now);
@@ -277,21 +295,21 @@ mod tests {
     fn who_comes_back_after_a_storm_is_tried_soon() {
         let mut flight = Flight::new();
         let mut now = MS;
-        flight.note_sent(1, now, piece(0));
+        flight.note_sent(1, now, vec![piece(0)]);
         now += MS * 900;
         flight.ack(now, std::iter::once(1..=1));
         for number in 2..12 {
-            flight.note_sent(number, now, piece(0));
+            flight.note_sent(number, now, vec![piece(0)]);
             let deadline = flight.deadline().expect("one is under way");
             assert!(deadline - now <= TIMEOUT_MAX);
             now = deadline;
             assert_eq!(flight.expire(now).lost, [piece(0)]);
         }
-        flight.note_sent(12, now, piece(0));
+        flight.note_sent(12, now, vec![piece(0)]);
         now += MS * 3_000;
         assert_eq!(flight.expire(now), Outcome::default());
         assert_eq!(flight.hurry(now).lost, [piece(0)]);
-        flight.note_sent(13, now, piece(0));
+        flight.note_sent(13, now, vec![piece(0)]);
         assert_eq!(flight.hurry(now), Outcome::default(), "it may still arrive");
     }
 
@@ -303,13 +321,13 @@ mod tests {
             let from = number + 1;
             while flight.has_room() {
                 number += 1;
-                flight.note_sent(number, MS * round, piece(0));
+                flight.note_sent(number, MS * round, vec![piece(0)]);
             }
             flight.ack(MS * (round + 1), std::iter::once(from..=number));
         }
         assert_eq!(flight.window, WINDOW_MAX);
         for lost in 0..40 {
-            flight.note_sent(number + 1 + lost, MS * 30, piece(0));
+            flight.note_sent(number + 1 + lost, MS * 30, vec![piece(0)]);
         }
         let newest = number + 40;
         let outcome = flight.ack(MS * 31, [newest..=newest].into_iter());
@@ -317,8 +335,8 @@ mod tests {
         assert_eq!(flight.window, WINDOW_MAX / 2);
         for _ in 0..20 {
             number += 100;
-            flight.note_sent(number, MS * 40, piece(0));
-            flight.note_sent(number + 10, MS * 40, piece(0));
+            flight.note_sent(number, MS * 40, vec![piece(0)]);
+            flight.note_sent(number + 10, MS * 40, vec![piece(0)]);
             flight.ack(MS * 41, std::iter::once(number + 10..=number + 10));
         }
         assert!((WINDOW_MIN..WINDOW_MIN + 40).contains(&flight.window));

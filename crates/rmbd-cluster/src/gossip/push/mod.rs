@@ -1,7 +1,8 @@
 //! Pushing our own slice: publishing what was added, and bringing each peer to what is published.
 //!
-//! [`Publishing`] says which versions there are and since when. [`Progress`] is where one peer stands: what it has
-//! ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)).
+//! [`Publishing`] says which versions there are of each sketch and since when. [`Progress`] is where one peer stands:
+//! what it has of each sketch ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)), which is
+//! one for all sketches, since the path is.
 
 mod flight;
 mod own_slice;
@@ -9,8 +10,7 @@ mod progress;
 mod publishing;
 mod sweep;
 
-pub(crate) use self::flight::{ACK_DELAY, Piece};
-pub(crate) use self::own_slice::OwnSliceWriter;
+pub(crate) use self::flight::{ACK_DELAY, SentPiece};
 pub(crate) use self::progress::Progress;
 #[cfg(test)]
 pub(crate) use self::publishing::PUBLISH_CELLS;

@@ -91,6 +91,11 @@ impl Push {
         self.base
     }
 
+    /// The version that it has all of, and has said so.
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::gossip::sketches::Sketches;
 use rmbd_proto::Boot;
 use rmbd_proto::cluster::{DigestEntry, SliceId};
-use rmbd_store::Slices;
 
 /// A node that has been behind for so many times that long pulls although something keeps coming: cells may arrive
 /// while the word that they are all does not.
@@ -34,7 +34,7 @@ pub(super) struct Claim {
     behind_since: Duration,
     /// Nothing has come since then.
     since: Duration,
-    /// Our copy had changed last at this number, of those that [`Slices::changed_at`] gives.
+    /// Our copy had changed last at this number, of those that [`changed_at`](rmbd_store::Slices::changed_at) gives.
     changed_at: u64,
 }
 
@@ -101,12 +101,12 @@ impl Claim {
     }
 
     /// Whether we have what it names.
-    pub(super) fn is_met(&self, slices: &Slices, slice: &SliceId) -> bool {
-        let ours = slices.version(slice);
+    pub(super) fn is_met(&self, sketches: &Sketches, slice: &SliceId) -> bool {
+        let ours = sketches.version(slice);
         match self.ahead {
             Ahead::Newer => ours >= self.version,
-            Ahead::Other => ours > self.version || slices.root(slice) == self.root,
-            Ahead::OlderAndOther => slices.root(slice) == self.root,
+            Ahead::Other => ours > self.version || sketches.root(slice) == self.root,
+            Ahead::OlderAndOther => sketches.root(slice) == self.root,
         }
     }
 

@@ -32,14 +32,14 @@ use self::claims::Claims;
 use self::pull::Pull;
 pub(crate) use self::pull::{Group, GroupHashes, Sections};
 use self::siblings::ComparedSums;
-use self::tour::DigestTour;
+pub(crate) use self::tour::DigestTour;
 use super::limits::ClusterLimits;
-use super::peers::{DigestLine, QueuedFrame};
+use super::peers::{Ourselves, QueuedFrame};
+use super::sketches::Sketches;
 use rmbd_proto::cluster::{
     DigestEntry, GROUP_CELLS, Hashes, SECTION_GROUPS, SiblingsEntry, SliceId,
 };
-use rmbd_proto::{Boot, Writer};
-use rmbd_store::Slices;
+use rmbd_proto::{Boot, SketchNumber};
 
 /// A neighbour is given up after so many silences; then another one's claim begins anew.
 const SILENCES_MAX: u32 = 5;
@@ -50,8 +50,6 @@ const SILENCES_OF_PATIENCE: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Repair {
     limits: ClusterLimits,
-    /// Sections of a slice.
-    sections: u32,
     tour: DigestTour,
     compared: ComparedSums,
     claims: Claims,
@@ -59,26 +57,24 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    /// Nothing was claimed yet. Slices have so many cells.
-    pub(crate) fn new(gossip_interval: Duration, limits: ClusterLimits, cells: u32) -> Self {
-        let groups = cells.div_ceil(GROUP_CELLS as u32);
+    /// Nothing was claimed yet.
+    pub(crate) fn new(gossip_interval: Duration, limits: ClusterLimits) -> Self {
         Self {
             limits,
-            sections: groups.div_ceil(SECTION_GROUPS as u32),
-            tour: DigestTour::new(limits.digest_lines_a_round),
+            tour: DigestTour::new(limits),
             compared: ComparedSums::new(limits.claims),
             claims: Claims::new(gossip_interval, limits.claims),
             pulls: BTreeMap::new(),
         }
     }
 
-    /// The lines of this round's digest; `writers` says who writes now, of each other node.
-    pub(crate) fn digest_part(
-        &self,
-        slices: &Slices,
-        writers: &BTreeMap<u64, Writer>,
-    ) -> Vec<DigestLine> {
-        self.tour.part(slices, writers)
+    /// The tour through what we tell of our copies.
+    pub(crate) fn tour(&self) -> &DigestTour {
+        &self.tour
+    }
+
+    pub(crate) fn tour_mut(&mut self) -> &mut DigestTour {
+        &mut self.tour
     }
 
     /// Lines that are told in one round.
@@ -86,25 +82,30 @@ impl Repair {
         self.limits.digest_lines_a_round
     }
 
-    /// These lines were told: the next round goes on behind them.
-    pub(crate) fn move_on(
-        &mut self,
-        told: &[DigestLine],
-        slices: &Slices,
-        writers: &BTreeMap<u64, Writer>,
-    ) {
-        self.tour.move_on(told, slices, writers);
-    }
-
     /// Takes a neighbour's line about siblings; whether their buckets are to be compared now.
     pub(crate) fn compare_siblings(
         &mut self,
-        slices: &Slices,
+        sketches: &Sketches,
         from: Boot,
         theirs: SiblingsEntry,
     ) -> bool {
-        let ours = slices.siblings(&theirs.slice);
+        let ours = sketches.siblings(&theirs.slice);
         ours != theirs && self.compared.hear(from, theirs, ours)
+    }
+
+    /// Takes a neighbour's sum over a whole sketch; whether the lines are to be compared now.
+    pub(crate) fn compare_sketch(
+        &mut self,
+        from: Boot,
+        sketch: SketchNumber,
+        theirs: u64,
+        ours: u64,
+    ) -> bool {
+        let is_due = ours != theirs && self.compared.hear_sketch(from, sketch, theirs, ours);
+        if is_due {
+            self.tour.wake(sketch);
+        }
+        is_due
     }
 
     /// Memory has become free: what led to nothing may lead to something now.
@@ -125,12 +126,12 @@ impl Repair {
     pub(crate) fn compare(
         &mut self,
         now: Duration,
-        slices: &mut Slices,
+        sketches: &mut Sketches,
         from: Boot,
         theirs: DigestEntry,
         relation: Relation,
     ) {
-        let is_ahead = self.note_line(now, slices, from, theirs, relation);
+        let is_ahead = self.note_line(now, sketches, from, theirs, relation);
         self.compared.note_line(from, &theirs.slice, is_ahead);
     }
 
@@ -138,7 +139,7 @@ impl Repair {
     fn note_line(
         &mut self,
         now: Duration,
-        slices: &mut Slices,
+        sketches: &mut Sketches,
         from: Boot,
         theirs: DigestEntry,
         relation: Relation,
@@ -152,27 +153,30 @@ impl Repair {
             }
             return false;
         }
-        if slices.root(&theirs.slice) == theirs.root {
+        if sketches.root(&theirs.slice) == theirs.root {
             // Its copy is ours, cell for cell: what it has complete, we have, too.
-            slices.complete(&theirs.slice, 0, theirs.version);
+            sketches.complete(&theirs.slice, 0, theirs.version);
         }
         let is_pulled = |slice: &SliceId| self.pulls.contains_key(slice);
         self.claims
-            .note(now, slices, from, theirs, relation, is_pulled)
+            .note(now, sketches, from, theirs, relation, is_pulled)
     }
 
     /// Hashes of sections have come.
     pub(crate) fn take_sections(
         &mut self,
         now: Duration,
-        slices: &Slices,
+        ourselves: &Ourselves,
+        sketches: &Sketches,
         from: Boot,
         slice: &SliceId,
         theirs: Sections<impl Iterator<Item = u64>>,
     ) {
-        let sections = self.sections;
+        let cells = ourselves.cells(slice.sketch).unwrap_or(0);
+        let sections = cells.div_ceil((GROUP_CELLS * SECTION_GROUPS) as u32);
+        let ours = sketches.section_hashes(slice);
         if let Some(pull) = self.pull_from(from, slice) {
-            pull.take_sections(now, slices.section_hashes(slice), theirs, sections);
+            pull.take_sections(now, ours, theirs, sections);
         }
     }
 
@@ -180,13 +184,13 @@ impl Repair {
     pub(crate) fn take_groups(
         &mut self,
         now: Duration,
-        slices: &Slices,
+        sketches: &Sketches,
         from: Boot,
         slice: &SliceId,
         theirs: GroupHashes<impl Iterator<Item = u64>>,
     ) {
         if let Some(pull) = self.pull_from(from, slice) {
-            let ours = slices.group_hashes(slice, theirs.section);
+            let ours = sketches.group_hashes(slice, theirs.section);
             pull.take_groups(now, &ours, theirs);
         }
     }
@@ -209,15 +213,17 @@ impl Repair {
     pub(crate) fn ask(
         &mut self,
         now: Duration,
-        slices: &mut Slices,
+        sketches: &mut Sketches,
         mut ask: impl FnMut(Boot, QueuedFrame),
     ) {
-        self.end_pulls(slices);
+        self.end_pulls(sketches);
         let room = self.limits.pulls.saturating_sub(self.pulls.len());
         let pulls = &self.pulls;
         let is_pulled = |slice: &SliceId| pulls.contains_key(slice);
-        for (slice, claim) in self.claims.take_due(now, slices, room, is_pulled) {
-            let pull = Pull::new(now, claim.from(), claim.root(), slices.changed_at(&slice));
+        let of_sketch = |sketch| pulls.keys().filter(|slice| slice.sketch == sketch).count();
+        let due = (self.claims).take_due(now, sketches, room, is_pulled, of_sketch);
+        for (slice, claim) in due {
+            let pull = Pull::new(now, claim.from(), claim.root(), sketches.changed_at(&slice));
             self.pulls.insert(slice, pull);
         }
         for (slice, pull) in &mut self.pulls {
@@ -250,7 +256,7 @@ impl Repair {
         });
     }
 
-    fn end_pulls(&mut self, slices: &mut Slices) {
+    fn end_pulls(&mut self, sketches: &mut Sketches) {
         let claims = &mut self.claims;
         let is_full = self.pulls.len() >= self.limits.pulls;
         self.pulls.retain(|slice, pull| {
@@ -259,12 +265,12 @@ impl Repair {
                 || (pull.silences() >= SILENCES_OF_PATIENCE && is_awaited);
             let is_done = pull.is_done();
             if is_done {
-                slices.complete(slice, 0, pull.version());
-                if let Some(root) = pull.fruitless_root(slices.changed_at(slice)) {
+                sketches.complete(slice, 0, pull.version());
+                if let Some(root) = pull.fruitless_root(sketches.changed_at(slice)) {
                     claims.note_fruitless(*slice, pull.from(), root);
                 }
             }
-            let is_over = is_done || is_given_up || slices.is_refused(slice);
+            let is_over = is_done || is_given_up || sketches.is_refused(slice);
             if is_over {
                 claims.note_due(slice);
             }
@@ -278,8 +284,8 @@ impl Repair {
 }
 
 /// The buckets in which a neighbour's sums of a slice's siblings differ from ours, a bit for each.
-pub(crate) fn differing_buckets(slices: &Slices, slice: &SliceId, theirs: Hashes<'_>) -> u64 {
-    let ours = slices.sibling_buckets(slice);
+pub(crate) fn differing_buckets(sketches: &Sketches, slice: &SliceId, theirs: Hashes<'_>) -> u64 {
+    let ours = sketches.sibling_buckets(slice);
     let pairs = ours.iter().zip(theirs).enumerate();
     let differing = pairs.filter(|(_, (ours, theirs))| **ours != *theirs);
     differing.fold(0, |buckets, (bucket, _)| buckets | 1_u64 << bucket)

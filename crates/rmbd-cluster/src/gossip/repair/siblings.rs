@@ -11,6 +11,8 @@
 //!    <-- digest: (slice, version, root) -----     now it is as with every other line
 //! ```
 //!
+//! A sketch of which nothing has changed for long is told as one sum in the same way, and then line by line.
+//!
 //! Two copies may go on differing, where one of the nodes has no room. So two sums of which the lines led to nothing
 //! are compared ever more seldom, until one of them changes, or there is room again.
 
@@ -23,14 +25,14 @@ use rmbd_proto::{Boot, SketchNumber};
 /// 4 ... and at last so many.
 const PASSED_OVER_MAX: u32 = 64;
 
-/// A node's slices of a sketch.
-type NodeSlices = (SketchNumber, u64);
+/// A node's slices of a sketch; without a node all slices of the sketch.
+type SummedSlices = (SketchNumber, Option<u64>);
 
-/// The sums that were compared in detail, by neighbour and node.
+/// The sums that were compared in detail, by neighbour, sketch and node.
 #[derive(Debug)]
 pub(super) struct ComparedSums {
     max: usize,
-    sums: BTreeMap<(Boot, NodeSlices), Sums>,
+    sums: BTreeMap<(Boot, SummedSlices), Sums>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +58,42 @@ impl ComparedSums {
 
     /// Whether two sums that differ are to be compared in detail, now that they are heard.
     pub(super) fn hear(&mut self, from: Boot, theirs: SiblingsEntry, ours: SiblingsEntry) -> bool {
-        let key = (from, (theirs.slice.sketch, theirs.slice.node));
+        let key = (from, (theirs.slice.sketch, Some(theirs.slice.node)));
+        self.hear_sums(key, theirs, ours)
+    }
+
+    /// Whether two sums over a whole sketch that differ are to be compared line by line, now that they are heard.
+    pub(super) fn hear_sketch(
+        &mut self,
+        from: Boot,
+        sketch: SketchNumber,
+        theirs: u64,
+        ours: u64,
+    ) -> bool {
+        let entry = |sum| SiblingsEntry {
+            slice: SliceId {
+                sketch,
+                ..SliceId::default()
+            },
+            count: 0,
+            sum,
+        };
+        self.hear_sums((from, (sketch, None)), entry(theirs), entry(ours))
+    }
+
+    fn hear_sums(
+        &mut self,
+        key: (Boot, SummedSlices),
+        theirs: SiblingsEntry,
+        ours: SiblingsEntry,
+    ) -> bool {
         if self.sums.len() >= self.max && !self.sums.contains_key(&key) {
-            self.sums.pop_first();
+            // Any one: it is compared once more than it need be.
+            let next = self.sums.range(key..).next().map(|(&next, _)| next);
+            match next {
+                Some(next) => self.sums.remove(&next),
+                None => self.sums.pop_first().map(|(_, sums)| sums),
+            };
         }
         let fresh = Sums::new(theirs, ours);
         let sums = self.sums.entry(key).or_insert(fresh);
@@ -70,11 +105,12 @@ impl ComparedSums {
 
     /// A line has come; perhaps it `is_ahead` of what is here.
     pub(super) fn note_line(&mut self, from: Boot, slice: &SliceId, is_ahead: bool) {
-        let key = (from, (slice.sketch, slice.node));
-        let sums = self.sums.get_mut(&key);
-        if let Some(sums) = sums.filter(|sums| sums.theirs.slice != *slice) {
-            sums.have_lines_come = true;
-            sums.was_worth_it |= is_ahead;
+        for node in [Some(slice.node), None] {
+            let sums = self.sums.get_mut(&(from, (slice.sketch, node)));
+            if let Some(sums) = sums.filter(|sums| sums.theirs.slice != *slice) {
+                sums.have_lines_come = true;
+                sums.was_worth_it |= is_ahead;
+            }
         }
     }
 
@@ -168,9 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn sums_of_a_sketch_are_compared_as_those_of_a_node_are() {
+        let mut compared = ComparedSums::new(8);
+        let line = SliceId::of(77, Writer(1));
+        let due = (0..20).filter(|_| {
+            let is_due = compared.hear_sketch(Boot(2), line.sketch, 1, 2);
+            if is_due {
+                compared.note_line(Boot(2), &line, false);
+            }
+            is_due
+        });
+        assert_eq!(due.collect::<Vec<_>>(), [0, 2, 5, 10, 19]);
+        assert!(compared.hear_sketch(Boot(2), line.sketch, 1, 3));
+        assert!(compared.hear_sketch(Boot(2), SketchNumber(5), 1, 2));
+    }
+
+    #[test]
     fn what_is_compared_is_bounded() {
         let mut compared = ComparedSums::new(3);
-        for boot in 0..99 {
+        for boot in (0..99).chain((0..99).rev()) {
             assert!(compared.hear(Boot(boot), entry(1), entry(2)));
         }
         assert_eq!(compared.sums.len(), 3);

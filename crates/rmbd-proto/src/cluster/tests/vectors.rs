@@ -27,6 +27,15 @@ fn entries_meaning(entries: Entries<'_>) -> Vec<Value> {
     entries.map(entry).collect()
 }
 
+const NO_SKETCH: SketchEntry = SketchEntry {
+    number: SketchNumber(0),
+    fingerprint: 0,
+};
+
+fn line(place: CatalogueLine) -> Value {
+    json!([place.sketch.0, place.line])
+}
+
 fn name(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Membership => "membership",
@@ -93,15 +102,22 @@ fn meaning(frame: Frame<'_>) -> Value {
             let ranges: Vec<_> = groups.map(|range| range.into_inner()).collect();
             json!({"frame": "pull", "slice": slice(&of), "ranges": ranges})
         }
-        Frame::CatalogueAsked { first } => json!({"frame": "catalogue_asked", "first": first}),
+        Frame::CatalogueAsked { first } => {
+            json!({"frame": "catalogue_asked", "first": line(first)})
+        }
         Frame::Catalogue {
             first,
-            total,
+            next,
             entries,
         } => {
-            let entries = entries_meaning(entries);
-            json!({"frame": "catalogue", "first": first, "total": total, "entries": entries})
+            let (entries, next) = (entries_meaning(entries), next.map(line));
+            json!({"frame": "catalogue", "first": line(first), "next": next, "entries": entries})
         }
+        Frame::SketchSums { sums } => {
+            let sums: Vec<_> = sums.map(|sum| (sum.sketch.0, sum.sum)).collect();
+            json!({"frame": "sketch_sums", "sums": sums})
+        }
+        Frame::SketchAsked { sketch } => json!({"frame": "sketch_asked", "sketch": sketch.0}),
         Frame::Contact { purpose } => json!({"frame": "contact", "purpose": name(purpose)}),
         Frame::ContactAnswered { purpose } => {
             json!({"frame": "contact_answered", "purpose": name(purpose)})
@@ -109,11 +125,13 @@ fn meaning(frame: Frame<'_>) -> Value {
         Frame::About {
             asks,
             writer,
+            total,
+            first,
             sketches,
         } => {
             let sketches = sketches.map(|sketch| (sketch.number.0, sketch.fingerprint));
             let sketches: Vec<_> = sketches.collect();
-            json!({"frame": "about", "asks": asks, "writer": writer.0, "sketches": sketches})
+            json!({"frame": "about", "asks": asks, "writer": writer.0, "total": total, "first": first, "sketches": sketches})
         }
         Frame::UnknownSketch { slice: of } => {
             json!({"frame": "unknown_sketch", "slice": slice(&of)})
@@ -201,9 +219,11 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::CatalogueAsked { first } => writer.catalogue_asked(first),
         Frame::Catalogue {
             first,
-            total,
+            next,
             entries,
-        } => writer.catalogue(first, total, entries) == entries.count(),
+        } => writer.catalogue(first, next, &entries.collect::<Vec<_>>()),
+        Frame::SketchSums { sums } => writer.sketch_sums(sums) == sums.count(),
+        Frame::SketchAsked { sketch } => writer.sketch_asked(sketch),
         Frame::Contact { purpose } => writer.contact(purpose),
         Frame::ContactAnswered { purpose } => writer.contact_answered(purpose),
         Frame::NotHeld { slice } => writer.not_held(&slice),
@@ -223,8 +243,18 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         Frame::About {
             asks,
             writer: writes,
+            total,
+            first,
             sketches,
-        } => writer.about(asks, writes, &sketches.collect::<Vec<_>>()),
+        } => {
+            // Those of other parts are not written here.
+            let mut all = vec![NO_SKETCH; total as usize];
+            for (at, sketch) in (first as usize..).zip(sketches) {
+                all[at] = sketch;
+            }
+            let told = &all[..all.len().min(first as usize + sketches.count())];
+            told.len() == all.len() && writer.about(asks, writes, &all, first)
+        }
         Frame::UnknownSketch { .. } => false,
     }
 }
@@ -235,7 +265,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 147);
+    assert_eq!(payloads.len(), 156);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

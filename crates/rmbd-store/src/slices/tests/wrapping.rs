@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use super::*;
-use crate::{Batch, Estimate};
+use crate::{Batch, Estimate, ReplicaOptions};
 use rmbd_sketch::{PASS_WEIGHT_MAX, Weight};
 use rmbd_testkit::random::random;
 
@@ -30,7 +30,11 @@ impl Node {
             max_origins: 100,
             ..NO_LIMITS
         };
-        let replica = Replica::try_with_threads(geometry, FAMILY, own, limits, threads).unwrap();
+        let options = ReplicaOptions {
+            threads,
+            ..ReplicaOptions::of(geometry, FAMILY, own, limits)
+        };
+        let replica = Replica::try_open(options).unwrap();
         let replica = Arc::new(replica);
         let slices = Slices::try_new(Arc::clone(&replica)).unwrap();
         Self { replica, slices }
@@ -82,7 +86,7 @@ impl Node {
             let count = own.min().unwrap() + others.min().unwrap();
             let expected = Estimate {
                 count,
-                incomplete: false,
+                ..Estimate::default()
             };
             assert_eq!(self.replica.estimate(&[key]), expected);
         }

@@ -55,7 +55,9 @@ impl Liar {
             number,
             fingerprint,
         };
-        self.say(net, |frames| frames.about(true, Writer(writer), &[entry]));
+        self.say(net, |frames| {
+            frames.about(true, Writer(writer), &[entry], 0)
+        });
     }
 }
 
@@ -221,7 +223,9 @@ fn what_is_told_of_many_sketches_is_not_kept() {
         })
         .collect();
     for _ in 0..3 {
-        liar.say(&mut net, |frames| frames.about(true, Writer(55), &sketches));
+        liar.say(&mut net, |frames| {
+            frames.about(true, Writer(55), &sketches, 0)
+        });
     }
     let peer = net.nodes[0].cluster.peers.get(Boot(500)).unwrap();
     assert_eq!(peer.about().unwrap().compared(), 1);

@@ -11,7 +11,7 @@ use crate::gossip::LEAVE_LIMIT;
 use crate::gossip::push::PUBLISH_CELLS;
 use crate::membership::MemberState;
 use rmbd_proto::cluster::{DigestEntry, SliceId};
-use rmbd_proto::{Boot, SketchNumber, Writer};
+use rmbd_proto::{Boot, Writer};
 use rmbd_sketch::{Geometry, HashFamily};
 use rmbd_store::{ReplicaLimits, fingerprint};
 
@@ -79,11 +79,10 @@ impl Net {
             seed: boot,
             gossip_interval: ROUND,
             gossip_rate_bytes_per_s: 32 << 20,
-            fingerprint: fingerprint(geometry, FAMILY),
             join: !self.nodes.is_empty(),
             limits: ClusterLimits::default(),
         };
-        let cluster = Cluster::try_new(self.now, options, Arc::clone(&replica)).unwrap();
+        let cluster = Cluster::try_new(self.now, options, vec![Arc::clone(&replica)]).unwrap();
         self.nodes.push(Node {
             replica,
             cluster,
@@ -360,7 +359,7 @@ fn a_digest_does_not_grow_with_restarts_and_finds_what_is_missing() {
             let is_lacking = writer % 1_000 == number as u64;
             let slice = SliceId::of([1, 77][writer as usize % 2], Writer(writer));
             let cells = [(writer as u32 % 64, writer), (63 - writer as u32 % 64, 1)];
-            let slices = &mut node.cluster.slices;
+            let slices = &mut node.cluster.sketches;
             if !is_lacking {
                 slices.merge(&slice, cells.into_iter()).unwrap();
                 assert!(slices.complete(&slice, 0, writer % 7 + 1));
@@ -411,7 +410,7 @@ fn what_a_live_node_counts_is_pushed_again_when_there_is_room() {
         .sum::<u64>();
     net.limits.max_memory_bytes = 6 * dense.memory_bytes() + held + 600;
     net.start(2, 102, 1, dense);
-    let slices = &mut net.nodes[1].cluster.slices;
+    let slices = &mut net.nodes[1].cluster.sketches;
     slices.merge_live(&departed, cells(100)).unwrap();
     let now = net.now;
     net.nodes[1].cluster.join(now, address(0));
@@ -426,7 +425,7 @@ fn what_a_live_node_counts_is_pushed_again_when_there_is_room() {
     let refused = net.nodes[0].cluster.status(net.now).members[0].refuses_ours;
     assert!(refused, "it is not pushed to");
 
-    net.nodes[1].cluster.slices.rest(&departed);
+    net.nodes[1].cluster.sketches.rest(&departed);
     net.run(ROUND * 6);
     assert!(!lacks(&net) && !net.nodes[1].replica.is_incomplete());
     let (here, there) = (&net.nodes[0], &net.nodes[1]);

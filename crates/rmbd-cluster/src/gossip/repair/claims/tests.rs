@@ -4,7 +4,7 @@ use super::*;
 use crate::gossip::repair::claim::PATIENCES_MAX;
 use rmbd_proto::Writer;
 use rmbd_sketch::{Geometry, HashFamily};
-use rmbd_store::{Replica, ReplicaLimits};
+use rmbd_store::{Replica, ReplicaLimits, Slices};
 
 const ROUND: Duration = Duration::from_millis(500);
 const S: SliceId = SliceId::of(7, Writer(70));
@@ -21,7 +21,7 @@ const PUSHED: Relation = Relation {
 const NOT_PULLED: fn(&SliceId) -> bool = |_| false;
 
 /// A node that has `S` at version 4, one cell of it at 4.
-fn holder() -> Slices {
+fn holder() -> Sketches {
     let limits = ReplicaLimits {
         max_peers: 1,
         max_origins: 9,
@@ -34,7 +34,7 @@ fn holder() -> Slices {
     let mut slices = Slices::try_new(Arc::new(replica)).unwrap();
     slices.merge(&S, [(0, 4)].into_iter()).unwrap();
     assert!(slices.complete(&S, 0, 4));
-    slices
+    Sketches::of([slices])
 }
 
 fn line(version: u64, root: u64) -> DigestEntry {
@@ -45,8 +45,8 @@ fn line(version: u64, root: u64) -> DigestEntry {
     }
 }
 
-fn due(claims: &mut Claims, slices: &Slices, now: Duration) -> Vec<(u64, u64)> {
-    let due = claims.take_due(now, slices, 9, |_| false);
+fn due(claims: &mut Claims, slices: &Sketches, now: Duration) -> Vec<(u64, u64)> {
+    let due = claims.take_due(now, slices, 9, NOT_PULLED, |_| 0);
     due.iter()
         .map(|(_, claim)| (claim.from().0, claim.version()))
         .collect()
@@ -170,7 +170,7 @@ fn what_is_asked_for_in_vain_keeps_nothing_from_being_asked_for() {
         for boot in 0..5 {
             claims.note(now, &slices, Boot(2), line_of(boot), DEAD, NOT_PULLED);
         }
-        let due = claims.take_due(now, &slices, 1, NOT_PULLED);
+        let due = claims.take_due(now, &slices, 1, NOT_PULLED, |_| 0);
         asked.extend(due.iter().map(|(slice, _)| slice.writer));
     }
     assert_eq!(asked.len(), 5);
@@ -217,4 +217,40 @@ fn claims_are_bounded() {
     assert_eq!((claims.claims.len(), claims.fruitless.len()), (3, 3));
     claims.forget(Boot(2));
     assert_eq!((claims.claims.len(), claims.fruitless.len()), (0, 0));
+}
+
+/// A line about a slice of another sketch, of which nothing is here.
+fn line_in(sketch: u32, writer: u64) -> DigestEntry {
+    let mut line = line_of(writer);
+    line.slice.sketch = SketchNumber(sketch);
+    line
+}
+
+#[test]
+fn a_sketch_with_many_claims_leaves_places_and_turns_to_the_others() {
+    let slices = holder();
+    let mut claims = Claims::new(ROUND, 40);
+    for writer in 0..400 {
+        claims.note(ROUND, &slices, Boot(2), line_of(writer), DEAD, NOT_PULLED);
+    }
+    for (sketch, writer) in (1..4).flat_map(|sketch| [(sketch, 1), (sketch, 2)]) {
+        let theirs = line_in(sketch, writer);
+        claims.note(ROUND * 2, &slices, Boot(2), theirs, DEAD, NOT_PULLED);
+        assert!(claims.has(&theirs.slice));
+    }
+    assert_eq!(claims.claims.len(), 40);
+    let pulls = |sketch: SketchNumber| usize::from(sketch == SketchNumber::DEFAULT);
+    let due = claims.take_due(ROUND * 3, &slices, 5, NOT_PULLED, pulls);
+    let sketches: Vec<u32> = due.iter().map(|(slice, _)| slice.sketch.0).collect();
+    assert_eq!(
+        sketches,
+        [1, 2, 3, 0, 1],
+        "the first that came where as few are pulled"
+    );
+    assert_eq!(
+        claims.of_sketches.values().sum::<usize>(),
+        claims.claims.len()
+    );
+    claims.forget(Boot(2));
+    assert!(claims.of_sketches.is_empty());
 }

@@ -3,27 +3,43 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+mod limits;
+
 use super::*;
-use rmbd_proto::SketchNumber;
+use rmbd_proto::{SketchName, SketchNumber};
 use rmbd_sketch::MAX_WEIGHT;
-use rmbd_store::Estimate;
 use rmbd_store::once::WINDOW;
+use rmbd_store::{Estimate, NamedSketch};
 use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(0xB007);
 const MAX: u32 = 1000;
+const FIRST: Admitted = Admitted::to(SketchIndex::DEFAULT);
 const XXH3: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 
 fn engine(width: u64, family: HashFamily, max_weight: u32) -> Arc<Engine> {
-    let geometry = Geometry::new(width, 4).unwrap();
-    let replica = Arc::new(Replica::try_new(geometry, family, 1).unwrap());
+    engine_of(&[width], family, max_weight)
+}
+
+/// An engine of as many sketches as there are widths.
+fn engine_of(widths: &[u64], family: HashFamily, max_weight: u32) -> Arc<Engine> {
+    let sketches = widths.iter().enumerate().map(|(at, &width)| {
+        let geometry = Geometry::new(width, 4).unwrap();
+        let replica = Arc::new(Replica::try_new(geometry, family, 1).unwrap());
+        let name = match at {
+            0 => SketchName::default(),
+            _ => format!("sketch-{at}").parse().unwrap(),
+        };
+        NamedSketch::new(name, replica)
+    });
+    let registry = Registry::new(sketches.collect()).unwrap();
     let options = EngineOptions {
         boot: BOOT,
         max_weight: Weight::new(max_weight).unwrap(),
         once_clients: 100,
         once_secret: [7; COOKIE_SECRET_BYTES],
     };
-    Arc::new(Engine::new(replica, &options))
+    Arc::new(Engine::new(registry, &options))
 }
 
 fn address(client: u64) -> IpAddr {
@@ -67,7 +83,7 @@ impl Client {
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     token: u64,
-    key: u64,
+    key: Key,
     /// Added to the key by this session before: no less and no more may be seen.
     own: u64,
     /// And what others had added and shown before.
@@ -86,7 +102,9 @@ impl Expected {
     /// `added` is what others have added meanwhile, shown or not.
     fn check(self, token: u64, answer: Answer, added: u64) {
         assert_eq!(token, self.token, "{self:?}: {answer:?}");
-        let Estimate { count, incomplete } = answer.estimate();
+        let Estimate {
+            count, incomplete, ..
+        } = answer.estimate();
         // So few keys never share all cells.
         let possible = self.own + self.shown..=self.own + added;
         assert!(
@@ -120,26 +138,31 @@ struct Pair {
     tally: Tally,
 }
 
+/// The same bytes are another key in another sketch.
+type Key = (SketchIndex, u64);
+
 /// By session and key: all that was added, and what of it others must see.
 struct Truth {
-    added: Vec<BTreeMap<u64, u64>>,
-    shown: Vec<BTreeMap<u64, u64>>,
+    added: Vec<BTreeMap<Key, u64>>,
+    shown: Vec<BTreeMap<Key, u64>>,
 }
 
 impl Truth {
-    fn own(&self, at: usize, key: u64) -> u64 {
+    fn own(&self, at: usize, key: Key) -> u64 {
         self.added[at].get(&key).copied().unwrap_or_default()
     }
 
-    fn others(of: &[BTreeMap<u64, u64>], at: usize, key: u64) -> u64 {
+    fn others(of: &[BTreeMap<Key, u64>], at: usize, key: Key) -> u64 {
         let others = of.iter().enumerate().filter(|(other, _)| *other != at);
         others.filter_map(|(_, weights)| weights.get(&key)).sum()
     }
 
-    /// N as one session sees it: its own adds, and what others have shown.
-    fn total_weight(&self, at: usize) -> u64 {
-        let of =
-            |from: &Vec<BTreeMap<u64, u64>>, session: usize| from[session].values().sum::<u64>();
+    /// N of a sketch as one session sees it: its own adds, and what others have shown.
+    fn total_weight(&self, at: usize, sketch: SketchIndex) -> u64 {
+        let of = |from: &Vec<BTreeMap<Key, u64>>, session: usize| {
+            let of_sketch = from[session].iter().filter(|((it, _), _)| *it == sketch);
+            of_sketch.map(|(_, weight)| weight).sum::<u64>()
+        };
         (0..self.added.len())
             .map(|session| match session == at {
                 true => of(&self.added, session),
@@ -163,9 +186,12 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut state = seed;
         // Direct and pipelined, with hashes that say all and with others.
-        let width = 1 << [12, 17][random(&mut state) as usize % 2];
+        let sketches = 1 + random(&mut state) as usize % 3;
+        let widths: Vec<u64> = (0..sketches)
+            .map(|_| 1 << [12, 17][random(&mut state) as usize % 2])
+            .collect();
         let family = [XXH3, HashFamily::Fnv][random(&mut state) as usize % 2];
-        let engine = engine(width, family, MAX);
+        let engine = engine_of(&widths, family, MAX);
         let sessions = 1 + random(&mut state) as usize % 2;
         let pair = |_| Pair {
             session: Session::new(Arc::clone(&engine)),
@@ -245,7 +271,12 @@ impl World {
     }
 
     fn operation(&mut self, at: usize, turn: Turn) {
-        let key = self.draw(20);
+        let sketches = self.engine.registry().sketches().len() as u64;
+        let sketch = self.draw(sketches) as usize;
+        let (sketch, named) = self.engine.registry().iter().nth(sketch).unwrap();
+        let opened = self.pairs[at].session.open(named.name.number());
+        assert_eq!(opened, Ok(sketch));
+        let key = (sketch, self.draw(20));
         match self.draw(6) {
             0..3 => self.add(at, turn, key),
             3 => self.hit(at, turn, key),
@@ -269,18 +300,27 @@ impl World {
         Some((weight, weighed.ok()?))
     }
 
-    fn add(&mut self, at: usize, turn: Turn, key: u64) {
+    fn add(&mut self, at: usize, turn: Turn, key: Key) {
         let Some((weight, allowed)) = self.weight(at) else {
             return;
         };
         self.note(at, turn, key, weight);
         self.pairs[at].tally.add += u64::from(turn == Turn::First);
         let (session, mut answer) = self.parts(at);
-        let added = session.add(turn, &key.to_le_bytes(), allowed, &mut answer);
+        let (sketch, key) = (key.0, key.1.to_le_bytes());
+        let added = session.add(
+            Admitted {
+                turn,
+                ..Admitted::to(sketch)
+            },
+            &key,
+            allowed,
+            &mut answer,
+        );
         added.unwrap();
     }
 
-    fn hit(&mut self, at: usize, turn: Turn, key: u64) {
+    fn hit(&mut self, at: usize, turn: Turn, key: Key) {
         let Some((weight, allowed)) = self.weight(at) else {
             return;
         };
@@ -291,23 +331,38 @@ impl World {
         let token = self.expect(at, key, Kind::Hit { limit });
         self.pairs[at].tally.hit += 1;
         let (session, mut answer) = self.parts(at);
-        assert_eq!(session.limit(limit, 1), Err(Refusal::UnknownWindow));
-        let limit = session.limit(limit, 0).unwrap();
-        let key = key.to_le_bytes();
-        let hit = session.hit(turn, &key, allowed, limit, token, &mut answer);
+        let limit = Limit::total(limit);
+        let (sketch, key) = (key.0, key.1.to_le_bytes());
+        let hit = session.hit(
+            Admitted {
+                turn,
+                ..Admitted::to(sketch)
+            },
+            &key,
+            allowed,
+            limit,
+            token,
+            &mut answer,
+        );
         hit.unwrap();
     }
 
-    fn count(&mut self, at: usize, key: u64) {
+    fn count(&mut self, at: usize, key: Key) {
         let token = self.expect(at, key, Kind::Count);
         self.pairs[at].tally.count += 1;
         let (session, mut answer) = self.parts(at);
-        session.count(&key.to_le_bytes(), token, &mut answer);
+        session.count(key.0, &key.1.to_le_bytes(), token, &mut answer);
     }
 
-    fn bounds(&mut self, at: usize, key: u64) {
-        let total_weight = self.truth.total_weight(at);
-        let epsilon = self.engine.replica().own().geometry().epsilon();
+    fn bounds(&mut self, at: usize, key: Key) {
+        let total_weight = self.truth.total_weight(at, key.0);
+        let epsilon = self
+            .engine
+            .registry()
+            .replica(key.0)
+            .own()
+            .geometry()
+            .epsilon();
         let kind = Kind::Bounds {
             total_weight,
             error: (epsilon * total_weight as f64).ceil() as u64,
@@ -315,17 +370,17 @@ impl World {
         let token = self.expect(at, key, kind);
         self.pairs[at].tally.bounds += 1;
         let (session, mut answer) = self.parts(at);
-        session.bounds(&key.to_le_bytes(), token, &mut answer);
+        session.bounds(key.0, &key.1.to_le_bytes(), token, &mut answer);
     }
 
-    fn note(&mut self, at: usize, turn: Turn, key: u64, weight: u64) {
+    fn note(&mut self, at: usize, turn: Turn, key: Key, weight: u64) {
         if turn == Turn::First {
             *self.truth.added[at].entry(key).or_default() += weight;
         }
     }
 
     /// The token of a question that is asked now.
-    fn expect(&mut self, at: usize, key: u64, kind: Kind) -> u64 {
+    fn expect(&mut self, at: usize, key: Key, kind: Kind) -> u64 {
         self.tokens += 1;
         self.pairs[at].expected.push_back(Expected {
             token: self.tokens,
@@ -341,7 +396,13 @@ impl World {
         let (pair, added) = (&mut self.pairs[at], &self.truth.added);
         let expected = &mut pair.expected;
         let answer = move |token, answer| {
-            let expected = expected.pop_front().unwrap();
+            // Answers of one sketch come in the order of the questions.
+            let of_token = |it: &Expected| it.token == token;
+            let place = expected.iter().position(of_token).unwrap();
+            let sketch = expected[place].key.0;
+            let first = expected.iter().position(|it| it.key.0 == sketch);
+            assert_eq!(first, Some(place), "{expected:?}");
+            let expected = expected.remove(place).unwrap();
             expected.check(token, answer, Truth::others(added, at, expected.key));
         };
         (&mut pair.session, answer)
@@ -360,15 +421,17 @@ impl World {
     /// All is exact at the end.
     fn check(&mut self) {
         (0..self.pairs.len()).for_each(|at| self.finish(at));
-        let replica = self.engine.replica();
-        let mut all = 0;
-        for key in 0..20_u64 {
-            let weights = self.truth.added.iter();
-            let weight = weights.filter_map(|weights| weights.get(&key)).sum::<u64>();
-            assert_eq!(replica.estimate(&key.to_le_bytes()).count, weight, "{key}");
-            all += weight;
+        for (sketch, NamedSketch { replica, .. }) in self.engine.registry().iter() {
+            let mut all = 0;
+            for key in 0..20_u64 {
+                let weights = self.truth.added.iter();
+                let weights = weights.filter_map(|weights| weights.get(&(sketch, key)));
+                let weight = weights.sum::<u64>();
+                assert_eq!(replica.estimate(&key.to_le_bytes()).count, weight, "{key}");
+                all += weight;
+            }
+            assert_eq!(replica.total_weight(), all);
         }
-        assert_eq!(replica.total_weight(), all);
     }
 }
 
@@ -398,9 +461,12 @@ fn a_weight_is_taken_up_to_the_engines_limit_and_that_of_an_add() {
 #[test]
 fn only_sketch_0_is_here() {
     let session = Session::<()>::new(engine(16, XXH3, MAX));
-    assert_eq!(session.check_sketch(SketchNumber::DEFAULT), Ok(()));
+    assert_eq!(
+        session.open(SketchNumber::DEFAULT),
+        Ok(SketchIndex::DEFAULT)
+    );
     for number in [1, u32::MAX].map(SketchNumber) {
-        assert_eq!(session.check_sketch(number), Err(Refusal::UnknownSketch));
+        assert_eq!(session.open(number), Err(Refusal::UnknownSketch));
     }
 }
 
@@ -411,31 +477,37 @@ fn a_request_is_provided_for_as_a_whole() {
     let limit = || panic!("its bound was small enough");
     let mut sessions = [(); 3].map(|()| Session::<()>::new(Arc::clone(&engine)));
     for session in &mut sessions {
-        assert_eq!(session.provide(1 << 20, limit), Ok(()));
+        assert_eq!(
+            session.provide(SketchIndex::DEFAULT, 1 << 20, limit),
+            Ok(())
+        );
     }
     let [one, other, _] = &mut sessions;
     assert_eq!(
-        one.provide(u64::MAX, || REQUEST_WEIGHT_MAX + 1),
+        one.provide(SketchIndex::DEFAULT, u64::MAX, || REQUEST_WEIGHT_MAX + 1),
         Err(Refusal::TooHeavy)
     );
-    assert_eq!(one.provide(u64::MAX, || REQUEST_WEIGHT_MAX), Ok(()));
+    assert_eq!(
+        one.provide(SketchIndex::DEFAULT, u64::MAX, || REQUEST_WEIGHT_MAX),
+        Ok(())
+    );
     // All that is left goes to the other one.
     let mut added = 0;
     while other
-        .add(Turn::First, b"other", Allowed(Weight::MAX), &mut |(), _| {})
+        .add(FIRST, b"other", Allowed(Weight::MAX), &mut |(), _| {})
         .is_ok()
     {
         added += u64::from(MAX_WEIGHT);
     }
     let exhausted = Err(Refusal::Exhausted(Exhausted));
-    assert_eq!(other.provide(1 << 20, || 1 << 20), exhausted);
+    assert_eq!(
+        other.provide(SketchIndex::DEFAULT, 1 << 20, || 1 << 20),
+        exhausted
+    );
     assert_eq!(other.tally().add, added >> 20);
     for _ in 0..REQUEST_WEIGHT_MAX >> 20 {
         let weight = Allowed(Weight::MAX);
-        assert_eq!(
-            one.add(Turn::First, b"one", weight, &mut |(), _| {}),
-            Ok(())
-        );
+        assert_eq!(one.add(FIRST, b"one", weight, &mut |(), _| {}), Ok(()));
     }
     sessions
         .iter_mut()
@@ -451,7 +523,7 @@ fn what_a_session_had_under_way_is_there_when_it_is_gone() {
     let engine = engine(1 << 18, XXH3, MAX);
     let mut session = Session::<()>::new(Arc::clone(&engine));
     for key in 0..100_u8 {
-        let added = session.add(Turn::First, &[key], Allowed::ONE, &mut |(), _| {});
+        let added = session.add(FIRST, &[key], Allowed::ONE, &mut |(), _| {});
         added.unwrap();
     }
     drop(session);

@@ -1,21 +1,26 @@
 //! One thread's way into the sketches.
 
+mod limits;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::limits::{LimitPart, LimitParts};
 use super::answer::{Answer, Question};
+use super::batches::Batches;
+use super::limits::LimitView;
 use super::{
-    Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
+    Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
-use rmbd_store::{Batch, Estimate, SketchNumber};
+use rmbd_store::{Batch, Estimate, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:
 ///
-/// 1. [`check_sketch`](Self::check_sketch) where the request names one,
+/// 1. [`open`](Self::open) says which sketch the request is about,
 /// 2. [`provide`](Self::provide) for all weights of the request, so that it is not refused in its middle,
 /// 3. [`admit`](Self::admit) where it asks for exactly-once: the [`Turn`] that comes of it goes with each operation.
 ///    All other requests have [`Turn::First`],
@@ -31,10 +36,10 @@ use rmbd_store::{Batch, Estimate, SketchNumber};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use rmbd::engine::{Answer, Engine, EngineOptions, Session, Turn, Verdict};
-/// use rmbd_store::Replica;
+/// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Limit, Session, Verdict};
+/// use rmbd_store::{Registry, Replica};
 /// use rmbd_sketch::{Geometry, HashFamily, Weight};
-/// use rmbd_proto::Boot;
+/// use rmbd_proto::{Boot, SketchNumber};
 ///
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
 /// let options = EngineOptions {
@@ -43,7 +48,7 @@ use rmbd_store::{Batch, Estimate, SketchNumber};
 ///     once_clients: 1000,
 ///     once_secret: [7; 32],
 /// };
-/// let engine = Arc::new(Engine::new(Arc::new(replica), &options));
+/// let engine = Arc::new(Engine::new(Registry::of_default(Arc::new(replica)), &options));
 /// let mut session = Session::new(engine);
 /// let mut verdicts = Vec::new();
 /// let mut answer = |token: &'static str, answer| {
@@ -51,9 +56,11 @@ use rmbd_store::{Batch, Estimate, SketchNumber};
 ///         verdicts.push((token, verdict));
 ///     }
 /// };
-/// let (weight, limit) = (session.weigh(2)?, session.limit(3, 0)?);
-/// session.hit(Turn::First, b"key", weight, limit, "one", &mut answer)?;
-/// session.hit(Turn::First, b"key", weight, limit, "two", &mut answer)?;
+/// let sketch = session.open(SketchNumber::DEFAULT)?;
+/// let admitted = Admitted::to(sketch);
+/// let (weight, limit) = (session.weigh(2)?, Limit::total(3));
+/// session.hit(admitted, b"key", weight, limit, "one", &mut answer)?;
+/// session.hit(admitted, b"key", weight, limit, "two", &mut answer)?;
 /// session.finish(&mut answer);
 /// assert_eq!(verdicts, [("one", Verdict::Within), ("two", Verdict::Over)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -61,10 +68,11 @@ use rmbd_store::{Batch, Estimate, SketchNumber};
 #[derive(Debug)]
 pub struct Session<T: Copy> {
     engine: Arc<Engine>,
-    batch: Batch<Asked<T>>,
+    batches: Batches<Asked<T>>,
     max_weight: Weight,
     tally: Tally,
     cookie: Option<MadeCookie>,
+    limits: LimitView,
 }
 
 /// How often a session did what. These numbers only ever grow; each has a line of the same name in the table of
@@ -81,6 +89,16 @@ pub struct Tally {
     pub bounds: u64,
     /// Questions what this engine is.
     pub info: u64,
+    /// Questions for the list of sketches.
+    pub sketches: u64,
+    /// Keys counted in a window.
+    pub window: u64,
+    /// Requests with limits of the asker's.
+    pub limits: u64,
+    /// Hits by the name of a limit of the node's.
+    pub hit_by_name: u64,
+    /// Pardons.
+    pub pardon: u64,
     /// Requests that had been applied before.
     pub repeats: u64,
 }
@@ -96,24 +114,25 @@ impl<T: Copy> Session<T> {
     /// A session that has done nothing yet.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
-        let batch = Batch::new(Arc::clone(&engine.replica));
-        Self::with(engine, batch)
+        Self::with(engine, Batch::new)
     }
 
     /// As [`new`](Self::new), for whoever adds seldom: see [`Batch::sharing`].
     #[must_use]
     pub fn sharing(engine: Arc<Engine>) -> Self {
-        let batch = Batch::sharing(Arc::clone(&engine.replica));
-        Self::with(engine, batch)
+        Self::with(engine, Batch::sharing)
     }
 
-    fn with(engine: Arc<Engine>, batch: Batch<Asked<T>>) -> Self {
+    fn with(engine: Arc<Engine>, batch: impl Fn(Arc<Replica>) -> Batch<Asked<T>>) -> Self {
+        let replicas = engine.registry.sketches().iter();
+        let replicas = replicas.map(|sketch| Arc::clone(&sketch.replica));
         Self {
-            batch,
+            batches: Batches::new(replicas.map(batch)),
             max_weight: engine.max_weight,
             engine,
             tally: Tally::default(),
             cookie: None,
+            limits: LimitView::default(),
         }
     }
 
@@ -129,16 +148,14 @@ impl<T: Copy> Session<T> {
         &self.tally
     }
 
-    /// Whether there is a sketch of this number.
+    /// The sketch of this number, for the calls of a request.
     ///
     /// # Errors
     /// [`Refusal::UnknownSketch`].
     #[inline]
-    pub fn check_sketch(&self, number: SketchNumber) -> Result<(), Refusal> {
-        match number {
-            SketchNumber::DEFAULT => Ok(()),
-            _ => Err(Refusal::UnknownSketch),
-        }
+    pub fn open(&self, number: SketchNumber) -> Result<SketchIndex, Refusal> {
+        let sketch = self.engine.registry.find(number);
+        sketch.ok_or(Refusal::UnknownSketch)
     }
 
     /// Makes sure that all weights of a request may be added before the next [`finish`](Self::finish), however much
@@ -149,15 +166,21 @@ impl<T: Copy> Session<T> {
     /// [`Refusal::Exhausted`]: not until the next pass over the cells. [`Refusal::TooHeavy`]: they are above
     /// [`REQUEST_WEIGHT_MAX`].
     #[inline]
-    pub fn provide(&mut self, bound: u64, sum: impl FnOnce() -> u64) -> Result<(), Refusal> {
-        if self.batch.provide_of_plenty(bound) {
+    pub fn provide(
+        &mut self,
+        sketch: SketchIndex,
+        bound: u64,
+        sum: impl FnOnce() -> u64,
+    ) -> Result<(), Refusal> {
+        let batch = self.batches.of(sketch);
+        if batch.provide_of_plenty(bound) {
             return Ok(());
         }
         let sum = sum();
         if sum > REQUEST_WEIGHT_MAX {
             return Err(Refusal::TooHeavy);
         }
-        Ok(self.batch.provide(sum)?)
+        Ok(batch.provide(sum)?)
     }
 
     /// Asks whether a request was applied before. Where it was not it is marked as applied, so all of it must be.
@@ -209,16 +232,28 @@ impl<T: Copy> Session<T> {
             .ok_or(Refusal::WeightTooLarge)
     }
 
-    /// A limit of all that is counted; a window of 0 is all time.
+    /// A question about the last `window_ms` milliseconds of a sketch; 0 is all time, which needs no question. The
+    /// clock is read where there is one.
     ///
     /// # Errors
     /// [`Refusal::UnknownWindow`].
     #[inline]
-    pub fn limit(&self, limit: u64, window_ms: u64) -> Result<Limit, Refusal> {
-        match window_ms {
-            0 => Ok(Limit::total(limit)),
-            _ => Err(Refusal::UnknownWindow),
+    pub fn window(
+        &self,
+        sketch: SketchIndex,
+        window_ms: u64,
+        reading: Reading,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<Option<WindowQuestion>, Refusal> {
+        if window_ms == 0 {
+            return Ok(None);
         }
+        let window = self.engine.registry.replica(sketch).find_window(window_ms);
+        Ok(Some(WindowQuestion {
+            window: window.ok_or(Refusal::UnknownWindow)?,
+            reading,
+            now: now(),
+        }))
     }
 
     /// Adds `weight` to `key`.
@@ -228,13 +263,14 @@ impl<T: Copy> Session<T> {
     #[inline(always)]
     pub fn add(
         &mut self,
-        turn: Turn,
+        admitted: Admitted,
         key: &[u8],
         Allowed(weight): Allowed,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Exhausted> {
-        if turn == Turn::First {
-            self.batch.add(key, weight, &mut into(answer))?;
+        if admitted.turn == Turn::First {
+            let batch = self.batches.of(admitted.sketch);
+            batch.add(key, weight, &mut into(answer))?;
             self.tally.add += 1;
         }
         Ok(())
@@ -242,9 +278,35 @@ impl<T: Copy> Session<T> {
 
     /// Asks for the estimate of `key`.
     #[inline]
-    pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Answer)) {
+    pub fn count(
+        &mut self,
+        sketch: SketchIndex,
+        key: &[u8],
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
         self.tally.count += 1;
-        self.ask(key, Question::Count, token, answer);
+        self.ask(sketch, key, Question::Count, token, answer);
+    }
+
+    /// Asks for the estimate of `key` in a window; `None` is all time.
+    #[inline]
+    pub fn count_in(
+        &mut self,
+        sketch: SketchIndex,
+        key: &[u8],
+        window: Option<WindowQuestion>,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
+        self.tally.window += 1;
+        let question = Question::Window;
+        let Some(window) = window else {
+            return self.ask(sketch, key, question, token, answer);
+        };
+        let batch = self.batches.of(sketch);
+        let asked = Asked { question, token };
+        batch.count_in(key, window, asked, &mut into(answer));
     }
 
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
@@ -254,56 +316,74 @@ impl<T: Copy> Session<T> {
     #[inline]
     pub fn hit(
         &mut self,
-        turn: Turn,
+        admitted: Admitted,
         key: &[u8],
         Allowed(weight): Allowed,
         limit: Limit,
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Exhausted> {
-        let weight = match turn {
+        let weight = match admitted.turn {
             Turn::First => weight,
             Turn::Repeat => Weight::ZERO,
         };
         let question = Question::Hit { limit };
         let asked = Asked { question, token };
-        self.batch.hit(key, weight, asked, &mut into(answer))?;
+        let batch = self.batches.of(admitted.sketch);
+        match limit.window {
+            None => batch.hit(key, weight, asked, &mut into(answer))?,
+            Some(window) => batch.hit_in(key, weight, window, asked, &mut into(answer))?,
+        }
         self.tally.hit += 1;
         Ok(())
     }
 
     /// Asks for both bounds of `key`.
-    pub fn bounds(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Answer)) {
+    pub fn bounds(
+        &mut self,
+        sketch: SketchIndex,
+        key: &[u8],
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) {
         self.tally.bounds += 1;
-        let replica = &self.engine.replica;
+        let batch = self.batches.of(sketch);
+        let replica = batch.replica();
         // What other threads have under way may be in cells already and not in N yet.
-        let total_weight = replica.total_weight().saturating_add(self.batch.weight());
+        let total_weight = replica.total_weight().saturating_add(batch.weight());
         let question = Question::bounds(replica.own().geometry().epsilon(), total_weight);
-        self.ask(key, question, token, answer);
+        self.ask(sketch, key, question, token, answer);
     }
 
-    /// What the engine is; it does not change.
-    pub fn info(&mut self) -> Info {
+    /// What the engine is, for this sketch; it does not change.
+    pub fn info(&mut self, sketch: SketchIndex) -> Info {
         self.tally.info += 1;
-        self.engine.info()
+        self.engine.info(sketch)
+    }
+
+    /// Counts a question for the list of sketches, which the [registry](Engine::registry) has.
+    pub fn sketches(&mut self) {
+        self.tally.sketches += 1;
     }
 
     /// Answers what was asked, and shows everybody what was added.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
-        self.batch.finish(&mut into(answer));
+        self.batches.finish(&mut into(answer));
     }
 
     /// Asks for the estimate of `key`, of which the answer to `question` is made.
     #[inline]
     fn ask(
         &mut self,
+        sketch: SketchIndex,
         key: &[u8],
         question: Question,
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) {
         let asked = Asked { question, token };
-        self.batch.count(key, asked, &mut into(answer));
+        let batch = self.batches.of(sketch);
+        batch.count(key, asked, &mut into(answer));
     }
 }
 

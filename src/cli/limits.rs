@@ -1,0 +1,133 @@
+//! The command `rmbd limits`.
+
+use std::ffi::OsString;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::config::table;
+use super::status::printable;
+use super::{CliError, Streams};
+use crate::config::{Amount, LimitConfig, Who, config_of_file};
+
+/// `rmbd limits`
+#[derive(Debug, Clone, Subcommand)]
+pub enum LimitsCommand {
+    /// Check a configuration file, and print its limits; exit code 1 if it is wrong
+    Check(LimitsCheckOptions),
+    /// Print the limits of the configuration file
+    Show(LimitsShowOptions),
+}
+
+/// `rmbd limits check`
+#[derive(Debug, Clone, Args)]
+pub struct LimitsCheckOptions {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: OsString,
+
+    /// Print a JSON array of the limits
+    #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+}
+
+/// `rmbd limits show`
+#[derive(Debug, Clone, Args)]
+pub struct LimitsShowOptions {
+    /// The file
+    #[arg(long, value_name = "FILE", env = "RMBD_CONFIG", required = true)]
+    config: OsString,
+
+    /// Print a JSON array of the limits
+    #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+}
+
+pub(super) fn run(command: &LimitsCommand, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let (file, is_json) = match command {
+        LimitsCommand::Check(options) => (&options.file, options.json),
+        LimitsCommand::Show(options) => (&options.config, options.json),
+    };
+    let limits = config_of_file(file).map_err(CliError::Config)?.limits;
+    let text = if is_json {
+        let limits: Vec<_> = limits.iter().map(document).collect();
+        format!("{:#}\n", Value::from(limits))
+    } else {
+        table_of(&limits)
+    };
+    let written = streams.output.write_all(text.as_bytes());
+    written.map_err(CliError::Output)
+}
+
+/// A table with a row for each limit, and below it one for each override and each exemption.
+pub(super) fn table_of(limits: &[LimitConfig]) -> String {
+    let head = ["LIMIT", "SKETCH", "KEYS", "AMOUNTS", "COST", "VERDICT"].map(str::to_owned);
+    let mut rows = vec![head];
+    for limit in limits {
+        let shadow = if limit.shadow { ", shadow" } else { "" };
+        rows.push([
+            limit.name.to_string(),
+            limit.sketch.to_string(),
+            printable(limit.keys.as_str()),
+            amounts(&limit.amounts),
+            limit.cost.to_string(),
+            format!("{}{shadow}", limit.verdict.name()),
+        ]);
+        let overrides = limit.overrides.iter();
+        let overrides = overrides.map(|it| (&it.who, amounts(&it.amounts)));
+        let exempt = limit.exempt.iter().map(|who| (who, "exempt".to_owned()));
+        // An exempt key has no limit, whatever override it has.
+        rows.extend(exempt.chain(overrides).map(|(who, amounts)| {
+            let [name, sketch, cost, verdict] = [const { String::new() }; 4];
+            [
+                name,
+                sketch,
+                printable(&who.to_string()),
+                amounts,
+                cost,
+                verdict,
+            ]
+        }));
+    }
+    table(rows.into_iter())
+}
+
+fn amounts(amounts: &[Amount]) -> String {
+    let amounts: Vec<_> = amounts.iter().map(ToString::to_string).collect();
+    amounts.join(", ")
+}
+
+/// A limit as JSON.
+pub(super) fn document(limit: &LimitConfig) -> Value {
+    let overrides = limit.overrides.iter().map(|it| {
+        let mut some = who(&it.who);
+        some["amounts"] = json!(amounts_document(&it.amounts));
+        some
+    });
+    json!({
+        "name": limit.name.as_str(),
+        "sketch": limit.sketch.as_str(),
+        "keys": limit.keys.as_str(),
+        "amounts": amounts_document(&limit.amounts),
+        "cost": limit.cost,
+        "verdict": limit.verdict.name(),
+        "overrides": overrides.collect::<Vec<_>>(),
+        "exempt": limit.exempt.iter().map(who).collect::<Vec<_>>(),
+        "shadow": limit.shadow,
+    })
+}
+
+fn amounts_document(amounts: &[Amount]) -> Vec<Value> {
+    let amounts = amounts.iter();
+    amounts
+        .map(|amount| json!({ "count": amount.count, "window_ms": amount.window_ms }))
+        .collect()
+}
+
+fn who(who: &Who) -> Value {
+    match who {
+        Who::Keys(pattern) => json!({ "key": pattern.as_str() }),
+        Who::Network(network) => json!({ "network": network }),
+    }
+}

@@ -1,0 +1,146 @@
+//! Limits with names, which may change while sessions use them.
+
+mod decide;
+mod pattern;
+mod rule;
+
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use self::decide::LimitsAnswer;
+pub(in crate::engine) use self::decide::{Part, decide};
+pub use self::pattern::{KeyPattern, KeySet, PATTERN_BYTES_MAX, PatternError};
+pub(in crate::engine) use self::rule::Outcome;
+pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
+
+/// A limit with a name, and how often it was asked.
+#[derive(Debug)]
+pub struct NamedLimit {
+    /// What it says.
+    pub rule: Rule,
+    counters: Arc<LimitCounters>,
+}
+
+impl NamedLimit {
+    /// How often it was asked, and with what outcome.
+    #[must_use]
+    pub fn tally(&self) -> LimitTally {
+        self.counters.read()
+    }
+
+    pub(super) fn note(&self, outcome: Outcome) {
+        self.counters.note(outcome);
+    }
+}
+
+/// All limits with names, in the order of their names.
+#[derive(Debug, Default)]
+pub struct NamedLimits(Box<[NamedLimit]>);
+
+impl NamedLimits {
+    /// The limit of this name.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&NamedLimit> {
+        let by_name = |limit: &NamedLimit| limit.rule.name.as_bytes().cmp(name);
+        self.0.binary_search_by(by_name).ok().map(|at| &self.0[at])
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &NamedLimit> {
+        self.0.iter()
+    }
+}
+
+/// The place from which sessions get the limits. A session looks with each request whether they have changed, which
+/// costs the load of a number that hardly ever changes.
+#[derive(Debug, Default)]
+pub(super) struct LimitBook {
+    /// Counts the changes.
+    edition: AtomicU64,
+    limits: Mutex<Arc<NamedLimits>>,
+}
+
+/// A session's view of a [`LimitBook`].
+#[derive(Debug, Default)]
+pub(super) struct LimitView {
+    edition: u64,
+    limits: Arc<NamedLimits>,
+}
+
+impl LimitBook {
+    /// The limits as they are now.
+    pub(super) fn limits(&self) -> Arc<NamedLimits> {
+        Arc::clone(&self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other limits into the place of those before. Counters of limits that keep their name go on.
+    pub(super) fn replace(&self, rules: Vec<Rule>) {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<NamedLimit> = rules
+            .into_iter()
+            .map(|rule| {
+                let before = limits.find(rule.name.as_bytes());
+                let counters = before.map(|before| Arc::clone(&before.counters));
+                let counters = counters.unwrap_or_default();
+                NamedLimit { rule, counters }
+            })
+            .collect();
+        all.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
+        *limits = Arc::new(NamedLimits(all.into()));
+        // Release: whoever sees the number finds the limits behind the lock.
+        self.edition.fetch_add(1, Release);
+    }
+}
+
+impl LimitView {
+    /// The limits as they were at some moment of this call, or a little before.
+    pub(super) fn current(&mut self, book: &LimitBook) -> &Arc<NamedLimits> {
+        let edition = book.edition.load(Acquire);
+        if edition != self.edition {
+            // No thread waits here for another one but for the moment in which it changes a pointer.
+            self.limits = book.limits();
+            self.edition = edition;
+        }
+        &self.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rmbd_store::SketchIndex;
+
+    fn rule(name: &str, limit: u64) -> Rule {
+        let window_ms = 0;
+        Rule {
+            name: name.into(),
+            sketch: SketchIndex::DEFAULT,
+            keys: "*".parse().unwrap(),
+            amounts: [Amount { limit, window_ms }].into(),
+            cost: 1,
+            takes: true,
+            overrides: Box::default(),
+            exempt: Box::default(),
+            is_shadow: false,
+        }
+    }
+
+    #[test]
+    fn views_follow_the_book_and_counters_go_on() {
+        let (book, mut view) = (LimitBook::default(), LimitView::default());
+        assert!(view.current(&book).find(b"api").is_none());
+        book.replace(vec![rule("login", 5), rule("api", 100)]);
+        let limits = Arc::clone(view.current(&book));
+        let names: Vec<_> = limits.iter().map(|limit| &*limit.rule.name).collect();
+        assert_eq!(names, ["api", "login"]);
+        let api = limits.find(b"api").unwrap();
+        api.note(Outcome::default());
+        book.replace(vec![rule("api", 7)]);
+        // Who holds the limits of before goes on with them.
+        assert_eq!(api.rule.amounts[0].limit, 100);
+        let after = view.current(&book).find(b"api").unwrap();
+        assert_eq!((after.rule.amounts[0].limit, after.tally().asked), (7, 1));
+        assert!(view.current(&book).find(b"login").is_none());
+    }
+}

@@ -1,0 +1,302 @@
+//! Several limits in one request: all are kept, or nothing is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Asked, Session, into};
+use crate::engine::limits::{AMOUNTS_MAX, Amount, Applies, LimitsAnswer, Part, Rule, decide};
+use crate::engine::{Admitted, Allowed, Answer, Refusal, Turn};
+use rmbd_sketch::Weight;
+use rmbd_store::{Batch, Looked, Reading, SketchIndex, WindowQuestion};
+
+/// The largest number of limits in one request.
+const PARTS_MAX: usize = AMOUNTS_MAX;
+
+/// One limit of a request, and the key that it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitPart<'a> {
+    /// The sketch that counts it.
+    pub sketch: SketchIndex,
+    /// Any bytes.
+    pub key: &'a [u8],
+    /// What is added to the key. Where several parts name a key, the largest of their weights is added, once.
+    pub weight: Allowed,
+    /// The largest estimate that is within the limit.
+    pub limit: u64,
+    /// The window; `None` is all time.
+    pub window: Option<WindowQuestion>,
+}
+
+/// The limits of one request, at most 8. This allocates nothing.
+#[derive(Debug, Default)]
+pub struct LimitParts<'a> {
+    parts: [Option<LimitPart<'a>>; PARTS_MAX],
+    count: usize,
+}
+
+/// A key of a request, looked up.
+#[derive(Debug, Clone, Copy)]
+struct KeyOfParts {
+    sketch: SketchIndex,
+    /// What is added to it.
+    weight: Weight,
+    looked: Looked,
+}
+
+/// The keys of a request, each once, and which part has which.
+#[derive(Debug, Default)]
+struct Keys {
+    keys: [Option<KeyOfParts>; PARTS_MAX],
+    of_parts: [u8; PARTS_MAX],
+}
+
+impl<'a> LimitParts<'a> {
+    /// Puts a limit behind those before; false where there are 8 already.
+    #[must_use]
+    pub fn push(&mut self, part: LimitPart<'a>) -> bool {
+        let place = self.parts.get_mut(self.count);
+        let has_room = place.is_some();
+        if let Some(place) = place {
+            *place = Some(part);
+            self.count += 1;
+        }
+        has_room
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &LimitPart<'a>> {
+        self.parts.iter().flatten()
+    }
+
+    fn get(&self, at: usize) -> Option<&LimitPart<'a>> {
+        self.parts.get(at)?.as_ref()
+    }
+}
+
+impl Keys {
+    fn iter(&self) -> impl Iterator<Item = &KeyOfParts> {
+        self.keys.iter().flatten()
+    }
+
+    fn of_part(&self, part: usize) -> Option<&KeyOfParts> {
+        let at = self.of_parts.get(part)?;
+        self.keys.get(usize::from(*at))?.as_ref()
+    }
+}
+
+impl<T: Copy> Session<T> {
+    /// Asks whether all limits are kept, and adds the weights: always, or, if it `takes`, only where they are. A
+    /// repeat adds nothing, and gets the verdict of the first time where it takes. Several threads may each take at the
+    /// same moment, and pass a limit together.
+    ///
+    /// # Errors
+    /// [`Refusal::Exhausted`], [`Refusal::Undecided`]; nothing was added or asked.
+    pub fn limits(
+        &mut self,
+        admitted: Admitted,
+        parts: &LimitParts<'_>,
+        takes: bool,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<(), Refusal> {
+        let told = self.keep(admitted, parts, takes, answer)?;
+        self.tally.limits += 1;
+        answer(token, Answer::Limits(told));
+        Ok(())
+    }
+
+    /// Adds to `key` as the limit of this name says, and answers whether it is kept.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownLimit`], [`Refusal::WeightTooLarge`], [`Refusal::UnknownWindow`] where the limit's sketch keeps
+    /// no such window, and like [`limits`](Self::limits).
+    pub fn hit_by_name(
+        &mut self,
+        admitted: Admitted,
+        (name, key): (&[u8], &[u8]),
+        weight: u64,
+        now: impl FnOnce() -> Duration,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<(), Refusal> {
+        let limits = Arc::clone(self.limits.current(&self.engine.limits));
+        let limit = limits.find(name).ok_or(Refusal::UnknownLimit)?;
+        let rule = &limit.rule;
+        let weight = self.weigh(weight.saturating_mul(rule.cost.into()))?;
+        let told = match rule.applies_to(key) {
+            Applies::Nothing => LimitsAnswer::NO_LIMIT,
+            Applies::Amounts(amounts) => {
+                let parts = self.parts_of(rule, amounts, key, weight, now())?;
+                let takes = rule.takes && !rule.is_shadow;
+                let mut told = self.keep(admitted, &parts, takes, answer)?;
+                told.is_shadow = rule.is_shadow && told.is_over;
+                let decisive = parts.get(told.part.into());
+                limit.note(told.outcome(decisive.map_or(0, |part| part.limit)));
+                told
+            }
+        };
+        self.tally.hit_by_name += 1;
+        answer(token, Answer::NamedLimit(told));
+        Ok(())
+    }
+
+    /// Makes sure that one [`hit_by_name`](Self::hit_by_name) may add all that it may weigh.
+    ///
+    /// # Errors
+    /// [`Refusal::Exhausted`]: not until the next pass over the cells.
+    pub fn provide_named(&mut self, name: &[u8]) -> Result<(), Refusal> {
+        let limits = self.limits.current(&self.engine.limits);
+        if let Some(sketch) = limits.find(name).map(|limit| limit.rule.sketch) {
+            self.batches.of(sketch).provide(self.max_weight.into())?;
+        }
+        Ok(())
+    }
+
+    /// The amounts of a limit, for a key.
+    fn parts_of<'k>(
+        &self,
+        rule: &Rule,
+        amounts: &[Amount],
+        key: &'k [u8],
+        weight: Allowed,
+        now: Duration,
+    ) -> Result<LimitParts<'k>, Refusal> {
+        let (sketch, mut parts) = (rule.sketch, LimitParts::default());
+        for &Amount { limit, window_ms } in amounts {
+            let part = LimitPart {
+                sketch,
+                key,
+                weight,
+                limit,
+                window: self.window(sketch, window_ms, Reading::Smooth, || now)?,
+            };
+            // A rule has no more amounts than a request has parts.
+            let _ = parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    fn keep(
+        &mut self,
+        admitted: Admitted,
+        parts: &LimitParts<'_>,
+        takes: bool,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<LimitsAnswer, Refusal> {
+        let before = self.verdict_before(admitted, takes)?;
+        let keys = self.look_up(admitted.turn, parts, answer);
+        self.provide_all(&keys)?;
+        let read = self.read(parts, &keys);
+        let mut told = decide(&read[..parts.count], takes, |at| {
+            self.wait(parts.get(at)?, keys.of_part(at)?)
+        });
+        if let Some(admits) = before {
+            told.repeat(admits);
+            return Ok(told);
+        }
+        if !(takes && told.is_over) {
+            for key in keys.iter() {
+                let batch = self.batches.of(key.sketch);
+                batch.add_looked(&key.looked, key.weight)?;
+            }
+        }
+        if let (Some((client, sequence)), true) = (admitted.once, takes) {
+            self.engine.once.decide(client, sequence, !told.is_over);
+        }
+        Ok(told)
+    }
+
+    /// The verdict of the first time, where this is a repeat of what takes.
+    fn verdict_before(&self, admitted: Admitted, takes: bool) -> Result<Option<bool>, Refusal> {
+        match (admitted.turn, admitted.once) {
+            (Turn::Repeat, Some((client, sequence))) if takes => {
+                let verdict = self.engine.once.verdict(client, sequence);
+                verdict.map(Some).ok_or(Refusal::Undecided)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks up each key of the parts, once. Adds of it that wait are made.
+    fn look_up(
+        &mut self,
+        turn: Turn,
+        parts: &LimitParts<'_>,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Keys {
+        let mut keys = Keys::default();
+        let mut count = 0;
+        for (at, part) in parts.iter().enumerate() {
+            let weight = match turn {
+                Turn::First => part.weight.0,
+                Turn::Repeat => Weight::ZERO,
+            };
+            let mut before = parts.iter().take(at);
+            let same = before.position(|it| (it.sketch, it.key) == (part.sketch, part.key));
+            if let Some(same) = same {
+                keys.of_parts[at] = keys.of_parts[same];
+                if let Some(key) = &mut keys.keys[usize::from(keys.of_parts[same])] {
+                    key.weight = key.weight.max(weight);
+                }
+                continue;
+            }
+            let batch = self.batches.of(part.sketch);
+            let looked = batch.look(part.key, &mut into(answer));
+            if let Some(question) = &part.window {
+                batch.prefetch_in(&looked, question);
+            }
+            keys.of_parts[at] = count;
+            keys.keys[usize::from(count)] = Some(KeyOfParts {
+                sketch: part.sketch,
+                weight,
+                looked,
+            });
+            count += 1;
+        }
+        keys
+    }
+
+    /// Makes sure that the weights of all keys may be added.
+    fn provide_all(&mut self, keys: &Keys) -> Result<(), Refusal> {
+        for key in keys.iter() {
+            let same = keys.iter().filter(|it| it.sketch == key.sketch);
+            let sum = same.map(|it| u64::from(it.weight)).sum();
+            self.batches.of(key.sketch).provide(sum)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the estimates of all parts.
+    fn read(&mut self, parts: &LimitParts<'_>, keys: &Keys) -> [Part; PARTS_MAX] {
+        let mut read = [Part::default(); PARTS_MAX];
+        for (at, (read, part)) in read.iter_mut().zip(parts.iter()).enumerate() {
+            if let Some(key) = keys.of_part(at) {
+                *read = read_part(self.batches.of(part.sketch), part, key);
+            }
+        }
+        read
+    }
+
+    fn wait(&mut self, part: &LimitPart<'_>, key: &KeyOfParts) -> Option<Duration> {
+        let (batch, Allowed(weight)) = (self.batches.of(part.sketch), part.weight);
+        batch.retry_after(&key.looked, part.window.as_ref()?, weight, part.limit)
+    }
+}
+
+fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {
+    let (estimate, error) = match &part.window {
+        Some(question) => (
+            batch.estimate_in(&key.looked, question),
+            batch.replica().error_in(question),
+        ),
+        None => (batch.estimate(&key.looked), batch.replica().error()),
+    };
+    Part {
+        estimate: estimate.count,
+        weight: part.weight.0.into(),
+        limit: part.limit,
+        error,
+        incomplete: estimate.incomplete,
+        overflowed: estimate.overflowed,
+        covered_ms: estimate.covered_ms,
+    }
+}

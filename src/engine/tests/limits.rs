@@ -1,0 +1,347 @@
+//! Limits in windows: a clock by hand, snapshots as a control thread takes them, and an exact list of adds.
+
+use super::*;
+use crate::engine::limits::{Amount, KeyPattern, KeySet, LimitTally, Override};
+use rmbd_store::{Reading, ReplicaOptions, Slices, WindowPlan};
+
+const STEP: Duration = Duration::from_secs(5);
+const MINUTE_MS: u64 = 60_000;
+
+/// An engine of two sketches with a window of a minute in twelve steps, and the writers of their snapshots.
+struct Limits {
+    engine: Arc<Engine>,
+    session: Session<()>,
+    slices: Vec<Slices>,
+    now: Duration,
+}
+
+impl Limits {
+    fn new() -> Self {
+        let geometry = Geometry::new(1 << 12, 4).unwrap();
+        let named = |name: &str| {
+            let window = WindowPlan::new(MINUTE_MS, None, None, geometry, XXH3).unwrap();
+            let options = ReplicaOptions {
+                windows: vec![window],
+                ..ReplicaOptions::new(geometry, XXH3)
+            };
+            let replica = Arc::new(Replica::try_open(options).unwrap());
+            NamedSketch::new(name.parse().unwrap(), replica)
+        };
+        let sketches = vec![named("default"), named("logins")];
+        let slices = sketches.iter().map(|sketch| Arc::clone(&sketch.replica));
+        let slices = slices.map(|replica| Slices::try_new(replica).unwrap());
+        let slices = slices.collect();
+        let options = EngineOptions {
+            boot: BOOT,
+            max_weight: Weight::new(MAX).unwrap(),
+            once_clients: 100,
+            once_secret: [7; COOKIE_SECRET_BYTES],
+        };
+        let registry = Registry::new(sketches).unwrap();
+        let engine = Arc::new(Engine::new(registry, &options));
+        Self {
+            session: Session::new(Arc::clone(&engine)),
+            engine,
+            slices,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Time goes on, and snapshots are taken when they are due.
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            let due = self.slices.iter().filter_map(Slices::next_snapshot).min();
+            let Some(due) = due.filter(|&due| due <= until) else {
+                break;
+            };
+            self.now = self.now.max(due);
+            let clock = || due;
+            for slices in &mut self.slices {
+                while slices.snapshot(&clock, usize::MAX).is_some() {}
+            }
+        }
+        self.now = until;
+    }
+
+    fn sketch(&self, name: &str) -> SketchIndex {
+        self.engine.registry().by_name(name).unwrap()
+    }
+
+    fn part<'k>(&self, sketch: &str, key: &'k [u8], limit: u64, window_ms: u64) -> LimitPart<'k> {
+        let sketch = self.sketch(sketch);
+        let window = self
+            .session
+            .window(sketch, window_ms, Reading::Smooth, || self.now);
+        LimitPart {
+            sketch,
+            key,
+            weight: Allowed::ONE,
+            limit,
+            window: window.unwrap(),
+        }
+    }
+
+    fn ask(&mut self, admitted: Admitted, parts: &[LimitPart<'_>], takes: bool) -> LimitsAnswer {
+        self.try_ask(admitted, parts, takes).unwrap()
+    }
+
+    fn try_ask(
+        &mut self,
+        admitted: Admitted,
+        parts: &[LimitPart<'_>],
+        takes: bool,
+    ) -> Result<LimitsAnswer, Refusal> {
+        let mut all = LimitParts::default();
+        assert!(parts.iter().all(|&part| all.push(part)));
+        let mut told = None;
+        let mut answer = |(), answer| told = Some(answer);
+        let asked = self.session.limits(admitted, &all, takes, (), &mut answer);
+        self.session.finish(&mut answer);
+        asked?;
+        match told {
+            Some(Answer::Limits(told)) => Ok(told),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take(&mut self, key: &[u8], limit: u64) -> LimitsAnswer {
+        let part = self.part("default", key, limit, MINUTE_MS);
+        self.ask(FIRST, &[part], true)
+    }
+
+    fn hit_by_name(&mut self, name: &str, key: &[u8]) -> Result<LimitsAnswer, Refusal> {
+        let (now, mut told) = (self.now, None);
+        let mut answer = |(), answer| told = Some(answer);
+        let named = (name.as_bytes(), key);
+        let asked = (self.session).hit_by_name(FIRST, named, 1, || now, (), &mut answer);
+        self.session.finish(&mut answer);
+        asked?;
+        match told {
+            Some(Answer::NamedLimit(told)) => Ok(told),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_take_within_the_limit_is_counted_and_another_one_is_told_when_to_come_back() {
+    let mut limits = Limits::new();
+    limits.wait(2 * STEP);
+    for left in (0..5).rev() {
+        let told = limits.take(b"key", 5);
+        assert!(!told.is_over);
+        assert_eq!((told.estimate, told.remaining), (5 - left, left));
+        limits.wait(Duration::from_secs(1));
+    }
+    let told = limits.take(b"key", 5);
+    assert!(told.is_over && !told.unsure);
+    assert_eq!((told.estimate, told.remaining), (5, 0));
+    let wait = told.retry_after.unwrap();
+    assert!(
+        wait > Duration::ZERO && wait <= Duration::from_secs(66),
+        "{wait:?}"
+    );
+    // Whoever waits that long and is alone gets in; what was refused was not counted.
+    limits.wait(wait);
+    let told = limits.take(b"key", 5);
+    assert!(!told.is_over, "{told:?}");
+    // More than the limit never gets in.
+    let never = limits.take(b"key", 0);
+    assert_eq!((never.is_over, never.retry_after), (true, None));
+}
+
+#[test]
+fn of_several_limits_all_are_kept_or_nothing_is_taken() {
+    let mut limits = Limits::new();
+    for n in 1..=3_u64 {
+        let parts = [
+            limits.part("default", b"10.0.0.7", 100, MINUTE_MS),
+            limits.part("default", b"10.0.0.7", 1_000, 0),
+            limits.part("logins", b"alice", 3, MINUTE_MS),
+        ];
+        let told = limits.ask(FIRST, &parts, true);
+        // The key that two of them name is added once.
+        assert_eq!((told.is_over, told.part, told.remaining), (false, 2, 3 - n));
+        let registry = limits.engine.registry();
+        let count = |sketch: &str, key: &[u8]| {
+            let sketch = registry.by_name(sketch).unwrap();
+            registry.replica(sketch).estimate(key).count
+        };
+        assert_eq!(
+            (count("default", b"10.0.0.7"), count("logins", b"alice")),
+            (n, n)
+        );
+    }
+    for _ in 0..5 {
+        let parts = [
+            limits.part("default", b"10.0.0.7", 100, MINUTE_MS),
+            limits.part("logins", b"alice", 3, MINUTE_MS),
+        ];
+        let told = limits.ask(FIRST, &parts, true);
+        assert_eq!((told.is_over, told.part, told.estimate), (true, 1, 3));
+    }
+    let registry = limits.engine.registry();
+    assert_eq!(
+        registry
+            .replica(SketchIndex::DEFAULT)
+            .estimate(b"10.0.0.7")
+            .count,
+        3
+    );
+    // What counts always does so, also where it is over.
+    let parts = [limits.part("logins", b"alice", 3, MINUTE_MS)];
+    let told = limits.ask(FIRST, &parts, false);
+    assert_eq!((told.is_over, told.estimate, told.remaining), (true, 4, 0));
+}
+
+#[test]
+fn a_repeat_gets_the_verdict_of_the_first_time() {
+    let mut limits = Limits::new();
+    let cookie = limits.session.cookie(address(1), limits.now);
+    let admit = |limits: &mut Limits, sequence| {
+        let request = numbered(1, sequence, Some(&cookie));
+        let turn = limits.session.admit(request, limits.now).unwrap();
+        Admitted {
+            turn,
+            once: Some((1, sequence)),
+            ..FIRST
+        }
+    };
+    let part = |limits: &Limits| [limits.part("default", b"key", 1, MINUTE_MS)];
+    let (first, second) = (admit(&mut limits, 1), admit(&mut limits, 2));
+    // The second one is under way: it has no verdict yet.
+    let repeat = admit(&mut limits, 2);
+    assert_eq!((first.turn, repeat.turn), (Turn::First, Turn::Repeat));
+    let parts = part(&limits);
+    assert_eq!(
+        limits.try_ask(repeat, &parts, true),
+        Err(Refusal::Undecided)
+    );
+    assert!(!limits.ask(first, &parts, true).is_over);
+    assert!(limits.ask(second, &parts, true).is_over);
+    for _ in 0..3 {
+        let (first, second) = (admit(&mut limits, 1), admit(&mut limits, 2));
+        let told = limits.ask(first, &parts, true);
+        assert_eq!((told.is_over, told.estimate), (false, 1));
+        let told = limits.ask(second, &parts, true);
+        assert_eq!((told.is_over, told.estimate), (true, 1));
+    }
+    // Also when all of it has gone from the window.
+    limits.wait(Duration::from_secs(80));
+    let repeat = admit(&mut limits, 2);
+    let parts = part(&limits);
+    assert!(limits.ask(repeat, &parts, true).is_over);
+    assert!(!limits.ask(FIRST, &parts, true).is_over);
+}
+
+fn amounts(limit: u64) -> Box<[Amount]> {
+    let window_ms = MINUTE_MS;
+    [Amount { limit, window_ms }].into()
+}
+
+fn rule(name: &str, limit: u64) -> Rule {
+    Rule {
+        name: name.into(),
+        sketch: SketchIndex::DEFAULT,
+        keys: "*".parse::<KeyPattern>().unwrap(),
+        amounts: amounts(limit),
+        cost: 1,
+        takes: true,
+        overrides: Box::default(),
+        exempt: Box::default(),
+        is_shadow: false,
+    }
+}
+
+#[test]
+fn limits_with_names_hold_for_their_keys() {
+    let mut limits = Limits::new();
+    assert_eq!(
+        limits.hit_by_name("api", b"key"),
+        Err(Refusal::UnknownLimit)
+    );
+    let engine = Arc::clone(&limits.engine);
+    engine.set_limits(vec![
+        Rule {
+            overrides: [Override {
+                keys: KeySet::Pattern("vip-*".parse::<KeyPattern>().unwrap()),
+                amounts: amounts(1_000),
+            }]
+            .into(),
+            exempt: [KeySet::Pattern("health".parse::<KeyPattern>().unwrap())].into(),
+            ..rule("api", 2)
+        },
+        Rule {
+            is_shadow: true,
+            cost: 2,
+            ..rule("shadow", 3)
+        },
+    ]);
+    let over = |limits: &mut Limits, key: &[u8]| limits.hit_by_name("api", key).unwrap().is_over;
+    for expected in [false, false, true, true] {
+        assert_eq!(over(&mut limits, b"key"), expected);
+        assert!(!over(&mut limits, b"vip-1"));
+        let told = limits.hit_by_name("api", b"health").unwrap();
+        assert_eq!(told, LimitsAnswer::NO_LIMIT);
+    }
+    for (estimate, is_shadow) in [(2, false), (4, true), (6, true)] {
+        let told = limits.hit_by_name("shadow", b"other").unwrap();
+        let is_over = is_shadow;
+        assert_eq!(
+            (told.estimate, told.is_over, told.is_shadow),
+            (estimate, is_over, is_shadow)
+        );
+    }
+    let tally = |name: &[u8]| engine.limits().find(name).unwrap().tally();
+    let LimitTally { asked, over, .. } = tally(b"api");
+    assert_eq!((asked, over), (8, 2));
+    let LimitTally {
+        asked,
+        over,
+        shadow,
+        ..
+    } = tally(b"shadow");
+    assert_eq!((asked, over, shadow), (3, 2, 2));
+}
+
+#[test]
+fn windows_that_are_not_kept_are_refused() {
+    let limits = Limits::new();
+    for window_ms in [1, 4_999, 7_000, 65_000, u64::MAX] {
+        let window = |reading| {
+            let sketch = SketchIndex::DEFAULT;
+            limits
+                .session
+                .window(sketch, window_ms, reading, || limits.now)
+        };
+        for reading in [Reading::Smooth, Reading::Bound] {
+            assert_eq!(window(reading), Err(Refusal::UnknownWindow), "{window_ms}");
+        }
+    }
+}
+
+/// Whoever keeps asking gets about as much as the limit in any window, and never less than nearly all of it.
+#[test]
+fn what_is_admitted_is_about_the_limit() {
+    let limit = 100;
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut state = seed;
+        let mut limits = Limits::new();
+        let mut admitted: Vec<Duration> = Vec::new();
+        while limits.now < Duration::from_secs(400) {
+            if !limits.take(b"key", limit).is_over {
+                admitted.push(limits.now);
+            }
+            limits.wait(Duration::from_millis(random(&mut state) % 200));
+        }
+        let minute = Duration::from_millis(MINUTE_MS);
+        for (at, &first) in admitted.iter().enumerate() {
+            let within = admitted[at..].iter().filter(|&&time| time < first + minute);
+            // Smooth takes what is left of the oldest step for evenly spread.
+            assert!(within.count() as u64 <= limit + limit / 5, "{first:?}");
+        }
+        assert!(admitted.len() as u64 >= limit * 6, "{}", admitted.len());
+    }
+}

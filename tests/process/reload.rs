@@ -1,0 +1,126 @@
+//! Tests of SIGHUP to a node that was started with a configuration file.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::ChildStderr;
+
+use crate::nodes::{Node, wait_until};
+use rmbd_testkit::streams::{Kind, Which};
+
+struct Reloaded {
+    node: Node,
+    path: PathBuf,
+    log: BufReader<ChildStderr>,
+}
+
+impl Reloaded {
+    fn start(name: &str, text: &str, more: &[&str]) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        let words = [&["--config", path.to_str().unwrap()], more].concat();
+        let mut node = Node::start_with(Which::Out, Kind::Read, &words);
+        wait_until("a node that serves", || node.get("/healthz").is_some());
+        let log = BufReader::new(node.running.child.stderr.take().unwrap());
+        Self { node, path, log }
+    }
+
+    /// Sends a SIGHUP, and returns the lines of the log up to one with these words.
+    fn reload(&mut self, text: impl AsRef<[u8]>, until: &str) -> String {
+        fs::write(&self.path, text).unwrap();
+        self.node.signal(libc::SIGHUP);
+        self.lines(until)
+    }
+
+    fn lines(&mut self, until: &str) -> String {
+        let mut lines = String::new();
+        while !lines.contains(until) {
+            let read = self.log.read_line(&mut lines).unwrap();
+            assert!(read > 0, "no {until:?} in {lines}");
+        }
+        lines
+    }
+
+    fn end(mut self) {
+        self.node.terminate();
+        assert_eq!(self.node.running.wait("a reload").code(), Some(0));
+    }
+}
+
+#[test]
+fn limits_and_the_log_filter_are_taken_over() {
+    let limit =
+        |name: &str, count: u32| format!("[[limit]]\nname = '{name}'\namounts = ['{count}/60s']\n");
+    let mut node = Reloaded::start("reload.toml", &limit("a", 1), &[]);
+    node.reload(
+        limit("a", 1),
+        "SIGHUP: limits and the log filter are as they were",
+    );
+    node.reload(limit("a", 2), "SIGHUP: changed limits: a");
+    let both = limit("b", 1) + &limit("c", 1);
+    node.reload(&both, "SIGHUP: new limits: b, c; limits that are gone: a");
+    // A bad file changes nothing, and the next good one is compared with the last good one.
+    let wrong: [(&[u8], &str); 4] = [
+        (
+            b"widht = 5",
+            "reload.toml:1:1: the configuration has no key \"widht\"",
+        ),
+        (b"log = '\xff'", "not UTF-8"),
+        (b"threads = 0", "`threads` at "),
+        (
+            b"[[limit]]\nname = 'x'\namounts = ['1/61s']",
+            "no window of sketch default covers 61s",
+        ),
+    ];
+    for (text, told) in wrong {
+        let lines = node.reload(text, told);
+        assert!(
+            lines.contains("WARN") && lines.contains("everything stays as it is"),
+            "{lines}"
+        );
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+    }
+    node.reload(&both, "SIGHUP: limits and the log filter are as they were");
+    let changed =
+        format!("threads = 2\nio = 'mmsg'\nmax-peers = 3\n{both}[[sketch]]\nname = 's'\n");
+    // A flag gives the number of threads.
+    node.reload(
+        &changed,
+        "SIGHUP: these changes need a restart: io, max-peers, sketch",
+    );
+    // Debug lines come from now on, and then only warnings.
+    node.reload(
+        format!("log = 'debug'\n{both}"),
+        "SIGHUP: the log filter is \"debug\"",
+    );
+    node.reload(
+        format!("log = 'warn'\n{both}"),
+        "the log filter is \"warn\"",
+    );
+    let lines = node.reload(
+        format!("log = 'warn'\nio = 'mmsg'\n{both}"),
+        "need a restart: io",
+    );
+    assert!(!lines.contains("INFO"), "{lines}");
+    fs::remove_file(&node.path).unwrap();
+    node.node.signal(libc::SIGHUP);
+    node.lines("cannot read the configuration file");
+    fs::create_dir(&node.path).unwrap();
+    node.node.signal(libc::SIGHUP);
+    node.lines("is no regular file");
+    fs::remove_dir(&node.path).unwrap();
+    node.node.add(1);
+    assert_eq!(node.node.count(), 1);
+    node.end();
+}
+
+/// A flag stays in force over what the file says.
+#[test]
+fn a_flag_is_not_reloaded() {
+    let mut node = Reloaded::start("flag.toml", "log = 'error'\n", &["--log", "info"]);
+    node.reload(
+        "log = 'warn'\n",
+        "SIGHUP: limits and the log filter are as they were",
+    );
+    node.end();
+}
