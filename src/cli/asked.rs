@@ -52,7 +52,9 @@ pub struct LimitOption {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LimitOptionError {
     /// It is no count.
-    #[error("{text:?} is not a count from 0 to 2^64 - 1, nor COUNT/TIME: write such as 100 or 100/60s")]
+    #[error(
+        "{text:?} is not a count from 0 to 2^64 - 1, nor COUNT/TIME: write such as 100 or 100/60s"
+    )]
     Count {
         /// The text.
         text: String,
@@ -249,7 +251,11 @@ mod tests {
                 None,
                 "--limit 10/60s and --limit 100/60s are for the same time: leave the larger one out",
             ),
-            (&too_many, None, "9 limits are too many: one hit has at most 8"),
+            (
+                &too_many,
+                None,
+                "9 limits are too many: one hit has at most 8",
+            ),
         ] {
             assert_eq!(asked(options, window), Err(expected.to_owned()));
         }

@@ -60,7 +60,8 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
             counter.incomplete,
             match options.window {
                 None => "the node has no room for something that others counted",
-                Some(_) => "the node lacks something that others counted, or was started within the window",
+                Some(_) =>
+                    "the node lacks something that others counted, or was started within the window",
             }
         );
     }

@@ -401,7 +401,9 @@ pub enum CliError {
         done: String,
     },
     /// The server has no such limit.
-    #[error("the server has no limit {name}, nothing was added: `rmbd status` shows those that it has")]
+    #[error(
+        "the server has no limit {name}, nothing was added: `rmbd status` shows those that it has"
+    )]
     UnknownLimit {
         /// The name that was asked for.
         name: String,

@@ -33,7 +33,9 @@ pub(super) fn explain(error: ClientError, client: &mut Client, about: About<'_>)
                 return error.into();
             };
             let known = known.iter().find(|it| it.number == sketch.number());
-            let missing = asked.iter().find(|span| !known.is_some_and(|it| covers(it, **span)));
+            let missing = asked
+                .iter()
+                .find(|span| !known.is_some_and(|it| covers(it, **span)));
             match (known, missing) {
                 (Some(known), Some(span)) => CliError::UnknownWindow {
                     sketch: sketch.clone(),

@@ -10,7 +10,9 @@ use super::status::printable;
 use super::{CliError, ServerOptions, Streams};
 use rmbd_client::{Hash, SketchInfo, SketchWindow};
 
-const HEAD: [&str; 7] = ["SKETCH", "NUMBER", "SIZE", "HASH", "WINDOW", "STEP", "WIDTH"];
+const HEAD: [&str; 7] = [
+    "SKETCH", "NUMBER", "SIZE", "HASH", "WINDOW", "STEP", "WIDTH",
+];
 
 /// `rmbd sketches`
 #[derive(Debug, Clone, Args)]

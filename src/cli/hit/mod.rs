@@ -30,7 +30,10 @@ pub struct HitOptions {
     /// The largest count that is within the limit, this hit included: COUNT in all, or in the time of --window,
     /// or COUNT/TIME, such as 100/60s; repeat it or use a comma for up to 8, all of which are kept
     #[arg(
-        long, value_name = "COUNT[/TIME]", env = "RMBD_LIMIT", value_delimiter = ',',
+        long,
+        value_name = "COUNT[/TIME]",
+        env = "RMBD_LIMIT",
+        value_delimiter = ',',
         required_unless_present = "limit_name"
     )]
     limit: Vec<LimitOption>,

@@ -73,9 +73,18 @@ impl Printed<'_> {
         let verdict = &self.verdict;
         let mut words = format!("{}, {}", self.counted(), self.said());
         let notes = [
-            (verdict.unsure, "unsure: other keys, or nodes, may have made it so"),
-            (verdict.incomplete, "incomplete: something that others counted, or of the time before the node's start, is missing"),
-            (verdict.overflowed, "overflowed: more came in the window than it can tell apart"),
+            (
+                verdict.unsure,
+                "unsure: other keys, or nodes, may have made it so",
+            ),
+            (
+                verdict.incomplete,
+                "incomplete: something that others counted, or of the time before the node's start, is missing",
+            ),
+            (
+                verdict.overflowed,
+                "overflowed: more came in the window than it can tell apart",
+            ),
         ];
         for (_, note) in notes.into_iter().filter(|(applies, _)| *applies) {
             words.push_str("; ");
@@ -155,7 +164,11 @@ fn wait_words(wait: Duration) -> String {
     match minutes {
         0..60 => format!("{} min {} s", seconds / 60, seconds % 60),
         60..1_440 => format!("{} h {} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {} h", minutes.div_ceil(60) / 24, minutes.div_ceil(60) % 24),
+        _ => format!(
+            "{} d {} h",
+            minutes.div_ceil(60) / 24,
+            minutes.div_ceil(60) % 24
+        ),
     }
 }
 
