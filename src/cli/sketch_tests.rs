@@ -345,9 +345,9 @@ fn sketches_are_listed() {
         "\
 SKETCH   NUMBER      SIZE     HASH  WINDOW  STEP   WIDTH
 default  0           4x4096   xxh3  60 s    5 s    4096
-logins   2567997865  4x65536  xxh3  60 s    5 s    65536
+logins   2568000937  4x65536  xxh3  60 s    5 s    65536
                                     1 h     5 min  16384
-plain    NUMBER     4x4096   xxh3  none
+plain    1805013972  4x4096   xxh3  none
 "
     );
     let list: Value = serde_json::from_str(&output(&["sketches", "--json"], &node)).unwrap();
