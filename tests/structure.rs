@@ -32,7 +32,11 @@ const CRATES: [(&str, &[&str]); 12] = [
 /// Rooms of `src/` from the ground up, with the rooms and the crates that each uses.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("engine", &[], &["sketch", "store"]),
-    ("config", &[], &["names", "proto", "sketch", "store"]),
+    (
+        "config",
+        &["engine"],
+        &["names", "proto", "sketch", "store"],
+    ),
     ("data_dir", &[], &[]),
     ("shared", &["engine", "config"], &["io", "store"]),
     ("status", &["engine"], &["console", "io", "proto", "store"]),

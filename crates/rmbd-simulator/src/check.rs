@@ -170,7 +170,7 @@ fn limited_differ<M: Machine>(
         {
             return Some(format!("lacks of {}, and has room for it", name(slice)));
         }
-        if !process.machine.says_incomplete(world.clock(place)) {
+        if !(process.machine).says_incomplete(world.clock(place), sketch.number) {
             return Some(format!("lacks of {}, and does not say so", name(slice)));
         }
     }
@@ -323,7 +323,8 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
             let is_right = if world.hosts[place].is_limited() {
                 let lacks_nothing = answer.count == right.count;
                 let says_so = answer.incomplete || lacks_nothing;
-                let has_parts = world.machine(place).says_incomplete(world.clock(place));
+                let has_parts =
+                    (world.machine(place)).says_incomplete(world.clock(place), sketch.number);
                 let is_no_more = answer.count <= right.count || has_parts;
                 expected.is_open || is_no_more && says_so
             } else {

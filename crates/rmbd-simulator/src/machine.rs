@@ -150,8 +150,8 @@ pub trait Machine: Sized {
     /// Whether the node reports that it has no room for all of this slice. Its part of the slice is owed to nobody
     /// then.
     fn refuses(&self, slice: &SliceId) -> bool;
-    /// Whether the node reports that slices exist which it does not hold.
-    fn says_incomplete(&self, now: Duration) -> bool;
+    /// Whether the node reports that slices of a sketch exist which it does not hold.
+    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool;
 
     /// Does what a client asks for in a datagram, and returns the reply.
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;

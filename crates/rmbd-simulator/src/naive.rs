@@ -265,7 +265,7 @@ impl<M: Merge> Machine for Naive<M> {
         false
     }
 
-    fn says_incomplete(&self, _: Duration) -> bool {
+    fn says_incomplete(&self, _: Duration, _: SketchNumber) -> bool {
         false
     }
 

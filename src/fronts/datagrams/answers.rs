@@ -71,6 +71,19 @@ impl Answers {
         self.len = self.start + REPLY_HEAD_BYTES;
     }
 
+    /// Where the next answer would be: a place to [go back](Self::back_to) to.
+    #[inline]
+    pub(super) fn place(&self) -> usize {
+        self.len
+    }
+
+    /// Gives up all room from this place on, which was kept for an operation that was not done: the bytes that stand
+    /// there are those of an earlier reply.
+    #[inline]
+    pub(super) fn back_to(&mut self, place: usize) {
+        self.len = place.min(self.len);
+    }
+
     /// Room for an answer; `None` where the reply would be too long.
     #[inline]
     pub(super) fn reserve(&mut self, bytes: usize) -> Option<usize> {

@@ -155,6 +155,7 @@ impl Desk {
         let mut stopped_by = None;
         self.answers.begin_compact(request_bytes);
         for operation in request.operations() {
+            let place = self.answers.place();
             let performed = match operation {
                 Ok(operation) => {
                     is_owed |= operation.has_answer();
@@ -166,6 +167,7 @@ impl Desk {
                 }
             };
             if let Err(problem) = performed {
+                self.answers.back_to(place);
                 self.tally.problem(problem);
                 stopped_by = Some(problem);
                 break;

@@ -10,10 +10,11 @@ use crate::config::NodeConfig;
 use crate::engine::{EngineOptions, REQUEST_WEIGHT_MAX};
 use crate::shared::{LimitsInForce, Shared};
 use rmbd_io::Stop;
-use rmbd_proto::Boot;
 use rmbd_proto::compact::{
-    Answer, Header, Once, Problem, Reply, RequestWriter, reply, reply_bytes_max,
+    Answer, COUNT_ANSWER_BYTES, Header, LimitPart, Limits, Once, Operation, Problem, Reply,
+    RequestWriter, reply, reply_bytes_max,
 };
+use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
 use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
 use rmbd_store::{Registry, Replica, Slices};
@@ -417,5 +418,71 @@ proptest! {
             prop_assert_eq!(thread.total_weight(), done.len() as u64);
             prop_assert_eq!(thread.port.shared().engine().once().clients() <= known.len(), true);
         }
+    }
+}
+
+/// Room that was kept for an answer which does not come is given up: what stands there is of an earlier reply.
+#[test]
+fn an_operation_that_is_not_done_leaves_no_bytes_in_the_reply() {
+    let mut thread = Thread::new();
+    let other: IpAddr = [192, 0, 2, 9].into();
+    let of_many = |thread: &mut Thread, from: IpAddr, last: Operation<'_>| {
+        thread.writer.start(&Header::default()).unwrap();
+        thread.writer.count(KEY).unwrap();
+        thread.writer.operation(last).unwrap();
+        let datagram = thread.writer.finish().to_vec();
+        thread.ask(from, &datagram)
+    };
+    let mut parts = Vec::new();
+    let part = |window_ms| LimitPart {
+        sketch: SketchNumber::DEFAULT,
+        key: KEY,
+        weight: 1,
+        limit: 5,
+        window_ms,
+    };
+    let unknown = Limits::write(true, false, &[part(77)], &mut parts).unwrap();
+    let window_ms = 77;
+    let refused = [
+        Operation::HitByName {
+            name: b"none",
+            key: KEY,
+            weight: 1,
+        },
+        Operation::Limits(unknown),
+        Operation::Window {
+            key: KEY,
+            window_ms,
+            smooth: true,
+        },
+        Operation::Hit {
+            key: KEY,
+            weight: u64::MAX,
+            limit: 1,
+            window_ms: 0,
+        },
+        Operation::Hit {
+            key: KEY,
+            weight: 1,
+            limit: 1,
+            window_ms,
+        },
+    ];
+    for operation in refused {
+        // Somebody else's reply stood in the same place.
+        of_many(&mut thread, other, Operation::Info);
+        let answer = of_many(&mut thread, [192, 0, 2, 7].into(), operation);
+        let reply = reply(&answer).unwrap();
+        assert!(reply.head.code != 0, "{operation:?}");
+        assert_eq!(
+            (reply.head.done, reply.answers().count()),
+            (1, 1),
+            "{operation:?}"
+        );
+        assert_eq!(
+            answer.len(),
+            REPLY_HEAD_BYTES + COUNT_ANSWER_BYTES,
+            "{operation:?}"
+        );
     }
 }

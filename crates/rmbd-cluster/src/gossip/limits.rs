@@ -1,9 +1,8 @@
 //! Bounds of what a node keeps, asks for and says at once.
 
-/// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it, for all sketches
-/// together.
-/// The defaults are what a node runs with; tests draw small ones, so that every bound is met. What is
-/// beyond a bound waits or is dropped, and whoever needs it asks again; so any value from 1 on is right,
+/// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it, for all
+/// sketches together. The defaults are what a node runs with; tests draw small ones, so that every bound is met.
+/// What is beyond a bound waits or is dropped, and whoever needs it asks again; so any value from 1 on is right,
 /// and a small one slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClusterLimits {

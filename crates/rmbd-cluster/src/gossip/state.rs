@@ -181,7 +181,8 @@ pub struct OneWayView {
 pub enum ClusterEvent {
     /// Membership saw a change.
     Member(crate::membership::MembershipEvent),
-    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address and sketch.
+    /// Somebody has another sketch of this number, or none: nothing of it is exchanged. Told once an address and
+    /// sketch.
     OtherSketch {
         /// Its address.
         from: SocketAddr,

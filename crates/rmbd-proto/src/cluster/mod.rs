@@ -57,12 +57,12 @@
 //! node asks for the sums of [`SIBLING_BUCKETS`] parts ([`sibling_bucket`]), and then for the lines of the parts that
 //! differ. Lines come as a digest, in the order of writers, from the *first* on to the last and then from the lowest.
 //!
-//! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of the
-//! node's list; who has more writes several, each in a datagram where it fits. They may come in any order, and again:
-//! a node knows the sketches of another one when all parts of the list have come, and only then does it know which it
-//! lacks. A catalogue goes over all sketches that both ends have, in the order of their numbers. A sketch of which
-//! nothing has changed for a while is told as one *sum*, over the same hashes as siblings' sums but of all slices; where
-//! two sums differ, the lines are asked for.
+//! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of
+//! the node's list; who has more writes several abouts. They may come in any order, and again. A node knows the
+//! sketches of another one when all parts of the list have come, and only then does it know which it lacks. A catalogue
+//! goes over all sketches that both ends have, in the order of their numbers. A sketch of which nothing has changed for
+//! a while is told as one *sum*, over the same hashes as siblings' sums but of all slices; where two sums differ, the
+//! lines are asked for.
 //!
 //! # Growing
 //!

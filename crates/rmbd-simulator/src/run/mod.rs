@@ -516,7 +516,8 @@ impl<M: Machine> Play<M> {
         let slices = world.truth.len();
         let refused = world.running().into_iter().filter(|&place| {
             let clock = world.clock(place);
-            world.machine(place).says_incomplete(clock)
+            let mut numbers = world.hosts[place].sketches.iter().map(|spec| spec.number);
+            numbers.any(|number| world.machine(place).says_incomplete(clock, number))
         });
         let refused = refused.count() as u64;
         let is_wide = |cells: &&Cells| cells.iter().any(|&cell| cell > u32::MAX.into());

@@ -6,7 +6,8 @@
 //!
 //! *Never too low*. A reader that sees a raised snapshot sees the raised cell (`turns`). A snapshot gets no more than
 //! what was reached when it ended, so what was counted after that is in the difference. The snapshot at hand ends later
-//! than all these times. It gets its part only where a cell has been copied; the others will be copied as they are then.
+//! than all these times. It gets its part only where a cell has been copied; the others will be copied as they are
+//! then.
 //!
 //! *Not too high for a moment*. Between the raising of the cell and that of a snapshot a reader would take old growth
 //! for new. The number of changes is odd meanwhile and higher afterwards, and the reader asks again.

@@ -257,9 +257,9 @@ impl Read {
     };
 }
 
-/// What a question comes to, as long as no other snapshot is begun or completed. Finding it takes as long as reading a
-/// window, so who asks many questions at one time keeps it, for some windows that are asked about in turn. It belongs to
-/// one replica.
+/// What questions come to, as long as no other snapshot is begun or completed. Finding it takes as long as reading a
+/// window, so who asks many questions at one time keeps it, for some windows that are asked about in turn. It belongs
+/// to one replica.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved([Option<(WindowQuestion, Slots)>; RESOLVED]);
 

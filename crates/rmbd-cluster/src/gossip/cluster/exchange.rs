@@ -157,7 +157,8 @@ impl Cluster {
         if !self.may_take(now, sender, sketch) {
             return;
         }
-        if (self.peers.get(sender.boot)).is_some_and(Peer::is_live_member) {
+        // Members and targets; who pushes to us one way learns no more than what of it is here.
+        if (self.peers.get(sender.boot)).is_some_and(Peer::is_up) {
             self.repair.tour_mut().wake(sketch);
             self.tell_sketch(sender.boot, sketch);
         }

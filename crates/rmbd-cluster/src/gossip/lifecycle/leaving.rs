@@ -69,8 +69,9 @@ impl Leaving {
         self.end.as_ref().is_some_and(|end| end.has_left)
     }
 
-    /// A pass over the live cells of a sketch is done, and perhaps `is_idle`: it had nothing to do. Whether another one is to
-    /// follow: one that is done may have begun before the last adds were made; one that had nothing to do has not.
+    /// A pass over the live cells of a sketch is done, and perhaps `is_idle`: it had nothing to do. Whether another
+    /// one is to follow: one that is done may have begun before the last adds were made; one that had nothing to do
+    /// has not.
     pub(crate) fn wants_pass_after(&mut self, sketch: SketchNumber, is_idle: bool) -> bool {
         self.end.as_mut().is_some_and(|end| {
             if is_idle {

@@ -1,8 +1,9 @@
 //! Finding out whether everything is here that the cluster had when this node joined it.
 //!
 //! A node that joins asks every live member for its catalogue, page by page: one line for each slice that the
-//! member holds of the sketches that both have. It is complete when it has read all of all catalogues to their ends, and holds every slice in the
-//! highest version that any of them names. Members that it gets to know meanwhile are asked, too.
+//! member holds of the sketches that both have. It is complete when it has read all of all catalogues to their
+//! ends, and holds every slice in the highest version that any of them names. Members that it gets to know
+//! meanwhile are asked, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

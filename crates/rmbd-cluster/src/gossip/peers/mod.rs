@@ -203,8 +203,8 @@ impl Peers {
         silent
     }
 
-    /// A member that is up and has a sketch of ours, at random; every other time one that was heard within `lately`, if there is any: of those
-    /// who have just died many may still pass for alive.
+    /// A member that is up and has a sketch of ours, at random; every other time one that was heard within
+    /// `lately`, if there is any: of those who have just died many may still pass for alive.
     pub(crate) fn choose_member(
         &self,
         now: Duration,

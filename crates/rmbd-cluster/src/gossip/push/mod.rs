@@ -1,8 +1,8 @@
 //! Pushing our own slice: publishing what was added, and bringing each peer to what is published.
 //!
 //! [`Publishing`] says which versions there are of each sketch and since when. [`Progress`] is where one peer stands:
-//! what it has of each sketch ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)), which is
-//! one for all sketches, since the path is.
+//! what it has of each sketch ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)),
+//! which is one for all sketches, since the path is.
 
 mod flight;
 mod own_slice;

@@ -1,5 +1,5 @@
-//! The tour through our digest: each round tells as many lines as fit, of all sketches in fair shares, and goes on where
-//! the one before has ended.
+//! The tour through our digest: each round tells as many lines as fit, of all sketches in fair shares, and goes on
+//! where the one before has ended.
 //!
 //! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told as one
 //! sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch is told line by

@@ -1,6 +1,6 @@
 //! Events for a log, in a bounded queue. What others can repeat at will is told once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use crate::gossip::state::{Agreement, ClusterEvent};
@@ -12,6 +12,8 @@ use rmbd_store::SliceRefused;
 const EVENTS_MAX: usize = 512;
 /// Things of one kind that are remembered, so that each is told once; those beyond are not told.
 const TOLD_ONCE_MAX: usize = 256;
+/// So many slices of each sketch have a place, whatever was told of others.
+const OF_A_SKETCH_MIN: usize = 16;
 /// Sketches of others that are remembered likewise: all that some members can have otherwise.
 const OTHER_SKETCHES_MAX: usize = 16 * SKETCHES_MAX;
 
@@ -21,7 +23,7 @@ pub(crate) struct Events {
     waiting: VecDeque<ClusterEvent>,
     strangers: BTreeSet<SocketAddr>,
     other_sketches: BTreeSet<(SocketAddr, SketchNumber)>,
-    slices_refused: BTreeSet<SliceId>,
+    slices_refused: BTreeMap<SketchNumber, BTreeSet<SliceId>>,
 }
 
 impl Events {
@@ -67,7 +69,10 @@ impl Events {
 
     /// There is no room for a slice.
     pub(crate) fn slice_refused(&mut self, slice: SliceId, reason: SliceRefused) {
-        if is_first(&mut self.slices_refused, slice) {
+        let all: usize = self.slices_refused.values().map(BTreeSet::len).sum();
+        let of_sketch = self.slices_refused.entry(slice.sketch).or_default();
+        let has_room = all < TOLD_ONCE_MAX || of_sketch.len() < OF_A_SKETCH_MIN;
+        if has_room && of_sketch.insert(slice) {
             self.push(ClusterEvent::SliceRefused { slice, reason });
         }
     }
@@ -79,7 +84,7 @@ impl Events {
 
     /// Slices for which there was no room when they came.
     pub(crate) fn slices_refused(&self) -> impl Iterator<Item = SliceId> + '_ {
-        self.slices_refused.iter().copied()
+        self.slices_refused.values().flatten().copied()
     }
 }
 
@@ -117,6 +122,16 @@ mod tests {
                 events.other_sketch(address(n), SketchNumber(number), 1, Agreement::Lacks);
             }
         }
+        for (sketch, node) in (0..9).flat_map(|sketch| (0..1_000).map(move |node| (sketch, node))) {
+            let slice = SliceId {
+                sketch: SketchNumber(sketch),
+                node,
+                ..SliceId::default()
+            };
+            events.slice_refused(slice, SliceRefused::TooManyOrigins { max: 1 });
+        }
+        let refused = events.slices_refused();
+        assert_eq!(refused.count(), TOLD_ONCE_MAX + 8 * OF_A_SKETCH_MIN);
         assert_eq!(events.strangers().count(), TOLD_ONCE_MAX);
         assert_eq!(events.other_sketches.len(), OTHER_SKETCHES_MAX);
         let told = std::iter::from_fn(|| events.pop());

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod sketches;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,9 @@ const DELAY: Duration = MS;
 const WRITER: u64 = 1 << 40;
 
 struct Node {
+    /// Of the first sketch.
     replica: Arc<Replica>,
+    replicas: Vec<Arc<Replica>>,
     cluster: Cluster,
     address: SocketAddr,
 }
@@ -39,6 +42,8 @@ struct Net {
     loss: f64,
     random: ChaCha12Rng,
     limits: ReplicaLimits,
+    /// Bytes that a node may send in a second.
+    rate: u64,
 }
 
 fn address(n: u16) -> SocketAddr {
@@ -54,6 +59,7 @@ impl Net {
             sent: 0,
             loss,
             random: ChaCha12Rng::seed_from_u64(11),
+            rate: 32 << 20,
             limits: ReplicaLimits {
                 max_peers: 2,
                 max_origins: 256,
@@ -63,9 +69,28 @@ impl Net {
     }
 
     fn start(&mut self, node: u64, boot: u64, port: u16, geometry: Geometry) -> usize {
-        let own = SliceId::of(node, Writer(boot + WRITER));
-        let replica = Replica::try_with(geometry, FAMILY, own, self.limits).unwrap();
-        let replica = Arc::new(replica);
+        let first = (0, geometry, FAMILY);
+        self.start_with(node, boot, port, &[first])
+    }
+
+    /// Starts a node with sketches of these numbers.
+    fn start_with(
+        &mut self,
+        node: u64,
+        boot: u64,
+        port: u16,
+        sketches: &[(u32, Geometry, HashFamily)],
+    ) -> usize {
+        let replicas = sketches.iter().map(|&(number, geometry, family)| {
+            let own = SliceId {
+                sketch: SketchNumber(number),
+                ..SliceId::of(node, Writer(boot + WRITER))
+            };
+            let replica = Replica::try_with(geometry, family, own, self.limits);
+            Arc::new(replica.unwrap())
+        });
+        let replicas: Vec<Arc<Replica>> = replicas.collect();
+        let replica = Arc::clone(&replicas[0]);
         let options = ClusterOptions {
             me: Member {
                 node,
@@ -78,13 +103,14 @@ impl Net {
             keys: KeyRing::public(),
             seed: boot,
             gossip_interval: ROUND,
-            gossip_rate_bytes_per_s: 32 << 20,
+            gossip_rate_bytes_per_s: self.rate,
             join: !self.nodes.is_empty(),
             limits: ClusterLimits::default(),
         };
-        let cluster = Cluster::try_new(self.now, options, vec![Arc::clone(&replica)]).unwrap();
+        let cluster = Cluster::try_new(self.now, options, replicas.clone()).unwrap();
         self.nodes.push(Node {
             replica,
+            replicas,
             cluster,
             address: address(port),
         });
@@ -145,7 +171,7 @@ impl Net {
 
     fn is_equal(&self) -> bool {
         let digests = |node: &Node| {
-            let all = node.cluster.slices().digests();
+            let all = node.cluster.all_slices().flat_map(Slices::digests);
             let all = all.filter(|digest| digest.root != 0);
             all.map(|digest| (digest.slice, digest.root))
                 .collect::<BTreeMap<_, _>>()
@@ -167,6 +193,15 @@ impl Net {
             self.run(MS * 10);
         }
         self.now - start
+    }
+
+    /// Runs until all are equal, whatever they have published.
+    fn until_equal_in(&mut self, at_most: Duration) {
+        let start = self.now;
+        while !self.is_equal() {
+            assert!(self.now < start + at_most, "not equal after {at_most:?}");
+            self.run(MS * 10);
+        }
     }
 
     fn live(&self, node: usize) -> usize {
