@@ -13,3 +13,4 @@ mod names;
 mod peers;
 mod start;
 mod support;
+mod windows;

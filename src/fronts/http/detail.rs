@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Json, Response};
 use thiserror::Error;
 
 use super::Source;
-use crate::config::{SpanError, span_ms};
+use crate::config::{SpanError, parse_span};
 use crate::status::DetailQuestion;
 use rmbd_proto::SketchNameError;
 use rmbd_proto::compact::KEY_BYTES_MAX;
@@ -69,7 +69,7 @@ fn question(query: &str) -> Result<DetailQuestion, QueryError> {
     let (window, sketch) = (window.map(text).transpose()?, sketch.map(text).transpose()?);
     Ok(DetailQuestion {
         key,
-        window_ms: window.map(|it| span_ms(&it)).transpose()?,
+        window_ms: window.map(|it| parse_span(&it)).transpose()?,
         sketch: sketch.map(|it| it.parse()).transpose()?,
     })
 }
