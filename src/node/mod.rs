@@ -108,8 +108,8 @@ impl Node {
         cluster.map(|cluster| cluster.bound())
     }
 
-    /// Adds to the sketch `default` without the network; [`sketch`](Self::sketch) gives the others. All threads share one session here; a thread that adds or counts often uses a
-    /// [`session`](Self::session) of its own.
+    /// Adds to the sketch `default` without the network; [`sketch`](Self::sketch) gives the others. All threads share
+    /// one session here; a thread that adds or counts often uses a [`session`](Self::session) of its own.
     ///
     /// # Errors
     /// Fails if the weight is above [`max_weight`](NodeConfig::max_weight), or if more was added than can be taken

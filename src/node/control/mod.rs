@@ -45,7 +45,7 @@ pub(super) enum Publisher {
     Cluster {
         cluster: Arc<SharedCluster>,
         sockets: ClusterSockets,
-        seeds: Seeds,
+        seeds: Box<Seeds>,
     },
     /// There is no cluster, so nothing is published.
     Alone(Vec<Slices>),
@@ -168,7 +168,7 @@ fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::R
             sockets,
             seeds,
         } => {
-            let task = ClusterTask::new(shared, cluster, sockets, seeds)?;
+            let task = ClusterTask::new(shared, cluster, sockets, *seeds)?;
             crew.task(Part::Cluster, |leave| task.run(leave))
         }
         Publisher::Alone(sketches) => {
