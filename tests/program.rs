@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use rmbd_testkit::browser;
 use rmbd_testkit::required::{Anybody, skip};
 
 /// A running `rmbd` on free ports, ended by its id when dropped.
@@ -244,37 +245,6 @@ fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     }
 }
 
-/// The content of the page in a browser, once its script has run.
-fn page_in_browser(node: &Running) -> Option<String> {
-    let folder = std::env::temp_dir().join(format!("rmbd-browser-{}", std::process::id()));
-    let output = Command::new("chromium")
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--virtual-time-budget=3000",
-        ])
-        .arg(format!("--user-data-dir={}", folder.display()))
-        .args(["--dump-dom", &format!("http://{}/", node.field("http"))])
-        .output();
-    let _ = std::fs::remove_dir_all(folder);
-    match output {
-        Ok(output) => {
-            let page = text(&output.stdout);
-            // Text inside the script is not part of the content.
-            let (before, script) = page.split_once("<script").unwrap_or((page, ""));
-            let behind = script
-                .split_once("</script>")
-                .map_or("", |(_, behind)| behind);
-            Some(format!("{before}{behind}"))
-        }
-        Err(error) => {
-            skip(format!("chromium: {error}; apt-get install chromium"));
-            None
-        }
-    }
-}
-
 /// The page is tested with one node alone, and with everything that it has tables for: a member, slices, and a peer
 /// that is pushed to.
 #[test]
@@ -284,7 +254,7 @@ fn the_page_shows_what_there_is_in_a_browser() {
     let shows = |words: &[&str]| -> bool {
         let start = Instant::now();
         loop {
-            let Some(page) = page_in_browser(&first) else {
+            let Some(page) = browser::content(&format!("http://{}/", first.field("http"))) else {
                 return false;
             };
             let fault = page.find("does not answer");
@@ -320,6 +290,40 @@ fn the_page_shows_what_there_is_in_a_browser() {
         ", this node",
         "127.0.0.1:9"
     ]));
+}
+
+/// Of 2 000 adds up to 84 may be counted for another key in the hour, whose snapshots have 64 columns.
+#[test]
+fn the_page_shows_sketches_windows_and_limits_of_a_node() {
+    let name = format!("rmbd-page-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let limits = "[[limit]]\nname = 'ample'\nsketch = 'logins'\namounts = ['100/60s']\n\
+                  [[limit]]\nname = 'tight'\namounts = ['5000/60s', '500/1h']\n";
+    std::fs::write(&file, limits).unwrap();
+    let node = Running::start(&[
+        "127.0.0.1:0",
+        "--threads=1",
+        "-x=1024",
+        "--sketch=name=default,windows=60s+1h/5m@64",
+        "--sketch=name=logins,width=1024",
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    std::fs::remove_file(file).unwrap();
+    let add = node.client(&["add", "a", "-n", "2000"]);
+    assert_eq!(add.status.code(), Some(0), "{}", text(&add.stderr));
+    let Some(page) = browser::content(&format!("http://{}/", node.field("http"))) else {
+        return;
+    };
+    for words in [
+        "Sketch default",
+        "1&nbsp;min <span class=\"mono dim\">logins",
+        "Counts of other keys may refuse what is within",
+        "<li>tight, 500 in 1&nbsp;h: an estimate may be 84 too high, in the sketch default</li>",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert_eq!(page.matches("<li>").count(), 1, "one error is large");
 }
 
 #[test]

@@ -308,18 +308,20 @@ impl SteeredQueue {
         &mut self,
         gauge: &QueueGauge,
         buffer: &mut [u8],
-        now: &impl Fn() -> Duration,
+        clock: &impl Fn() -> Duration,
         take: &mut impl FnMut(Duration, SocketAddr, &mut [u8]) -> bool,
     ) -> bool {
         for _ in 0..self.kind.datagrams_a_turn {
-            let now = now();
+            let now = clock();
             if self.flood.pause(now).is_some() {
                 return false;
             }
             match self.socket.try_recv_from(buffer) {
                 Ok((len, from)) => {
                     gauge.received.fetch_add(1, Relaxed);
-                    if take(now, from, &mut buffer[..len]) {
+                    // The time of arrival, from which ages are taken off, must not be before it was sent: this thread
+                    // may have been stopped since the clock was read.
+                    if take(clock(), from, &mut buffer[..len]) {
                         continue;
                     }
                     gauge.refused.fetch_add(1, Relaxed);

@@ -69,6 +69,25 @@ fn group() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(gap, group)| [varint(gap), group].concat())
 }
 
+/// What stands behind the slice in a frame of aged groups. Folds and marks are mostly right, and groups full.
+fn aged_groups() -> impl Strategy<Value = Vec<u8>> {
+    let ages = vec(number(), 0..4);
+    (number(), 0..9_u8, ages, any::<u8>()).prop_flat_map(|(version, fold, ages, more)| {
+        let folded = 128_usize >> fold.min(7);
+        let dense = (0..9_u8, vec(any::<u8>(), folded)).prop_map(move |(bits, bytes)| {
+            let end = (folded * usize::from(bits)).div_ceil(8);
+            [&[bits], &bytes[..end]].concat()
+        });
+        let none = Just(vec![0]);
+        let increments = vec(prop_oneof![dense, none], ages.len());
+        let aged = (group(), increments).prop_map(|(group, more)| [group, more.concat()].concat());
+        let marks = ages.len() as u8 + u8::from(more == 3);
+        let ages: Vec<u8> = ages.into_iter().flat_map(varint).collect();
+        let head = [varint(version), vec![fold, marks], ages].concat();
+        vec(aged, 0..4).prop_map(move |all| [head.clone(), all.concat()].concat())
+    })
+}
+
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     let with_slice = |kinds: &'static [u8], tail: BoxedStrategy<Vec<u8>>| {
         (select(kinds), slice(), tail)
@@ -86,6 +105,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(kind, channel, tail)| (kind, [channel.to_vec(), tail].concat())),
         3 => with_slice(&[2, 4, 7, 9, 11], numbers(0..40).boxed()),
         3 => with_slice(&[3], vec(group(), 0..5).prop_map(|all| all.concat()).boxed()),
+        3 => with_slice(&[24], aged_groups().boxed()),
         2 => with_slice(&[8, 10], hashes.boxed()),
         1 => (Just(5), entries()),
         1 => (numbers(2..3), select(&[0, 1][..]), numbers(2..3), entries())

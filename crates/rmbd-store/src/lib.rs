@@ -44,6 +44,7 @@
 //! ```
 
 mod absorber;
+mod ages;
 mod append;
 mod batch;
 mod estimate;
@@ -60,6 +61,7 @@ mod slices;
 mod tests;
 mod windows;
 
+pub use ages::{Fold, GroupAges, Mark, Moment, Reached, old_parts};
 pub use batch::{Batch, Looked};
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;

@@ -7,7 +7,7 @@ use rmbd_cluster::membership::{Member, Membership, MembershipDatagram, Membershi
 use rmbd_cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
-use rmbd_proto::cluster::{self, CatalogueLine, DigestEntry, Frame, Purpose, SliceId};
+use rmbd_proto::cluster::{self, AgedGroup, CatalogueLine, DigestEntry, Frame, Purpose, SliceId};
 use rmbd_proto::{Boot, SketchNumber};
 
 /// The reader that copies nothing must see the same as one by the format's description. The first two bytes are the
@@ -36,6 +36,9 @@ const SECOND_CELLS: u32 = 300;
 /// A cell as index and value.
 type Cell = (u64, u64);
 
+/// A group's number, its cells, and the folded cells of all marks.
+type NaiveAged = (u64, Vec<Cell>, Vec<u64>);
+
 #[derive(Debug, PartialEq)]
 enum Seen {
     NoHead,
@@ -43,6 +46,7 @@ enum Seen {
     Ack(u64, Vec<(u64, u64)>),
     Cells(Slice, Vec<Cell>),
     Groups(Slice, u64, Vec<(u64, Vec<Cell>)>),
+    AgedGroups(Slice, u64, u64, Vec<u64>, Vec<NaiveAged>),
     Complete(Slice, u64, u64),
     Digest(Vec<(Slice, u64, u64)>),
     DigestAsked,
@@ -106,6 +110,22 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             }
             assert_eq!((groups.next_group(&mut cells), cells), (None, vec![]));
             Seen::Groups(our_slice(slice), version, seen)
+        }
+        Frame::AgedGroups {
+            slice,
+            version,
+            mut groups,
+        } => {
+            let (mut seen, mut group) = (Vec::new(), AgedGroup::default());
+            while let Some(number) = groups.next_group(&mut group) {
+                let cells = group.cells.iter().copied().map(our_cell).collect();
+                seen.push((number.into(), cells, group.increments.clone()));
+            }
+            assert_eq!(groups.next_group(&mut group), None);
+            assert_eq!(group, AgedGroup::default());
+            let (fold, ages) = (groups.fold().cells() as u64, all(groups.ages()));
+            assert_eq!(groups.marks(), ages.len());
+            Seen::AgedGroups(our_slice(slice), version, fold, ages, seen)
         }
         Frame::Complete {
             slice,
@@ -237,7 +257,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !matches!(kind, 1..=23 | 30 | 31) || body.is_of_a_later_purpose(kind) {
+        if !matches!(kind, 1..=24 | 30 | 31) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -321,7 +341,7 @@ impl Naive<'_> {
     }
 
     fn frame(&mut self, kind: u8, cells: u64) -> Option<Seen> {
-        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17 | 20..=23);
+        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17 | 20..=24);
         let mut start = Naive {
             bytes: self.bytes,
             at: self.at,
@@ -362,6 +382,7 @@ impl Naive<'_> {
             21 => Seen::Buckets(self.slice()?, self.hashes()),
             22 => Seen::LinesAsked(self.slice()?, self.fixed(8)?, self.fixed(8)?),
             23 => Seen::Wanted(self.slice()?),
+            24 => self.aged_groups(cells)?,
             _ => {
                 let (flags, writer) = (self.byte()?, self.fixed(8)?);
                 let (total, first, count) = (self.small()?, self.small()?, self.varint()?);
@@ -455,6 +476,37 @@ impl Naive<'_> {
             let whole = inside.iter().map(|&(at, value)| (first + at, value));
             Some((group as u64, whole.collect()))
         })
+    }
+
+    fn aged_groups(&mut self, cells: u64) -> Option<Seen> {
+        let (slice, version) = (self.slice()?, self.varint()?);
+        let fold = [1_u64, 2, 4, 8, 16, 32, 64, 128]
+            .get(usize::from(self.byte()?))
+            .copied()?;
+        let marks = self.byte().filter(|&marks| marks <= 64)?;
+        let (mut ages, mut age) = (Vec::new(), 0_u128);
+        for _ in 0..marks {
+            age += u128::from(self.varint()?);
+            ages.push(u64::try_from(age).ok()?);
+        }
+        let mut next = 0;
+        let groups = self.list(|naive| {
+            let group = next + u128::from(naive.varint()?);
+            next = group + 1;
+            let first = u64::try_from(group * 128).ok().filter(|&at| at < cells)?;
+            let size = (cells - first).min(128);
+            let inside = naive.group(size)?;
+            let whole = inside.iter().map(|&(at, value)| (first + at, value));
+            let folded = size.div_ceil(fold);
+            let mut increments = Vec::new();
+            for _ in 0..marks {
+                let grown = naive.group(folded)?;
+                let of = |at| grown.iter().filter(move |cell| cell.0 == at);
+                increments.extend((0..folded).map(|at| of(at).map(|cell| cell.1).sum::<u64>()));
+            }
+            Some((group as u64, whole.collect(), increments))
+        });
+        Some(Seen::AgedGroups(slice, version, fold, ages, groups))
     }
 
     /// Reads a group's cells that are not 0, by their positions in the group.

@@ -14,6 +14,7 @@
 //!
 //! Each folder is a part with private fields, which knows only parts above it in this list:
 //!
+//! - `ages`: how old what a slice counts is, for windows, beside its groups.
 //! - `reports`: events for a log, and how often something was refused.
 //! - `transport`: datagrams are opened and sealed, paced and counted.
 //! - `sketches`: our slices and those of others, for each sketch of this node.
@@ -29,6 +30,7 @@
 //! A node has up to 256 sketches, and all bounds are for all of them together. Each has a share: passes over live
 //! cells, pieces for a peer, groups that it asked for, lines of a digest and pulls go by turns from sketch to sketch.
 
+mod ages;
 mod cluster;
 mod contact;
 mod lifecycle;

@@ -2,12 +2,15 @@
 //! that is not here everything is empty.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rmbd_proto::cluster::{
     DigestEntry, SIBLING_BUCKETS, SKETCHES_MAX, SiblingsEntry, SketchEntry, SliceId,
 };
 use rmbd_proto::{SketchNumber, Writer};
-use rmbd_store::{CellsRef, NoMemory, Replica, SliceRefused, Slices, fingerprint};
+use rmbd_store::{
+    CellsRef, GroupAges, NoMemory, Replica, SliceRefused, Slices, WindowPlan, fingerprint,
+};
 
 /// The reason for which there is no cluster. Nothing was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,8 @@ pub(crate) struct Sketches {
     all: Vec<Slices>,
     /// The position of the one that was given first.
     first: usize,
+    /// The sketch whose ages were tidied last.
+    tidied: usize,
 }
 
 /// What is published of our own slice in one sketch.
@@ -51,12 +56,15 @@ impl Sketches {
     /// The slices of these replicas, of which nothing is published yet; and what is told of each of them, in the order
     /// in which they are given.
     pub(crate) fn try_new(
+        now: Duration,
         replicas: Vec<Arc<Replica>>,
     ) -> Result<(Self, Vec<OurSketch>), NewClusterError> {
         check(&replicas)?;
         let told = replicas.iter().map(|replica| OurSketch::of(replica));
         let told = told.collect();
-        let all = replicas.into_iter().map(Slices::try_new);
+        let all = replicas
+            .into_iter()
+            .map(|replica| keeping_ages(now, replica));
         let all: Vec<Slices> = all.collect::<Result<_, NoMemory>>()?;
         Ok((Self::new(all), told))
     }
@@ -66,7 +74,11 @@ impl Sketches {
         all.sort_by_key(|slices| slices.own_slice().sketch);
         let is_first = |slices: &Slices| Some(slices.own_slice().sketch) == number_of_first;
         let first = all.iter().position(is_first).unwrap_or(0);
-        Self { all, first }
+        Self {
+            all,
+            first,
+            tidied: 0,
+        }
     }
 
     #[cfg(test)]
@@ -123,6 +135,36 @@ impl Sketches {
         self.all.iter().map(OurSlice::of)
     }
 
+    /// Makes marks in all sketches in which a step is over.
+    pub(crate) fn end_step(&mut self, now: Duration) {
+        self.all.iter_mut().for_each(|slices| slices.end_step(now));
+    }
+
+    /// Frees memory of ages that no window needs any more, of one sketch after the other.
+    pub(crate) fn tidy_ages(&mut self, groups_max: usize) {
+        self.tidied = (self.tidied + 1) % self.all.len().max(1);
+        if let Some(slices) = self.all.get_mut(self.tidied) {
+            slices.tidy_ages(groups_max);
+        }
+    }
+
+    /// Merges cells of one group of a slice, which tell how old they are.
+    ///
+    /// # Errors
+    /// As [`Slices::merge`].
+    pub(crate) fn merge_aged(
+        &mut self,
+        slice: &SliceId,
+        group: u32,
+        cells: impl Iterator<Item = (u32, u64)>,
+        ages: &GroupAges<'_>,
+        is_live: bool,
+    ) -> Result<u64, SliceRefused> {
+        let slices = self.get_mut(slice.sketch);
+        let slices = slices.ok_or(SliceRefused::Unsupported)?;
+        slices.merge_aged(slice, group, cells, ages, is_live)
+    }
+
     fn position(&self, number: SketchNumber) -> Option<usize> {
         let key = |slices: &Slices| slices.own_slice().sketch;
         self.all.binary_search_by_key(&number, key).ok()
@@ -131,6 +173,14 @@ impl Sketches {
     fn slices_of(&self, slice: &SliceId) -> Option<&Slices> {
         self.get(slice.sketch)
     }
+}
+
+/// The slices of a replica, which tell how old they are as far as its windows need it.
+fn keeping_ages(now: Duration, replica: Arc<Replica>) -> Result<Slices, NoMemory> {
+    let windows: Vec<WindowPlan> = replica.window_plans().copied().collect();
+    let mut slices = Slices::try_new(replica)?;
+    slices.keep_ages(&windows, now)?;
+    Ok(slices)
 }
 
 /// The questions of [`Slices`] about one slice.

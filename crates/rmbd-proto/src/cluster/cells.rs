@@ -93,7 +93,7 @@ impl<'a> GroupsReader<'a> {
 }
 
 /// Reads a group's form and cells, and hands those that are not 0 to `each`.
-fn read_group(
+pub(super) fn read_group(
     reader: &mut Reader<'_>,
     cells: usize,
     mut each: impl FnMut(u32, u64),
@@ -133,7 +133,7 @@ fn read_value(reader: &mut Reader<'_>) -> Result<u64, ReadError> {
 }
 
 /// Number of cells of a group in a sketch of `end` cells; `None` if there is no such group.
-fn cells_of_group(group: u32, end: u32) -> Option<usize> {
+pub(super) fn cells_of_group(group: u32, end: u32) -> Option<usize> {
     let first = u64::from(group) * GROUP_CELLS as u64;
     let cells = u64::from(end)
         .checked_sub(first)

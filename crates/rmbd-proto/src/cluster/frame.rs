@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{Cells, GroupsReader, SliceId};
+use super::{AgedGroupsReader, Cells, GroupsReader, SliceId};
 use crate::reader::{ReadError, Reader};
 use crate::{SketchNumber, Writer};
 
@@ -30,6 +30,7 @@ pub(super) const BUCKETS_ASKED: u8 = 20;
 pub(super) const BUCKETS: u8 = 21;
 pub(super) const LINES_ASKED: u8 = 22;
 pub(super) const WANTED: u8 = 23;
+pub(super) const AGED_GROUPS: u8 = 24;
 pub(super) const SKETCH_SUMS: u8 = 30;
 pub(super) const SKETCH_ASKED: u8 = 31;
 
@@ -134,6 +135,13 @@ pub enum Frame<'a> {
     SketchSums { sums: SketchSums<'a> },
     /// The receiver is asked for its digest of one sketch.
     SketchAsked { sketch: SketchNumber },
+    /// These are whole groups of a slice, as they are now, with the ages of what they count, and the version that was
+    /// complete when they were read.
+    AgedGroups {
+        slice: SliceId,
+        version: u64,
+        groups: AgedGroupsReader<'a>,
+    },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -145,6 +153,7 @@ impl Frame<'_> {
         match *self {
             Self::Cells { slice, .. }
             | Self::Groups { slice, .. }
+            | Self::AgedGroups { slice, .. }
             | Self::Complete { slice, .. }
             | Self::SectionsAsked { slice, .. }
             | Self::Sections { slice, .. }
@@ -323,7 +332,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
         SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
             of_slice(kind, reader, cells)
         }
-        BUCKETS_ASKED..=WANTED => of_slice(kind, reader, cells),
+        BUCKETS_ASKED..=AGED_GROUPS => of_slice(kind, reader, cells),
         ACK..=SIBLINGS | SKETCH_SUMS | SKETCH_ASKED => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
@@ -441,6 +450,11 @@ fn of_slice(
             version: reader.varint()?,
             section: reader.varint_u32()?,
             hashes: Hashes { reader },
+        },
+        AGED_GROUPS => Frame::AgedGroups {
+            slice,
+            version: reader.varint()?,
+            groups: AgedGroupsReader::new(reader, cells)?,
         },
         NOT_HELD => Frame::NotHeld { slice },
         WANTED => Frame::Wanted { slice },

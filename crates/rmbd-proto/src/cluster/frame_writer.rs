@@ -2,16 +2,17 @@
 
 use std::ops::RangeInclusive;
 
+use super::aged::write_ages;
 use super::frame::{
-    ABOUT, ACK, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS, COMPLETE, CONTACT,
-    CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED, GROUPS, HAS_NEXT,
-    LINES_ASKED, MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED,
-    SKETCH_SUMS, WANTED,
+    ABOUT, ACK, AGED_GROUPS, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS,
+    COMPLETE, CONTACT, CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED,
+    GROUPS, HAS_NEXT, LINES_ASKED, MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS,
+    SKETCH_ASKED, SKETCH_SUMS, WANTED,
 };
 use super::{
-    CatalogueLine, CellsWriter, DigestEntry, FRAME_HEAD_BYTES, GroupsWriter, Purpose,
-    SIBLING_BUCKETS, SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SketchSum, SliceId, gap_after,
-    write_entry, write_slice,
+    AgedGroupsWriter, CatalogueLine, CellsWriter, DigestEntry, FRAME_HEAD_BYTES, Fold,
+    GroupsWriter, MARKS_MAX, Purpose, SIBLING_BUCKETS, SKETCHES_TOLD_MAX, SiblingsEntry,
+    SketchEntry, SketchSum, SliceId, gap_after, write_entry, write_slice,
 };
 use crate::{SketchNumber, Writer, varint};
 
@@ -107,6 +108,37 @@ impl<'o> FrameWriter<'o> {
             };
             fill(&mut writer);
             writer.before.is_some()
+        })
+    }
+
+    /// Writes a frame of aged groups, which `fill` appends. `ages_ms` are the ages of the marks, at most [`MARKS_MAX`],
+    /// the youngest first; the increments of the groups are folded by `fold`. The frame is left out if `fill` appends
+    /// no group, and `fill` is not called if there is no room for any.
+    pub fn aged_groups(
+        &mut self,
+        slice: &SliceId,
+        version: u64,
+        (fold, ages_ms): (Fold, &[u64]),
+        fill: impl FnOnce(&mut AgedGroupsWriter<'_>),
+    ) -> Listed {
+        let ages_ms = &ages_ms[..ages_ms.len().min(MARKS_MAX)];
+        self.list(AGED_GROUPS, slice, |out, limit| {
+            varint::write(version, out);
+            out.extend([fold.bits(), ages_ms.len() as u8]);
+            write_ages(ages_ms, out);
+            let groups = GroupsWriter {
+                out,
+                limit,
+                before: None,
+            };
+            let mut writer = AgedGroupsWriter {
+                groups,
+                fold,
+                marks: ages_ms.len(),
+                packed: Vec::new(),
+            };
+            fill(&mut writer);
+            writer.groups.before.is_some()
         })
     }
 

@@ -42,6 +42,7 @@
 //! | `15` | buckets | slice, then 64 sums u64 |
 //! | `16` | lines asked | slice, buckets u64, first writer u64 |
 //! | `17` | wanted | slice: there was no room for it here, and is now |
+//! | `18` | aged groups | slice, version, fold u8, how many marks u8 (at most 64), the age in ms of each, the youngest first (the first age, then differences); then for each group its index, form and cells as in groups, and for each mark form and folded cells |
 //! | `1e` | sketch sums | for each sketch: length u8 of what follows, number, sum u64 |
 //! | `1f` | sketch asked | sketch: its digest is asked for |
 //!
@@ -49,6 +50,16 @@
 //! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number
 //! of cells that are not 0, then (gap, value) of each, with indexes inside the group. A value is below 2^63
 //! ([`CELL_MAX`]).
+//!
+//! Aged groups tell how old what they count is. A *mark* is a moment at which the slice had a certain version, and has
+//! the *age* of that moment. For each mark, the youngest first, a group has the *increments* of its cells from the mark
+//! to the next younger one, and from the youngest mark to the values of this frame. Each increment is the sum over
+//! 1, 2, 4 or up to 128 neighbouring cells (the *fold* is the binary logarithm of that), and may be larger than the
+//! truth, but not smaller: 2^63 - 1 is that or more. So what is left of the values without all increments since a mark
+//! had been counted when the mark was made. An age may be smaller than the truth, but not larger: whoever writes it
+//! reads the clock before, whoever reads it reads the clock after, and it is rounded down, by one part in 1 024 at
+//! least, in case one clock is faster than the other. A frame of groups says the same as one of aged groups without
+//! marks: all may have been counted just now.
 //!
 //! A slice's *siblings* are the slices that other writers of its node wrote in the same sketch. A node that has been
 //! started again and again has many of them, so they are compared as one. The slice itself is left out, since it has
@@ -82,6 +93,7 @@
 //! A list that breaks off or breaks the rules ends there; cells only grow, so a part of them is harmless. The head,
 //! the form of a slice's name and the length of a frame are fixed for this version of the seal.
 
+mod aged;
 mod cells;
 mod frame;
 mod frame_writer;
@@ -90,6 +102,10 @@ mod member;
 #[cfg(test)]
 mod tests;
 
+pub use aged::{
+    AgedGroup, AgedGroupsReader, AgedGroupsWriter, Ages, Fold, MARKS_MAX, pack_numbered_group,
+    take_numbered_group,
+};
 pub use cells::{Cells, CellsWriter, GroupsReader, GroupsWriter, pack_group, unpack_group};
 pub use frame::{
     AckRanges, CatalogueLine, DigestEntry, Entries, Frame, Frames, GroupRanges, Hashes,

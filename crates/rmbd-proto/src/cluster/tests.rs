@@ -73,6 +73,22 @@ fn read_all(bytes: &[u8]) -> usize {
                 }
                 count
             }
+            Ok(Frame::AgedGroups { mut groups, .. }) => {
+                assert!(groups.marks() <= MARKS_MAX && groups.ages().is_sorted());
+                assert_eq!(groups.ages().count(), groups.marks());
+                let (mut out, mut count) = (AgedGroup::default(), 0);
+                while let Some(group) = groups.next_group(&mut out) {
+                    let cells = GROUP_CELLS.min((CELLS - group * GROUP) as usize);
+                    let folded = groups.fold().folded(cells);
+                    assert_eq!(out.increments.len(), folded * groups.marks());
+                    assert!(out.increments.iter().all(|&it| it <= CELL_MAX));
+                    for &(index, value) in &out.cells {
+                        assert!(index / GROUP == group && index < CELLS && value > 0);
+                    }
+                    count += 1;
+                }
+                count
+            }
             Ok(Frame::Digest { entries } | Frame::Catalogue { entries, .. }) => entries.count(),
             Ok(Frame::Siblings { entries }) => entries.count(),
             Ok(
@@ -172,6 +188,88 @@ fn sample_of_siblings() -> Vec<u8> {
     out
 }
 
+/// A datagram with aged groups, with marks and without.
+fn sample_of_ages() -> Vec<u8> {
+    written(|writer| {
+        let fold = Fold::of_bits(3).unwrap();
+        let aged = writer.aged_groups(&SLICE, 9, (fold, &[5, 5, 70_000]), |groups| {
+            assert!(groups.push(2, &[3; GROUP_CELLS], &[1; 3 * 16]));
+            assert!(groups.push(39, &[3; 8], &[u64::MAX, 0, 1]));
+        });
+        let plain = writer.aged_groups(&SLICE, 9, (Fold::NONE, &[]), |groups| {
+            assert!(groups.push(7, &[3; GROUP_CELLS], &[]));
+        });
+        assert_eq!((aged, plain), (Listed::Some, Listed::Some));
+    })
+}
+
+#[test]
+fn folds_divide_groups() {
+    let folds = [1, 2, 3, 8, 12, 64, 128, 256, 384].map(|cells| Fold::dividing(cells).cells());
+    assert_eq!(folds, [1, 2, 1, 8, 4, 64, 128, 128, 128]);
+    assert_eq!(Fold::of_bits(8), None);
+    for fold in (0..=7).map(|bits| Fold::of_bits(bits).unwrap()) {
+        assert_eq!(Fold::of_bits(fold.bits()), Some(fold));
+        assert_eq!(fold.folded(GROUP_CELLS), GROUP_CELLS / fold.cells());
+        assert_eq!(fold.folded(fold.cells() + 1), 2);
+    }
+    assert_eq!((Fold::NONE.cells(), Fold::GROUP.cells()), (1, GROUP_CELLS));
+}
+
+#[test]
+fn aged_groups_that_do_not_fit_are_left_out() {
+    let whole = sample_of_ages();
+    let fold = Fold::of_bits(3).unwrap();
+    for limit in 0..whole.len() {
+        let mut out = Vec::new();
+        let mut fits = Vec::new();
+        let written = FrameWriter::new(&mut out, limit).aged_groups(
+            &SLICE,
+            9,
+            (fold, &[5, 5, 70_000]),
+            |groups| {
+                fits.push(groups.push(2, &[3; GROUP_CELLS], &[1; 3 * 16]));
+                fits.push(groups.push(39, &[3; 8], &[u64::MAX, 0, 1]));
+            },
+        );
+        let read = read_all(&out);
+        assert_eq!(read, fits.iter().filter(|fits| **fits).count(), "{limit}");
+        assert_eq!(written == Listed::Some, read > 0);
+        assert!(out.len() <= limit);
+    }
+}
+
+#[test]
+fn groups_with_numbers_come_back() {
+    let (mut out, mut cells) = (Vec::new(), [0; 16]);
+    let groups = [(3, [0; 16]), (3, [7; 16]), (u64::MAX, [u64::MAX; 16])];
+    let mut before = 0;
+    for (number, cells) in &groups {
+        pack_numbered_group(before, *number, cells, &mut out);
+        before = *number;
+    }
+    let (mut rest, mut before) = (&out[..], 0);
+    for (number, packed) in groups {
+        assert_eq!(
+            take_numbered_group(before, &mut rest, &mut cells),
+            Some(number)
+        );
+        assert_eq!(cells, packed.map(|cell| cell.min(CELL_MAX)));
+        before = number;
+    }
+    assert_eq!(take_numbered_group(before, &mut rest, &mut cells), None);
+    for cut in 1..out.len() {
+        let (mut rest, mut before) = (&out[..cut], 0);
+        while let Some(number) = take_numbered_group(before, &mut rest, &mut cells) {
+            before = number;
+        }
+    }
+    assert_eq!(
+        take_numbered_group(u64::MAX, &mut &[1, 0][..], &mut cells),
+        None
+    );
+}
+
 #[test]
 fn heads_come_back_in_both_families() {
     for address in ["192.0.2.7:9001", "[2001:db8::7]:65535"] {
@@ -226,6 +324,7 @@ fn every_cut_and_every_flipped_bit_is_harmless() {
         &sample_of_siblings(),
         2 + 1 + SIBLING_BUCKETS + 1 + 1 + 2 + 1,
     );
+    cut_and_flip(&sample_of_ages(), 2 + 1);
 }
 
 fn cut_and_flip(bytes: &[u8], items: usize) {
@@ -278,7 +377,13 @@ fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
         let groups = writer.groups(&slice, 1, |groups| {
             assert!(groups.push(99, &[1; GROUP_CELLS]));
         });
-        assert_eq!((cells, groups), (Listed::Some, Listed::Some));
+        let aged = writer.aged_groups(&slice, 1, (Fold::GROUP, &[7]), |groups| {
+            assert!(groups.push(99, &[1; GROUP_CELLS], &[128]));
+        });
+        assert_eq!(
+            (cells, groups, aged),
+            (Listed::Some, Listed::Some, Listed::Some)
+        );
         assert!(writer.complete(&slice, 1, 2));
         assert!(writer.sections_asked(&slice, 0));
         assert!(writer.sections(&slice, 1, 0, &[1]));
@@ -289,10 +394,10 @@ fn what_is_of_a_sketch_that_is_not_there_is_skipped() {
     }
     let is_here = |sketch| (sketch == SketchNumber::DEFAULT).then_some(CELLS);
     let read: Vec<Frame<'_>> = frames(&bytes, is_here).map(Result::unwrap).collect();
-    assert_eq!(read.len(), 18);
-    let (skipped, known) = read.split_at(9);
+    assert_eq!(read.len(), 20);
+    let (skipped, known) = read.split_at(10);
     let slice = elsewhere;
-    assert_eq!(skipped, [Frame::UnknownSketch { slice }; 9]);
+    assert_eq!(skipped, [Frame::UnknownSketch { slice }; 10]);
     for frame in known {
         assert_eq!(frame.slice(), Some(SLICE));
         assert!(!matches!(frame, Frame::UnknownSketch { .. }));

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use crate::Replica;
+use crate::ages::old_parts;
+use crate::ages::{GroupAges, GrowthHistory, LearntGrowth};
 use crate::memory::{MemoryLimit, try_zeroed};
+use crate::windows::Copier;
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndex, Geometry, SketchError};
 
@@ -39,6 +42,15 @@ pub(super) struct Held {
     geometry: Geometry,
     /// Whether memory was short once: from then on nothing is kept flat.
     is_packed: bool,
+    /// When the cells grew by how much; empty without windows.
+    pub(super) growth: GrowthHistory,
+}
+
+/// How old growth is that comes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aging<'a> {
+    pub(super) learnt: &'a LearntGrowth,
+    pub(super) ages: GroupAges<'a>,
 }
 
 /// The raising of one cell.
@@ -46,6 +58,13 @@ struct Raised {
     cell: CellIndex,
     old: u64,
     new: u64,
+}
+
+impl Raised {
+    /// Adds the growth to the sum of what others counted, as growth of now.
+    fn raise(&self, replica: &Replica) {
+        replica.own.add_of_others(self.cell, self.new - self.old);
+    }
 }
 
 impl Known {
@@ -80,9 +99,12 @@ impl Known {
         replica: &Replica,
         given: impl Iterator<Item = GivenCell>,
         keep: Keep,
+        copier: &mut Copier,
+        aging: Option<Aging<'_>>,
     ) -> (u64, Result<(), SliceRefused>) {
         let held = self.held.as_mut();
-        let (raised, outcome) = held.map_or((0, Ok(())), |held| held.merge(replica, given, keep));
+        let merge = |held: &mut Held| held.merge(replica, given, keep, copier, aging);
+        let (raised, outcome) = held.map_or((0, Ok(())), merge);
         self.raised += raised;
         (raised, outcome)
     }
@@ -94,7 +116,9 @@ impl Known {
     /// Bytes of its cells and of what belongs to them.
     pub(super) fn bytes(&self) -> u64 {
         let held = self.held.as_ref();
-        held.map_or(0, |held| held.groups.bytes() + fixed_bytes(held.geometry))
+        held.map_or(0, |held| {
+            held.groups.bytes() + held.growth.bytes() + fixed_bytes(held.geometry)
+        })
     }
 }
 
@@ -124,6 +148,7 @@ impl Held {
             row_weights: try_zeroed(geometry.depth())?,
             geometry,
             is_packed: false,
+            growth: GrowthHistory::default(),
         })
     }
 
@@ -179,6 +204,8 @@ impl Held {
         replica: &Replica,
         given: impl Iterator<Item = GivenCell>,
         keep: Keep,
+        copier: &mut Copier,
+        aging: Option<Aging<'_>>,
     ) -> (u64, Result<(), SliceRefused>) {
         let mut given = given.peekable();
         let weight = self.weight();
@@ -194,9 +221,10 @@ impl Held {
             outcome = self.merge_group(replica, number, cells, keep, &mut raised);
             for raised in &raised {
                 self.note(raised, &mut row);
-                replica
-                    .own
-                    .add_of_others(raised.cell, raised.new - raised.old);
+            }
+            match aging {
+                Some(aging) => self.note_growth(replica, copier, number, &raised, aging),
+                None => raised.iter().for_each(|it| it.raise(replica)),
             }
             count += raised.len() as u64;
         }
@@ -258,6 +286,44 @@ impl Held {
                 self.replace(replica, number, values, Keep::Packed)
             }
             Err(limit) => Err(limit),
+        }
+    }
+
+    /// Notes how old the growth of a group is, adds it to the sums of what others counted, and to the snapshots by
+    /// which it had been reached.
+    fn note_growth(
+        &mut self,
+        replica: &Replica,
+        copier: &mut Copier,
+        number: u32,
+        raised: &[Raised],
+        Aging { learnt, ages }: Aging<'_>,
+    ) {
+        if raised.is_empty() {
+            return;
+        }
+        let cells = cells_of(number, self.geometry);
+        let mut growth = [0; GROUP_CELLS];
+        let growth = &mut growth[..cells.len()];
+        for raised in raised {
+            growth[raised.cell.get() as usize % GROUP_CELLS] = raised.new - raised.old;
+        }
+        let place = (number, cells.start as u32);
+        learnt.note(&mut self.growth, &replica.memory, place, growth, &ages);
+        if ages.marks.is_empty() {
+            return raised.iter().for_each(|it| it.raise(replica));
+        }
+        let mut booking = copier.book(replica);
+        for raised in raised {
+            booking.raise(raised.cell, raised.new - raised.old);
+        }
+        for (ring, plan) in replica.window_plans().enumerate() {
+            let fold = plan.fold();
+            old_parts(growth, (place.1, fold), &ages, |folded, _, reached| {
+                if let Some(cell) = self.geometry.cell((folded * fold) as u32) {
+                    booking.reached_in(ring, cell, reached);
+                }
+            });
         }
     }
 

@@ -6,6 +6,7 @@
 //! the number and the routes in which cells come do not matter.
 //! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
+mod aging;
 mod cells;
 mod given;
 mod groups;
@@ -35,11 +36,13 @@ pub use rmbd_proto::cluster::DigestEntry as SliceDigest;
 use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndexes, Geometry};
 
+use super::ages::{GroupAges, LearntGrowth};
 use super::windows::{Copier, Snapshot};
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
+use aging::YOUNG;
 use given::GivenCells;
 use groups::Keep;
-use learnt::{Held, Known, cells_of};
+use learnt::{Aging, Held, Known, cells_of};
 use own::Own;
 use refused::RefusedSlices;
 use siblings::Sums;
@@ -100,6 +103,10 @@ pub struct Slices {
     sums: Sums,
     refused: RefusedSlices,
     pub(crate) copier: Copier,
+    /// The marks of learnt slices; `None` without windows.
+    learnt_growth: Option<LearntGrowth>,
+    /// The slice whose ages are tidied next.
+    tidied: usize,
     geometry: Geometry,
     /// The hashes of all sections of a slice without cells.
     no_sections: Box<[u64]>,
@@ -126,6 +133,8 @@ impl Slices {
             sums: Sums::new(&replica.own_slice()),
             refused: RefusedSlices::default(),
             copier: Copier::new(&replica.windows),
+            learnt_growth: None,
+            tidied: 0,
             geometry,
             no_sections: try_zeroed(sections)?,
             replica,
@@ -135,7 +144,8 @@ impl Slices {
     /// Continues a pass over our own live cells, or begins one if something was added since the last one. It goes over
     /// at most `cells_max` cells, rounded up to groups. A pass that found changes makes the next version.
     pub fn publish(&mut self, cells_max: usize) -> Published {
-        let published = self.own.publish(self.replica.own(), cells_max);
+        let (live, memory) = (self.replica.own(), &self.replica.memory);
+        let published = self.own.publish(live, memory, cells_max);
         self.replica.windows.look(self.replica.slices_weight());
         published
     }
@@ -494,7 +504,17 @@ impl Slices {
         cells: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
     ) -> Result<u64, SliceRefused> {
-        let merged = self.try_merge(slice, cells, keep);
+        self.merge_with(slice, cells, keep, YOUNG)
+    }
+
+    fn merge_with(
+        &mut self,
+        slice: &SliceId,
+        cells: impl Iterator<Item = (u32, u64)>,
+        keep: Keep,
+        ages: GroupAges<'_>,
+    ) -> Result<u64, SliceRefused> {
+        let merged = self.try_merge(slice, cells, keep, ages);
         if let Err(why) = merged {
             self.note_refused(*slice, why);
         }
@@ -506,6 +526,7 @@ impl Slices {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u64)>,
         keep: Keep,
+        ages: GroupAges<'_>,
     ) -> Result<u64, SliceRefused> {
         self.check_name(slice)?;
         let mut given = GivenCells::new(cells, self.geometry);
@@ -517,7 +538,10 @@ impl Slices {
         };
         let at = self.hold(slice)?;
         let cells = once(first).chain(given.by_ref());
-        let merge = |known: &mut Known| known.merge(&self.replica, cells, keep);
+        let learnt = self.learnt_growth.as_ref();
+        let aging = learnt.map(|learnt| Aging { learnt, ages });
+        let (replica, copier) = (&self.replica, &mut self.copier);
+        let merge = |known: &mut Known| known.merge(replica, cells, keep, copier, aging);
         let (merged, outcome) = self.sums.change(&mut self.known[at], merge);
         outcome?;
         given.outcome(merged)

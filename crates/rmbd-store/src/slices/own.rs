@@ -15,7 +15,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::memory::try_zeroed;
+use crate::ages::OwnGrowth;
+use crate::memory::{MemoryShare, try_zeroed};
 use rmbd_sketch::{Geometry, OpenPass, Sketch, SketchError};
 
 use super::hashes::{GROUP_CELLS, Hashes, difference};
@@ -66,6 +67,8 @@ pub(super) struct Own {
     pass: Option<Pass>,
     /// The total weight when the last finished pass began.
     weight: u64,
+    /// When the slice grew by how much; `None` without windows.
+    pub(super) growth: Option<OwnGrowth>,
 }
 
 #[derive(Debug)]
@@ -88,10 +91,16 @@ impl Own {
             raised: 0,
             pass: None,
             weight: 0,
+            growth: None,
         })
     }
 
-    pub(super) fn publish(&mut self, live: &Sketch, cells_max: usize) -> Published {
+    pub(super) fn publish(
+        &mut self,
+        live: &Sketch,
+        memory: &MemoryShare,
+        cells_max: usize,
+    ) -> Published {
         let Some(mut pass) = self.pass.take().or_else(|| self.begin(live.begin_pass())) else {
             return Published::Idle;
         };
@@ -101,6 +110,9 @@ impl Own {
             .saturating_add(cells_max.div_ceil(GROUP_CELLS).max(1))
             .min(groups);
         for group in pass.next_group..end {
+            if let Some(growth) = &mut self.growth {
+                growth.begin_group(group, memory);
+            }
             self.publish_group(group, live, &mut pass);
         }
         pass.next_group = end;
@@ -127,12 +139,16 @@ impl Own {
         let (mut changed_cells, mut hash) = (0, 0_u64);
         let first = cells.start as u32;
         let geometry = live.geometry();
+        let mut growth = self.growth.as_mut();
         let grown = |index, old, new| {
             // This always succeeds: there are as many published cells as cells.
             let Some(cell) = geometry.cell(index) else {
                 return;
             };
             let (old, new) = (live.noted_total(cell, old), live.note_total(cell, new));
+            if let Some(growth) = &mut growth {
+                growth.note(index, new - old);
+            }
             pass.list.push(index);
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
@@ -167,6 +183,11 @@ impl Own {
             version: self.version,
             changed_cells: pass.changed_cells,
         }
+    }
+
+    /// Whether a pass is not at its end.
+    pub(super) fn is_passing(&self) -> bool {
+        self.pass.is_some()
     }
 
     pub(super) fn published(&self) -> &[u32] {

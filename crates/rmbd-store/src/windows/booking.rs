@@ -12,23 +12,12 @@
 //! *Not too high for a moment*. Between the raising of the cell and that of a snapshot a reader would take old growth
 //! for new. The number of changes is odd meanwhile and higher afterwards, and the reader asks again.
 
-use std::time::Duration;
-
 use rmbd_sketch::CellIndex;
 
 use super::copier::Copier;
-use super::ns;
 use super::ring::folded;
 use crate::Replica;
-
-/// What had been reached by a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reached {
-    /// The time, by the clock of questions.
-    pub(crate) time: Duration,
-    /// The part of the growth that had been reached by then. It is at most the growth, and does not fall with time.
-    pub(crate) part: u64,
-}
+use crate::ages::Reached;
 
 /// Growth that is being booked. Readers ask again until it is dropped, so it should live for some cells only.
 #[derive(Debug)]
@@ -95,6 +84,6 @@ impl Drop for Booking<'_> {
 }
 
 fn part_by(reached: &[Reached], ended_ns: i64) -> u64 {
-    let by_then = reached.iter().filter(|it| ns(it.time) <= ended_ns);
+    let by_then = reached.iter().filter(|it| it.at.ns() <= ended_ns);
     by_then.map(|it| it.part).max().unwrap_or_default()
 }

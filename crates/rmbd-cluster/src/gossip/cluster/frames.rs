@@ -6,13 +6,16 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::Cluster;
+use crate::gossip::ages::marks_of;
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::repair::{Group, GroupHashes, Sections, differing_buckets};
 use crate::gossip::sketches::OurSlice;
 use crate::gossip::transport::Sender;
 use rmbd_proto::Writer;
-use rmbd_proto::cluster::{CatalogueLine, Entries, Frame, GROUP_CELLS, GroupsReader, SliceId};
-use rmbd_store::SliceRefused;
+use rmbd_proto::cluster::{
+    AgedGroup, AgedGroupsReader, CatalogueLine, Entries, Frame, GROUP_CELLS, GroupsReader, SliceId,
+};
+use rmbd_store::{GroupAges, SliceRefused};
 
 impl Cluster {
     pub(super) fn take_slice_frame(&mut self, now: Duration, sender: Sender, frame: Frame<'_>) {
@@ -24,6 +27,11 @@ impl Cluster {
                 version,
                 groups,
             } => self.take_groups(now, sender, slice, version, groups),
+            Frame::AgedGroups {
+                slice,
+                version,
+                groups,
+            } => self.take_aged_groups(now, sender, slice, version, groups),
             Frame::Complete {
                 slice,
                 base,
@@ -142,6 +150,38 @@ impl Cluster {
                 version,
                 number,
                 cells: &cells,
+            };
+            self.repair.arrived(now, sender.boot, &slice, &group);
+        }
+    }
+
+    /// Takes groups with their ages; `now` was read after they had been received.
+    fn take_aged_groups(
+        &mut self,
+        now: Duration,
+        sender: Sender,
+        slice: SliceId,
+        version: u64,
+        mut groups: AgedGroupsReader<'_>,
+    ) {
+        let is_live = self.peers.is_its_own(sender.boot, &slice);
+        let marks = marks_of(groups.ages(), now);
+        let mut aged = AgedGroup::default();
+        while let Some(number) = groups.next_group(&mut aged) {
+            let ages = GroupAges {
+                fold: groups.fold(),
+                marks: &marks,
+                increments: &aged.increments,
+            };
+            let given = aged.cells.iter().copied();
+            let merged = (self.sketches).merge_aged(&slice, number, given, &ages, is_live);
+            if let Err(why) = merged {
+                self.note_refused(sender, &slice, why);
+            }
+            let group = Group {
+                version,
+                number,
+                cells: &aged.cells,
             };
             self.repair.arrived(now, sender.boot, &slice, &group);
         }

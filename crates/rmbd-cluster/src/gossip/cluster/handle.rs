@@ -193,14 +193,19 @@ impl Cluster {
 fn asks_for_an_ack(frame: &Frame<'_>) -> bool {
     matches!(
         frame,
-        Frame::Cells { .. } | Frame::Groups { .. } | Frame::Complete { .. }
+        Frame::Cells { .. }
+            | Frame::Groups { .. }
+            | Frame::AgedGroups { .. }
+            | Frame::Complete { .. }
     )
 }
 
 /// The slice of which a frame carries cells.
 fn carried_slice(frame: &Frame<'_>) -> Option<SliceId> {
     match *frame {
-        Frame::Cells { slice, .. } | Frame::Groups { slice, .. } => Some(slice),
+        Frame::Cells { slice, .. }
+        | Frame::Groups { slice, .. }
+        | Frame::AgedGroups { slice, .. } => Some(slice),
         _ => None,
     }
 }

@@ -91,7 +91,7 @@ impl Cluster {
         if peer.about().is_some() && !peer.exchanges_any() {
             self.readiness.excuse(boot);
         }
-        self.want_passes();
+        self.want_passes(now);
         self.begin_exchange(boot);
     }
 

@@ -134,7 +134,7 @@ impl Cluster {
         let membership = Membership::new(options.me, random.next_u64(), membership_options);
         let limits = options.limits.in_range();
         let boot = options.me.boot;
-        let (sketches, told) = Sketches::try_new(sketches)?;
+        let (sketches, told) = Sketches::try_new(now, sketches)?;
         let pacer = Pacer::new(now, options.gossip_rate_bytes_per_s);
         Ok(Self {
             ourselves: Arc::new(Ourselves::new(boot, &told)),

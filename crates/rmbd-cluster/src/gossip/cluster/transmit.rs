@@ -104,7 +104,7 @@ impl Cluster {
         let mut writer = FrameWriter::new(buffer, PAYLOAD_END);
         peer.write_frames(&self.ourselves, &self.sketches, &mut writer, &mut written);
         let pieces = if may_send_data {
-            peer.write_data(&self.sketches, &mut writer, &mut written)
+            peer.write_data(now, &self.sketches, &mut writer, &mut written)
         } else {
             Vec::new()
         };

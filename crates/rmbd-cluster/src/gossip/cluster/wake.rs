@@ -14,6 +14,9 @@ use rmbd_proto::{Boot, SketchNumber};
 /// A member that was heard within so many rounds is probably still there.
 const HEARD_LATELY_ROUNDS: u32 = 10;
 
+/// Groups whose ages are looked through in a round, of one slice after the other: some milliseconds of work.
+const AGED_GROUPS_A_ROUND: usize = 512;
+
 impl Cluster {
     /// When [`wake`](Self::wake), and then [`transmit`](Self::transmit), want to be called next; not
     /// after `now` where it is at once.
@@ -38,6 +41,8 @@ impl Cluster {
     pub fn wake(&mut self, now: Duration) {
         self.membership.wake(now);
         self.follow_membership(now);
+        // The last pass has ended before `now` was read.
+        self.sketches.end_step(now);
         if self.rounds.begin(now) {
             self.round(now);
         }
@@ -55,9 +60,10 @@ impl Cluster {
             peer.ask_about(now, &self.ourselves);
         }
         self.look_for_seeds(now);
-        self.want_passes();
+        self.want_passes(now);
         self.retry_refused();
         self.repair.tour_mut().begin_round(&self.sketches);
+        self.sketches.tidy_ages(AGED_GROUPS_A_ROUND);
         let lately = self.rounds.span(HEARD_LATELY_ROUNDS);
         let chosen = (self.peers).choose_member(now, lately, &mut self.random);
         let part = chosen.map_or_else(Vec::new, |boot| self.digest_part(boot));
@@ -69,9 +75,11 @@ impl Cluster {
     }
 
     /// Wants a pass over each sketch of which somebody is to be told.
-    pub(super) fn want_passes(&mut self) {
-        for sketch in self.sketches.numbers() {
-            if self.peers.has_audience_of(sketch) {
+    /// Somebody listens; or a step is over, whose growth must not count as later than it is for who comes next.
+    pub(super) fn want_passes(&mut self, now: Duration) {
+        for slices in self.sketches.iter() {
+            let sketch = slices.own_slice().sketch;
+            if self.peers.has_audience_of(sketch) || slices.wants_mark(now) {
                 self.publishing.want(sketch);
             }
         }

@@ -368,6 +368,7 @@ impl Peer {
     /// [`note_sent`](Self::note_sent) comes after it.
     pub(crate) fn write_data(
         &mut self,
+        now: Duration,
         sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
@@ -375,10 +376,10 @@ impl Peer {
         let before = writer.room();
         let is_turn_of_groups = std::mem::take(&mut self.was_pushed);
         if is_turn_of_groups {
-            self.queue.write_groups(sketches, writer, written);
+            self.queue.write_groups(now, sketches, writer, written);
         }
         if self.may_push() && writer.room() == before {
-            let pieces = self.progress.write(sketches, writer);
+            let pieces = self.progress.write(now, sketches, writer);
             written.pushes += (before - writer.room()) as u64;
             if !pieces.is_empty() {
                 self.was_pushed = true;
@@ -386,7 +387,7 @@ impl Peer {
             }
         }
         if !is_turn_of_groups {
-            self.queue.write_groups(sketches, writer, written);
+            self.queue.write_groups(now, sketches, writer, written);
         }
         Vec::new()
     }

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
 
 use super::about::{AboutPeer, Ourselves};
 use super::digest_line::DigestLine;
+use crate::gossip::ages::AgedGroupsOf;
 use crate::gossip::limits::ClusterLimits;
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
 use rmbd_proto::cluster::{
-    CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, SIBLING_BUCKETS, SliceId,
+    CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, Listed, SIBLING_BUCKETS,
+    SliceId,
 };
 use rmbd_proto::{SketchNumber, Writer};
 
@@ -158,6 +161,7 @@ impl Queue {
     /// Writes groups of one slice, as many as fit. Slices take turns.
     pub(super) fn write_groups(
         &mut self,
+        now: Duration,
         sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
@@ -172,6 +176,14 @@ impl Queue {
             return;
         };
         let before = writer.room();
+        if let Some(aged) = sketches
+            .get(slice.sketch)
+            .and_then(|slices| AgedGroupsOf::since(slices, &slice, 0, now))
+        {
+            self.write_aged_groups(&slice, aged, writer);
+            written.pulls += (before - writer.room()) as u64;
+            return;
+        }
         let served = &mut self.served;
         let mut packed = Vec::new();
         // Groups that it does not ask for are still there for the next datagram.
@@ -189,6 +201,25 @@ impl Queue {
             self.turn = slice;
         }
         written.pulls += (before - writer.room()) as u64;
+    }
+
+    fn write_aged_groups(
+        &mut self,
+        slice: &SliceId,
+        mut aged: AgedGroupsOf<'_>,
+        writer: &mut FrameWriter<'_>,
+    ) {
+        // One that does not exist is not answered.
+        (self.served).retain(|(other, group)| other != slice || aged.has(*group));
+        let served = self.served.range((*slice, 0)..=(*slice, u32::MAX));
+        let written = aged.write(writer, served.map(|&(_, group)| group));
+        if written.listed != Listed::Some {
+            return;
+        }
+        let rest_from = written.rest_from;
+        (self.served).retain(|(other, group)| {
+            other != slice || rest_from.is_some_and(|rest_from| *group >= rest_from)
+        });
     }
 }
 

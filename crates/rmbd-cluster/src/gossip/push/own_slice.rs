@@ -1,7 +1,11 @@
 //! Writing frames of our own slice.
 
+use std::time::Duration;
+
 use rmbd_proto::cluster::{FrameWriter, GROUP_CELLS, Listed, SliceId};
 use rmbd_store::{CellsRef, Changes, Slices};
+
+use crate::gossip::ages::AgedGroupsOf;
 
 /// Groups that one frame looks at; a bound for the work of a call where little fits.
 const GROUPS_A_FRAME_MAX: usize = 1_024;
@@ -9,6 +13,7 @@ const GROUPS_A_FRAME_MAX: usize = 1_024;
 /// Our own slice, and the datagram that something of it is written to.
 #[derive(Debug)]
 pub(crate) struct OwnSliceWriter<'s, 'w> {
+    now: Duration,
     slices: &'s Slices,
     id: SliceId,
     cells: CellsRef<'s>,
@@ -33,8 +38,10 @@ pub(super) struct Reached {
 }
 
 impl<'s, 'w> OwnSliceWriter<'s, 'w> {
-    pub(crate) fn new(slices: &'s Slices, writer: &'s mut FrameWriter<'w>) -> Self {
+    /// `now` was read before this call.
+    pub(crate) fn new(now: Duration, slices: &'s Slices, writer: &'s mut FrameWriter<'w>) -> Self {
         Self {
+            now,
             slices,
             id: slices.own_slice(),
             cells: slices.own_cells(),
@@ -49,10 +56,12 @@ impl<'s, 'w> OwnSliceWriter<'s, 'w> {
 
     /// Writes what changed in a span, as much as fits. `None` where not even the first change does.
     pub(super) fn write_span(&mut self, span: Span) -> Option<Reached> {
-        let (listed, end) = match self.slices.changes_since(span.base) {
-            Changes::Nothing => (Listed::Nothing, span.to),
-            Changes::Cells => self.write_cells(span),
-            Changes::Groups => self.write_groups(span),
+        let aged = AgedGroupsOf::since(self.slices, &self.id, span.base, self.now);
+        let (listed, end) = match (self.slices.changes_since(span.base), aged) {
+            (Changes::Nothing, _) => (Listed::Nothing, span.to),
+            (_, Some(aged)) => self.write_aged_groups(span, aged),
+            (Changes::Cells, None) => self.write_cells(span),
+            (Changes::Groups, None) => self.write_groups(span),
         };
         if listed == Listed::NoRoom {
             // Nobody has looked what has changed.
@@ -76,6 +85,15 @@ impl<'s, 'w> OwnSliceWriter<'s, 'w> {
             }
         });
         (listed, end)
+    }
+
+    fn write_aged_groups(&mut self, span: Span, mut aged: AgedGroupsOf<'_>) -> (Listed, u32) {
+        let group_cells = GROUP_CELLS as u32;
+        let changed = (self.slices).changed_groups(span.base, span.from / group_cells);
+        let in_span = changed.take_while(|&group| group * group_cells < span.to);
+        let written = aged.write(self.writer, in_span);
+        let end = written.rest_from.map(|group| group * group_cells);
+        (written.listed, end.unwrap_or(span.to))
     }
 
     fn write_groups(&mut self, span: Span) -> (Listed, u32) {

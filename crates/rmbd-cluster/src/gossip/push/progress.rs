@@ -142,6 +142,7 @@ impl Progress {
     /// [`note_sent`](Self::note_sent) is called with what it returns.
     pub(crate) fn write(
         &mut self,
+        now: Duration,
         sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
     ) -> Vec<SentPiece> {
@@ -155,7 +156,7 @@ impl Progress {
                 self.leave_out(sketch);
                 continue;
             };
-            let mut own = OwnSliceWriter::new(slices, writer);
+            let mut own = OwnSliceWriter::new(now, slices, writer);
             if let Some(piece) = self.change(ours, |of| of.push.write(&mut own)) {
                 self.turn = sketch;
                 pieces.push((sketch, piece));

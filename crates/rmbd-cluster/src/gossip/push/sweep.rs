@@ -211,6 +211,7 @@ impl Sweep {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use rmbd_proto::Writer;
@@ -257,7 +258,11 @@ mod tests {
                     assert!(datagrams < 10_000, "no progress with {room} bytes");
                     let mut bytes = Vec::new();
                     let mut writer = FrameWriter::new(&mut bytes, limit);
-                    let piece = push.write(&mut OwnSliceWriter::new(&slices, &mut writer));
+                    let piece = push.write(&mut OwnSliceWriter::new(
+                        Duration::ZERO,
+                        &slices,
+                        &mut writer,
+                    ));
                     assert_eq!(piece.is_some(), !bytes.is_empty());
                     // The first to be sent are lost, and sent again.
                     match piece {

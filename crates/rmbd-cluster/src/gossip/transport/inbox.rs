@@ -114,7 +114,9 @@ impl Inbox {
             | Frame::About { .. } => &mut self.received.membership,
             Frame::Ack { .. } => &mut self.received.acks,
             Frame::Cells { .. } | Frame::Complete { .. } => &mut self.received.pushes,
-            Frame::Groups { .. } | Frame::Pull { .. } => &mut self.received.pulls,
+            Frame::Groups { .. } | Frame::AgedGroups { .. } | Frame::Pull { .. } => {
+                &mut self.received.pulls
+            }
             _ => &mut self.received.digests,
         };
         *kind += bytes as u64;

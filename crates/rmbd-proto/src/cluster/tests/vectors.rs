@@ -65,6 +65,22 @@ fn meaning(frame: Frame<'_>) -> Value {
                 .collect();
             json!({"frame": "groups", "slice": slice(&of), "version": version, "groups": groups})
         }
+        Frame::AgedGroups {
+            slice: of,
+            version,
+            mut groups,
+        } => {
+            let (mut group, mut all) = (AgedGroup::default(), Vec::new());
+            let ages: Vec<u64> = groups.ages().collect();
+            while let Some(number) = groups.next_group(&mut group) {
+                let cells = GROUP_CELLS.min((CELLS - number * GROUP) as usize);
+                let marks = group.increments.chunks(groups.fold().folded(cells));
+                let marks: Vec<_> = marks.collect();
+                all.push(json!({"group": number, "cells": group.cells, "increments": marks}));
+            }
+            let (fold, slice) = (groups.fold().cells(), slice(&of));
+            json!({"frame": "aged_groups", "slice": slice, "version": version, "fold": fold, "ages_ms": ages, "groups": all})
+        }
         Frame::Complete {
             slice: of,
             base,
@@ -191,6 +207,26 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
             });
             written == Listed::Some
         }
+        Frame::AgedGroups {
+            slice,
+            version,
+            mut groups,
+        } => {
+            let ages: Vec<u64> = groups.ages().collect();
+            let fold = groups.fold();
+            let mut group = AgedGroup::default();
+            let written = writer.aged_groups(&slice, version, (fold, &ages), |out| {
+                while let Some(number) = groups.next_group(&mut group) {
+                    let first = number * GROUP;
+                    let mut values = vec![0; GROUP_CELLS.min((CELLS - first) as usize)];
+                    for &(index, value) in &group.cells {
+                        values[(index - first) as usize] = value;
+                    }
+                    assert!(out.push(number, &values, &group.increments));
+                }
+            });
+            written == Listed::Some
+        }
         Frame::Complete {
             slice,
             base,
@@ -265,7 +301,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 156);
+    assert_eq!(payloads.len(), 174);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

@@ -2,8 +2,8 @@
 
 use rmbd_testkit::random::random;
 
-use super::super::booking::Reached;
 use super::*;
+use crate::ages::{Moment, Reached};
 
 /// One cell of a row by the definition: its count, and its snapshots as vectors of exact numbers.
 struct Naive {
@@ -27,7 +27,7 @@ impl Naive {
     fn book(&mut self, cell: usize, growth: u64, reached: &[Reached]) {
         self.count[cell] += growth;
         for (ended_ns, cells) in &mut self.snapshots {
-            let by_then = reached.iter().filter(|it| ns(it.time) <= *ended_ns);
+            let by_then = reached.iter().filter(|it| it.at.ns() <= *ended_ns);
             cells[cell] += by_then.map(|it| it.part).max().unwrap_or(0);
         }
         if let Some(copied) = self.hand.get_mut(cell) {
@@ -45,7 +45,7 @@ fn parts(growth: u64, now: Duration, random: &mut impl FnMut() -> u64) -> Vec<Re
     let pairs = times.into_iter().zip(parts);
     pairs
         .map(|(age_ms, part)| Reached {
-            time: now.saturating_sub(ms(age_ms)),
+            at: Moment::of(now.saturating_sub(ms(age_ms))),
             part,
         })
         .collect()
@@ -117,7 +117,7 @@ fn a_reader_waits_for_a_booking_and_is_never_too_low() {
     let question = node.question(500, Reading::Bound);
     let cells = node.replica.own.cells_of(&key);
     let old = Reached {
-        time: Duration::ZERO,
+        at: Moment::of(Duration::ZERO),
         part: 90,
     };
     let mut booking = node.slices.copier.book(&node.replica);

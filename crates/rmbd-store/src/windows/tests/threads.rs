@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
-use super::super::booking::Reached;
 use super::*;
 use crate::Batch;
+use crate::ages::{Moment, Reached};
 
 /// Snapshots are taken all the time and slots are reused under readers. What was added after a moment is never missed
 /// by a window that begins before it.
@@ -100,7 +100,7 @@ fn readers_never_take_booked_growth_for_new_or_new_growth_for_booked() {
         }
         let cells = replica.own.cells_of(&key);
         let reached = [Reached {
-            time: Duration::ZERO,
+            at: Moment::of(Duration::ZERO),
             part: 3,
         }];
         for _ in 0..100_000 {

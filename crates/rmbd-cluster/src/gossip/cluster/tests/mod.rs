@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod ages;
 mod bad_input;
 mod sketches;
 
