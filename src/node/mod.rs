@@ -108,8 +108,8 @@ impl Node {
         cluster.map(|cluster| cluster.bound())
     }
 
-    /// Adds to the sketch `default` without the network; [`sketch`](Self::sketch) gives the others. All threads share one session here; a thread that adds or counts often uses a
-    /// [`session`](Self::session) of its own.
+    /// Adds to the sketch `default` without the network; [`sketch`](Self::sketch) gives the others. All threads share
+    /// one session here; a thread that adds or counts often uses a [`session`](Self::session) of its own.
     ///
     /// # Errors
     /// Fails if the weight is above [`max_weight`](NodeConfig::max_weight), or if more was added than can be taken
@@ -118,14 +118,14 @@ impl Node {
         self.default_sketch().add(key, weight)
     }
 
-    /// Counts in the sketch `default` without the network. The estimate includes everything that was added in the cluster, as far as it is
-    /// known here, and what legacy peers sent.
+    /// Counts in the sketch `default` without the network. The estimate includes everything that was added in the
+    /// cluster, as far as it is known here, and what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         self.default_sketch().estimate(key)
     }
 
-    /// Adds to the sketch `default` without the network, and counts. The estimate includes the weight, and the verdict says whether it is at
-    /// most `limit`.
+    /// Adds to the sketch `default` without the network, and counts. The estimate includes the weight, and the verdict
+    /// says whether it is at most `limit`.
     ///
     /// ```
     /// # use rmbd::config::NodeConfig;
