@@ -709,7 +709,7 @@ order      1 accepted a:1: yes
 
 #[test]
 fn status_has_lines_for_sketches_windows_and_limits() {
-    let text = status::render(&crate::status::testing::status());
+    let text = status::render(&testing::status());
     for line in [
         "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74\n",
         "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
