@@ -181,7 +181,7 @@ pub struct CountOptions {
     /// Print each key's count by origin, too: which nodes contribute how much; asks over HTTP
     #[arg(
         long, env = "RMBD_DETAIL", value_parser = clap::builder::BoolishValueParser::new(),
-        conflicts_with_all = ["bounds", "legacy", "sketch", "window"]
+        conflicts_with_all = ["bounds", "legacy"]
     )]
     detail: bool,
 
@@ -200,7 +200,7 @@ pub struct CountOptions {
     smooth: bool,
 
     /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight,
-    /// with --detail also origins, with --window also covered_ms and overflowed; key_base64 in place of key
+    /// with --detail also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key
     /// where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,

@@ -150,6 +150,37 @@ fn counts_in_windows() {
 }
 
 #[test]
+fn a_count_in_detail_is_of_a_sketch_and_a_window() {
+    let node = node();
+    told(&["add", "--sketch", "logins", "a", "-n", "3"], &node, b"");
+    let detail = ["count", "a", "--detail", "--sketch"];
+    let words = [&detail[..], &["logins", "--window=60s"]].concat();
+    let own = format!("node {}, the one that answers", node.status().cluster.node);
+    let expected =
+        format!("3\ta\n  3\tin the last 60 s, at most 1 too high, incomplete\n  3\t{own}\n");
+    assert_eq!(output(&words, &node), expected);
+    let words = [&detail[..], &["default"]].concat();
+    assert_eq!(output(&words, &node), format!("0\ta\n  0\t{own}\n"));
+    let words = [&detail[..], &["logins", "--window=60s", "--json"]].concat();
+    let array: Value = serde_json::from_str(&output(&words, &node)).unwrap();
+    let of_window = &array[0]["window"];
+    assert_eq!(
+        (&of_window["span_ms"], &of_window["bound"]),
+        (&json!(60_000), &json!(3))
+    );
+    let words = [&detail[..], &["login"]].concat();
+    let text = error(&words, &node);
+    assert!(text.contains("refuses: there is no sketch login"), "{text}");
+    let words = [&detail[..], &["logins", "--window=7s"]].concat();
+    let text = error(&words, &node);
+    assert!(
+        text.contains("refuses: there is no window of 7000 ms"),
+        "{text}"
+    );
+    node.stop().unwrap();
+}
+
+#[test]
 fn a_window_that_is_not_kept_is_told_with_those_that_are() {
     let node = node();
     let logins = "60 s in steps of 5 s, 1 h in steps of 5 min";

@@ -17,7 +17,8 @@ const HEAD: [&str; 7] = [
 /// `rmbd sketches`
 #[derive(Debug, Clone, Args)]
 pub struct SketchesOptions {
-    /// Print a JSON array of {name, number, fingerprint, width, depth, hash, windows}, windows of {span_ms, step_ms, width}
+    /// Print a JSON array of {name, number, fingerprint, width, depth, hash, windows}, with windows of {span_ms,
+    /// step_ms, width}
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 

@@ -157,10 +157,6 @@ fn what_is_typed_wrong_is_said() {
             &["count", "k", "--window", "60s", "--legacy"],
             "cannot be used with",
         ),
-        (
-            &["count", "k", "--detail", "--sketch", "a"],
-            "cannot be used with",
-        ),
         (&["pardon", "k", "--for", "1h"], "--limit-name <NAME>"),
         (&["pardon", "k", "--limit-name", "a"], "--for <TIME>"),
         (&["sketches", "all"], "unexpected argument 'all'"),

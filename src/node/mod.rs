@@ -118,14 +118,14 @@ impl Node {
         self.default_sketch().add(key, weight)
     }
 
-    /// Counts in the sketch `default` without the network. The estimate includes everything that was added in the cluster, as far as it is
-    /// known here, and what legacy peers sent.
+    /// Counts in the sketch `default` without the network. The estimate includes everything that was added in the
+    /// cluster, as far as it is known here, and what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
         self.default_sketch().estimate(key)
     }
 
-    /// Adds to the sketch `default` without the network, and counts. The estimate includes the weight, and the verdict says whether it is at
-    /// most `limit`.
+    /// Adds to the sketch `default` without the network, and counts. The estimate includes the weight, and the verdict
+    /// says whether it is at most `limit`.
     ///
     /// ```
     /// # use rmbd::config::NodeConfig;

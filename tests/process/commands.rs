@@ -87,7 +87,6 @@ const COMMANDS: &[Command] = &[
             "\"within\"",
         )
     },
-    command(&["count", "z", "--window", "60s"], HERE, 0, "0\tz\n"),
     command(&["sketches"], HERE, 0, "default  0"),
     command(&["sketches", "--json"], HERE, 0, "span_ms"),
     command(&["members"], HERE, 0, "asked"),

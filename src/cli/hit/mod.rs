@@ -64,9 +64,9 @@ pub struct HitOptions {
     )]
     weight: u32,
 
-    /// Print a JSON object a line of {key, estimate, verdict, remaining, retry_after_ms, covered_ms, incomplete, unsure,
-    /// overflowed, shadow, part} and limit and window_ms, or limit_name; key_base64 in place of key where that is no
-    /// UTF-8, retry_after_ms is null where no waiting helps
+    /// Print a JSON object a line of {key, estimate, verdict, remaining, retry_after_ms, covered_ms, incomplete,
+    /// unsure, overflowed, shadow, part} and limit and window_ms, or limit_name; key_base64 in place of key where that
+    /// is no UTF-8; retry_after_ms is null where no waiting helps
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 

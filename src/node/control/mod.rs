@@ -40,6 +40,8 @@ pub(super) struct ControlThread {
 }
 
 /// The task that goes over our own cells, and publishes what was added to them.
+// There is one, and it moves once.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Publisher {
     /// The cluster's task publishes to other nodes.
     Cluster {
