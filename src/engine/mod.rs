@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
-use self::limits::LimitBook;
+use self::limits::{LimitBook, Pardons};
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
@@ -50,6 +50,7 @@ pub struct Engine {
     max_weight: Weight,
     once: OnceTable,
     limits: LimitBook,
+    pardons: Pardons,
 }
 
 /// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
@@ -137,6 +138,9 @@ pub enum Refusal {
     /// A request that asks for exactly-once takes more than once: one verdict is remembered for it.
     #[error("a request that asks for exactly-once takes once at most")]
     TakesOnce,
+    /// There are as many pardons as there may be.
+    #[error("there are as many pardons as there may be: wait until one is over")]
+    TooManyPardons,
     /// A request that takes came again while the first one is under way.
     #[error("the same request is under way: ask again in a moment")]
     Undecided,
@@ -179,6 +183,7 @@ impl Engine {
             once: OnceTable::new(options.once_clients, &options.once_secret),
             registry,
             limits: LimitBook::default(),
+            pardons: Pardons::default(),
         }
     }
 

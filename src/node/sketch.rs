@@ -256,6 +256,7 @@ impl SketchHandle<'_> {
             weight,
             limit,
             window,
+            credit: 0,
         });
         let admitted = self.admitted();
         self.node

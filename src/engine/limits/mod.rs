@@ -1,6 +1,7 @@
 //! Limits with names, which may change while sessions use them.
 
 mod decide;
+mod pardons;
 mod pattern;
 mod rule;
 
@@ -9,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
+pub use self::pardons::PARDONS_MAX;
+pub(in crate::engine) use self::pardons::{Credits, PardonView, Pardons};
 pub use self::pattern::{KeyPattern, KeySet, PATTERN_BYTES_MAX, PatternError};
 pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Asked, Session, into};
-use crate::engine::limits::{AMOUNTS_MAX, Amount, Applies, LimitsAnswer, Part, Rule, decide};
+use crate::engine::limits::{
+    AMOUNTS_MAX, Amount, Applies, Credits, LimitsAnswer, Part, Rule, decide,
+};
 use crate::engine::{Admitted, Allowed, Answer, Refusal, Turn};
 use rmbd_sketch::Weight;
 use rmbd_store::{Batch, Looked, Reading, SketchIndex, WindowQuestion};
@@ -25,6 +27,8 @@ pub struct LimitPart<'a> {
     pub limit: u64,
     /// The window; `None` is all time.
     pub window: Option<WindowQuestion>,
+    /// What the key is forgiven: it does not count towards the limit. 0 is nothing.
+    pub credit: u64,
 }
 
 /// The limits of one request, at most 8. This allocates nothing.
@@ -125,7 +129,9 @@ impl<T: Copy> Session<T> {
         let told = match rule.applies_to(key) {
             Applies::Nothing => LimitsAnswer::NO_LIMIT,
             Applies::Amounts(amounts) => {
-                let parts = self.parts_of(rule, amounts, key, weight, now())?;
+                let now = now();
+                let credits = self.pardons.credits(&self.engine.pardons, (name, key), now);
+                let parts = self.parts_of(rule, (amounts, &credits), key, weight, now)?;
                 let takes = rule.takes && !rule.is_shadow;
                 let mut told = self.keep(admitted, &parts, takes, answer)?;
                 told.is_shadow = rule.is_shadow && told.is_over;
@@ -137,6 +143,38 @@ impl<T: Copy> Session<T> {
         self.tally.hit_by_name += 1;
         answer(token, Answer::NamedLimit(told));
         Ok(())
+    }
+
+    /// Forgives a key for a while what it has in the windows of the limit of this name now. Returns the most that any of
+    /// them is forgiven. This allocates: it is an operator's order.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownLimit`], [`Refusal::UnknownWindow`], [`Refusal::TooManyPardons`]; nothing has changed then.
+    pub fn pardon(
+        &mut self,
+        (name, key): (&[u8], &[u8]),
+        time: Duration,
+        now: Duration,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<u64, Refusal> {
+        let limits = Arc::clone(self.limits.current(&self.engine.limits));
+        let limit = limits.find(name).ok_or(Refusal::UnknownLimit)?;
+        let mut credits = Credits::default();
+        if let Applies::Amounts(amounts) = limit.rule.applies_to(key) {
+            let amounts = (amounts, &credits);
+            let parts = self.parts_of(&limit.rule, amounts, key, Allowed::ONE, now)?;
+            let keys = self.look_up(Turn::Repeat, &parts, answer);
+            let read = self.read(&parts, &keys);
+            for (credit, part) in credits.iter_mut().zip(&read[..parts.count]) {
+                *credit = part.estimate;
+            }
+        }
+        let until = now.saturating_add(time);
+        if !(self.engine.pardons).give((name, key), credits, until, now) {
+            return Err(Refusal::TooManyPardons);
+        }
+        self.tally.pardon += 1;
+        Ok(credits.into_iter().max().unwrap_or_default())
     }
 
     /// Makes sure that one [`hit_by_name`](Self::hit_by_name) may add all that it may weigh.
@@ -155,19 +193,20 @@ impl<T: Copy> Session<T> {
     fn parts_of<'k>(
         &self,
         rule: &Rule,
-        amounts: &[Amount],
+        (amounts, credits): (&[Amount], &Credits),
         key: &'k [u8],
         weight: Allowed,
         now: Duration,
     ) -> Result<LimitParts<'k>, Refusal> {
         let (sketch, mut parts) = (rule.sketch, LimitParts::default());
-        for &Amount { limit, window_ms } in amounts {
+        for (&Amount { limit, window_ms }, &credit) in amounts.iter().zip(credits) {
             let part = LimitPart {
                 sketch,
                 key,
                 weight,
                 limit,
                 window: self.window(sketch, window_ms, Reading::Smooth, || now)?,
+                credit,
             };
             // A rule has no more amounts than a request has parts.
             let _ = parts.push(part);
@@ -278,7 +317,8 @@ impl<T: Copy> Session<T> {
 
     fn wait(&mut self, part: &LimitPart<'_>, key: &KeyOfParts) -> Option<Duration> {
         let (batch, Allowed(weight)) = (self.batches.of(part.sketch), part.weight);
-        batch.retry_after(&key.looked, part.window.as_ref()?, weight, part.limit)
+        let limit = part.limit.saturating_add(part.credit);
+        batch.retry_after(&key.looked, part.window.as_ref()?, weight, limit)
     }
 }
 
@@ -291,7 +331,7 @@ fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &K
         None => (batch.estimate(&key.looked), batch.replica().error()),
     };
     Part {
-        estimate: estimate.count,
+        estimate: estimate.count.saturating_sub(part.credit),
         weight: part.weight.0.into(),
         limit: part.limit,
         error,

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub use self::limits::{LimitPart, LimitParts};
 use super::answer::{Answer, Question};
 use super::batches::Batches;
-use super::limits::LimitView;
+use super::limits::{LimitView, PardonView};
 use super::{
     Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
@@ -73,6 +73,7 @@ pub struct Session<T: Copy> {
     tally: Tally,
     cookie: Option<MadeCookie>,
     limits: LimitView,
+    pardons: PardonView,
 }
 
 /// How often a session did what. These numbers only ever grow; each has a line of the same name in the table of
@@ -133,6 +134,7 @@ impl<T: Copy> Session<T> {
             tally: Tally::default(),
             cookie: None,
             limits: LimitView::default(),
+            pardons: PardonView::default(),
         }
     }
 

@@ -79,6 +79,7 @@ impl Limits {
             weight: Allowed::ONE,
             limit,
             window: window.unwrap(),
+            credit: 0,
         }
     }
 
@@ -303,6 +304,35 @@ fn limits_with_names_hold_for_their_keys() {
         ..
     } = tally(b"shadow");
     assert_eq!((asked, over, shadow), (3, 2, 2));
+}
+
+#[test]
+fn a_pardon_forgives_what_the_windows_hold() {
+    let mut limits = Limits::new();
+    limits.engine.set_limits(vec![rule("api", 2)]);
+    let hit = |limits: &mut Limits| limits.hit_by_name("api", b"alice").unwrap();
+    assert!(!hit(&mut limits).is_over && !hit(&mut limits).is_over);
+    assert!(hit(&mut limits).is_over);
+    let pardon = |limits: &mut Limits, name: &[u8]| {
+        let (now, minute) = (limits.now, Duration::from_secs(60));
+        let named = (name, &b"alice"[..]);
+        limits.session.pardon(named, minute, now, &mut |(), _| {})
+    };
+    assert_eq!(pardon(&mut limits, b"other"), Err(Refusal::UnknownLimit));
+    assert_eq!(pardon(&mut limits, b"api"), Ok(2));
+    for (is_over, estimate) in [(false, 1), (false, 2), (true, 2)] {
+        let told = hit(&mut limits);
+        assert_eq!((told.is_over, told.estimate), (is_over, estimate));
+    }
+    // It is over, and what was counted under it goes with the window.
+    limits.wait(Duration::from_secs(61));
+    assert!(
+        limits
+            .hit_by_name("api", b"bob")
+            .is_ok_and(|told| !told.is_over)
+    );
+    limits.wait(Duration::from_secs(20));
+    assert_eq!(hit(&mut limits).estimate, 1);
 }
 
 #[test]

@@ -203,7 +203,7 @@ pub(super) fn problem(refused: Refusal) -> Problem {
         Refusal::AddressUnproven => Problem::AddressUnproven,
         Refusal::OnceNetworkFull => Problem::OnceNetworkFull,
         Refusal::OnceTableFull => Problem::OnceTableFull,
-        Refusal::Exhausted(_) | Refusal::Undecided => Problem::Busy,
+        Refusal::Exhausted(_) | Refusal::Undecided | Refusal::TooManyPardons => Problem::Busy,
         Refusal::TooHeavy => Problem::RequestTooHeavy,
     }
 }

@@ -13,8 +13,8 @@ use crate::engine::{
 };
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
-    Info, LIMITS_ANSWER_BYTES, Limits, Operation, Problem, RETRY_NEVER_MS, SketchEntry,
-    SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES, WindowAnswer,
+    Info, LIMITS_ANSWER_BYTES, Limits, Operation, PARDON_ANSWER_BYTES, Problem, RETRY_NEVER_MS,
+    SketchEntry, SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES, WindowAnswer,
 };
 use rmbd_sketch::HashFamily;
 use rmbd_store::{Estimate, NamedSketch, Reading, SketchIndex, WindowQuestion, once};
@@ -74,7 +74,9 @@ impl Desk {
             Operation::HitByName { name, key, weight } => {
                 self.hit_by_name(port, (name, key), weight, admitted)?;
             }
-            Operation::Pardon { .. } => return Err(Problem::UnknownOperation),
+            Operation::Pardon { name, key, for_ms } => {
+                self.pardon(port, (name, key), Duration::from_millis(for_ms))?;
+            }
         }
         Ok(())
     }
@@ -120,6 +122,7 @@ impl Desk {
                 weight: self.session.weigh(part.weight).map_err(problem)?,
                 limit: part.limit,
                 window: self.window(port, sketch, part.window_ms, !limits.bound)?,
+                credit: 0,
             };
             if !parts.push(part) {
                 return Err(Problem::LimitParts);
@@ -130,6 +133,28 @@ impl Desk {
         let slot = ReplySlot::Compact { at };
         let kept = session.limits(admitted, &parts, limits.take, slot, &mut answer);
         kept.map_err(problem)
+    }
+
+    /// Whoever may order this node to push may also pardon.
+    fn pardon(
+        &mut self,
+        port: &ClientPort,
+        named: (&[u8], &[u8]),
+        time: Duration,
+    ) -> Result<(), Problem> {
+        if !port.is_trusted(self.from) {
+            return Err(Problem::NotTrusted);
+        }
+        let at = self.reserve(PARDON_ANSWER_BYTES)?;
+        let now = self.now(port);
+        let credit = {
+            let (session, mut answer) = self.parts();
+            session.pardon(named, time, now, &mut answer)
+        };
+        let credit = credit.map_err(problem)?;
+        self.answers
+            .write_at(at, |out| compact::write_pardon_answer(credit, out));
+        Ok(())
     }
 
     fn hit_by_name(
