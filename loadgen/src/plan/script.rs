@@ -48,13 +48,16 @@ impl Script {
     pub(crate) fn new(load: &Load, part: usize) -> Self {
         let kinds = match load.mode {
             Mode::Add => Kinds::Only(Kind::Add),
-            Mode::Count => Kinds::Only(Kind::Count),
-            Mode::Hit { .. } => Kinds::Only(Kind::Hit),
-            Mode::Mix(share) => Kinds::CountsBelow((share * 2f64.powi(64)) as u64),
+            Mode::Count | Mode::CountIn { .. } => Kinds::Only(Kind::Count),
+            Mode::Hit { .. } | Mode::Limit { .. } => Kinds::Only(Kind::Hit),
+            Mode::Mix(share) | Mode::MixIn { share, .. } => {
+                Kinds::CountsBelow((share * 2f64.powi(64)) as u64)
+            }
         };
         let seed = load.seed ^ 0x6b69_6e64_0000_0000 ^ part as u64;
         Self {
-            stream: load.keys.stream(load.seed, part, load.threads),
+            stream: (load.keys.stream(load.seed, part, load.threads))
+                .changing_every(load.messages_between_changes()),
             kinds,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             latest: Kind::Add,

@@ -15,6 +15,7 @@ macro_rules! add_up {
 
 add_up!(Sent: adds, counts, hits, acknowledgements, datagrams, bytes, refused_by_kernel);
 add_up!(Answers: answered, timed_out, unexpected);
+add_up!(InWindow: counted, admitted, refused, unsure, incomplete, overflowed);
 add_up!(Once: acknowledged, uncertain, repeated, applied_before);
 add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory, refused_early);
 
@@ -128,6 +129,37 @@ impl Verdicts {
     #[must_use]
     pub fn wrong(&self) -> u64 {
         self.allowed_above_limit + self.below_truth + self.contradictory
+    }
+}
+
+/// Answers about windows, to counts and to hits of limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InWindow {
+    /// Number of counts.
+    pub counted: u64,
+    /// Number of hits within their limit.
+    pub admitted: u64,
+    /// Number of hits over their limit. Takes among them added nothing.
+    pub refused: u64,
+    /// Number of hits whose verdict may change by what other nodes have not told yet.
+    pub unsure: u64,
+    /// Number of answers that lack something, or cover less than the window.
+    pub incomplete: u64,
+    /// Number of answers that may be too low, since more than 2^32 came within the window.
+    pub overflowed: u64,
+}
+
+impl InWindow {
+    /// Number of answers.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.counted + self.decided()
+    }
+
+    /// Number of verdicts.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        self.admitted + self.refused
     }
 }
 

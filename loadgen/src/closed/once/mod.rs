@@ -53,7 +53,7 @@ impl<'a> OnceLoop<'a> {
             next_lane: 0,
             window: part.outstanding_of(thread),
             on_their_way: 0,
-            times: Times::new(part.window),
+            times: Times::new(part.window, part.nodes),
             errand,
         }
     }
@@ -63,7 +63,7 @@ impl<'a> OnceLoop<'a> {
     pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
         self.errand.begin();
         self.work();
-        let (report, script) = self.errand.end();
+        let (report, script, _) = self.errand.end();
         (report, script, self.times)
     }
 
@@ -163,6 +163,7 @@ impl<'a> OnceLoop<'a> {
 
     fn departed(&mut self, contents: Sent, sent_ns: u64) {
         self.errand.departed(&Departed {
+            node: 0,
             scripted: contents.adds,
             contents,
             sent_ns,

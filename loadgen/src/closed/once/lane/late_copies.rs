@@ -156,7 +156,7 @@ impl<'a> World<'a> {
 
 fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(&[anybody], 0, &load("add", "uniform:9")).unwrap()
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Bench {
 
 fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(&[anybody], 0, &load("add", "uniform:9")).unwrap()
 }
 
 /// Sends this many requests of three adds at that time.
