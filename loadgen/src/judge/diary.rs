@@ -245,8 +245,8 @@ pub(crate) struct Notebook {
     pub(crate) added: Vec<(u64, u64)>,
     /// Nothing that was answered later is judged.
     pub(crate) closed_ns: Option<u64>,
-    /// Number of keys that are still in the notebook, whether anything happened to them or not.
-    level: u32,
+    /// The number of halvings after which its keys would be forgotten is at least this.
+    pub(super) level: u32,
 }
 
 impl Notebook {

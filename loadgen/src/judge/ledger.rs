@@ -89,10 +89,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
-    }
-
     /// Notes that a hit of key `number` is about to leave.
     #[inline]
     pub(crate) fn leaves(&self, number: u64) -> Claim {

@@ -1,4 +1,4 @@
-//! Judging the server: by its accounts, by its verdicts on hits, and by its estimates.
+//! Judging the server: by its accounts, by its verdicts on hits, by its estimates, and by windows.
 
 mod accounts;
 mod checks;
@@ -8,6 +8,7 @@ mod notes;
 mod once;
 mod sliding;
 mod truth;
+mod windows;
 
 pub(crate) use self::accounts::Accounts;
 pub(crate) use self::checks::Findings;

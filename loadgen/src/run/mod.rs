@@ -111,7 +111,11 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
-            findings: Findings::of_server(servers.are_here()),
+            findings: Findings::of_servers(
+                servers.are_here(),
+                servers.number(),
+                status.as_ref().map(|status| status.io.threads.len()),
+            ),
             ended_early: None,
         };
         runner.note_about_circumstances(&environment, status.as_ref());

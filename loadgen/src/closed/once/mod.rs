@@ -21,7 +21,7 @@ use rmbd_proto::compact::{self, COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWri
 
 use self::lane::Lane;
 use crate::flight::Times;
-use crate::plan::{DATAGRAM_BYTES, Script};
+use crate::plan::{DATAGRAM_BYTES, Load, Script};
 use crate::receive::Inbox;
 use crate::record::Sent;
 use crate::send::{Departed, Errand, SenderReport, Stranded, Train};
@@ -123,7 +123,7 @@ impl<'a> OnceLoop<'a> {
                 &mut self.writer,
                 &mut self.errand.script,
                 once,
-                load.weight.into(),
+                load,
                 most,
             );
             lane.put(self.writer.finish(), adds as u32, planned_ns);
@@ -240,20 +240,21 @@ fn write(
     writer: &mut RequestWriter,
     script: &mut Script,
     once: Once,
-    weight: u64,
+    load: &Load,
     most: u64,
 ) -> u64 {
     let started = writer.start(&Header {
         // The id tells the requests of a socket apart, of which fewer than 2^32 are under way.
         id: once.sequence as u32,
         once: Some(once),
+        sketch: load.sketch.number(),
         ..Header::default()
     });
     debug_assert!(started.is_ok(), "a header fits a datagram");
     let mut adds = 0;
     while adds < most {
         let (_, key) = script.next();
-        if writer.add(key, weight).is_err() {
+        if writer.add(key, load.weight.into()).is_err() {
             script.put_back();
             break;
         }

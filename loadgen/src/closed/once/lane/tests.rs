@@ -21,8 +21,8 @@ impl Bench {
     fn new() -> Self {
         let window = Window::new(0, &load("add", "uniform:9"));
         Self {
-            times: Times::new(window),
-            report: SenderReport::new(&window),
+            times: Times::new(window, 1),
+            report: SenderReport::new(&window, 1),
             train: Train::new(Some(1400), 64),
         }
     }
