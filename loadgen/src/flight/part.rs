@@ -36,7 +36,13 @@ impl<'a> Part<'a> {
     pub(crate) fn diary(&self, connections: &[Connection]) -> Option<Diary<'a>> {
         let first = connections.first()?;
         let diary = |chosen| {
-            Diary::new(chosen, self.load, &self.window, first.number, connections.len())
+            Diary::new(
+                chosen,
+                self.load,
+                &self.window,
+                first.number,
+                connections.len(),
+            )
         };
         self.chosen.map(diary)
     }

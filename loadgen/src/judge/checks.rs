@@ -84,7 +84,10 @@ impl Findings {
                 false => (received.adding(), 0),
                 true => {
                     let decided = accounts.in_window.decided();
-                    (accounts.in_window.admitted, received.hits.saturating_sub(decided))
+                    (
+                        accounts.in_window.admitted,
+                        received.hits.saturating_sub(decided),
+                    )
                 }
             };
             self.received_weight += adding * weight;

@@ -232,7 +232,8 @@ impl<'a> Diary<'a> {
             }
             self.level += 1;
             let (chosen, level) = (self.chosen, self.level);
-            self.entries.retain(|entry| chosen.level_of(entry.key) >= level);
+            self.entries
+                .retain(|entry| chosen.level_of(entry.key) >= level);
         }
     }
 }
@@ -286,9 +287,11 @@ impl Notebook {
         }
         self.entries.append(&mut other.entries);
         let level = self.level;
-        self.entries.retain(|entry| chosen.level_of(entry.key) >= level);
+        self.entries
+            .retain(|entry| chosen.level_of(entry.key) >= level);
         let added = other.added.into_iter();
-        self.added.extend(added.map(|(ns, weight)| (ns + later_ns, weight)));
+        self.added
+            .extend(added.map(|(ns, weight)| (ns + later_ns, weight)));
         let closed_ns = other.closed_ns.map(|ns| ns + later_ns);
         self.closed_ns = earlier(self.closed_ns, closed_ns);
     }
@@ -385,7 +388,9 @@ mod tests {
         let chosen = Chosen::of(&load, 9).unwrap();
         let mut diary = diary(&chosen, &load);
         let most = diary.entries.capacity() as u64;
-        let keys: Vec<u32> = (0..100_000).filter_map(|number| chosen.name(number)).collect();
+        let keys: Vec<u32> = (0..100_000)
+            .filter_map(|number| chosen.name(number))
+            .collect();
         for (ns, key) in keys.iter().cycle().take(2 * most as usize).enumerate() {
             diary.note(entry(*key, What::Admitted, ns as u64));
         }
@@ -410,9 +415,20 @@ mod tests {
         diary.answered(0, SECOND / 4 * 3, SECOND / 4 * 3 + 7);
         diary.added(2, SECOND);
         let mut notebook = Notebook::of(vec![diary]);
-        let ended: Vec<_> = notebook.entries.iter().map(|entry| entry.ended_ns).collect();
+        let ended: Vec<_> = notebook
+            .entries
+            .iter()
+            .map(|entry| entry.ended_ns)
+            .collect();
         assert_eq!(ended, [SECOND / 4 * 3 + 7, NEVER_NS]);
-        assert_eq!(notebook.added.iter().map(|&(_, weight)| weight).sum::<u64>(), 2);
+        assert_eq!(
+            notebook
+                .added
+                .iter()
+                .map(|&(_, weight)| weight)
+                .sum::<u64>(),
+            2
+        );
         notebook.append(Notebook::default(), 5, &chosen);
         assert_eq!(notebook.entries.len(), 2);
     }

@@ -38,7 +38,9 @@ pub(crate) struct Circumstances {
 pub(crate) fn judge_windows(mut notebook: Notebook, around: &Circumstances) -> WindowTruth {
     let until_ns = notebook.closed_ns.unwrap_or(NEVER_NS);
     notebook.entries.retain(|entry| entry.last_ns < until_ns);
-    notebook.entries.sort_unstable_by_key(|entry| (entry.key, entry.sent_ns));
+    notebook
+        .entries
+        .sort_unstable_by_key(|entry| (entry.key, entry.sent_ns));
     let added = Sums::of(notebook.added);
     let mut truth = WindowTruth {
         window_ms: around.window_ms,
@@ -176,15 +178,23 @@ fn judge_counts(of_key: &[Entry], added: &Sums, around: &Circumstances, truth: &
         return;
     };
     let left = Sums::of(adding().map(|e| (e.sent_ns, around.weight_of(e))).collect());
-    let ended = Sums::of(adding().map(|e| (e.ended_ns, around.weight_of(e))).collect());
+    let ended = Sums::of(
+        adding()
+            .map(|e| (e.ended_ns, around.weight_of(e)))
+            .collect(),
+    );
     let span_ns = (around.window_ms + 2 * step_ms + around.delivery_ms) * 1_000_000;
     for count in counts {
         let What::Counted { estimate, .. } = count.what else {
             continue;
         };
         let began_ns = count.sent_ns.saturating_sub(span_ns);
-        let most = left.until(count.ended_ns).saturating_sub(ended.before(began_ns));
-        let weight = added.until(count.ended_ns + SECOND_NS).saturating_sub(added.before(began_ns));
+        let most = left
+            .until(count.ended_ns)
+            .saturating_sub(ended.before(began_ns));
+        let weight = added
+            .until(count.ended_ns + SECOND_NS)
+            .saturating_sub(added.before(began_ns));
         let over = estimate.saturating_sub(most);
         truth.compared_answers += 1;
         truth.above_bound += u64::from(over as f64 > epsilon * weight as f64);
@@ -208,7 +218,11 @@ fn below(mut counts: Vec<&Entry>, mut told: Vec<&Entry>, around: &Circumstances)
         }
         let began_ns = count.ended_ns.saturating_sub(around.window_ns());
         let least = ranks.from(left.partition_point(|&ns| ns < began_ns));
-        let What::Counted { estimate, overflowed } = count.what else {
+        let What::Counted {
+            estimate,
+            overflowed,
+        } = count.what
+        else {
             continue;
         };
         below += u64::from(estimate < least && !overflowed);
@@ -222,12 +236,20 @@ fn judge_takes(of_key: &[Entry], around: &Circumstances, found: &mut Admitted) -
         let entries = of_key.iter().filter(move |entry| entry.what == what);
         entries.map(|entry| (entry, around.weight_of(entry)))
     };
-    found.unanswered += weigh(What::Unanswered).map(|(_, weight)| weight).sum::<u64>();
+    found.unanswered += weigh(What::Unanswered)
+        .map(|(_, weight)| weight)
+        .sum::<u64>();
     let left = Sums::of(weigh(What::Admitted).map(|(e, w)| (e.sent_ns, w)).collect());
-    let ended = Sums::of(weigh(What::Admitted).map(|(e, w)| (e.ended_ns, w)).collect());
+    let ended = Sums::of(
+        weigh(What::Admitted)
+            .map(|(e, w)| (e.ended_ns, w))
+            .collect(),
+    );
     let window_ns = around.window_ns();
     let ends = left.at_ns.iter();
-    let largest = ends.map(|&end_ns| in_window(&left, end_ns, window_ns)).max();
+    let largest = ends
+        .map(|&end_ns| in_window(&left, end_ns, window_ns))
+        .max();
     let largest = largest.unwrap_or(0);
     // What left before the first one's leaving was answered within a window from there, too, or is too much here.
     let for_sure = left.at_ns.iter().map(|&first_ns| {
@@ -242,7 +264,9 @@ fn judge_takes(of_key: &[Entry], around: &Circumstances, found: &mut Admitted) -
 
 /// The weight within the window that ends at a time, with what was at it and without what was a whole window earlier.
 fn in_window(left: &Sums, end_ns: u64, window_ns: u64) -> u64 {
-    let before = (end_ns + 1).checked_sub(window_ns).map_or(0, |ns| left.before(ns));
+    let before = (end_ns + 1)
+        .checked_sub(window_ns)
+        .map_or(0, |ns| left.before(ns));
     left.until(end_ns) - before
 }
 
@@ -250,7 +274,11 @@ fn in_window(left: &Sums, end_ns: u64, window_ns: u64) -> u64 {
 fn describe(of_key: &[Entry], around: &Circumstances, found: &mut Admitted) {
     let requests = || of_key.iter().map(|entry| (entry, around.weight_of(entry)));
     let admitted = requests().filter(|(entry, _)| entry.what == What::Admitted);
-    let left = Sums::of(admitted.map(|(entry, weight)| (entry.sent_ns, weight)).collect());
+    let left = Sums::of(
+        admitted
+            .map(|(entry, weight)| (entry.sent_ns, weight))
+            .collect(),
+    );
     let begin_ns = of_key.first().map_or(0, |entry| entry.sent_ns);
     let end_ns = of_key.iter().map(|entry| entry.last_ns).max().unwrap_or(0);
     let window_ns = around.window_ns();
@@ -283,10 +311,14 @@ fn describe(of_key: &[Entry], around: &Circumstances, found: &mut Admitted) {
 
 /// The least weight in any window that lies between two times; `None` if none does.
 fn least(left: &Sums, from_ns: u64, to_ns: u64, window_ns: u64) -> Option<u64> {
-    let last_ns = to_ns.checked_sub(window_ns).filter(|&last_ns| last_ns >= from_ns)?;
+    let last_ns = to_ns
+        .checked_sub(window_ns)
+        .filter(|&last_ns| last_ns >= from_ns)?;
     // The least is in a window that begins just behind something, or is the first one.
     let behind = left.at_ns.iter().copied();
-    let behind = behind.filter(|&ns| (from_ns..last_ns).contains(&ns)).map(|ns| ns + 1);
+    let behind = behind
+        .filter(|&ns| (from_ns..last_ns).contains(&ns))
+        .map(|ns| ns + 1);
     let begins = std::iter::once(from_ns).chain(behind);
     let weights = begins.map(|ns| Reverse(left.before(ns + window_ns) - left.before(ns)));
     weights.max().map(|Reverse(weight)| weight)
@@ -347,7 +379,12 @@ mod tests {
     fn an_estimate_is_held_to_what_arrived_for_sure() {
         let add = |sent, ended| entry(7, What::Add, sent, ended);
         // One is in the window of any moment, one may be before it, one may be later, one has no answer.
-        let adds = [add(1005, 1010), add(900, 1004), add(1990, 2002), add(1500, NEVER_NS / MS)];
+        let adds = [
+            add(1005, 1010),
+            add(900, 1004),
+            add(1990, 2002),
+            add(1500, NEVER_NS / MS),
+        ];
         let with = |count: Entry| judged([&adds[..], &[count]].concat(), &AROUND);
         assert_eq!(with(counted(0, 2000, 2004)).below_truth, 1);
         assert_eq!(with(counted(1, 2000, 2004)).below_truth, 0);
@@ -365,11 +402,18 @@ mod tests {
         assert_eq!(judged(entries, &smooth).below_truth, 0);
         // All four may be in the window and two steps, a fifth is not.
         let truth = with(counted(4, 2000, 2004));
-        assert_eq!((truth.compared_answers, truth.above_bound, truth.over_max), (1, 0, 0));
+        assert_eq!(
+            (truth.compared_answers, truth.above_bound, truth.over_max),
+            (1, 0, 0)
+        );
         let truth = with(counted(5, 2000, 2004));
         assert_eq!((truth.above_bound, truth.over_max), (1, 1));
         let truth = with(counted(5, 2300, 2304));
-        assert_eq!((truth.above_bound, truth.over_max), (1, 3), "two are too old then");
+        assert_eq!(
+            (truth.above_bound, truth.over_max),
+            (1, 3),
+            "two are too old then"
+        );
     }
 
     /// The oracle looks at all adds for each count.
@@ -405,7 +449,11 @@ mod tests {
                 expected += u64::from(estimate < least);
             }
             assert!(expected > 0, "seed {seed}");
-            assert_eq!(judged(entries, &AROUND).below_truth, expected, "seed {seed}");
+            assert_eq!(
+                judged(entries, &AROUND).below_truth,
+                expected,
+                "seed {seed}"
+            );
         }
     }
 
@@ -417,7 +465,9 @@ mod tests {
     #[test]
     fn the_largest_number_in_any_window_is_found_with_the_least() {
         let taken = |sent| entry(7, What::Admitted, sent, sent + 1);
-        let mut entries: Vec<Entry> = [0, 100, 200, 1000, 1100, 1150, 2100, 3500].map(taken).into();
+        let mut entries: Vec<Entry> = [0, 100, 200, 1000, 1100, 1150, 2100, 3500]
+            .map(taken)
+            .into();
         entries.push(entry(7, What::Refused, 5000, 5001));
         entries.push(entry(8, What::Admitted, 0, 1));
         entries.push(entry(8, What::Unanswered, 0, NEVER_NS / MS));
@@ -448,10 +498,16 @@ mod tests {
             entries.push(entry(7, What::Refused, 6000, 6001));
             let found = judged(entries, &TAKES).admitted.unwrap();
             let within = |from: u64| {
-                let inside = times.iter().filter(|&&at| (from..from + 1000).contains(&at));
+                let inside = times
+                    .iter()
+                    .filter(|&&at| (from..from + 1000).contains(&at));
                 inside.count() as u64
             };
-            assert_eq!(Some(found.largest), (0..6000).map(within).max(), "seed {seed}");
+            assert_eq!(
+                Some(found.largest),
+                (0..6000).map(within).max(),
+                "seed {seed}"
+            );
             // Between two milliseconds is nothing, so the window from 5000 on is one of 5000 to 6000.
             assert_eq!(found.least, (1000..=5000).map(within).min(), "seed {seed}");
             assert!(found.largest_for_sure <= found.largest);

@@ -81,7 +81,9 @@ pub enum LoadError {
         servers: usize,
     },
     /// Exactly once is asked for with several servers.
-    #[error("--exactly-once is for one server, whose start every request names: give --server once")]
+    #[error(
+        "--exactly-once is for one server, whose start every request names: give --server once"
+    )]
     OnceServer,
     /// A weight is given for legacy messages.
     #[error("the legacy format has no weights: use --format compact, or leave --weight out")]

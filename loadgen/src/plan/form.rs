@@ -3,7 +3,8 @@
 use rmbd_proto::Boot;
 use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::{
-    COOKIE_FIELD_BYTES_MAX, Header, KEY_BYTES_MAX, LimitPart, Limits, Once, RequestWriter, WriteError,
+    COOKIE_FIELD_BYTES_MAX, Header, KEY_BYTES_MAX, LimitPart, Limits, Once, RequestWriter,
+    WriteError,
 };
 use rmbd_proto::legacy::MESSAGE_BYTES;
 
@@ -56,7 +57,14 @@ impl Messages {
                     request.window(key, window_ms, self.form.reading == Reading::Smooth)
                 }
             },
-            (Kind::Hit, Mode::Limit { limit, window_ms, takes }) => {
+            (
+                Kind::Hit,
+                Mode::Limit {
+                    limit,
+                    window_ms,
+                    takes,
+                },
+            ) => {
                 let part = LimitPart {
                     sketch: self.form.sketch,
                     key,
@@ -101,11 +109,16 @@ impl Form {
         }
     }
 
-    /// Bytes of a message with a key of this length; for adds and counts together, those of an add.
+    /// Bytes of a message with a key of this length; for adds and counts together, those of the longer one.
     pub(crate) fn message_bytes(self, key_bytes: usize) -> usize {
-        match self.format {
-            Format::Legacy => MESSAGE_BYTES,
-            Format::Compact => {
+        match (self.format, self.mode) {
+            (Format::Legacy, _) => MESSAGE_BYTES,
+            (Format::Compact, Mode::MixIn { window_ms, .. }) => {
+                let kinds = [Mode::Add, Mode::CountIn { window_ms }];
+                let kinds = kinds.map(|mode| Self { mode, ..self }.message_bytes(key_bytes));
+                kinds.into_iter().fold(0, usize::max)
+            }
+            (Format::Compact, _) => {
                 let mut request = self.request();
                 let before = request.finish().len();
                 let written = self.write(&mut self.messages(), &mut request, &vec![0; key_bytes]);
@@ -197,6 +210,25 @@ impl Form {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// A train is cut by the longest message.
+    #[test]
+    fn a_message_is_as_long_as_the_longer_of_adds_and_counts() {
+        let form = |mode: &str, weight| Form {
+            format: Format::Compact,
+            mode: mode.parse().unwrap(),
+            weight,
+            exactly_once: false,
+            sketch: SketchNumber::DEFAULT,
+            reading: Reading::Bound,
+        };
+        for (weight, longer) in [(1, "count:60s"), (1 << 20, "add")] {
+            let bytes = form("mix:0.5/60s", weight).message_bytes(16);
+            let of = |mode| form(mode, weight).message_bytes(16);
+            assert_eq!(bytes, of("add").max(of("count:60s")));
+            assert_eq!(bytes, of(longer));
+        }
+    }
 
     /// The computed number equals the number that the writer takes.
     #[test]

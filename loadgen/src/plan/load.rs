@@ -285,7 +285,10 @@ impl Load {
             limit: self.mode.limit(),
             window_ms: self.mode.window_ms(),
             takes: self.mode.takes(),
-            bound: self.mode.window_ms().map(|_| self.reading() == Reading::Bound),
+            bound: self
+                .mode
+                .window_ms()
+                .map(|_| self.reading() == Reading::Bound),
             sketch: Some(self.sketch.to_string()),
             hot_change_s: self.hot_change.map(|every| every.as_secs_f64()),
             weight: self.weight,

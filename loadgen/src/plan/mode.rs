@@ -125,7 +125,11 @@ impl Mode {
             Self::Hit { .. } => "hits".to_owned(),
             Self::CountIn { window_ms } => format!("counts in {}", span(window_ms)),
             Self::MixIn { share, window_ms } => {
-                format!("adds and {:.1} % counts in {}", share * 100.0, span(window_ms))
+                format!(
+                    "adds and {:.1} % counts in {}",
+                    share * 100.0,
+                    span(window_ms)
+                )
             }
             Self::Limit {
                 limit,
@@ -239,7 +243,14 @@ mod tests {
     #[test]
     fn modes_are_read_as_they_are_written() {
         for text in [
-            "add", "count", "mix:0.25", "hit:100", "count:1m", "mix:0.5/250ms", "hit:7/1h", "take:100/1m",
+            "add",
+            "count",
+            "mix:0.25",
+            "hit:100",
+            "count:1m",
+            "mix:0.5/250ms",
+            "hit:7/1h",
+            "take:100/1m",
         ] {
             let mode: Mode = text.parse().unwrap();
             assert_eq!(mode.to_string(), text);
@@ -251,8 +262,19 @@ mod tests {
         };
         assert_eq!("take:100/60s".parse(), Ok(take));
         for wrong in [
-            "", "take", "take:100", "take:100/", "take:100/0s", "take:-1/60s", "take:1/1us", "count:60",
-            "count:1/60s", "mix:1/60s", "mix:60s", "hit:100/60s/5s", "add:60s",
+            "",
+            "take",
+            "take:100",
+            "take:100/",
+            "take:100/0s",
+            "take:-1/60s",
+            "take:1/1us",
+            "count:60",
+            "count:1/60s",
+            "mix:1/60s",
+            "mix:60s",
+            "hit:100/60s/5s",
+            "add:60s",
         ] {
             assert_eq!(wrong.parse::<Mode>(), Err(UnknownMode), "{wrong}");
         }

@@ -96,7 +96,13 @@ impl<'a> Answers<'a> {
                 if let (Some(diary), Some(key)) = (diary.as_mut(), question.claim.in_diary())
                     && is_hit
                 {
-                    diary.note(entry(connection, &question, key, What::Unanswered, u64::MAX));
+                    diary.note(entry(
+                        connection,
+                        &question,
+                        key,
+                        What::Unanswered,
+                        u64::MAX,
+                    ));
                 }
             });
         }

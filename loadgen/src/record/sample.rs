@@ -2,8 +2,9 @@
 //! and a late generator. It is the same every time.
 
 use super::{
-    Admitted, AdmittedSecond, Answers, Check, Cost, Environment, Gaps, InWindow, Interval, Latency, Load, NodeShare, Outcome, Pace, Phase,
-    Received, Record, SCHEMA, Schedule, Sent, Server, Truth, WindowTruth, latency_histogram,
+    Admitted, AdmittedSecond, Answers, Check, Cost, Environment, Gaps, InWindow, Interval, Latency,
+    Load, NodeShare, Outcome, Pace, Phase, Received, Record, SCHEMA, Schedule, Sent, Server, Truth,
+    WindowTruth, latency_histogram,
 };
 
 pub(crate) fn record() -> Record {

@@ -203,13 +203,24 @@ fn admitted_over_time(phase: &Phase, size: Size) -> Option<Plot> {
     let window_s = phase.window_truth.as_ref()?.window_ms as f64 / 1e3;
     let per_s = |value: fn(&AdmittedSecond) -> u64| {
         let seconds = admitted.series.iter();
-        seconds.map(|second| (second.end_s - 0.5, value(second) as f64)).collect()
+        seconds
+            .map(|second| (second.end_s - 0.5, value(second) as f64))
+            .collect()
     };
     let lines = vec![
         line("admitted", Ink::Main, per_s(|second| second.admitted)),
-        level("allowed on average", admitted, admitted.allowed as f64 / window_s),
+        level(
+            "allowed on average",
+            admitted,
+            admitted.allowed as f64 / window_s,
+        ),
     ];
-    limited("admitted per second, key with the most", admitted, lines, size)
+    limited(
+        "admitted per second, key with the most",
+        admitted,
+        lines,
+        size,
+    )
 }
 
 /// The largest weight in any window that ends in each second, of the same key, and the limit.
@@ -223,7 +234,12 @@ fn admitted_in_window(phase: &Phase, size: Size) -> Option<Plot> {
         level("allowed", admitted, admitted.allowed as f64),
     ];
     let window = seconds_of(truth.window_ms);
-    limited(&format!("admitted within {window}, key with the most"), admitted, lines, size)
+    limited(
+        &format!("admitted within {window}, key with the most"),
+        admitted,
+        lines,
+        size,
+    )
 }
 
 fn seconds_of(ms: u64) -> String {

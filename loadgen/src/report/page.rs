@@ -14,8 +14,8 @@ use super::plot::{PlotError, dark_rules};
 use crate::machine::Environment;
 use crate::output::{OutputError, bytes, exact, seconds, share, thousands, time_ns, write_text};
 use crate::record::{
-    Check, Gaps, InWindow, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server, Truth,
-    WindowTruth,
+    Check, Gaps, InWindow, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server,
+    Truth, WindowTruth,
 };
 
 const STYLE: &str = include_str!("page/style.css");
@@ -259,7 +259,11 @@ fn load_sentence(load: &Load) -> String {
     };
     let what = match (load.window_ms, load.bound) {
         (Some(ms), bound) => {
-            let reading = if bound == Some(true) { "bound" } else { "smooth" };
+            let reading = if bound == Some(true) {
+                "bound"
+            } else {
+                "smooth"
+            };
             format!("{what}, in {} ({reading})", seconds(ms as f64 / 1e3))
         }
         (None, _) => what,

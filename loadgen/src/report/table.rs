@@ -322,7 +322,12 @@ mod tests {
         let mut record = sample::record();
         record.phases[1] = sample::takes();
         let text = text(&record);
-        for part in ["10.0.0.1:1", "10.0.0.2:1", "most admitted in a window", "104 of 100"] {
+        for part in [
+            "10.0.0.1:1",
+            "10.0.0.2:1",
+            "most admitted in a window",
+            "104 of 100",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

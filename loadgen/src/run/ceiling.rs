@@ -131,7 +131,15 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
             }
             discard(&socket, &over, &datagrams, &bytes);
         });
-        let traffic = traffic::run(load, Judged::default(), None, &route, &mut scripts, stop, &mut |_, _| {});
+        let traffic = traffic::run(
+            load,
+            Judged::default(),
+            None,
+            &route,
+            &mut scripts,
+            stop,
+            &mut |_, _| {},
+        );
         over.store(true, Relaxed);
         traffic
     })?;

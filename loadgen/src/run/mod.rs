@@ -52,7 +52,10 @@ impl Session {
     }
 
     fn check_node(&self, server: &ServerUnderLoad) -> Result<(), LoadError> {
-        let asking = self.loads.iter().filter(|load| load.names_sketch_or_window());
+        let asking = self
+            .loads
+            .iter()
+            .filter(|load| load.names_sketch_or_window());
         if let Some(why) = asking.filter_map(|load| server.refusal(load)).next() {
             let server = server.name().to_owned();
             return Err(LoadError::RefusedByServer { server, why });

@@ -13,9 +13,7 @@ use super::traffic::{self, Judged, Route, Traffic};
 use crate::flight::{IntervalTimes, NodeAnswers, Times};
 use crate::judge::{Accounts, Chosen, Circumstances, Ledger, Notebook, judge_windows};
 use crate::plan::{Load, Mode, Reading, Script, nanoseconds};
-use crate::record::{
-    Interval, Latency, NodeShare, Pace, Phase, Received, Schedule, WindowTruth,
-};
+use crate::record::{Interval, Latency, NodeShare, Pace, Phase, Received, Schedule, WindowTruth};
 use crate::send::SenderReport;
 use crate::server::{
     CpuUse, Servers, has_restarted, received_of_each, received_together, window_for,
@@ -214,14 +212,13 @@ fn run_part(
     let looks = Looks::default();
     let traffic = thread::scope(|scope| {
         let looking = before.as_ref().map(|before| {
-            scope
-                .spawn(|| {
-                    looks.watch(|| {
-                        let now = servers.statuses().ok()?;
-                        let each = received_of_each(before, &now, load);
-                        Some(received_together(&each).messages())
-                    })
+            scope.spawn(|| {
+                looks.watch(|| {
+                    let now = servers.statuses().ok()?;
+                    let each = received_of_each(before, &now, load);
+                    Some(received_together(&each).messages())
                 })
+            })
         });
         let traffic = traffic::run(
             load,
@@ -334,7 +331,9 @@ fn shares(servers: Servers<'_>, part: &Observed) -> Vec<NodeShare> {
     let Traffic { report, times, .. } = &part.traffic;
     let each = servers.iter().zip(&report.nodes).enumerate();
     each.map(|(node, (server, &sent))| {
-        let answers = times.as_ref().and_then(|times| times.nodes.get(node).copied());
+        let answers = times
+            .as_ref()
+            .and_then(|times| times.nodes.get(node).copied());
         let NodeAnswers { answers, in_window } = answers.unwrap_or_default();
         let received = part.received_by_node.as_ref();
         NodeShare {

@@ -249,7 +249,13 @@ impl<'scope> Team<'scope, '_> {
         let mut diaries = Vec::new();
         let mut traffic = Traffic {
             notebook: Notebook::default(),
-            zero: self.part.clock.0.get().copied().unwrap_or_else(Instant::now),
+            zero: self
+                .part
+                .clock
+                .0
+                .get()
+                .copied()
+                .unwrap_or_else(Instant::now),
             window: self.part.window,
             report: SenderReport::new(&self.part.window, self.part.nodes),
             times: None,

@@ -19,11 +19,7 @@ pub(super) struct Requests<'a> {
 
 impl<'a> Requests<'a> {
     /// Requests of a load. A load of hits of all time has a ledger, and one with windows may have chosen keys.
-    pub(super) fn new(
-        load: &Load,
-        ledger: Option<&'a Ledger>,
-        chosen: Option<&'a Chosen>,
-    ) -> Self {
+    pub(super) fn new(load: &Load, ledger: Option<&'a Ledger>, chosen: Option<&'a Chosen>) -> Self {
         Self {
             writer: RequestWriter::new(DATAGRAM_BYTES),
             messages: load.form().messages(),

@@ -26,11 +26,7 @@ enum Packer<'a> {
 
 impl<'a> TrainWriter<'a> {
     /// A writer for a load. For hits, the ledger keeps what must be true of their answers. Chosen keys are noted.
-    pub(crate) fn new(
-        load: &Load,
-        ledger: Option<&'a Ledger>,
-        chosen: Option<&'a Chosen>,
-    ) -> Self {
+    pub(crate) fn new(load: &Load, ledger: Option<&'a Ledger>, chosen: Option<&'a Chosen>) -> Self {
         Self {
             filling: Filling::of(load),
             packer: match load.format {

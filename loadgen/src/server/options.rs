@@ -62,7 +62,9 @@ pub(crate) enum NoServer {
         servers: usize,
     },
     /// A process is named, and there are several servers.
-    #[error("--pid is for one server: leave it out, processes on this machine are found by their ports")]
+    #[error(
+        "--pid is for one server: leave it out, processes on this machine are found by their ports"
+    )]
     PidOfSeveral,
     /// There are more servers than a load is spread over.
     #[error("{0} servers are too many: use at most {SERVERS_MAX}")]

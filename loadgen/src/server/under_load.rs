@@ -278,7 +278,9 @@ impl ServerUnderLoad {
 
     fn named_count(&self, keys: &[Vec<u8>], load: &Load) -> Result<Vec<Count>, String> {
         let mut client = self.compact_client().map_err(|e| e.to_string())?;
-        let mut sketch = client.sketch(load.sketch.as_str()).map_err(|e| e.to_string())?;
+        let mut sketch = client
+            .sketch(load.sketch.as_str())
+            .map_err(|e| e.to_string())?;
         let counts = keys.iter().map(|key| sketch.count(key));
         counts.collect::<Result<_, _>>().map_err(|e| e.to_string())
     }

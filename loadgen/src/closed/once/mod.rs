@@ -119,13 +119,7 @@ impl<'a> OnceLoop<'a> {
             };
             let load = part.load;
             let most = messages.min(load.pack as u64);
-            let adds = write(
-                &mut self.writer,
-                &mut self.errand.script,
-                once,
-                load,
-                most,
-            );
+            let adds = write(&mut self.writer, &mut self.errand.script, once, load, most);
             lane.put(self.writer.finish(), adds as u32, planned_ns);
             let sequence = lane.next() - 1;
             self.train.push(lane.copy(sequence));

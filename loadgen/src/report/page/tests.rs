@@ -52,7 +52,7 @@ fn a_page_shows_what_was_admitted_and_each_node() {
     record.phases = vec![sample::takes()];
     let page = page_text(&record).unwrap();
     for part in [
-        "takes, limit 100, in 5.00 s (smooth)",
+        "takes, limit 100, in 5 s (smooth)",
         "104 of a key, 100 allowed; at least 97 in any full window",
         "10.0.0.2:1",
         "Admitted within 5 s, key with the most",
