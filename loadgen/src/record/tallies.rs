@@ -24,9 +24,9 @@ add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory,
 pub struct Sent {
     /// Number of adds.
     pub adds: u64,
-    /// Number of counts.
+    /// Number of counts, of all time and in windows.
     pub counts: u64,
-    /// Number of hits.
+    /// Number of hits, takes among them.
     #[serde(default)]
     pub hits: u64,
     /// Number of requests without a message. The answer tells that all before them were read.
@@ -48,7 +48,7 @@ impl Sent {
         self.adds + self.counts + self.hits
     }
 
-    /// Number of messages that add: adds and hits.
+    /// Number of messages that may add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits
@@ -168,9 +168,9 @@ impl InWindow {
 pub struct Received {
     /// Number of adds.
     pub adds: u64,
-    /// Number of counts.
+    /// Number of counts, of all time and in windows.
     pub counts: u64,
-    /// Number of hits.
+    /// Number of hits, takes among them.
     #[serde(default)]
     pub hits: u64,
     /// Growth of the server's N, the sum of all weights.
@@ -206,7 +206,7 @@ impl Received {
         self.adds + self.counts + self.hits
     }
 
-    /// Number of messages that add: adds and hits.
+    /// Number of messages that may add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits

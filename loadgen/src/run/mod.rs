@@ -1,5 +1,5 @@
-//! A whole run: one phase after the other against one server, and then the checks. All of it ends up in a [`Record`].
-//! An error on the way ends the run early and keeps the results so far.
+//! A whole run: one phase after the other against one server or the nodes of a cluster, and then the checks. All of
+//! it ends up in a [`Record`]. An error on the way ends the run early and keeps the results so far.
 
 pub(crate) mod ceiling;
 mod course;

@@ -132,3 +132,50 @@ fn http_at(text: &str) -> Result<HttpAt, &'static str> {
         _ => Err("neither HOST:PORT nor off"),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    fn args(line: &str) -> ServerArgs {
+        let words = std::iter::once("loadgen").chain(line.split_whitespace());
+        Line::try_parse_from(words).unwrap().server
+    }
+
+    #[test]
+    fn each_server_has_its_http_address_or_all_have_none() {
+        let of_second = |line| args(line).http_of(1);
+        let two = "--server a:1 --server b:1";
+        assert_eq!(of_second(two).unwrap(), HttpAt::SameAsUdp);
+        assert_eq!(
+            of_second(&format!("{two} --http off")).unwrap(),
+            HttpAt::Off
+        );
+        let both = format!("{two} --http a:2 --http b:2");
+        assert_eq!(of_second(&both).unwrap(), HttpAt::At("b:2".to_owned()));
+        for wrong in ["--http a:2", "--http a:2 --http b:2 --http c:2"] {
+            let refused = of_second(&format!("{two} {wrong}")).unwrap_err();
+            assert!(
+                matches!(refused, NoServer::HttpOfEach { servers: 2, .. }),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_one_server_and_too_many_are_refused_before_any_is_asked() {
+        let two = args("--server a:1 --server b:1 --pid 5").find();
+        assert!(matches!(two, Err(NoServer::PidOfSeveral)), "{two:?}");
+        let many = args(&"--server a:1 ".repeat(SERVERS_MAX + 1)).find();
+        assert!(matches!(many, Err(NoServer::TooMany(257))), "{many:?}");
+    }
+}
