@@ -83,11 +83,10 @@ impl Findings {
             let (adding, undecided) = match load.mode.takes() {
                 false => (received.adding(), 0),
                 true => {
+                    // What others send to this server is not among it.
+                    let hits = received.hits.min(accounts.sent.hits);
                     let decided = accounts.in_window.decided();
-                    (
-                        accounts.in_window.admitted,
-                        received.hits.saturating_sub(decided),
-                    )
+                    (accounts.in_window.admitted, hits.saturating_sub(decided))
                 }
             };
             self.received_weight += adding * weight;

@@ -222,10 +222,11 @@ mod tests {
             sketch: SketchNumber::DEFAULT,
             reading: Reading::Bound,
         };
-        for (weight, longer) in [(1, "count:60s"), (1 << 20, "add")] {
-            let bytes = form("mix:0.5/60s", weight).message_bytes(16);
-            let of = |mode| form(mode, weight).message_bytes(16);
-            assert_eq!(bytes, of("add").max(of("count:60s")));
+        let cases = [("60s", 1, "count:60s"), ("100ms", 1 << 20, "add")];
+        for (window, weight, longer) in cases {
+            let of = |mode: &str| form(mode, weight).message_bytes(16);
+            let bytes = of(&format!("mix:0.5/{window}"));
+            assert_eq!(bytes, of("add").max(of(&format!("count:{window}"))));
             assert_eq!(bytes, of(longer));
         }
     }

@@ -187,7 +187,7 @@ impl Load {
     /// The reading of windows.
     #[must_use]
     pub fn reading(&self) -> Reading {
-        self.reading.unwrap_or(self.mode.usual_reading())
+        self.reading.unwrap_or_else(|| self.mode.usual_reading())
     }
 
     /// Number of messages of each thread between two changes of which keys are hot.

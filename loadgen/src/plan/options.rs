@@ -198,7 +198,7 @@ impl LoadArgs {
         };
         let mode = self.mode.unwrap_or(Mode::Add);
         let weight = self.weight.unwrap_or(1);
-        let format = self.format.unwrap_or(match mode {
+        let format = self.format.unwrap_or_else(|| match mode {
             _ if mode.is_compact() || self.sketch.is_some() => Format::Compact,
             _ if weight != 1 || self.exactly_once => Format::Compact,
             _ => Format::Legacy,

@@ -162,6 +162,7 @@ mod tests {
             duration: Duration::from_secs(3),
             hot_change: Some(Duration::from_secs(1)),
             threads: 2,
+            sockets: 2,
             ..load("mix:0.3", "zipf:1.2:100000")
         };
         load.check().unwrap();

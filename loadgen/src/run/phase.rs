@@ -217,7 +217,7 @@ fn run_part(
                     let now = servers.statuses().ok()?;
                     let each = received_of_each(before, &now, load);
                     Some(received_together(&each).messages())
-                })
+                });
             })
         });
         let traffic = traffic::run(

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn each_server_has_its_http_address_or_all_have_none() {
-        let of_second = |line| args(line).http_of(1);
+        let of_second = |line: &str| args(line).http_of(1);
         let two = "--server a:1 --server b:1";
         assert_eq!(of_second(two).unwrap(), HttpAt::SameAsUdp);
         assert_eq!(
