@@ -93,11 +93,14 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    /// The run against this server.
-    fn session(&self, server: &ServerUnderLoad) -> Result<Session, Box<dyn Error>> {
-        let threads = server.status().map_or(1, |status| status.io.threads.len());
+    /// The run against these servers.
+    fn session(&self, servers: &[ServerUnderLoad]) -> Result<Session, Box<dyn Error>> {
+        let first = servers.first().ok_or("there is no server")?;
+        let threads = first.status().map_or(1, |status| status.io.threads.len());
         Ok(Session {
-            loads: self.load.loads(threads, || server.takes_trains())?,
+            loads: (self.load).loads(servers.len(), threads, || {
+                servers.iter().all(ServerUnderLoad::takes_trains)
+            })?,
             checked_keys: self.check_keys,
         })
     }
@@ -135,10 +138,10 @@ fn reach_ceiling(args: CeilingArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn run_loads(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let stop = listen_to_signals()?;
     args.results.check()?;
-    let server = args.server.find()?;
-    let session = args.session(&server)?;
+    let servers = args.server.find()?;
+    let session = args.session(&servers)?;
     let mut live = Live::new();
-    let record = session.run(&server, &stop, &mut |event| live.show(event))?;
+    let record = session.run_over(&servers, &stop, &mut |event| live.show(event))?;
     live.end();
     let printed = print(&table::text(&record));
     let written = args.results.write(&record);

@@ -8,9 +8,9 @@
 //! | `machine` | this machine is described, and CPU time and memory of its processes are read |
 //! | [`record`] | the record of a run: the JSON from which all reports are made |
 //! | [`plan`] | loads are planned: their messages, keys, scripts and schedules |
-//! | [`server`] | the server under load, inside this process or elsewhere: its status, its CPU time and memory |
+//! | [`server`] | the server under load, inside this process or elsewhere, or several: status, CPU time and memory |
 //! | [`versus`] | contests against Redis and memcached, which take turns instead of loads |
-//! | `judge` | the server is judged: by its accounts, by its verdicts on hits, by its estimates of a sample of keys |
+//! | `judge` | the server is judged: by its accounts, its verdicts on hits, its estimates of some keys, by windows |
 //! | `flight` | requests on their way: connections, the questions that wait on them, and how each ended |
 //! | `send` | datagrams are filled from a script and leave |
 //! | `receive` | answers are taken from the sockets and matched with their questions |

@@ -131,6 +131,22 @@ fn sending_and_receiving_allocate_nothing() {
             },
         ),
         (
+            2,
+            Load {
+                pace: at_rate(20_000.0),
+                hot_change: Some(Duration::from_millis(100)),
+                ..compact("mix:0.5/60s")
+            },
+        ),
+        (
+            1,
+            Load {
+                pace: Pace::Outstanding { requests: 500 },
+                pack: 9,
+                ..compact("take:100/60s")
+            },
+        ),
+        (
             1,
             Load {
                 pace: Pace::Outstanding { requests: 5000 },
@@ -142,8 +158,10 @@ fn sending_and_receiving_allocate_nothing() {
         ),
     ] {
         let pace = load.pace;
+        // Diaries are kept of keys that are checked.
+        let checked_keys = 10;
         let (mut watched, mut allocations) = (0, None);
-        let record = run_watched(&target, load, 0, &mut |event| {
+        let record = run_watched(&target, load, checked_keys, &mut |event| {
             let Event::Progress { elapsed, totals } = event else {
                 return;
             };

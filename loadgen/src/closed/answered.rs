@@ -6,6 +6,7 @@
 //! In this way adds go as fast as the server takes them, and none is lost.
 
 use crate::flight::Times;
+use crate::judge::Diary;
 use crate::plan::Script;
 use crate::receive::Answers;
 use crate::send::{Errand, SenderReport, TrainWriter};
@@ -24,7 +25,7 @@ impl<'a> AnsweredLoop<'a> {
     pub(crate) fn new(errand: Errand<'a>, thread: usize) -> Self {
         let part = errand.part;
         Self {
-            train: TrainWriter::new(part.load, part.ledger),
+            train: TrainWriter::new(part.load, part.ledger, part.chosen),
             answers: Answers::new(part, errand.connections),
             window: part.outstanding_of(thread),
             on_their_way: 0,
@@ -32,13 +33,14 @@ impl<'a> AnsweredLoop<'a> {
         }
     }
 
-    /// Runs until the time is over and nothing waits any more. Returns its results, the script as far as it came, and
-    /// the times.
-    pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
+    /// Runs until the time is over and nothing waits any more. Returns its results, the script as far as it came, the
+    /// times, and the diaries.
+    pub(crate) fn run(mut self) -> (SenderReport, Script, Times, Vec<Diary<'a>>) {
         self.errand.begin();
         self.work();
-        let (report, script) = self.errand.end();
-        (report, script, self.answers.times)
+        let (report, script, diary) = self.errand.end();
+        let diaries = diary.into_iter().chain(self.answers.diary).collect();
+        (report, script, self.answers.times, diaries)
     }
 
     fn work(&mut self) {

@@ -17,12 +17,17 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 pub(crate) struct Connection {
     pub(crate) socket: UdpSocket,
     pub(crate) in_flight: InFlight,
+    /// Position of the server among those of the load.
+    pub(crate) node: u16,
+    /// Number of the socket in its phase.
+    pub(crate) number: u16,
 }
 
 impl Connection {
-    /// A socket at a free port that talks to one server only.
-    pub(crate) fn open(server: SocketAddr, load: &Load) -> io::Result<Self> {
-        let socket = connected_socket(server)?;
+    /// Socket `number` of a phase, at a free port. It talks to one server only, in turn.
+    pub(crate) fn open(servers: &[SocketAddr], number: usize, load: &Load) -> io::Result<Self> {
+        let node = number % servers.len();
+        let socket = connected_socket(servers[node])?;
         if load.asks() {
             // Errors are ignored here: then more answers are lost, and that shows.
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(
@@ -37,6 +42,9 @@ impl Connection {
         Ok(Self {
             socket,
             in_flight: InFlight::new(load.waiting_per_socket()),
+            // Both are below 2^16, as the number of sockets is.
+            node: node as u16,
+            number: number as u16,
         })
     }
 }

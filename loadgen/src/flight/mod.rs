@@ -15,4 +15,4 @@ pub(crate) use self::progress::Progress;
 pub(crate) use self::progress::Totals;
 pub(crate) use self::questions::{InFlight, Match, Matcher, Question, check};
 pub(crate) use self::thread::precise_sleep;
-pub(crate) use self::times::{IntervalTimes, Times};
+pub(crate) use self::times::{IntervalTimes, NodeAnswers, Times};

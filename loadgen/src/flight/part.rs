@@ -7,7 +7,8 @@ use std::time::Duration;
 use rmbd_proto::Boot;
 
 use super::clock::Clock;
-use crate::judge::Ledger;
+use super::connection::Connection;
+use crate::judge::{Chosen, Diary, Ledger};
 use crate::plan::{Load, Window};
 use crate::record::Pace;
 
@@ -19,6 +20,10 @@ pub(crate) struct Part<'a> {
     pub(crate) load: &'a Load,
     /// The ledger of a load of hits.
     pub(crate) ledger: Option<&'a Ledger>,
+    /// The keys of which diaries are kept, in a load with windows.
+    pub(crate) chosen: Option<&'a Chosen>,
+    /// Number of servers that the load goes to.
+    pub(crate) nodes: usize,
     /// The boot of the node, for adds that count exactly once.
     pub(crate) boot: Option<Boot>,
     pub(crate) clock: Clock<'a>,
@@ -26,7 +31,22 @@ pub(crate) struct Part<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// A diary for the thread that sends or receives on these connections.
+    pub(crate) fn diary(&self, connections: &[Connection]) -> Option<Diary<'a>> {
+        let first = connections.first()?;
+        let diary = |chosen| {
+            Diary::new(
+                chosen,
+                self.load,
+                &self.window,
+                first.number,
+                connections.len(),
+            )
+        };
+        self.chosen.map(diary)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         // Relaxed: nothing else is published with it.
         self.stop.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 
 use super::questions::Question;
 use crate::plan::Window;
-use crate::record::{Answers, LATENCY_MAX_NS, Once, Verdicts, latency_histogram};
+use crate::record::{Answers, InWindow, LATENCY_MAX_NS, Once, Verdicts, latency_histogram};
 
 /// Outcomes of requests, with their times.
 #[derive(Debug)]
@@ -14,9 +14,18 @@ pub(crate) struct Times {
     pub(crate) answers: Answers,
     pub(crate) verdicts: Verdicts,
     pub(crate) once: Once,
+    /// The outcomes by node.
+    pub(crate) nodes: Vec<NodeAnswers>,
     pub(crate) response: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
     pub(crate) intervals: Vec<IntervalTimes>,
+}
+
+/// Outcomes of requests to one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NodeAnswers {
+    pub(crate) answers: Answers,
+    pub(crate) in_window: InWindow,
 }
 
 /// Times of requests that ended in one interval.
@@ -29,12 +38,14 @@ pub(crate) struct IntervalTimes {
 }
 
 impl Times {
-    pub(crate) fn new(window: Window) -> Self {
+    /// Nothing yet, of so many nodes.
+    pub(crate) fn new(window: Window, nodes: usize) -> Self {
         Self {
             window,
             answers: Answers::default(),
             verdicts: Verdicts::NONE,
             once: Once::default(),
+            nodes: vec![NodeAnswers::default(); nodes],
             response: latency_histogram(),
             service: latency_histogram(),
             intervals: (0..window.intervals())
@@ -66,6 +77,13 @@ impl Times {
         interval.response.saturating_record(response_ns);
     }
 
+    /// The answers about windows, of all nodes.
+    pub(crate) fn in_window(&self) -> InWindow {
+        let mut all = InWindow::default();
+        self.nodes.iter().for_each(|node| all.add(&node.in_window));
+        all
+    }
+
     pub(crate) fn unexpected(&mut self) {
         self.answers.unexpected += 1;
     }
@@ -74,6 +92,10 @@ impl Times {
         self.answers.add(&other.answers);
         self.verdicts.add(&other.verdicts);
         self.once.add(&other.once);
+        for (ours, theirs) in self.nodes.iter_mut().zip(&other.nodes) {
+            ours.answers.add(&theirs.answers);
+            ours.in_window.add(&theirs.in_window);
+        }
         const SAME: &str = "histograms of the same bounds";
         self.response.add(&other.response).expect(SAME);
         self.service.add(&other.service).expect(SAME);
@@ -130,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_late_question_is_late_in_the_response_time_only() {
-        let mut times = Times::new(window(10));
+        let mut times = Times::new(window(10), 1);
         times.answered(&question(6 * SECOND, 8 * SECOND), 8 * SECOND + 1000);
         assert!(times.response.min() > 19 * SECOND / 10);
         assert!(times.service.max() < 1010);
@@ -139,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_timeout_stands_in_the_response_time_only() {
-        let mut times = Times::new(window(10));
+        let mut times = Times::new(window(10), 1);
         times.timed_out(&question(6 * SECOND, 6 * SECOND));
         assert!(times.response.min() > 99 * SECOND / 100);
         assert!(times.service.is_empty());
@@ -148,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_ends_after_the_end_is_in_the_last_interval() {
-        let mut times = Times::new(window(2));
+        let mut times = Times::new(window(2), 1);
         times.answered(&question(0, 0), 100 * SECOND);
         times.answered(&question(0, 0), 0);
         assert_eq!(times.intervals.len(), 3);
@@ -165,7 +187,7 @@ mod tests {
 
     #[test]
     fn merged_times_are_those_of_both() {
-        let (mut a, mut b) = (Times::new(window(2)), Times::new(window(2)));
+        let (mut a, mut b) = (Times::new(window(2), 1), Times::new(window(2), 1));
         a.answered(&question(0, 0), 10);
         b.timed_out(&question(0, 0));
         b.unexpected();

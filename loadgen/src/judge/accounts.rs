@@ -1,6 +1,6 @@
 //! The sums of what was sent, and of what the server reports as received.
 
-use crate::record::{Once, Received, Sent, Verdicts};
+use crate::record::{InWindow, Once, Received, Sent, Verdicts};
 
 /// The sums of some part of a run, warm-ups included.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +10,7 @@ pub(crate) struct Accounts {
     pub(crate) received: Option<Received>,
     pub(crate) verdicts: Verdicts,
     pub(crate) once: Once,
+    pub(crate) in_window: InWindow,
 }
 
 impl Default for Accounts {
@@ -20,6 +21,7 @@ impl Default for Accounts {
             received: Some(Received::none()),
             verdicts: Verdicts::NONE,
             once: Once::default(),
+            in_window: InWindow::default(),
         }
     }
 }
@@ -31,6 +33,7 @@ impl Accounts {
         self.received = both.map(|(a, b)| a.plus(&b));
         self.verdicts.add(&more.verdicts);
         self.once.add(&more.once);
+        self.in_window.add(&more.in_window);
     }
 
     /// Number of adds and hits that did not arrive. If the server has more than was sent, other clients add, too, and

@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 use super::accounts::Accounts;
 use super::notes;
 use super::once::OnceAccounts;
+use super::windows::{self, Grounds};
 use crate::output::{exact, share};
-use crate::plan::{Load, SEGMENTS_MAX};
+use crate::plan::{Load, Mode, SEGMENTS_MAX};
 use crate::record::{Check, Outcome, Phase, Received, Truth};
 
 /// The findings so far.
@@ -14,8 +15,18 @@ use crate::record::{Check, Outcome, Phase, Received, Truth};
 pub(crate) struct Findings {
     notes: Vec<String>,
     accounts: Accounts,
-    /// Weight of the messages that the server received, computed from what was sent.
+    /// Least weight that the messages which the server received have added, computed from what was sent.
     received_weight: u64,
+    /// Weight of takes without an answer, which may have been added, too.
+    undecided_weight: u64,
+    /// Whether there were hits of all time.
+    has_hits: bool,
+    /// Checks of windows.
+    windows: Vec<Check>,
+    /// Number of servers.
+    nodes: usize,
+    /// Number of data threads of the server, if it tells.
+    threads: Option<usize>,
     /// Accounts of phases whose adds count exactly once.
     once: Option<OnceAccounts>,
     phases: usize,
@@ -30,10 +41,12 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// No findings yet, for a server that is on this machine or not.
-    pub(crate) fn of_server(local: bool) -> Self {
+    /// No findings yet, for so many servers that are on this machine or not, and the data threads of one.
+    pub(crate) fn of_servers(local: bool, nodes: usize, threads: Option<usize>) -> Self {
         Self {
             local,
+            nodes,
+            threads,
             ..Self::default()
         }
     }
@@ -66,7 +79,28 @@ impl Findings {
         self.restarted |= restarted;
         self.accounts.add(accounts);
         if let Some(received) = accounts.received {
-            self.received_weight += received.adding() * u64::from(load.weight);
+            let weight = u64::from(load.weight);
+            let (adding, undecided) = match load.mode.takes() {
+                false => (received.adding(), 0),
+                true => {
+                    // What others send to this server is not among it.
+                    let hits = received.hits.min(accounts.sent.hits);
+                    let decided = accounts.in_window.decided();
+                    (accounts.in_window.admitted, hits.saturating_sub(decided))
+                }
+            };
+            self.received_weight += adding * weight;
+            self.undecided_weight += undecided * weight;
+        }
+        self.has_hits |= matches!(load.mode, Mode::Hit { .. });
+        if let Some(truth) = phase.and_then(|phase| phase.window_truth.as_ref()) {
+            let grounds = Grounds {
+                load,
+                nodes: self.nodes,
+                threads: self.threads,
+                lossless: accounts.lost() == Some(0) && !restarted,
+            };
+            self.windows.extend(windows::checks(truth, grounds));
         }
         if load.exactly_once {
             let grown = accounts.received.and_then(|received| received.weight);
@@ -103,9 +137,10 @@ impl Findings {
             }),
             (None, None) => {}
         }
-        if self.accounts.sent.hits > 0 {
+        if self.has_hits && self.accounts.sent.hits > 0 {
             checks.push(self.verdicts());
         }
+        checks.extend(self.windows.iter().cloned());
         checks
     }
 
@@ -227,14 +262,23 @@ impl Findings {
                 "The server did not say what its N is.".to_owned(),
             ),
             Some((received, grown)) => {
-                let figures = format!(
+                let (least, undecided) = (self.received_weight, self.undecided_weight);
+                let mut figures = format!(
                     "N grew by {}, the {} adds and hits received weigh {}",
                     exact(grown),
                     exact(received.adding()),
-                    exact(self.received_weight)
+                    exact(least)
                 );
+                if self.accounts.in_window.refused > 0 {
+                    figures.push_str(" without refused takes");
+                }
+                if undecided > 0 {
+                    figures.push_str(&format!(", and {} more have no answer", exact(undecided)));
+                }
                 match received.adding().cmp(&self.accounts.sent.adding()) {
-                    _ if grown == self.received_weight => (Outcome::Passed, format!("{figures}.")),
+                    _ if (least..=least + undecided).contains(&grown) => {
+                        (Outcome::Passed, format!("{figures}."))
+                    }
                     Ordering::Greater => (
                         Outcome::Unknown,
                         format!(
@@ -349,7 +393,7 @@ fn within_bound(truth: &Truth) -> Check {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::record::{Once, Sent, Verdicts};
+    use crate::record::{Sent, Verdicts};
 
     /// The outcome for 100 adds of weight 10, of which `received` arrived and made N grow by `grown`.
     fn weighed(received: u64, grown: Option<u64>) -> Outcome {
@@ -368,9 +412,9 @@ mod tests {
                 ..Received::none()
             }),
             verdicts: Verdicts::NONE,
-            once: Once::default(),
+            ..Accounts::default()
         };
-        let mut findings = Findings::of_server(true);
+        let mut findings = Findings::of_servers(true, 1, Some(1));
         findings.phase(None, &accounts, &load, false);
         let checks = findings.checks(None);
         let mut named = checks.iter().filter(|check| check.name.contains("N grew"));
@@ -402,9 +446,9 @@ mod tests {
                 ..Received::none()
             }),
             verdicts: Verdicts::NONE,
-            once: Once::default(),
+            ..Accounts::default()
         };
-        let mut findings = Findings::of_server(true);
+        let mut findings = Findings::of_servers(true, 1, Some(1));
         findings.phase(None, &accounts, &load, false);
         findings.understood()
     }

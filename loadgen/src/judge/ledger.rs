@@ -48,6 +48,16 @@ impl Claim {
         least: 0,
     };
 
+    /// The condition of a message whose key is in a diary under this name: it is judged after the phase.
+    pub(crate) fn of_diary(key: u32) -> Self {
+        Self { key, least: 0 }
+    }
+
+    /// The name of the key in a diary.
+    pub(crate) fn in_diary(self) -> Option<u32> {
+        (self.key != UNKNOWN).then_some(self.key)
+    }
+
     pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.key) << 32 | u64::from(self.least)
     }
@@ -77,10 +87,6 @@ impl Ledger {
                 .map(|_| Known::default())
                 .collect(),
         }
-    }
-
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
     }
 
     /// Notes that a hit of key `number` is about to leave.

@@ -1,13 +1,18 @@
-//! Judging the server: by its accounts, by its verdicts on hits, and by its estimates.
+//! Judging the server: by its accounts, by its verdicts on hits, by its estimates, and by windows.
 
 mod accounts;
 mod checks;
+mod diary;
 mod ledger;
 mod notes;
 mod once;
+mod sliding;
 mod truth;
+mod windows;
 
 pub(crate) use self::accounts::Accounts;
 pub(crate) use self::checks::Findings;
+pub(crate) use self::diary::{Chosen, Diary, Entry, NEVER_NS, Notebook, What};
 pub(crate) use self::ledger::{Claim, Ledger, Verdict};
+pub(crate) use self::sliding::{Circumstances, judge_windows};
 pub(crate) use self::truth::{Promise, Sample, compare};

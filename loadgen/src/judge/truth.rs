@@ -46,7 +46,7 @@ impl Sample {
     /// Draws the keys: all hot ones and `others` more.
     pub(crate) fn draw(load: &Load, others: usize) -> Self {
         let distinct = load.keys.distinct();
-        let hot = load.keys.hottest(HOT_KEYS);
+        let hot = load.hottest(HOT_KEYS);
         let mut script = Script::new(load, 0);
         let sent = (0..others / 2).map(|_| script.next_number().1);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(load.seed ^ 0x7361_6d70_6c65);
@@ -78,7 +78,7 @@ impl Sample {
         load: &Load,
         server: &ServerUnderLoad,
     ) -> Result<(), String> {
-        let counts = server.count(&self.keys(load), load.format)?;
+        let counts = server.count(&self.keys(load), load)?;
         self.estimates_before = counts.into_iter().map(|count| count.estimate).collect();
         Ok(())
     }
@@ -89,7 +89,7 @@ impl Sample {
         load: &Load,
         server: &ServerUnderLoad,
     ) -> Result<(), String> {
-        self.counts_after = server.count(&self.keys(load), load.format)?;
+        self.counts_after = server.count(&self.keys(load), load)?;
         Ok(())
     }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::{ONCE_RETRY_S_MAX, ONCE_WINDOW};
 use rmbd_sketch::MAX_WEIGHT;
 use thiserror::Error;
 
 use super::format::Format;
+use super::keys::KeySpec;
 use super::load::{Load, SOCKETS_MAX, THREADS_MAX, WAITING_MAX};
 use super::mode::Mode;
 use crate::record::Pace;
@@ -49,6 +51,40 @@ pub enum LoadError {
     /// Hits are asked for in the legacy format.
     #[error("the legacy format has no hits: use --format compact")]
     HitsAreCompact,
+    /// A window or a sketch is named in the legacy format.
+    #[error("the legacy format has no windows and no sketches with names: use --format compact")]
+    WindowsAreCompact,
+    /// Hot keys are to change where none are hot, or where nothing tells when.
+    #[error(
+        "--hot-change moves the hot ranks of --keys zipf:S:N by the plan of --rate: use it with both"
+    )]
+    HotChange,
+    /// A server has no such sketch, or no such window.
+    #[error("{server}: {why}")]
+    RefusedByServer {
+        /// Address of the server.
+        server: String,
+        /// The reason in words.
+        why: String,
+    },
+    /// The sockets cannot be spread over several servers evenly.
+    #[error(
+        "{sockets} sockets of {threads} threads do not spread over {servers} servers evenly: use a multiple of {} for --sockets",
+        threads * servers
+    )]
+    SocketsOfServers {
+        /// Number of sockets.
+        sockets: usize,
+        /// Number of threads.
+        threads: usize,
+        /// Number of servers.
+        servers: usize,
+    },
+    /// Exactly once is asked for with several servers.
+    #[error(
+        "--exactly-once is for one server, whose start every request names: give --server once"
+    )]
+    OnceServer,
     /// A weight is given for legacy messages.
     #[error("the legacy format has no weights: use --format compact, or leave --weight out")]
     WeightsAreCompact,
@@ -128,6 +164,10 @@ impl Load {
         if self.format == Format::Legacy && self.mode.hit_share() > 0.0 {
             return Err(LoadError::HitsAreCompact);
         }
+        if self.format == Format::Legacy && self.names_sketch_or_window() {
+            return Err(LoadError::WindowsAreCompact);
+        }
+        self.check_hot_change()?;
         self.check_weight()?;
         self.check_keys()?;
         in_range("--pack", self.pack, 1, self.pack_max())?;
@@ -162,8 +202,26 @@ impl Load {
         match (self.weight, self.format, self.mode) {
             (1, _, _) => Ok(()),
             (_, Format::Legacy, _) => Err(LoadError::WeightsAreCompact),
-            (_, _, Mode::Count) => Err(LoadError::NothingToWeigh),
+            (_, _, Mode::Count | Mode::CountIn { .. }) => Err(LoadError::NothingToWeigh),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the load needs a sketch or a window that a server may lack.
+    pub(crate) fn names_sketch_or_window(&self) -> bool {
+        self.mode.window_ms().is_some() || self.sketch.number() != SketchNumber::DEFAULT
+    }
+
+    fn check_hot_change(&self) -> Result<(), LoadError> {
+        let Some(every) = self.hot_change else {
+            return Ok(());
+        };
+        above_zero("--hot-change", every)?;
+        let is_at_a_rate = matches!(self.pace, Pace::Rate { .. });
+        let is_zipf = matches!(self.keys.spec(), KeySpec::Zipf { .. });
+        match is_at_a_rate && is_zipf {
+            true => Ok(()),
+            false => Err(LoadError::HotChange),
         }
     }
 
@@ -200,6 +258,25 @@ impl Load {
             });
         }
         Ok(())
+    }
+
+    /// Checks that the load spreads over this many servers evenly.
+    ///
+    /// # Errors
+    /// Fails with [`LoadError::SocketsOfServers`] or [`LoadError::OnceServer`].
+    pub(crate) fn check_servers(&self, servers: usize) -> Result<(), LoadError> {
+        let (sockets, threads) = (self.sockets, self.threads);
+        if servers > 1 && self.exactly_once {
+            return Err(LoadError::OnceServer);
+        }
+        match servers > 1 && !sockets.is_multiple_of(threads * servers) {
+            false => Ok(()),
+            true => Err(LoadError::SocketsOfServers {
+                sockets,
+                threads,
+                servers,
+            }),
+        }
     }
 
     fn check_keys(&self) -> Result<(), LoadError> {

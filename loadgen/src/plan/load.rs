@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use rmbd_proto::SketchName;
 use rmbd_proto::legacy::MESSAGE_BYTES;
 
 use super::form::Form;
 use super::format::{DATAGRAM_BYTES, Format};
-use super::keys::KeySet;
-use super::mode::Mode;
+use super::keys::{KeySet, change_stride};
+use super::mode::{Mode, Reading};
 use crate::output::thousands;
 use crate::record::{self, Pace};
 
@@ -69,6 +70,13 @@ pub struct Load {
     /// Whether senders spin until the next planned time instead of sleeping. That is precise, and each needs a CPU of
     /// its own.
     pub spin: bool,
+    /// The sketch that is added to and counted in; another than `default` is compact only.
+    pub sketch: SketchName,
+    /// The reading of windows. `None` is smooth for hits, as those of clients are, and bound for counts.
+    pub reading: Option<Reading>,
+    /// Time after which the hot ranks of a Zipf stream go to other keys, again and again. It is for a load at a rate,
+    /// whose plan tells how many messages this time has.
+    pub hot_change: Option<Duration>,
     /// A single pause of all senders. It shows that response times are honest about a generator that is late.
     pub hold_up: Option<HoldUp>,
 }
@@ -105,6 +113,9 @@ impl Load {
             sockets: 1,
             timeout: Duration::from_secs(1),
             spin: false,
+            sketch: SketchName::default(),
+            reading: None,
+            hot_change: None,
             hold_up: None,
         }
     }
@@ -125,7 +136,8 @@ impl Load {
     /// The usual name of the load: `counts at 20 k/s`.
     fn usual_name(&self) -> String {
         let what = match (self.format, self.mode) {
-            (Format::Legacy, _) | (_, Mode::Hit { .. }) => self.mode.describe(),
+            (Format::Legacy, _) => self.mode.describe(),
+            _ if self.mode.is_compact() => self.mode.describe(),
             (Format::Compact, _) => format!("compact {}", self.mode.describe()),
         };
         let what = match self.weight {
@@ -167,7 +179,46 @@ impl Load {
             mode: self.mode,
             weight: self.weight,
             exactly_once: self.exactly_once,
+            sketch: self.sketch.number(),
+            reading: self.reading(),
         }
+    }
+
+    /// The reading of windows.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading.unwrap_or_else(|| self.mode.usual_reading())
+    }
+
+    /// Number of messages of each thread between two changes of which keys are hot.
+    pub(crate) fn messages_between_changes(&self) -> Option<u64> {
+        match (self.hot_change, self.pace) {
+            (Some(every), Pace::Rate { per_s, .. }) => {
+                Some((per_s * every.as_secs_f64() / self.threads.max(1) as f64) as u64)
+            }
+            _ => None,
+        }
+    }
+
+    /// Numbers of the keys that are sent most often, at most `count`. If the hot keys change, each time between two
+    /// changes has its share.
+    #[must_use]
+    pub(crate) fn hottest(&self, count: usize) -> Vec<u64> {
+        let Some(every) = self.hot_change.filter(|every| !every.is_zero()) else {
+            return self.keys.hottest(count);
+        };
+        let time = self.warmup + self.duration;
+        let changes = (time.as_secs_f64() / every.as_secs_f64()).ceil().max(1.0) as usize;
+        let (changes, keys) = (changes.min(count), self.keys.distinct());
+        let stride = change_stride(keys);
+        let ranks = self.keys.hottest((count / changes.max(1)).max(1));
+        let shifts = (0..changes as u64).map(|change| {
+            // The product of two numbers of keys may not fit 64 bits.
+            (u128::from(change) * u128::from(stride) % u128::from(keys)) as u64
+        });
+        shifts
+            .flat_map(|shift| ranks.iter().map(move |rank| (rank + shift) % keys))
+            .collect()
     }
 
     /// Number of messages in a datagram of about 1 400 bytes, or the largest possible number.
@@ -231,10 +282,15 @@ impl Load {
         record::Load {
             count_share: self.mode.count_share(),
             hit_share: self.mode.hit_share(),
-            limit: match self.mode {
-                Mode::Hit { limit } => Some(limit),
-                _ => None,
-            },
+            limit: self.mode.limit(),
+            window_ms: self.mode.window_ms(),
+            takes: self.mode.takes(),
+            bound: self
+                .mode
+                .window_ms()
+                .map(|_| self.reading() == Reading::Bound),
+            sketch: Some(self.sketch.to_string()),
+            hot_change_s: self.hot_change.map(|every| every.as_secs_f64()),
             weight: self.weight,
             exactly_once: self.exactly_once,
             pace: self.pace,

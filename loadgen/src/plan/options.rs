@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use rmbd_proto::SketchName;
 use thiserror::Error;
 
 use super::canonical;
 use super::format::Format;
 use super::keys::{DEFAULT_KEY_BYTES, KeySet, KeySpec, KeysError, LineEnd};
 use super::load::{DEFAULT_DURATION, DEFAULT_WARMUP, Load};
-use super::mode::Mode;
+use super::mode::{Mode, Reading};
 use crate::record::{Gaps, Pace};
 
 /// Default keys of one load.
@@ -20,7 +21,8 @@ const DEFAULT_KEYS: KeySpec = KeySpec::Uniform { keys: 1_000_000 };
 #[command(group(ArgGroup::new("pace")))]
 pub(crate) struct LoadArgs {
     /// add, count, mix:R with the share R of counts, or hit:LIMIT (add, and ask whether that is within the
-    /// limit; hit alone: 100); add if only the pace is given
+    /// limit; hit alone: 100); add if only the pace is given. In a window: count:60s, mix:R/60s, hit:LIMIT/60s,
+    /// and take:LIMIT/60s, which adds only what is within the limit
     #[arg(long, help_heading = "Load")]
     pub mode: Option<Mode>,
     /// Open loop: messages a second at planned times, whatever the server does, such as 50000/s,
@@ -64,7 +66,13 @@ pub(crate) struct LoadArgs {
     /// and N must have grown by what was acknowledged; compact only, with --outstanding
     #[arg(long, help_heading = "Load")]
     pub exactly_once: bool,
-    /// Format of the messages; without it legacy, compact where only that can (hits, --weight,
+    /// Sketch to add to and to count in; compact only. Without it default
+    #[arg(long, value_name = "NAME", help_heading = "Load")]
+    pub sketch: Option<SketchName>,
+    /// How windows are read; without it smooth for hits and takes, and bound for counts
+    #[arg(long, value_enum, help_heading = "Load")]
+    pub reading: Option<Reading>,
+    /// Format of the messages; without it legacy, compact where only that can (hits, windows, --sketch, --weight,
     /// --exactly-once), and both where no load is asked for
     #[arg(long, value_enum, help_heading = "Load")]
     pub format: Option<Format>,
@@ -97,6 +105,9 @@ pub(crate) struct KeyArgs {
     /// What keys begin with, where they are not lines of a file
     #[arg(long, value_name = "TEXT", help_heading = "Keys")]
     pub key_prefix: Option<String>,
+    /// After how long the hot ranks of zipf keys go to other keys, again and again, such as 10s; with --rate
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Keys")]
+    pub hot_change: Option<Duration>,
     /// A CR at the end of a line of a file or of standard input is the key's; without it lines end with LF or
     /// CR LF
     #[arg(long, requires = "keys", help_heading = "Keys")]
@@ -118,20 +129,21 @@ pub(crate) enum PlanError {
 }
 
 impl LoadArgs {
-    /// The loads for a server with this many data threads. `takes_trains` tells whether several datagrams go to it in
-    /// one system call.
+    /// The loads for `servers` servers, the first of which has this many data threads. `takes_trains` tells whether
+    /// several datagrams go to it in one system call.
     ///
     /// # Errors
     /// Fails with [`PlanError`].
     pub(crate) fn loads(
         &self,
+        servers: usize,
         server_threads: usize,
         takes_trains: impl FnOnce() -> bool,
     ) -> Result<Vec<Load>, PlanError> {
         let sockets_a_thread = if server_threads > 1 { 8 } else { 1 };
         let sockets = self
             .sockets
-            .unwrap_or_else(|| self.threads.saturating_mul(sockets_a_thread));
+            .unwrap_or_else(|| self.threads.saturating_mul(sockets_a_thread * servers));
         let gso = !self.no_gso && takes_trains();
         let base = |keys, format| Load {
             seed: self.keys.seed,
@@ -161,6 +173,9 @@ impl LoadArgs {
             (self.pack.is_some(), "--pack"),
             (self.weight.is_some(), "--weight"),
             (self.exactly_once, "--exactly-once"),
+            (self.sketch.is_some(), "--sketch"),
+            (self.reading.is_some(), "--reading"),
+            (self.keys.hot_change.is_some(), "--hot-change"),
             (self.keys.keys.is_some(), "--keys"),
             (self.keys.key_len.is_some(), "--key-len"),
             (self.keys.key_prefix.is_some(), "--key-prefix"),
@@ -183,8 +198,8 @@ impl LoadArgs {
         };
         let mode = self.mode.unwrap_or(Mode::Add);
         let weight = self.weight.unwrap_or(1);
-        let format = self.format.unwrap_or(match mode {
-            Mode::Hit { .. } => Format::Compact,
+        let format = self.format.unwrap_or_else(|| match mode {
+            _ if mode.is_compact() || self.sketch.is_some() => Format::Compact,
             _ if weight != 1 || self.exactly_once => Format::Compact,
             _ => Format::Legacy,
         });
@@ -196,6 +211,9 @@ impl LoadArgs {
             duration: self.duration.unwrap_or(DEFAULT_DURATION),
             warmup: self.warmup.unwrap_or(DEFAULT_WARMUP),
             messages: self.messages,
+            sketch: self.sketch.clone().unwrap_or_default(),
+            reading: self.reading,
+            hot_change: self.keys.hot_change,
             ..base(self.keys.open(format)?, format)
         };
         Ok(load.packed(self.pack))

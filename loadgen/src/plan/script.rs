@@ -48,13 +48,16 @@ impl Script {
     pub(crate) fn new(load: &Load, part: usize) -> Self {
         let kinds = match load.mode {
             Mode::Add => Kinds::Only(Kind::Add),
-            Mode::Count => Kinds::Only(Kind::Count),
-            Mode::Hit { .. } => Kinds::Only(Kind::Hit),
-            Mode::Mix(share) => Kinds::CountsBelow((share * 2f64.powi(64)) as u64),
+            Mode::Count | Mode::CountIn { .. } => Kinds::Only(Kind::Count),
+            Mode::Hit { .. } | Mode::Limit { .. } => Kinds::Only(Kind::Hit),
+            Mode::Mix(share) | Mode::MixIn { share, .. } => {
+                Kinds::CountsBelow((share * 2f64.powi(64)) as u64)
+            }
         };
         let seed = load.seed ^ 0x6b69_6e64_0000_0000 ^ part as u64;
         Self {
-            stream: load.keys.stream(load.seed, part, load.threads),
+            stream: (load.keys.stream(load.seed, part, load.threads))
+                .changing_every(load.messages_between_changes()),
             kinds,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             latest: Kind::Add,
@@ -109,8 +112,12 @@ impl Script {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
     use super::*;
     use crate::plan::testing::load;
+    use crate::record::{Gaps, Pace};
 
     #[test]
     fn a_script_repeats_itself() {
@@ -145,11 +152,47 @@ mod tests {
     }
 
     #[test]
+    fn hot_ranks_go_to_other_keys_by_the_plan() {
+        let per_s = 20_000.0;
+        let load = Load {
+            pace: Pace::Rate {
+                per_s,
+                gaps: Gaps::Constant,
+            },
+            duration: Duration::from_secs(3),
+            hot_change: Some(Duration::from_secs(1)),
+            threads: 2,
+            sockets: 2,
+            ..load("mix:0.3", "zipf:1.2:100000")
+        };
+        load.check().unwrap();
+        let (mut sent, mut again) = (Script::new(&load, 1), Script::new(&load, 1));
+        let mut hottest = Vec::new();
+        for _ in 0..3 {
+            let mut times: HashMap<u64, u32> = HashMap::new();
+            for _ in 0..per_s as usize / load.threads {
+                let kind = sent.next().0;
+                let number = sent.latest_number();
+                assert_eq!(again.next_number(), (kind, number));
+                *times.entry(number).or_default() += 1;
+            }
+            hottest.push(*times.iter().max_by_key(|(_, times)| **times).unwrap().0);
+        }
+        assert_eq!(hottest, [0, 61_803, 23_606]);
+        let sampled = load.hottest(30);
+        assert!(hottest.iter().all(|number| sampled.contains(number)));
+        assert_eq!(sampled.len(), 30);
+    }
+
+    #[test]
     fn adds_counts_and_hits_alone_are_alone() {
         for (mode, kind) in [
             ("add", Kind::Add),
             ("count", Kind::Count),
+            ("count:60s", Kind::Count),
             ("hit", Kind::Hit),
+            ("hit:1/60s", Kind::Hit),
+            ("take:1/60s", Kind::Hit),
         ] {
             let mut script = Script::new(&load(mode, "uniform:10"), 0);
             assert!((0..1000).all(|_| script.next().0 == kind), "{mode}");

@@ -14,6 +14,7 @@ mod phase;
 #[cfg(test)]
 pub(crate) mod sample;
 mod tallies;
+mod window;
 
 use std::fs;
 use std::io;
@@ -25,7 +26,8 @@ use thiserror::Error;
 pub(crate) use self::latency::{LATENCY_MAX_NS, latency_histogram};
 pub use self::latency::{Latency, Percentile};
 pub use self::phase::{Cost, Gaps, Interval, Load, Pace, Phase, Schedule};
-pub use self::tallies::{Answers, Once, Received, Sent, Verdicts};
+pub use self::tallies::{Answers, InWindow, Once, Received, Sent, Verdicts};
+pub use self::window::{Admitted, AdmittedSecond, NodeShare, WindowTruth};
 use crate::machine::Environment;
 use crate::output::{OutputError, write_json};
 

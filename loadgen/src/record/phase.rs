@@ -4,7 +4,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
-use super::tallies::{Answers, Once, Received, Sent, Verdicts};
+use super::tallies::{Answers, InWindow, Once, Received, Sent, Verdicts};
+use super::window::{NodeShare, WindowTruth};
 
 /// A phase: the part of a run with one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +28,16 @@ pub struct Phase {
     /// Outcomes of adds that count exactly once; `None` if there were none.
     #[serde(default)]
     pub once: Option<Once>,
-    /// What the server reports as received; `None` if it cannot be asked.
+    /// Answers about windows; `None` if nothing was asked about any.
+    #[serde(default)]
+    pub in_window: Option<InWindow>,
+    /// These answers against the truth; `None` if nothing was asked about any, or no key was to be checked.
+    #[serde(default)]
+    pub window_truth: Option<WindowTruth>,
+    /// The share of each node; empty if the load went to one server.
+    #[serde(default)]
+    pub nodes: Vec<NodeShare>,
+    /// What the server reports as received, all nodes together; `None` if it cannot be asked.
     pub received: Option<Received>,
     /// Times from the planned send time to the answer. A request without an answer counts with the timeout.
     pub response_time: Option<Latency>,
@@ -54,6 +64,21 @@ pub struct Load {
     /// Limit of the hits, if there are any.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// Milliseconds of the window of counts and hits; `None` if they are of all time.
+    #[serde(default)]
+    pub window_ms: Option<u64>,
+    /// Whether hits add only if they are within the limit.
+    #[serde(default)]
+    pub takes: bool,
+    /// Whether windows are read as *bound*, and not as *smooth*; `None` without a window.
+    #[serde(default)]
+    pub bound: Option<bool>,
+    /// Name of the sketch; `None` in records from before there were several.
+    #[serde(default)]
+    pub sketch: Option<String>,
+    /// Seconds after which the hot ranks go to other keys; `None` if they stay.
+    #[serde(default)]
+    pub hot_change_s: Option<f64>,
     /// Weight of each add and each hit.
     #[serde(default = "one")]
     pub weight: u32,

@@ -2,8 +2,9 @@
 //! and a late generator. It is the same every time.
 
 use super::{
-    Answers, Check, Cost, Environment, Gaps, Interval, Latency, Load, Outcome, Pace, Phase,
-    Received, Record, SCHEMA, Schedule, Sent, Server, Truth, latency_histogram,
+    Admitted, AdmittedSecond, Answers, Check, Cost, Environment, Gaps, InWindow, Interval, Latency,
+    Load, NodeShare, Outcome, Pace, Phase, Received, Record, SCHEMA, Schedule, Sent, Server, Truth,
+    WindowTruth, latency_histogram,
 };
 
 pub(crate) fn record() -> Record {
@@ -60,6 +61,11 @@ fn load(count_share: f64, pace: Pace, pack: usize) -> Load {
         count_share,
         hit_share: 0.0,
         limit: None,
+        window_ms: None,
+        takes: false,
+        bound: None,
+        sketch: Some("default".to_owned()),
+        hot_change_s: None,
         weight: 1,
         exactly_once: false,
         pace,
@@ -98,6 +104,9 @@ fn adds() -> Phase {
         answers: None,
         verdicts: None,
         once: None,
+        in_window: None,
+        window_truth: None,
+        nodes: Vec::new(),
         received: Some(Received {
             adds: 60_024_000,
             datagrams: 6_669_334,
@@ -176,6 +185,9 @@ fn counts() -> Phase {
         }),
         verdicts: None,
         once: None,
+        in_window: None,
+        window_truth: None,
+        nodes: Vec::new(),
         received: Some(Received {
             counts: 400_000,
             datagrams: 400_000,
@@ -200,6 +212,64 @@ fn counts() -> Phase {
         }),
         generator_cpu_s: Some(7.9),
         series: (0..8).map(interval).collect(),
+    }
+}
+
+/// The phase of counts as if it had been one of takes at two nodes, which admit a few too many.
+pub(crate) fn takes() -> Phase {
+    let in_window = InWindow {
+        admitted: 119,
+        refused: 399_881,
+        unsure: 12,
+        incomplete: 400_000,
+        ..InWindow::default()
+    };
+    let node = |address: &str| NodeShare {
+        address: address.to_owned(),
+        sent: Sent {
+            hits: 200_000,
+            ..Sent::default()
+        },
+        answered: 200_000,
+        timed_out: 0,
+        in_window,
+        received: None,
+    };
+    let second = |second: u64| AdmittedSecond {
+        end_s: second as f64 + 1.0,
+        asked: 50_000,
+        admitted: if second == 0 { 104 } else { second },
+        in_window: 104 - second,
+    };
+    let load = Load {
+        hit_share: 1.0,
+        limit: Some(100),
+        window_ms: Some(5000),
+        takes: true,
+        bound: Some(false),
+        ..load(0.0, Pace::Outstanding { requests: 9 }, 1)
+    };
+    Phase {
+        name: "takes of 100 in 5s".to_owned(),
+        load,
+        in_window: Some(in_window),
+        nodes: vec![node("10.0.0.1:1"), node("10.0.0.2:1")],
+        window_truth: Some(WindowTruth {
+            window_ms: 5000,
+            judged_keys: 1,
+            distinct_keys: 1,
+            admitted: Some(Admitted {
+                allowed: 100,
+                largest: 104,
+                largest_for_sure: 103,
+                least: Some(97),
+                keys_above: 1,
+                unanswered: 0,
+                series: (0..8).map(second).collect(),
+            }),
+            ..WindowTruth::default()
+        }),
+        ..counts()
     }
 }
 

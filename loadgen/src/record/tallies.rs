@@ -15,6 +15,7 @@ macro_rules! add_up {
 
 add_up!(Sent: adds, counts, hits, acknowledgements, datagrams, bytes, refused_by_kernel);
 add_up!(Answers: answered, timed_out, unexpected);
+add_up!(InWindow: counted, admitted, refused, unsure, incomplete, overflowed);
 add_up!(Once: acknowledged, uncertain, repeated, applied_before);
 add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory, refused_early);
 
@@ -23,9 +24,9 @@ add_up!(Verdicts: within, over, allowed_above_limit, below_truth, contradictory,
 pub struct Sent {
     /// Number of adds.
     pub adds: u64,
-    /// Number of counts.
+    /// Number of counts, of all time and in windows.
     pub counts: u64,
-    /// Number of hits.
+    /// Number of hits, takes among them.
     #[serde(default)]
     pub hits: u64,
     /// Number of requests without a message. The answer tells that all before them were read.
@@ -47,7 +48,7 @@ impl Sent {
         self.adds + self.counts + self.hits
     }
 
-    /// Number of messages that add: adds and hits.
+    /// Number of messages that may add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits
@@ -131,14 +132,45 @@ impl Verdicts {
     }
 }
 
+/// Answers about windows, to counts and to hits of limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InWindow {
+    /// Number of counts.
+    pub counted: u64,
+    /// Number of hits within their limit.
+    pub admitted: u64,
+    /// Number of hits over their limit. Takes among them added nothing.
+    pub refused: u64,
+    /// Number of hits whose verdict may change by what other nodes have not told yet.
+    pub unsure: u64,
+    /// Number of answers that lack something, or cover less than the window.
+    pub incomplete: u64,
+    /// Number of answers that may be too low, since more than 2^32 came within the window.
+    pub overflowed: u64,
+}
+
+impl InWindow {
+    /// Number of answers.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.counted + self.decided()
+    }
+
+    /// Number of verdicts.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        self.admitted + self.refused
+    }
+}
+
 /// What the server reports as received during a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
     /// Number of adds.
     pub adds: u64,
-    /// Number of counts.
+    /// Number of counts, of all time and in windows.
     pub counts: u64,
-    /// Number of hits.
+    /// Number of hits, takes among them.
     #[serde(default)]
     pub hits: u64,
     /// Growth of the server's N, the sum of all weights.
@@ -174,7 +206,7 @@ impl Received {
         self.adds + self.counts + self.hits
     }
 
-    /// Number of messages that add: adds and hits.
+    /// Number of messages that may add: adds and hits.
     #[must_use]
     pub fn adding(&self) -> u64 {
         self.adds + self.hits

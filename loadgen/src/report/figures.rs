@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::output::{
     OutputError, make_directory, seconds, thousands, time_ns, without_empty_decimals, write_text,
 };
-use crate::record::{Interval, Latency, Phase, Record, slug};
+use crate::record::{Admitted, AdmittedSecond, Interval, Latency, Phase, Record, slug};
 use crate::report::plot::{Axis, Ink, Line, Plot, PlotError};
 
 /// The reader of a plot. Making a plot smaller is not enough.
@@ -41,7 +41,7 @@ impl Size {
 /// A plot of a phase, with its name in file names.
 #[derive(Debug, Clone)]
 pub(super) struct Figure {
-    /// The name: `throughput`, `latency` or `percentiles`.
+    /// The name: `throughput`, `latency`, `percentiles`, `admitted` or `window`.
     pub kind: &'static str,
     /// The plot.
     pub plot: Plot,
@@ -54,6 +54,8 @@ pub(super) fn of(phase: &Phase, size: Size) -> Vec<Figure> {
         ("throughput", throughput(phase, size)),
         ("latency", latency_over_time(phase, size)),
         ("percentiles", latency_by_percentile(phase, size)),
+        ("admitted", admitted_over_time(phase, size)),
+        ("window", admitted_in_window(phase, size)),
     ];
     let drawn = figures.into_iter();
     drawn
@@ -190,6 +192,72 @@ fn latency_by_percentile(phase: &Phase, size: Size) -> Option<Plot> {
         title: "latency by percentile".to_owned(),
         x: percentile_axis(end, size),
         y,
+        lines: with_points(lines),
+    })
+}
+
+/// What was asked and admitted in each second, of the key of which most was admitted, and what the limit allows on
+/// average.
+fn admitted_over_time(phase: &Phase, size: Size) -> Option<Plot> {
+    let admitted = phase.window_truth.as_ref()?.admitted.as_ref()?;
+    let window_s = phase.window_truth.as_ref()?.window_ms as f64 / 1e3;
+    let per_s = |value: fn(&AdmittedSecond) -> u64| {
+        let seconds = admitted.series.iter();
+        seconds
+            .map(|second| (second.end_s - 0.5, value(second) as f64))
+            .collect()
+    };
+    let lines = vec![
+        line("admitted", Ink::Main, per_s(|second| second.admitted)),
+        level(
+            "allowed on average",
+            admitted,
+            admitted.allowed as f64 / window_s,
+        ),
+    ];
+    limited(
+        "admitted per second, key with the most",
+        admitted,
+        lines,
+        size,
+    )
+}
+
+/// The largest weight in any window that ends in each second, of the same key, and the limit.
+fn admitted_in_window(phase: &Phase, size: Size) -> Option<Plot> {
+    let truth = phase.window_truth.as_ref()?;
+    let admitted = truth.admitted.as_ref()?;
+    let seconds = admitted.series.iter();
+    let points = seconds.map(|second| (second.end_s - 0.5, second.in_window as f64));
+    let lines = vec![
+        line("admitted", Ink::Main, points.collect()),
+        level("allowed", admitted, admitted.allowed as f64),
+    ];
+    let window = seconds_of(truth.window_ms);
+    limited(
+        &format!("admitted within {window}, key with the most"),
+        admitted,
+        lines,
+        size,
+    )
+}
+
+fn seconds_of(ms: u64) -> String {
+    round(&seconds(ms as f64 / 1e3))
+}
+
+/// A level line.
+fn level(name: &str, admitted: &Admitted, at: f64) -> Line {
+    let end = admitted.series.last().map_or(1.0, |second| second.end_s);
+    let ends = [(0.0, at), (end, at)];
+    line(name, Ink::Bad, ends.into())
+}
+
+fn limited(title: &str, admitted: &Admitted, lines: Vec<Line>, size: Size) -> Option<Plot> {
+    Some(Plot {
+        title: title.to_owned(),
+        x: time_axis(admitted.series.last()?.end_s, size),
+        y: from_zero(highest(&lines)?, thousands),
         lines: with_points(lines),
     })
 }
@@ -383,6 +451,21 @@ mod tests {
             (points(&phase, 0), points(&phase, 1)),
             (before.0, before.1 + 1)
         );
+    }
+
+    #[test]
+    fn what_was_admitted_is_drawn_beside_what_was_allowed() {
+        let phase = crate::record::sample::takes();
+        let figures = of(&phase, Size::Wide);
+        let kinds: Vec<_> = figures.iter().map(|figure| figure.kind).collect();
+        assert_eq!(kinds[3..], ["admitted", "window"]);
+        let window = &figures[4].plot;
+        assert_eq!(window.title, "admitted within 5 s, key with the most");
+        assert_eq!(window.lines[0].points[0], (0.5, 104.0));
+        assert_eq!(window.lines[1].points, [(0.0, 100.0), (8.0, 100.0)]);
+        assert!(window.y.range.contains(&104.0));
+        let average = &figures[3].plot.lines[1];
+        assert_eq!(average.points, [(0.0, 20.0), (8.0, 20.0)]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::plot::{PlotError, dark_rules};
 use crate::machine::Environment;
 use crate::output::{OutputError, bytes, exact, seconds, share, thousands, time_ns, write_text};
 use crate::record::{
-    Check, Gaps, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server, Truth,
+    Check, Gaps, InWindow, Latency, Load, Outcome, Pace, Phase, Record, SCHEMA, Schedule, Server,
+    Truth, WindowTruth,
 };
 
 const STYLE: &str = include_str!("page/style.css");
@@ -248,10 +249,28 @@ fn several(count: usize, what: &str) -> String {
 
 fn load_sentence(load: &Load) -> String {
     let what = match (load.limit, load.count_share) {
-        (Some(limit), _) => format!("hits, limit {}", exact(limit)),
+        (Some(limit), _) => {
+            let what = if load.takes { "takes" } else { "hits" };
+            format!("{what}, limit {}", exact(limit))
+        }
         (None, 0.0) => "adds".to_owned(),
         (None, 1.0) => "counts".to_owned(),
         (None, part) => format!("{} counts, the rest adds", share(part)),
+    };
+    let what = match (load.window_ms, load.bound) {
+        (Some(ms), bound) => {
+            let reading = if bound == Some(true) {
+                "bound"
+            } else {
+                "smooth"
+            };
+            format!("{what}, in {} ({reading})", seconds(ms as f64 / 1e3))
+        }
+        (None, _) => what,
+    };
+    let what = match load.sketch.as_deref() {
+        None | Some("default") => what,
+        Some(sketch) => format!("{what}, sketch {sketch}"),
     };
     let what = match load.weight {
         1 => what,
@@ -302,6 +321,7 @@ fn phase(phase: &Phase) -> Result<Markup, PlotError> {
                 span.dim.push { (seconds(phase.seconds)) @if phase.warmup_s > 0.0 { " after " (seconds(phase.warmup_s)) " of warm-up" } }
             }
             (tiles(phase))
+            (nodes(phase))
             div.plots {
                 @for plot in plots { (plot) }
                 @if phase.response_time.is_some() { (latency_table(phase)) } @else { (cost_list(phase)) }
@@ -401,6 +421,8 @@ fn cost_list(phase: &Phase) -> Markup {
                         (exact(once.repeated)) " datagrams were sent again"
                     }
                 }
+                @if let Some(found) = phase.in_window { (in_window(found)) }
+                @if let Some(truth) = &phase.window_truth { (window_truth(truth)) }
                 @if let Some(answers) = phase.answers {
                     dt { "Answered" }
                     dd {
@@ -434,6 +456,73 @@ fn cost_list(phase: &Phase) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+fn in_window(found: InWindow) -> Markup {
+    html! {
+        @if found.decided() > 0 {
+            dt { "Admitted, refused" }
+            dd { (exact(found.admitted)) ", " (exact(found.refused)) "; " (exact(found.unsure)) " unsure" }
+        }
+        @if found.counted > 0 {
+            dt { "Counts in a window" }
+            dd { (exact(found.counted)) }
+        }
+        dt { "Incomplete answers" }
+        dd { (exact(found.incomplete)) @if found.overflowed > 0 { ", " (exact(found.overflowed)) " of an overflowed window" } }
+    }
+}
+
+fn window_truth(truth: &WindowTruth) -> Markup {
+    html! {
+        @if let Some(admitted) = &truth.admitted {
+            dt { "Most admitted in a window" }
+            dd {
+                (exact(admitted.largest)) " of a key, " (exact(admitted.allowed)) " allowed"
+                @if let Some(least) = admitted.least { "; at least " (exact(least)) " in any full window after the first" }
+            }
+        }
+        @if truth.judged_answers > 0 {
+            dt { "Windows against the truth" }
+            dd {
+                (exact(truth.judged_answers)) " counts, " (exact(truth.below_truth)) " below, "
+                (exact(truth.above_bound)) " above by more than epsilon * N"
+            }
+        }
+        dt { "Judged" }
+        dd {
+            (exact(truth.judged_keys)) " of " (exact(truth.distinct_keys)) " keys"
+            @if let Some(until) = truth.judged_until_s { ", the first " (seconds(until)) }
+        }
+    }
+}
+
+/// The share of each node of a cluster.
+fn nodes(phase: &Phase) -> Markup {
+    let all = phase.sent.messages().max(1) as f64;
+    html! {
+        @if !phase.nodes.is_empty() {
+            h3 { "Nodes" }
+            div.scroll { table {
+                thead { tr {
+                    th { } th { "Sent" } th { "Share" } th { "Received" } th { "Answered" } th { "Unanswered" }
+                    th { "Admitted" } th { "Refused" } th { "Unsure" } th { "Incomplete" }
+                } }
+                tbody { @for node in &phase.nodes { tr {
+                    td { (node.address) }
+                    td { (exact(node.sent.messages())) }
+                    td { (share(node.sent.messages() as f64 / all)) }
+                    td { (node.received.map_or_else(absent, |received| exact(received.messages()))) }
+                    td { (exact(node.answered)) }
+                    td { (exact(node.timed_out)) }
+                    td { (exact(node.in_window.admitted)) }
+                    td { (exact(node.in_window.refused)) }
+                    td { (exact(node.in_window.unsure)) }
+                    td { (exact(node.in_window.incomplete)) }
+                } } }
+            } }
         }
     }
 }

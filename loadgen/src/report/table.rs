@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::output::{bytes, digits, exact, seconds, share, thousands, time_ns};
-use crate::record::{Check, Latency, Outcome, Pace, Phase, Record, Server};
+use crate::record::{Check, InWindow, Latency, Outcome, Pace, Phase, Record, Server};
 
 /// The text for a figure that was not measured.
 const NOTHING: &str = "-";
@@ -16,6 +16,9 @@ pub fn text(record: &Record) -> String {
     let mut text = format!("{}\n", server(&record.server));
     if !record.phases.is_empty() {
         let _ = writeln!(text, "\n{}", phases(&record.phases));
+    }
+    for phase in record.phases.iter().filter(|phase| !phase.nodes.is_empty()) {
+        let _ = writeln!(text, "\n{}", nodes(phase));
     }
     if !record.checks.is_empty() {
         text.push('\n');
@@ -145,6 +148,30 @@ const ROWS: &[Row] = &[
             verdicts.over as f64 / verdicts.judged().max(1) as f64,
         ))
     }),
+    ("counts in a window", |p| {
+        let counted = p.in_window?.counted;
+        (counted > 0).then(|| exact(counted))
+    }),
+    ("admitted", |p| {
+        decided(p).map(|found| exact(found.admitted))
+    }),
+    ("refused", |p| decided(p).map(|found| exact(found.refused))),
+    ("  unsure", |p| decided(p).map(|found| exact(found.unsure))),
+    ("incomplete answers", |p| {
+        p.in_window.map(|found| exact(found.incomplete))
+    }),
+    ("most admitted in a window", |p| {
+        let admitted = p.window_truth.as_ref()?.admitted.as_ref()?;
+        Some(format!(
+            "{} of {}",
+            exact(admitted.largest),
+            exact(admitted.allowed)
+        ))
+    }),
+    ("  least in a full one", |p| {
+        let admitted = p.window_truth.as_ref()?.admitted.as_ref()?;
+        admitted.least.map(exact)
+    }),
     ("sent again", |p| {
         Some(format!("{} datagrams", exact(p.once?.repeated)))
     }),
@@ -166,6 +193,55 @@ const ROWS: &[Row] = &[
         Some(if kept { "yes" } else { "NO" }.to_owned())
     }),
 ];
+
+/// Answers about windows, if there are verdicts among them.
+fn decided(phase: &Phase) -> Option<InWindow> {
+    phase.in_window.filter(|found| found.decided() > 0)
+}
+
+/// A row for each node of a phase.
+fn nodes(phase: &Phase) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            phase.name.as_str(),
+            "sent",
+            "share",
+            "received",
+            "answered",
+            "timed out",
+            "admitted",
+            "refused",
+            "unsure",
+            "incomplete",
+        ]);
+    for node in &phase.nodes {
+        let (sent, all) = (node.sent.messages(), phase.sent.messages().max(1));
+        let received = node.received.map(|received| exact(received.messages()));
+        let found = node.in_window;
+        let numbers = [
+            node.answered,
+            node.timed_out,
+            found.admitted,
+            found.refused,
+            found.unsure,
+            found.incomplete,
+        ];
+        let first = [
+            node.address.clone(),
+            exact(sent),
+            share(sent as f64 / all as f64),
+            received.unwrap_or_else(|| NOTHING.to_owned()),
+        ];
+        table.add_row(first.into_iter().chain(numbers.map(exact)));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
 
 fn time(latency: Option<&Latency>, of: fn(&Latency) -> u64) -> Option<String> {
     latency.map(|latency| time_ns(of(latency) as f64))
@@ -239,6 +315,21 @@ mod tests {
         let untold = text(&record);
         assert!(!untold.contains("spinning"), "{untold}");
         assert!(untold.contains("server CPU a message"), "{untold}");
+    }
+
+    #[test]
+    fn nodes_and_what_was_admitted_are_told() {
+        let mut record = sample::record();
+        record.phases[1] = sample::takes();
+        let text = text(&record);
+        for part in [
+            "10.0.0.1:1",
+            "10.0.0.2:1",
+            "most admitted in a window",
+            "104 of 100",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use rmbd_io::cpu;
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX, enable_gro};
 
-use super::traffic::{self, Route};
+use super::traffic::{self, Judged, Route};
 use crate::output::{share, thousands};
 use crate::plan::{DEFAULT_KEY_BYTES, Format, KeySet, KeySpec, Load, Script};
 use crate::record::Sent;
@@ -117,7 +117,7 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES);
     let cpus = cpu::allowed();
     let route = Route {
-        server: socket.local_addr()?,
+        servers: vec![socket.local_addr()?],
         cpus: cpus.last().copied().into_iter().collect(),
     };
     let over = AtomicBool::new(false);
@@ -131,7 +131,15 @@ fn measure_one(load: &Load, stop: &AtomicBool) -> io::Result<Reached> {
             }
             discard(&socket, &over, &datagrams, &bytes);
         });
-        let traffic = traffic::run(load, None, None, &route, &mut scripts, stop, &mut |_, _| {});
+        let traffic = traffic::run(
+            load,
+            Judged::default(),
+            None,
+            &route,
+            &mut scripts,
+            stop,
+            &mut |_, _| {},
+        );
         over.store(true, Relaxed);
         traffic
     })?;

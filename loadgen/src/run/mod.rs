@@ -1,5 +1,5 @@
-//! A whole run: one phase after the other against one server, and then the checks. All of it ends up in a [`Record`].
-//! An error on the way ends the run early and keeps the results so far.
+//! A whole run: one phase after the other against one server or the nodes of a cluster, and then the checks. All of
+//! it ends up in a [`Record`]. An error on the way ends the run early and keeps the results so far.
 
 pub(crate) mod ceiling;
 mod course;
@@ -19,7 +19,7 @@ use crate::judge::{self, Findings, Promise, Sample};
 use crate::machine::Environment;
 use crate::plan::{Load, LoadError};
 use crate::record::{Phase, Record, SCHEMA, Server, Truth};
-use crate::server::ServerUnderLoad;
+use crate::server::{ServerUnderLoad, Servers, total_weight};
 
 /// Default number of keys that are checked besides the hottest ones.
 pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
@@ -42,7 +42,24 @@ impl Session {
         self.loads.iter().try_for_each(Load::check)
     }
 
+    fn check_servers(&self, servers: Servers<'_>) -> Result<(), LoadError> {
+        let number = servers.number();
+        (self.loads.iter()).try_for_each(|load| load.check_servers(number))?;
+        for server in servers.iter() {
+            self.check_node(server)?;
+        }
+        Ok(())
+    }
+
     fn check_node(&self, server: &ServerUnderLoad) -> Result<(), LoadError> {
+        let asking = self
+            .loads
+            .iter()
+            .filter(|load| load.names_sketch_or_window());
+        if let Some(why) = asking.filter_map(|load| server.refusal(load)).next() {
+            let server = server.name().to_owned();
+            return Err(LoadError::RefusedByServer { server, why });
+        }
         let weights = self.loads.iter().map(|load| load.weight);
         match weights.max().filter(|&weight| weight > 1) {
             None => Ok(()),
@@ -63,14 +80,32 @@ impl Session {
         stop: &AtomicBool,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Record, LoadError> {
+        self.run_over(std::slice::from_ref(server), stop, observe)
+    }
+
+    /// Does the same with several servers, the nodes of one cluster, which get equal shares.
+    ///
+    /// # Errors
+    /// Fails as [`Self::run`] does.
+    ///
+    /// # Panics
+    /// Panics if there is no server.
+    pub fn run_over(
+        &self,
+        servers: &[ServerUnderLoad],
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Record, LoadError> {
+        let servers = Servers::new(servers);
+        let server = servers.first();
         self.check()?;
-        self.check_node(server)?;
+        self.check_servers(servers)?;
         let environment = Environment::capture();
         let status = server.status().ok();
         let mut runner = Runner {
-            server,
+            servers,
             route: Route {
-                server: server.udp(),
+                servers: servers.addresses(),
                 cpus: generator_cpus(server, status.as_ref()),
             },
             stop,
@@ -79,7 +114,11 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
-            findings: Findings::of_server(server.is_here()),
+            findings: Findings::of_servers(
+                servers.are_here(),
+                servers.number(),
+                status.as_ref().map(|status| status.io.threads.len()),
+            ),
             ended_early: None,
         };
         runner.note_about_circumstances(&environment, status.as_ref());
@@ -91,7 +130,7 @@ impl Session {
         }
         let truth = runner.compare();
         let end = server.status().ok();
-        let mut server = server.describe(status.as_ref());
+        let mut server = servers.describe(status.as_ref());
         server.threads_with_traffic = threads_with_traffic(status.as_ref(), end.as_ref());
         runner.note_about_threads(&server);
         let checks = runner.findings.checks(truth.as_ref());
@@ -109,7 +148,7 @@ impl Session {
 }
 
 struct Runner<'a> {
-    server: &'a ServerUnderLoad,
+    servers: Servers<'a>,
     route: Route,
     stop: &'a AtomicBool,
     observe: &'a mut dyn FnMut(Event<'_>),
@@ -125,7 +164,15 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn phase(&mut self, load: &Load) {
         let mut sample = self.sample_before(load);
-        match phase::run(self.server, &self.route, load, self.stop, self.observe) {
+        let ran = phase::run(
+            self.servers,
+            &self.route,
+            load,
+            self.checked_keys,
+            self.stop,
+            self.observe,
+        );
+        match ran {
             Ok(PhaseEnd {
                 phase,
                 accounts,
@@ -166,11 +213,18 @@ impl Runner<'_> {
 
     /// Draws the keys to check, and asks for the server's estimates of them before the phase.
     fn sample_before(&mut self, load: &Load) -> Option<Sample> {
-        if self.checked_keys == 0 || load.mode.count_share() >= 1.0 {
+        if self.checked_keys == 0 || load.mode.count_share() >= 1.0 || load.mode.takes() {
             return None;
         }
+        let Some(server) = self.servers.only() else {
+            let name = &load.name;
+            self.findings.note(format!(
+                "{name}: estimates of all time are not compared: that is done with one server only."
+            ));
+            return None;
+        };
         let mut sample = Sample::draw(load, self.checked_keys);
-        match sample.count_before(load, self.server) {
+        match sample.count_before(load, server) {
             Ok(()) => Some(sample),
             Err(error) => {
                 let name = &load.name;
@@ -187,21 +241,28 @@ impl Runner<'_> {
         }
         (self.observe)(Event::Doing("comparing answers with the truth"));
         for (sample, load) in self.samples.iter_mut().zip(&self.sampled) {
-            if let Err(error) = sample.count_after(load, self.server) {
+            if let Err(error) = sample.count_after(load, self.servers.first()) {
                 self.findings.unchecked(&error);
                 return None;
             }
         }
         self.findings.comparable = self.samples.iter().any(|sample| sample.lost == Some(0));
-        match self.server.status() {
-            Ok(Status { sketch, .. }) => Some(judge::compare(
-                &self.samples,
-                Promise {
-                    epsilon: sketch.epsilon,
-                    delta: 1.0 - sketch.confidence,
-                    total_weight: sketch.total_weight,
-                },
-            )),
+        // The loads of a run all have the same sketch.
+        let sketch = self.sampled.first()?.sketch.number();
+        match self.servers.first().status() {
+            Ok(status) => {
+                let mut named = status.sketches.iter();
+                let named = named.find(|named| named.number == sketch.0);
+                let about = named.map_or(&status.sketch, |named| &named.sketch);
+                Some(judge::compare(
+                    &self.samples,
+                    Promise {
+                        epsilon: about.epsilon,
+                        delta: 1.0 - about.confidence,
+                        total_weight: total_weight(&status, sketch),
+                    },
+                ))
+            }
             Err(detail) => {
                 self.findings.unchecked(&format!(
                     "without the server's status its error bound is not known ({detail})"
@@ -229,7 +290,7 @@ impl Runner<'_> {
                 "All of the generator's threads share CPU {one}; the node's data threads have the others."
             ));
         }
-        if self.server.is_here() {
+        if self.servers.are_here() {
             self.findings.note(
                 "On loopback the kernel does a part of the receiving in the sender's system call; the server's CPU time does not contain that part."
                     .to_owned(),

@@ -9,18 +9,22 @@ use rmbd_proto::compact::Problem;
 
 use super::course::{Course, Looks};
 use super::event::Event;
-use super::traffic::{self, Route, Traffic};
-use crate::flight::IntervalTimes;
-use crate::judge::{Accounts, Ledger};
-use crate::plan::{Load, Mode, Script};
-use crate::record::{Interval, Latency, Pace, Phase, Received, Schedule};
+use super::traffic::{self, Judged, Route, Traffic};
+use crate::flight::{IntervalTimes, NodeAnswers, Times};
+use crate::judge::{Accounts, Chosen, Circumstances, Ledger, Notebook, judge_windows};
+use crate::plan::{Load, Mode, Reading, Script, nanoseconds};
+use crate::record::{Interval, Latency, NodeShare, Pace, Phase, Received, Schedule, WindowTruth};
 use crate::send::SenderReport;
-use crate::server::{CpuUse, ServerUnderLoad, has_restarted, received};
+use crate::server::{
+    CpuUse, Servers, has_restarted, received_of_each, received_together, window_for,
+};
 
 /// If the 99th percentile of lateness is above this, the generator has not kept its schedule.
 const LATE_P99_NS: u64 = 1_000_000;
 /// If its latest message is later than this, the generator has not kept its schedule, either.
 const LATE_MAX_NS: u64 = 100_000_000;
+/// The time until what one node of a cluster was told is at all others: several rounds of gossip.
+const DELIVERY_MS: u64 = 2000;
 /// Share of the planned messages that must have been sent.
 const SENT_SHARE: f64 = 0.999;
 
@@ -40,6 +44,8 @@ pub(super) struct PhaseEnd {
 struct Observed {
     traffic: Traffic,
     received: Option<Received>,
+    /// The same by node.
+    received_by_node: Option<Vec<Received>>,
     /// The course over time by which the server reached `received`.
     course: Course,
     used: Option<CpuUse>,
@@ -56,15 +62,17 @@ impl Observed {
             received: self.received,
             verdicts: times.map(|times| times.verdicts).unwrap_or_default(),
             once: times.map(|times| times.once).unwrap_or_default(),
+            in_window: times.map(Times::in_window).unwrap_or_default(),
         }
     }
 }
 
 /// Runs both parts of a phase.
 pub(super) fn run(
-    server: &ServerUnderLoad,
+    servers: Servers<'_>,
     route: &Route,
     load: &Load,
+    checked_keys: usize,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<PhaseEnd, String> {
@@ -75,10 +83,16 @@ pub(super) fn run(
         Mode::Hit { limit } => Some(Ledger::new(limit, load.weight, load.keys.distinct())),
         _ => None,
     };
+    let chosen = Chosen::of(load, checked_keys);
+    let judged = Judged {
+        ledger: ledger.as_ref(),
+        chosen: chosen.as_ref(),
+    };
+    let mut kept = Kept::default();
     let mut end = PhaseEnd {
         phase: None,
         accounts: Accounts {
-            received: server.has_status().then_some(Received::none()),
+            received: servers.have_status().then_some(Received::none()),
             ..Accounts::default()
         },
         scripted: vec![0; load.threads],
@@ -97,15 +111,10 @@ pub(super) fn run(
         if load.duration.is_zero() || is_measured && ended {
             continue;
         }
-        let part = run_part(
-            server,
-            route,
-            load,
-            ledger.as_ref(),
-            &mut scripts,
-            stop,
-            observe,
-        )?;
+        let mut part = run_part(servers, route, load, judged, &mut scripts, stop, observe)?;
+        if let Some(chosen) = &chosen {
+            kept.take(&mut part.traffic, chosen);
+        }
         end.accounts.add(&part.accounts());
         for (sum, &messages) in end.scripted.iter_mut().zip(&part.traffic.scripted) {
             *sum += messages;
@@ -113,8 +122,14 @@ pub(super) fn run(
         end.restarted |= part.restarted;
         end.failure = failure(&part, load);
         if is_measured {
-            end.phase = Some(measured(server, load, part));
+            end.phase = Some(measured(servers, load, part));
         }
+    }
+    if let Some(phase) = &mut end.phase
+        && chosen.is_some()
+    {
+        observe(Event::Doing("comparing windows with the truth"));
+        phase.window_truth = Some(kept.judge(servers, load));
     }
     if let Some(phase) = &mut end.phase
         && stop.load(Ordering::Relaxed)
@@ -128,11 +143,49 @@ pub(super) fn run(
     Ok(end)
 }
 
+/// What was kept of both parts for the judgement of windows.
+#[derive(Default)]
+struct Kept {
+    notebook: Notebook,
+    zero: Option<Instant>,
+    /// When the latest part began, in the time of the first one.
+    began_ns: u64,
+}
+
+impl Kept {
+    fn take(&mut self, traffic: &mut Traffic, chosen: &Chosen) {
+        let zero = *self.zero.get_or_insert(traffic.zero);
+        let later_ns = nanoseconds(traffic.zero.saturating_duration_since(zero));
+        self.began_ns = later_ns + traffic.window.start_ns;
+        let notebook = std::mem::take(&mut traffic.notebook);
+        self.notebook.append(notebook, later_ns, chosen);
+    }
+
+    fn judge(self, servers: Servers<'_>, load: &Load) -> WindowTruth {
+        let window_ms = load.mode.window_ms().unwrap_or(0);
+        let status = servers.first().status().ok();
+        let window = (status.as_ref())
+            .and_then(|status| window_for(status, load.sketch.number(), window_ms));
+        let circumstances = Circumstances {
+            window_ms,
+            step_ms: window.map(|window| window.step_ms),
+            epsilon: window.map(|window| window.epsilon),
+            delivery_ms: if servers.number() > 1 { DELIVERY_MS } else { 0 },
+            bound: load.reading() == Reading::Bound,
+            limit: load.mode.limit().filter(|_| load.mode.takes()),
+            weight: load.weight.into(),
+            distinct: load.keys.distinct(),
+            measured_ns: self.began_ns,
+        };
+        judge_windows(self.notebook, &circumstances)
+    }
+}
+
 fn run_part(
-    server: &ServerUnderLoad,
+    servers: Servers<'_>,
     route: &Route,
     load: &Load,
-    ledger: Option<&Ledger>,
+    judged: Judged<'_>,
     scripts: &mut [Script],
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
@@ -141,12 +194,16 @@ fn run_part(
     let boot = match load.exactly_once {
         false => None,
         true => Some(
-            (server.boot())
+            (servers.first().boot())
                 .map_err(|error| format!("{}: can't ask for the boot: {error}", load.name))?,
         ),
     };
-    let before = server.status().ok();
-    let used_before = server.cpu_use(before.as_ref());
+    let before = servers.statuses().ok();
+    let cpu_use = |statuses: Option<&Vec<Status>>| {
+        let status = statuses.and_then(|statuses| statuses.first());
+        servers.only()?.cpu_use(status)
+    };
+    let used_before = cpu_use(before.as_ref());
     let asked = Instant::now();
     observe(Event::Part {
         name: &load.name,
@@ -155,12 +212,17 @@ fn run_part(
     let looks = Looks::default();
     let traffic = thread::scope(|scope| {
         let looking = before.as_ref().map(|before| {
-            scope
-                .spawn(|| looks.watch(|| Some(received(before, &server.status().ok()?).messages())))
+            scope.spawn(|| {
+                looks.watch(|| {
+                    let now = servers.statuses().ok()?;
+                    let each = received_of_each(before, &now, load);
+                    Some(received_together(&each).messages())
+                });
+            })
         });
         let traffic = traffic::run(
             load,
-            ledger,
+            judged,
             boot,
             route,
             scripts,
@@ -184,8 +246,8 @@ fn run_part(
         )
     })?;
     let after = match &before {
-        Some(before) => server
-            .settle(before, traffic.report.sent.datagrams, load.weight)
+        Some(before) => servers
+            .settle(before, &traffic.report.nodes, load)
             .map(Some),
         None => Ok(None),
     };
@@ -193,15 +255,18 @@ fn run_part(
         Ok(after) => (after, None),
         Err(detail) => (None, Some(detail)),
     };
-    let used_after = server.cpu_use(after.as_ref());
+    let used_after = cpu_use(after.as_ref());
     let both = before.as_ref().zip(after.as_ref());
-    let restarted = both.is_some_and(|(before, after): (&Status, &Status)| {
-        has_restarted(before, after, asked.elapsed())
+    let restarted = both.is_some_and(|(before, after)| {
+        let mut each = before.iter().zip(after);
+        each.any(|(before, after)| has_restarted(before, after, asked.elapsed()))
     });
+    let received = both
+        .filter(|_| !restarted)
+        .map(|(before, after)| received_of_each(before, after, load));
     Ok(Observed {
-        received: both
-            .filter(|_| !restarted)
-            .map(|(before, after)| received(before, after)),
+        received: received.as_deref().map(received_together),
+        received_by_node: received,
         used: used_before
             .zip(used_after)
             .and_then(|(before, after)| after.since(&before)),
@@ -212,7 +277,11 @@ fn run_part(
     })
 }
 
-fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
+fn measured(servers: Servers<'_>, load: &Load, part: Observed) -> Phase {
+    let nodes = match servers.only() {
+        Some(_) => Vec::new(),
+        None => shares(servers, &part),
+    };
     let Observed {
         traffic,
         received,
@@ -227,7 +296,7 @@ fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
         course.fill(&mut series);
     }
     let Traffic { report, times, .. } = &traffic;
-    let hits = load.mode.hit_share() > 0.0;
+    let hits = matches!(load.mode, Mode::Hit { .. });
     Phase {
         name: load.name.clone(),
         load: load.describe(),
@@ -239,17 +308,44 @@ fn measured(server: &ServerUnderLoad, load: &Load, part: Observed) -> Phase {
         once: (times.as_ref())
             .filter(|_| load.exactly_once)
             .map(|times| times.once),
+        in_window: (times.as_ref())
+            .filter(|_| load.mode.window_ms().is_some())
+            .map(Times::in_window),
+        window_truth: None,
+        nodes,
         received,
         response_time: times.as_ref().and_then(|t| Latency::of(&t.response)),
         service_time: times.as_ref().and_then(|t| Latency::of(&t.service)),
         schedule: schedule(report, load, seconds),
         cost: used.map(|used| {
             let messages = received.map(|received| received.messages());
-            used.cost(messages, server.peak_memory_bytes())
+            used.cost(messages, servers.first().peak_memory_bytes())
         }),
         generator_cpu_s: Some(traffic.cpu.as_secs_f64()),
         series,
     }
+}
+
+/// The share of each node.
+fn shares(servers: Servers<'_>, part: &Observed) -> Vec<NodeShare> {
+    let Traffic { report, times, .. } = &part.traffic;
+    let each = servers.iter().zip(&report.nodes).enumerate();
+    each.map(|(node, (server, &sent))| {
+        let answers = times
+            .as_ref()
+            .and_then(|times| times.nodes.get(node).copied());
+        let NodeAnswers { answers, in_window } = answers.unwrap_or_default();
+        let received = part.received_by_node.as_ref();
+        NodeShare {
+            address: server.name().to_owned(),
+            sent,
+            answered: answers.answered,
+            timed_out: answers.timed_out,
+            in_window,
+            received: received.and_then(|received| received.get(node).copied()),
+        }
+    })
+    .collect()
 }
 
 /// Seconds of the measured part: as planned, or longer if it took longer, or shorter if it ended by a number of

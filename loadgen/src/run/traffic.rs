@@ -13,7 +13,7 @@ use rmbd_proto::Boot;
 
 use crate::closed::{AnsweredLoop, OnceLoop};
 use crate::flight::{Clock, Connection, Part, Progress, Times, Totals};
-use crate::judge::Ledger;
+use crate::judge::{Chosen, Diary, Ledger, Notebook};
 use crate::plan::{Load, Script, Window, nanoseconds};
 use crate::receive::{self, Answers};
 use crate::record::Pace;
@@ -24,10 +24,11 @@ const LEAD: Duration = Duration::from_millis(5);
 /// Time between two reports of progress.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// The way of a load: its server, and the CPUs that it comes from.
+/// The way of a load: its servers, and the CPUs that it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    pub(crate) server: SocketAddr,
+    /// The servers, at least one. Each has as many sockets of each thread as the others.
+    pub(crate) servers: Vec<SocketAddr>,
     /// The CPUs that the generator's threads are pinned to in turn. If there are none, the kernel decides.
     pub(crate) cpus: Vec<usize>,
 }
@@ -42,6 +43,10 @@ pub(crate) struct Traffic {
     pub(crate) scripted: Vec<u64>,
     /// CPU time of all threads.
     pub(crate) cpu: Duration,
+    /// What happened to chosen keys.
+    pub(crate) notebook: Notebook,
+    /// The moment at which the part's clock shows 0.
+    pub(crate) zero: Instant,
 }
 
 /// The connections and counters of one sending thread and its receiver.
@@ -52,6 +57,15 @@ struct Post {
     sender_ended: AtomicBool,
 }
 
+/// What a load is judged by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Judged<'a> {
+    /// The ledger of a load of hits of all time.
+    pub(crate) ledger: Option<&'a Ledger>,
+    /// The keys of which diaries are kept, in a load with windows.
+    pub(crate) chosen: Option<&'a Chosen>,
+}
+
 /// Runs a load. The scripts, one for each thread, go on from where they are, and so does the ledger of hits. Adds
 /// that count exactly once need the boot of the node.
 ///
@@ -59,18 +73,20 @@ struct Post {
 /// Fails if there are no sockets or no threads. Errors while sending are in the traffic.
 pub(crate) fn run(
     load: &Load,
-    ledger: Option<&Ledger>,
+    judged: Judged<'_>,
     boot: Option<Boot>,
     route: &Route,
     scripts: &mut [Script],
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Duration, Totals),
 ) -> io::Result<Traffic> {
-    let posts = open_posts(route.server, load)?;
+    let posts = open_posts(&route.servers, load)?;
     let zero = OnceLock::new();
     let part = Part {
         load,
-        ledger,
+        ledger: judged.ledger,
+        chosen: judged.chosen,
+        nodes: route.servers.len(),
         boot,
         clock: Clock(&zero),
         window: Window::new(nanoseconds(LEAD), load),
@@ -103,12 +119,14 @@ pub(crate) fn run(
     })
 }
 
-fn open_posts(server: SocketAddr, load: &Load) -> io::Result<Vec<Post>> {
+fn open_posts(servers: &[SocketAddr], load: &Load) -> io::Result<Vec<Post>> {
+    let mut numbers = 0..;
     (0..load.threads)
         .map(|thread| {
             let sockets =
                 load.sockets / load.threads + usize::from(thread < load.sockets % load.threads);
-            let connections = (0..sockets).map(|_| Connection::open(server, load));
+            let numbers = numbers.by_ref().take(sockets);
+            let connections = numbers.map(|number| Connection::open(servers, number, load));
             Ok(Post {
                 connections: connections.collect::<io::Result<_>>()?,
                 progress: Progress::default(),
@@ -124,6 +142,9 @@ impl Post {
     }
 }
 
+/// The results of a sending thread. A closed loop has times, too.
+type Sending<'a> = (SenderReport, Script, Option<Times>, Vec<Diary<'a>>);
+
 /// The threads of a load.
 struct Team<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
@@ -131,8 +152,8 @@ struct Team<'scope, 'env> {
     route: &'scope Route,
     /// Number of threads that have their buffers.
     ready: Arc<AtomicUsize>,
-    senders: Vec<ScopedJoinHandle<'scope, (SenderReport, Script, Option<Times>)>>,
-    receivers: Vec<ScopedJoinHandle<'scope, (Times, Duration)>>,
+    senders: Vec<ScopedJoinHandle<'scope, Sending<'scope>>>,
+    receivers: Vec<ScopedJoinHandle<'scope, (Times, Duration, Option<Diary<'scope>>)>>,
 }
 
 impl<'scope> Team<'scope, '_> {
@@ -163,9 +184,9 @@ impl<'scope> Team<'scope, '_> {
             seat.take();
             let sender = Sender::new(post.errand(part, index, script), index);
             seat.ready();
-            let (report, script) = sender.run();
+            let (report, script, diary) = sender.run();
             post.sender_ended.store(true, Ordering::Release);
-            (report, script, None)
+            (report, script, None, diary.into_iter().collect())
         };
         let name = format!("loadgen-send-{index}");
         self.senders.push(spawn(self.scope, name, send)?);
@@ -190,7 +211,7 @@ impl<'scope> Team<'scope, '_> {
         let work = move || {
             seat.take();
             let errand = post.errand(part, index, script);
-            let (report, script, times) = match part.boot {
+            let (report, script, times, diaries) = match part.boot {
                 None => {
                     let closed = AnsweredLoop::new(errand, index);
                     seat.ready();
@@ -199,10 +220,11 @@ impl<'scope> Team<'scope, '_> {
                 Some(boot) => {
                     let once = OnceLoop::new(errand, index, boot);
                     seat.ready();
-                    once.run()
+                    let (report, script, times) = once.run();
+                    (report, script, times, Vec::new())
                 }
             };
-            (report, script, Some(times))
+            (report, script, Some(times), diaries)
         };
         let name = format!("loadgen-loop-{index}");
         self.senders.push(spawn(self.scope, name, work)?);
@@ -224,26 +246,38 @@ impl<'scope> Team<'scope, '_> {
 
     /// Waits for all threads, and adds up their results.
     fn collect(self, scripts: &mut [Script]) -> io::Result<Traffic> {
+        let mut diaries = Vec::new();
         let mut traffic = Traffic {
+            notebook: Notebook::default(),
+            zero: self
+                .part
+                .clock
+                .0
+                .get()
+                .copied()
+                .unwrap_or_else(Instant::now),
             window: self.part.window,
-            report: SenderReport::new(&self.part.window),
+            report: SenderReport::new(&self.part.window, self.part.nodes),
             times: None,
             scripted: Vec::new(),
             cpu: Duration::ZERO,
         };
         for (handle, script) in self.senders.into_iter().zip(scripts) {
-            let (report, script_then, times) = handle.join().map_err(|_| panicked())?;
+            let (report, script_then, times, kept) = handle.join().map_err(|_| panicked())?;
             *script = script_then;
+            diaries.extend(kept);
             traffic.scripted.push(report.scripted);
             traffic.cpu += report.cpu;
             traffic.report.merge(report);
             traffic.merge_times(times);
         }
         for handle in self.receivers {
-            let (times, cpu) = handle.join().map_err(|_| panicked())?;
+            let (times, cpu, kept) = handle.join().map_err(|_| panicked())?;
             traffic.cpu += cpu;
+            diaries.extend(kept);
             traffic.merge_times(Some(times));
         }
+        traffic.notebook = Notebook::of(diaries);
         Ok(traffic)
     }
 }

@@ -3,6 +3,7 @@
 use super::report::SenderReport;
 use super::train_writer::{Departed, TrainWriter};
 use crate::flight::{Connection, Part, Progress, precise_sleep};
+use crate::judge::Diary;
 use crate::machine::CpuTime;
 use crate::plan::Script;
 
@@ -13,6 +14,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) script: Script,
     pub(crate) messages_left: u64,
     pub(crate) report: SenderReport,
+    /// The diary of adds, in a load with windows.
+    pub(crate) diary: Option<Diary<'a>>,
     progress: &'a Progress,
     next_connection: usize,
     cpu: CpuTime,
@@ -32,7 +35,8 @@ impl<'a> Errand<'a> {
             connections,
             script,
             messages_left: part.messages_of(thread),
-            report: SenderReport::new(&part.window),
+            diary: part.diary(connections),
+            report: SenderReport::new(&part.window, part.nodes),
             progress,
             next_connection: 0,
             cpu: CpuTime::from_now(),
@@ -47,10 +51,10 @@ impl<'a> Errand<'a> {
         self.part.wait_for_start();
     }
 
-    /// Ends the task. Returns the results, and the script as far as it came.
-    pub(crate) fn end(mut self) -> (SenderReport, Script) {
+    /// Ends the task. Returns the results, the script as far as it came, and the diary.
+    pub(crate) fn end(mut self) -> (SenderReport, Script, Option<Diary<'a>>) {
         self.report.cpu = self.cpu.spent();
-        (self.report, self.script)
+        (self.report, self.script, self.diary)
     }
 
     /// Whether a closed loop sends nothing new.
@@ -79,7 +83,10 @@ impl<'a> Errand<'a> {
     ) -> Option<u64> {
         let sent = match connection.in_flight.room() < train.questions() {
             true => Err(train.abandon()),
-            false => train.send(connection, self.part.clock, give_up),
+            false => {
+                let diary = self.diary.as_mut();
+                train.send(connection, self.part.clock, diary, give_up)
+            }
         };
         match sent {
             Ok(departed) => {

@@ -15,6 +15,8 @@ pub(super) struct Filling {
     pub(super) questions: Vec<Question>,
     /// Number of questions up to the end of each datagram.
     pub(super) question_ends: Vec<usize>,
+    /// The keys of adds that go into a diary.
+    pub(super) noted_adds: Vec<u32>,
     /// Number of adds since the last question.
     pub(super) adds_uncovered: u32,
 }
@@ -31,6 +33,7 @@ impl Filling {
             scripted: 0,
             questions: Vec::with_capacity(datagrams_max * load.pack + 1),
             question_ends: Vec::with_capacity(datagrams_max),
+            noted_adds: Vec::with_capacity(datagrams_max * load.pack),
             adds_uncovered: 0,
         }
     }
@@ -64,6 +67,7 @@ impl Filling {
         self.scripted = 0;
         self.questions.clear();
         self.question_ends.clear();
+        self.noted_adds.clear();
         self.adds_uncovered = 0;
         std::mem::take(&mut self.contents)
     }

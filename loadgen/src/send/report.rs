@@ -12,6 +12,8 @@ use crate::record::{Sent, latency_histogram};
 /// The results of one sending thread, or of several together.
 pub(crate) struct SenderReport {
     pub(crate) sent: Sent,
+    /// The same by node.
+    pub(crate) nodes: Vec<Sent>,
     /// Number of messages of the script that were sent.
     pub(crate) scripted: u64,
     /// Number of messages planned for the measured part, sent or not.
@@ -31,9 +33,10 @@ pub(crate) struct SenderReport {
 }
 
 impl SenderReport {
-    pub(crate) fn new(window: &Window) -> Self {
+    pub(crate) fn new(window: &Window, nodes: usize) -> Self {
         Self {
             sent: Sent::default(),
+            nodes: vec![Sent::default(); nodes],
             scripted: 0,
             planned: 0,
             lateness: latency_histogram(),
@@ -47,6 +50,9 @@ impl SenderReport {
 
     pub(crate) fn departed(&mut self, window: &Window, departed: &Departed) {
         self.sent.add(&departed.contents);
+        if let Some(node) = self.nodes.get_mut(usize::from(departed.node)) {
+            node.add(&departed.contents);
+        }
         self.scripted += departed.scripted;
         self.last_sent_ns = departed.sent_ns;
         self.intervals[window.interval(departed.sent_ns)] += departed.contents.messages();
@@ -61,6 +67,9 @@ impl SenderReport {
 
     pub(crate) fn merge(&mut self, other: Self) {
         self.sent.add(&other.sent);
+        for (ours, theirs) in self.nodes.iter_mut().zip(&other.nodes) {
+            ours.add(theirs);
+        }
         self.scripted += other.scripted;
         self.planned += other.planned;
         self.lateness

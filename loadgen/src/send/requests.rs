@@ -5,27 +5,36 @@ use rmbd_proto::compact::RequestWriter;
 
 use super::filling::Filling;
 use crate::flight::Question;
-use crate::judge::{Claim, Ledger};
-use crate::plan::{DATAGRAM_BYTES, Kind, Script, start_request};
+use crate::judge::{Chosen, Claim, Ledger};
+use crate::plan::{DATAGRAM_BYTES, Kind, Load, Messages, Script};
 
 /// Writes requests, each with its own number.
 pub(super) struct Requests<'a> {
     writer: RequestWriter,
+    messages: Messages,
     next_id: u32,
     ledger: Option<&'a Ledger>,
-    limit: u64,
-    weight: u64,
+    chosen: Option<&'a Chosen>,
 }
 
 impl<'a> Requests<'a> {
-    /// Requests with this weight of each add and hit. A load of hits has a ledger.
-    pub(super) fn new(weight: u32, ledger: Option<&'a Ledger>) -> Self {
+    /// Requests of a load. A load of hits of all time has a ledger, and one with windows may have chosen keys.
+    pub(super) fn new(load: &Load, ledger: Option<&'a Ledger>, chosen: Option<&'a Chosen>) -> Self {
         Self {
             writer: RequestWriter::new(DATAGRAM_BYTES),
+            messages: load.form().messages(),
             next_id: 0,
             ledger,
-            limit: ledger.map_or(0, Ledger::limit),
-            weight: weight.into(),
+            chosen,
+        }
+    }
+
+    /// What goes with the question of a message of this kind and key.
+    fn claim(&self, kind: Kind, number: u64) -> Claim {
+        match (self.ledger, self.chosen) {
+            (Some(ledger), _) if kind == Kind::Hit => ledger.leaves(number),
+            (_, Some(chosen)) => chosen.name(number).map_or(Claim::NONE, Claim::of_diary),
+            _ => Claim::NONE,
         }
     }
 
@@ -39,14 +48,10 @@ impl<'a> Requests<'a> {
     ) -> usize {
         let id = self.start(false);
         let first_question = filling.questions.len();
-        let (mut adds, mut written) = (0, 0);
+        let (mut adds, mut hits, mut written) = (0, 0, 0);
         while written < messages {
             let (kind, key) = script.next();
-            let fits = match kind {
-                Kind::Add => self.writer.add(key, self.weight),
-                Kind::Count => self.writer.count(key),
-                Kind::Hit => self.writer.hit(key, self.weight, self.limit, 0),
-            };
+            let fits = self.messages.write(&mut self.writer, kind, key);
             if fits.is_err() {
                 script.put_back();
                 break;
@@ -54,12 +59,13 @@ impl<'a> Requests<'a> {
             written += 1;
             if kind == Kind::Add {
                 adds += 1;
+                let number = script.latest_number();
+                let name = self.chosen.and_then(|chosen| chosen.name(number));
+                filling.noted_adds.extend(name);
                 continue;
             }
-            let claim = match self.ledger {
-                Some(ledger) if kind == Kind::Hit => ledger.leaves(script.latest_number()),
-                _ => Claim::NONE,
-            };
+            hits += u64::from(kind == Kind::Hit);
+            let claim = self.claim(kind, script.latest_number());
             filling.questions.push(Question {
                 planned_ns,
                 sent_ns: 0,
@@ -71,10 +77,8 @@ impl<'a> Requests<'a> {
         debug_assert!(written > 0, "any message fits a datagram of its own");
         let questions = written - adds;
         filling.contents.adds += adds as u64;
-        match self.ledger {
-            Some(_) => filling.contents.hits += questions as u64,
-            None => filling.contents.counts += questions as u64,
-        }
+        filling.contents.hits += hits;
+        filling.contents.counts += questions as u64 - hits;
         // The number is at most 1 400.
         filling.adds_uncovered += adds as u32;
         if let Some(question) = filling.questions.get_mut(first_question) {
@@ -103,7 +107,7 @@ impl<'a> Requests<'a> {
     fn start(&mut self, acknowledge: bool) -> u32 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        start_request(&mut self.writer, id, acknowledge);
+        self.messages.start(&mut self.writer, id, acknowledge);
         id
     }
 }
@@ -197,7 +201,7 @@ mod tests {
             let name = format!("{mode} {} {weight}", load.keys.spec());
             let ledger =
                 (mode == "hit:7").then(|| Ledger::new(7, load.weight, load.keys.distinct()));
-            let mut writer = TrainWriter::new(&load, ledger.as_ref());
+            let mut writer = TrainWriter::new(&load, ledger.as_ref(), None);
             let mut script = Script::new(&load, 0);
             let mut written = 0;
             while writer.has_room() {
@@ -234,7 +238,7 @@ mod tests {
     fn made_keys_fill_datagrams_without_padding() {
         let load = compact("add", &load("add", "uniform:1000").keys, 1);
         assert_eq!((load.pack, load.segment_bytes()), (77, 7 + 77 * 18));
-        let mut writer = TrainWriter::new(&load, None);
+        let mut writer = TrainWriter::new(&load, None, None);
         let mut script = Script::new(&load, 0);
         for _ in 0..3 {
             assert_eq!(writer.datagram(&mut script, 100, 0), 77);

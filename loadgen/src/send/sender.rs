@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::errand::Errand;
 use super::report::SenderReport;
 use super::train_writer::TrainWriter;
+use crate::judge::Diary;
 use crate::plan::{Schedule, Script, nanoseconds};
 use crate::record::Pace;
 
@@ -46,13 +47,13 @@ impl<'a> Sender<'a> {
         Self {
             errand,
             schedule,
-            train: TrainWriter::new(load, part.ledger),
+            train: TrainWriter::new(load, part.ledger, part.chosen),
             held_up: false,
         }
     }
 
-    /// Sends until the time is over. Returns the results, and the script as far as it came.
-    pub(crate) fn run(mut self) -> (SenderReport, Script) {
+    /// Sends until the time is over. Returns the results, the script as far as it came, and the diary.
+    pub(crate) fn run(mut self) -> (SenderReport, Script, Option<Diary<'a>>) {
         self.errand.begin();
         while !self.errand.part.is_stopped() {
             self.hold_up_once();

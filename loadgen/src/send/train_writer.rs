@@ -7,7 +7,7 @@ use super::filling::Filling;
 use super::legacy;
 use super::requests::Requests;
 use crate::flight::{Clock, Connection, InFlight, Question};
-use crate::judge::Ledger;
+use crate::judge::{Chosen, Diary, Entry, Ledger, NEVER_NS, What};
 use crate::plan::{Format, Load, Script};
 use crate::record::Sent;
 
@@ -25,13 +25,13 @@ enum Packer<'a> {
 }
 
 impl<'a> TrainWriter<'a> {
-    /// A writer for a load. For hits, the ledger keeps what must be true of their answers.
-    pub(crate) fn new(load: &Load, ledger: Option<&'a Ledger>) -> Self {
+    /// A writer for a load. For hits, the ledger keeps what must be true of their answers. Chosen keys are noted.
+    pub(crate) fn new(load: &Load, ledger: Option<&'a Ledger>, chosen: Option<&'a Chosen>) -> Self {
         Self {
             filling: Filling::of(load),
             packer: match load.format {
                 Format::Legacy => Packer::Legacy,
-                Format::Compact => Packer::Compact(Requests::new(load.weight, ledger)),
+                Format::Compact => Packer::Compact(Requests::new(load, ledger, chosen)),
             },
             pack: load.pack,
         }
@@ -91,7 +91,7 @@ impl<'a> TrainWriter<'a> {
         self.filling.adds_uncovered > 0
     }
 
-    /// Sends the whole train over one connection, and empties it. It waits if the kernel has no room, and tries again
+    /// Sends the whole train over one connection, writes its adds into the diary, and empties it. It waits if the kernel has no room, and tries again
     /// if the kernel reports that an *earlier* datagram found no server.
     ///
     /// # Errors
@@ -101,6 +101,7 @@ impl<'a> TrainWriter<'a> {
         &mut self,
         connection: &Connection,
         clock: Clock<'_>,
+        diary: Option<&mut Diary<'_>>,
         give_up: impl Fn() -> bool,
     ) -> Result<Departed, Stranded> {
         let filling = &mut self.filling;
@@ -117,10 +118,26 @@ impl<'a> TrainWriter<'a> {
             ask(&connection.in_flight, &mut questions[leaving], sent_ns);
         };
         let (_, result) = filling.train.send(&connection.socket, give_up, leave);
+        if let Some(diary) = diary {
+            diary.added(filling.contents.adds, sent_ns);
+            for &key in &filling.noted_adds {
+                diary.note(Entry {
+                    key,
+                    what: What::Add,
+                    node: connection.node,
+                    socket: connection.number,
+                    times: 1,
+                    sent_ns,
+                    last_ns: sent_ns,
+                    ended_ns: NEVER_NS,
+                });
+            }
+        }
         let scripted = filling.scripted;
         let contents = filling.empty();
         match result {
             Ok(()) => Ok(Departed {
+                node: connection.node,
                 contents,
                 scripted,
                 sent_ns,
@@ -140,6 +157,8 @@ impl<'a> TrainWriter<'a> {
 
 /// What left, and when.
 pub(crate) struct Departed {
+    /// Position of the node that it left for.
+    pub(crate) node: u16,
     pub(crate) contents: Sent,
     /// Number of its messages that came from the script.
     pub(crate) scripted: u64,

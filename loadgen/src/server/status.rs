@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rmbd::status::{Datagrams, Status};
+use rmbd::status::{Datagrams, Status, WindowStatus};
+use rmbd_proto::SketchNumber;
 use rmbd_proto::compact::Problem;
 use thiserror::Error;
 use ureq::Agent;
@@ -72,8 +73,34 @@ pub(super) fn spinning_s(status: &Status) -> f64 {
         .sum()
 }
 
-/// What the server received between two statuses.
-pub(crate) fn received(before: &Status, after: &Status) -> Received {
+/// N of a sketch: the sum of all weights that were added to it at this node. A sketch that the node does not know has
+/// none.
+pub(crate) fn total_weight(status: &Status, sketch: SketchNumber) -> u64 {
+    if sketch == SketchNumber::DEFAULT {
+        return status.sketch.total_weight;
+    }
+    let mut named = status.sketches.iter();
+    let named = named.find(|named| named.number == sketch.0);
+    named.map_or(0, |named| named.sketch.total_weight)
+}
+
+/// The window of a sketch that answers questions about its last `span_ms` milliseconds.
+pub(crate) fn window_for(
+    status: &Status,
+    sketch: SketchNumber,
+    span_ms: u64,
+) -> Option<&WindowStatus> {
+    let mut named = status.sketches.iter();
+    let named = named.find(|named| named.number == sketch.0)?;
+    let covers = |window: &&WindowStatus| {
+        span_ms <= window.span_ms && window.step_ms > 0 && span_ms.is_multiple_of(window.step_ms)
+    };
+    let windows = named.windows.iter().filter(covers);
+    windows.min_by_key(|window| window.span_ms)
+}
+
+/// What the server received between two statuses. The weight is that of one sketch.
+pub(crate) fn received(before: &Status, after: &Status, sketch: SketchNumber) -> Received {
     let too_old = |datagrams: &Datagrams| {
         let reason = Problem::SequenceTooOld.name();
         datagrams.refused.get(reason).copied().unwrap_or_default()
@@ -82,9 +109,9 @@ pub(crate) fn received(before: &Status, after: &Status) -> Received {
     let (was, is) = (&before.messages, &after.messages);
     Received {
         adds: is.add.saturating_sub(was.add),
-        counts: is.count.saturating_sub(was.count),
-        hits: is.hit.saturating_sub(was.hit),
-        weight: Some((after.sketch.total_weight).saturating_sub(before.sketch.total_weight)),
+        counts: (is.count + is.window).saturating_sub(was.count + was.window),
+        hits: (is.hit + is.limits).saturating_sub(was.hit + was.limits),
+        weight: Some(total_weight(after, sketch).saturating_sub(total_weight(before, sketch))),
         datagrams: a.received.saturating_sub(b.received),
         dropped_by_kernel: a.dropped_by_kernel.saturating_sub(b.dropped_by_kernel),
         malformed: sum(&a.malformed).saturating_sub(sum(&b.malformed)),

@@ -9,17 +9,17 @@ use rmbd::config::NodeConfig;
 use rmbd::node::{Node, NodeError};
 use rmbd::status::Status;
 use rmbd_client::legacy::{Client, ClientError, ClientOptions};
-use rmbd_client::{self as client, Count};
-use rmbd_proto::Boot;
+use rmbd_client::{self as client, Count, Window};
 use rmbd_proto::legacy::{MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count};
+use rmbd_proto::{Boot, SketchName};
 use rmbd_udp::send_segments;
 use thiserror::Error;
 use ureq::Agent;
 
 use super::cost::{CpuUse, ServerProcess};
 use super::socket::connected_socket;
-use super::status::{fetch_status, received, status_agent, status_url};
-use crate::plan::Format;
+use super::status::{fetch_status, received, status_agent, status_url, total_weight};
+use crate::plan::{Format, Load};
 use crate::record::Server;
 
 /// The longest time to wait until the server has read what is in its buffers.
@@ -142,6 +142,11 @@ impl ServerUnderLoad {
         Ok(found)
     }
 
+    /// Address of the server, as it was given.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Address that the load goes to.
     #[must_use]
     pub fn udp(&self) -> SocketAddr {
@@ -185,16 +190,21 @@ impl ServerUnderLoad {
     }
 
     /// Waits until the server has read what was sent: until it has received `datagrams` more than in `before`, and its
-    /// N has grown by the `weight` of each message that adds, or until nothing changes any more.
+    /// N has grown by the weight of each message that adds, or until nothing changes any more. Of takes nobody knows
+    /// before how much they add.
     pub(crate) fn settle(
         &self,
         before: &Status,
         datagrams: u64,
-        weight: u32,
+        load: &Load,
     ) -> Result<Status, String> {
+        let sketch = load.sketch.number();
         let has_it_all = |latest: &Status| {
-            let received = received(before, latest);
-            let weight = received.adding() * u64::from(weight);
+            let received = received(before, latest, sketch);
+            let weight = match load.mode.takes() {
+                true => 0,
+                false => received.adding() * u64::from(load.weight),
+            };
             received.datagrams >= datagrams && received.weight >= Some(weight)
         };
         let deadline = Instant::now() + SETTLE;
@@ -204,7 +214,7 @@ impl ServerUnderLoad {
             thread::sleep(SETTLE_STEP);
             let now = self.status()?;
             let alike = now.datagrams == latest.datagrams
-                && now.sketch.total_weight == latest.sketch.total_weight;
+                && total_weight(&now, sketch) == total_weight(&latest, sketch);
             looks_alike = if alike { looks_alike + 1 } else { 0 };
             latest = now;
         }
@@ -252,14 +262,37 @@ impl ServerUnderLoad {
         }
     }
 
-    /// Asks for estimates in a format, each with whether cells were full.
+    /// Asks for estimates of all time in the format and the sketch of a load, each with whether cells were full.
     ///
     /// # Errors
     /// Fails, in words, if there is no socket or no answer.
-    pub(crate) fn count(&self, keys: &[Vec<u8>], format: Format) -> Result<Vec<Count>, String> {
-        match format {
+    pub(crate) fn count(&self, keys: &[Vec<u8>], load: &Load) -> Result<Vec<Count>, String> {
+        match load.format {
             Format::Legacy => self.legacy_count(keys).map_err(|e| e.to_string()),
-            Format::Compact => self.compact_count(keys).map_err(|e| e.to_string()),
+            Format::Compact if load.sketch == SketchName::default() => {
+                self.compact_count(keys).map_err(|e| e.to_string())
+            }
+            Format::Compact => self.named_count(keys, load),
+        }
+    }
+
+    fn named_count(&self, keys: &[Vec<u8>], load: &Load) -> Result<Vec<Count>, String> {
+        let mut client = self.compact_client().map_err(|e| e.to_string())?;
+        let mut sketch = client
+            .sketch(load.sketch.as_str())
+            .map_err(|e| e.to_string())?;
+        let counts = keys.iter().map(|key| sketch.count(key));
+        counts.collect::<Result<_, _>>().map_err(|e| e.to_string())
+    }
+
+    /// Why the server refuses the sketch or the window of a load, in words; `None` if it does not, or says nothing.
+    pub(crate) fn refusal(&self, load: &Load) -> Option<String> {
+        let mut client = self.compact_client().ok()?;
+        let mut sketch = client.sketch(load.sketch.as_str()).ok()?;
+        let window = Window::bound(Duration::from_millis(load.mode.window_ms().unwrap_or(0)));
+        match sketch.count_in(PROBE, window) {
+            Err(error @ client::ClientError::Problem { .. }) => Some(error.to_string()),
+            _ => None,
         }
     }
 

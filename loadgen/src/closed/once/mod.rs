@@ -21,7 +21,7 @@ use rmbd_proto::compact::{self, COOKIE_FIELD_BYTES_MAX, Header, Once, RequestWri
 
 use self::lane::Lane;
 use crate::flight::Times;
-use crate::plan::{DATAGRAM_BYTES, Script};
+use crate::plan::{DATAGRAM_BYTES, Load, Script};
 use crate::receive::Inbox;
 use crate::record::Sent;
 use crate::send::{Departed, Errand, SenderReport, Stranded, Train};
@@ -53,7 +53,7 @@ impl<'a> OnceLoop<'a> {
             next_lane: 0,
             window: part.outstanding_of(thread),
             on_their_way: 0,
-            times: Times::new(part.window),
+            times: Times::new(part.window, part.nodes),
             errand,
         }
     }
@@ -63,7 +63,7 @@ impl<'a> OnceLoop<'a> {
     pub(crate) fn run(mut self) -> (SenderReport, Script, Times) {
         self.errand.begin();
         self.work();
-        let (report, script) = self.errand.end();
+        let (report, script, _) = self.errand.end();
         (report, script, self.times)
     }
 
@@ -119,13 +119,7 @@ impl<'a> OnceLoop<'a> {
             };
             let load = part.load;
             let most = messages.min(load.pack as u64);
-            let adds = write(
-                &mut self.writer,
-                &mut self.errand.script,
-                once,
-                load.weight.into(),
-                most,
-            );
+            let adds = write(&mut self.writer, &mut self.errand.script, once, load, most);
             lane.put(self.writer.finish(), adds as u32, planned_ns);
             let sequence = lane.next() - 1;
             self.train.push(lane.copy(sequence));
@@ -163,6 +157,7 @@ impl<'a> OnceLoop<'a> {
 
     fn departed(&mut self, contents: Sent, sent_ns: u64) {
         self.errand.departed(&Departed {
+            node: 0,
             scripted: contents.adds,
             contents,
             sent_ns,
@@ -239,20 +234,21 @@ fn write(
     writer: &mut RequestWriter,
     script: &mut Script,
     once: Once,
-    weight: u64,
+    load: &Load,
     most: u64,
 ) -> u64 {
     let started = writer.start(&Header {
         // The id tells the requests of a socket apart, of which fewer than 2^32 are under way.
         id: once.sequence as u32,
         once: Some(once),
+        sketch: load.sketch.number(),
         ..Header::default()
     });
     debug_assert!(started.is_ok(), "a header fits a datagram");
     let mut adds = 0;
     while adds < most {
         let (_, key) = script.next();
-        if writer.add(key, weight).is_err() {
+        if writer.add(key, load.weight.into()).is_err() {
             script.put_back();
             break;
         }

@@ -15,4 +15,4 @@ pub use self::error::KeysError;
 pub(crate) use self::file::LineEnd;
 pub use self::set::{DEFAULT_KEY_BYTES, KeySet};
 pub use self::spec::{KeySpec, KeySpecError};
-pub(crate) use self::stream::Stream;
+pub(crate) use self::stream::{Stream, change_stride};

@@ -50,6 +50,7 @@ impl KeySet {
         Stream {
             keys: self.clone(),
             source,
+            change: None,
             key,
             latest: 0,
         }
@@ -70,10 +71,39 @@ fn part_rng(seed: u64, part: usize) -> Xoshiro256PlusPlus {
 pub struct Stream {
     keys: KeySet,
     source: Source,
+    change: Option<Change>,
     /// The bytes of a made key.
     key: [u8; KEY_BYTES_MAX],
     /// The number of the latest key.
     latest: u64,
+}
+
+/// The change of which keys are hot: after every so many keys, ranks go to keys further on.
+#[derive(Debug, Clone)]
+struct Change {
+    every: u64,
+    /// Number of keys until the next change.
+    left: u64,
+    stride: u64,
+    /// The distance from a rank to its key, modulo the number of keys.
+    shift: u64,
+}
+
+impl Change {
+    fn moved(&mut self, place: u64, keys: u64) -> u64 {
+        if self.left == 0 {
+            self.left = self.every;
+            self.shift = (self.shift + self.stride) % keys;
+        }
+        self.left -= 1;
+        (place + self.shift) % keys
+    }
+}
+
+/// By how many of `keys` keys the hot ranks move at each change: the golden section of all, so that the hottest of
+/// some changes in turn are different keys.
+pub(crate) fn change_stride(keys: u64) -> u64 {
+    ((keys as f64 * 0.618_034) as u64).clamp(1, keys.max(1))
 }
 
 #[derive(Debug, Clone)]
@@ -126,12 +156,27 @@ impl Source {
 }
 
 impl Stream {
+    /// The same stream, in which other keys are hot after every so many keys. Only made keys change.
+    #[must_use]
+    pub(crate) fn changing_every(mut self, keys: Option<u64>) -> Self {
+        self.change = keys.map(|every| Change {
+            every: every.max(1),
+            left: every.max(1),
+            stride: change_stride(self.keys.distinct()),
+            shift: 0,
+        });
+        self
+    }
+
     /// The number of the next key.
     #[inline]
     pub fn next_number(&mut self) -> u64 {
         let place = self.source.next();
         match &self.keys.kind {
-            Kind::Made(_) => place,
+            Kind::Made(made) => match &mut self.change {
+                None => place,
+                Some(change) => change.moved(place, made.keys),
+            },
             Kind::Lines(lines) => lines.number(place),
         }
     }

@@ -47,6 +47,22 @@ fn a_page_shows_what_was_measured_and_by_what_command() {
 }
 
 #[test]
+fn a_page_shows_what_was_admitted_and_each_node() {
+    let mut record = sample::record();
+    record.phases = vec![sample::takes()];
+    let page = page_text(&record).unwrap();
+    for part in [
+        "takes, limit 100, in 5 s (smooth)",
+        "104 of a key, 100 allowed; at least 97 in any full window",
+        "10.0.0.2:1",
+        "Admitted within 5 s, key with the most",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!(page.matches("<svg").count(), 2 * 5);
+}
+
+#[test]
 fn nothing_from_a_record_becomes_markup() {
     let mut record = sample::record();
     let hostile = "</style><script>alert(1)</script>\"><svg onload=x>";

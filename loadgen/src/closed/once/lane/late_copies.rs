@@ -41,8 +41,8 @@ impl<'a> World<'a> {
         let window = Window::new(0, &load("add", "uniform:9"));
         Self {
             lane: Lane::new(connection),
-            times: Times::new(window),
-            report: SenderReport::new(&window),
+            times: Times::new(window, 1),
+            report: SenderReport::new(&window, 1),
             train: Train::new(None, 64),
             now_ns: 0,
             node: OnceTable::new(1, &[7; 32]),
@@ -156,7 +156,7 @@ impl<'a> World<'a> {
 
 fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(&[anybody], 0, &load("add", "uniform:9")).unwrap()
 }
 
 #[test]

@@ -21,8 +21,8 @@ impl Bench {
     fn new() -> Self {
         let window = Window::new(0, &load("add", "uniform:9"));
         Self {
-            times: Times::new(window),
-            report: SenderReport::new(&window),
+            times: Times::new(window, 1),
+            report: SenderReport::new(&window, 1),
             train: Train::new(Some(1400), 64),
         }
     }
@@ -46,7 +46,7 @@ impl Bench {
 
 fn connection() -> Connection {
     let anybody = "127.0.0.1:9".parse().unwrap();
-    Connection::open(anybody, &load("add", "uniform:9")).unwrap()
+    Connection::open(&[anybody], 0, &load("add", "uniform:9")).unwrap()
 }
 
 /// Sends this many requests of three adds at that time.
