@@ -741,7 +741,8 @@ fn status_has_lines_for_sketches_windows_and_limits() {
     }];
     let text = status::render(&status);
     let lines = "\
-limit      api of logins: 100/1m, 100/1h, 100, take, asked 1, over 2, near 3, unsure 4, shadow mode admitted 5
+limit      api of logins: 100/1m, 100/1h, 100, take, asked 1, over 2, near 3, unsure 4, \
+shadow mode admitted 5
 warning    api: counts in 60 s may be 12 too high, which is much for a limit of 100: others' keys may use it up; \
 a larger width of logins or its window makes that smaller
 ";
