@@ -56,7 +56,9 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             "hit" => vec!["hit", "key", "--limit", "1"],
             "keygen" => vec!["keygen"],
             "members" => vec!["members"],
+            "pardon" => vec!["pardon", "key", "--limit-name", "api", "--for", "1h"],
             "peer" => vec!["peer", "127.0.0.1:9"],
+            "sketches" => vec!["sketches"],
             "status" => vec!["status"],
             other => panic!("a command without a line here: {other}"),
         };

@@ -692,7 +692,8 @@ rmbd 0.1.0 at 127.0.0.1:8000, ready, up 1 h 2 min, http 127.0.0.1:8000
 sketch     4x1048576 xxh3, 16 MiB
 content    total weight 1234, incomplete: no room for something that others counted
 error      at most 12.3 too high with probability 0.9800
-messages   add 1, count 2, hit 6, bounds 7, info 8, window 0, limits 0, hit_by_name 0, pardon 0, sketches 0, sync 3, peer 4, ack 5
+messages   add 1, count 2, hit 6, bounds 7, info 8, window 0, limits 0, hit_by_name 0, \
+pardon 0, sketches 0, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 once       clients 0 of 0, repeats 0
