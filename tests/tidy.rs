@@ -246,6 +246,8 @@ fn every_option_that_the_readme_names_exists() {
         &["count", "--help"],
         &["hit", "--help"],
         &["peer", "--help"],
+        &["pardon", "--help"],
+        &["sketches", "--help"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_rmbd"))
             .args(words)

@@ -40,8 +40,8 @@ pub(in crate::engine) struct PardonView {
 }
 
 impl Pardons {
-    /// Gives a pardon, in the place of one before of the same limit and key. Those that are over go. Returns false where
-    /// there are [`PARDONS_MAX`] others.
+    /// Gives a pardon, in the place of one before of the same limit and key. Those that are over go. It is false
+    /// where there are [`PARDONS_MAX`] others.
     #[must_use]
     pub(in crate::engine) fn give(
         &self,
