@@ -91,8 +91,8 @@ impl<'a> TrainWriter<'a> {
         self.filling.adds_uncovered > 0
     }
 
-    /// Sends the whole train over one connection, writes its adds into the diary, and empties it. It waits if the kernel has no room, and tries again
-    /// if the kernel reports that an *earlier* datagram found no server.
+    /// Sends the whole train over one connection, writes its adds into the diary, and empties it. It waits if the
+    /// kernel has no room, and tries again if the kernel reports that an *earlier* datagram found no server.
     ///
     /// # Errors
     /// Fails if the kernel does not take the train. Then `contents` were not sent, and the script has gone on without
