@@ -199,9 +199,9 @@ pub struct CountOptions {
     )]
     smooth: bool,
 
-    /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight,
-    /// with --detail also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key
-    /// where that is no UTF-8
+    /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight, with --detail
+    /// also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key where
+    /// that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 

@@ -32,7 +32,8 @@ impl Replica {
         share(self.own.geometry().epsilon(), self.total_weight())
     }
 
-    /// The same for an estimate in a window: its snapshots have the epsilon of their width, and N is that of the window.
+    /// The same for an estimate in a window: its snapshots have the epsilon of their width, and N is that of the
+    /// window.
     #[must_use]
     pub fn error_in(&self, question: &WindowQuestion) -> u64 {
         let epsilon = self.epsilon_of(question.window);
