@@ -205,9 +205,10 @@ pub struct Verdict {
     /// Something that others counted is not here, or the node has not been here for the whole window: all together
     /// may have more.
     pub incomplete: bool,
-    /// What others have not told yet may change the verdict.
+    /// The limit lies between the estimate and the estimate less the sketch's error (epsilon * N of the window): other
+    /// keys may be why it is over. The caller may choose.
     pub unsure: bool,
-    /// More than 2^32 came within the window: its estimate may be too low.
+    /// So much came within the window that its estimate may be too low, by multiples of 2^32.
     pub overflowed: bool,
     /// It is over and was admitted all the same, since the limit is in shadow mode. Only of a hit by name.
     pub shadow: bool,
