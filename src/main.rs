@@ -57,6 +57,7 @@ impl Task {
         let Some(command) = command else {
             return Ok(Self::Node(Box::new(Settings::of(node)?)));
         };
+        command.check()?;
         if let Command::Config(ConfigCommand::Show(options)) = &command {
             Settings::of(options.node.clone())?;
         }

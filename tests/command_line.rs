@@ -62,6 +62,26 @@ fn wrong_usage_is_2_and_one_line_of_error() {
             &[("RMBD_SERVER", "localhost")],
             "no port: write HOST:PORT",
         ),
+        (
+            &["hit", "a", "--limit", "5/1s", "--window", "1m"],
+            &[],
+            "leave --window out, or write --limit 5 --window 60s",
+        ),
+        (
+            &["hit", "a", "--limit", "5/1s"],
+            &[("RMBD_WINDOW", "1m")],
+            "leave --window out",
+        ),
+        (
+            &["hit", "a", "--limit-name", "api"],
+            &[("RMBD_LIMIT", "5")],
+            "cannot be used with",
+        ),
+        (
+            &["add", "a"],
+            &[("RMBD_SKETCH_NAME", "A")],
+            "a sketch's name has no 'A'",
+        ),
         (&["start"], &[], "nor one of the commands"),
     ];
     for (words, variables, expected) in cases {
@@ -98,6 +118,7 @@ fn a_nodes_variables_do_not_disturb_the_commands() {
         ("RMBD_WIDTH", "5"),
         ("RMBD_COMPAT", "true"),
         ("RMBD_TRUST", "10.0.0.0/8"),
+        ("RMBD_SKETCH", "name=logins,windows=60s/5s"),
         ("RMBD_SERVER", nobody.as_str()),
         ("RMBD_JSON", "false"),
     ];

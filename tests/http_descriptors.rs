@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::fronts::http::{Hosts, StatusSource, serve};
-use rmbd::status::{Detail, Status};
+use rmbd::status::{Detail, DetailError, DetailQuestion, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -28,7 +28,7 @@ impl StatusSource for NeverAsked {
         unreachable!("only /healthz is asked for");
     }
 
-    fn detail(&self, _: &[u8]) -> Detail {
+    fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
         unreachable!("only /healthz is asked for");
     }
 }

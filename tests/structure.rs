@@ -50,7 +50,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["engine", "config", "shared", "status"],
         &["io", "proto", "sketch", "store", "udp"],
     ),
-    ("fronts/http", &["status"], &["io", "proto"]),
+    ("fronts/http", &["config", "status"], &["io", "proto"]),
     (
         "legacy",
         &[

@@ -2,15 +2,32 @@
 
 use super::keys::{Input, Next, Stop, for_each};
 use super::progress::Progress;
+use super::refused::{About, explain};
 use super::server::Speaker;
 use super::{AddOptions, CliError, Streams};
 use rmbd_client::{Adder, legacy};
+use rmbd_proto::SketchName;
 
 /// Adds keys, many at a time. Keys of a slow input are added as they come.
 pub(super) fn run(options: &AddOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let sketch = &options.sketch.sketch;
     let mut speaker = options.server.connect(&options.protocol, streams)?;
+    speaker.check_sketch(sketch)?;
+    add(options, &mut speaker, streams).map_err(|error| match (error, speaker) {
+        (CliError::Client(error), Speaker::Compact { mut client, .. }) => {
+            explain(error, &mut client, About::Sketch(sketch, Vec::new()))
+        }
+        (error, _) => error,
+    })
+}
+
+fn add(
+    options: &AddOptions,
+    speaker: &mut Speaker,
+    streams: &mut Streams<'_>,
+) -> Result<(), CliError> {
     let key_bytes_max = speaker.key_bytes_max();
-    let mut adder = AnyAdder::new(&mut speaker, options.weight)?;
+    let mut adder = AnyAdder::new(speaker, &options.sketch.sketch, options.weight)?;
     let Streams {
         input,
         input_waits,
@@ -73,11 +90,11 @@ enum AnyAdder<'c> {
 }
 
 impl<'c> AnyAdder<'c> {
-    fn new(speaker: &'c mut Speaker, weight: u32) -> Result<Self, CliError> {
+    fn new(speaker: &'c mut Speaker, sketch: &SketchName, weight: u32) -> Result<Self, CliError> {
         let weight = weight.into();
         Ok(match speaker {
             Speaker::Compact { client, weight_max } => Self::Compact {
-                adder: client.adder(),
+                adder: client.sketch(sketch.as_str())?.into_adder(),
                 weight,
                 // A server that takes no weight at all will say so itself.
                 weight_max: (*weight_max).max(1).into(),

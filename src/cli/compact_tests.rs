@@ -119,19 +119,29 @@ fn hits_say_within_and_over() {
         (done, output)
     };
     let limit = ["--limit", "2"];
-    let within = |count| (Done::AsAsked, format!("{count}\twithin\t10.0.0.7\n"));
-    let over = |count| (Done::OverLimit, format!("{count}\tover\t10.0.0.7\n"));
-    assert_eq!(hit(&limit), within(1));
-    assert_eq!(hit(&limit), within(2));
-    assert_eq!(hit(&limit), over(3));
-    assert_eq!(hit(&["--limit", "3", "-n", "0"]), within(3));
-    assert_eq!(hit(&["--limit", "3", "-n", "7"]), over(10));
+    let line = |line: &str| format!("10.0.0.7: {line}\n");
+    let within = |text| (Done::AsAsked, line(text));
+    let over = |text| (Done::OverLimit, line(text));
+    assert_eq!(hit(&limit), within("1 of 2 in all, within, 1 left"));
+    assert_eq!(hit(&limit), within("2 of 2 in all, within, 0 left"));
+    assert_eq!(
+        hit(&limit),
+        over("3 of 2 in all, over, and no waiting helps")
+    );
+    let look = ["--limit", "3", "-n", "0"];
+    assert_eq!(hit(&look), within("3 of 3 in all, within, 0 left"));
+    assert_eq!(
+        hit(&["--limit", "3", "-n", "7"]).1,
+        line("10 of 3 in all, over, and no waiting helps")
+    );
     let (done, output) = hit(&["--limit", "100", "--json"]);
     assert_eq!(done, Done::AsAsked);
     let object: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let expected = serde_json::json!(
-        {"key": "10.0.0.7", "count": 11, "limit": 100, "within": true, "incomplete": false}
-    );
+    let expected = serde_json::json!({
+        "key": "10.0.0.7", "limit": 100, "window_ms": 0, "estimate": 11, "verdict": "within",
+        "remaining": 89, "retry_after_ms": 0, "covered_ms": 0, "incomplete": false,
+        "unsure": false, "overflowed": false, "shadow": false, "part": 0,
+    });
     assert_eq!(object, expected);
     node.stop().unwrap();
 }
@@ -184,6 +194,7 @@ fn a_server_of_the_python_programs_protocol_is_noticed() {
 struct OfKey {
     #[serde(flatten)]
     key: JsonKey<'static>,
+    #[serde(alias = "estimate")]
     count: u64,
 }
 

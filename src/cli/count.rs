@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::keys::{Input, Next, Stop, for_each};
+use super::refused::{About, explain};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
 use crate::status::JsonKey;
-use rmbd_client::{Bounds, Count};
+use rmbd_client::{Bounds, ClientError, Count, Sketch, Window, WindowCount};
 
 /// Largest number of keys that are held before they are asked for.
 const KEYS_AT_ONCE: usize = 4_096;
@@ -16,15 +17,15 @@ const KEYS_AT_ONCE: usize = 4_096;
 /// Prints counts in the order of the keys. Counts of a slow input are printed as keys come.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let speaker = options.server.connect(&options.protocol, streams)?;
-    if options.bounds && matches!(speaker, Speaker::Legacy(_)) {
-        return Err(CliError::NeedsCompact { what: "--bounds" });
-    }
+    speaker.check_sketch(&options.sketch.sketch)?;
+    check_protocol(options, &speaker)?;
     let key_bytes_max = speaker.key_bytes_max();
     let mut counter = Counter {
         speaker,
         keys: Vec::new(),
-        bounds: options.bounds,
+        options,
         incomplete: 0,
+        overflowed: 0,
         printer: Printer {
             output: &mut streams.output,
             json: options.json,
@@ -55,8 +56,20 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
     if counter.incomplete > 0 {
         let _ = writeln!(
             streams.notes,
-            "note: {} of these counts are incomplete: the node has no room for something that others counted",
-            counter.incomplete
+            "note: {} of these counts are incomplete: {}",
+            counter.incomplete,
+            match options.window {
+                None => "the node has no room for something that others counted",
+                Some(_) =>
+                    "the node lacks something that others counted, or was started within the window",
+            }
+        );
+    }
+    if counter.overflowed > 0 {
+        let _ = writeln!(
+            streams.notes,
+            "note: {} of these counts may be too low: more came in the window than it can tell apart",
+            counter.overflowed
         );
     }
     let done = format!("{printed} keys were counted");
@@ -72,57 +85,99 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
     }
 }
 
-struct Counter<W> {
+/// Refuses what the Python program's protocol does not have.
+fn check_protocol(options: &CountOptions, speaker: &Speaker) -> Result<(), CliError> {
+    let needing = [
+        (options.bounds, "--bounds"),
+        (options.window.is_some(), "--window"),
+    ];
+    let needed = needing.into_iter().find(|(is_given, _)| *is_given);
+    match (speaker, needed) {
+        (Speaker::Legacy(_), Some((_, what))) => Err(CliError::NeedsCompact { what }),
+        _ => Ok(()),
+    }
+}
+
+struct Counter<'o, W> {
     speaker: Speaker,
     /// Keys that have not been asked for yet.
     keys: Vec<Vec<u8>>,
-    bounds: bool,
-    /// Number of counts that are incomplete because the node lacks room.
+    options: &'o CountOptions,
+    /// Number of counts that are incomplete because the node lacks something.
     incomplete: u64,
+    /// Number of counts in windows in which more came than they can tell apart.
+    overflowed: u64,
     printer: Printer<W>,
 }
 
-impl<W: Write> Counter<W> {
+impl<W: Write> Counter<'_, W> {
     fn count(&mut self) -> Result<(), CliError> {
         let counted = self.ask()?;
         for (key, counted) in self.keys.drain(..).zip(counted) {
             self.incomplete += u64::from(counted.incomplete);
+            self.overflowed += u64::from(counted.overflowed == Some(true));
             (self.printer.print(&key, counted)).map_err(CliError::Output)?;
         }
         self.printer.output.flush().map_err(CliError::Output)
     }
 
     fn ask(&mut self) -> Result<Vec<Counted>, CliError> {
-        Ok(match &mut self.speaker {
-            Speaker::Compact { client, .. } if self.bounds => {
-                let bounds = self.keys.iter().map(|key| client.count_bounds(key));
-                let bounds: Result<Vec<_>, _> = bounds.collect();
-                bounds?.into_iter().map(Counted::from).collect()
-            }
+        let (keys, options) = (&self.keys, self.options);
+        match &mut self.speaker {
             Speaker::Compact { client, .. } => {
-                let counts = client.count_many(&self.keys)?;
-                counts.into_iter().map(Counted::from).collect()
+                let sketch = &options.sketch.sketch;
+                let counted = ask_sketch(client.sketch(sketch.as_str())?, keys, options);
+                counted.map_err(|error| {
+                    let windows = options.window.into_iter().collect();
+                    explain(error, client, About::Sketch(sketch, windows))
+                })
             }
             Speaker::Legacy(client) => {
-                let counts = client.count_many(&self.keys)?.into_iter();
+                let counts = client.count_many(keys)?.into_iter();
                 let count = |estimate| Count {
                     estimate,
                     incomplete: false,
                 };
-                counts.map(|n| Counted::from(count(n))).collect()
+                Ok(counts.map(|n| Counted::from(count(n))).collect())
             }
-        })
+        }
     }
 }
 
+fn ask_sketch(
+    mut sketch: Sketch<'_>,
+    keys: &[Vec<u8>],
+    options: &CountOptions,
+) -> Result<Vec<Counted>, ClientError> {
+    if let Some(span) = options.window {
+        let span = span.duration();
+        let window = match options.smooth {
+            true => Window::smooth(span),
+            false => Window::bound(span),
+        };
+        let counts = sketch.count_many_in(keys, window)?;
+        return Ok(counts.into_iter().map(Counted::from).collect());
+    }
+    if options.bounds {
+        let bounds = keys.iter().map(|key| sketch.count_bounds(key));
+        return bounds.map(|bounds| bounds.map(Counted::from)).collect();
+    }
+    let counts = sketch.count_many(keys)?;
+    Ok(counts.into_iter().map(Counted::from).collect())
+}
+
 /// The output for a key.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Counted {
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     lower: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total_weight: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    covered_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overflowed: Option<bool>,
     incomplete: bool,
 }
 
@@ -130,9 +185,8 @@ impl From<Count> for Counted {
     fn from(count: Count) -> Self {
         Self {
             count: count.estimate,
-            lower: None,
-            total_weight: None,
             incomplete: count.incomplete,
+            ..Self::default()
         }
     }
 }
@@ -144,6 +198,19 @@ impl From<Bounds> for Counted {
             lower: Some(bounds.lower),
             total_weight: Some(bounds.total_weight),
             incomplete: bounds.incomplete,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<WindowCount> for Counted {
+    fn from(window: WindowCount) -> Self {
+        Self {
+            count: window.estimate,
+            covered_ms: u64::try_from(window.covered.as_millis()).ok(),
+            overflowed: Some(window.overflowed),
+            incomplete: window.incomplete,
+            ..Self::default()
         }
     }
 }

@@ -2,16 +2,20 @@
 
 use std::io::Write;
 
+use super::asked::time;
 use super::http::StatusSource;
 use super::keys::{Input, Next, Stop, for_each};
 use super::status::printable;
 use super::{CliError, CountOptions, Streams};
-use crate::status::{Detail, OriginDetail};
+use crate::status::{Detail, OriginDetail, WindowDetail};
 use rmbd_client::KEY_BYTES_MAX;
+use rmbd_proto::SketchNumber;
 
 /// Prints each key's count, and below it the part of each origin.
 pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let source = StatusSource::new(&options.server.server, options.server.timeout());
+    // Servers before sketches know no such parameter.
+    let sketch = Some(&options.sketch.sketch).filter(|it| it.number() != SketchNumber::DEFAULT);
     let Streams {
         input,
         input_waits,
@@ -29,11 +33,11 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         let Next::Key(key) = next else {
             return output.flush().map_err(CliError::Output);
         };
-        let detail = source.detail(key)?;
+        let detail = source.detail(key, sketch, options.window)?;
         let text = if options.json {
             element(&detail, asked == 0)
         } else {
-            lines(&detail, key)
+            lines(&detail, key, options.smooth)
         };
         asked += 1;
         output.write_all(&text).map_err(CliError::Output)
@@ -69,17 +73,36 @@ fn element(detail: &Detail, is_first: bool) -> Vec<u8> {
     text
 }
 
-fn lines(detail: &Detail, key: &[u8]) -> Vec<u8> {
+fn lines(detail: &Detail, key: &[u8], is_smooth: bool) -> Vec<u8> {
     let mut text = format!("{}\t", detail.count).into_bytes();
     text.extend(key);
     if detail.incomplete {
         text.extend(b"\tincomplete");
     }
     text.push(b'\n');
+    if let Some(window) = &detail.window {
+        text.extend(of_window(window, is_smooth).bytes());
+    }
     for origin in &detail.origins {
         text.extend(format!("  {}\t{}\n", origin.count, whose(origin)).bytes());
     }
     text
+}
+
+fn of_window(window: &WindowDetail, is_smooth: bool) -> String {
+    let count = if is_smooth {
+        window.smooth
+    } else {
+        window.bound
+    };
+    let notes = [
+        (window.incomplete, ", incomplete"),
+        (window.overflowed, ", overflowed"),
+    ];
+    let notes = notes.into_iter().filter(|(applies, _)| *applies);
+    let notes: String = notes.map(|(_, note)| note).collect();
+    let (span, error) = (time(window.span_ms), window.error);
+    format!("  {count}\tin the last {span}, at most {error} too high{notes}\n")
 }
 
 fn whose(origin: &OriginDetail) -> String {

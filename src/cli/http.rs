@@ -11,8 +11,14 @@ use ureq::Body;
 use ureq::http::header::HOST;
 use ureq::http::{Response, StatusCode};
 
+use super::asked::Span;
+use super::status::printable;
 use crate::status::{Detail, Status};
 use rmbd_names::{HostPort, LookupError, Resolver};
+use rmbd_proto::SketchName;
+
+/// The path of a key's count by origin.
+const DETAIL_PATH: &str = "/detail";
 
 /// Why there is no document.
 #[derive(Debug, Error)]
@@ -42,6 +48,16 @@ pub enum HttpError {
         path: &'static str,
         /// The HTTP code of the answer.
         code: u16,
+    },
+    /// The server has nothing of what was asked for.
+    #[error("http://{server}{path} refuses: {reason}")]
+    Refused {
+        /// The server that was asked.
+        server: HostPort,
+        /// The path that was asked for.
+        path: &'static str,
+        /// The server's reason.
+        reason: String,
     },
     /// The answer is not the document.
     #[error("http://{server}{path} is not understood ({source}): is it rmbd, of this version?")]
@@ -103,10 +119,22 @@ impl StatusSource {
         self.document().map(|(_, status)| status)
     }
 
-    /// A key's count by origin.
-    pub(super) fn detail(&self, key: &[u8]) -> Result<Detail, HttpError> {
-        let query = format!("?key={}", percent_encoded(key));
-        self.get("/detail", &query).map(|(_, detail)| detail)
+    /// A key's count by origin, in a sketch other than `default` where one is named, and in a window where one is.
+    pub(super) fn detail(
+        &self,
+        key: &[u8],
+        sketch: Option<&SketchName>,
+        window: Option<Span>,
+    ) -> Result<Detail, HttpError> {
+        let mut query = format!("?key={}", percent_encoded(key));
+        // Writing to a string cannot fail.
+        if let Some(sketch) = sketch {
+            let _ = write!(query, "&sketch={sketch}");
+        }
+        if let Some(Span { ms }) = window {
+            let _ = write!(query, "&window={ms}ms");
+        }
+        self.get(DETAIL_PATH, &query).map(|(_, detail)| detail)
     }
 
     fn get<T: DeserializeOwned>(
@@ -116,11 +144,24 @@ impl StatusSource {
     ) -> Result<(String, T), HttpError> {
         let server = || self.server.clone();
         let mut response = self.ask(path, query)?;
-        if response.status() != 200 {
+        let code = response.status();
+        // Only this path's answers depend on what is asked for.
+        if code == StatusCode::NOT_FOUND
+            && path == DETAIL_PATH
+            && let Ok(reason) = response.body_mut().read_to_string()
+            && !reason.is_empty()
+        {
+            return Err(HttpError::Refused {
+                server: server(),
+                path,
+                reason: printable(reason.trim_end()),
+            });
+        }
+        if code != StatusCode::OK {
             return Err(HttpError::Code {
                 server: server(),
                 path,
-                code: response.status().as_u16(),
+                code: code.as_u16(),
             });
         }
         let document = response.body_mut().read_to_string();

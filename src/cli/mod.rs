@@ -1,6 +1,7 @@
 //! The commands of the `rmbd` program, apart from running a node.
 
 mod add;
+mod asked;
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
@@ -16,9 +17,14 @@ mod keygen;
 mod keys;
 mod limits;
 mod members;
+mod pardon;
 mod peer;
 mod progress;
+mod refused;
 mod server;
+#[cfg(test)]
+mod sketch_tests;
+mod sketches;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,14 +39,21 @@ use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
+pub use self::asked::{
+    LimitOption, LimitOptionError, LimitsError, SketchOptions, Span, SpanOptionError,
+};
 pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
+pub use self::hit::HitOptions;
 pub use self::http::HttpError;
 pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
+pub use self::pardon::PardonOptions;
 pub use self::server::{ProtocolOptions, ServerOptions};
+pub use self::sketches::SketchesOptions;
 use crate::config::{HostPort, Layered, NodeOptions, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
+use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::MAX_WEIGHT;
 
 /// What was typed.
@@ -82,7 +95,7 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print how often keys were added, a line each: count, tab, key
     Count(CountOptions),
-    /// Add to a key and say whether that is within a limit: exit code 0, or 3 above it
+    /// Add to keys and say whether that is within limits: exit code 0, or 3 above one
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
     Keygen(KeygenOptions),
@@ -91,10 +104,27 @@ pub enum Command {
     Limits(LimitsCommand),
     /// Show the nodes of the cluster as one of them sees them
     Members(MembersOptions),
+    /// Forgive a key what it has in the windows of a limit
+    Pardon(PardonOptions),
     /// Have the server push its rows to another instance, also to the Python program
     Peer(PeerOptions),
+    /// Show the sketches of a node, and the windows that they keep
+    Sketches(SketchesOptions),
     /// Show what a node says of itself
     Status(StatusOptions),
+}
+
+impl Command {
+    /// Checks what clap does not: options that do not go together.
+    ///
+    /// # Errors
+    /// The text of the error.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Hit(options) => options.check().map_err(|error| error.to_string()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `rmbd add`
@@ -110,6 +140,9 @@ pub struct AddOptions {
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
     )]
     weight: u32,
+
+    #[command(flatten)]
+    sketch: SketchOptions,
 
     #[command(flatten)]
     lines: LineOptions,
@@ -152,46 +185,34 @@ pub struct CountOptions {
     )]
     detail: bool,
 
+    /// Count only what was added in this time, such as 60s: a multiple of the step of a window that the sketch
+    /// keeps (see `rmbd sketches`), never too low, and with what may have come up to a step earlier
+    #[arg(
+        long, value_name = "TIME", env = "RMBD_WINDOW", conflicts_with_all = ["bounds", "legacy"]
+    )]
+    window: Option<Span>,
+
+    /// Count what came in the step in which the window begins by the part of it that is in the window
+    #[arg(
+        long, env = "RMBD_SMOOTH", value_parser = clap::builder::BoolishValueParser::new(),
+        requires = "window"
+    )]
+    smooth: bool,
+
     /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight,
-    /// with --detail also origins; key_base64 in place of key where that is no UTF-8
+    /// with --detail also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key
+    /// where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
+
+    #[command(flatten)]
+    sketch: SketchOptions,
 
     #[command(flatten)]
     lines: LineOptions,
 
     #[command(flatten)]
     protocol: ProtocolOptions,
-
-    #[command(flatten)]
-    server: ServerOptions,
-}
-
-/// `rmbd hit`
-#[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Prints count, within or over, and the key. The exit code is 0 within the limit, 3 over it; as always, 1 where something failed and 2 where the command line means nothing."
-)]
-pub struct HitOptions {
-    /// A key of at most 1024 bytes
-    #[arg(value_name = "KEY")]
-    key: OsString,
-
-    /// The largest count that is within the limit, this hit included
-    #[arg(long, value_name = "COUNT", env = "RMBD_LIMIT")]
-    limit: u64,
-
-    /// What to add to the key; 0 only looks
-    #[arg(
-        short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
-        value_parser = RangedU64ValueParser::<u32>::new().range(0..=u64::from(MAX_WEIGHT))
-    )]
-    weight: u32,
-
-    /// Print a JSON object of {key, count, limit, within, incomplete}; key_base64 in place of key where
-    /// that is no UTF-8
-    #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
 
     #[command(flatten)]
     server: ServerOptions,
@@ -317,7 +338,9 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
         Command::Limits(command) => limits::run(command, streams).map(as_asked),
         Command::Members(options) => members::run(options, streams).map(as_asked),
+        Command::Pardon(options) => pardon::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
+        Command::Sketches(options) => sketches::run(options, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
     };
     match (done, streams.output.flush()) {
@@ -350,6 +373,44 @@ pub enum CliError {
         /// The option or command that needs the compact format.
         what: &'static str,
     },
+    /// Limits do not go together.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The server has no such sketch.
+    #[error("the server has no sketch {sketch}, it has {known}; {done}")]
+    UnknownSketch {
+        /// The name that was asked for.
+        sketch: SketchName,
+        /// The names of those that it has.
+        known: String,
+        /// What was done.
+        done: String,
+    },
+    /// The sketch keeps no window that can answer.
+    #[error(
+        "the sketch {sketch} keeps no window for {asked}, it keeps {kept}: ask for a multiple of a step up to its window; {done}"
+    )]
+    UnknownWindow {
+        /// The sketch that was asked.
+        sketch: SketchName,
+        /// The time that was asked for.
+        asked: String,
+        /// The windows that it keeps.
+        kept: String,
+        /// What was done.
+        done: String,
+    },
+    /// The server has no such limit.
+    #[error(
+        "the server has no limit {name}, nothing was added: `rmbd status` shows those that it has"
+    )]
+    UnknownLimit {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A text is no name of a sketch.
+    #[error(transparent)]
+    SketchName(#[from] SketchNameError),
     /// The protocol cannot carry some keys.
     #[error(
         "{skipped} keys of more than {key_bytes_max} bytes were skipped, the protocol cannot carry them; {done}"

@@ -10,6 +10,7 @@ use super::{CliError, Streams};
 use crate::config::{self, HostPort};
 use rmbd_client::{Client, ClientOptions, Server, legacy};
 use rmbd_proto::legacy::Dialect;
+use rmbd_proto::{SketchName, SketchNumber};
 
 /// How long a server may take to show that it speaks the compact format: long enough for a few losses on a slow path.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
@@ -126,6 +127,16 @@ impl ServerOptions {
 }
 
 impl Speaker {
+    /// Whether the protocol can name this sketch.
+    pub(super) fn check_sketch(&self, sketch: &SketchName) -> Result<(), CliError> {
+        match self {
+            Self::Legacy(_) if sketch.number() != SketchNumber::DEFAULT => {
+                Err(CliError::NeedsCompact { what: "--sketch" })
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn key_bytes_max(&self) -> usize {
         match self {
             Self::Compact { .. } => rmbd_client::KEY_BYTES_MAX,

@@ -55,7 +55,7 @@ pub(super) fn run_compact(
     (result, text(output), text(notes))
 }
 
-fn command(words: &[&str], server: impl fmt::Display) -> Command {
+pub(super) fn command(words: &[&str], server: impl fmt::Display) -> Command {
     let server = format!("--server={server}");
     let words = ["rmbd", words[0], &server, "--timeout-ms=5000"]
         .into_iter()
@@ -75,6 +75,12 @@ fn every_option_of_every_command_has_a_variable() {
     for command in Cli::command().get_subcommands() {
         for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
             let name = arg.get_long().unwrap();
+            // The one without `_NAME` is a node's, and says which sketches there are.
+            let name = if name == "sketch" {
+                "sketch-name"
+            } else {
+                name
+            };
             let variable = format!("RMBD_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(arg.get_env().unwrap().to_str(), Some(&*variable));
         }
@@ -107,7 +113,53 @@ fn what_is_typed_wrong_is_said() {
             &["peer", "a:1", "--dialect", "x"],
             "invalid value 'x' for '--dialect",
         ),
-        (&["hit", "k"], "--limit <COUNT>"),
+        (&["hit", "k"], "--limit <COUNT[/TIME]>"),
+        (&["hit", "k", "--limit", "x"], "is not a count from 0"),
+        (&["hit", "k", "--limit", "5/1"], "is not a length of time"),
+        (
+            &["hit", "k", "--limit", "5", "--window", "0s"],
+            "a time of nothing",
+        ),
+        (
+            &["hit", "k", "--limit", "5", "--limit-name", "api"],
+            "cannot be used with",
+        ),
+        (
+            &["hit", "k", "--limit-name", "api", "--take"],
+            "cannot be used with",
+        ),
+        (
+            &["hit", "k", "--limit-name", "api", "--sketch", "a"],
+            "cannot be used with",
+        ),
+        (
+            &["hit", "k", "--limit-name", "A"],
+            "a limit's name has no 'A'",
+        ),
+        (
+            &["add", "k", "--sketch", ""],
+            "a sketch's name has 1 to 64 characters",
+        ),
+        (
+            &["add", "k", "--sketch", "A b"],
+            "a sketch's name has no 'A'",
+        ),
+        (&["count", "k", "--smooth"], "--window <TIME>"),
+        (
+            &["count", "k", "--window", "60"],
+            "not a length of time in whole milliseconds",
+        ),
+        (
+            &["count", "k", "--window", "60s", "--bounds"],
+            "cannot be used with",
+        ),
+        (
+            &["count", "k", "--window", "60s", "--legacy"],
+            "cannot be used with",
+        ),
+        (&["pardon", "k", "--for", "1h"], "--limit-name <NAME>"),
+        (&["pardon", "k", "--limit-name", "a"], "--for <TIME>"),
+        (&["sketches", "all"], "unexpected argument 'all'"),
         (
             &["hit", "--limit", "5"],
             "required arguments were not provided",
@@ -117,7 +169,7 @@ fn what_is_typed_wrong_is_said() {
         (&["-x", "5", "count", "k"], "cannot be used with"),
         (
             &["start"],
-            "nor one of the commands add, config, count, hit, keygen, limits, members, peer, status",
+            "nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, status",
         ),
     ];
     for (words, expected) in cases {
@@ -252,6 +304,23 @@ fn keys_are_added_and_counted_in_order() {
     assert_eq!(output, "300\tb\n0\tx y\n300\ta\n");
     let counts = HashMap::from([(b"a".to_vec(), 300), (b"b".to_vec(), 300)]);
     assert_eq!(server.stop().counts, counts);
+}
+
+#[test]
+fn the_python_programs_protocol_has_one_sketch() {
+    let server = Fake::reliable();
+    for words in [
+        &["add", "a", "--sketch=a"][..],
+        &["count", "a", "--sketch=a"],
+    ] {
+        let error = run_with(words, server.address, io::empty()).0.unwrap_err();
+        let expected =
+            "--sketch is not possible in the Python program's protocol; nothing was asked";
+        assert_eq!(error.to_string(), expected);
+    }
+    let words = ["add", "a", "--sketch=default"];
+    run_with(&words, server.address, io::empty()).0.unwrap();
+    assert_eq!(server.stop().adds, 1);
 }
 
 #[test]
@@ -636,6 +705,47 @@ order      1 accepted a:1: yes
     );
     http.join().unwrap();
     udp.stop();
+}
+
+#[test]
+fn status_has_lines_for_sketches_windows_and_limits() {
+    let text = status::render(&testing::status());
+    for line in [
+        "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74\n",
+        "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let mut status = status(Vec::new());
+    let amount = |window_ms, error_is_large| AmountStatus {
+        limit: 100,
+        window_ms,
+        error: 12,
+        error_is_large,
+    };
+    status.limits = vec![LimitStatus {
+        name: "api".into(),
+        sketch: "logins".into(),
+        amounts: vec![
+            amount(60_000, true),
+            amount(3_600_000, false),
+            amount(0, false),
+        ],
+        takes: true,
+        shadow_mode: true,
+        asked: 1,
+        over: 2,
+        near: 3,
+        unsure: 4,
+        shadow: 5,
+    }];
+    let text = status::render(&status);
+    let lines = "\
+limit      api of logins: 100/1m, 100/1h, 100, take, asked 1, over 2, near 3, unsure 4, shadow mode admitted 5
+warning    api: counts in 60 s may be 12 too high, which is much for a limit of 100: others' keys may use it up; \
+a larger width of logins or its window makes that smaller
+";
+    assert!(text.contains(lines), "{text}");
 }
 
 #[test]

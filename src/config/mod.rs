@@ -46,7 +46,7 @@ pub use self::sketches::{
     copies_of_cells,
 };
 pub use self::span::SpanError;
-pub(crate) use self::span::text as span_text;
+pub(crate) use self::span::{parse as parse_span, text as span_text};
 use rmbd_names::Resolver;
 pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::SketchName;

@@ -20,6 +20,7 @@ mod program;
 mod reload;
 mod room;
 mod signals;
+mod sketch;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -36,21 +37,18 @@ use self::overview::Overview;
 pub use self::program::run;
 pub use self::reload::{Reload, Reread, SetLog};
 use self::signals::Signals;
+pub use self::sketch::{AddError, AskError, SketchHandle, UnknownSketch};
 use self::start::THE_STOP_SIGNAL;
 pub use crate::cluster_io::ClusterError;
 use crate::config::{LimitConfig, NodeConfig};
 use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
-use crate::engine::{Admitted, Allowed, Answer, Limit, Session, Verdict};
+use crate::engine::{Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
 use crate::shared::LimitsInForce;
 use crate::status::Status;
-use rmbd_sketch::{Exhausted, WeightError};
-use rmbd_store::{Estimate, SketchIndex};
-
-/// How the surrounding program's adds are applied.
-const FROM_WITHIN: Admitted = Admitted::to(SketchIndex::DEFAULT);
+use rmbd_store::Estimate;
 
 /// A node that runs inside this process, until [`stop`](Self::stop) or until it is dropped.
 ///
@@ -110,34 +108,24 @@ impl Node {
         cluster.map(|cluster| cluster.bound())
     }
 
-    /// Adds without the network. All threads share one session here; a thread that adds or counts often uses a
-    /// [`session`](Self::session) of its own.
+    /// Adds to the sketch `default` without the network; [`sketch`](Self::sketch) gives the others. All threads share
+    /// one session here; a thread that adds or counts often uses a [`session`](Self::session) of its own.
     ///
     /// # Errors
     /// Fails if the weight is above [`max_weight`](NodeConfig::max_weight), or if more was added than can be taken
     /// over at once; nothing has changed then.
     pub fn add(&self, key: &[u8], weight: u32) -> Result<(), AddError> {
-        let mut session = self.own_session();
-        let weight = weigh(&session, weight)?;
-        let added = session.add(FROM_WITHIN, key, weight, &mut |(), _| {});
-        session.finish(&mut |(), _| {});
-        self.port.shared().ask_for_pass_if_due();
-        Ok(added?)
+        self.default_sketch().add(key, weight)
     }
 
-    /// Counts without the network. The estimate includes everything that was added in the cluster, as far as it is
-    /// known here, and what legacy peers sent.
+    /// Counts in the sketch `default` without the network. The estimate includes everything that was added in the
+    /// cluster, as far as it is known here, and what legacy peers sent.
     pub fn estimate(&self, key: &[u8]) -> Estimate {
-        let mut estimate = Estimate::default();
-        let mut session = self.own_session();
-        let mut answer = |(), answer: Answer| estimate = answer.estimate();
-        session.count(SketchIndex::DEFAULT, key, (), &mut answer);
-        session.finish(&mut answer);
-        estimate
+        self.default_sketch().estimate(key)
     }
 
-    /// Adds without the network, and counts. The estimate includes the weight, and the verdict says whether it is at
-    /// most `limit`.
+    /// Adds to the sketch `default` without the network, and counts. The estimate includes the weight, and the verdict
+    /// says whether it is at most `limit`.
     ///
     /// ```
     /// # use rmbd::config::NodeConfig;
@@ -160,20 +148,7 @@ impl Node {
         weight: u32,
         limit: u64,
     ) -> Result<(Estimate, Verdict), AddError> {
-        let mut told = (Estimate::default(), Verdict::Over);
-        let mut session = self.own_session();
-        let weight = weigh(&session, weight)?;
-        let mut answer = |(), answer: Answer| {
-            if let Answer::Hit { estimate, verdict } = answer {
-                told = (estimate, verdict);
-            }
-        };
-        let limit = Limit::total(limit);
-        let hit = session.hit(FROM_WITHIN, key, weight, limit, (), &mut answer);
-        session.finish(&mut answer);
-        self.port.shared().ask_for_pass_if_due();
-        hit?;
-        Ok(told)
+        self.default_sketch().hit(key, weight, limit)
     }
 
     /// A session for one thread, like each data thread has one; it waits for no other thread. It may outlive the node,
@@ -237,23 +212,6 @@ impl Node {
             None => Ok(self.overview.status()),
         }
     }
-}
-
-/// Why an add without the network failed. Nothing has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AddError {
-    /// The weight is above the limit.
-    #[error(transparent)]
-    Weight(#[from] WeightError),
-    /// More was added than can be taken over at once.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
-}
-
-fn weigh(session: &Session<()>, weight: u32) -> Result<Allowed, WeightError> {
-    let limit = session.max_weight().get();
-    let allowed = session.weigh(weight.into());
-    allowed.map_err(|_| WeightError { weight, limit })
 }
 
 impl std::fmt::Debug for Node {

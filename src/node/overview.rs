@@ -12,12 +12,13 @@ use crate::fronts::http::StatusSource;
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::status::{
-    CompactStatus, Datagrams, Detail, IoStatus, LimitStatus, LogStatus, Messages,
-    NamedSketchStatus, ObservedThread, Replies, SketchStatus, Status, tally_of,
+    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
+    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus, Status,
+    tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
-use rmbd_store::OriginEstimate;
+use rmbd_store::{NamedSketch, OriginEstimate};
 
 /// The parts of a node that its status reads.
 pub(super) struct Overview {
@@ -98,11 +99,14 @@ impl Overview {
     }
 
     /// The counts by origin. They come from the control thread's slices, so that no data thread waits.
-    fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
-        match self.participation.cluster() {
-            Some(cluster) => cluster.lock().slices().estimate_by_origin(key),
-            None => self.shared().replica().estimate_by_origin(key),
+    fn estimate_by_origin(&self, sketch: &NamedSketch, key: &[u8]) -> Vec<OriginEstimate> {
+        if let Some(cluster) = self.participation.cluster() {
+            let cluster = cluster.lock();
+            if let Some(slices) = cluster.slices_of(sketch.name.number()) {
+                return slices.estimate_by_origin(key);
+            }
         }
+        sketch.replica.estimate_by_origin(key)
     }
 }
 
@@ -149,10 +153,11 @@ impl StatusSource for Overview {
         self.crew.redden(Part::Connection);
     }
 
-    fn detail(&self, key: &[u8]) -> Detail {
+    fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError> {
         #[cfg(test)]
         self.crew.strikes_thread(Part::Connection);
-        let origins = self.estimate_by_origin(key);
-        Detail::of(key, self.shared().replica().estimate(key), &origins)
+        let sketch = question.find(self.shared().engine().registry())?;
+        let origins = self.estimate_by_origin(sketch, &question.key);
+        Detail::of(question, &sketch.replica, &origins, self.shared().now())
     }
 }

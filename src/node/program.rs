@@ -13,7 +13,7 @@ use super::start::{THE_STOP_SIGNAL, thread_count};
 use super::{Node, room};
 use crate::config::NodeConfig;
 use crate::shared::LimitsInForce;
-use crate::status::Status;
+use crate::status::{NamedSketchStatus, Status};
 use rmbd_console as console;
 use rmbd_io::Backend;
 use rmbd_io::limits::in_the_way_of_threads;
@@ -62,9 +62,9 @@ fn announce(status: &Status) {
 }
 
 fn ready_line(status: &Status) -> String {
-    let sketch = &status.sketch;
+    let (sketch, memory) = (&status.sketch, MemoryOfAll::of(status));
     format!(
-        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={}",
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} sketches={}",
         status.udp,
         status.http.as_deref().unwrap_or("off"),
         status.cluster.address.as_deref().unwrap_or("off"),
@@ -73,8 +73,32 @@ fn ready_line(status: &Status) -> String {
         sketch.depth,
         sketch.width,
         sketch.hash,
-        binary_size(sketch.memory_bytes),
+        binary_size(memory.cells_bytes.saturating_add(memory.windows_bytes)),
+        binary_size(memory.cells_bytes),
+        binary_size(memory.windows_bytes),
+        status.sketches.len(),
     )
+}
+
+/// The memory of all sketches.
+struct MemoryOfAll {
+    /// Bytes of cells, with those of others.
+    cells_bytes: u64,
+    /// Bytes of the snapshots of windows.
+    windows_bytes: u64,
+}
+
+impl MemoryOfAll {
+    fn of(status: &Status) -> Self {
+        let sum = |bytes: &dyn Fn(&NamedSketchStatus) -> u64| {
+            let sketches = status.sketches.iter().map(bytes);
+            sketches.fold(0, u64::saturating_add)
+        };
+        Self {
+            cells_bytes: sum(&NamedSketchStatus::cells_memory_bytes),
+            windows_bytes: sum(&NamedSketchStatus::windows_memory_bytes),
+        }
+    }
 }
 
 /// A size such as `16MiB`, without a fraction if there is none.

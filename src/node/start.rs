@@ -79,7 +79,7 @@ impl Node {
                 let publisher = Publisher::Cluster {
                     cluster: Arc::clone(&cluster),
                     sockets,
-                    seeds,
+                    seeds: Box::new(seeds),
                 };
                 (Participation::On(cluster), publisher)
             }

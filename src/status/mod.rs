@@ -4,6 +4,7 @@
 
 mod cluster;
 mod counters;
+mod detail;
 mod json_key;
 pub mod metrics;
 mod sketches;
@@ -22,6 +23,7 @@ pub use self::cluster::{
 };
 pub use self::counters::Messages;
 pub(crate) use self::counters::{Tally, TurnedAway};
+pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::json_key::JsonKey;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 pub(crate) use self::sources::{hex, tally_of};
@@ -240,12 +242,18 @@ pub struct Detail {
     /// The key, as a member `key`, or `key_base64` if it is no UTF-8.
     #[serde(flatten)]
     pub key: JsonKey<'static>,
-    /// The count: the sum over the origins.
+    /// Name of the sketch, if the question named one; else it is `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<String>,
+    /// The count of all time: the sum over the origins.
     pub count: u64,
     /// Whether counts of other nodes are missing here for want of room, so that all together may have more.
     #[serde(default)]
     pub incomplete: bool,
-    /// The origins that contribute.
+    /// The count in a window, if the question named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowDetail>,
+    /// The origins that contribute to the count of all time.
     pub origins: Vec<OriginDetail>,
 }
 

@@ -88,6 +88,20 @@ pub struct AmountStatus {
 const SMALL_ERROR: u64 = 10;
 
 impl NamedSketchStatus {
+    /// Bytes of the snapshots of its windows.
+    #[must_use]
+    pub fn windows_memory_bytes(&self) -> u64 {
+        let windows = self.windows.iter().map(|window| window.memory_bytes);
+        windows.fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of all else: its own cells, and those of others.
+    #[must_use]
+    pub fn cells_memory_bytes(&self) -> u64 {
+        let windows = self.windows_memory_bytes();
+        self.sketch.memory_bytes.saturating_sub(windows)
+    }
+
     /// All sketches, as they are now.
     pub(crate) fn all(registry: &Registry, now: Duration) -> Vec<Self> {
         let sketches = registry.sketches().iter();

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::counters::Tally;
 use super::thread::ObservedThread;
-use super::{CompactStatus, Datagrams, Detail, LogStatus, OriginDetail, Replies, SketchStatus};
+use super::{CompactStatus, Datagrams, LogStatus, Replies, SketchStatus};
 use crate::engine::Engine;
 use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
-use rmbd_store::{Estimate, OriginEstimate, OriginName, Replica, SketchIndex};
+use rmbd_store::{Replica, SketchIndex};
 
 /// An identifying number as all documents show it: 16 hexadecimal digits.
 pub(crate) fn hex(number: u64) -> String {
@@ -108,31 +108,5 @@ impl LogStatus {
             lines_dropped: dropped,
             lines_refused: refused,
         }
-    }
-}
-
-impl Detail {
-    /// The detail of a key. `count` is the answer of a count, which is at least the sum over the shown origins.
-    pub(crate) fn of(key: &[u8], count: Estimate, origins: &[OriginEstimate]) -> Self {
-        Self {
-            key: key.to_vec().into(),
-            count: count.count,
-            incomplete: count.incomplete,
-            origins: origins.iter().map(origin).collect(),
-        }
-    }
-}
-
-fn origin(origin: &OriginEstimate) -> OriginDetail {
-    let (node, legacy) = match origin.origin {
-        OriginName::Node(node) => (Some(hex(node)), None),
-        OriginName::Legacy(address) => (None, Some(address.to_string())),
-    };
-    OriginDetail {
-        node,
-        legacy,
-        slices: origin.slices as u64,
-        count: origin.count,
-        own: origin.is_own,
     }
 }

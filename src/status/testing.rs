@@ -1,9 +1,19 @@
 //! A status for tests.
 
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmbd_proto::cluster::SliceId;
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
+
 use super::{
-    AmountStatus, ClusterStatus, CompactStatus, Datagrams, IoStatus, LimitStatus, LogStatus,
-    MemberStatus, Messages, NamedSketchStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
-    QueueStatus, Readiness, Replies, SketchStatus, SliceStatus, Status, ThreadStatus, WindowStatus,
+    AmountStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
+    IoStatus, LimitStatus, LogStatus, MemberStatus, Messages, NamedSketchStatus, OneWayStatus,
+    OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SketchStatus, SliceStatus,
+    Status, ThreadStatus, WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
@@ -125,6 +135,37 @@ pub(crate) fn status() -> Status {
             ),
         ],
     }
+}
+
+/// The detail of a node that has counted the key as often as it has bytes, in the sketches `default` and `logins`.
+/// Both have the window of a minute, and the latter one of an hour too.
+pub(crate) fn detail(question: &DetailQuestion) -> Result<Detail, DetailError> {
+    let sketches = [("default", &[60_000][..]), ("logins", &[60_000, 3_600_000])];
+    let sketches = sketches.map(|(name, spans_ms)| sketch_of(name, spans_ms, &question.key));
+    let registry = Registry::new(sketches.into()).unwrap();
+    let replica = &question.find(&registry)?.replica;
+    let origins = replica.estimate_by_origin(&question.key);
+    Detail::of(question, replica, &origins, Duration::from_secs(1))
+}
+
+fn sketch_of(name: &str, spans_ms: &[u64], key: &[u8]) -> NamedSketch {
+    let (geometry, family) = (Geometry::new(1024, 4).unwrap(), HashFamily::Fnv);
+    let plan = |&span_ms| WindowPlan::new(span_ms, None, None, geometry, family).unwrap();
+    let own = SliceId {
+        node: 0xaa,
+        ..SliceId::default()
+    };
+    let replica = Replica::try_open(ReplicaOptions {
+        own,
+        windows: spans_ms.iter().map(plan).collect(),
+        ..ReplicaOptions::new(geometry, family)
+    });
+    let replica = replica.unwrap();
+    if !key.is_empty() {
+        let weight = Weight::new(key.len() as u32).unwrap();
+        replica.add(key, weight).unwrap();
+    }
+    NamedSketch::new(name.parse().unwrap(), Arc::new(replica))
 }
 
 fn cluster() -> ClusterStatus {

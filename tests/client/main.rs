@@ -4,6 +4,7 @@
 
 mod asynchronous;
 mod blocking;
+mod limits;
 mod names;
 
 use std::time::Duration;

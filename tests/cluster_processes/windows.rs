@@ -11,7 +11,7 @@ use rmbd_testkit::random::Random;
 use rustix::process::Signal;
 
 use crate::support::running::{Running, loopback, text, wait_until};
-use crate::support::together::{wait_until_equal, wait_until_one};
+use crate::support::together::wait_until_one;
 
 const SPAN: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(200);
@@ -173,8 +173,8 @@ fn a_node_that_joins_under_load_tells_the_same_and_takes_nothing_old_for_new() {
         joined
     });
     let nodes = [&a, &b, &c, &joined];
-    wait_until_equal(&nodes);
     for node in nodes {
+        wait_for_all(node, &truth, "load");
         truth.check_not_below(node, "default", "load");
     }
     for node in nodes {

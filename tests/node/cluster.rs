@@ -132,6 +132,12 @@ fn three_nodes_join_and_count_together() {
         let own = &detail.origins[0];
         assert!(own.own && own.count == 10);
         assert_eq!(own.node.as_deref(), Some(&*b.status().cluster.node));
+        let (_, body) = get(&b, "/detail?sketch=default&window=60s&key=apple");
+        let detail: Detail = serde_json::from_str(&body).unwrap();
+        // What the others counted before b came may be told as older than the window.
+        let window = detail.window.unwrap();
+        assert!((10..=111).contains(&window.bound) && window.smooth <= window.bound);
+        assert_eq!((window.span_ms, window.error), (60_000, 0), "{window:?}");
         let (_, metrics) = get(&c, "/metrics");
         assert!(metrics.contains("rmbd_cluster_members{state=\"alive\"} 2\n"));
         assert!(metrics.contains("rmbd_cluster_slices 3\n"));

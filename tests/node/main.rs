@@ -14,4 +14,5 @@ mod names;
 mod peers;
 mod start;
 mod support;
+mod window_times;
 mod windows;

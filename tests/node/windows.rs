@@ -1,268 +1,150 @@
-//! Windows of a whole node, against an exact list of adds with the times between which they came.
+//! Tests of sketches, windows and limits as a program around a node uses them, without the network.
 
-use std::net::UdpSocket;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rmbd::config::{IoChoice, NodeConfig, WindowConfig};
-use rmbd::node::Node;
-use rmbd::status::Status;
-use rmbd_proto::compact::{Answer, Header, RequestWriter, WindowAnswer, WriteError, reply};
-use rmbd_testkit::random::Random;
+use rmbd::config::{IoChoice, LimitConfig, LimitVerdict, NodeConfig, SketchWish};
+use rmbd::engine::{Refusal, Verdict};
+use rmbd::node::{AddError, AskError, Node};
+use rmbd_client::{Client, ClientOptions, Window};
+use rmbd_store::Reading;
 
-use crate::support::{BACKENDS, PATIENCE, client_of, config, receive, wait_for};
+use crate::support::{PATIENCE, config};
 
-const SPAN_MS: u64 = 2_000;
-const STEP_MS: u64 = 200;
-const STEP: Duration = Duration::from_millis(STEP_MS);
-/// Few keys, none of which shares its cells with another.
-const KEYS: [&[u8]; 3] = [b"apple", b"pear", b"plum"];
-/// Windows that one ring answers, the shortest first.
-const ASKED_MS: [u64; 4] = [STEP_MS, 2 * STEP_MS, SPAN_MS - STEP_MS, SPAN_MS];
-const SEED: u64 = 0x0057_1d03;
+const MINUTE: Duration = Duration::from_secs(60);
 
-/// A node that keeps one window.
-fn with_window(io: IoChoice) -> Node {
-    let window = WindowConfig {
-        span_ms: SPAN_MS,
-        step_ms: Some(STEP_MS),
-        width: None,
-    };
+/// A node with a sketch `logins` that keeps a minute by 5 s, and a limit of 5 a minute in it.
+fn node() -> Node {
+    let config = config(IoChoice::Mmsg);
+    let wish: SketchWish = "name=logins,width=65536,depth=4,windows=60s/5s"
+        .parse()
+        .unwrap();
     Node::start(NodeConfig {
-        windows: vec![window],
-        ..config(io)
+        sketches: vec![wish.plan(config.family).unwrap()],
+        limits: vec![LimitConfig {
+            name: "five".parse().unwrap(),
+            sketch: "logins".parse().unwrap(),
+            keys: "*".parse().unwrap(),
+            amounts: vec!["5/60s".parse().unwrap()],
+            cost: 1,
+            verdict: LimitVerdict::Take,
+            overrides: vec![],
+            exempt: vec![],
+            shadow: false,
+        }],
+        max_weight: 1_000,
+        ..config
     })
     .unwrap()
 }
 
-/// The answers to one request.
-fn ask<T>(
-    client: &UdpSocket,
-    fill: impl FnOnce(&mut RequestWriter) -> Result<(), WriteError>,
-    of: impl Fn(Answer<'_>) -> T,
-) -> Vec<T> {
-    let mut writer = RequestWriter::new(1_400);
-    let header = Header {
-        acknowledge: true,
-        ..Header::default()
+#[test]
+fn sketches_are_apart_and_shared_with_clients() {
+    let node = node();
+    let logins = node.sketch("logins").unwrap();
+    logins.add(b"a", 7).unwrap();
+    node.add(b"a", 1).unwrap();
+    assert_eq!(logins.estimate(b"a").count, 7);
+    assert_eq!(node.estimate(b"a").count, 1);
+    assert_eq!(node.sketch("default").unwrap().estimate(b"a").count, 1);
+    let options = ClientOptions {
+        timeout: PATIENCE,
+        ..ClientOptions::default()
     };
-    writer.start(&header).unwrap();
-    fill(&mut writer).unwrap();
-    let operations = writer.operations();
-    client.send(writer.finish()).unwrap();
-    let received = receive(client);
-    let reply = reply(&received).unwrap();
+    let mut client = Client::connect(node.udp_addr(), options).unwrap();
+    let mut remote = client.sketch("logins").unwrap();
+    remote.add("a", 2).unwrap();
+    assert_eq!(remote.count("a").unwrap().estimate, 9);
+    let window = Window::bound(MINUTE);
+    let counts = remote.count_many_in(&["a", "b"], window).unwrap();
+    let counts: Vec<_> = counts.iter().map(|count| count.estimate).collect();
+    assert_eq!(counts, [9, 0]);
+    let counts = remote.count_many(&["b", "a"]).unwrap();
+    assert_eq!(counts[1].estimate, 9);
+    assert_eq!(logins.estimate(b"a").count, 9);
+    let (hit, verdict) = logins.hit(b"a", 1, 9).unwrap();
+    assert_eq!((hit.count, verdict), (10, Verdict::Over));
+    let unknown = node.sketch("login").unwrap_err();
     assert_eq!(
-        (usize::from(reply.head.done), reply.head.code),
-        (operations, 0)
+        unknown.to_string(),
+        "the node has no sketch \"login\", it has default, logins"
     );
-    reply.answers().map(|answer| of(answer.unwrap())).collect()
-}
-
-/// An add, which the node took between two moments.
-struct Add {
-    key: usize,
-    weight: u64,
-    sent: Instant,
-    acknowledged: Instant,
-}
-
-/// All adds so far.
-#[derive(Default)]
-struct Truth(Vec<Add>);
-
-impl Truth {
-    fn add(&mut self, client: &UdpSocket, key: usize, weight: u64) {
-        let sent = Instant::now();
-        ask(client, |writer| writer.add(KEYS[key], weight), drop_answer);
-        self.0.push(Add {
-            key,
-            weight,
-            sent,
-            acknowledged: Instant::now(),
-        });
-    }
-
-    fn sum(&self, key: usize, counts: impl Fn(&Add) -> bool) -> u64 {
-        let adds = self.0.iter().filter(|add| add.key == key && counts(add));
-        adds.map(|add| add.weight).sum()
-    }
-
-    /// What the node took for certain from this moment on.
-    fn at_least_since(&self, key: usize, from: Option<Instant>) -> u64 {
-        self.sum(key, |add| from.is_none_or(|from| add.sent >= from))
-    }
-
-    /// What it may have taken from this moment on.
-    fn at_most_since(&self, key: usize, from: Option<Instant>) -> u64 {
-        self.sum(key, |add| from.is_none_or(|from| add.acknowledged >= from))
-    }
-}
-
-fn drop_answer(_: Answer<'_>) {}
-
-/// A question about all windows of a key at one moment, each as bound and as smooth, and about all time.
-struct Asked {
-    key: usize,
-    began: Instant,
-    ended: Instant,
-    /// Bound and smooth, by window.
-    windows: Vec<[WindowAnswer; 2]>,
-    all_time: u64,
-}
-
-impl Asked {
-    fn ask(client: &UdpSocket, key: usize) -> Self {
-        let began = Instant::now();
-        let fill = |writer: &mut RequestWriter| {
-            for window_ms in ASKED_MS {
-                writer.window(KEYS[key], window_ms, false)?;
-                writer.window(KEYS[key], window_ms, true)?;
-            }
-            writer.window(KEYS[key], 0, false)
-        };
-        let answers = ask(client, fill, |answer| match answer {
-            Answer::Window(window) => window,
-            other => panic!("{other:?}"),
-        });
-        let (windows, all_time) = answers.as_chunks::<2>();
-        Self {
-            key,
-            began,
-            ended: Instant::now(),
-            windows: windows.to_vec(),
-            all_time: all_time[0].estimate,
-        }
-    }
-
-    /// Checks everything that holds at any speed. `started` are the moments between which the node started.
-    fn check(&self, truth: &Truth, started: (Instant, Instant)) {
-        let mut shorter: Option<[WindowAnswer; 2]> = None;
-        assert_eq!(self.all_time, truth.sum(self.key, |_| true));
-        for (&window_ms, &[bound, smooth]) in ASKED_MS.iter().zip(&self.windows) {
-            let span = Duration::from_millis(window_ms);
-            let what = || format!("{window_ms} ms: {bound:?} {smooth:?}");
-            // Never too low, by our clock.
-            let least = truth.at_least_since(self.key, self.ended.checked_sub(span));
-            assert!(
-                bound.estimate >= least,
-                "{} instead of {least}: {}",
-                bound.estimate,
-                what()
-            );
-            // Never higher than what came since the snapshot; while that was copied adds may have come.
-            let covered = Duration::from_millis(bound.covered_ms.into());
-            let from = self.began.checked_sub(covered + STEP);
-            let most = truth.at_most_since(self.key, from);
-            assert!(
-                bound.estimate <= most,
-                "{} instead of {most}: {}",
-                bound.estimate,
-                what()
-            );
-            assert!(smooth.estimate <= bound.estimate, "{}", what());
-            assert!(u64::from(bound.covered_ms) >= window_ms, "{}", what());
-            assert_eq!(smooth.covered_ms, bound.covered_ms);
-            assert!(!bound.overflowed && !smooth.overflowed);
-            // A shorter window that begins at a younger snapshot has nothing of the step that is weighted.
-            if let Some([less, _]) = shorter {
-                assert!(less.estimate <= bound.estimate, "{less:?} {}", what());
-                if less.covered_ms < bound.covered_ms {
-                    assert!(less.estimate <= smooth.estimate, "{less:?} {}", what());
-                }
-            }
-            shorter = Some([bound, smooth]);
-            self.check_completeness(span, bound, started);
-        }
-    }
-
-    /// A node knows of nothing before its start.
-    fn check_completeness(&self, span: Duration, bound: WindowAnswer, started: (Instant, Instant)) {
-        if self.ended.duration_since(started.0) < span {
-            assert!(bound.incomplete, "{span:?}");
-        }
-        if self.began.duration_since(started.1) > span {
-            assert!(!bound.incomplete, "{span:?}");
-        }
-    }
-}
-
-/// Adds in bursts and silences for some windows, with a question behind every one.
-fn add_and_ask(node: &Node, started: (Instant, Instant), seed: u64) {
-    let (client, mut truth, mut random) = (client_of(node), Truth::default(), Random(seed));
-    let mut covered_within_two_steps = 0;
-    while started.1.elapsed() < Duration::from_millis(2 * SPAN_MS) {
-        for _ in 0..random.below(20) {
-            let (key, weight) = (random.below(3) as usize, random.below(50));
-            truth.add(&client, key, weight);
-        }
-        let asked = Asked::ask(&client, random.below(3) as usize);
-        asked.check(&truth, started);
-        for (window_ms, [bound, _]) in ASKED_MS.iter().zip(&asked.windows) {
-            let is_close = u64::from(bound.covered_ms) <= window_ms + 2 * STEP_MS;
-            covered_within_two_steps += u64::from(is_close);
-        }
-        std::thread::sleep(Duration::from_millis(random.below(120)));
-    }
-    assert!(covered_within_two_steps > 0, "every snapshot came late");
-    // What nobody adds to any more leaves all windows, and stays in the count of all time.
-    for key in 0..KEYS.len() {
-        let start = Instant::now();
-        loop {
-            let asked = Asked::ask(&client, key);
-            asked.check(&truth, started);
-            if asked.windows.iter().flatten().all(|it| it.estimate == 0) {
-                break;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not leave the window");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
+    node.stop().unwrap();
 }
 
 #[test]
-fn windows_are_never_below_the_truth_nor_above_what_they_say_to_cover() {
-    println!("seed {SEED:#x}");
-    std::thread::scope(|scope| {
-        for (seed, io) in (SEED..).zip(BACKENDS) {
+fn counts_in_windows() {
+    let node = node();
+    let logins = node.sketch("logins").unwrap();
+    logins.add(b"a", 7).unwrap();
+    for span in [MINUTE, Duration::from_secs(5), Duration::ZERO] {
+        for reading in [Reading::Bound, Reading::Smooth] {
+            let estimate = logins.estimate_in(b"a", span, reading).unwrap();
+            assert_eq!(estimate.count, 7);
+            assert!(!estimate.overflowed);
+            // The node has not been there for so long.
+            assert_eq!(estimate.incomplete, !span.is_zero());
+        }
+    }
+    for span in [Duration::from_nanos(1), MINUTE * 2, Duration::MAX] {
+        let unknown = logins.estimate_in(b"a", span, Reading::Bound).unwrap_err();
+        assert!(unknown.to_string().contains("possible are"), "{unknown}");
+    }
+    node.stop().unwrap();
+}
+
+#[test]
+fn limits_take_and_count() {
+    let node = node();
+    let logins = node.sketch("logins").unwrap();
+    for n in 1..=4_u64 {
+        let counted = logins.hit_in(b"counts", 1, 2, MINUTE).unwrap();
+        assert_eq!((counted.estimate, counted.is_over), (n, n > 2));
+        let taken = logins.take(b"takes", 1, 2, MINUTE).unwrap();
+        assert_eq!((taken.estimate, taken.is_over), (n.min(2), n > 2));
+        assert_eq!(taken.remaining, 2_u64.saturating_sub(n));
+        let wait = taken.retry_after.unwrap();
+        assert_eq!(wait > Duration::ZERO, taken.is_over, "{wait:?}");
+    }
+    let never = logins.take(b"k", 3, 2, Duration::ZERO).unwrap();
+    assert_eq!((never.is_over, never.retry_after), (true, None));
+    assert_eq!(logins.estimate(b"k").count, 0);
+    let error = logins.take(b"k", 1_001, 2, MINUTE).unwrap_err();
+    assert!(matches!(error, AskError::Weight(_)), "{error}");
+    let error = logins.take(b"k", 1, 2, MINUTE * 2).unwrap_err();
+    assert!(matches!(error, AskError::Window(_)), "{error}");
+    let error = logins.add(b"k", 1_001).unwrap_err();
+    assert!(matches!(error, AddError::Weight(_)), "{error}");
+    node.stop().unwrap();
+}
+
+#[test]
+fn limits_by_their_names() {
+    let node = node();
+    let within = (0..8).filter(|_| !node.hit_by_name("five", b"a", 1).unwrap().is_over);
+    assert_eq!(within.count(), 5);
+    assert_eq!(node.sketch("logins").unwrap().estimate(b"a").count, 5);
+    let error = node.hit_by_name("six", b"a", 1).unwrap_err();
+    assert_eq!(error, AskError::Refused(Refusal::UnknownLimit));
+    let status = node.status();
+    assert_eq!((status.limits[0].asked, status.limits[0].over), (8, 3));
+    node.stop().unwrap();
+}
+
+/// Threads that take at once are let through one after another, since they share the node's session.
+#[test]
+fn threads_take_no_more_than_there_is() {
+    let node = node();
+    let logins = node.sketch("logins").unwrap();
+    let taken: usize = std::thread::scope(|scope| {
+        let takers = (0..4).map(|_| {
             scope.spawn(move || {
-                let before = Instant::now();
-                let node = with_window(io);
-                add_and_ask(&node, (before, Instant::now()), seed);
-                node.stop().unwrap();
-            });
-        }
+                let takes = (0..50).map(|_| logins.take(b"shared", 1, 30, MINUTE).unwrap());
+                takes.filter(|taken| !taken.is_over).count()
+            })
+        });
+        let takers: Vec<_> = takers.collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
     });
-}
-
-/// The surrounding program's adds, those of datagrams and those of hits count in one window.
-#[test]
-fn whatever_adds_is_in_the_window_until_it_leaves_it() {
-    for io in BACKENDS {
-        let node = with_window(io);
-        let (client, began) = (client_of(&node), Instant::now());
-        node.add(b"apple", 3).unwrap();
-        let answers = ask(
-            &client,
-            |writer| {
-                writer.add(b"apple", 4)?;
-                writer.hit(b"apple", 5, 12, SPAN_MS)?;
-                writer.window(b"apple", SPAN_MS, false)
-            },
-            |answer| match answer {
-                Answer::Hit {
-                    estimate, within, ..
-                } => (estimate, within),
-                Answer::Window(window) => (window.estimate, true),
-                other => panic!("{other:?}"),
-            },
-        );
-        let weight_of = |status: &Status| status.sketches[0].windows[0].weight;
-        let weight = weight_of(&node.status());
-        // Nothing can have left it earlier.
-        if began.elapsed() < Duration::from_millis(SPAN_MS) {
-            assert_eq!((&answers[..], weight), (&[(12, true); 2][..], 12), "{io}");
-        }
-        wait_for(&node, "an empty window", |it| weight_of(it) == 0);
-        assert_eq!(node.stop().unwrap().sketch.total_weight, 12);
-    }
+    assert_eq!(taken, 30);
+    node.stop().unwrap();
 }

@@ -67,17 +67,28 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         adds: 1,
-        ..command(
-            &["hit", "h", "--limit", "1000000"],
-            HERE,
-            0,
-            "\twithin\th\n",
-        )
+        ..command(&["hit", "h", "--limit", "1000000"], HERE, 0, "h: ")
     },
     Command {
         adds: 1,
-        ..command(&["hit", "h", "--limit", "0"], HERE, 3, "\tover\th\n")
+        ..command(&["hit", "h", "--limit", "0"], HERE, 3, "h: ")
     },
+    Command {
+        input: Some("h\nh\n"),
+        adds: 2,
+        ..command(&["hit", "-", "--limit", "0"], HERE, 3, "in all, over")
+    },
+    Command {
+        adds: 1,
+        ..command(
+            &["hit", "h", "--limit", "1000000/60s", "--json"],
+            HERE,
+            0,
+            "\"within\"",
+        )
+    },
+    command(&["sketches"], HERE, 0, "default  0"),
+    command(&["sketches", "--json"], HERE, 0, "span_ms"),
     command(&["members"], HERE, 0, "asked"),
     command(&["status"], HERE, 0, "total weight"),
     command(&["status", "--json"], HERE, 0, "total_weight"),
@@ -109,6 +120,20 @@ const COMMANDS: &[Command] = &[
         "",
     ),
     command(&["count"], None, 2, ""),
+    command(&["hit", "h"], NOWHERE, 2, ""),
+    command(&["hit", "h", "--limit", "1,2"], NOWHERE, 2, ""),
+    command(&["hit", "h", "--limit", "1"], NOWHERE, 1, ""),
+    command(&["hit", "h", "--limit-name", "none"], HERE, 1, ""),
+    command(&["count", "z", "--window", "7ms"], HERE, 1, ""),
+    command(&["add", "z", "--sketch", "none"], HERE, 1, ""),
+    command(&["pardon", "h"], NOWHERE, 2, ""),
+    command(
+        &["pardon", "h", "--limit-name", "none", "--for", "1h"],
+        HERE,
+        1,
+        "",
+    ),
+    command(&["sketches"], NOWHERE, 1, ""),
     command(&["no-command"], None, 2, ""),
     command(&["count", "a"], NOWHERE, 1, ""),
     command(&["add", "a"], NOWHERE, 1, ""),

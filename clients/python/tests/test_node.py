@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
 import unittest
 
-from rmbd import Client, KeyTooLong, Refused, RmbdClient
+from rmbd import AsyncClient, Client, KeyTooLong, Limit, Refused, RmbdClient
 
 RMBD_BIN = os.environ.get("RMBD_BIN", "")
 
@@ -58,6 +59,47 @@ class RealNode(unittest.TestCase):
             with stranger, self.assertRaises(Refused) as raised:
                 stranger.hit("a", 10**9, limit=1)
             self.assertEqual(raised.exception.problem, "weight_too_large")
+
+    def test_sketches_and_limits(self) -> None:
+        with Node("--sketch", "name=logins,windows=60s/5s") as node:
+            with Client(node.address, timeout=30) as client:
+                logins = client.sketch("logins")
+                logins.add("a", 3)
+                self.assertEqual(logins.count("a", window="60s").estimate, 3)
+                self.assertEqual(client.count("a").estimate, 0)
+                takes = [logins.take("k", limit=2, window="60s").allowed for _ in range(4)]
+                self.assertEqual(takes, [True, True, False, False])
+                hits = [logins.hit("h", limit=2, window="60s").estimate for _ in range(4)]
+                self.assertEqual(hits, [1, 2, 3, 4])
+                both = [Limit("k", 9, "60s", sketch="logins"), Limit("n", 1)]
+                verdicts = [client.limits(both, take=True) for _ in range(2)]
+                self.assertEqual([one.allowed for one in verdicts], [True, False])
+                listed = {one.name: one for one in client.sketches()}
+                self.assertEqual(set(listed), {"default", "logins"})
+                window = listed["logins"].windows[0]
+                self.assertEqual((window.span, window.step), (60.0, 5.0))
+                for name, call in (
+                    ("unknown_sketch", lambda: client.sketch("none").count("a").estimate),
+                    ("unknown_window", lambda: logins.count("a", "7ms").estimate),
+                    ("unknown_limit", lambda: client.hit_by_name("none", "a").estimate),
+                ):
+                    with self.assertRaises(Refused) as raised:
+                        call()
+                    self.assertEqual(raised.exception.problem, name)
+
+    def test_asyncio(self) -> None:
+        async def run(address: str) -> None:
+            async with AsyncClient(address, timeout=30) as client:
+                logins = client.sketch("logins")
+                await logins.add_many((f"key {n % 100}", 1) for n in range(10_000))
+                counts = await logins.count_many(f"key {n}" for n in range(100))
+                self.assertEqual({one.estimate for one in counts}, {100})
+                takes = [logins.take("k", limit=20, window="60s") for _ in range(50)]
+                verdicts = await asyncio.gather(*takes)
+                self.assertEqual(sum(one.allowed for one in verdicts), 20)
+
+        with Node("--sketch", "name=logins,windows=60s/5s") as node:
+            asyncio.run(run(node.address))
 
     def test_legacy(self) -> None:
         for dialect in ("native", "network"):

@@ -140,16 +140,26 @@ impl Client {
         question: impl Into<Question<'q>>,
     ) -> Result<A, ClientError> {
         let question = question.into();
-        let now = self.connection.now();
-        self.until = question.deadline.map(|deadline| now + deadline);
-        let answers = self.ask_all(1, |_| question);
-        self.until = None;
-        let answers = answers.map_err(|error| match question.deadline {
-            Some(deadline) => error.after(deadline),
-            None => error,
-        })?;
+        let answers = self.ask_all_within(question.deadline, 1, |_| question)?;
         // The core lets no other kind of answer through.
         answers.into_iter().next().ok_or(ClientError::Closed)
+    }
+
+    /// [`Self::ask_all`], for a caller that waits only so long for all of them.
+    pub(super) fn ask_all_within<'k, A: FromAnswer, Q: Into<Question<'k>>>(
+        &mut self,
+        deadline: Option<Duration>,
+        count: usize,
+        operation: impl Fn(usize) -> Q,
+    ) -> Result<Vec<A>, ClientError> {
+        let now = self.connection.now();
+        self.until = deadline.map(|deadline| now + deadline);
+        let answers = self.ask_all(count, operation);
+        self.until = None;
+        answers.map_err(|error| match deadline {
+            Some(deadline) => error.after(deadline),
+            None => error,
+        })
     }
 
     /// Sends `count` operations and waits for all their answers, which come in the same order.

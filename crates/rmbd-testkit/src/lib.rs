@@ -1,6 +1,6 @@
 //! Tools that rmbd's tests and benches share. There is a network between real processes that loses, doubles and
 //! delays datagrams by a seed; there are floods of forged datagrams, standard streams that are broken in every way,
-//! and checks of what a test needs of the machine.
+//! a browser without a window, and checks of what a test needs of the machine.
 //!
 //! ```
 //! use std::net::UdpSocket;
@@ -22,6 +22,7 @@
     clippy::should_implement_trait
 )]
 
+pub mod browser;
 pub mod forgery;
 pub mod legacy_server;
 pub mod proxy;

@@ -113,8 +113,8 @@ impl<T: Copy> Session<T> {
     /// Adds to `key` as the limit of this name says, and answers whether it is kept.
     ///
     /// # Errors
-    /// [`Refusal::UnknownLimit`], [`Refusal::WeightTooLarge`], [`Refusal::UnknownWindow`] where the limit's sketch keeps
-    /// no such window, and like [`limits`](Self::limits).
+    /// [`Refusal::UnknownLimit`], [`Refusal::WeightTooLarge`], [`Refusal::UnknownWindow`] where the limit's sketch
+    /// keeps no such window, and like [`limits`](Self::limits).
     pub fn hit_by_name(
         &mut self,
         admitted: Admitted,

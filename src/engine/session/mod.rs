@@ -24,7 +24,7 @@ use rmbd_store::{Batch, Estimate, Reading, Replica, SketchIndex, SketchNumber, W
 /// 2. [`provide`](Self::provide) for all weights of the request, so that it is not refused in its middle,
 /// 3. [`admit`](Self::admit) where it asks for exactly-once: the [`Turn`] that comes of it goes with each operation.
 ///    All other requests have [`Turn::First`],
-/// 4. for each operation [`weigh`](Self::weigh) and [`limit`](Self::limit), which refuse what is not taken, then
+/// 4. for each operation [`weigh`](Self::weigh) and [`window`](Self::window), which refuse what is not taken, then
 ///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds) or
 ///    [`info`](Self::info),
 /// 5. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.

@@ -1,31 +1,77 @@
-//! `/detail`: a key's count by origin.
+//! `/detail`: a key's count by origin, and in a window.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use thiserror::Error;
 
 use super::Source;
+use crate::config::{SpanError, parse_span};
+use crate::status::DetailQuestion;
+use rmbd_proto::SketchNameError;
 use rmbd_proto::compact::KEY_BYTES_MAX;
 
 pub(super) async fn detail(State(source): Source, uri: Uri) -> Response {
-    match key(uri.query().unwrap_or_default()) {
-        Ok(key) => Json(source.detail(&key)).into_response(),
-        Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
+    let question = match question(uri.query().unwrap_or_default()) {
+        Ok(question) => question,
+        Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    };
+    match source.detail(&question) {
+        Ok(detail) => Json(detail).into_response(),
+        Err(why) => (StatusCode::NOT_FOUND, format!("{why}\n")).into_response(),
     }
 }
 
-/// Parses a query of `key=` and percent-encoded bytes (RFC 3986, 2.1). A plus is a plus.
-fn key(query: &str) -> Result<Vec<u8>, &'static str> {
-    let encoded = query.strip_prefix("key=");
-    let encoded = encoded.ok_or("ask for /detail?key= and the key, percent-encoded\n")?;
-    if encoded.contains('&') {
-        return Err("one key a question; an ampersand in a key is %26\n");
+/// Why a query is no question.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+enum QueryError {
+    #[error("ask for /detail?key= and the key, percent-encoded")]
+    NoKey,
+    #[error("possible are key, window and sketch, each once with =; an ampersand in a key is %26")]
+    Parameter,
+    #[error("{0} is given twice: one key, window and sketch a question")]
+    Twice(&'static str),
+    #[error("a % stands before two hexadecimal digits")]
+    Encoding,
+    #[error("the key is longer than {KEY_BYTES_MAX} bytes")]
+    KeyTooLong,
+    #[error("a window and a sketch's name are UTF-8")]
+    NoText,
+    #[error("window: {0}")]
+    Span(#[from] SpanError),
+    #[error("{0}")]
+    SketchName(#[from] SketchNameError),
+}
+
+/// Parses a query of `key=` and, in any order, `window=` and `sketch=`, with percent-encoded bytes (RFC 3986, 2.1). A
+/// plus is a plus.
+fn question(query: &str) -> Result<DetailQuestion, QueryError> {
+    let [mut key, mut window, mut sketch] = [const { None }; 3];
+    for parameter in query.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let (name, place) = match name {
+            "key" => ("key", &mut key),
+            "window" => ("window", &mut window),
+            "sketch" => ("sketch", &mut sketch),
+            "" if query.is_empty() => break,
+            _ => return Err(QueryError::Parameter),
+        };
+        let value = percent_decoded(value).ok_or(QueryError::Encoding)?;
+        if place.replace(value).is_some() {
+            return Err(QueryError::Twice(name));
+        }
     }
-    let key = percent_decoded(encoded).ok_or("a % stands before two hexadecimal digits\n")?;
-    match key.len() {
-        0..=KEY_BYTES_MAX => Ok(key),
-        _ => Err("the key is longer than 1024 bytes\n"),
+    let key = key.ok_or(QueryError::NoKey)?;
+    if key.len() > KEY_BYTES_MAX {
+        return Err(QueryError::KeyTooLong);
     }
+    let text = |value| String::from_utf8(value).map_err(|_| QueryError::NoText);
+    let (window, sketch) = (window.map(text).transpose()?, sketch.map(text).transpose()?);
+    Ok(DetailQuestion {
+        key,
+        window_ms: window.map(|it| parse_span(&it)).transpose()?,
+        sketch: sketch.map(|it| it.parse()).transpose()?,
+    })
 }
 
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
@@ -47,43 +93,74 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn keys_are_any_bytes() {
+        let longest = "%61".repeat(KEY_BYTES_MAX);
         for (query, expected) in [
             ("key=", &b""[..]),
             ("key=abc", b"abc"),
             ("key=a+b%2Bc%20d", b"a+b+c d"),
             ("key=%00%ff%FF%26%3d=", b"\0\xff\xff&=="),
+            (&format!("key={longest}"), &[b'a'; KEY_BYTES_MAX]),
         ] {
-            assert_eq!(key(query).as_deref(), Ok(expected), "{query}");
+            let expected = DetailQuestion {
+                key: expected.to_vec(),
+                sketch: None,
+                window_ms: None,
+            };
+            assert_eq!(question(query), Ok(expected), "{query}");
         }
-        let longest = "%61".repeat(KEY_BYTES_MAX);
-        assert_eq!(
-            key(&format!("key={longest}")).as_deref(),
-            Ok(&[b'a'; KEY_BYTES_MAX][..])
-        );
     }
 
     #[test]
-    fn what_is_no_key_is_said() {
+    fn a_window_and_a_sketch_may_stand_anywhere() {
+        let expected = DetailQuestion {
+            key: b"a".to_vec(),
+            sketch: Some("logins.2".parse().unwrap()),
+            window_ms: Some(90_000),
+        };
+        for query in [
+            "key=a&window=90s&sketch=logins.2",
+            "sketch=logins%2e2&window=1m30s&key=a",
+            "window=1m%2030s&key=%61&sketch=logins.2",
+        ] {
+            assert_eq!(question(query), Ok(expected.clone()), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_question_is_said() {
         let too_long = format!("key={}", "a".repeat(KEY_BYTES_MAX + 1));
-        for (query, word) in [
+        for (query, words) in [
             ("", "key="),
-            ("name=a", "key="),
+            ("window=60s", "key="),
+            ("name=a", "key, window and sketch"),
+            ("key=a&b", "an ampersand in a key is %26"),
+            ("key=a&", "an ampersand in a key is %26"),
             ("key=a&key=b", "one key"),
+            ("key=a&window=1s&window=1s", "window is given twice"),
+            ("key=a&sketch=b&sketch=b", "sketch is given twice"),
             ("key=%", "two hexadecimal digits"),
             ("key=%1", "two hexadecimal digits"),
             ("key=%1g", "two hexadecimal digits"),
             ("key=%+1", "two hexadecimal digits"),
+            ("key=a&window=%1g", "two hexadecimal digits"),
+            ("key=a&window=", "such as 60s"),
+            ("key=a&window", "such as 60s"),
+            ("key=a&window=60", "such as 60s"),
+            ("key=a&window=-1s", "such as 60s"),
+            ("key=a&window=%ff", "UTF-8"),
+            ("key=a&sketch=", "1 to 64 characters"),
+            ("key=a&sketch=Logins", "no 'L'"),
+            ("key=a&sketch=%ff", "UTF-8"),
             (&too_long, "1024"),
         ] {
-            assert!(
-                key(query).is_err_and(|reason| reason.contains(word)),
-                "{query}"
-            );
+            let error = question(query).unwrap_err().to_string();
+            assert!(error.contains(words), "{query}: {error}");
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | `/metrics` | the same in the text format 0.0.4, or as OpenMetrics where `Accept` prefers that, see [`metrics`](crate::status::metrics) |
 //! | `/healthz` | 200 while every thread and task of the node runs, else 503 and what has ended |
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
-//! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes |
+//! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //!
 //! Only `GET` and `HEAD` are answered; no request changes a node. A request by a name that does not belong to this
 //! node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread that awaits
@@ -38,15 +38,18 @@ use tokio::net::TcpListener;
 
 use self::connections::Limits;
 pub use self::hosts::Hosts;
-use crate::status::{Detail, Readiness, Status};
+use crate::status::{Detail, DetailError, DetailQuestion, Readiness, Status};
 
 /// The source of the picture of the node that [`serve`] needs once for each answer.
 pub trait StatusSource: Send + Sync {
     /// The status of the node as it is now. It is called on the thread that serves HTTP, so it must not block.
     fn status(&self) -> Status;
 
-    /// A key's count by origin. It is called like [`status`](Self::status).
-    fn detail(&self, key: &[u8]) -> Detail;
+    /// A key's count by origin, and in a window. It is called like [`status`](Self::status).
+    ///
+    /// # Errors
+    /// [`DetailError`] says what the node has not: the sketch, or the window.
+    fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError>;
 
     /// The failure of the node in one line, if there is one.
     fn failure(&self) -> Option<String> {
@@ -107,8 +110,8 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-/RRRmZQLxe/u4bS/GQj5zNkWWZ31QrPX/90T0VVtVc4='; \
-     style-src 'sha256-0Oan/z6Vyb0mgtADY65OA6QuTakmOADkwHy9/JvsnYk='; \
+     script-src 'sha256-rHyHM6ZLDGSA1HU7Zm2fZyLnpW4IUAePw6R2yaHYoVI='; \
+     style-src 'sha256-+FAukan6JrxWgkeM13iKq5AJB56cYMSGZoR2zzGSNFA='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn status(State(source): Source) -> Json<Status> {
@@ -158,7 +161,7 @@ async fn readyz(State(source): Source) -> (StatusCode, String) {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz /detail?key=\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch=\n",
     )
 }
 

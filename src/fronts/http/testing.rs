@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StatusSource;
-use crate::status::testing::status;
-use crate::status::{Detail, OriginDetail, Readiness, Status};
+use crate::status::testing::{detail, status};
+use crate::status::{Detail, DetailError, DetailQuestion, Readiness, Status};
 
 /// A source whose status is always the same, but for its readiness.
 #[derive(Debug)]
@@ -39,19 +39,7 @@ impl StatusSource for Fake {
         }
     }
 
-    /// Returns the key, and its length as the count.
-    fn detail(&self, key: &[u8]) -> Detail {
-        Detail {
-            key: key.to_vec().into(),
-            count: key.len() as u64,
-            incomplete: false,
-            origins: vec![OriginDetail {
-                node: Some("00000000000000aa".into()),
-                legacy: None,
-                slices: 1,
-                count: key.len() as u64,
-                own: true,
-            }],
-        }
+    fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError> {
+        detail(question)
     }
 }

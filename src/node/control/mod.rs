@@ -40,12 +40,14 @@ pub(super) struct ControlThread {
 }
 
 /// The task that goes over our own cells, and publishes what was added to them.
+// There is one, and it moves once.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Publisher {
     /// The cluster's task publishes to other nodes.
     Cluster {
         cluster: Arc<SharedCluster>,
         sockets: ClusterSockets,
-        seeds: Seeds,
+        seeds: Box<Seeds>,
     },
     /// There is no cluster, so nothing is published.
     Alone(Vec<Slices>),
@@ -168,7 +170,7 @@ fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::R
             sockets,
             seeds,
         } => {
-            let task = ClusterTask::new(shared, cluster, sockets, seeds)?;
+            let task = ClusterTask::new(shared, cluster, sockets, *seeds)?;
             crew.task(Part::Cluster, |leave| task.run(leave))
         }
         Publisher::Alone(sketches) => {

@@ -123,7 +123,7 @@ impl Client {
     }
 }
 
-impl Sketch<'_> {
+impl<'c> Sketch<'c> {
     /// Waits no longer than this for an answer, instead of for the client's timeout. What was sent by then may still be
     /// added.
     #[must_use]
@@ -141,6 +141,11 @@ impl Sketch<'_> {
 
     /// Something to add many keys with, without waiting for each.
     pub fn adder(&mut self) -> Adder<'_> {
+        Adder::new(self.client, self.manner.sketch)
+    }
+
+    /// [`Self::adder`], for as long as the client is borrowed.
+    pub fn into_adder(self) -> Adder<'c> {
         Adder::new(self.client, self.manner.sketch)
     }
 
@@ -165,6 +170,33 @@ impl Sketch<'_> {
     ) -> Result<WindowCount, ClientError> {
         let question = self.manner.ask(count_in(key.as_ref(), window));
         self.client.ask(question)
+    }
+
+    /// [`Self::count`] of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub fn count_many<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<Count>, ClientError> {
+        let manner = self.manner;
+        let question = |at: usize| {
+            let key = keys[at].as_ref();
+            manner.ask(Operation::Count { key })
+        };
+        (self.client).ask_all_within(manner.deadline, keys.len(), question)
+    }
+
+    /// [`Self::count_in`] of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::count_in`].
+    pub fn count_many_in<K: AsRef<[u8]>>(
+        &mut self,
+        keys: &[K],
+        window: Window,
+    ) -> Result<Vec<WindowCount>, ClientError> {
+        let manner = self.manner;
+        let question = |at: usize| manner.ask(count_in(keys[at].as_ref(), window));
+        (self.client).ask_all_within(manner.deadline, keys.len(), question)
     }
 
     /// A key's estimate, a lower bound, and N.

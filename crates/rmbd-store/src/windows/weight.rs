@@ -41,7 +41,7 @@ impl Replica {
 
     fn epsilon_of(&self, window: Window) -> f64 {
         let ring = self.windows.ring(window);
-        let geometry = ring.map_or(self.own.geometry(), |ring| ring.plan().geometry());
+        let geometry = ring.map_or_else(|| self.own.geometry(), |ring| ring.plan().geometry());
         geometry.epsilon()
     }
 }

@@ -91,9 +91,56 @@ fn a_keys_detail_is_asked_for_with_any_bytes() {
     assert_eq!(detail, expected);
     let longest = "%61".repeat(1024);
     assert_eq!(server.get(&format!("/detail?key={longest}")).code, 200);
-    for path in ["/detail", "/detail?key=%f", "/detail?name=a"] {
-        let answer = server.get(path);
-        assert_eq!(answer.code, 400, "{path}");
+}
+
+#[test]
+fn a_keys_detail_has_its_count_in_a_window_of_a_sketch() {
+    let server = Server::start();
+    let window_of = |query: &str| -> serde_json::Value {
+        let answer = server.get(&format!("/detail?key=abc&{query}"));
+        assert_eq!(answer.code, 200, "{query}: {}", answer.body);
+        let detail: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(detail["count"], 3, "{query}");
+        serde_json::json!([detail["sketch"], detail["window"]])
+    };
+    // The node began a second ago, as if there had been a window without counts before.
+    let window = |span_ms: u64| {
+        serde_json::json!({
+            "span_ms": span_ms, "bound": 3, "smooth": 3, "error": 0, "covered_ms": span_ms + 1_000,
+            "incomplete": true, "overflowed": false,
+        })
+    };
+    let json = |sketch: Option<&str>, window| serde_json::json!([sketch, window]);
+    assert_eq!(window_of("window=60s"), json(None, window(60_000)));
+    let hour = json(Some("logins"), window(3_600_000));
+    assert_eq!(window_of("sketch=logins&window=1h"), hour);
+    let all_time = json(Some("default"), serde_json::Value::Null);
+    assert_eq!(window_of("sketch=default"), all_time);
+}
+
+#[test]
+fn a_detail_that_there_is_not_is_refused_with_its_reason() {
+    let server = Server::start();
+    for (query, code, words) in [
+        ("", 400, "ask for /detail?key="),
+        ("?key=%f", 400, "two hexadecimal digits"),
+        ("?name=a", 400, "key, window and sketch"),
+        ("?key=a&window=60", 400, "such as 60s"),
+        ("?key=a&sketch=Logins", 400, "no 'L'"),
+        (
+            "?key=a&window=61s",
+            404,
+            "multiples of 5000 ms up to 60000 ms",
+        ),
+        ("?key=a&window=0s", 404, "there is no window of 0 ms"),
+        ("?key=a&window=1h", 404, "there is no window of 3600000 ms"),
+        ("?key=a&sketch=none", 404, "there is no sketch none"),
+        ("?key=a&sketch=none&window=60", 400, "such as 60s"),
+    ] {
+        let answer = server.get(&format!("/detail{query}"));
+        assert_eq!(answer.code, code, "{query}: {}", answer.body);
+        assert!(answer.body.contains(words), "{query}: {}", answer.body);
+        assert!(answer.body.ends_with('\n'));
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     }
 }

@@ -251,7 +251,7 @@ impl StatusSource for StopsWhenAsked {
         fake_status()
     }
 
-    fn detail(&self, _: &[u8]) -> Detail {
+    fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
         unreachable!("only /status is asked for");
     }
 }

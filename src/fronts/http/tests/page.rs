@@ -1,9 +1,13 @@
-//! Tests that the page loads nothing from elsewhere.
+//! Tests that the page loads nothing from elsewhere, and of what it shows in a browser.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::status::{AmountStatus, WindowStatus};
+use rmbd_testkit::browser;
 
 #[test]
 fn the_page_may_run_its_own_script_and_nothing_else() {
@@ -59,4 +63,227 @@ fn the_page_loads_nothing_and_writes_no_markup() {
     ] {
         assert!(!PAGE.contains(sink), "{sink}");
     }
+}
+
+/// A node whose clock goes a second further with each question for its status. In this second it counts.
+struct Busy {
+    status: Status,
+    asked: AtomicU64,
+}
+
+impl StatusSource for Busy {
+    fn status(&self) -> Status {
+        let second = self.asked.fetch_add(1, Relaxed);
+        let mut status = self.status.clone();
+        status.uptime_s += second as f64;
+        for (sketch, weight) in status.sketches.iter_mut().zip([1_234, 77]) {
+            sketch.sketch.total_weight += weight * second;
+        }
+        for limit in &mut status.limits {
+            limit.asked += 530 * second;
+            limit.over += 41 * second;
+            limit.near += 23 * second;
+            limit.unsure += 19 * second;
+            limit.shadow += 17 * second;
+        }
+        status
+    }
+
+    fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
+        unreachable!("the page asks for the status only");
+    }
+}
+
+/// The page of a node with this status, in a browser.
+fn in_browser(status: Status) -> Option<String> {
+    let asked = AtomicU64::new(0);
+    let server = Server::with(Limits::default(), Arc::new(Busy { status, asked }));
+    let page = browser::content(&format!("http://{}/", server.address))?;
+    assert!(!page.contains("does not answer"), "its script fails");
+    Some(page)
+}
+
+/// The part of the page that has this id: a section, or a table's body.
+fn part<'p>(page: &'p str, tag: &str, id: &str) -> &'p str {
+    let (_, behind) = page.split_once(&format!("id=\"{id}\"")).expect(id);
+    behind.split_once(&format!("</{tag}>")).expect(tag).0
+}
+
+/// The texts of the rows of a table's body, cells apart by a bar.
+fn rows(page: &str, id: &str) -> Vec<String> {
+    let rows = part(page, "tbody", id).split("<tr>").skip(1);
+    let cells = |row: &str| {
+        row.replace("</th>", "|")
+            .replace("</td>", "|")
+            .replace("</div>", ";")
+    };
+    rows.map(|row| text_of(&cells(row))).collect()
+}
+
+/// A text without its markup, and with plain spaces.
+fn text_of(markup: &str) -> String {
+    let behind_tags = markup.split('<').map(|it| match it.split_once('>') {
+        Some((_, text)) => text,
+        None => it,
+    });
+    let text: String = behind_tags.collect();
+    text.replace(['\u{202f}', '\u{a0}'], " ")
+        .replace("&nbsp;", " ")
+}
+
+fn is_hidden(page: &str, id: &str) -> bool {
+    part(page, "section", id)
+        .split_once('>')
+        .unwrap()
+        .0
+        .contains("hidden")
+}
+
+fn window(span_ms: u64, step_ms: u64, width: u64, weight: u64, error: u64) -> WindowStatus {
+    WindowStatus {
+        span_ms,
+        step_ms,
+        width,
+        epsilon: std::f64::consts::E / width as f64,
+        memory_bytes: 1 << 20,
+        weight,
+        error,
+    }
+}
+
+fn amount(limit: u64, window_ms: u64, error: u64) -> AmountStatus {
+    AmountStatus {
+        limit,
+        window_ms,
+        error,
+        error_is_large: error > limit / 10,
+    }
+}
+
+/// Two sketches with three windows, and two limits; the error is large against one amount of the second one.
+fn with_limits() -> Status {
+    let mut status = fake_status();
+    let minute = || window(60_000, 5_000, 131_072, 9_100, 0);
+    status.sketches[0].windows = vec![minute()];
+    status.sketches[1].windows = vec![minute(), window(3_600_000, 300_000, 4_096, 241_000, 159)];
+    status.sketches[1].known_weight = 9_000_000;
+    let mut second = status.limits[0].clone();
+    status.limits[0].sketch = "default".into();
+    status.limits[0].amounts = vec![amount(1_000_000, 0, 155), amount(100, 30_000, 7)];
+    second.name = "login".into();
+    second.shadow_mode = true;
+    second.amounts = vec![amount(5, 60_000, 0), amount(100, 1_800_000, 159)];
+    status.limits.push(second);
+    status
+}
+
+#[test]
+fn sketches_windows_and_limits_are_shown_in_a_browser() {
+    let Some(page) = in_browser(with_limits()) else {
+        return;
+    };
+    assert_eq!(
+        rows(&page, "sketches"),
+        [
+            "default|1 234|72|0|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
+            "logins|77|9 000 000|23|–|4 × 1 048 576|71.3 KiB|",
+        ]
+    );
+    assert_eq!(
+        rows(&page, "windows"),
+        [
+            "1 min default|9 100|0|7 % of 100|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 min logins|9 100|0|0 % of 5|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 h logins|241 000|159|159 % of 100|12 × 5 min|4 × 4 096|1 MiB|",
+        ]
+    );
+    let limits = rows(&page, "limits");
+    let starts = [
+        "api;over is not counted, in default;|530/s;",
+        "login;shadow mode, in logins;|530/s;",
+    ];
+    for (limit, start) in limits.iter().zip(starts) {
+        assert!(limit.starts_with(start), "{limit}");
+        for rate in ["|41/s;", "|23/s;", "|19/s;", "|17/s;"] {
+            assert!(limit.contains(rate), "{limit}");
+        }
+    }
+    assert!(
+        limits[0].ends_with("1 000 000 in all time, error up to 155;100 in 30 s, error up to 7;|"),
+        "{limits:?}"
+    );
+    let warning = part(&page, "ul", "large-errors");
+    assert!(!warning.split_once('>').unwrap().0.contains("hidden"));
+    let warning = text_of(warning);
+    for words in [
+        "Counts of other keys may refuse what is within: a larger width for the window or the sketch",
+        "login, 100 in 30 min: an estimate may be 159 too high, in the sketch logins",
+    ] {
+        assert!(warning.contains(words), "{warning}");
+    }
+    assert_eq!(warning.matches("an estimate may be").count(), 1);
+    assert!(!page.contains("<table><thead"), "every table has a caption");
+}
+
+#[test]
+fn one_sketch_without_limits_is_a_quiet_page() {
+    let mut status = fake_status();
+    status.sketches.truncate(1);
+    status.limits.clear();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    let hidden =
+        |page: &str| ["sketches-card", "windows-card", "limits-card"].map(|id| is_hidden(page, id));
+    assert_eq!(hidden(&page), [true, false, true]);
+    assert_eq!(
+        rows(&page, "windows"),
+        ["1 min |500|5|12 × 5 s|4 × 131 072|28 MiB|"]
+    );
+    status.sketches[0].windows.clear();
+    let page = in_browser(status).unwrap();
+    assert_eq!(hidden(&page), [true; 3]);
+}
+
+#[test]
+fn no_name_gets_into_the_markup() {
+    const NAME: &str = "<img src=x onerror=\"document.title='broken'\">&amp;";
+    let mut status = with_limits();
+    status.sketches[1].name = NAME.into();
+    status.limits[1].name = NAME.into();
+    status.limits[1].sketch = NAME.into();
+    let Some(page) = in_browser(status) else {
+        return;
+    };
+    assert!(!page.contains("<img"), "{page}");
+    let escaped = "&lt;img src=x onerror=\"document.title='broken'\"&gt;&amp;amp;";
+    for id in ["sketches", "windows", "limits"] {
+        assert!(part(&page, "tbody", id).contains(escaped), "{id}");
+    }
+    assert!(part(&page, "ul", "large-errors").contains(escaped));
+}
+
+#[test]
+fn one_sketch_with_limits_shows_its_error_against_them() {
+    let mut status = fake_status();
+    status.sketches.truncate(1);
+    status.limits[0].sketch = "default".into();
+    status.limits[0].amounts = vec![amount(1_000, 0, 155), amount(0, 60_000, 5)];
+    let Some(page) = in_browser(status) else {
+        return;
+    };
+    let sketch = part(&page, "dl", "sketch");
+    assert!(
+        sketch.contains("<dt>error against limits</dt><dd class=\"bad\">16 % of 1\u{202f}000<"),
+        "{sketch}"
+    );
+    // Where nothing is allowed any error is all of it.
+    let windows = rows(&page, "windows");
+    assert_eq!(
+        windows,
+        ["1 min |500|5|all of 0|12 × 5 s|4 × 131 072|28 MiB|"]
+    );
+    let warning = part(&page, "ul", "large-errors");
+    assert_eq!(warning.matches("<li>").count(), 2, "{warning}");
+    assert!(!warning.contains("in the sketch"), "there is only one");
 }

@@ -8,6 +8,7 @@ use super::Cluster;
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::push::Pass;
 use crate::gossip::sketches::OurSlice;
+use crate::gossip::state::ClusterEvent;
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 
@@ -188,7 +189,17 @@ impl Cluster {
         });
         let event = (self.readiness).step(now, &self.ourselves, &self.sketches);
         if let Some(event) = event {
+            if matches!(event, ClusterEvent::Synced { .. }) {
+                self.know_all_history();
+            }
             self.events.push(event);
+        }
+    }
+
+    /// What others had counted before we came is here, and how old it is: windows lack nothing of before our start.
+    fn know_all_history(&mut self) {
+        for slices in self.sketches.iter_mut() {
+            slices.set_known_since(None);
         }
     }
 }

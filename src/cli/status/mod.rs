@@ -1,5 +1,7 @@
 //! The command `rmbd status`.
 
+mod sketches;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -74,6 +76,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         sketch.epsilon * counted_weight(status) as f64,
         sketch.confidence
     )?;
+    sketches::write(status, out)?;
     let messages: Vec<_> = messages
         .operations_first()
         .map(|(name, count)| format!("{name} {count}"))

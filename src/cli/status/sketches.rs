@@ -1,0 +1,94 @@
+//! The lines of `rmbd status` about sketches, windows and limits.
+
+use std::fmt::{self, Write as _};
+
+use super::{bytes, printable};
+use crate::cli::asked::time;
+use crate::config::span_text;
+use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status};
+
+/// A line for each sketch, each window, each limit, and each limit whose error is large.
+pub(super) fn write(status: &Status, out: &mut String) -> fmt::Result {
+    for sketch in &status.sketches {
+        write_sketch(sketch, out)?;
+    }
+    for limit in &status.limits {
+        write_limit(limit, out)?;
+    }
+    Ok(())
+}
+
+fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
+    let (name, sketch) = (printable(&named.name), &named.sketch);
+    writeln!(
+        out,
+        "sketch     {name} {}x{} {}, {} (cells {}, windows {}), N {}{}",
+        sketch.depth,
+        sketch.width,
+        printable(&sketch.hash),
+        bytes(sketch.memory_bytes),
+        bytes(named.cells_memory_bytes()),
+        bytes(named.windows_memory_bytes()),
+        named.known_weight,
+        if sketch.incomplete {
+            ", incomplete"
+        } else {
+            ""
+        }
+    )?;
+    for window in &named.windows {
+        writeln!(
+            out,
+            "window     {name} {} by {}, {}x{}, {}, N {}, at most {} too high",
+            span_text(window.span_ms),
+            span_text(window.step_ms),
+            sketch.depth,
+            window.width,
+            bytes(window.memory_bytes),
+            window.weight,
+            window.error
+        )?;
+    }
+    Ok(())
+}
+
+fn write_limit(limit: &LimitStatus, out: &mut String) -> fmt::Result {
+    let amounts: Vec<_> = limit.amounts.iter().map(amount).collect();
+    let (name, sketch) = (printable(&limit.name), printable(&limit.sketch));
+    write!(
+        out,
+        "limit      {name} of {sketch}: {}, {}, asked {}, over {}, near {}, unsure {}",
+        amounts.join(", "),
+        if limit.takes { "take" } else { "count" },
+        limit.asked,
+        limit.over,
+        limit.near,
+        limit.unsure
+    )?;
+    if limit.shadow_mode {
+        write!(out, ", shadow mode admitted {}", limit.shadow)?;
+    }
+    writeln!(out)?;
+    let large = limit.amounts.iter().filter(|amount| amount.error_is_large);
+    for amount in large {
+        writeln!(
+            out,
+            "warning    {name}: counts{} may be {} too high, which is much for a limit of {}: others' keys may use it \
+             up; a larger width of {sketch} or its window makes that smaller",
+            match amount.window_ms {
+                0 => String::new(),
+                ms => format!(" in {}", time(ms)),
+            },
+            amount.error,
+            amount.limit
+        )?;
+    }
+    Ok(())
+}
+
+fn amount(amount: &AmountStatus) -> String {
+    match amount.window_ms {
+        0 => amount.limit.to_string(),
+        ms => format!("{}/{}", amount.limit, span_text(ms)),
+    }
+}
