@@ -153,7 +153,6 @@ fn limits_of_the_nodes_own_are_asked_by_their_name() {
 }
 
 #[test]
-#[ignore = "nodes do not pardon yet"]
 fn a_key_that_is_pardoned_may_begin_anew() {
     let node = node();
     let mut client = Client::connect(node.udp_addr(), OPTIONS).unwrap();

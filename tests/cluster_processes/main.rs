@@ -15,3 +15,4 @@ mod peer_orders;
 mod refusals;
 mod strangers;
 mod support;
+mod windows;

@@ -42,7 +42,7 @@ pub struct LimitParts<'a> {
 #[derive(Debug, Clone, Copy)]
 struct KeyOfParts {
     sketch: SketchIndex,
-    /// What is added to it.
+    /// What is added to it: the largest weight of its parts.
     weight: Weight,
     looked: Looked,
 }
@@ -79,6 +79,12 @@ impl<'a> LimitParts<'a> {
 impl Keys {
     fn iter(&self) -> impl Iterator<Item = &KeyOfParts> {
         self.keys.iter().flatten()
+    }
+
+    fn add_nothing(&mut self) {
+        for key in self.keys.iter_mut().flatten() {
+            key.weight = Weight::ZERO;
+        }
     }
 
     fn of_part(&self, part: usize) -> Option<&KeyOfParts> {
@@ -145,8 +151,8 @@ impl<T: Copy> Session<T> {
         Ok(())
     }
 
-    /// Forgives a key for a while what it has in the windows of the limit of this name now. Returns the most that any of
-    /// them is forgiven. This allocates: it is an operator's order.
+    /// Forgives a key for a while what it has in the windows of the limit of this name now. Returns the most that any
+    /// of them is forgiven. This allocates: it is an operator's order.
     ///
     /// # Errors
     /// [`Refusal::UnknownLimit`], [`Refusal::UnknownWindow`], [`Refusal::TooManyPardons`]; nothing has changed then.
@@ -163,7 +169,7 @@ impl<T: Copy> Session<T> {
         if let Applies::Amounts(amounts) = limit.rule.applies_to(key) {
             let amounts = (amounts, &credits);
             let parts = self.parts_of(&limit.rule, amounts, key, Allowed::ONE, now)?;
-            let keys = self.look_up(Turn::Repeat, &parts, answer);
+            let keys = self.look_up(&parts, answer);
             let read = self.read(&parts, &keys);
             for (credit, part) in credits.iter_mut().zip(&read[..parts.count]) {
                 *credit = part.estimate;
@@ -222,8 +228,14 @@ impl<T: Copy> Session<T> {
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<LimitsAnswer, Refusal> {
         let before = self.verdict_before(admitted, takes)?;
-        let keys = self.look_up(admitted.turn, parts, answer);
-        self.provide_all(&keys)?;
+        let mut keys = self.look_up(parts, answer);
+        match (admitted.turn, before) {
+            (Turn::First, _) => self.provide_all(&keys)?,
+            // It was refused, and would have to be added yet.
+            (Turn::Repeat, Some(false)) => {}
+            // The estimates have it already.
+            (Turn::Repeat, _) => keys.add_nothing(),
+        }
         let read = self.read(parts, &keys);
         let mut told = decide(&read[..parts.count], takes, |at| {
             self.wait(parts.get(at)?, keys.of_part(at)?)
@@ -256,19 +268,11 @@ impl<T: Copy> Session<T> {
     }
 
     /// Looks up each key of the parts, once. Adds of it that wait are made.
-    fn look_up(
-        &mut self,
-        turn: Turn,
-        parts: &LimitParts<'_>,
-        answer: &mut impl FnMut(T, Answer),
-    ) -> Keys {
+    fn look_up(&mut self, parts: &LimitParts<'_>, answer: &mut impl FnMut(T, Answer)) -> Keys {
         let mut keys = Keys::default();
         let mut count = 0;
         for (at, part) in parts.iter().enumerate() {
-            let weight = match turn {
-                Turn::First => part.weight.0,
-                Turn::Repeat => Weight::ZERO,
-            };
+            let weight = part.weight.0;
             let mut before = parts.iter().take(at);
             let same = before.position(|it| (it.sketch, it.key) == (part.sketch, part.key));
             if let Some(same) = same {
@@ -316,9 +320,9 @@ impl<T: Copy> Session<T> {
     }
 
     fn wait(&mut self, part: &LimitPart<'_>, key: &KeyOfParts) -> Option<Duration> {
-        let (batch, Allowed(weight)) = (self.batches.of(part.sketch), part.weight);
+        let batch = self.batches.of(part.sketch);
         let limit = part.limit.saturating_add(part.credit);
-        batch.retry_after(&key.looked, part.window.as_ref()?, weight, limit)
+        batch.retry_after(&key.looked, part.window.as_ref()?, key.weight, limit)
     }
 }
 
@@ -332,7 +336,8 @@ fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &K
     };
     Part {
         estimate: estimate.count.saturating_sub(part.credit),
-        weight: part.weight.0.into(),
+        // What is added to the key, whichever part says it: all of it counts towards each.
+        weight: key.weight.into(),
         limit: part.limit,
         error,
         incomplete: estimate.incomplete,

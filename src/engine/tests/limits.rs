@@ -236,6 +236,43 @@ fn a_repeat_gets_the_verdict_of_the_first_time() {
     assert!(!limits.ask(FIRST, &parts, true).is_over);
 }
 
+#[test]
+fn a_repeat_of_what_always_counts_is_judged_with_what_counts_already() {
+    let mut limits = Limits::new();
+    let cookie = limits.session.cookie(address(1), limits.now);
+    for turn in [Turn::First, Turn::Repeat, Turn::Repeat] {
+        let request = numbered(1, 1, Some(&cookie));
+        let admitted = Admitted {
+            turn: limits.session.admit(request, limits.now).unwrap(),
+            once: Some((1, 1)),
+            ..FIRST
+        };
+        let told = limits.ask(admitted, &[limits.part("default", b"key", 1, 0)], false);
+        assert_eq!(admitted.turn, turn);
+        assert_eq!((told.is_over, told.estimate, told.remaining), (false, 1, 0));
+    }
+}
+
+#[test]
+fn all_that_is_added_to_a_key_counts_towards_each_of_its_limits() {
+    let mut limits = Limits::new();
+    let parts = |limits: &Limits| {
+        let heavy = LimitPart {
+            weight: Allowed(Weight::new(2).unwrap()),
+            ..limits.part("default", b"key", 100, MINUTE_MS)
+        };
+        [heavy, limits.part("default", b"key", 5, 0)]
+    };
+    for (is_over, estimate) in [(false, 2), (false, 4), (true, 4)] {
+        let parts = parts(&limits);
+        let told = limits.ask(FIRST, &parts, true);
+        assert_eq!(
+            (told.is_over, told.part, told.estimate),
+            (is_over, 1, estimate)
+        );
+    }
+}
+
 fn amounts(limit: u64) -> Box<[Amount]> {
     let window_ms = MINUTE_MS;
     [Amount { limit, window_ms }].into()
