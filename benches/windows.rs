@@ -100,6 +100,10 @@ enum Ask {
 /// A way: its name, and a function that measures one figure.
 type Way<'a> = (&'a str, Box<dyn Fn() -> f64 + 'a>);
 
+fn figure<'a>(measure: impl Fn() -> f64 + 'a) -> Box<dyn Fn() -> f64 + 'a> {
+    Box::new(measure)
+}
+
 fn main() {
     if is_dry() {
         return;
@@ -118,10 +122,12 @@ fn main() {
         ],
     );
     let in_store = |kept, ask| {
-        let keys = &keys;
-        Box::new(move || store_counts(kept, ask, keys)) as Box<dyn Fn() -> f64>
+        figure({
+            let keys = &keys;
+            move || store_counts(kept, ask, keys)
+        })
     };
-    let in_node = |kept, ask| Box::new(move || node_asks(kept, ask)) as Box<dyn Fn() -> f64>;
+    let in_node = |kept, ask| figure(move || node_asks(kept, ask));
     table(
         "Counts, CPU ns each; in a node a datagram each",
         vec![
@@ -138,9 +144,8 @@ fn main() {
             ("take, node, 60 s", in_node(minute, Ask::Take)),
         ],
     );
-    let control = |windows, touched, is_member| {
-        Box::new(move || control_thread(windows, touched, is_member)) as Box<dyn Fn() -> f64>
-    };
+    let control =
+        |has_windows, keys, is_member| figure(move || control_thread(has_windows, keys, is_member));
     table(
         "The control thread, CPU us a step of 250 ms, sketch 4 x 2^16",
         vec![
