@@ -4,8 +4,8 @@
 //! `cargo bench --bench windows` prints Markdown. Keys have 16 bytes; where nothing else is said the sketch is
 //! 4 x 2^20 and has the window of 60 s by 5 s that a node has where nothing is said. `often` is a window of 1 s by
 //! 50 ms, the shortest step. Two processors are needed: what serves is pinned to the first, the sender to the last.
-//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, in each of which every way has its turn. Words behind `--`
-//! choose the ways that have them in their names.
+//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, in each of which every way has its turn. Words behind
+//! `--` choose the ways that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
