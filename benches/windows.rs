@@ -4,8 +4,8 @@
 //! `cargo bench --bench windows` prints Markdown. Keys have 16 bytes; where nothing else is said the sketch is
 //! 4 x 2^20 and has the window of 60 s by 5 s that a node has where nothing is said. `often` is a window of 1 s by
 //! 50 ms, the shortest step. Two processors are needed: what serves is pinned to the first, the sender to the last.
-//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, in each of which every way has its turn. Words behind `--`
-//! choose the ways that have them in their names.
+//! `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, in each of which every way has its turn. Words behind
+//! `--` choose the ways that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -100,6 +100,10 @@ enum Ask {
 /// A way: its name, and a function that measures one figure.
 type Way<'a> = (&'a str, Box<dyn Fn() -> f64 + 'a>);
 
+fn figure<'a>(measure: impl Fn() -> f64 + 'a) -> Box<dyn Fn() -> f64 + 'a> {
+    Box::new(measure)
+}
+
 fn main() {
     if is_dry() {
         return;
@@ -118,10 +122,12 @@ fn main() {
         ],
     );
     let in_store = |kept, ask| {
-        let keys = &keys;
-        Box::new(move || store_counts(kept, ask, keys)) as Box<dyn Fn() -> f64>
+        figure({
+            let keys = &keys;
+            move || store_counts(kept, ask, keys)
+        })
     };
-    let in_node = |kept, ask| Box::new(move || node_asks(kept, ask)) as Box<dyn Fn() -> f64>;
+    let in_node = |kept, ask| figure(move || node_asks(kept, ask));
     table(
         "Counts, CPU ns each; in a node a datagram each",
         vec![
@@ -134,13 +140,12 @@ fn main() {
             ("count, node, smooth", in_node(minute, Ask::Smooth)),
             ("count, node, bound, often", in_node(often, Ask::Bound)),
             ("count, node, smooth, often", in_node(often, Ask::Smooth)),
-            ("hit, node, all time", in_node(minute, Ask::Hit)),
-            ("take, node, 60 s", in_node(minute, Ask::Take)),
+            ("limit, node, a hit of all time", in_node(minute, Ask::Hit)),
+            ("limit, node, a take of 60 s", in_node(minute, Ask::Take)),
         ],
     );
-    let control = |windows, touched, is_member| {
-        Box::new(move || control_thread(windows, touched, is_member)) as Box<dyn Fn() -> f64>
-    };
+    let control =
+        |has_windows, keys, is_member| figure(move || control_thread(has_windows, keys, is_member));
     table(
         "The control thread, CPU us a step of 250 ms, sketch 4 x 2^16",
         vec![
@@ -179,7 +184,7 @@ fn main() {
 /// So many keys that a row has a cell in ten thousand that none of them is in.
 const EVERY_CELL: usize = 9 * SMALL_WIDTH as usize;
 
-/// Prints a table of the chosen ways, and each of them beside the first.
+/// Prints a table of the chosen ways, and each of them beside the first of its kind in its place.
 fn table(head: &str, mut ways: Vec<Way<'_>>) {
     ways.retain(|(name, _)| is_chosen(name));
     if ways.is_empty() {
@@ -193,15 +198,23 @@ fn table(head: &str, mut ways: Vec<Way<'_>>) {
         }
     }
     println!("### {head}\n");
-    println!("| way | median [min-max] of {rounds} | to the first, of the same round |");
+    println!(
+        "| way | median [min-max] of {rounds} | to the first of its kind, of the same round |"
+    );
     println!("|---|---|---|");
     for ((name, _), row) in ways.iter().zip(&figures) {
-        let pairs = row.iter().zip(&figures[0]);
+        let first = ways.iter().position(|way| kind(way.0).eq(kind(name)));
+        let pairs = row.iter().zip(&figures[first.unwrap_or(0)]);
         let ratios: Vec<f64> = pairs.map(|(one, first)| one / first).collect();
         let (figure, ratio) = (median_min_max(row, 1), median_min_max(&ratios, 2));
         println!("| {name} | {figure} | {ratio} |");
     }
     println!();
+}
+
+/// The first two parts of a name: what is done, and where.
+fn kind(name: &str) -> impl Iterator<Item = &str> {
+    name.split(", ").take(2)
 }
 
 // --- In the store ---
@@ -417,8 +430,8 @@ async fn one_after_the_other(
             Ask::Smooth => drop(sketch.count_in(key, Window::smooth(span)).await.unwrap()),
             Ask::Hit => drop(sketch.hit(key, 1, 100).await.unwrap()),
             Ask::Take => {
-                let taken = sketch.take(key, 1, 100, Window::smooth(span)).await;
-                drop(taken.unwrap());
+                let taken = sketch.take(key, 1, 100, Window::smooth(span));
+                taken.await.unwrap();
             }
         }
         asked += 1;

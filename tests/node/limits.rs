@@ -124,7 +124,11 @@ fn who_comes_back_when_told_is_let_in() {
         }
         node.stop().unwrap();
     };
-    std::thread::scope(|scope| BACKENDS.map(|io| scope.spawn(move || check(io)).join().unwrap()));
+    std::thread::scope(|scope| {
+        for io in BACKENDS {
+            scope.spawn(move || check(io));
+        }
+    });
 }
 
 #[test]
@@ -380,6 +384,11 @@ fn a_take_that_is_repeated_gets_the_verdict_of_the_first_time() {
                 push_limits(writer, true, &[part(b"door", 3, 5, HOUR_MS)])
             })
         };
+        let count = |sequence| {
+            datagram(once(sequence), |writer| {
+                push_limits(writer, false, &[part(b"gate", 3, 5, HOUR_MS)])
+            })
+        };
         let by_name = |sequence| {
             datagram(once(sequence), |writer| {
                 writer.hit_by_name(b"by-address", b"10.0.0.1", 2)
@@ -390,6 +399,8 @@ fn a_take_that_is_repeated_gets_the_verdict_of_the_first_time() {
             (take(2), true),
             (by_name(3), false),
             (by_name(4), true),
+            // A second time it would be over.
+            (count(5), false),
         ];
         for (request, is_over) in &requests {
             let told = ask(&client_of(&node), request);
@@ -404,7 +415,7 @@ fn a_take_that_is_repeated_gets_the_verdict_of_the_first_time() {
             assert_eq!(told.verdicts[0].over, *is_over, "{io}");
         }
         // One verdict is remembered for a request.
-        let twice = datagram(once(5), |writer| {
+        let twice = datagram(once(6), |writer| {
             writer.add(b"beside", 1)?;
             push_limits(writer, true, &[part(b"a", 1, 5, 0)])?;
             writer.hit_by_name(b"by-user", b"user:anna", 1)
@@ -412,7 +423,7 @@ fn a_take_that_is_repeated_gets_the_verdict_of_the_first_time() {
         assert_eq!(ask(&client_of(&node), &twice), refused(Problem::TakesOnce));
         let status = node.stop().unwrap();
         let weights = status.sketches.iter().map(|it| it.sketch.total_weight);
-        assert_eq!(weights.collect::<Vec<_>>(), [3, 4], "{io}");
+        assert_eq!(weights.collect::<Vec<_>>(), [6, 4], "{io}");
         assert_eq!(status.compact.repeats, 16, "{io}");
     }
 }
