@@ -26,7 +26,7 @@ const SECTION_CELLS: usize = SECTION_GROUPS * GROUP_CELLS;
 /// Rounds for which nodes must stay equal.
 const ROUNDS_AFTER: u32 = 6;
 /// Number of windows that are asked for when everything is looked at.
-const WINDOWS_A_LOOK: usize = 2;
+const WINDOWS_A_LOOK: usize = 1;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {

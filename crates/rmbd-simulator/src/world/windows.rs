@@ -112,9 +112,9 @@ pub enum Kind {
     Stops,
     /// There was no room, or too little rate.
     Limits,
-    Restarts,
-    /// The node came later than others, and has not been here for the whole window.
+    /// The node came later than others, or again, and has not been here for the whole window.
     Joins,
+    Restarts,
     Partitions,
     Loss,
     Quiet,
@@ -294,8 +294,8 @@ impl<M: Machine> World<M> {
             (has_drifts || faults.clock_jumps > 0, Kind::Clocks),
             (faults.pauses + faults.floods > 0, Kind::Stops),
             (binds || limits > 0, Kind::Limits),
-            (ends + faults.shadows > 0, Kind::Restarts),
             (is_late && is_young, Kind::Joins),
+            (ends + faults.shadows > 0, Kind::Restarts),
             (faults.cut > 0, Kind::Partitions),
             (self.network.weather != Weather::CLEAR, Kind::Loss),
             (faults.lost + faults.held_back > 0, Kind::Loss),
