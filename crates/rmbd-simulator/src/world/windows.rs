@@ -17,6 +17,9 @@ const JOINING: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(3);
 /// Rounds that it takes to tell others what was added: until the next one, and again where the first was lost.
 const ROUNDS_OF_DELIVERY: u32 = 3;
+/// Who joins learns from others than the writers, too, who know the ages of what they have learnt to a quarter of the
+/// window.
+const LEARNT_GAPS: u32 = 4;
 /// The resolution of an excess, in parts of a step.
 const PARTS: u32 = 4;
 
@@ -126,7 +129,8 @@ pub struct WindowLook {
     pub kind: Kind,
     /// By how many steps more than its length a window would have to have what the answer counts.
     pub excess_steps: f64,
-    /// Whether that is within two steps and a delivery.
+    /// Whether that is within two steps and a delivery; of a node that joins, within a step, a quarter of the window,
+    /// and a delivery.
     pub is_within: bool,
 }
 
@@ -275,10 +279,18 @@ impl<M: Machine> World<M> {
         };
         let parts = (0_u32..).find(|&parts| is_enough(step * parts / PARTS));
         let excess = step * parts.unwrap_or(0) / PARTS;
+        let kind = self.kind(process, question.span + step * 2);
+        // A step between snapshots, and what is between two marks.
+        let between_marks = if kind == Kind::Joins {
+            step.max(Duration::from_millis(question.plan.span_ms()) / LEARNT_GAPS)
+        } else {
+            step
+        };
+        let delivery = self.terms.interval * ROUNDS_OF_DELIVERY;
         WindowLook {
-            kind: self.kind(process, question.span + step * 2),
+            kind,
             excess_steps: excess.as_secs_f64() / step.as_secs_f64(),
-            is_within: excess <= step * 2 + self.terms.interval * ROUNDS_OF_DELIVERY,
+            is_within: excess <= step + between_marks + delivery,
         }
     }
 
