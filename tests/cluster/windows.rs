@@ -12,7 +12,7 @@ use super::scenarios::{Nodes, are_equal, terms};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-/// One of ten seconds, and one of forty; the spans that are asked for are those of no other ring.
+/// One of ten seconds, which answers for shorter ones, too, and one of forty.
 const WINDOWS: Windows = [
     Some(WindowSpec {
         span_ms: 10_000,
