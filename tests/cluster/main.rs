@@ -21,3 +21,4 @@ mod checks;
 mod misled;
 mod scenarios;
 mod seeds;
+mod windows;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rmbd_simulator::faults::Faults;
 use rmbd_simulator::node::Node;
 use rmbd_simulator::run::{Outcome, run};
+use rmbd_simulator::world::{Kind, WindowLook};
 
 /// Default number of seeds.
 const SEEDS: u64 = 500;
@@ -17,6 +18,12 @@ const SEEDS: u64 = 500;
 const SEEDS_OF_EVERY_FAULT: u64 = 400;
 /// Number of failures that are shown before the test ends.
 const FAILURES_MAX: u64 = 3;
+
+/// The least share of looks at windows that count nothing that is older than two steps and a delivery. Where clocks run
+/// as no clock should, looks do not count.
+const WITHIN_MIN: f64 = 0.981;
+/// From so many looks of a kind on their share counts.
+const LOOKS_MIN: usize = 1_000;
 
 /// The seeds that are played, and for how long.
 #[derive(Debug)]
@@ -83,6 +90,7 @@ struct Sum {
     /// The seeds that took longest.
     slow: Vec<(Duration, u64)>,
     events: u64,
+    looks: BTreeMap<Kind, Vec<WindowLook>>,
     failures: Vec<(u64, String)>,
 }
 
@@ -142,6 +150,9 @@ fn note(sum: &mut Sum, seed: u64, outcome: Result<Outcome, String>) {
                 sum.lone.entry(nodes).or_default().push(rounds);
             }
             sum.events += outcome.events;
+            for look in outcome.window_looks {
+                sum.looks.entry(look.kind).or_default().push(look);
+            }
         }
         Err(why) => {
             eprintln!("{}", failure(seed, &why));
@@ -183,6 +194,7 @@ fn report(mut sum: Sum, start: Instant) {
     for (name, times) in sum.faults.named() {
         println!("    {name}: {times}");
     }
+    let within = report_windows(&sum.looks);
     assert!(
         sum.failures.is_empty(),
         "{} seeds failed, see above: {:?}",
@@ -195,6 +207,30 @@ fn report(mut sum: Sum, start: Instant) {
     for (name, times) in sum.faults.named() {
         assert!(times > 0 || sum.seeds < SEEDS_OF_EVERY_FAULT, "no {name}");
     }
+    for (kind, within) in within {
+        assert!(
+            within >= WITHIN_MIN || sum.seeds < SEEDS_OF_EVERY_FAULT,
+            "{kind:?}: only {within} of the windows are within two steps and a delivery"
+        );
+    }
+}
+
+/// Prints by how many steps windows count too much, and returns the shares that are within the bound where they count.
+fn report_windows(looks: &BTreeMap<Kind, Vec<WindowLook>>) -> Vec<(Kind, f64)> {
+    let shares = looks.iter().map(|(&kind, looks)| {
+        let within = looks.iter().filter(|look| look.is_within).count();
+        let mut steps: Vec<f64> = looks.iter().map(|look| look.excess_steps).collect();
+        let share = within as f64 / looks.len() as f64;
+        println!(
+            "    windows, {kind:?}: {:.2} % within, steps too many: {}",
+            share * 100.0,
+            spread(&mut steps)
+        );
+        (kind, share)
+    });
+    let shares: Vec<(Kind, f64)> = shares.collect();
+    let counts = |&(kind, _): &(Kind, f64)| kind != Kind::Clocks && looks[&kind].len() > LOOKS_MIN;
+    shares.into_iter().filter(counts).collect()
 }
 
 fn spread(values: &mut [f64]) -> String {

@@ -8,7 +8,7 @@ use rmbd_cluster::ClusterLimits;
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily};
-use rmbd_store::Estimate;
+use rmbd_store::{Estimate, WindowPlan};
 
 impl Setup {
     /// The name of the slice that the node writes in the default sketch.
@@ -56,15 +56,50 @@ impl Setup {
     }
 }
 
-/// A sketch of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A sketch of a node. Two are equal if their counts can be exchanged; windows are each node's own concern.
+#[derive(Debug, Clone, Copy, Eq)]
 pub struct SketchSpec {
     pub number: SketchNumber,
     pub geometry: Geometry,
     pub family: HashFamily,
+    pub windows: Windows,
+}
+
+/// The windows of a sketch.
+pub type Windows = [Option<WindowSpec>; 2];
+
+/// A window of a sketch, whatever the sketch's geometry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSpec {
+    pub span_ms: u64,
+    pub step_ms: u64,
+    /// Number of cells that are one cell of a snapshot; it is 1 where rows are no multiple of it.
+    pub fold: u64,
+}
+
+impl PartialEq for SketchSpec {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |spec: &Self| (spec.number, spec.geometry, spec.family);
+        of(self) == of(other)
+    }
 }
 
 impl SketchSpec {
+    /// The plans of its windows.
+    pub fn plans(&self) -> impl Iterator<Item = WindowPlan> + '_ {
+        let width = self.geometry.width() as u64;
+        self.windows.iter().flatten().map(move |window| {
+            let fold = if width.is_multiple_of(window.fold) {
+                window.fold
+            } else {
+                1
+            };
+            let (span_ms, step_ms) = (window.span_ms, Some(window.step_ms));
+            let (geometry, family) = (self.geometry, self.family);
+            WindowPlan::new(span_ms, step_ms, Some(width / fold), geometry, family).unwrap()
+        })
+    }
+
     pub fn fingerprint(&self) -> u64 {
         rmbd_store::fingerprint(self.geometry, self.family)
     }
@@ -157,6 +192,29 @@ pub trait Machine: Sized {
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;
     /// Number of clients' requests that had been applied before.
     fn repeats(&self) -> u64;
+
+    /// Goes on with a snapshot that is at hand or due, over so many cells.
+    fn snapshot(&mut self, _: &dyn Fn() -> Duration, _: usize) {}
+    /// When a snapshot is due.
+    fn next_snapshot(&self) -> Option<Duration> {
+        None
+    }
+    /// An upper bound of what was counted in the last `span_ms`, if the node has such a window.
+    fn bound_in(
+        &self,
+        _now: Duration,
+        _sketch: SketchNumber,
+        _span_ms: u64,
+        _key: &[u8],
+    ) -> Option<Estimate> {
+        None
+    }
+    /// What the node holds of some cells of a slice.
+    fn some_cells(&self, slice: &SliceId, cells: &[u32]) -> Vec<u64> {
+        let all = self.cells(slice).unwrap_or_default();
+        let of = |&cell: &u32| all.get(cell as usize).copied().unwrap_or_default();
+        cells.iter().map(of).collect()
+    }
 
     /// Describes a bound that the node has broken, if there is one.
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;

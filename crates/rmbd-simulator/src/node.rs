@@ -11,7 +11,10 @@ use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadySta
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
-use rmbd_store::{CellsRef, Estimate, GROUP_CELLS, Replica, ReplicaLimits, Slices};
+use rmbd_store::{
+    CellsRef, Estimate, GROUP_CELLS, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices,
+    WindowQuestion,
+};
 
 use super::desk::Desk;
 use super::machine::{Cells, Copies, Machine, Setup, is_empty};
@@ -97,8 +100,12 @@ impl Machine for Node {
                 max_memory_bytes: setup.max_memory_bytes_of(spec),
             };
             let own = setup.slice_of(spec.number);
-            let replica = Replica::try_with(spec.geometry, spec.family, own, limits);
-            Arc::new(replica.unwrap())
+            let options = ReplicaOptions {
+                windows: spec.plans().collect(),
+                started: now,
+                ..ReplicaOptions::of(spec.geometry, spec.family, own, limits)
+            };
+            Arc::new(Replica::try_open(options).unwrap())
         });
         let replicas: Vec<Arc<Replica>> = replicas.collect();
         let replica = Arc::clone(&replicas[0]);
@@ -269,6 +276,47 @@ impl Machine for Node {
 
     fn repeats(&self) -> u64 {
         self.desk.repeats
+    }
+
+    fn snapshot(&mut self, clock: &dyn Fn() -> Duration, cells_max: usize) {
+        self.cluster.snapshot(clock, cells_max);
+    }
+
+    fn next_snapshot(&self) -> Option<Duration> {
+        self.cluster.next_snapshot()
+    }
+
+    fn bound_in(
+        &self,
+        now: Duration,
+        sketch: SketchNumber,
+        span_ms: u64,
+        key: &[u8],
+    ) -> Option<Estimate> {
+        let replica = &self.replicas[&sketch];
+        let question = WindowQuestion {
+            window: replica.find_window(span_ms)?,
+            reading: Reading::Bound,
+            now,
+        };
+        Some(replica.estimate_in(key, &question))
+    }
+
+    fn some_cells(&self, slice: &SliceId, cells: &[u32]) -> Vec<u64> {
+        let slices = self.cluster.slices_of(slice.sketch);
+        let Some(held) = slices.and_then(|slices| slices.cells(slice)) else {
+            return vec![0; cells.len()];
+        };
+        let (mut read, mut group) = (None, Vec::new());
+        let values = cells.iter().map(|&cell| {
+            let number = cell / GROUP_CELLS as u32;
+            if read.replace(number) != Some(number) {
+                held.read_group(number, &mut group);
+            }
+            let value = group.get(cell as usize % GROUP_CELLS);
+            value.copied().unwrap_or_default()
+        });
+        values.collect()
     }
 
     fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String> {

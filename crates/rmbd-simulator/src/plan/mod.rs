@@ -136,6 +136,8 @@ impl Plan {
             let strangers = (0..random.between(1, 2)).filter_map(|_| random.pick(&kinds));
             plan.strangers = strangers.collect();
         }
+        // A stream of their own: the other histories stay as they are.
+        terms::draw_windows(&mut Random::stream(seed, "windows"), &mut plan.terms);
         plan.draw_nodes(&mut random);
         plan.draw_acts(&mut random);
         plan.draw_quiet(&mut random);

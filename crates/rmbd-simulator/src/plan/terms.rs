@@ -6,7 +6,7 @@ use rmbd_cluster::ClusterLimits;
 use rmbd_proto::SketchNumber;
 use rmbd_sketch::{Geometry, HashFamily};
 
-use super::super::machine::SketchSpec;
+use super::super::machine::{SketchSpec, WindowSpec, Windows};
 use super::super::random::Random;
 use super::super::world::Terms;
 
@@ -48,6 +48,34 @@ pub(super) fn draw(random: &mut Random, nodes: usize, may_be_large: bool) -> Ter
     }
 }
 
+/// Gives most sketches windows, and says in how many pieces snapshots are taken, and how slowly.
+pub(super) fn draw_windows(random: &mut Random, terms: &mut Terms) {
+    terms.windows = windows(random);
+    for spec in &mut terms.others {
+        spec.windows = windows(random);
+    }
+    let pieces = random.between(1, 4);
+    terms.snapshot_cells = terms.geometry.cells().div_ceil(pieces);
+    terms.snapshot_gap = if random.chance(0.5) {
+        Duration::ZERO
+    } else {
+        random.time(Duration::ZERO, Duration::from_millis(20))
+    };
+}
+
+fn windows(random: &mut Random) -> Windows {
+    let mut window = |seconds: u64, step_ms: u64| {
+        let fold = random.pick(&[1, 2, 8]).unwrap_or(1);
+        let is_there = random.chance(0.7);
+        is_there.then_some(WindowSpec {
+            span_ms: seconds * 1_000,
+            step_ms,
+            fold,
+        })
+    };
+    [window(10, 1_000), window(40, 5_000)]
+}
+
 /// A random geometry. Some have several sections of 16 384 cells; comparing them is much work, so there are few nodes
 /// then.
 fn geometry(random: &mut Random, nodes: usize, may_be_large: bool) -> Geometry {
@@ -73,6 +101,7 @@ fn others(random: &mut Random, nodes: usize) -> Vec<SketchSpec> {
         family: HashFamily::Xxh3 {
             seed: number.into(),
         },
+        windows: [None; 2],
     });
     others.collect()
 }

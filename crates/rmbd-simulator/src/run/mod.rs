@@ -17,7 +17,7 @@ use super::node::OWN_TABLES;
 use super::pace;
 use super::plan::{Act, Difference, Limit, Plan, Stranger};
 use super::random::Random;
-use super::world::{Identity, LEAVE_LIMIT, Terms, World};
+use super::world::{Identity, LEAVE_LIMIT, Terms, WindowLook, World};
 
 /// Time after which a node is ready, whatever it lacks.
 const READY_LIMIT: Duration = Duration::from_secs(12);
@@ -25,6 +25,8 @@ const READY_LIMIT: Duration = Duration::from_secs(12);
 const SECTION_CELLS: usize = SECTION_GROUPS * GROUP_CELLS;
 /// Rounds for which nodes must stay equal.
 const ROUNDS_AFTER: u32 = 6;
+/// Number of windows that are asked for when everything is looked at.
+const WINDOWS_A_LOOK: usize = 1;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -36,6 +38,8 @@ pub struct Outcome {
     /// For each writer that was heard by one node only: the number of nodes, and the rounds until all had its slice.
     pub lone: Vec<(usize, f64)>,
     pub events: u64,
+    /// What was found when windows were looked at.
+    pub window_looks: Vec<WindowLook>,
     /// Hash of everything that all nodes held and had sent in the end.
     pub history: u64,
 }
@@ -51,13 +55,15 @@ pub fn run<M: Machine>(seed: u64, trace: bool) -> Result<Outcome, String> {
     let (rounds, share) = play.quiet()?;
     play.trials()?;
     play.count_terms();
-    let (world, lone) = (play.world, play.lone);
+    let (mut world, lone) = (play.world, play.lone);
+    let window_looks = std::mem::take(&mut world.window_looks);
     Ok(Outcome {
         faults: world.network.faults,
         rounds,
         share,
         lone,
         events: world.events,
+        window_looks,
         history: history(&world),
     })
 }
@@ -66,6 +72,7 @@ struct Play<M> {
     world: World<M>,
     plan: Plan,
     random: Random,
+    window_random: Random,
     /// Places of receivers that have joined.
     joined: Vec<Place>,
     lone: Vec<(usize, f64)>,
@@ -122,6 +129,7 @@ impl<M: Machine> Play<M> {
         world.tell(|| format!("{} nodes, {:?}", plan.nodes, plan.terms));
         let mut play = Self {
             world,
+            window_random: Random::stream(plan.seed, "looks at windows"),
             plan,
             random,
             joined: Vec::new(),
@@ -161,6 +169,10 @@ impl<M: Machine> Play<M> {
                 // This has room for own cells with those of the others beside them, the published copy, and some
                 // slices.
                 Limit::Memory(slices) => {
+                    // Windows would need more, which nobody reckons with.
+                    host.sketches
+                        .iter_mut()
+                        .for_each(|spec| spec.windows = [None; 2]);
                     host.max_memory_bytes =
                         table_bytes * OWN_TABLES + slices * (300 + table_bytes / 4);
                 }
@@ -254,12 +266,27 @@ impl<M: Machine> Play<M> {
         }
     }
 
+    /// Asks for some windows at random.
+    fn look_at_windows(&mut self) {
+        let running = self.world.running();
+        for _ in 0..WINDOWS_A_LOOK {
+            let random = &mut self.window_random;
+            let Some(place) = random.pick(&running) else {
+                return;
+            };
+            let key = random.below(self.world.keys.len());
+            let (sketch, steps) = (random.next(), random.next());
+            self.world.look_at_any_window(place, key, sketch, steps);
+        }
+    }
+
     /// Checks what must hold all the time.
     fn look(&mut self) {
         self.world.look_at_counts();
         self.world.look_at_bounds();
         self.world.look_at_vouching();
         self.world.look_at_sketches();
+        self.look_at_windows();
     }
 
     fn add(&mut self, step: Duration) {

@@ -15,6 +15,8 @@ use super::super::plan::Trial;
 use super::super::world::{Identity, LEAVE_LIMIT, Terms};
 use super::{Play, none};
 
+/// Windows of each key that are asked for at a node that has joined.
+const WINDOWS_OF_A_JOINER: usize = 8;
 /// Number of old datagrams that come again, and of forged ones for each.
 const REPLAYS: usize = 24;
 /// The longest time until a node that could not be reached is tried again.
@@ -331,6 +333,14 @@ impl<M: Machine> Play<M> {
         }
         self.meet(MEETING_LIMIT)?;
         self.become_equal()?;
+        // By then the node has its windows, and what is old is not in them.
+        self.world.run_for(Duration::from_secs(2));
+        for key in 0..self.world.keys.len() {
+            for _ in 0..WINDOWS_OF_A_JOINER {
+                let (sketch, steps) = (self.window_random.next(), self.window_random.next());
+                (self.world).look_at_any_window(place, key, sketch, steps);
+            }
+        }
         Ok(())
     }
 

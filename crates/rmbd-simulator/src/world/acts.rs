@@ -42,6 +42,7 @@ impl<M: Machine> World<M> {
         let Some(process) = &mut self.hosts[place].process else {
             return;
         };
+        self.ledger.jumped(self.now);
         process.clock.ahead += ahead;
         process.clock.behind += behind;
         // The time that the node sleeps for is measured by the clock that jumped.
@@ -99,9 +100,9 @@ impl<M: Machine> World<M> {
         if process.leaving.is_some() || process.paused_until.is_some() {
             return;
         }
-        if process.setup.spec(sketch).is_none() {
+        let Some(&spec) = process.setup.spec(sketch) else {
             return;
-        }
+        };
         let slice = process.setup.slice_of(sketch);
         while self.is_too_full_for(place, sketch, key, weight) {
             // A node that is asked for a pass does the same.
@@ -110,6 +111,8 @@ impl<M: Machine> World<M> {
         if let Some(truth) = self.truth.get_mut(&slice) {
             truth[key] += u64::from(weight);
         }
+        let key = &self.keys[key];
+        self.ledger.note(self.now, (slice, spec), key, weight);
     }
 
     fn is_too_full_for(
@@ -127,10 +130,12 @@ impl<M: Machine> World<M> {
     pub fn fill(&mut self, place: Place, keys: impl Iterator<Item = u64>) {
         self.is_filled = true;
         if let Some(process) = &mut self.hosts[place].process {
+            let of = (process.slice(), *process.setup.first());
             for key in keys {
-                process
-                    .machine
-                    .add(SketchNumber::DEFAULT, &key.to_le_bytes(), 1);
+                let key = key.to_le_bytes();
+                if process.machine.add(SketchNumber::DEFAULT, &key, 1) {
+                    self.ledger.note(self.now, of, &key, 1);
+                }
             }
         }
     }

@@ -4,11 +4,12 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd_proto::Boot;
+use rmbd_proto::{Boot, SketchNumber};
 
 use super::super::machine::Machine;
 use super::super::network::{CLIENTS_FROM, Datagram, Place, address, place};
 use super::process::Process;
+use super::windows::Ledger;
 use super::{DATAGRAM_BYTES_MAX, World};
 
 /// Resolution of a timer: a node that asks to be woken at once sleeps this long.
@@ -123,7 +124,7 @@ impl<M: Machine> World<M> {
         if from < CLIENTS_FROM {
             process.machine.handle(clock, address(from), &mut bytes);
         } else if process.leaving.is_none()
-            && let Some(reply) = process.machine.serve(clock, &bytes)
+            && let Some(reply) = serve(process, (clock, now), &bytes, &mut self.ledger)
         {
             let sender = process.setup.boot;
             self.send(Datagram {
@@ -261,10 +262,25 @@ impl<M: Machine> World<M> {
             assert!(burst < BURST_MAX, "{place} does not stop sending");
         }
         self.buffer = buffer;
+        self.take_piece(place);
         self.read_log(place);
         self.watch(place);
         self.end_where_flushed(place);
         self.see_to_wake(place);
+    }
+
+    /// Goes on with a snapshot, as a node does after each turn.
+    fn take_piece(&mut self, place: Place) {
+        let (now, terms) = (self.now, &self.terms);
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        let clock = process.clock(now);
+        let is_due = (process.machine.next_snapshot()).is_some_and(|due| due <= clock);
+        if is_due && process.paused_until.is_none() && process.next_piece <= now {
+            process.machine.snapshot(&|| clock, terms.snapshot_cells);
+            process.next_piece = now + terms.snapshot_gap;
+        }
     }
 
     fn read_log(&mut self, place: Place) {
@@ -311,6 +327,12 @@ impl<M: Machine> World<M> {
         let sleep = process.machine.next_wake(clock).saturating_sub(clock);
         let sleep = process.clock.takes(sleep.min(SLEEP_MAX));
         let mut at = now + sleep.max(GRAIN);
+        if let Some(due) = process.machine.next_snapshot() {
+            let sleep = process
+                .clock
+                .takes(due.saturating_sub(clock).min(SLEEP_MAX));
+            at = at.min((now + sleep.max(GRAIN)).max(process.next_piece));
+        }
         if let Some(leaving) = process.leaving {
             at = at.min(leaving.until.max(now));
         }
@@ -323,6 +345,20 @@ impl<M: Machine> World<M> {
             self.queue.push(at, Event::Wake { place, boot });
         }
     }
+}
+
+/// Serves a client, and notes what that has added.
+fn serve<M: Machine>(
+    process: &mut Process<M>,
+    (clock, now): (Duration, Duration),
+    bytes: &[u8],
+    ledger: &mut Ledger,
+) -> Option<Vec<u8>> {
+    let of = |process: &Process<M>| process.machine.own_cells(SketchNumber::DEFAULT);
+    let before = of(process);
+    let reply = process.machine.serve(clock, bytes);
+    ledger.note_growth(now, process.slice(), &before, &of(process));
+    reply
 }
 
 /// A hash of a datagram's bytes, damage included.

@@ -6,6 +6,7 @@ mod events;
 mod life;
 mod process;
 mod watch;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +20,9 @@ use self::clients::Client;
 use self::events::Event;
 pub use self::process::{Host, Process};
 use self::watch::History;
-use super::machine::{Cells, Copies, Machine, SketchSpec, is_empty, raise};
+use self::windows::Ledger;
+pub use self::windows::{Kind, WindowLook};
+use super::machine::{Cells, Copies, Machine, SketchSpec, Windows, is_empty, raise};
 use super::network::{Network, Place};
 use super::queue::Queue;
 use super::random::Random;
@@ -35,6 +38,12 @@ pub const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 pub struct Terms {
     pub geometry: Geometry,
     pub family: HashFamily,
+    /// The windows of the default sketch.
+    pub windows: Windows,
+    /// Cells of a piece of a snapshot.
+    pub snapshot_cells: usize,
+    /// The least time between two pieces.
+    pub snapshot_gap: Duration,
     /// Sketches beside the default one.
     pub others: Vec<SketchSpec>,
     pub interval: Duration,
@@ -57,6 +66,9 @@ impl Default for Terms {
         Self {
             geometry: Geometry::new(256, 3).unwrap(),
             family: HashFamily::Xxh3 { seed: 11 },
+            windows: [None; 2],
+            snapshot_cells: usize::MAX,
+            snapshot_gap: Duration::ZERO,
             others: Vec::new(),
             interval: Duration::from_millis(500),
             rate_bytes_per_s: 50_000_000,
@@ -78,6 +90,7 @@ impl Terms {
             number: SketchNumber::DEFAULT,
             geometry: self.geometry,
             family: self.family,
+            windows: self.windows,
         };
         [vec![first], self.others.clone()].concat()
     }
@@ -113,6 +126,9 @@ pub struct World<M> {
     /// Descriptions of what must not have happened.
     pub violations: Vec<String>,
     history: History,
+    ledger: Ledger,
+    /// What was found when windows were looked at.
+    pub window_looks: Vec<WindowLook>,
     /// Hashes of datagrams, by the place where they came.
     come: BTreeSet<(Place, u64)>,
     queue: Queue<Event>,
@@ -137,6 +153,8 @@ impl<M: Machine> World<M> {
             is_filled: false,
             violations: Vec::new(),
             history: History::default(),
+            ledger: Ledger::default(),
+            window_looks: Vec::new(),
             come: BTreeSet::new(),
             queue: Queue::new(),
             random: Random::stream(seed, "world"),

@@ -44,6 +44,8 @@ pub struct Process<M> {
     pub setup: Setup,
     pub(super) clock: Clock,
     pub(super) wake_at: Option<Duration>,
+    /// No piece of a snapshot is taken before.
+    pub(super) next_piece: Duration,
     pub(super) idle_wakes: usize,
     pub(super) paused_until: Option<Duration>,
     /// The end of a flood, during which the node reads only now and then.
@@ -84,6 +86,7 @@ impl<M> Process<M> {
                 behind: Duration::ZERO,
             },
             wake_at: None,
+            next_piece: Duration::ZERO,
             idle_wakes: 0,
             paused_until: None,
             flooded_until: None,
@@ -122,8 +125,8 @@ impl<M: Machine> Process<M> {
 /// A clock that may run fast or slow, and jump.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
-    born: Duration,
-    rate: f64,
+    pub(super) born: Duration,
+    pub(super) rate: f64,
     pub(super) ahead: Duration,
     pub(super) behind: Duration,
 }
