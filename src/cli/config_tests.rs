@@ -84,11 +84,11 @@ by-hour  logins   ip:*          5/1h           2     count, shadow
 fn a_good_file_is_told_as_what_it_makes() {
     let file = Written::new("check");
     let expected = "\
-sketch     default 4x4096, 384 KiB
+sketch     default 4x4096, 448 KiB
 window     default 1m by 5s, 4x4096, 896 KiB
-sketch     logins 2x1024, 48 KiB
+sketch     logins 2x1024, 50 KiB
 window     logins 1h by 5m, 2x256, 28 KiB
-memory     1.3 MiB for all sketches and windows
+memory     1.4 MiB for all sketches and windows
 limits     2
 ";
     assert_eq!(file.run("config check FILE"), expected);
@@ -108,9 +108,9 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
         "threads           automatic              default",
         "trust             none                   default",
         "log               info                   default",
-        "sketch     default 4x4096, 384 KiB, from default",
+        "sketch     default 4x4096, 448 KiB, from default",
         "sketch     x 4x1048576, 96 MiB, from flag",
-        "sketch     logins 2x1024, 48 KiB, from FILE:2:1",
+        "sketch     logins 2x1024, 50 KiB, from FILE:2:1",
         "window     logins 1h by 5m, 2x256, 28 KiB",
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");

@@ -9,7 +9,7 @@ use super::nearest::advice;
 use super::span::{self, SpanError};
 use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::{Geometry, GeometryError, HashFamily};
-use rmbd_store::{WINDOWS_MAX, WindowPlan, WindowPlanError};
+use rmbd_store::{WINDOWS_MAX, WindowPlan, WindowPlanError, ages_memory_bytes};
 
 /// Largest number of sketches of a node. Each has passes, digests and rounds of its own.
 pub const SKETCHES_MAX: usize = 256;
@@ -45,7 +45,13 @@ impl SketchConfig {
     #[must_use]
     pub fn cells_memory_bytes(&self, is_in_cluster: bool) -> u64 {
         let cells = self.geometry.memory_bytes();
-        cells.saturating_mul(copies_of_cells(is_in_cluster))
+        let ages = match is_in_cluster {
+            true => ages_memory_bytes(self.geometry, &self.windows),
+            false => 0,
+        };
+        cells
+            .saturating_mul(copies_of_cells(is_in_cluster))
+            .saturating_add(ages)
     }
 
     /// Bytes of its cells and of all its windows.

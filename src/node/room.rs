@@ -4,6 +4,7 @@ use crate::config::{ClusterChoice, NodeConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
+use rmbd_store::ages_memory_bytes;
 
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
@@ -72,7 +73,8 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
         .collect()
 }
 
-/// The bytes of each table of a sketch: those that have a number for each cell, and the snapshots of its windows.
+/// The bytes of each table of a sketch: those that have a number for each cell, the snapshots of its windows, and the
+/// sums of growth that ages need.
 fn tables_of(
     sketch: &SketchConfig,
     threads: usize,
@@ -84,7 +86,11 @@ fn tables_of(
         let snapshots = window.snapshots();
         std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
     });
-    cells.chain(snapshots)
+    let ages = match is_in_cluster {
+        true => ages_memory_bytes(sketch.geometry, &sketch.windows),
+        false => 0,
+    };
+    cells.chain(snapshots).chain([ages])
 }
 
 fn mapped(threads: u64, backend: Backend) -> u64 {

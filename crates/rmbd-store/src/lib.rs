@@ -61,7 +61,7 @@ mod slices;
 mod tests;
 mod windows;
 
-pub use ages::{Fold, GroupAges, Mark, Moment, Reached, old_parts};
+pub use ages::{Fold, GroupAges, Mark, Moment, Reached, ages_memory_bytes, old_parts};
 pub use batch::{Batch, Looked};
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;

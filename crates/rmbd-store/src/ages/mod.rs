@@ -37,6 +37,7 @@ pub(crate) use marks::Marks;
 pub use moment::Moment;
 pub use old::{GroupAges, Reached, old_parts};
 pub(crate) use own::OwnGrowth;
+pub use own::ages_memory_bytes;
 pub(crate) use plan::AgePlan;
 
 pub use rmbd_proto::cluster::Fold;
