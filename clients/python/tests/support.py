@@ -173,7 +173,7 @@ class NaiveNode:
         if kind == _wire.PARDON:
             name, key = reader.take(reader.number(1)), reader.take(reader.varint())
             if name != b"logins-a-minute":
-                raise Stopped("not_trusted")
+                raise Stopped("not_trusted_to_pardon")
             return bytes((kind, 8)) + (reader.varint() + len(key)).to_bytes(8, "little")
         if kind == 0:
             return b"padding"

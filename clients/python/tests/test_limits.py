@@ -99,7 +99,7 @@ class Blocking(unittest.TestCase):
                 ("unknown_sketch", lambda: client.limits([Limit("a", 1, sketch="none")])),
                 ("unknown_window", lambda: client.sketch("logins").count("a", "1s")),
                 ("unknown_limit", lambda: client.hit_by_name("none", "a", on_failure="open")),
-                ("not_trusted", lambda: client.pardon("none", "a", "1s")),
+                ("not_trusted_to_pardon", lambda: client.pardon("none", "a", "1s")),
             ):
                 with self.assertRaises(Refused) as raised:
                     call()

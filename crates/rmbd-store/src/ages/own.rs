@@ -15,8 +15,8 @@ use crate::{NoMemory, WindowPlan};
 /// Bytes of a sum.
 const SUM_BYTES: u64 = 4;
 
-/// Bytes that a sketch in a cluster takes from its start for the ages of its own slice: the sums of its growth since the
-/// last mark. What is packed of earlier growth comes as there is some. 0 without windows.
+/// Bytes that a sketch in a cluster takes from its start for the ages of its own slice: the sums of its growth since
+/// the last mark. What is packed of earlier growth comes as there is some. 0 without windows.
 #[must_use]
 pub fn ages_memory_bytes(geometry: Geometry, windows: &[WindowPlan]) -> u64 {
     AgePlan::own(windows).map_or(0, |plan| {
