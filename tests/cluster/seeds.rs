@@ -211,11 +211,13 @@ fn report(mut sum: Sum, start: Instant) {
     for (name, times) in sum.faults.named() {
         assert!(times > 0 || sum.seeds < SEEDS_OF_EVERY_FAULT, "no {name}");
     }
-    let within_min = match sum.seeds {
-        SEEDS_OF_SHARES.. => WITHIN_MIN,
-        _ => WITHIN_OF_FEW_MIN,
-    };
     for (kind, within) in within {
+        // A window covers the time of a stop, too; and what a node had no room for comes when it comes.
+        let is_longer = matches!(kind, Kind::Stops | Kind::Limits);
+        let within_min = match sum.seeds {
+            SEEDS_OF_SHARES.. if !is_longer => WITHIN_MIN,
+            _ => WITHIN_OF_FEW_MIN,
+        };
         assert!(
             within >= within_min || sum.seeds < SEEDS_OF_EVERY_FAULT,
             "{kind:?}: only {within} of the windows are within two steps and a delivery"
