@@ -125,10 +125,11 @@ impl<T: Copy> Session<T> {
     }
 
     fn with(engine: Arc<Engine>, batch: impl Fn(Arc<Replica>) -> Batch<Asked<T>>) -> Self {
-        let replicas = engine.registry.sketches().iter();
-        let replicas = replicas.map(|sketch| Arc::clone(&sketch.replica));
+        let others = engine.registry.sketches().iter().skip(1);
+        let others = others.map(|sketch| batch(Arc::clone(&sketch.replica)));
+        let default = batch(Arc::clone(engine.replica()));
         Self {
-            batches: Batches::new(replicas.map(batch)),
+            batches: Batches::new(default, others),
             max_weight: engine.max_weight,
             engine,
             tally: Tally::default(),
