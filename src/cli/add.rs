@@ -1,6 +1,6 @@
 //! The command `rmbd add`.
 
-use super::keys::{Input, Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, check_all, for_each};
 use super::progress::Progress;
 use super::refused::{About, explain};
 use super::server::Speaker;
@@ -50,27 +50,17 @@ fn add(
         }
         Next::Pause => adder.flush().map(drop),
     });
-    let read = match read {
+    let added = match read {
         Err(Stop::Taker(error)) => Err(error),
-        Err(Stop::Input(source)) => Ok(Err(source)),
-        Ok(skipped) => Ok(Ok(skipped)),
+        read => adder.flush().map(|confirmed| (read, confirmed)),
     };
-    let added = read.and_then(|read| Ok((read, adder.flush()?)));
     progress.end();
     let (read, confirmed) = added?;
     if options.keys.iter().any(|key| key == "-") {
         progress.sum_up(confirmed, adder.repeated(), adder.is_acknowledged());
     }
     let done = format!("{confirmed} adds were done");
-    match read {
-        Ok(0) => Ok(()),
-        Ok(skipped) => Err(CliError::KeysTooLong {
-            skipped,
-            key_bytes_max,
-            done,
-        }),
-        Err(source) => Err(CliError::Input { source, done }),
-    }
+    check_all(read, key_bytes_max, done)
 }
 
 /// An adder for one of the two protocols.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::keys::{Input, Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, check_all, for_each};
 use super::refused::{About, explain};
 use super::server::Speaker;
 use super::{CliError, CountOptions, Streams};
@@ -73,16 +73,7 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         );
     }
     let done = format!("{printed} keys were counted");
-    match read {
-        Ok(0) => Ok(()),
-        Ok(skipped) => Err(CliError::KeysTooLong {
-            skipped,
-            key_bytes_max,
-            done,
-        }),
-        Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
-        Err(Stop::Taker(error)) => Err(error),
-    }
+    check_all(read, key_bytes_max, done)
 }
 
 /// Refuses what the Python program's protocol does not have.

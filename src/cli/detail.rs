@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::asked::time;
 use super::http::StatusSource;
-use super::keys::{Input, Next, Stop, for_each};
+use super::keys::{Input, Next, Stop, check_all, for_each};
 use super::status::printable;
 use super::{CliError, CountOptions, Streams};
 use crate::status::{Detail, OriginDetail, WindowDetail};
@@ -50,16 +50,7 @@ pub(super) fn run(options: &CountOptions, streams: &mut Streams<'_>) -> Result<(
         output.write_all(end).map_err(CliError::Output)?;
     }
     let done = format!("{asked} keys were counted");
-    match read {
-        Ok(0) => Ok(()),
-        Ok(skipped) => Err(CliError::KeysTooLong {
-            skipped,
-            key_bytes_max: KEY_BYTES_MAX,
-            done,
-        }),
-        Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
-        Err(Stop::Taker(error)) => Err(error),
-    }
+    check_all(read, KEY_BYTES_MAX, done)
 }
 
 fn element(detail: &Detail, is_first: bool) -> Vec<u8> {

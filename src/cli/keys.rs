@@ -24,6 +24,25 @@ pub(super) enum Stop {
     Taker(CliError),
 }
 
+/// Fails where not all keys were taken; `read` is what [`for_each`] returned, and `done` says what became of the keys
+/// that were taken.
+pub(super) fn check_all(
+    read: Result<u64, Stop>,
+    key_bytes_max: usize,
+    done: String,
+) -> Result<(), CliError> {
+    match read {
+        Ok(0) => Ok(()),
+        Ok(skipped) => Err(CliError::KeysTooLong {
+            skipped,
+            key_bytes_max,
+            done,
+        }),
+        Err(Stop::Input(source)) => Err(CliError::Input { source, done }),
+        Err(Stop::Taker(error)) => Err(error),
+    }
+}
+
 /// An input of lines.
 pub(super) struct Input<'i, R> {
     pub(super) reader: &'i mut BufReader<R>,

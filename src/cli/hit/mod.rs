@@ -10,7 +10,7 @@ use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 
 use self::print::{By, Printed};
 use super::asked::{self, AskedLimit, LimitOption, LimitsError, SketchOptions, Span};
-use super::keys::{Input, Next, Stop, for_each};
+use super::keys::{Input, Next, check_all, for_each};
 use super::refused::{About, explain};
 use super::{CliError, Done, LineOptions, ServerOptions, Streams, is_reader_gone};
 use crate::config::LimitName;
@@ -129,16 +129,7 @@ pub(super) fn run(options: &HitOptions, streams: &mut Streams<'_>) -> Result<Don
         unless_gone(printed.write(options.json, output))
     });
     let told = format!("{hits} keys were hit");
-    match read {
-        Ok(0) => Ok(done),
-        Ok(skipped) => Err(CliError::KeysTooLong {
-            skipped,
-            key_bytes_max: KEY_BYTES_MAX,
-            done: told,
-        }),
-        Err(Stop::Input(source)) => Err(CliError::Input { source, done: told }),
-        Err(Stop::Taker(error)) => Err(error),
-    }
+    check_all(read, KEY_BYTES_MAX, told).map(|()| done)
 }
 
 struct Asker<'o> {
