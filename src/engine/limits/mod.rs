@@ -1,15 +1,17 @@
 //! Limits with names, which may change while sessions use them.
 
 mod decide;
+mod editions;
 mod pardons;
 mod pattern;
 mod rule;
 
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::Arc;
 
 pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
+use self::editions::{Editions, Seen};
 pub use self::pardons::PARDONS_MAX;
 pub(in crate::engine) use self::pardons::{Credits, PardonView, Pardons};
 pub use self::pattern::{KeyPattern, KeySet, PATTERN_BYTES_MAX, PatternError};
@@ -54,57 +56,42 @@ impl NamedLimits {
     }
 }
 
-/// The place from which sessions get the limits. A session looks with each request whether they have changed, which
-/// costs the load of a number that hardly ever changes.
+/// The place from which sessions get the limits.
 #[derive(Debug, Default)]
-pub(super) struct LimitBook {
-    /// Counts the changes.
-    edition: AtomicU64,
-    limits: Mutex<Arc<NamedLimits>>,
-}
+pub(super) struct LimitBook(Editions<NamedLimits>);
 
 /// A session's view of a [`LimitBook`].
 #[derive(Debug, Default)]
-pub(super) struct LimitView {
-    edition: u64,
-    limits: Arc<NamedLimits>,
-}
+pub(super) struct LimitView(Seen<NamedLimits>);
 
 impl LimitBook {
     /// The limits as they are now.
     pub(super) fn limits(&self) -> Arc<NamedLimits> {
-        Arc::clone(&self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.get()
     }
 
     /// Puts other limits into the place of those before. Counters of limits that keep their name go on.
     pub(super) fn replace(&self, rules: Vec<Rule>) {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<NamedLimit> = rules
-            .into_iter()
-            .map(|rule| {
-                let before = limits.find(rule.name.as_bytes());
-                let counters = before.map(|before| Arc::clone(&before.counters));
-                let counters = counters.unwrap_or_default();
-                NamedLimit { rule, counters }
-            })
-            .collect();
-        all.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
-        *limits = Arc::new(NamedLimits(all.into()));
-        // Release: whoever sees the number finds the limits behind the lock.
-        self.edition.fetch_add(1, Release);
+        let Ok(()) = self.0.change(|limits| {
+            let mut all: Vec<NamedLimit> = rules
+                .into_iter()
+                .map(|rule| {
+                    let before = limits.find(rule.name.as_bytes());
+                    let counters = before.map(|before| Arc::clone(&before.counters));
+                    let counters = counters.unwrap_or_default();
+                    NamedLimit { rule, counters }
+                })
+                .collect();
+            all.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
+            Ok::<_, Infallible>(Arc::new(NamedLimits(all.into())))
+        });
     }
 }
 
 impl LimitView {
     /// The limits as they were at some moment of this call, or a little before.
     pub(super) fn current(&mut self, book: &LimitBook) -> &Arc<NamedLimits> {
-        let edition = book.edition.load(Acquire);
-        if edition != self.edition {
-            // No thread waits here for another one but for the moment in which it changes a pointer.
-            self.limits = book.limits();
-            self.edition = edition;
-        }
-        &self.limits
+        self.0.current(&book.0)
     }
 }
 

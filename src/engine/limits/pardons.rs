@@ -3,10 +3,9 @@
 //! Counts cannot be taken back, so a pardon is a credit: what the windows held when it was given counts no more
 //! towards the limit, as long as the pardon lasts. There are few, an operator gives them, and they go by themselves.
 
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::editions::{Editions, Seen};
 use super::rule::AMOUNTS_MAX;
 
 /// Largest number of pardons at the same time: they are meant for mistakes, and each hit by name looks among them.
@@ -26,18 +25,11 @@ struct Pardon {
 
 /// All pardons, which any thread may give and every session looks at.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Pardons {
-    /// Counts the changes.
-    edition: AtomicU64,
-    pardons: Mutex<Arc<[Pardon]>>,
-}
+pub(in crate::engine) struct Pardons(Editions<Vec<Pardon>>);
 
 /// A session's view of [`Pardons`].
 #[derive(Debug, Default)]
-pub(in crate::engine) struct PardonView {
-    edition: u64,
-    pardons: Arc<[Pardon]>,
-}
+pub(in crate::engine) struct PardonView(Seen<Vec<Pardon>>);
 
 impl Pardons {
     /// Gives a pardon, in the place of one before of the same limit and key. Those that are over go. It is false
@@ -50,23 +42,22 @@ impl Pardons {
         until: Duration,
         now: Duration,
     ) -> bool {
-        let mut pardons = self.pardons.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_kept = |it: &&Pardon| it.until > now && (&*it.limit, &*it.key) != (limit, key);
-        let mut all: Vec<Pardon> = pardons.iter().filter(is_kept).cloned().collect();
-        if all.len() >= PARDONS_MAX {
-            return false;
-        }
-        all.push(Pardon {
-            limit: limit.into(),
-            key: key.into(),
-            until,
-            credits,
+        let given = self.0.change(|pardons| {
+            let is_kept = |it: &&Pardon| it.until > now && (&*it.limit, &*it.key) != (limit, key);
+            let mut all: Vec<Pardon> = pardons.iter().filter(is_kept).cloned().collect();
+            if all.len() >= PARDONS_MAX {
+                return Err(());
+            }
+            all.push(Pardon {
+                limit: limit.into(),
+                key: key.into(),
+                until,
+                credits,
+            });
+            all.sort_by(|a, b| (&a.limit, &a.key).cmp(&(&b.limit, &b.key)));
+            Ok(all.into())
         });
-        all.sort_by(|a, b| (&a.limit, &a.key).cmp(&(&b.limit, &b.key)));
-        *pardons = all.into();
-        // Release: whoever sees the number finds the pardons behind the lock.
-        self.edition.fetch_add(1, Release);
-        true
+        given.is_ok()
     }
 }
 
@@ -78,15 +69,10 @@ impl PardonView {
         (limit, key): (&[u8], &[u8]),
         now: Duration,
     ) -> Credits {
-        let edition = pardons.edition.load(Acquire);
-        if edition != self.edition {
-            let held = pardons.pardons.lock();
-            self.pardons = Arc::clone(&held.unwrap_or_else(PoisonError::into_inner));
-            self.edition = edition;
-        }
+        let pardons = self.0.current(&pardons.0);
         let by_name = |it: &Pardon| (&*it.limit, &*it.key).cmp(&(limit, key));
-        let found = self.pardons.binary_search_by(by_name).ok();
-        let pardon = found.map(|at| &self.pardons[at]);
+        let found = pardons.binary_search_by(by_name).ok();
+        let pardon = found.map(|at| &pardons[at]);
         pardon
             .filter(|pardon| pardon.until > now)
             .map_or([0; AMOUNTS_MAX], |pardon| pardon.credits)
