@@ -45,13 +45,18 @@ impl SketchConfig {
     #[must_use]
     pub fn cells_memory_bytes(&self, is_in_cluster: bool) -> u64 {
         let cells = self.geometry.memory_bytes();
-        let ages = match is_in_cluster {
-            true => ages_memory_bytes(self.geometry, &self.windows),
-            false => 0,
-        };
         cells
             .saturating_mul(copies_of_cells(is_in_cluster))
-            .saturating_add(ages)
+            .saturating_add(self.ages_memory_bytes(is_in_cluster))
+    }
+
+    /// Bytes of what tells a node of a cluster how old counts of others are.
+    #[must_use]
+    pub fn ages_memory_bytes(&self, is_in_cluster: bool) -> u64 {
+        match is_in_cluster {
+            true => ages_memory_bytes(self.geometry, &self.windows),
+            false => 0,
+        }
     }
 
     /// Bytes of its cells and of all its windows.

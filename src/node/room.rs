@@ -4,7 +4,6 @@ use crate::config::{ClusterChoice, NodeConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
-use rmbd_store::ages_memory_bytes;
 
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
@@ -86,10 +85,7 @@ fn tables_of(
         let snapshots = window.snapshots();
         std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
     });
-    let ages = match is_in_cluster {
-        true => ages_memory_bytes(sketch.geometry, &sketch.windows),
-        false => 0,
-    };
+    let ages = sketch.ages_memory_bytes(is_in_cluster);
     cells.chain(snapshots).chain([ages])
 }
 

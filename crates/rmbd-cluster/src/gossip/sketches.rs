@@ -160,9 +160,12 @@ impl Sketches {
         ages: &GroupAges<'_>,
         is_live: bool,
     ) -> Result<u64, SliceRefused> {
-        let slices = self.get_mut(slice.sketch);
-        let slices = slices.ok_or(SliceRefused::Unsupported)?;
-        slices.merge_aged(slice, group, cells, ages, is_live)
+        self.slices_to_change(slice)?
+            .merge_aged(slice, group, cells, ages, is_live)
+    }
+
+    fn slices_to_change(&mut self, slice: &SliceId) -> Result<&mut Slices, SliceRefused> {
+        self.get_mut(slice.sketch).ok_or(SliceRefused::Unsupported)
     }
 
     fn position(&self, number: SketchNumber) -> Option<usize> {
@@ -273,10 +276,7 @@ impl Sketches {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u64)>,
     ) -> Result<u64, SliceRefused> {
-        let slices = self
-            .get_mut(slice.sketch)
-            .ok_or(SliceRefused::Unsupported)?;
-        slices.merge(slice, cells)
+        self.slices_to_change(slice)?.merge(slice, cells)
     }
 
     pub(crate) fn merge_live(
@@ -284,10 +284,7 @@ impl Sketches {
         slice: &SliceId,
         cells: impl Iterator<Item = (u32, u64)>,
     ) -> Result<u64, SliceRefused> {
-        let slices = self
-            .get_mut(slice.sketch)
-            .ok_or(SliceRefused::Unsupported)?;
-        slices.merge_live(slice, cells)
+        self.slices_to_change(slice)?.merge_live(slice, cells)
     }
 
     pub(crate) fn complete(&mut self, slice: &SliceId, base: u64, version: u64) -> bool {
