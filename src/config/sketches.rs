@@ -7,12 +7,11 @@ use thiserror::Error;
 
 use super::nearest::advice;
 use super::span::{self, SpanError};
+pub use rmbd_proto::cluster::SKETCHES_MAX;
 use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::{Geometry, GeometryError, HashFamily};
 use rmbd_store::{WINDOWS_MAX, WindowPlan, WindowPlanError, ages_memory_bytes};
 
-/// Largest number of sketches of a node. Each has passes, digests and rounds of its own.
-pub const SKETCHES_MAX: usize = 256;
 /// Length of the window that a sketch has where nothing is said of windows.
 pub const DEFAULT_WINDOW_MS: u64 = 60_000;
 /// Confidence of a sketch of which only epsilon is given: it makes 4 rows.

@@ -68,9 +68,7 @@ pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 pub use memory::{Memory, MemoryLimit, NoMemory};
 pub use pipeline::{PIPELINE_ABOVE_BYTES, Way};
-pub use registry::{
-    NamedSketch, Registry, RegistryError, SKETCHES_MAX, SketchIndex, check_numbers,
-};
+pub use registry::{NamedSketch, Registry, RegistryError, SketchIndex};
 pub use shared::{Replica, ReplicaLimits, ReplicaOptions};
 pub use slices::{
     CellsRef, Changes, GROUP_CELLS, LearntSlice, Published, REFUSED_MAX, SECTION_GROUPS,

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{Replica, fingerprint};
+use rmbd_proto::cluster::SKETCHES_MAX;
 use rmbd_proto::{SketchName, SketchNumber};
-
-/// Largest number of sketches of a node. Each costs a thread some 100 KiB beside its cells.
-pub const SKETCHES_MAX: usize = 256;
 
 const _: () = assert!(SKETCHES_MAX <= u8::MAX as usize + 1);
 
@@ -174,7 +172,7 @@ impl Registry {
 ///
 /// # Errors
 /// [`RegistryError`] says which of them do not go together.
-pub fn check_numbers<'a>(
+fn check_numbers<'a>(
     names: impl ExactSizeIterator<Item = &'a SketchName>,
 ) -> Result<(), RegistryError> {
     let count = names.len();

@@ -38,7 +38,8 @@ pub(super) const SKETCH_ASKED: u8 = 31;
 pub(super) const ASKS: u8 = 1;
 /// The flag of a catalogue's page behind which there are more lines.
 pub(super) const HAS_NEXT: u8 = 1;
-/// Largest number of sketches of a node.
+/// Largest number of sketches of a node. Each has passes, digests and rounds of its own, and costs a data thread some
+/// 100 KiB beside its cells.
 pub const SKETCHES_MAX: usize = 256;
 /// Largest number of sketches in one about, which fit a datagram together.
 pub const SKETCHES_TOLD_MAX: usize = 64;
