@@ -13,7 +13,8 @@ pub(in crate::engine) struct Part {
     pub(in crate::engine) weight: u64,
     /// The largest estimate that is within the limit.
     pub(in crate::engine) limit: u64,
-    /// By how much the estimate may exceed the truth, with the confidence of the sketch: epsilon * N.
+    /// By how much the estimate may exceed the truth, with the confidence of the sketch: epsilon * N. It says something
+    /// only of a limit that is passed, and may be 0 for others.
     pub(in crate::engine) error: u64,
     /// Something that others counted is not in it, or the node has not been here for the whole window.
     pub(in crate::engine) incomplete: bool,
@@ -56,7 +57,8 @@ impl Part {
         self.estimate.saturating_add(self.weight)
     }
 
-    fn is_over(&self) -> bool {
+    /// The request passes this limit.
+    pub(in crate::engine) fn is_over(&self) -> bool {
         self.with_weight() > self.limit
     }
 

@@ -327,21 +327,26 @@ impl<T: Copy> Session<T> {
 }
 
 fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {
-    let (estimate, error) = match &part.window {
-        Some(question) => (
-            batch.estimate_in(&key.looked, question),
-            batch.replica().error_in(question),
-        ),
-        None => (batch.estimate(&key.looked), batch.replica().error()),
+    let estimate = match &part.window {
+        Some(question) => batch.estimate_in(&key.looked, question),
+        None => batch.estimate(&key.looked),
     };
-    Part {
+    let mut read = Part {
         estimate: estimate.count.saturating_sub(part.credit),
         // What is added to the key, whichever part says it: all of it counts towards each.
         weight: key.weight.into(),
         limit: part.limit,
-        error,
+        error: 0,
         incomplete: estimate.incomplete,
         overflowed: estimate.overflowed,
         covered_ms: estimate.covered_ms,
+    };
+    // Only then is the error asked for, and N lies in tables that nothing else of a request looks at.
+    if read.is_over() {
+        read.error = match &part.window {
+            Some(question) => batch.replica().error_in(question),
+            None => batch.replica().error(),
+        };
     }
+    read
 }
