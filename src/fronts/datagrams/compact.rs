@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ClientPort, Desk};
+use crate::engine::limits::AMOUNTS_MAX;
 use crate::engine::{Admitted, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn};
 use rmbd_proto::compact::{
     self, COOKIE_ANSWER_BYTES_MAX, Once, Operation, PREFIX_BYTES, Problem, REPLY_HEAD_BYTES,
@@ -13,6 +14,7 @@ use rmbd_store::once::{self, Caller};
 
 // What the format promises to clients is what the table keeps.
 const _: () = assert!(once::WINDOW == compact::ONCE_WINDOW);
+const _: () = assert!(AMOUNTS_MAX == compact::LIMIT_PARTS_MAX);
 const _: () = assert!(once::RETRY_LIMIT.as_secs() == compact::ONCE_RETRY_S_MAX);
 const _: () = assert!(once::COOKIE_BYTES == compact::COOKIE_BYTES_MAX);
 // The shortest request that is asked for a cookie has room for it in its reply.
