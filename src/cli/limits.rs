@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::config::table;
 use super::status::printable;
 use super::{CliError, Streams};
-use crate::config::{Amount, LimitConfig, Who, config_of_file};
+use crate::config::{Amount, KeySet, LimitConfig, config_of_file};
 
 /// `rmbd limits`
 #[derive(Debug, Clone, Subcommand)]
@@ -125,9 +125,9 @@ fn amounts_document(amounts: &[Amount]) -> Vec<Value> {
         .collect()
 }
 
-fn who(who: &Who) -> Value {
+fn who(who: &KeySet) -> Value {
     match who {
-        Who::Keys(pattern) => json!({ "key": pattern.as_str() }),
-        Who::Network(network) => json!({ "network": network }),
+        KeySet::Pattern(pattern) => json!({ "key": pattern.as_str() }),
+        KeySet::Network(network) => json!({ "network": network }),
     }
 }

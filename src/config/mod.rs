@@ -33,9 +33,9 @@ pub use self::cluster::{
 pub use self::file::{FILE_BYTES_MAX, FileError, Place};
 pub use self::levels::{Layered, Origins, Source, config_of_file, read};
 pub use self::limits::{
-    AMOUNTS_MAX, Amount, AmountError, EXEMPTIONS_MAX, KeyPattern, LIMITS_MAX, LimitConfig,
-    LimitMisfit, LimitName, LimitNameError, LimitOverride, LimitVerdict, OVERRIDES_MAX,
-    PATTERN_BYTES_MAX, PatternError, VerdictError, Who, WhoError,
+    AMOUNTS_MAX, Amount, AmountError, EXEMPTIONS_MAX, KeyPattern, KeySet, KeySetError, LIMITS_MAX,
+    LimitConfig, LimitMisfit, LimitName, LimitNameError, LimitOverride, LimitVerdict,
+    OVERRIDES_MAX, PATTERN_BYTES_MAX, PatternError, VerdictError,
 };
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;

@@ -2,8 +2,8 @@
 
 use tracing::warn;
 
-use crate::config::{Amount, LimitConfig, LimitVerdict, Who};
-use crate::engine::limits::{self, KeySet, Override, Rule};
+use crate::config::{Amount, LimitConfig, LimitVerdict};
+use crate::engine::limits::{self, Override, Rule};
 use rmbd_store::Registry;
 
 /// The rules of these limits. One whose sketch or window is not here yet is left out, and the log says so: after a
@@ -46,20 +46,13 @@ fn rule(limit: &LimitConfig, registry: &Registry) -> Option<Rule> {
             .overrides
             .iter()
             .map(|other| Override {
-                keys: keys(&other.who),
+                keys: other.who.clone(),
                 amounts: amounts(&other.amounts),
             })
             .collect(),
-        exempt: limit.exempt.iter().map(keys).collect(),
+        exempt: limit.exempt.iter().cloned().collect(),
         is_shadow: limit.shadow,
     })
-}
-
-fn keys(who: &Who) -> KeySet {
-    match who {
-        Who::Keys(pattern) => KeySet::Pattern(pattern.clone()),
-        Who::Network(network) => KeySet::Network(*network),
-    }
 }
 
 fn amounts(amounts: &[Amount]) -> Box<[limits::Amount]> {

@@ -6,8 +6,8 @@ use super::fields::{Fields, Value, parse};
 use super::place::{FileError, Place, Places};
 use crate::config::SketchConfig;
 use crate::config::limits::{
-    AMOUNTS_MAX, Amount, EXEMPTIONS_MAX, LIMITS_MAX, LimitConfig, LimitOverride, OVERRIDES_MAX,
-    Who, cost,
+    AMOUNTS_MAX, Amount, EXEMPTIONS_MAX, KeySet, LIMITS_MAX, LimitConfig, LimitOverride,
+    OVERRIDES_MAX, cost,
 };
 use crate::config::span;
 
@@ -128,8 +128,8 @@ fn of_some(
 ) -> Result<LimitOverride, FileError> {
     let fields = Fields::of(places, table, "an override", &OVERRIDE_KEYS)?;
     let who = match (fields.value("key"), fields.value("network")) {
-        (Some(key), None) => parse(places, "key", key, str::parse).map(Who::Keys),
-        (None, Some(network)) => parse(places, "network", network, Who::network),
+        (Some(key), None) => parse(places, "key", key, str::parse).map(KeySet::Pattern),
+        (None, Some(network)) => parse(places, "network", network, KeySet::network),
         _ => {
             let problem =
                 "an override has either a key = \"premium-*\" or a network = \"10.0.0.0/8\"";

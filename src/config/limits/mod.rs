@@ -4,15 +4,15 @@
 mod tests;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
 use thiserror::Error;
 
 use super::SketchConfig;
 use super::span::{self, SpanError};
-pub use crate::engine::limits::{AMOUNTS_MAX, KeyPattern, PATTERN_BYTES_MAX, PatternError};
+pub use crate::engine::limits::{
+    AMOUNTS_MAX, KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError,
+};
 use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::MAX_WEIGHT;
 
@@ -41,7 +41,7 @@ pub struct LimitConfig {
     /// Other amounts for some keys, at most [`OVERRIDES_MAX`]; the first that fits a key counts.
     pub overrides: Vec<LimitOverride>,
     /// Keys that have no limit, at most [`EXEMPTIONS_MAX`].
-    pub exempt: Vec<Who>,
+    pub exempt: Vec<KeySet>,
     /// Whether hits over the limit are only counted as such, and admitted.
     pub shadow: bool,
 }
@@ -122,34 +122,9 @@ pub struct VerdictError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitOverride {
     /// The keys.
-    pub who: Who,
+    pub who: KeySet,
     /// How much each may have, 1 to [`AMOUNTS_MAX`], no two for the same time.
     pub amounts: Vec<Amount>,
-}
-
-/// Some keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// Those of a pattern.
-    Keys(KeyPattern),
-    /// Those that are textual addresses in a network.
-    Network(IpNet),
-}
-
-/// Why keys or a network are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum WhoError {
-    /// It begins like a network and is none.
-    #[error(
-        "{text:?} is not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address"
-    )]
-    Network {
-        /// The text.
-        text: String,
-    },
-    /// It is no pattern.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
 }
 
 impl LimitName {
@@ -221,56 +196,6 @@ impl FromStr for LimitVerdict {
             "take" => Ok(Self::Take),
             "count" => Ok(Self::Count),
             _ => Err(VerdictError),
-        }
-    }
-}
-
-impl Who {
-    /// Whether a key is one of these. It allocates nothing.
-    #[must_use]
-    pub fn has(&self, key: &[u8]) -> bool {
-        match self {
-            Self::Keys(pattern) => pattern.fits(key),
-            Self::Network(network) => {
-                address(key).is_some_and(|address| network.contains(&address))
-            }
-        }
-    }
-
-    pub(super) fn network(text: &str) -> Result<Self, WhoError> {
-        let no_network = || WhoError::Network { text: text.into() };
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => address.into(),
-            Err(_) => text.parse::<IpNet>().map_err(|_| no_network())?.trunc(),
-        };
-        Ok(Self::Network(network))
-    }
-}
-
-/// The address that a key is as a text. One of IPv4 in IPv6 is the one of IPv4.
-fn address(key: &[u8]) -> Option<IpAddr> {
-    let address: IpAddr = std::str::from_utf8(key).ok()?.parse().ok()?;
-    Some(address.to_canonical())
-}
-
-/// An address, a network, or else a pattern of keys.
-impl FromStr for Who {
-    type Err = WhoError;
-
-    fn from_str(text: &str) -> Result<Self, WhoError> {
-        let before = text.split('/').next().unwrap_or_default();
-        match before.parse::<IpAddr>() {
-            Ok(_) => Self::network(text),
-            Err(_) => Ok(Self::Keys(text.parse()?)),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(pattern) => pattern.fmt(f),
-            Self::Network(network) => network.fmt(f),
         }
     }
 }

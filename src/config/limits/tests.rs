@@ -25,7 +25,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in ".{0,40}") {
-        let _ = text.parse::<Who>();
+        let _ = text.parse::<KeySet>();
         let _ = text.parse::<Amount>();
         let _ = text.parse::<LimitName>();
     }
@@ -50,15 +50,18 @@ fn who_is_a_pattern_or_a_network() {
         ("a/b*", "a/bc", "a"),
         ("*", "", ""),
     ] {
-        let who: Who = text.parse().unwrap();
+        let who: KeySet = text.parse().unwrap();
         assert!(who.has(has.as_bytes()), "{text} {has}");
         assert!(text == "*" || !who.has(lacks.as_bytes()), "{text} {lacks}");
     }
     for wrong in ["10.0.0.0/33", "::1/x", "1.2.3.4/8/9"] {
-        let refused = wrong.parse::<Who>();
-        assert!(matches!(refused, Err(WhoError::Network { .. })), "{wrong}");
+        let refused = wrong.parse::<KeySet>();
+        assert!(
+            matches!(refused, Err(KeySetError::Network { .. })),
+            "{wrong}"
+        );
     }
-    assert!(!"10.0.0.0/8".parse::<Who>().unwrap().has(b"\xff"));
+    assert!(!"10.0.0.0/8".parse::<KeySet>().unwrap().has(b"\xff"));
     let too_long = "x".repeat(PATTERN_BYTES_MAX + 1);
     assert_eq!(
         too_long.parse::<KeyPattern>(),

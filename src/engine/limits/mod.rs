@@ -14,7 +14,7 @@ pub(in crate::engine) use self::decide::{Part, decide};
 use self::editions::{Editions, Seen};
 pub use self::pardons::PARDONS_MAX;
 pub(in crate::engine) use self::pardons::{Credits, PardonView, Pardons};
-pub use self::pattern::{KeyPattern, KeySet, PATTERN_BYTES_MAX, PatternError};
+pub use self::pattern::{KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError};
 pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
 

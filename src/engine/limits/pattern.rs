@@ -35,6 +35,22 @@ pub enum PatternError {
     },
 }
 
+/// Why keys or a network are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KeySetError {
+    /// It begins like a network and is none.
+    #[error(
+        "{text:?} is not a network: write ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8, or one address"
+    )]
+    Network {
+        /// The text.
+        text: String,
+    },
+    /// It is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
 impl KeyPattern {
     /// The pattern.
     #[must_use]
@@ -102,12 +118,47 @@ pub enum KeySet {
 }
 
 impl KeySet {
-    /// Whether a key is one of them.
+    /// The addresses of a network, or one address.
+    ///
+    /// # Errors
+    /// [`KeySetError::Network`].
+    pub fn network(text: &str) -> Result<Self, KeySetError> {
+        let no_network = || KeySetError::Network { text: text.into() };
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => address.into(),
+            Err(_) => text.parse::<IpNet>().map_err(|_| no_network())?.trunc(),
+        };
+        Ok(Self::Network(network))
+    }
+
+    /// Whether a key is one of them. It allocates nothing.
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
         match self {
             Self::Pattern(pattern) => pattern.fits(key),
             Self::Network(network) => address(key).is_some_and(|ip| network.contains(&ip)),
+        }
+    }
+}
+
+/// An address, a network, or else a pattern of keys.
+impl FromStr for KeySet {
+    type Err = KeySetError;
+
+    fn from_str(text: &str) -> Result<Self, KeySetError> {
+        let before = text.split('/').next().unwrap_or_default();
+        match before.parse::<IpAddr>() {
+            Ok(_) => Self::network(text),
+            Err(_) => Ok(Self::Pattern(text.parse()?)),
+        }
+    }
+}
+
+impl fmt::Display for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(pattern) => pattern.fmt(f),
+            Self::Network(network) => network.fmt(f),
         }
     }
 }
