@@ -64,7 +64,7 @@ fn windows_allocate_nothing_after_the_start() {
                 };
                 let weight = (Weight::ONE, 10);
                 batch
-                    .hit_in(&key, Weight::ONE, question, (), &mut answer)
+                    .hit_in(&key, (Weight::ONE, 9), question, (), &mut answer)
                     .unwrap();
                 batch
                     .take(&key, weight, Some(question), (), &mut answer)

@@ -20,7 +20,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("console", &[]),
     ("udp", &[]),
     ("store", &["sketch", "proto"]),
-    ("cluster", &["proto", "pace", "store"]),
+    ("cluster", &["proto", "pace", "sketch", "store"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
     (

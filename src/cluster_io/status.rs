@@ -79,6 +79,7 @@ impl SharedCluster {
             bytes_sent: by_kind(&state.sent),
             bytes_received: by_kind(&state.received),
             resends: state.resends,
+            urgent_full_rounds: state.urgent_full_rounds,
             refused: by_name(&state.refused),
             dropped_by_kernel: queues.iter().map(|queue| queue.dropped_by_kernel).sum(),
             flood_pauses: queues.iter().map(|queue| queue.pauses).sum(),

@@ -62,12 +62,13 @@ impl Shared {
         self.stop.is_given()
     }
 
-    /// Asks the control thread for a pass over the cells, if so much was added that one should come. Data threads call
-    /// this often.
+    /// Asks the control thread for a pass over the cells, if so much was added that one should come; and to tell others
+    /// what they must know before the next one. Data threads call this often.
     #[inline]
     pub(crate) fn ask_for_pass_if_due(&self) {
         let mut sketches = self.engine.registry().sketches().iter();
-        if sketches.any(|sketch| sketch.replica.own().wants_pass()) {
+        let is_due = |replica: &Replica| replica.own().wants_pass() || replica.has_urgent();
+        if sketches.any(|sketch| is_due(&sketch.replica)) {
             self.pass_is_due.notify_one();
         }
     }

@@ -57,6 +57,9 @@ pub struct ClusterStatus {
     pub bytes_received: BTreeMap<String, u64>,
     /// Number of ranges of cells that were sent again because nobody acknowledged them.
     pub resends: u64,
+    /// Number of rounds in which as many keys near a limit were told ahead of time as a round may tell. Where it grows,
+    /// other nodes may pass limits by what they count in a round.
+    pub urgent_full_rounds: u64,
     /// Numbers of datagrams, and of parts of them, that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Number of datagrams that the kernel dropped at the cluster's port because a queue was full, all queues

@@ -209,6 +209,7 @@ fn cluster() -> ClusterStatus {
         bytes_sent: [("cells".into(), 5_000_001), ("digest".into(), 70_007)].into(),
         bytes_received: [("cells".into(), 6_000_002)].into(),
         resends: 31,
+        urgent_full_rounds: 32,
         refused: [("forged".into(), 19)].into(),
         dropped_by_kernel: 23,
         flood_pauses: 29,

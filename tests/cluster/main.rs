@@ -18,6 +18,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod checks;
+mod limits;
 mod misled;
 mod scenarios;
 mod seeds;

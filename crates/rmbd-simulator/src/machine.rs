@@ -8,7 +8,7 @@ use rmbd_cluster::ClusterLimits;
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily};
-use rmbd_store::{Estimate, WindowPlan};
+use rmbd_store::{Estimate, Reading, WindowPlan};
 
 impl Setup {
     /// The name of the slice that the node writes in the default sketch.
@@ -198,6 +198,11 @@ pub trait Machine: Sized {
     /// When a snapshot is due.
     fn next_snapshot(&self) -> Option<Duration> {
         None
+    }
+    /// Adds 1 to a key in the default sketch if its estimate in the first window, or of all time where there is none,
+    /// stays within the limit. Returns whether it did.
+    fn take(&mut self, _now: Duration, _key: &[u8], _limit: u64, _reading: Reading) -> bool {
+        false
     }
     /// An upper bound of what was counted in the last `span_ms`, if the node has such a window.
     fn bound_in(

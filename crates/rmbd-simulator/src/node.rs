@@ -12,8 +12,8 @@ use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
 use rmbd_store::{
-    CellsRef, Estimate, GROUP_CELLS, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices,
-    WindowQuestion,
+    Batch, CellsRef, Estimate, GROUP_CELLS, Reading, Replica, ReplicaLimits, ReplicaOptions,
+    Slices, WindowQuestion,
 };
 
 use super::desk::Desk;
@@ -21,6 +21,8 @@ use super::machine::{Cells, Copies, Machine, Setup, is_empty};
 
 /// Largest number of legacy peers, which another test covers.
 const MAX_PEERS: usize = 1;
+/// The smallest limit of hits; keys of other lengths have larger ones.
+const HIT_LIMIT: u64 = 50;
 /// Largest number of other members that membership may know.
 const MEMBERS_MAX: usize = 1_024;
 
@@ -139,8 +141,11 @@ impl Machine for Node {
     }
 
     fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool {
-        let added = self.replicas[&sketch].add(key, Weight::new(weight).unwrap());
-        added.is_ok()
+        // Each add is a hit with a limit, so that others are told ahead of time what is near it.
+        let limit = HIT_LIMIT << (key.len() % 3 * 4);
+        let mut batch = Batch::sharing(Arc::clone(&self.replicas[&sketch]));
+        let weight = Weight::new(weight).unwrap();
+        batch.hit(key, (weight, limit), (), &mut |(), _| {}).is_ok()
     }
 
     fn estimate(&self, sketch: SketchNumber, key: &[u8]) -> Estimate {
@@ -284,6 +289,21 @@ impl Machine for Node {
 
     fn next_snapshot(&self) -> Option<Duration> {
         self.cluster.next_snapshot()
+    }
+
+    fn take(&mut self, now: Duration, key: &[u8], limit: u64, reading: Reading) -> bool {
+        let plan = self.replica.window_plans().next();
+        let question = plan.map(|plan| WindowQuestion {
+            window: self.replica.find_window(plan.span_ms()).unwrap(),
+            reading,
+            now,
+        });
+        let mut batch = Batch::sharing(Arc::clone(&self.replica));
+        let mut takes = false;
+        let mut answer = |(), estimate: Estimate| takes = !estimate.refused;
+        let taken = batch.take(key, (Weight::ONE, limit), question, (), &mut answer);
+        batch.finish(&mut answer);
+        taken.is_ok() && takes
     }
 
     fn bound_in(

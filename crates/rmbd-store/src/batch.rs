@@ -11,7 +11,7 @@ use std::time::Duration;
 use rmbd_sketch::{Allowance, CellIndexes, Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
-use super::pipeline::{Asked, Key, Operation, Pipeline, Way};
+use super::pipeline::{Asked, Key, NO_LIMIT, Operation, Pipeline, Way};
 use super::{Estimate, Replica, WindowQuestion};
 
 /// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees every add of
@@ -144,11 +144,12 @@ impl<T: Copy> Batch<T> {
     /// Asks for the estimate of `key`. `answer` gets it with the `token`, in this call or a later one.
     #[inline]
     pub fn count(&mut self, key: &[u8], token: T, answer: &mut impl FnMut(T, Estimate)) {
-        self.ask(key, Weight::ZERO, token, answer);
+        self.ask(key, (Weight::ZERO, NO_LIMIT), token, answer);
     }
 
     /// Adds `weight` to `key`, then asks for its estimate, which includes that weight. `answer` gets it with the
-    /// `token`, in this call or a later one. A weight of 0 only asks.
+    /// `token`, in this call or a later one. A weight of 0 only asks. The limit is for the other members of a cluster:
+    /// they are told at once where they would pass it ([`Slices::take_urgent`](super::Slices::take_urgent)).
     ///
     /// # Errors
     /// Like [`add`](Self::add); nothing is asked then, either.
@@ -156,12 +157,12 @@ impl<T: Copy> Batch<T> {
     pub fn hit(
         &mut self,
         key: &[u8],
-        weight: Weight,
+        (weight, limit): (Weight, u64),
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) -> Result<(), Exhausted> {
         self.charge(weight)?;
-        self.ask(key, weight, token, answer);
+        self.ask(key, (weight, limit), token, answer);
         Ok(())
     }
 
@@ -174,11 +175,11 @@ impl<T: Copy> Batch<T> {
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        self.ask_in(key, Weight::ZERO, question, token, answer);
+        self.ask_in(key, (Weight::ZERO, NO_LIMIT), question, token, answer);
     }
 
     /// Adds `weight` to `key`, then asks for its estimate in a window, which includes that weight. `answer` gets it
-    /// with the `token`, in this call or a later one.
+    /// with the `token`, in this call or a later one. The limit is as in [`hit`](Self::hit).
     ///
     /// # Errors
     /// Like [`add`](Self::add); nothing is asked then, either.
@@ -186,13 +187,13 @@ impl<T: Copy> Batch<T> {
     pub fn hit_in(
         &mut self,
         key: &[u8],
-        weight: Weight,
+        (weight, limit): (Weight, u64),
         question: WindowQuestion,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) -> Result<(), Exhausted> {
         self.charge(weight)?;
-        self.ask_in(key, weight, question, token, answer);
+        self.ask_in(key, (weight, limit), question, token, answer);
         Ok(())
     }
 
@@ -220,7 +221,8 @@ impl<T: Copy> Batch<T> {
         }
         let asked = Asked {
             window: question,
-            limit: Some(limit),
+            limit,
+            takes: true,
         };
         self.pipeline.push_in(key, (weight, token), &asked, answer);
         Ok(())
@@ -283,6 +285,12 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
+    /// A key that was looked up has this estimate, with what was added to it, and this limit: see [`hit`](Self::hit).
+    #[inline]
+    pub fn note_limit(&self, looked: &Looked, estimate: u64, limit: u64) {
+        self.replica().note_limit(&looked.0, estimate, limit);
+    }
+
     /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total.
     #[inline]
     #[must_use]
@@ -314,9 +322,19 @@ impl<T: Copy> Batch<T> {
     /// Adds of the key that the absorber holds go first. Those of other keys may wait: this count does not ask for
     /// them.
     #[inline]
-    fn ask(&mut self, key: &[u8], weight: Weight, token: T, answer: &mut impl FnMut(T, Estimate)) {
+    fn ask(
+        &mut self,
+        key: &[u8],
+        (weight, limit): (Weight, u64),
+        token: T,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
         let (key, weight) = self.with_absorbed(key, weight, answer);
-        let ask = Operation::Ask { weight, token };
+        let ask = Operation::Ask {
+            weight,
+            limit,
+            token,
+        };
         self.pipeline.push(key, ask, answer);
     }
 
@@ -325,7 +343,7 @@ impl<T: Copy> Batch<T> {
     fn ask_in(
         &mut self,
         key: &[u8],
-        weight: Weight,
+        (weight, limit): (Weight, u64),
         question: WindowQuestion,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
@@ -333,7 +351,8 @@ impl<T: Copy> Batch<T> {
         let (key, weight) = self.with_absorbed(key, weight, answer);
         let asked = Asked {
             window: Some(question),
-            limit: None,
+            limit,
+            takes: false,
         };
         self.pipeline.push_in(key, (weight, token), &asked, answer);
     }

@@ -59,6 +59,7 @@ mod shared;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod urgent;
 mod windows;
 
 pub use ages::{Fold, GroupAges, Mark, Moment, Reached, ages_memory_bytes, old_parts};

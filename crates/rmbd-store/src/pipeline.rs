@@ -59,9 +59,10 @@ pub(super) enum Operation<T> {
     Add {
         weight: Weight,
     },
-    /// Adds, and then asks for the estimate.
+    /// Adds, and then asks for the estimate, which is within the limit or not.
     Ask {
         weight: Weight,
+        limit: u64,
         token: T,
     },
     /// Asks in the way that an [`Asked`] says. This stands beside the operation, so that adds carry no room for it.
@@ -71,13 +72,17 @@ pub(super) enum Operation<T> {
     },
 }
 
+/// The limit of whoever has none.
+pub(super) const NO_LIMIT: u64 = u64::MAX;
+
 /// How an estimate is asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Asked {
     /// The window; without one it is the estimate of all time.
     pub(super) window: Option<WindowQuestion>,
-    /// With a limit, weight is added only if it is within.
-    pub(super) limit: Option<u64>,
+    pub(super) limit: u64,
+    /// Weight is added only if it is within the limit.
+    pub(super) takes: bool,
 }
 
 /// A key, or a hash that stands for it.
@@ -357,11 +362,17 @@ fn perform<T>(
 ) {
     match operation {
         Operation::Add { weight } => add(replica, lane, cells, weight),
-        Operation::Ask { weight, token } => {
+        Operation::Ask {
+            weight,
+            limit,
+            token,
+        } => {
             if weight > Weight::ZERO {
                 add(replica, lane, cells, weight);
             }
-            answer(token, replica.estimate_at(cells));
+            let estimate = replica.estimate_at(cells);
+            replica.note_limit(cells, estimate.count, limit);
+            answer(token, estimate);
         }
         // Its answer needs what stands beside it: see `apply`.
         Operation::AskIn { .. } => {}
@@ -379,22 +390,23 @@ fn perform_in(
     asked: &Asked,
     resolved: &mut Resolved,
 ) -> Estimate {
-    if asked.limit.is_none() && weight > Weight::ZERO {
+    if !asked.takes && weight > Weight::ZERO {
         add(replica, lane, cells, weight);
     }
     let mut estimate = match &asked.window {
         Some(question) => replica.estimate_in_at(cells, question, resolved),
         None => replica.estimate_at(cells),
     };
-    if let Some(limit) = asked.limit {
+    if asked.takes {
         match estimate.count.checked_add(weight.into()) {
-            Some(count) if count <= limit => {
+            Some(count) if count <= asked.limit => {
                 add(replica, lane, cells, weight);
                 estimate.count = count;
             }
             _ => estimate.refused = true,
         }
     }
+    replica.note_limit(cells, estimate.count, asked.limit);
     estimate
 }
 

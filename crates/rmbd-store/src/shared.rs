@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use super::append::AppendTable;
 use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
+use super::urgent::Urgent;
 use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
 use rmbd_sketch::{
@@ -128,6 +129,8 @@ pub struct Replica {
     pub(super) lacks_peers: AtomicBool,
     pub(super) origins: AppendTable<Origin>,
     pub(super) windows: Windows,
+    /// `None` where nothing is learnt from others.
+    pub(super) urgent: Option<Box<Urgent>>,
     pub(super) memory: MemoryShare,
     /// Number of batches, which is the number of threads that may add at the same time.
     pub(super) batches: CachePadded<AtomicUsize>,
@@ -194,6 +197,7 @@ impl Replica {
             lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(options.max_peers)?,
             windows: Windows::try_new(&options.windows, options.started, &memory)?,
+            urgent: tables.has_others.then(|| Box::new(Urgent::new())),
             memory,
             batches: CachePadded::default(),
         })
@@ -296,6 +300,25 @@ impl Replica {
             incomplete: self.is_incomplete(),
             ..Estimate::default()
         }
+    }
+
+    /// The key with these cells has this estimate, with what was just added to it, and this limit: where others would
+    /// pass the limit if they did not know soon, it is noted for [`Slices::take_urgent`](super::Slices::take_urgent).
+    #[inline(always)]
+    pub(super) fn note_limit(&self, cells: &CellIndexes, estimate: u64, limit: u64) {
+        if let Some(urgent) = &self.urgent
+            && urgent.may_be(estimate, limit)
+        {
+            urgent.look(&self.own, cells, estimate, limit);
+        }
+    }
+
+    /// Whether keys wait for [`Slices::take_urgent`](super::Slices::take_urgent).
+    #[inline]
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        let urgent = self.urgent.as_ref();
+        urgent.is_some_and(|urgent| urgent.is_any_waiting())
     }
 
     pub(super) fn legacy_estimates(

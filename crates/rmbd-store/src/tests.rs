@@ -115,7 +115,7 @@ proptest! {
                             let truth = &mut truth[usize::from(key)];
                             *truth += u64::from(weight);
                             expected.push((token, naive.estimate(&[key]), *truth));
-                            batch.hit(&[key], weight, token, &mut answer).unwrap();
+                            batch.hit(&[key], (weight, 9), token, &mut answer).unwrap();
                         }
                         Step::Finish => batch.finish(&mut answer),
                     }
@@ -289,7 +289,7 @@ fn many_keys_in_long_batches_are_counted_as_one_by_one() {
                 }
                 match asks {
                     0 => batch.count(&bytes, *truth, &mut answer),
-                    1 => batch.hit(&bytes, weight, *truth, &mut answer).unwrap(),
+                    1 => batch.hit(&bytes, (weight, 9), *truth, &mut answer).unwrap(),
                     _ => batch.add(&bytes, weight, &mut answer).unwrap(),
                 }
                 if step % 60_000 == 0 {

@@ -249,6 +249,7 @@ impl<T: Copy> Session<T> {
                 let batch = self.batches.of(key.sketch);
                 batch.add_looked(&key.looked, key.weight)?;
             }
+            self.note_limits(parts, &keys, &read);
         }
         if let (Some((client, sequence)), true) = (admitted.once, takes) {
             self.engine.once.decide(client, sequence, !told.is_over);
@@ -317,6 +318,17 @@ impl<T: Copy> Session<T> {
             }
         }
         read
+    }
+
+    /// Others may have to know at once what was added. What a key is forgiven counts here as it does for the verdict.
+    fn note_limits(&mut self, parts: &LimitParts<'_>, keys: &Keys, read: &[Part; PARTS_MAX]) {
+        for (at, (part, read)) in parts.iter().zip(read).enumerate() {
+            if let Some(key) = keys.of_part(at) {
+                let batch = self.batches.of(part.sketch);
+                let estimate = read.estimate.saturating_add(key.weight.into());
+                batch.note_limit(&key.looked, estimate, part.limit);
+            }
+        }
     }
 
     fn wait(&mut self, part: &LimitPart<'_>, key: &KeyOfParts) -> Option<Duration> {

@@ -332,10 +332,11 @@ impl<T: Copy> Session<T> {
         };
         let question = Question::Hit { limit };
         let asked = Asked { question, token };
+        let weighed = (weight, limit.limit);
         let batch = self.batches.of(admitted.sketch);
         match limit.window {
-            None => batch.hit(key, weight, asked, &mut into(answer))?,
-            Some(window) => batch.hit_in(key, weight, window, asked, &mut into(answer))?,
+            None => batch.hit(key, weighed, asked, &mut into(answer))?,
+            Some(window) => batch.hit_in(key, weighed, window, asked, &mut into(answer))?,
         }
         self.tally.hit += 1;
         Ok(())

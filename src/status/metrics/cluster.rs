@@ -77,6 +77,12 @@ impl Page<'_> {
             None,
             cluster.resends,
         )?;
+        self.counter(
+            "rmbd_cluster_urgent_full_rounds",
+            "Rounds in which as many keys near a limit were told ahead of time as a round may tell",
+            None,
+            cluster.urgent_full_rounds,
+        )?;
         self.counters(
             "rmbd_cluster_refused",
             "Datagrams at the cluster port that were refused, by reason",

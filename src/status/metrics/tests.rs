@@ -179,6 +179,7 @@ fn everything_in_the_status_has_its_number() {
             6_000_002.0,
         ),
         ("rmbd_cluster_resends_total", 31.0),
+        ("rmbd_cluster_urgent_full_rounds_total", 32.0),
         (r#"rmbd_cluster_refused_total{reason="forged"}"#, 19.0),
         (
             r#"rmbd_cluster_queue_received_total{queue="members"}"#,

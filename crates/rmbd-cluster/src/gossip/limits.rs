@@ -3,7 +3,7 @@
 /// Bounds of a [`Cluster`](super::Cluster): of its memory, and of the work that others can make for it, for all
 /// sketches together. The defaults are what a node runs with; tests draw small ones, so that every bound is met.
 /// What is beyond a bound waits or is dropped, and whoever needs it asks again; so any value from 1 on is right,
-/// and a small one slow.
+/// and a small one slow. Only of what is urgent there may be nothing at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClusterLimits {
     /// Peers that are remembered, those that are down included.
@@ -30,6 +30,11 @@ pub struct ClusterLimits {
     pub groups_asked: usize,
     /// Groups known to differ before more hashes are asked for.
     pub groups_wanted: usize,
+    /// Keys of all sketches that others are told ahead of the next version in one round, because they would pass a
+    /// limit: half a MiB of cells to each peer. With 0 they are told nothing ahead.
+    pub urgent_keys_a_round: usize,
+    /// Cells of such keys that wait for one peer.
+    pub urgent_cells: usize,
     /// Slices about which somebody else seems to know more; further ones wait for another digest.
     pub claims: usize,
 }
@@ -49,6 +54,8 @@ impl Default for ClusterLimits {
             sections_asked: 8,
             groups_asked: 128,
             groups_wanted: 1_024,
+            urgent_keys_a_round: 16_384,
+            urgent_cells: 65_536,
             claims: 4_096,
         }
     }
@@ -58,7 +65,7 @@ impl Default for ClusterLimits {
 const DIGEST_LINES_MAX: usize = 20;
 
 impl ClusterLimits {
-    /// No bound is 0, and a digest frame fits a datagram.
+    /// No bound is 0 but those of what is urgent, and a digest frame fits a datagram.
     pub(super) fn in_range(self) -> Self {
         let Self {
             peers,
@@ -73,6 +80,8 @@ impl ClusterLimits {
             sections_asked,
             groups_asked,
             groups_wanted,
+            urgent_keys_a_round,
+            urgent_cells,
             claims,
         } = self;
         Self {
@@ -88,6 +97,8 @@ impl ClusterLimits {
             sections_asked: sections_asked.max(1),
             groups_asked: groups_asked.max(1),
             groups_wanted: groups_wanted.max(1),
+            urgent_keys_a_round,
+            urgent_cells,
             claims: claims.max(1),
         }
     }

@@ -25,6 +25,9 @@ pub struct Traffic {
     /// Cells and groups that a writer pushes because they have changed, and its word that all of them have arrived.
     /// Of what comes in, groups are counted with `pulls`.
     pub pushes: u64,
+    /// Cells that a writer sends ahead of a version, so that others keep a limit. What comes in is counted with
+    /// `pushes`.
+    pub urgent: u64,
     /// Digests and hashes.
     pub digests: u64,
     /// Requests for groups, and groups that were asked for.
@@ -34,12 +37,13 @@ pub struct Traffic {
 impl Traffic {
     /// The kinds by name.
     #[must_use]
-    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 7] {
         [
             ("overhead", self.overhead),
             ("membership", self.membership),
             ("acks", self.acks),
             ("pushes", self.pushes),
+            ("urgent", self.urgent),
             ("digests", self.digests),
             ("pulls", self.pulls),
         ]
@@ -50,6 +54,7 @@ impl Traffic {
         self.membership += other.membership;
         self.acks += other.acks;
         self.pushes += other.pushes;
+        self.urgent += other.urgent;
         self.digests += other.digests;
         self.pulls += other.pulls;
     }
@@ -79,6 +84,8 @@ pub struct ClusterState {
     pub received: Traffic,
     /// Pieces that were sent again because they were lost.
     pub resends: u64,
+    /// Rounds in which as many urgent keys were told as a round may tell; limits may have been passed by others.
+    pub urgent_full_rounds: u64,
     /// Datagrams and frames that were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Slices that exist elsewhere and are not held, for want of room.

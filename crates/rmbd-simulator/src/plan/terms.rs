@@ -129,6 +129,8 @@ fn bounds(random: &mut Random) -> ClusterLimits {
         groups_asked: random.between(1, 8),
         groups_wanted: random.between(1, 8),
         claims: random.between(1, 6),
+        urgent_keys_a_round: random.between(0, 4),
+        urgent_cells: random.between(0, 9),
         ..ClusterLimits::default()
     }
 }

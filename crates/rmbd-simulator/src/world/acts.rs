@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmbd_proto::{Boot, SketchNumber};
+use rmbd_store::Reading;
 
 use super::super::machine::Machine;
 use super::super::network::{Datagram, Place, Weather, address};
@@ -113,6 +114,28 @@ impl<M: Machine> World<M> {
         }
         let key = &self.keys[key];
         self.ledger.note(self.now, (slice, spec), key, weight);
+        // Who adds wakes the node where others must know at once.
+        self.settle(place);
+    }
+
+    /// Takes one of the checked keys in the default sketch, with a limit; returns whether it was let in.
+    pub fn take_within(&mut self, place: Place, key: usize, limit: u64, reading: Reading) -> bool {
+        let now = self.now;
+        let Some(process) = &mut self.hosts[place].process else {
+            return false;
+        };
+        let clock = process.clock(now);
+        let takes = (process.machine).take(clock, &self.keys[key], limit, reading);
+        if takes {
+            let slice = process.setup.slice();
+            let spec = *process.setup.first();
+            if let Some(truth) = self.truth.get_mut(&slice) {
+                truth[key] += 1;
+            }
+            (self.ledger).note(now, (slice, spec), &self.keys[key], 1);
+        }
+        self.settle(place);
+        takes
     }
 
     fn is_too_full_for(

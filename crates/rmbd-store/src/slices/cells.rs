@@ -1,5 +1,7 @@
 //! Read access to a slice's cells.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use super::learnt::Held;
 use rmbd_proto::cluster::{GROUP_CELLS, pack_group};
 use rmbd_sketch::Sketch;
@@ -14,7 +16,7 @@ pub struct CellsRef<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
     Published {
-        cells: &'a [u32],
+        cells: &'a [AtomicU32],
         /// The sketch, which has noted the part of each total above 32 bits.
         sketch: &'a Sketch,
     },
@@ -24,7 +26,7 @@ enum Source<'a> {
 }
 
 impl<'a> CellsRef<'a> {
-    pub(super) fn published(cells: &'a [u32], sketch: &'a Sketch) -> Self {
+    pub(super) fn published(cells: &'a [AtomicU32], sketch: &'a Sketch) -> Self {
         Self {
             source: Source::Published { cells, sketch },
             len: cells.len(),
@@ -45,7 +47,9 @@ impl<'a> CellsRef<'a> {
         match self.source {
             Source::Published { cells, sketch } => {
                 let cell = sketch.geometry().cell(index);
-                cell.map_or(0, |cell| sketch.noted_total(cell, cells[index as usize]))
+                cell.map_or(0, |cell| {
+                    sketch.noted_total(cell, cells[index as usize].load(Relaxed))
+                })
             }
             Source::Learnt(held) => held.cell(index),
             Source::Empty => 0,
@@ -63,8 +67,8 @@ impl<'a> CellsRef<'a> {
             Source::Published { cells, sketch } => {
                 let published = sketch.geometry().cells_between(start, end);
                 let published = published.zip(&cells[start..end]);
-                for (value, (cell, &published)) in values.iter_mut().zip(published) {
-                    *value = sketch.noted_total(cell, published);
+                for (value, (cell, published)) in values.iter_mut().zip(published) {
+                    *value = sketch.noted_total(cell, published.load(Relaxed));
                 }
             }
             Source::Learnt(held) => held.groups().read(number, values),

@@ -34,7 +34,7 @@ use rmbd_proto::Writer;
 /// The line about a slice that two nodes compare, as it is sent.
 pub use rmbd_proto::cluster::DigestEntry as SliceDigest;
 use rmbd_proto::cluster::SliceId;
-use rmbd_sketch::{CellIndexes, Geometry};
+use rmbd_sketch::{CellIndex, CellIndexes, Geometry};
 
 use super::ages::{GroupAges, LearntGrowth};
 use super::windows::{Copier, Snapshot};
@@ -125,6 +125,9 @@ impl Slices {
         let own = Own::try_new(geometry);
         let own = own.inspect_err(|_| replica.memory.release(bytes))?;
         let sections = own.hashes().sections().len();
+        if let Some(urgent) = &replica.urgent {
+            urgent.compare_with(Arc::clone(own.published()));
+        }
         Ok(Self {
             own_slice: replica.own_slice(),
             own,
@@ -147,7 +150,38 @@ impl Slices {
         let (live, memory) = (self.replica.own(), &self.replica.memory);
         let published = self.own.publish(live, memory, cells_max);
         self.replica.windows.look(self.replica.slices_weight());
+        if let (Published::Done { .. }, Some(urgent)) = (published, &self.replica.urgent) {
+            urgent.note_pass();
+        }
         published
+    }
+
+    /// The members that keep limits together, this one included. As long as there are 2 at least, keys of which the
+    /// others must learn at once wait for [`take_urgent`](Self::take_urgent). At first nobody is told.
+    pub fn set_limit_members(&self, members: u32) {
+        if let Some(urgent) = &self.replica.urgent {
+            urgent.set_members(members);
+        }
+    }
+
+    /// Whether keys wait for [`take_urgent`](Self::take_urgent).
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.replica.has_urgent()
+    }
+
+    /// Takes at most `keys_max` keys that others must know before a limit is passed, and tells those of their cells
+    /// that hold more than is published. Returns how many keys these were. What they hold says
+    /// [`live_cell`](Self::live_cell).
+    pub fn take_urgent(&self, keys_max: usize, tell: impl FnMut(CellIndex)) -> usize {
+        let urgent = self.replica.urgent.as_ref();
+        urgent.map_or(0, |urgent| urgent.take(self.replica.own(), keys_max, tell))
+    }
+
+    /// What was added to a cell here so far, whether it is published or not.
+    #[must_use]
+    pub fn live_cell(&self, cell: CellIndex) -> u64 {
+        self.replica.own().own_total(cell)
     }
 
     /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even if there is no other

@@ -13,10 +13,12 @@
 //! version: the pass keeps the total from before it began, so the next pass finds that the total has grown.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::ages::OwnGrowth;
 use crate::memory::{MemoryShare, try_zeroed};
+use crate::urgent::PublishedCells;
 use rmbd_sketch::{Geometry, OpenPass, Sketch, SketchError};
 
 use super::hashes::{GROUP_CELLS, Hashes, difference};
@@ -55,8 +57,9 @@ pub enum Changes {
 /// The writer's side of our own slice: its published copy and what changed.
 #[derive(Debug)]
 pub(super) struct Own {
-    /// The lowest 32 bits of the published cells. The sketch has noted the rest.
-    published: Box<[u32]>,
+    /// The lowest 32 bits of the published cells. The sketch has noted the rest. Only this writes them; data threads
+    /// compare with them how much of a key is not published yet, so each cell stands for itself.
+    published: Arc<PublishedCells>,
     hashes: Hashes,
     /// For each group, the version that changed it last.
     group_versions: Box<[u64]>,
@@ -83,7 +86,7 @@ impl Own {
     pub(super) fn try_new(geometry: Geometry) -> Result<Self, SketchError> {
         let cells = geometry.cells();
         Ok(Self {
-            published: try_zeroed(cells)?,
+            published: Arc::new(try_zeroed(cells)?),
             hashes: Hashes::try_new(cells)?,
             group_versions: try_zeroed(cells.div_ceil(GROUP_CELLS))?,
             history: History::new(cells),
@@ -153,7 +156,7 @@ impl Own {
             hash = hash.wrapping_add(difference(index, old, new));
             changed_cells += 1;
         };
-        let published = &mut self.published[cells.clone()];
+        let published = &self.published[cells.clone()];
         if live.has_lanes() {
             take_over_sums(live, published, cells.start, grown);
         } else {
@@ -190,7 +193,7 @@ impl Own {
         self.pass.is_some()
     }
 
-    pub(super) fn published(&self) -> &[u32] {
+    pub(super) fn published(&self) -> &Arc<PublishedCells> {
         &self.published
     }
 
@@ -255,12 +258,12 @@ fn cells_of(group: usize, cells: usize) -> Range<usize> {
 #[inline]
 fn take_over<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32],
-    published: &mut [u32],
+    published: &[AtomicU32],
     first: u32,
     mut grown: impl FnMut(u32, u32, u32),
 ) {
     let (live_lines, live_rest) = live.as_chunks::<LINE>();
-    let (published_lines, published_rest) = published.as_chunks_mut::<LINE_CELLS>();
+    let (published_lines, published_rest) = published.as_chunks::<LINE_CELLS>();
     let mut at = first;
     for (live, published) in live_lines.iter().zip(published_lines) {
         if differ::<STRIDE, LINE>(live, published) {
@@ -275,17 +278,13 @@ fn take_over<const STRIDE: usize, const LINE: usize>(
 /// Does the same for a small sketch, where the value of a cell is a sum over several tables.
 fn take_over_sums(
     live: &Sketch,
-    published: &mut [u32],
+    published: &[AtomicU32],
     first: usize,
     mut grown: impl FnMut(u32, u32, u32),
 ) {
     let cells = live.geometry().cells_between(first, usize::MAX);
     for (cell, published) in cells.zip(published) {
-        let new = live.own_value(cell);
-        if new != *published {
-            grown(cell.get(), *published, new);
-            *published = new;
-        }
+        take_over_cell(cell.get(), live.own_value(cell), published, &mut grown);
     }
 }
 
@@ -293,27 +292,37 @@ fn take_over_sums(
 #[inline]
 fn differ<const STRIDE: usize, const LINE: usize>(
     live: &[AtomicU32; LINE],
-    published: &[u32; LINE_CELLS],
+    published: &[AtomicU32; LINE_CELLS],
 ) -> bool {
     let pairs = live.iter().step_by(STRIDE).zip(published);
     pairs.fold(0, |bits, (live, published)| {
-        bits | (live.load(Relaxed) ^ published)
+        bits | (live.load(Relaxed) ^ published.load(Relaxed))
     }) != 0
 }
 
 #[inline]
 fn take_over_each<const STRIDE: usize>(
     live: &[AtomicU32],
-    published: &mut [u32],
+    published: &[AtomicU32],
     first: u32,
     grown: &mut impl FnMut(u32, u32, u32),
 ) {
     let live = live.iter().step_by(STRIDE);
     for (index, (live, published)) in (first..).zip(live.zip(published)) {
-        let new = live.load(Relaxed);
-        if new != *published {
-            grown(index, *published, new);
-            *published = new;
-        }
+        take_over_cell(index, live.load(Relaxed), published, grown);
+    }
+}
+
+#[inline]
+fn take_over_cell(
+    index: u32,
+    new: u32,
+    published: &AtomicU32,
+    grown: &mut impl FnMut(u32, u32, u32),
+) {
+    let old = published.load(Relaxed);
+    if new != old {
+        grown(index, old, new);
+        published.store(new, Relaxed);
     }
 }

@@ -25,7 +25,7 @@ use super::lifecycle::{Leaving, Readiness};
 use super::limits::ClusterLimits;
 use super::pacer::Pacer;
 use super::peers::{Ourselves, Peers};
-use super::push::Publishing;
+use super::push::{Publishing, UrgentKeys};
 use super::repair::Repair;
 use super::reports::{Events, Refusals};
 use super::sketches::{NewClusterError, Sketches};
@@ -97,6 +97,7 @@ pub struct Cluster {
     outbox: Outbox,
     sketches: Sketches,
     publishing: Publishing,
+    urgent: UrgentKeys,
     peers: Peers,
     repair: Repair,
     readiness: Readiness,
@@ -148,6 +149,7 @@ impl Cluster {
             outbox: Outbox::new(boot, options.keys, limits.channels, pacer),
             sketches,
             publishing: Publishing::new(now),
+            urgent: UrgentKeys::new(limits.urgent_keys_a_round),
             peers: Peers::new(limits),
             repair: Repair::new(options.gossip_interval, limits),
             readiness: Readiness::new(now, options.join),

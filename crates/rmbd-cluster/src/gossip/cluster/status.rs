@@ -31,6 +31,7 @@ impl Cluster {
             sent: self.outbox.sent(),
             received: self.inbox.received(),
             resends: self.peers.resends(),
+            urgent_full_rounds: self.urgent.full_rounds(),
             refused: self.refusals.by_reason().clone(),
             slices_missing: self.slices_missing(),
             not_opened: self.events.strangers().collect(),

@@ -11,6 +11,7 @@ use crate::gossip::sketches::OurSlice;
 use crate::gossip::state::ClusterEvent;
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
+use rmbd_store::Slices;
 
 /// A member that was heard within so many rounds is probably still there.
 const HEARD_LATELY_ROUNDS: u32 = 10;
@@ -23,7 +24,7 @@ impl Cluster {
     /// after `now` where it is at once.
     #[must_use]
     pub fn next_wake(&self, now: Duration) -> Duration {
-        if self.publishing.is_due(&self.sketches) {
+        if self.publishing.is_due(&self.sketches) || self.has_urgent() {
             return now;
         }
         let times = [
@@ -48,6 +49,7 @@ impl Cluster {
             self.round(now);
         }
         self.publish_some(now);
+        self.tell_urgent();
         self.peers.expire(now);
         self.repair_step(now);
         self.leave_step(now);
@@ -62,6 +64,8 @@ impl Cluster {
         }
         self.look_for_seeds(now);
         self.want_passes(now);
+        self.urgent.begin_round();
+        self.note_limit_members();
         self.retry_refused();
         self.repair.tour_mut().begin_round(&self.sketches);
         self.sketches.tidy_ages(AGED_GROUPS_A_ROUND);
@@ -137,6 +141,38 @@ impl Cluster {
                 self.peers.begin_published(now, ours);
                 self.note_converged(now, sketch);
             }
+        }
+    }
+
+    fn has_urgent(&self) -> bool {
+        self.sketches.iter().any(Slices::has_urgent)
+    }
+
+    /// Whatever would let others pass a limit goes to them now, as much as a round may tell.
+    fn tell_urgent(&mut self) {
+        for slices in self.sketches.iter() {
+            let cells = self.urgent.take(slices);
+            if !cells.is_empty() {
+                let sketch = slices.own_slice().sketch;
+                (self.peers.iter_mut()).for_each(|peer| peer.note_urgent(sketch, &cells));
+            }
+        }
+        if !self.urgent.are_open() {
+            // The others wait where they are, and find out in the next round whether they are still urgent.
+            self.sketches
+                .iter()
+                .for_each(|slices| slices.set_limit_members(0));
+        }
+    }
+
+    /// Tells each sketch how many members keep its limits.
+    fn note_limit_members(&self) {
+        for slices in self.sketches.iter() {
+            let others = self
+                .peers
+                .live_audience_of(slices.own_slice().sketch)
+                .count();
+            slices.set_limit_members(1 + others as u32);
         }
     }
 

@@ -9,13 +9,14 @@ use super::digest_line::DigestLine;
 use super::queue::{Queue, QueuedFrame, Telling};
 use super::received::Received;
 use crate::gossip::limits::ClusterLimits;
-use crate::gossip::push::{Progress, SentPiece};
+use crate::gossip::push::{Progress, SentPiece, UrgentCells};
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
 use crate::gossip::transport::Sender;
 use crate::membership::Member;
 use rmbd_proto::cluster::{FrameWriter, SliceId};
 use rmbd_proto::{Boot, SketchNumber, Writer};
+use rmbd_sketch::CellIndex;
 
 /// A peer that was asked what it is is not asked again within this time.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -47,6 +48,7 @@ pub(crate) struct Peer {
     heard_at: Option<Duration>,
     received: Received,
     progress: Progress,
+    urgent: UrgentCells,
     queue: Queue,
     /// The last data that went out to it was of our slices; groups that it asked for take turns with them.
     was_pushed: bool,
@@ -67,6 +69,7 @@ impl Peer {
             heard_at: None,
             received: Received::default(),
             progress: Progress::new(),
+            urgent: UrgentCells::new(limits.urgent_cells),
             queue: Queue::new(limits),
             was_pushed: false,
             bytes_sent: 0,
@@ -205,6 +208,7 @@ impl Peer {
     /// Forgets whatever waits or is under way: it is gone. What it has stays known.
     fn rest(&mut self) {
         self.queue.clear();
+        self.urgent.clear();
         self.progress.abandon();
     }
 }
@@ -321,6 +325,13 @@ impl Peer {
         self.queue.serve(slice, groups);
     }
 
+    /// Cells of our slice in a sketch are to go to it ahead of the next version, if it has that sketch.
+    pub(crate) fn note_urgent(&mut self, sketch: SketchNumber, cells: &[CellIndex]) {
+        if self.is_live_member() && self.exchanges(sketch) {
+            self.urgent.note(sketch, cells);
+        }
+    }
+
     /// Something has come that it wants to be acknowledged.
     pub(crate) fn note_received(&mut self, now: Duration, channel: u64, number: u64) {
         self.received.note(now, channel, number);
@@ -333,7 +344,7 @@ impl Peer {
 
     /// Something can go out now as far as the rate allows: our slice, and groups that it asked for.
     pub(crate) fn has_data(&self) -> bool {
-        self.may_push() || self.queue.has_groups()
+        !self.urgent.is_empty() || self.may_push() || self.queue.has_groups()
     }
 
     /// When an ack or a loss is due.
@@ -364,7 +375,7 @@ impl Peer {
         self.queue.write_frames(&telling, writer, written);
     }
 
-    /// Writes pieces of our slices, or else groups that it asked for, in turns where both wait.
+    /// Writes what is urgent, then pieces of our slices, or else groups that it asked for, in turns where both wait.
     /// [`note_sent`](Self::note_sent) comes after it.
     pub(crate) fn write_data(
         &mut self,
@@ -373,6 +384,9 @@ impl Peer {
         writer: &mut FrameWriter<'_>,
         written: &mut Traffic,
     ) -> Vec<SentPiece> {
+        let before = writer.room();
+        (self.urgent).write(now, sketches, &self.progress, writer);
+        written.urgent += (before - writer.room()) as u64;
         let before = writer.room();
         let is_turn_of_groups = std::mem::take(&mut self.was_pushed);
         if is_turn_of_groups {

@@ -2,16 +2,19 @@
 //!
 //! [`Publishing`] says which versions there are of each sketch and since when. [`Progress`] is where one peer stands:
 //! what it has of each sketch ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)),
-//! which is one for all sketches, since the path is.
+//! which is one for all sketches, since the path is. What others must know before the next version goes ahead of it
+//! ([`UrgentCells`]).
 
 mod flight;
 mod own_slice;
 mod progress;
 mod publishing;
 mod sweep;
+mod urgent;
 
 pub(crate) use self::flight::{ACK_DELAY, SentPiece};
 pub(crate) use self::progress::Progress;
 #[cfg(test)]
 pub(crate) use self::publishing::PUBLISH_CELLS;
 pub(crate) use self::publishing::{Pass, Publishing};
+pub(crate) use self::urgent::{UrgentCells, UrgentKeys};

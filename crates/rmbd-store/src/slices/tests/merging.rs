@@ -154,7 +154,7 @@ proptest! {
                 let mut answers = Vec::new();
                 let mut answer = |(), answer| answers.push(answer);
                 batch.count(&[key], (), &mut answer);
-                batch.hit(&[key], Weight::ZERO, (), &mut answer).unwrap();
+                batch.hit(&[key], (Weight::ZERO, 1), (), &mut answer).unwrap();
                 batch.finish(&mut answer);
                 prop_assert_eq!(answers, [estimate; 2]);
             }

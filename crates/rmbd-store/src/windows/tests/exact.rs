@@ -93,7 +93,9 @@ fn play(seed: u64, fold: u64, threads: usize) {
                 let key = random() as usize % keys.len();
                 let weight = random() % large.min(1 << 20) + 1;
                 let weight = Weight::new(weight as u32).unwrap();
-                batch.hit(&keys[key], weight, (), &mut |(), _| {}).unwrap();
+                batch
+                    .hit(&keys[key], (weight, 9), (), &mut |(), _| {})
+                    .unwrap();
                 batch.finish(&mut |(), _| {});
                 models
                     .iter_mut()

@@ -25,7 +25,7 @@ fn a_take_adds_only_what_is_within_the_limit() {
                         .unwrap();
                 }
                 batch
-                    .hit_in(b"key", 7.into(), question, 6, &mut answer)
+                    .hit_in(b"key", (7.into(), 9), question, 6, &mut answer)
                     .unwrap();
                 batch.count_in(b"key", question, 7, &mut answer);
                 batch.count(b"key", 8, &mut answer);
