@@ -1,5 +1,6 @@
 //! Three nodes that are one cluster, and the time in which clients are at work.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -188,41 +189,37 @@ pub(super) fn named<'s>(status: &'s Status, sketch: &SketchPlan) -> &'s NamedSke
     sketches.find(|it| it.name == sketch.name).unwrap()
 }
 
+/// Checks that each node has counted what it has acknowledged, knows all, and holds what others hold.
 fn check_weights(statuses: &[Status], sketch: &SketchPlan, added: &[Added]) -> Result<(), String> {
-    let number = named(&statuses[0], sketch).number;
-    let contents = statuses.iter().map(|status| {
-        let slices = status.cluster.slices.iter();
-        let slices = slices.filter(|slice| slice.sketch == number && slice.weight > 0);
-        let mut slices: Vec<_> = slices
-            .map(|slice| (&slice.writer, slice.version, &slice.root, slice.weight))
-            .collect();
-        slices.sort();
-        slices
-    });
-    let contents: Vec<_> = contents.collect();
+    let name = sketch.name;
     let truth: u64 = added.iter().map(|added| added.weight).sum();
-    for (node, status) in statuses.iter().enumerate() {
-        let name = sketch.name;
-        let known = named(status, sketch).known_weight;
+    for (node, (status, added)) in statuses.iter().zip(added).enumerate() {
+        let of_sketch = named(status, sketch);
+        let (known, own) = (of_sketch.known_weight, of_sketch.sketch.total_weight);
+        if own != added.weight {
+            let acknowledged = added.weight;
+            return Err(format!(
+                "node {node} has counted {own} in {name}, and acknowledged {acknowledged}"
+            ));
+        }
         if known != truth {
             return Err(format!(
                 "N of {name} at node {node} is {known}, not {truth}"
             ));
         }
-        let slices = status.cluster.slices.iter();
-        let own = slices.filter(|slice| slice.sketch == number && slice.own);
-        let own: u64 = own.map(|slice| slice.weight).sum();
-        let own_truth = added[node].weight;
-        if own_truth != own {
-            return Err(format!(
-                "node {node} has counted {own} in {name}, and acknowledged {own_truth}"
-            ));
-        }
-        if contents[node] != contents[0] {
-            return Err(format!(
-                "node {node} holds other slices of {name} than node 0: {:#?}\n{:#?}",
-                contents[node], contents[0]
-            ));
+    }
+    check_copies(statuses, named(&statuses[0], sketch).number)
+}
+
+/// Checks that all copies of each slice are equal.
+fn check_copies(statuses: &[Status], sketch: u32) -> Result<(), String> {
+    let mut copies = BTreeMap::new();
+    let slices = statuses.iter().flat_map(|status| &status.cluster.slices);
+    for slice in slices.filter(|slice| slice.sketch == sketch && slice.weight > 0) {
+        let copy = (slice.version, &slice.root, slice.weight);
+        let first = *copies.entry(&slice.writer).or_insert(copy);
+        if copy != first {
+            return Err(format!("copies of a slice: {first:?} and {copy:?}"));
         }
     }
     Ok(())
