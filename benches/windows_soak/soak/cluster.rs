@@ -57,21 +57,17 @@ impl Cluster {
         std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
         // Nodes of another run of these may be on the first addresses.
         let first = 10 + (std::process::id() % 60) as u8 * NODES as u8;
-        let mut places: Vec<Place> = (0..NODES as u8)
-            .map(|node| Place::new(first + node, Harm::NONE, plan.seed + u64::from(node)))
-            .collect();
-        let gates: Vec<SocketAddr> = places.iter().map(Place::gate).collect();
         let sketches: Vec<String> = plan.sketches.iter().map(SketchPlan::option).collect();
         let options: Vec<&str> = (OPTIONS.into_iter())
             .chain(sketches.iter().map(String::as_str))
             .collect();
-        for place in &mut places {
-            let own = place.gate();
-            let others: Vec<SocketAddr> = (gates.iter().copied())
-                .filter(|&gate| gate != own)
-                .collect();
-            place.is_to(&folder, keys.to_str().unwrap(), &others, &options);
+        let mut places: Vec<Place> = Vec::new();
+        for node in 0..NODES as u8 {
+            let mut place = Place::new(first + node, Harm::NONE, plan.seed + u64::from(node));
+            let others: Vec<SocketAddr> = places.iter().map(Place::cluster).collect();
+            place.is_to_directly(&folder, keys.to_str().unwrap(), &others, &options);
             place.start();
+            places.push(place);
         }
         let cluster = Self { places, folder };
         wait(|| cluster.check_members()).unwrap();
