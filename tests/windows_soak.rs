@@ -1,5 +1,5 @@
-//! A few seconds of the bench of the same name (`benches/windows_soak/main.rs`): three processes at full rate, windows of
-//! up to 2 s, and a node that is stopped for a while.
+//! A few seconds of the bench of the same name (`benches/windows_soak/main.rs`): three processes at full rate, windows
+//! of up to 2 s, and a node that is stopped for a while.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
