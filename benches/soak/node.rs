@@ -23,6 +23,7 @@ pub(crate) struct Place {
     clients: Proxy,
     words: Vec<String>,
     udp: Option<SocketAddr>,
+    cluster: Option<SocketAddr>,
     process: Option<Process>,
     pub(crate) log: Arc<Mutex<String>>,
 }
@@ -56,12 +57,27 @@ impl Place {
             clients: Proxy::both_ways(nowhere, harm, seed + 100),
             words: Vec::new(),
             udp: None,
+            cluster: None,
             process: None,
             log: Arc::default(),
         }
     }
 
+    /// Says how the node is started: others reach it through the gate.
     pub(crate) fn is_to(
+        &mut self,
+        folder: &Path,
+        keys: &str,
+        others: &[SocketAddr],
+        options: &[&str],
+    ) {
+        self.is_to_directly(folder, keys, others, options);
+        let advertise = format!("--advertise={}", self.gate.address());
+        self.words.push(advertise);
+    }
+
+    /// Says how the node is started: others reach it without a proxy.
+    pub(crate) fn is_to_directly(
         &mut self,
         folder: &Path,
         keys: &str,
@@ -70,7 +86,6 @@ impl Place {
     ) {
         let words = [
             format!("--cluster={}:0", self.ip),
-            format!("--advertise={}", self.gate.address()),
             format!("--cluster-key-file={keys}"),
             format!("--data-dir={}", folder.join(self.ip.to_string()).display()),
         ];
@@ -125,7 +140,9 @@ impl Place {
         };
         let udp = field("udp=").parse().unwrap();
         self.udp = Some(udp);
-        self.gate.lead_to(field("cluster=").parse().unwrap());
+        let cluster = field("cluster=").parse().unwrap();
+        self.cluster = Some(cluster);
+        self.gate.lead_to(cluster);
         self.clients.lead_to(udp);
         let mut process = Process {
             child,
@@ -187,6 +204,11 @@ impl Place {
     /// The address at which clients find this start of the node.
     pub(crate) fn udp(&self) -> SocketAddr {
         self.udp.unwrap()
+    }
+
+    /// The address at which other nodes find this start of the node without a proxy.
+    pub(crate) fn cluster(&self) -> SocketAddr {
+        self.cluster.unwrap()
     }
 
     /// Ends the node by this signal. Returns its exit code, if it has one, and the time that it took.

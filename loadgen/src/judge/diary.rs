@@ -27,7 +27,7 @@ const HOT: u32 = u32::MAX;
 /// Repeated events are one entry if they are within this part of the window.
 const MERGED_PART: u64 = 8192;
 /// The time of an answer that has not come.
-pub(crate) const NEVER_NS: u64 = u64::MAX;
+pub const NEVER_NS: u64 = u64::MAX;
 
 /// The keys that are judged.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ fn mixed(name: u32) -> u64 {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// An add left.
     Add,
     /// A count was answered.
@@ -92,20 +92,23 @@ pub(crate) enum What {
 
 /// Something that happened to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) key: u32,
-    pub(crate) what: What,
-    pub(crate) node: u16,
+pub struct Entry {
+    /// The key, by a number.
+    pub key: u32,
+    /// What it was.
+    pub what: What,
+    /// The node, by its number.
+    pub node: u16,
     /// The socket, by its number in the phase.
-    pub(crate) socket: u16,
-    /// How often in turn.
-    pub(crate) times: u32,
+    pub socket: u16,
+    /// How often in turn: the weight is this times that of the load.
+    pub times: u32,
     /// When the first left.
-    pub(crate) sent_ns: u64,
+    pub sent_ns: u64,
     /// When the last left.
-    pub(crate) last_ns: u64,
+    pub last_ns: u64,
     /// When the last was answered, or was known to have arrived; [`NEVER_NS`] if that is not known.
-    pub(crate) ended_ns: u64,
+    pub ended_ns: u64,
 }
 
 impl Entry {
@@ -240,17 +243,28 @@ impl<'a> Diary<'a> {
 
 /// The diaries of all threads together, of all parts of a phase.
 #[derive(Debug, Default)]
-pub(crate) struct Notebook {
-    pub(crate) entries: Vec<Entry>,
+pub struct Notebook {
+    /// What happened to the keys that are judged, in any order.
+    pub entries: Vec<Entry>,
     /// Weight that was added to all keys, with the times at which it left at the latest.
-    pub(crate) added: Vec<(u64, u64)>,
+    pub added: Vec<(u64, u64)>,
     /// Nothing that was answered later is judged.
-    pub(crate) closed_ns: Option<u64>,
+    pub closed_ns: Option<u64>,
     /// The number of halvings after which its keys would be forgotten is at least this.
     pub(super) level: u32,
 }
 
 impl Notebook {
+    /// A notebook of all that happened to some keys. `added` is as in the [field](Self::added).
+    #[must_use]
+    pub fn new(entries: Vec<Entry>, added: Vec<(u64, u64)>) -> Self {
+        Self {
+            entries,
+            added,
+            ..Self::default()
+        }
+    }
+
     /// The notebook of the diaries of a part, in the part's own time.
     pub(crate) fn of(diaries: Vec<Diary<'_>>) -> Self {
         let mut all = Self::default();

@@ -12,7 +12,8 @@ mod windows;
 
 pub(crate) use self::accounts::Accounts;
 pub(crate) use self::checks::Findings;
-pub(crate) use self::diary::{Chosen, Diary, Entry, NEVER_NS, Notebook, What};
+pub(crate) use self::diary::{Chosen, Diary};
+pub use self::diary::{Entry, NEVER_NS, Notebook, What};
 pub(crate) use self::ledger::{Claim, Ledger, Verdict};
-pub(crate) use self::sliding::{Circumstances, judge_windows};
+pub use self::sliding::{Circumstances, judge_windows};
 pub(crate) use self::truth::{Promise, Sample, compare};

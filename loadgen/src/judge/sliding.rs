@@ -16,26 +16,33 @@ const SECONDS_MAX: u64 = 7200;
 
 /// What is known of a load with windows, and of its server.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Circumstances {
-    pub(crate) window_ms: u64,
+pub struct Circumstances {
+    /// Milliseconds of the window that was asked for.
+    pub window_ms: u64,
     /// Milliseconds of a step of the server's window, if it tells.
-    pub(crate) step_ms: Option<u64>,
+    pub step_ms: Option<u64>,
     /// Epsilon of the server's window, if it tells.
-    pub(crate) epsilon: Option<f64>,
+    pub epsilon: Option<f64>,
     /// Milliseconds until what one node was told is at all others; 0 for one server.
-    pub(crate) delivery_ms: u64,
+    pub delivery_ms: u64,
+    /// From when until when a node of the server stood still, if one did. What came meanwhile is at the others later by
+    /// that, and windows that reach into it cover that much more.
+    pub stopped_ns: Option<(u64, u64)>,
     /// Whether answers are never too low.
-    pub(crate) bound: bool,
+    pub bound: bool,
     /// The limit of takes; `None` if the load does not take.
-    pub(crate) limit: Option<u64>,
-    pub(crate) weight: u64,
-    pub(crate) distinct: u64,
+    pub limit: Option<u64>,
+    /// The weight of an add, a hit or a take.
+    pub weight: u64,
+    /// Number of keys of the load.
+    pub distinct: u64,
     /// When the measured part began.
-    pub(crate) measured_ns: u64,
+    pub measured_ns: u64,
 }
 
 /// Judges all keys of a notebook.
-pub(crate) fn judge_windows(mut notebook: Notebook, around: &Circumstances) -> WindowTruth {
+#[must_use]
+pub fn judge_windows(mut notebook: Notebook, around: &Circumstances) -> WindowTruth {
     let until_ns = notebook.closed_ns.unwrap_or(NEVER_NS);
     notebook.entries.retain(|entry| entry.last_ns < until_ns);
     notebook
@@ -144,6 +151,40 @@ impl Circumstances {
         u64::from(entry.times) * self.weight
     }
 
+    /// The span in which lies what the answer to a question may have in it.
+    fn span_ns(&self, count: &Entry, step_ms: u64) -> u64 {
+        let span_ns = (self.window_ms + 2 * step_ms + self.delivery_ms) * 1_000_000;
+        let Some((from_ns, to_ns)) = self.stopped_ns else {
+            return span_ns;
+        };
+        let longer_ns = span_ns + to_ns.saturating_sub(from_ns);
+        let reaches_it = count.sent_ns <= to_ns.saturating_add(longer_ns);
+        match count.ended_ns >= from_ns && reaches_it {
+            true => longer_ns,
+            false => span_ns,
+        }
+    }
+
+    /// When what a node had acknowledged at a time is at all others.
+    fn delivered_ns(&self, ended_ns: u64) -> u64 {
+        let delivery_ns = self.delivery_ms * 1_000_000;
+        let until_ns = match self.stopped_ns {
+            Some((from_ns, to_ns)) if ended_ns.saturating_add(delivery_ns) >= from_ns => {
+                to_ns.max(ended_ns)
+            }
+            _ => ended_ns,
+        };
+        until_ns.saturating_add(delivery_ns)
+    }
+
+    fn told(&self, entry: &Entry, arrived_ns: u64) -> Told {
+        Told {
+            sent_ns: entry.sent_ns,
+            arrived_ns,
+            weight: self.weight_of(entry),
+        }
+    }
+
     /// Whether an entry has added, or may have.
     fn adds(&self, entry: &Entry) -> bool {
         match entry.what {
@@ -168,10 +209,15 @@ fn judge_counts(of_key: &[Entry], added: &Sums, around: &Circumstances, truth: &
         nodes.sort_unstable();
         nodes.dedup();
         for node in nodes {
-            let at_node = |entry: &&&Entry| entry.node == node;
-            let asked = counts.iter().copied().filter(|count| at_node(&count));
-            let told = adding().filter(|entry| at_node(&entry));
-            truth.below_truth += below(asked.collect(), told.collect(), around);
+            let asked = counts.iter().copied().filter(|count| count.node == node);
+            let asked: Vec<&Entry> = asked.collect();
+            let here = adding().filter(|entry| entry.node == node);
+            let here: Vec<Told> = here.map(|e| around.told(e, e.ended_ns)).collect();
+            let elsewhere = adding().filter(|entry| entry.node != node);
+            let elsewhere = elsewhere.map(|e| around.told(e, around.delivered_ns(e.ended_ns)));
+            let all = here.iter().copied().chain(elsewhere).collect();
+            truth.below_delivered += below(asked.clone(), all, around);
+            truth.below_truth += below(asked, here, around);
         }
     }
     let (Some(step_ms), Some(epsilon)) = (around.step_ms, around.epsilon) else {
@@ -183,12 +229,11 @@ fn judge_counts(of_key: &[Entry], added: &Sums, around: &Circumstances, truth: &
             .map(|e| (e.ended_ns, around.weight_of(e)))
             .collect(),
     );
-    let span_ns = (around.window_ms + 2 * step_ms + around.delivery_ms) * 1_000_000;
     for count in counts {
         let What::Counted { estimate, .. } = count.what else {
             continue;
         };
-        let began_ns = count.sent_ns.saturating_sub(span_ns);
+        let began_ns = count.sent_ns.saturating_sub(around.span_ns(count, step_ms));
         let most = left
             .until(count.ended_ns)
             .saturating_sub(ended.before(began_ns));
@@ -202,19 +247,28 @@ fn judge_counts(of_key: &[Entry], added: &Sums, around: &Circumstances, truth: &
     }
 }
 
+/// A weight that a node was told.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    sent_ns: u64,
+    /// From when on an answer must have it in it.
+    arrived_ns: u64,
+    weight: u64,
+}
+
 /// How many estimates are below what had arrived for sure.
-fn below(mut counts: Vec<&Entry>, mut told: Vec<&Entry>, around: &Circumstances) -> u64 {
-    let mut left: Vec<u64> = told.iter().map(|entry| entry.sent_ns).collect();
+fn below(mut counts: Vec<&Entry>, mut told: Vec<Told>, around: &Circumstances) -> u64 {
+    let mut left: Vec<u64> = told.iter().map(|it| it.sent_ns).collect();
     left.sort_unstable();
-    told.sort_unstable_by_key(|entry| entry.ended_ns);
+    told.sort_unstable_by_key(|it| it.arrived_ns);
     counts.sort_unstable_by_key(|count| count.sent_ns);
     let mut ranks = Ranks::new(left.len());
     let mut arriving = told.into_iter().peekable();
     let mut below = 0;
     for count in counts {
-        while let Some(entry) = arriving.next_if(|entry| entry.ended_ns <= count.sent_ns) {
-            let rank = left.partition_point(|&ns| ns < entry.sent_ns);
-            ranks.add(rank, around.weight_of(entry));
+        while let Some(it) = arriving.next_if(|it| it.arrived_ns <= count.sent_ns) {
+            let rank = left.partition_point(|&ns| ns < it.sent_ns);
+            ranks.add(rank, it.weight);
         }
         let began_ns = count.ended_ns.saturating_sub(around.window_ns());
         let least = ranks.from(left.partition_point(|&ns| ns < began_ns));
@@ -360,6 +414,7 @@ mod tests {
         step_ms: Some(100),
         epsilon: Some(0.0),
         delivery_ms: 0,
+        stopped_ns: None,
         bound: true,
         limit: None,
         weight: 1,
@@ -416,6 +471,29 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_window_that_reaches_into_a_stop_covers_more_by_it() {
+        let around = Circumstances {
+            stopped_ns: Some((2000 * MS, 2500 * MS)),
+            ..AROUND
+        };
+        // A window and two steps are 1200 ms, and 1700 with the stop.
+        for (sent, added, over) in [
+            (1900, 650, 1),
+            (2100, 650, 0),
+            (4200, 2550, 0),
+            (4200, 2450, 1),
+            (4250, 2600, 1),
+        ] {
+            let entries = vec![
+                entry(7, What::Add, added, added),
+                counted(1, sent, sent + 1),
+            ];
+            let truth = judged(entries, &around);
+            assert_eq!(truth.above_bound, over, "asked at {sent}, added at {added}");
+        }
+    }
+
     /// The oracle looks at all adds for each count.
     #[test]
     fn a_naive_judge_agrees() {
@@ -433,27 +511,34 @@ mod tests {
                 (new.node, new.times) = (node, 1 + below(3) as u32);
                 entries.push(new);
             }
-            let mut expected = 0;
+            let around = Circumstances {
+                delivery_ms: 100,
+                stopped_ns: Some((3000 * MS, 4000 * MS)),
+                ..AROUND
+            };
+            let mut expected = (0, 0);
             for count in &entries {
                 let What::Counted { estimate, .. } = count.what else {
                     continue;
                 };
-                let arrived = |e: &&Entry| {
-                    e.what == What::Add
-                        && e.node == count.node
-                        && e.ended_ns <= count.sent_ns
-                        && e.sent_ns + 1000 * MS >= count.ended_ns
+                let least = |arrived: &dyn Fn(&Entry) -> bool| -> u64 {
+                    let adds = entries.iter().filter(|e| e.what == What::Add && arrived(e));
+                    let adds = adds.filter(|e| e.sent_ns + 1000 * MS >= count.ended_ns);
+                    adds.map(|e| u64::from(e.times)).sum()
                 };
-                let adds = entries.iter().filter(arrived);
-                let least: u64 = adds.map(|e| u64::from(e.times)).sum();
-                expected += u64::from(estimate < least);
+                let here = |e: &Entry| e.node == count.node && e.ended_ns <= count.sent_ns;
+                let delivered = |e: &Entry| {
+                    let is_held_up = (2900 * MS..4000 * MS).contains(&e.ended_ns);
+                    let told_ns = if is_held_up { 4000 * MS } else { e.ended_ns };
+                    told_ns + 100 * MS <= count.sent_ns
+                };
+                expected.0 += u64::from(estimate < least(&here));
+                expected.1 += u64::from(estimate < least(&|e| here(e) || delivered(e)));
             }
-            assert!(expected > 0, "seed {seed}");
-            assert_eq!(
-                judged(entries, &AROUND).below_truth,
-                expected,
-                "seed {seed}"
-            );
+            assert!(0 < expected.0 && expected.0 < expected.1, "seed {seed}");
+            let truth = judged(entries, &around);
+            let found = (truth.below_truth, truth.below_delivered);
+            assert_eq!(found, expected, "seed {seed}");
         }
     }
 

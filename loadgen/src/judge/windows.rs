@@ -54,6 +54,12 @@ fn counts(truth: &WindowTruth, grounds: Grounds<'_>) -> Check {
             exact(truth.judged_answers)
         ),
     };
+    if grounds.nodes > 1 && grounds.load.reading() == Reading::Bound {
+        detail.push_str(&format!(
+            "; {} are below that and what the other nodes had been told the time of delivery before",
+            exact(truth.below_delivered)
+        ));
+    }
     if truth.compared_answers > 0 {
         let delivery = match grounds.nodes {
             1 => "",

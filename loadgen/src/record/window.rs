@@ -39,6 +39,10 @@ pub struct WindowTruth {
     pub judged_answers: u64,
     /// Number of *bound* estimates below what had arrived at the same node within the window: must be 0.
     pub below_truth: u64,
+    /// Number of *bound* estimates below that and what the other nodes had been told the time of delivery before. More
+    /// than 0 means that something took longer.
+    #[serde(default)]
+    pub below_delivered: u64,
     /// Number of estimates that were compared with what all nodes were told in the window, two steps, and the time
     /// that it takes to reach another node.
     pub compared_answers: u64,

@@ -171,6 +171,7 @@ impl Kept {
             step_ms: window.map(|window| window.step_ms),
             epsilon: window.map(|window| window.epsilon),
             delivery_ms: if servers.number() > 1 { DELIVERY_MS } else { 0 },
+            stopped_ns: None,
             bound: load.reading() == Reading::Bound,
             limit: load.mode.limit().filter(|_| load.mode.takes()),
             weight: load.weight.into(),
