@@ -29,12 +29,14 @@ pub struct Traffic {
     pub digests: u64,
     /// Requests for groups, and groups that were asked for.
     pub pulls: u64,
+    /// Pardons, and what is told to find out who lacks some.
+    pub pardons: u64,
 }
 
 impl Traffic {
     /// The kinds by name.
     #[must_use]
-    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 7] {
         [
             ("overhead", self.overhead),
             ("membership", self.membership),
@@ -42,6 +44,7 @@ impl Traffic {
             ("pushes", self.pushes),
             ("digests", self.digests),
             ("pulls", self.pulls),
+            ("pardons", self.pardons),
         ]
     }
 
@@ -52,6 +55,7 @@ impl Traffic {
         self.pushes += other.pushes;
         self.digests += other.digests;
         self.pulls += other.pulls;
+        self.pardons += other.pardons;
     }
 
     /// Nothing of any kind was counted.

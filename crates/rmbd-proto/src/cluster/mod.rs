@@ -130,8 +130,8 @@ pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};
 pub use member::{MemberEntry, member_entry};
 pub use pardons::{
-    PARDON_BUCKETS, PARDON_BYTES_MAX, PARDON_CREDITS_MAX, PARDON_KEY_BYTES_MAX, PardonEntries,
-    PardonEntry, PardonSums, pardon_bucket, pardon_hash, pardon_place,
+    PARDON_BUCKETS, PARDON_BYTES_MAX, PARDON_COUNT_MAX, PARDON_CREDITS_MAX, PARDON_KEY_BYTES_MAX,
+    PardonEntries, PardonEntry, PardonSums, pardon_bucket, pardon_hash, pardon_place,
 };
 
 use super::reader::{ReadError, Reader};

@@ -15,9 +15,10 @@ pub const PARDON_CREDITS_MAX: usize = 8;
 /// Number of parts in which pardons are compared, each by one sum. All sums and their mask take 260 bytes.
 pub const PARDON_BUCKETS: usize = 32;
 
-/// The largest count, credit and time that a pardon is told with; more is written as this. So the longest pardon fits a
+/// The largest count of a pardon, which nobody reaches by giving pardons.
+pub const PARDON_COUNT_MAX: u64 = (1 << 35) - 1;
+/// The largest credit and time that a pardon is told with; more is written as this. So the longest pardon fits a
 /// datagram.
-const COUNT_MAX: u64 = (1 << 35) - 1;
 const CREDIT_MAX: u64 = (1 << 49) - 1;
 const TIME_MS_MAX: u64 = (1 << 42) - 1;
 
@@ -33,7 +34,7 @@ pub struct PardonEntry<'a> {
     /// The key, of at most [`PARDON_KEY_BYTES_MAX`].
     pub key: &'a [u8],
     /// Of two pardons of a limit and key the one with the higher count holds, and of two with the same count the one
-    /// with the higher giver.
+    /// with the higher giver. It is at most [`PARDON_COUNT_MAX`], and a pardon with another one is not taken.
     pub count: u64,
     /// The start of the node that gave it.
     pub giver: Boot,
@@ -156,7 +157,7 @@ pub(super) fn write_pardon(pardon: &PardonEntry<'_>, out: &mut Vec<u8>) {
         pardon.kept_ms.min(TIME_MS_MAX),
     ];
     let mut tail = Vec::with_capacity(PARDON_BYTES_MAX - PARDON_KEY_BYTES_MAX);
-    varint::write(pardon.count.min(COUNT_MAX), &mut tail);
+    varint::write(pardon.count.min(PARDON_COUNT_MAX), &mut tail);
     tail.extend(pardon.giver.0.to_le_bytes());
     numbers
         .into_iter()

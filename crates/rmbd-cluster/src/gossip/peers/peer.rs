@@ -9,6 +9,7 @@ use super::digest_line::DigestLine;
 use super::queue::{Queue, QueuedFrame, Telling};
 use super::received::Received;
 use crate::gossip::limits::ClusterLimits;
+use crate::gossip::pardons::PardonQueue;
 use crate::gossip::push::{Progress, SentPiece};
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
@@ -48,6 +49,7 @@ pub(crate) struct Peer {
     received: Received,
     progress: Progress,
     queue: Queue,
+    pardons: PardonQueue,
     /// The last data that went out to it was of our slices; groups that it asked for take turns with them.
     was_pushed: bool,
     bytes_sent: u64,
@@ -68,6 +70,7 @@ impl Peer {
             received: Received::default(),
             progress: Progress::new(),
             queue: Queue::new(limits),
+            pardons: PardonQueue::default(),
             was_pushed: false,
             bytes_sent: 0,
             bytes_received: 0,
@@ -205,6 +208,7 @@ impl Peer {
     /// Forgets whatever waits or is under way: it is gone. What it has stays known.
     fn rest(&mut self) {
         self.queue.clear();
+        self.pardons.clear();
         self.progress.abandon();
     }
 }
@@ -321,6 +325,11 @@ impl Peer {
         self.queue.serve(slice, groups);
     }
 
+    /// Pardons that wait to go to it.
+    pub(crate) fn pardons_mut(&mut self) -> &mut PardonQueue {
+        &mut self.pardons
+    }
+
     /// Something has come that it wants to be acknowledged.
     pub(crate) fn note_received(&mut self, now: Duration, channel: u64, number: u64) {
         self.received.note(now, channel, number);
@@ -331,9 +340,9 @@ impl Peer {
         self.queue.has_frames() || self.received.deadline().is_some_and(|at| at <= now)
     }
 
-    /// Something can go out now as far as the rate allows: our slice, and groups that it asked for.
+    /// Something can go out now as far as the rate allows: our slice, groups that it asked for, and pardons.
     pub(crate) fn has_data(&self) -> bool {
-        self.may_push() || self.queue.has_groups()
+        self.may_push() || self.queue.has_groups() || self.pardons.has_some()
     }
 
     /// When an ack or a loss is due.
