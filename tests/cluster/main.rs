@@ -19,6 +19,7 @@
 
 mod checks;
 mod misled;
+mod pardons;
 mod scenarios;
 mod seeds;
 mod windows;

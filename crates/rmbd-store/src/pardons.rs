@@ -69,6 +69,8 @@ pub struct Pardons {
 pub struct Pardon {
     limit: LimitNumber,
     key: Box<[u8]>,
+    /// It follows from limit and key.
+    place: u64,
     stamp: Stamp,
     until: Duration,
     remembered_until: Duration,
@@ -132,6 +134,7 @@ impl PardonBook {
             let given = Pardon {
                 limit,
                 key: key.into(),
+                place: pardon_place(limit, key),
                 stamp: Stamp {
                     count,
                     giver: self.giver,
@@ -322,6 +325,7 @@ impl Pardon {
         Self {
             limit: entry.limit,
             key: entry.key.into(),
+            place: pardon_place(entry.limit, entry.key),
             stamp: Stamp {
                 count: entry.count,
                 giver: entry.giver,
@@ -361,15 +365,11 @@ impl Pardon {
     /// The part in which it is compared.
     #[must_use]
     pub fn bucket(&self) -> usize {
-        pardon_bucket(self.place())
+        pardon_bucket(self.place)
     }
 
     fn hash(&self) -> u64 {
-        pardon_hash(self.place(), self.stamp.count, self.stamp.giver)
-    }
-
-    fn place(&self) -> u64 {
-        pardon_place(self.limit, &self.key)
+        pardon_hash(self.place, self.stamp.count, self.stamp.giver)
     }
 
     fn is_in_force(&self, now: Duration) -> bool {
@@ -394,3 +394,6 @@ impl Pardon {
 fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
