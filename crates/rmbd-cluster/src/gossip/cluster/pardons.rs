@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cluster;
-use crate::gossip::pardons::PardonGossip;
+use crate::gossip::pardons::{Differences, PardonGossip};
 use crate::gossip::peers::{Peer, QueuedFrame};
 use crate::gossip::transport::Sender;
 use rmbd_proto::Boot;
@@ -69,13 +69,15 @@ impl Cluster {
     }
 
     pub(super) fn take_pardon_sums(&mut self, now: Duration, sender: Sender, sums: PardonSums<'_>) {
-        let differences = self.pardons.compare(now, sums);
-        self.answer_pardons_asked(now, sender, differences.tell);
-        if let Some(peer) = self.live_member(sender)
-            && differences.ask != 0
-        {
-            let buckets = differences.ask;
-            peer.queue(QueuedFrame::PardonsAsked { buckets });
+        if self.live_member(sender).is_none() {
+            return;
+        }
+        let Differences { tell, ask } = self.pardons.compare(now, sums);
+        if let Some(peer) = self.peers.get_mut(sender.boot) {
+            self.pardons.tell(now, tell, peer.pardons_mut());
+            if ask != 0 {
+                peer.queue(QueuedFrame::PardonsAsked { buckets: ask });
+            }
         }
     }
 
