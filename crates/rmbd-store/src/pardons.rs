@@ -205,7 +205,8 @@ impl PardonView {
         let pardon = found.map(|at| &pardons.all[at]);
         pardon
             .filter(|pardon| pardon.is_in_force(now))
-            .map_or(Credits::default(), |pardon| pardon.credits)
+            .map(|pardon| pardon.credits)
+            .unwrap_or_default()
     }
 }
 

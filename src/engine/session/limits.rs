@@ -169,7 +169,8 @@ impl<T: Copy> Session<T> {
     }
 
     /// Forgives a key for a while what it has in the windows of the limit of this name now: here at once, and on other
-    /// nodes of the cluster when they are told. Returns the most that any of them is forgiven. This allocates: it is an operator's order.
+    /// nodes of the cluster when they are told. Returns the most that any of them is forgiven. This allocates: it is an
+    /// operator's order.
     ///
     /// # Errors
     /// [`Refusal::UnknownLimit`], [`Refusal::UnknownWindow`], [`Refusal::TooManyPardons`]; nothing has changed then.
