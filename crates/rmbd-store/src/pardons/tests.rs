@@ -114,7 +114,9 @@ fn content(book: &PardonBook, now: Duration) -> Vec<Told> {
 fn naive(all: &[Told]) -> Vec<Told> {
     let mut held: BTreeMap<(u64, Vec<u8>), Told> = BTreeMap::new();
     for told in all {
-        let place = held.entry((told.0, told.1.clone())).or_insert(told.clone());
+        let place = held
+            .entry((told.0, told.1.clone()))
+            .or_insert_with(|| told.clone());
         match (told.2, told.3).cmp(&(place.2, place.3)) {
             Ordering::Less => {}
             Ordering::Equal => (place.4, place.5) = (place.4.min(told.4), place.5.min(told.5)),
