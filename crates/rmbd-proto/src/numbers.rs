@@ -1,4 +1,5 @@
-//! Numbers that name starts, writers, sketches and limits. Each has a type of its own, so that none is mistaken for another.
+//! Numbers that name starts, writers, sketches and limits. Each has a type of its own, so that none is mistaken for
+//! another.
 
 use std::fmt;
 
