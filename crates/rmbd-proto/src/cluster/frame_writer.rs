@@ -358,8 +358,8 @@ impl<'o> FrameWriter<'o> {
         written
     }
 
-    /// Writes as many pardons as fit, and returns how many. Into a datagram that is empty fits one at least: none is longer
-    /// than [`PARDON_BYTES_MAX`](super::PARDON_BYTES_MAX).
+    /// Writes as many pardons as fit, and returns how many. Into a datagram that is empty fits one at least: none is
+    /// longer than [`PARDON_BYTES_MAX`](super::PARDON_BYTES_MAX).
     pub fn pardons<'e>(&mut self, entries: impl IntoIterator<Item = PardonEntry<'e>>) -> usize {
         let start = self.out.len();
         let mut written = 0;

@@ -98,8 +98,8 @@
 //!   frames.
 //! - *Additions at the end* of a frame that has no such list (complete, what is asked, contact, not held, about), and
 //!   of a message of membership, are skipped. Unknown purposes and flags count as not set.
-//! - *Additions at the end of a line*, of a pardon, of a sketch in an about, and of a member in a message of membership are
-//!   skipped: each has its length. An addition to a member's entry must not tell members apart, since earlier
+//! - *Additions at the end of a line*, of a pardon, of a sketch in an about, and of a member in a message of membership
+//!   are skipped: each has its length. An addition to a member's entry must not tell members apart, since earlier
 //!   releases pass the entry on without it.
 //! - *Parts about sketches that the receiver does not have* are skipped, and counted.
 //!
