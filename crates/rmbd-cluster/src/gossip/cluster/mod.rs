@@ -72,7 +72,8 @@ pub struct ClusterOptions {
 ///   what a log should say, and [`next_wake`](Self::next_wake) says when [`wake`](Self::wake) wants to be called.
 /// - *Orders*: [`join`](Self::join) meets others, [`push_to`](Self::push_to) sends everything to somebody who is no
 ///   member, [`move_to`](Self::move_to) says that we are reached elsewhere,
-///   [`share_pardons`](Self::share_pardons) says of which pardons others are told, and [`leave`](Self::leave) ends our part.
+///   [`share_pardons`](Self::share_pardons) says of which pardons others are told, and
+///   [`leave`](Self::leave) ends our part.
 /// - *Questions*, which change nothing: [`status`](Self::status), [`slices`](Self::slices),
 ///   [`slices_of`](Self::slices_of), [`is_ready`](Self::is_ready), [`is_flushed`](Self::is_flushed) and others.
 ///
