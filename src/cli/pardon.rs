@@ -17,7 +17,7 @@ use crate::status::JsonKey;
 /// `rmbd pardon`
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Only loopback and the networks of the server's --trust may pardon. What the key has in the windows of the limit now does not count against it for the time of --for; what it does from now on does."
+    after_help = "Only loopback and the networks of the server's --trust may pardon. What the key has in the windows of the limit now does not count against it for the time of --for, on the server at once and on all nodes of its cluster within a round or two; what it does from now on does. Another pardon of the key takes the place of the one before."
 )]
 pub struct PardonOptions {
     /// A key of at most 1024 bytes
@@ -40,7 +40,7 @@ pub struct PardonOptions {
     server: ServerOptions,
 }
 
-/// Forgives a key what it has in the windows of a limit.
+/// Forgives a key what it has in the windows of a limit, in the whole cluster of the server.
 pub(super) fn run(options: &PardonOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let (key, name) = (options.key.as_bytes(), options.limit_name.as_str());
     let mut client = options.server.compact()?;

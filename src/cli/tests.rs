@@ -505,6 +505,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
         },
         sketches: Vec::new(),
         limits: Vec::new(),
+        pardons: 0,
         messages: Messages {
             add: 1,
             count: 2,
@@ -714,6 +715,7 @@ fn status_has_lines_for_sketches_windows_and_limits() {
     for line in [
         "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74\n",
         "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
+        "pardons    50003 in force\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
-use self::limits::{LimitBook, Pardons};
+use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, Registry, Replica, SketchIndex, WindowQuestion};
+use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub struct Engine {
     max_weight: Weight,
     once: OnceTable,
     limits: LimitBook,
-    pardons: Pardons,
+    pardons: Arc<PardonBook>,
 }
 
 /// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
@@ -183,7 +183,7 @@ impl Engine {
             once: OnceTable::new(options.once_clients, &options.once_secret),
             registry,
             limits: LimitBook::default(),
-            pardons: Pardons::default(),
+            pardons: Arc::new(PardonBook::new(options.boot)),
         }
     }
 
@@ -226,6 +226,12 @@ impl Engine {
     #[must_use]
     pub fn limits(&self) -> Arc<NamedLimits> {
         self.limits.limits()
+    }
+
+    /// The pardons of all nodes, as far as they are known here.
+    #[must_use]
+    pub fn pardons(&self) -> &Arc<PardonBook> {
+        &self.pardons
     }
 
     /// What it is, for whoever talks to it about this sketch.

@@ -128,6 +128,7 @@ impl StatusSource for Overview {
             sketch: SketchStatus::of(replica),
             sketches: NamedSketchStatus::all(engine.registry(), now),
             limits: LimitStatus::all(engine, now),
+            pardons: engine.pardons().pardons().in_force(now) as u64,
             messages: Messages::default(),
             datagrams: Datagrams::of(&self.threads, &tally, peers.refused()),
             replies: Replies::of(&self.threads),

@@ -92,6 +92,10 @@ impl Node {
         let followed = Arc::clone(&limits);
         let shared = Shared::new(registry, &options, limits, crew.stop().clone());
         apply_limits(&followed, shared.engine());
+        if let Some(cluster) = participation.cluster() {
+            let pardons = Arc::clone(shared.engine().pardons());
+            cluster.lock().share_pardons(pardons);
+        }
         let observed = sockets.into_iter().map(ObservedThread::new).map(Arc::new);
         let observed: Box<[_]> = observed.collect();
         let cluster = participation.cluster().cloned();

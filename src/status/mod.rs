@@ -57,6 +57,9 @@ pub struct Status {
     /// The limits with names, in the order of their names.
     #[serde(default)]
     pub limits: Vec<LimitStatus>,
+    /// Number of pardons in force here, from whichever node of the cluster they are.
+    #[serde(default)]
+    pub pardons: u64,
     /// Numbers of messages taken, by type.
     pub messages: Messages,
     /// Numbers of datagrams, by what happened to them.

@@ -64,6 +64,7 @@ pub(crate) fn status() -> Status {
             incomplete: true,
         },
         sketches: vec![sketch("default", 71, 500), sketch("logins", 73, 7_000)],
+        pardons: 50_003,
         limits: vec![LimitStatus {
             name: "api".into(),
             sketch: "logins".into(),

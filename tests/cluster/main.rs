@@ -20,6 +20,7 @@
 mod checks;
 mod limits;
 mod misled;
+mod pardons;
 mod scenarios;
 mod seeds;
 mod windows;

@@ -88,6 +88,27 @@ fn aged_groups() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A pardon with its length; the length, and the number of credits, are mostly right.
+fn pardon() -> impl Strategy<Value = Vec<u8>> {
+    let key = vec(any::<u8>(), 0..200);
+    let credits = prop_oneof![8 => numbers(0..10), 1 => numbers(10..14)];
+    let wrong = prop_oneof![20 => Just(0_u64), 1 => number()];
+    let of = (
+        any::<[u8; 8]>(),
+        key,
+        number(),
+        any::<[u8; 8]>(),
+        numbers(2..3),
+    );
+    (of, 0..12_u8, credits, wrong).prop_map(|(of, told, credits, wrong)| {
+        let (limit, key, count, giver, times) = of;
+        let key = [varint(key.len() as u64), key].concat();
+        let numbers = [varint(count), giver.to_vec(), times, vec![told], credits].concat();
+        let pardon = [limit.to_vec(), key, numbers].concat();
+        [varint(pardon.len() as u64 ^ wrong), pardon].concat()
+    })
+}
+
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     let with_slice = |kinds: &'static [u8], tail: BoxedStrategy<Vec<u8>>| {
         (select(kinds), slice(), tail)
@@ -115,6 +136,10 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             }),
         1 => (select(&[13, 15, 16, 31][..]), numbers(1..3)),
         1 => vec(entry(sum()), 0..5).prop_map(|all| (30, all.concat())),
+        2 => vec(pardon(), 0..4).prop_map(|all| (32, all.concat())),
+        1 => (any::<[u8; 4]>(), vec(any::<u8>(), 0..120))
+            .prop_map(|(mask, sums)| (33, [mask.to_vec(), sums].concat())),
+        1 => vec(any::<u8>(), 0..6).prop_map(|body| (34, body)),
         1 => with_slice(&[17], numbers(0..2).boxed()),
         1 => about().prop_map(|body| (18, body)),
         1 => (any::<u8>(), vec(any::<u8>(), 0..60)),

@@ -11,6 +11,7 @@ mod limits;
 mod lossy;
 mod messages;
 mod names;
+mod pardons;
 mod peers;
 mod start;
 mod support;

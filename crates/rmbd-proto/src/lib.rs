@@ -20,5 +20,5 @@ mod reader;
 mod sketch_name;
 mod varint;
 
-pub use self::numbers::{Boot, SketchNumber, Writer};
+pub use self::numbers::{Boot, LimitNumber, SketchNumber, Writer};
 pub use self::sketch_name::{SKETCH_NAME_BYTES_MAX, SketchName, SketchNameError};

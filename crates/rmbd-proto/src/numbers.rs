@@ -1,8 +1,10 @@
-//! Numbers that name starts, writers and sketches. Each has a type of its own, so that none is mistaken for another.
+//! Numbers that name starts, writers, sketches and limits. Each has a type of its own, so that none is mistaken for
+//! another.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// One start of a process: a random number, fresh at every start, never 0.
 ///
@@ -24,6 +26,18 @@ pub struct Writer(pub u64);
 /// The number of a sketch, which follows from its name ([`SketchName::number`](super::SketchName::number)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SketchNumber(pub u32);
+
+/// The number of a limit, which follows from its name. Nodes tell each other of limits by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitNumber(pub u64);
+
+impl LimitNumber {
+    /// The number of the limit of this name: the name's XXH3-64 (seed 0, in the canonical, big-endian form).
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Self {
+        Self(xxh3_64(name))
+    }
+}
 
 impl SketchNumber {
     /// The sketch that every node has.

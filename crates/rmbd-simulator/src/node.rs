@@ -12,8 +12,8 @@ use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
 use rmbd_store::{
-    Batch, CellsRef, Estimate, GROUP_CELLS, Reading, Replica, ReplicaLimits, ReplicaOptions,
-    Slices, WindowQuestion,
+    Batch, CellsRef, Estimate, GROUP_CELLS, PardonBook, Reading, Replica, ReplicaLimits,
+    ReplicaOptions, Slices, WindowQuestion,
 };
 
 use super::desk::Desk;
@@ -32,6 +32,8 @@ pub struct Node {
     pub replica: Arc<Replica>,
     replicas: BTreeMap<SketchNumber, Arc<Replica>>,
     pub cluster: Cluster,
+    /// What is forgiven, on this node and all others.
+    pub pardons: Arc<PardonBook>,
     desk: Desk,
     /// All events of its log.
     pub log: Vec<ClusterEvent>,
@@ -128,7 +130,9 @@ impl Machine for Node {
             join: setup.joins,
             limits: setup.limits,
         };
-        let cluster = Cluster::try_new(now, options, replicas.clone()).unwrap();
+        let mut cluster = Cluster::try_new(now, options, replicas.clone()).unwrap();
+        let pardons = Arc::new(PardonBook::new(setup.boot));
+        cluster.share_pardons(Arc::clone(&pardons));
         Self {
             desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
             replica,
@@ -136,6 +140,7 @@ impl Machine for Node {
                 .map(|replica| (replica.own_slice().sketch, replica))
                 .collect(),
             cluster,
+            pardons,
             log: Vec::new(),
         }
     }

@@ -47,12 +47,14 @@ mod absorber;
 mod ages;
 mod append;
 mod batch;
+mod editions;
 mod estimate;
 mod fingerprint;
 mod legacy;
 mod memory;
 pub mod once;
 mod origins;
+mod pardons;
 mod pipeline;
 mod registry;
 mod shared;
@@ -64,10 +66,12 @@ mod windows;
 
 pub use ages::{Fold, GroupAges, Mark, Moment, Reached, ages_memory_bytes, old_parts};
 pub use batch::{Batch, Looked};
+pub use editions::{Editions, Seen};
 pub use estimate::{Estimate, OriginEstimate, OriginName};
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 pub use memory::{Memory, MemoryLimit, NoMemory};
+pub use pardons::{Credits, PARDONS_MAX, Pardon, PardonBook, PardonRefused, PardonView, Pardons};
 pub use pipeline::{PIPELINE_ABOVE_BYTES, Way};
 pub use registry::{NamedSketch, Registry, RegistryError, SketchIndex};
 pub use shared::{Replica, ReplicaLimits, ReplicaOptions};
@@ -82,4 +86,4 @@ pub use windows::{
 };
 
 pub use rmbd_proto::cluster::SliceId;
-pub use rmbd_proto::{Boot, SketchNumber};
+pub use rmbd_proto::{Boot, LimitNumber, SketchNumber};

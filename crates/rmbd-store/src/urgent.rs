@@ -11,9 +11,9 @@
 //!
 //! Here n is 2 far from the limit: half of the part, since others may be as far at the same moment. From half of the
 //! limit on n is 16: what is unsaid when the limit is reached adds to what is under way, and 2 lets in 4 more of 100
-//! (`benches/limits.rs`). Where the others know already that the limit is reached, nothing is urgent; so a key far above
-//! its limit costs nothing. The way to the limit takes at most some m ln(limit) messages, and never more than one for
-//! each hit. A share of the limit that is too small to matter ([`TOLERATED_PART`]) is not urgent either.
+//! (`benches/limits.rs`). Where the others know already that the limit is reached, nothing is urgent; so a key far
+//! above its limit costs nothing. The way to the limit takes some m ln(limit) messages at most, and never more than one
+//! for each hit. A share of the limit that is too small to matter ([`TOLERATED_PART`]) is not urgent either.
 //!
 //! What is urgent stands in a bounded queue for the control thread. What was put there counts as said from then on,
 //! until the next pass publishes it for good: a bounded table remembers the latest keys. A place of it that two keys

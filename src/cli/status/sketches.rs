@@ -7,13 +7,16 @@ use crate::cli::asked::time;
 use crate::config::span_text;
 use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status};
 
-/// A line for each sketch, each window, each limit, and each limit whose error is large.
+/// A line for each sketch, each window, each limit, and each limit whose error is large, and one for pardons.
 pub(super) fn write(status: &Status, out: &mut String) -> fmt::Result {
     for sketch in &status.sketches {
         write_sketch(sketch, out)?;
     }
     for limit in &status.limits {
         write_limit(limit, out)?;
+    }
+    if status.pardons > 0 {
+        writeln!(out, "pardons    {} in force", status.pardons)?;
     }
     Ok(())
 }

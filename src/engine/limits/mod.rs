@@ -1,8 +1,6 @@
 //! Limits with names, which may change while sessions use them.
 
 mod decide;
-mod editions;
-mod pardons;
 mod pattern;
 mod rule;
 
@@ -11,18 +9,18 @@ use std::sync::Arc;
 
 pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
-use self::editions::{Editions, Seen};
-pub use self::pardons::PARDONS_MAX;
-pub(in crate::engine) use self::pardons::{Credits, PardonView, Pardons};
 pub use self::pattern::{KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError};
 pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
+use rmbd_store::{Editions, LimitNumber, Seen};
 
 /// A limit with a name, and how often it was asked.
 #[derive(Debug)]
 pub struct NamedLimit {
     /// What it says.
     pub rule: Rule,
+    /// What other nodes call it.
+    pub(super) number: LimitNumber,
     counters: Arc<LimitCounters>,
 }
 
@@ -79,7 +77,11 @@ impl LimitBook {
                     let before = limits.find(rule.name.as_bytes());
                     let counters = before.map(|before| Arc::clone(&before.counters));
                     let counters = counters.unwrap_or_default();
-                    NamedLimit { rule, counters }
+                    NamedLimit {
+                        number: LimitNumber::of_name(rule.name.as_bytes()),
+                        rule,
+                        counters,
+                    }
                 })
                 .collect();
             all.sort_by(|a, b| a.rule.name.cmp(&b.rule.name));
@@ -92,6 +94,17 @@ impl LimitView {
     /// The limits as they were at some moment of this call, or a little before.
     pub(super) fn current(&mut self, book: &LimitBook) -> &Arc<NamedLimits> {
         self.0.current(&book.0)
+    }
+
+    /// As [`current`](Self::current), for whoever needs the session meanwhile. They come back with
+    /// [`give_back`](Self::give_back).
+    pub(super) fn lend(&mut self, book: &LimitBook) -> Arc<NamedLimits> {
+        self.0.lend(&book.0)
+    }
+
+    /// Takes back what was lent.
+    pub(super) fn give_back(&mut self, limits: Arc<NamedLimits>) {
+        self.0.give_back(limits);
     }
 }
 

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::{Asked, Session, into};
 use crate::engine::limits::{
-    AMOUNTS_MAX, Amount, Applies, Credits, LimitsAnswer, Part, Rule, decide,
+    AMOUNTS_MAX, Amount, Applies, LimitsAnswer, NamedLimits, Part, Rule, decide,
 };
 use crate::engine::{Admitted, Allowed, Answer, Refusal, Turn};
 use rmbd_sketch::Weight;
-use rmbd_store::{Batch, Looked, Reading, SketchIndex, WindowQuestion};
+use rmbd_store::{Batch, Credits, Looked, Reading, SketchIndex, WindowQuestion};
 
 /// The largest number of limits in one request.
 const PARTS_MAX: usize = AMOUNTS_MAX;
+/// A pardon has as many credits as a limit has amounts.
+const _: Credits = [0; AMOUNTS_MAX];
 
 /// One limit of a request, and the key that it is for.
 #[derive(Debug, Clone, Copy)]
@@ -128,15 +130,33 @@ impl<T: Copy> Session<T> {
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Refusal> {
-        let limits = Arc::clone(self.limits.current(&self.engine.limits));
+        let limits = self.limits.lend(&self.engine.limits);
+        let told = self.ask_by_name(&limits, admitted, (name, key), weight, now, answer);
+        self.limits.give_back(limits);
+        self.tally.hit_by_name += u64::from(told.is_ok());
+        answer(token, Answer::NamedLimit(told?));
+        Ok(())
+    }
+
+    fn ask_by_name(
+        &mut self,
+        limits: &NamedLimits,
+        admitted: Admitted,
+        (name, key): (&[u8], &[u8]),
+        weight: u64,
+        now: impl FnOnce() -> Duration,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<LimitsAnswer, Refusal> {
         let limit = limits.find(name).ok_or(Refusal::UnknownLimit)?;
         let rule = &limit.rule;
         let weight = self.weigh(weight.saturating_mul(rule.cost.into()))?;
-        let told = match rule.applies_to(key) {
+        Ok(match rule.applies_to(key) {
             Applies::Nothing => LimitsAnswer::NO_LIMIT,
             Applies::Amounts(amounts) => {
                 let now = now();
-                let credits = self.pardons.credits(&self.engine.pardons, (name, key), now);
+                let credits = self
+                    .pardons
+                    .credits(&self.engine.pardons, (limit.number, key), now);
                 let parts = self.parts_of(rule, (amounts, &credits), key, weight, now)?;
                 let takes = rule.takes && !rule.is_shadow;
                 let mut told = self.keep(admitted, &parts, takes, answer)?;
@@ -145,14 +165,12 @@ impl<T: Copy> Session<T> {
                 limit.note(told.outcome(decisive.map_or(0, |part| part.limit)));
                 told
             }
-        };
-        self.tally.hit_by_name += 1;
-        answer(token, Answer::NamedLimit(told));
-        Ok(())
+        })
     }
 
-    /// Forgives a key for a while what it has in the windows of the limit of this name now. Returns the most that any
-    /// of them is forgiven. This allocates: it is an operator's order.
+    /// Forgives a key for a while what it has in the windows of the limit of this name now: here at once, and on other
+    /// nodes of the cluster when they are told. Returns the most that any of them is forgiven. This allocates: it is an
+    /// operator's order.
     ///
     /// # Errors
     /// [`Refusal::UnknownLimit`], [`Refusal::UnknownWindow`], [`Refusal::TooManyPardons`]; nothing has changed then.
@@ -175,10 +193,9 @@ impl<T: Copy> Session<T> {
                 *credit = part.estimate;
             }
         }
-        let until = now.saturating_add(time);
-        if !(self.engine.pardons).give((name, key), credits, until, now) {
-            return Err(Refusal::TooManyPardons);
-        }
+        let given = (self.engine.pardons).give((limit.number, key), credits, time, now);
+        // No front takes keys that are too long for a pardon.
+        given.map_err(|_| Refusal::TooManyPardons)?;
         self.tally.pardon += 1;
         Ok(credits.into_iter().max().unwrap_or_default())
     }

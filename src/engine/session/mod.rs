@@ -9,13 +9,15 @@ use std::time::Duration;
 pub use self::limits::{LimitPart, LimitParts};
 use super::answer::{Answer, Question};
 use super::batches::Batches;
-use super::limits::{LimitView, PardonView};
+use super::limits::LimitView;
 use super::{
     Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
-use rmbd_store::{Batch, Estimate, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion};
+use rmbd_store::{
+    Batch, Estimate, PardonView, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion,
+};
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
 /// which a request makes them:

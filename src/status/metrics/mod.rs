@@ -101,6 +101,7 @@ impl Collector for Scrape {
         page.sketch(&self.status.sketch)?;
         page.sketches(&self.status.sketches)?;
         page.limits(&self.status.limits)?;
+        page.pardons(self.status.pardons)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
         page.log(&self.status.log)?;

@@ -98,4 +98,13 @@ impl Page<'_> {
             self.counters(name, help, "limit", values)
         })
     }
+
+    pub(super) fn pardons(&mut self, in_force: u64) -> fmt::Result {
+        self.gauge(
+            "rmbd_pardons",
+            "Pardons in force, from whichever node of the cluster they are",
+            None,
+            in_force,
+        )
+    }
 }

@@ -98,6 +98,7 @@ fn everything_in_the_status_has_its_number() {
         (r#"rmbd_messages_total{type="bounds"}"#, 21.0),
         (r#"rmbd_messages_total{type="info"}"#, 9.0),
         (r#"rmbd_messages_total{type="window"}"#, 77_003.0),
+        ("rmbd_pardons", 50_003.0),
         (r#"rmbd_messages_total{type="limits"}"#, 40_010.0),
         (r#"rmbd_messages_total{type="hit_by_name"}"#, 5_002.0),
         (r#"rmbd_messages_total{type="pardon"}"#, 1.0),

@@ -7,7 +7,9 @@ use rmbd_cluster::membership::{Member, Membership, MembershipDatagram, Membershi
 use rmbd_cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
-use rmbd_proto::cluster::{self, AgedGroup, CatalogueLine, DigestEntry, Frame, Purpose, SliceId};
+use rmbd_proto::cluster::{
+    self, AgedGroup, CatalogueLine, DigestEntry, Frame, PardonEntry, Purpose, SliceId,
+};
 use rmbd_proto::{Boot, SketchNumber};
 
 /// The reader that copies nothing must see the same as one by the format's description. The first two bytes are the
@@ -39,6 +41,9 @@ type Cell = (u64, u64);
 /// A group's number, its cells, and the folded cells of all marks.
 type NaiveAged = (u64, Vec<Cell>, Vec<u64>);
 
+/// A pardon's limit, key, numbers (count, giver, left and kept) and credits.
+type NaivePardon = (u64, Vec<u8>, [u64; 4], Vec<u64>);
+
 #[derive(Debug, PartialEq)]
 enum Seen {
     NoHead,
@@ -69,6 +74,9 @@ enum Seen {
     BucketsAsked(Slice),
     Buckets(Slice, Vec<u64>),
     LinesAsked(Slice, u64, u64),
+    Pardons(Vec<NaivePardon>),
+    PardonSums(Vec<(u64, u64)>),
+    PardonsAsked(u64),
     UnknownSketch(Slice),
     Malformed(u8),
 }
@@ -171,6 +179,11 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             buckets,
             first,
         } => Seen::LinesAsked(our_slice(slice), buckets, first.0),
+        Frame::Pardons { entries } => Seen::Pardons(all(entries.map(our_pardon))),
+        Frame::PardonSums { sums } => {
+            Seen::PardonSums(all(sums.map(|(bucket, sum)| (bucket as u64, sum))))
+        }
+        Frame::PardonsAsked { buckets } => Seen::PardonsAsked(buckets.into()),
         Frame::UnknownSketch { slice } => Seen::UnknownSketch(our_slice(slice)),
         Frame::DigestAsked => Seen::DigestAsked,
         Frame::SectionsAsked { slice, first } => {
@@ -210,6 +223,12 @@ fn our_line(line: CatalogueLine) -> Line {
 
 fn our_entry(entry: DigestEntry) -> (Slice, u64, u64) {
     (our_slice(entry.slice), entry.version, entry.root)
+}
+
+fn our_pardon(pardon: PardonEntry<'_>) -> NaivePardon {
+    let numbers = [pardon.count, pardon.giver.0, pardon.left_ms, pardon.kept_ms];
+    let credits = pardon.credits.to_vec();
+    (pardon.limit.0, pardon.key.to_vec(), numbers, credits)
 }
 
 fn our_purpose(purpose: Purpose) -> u8 {
@@ -257,7 +276,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !matches!(kind, 1..=24 | 30 | 31) || body.is_of_a_later_purpose(kind) {
+        if !matches!(kind, 1..=24 | 30..=34) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -374,6 +393,16 @@ impl Naive<'_> {
             }
             30 => Seen::SketchSums(self.list(Self::sketch)),
             31 => Seen::SketchAsked(self.small()?),
+            32 => Seen::Pardons(self.list(Self::pardon)),
+            33 => {
+                let buckets = self.fixed(4)?;
+                let mut told = (0..32).filter(|bucket| buckets / 2_u64.pow(*bucket) % 2 == 1);
+                Seen::PardonSums(self.list(|naive| {
+                    let bucket = told.next()?;
+                    Some((bucket.into(), naive.fixed(8)?))
+                }))
+            }
+            34 => Seen::PardonsAsked(self.fixed(4)?),
             15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
             16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
             17 => Seen::NotHeld(self.slice()?),
@@ -424,6 +453,31 @@ impl Naive<'_> {
             at: 0,
         };
         Some((entry.small()?, entry.fixed(8)?))
+    }
+
+    /// Reads a length as a varint, and as many bytes.
+    fn long(&mut self) -> Option<Vec<u8>> {
+        let length = self.varint()?;
+        let left = self.bytes.len().checked_sub(self.at)?;
+        (length <= left as u64).then(|| (0..length).map_while(|_| self.byte()).collect())
+    }
+
+    fn pardon(&mut self) -> Option<NaivePardon> {
+        let bytes = self.long()?;
+        let mut entry = Naive {
+            bytes: &bytes,
+            at: 0,
+        };
+        let limit = entry.fixed(8)?;
+        let key = entry.long().filter(|key| key.len() <= 1024)?;
+        let (count, giver) = (entry.varint()?, entry.fixed(8)?);
+        let numbers = [count, giver, entry.varint()?, entry.varint()?];
+        let told = entry.byte()?.min(8);
+        let mut credits = Vec::new();
+        for at in 0..8 {
+            credits.push(if at < told { entry.varint()? } else { 0 });
+        }
+        Some((limit, key, numbers, credits))
     }
 
     fn hashes(&mut self) -> Vec<u64> {

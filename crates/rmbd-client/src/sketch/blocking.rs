@@ -294,7 +294,7 @@ impl<'c> Sketch<'c> {
     }
 
     /// Forgives a key for some time what it has in the window of a limit of the node's own; the weight that is
-    /// forgiven.
+    /// forgiven. The node's whole cluster does so soon.
     ///
     /// # Errors
     /// No answer, or a refusal: of a name that the node does not know, or of a client that it does not trust.

@@ -19,6 +19,7 @@
 //! - `transport`: datagrams are opened and sealed, paced and counted.
 //! - `sketches`: our slices and those of others, for each sketch of this node.
 //! - `contact`: who is at which address, and to which of them we push one way.
+//! - `pardons`: who is told of which pardon.
 //! - `push`: each node sends what changed in its own slices to every live member.
 //! - `peers`: what is known of each peer, and what waits to go to it. Before two nodes know that they have the same
 //!   sketch (`peers/about.rs`), they exchange nothing of it.
@@ -36,6 +37,7 @@ mod contact;
 mod lifecycle;
 mod limits;
 mod pacer;
+mod pardons;
 mod peers;
 mod push;
 mod repair;

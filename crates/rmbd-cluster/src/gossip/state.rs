@@ -32,12 +32,14 @@ pub struct Traffic {
     pub digests: u64,
     /// Requests for groups, and groups that were asked for.
     pub pulls: u64,
+    /// Pardons, and what is told to find out who lacks some.
+    pub pardons: u64,
 }
 
 impl Traffic {
     /// The kinds by name.
     #[must_use]
-    pub fn by_kind(&self) -> [(&'static str, u64); 7] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
         [
             ("overhead", self.overhead),
             ("membership", self.membership),
@@ -46,6 +48,7 @@ impl Traffic {
             ("urgent", self.urgent),
             ("digests", self.digests),
             ("pulls", self.pulls),
+            ("pardons", self.pardons),
         ]
     }
 
@@ -57,6 +60,7 @@ impl Traffic {
         self.urgent += other.urgent;
         self.digests += other.digests;
         self.pulls += other.pulls;
+        self.pardons += other.pardons;
     }
 
     /// Nothing of any kind was counted.

@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{AgedGroupsReader, Cells, GroupsReader, SliceId};
+use super::{AgedGroupsReader, Cells, GroupsReader, PardonEntries, PardonSums, SliceId};
 use crate::reader::{ReadError, Reader};
 use crate::{SketchNumber, Writer};
 
@@ -33,6 +33,9 @@ pub(super) const WANTED: u8 = 23;
 pub(super) const AGED_GROUPS: u8 = 24;
 pub(super) const SKETCH_SUMS: u8 = 30;
 pub(super) const SKETCH_ASKED: u8 = 31;
+pub(super) const PARDONS: u8 = 32;
+pub(super) const PARDON_SUMS: u8 = 33;
+pub(super) const PARDONS_ASKED: u8 = 34;
 
 /// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
@@ -143,6 +146,12 @@ pub enum Frame<'a> {
         version: u64,
         groups: AgedGroupsReader<'a>,
     },
+    /// These are pardons, as they are now.
+    Pardons { entries: PardonEntries<'a> },
+    /// These are sums over the pardons that the sender has, for each bucket that has any.
+    PardonSums { sums: PardonSums<'a> },
+    /// The receiver is asked for its pardons of some buckets (a bit for each).
+    PardonsAsked { buckets: u32 },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -178,7 +187,10 @@ impl Frame<'_> {
             | Self::ContactAnswered { .. }
             | Self::About { .. }
             | Self::SketchSums { .. }
-            | Self::SketchAsked { .. } => None,
+            | Self::SketchAsked { .. }
+            | Self::Pardons { .. }
+            | Self::PardonSums { .. }
+            | Self::PardonsAsked { .. } => None,
         }
     }
 }
@@ -334,7 +346,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
             of_slice(kind, reader, cells)
         }
         BUCKETS_ASKED..=AGED_GROUPS => of_slice(kind, reader, cells),
-        ACK..=SIBLINGS | SKETCH_SUMS | SKETCH_ASKED => of_no_slice(kind, reader),
+        ACK..=SIBLINGS | SKETCH_SUMS..=PARDONS_ASKED => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
     frame.map_or(Parsed::Malformed, Parsed::Known)
@@ -387,6 +399,15 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError>
         },
         SKETCH_ASKED => Frame::SketchAsked {
             sketch: SketchNumber(reader.varint_u32()?),
+        },
+        PARDONS => Frame::Pardons {
+            entries: PardonEntries { reader },
+        },
+        PARDON_SUMS => Frame::PardonSums {
+            sums: PardonSums::new(reader)?,
+        },
+        PARDONS_ASKED => Frame::PardonsAsked {
+            buckets: reader.u32()?,
         },
         _ => Frame::About {
             asks: reader.byte()? & ASKS != 0,

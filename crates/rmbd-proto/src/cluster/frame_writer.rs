@@ -6,13 +6,15 @@ use super::aged::write_ages;
 use super::frame::{
     ABOUT, ACK, AGED_GROUPS, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS,
     COMPLETE, CONTACT, CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED,
-    GROUPS, HAS_NEXT, LINES_ASKED, MEMBERSHIP, NOT_HELD, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS,
-    SKETCH_ASKED, SKETCH_SUMS, WANTED,
+    GROUPS, HAS_NEXT, LINES_ASKED, MEMBERSHIP, NOT_HELD, PARDON_SUMS, PARDONS, PARDONS_ASKED, PULL,
+    SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED, SKETCH_SUMS, WANTED,
 };
+use super::pardons::{write_pardon, write_sums};
 use super::{
     AgedGroupsWriter, CatalogueLine, CellsWriter, DigestEntry, FRAME_HEAD_BYTES, Fold,
-    GroupsWriter, MARKS_MAX, Purpose, SIBLING_BUCKETS, SKETCHES_TOLD_MAX, SiblingsEntry,
-    SketchEntry, SketchSum, SliceId, gap_after, write_entry, write_slice,
+    GroupsWriter, MARKS_MAX, PARDON_BUCKETS, PardonEntry, Purpose, SIBLING_BUCKETS,
+    SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SketchSum, SliceId, gap_after, write_entry,
+    write_slice,
 };
 use crate::{SketchNumber, Writer, varint};
 
@@ -354,6 +356,38 @@ impl<'o> FrameWriter<'o> {
             }
         });
         written
+    }
+
+    /// Writes as many pardons as fit, and returns how many. Into a datagram that is empty fits one at least: none is
+    /// longer than [`PARDON_BYTES_MAX`](super::PARDON_BYTES_MAX).
+    pub fn pardons<'e>(&mut self, entries: impl IntoIterator<Item = PardonEntry<'e>>) -> usize {
+        let start = self.out.len();
+        let mut written = 0;
+        self.frame(PARDONS, |out, limit| {
+            for entry in entries {
+                let start = out.len();
+                write_pardon(&entry, out);
+                if out.len() > limit {
+                    out.truncate(start);
+                    break;
+                }
+                written += 1;
+            }
+        });
+        if written == 0 {
+            self.out.truncate(start);
+        }
+        written
+    }
+
+    /// Writes the sums of all buckets of pardons; 0 stands for a bucket that has none.
+    pub fn pardon_sums(&mut self, sums: &[u64; PARDON_BUCKETS]) -> bool {
+        self.frame(PARDON_SUMS, |out, _| write_sums(sums, out))
+    }
+
+    #[allow(missing_docs)]
+    pub fn pardons_asked(&mut self, buckets: u32) -> bool {
+        self.frame(PARDONS_ASKED, |out, _| out.extend(buckets.to_le_bytes()))
     }
 
     #[allow(missing_docs)]

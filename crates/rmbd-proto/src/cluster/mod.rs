@@ -45,6 +45,9 @@
 //! | `18` | aged groups | slice, version, fold u8, how many marks u8 (at most 64), the age in ms of each, the youngest first (the first age, then differences); then for each group its index, form and cells as in groups, and for each mark form and folded cells |
 //! | `1e` | sketch sums | for each sketch: length u8 of what follows, number, sum u64 |
 //! | `1f` | sketch asked | sketch: its digest is asked for |
+//! | `20` | pardons | for each: length of what follows, limit u64, length of the key, the key, count, giver's boot u64, ms left, ms kept, how many credits u8, the credits |
+//! | `21` | pardon sums | a bit u32 for each of 32 buckets that has any, then their sums u64, the lowest first |
+//! | `22` | pardons asked | a bit u32 for each bucket |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and a frame has all of them. Forms 0
 //! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number
@@ -68,6 +71,16 @@
 //! node asks for the sums of [`SIBLING_BUCKETS`] parts ([`sibling_bucket`]), and then for the lines of the parts that
 //! differ. Lines come as a digest, in the order of writers, from the *first* on to the last and then from the lowest.
 //!
+//! A *pardon* forgives a key what each amount of a limit says (its *credits*) for as long as is *left*. A limit is told
+//! as a number that follows from its name ([`LimitNumber`](super::LimitNumber)). Times are what is left when the frame
+//! is written, rounded down, so that no clocks are compared; the receiver counts from when it has received them. Of
+//! each limit and key a node keeps one pardon: the one with the highest count, and of equal counts the one with the
+//! highest giver. Whoever gives one gives it a count above all that he has seen. A pardon that is over is *kept* and
+//! told for a while with nothing left, so that none that it has replaced comes back. Of the same pardon (count and
+//! giver) the earlier end holds, so that relays do not prolong it. Two nodes compare *sums* (mod 2^64) over
+//! [`pardon_hash`] of the pardons in each of 32 *buckets* ([`pardon_bucket`]), leaving out those that are kept for less
+//! than a second, and tell each other those of buckets that differ.
+//!
 //! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of
 //! the node's list; who has more writes several abouts. They may come in any order, and again. A node knows the
 //! sketches of another one when all parts of the list have come, and only then does it know which it lacks. A catalogue
@@ -85,8 +98,8 @@
 //!   frames.
 //! - *Additions at the end* of a frame that has no such list (complete, what is asked, contact, not held, about), and
 //!   of a message of membership, are skipped. Unknown purposes and flags count as not set.
-//! - *Additions at the end of a line*, of a sketch in an about, and of a member in a message of membership are
-//!   skipped: each has its length. An addition to a member's entry must not tell members apart, since earlier
+//! - *Additions at the end of a line*, of a pardon, of a sketch in an about, and of a member in a message of membership
+//!   are skipped: each has its length. An addition to a member's entry must not tell members apart, since earlier
 //!   releases pass the entry on without it.
 //! - *Parts about sketches that the receiver does not have* are skipped, and counted.
 //!
@@ -99,6 +112,7 @@ mod frame;
 mod frame_writer;
 mod head;
 mod member;
+mod pardons;
 #[cfg(test)]
 mod tests;
 
@@ -115,6 +129,10 @@ pub use frame::{
 pub use frame_writer::{FrameWriter, Listed};
 pub use head::{Head, head};
 pub use member::{MemberEntry, member_entry};
+pub use pardons::{
+    PARDON_BUCKETS, PARDON_BYTES_MAX, PARDON_COUNT_MAX, PARDON_CREDITS_MAX, PARDON_KEY_BYTES_MAX,
+    PardonEntries, PardonEntry, PardonSums, pardon_bucket, pardon_hash, pardon_place,
+};
 
 use super::reader::{ReadError, Reader};
 use super::{SketchNumber, Writer};

@@ -9,7 +9,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::Boot;
+use crate::{Boot, LimitNumber};
 
 const CELLS: u32 = 5_000;
 const GROUP: u32 = GROUP_CELLS as u32;
@@ -99,6 +99,12 @@ fn read_all(bytes: &[u8]) -> usize {
             Ok(Frame::Pull { groups, .. }) => groups.count(),
             Ok(Frame::About { sketches, .. }) => sketches.count(),
             Ok(Frame::SketchSums { sums }) => sums.count(),
+            Ok(Frame::Pardons { entries }) => entries
+                .inspect(|pardon| assert!(pardon.key.len() <= PARDON_KEY_BYTES_MAX))
+                .count(),
+            Ok(Frame::PardonSums { sums }) => sums
+                .inspect(|&(bucket, _)| assert!(bucket < PARDON_BUCKETS))
+                .count(),
             Ok(_) => 1,
         };
     }
@@ -200,6 +206,43 @@ fn sample_of_ages() -> Vec<u8> {
             assert!(groups.push(7, &[3; GROUP_CELLS], &[]));
         });
         assert_eq!((aged, plain), (Listed::Some, Listed::Some));
+    })
+}
+
+const PARDON: PardonEntry<'_> = PardonEntry {
+    limit: LimitNumber(0x1122_3344_5566_7788),
+    key: b"alice",
+    count: 300,
+    giver: Boot(9),
+    left_ms: 60_000,
+    kept_ms: 120_000,
+    credits: [7, 0, 1, 0, 0, 0, 0, 0],
+};
+
+/// A pardon that takes as many bytes as one may.
+const LONGEST_PARDON: PardonEntry<'_> = PardonEntry {
+    limit: LimitNumber(u64::MAX),
+    key: &[7; PARDON_KEY_BYTES_MAX],
+    count: u64::MAX,
+    giver: Boot(u64::MAX),
+    left_ms: u64::MAX,
+    kept_ms: u64::MAX,
+    credits: [u64::MAX; PARDON_CREDITS_MAX],
+};
+
+/// A datagram with pardons, and with what is said about them.
+fn sample_of_pardons() -> Vec<u8> {
+    written(|writer| {
+        let over = PardonEntry {
+            left_ms: 0,
+            credits: [0; PARDON_CREDITS_MAX],
+            ..PARDON
+        };
+        assert_eq!(writer.pardons([PARDON, over]), 2);
+        let mut sums = [0; PARDON_BUCKETS];
+        (sums[0], sums[9], sums[31]) = (5, u64::MAX, 1);
+        assert!(writer.pardon_sums(&sums));
+        assert!(writer.pardons_asked(1 << 31 | 1));
     })
 }
 
@@ -325,6 +368,7 @@ fn every_cut_and_every_flipped_bit_is_harmless() {
         2 + 1 + SIBLING_BUCKETS + 1 + 1 + 2 + 1,
     );
     cut_and_flip(&sample_of_ages(), 2 + 1);
+    cut_and_flip(&sample_of_pardons(), 2 + 3 + 1);
 }
 
 fn cut_and_flip(bytes: &[u8], items: usize) {
@@ -488,6 +532,81 @@ fn the_fullest_group_fits_a_datagram_behind_everything_that_stands_before_it() {
 }
 
 #[test]
+fn the_longest_pardon_fits_a_datagram_behind_everything_that_stands_before_it() {
+    const SEAL_BYTES: usize = 42;
+    let start = SEAL_BYTES + Head::BYTES_MAX;
+    let mut out = vec![0; start];
+    let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+    assert_eq!(writer.pardons([LONGEST_PARDON, PARDON]), 1);
+    assert_eq!(out.len(), start + FRAME_HEAD_BYTES + PARDON_BYTES_MAX);
+    let Frame::Pardons { mut entries } = only(&out[start..]) else {
+        panic!("another frame");
+    };
+    let read = entries.next().unwrap();
+    assert_eq!((read.key, read.giver), (LONGEST_PARDON.key, Boot(u64::MAX)));
+    // What it cannot say in so many bytes it says as the most that it can.
+    assert_eq!(
+        (read.left_ms, read.credits[7]),
+        ((1 << 42) - 1, (1 << 49) - 1)
+    );
+}
+
+#[test]
+fn pardons_that_do_not_fit_are_left_out() {
+    for limit in 0..90 {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::new(&mut out, limit);
+        let pardons = writer.pardons([PARDON; 3]);
+        assert!(out.len() <= limit && out.is_empty() == (pardons == 0));
+        assert_eq!(read_all(&out), pardons, "{limit}");
+    }
+}
+
+/// The expected numbers come from a program that knows only the description of the format, and the reference
+/// implementation of XXH3 (`xxhsum -H3`).
+#[test]
+fn pardons_are_placed_and_hashed_as_it_is_written() {
+    let api = LimitNumber::of_name(b"api");
+    assert_eq!(api, LimitNumber(0x6ead_bb0d_02ac_cc0a));
+    let long = &b"an-key-of-more-than-16-bytes"[..];
+    let all = [
+        (
+            LimitNumber(0),
+            &b""[..],
+            (0, 0),
+            (0x0e9e_beff_1ebd_5806, 1),
+            0x0166_e9fe_349a_6c3e,
+        ),
+        (
+            LimitNumber(1),
+            b"alice",
+            (1, 1),
+            (0xa570_44a1_1500_3d96, 20),
+            0x4907_1ac4_823f_98e6,
+        ),
+        (
+            api,
+            b"alice",
+            (300, 0x1111_2222_3333_4444),
+            (0x208d_8e8f_da0c_5716, 4),
+            0xe814_0cd4_a13d_f3a6,
+        ),
+        (
+            LimitNumber(u64::MAX),
+            long,
+            (u64::MAX, u64::MAX),
+            (0x1a93_a545_2a3e_795c, 3),
+            0x8176_fd44_c3da_3046,
+        ),
+    ];
+    for (limit, key, (count, giver), (place, bucket), hash) in all {
+        assert_eq!(pardon_place(limit, key), place);
+        assert_eq!(pardon_bucket(place), bucket);
+        assert_eq!(pardon_hash(place, count, Boot(giver)), hash);
+    }
+}
+
+#[test]
 fn what_does_not_fit_leaves_nothing_behind() {
     for limit in 0..60 {
         let mut out = Vec::new();
@@ -614,7 +733,7 @@ proptest! {
 
     /// Frames that begin well, with any body.
     #[test]
-    fn any_body_is_harmless(kind in 0u8..20, body in vec(any::<u8>(), 0..100)) {
+    fn any_body_is_harmless(kind in 0u8..40, body in vec(any::<u8>(), 0..100)) {
         let mut bytes = vec![kind, body.len() as u8, 0];
         bytes.extend(&body);
         read_all(&bytes);

@@ -41,7 +41,7 @@
 //! | `09` | limits | flags u8: 1 *take*, 2 *bound*; number of parts u8, 1 to 8; of each part: sketch varint, key, weight, limit, window varints | adds the weights: always, or (*take*) only if all parts are within their limits | verdict |
 //! | `0a` | sketches | first varint | | the node's sketches from this position of their list on |
 //! | `0b` | hit by the name of a limit | name, key, weight varint | adds the weight as the node's own limit of this name says | verdict |
-//! | `0c` | pardon | name of a limit, key, for varint | forgives the key for so many ms what it has in the limit's window | what is forgiven |
+//! | `0c` | pardon | name of a limit, key, for varint | forgives the key for so many ms what it has in the limit's window, in the whole cluster | what is forgiven |
 //!
 //! Windows are in milliseconds, and 0 is all time. A node answers windows that are a multiple of the step of one that
 //! its sketch keeps, up to that one's span; it refuses others ([`Problem::UnknownWindow`]), and `sketches` tells which

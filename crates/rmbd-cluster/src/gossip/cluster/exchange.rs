@@ -59,6 +59,7 @@ impl Cluster {
         for (sketch, _) in apart {
             self.note_converged(now, sketch);
         }
+        self.tell_pardon_sums(now, boot);
     }
 
     /// Both know which sketches they have in common, or we knew it before and it is up again: each learns at once what

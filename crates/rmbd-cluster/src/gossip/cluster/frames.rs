@@ -131,6 +131,9 @@ impl Cluster {
             | Frame::About { .. }
             | Frame::SketchSums { .. }
             | Frame::SketchAsked { .. }
+            | Frame::Pardons { .. }
+            | Frame::PardonSums { .. }
+            | Frame::PardonsAsked { .. }
             | Frame::UnknownSketch { .. } => {}
         }
     }

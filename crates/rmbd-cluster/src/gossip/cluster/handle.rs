@@ -84,6 +84,9 @@ impl Cluster {
             Frame::ContactAnswered { purpose } => self.take_contact_answered(now, sender, purpose),
             Frame::SketchSums { sums } => self.take_sketch_sums(now, sender, sums),
             Frame::SketchAsked { sketch } => self.answer_sketch_asked(now, sender, sketch),
+            Frame::Pardons { entries } => self.take_pardons(now, sender, entries),
+            Frame::PardonSums { sums } => self.take_pardon_sums(now, sender, sums),
+            Frame::PardonsAsked { buckets } => self.answer_pardons_asked(now, sender, buckets),
             Frame::About {
                 asks,
                 writer,

@@ -93,6 +93,7 @@ impl Cluster {
         }
         self.want_passes(now);
         self.begin_exchange(boot);
+        self.tell_pardon_sums(now, boot);
     }
 
     fn lose_member(&mut self, now: Duration, boot: Boot) {

@@ -6,6 +6,7 @@ mod handle;
 mod leave;
 mod members;
 mod one_way;
+mod pardons;
 mod rounds;
 mod snapshots;
 mod status;
@@ -24,6 +25,7 @@ use super::contact::{Contacts, OneWayTargets, SeedAddresses};
 use super::lifecycle::{Leaving, Readiness};
 use super::limits::ClusterLimits;
 use super::pacer::Pacer;
+use super::pardons::PardonGossip;
 use super::peers::{Ourselves, Peers};
 use super::push::{Publishing, UrgentKeys};
 use super::repair::Repair;
@@ -69,7 +71,9 @@ pub struct ClusterOptions {
 /// - *Output*: [`transmit`](Self::transmit) gives datagrams that are to go out, [`poll_event`](Self::poll_event) gives
 ///   what a log should say, and [`next_wake`](Self::next_wake) says when [`wake`](Self::wake) wants to be called.
 /// - *Orders*: [`join`](Self::join) meets others, [`push_to`](Self::push_to) sends everything to somebody who is no
-///   member, [`move_to`](Self::move_to) says that we are reached elsewhere, and [`leave`](Self::leave) ends our part.
+///   member, [`move_to`](Self::move_to) says that we are reached elsewhere,
+///   [`share_pardons`](Self::share_pardons) says of which pardons others are told, and
+///   [`leave`](Self::leave) ends our part.
 /// - *Questions*, which change nothing: [`status`](Self::status), [`slices`](Self::slices),
 ///   [`slices_of`](Self::slices_of), [`is_ready`](Self::is_ready), [`is_flushed`](Self::is_flushed) and others.
 ///
@@ -100,6 +104,7 @@ pub struct Cluster {
     urgent: UrgentKeys,
     peers: Peers,
     repair: Repair,
+    pardons: PardonGossip,
     readiness: Readiness,
     leaving: Leaving,
     events: Events,
@@ -152,6 +157,7 @@ impl Cluster {
             urgent: UrgentKeys::new(limits.urgent_keys_a_round),
             peers: Peers::new(limits),
             repair: Repair::new(options.gossip_interval, limits),
+            pardons: PardonGossip::new(boot),
             readiness: Readiness::new(now, options.join),
             leaving: Leaving::new(options.join),
             events: Events::default(),

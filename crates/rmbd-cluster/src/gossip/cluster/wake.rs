@@ -48,6 +48,7 @@ impl Cluster {
         if self.rounds.begin(now) {
             self.round(now);
         }
+        self.tell_given_pardons();
         self.publish_some(now);
         self.tell_urgent();
         self.peers.expire(now);
@@ -75,6 +76,7 @@ impl Cluster {
         if let Some(peer) = chosen.and_then(|boot| self.peers.get_mut(boot)) {
             peer.queue_digest(&part);
         }
+        self.begin_pardon_round(now);
         let told = self.tell_targets();
         self.move_on(if chosen.is_some() { &part } else { &told });
     }

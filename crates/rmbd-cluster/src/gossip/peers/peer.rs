@@ -9,6 +9,7 @@ use super::digest_line::DigestLine;
 use super::queue::{Queue, QueuedFrame, Telling};
 use super::received::Received;
 use crate::gossip::limits::ClusterLimits;
+use crate::gossip::pardons::PardonQueue;
 use crate::gossip::push::{Progress, SentPiece, UrgentCells};
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
@@ -50,6 +51,7 @@ pub(crate) struct Peer {
     progress: Progress,
     urgent: UrgentCells,
     queue: Queue,
+    pardons: PardonQueue,
     /// The last data that went out to it was of our slices; groups that it asked for take turns with them.
     was_pushed: bool,
     bytes_sent: u64,
@@ -71,6 +73,7 @@ impl Peer {
             progress: Progress::new(),
             urgent: UrgentCells::new(limits.urgent_cells),
             queue: Queue::new(limits),
+            pardons: PardonQueue::default(),
             was_pushed: false,
             bytes_sent: 0,
             bytes_received: 0,
@@ -209,6 +212,7 @@ impl Peer {
     fn rest(&mut self) {
         self.queue.clear();
         self.urgent.clear();
+        self.pardons.clear();
         self.progress.abandon();
     }
 }
@@ -332,6 +336,11 @@ impl Peer {
         }
     }
 
+    /// Pardons that wait to go to it.
+    pub(crate) fn pardons_mut(&mut self) -> &mut PardonQueue {
+        &mut self.pardons
+    }
+
     /// Something has come that it wants to be acknowledged.
     pub(crate) fn note_received(&mut self, now: Duration, channel: u64, number: u64) {
         self.received.note(now, channel, number);
@@ -342,9 +351,10 @@ impl Peer {
         self.queue.has_frames() || self.received.deadline().is_some_and(|at| at <= now)
     }
 
-    /// Something can go out now as far as the rate allows: our slice, and groups that it asked for.
+    /// Something can go out now as far as the rate allows: our slice, groups that it asked for, and pardons.
     pub(crate) fn has_data(&self) -> bool {
-        !self.urgent.is_empty() || self.may_push() || self.queue.has_groups()
+        let is_data = !self.urgent.is_empty() || self.may_push() || self.queue.has_groups();
+        is_data || self.pardons.has_some()
     }
 
     /// When an ack or a loss is due.

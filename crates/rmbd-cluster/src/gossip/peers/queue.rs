@@ -11,8 +11,8 @@ use crate::gossip::limits::ClusterLimits;
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
 use rmbd_proto::cluster::{
-    CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, Listed, SIBLING_BUCKETS,
-    SliceId,
+    CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, Listed, PARDON_BUCKETS,
+    SIBLING_BUCKETS, SliceId,
 };
 use rmbd_proto::{SketchNumber, Writer};
 
@@ -60,6 +60,10 @@ pub(crate) enum QueuedFrame {
     GroupHashesAsked { slice: SliceId, section: u32 },
     /// Tells the hashes of a section's groups.
     GroupHashes { slice: SliceId, section: u32 },
+    /// Tells the sums of our pardons.
+    PardonSums { sums: Box<[u64; PARDON_BUCKETS]> },
+    /// Asks for pardons.
+    PardonsAsked { buckets: u32 },
     /// Asks for groups.
     Pull { slice: SliceId, groups: Vec<u32> },
 }
@@ -152,6 +156,9 @@ impl Queue {
             match frame {
                 QueuedFrame::Pull { .. } => written.pulls += bytes,
                 QueuedFrame::About { .. } => written.membership += bytes,
+                QueuedFrame::PardonSums { .. } | QueuedFrame::PardonsAsked { .. } => {
+                    written.pardons += bytes;
+                }
                 _ => written.digests += bytes,
             }
             self.frames.pop_front();
@@ -265,6 +272,8 @@ impl QueuedFrame {
                 let version = sketches.version(slice);
                 hashes.is_empty() || writer.group_hashes(slice, version, *section, &hashes)
             }
+            Self::PardonSums { sums } => writer.pardon_sums(sums),
+            Self::PardonsAsked { buckets } => writer.pardons_asked(*buckets),
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,
         }
     }

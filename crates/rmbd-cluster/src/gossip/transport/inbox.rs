@@ -117,6 +117,9 @@ impl Inbox {
             Frame::Groups { .. } | Frame::AgedGroups { .. } | Frame::Pull { .. } => {
                 &mut self.received.pulls
             }
+            Frame::Pardons { .. } | Frame::PardonSums { .. } | Frame::PardonsAsked { .. } => {
+                &mut self.received.pardons
+            }
             _ => &mut self.received.digests,
         };
         *kind += bytes as u64;

@@ -43,6 +43,22 @@ fn name(purpose: Purpose) -> &'static str {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn pardon_meaning(pardon: PardonEntry<'_>) -> Value {
+    json!({
+        "limit": pardon.limit.0,
+        "key": hex(pardon.key),
+        "count": pardon.count,
+        "giver": pardon.giver.0,
+        "left_ms": pardon.left_ms,
+        "kept_ms": pardon.kept_ms,
+        "credits": pardon.credits,
+    })
+}
+
 /// The meaning of a frame in the form that the vectors use.
 fn meaning(frame: Frame<'_>) -> Value {
     match frame {
@@ -173,10 +189,17 @@ fn meaning(frame: Frame<'_>) -> Value {
             let slice = slice(&of);
             json!({"frame": "lines_asked", "slice": slice, "buckets": buckets, "first": first.0})
         }
+        Frame::Pardons { entries } => {
+            let pardons: Vec<_> = entries.map(pardon_meaning).collect();
+            json!({"frame": "pardons", "pardons": pardons})
+        }
+        Frame::PardonSums { sums } => {
+            json!({"frame": "pardon_sums", "sums": sums.collect::<Vec<_>>()})
+        }
+        Frame::PardonsAsked { buckets } => json!({"frame": "pardons_asked", "buckets": buckets}),
         Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
         Frame::Membership { message } => {
-            let message: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({"frame": "membership", "message": message})
+            json!({"frame": "membership", "message": hex(message)})
         }
     }
 }
@@ -291,6 +314,16 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
             let told = &all[..all.len().min(first as usize + sketches.count())];
             told.len() == all.len() && writer.about(asks, writes, &all, first)
         }
+        Frame::Pardons { entries } => {
+            let written = writer.pardons(entries);
+            written > 0 && written == entries.count()
+        }
+        Frame::PardonSums { sums } => {
+            let mut all = [0; PARDON_BUCKETS];
+            sums.for_each(|(bucket, sum)| all[bucket] = sum);
+            writer.pardon_sums(&all)
+        }
+        Frame::PardonsAsked { buckets } => writer.pardons_asked(buckets),
         Frame::UnknownSketch { .. } => false,
     }
 }
@@ -301,7 +334,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 174);
+    assert_eq!(payloads.len(), 194);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

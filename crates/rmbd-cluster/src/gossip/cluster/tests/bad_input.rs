@@ -3,9 +3,10 @@
 use super::*;
 use crate::seal::{Channel, Sealer};
 use rmbd_proto::cluster::{
-    FrameWriter, GROUP_CELLS, GroupsWriter, Listed, SIBLING_BUCKETS, SiblingsEntry, SketchEntry,
+    FrameWriter, GROUP_CELLS, GroupsWriter, Listed, PARDON_BUCKETS, PardonEntry, SIBLING_BUCKETS,
+    SiblingsEntry, SketchEntry,
 };
-use rmbd_store::REFUSED_MAX;
+use rmbd_store::{LimitNumber, PARDONS_MAX, PardonBook, REFUSED_MAX};
 
 /// Somebody with the key who says what he likes, at an address where nobody listens.
 struct Liar {
@@ -33,7 +34,27 @@ impl Liar {
         net.run(MS * 200);
     }
 
+    /// Says something as a member.
+    fn of_member(net: &Net) -> Self {
+        let me = net.nodes[1].cluster.me();
+        Self::new(net, me.node, me.boot.0)
+    }
+
+    /// Says these bytes to the first node, and waits for nothing.
+    fn say_bytes(&mut self, net: &mut Net, frames: &[u8]) {
+        let mut datagram = self.head();
+        datagram.extend(frames);
+        self.send(net, datagram);
+    }
+
     fn say_only(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
+        let mut datagram = self.head();
+        let mut writer = FrameWriter::new(&mut datagram, DATAGRAM_BYTES_MAX - TAG_BYTES);
+        assert!(write(&mut writer));
+        self.send(net, datagram);
+    }
+
+    fn head(&self) -> Vec<u8> {
         let mut datagram = vec![0; HEADER_BYTES];
         Head {
             to_boot: self.to_boot,
@@ -41,8 +62,10 @@ impl Liar {
             address: address(77),
         }
         .write(&mut datagram);
-        let mut writer = FrameWriter::new(&mut datagram, DATAGRAM_BYTES_MAX - TAG_BYTES);
-        assert!(write(&mut writer));
+        datagram
+    }
+
+    fn send(&mut self, net: &mut Net, mut datagram: Vec<u8>) {
         self.sealer.seal(&mut datagram).unwrap();
         let now = net.now;
         let cluster = &mut net.nodes[0].cluster;
@@ -304,4 +327,91 @@ fn a_hundred_thousand_slices_of_one_member_take_no_more_than_some_hundreds() {
     net.nodes[1].replica.add(b"later", 5.into()).unwrap();
     net.run(ROUND * 4);
     assert!(net.nodes[0].replica.estimate(b"later").count >= 5);
+}
+
+fn pardon(key: &[u8]) -> PardonEntry<'_> {
+    PardonEntry {
+        limit: LimitNumber(7),
+        key,
+        count: 1,
+        giver: Boot(5),
+        left_ms: 600_000,
+        kept_ms: 660_000,
+        credits: [3; 8],
+    }
+}
+
+/// Gives the first node a book.
+fn share_a_book(net: &mut Net) -> Arc<PardonBook> {
+    let book = Arc::new(PardonBook::new(net.nodes[0].cluster.me().boot));
+    net.nodes[0].cluster.share_pardons(Arc::clone(&book));
+    book
+}
+
+#[test]
+fn who_is_no_member_neither_pardons_nor_is_told() {
+    let mut net = two_nodes();
+    let book = share_a_book(&mut net);
+    let mut liar = Liar::new(&net, 5, 500);
+    liar.says_of_itself(&mut net, 55, right_fingerprint());
+    liar.say(&mut net, |frames| frames.pardons([pardon(b"alice")]) == 1);
+    assert_eq!(book.pardons().all().count(), 0);
+    let given = book.give((LimitNumber(7), b"bob"), [1; 8], MS * 60_000, net.now);
+    given.unwrap();
+    liar.say(&mut net, |frames| frames.pardons_asked(u32::MAX));
+    liar.say(&mut net, |frames| frames.pardon_sums(&[9; PARDON_BUCKETS]));
+    let peer = net.nodes[0].cluster.peers.get_mut(Boot(500)).unwrap();
+    assert!(!peer.pardons_mut().has_some());
+    assert_eq!(refused(&net, "pardon_of_no_member"), 3);
+    assert!(is_unchanged(&net));
+}
+
+#[test]
+fn what_members_say_of_pardons_takes_bounded_memory_and_bytes() {
+    let mut net = two_nodes();
+    let book = share_a_book(&mut net);
+    let mut liar = Liar::of_member(&net);
+    let keys: Vec<Vec<u8>> = (0..5_000_u64)
+        .map(|n| n.to_le_bytes().repeat(100))
+        .collect();
+    for key in &keys {
+        liar.say_only(&mut net, |frames| frames.pardons([pardon(key)]) == 1);
+    }
+    let taken = book.pardons().all().count();
+    assert_eq!(taken, PARDONS_MAX);
+    assert_eq!(refused(&net, "pardon_not_taken"), 5_000 - taken as u64);
+    // They are asked for again and again, in a round.
+    for _ in 0..1_000 {
+        liar.say_only(&mut net, |frames| frames.pardons_asked(u32::MAX));
+        liar.say_only(&mut net, |frames| frames.pardon_sums(&[9; PARDON_BUCKETS]));
+    }
+    let sent = |net: &Net| net.nodes[0].cluster.status(net.now).sent.pardons;
+    let before = sent(&net);
+    net.run(ROUND * 4);
+    let told = sent(&net) - before;
+    assert!(told > 64 << 10 && told < 6 * (66 << 10), "{told}");
+    assert!(is_unchanged(&net));
+}
+
+#[test]
+fn frames_of_pardons_that_are_cut_or_damaged_are_harmless() {
+    let mut net = two_nodes();
+    let book = share_a_book(&mut net);
+    let mut liar = Liar::of_member(&net);
+    let mut frames = Vec::new();
+    let mut writer = FrameWriter::new(&mut frames, 1_000);
+    assert_eq!(writer.pardons([pardon(b"alice"), pardon(b"bob")]), 2);
+    assert!(writer.pardon_sums(&[9; PARDON_BUCKETS]) && writer.pardons_asked(5));
+    for cut in 0..frames.len() {
+        liar.say_bytes(&mut net, &frames[..cut]);
+    }
+    for bit in 0..frames.len() * 8 {
+        let mut flipped = frames.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        liar.say_bytes(&mut net, &flipped);
+    }
+    assert!(refused(&net, "malformed") > 0);
+    assert!(book.pardons().all().count() <= PARDONS_MAX);
+    net.run(ROUND * 2);
+    assert!(is_unchanged(&net));
 }
