@@ -11,7 +11,7 @@ use std::time::Duration;
 use rmbd_sketch::{Allowance, CellIndexes, Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
-use super::pipeline::{Asked, Key, Operation, Pipeline, Way};
+use super::pipeline::{Key, Operation, Pipeline, Way};
 use super::{Estimate, Replica, WindowQuestion};
 
 /// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees every add of
@@ -218,11 +218,9 @@ impl<T: Copy> Batch<T> {
             let add = Operation::Add { weight: absorbed };
             self.pipeline.push(key, add, answer);
         }
-        let asked = Asked {
-            window: question,
-            limit: Some(limit),
-        };
-        self.pipeline.push_in(key, (weight, token), &asked, answer);
+        let take = (weight, limit, token);
+        self.pipeline
+            .push_take(key, take, question.as_ref(), answer);
         Ok(())
     }
 
@@ -331,11 +329,8 @@ impl<T: Copy> Batch<T> {
         answer: &mut impl FnMut(T, Estimate),
     ) {
         let (key, weight) = self.with_absorbed(key, weight, answer);
-        let asked = Asked {
-            window: Some(question),
-            limit: None,
-        };
-        self.pipeline.push_in(key, (weight, token), &asked, answer);
+        self.pipeline
+            .push_in(key, (weight, token), &question, answer);
     }
 
     /// A key with its weight and what is absorbed for it. What is too much for one add goes first.

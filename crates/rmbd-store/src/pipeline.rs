@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
-use super::windows::Resolved;
+use super::windows::{Kept, Question, RESOLVED_KEPT, Resolved};
 use super::{Estimate, Replica, WindowQuestion};
 
 /// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
@@ -64,21 +64,23 @@ pub(super) enum Operation<T> {
         weight: Weight,
         token: T,
     },
-    /// Asks in the way that an [`Asked`] says. This stands beside the operation, so that adds carry no room for it.
+    /// Adds, and then asks for the estimate in a window.
     AskIn {
         weight: Weight,
         token: T,
+        window: Kept,
+    },
+    /// Adds what is within the limit that stands beside the operation.
+    Take {
+        weight: Weight,
+        token: T,
+        /// Without a window it is the estimate of all time that is limited.
+        window: Option<Kept>,
     },
 }
 
-/// How an estimate is asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Asked {
-    /// The window; without one it is the estimate of all time.
-    pub(super) window: Option<WindowQuestion>,
-    /// With a limit, weight is added only if it is within.
-    pub(super) limit: Option<u64>,
-}
+/// More operations wait never, so a question is kept as long as one waits that asks it.
+const _: () = assert!(LAG <= RESOLVED_KEPT);
 
 /// A key, or a hash that stands for it.
 #[derive(Debug, Clone, Copy)]
@@ -99,8 +101,11 @@ pub(super) struct Pipeline<T> {
     /// The ring of cells: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
-    asked: [Asked; LAG],
+    /// Limits of those that take.
+    limits: [u64; LAG],
+    /// The questions of operations that wait, and those of keys that were looked up.
     resolved: Resolved,
+    looked: Resolved,
     /// Operations taken since the last `finish`.
     taken: usize,
     /// Weight that was not added since it would have passed a limit, until somebody takes the number.
@@ -121,8 +126,9 @@ impl<T: Copy> Pipeline<T> {
             operations: [Operation::Add {
                 weight: Weight::ZERO,
             }; LAG],
-            asked: [Asked::default(); LAG],
+            limits: [0; LAG],
             resolved: Resolved::default(),
+            looked: Resolved::default(),
             taken: 0,
             refused_weight: 0,
         }
@@ -159,53 +165,81 @@ impl<T: Copy> Pipeline<T> {
         }
     }
 
-    /// Takes a question that is asked in a particular way. A weight that is not added counts as
-    /// [refused](Self::take_refused_weight).
-    // In line, since a question that is copied right after it was written has to wait for that.
-    #[inline(always)]
+    /// Like [`push`](Self::push), for an addition and a question about a window.
+    #[inline]
     pub(super) fn push_in(
         &mut self,
         key: Key<'_>,
         (weight, token): (Weight, T),
-        asked: &Asked,
+        question: &WindowQuestion,
         answer: &mut impl FnMut(T, Estimate),
     ) {
+        let window = self.resolved.keep(&self.replica.windows, question);
+        let operation = Operation::AskIn {
+            weight,
+            token,
+            window,
+        };
+        let place = self.push_at(key, operation, answer);
+        self.wait_or_apply(place, Some(window), answer);
+    }
+
+    /// Like [`push`](Self::push), for an addition of what is within a limit. A weight that is not added counts as
+    /// [refused](Self::take_refused_weight).
+    #[inline]
+    pub(super) fn push_take(
+        &mut self,
+        key: Key<'_>,
+        (weight, limit, token): (Weight, u64, T),
+        question: Option<&WindowQuestion>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let windows = &self.replica.windows;
+        let window = question.map(|question| self.resolved.keep(windows, question));
+        let operation = Operation::Take {
+            weight,
+            token,
+            window,
+        };
+        let place = self.push_at(key, operation, answer);
+        self.limits[place] = limit;
+        self.wait_or_apply(place, window, answer);
+    }
+
+    /// Puts an operation at a place, which it returns.
+    #[inline]
+    fn push_at(
+        &mut self,
+        key: Key<'_>,
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> usize {
         match self.way {
             Way::Direct => {
                 find(&self.replica, key, &mut self.cells[0]);
-                let estimate = perform_in(
-                    &self.replica,
-                    &mut self.lane,
-                    &self.cells[0],
-                    weight,
-                    asked,
-                    &mut self.resolved,
-                );
-                self.answer_in(weight, token, estimate, answer);
+                self.operations[0] = operation;
+                0
             }
-            Way::Pipelined => {
-                let place = self.push_pipelined(key, Operation::AskIn { weight, token }, answer);
-                self.asked[place] = *asked;
-                if let Some(question) = &asked.window {
-                    let cells = &self.cells[place];
-                    (self.replica).prefetch_window(cells, question, &mut self.resolved);
-                }
-            }
+            Way::Pipelined => self.push_pipelined(key, operation, answer),
         }
     }
 
+    /// Fetches what the operation at a place reads of a window, or applies it where nothing waits.
     #[inline]
-    fn answer_in(
+    fn wait_or_apply(
         &mut self,
-        weight: Weight,
-        token: T,
-        estimate: Estimate,
+        place: usize,
+        window: Option<Kept>,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        if estimate.refused {
-            self.refused_weight += u64::from(weight);
+        match (self.way, window) {
+            (Way::Direct, _) => self.apply(place, answer),
+            (Way::Pipelined, None) => {}
+            (Way::Pipelined, Some(window)) => {
+                let question = self.resolved.get(window);
+                self.replica.prefetch_window(&self.cells[place], question);
+            }
         }
-        answer(token, estimate);
     }
 
     /// Weight that was not added since the last call.
@@ -239,13 +273,14 @@ impl<T: Copy> Pipeline<T> {
         cells: &CellIndexes,
         question: &WindowQuestion,
     ) -> Estimate {
-        (self.replica).estimate_in_at(cells, question, &mut self.resolved)
+        (self.replica).estimate_in_at(cells, question, &mut self.looked)
     }
 
     /// Starts to fetch what [`estimate_in_at`](Self::estimate_in_at) reads.
     #[inline]
     pub(super) fn prefetch_in(&mut self, cells: &CellIndexes, question: &WindowQuestion) {
-        (self.replica).prefetch_window(cells, question, &mut self.resolved);
+        let window = self.looked.keep(&self.replica.windows, question);
+        self.replica.prefetch_window(cells, self.looked.get(window));
     }
 
     /// Adds to cells at once.
@@ -299,25 +334,45 @@ impl<T: Copy> Pipeline<T> {
 
     #[inline]
     fn apply(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
-        if let Operation::AskIn { weight, token } = self.operations[place] {
-            let estimate = perform_in(
-                &self.replica,
-                &mut self.lane,
-                &self.cells[place],
-                weight,
-                &self.asked[place],
-                &mut self.resolved,
-            );
-            self.answer_in(weight, token, estimate, answer);
-            return;
+        let operation = self.operations[place];
+        if let Operation::AskIn { .. } | Operation::Take { .. } = operation {
+            return self.apply_in(place, answer);
         }
-        perform(
-            &self.replica,
-            &mut self.lane,
-            &self.cells[place],
-            self.operations[place],
-            answer,
-        );
+        let cells = &self.cells[place];
+        perform(&self.replica, &mut self.lane, cells, operation, answer);
+    }
+
+    /// Applies an operation with a window or a limit.
+    // A call of its own, so that the other operations stay as short as they are.
+    #[inline(never)]
+    fn apply_in(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
+        let (replica, lane, cells) = (&self.replica, &mut self.lane, &self.cells[place]);
+        match self.operations[place] {
+            Operation::AskIn {
+                weight,
+                token,
+                window,
+            } => {
+                if weight > Weight::ZERO {
+                    add(replica, lane, cells, weight);
+                }
+                answer(token, replica.estimate_of(cells, self.resolved.get(window)));
+            }
+            Operation::Take {
+                weight,
+                token,
+                window,
+            } => {
+                let window = window.map(|window| self.resolved.get(window));
+                let estimate = take(replica, lane, cells, (weight, self.limits[place]), window);
+                if estimate.refused {
+                    self.refused_weight += u64::from(weight);
+                }
+                answer(token, estimate);
+            }
+            // See `apply`.
+            Operation::Add { .. } | Operation::Ask { .. } => {}
+        }
     }
 }
 
@@ -363,37 +418,30 @@ fn perform<T>(
             }
             answer(token, replica.estimate_at(cells));
         }
-        // Its answer needs what stands beside it: see `apply`.
-        Operation::AskIn { .. } => {}
+        // These need what stands beside them: see `apply`.
+        Operation::AskIn { .. } | Operation::Take { .. } => {}
     }
 }
 
-/// Answers a question that is asked in a particular way. Weight that is within its limit, or has none, is added.
-// A call of its own, so that the other operations stay as short as they are.
+/// Adds a weight that is within a limit.
 #[inline(never)]
-fn perform_in(
+fn take(
     replica: &Replica,
     lane: &mut Option<Lane>,
     cells: &CellIndexes,
-    weight: Weight,
-    asked: &Asked,
-    resolved: &mut Resolved,
+    (weight, limit): (Weight, u64),
+    window: Option<&Question>,
 ) -> Estimate {
-    if asked.limit.is_none() && weight > Weight::ZERO {
-        add(replica, lane, cells, weight);
-    }
-    let mut estimate = match &asked.window {
-        Some(question) => replica.estimate_in_at(cells, question, resolved),
+    let mut estimate = match window {
+        Some(question) => replica.estimate_of(cells, question),
         None => replica.estimate_at(cells),
     };
-    if let Some(limit) = asked.limit {
-        match estimate.count.checked_add(weight.into()) {
-            Some(count) if count <= limit => {
-                add(replica, lane, cells, weight);
-                estimate.count = count;
-            }
-            _ => estimate.refused = true,
+    match estimate.count.checked_add(weight.into()) {
+        Some(count) if count <= limit => {
+            add(replica, lane, cells, weight);
+            estimate.count = count;
         }
+        _ => estimate.refused = true,
     }
     estimate
 }
