@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
 use super::windows::{Kept, Question, RESOLVED_KEPT, Resolved};
-use super::{Estimate, Replica, WindowQuestion};
+use super::{Estimate, Replica, Terms, WindowQuestion};
 
 /// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
 /// still in the cache.
@@ -70,7 +70,7 @@ pub(super) enum Operation<T> {
         token: T,
         window: Kept,
     },
-    /// Adds what is within the limit that stands beside the operation.
+    /// Asks for the estimate on the terms that stand beside the operation, and then adds what they allow.
     Take {
         weight: Weight,
         token: T,
@@ -101,8 +101,10 @@ pub(super) struct Pipeline<T> {
     /// The ring of cells: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
-    /// Limits of those that take.
-    limits: [u64; LAG],
+    /// The terms of takes.
+    terms: [Terms; LAG],
+    /// Takes that wait.
+    takes: usize,
     /// The questions of operations that wait, and those of keys that were looked up.
     resolved: Resolved,
     looked: Resolved,
@@ -126,7 +128,8 @@ impl<T: Copy> Pipeline<T> {
             operations: [Operation::Add {
                 weight: Weight::ZERO,
             }; LAG],
-            limits: [0; LAG],
+            terms: [Terms::default(); LAG],
+            takes: 0,
             resolved: Resolved::default(),
             looked: Resolved::default(),
             taken: 0,
@@ -184,13 +187,13 @@ impl<T: Copy> Pipeline<T> {
         self.wait_or_apply(place, Some(window), answer);
     }
 
-    /// Like [`push`](Self::push), for an addition of what is within a limit. A weight that is not added counts as
+    /// Like [`push`](Self::push), for what is added on terms. A weight that is not added counts as
     /// [refused](Self::take_refused_weight).
     #[inline]
     pub(super) fn push_take(
         &mut self,
         key: Key<'_>,
-        (weight, limit, token): (Weight, u64, T),
+        (weight, terms, token): (Weight, &Terms, T),
         question: Option<&WindowQuestion>,
         answer: &mut impl FnMut(T, Estimate),
     ) {
@@ -202,7 +205,8 @@ impl<T: Copy> Pipeline<T> {
             window,
         };
         let place = self.push_at(key, operation, answer);
-        self.limits[place] = limit;
+        self.terms[place] = *terms;
+        self.takes += 1;
         self.wait_or_apply(place, window, answer);
     }
 
@@ -245,6 +249,12 @@ impl<T: Copy> Pipeline<T> {
     /// Weight that was not added since the last call.
     pub(super) fn take_refused_weight(&mut self) -> u64 {
         std::mem::take(&mut self.refused_weight)
+    }
+
+    /// Whether takes wait, of which nobody knows whether they add.
+    #[inline]
+    pub(super) fn has_takes(&self) -> bool {
+        self.takes > 0
     }
 
     /// Weight that was not added since it was taken last.
@@ -290,7 +300,7 @@ impl<T: Copy> Pipeline<T> {
     }
 
     /// Applies all operations that wait.
-    fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+    pub(super) fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
             self.apply(operation % LAG, answer);
         }
@@ -364,10 +374,12 @@ impl<T: Copy> Pipeline<T> {
                 window,
             } => {
                 let window = window.map(|window| self.resolved.get(window));
-                let estimate = take(replica, lane, cells, (weight, self.limits[place]), window);
-                if estimate.refused {
+                let terms = &self.terms[place];
+                let estimate = take(replica, lane, cells, (weight, terms), window);
+                if terms.takes && estimate.passed.is_some() {
                     self.refused_weight += u64::from(weight);
                 }
+                self.takes -= 1;
                 answer(token, estimate);
             }
             // See `apply`.
@@ -423,26 +435,27 @@ fn perform<T>(
     }
 }
 
-/// Adds a weight that is within a limit.
-#[inline(never)]
+/// Asks for an estimate, and adds a weight to the key if the terms allow it.
+#[inline]
 fn take(
     replica: &Replica,
     lane: &mut Option<Lane>,
     cells: &CellIndexes,
-    (weight, limit): (Weight, u64),
+    (weight, terms): (Weight, &Terms),
     window: Option<&Question>,
 ) -> Estimate {
     let mut estimate = match window {
         Some(question) => replica.estimate_of(cells, question),
         None => replica.estimate_at(cells),
     };
-    match estimate.count.checked_add(weight.into()) {
-        Some(count) if count <= limit => {
-            add(replica, lane, cells, weight);
-            estimate.count = count;
+    if terms.are_passed(estimate.count, weight) {
+        let limit = terms.limit.saturating_add(terms.credit);
+        estimate.passed = Some(replica.passed(cells, window, weight, limit));
+        if terms.takes {
+            return estimate;
         }
-        _ => estimate.refused = true,
     }
+    add(replica, lane, cells, weight);
     estimate
 }
 

@@ -15,7 +15,6 @@ use self::editions::{Editions, Seen};
 pub use self::pardons::PARDONS_MAX;
 pub(in crate::engine) use self::pardons::{Credits, PardonView, Pardons};
 pub use self::pattern::{KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError};
-pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
 
 /// A limit with a name, and how often it was asked.
@@ -33,8 +32,10 @@ impl NamedLimit {
         self.counters.read()
     }
 
-    pub(super) fn note(&self, outcome: Outcome) {
-        self.counters.note(outcome);
+    /// Counts an answer with this largest estimate, and says in it whether a shadow admitted.
+    pub(super) fn note(&self, told: &mut LimitsAnswer, limit: u64) {
+        told.is_shadow = self.rule.is_shadow && told.is_over;
+        self.counters.note(told.outcome(limit));
     }
 }
 
@@ -46,8 +47,19 @@ impl NamedLimits {
     /// The limit of this name.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&NamedLimit> {
+        self.at(self.place(name)?)
+    }
+
+    /// The place of the limit of this name.
+    pub(super) fn place(&self, name: &[u8]) -> Option<u32> {
         let by_name = |limit: &NamedLimit| limit.rule.name.as_bytes().cmp(name);
-        self.0.binary_search_by(by_name).ok().map(|at| &self.0[at])
+        let place = self.0.binary_search_by(by_name).ok()?;
+        u32::try_from(place).ok()
+    }
+
+    /// The limit at a place.
+    pub(super) fn at(&self, place: u32) -> Option<&NamedLimit> {
+        self.0.get(place as usize)
     }
 
     /// All of them.
@@ -125,7 +137,13 @@ mod tests {
         let names: Vec<_> = limits.iter().map(|limit| &*limit.rule.name).collect();
         assert_eq!(names, ["api", "login"]);
         let api = limits.find(b"api").unwrap();
-        api.note(Outcome::default());
+        api.note(
+            &mut LimitsAnswer {
+                is_over: false,
+                ..LimitsAnswer::NO_LIMIT
+            },
+            100,
+        );
         book.replace(vec![rule("api", 7)]);
         // Who holds the limits of before goes on with them.
         assert_eq!(api.rule.amounts[0].limit, 100);

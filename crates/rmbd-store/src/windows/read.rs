@@ -21,7 +21,7 @@ use super::copier::slack_ns;
 use super::question::{Reading, UnknownWindow, Window, WindowQuestion};
 use super::ring::Ring;
 use super::{WindowPlan, Windows, ns, ns_of_ms};
-use crate::{Estimate, Replica};
+use crate::{Estimate, Passed, Replica};
 
 /// How often a reader asks again whose snapshot was reused, or while growth was booked. Both take microseconds, and
 /// the first happens once in a step.
@@ -94,7 +94,7 @@ impl Replica {
             covered_ms: read.covered_ms,
             incomplete: self.is_incomplete() || read.incomplete || has_legacy_peers,
             overflowed: read.overflowed,
-            refused: false,
+            passed: None,
         }
     }
 
@@ -124,6 +124,27 @@ impl Replica {
             .saturating_add(span_ns)
             .saturating_sub(ns(question.now));
         Some(Duration::from_nanos(wait_ns.max(0) as u64))
+    }
+
+    /// What is found out where the weight and the estimate of the key with these cells pass a limit; `None` is all
+    /// time.
+    pub(crate) fn passed(
+        &self,
+        cells: &CellIndexes,
+        asked: Option<&Question>,
+        weight: Weight,
+        limit: u64,
+    ) -> Passed {
+        match asked {
+            Some(Question { question, .. }) => Passed {
+                retry_after: self.retry_after(cells, question, weight, limit),
+                error: self.error_in(question),
+            },
+            None => Passed {
+                retry_after: None,
+                error: self.error(),
+            },
+        }
     }
 
     /// Starts to fetch what [`estimate_of`](Self::estimate_of) reads, beside the cells themselves.
