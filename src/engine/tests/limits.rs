@@ -426,8 +426,8 @@ fn what_waits_is_answered_like_what_is_decided_at_once() {
 /// A hit that waits is judged by the limit that it was asked about.
 #[test]
 fn limits_that_change_do_not_change_what_waits() {
-    let (limits, mut session) =
-        Limits::with(1 << 12, Way::Pipelined).with_token::<u32>(Way::Pipelined);
+    let way = Way::Pipelined;
+    let (limits, mut session) = Limits::with(1 << 12, way).with_token::<u32>(way);
     let mut overs = Vec::new();
     let mut answer = |token: u32, answer| match answer {
         Answer::NamedLimit(told) => overs.push((token, told.is_over)),
