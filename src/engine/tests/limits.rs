@@ -303,8 +303,8 @@ fn rule(name: &str, limit: u64) -> Rule {
     }
 }
 
-/// Requests with one limit wait for their cells. They get the answers of those that are decided at once, and so does all
-/// that is asked between them.
+/// Requests with one limit wait for their cells. They get the answers of those that are decided at once, and so does
+/// all that is asked between them.
 #[test]
 fn what_waits_is_answered_like_what_is_decided_at_once() {
     for seed in 0..40 {

@@ -57,7 +57,8 @@ impl Replica {
     /// is at most the estimate of all time.
     #[must_use]
     pub fn estimate_in(&self, key: &[u8], question: &WindowQuestion) -> Estimate {
-        self.estimate_in_at(&self.own.cells_of(key), question, &mut Resolved::default())
+        let asked = Question::resolve(&self.windows, question);
+        self.estimate_of(&self.own.cells_of(key), &asked)
     }
 
     /// The same for a key with these cells.
@@ -109,7 +110,7 @@ impl Replica {
         limit: u64,
     ) -> Option<Duration> {
         let most = limit.checked_sub(weight.into())?;
-        let estimate = self.estimate_in_at(cells, question, &mut Resolved::default());
+        let estimate = self.estimate_of(cells, &Question::resolve(&self.windows, question));
         if estimate.count <= most {
             return Some(Duration::ZERO);
         }
@@ -386,11 +387,7 @@ impl Resolved {
     #[inline(never)]
     fn resolve(&mut self, windows: &Windows, question: &WindowQuestion) -> Kept {
         self.last = (self.last + 1) % RESOLVED;
-        let ring = windows.ring(question.window);
-        self.questions[self.last] = Question {
-            question: *question,
-            slots: ring.and_then(|ring| Slots::find(ring, question)),
-        };
+        self.questions[self.last] = Question::resolve(windows, question);
         Kept(self.last as u8)
     }
 
@@ -409,6 +406,14 @@ impl Question {
         },
         slots: None,
     };
+
+    fn resolve(windows: &Windows, question: &WindowQuestion) -> Self {
+        let ring = windows.ring(question.window);
+        Self {
+            question: *question,
+            slots: ring.and_then(|ring| Slots::find(ring, question)),
+        }
+    }
 
     /// Whether this question was resolved, and comes to the same now.
     #[inline]
