@@ -346,7 +346,7 @@ impl<T: Copy> Session<T> {
         match limit.window {
             None => batch.hit(key, weight, asked, &mut into(&self.named, answer))?,
             Some(window) => {
-                batch.hit_in(key, weight, window, asked, &mut into(&self.named, answer))?
+                batch.hit_in(key, weight, window, asked, &mut into(&self.named, answer))?;
             }
         }
         self.tally.hit += 1;
