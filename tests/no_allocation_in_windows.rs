@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd_sketch::{Geometry, HashFamily, Weight};
-use rmbd_store::{Batch, Reading, Replica, ReplicaOptions, Slices, WindowPlan, WindowQuestion};
+use rmbd_store::{
+    Batch, Reading, Replica, ReplicaOptions, Slices, Terms, WindowPlan, WindowQuestion,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -62,12 +64,22 @@ fn windows_allocate_nothing_after_the_start() {
                     reading,
                     now,
                 };
-                let weight = (Weight::ONE, 10);
+                let terms = Terms {
+                    limit: 10,
+                    credit: 1,
+                    takes: true,
+                };
                 batch
                     .hit_in(&key, (Weight::ONE, 9), question, (), &mut answer)
                     .unwrap();
                 batch
-                    .take(&key, weight, Some(question), (), &mut answer)
+                    .take(
+                        &key,
+                        (Weight::ONE, &terms),
+                        Some(&question),
+                        (),
+                        &mut answer,
+                    )
                     .unwrap();
                 batch.count_in(&key, question, (), &mut answer);
                 let looked = batch.look(&key, &mut answer);

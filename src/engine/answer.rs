@@ -2,8 +2,10 @@
 //!
 //! A new question that rests on an estimate takes a variant here, and a call and a counter in `session.rs`.
 
+use super::limits::{NamedLimits, Part, decide};
 use super::{Limit, LimitsAnswer};
-use rmbd_store::Estimate;
+use rmbd_sketch::Weight;
+use rmbd_store::{Estimate, Terms};
 
 /// The answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,16 @@ pub(super) enum Question {
     Window,
     Hit { limit: Limit },
     Bounds { total_weight: u64, error: u64 },
+    Limit(OneLimit),
+}
+
+/// A request with one limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OneLimit {
+    pub(super) weight: Weight,
+    pub(super) terms: Terms,
+    /// The limit's place among those with names, if it has one.
+    pub(super) named: Option<u32>,
 }
 
 impl Question {
@@ -67,9 +79,11 @@ impl Question {
         }
     }
 
+    /// The answer; `limits` are those with names, as they were when it was asked.
     #[inline]
-    pub(super) fn answer(self, estimate: Estimate) -> Answer {
+    pub(super) fn answer(self, estimate: Estimate, limits: &NamedLimits) -> Answer {
         match self {
+            Self::Limit(limit) => limit.answer(&estimate, limits),
             Self::Count => Answer::Count(estimate),
             Self::Window => Answer::Window(estimate),
             Self::Hit { limit } => Answer::Hit {
@@ -84,6 +98,22 @@ impl Question {
                 lower: estimate.count.saturating_sub(error),
                 total_weight,
             }),
+        }
+    }
+}
+
+impl OneLimit {
+    fn answer(&self, estimate: &Estimate, limits: &NamedLimits) -> Answer {
+        let Terms { limit, takes, .. } = self.terms;
+        let part = Part::of(estimate, self.weight, &self.terms);
+        let wait = |_| estimate.passed.and_then(|passed| passed.retry_after);
+        let mut told = decide(&[part], takes, wait);
+        match self.named.and_then(|place| limits.at(place)) {
+            Some(named) => {
+                named.note(&mut told, limit);
+                Answer::NamedLimit(told)
+            }
+            None => Answer::Limits(told),
         }
     }
 }
@@ -140,7 +170,8 @@ mod tests {
             (u64::MAX, 2.7, u64::MAX, 0),
         ] {
             let estimate = of(count);
-            let answer = Question::bounds(epsilon, total_weight).answer(estimate);
+            let answer =
+                Question::bounds(epsilon, total_weight).answer(estimate, &NamedLimits::default());
             let bounds = Bounds {
                 estimate,
                 lower,

@@ -41,6 +41,12 @@ impl<T: Copy> Batches<T> {
         &mut self.others[at]
     }
 
+    /// Answers everything that waits in any batch.
+    pub(super) fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+        self.default.drain(answer);
+        self.others.iter_mut().for_each(|batch| batch.drain(answer));
+    }
+
     /// Finishes the batch of `default`, and all others that were asked for.
     pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         self.default.finish(answer);

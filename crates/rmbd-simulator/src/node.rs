@@ -13,7 +13,7 @@ use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
 use rmbd_store::{
     Batch, CellsRef, Estimate, GROUP_CELLS, PardonBook, Reading, Replica, ReplicaLimits,
-    ReplicaOptions, Slices, WindowQuestion,
+    ReplicaOptions, Slices, Terms, WindowQuestion,
 };
 
 use super::desk::Desk;
@@ -305,8 +305,14 @@ impl Machine for Node {
         });
         let mut batch = Batch::sharing(Arc::clone(&self.replica));
         let mut takes = false;
-        let mut answer = |(), estimate: Estimate| takes = !estimate.refused;
-        let taken = batch.take(key, (Weight::ONE, limit), question, (), &mut answer);
+        let mut answer = |(), estimate: Estimate| takes = estimate.passed.is_none();
+        let terms = Terms {
+            limit,
+            credit: 0,
+            takes: true,
+        };
+        let question = question.as_ref();
+        let taken = batch.take(key, (Weight::ONE, &terms), question, (), &mut answer);
         batch.finish(&mut answer);
         taken.is_ok() && takes
     }

@@ -8,7 +8,8 @@ use std::ops::Range;
 use super::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, fence};
 use super::{CellIndex, CellIndexes, Sketch};
 
-/// The number of neighbours that [`Sketch::folded`] has straight code for, beside 1: eight pairs are a cache line.
+/// The number of neighbours that [`Sketch::folded`] has straight code for, beside 1: eight pairs are a cache line, and
+/// the table begins with a line.
 const USUAL_FOLD: usize = 8;
 
 impl Sketch {
@@ -27,20 +28,20 @@ impl Sketch {
         sum
     }
 
-    /// Starts to fetch the cells that [`folded`](Self::folded) reads for a key with these cells.
+    /// Starts to fetch what [`fold_rows`](Self::fold_rows) reads for a key with these cells, beside what
+    /// [`prefetch`](Self::prefetch) fetches.
     #[inline]
-    pub fn prefetch_folded(&self, cells: &CellIndexes, fold: usize) {
-        // Divisions take time; these two are the usual ones.
-        match fold {
-            1 => self.prefetch_neighbours(cells, 1),
-            USUAL_FOLD => self.prefetch_neighbours(cells, USUAL_FOLD),
-            _ => self.prefetch_neighbours(cells, fold.max(1)),
+    pub fn prefetch_neighbours(&self, cells: &CellIndexes, fold: usize) {
+        // The table begins with a cache line, so neighbours that divide a line are in the line of the cell itself.
+        if !USUAL_FOLD.is_multiple_of(fold) || self.has_lanes() {
+            self.prefetch_ends(cells, fold.max(1));
         }
     }
 
     /// Goes over the rows of a key with these cells: for each `before` gets the number of its folded cell, then the
     /// cell is read as [`folded`](Self::folded) says, then `each` gets what there was, what `before` returned, and the
-    /// value. What `before` loads with Acquire is read before the cell.
+    /// value. What `before` loads with Acquire is read before the cell. Returns the last of it, and the key's
+    /// [estimate](Self::estimate_at), for which the same cells are read.
     #[inline]
     pub fn fold_rows<B, A: Copy>(
         &self,
@@ -49,21 +50,32 @@ impl Sketch {
         start: A,
         before: impl Fn(usize) -> B,
         each: impl Fn(A, B, u32) -> A,
-    ) -> A {
+    ) -> (A, u64) {
         if !self.has_lanes() {
-            let all = match (self.stride(), fold) {
-                (1, 1) => Some(self.fold_chunks::<1, _, _>(cells, 1, start, &before, &each)),
-                (2, 1) => Some(self.fold_chunks::<2, _, _>(cells, 1, start, &before, &each)),
+            let found = match (self.stride(), fold) {
+                (1, 1) => Some(self.fold_chunks::<1, 1, _, _>(cells, start, &before, &each)),
+                (2, 1) => Some(self.fold_chunks::<2, 2, _, _>(cells, start, &before, &each)),
+                (1, USUAL_FOLD) => {
+                    Some(self.fold_chunks::<USUAL_FOLD, 1, _, _>(cells, start, &before, &each))
+                }
                 (2, USUAL_FOLD) => {
                     const LEN: usize = 2 * USUAL_FOLD;
-                    Some(self.fold_chunks::<LEN, _, _>(cells, USUAL_FOLD, start, &before, &each))
+                    Some(self.fold_chunks::<LEN, 2, _, _>(cells, start, &before, &each))
                 }
                 _ => None,
             };
-            // The fence stands behind the reads of cells: see `others`.
+            // The fence stands behind the reads of cells: see `others` and `beyond`.
             fence(Acquire);
-            if let (Some(all), false) = (all, self.are_others_wide()) {
-                return all;
+            if let (Some((all, estimate)), false) = (found, self.are_others_wide()) {
+                let is_whole = !self.are_half_turns();
+                return (
+                    all,
+                    if is_whole {
+                        estimate
+                    } else {
+                        self.estimate_at(cells)
+                    },
+                );
             }
         }
         let row = |all, &cell: &u32| {
@@ -71,25 +83,37 @@ impl Sketch {
             let there = before(number);
             each(all, there, self.folded(number as u32, fold))
         };
-        cells.as_slice().iter().fold(start, row)
+        let all = cells.as_slice().iter().fold(start, row);
+        (all, self.estimate_at(cells))
     }
 
+    /// The rows of a table in which `LEN` numbers are a folded cell, and `STRIDE` of them a cell. Beside what is folded
+    /// it returns the estimate, where no total is above 32 bits.
     #[inline(always)]
-    fn fold_chunks<const LEN: usize, B, A: Copy>(
+    fn fold_chunks<const LEN: usize, const STRIDE: usize, B, A: Copy>(
         &self,
         cells: &CellIndexes,
-        fold: usize,
         start: A,
         before: &impl Fn(usize) -> B,
         each: &impl Fn(A, B, u32) -> A,
-    ) -> A {
+    ) -> (A, u64) {
         let (chunks, _) = self.memory().as_chunks::<LEN>();
-        let row = |all, &cell: &u32| {
-            let number = cell as usize / fold;
-            let there = before(number);
-            each(all, there, sum_of(chunks.get(number)))
-        };
-        cells.as_slice().iter().fold(start, row)
+        let fold = LEN / STRIDE;
+        let (mut all, mut own, mut others) = (start, u32::MAX, u32::MAX);
+        for &cell in cells.as_slice() {
+            let cell = cell as usize;
+            let there = before(cell / fold);
+            let chunk = &chunks[cell / fold];
+            all = each(all, there, sum_of(Some(chunk)));
+            let at = cell % fold * STRIDE;
+            own = own.min(chunk[at].load(Relaxed));
+            if STRIDE > 1 {
+                others = others.min(chunk[at + 1].load(Relaxed));
+            } else {
+                others = 0;
+            }
+        }
+        (all, u64::from(own) + u64::from(others))
     }
 
     /// Like [`folded`](Self::folded) for each of these numbers, in order. Only the one writer of others calls this.
@@ -133,16 +157,12 @@ impl Sketch {
         }
     }
 
-    #[inline(always)]
-    fn prefetch_neighbours(&self, cells: &CellIndexes, fold: usize) {
+    fn prefetch_ends(&self, cells: &CellIndexes, fold: usize) {
         let stride = self.stride();
         for &cell in cells.as_slice() {
             let first = cell as usize / fold * fold;
-            // Where the table does not begin with a cache line, the neighbours lie in two.
             self.prefetch_at(first * stride);
-            if fold > 1 {
-                self.prefetch_at((first + fold) * stride - 1);
-            }
+            self.prefetch_at((first + fold) * stride - 1);
         }
     }
 

@@ -13,7 +13,7 @@ use super::error::{Exhausted, SketchError};
 use super::hash::KeyHash;
 use super::indexes::{CellIndex, CellIndexes};
 use super::lanes::{Lane, Lanes};
-use super::memory::try_zeroed_cells;
+use super::memory::{LineAligned, try_zeroed_cells};
 use super::others::{Narrow, WideOthers};
 use super::{Geometry, HashFamily, Weight, prefetch};
 
@@ -54,7 +54,7 @@ impl OpenPass {
 pub struct Sketch {
     geometry: Geometry,
     family: HashFamily,
-    cells: Vec<AtomicU32>,
+    cells: LineAligned,
     /// 1 where cells are in pairs, else 0: the own cell `i` is at `i << pair_shift`.
     pair_shift: u32,
     lanes: Lanes,
@@ -106,7 +106,7 @@ impl Sketch {
         Ok(Self {
             geometry,
             family,
-            cells: try_zeroed_cells(cells << pair_shift)?.into_vec(),
+            cells: LineAligned::try_zeroed(cells << pair_shift)?,
             pair_shift,
             lanes: Lanes::try_new(geometry, options.lanes)?,
             half_turns: HalfTurns::new(try_zeroed_cells(cells)?),
@@ -474,8 +474,9 @@ impl Sketch {
     /// Prefetches cells that will be written (or read) a little later.
     #[inline]
     pub fn prefetch(&self, cells: &CellIndexes) {
+        let (memory, shift) = (self.memory(), self.pair_shift);
         for &cell in cells.as_slice() {
-            prefetch::for_write(self.own(cell));
+            prefetch::for_write(&memory[(cell as usize) << shift]);
         }
     }
 
@@ -487,6 +488,12 @@ impl Sketch {
         }
     }
 
+    /// Whether a total may be above 32 bits. The caller asks after an Acquire fence behind its reads of cells.
+    #[inline]
+    pub(super) fn are_half_turns(&self) -> bool {
+        self.half_turns.are_any()
+    }
+
     #[inline]
     pub(super) fn are_others_wide(&self) -> bool {
         self.wide_others.are_used()
@@ -496,8 +503,9 @@ impl Sketch {
     /// [`total_weight`](Self::total_weight) once the allowance is [settled](Self::settle).
     #[inline]
     pub fn add_at(&self, cells: &CellIndexes, weight: Weight) {
+        let (memory, shift) = (self.memory(), self.pair_shift);
         for &cell in cells.as_slice() {
-            self.own(cell).fetch_add(weight.get(), Relaxed);
+            memory[(cell as usize) << shift].fetch_add(weight.get(), Relaxed);
         }
     }
 

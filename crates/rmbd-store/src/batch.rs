@@ -11,7 +11,7 @@ use std::time::Duration;
 use rmbd_sketch::{Allowance, CellIndexes, Exhausted, Lane, Weight};
 
 use super::absorber::Absorber;
-use super::pipeline::{Asked, Key, NO_LIMIT, Operation, Pipeline, Way};
+use super::pipeline::{Key, NO_LIMIT, Operation, Pipeline, Way};
 use super::{Estimate, Replica, WindowQuestion};
 
 /// Applies adds, counts and hits to a [`Replica`], in the order given: a count (and that of a hit) sees every add of
@@ -47,6 +47,26 @@ pub struct Batch<T: Copy> {
     pipeline: Pipeline<T>,
     /// Weight for this batch. The charged part has been applied, or waits in the batch.
     allowance: Allowance,
+}
+
+/// On which terms a weight is added to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// The largest estimate that is within the limit.
+    pub limit: u64,
+    /// What the key is forgiven: it does not count towards the limit.
+    pub credit: u64,
+    /// Whether nothing is added where the limit is passed.
+    pub takes: bool,
+}
+
+impl Terms {
+    /// Whether a weight passes the limit, of a key with this estimate.
+    #[inline]
+    pub(crate) fn are_passed(&self, estimate: u64, weight: Weight) -> bool {
+        let counts = estimate.saturating_sub(self.credit);
+        counts.saturating_add(weight.into()) > self.limit
+    }
 }
 
 /// A key that was looked up in a batch, so that several estimates of it can be read before anything is added. It is
@@ -197,10 +217,10 @@ impl<T: Copy> Batch<T> {
         Ok(())
     }
 
-    /// Adds `weight` to `key` only if the estimate with it is at most `limit`: that in a window, or without a question
-    /// that of all time. `answer` gets the estimate with the `token`, in this call or a later one: with the weight, or
-    /// [refused](Estimate::refused) and without it. Several threads may each add at the same moment, and pass the
-    /// limit together.
+    /// Asks for the estimate of `key`, in a window or, without a question, of all time, and then adds `weight` on these
+    /// terms: a *take* only if the estimate with it is within the limit. `answer` gets the estimate without the weight
+    /// with the `token`, in this call or a later one, and what was found out where the limit is
+    /// [passed](Estimate::passed). Several threads may each add at the same moment, and pass the limit together.
     ///
     /// # Errors
     /// Like [`add`](Self::add); nothing is asked then, either.
@@ -208,23 +228,23 @@ impl<T: Copy> Batch<T> {
     pub fn take(
         &mut self,
         key: &[u8],
-        (weight, limit): (Weight, u64),
-        question: Option<WindowQuestion>,
+        (weight, terms): (Weight, &Terms),
+        question: Option<&WindowQuestion>,
         token: T,
         answer: &mut impl FnMut(T, Estimate),
     ) -> Result<(), Exhausted> {
+        // What was refused before may be charged again.
+        let refused = self.pipeline.take_refused_weight();
+        let own = self.pipeline.replica().own();
+        own.refund(&mut self.allowance, refused);
         self.charge(weight)?;
         let (key, absorbed) = self.release(key);
         if absorbed > Weight::ZERO {
             let add = Operation::Add { weight: absorbed };
             self.pipeline.push(key, add, answer);
         }
-        let asked = Asked {
-            window: question,
-            limit,
-            takes: true,
-        };
-        self.pipeline.push_in(key, (weight, token), &asked, answer);
+        let take = (weight, terms, token);
+        self.pipeline.push_take(key, take, question, answer);
         Ok(())
     }
 
@@ -291,11 +311,20 @@ impl<T: Copy> Batch<T> {
         self.replica().note_limit(&looked.0, estimate, limit);
     }
 
-    /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total.
+    /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total. Takes that
+    /// wait are answered first.
     #[inline]
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub fn weight(&mut self, answer: &mut impl FnMut(T, Estimate)) -> u64 {
+        if self.pipeline.has_takes() {
+            self.drain(answer);
+        }
         self.allowance.charged() - self.pipeline.refused_weight()
+    }
+
+    /// Answers everything that waits.
+    pub fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+        self.pipeline.drain(answer);
     }
 
     /// Applies and answers everything that waits, and adds the batch's weight to the sketch's total.
@@ -349,12 +378,8 @@ impl<T: Copy> Batch<T> {
         answer: &mut impl FnMut(T, Estimate),
     ) {
         let (key, weight) = self.with_absorbed(key, weight, answer);
-        let asked = Asked {
-            window: Some(question),
-            limit,
-            takes: false,
-        };
-        self.pipeline.push_in(key, (weight, token), &asked, answer);
+        let asked = (weight, limit, token);
+        self.pipeline.push_in(key, asked, &question, answer);
     }
 
     /// A key with its weight and what is absorbed for it. What is too much for one add goes first.

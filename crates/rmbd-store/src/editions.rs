@@ -12,12 +12,11 @@ pub struct Editions<T> {
     value: Mutex<Arc<T>>,
 }
 
-/// The edition that a session has seen. It is looked at in place, or taken out for a while, so that nobody counts
-/// references for each request.
+/// The edition that a session has seen. It is looked at in place, so that nobody counts references for each request.
 #[derive(Debug)]
 pub struct Seen<T> {
     number: u64,
-    /// `None` before the first look, and while it is [lent](Self::lend).
+    /// `None` before the first look.
     value: Option<Arc<T>>,
 }
 
@@ -62,18 +61,6 @@ impl<T> Seen<T> {
         // No thread waits here for another one but for the moment in which it changes a value.
         self.value.get_or_insert_with(|| editions.get())
     }
-
-    /// As [`current`](Self::current), for whoever needs what this stands in meanwhile. It comes back with
-    /// [`give_back`](Self::give_back); where it does not, the next look fetches it.
-    pub fn lend(&mut self, editions: &Editions<T>) -> Arc<T> {
-        self.current(editions);
-        self.value.take().unwrap_or_else(|| editions.get())
-    }
-
-    /// Takes back what was lent, before any other look.
-    pub fn give_back(&mut self, value: Arc<T>) {
-        self.value = Some(value);
-    }
 }
 
 impl<T> Default for Seen<T> {
@@ -104,20 +91,5 @@ mod tests {
         assert_eq!(**seen.current(&editions), 6);
         assert_eq!(editions.change(|_| Err("no room")), Err("no room"));
         assert_eq!(**seen.current(&editions), 6);
-    }
-
-    #[test]
-    fn what_is_lent_is_counted_once_and_need_not_come_back() {
-        let (editions, mut seen) = (Editions::<u64>::default(), Seen::default());
-        let lent = seen.lend(&editions);
-        // One is the place's own.
-        assert_eq!((*lent, Arc::strong_count(&lent)), (0, 2));
-        seen.give_back(lent);
-        assert_eq!(Arc::strong_count(seen.current(&editions)), 2);
-        drop(seen.lend(&editions));
-        editions
-            .change(|_| Ok::<_, Infallible>(Arc::new(7)))
-            .unwrap();
-        assert_eq!(*seen.lend(&editions), 7);
     }
 }

@@ -1,6 +1,7 @@
 //! The answer to a count, and its parts by origin.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The count of a key, of all time or in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,8 +18,18 @@ pub struct Estimate {
     /// Whether so much was counted in the window, 2^31 or more in a cell, that its count may be too low by multiples of
     /// 2^32.
     pub overflowed: bool,
-    /// Whether the weight of a *take* was not added, because it would have passed the limit.
-    pub refused: bool,
+    /// The limit that the count was asked with is passed.
+    pub passed: Option<Passed>,
+}
+
+/// What is found out where a limit is passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// How long after the question's time as much may be added within the limit, if nobody else adds to the key. `None`
+    /// if never: the weight alone is above the limit, or it is one of all time.
+    pub retry_after: Option<Duration>,
+    /// By how much the count may exceed the truth, with the confidence of the sketch.
+    pub error: u64,
 }
 
 /// The origin of a part of a count: a program that counts on its own.

@@ -65,9 +65,9 @@ mod urgent;
 mod windows;
 
 pub use ages::{Fold, GroupAges, Mark, Moment, Reached, ages_memory_bytes, old_parts};
-pub use batch::{Batch, Looked};
+pub use batch::{Batch, Looked, Terms};
 pub use editions::{Editions, Seen};
-pub use estimate::{Estimate, OriginEstimate, OriginName};
+pub use estimate::{Estimate, OriginEstimate, OriginName, Passed};
 pub use fingerprint::fingerprint;
 pub use legacy::{LegacyRows, MergeError, RowMerged};
 pub use memory::{Memory, MemoryLimit, NoMemory};

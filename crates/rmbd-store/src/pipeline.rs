@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
-use super::windows::Resolved;
-use super::{Estimate, Replica, WindowQuestion};
+use super::windows::{Kept, Question, RESOLVED_KEPT, Resolved};
+use super::{Estimate, Replica, Terms, WindowQuestion};
 
 /// Number of keys between a prefetch and its use: enough to hide the memory's latency, few enough that the lines are
 /// still in the cache.
@@ -65,25 +65,27 @@ pub(super) enum Operation<T> {
         limit: u64,
         token: T,
     },
-    /// Asks in the way that an [`Asked`] says. This stands beside the operation, so that adds carry no room for it.
+    /// Does the same with the estimate in a window.
     AskIn {
         weight: Weight,
+        limit: u64,
         token: T,
+        window: Kept,
+    },
+    /// Asks for the estimate on the terms that stand beside the operation, and then adds what they allow.
+    Take {
+        weight: Weight,
+        token: T,
+        /// Without a window it is the estimate of all time that is limited.
+        window: Option<Kept>,
     },
 }
 
 /// The limit of whoever has none.
 pub(super) const NO_LIMIT: u64 = u64::MAX;
 
-/// How an estimate is asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Asked {
-    /// The window; without one it is the estimate of all time.
-    pub(super) window: Option<WindowQuestion>,
-    pub(super) limit: u64,
-    /// Weight is added only if it is within the limit.
-    pub(super) takes: bool,
-}
+/// More operations wait never, so a question is kept as long as one waits that asks it.
+const _: () = assert!(LAG <= RESOLVED_KEPT);
 
 /// A key, or a hash that stands for it.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +106,13 @@ pub(super) struct Pipeline<T> {
     /// The ring of cells: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
     operations: [Operation<T>; LAG],
-    asked: [Asked; LAG],
+    /// The terms of takes.
+    terms: [Terms; LAG],
+    /// Takes that wait.
+    takes: usize,
+    /// The questions of operations that wait, and those of keys that were looked up.
     resolved: Resolved,
+    looked: Resolved,
     /// Operations taken since the last `finish`.
     taken: usize,
     /// Weight that was not added since it would have passed a limit, until somebody takes the number.
@@ -126,8 +133,10 @@ impl<T: Copy> Pipeline<T> {
             operations: [Operation::Add {
                 weight: Weight::ZERO,
             }; LAG],
-            asked: [Asked::default(); LAG],
+            terms: [Terms::default(); LAG],
+            takes: 0,
             resolved: Resolved::default(),
+            looked: Resolved::default(),
             taken: 0,
             refused_weight: 0,
         }
@@ -164,58 +173,94 @@ impl<T: Copy> Pipeline<T> {
         }
     }
 
-    /// Takes a question that is asked in a particular way. A weight that is not added counts as
-    /// [refused](Self::take_refused_weight).
-    // In line, since a question that is copied right after it was written has to wait for that.
-    #[inline(always)]
+    /// Like [`push`](Self::push), for an addition and a question about a window.
+    #[inline]
     pub(super) fn push_in(
         &mut self,
         key: Key<'_>,
-        (weight, token): (Weight, T),
-        asked: &Asked,
+        (weight, limit, token): (Weight, u64, T),
+        question: &WindowQuestion,
         answer: &mut impl FnMut(T, Estimate),
     ) {
+        let window = self.resolved.keep(&self.replica.windows, question);
+        let operation = Operation::AskIn {
+            weight,
+            limit,
+            token,
+            window,
+        };
+        let place = self.push_at(key, operation, answer);
+        self.wait_or_apply(place, Some(window), answer);
+    }
+
+    /// Like [`push`](Self::push), for what is added on terms. A weight that is not added counts as
+    /// [refused](Self::take_refused_weight).
+    #[inline]
+    pub(super) fn push_take(
+        &mut self,
+        key: Key<'_>,
+        (weight, terms, token): (Weight, &Terms, T),
+        question: Option<&WindowQuestion>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let windows = &self.replica.windows;
+        let window = question.map(|question| self.resolved.keep(windows, question));
+        let operation = Operation::Take {
+            weight,
+            token,
+            window,
+        };
+        let place = self.push_at(key, operation, answer);
+        self.terms[place] = *terms;
+        self.takes += 1;
+        self.wait_or_apply(place, window, answer);
+    }
+
+    /// Puts an operation at a place, which it returns.
+    #[inline]
+    fn push_at(
+        &mut self,
+        key: Key<'_>,
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) -> usize {
         match self.way {
             Way::Direct => {
                 find(&self.replica, key, &mut self.cells[0]);
-                let estimate = perform_in(
-                    &self.replica,
-                    &mut self.lane,
-                    &self.cells[0],
-                    weight,
-                    asked,
-                    &mut self.resolved,
-                );
-                self.answer_in(weight, token, estimate, answer);
+                self.operations[0] = operation;
+                0
             }
-            Way::Pipelined => {
-                let place = self.push_pipelined(key, Operation::AskIn { weight, token }, answer);
-                self.asked[place] = *asked;
-                if let Some(question) = &asked.window {
-                    let cells = &self.cells[place];
-                    (self.replica).prefetch_window(cells, question, &mut self.resolved);
-                }
-            }
+            Way::Pipelined => self.push_pipelined(key, operation, answer),
         }
     }
 
+    /// Fetches what the operation at a place reads of a window, or applies it where nothing waits.
     #[inline]
-    fn answer_in(
+    fn wait_or_apply(
         &mut self,
-        weight: Weight,
-        token: T,
-        estimate: Estimate,
+        place: usize,
+        window: Option<Kept>,
         answer: &mut impl FnMut(T, Estimate),
     ) {
-        if estimate.refused {
-            self.refused_weight += u64::from(weight);
+        match (self.way, window) {
+            (Way::Direct, _) => self.apply(place, answer),
+            (Way::Pipelined, None) => {}
+            (Way::Pipelined, Some(window)) => {
+                let question = self.resolved.get(window);
+                self.replica.prefetch_window(&self.cells[place], question);
+            }
         }
-        answer(token, estimate);
     }
 
     /// Weight that was not added since the last call.
     pub(super) fn take_refused_weight(&mut self) -> u64 {
         std::mem::take(&mut self.refused_weight)
+    }
+
+    /// Whether takes wait, of which nobody knows whether they add.
+    #[inline]
+    pub(super) fn has_takes(&self) -> bool {
+        self.takes > 0
     }
 
     /// Weight that was not added since it was taken last.
@@ -244,13 +289,14 @@ impl<T: Copy> Pipeline<T> {
         cells: &CellIndexes,
         question: &WindowQuestion,
     ) -> Estimate {
-        (self.replica).estimate_in_at(cells, question, &mut self.resolved)
+        (self.replica).estimate_in_at(cells, question, &mut self.looked)
     }
 
     /// Starts to fetch what [`estimate_in_at`](Self::estimate_in_at) reads.
     #[inline]
     pub(super) fn prefetch_in(&mut self, cells: &CellIndexes, question: &WindowQuestion) {
-        (self.replica).prefetch_window(cells, question, &mut self.resolved);
+        let window = self.looked.keep(&self.replica.windows, question);
+        self.replica.prefetch_window(cells, self.looked.get(window));
     }
 
     /// Adds to cells at once.
@@ -260,7 +306,7 @@ impl<T: Copy> Pipeline<T> {
     }
 
     /// Applies all operations that wait.
-    fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
+    pub(super) fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
             self.apply(operation % LAG, answer);
         }
@@ -304,25 +350,50 @@ impl<T: Copy> Pipeline<T> {
 
     #[inline]
     fn apply(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
-        if let Operation::AskIn { weight, token } = self.operations[place] {
-            let estimate = perform_in(
-                &self.replica,
-                &mut self.lane,
-                &self.cells[place],
-                weight,
-                &self.asked[place],
-                &mut self.resolved,
-            );
-            self.answer_in(weight, token, estimate, answer);
-            return;
+        let operation = self.operations[place];
+        if let Operation::AskIn { .. } | Operation::Take { .. } = operation {
+            return self.apply_in(place, answer);
         }
-        perform(
-            &self.replica,
-            &mut self.lane,
-            &self.cells[place],
-            self.operations[place],
-            answer,
-        );
+        let cells = &self.cells[place];
+        perform(&self.replica, &mut self.lane, cells, operation, answer);
+    }
+
+    /// Applies an operation with a window or a limit.
+    // A call of its own, so that the other operations stay as short as they are.
+    #[inline(never)]
+    fn apply_in(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
+        let (replica, lane, cells) = (&self.replica, &mut self.lane, &self.cells[place]);
+        match self.operations[place] {
+            Operation::AskIn {
+                weight,
+                limit,
+                token,
+                window,
+            } => {
+                if weight > Weight::ZERO {
+                    add(replica, lane, cells, weight);
+                }
+                let estimate = replica.estimate_of(cells, self.resolved.get(window));
+                replica.note_limit(cells, estimate.count, limit);
+                answer(token, estimate);
+            }
+            Operation::Take {
+                weight,
+                token,
+                window,
+            } => {
+                let window = window.map(|window| self.resolved.get(window));
+                let terms = &self.terms[place];
+                let estimate = take(replica, lane, cells, (weight, terms), window);
+                if terms.takes && estimate.passed.is_some() {
+                    self.refused_weight += u64::from(weight);
+                }
+                self.takes -= 1;
+                answer(token, estimate);
+            }
+            // See `apply`.
+            Operation::Add { .. } | Operation::Ask { .. } => {}
+        }
     }
 }
 
@@ -374,39 +445,35 @@ fn perform<T>(
             replica.note_limit(cells, estimate.count, limit);
             answer(token, estimate);
         }
-        // Its answer needs what stands beside it: see `apply`.
-        Operation::AskIn { .. } => {}
+        // These need what stands beside them: see `apply`.
+        Operation::AskIn { .. } | Operation::Take { .. } => {}
     }
 }
 
-/// Answers a question that is asked in a particular way. Weight that is within its limit, or has none, is added.
-// A call of its own, so that the other operations stay as short as they are.
-#[inline(never)]
-fn perform_in(
+/// Asks for an estimate, and adds a weight to the key if the terms allow it.
+#[inline]
+fn take(
     replica: &Replica,
     lane: &mut Option<Lane>,
     cells: &CellIndexes,
-    weight: Weight,
-    asked: &Asked,
-    resolved: &mut Resolved,
+    (weight, terms): (Weight, &Terms),
+    window: Option<&Question>,
 ) -> Estimate {
-    if !asked.takes && weight > Weight::ZERO {
-        add(replica, lane, cells, weight);
-    }
-    let mut estimate = match &asked.window {
-        Some(question) => replica.estimate_in_at(cells, question, resolved),
+    let mut estimate = match window {
+        Some(question) => replica.estimate_of(cells, question),
         None => replica.estimate_at(cells),
     };
-    if asked.takes {
-        match estimate.count.checked_add(weight.into()) {
-            Some(count) if count <= asked.limit => {
-                add(replica, lane, cells, weight);
-                estimate.count = count;
-            }
-            _ => estimate.refused = true,
+    if terms.are_passed(estimate.count, weight) {
+        let limit = terms.limit.saturating_add(terms.credit);
+        estimate.passed = Some(replica.passed(cells, window, weight, limit));
+        if terms.takes {
+            return estimate;
         }
     }
-    replica.note_limit(cells, estimate.count, asked.limit);
+    add(replica, lane, cells, weight);
+    let counted = estimate.count.saturating_sub(terms.credit);
+    let counted = counted.saturating_add(weight.into());
+    replica.note_limit(cells, counted, terms.limit);
     estimate
 }
 

@@ -294,9 +294,8 @@ impl Replica {
     #[inline(always)]
     pub(super) fn estimate_at(&self, cells: &CellIndexes) -> Estimate {
         let slices = self.own.estimate_at(cells);
-        let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
         Estimate {
-            count: legacy.fold(slices, u64::saturating_add),
+            count: self.with_legacy_peers(slices, cells),
             incomplete: self.is_incomplete(),
             ..Estimate::default()
         }
@@ -319,6 +318,13 @@ impl Replica {
     pub fn has_urgent(&self) -> bool {
         let urgent = self.urgent.as_ref();
         urgent.is_some_and(|urgent| urgent.is_any_waiting())
+    }
+
+    /// What slices count for a key with these cells, and what legacy peers do.
+    #[inline(always)]
+    pub(super) fn with_legacy_peers(&self, slices: u64, cells: &CellIndexes) -> u64 {
+        let legacy = self.shown_origins().map(|origin| origin.estimate_at(cells));
+        legacy.fold(slices, u64::saturating_add)
     }
 
     pub(super) fn legacy_estimates(

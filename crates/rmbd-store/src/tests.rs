@@ -120,7 +120,7 @@ proptest! {
                         Step::Finish => batch.finish(&mut answer),
                     }
                 }
-                let waiting = batch.weight();
+                let waiting = batch.weight(&mut answer);
                 prop_assert_eq!(naive.own.total_weight(), batched.own.total_weight() + waiting);
                 batch.finish(&mut answer);
                 prop_assert_eq!(answers.len(), expected.len());

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::rule::Outcome;
+use rmbd_sketch::Weight;
+use rmbd_store::{Estimate, Terms};
 
 /// What one limit of a request says: the key's estimate in its window, and what may be wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +55,19 @@ pub struct LimitsAnswer {
 }
 
 impl Part {
+    /// A limit of which the store has said whether it is passed.
+    pub(in crate::engine) fn of(estimate: &Estimate, weight: Weight, terms: &Terms) -> Self {
+        Self {
+            estimate: estimate.count.saturating_sub(terms.credit),
+            weight: weight.into(),
+            limit: terms.limit,
+            error: estimate.passed.map_or(0, |passed| passed.error),
+            incomplete: estimate.incomplete,
+            overflowed: estimate.overflowed,
+            covered_ms: estimate.covered_ms,
+        }
+    }
+
     fn with_weight(&self) -> u64 {
         self.estimate.saturating_add(self.weight)
     }

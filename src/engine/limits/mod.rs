@@ -10,7 +10,6 @@ use std::sync::Arc;
 pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
 pub use self::pattern::{KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError};
-pub(in crate::engine) use self::rule::Outcome;
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
 use rmbd_store::{Editions, LimitNumber, Seen};
 
@@ -31,8 +30,10 @@ impl NamedLimit {
         self.counters.read()
     }
 
-    pub(super) fn note(&self, outcome: Outcome) {
-        self.counters.note(outcome);
+    /// Counts an answer with this largest estimate, and says in it whether a shadow admitted.
+    pub(super) fn note(&self, told: &mut LimitsAnswer, limit: u64) {
+        told.is_shadow = self.rule.is_shadow && told.is_over;
+        self.counters.note(told.outcome(limit));
     }
 }
 
@@ -44,8 +45,19 @@ impl NamedLimits {
     /// The limit of this name.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&NamedLimit> {
+        self.at(self.place(name)?)
+    }
+
+    /// The place of the limit of this name.
+    pub(super) fn place(&self, name: &[u8]) -> Option<u32> {
         let by_name = |limit: &NamedLimit| limit.rule.name.as_bytes().cmp(name);
-        self.0.binary_search_by(by_name).ok().map(|at| &self.0[at])
+        let place = self.0.binary_search_by(by_name).ok()?;
+        u32::try_from(place).ok()
+    }
+
+    /// The limit at a place.
+    pub(super) fn at(&self, place: u32) -> Option<&NamedLimit> {
+        self.0.get(place as usize)
     }
 
     /// All of them.
@@ -95,17 +107,6 @@ impl LimitView {
     pub(super) fn current(&mut self, book: &LimitBook) -> &Arc<NamedLimits> {
         self.0.current(&book.0)
     }
-
-    /// As [`current`](Self::current), for whoever needs the session meanwhile. They come back with
-    /// [`give_back`](Self::give_back).
-    pub(super) fn lend(&mut self, book: &LimitBook) -> Arc<NamedLimits> {
-        self.0.lend(&book.0)
-    }
-
-    /// Takes back what was lent.
-    pub(super) fn give_back(&mut self, limits: Arc<NamedLimits>) {
-        self.0.give_back(limits);
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +139,13 @@ mod tests {
         let names: Vec<_> = limits.iter().map(|limit| &*limit.rule.name).collect();
         assert_eq!(names, ["api", "login"]);
         let api = limits.find(b"api").unwrap();
-        api.note(Outcome::default());
+        api.note(
+            &mut LimitsAnswer {
+                is_over: false,
+                ..LimitsAnswer::NO_LIMIT
+            },
+            100,
+        );
         book.replace(vec![rule("api", 7)]);
         // Who holds the limits of before goes on with them.
         assert_eq!(api.rule.amounts[0].limit, 100);

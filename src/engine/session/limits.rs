@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Asked, Session, into};
-use crate::engine::limits::{
-    AMOUNTS_MAX, Amount, Applies, LimitsAnswer, NamedLimits, Part, Rule, decide,
-};
+use crate::engine::answer::{OneLimit, Question};
+use crate::engine::limits::{AMOUNTS_MAX, Amount, Applies, LimitsAnswer, Part, Rule, decide};
 use crate::engine::{Admitted, Allowed, Answer, Refusal, Turn};
 use rmbd_sketch::Weight;
-use rmbd_store::{Batch, Credits, Looked, Reading, SketchIndex, WindowQuestion};
+use rmbd_store::{Batch, Credits, Looked, Reading, SketchIndex, Terms, WindowQuestion};
 
 /// The largest number of limits in one request.
 const PARTS_MAX: usize = AMOUNTS_MAX;
@@ -73,6 +72,11 @@ impl<'a> LimitParts<'a> {
         self.parts.iter().flatten()
     }
 
+    /// The limit of a request that has one.
+    fn one(&self) -> Option<&LimitPart<'a>> {
+        self.get(0).filter(|_| self.count == 1)
+    }
+
     fn get(&self, at: usize) -> Option<&LimitPart<'a>> {
         self.parts.get(at)?.as_ref()
     }
@@ -110,9 +114,16 @@ impl<T: Copy> Session<T> {
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Refusal> {
-        let told = self.keep(admitted, parts, takes, answer)?;
+        match parts.one() {
+            Some(part) if waits(admitted, takes) => {
+                self.keep_one(part, (takes, None), token, answer)?;
+            }
+            _ => {
+                let told = self.keep(admitted, parts, takes, answer)?;
+                answer(token, Answer::Limits(told));
+            }
+        }
         self.tally.limits += 1;
-        answer(token, Answer::Limits(told));
         Ok(())
     }
 
@@ -130,28 +141,13 @@ impl<T: Copy> Session<T> {
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Refusal> {
-        let limits = self.limits.lend(&self.engine.limits);
-        let told = self.ask_by_name(&limits, admitted, (name, key), weight, now, answer);
-        self.limits.give_back(limits);
-        self.tally.hit_by_name += u64::from(told.is_ok());
-        answer(token, Answer::NamedLimit(told?));
-        Ok(())
-    }
-
-    fn ask_by_name(
-        &mut self,
-        limits: &NamedLimits,
-        admitted: Admitted,
-        (name, key): (&[u8], &[u8]),
-        weight: u64,
-        now: impl FnOnce() -> Duration,
-        answer: &mut impl FnMut(T, Answer),
-    ) -> Result<LimitsAnswer, Refusal> {
-        let limit = limits.find(name).ok_or(Refusal::UnknownLimit)?;
+        self.look_at_limits(answer);
+        let place = self.named.place(name).ok_or(Refusal::UnknownLimit)?;
+        let limit = self.named.at(place).ok_or(Refusal::UnknownLimit)?;
         let rule = &limit.rule;
         let weight = self.weigh(weight.saturating_mul(rule.cost.into()))?;
-        Ok(match rule.applies_to(key) {
-            Applies::Nothing => LimitsAnswer::NO_LIMIT,
+        match rule.applies_to(key) {
+            Applies::Nothing => answer(token, Answer::NamedLimit(LimitsAnswer::NO_LIMIT)),
             Applies::Amounts(amounts) => {
                 let now = now();
                 let credits = self
@@ -159,13 +155,23 @@ impl<T: Copy> Session<T> {
                     .credits(&self.engine.pardons, (limit.number, key), now);
                 let parts = self.parts_of(rule, (amounts, &credits), key, weight, now)?;
                 let takes = rule.takes && !rule.is_shadow;
-                let mut told = self.keep(admitted, &parts, takes, answer)?;
-                told.is_shadow = rule.is_shadow && told.is_over;
-                let decisive = parts.get(told.part.into());
-                limit.note(told.outcome(decisive.map_or(0, |part| part.limit)));
-                told
+                match parts.one() {
+                    Some(part) if waits(admitted, takes) => {
+                        self.keep_one(part, (takes, Some(place)), token, answer)?;
+                    }
+                    _ => {
+                        let mut told = self.keep(admitted, &parts, takes, answer)?;
+                        let decisive = parts.get(told.part.into());
+                        if let Some(limit) = self.named.at(place) {
+                            limit.note(&mut told, decisive.map_or(0, |part| part.limit));
+                        }
+                        answer(token, Answer::NamedLimit(told));
+                    }
+                }
             }
-        })
+        }
+        self.tally.hit_by_name += 1;
+        Ok(())
     }
 
     /// Forgives a key for a while what it has in the windows of the limit of this name now: here at once, and on other
@@ -237,6 +243,62 @@ impl<T: Copy> Session<T> {
         Ok(parts)
     }
 
+    /// Like [`limits`](Self::limits), but nothing waits.
+    #[cfg(test)]
+    pub(in crate::engine) fn limits_at_once(
+        &mut self,
+        admitted: Admitted,
+        parts: &LimitParts<'_>,
+        takes: bool,
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<(), Refusal> {
+        let told = self.keep(admitted, parts, takes, answer)?;
+        answer(token, Answer::Limits(told));
+        Ok(())
+    }
+
+    /// Looks whether there are other limits with names. What waits for an answer is judged by those before.
+    fn look_at_limits(&mut self, answer: &mut impl FnMut(T, Answer)) {
+        let limits = self.limits.current(&self.engine.limits);
+        if !Arc::ptr_eq(limits, &self.named) {
+            self.batches.drain(&mut into(&self.named, answer));
+            self.named = Arc::clone(limits);
+        }
+    }
+
+    /// Asks one limit, and answers when its key's cells have come.
+    fn keep_one(
+        &mut self,
+        part: &LimitPart<'_>,
+        (takes, named): (bool, Option<u32>),
+        token: T,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<(), Refusal> {
+        let (Allowed(weight), limit, credit) = (part.weight, part.limit, part.credit);
+        let terms = Terms {
+            limit,
+            credit,
+            takes,
+        };
+        let question = Question::Limit(OneLimit {
+            weight,
+            terms,
+            named,
+        });
+        let asked = Asked { question, token };
+        let batch = self.batches.of(part.sketch);
+        let mut answer = into(&self.named, answer);
+        batch.take(
+            part.key,
+            (weight, &terms),
+            part.window.as_ref(),
+            asked,
+            &mut answer,
+        )?;
+        Ok(())
+    }
+
     fn keep(
         &mut self,
         admitted: Admitted,
@@ -297,14 +359,14 @@ impl<T: Copy> Session<T> {
                 keys.of_parts[at] = keys.of_parts[same];
                 if let Some(key) = &mut keys.keys[usize::from(keys.of_parts[same])] {
                     key.weight = key.weight.max(weight);
+                    let looked = key.looked;
+                    self.prefetch(part, &looked);
                 }
                 continue;
             }
             let batch = self.batches.of(part.sketch);
-            let looked = batch.look(part.key, &mut into(answer));
-            if let Some(question) = &part.window {
-                batch.prefetch_in(&looked, question);
-            }
+            let looked = batch.look(part.key, &mut into(&self.named, answer));
+            self.prefetch(part, &looked);
             keys.of_parts[at] = count;
             keys.keys[usize::from(count)] = Some(KeyOfParts {
                 sketch: part.sketch,
@@ -314,6 +376,13 @@ impl<T: Copy> Session<T> {
             count += 1;
         }
         keys
+    }
+
+    /// Starts to fetch what the estimate of a part reads.
+    fn prefetch(&mut self, part: &LimitPart<'_>, looked: &Looked) {
+        if let Some(question) = &part.window {
+            self.batches.of(part.sketch).prefetch_in(looked, question);
+        }
     }
 
     /// Makes sure that the weights of all keys may be added.
@@ -353,6 +422,12 @@ impl<T: Copy> Session<T> {
         let limit = part.limit.saturating_add(part.credit);
         batch.retry_after(&key.looked, part.window.as_ref()?, key.weight, limit)
     }
+}
+
+/// Whether a request with one limit may wait for its answer. One whose verdict is remembered is decided at once, and so
+/// is a repeat, which adds nothing.
+fn waits(admitted: Admitted, takes: bool) -> bool {
+    admitted.turn == Turn::First && (admitted.once.is_none() || !takes)
 }
 
 fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {

@@ -11,7 +11,8 @@ use super::answer::{Answer, Question};
 use super::batches::Batches;
 use super::limits::LimitView;
 use super::{
-    Admitted, Allowed, Engine, Info, Limit, MadeCookie, Numbered, REQUEST_WEIGHT_MAX, Refusal, Turn,
+    Admitted, Allowed, Engine, Info, Limit, MadeCookie, NamedLimits, Numbered, REQUEST_WEIGHT_MAX,
+    Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES};
@@ -75,6 +76,8 @@ pub struct Session<T: Copy> {
     tally: Tally,
     cookie: Option<MadeCookie>,
     limits: LimitView,
+    /// The limits with names of the hits that wait.
+    named: Arc<NamedLimits>,
     pardons: PardonView,
 }
 
@@ -126,6 +129,12 @@ impl<T: Copy> Session<T> {
         Self::with(engine, Batch::sharing)
     }
 
+    /// As [`new`](Self::new), with batches that work in this way.
+    #[cfg(test)]
+    pub(in crate::engine) fn with_way(engine: Arc<Engine>, way: rmbd_store::Way) -> Self {
+        Self::with(engine, |replica| Batch::with_way(replica, way))
+    }
+
     fn with(engine: Arc<Engine>, batch: impl Fn(Arc<Replica>) -> Batch<Asked<T>>) -> Self {
         let others = engine.registry.sketches().iter().skip(1);
         let others = others.map(|sketch| batch(Arc::clone(&sketch.replica)));
@@ -137,6 +146,7 @@ impl<T: Copy> Session<T> {
             tally: Tally::default(),
             cookie: None,
             limits: LimitView::default(),
+            named: Arc::default(),
             pardons: PardonView::default(),
         }
     }
@@ -275,7 +285,7 @@ impl<T: Copy> Session<T> {
     ) -> Result<(), Exhausted> {
         if admitted.turn == Turn::First {
             let batch = self.batches.of(admitted.sketch);
-            batch.add(key, weight, &mut into(answer))?;
+            batch.add(key, weight, &mut into(&self.named, answer))?;
             self.tally.add += 1;
         }
         Ok(())
@@ -311,7 +321,7 @@ impl<T: Copy> Session<T> {
         };
         let batch = self.batches.of(sketch);
         let asked = Asked { question, token };
-        batch.count_in(key, window, asked, &mut into(answer));
+        batch.count_in(key, window, asked, &mut into(&self.named, answer));
     }
 
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
@@ -337,8 +347,10 @@ impl<T: Copy> Session<T> {
         let weighed = (weight, limit.limit);
         let batch = self.batches.of(admitted.sketch);
         match limit.window {
-            None => batch.hit(key, weighed, asked, &mut into(answer))?,
-            Some(window) => batch.hit_in(key, weighed, window, asked, &mut into(answer))?,
+            None => batch.hit(key, weighed, asked, &mut into(&self.named, answer))?,
+            Some(window) => {
+                batch.hit_in(key, weighed, window, asked, &mut into(&self.named, answer))?;
+            }
         }
         self.tally.hit += 1;
         Ok(())
@@ -354,9 +366,10 @@ impl<T: Copy> Session<T> {
     ) {
         self.tally.bounds += 1;
         let batch = self.batches.of(sketch);
+        let waiting = batch.weight(&mut into(&self.named, answer));
         let replica = batch.replica();
         // What other threads have under way may be in cells already and not in N yet.
-        let total_weight = replica.total_weight().saturating_add(batch.weight());
+        let total_weight = replica.total_weight().saturating_add(waiting);
         let question = Question::bounds(replica.own().geometry().epsilon(), total_weight);
         self.ask(sketch, key, question, token, answer);
     }
@@ -374,7 +387,7 @@ impl<T: Copy> Session<T> {
 
     /// Answers what was asked, and shows everybody what was added.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
-        self.batches.finish(&mut into(answer));
+        self.batches.finish(&mut into(&self.named, answer));
     }
 
     /// Asks for the estimate of `key`, of which the answer to `question` is made.
@@ -389,12 +402,15 @@ impl<T: Copy> Session<T> {
     ) {
         let asked = Asked { question, token };
         let batch = self.batches.of(sketch);
-        batch.count(key, asked, &mut into(answer));
+        batch.count(key, asked, &mut into(&self.named, answer));
     }
 }
 
 /// What a batch tells of, for whoever waits for answers.
 #[inline(always)]
-fn into<T>(answer: &mut impl FnMut(T, Answer)) -> impl FnMut(Asked<T>, Estimate) {
-    |asked, estimate| answer(asked.token, asked.question.answer(estimate))
+fn into<T>(
+    limits: &NamedLimits,
+    answer: &mut impl FnMut(T, Answer),
+) -> impl FnMut(Asked<T>, Estimate) {
+    |asked, estimate| answer(asked.token, asked.question.answer(estimate, limits))
 }

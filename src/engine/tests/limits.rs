@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::limits::{Amount, KeyPattern, KeySet, LimitTally, Override};
-use rmbd_store::{Reading, ReplicaOptions, Slices, WindowPlan};
+use rmbd_store::{Reading, ReplicaOptions, Slices, Way, WindowPlan};
 
 const STEP: Duration = Duration::from_secs(5);
 const MINUTE_MS: u64 = 60_000;
@@ -17,7 +17,11 @@ struct Limits {
 
 impl Limits {
     fn new() -> Self {
-        let geometry = Geometry::new(1 << 12, 4).unwrap();
+        Self::with(1 << 12, Way::Direct)
+    }
+
+    fn with(width: u64, way: Way) -> Self {
+        let geometry = Geometry::new(width, 4).unwrap();
         let named = |name: &str| {
             let window = WindowPlan::new(MINUTE_MS, None, None, geometry, XXH3).unwrap();
             let options = ReplicaOptions {
@@ -40,11 +44,18 @@ impl Limits {
         let registry = Registry::new(sketches).unwrap();
         let engine = Arc::new(Engine::new(registry, &options));
         Self {
-            session: Session::new(Arc::clone(&engine)),
+            session: Session::with_way(Arc::clone(&engine), way),
             engine,
             slices,
             now: Duration::ZERO,
         }
+    }
+
+    /// With another session beside, whose answers carry tokens.
+    fn with_token<T: Copy>(self, way: Way) -> (Self, Session<T>) {
+        let engine = Arc::clone(&self.engine);
+        let session = Session::with_way(engine, way);
+        (self, session)
     }
 
     /// Time goes on, and snapshots are taken when they are due.
@@ -290,6 +301,151 @@ fn rule(name: &str, limit: u64) -> Rule {
         exempt: Box::default(),
         is_shadow: false,
     }
+}
+
+/// Requests with one limit wait for their cells. They get the answers of those that are decided at once, and so does
+/// all that is asked between them.
+#[test]
+fn what_waits_is_answered_like_what_is_decided_at_once() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let mut state = 0x11E7 + seed;
+        let mut random = move |end: u64| random(&mut state) % end;
+        let way = [Way::Direct, Way::Pipelined][random(2) as usize];
+        let width = 1 << (4 + random(7));
+        let mut both = [(); 2].map(|()| Limits::with(width, way).with_token::<u32>(way));
+        let mut answers = [Vec::new(), Vec::new()];
+        let named = rule("api", random(30));
+        let named = Rule {
+            takes: random(2) == 0,
+            is_shadow: random(3) == 0,
+            cost: 1 + random(2) as u32,
+            ..named
+        };
+        both[0].0.engine.set_limits(vec![named.clone()]);
+        for token in 0..300_u32 {
+            let key = random(7).to_le_bytes();
+            let (what, weight) = (random(10), random(4));
+            let (limit, credit, takes) = (random(40), random(3) * random(9), random(3) > 0);
+            let window_ms = [0, 5_000, 30_000, MINUTE_MS][random(4) as usize];
+            let reading = [Reading::Smooth, Reading::Bound][random(2) as usize];
+            let (time, is_late, two) = (random(4_000), random(20) == 0, random(6) == 0);
+            for (at, ((limits, session), answers)) in both.iter_mut().zip(&mut answers).enumerate()
+            {
+                let mut answer = |token, answer| answers.push((token, answer));
+                let (sketch, now) = (SketchIndex::DEFAULT, limits.now);
+                let window = |session: &Session<u32>| {
+                    session.window(sketch, window_ms, reading, || now).unwrap()
+                };
+                let allowed = session.weigh(weight).unwrap();
+                let part = LimitPart {
+                    sketch,
+                    key: &key,
+                    weight: allowed,
+                    limit,
+                    window: window(session),
+                    credit,
+                };
+                match what {
+                    0 => session.add(FIRST, &key, allowed, &mut answer).unwrap(),
+                    1 => session.count_in(sketch, &key, part.window, token, &mut answer),
+                    2 => session.bounds(sketch, &key, token, &mut answer),
+                    3 => {
+                        let limit = Limit {
+                            limit,
+                            window: part.window,
+                        };
+                        session
+                            .hit(FIRST, &key, allowed, limit, token, &mut answer)
+                            .unwrap();
+                    }
+                    4 if at == 0 => {
+                        let name = (&b"api"[..], &key[..]);
+                        session
+                            .hit_by_name(FIRST, name, weight, || now, token, &mut answer)
+                            .unwrap();
+                    }
+                    _ => {
+                        let (mut parts, mut takes, mut part) = (LimitParts::default(), takes, part);
+                        if what == 4 {
+                            // What a hit by name comes to.
+                            takes = named.takes && !named.is_shadow;
+                            part.limit = named.amounts[0].limit;
+                            part.weight = session.weigh(weight * u64::from(named.cost)).unwrap();
+                            part.credit = 0;
+                            part.window = session
+                                .window(sketch, MINUTE_MS, Reading::Smooth, || now)
+                                .unwrap();
+                        }
+                        assert!(parts.push(part));
+                        if two && what != 4 {
+                            let key = &b"other"[..];
+                            assert!(parts.push(LimitPart { key, ..part }));
+                        }
+                        let asked = if at == 0 {
+                            session.limits(FIRST, &parts, takes, token, &mut answer)
+                        } else {
+                            session.limits_at_once(FIRST, &parts, takes, token, &mut answer)
+                        };
+                        asked.unwrap();
+                    }
+                }
+                if is_late {
+                    session.finish(&mut answer);
+                    limits.wait(Duration::from_millis(time));
+                }
+            }
+        }
+        for ((_, session), answers) in both.iter_mut().zip(&mut answers) {
+            session.finish(&mut |token, answer| answers.push((token, answer)));
+        }
+        let [waited, at_once] = answers;
+        assert_eq!(waited.len(), at_once.len());
+        let mut hits = LimitTally::default();
+        for (one, other) in waited.into_iter().zip(at_once) {
+            let told = match one {
+                (token, Answer::NamedLimit(told)) => {
+                    hits.asked += 1;
+                    hits.over += u64::from(told.is_over);
+                    hits.shadow += u64::from(told.is_shadow);
+                    let is_shadow = false;
+                    (token, Answer::Limits(LimitsAnswer { is_shadow, ..told }))
+                }
+                other => other,
+            };
+            assert_eq!(told, other);
+        }
+        let tally = both[0].0.engine.limits().find(b"api").unwrap().tally();
+        let counts = |tally: &LimitTally| (tally.asked, tally.over, tally.shadow);
+        assert_eq!(counts(&tally), counts(&hits));
+        let totals = [0, 1].map(|at: usize| both[at].0.engine.replica().total_weight());
+        assert_eq!(totals[0], totals[1]);
+    }
+}
+
+/// A hit that waits is judged by the limit that it was asked about.
+#[test]
+fn limits_that_change_do_not_change_what_waits() {
+    let way = Way::Pipelined;
+    let (limits, mut session) = Limits::with(1 << 12, way).with_token::<u32>(way);
+    let mut overs = Vec::new();
+    let mut answer = |token: u32, answer| match answer {
+        Answer::NamedLimit(told) => overs.push((token, told.is_over)),
+        other => panic!("{other:?}"),
+    };
+    for (token, limit) in [(0, 5), (1, 0), (2, 1), (3, 2)] {
+        let rules = ["aa", "api"].map(|name| rule(name, limit));
+        let skipped = usize::from(token % 2 == 0);
+        limits
+            .engine
+            .set_limits(rules.into_iter().skip(skipped).collect());
+        let named = (&b"api"[..], &b"key"[..]);
+        session
+            .hit_by_name(FIRST, named, 1, || limits.now, token, &mut answer)
+            .unwrap();
+    }
+    session.finish(&mut answer);
+    assert_eq!(overs, [(0, false), (1, true), (2, true), (3, false)]);
 }
 
 #[test]

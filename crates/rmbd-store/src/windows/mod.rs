@@ -39,7 +39,7 @@ pub(super) use copier::Copier;
 pub use copier::Snapshot;
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
-pub(super) use read::Resolved;
+pub(super) use read::{Kept, Question, RESOLVED_KEPT, Resolved};
 use ring::Ring;
 use turns::Bookings;
 

@@ -50,6 +50,13 @@ pub struct UnknownWindow {
 }
 
 impl Window {
+    /// The window of a place where no question is.
+    pub(super) const NONE: Self = Self {
+        ring: u16::MAX,
+        steps: 0,
+        span_ms: 0,
+    };
+
     pub(super) fn new(ring: usize, plan: &WindowPlan, span_ms: u64) -> Self {
         // All fit: there are few rings, no window has many steps, and none is longer than 31 days.
         Self {

@@ -6,6 +6,11 @@
 //!
 //! *Of two snapshots the older one first.* A booking raises the younger first, so the younger one is read with all that
 //! the older one has.
+//!
+//! *What a question comes to is found once* for all keys that are asked about with it, before their cells are fetched.
+//! It holds for a key that is read later as long as its snapshot is in its slot and no other one was completed, and
+//! each read looks for both behind its cells. That a snapshot is dated anew without being copied does not matter: it
+//! has what it had at the time by which it was found.
 
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
@@ -15,8 +20,8 @@ use rmbd_sketch::{CellIndexes, Weight};
 use super::copier::slack_ns;
 use super::question::{Reading, UnknownWindow, Window, WindowQuestion};
 use super::ring::Ring;
-use super::{WindowPlan, ns, ns_of_ms};
-use crate::{Estimate, Replica};
+use super::{WindowPlan, Windows, ns, ns_of_ms};
+use crate::{Estimate, Passed, Replica};
 
 /// How often a reader asks again whose snapshot was reused, or while growth was booked. Both take microseconds, and
 /// the first happens once in a step.
@@ -52,25 +57,45 @@ impl Replica {
     /// is at most the estimate of all time.
     #[must_use]
     pub fn estimate_in(&self, key: &[u8], question: &WindowQuestion) -> Estimate {
-        self.estimate_in_at(&self.own.cells_of(key), question, &mut Resolved::default())
+        let asked = Question::resolve(&self.windows, question);
+        self.estimate_of(&self.own.cells_of(key), &asked)
     }
 
-    /// The same for a key with these cells. Who asks many questions keeps what was `resolved` of the last one.
-    #[inline]
+    /// The same for a key with these cells.
     pub(crate) fn estimate_in_at(
         &self,
         cells: &CellIndexes,
         question: &WindowQuestion,
         resolved: &mut Resolved,
     ) -> Estimate {
-        let window = self.read(cells, question, resolved);
-        let all_time = self.estimate_at(cells);
+        let kept = resolved.keep(&self.windows, question);
+        self.estimate_of(cells, resolved.get(kept))
+    }
+
+    /// An estimate for the key with these cells, where the question was resolved some time ago.
+    #[inline]
+    pub(crate) fn estimate_of(&self, cells: &CellIndexes, asked: &Question) -> Estimate {
+        match self.read(cells, asked) {
+            Some(read) => self.estimate_with(&read),
+            None => self.estimate_again(cells, &asked.question),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn estimate_again(&self, cells: &CellIndexes, question: &WindowQuestion) -> Estimate {
+        self.estimate_with(&self.read_again(cells, question))
+    }
+
+    #[inline(always)]
+    fn estimate_with(&self, read: &Read) -> Estimate {
+        let has_legacy_peers = self.has_legacy_peers();
         Estimate {
-            count: window.count.min(all_time.count),
-            covered_ms: window.covered_ms,
-            incomplete: all_time.incomplete || window.incomplete || self.has_legacy_peers(),
-            overflowed: window.overflowed,
-            refused: false,
+            count: read.count.min(read.all_time),
+            covered_ms: read.covered_ms,
+            incomplete: self.is_incomplete() || read.incomplete || has_legacy_peers,
+            overflowed: read.overflowed,
+            passed: None,
         }
     }
 
@@ -85,7 +110,7 @@ impl Replica {
         limit: u64,
     ) -> Option<Duration> {
         let most = limit.checked_sub(weight.into())?;
-        let estimate = self.estimate_in_at(cells, question, &mut Resolved::default());
+        let estimate = self.estimate_of(cells, &Question::resolve(&self.windows, question));
         if estimate.count <= most {
             return Some(Duration::ZERO);
         }
@@ -102,82 +127,110 @@ impl Replica {
         Some(Duration::from_nanos(wait_ns.max(0) as u64))
     }
 
-    /// Starts to fetch what an answer to this question reads.
-    #[inline]
-    pub(crate) fn prefetch_window(
+    /// What is found out where the weight and the estimate of the key with these cells pass a limit; `None` is all
+    /// time.
+    pub(crate) fn passed(
         &self,
         cells: &CellIndexes,
-        question: &WindowQuestion,
-        resolved: &mut Resolved,
-    ) {
-        let Some(ring) = self.windows.ring(question.window) else {
-            return;
-        };
-        self.own.prefetch_folded(cells, ring.plan().fold());
-        if let Some(slots) = resolved.get(ring, question) {
-            ring.prefetch(slots.older, cells);
-            if slots.younger != slots.older {
-                ring.prefetch(slots.younger, cells);
-            }
+        asked: Option<&Question>,
+        weight: Weight,
+        limit: u64,
+    ) -> Passed {
+        match asked {
+            Some(Question { question, .. }) => Passed {
+                retry_after: self.retry_after(cells, question, weight, limit),
+                error: self.error_in(question),
+            },
+            None => Passed {
+                retry_after: None,
+                error: self.error(),
+            },
         }
     }
 
-    /// Reads a window. Where it cannot be read, the count of all time has to do.
+    /// Starts to fetch what [`estimate_of`](Self::estimate_of) reads, beside the cells themselves.
     #[inline]
-    fn read(
-        &self,
-        cells: &CellIndexes,
-        question: &WindowQuestion,
-        resolved: &mut Resolved,
-    ) -> Read {
-        let mut read = Read::NOTHING;
+    pub(crate) fn prefetch_window(&self, cells: &CellIndexes, asked: &Question) {
+        let (Some(ring), Some(slots)) = (self.windows.ring(asked.question.window), &asked.slots)
+        else {
+            return;
+        };
+        self.own.prefetch_neighbours(cells, ring.plan().fold());
+        ring.prefetch(slots.older, cells);
+        if slots.younger != slots.older {
+            ring.prefetch(slots.younger, cells);
+        }
+    }
+
+    /// Reads a window, if it can be read at the first try: nothing was reused, completed or booked meanwhile.
+    #[inline]
+    fn read(&self, cells: &CellIndexes, asked: &Question) -> Option<Read> {
+        let ring = self.windows.ring(asked.question.window)?;
+        let (read, is_calm) = self.try_read(cells, ring, asked.slots.as_ref()?)?;
+        is_calm.then_some(read)
+    }
+
+    /// Reads a window. Where it cannot be read, the count of all time has to do.
+    fn read_again(&self, cells: &CellIndexes, question: &WindowQuestion) -> Read {
+        let mut read = Read::nothing(self.estimate_at(cells).count);
         let Some(ring) = self.windows.ring(question.window) else {
             return read;
         };
         for _ in 0..TRIES {
-            let bookings = self.windows.bookings.number();
             // Where nothing is old enough any more, the numbers were those of a moment ago.
-            let Some(slots) = resolved.get(ring, question) else {
-                continue;
-            };
-            let count = if slots.older == slots.younger {
-                self.since(ring, slots.older, cells)
-            } else {
-                self.smooth(ring, slots, cells)
-            };
-            if !ring.still_has(slots.number) {
-                continue;
-            }
-            // It is too high at most from here on.
-            read = Read {
-                count,
-                covered_ms: slots.covered_ms,
-                incomplete: self.windows.lacks_since(slots.from_ns),
-                overflowed: ring.may_have_passed_2_to_32(slots.noted),
-            };
-            if self.windows.bookings.were_none_since(bookings) {
-                break;
+            let slots = Slots::find(ring, question);
+            let tried = slots.and_then(|slots| self.try_read(cells, ring, &slots));
+            if let Some((tried, is_calm)) = tried {
+                // It is too high at most from here on.
+                read = tried;
+                if is_calm {
+                    break;
+                }
             }
         }
         read
     }
 
-    /// The least row of what was counted since the snapshot in a slot.
+    /// Reads a window from these slots, and says whether nothing was booked meanwhile. `None` where a slot was reused
+    /// or a snapshot was completed.
+    #[inline(always)]
+    fn try_read(&self, cells: &CellIndexes, ring: &Ring, slots: &Slots) -> Option<(Read, bool)> {
+        let bookings = self.windows.bookings.number();
+        let (count, all_time) = if slots.older == slots.younger {
+            self.since(ring, slots.older, cells)
+        } else {
+            self.smooth(ring, slots, cells)
+        };
+        let overflowed = ring.may_have_passed_2_to_32(slots.noted);
+        // Behind the fence in the first of them.
+        if !ring.still_has(slots.number) || !ring.is_youngest(slots.youngest) {
+            return None;
+        }
+        let read = Read {
+            count,
+            all_time: self.with_legacy_peers(all_time, cells),
+            covered_ms: slots.covered_ms,
+            incomplete: self.windows.lacks_since(slots.from_ns),
+            overflowed,
+        };
+        Some((read, self.windows.bookings.were_none_since(bookings)))
+    }
+
+    /// The least row of what was counted since the snapshot in a slot, and the estimate of all time.
     #[inline]
-    fn since(&self, ring: &Ring, slot: usize, cells: &CellIndexes) -> u64 {
+    fn since(&self, ring: &Ring, slot: usize, cells: &CellIndexes) -> (u64, u64) {
         let slot = ring.slot_at(slot);
         let before = |number: usize| slot[number].load(Acquire);
         let least = |least: u32, before, now: u32| least.min(now.wrapping_sub(before));
         let fold = ring.plan().fold();
-        self.own
-            .fold_rows(cells, fold, u32::MAX, before, least)
-            .into()
+        let (least, all_time) = self.own.fold_rows(cells, fold, u32::MAX, before, least);
+        (least.into(), all_time)
     }
 
     /// The least row of what was counted since the younger of two snapshots, and a part of what the least row since
-    /// the older one has more.
+    /// the older one has more; and the estimate of all time.
     #[inline]
-    fn smooth(&self, ring: &Ring, slots: &Slots, cells: &CellIndexes) -> u64 {
+    fn smooth(&self, ring: &Ring, slots: &Slots, cells: &CellIndexes) -> (u64, u64) {
         let (older, younger) = (ring.slot_at(slots.older), ring.slot_at(slots.younger));
         let before = |number: usize| {
             let older = older[number].load(Acquire);
@@ -188,8 +241,10 @@ impl Replica {
             (least.0.min(since_older), least.1.min(since_younger))
         };
         let (fold, most) = (ring.plan().fold(), (u32::MAX, u32::MAX));
-        let (older, younger) = self.own.fold_rows(cells, fold, most, before, least);
-        u64::from(younger) + slots.part.of(older.saturating_sub(younger))
+        let (least, all_time) = self.own.fold_rows(cells, fold, most, before, least);
+        let (older, younger) = least;
+        let count = u64::from(younger) + slots.part.of(older.saturating_sub(younger));
+        (count, all_time)
     }
 
     /// The latest beginning of a window that has too much in it, as a time: of the windows that begin from then on
@@ -202,7 +257,7 @@ impl Replica {
         first: u64,
         most: u64,
     ) -> i64 {
-        let since = |number| self.since(ring, ring.slot_number(number), cells);
+        let since = |number| self.since(ring, ring.slot_number(number), cells).0;
         let (_, youngest) = ring.numbers();
         // Since `low` there is too much, since `high` there is not; the snapshot after the youngest will have all.
         let (mut low, mut high) = (first, youngest + 1);
@@ -242,6 +297,8 @@ impl Replica {
 #[derive(Debug, Clone, Copy)]
 struct Read {
     count: u64,
+    /// The estimate of all time.
+    all_time: u64,
     covered_ms: u32,
     incomplete: bool,
     overflowed: bool,
@@ -249,28 +306,50 @@ struct Read {
 
 impl Read {
     /// Nothing is known of the window.
-    const NOTHING: Self = Self {
-        count: u64::MAX,
-        covered_ms: 0,
-        incomplete: true,
-        overflowed: false,
-    };
+    fn nothing(all_time: u64) -> Self {
+        Self {
+            count: u64::MAX,
+            all_time,
+            covered_ms: 0,
+            incomplete: true,
+            overflowed: false,
+        }
+    }
 }
 
-/// What questions come to, as long as no other snapshot is begun or completed. Finding it takes as long as reading a
-/// window, so who asks many questions at one time keeps it, for some windows that are asked about in turn. It belongs
-/// to one replica.
-#[derive(Debug, Default)]
-pub(crate) struct Resolved([Option<(WindowQuestion, Slots)>; RESOLVED]);
+/// The questions that were asked last, and what they come to. Finding that takes as long as reading a window, so it is
+/// found once for all keys that are asked about with one question. It belongs to one replica.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    questions: [Question; RESOLVED],
+    /// The place of the question that was resolved last.
+    last: usize,
+}
 
-/// Number of questions that are kept resolved; a power of two.
-const RESOLVED: usize = 4;
+/// A question, and what it came to when it was resolved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    question: WindowQuestion,
+    /// `None` where nothing was old enough, or there are no such windows.
+    slots: Option<Slots>,
+}
+
+/// The place of a question in [`Resolved`]. It holds until [`RESOLVED_KEPT`] others were resolved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept(u8);
+
+/// Number of questions that are kept; a power of two.
+const RESOLVED: usize = 32;
+/// Number of questions that are asked in turn without being resolved anew.
+const IN_TURN: usize = 4;
+/// Number of questions that may be resolved after one was kept, until that one is gone.
+pub(crate) const RESOLVED_KEPT: usize = RESOLVED - IN_TURN;
 
 /// The slots that a question reads.
 #[derive(Debug, Clone, Copy)]
 struct Slots {
-    /// The numbers of the oldest and the youngest snapshot at that time.
-    numbers: (u64, u64),
+    /// The number of the youngest snapshot at that time.
+    youngest: u64,
     from_ns: i64,
     /// The snapshot from which the window reaches, and its slot.
     number: u64,
@@ -283,25 +362,74 @@ struct Slots {
     noted: u64,
 }
 
-impl Resolved {
-    #[inline]
-    fn get(&mut self, ring: &Ring, question: &WindowQuestion) -> Option<&Slots> {
-        // Windows of one ring that are asked about in turn lie in different places, and so do neighbouring rings.
-        let place = question.window.ring() + question.window.steps() as usize;
-        let kept = &mut self.0[place % RESOLVED];
-        let is_known = (kept.as_ref())
-            .is_some_and(|(known, slots)| known == question && slots.numbers == ring.numbers());
-        if !is_known {
-            *kept = Slots::find(ring, question).map(|slots| (*question, slots));
+impl Default for Resolved {
+    fn default() -> Self {
+        Self {
+            questions: [Question::NONE; RESOLVED],
+            last: 0,
         }
-        kept.as_ref().map(|(_, slots)| slots)
+    }
+}
+
+impl Resolved {
+    /// Resolves a question, if it is not resolved.
+    #[inline]
+    pub(crate) fn keep(&mut self, windows: &Windows, question: &WindowQuestion) -> Kept {
+        for back in 0..IN_TURN {
+            let place = self.last.wrapping_sub(back) % RESOLVED;
+            if self.questions[place].is(windows, question) {
+                return Kept(place as u8);
+            }
+        }
+        self.resolve(windows, question)
+    }
+
+    #[inline(never)]
+    fn resolve(&mut self, windows: &Windows, question: &WindowQuestion) -> Kept {
+        self.last = (self.last + 1) % RESOLVED;
+        self.questions[self.last] = Question::resolve(windows, question);
+        Kept(self.last as u8)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, Kept(place): Kept) -> &Question {
+        &self.questions[usize::from(place) % RESOLVED]
+    }
+}
+
+impl Question {
+    const NONE: Self = Self {
+        question: WindowQuestion {
+            window: Window::NONE,
+            reading: Reading::Bound,
+            now: Duration::ZERO,
+        },
+        slots: None,
+    };
+
+    fn resolve(windows: &Windows, question: &WindowQuestion) -> Self {
+        let ring = windows.ring(question.window);
+        Self {
+            question: *question,
+            slots: ring.and_then(|ring| Slots::find(ring, question)),
+        }
+    }
+
+    /// Whether this question was resolved, and comes to the same now.
+    #[inline]
+    fn is(&self, windows: &Windows, question: &WindowQuestion) -> bool {
+        let Some(slots) = self.slots.as_ref().filter(|_| self.question == *question) else {
+            return false;
+        };
+        let ring = windows.ring(question.window);
+        ring.is_some_and(|ring| ring.is_youngest(slots.youngest))
     }
 }
 
 impl Slots {
     #[inline(never)]
     fn find(ring: &Ring, question: &WindowQuestion) -> Option<Self> {
-        let (numbers, from_ns) = (ring.numbers(), from_ns(question));
+        let ((_, youngest), from_ns) = (ring.numbers(), from_ns(question));
         let found = ring.find(from_ns, question.window.steps())?;
         let covered_ns = ns(question.now).saturating_sub(found.ended_ns).max(0) as u64;
         let older = ring.slot_number(found.number);
@@ -316,14 +444,14 @@ impl Slots {
             _ => (older, Part::new(1, 1)),
         };
         Some(Self {
-            numbers,
+            youngest,
             from_ns,
             number: found.number,
             older,
             younger,
             part,
             covered_ms: u32::try_from(covered_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX),
-            noted: ring.growth_between(found.number, numbers.1),
+            noted: ring.growth_between(found.number, youngest),
         })
     }
 }

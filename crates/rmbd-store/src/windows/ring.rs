@@ -4,7 +4,10 @@
 //! the start, with snapshots of nothing. In which order what is read and written, and why, is in `turns`; marks go
 //! with the cells of their snapshot.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicI64, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 
 use rmbd_sketch::{CellIndexes, PASS_WEIGHT_MAX, SketchError, prefetch_for_read};
 
@@ -17,7 +20,10 @@ use crate::memory::try_zeroed;
 #[derive(Debug)]
 pub(super) struct Ring {
     plan: WindowPlan,
-    slots: Box<[Box<[AtomicU32]>]>,
+    /// The cells of all slots, one slot after the other.
+    slots: Box<[AtomicU32]>,
+    /// Cells of a slot.
+    slot_len: usize,
     marks: Box<[Mark]>,
     turns: Turns,
     /// When the next snapshot is to begin, after the one that is at hand.
@@ -71,9 +77,8 @@ impl Ring {
         };
         Ok(Self {
             plan,
-            slots: (0..len)
-                .map(|_| try_zeroed(cells))
-                .collect::<Result<_, _>>()?,
+            slots: try_zeroed(cells.saturating_mul(len))?,
+            slot_len: cells,
             marks: (0..len).map(mark).collect(),
             turns: Turns::new(len as u64),
             due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
@@ -90,7 +95,7 @@ impl Ring {
     /// Number of slots.
     #[inline]
     pub(super) fn len(&self) -> u64 {
-        self.slots.len() as u64
+        self.marks.len() as u64
     }
 
     /// The youngest snapshot that ended at `from_ns` or before; `None` where there is none any more.
@@ -135,6 +140,13 @@ impl Ring {
         self.turns.numbers()
     }
 
+    /// Whether this snapshot is still the youngest. The caller has just asked whether the ring [still
+    /// has](Self::still_has) what it has read.
+    #[inline]
+    pub(super) fn is_youngest(&self, number: u64) -> bool {
+        self.turns.is_youngest(number)
+    }
+
     /// Whether a snapshot is still in its slot, and was so while it was read.
     #[inline]
     pub(super) fn still_has(&self, number: u64) -> bool {
@@ -160,7 +172,8 @@ impl Ring {
     }
 
     /// Whether a cell may have grown by 2^32 or more since a snapshot: by what was noted from there to the youngest,
-    /// what N has grown by since that, and what may be added before the writer looks again.
+    /// what N has grown by since that, and what may be added before the writer looks again. The caller then asks
+    /// whether that one [is the youngest](Self::is_youngest) still.
     #[inline]
     pub(super) fn may_have_passed_2_to_32(&self, noted: u64) -> bool {
         let growing = self.growing.load(Relaxed);
@@ -196,7 +209,7 @@ impl Ring {
     /// The cells of a slot.
     #[inline]
     pub(super) fn slot_at(&self, slot_number: usize) -> &[AtomicU32] {
-        &self.slots[slot_number]
+        &self.slots[slot_number * self.slot_len..][..self.slot_len]
     }
 
     /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
@@ -227,7 +240,8 @@ impl Ring {
     /// Notes N as it is now: the writer looks whenever it has learnt something, and at the end of each pass.
     pub(super) fn look(&self, total_weight: u64) {
         let growing = total_weight.saturating_sub(self.weight.load(Relaxed));
-        self.growing.store(growing, Relaxed);
+        // Release: who reads how little it is after a snapshot was completed sees that it was.
+        self.growing.store(growing, Release);
     }
 
     /// Completes the snapshot that is at hand. Its copying ended at this time, each of its cells has grown by at most

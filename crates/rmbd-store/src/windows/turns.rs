@@ -57,6 +57,13 @@ impl Turns {
         self.begun.load(Relaxed) <= number + self.slots
     }
 
+    /// Whether this is still the youngest snapshot, and was so while what belongs to it was read. The caller has an
+    /// Acquire fence behind its reads.
+    #[inline]
+    pub(super) fn is_youngest(&self, number: u64) -> bool {
+        self.completed.load(Relaxed) == number + 1
+    }
+
     /// Whether a snapshot is being copied.
     pub(super) fn is_one_at_hand(&self) -> bool {
         self.begun.load(Relaxed) > self.completed.load(Relaxed)

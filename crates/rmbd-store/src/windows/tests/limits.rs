@@ -3,7 +3,15 @@
 use rmbd_testkit::random::random;
 
 use super::*;
-use crate::{Batch, Estimate, Way};
+use crate::{Batch, Estimate, Passed, Terms, Way};
+
+fn to(limit: u64) -> Terms {
+    Terms {
+        limit,
+        credit: 0,
+        takes: true,
+    }
+}
 
 #[test]
 fn a_take_adds_only_what_is_within_the_limit() {
@@ -15,13 +23,13 @@ fn a_take_adds_only_what_is_within_the_limit() {
                 let question = node.question(1_000, Reading::Bound);
                 let mut answers = Vec::new();
                 let mut answer =
-                    |token: u32, it: Estimate| answers.push((token, it.count, it.refused));
+                    |token: u32, it: Estimate| answers.push((token, it.count, it.passed.is_some()));
                 // What is absorbed counts, and so does what was taken before.
                 batch.add(b"key", 40.into(), &mut answer).unwrap();
                 for (token, weight) in [(1, 50_u16), (2, 11), (3, 10), (4, 1), (5, 0)] {
-                    let weight = (Weight::from(weight), 100);
+                    let take = (Weight::from(weight), &to(100));
                     batch
-                        .take(b"key", weight, Some(question), token, &mut answer)
+                        .take(b"key", take, Some(&question), token, &mut answer)
                         .unwrap();
                 }
                 batch
@@ -29,13 +37,13 @@ fn a_take_adds_only_what_is_within_the_limit() {
                     .unwrap();
                 batch.count_in(b"key", question, 7, &mut answer);
                 batch.count(b"key", 8, &mut answer);
-                assert!(batch.weight() >= 107);
+                assert_eq!(batch.weight(&mut answer), 107);
                 batch.finish(&mut answer);
                 let all_time = 107 * (round + 1);
                 let expected = [
-                    (1, 90, false),
+                    (1, 40, false),
                     (2, 90, true),
-                    (3, 100, false),
+                    (3, 90, false),
                     (4, 100, true),
                     (5, 100, false),
                     (6, 107, false),
@@ -50,14 +58,130 @@ fn a_take_adds_only_what_is_within_the_limit() {
                 }
             }
             let mut last = Estimate::default();
-            let weight = (Weight::ONE, 321);
+            let take = (Weight::ONE, &to(321));
             batch
-                .take(b"key", weight, None, 1, &mut |_, it| last = it)
+                .take(b"key", take, None, 1, &mut |_, it| last = it)
                 .unwrap();
             batch.finish(&mut |_, it| last = it);
-            assert_eq!((last.count, last.refused), (321, true));
+            assert_eq!((last.count, last.passed.is_some()), (321, true));
         }
     }
+}
+
+/// What waits in a batch is answered as if each operation had been done at once, by the calls for keys that were looked
+/// up.
+#[test]
+fn takes_that_wait_are_answered_like_those_that_are_done_at_once() {
+    for seed in 0..60 {
+        println!("seed {seed}");
+        let mut state = 0x7A4E + seed;
+        let mut random = move |end: u64| random(&mut state) % end;
+        let way = [Way::Direct, Way::Pipelined][random(2) as usize];
+        let (fold, threads) = [(1, 1), (8, 1), (8, 2), (2, 1)][random(4) as usize];
+        // Keys collide, so that limits are passed by others, too.
+        let width = 1 << (4 + random(6));
+        let start = || Node::start(width, fold, &[(1_000, 100), (200, 50)], threads);
+        let (mut waiting, mut at_once) = (start(), start());
+        let mut batch = Batch::with_way(Arc::clone(&waiting.replica), way);
+        let mut batch_at_once = Batch::<u32>::new(Arc::clone(&at_once.replica));
+        let (mut answers, mut expected) = (Vec::new(), Vec::new());
+        for token in 0..400_u32 {
+            let key = random(9).to_le_bytes();
+            let weight = Weight::from(random(6) as u16);
+            let span_ms = [1_000, 300, 200, 100][random(4) as usize];
+            let reading = [Reading::Smooth, Reading::Bound][random(2) as usize];
+            let question = waiting.question(span_ms, reading);
+            let question = Some(question).filter(|_| random(4) > 0);
+            let terms = Terms {
+                limit: random(60),
+                credit: random(3) * random(20),
+                takes: random(4) > 0,
+            };
+            let mut answer = |token, estimate| answers.push((token, estimate));
+            let mut none = |_, _| {};
+            match random(8) {
+                0 | 1 => {
+                    batch.add(&key, weight, &mut answer).unwrap();
+                    batch_at_once.add(&key, weight, &mut none).unwrap();
+                }
+                2 => {
+                    let looked = batch_at_once.look(&key, &mut none);
+                    let estimate = match question {
+                        None => {
+                            batch.count(&key, token, &mut answer);
+                            batch_at_once.estimate(&looked)
+                        }
+                        Some(question) => {
+                            batch.count_in(&key, question, token, &mut answer);
+                            batch_at_once.estimate_in(&looked, &question)
+                        }
+                    };
+                    expected.push((token, estimate));
+                }
+                3 => {
+                    let waits = waiting.replica.total_weight() + batch.weight(&mut answer);
+                    let waits_at_once = batch_at_once.weight(&mut none);
+                    let done = at_once.replica.total_weight() + waits_at_once;
+                    assert_eq!(waits, done);
+                }
+                4 if random(8) == 0 => {
+                    batch.finish(&mut answer);
+                    batch_at_once.finish(&mut none);
+                    let time = ms(random(80));
+                    for node in [&mut waiting, &mut at_once] {
+                        node.wait(time);
+                        node.snapshot_all();
+                    }
+                }
+                _ => {
+                    batch
+                        .take(
+                            &key,
+                            (weight, &terms),
+                            question.as_ref(),
+                            token,
+                            &mut answer,
+                        )
+                        .unwrap();
+                    let it = take_at_once(&mut batch_at_once, &key, weight, &terms, question);
+                    expected.push((token, it));
+                }
+            }
+        }
+        batch.finish(&mut |token, estimate| answers.push((token, estimate)));
+        batch_at_once.finish(&mut |_, _| {});
+        assert_eq!(answers, expected);
+        assert!(answers.iter().any(|(_, it)| it.passed.is_some()));
+        let total = |node: &Node| node.replica.total_weight();
+        assert_eq!(total(&waiting), total(&at_once));
+    }
+}
+
+fn take_at_once(
+    batch: &mut Batch<u32>,
+    key: &[u8],
+    weight: Weight,
+    terms: &Terms,
+    question: Option<WindowQuestion>,
+) -> Estimate {
+    let looked = batch.look(key, &mut |_, _| {});
+    let mut estimate = match &question {
+        None => batch.estimate(&looked),
+        Some(question) => batch.estimate_in(&looked, question),
+    };
+    let counts = estimate.count.saturating_sub(terms.credit);
+    if counts + u64::from(weight) > terms.limit {
+        let (replica, limit) = (batch.replica(), terms.limit + terms.credit);
+        let after = |question| batch.retry_after(&looked, question, weight, limit);
+        estimate.passed = Some(Passed {
+            retry_after: question.as_ref().and_then(after),
+            error: question.map_or_else(|| replica.error(), |question| replica.error_in(&question)),
+        });
+    }
+    if !(terms.takes && estimate.passed.is_some()) {
+        batch.add_looked(&looked, weight).unwrap();
+    }
+    estimate
 }
 
 #[test]
