@@ -199,6 +199,11 @@ impl Ring {
         &self.slots[slot_number]
     }
 
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.slots.iter().map(|slot| &slot[..])
+    }
+
     /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
     #[inline]
     pub(super) fn prefetch(&self, slot_number: usize, cells: &CellIndexes) {
