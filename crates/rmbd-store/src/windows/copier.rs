@@ -81,7 +81,8 @@ struct State {
     hand: Option<Hand>,
     /// What was counted when the last snapshot was begun.
     counted: Counted,
-    /// So many of the youngest snapshots hold the same, up to the number of slots.
+    /// So many of the youngest snapshots hold the same, up to the number of slots, if nothing was added since the
+    /// last one was begun.
     equal: u64,
 }
 
@@ -98,8 +99,6 @@ pub(super) struct Hand {
     /// What was counted when the snapshot before was begun, and when this one was.
     before: Counted,
     counted: Counted,
-    /// Whether nothing was added from then until the last piece, so that it holds the same as the one before.
-    is_still: bool,
 }
 
 impl Copier {
@@ -142,7 +141,6 @@ impl Copier {
             state.hand = Some(hand);
             return Some(Snapshot::Partly);
         }
-        state.count_equal(ring, hand.is_still);
         hand.finish(ring, replica, clock);
         Some(Snapshot::Done {
             span_ms: ring.plan().span_ms(),
@@ -198,6 +196,10 @@ impl State {
         let before = std::mem::replace(&mut self.counted, counted);
         let is_still = counted == before;
         let is_there = is_still && self.equal == ring.len();
+        self.equal = match is_still {
+            true => (self.equal + 1).min(ring.len()),
+            false => 1,
+        };
         let number = ring.begin(next_due_ns(ring, now_ns));
         Hand {
             number,
@@ -210,15 +212,7 @@ impl State {
             booked: 0,
             before,
             counted,
-            is_still,
         }
-    }
-
-    fn count_equal(&mut self, ring: &Ring, is_still: bool) {
-        self.equal = match is_still {
-            true => (self.equal + 1).min(ring.len()),
-            false => 1,
-        };
     }
 }
 
@@ -230,7 +224,6 @@ impl Hand {
         if counted == self.before {
             return self.copy_the_one_before(ring, numbers);
         }
-        self.is_still = false;
         self.copy_cells(ring, replica, numbers);
     }
 
