@@ -4,7 +4,6 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rmbd::engine::Admitted;
 use rmbd_io::cpu;
 use rmbd_proto::compact::{Header, RequestWriter, reply};
@@ -29,7 +28,7 @@ struct Run {
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
-    lost: f64,
+    unanswered: f64,
 }
 
 /// Prints a table of both nodes, in turns.
@@ -67,7 +66,7 @@ pub(crate) fn table() {
             of(|run| run.p50_us),
             of(|run| run.p99_us),
             of(|run| run.p999_us),
-            of(|run| run.lost)
+            of(|run| run.unanswered)
         );
     }
     println!();
@@ -105,25 +104,31 @@ fn measure(kept: Kept) -> Run {
     );
     let cpu_ns = data_thread_ns() - before;
     node.stop().unwrap();
-    let (times, asked) = measured;
-    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+    let (mut times, asked) = measured;
+    times.sort_unstable();
+    let at = |quantile: f64| {
+        let place = (times.len() as f64 * quantile) as usize;
+        times
+            .get(place)
+            .map_or(f64::NAN, |time| time.as_nanos() as f64 / 1e3)
+    };
     Run {
         cpu_ns: cpu_ns / f64::from(asked),
         p50_us: at(0.5),
         p99_us: at(0.99),
         p999_us: at(0.999),
-        lost: f64::from(asked) - times.len() as f64,
+        unanswered: f64::from(asked) - times.len() as f64,
     }
 }
 
-/// Asks at planned times; nanoseconds from the planned time to the answer, and how often it asked.
-fn ask(client: &UdpSocket, add: &mut impl FnMut(&[u8])) -> (Histogram<u64>, u32) {
-    let mut times = Histogram::new(3).unwrap();
+/// Asks at planned times; the times from then to the answers, and how often it asked.
+fn ask(client: &UdpSocket, add: &mut impl FnMut(&[u8])) -> (Vec<Duration>, u32) {
+    let mut times = Vec::new();
     let (mut writer, mut keys) = (RequestWriter::new(1_400), traffic());
     let asks = (MEASURE.as_nanos() / GAP.as_nanos()) as u32;
     let start = Instant::now();
     let mut asked = 0;
-    while start.elapsed() < MEASURE + LAST_ANSWERS && times.len() < asks.into() {
+    while start.elapsed() < MEASURE + LAST_ANSWERS && times.len() < asks as usize {
         if asked < asks && start.elapsed() >= GAP * asked {
             let key = keys.next().unwrap();
             if asked.is_multiple_of(COUNTS_AN_ADD) {
@@ -139,8 +144,7 @@ fn ask(client: &UdpSocket, add: &mut impl FnMut(&[u8])) -> (Histogram<u64>, u32)
             asked += 1;
         }
         take_answers(client, |id| {
-            let took = start.elapsed().saturating_sub(GAP * id);
-            times.saturating_record(took.as_nanos() as u64);
+            times.push(start.elapsed().saturating_sub(GAP * id));
         });
     }
     (times, asked)
