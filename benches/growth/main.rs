@@ -1,8 +1,8 @@
 //! A bench of how a cluster grows, in the simulator of `tests/cluster`, with real state machines and virtual time.
 //!
-//! `cargo bench --bench growth` prints tables; `cargo bench --bench growth -- growth.svg` draws them, too. It takes some
-//! minutes; numbers behind `--` choose the numbers of nodes. Bytes and rounds are the same on every machine. CPU time is
-//! that of what a node's control thread would do.
+//! `cargo bench --bench growth` prints tables; `cargo bench --bench growth -- growth.svg` draws them, too. It takes
+//! some minutes; numbers behind `--` choose the numbers of nodes. Bytes and rounds are the same on every machine. CPU
+//! time is that of what a node's control thread would do.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]

@@ -5,14 +5,15 @@
 //! On x86-64 the kernel's clock waits for loads before it reads the counter (`lfence`); the fence here keeps the
 //! compiler from moving them. Elsewhere nothing waits for loads, and [`RUN_AHEAD_NS`] is added.
 //!
-//! *While nothing is added* the snapshot before is copied instead of cells, which is shorter where it is folded; and when
-//! all slots hold the same, nothing is copied at all: the slot whose turn it is holds what the snapshot would. All else
-//! goes on, so that each step has a snapshot with a time of its own, to which old growth can be [booked](super::booking)
-//! when it comes. (One snapshot that stands for a long time would have to count such growth as new.)
+//! *While nothing is added* the snapshot before is copied instead of cells, which is shorter where it is folded; and
+//! when all slots hold the same, nothing is copied at all: the slot whose turn it is holds what the snapshot would. All
+//! else goes on, so that each step has a snapshot with a time of its own, to which old growth can be
+//! [booked](super::booking) when it comes. (One snapshot that stands for a long time would have to count such growth as
+//! new.)
 //!
 //! Whether something was added is told by N of our own slice, and by how often cells of others were raised. Weight that
-//! a thread has added and not settled is in no N. A snapshot that is not copied lacks it, and windows count it as younger
-//! than it is, by what a batch takes; a snapshot never holds more than the cells at its time.
+//! a thread has added and not settled is in no N. A snapshot that is not copied lacks it, and windows count it as
+//! younger than it is, by what a batch takes; a snapshot never holds more than the cells at its time.
 //!
 //! *When a snapshot is due.* The oldest slot gives way to it. A reader needs a snapshot that ended a window ago; so a
 //! snapshot begins only when the second oldest one ended a window ago and [`slack_ns`] more. As long as copying takes
@@ -65,7 +66,8 @@ struct Counted {
     /// N of our own slice, and of learnt ones.
     own: u64,
     learnt: u64,
-    /// How often a cell of others was raised. Their N may stand still while cells grow, as it is that of the fullest row.
+    /// How often a cell of others was raised. Their N may stand still while cells grow, as it is that of the fullest
+    /// row.
     raised: u64,
 }
 
