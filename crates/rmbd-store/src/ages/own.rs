@@ -87,8 +87,8 @@ impl OwnGrowth {
     }
 
     /// Makes a mark of a version if a step has passed since the last one and something has grown; if nothing has, marks
-    /// that are too old go all the same, and with them what is kept of their growth. No pass is under way, and `now` was
-    /// read after the last one had read its last cell.
+    /// that are too old go all the same, and with them what is kept of their growth. No pass is under way, and `now`
+    /// was read after the last one had read its last cell.
     pub(crate) fn end_step(&mut self, now: Moment, version: u64) {
         if version <= self.marks.version() {
             return self.marks.drop_old(now);

@@ -420,8 +420,8 @@ fn who_begins_learns_how_old_it_all_is() {
     }
 }
 
-/// What is kept of growth goes when no window needs it any more, also where no later mark takes its place, so that there
-/// is nothing to look through; and who begins then learns that all is old.
+/// What is kept of growth goes when no window needs it any more, also where no later mark takes its place, so that
+/// there is nothing to look through; and who begins then learns that all is old.
 #[test]
 fn nothing_is_kept_of_a_slice_that_stands_still() {
     let mut random = Random(4);

@@ -66,8 +66,8 @@ impl Model {
     }
 }
 
-/// Adds at random times, snapshots in pieces of random sizes, pauses, up to 30 steps in which nothing is added, and every
-/// question in between.
+/// Adds at random times, snapshots in pieces of random sizes, pauses, up to 30 steps in which nothing is added, and
+/// every question in between.
 fn play(seed: u64, fold: u64, threads: usize) {
     let mut state = seed;
     let mut random = move || random(&mut state);

@@ -41,8 +41,8 @@ fn readers_never_miss_what_came_in_their_window() {
     }
 }
 
-/// Adds a key of its own, with pauses in which all slots come to hold the same, and compares every answer with the adds of
-/// the last window.
+/// Adds a key of its own, with pauses in which all slots come to hold the same, and compares every answer with the adds
+/// of the last window.
 fn ask_for_own_adds(
     replica: &Arc<Replica>,
     thread: u32,
