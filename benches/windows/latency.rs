@@ -48,12 +48,10 @@ pub(crate) fn table() {
         }
     }
     println!(
-        "### Counts of all time, one every {} us, as a client sees them, sketch 4 x 2^20\n",
+        "### Counts of all time, one every {} us, sketch 4 x 2^20, medians [min-max] of {rounds} runs\n",
         GAP.as_micros()
     );
-    println!(
-        "| way | CPU ns a count | p50 us | p99 us | p99.9 us | unanswered |, medians [min-max] of {rounds} runs"
-    );
+    println!("| way | CPU ns a count | p50 us | p99 us | p99.9 us | unanswered |");
     println!("|---|---|---|---|---|---|");
     for ((name, _), runs) in ways.iter().zip(&runs) {
         let of = |figure: fn(&Run) -> f64| {
