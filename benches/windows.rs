@@ -1,5 +1,5 @@
 //! What windows cost: adds with windows beside adds without, counts in windows beside counts of all time, takes beside
-//! hits, and the control thread that takes the snapshots.
+//! hits, the control thread that takes the snapshots, and how long counts take meanwhile.
 //!
 //! `cargo bench --bench windows` prints Markdown. Keys have 16 bytes; where nothing else is said the sketch is
 //! 4 x 2^20 and has the window of 60 s by 5 s that a node has where nothing is said. `often` is a window of 1 s by
@@ -32,6 +32,8 @@ use support::figures::median_min_max;
 use support::flood::flood;
 use support::keys::{Key, traffic, uniform};
 
+#[path = "windows/latency.rs"]
+mod latency;
 mod support;
 
 /// Time for which each way is measured.
@@ -47,6 +49,8 @@ const OUTSTANDING: usize = 256;
 /// A control thread is measured over so many steps of this length.
 const STEPS: u32 = 4;
 const STEP: Duration = Duration::from_millis(250);
+/// So many steps after the last add all snapshots hold the same: the window has twelve.
+const STILL_STEPS: u32 = 16;
 /// Columns of the sketch whose cells are all touched in each step.
 const SMALL_WIDTH: u64 = 1 << 16;
 
@@ -152,8 +156,16 @@ fn main() {
             ("control, alone, off, idle", control(false, 0, false)),
             ("control, alone, on, idle", control(true, 0, false)),
             (
+                "control, alone, off, 10 000 keys",
+                control(false, MANY, false),
+            ),
+            (
                 "control, alone, on, 10 000 keys",
-                control(true, 10_000, false),
+                control(true, MANY, false),
+            ),
+            (
+                "control, alone, off, every cell",
+                control(false, EVERY_CELL, false),
             ),
             (
                 "control, alone, on, every cell",
@@ -163,11 +175,11 @@ fn main() {
             ("control, member, on, idle", control(true, 0, true)),
             (
                 "control, member, off, 10 000 keys",
-                control(false, 10_000, true),
+                control(false, MANY, true),
             ),
             (
                 "control, member, on, 10 000 keys",
-                control(true, 10_000, true),
+                control(true, MANY, true),
             ),
             (
                 "control, member, off, every cell",
@@ -179,8 +191,11 @@ fn main() {
             ),
         ],
     );
+    latency::table();
 }
 
+/// Distinct keys of a step.
+const MANY: usize = 10_000;
 /// So many keys that a row has a cell in ten thousand that none of them is in.
 const EVERY_CELL: usize = 9 * SMALL_WIDTH as usize;
 
@@ -471,9 +486,9 @@ fn control_thread(has_windows: bool, keys: usize, is_member: bool) -> f64 {
     };
     // A member without others keeps the ages of what it counts, as they are told to whoever joins.
     let node = Node::start(NodeConfig { cluster, ..config }).unwrap();
-    let (mut session, mut random) = (node.session::<()>(), uniform(keys as u64));
+    let (mut session, mut random) = (node.session::<()>(), uniform(0x5EED + keys as u64));
     let weight = session.weigh(1).unwrap();
-    let mut step = || {
+    let mut step = |keys: usize| {
         let start = Instant::now();
         for key in random.by_ref().take(keys) {
             let to = rmbd::engine::Admitted::to(rmbd_store::SketchIndex::DEFAULT);
@@ -483,9 +498,13 @@ fn control_thread(has_windows: bool, keys: usize, is_member: bool) -> f64 {
         std::thread::sleep(STEP.saturating_sub(start.elapsed()));
     };
     let control_thread_ns = || cpu_time::of_threads(std::process::id(), "rmbd-control");
-    step();
+    // A sketch that stands still has counted something before.
+    step(keys.max(MANY));
+    if keys == 0 {
+        (0..STILL_STEPS).for_each(|_| step(0));
+    }
     let before = control_thread_ns();
-    (0..STEPS).for_each(|_| step());
+    (0..STEPS).for_each(|_| step(keys));
     let cost = (control_thread_ns() - before) / f64::from(STEPS) / 1e3;
     node.stop().unwrap();
     cost

@@ -111,6 +111,11 @@ impl Marks {
                 at += 1;
             }
         }
+        self.drop_old(now);
+    }
+
+    /// Drops marks that no window needs any more.
+    pub(crate) fn drop_old(&mut self, now: Moment) {
         let kept_ms = self.plan.kept_ms();
         while let Some(second) = self.marks.get(1)
             && second.at.age_ms(now) >= kept_ms

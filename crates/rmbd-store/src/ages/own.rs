@@ -86,10 +86,14 @@ impl OwnGrowth {
         self.marks.is_due(now)
     }
 
-    /// Makes a mark of a version if a step has passed since the last one and something has grown. No pass is under way,
-    /// and `now` was read after the last one had read its last cell.
+    /// Makes a mark of a version if a step has passed since the last one and something has grown; if nothing has, marks
+    /// that are too old go all the same, and with them what is kept of their growth. No pass is under way, and `now`
+    /// was read after the last one had read its last cell.
     pub(crate) fn end_step(&mut self, now: Moment, version: u64) {
-        if self.marks.is_due(now) && version > self.marks.version() {
+        if version <= self.marks.version() {
+            return self.marks.drop_old(now);
+        }
+        if self.marks.is_due(now) {
             let groups = self.cells.div_ceil(GROUP_CELLS);
             debug_assert_eq!(
                 self.packed_until, groups,

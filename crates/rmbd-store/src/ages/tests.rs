@@ -420,6 +420,48 @@ fn who_begins_learns_how_old_it_all_is() {
     }
 }
 
+/// What is kept of growth goes when no window needs it any more, also where no later mark takes its place, so that
+/// there is nothing to look through; and who begins then learns that all is old.
+#[test]
+fn nothing_is_kept_of_a_slice_that_stands_still() {
+    let mut random = Random(4);
+    let (mut truth, mut now_ms) = (Truth::default(), 0);
+    let mut writer = Node::new(1, &mut random, 0, u64::MAX);
+    let at_first_bytes = writer.replica.memory_bytes();
+    for _ in 0..3 {
+        for second in 0..20 {
+            now_ms += STEP_MS;
+            let key = [random.below(30) as u8];
+            truth.add(&writer, &key, 10, now_ms);
+            let wants = writer
+                .slices
+                .wants_mark(writer.clock(now_ms + STEP_MS / 10));
+            assert!(second > 0 || wants, "the last mark is old");
+            writer.publish(now_ms, u64::MAX);
+        }
+        assert!(writer.replica.memory_bytes() > at_first_bytes);
+        for _ in 0..7 * SPAN_MS / STEP_MS {
+            now_ms += STEP_MS;
+            writer.publish(now_ms, u64::MAX);
+            assert!(
+                !writer.slices.wants_mark(writer.clock(now_ms)),
+                "it has the version"
+            );
+        }
+        assert_eq!(writer.replica.memory_bytes(), at_first_bytes);
+        let now = writer.clock(now_ms);
+        assert_eq!(writer.slices.marks_since(&writer.own, 0, now).len(), 1);
+    }
+    let mut other = Node::new(2, &mut random, now_ms, u64::MAX);
+    let groups: Vec<u32> = (0..6).collect();
+    let bytes = writer.tell(&writer.own, 0, now_ms, &groups, &mut Random(1));
+    other.take(&bytes, now_ms);
+    let total = folded(&other.total(), other.fold);
+    let youngest = other.snapshots.last().unwrap();
+    assert_eq!(total, youngest.cells, "all had been reached long ago");
+    truth.check(&other, now_ms);
+}
+
 /// Where the receiver is a step behind at most, cells go alone.
 #[test]
 fn nothing_is_told_of_the_last_step() {

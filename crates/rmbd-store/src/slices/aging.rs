@@ -33,11 +33,13 @@ impl Slices {
         Ok(())
     }
 
-    /// Whether a mark of our own slice is due: then a pass should come, whose version it marks.
+    /// Whether a mark of our own slice is due, and something was added that no version has: then a pass should come,
+    /// whose version it marks.
     #[must_use]
     pub fn wants_mark(&self, now: Duration) -> bool {
         let growth = self.own.growth.as_ref();
-        growth.is_some_and(|growth| growth.is_due(Moment::of(now)))
+        let is_due = growth.is_some_and(|growth| growth.is_due(Moment::of(now)));
+        is_due && self.own.is_behind(self.replica.own())
     }
 
     /// Makes marks where a step has passed: of our own slice only between two passes. The caller has read `now` after

@@ -62,8 +62,8 @@ struct Raised {
 
 impl Raised {
     /// Adds the growth to the sum of what others counted, as growth of now.
-    fn raise(&self, replica: &Replica) {
-        replica.own.add_of_others(self.cell, self.new - self.old);
+    fn raise(&self, replica: &Replica, copier: &mut Copier) {
+        copier.raise(replica, self.cell, self.new - self.old);
     }
 }
 
@@ -224,7 +224,7 @@ impl Held {
             }
             match aging {
                 Some(aging) => self.note_growth(replica, copier, number, &raised, aging),
-                None => raised.iter().for_each(|it| it.raise(replica)),
+                None => raised.iter().for_each(|it| it.raise(replica, copier)),
             }
             count += raised.len() as u64;
         }
@@ -311,7 +311,7 @@ impl Held {
         let place = (number, cells.start as u32);
         learnt.note(&mut self.growth, &replica.memory, place, growth, &ages);
         if ages.marks.is_empty() {
-            return raised.iter().for_each(|it| it.raise(replica));
+            return raised.iter().for_each(|it| it.raise(replica, copier));
         }
         let mut booking = copier.book(replica);
         for raised in raised {

@@ -188,6 +188,11 @@ impl Own {
         }
     }
 
+    /// Whether something was added since the last finished pass began.
+    pub(super) fn is_behind(&self, live: &Sketch) -> bool {
+        live.total_weight() != self.weight
+    }
+
     /// Whether a pass is not at its end.
     pub(super) fn is_passing(&self) -> bool {
         self.pass.is_some()

@@ -40,7 +40,7 @@ impl Copier {
 impl Booking<'_> {
     /// Raises what others counted in a cell. All cells of a group are raised before parts of its growth are booked.
     pub(crate) fn raise(&mut self, cell: CellIndex, growth: u64) {
-        self.replica.own.add_of_others(cell, growth);
+        self.copier.raise(self.replica, cell, growth);
     }
 
     /// Books what had been reached of the growth of a cell, or of some neighbouring cells that are one cell in the

@@ -212,6 +212,11 @@ impl Ring {
         &self.slots[slot_number * self.slot_len..][..self.slot_len]
     }
 
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.slots.chunks(self.slot_len)
+    }
+
     /// Starts to fetch what a reader of a key with these cells needs of a snapshot.
     #[inline]
     pub(super) fn prefetch(&self, slot_number: usize, cells: &CellIndexes) {

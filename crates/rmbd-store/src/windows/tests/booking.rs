@@ -16,7 +16,11 @@ struct Naive {
 impl Naive {
     fn copy(&mut self, cells: usize, outcome: Snapshot, now: Duration) {
         let from = self.hand.len();
-        let to = (from + cells).min(self.count.len());
+        let to = match outcome {
+            Snapshot::Partly => from + cells,
+            // Where nothing was added, all may be done at once.
+            Snapshot::Done { .. } => self.count.len(),
+        };
         self.hand.extend(&self.count[from..to]);
         if let Snapshot::Done { .. } = outcome {
             self.snapshots
@@ -66,6 +70,19 @@ fn parts_go_to_the_snapshots_that_ended_when_they_had_been_reached() {
             hand: Vec::new(),
         };
         for _ in 0..600 {
+            // Up to 30 steps in which nothing is added.
+            for _ in 0..if random().is_multiple_of(24) {
+                random() % 31
+            } else {
+                0
+            } {
+                node.wait(ms(100));
+                let piece = 1 + random() as usize % 40;
+                while let Some(outcome) = node.snapshot(piece * fold as usize) {
+                    naive.copy(piece, outcome, node.now());
+                }
+                compare(&node, &naive, fold as usize);
+            }
             node.wait(ms(random() % 20));
             let piece = 1 + random() as usize % 40;
             if random().is_multiple_of(2)

@@ -29,7 +29,11 @@ impl Model {
     }
 
     fn piece(&mut self, cells: &[u32], piece: usize, outcome: Snapshot, now: Duration) {
-        self.copied += piece;
+        self.copied = match outcome {
+            Snapshot::Partly => self.copied + piece,
+            // Where nothing was added, all may be done at once.
+            Snapshot::Done { .. } => usize::MAX,
+        };
         for ((hand, &cell), &count) in self.hand.iter_mut().zip(cells).zip(&self.counts) {
             if hand.is_none() && (cell as usize) < self.copied {
                 *hand = Some(count);
@@ -62,7 +66,8 @@ impl Model {
     }
 }
 
-/// Adds at random times, snapshots in pieces of random sizes, pauses, and every question in between.
+/// Adds at random times, snapshots in pieces of random sizes, pauses, up to 30 steps in which nothing is added, and
+/// every question in between.
 fn play(seed: u64, fold: u64, threads: usize) {
     let mut state = seed;
     let mut random = move || random(&mut state);
@@ -84,11 +89,33 @@ fn play(seed: u64, fold: u64, threads: usize) {
     let mut models = [&first_rows, &last_rows].map(|_| Model::new(keys.len(), &plan));
     let large = [1, 1 << 20, 1 << 31, (1 << 32) - 5, 1 << 33][random() as usize % 5];
     let mut batch = crate::Batch::<()>::new(Arc::clone(&node.replica));
+    let take_piece = |node: &mut Node, models: &mut [Model; 2], piece: usize| {
+        let outcome = node.snapshot(piece)?;
+        let folded = (piece / fold as usize).max(1);
+        for (model, rows) in models.iter_mut().zip([&first_rows, &last_rows]) {
+            model.piece(rows, folded, outcome, node.now());
+        }
+        Some(outcome)
+    };
+    let mut still_steps = 0;
     for _ in 0..2_000 {
+        if still_steps > 0 {
+            still_steps -= 1;
+            node.wait(ms(STEP_MS));
+            let piece = 1 + random() as usize % (2 * geometry.cells());
+            while take_piece(&mut node, &mut models, piece).is_some() {}
+            let (key, span_ms) = (
+                random() as usize % keys.len(),
+                STEP_MS * (1 + random() % steps),
+            );
+            check(&node, &models, &keys[key], key, span_ms, seed);
+            continue;
+        }
         match random() % 16 {
             0..6 => node.wait(ms(random() % 30)),
             6 => node.wait(Duration::from_nanos(random() % 1_000_000)),
             7 if random().is_multiple_of(20) => node.wait(ms(random() % 3_000)),
+            7 if random().is_multiple_of(6) => still_steps = random() % 31,
             8..12 => {
                 let key = random() as usize % keys.len();
                 let weight = random() % large.min(1 << 20) + 1;
@@ -103,21 +130,14 @@ fn play(seed: u64, fold: u64, threads: usize) {
             }
             12 => {
                 let (key, growth) = (random() as usize % keys.len(), random() % large);
-                for cell in cells[key].iter() {
-                    node.replica.own.add_of_others(cell, growth);
-                }
-                node.replica.add_learnt_weight(growth);
+                // N of others may have told of this before.
+                let is_known = growth < 1 << 20 && random().is_multiple_of(2);
+                node.learn(&cells[key], growth, if is_known { 0 } else { growth });
                 models.iter_mut().for_each(|it| it.counts[key] += growth);
             }
             _ => {
                 let piece = 1 + random() as usize % geometry.cells();
-                if let Some(outcome) = node.snapshot(piece) {
-                    let folded = (piece / fold as usize).max(1);
-                    let rows = [&first_rows, &last_rows];
-                    for (model, rows) in models.iter_mut().zip(rows) {
-                        model.piece(rows, folded, outcome, node.now());
-                    }
-                }
+                take_piece(&mut node, &mut models, piece);
             }
         }
         if node.replica.own.wants_pass() {
@@ -182,9 +202,15 @@ fn bound_answers_hold_the_last_window_and_at_most_two_steps_more() {
         let windows = [(1_200, 100), (6_000, 500), (600, 200)];
         let mut node = Node::start(1 << 12, 8, &windows, 1);
         let mut adds = Vec::new();
+        let mut still = 0_u64;
         for _ in 0..3_000 {
             node.wait(Duration::from_micros(random() % 8_000));
-            if random().is_multiple_of(2) {
+            // Now and then nothing is added for up to 30 of the shortest steps.
+            still = match random() % 400 {
+                0 => random() % 750,
+                _ => still.saturating_sub(1),
+            };
+            if still == 0 && random().is_multiple_of(2) {
                 node.add(b"key", 1);
                 adds.push(node.now());
             }
@@ -209,10 +235,7 @@ fn growth_that_32_bits_do_not_hold_is_told() {
     let mut node = Node::start(240, 1, &[(1_000, 100)], 1);
     let key = keys(&node, 1, 1)[0];
     let add = |node: &mut Node, growth: u64| {
-        for cell in node.replica.own.cells_of(&key).iter() {
-            node.replica.own.add_of_others(cell, growth);
-        }
-        node.replica.add_learnt_weight(growth);
+        node.learn(&node.replica.own.cells_of(&key), growth, growth);
         node.wait(ms(100));
         node.snapshot_all();
     };

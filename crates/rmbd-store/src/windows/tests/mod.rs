@@ -4,6 +4,7 @@
 mod booking;
 mod exact;
 mod limits;
+mod still;
 mod threads;
 
 use std::cell::Cell;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd_proto::Writer;
-use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_sketch::{CellIndexes, Geometry, HashFamily, Weight};
 
 use super::*;
 use crate::{ReplicaLimits, ReplicaOptions, SliceId, Slices};
@@ -90,6 +91,14 @@ impl Node {
             reading,
             now: self.now(),
         }
+    }
+
+    /// Raises what others counted, of whose N so much is told now.
+    fn learn(&mut self, cells: &CellIndexes, growth: u64, weight: u64) {
+        for cell in cells.iter() {
+            self.slices.copier.raise(&self.replica, cell, growth);
+        }
+        self.replica.add_learnt_weight(weight);
     }
 
     fn add(&self, key: &[u8], weight: u32) {
@@ -247,6 +256,7 @@ fn a_window_for_which_there_is_no_memory_is_named() {
 #[test]
 fn rings_are_copied_in_turns_so_that_none_waits_for_a_large_one() {
     let mut node = Node::start(1 << 10, 8, &[(1_000, 100), (2_000, 100)], 1);
+    node.add(b"key", 1);
     node.wait(ms(100));
     // Each has 2 x 1024 cells.
     let outcomes: Vec<_> = (0..5).map(|_| node.snapshot(1_024)).collect();

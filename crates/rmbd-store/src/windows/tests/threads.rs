@@ -41,7 +41,8 @@ fn readers_never_miss_what_came_in_their_window() {
     }
 }
 
-/// Adds a key of its own, and compares every answer with the adds of the last window.
+/// Adds a key of its own, with pauses in which all slots come to hold the same, and compares every answer with the adds
+/// of the last window.
 fn ask_for_own_adds(
     replica: &Arc<Replica>,
     thread: u32,
@@ -53,9 +54,10 @@ fn ask_for_own_adds(
     let mut batch = Batch::<()>::new(Arc::clone(replica));
     let mut adds: std::collections::VecDeque<Duration> = std::collections::VecDeque::new();
     while !is_over.load(SeqCst) {
-        adds.push_back(clock());
-        if batch.add(&key, Weight::ONE, &mut |(), _| {}).is_err() {
-            adds.pop_back();
+        let came = clock();
+        let is_pause = came.as_millis() % 600 < 350;
+        if !is_pause && batch.add(&key, Weight::ONE, &mut |(), _| {}).is_ok() {
+            adds.push_back(came);
         }
         let now = clock();
         let question = WindowQuestion {

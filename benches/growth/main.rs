@@ -1,7 +1,8 @@
 //! A bench of how a cluster grows, in the simulator of `tests/cluster`, with real state machines and virtual time.
 //!
-//! `cargo bench --bench growth` prints a table; `cargo bench --bench growth -- growth.svg` draws it, too. It takes a
-//! minute or two. The figures are the same on every machine, since none is CPU time.
+//! `cargo bench --bench growth` prints tables; `cargo bench --bench growth -- growth.svg` draws them, too. It takes
+//! some minutes; numbers behind `--` choose the numbers of nodes. Bytes and rounds are the same on every machine. CPU
+//! time is that of what a node's control thread would do.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -19,7 +20,10 @@ use rmbd_simulator::random::Random;
 use rmbd_simulator::world::{Terms, World};
 use support::command_line::{is_dry, words};
 
+mod metered;
+#[path = "../support/mod.rs"]
 mod support;
+mod windows;
 
 const NODES: [usize; 4] = [3, 10, 30, 100];
 /// Width of the sketches: a slice has 128 KiB. A hundred nodes fit a machine's memory, and the traffic for a key does
@@ -50,17 +54,28 @@ fn main() {
         return;
     }
     let plot = words().find(|word| word.ends_with(".svg"));
-    let rows: Vec<Row> = NODES.into_iter().map(measure).collect();
+    let chosen: Vec<usize> = words().filter_map(|word| word.parse().ok()).collect();
+    let nodes = NODES.into_iter();
+    let nodes: Vec<usize> = nodes
+        .filter(|it| chosen.is_empty() || chosen.contains(it))
+        .collect();
+    let rows: Vec<Row> = nodes.iter().map(|&nodes| measure(nodes)).collect();
+    let with_windows: Vec<_> = nodes.iter().map(|&nodes| windows::measure(nodes)).collect();
     print(&rows);
+    windows::print(&with_windows);
     if let Some(plot) = plot.map(PathBuf::from) {
-        draw(&rows, &plot).expect("the plot can be drawn");
+        draw(&rows, &with_windows, &plot).expect("the plot can be drawn");
         println!("\n{}", plot.display());
     }
 }
 
+fn geometry() -> Geometry {
+    Geometry::new(WIDTH, DEPTH).unwrap()
+}
+
 fn measure(nodes: usize) -> Row {
     let terms = Terms {
-        geometry: Geometry::new(WIDTH, DEPTH).unwrap(),
+        geometry: geometry(),
         interval: INTERVAL,
         ..Terms::default()
     };
@@ -171,15 +186,19 @@ fn print(rows: &[Row]) {
 
 type Points = Vec<(f64, f64)>;
 
-fn draw(rows: &[Row], path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::new(path, (960, 300)).into_drawing_area();
+fn draw(
+    rows: &[Row],
+    with_windows: &[windows::Row],
+    path: &std::path::Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::new(path, (960, 600)).into_drawing_area();
     root.fill(&WHITE)?;
     let of = |value: fn(&Row) -> f64| -> Points {
         rows.iter()
             .map(|row| (row.nodes as f64, value(row)))
             .collect()
     };
-    let panels = root.split_evenly((1, 3));
+    let panels = root.split_evenly((2, 3));
     let busy = format!("{KEYS} keys a round");
     let bytes = [
         (busy.as_str(), of(|row| row.busy_bytes / 1024.0)),
@@ -197,6 +216,32 @@ fn draw(rows: &[Row], path: &std::path::Path) -> Result<(), Box<dyn std::error::
         of(|row| row.memory_bytes as f64 / f64::from(1 << 20)),
     )];
     panel(&panels[2], "MiB a node, of 128 KiB slices", &memory)?;
+    let of = |adds: usize, value: fn(&windows::Pair) -> f64| -> Points {
+        let points = with_windows.iter();
+        points
+            .map(|row| (row.nodes as f64, value(&row.pairs[adds])))
+            .collect()
+    };
+    let (bytes, cpu) = (
+        "MiB out of a node in 5 s, 10 000 keys",
+        "control thread, ms in 5 s, 10 000 keys",
+    );
+    const MIB: f64 = (1 << 20) as f64;
+    let lines = [
+        ("windows", of(1, |pair| pair.on.bytes / MIB)),
+        ("none", of(1, |pair| pair.off.bytes / MIB)),
+    ];
+    panel(&panels[3], bytes, &lines)?;
+    let lines = [
+        ("windows", of(1, |pair| pair.on.cpu_us / 1e3)),
+        ("none", of(1, |pair| pair.off.cpu_us / 1e3)),
+    ];
+    panel(&panels[4], cpu, &lines)?;
+    let lines = [
+        ("windows", of(0, |pair| pair.on.cpu_us / 1e3)),
+        ("none", of(0, |pair| pair.off.cpu_us / 1e3)),
+    ];
+    panel(&panels[5], "control thread, ms in 5 s, idle", &lines)?;
     root.present()?;
     Ok(())
 }
