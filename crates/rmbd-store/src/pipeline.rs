@@ -465,7 +465,7 @@ fn take(
     };
     if terms.are_passed(estimate.count, weight) {
         let limit = terms.limit.saturating_add(terms.credit);
-        estimate.passed = Some(replica.passed(cells, window, weight, limit));
+        estimate.passed = Some(replica.passed(cells, window, (estimate.count, weight), limit));
         if terms.takes {
             return estimate;
         }

@@ -12,10 +12,10 @@
 //! each read looks for both behind its cells. That a snapshot is dated anew without being copied does not matter: it
 //! has what it had at the time by which it was found.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::{AtomicU32, Ordering::Acquire};
 use std::time::Duration;
 
-use rmbd_sketch::{CellIndexes, Weight};
+use rmbd_sketch::{CellIndexes, MAX_DEPTH, Weight};
 
 use super::copier::slack_ns;
 use super::question::{Reading, UnknownWindow, Window, WindowQuestion};
@@ -114,6 +114,16 @@ impl Replica {
         if estimate.count <= most {
             return Some(Duration::ZERO);
         }
+        self.wait_until_gone(cells, question, most)
+    }
+
+    /// How long after the question's time at most so much is left in the window, of which more is in it now.
+    fn wait_until_gone(
+        &self,
+        cells: &CellIndexes,
+        question: &WindowQuestion,
+        most: u64,
+    ) -> Option<Duration> {
         let ring = self.windows.ring(question.window)?;
         let span_ns = ns_of_ms(question.window.span_ms());
         let enough_ns = match ring.find(from_ns(question), question.window.steps()) {
@@ -127,20 +137,26 @@ impl Replica {
         Some(Duration::from_nanos(wait_ns.max(0) as u64))
     }
 
-    /// What is found out where the weight and the estimate of the key with these cells pass a limit; `None` is all
+    /// What is found out where the weight and this estimate of the key with these cells pass a limit; `None` is all
     /// time.
     pub(crate) fn passed(
         &self,
         cells: &CellIndexes,
         asked: Option<&Question>,
-        weight: Weight,
+        (estimate, weight): (u64, Weight),
         limit: u64,
     ) -> Passed {
         match asked {
-            Some(Question { question, .. }) => Passed {
-                retry_after: self.retry_after(cells, question, weight, limit),
-                error: self.error_in(question),
-            },
+            Some(Question { question, .. }) => {
+                let wait = |most| match estimate <= most {
+                    true => Some(Duration::ZERO),
+                    false => self.wait_until_gone(cells, question, most),
+                };
+                Passed {
+                    retry_after: limit.checked_sub(weight.into()).and_then(wait),
+                    error: self.error_in(question),
+                }
+            }
             None => Passed {
                 retry_after: None,
                 error: self.error(),
@@ -247,6 +263,20 @@ impl Replica {
         (count, all_time)
     }
 
+    /// What was counted until now in the folded cells of a key.
+    fn counted(&self, ring: &Ring, cells: &CellIndexes) -> Counted {
+        let fold = ring.plan().fold();
+        let mut rows = [(0, 0); MAX_DEPTH];
+        for (row, &cell) in rows.iter_mut().zip(cells.as_slice()) {
+            let number = cell / fold as u32;
+            *row = (number, self.own.folded(number, fold));
+        }
+        Counted {
+            rows,
+            depth: cells.as_slice().len(),
+        }
+    }
+
     /// The latest beginning of a window that has too much in it, as a time: of the windows that begin from then on
     /// none has more than `most`. The window that begins at the snapshot `first` has.
     fn enough_gone_ns(
@@ -257,7 +287,8 @@ impl Replica {
         first: u64,
         most: u64,
     ) -> i64 {
-        let since = |number| self.since(ring, ring.slot_number(number), cells).0;
+        let counted = self.counted(ring, cells);
+        let since = |number| counted.since(ring.slot(number));
         let (_, youngest) = ring.numbers();
         // Since `low` there is too much, since `high` there is not; the snapshot after the youngest will have all.
         let (mut low, mut high) = (first, youngest + 1);
@@ -290,6 +321,26 @@ impl Replica {
                 high_ns - share_of(gap_ns, most.saturating_sub(left), between)
             }
         }
+    }
+}
+
+/// The folded cells of a key, each with what was counted until it was read, so that many snapshots can be compared.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    rows: [(u32, u32); MAX_DEPTH],
+    depth: usize,
+}
+
+impl Counted {
+    /// The least row of what was counted since the snapshot in this slot. Where a snapshot has more, that was booked to
+    /// it after the cell was read.
+    fn since(&self, slot: &[AtomicU32]) -> u64 {
+        let rows = self.rows[..self.depth].iter();
+        let since = rows.map(|&(number, now)| {
+            let since = now.wrapping_sub(slot[number as usize].load(Acquire));
+            if since > u32::MAX / 2 { 0 } else { since }
+        });
+        since.min().unwrap_or_default().into()
     }
 }
 
