@@ -1,9 +1,10 @@
 //! A bench of how far a cluster passes a limit, in the simulator of `tests/cluster`, with real state machines and
 //! virtual time.
 //!
-//! `cargo bench --bench limits` prints two tables; `cargo bench --bench limits -- limits.svg` draws what is admitted
+//! `cargo bench --bench limits` prints three tables; `cargo bench --bench limits -- limits.svg` draws what is admitted
 //! over time, too. It takes some minutes. The figures are the same on every machine, since none is CPU time: a node
-//! of the simulator tells others in the moment in which it is hit.
+//! of the simulator tells others in the moment in which it is hit. The third table is of one node: how often a caller
+//! who keeps below its limit is refused because other keys are counted in the same cells.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -24,6 +25,8 @@ use rmbd_simulator::random::Random;
 use rmbd_simulator::world::{Terms, World};
 use support::command_line::{is_dry, words};
 
+mod caller;
+#[path = "../support/mod.rs"]
 mod support;
 
 /// The limit, and what is offered of one key to all members together.
@@ -119,6 +122,7 @@ fn main() {
         }
     }
     many_keys();
+    caller::near_its_limit();
     if let Some(plot) = words()
         .find(|word| word.ends_with(".svg"))
         .map(PathBuf::from)
