@@ -14,17 +14,18 @@ use crate::status::{
 use rmbd_cluster::membership::MemberState;
 use rmbd_cluster::{Agreement, Cluster, ClusterState, READY_LIMIT, ReadyState, Traffic};
 use rmbd_proto::{Boot, SketchNumber};
-use rmbd_store::{Replica, Slices};
+use rmbd_store::{Registry, Replica, Slices};
 
 impl Participation {
     /// The cluster's part of `/status`, and what `/readyz` waits for.
     pub(crate) fn status(
         &self,
         boot: Boot,
-        replica: &Replica,
+        registry: &Registry,
         now: Duration,
     ) -> (ClusterStatus, Readiness) {
-        let own = replica.own_slice();
+        let replicas = || registry.sketches().iter().map(|sketch| &*sketch.replica);
+        let own = registry.sketches()[0].replica.own_slice();
         let alone = ClusterStatus {
             node: hex(own.node),
             boot: boot.to_string(),
@@ -35,15 +36,15 @@ impl Participation {
             Self::Off(reason) => {
                 let off = ClusterStatus {
                     off_because: Some(reason.clone()),
-                    slices: vec![own_slice(replica, None)],
-                    slices_held: 1,
-                    slices_of_this_node: 1,
-                    slices_weight: replica.own().total_weight(),
+                    slices: replicas().map(|replica| own_slice(replica, None)).collect(),
+                    slices_held: replicas().count() as u64,
+                    slices_of_this_node: replicas().count() as u64,
+                    slices_weight: replicas().map(|it| it.own().total_weight()).sum(),
                     ..alone
                 };
                 (off, Readiness::default())
             }
-            Self::On(cluster) => cluster.status(replica, now, alone),
+            Self::On(cluster) => cluster.status(registry, now, alone),
         }
     }
 }
@@ -51,13 +52,13 @@ impl Participation {
 impl SharedCluster {
     fn status(
         &self,
-        replica: &Replica,
+        registry: &Registry,
         now: Duration,
         known: ClusterStatus,
     ) -> (ClusterStatus, Readiness) {
         let (state, known) = {
             let cluster = self.lock();
-            let known = with_slices(known, replica, &cluster);
+            let known = with_slices(known, registry, &cluster);
             (cluster.status(now), known)
         };
         let readiness = readiness(&state);
@@ -208,18 +209,20 @@ fn other_sketches(apart: &[(SketchNumber, Agreement)]) -> Vec<OtherSketch> {
     apart.iter().map(other).collect()
 }
 
-/// The slices of all sketches; those of the default sketch, which is `replica`, first.
-fn with_slices(known: ClusterStatus, replica: &Replica, cluster: &Cluster) -> ClusterStatus {
+/// The slices of all sketches: our own ones in the order of the sketches, then the largest learnt ones.
+fn with_slices(known: ClusterStatus, registry: &Registry, cluster: &Cluster) -> ClusterStatus {
     let mut learnt: Vec<SliceStatus> = cluster.all_slices().flat_map(largest).collect();
     learnt.sort_by_key(|slice| Reverse(slice.weight));
     learnt.truncate(SLICES_LISTED_MAX);
-    let node = replica.own_slice().node;
+    let replicas = registry.sketches().iter().map(|sketch| &sketch.replica);
+    let own = replicas.map(|replica| {
+        let slices = cluster.slices_of(replica.own_slice().sketch);
+        own_slice(replica, slices)
+    });
+    let node = registry.sketches()[0].replica.own_slice().node;
     let all = || cluster.all_slices();
     ClusterStatus {
-        slices: [own_slice(replica, Some(cluster.slices()))]
-            .into_iter()
-            .chain(learnt)
-            .collect(),
+        slices: own.chain(learnt).collect(),
         slices_held: all().map(|slices| slices.digest_lines() as u64).sum(),
         slices_of_this_node: all().map(|slices| slices.held_of(node) as u64).sum(),
         slices_weight: all().map(Slices::weight).fold(0, u64::saturating_add),

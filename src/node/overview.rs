@@ -115,7 +115,7 @@ impl StatusSource for Overview {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
         let (boot, now) = (engine.boot(), self.shared().now());
         let tally = tally_of(&self.threads);
-        let (cluster, readiness) = self.participation.status(boot, replica, now);
+        let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,6 +6,7 @@ use rmbd::config::{IoChoice, LimitConfig, LimitVerdict, NodeConfig, SketchWish};
 use rmbd::engine::{Refusal, Verdict};
 use rmbd::node::{AddError, AskError, Node};
 use rmbd_client::{Client, ClientOptions, Window};
+use rmbd_proto::SketchName;
 use rmbd_store::Reading;
 
 use crate::support::{PATIENCE, config};
@@ -46,6 +47,11 @@ fn sketches_are_apart_and_shared_with_clients() {
     assert_eq!(logins.estimate(b"a").count, 7);
     assert_eq!(node.estimate(b"a").count, 1);
     assert_eq!(node.sketch("default").unwrap().estimate(b"a").count, 1);
+    let own: Vec<(u32, bool, u64)> = (node.status().cluster.slices.iter())
+        .map(|slice| (slice.sketch, slice.own, slice.weight))
+        .collect();
+    let number = "logins".parse::<SketchName>().unwrap().number().0;
+    assert_eq!(own, [(0, true, 1), (number, true, 7)]);
     let options = ClientOptions {
         timeout: PATIENCE,
         ..ClientOptions::default()
