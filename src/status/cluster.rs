@@ -32,8 +32,8 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// Nodes to which `peer` orders made this node push everything, one way.
     pub one_way: Vec<OneWayStatus>,
-    /// Slices that are here: our own of each sketch, and at most [`SLICES_LISTED_MAX`] of others, those with the largest
-    /// weights.
+    /// Slices that are here: our own of each sketch, and of others at most [`SLICES_LISTED_MAX`], those with the
+    /// largest weights.
     pub slices: Vec<SliceStatus>,
     /// Number of slices that are here, our own included.
     #[serde(default)]
