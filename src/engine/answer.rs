@@ -5,6 +5,7 @@
 use super::limits::{NamedLimits, Part, decide};
 use super::{Limit, LimitsAnswer};
 use rmbd_sketch::Weight;
+use rmbd_store::once::OnceTable;
 use rmbd_store::{Estimate, Terms};
 
 /// The answer to a question.
@@ -66,6 +67,8 @@ pub(super) struct OneLimit {
     pub(super) terms: Terms,
     /// The limit's place among those with names, if it has one.
     pub(super) named: Option<u32>,
+    /// The client and its number of the request under which the verdict is remembered.
+    pub(super) once: Option<(u64, u64)>,
 }
 
 impl Question {
@@ -81,9 +84,14 @@ impl Question {
 
     /// The answer; `limits` are those with names, as they were when it was asked.
     #[inline]
-    pub(super) fn answer(self, estimate: Estimate, limits: &NamedLimits) -> Answer {
+    pub(super) fn answer(
+        self,
+        estimate: Estimate,
+        limits: &NamedLimits,
+        once: &OnceTable,
+    ) -> Answer {
         match self {
-            Self::Limit(limit) => limit.answer(&estimate, limits),
+            Self::Limit(limit) => limit.answer(&estimate, limits, once),
             Self::Count => Answer::Count(estimate),
             Self::Window => Answer::Window(estimate),
             Self::Hit { limit } => Answer::Hit {
@@ -103,11 +111,14 @@ impl Question {
 }
 
 impl OneLimit {
-    fn answer(&self, estimate: &Estimate, limits: &NamedLimits) -> Answer {
+    fn answer(&self, estimate: &Estimate, limits: &NamedLimits, once: &OnceTable) -> Answer {
         let Terms { limit, takes, .. } = self.terms;
         let part = Part::of(estimate, self.weight, &self.terms);
         let wait = |_| estimate.passed.and_then(|passed| passed.retry_after);
         let mut told = decide(&[part], takes, wait);
+        if let Some((client, sequence)) = self.once {
+            once.decide(client, sequence, !told.is_over);
+        }
         match self.named.and_then(|place| limits.at(place)) {
             Some(named) => {
                 named.note(&mut told, limit);
@@ -150,6 +161,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rmbd_store::once::COOKIE_SECRET_BYTES;
 
     fn of(count: u64) -> Estimate {
         Estimate {
@@ -170,8 +182,9 @@ mod tests {
             (u64::MAX, 2.7, u64::MAX, 0),
         ] {
             let estimate = of(count);
-            let answer =
-                Question::bounds(epsilon, total_weight).answer(estimate, &NamedLimits::default());
+            let once = OnceTable::new(1, &[0; COOKIE_SECRET_BYTES]);
+            let question = Question::bounds(epsilon, total_weight);
+            let answer = question.answer(estimate, &NamedLimits::default(), &once);
             let bounds = Bounds {
                 estimate,
                 lower,

@@ -115,8 +115,8 @@ impl<T: Copy> Session<T> {
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Refusal> {
         match parts.one() {
-            Some(part) if waits(admitted, takes) => {
-                self.keep_one(part, (takes, None), token, answer)?;
+            Some(part) if admitted.turn == Turn::First => {
+                self.keep_one(admitted, part, (takes, None), token, answer)?;
             }
             _ => {
                 let told = self.keep(admitted, parts, takes, answer)?;
@@ -156,8 +156,8 @@ impl<T: Copy> Session<T> {
                 let parts = self.parts_of(rule, (amounts, &credits), key, weight, now)?;
                 let takes = rule.takes && !rule.is_shadow;
                 match parts.one() {
-                    Some(part) if waits(admitted, takes) => {
-                        self.keep_one(part, (takes, Some(place)), token, answer)?;
+                    Some(part) if admitted.turn == Turn::First => {
+                        self.keep_one(admitted, part, (takes, Some(place)), token, answer)?;
                     }
                     _ => {
                         let mut told = self.keep(admitted, &parts, takes, answer)?;
@@ -262,14 +262,16 @@ impl<T: Copy> Session<T> {
     fn look_at_limits(&mut self, answer: &mut impl FnMut(T, Answer)) {
         let limits = self.limits.current(&self.engine.limits);
         if !Arc::ptr_eq(limits, &self.named) {
-            self.batches.drain(&mut into(&self.named, answer));
+            self.batches
+                .drain(&mut into(&self.named, &self.engine.once, answer));
             self.named = Arc::clone(limits);
         }
     }
 
-    /// Asks one limit, and answers when its key's cells have come.
+    /// Asks one limit for the first time, and answers when its key's cells have come.
     fn keep_one(
         &mut self,
+        admitted: Admitted,
         part: &LimitPart<'_>,
         (takes, named): (bool, Option<u32>),
         token: T,
@@ -285,10 +287,11 @@ impl<T: Copy> Session<T> {
             weight,
             terms,
             named,
+            once: admitted.once.filter(|_| takes),
         });
         let asked = Asked { question, token };
         let batch = self.batches.of(part.sketch);
-        let mut answer = into(&self.named, answer);
+        let mut answer = into(&self.named, &self.engine.once, answer);
         batch.take(
             part.key,
             (weight, &terms),
@@ -306,7 +309,7 @@ impl<T: Copy> Session<T> {
         takes: bool,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<LimitsAnswer, Refusal> {
-        let before = self.verdict_before(admitted, takes)?;
+        let before = self.verdict_before(admitted, takes, answer)?;
         let mut keys = self.look_up(parts, answer);
         match (admitted.turn, before) {
             (Turn::First, _) => self.provide_all(&keys)?,
@@ -337,14 +340,23 @@ impl<T: Copy> Session<T> {
     }
 
     /// The verdict of the first time, where this is a repeat of what takes.
-    fn verdict_before(&self, admitted: Admitted, takes: bool) -> Result<Option<bool>, Refusal> {
-        match (admitted.turn, admitted.once) {
-            (Turn::Repeat, Some((client, sequence))) if takes => {
-                let verdict = self.engine.once.verdict(client, sequence);
-                verdict.map(Some).ok_or(Refusal::Undecided)
-            }
-            _ => Ok(None),
+    fn verdict_before(
+        &mut self,
+        admitted: Admitted,
+        takes: bool,
+        answer: &mut impl FnMut(T, Answer),
+    ) -> Result<Option<bool>, Refusal> {
+        let (Turn::Repeat, Some((client, sequence)), true) = (admitted.turn, admitted.once, takes)
+        else {
+            return Ok(None);
+        };
+        if self.engine.once.verdict(client, sequence).is_none() {
+            // It may wait here for its cells.
+            let batches = &mut self.batches;
+            batches.drain(&mut into(&self.named, &self.engine.once, answer));
         }
+        let verdict = self.engine.once.verdict(client, sequence);
+        verdict.map(Some).ok_or(Refusal::Undecided)
     }
 
     /// Looks up each key of the parts, once. Adds of it that wait are made.
@@ -365,7 +377,7 @@ impl<T: Copy> Session<T> {
                 continue;
             }
             let batch = self.batches.of(part.sketch);
-            let looked = batch.look(part.key, &mut into(&self.named, answer));
+            let looked = batch.look(part.key, &mut into(&self.named, &self.engine.once, answer));
             self.prefetch(part, &looked);
             keys.of_parts[at] = count;
             keys.keys[usize::from(count)] = Some(KeyOfParts {
@@ -422,12 +434,6 @@ impl<T: Copy> Session<T> {
         let limit = part.limit.saturating_add(part.credit);
         batch.retry_after(&key.looked, part.window.as_ref()?, key.weight, limit)
     }
-}
-
-/// Whether a request with one limit may wait for its answer. One whose verdict is remembered is decided at once, and so
-/// is a repeat, which adds nothing.
-fn waits(admitted: Admitted, takes: bool) -> bool {
-    admitted.turn == Turn::First && (admitted.once.is_none() || !takes)
 }
 
 fn read_part<T: Copy>(batch: &mut Batch<Asked<T>>, part: &LimitPart<'_>, key: &KeyOfParts) -> Part {

@@ -15,7 +15,7 @@ use super::{
     Refusal, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
-use rmbd_store::once::{Admission, COOKIE_BYTES};
+use rmbd_store::once::{Admission, COOKIE_BYTES, OnceTable};
 use rmbd_store::{
     Batch, Estimate, PardonView, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion,
 };
@@ -285,7 +285,11 @@ impl<T: Copy> Session<T> {
     ) -> Result<(), Exhausted> {
         if admitted.turn == Turn::First {
             let batch = self.batches.of(admitted.sketch);
-            batch.add(key, weight, &mut into(&self.named, answer))?;
+            batch.add(
+                key,
+                weight,
+                &mut into(&self.named, &self.engine.once, answer),
+            )?;
             self.tally.add += 1;
         }
         Ok(())
@@ -321,7 +325,12 @@ impl<T: Copy> Session<T> {
         };
         let batch = self.batches.of(sketch);
         let asked = Asked { question, token };
-        batch.count_in(key, window, asked, &mut into(&self.named, answer));
+        batch.count_in(
+            key,
+            window,
+            asked,
+            &mut into(&self.named, &self.engine.once, answer),
+        );
     }
 
     /// Adds `weight` to `key`, then asks whether its estimate is within `limit`. A repeat only asks.
@@ -347,9 +356,20 @@ impl<T: Copy> Session<T> {
         let weighed = (weight, limit.limit);
         let batch = self.batches.of(admitted.sketch);
         match limit.window {
-            None => batch.hit(key, weighed, asked, &mut into(&self.named, answer))?,
+            None => batch.hit(
+                key,
+                weighed,
+                asked,
+                &mut into(&self.named, &self.engine.once, answer),
+            )?,
             Some(window) => {
-                batch.hit_in(key, weighed, window, asked, &mut into(&self.named, answer))?;
+                batch.hit_in(
+                    key,
+                    weighed,
+                    window,
+                    asked,
+                    &mut into(&self.named, &self.engine.once, answer),
+                )?;
             }
         }
         self.tally.hit += 1;
@@ -366,7 +386,7 @@ impl<T: Copy> Session<T> {
     ) {
         self.tally.bounds += 1;
         let batch = self.batches.of(sketch);
-        let waiting = batch.weight(&mut into(&self.named, answer));
+        let waiting = batch.weight(&mut into(&self.named, &self.engine.once, answer));
         let replica = batch.replica();
         // What other threads have under way may be in cells already and not in N yet.
         let total_weight = replica.total_weight().saturating_add(waiting);
@@ -387,7 +407,8 @@ impl<T: Copy> Session<T> {
 
     /// Answers what was asked, and shows everybody what was added.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
-        self.batches.finish(&mut into(&self.named, answer));
+        self.batches
+            .finish(&mut into(&self.named, &self.engine.once, answer));
     }
 
     /// Asks for the estimate of `key`, of which the answer to `question` is made.
@@ -402,7 +423,11 @@ impl<T: Copy> Session<T> {
     ) {
         let asked = Asked { question, token };
         let batch = self.batches.of(sketch);
-        batch.count(key, asked, &mut into(&self.named, answer));
+        batch.count(
+            key,
+            asked,
+            &mut into(&self.named, &self.engine.once, answer),
+        );
     }
 }
 
@@ -410,7 +435,8 @@ impl<T: Copy> Session<T> {
 #[inline(always)]
 fn into<T>(
     limits: &NamedLimits,
+    once: &OnceTable,
     answer: &mut impl FnMut(T, Answer),
 ) -> impl FnMut(Asked<T>, Estimate) {
-    |asked, estimate| answer(asked.token, asked.question.answer(estimate, limits))
+    |asked, estimate| answer(asked.token, asked.question.answer(estimate, limits, once))
 }

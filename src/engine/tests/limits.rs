@@ -207,6 +207,45 @@ fn of_several_limits_all_are_kept_or_nothing_is_taken() {
     assert_eq!((told.is_over, told.estimate, told.remaining), (true, 4, 0));
 }
 
+/// A repeat that comes while the first one waits for its cells makes it be decided.
+#[test]
+fn a_repeat_of_a_take_that_waits_gets_its_verdict() {
+    for way in [Way::Direct, Way::Pipelined] {
+        let mut limits = Limits::with(1 << 12, way);
+        let cookie = limits.session.cookie(address(1), limits.now);
+        let mut session = Session::<u32>::with_way(Arc::clone(&limits.engine), way);
+        let part = limits.part("default", b"key", 2, MINUTE_MS);
+        let mut answers = Vec::new();
+        let mut token = 0;
+        for sequence in 1..=4 {
+            for _ in 0..3 {
+                let request = numbered(1, sequence, Some(&cookie));
+                let admitted = Admitted {
+                    turn: session.admit(request, limits.now).unwrap(),
+                    once: Some((1, sequence)),
+                    ..FIRST
+                };
+                let mut parts = LimitParts::default();
+                assert!(parts.push(part));
+                let mut answer = |token: u32, answer| answers.push((token, answer));
+                session
+                    .limits(admitted, &parts, true, token, &mut answer)
+                    .unwrap();
+                token += 1;
+            }
+        }
+        session.finish(&mut |token, answer| answers.push((token, answer)));
+        let told = answers.iter().map(|(token, answer)| match answer {
+            Answer::Limits(told) => (*token, told.is_over, told.estimate),
+            other => panic!("{other:?}"),
+        });
+        let expected = (0..12).map(|token| (token, token >= 6, if token < 3 { 1 } else { 2 }));
+        assert!(told.eq(expected), "{answers:?}");
+        limits.session.finish(&mut |(), _| {});
+        assert_eq!(limits.engine.replica().total_weight(), 2);
+    }
+}
+
 #[test]
 fn a_repeat_gets_the_verdict_of_the_first_time() {
     let mut limits = Limits::new();
