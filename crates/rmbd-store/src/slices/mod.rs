@@ -4,7 +4,6 @@
 //! nodes compare to find where their copies differ. The version of a learnt slice is the highest one that is here
 //! completely; cells of later versions may be here, too. Merging takes the larger value of each cell, so the order,
 //! the number and the routes in which cells come do not matter.
-//! value of each cell, so it does not matter in which order, how often, or by which way cells come.
 
 mod aging;
 mod cells;

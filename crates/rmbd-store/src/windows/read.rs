@@ -9,8 +9,7 @@
 //!
 //! *What a question comes to is found once* for all keys that are asked about with it, before their cells are fetched.
 //! It holds for a key that is read later as long as its snapshot is in its slot and no other one was completed, and
-//! each read looks for both behind its cells. That a snapshot is dated anew without being copied does not matter: it
-//! has what it had at the time by which it was found.
+//! each read looks for both behind its cells.
 
 use std::sync::atomic::{AtomicU32, Ordering::Acquire};
 use std::time::Duration;
@@ -109,21 +108,22 @@ impl Replica {
         weight: Weight,
         limit: u64,
     ) -> Option<Duration> {
-        let most = limit.checked_sub(weight.into())?;
         let estimate = self.estimate_of(cells, &Question::resolve(&self.windows, question));
-        if estimate.count <= most {
-            return Some(Duration::ZERO);
-        }
-        self.wait_until_gone(cells, question, most)
+        self.wait(cells, question, (estimate.count, weight), limit)
     }
 
-    /// How long after the question's time at most so much is left in the window, of which more is in it now.
-    fn wait_until_gone(
+    /// The same where the estimate is known.
+    fn wait(
         &self,
         cells: &CellIndexes,
         question: &WindowQuestion,
-        most: u64,
+        (estimate, weight): (u64, Weight),
+        limit: u64,
     ) -> Option<Duration> {
+        let most = limit.checked_sub(weight.into())?;
+        if estimate <= most {
+            return Some(Duration::ZERO);
+        }
         let ring = self.windows.ring(question.window)?;
         let span_ns = ns_of_ms(question.window.span_ms());
         let enough_ns = match ring.find(from_ns(question), question.window.steps()) {
@@ -147,16 +147,10 @@ impl Replica {
         limit: u64,
     ) -> Passed {
         match asked {
-            Some(Question { question, .. }) => {
-                let wait = |most| match estimate <= most {
-                    true => Some(Duration::ZERO),
-                    false => self.wait_until_gone(cells, question, most),
-                };
-                Passed {
-                    retry_after: limit.checked_sub(weight.into()).and_then(wait),
-                    error: self.error_in(question),
-                }
-            }
+            Some(Question { question, .. }) => Passed {
+                retry_after: self.wait(cells, question, (estimate, weight), limit),
+                error: self.error_in(question),
+            },
             None => Passed {
                 retry_after: None,
                 error: self.error(),
@@ -264,14 +258,14 @@ impl Replica {
     }
 
     /// What was counted until now in the folded cells of a key.
-    fn counted(&self, ring: &Ring, cells: &CellIndexes) -> Counted {
+    fn folded_rows(&self, ring: &Ring, cells: &CellIndexes) -> FoldedRows {
         let fold = ring.plan().fold();
         let mut rows = [(0, 0); MAX_DEPTH];
         for (row, &cell) in rows.iter_mut().zip(cells.as_slice()) {
             let number = cell / fold as u32;
             *row = (number, self.own.folded(number, fold));
         }
-        Counted {
+        FoldedRows {
             rows,
             depth: cells.as_slice().len(),
         }
@@ -287,8 +281,8 @@ impl Replica {
         first: u64,
         most: u64,
     ) -> i64 {
-        let counted = self.counted(ring, cells);
-        let since = |number| counted.since(ring.slot(number));
+        let rows = self.folded_rows(ring, cells);
+        let since = |number| rows.since(ring.slot(number));
         let (_, youngest) = ring.numbers();
         // Since `low` there is too much, since `high` there is not; the snapshot after the youngest will have all.
         let (mut low, mut high) = (first, youngest + 1);
@@ -326,12 +320,12 @@ impl Replica {
 
 /// The folded cells of a key, each with what was counted until it was read, so that many snapshots can be compared.
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct FoldedRows {
     rows: [(u32, u32); MAX_DEPTH],
     depth: usize,
 }
 
-impl Counted {
+impl FoldedRows {
     /// The least row of what was counted since the snapshot in this slot. Where a snapshot has more, that was booked to
     /// it after the cell was read.
     fn since(&self, slot: &[AtomicU32]) -> u64 {
