@@ -121,7 +121,7 @@ impl ClusterTask {
                 () = self.queues.readable(now), if !self.is_hidden => {}
                 () = self.queues.writable(), if turn.is_blocked => {}
                 () = cluster.nudged() => {}
-                () = shared.pass_is_due() => {}
+                () = shared.control_is_called() => {}
                 () = self.seeds.found() => {
                     self.follow_names(&cluster);
                 }

@@ -137,7 +137,7 @@ impl Node {
             session.finish(&mut answer);
             asked
         };
-        self.port.shared().ask_for_pass_if_due();
+        self.port.shared().call_control_if_due();
         asked?;
         Ok(told)
     }
@@ -154,7 +154,7 @@ impl SketchHandle<'_> {
         let weight = weigh(&session, weight)?;
         let added = session.add(self.admitted(), key, weight, &mut |(), _| {});
         session.finish(&mut |(), _| {});
-        self.node.port.shared().ask_for_pass_if_due();
+        self.node.port.shared().call_control_if_due();
         Ok(added?)
     }
 
@@ -202,7 +202,7 @@ impl SketchHandle<'_> {
         let limit = Limit::total(limit);
         let hit = session.hit(self.admitted(), key, weight, limit, (), &mut answer);
         session.finish(&mut answer);
-        self.node.port.shared().ask_for_pass_if_due();
+        self.node.port.shared().call_control_if_due();
         hit?;
         Ok(told)
     }

@@ -1,5 +1,5 @@
-//! The data that all threads of a node share: its counts, its limits, its clock, the request for a pass over its
-//! cells, and whether it ends.
+//! The data that all threads of a node share: its counts, its limits, its clock, the call for the
+//! control thread, and whether it ends.
 
 mod limits;
 
@@ -18,7 +18,7 @@ pub(crate) struct Shared {
     engine: Arc<Engine>,
     limits: Arc<LimitsInForce>,
     started: Instant,
-    pass_is_due: Notify,
+    control_call: Notify,
     stop: Stop,
 }
 
@@ -34,7 +34,7 @@ impl Shared {
             engine: Arc::new(Engine::new(registry, options)),
             limits,
             started: Instant::now(),
-            pass_is_due: Notify::new(),
+            control_call: Notify::new(),
             stop,
         }
     }
@@ -62,19 +62,19 @@ impl Shared {
         self.stop.is_given()
     }
 
-    /// Asks the control thread for a pass over the cells, if so much was added that one should come; and to tell others
-    /// what they must know before the next one. Data threads call this often.
+    /// Calls the control thread, if so much was added that a pass over the cells should come, or if other nodes must
+    /// know something before the next one. Data threads call this often.
     #[inline]
-    pub(crate) fn ask_for_pass_if_due(&self) {
+    pub(crate) fn call_control_if_due(&self) {
         let mut sketches = self.engine.registry().sketches().iter();
         let is_due = |replica: &Replica| replica.own().wants_pass() || replica.has_urgent();
         if sketches.any(|sketch| is_due(&sketch.replica)) {
-            self.pass_is_due.notify_one();
+            self.control_call.notify_one();
         }
     }
 
-    /// Waits until a pass is due. It returns at once if one became due since the last wait.
-    pub(crate) async fn pass_is_due(&self) {
-        self.pass_is_due.notified().await;
+    /// Waits until the control thread is called. It returns at once if it was called since the last wait.
+    pub(crate) async fn control_is_called(&self) {
+        self.control_call.notified().await;
     }
 }

@@ -92,7 +92,7 @@ impl io::Handler for DataHandler {
     fn pause(&mut self) {
         let desk = &mut self.desk;
         desk.finish();
-        self.port.shared().ask_for_pass_if_due();
+        self.port.shared().call_control_if_due();
         desk.tally.take_over(desk.session.tally());
         self.thread.publish(&desk.tally);
     }
@@ -212,7 +212,7 @@ impl Desk {
         loop {
             // What is in the batch is given back by a pass only when it is in the cells.
             self.finish();
-            port.shared().ask_for_pass_if_due();
+            port.shared().call_control_if_due();
             if self
                 .session
                 .provide(SketchIndex::DEFAULT, weight, || weight)

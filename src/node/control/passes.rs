@@ -35,7 +35,7 @@ impl Passes {
             let wait = self.next_snapshot().saturating_sub(self.shared.now());
             tokio::select! {
                 () = &mut leave => return,
-                () = self.shared.pass_is_due() => self.pass().await,
+                () = self.shared.control_is_called() => self.pass().await,
                 () = sleep(wait) => self.snapshots().await,
             }
         }
