@@ -243,21 +243,6 @@ impl<T: Copy> Session<T> {
         Ok(parts)
     }
 
-    /// Like [`limits`](Self::limits), but nothing waits.
-    #[cfg(test)]
-    pub(in crate::engine) fn limits_at_once(
-        &mut self,
-        admitted: Admitted,
-        parts: &LimitParts<'_>,
-        takes: bool,
-        token: T,
-        answer: &mut impl FnMut(T, Answer),
-    ) -> Result<(), Refusal> {
-        let told = self.keep(admitted, parts, takes, answer)?;
-        answer(token, Answer::Limits(told));
-        Ok(())
-    }
-
     /// Looks whether there are other limits with names. What waits for an answer is judged by those before.
     fn look_at_limits(&mut self, answer: &mut impl FnMut(T, Answer)) {
         let limits = self.limits.current(&self.engine.limits);
@@ -302,7 +287,8 @@ impl<T: Copy> Session<T> {
         Ok(())
     }
 
-    fn keep(
+    /// Asks all limits at once.
+    pub(in crate::engine) fn keep(
         &mut self,
         admitted: Admitted,
         parts: &LimitParts<'_>,

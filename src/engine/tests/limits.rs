@@ -421,12 +421,13 @@ fn what_waits_is_answered_like_what_is_decided_at_once() {
                             let key = &b"other"[..];
                             assert!(parts.push(LimitPart { key, ..part }));
                         }
-                        let asked = if at == 0 {
-                            session.limits(FIRST, &parts, takes, token, &mut answer)
+                        if at == 0 {
+                            let asked = session.limits(FIRST, &parts, takes, token, &mut answer);
+                            asked.unwrap();
                         } else {
-                            session.limits_at_once(FIRST, &parts, takes, token, &mut answer)
-                        };
-                        asked.unwrap();
+                            let told = session.keep(FIRST, &parts, takes, &mut answer);
+                            answer(token, Answer::Limits(told.unwrap()));
+                        }
                     }
                 }
                 if is_late {
