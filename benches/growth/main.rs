@@ -10,9 +10,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plotters::prelude::*;
+use plotters::prelude::SeriesLabelPosition;
 use rmbd_sketch::Geometry;
 
+use plot::{Area, Chart, Points};
 use rmbd_simulator::check::{self, Expected};
 use rmbd_simulator::network::{Place, Weather};
 use rmbd_simulator::node::Node;
@@ -21,6 +22,8 @@ use rmbd_simulator::world::{Terms, World};
 use support::command_line::{is_dry, words};
 
 mod metered;
+#[path = "../support/plot.rs"]
+mod plot;
 #[path = "../support/mod.rs"]
 mod support;
 mod windows;
@@ -184,15 +187,19 @@ fn print(rows: &[Row]) {
     }
 }
 
-type Points = Vec<(f64, f64)>;
-
 fn draw(
     rows: &[Row],
     with_windows: &[windows::Row],
     path: &std::path::Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::new(path, (960, 600)).into_drawing_area();
-    root.fill(&WHITE)?;
+    plot::svg(path, (960, 600), |root| panels(rows, with_windows, root))
+}
+
+fn panels(
+    rows: &[Row],
+    with_windows: &[windows::Row],
+    root: &Area<'_>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let of = |value: fn(&Row) -> f64| -> Points {
         rows.iter()
             .map(|row| (row.nodes as f64, value(row)))
@@ -241,55 +248,25 @@ fn draw(
         ("windows", of(0, |pair| pair.on.cpu_us / 1e3)),
         ("none", of(0, |pair| pair.off.cpu_us / 1e3)),
     ];
-    panel(&panels[5], "control thread, ms in 5 s, idle", &lines)?;
-    root.present()?;
-    Ok(())
+    panel(&panels[5], "control thread, ms in 5 s, idle", &lines)
 }
 
 fn panel(
-    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    area: &Area<'_>,
     title: &str,
     lines: &[(&str, Points)],
 ) -> Result<(), Box<dyn std::error::Error>> {
-    const INKS: [RGBColor; 3] = [
-        RGBColor(0x0d, 0x94, 0x88),
-        RGBColor(0xc2, 0x57, 0x0c),
-        RGBColor(0x62, 0x6b, 0x76),
-    ];
     let values = lines
         .iter()
         .flat_map(|(_, points)| points)
         .map(|point| point.1);
-    let most = values.fold(0.0, f64::max) * 1.4;
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 16))
-        .margin(10)
-        .x_label_area_size(32)
-        .y_label_area_size(48)
-        .build_cartesian_2d(0.0..105.0, 0.0..most)?;
-    chart
-        .configure_mesh()
-        .x_desc("nodes")
-        .x_label_formatter(&|nodes| format!("{nodes:.0}"))
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    for ((name, points), ink) in lines.iter().zip(INKS) {
-        let mark = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], ink.stroke_width(2));
-        chart
-            .draw_series(LineSeries::new(points.clone(), ink.stroke_width(2)))?
-            .label(*name)
-            .legend(mark);
-        chart.draw_series(
-            points
-                .iter()
-                .map(|&point| Circle::new(point, 3, ink.filled())),
-        )?;
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(TRANSPARENT)
-        .draw()?;
-    Ok(())
+    let chart = Chart {
+        title,
+        x: ("nodes", 105.0),
+        y_end: values.fold(0.0, f64::max) * 1.4,
+        has_marks: true,
+        names_at: SeriesLabelPosition::UpperLeft,
+        level: None,
+    };
+    chart.draw(area, lines)
 }

@@ -13,11 +13,12 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plotters::prelude::*;
+use plotters::prelude::SeriesLabelPosition;
 use rmbd_cluster::ClusterLimits;
 use rmbd_sketch::Geometry;
 use rmbd_store::Reading;
 
+use plot::{Chart, Points};
 use rmbd_simulator::machine::WindowSpec;
 use rmbd_simulator::network::Weather;
 use rmbd_simulator::node::Node;
@@ -26,6 +27,8 @@ use rmbd_simulator::world::{Terms, World};
 use support::command_line::{is_dry, words};
 
 mod caller;
+#[path = "../support/plot.rs"]
+mod plot;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -250,57 +253,34 @@ fn draw(
     ways: &[(&'static str, Vec<Duration>)],
     path: &std::path::Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    const INKS: [RGBColor; 3] = [
-        RGBColor(0x0d, 0x94, 0x88),
-        RGBColor(0xc2, 0x57, 0x0c),
-        RGBColor(0x62, 0x6b, 0x76),
-    ];
     let start = ways
         .iter()
         .filter_map(|(_, times)| times.first())
         .min()
         .copied();
     let start = start.unwrap_or_default();
-    let root = SVGBackend::new(path, (760, 320)).into_drawing_area();
-    root.fill(&WHITE)?;
     let title = format!(
         "admitted in the last {} s, of {LIMIT}: {} members, {} ms",
         WINDOW.as_secs(),
         MEMBERS[0],
         ms(LAGS[1])
     );
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 16))
-        .margin(10)
-        .x_label_area_size(32)
-        .y_label_area_size(48)
-        .build_cartesian_2d(0.0..TIME.as_secs_f64(), 0.0..320.0)?;
-    chart
-        .configure_mesh()
-        .x_desc("seconds")
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    let limit = [(0.0, LIMIT as f64), (TIME.as_secs_f64(), LIMIT as f64)];
-    chart.draw_series(LineSeries::new(limit, BLACK.mix(0.4)))?;
-    for ((name, times), ink) in ways.iter().zip(INKS) {
-        let mark = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], ink.stroke_width(2));
-        let points = over_time(times, start);
-        chart
-            .draw_series(LineSeries::new(points, ink.stroke_width(2)))?
-            .label(*name)
-            .legend(mark);
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(TRANSPARENT)
-        .draw()?;
-    root.present()?;
-    Ok(())
+    let chart = Chart {
+        title: &title,
+        x: ("seconds", TIME.as_secs_f64()),
+        y_end: 320.0,
+        has_marks: false,
+        names_at: SeriesLabelPosition::UpperRight,
+        level: Some(LIMIT as f64),
+    };
+    let lines = ways
+        .iter()
+        .map(|(name, times)| (*name, over_time(times, start)));
+    let lines: Vec<(&str, Points)> = lines.collect();
+    plot::svg(path, (760, 320), |root| chart.draw(root, &lines))
 }
 
-fn over_time(times: &[Duration], start: Duration) -> Vec<(f64, f64)> {
+fn over_time(times: &[Duration], start: Duration) -> Points {
     const TICK: Duration = Duration::from_millis(250);
     let ticks = (TIME.as_millis() / TICK.as_millis()) as u32;
     let points = (0..ticks).map(|tick| {
