@@ -454,6 +454,23 @@ impl Slices {
         })
     }
 
+    /// What tells whether two nodes count alike in this sketch: [`fingerprint`](crate::fingerprint).
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let sketch = self.replica.own();
+        crate::fingerprint(sketch.geometry(), sketch.family())
+    }
+
+    /// Sum of all weights added to a slice, as far as it is known here: of our own, those of all starts that wrote it.
+    #[must_use]
+    pub fn weight_of(&self, slice: &SliceId) -> u64 {
+        if *slice == self.own_slice {
+            let base = self.own.base().map_or(0, |base| base.held().weight());
+            return base.saturating_add(self.replica.own().total_weight());
+        }
+        self.known(slice).map_or(0, Known::weight)
+    }
+
     /// Sum of all weights added to our own slice and to the learnt ones.
     #[must_use]
     pub fn weight(&self) -> u64 {
