@@ -26,14 +26,17 @@ use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
-use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use rmbd_store::once::{BootChain, COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Random number of this start.
     pub boot: Boot,
+    /// Earlier starts of this node that exactly-once requests may name, once their table has
+    /// [come back](OnceTable::came_back).
+    pub earlier: BootChain,
     /// The largest weight of one operation.
     pub max_weight: Weight,
     /// Exactly-once clients that may have a place at the same time.
@@ -47,6 +50,7 @@ pub struct EngineOptions {
 pub struct Engine {
     registry: Registry,
     boot: Boot,
+    earlier: BootChain,
     max_weight: Weight,
     once: OnceTable,
     limits: LimitBook,
@@ -100,7 +104,7 @@ pub struct Limit {
 /// A request that asks for exactly-once.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
-    /// The start that the client means.
+    /// The start that the client means: this one, or an earlier one whose requests are known here.
     pub boot: Boot,
     /// The client that asks.
     pub caller: Caller<'a>,
@@ -147,7 +151,7 @@ pub enum Refusal {
     /// A weight is above the largest that is taken.
     #[error("a weight is above the largest that one operation may have here")]
     WeightTooLarge,
-    /// A request that asks for exactly-once means another start.
+    /// A request that asks for exactly-once means another start, of which it is not known here what was applied.
     #[error("this process has started anew since: what it had applied before is not known")]
     WrongBoot,
     /// A request that asks for exactly-once is too old to tell whether it was applied.
@@ -179,6 +183,7 @@ impl Engine {
     pub fn new(registry: Registry, options: &EngineOptions) -> Self {
         Self {
             boot: options.boot,
+            earlier: options.earlier.clone(),
             max_weight: options.max_weight,
             once: OnceTable::new(options.once_clients, &options.once_secret),
             registry,
@@ -209,6 +214,23 @@ impl Engine {
     #[must_use]
     pub fn boot(&self) -> Boot {
         self.boot
+    }
+
+    /// The starts whose exactly-once requests are known here, this one first: what the next start of this node is to
+    /// be given as [`earlier`](EngineOptions::earlier), with the [saved](OnceTable::save) table.
+    #[must_use]
+    pub fn chain(&self) -> BootChain {
+        let mut chain = match self.once.came_back() {
+            true => self.earlier.clone(),
+            false => BootChain::default(),
+        };
+        chain.push(self.boot);
+        chain
+    }
+
+    /// Whether the requests of an earlier start are known here.
+    fn knows_earlier(&self, boot: Boot) -> bool {
+        self.earlier.contains(boot) && self.once.came_back()
     }
 
     /// The largest weight of one operation.

@@ -37,6 +37,7 @@ impl Limits {
         let slices = slices.collect();
         let options = EngineOptions {
             boot: BOOT,
+            earlier: BootChain::default(),
             max_weight: Weight::new(MAX).unwrap(),
             once_clients: 100,
             once_secret: [7; COOKIE_SECRET_BYTES],
