@@ -35,3 +35,35 @@ fn open(port: u16) -> UdpSocket {
     socket.bind(&address.into()).unwrap();
     socket.into()
 }
+
+impl Default for HeldPort {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_refuses_while_nobody_is_there() {
+        let port = HeldPort::new();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(port.address()).unwrap();
+        for n in 0..3 {
+            client.send(&[n]).unwrap();
+            let refused = client.recv(&mut [0]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            let server = port.open();
+            client.send(&[n]).unwrap();
+            let mut heard = [9];
+            let (_, from) = server.recv_from(&mut heard).unwrap();
+            assert_eq!((heard, from), ([n], client.local_addr().unwrap()));
+            server.send_to(&heard, from).unwrap();
+            assert_eq!(client.recv(&mut heard).unwrap(), 1);
+        }
+    }
+}
