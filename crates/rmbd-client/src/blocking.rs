@@ -321,8 +321,8 @@ impl Client {
         }
     }
 
-    /// A server that answered before may be on its way back, and one with a name may be elsewhere: what says that it is
-    /// not there is no more than silence.
+    /// A server that answered before may be on its way back, and one with a name may be elsewhere: what says that it
+    /// is not there is no more than silence.
     fn excuse(&mut self, error: io::Error) -> io::Result<()> {
         if !is_about_the_peer(&error) {
             return Err(error);

@@ -36,8 +36,8 @@ enum End {
     Crash(u64),
 }
 
-/// A node in this process that is started again as its plan says. The request that it ends with is applied, and has no
-/// reply.
+/// A node in this process that is started again as its plan says. The request that it ends with is applied, and has
+/// no reply.
 struct Node {
     address: SocketAddr,
     stop: UdpSocket,

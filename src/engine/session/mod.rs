@@ -203,8 +203,8 @@ impl<T: Copy> Session<T> {
     /// Asks whether a request was applied before. Where it was not it is marked as applied, so all of it must be.
     ///
     /// # Errors
-    /// It may not be applied: it means a start whose requests are not known here, is too old to tell, or its client is
-    /// new and gets no place (yet: [`Refusal::AddressUnproven`] asks for [`cookie`](Self::cookie)).
+    /// It may not be applied: it means a start whose requests are not known here, is too old to tell, or its client
+    /// is new and gets no place (yet: [`Refusal::AddressUnproven`] asks for [`cookie`](Self::cookie)).
     pub fn admit(&mut self, request: Numbered<'_>, now: Duration) -> Result<Turn, Refusal> {
         if request.boot != self.engine.boot && !self.engine.knows_earlier(request.boot) {
             return Err(Refusal::WrongBoot);

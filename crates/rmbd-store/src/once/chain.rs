@@ -13,9 +13,9 @@
 
 use rmbd_proto::Boot;
 
-/// Number of boots that a chain may have. A client that is never silent for long goes on with the boot that it was told
-/// first, so that all of them may be named at any time: these last for three years of an end a day. To look for one
-/// among them costs ten comparisons, and all of them take 8 KiB in a saved table.
+/// Number of boots that a chain may have. A client that is never silent for long goes on with the boot that it was
+/// told first, so that all of them may be named at any time: these last for three years of an end a day. To look for
+/// one among them costs ten comparisons, and all of them take 8 KiB beside a saved table.
 pub const BOOTS_MAX: usize = 1024;
 
 const VERSION: u8 = 1;

@@ -33,13 +33,13 @@ struct Place {
 pub struct Restored {
     /// They hold a place, as they did.
     pub live: usize,
-    /// They were silent for longer than [`IDLE_LIMIT`](super::IDLE_LIMIT), and are remembered while their memory is not
-    /// needed.
+    /// They were silent for longer than [`IDLE_LIMIT`](super::IDLE_LIMIT), and are remembered while their memory is
+    /// not needed.
     pub remembered: usize,
     /// They were silent for as long, and there is no memory for them.
     pub forgotten: usize,
-    /// They have a right to a place, and got none: the table has fewer places than the saved one had. Whether a request
-    /// of theirs was applied is not known any more, so this table has not [come back](OnceTable::came_back).
+    /// They have a right to a place, and got none: the table has fewer places than the saved one had. Whether a
+    /// request of theirs was applied is not known any more, so this table has not [come back](OnceTable::came_back).
     pub refused: usize,
 }
 
@@ -88,8 +88,8 @@ struct Progress {
 
 impl OnceTable {
     /// The table in pieces of at most [`PIECE_BYTES_MAX`](super::PIECE_BYTES_MAX) bytes, one at least, for the next
-    /// start of the node: all clients, those that are not live any more included. No thread may be admitting requests:
-    /// a piece would not have what comes after it. `now` is as in [`admit`](Self::admit).
+    /// start of the node: all clients, with those that are not live any more. To be called when no thread admits
+    /// requests any more, since the pieces would not have those. `now` is as in [`admit`](Self::admit).
     ///
     /// This takes 16 bytes of memory for each client until the last piece is there.
     #[must_use]
@@ -145,8 +145,8 @@ impl OnceTable {
         Ok(restored)
     }
 
-    /// Whether a saved table has come back as a whole: all of its pieces, and nobody of them was refused. Only then is
-    /// it known of all its clients which requests were applied.
+    /// Whether a saved table has come back as a whole: all of its pieces, and nobody of them was refused. Only then
+    /// is it known of all its clients which requests were applied.
     #[inline]
     #[must_use]
     pub fn came_back(&self) -> bool {

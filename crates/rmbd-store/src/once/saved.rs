@@ -1,7 +1,8 @@
 //! The byte format in which the table's clients are kept from a clean end to the next start, version 1.
 //!
 //! A table is saved as *pieces* of at most [`PIECE_BYTES_MAX`] bytes. They are numbered from 0, and the last one says
-//! that it is the last. So a table that comes back in part is not taken for a whole one. All integers are little-endian.
+//! that it is the last. So a table that comes back in part is not taken for a whole one. All integers are
+//! little-endian.
 //!
 //! ```text
 //!   0         1       2             6              10
@@ -12,8 +13,8 @@
 //! ```
 //!
 //! - Flags: 1 *last*. Others are 0.
-//! - Clients stand in the order of their ages, the oldest of all in piece 0. A reader takes them in any order, but this
-//!   one is fast.
+//! - Clients stand in the order of their ages, the oldest of all in piece 0. A reader takes them in any order, but
+//!   this one is fast.
 //! - Nothing stands behind the last client.
 //!
 //! ```text
@@ -31,11 +32,12 @@
 //! - The age is the time since the client was heard of, when the table was saved.
 //! - Bit s % 64 of word s / 64 % 16 stands for sequence s, of the 1 024 up to the highest: whether it was *applied*,
 //!   whether a verdict about it is known (*decided*), and whether that *admitted*, which no sequence without a verdict
-//!   did. A word with other bits than 0 has its bit in *used*; it has one in *full* as well, and is left out, where all
-//!   its bits are 1. So a client that goes on and on takes 44 bytes and a word or two of verdicts.
+//!   did.
+//! - A word of which any bit is 1 has its bit in *used*. Where all its bits are 1 it has one in *full* as well, and is
+//!   left out. So a client that only adds, and has done so for long, takes 44 bytes.
 //!
-//! How it grows: another version has another first byte, and is refused as a whole. The clients of a table that does not
-//! come back are told that their requests are uncertain, so nothing is guessed.
+//! **How it grows**: another version has another first byte, and is refused as a whole. The clients of a table that
+//! does not come back are told that their requests are uncertain, so nothing is guessed.
 
 use super::WINDOW;
 use super::places::Network;

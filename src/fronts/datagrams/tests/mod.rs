@@ -1,4 +1,4 @@
-//! A data thread's desk: first contact from addresses that no socket of a test could have, and what a restart changes.
+//! A data thread's desk: first contact from addresses that no socket of a test could have, and restarts.
 #![allow(clippy::unwrap_used)]
 
 mod restart;
