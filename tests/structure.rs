@@ -11,7 +11,7 @@ use rmbd_testkit::tree::files_below;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("testkit", &["proto"]),
     ("sketch", &[]),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("console", &[]),
     ("udp", &[]),
     ("store", &["sketch", "proto"]),
+    ("snapshot", &["proto", "store"]),
     ("cluster", &["proto", "pace", "sketch", "store"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
