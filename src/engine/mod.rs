@@ -26,7 +26,7 @@ use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
-use rmbd_store::once::{BootChain, COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use rmbd_store::once::{BootChain, COOKIE_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
@@ -39,10 +39,8 @@ pub struct EngineOptions {
     pub earlier: BootChain,
     /// The largest weight of one operation.
     pub max_weight: Weight,
-    /// Exactly-once clients that may have a place at the same time.
-    pub once_clients: usize,
-    /// Of which their cookies are made; drawn for each start.
-    pub once_secret: [u8; COOKIE_SECRET_BYTES],
+    /// Which requests of which clients have been applied: a new table, or one that has come back.
+    pub once: Arc<OnceTable>,
 }
 
 /// What all sessions of a process share.
@@ -52,7 +50,7 @@ pub struct Engine {
     boot: Boot,
     earlier: BootChain,
     max_weight: Weight,
-    once: OnceTable,
+    once: Arc<OnceTable>,
     limits: LimitBook,
     pardons: Arc<PardonBook>,
 }
@@ -185,7 +183,7 @@ impl Engine {
             boot: options.boot,
             earlier: options.earlier.clone(),
             max_weight: options.max_weight,
-            once: OnceTable::new(options.once_clients, &options.once_secret),
+            once: Arc::clone(&options.once),
             registry,
             limits: LimitBook::default(),
             pardons: Arc::new(PardonBook::new(options.boot)),
@@ -206,7 +204,7 @@ impl Engine {
 
     /// Which requests of which clients have been applied.
     #[must_use]
-    pub fn once(&self) -> &OnceTable {
+    pub fn once(&self) -> &Arc<OnceTable> {
         &self.once
     }
 

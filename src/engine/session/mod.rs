@@ -40,7 +40,7 @@ use rmbd_store::{
 /// use std::sync::Arc;
 ///
 /// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Limit, Session, Verdict};
-/// use rmbd_store::once::BootChain;
+/// use rmbd_store::once::{BootChain, OnceTable};
 /// use rmbd_store::{Registry, Replica};
 /// use rmbd_sketch::{Geometry, HashFamily, Weight};
 /// use rmbd_proto::{Boot, SketchNumber};
@@ -50,8 +50,7 @@ use rmbd_store::{
 ///     boot: Boot(1),
 ///     earlier: BootChain::default(),
 ///     max_weight: Weight::MAX,
-///     once_clients: 1000,
-///     once_secret: [7; 32],
+///     once: Arc::new(OnceTable::new(1000, &[7; 32])),
 /// };
 /// let engine = Arc::new(Engine::new(Registry::of_default(Arc::new(replica)), &options));
 /// let mut session = Session::new(engine);

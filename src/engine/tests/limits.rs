@@ -39,8 +39,7 @@ impl Limits {
             boot: BOOT,
             earlier: BootChain::default(),
             max_weight: Weight::new(MAX).unwrap(),
-            once_clients: 100,
-            once_secret: [7; COOKIE_SECRET_BYTES],
+            once: Arc::new(OnceTable::new(100, &[7; 32])),
         };
         let registry = Registry::new(sketches).unwrap();
         let engine = Arc::new(Engine::new(registry, &options));

@@ -38,8 +38,7 @@ fn engine_of(widths: &[u64], family: HashFamily, max_weight: u32) -> Arc<Engine>
         boot: BOOT,
         earlier: BootChain::default(),
         max_weight: Weight::new(max_weight).unwrap(),
-        once_clients: 100,
-        once_secret: [7; COOKIE_SECRET_BYTES],
+        once: Arc::new(OnceTable::new(100, &[7; 32])),
     };
     Arc::new(Engine::new(registry, &options))
 }

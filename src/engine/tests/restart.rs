@@ -11,14 +11,13 @@ fn chain(oldest_first: impl IntoIterator<Item = Boot>) -> BootChain {
 }
 
 /// An engine that was started after those of the chain, with so many places for clients.
-fn restarted(once_clients: usize) -> Engine {
+fn restarted(clients: usize) -> Engine {
     let replica = Replica::try_new(Geometry::new(64, 4).unwrap(), XXH3, 1).unwrap();
     let options = EngineOptions {
         boot: BOOT,
         earlier: chain(EARLIER.into_iter().rev()),
         max_weight: Weight::MAX,
-        once_clients,
-        once_secret: [9; COOKIE_SECRET_BYTES],
+        once: Arc::new(OnceTable::new(clients, &[9; 32])),
     };
     Engine::new(Registry::of_default(Arc::new(replica)), &options)
 }

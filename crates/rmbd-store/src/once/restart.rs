@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::saved::{PieceMalformed, PieceWriter, SavedClient, SavedPiece};
@@ -11,8 +11,8 @@ use super::{OnceTable, clock_ms, lock};
 
 /// The pieces of a table, in their order; see [`OnceTable::save`].
 #[derive(Debug)]
-pub struct SavedPieces<'t> {
-    table: &'t OnceTable,
+pub struct SavedPieces {
+    table: Arc<OnceTable>,
     now_ms: u64,
     /// All clients, the one first that was heard of longest ago.
     clients: std::vec::IntoIter<Place>,
@@ -93,7 +93,7 @@ impl OnceTable {
     ///
     /// This takes 16 bytes of memory for each client until the last piece is there.
     #[must_use]
-    pub fn save(&self, now: Duration) -> SavedPieces<'_> {
+    pub fn save(self: &Arc<Self>, now: Duration) -> SavedPieces {
         let mut clients = Vec::new();
         for (shard, part) in (0..).zip(&self.shards) {
             let of_place = |(heard_ms, place)| Place {
@@ -105,7 +105,7 @@ impl OnceTable {
         }
         clients.sort_unstable();
         SavedPieces {
-            table: self,
+            table: Arc::clone(self),
             now_ms: clock_ms(now),
             clients: clients.into_iter(),
             number: Some(0),
@@ -160,7 +160,7 @@ impl OnceTable {
     }
 }
 
-impl Iterator for SavedPieces<'_> {
+impl Iterator for SavedPieces {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {

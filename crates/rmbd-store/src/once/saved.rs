@@ -112,10 +112,11 @@ pub enum PieceMalformed {
 /// A piece of a saved table, whose bytes hold to all rules of the format.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use std::time::Duration;
 /// use rmbd_store::once::{OnceTable, SavedPiece};
 ///
-/// let table = OnceTable::new(1000, &[7; 32]);
+/// let table = Arc::new(OnceTable::new(1000, &[7; 32]));
 /// let pieces: Vec<Vec<u8>> = table.save(Duration::ZERO).collect();
 /// let piece = SavedPiece::read(&pieces[0])?;
 /// assert_eq!((piece.number(), piece.clients(), piece.is_last()), (0, 0, true));

@@ -18,14 +18,14 @@ use rmbd_proto::compact::{
 };
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
-use rmbd_store::once::{self, BootChain, CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
+use rmbd_store::once::{BootChain, CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT, OnceTable};
 use rmbd_store::{Registry, Replica, Slices};
 use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(77);
 const KEY: &[u8] = b"the only key";
 
-fn port(boot: Boot, earlier: BootChain) -> ClientPort {
+fn port(boot: Boot, earlier: BootChain, once: OnceTable) -> ClientPort {
     let config = NodeConfig {
         geometry: Geometry::new(64, 1).unwrap(),
         ..NodeConfig::at("127.0.0.1:0")
@@ -36,8 +36,7 @@ fn port(boot: Boot, earlier: BootChain) -> ClientPort {
         boot,
         earlier,
         max_weight: Weight::MAX,
-        once_clients: CLIENTS_MAX,
-        once_secret: [7; 32],
+        once: Arc::new(once),
     };
     let shared = Shared::new(
         Registry::of_default(Arc::new(replica)),
@@ -58,10 +57,9 @@ struct Thread {
 
 impl Thread {
     fn new() -> Self {
-        Self::of(
-            port(BOOT, BootChain::default()),
-            Duration::from_secs(10_000),
-        )
+        let once = OnceTable::new(CLIENTS_MAX, &[7; 32]);
+        let port = port(BOOT, BootChain::default(), once);
+        Self::of(port, Duration::from_secs(10_000))
     }
 
     fn of(port: ClientPort, now: Duration) -> Self {

@@ -6,26 +6,29 @@ use rmbd_proto::compact::Info;
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 impl Thread {
-    /// The next start, a second after this one ended cleanly.
+    /// The next start, a second after this one ended cleanly: a new table takes back what was saved.
     fn restarted(&self, boot: Boot) -> Self {
-        let next = self.after_a_crash(boot);
+        let next = OnceTable::new(CLIENTS_MAX, &[8; 32]);
         for piece in self.once().save(self.now) {
-            let restored = next
-                .once()
-                .restore(&piece, next.now, Duration::from_secs(1));
+            let restored = next.restore(&piece, Duration::ZERO, Duration::from_secs(1));
             assert_eq!(restored.unwrap().refused, 0);
         }
-        next
+        self.followed_by(boot, next)
     }
 
-    /// The next start where the table of this one was not saved.
+    /// The next start where this one did not save its table.
     fn after_a_crash(&self, boot: Boot) -> Self {
-        let earlier = self.port.shared().engine().chain();
-        // Its clock begins anew.
-        Self::of(port(boot, earlier), Duration::from_millis(3))
+        self.followed_by(boot, OnceTable::new(CLIENTS_MAX, &[8; 32]))
     }
 
-    fn once(&self) -> &once::OnceTable {
+    fn followed_by(&self, boot: Boot, once: OnceTable) -> Self {
+        let chain = self.port.shared().engine().chain().write();
+        let earlier = BootChain::read(&chain).unwrap();
+        // Its clock begins anew.
+        Self::of(port(boot, earlier, once), Duration::from_millis(3))
+    }
+
+    fn once(&self) -> &Arc<OnceTable> {
         self.port.shared().engine().once()
     }
 

@@ -1,11 +1,23 @@
 //! Tables that are saved, and come back in another start.
 
+use std::sync::Arc;
+
 use super::super::saved::{PieceWriter, SavedClient, WORDS};
 use super::*;
 
+fn table_of(clients: usize) -> Arc<OnceTable> {
+    Arc::new(OnceTable::new(clients, &SECRET))
+}
+
 /// The table in another start, whose clock shows `now`, after `elapsed`.
-fn restarted(table: &OnceTable, then: Duration, now: Duration, elapsed: Duration) -> OnceTable {
+fn restarted(
+    table: &Arc<OnceTable>,
+    then: Duration,
+    now: Duration,
+    elapsed: Duration,
+) -> Arc<OnceTable> {
     let next = OnceTable::with_shards(table.clients_max(), &SECRET, table.shards.len());
+    let next = Arc::new(next);
     for piece in table.save(then) {
         assert!(piece.len() <= PIECE_BYTES_MAX);
         assert!(!next.came_back());
@@ -62,7 +74,7 @@ const GOLDEN: &[&[u8]] = &[
 #[test]
 fn bytes_are_what_the_page_says() {
     let golden = GOLDEN.concat();
-    let table = OnceTable::new(10, &SECRET);
+    let table = table_of(10);
     let (one, other) = (
         [192, 0, 2, 77].into(),
         [0x2001, 0xdb8, 1, 9, 0, 0, 0, 1].into(),
@@ -81,7 +93,7 @@ fn bytes_are_what_the_page_says() {
     );
     assert_eq!(table.save(at(10)).collect::<Vec<_>>(), [&golden[..]]);
 
-    let next = OnceTable::new(10, &SECRET);
+    let next = table_of(10);
     let restored = next.restore(&golden, at(0), at(0)).unwrap();
     let all = Restored {
         live: 2,
@@ -106,7 +118,7 @@ fn bytes_are_what_the_page_says() {
 
 #[test]
 fn an_empty_table_is_one_piece() {
-    let table = OnceTable::new(10, &SECRET);
+    let table = table_of(10);
     let pieces: Vec<_> = table.save(at(0)).collect();
     assert_eq!(pieces, [b"\x01\x01\0\0\0\0\0\0\0\0"]);
     assert!(!table.came_back(), "nothing has come back to it");
@@ -117,7 +129,7 @@ fn an_empty_table_is_one_piece() {
 /// With all networks at their limits: whoever had a place has one.
 #[test]
 fn a_full_table_comes_back_as_a_whole() {
-    let table = OnceTable::new(CLIENTS_MAX, &SECRET);
+    let table = table_of(CLIENTS_MAX);
     let mut clients = Vec::new();
     for n in 0..CLIENTS_MAX as u64 {
         // Two heavy networks first, then one for each client.
@@ -151,7 +163,7 @@ fn a_full_table_comes_back_as_a_whole() {
 
 #[test]
 fn time_goes_on_while_the_node_is_down() {
-    let table = OnceTable::with_shards(3, &SECRET, 1);
+    let table = Arc::new(OnceTable::with_shards(3, &SECRET, 1));
     for (client, now) in [(1, 0), (2, 200), (3, 250)] {
         assert_eq!(admit(&table, client, 1, at(now)), Admission::New);
     }
@@ -188,7 +200,7 @@ fn a_part_is_not_taken_for_the_whole() {
     let first = piece(0, &[saved(1, 9), saved(2, 8)], false);
     let second = piece(1, &[saved(3, 7)], true);
     let restore = |table: &OnceTable, piece: &[u8]| table.restore(piece, at(0), at(0));
-    let table = OnceTable::new(10, &SECRET);
+    let table = table_of(10);
     let out_of_turn = |expected, found| Err(RestoreError::OutOfTurn { expected, found });
     assert_eq!(restore(&table, &second), out_of_turn(0, 1));
     assert_eq!(table.clients(), 0);
@@ -204,7 +216,7 @@ fn a_part_is_not_taken_for_the_whole() {
     assert_eq!(table.clients(), 3);
 
     // There are fewer places, and a client comes twice.
-    let table = OnceTable::new(2, &SECRET);
+    let table = table_of(2);
     assert_eq!(restore(&table, &first).unwrap().live, 2);
     let refused = Restored {
         refused: 1,
@@ -212,7 +224,7 @@ fn a_part_is_not_taken_for_the_whole() {
     };
     assert_eq!(restore(&table, &second), Ok(refused));
     assert_eq!((table.clients(), table.came_back()), (2, false));
-    let table = OnceTable::new(10, &SECRET);
+    let table = table_of(10);
     let twice = piece(0, &[saved(1, 9), saved(1, 9)], true);
     let one = Restored { live: 1, ..refused };
     assert_eq!(restore(&table, &twice), Ok(one));
@@ -322,7 +334,7 @@ proptest! {
             1..300,
         ),
     ) {
-        let mut table = OnceTable::with_shards(max, &SECRET, 1);
+        let mut table = Arc::new(OnceTable::with_shards(max, &SECRET, 1));
         let mut naive = Naive { max, clients: Vec::new() };
         // The time since the first start, and since the present one.
         let (mut time, mut now) = (at(0), at(0));
