@@ -33,7 +33,7 @@ use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
-use rmbd_store::once::CLIENTS_MAX;
+use rmbd_store::once::{BootChain, CLIENTS_MAX, OnceTable};
 use rmbd_store::{Registry, Replica, SketchIndex, Slices};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
@@ -217,9 +217,9 @@ fn unspecified() -> SocketAddr {
 fn engine_options(config: &NodeConfig, drawn: &Drawn) -> EngineOptions {
     EngineOptions {
         boot: drawn.boot,
+        earlier: BootChain::default(),
         max_weight: Weight::new(config.max_weight).unwrap_or(Weight::MAX),
-        once_clients: CLIENTS_MAX,
-        once_secret: drawn.once_secret,
+        once: Arc::new(OnceTable::new(CLIENTS_MAX, &drawn.once_secret)),
     }
 }
 
