@@ -64,7 +64,9 @@ mod tests;
 mod urgent;
 mod windows;
 
-pub use ages::{Fold, GroupAges, Mark, Moment, Reached, ages_memory_bytes, old_parts};
+pub use ages::{
+    Fold, GroupAges, Mark, Moment, Reached, SavedMark, SavedMarks, ages_memory_bytes, old_parts,
+};
 pub use batch::{Batch, Looked, Terms};
 pub use editions::{Editions, Seen};
 pub use estimate::{Estimate, OriginEstimate, OriginName, Passed};

@@ -12,6 +12,7 @@ use super::origins::Origin;
 use super::urgent::Urgent;
 use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
+use rmbd_proto::Writer;
 use rmbd_sketch::{
     CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchOptions, Weight, lanes_of,
 };
@@ -120,6 +121,8 @@ impl ReplicaOptions {
 pub struct Replica {
     pub(super) own: Sketch,
     own_slice: SliceId,
+    /// The writer of our own slice. It changes at most once, and stands for itself, so access is relaxed.
+    own_writer: AtomicU64,
     pub(super) max_origins: usize,
     /// N of all learnt slices. It has one writer and stands for itself, so access is relaxed.
     pub(super) learnt_weight: AtomicU64,
@@ -191,6 +194,7 @@ impl Replica {
         Ok(Self {
             own: sketch,
             own_slice: options.own,
+            own_writer: AtomicU64::new(options.own.writer.0),
             max_origins: options.max_origins,
             learnt_weight: AtomicU64::new(0),
             lacks_slices: AtomicBool::new(false),
@@ -213,7 +217,15 @@ impl Replica {
     /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
-        self.own_slice
+        SliceId {
+            writer: Writer(self.own_writer.load(Relaxed)),
+            ..self.own_slice
+        }
+    }
+
+    /// Our own slice has another writer from now on. Only the one writer of slices calls this.
+    pub(super) fn set_own_writer(&self, writer: Writer) {
+        self.own_writer.store(writer.0, Relaxed);
     }
 
     /// Adds `weight` to `key` on this node.

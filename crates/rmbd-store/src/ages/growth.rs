@@ -131,6 +131,42 @@ impl GrowthHistory {
         self.floor = marks.next_number();
     }
 
+    /// Gives the growth with this number or a lower one to a history of other marks, in which it had been reached by no
+    /// earlier moment than here; the rest stays.
+    pub(crate) fn give_until(
+        &mut self,
+        last_number: u64,
+        marks: &Marks,
+        other_marks: &Marks,
+        memory: &MemoryShare,
+        folded: impl Fn(u32) -> usize,
+    ) -> Self {
+        let mut given = Self::default();
+        if self.floor > 0 {
+            // Where some was forgotten, nothing is known of what is given.
+            given.floor = other_marks.next_number();
+        }
+        let groups: Vec<u32> = self.groups.keys().copied().collect();
+        for group in groups {
+            let folded = folded(group);
+            let all = self.read(marks, group, folded);
+            let (mut old, mut kept) = (Growth::empty(folded), Growth::empty(folded));
+            for (&number, cells) in all.numbers.iter().zip(all.cells.chunks(folded.max(1))) {
+                if number > last_number {
+                    add_all(kept.of(number), cells);
+                } else {
+                    let reached = marks.reached_at(number);
+                    let next = other_marks.next_number();
+                    let number = reached.map_or(next, |at| other_marks.number_at(at));
+                    add_all(old.of(number), cells);
+                }
+            }
+            self.write(marks, memory, group, &kept);
+            given.write(other_marks, memory, group, &old);
+        }
+        given
+    }
+
     /// Looks at the next groups, at most so many, and frees what belongs to marks that are gone. Returns how many it
     /// has looked at; fewer than that means that the next call begins anew.
     pub(crate) fn tidy(
@@ -164,11 +200,7 @@ impl GrowthHistory {
     }
 
     fn read(&self, marks: &Marks, group: u32, folded: usize) -> Growth {
-        let mut growth = Growth {
-            folded,
-            numbers: Vec::new(),
-            cells: Vec::new(),
-        };
+        let mut growth = Growth::empty(folded);
         let floor = self.floor.max(marks.oldest());
         self.each(group, folded, |number, cells| {
             let number = marks.round_up(number);
@@ -201,6 +233,14 @@ impl GrowthHistory {
 }
 
 impl Growth {
+    fn empty(folded: usize) -> Self {
+        Self {
+            folded,
+            numbers: Vec::new(),
+            cells: Vec::new(),
+        }
+    }
+
     /// Adds to one folded cell.
     pub(crate) fn add(&mut self, number: u64, folded_cell: usize, growth: u64) {
         if growth > 0

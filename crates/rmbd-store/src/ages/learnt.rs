@@ -7,7 +7,7 @@ use super::{AgePlan, GroupAges, GrowthHistory, Mark, Marks, Moment, old_parts};
 use crate::memory::MemoryShare;
 
 /// The marks that all learnt slices share, by our own clock. Each slice has a [`GrowthHistory`] of its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LearntGrowth {
     marks: Marks,
     fold: Fold,
@@ -19,6 +19,27 @@ impl LearntGrowth {
             fold: plan.fold(),
             marks: Marks::dated_back(plan, now),
         }
+    }
+
+    /// Growth that belongs to marks which were made before.
+    pub(crate) fn with_marks(marks: Marks) -> Self {
+        Self {
+            fold: marks.plan().fold(),
+            marks,
+        }
+    }
+
+    /// Takes marks in that were made before this start, the oldest first, in place of those that were dated back as far
+    /// as these reach. Nothing has the number of a mark yet.
+    pub(crate) fn restore(&mut self, made: &[Moment], now: Moment) {
+        let last = made.last().copied();
+        let dated_back = self.marks.youngest_first().map(|mark| mark.at);
+        let mut later: Vec<Moment> = dated_back
+            .filter(|&at| last.is_none_or(|last| at > last))
+            .collect();
+        later.reverse();
+        let all = made.iter().copied().chain(later);
+        self.marks = Marks::restored(self.marks.plan().clone(), all.map(|at| (at, 0)), now);
     }
 
     pub(crate) fn fold(&self) -> Fold {

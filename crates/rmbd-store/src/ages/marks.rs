@@ -16,7 +16,7 @@ pub struct Mark {
 }
 
 /// Marks, the oldest first. There is always one, and numbers without a mark belong to the next one that has one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Marks {
     plan: AgePlan,
     marks: VecDeque<Mark>,
@@ -46,6 +46,28 @@ impl Marks {
         marks
     }
 
+    /// Marks that were made at these moments, the oldest first, and one that is made now. What lies later than now was
+    /// made now.
+    pub(crate) fn restored(
+        plan: AgePlan,
+        made: impl Iterator<Item = (Moment, u64)>,
+        now: Moment,
+    ) -> Self {
+        let mut marks = Self {
+            plan,
+            marks: VecDeque::new(),
+            next: 0,
+        };
+        let mut version = 0;
+        for (at, made_version) in made {
+            version = made_version.max(version);
+            marks.append(at.min(now), version);
+        }
+        marks.append(now, version);
+        marks.thin(now);
+        marks
+    }
+
     pub(crate) fn plan(&self) -> &AgePlan {
         &self.plan
     }
@@ -63,14 +85,7 @@ impl Marks {
 
     /// Makes a mark, and drops those that are not needed any more.
     pub(crate) fn push(&mut self, now: Moment, version: u64) {
-        // A clock that goes back makes marks younger, which is safe.
-        let at = self.marks.back().map_or(now, |last| last.at.max(now));
-        self.marks.push_back(Mark {
-            number: self.next,
-            at,
-            version,
-        });
-        self.next += 1;
+        let at = self.append(now, version);
         self.thin(at);
     }
 
@@ -95,10 +110,28 @@ impl Marks {
         self.marks.get(at).map_or(self.next, |mark| mark.number)
     }
 
+    /// By when growth with this number had been reached; `None` where it may be of just now.
+    pub(crate) fn reached_at(&self, number: u64) -> Option<Moment> {
+        let at = self.marks.partition_point(|mark| mark.number < number);
+        self.marks.get(at).map(|mark| mark.at)
+    }
+
     /// The number of growth that had been reached at a moment.
     pub(crate) fn number_at(&self, moment: Moment) -> u64 {
         let at = self.marks.partition_point(|mark| mark.at < moment);
         self.marks.get(at).map_or(self.next, |mark| mark.number)
+    }
+
+    fn append(&mut self, now: Moment, version: u64) -> Moment {
+        // A clock that goes back makes marks younger, which is safe.
+        let at = self.marks.back().map_or(now, |last| last.at.max(now));
+        self.marks.push_back(Mark {
+            number: self.next,
+            at,
+            version,
+        });
+        self.next += 1;
+        at
     }
 
     fn thin(&mut self, now: Moment) {

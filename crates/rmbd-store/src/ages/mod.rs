@@ -27,6 +27,7 @@ mod moment;
 mod old;
 mod own;
 mod plan;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -39,5 +40,6 @@ pub use old::{GroupAges, Reached, old_parts};
 pub(crate) use own::OwnGrowth;
 pub use own::ages_memory_bytes;
 pub(crate) use plan::AgePlan;
+pub use saved::{SavedMark, SavedMarks};
 
 pub use rmbd_proto::cluster::Fold;

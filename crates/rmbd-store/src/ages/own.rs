@@ -8,7 +8,7 @@ use rmbd_proto::cluster::{CELL_MAX, Fold, GROUP_CELLS};
 use rmbd_sketch::Geometry;
 
 use super::growth::added;
-use super::{AgePlan, GrowthHistory, Mark, Marks, Moment};
+use super::{AgePlan, GrowthHistory, LearntGrowth, Mark, Marks, Moment};
 use crate::memory::{MemoryShare, try_zeroed};
 use crate::{NoMemory, WindowPlan};
 
@@ -61,6 +61,47 @@ impl OwnGrowth {
             cells,
             packed_until: cells.div_ceil(GROUP_CELLS),
         })
+    }
+
+    /// Takes marks in that were made before this start, the oldest first, with the versions that the slice had; and
+    /// gives what the growth until now is to be noted with. Nothing has grown yet.
+    pub(crate) fn restore(
+        &mut self,
+        made: impl Iterator<Item = (Moment, u64)>,
+        now: Moment,
+    ) -> LearntGrowth {
+        self.marks = Marks::restored(self.marks.plan().clone(), made, now);
+        LearntGrowth::with_marks(self.marks.clone())
+    }
+
+    /// Takes the growth of before this start in; returns the highest number that it may have.
+    pub(crate) fn go_on_from(&mut self, history: GrowthHistory) -> u64 {
+        self.history = history;
+        self.marks.next_number() - 1
+    }
+
+    /// Gives the growth with this number or a lower one to the history of a learnt slice.
+    pub(crate) fn give_until(
+        &mut self,
+        last_number: u64,
+        learnt: &LearntGrowth,
+        memory: &MemoryShare,
+    ) -> GrowthHistory {
+        let (fold, cells) = (self.fold, self.cells);
+        let folded = |group: u32| folded_of(fold, cells, group as usize).len();
+        self.history
+            .give_until(last_number, &self.marks, learnt.marks(), memory, folded)
+    }
+
+    /// All marks that say something, the youngest first.
+    pub(crate) fn all_marks(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.history.marks_of(&self.marks)
+    }
+
+    /// All marks, the oldest first, with the version of each.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
+        let marks: Vec<Mark> = self.marks.youngest_first().collect();
+        marks.into_iter().rev()
     }
 
     /// A pass comes to a group. It comes to all groups in order.

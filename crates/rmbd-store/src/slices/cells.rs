@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::base::Base;
 use super::learnt::Held;
 use rmbd_proto::cluster::{GROUP_CELLS, pack_group};
 use rmbd_sketch::Sketch;
@@ -19,6 +20,8 @@ enum Source<'a> {
         cells: &'a [AtomicU32],
         /// The sketch, which has noted the part of each total above 32 bits.
         sketch: &'a Sketch,
+        /// What an earlier start of this node had counted.
+        base: Option<&'a Base>,
     },
     Learnt(&'a Held),
     /// All cells are 0.
@@ -26,9 +29,17 @@ enum Source<'a> {
 }
 
 impl<'a> CellsRef<'a> {
-    pub(super) fn published(cells: &'a [AtomicU32], sketch: &'a Sketch) -> Self {
+    pub(super) fn published(
+        cells: &'a [AtomicU32],
+        sketch: &'a Sketch,
+        base: Option<&'a Base>,
+    ) -> Self {
         Self {
-            source: Source::Published { cells, sketch },
+            source: Source::Published {
+                cells,
+                sketch,
+                base,
+            },
             len: cells.len(),
         }
     }
@@ -45,10 +56,15 @@ impl<'a> CellsRef<'a> {
     #[must_use]
     pub fn get(self, index: u32) -> u64 {
         match self.source {
-            Source::Published { cells, sketch } => {
+            Source::Published {
+                cells,
+                sketch,
+                base,
+            } => {
                 let cell = sketch.geometry().cell(index);
                 cell.map_or(0, |cell| {
-                    sketch.noted_total(cell, cells[index as usize].load(Relaxed))
+                    let added = sketch.noted_total(cell, cells[index as usize].load(Relaxed));
+                    base.map_or(0, |base| base.cell(index)) + added
                 })
             }
             Source::Learnt(held) => held.cell(index),
@@ -64,11 +80,18 @@ impl<'a> CellsRef<'a> {
         values.clear();
         values.resize(end - start, 0);
         match self.source {
-            Source::Published { cells, sketch } => {
+            Source::Published {
+                cells,
+                sketch,
+                base,
+            } => {
+                if let Some(base) = base {
+                    base.read_group(number, values);
+                }
                 let published = sketch.geometry().cells_between(start, end);
                 let published = published.zip(&cells[start..end]);
                 for (value, (cell, published)) in values.iter_mut().zip(published) {
-                    *value = sketch.noted_total(cell, published.load(Relaxed));
+                    *value += sketch.noted_total(cell, published.load(Relaxed));
                 }
             }
             Source::Learnt(held) => held.groups().read(number, values),

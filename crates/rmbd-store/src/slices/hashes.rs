@@ -58,6 +58,11 @@ impl Hashes {
         self.root = self.root.wrapping_add(difference);
     }
 
+    /// Changes a group's sum to this one.
+    pub(super) fn set(&mut self, group: usize, hash: u64) {
+        self.change(group, hash.wrapping_sub(self.groups[group]));
+    }
+
     pub(super) fn root(&self) -> u64 {
         self.root
     }

@@ -77,6 +77,13 @@ impl Known {
         }
     }
 
+    /// The slice has these cells, completely until a version.
+    pub(super) fn become_held(&mut self, version: u64, held: Held) {
+        self.version = version;
+        self.raised += 1;
+        self.held = Some(held);
+    }
+
     pub(super) fn raised(&self) -> u64 {
         self.raised
     }
@@ -166,22 +173,32 @@ impl Held {
         let first = (section as usize).saturating_mul(SECTION_GROUPS);
         let end = first.saturating_add(SECTION_GROUPS).min(groups);
         let mut hashes = vec![0; end.saturating_sub(first)];
-        let mut values = [0; GROUP_CELLS];
         let numbers = self.groups.numbers_from(first.min(groups) as u32);
         for number in numbers.take_while(|&number| (number as usize) < end) {
-            let cells = cells_of(number, self.geometry);
-            let values = &mut values[..cells.len()];
-            self.groups.read(number, values);
-            let hashed = (cells.start as u32..).zip(values.iter());
-            hashes[number as usize - first] = hashed.fold(0, |sum: u64, (index, &value)| {
-                sum.wrapping_add(cell_hash(index, value))
-            });
+            hashes[number as usize - first] = self.group_hash(number);
         }
         hashes
     }
 
+    /// The hash of a group; 0 if there is no such group.
+    pub(super) fn group_hash(&self, number: u32) -> u64 {
+        let cells = cells_of(number, self.geometry);
+        let mut values = [0; GROUP_CELLS];
+        let values = &mut values[..cells.len()];
+        self.groups.read(number, values);
+        let hashed = (cells.start as u32..).zip(values.iter());
+        hashed.fold(0, |sum: u64, (index, &value)| {
+            sum.wrapping_add(cell_hash(index, value))
+        })
+    }
+
+    /// Number of cells of a group.
+    pub(super) fn cells_of(&self, number: u32) -> usize {
+        cells_of(number, self.geometry).len()
+    }
+
     /// Sum of all weights added to the slice. Every row holds all of them, so the fullest row is the latest.
-    fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         self.row_weights.iter().copied().fold(0, u64::max)
     }
 

@@ -6,6 +6,7 @@
 //! the number and the routes in which cells come do not matter.
 
 mod aging;
+mod base;
 mod cells;
 mod given;
 mod groups;
@@ -14,6 +15,7 @@ mod history;
 mod learnt;
 mod own;
 mod refused;
+mod restoring;
 mod siblings;
 
 use std::cmp::Reverse;
@@ -39,11 +41,13 @@ use super::ages::{GroupAges, LearntGrowth};
 use super::windows::{Copier, Snapshot};
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
 use aging::YOUNG;
+use base::Base;
 use given::GivenCells;
 use groups::Keep;
 use learnt::{Aging, Held, Known, cells_of};
 use own::Own;
 use refused::RefusedSlices;
+use restoring::Restoring;
 use siblings::Sums;
 
 /// A slice that was learnt.
@@ -104,6 +108,8 @@ pub struct Slices {
     pub(crate) copier: Copier,
     /// The marks of learnt slices; `None` without windows.
     learnt_growth: Option<LearntGrowth>,
+    /// Our own slice while a snapshot file is taken over, if it goes on from what is in there.
+    restoring: Option<Box<Restoring>>,
     /// The slice whose ages are tidied next.
     tidied: usize,
     geometry: Geometry,
@@ -136,6 +142,7 @@ impl Slices {
             refused: RefusedSlices::default(),
             copier: Copier::new(&replica.windows),
             learnt_growth: None,
+            restoring: None,
             tidied: 0,
             geometry,
             no_sections: try_zeroed(sections)?,
@@ -177,10 +184,11 @@ impl Slices {
         urgent.map_or(0, |urgent| urgent.take(self.replica.own(), keys_max, tell))
     }
 
-    /// What was added to a cell here so far, whether it is published or not.
+    /// What our own slice has in a cell so far, whether it is published or not.
     #[must_use]
     pub fn live_cell(&self, cell: CellIndex) -> u64 {
-        self.replica.own().own_total(cell)
+        let base = self.own.base().map_or(0, |base| base.cell(cell.get()));
+        base + self.replica.own().own_total(cell)
     }
 
     /// Whether so much was added that a pass of [`publish`](Self::publish) should come soon, even if there is no other
@@ -219,7 +227,7 @@ impl Slices {
     /// The published cells of our own slice.
     #[must_use]
     pub fn own_cells(&self) -> CellsRef<'_> {
-        CellsRef::published(self.own.published(), self.replica.own())
+        CellsRef::published(self.own.published(), self.replica.own(), self.own.base())
     }
 
     /// The version of our own slice; 0 is the empty one. During a pass it is the version before.
@@ -490,10 +498,13 @@ impl Slices {
             let held = known.held.as_ref();
             nodes.entry(known.id.node).or_default().extend(held);
         }
-        let earlier = nodes.remove(&self.own_slice.node).unwrap_or_default();
+        let mut earlier = nodes.remove(&self.own_slice.node).unwrap_or_default();
+        // The base is a part of our own slice.
+        let slices = 1 + earlier.len();
+        earlier.extend(self.own.base().map(Base::held));
         let own = OriginEstimate {
             origin: OriginName::Node(self.own_slice.node),
-            slices: 1 + earlier.len(),
+            slices,
             count: (replica.own.own_estimate_at(cells)).saturating_add(least_of(&earlier, cells)),
             is_own: true,
         };
@@ -513,12 +524,9 @@ impl Slices {
         self.replica.read_own_row(row, out);
         let start = row.saturating_mul(self.geometry.width());
         let own = |known: &&Known| known.id.node == self.own_slice.node;
-        for held in self
-            .known
-            .iter()
-            .filter(own)
-            .filter_map(|known| known.held.as_ref())
-        {
+        let earlier = self.known.iter().filter(own);
+        let earlier = earlier.filter_map(|known| known.held.as_ref());
+        for held in earlier.chain(self.own.base().map(Base::held)) {
             add_cells(held, self.geometry, start, out);
         }
     }
@@ -629,7 +637,8 @@ impl Slices {
 
     fn check_place(&self, slice: &SliceId) -> Result<(), SliceRefused> {
         let max = self.replica.max_origins;
-        if self.known.len() >= max && !self.by_id.contains_key(slice) {
+        let held = self.known.len() + usize::from(self.is_resumed());
+        if held >= max && !self.by_id.contains_key(slice) {
             return Err(SliceRefused::TooManyOrigins { max });
         }
         Ok(())

@@ -19,9 +19,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::ages::OwnGrowth;
 use crate::memory::{MemoryShare, try_zeroed};
 use crate::urgent::PublishedCells;
-use rmbd_sketch::{Geometry, OpenPass, Sketch, SketchError};
+use rmbd_sketch::{CellIndex, Geometry, OpenPass, Sketch, SketchError};
 
-use super::hashes::{GROUP_CELLS, Hashes, difference};
+use super::base::{Base, BaseGroup};
+use super::hashes::{GROUP_CELLS, Hashes, cell_hash, difference};
 use super::history::{ChangeList, History};
 
 /// Cells that are compared at once: one cache line.
@@ -70,6 +71,8 @@ pub(super) struct Own {
     pass: Option<Pass>,
     /// The total weight when the last finished pass began.
     weight: u64,
+    /// What an earlier start of this node had counted in the slice; it is part of all that is told of it.
+    base: Option<Box<Base>>,
     /// When the slice grew by how much; `None` without windows.
     pub(super) growth: Option<OwnGrowth>,
 }
@@ -94,6 +97,7 @@ impl Own {
             raised: 0,
             pass: None,
             weight: 0,
+            base: None,
             growth: None,
         })
     }
@@ -143,6 +147,7 @@ impl Own {
         let first = cells.start as u32;
         let geometry = live.geometry();
         let mut growth = self.growth.as_mut();
+        let mut base = BaseGroup::new(self.base.as_deref());
         let grown = |index, old, new| {
             // This always succeeds: there are as many published cells as cells.
             let Some(cell) = geometry.cell(index) else {
@@ -153,7 +158,8 @@ impl Own {
                 growth.note(index, new - old);
             }
             pass.list.push(index);
-            hash = hash.wrapping_add(difference(index, old, new));
+            let base = base.cell(index);
+            hash = hash.wrapping_add(difference(index, base + old, base + new));
             changed_cells += 1;
         };
         let published = &self.published[cells.clone()];
@@ -186,6 +192,47 @@ impl Own {
             version: self.version,
             changed_cells: pass.changed_cells,
         }
+    }
+
+    /// The slice goes on from a base, before anything of it was published.
+    pub(super) fn go_on_from(&mut self, base: Base) {
+        debug_assert_eq!(self.version, 0, "nothing is published yet");
+        self.version = base.version();
+        base.each_group_hash(|group, hash| {
+            self.hashes.change(group, hash);
+            // Which version changed it is not known any more: who lacks the last one gets it.
+            self.group_versions[group] = self.version;
+            self.raised += 1;
+        });
+        self.base = Some(Box::new(base));
+    }
+
+    /// From now on the slice is only what was added since this start; gives the base back. The version goes on, and
+    /// every group in which something was added is of it.
+    pub(super) fn leave_base(&mut self, live: &Sketch) -> Option<Base> {
+        let base = self.base.take()?;
+        for group in 0..self.group_versions.len() {
+            let hash = self.hash_of(group, live);
+            self.hashes.set(group, hash);
+            if hash == 0 {
+                self.group_versions[group] = 0;
+            }
+        }
+        Some(*base)
+    }
+
+    fn hash_of(&self, group: usize, live: &Sketch) -> u64 {
+        let cells = cells_of(group, self.published.len());
+        let published = &self.published[cells.clone()];
+        let cells = live.geometry().cells_between(cells.start, cells.end);
+        let hash = |(cell, published): (CellIndex, &AtomicU32)| {
+            cell_hash(cell.get(), live.noted_total(cell, published.load(Relaxed)))
+        };
+        (cells.zip(published).map(hash)).fold(0, u64::wrapping_add)
+    }
+
+    pub(super) fn base(&self) -> Option<&Base> {
+        self.base.as_deref()
     }
 
     /// Whether something was added since the last finished pass began.

@@ -4,6 +4,7 @@
 mod limits;
 mod merging;
 mod publishing;
+mod restoring;
 mod siblings;
 mod wrapping;
 
