@@ -220,7 +220,7 @@ impl Slices {
 
     /// The replica that these slices are of.
     #[must_use]
-    pub fn replica(&self) -> &Replica {
+    pub fn replica(&self) -> &Arc<Replica> {
         &self.replica
     }
 

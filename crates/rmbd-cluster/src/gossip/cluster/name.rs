@@ -23,8 +23,10 @@ impl Cluster {
             return;
         };
         match self.naming.judge_line(theirs, ours) {
-            Some(reason) if self.is_up(from) => self.lose_name(now, from, reason),
-            _ => self.hear_of_ours(from, theirs.version, ours),
+            // Nothing goes to whoever is neither a member nor a target, so that it has nothing to say here.
+            _ if ours.is_resumed && !self.is_up(from) => {}
+            Some(reason) => self.lose_name(now, from, reason),
+            None => self.hear_of_ours(from, theirs.version, ours),
         }
     }
 
@@ -105,9 +107,7 @@ impl Cluster {
             // Nobody can have drawn the same name; it is said on purpose.
             self.refusals.count("later_version_of_ours");
         }
-        if self.is_up(from) {
-            self.naming.confirm(ours);
-        }
+        self.naming.confirm(ours);
         if let Some(peer) = self.peers.get_mut(from) {
             peer.progress_mut().heard(version, ours);
         }

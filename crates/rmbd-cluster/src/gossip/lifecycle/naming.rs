@@ -284,3 +284,201 @@ impl Resumed {
         is_calm && settled.is_some_and(|settled| settled.1 != root)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use rmbd_proto::Writer;
+    use rmbd_proto::cluster::SliceId;
+    use rmbd_sketch::{Geometry, HashFamily, Weight};
+    use rmbd_store::{Fold, GROUP_CELLS, GroupAges, Replica, ReplicaLimits, SavedMarks};
+
+    use super::*;
+
+    const OWN: SliceId = SliceId::of(1, Writer(9));
+    const SECOND: Duration = Duration::from_secs(1);
+    /// The version that the earlier start had reached.
+    const BEFORE: u64 = 10;
+
+    /// A sketch of four sections, each of which an earlier start had written something in.
+    fn resumed() -> (Arc<Replica>, Sketches) {
+        let limits = ReplicaLimits {
+            max_peers: 2,
+            max_origins: 8,
+            max_memory_bytes: u64::MAX,
+        };
+        let geometry = Geometry::new(1 << 15, 2).unwrap();
+        let family = HashFamily::Xxh3 { seed: 7 };
+        let replica = Replica::try_with(geometry, family, OWN, limits);
+        let replica = Arc::new(replica.unwrap());
+        let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
+        let marks = SavedMarks::default();
+        slices.begin_restore(&marks, SECOND, true).unwrap();
+        let ages = GroupAges {
+            fold: Fold::NONE,
+            marks: &[],
+            increments: &[],
+        };
+        for cell in (0..4).map(|section| section << 14) {
+            let group = cell / GROUP_CELLS as u32;
+            let cells = [(cell, 5)].into_iter();
+            slices.restore(&OWN, group, cells, &ages).unwrap();
+        }
+        slices.restore_complete(&OWN, BEFORE);
+        slices.end_restore();
+        (replica, Sketches::of([slices]))
+    }
+
+    fn ours(sketches: &Sketches) -> OurSlice {
+        sketches.our_slice(SketchNumber::DEFAULT).unwrap()
+    }
+
+    fn line(version: u64, root: u64) -> DigestEntry {
+        DigestEntry {
+            slice: OWN,
+            version,
+            root,
+        }
+    }
+
+    /// Something is added and published.
+    fn publish(replica: &Replica, sketches: &mut Sketches, naming: &mut Naming) -> (u64, u64) {
+        replica.add(b"key", Weight::ONE).unwrap();
+        let slices = sketches.get_mut(SketchNumber::DEFAULT).unwrap();
+        slices.publish(usize::MAX);
+        let settled = (slices.own_version(), slices.root(&OWN));
+        naming.note_pass(SketchNumber::DEFAULT, Some(settled));
+        settled
+    }
+
+    #[test]
+    fn sections_are_compared_in_parts_until_all_were() {
+        let (_replica, sketches) = resumed();
+        let naming = Naming::new(&sketches);
+        let ours = ours(&sketches);
+        let hashes = sketches.section_hashes(&OWN).to_vec();
+        assert_eq!(hashes.len(), 4);
+        let judged = |version, first: usize, hashes: &[u64]| {
+            naming.judge_sections(ours, version, first as u32, hashes.iter().copied())
+        };
+        for first in 0..4 {
+            for end in first..4 {
+                let told = judged(BEFORE, first, &hashes[first..end]);
+                assert_eq!(told, Told::More(end as u32));
+            }
+            assert_eq!(judged(BEFORE, first, &hashes[first..]), Told::Enough);
+            let mut others = hashes.clone();
+            others[3] ^= 1;
+            let told = judged(BEFORE, first, &others[first..]);
+            assert!(matches!(told, Told::Taken(NameTaken::OtherCells { .. })));
+            // Of less than all a part may be missing, and of nothing too.
+            assert_eq!(judged(BEFORE - 1, first, &others[first..]), Told::Enough);
+            let told = judged(BEFORE + 1, first, &hashes[first..]);
+            assert!(matches!(told, Told::Taken(NameTaken::LaterVersion { .. })));
+        }
+        // Who tells more than there is says nothing by it.
+        assert_eq!(judged(BEFORE, 9, &hashes), Told::Enough);
+    }
+
+    #[test]
+    fn while_the_name_is_open_nobody_has_more_than_the_earlier_start_wrote() {
+        let (replica, mut sketches) = resumed();
+        let mut naming = Naming::new(&sketches);
+        let root = sketches.root(&OWN);
+        publish(&replica, &mut sketches, &mut naming);
+        let (version, latest) = publish(&replica, &mut sketches, &mut naming);
+        assert_eq!(version, BEFORE + 2);
+        let ours = ours(&sketches);
+        let judged = |naming: &Naming, version, root| {
+            let reason = naming.judge_line(&line(version, root), ours);
+            reason.map(|reason| matches!(reason, NameTaken::LaterVersion { .. }))
+        };
+        for (version, root, taken) in [
+            (0, 0, None),
+            (0, 77, None),
+            (BEFORE - 1, 77, None),
+            (BEFORE, root, None),
+            (BEFORE, 77, Some(false)),
+            (BEFORE + 1, root, Some(true)),
+            (BEFORE + 2, latest, Some(true)),
+        ] {
+            assert_eq!(judged(&naming, version, root), taken, "{version}");
+        }
+        // Only the last version goes out from here on.
+        naming.confirm(ours);
+        assert!(!naming.is_open(SketchNumber::DEFAULT));
+        for (version, root, taken) in [
+            (BEFORE - 1, 77, None),
+            (BEFORE, 77, None),
+            (BEFORE + 1, 77, Some(true)),
+            (BEFORE + 2, latest, None),
+            (BEFORE + 2, 77, Some(false)),
+            (BEFORE + 3, latest, Some(true)),
+        ] {
+            assert_eq!(judged(&naming, version, root), taken, "{version}");
+        }
+    }
+
+    #[test]
+    fn other_cells_tell_nothing_where_newer_ones_may_have_gone_out() {
+        let (replica, mut sketches) = resumed();
+        let mut naming = Naming::new(&sketches);
+        naming.confirm(ours(&sketches));
+        let mut is_other = |naming: &mut Naming, publishes| {
+            if publishes {
+                publish(&replica, &mut sketches, naming);
+            }
+            let ours = ours(&sketches);
+            let is_other = naming.judge_line(&line(ours.version, 77), ours).is_some();
+            naming.note_urgent(&sketches);
+            let is_other_then = naming.judge_line(&line(ours.version, 77), ours).is_some();
+            assert!(!is_other_then, "cells have just gone ahead");
+            is_other
+        };
+        assert!(is_other(&mut naming, true));
+        // The pass of the next version may have begun before the cells were added.
+        assert!(!is_other(&mut naming, true));
+        let at = ours(&sketches).version;
+        for behind in 1..4 {
+            let (version, root) = publish(&replica, &mut sketches, &mut naming);
+            assert_eq!(version, at + behind);
+            let told = |root| naming.judge_line(&line(version, root), ours(&sketches));
+            assert_eq!(told(77).is_some(), behind > 1);
+            assert_eq!(told(root), None);
+        }
+        // A pass is under way: pieces of the next version go out with this one.
+        naming.note_pass(SketchNumber::DEFAULT, None);
+        let ours = ours(&sketches);
+        assert_eq!(naming.judge_line(&line(ours.version, 77), ours), None);
+    }
+
+    #[test]
+    fn a_name_is_lost_once_and_who_writes_it_too_is_told_first() {
+        let (_replica, sketches) = resumed();
+        let by = Some((Boot(7), ([127, 0, 0, 1], 7).into()));
+        let mut naming = Naming::new(&sketches);
+        assert!(naming.due(SECOND).is_none() && naming.next_wake().is_none());
+        assert!(naming.lose(SECOND, NameTaken::SameWriter, by));
+        assert!(!naming.lose(SECOND, NameTaken::Unanswered, None));
+        let mut now = SECOND;
+        let mut told = 0;
+        while naming.due(now).is_none() {
+            assert_eq!(naming.shut_until(), Some(SECOND + FAREWELL));
+            told += u32::from(naming.take_twin(now) == Some(Boot(7)));
+            now = naming.next_wake().unwrap();
+        }
+        assert_eq!((now, told), (SECOND + FAREWELL, 5));
+        let new_writer = NewWriter {
+            reason: NameTaken::SameWriter,
+            by: None,
+            before: OWN.writer,
+            writer: Writer(10),
+        };
+        naming.note_new_writer(new_writer);
+        assert!(!naming.lose(now, NameTaken::SameWriter, by));
+        assert_eq!(naming.new_writer(), Some(new_writer));
+        assert!(naming.shut_until().is_none() && naming.next_wake().is_none());
+    }
+}

@@ -447,6 +447,11 @@ impl Peer {
     }
 
     #[cfg(test)]
+    pub(crate) fn keep_abouts(&mut self) {
+        self.queue.keep_abouts();
+    }
+
+    #[cfg(test)]
     pub(crate) fn owes_ack(&self) -> bool {
         self.received.unsaid().is_some()
     }
