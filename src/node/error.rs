@@ -69,7 +69,7 @@ pub enum NodeError {
     Names(#[from] RegistryError),
     /// The sketches do not make a cluster.
     #[error(transparent)]
-    NewCluster(NewClusterError),
+    NewCluster(#[from] NewClusterError),
     /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -113,15 +113,6 @@ pub enum NodeError {
         /// The way in which it ended: by itself, or by a panic.
         how: &'static str,
     },
-}
-
-impl From<NewClusterError> for NodeError {
-    fn from(error: NewClusterError) -> Self {
-        match error {
-            NewClusterError::NoMemory(error) => error.into(),
-            other => Self::NewCluster(other),
-        }
-    }
 }
 
 impl From<NoMemory> for NodeError {

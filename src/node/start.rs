@@ -28,7 +28,7 @@ use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, Shared};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
-use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
+use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
 use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
@@ -251,6 +251,7 @@ fn make_cluster(
         limits: ClusterLimits::default(),
     };
     // The node's clock begins with the cluster.
-    let cluster = Cluster::try_new(Duration::ZERO, options, replicas(registry).collect())?;
+    let slices = slices_of(replicas(registry), Duration::ZERO)?;
+    let cluster = Cluster::try_new(Duration::ZERO, options, slices)?;
     SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
 }

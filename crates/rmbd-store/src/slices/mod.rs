@@ -218,6 +218,12 @@ impl Slices {
         self.replica.windows.set_known_since(time);
     }
 
+    /// The replica that these slices are of.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
     /// The name of our own slice.
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
