@@ -26,6 +26,8 @@ const DATAGRAM_BYTES: usize = 1_400;
 const TRAIN_SEGMENTS: usize = 40;
 /// Counts leave at planned times, whatever comes back.
 const GAP: Duration = Duration::from_micros(50);
+/// Every so many counts a key is added.
+const COUNTS_AN_ADD: u32 = 20;
 /// Answers that do not come in this time are given up.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
@@ -216,7 +218,7 @@ fn counts(node: &Node, run: &mut Run) {
     let measured = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             let _ = cpu::pin_to(*cpu::allowed().last().unwrap());
-            ask(&client)
+            ask(&client, node)
         });
         client.join().unwrap()
     });
@@ -233,7 +235,7 @@ fn counts(node: &Node, run: &mut Run) {
 }
 
 /// The times from when each count was planned to its answer, and how often it asked.
-fn ask(client: &UdpSocket) -> (Vec<Duration>, u32) {
+fn ask(client: &UdpSocket, node: &Node) -> (Vec<Duration>, u32) {
     let mut times = Vec::new();
     let (mut writer, mut keys) = (RequestWriter::new(DATAGRAM_BYTES), traffic());
     let asks = (MEASURE.as_nanos() / GAP.as_nanos()) as u32;
@@ -242,6 +244,10 @@ fn ask(client: &UdpSocket) -> (Vec<Duration>, u32) {
     let mut answer = [0; 2_048];
     while start.elapsed() < MEASURE + LAST_ANSWERS && times.len() < asks as usize {
         if asked < asks && start.elapsed() >= GAP * asked {
+            // Where nothing is new no file is written.
+            if asked.is_multiple_of(COUNTS_AN_ADD) {
+                node.add(b"new", 1).unwrap();
+            }
             let header = Header {
                 id: asked,
                 ..Header::default()
@@ -252,7 +258,7 @@ fn ask(client: &UdpSocket) -> (Vec<Duration>, u32) {
             asked += 1;
         }
         while let Ok(length) = client.recv(&mut answer) {
-            let id = reply(&answer[..length]).unwrap().id;
+            let id = reply(&answer[..length]).unwrap().head.id;
             times.push(start.elapsed().saturating_sub(GAP * id));
         }
     }
