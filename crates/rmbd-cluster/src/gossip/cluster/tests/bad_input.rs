@@ -324,6 +324,7 @@ fn other_cells_tell_nothing_while_a_pass_is_under_way() {
     net.join(0, 1);
     net.run(ROUND * 6);
     assert!(!net.is_open(0));
+    let mut liar = Liar::of_member(&net);
     for is_passing in [true, false] {
         let node = &mut net.nodes[0];
         node.replica.add(b"new", 1.into()).unwrap();
@@ -338,7 +339,6 @@ fn other_cells_tell_nothing_while_a_pass_is_under_way() {
             version: net.nodes[0].cluster.slices().own_version(),
             root: 99,
         };
-        let mut liar = Liar::of_member(&net);
         liar.say(&mut net, |frames| frames.digest([line]) == 1);
         assert_eq!(net.new_writer(0).is_some(), !is_passing);
     }
