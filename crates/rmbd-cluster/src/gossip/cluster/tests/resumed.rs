@@ -467,7 +467,7 @@ fn who_meets_its_twin_before_anything_has_gone_out_counts_everything_once() {
     let now = net.now;
     for node in &mut net.nodes {
         let state = node.cluster.status(now);
-        assert_eq!(state.shared_nodes, [shared.clone()]);
+        assert_eq!(state.shared_nodes, std::slice::from_ref(&shared));
         let live = state
             .members
             .iter()
