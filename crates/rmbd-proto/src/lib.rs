@@ -18,6 +18,7 @@ pub mod legacy;
 mod numbers;
 mod reader;
 mod sketch_name;
+pub mod snapshot_file;
 mod varint;
 
 pub use self::numbers::{Boot, LimitNumber, SketchNumber, Writer};

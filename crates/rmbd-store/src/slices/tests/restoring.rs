@@ -226,7 +226,7 @@ fn ages_go_on_over_many_starts() {
             let (group, mut increments) = (cell / GROUP_CELLS as u32, Vec::new());
             slices.increments(&slice, group, &told, &mut increments);
             let folded = slices.ages_fold().unwrap().folded(GROUP_CELLS);
-            let at = cell as usize % GROUP_CELLS >> slices.ages_fold().unwrap().bits();
+            let at = (cell as usize % GROUP_CELLS) >> slices.ages_fold().unwrap().bits();
             let young = told.iter().zip(increments.chunks(folded));
             let young = young.take_while(|(mark, _)| mark.at.age_ms(Moment::of(now)) < 45_000);
             let since: u64 = young.map(|(_, of_mark)| of_mark[at]).sum();
