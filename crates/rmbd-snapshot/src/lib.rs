@@ -381,9 +381,14 @@ impl<'a> Reader<'a> {
             return Err(SnapshotFileError::Torn { at: len as u64 });
         };
         if sum_of(rest) != u64::from_le_bytes(*sum) {
-            return Err(SnapshotFileError::Checksum { at: rest.len() as u64 });
+            return Err(SnapshotFileError::Checksum {
+                at: rest.len() as u64,
+            });
         }
-        Ok(Self { rest, len: rest.len() })
+        Ok(Self {
+            rest,
+            len: rest.len(),
+        })
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], SnapshotFileError> {
@@ -425,7 +430,9 @@ fn read(
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let start = bytes.first_chunk::<10>();
-    let start = start.ok_or(SnapshotFileError::Torn { at: bytes.len() as u64 })?;
+    let start = start.ok_or(SnapshotFileError::Torn {
+        at: bytes.len() as u64,
+    })?;
     if !start.starts_with(MAGIC) {
         return Err(SnapshotFileError::Magic);
     }

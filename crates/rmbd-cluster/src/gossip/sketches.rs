@@ -100,6 +100,11 @@ impl Sketches {
         self.all.iter_mut()
     }
 
+    /// All, in the order of their numbers.
+    pub(crate) fn all_mut(&mut self) -> &mut [Slices] {
+        &mut self.all
+    }
+
     /// All numbers, ascending.
     pub(crate) fn numbers(&self) -> impl ExactSizeIterator<Item = SketchNumber> + Clone + '_ {
         self.all.iter().map(|slices| slices.own_slice().sketch)

@@ -8,6 +8,7 @@ mod members;
 mod one_way;
 mod pardons;
 mod rounds;
+mod saving;
 mod snapshots;
 mod status;
 mod transmit;
