@@ -12,7 +12,7 @@ use super::{DataDirError, unusable};
 const LOCK_FILE: &str = "lock";
 
 /// The mode of all files: what was counted is nobody else's business.
-pub(super) const MODE: u32 = 0o600;
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// A folder that no other node has while this one lives.
 #[derive(Debug)]
@@ -30,7 +30,11 @@ impl Folder {
     pub(super) fn lock(folder: &Path) -> Result<Self, DataDirError> {
         let path = folder.join(LOCK_FILE);
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(MODE);
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE);
         let lock = file.open(&path).map_err(unusable(&path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
@@ -82,7 +86,11 @@ impl Folder {
         let new = self.file(beside);
         remove_if_there(&new)?;
         let mut options = OpenOptions::new();
-        let mut file = options.create_new(true).write(true).mode(MODE).open(&new)?;
+        let mut file = options
+            .create_new(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&new, self.file(name))?;

@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use self::folder::Folder;
+pub(crate) use self::folder::{FILE_MODE, Folder};
 pub(crate) use self::snapshot_files::{FileIdentity, Unusable};
 
 const ID_FILE: &str = "node_id";

@@ -15,6 +15,7 @@ use super::control::{ControlThread, Publisher};
 use super::crew::{Crew, Ending, Part};
 use super::drawn::{Drawn, draw};
 use super::error::{NodeError, system};
+use super::keeping::Keeping;
 use super::limits::rules;
 use super::overview::Overview;
 use super::signals::Signals;
@@ -25,7 +26,8 @@ use crate::data_dir::DataDir;
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
-use crate::shared::{LimitsInForce, Shared};
+use crate::shared::{LimitsInForce, LoneSlices, Shared};
+use crate::snapshots::{self, Found, Source};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
@@ -34,7 +36,7 @@ use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
 use rmbd_store::once::CLIENTS_MAX;
-use rmbd_store::{Registry, Replica, SketchIndex, Slices};
+use rmbd_store::{Registry, Replica, SketchIndex};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
@@ -58,18 +60,25 @@ impl Node {
             .map_or_else(unspecified, DataSocket::local_addr);
         let lookups = crew.lookups(Part::SeedLookup, &config.resolver);
         let opened = cluster_io::open(&config.cluster, &lookups, client, asked_port(config)?)?;
+        let folder = data_dir.folder();
+        let found = folder.map(|folder| snapshots::look(folder, data_dir.node()));
+        let found = found
+            .transpose()
+            .map_err(system("looking for a snapshot file"))?;
+        let mark = found.as_ref().and_then(Found::mark);
         let author = Author {
             node: data_dir.node(),
-            writer: drawn.writer,
+            writer: mark.map_or(drawn.writer, |mark| mark.writer),
         };
-        let is_in_cluster = matches!(opened, Opened::On(_));
-        let registry = make_registry(config, threads, author, is_in_cluster)?;
+        let learns_slices = matches!(opened, Opened::On(_)) || folder.is_some();
+        let registry = make_registry(config, threads, author, learns_slices)?;
         let replica = Arc::clone(registry.replica(SketchIndex::DEFAULT));
-        let (participation, publisher) = match opened {
+        let (participation, publisher, source) = match opened {
             Opened::Off(reason) => {
-                let slices = replicas(&registry).map(Slices::try_new);
-                let slices = slices.collect::<Result<_, _>>()?;
-                (Participation::Off(reason), Publisher::Alone(slices))
+                let slices = LoneSlices::try_new(replicas(&registry), folder.is_some())?;
+                let slices = Arc::new(slices);
+                let source = Source::Alone(Arc::clone(&slices));
+                (Participation::Off(reason), Publisher::Alone(slices), source)
             }
             Opened::On(sockets) => {
                 let cluster = make_cluster(config, &sockets, client.port(), &registry, &drawn)?;
@@ -81,7 +90,8 @@ impl Node {
                     sockets,
                     seeds: Box::new(seeds),
                 };
-                (Participation::On(cluster), publisher)
+                let source = Source::Cluster(Arc::clone(&cluster));
+                (Participation::On(cluster), publisher, source)
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
@@ -92,6 +102,11 @@ impl Node {
         let followed = Arc::clone(&limits);
         let shared = Shared::new(registry, &options, limits, crew.stop().clone());
         apply_limits(&followed, shared.engine());
+        let mut keeping =
+            folder.map(|folder| Keeping::new(config, folder, source, data_dir.node()));
+        if let (Some(keeping), Some(found)) = (&mut keeping, found) {
+            keeping.take_over(found, &shared)?;
+        }
         if let Some(cluster) = participation.cluster() {
             let pardons = Arc::clone(shared.engine().pardons());
             cluster.lock().share_pardons(pardons);
@@ -112,6 +127,7 @@ impl Node {
             http_addr,
             participation,
             Arc::clone(&peers),
+            keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
             crew.clone(),
         ));
         if let Some(signals) = &signals {
@@ -124,6 +140,7 @@ impl Node {
             crew: crew.clone(),
             data: Vec::with_capacity(threads),
             control: None,
+            keeper: None,
             _signals: signals,
             _data_dir: data_dir,
         };
@@ -150,6 +167,10 @@ impl Node {
                 part: Part::Control.to_string(),
                 how: "before it served",
             });
+        }
+        if let Some(keeping) = keeping {
+            let backend = node.overview.backend();
+            node.keeper = Some(keeping.begin(&node.crew, node.port.shared(), backend)?);
         }
         node.overview.set_ready(true);
         Ok(node)

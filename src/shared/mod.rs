@@ -2,6 +2,7 @@
 //! control thread, and whether it ends.
 
 mod limits;
+mod lone_slices;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub(crate) use self::limits::LimitsInForce;
+pub(crate) use self::lone_slices::LoneSlices;
 use crate::engine::{Engine, EngineOptions};
 use rmbd_io::Stop;
 use rmbd_store::{Registry, Replica};

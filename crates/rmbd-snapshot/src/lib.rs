@@ -315,19 +315,27 @@ impl CleanMark {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct SnapshotFileSummary {
     /// Its number.
-    pub id: String,
+    #[serde(serialize_with = "hex")]
+    pub id: u64,
     /// The node, 16 hexadecimal digits.
-    pub node: String,
+    #[serde(serialize_with = "hex")]
+    pub node: u64,
     /// The start.
-    pub boot: String,
+    #[serde(serialize_with = "hex")]
+    pub boot: u64,
     /// The writer.
-    pub writer: String,
+    #[serde(serialize_with = "hex")]
+    pub writer: u64,
     /// Version of the program.
     pub program: String,
     /// Bytes.
     pub bytes: u64,
     /// Slices.
     pub slices: usize,
+}
+
+fn hex<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{number:016x}"))
 }
 
 /// Why a file cannot be used.
@@ -485,10 +493,10 @@ fn read(
         }
     }
     let summary = SnapshotFileSummary {
-        id: format!("{id:016x}"),
-        node: format!("{node:016x}"),
-        boot: format!("{boot:016x}"),
-        writer: format!("{writer:016x}"),
+        id,
+        node,
+        boot,
+        writer,
         program: program.clone(),
         bytes: bytes.len() as u64,
         slices,
@@ -529,10 +537,14 @@ pub struct LoadOptions {
 }
 
 /// Why a sketch was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// It is not here any more.
+    #[error("it is not here any more")]
     NotHere,
+    /// Its size is another.
+    #[error("its size is another")]
+    Geometry,
 }
 
 /// What was loaded.

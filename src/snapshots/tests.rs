@@ -1,0 +1,3 @@
+//! Tests of the thread, with real folders.
+
+#![allow(clippy::unwrap_used)]
