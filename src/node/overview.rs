@@ -1,6 +1,6 @@
 //! The view of a node from outside: what its status is made of.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use super::crew::{Crew, Part};
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::ClientPort;
-use crate::fronts::http::StatusSource;
+use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
-use crate::snapshots::SnapshotDesk;
+use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
     LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus,
@@ -169,6 +169,15 @@ impl StatusSource for Overview {
 
     fn failure(&self) -> Option<String> {
         self.crew.failure()
+    }
+
+    fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.port.is_trusted(ip)
+    }
+
+    fn order_snapshot(&self) -> Option<PendingOrder> {
+        let Ordered { number, done } = self.snapshots.as_ref()?.order();
+        Some(PendingOrder { number, done })
     }
 
     fn connection_panicked(&self) {

@@ -30,11 +30,28 @@ pub(crate) struct LastFile {
 
 /// What the thread is to do next.
 pub(super) enum Task {
-    /// It is time for a file, or somebody wants one; these wait for it.
-    Write(Vec<oneshot::Sender<SnapshotOrder>>),
+    /// It is time for a file, or somebody wants one.
+    Write(Waiting),
     Last(LastFile),
     /// Nothing any more.
     End,
+}
+
+/// Who waits for a file.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    answers: Vec<oneshot::Sender<SnapshotOrder>>,
+    /// The number of the last order among them.
+    number: u64,
+}
+
+/// An order for a file.
+#[derive(Debug)]
+pub(crate) struct Ordered {
+    /// Its number, for [`SnapshotFilesStatus::orders_done`].
+    pub(crate) number: u64,
+    /// What became of it, when the file is durable or has failed. Nothing comes if the node ends before.
+    pub(crate) done: oneshot::Receiver<SnapshotOrder>,
 }
 
 /// What became of an attempt.
@@ -59,7 +76,7 @@ pub(crate) struct SnapshotDesk {
 
 #[derive(Default)]
 struct Orders {
-    waiting: Vec<oneshot::Sender<SnapshotOrder>>,
+    waiting: Waiting,
     last: Option<LastFile>,
     last_outcome: Option<Result<Saved, SnapshotFileFailure>>,
     /// The thread is to stop what it does.
@@ -72,6 +89,7 @@ struct Orders {
 #[derive(Debug, Default)]
 struct Progress {
     is_writing: bool,
+    orders_done: u64,
     /// Until when all that was counted is in the file.
     until: Option<Duration>,
     last: Option<(Duration, Saved)>,
@@ -130,16 +148,17 @@ impl SnapshotDesk {
         progress.set_aside = set_aside;
     }
 
-    /// Asks for a file of all that was counted until now. The answer comes when it is durable, or has failed; none
-    /// comes if the node ends before.
-    pub(crate) fn order(&self) -> oneshot::Receiver<SnapshotOrder> {
-        let (answer, answered) = oneshot::channel();
+    /// Asks for a file of all that was counted until now.
+    pub(crate) fn order(&self) -> Ordered {
+        let (answer, done) = oneshot::channel();
         let mut orders = self.orders();
+        orders.waiting.number += 1;
         if !orders.is_ending && !orders.has_ended {
-            orders.waiting.push(answer);
+            orders.waiting.answers.push(answer);
             self.changed.notify_all();
         }
-        answered
+        let number = orders.waiting.number;
+        Ordered { number, done }
     }
 
     /// Has the last file written, when nobody adds any more, and waits for that until `deadline`.
@@ -154,7 +173,7 @@ impl SnapshotDesk {
         let mut orders = self.orders();
         orders.last = Some(last);
         orders.is_ending = true;
-        orders.waiting.clear();
+        orders.waiting.answers.clear();
         self.changed.notify_all();
         loop {
             if let Some(outcome) = orders.last_outcome.take() {
@@ -181,7 +200,7 @@ impl SnapshotDesk {
         orders.is_ending = true;
         orders.is_abandoned = true;
         orders.last = None;
-        orders.waiting.clear();
+        orders.waiting.answers.clear();
         self.changed.notify_all();
         while !orders.has_ended {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -225,6 +244,7 @@ impl SnapshotDesk {
             age_s: progress.until.map(age_s),
             overdue: progress.is_overdue(now, self.interval),
             writing: progress.is_writing,
+            orders_done: progress.orders_done,
             last: progress
                 .last
                 .as_ref()
@@ -270,8 +290,10 @@ impl SnapshotDesk {
                 return Task::End;
             }
             let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-            if !orders.waiting.is_empty() || left.is_some_and(|left| left.is_zero()) {
-                return Task::Write(std::mem::take(&mut orders.waiting));
+            if !orders.waiting.answers.is_empty() || left.is_some_and(|left| left.is_zero()) {
+                let answers = std::mem::take(&mut orders.waiting.answers);
+                let number = orders.waiting.number;
+                return Task::Write(Waiting { answers, number });
             }
             orders = match left {
                 Some(left) => self.wait(orders, left),
@@ -310,10 +332,23 @@ impl SnapshotDesk {
         self.progress().is_writing = true;
     }
 
-    /// Notes what became of an attempt, and says once that it failed, or that it does no longer.
-    pub(super) fn note(&self, outcome: Result<Written, SnapshotFileFailure>) -> SnapshotOrder {
+    /// Notes what became of an attempt, tells whoever waits, and says once that it failed, or that it does no longer.
+    pub(super) fn note(&self, outcome: Result<Written, SnapshotFileFailure>, waiting: Waiting) {
+        let told = self.note_outcome(outcome, waiting.number);
+        for answer in waiting.answers {
+            // Whoever asked may have gone.
+            let _ = answer.send(told.clone());
+        }
+    }
+
+    fn note_outcome(
+        &self,
+        outcome: Result<Written, SnapshotFileFailure>,
+        number: u64,
+    ) -> SnapshotOrder {
         let mut progress = self.progress();
         progress.is_writing = false;
+        progress.orders_done = number;
         match outcome {
             Ok(written) => {
                 if let Some(failure) = progress.failure.take() {
@@ -354,7 +389,7 @@ impl SnapshotDesk {
     pub(super) fn note_end(&self) {
         let mut orders = self.orders();
         orders.has_ended = true;
-        orders.waiting.clear();
+        orders.waiting.answers.clear();
         self.changed.notify_all();
     }
 }

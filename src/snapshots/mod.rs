@@ -25,7 +25,7 @@ mod tests;
 mod thread;
 mod writing;
 
-pub(crate) use self::desk::{LastFile, SnapshotDesk};
+pub(crate) use self::desk::{LastFile, Ordered, SnapshotDesk};
 pub(crate) use self::disk::DiskChoice;
 pub use self::error::SnapshotFileFailure;
 pub(crate) use self::found::{Found, look};

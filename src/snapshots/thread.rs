@@ -64,11 +64,7 @@ impl SnapshotThread {
                     let began = Instant::now();
                     desk.begin_writing();
                     let outcome = self.write(&mut *disk);
-                    let told = desk.note(outcome);
-                    for answer in waiting {
-                        // Whoever asked may have gone.
-                        let _ = answer.send(told.clone());
-                    }
+                    desk.note(outcome, waiting);
                     let earliest = Instant::now() + PAUSE_MIN;
                     next = desk.interval().map(|it| (began + it).max(earliest));
                 }

@@ -28,7 +28,8 @@ pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::json_key::JsonKey;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 pub use self::snapshot_files::{
-    LastSnapshotFile, LoadedSnapshotFile, SetAsideFile, SnapshotFilesStatus, SnapshotOrder,
+    LastSnapshotFile, LoadedSnapshotFile, PendingSnapshotOrder, SetAsideFile, SnapshotFilesStatus,
+    SnapshotOrder,
 };
 pub(crate) use self::sources::{hex, tally_of};
 pub(crate) use self::thread::ObservedThread;

@@ -18,6 +18,8 @@ pub struct SnapshotFilesStatus {
     pub overdue: bool,
     /// Whether one is being written.
     pub writing: bool,
+    /// Number of the last order (`POST /snapshot`) that was carried out, well or not.
+    pub orders_done: u64,
     /// The last file that this start has written.
     pub last: Option<LastSnapshotFile>,
     /// Number of files that this start has written.
@@ -72,7 +74,7 @@ pub struct SetAsideFile {
     pub reason: Option<String>,
 }
 
-/// What became of an order to write a file.
+/// What became of an order to write a file (`POST /snapshot`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotOrder {
     /// Why there is none. The one before stands.
@@ -83,4 +85,11 @@ pub struct SnapshotOrder {
     pub bytes: u64,
     /// Seconds that it took.
     pub duration_s: f64,
+}
+
+/// An order to write a file that is still being carried out: the answer with code 202.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingSnapshotOrder {
+    /// Its number, for [`SnapshotFilesStatus::orders_done`].
+    pub order: u64,
 }
