@@ -11,7 +11,7 @@ use rmbd_testkit::tree::files_below;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("testkit", &["proto"]),
     ("sketch", &[]),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("console", &[]),
     ("udp", &[]),
     ("store", &["sketch", "proto"]),
+    ("snapshot", &["proto", "sketch", "store"]),
     ("cluster", &["proto", "pace", "sketch", "store"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
@@ -37,7 +38,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["engine"],
         &["names", "proto", "sketch", "store"],
     ),
-    ("data_dir", &[], &[]),
+    ("data_dir", &[], &["snapshot"]),
     ("shared", &["engine", "config"], &["io", "store"]),
     ("status", &["engine"], &["console", "io", "proto", "store"]),
     (
@@ -51,6 +52,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["io", "proto", "sketch", "store", "udp"],
     ),
     ("fronts/http", &["config", "status"], &["io", "proto"]),
+    (
+        "snapshots",
+        &["data_dir", "shared", "status", "cluster_io"],
+        &["pace", "proto", "snapshot", "store"],
+    ),
     (
         "legacy",
         &[
@@ -73,17 +79,18 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "cluster_io",
             "fronts/datagrams",
             "fronts/http",
+            "snapshots",
             "legacy",
         ],
         &[
-            "cluster", "console", "io", "names", "proto", "sketch", "store",
+            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store",
         ],
     ),
     (
         "cli",
         &["config", "status"],
         &[
-            "client", "cluster", "console", "names", "proto", "sketch", "store",
+            "client", "cluster", "console", "names", "proto", "sketch", "snapshot", "store",
         ],
     ),
 ];
