@@ -20,7 +20,7 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("console", &[]),
     ("udp", &[]),
     ("store", &["sketch", "proto"]),
-    ("snapshot", &["proto", "sketch", "store"]),
+    ("snapshot", &["proto", "store"]),
     ("cluster", &["proto", "pace", "sketch", "store"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),

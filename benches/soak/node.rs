@@ -87,11 +87,32 @@ impl Place {
         let words = [
             format!("--cluster={}:0", self.ip),
             format!("--cluster-key-file={keys}"),
-            format!("--data-dir={}", folder.join(self.ip.to_string()).display()),
+            self.data_dir(folder),
         ];
         let joins = others.iter().map(|other| format!("--join={other}"));
         let options = options.iter().map(|&option| option.to_owned());
         self.words = words.into_iter().chain(joins).chain(options).collect();
+    }
+
+    /// Says how a node without a cluster is started.
+    pub(crate) fn is_to_be_alone(&mut self, folder: &Path, options: &[&str]) {
+        let words = ["--cluster=off".to_owned(), self.data_dir(folder)];
+        let options = options.iter().map(|&option| option.to_owned());
+        self.words = words.into_iter().chain(options).collect();
+    }
+
+    /// From its next start on the node has the cluster address that it has now, and joins these others.
+    pub(crate) fn is_to_stay(&mut self, others: &[SocketAddr]) {
+        let (own, port) = (format!("--cluster={}", self.cluster()), "--cluster=");
+        self.words
+            .retain(|word| !word.starts_with(port) && !word.starts_with("--join="));
+        self.words.push(own);
+        self.words
+            .extend(others.iter().map(|other| format!("--join={other}")));
+    }
+
+    fn data_dir(&self, folder: &Path) -> String {
+        format!("--data-dir={}", folder.join(self.ip.to_string()).display())
     }
 
     pub(crate) fn gate(&self) -> SocketAddr {
@@ -140,9 +161,11 @@ impl Place {
         };
         let udp = field("udp=").parse().unwrap();
         self.udp = Some(udp);
-        let cluster = field("cluster=").parse().unwrap();
-        self.cluster = Some(cluster);
-        self.gate.lead_to(cluster);
+        // Not of a node that is alone.
+        self.cluster = field("cluster=").parse().ok();
+        if let Some(cluster) = self.cluster {
+            self.gate.lead_to(cluster);
+        }
         self.clients.lead_to(udp);
         let mut process = Process {
             child,

@@ -23,3 +23,11 @@ pub(crate) fn words() -> impl Iterator<Item = String> {
 pub(crate) fn is_chosen(name: &str) -> bool {
     words().all(|word| name.contains(&word))
 }
+
+/// Whether one of several runs is chosen: no word of the command line names another one alone.
+pub(crate) fn is_chosen_among(all: &[&str], name: &str) -> bool {
+    let mut named = words()
+        .filter(|word| all.contains(&word.as_str()))
+        .peekable();
+    named.peek().is_none() || named.any(|word| word == name)
+}

@@ -719,7 +719,7 @@ fn status_has_lines_for_sketches_windows_and_limits() {
         "pardons    50003 in force\n",
         "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",
         "loaded     slices 4, total weight 139001, 2.5 s old, gone on as the same writer\n",
-        "skipped    logins: its size is another\n",
+        "skipped    no room for slices 2\nskipped    logins: its size is another\n",
         "warning    snapshot overdue: writing fails: No space left on device\n",
         "set aside  snapshot.bad-20270115T080000.000Z-torn by an earlier start\n",
         "set aside  not kept: it is a symbolic link\n",

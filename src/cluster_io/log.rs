@@ -5,8 +5,8 @@ use tracing::{info, warn};
 use super::name;
 use super::status::what_is_missing;
 use crate::status::hex;
-use rmbd_cluster::ClusterEvent;
 use rmbd_cluster::membership::MembershipEvent;
+use rmbd_cluster::{ClusterEvent, NameTaken, NewWriter, SharedNode};
 use rmbd_store::SliceRefused;
 
 /// Logs what an event means for the operator of the node.
@@ -53,6 +53,16 @@ pub(super) fn log(event: &ClusterEvent) {
                 name(slice)
             );
         }
+        ClusterEvent::NewWriter(new) => log_new_writer(new),
+        ClusterEvent::SharedNode(SharedNode { node, addresses }) => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            warn!(
+                node = hex(*node),
+                "{} are one node by its number: do they run on copies of one --data-dir? All that they count is \
+                 counted; end one of them and remove its --data-dir (said once)",
+                addresses.join(" and ")
+            );
+        }
         ClusterEvent::OneWayEnded { target, is_member } => {
             let why = if *is_member {
                 "it is a member now"
@@ -71,6 +81,24 @@ pub(super) fn log(event: &ClusterEvent) {
                 after.as_secs_f64()
             );
         }
+    }
+}
+
+fn log_new_writer(new: &NewWriter) {
+    let by = new.by.map_or_else(String::new, |by| format!(" ({by})"));
+    match new.reason {
+        NameTaken::SameWriter => warn!(
+            "another node runs on a copy of our --data-dir{by}: both count apart from now on; what they had told \
+             others before may count twice"
+        ),
+        NameTaken::LaterVersion { sketch, .. } | NameTaken::OtherCells { sketch, .. } => warn!(
+            %sketch,
+            "others have more of what we counted before than we{by}: --data-dir is a copy or a backup; we count \
+             apart from now on, and what had been told under the earlier name may count twice"
+        ),
+        NameTaken::Unanswered => warn!(
+            "nobody has told what it has of what we counted before: we count apart from now on, which loses nothing"
+        ),
     }
 }
 

@@ -32,8 +32,8 @@ pub struct SketchConfig {
 }
 
 /// Number of the arrays of cells of a sketch, of 4 bytes a cell each: the cell itself, its published copy, and the
-/// parts of totals that these do not hold. Where slices are learnt, of others or of earlier starts, there are also the cell
-/// of these beside it and a wide one for later.
+/// parts of totals that these do not hold. Where slices are learnt, of others or of earlier starts, there are also the
+/// cell of these beside it and a wide one for later.
 #[must_use]
 pub const fn copies_of_cells(learns_slices: bool) -> u64 {
     if learns_slices { 3 + 1 + 2 } else { 3 }

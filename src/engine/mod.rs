@@ -26,20 +26,21 @@ use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
-use rmbd_store::once::{COOKIE_BYTES, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use rmbd_store::once::{BootChain, COOKIE_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, WindowQuestion};
 
 /// What an engine starts with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Random number of this start.
     pub boot: Boot,
+    /// Earlier starts of this node that exactly-once requests may name, once their table has
+    /// [come back](OnceTable::came_back).
+    pub earlier: BootChain,
     /// The largest weight of one operation.
     pub max_weight: Weight,
-    /// Exactly-once clients that may have a place at the same time.
-    pub once_clients: usize,
-    /// Of which their cookies are made; drawn for each start.
-    pub once_secret: [u8; COOKIE_SECRET_BYTES],
+    /// Which requests of which clients have been applied: a new table, or one that has come back.
+    pub once: Arc<OnceTable>,
 }
 
 /// What all sessions of a process share.
@@ -47,8 +48,9 @@ pub struct EngineOptions {
 pub struct Engine {
     registry: Registry,
     boot: Boot,
+    earlier: BootChain,
     max_weight: Weight,
-    once: OnceTable,
+    once: Arc<OnceTable>,
     limits: LimitBook,
     pardons: Arc<PardonBook>,
 }
@@ -100,7 +102,7 @@ pub struct Limit {
 /// A request that asks for exactly-once.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
-    /// The start that the client means.
+    /// The start that the client means: this one, or an earlier one whose requests are known here.
     pub boot: Boot,
     /// The client that asks.
     pub caller: Caller<'a>,
@@ -147,7 +149,7 @@ pub enum Refusal {
     /// A weight is above the largest that is taken.
     #[error("a weight is above the largest that one operation may have here")]
     WeightTooLarge,
-    /// A request that asks for exactly-once means another start.
+    /// A request that asks for exactly-once means another start, of which it is not known here what was applied.
     #[error("this process has started anew since: what it had applied before is not known")]
     WrongBoot,
     /// A request that asks for exactly-once is too old to tell whether it was applied.
@@ -179,8 +181,9 @@ impl Engine {
     pub fn new(registry: Registry, options: &EngineOptions) -> Self {
         Self {
             boot: options.boot,
+            earlier: options.earlier.clone(),
             max_weight: options.max_weight,
-            once: OnceTable::new(options.once_clients, &options.once_secret),
+            once: Arc::clone(&options.once),
             registry,
             limits: LimitBook::default(),
             pardons: Arc::new(PardonBook::new(options.boot)),
@@ -201,7 +204,7 @@ impl Engine {
 
     /// Which requests of which clients have been applied.
     #[must_use]
-    pub fn once(&self) -> &OnceTable {
+    pub fn once(&self) -> &Arc<OnceTable> {
         &self.once
     }
 
@@ -209,6 +212,23 @@ impl Engine {
     #[must_use]
     pub fn boot(&self) -> Boot {
         self.boot
+    }
+
+    /// The starts whose exactly-once requests are known here, this one first: what the next start of this node is to
+    /// be given as [`earlier`](EngineOptions::earlier), with the [saved](OnceTable::save) table.
+    #[must_use]
+    pub fn chain(&self) -> BootChain {
+        let mut chain = match self.once.came_back() {
+            true => self.earlier.clone(),
+            false => BootChain::default(),
+        };
+        chain.push(self.boot);
+        chain
+    }
+
+    /// Whether the requests of an earlier start are known here.
+    fn knows_earlier(&self, boot: Boot) -> bool {
+        self.earlier.contains(boot) && self.once.came_back()
     }
 
     /// The largest weight of one operation.

@@ -72,13 +72,14 @@ pub enum NodeError {
     Names(#[from] RegistryError),
     /// The sketches do not make a cluster.
     #[error(transparent)]
-    NewCluster(NewClusterError),
+    NewCluster(#[from] NewClusterError),
     /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// A snapshot file was whole, and cannot be read any more.
+    /// A snapshot file was whole, and cannot be taken over.
     #[error(
-        "the snapshot file in --data-dir {} was whole a moment ago and cannot be read now: {source}; start again",
+        "the snapshot file in --data-dir {} was whole a moment ago, and cannot be taken over: {source}; nothing of it \
+         is lost, start again",
         folder.display()
     )]
     SnapshotFile {
@@ -133,15 +134,6 @@ pub enum NodeError {
         /// The way in which it ended: by itself, or by a panic.
         how: &'static str,
     },
-}
-
-impl From<NewClusterError> for NodeError {
-    fn from(error: NewClusterError) -> Self {
-        match error {
-            NewClusterError::NoMemory(error) => error.into(),
-            other => Self::NewCluster(other),
-        }
-    }
 }
 
 impl From<NoMemory> for NodeError {

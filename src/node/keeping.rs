@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::crew::{Crew, Part};
 use super::error::{NodeError, system};
 use crate::config::NodeConfig;
 use crate::data_dir::Folder;
+use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::snapshots::{
     DiskChoice, Found, KnownFile, LastFile, SnapshotDesk, SnapshotThread, Source,
 };
 use rmbd_io::Backend;
+use rmbd_snapshot::{Extra, ExtraKind};
+use rmbd_store::Slices;
+use rmbd_store::once::{BootChain, OnceTable};
 
 /// Time from the beginning of the end until the last file has to be on the disk. A service manager that ends a process
 /// by force after 10 s does not come to that, also where other members have let the node wait.
@@ -25,57 +29,60 @@ const LAST_FILE_TIME_MIN: Duration = Duration::from_millis(500);
 /// Time for the thread to end, if it does not wait for the disk.
 const THREAD_END_LIMIT: Duration = Duration::from_millis(500);
 
-/// The folder of a node that starts.
+/// The folder of a node that starts, when what was in it is taken over.
 pub(super) struct Keeping {
     desk: Arc<SnapshotDesk>,
-    folder: Arc<Folder>,
-    source: Source,
-    node: u64,
     known: Option<KnownFile>,
+}
+
+/// What is taken over beside slices: clients of exactly-once requests, and the starts that they know.
+#[derive(Default)]
+pub(super) struct KeptClients {
+    blocks: Vec<(ExtraKind, Vec<u8>)>,
+    /// How long ago they were written, or less.
+    elapsed: Duration,
 }
 
 /// The thread of snapshot files.
 pub(super) struct Keeper {
     desk: Arc<SnapshotDesk>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
 impl Keeping {
-    /// The folder of the node with this id, of which nothing was taken over yet.
-    pub(super) fn new(
+    /// Takes over what was found, before the node serves. `now` is its clock; `is_alone`: it is in no cluster.
+    ///
+    /// # Errors
+    /// [`NodeError::SnapshotFile`]: a part of it may have been taken over, so the node must not start.
+    pub(super) fn take_over(
         config: &NodeConfig,
         folder: &Arc<Folder>,
-        source: Source,
-        node: u64,
-    ) -> Self {
-        let interval_ms = config.cluster.snapshot_interval_ms;
-        Self {
-            desk: Arc::new(SnapshotDesk::new(Arc::clone(folder), interval_ms)),
-            folder: Arc::clone(folder),
+        found: Found,
+        slices: &mut [Slices],
+        (now, is_alone): (Duration, bool),
+    ) -> Result<(Self, KeptClients), NodeError> {
+        let taken = found.take_over(slices, now, is_alone);
+        let taken = taken.map_err(|source| NodeError::SnapshotFile {
+            folder: folder.path().to_owned(),
             source,
-            node,
-            known: None,
-        }
+        })?;
+        let interval_ms = config.cluster.snapshot_interval_ms;
+        let desk = SnapshotDesk::new(Arc::clone(folder), interval_ms);
+        desk.note_start(&taken);
+        let keeping = Self {
+            desk: Arc::new(desk),
+            known: taken.known,
+        };
+        let clients = KeptClients {
+            blocks: taken.extra,
+            elapsed: taken.elapsed,
+        };
+        Ok((keeping, clients))
     }
 
     pub(super) fn desk(&self) -> &Arc<SnapshotDesk> {
         &self.desk
-    }
-
-    /// Takes over what was found, before the node serves.
-    ///
-    /// # Errors
-    /// [`NodeError::SnapshotFile`]: a part of it may have been taken over, so the node must not start.
-    pub(super) fn take_over(&mut self, found: Found, shared: &Shared) -> Result<(), NodeError> {
-        let taken = found.take_over(&self.source, shared.now());
-        let taken = taken.map_err(|source| NodeError::SnapshotFile {
-            folder: self.folder.path().to_owned(),
-            source,
-        })?;
-        self.known = taken.known;
-        debug!("{} blocks of clients", taken.extra.len());
-        self.desk.note_start(taken.loaded.as_ref(), taken.set_aside);
-        Ok(())
     }
 
     /// Starts the thread, when the node serves.
@@ -86,6 +93,7 @@ impl Keeping {
         self,
         crew: &Crew,
         shared: &Arc<Shared>,
+        source: Source,
         backend: Option<Backend>,
     ) -> Result<Keeper, NodeError> {
         let disk = match backend {
@@ -97,8 +105,7 @@ impl Keeping {
         let thread = SnapshotThread::new(
             Arc::clone(&self.desk),
             Arc::clone(shared),
-            self.source,
-            self.node,
+            source,
             disk,
             self.known,
         );
@@ -106,6 +113,7 @@ impl Keeping {
         let thread = crew.thread(Part::Snapshots, name, move || thread.run());
         Ok(Keeper {
             desk: self.desk,
+            shared: Arc::clone(shared),
             thread: thread.map_err(system("starting the thread for snapshot files"))?,
         })
     }
@@ -117,17 +125,16 @@ impl Keeper {
     pub(super) fn end(self, crew: &Crew) {
         let now = Instant::now();
         let deadline = (crew.ending_since() + LAST_FILE_LIMIT).max(now + LAST_FILE_TIME_MIN);
-        let leaves_mark = !crew.has_failed();
         let last = LastFile {
-            extra: Box::new(std::iter::empty()),
-            leaves_mark,
+            extra: clients(self.shared.engine(), self.shared.now()),
+            leaves_mark: !crew.has_failed(),
         };
         match self.desk.write_last(last, deadline) {
-            Ok(saved) => info!(
+            Ok(file) => info!(
                 "the last snapshot file has {} bytes and took {:.2} s; {}",
-                saved.bytes,
-                saved.took.as_secs_f64(),
-                match saved.has_mark {
+                file.bytes,
+                file.took.as_secs_f64(),
+                match file.has_mark {
                     true => "the next start goes on as the same writer",
                     false => "the next start begins as another writer",
                 }
@@ -139,4 +146,40 @@ impl Keeper {
             let _ = self.thread.join();
         }
     }
+}
+
+impl KeptClients {
+    /// Takes them back into a table that has just been made, and returns the starts whose requests it knows then.
+    pub(super) fn take_back(&self, table: &OnceTable, now: Duration) -> BootChain {
+        let mut earlier = BootChain::default();
+        for (kind, block) in &self.blocks {
+            let why = match kind {
+                ExtraKind::Clients => {
+                    let restored = table.restore(block, now, self.elapsed);
+                    restored.err().map(|error| error.to_string())
+                }
+                ExtraKind::Boots => match BootChain::read(block) {
+                    Ok(chain) => {
+                        earlier = chain;
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                },
+            };
+            if let Some(why) = why {
+                warn!(
+                    "exactly-once clients of the start before are told that it is uncertain: {why}"
+                );
+            }
+        }
+        earlier
+    }
+}
+
+/// The blocks behind the slices: which requests were applied, and in which starts. Nobody sends requests any more.
+fn clients(engine: &Engine, now: Duration) -> Extra {
+    let boots = (ExtraKind::Boots, engine.chain().write());
+    let pieces = engine.once().save(now);
+    let pieces = pieces.map(|piece| (ExtraKind::Clients, piece));
+    Box::new(std::iter::once(boots).chain(pieces))
 }

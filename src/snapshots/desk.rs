@@ -7,18 +7,16 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::error::SnapshotFileFailure;
-use super::writing::Saved;
+use super::found::TakenOver;
+use super::writing::WrittenFile;
 use crate::data_dir::Folder;
 use crate::status::{
     LastSnapshotFile, LoadedSnapshotFile, SetAsideFile, SnapshotFilesStatus, SnapshotOrder,
 };
-use rmbd_snapshot::{ExtraKind, Loaded};
+use rmbd_snapshot::Extra;
 
 /// After so many intervals without a file something is wrong.
 const OVERDUE_INTERVALS: u32 = 3;
-
-/// The blocks that stand behind the slices in the last file of a clean end.
-pub(crate) type Extra = Box<dyn Iterator<Item = (ExtraKind, Vec<u8>)> + Send>;
 
 /// The last file that is written.
 pub(crate) struct LastFile {
@@ -58,7 +56,7 @@ pub(crate) struct Ordered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     /// A file was written, of what had been counted until this time.
-    File { until: Duration, saved: Saved },
+    File { until: Duration, file: WrittenFile },
     /// Nothing is new since the last file, until this time.
     NothingNew { until: Duration },
 }
@@ -78,7 +76,7 @@ pub(crate) struct SnapshotDesk {
 struct Orders {
     waiting: Waiting,
     last: Option<LastFile>,
-    last_outcome: Option<Result<Saved, SnapshotFileFailure>>,
+    last_outcome: Option<Result<WrittenFile, SnapshotFileFailure>>,
     /// The thread is to stop what it does.
     is_ending: bool,
     /// Nobody waits for the last file any more.
@@ -92,7 +90,7 @@ struct Progress {
     orders_done: u64,
     /// Until when all that was counted is in the file.
     until: Option<Duration>,
-    last: Option<(Duration, Saved)>,
+    last: Option<(Duration, WrittenFile)>,
     files: u64,
     unchanged: u64,
     failures: u64,
@@ -130,22 +128,23 @@ impl SnapshotDesk {
     }
 
     /// Notes what the start has found.
-    pub(crate) fn note_start(&self, loaded: Option<&Loaded>, set_aside: Vec<SetAsideFile>) {
+    pub(crate) fn note_start(&self, taken: &TakenOver) {
         let mut progress = self.progress();
-        progress.loaded = loaded.map(|loaded| LoadedSnapshotFile {
+        progress.loaded = taken.loaded.as_ref().map(|loaded| LoadedSnapshotFile {
             age_s: loaded.elapsed.as_secs_f64(),
-            slices: loaded.slices as u64,
-            weight: loaded.weight,
-            is_resumed: loaded.is_resumed,
+            slices: loaded.slices,
+            weight: taken.weight,
+            is_resumed: taken.is_resumed,
+            refused: loaded.refused,
             skipped: loaded
                 .skipped
                 .iter()
-                .map(|(sketch, why)| format!("{sketch}: {why}"))
+                .map(|skipped| format!("{}: {}", skipped.name, skipped.why))
                 .collect(),
         });
-        // What was loaded is in the file.
-        progress.until = loaded.map(|_| Duration::ZERO);
-        progress.set_aside = set_aside;
+        // What was taken over is in the file.
+        progress.until = taken.loaded.as_ref().map(|_| Duration::ZERO);
+        progress.set_aside = taken.set_aside.clone();
     }
 
     /// Asks for a file of all that was counted until now.
@@ -169,7 +168,7 @@ impl SnapshotDesk {
         &self,
         last: LastFile,
         deadline: Instant,
-    ) -> Result<Saved, SnapshotFileFailure> {
+    ) -> Result<WrittenFile, SnapshotFileFailure> {
         let mut orders = self.orders();
         orders.last = Some(last);
         orders.is_ending = true;
@@ -248,11 +247,11 @@ impl SnapshotDesk {
             last: progress
                 .last
                 .as_ref()
-                .map(|(until, saved)| LastSnapshotFile {
+                .map(|(until, file)| LastSnapshotFile {
                     age_s: age_s(*until),
-                    bytes: saved.bytes,
-                    slices: saved.slices as u64,
-                    duration_s: saved.took.as_secs_f64(),
+                    bytes: file.bytes,
+                    slices: file.slices,
+                    duration_s: file.took.as_secs_f64(),
                 }),
             written: progress.files,
             unchanged: progress.unchanged,
@@ -380,7 +379,7 @@ impl SnapshotDesk {
     }
 
     /// Tells whoever waits for the last file what became of it.
-    pub(super) fn give_last(&self, outcome: Result<Saved, SnapshotFileFailure>) {
+    pub(super) fn give_last(&self, outcome: Result<WrittenFile, SnapshotFileFailure>) {
         self.orders().last_outcome = Some(outcome);
         self.changed.notify_all();
     }
@@ -397,13 +396,13 @@ impl SnapshotDesk {
 impl Progress {
     fn note(&mut self, written: Written) -> SnapshotOrder {
         match written {
-            Written::File { until, saved } => {
+            Written::File { until, file } => {
                 self.files += 1;
                 self.until = Some(until);
-                self.last = Some((until, saved));
+                self.last = Some((until, file));
                 SnapshotOrder {
-                    bytes: saved.bytes,
-                    duration_s: saved.took.as_secs_f64(),
+                    bytes: file.bytes,
+                    duration_s: file.took.as_secs_f64(),
                     ..SnapshotOrder::default()
                 }
             }
@@ -412,7 +411,7 @@ impl Progress {
                 self.until = Some(until);
                 SnapshotOrder {
                     nothing_new: true,
-                    bytes: self.last.as_ref().map_or(0, |(_, saved)| saved.bytes),
+                    bytes: self.last.as_ref().map_or(0, |(_, file)| file.bytes),
                     ..SnapshotOrder::default()
                 }
             }

@@ -6,13 +6,16 @@ use std::io::{self, BufReader, Seek};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rmbd_proto::{SketchNumber, Writer};
 use rmbd_snapshot::{
     CleanMark, ExtraKind, LoadOptions, Loaded, SnapshotFileError, SnapshotFileSummary, check, load,
+    may_resume,
 };
+use rmbd_store::Slices;
 use tracing::{info, warn};
 
 use super::clocks;
-use super::source::Source;
+use super::source::signature_of;
 use super::thread::KnownFile;
 use crate::data_dir::{FileIdentity, Folder, Unusable};
 use crate::status::SetAsideFile;
@@ -28,130 +31,141 @@ pub(crate) struct Found {
     folder: Arc<Folder>,
     node: u64,
     /// A file that is whole.
-    file: Option<File>,
+    file: Option<(File, SnapshotFileSummary)>,
+    /// The mark of a clean end that belongs to the file, and is gone from the folder.
     mark: Option<CleanMark>,
+    /// Whether our own slices go on.
+    resumes: bool,
     set_aside: Vec<SetAsideFile>,
 }
 
 /// What was taken over of it.
 #[derive(Debug, Default)]
 pub(crate) struct TakenOver {
-    pub(crate) loaded: Option<Loaded>,
+    pub(super) loaded: Option<Loaded>,
+    /// Sum of all weights that are here now.
+    pub(super) weight: u64,
+    pub(super) is_resumed: bool,
     pub(crate) known: Option<KnownFile>,
-    /// The blocks behind the slices, if this start goes on from a clean end.
+    /// The blocks behind the slices, if there was a clean end.
     pub(crate) extra: Vec<(ExtraKind, Vec<u8>)>,
+    /// How long ago all that was written, or less.
+    pub(crate) elapsed: Duration,
     /// All files that were set aside, now or earlier.
-    pub(crate) set_aside: Vec<SetAsideFile>,
+    pub(super) set_aside: Vec<SetAsideFile>,
 }
 
 /// Looks for what an earlier start of this node has left. A file that cannot be used is set aside; a mark is removed,
-/// before anything else is done with it.
+/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint.
 ///
 /// # Errors
 /// The system's, where it has no memory or descriptors for a look: then nothing was touched.
-pub(crate) fn look(folder: &Arc<Folder>, node: u64) -> io::Result<Found> {
+pub(crate) fn look(
+    folder: &Arc<Folder>,
+    node: u64,
+    sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
+) -> io::Result<Found> {
     let mut found = Found {
         folder: Arc::clone(folder),
         node,
         file: None,
         mark: None,
+        resumes: false,
         set_aside: earlier(folder),
     };
-    let whole = match folder.open_snapshot() {
+    match folder.open_snapshot() {
         Ok(Some(file)) => found.check(file),
-        Ok(None) => None,
+        Ok(None) => {}
         Err(Unusable::Open(error)) if is_want(&error) => return Err(error),
-        Err(why) => {
-            found.set_aside(why.word(), &why.to_string());
-            None
-        }
-    };
+        Err(why) => found.set_aside(why.word(), &why.to_string()),
+    }
     if let Err(error) = folder.remove_new_snapshot() {
         warn!("{}: {error}", folder.path().display());
     }
-    found.mark = found.take_mark(whole.as_ref());
+    found.mark = found.take_mark();
+    if let (Some(mark), Some((_, summary))) = (&found.mark, &found.file) {
+        found.resumes = may_resume(mark, summary, sketches);
+    }
     Ok(found)
 }
 
 impl Found {
-    /// The mark of a clean end, which is gone from the folder: this start may go on as its writer.
-    pub(crate) fn mark(&self) -> Option<&CleanMark> {
-        self.mark.as_ref()
+    /// The writer as which this start goes on, if there was a clean end.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        let (_, summary) = self.file.as_ref().filter(|_| self.resumes)?;
+        Some(summary.head.writer)
     }
 
-    /// Takes over what the file holds, before the node has published, learnt or met anything; `now` is its clock.
+    /// Takes over what the file holds, before the node has published, learnt or met anything. `now` is its clock;
+    /// `is_alone`: nobody else could have counted anything.
     ///
     /// # Errors
-    /// The file was whole a moment ago, and cannot be read any more: a part of it may have been taken over.
+    /// The file was whole a moment ago, and cannot be taken over: a part of it may have been.
     pub(crate) fn take_over(
         mut self,
-        source: &Source,
+        into: &mut [Slices],
         now: Duration,
+        is_alone: bool,
     ) -> Result<TakenOver, SnapshotFileError> {
-        let Some(file) = self.file.take() else {
+        let Some((file, checked)) = self.file.take() else {
             return Ok(TakenOver {
                 set_aside: self.set_aside,
                 ..TakenOver::default()
             });
         };
         let options = LoadOptions {
+            checked: &checked,
             node: self.node,
             now: clocks::read(now),
-            uptime: clocks::since_boot(),
-            resume: self.mark.take(),
+            resumes: self.resumes,
         };
-        let mut extra = Vec::new();
-        let mut take = |kind, payload: &[u8]| extra.push((kind, payload.to_vec()));
+        let (is_clean, mut extra) = (self.mark.is_some(), Vec::new());
+        let mut take = |kind, payload: &[u8], _| extra.push((kind, payload.to_vec()));
         let identity = FileIdentity::of(&file.metadata()?);
         let mut reader = BufReader::with_capacity(READ_BYTES, file);
-        let loaded = source.load(|slices| {
-            let loaded = load(&mut reader, slices, &options, &mut take)?;
-            if loaded.is_resumed && source.is_alone() {
-                // Nobody else has counted anything, and we have forgotten nothing.
-                slices.iter_mut().for_each(|it| it.set_known_since(None));
-            }
-            Ok::<Loaded, SnapshotFileError>(loaded)
-        })?;
-        if !loaded.is_resumed {
+        let loaded = load(&mut reader, into, &options, &mut take)?;
+        if !is_clean {
             extra.clear();
         }
-        self.say(&loaded, source);
-        let is_all = loaded.skipped.is_empty();
+        let is_all = loaded.skipped.is_empty() && loaded.refused == 0;
+        if is_alone && is_clean && is_all {
+            // Nobody else has counted anything, and we have forgotten nothing.
+            into.iter_mut().for_each(|it| it.set_known_since(None));
+        }
+        let weight = into.iter().map(Slices::weight).fold(0, u64::saturating_add);
+        self.say(&loaded, weight);
         if !is_all {
             self.keep_what_was_skipped();
         }
-        let signature = source.signature();
+        let signature = signature_of(into.iter());
         Ok(TakenOver {
+            elapsed: loaded.elapsed,
+            loaded: Some(loaded),
+            weight,
+            is_resumed: self.resumes,
             known: is_all.then_some(KnownFile {
                 identity,
                 signature,
             }),
-            loaded: Some(loaded),
             extra,
             set_aside: self.set_aside,
         })
     }
 
     /// Checks a whole file, and keeps it if nothing is wrong with it.
-    fn check(&mut self, file: File) -> Option<SnapshotFileSummary> {
+    fn check(&mut self, file: File) {
         let mut reader = BufReader::with_capacity(READ_BYTES, file);
         let checked = check(&mut reader).and_then(|summary| {
             if summary.node != self.node {
-                return Err(SnapshotFileError::OtherNode { node: summary.node });
+                return Err(SnapshotFileError::OtherNode(summary.node));
             }
             let mut file = reader.into_inner();
             file.rewind()?;
             Ok((file, summary))
         });
         match checked {
-            Ok((file, summary)) => {
-                self.file = Some(file);
-                Some(summary)
-            }
-            Err(why) => {
-                self.set_aside(word(&why), &why.to_string());
-                None
-            }
+            Ok(whole) => self.file = Some(whole),
+            Err(why) => self.set_aside(why.reason(), &why.to_string()),
         }
     }
 
@@ -192,24 +206,20 @@ impl Found {
         });
     }
 
-    /// Takes the mark of a clean end away, and returns it if this start may go on from there.
-    fn take_mark(&self, whole: Option<&SnapshotFileSummary>) -> Option<CleanMark> {
+    /// Takes the mark of a clean end away, and returns it if it belongs to the file and is gone.
+    fn take_mark(&self) -> Option<CleanMark> {
         let path = self.folder.path().display();
         let read = self.folder.read_mark();
-        let bytes = match read {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some(bytes),
-            Err(error) => {
-                warn!("the mark of a clean end in {path} cannot be read: {error}");
-                None
-            }
-        };
+        let read = read.inspect_err(|error| {
+            warn!("the mark of a clean end in {path} cannot be read: {error}");
+        });
         // Whatever it is, it is older than what this start will do.
         let removed = self.folder.remove_mark();
-        let mark = CleanMark::decode(&bytes?);
+        let mark = CleanMark::decode(&read.ok().flatten()?);
         let mark = mark.inspect_err(|why| warn!("the mark of a clean end in {path}: {why}"));
         let of_file = |mark: &CleanMark| {
-            whole.is_some_and(|file| (mark.snapshot_id, mark.node) == (file.id, self.node))
+            let file = self.file.as_ref();
+            file.is_some_and(|(_, summary)| mark.head == summary.head)
         };
         let mark = mark.ok().filter(of_file)?;
         match removed {
@@ -223,21 +233,25 @@ impl Found {
         }
     }
 
-    fn say(&self, loaded: &Loaded, source: &Source) {
+    fn say(&self, loaded: &Loaded, weight: u64) {
         let path = self.folder.path().display();
-        for (sketch, why) in &loaded.skipped {
-            warn!("the snapshot file in {path}: {sketch} was skipped: {why}");
+        for skipped in &loaded.skipped {
+            let (name, why) = (&skipped.name, skipped.why);
+            warn!("the snapshot file in {path}: the sketch {name} was skipped: {why}");
         }
+        if loaded.refused > 0 {
+            let refused = loaded.refused;
+            warn!("the snapshot file in {path}: there is no room for {refused} slices in it");
+        }
+        let how = match (self.resumes, &self.mark) {
+            (true, _) => "the node goes on as the same writer",
+            (false, Some(_)) => "its sketches are others, so the node begins as another writer",
+            (false, None) => "it had no clean end, so the node begins as another writer",
+        };
         info!(
-            "{} slices with a weight of {} are taken over from a snapshot file of {:.1} s ago; {} as writer {}",
-            loaded.slices,
-            loaded.weight,
+            "a snapshot file of {:.1} s ago was taken over, {} slices with a weight of {weight}; {how}",
             loaded.elapsed.as_secs_f64(),
-            match loaded.is_resumed {
-                true => "the node goes on",
-                false => "it had no clean end, so the node begins",
-            },
-            source.writer()
+            loaded.slices,
         );
     }
 }
@@ -259,17 +273,4 @@ fn is_want(error: &io::Error) -> bool {
     error
         .raw_os_error()
         .is_some_and(|code| want.contains(&code))
-}
-
-/// The reason in a file's name.
-fn word(why: &SnapshotFileError) -> &'static str {
-    match why {
-        SnapshotFileError::Io(_) => "unreadable",
-        SnapshotFileError::Magic => "no-snapshot",
-        SnapshotFileError::LaterVersion(_) => "later-version",
-        SnapshotFileError::Torn { .. } => "torn",
-        SnapshotFileError::Checksum { .. } => "checksum",
-        SnapshotFileError::OtherNode { .. } => "other-node",
-        _ => "form",
-    }
 }

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmbd_proto::Writer;
 use rmbd_snapshot::SlicesSource;
 use rmbd_store::Slices;
 
@@ -35,19 +34,6 @@ impl SlicesSource for Source {
 }
 
 impl Source {
-    /// Lets `change` take over what a file holds, before the node has published, learnt or met anything.
-    pub(super) fn load<T>(&self, change: impl FnOnce(&mut [Slices]) -> T) -> T {
-        match self {
-            Self::Cluster(cluster) => change(cluster.lock().slices_to_load()),
-            Self::Alone(slices) => change(&mut slices.lock()),
-        }
-    }
-
-    /// Whether nobody else could know more of what was counted.
-    pub(super) fn is_alone(&self) -> bool {
-        matches!(self, Self::Alone(_))
-    }
-
     /// The number of passes over each sketch by which all is published that was added until now.
     pub(super) fn passes_until_now(&self) -> Vec<u64> {
         let mut passes = Vec::new();
@@ -76,27 +62,23 @@ impl Source {
         }
     }
 
-    /// A number that changes when anything is counted or learnt, and else stays the same with a probability that
-    /// leaves no doubt.
+    /// See [`signature_of`].
     pub(super) fn signature(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.with(&mut |all| {
-            for slices in all {
-                let number = slices.own_slice().sketch.0;
-                (number, slices.sum(), slices.weight()).hash(&mut hasher);
-            }
-        });
-        hasher.finish()
+        let mut signature = 0;
+        self.with(&mut |all| signature = signature_of(all.iter().copied()));
+        signature
     }
+}
 
-    /// The writer of our own slices.
-    pub(super) fn writer(&self) -> Writer {
-        let mut writer = Writer(0);
-        self.with(&mut |all| {
-            if let Some(first) = all.first() {
-                writer = first.own_slice().writer;
-            }
-        });
-        writer
-    }
+/// A number that changes when anything is counted or learnt, and else stays the same, with a probability that leaves no
+/// doubt. It is the same after what was written is taken over.
+pub(super) fn signature_of<'a>(all: impl Iterator<Item = &'a Slices>) -> u64 {
+    let mut parts: Vec<_> = all
+        .map(|slices| (slices.own_slice().sketch.0, slices.sum(), slices.weight()))
+        .collect();
+    // A cluster has them in another order than the list of sketches.
+    parts.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
 }

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rmbd_proto::{Boot, Writer};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_snapshot::{ExtraKind, FILE_NAME, MARK_FILE_NAME, NEW_FILE_NAME};
-use rmbd_store::{NamedSketch, Registry, Replica, ReplicaLimits, ReplicaOptions, SliceId};
+use rmbd_store::once::{BootChain, OnceTable};
+use rmbd_store::{
+    NamedSketch, Registry, Replica, ReplicaLimits, ReplicaOptions, SliceId, fingerprint,
+};
 
 use super::found::TakenOver;
 use super::testing::{Point, Trouble, What};
@@ -21,9 +24,11 @@ use crate::data_dir::{DataDir, Folder};
 use crate::engine::EngineOptions;
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
 use crate::status::SnapshotOrder;
+use rmbd_cluster::slices_of;
 use rmbd_io::Stop;
 
 const NODE: u64 = 0xabcd;
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 3 };
 /// A time longer than anything takes. No test passes by waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,11 +63,20 @@ impl Drop for Scratch {
     }
 }
 
+fn geometry() -> Geometry {
+    Geometry::new(512, 3).unwrap()
+}
+
+/// Looks for what a node with this id would find.
+fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
+    let sketch = (SketchNumber::DEFAULT, fingerprint(geometry(), FAMILY));
+    look(folder, node, [sketch]).unwrap()
+}
+
 /// A node without sockets: what it has counted, and what writes it.
 struct Node {
     desk: Arc<SnapshotDesk>,
     shared: Arc<Shared>,
-    source: Source,
     trouble: Arc<Trouble>,
     thread: Option<JoinHandle<()>>,
     taken: TakenOver,
@@ -72,24 +86,24 @@ impl Node {
     /// Starts in this folder, which it leaves unlocked at its end.
     fn start(scratch: &Scratch, fresh: Writer, disk: Option<DiskChoice>) -> Self {
         let folder = scratch.folder();
-        let found = look(&folder, NODE).unwrap();
-        let writer = found.mark().map_or(fresh, |mark| mark.writer);
+        let found = look_as(NODE, &folder);
+        let writer = found.writer().unwrap_or(fresh);
         let limits = ReplicaLimits {
             max_peers: 1,
             max_origins: 100,
             max_memory_bytes: u64::MAX,
         };
-        let (geometry, family) = (Geometry::new(512, 3).unwrap(), HashFamily::Xxh3 { seed: 3 });
-        let options = ReplicaOptions::of(geometry, family, SliceId::of(NODE, writer), limits);
+        let options = ReplicaOptions::of(geometry(), FAMILY, SliceId::of(NODE, writer), limits);
         let replica = Arc::new(Replica::try_open(options).unwrap());
-        let slices = LoneSlices::try_new([Arc::clone(&replica)].into_iter(), true).unwrap();
-        let source = Source::Alone(Arc::new(slices));
+        let mut slices = slices_of([Arc::clone(&replica)], Duration::ZERO).unwrap();
+        let taken = found.take_over(&mut slices, Duration::ZERO, true).unwrap();
+        let source = Source::Alone(Arc::new(LoneSlices::new(slices, true)));
         let named = NamedSketch::new("default".parse().unwrap(), replica);
         let options = EngineOptions {
             boot: Boot(writer.0 + 1),
+            earlier: BootChain::default(),
             max_weight: Weight::MAX,
-            once_clients: 16,
-            once_secret: [7; 32],
+            once: Arc::new(OnceTable::new(16, &[7; 32])),
         };
         let shared = Arc::new(Shared::new(
             Registry::new(vec![named]).unwrap(),
@@ -98,15 +112,13 @@ impl Node {
             Stop::new().unwrap(),
         ));
         let desk = Arc::new(SnapshotDesk::new(folder, 0));
-        let taken = found.take_over(&source, shared.now()).unwrap();
-        desk.note_start(taken.loaded.as_ref(), taken.set_aside.clone());
+        desk.note_start(&taken);
         let trouble = Arc::new(Trouble::default());
         let disk = disk.unwrap_or_else(|| DiskChoice::Troubled(Arc::clone(&trouble)));
         let thread = SnapshotThread::new(
             Arc::clone(&desk),
             Arc::clone(&shared),
-            source.clone(),
-            NODE,
+            source,
             disk,
             taken.known,
         );
@@ -114,7 +126,6 @@ impl Node {
             thread: Some(std::thread::spawn(move || thread.run())),
             desk,
             shared,
-            source,
             trouble,
             taken,
         }
@@ -123,6 +134,10 @@ impl Node {
     fn add(&self, key: &str, weight: u32) {
         let weight = Weight::new(weight).unwrap();
         self.shared.replica().add(key.as_bytes(), weight).unwrap();
+    }
+
+    fn writer(&self) -> Writer {
+        self.shared.replica().own_slice().writer
     }
 
     fn count(&self, key: &str) -> u64 {
@@ -136,7 +151,7 @@ impl Node {
 
     /// Ends in order, like a node.
     fn end(&mut self, leaves_mark: bool) {
-        let extra = [(ExtraKind::OnceTable, vec![1, 2, 3])];
+        let extra = [(ExtraKind::Clients, vec![1, 2, 3])];
         let last = LastFile {
             extra: Box::new(extra.into_iter()),
             leaves_mark,
@@ -174,9 +189,9 @@ fn what_was_written_is_taken_over_by_each_way_to_the_disk() {
         drop(node);
         // After a crash the writer is another one, and nothing is lost.
         let node = Node::start(&scratch, Writer(2), Some(disk));
-        let loaded = node.taken.loaded.as_ref().unwrap();
-        assert!(!loaded.is_resumed && node.taken.extra.is_empty());
-        assert_eq!(node.source.writer(), Writer(2));
+        assert!(node.taken.loaded.is_some() && !node.taken.is_resumed);
+        assert!(node.taken.extra.is_empty());
+        assert_eq!(node.writer(), Writer(2));
         for (number, count) in counts.into_iter().enumerate() {
             assert_eq!(node.count(&number.to_string()), count, "{number}");
         }
@@ -196,17 +211,16 @@ fn a_clean_end_goes_on_as_the_same_writer_and_is_used_once() {
         !scratch.has(MARK_FILE_NAME),
         "it is gone before anything is done"
     );
-    assert!(node.taken.loaded.as_ref().unwrap().is_resumed);
-    assert_eq!(node.taken.extra, [(ExtraKind::OnceTable, vec![1, 2, 3])]);
-    assert_eq!((node.source.writer(), node.count("a")), (Writer(1), 5));
+    assert!(node.taken.is_resumed);
+    assert_eq!(node.taken.extra, [(ExtraKind::Clients, vec![1, 2, 3])]);
+    assert_eq!((node.writer(), node.count("a")), (Writer(1), 5));
     node.add("a", 1);
     // It ends, but something has failed.
     node.end(false);
     drop(node);
     let node = Node::start(&scratch, Writer(3), None);
-    let loaded = node.taken.loaded.as_ref().unwrap();
-    assert!(!loaded.is_resumed && node.taken.extra.is_empty());
-    assert_eq!((node.source.writer(), node.count("a")), (Writer(3), 6));
+    assert!(!node.taken.is_resumed && node.taken.extra.is_empty());
+    assert_eq!((node.writer(), node.count("a")), (Writer(3), 6));
 }
 
 #[test]
@@ -225,16 +239,16 @@ fn a_mark_that_belongs_to_another_file_is_not_used() {
     let new_mark = fs::read(scratch.0.join(MARK_FILE_NAME));
     fs::write(scratch.0.join(MARK_FILE_NAME), mark.unwrap()).unwrap();
     let node = Node::start(&scratch, Writer(3), None);
-    assert_eq!((node.source.writer(), node.count("a")), (Writer(3), 6));
+    assert_eq!((node.writer(), node.count("a")), (Writer(3), 6));
     drop(node);
     fs::write(scratch.0.join(FILE_NAME), file).unwrap();
     fs::write(scratch.0.join(MARK_FILE_NAME), new_mark.unwrap()).unwrap();
     let node = Node::start(&scratch, Writer(4), None);
-    assert_eq!((node.source.writer(), node.count("a")), (Writer(4), 5));
+    assert_eq!((node.writer(), node.count("a")), (Writer(4), 5));
     drop(node);
     fs::write(scratch.0.join(MARK_FILE_NAME), "no mark").unwrap();
     let node = Node::start(&scratch, Writer(5), None);
-    assert_eq!((node.source.writer(), node.count("a")), (Writer(5), 5));
+    assert_eq!((node.writer(), node.count("a")), (Writer(5), 5));
     assert!(!scratch.has(MARK_FILE_NAME));
 }
 
@@ -403,9 +417,9 @@ fn a_file_that_is_not_whole_is_set_aside_and_said() {
     for (number, bytes) in cut.chain(flipped).enumerate() {
         fs::write(scratch.0.join(FILE_NAME), &bytes).unwrap();
         let folder = scratch.folder();
-        let found = look(&folder, NODE).unwrap();
+        let found = look_as(NODE, &folder);
         assert!(
-            found.mark().is_none() && !scratch.has(FILE_NAME),
+            found.writer().is_none() && !scratch.has(FILE_NAME),
             "{number}"
         );
         assert!(folder.bad_files().len() <= 4);
@@ -425,8 +439,8 @@ fn a_file_of_another_node_is_set_aside() {
     node.end(true);
     drop(node);
     let folder = scratch.folder();
-    let found = look(&folder, NODE + 1).unwrap();
-    assert!(found.mark().is_none() && !scratch.has(MARK_FILE_NAME));
+    let found = look_as(NODE + 1, &folder);
+    assert!(found.writer().is_none() && !scratch.has(MARK_FILE_NAME));
     let bad = folder.bad_files();
     assert!(bad.len() == 1 && bad[0].ends_with("-other-node"), "{bad:?}");
 }
@@ -442,7 +456,7 @@ fn three_intervals_without_a_file_are_too_many() {
         desk.status(now).overdue
     };
     assert!(!is_overdue(at(3_000)) && is_overdue(at(3_001)));
-    let saved = writing::Saved {
+    let file = writing::WrittenFile {
         bytes: 1,
         slices: 1,
         took: at(9),
@@ -450,7 +464,7 @@ fn three_intervals_without_a_file_are_too_many() {
     };
     let written = desk::Written::File {
         until: at(5_000),
-        saved,
+        file,
     };
     desk.note(Ok(written), desk::Waiting::default());
     assert!(!is_overdue(at(8_000)) && is_overdue(at(8_001)));

@@ -9,9 +9,10 @@ use super::desk::{LastFile, SnapshotDesk, Task, Written};
 use super::disk::{Disk, DiskChoice};
 use super::error::SnapshotFileFailure;
 use super::source::Source;
-use super::writing::{FileWriter, Occasion, Saved};
+use super::writing::{FileWriter, Occasion, WrittenFile};
 use crate::data_dir::FileIdentity;
 use crate::shared::Shared;
+use rmbd_snapshot::Saved;
 
 /// Pause between two files if one takes longer than the interval.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -32,12 +33,11 @@ pub(crate) struct SnapshotThread {
 }
 
 impl SnapshotThread {
-    /// A thread that writes what `source` has, of the node with this id. `known` is what the file holds already.
+    /// A thread that writes what `source` has. `known` is what the file holds already.
     pub(crate) fn new(
         desk: Arc<SnapshotDesk>,
         shared: Arc<Shared>,
         source: Source,
-        node: u64,
         disk: DiskChoice,
         known: Option<KnownFile>,
     ) -> Self {
@@ -46,7 +46,6 @@ impl SnapshotThread {
                 desk,
                 shared,
                 source,
-                node,
             },
             disk,
             known,
@@ -87,43 +86,44 @@ impl SnapshotThread {
         }
         self.known = None;
         let no_extra = Box::new(std::iter::empty());
-        let file = self.writer.write(disk, no_extra, Occasion::Serving)?;
+        let saved = self.writer.write(disk, no_extra, Occasion::Serving)?;
         let identity = self.writer.desk.folder().snapshot_identity();
         self.known = identity.map(|identity| KnownFile {
             identity,
             signature,
         });
-        let saved = Saved {
-            bytes: file.summary.bytes,
-            slices: file.summary.slices,
+        let file = WrittenFile {
+            bytes: saved.bytes,
+            slices: saved.slices,
             took: began.elapsed(),
             has_mark: false,
         };
-        Ok(Written::File { until, saved })
+        Ok(Written::File { until, file })
     }
 
     fn write_last(
         &mut self,
         disk: &mut dyn Disk,
         last: LastFile,
-    ) -> Result<Saved, SnapshotFileFailure> {
+    ) -> Result<WrittenFile, SnapshotFileFailure> {
         let began = Instant::now();
         self.writer.publish(Occasion::End)?;
-        let file = self.writer.write(disk, last.extra, Occasion::End)?;
-        let mark = match last.leaves_mark {
-            true => self.writer.leave_mark(disk, &file),
-            false => Ok(false),
-        };
-        let has_mark = mark.unwrap_or_else(|failure| {
-            warn!("{failure}; the next start writes slices of its own");
-            false
-        });
-        Ok(Saved {
-            bytes: file.summary.bytes,
-            slices: file.summary.slices,
+        let saved = self.writer.write(disk, last.extra, Occasion::End)?;
+        let has_mark = last.leaves_mark && self.leave_mark(disk, &saved);
+        Ok(WrittenFile {
+            bytes: saved.bytes,
+            slices: saved.slices,
             took: began.elapsed(),
             has_mark,
         })
+    }
+
+    fn leave_mark(&self, disk: &mut dyn Disk, saved: &Saved) -> bool {
+        let left = self.writer.leave_mark(disk, saved);
+        if let Err(failure) = &left {
+            warn!("{failure}; the next start writes slices of its own");
+        }
+        left.is_ok()
     }
 
     fn is_known(&self, signature: u64) -> bool {

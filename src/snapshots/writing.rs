@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rmbd_pace::{Rate, TokenBucket};
-use rmbd_proto::SketchNumber;
-use rmbd_snapshot::{CleanMark, SavedSummary, Saving, SavingStep, SnapshotFileHead};
+use rmbd_snapshot::{CleanMark, Extra, Saved, Saving, SavingOptions, SavingStep};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::clocks;
-use super::desk::{Extra, SnapshotDesk};
+use super::desk::SnapshotDesk;
 use super::disk::Disk;
 use super::error::SnapshotFileFailure;
 use super::source::Source;
@@ -25,11 +24,11 @@ const RATE: Rate = Rate {
 /// Pause between two pieces of a pass, in which others lock the slices.
 const PASS_PAUSE: Duration = Duration::from_micros(100);
 
-/// What was written.
+/// A file that is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Saved {
+pub(crate) struct WrittenFile {
     pub(crate) bytes: u64,
-    pub(crate) slices: usize,
+    pub(crate) slices: u64,
     /// From the first pass to the last step.
     pub(crate) took: Duration,
     /// Whether a mark of a clean end was left.
@@ -50,14 +49,6 @@ pub(super) struct FileWriter {
     pub(super) desk: Arc<SnapshotDesk>,
     pub(super) shared: Arc<Shared>,
     pub(super) source: Source,
-    /// The node's id.
-    pub(super) node: u64,
-}
-
-/// A file that is durable.
-pub(super) struct DurableFile {
-    id: u64,
-    pub(super) summary: SavedSummary,
 }
 
 impl FileWriter {
@@ -84,50 +75,27 @@ impl FileWriter {
         disk: &mut dyn Disk,
         extra: Extra,
         occasion: Occasion,
-    ) -> Result<DurableFile, SnapshotFileFailure> {
-        let id = random_number()?;
-        let mut saving = Saving::new(self.head(id), extra);
-        let outcome = self.do_steps(&mut saving, disk, occasion);
-        match outcome {
-            Ok(summary) => Ok(DurableFile { id, summary }),
-            Err(failure) => {
-                // What is left is removed before the next one is made, too.
-                let _ = disk.discard();
-                Err(failure)
-            }
+    ) -> Result<Saved, SnapshotFileFailure> {
+        let mut saving = Saving::new(self.options()?, extra);
+        let saved = self.do_steps(&mut saving, disk, occasion);
+        if saved.is_err() {
+            // What is left is removed before the next one is made, too.
+            let _ = disk.discard();
         }
+        saved
     }
 
-    /// Leaves the mark of a clean end, which belongs to this file. Returns whether the file makes one possible.
+    /// Leaves the mark of a clean end, which belongs to this file.
     ///
     /// # Errors
     /// [`SnapshotFileFailure`]: there may be no mark.
     pub(super) fn leave_mark(
         &self,
         disk: &mut dyn Disk,
-        file: &DurableFile,
-    ) -> Result<bool, SnapshotFileFailure> {
-        let mut writers = file.summary.versions.iter().map(|(slice, _)| slice.writer);
-        let Some(writer) = writers.next() else {
-            return Ok(false);
-        };
-        // They may have changed while the file was written.
-        if writers.any(|other| other != writer) {
-            return Ok(false);
-        }
-        let versions = file.summary.versions.iter();
-        let mark = CleanMark {
-            snapshot_id: file.id,
-            node: self.node,
-            boot: self.shared.engine().boot(),
-            writer,
-            versions: versions
-                .map(|(slice, version)| (slice.sketch, *version))
-                .collect(),
-        };
-        let left = disk.leave_mark(&mark.encode());
-        left.map_err(|source| self.refused("writing the mark of a clean end", source))?;
-        Ok(true)
+        file: &Saved,
+    ) -> Result<(), SnapshotFileFailure> {
+        let left = disk.leave_mark(&CleanMark::of(file).encode());
+        left.map_err(|source| self.refused("writing the mark of a clean end", source))
     }
 
     fn do_steps(
@@ -135,15 +103,15 @@ impl FileWriter {
         saving: &mut Saving,
         disk: &mut dyn Disk,
         occasion: Occasion,
-    ) -> Result<SavedSummary, SnapshotFileFailure> {
+    ) -> Result<Saved, SnapshotFileFailure> {
         let clock = || self.shared.now();
         let began = Instant::now();
         let mut bucket = TokenBucket::new(RATE, Duration::ZERO);
         loop {
             self.check(occasion)?;
             let step = saving.next(&self.source, &clock);
-            if let SavingStep::Done(summary) = step {
-                return Ok(summary);
+            if let SavingStep::Done(saved) = step {
+                return Ok(saved);
             }
             if matches!(step, SavingStep::Create | SavingStep::Rename) {
                 self.check_folder()?;
@@ -190,22 +158,17 @@ impl FileWriter {
         }
     }
 
-    fn head(&self, id: u64) -> SnapshotFileHead {
+    fn options(&self) -> Result<SavingOptions, SnapshotFileFailure> {
         let engine = self.shared.engine();
         let sketches = engine.registry().sketches().iter();
-        SnapshotFileHead {
-            id,
-            node: self.node,
+        let names = sketches.map(|sketch| (sketch.name.number(), sketch.name.to_string()));
+        Ok(SavingOptions {
+            file: random_number()?,
             boot: engine.boot(),
-            writer: self.source.writer(),
+            now: clocks::read(self.shared.now()),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            taken: clocks::read(self.shared.now()),
-            sketches: sketches
-                .map(|sketch| -> (SketchNumber, String) {
-                    (sketch.name.number(), sketch.name.to_string())
-                })
-                .collect(),
-        }
+            names: names.collect(),
+        })
     }
 }
 

@@ -61,6 +61,9 @@ pub struct LoadedSnapshotFile {
     /// Whether the node has gone on as the same writer, after a clean end.
     #[serde(rename = "resumed")]
     pub is_resumed: bool,
+    /// Number of slices that were left out, or not taken as a whole, for want of room.
+    #[serde(default)]
+    pub refused: u64,
     /// Sketches that were left out, and why.
     pub skipped: Vec<String>,
 }

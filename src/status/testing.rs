@@ -164,6 +164,7 @@ fn snapshot_files() -> SnapshotFilesStatus {
             slices: 4,
             weight: 139_001,
             is_resumed: true,
+            refused: 2,
             skipped: vec!["logins: its size is another".into()],
         }),
         set_aside: vec![

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rmbd::status::SnapshotFilesStatus;
+use rmbd_proto::snapshot_file::{FILE_MAGIC, FORMAT, FileHead, Kind, begin_block, end_block};
 
 use crate::nodes::{Node, PROGRAM, wait_until};
 use rmbd_testkit::required::{Anybody, skip};
-use rmbd_testkit::streams::{Kind, Which};
+use rmbd_testkit::streams::{self, Which};
 
 /// The number of the user `nobody`, whom every system has.
 const NOBODY: u32 = 65_534;
@@ -44,7 +45,7 @@ impl Scratch {
     }
 
     fn start_by(&self, by: &[&str], interval: &str) -> Node {
-        let node = Node::start_by(by, Which::Out, Kind::Read, &self.words(interval));
+        let node = Node::start_by(by, Which::Out, streams::Kind::Read, &self.words(interval));
         wait_until("a node that serves", || node.get("/readyz").is_some());
         node
     }
@@ -94,7 +95,7 @@ fn ends_and_crashes_forget_nothing_that_is_on_the_disk() {
         let scratch = Scratch::new(if cluster.is_empty() { "alone" } else { "off" });
         let start = || {
             let words = [&scratch.words("0")[..], cluster].concat();
-            let node = Node::start_by(&[PROGRAM], Which::Out, Kind::Read, &words);
+            let node = Node::start_by(&[PROGRAM], Which::Out, streams::Kind::Read, &words);
             wait_until("a node that serves", || node.get("/readyz").is_some());
             node
         };
@@ -146,7 +147,7 @@ fn two_processes_are_not_one_node() {
     let node = scratch.start("1s");
     node.add(5);
     let words = scratch.words("1s");
-    let mut other = Node::start_with(Which::Out, Kind::Read, &words);
+    let mut other = Node::start_with(Which::Out, streams::Kind::Read, &words);
     assert_eq!(other.running.wait("another").code(), Some(1));
     let error = other.running.error();
     assert!(
@@ -174,13 +175,14 @@ fn bad_files<'a>(scratch: &'a Scratch, whole: &'a [u8]) -> Vec<(&'static str, Ma
     };
     let last = whole.len() - 1;
     vec![
-        ("", put(Vec::new())),
-        ("", put(whole[..last / 2].to_vec())),
-        ("", put(with(last / 2, whole[last / 2] ^ 1))),
+        ("cut-off", put(Vec::new())),
+        ("cut-off", put(whole[..last / 2].to_vec())),
+        ("damaged", put(with(last / 2, whole[last / 2] ^ 1))),
         (
-            "no-snapshot",
+            "other-file",
             put(b"something else, and long enough".to_vec()),
         ),
+        ("later-format", put(of_a_later_release())),
         (
             "link",
             Box::new(move || {
@@ -190,6 +192,19 @@ fn bad_files<'a>(scratch: &'a Scratch, whole: &'a [u8]) -> Vec<(&'static str, Ma
         ),
         ("no-file", Box::new(move || fs::create_dir(path()).unwrap())),
     ]
+}
+
+/// A file of the next format, as far as this release can know it.
+fn of_a_later_release() -> Vec<u8> {
+    let mut bytes = FILE_MAGIC.to_vec();
+    let start = begin_block(Kind::Head, &mut bytes);
+    let head = FileHead {
+        format: FORMAT + 1,
+        ..FileHead::default()
+    };
+    head.write(&mut bytes);
+    end_block(start, 0, &mut bytes);
+    bytes
 }
 
 #[test]
@@ -320,7 +335,7 @@ fn a_disk_that_is_only_read_is_refused_at_the_start() {
         "mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && exec \"$0\" \"$@\""
     );
     let by = ["unshare", "--mount", "sh", "-c", &mount, PROGRAM];
-    let mut node = Node::start_by(&by, Which::Out, Kind::Read, &scratch.words("0"));
+    let mut node = Node::start_by(&by, Which::Out, streams::Kind::Read, &scratch.words("0"));
     assert_eq!(node.running.wait("read-only").code(), Some(1));
     let error = node.running.error();
     assert!(error.contains("Read-only file system"), "{error}");

@@ -6,8 +6,9 @@ import json
 import random
 import socket
 import threading
+import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from rmbd import _wire
 from rmbd._names import sketch_number
@@ -46,13 +47,47 @@ class Reader:
                 return value
 
 
+class End(NamedTuple):
+    """How a node ends, and is started again at the same port; the kernel refuses what comes meanwhile."""
+
+    requests: int
+    """Behind so many requests that it replied to; the next one is applied, and has no reply."""
+    is_clean: bool = True
+    """Nothing is forgotten."""
+
+
+DOWN_S = 0.1
+"""Long enough for some repeats to be refused."""
+
+
+def socket_at(port: int) -> socket.socket:
+    """A socket at a loopback port, which several may share."""
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    opened.bind(("127.0.0.1", port))
+    return opened
+
+
 class NaiveNode:
     """Counts exactly over a loopback socket that does harm to datagrams in both directions."""
 
-    def __init__(self, seed: int = 0, lost: float = 0.0, doubled: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        lost: float = 0.0,
+        doubled: float = 0.0,
+        ends: tuple[End, ...] = (),
+    ) -> None:
         self.random = random.Random(seed)
         self.lost, self.doubled = lost, doubled
+        self.ends = list(ends)
+        self.replied = 0
+        """Since the present start."""
         self.boot = 1
+        self.earlier: set[int] = set()
+        """Earlier boots, of which it remembers what it applied."""
+        self.named_earlier = 0
+        self.clients_seen: set[int] = set()
         self.weight_max = 1 << 20
         self.is_full = False
         self.clients: set[int] = set()
@@ -69,9 +104,11 @@ class NaiveNode:
         self.room = 0
         self.repeats = 0
         self.requests = 0
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self.socket.getsockname()
+        # Hears only itself, and keeps the port while the node is down.
+        self.holder = socket_at(0)
+        self.address: tuple[str, int] = self.holder.getsockname()
+        self.holder.connect(self.address)
+        self.socket = socket_at(self.address[1])
         self.thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> NaiveNode:
@@ -80,13 +117,17 @@ class NaiveNode:
 
     def __exit__(self, *_: object) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stop:
-            stop.sendto(b"", self.address)
-        self.thread.join()
+            while self.thread.is_alive():
+                # It may be down.
+                stop.sendto(b"", self.address)
+                self.thread.join(DOWN_S)
         self.socket.close()
+        self.holder.close()
 
     def restart(self) -> None:
         """Forgets everything."""
         self.boot += 1
+        self.earlier.clear()
         self.counts.clear()
         self.clients.clear()
         self.seen.clear()
@@ -98,8 +139,23 @@ class NaiveNode:
                 return
             for _ in range(self._copies()):
                 reply = self._take(datagram)
+                if self.ends and self.replied == self.ends[0].requests:
+                    self._end(self.ends.pop(0))
+                    break
+                self.replied += 1
                 for _ in range(self._copies()):
                     self.socket.sendto(reply, client)
+
+    def _end(self, end: End) -> None:
+        self.socket.close()
+        time.sleep(DOWN_S)
+        if end.is_clean:
+            self.earlier.add(self.boot)
+            self.boot += 1
+        else:
+            self.restart()
+        self.replied = 0
+        self.socket = socket_at(self.address[1])
 
     def _copies(self) -> int:
         fate = self.random.random()
@@ -119,7 +175,8 @@ class NaiveNode:
             boot, client, sequence = reader.number(8), reader.number(8), reader.varint()
             cookie = reader.take(reader.number(1)) if flags & 8 else None
             self.shown += cookie is not None
-            if boot != self.boot:
+            self.clients_seen.add(client)
+            if boot != self.boot and boot not in self.earlier:
                 code = _wire.PROBLEMS.index("wrong_boot")
             elif self.is_full:
                 code = _wire.PROBLEMS.index("once_table_full")
@@ -129,6 +186,7 @@ class NaiveNode:
                 answers = bytes((7, 16)) + self._cookie()
             else:
                 self.clients.add(client)
+                self.named_earlier += boot != self.boot
                 repeated = (client, sequence) in self.seen
                 self.repeats += repeated
                 self.seen.add((client, sequence))

@@ -25,6 +25,10 @@ use rmbd_proto::compact::{self, Answer, Operation};
 const CALLS_WAITING_MAX: usize = 1024;
 /// Datagrams that wait to be sent before no more calls are taken.
 const WAITING_MAX: usize = 128;
+/// What the socket is waited for. Who does not take note of a refusal when it comes is told when the next datagram is
+/// sent, in its place.
+const REPLIES: Interest = Interest::READABLE;
+const REFUSALS: Interest = Interest::ERROR;
 /// Operations of one call; more are several calls.
 const OPERATIONS_A_CALL: usize = 1024;
 /// Such calls under way at once.
@@ -493,10 +497,11 @@ impl Driver {
                     Some(call) => self.begin(call),
                     None => is_open = false,
                 },
-                _ = self.socket.readable() => {}
+                _ = self.socket.ready(REPLIES | REFUSALS) => {}
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
             }
-            self.receive();
+            self.receive(REPLIES);
+            self.receive(REFUSALS);
             // First: what fails now was asked where we have been until now.
             self.follow_route();
             let now = self.connection.now();
@@ -594,12 +599,12 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, arrivals: Interest) {
         loop {
             let Self {
                 connection, socket, ..
             } = self;
-            let received = socket.try_io(Interest::READABLE, || match connection.receive()? {
+            let received = socket.try_io(arrivals, || match connection.receive()? {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
                 trains => Ok(trains),
             });

@@ -321,15 +321,19 @@ impl Client {
         }
     }
 
-    /// A server that answered before may be on its way back, and one with a name may be elsewhere.
+    /// A server that answered before may be on its way back, and one with a name may be elsewhere: what says that it
+    /// is not there is no more than silence.
     fn excuse(&mut self, error: io::Error) -> io::Result<()> {
-        if self.route.may_change() && is_about_the_peer(&error) {
+        if !is_about_the_peer(&error) {
+            return Err(error);
+        }
+        if self.route.may_change() {
             self.route.refused();
             return Ok(());
         }
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused if self.core.has_heard() => Ok(()),
-            _ => Err(error),
+        match self.core.has_heard() {
+            true => Ok(()),
+            false => Err(error),
         }
     }
 

@@ -143,9 +143,10 @@ pub enum ClientError {
         /// What is known of the call's weight.
         fate: Fate,
     },
-    /// The node was started again while a request was under way, and has forgotten what it counted.
+    /// The node was started again while a request was under way, and does not know what it had applied before: it
+    /// did not end cleanly, or keeps nothing over its end.
     #[error(
-        "{server} was started again: what it had counted is gone unless its peers know it; whether the weights under way had been added is uncertain, and they were not sent again"
+        "{server} was started again and does not know what it had applied before: what it had counted may be gone unless its peers know it; whether the weights under way had been added is uncertain, and they were not sent again"
     )]
     Restarted {
         /// Which one.

@@ -10,7 +10,7 @@
 //!
 //! use rmbd_cluster::membership::Member;
 //! use rmbd_cluster::seal::KeyRing;
-//! use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions};
+//! use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
 //! use rmbd_sketch::{Geometry, HashFamily, Weight};
 //! use rmbd_store::{Boot, Replica, ReplicaLimits, SliceId};
 //! # use rmbd_proto::Writer;
@@ -36,7 +36,8 @@
 //!         join: number > 1,
 //!         limits: ClusterLimits::default(),
 //!     };
-//!     let cluster = Cluster::try_new(Duration::ZERO, options, vec![Arc::clone(&replica)])?;
+//!     let slices = slices_of([Arc::clone(&replica)], Duration::ZERO)?;
+//!     let cluster = Cluster::try_new(Duration::ZERO, options, slices)?;
 //!     Ok((replica, cluster))
 //! }
 //!
@@ -65,5 +66,6 @@ pub mod seal;
 
 pub use gossip::{
     Agreement, Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT,
-    MemberView, NewClusterError, OneWayView, READY_LIMIT, ReadyState, Traffic,
+    LastVersion, MemberView, NAME_LIMIT, NameTaken, NewClusterError, NewWriter, OneWayView,
+    READY_LIMIT, ReadyState, SharedNode, Traffic, slices_of,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rmbd_cluster::membership::{Member, MemberState};
 use rmbd_cluster::seal::{KeyRing, generate_key_text};
-use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState};
+use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState, slices_of};
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, Weight};
@@ -130,7 +130,8 @@ impl Machine for Node {
             join: setup.joins,
             limits: setup.limits,
         };
-        let mut cluster = Cluster::try_new(now, options, replicas.clone()).unwrap();
+        let slices = slices_of(replicas.clone(), now).unwrap();
+        let mut cluster = Cluster::try_new(now, options, slices).unwrap();
         let pardons = Arc::new(PardonBook::new(setup.boot));
         cluster.share_pardons(Arc::clone(&pardons));
         Self {

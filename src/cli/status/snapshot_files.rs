@@ -38,6 +38,9 @@ pub(super) fn write(files: &SnapshotFilesStatus, out: &mut String) -> std::fmt::
                 false => "begun as another writer",
             }
         )?;
+        if loaded.refused > 0 {
+            writeln!(out, "skipped    no room for slices {}", loaded.refused)?;
+        }
         for skipped in &loaded.skipped {
             writeln!(out, "skipped    {}", printable(skipped))?;
         }

@@ -40,6 +40,7 @@ use rmbd_store::{
 /// use std::sync::Arc;
 ///
 /// use rmbd::engine::{Admitted, Answer, Engine, EngineOptions, Limit, Session, Verdict};
+/// use rmbd_store::once::{BootChain, OnceTable};
 /// use rmbd_store::{Registry, Replica};
 /// use rmbd_sketch::{Geometry, HashFamily, Weight};
 /// use rmbd_proto::{Boot, SketchNumber};
@@ -47,9 +48,9 @@ use rmbd_store::{
 /// let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8)?;
 /// let options = EngineOptions {
 ///     boot: Boot(1),
+///     earlier: BootChain::default(),
 ///     max_weight: Weight::MAX,
-///     once_clients: 1000,
-///     once_secret: [7; 32],
+///     once: Arc::new(OnceTable::new(1000, &[7; 32])),
 /// };
 /// let engine = Arc::new(Engine::new(Registry::of_default(Arc::new(replica)), &options));
 /// let mut session = Session::new(engine);
@@ -201,10 +202,10 @@ impl<T: Copy> Session<T> {
     /// Asks whether a request was applied before. Where it was not it is marked as applied, so all of it must be.
     ///
     /// # Errors
-    /// It may not be applied: it means another start, is too old to tell, or its client is new and gets no place
-    /// (yet: [`Refusal::AddressUnproven`] asks for [`cookie`](Self::cookie)).
+    /// It may not be applied: it means a start whose requests are not known here, is too old to tell, or its client
+    /// is new and gets no place (yet: [`Refusal::AddressUnproven`] asks for [`cookie`](Self::cookie)).
     pub fn admit(&mut self, request: Numbered<'_>, now: Duration) -> Result<Turn, Refusal> {
-        if request.boot != self.engine.boot {
+        if request.boot != self.engine.boot && !self.engine.knows_earlier(request.boot) {
             return Err(Refusal::WrongBoot);
         }
         let once = &self.engine.once;

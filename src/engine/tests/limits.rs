@@ -37,9 +37,9 @@ impl Limits {
         let slices = slices.collect();
         let options = EngineOptions {
             boot: BOOT,
+            earlier: BootChain::default(),
             max_weight: Weight::new(MAX).unwrap(),
-            once_clients: 100,
-            once_secret: [7; COOKIE_SECRET_BYTES],
+            once: Arc::new(OnceTable::new(100, &[7; 32])),
         };
         let registry = Registry::new(sketches).unwrap();
         let engine = Arc::new(Engine::new(registry, &options));

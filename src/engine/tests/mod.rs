@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 mod limits;
+mod restart;
 
 use super::*;
 use rmbd_proto::{SketchName, SketchNumber};
@@ -35,9 +36,9 @@ fn engine_of(widths: &[u64], family: HashFamily, max_weight: u32) -> Arc<Engine>
     let registry = Registry::new(sketches.collect()).unwrap();
     let options = EngineOptions {
         boot: BOOT,
+        earlier: BootChain::default(),
         max_weight: Weight::new(max_weight).unwrap(),
-        once_clients: 100,
-        once_secret: [7; COOKIE_SECRET_BYTES],
+        once: Arc::new(OnceTable::new(100, &[7; 32])),
     };
     Arc::new(Engine::new(registry, &options))
 }

@@ -40,13 +40,14 @@ class NobodyThere(RmbdError):
 
 
 class Restarted(RmbdError):
-    """The node was started again while a request was under way, and has forgotten its counts."""
+    """The node was started again while a request was under way, and does not know what it had applied before."""
 
     uncertain = True
 
     def __init__(self, server: object) -> None:
         super().__init__(
-            f"{server} was started again: what it had counted is gone unless its peers know it; "
+            f"{server} was started again and does not know what it had applied before: "
+            "what it had counted may be gone unless its peers know it; "
             "whether the weights under way had been added is uncertain, and they were not sent again"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections import deque
@@ -23,6 +24,14 @@ BOOT_TRUSTED_S = 10.0
 """After so much silence the node may have been started again: its boot is asked for before adding."""
 _REORDERING_MAX = 8
 """Replies to so many later datagrams mean that one is lost."""
+_ABOUT_THE_PEER = {
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.EPERM,
+}
+"""Errors of a socket that tell of the other side, or of the way there."""
 SHARES = 3
 """Shares of the timeout that each address of a name has before the next one is tried."""
 
@@ -106,7 +115,7 @@ class Exchange:
         self._is_held = self._is_held and (is_silent or is_refused)
         if not (is_silent or is_refused) or now < self._pause_until:
             return
-        if any(batch.sequence is not None for batch in self._flying.values()):
+        if self._may_not_move():
             self._is_held = self._once
             return
         if client._move_on():
@@ -116,6 +125,10 @@ class Exchange:
         else:
             client._addresses.again()
             self._pause_until = now + client._timeout / SHARES
+
+    def _may_not_move(self) -> bool:
+        """An add is under way, of which only this node knows whether it was applied."""
+        return any(batch.sequence is not None for batch in self._flying.values())
 
     def _resume(self) -> None:
         """What only asks is asked again, elsewhere; what was never sent has to know the boot there."""
@@ -190,9 +203,18 @@ class Exchange:
         except BlockingIOError:
             # It counts as lost.
             pass
-        except ConnectionRefusedError:
-            # A server that answered before may be on its way back, or elsewhere.
-            self._is_refused = True
+        except OSError as error:
+            self._excuse(error)
+
+    def _excuse(self, error: OSError) -> None:
+        """A server that answered before may be on its way back, or elsewhere: what says that it is not there is no
+        more than silence.
+        """
+        is_refusal = isinstance(error, ConnectionRefusedError)
+        is_away = self._client._has_heard and error.errno in _ABOUT_THE_PEER
+        if not (is_refusal or is_away):
+            raise error
+        self._is_refused = True
 
     def _wait(self) -> None:
         """Takes replies, after waiting for the first one."""
@@ -205,7 +227,7 @@ class Exchange:
         since = self._silent_since()
         if self._client._until is not None:
             until = min(until, self._client._until)
-        if since is not None:
+        if since is not None and not self._may_not_move():
             until = min(until, max(since + self._client._timeout / SHARES, self._pause_until))
         # 0 is not to wait at all.
         self._socket.settimeout(max(0.0, until - time.monotonic()))
@@ -214,8 +236,8 @@ class Exchange:
                 datagram = self._socket.recv(2048)
             except (BlockingIOError, TimeoutError, socket.timeout):
                 break
-            except ConnectionRefusedError:
-                self._is_refused = True
+            except OSError as error:
+                self._excuse(error)
             else:
                 reply = _wire.read_reply(datagram)
                 if reply is not None:

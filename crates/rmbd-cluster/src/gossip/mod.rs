@@ -25,7 +25,8 @@
 //!   sketch (`peers/about.rs`), they exchange nothing of it.
 //! - `repair`: each round a digest of all slices goes to one live member, and whoever is behind pulls. So slices of
 //!   nodes that are gone, or cannot be reached, come from any neighbour.
-//! - `lifecycle`: when a node that joins has everything, and when one that leaves has told everything.
+//! - `lifecycle`: when a node that joins has everything, when one that leaves has told everything, and whose the name
+//!   of our slices is where an earlier start gave it.
 //! - `cluster`: the [`Cluster`], which holds one of each, and says what happens in which order.
 //!
 //! A node has up to 256 sketches, and all bounds are for all of them together. Each has a share: passes over live
@@ -47,9 +48,10 @@ mod state;
 mod transport;
 
 pub use self::cluster::{Cluster, ClusterOptions};
-pub use self::lifecycle::{LEAVE_LIMIT, READY_LIMIT};
+pub use self::lifecycle::{LEAVE_LIMIT, NAME_LIMIT, READY_LIMIT};
 pub use self::limits::ClusterLimits;
-pub use self::sketches::NewClusterError;
+pub use self::sketches::{NewClusterError, slices_of};
 pub use self::state::{
-    Agreement, ClusterEvent, ClusterState, MemberView, OneWayView, ReadyState, Traffic,
+    Agreement, ClusterEvent, ClusterState, LastVersion, MemberView, NameTaken, NewWriter,
+    OneWayView, ReadyState, SharedNode, Traffic,
 };

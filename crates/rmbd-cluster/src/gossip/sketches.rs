@@ -15,9 +15,6 @@ use rmbd_store::{
 /// The reason for which there is no cluster. Nothing was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NewClusterError {
-    /// There is no memory for the copy of a sketch's own slice and its hashes.
-    #[error(transparent)]
-    NoMemory(#[from] NoMemory),
     /// There are no sketches, or too many.
     #[error("a node has 1 to {SKETCHES_MAX} sketches, not {0}")]
     NumberOfSketches(usize),
@@ -31,6 +28,19 @@ pub enum NewClusterError {
     OtherWriter(SketchNumber),
 }
 
+/// The slices of replicas for [`Cluster::try_new`](super::Cluster::try_new), which tell how old they are as far as
+/// each one's windows need it.
+///
+/// # Errors
+/// Fails with [`NoMemory`] where there is none for the copy of a sketch's own slice and its hashes; then none is made.
+pub fn slices_of(
+    replicas: impl IntoIterator<Item = Arc<Replica>>,
+    now: Duration,
+) -> Result<Vec<Slices>, NoMemory> {
+    let replicas = replicas.into_iter();
+    replicas.map(|replica| keeping_ages(now, replica)).collect()
+}
+
 /// The slices of all sketches. There is at least one.
 #[derive(Debug)]
 pub(crate) struct Sketches {
@@ -40,6 +50,8 @@ pub(crate) struct Sketches {
     first: usize,
     /// The sketch whose ages were tidied last.
     tidied: usize,
+    /// Our own slices have the name that an earlier start gave them.
+    is_resumed: bool,
 }
 
 /// What is published of our own slice in one sketch.
@@ -50,22 +62,15 @@ pub(crate) struct OurSlice {
     pub(crate) cells: u32,
     /// The version of the last pass that was finished.
     pub(crate) version: u64,
+    /// The slice has the name that an earlier start gave it.
+    pub(crate) is_resumed: bool,
 }
 
 impl Sketches {
-    /// The slices of these replicas, of which nothing is published yet; and what is told of each of them, in the order
-    /// in which they are given.
-    pub(crate) fn try_new(
-        now: Duration,
-        replicas: Vec<Arc<Replica>>,
-    ) -> Result<(Self, Vec<OurSketch>), NewClusterError> {
-        check(&replicas)?;
-        let told = replicas.iter().map(|replica| OurSketch::of(replica));
-        let told = told.collect();
-        let all = replicas
-            .into_iter()
-            .map(|replica| keeping_ages(now, replica));
-        let all: Vec<Slices> = all.collect::<Result<_, NoMemory>>()?;
+    /// The sketches with these slices; and what is told of each of them, in the order in which they are given.
+    pub(crate) fn try_new(all: Vec<Slices>) -> Result<(Self, Vec<OurSketch>), NewClusterError> {
+        check(&all)?;
+        let told = all.iter().map(OurSketch::of).collect();
         Ok((Self::new(all), told))
     }
 
@@ -74,10 +79,14 @@ impl Sketches {
         all.sort_by_key(|slices| slices.own_slice().sketch);
         let is_first = |slices: &Slices| Some(slices.own_slice().sketch) == number_of_first;
         let first = all.iter().position(is_first).unwrap_or(0);
+        // All have one writer. So a sketch in which it goes on from nothing may be known elsewhere, too: it may have
+        // been left out for a while, or have had another geometry.
+        let is_resumed = all.iter().any(Slices::is_resumed);
         Self {
             all,
             first,
             tidied: 0,
+            is_resumed,
         }
     }
 
@@ -98,11 +107,6 @@ impl Sketches {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slices> {
         self.all.iter_mut()
-    }
-
-    /// All, in the order of their numbers.
-    pub(crate) fn all_mut(&mut self) -> &mut [Slices] {
-        &mut self.all
     }
 
     /// All numbers, ascending.
@@ -132,12 +136,24 @@ impl Sketches {
 
     /// What is published of our own slice in a sketch.
     pub(crate) fn our_slice(&self, number: SketchNumber) -> Option<OurSlice> {
-        self.get(number).map(OurSlice::of)
+        self.get(number).map(|slices| self.ours_in(slices))
     }
 
     /// What is published of our own slices, in the order of the sketches' numbers.
     pub(crate) fn our_slices(&self) -> impl Iterator<Item = OurSlice> + '_ {
-        self.all.iter().map(OurSlice::of)
+        self.all.iter().map(|slices| self.ours_in(slices))
+    }
+
+    /// Our own slices have the name that an earlier start gave them: others may know them.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// What was added since this start is of this writer from now on, in all sketches.
+    pub(crate) fn take_new_writer(&mut self, writer: Writer) {
+        self.is_resumed = false;
+        let all = self.all.iter_mut();
+        all.for_each(|slices| slices.take_new_writer(writer));
     }
 
     /// Makes marks in all sketches in which a step is over.
@@ -181,9 +197,17 @@ impl Sketches {
     fn slices_of(&self, slice: &SliceId) -> Option<&Slices> {
         self.get(slice.sketch)
     }
+
+    fn ours_in(&self, slices: &Slices) -> OurSlice {
+        OurSlice {
+            sketch: slices.own_slice().sketch,
+            cells: slices.own_cells().len() as u32,
+            version: slices.own_version(),
+            is_resumed: self.is_resumed,
+        }
+    }
 }
 
-/// The slices of a replica, which tell how old they are as far as its windows need it.
 fn keeping_ages(now: Duration, replica: Arc<Replica>) -> Result<Slices, NoMemory> {
     let windows: Vec<WindowPlan> = replica.window_plans().copied().collect();
     let mut slices = Slices::try_new(replica)?;
@@ -304,16 +328,6 @@ impl Sketches {
     }
 }
 
-impl OurSlice {
-    fn of(slices: &Slices) -> Self {
-        Self {
-            sketch: slices.own_slice().sketch,
-            cells: slices.own_cells().len() as u32,
-            version: slices.own_version(),
-        }
-    }
-}
-
 /// One of our sketches, as others are told of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OurSketch {
@@ -324,8 +338,8 @@ pub(crate) struct OurSketch {
 }
 
 impl OurSketch {
-    fn of(replica: &Replica) -> Self {
-        let (sketch, own) = (replica.own(), replica.own_slice());
+    fn of(slices: &Slices) -> Self {
+        let (sketch, own) = (slices.replica().own(), slices.own_slice());
         Self {
             entry: SketchEntry {
                 number: own.sketch,
@@ -337,12 +351,12 @@ impl OurSketch {
     }
 }
 
-fn check(replicas: &[Arc<Replica>]) -> Result<(), NewClusterError> {
-    if replicas.is_empty() || replicas.len() > SKETCHES_MAX {
-        return Err(NewClusterError::NumberOfSketches(replicas.len()));
+fn check(all: &[Slices]) -> Result<(), NewClusterError> {
+    if all.is_empty() || all.len() > SKETCHES_MAX {
+        return Err(NewClusterError::NumberOfSketches(all.len()));
     }
-    let first = replicas[0].own_slice();
-    let own = replicas.iter().map(|replica| replica.own_slice());
+    let first = all[0].own_slice();
+    let own = all.iter().map(Slices::own_slice);
     if let Some(other) = own
         .clone()
         .find(|own| (own.node, own.writer) != (first.node, first.writer))

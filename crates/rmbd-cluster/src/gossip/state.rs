@@ -108,6 +108,69 @@ pub struct ClusterState {
     pub is_ready: bool,
     /// How much is here of what the cluster had at the join.
     pub readiness: ReadyState,
+    /// Our own slices have the name that an earlier start gave them, and nobody who gets them has told yet what it has
+    /// of them. Until then nothing of them goes out.
+    pub is_name_open: bool,
+    /// The new writer that was taken in this start, since the name of our slices was not ours alone.
+    pub new_writer: Option<NewWriter>,
+    /// Node numbers that several live members have, this one included: some run on copies of one disk. All of them
+    /// count in full.
+    pub shared_nodes: Vec<SharedNode>,
+}
+
+/// Our own slice in a sketch at the end of a node: see [`Cluster::last_versions`](super::Cluster::last_versions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastVersion {
+    /// The slice.
+    pub slice: SliceId,
+    /// The version that has all that was added.
+    pub version: u64,
+}
+
+/// A node number that several live members have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedNode {
+    /// The number.
+    pub node: u64,
+    /// The cluster addresses of these members, ascending.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What has shown that the name of our own slices is not ours alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameTaken {
+    /// Somebody has a version of our slice that nobody has from us.
+    LaterVersion {
+        /// The sketch that the slice is of.
+        sketch: SketchNumber,
+        /// The version.
+        version: u64,
+    },
+    /// Somebody has a version of our slice with other cells.
+    OtherCells {
+        /// The sketch that the slice is of.
+        sketch: SketchNumber,
+        /// The version.
+        version: u64,
+    },
+    /// Another live node has our number, and writes our slices.
+    SameWriter,
+    /// Nobody of those who are there has told what it has of our slices, for [`NAME_LIMIT`](super::NAME_LIMIT).
+    Unanswered,
+}
+
+/// A new writer that a node has taken. What it added since its start is a slice of its own, and so nothing is hidden;
+/// what had gone out under the name before may count twice. To all others the node is another start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewWriter {
+    /// What has shown that it was necessary.
+    pub reason: NameTaken,
+    /// The address of whoever has shown it.
+    pub by: Option<SocketAddr>,
+    /// The writer before.
+    pub before: Writer,
+    /// The new one.
+    pub writer: Writer,
 }
 
 /// How much is here of what the cluster had when this node joined it. What there was no room for is told of
@@ -216,6 +279,10 @@ pub enum ClusterEvent {
         /// Why.
         reason: SliceRefused,
     },
+    /// The name of our own slices was not ours alone: they have a new writer now. Told once at most.
+    NewWriter(NewWriter),
+    /// Several live members have one node number. Told once a number.
+    SharedNode(SharedNode),
     /// A target that was pushed to one way is a member now, or did not answer any more.
     OneWayEnded {
         /// Its cluster address.

@@ -241,13 +241,22 @@ impl Membership {
         }
         self.effects.own_address = moved.address;
         if me.is_plausible() {
-            ignore(self.foca.change_identity(moved, &mut self.effects));
             self.effects.report(MembershipEvent::Rejoined(moved));
-            self.settle();
-        } else {
-            // Nobody can have heard of us, and nobody could be told of the identity that we had.
-            let config = self.options.config(self.configured_for);
-            self.foca = Foca::new(moved, config, self.rng.fork(), PostcardCodec);
+        }
+        self.change_identity(moved);
+    }
+
+    /// This node is another start from now on, at the same address: whoever knew the one before takes this one in its
+    /// place. We know whom we knew.
+    pub fn begin_again(&mut self, now: Duration, boot: Boot) {
+        self.advance(now);
+        let me = *self.me();
+        let other = Member {
+            boot,
+            ..me.outbidding(&me)
+        };
+        if !self.has_left {
+            self.change_identity(other);
         }
     }
 
@@ -359,6 +368,17 @@ impl Membership {
         self.members()
             .map(|(member, _)| member)
             .find(|member| member.boot == boot)
+    }
+
+    fn change_identity(&mut self, identity: Member) {
+        if self.me().is_plausible() {
+            ignore(self.foca.change_identity(identity, &mut self.effects));
+            self.settle();
+        } else {
+            // Nobody can have heard of us, and nobody could be told of the identity that we had.
+            let config = self.options.config(self.configured_for);
+            self.foca = Foca::new(identity, config, self.rng.fork(), PostcardCodec);
+        }
     }
 
     /// Brings our own time to `now`. If a timer is overdue by more than a probe period, then we stood

@@ -122,9 +122,13 @@
 //! - A reply to a request that it has a reply to already says nothing, whatever it says: a late double
 //!   of the request may have left the window.
 //! - It repeats for no longer than [`ONCE_RETRY_S_MAX`]; after that the node may forget the client.
-//! - Boot is the node's present one, from `info`. A node that was started again has forgotten all
-//!   clients and refuses what names another boot ([`Problem::WrongBoot`]): whether the request had been
-//!   applied before is then *uncertain*, which a client says rather than adding twice.
+//! - Boot is the node's present one, from `info`, when the request is sent first; all repeats name the same one.
+//!   A node that ended cleanly and was started again has another boot, and may remember what it had applied
+//!   before: then it takes requests that name earlier boots as if it had never ended. Otherwise it refuses what
+//!   names another boot ([`Problem::WrongBoot`]): whether the request had been applied before is then
+//!   *uncertain*, which a client says rather than adding twice.
+//! - While a node is started again nobody listens at its port. That its host says so (`ECONNREFUSED`) is no more
+//!   than silence to a client that the node has answered before: it goes on repeating.
 //!
 //! **First contact.** A node remembers a new client only once it knows that somebody receives at its address,
 //! so that forged addresses do not fill its table. What proves that is a *cookie*, at most [`COOKIE_BYTES_MAX`]

@@ -25,7 +25,7 @@ pub enum Problem {
          `default`"
     )]
     UnknownSketch,
-    /// Once, for another boot of the node.
+    /// Once, for another boot of the node, of which it does not know what it had applied.
     #[error(
         "the node was started again: nothing was applied now, and whether it had been before is \
          uncertain; ask for its new boot"

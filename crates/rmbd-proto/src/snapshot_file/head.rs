@@ -11,7 +11,7 @@ pub const FORMAT: u16 = 1;
 const PROGRAM_BYTES_MAX: usize = 64;
 
 /// What a file is, and when it was begun.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileHead {
     /// The number of its format.
     pub format: u16,

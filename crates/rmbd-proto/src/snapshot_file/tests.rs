@@ -197,7 +197,11 @@ proptest! {
 
     /// Blocks of groups that were begun well are read further than random ones.
     #[test]
-    fn no_groups_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cells in 1..2_000_u32, marks in 0..4_usize) {
+    fn no_groups_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        cells in 1..2_000_u32,
+        marks in 0..4_usize,
+    ) {
         let mut out = Vec::new();
         let _ = GroupsBlockWriter::begin(&SLICE, (0, Fold::NONE), &[0; 4][..marks], &mut out);
         out.extend(bytes);

@@ -22,6 +22,12 @@ impl Moment {
         }
     }
 
+    /// The moment so many nanoseconds after the fixed one.
+    #[must_use]
+    pub fn at_ns(ns: i64) -> Self {
+        Self { ns }
+    }
+
     /// The moment that is so much earlier.
     #[must_use]
     pub fn before(self, age_ms: u64) -> Self {

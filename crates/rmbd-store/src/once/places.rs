@@ -28,6 +28,8 @@ pub struct Network(u64);
 
 /// The bit that marks the number of an IPv6 network, above its bits and those of IPv4.
 const IS_V6: u64 = 1 << V6_BITS;
+/// The number of the last IPv4 network.
+const V4_MAX: u64 = (1 << V4_BITS) - 1;
 
 impl Network {
     /// The network of an address. An IPv4 address has one network, also in its IPv6-mapped form.
@@ -37,6 +39,19 @@ impl Network {
             IpAddr::V4(ip) => u64::from(ip.to_bits() >> (Ipv4Addr::BITS - V4_BITS)),
             IpAddr::V6(ip) => IS_V6 | (ip.to_bits() >> (Ipv6Addr::BITS - V6_BITS)) as u64,
         })
+    }
+}
+
+/// The number of a network, as it is saved.
+impl Network {
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// `None` where no network has this number.
+    pub(super) fn of_number(number: u64) -> Option<Self> {
+        let is_one = number <= V4_MAX || number >> V6_BITS == 1;
+        is_one.then_some(Self(number))
     }
 }
 
@@ -110,6 +125,19 @@ impl Places {
         self.give_back(network);
         self.refused_last.store(network.0 + 1, Relaxed);
         Err(refusal)
+    }
+
+    /// Takes a place for a client that had one before a restart, however many its network holds; false where there is
+    /// none.
+    pub(super) fn hold(&self, network: Network) -> bool {
+        if self.held.fetch_add(1, Relaxed) >= self.max {
+            self.held.fetch_sub(1, Relaxed);
+            return false;
+        }
+        for counter in self.counters(network) {
+            counter.fetch_add(1, Relaxed);
+        }
+        true
     }
 
     /// Returns a place that was taken.

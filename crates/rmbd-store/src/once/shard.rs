@@ -7,10 +7,8 @@
 //! ```
 
 use super::places::{Network, Places};
+use super::saved::{Bits, SavedClient, WORDS};
 use super::{Admission, IDLE_LIMIT, WINDOW};
-
-/// Words of 64 bits in a window.
-const WORDS: usize = (WINDOW / 64) as usize;
 
 /// The number that stands for no place.
 const NOWHERE: u32 = u32::MAX;
@@ -55,10 +53,23 @@ struct Client {
     heard_ms: u64,
     highest: u64,
     /// Bit s % 64 of word s / 64 % WORDS tells whether sequence s was applied.
-    applied: [u64; WORDS],
+    applied: Bits,
     /// Bits as in `applied`: whether a verdict of that sequence is known, and whether it admitted.
-    decided: [u64; WORDS],
-    admitted: [u64; WORDS],
+    decided: Bits,
+    admitted: Bits,
+}
+
+/// What became of a client that a save had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It holds a place.
+    Live,
+    /// It holds none, and is remembered while its memory is not needed.
+    Remembered,
+    /// It was not live, and there is no memory for it.
+    Forgotten,
+    /// It has a right to a place, and there is none; or it is here already.
+    Refused,
 }
 
 impl Shard {
@@ -139,6 +150,95 @@ impl Shard {
         self.client(request)?.verdict(request.sequence)
     }
 
+    /// The clients, by when they were heard of (ms), and their places.
+    pub(super) fn ages(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let places = 0..self.entries.len() as u32;
+        self.entries
+            .iter()
+            .map(|client| client.heard_ms)
+            .zip(places)
+    }
+
+    /// The client at a place, as it is saved.
+    pub(super) fn saved(&self, place: u32, now_ms: u64) -> Option<SavedClient> {
+        let client = self.entries.get(place as usize)?;
+        Some(SavedClient {
+            id: client.id,
+            network: client.network,
+            age_ms: now_ms.saturating_sub(client.heard_ms),
+            highest: client.highest,
+            applied: client.applied,
+            decided: client.decided,
+            // Bits of what is not decided are left from other sequences.
+            admitted: std::array::from_fn(|at| client.admitted[at] & client.decided[at]),
+        })
+    }
+
+    /// Takes in a client that a save had, where its age puts it. A live one keeps its place whatever its network
+    /// holds, as it would have without the restart.
+    pub(super) fn take_in(
+        &mut self,
+        saved: &SavedClient,
+        hash: u64,
+        now_ms: u64,
+        places: &Places,
+    ) -> Taken {
+        let head = self.head(hash);
+        if self.find(saved.id, head).is_some() {
+            return Taken::Refused;
+        }
+        let heard_ms = now_ms.saturating_sub(saved.age_ms);
+        let is_live = self.would_be_live(heard_ms, now_ms);
+        if is_live && !places.hold(saved.network) {
+            return Taken::Refused;
+        }
+        let Some(place) = self.vacate() else {
+            if is_live {
+                places.give_back(saved.network);
+                return Taken::Refused;
+            }
+            return Taken::Forgotten;
+        };
+        self.put(place, Client::of(saved, heard_ms, is_live), head);
+        self.link(place, self.heard_until(heard_ms));
+        if is_live && !self.is_live(self.entries[place as usize].older) {
+            self.oldest_live = place;
+        }
+        match is_live {
+            true => Taken::Live,
+            false => Taken::Remembered,
+        }
+    }
+
+    /// Whether a client that was heard of then would be live. Among its neighbours it is as they are, so that all who
+    /// are live stand together.
+    fn would_be_live(&self, heard_ms: u64, now_ms: u64) -> bool {
+        let older = self.heard_until(heard_ms);
+        let newer = match self.entries.get(older as usize) {
+            Some(client) => client.newer,
+            None => self.oldest,
+        };
+        let is_over = now_ms.saturating_sub(heard_ms) > IDLE_LIMIT.as_millis() as u64;
+        self.is_live(older) || ((newer == NOWHERE || self.is_live(newer)) && !is_over)
+    }
+
+    fn is_live(&self, place: u32) -> bool {
+        let client = self.entries.get(place as usize);
+        client.is_some_and(|client| client.is_live)
+    }
+
+    /// The latest client that was not heard of after that time. A save has the oldest clients first, so that it is
+    /// one of the newest here.
+    fn heard_until(&self, heard_ms: u64) -> u32 {
+        let mut place = self.newest;
+        while let Some(client) = self.entries.get(place as usize)
+            && client.heard_ms > heard_ms
+        {
+            place = client.older;
+        }
+        place
+    }
+
     fn client(&mut self, request: &Request) -> Option<&mut Client> {
         let place = self.find(request.client, self.head(request.hash))?;
         Some(&mut self.entries[place as usize])
@@ -148,6 +248,31 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Checks that the list goes both ways in the order of ages, and that the live stand at its end. Returns how many
+    /// they are.
+    #[cfg(test)]
+    pub(super) fn check(&self) -> usize {
+        let (mut place, mut before) = (self.oldest, NOWHERE);
+        let (mut live, mut listed, mut heard_ms) = (0, 0, 0);
+        while let Some(client) = self.entries.get(place as usize) {
+            assert_eq!(client.older, before);
+            assert!(client.heard_ms >= heard_ms);
+            assert!(
+                client.is_live || live == 0,
+                "all behind a live one are live"
+            );
+            if client.is_live && live == 0 {
+                assert_eq!(self.oldest_live, place);
+            }
+            live += usize::from(client.is_live);
+            (before, place, heard_ms) = (place, client.newer, client.heard_ms);
+            listed += 1;
+        }
+        assert_eq!((self.newest, listed), (before, self.entries.len()));
+        assert_eq!(live == 0, self.oldest_live == NOWHERE);
+        live
     }
 
     fn head(&self, hash: u64) -> u32 {
@@ -193,13 +318,12 @@ impl Shard {
 
     /// Puts a new client at a place.
     fn settle(&mut self, place: u32, request: &Request, network: Network) -> Admission {
-        let head = self.head(request.hash);
         let mut client = Client {
             id: request.client,
             network,
             is_live: true,
-            head,
-            next_in_chain: self.heads[head as usize],
+            head: NOWHERE,
+            next_in_chain: NOWHERE,
             newer: NOWHERE,
             older: NOWHERE,
             heard_ms: request.now_ms,
@@ -209,13 +333,20 @@ impl Shard {
             admitted: [0; WORDS],
         };
         let admission = client.mark(request.sequence);
+        self.put(place, client, self.head(request.hash));
+        self.link_newest(place);
+        admission
+    }
+
+    /// Writes a client to vacated memory, in front of its chain.
+    fn put(&mut self, place: u32, mut client: Client, head: u32) {
+        client.head = head;
+        client.next_in_chain = self.heads[head as usize];
         match self.entries.get_mut(place as usize) {
             Some(entry) => *entry = client,
             None => self.entries.push(client),
         }
         self.heads[head as usize] = place;
-        self.link_newest(place);
-        admission
     }
 
     fn unlink_age(&mut self, place: u32) {
@@ -238,21 +369,45 @@ impl Shard {
 
     /// Links a client as the newest one; a client that was heard of is live.
     fn link_newest(&mut self, place: u32) {
-        let before = self.newest;
-        match self.entries.get_mut(before as usize) {
-            Some(client) => client.newer = place,
-            None => self.oldest = place,
-        }
+        self.link(place, self.newest);
         if self.oldest_live == NOWHERE {
             self.oldest_live = place;
         }
+    }
+
+    /// Links a client as the next newer one of another; behind nobody it is the oldest.
+    fn link(&mut self, place: u32, older: u32) {
+        let newer = match self.entries.get_mut(older as usize) {
+            Some(client) => std::mem::replace(&mut client.newer, place),
+            None => std::mem::replace(&mut self.oldest, place),
+        };
+        match self.entries.get_mut(newer as usize) {
+            Some(client) => client.older = place,
+            None => self.newest = place,
+        }
         let client = &mut self.entries[place as usize];
-        (client.newer, client.older) = (NOWHERE, before);
-        self.newest = place;
+        (client.newer, client.older) = (newer, older);
     }
 }
 
 impl Client {
+    fn of(saved: &SavedClient, heard_ms: u64, is_live: bool) -> Self {
+        Self {
+            id: saved.id,
+            network: saved.network,
+            is_live,
+            head: NOWHERE,
+            next_in_chain: NOWHERE,
+            newer: NOWHERE,
+            older: NOWHERE,
+            heard_ms,
+            highest: saved.highest,
+            applied: saved.applied,
+            decided: saved.decided,
+            admitted: saved.admitted,
+        }
+    }
+
     fn mark(&mut self, sequence: u64) -> Admission {
         if sequence > self.highest {
             self.advance(sequence);

@@ -231,6 +231,12 @@ impl Slices {
         self.replica.windows.set_known_since(time);
     }
 
+    /// The replica that these slices are of.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
     /// The name of our own slice.
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
@@ -465,6 +471,23 @@ impl Slices {
             weight: known.weight(),
             memory_bytes: known.bytes(),
         })
+    }
+
+    /// What tells whether two nodes count alike in this sketch: [`fingerprint`](crate::fingerprint).
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let sketch = self.replica.own();
+        crate::fingerprint(sketch.geometry(), sketch.family())
+    }
+
+    /// Sum of all weights added to a slice, as far as it is known here: of our own, those of all starts that wrote it.
+    #[must_use]
+    pub fn weight_of(&self, slice: &SliceId) -> u64 {
+        if *slice == self.own_slice {
+            let base = self.own.base().map_or(0, |base| base.held().weight());
+            return base.saturating_add(self.replica.own().total_weight());
+        }
+        self.known(slice).map_or(0, Known::weight)
     }
 
     /// Sum of all weights added to our own slice and to the learnt ones.

@@ -20,7 +20,7 @@ impl Cluster {
         part: AboutPart<'_>,
     ) {
         if self.ourselves.is(sender.node, part.writer) {
-            return self.refusals.count("our_writer");
+            return self.meet_same_writer(now, sender, asks);
         }
         let ourselves = Arc::clone(&self.ourselves);
         let Some(peer) = self.peer(now, sender) else {
@@ -52,7 +52,7 @@ impl Cluster {
         }
         if peer.exchanges_any() {
             self.readiness.told(boot);
-            self.begin_exchange(boot);
+            self.begin_exchange(now, boot);
         } else {
             self.readiness.excuse(boot);
         }
@@ -63,8 +63,8 @@ impl Cluster {
     }
 
     /// Both know which sketches they have in common, or we knew it before and it is up again: each learns at once what
-    /// the other one has.
-    pub(super) fn begin_exchange(&mut self, boot: Boot) {
+    /// the other one has. Where our slices are older than this start, it is asked what it has of them.
+    pub(super) fn begin_exchange(&mut self, now: Duration, boot: Boot) {
         let peer = self.peers.get_mut(boot);
         let Some(peer) = peer.filter(|peer| peer.exchanges_any()) else {
             return;
@@ -77,6 +77,9 @@ impl Cluster {
             .iter()
             .filter_map(|&sketch| self.sketches.our_slice(sketch))
         {
+            if ours.is_resumed {
+                peer.progress_mut().questions_mut().put(now, ours.sketch);
+            }
             peer.progress_mut().begin(ours);
         }
         if peer.kind() == PeerKind::Target {
@@ -212,7 +215,7 @@ impl Cluster {
 
     fn take_digest_line(&mut self, now: Duration, from: Boot, theirs: DigestEntry) {
         if self.ourselves.writes(&theirs.slice) {
-            return self.note_has_of_ours(from, &theirs);
+            return self.note_has_of_ours(now, from, &theirs);
         }
         let patience = self.repair.patience();
         let neighbour = self.peers.get(from);
@@ -223,14 +226,6 @@ impl Cluster {
         };
         self.repair
             .compare(now, &mut self.sketches, from, theirs, relation);
-    }
-
-    /// A peer says up to which version it has our slice.
-    fn note_has_of_ours(&mut self, from: Boot, theirs: &DigestEntry) {
-        let ours = self.sketches.our_slice(theirs.slice.sketch);
-        if let (Some(peer), Some(ours)) = (self.peers.get_mut(from), ours) {
-            peer.progress_mut().heard(theirs.version, ours);
-        }
     }
 
     /// Takes a neighbour's lines about siblings.

@@ -66,6 +66,9 @@ impl Cluster {
                     first,
                     hashes,
                 };
+                if self.ourselves.writes(&slice) {
+                    return self.take_sections_of_ours(now, sender, &slice, theirs);
+                }
                 let (ourselves, sketches) = (&self.ourselves, &self.sketches);
                 self.repair
                     .take_sections(now, ourselves, sketches, sender.boot, &slice, theirs);
@@ -265,7 +268,8 @@ impl Cluster {
         }
     }
 
-    /// Notes groups that are asked for, if the slice is here; else says that it is not.
+    /// Notes groups that are asked for, if the slice is here; else says that it is not. Of our own slice nothing goes
+    /// out while its name is open.
     fn serve(
         &mut self,
         now: Duration,
@@ -273,6 +277,9 @@ impl Cluster {
         slice: SliceId,
         groups: impl Iterator<Item = u32>,
     ) {
+        if self.ourselves.writes(&slice) && self.naming.is_open(slice.sketch) {
+            return;
+        }
         if !self.sketches.has(&slice) {
             self.answer(now, sender, QueuedFrame::having(slice));
         } else if let Some(peer) = self.peer(now, sender) {
@@ -296,7 +303,11 @@ impl Cluster {
     }
 
     /// Somebody who is known, and speaks of the slice that we write.
-    fn peer_of_ours(&mut self, sender: Sender, slice: &SliceId) -> Option<(&mut Peer, OurSlice)> {
+    pub(super) fn peer_of_ours(
+        &mut self,
+        sender: Sender,
+        slice: &SliceId,
+    ) -> Option<(&mut Peer, OurSlice)> {
         let ours = self.sketches.our_slice(slice.sketch)?;
         let is_ours = self.ourselves.writes(slice);
         let peer = self.peers.get_mut(sender.boot).filter(|_| is_ours)?;

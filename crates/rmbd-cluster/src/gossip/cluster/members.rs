@@ -1,15 +1,20 @@
 //! Following membership: members come up, go down, and are met at addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
-use crate::gossip::peers::MemberChange;
-use crate::gossip::state::ClusterEvent;
+use crate::gossip::peers::{MemberChange, Peer};
+use crate::gossip::state::{ClusterEvent, SharedNode};
 use crate::gossip::transport::Sender;
 use crate::membership::{Member, MemberState};
 use rmbd_proto::cluster::Purpose;
 use rmbd_proto::{Boot, SketchNumber};
+
+/// Two members of one node number are two nodes where both were heard so long after the later one had come up. Until
+/// then one of them may be a start that has ended, and of which this is not known yet.
+const BOTH_HEARD_AFTER: Duration = Duration::from_secs(5);
 
 impl Cluster {
     pub(super) fn take_membership(&mut self, now: Duration, message: &[u8]) {
@@ -50,9 +55,13 @@ impl Cluster {
             has_changed = true;
             self.events.push(ClusterEvent::Member(event));
         }
-        if !has_changed {
-            return;
+        if has_changed {
+            self.follow_members(now);
         }
+    }
+
+    /// Takes over whom membership knows.
+    pub(super) fn follow_members(&mut self, now: Duration) {
         let members: Vec<(Member, bool)> = self
             .membership
             .members()
@@ -65,6 +74,32 @@ impl Cluster {
         // One that membership has forgotten, or whose place another start has taken.
         for boot in self.peers.keep_members(&known) {
             self.readiness.lost(boot);
+        }
+    }
+
+    /// Node numbers that several live members have, this one included.
+    pub(super) fn shared_nodes(&self) -> Vec<SharedNode> {
+        let mut nodes: BTreeMap<u64, Vec<&Peer>> = BTreeMap::new();
+        for peer in self.peers.live_members() {
+            nodes.entry(peer.node()).or_default().push(peer);
+        }
+        let me = self.membership.me();
+        let shared = nodes.into_iter().filter_map(|(node, peers)| {
+            let last_up_at = peers.iter().filter_map(|peer| peer.up_at()).max()?;
+            let heard_from = Some(last_up_at + BOTH_HEARD_AFTER);
+            let heard = peers.iter().filter(|peer| peer.heard_at() >= heard_from);
+            let ours = (node == me.node).then_some(me.address);
+            let mut addresses: Vec<SocketAddr> =
+                heard.map(|peer| peer.address()).chain(ours).collect();
+            addresses.sort_unstable();
+            (addresses.len() > 1).then_some(SharedNode { node, addresses })
+        });
+        shared.collect()
+    }
+
+    pub(super) fn look_for_shared_nodes(&mut self) {
+        for shared in self.shared_nodes() {
+            self.events.shared_node(shared);
         }
     }
 
@@ -86,13 +121,14 @@ impl Cluster {
         let Some(peer) = self.peers.get_mut(boot) else {
             return;
         };
+        peer.note_up(now);
         peer.ask_about(now, &self.ourselves);
         self.readiness.met(now, boot);
         if peer.about().is_some() && !peer.exchanges_any() {
             self.readiness.excuse(boot);
         }
         self.want_passes(now);
-        self.begin_exchange(boot);
+        self.begin_exchange(now, boot);
         self.tell_pardon_sums(now, boot);
     }
 
@@ -103,7 +139,10 @@ impl Cluster {
         let sketches: Vec<SketchNumber> = self.sketches.numbers().collect();
         for sketch in sketches {
             let peer = self.peers.get(boot);
-            if let Some(slice) = peer.and_then(|peer| peer.present_slice(sketch)) {
+            let slice = peer.and_then(|peer| peer.present_slice(sketch));
+            // Another start may have gone on with it.
+            let slice = slice.filter(|slice| !self.peers.is_live_writer(slice));
+            if let Some(slice) = slice {
                 self.sketches.rest(&slice);
             }
             self.note_converged(now, sketch);

@@ -5,6 +5,7 @@ mod frames;
 mod handle;
 mod leave;
 mod members;
+mod name;
 mod one_way;
 mod pardons;
 mod rounds;
@@ -23,7 +24,7 @@ use rand::{Rng, SeedableRng};
 
 use self::rounds::Rounds;
 use super::contact::{Contacts, OneWayTargets, SeedAddresses};
-use super::lifecycle::{Leaving, Readiness};
+use super::lifecycle::{Leaving, Naming, Readiness};
 use super::limits::ClusterLimits;
 use super::pacer::Pacer;
 use super::pardons::PardonGossip;
@@ -38,12 +39,12 @@ use crate::membership::{Member, Membership, MembershipOptions};
 use crate::seal::{HEADER_BYTES, KeyRing, KnownChannel, TAG_BYTES};
 use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::{DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, Head};
-use rmbd_store::{Replica, Slices};
+use rmbd_store::Slices;
 
 /// The settings of a [`Cluster`].
 #[derive(Debug)]
 pub struct ClusterOptions {
-    /// This node. Its node is that of the replicas' own slices.
+    /// This node. Its node is that of the own slices.
     pub me: Member,
     /// The cluster's keys.
     pub keys: KeyRing,
@@ -107,7 +108,9 @@ pub struct Cluster {
     repair: Repair,
     pardons: PardonGossip,
     readiness: Readiness,
+    naming: Naming,
     leaving: Leaving,
+    limits: ClusterLimits,
     events: Events,
     refusals: Refusals,
 }
@@ -122,16 +125,20 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// A node that knows nobody yet, with these sketches: 1 to 256, each with its own number, in all of which the same
-    /// writer of the same node writes. Others are told of them in this order. What they hold already is published with
-    /// the first round in which there is somebody to tell.
+    /// A node that knows nobody yet, with the slices of these sketches (see [`slices_of`](super::slices_of)): 1 to 256,
+    /// each with its own number, in all of which the same writer of the same node writes. Others are told of them in
+    /// this order. What was added to them already is published with the first round in which there is somebody to tell.
+    ///
+    /// Where our own slices go on from an earlier start ([`Slices::is_resumed`]), nothing of them goes out before
+    /// somebody who is to get it has told what it has of them; and where they turn out to be written by another node,
+    /// too, they get a new writer, which a [`ClusterEvent::NewWriter`] says. Then this node has another boot, too.
     ///
     /// # Errors
     /// Fails as [`NewClusterError`] says.
     pub fn try_new(
         now: Duration,
         options: ClusterOptions,
-        sketches: Vec<Arc<Replica>>,
+        sketches: Vec<Slices>,
     ) -> Result<Self, NewClusterError> {
         let mut random = ChaCha12Rng::seed_from_u64(options.seed);
         let membership_options = MembershipOptions {
@@ -141,7 +148,12 @@ impl Cluster {
         let membership = Membership::new(options.me, random.next_u64(), membership_options);
         let limits = options.limits.in_range();
         let boot = options.me.boot;
-        let (sketches, told) = Sketches::try_new(now, sketches)?;
+        let (sketches, told) = Sketches::try_new(sketches)?;
+        let naming = Naming::new(&sketches);
+        let mut publishing = Publishing::new(now);
+        // It was at rest when the earlier start ended, and is kept elsewhere than here.
+        let ours = sketches.our_slices();
+        ours.for_each(|ours| publishing.note_told(ours.sketch, ours.version));
         let pacer = Pacer::new(now, options.gossip_rate_bytes_per_s);
         Ok(Self {
             ourselves: Arc::new(Ourselves::new(boot, &told)),
@@ -154,12 +166,14 @@ impl Cluster {
             inbox: Inbox::new(boot, options.keys.clone()),
             outbox: Outbox::new(boot, options.keys, limits.channels, pacer),
             sketches,
-            publishing: Publishing::new(now),
+            publishing,
             urgent: UrgentKeys::new(limits.urgent_keys_a_round),
             peers: Peers::new(limits),
             repair: Repair::new(options.gossip_interval, limits),
             pardons: PardonGossip::new(boot),
             readiness: Readiness::new(now, options.join),
+            naming,
+            limits,
             leaving: Leaving::new(options.join),
             events: Events::default(),
             refusals: Refusals::default(),

@@ -45,7 +45,7 @@ impl Cluster {
         if let Some(peer) = self.peer(now, sender) {
             peer.become_target();
             self.ask_about(now, sender);
-            self.begin_exchange(sender.boot);
+            self.begin_exchange(now, sender.boot);
         }
     }
 

@@ -1,14 +1,13 @@
-//! What a snapshot file needs, which is written and loaded on threads of others.
+//! What a snapshot file needs, which another thread writes.
 
 use std::time::Duration;
 
 use super::Cluster;
 use rmbd_proto::SketchNumber;
-use rmbd_store::Slices;
 
 impl Cluster {
     /// Goes on with passes over our own live cells, as much as one call of [`wake`](Self::wake) does, until each sketch
-    /// has made as many ([`Slices::passes`]) as `passes` says, in the order of [`all_slices`](Self::all_slices).
+    /// has made as many ([`Slices::passes`](rmbd_store::Slices::passes)) as `passes` says, in the order of [`all_slices`](Self::all_slices).
     /// Returns whether all have. Others are told of what this publishes, so [`next_wake`](Self::next_wake) may be
     /// earlier.
     pub fn publish_until(&mut self, now: Duration, passes: &[u64]) -> bool {
@@ -20,12 +19,6 @@ impl Cluster {
             self.publish_some(now);
         }
         self.missing_passes(passes).next().is_none()
-    }
-
-    /// The slices of all sketches, in the order of their numbers, for loading what an earlier start had counted. To be
-    /// used before anybody was met, and before anything was published.
-    pub fn slices_to_load(&mut self) -> &mut [Slices] {
-        self.sketches.all_mut()
     }
 
     fn missing_passes(&self, passes: &[u64]) -> impl Iterator<Item = SketchNumber> {

@@ -40,6 +40,9 @@ impl Cluster {
             converged_age: self.converged_age(now),
             is_ready: self.is_ready(),
             readiness: self.readiness.state(),
+            is_name_open: self.naming.is_any_open(),
+            new_writer: self.naming.new_writer(),
+            shared_nodes: self.shared_nodes(),
         }
     }
 

@@ -76,7 +76,8 @@ impl Cluster {
     }
 
     fn transmit_to_peer(&mut self, now: Duration, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
-        let may_send_data = self.outbox.may_send_data(now);
+        let is_shut = self.naming.shut_until().is_some();
+        let may_send_data = !is_shut && self.outbox.may_send_data(now);
         // What seems to be there may turn out to be nothing, such as a sweep without changes: then it
         // is the next one's turn, and nobody's twice.
         for _ in 0..=self.peers.len() {
@@ -111,6 +112,9 @@ impl Cluster {
         };
         if written.is_empty() {
             return None;
+        }
+        if written.urgent > 0 {
+            self.naming.note_urgent(&self.sketches);
         }
         let number = self.seal(now, to, buffer);
         if let Some(peer) = self.peers.get_mut(boot) {

@@ -32,17 +32,26 @@ impl Cluster {
             self.repair.next_wake(),
             self.leaving.next_wake(self.peers.has_audience()),
             self.readiness.next_wake(),
-            self.peers.next_wake(now, self.outbox.data_ready_at()),
+            self.peers.next_wake(now, self.data_ready_at()),
+            self.next_name_step(now),
         ];
         let earliest = times.into_iter().flatten().min();
         let round = self.rounds.next();
         earliest.map_or(round, |earliest| earliest.min(round))
     }
 
+    /// When data may go out again.
+    fn data_ready_at(&self) -> Duration {
+        let shut_until = self.naming.shut_until();
+        let ready_at = self.outbox.data_ready_at();
+        shut_until.map_or(ready_at, |until| until.max(ready_at))
+    }
+
     /// Does whatever is due.
     pub fn wake(&mut self, now: Duration) {
         self.membership.wake(now);
         self.follow_membership(now);
+        self.name_step(now);
         // The last pass has ended before `now` was read.
         self.sketches.end_step(now);
         if self.rounds.begin(now) {
@@ -64,6 +73,7 @@ impl Cluster {
             peer.ask_about(now, &self.ourselves);
         }
         self.look_for_seeds(now);
+        self.look_for_shared_nodes();
         self.want_passes(now);
         self.urgent.begin_round();
         self.note_limit_members();
@@ -137,12 +147,25 @@ impl Cluster {
             if self.leaving.wants_pass_after(sketch, pass == Pass::Idle) {
                 self.publishing.want(sketch);
             }
+            self.note_pass(sketch);
             // Where nothing was ever added there is nothing to be told.
             let ours = self.sketches.our_slice(sketch);
             if let Some(ours) = ours.filter(|ours| ours.version > 0) {
                 self.peers.begin_published(now, ours);
                 self.note_converged(now, sketch);
             }
+        }
+        for sketch in self.publishing.wanted() {
+            self.naming.note_pass(sketch, None);
+        }
+    }
+
+    /// A pass is at its end.
+    fn note_pass(&mut self, sketch: SketchNumber) {
+        if let Some(slices) = self.sketches.get(sketch) {
+            let ours = slices.digest(&slices.own_slice());
+            let settled = Some((ours.version, ours.root));
+            self.naming.note_pass(sketch, settled);
         }
     }
 

@@ -88,6 +88,12 @@ impl OneWayTargets {
         self.all.get_mut(&address)?.boot.replace(boot)
     }
 
+    /// Forgets the starts of all targets, which have to answer again; returns the targets.
+    pub(crate) fn forget_all_boots(&mut self) -> Vec<SocketAddr> {
+        self.all.values_mut().for_each(|target| target.boot = None);
+        self.all.keys().copied().collect()
+    }
+
     /// All targets, with the starts that have answered.
     pub(crate) fn all(&self) -> impl Iterator<Item = (SocketAddr, Option<Boot>)> + '_ {
         let all = self.all.iter();

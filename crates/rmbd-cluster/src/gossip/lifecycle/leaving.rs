@@ -44,10 +44,6 @@ impl Leaving {
         Self { joins, end: None }
     }
 
-    pub(crate) fn joins(&self) -> bool {
-        self.joins
-    }
-
     /// The end of a node with these sketches begins; false where it has begun before.
     pub(crate) fn begin(
         &mut self,
@@ -81,6 +77,12 @@ impl Leaving {
         })
     }
 
+    /// The end has begun, and all that was added before it is published.
+    pub(crate) fn is_published(&self) -> bool {
+        let end = self.end.as_ref();
+        end.is_some_and(|end| end.unpublished.is_empty())
+    }
+
     /// When the end goes on by itself.
     pub(crate) fn next_wake(&self, has_audience: bool) -> Option<Duration> {
         let end = self.end.as_ref().filter(|end| !end.has_left)?;
@@ -99,8 +101,8 @@ impl Leaving {
             return LeaveStep::Wait;
         };
         let has_nobody = !self.joins && !has_audience;
-        let is_heard = end.unpublished.is_empty() && is_heard();
-        if has_nobody || is_heard || now >= end.deadline {
+        let is_heard = end.unpublished.is_empty() && (has_nobody || is_heard());
+        if is_heard || now >= end.deadline {
             end.has_left = true;
             LeaveStep::SayGoodBye
         } else if now >= end.contact_at {
@@ -140,9 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nobody_to_join_ends_at_once_and_who_has_tries_until_the_limit() {
+    fn who_has_nobody_to_join_ends_when_all_is_published_and_who_has_tries_until_the_limit() {
         let mut alone = Leaving::new(false);
         alone.begin(NOW, SKETCHES.into_iter());
+        assert_ne!(alone.step(NOW, false, || false), LeaveStep::SayGoodBye);
+        for sketch in SKETCHES {
+            assert!(!alone.is_published());
+            alone.wants_pass_after(sketch, true);
+        }
+        assert!(alone.is_published());
         assert_eq!(alone.step(NOW, false, || false), LeaveStep::SayGoodBye);
         let mut leaving = Leaving::new(true);
         leaving.begin(NOW, SKETCHES.into_iter());

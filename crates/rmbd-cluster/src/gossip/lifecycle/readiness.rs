@@ -58,6 +58,15 @@ impl Readiness {
         }
     }
 
+    /// To all others this node is another start from now on: whom it waits for is asked again.
+    pub(crate) fn begin_again(&mut self) {
+        *self = Self {
+            is_complete: self.is_complete,
+            has_waited_long: self.has_waited_long,
+            ..Self::new(self.since, true)
+        };
+    }
+
     /// Complete, or [`READY_LIMIT`] has passed.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_complete || self.has_waited_long

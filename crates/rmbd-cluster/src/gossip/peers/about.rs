@@ -47,6 +47,21 @@ impl Ourselves {
         }
     }
 
+    /// The same node as another start, whose slices have another writer.
+    pub(crate) fn begin_again(&self, boot: Boot, writer: Writer) -> Self {
+        let sketches = self.sketches.iter();
+        let sketches = sketches.map(|(&number, ours)| {
+            let own = SliceId { writer, ..ours.own };
+            (number, OurSketch { own, ..*ours })
+        });
+        Self {
+            boot,
+            own: SliceId { writer, ..self.own },
+            entries: self.entries.clone(),
+            sketches: sketches.collect(),
+        }
+    }
+
     pub(crate) fn boot(&self) -> Boot {
         self.boot
     }

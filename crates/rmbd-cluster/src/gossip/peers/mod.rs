@@ -60,6 +60,15 @@ impl Peers {
         }
     }
 
+    /// Nobody is known any more: to all of them this node is another start. What was counted in all stays.
+    pub(crate) fn begin_again(&mut self) {
+        let resends = self.resends;
+        *self = Self {
+            resends,
+            ..Self::new(self.limits)
+        };
+    }
+
     pub(crate) fn get(&self, boot: Boot) -> Option<&Peer> {
         self.all.get(&boot)
     }
@@ -136,7 +145,13 @@ impl Peers {
         live.any(|peer| peer.writes(slice) && peer.was_heard(now, lately))
     }
 
-    /// The present writer of each node that is up and has told it.
+    /// Whether a member that is up writes a slice.
+    pub(crate) fn is_live_writer(&self, slice: &SliceId) -> bool {
+        self.live_members().any(|peer| peer.writes(slice))
+    }
+
+    /// The present writer of each node that is up and has told it. Where two members have one node number, it is one of
+    /// them: what the other one writes is told as what earlier starts wrote is.
     pub(crate) fn present_writers(&self) -> BTreeMap<u64, Writer> {
         let live = self.live_members();
         live.filter_map(|peer| Some((peer.node(), peer.writer()?)))

@@ -47,6 +47,8 @@ pub(crate) struct Peer {
     about: Option<AboutPeer>,
     about_asked_at: Option<Duration>,
     heard_at: Option<Duration>,
+    /// When it last came up as a member.
+    up_at: Option<Duration>,
     received: Received,
     progress: Progress,
     urgent: UrgentCells,
@@ -69,6 +71,7 @@ impl Peer {
             about: None,
             about_asked_at: None,
             heard_at: None,
+            up_at: None,
             received: Received::default(),
             progress: Progress::new(),
             urgent: UrgentCells::new(limits.urgent_cells),
@@ -106,6 +109,11 @@ impl Peer {
 
     pub(crate) fn heard_at(&self) -> Option<Duration> {
         self.heard_at
+    }
+
+    /// When it last came up as a member.
+    pub(crate) fn up_at(&self) -> Option<Duration> {
+        self.up_at
     }
 
     /// How much it has of our own slices.
@@ -168,6 +176,11 @@ impl Peer {
     /// It is there.
     pub(crate) fn note_alive(&mut self, now: Duration) {
         self.heard_at = Some(now);
+    }
+
+    /// It has come up as a member.
+    pub(crate) fn note_up(&mut self, now: Duration) {
+        self.up_at = Some(now);
     }
 
     /// A datagram has come from it.
@@ -431,6 +444,11 @@ impl Peer {
 
     fn may_push(&self) -> bool {
         self.is_up() && self.about().is_some() && self.progress.has_data()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keep_abouts(&mut self) {
+        self.queue.keep_abouts();
     }
 
     #[cfg(test)]

@@ -136,6 +136,12 @@ impl Queue {
         self.served.clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn keep_abouts(&mut self) {
+        let is_about = |frame: &QueuedFrame| matches!(frame, QueuedFrame::About { .. });
+        self.frames.retain(is_about);
+    }
+
     /// Writes as many frames as fit behind what is `written` in the same datagram already.
     pub(super) fn write_frames(
         &mut self,

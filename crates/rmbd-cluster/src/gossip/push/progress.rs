@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::flight::{Flight, Outcome, SentPiece};
 use super::own_slice::OwnSliceWriter;
+use super::questions::Questions;
 use super::sweep::Push;
 use crate::gossip::sketches::{OurSlice, Sketches};
 use rmbd_proto::SketchNumber;
@@ -22,6 +23,7 @@ pub(crate) struct Progress {
     turn: SketchNumber,
     /// Sketches of which the peer has told more since this was last asked.
     moved: BTreeSet<SketchNumber>,
+    questions: Questions,
     flight: Flight,
 }
 
@@ -39,15 +41,31 @@ impl Progress {
             ready: BTreeSet::new(),
             turn: SketchNumber(u32::MAX),
             moved: BTreeSet::new(),
+            questions: Questions::default(),
             flight: Flight::new(),
         }
     }
 
-    /// Begins to send what the peer lacks of a version, where nothing is under way.
+    /// Begins to send what the peer lacks of a version, where nothing is under way. Nothing is sent of a slice that is
+    /// older than this start before the peer has told what it has of it.
     pub(crate) fn begin(&mut self, ours: OurSlice) {
-        if !self.has(ours) {
+        if !self.has(ours) && !self.is_asked(ours) {
             self.change(ours, |of| of.push.begin(ours.version));
         }
+    }
+
+    /// The peer is to tell what it has of our slice before it gets anything of it.
+    pub(crate) fn is_asked(&self, ours: OurSlice) -> bool {
+        ours.is_resumed && !self.questions.is_answered(ours.sketch)
+    }
+
+    /// What the peer is asked of our slices.
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    pub(crate) fn questions_mut(&mut self) -> &mut Questions {
+        &mut self.questions
     }
 
     /// As [`begin`](Self::begin), of a version that was published just now.
@@ -109,10 +127,8 @@ impl Progress {
 
     /// The peer has room again: it gets everything from the beginning.
     pub(crate) fn want(&mut self, ours: OurSlice) {
-        self.change(ours, |of| {
-            of.push.want();
-            of.push.begin(ours.version);
-        });
+        self.change(ours, |of| of.push.want());
+        self.begin(ours);
     }
 
     /// The peer says itself what it has.
@@ -120,10 +136,14 @@ impl Progress {
         if version > 0 && ours.version > 0 {
             self.change(ours, |of| of.push.heard(version, ours.version));
         }
+        if ours.is_resumed && self.questions.answer(ours.sketch) {
+            self.begin(ours);
+        }
     }
 
     /// Nothing of a sketch is exchanged with the peer.
     pub(crate) fn leave_out(&mut self, sketch: SketchNumber) {
+        self.questions.leave_out(sketch);
         self.of_sketches.remove(&sketch);
         self.ready.remove(&sketch);
     }
@@ -157,7 +177,8 @@ impl Progress {
                 continue;
             };
             let mut own = OwnSliceWriter::new(now, slices, writer);
-            if let Some(piece) = self.change(ours, |of| of.push.write(&mut own)) {
+            let piece = self.change(ours, |of| of.push.write(&mut own));
+            if let Some(piece) = piece.flatten() {
                 self.turn = sketch;
                 pieces.push((sketch, piece));
             } else if self.ready.contains(&sketch) {
@@ -213,6 +234,7 @@ impl Progress {
 
     /// The peer is gone: what is under way is lost. What it has stays known.
     pub(crate) fn abandon(&mut self) {
+        self.questions.clear();
         for piece in self.flight.abandon() {
             self.lose(piece);
         }
@@ -237,34 +259,32 @@ impl Progress {
     }
 
     /// Changes what is known of a sketch, which takes a place from now on.
-    fn change<T>(&mut self, ours: OurSlice, change: impl FnOnce(&mut OfSketch) -> T) -> T {
+    fn change<T>(&mut self, ours: OurSlice, change: impl FnOnce(&mut OfSketch) -> T) -> Option<T> {
         let fresh = || OfSketch {
             push: Push::new(ours.cells),
             behind_since: None,
         };
-        let of = self.of_sketches.entry(ours.sketch).or_insert_with(fresh);
+        self.of_sketches.entry(ours.sketch).or_insert_with(fresh);
+        self.change_known(ours.sketch, change)
+    }
+
+    /// Changes what is known of a sketch; `None`, and nothing done, where nothing is.
+    fn change_known<T>(
+        &mut self,
+        sketch: SketchNumber,
+        change: impl FnOnce(&mut OfSketch) -> T,
+    ) -> Option<T> {
+        let of = self.of_sketches.get_mut(&sketch)?;
         let told = of.push.told();
         let changed = change(of);
         if of.push.told() != told {
-            self.moved.insert(ours.sketch);
+            self.moved.insert(sketch);
         }
         if of.push.has_more() {
-            self.ready.insert(ours.sketch);
+            self.ready.insert(sketch);
         } else {
-            self.ready.remove(&ours.sketch);
+            self.ready.remove(&sketch);
         }
-        changed
-    }
-
-    fn change_known(&mut self, sketch: SketchNumber, change: impl FnOnce(&mut OfSketch)) {
-        // It has a place, so that its cells are not needed.
-        if self.of_sketches.contains_key(&sketch) {
-            let ours = OurSlice {
-                sketch,
-                cells: 0,
-                version: 0,
-            };
-            self.change(ours, change);
-        }
+        Some(changed)
     }
 }

@@ -60,14 +60,9 @@ impl Publishing {
         self.wanted.insert(sketch);
     }
 
-    /// No pass is to begin or to go on.
-    pub(crate) fn want_none(&mut self) {
-        self.wanted.clear();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.wanted.is_empty()
+    /// Sketches of which a pass is under way, or is to begin with the next call.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = SketchNumber> + '_ {
+        self.wanted.iter().copied()
     }
 
     /// There is work for [`step`](Self::step).

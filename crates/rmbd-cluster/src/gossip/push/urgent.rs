@@ -99,7 +99,9 @@ impl UrgentCells {
         writer: &mut FrameWriter<'_>,
     ) {
         while let Some(&(sketch, _)) = self.cells.first() {
-            let slices = sketches.get(sketch);
+            let ours = sketches.our_slice(sketch);
+            let is_asked = ours.is_none_or(|ours| progress.is_asked(ours));
+            let slices = sketches.get(sketch).filter(|_| !is_asked);
             let slices = slices.filter(|slices| is_up_to_date(now, slices, progress));
             let rest = match slices.map(|slices| self.write_of(slices, writer)) {
                 Some(Listed::NoRoom) => return,
@@ -147,6 +149,7 @@ mod tests {
     use rmbd_store::{Batch, Replica, ReplicaLimits, ReplicaOptions, WindowPlan};
 
     use super::*;
+    use crate::gossip::sketches::slices_of;
 
     const OWN: SliceId = SliceId::of(1, Writer(9));
     const SECOND: Duration = Duration::from_secs(1);
@@ -167,8 +170,8 @@ mod tests {
             ..ReplicaOptions::of(geometry, family, OWN, limits)
         };
         let replica = Arc::new(Replica::try_open(options).unwrap());
-        let (mut sketches, _) =
-            Sketches::try_new(Duration::ZERO, vec![Arc::clone(&replica)]).unwrap();
+        let slices = slices_of([Arc::clone(&replica)], Duration::ZERO).unwrap();
+        let (mut sketches, _) = Sketches::try_new(slices).unwrap();
         replica.add(KEY, Weight::new(1_000).unwrap()).unwrap();
         for second in 1..=60 {
             let slices = sketches.get_mut(SketchNumber::DEFAULT).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use crate::gossip::state::{Agreement, ClusterEvent};
+use crate::gossip::state::{Agreement, ClusterEvent, SharedNode};
 use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::{SKETCHES_MAX, SliceId};
 use rmbd_store::SliceRefused;
@@ -24,6 +24,7 @@ pub(crate) struct Events {
     strangers: BTreeSet<SocketAddr>,
     other_sketches: BTreeSet<(SocketAddr, SketchNumber)>,
     slices_refused: BTreeMap<SketchNumber, BTreeSet<SliceId>>,
+    shared_nodes: BTreeSet<u64>,
 }
 
 impl Events {
@@ -74,6 +75,13 @@ impl Events {
         let has_room = all < TOLD_ONCE_MAX || of_sketch.len() < OF_A_SKETCH_MIN;
         if has_room && of_sketch.insert(slice) {
             self.push(ClusterEvent::SliceRefused { slice, reason });
+        }
+    }
+
+    /// Several members have one node number.
+    pub(crate) fn shared_node(&mut self, shared: SharedNode) {
+        if is_first(&mut self.shared_nodes, shared.node) {
+            self.push(ClusterEvent::SharedNode(shared));
         }
     }
 

@@ -69,6 +69,12 @@ impl Inbox {
         }
     }
 
+    /// This node is another start from now on. What was heard on others' channels stays known, so that nothing of it is
+    /// taken twice.
+    pub(crate) fn begin_again(&mut self, boot: Boot) {
+        self.boot = boot;
+    }
+
     /// Opens a datagram in place.
     pub(crate) fn open<'d>(
         &mut self,

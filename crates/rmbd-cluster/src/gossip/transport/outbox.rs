@@ -57,6 +57,12 @@ impl Outbox {
         }
     }
 
+    /// This node is another start from now on, with channels of its own.
+    pub(crate) fn begin_again(&mut self, boot: Boot) {
+        self.boot = boot;
+        self.channels.clear();
+    }
+
     /// Makes `buffer` an empty datagram: room for the seal's header, and who sends to whom. Returns its bytes so far.
     pub(crate) fn start(me: &Member, to_boot: Boot, buffer: &mut Vec<u8>) -> usize {
         buffer.clear();

@@ -234,6 +234,60 @@ fn who_claims_to_write_anothers_slices_does_not() {
     assert!(is_unchanged(&net));
 }
 
+/// A line that says that somebody has a later version of the first node's slice than it has published.
+fn claim_ours(net: &mut Net, liar: &mut Liar) {
+    let slice = net.nodes[0].replica.own_slice();
+    let version = net.nodes[0].cluster.slices().own_version() + 1_000;
+    let root = 99;
+    let line = DigestEntry {
+        slice,
+        version,
+        root,
+    };
+    liar.say(net, |frames| frames.digest([line]) == 1);
+}
+
+#[test]
+fn who_claims_more_of_our_slices_than_we_have_is_believed_once_and_only_of_an_earlier_starts() {
+    let mut net = two_nodes();
+    let writer = |net: &Net| net.nodes[0].replica.own_slice().writer;
+    let drawn = writer(&net);
+    let mut liar = Liar::of_member(&net);
+    claim_ours(&mut net, &mut liar);
+    liar.says_of_itself(&mut net, drawn.0, right_fingerprint());
+    net.run(ROUND * 4);
+    assert_eq!(writer(&net), drawn, "nobody else can have drawn it");
+    assert_eq!(refused(&net, "later_version_of_ours"), 1);
+    // It starts again.
+    let disk = net.stop(0);
+    let resumed = net.resume(&disk, 900, 0);
+    net.nodes.swap(0, resumed);
+    net.join(0, 1);
+    net.run(ROUND * 6);
+    assert!(!net.is_open(0));
+    let mut stranger = Liar::new(&net, 5, 500);
+    stranger.says_of_itself(&mut net, 55, right_fingerprint());
+    claim_ours(&mut net, &mut stranger);
+    let mut twin = Liar::new(&net, disk.own.node, 501);
+    twin.says_of_itself(&mut net, drawn.0, right_fingerprint());
+    net.run(ROUND * 4);
+    assert_eq!(net.new_writer(0), None, "they are no members");
+    // A member is believed once.
+    for _ in 0..20 {
+        liar.to_boot = net.nodes[0].cluster.ourselves.boot();
+        claim_ours(&mut net, &mut liar);
+        let own = net.nodes[0].replica.own_slice();
+        liar.says_of_itself(&mut net, own.writer.0, right_fingerprint());
+        net.run(ROUND * 4);
+    }
+    assert!(net.new_writer(0).is_some() && writer(&net) != drawn);
+    assert!(refused(&net, "later_version_of_ours") > 10);
+    assert_eq!(net.slices_held(0, disk.own.node), 2);
+    net.nodes[0].replica.add(b"later", 5.into()).unwrap();
+    net.run(ROUND * 20);
+    assert_eq!(net.nodes[1].replica.estimate(b"later").count, 5);
+}
+
 #[test]
 fn what_is_told_of_many_sketches_is_not_kept() {
     let mut net = two_nodes();

@@ -259,8 +259,10 @@ fn what_cannot_be_one_nodes_sketches_makes_no_cluster() {
         let limits = Net::new(0.0).limits;
         Arc::new(Replica::try_with(small(), FAMILY, own, limits).unwrap())
     };
-    let made =
-        |replicas: Vec<Arc<Replica>>| Sketches::try_new(Duration::ZERO, replicas).map(|_| ());
+    let made = |replicas: Vec<Arc<Replica>>| {
+        let slices = slices_of(replicas, Duration::ZERO).unwrap();
+        Sketches::try_new(slices).map(|_| ())
+    };
     assert_eq!(made(Vec::new()), Err(NewClusterError::NumberOfSketches(0)));
     let many = (0..257).map(|number| replica(number, 1)).collect();
     assert_eq!(made(many), Err(NewClusterError::NumberOfSketches(257)));

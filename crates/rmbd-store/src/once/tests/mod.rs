@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -273,6 +275,7 @@ struct NaiveClient {
     heard: Duration,
     applied: BTreeSet<u64>,
     highest: u64,
+    verdicts: BTreeMap<u64, bool>,
 }
 
 impl Naive {
@@ -324,6 +327,7 @@ impl Naive {
                     heard: now,
                     applied: BTreeSet::new(),
                     highest: sequence,
+                    verdicts: BTreeMap::new(),
                 }
             }
         };
@@ -338,6 +342,17 @@ impl Naive {
         };
         self.clients.push(client);
         admission
+    }
+
+    fn client(&mut self, id: u64) -> Option<&mut NaiveClient> {
+        self.clients.iter_mut().find(|client| client.id == id)
+    }
+
+    fn verdict(&mut self, id: u64, sequence: u64) -> Option<bool> {
+        let client = self.client(id)?;
+        let is_within = sequence <= client.highest && client.highest - sequence < WINDOW;
+        let verdict = client.verdicts.get(&sequence).copied();
+        verdict.filter(|_| is_within)
     }
 }
 

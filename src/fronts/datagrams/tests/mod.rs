@@ -1,5 +1,7 @@
-//! First contact at a data thread's desk, from addresses that no socket of a test could have.
+//! A data thread's desk: first contact from addresses that no socket of a test could have, and restarts.
 #![allow(clippy::unwrap_used)]
+
+mod restart;
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,14 +18,14 @@ use rmbd_proto::compact::{
 };
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
-use rmbd_store::once::{CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT};
+use rmbd_store::once::{BootChain, CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT, OnceTable};
 use rmbd_store::{Registry, Replica, Slices};
 use rmbd_testkit::random::random;
 
 const BOOT: Boot = Boot(77);
 const KEY: &[u8] = b"the only key";
 
-fn port() -> ClientPort {
+fn port(boot: Boot, earlier: BootChain, once: OnceTable) -> ClientPort {
     let config = NodeConfig {
         geometry: Geometry::new(64, 1).unwrap(),
         ..NodeConfig::at("127.0.0.1:0")
@@ -31,10 +33,10 @@ fn port() -> ClientPort {
     let family = HashFamily::Xxh3 { seed: 1 };
     let replica = Replica::try_new(config.geometry, family, 1).unwrap();
     let options = EngineOptions {
-        boot: BOOT,
+        boot,
+        earlier,
         max_weight: Weight::MAX,
-        once_clients: CLIENTS_MAX,
-        once_secret: [7; 32],
+        once: Arc::new(once),
     };
     let shared = Shared::new(
         Registry::of_default(Arc::new(replica)),
@@ -55,12 +57,17 @@ struct Thread {
 
 impl Thread {
     fn new() -> Self {
-        let port = port();
+        let once = OnceTable::new(CLIENTS_MAX, &[7; 32]);
+        let port = port(BOOT, BootChain::default(), once);
+        Self::of(port, Duration::from_secs(10_000))
+    }
+
+    fn of(port: ClientPort, now: Duration) -> Self {
         Self {
             desk: Desk::new(&port),
             port,
             writer: RequestWriter::new(1400),
-            now: Duration::from_secs(10_000),
+            now,
         }
     }
 

@@ -1,0 +1,50 @@
+//! Clients in Python.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Adds until standard input ends, then says how much weight was acknowledged. Any error ends it with what it was.
+const SCRIPT: &str = r#"
+import random, sys, threading
+from rmbd import Client
+server, seed = sys.argv[1], int(sys.argv[2])
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+draw, weight = random.Random(seed), 0
+with Client(server, timeout=60.0) as client:
+    while not over.is_set():
+        adds = [("py %d" % draw.randrange(500), draw.randint(1, 9)) for _ in range(100)]
+        client.add_many(adds)
+        weight += sum(weight for _, weight in adds)
+print(weight)
+"#;
+
+/// A process that adds exactly once.
+pub(super) struct PythonClient(Child);
+
+impl PythonClient {
+    pub(super) fn start(server: SocketAddr, seed: u64) -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/src");
+        let child = Command::new("python3")
+            .args(["-c", SCRIPT, &server.to_string(), &seed.to_string()])
+            .env("PYTHONPATH", package)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Ends it; the weight that was acknowledged, or what went wrong.
+    pub(super) fn end(mut self) -> Result<u64, String> {
+        drop(self.0.stdin.take());
+        let output = self.0.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.trim()
+            .parse()
+            .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}

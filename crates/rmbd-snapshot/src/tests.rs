@@ -1,0 +1,523 @@
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::iter::empty;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmbd_proto::cluster::SliceId;
+use rmbd_proto::snapshot_file::{BlockError, FORMAT, FileHead};
+use rmbd_proto::{Boot, SketchNumber, Writer};
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::{
+    Published, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices, WindowPlan, WindowQuestion,
+};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
+const NODE: u64 = 7;
+const WRITER: Writer = Writer(9);
+const OTHER: SliceId = SliceId::of(8, Writer(3));
+
+pub(crate) fn head() -> FileHead {
+    FileHead {
+        format: FORMAT,
+        node: NODE,
+        ..FileHead::default()
+    }
+}
+
+/// A node with two sketches, of which the second one has a window of a minute.
+struct Node {
+    replicas: Vec<Arc<Replica>>,
+    slices: RefCell<Vec<Slices>>,
+    now: Duration,
+}
+
+impl SlicesSource for Node {
+    fn with(&self, read: &mut dyn FnMut(&[&Slices])) {
+        let slices = self.slices.borrow();
+        read(&slices.iter().collect::<Vec<_>>());
+    }
+}
+
+impl Node {
+    fn start(writer: Writer, widths: [u64; 2], now: Duration) -> Self {
+        let make = |(number, width): (u32, u64)| {
+            let geometry = Geometry::new(width, 2).unwrap();
+            let minute = WindowPlan::new(60_000, Some(5_000), None, geometry, FAMILY).unwrap();
+            let limits = ReplicaLimits {
+                max_peers: 0,
+                max_origins: 64,
+                max_memory_bytes: u64::MAX,
+            };
+            let own = SliceId {
+                sketch: SketchNumber(number),
+                ..SliceId::of(NODE, writer)
+            };
+            let options = ReplicaOptions {
+                windows: (number > 0).then_some(minute).into_iter().collect(),
+                started: now,
+                ..ReplicaOptions::of(geometry, FAMILY, own, limits)
+            };
+            Arc::new(Replica::try_open(options).unwrap())
+        };
+        let replicas: Vec<Arc<Replica>> = (0..).zip(widths).map(make).collect();
+        let slices = replicas.iter().map(|replica| {
+            let windows: Vec<WindowPlan> = replica.window_plans().copied().collect();
+            let mut slices = Slices::try_new(Arc::clone(replica)).unwrap();
+            slices.keep_ages(&windows, now).unwrap();
+            slices
+        });
+        Self {
+            slices: RefCell::new(slices.collect()),
+            replicas,
+            now,
+        }
+    }
+
+    fn add(&self, sketch: usize, key: u32, weight: u32) {
+        let weight = Weight::new(weight).unwrap();
+        self.replicas[sketch]
+            .add(&key.to_le_bytes(), weight)
+            .unwrap();
+    }
+
+    fn estimate(&self, sketch: usize, key: u32) -> u64 {
+        self.replicas[sketch].estimate(&key.to_le_bytes()).count
+    }
+
+    fn in_window(&self, key: u32) -> u64 {
+        let question = WindowQuestion {
+            window: self.replicas[1].find_window(60_000).unwrap(),
+            reading: Reading::Bound,
+            now: self.now,
+        };
+        self.replicas[1]
+            .estimate_in(&key.to_le_bytes(), &question)
+            .count
+    }
+
+    fn pass(&mut self, seconds: u32) {
+        self.now += SECOND * seconds;
+        for slices in self.slices.get_mut() {
+            while slices.publish(usize::MAX) != Published::Idle {}
+            slices.end_step(self.now);
+            while slices.snapshot(&|| self.now, usize::MAX).is_some() {}
+        }
+    }
+
+    /// All cells of all slices.
+    fn cells(&self) -> BTreeMap<SliceId, Vec<u64>> {
+        let slices = self.slices.borrow();
+        let lines = slices
+            .iter()
+            .flat_map(|slices| slices.digests().map(move |line| (slices, line.slice)));
+        let cells = lines.map(|(slices, slice)| (slice, slices.cells(&slice).unwrap().to_vec()));
+        cells
+            .filter(|(_, cells)| cells.iter().any(|&cell| cell > 0))
+            .collect()
+    }
+
+    fn reading(&self, age: Duration) -> ClockReading {
+        ClockReading {
+            time: self.now,
+            wall: SECOND * 1_000 + age,
+            since_boot: SECOND * 500 + age,
+            machine_boot: 5,
+        }
+    }
+
+    fn saving(&self) -> Saving {
+        let options = SavingOptions {
+            file: 0xF11E,
+            boot: Boot(4),
+            now: self.reading(Duration::ZERO),
+            program: "0.1.0".to_owned(),
+            names: vec![
+                (SketchNumber(0), "default".to_owned()),
+                (SketchNumber(1), "one".to_owned()),
+            ],
+        };
+        let clients = [
+            (ExtraKind::Clients, vec![1, 2, 3]),
+            (ExtraKind::Boots, vec![4]),
+        ];
+        Saving::new(options, Box::new(clients.into_iter()))
+    }
+
+    /// Writes a whole file; `between` is called before each piece.
+    fn save(&self, mut between: impl FnMut(&Self, usize)) -> (Vec<u8>, Saved) {
+        let (mut saving, mut file, mut pieces) = (self.saving(), Vec::new(), 0);
+        loop {
+            between(self, pieces);
+            match saving.next(self, &|| self.now) {
+                SavingStep::Create => file.clear(),
+                SavingStep::Write(bytes) => {
+                    file.extend_from_slice(bytes);
+                    pieces += 1;
+                }
+                SavingStep::Done(saved) => return (file, saved),
+                _ => {}
+            }
+        }
+    }
+
+    fn load(
+        &mut self,
+        file: &[u8],
+        age: Duration,
+        resumes: bool,
+    ) -> Result<Loaded, SnapshotFileError> {
+        let checked = check(&mut &*file)?;
+        let options = LoadOptions {
+            checked: &checked,
+            node: NODE,
+            now: self.reading(age),
+            resumes,
+        };
+        let mut extra = Vec::new();
+        let mut take = |kind, bytes: &[u8], elapsed| extra.push((kind, bytes.to_vec(), elapsed));
+        let loaded = load(&mut &*file, self.slices.get_mut(), &options, &mut take)?;
+        assert_eq!(
+            extra,
+            [
+                (ExtraKind::Clients, vec![1, 2, 3], age),
+                (ExtraKind::Boots, vec![4], age)
+            ]
+        );
+        Ok(loaded)
+    }
+}
+
+/// A node that has counted for some minutes, and learnt from another one.
+fn counted() -> Node {
+    let mut node = Node::start(WRITER, [2_000, 512], SECOND * 50);
+    for second in 0..200 {
+        node.add(0, second, 3);
+        node.add(1, second / 20, 2);
+        node.pass(1);
+    }
+    let slices = &mut node.slices.get_mut()[0];
+    slices
+        .merge(&OTHER, [(5, 70_000_000_000), (3_000, 1)].into_iter())
+        .unwrap();
+    slices.complete(&OTHER, 0, 6);
+    node
+}
+
+#[test]
+fn all_that_was_counted_comes_back_under_the_same_writer_or_another() {
+    let old = counted();
+    let (file, saved) = old.save(|_, _| ());
+    assert_eq!((saved.bytes, saved.slices), (file.len() as u64, 3));
+    let summary = check(&mut &file[..]).unwrap();
+    let names: Vec<&str> = summary
+        .sketches
+        .iter()
+        .map(|sketch| &*sketch.name)
+        .collect();
+    assert_eq!(names, ["default", "one"]);
+    assert_eq!(summary.sketches[0].slices[0].weight, 600);
+    let mark = CleanMark::decode(&CleanMark::of(&saved).encode()).unwrap();
+    assert_eq!(mark, CleanMark::of(&saved));
+
+    for (writer, resumes) in [(WRITER, true), (Writer(10), false)] {
+        let mut node = Node::start(writer, [2_000, 512], SECOND * 7_000);
+        let sketches = node
+            .slices
+            .borrow()
+            .iter()
+            .map(|slices| (slices.own_slice().sketch, slices.fingerprint()))
+            .collect::<Vec<_>>();
+        assert!(may_resume(&mark, &summary, sketches));
+        let loaded = node.load(&file, SECOND * 30, resumes).unwrap();
+        assert_eq!(
+            (loaded.slices, loaded.refused, loaded.elapsed),
+            (3, 0, SECOND * 30)
+        );
+        assert_eq!(node.cells(), old.cells());
+        for key in 0..200 {
+            assert_eq!(node.estimate(0, key), old.estimate(0, key), "{key}");
+        }
+        // The last 30 s of what was counted before are in a window of a minute; two keys a step are uncertain.
+        assert_eq!(node.estimate(1, 5), 40);
+        assert!(
+            node.in_window(9) == 40 && node.in_window(6) == 0,
+            "{} {}",
+            node.in_window(9),
+            node.in_window(6)
+        );
+        node.pass(60);
+        assert_eq!(node.in_window(9), 0, "60 s later");
+        node.add(1, 9, 5);
+        node.pass(1);
+        assert_eq!((node.in_window(9), node.estimate(1, 9)), (5, 45));
+        // And once more, from what was taken over.
+        let (file, _) = node.save(|_, _| ());
+        let mut again = Node::start(Writer(11), [2_000, 512], SECOND);
+        again.load(&file, SECOND, false).unwrap();
+        assert_eq!(again.cells(), node.cells());
+        assert_eq!((again.in_window(9), again.in_window(5)), (5, 0));
+    }
+}
+
+#[test]
+fn what_comes_while_a_file_is_written_is_there_in_part_and_what_was_there_is_there() {
+    let mut node = Node::start(WRITER, [60_000, 512], SECOND);
+    for key in 0..20_000 {
+        node.add(0, key, 1);
+    }
+    node.pass(1);
+    let before = node.cells();
+    let own = node.slices.get_mut()[0].own_slice();
+    let versions = RefCell::new(0);
+    let (file, saved) = node.save(|node, _| {
+        node.add(0, 3, 1);
+        node.slices.borrow_mut()[0].publish(usize::MAX);
+        *versions.borrow_mut() += 1;
+    });
+    let after = node.cells();
+    let mut loaded = Node::start(Writer(10), [60_000, 512], SECOND * 9);
+    loaded.load(&file, SECOND, false).unwrap();
+    let here = &loaded.cells()[&own];
+    let bounds = before[&own].iter().zip(&after[&own]);
+    assert!(
+        here.iter()
+            .zip(bounds)
+            .all(|(here, (before, after))| before <= here && here <= after)
+    );
+    assert!(saved.own[0].1 < node.slices.get_mut()[0].own_version());
+}
+
+#[test]
+fn a_file_is_begun_anew_where_our_slice_gets_another_name() {
+    let mut node = Node::start(WRITER, [60_000, 512], SECOND);
+    (0..20_000).for_each(|key| node.add(0, key, 1));
+    node.pass(1);
+    let (file, saved) = node.save(|node, pieces| {
+        if pieces == 1 {
+            node.slices
+                .borrow_mut()
+                .iter_mut()
+                .for_each(|slices| slices.take_new_writer(Writer(55)));
+        }
+    });
+    assert_eq!(saved.head.writer, Writer(55));
+    assert_eq!(check(&mut &file[..]).unwrap().writer, 55);
+}
+
+/// Whatever is wrong with a file, nothing of it is believed.
+#[test]
+fn a_file_that_is_cut_or_changed_is_not_believed() {
+    let mut node = Node::start(WRITER, [64, 64], SECOND);
+    (0..5).for_each(|key| node.add(1, key, key + 1));
+    node.pass(9);
+    let (file, saved) = node.save(|_, _| ());
+    assert!(file.len() < 4_000, "{}", file.len());
+    for length in 0..file.len() {
+        let error = check(&mut &file[..length]).unwrap_err();
+        assert!(
+            matches!(error, SnapshotFileError::CutOff { bytes } if bytes == length as u64),
+            "{length}: {error}"
+        );
+        let mut changed = file.clone();
+        changed[length] ^= 1 << (length % 8);
+        check(&mut &changed[..]).unwrap_err();
+    }
+    let longer = [&file[..], b"x"].concat();
+    assert!(matches!(
+        check(&mut &longer[..]),
+        Err(SnapshotFileError::Rest { .. })
+    ));
+    let zeros = vec![0; file.len()];
+    assert!(matches!(
+        check(&mut &zeros[..]),
+        Err(SnapshotFileError::Magic)
+    ));
+    let mark = CleanMark::of(&saved).encode();
+    for length in 0..mark.len() {
+        let mut changed = mark.clone();
+        changed[length] ^= 1 << (length % 8);
+        CleanMark::decode(&changed).unwrap_err();
+        let cut = CleanMark::decode(&mark[..length]);
+        // A mark of fewer sketches does not let a node go on that has them.
+        let checked = check(&mut &file[..]).unwrap();
+        let sketches = checked
+            .sketches
+            .iter()
+            .map(|sketch| (SketchNumber(sketch.number), sketch.fingerprint));
+        assert!(
+            cut.is_err() || !may_resume(&cut.unwrap(), &checked, sketches),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn who_may_go_on_as_the_same_writer() {
+    let mut node = counted();
+    let (file, saved) = node.save(|_, _| ());
+    let checked = check(&mut &file[..]).unwrap();
+    let mark = CleanMark::of(&saved);
+    let all: Vec<_> = checked
+        .sketches
+        .iter()
+        .map(|sketch| (SketchNumber(sketch.number), sketch.fingerprint))
+        .collect();
+    assert!(may_resume(&mark, &checked, all.clone()));
+    assert!(
+        may_resume(&mark, &checked, all[..1].to_vec()),
+        "a sketch is gone"
+    );
+    let new = [all.clone(), vec![(SketchNumber(5), 1)]].concat();
+    assert!(!may_resume(&mark, &checked, new), "a sketch is new here");
+    assert!(
+        !may_resume(&mark, &checked, [(SketchNumber(0), 1)]),
+        "a sketch is another one"
+    );
+    // A later file, and the mark of the one before.
+    node.add(0, 1, 1);
+    node.pass(1);
+    let (later, _) = node.save(|_, _| ());
+    let later = check(&mut &later[..]).unwrap();
+    assert!(!may_resume(&mark, &later, all.clone()));
+    let mut other = mark.clone();
+    other.head.file += 1;
+    assert!(!may_resume(&other, &checked, all.clone()), "another file's");
+    let mut other = mark;
+    other.versions[1].1 += 1;
+    assert!(!may_resume(&other, &checked, all), "another version");
+}
+
+#[test]
+fn of_another_node_or_another_geometry_nothing_is_taken() {
+    let (file, _) = counted().save(|_, _| ());
+    let mut other = Node::start(Writer(10), [2_000, 256], SECOND);
+    let loaded = other.load(&file, SECOND, false).unwrap();
+    let why = Skipped::OtherGeometry;
+    assert_eq!(
+        loaded.skipped,
+        [SkippedSketch {
+            name: "one".to_owned(),
+            why
+        }]
+    );
+    assert_eq!(
+        (loaded.slices, other.estimate(0, 7), other.estimate(1, 7)),
+        (2, 3, 0)
+    );
+    let mut first_only = Node::start(Writer(10), [2_000, 512], SECOND);
+    first_only.slices.get_mut().truncate(1);
+    let loaded = first_only.load(&file, SECOND, false).unwrap();
+    assert_eq!(loaded.skipped[0].why, Skipped::Gone);
+
+    let checked = check(&mut &file[..]).unwrap();
+    let options = LoadOptions {
+        checked: &checked,
+        node: NODE + 1,
+        now: other.reading(SECOND),
+        resumes: false,
+    };
+    let error = load(&mut &file[..], &mut [], &options, &mut |_, _, _| ()).unwrap_err();
+    assert!(
+        matches!(error, SnapshotFileError::OtherNode(NODE)),
+        "{error}"
+    );
+}
+
+/// A slice for which there is no room is left out as a whole, and answers say that something lacks.
+#[test]
+fn what_has_no_room_is_left_out_and_said() {
+    let mut node = counted();
+    for writer in 0..80 {
+        let slice = SliceId::of(8, Writer(100 + writer));
+        let _ = node.slices.get_mut()[0].merge(&slice, [(9, 1)].into_iter());
+    }
+    let (file, saved) = node.save(|_, _| ());
+    assert_eq!(saved.slices, 2 + 64);
+    let mut here = Node::start(Writer(10), [2_000, 512], SECOND);
+    let loaded = here.load(&file, SECOND, false).unwrap();
+    // The slice that the file's writer wrote takes a place, too.
+    assert_eq!((loaded.slices, loaded.refused), (65, 1));
+    assert!(here.replicas[0].estimate(b"").incomplete);
+}
+
+#[test]
+fn steps_come_in_the_order_in_which_nothing_can_be_lost() {
+    let mut node = Node::start(WRITER, [1 << 20, 64], SECOND);
+    (0..300_000).for_each(|key| node.add(0, key, 1));
+    node.pass(1);
+    let mut saving = node.saving();
+    let (mut steps, mut bytes) = (Vec::new(), 0_u64);
+    loop {
+        let step = match saving.next(&node, &|| node.now) {
+            SavingStep::Write(piece) => {
+                assert!(piece.len() < 128 << 10, "{}", piece.len());
+                bytes += piece.len() as u64;
+                'w'
+            }
+            SavingStep::Create => 'c',
+            SavingStep::SyncSome => 's',
+            SavingStep::SyncAll => 'S',
+            SavingStep::Rename => 'r',
+            SavingStep::SyncFolder => 'f',
+            SavingStep::Done(saved) => {
+                assert_eq!(saved.bytes, bytes);
+                break;
+            }
+        };
+        if steps.last() != Some(&step) {
+            steps.push(step);
+        }
+    }
+    let text: String = steps.iter().collect();
+    let (begin, end) = text.split_at(text.len() - 3);
+    assert!(
+        begin
+            .strip_prefix('c')
+            .unwrap()
+            .trim_matches(['w', 's'])
+            .is_empty(),
+        "{text}"
+    );
+    assert!(
+        end == "Srf" && begin.matches('s').count() as u64 == bytes / (4 << 20),
+        "{text} {bytes}"
+    );
+}
+
+#[test]
+fn hidden_extra_is_not_needed() {
+    let node = Node::start(WRITER, [64, 64], SECOND);
+    let options = SavingOptions {
+        file: 1,
+        boot: Boot(4),
+        now: node.reading(Duration::ZERO),
+        program: String::new(),
+        names: Vec::new(),
+    };
+    let mut saving = Saving::new(options, Box::new(empty()));
+    let mut file = Vec::new();
+    while !matches!(
+        match saving.next(&node, &|| node.now) {
+            SavingStep::Write(piece) => {
+                file.extend_from_slice(piece);
+                SavingStep::SyncSome
+            }
+            step => step,
+        },
+        SavingStep::Done(_)
+    ) {}
+    assert_eq!(check(&mut &file[..]).unwrap().clients_bytes, 0);
+    let error = check(&mut &b"rmbdsnap"[..]).unwrap_err();
+    assert_eq!(error.reason(), "cut-off");
+    let later = SnapshotFileError::Block {
+        at: 8,
+        source: BlockError::LaterKind(99),
+    };
+    assert_eq!(later.reason(), "later-format");
+}
