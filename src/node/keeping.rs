@@ -51,7 +51,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeping {
-    /// Takes over what was found, before the node serves. `now` is its clock; `is_alone`: it is in no cluster.
+    /// Takes over what was found, before the node serves. `now` is its clock; `joins_nobody`: it looks for no others.
     ///
     /// # Errors
     /// [`NodeError::SnapshotFile`]: a part of it may have been taken over, so the node must not start.
@@ -60,9 +60,9 @@ impl Keeping {
         folder: &Arc<Folder>,
         found: Found,
         slices: &mut [Slices],
-        (now, is_alone): (Duration, bool),
+        (now, joins_nobody): (Duration, bool),
     ) -> Result<(Self, KeptClients), NodeError> {
-        let taken = found.take_over(slices, now, is_alone);
+        let taken = found.take_over(slices, now, joins_nobody);
         let taken = taken.map_err(|source| NodeError::SnapshotFile {
             folder: folder.path().to_owned(),
             source,

@@ -77,7 +77,8 @@ impl Node {
         let mut slices = make_slices(&registry, learns_slices)?;
         let (mut keeping, mut clients) = (None, KeptClients::default());
         if let (Some(folder), Some(found)) = (folder, found) {
-            let now = (started.elapsed(), !is_in_cluster);
+            let joins_nobody = !is_in_cluster || config.cluster.join.is_empty();
+            let now = (started.elapsed(), joins_nobody);
             let taken = Keeping::take_over(config, folder, found, &mut slices, now)?;
             (keeping, clients) = (Some(taken.0), taken.1);
         }

@@ -97,7 +97,7 @@ impl Found {
     }
 
     /// Takes over what the file holds, before the node has published, learnt or met anything. `now` is its clock;
-    /// `is_alone`: nobody else could have counted anything.
+    /// `joins_nobody`: it looks for no others.
     ///
     /// # Errors
     /// The file was whole a moment ago, and cannot be taken over: a part of it may have been.
@@ -105,7 +105,7 @@ impl Found {
         mut self,
         into: &mut [Slices],
         now: Duration,
-        is_alone: bool,
+        joins_nobody: bool,
     ) -> Result<TakenOver, SnapshotFileError> {
         let Some((file, checked)) = self.file.take() else {
             return Ok(TakenOver {
@@ -128,7 +128,7 @@ impl Found {
             extra.clear();
         }
         let is_all = loaded.skipped.is_empty() && loaded.refused == 0;
-        if is_alone && is_clean && is_all {
+        if joins_nobody && is_clean && is_all && !knows_others(&checked) {
             // Nobody else has counted anything, and we have forgotten nothing.
             into.iter_mut().for_each(|it| it.set_known_since(None));
         }
@@ -254,6 +254,12 @@ impl Found {
             loaded.slices,
         );
     }
+}
+
+/// Whether a file has something that another node has counted: then others may have gone on meanwhile.
+fn knows_others(checked: &SnapshotFileSummary) -> bool {
+    let mut slices = checked.sketches.iter().flat_map(|sketch| &sketch.slices);
+    slices.any(|slice| slice.node != checked.node)
 }
 
 /// Files that earlier starts have set aside.
