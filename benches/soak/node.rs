@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Place {
         let words = [
             format!("--cluster={}:0", self.ip),
             format!("--cluster-key-file={keys}"),
-            self.data_dir(folder),
+            self.data_dir_option(folder),
         ];
         let joins = others.iter().map(|other| format!("--join={other}"));
         let options = options.iter().map(|&option| option.to_owned());
@@ -96,7 +96,7 @@ impl Place {
 
     /// Says how a node without a cluster is started.
     pub(crate) fn is_to_be_alone(&mut self, folder: &Path, options: &[&str]) {
-        let words = ["--cluster=off".to_owned(), self.data_dir(folder)];
+        let words = ["--cluster=off".to_owned(), self.data_dir_option(folder)];
         let options = options.iter().map(|&option| option.to_owned());
         self.words = words.into_iter().chain(options).collect();
     }
@@ -111,8 +111,13 @@ impl Place {
             .extend(others.iter().map(|other| format!("--join={other}")));
     }
 
-    fn data_dir(&self, folder: &Path) -> String {
-        format!("--data-dir={}", folder.join(self.ip.to_string()).display())
+    /// Where the node keeps what it knows.
+    pub(crate) fn data_dir(&self, folder: &Path) -> PathBuf {
+        folder.join(self.ip.to_string())
+    }
+
+    fn data_dir_option(&self, folder: &Path) -> String {
+        format!("--data-dir={}", self.data_dir(folder).display())
     }
 
     pub(crate) fn gate(&self) -> SocketAddr {

@@ -79,14 +79,16 @@ impl SnapshotThread {
 
     fn write(&mut self, disk: &mut dyn Disk) -> Result<Written, SnapshotFileFailure> {
         let (until, began) = (self.writer.shared.now(), Instant::now());
-        self.writer.publish(Occasion::Serving)?;
+        let begun = self.writer.publish(Occasion::Serving)?;
         let signature = self.writer.source.signature();
         if self.is_known(signature) {
             return Ok(Written::NothingNew { until });
         }
         self.known = None;
         let no_extra = Box::new(std::iter::empty());
-        let saved = self.writer.write(disk, no_extra, Occasion::Serving)?;
+        let saved = self
+            .writer
+            .write(disk, begun, no_extra, Occasion::Serving)?;
         let identity = self.writer.desk.folder().snapshot_identity();
         self.known = identity.map(|identity| KnownFile {
             identity,
@@ -107,8 +109,8 @@ impl SnapshotThread {
         last: LastFile,
     ) -> Result<WrittenFile, SnapshotFileFailure> {
         let began = Instant::now();
-        self.writer.publish(Occasion::End)?;
-        let saved = self.writer.write(disk, last.extra, Occasion::End)?;
+        let begun = self.writer.publish(Occasion::End)?;
+        let saved = self.writer.write(disk, begun, last.extra, Occasion::End)?;
         let has_mark = last.leaves_mark && self.leave_mark(disk, &saved);
         Ok(WrittenFile {
             bytes: saved.bytes,

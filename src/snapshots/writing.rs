@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rmbd_pace::{Rate, TokenBucket};
-use rmbd_snapshot::{CleanMark, Extra, Saved, Saving, SavingOptions, SavingStep};
+use rmbd_snapshot::{CleanMark, ClockReading, Extra, Saved, Saving, SavingOptions, SavingStep};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::clocks;
@@ -52,31 +52,34 @@ pub(super) struct FileWriter {
 }
 
 impl FileWriter {
-    /// Makes passes until all is published that was added until now.
+    /// Makes passes until all is published that was added until now. Returns what the clocks showed before: all that had
+    /// been added by then is published.
     ///
     /// # Errors
     /// [`SnapshotFileFailure::Ending`].
-    pub(super) fn publish(&self, occasion: Occasion) -> Result<(), SnapshotFileFailure> {
+    pub(super) fn publish(&self, occasion: Occasion) -> Result<ClockReading, SnapshotFileFailure> {
+        let begun = clocks::read(self.shared.now());
         let passes = self.source.passes_until_now();
         let clock = || self.shared.now();
         while !self.source.publish_until(&passes, &clock) {
             self.check(occasion)?;
             std::thread::sleep(PASS_PAUSE);
         }
-        Ok(())
+        Ok(begun)
     }
 
-    /// Writes a file of all that is published. If it fails, what was begun is removed.
+    /// Writes a file of all that is published; it is begun when the clocks showed this. If it fails, what was begun is removed.
     ///
     /// # Errors
     /// [`SnapshotFileFailure`].
     pub(super) fn write(
         &self,
         disk: &mut dyn Disk,
+        begun: ClockReading,
         extra: Extra,
         occasion: Occasion,
     ) -> Result<Saved, SnapshotFileFailure> {
-        let mut saving = Saving::new(self.options()?, extra);
+        let mut saving = Saving::new(self.options(begun)?, extra);
         let saved = self.do_steps(&mut saving, disk, occasion);
         if saved.is_err() {
             // What is left is removed before the next one is made, too.
@@ -158,14 +161,14 @@ impl FileWriter {
         }
     }
 
-    fn options(&self) -> Result<SavingOptions, SnapshotFileFailure> {
+    fn options(&self, begun: ClockReading) -> Result<SavingOptions, SnapshotFileFailure> {
         let engine = self.shared.engine();
         let sketches = engine.registry().sketches().iter();
         let names = sketches.map(|sketch| (sketch.name.number(), sketch.name.to_string()));
         Ok(SavingOptions {
             file: random_number()?,
             boot: engine.boot(),
-            now: clocks::read(self.shared.now()),
+            now: begun,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             names: names.collect(),
         })

@@ -40,7 +40,7 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
     let folder = Folder::new("alone");
     let mut place = Place::new(200 + (std::process::id() % 50) as u8, Harm::NONE, seed);
     place.is_to_be_alone(folder.path(), &OPTIONS);
-    let data_dir = folder.path().join(place.for_clients().ip().to_string());
+    let data_dir = place.data_dir(folder.path());
     let sketch = (
         Geometry::new(WIDTH, 4).unwrap(),
         HashFamily::Xxh3 { seed: SEED },
@@ -55,13 +55,16 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
             findings.faults.push(format!("round {round}: {fault}"));
             None
         });
+        // Without a file all is gone.
+        let file_ms = file.as_ref().map_or(0, |file| file.wall_ms);
+        truth.lock().unwrap().note_kill(file_ms);
         let began = Instant::now();
         place.start();
         starts.push(began.elapsed());
         if let Some(file) = file {
             files += u64::from(file.file != last_file);
             last_file = file.file;
-            let least = truth.lock().unwrap().acknowledged_before(file.wall_ms);
+            let least = truth.lock().unwrap().kept();
             let faults = look(&place, &least, truth.lock().unwrap().sent_weight());
             findings.faults.extend(
                 faults
@@ -72,6 +75,11 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
         let life = LIFE_MS.0 + random.below(LIFE_MS.1 - LIFE_MS.0);
         let life = Duration::from_millis(life);
         live(&mut place, &truth, &mut random, life);
+    }
+    if files == 0 {
+        findings
+            .faults
+            .push("no file was ever there: nothing was checked".to_owned());
     }
     findings.note("kills", rounds);
     findings.note("of them after a new file", files);

@@ -52,14 +52,16 @@ impl Truth {
         self.sent.iter().sum()
     }
 
-    /// What had been acknowledged before a time, by key.
-    pub(super) fn acknowledged_before(&self, time_ms: u64) -> Vec<u64> {
+    /// The node was killed. What it had acknowledged since it began its last file may be gone for ever.
+    pub(super) fn note_kill(&mut self, file_ms: u64) {
+        self.acknowledged.retain(|&(at, _, _)| at < file_ms);
+    }
+
+    /// What had been acknowledged before the last file was begun, by key.
+    pub(super) fn kept(&self) -> Vec<u64> {
         let mut of_keys = vec![0; KEYS];
-        let before = self
-            .acknowledged
-            .iter()
-            .take_while(|&&(at, _, _)| at < time_ms);
-        before.for_each(|&(_, key, weight)| of_keys[key] += weight);
+        let all = self.acknowledged.iter();
+        all.for_each(|&(_, key, weight)| of_keys[key] += weight);
         of_keys
     }
 
