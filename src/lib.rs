@@ -12,6 +12,7 @@
 //! | `shared` | what all threads of a node share |
 //! | `cluster_io` | the cluster's sockets, and the task that runs them |
 //! | [`fronts`] | the ways by which clients come in: datagrams, HTTP |
+//! | `snapshots` | the thread that writes snapshot files, and what a start takes over of one |
 //! | `legacy` | rows to and from peers of the Python program, and orders to push |
 //! | [`node`] | puts it together: data threads, control thread, start and end |
 //! | [`cli`] | the commands |
@@ -39,6 +40,7 @@ pub mod fronts;
 mod legacy;
 pub mod node;
 mod shared;
+mod snapshots;
 pub mod status;
 
 /// The README's examples compile.

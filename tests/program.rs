@@ -212,13 +212,19 @@ fn a_client_port_that_anybody_may_use_is_warned_of_once() {
 #[test]
 fn where_io_uring_is_forbidden_it_says_why_and_serves_all_the_same() {
     for (errno, cause) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
-        let node = without_io_uring(errno, || Running::start(&["127.0.0.1:0"]));
+        let folder = std::env::temp_dir().join(format!("rmbd-no-ring-{}", std::process::id()));
+        let words = ["127.0.0.1:0", "--data-dir", folder.to_str().unwrap()];
+        let node = without_io_uring(errno, || Running::start(&words));
         assert_eq!(node.field("io"), "mmsg");
         assert_eq!(node.client(&["add", "k"]).status.code(), Some(0));
+        let written = node.client(&["snapshot", "now"]);
+        assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
         assert_eq!(text(&node.client(&["count", "k"]).stdout), "1\tk\n");
         assert_eq!(node.client(&["status"]).status.code(), Some(0));
         let (code, _, stderr, _) = node.end(Signal::TERM);
         assert_eq!(code, Some(0));
+        assert!(folder.join("clean_end").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
         let warnings: Vec<&str> = stderr
             .lines()
             .filter(|line| line.contains("WARN"))

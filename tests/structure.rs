@@ -38,7 +38,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["engine"],
         &["names", "proto", "sketch", "store"],
     ),
-    ("data_dir", &[], &[]),
+    ("data_dir", &[], &["snapshot"]),
     ("shared", &["engine", "config"], &["io", "store"]),
     ("status", &["engine"], &["console", "io", "proto", "store"]),
     (
@@ -52,6 +52,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["io", "proto", "sketch", "store", "udp"],
     ),
     ("fronts/http", &["config", "status"], &["io", "proto"]),
+    (
+        "snapshots",
+        &["data_dir", "shared", "status", "cluster_io"],
+        &["pace", "proto", "snapshot", "store"],
+    ),
     (
         "legacy",
         &[
@@ -74,17 +79,18 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "cluster_io",
             "fronts/datagrams",
             "fronts/http",
+            "snapshots",
             "legacy",
         ],
         &[
-            "cluster", "console", "io", "names", "proto", "sketch", "store",
+            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store",
         ],
     ),
     (
         "cli",
         &["config", "status"],
         &[
-            "client", "cluster", "console", "names", "proto", "sketch", "store",
+            "client", "cluster", "console", "names", "proto", "sketch", "snapshot", "store",
         ],
     ),
 ];

@@ -188,6 +188,7 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
         "src/shared/",
         "src/status/",
         "src/data_dir/",
+        "src/snapshots/",
         "src/engine/",
         "crates/rmbd-sketch/",
         "crates/rmbd-proto/",

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 use super::limits;
 use super::status::{bytes, printable};
 use super::{CliError, Streams};
-use crate::config::{
-    ClusterChoice, NodeConfig, NodeOptions, Origins, SketchConfig, config_of_file, span_text,
-};
+use crate::config::{NodeConfig, NodeOptions, Origins, SketchConfig, config_of_file, span_text};
 use rmbd_store::WindowPlan;
 
 /// `rmbd config`
@@ -57,7 +55,7 @@ fn check(options: &CheckOptions) -> Result<String, CliError> {
     let config = config_of_file(&options.file).map_err(CliError::Config)?;
     let sketches = sketches(&config)?;
     let mut text = String::new();
-    write_sketches(&sketches, is_in_cluster(&config), None, &mut text);
+    write_sketches(&sketches, config.cluster.learns_slices(), None, &mut text);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "limits     {}", config.limits.len());
     Ok(text)
@@ -86,7 +84,12 @@ fn show(options: &ShowOptions) -> Result<String, CliError> {
     let head = ["KEY", "VALUE", "FROM"].map(str::to_owned);
     let mut text = table(std::iter::once(head).chain(rows));
     text.push('\n');
-    write_sketches(&sketches, is_in_cluster(&config), Some(&origins), &mut text);
+    write_sketches(
+        &sketches,
+        config.cluster.learns_slices(),
+        Some(&origins),
+        &mut text,
+    );
     if !config.limits.is_empty() {
         text.push('\n');
         text.push_str(&limits::table_of(&config.limits));
@@ -97,10 +100,6 @@ fn show(options: &ShowOptions) -> Result<String, CliError> {
 fn sketches(config: &NodeConfig) -> Result<Vec<SketchConfig>, CliError> {
     let sketches = config.all_sketches();
     sketches.map_err(|error| CliError::Config(error.to_string()))
-}
-
-fn is_in_cluster(config: &NodeConfig) -> bool {
-    config.cluster.address != ClusterChoice::Off
 }
 
 /// A value for people.
@@ -117,7 +116,7 @@ fn shown(value: &Value) -> String {
 /// Writes a line for each sketch and each window, and one for all.
 fn write_sketches(
     sketches: &[SketchConfig],
-    is_in_cluster: bool,
+    learns_slices: bool,
     origins: Option<&Origins>,
     out: &mut String,
 ) {
@@ -130,7 +129,7 @@ fn write_sketches(
             sketch.name,
             sketch.geometry.depth(),
             sketch.geometry.width(),
-            bytes(sketch.cells_memory_bytes(is_in_cluster)),
+            bytes(sketch.cells_memory_bytes(learns_slices)),
             source.unwrap_or_default(),
         );
         for window in &sketch.windows {
@@ -145,7 +144,7 @@ fn write_sketches(
                 bytes(window.memory_bytes()),
             );
         }
-        all = all.saturating_add(sketch.memory_bytes(is_in_cluster));
+        all = all.saturating_add(sketch.memory_bytes(learns_slices));
     }
     let _ = writeln!(
         out,
@@ -160,12 +159,12 @@ fn document(
     sketches: &[SketchConfig],
     origins: &Origins,
 ) -> Value {
-    let is_in_cluster = is_in_cluster(config);
+    let learns_slices = config.cluster.learns_slices();
     let settings = settings.iter().map(|(key, value)| {
         let source = origins.of_setting(key).to_string();
         ((*key).to_owned(), json!({ "value": value, "from": source }))
     });
-    let memory = sketches.iter().map(|it| it.memory_bytes(is_in_cluster));
+    let memory = sketches.iter().map(|it| it.memory_bytes(learns_slices));
     let sketches = sketches.iter().map(|sketch| {
         json!({
             "name": sketch.name.as_str(),
@@ -173,7 +172,7 @@ fn document(
             "from": origins.of_sketch(&sketch.name).to_string(),
             "width": sketch.geometry.width(),
             "depth": sketch.geometry.depth(),
-            "memory_bytes": sketch.cells_memory_bytes(is_in_cluster),
+            "memory_bytes": sketch.cells_memory_bytes(learns_slices),
             "windows": sketch.windows.iter().map(window).collect::<Vec<_>>(),
         })
     });

@@ -101,13 +101,13 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
     let file = Written::new("show");
     let text = file.run("config show 127.0.0.1:9 --config FILE --sketch name=x,windows=none");
     for line in [
-        "KEY               VALUE                  FROM",
-        "address           127.0.0.1:9            flag",
-        "width             4096                   FILE:1:1",
-        "depth             4                      default",
-        "threads           automatic              default",
-        "trust             none                   default",
-        "log               info                   default",
+        "KEY                VALUE                  FROM",
+        "address            127.0.0.1:9            flag",
+        "width              4096                   FILE:1:1",
+        "depth              4                      default",
+        "threads            automatic              default",
+        "trust              none                   default",
+        "log                info                   default",
         "sketch     default 4x4096, 448 KiB, from default",
         "sketch     x 4x1048576, 96 MiB, from flag",
         "sketch     logins 2x1024, 50 KiB, from FILE:2:1",

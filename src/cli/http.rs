@@ -13,12 +13,16 @@ use ureq::http::{Response, StatusCode};
 
 use super::asked::Span;
 use super::status::printable;
-use crate::status::{Detail, Status};
+use crate::status::{Detail, PendingSnapshotOrder, SnapshotOrder, Status};
 use rmbd_names::{HostPort, LookupError, Resolver};
 use rmbd_proto::SketchName;
 
 /// The path of a key's count by origin.
 const DETAIL_PATH: &str = "/detail";
+/// The path of orders to write a snapshot file.
+const SNAPSHOT_PATH: &str = "/snapshot";
+/// How long a server may take to carry an order out before it answers with a number: longer than it takes by itself.
+const ORDER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no document.
 #[derive(Debug, Error)]
@@ -69,6 +73,14 @@ pub enum HttpError {
         /// The error of the parser.
         source: serde_json::Error,
     },
+}
+
+/// What a server says to an order to write a snapshot file.
+#[derive(Debug)]
+pub(super) enum Ordered {
+    Done(SnapshotOrder),
+    /// It takes long, and has this number.
+    Pending(u64),
 }
 
 /// A client of one server's HTTP port.
@@ -137,49 +149,92 @@ impl StatusSource {
         self.get(DETAIL_PATH, &query).map(|(_, detail)| detail)
     }
 
+    /// Has a snapshot file written, and waits for it.
+    pub(super) fn order_snapshot(&self) -> Result<Ordered, HttpError> {
+        let path = SNAPSHOT_PATH;
+        let mut response = self.ask(Method::Post, path, "")?;
+        let code = response.status();
+        let is_told = code == StatusCode::OK || code == StatusCode::INTERNAL_SERVER_ERROR;
+        if !is_told && code != StatusCode::ACCEPTED {
+            return Err(self.refusal(path, &mut response));
+        }
+        let document = self.text(path, &mut response)?;
+        match code {
+            StatusCode::ACCEPTED => {
+                let PendingSnapshotOrder { order } = self.parse(path, &document)?;
+                Ok(Ordered::Pending(order))
+            }
+            _ => self.parse(path, &document).map(Ordered::Done),
+        }
+    }
+
     fn get<T: DeserializeOwned>(
         &self,
         path: &'static str,
         query: &str,
     ) -> Result<(String, T), HttpError> {
-        let server = || self.server.clone();
-        let mut response = self.ask(path, query)?;
-        let code = response.status();
+        let mut response = self.ask(Method::Get, path, query)?;
         // Only this path's answers depend on what is asked for.
-        if code == StatusCode::NOT_FOUND
-            && path == DETAIL_PATH
-            && let Ok(reason) = response.body_mut().read_to_string()
-            && !reason.is_empty()
-        {
-            return Err(HttpError::Refused {
-                server: server(),
-                path,
-                reason: printable(reason.trim_end()),
-            });
+        if response.status() == StatusCode::NOT_FOUND && path == DETAIL_PATH {
+            return Err(self.refusal(path, &mut response));
         }
-        if code != StatusCode::OK {
-            return Err(HttpError::Code {
-                server: server(),
-                path,
-                code: code.as_u16(),
-            });
+        if response.status() != StatusCode::OK {
+            return Err(self.code(path, &response));
         }
-        let document = response.body_mut().read_to_string();
-        let document = document.map_err(|cause| HttpError::Unreachable {
-            server: server(),
-            path,
-            causes: self.at.get().map(|at| (at, cause)).into_iter().collect(),
-        })?;
-        let parsed = serde_json::from_str(&document).map_err(|source| HttpError::Content {
-            server: server(),
-            path,
-            source,
-        })?;
+        let document = self.text(path, &mut response)?;
+        let parsed = self.parse(path, &document)?;
         Ok((document, parsed))
     }
 
+    fn text(&self, path: &'static str, response: &mut Response<Body>) -> Result<String, HttpError> {
+        let document = response.body_mut().read_to_string();
+        document.map_err(|cause| HttpError::Unreachable {
+            server: self.server.clone(),
+            path,
+            causes: self.at.get().map(|at| (at, cause)).into_iter().collect(),
+        })
+    }
+
+    fn parse<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        document: &str,
+    ) -> Result<T, HttpError> {
+        serde_json::from_str(document).map_err(|source| HttpError::Content {
+            server: self.server.clone(),
+            path,
+            source,
+        })
+    }
+
+    /// The error for an answer that may say why it refuses.
+    fn refusal(&self, path: &'static str, response: &mut Response<Body>) -> HttpError {
+        let reason = response.body_mut().read_to_string().unwrap_or_default();
+        match reason.is_empty() {
+            true => self.code(path, response),
+            false => HttpError::Refused {
+                server: self.server.clone(),
+                path,
+                reason: printable(reason.trim_end()),
+            },
+        }
+    }
+
+    fn code(&self, path: &'static str, response: &Response<Body>) -> HttpError {
+        HttpError::Code {
+            server: self.server.clone(),
+            path,
+            code: response.status().as_u16(),
+        }
+    }
+
     /// Asks the name's addresses in turn, until one answers at all.
-    fn ask(&self, path: &'static str, query: &str) -> Result<Response<Body>, HttpError> {
+    fn ask(
+        &self,
+        method: Method,
+        path: &'static str,
+        query: &str,
+    ) -> Result<Response<Body>, HttpError> {
         let addresses = match self.at.get() {
             Some(address) => vec![address],
             None => Resolver::default().look_up(&self.server)?,
@@ -187,7 +242,7 @@ impl StatusSource {
         let mut causes = Vec::new();
         for address in addresses {
             let url = format!("http://{address}{path}{query}");
-            match self.ask_at(&url) {
+            match self.ask_at(method, &url) {
                 Ok(response) => {
                     self.at.set(Some(address));
                     return Ok(response);
@@ -202,15 +257,50 @@ impl StatusSource {
         })
     }
 
-    fn ask_at(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
-        let response = self.agent.get(url).call()?;
+    fn ask_at(&self, method: Method, url: &str) -> Result<Response<Body>, ureq::Error> {
+        let response = self.send(method, url, None)?;
         if response.status() != StatusCode::MISDIRECTED_REQUEST {
             return Ok(response);
         }
         // The server does not know the name by which we ask. The check of names is meant for browsers, which could not
         // set this header.
-        self.agent.get(url).header(HOST, "localhost").call()
+        self.send(method, url, Some("localhost"))
     }
+
+    fn send(
+        &self,
+        method: Method,
+        url: &str,
+        host: Option<&str>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        match method {
+            Method::Get => {
+                let request = self.agent.get(url);
+                match host {
+                    Some(host) => request.header(HOST, host),
+                    None => request,
+                }
+                .call()
+            }
+            Method::Post => {
+                let request = self.agent.post(url);
+                let request = match host {
+                    Some(host) => request.header(HOST, host),
+                    None => request,
+                };
+                // An order takes as long as it takes.
+                let config = request.config().timeout_global(Some(ORDER_PATIENCE));
+                config.build().send_empty()
+            }
+        }
+    }
+}
+
+/// What a request is to do.
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Get,
+    Post,
 }
 
 /// Encodes all bytes but letters and digits as `%` and two hexadecimal digits (RFC 3986, 2.1).

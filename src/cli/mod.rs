@@ -25,6 +25,7 @@ mod server;
 #[cfg(test)]
 mod sketch_tests;
 mod sketches;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -49,12 +50,14 @@ pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
 pub use self::pardon::PardonOptions;
 pub use self::server::{ProtocolOptions, ServerOptions};
 pub use self::sketches::SketchesOptions;
+pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 use crate::config::{HostPort, Layered, NodeOptions, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
 use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::MAX_WEIGHT;
+use rmbd_snapshot::SnapshotFileError;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -110,6 +113,9 @@ pub enum Command {
     Peer(PeerOptions),
     /// Show the sketches of a node, and the windows that they keep
     Sketches(SketchesOptions),
+    /// Check and show snapshot files, and have a node write one
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Show what a node says of itself
     Status(StatusOptions),
 }
@@ -341,6 +347,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Pardon(options) => pardon::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
         Command::Sketches(options) => sketches::run(options, streams).map(as_asked),
+        Command::Snapshot(command) => snapshot::run(command, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
     };
     match (done, streams.output.flush()) {
@@ -451,6 +458,20 @@ pub enum CliError {
     /// The server's HTTP port gave no usable answer.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A snapshot file is not whole.
+    #[error("{}: {source}", path.display())]
+    SnapshotFile {
+        /// The path of the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SnapshotFileError,
+    },
+    /// The server has written no snapshot file.
+    #[error("the server has written no snapshot file: {failure}; the one before stands")]
+    NoSnapshot {
+        /// The server's reason.
+        failure: String,
+    },
     /// The server refused a peer order.
     #[error("the server does not push to {target}: {detail}")]
     OrderRefused {

@@ -169,7 +169,7 @@ fn what_is_typed_wrong_is_said() {
         (&["-x", "5", "count", "k"], "cannot be used with"),
         (
             &["start"],
-            "nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, status",
+            "nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, snapshot, status",
         ),
     ];
     for (words, expected) in cases {
@@ -490,6 +490,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
         ready: true,
         failure: None,
         log: LogStatus::default(),
+        snapshot_files: SnapshotFilesStatus::default(),
         udp: "127.0.0.1:8000".into(),
         http: Some("127.0.0.1:8000".into()),
         readiness: Readiness::default(),
@@ -716,6 +717,12 @@ fn status_has_lines_for_sketches_windows_and_limits() {
         "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74\n",
         "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
         "pardons    50003 in force\n",
+        "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",
+        "loaded     slices 4, total weight 139001, 2.5 s old, gone on as the same writer\n",
+        "skipped    no room for slices 2\nskipped    logins: its size is another\n",
+        "warning    snapshot overdue: writing fails: No space left on device\n",
+        "set aside  snapshot.bad-20270115T080000.000Z-torn by an earlier start\n",
+        "set aside  not kept: it is a symbolic link\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -71,6 +71,19 @@ impl SharedCluster {
         self.nudge.notify_one();
     }
 
+    /// Goes on with passes over our own cells for one piece, until there are as many: see
+    /// [`Cluster::publish_until`]. Other nodes are told then.
+    pub(crate) fn publish_until(&self, clock: &dyn Fn() -> Duration, passes: &[u64]) -> bool {
+        let mut cluster = self.lock();
+        // The clock is read under the lock, as the task does.
+        let is_done = cluster.publish_until(clock(), passes);
+        drop(cluster);
+        if is_done {
+            self.nudge.notify_one();
+        }
+        is_done
+    }
+
     /// Whether datagrams are sealed with a key that only members have.
     pub(super) fn is_sealed(&self) -> bool {
         self.is_sealed

@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use thiserror::Error;
 
 use super::options::within;
+use super::span::{self, SpanError};
 use super::{AddressError, ConfigError, HostPort};
 
 /// Default milliseconds between rounds, which are the Python program's.
@@ -17,6 +19,11 @@ pub const DEFAULT_GOSSIP_RATE_BYTES_PER_S: u64 = 32 << 20;
 /// counted in it.
 pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
 
+/// Default milliseconds between snapshot files: what a node alone loses at most where its machine falls.
+pub const DEFAULT_SNAPSHOT_INTERVAL_MS: u64 = 60_000;
+
+/// Milliseconds between snapshot files. More than one a second only wear the disk, and one a month is as good as none.
+const SNAPSHOT_INTERVAL_MS: std::ops::RangeInclusive<u64> = 1_000..=30 * 86_400_000;
 /// Milliseconds between rounds. More than 20 rounds a second only cost time, and one a minute is as good as none.
 const GOSSIP_INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 /// Bytes a second. With fewer than some 50 datagrams a second, nodes would never be equal.
@@ -38,8 +45,11 @@ pub struct ClusterConfig {
     pub key_file: Option<PathBuf>,
     /// Whether to take part without a key on an address that is not loopback.
     pub insecure: bool,
-    /// The folder that keeps the node's id from one start to the next.
+    /// The folder that keeps the node's id, and what it counted, from one start to the next.
     pub data_dir: Option<PathBuf>,
+    /// Milliseconds between two snapshot files in [`data_dir`](Self::data_dir), 1000 to 2 592 000 000 (30 days); 0
+    /// writes one only when the node ends.
+    pub snapshot_interval_ms: u64,
     /// Milliseconds between rounds, 50 to 60 000.
     pub gossip_interval_ms: u32,
     /// Bytes a second to all members together, at least 65 536.
@@ -59,6 +69,7 @@ impl Default for ClusterConfig {
             key_file: None,
             insecure: false,
             data_dir: None,
+            snapshot_interval_ms: DEFAULT_SNAPSHOT_INTERVAL_MS,
             gossip_interval_ms: DEFAULT_GOSSIP_INTERVAL_MS,
             gossip_rate_bytes_per_s: DEFAULT_GOSSIP_RATE_BYTES_PER_S,
             max_origins: DEFAULT_MAX_ORIGINS,
@@ -75,6 +86,12 @@ impl ClusterConfig {
             join: seeds.into_iter().collect(),
             ..Self::default()
         }
+    }
+
+    /// Whether the node holds slices beside its own: those of others, or those of its earlier starts.
+    #[must_use]
+    pub fn learns_slices(&self) -> bool {
+        self.address != ClusterChoice::Off || self.data_dir.is_some()
     }
 
     pub(super) fn from_options(options: ClusterOptions) -> Result<Self, ConfigError> {
@@ -96,6 +113,9 @@ impl ClusterConfig {
                 return Err(ConfigError::ClusterOff { option });
             }
         }
+        if options.snapshot_interval_ms.is_some() && options.data_dir.is_none() {
+            return Err(ConfigError::IntervalWithoutFolder);
+        }
         Ok(Self {
             address,
             join: options.join,
@@ -103,6 +123,9 @@ impl ClusterConfig {
             key_file: options.cluster_key_file,
             insecure: options.insecure_cluster,
             data_dir: options.data_dir,
+            snapshot_interval_ms: options
+                .snapshot_interval_ms
+                .unwrap_or(DEFAULT_SNAPSHOT_INTERVAL_MS),
             gossip_interval_ms: options.gossip_interval_ms,
             gossip_rate_bytes_per_s: options.gossip_rate_bytes_per_s,
             max_origins: options.max_origins,
@@ -164,9 +187,16 @@ pub struct ClusterOptions {
     #[arg(long, env = "RMBD_INSECURE_CLUSTER", value_parser = BoolishValueParser::new())]
     pub insecure_cluster: bool,
 
-    /// Folder that keeps the node's id from one start to the next; made if missing
+    /// Folder that keeps the node's id, and what it counted, from one start to the next; made if missing
     #[arg(long, value_name = "DIR", env = "RMBD_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// How often all that was counted is written to --data-dir, such as 60s; 0 only at the end [default: 60s]
+    #[arg(
+        long = "snapshot-interval", value_name = "TIME", env = "RMBD_SNAPSHOT_INTERVAL",
+        value_parser = snapshot_interval
+    )]
+    pub snapshot_interval_ms: Option<u64>,
 
     /// Time between rounds: less is sooner equal
     #[arg(
@@ -197,4 +227,24 @@ pub struct ClusterOptions {
         value_parser = RangedU64ValueParser::<u64>::new().range(1..)
     )]
     pub max_memory_bytes: Option<u64>,
+}
+
+/// Parses a time between snapshot files to milliseconds.
+fn snapshot_interval(text: &str) -> Result<u64, SnapshotIntervalError> {
+    let ms = match text {
+        "0" => 0,
+        text => span::parse(text)?,
+    };
+    let is_possible = ms == 0 || SNAPSHOT_INTERVAL_MS.contains(&ms);
+    is_possible
+        .then_some(ms)
+        .ok_or(SnapshotIntervalError::Range)
+}
+
+#[derive(Debug, Error)]
+enum SnapshotIntervalError {
+    #[error(transparent)]
+    Span(#[from] SpanError),
+    #[error("snapshot files are 1s to 30d apart, or only at the end with 0")]
+    Range,
 }

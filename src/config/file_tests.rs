@@ -128,6 +128,14 @@ fn every_key_is_heard() {
         ),
         ("cluster-key-file = 'keys'", "--cluster-key-file keys"),
         ("data-dir = '/var/lib/rmbd'", "--data-dir /var/lib/rmbd"),
+        (
+            "data-dir = 'd'\nsnapshot-interval = '5m'",
+            "--data-dir d --snapshot-interval 5m",
+        ),
+        (
+            "data-dir = 'd'\nsnapshot-interval = 0",
+            "--data-dir d --snapshot-interval 0",
+        ),
         ("insecure-cluster = true", "--insecure-cluster"),
         ("gossip-interval = 50", "--gossip-interval 50"),
         ("gossip-rate = 65536", "--gossip-rate 65536"),
@@ -221,6 +229,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "FILE:1:11: `address`: neither HOST:PORT",
         ),
         ("data-dir = ''", "`data-dir` at FILE:1:1"),
+        (
+            "snapshot-interval = '5m'",
+            "give that, too, or leave it out; set by `snapshot-interval` at FILE:1:1",
+        ),
         (
             "epsilon = 0.1",
             "go together: give both, or -x and -y instead; set by `epsilon` at FILE:1:1",

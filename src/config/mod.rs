@@ -28,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
-    DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS,
+    DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS, DEFAULT_SNAPSHOT_INTERVAL_MS,
 };
 pub use self::file::{FILE_BYTES_MAX, FileError, Place};
 pub use self::levels::{Layered, Origins, Source, config_of_file, read};
@@ -358,6 +358,11 @@ pub enum ConfigError {
         /// The other option.
         option: &'static str,
     },
+    /// A time between snapshot files is given, and no folder for them.
+    #[error(
+        "--snapshot-interval (RMBD_SNAPSHOT_INTERVAL) says how often something is written to --data-dir: give that, too, or leave it out"
+    )]
+    IntervalWithoutFolder,
 }
 
 impl ConfigError {

@@ -231,7 +231,7 @@ pub(super) fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 pub(super) enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, status"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, snapshot, status"
     )]
     Neither,
     #[error(transparent)]

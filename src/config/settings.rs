@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, Source};
+use super::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, Source, span_text};
 use rmbd_sketch::HashFamily;
 
 /// The value that is in force for a key.
@@ -80,7 +80,7 @@ impl NodeConfig {
     }
 }
 
-fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 10] {
+fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 11] {
     let ClusterConfig {
         address,
         join,
@@ -88,6 +88,7 @@ fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 10] {
         key_file,
         insecure,
         data_dir,
+        snapshot_interval_ms,
         gossip_interval_ms,
         gossip_rate_bytes_per_s,
         max_origins,
@@ -100,6 +101,10 @@ fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 10] {
     };
     let seeds: Vec<_> = join.iter().map(ToString::to_string).collect();
     let advertise = advertise.as_ref().map(ToString::to_string);
+    let interval = match data_dir {
+        Some(_) => json!(span_text(*snapshot_interval_ms)),
+        None => Value::Null,
+    };
     [
         ("join", json!(seeds)),
         ("cluster", address),
@@ -107,6 +112,7 @@ fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 10] {
         ("cluster-key-file", json!(key_file)),
         ("insecure-cluster", json!(insecure)),
         ("data-dir", json!(data_dir)),
+        ("snapshot-interval", interval),
         ("gossip-interval", json!(gossip_interval_ms)),
         ("gossip-rate", json!(gossip_rate_bytes_per_s)),
         ("max-origins", json!(max_origins)),

@@ -32,27 +32,27 @@ pub struct SketchConfig {
 }
 
 /// Number of the arrays of cells of a sketch, of 4 bytes a cell each: the cell itself, its published copy, and the
-/// parts of totals that these do not hold. In a cluster there are also the cell of the others beside it and a wide one
-/// for later.
+/// parts of totals that these do not hold. Where slices are learnt, of others or of earlier starts, there are also the
+/// cell of these beside it and a wide one for later.
 #[must_use]
-pub const fn copies_of_cells(is_in_cluster: bool) -> u64 {
-    if is_in_cluster { 3 + 1 + 2 } else { 3 }
+pub const fn copies_of_cells(learns_slices: bool) -> u64 {
+    if learns_slices { 3 + 1 + 2 } else { 3 }
 }
 
 impl SketchConfig {
     /// Bytes of its cells without its windows.
     #[must_use]
-    pub fn cells_memory_bytes(&self, is_in_cluster: bool) -> u64 {
+    pub fn cells_memory_bytes(&self, learns_slices: bool) -> u64 {
         let cells = self.geometry.memory_bytes();
         cells
-            .saturating_mul(copies_of_cells(is_in_cluster))
-            .saturating_add(self.ages_memory_bytes(is_in_cluster))
+            .saturating_mul(copies_of_cells(learns_slices))
+            .saturating_add(self.ages_memory_bytes(learns_slices))
     }
 
-    /// Bytes of what tells a node of a cluster how old counts of others are.
+    /// Bytes of what tells how old counts are, for others and for later starts.
     #[must_use]
-    pub fn ages_memory_bytes(&self, is_in_cluster: bool) -> u64 {
-        match is_in_cluster {
+    pub fn ages_memory_bytes(&self, learns_slices: bool) -> u64 {
+        match learns_slices {
             true => ages_memory_bytes(self.geometry, &self.windows),
             false => 0,
         }
@@ -60,9 +60,9 @@ impl SketchConfig {
 
     /// Bytes of its cells and of all its windows.
     #[must_use]
-    pub fn memory_bytes(&self, is_in_cluster: bool) -> u64 {
+    pub fn memory_bytes(&self, learns_slices: bool) -> u64 {
         let windows = self.windows.iter().map(WindowPlan::memory_bytes);
-        windows.fold(self.cells_memory_bytes(is_in_cluster), u64::saturating_add)
+        windows.fold(self.cells_memory_bytes(learns_slices), u64::saturating_add)
     }
 }
 

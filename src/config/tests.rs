@@ -284,6 +284,22 @@ fn every_option_is_heard() {
             }),
         ),
         (
+            "--data-dir d --snapshot-interval 1h30m",
+            of_cluster(ClusterConfig {
+                data_dir: Some("d".into()),
+                snapshot_interval_ms: 5_400_000,
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
+            "--data-dir d --snapshot-interval 0",
+            of_cluster(ClusterConfig {
+                data_dir: Some("d".into()),
+                snapshot_interval_ms: 0,
+                ..ClusterConfig::default()
+            }),
+        ),
+        (
             "--insecure-cluster",
             of_cluster(ClusterConfig {
                 insecure: true,
@@ -438,6 +454,11 @@ fn what_cannot_be_is_said_with_the_cure() {
         ),
         ("--advertise 10.0.0.1", "no port: write HOST:PORT"),
         ("--gossip-interval 49", "49 is not in 50..=60000"),
+        ("--data-dir d --snapshot-interval 999ms", "1s to 30d apart"),
+        ("--data-dir d --snapshot-interval 31d", "1s to 30d apart"),
+        ("--data-dir d --snapshot-interval 60", "such as 60s"),
+        ("--snapshot-interval 60s", "give that, too"),
+        ("--snapshot-interval 0", "give that, too"),
         ("--gossip-interval 60001", "60001 is not in 50..=60000"),
         ("--gossip-rate 1000", "1000 is not in 65536..="),
         ("--max-origins 0", "0 is not in 1..=1048576"),

@@ -1,22 +1,30 @@
-//! The node's folder, which keeps its id from one start to the next.
+//! The node's folder, which keeps its id and what it has counted from one start to the next.
 //!
 //! ```text
-//! DIR/lock      held (flock(2)) while a node runs, so that no two are one
-//! DIR/node_id   16 hexadecimal digits and a line end
+//! DIR/lock           held (flock(2)) while a node runs, so that no two are one
+//! DIR/node_id        16 hexadecimal digits and a line end
+//! DIR/snapshot       the last snapshot file that was written in full
+//! DIR/snapshot.new   one that is being written
+//! DIR/snapshot.bad-* files that could not be used, at most 4: when they were set aside (UTC), and why
+//! DIR/clean_end      the mark of a clean end, which belongs to `snapshot`
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+mod folder;
+mod snapshot_files;
 
-use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use self::folder::{FILE_MODE, Folder};
+pub(crate) use self::snapshot_files::{FileIdentity, Unusable};
 
 const ID_FILE: &str = "node_id";
 const NEW_ID_FILE: &str = "node_id.new";
-const LOCK_FILE: &str = "lock";
 
-/// Why a node has no id. Nothing was started, and the folder's content is unchanged.
+/// Why a node cannot have its folder. Nothing was started, and the folder's content is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// The folder, or a file in it, cannot be used.
@@ -47,33 +55,32 @@ pub enum DataDirError {
     },
 }
 
-/// A node's id, and the lock that keeps other nodes from having the same.
+/// A node's id, and the folder that keeps it.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     node: u64,
-    /// The lock, which is held as long as this file is open.
-    _lock: Option<File>,
+    folder: Option<Arc<Folder>>,
 }
 
 impl DataDir {
     /// Reads the id in `folder`. If there is none, the `fresh` one (random, not 0) is written there. Without a folder,
     /// the fresh id is forgotten at the end of this start.
     pub(crate) fn open(folder: Option<&Path>, fresh: u64) -> Result<Self, DataDirError> {
-        let Some(folder) = folder else {
+        let Some(path) = folder else {
             return Ok(Self {
                 node: fresh,
-                _lock: None,
+                folder: None,
             });
         };
         let mut made = DirBuilder::new();
         made.recursive(true).mode(0o700);
-        made.create(folder).map_err(unusable(folder))?;
-        let lock = lock(folder)?;
-        let path = folder.join(ID_FILE);
+        made.create(path).map_err(unusable(path))?;
+        let folder = Folder::lock(path)?;
+        let path = folder.file(ID_FILE);
         let node = match fs::read_to_string(&path) {
             Ok(text) => parse(&text).ok_or(DataDirError::NotANumber { path })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                keep(folder, fresh).map_err(unusable(&path))?;
+                keep(&folder, fresh).map_err(unusable(&path))?;
                 fresh
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -83,7 +90,7 @@ impl DataDir {
         };
         Ok(Self {
             node,
-            _lock: Some(lock),
+            folder: Some(Arc::new(folder)),
         })
     }
 
@@ -91,25 +98,16 @@ impl DataDir {
     pub(crate) fn node(&self) -> u64 {
         self.node
     }
+
+    /// The folder, which stays locked as long as somebody has it; `None` where nothing is kept.
+    pub(crate) fn folder(&self) -> Option<&Arc<Folder>> {
+        self.folder.as_ref()
+    }
 }
 
 fn unusable(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let path = path.to_owned();
     move |source| DataDirError::Folder { path, source }
-}
-
-fn lock(folder: &Path) -> Result<File, DataDirError> {
-    let path = folder.join(LOCK_FILE);
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(0o600);
-    let file = file.open(&path).map_err(unusable(&path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse {
-            path: folder.to_owned(),
-        }),
-        Err(error) => Err(unusable(&path)(error.into())),
-    }
 }
 
 fn parse(text: &str) -> Option<u64> {
@@ -119,21 +117,9 @@ fn parse(text: &str) -> Option<u64> {
     node.filter(|&node| is_digits && node != 0)
 }
 
-/// Writes the id as a whole or not at all, so that it survives a loss of power: it is written beside, synchronised,
-/// and renamed.
-fn keep(folder: &Path, node: u64) -> io::Result<()> {
-    let beside = folder.join(NEW_ID_FILE);
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(format!("{node:016x}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, folder.join(ID_FILE))?;
-    File::open(folder)?.sync_all()
+fn keep(folder: &Folder, node: u64) -> io::Result<()> {
+    let text = format!("{node:016x}\n");
+    folder.replace(NEW_ID_FILE, ID_FILE, text.as_bytes())
 }
 
 #[cfg(test)]
@@ -144,10 +130,10 @@ mod tests {
     use super::*;
 
     /// A folder that is removed after the test.
-    struct Folder(PathBuf);
+    pub(super) struct Scratch(pub(super) PathBuf);
 
-    impl Folder {
-        fn new(name: &str) -> Self {
+    impl Scratch {
+        pub(super) fn new(name: &str) -> Self {
             let name = format!("rmbd-identity-{}-{name}", std::process::id());
             let path = std::env::temp_dir().join(name);
             let _ = fs::remove_dir_all(&path);
@@ -155,7 +141,7 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for Scratch {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -164,7 +150,7 @@ mod tests {
     #[test]
     fn a_number_is_kept_from_start_to_start() {
         assert_eq!(DataDir::open(None, 7).unwrap().node, 7);
-        let folder = Folder::new("kept");
+        let folder = Scratch::new("kept");
         let path = folder.0.join("made/too");
         assert_eq!(DataDir::open(Some(&path), 7).unwrap().node, 7);
         assert_eq!(DataDir::open(Some(&path), 8).unwrap().node, 7);
@@ -179,7 +165,7 @@ mod tests {
 
     #[test]
     fn two_at_once_are_refused() {
-        let folder = Folder::new("two");
+        let folder = Scratch::new("two");
         let first = DataDir::open(Some(&folder.0), 7).unwrap();
         let error = DataDir::open(Some(&folder.0), 8).unwrap_err();
         assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
@@ -189,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_left_as_it_is() {
-        let folder = Folder::new("broken");
+        let folder = Scratch::new("broken");
         fs::create_dir_all(&folder.0).unwrap();
         let path = folder.0.join(ID_FILE);
         for content in [

@@ -26,10 +26,10 @@ pub(super) fn make_registry(
     config: &NodeConfig,
     threads: usize,
     author: Author,
-    is_in_cluster: bool,
+    learns_slices: bool,
 ) -> Result<Registry, NodeError> {
     let sketches = config.all_sketches()?;
-    let needed_bytes = room::cell_bytes(&sketches, threads, is_in_cluster);
+    let needed_bytes = room::cell_bytes(&sketches, threads, learns_slices);
     let max_memory_bytes = max_memory_bytes(config, needed_bytes)?;
     let memory = Memory::new(max_memory_bytes);
     let make = |sketch: SketchConfig| {
@@ -45,7 +45,7 @@ pub(super) fn make_registry(
             },
             // Their rows are of the sketch that every node has.
             max_peers: if is_default { config.max_peers } else { 0 },
-            max_origins: if is_in_cluster {
+            max_origins: if learns_slices {
                 config.cluster.max_origins
             } else {
                 0

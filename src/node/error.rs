@@ -2,15 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use crate::snapshots::SnapshotFileFailure;
 use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
 use rmbd_io::{BindError, LoopError, RingRefused};
 use rmbd_names::Unresolved;
 use rmbd_sketch::SketchError;
+use rmbd_snapshot::SnapshotFileError;
 use rmbd_store::{NoMemory, RegistryError};
 
 /// Why a node did not start, or stopped by itself. A node that did not start has left nothing behind: no socket and
@@ -73,6 +76,24 @@ pub enum NodeError {
     /// The node's id cannot be read or kept.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// A snapshot file was whole, and cannot be taken over.
+    #[error(
+        "the snapshot file in --data-dir {} was whole a moment ago, and cannot be taken over: {source}; nothing of it \
+         is lost, start again",
+        folder.display()
+    )]
+    SnapshotFile {
+        /// The path of the folder.
+        folder: PathBuf,
+        /// What is wrong.
+        source: SnapshotFileError,
+    },
+    /// The node has ended without a snapshot file of what it counted last.
+    #[error(
+        "the last snapshot file was not written: {0}; what was counted since the one before it is lost, unless other \
+         nodes have it"
+    )]
+    LastSnapshotFile(SnapshotFileFailure),
     /// The node cannot take part in the cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

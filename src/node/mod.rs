@@ -14,6 +14,7 @@ mod control;
 mod crew;
 mod drawn;
 mod error;
+mod keeping;
 mod limits;
 mod overview;
 mod program;
@@ -33,6 +34,7 @@ use std::thread::JoinHandle;
 use self::crew::{Crew, Ending};
 pub use self::error::NodeError;
 use self::error::system;
+use self::keeping::Keeper;
 use self::overview::Overview;
 pub use self::program::run;
 pub use self::reload::{Reload, Reread, SetLog};
@@ -47,6 +49,7 @@ use crate::engine::{Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
 use crate::shared::LimitsInForce;
+pub use crate::snapshots::SnapshotFileFailure;
 use crate::status::Status;
 use rmbd_store::Estimate;
 
@@ -69,6 +72,8 @@ pub struct Node {
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
+    /// The thread of snapshot files, if there is a folder for them and the node has served.
+    keeper: Option<Keeper>,
     /// The signal handling, if this process's signals belong to the node.
     _signals: Option<Signals>,
     /// The lock that keeps other nodes from having this node's id while it runs.
@@ -182,11 +187,12 @@ impl Node {
         self.wait_and_end()
     }
 
-    /// Ends all threads and waits for them. Datagrams that had reached the sockets are still taken, and the counts
-    /// brought to the cluster if its live members take them within 3 s. Returns the last status.
+    /// Ends all threads and waits for them. Datagrams that had reached the sockets are still taken, the counts brought
+    /// to the cluster if its live members take them within 3 s, and written to the data folder if there is one. Returns
+    /// the last status.
     ///
     /// # Errors
-    /// The failure, if a thread had ended by itself before.
+    /// The failure, if a thread had ended by itself before, or the last snapshot file was not written.
     pub fn stop(mut self) -> Result<Status, NodeError> {
         self.crew.end(Ending::Asked);
         self.wait_and_end()
@@ -206,6 +212,9 @@ impl Node {
         self.crew.begin_end();
         for thread in self.data.drain(..) {
             let _ = thread.join();
+        }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(&self.crew);
         }
         match self.crew.take_error() {
             Some(error) => Err(error),

@@ -1,6 +1,6 @@
 //! The view of a node from outside: what its status is made of.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use super::crew::{Crew, Part};
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::ClientPort;
-use crate::fronts::http::StatusSource;
+use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
+use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
-    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus, Status,
-    tally_of,
+    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus,
+    SnapshotFilesStatus, Status, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -27,6 +28,8 @@ pub(super) struct Overview {
     http: Option<SocketAddr>,
     participation: Participation,
     peers: Arc<LegacyPeers>,
+    /// `None` where nothing is kept.
+    snapshots: Option<Arc<SnapshotDesk>>,
     crew: Crew,
     /// The back end, which is known when all threads have their resources.
     backend: OnceLock<Backend>,
@@ -41,6 +44,7 @@ impl Overview {
         http: Option<SocketAddr>,
         participation: Participation,
         peers: Arc<LegacyPeers>,
+        snapshots: Option<Arc<SnapshotDesk>>,
         crew: Crew,
     ) -> Self {
         Self {
@@ -49,6 +53,7 @@ impl Overview {
             http,
             participation,
             peers,
+            snapshots,
             crew,
             backend: OnceLock::new(),
             ready: AtomicBool::new(false),
@@ -84,6 +89,18 @@ impl Overview {
     /// Sets the back end, once, before any thread serves.
     pub(super) fn set_backend(&self, backend: Backend) {
         let _ = self.backend.set(backend);
+    }
+
+    /// The back end; `None` before any thread serves.
+    pub(super) fn backend(&self) -> Option<Backend> {
+        self.backend.get().copied()
+    }
+
+    /// Says so if it is too long since there was a snapshot file.
+    pub(super) fn watch_snapshot_files(&self) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.watch(self.shared().now());
+        }
     }
 
     /// Sets whether the node is ready. Release, read with acquire: a reader that sees it ready sees the threads
@@ -137,6 +154,10 @@ impl StatusSource for Overview {
                 threads: self.threads.iter().map(|thread| thread.status()).collect(),
             },
             compact: CompactStatus::of(engine),
+            snapshot_files: self
+                .snapshots
+                .as_ref()
+                .map_or_else(SnapshotFilesStatus::default, |desk| desk.status(now)),
             log: LogStatus::now(),
             cluster,
             peers: peers.status(self.shared().now()),
@@ -148,6 +169,15 @@ impl StatusSource for Overview {
 
     fn failure(&self) -> Option<String> {
         self.crew.failure()
+    }
+
+    fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.port.is_trusted(ip)
+    }
+
+    fn order_snapshot(&self) -> Option<PendingOrder> {
+        let Ordered { number, done } = self.snapshots.as_ref()?.order();
+        Some(PendingOrder { number, done })
     }
 
     fn connection_panicked(&self) {

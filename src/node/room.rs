@@ -1,6 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
-use crate::config::{ClusterChoice, NodeConfig, SketchConfig, copies_of_cells};
+use crate::config::{NodeConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::lanes_of;
@@ -60,10 +60,10 @@ fn files(threads: u64, backend: Backend) -> u64 {
 
 /// The blocks that are allocated. Cells and their copy come first, since they are the largest.
 fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> Vec<usize> {
-    let is_in_cluster = config.cluster.address != ClusterChoice::Off;
+    let learns_slices = config.cluster.learns_slices();
     let tables = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, threads, is_in_cluster));
+        .flat_map(|sketch| tables_of(sketch, threads, learns_slices));
     let of_sketches = (sketches.len() * threads * BATCH_BYTES).div_ceil(HEAP_BLOCK_BYTES);
     let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
     tables
@@ -77,15 +77,15 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
 fn tables_of(
     sketch: &SketchConfig,
     threads: usize,
-    is_in_cluster: bool,
+    learns_slices: bool,
 ) -> impl Iterator<Item = u64> {
-    let copies = copies_of_cells(is_in_cluster) + lanes_of(sketch.geometry, threads) as u64;
+    let copies = copies_of_cells(learns_slices) + lanes_of(sketch.geometry, threads) as u64;
     let cells = std::iter::repeat_n(sketch.geometry.memory_bytes(), copies as usize);
     let snapshots = sketch.windows.iter().flat_map(|window| {
         let snapshots = window.snapshots();
         std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
     });
-    let ages = sketch.ages_memory_bytes(is_in_cluster);
+    let ages = sketch.ages_memory_bytes(learns_slices);
     cells.chain(snapshots).chain([ages])
 }
 
@@ -98,10 +98,10 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
 }
 
 /// Bytes of all tables of these sketches.
-pub(super) fn cell_bytes(sketches: &[SketchConfig], threads: usize, is_in_cluster: bool) -> u64 {
+pub(super) fn cell_bytes(sketches: &[SketchConfig], threads: usize, learns_slices: bool) -> u64 {
     let tables = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, threads, is_in_cluster));
+        .flat_map(|sketch| tables_of(sketch, threads, learns_slices));
     tables.fold(0, u64::saturating_add)
 }
 

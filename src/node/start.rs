@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -15,17 +15,19 @@ use super::control::{ControlThread, Publisher};
 use super::crew::{Crew, Ending, Part};
 use super::drawn::{Drawn, draw};
 use super::error::{NodeError, system};
+use super::keeping::{Keeping, KeptClients};
 use super::limits::rules;
 use super::overview::Overview;
 use super::signals::Signals;
 use super::{Node, room};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
 use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Folder};
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
-use crate::shared::{LimitsInForce, Shared};
+use crate::shared::{LimitsInForce, LoneSlices, Shared};
+use crate::snapshots::{self, Found, Source};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
@@ -33,8 +35,8 @@ use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
-use rmbd_store::once::{BootChain, CLIENTS_MAX, OnceTable};
-use rmbd_store::{Registry, Replica, SketchIndex, Slices};
+use rmbd_store::once::{CLIENTS_MAX, OnceTable};
+use rmbd_store::{NoMemory, Registry, Replica, SketchIndex, Slices, fingerprint};
 
 /// The error context for the stop signal, which is the first thing that a crew makes.
 pub(super) const THE_STOP_SIGNAL: &str = "making the stop signal";
@@ -58,21 +60,42 @@ impl Node {
             .map_or_else(unspecified, DataSocket::local_addr);
         let lookups = crew.lookups(Part::SeedLookup, &config.resolver);
         let opened = cluster_io::open(&config.cluster, &lookups, client, asked_port(config)?)?;
+        // The node's clock.
+        let started = Instant::now();
+        let is_in_cluster = matches!(opened, Opened::On(_));
+        let folder = data_dir.folder();
+        let found = folder.map(|folder| look(config, folder, data_dir.node()));
+        let found = found.transpose()?;
+        let resumed = found.as_ref().and_then(Found::writer);
         let author = Author {
             node: data_dir.node(),
-            writer: drawn.writer,
+            writer: resumed.unwrap_or(drawn.writer),
         };
-        let is_in_cluster = matches!(opened, Opened::On(_));
-        let registry = make_registry(config, threads, author, is_in_cluster)?;
+        let learns_slices = is_in_cluster || folder.is_some();
+        let registry = make_registry(config, threads, author, learns_slices)?;
         let replica = Arc::clone(registry.replica(SketchIndex::DEFAULT));
-        let (participation, publisher) = match opened {
+        let mut slices = make_slices(&registry, learns_slices)?;
+        let (mut keeping, mut clients) = (None, KeptClients::default());
+        if let (Some(folder), Some(found)) = (folder, found) {
+            let now = (started.elapsed(), !is_in_cluster);
+            let taken = Keeping::take_over(config, folder, found, &mut slices, now)?;
+            (keeping, clients) = (Some(taken.0), taken.1);
+        }
+        let (participation, publisher, source) = match opened {
             Opened::Off(reason) => {
-                let slices = replicas(&registry).map(Slices::try_new);
-                let slices = slices.collect::<Result<_, _>>()?;
-                (Participation::Off(reason), Publisher::Alone(slices))
+                let slices = Arc::new(LoneSlices::new(slices, folder.is_some()));
+                (
+                    Participation::Off(reason),
+                    Publisher::Alone(Arc::clone(&slices)),
+                    Source::Alone(slices),
+                )
             }
             Opened::On(sockets) => {
-                let cluster = make_cluster(config, &sockets, client.port(), &registry, &drawn)?;
+                let now = started.elapsed();
+                let options = cluster_options(config, &sockets, client.port(), author, &drawn);
+                let cluster = Cluster::try_new(now, options, slices)?;
+                let cluster = SharedCluster::new(cluster, &sockets)
+                    .map_err(system("sharing the cluster's sockets"))?;
                 let cluster = Arc::new(cluster);
                 let (join, advertise) = (&config.cluster.join, config.cluster.advertise.as_ref());
                 let seeds = Seeds::new(join, advertise, lookups, cluster.bound());
@@ -81,16 +104,18 @@ impl Node {
                     sockets,
                     seeds: Box::new(seeds),
                 };
-                (Participation::On(cluster), publisher)
+                let source = Source::Cluster(Arc::clone(&cluster));
+                (Participation::On(cluster), publisher, source)
             }
         };
         let http_addr = http.as_ref().map(TcpListener::local_addr).transpose();
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
-        let options = engine_options(config, &drawn);
+        let options = engine_options(config, &drawn, &clients, started.elapsed());
+        let engine = Engine::new(registry, &options);
         let followed = Arc::clone(&limits);
-        let shared = Shared::new(registry, &options, limits, crew.stop().clone());
+        let shared = Shared::since(started, engine, limits, crew.stop().clone());
         apply_limits(&followed, shared.engine());
         if let Some(cluster) = participation.cluster() {
             let pardons = Arc::clone(shared.engine().pardons());
@@ -112,6 +137,7 @@ impl Node {
             http_addr,
             participation,
             Arc::clone(&peers),
+            keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
             crew.clone(),
         ));
         if let Some(signals) = &signals {
@@ -124,6 +150,7 @@ impl Node {
             crew: crew.clone(),
             data: Vec::with_capacity(threads),
             control: None,
+            keeper: None,
             _signals: signals,
             _data_dir: data_dir,
         };
@@ -151,8 +178,31 @@ impl Node {
                 how: "before it served",
             });
         }
+        if let Some(keeping) = keeping {
+            let backend = node.overview.backend();
+            let begun = keeping.begin(&node.crew, node.port.shared(), source, backend);
+            node.keeper = Some(begun?);
+        }
         node.overview.set_ready(true);
         Ok(node)
+    }
+}
+
+/// Looks for what an earlier start has left.
+fn look(config: &NodeConfig, folder: &Arc<Folder>, node: u64) -> Result<Found, NodeError> {
+    let sketches = config.all_sketches()?;
+    let sketches = sketches.iter().map(|sketch| {
+        let fingerprint = fingerprint(sketch.geometry, config.family);
+        (sketch.name.number(), fingerprint)
+    });
+    snapshots::look(folder, node, sketches).map_err(system("looking for a snapshot file"))
+}
+
+/// The slices of all sketches, which tell how old they are where others, or later starts, are to know.
+fn make_slices(registry: &Registry, keeps_ages: bool) -> Result<Vec<Slices>, NoMemory> {
+    match keeps_ages {
+        true => slices_of(replicas(registry), Duration::ZERO),
+        false => replicas(registry).map(Slices::try_new).collect(),
     }
 }
 
@@ -214,27 +264,32 @@ fn unspecified() -> SocketAddr {
     ([0; 4], 0).into()
 }
 
-fn engine_options(config: &NodeConfig, drawn: &Drawn) -> EngineOptions {
+fn engine_options(
+    config: &NodeConfig,
+    drawn: &Drawn,
+    clients: &KeptClients,
+    now: Duration,
+) -> EngineOptions {
+    let once = OnceTable::new(CLIENTS_MAX, &drawn.once_secret);
     EngineOptions {
         boot: drawn.boot,
-        earlier: BootChain::default(),
+        earlier: clients.take_back(&once, now),
         max_weight: Weight::new(config.max_weight).unwrap_or(Weight::MAX),
-        once: Arc::new(OnceTable::new(CLIENTS_MAX, &drawn.once_secret)),
+        once: Arc::new(once),
     }
 }
 
-fn make_cluster(
+fn cluster_options(
     config: &NodeConfig,
     sockets: &ClusterSockets,
     client_port: u16,
-    registry: &Registry,
+    author: Author,
     drawn: &Drawn,
-) -> Result<SharedCluster, NodeError> {
-    let own = registry.replica(SketchIndex::DEFAULT).own_slice();
+) -> ClusterOptions {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let options = ClusterOptions {
+    ClusterOptions {
         me: Member {
-            node: own.node,
+            node: author.node,
             boot: drawn.boot,
             // The number of milliseconds lasts for millions of years.
             started_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
@@ -249,9 +304,5 @@ fn make_cluster(
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
         join: !config.cluster.join.is_empty(),
         limits: ClusterLimits::default(),
-    };
-    // The node's clock begins with the cluster.
-    let slices = slices_of(replicas(registry), Duration::ZERO)?;
-    let cluster = Cluster::try_new(Duration::ZERO, options, slices)?;
-    SharedCluster::new(cluster, sockets).map_err(system("sharing the cluster's sockets"))
+    }
 }

@@ -2,6 +2,7 @@
 //! control thread, and whether it ends.
 
 mod limits;
+mod lone_slices;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub(crate) use self::limits::LimitsInForce;
-use crate::engine::{Engine, EngineOptions};
+pub(crate) use self::lone_slices::LoneSlices;
+use crate::engine::Engine;
+#[cfg(test)]
+use crate::engine::EngineOptions;
 use rmbd_io::Stop;
-use rmbd_store::{Registry, Replica};
+#[cfg(test)]
+use rmbd_store::Registry;
+use rmbd_store::Replica;
 
 /// The shared data of a node.
 pub(crate) struct Shared {
@@ -24,16 +30,27 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Makes the shared data; the node's clock begins now. `stop` ends the data threads.
+    #[cfg(test)]
     pub(crate) fn new(
         registry: Registry,
         options: &EngineOptions,
         limits: Arc<LimitsInForce>,
         stop: Stop,
     ) -> Self {
+        Self::since(Instant::now(), Engine::new(registry, options), limits, stop)
+    }
+
+    /// Makes the shared data of a node whose clock has `started`. `stop` ends the data threads.
+    pub(crate) fn since(
+        started: Instant,
+        engine: Engine,
+        limits: Arc<LimitsInForce>,
+        stop: Stop,
+    ) -> Self {
         Self {
-            engine: Arc::new(Engine::new(registry, options)),
+            engine: Arc::new(engine),
             limits,
-            started: Instant::now(),
+            started,
             control_call: Notify::new(),
             stop,
         }
@@ -52,7 +69,7 @@ impl Shared {
         &self.limits
     }
 
-    /// Time since the node was made.
+    /// Time since the node began to be made.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }

@@ -8,6 +8,7 @@ mod detail;
 mod json_key;
 pub mod metrics;
 mod sketches;
+mod snapshot_files;
 mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -26,6 +27,10 @@ pub(crate) use self::counters::{Tally, TurnedAway};
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::json_key::JsonKey;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
+pub use self::snapshot_files::{
+    LastSnapshotFile, LoadedSnapshotFile, PendingSnapshotOrder, SetAsideFile, SnapshotFilesStatus,
+    SnapshotOrder,
+};
 pub(crate) use self::sources::{hex, tally_of};
 pub(crate) use self::thread::ObservedThread;
 
@@ -71,6 +76,9 @@ pub struct Status {
     /// Settings and use of the compact format.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// What is kept from one start to the next.
+    #[serde(default)]
+    pub snapshot_files: SnapshotFilesStatus,
     /// The process's log.
     #[serde(default)]
     pub log: LogStatus,

@@ -11,9 +11,10 @@ use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
 
 use super::{
     AmountStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
-    IoStatus, LimitStatus, LogStatus, MemberStatus, Messages, NamedSketchStatus, OneWayStatus,
-    OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SketchStatus, SliceStatus,
-    Status, ThreadStatus, WindowStatus,
+    IoStatus, LastSnapshotFile, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages,
+    NamedSketchStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
+    Replies, SetAsideFile, SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus,
+    WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
@@ -120,6 +121,7 @@ pub(crate) fn status() -> Status {
             once_clients: 12,
             once_clients_max: 65_536,
         },
+        snapshot_files: snapshot_files(),
         log: LogStatus {
             lines_dropped: 31,
             lines_refused: 37,
@@ -134,6 +136,46 @@ pub(crate) fn status() -> Status {
                 false,
                 "the port is not within 1..=65535",
             ),
+        ],
+    }
+}
+
+fn snapshot_files() -> SnapshotFilesStatus {
+    SnapshotFilesStatus {
+        enabled: true,
+        folder: Some("/var/lib/rmbd".into()),
+        interval_ms: 20_000,
+        age_s: Some(61.5),
+        overdue: true,
+        writing: true,
+        orders_done: 3,
+        last: Some(LastSnapshotFile {
+            age_s: 81.5,
+            bytes: 9_437_184,
+            slices: 5,
+            duration_s: 0.75,
+        }),
+        written: 127,
+        unchanged: 131,
+        failures: 137,
+        failure: Some("writing fails: No space left on device".into()),
+        loaded: Some(LoadedSnapshotFile {
+            age_s: 2.5,
+            slices: 4,
+            weight: 139_001,
+            is_resumed: true,
+            refused: 2,
+            skipped: vec!["logins: its size is another".into()],
+        }),
+        set_aside: vec![
+            SetAsideFile {
+                file: Some("snapshot.bad-20270115T080000.000Z-torn".into()),
+                reason: None,
+            },
+            SetAsideFile {
+                file: None,
+                reason: Some("it is a symbolic link".into()),
+            },
         ],
     }
 }

@@ -55,9 +55,16 @@ impl Node {
 
     /// Starts a node with more words.
     pub(crate) fn start_with(which: Which, kind: Kind, more: &[&str]) -> Self {
+        Self::start_by(&[PROGRAM], which, kind, more)
+    }
+
+    /// Starts a node by another program, which becomes the node.
+    pub(crate) fn start_by(by: &[&str], which: Which, kind: Kind, more: &[&str]) -> Self {
         let udp = SocketAddr::from((loopback(), 8_000));
         let address = udp.to_string();
-        let mut words = vec![
+        let (program, before) = by.split_first().unwrap();
+        let mut words = before.to_vec();
+        words.extend([
             &*address,
             "-x",
             "4096",
@@ -65,10 +72,10 @@ impl Node {
             "1",
             "--gossip-interval",
             "100",
-        ];
+        ]);
         words.extend(more);
         Self {
-            running: Running::start(PROGRAM, &words, which, kind, Stdio::null()),
+            running: Running::start(program, &words, which, kind, Stdio::null()),
             udp,
         }
     }
@@ -94,6 +101,14 @@ impl Node {
             ..ClientOptions::default()
         };
         Client::connect(self.udp, options).unwrap()
+    }
+
+    /// Runs a command of the program that asks this node.
+    pub(crate) fn command(&self, words: &[&str]) -> std::process::Output {
+        let server = self.udp.to_string();
+        let mut command = std::process::Command::new(PROGRAM);
+        command.args(words).args(["--server", &server]);
+        command.output().unwrap()
     }
 
     /// Adds a weight, and checks that it was acknowledged.

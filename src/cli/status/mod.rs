@@ -1,6 +1,7 @@
 //! The command `rmbd status`.
 
 mod sketches;
+mod snapshot_files;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -113,6 +114,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         write!(out, ", spinning {spinning_s:.1} s in all")?;
     }
     writeln!(out)?;
+    snapshot_files::write(&status.snapshot_files, out)?;
     write_log(status, out)?;
     write_cluster(status, out)?;
     for peer in &status.peers {

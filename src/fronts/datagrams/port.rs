@@ -74,8 +74,8 @@ impl ClientPort {
         self.access.may_use(ip)
     }
 
-    /// Whether this address may send `peer` and `sync`.
-    pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
+    /// Whether this address may give orders, such as `peer` and `sync`.
+    pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.access.is_trusted(ip)
     }
 

@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,6 +85,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// The address from which a request comes; `None` if its connection is gone already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker(pub(super) Option<IpAddr>);
 
 /// A callback for connections that ended by a panic, which their task would not report.
 pub(super) type Panicked = Box<dyn Fn()>;
@@ -273,6 +278,7 @@ impl House {
     fn admit(&mut self, stream: TcpStream) {
         let activity = Arc::new(Activity(AtomicU64::new(self.shared.now_ms())));
         let service = Answering {
+            asker: Asker(stream.peer_addr().ok().map(|from| from.ip())),
             router: TowerToHyperService::new(self.router.clone()),
             activity: activity.clone(),
             shared: self.shared.clone(),
@@ -317,13 +323,15 @@ impl Shared {
 
 /// The router as a service for one connection.
 struct Answering {
+    asker: Asker,
     router: TowerToHyperService<Router>,
     activity: Arc<Activity>,
     shared: Arc<Shared>,
 }
 
 impl Answering {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        request.extensions_mut().insert(self.asker);
         self.activity
             .0
             .store(self.shared.now_ms(), Ordering::Relaxed);

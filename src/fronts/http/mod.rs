@@ -7,9 +7,11 @@
 //! | `/metrics` | the same in the text format 0.0.4, or as OpenMetrics where `Accept` prefers that, see [`metrics`](crate::status::metrics) |
 //! | `/healthz` | 200 while every thread and task of the node runs, else 503 and what has ended |
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
+//! | `POST /snapshot` | has a snapshot file written, and answers when it is durable, see [`SnapshotOrder`](crate::status::SnapshotOrder); 500 where that fails, 202 and a number where it takes long, 404 without a folder for it |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //!
-//! Only `GET` and `HEAD` are answered; no request changes a node. A request by a name that does not belong to this
+//! All others answer only `GET` and `HEAD`; no request changes what a node counts. Orders are taken from loopback and
+//! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does not belong to this
 //! node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread that awaits
 //! [`serve`]. The module `connections` limits their number and time, so that a slow or hostile client costs a bounded
 //! amount of memory and no more.
@@ -18,11 +20,13 @@ mod accept;
 mod connections;
 mod detail;
 mod hosts;
+mod orders;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,11 +37,12 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use self::connections::Limits;
 pub use self::hosts::Hosts;
+pub use self::orders::PendingOrder;
 use crate::status::{Detail, DetailError, DetailQuestion, Readiness, Status};
 
 /// The source of the picture of the node that [`serve`] needs once for each answer.
@@ -54,6 +59,16 @@ pub trait StatusSource: Send + Sync {
     /// The failure of the node in one line, if there is one.
     fn failure(&self) -> Option<String> {
         self.status().failure
+    }
+
+    /// Whether whoever asks from this address may give orders.
+    fn is_trusted(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    /// Has a snapshot file written; `None` where nothing is kept.
+    fn order_snapshot(&self) -> Option<PendingOrder> {
+        None
     }
 
     /// Notes that a connection ended by a panic.
@@ -94,6 +109,7 @@ fn router(source: Arc<dyn StatusSource>, hosts: Hosts) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/detail", get(detail::detail))
+        .route("/snapshot", post(orders::snapshot))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(hosts, hosts::check))
@@ -110,7 +126,7 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-rHyHM6ZLDGSA1HU7Zm2fZyLnpW4IUAePw6R2yaHYoVI='; \
+     script-src 'sha256-L6s3rIY3Az8Nhp1xhkfWrDcDpq758rocI09n1ssMGsA='; \
      style-src 'sha256-+FAukan6JrxWgkeM13iKq5AJB56cYMSGZoR2zzGSNFA='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -161,7 +177,7 @@ async fn readyz(State(source): Source) -> (StatusCode, String) {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch=\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= and POST /snapshot\n",
     )
 }
 
@@ -169,7 +185,7 @@ async fn not_found() -> (StatusCode, &'static str) {
 async fn method_not_allowed() -> (StatusCode, &'static str) {
     (
         StatusCode::METHOD_NOT_ALLOWED,
-        "method not allowed: GET and HEAD only\n",
+        "method not allowed: GET and HEAD only, and POST only for /snapshot\n",
     )
 }
 

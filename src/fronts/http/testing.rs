@@ -1,11 +1,12 @@
 //! A made-up node, for tests.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::StatusSource;
+use super::{PendingOrder, StatusSource};
 use crate::status::testing::{detail, status};
-use crate::status::{Detail, DetailError, DetailQuestion, Readiness, Status};
+use crate::status::{Detail, DetailError, DetailQuestion, Readiness, SnapshotOrder, Status};
 
 /// A source whose status is always the same, but for its readiness.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     pub(crate) readiness: Mutex<Readiness>,
     pub(crate) failure: Mutex<Option<String>>,
+    /// Whom it trusts, if it keeps anything.
+    pub(crate) trusted: Option<IpAddr>,
 }
 
 impl Fake {
@@ -21,6 +24,7 @@ impl Fake {
             ready: AtomicBool::new(ready),
             readiness: Mutex::default(),
             failure: Mutex::default(),
+            trusted: Some(Ipv4Addr::LOCALHOST.into()),
         }
     }
 }
@@ -41,5 +45,19 @@ impl StatusSource for Fake {
 
     fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError> {
         detail(question)
+    }
+
+    fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.trusted == Some(ip)
+    }
+
+    fn order_snapshot(&self) -> Option<PendingOrder> {
+        let (answer, done) = tokio::sync::oneshot::channel();
+        let told = SnapshotOrder {
+            bytes: 4_711,
+            ..SnapshotOrder::default()
+        };
+        let _ = answer.send(told);
+        Some(PendingOrder { number: 1, done })
     }
 }

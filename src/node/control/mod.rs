@@ -19,9 +19,8 @@ use super::{NodeError, system};
 use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
 use crate::fronts::http::{self, Hosts};
 use crate::legacy::Rounds;
-use crate::shared::Shared;
+use crate::shared::{LoneSlices, Shared};
 use rmbd_io::{Backend, RingRefused};
-use rmbd_store::Slices;
 
 /// The parts that the control thread starts with and owns from then on.
 pub(super) struct ControlThread {
@@ -50,7 +49,7 @@ pub(super) enum Publisher {
         seeds: Box<Seeds>,
     },
     /// There is no cluster, so nothing is published.
-    Alone(Vec<Slices>),
+    Alone(Arc<LoneSlices>),
 }
 
 /// The runtime of the control thread: tokio-uring's if the data threads have io_uring, and else tokio's own, since
@@ -110,7 +109,10 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     let publisher = publish(&crew, Arc::clone(overview.shared()), publisher)?;
     let rounds = {
         let (overview, mut once) = (Arc::clone(&overview), OnceWatch::default());
-        let each_round = move || once.round(&overview);
+        let each_round = move || {
+            once.round(&overview);
+            overview.watch_snapshot_files();
+        };
         crew.task(Part::Rounds, |leave| rounds.run(leave, each_round))
     };
     let _ = serving.send(());
@@ -173,8 +175,8 @@ fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::R
             let task = ClusterTask::new(shared, cluster, sockets, *seeds)?;
             crew.task(Part::Cluster, |leave| task.run(leave))
         }
-        Publisher::Alone(sketches) => {
-            let passes = Passes::new(shared, sketches);
+        Publisher::Alone(slices) => {
+            let passes = Passes::new(shared, slices);
             crew.task(Part::Passes, |leave| passes.run(leave))
         }
     })

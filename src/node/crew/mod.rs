@@ -17,9 +17,10 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
@@ -28,6 +29,8 @@ use tracing::error;
 #[cfg(test)]
 pub(super) use self::faults::Fault;
 use super::NodeError;
+#[cfg(test)]
+use crate::snapshots::testing::Trouble;
 use rmbd_io::Stop;
 use rmbd_names::{Lookups, Resolver};
 
@@ -74,6 +77,8 @@ parts! {
     Http, "the task of HTTP", true;
     /// The thread that handles signals.
     Signals, "the thread for signals", true;
+    /// The thread that writes snapshot files.
+    Snapshots, "the thread for snapshot files", true;
     /// A connection of HTTP.
     Connection, "a connection of HTTP", false;
     /// A thread that looks up a name of `--join` or `--advertise`.
@@ -114,9 +119,13 @@ struct Inner {
     endings: mpsc::UnboundedSender<Ending>,
     /// Whether the end was begun: from then on a part that returns was told to.
     is_ending: AtomicBool,
+    /// When the end was begun.
+    ending_since: OnceLock<Instant>,
     failure: Mutex<Failure>,
     #[cfg(test)]
     fault: Option<Fault>,
+    #[cfg(test)]
+    trouble: Option<Arc<Trouble>>,
 }
 
 #[derive(Default)]
@@ -133,25 +142,44 @@ impl Crew {
         Self::make(
             #[cfg(test)]
             None,
+            #[cfg(test)]
+            None,
         )
     }
 
     #[cfg(test)]
     pub(super) fn with(fault: Fault) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
-        Self::make(Some(fault))
+        Self::make(Some(fault), None)
+    }
+
+    /// A crew of a node whose disk makes trouble.
+    #[cfg(test)]
+    pub(super) fn with_trouble(
+        trouble: Arc<Trouble>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
+        Self::make(None, Some(trouble))
+    }
+
+    #[cfg(test)]
+    pub(super) fn trouble(&self) -> Option<Arc<Trouble>> {
+        self.0.trouble.clone()
     }
 
     fn make(
         #[cfg(test)] fault: Option<Fault>,
+        #[cfg(test)] trouble: Option<Arc<Trouble>>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Ending>)> {
         let (endings, heard) = mpsc::unbounded_channel();
         let inner = Inner {
             stop: Stop::new()?,
             endings,
             is_ending: AtomicBool::new(false),
+            ending_since: OnceLock::new(),
             failure: Mutex::default(),
             #[cfg(test)]
             fault,
+            #[cfg(test)]
+            trouble,
         };
         Ok((Self(Arc::new(inner)), heard))
     }
@@ -169,9 +197,15 @@ impl Crew {
 
     /// Begins the end of the node; data threads end first.
     pub(super) fn begin_end(&self) {
+        self.ending_since();
         // Relaxed: a thread that is stopped sees the flag by way of the stop signal.
         self.0.is_ending.store(true, Relaxed);
         self.0.stop.give();
+    }
+
+    /// When the end was begun: now, if it was not yet.
+    pub(super) fn ending_since(&self) -> Instant {
+        *self.0.ending_since.get_or_init(Instant::now)
     }
 
     /// Whether the end was begun.
@@ -182,6 +216,11 @@ impl Crew {
     /// The failure in one line, if there is one.
     pub(super) fn failure(&self) -> Option<String> {
         self.failed().text.clone()
+    }
+
+    /// Whether there is an error that ends the node.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed().error.is_some()
     }
 
     /// Takes the error that a node returns when it ends; there is one only once.
@@ -202,6 +241,12 @@ impl Crew {
             error!("{text}; the node ends");
         }
         self.end(Ending::Failed);
+    }
+
+    /// Notes and logs an error of the end itself. The node returns it, if there is no earlier one.
+    pub(super) fn fail_at_end(&self, error: NodeError) {
+        error!("{error}");
+        self.failed().error.get_or_insert(error);
     }
 
     /// Turns health red because this part failed, and ends nothing.
@@ -244,7 +289,11 @@ impl Crew {
             let watch = crew.watch_thread(part, watched_as);
             // Faults strike these two parts only after they have begun to work.
             #[cfg(test)]
-            if !matches!(part, Part::Data | Part::Control) && watch.crew.strikes_thread(part) {
+            if !matches!(part, Part::Data | Part::Control)
+                && watch.crew.strikes_thread(part)
+                // The last file is written by a thread that was told to end.
+                && !(part == Part::Snapshots && watch.crew.is_ending())
+            {
                 return;
             }
             run();

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
+mod keeping;
 mod parts;
 mod passes;

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,9 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
         io,
         ..NodeConfig::at("127.0.0.1:0")
     };
+    if fault.part() == Part::Snapshots {
+        config.cluster.data_dir = Some(folder());
+    }
     if fault.part() == Part::Passes {
         config.cluster.address = ClusterChoice::Off;
     } else {
@@ -44,6 +49,14 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
     let signals = Signals::none(&crew).unwrap();
     let limits = Arc::new(LimitsInForce::new(&config.limits));
     Node::start_with(&config, (crew, endings), Some(signals), limits).unwrap()
+}
+
+/// A new folder for each node, since one may end before its thread does.
+fn folder() -> PathBuf {
+    static NUMBERS: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBERS.fetch_add(1, Relaxed);
+    let name = format!("rmbd-parts-{}-{number}", std::process::id());
+    std::env::temp_dir().join(name)
 }
 
 /// The code of an answer, or 0 if there is none.

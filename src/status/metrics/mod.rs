@@ -9,6 +9,7 @@
 
 mod cluster;
 mod sketches;
+mod snapshot_files;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -104,6 +105,7 @@ impl Collector for Scrape {
         page.pardons(self.status.pardons)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
+        page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;
         page.cluster(&self.status.cluster, self.status.is_ready())?;
         page.peers(&self.status.peers)?;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::status::ClusterStatus;
 use crate::status::testing::status;
+use crate::status::{ClusterStatus, SnapshotFilesStatus};
 
 /// A strict parser of the format, written from its specification and not from the encoder: every sample belongs to
 /// the family above it, has the suffix of its type, and is unique.
@@ -161,6 +161,15 @@ fn everything_in_the_status_has_its_number() {
             r#"rmbd_thread_receive_buffer_bytes{thread="1"}"#,
             8_388_608.0,
         ),
+        ("rmbd_snapshot_file_enabled", 1.0),
+        ("rmbd_snapshot_file_age_seconds", 61.5),
+        ("rmbd_snapshot_file_overdue", 1.0),
+        ("rmbd_snapshot_file_duration_seconds", 0.75),
+        ("rmbd_snapshot_file_size_bytes", 9_437_184.0),
+        ("rmbd_snapshot_files_written_total", 127.0),
+        ("rmbd_snapshot_files_unchanged_total", 131.0),
+        ("rmbd_snapshot_files_failed_total", 137.0),
+        ("rmbd_snapshot_files_set_aside", 2.0),
         ("rmbd_cluster_enabled", 1.0),
         ("rmbd_cluster_ready", 1.0),
         (r#"rmbd_cluster_members{state="alive"}"#, 2.0),
@@ -256,6 +265,7 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     empty.io.threads.clear();
     empty.peers.clear();
     empty.cluster = ClusterStatus::default();
+    empty.snapshot_files = SnapshotFilesStatus::default();
     empty.ready = false;
     let samples = parse(&encode(&empty));
     assert_eq!(samples["rmbd_ready"], 0.0);
@@ -263,6 +273,8 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     empty.failure = Some("it ended".to_owned());
     assert_eq!(parse(&encode(&empty))["rmbd_healthy"], 0.0);
     assert!(!samples.contains_key("rmbd_cluster_convergence_age_seconds"));
+    let of_files = samples.keys().filter(|it| it.contains("snapshot_file"));
+    assert_eq!(of_files.collect::<Vec<_>>(), ["rmbd_snapshot_file_enabled"]);
     assert_eq!(samples["rmbd_messages_total{type=\"add\"}"], 0.0);
     assert_eq!(samples["rmbd_peers_rows_sent"], 0.0);
 }

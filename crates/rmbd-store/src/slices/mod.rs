@@ -162,6 +162,19 @@ impl Slices {
         published
     }
 
+    /// Number of passes that are at their end; a call of [`publish`](Self::publish) that had nothing to do counts.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.own.passes()
+    }
+
+    /// The number of passes by which all is published that was added until now. A pass that is under way may have gone
+    /// by before that.
+    #[must_use]
+    pub fn passes_until_now(&self) -> u64 {
+        self.own.passes() + 1 + u64::from(self.own.is_passing())
+    }
+
     /// The members that keep limits together, this one included. As long as there are 2 at least, keys of which the
     /// others must learn at once wait for [`take_urgent`](Self::take_urgent). At first nobody is told.
     pub fn set_limit_members(&self, members: u32) {

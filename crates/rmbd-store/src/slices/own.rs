@@ -69,6 +69,8 @@ pub(super) struct Own {
     /// Number of times that a pass took over a cell.
     raised: u64,
     pass: Option<Pass>,
+    /// Number of passes that are at their end; one that had nothing to do counts.
+    passes: u64,
     /// The total weight when the last finished pass began.
     weight: u64,
     /// What an earlier start of this node had counted in the slice; it is part of all that is told of it.
@@ -96,6 +98,7 @@ impl Own {
             version: 0,
             raised: 0,
             pass: None,
+            passes: 0,
             weight: 0,
             base: None,
             growth: None,
@@ -109,6 +112,7 @@ impl Own {
         cells_max: usize,
     ) -> Published {
         let Some(mut pass) = self.pass.take().or_else(|| self.begin(live.begin_pass())) else {
+            self.passes += 1;
             return Published::Idle;
         };
         let groups = self.group_versions.len();
@@ -183,6 +187,7 @@ impl Own {
 
     fn finish(&mut self, pass: Pass, live: &Sketch) -> Published {
         self.weight = pass.open.total_weight();
+        self.passes += 1;
         live.end_pass(pass.open);
         if pass.changed_cells > 0 {
             self.version += 1;
@@ -243,6 +248,11 @@ impl Own {
     /// Whether a pass is not at its end.
     pub(super) fn is_passing(&self) -> bool {
         self.pass.is_some()
+    }
+
+    /// Number of passes that are at their end.
+    pub(super) fn passes(&self) -> u64 {
+        self.passes
     }
 
     pub(super) fn published(&self) -> &Arc<PublishedCells> {

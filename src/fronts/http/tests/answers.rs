@@ -166,6 +166,37 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
+fn a_snapshot_is_written_for_whom_the_node_trusts() {
+    let server = Server::start();
+    let answer = server.ask("POST", "/snapshot");
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    let told: crate::status::SnapshotOrder = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(told.bytes, 4_711);
+    for method in ["GET", "HEAD", "PUT", "DELETE"] {
+        let answer = server.ask(method, "/snapshot");
+        assert_eq!((answer.code, answer.header("allow")), (405, "POST"));
+    }
+    // A page in a browser that runs on this host asks from loopback, too.
+    for (header, code) in [
+        ("Origin: null\r\n", 403),
+        ("Via: 1.1 a\r\n", 403),
+        ("", 200),
+    ] {
+        let mut stream = server.connect();
+        let head = "POST /snapshot HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n";
+        write!(stream, "{head}{header}\r\n").unwrap();
+        assert_eq!(Answer::read(&mut stream).unwrap().code, code, "{header}");
+    }
+    let nobody = Fake {
+        trusted: None,
+        ..Fake::new(true)
+    };
+    let server = Server::with(Limits::default(), Arc::new(nobody));
+    let answer = server.ask("POST", "/snapshot");
+    assert!(answer.code == 403 && answer.body.contains("--trust"));
+}
+
+#[test]
 fn other_methods_and_paths_are_refused() {
     let server = Server::start();
     for path in PATHS {

@@ -9,6 +9,7 @@ mod name;
 mod one_way;
 mod pardons;
 mod rounds;
+mod saving;
 mod snapshots;
 mod status;
 mod transmit;

@@ -142,7 +142,7 @@ impl Cluster {
         }
     }
 
-    fn publish_some(&mut self, now: Duration) {
+    pub(super) fn publish_some(&mut self, now: Duration) {
         for (sketch, pass) in self.publishing.step(now, &mut self.sketches) {
             if self.leaving.wants_pass_after(sketch, pass == Pass::Idle) {
                 self.publishing.want(sketch);

@@ -175,6 +175,33 @@ fn a_pass_goes_on_where_it_stopped() {
     assert_eq!(slices.changed_at(&OWN), used);
 }
 
+/// Wherever a pass stands, whoever waits for the number of passes finds all that was added when it was asked for.
+#[test]
+fn so_many_passes_are_enough() {
+    let (replica, mut slices) = replica(1000, 3, NO_LIMITS);
+    let key = |number: usize| number.to_le_bytes();
+    let mut added = 0;
+    for pieces in 0..30 {
+        for _ in 0..pieces % 7 {
+            slices.publish(GROUP_CELLS);
+        }
+        if pieces % 5 > 0 {
+            replica.add(&key(added), Weight::new(3).unwrap()).unwrap();
+            added += 1;
+        }
+        let (asked, until) = (live(&replica), slices.passes_until_now());
+        while slices.passes() < until {
+            slices.publish(GROUP_CELLS);
+            // A pass never ends by itself while others add.
+            let other = Weight::new(1).unwrap();
+            replica.add(b"other", other).unwrap();
+        }
+        let published = all_cells(&slices, &OWN);
+        let is_there = asked.iter().zip(&published).all(|(asked, it)| it >= asked);
+        assert!(is_there, "{pieces}");
+    }
+}
+
 #[test]
 fn the_history_is_bounded_in_versions_and_in_entries() {
     // The history has 512 entries: 64 versions of at most 4 cells fit.

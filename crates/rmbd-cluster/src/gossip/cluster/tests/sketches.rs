@@ -203,6 +203,52 @@ fn a_pass_that_data_threads_wait_for_comes_at_once() {
     assert!(node.cluster.next_wake(now) > now);
 }
 
+/// Whoever writes a snapshot file has all published that was added before, also while a pass is under way and others
+/// add; and members are told of it.
+#[test]
+fn passes_are_made_until_all_is_published_that_was_added() {
+    let wide = Geometry::new(1 << 19, 1).unwrap();
+    let mut sketches = specs(3);
+    sketches[1].1 = wide;
+    let mut net = Net::new(0.0);
+    for n in 0..2 {
+        net.start_with(n + 1, n + 101, n as u16, &sketches);
+    }
+    let now = net.now;
+    net.nodes[1].cluster.join(now, address(0));
+    net.run(ROUND * 10);
+    let now = net.now;
+    let node = &mut net.nodes[0];
+    let add = |node: &Node, key: &[u8]| {
+        for replica in &node.replicas {
+            replica.add(key, 1.into()).unwrap();
+        }
+    };
+    add(node, b"before");
+    // A pass over the wide one is under way, and another key comes behind it or before it.
+    assert!(!node.cluster.publish_until(now, &[1 << 40; 3]));
+    add(node, b"key");
+    let slices = node.cluster.all_slices();
+    let until: Vec<u64> = slices.map(Slices::passes_until_now).collect();
+    let mut calls = 0;
+    while !node.cluster.publish_until(now, &until) {
+        calls += 1;
+        add(node, b"later");
+    }
+    assert!(calls > 1, "the pass that was under way is not enough");
+    for replica in &node.replicas {
+        let slices = node.cluster.slices_of(replica.own_slice().sketch).unwrap();
+        let (own, cells) = (slices.own_cells(), replica.own().cells_of(b"key"));
+        let counted = cells.as_slice().iter().map(|&cell| own.get(cell)).min();
+        assert_eq!(counted, Some(1));
+    }
+    assert!(node.cluster.next_wake(now) <= now + ROUND);
+    net.run(ROUND * 4);
+    for sketch in 0..3 {
+        assert_eq!(count(&net, 1, sketch), 1);
+    }
+}
+
 #[test]
 fn what_cannot_be_one_nodes_sketches_makes_no_cluster() {
     let replica = |number: u32, node: u64| {

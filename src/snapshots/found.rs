@@ -1,0 +1,276 @@
+//! What an earlier start has left in the folder: a file that is whole or is set aside, and a mark that is gone before
+//! anybody goes on from it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Seek};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rmbd_proto::{SketchNumber, Writer};
+use rmbd_snapshot::{
+    CleanMark, ExtraKind, LoadOptions, Loaded, SnapshotFileError, SnapshotFileSummary, check, load,
+    may_resume,
+};
+use rmbd_store::Slices;
+use tracing::{info, warn};
+
+use super::clocks;
+use super::source::signature_of;
+use super::thread::KnownFile;
+use crate::data_dir::{FileIdentity, Folder, Unusable};
+use crate::status::SetAsideFile;
+
+/// Bytes that are read of a file at once.
+const READ_BYTES: usize = 256 << 10;
+/// The reason in the name of a file of which something was left out.
+const SKIPPED: &str = "skipped";
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    folder: Arc<Folder>,
+    node: u64,
+    /// A file that is whole.
+    file: Option<(File, SnapshotFileSummary)>,
+    /// The mark of a clean end that belongs to the file, and is gone from the folder.
+    mark: Option<CleanMark>,
+    /// Whether our own slices go on.
+    resumes: bool,
+    set_aside: Vec<SetAsideFile>,
+}
+
+/// What was taken over of it.
+#[derive(Debug, Default)]
+pub(crate) struct TakenOver {
+    pub(super) loaded: Option<Loaded>,
+    /// Sum of all weights that are here now.
+    pub(super) weight: u64,
+    pub(super) is_resumed: bool,
+    pub(crate) known: Option<KnownFile>,
+    /// The blocks behind the slices, if there was a clean end.
+    pub(crate) extra: Vec<(ExtraKind, Vec<u8>)>,
+    /// How long ago all that was written, or less.
+    pub(crate) elapsed: Duration,
+    /// All files that were set aside, now or earlier.
+    pub(super) set_aside: Vec<SetAsideFile>,
+}
+
+/// Looks for what an earlier start of this node has left. A file that cannot be used is set aside; a mark is removed,
+/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint.
+///
+/// # Errors
+/// The system's, where it has no memory or descriptors for a look: then nothing was touched.
+pub(crate) fn look(
+    folder: &Arc<Folder>,
+    node: u64,
+    sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
+) -> io::Result<Found> {
+    let mut found = Found {
+        folder: Arc::clone(folder),
+        node,
+        file: None,
+        mark: None,
+        resumes: false,
+        set_aside: earlier(folder),
+    };
+    match folder.open_snapshot() {
+        Ok(Some(file)) => found.check(file),
+        Ok(None) => {}
+        Err(Unusable::Open(error)) if is_want(&error) => return Err(error),
+        Err(why) => found.set_aside(why.word(), &why.to_string()),
+    }
+    if let Err(error) = folder.remove_new_snapshot() {
+        warn!("{}: {error}", folder.path().display());
+    }
+    found.mark = found.take_mark();
+    if let (Some(mark), Some((_, summary))) = (&found.mark, &found.file) {
+        found.resumes = may_resume(mark, summary, sketches);
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// The writer as which this start goes on, if there was a clean end.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        let (_, summary) = self.file.as_ref().filter(|_| self.resumes)?;
+        Some(summary.head.writer)
+    }
+
+    /// Takes over what the file holds, before the node has published, learnt or met anything. `now` is its clock;
+    /// `is_alone`: nobody else could have counted anything.
+    ///
+    /// # Errors
+    /// The file was whole a moment ago, and cannot be taken over: a part of it may have been.
+    pub(crate) fn take_over(
+        mut self,
+        into: &mut [Slices],
+        now: Duration,
+        is_alone: bool,
+    ) -> Result<TakenOver, SnapshotFileError> {
+        let Some((file, checked)) = self.file.take() else {
+            return Ok(TakenOver {
+                set_aside: self.set_aside,
+                ..TakenOver::default()
+            });
+        };
+        let options = LoadOptions {
+            checked: &checked,
+            node: self.node,
+            now: clocks::read(now),
+            resumes: self.resumes,
+        };
+        let (is_clean, mut extra) = (self.mark.is_some(), Vec::new());
+        let mut take = |kind, payload: &[u8], _| extra.push((kind, payload.to_vec()));
+        let identity = FileIdentity::of(&file.metadata()?);
+        let mut reader = BufReader::with_capacity(READ_BYTES, file);
+        let loaded = load(&mut reader, into, &options, &mut take)?;
+        if !is_clean {
+            extra.clear();
+        }
+        let is_all = loaded.skipped.is_empty() && loaded.refused == 0;
+        if is_alone && is_clean && is_all {
+            // Nobody else has counted anything, and we have forgotten nothing.
+            into.iter_mut().for_each(|it| it.set_known_since(None));
+        }
+        let weight = into.iter().map(Slices::weight).fold(0, u64::saturating_add);
+        self.say(&loaded, weight);
+        if !is_all {
+            self.keep_what_was_skipped();
+        }
+        let signature = signature_of(into.iter());
+        Ok(TakenOver {
+            elapsed: loaded.elapsed,
+            loaded: Some(loaded),
+            weight,
+            is_resumed: self.resumes,
+            known: is_all.then_some(KnownFile {
+                identity,
+                signature,
+            }),
+            extra,
+            set_aside: self.set_aside,
+        })
+    }
+
+    /// Checks a whole file, and keeps it if nothing is wrong with it.
+    fn check(&mut self, file: File) {
+        let mut reader = BufReader::with_capacity(READ_BYTES, file);
+        let checked = check(&mut reader).and_then(|summary| {
+            if summary.node != self.node {
+                return Err(SnapshotFileError::OtherNode(summary.node));
+            }
+            let mut file = reader.into_inner();
+            file.rewind()?;
+            Ok((file, summary))
+        });
+        match checked {
+            Ok(whole) => self.file = Some(whole),
+            Err(why) => self.set_aside(why.reason(), &why.to_string()),
+        }
+    }
+
+    fn set_aside(&mut self, word: &'static str, why: &str) {
+        let (folder, now) = (Arc::clone(&self.folder), SystemTime::now());
+        let path = folder.path().display();
+        let file = folder.set_aside(now, word);
+        match &file {
+            Ok(name) => warn!(
+                "the snapshot file in {path} cannot be used: {why}; it is {name} now, and the node starts without it"
+            ),
+            Err(error) => warn!(
+                "the snapshot file in {path} cannot be used: {why}; the node starts without it, and the next one takes \
+                 its place, since it cannot be set aside: {error}"
+            ),
+        }
+        self.note(file.ok(), why);
+    }
+
+    /// The next file lacks what was skipped, so this one is kept under another name, too.
+    fn keep_what_was_skipped(&mut self) {
+        let kept = self.folder.keep_too(SystemTime::now(), SKIPPED);
+        match &kept {
+            Ok(name) => info!("the file that has it is kept as {name}, too"),
+            Err(error) => warn!("the file that has it cannot be kept: {error}"),
+        }
+        self.note(kept.ok(), "something in it was skipped");
+    }
+
+    fn note(&mut self, file: Option<String>, why: &str) {
+        // Of those that were there before, the oldest may have gone.
+        let there = self.folder.bad_files();
+        self.set_aside
+            .retain(|earlier| earlier.file.as_ref().is_none_or(|it| there.contains(it)));
+        self.set_aside.push(SetAsideFile {
+            file,
+            reason: Some(why.to_owned()),
+        });
+    }
+
+    /// Takes the mark of a clean end away, and returns it if it belongs to the file and is gone.
+    fn take_mark(&self) -> Option<CleanMark> {
+        let path = self.folder.path().display();
+        let read = self.folder.read_mark();
+        let read = read.inspect_err(|error| {
+            warn!("the mark of a clean end in {path} cannot be read: {error}");
+        });
+        // Whatever it is, it is older than what this start will do.
+        let removed = self.folder.remove_mark();
+        let mark = CleanMark::decode(&read.ok().flatten()?);
+        let mark = mark.inspect_err(|why| warn!("the mark of a clean end in {path}: {why}"));
+        let of_file = |mark: &CleanMark| {
+            let file = self.file.as_ref();
+            file.is_some_and(|(_, summary)| mark.head == summary.head)
+        };
+        let mark = mark.ok().filter(of_file)?;
+        match removed {
+            Ok(()) => Some(mark),
+            Err(error) => {
+                warn!(
+                    "the mark of a clean end in {path} cannot be removed: {error}; this start writes slices of its own"
+                );
+                None
+            }
+        }
+    }
+
+    fn say(&self, loaded: &Loaded, weight: u64) {
+        let path = self.folder.path().display();
+        for skipped in &loaded.skipped {
+            let (name, why) = (&skipped.name, skipped.why);
+            warn!("the snapshot file in {path}: the sketch {name} was skipped: {why}");
+        }
+        if loaded.refused > 0 {
+            let refused = loaded.refused;
+            warn!("the snapshot file in {path}: there is no room for {refused} slices in it");
+        }
+        let how = match (self.resumes, &self.mark) {
+            (true, _) => "the node goes on as the same writer",
+            (false, Some(_)) => "its sketches are others, so the node begins as another writer",
+            (false, None) => "it had no clean end, so the node begins as another writer",
+        };
+        info!(
+            "a snapshot file of {:.1} s ago was taken over, {} slices with a weight of {weight}; {how}",
+            loaded.elapsed.as_secs_f64(),
+            loaded.slices,
+        );
+    }
+}
+
+/// Files that earlier starts have set aside.
+fn earlier(folder: &Folder) -> Vec<SetAsideFile> {
+    let files = folder.bad_files().into_iter();
+    files
+        .map(|file| SetAsideFile {
+            file: Some(file),
+            reason: None,
+        })
+        .collect()
+}
+
+/// Whether the process lacks something, and the file may be fine.
+fn is_want(error: &io::Error) -> bool {
+    let want = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| want.contains(&code))
+}
