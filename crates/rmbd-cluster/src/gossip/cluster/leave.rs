@@ -8,9 +8,10 @@ use crate::gossip::sketches::OurSlice;
 use crate::gossip::state::LastVersion;
 
 impl Cluster {
-    /// Publishes what is left, so that [`last_versions`](Self::last_versions) are known, waits until all live members have it ([`LEAVE_LIMIT`](crate::LEAVE_LIMIT) at
-    /// most), then says good-bye. A node that has something to tell, and has met none of those it was to join, uses
-    /// this time for meeting them. [`is_flushed`](Self::is_flushed) tells when it is over.
+    /// Publishes what is left, so that [`last_versions`](Self::last_versions) are known, waits until all live members
+    /// have it ([`LEAVE_LIMIT`](crate::LEAVE_LIMIT) at most), then says good-bye. A node that has something to tell, and
+    /// has met none of those it was to join, uses this time for meeting them. [`is_flushed`](Self::is_flushed) tells
+    /// when it is over.
     pub fn leave(&mut self, now: Duration) {
         if self.leaving.begin(now, self.sketches.numbers()) {
             self.peers.hurry(now);

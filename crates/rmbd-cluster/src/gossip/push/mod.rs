@@ -4,7 +4,7 @@
 //! what it has of each sketch ([`Push`](sweep::Push)), and what is under way to it ([`Flight`](flight::Flight)),
 //! which is one for all sketches, since the path is. What others must know before the next version goes ahead of it
 //! ([`UrgentCells`]). Where an earlier start gave our slices their name, each peer first tells what it has of them
-//! ([`Questions`]).
+//! ([`Questions`](questions::Questions)).
 
 mod flight;
 mod own_slice;
