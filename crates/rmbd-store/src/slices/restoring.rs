@@ -153,8 +153,8 @@ impl Slices {
         self.own.base().is_some()
     }
 
-    /// From now on all that was added since this start is a slice of this writer, which nobody has used. What an earlier
-    /// start had counted is a learnt slice. No count changes by this.
+    /// From now on all that was added since this start is a slice of this writer, which nobody has used. What an
+    /// earlier start had counted is a learnt slice. No count changes by this.
     pub fn take_new_writer(&mut self, writer: rmbd_proto::Writer) {
         let old = self.own_slice;
         self.replica.set_own_writer(writer);

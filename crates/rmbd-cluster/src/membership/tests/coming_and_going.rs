@@ -114,6 +114,38 @@ fn who_moves_is_one_member_at_its_new_address() {
 }
 
 #[test]
+fn who_begins_again_is_another_start_in_the_place_of_the_one_before() {
+    for seed in SEEDS {
+        let mut net = Net::whole(5, seed);
+        net.loss = 0.2;
+        let mut boots = Vec::new();
+        for boot in [Boot(77), Boot(1), Boot(u64::MAX)] {
+            boots.push(net.nodes[&address(2)].me().boot);
+            let mut again = net.kill(address(2));
+            again.begin_again(net.now, boot);
+            assert_eq!((again.me().boot, again.me().address), (boot, address(2)));
+            assert!(!again.is_alone(), "it knows whom it knew");
+            net.nodes.insert(address(2), again);
+            net.run_until("told", secs(60), Net::is_whole);
+            let knows = |at: &&Membership| boots.iter().any(|&boot| at.find(boot).is_some());
+            assert_eq!(net.nodes.values().filter(knows).count(), 0, "seed {seed}");
+        }
+    }
+    // Of one that has no address nobody has heard.
+    let nowhere = Member {
+        address: "0.0.0.0:0".parse().unwrap(),
+        ..member(1, 1)
+    };
+    let mut node = Membership::new(nowhere, 1, MembershipOptions::default());
+    node.begin_again(secs(1), Boot(78));
+    assert_eq!(node.me().boot, Boot(78));
+    assert_eq!(node.poll_transmit(), None);
+    node.leave(secs(2));
+    node.begin_again(secs(3), Boot(79));
+    assert_eq!(node.me().boot, Boot(78), "it has left");
+}
+
+#[test]
 fn who_has_no_address_yet_joins_when_it_has_one() {
     let mut net = Net::new(1);
     net.start(member(0, 1), &[]);

@@ -288,6 +288,62 @@ fn who_claims_more_of_our_slices_than_we_have_is_believed_once_and_only_of_an_ea
     assert_eq!(net.nodes[1].replica.estimate(b"later").count, 5);
 }
 
+/// A member that does not say what it has of our slice, and asks for cells of it.
+#[test]
+fn nobody_gets_cells_of_a_slice_whose_name_is_open() {
+    let mut net = two_nodes();
+    let disk = net.stop(0);
+    let resumed = net.resume(&disk, 900, 0);
+    net.nodes.swap(0, resumed);
+    net.mute.insert(net.nodes[1].address);
+    net.nodes[0].replica.add(b"new", 1.into()).unwrap();
+    net.join(0, 1);
+    net.run(ROUND * 4);
+    let mut liar = Liar::of_member(&net);
+    let served = |net: &Net| net.nodes[0].cluster.status(net.now).sent.pulls;
+    liar.say(&mut net, |frames| frames.pull(&disk.own, 0..400) == 400);
+    assert!(net.is_open(0));
+    assert_eq!(served(&net), 0);
+    net.mute.clear();
+    net.run(ROUND * 4);
+    assert!(!net.is_open(0));
+    liar.say(&mut net, |frames| frames.pull(&disk.own, 0..400) == 400);
+    assert!(served(&net) > 0);
+}
+
+/// Pieces that go out while a pass is under way have cells of the next version.
+#[test]
+fn other_cells_tell_nothing_while_a_pass_is_under_way() {
+    let two_calls = Geometry::new(PUBLISH_CELLS as u64 / 2, 4).unwrap();
+    let mut net = Net::cluster_of(2, two_calls, 0.0);
+    net.nodes[0].replica.add(b"old", 1.into()).unwrap();
+    net.run(ROUND * 4);
+    let disk = net.stop(0);
+    let resumed = net.resume(&disk, 900, 0);
+    net.nodes.swap(0, resumed);
+    net.join(0, 1);
+    net.run(ROUND * 6);
+    assert!(!net.is_open(0));
+    let mut liar = Liar::of_member(&net);
+    for is_passing in [true, false] {
+        let node = &mut net.nodes[0];
+        node.replica.add(b"new", 1.into()).unwrap();
+        net.now = node.cluster.rounds.next();
+        node.cluster.wake(net.now);
+        assert!(node.cluster.publishing.wanted().next().is_some());
+        if !is_passing {
+            net.run(ROUND);
+        }
+        let line = DigestEntry {
+            slice: disk.own,
+            version: net.nodes[0].cluster.slices().own_version(),
+            root: 99,
+        };
+        liar.say(&mut net, |frames| frames.digest([line]) == 1);
+        assert_eq!(net.new_writer(0).is_some(), !is_passing);
+    }
+}
+
 #[test]
 fn what_is_told_of_many_sketches_is_not_kept() {
     let mut net = two_nodes();

@@ -467,7 +467,7 @@ fn who_meets_its_twin_before_anything_has_gone_out_counts_everything_once() {
     let now = net.now;
     for node in &mut net.nodes {
         let state = node.cluster.status(now);
-        assert_eq!(state.shared_nodes, [shared.clone()]);
+        assert_eq!(state.shared_nodes, std::slice::from_ref(&shared));
         let live = state
             .members
             .iter()
@@ -494,6 +494,66 @@ fn who_meets_its_twin_before_anything_has_gone_out_counts_everything_once() {
     net.run(ROUND * 4);
     let state = net.nodes[0].cluster.status(net.now);
     assert_eq!(state.shared_nodes, []);
+}
+
+/// Two that have told others under one name, and find that out: from then on nothing more goes out under it.
+#[test]
+fn while_the_other_writer_is_told_nothing_goes_out() {
+    let mut net = Net::cluster_of(3, geometry(), 0.0);
+    net.add(2, b"old", 1);
+    net.settle(ROUND * 20);
+    let disk = net.stop(2);
+    let copies = [net.resume(&disk, 900, 2), net.resume(&disk, 901, 3)];
+    net.cut(&[0, 2], &[1, 3], true);
+    net.join(copies[0], 0);
+    net.join(copies[1], 1);
+    net.until(ROUND * 40, |net| copies.iter().all(|&it| !net.is_open(it)));
+    net.cut(&[0, 2], &[1, 3], false);
+    let (mut bytes_at, mut shut) = ([None; 2], 0);
+    for step in 0..20_000_u32 {
+        for (copy, bytes_at) in copies.into_iter().zip(&mut bytes_at) {
+            net.add(copy, &step.to_le_bytes(), 1);
+            if net.nodes[copy].cluster.naming.shut_until().is_some() {
+                let bytes = net.pushed_bytes(copy);
+                assert_eq!(*bytes_at.get_or_insert(bytes), bytes);
+                shut += 1;
+            }
+        }
+        if copies.iter().all(|&it| net.new_writer(it).is_some()) {
+            break;
+        }
+        net.run(MS * 5);
+    }
+    assert!(shut > 200, "{shut}");
+    net.settle(ROUND * 20);
+}
+
+/// Cells that go ahead of a version are no sign of another writer.
+#[test]
+fn what_is_urgent_makes_no_node_give_up_its_name() {
+    let mut net = Net::cluster_of(3, geometry(), 0.1);
+    let mut node = 2;
+    for restart in 0..4_u64 {
+        for step in 0..400_u64 {
+            for replica in net.nodes.iter().map(|node| &node.replica) {
+                let mut batch = rmbd_store::Batch::sharing(Arc::clone(replica));
+                let (key, limit) = ((restart * 100 + step / 20).to_le_bytes(), 40);
+                let hit = batch.hit(&key, (1.into(), limit), (), &mut |(), _| {});
+                hit.unwrap();
+                batch.finish(&mut |(), _| {});
+            }
+            net.run(MS * 20);
+            for node in 0..3 {
+                assert_eq!(net.new_writer(node), None, "step {step} of {restart}");
+            }
+        }
+        assert!(net.nodes[node].cluster.status(net.now).sent.urgent > 0);
+        let port = net.nodes[node].address.port() - 1_000;
+        let disk = net.stop(node);
+        node = net.resume(&disk, 900 + restart, port);
+        net.join(node, [0, 1, 2].into_iter().find(|it| *it != port).unwrap());
+    }
+    net.settle(ROUND * 20);
 }
 
 /// The other one is dead, and only what it had told is there.

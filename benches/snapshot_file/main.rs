@@ -1,8 +1,10 @@
 //! What snapshot files cost: bytes and time of a file, how long others wait for a piece of it, and the time of a start
-//! that loads it.
+//! that loads it; and what adds and counts through a node cost while files are written, beside a node that writes none.
 //!
 //! `cargo bench --bench snapshot_file` prints Markdown, for 4 x 2^20 cells with a window of 60 s by 5 s folded to 2^17.
-//! Everything happens in memory; a disk comes on top. `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds.
+//! The first table is made in memory; a disk comes on top. For the second one a node has a folder below `TMPDIR`, is
+//! full, and is told again and again to write a file. `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, words
+//! behind `--` choose `size` or `beside`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -21,9 +23,11 @@ use rmbd_store::{
     Batch, Published, Replica, ReplicaLimits, ReplicaOptions, SliceId, Slices, WindowPlan,
 };
 
-use support::command_line::{is_dry, rounds};
+use support::command_line::{is_chosen, is_dry, rounds};
 use support::figures::median;
 
+mod beside;
+#[path = "../support/mod.rs"]
 mod support;
 
 const GEOMETRY: Geometry = Geometry::DEFAULT;
@@ -34,6 +38,12 @@ const STEPS: u32 = 12;
 
 fn main() {
     if is_dry() {
+        return;
+    }
+    if is_chosen("beside") {
+        beside::table(rounds(5));
+    }
+    if !is_chosen("size") {
         return;
     }
     println!(
