@@ -17,7 +17,7 @@ use rmbd_snapshot::{SnapshotFileError, SnapshotFileSummary, check};
 /// Bytes that are read of a file at once.
 const READ_BYTES: usize = 256 << 10;
 /// Time between two looks at whether an order is carried out that takes long.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// `rmbd snapshot`
 #[derive(Debug, Clone, Subcommand)]

@@ -57,10 +57,10 @@ pub(super) fn run_compact(
 
 pub(super) fn command(words: &[&str], server: impl fmt::Display) -> Command {
     let server = format!("--server={server}");
-    let words = ["rmbd", words[0], &server, "--timeout-ms=5000"]
-        .into_iter()
-        .chain(words[1..].iter().copied());
-    Cli::try_parse_from(words).unwrap().command.unwrap()
+    // Options of a command within a command stand behind both.
+    let (command, rest) = words.split_at(if words[0] == "snapshot" { 2 } else { 1 });
+    let line = [&["rmbd"], command, &[&server, "--timeout-ms=5000"], rest].concat();
+    Cli::try_parse_from(line).unwrap().command.unwrap()
 }
 
 // --- What is typed ---
@@ -570,6 +570,16 @@ fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
 
 /// A UDP server, and an HTTP server on the same port that gives these answers and then ends.
 pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
+    let answers = answers.into_iter();
+    server_of(
+        answers
+            .map(|(code, body)| ("GET /status", code, body))
+            .collect(),
+    )
+}
+
+/// The same, with what each request begins with.
+fn server_of(answers: Vec<(&'static str, u16, String)>) -> (Fake, JoinHandle<()>) {
     loop {
         let udp = Fake::start(Default::default(), |_| Fate::Deliver);
         let Ok(listener) = TcpListener::bind(udp.address) else {
@@ -577,7 +587,7 @@ pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
             continue;
         };
         let http = std::thread::spawn(move || {
-            for (code, body) in answers {
+            for (asked, code, body) in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = Vec::new();
                 let mut byte = [0];
@@ -585,7 +595,7 @@ pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
                     stream.read_exact(&mut byte).unwrap();
                     request.push(byte[0]);
                 }
-                assert!(request.starts_with(b"GET /status HTTP/1.1\r\n"));
+                assert!(request.starts_with(format!("{asked} HTTP/1.1\r\n").as_bytes()));
                 let length = body.len();
                 let head =
                     format!("HTTP/1.1 {code} -\r\ncontent-length: {length}\r\nconnection: close");
@@ -676,6 +686,49 @@ fn without_http_an_order_cannot_be_confirmed() {
         "the order to push to localhost:9000 was sent, but it cannot be confirmed: no answer from"
     ));
     assert_eq!(udp.stop().peers, [(b"localhost".to_vec(), 9_000)]);
+}
+
+#[test]
+fn an_order_that_takes_long_is_waited_for() {
+    let status = |orders_done, failure: Option<&str>| {
+        let mut status = status(Vec::new());
+        status.snapshot_files.orders_done = orders_done;
+        status.snapshot_files.failure = failure.map(str::to_owned);
+        status.snapshot_files.last = Some(LastSnapshotFile {
+            bytes: 3 << 20,
+            duration_s: 61.0,
+            ..LastSnapshotFile::default()
+        });
+        ("GET /status", 200, serde_json::to_string(&status).unwrap())
+    };
+    let order = || ("POST /snapshot", 202, "{\"order\":7}".to_owned());
+    let now = |answers| {
+        let (udp, http) = server_of(answers);
+        let (result, output, _) = run_with(&["snapshot", "now"], udp.address, io::empty());
+        http.join().unwrap();
+        udp.stop();
+        result.map(|()| output).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        now(vec![order(), status(6, None), status(7, None)]).unwrap(),
+        "a snapshot file of 3 MiB was written in 61.00 s\n"
+    );
+    let failed = now(vec![order(), status(8, Some("no room"))]).unwrap_err();
+    assert!(
+        failed.contains("no room; the one before stands"),
+        "{failed}"
+    );
+    let done = |code, body: &str| ("POST /snapshot", code, body.to_owned());
+    let failure = r#"{"failure":"it burns","nothing_new":false,"bytes":0,"duration_s":0}"#;
+    let failed = now(vec![done(500, failure)]).unwrap_err();
+    assert!(failed.contains("it burns"), "{failed}");
+    let nobody = now(vec![done(404, "nothing is kept\n")]).unwrap_err();
+    assert!(
+        nobody.ends_with("/snapshot refuses: nothing is kept"),
+        "{nobody}"
+    );
+    let other = now(vec![done(405, "")]).unwrap_err();
+    assert!(other.contains("/snapshot answers with 405"), "{other}");
 }
 
 #[test]

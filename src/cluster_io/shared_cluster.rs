@@ -60,6 +60,11 @@ impl SharedCluster {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody panicked while the cluster was locked, so that it may be half-changed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.cluster.is_poisoned()
+    }
+
     /// The real address on which other nodes reach this one.
     pub(crate) fn bound(&self) -> SocketAddr {
         self.bound

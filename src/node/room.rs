@@ -8,6 +8,9 @@ use rmbd_sketch::lanes_of;
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
 const FILES_OF_CONTROL: u64 = 11;
+/// Number of files of the thread for snapshot files: a ring, its runtime's epoll, waker and copy, the file, and the
+/// folder.
+const FILES_OF_SNAPSHOTS: u64 = 6;
 /// Number of files to spare: connections over HTTP, looking names up, reading `/proc`.
 const FILES_TO_SPARE: u64 = 16;
 
@@ -41,8 +44,9 @@ pub(super) fn check(
 ) -> Result<(), LimitReached> {
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
-    room_for_files(files(threads, backend))?;
-    room_for_memory(&blocks, mapped(threads, backend))
+    let keeps = config.cluster.data_dir.is_some();
+    room_for_files(files(threads, backend, keeps))?;
+    room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
 
 /// The sketches of a node. What is wrong with them is told where they are made.
@@ -50,12 +54,13 @@ fn sketches(config: &NodeConfig) -> Vec<SketchConfig> {
     config.all_sketches().unwrap_or_default()
 }
 
-fn files(threads: u64, backend: Backend) -> u64 {
+fn files(threads: u64, backend: Backend, keeps: bool) -> u64 {
     let of_thread = match backend {
         Backend::Uring => 2,
         Backend::Mmsg => 1,
     };
-    threads * of_thread + FILES_OF_CONTROL + FILES_TO_SPARE
+    let of_snapshots = if keeps { FILES_OF_SNAPSHOTS } else { 0 };
+    threads * of_thread + FILES_OF_CONTROL + of_snapshots + FILES_TO_SPARE
 }
 
 /// The blocks that are allocated. Cells and their copy come first, since they are the largest.
@@ -89,6 +94,7 @@ fn tables_of(
     cells.chain(snapshots).chain([ages])
 }
 
+/// Bytes that are mapped for this many threads with a ring each.
 fn mapped(threads: u64, backend: Backend) -> u64 {
     let rings = match backend {
         Backend::Uring => threads * URING_BYTES,

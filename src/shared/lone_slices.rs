@@ -26,6 +26,11 @@ impl LoneSlices {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody panicked while they were locked, so that they may be half-changed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.all.is_poisoned()
+    }
+
     /// Whether steps are to be ended ([`Slices::end_step`]).
     pub(crate) fn keeps_ages(&self) -> bool {
         self.keeps_ages

@@ -34,6 +34,9 @@ pub enum SnapshotFileFailure {
         /// The folder of the files.
         folder: PathBuf,
     },
+    /// A part of the node has panicked while it changed what is counted.
+    #[error("a fault of this program may have left what is counted half-changed")]
+    HalfChanged,
     /// The node ends, or the thread that writes files has.
     #[error("the node ends")]
     Ending,

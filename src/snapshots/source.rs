@@ -34,6 +34,15 @@ impl SlicesSource for Source {
 }
 
 impl Source {
+    /// Whether a fault of this program may have left the slices half-changed. They still answer, as well as they can;
+    /// but nobody should take them over.
+    pub(super) fn is_poisoned(&self) -> bool {
+        match self {
+            Self::Cluster(cluster) => cluster.is_poisoned(),
+            Self::Alone(slices) => slices.is_poisoned(),
+        }
+    }
+
     /// The number of passes over each sketch by which all is published that was added until now.
     pub(super) fn passes_until_now(&self) -> Vec<u64> {
         let mut passes = Vec::new();

@@ -77,6 +77,7 @@ fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
 struct Node {
     desk: Arc<SnapshotDesk>,
     shared: Arc<Shared>,
+    slices: Arc<LoneSlices>,
     trouble: Arc<Trouble>,
     thread: Option<JoinHandle<()>>,
     taken: TakenOver,
@@ -97,7 +98,7 @@ impl Node {
         let replica = Arc::new(Replica::try_open(options).unwrap());
         let mut slices = slices_of([Arc::clone(&replica)], Duration::ZERO).unwrap();
         let taken = found.take_over(&mut slices, Duration::ZERO, true).unwrap();
-        let source = Source::Alone(Arc::new(LoneSlices::new(slices, true)));
+        let slices = Arc::new(LoneSlices::new(slices, true));
         let named = NamedSketch::new("default".parse().unwrap(), replica);
         let options = EngineOptions {
             boot: Boot(writer.0 + 1),
@@ -118,7 +119,7 @@ impl Node {
         let thread = SnapshotThread::new(
             Arc::clone(&desk),
             Arc::clone(&shared),
-            source,
+            Source::Alone(Arc::clone(&slices)),
             disk,
             taken.known,
         );
@@ -126,6 +127,7 @@ impl Node {
             thread: Some(std::thread::spawn(move || thread.run())),
             desk,
             shared,
+            slices,
             trouble,
             taken,
         }
@@ -397,6 +399,30 @@ fn a_folder_that_is_not_ours_any_more_is_left_alone() {
     let failure = node.write().failure.unwrap();
     assert!(failure.contains("is not the folder any more"), "{failure}");
     assert!(!scratch.has(FILE_NAME) && !scratch.has(NEW_FILE_NAME));
+}
+
+#[test]
+fn what_a_panic_may_have_left_half_changed_is_not_written() {
+    let scratch = Scratch::new("poisoned");
+    let node = Node::start(&scratch, Writer(1), None);
+    node.add("a", 5);
+    node.write();
+    let before = scratch.snapshot();
+    let slices = Arc::clone(&node.slices);
+    let panicked = std::thread::spawn(move || {
+        let _locked = slices.lock();
+        panic!("a test makes the lock poisoned");
+    });
+    assert!(panicked.join().is_err());
+    node.add("a", 1);
+    assert!(node.write().failure.unwrap().contains("half-changed"));
+    let last = LastFile {
+        extra: Box::new(std::iter::empty()),
+        leaves_mark: true,
+    };
+    let failure = node.desk.write_last(last, Instant::now() + PATIENCE);
+    assert!(matches!(failure, Err(SnapshotFileFailure::HalfChanged)));
+    assert!(scratch.snapshot() == before && !scratch.has(MARK_FILE_NAME));
 }
 
 /// Every cut, and every byte flipped.

@@ -136,8 +136,11 @@ impl FileWriter {
             Occasion::Serving => self.desk.is_ending(),
             Occasion::End => self.desk.is_abandoned(),
         };
-        match is_in_vain {
-            true => Err(SnapshotFileFailure::Ending),
+        if is_in_vain {
+            return Err(SnapshotFileFailure::Ending);
+        }
+        match self.source.is_poisoned() {
+            true => Err(SnapshotFileFailure::HalfChanged),
             false => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use rmbd::status::SnapshotFilesStatus;
 use rmbd_proto::snapshot_file::{FILE_MAGIC, FORMAT, FileHead, Kind, begin_block, end_block};
@@ -138,6 +139,29 @@ fn ends_and_crashes_forget_nothing_that_is_on_the_disk() {
             let text = String::from_utf8(output.stdout).unwrap();
             assert!(text.starts_with(begins) && !text.is_empty(), "{text}");
         }
+    }
+}
+
+/// A client that adds exactly once repeats while nobody is there, and is told that its add was made, once.
+#[test]
+fn a_client_goes_on_through_a_clean_restart() {
+    let scratch = Scratch::new("client");
+    let mut node = scratch.start("0");
+    let udp = node.udp;
+    let mut client = node.client();
+    for start in 1..4 {
+        client.add("k", 1).unwrap();
+        assert_eq!(end(node).0, Some(0));
+        let words = scratch.words("0");
+        node = std::thread::scope(|scope| {
+            let add = scope.spawn(|| client.add("k", 1));
+            // It is sent into the gap, when there is nobody.
+            std::thread::sleep(Duration::from_millis(50));
+            let node = Node::start_at(udp, &[PROGRAM], Which::Out, streams::Kind::Read, &words);
+            add.join().unwrap().unwrap();
+            node
+        });
+        assert_eq!(node.count(), 2 * start);
     }
 }
 

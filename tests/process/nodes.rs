@@ -61,6 +61,17 @@ impl Node {
     /// Starts a node by another program, which becomes the node.
     pub(crate) fn start_by(by: &[&str], which: Which, kind: Kind, more: &[&str]) -> Self {
         let udp = SocketAddr::from((loopback(), 8_000));
+        Self::start_at(udp, by, which, kind, more)
+    }
+
+    /// Starts a node at the address of another one that has ended.
+    pub(crate) fn start_at(
+        udp: SocketAddr,
+        by: &[&str],
+        which: Which,
+        kind: Kind,
+        more: &[&str],
+    ) -> Self {
         let address = udp.to_string();
         let (program, before) = by.split_first().unwrap();
         let mut words = before.to_vec();
@@ -95,7 +106,7 @@ impl Node {
         serde_json::from_str(&self.get("/status").unwrap()).unwrap()
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let options = ClientOptions {
             timeout: PATIENCE,
             ..ClientOptions::default()

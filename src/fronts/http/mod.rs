@@ -11,10 +11,10 @@
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //!
 //! All others answer only `GET` and `HEAD`; no request changes what a node counts. Orders are taken from loopback and
-//! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does not belong to this
-//! node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread that awaits
-//! [`serve`]. The module `connections` limits their number and time, so that a slow or hostile client costs a bounded
-//! amount of memory and no more.
+//! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does
+//! not belong to this node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread
+//! that awaits [`serve`]. The module `connections` limits their number and time, so that a slow or hostile client costs
+//! a bounded amount of memory and no more.
 
 mod accept;
 mod connections;

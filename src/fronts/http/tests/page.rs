@@ -6,7 +6,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::status::{AmountStatus, WindowStatus};
+use crate::status::{AmountStatus, SnapshotFilesStatus, WindowStatus};
 use rmbd_testkit::browser;
 
 #[test]
@@ -223,6 +223,33 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
     }
     assert_eq!(warning.matches("an estimate may be").count(), 1);
     assert!(!page.contains("<table><thead"), "every table has a caption");
+}
+
+#[test]
+fn what_is_kept_is_shown_with_all_that_is_wrong_with_it() {
+    let mut status = fake_status();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    assert!(!is_hidden(&page, "files-card"));
+    let shown = text_of(&part(&page, "dl", "files").replace("</dt>", " | "));
+    for words in [
+        "all is in a file that was counted until | 1 min 1 s ago",
+        "last file | 9 MiB in 0.75 s",
+        "written, with nothing new, failed | 127, 131, 137",
+        "taken over at the start | 139 001, as the same writer",
+        "overdue | writing fails: No space left on device",
+        "no room for slices at the start | 2",
+        "skipped at the start | logins: its size is another",
+        "could not be used | snapshot.bad-20270115T080000.000Z-torn",
+        "could not be used | not kept: it is a symbolic link",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(part(&page, "main", "main").contains("class=\"wide alarm\" id=\"files-card\""));
+    status.snapshot_files = SnapshotFilesStatus::default();
+    let page = in_browser(status).unwrap();
+    assert!(is_hidden(&page, "files-card"), "nothing is kept");
 }
 
 #[test]
