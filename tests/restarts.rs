@@ -1,7 +1,7 @@
 //! A few rounds of the bench of the same name (`benches/restarts/main.rs`): nodes that are killed, or stopped and
 //! started again, under load.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use runs::Findings;
 

@@ -23,6 +23,9 @@ use runs::support::machine;
 
 mod runs;
 
+/// A run, by a seed and a number of rounds.
+type Run = fn(u64, u64) -> Findings;
+
 fn main() -> ExitCode {
     if is_dry() {
         return ExitCode::SUCCESS;
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
     for (what, value) in machine::lines() {
         println!("- {what}: {value}");
     }
-    let runs: [(&str, fn(u64, u64) -> Findings); 3] = [
+    let runs: [(&str, Run); 3] = [
         ("alone", runs::alone::run),
         ("cluster", runs::cluster::run),
         ("clean", runs::clean::run),

@@ -92,7 +92,7 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
             let is_all = known.iter().all(|&known| known == added);
             is_all
                 .then_some(())
-                .ok_or(format!("N is {known:?}, and {added} was acknowledged"))
+                .ok_or_else(|| format!("N is {known:?}, and {added} was acknowledged"))
         })
     });
     findings.faults.extend(settled.err());

@@ -10,8 +10,6 @@ mod folder;
 mod node;
 mod nodes;
 mod python;
-// Other benches use the rest of it.
-#[allow(dead_code)]
 #[path = "../../support/mod.rs"]
 pub(crate) mod support;
 mod truth;

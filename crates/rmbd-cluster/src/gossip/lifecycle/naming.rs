@@ -315,7 +315,8 @@ mod tests {
         let replica = Arc::new(replica.unwrap());
         let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
         let marks = SavedMarks::default();
-        slices.begin_restore(&marks, SECOND, true).unwrap();
+        let writer = slices.own_slice().writer;
+        slices.begin_restore(&marks, SECOND, Some(writer)).unwrap();
         let ages = GroupAges {
             fold: Fold::NONE,
             marks: &[],
