@@ -157,8 +157,8 @@ pub enum NameTaken {
     SameWriter,
     /// Nobody of those who are there has told what it has of our slices, for [`NAME_LIMIT`](super::NAME_LIMIT).
     Unanswered,
-    /// Nobody was there to be asked, and what was added since the start is to be kept: under the old name it could never
-    /// be told apart from what somebody else may have added.
+    /// Nobody was there to be asked, and what was added since the start is to be kept: under the old name it could
+    /// never be told apart from what somebody else may have added.
     Unasked,
 }
 
