@@ -23,7 +23,7 @@ use runs::support::machine;
 
 mod runs;
 
-/// A run with this seed and so many rounds.
+/// A run, by a seed and a number of rounds.
 type Run = fn(u64, u64) -> Findings;
 
 fn main() -> ExitCode {

@@ -96,6 +96,10 @@ fn log_new_writer(new: &NewWriter) {
             "others have more of what we counted before than we{by}: --data-dir is a copy or a backup; we count \
              apart from now on, and what had been told under the earlier name may count twice"
         ),
+        NameTaken::Unasked => info!(
+            "nobody was there to tell what it has of what we counted before: what was added since is kept apart, which \
+             loses nothing"
+        ),
         NameTaken::Unanswered => warn!(
             "nobody has told what it has of what we counted before: we count apart from now on, which loses nothing"
         ),

@@ -64,7 +64,7 @@ impl Node {
         let started = Instant::now();
         let is_in_cluster = matches!(opened, Opened::On(_));
         let folder = data_dir.folder();
-        let found = folder.map(|folder| look(config, folder, data_dir.node()));
+        let found = folder.map(|folder| look(config, folder, (data_dir.node(), is_in_cluster)));
         let found = found.transpose()?;
         let resumed = found.as_ref().and_then(Found::writer);
         let author = Author {
@@ -190,13 +190,18 @@ impl Node {
 }
 
 /// Looks for what an earlier start has left.
-fn look(config: &NodeConfig, folder: &Arc<Folder>, node: u64) -> Result<Found, NodeError> {
+fn look(
+    config: &NodeConfig,
+    folder: &Arc<Folder>,
+    (node, is_in_cluster): (u64, bool),
+) -> Result<Found, NodeError> {
     let sketches = config.all_sketches()?;
     let sketches = sketches.iter().map(|sketch| {
         let fingerprint = fingerprint(sketch.geometry, config.family);
         (sketch.name.number(), fingerprint)
     });
-    snapshots::look(folder, node, sketches).map_err(system("looking for a snapshot file"))
+    let found = snapshots::look(folder, node, sketches, is_in_cluster);
+    found.map_err(system("looking for a snapshot file"))
 }
 
 /// The slices of all sketches, which tell how old they are where others, or later starts, are to know.

@@ -64,6 +64,7 @@ pub(crate) fn look(
     folder: &Arc<Folder>,
     node: u64,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
+    is_in_cluster: bool,
 ) -> io::Result<Found> {
     let mut found = Found {
         folder: Arc::clone(folder),
@@ -84,16 +85,19 @@ pub(crate) fn look(
     }
     found.mark = found.take_mark();
     if let (Some(mark), Some((_, summary))) = (&found.mark, &found.file) {
-        found.resumes = may_resume(mark, summary, sketches);
+        // A node that is alone asks nobody what others have heard.
+        let can_ask = is_in_cluster || !mark.is_told;
+        found.resumes = can_ask && may_resume(mark, summary, sketches);
     }
     Ok(found)
 }
 
 impl Found {
-    /// The writer as which this start goes on, if there was a clean end.
+    /// The writer as which this start goes on, if there was an end in order and others may have heard of that writer.
+    /// Else it is a new one.
     pub(crate) fn writer(&self) -> Option<Writer> {
-        let (_, summary) = self.file.as_ref().filter(|_| self.resumes)?;
-        Some(summary.head.writer)
+        let mark = self.mark.as_ref().filter(|_| self.resumes)?;
+        mark.is_told.then_some(mark.head.writer)
     }
 
     /// Takes over what the file holds, before the node has published, learnt or met anything. `now` is its clock;
@@ -244,8 +248,10 @@ impl Found {
             warn!("the snapshot file in {path}: there is no room for {refused} slices in it");
         }
         let how = match (self.resumes, &self.mark) {
-            (true, _) => "the node goes on as the same writer",
-            (false, Some(_)) => "its sketches are others, so the node begins as another writer",
+            (true, _) => "the node goes on from there",
+            (false, Some(_)) => {
+                "its sketches are others, or nobody can be asked, so the node begins as another writer"
+            }
             (false, None) => "it had no clean end, so the node begins as another writer",
         };
         info!(

@@ -71,6 +71,22 @@ impl Source {
         }
     }
 
+    /// What is published is to be kept: see [`settle_name`](rmbd_cluster::Cluster::settle_name). A node that is alone
+    /// has names of which nobody has heard.
+    pub(super) fn settle_name(&self, now: Duration) {
+        if let Self::Cluster(cluster) = self {
+            cluster.lock().settle_name(now);
+        }
+    }
+
+    /// Whether anybody may have heard of our slices under their present name.
+    pub(super) fn is_name_told(&self) -> bool {
+        match self {
+            Self::Cluster(cluster) => cluster.lock().is_name_told(),
+            Self::Alone(_) => false,
+        }
+    }
+
     /// See [`signature_of`].
     pub(super) fn signature(&self) -> u64 {
         let mut signature = 0;

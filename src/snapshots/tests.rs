@@ -70,7 +70,7 @@ fn geometry() -> Geometry {
 /// Looks for what a node with this id would find.
 fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
     let sketch = (SketchNumber::DEFAULT, fingerprint(geometry(), FAMILY));
-    look(folder, node, [sketch]).unwrap()
+    look(folder, node, [sketch], true).unwrap()
 }
 
 /// A node without sockets: what it has counted, and what writes it.

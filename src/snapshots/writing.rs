@@ -52,8 +52,8 @@ pub(super) struct FileWriter {
 }
 
 impl FileWriter {
-    /// Makes passes until all is published that was added until now. Returns what the clocks showed before: all that had
-    /// been added by then is published.
+    /// Makes passes until all is published that was added until now. Returns what the clocks showed before: all that
+    /// had been added by then is published.
     ///
     /// # Errors
     /// [`SnapshotFileFailure::Ending`].
@@ -65,10 +65,12 @@ impl FileWriter {
             self.check(occasion)?;
             std::thread::sleep(PASS_PAUSE);
         }
+        self.source.settle_name(self.shared.now());
         Ok(begun)
     }
 
-    /// Writes a file of all that is published; it is begun when the clocks showed this. If it fails, what was begun is removed.
+    /// Writes a file of all that is published; it is begun when the clocks showed this. If it fails, what was begun is
+    /// removed.
     ///
     /// # Errors
     /// [`SnapshotFileFailure`].
@@ -97,7 +99,7 @@ impl FileWriter {
         disk: &mut dyn Disk,
         file: &Saved,
     ) -> Result<(), SnapshotFileFailure> {
-        let left = disk.leave_mark(&CleanMark::of(file).encode());
+        let left = disk.leave_mark(&CleanMark::of(file, self.source.is_name_told()).encode());
         left.map_err(|source| self.refused("writing the mark of a clean end", source))
     }
 

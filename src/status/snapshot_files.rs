@@ -11,8 +11,8 @@ pub struct SnapshotFilesStatus {
     pub folder: Option<String>,
     /// Milliseconds between two files; 0 means only at the end.
     pub interval_ms: u64,
-    /// Seconds since all that was counted was in the file; what came later is only in memory, and on other nodes. `None`
-    /// where no file was loaded or written yet.
+    /// Seconds since all that was counted was in the file; what came later is only in memory, and on other nodes.
+    /// `None` where no file was loaded or written yet.
     pub age_s: Option<f64>,
     /// Whether that is more than three intervals.
     pub overdue: bool,

@@ -18,8 +18,8 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// How long ago a file was begun, or less. In one boot of the machine this is exact. Else the wall clock tells, which
-    /// may have been set meanwhile; but the machine has certainly run for as long as it is up.
+    /// How long ago a file was begun, or less. In one boot of the machine this is exact. Else the wall clock tells,
+    /// which may have been set meanwhile; but the machine has certainly run for as long as it is up.
     #[must_use]
     pub fn since(&self, head: &FileHead) -> Duration {
         if self.machine_boot != 0 && self.machine_boot == head.machine_boot {

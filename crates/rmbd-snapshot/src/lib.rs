@@ -1,11 +1,12 @@
 //! What a node keeps from one start to the next, without a file system, a clock or a thread.
 //!
-//! - [`Saving`] writes all slices of a node with their ages into a file, in pieces. It does nothing itself: it says what
-//!   is to be done with files next, so that whoever does it may be a thread, a ring, or a test that breaks off anywhere.
+//! - [`Saving`] writes all slices of a node with their ages into a file, in pieces. It does nothing itself: it says
+//!   what is to be done with files next, so that whoever does it may be a thread, a ring, or a test that breaks off
+//!   anywhere.
 //! - [`check`] reads a whole file, and [`load`] takes over what a file holds that was checked. A file is believed as a
 //!   whole or not at all.
-//! - [`CleanMark`] is what a clean end leaves beside the file. [`may_resume`] says whether the next start goes on as the
-//!   same writer.
+//! - [`CleanMark`] is what a clean end leaves beside the file. [`may_resume`] says whether the next start goes on as
+//!   the same writer.
 //! - [`ClockReading`] is what all clocks of a machine show, so that ages go on from one start to the next.
 //!
 //! The bytes are those of [`rmbd_proto::snapshot_file`].

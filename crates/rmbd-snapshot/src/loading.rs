@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::GROUP_CELLS;
 use rmbd_proto::snapshot_file::{GroupsBlock, Kind, SavedGroup, SketchBlock, SliceBlock};
+use rmbd_proto::{SketchNumber, Writer};
 use rmbd_store::{GroupAges, Moment, SavedMark, SavedMarks, SliceRefused, Slices};
 
 use crate::reading::{FileBlock, FileReader};
@@ -21,8 +21,7 @@ pub struct LoadOptions<'a> {
     pub node: u64,
     /// What the clocks show.
     pub now: ClockReading,
-    /// Whether our own slices go on from what the file holds of them ([`may_resume`](crate::may_resume)). They have the
-    /// writer that the head of the file names then.
+    /// Whether our own slices go on from what the file holds of them ([`may_resume`](crate::may_resume)).
     pub resumes: bool,
 }
 
@@ -82,6 +81,7 @@ pub fn load(
         now: options.now.time,
     };
     let mut loading = Loading::new(into, clocks, options.resumes);
+    loading.writer = reader.head.writer;
     while let Some(block) = reader.next()? {
         loading.take(&block, extra)?;
     }
@@ -114,7 +114,9 @@ impl Clocks {
 struct Loading<'s> {
     into: BTreeMap<SketchNumber, &'s mut Slices>,
     clocks: Clocks,
+    /// Whether our own slices go on from those of the writer that the head names.
     resumes: bool,
+    writer: Writer,
     /// The sketch that was named last, if it is taken.
     sketch: Option<SketchNumber>,
     /// Sketches that were begun, so that each is ended.
@@ -134,6 +136,7 @@ impl<'s> Loading<'s> {
                 .collect(),
             clocks,
             resumes,
+            writer: Writer(0),
             sketch: None,
             begun: Vec::new(),
             is_refused: false,
@@ -183,7 +186,8 @@ impl<'s> Loading<'s> {
         if !self.resumes {
             marks.own.clear();
         }
-        let begun = slices.begin_restore(&marks, self.clocks.now, self.resumes);
+        let resumes = self.resumes.then_some(self.writer);
+        let begun = slices.begin_restore(&marks, self.clocks.now, resumes);
         begun.map_err(|why| SnapshotFileError::NoMemory(why.to_string()))?;
         self.sketch = Some(saved.number);
         self.begun.push(saved.number);
@@ -229,7 +233,8 @@ impl<'s> Loading<'s> {
             let taken = slices.restore(&groups.slice, group, cells, &ages);
             if let Err(why) = taken {
                 self.is_refused = true;
-                if groups.slice == slices.own_slice() {
+                let is_own = groups.slice.node == slices.own_slice().node;
+                if self.resumes && is_own && groups.slice.writer == self.writer {
                     return Err(no_memory(why));
                 }
             }

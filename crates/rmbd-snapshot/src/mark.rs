@@ -16,15 +16,19 @@ pub struct CleanMark {
     pub head: FileHead,
     /// Our own slices, with the version that each had.
     pub versions: Vec<(SliceId, u64)>,
+    /// Whether anybody may have heard of these slices. If nobody has, what goes on from them has a new name, so that
+    /// nobody need be asked about the old one.
+    pub is_told: bool,
 }
 
 impl CleanMark {
-    /// The mark that belongs to a file.
+    /// The mark that belongs to a file; `is_told`: somebody may have heard of our own slices.
     #[must_use]
-    pub fn of(saved: &Saved) -> Self {
+    pub fn of(saved: &Saved, is_told: bool) -> Self {
         Self {
             head: saved.head.clone(),
             versions: saved.own.clone(),
+            is_told,
         }
     }
 
@@ -40,7 +44,7 @@ impl CleanMark {
             let block = SliceBlock {
                 slice,
                 version,
-                weight: 0,
+                weight: self.is_told.into(),
             };
             block.write(&mut out);
             end_block(start, number, &mut out);
@@ -57,6 +61,7 @@ impl CleanMark {
             .strip_prefix(&MARK_MAGIC)
             .ok_or(SnapshotFileError::Magic)?;
         let (mut head, mut versions, mut number) = (None, Vec::new(), 0);
+        let mut is_told = false;
         while !rest.is_empty() {
             let at = (bytes.len() - rest.len()) as u64;
             let malformed = || SnapshotFileError::Malformed { at };
@@ -72,6 +77,7 @@ impl CleanMark {
                 (Kind::Slice, Some(_)) => {
                     let slice = SliceBlock::read(content).map_err(|_| malformed())?;
                     versions.push((slice.slice, slice.version));
+                    is_told |= slice.weight > 0;
                 }
                 (Kind::Other(_), Some(_)) => {}
                 _ => return Err(malformed()),
@@ -80,7 +86,11 @@ impl CleanMark {
         }
         let bytes = bytes.len() as u64;
         let head = head.ok_or(SnapshotFileError::CutOff { bytes })?;
-        Ok(Self { head, versions })
+        Ok(Self {
+            head,
+            versions,
+            is_told,
+        })
     }
 }
 

@@ -222,10 +222,11 @@ fn all_that_was_counted_comes_back_under_the_same_writer_or_another() {
         .collect();
     assert_eq!(names, ["default", "one"]);
     assert_eq!(summary.sketches[0].slices[0].weight, 600);
-    let mark = CleanMark::decode(&CleanMark::of(&saved).encode()).unwrap();
-    assert_eq!(mark, CleanMark::of(&saved));
+    let mark = CleanMark::decode(&CleanMark::of(&saved, true).encode()).unwrap();
+    assert_eq!(mark, CleanMark::of(&saved, true));
 
-    for (writer, resumes) in [(WRITER, true), (Writer(10), false)] {
+    // Under its old name, under one of which nobody has heard, and as a learnt slice.
+    for (writer, resumes) in [(WRITER, true), (Writer(12), true), (Writer(10), false)] {
         let mut node = Node::start(writer, [2_000, 512], SECOND * 7_000);
         let sketches = node
             .slices
@@ -239,7 +240,24 @@ fn all_that_was_counted_comes_back_under_the_same_writer_or_another() {
             (loaded.slices, loaded.refused, loaded.elapsed),
             (3, 0, SECOND * 30)
         );
-        assert_eq!(node.cells(), old.cells());
+        let renamed = |(slice, cells): (SliceId, Vec<u64>)| {
+            let is_own = (slice.node, slice.writer) == (NODE, WRITER);
+            let writer = if is_own && resumes {
+                writer
+            } else {
+                slice.writer
+            };
+            (SliceId { writer, ..slice }, cells)
+        };
+        let expected: BTreeMap<_, _> = old.cells().into_iter().map(renamed).collect();
+        assert_eq!(node.cells(), expected);
+        let is_old_name = resumes && writer == WRITER;
+        assert!(
+            node.slices
+                .borrow()
+                .iter()
+                .all(|slices| slices.is_resumed() == is_old_name)
+        );
         for key in 0..200 {
             assert_eq!(node.estimate(0, key), old.estimate(0, key), "{key}");
         }
@@ -338,7 +356,7 @@ fn a_file_that_is_cut_or_changed_is_not_believed() {
         check(&mut &zeros[..]),
         Err(SnapshotFileError::Magic)
     ));
-    let mark = CleanMark::of(&saved).encode();
+    let mark = CleanMark::of(&saved, true).encode();
     for length in 0..mark.len() {
         let mut changed = mark.clone();
         changed[length] ^= 1 << (length % 8);
@@ -362,7 +380,7 @@ fn who_may_go_on_as_the_same_writer() {
     let mut node = counted();
     let (file, saved) = node.save(|_, _| ());
     let checked = check(&mut &file[..]).unwrap();
-    let mark = CleanMark::of(&saved);
+    let mark = CleanMark::of(&saved, true);
     let all: Vec<_> = checked
         .sketches
         .iter()

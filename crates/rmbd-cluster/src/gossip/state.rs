@@ -157,6 +157,9 @@ pub enum NameTaken {
     SameWriter,
     /// Nobody of those who are there has told what it has of our slices, for [`NAME_LIMIT`](super::NAME_LIMIT).
     Unanswered,
+    /// Nobody was there to be asked, and what was added since the start is to be kept: under the old name it could
+    /// never be told apart from what somebody else may have added.
+    Unasked,
 }
 
 /// A new writer that a node has taken. What it added since its start is a slice of its own, and so nothing is hidden;

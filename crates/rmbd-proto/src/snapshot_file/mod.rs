@@ -26,7 +26,8 @@
 //! what the release before it wrote, and writes what that one can read.
 //!
 //! The *mark of a clean end* is a file of its own: "rmbdmark", then one block of kind 1 as above, with the number of
-//! the snapshot file that it belongs to, and one of kind 4 for each sketch, with the version that our own slice had.
+//! the snapshot file that it belongs to, and one of kind 4 for each sketch, with the version that our own slice had,
+//! and as its weight 1 where anybody may have heard of it, else 0.
 
 mod block;
 mod groups;

@@ -4,6 +4,7 @@
 //! and packed in here. Our slice, as others get it, is the sum of both. Should its name turn out to be somebody else's,
 //! too, then this becomes a learnt slice, and our own one goes on under another name, without any cell having moved.
 
+use rmbd_proto::Writer;
 use rmbd_proto::cluster::GROUP_CELLS;
 
 use super::learnt::Held;
@@ -11,6 +12,8 @@ use super::learnt::Held;
 /// The base of our own slice.
 #[derive(Debug)]
 pub(super) struct Base {
+    /// The writer as which it was counted.
+    writer: Writer,
     held: Held,
     version: u64,
     /// In the growth of our own slice, what has this number or a lower one is of the base.
@@ -18,12 +21,17 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) fn new(held: Held, version: u64, last_number: u64) -> Self {
+    pub(super) fn new(writer: Writer, held: Held, version: u64, last_number: u64) -> Self {
         Self {
+            writer,
             held,
             version,
             last_number,
         }
+    }
+
+    pub(super) fn writer(&self) -> Writer {
+        self.writer
     }
 
     /// The version that the slice had reached.

@@ -673,7 +673,7 @@ impl Slices {
 
     fn check_place(&self, slice: &SliceId) -> Result<(), SliceRefused> {
         let max = self.replica.max_origins;
-        let held = self.known.len() + usize::from(self.is_resumed());
+        let held = self.known.len() + usize::from(self.own.base().is_some());
         if held >= max && !self.by_id.contains_key(slice) {
             return Err(SliceRefused::TooManyOrigins { max });
         }

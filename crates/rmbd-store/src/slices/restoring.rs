@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rmbd_proto::Writer;
 use rmbd_proto::cluster::{GROUP_CELLS, SliceId};
 
 use super::base::Base;
@@ -14,6 +15,8 @@ use crate::ages::{GroupAges, LearntGrowth, Mark, Moment, SavedMark, SavedMarks};
 /// Our own slice while it is taken over.
 #[derive(Debug)]
 pub(super) struct Restoring {
+    /// The writer as which it was counted.
+    writer: Writer,
     held: Held,
     version: u64,
     /// `None` without windows.
@@ -64,9 +67,10 @@ impl Slices {
         }
     }
 
-    /// Begins to take over what a snapshot file holds: these marks, by our own clock. With `resumes` our own slice is
-    /// one that an earlier start wrote, and goes on from what the file holds of it. To be called before anything was
-    /// published, merged or marked; [`end_restore`](Self::end_restore) ends it.
+    /// Begins to take over what a snapshot file holds: these marks, by our own clock. With `resumes` our own slice goes
+    /// on from what the file holds of the slice that this node wrote as that writer: under its name, or under a new one
+    /// where nobody else has ever heard of the old one. To be called before anything was published, merged or marked;
+    /// [`end_restore`](Self::end_restore) ends it.
     ///
     /// # Errors
     /// Fails as [`SliceRefused`] says where there is no memory for our own slice; nothing has changed.
@@ -74,14 +78,15 @@ impl Slices {
         &mut self,
         marks: &SavedMarks,
         now: Duration,
-        resumes: bool,
+        resumes: Option<Writer>,
     ) -> Result<(), SliceRefused> {
         let now = Moment::of(now);
-        if resumes {
+        if let Some(writer) = resumes {
             let held = Held::try_new(&self.replica)?;
             let own = marks.own.iter().map(|mark| (mark.at, mark.version));
             let growth = self.own.growth.as_mut();
             self.restoring = Some(Box::new(Restoring {
+                writer,
                 held,
                 version: 0,
                 growth: growth.map(|growth| growth.restore(own, now)),
@@ -104,7 +109,8 @@ impl Slices {
         cells: impl Iterator<Item = (u32, u64)>,
         ages: &GroupAges<'_>,
     ) -> Result<(), SliceRefused> {
-        let Some(own) = (self.restoring.as_mut()).filter(|_| *slice == self.own_slice) else {
+        let base = self.base_name();
+        let Some(own) = (self.restoring.as_mut()).filter(|_| Some(*slice) == base) else {
             return self
                 .merge_aged(slice, group, cells, ages, false)
                 .map(|_| ());
@@ -125,8 +131,9 @@ impl Slices {
 
     /// A slice was in the file completely, up to this version.
     pub fn restore_complete(&mut self, slice: &SliceId, version: u64) {
+        let base = self.base_name();
         match &mut self.restoring {
-            Some(own) if *slice == self.own_slice => own.version = version,
+            Some(own) if Some(*slice) == base => own.version = version,
             _ => {
                 self.complete(slice, 0, version);
             }
@@ -139,23 +146,44 @@ impl Slices {
             return;
         };
         let Restoring {
-            mut held, version, ..
+            writer,
+            mut held,
+            version,
+            ..
         } = *restoring;
         let history = std::mem::take(&mut held.growth);
         let growth = self.own.growth.as_mut();
         let last_number = growth.map_or(0, |growth| growth.go_on_from(history));
-        self.own.go_on_from(Base::new(held, version, last_number));
+        self.own
+            .go_on_from(Base::new(writer, held, version, last_number));
     }
 
-    /// Whether our own slice is one that an earlier start wrote, and goes on.
+    /// The name that our own slice has in the file from which it goes on.
+    fn base_name(&self) -> Option<SliceId> {
+        let restoring = self.restoring.as_ref();
+        restoring.map(|own| SliceId {
+            writer: own.writer,
+            ..self.own_slice
+        })
+    }
+
+    /// Whether our own slice goes on under a name that an earlier start has given it.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
-        self.own.base().is_some()
+        let base = self.own.base();
+        base.is_some_and(|base| base.writer() == self.own_slice.writer)
+    }
+
+    /// Whether something was published in our own slice since this start.
+    #[must_use]
+    pub fn has_grown(&self) -> bool {
+        let base = self.own.base();
+        self.own.version() > base.map_or(0, Base::version)
     }
 
     /// From now on all that was added since this start is a slice of this writer, which nobody has used. What an
     /// earlier start had counted is a learnt slice. No count changes by this.
-    pub fn take_new_writer(&mut self, writer: rmbd_proto::Writer) {
+    pub fn take_new_writer(&mut self, writer: Writer) {
         let old = self.own_slice;
         self.replica.set_own_writer(writer);
         self.own_slice = self.replica.own_slice();

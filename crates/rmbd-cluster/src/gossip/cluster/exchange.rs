@@ -72,6 +72,7 @@ impl Cluster {
         if !peer.is_up() {
             return;
         }
+        self.has_met_anybody = true;
         let same: Vec<SketchNumber> = peer.same_sketches().collect();
         for ours in same
             .iter()

@@ -109,6 +109,8 @@ pub struct Cluster {
     pardons: PardonGossip,
     readiness: Readiness,
     naming: Naming,
+    /// Somebody may have heard of our slices under their present name.
+    has_met_anybody: bool,
     leaving: Leaving,
     limits: ClusterLimits,
     events: Events,
@@ -174,6 +176,7 @@ impl Cluster {
             readiness: Readiness::new(now, options.join),
             naming,
             limits,
+            has_met_anybody: false,
             leaving: Leaving::new(options.join),
             events: Events::default(),
             refusals: Refusals::default(),

@@ -150,7 +150,7 @@ impl Cluster {
         }
     }
 
-    fn take_new_writer(&mut self, now: Duration, taken: Taken) {
+    pub(super) fn take_new_writer(&mut self, now: Duration, taken: Taken) {
         let before = self.sketches.first().own_slice().writer;
         let writer = Writer(self.draw_other_than(before.0));
         self.sketches.take_new_writer(writer);
@@ -169,6 +169,7 @@ impl Cluster {
     /// know, and what we were told to do, stays.
     fn begin_again(&mut self, now: Duration, writer: Writer) {
         let boot = Boot(self.draw_other_than(self.ourselves.boot().0));
+        self.has_met_anybody = false;
         self.ourselves = Arc::new(self.ourselves.begin_again(boot, writer));
         self.inbox.begin_again(boot);
         self.outbox.begin_again(boot);

@@ -10,10 +10,10 @@
 //!
 //! A node that has ended in order goes on with the slices of its earlier start, under their name. But a disk may have
 //! been copied, or a backup be brought back: then another node has gone on with them, or goes on now. What two write
-//! under one name hides each other, since the larger value of each cell counts. So nothing goes out under a name that an
-//! earlier start gave, before the first of those who get it has told what it has of it. And whenever it turns out later
-//! that somebody else writes it, too, both take new writers, of which nobody has heard. Then nothing is hidden; what had
-//! gone out under the common name may count twice.
+//! under one name hides each other, since the larger value of each cell counts. So nothing goes out under a name that
+//! an earlier start gave, before the first of those who get it has told what it has of it. And whenever it turns out
+//! later that somebody else writes it, too, both take new writers, of which nobody has heard. Then nothing is hidden;
+//! what had gone out under the common name may count twice.
 //!
 //! A name that was drawn by this start is 64 random bits, and nobody else's. So a new writer is taken once in a start,
 //! and only in place of a name that an earlier one gave. Whoever claims more after that is not believed: a member that
@@ -315,7 +315,8 @@ mod tests {
         let replica = Arc::new(replica.unwrap());
         let mut slices = Slices::try_new(Arc::clone(&replica)).unwrap();
         let marks = SavedMarks::default();
-        slices.begin_restore(&marks, SECOND, true).unwrap();
+        let writer = slices.own_slice().writer;
+        slices.begin_restore(&marks, SECOND, Some(writer)).unwrap();
         let ages = GroupAges {
             fold: Fold::NONE,
             marks: &[],

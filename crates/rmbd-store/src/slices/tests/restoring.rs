@@ -63,7 +63,8 @@ fn take_over(to: &mut Slices, now: Duration, from: &Slices, saved: Duration) {
     });
     marks.learnt.push(moved(Moment::of(saved)));
     let resumes = to.own_slice() == from.own_slice();
-    to.begin_restore(&marks, now, resumes).unwrap();
+    to.begin_restore(&marks, now, resumes.then_some(from.own_slice().writer))
+        .unwrap();
     let (mut values, mut increments) = (Vec::new(), Vec::new());
     for line in from.digests() {
         let told = from.all_marks_of(&line.slice);

@@ -62,7 +62,7 @@ impl Net {
             let sketch = slices.own_slice().sketch;
             let now = self.now;
             slices
-                .begin_restore(&SavedMarks::default(), now, true)
+                .begin_restore(&SavedMarks::default(), now, Some(slices.own_slice().writer))
                 .unwrap();
             for (LastVersion { slice, version }, cells) in &disk.slices {
                 if slice.sketch == sketch {
@@ -267,6 +267,46 @@ fn who_is_alone_goes_on_and_its_name_stays_open_until_somebody_comes() {
     net.until(ROUND * 4, |net| net.count(other, b"key") == 5);
     assert!(!net.is_open(alone));
     assert_eq!(net.slices_held(other, 7), 1);
+}
+
+/// Two copies of a disk count while nobody is there, and are stopped and started once more: what they added has names
+/// of their own by then, so that neither hides what the other one has.
+#[test]
+fn what_copies_have_added_alone_is_kept_apart() {
+    let mut net = Net::cluster_of(2, geometry(), 0.0);
+    net.add(1, b"old", 1);
+    net.settle(ROUND * 8);
+    let copied = net.stop(1);
+    let mut disks = Vec::new();
+    for (boot, weight) in [(900, 10), (901, 20)] {
+        let copy = net.resume(&copied, boot, 1);
+        net.add(copy, b"alone", weight);
+        let now = net.now;
+        let cluster = &mut net.nodes[copy].cluster;
+        assert!(cluster.is_name_told(), "the earlier start has told it");
+        cluster.settle_name(now);
+        assert!(net.new_writer(copy).is_none(), "nothing is published yet");
+        let passes: Vec<u64> = (net.nodes[copy].cluster.all_slices())
+            .map(Slices::passes_until_now)
+            .collect();
+        while !net.nodes[copy].cluster.publish_until(now, &passes) {}
+        net.nodes[copy].cluster.settle_name(now);
+        assert_eq!(net.new_writer(copy), Some(NameTaken::Unasked));
+        assert!(!net.nodes[copy].cluster.is_name_told());
+        disks.push(net.stop(copy));
+    }
+    for (disk, port) in disks.iter().zip([1, 2]) {
+        let copy = net.resume(disk, 910 + u64::from(port), port);
+        net.join(copy, 0);
+    }
+    net.until(ROUND * 40, |net| net.count(0, b"alone") == 30);
+    net.settle(ROUND * 40);
+    for node in 0..3 {
+        assert_eq!(
+            (net.count(node, b"old"), net.count(node, b"alone")),
+            (1, 30)
+        );
+    }
 }
 
 /// A node, its disk, and a later state of the cluster that the disk knows nothing of.
