@@ -211,8 +211,8 @@ impl Found {
     }
 
     /// Takes the mark of an end in order away, and says whether this start goes on from the file: as the same writer
-    /// where others may have heard of it, else as the one that this start has `drawn`, which the mark says from then on.
-    /// A node that is in no cluster can ask nobody what they have heard.
+    /// where others may have heard of it, else as the one that this start has `drawn`, which the mark says
+    /// from then on. A node that is in no cluster can ask nobody what they have heard.
     fn take_mark(
         &mut self,
         sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
