@@ -152,6 +152,7 @@ fn load_as(writer: u64, file: &[u8], now: Duration) -> Duration {
         node: NODE,
         now: reading(now),
         resumes: writer == 1,
+        renamed: None,
     };
     let mut slices = [slices];
     let began = Instant::now();

@@ -135,7 +135,7 @@ impl Keeper {
                 file.bytes,
                 file.took.as_secs_f64(),
                 match file.has_mark {
-                    true => "the next start goes on as the same writer",
+                    true => "the next start goes on from there",
                     false => "the next start begins as another writer",
                 }
             ),

@@ -34,6 +34,7 @@ use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
 use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
+use rmbd_proto::Writer;
 use rmbd_sketch::Weight;
 use rmbd_store::once::{CLIENTS_MAX, OnceTable};
 use rmbd_store::{NoMemory, Registry, Replica, SketchIndex, Slices, fingerprint};
@@ -64,7 +65,8 @@ impl Node {
         let started = Instant::now();
         let is_in_cluster = matches!(opened, Opened::On(_));
         let folder = data_dir.folder();
-        let found = folder.map(|folder| look(config, folder, (data_dir.node(), is_in_cluster)));
+        let how = (is_in_cluster, drawn.writer);
+        let found = folder.map(|folder| look(config, folder, data_dir.node(), how));
         let found = found.transpose()?;
         let resumed = found.as_ref().and_then(Found::writer);
         let author = Author {
@@ -193,14 +195,15 @@ impl Node {
 fn look(
     config: &NodeConfig,
     folder: &Arc<Folder>,
-    (node, is_in_cluster): (u64, bool),
+    node: u64,
+    how: (bool, Writer),
 ) -> Result<Found, NodeError> {
     let sketches = config.all_sketches()?;
     let sketches = sketches.iter().map(|sketch| {
         let fingerprint = fingerprint(sketch.geometry, config.family);
         (sketch.name.number(), fingerprint)
     });
-    let found = snapshots::look(folder, node, sketches, is_in_cluster);
+    let found = snapshots::look(folder, node, sketches, how);
     found.map_err(system("looking for a snapshot file"))
 }
 

@@ -32,8 +32,10 @@ pub(crate) struct Found {
     node: u64,
     /// A file that is whole.
     file: Option<(File, SnapshotFileSummary)>,
-    /// The mark of a clean end that belongs to the file, and is gone from the folder.
+    /// The mark of an end in order that belongs to the file, and is gone from the folder.
     mark: Option<CleanMark>,
+    /// What the file has of our own slices are the beginnings of those of this writer, an earlier start.
+    renamed: Option<Writer>,
     /// Whether our own slices go on.
     resumes: bool,
     set_aside: Vec<SetAsideFile>,
@@ -56,7 +58,8 @@ pub(crate) struct TakenOver {
 }
 
 /// Looks for what an earlier start of this node has left. A file that cannot be used is set aside; a mark is removed,
-/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint.
+/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint; `how` says
+/// whether it is in a cluster, and which writer it has drawn.
 ///
 /// # Errors
 /// The system's, where it has no memory or descriptors for a look: then nothing was touched.
@@ -64,13 +67,14 @@ pub(crate) fn look(
     folder: &Arc<Folder>,
     node: u64,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
-    is_in_cluster: bool,
+    how: (bool, Writer),
 ) -> io::Result<Found> {
     let mut found = Found {
         folder: Arc::clone(folder),
         node,
         file: None,
         mark: None,
+        renamed: None,
         resumes: false,
         set_aside: earlier(folder),
     };
@@ -83,12 +87,7 @@ pub(crate) fn look(
     if let Err(error) = folder.remove_new_snapshot() {
         warn!("{}: {error}", folder.path().display());
     }
-    found.mark = found.take_mark();
-    if let (Some(mark), Some((_, summary))) = (&found.mark, &found.file) {
-        // A node that is alone asks nobody what others have heard.
-        let can_ask = is_in_cluster || !mark.is_told;
-        found.resumes = can_ask && may_resume(mark, summary, sketches);
-    }
+    found.take_mark(sketches, how);
     Ok(found)
 }
 
@@ -122,6 +121,7 @@ impl Found {
             node: self.node,
             now: clocks::read(now),
             resumes: self.resumes,
+            renamed: self.renamed,
         };
         let (is_clean, mut extra) = (self.mark.is_some(), Vec::new());
         let mut take = |kind, payload: &[u8], _| extra.push((kind, payload.to_vec()));
@@ -210,31 +210,64 @@ impl Found {
         });
     }
 
-    /// Takes the mark of a clean end away, and returns it if it belongs to the file and is gone.
-    fn take_mark(&self) -> Option<CleanMark> {
+    /// Takes the mark of an end in order away, and says whether this start goes on from the file: as the same writer
+    /// where others may have heard of it, else as the one that this start has `drawn`, which the mark says
+    /// from then on. A node that is in no cluster can ask nobody what they have heard.
+    fn take_mark(
+        &mut self,
+        sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
+        (is_in_cluster, drawn): (bool, Writer),
+    ) {
+        let (folder, path) = (Arc::clone(&self.folder), self.folder.path().to_owned());
+        let mark = self.read_mark();
+        if let Some(writer) = mark.as_ref().and_then(|mark| mark.renamed) {
+            // It stays until the next file takes the place of this one.
+            self.renamed = Some(writer);
+            return;
+        }
+        let goes_on = |mark: &CleanMark| {
+            let can_ask = is_in_cluster || !mark.is_told;
+            let file = self.file.as_ref();
+            can_ask && file.is_some_and(|(_, summary)| may_resume(mark, summary, sketches))
+        };
+        let mut resumes = mark.as_ref().is_some_and(goes_on);
+        if let Some(mark) = mark.clone().filter(|mark| resumes && !mark.is_told) {
+            let renamed = CleanMark {
+                renamed: Some(drawn),
+                ..mark
+            };
+            if folder.write_mark(&renamed.encode()).is_ok() {
+                (self.mark, self.resumes) = (Some(renamed), true);
+                return;
+            }
+            resumes = false;
+        }
+        // Whatever else it is, it is older than what this start will do.
+        let taken = folder.remove_mark();
+        match taken {
+            Ok(()) => (self.mark, self.resumes) = (mark, resumes),
+            Err(error) if mark.is_some() => warn!(
+                "the mark of a clean end in {} cannot be taken away: {error}; this start writes slices of its own",
+                path.display()
+            ),
+            Err(_) => {}
+        }
+    }
+
+    /// The mark that belongs to the file.
+    fn read_mark(&self) -> Option<CleanMark> {
         let path = self.folder.path().display();
         let read = self.folder.read_mark();
         let read = read.inspect_err(|error| {
             warn!("the mark of a clean end in {path} cannot be read: {error}");
         });
-        // Whatever it is, it is older than what this start will do.
-        let removed = self.folder.remove_mark();
         let mark = CleanMark::decode(&read.ok().flatten()?);
         let mark = mark.inspect_err(|why| warn!("the mark of a clean end in {path}: {why}"));
         let of_file = |mark: &CleanMark| {
             let file = self.file.as_ref();
             file.is_some_and(|(_, summary)| mark.head == summary.head)
         };
-        let mark = mark.ok().filter(of_file)?;
-        match removed {
-            Ok(()) => Some(mark),
-            Err(error) => {
-                warn!(
-                    "the mark of a clean end in {path} cannot be removed: {error}; this start writes slices of its own"
-                );
-                None
-            }
-        }
+        mark.ok().filter(of_file)
     }
 
     fn say(&self, loaded: &Loaded, weight: u64) {

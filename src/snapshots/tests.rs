@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
-use rmbd_snapshot::{ExtraKind, FILE_NAME, MARK_FILE_NAME, NEW_FILE_NAME};
+use rmbd_snapshot::{CleanMark, ExtraKind, FILE_NAME, MARK_FILE_NAME, NEW_FILE_NAME};
 use rmbd_store::once::{BootChain, OnceTable};
 use rmbd_store::{
     NamedSketch, Registry, Replica, ReplicaLimits, ReplicaOptions, SliceId, fingerprint,
@@ -28,6 +28,8 @@ use rmbd_cluster::slices_of;
 use rmbd_io::Stop;
 
 const NODE: u64 = 0xabcd;
+/// The writer that a start draws.
+const DRAWN: Writer = Writer(0xD4A3);
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 3 };
 /// A time longer than anything takes. No test passes by waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,7 +72,7 @@ fn geometry() -> Geometry {
 /// Looks for what a node with this id would find.
 fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
     let sketch = (SketchNumber::DEFAULT, fingerprint(geometry(), FAMILY));
-    look(folder, node, [sketch], true).unwrap()
+    look(folder, node, [sketch], (true, DRAWN)).unwrap()
 }
 
 /// A node without sockets: what it has counted, and what writes it.
@@ -142,6 +144,13 @@ impl Node {
         self.shared.replica().own_slice().writer
     }
 
+    /// The writers of all learnt slices.
+    fn learnt(&self) -> Vec<Writer> {
+        let slices = self.slices.lock();
+        let learnt = slices.iter().flat_map(rmbd_store::Slices::learnt);
+        learnt.map(|it| it.slice.writer).collect()
+    }
+
     fn count(&self, key: &str) -> u64 {
         self.shared.replica().estimate(key.as_bytes()).count
     }
@@ -208,14 +217,18 @@ fn a_clean_end_goes_on_as_the_same_writer_and_is_used_once() {
     node.end(true);
     drop(node);
     assert!(scratch.has(MARK_FILE_NAME));
-    let mut node = Node::start(&scratch, Writer(2), None);
-    assert!(
-        !scratch.has(MARK_FILE_NAME),
-        "it is gone before anything is done"
-    );
+    let node = Node::start(&scratch, Writer(2), None);
+    let mark = fs::read(scratch.0.join(MARK_FILE_NAME)).unwrap();
+    let mark = CleanMark::decode(&mark).unwrap();
+    assert_eq!(mark.renamed, Some(DRAWN), "before anything is done");
     assert!(node.taken.is_resumed);
     assert_eq!(node.taken.extra, [(ExtraKind::Clients, vec![1, 2, 3])]);
-    assert_eq!((node.writer(), node.count("a")), (Writer(1), 5));
+    assert_eq!((node.writer(), node.count("a")), (Writer(2), 5));
+    // It dies: what it has told others is of the writer that it had drawn.
+    drop(node);
+    let mut node = Node::start(&scratch, Writer(2), None);
+    assert!(!node.taken.is_resumed && node.taken.extra.is_empty());
+    assert_eq!((node.learnt(), node.count("a")), (vec![DRAWN], 5));
     node.add("a", 1);
     // It ends, but something has failed.
     node.end(false);

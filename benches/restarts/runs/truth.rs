@@ -98,6 +98,7 @@ impl Truth {
             node: checked.node,
             now,
             resumes: false,
+            renamed: None,
         };
         let mut file = File::open(folder.join(FILE_NAME)).unwrap();
         let into = std::slice::from_mut(&mut slices);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use rmbd_proto::cluster::GROUP_CELLS;
+use rmbd_proto::cluster::{GROUP_CELLS, SliceId};
 use rmbd_proto::snapshot_file::{GroupsBlock, Kind, SavedGroup, SketchBlock, SliceBlock};
 use rmbd_proto::{SketchNumber, Writer};
 use rmbd_store::{GroupAges, Moment, SavedMark, SavedMarks, SliceRefused, Slices};
@@ -23,6 +23,9 @@ pub struct LoadOptions<'a> {
     pub now: ClockReading,
     /// Whether our own slices go on from what the file holds of them ([`may_resume`](crate::may_resume)).
     pub resumes: bool,
+    /// An earlier start has gone on from the node's own slices as this writer ([`CleanMark::renamed`](crate::CleanMark)):
+    /// they are the beginning of its slices.
+    pub renamed: Option<Writer>,
 }
 
 /// What was taken over.
@@ -82,6 +85,7 @@ pub fn load(
     };
     let mut loading = Loading::new(into, clocks, options.resumes);
     loading.writer = reader.head.writer;
+    loading.renamed = options.renamed;
     while let Some(block) = reader.next()? {
         loading.take(&block, extra)?;
     }
@@ -117,6 +121,7 @@ struct Loading<'s> {
     /// Whether our own slices go on from those of the writer that the head names.
     resumes: bool,
     writer: Writer,
+    renamed: Option<Writer>,
     /// The sketch that was named last, if it is taken.
     sketch: Option<SketchNumber>,
     /// Sketches that were begun, so that each is ended.
@@ -137,6 +142,7 @@ impl<'s> Loading<'s> {
             clocks,
             resumes,
             writer: Writer(0),
+            renamed: None,
             sketch: None,
             begun: Vec::new(),
             is_refused: false,
@@ -168,7 +174,7 @@ impl<'s> Loading<'s> {
                 extra(ExtraKind::Boots, block.content, elapsed);
                 Ok(())
             }
-            Kind::Head | Kind::End | Kind::Other(_) => Ok(()),
+            Kind::Head | Kind::End | Kind::Renamed | Kind::Other(_) => Ok(()),
         }
     }
 
@@ -207,6 +213,11 @@ impl<'s> Loading<'s> {
             return Ok(());
         };
         let mut groups = GroupsBlock::read(block.content).map_err(|_| block.malformed())?;
+        let slice = renamed(
+            groups.slice,
+            slices.own_slice().node,
+            (self.writer, self.renamed),
+        );
         let cells = slices.own_cells().len() as u32;
         // All that is in the block had been reached when it was written.
         let reached = [groups.time_ns]
@@ -230,7 +241,7 @@ impl<'s> Loading<'s> {
             };
             let values = self.group.values.iter().copied();
             let cells = (group * GROUP_CELLS as u32..).zip(values);
-            let taken = slices.restore(&groups.slice, group, cells, &ages);
+            let taken = slices.restore(&slice, group, cells, &ages);
             if let Err(why) = taken {
                 self.is_refused = true;
                 let is_own = groups.slice.node == slices.own_slice().node;
@@ -250,7 +261,9 @@ impl<'s> Loading<'s> {
         if is_refused {
             self.loaded.refused += 1;
         } else {
-            slices.restore_complete(&saved.slice, saved.version);
+            let own = (self.writer, self.renamed);
+            let slice = renamed(saved.slice, slices.own_slice().node, own);
+            slices.restore_complete(&slice, saved.version);
             self.loaded.slices += 1;
         }
         Ok(())
@@ -262,6 +275,15 @@ impl<'s> Loading<'s> {
                 slices.end_restore();
             }
         }
+    }
+}
+
+/// A slice of the file under the name that it has now.
+fn renamed(slice: SliceId, node: u64, (writer, now): (Writer, Option<Writer>)) -> SliceId {
+    let is_own = (slice.node, slice.writer) == (node, writer);
+    SliceId {
+        writer: now.filter(|_| is_own).unwrap_or(slice.writer),
+        ..slice
     }
 }
 

@@ -19,6 +19,9 @@ pub struct CleanMark {
     /// Whether anybody may have heard of these slices. If nobody has, what goes on from them has a new name, so that
     /// nobody need be asked about the old one.
     pub is_told: bool,
+    /// A start has gone on from these slices as this writer: they are the beginning of its slices, and it may be any end
+    /// to which it came.
+    pub renamed: Option<Writer>,
 }
 
 impl CleanMark {
@@ -29,6 +32,7 @@ impl CleanMark {
             head: saved.head.clone(),
             versions: saved.own.clone(),
             is_told,
+            renamed: None,
         }
     }
 
@@ -49,6 +53,11 @@ impl CleanMark {
             block.write(&mut out);
             end_block(start, number, &mut out);
         }
+        if let Some(Writer(writer)) = self.renamed {
+            let start = begin_block(Kind::Renamed, &mut out);
+            out.extend(writer.to_le_bytes());
+            end_block(start, 1 + self.versions.len() as u64, &mut out);
+        }
         out
     }
 
@@ -61,7 +70,7 @@ impl CleanMark {
             .strip_prefix(&MARK_MAGIC)
             .ok_or(SnapshotFileError::Magic)?;
         let (mut head, mut versions, mut number) = (None, Vec::new(), 0);
-        let mut is_told = false;
+        let (mut is_told, mut renamed) = (false, None);
         while !rest.is_empty() {
             let at = (bytes.len() - rest.len()) as u64;
             let malformed = || SnapshotFileError::Malformed { at };
@@ -79,6 +88,10 @@ impl CleanMark {
                     versions.push((slice.slice, slice.version));
                     is_told |= slice.weight > 0;
                 }
+                (Kind::Renamed, Some(_)) => {
+                    let (writer, _) = content.split_first_chunk().ok_or_else(malformed)?;
+                    renamed = Some(Writer(u64::from_le_bytes(*writer)));
+                }
                 (Kind::Other(_), Some(_)) => {}
                 _ => return Err(malformed()),
             }
@@ -90,6 +103,7 @@ impl CleanMark {
             head,
             versions,
             is_told,
+            renamed,
         })
     }
 }
@@ -129,7 +143,8 @@ pub fn may_resume(
     file: &SnapshotFileSummary,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
 ) -> bool {
-    let is_of_file = mark.head == file.head && file.head.writer != Writer(0);
+    let is_first = mark.renamed.is_none();
+    let is_of_file = is_first && mark.head == file.head && file.head.writer != Writer(0);
     let has = |(number, fingerprint): (SketchNumber, u64)| {
         let own = SliceId {
             sketch: number,

@@ -239,7 +239,7 @@ impl Checked {
             }
             Kind::Boots => self.open.is_none(),
             Kind::Other(_) => true,
-            Kind::Head | Kind::End => false,
+            Kind::Head | Kind::End | Kind::Renamed => false,
         };
         is_taken.then_some(()).ok_or_else(|| block.malformed())
     }

@@ -178,6 +178,7 @@ impl Node {
             node: NODE,
             now: self.reading(age),
             resumes,
+            renamed: None,
         };
         let mut extra = Vec::new();
         let mut take = |kind, bytes: &[u8], elapsed| extra.push((kind, bytes.to_vec(), elapsed));
@@ -281,6 +282,43 @@ fn all_that_was_counted_comes_back_under_the_same_writer_or_another() {
         assert_eq!(again.cells(), node.cells());
         assert_eq!((again.in_window(9), again.in_window(5)), (5, 0));
     }
+}
+
+/// A start that goes on under a new name and dies has told others of that name: what the file has is its beginning.
+#[test]
+fn the_name_of_a_start_that_went_on_is_that_of_what_the_file_has() {
+    let old = counted();
+    let (file, saved) = old.save(|_, _| ());
+    let mark = CleanMark {
+        renamed: Some(Writer(12)),
+        ..CleanMark::of(&saved, false)
+    };
+    assert_eq!(CleanMark::decode(&mark.encode()).unwrap(), mark);
+    let checked = check(&mut &file[..]).unwrap();
+    assert!(!may_resume(&mark, &checked, []), "once only");
+    let mut node = Node::start(Writer(13), [2_000, 512], SECOND);
+    let options = LoadOptions {
+        checked: &checked,
+        node: NODE,
+        now: node.reading(SECOND),
+        resumes: false,
+        renamed: mark.renamed,
+    };
+    load(
+        &mut &file[..],
+        node.slices.get_mut(),
+        &options,
+        &mut |_, _, _| (),
+    )
+    .unwrap();
+    let own: Vec<u64> = node
+        .cells()
+        .keys()
+        .filter(|slice| slice.node == NODE)
+        .map(|slice| slice.writer.0)
+        .collect();
+    assert_eq!(own, [12, 12]);
+    assert_eq!(node.estimate(0, 7), old.estimate(0, 7));
 }
 
 #[test]
@@ -439,6 +477,7 @@ fn of_another_node_or_another_geometry_nothing_is_taken() {
         node: NODE + 1,
         now: other.reading(SECOND),
         resumes: false,
+        renamed: None,
     };
     let error = load(&mut &file[..], &mut [], &options, &mut |_, _, _| ()).unwrap_err();
     assert!(

@@ -11,6 +11,7 @@ use crate::node::{Node, NodeError};
 use crate::shared::LimitsInForce;
 use crate::snapshots::testing::{Point, Trouble, What};
 use rmbd_sketch::Geometry;
+use rmbd_snapshot::CleanMark;
 
 /// The longest that an end may take, as the documentation says it.
 const END_LIMIT: Duration = Duration::from_secs(8);
@@ -26,8 +27,11 @@ impl Scratch {
         Self(path)
     }
 
+    /// Whether a start may go on from here.
     fn has_mark(&self) -> bool {
-        self.0.join("clean_end").exists()
+        let mark = fs::read(self.0.join("clean_end"));
+        let mark = mark.ok().map(|bytes| CleanMark::decode(&bytes).unwrap());
+        mark.is_some_and(|mark| mark.renamed.is_none())
     }
 }
 
@@ -72,7 +76,8 @@ fn a_node_goes_on_where_it_ended_with_a_cluster_and_without() {
             let loaded = status.snapshot_files.loaded;
             assert_eq!(loaded.is_some_and(|it| it.is_resumed), start > 0);
             let own = status.cluster.writer;
-            assert_eq!(writer.get_or_insert_with(|| own.clone()), &own);
+            // Nobody has heard of it, so that each start gives it another name.
+            assert_ne!(writer.replace(own.clone()), Some(own));
             node.add(b"key", 3).unwrap();
             node.stop().unwrap();
             assert!(scratch.has_mark());

@@ -26,6 +26,8 @@ pub enum Kind {
     Boots,
     /// The file ends.
     End,
+    /// A slice has another writer since.
+    Renamed,
     /// Something that may be left out.
     Other(u8),
 }
@@ -43,6 +45,7 @@ impl Kind {
             Self::Clients => 5,
             Self::Boots => 6,
             Self::End => 7,
+            Self::Renamed => 8,
             Self::Other(byte) => byte,
         }
     }
@@ -57,6 +60,7 @@ impl Kind {
             5 => Self::Clients,
             6 => Self::Boots,
             7 => Self::End,
+            8 => Self::Renamed,
             OTHER_MIN.. => Self::Other(byte),
             _ => return None,
         })

@@ -19,6 +19,7 @@
 //! | 5 clients | clients of exactly-once requests, as the table of them has it |
 //! | 6 boots | earlier boots whose clients are in blocks 5 |
 //! | 7 end | number of blocks before it: v |
+//! | 8 renamed | writer: 8 |
 //!
 //! *How it grows.* What a reader does not know behind the known content of a block it leaves out. A kind from 128 on
 //! may be left out by whoever does not know it; a kind below that, which a reader does not know, is of a later format,
@@ -27,7 +28,9 @@
 //!
 //! The *mark of a clean end* is a file of its own: "rmbdmark", then one block of kind 1 as above, with the number of
 //! the snapshot file that it belongs to, and one of kind 4 for each sketch, with the version that our own slice had,
-//! and as its weight 1 where anybody may have heard of it, else 0.
+//! and as its weight 1 where anybody may have heard of it, else 0. Where the next start goes on from slices of which
+//! nobody has heard, it gives them another writer, and puts that behind them in a block of kind 8: from then on the mark
+//! says that what the file has of our own slices is the beginning of those of that writer.
 
 mod block;
 mod groups;
