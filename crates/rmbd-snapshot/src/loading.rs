@@ -23,8 +23,8 @@ pub struct LoadOptions<'a> {
     pub now: ClockReading,
     /// Whether our own slices go on from what the file holds of them ([`may_resume`](crate::may_resume)).
     pub resumes: bool,
-    /// An earlier start has gone on from the node's own slices as this writer ([`CleanMark::renamed`](crate::CleanMark)):
-    /// they are the beginning of its slices.
+    /// An earlier start has gone on from the node's own slices as this writer
+    /// ([`CleanMark::renamed`](crate::CleanMark)): they are the beginning of its slices.
     pub renamed: Option<Writer>,
 }
 

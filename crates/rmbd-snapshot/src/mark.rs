@@ -19,8 +19,8 @@ pub struct CleanMark {
     /// Whether anybody may have heard of these slices. If nobody has, what goes on from them has a new name, so that
     /// nobody need be asked about the old one.
     pub is_told: bool,
-    /// A start has gone on from these slices as this writer: they are the beginning of its slices, and it may be any end
-    /// to which it came.
+    /// A start has gone on from these slices as this writer: they are the beginning of its slices, and it may be any
+    /// end to which it came.
     pub renamed: Option<Writer>,
 }
 

@@ -29,8 +29,8 @@
 //! The *mark of a clean end* is a file of its own: "rmbdmark", then one block of kind 1 as above, with the number of
 //! the snapshot file that it belongs to, and one of kind 4 for each sketch, with the version that our own slice had,
 //! and as its weight 1 where anybody may have heard of it, else 0. Where the next start goes on from slices of which
-//! nobody has heard, it gives them another writer, and puts that behind them in a block of kind 8: from then on the mark
-//! says that what the file has of our own slices is the beginning of those of that writer.
+//! nobody has heard, it gives them another writer, and puts that behind them in a block of kind 8: from then on the
+//! mark says that what the file has of our own slices is the beginning of those of that writer.
 
 mod block;
 mod groups;
