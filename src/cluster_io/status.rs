@@ -254,7 +254,11 @@ fn own_slice(replica: &Replica, slices: Option<&Slices>) -> SliceStatus {
         own: true,
         version: slices.map_or(0, Slices::own_version),
         root: slices.map(|slices| hex(slices.root(&slice))),
-        weight: replica.own().total_weight(),
+        // With what an earlier start had counted, where the slice goes on from there.
+        weight: slices.map_or_else(
+            || replica.own().total_weight(),
+            |slices| slices.weight_of(&slice),
+        ),
         memory_bytes: replica.own().geometry().memory_bytes(),
     }
 }
