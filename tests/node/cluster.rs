@@ -198,7 +198,8 @@ fn a_node_that_comes_back_is_the_same_and_counts_what_it_had_counted() {
         let (_, body) = get(&a, "/detail?key=key");
         let detail: Detail = serde_json::from_str(&body).unwrap();
         let of_b = detail.origins.iter().find(|origin| !origin.own).unwrap();
-        assert_eq!((of_b.slices, of_b.count), (2, 7));
+        // It had ended in order, and so went on with its slice.
+        assert_eq!((of_b.slices, of_b.count), (1, 7));
     }
 }
 
