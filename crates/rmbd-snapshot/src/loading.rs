@@ -5,7 +5,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use rmbd_proto::cluster::{GROUP_CELLS, SliceId};
-use rmbd_proto::snapshot_file::{GroupsBlock, Kind, SavedGroup, SketchBlock, SliceBlock};
+use rmbd_proto::snapshot_file::{
+    FILE_MAGIC, GroupsBlock, Kind, SavedGroup, SketchBlock, SliceBlock,
+};
 use rmbd_proto::{SketchNumber, Writer};
 use rmbd_store::{GroupAges, Moment, SavedMark, SavedMarks, SliceRefused, Slices};
 
@@ -73,7 +75,7 @@ pub fn load(
     options: &LoadOptions<'_>,
     extra: &mut dyn FnMut(ExtraKind, &[u8], Duration),
 ) -> Result<Loaded, SnapshotFileError> {
-    let mut reader = FileReader::begin(file)?;
+    let mut reader = FileReader::begin(file, FILE_MAGIC)?;
     if reader.head.node != options.node {
         return Err(SnapshotFileError::OtherNode(reader.head.node));
     }
@@ -83,9 +85,13 @@ pub fn load(
         elapsed: options.now.since(&reader.head),
         now: options.now.time,
     };
-    let mut loading = Loading::new(into, clocks, options.resumes);
-    loading.writer = reader.head.writer;
-    loading.renamed = options.renamed;
+    let own = OwnSlices {
+        node: options.node,
+        writer: reader.head.writer,
+        resumes: options.resumes,
+        renamed: options.renamed,
+    };
+    let mut loading = Loading::new(into, clocks, own);
     while let Some(block) = reader.next()? {
         loading.take(&block, extra)?;
     }
@@ -115,13 +121,36 @@ impl Clocks {
     }
 }
 
+/// The node's own slices in the file, and what becomes of them.
+#[derive(Debug, Clone, Copy)]
+struct OwnSlices {
+    node: u64,
+    writer: Writer,
+    /// Our own slices go on from them.
+    resumes: bool,
+    /// They are the beginning of those of this writer.
+    renamed: Option<Writer>,
+}
+
+impl OwnSlices {
+    fn are(&self, slice: &SliceId) -> bool {
+        (slice.node, slice.writer) == (self.node, self.writer)
+    }
+
+    /// A slice of the file under the name that it has now.
+    fn name_now(&self, slice: SliceId) -> SliceId {
+        let renamed = self.renamed.filter(|_| self.are(&slice));
+        SliceId {
+            writer: renamed.unwrap_or(slice.writer),
+            ..slice
+        }
+    }
+}
+
 struct Loading<'s> {
     into: BTreeMap<SketchNumber, &'s mut Slices>,
     clocks: Clocks,
-    /// Whether our own slices go on from those of the writer that the head names.
-    resumes: bool,
-    writer: Writer,
-    renamed: Option<Writer>,
+    own: OwnSlices,
     /// The sketch that was named last, if it is taken.
     sketch: Option<SketchNumber>,
     /// Sketches that were begun, so that each is ended.
@@ -133,16 +162,14 @@ struct Loading<'s> {
 }
 
 impl<'s> Loading<'s> {
-    fn new(into: &'s mut [Slices], clocks: Clocks, resumes: bool) -> Self {
+    fn new(into: &'s mut [Slices], clocks: Clocks, own: OwnSlices) -> Self {
         let into = into.iter_mut();
         Self {
             into: into
                 .map(|slices| (slices.own_slice().sketch, slices))
                 .collect(),
             clocks,
-            resumes,
-            writer: Writer(0),
-            renamed: None,
+            own,
             sketch: None,
             begun: Vec::new(),
             is_refused: false,
@@ -189,10 +216,10 @@ impl<'s> Loading<'s> {
             return self.skip(saved, Skipped::OtherGeometry);
         }
         let mut marks = marks_of(&saved, &self.clocks);
-        if !self.resumes {
+        if !self.own.resumes {
             marks.own.clear();
         }
-        let resumes = self.resumes.then_some(self.writer);
+        let resumes = self.own.resumes.then_some(self.own.writer);
         let begun = slices.begin_restore(&marks, self.clocks.now, resumes);
         begun.map_err(|why| SnapshotFileError::NoMemory(why.to_string()))?;
         self.sketch = Some(saved.number);
@@ -213,11 +240,7 @@ impl<'s> Loading<'s> {
             return Ok(());
         };
         let mut groups = GroupsBlock::read(block.content).map_err(|_| block.malformed())?;
-        let slice = renamed(
-            groups.slice,
-            slices.own_slice().node,
-            (self.writer, self.renamed),
-        );
+        let slice = self.own.name_now(groups.slice);
         let cells = slices.own_cells().len() as u32;
         // All that is in the block had been reached when it was written.
         let reached = [groups.time_ns]
@@ -244,8 +267,7 @@ impl<'s> Loading<'s> {
             let taken = slices.restore(&slice, group, cells, &ages);
             if let Err(why) = taken {
                 self.is_refused = true;
-                let is_own = groups.slice.node == slices.own_slice().node;
-                if self.resumes && is_own && groups.slice.writer == self.writer {
+                if self.own.resumes && self.own.are(&groups.slice) {
                     return Err(no_memory(why));
                 }
             }
@@ -261,9 +283,7 @@ impl<'s> Loading<'s> {
         if is_refused {
             self.loaded.refused += 1;
         } else {
-            let own = (self.writer, self.renamed);
-            let slice = renamed(saved.slice, slices.own_slice().node, own);
-            slices.restore_complete(&slice, saved.version);
+            slices.restore_complete(&self.own.name_now(saved.slice), saved.version);
             self.loaded.slices += 1;
         }
         Ok(())
@@ -275,15 +295,6 @@ impl<'s> Loading<'s> {
                 slices.end_restore();
             }
         }
-    }
-}
-
-/// A slice of the file under the name that it has now.
-fn renamed(slice: SliceId, node: u64, (writer, now): (Writer, Option<Writer>)) -> SliceId {
-    let is_own = (slice.node, slice.writer) == (node, writer);
-    SliceId {
-        writer: now.filter(|_| is_own).unwrap_or(slice.writer),
-        ..slice
     }
 }
 

@@ -1,11 +1,11 @@
 //! The mark of a clean end.
 
 use rmbd_proto::snapshot_file::{
-    BLOCK_HEAD_BYTES, BLOCK_TAIL_BYTES, BlockHead, FORMAT, FileHead, Kind, MARK_MAGIC, SliceBlock,
-    begin_block, end_block,
+    FileHead, Kind, MARK_MAGIC, SliceBlock, begin_block, end_block, write_end,
 };
 use rmbd_proto::{SketchNumber, Writer};
 
+use crate::reading::FileReader;
 use crate::{Saved, SnapshotFileError, SnapshotFileSummary};
 use rmbd_proto::cluster::SliceId;
 
@@ -40,24 +40,27 @@ impl CleanMark {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MARK_MAGIC.to_vec();
-        let start = begin_block(Kind::Head, &mut out);
-        self.head.write(&mut out);
-        end_block(start, 0, &mut out);
-        for (number, &(slice, version)) in (1..).zip(&self.versions) {
-            let start = begin_block(Kind::Slice, &mut out);
-            let block = SliceBlock {
+        let mut blocks = 0;
+        let mut block = |kind, write: &dyn Fn(&mut Vec<u8>)| {
+            let start = begin_block(kind, &mut out);
+            write(&mut out);
+            end_block(start, blocks, &mut out);
+            blocks += 1;
+            blocks
+        };
+        let mut written = block(Kind::Head, &|out| self.head.write(out));
+        for &(slice, version) in &self.versions {
+            let slice = SliceBlock {
                 slice,
                 version,
                 weight: self.is_told.into(),
             };
-            block.write(&mut out);
-            end_block(start, number, &mut out);
+            written = block(Kind::Slice, &|out| slice.write(out));
         }
         if let Some(Writer(writer)) = self.renamed {
-            let start = begin_block(Kind::Renamed, &mut out);
-            out.extend(writer.to_le_bytes());
-            end_block(start, 1 + self.versions.len() as u64, &mut out);
+            written = block(Kind::Renamed, &|out| out.extend(writer.to_le_bytes()));
         }
+        block(Kind::End, &|out| write_end(written, out));
         out
     }
 
@@ -65,70 +68,32 @@ impl CleanMark {
     ///
     /// # Errors
     /// Fails as [`SnapshotFileError`] says.
-    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotFileError> {
-        let mut rest = bytes
-            .strip_prefix(&MARK_MAGIC)
-            .ok_or(SnapshotFileError::Magic)?;
-        let (mut head, mut versions, mut number) = (None, Vec::new(), 0);
-        let (mut is_told, mut renamed) = (false, None);
-        while !rest.is_empty() {
-            let at = (bytes.len() - rest.len()) as u64;
-            let malformed = || SnapshotFileError::Malformed { at };
-            let (kind, content) = take_block(&mut rest, number, at)?;
-            match (kind, &head) {
-                (Kind::Head, None) => {
-                    let read = FileHead::read(content).map_err(|_| malformed())?;
-                    if read.format > FORMAT {
-                        return Err(SnapshotFileError::LaterFormat(read.format));
-                    }
-                    head = Some(read);
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, SnapshotFileError> {
+        let mut reader = FileReader::begin(&mut bytes, MARK_MAGIC)?;
+        let mut mark = Self {
+            head: reader.head.clone(),
+            versions: Vec::new(),
+            is_told: false,
+            renamed: None,
+        };
+        while let Some(block) = reader.next()? {
+            match block.kind {
+                Kind::Slice => {
+                    let slice = SliceBlock::read(block.content).map_err(|_| block.malformed())?;
+                    mark.versions.push((slice.slice, slice.version));
+                    mark.is_told |= slice.weight > 0;
                 }
-                (Kind::Slice, Some(_)) => {
-                    let slice = SliceBlock::read(content).map_err(|_| malformed())?;
-                    versions.push((slice.slice, slice.version));
-                    is_told |= slice.weight > 0;
+                Kind::Renamed => {
+                    let writer = block.content.first_chunk();
+                    let writer = writer.ok_or_else(|| block.malformed())?;
+                    mark.renamed = Some(Writer(u64::from_le_bytes(*writer)));
                 }
-                (Kind::Renamed, Some(_)) => {
-                    let (writer, _) = content.split_first_chunk().ok_or_else(malformed)?;
-                    renamed = Some(Writer(u64::from_le_bytes(*writer)));
-                }
-                (Kind::Other(_), Some(_)) => {}
-                _ => return Err(malformed()),
+                Kind::Other(_) => {}
+                _ => return Err(block.malformed()),
             }
-            number += 1;
         }
-        let bytes = bytes.len() as u64;
-        let head = head.ok_or(SnapshotFileError::CutOff { bytes })?;
-        Ok(Self {
-            head,
-            versions,
-            is_told,
-            renamed,
-        })
+        Ok(mark)
     }
-}
-
-fn take_block<'a>(
-    rest: &mut &'a [u8],
-    number: u64,
-    at: u64,
-) -> Result<(Kind, &'a [u8]), SnapshotFileError> {
-    let broken = |source| SnapshotFileError::Block { at, source };
-    let cut = || SnapshotFileError::CutOff {
-        bytes: at + rest.len() as u64,
-    };
-    let (&head, behind) = rest
-        .split_first_chunk::<BLOCK_HEAD_BYTES>()
-        .ok_or_else(cut)?;
-    let head = BlockHead::of(head);
-    let length = head.content_bytes().map_err(broken)?;
-    let (content, behind) = behind.split_at_checked(length).ok_or_else(cut)?;
-    let (&hash, behind) = behind
-        .split_first_chunk::<BLOCK_TAIL_BYTES>()
-        .ok_or_else(cut)?;
-    let kind = head.check(number, content, hash).map_err(broken)?.kind;
-    *rest = behind;
-    Ok((kind, content))
 }
 
 /// Whether a node with these sketches, each with its fingerprint, goes on as the writer of a file: the mark belongs to

@@ -76,7 +76,7 @@ pub struct SavedSlice {
 /// # Errors
 /// Fails as [`SnapshotFileError`] says.
 pub fn check(file: &mut dyn Read) -> Result<SnapshotFileSummary, SnapshotFileError> {
-    let mut reader = FileReader::begin(file)?;
+    let mut reader = FileReader::begin(file, FILE_MAGIC)?;
     let mut checked = Checked::new(reader.head.clone());
     while let Some(block) = reader.next()? {
         checked.take(&block)?;
@@ -110,7 +110,11 @@ pub(crate) struct FileReader<'f> {
 }
 
 impl<'f> FileReader<'f> {
-    pub(crate) fn begin(file: &'f mut dyn Read) -> Result<Self, SnapshotFileError> {
+    /// Reads the first bytes, which must be these, and the head.
+    pub(crate) fn begin(
+        file: &'f mut dyn Read,
+        magic: [u8; FILE_MAGIC.len()],
+    ) -> Result<Self, SnapshotFileError> {
         let mut reader = Self {
             file,
             head: FileHead::default(),
@@ -118,11 +122,10 @@ impl<'f> FileReader<'f> {
             blocks: 0,
             content: Vec::new(),
         };
-        let mut magic = [0; FILE_MAGIC.len()];
-        match reader.fill(&mut magic) {
-            Ok(()) if magic == FILE_MAGIC => {}
-            Ok(()) => return Err(SnapshotFileError::Magic),
-            Err(error) => return Err(error),
+        let mut first = [0; FILE_MAGIC.len()];
+        reader.fill(&mut first)?;
+        if first != magic {
+            return Err(SnapshotFileError::Magic);
         }
         let head = reader.next()?.ok_or(SnapshotFileError::Magic)?;
         if head.kind != Kind::Head {

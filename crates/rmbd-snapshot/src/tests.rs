@@ -399,17 +399,7 @@ fn a_file_that_is_cut_or_changed_is_not_believed() {
         let mut changed = mark.clone();
         changed[length] ^= 1 << (length % 8);
         CleanMark::decode(&changed).unwrap_err();
-        let cut = CleanMark::decode(&mark[..length]);
-        // A mark of fewer sketches does not let a node go on that has them.
-        let checked = check(&mut &file[..]).unwrap();
-        let sketches = checked
-            .sketches
-            .iter()
-            .map(|sketch| (SketchNumber(sketch.number), sketch.fingerprint));
-        assert!(
-            cut.is_err() || !may_resume(&cut.unwrap(), &checked, sketches),
-            "{length}"
-        );
+        CleanMark::decode(&mark[..length]).unwrap_err();
     }
 }
 
