@@ -27,14 +27,13 @@ use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
-use crate::snapshots::{self, Found, Source};
+use crate::snapshots::{self, Found, Source, ThisStart};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
 use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
-use rmbd_proto::Writer;
 use rmbd_sketch::Weight;
 use rmbd_store::once::{CLIENTS_MAX, OnceTable};
 use rmbd_store::{NoMemory, Registry, Replica, SketchIndex, Slices, fingerprint};
@@ -65,8 +64,11 @@ impl Node {
         let started = Instant::now();
         let is_in_cluster = matches!(opened, Opened::On(_));
         let folder = data_dir.folder();
-        let how = (is_in_cluster, drawn.writer);
-        let found = folder.map(|folder| look(config, folder, data_dir.node(), how));
+        let this_start = ThisStart {
+            is_in_cluster,
+            drawn: drawn.writer,
+        };
+        let found = folder.map(|folder| look(config, folder, data_dir.node(), this_start));
         let found = found.transpose()?;
         let resumed = found.as_ref().and_then(Found::writer);
         let author = Author {
@@ -196,14 +198,14 @@ fn look(
     config: &NodeConfig,
     folder: &Arc<Folder>,
     node: u64,
-    how: (bool, Writer),
+    this_start: ThisStart,
 ) -> Result<Found, NodeError> {
     let sketches = config.all_sketches()?;
     let sketches = sketches.iter().map(|sketch| {
         let fingerprint = fingerprint(sketch.geometry, config.family);
         (sketch.name.number(), fingerprint)
     });
-    let found = snapshots::look(folder, node, sketches, how);
+    let found = snapshots::look(folder, node, sketches, this_start);
     found.map_err(system("looking for a snapshot file"))
 }
 

@@ -41,6 +41,14 @@ pub(crate) struct Found {
     set_aside: Vec<SetAsideFile>,
 }
 
+/// What a start knows of itself before it looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThisStart {
+    pub(crate) is_in_cluster: bool,
+    /// The writer that it has drawn.
+    pub(crate) drawn: Writer,
+}
+
 /// What was taken over of it.
 #[derive(Debug, Default)]
 pub(crate) struct TakenOver {
@@ -58,8 +66,7 @@ pub(crate) struct TakenOver {
 }
 
 /// Looks for what an earlier start of this node has left. A file that cannot be used is set aside; a mark is removed,
-/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint; `how` says
-/// whether it is in a cluster, and which writer it has drawn.
+/// before anything else is done with it. `sketches` are those of this start, each with its fingerprint.
 ///
 /// # Errors
 /// The system's, where it has no memory or descriptors for a look: then nothing was touched.
@@ -67,7 +74,7 @@ pub(crate) fn look(
     folder: &Arc<Folder>,
     node: u64,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
-    how: (bool, Writer),
+    this_start: ThisStart,
 ) -> io::Result<Found> {
     let mut found = Found {
         folder: Arc::clone(folder),
@@ -87,7 +94,7 @@ pub(crate) fn look(
     if let Err(error) = folder.remove_new_snapshot() {
         warn!("{}: {error}", folder.path().display());
     }
-    found.take_mark(sketches, how);
+    found.take_mark(sketches, this_start);
     Ok(found)
 }
 
@@ -216,7 +223,7 @@ impl Found {
     fn take_mark(
         &mut self,
         sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
-        (is_in_cluster, drawn): (bool, Writer),
+        this_start: ThisStart,
     ) {
         let (folder, path) = (Arc::clone(&self.folder), self.folder.path().to_owned());
         let mark = self.read_mark();
@@ -226,14 +233,14 @@ impl Found {
             return;
         }
         let goes_on = |mark: &CleanMark| {
-            let can_ask = is_in_cluster || !mark.is_told;
+            let can_ask = this_start.is_in_cluster || !mark.is_told;
             let file = self.file.as_ref();
             can_ask && file.is_some_and(|(_, summary)| may_resume(mark, summary, sketches))
         };
         let mut resumes = mark.as_ref().is_some_and(goes_on);
         if let Some(mark) = mark.clone().filter(|mark| resumes && !mark.is_told) {
             let renamed = CleanMark {
-                renamed: Some(drawn),
+                renamed: Some(this_start.drawn),
                 ..mark
             };
             if folder.write_mark(&renamed.encode()).is_ok() {

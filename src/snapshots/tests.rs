@@ -72,7 +72,11 @@ fn geometry() -> Geometry {
 /// Looks for what a node with this id would find.
 fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
     let sketch = (SketchNumber::DEFAULT, fingerprint(geometry(), FAMILY));
-    look(folder, node, [sketch], (true, DRAWN)).unwrap()
+    let this_start = ThisStart {
+        is_in_cluster: true,
+        drawn: DRAWN,
+    };
+    look(folder, node, [sketch], this_start).unwrap()
 }
 
 /// A node without sockets: what it has counted, and what writes it.

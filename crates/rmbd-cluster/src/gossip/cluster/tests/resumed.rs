@@ -143,6 +143,17 @@ impl Net {
     }
 }
 
+/// So many nodes, of which the last one has ended in order, and its disk. All that was added is everywhere, which takes
+/// this long at most.
+fn with_a_disk(nodes: u16, loss: f64, at_most: Duration) -> (Net, Disk) {
+    let mut net = Net::cluster_of(nodes, geometry(), loss);
+    let last = nodes as usize - 1;
+    net.add(last, b"old", 1);
+    net.settle(at_most);
+    let disk = net.stop(last);
+    (net, disk)
+}
+
 /// The events that a log would say of names.
 fn told_of_names(cluster: &mut Cluster) -> Vec<ClusterEvent> {
     let told = std::iter::from_fn(|| cluster.poll_event());
@@ -273,10 +284,7 @@ fn who_is_alone_goes_on_and_its_name_stays_open_until_somebody_comes() {
 /// of their own by then, so that neither hides what the other one has.
 #[test]
 fn what_copies_have_added_alone_is_kept_apart() {
-    let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.add(1, b"old", 1);
-    net.settle(ROUND * 8);
-    let copied = net.stop(1);
+    let (mut net, copied) = with_a_disk(2, 0.0, ROUND * 8);
     let mut disks = Vec::new();
     for (boot, weight) in [(900, 10), (901, 20)] {
         let copy = net.resume(&copied, boot, 1);
@@ -311,10 +319,7 @@ fn what_copies_have_added_alone_is_kept_apart() {
 
 /// A node, its disk, and a later state of the cluster that the disk knows nothing of.
 fn with_an_old_disk() -> (Net, Disk) {
-    let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.add(1, b"old", 1);
-    net.settle(ROUND * 8);
-    let old = net.stop(1);
+    let (mut net, old) = with_a_disk(2, 0.0, ROUND * 8);
     let resumed = net.resume(&old, 900, 1);
     net.add(resumed, b"later", 2);
     net.join(resumed, 0);
@@ -423,10 +428,7 @@ fn a_sketch_that_goes_on_from_nothing_counts_as_older_too() {
 #[test]
 fn two_on_copies_of_one_disk_both_take_new_writers_and_count_in_full() {
     for loss in [0.0, 0.3] {
-        let mut net = Net::cluster_of(3, geometry(), loss);
-        net.add(2, b"old", 1);
-        net.settle(ROUND * 20);
-        let disk = net.stop(2);
+        let (mut net, disk) = with_a_disk(3, loss, ROUND * 20);
         let first = net.resume(&disk, 900, 2);
         let second = net.resume(&disk, 901, 3);
         // Each is on one side of a cut, and goes on under the common name.
@@ -466,10 +468,7 @@ fn two_on_copies_of_one_disk_both_take_new_writers_and_count_in_full() {
 
 #[test]
 fn who_meets_its_twin_before_anything_has_gone_out_counts_everything_once() {
-    let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.add(1, b"old", 1);
-    net.settle(ROUND * 8);
-    let disk = net.stop(1);
+    let (mut net, disk) = with_a_disk(2, 0.0, ROUND * 8);
     let first = net.resume(&disk, 900, 2);
     let second = net.resume(&disk, 901, 3);
     net.add(first, b"one", 10);
@@ -539,10 +538,7 @@ fn who_meets_its_twin_before_anything_has_gone_out_counts_everything_once() {
 /// Two that have told others under one name, and find that out: from then on nothing more goes out under it.
 #[test]
 fn while_the_other_writer_is_told_nothing_goes_out() {
-    let mut net = Net::cluster_of(3, geometry(), 0.0);
-    net.add(2, b"old", 1);
-    net.settle(ROUND * 20);
-    let disk = net.stop(2);
+    let (mut net, disk) = with_a_disk(3, 0.0, ROUND * 20);
     let copies = [net.resume(&disk, 900, 2), net.resume(&disk, 901, 3)];
     net.cut(&[0, 2], &[1, 3], true);
     net.join(copies[0], 0);
@@ -599,10 +595,7 @@ fn what_is_urgent_makes_no_node_give_up_its_name() {
 /// The other one is dead, and only what it had told is there.
 #[test]
 fn what_a_dead_twin_has_told_is_found_later_too() {
-    let mut net = Net::cluster_of(3, geometry(), 0.0);
-    net.add(2, b"old", 1);
-    net.settle(ROUND * 8);
-    let disk = net.stop(2);
+    let (mut net, disk) = with_a_disk(3, 0.0, ROUND * 8);
     let first = net.resume(&disk, 900, 2);
     net.cut(&[0, 2], &[1, 3], true);
     net.join(first, 0);
@@ -634,10 +627,7 @@ fn what_a_dead_twin_has_told_is_found_later_too() {
 
 #[test]
 fn nobody_tells_what_it_has_and_so_the_name_is_given_up_in_time() {
-    let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.add(1, b"old", 1);
-    net.settle(ROUND * 8);
-    let disk = net.stop(1);
+    let (mut net, disk) = with_a_disk(2, 0.0, ROUND * 8);
     net.mute.insert(address(0));
     let resumed = net.resume(&disk, 900, 1);
     net.add(resumed, b"new", 3);
@@ -655,10 +645,7 @@ fn nobody_tells_what_it_has_and_so_the_name_is_given_up_in_time() {
 
 #[test]
 fn one_that_does_not_tell_gets_everything_after_a_while_where_another_one_has_told() {
-    let mut net = Net::cluster_of(3, geometry(), 0.0);
-    net.add(2, b"old", 1);
-    net.settle(ROUND * 8);
-    let disk = net.stop(2);
+    let (mut net, disk) = with_a_disk(3, 0.0, ROUND * 8);
     net.mute.insert(address(0));
     let resumed = net.resume(&disk, 900, 2);
     net.add(resumed, b"new", 3);
@@ -671,10 +658,7 @@ fn one_that_does_not_tell_gets_everything_after_a_while_where_another_one_has_to
 
 #[test]
 fn the_end_does_not_wait_for_a_word_about_the_name() {
-    let mut net = Net::cluster_of(2, geometry(), 0.0);
-    net.add(1, b"old", 1);
-    net.settle(ROUND * 8);
-    let disk = net.stop(1);
+    let (mut net, disk) = with_a_disk(2, 0.0, ROUND * 8);
     net.mute.insert(address(0));
     let resumed = net.resume(&disk, 900, 1);
     net.add(resumed, b"new", 3);
@@ -732,8 +716,6 @@ fn a_target_is_pushed_to_again_after_a_new_writer_was_taken() {
     net.add(resumed, b"new", 3);
     net.until(ROUND * 12, |net| net.count(target, b"new") == 3);
     assert_eq!(net.nodes[resumed].cluster.status(net.now).one_way.len(), 1);
-    let refused = &net.nodes[target].cluster.status(net.now).refused;
-    println!("{refused:?}");
 }
 
 #[test]
