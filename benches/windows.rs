@@ -19,13 +19,13 @@ use rmbd::config::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, WindowC
 use rmbd::node::Node;
 use rmbd_client::{AsyncClient, ClientOptions, Window};
 use rmbd_io::cpu;
-use rmbd_proto::compact::{Header, RequestWriter, WriteError};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{
     Batch, Estimate, Reading, Replica, ReplicaOptions, Slices, WindowPlan, WindowQuestion,
 };
 use tokio::task::JoinSet;
 
+use support::adds::datagrams;
 use support::command_line::{is_chosen, is_dry, rounds};
 use support::cpu_time;
 use support::figures::median_min_max;
@@ -41,7 +41,6 @@ const MEASURE: Duration = Duration::from_millis(1_000);
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 /// Number of keys, more than the second-level cache holds.
 const KEYS: usize = 1 << 18;
-const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// Most bytes of one send.
 const TRAIN_BYTES: usize = 65_507;
 /// Requests of a client that are under way.
@@ -350,30 +349,6 @@ fn node(kept: Kept) -> Node {
 
 fn data_thread_ns() -> f64 {
     cpu_time::of_threads(std::process::id(), "rmbd-data-0")
-}
-
-/// Datagrams of one size with adds, back to back; their size.
-fn datagrams(keys: &[Key]) -> (Vec<u8>, usize) {
-    let mut writer = RequestWriter::new(DATAGRAM_BYTES_MAX);
-    let (mut bytes, mut datagram_bytes) = (Vec::new(), 0);
-    let mut keys = keys.iter().peekable();
-    while keys.peek().is_some() {
-        writer.start(&Header::default()).unwrap();
-        while let Some(key) = keys.peek() {
-            match writer.add(*key, 1) {
-                Ok(()) => keys.next(),
-                Err(WriteError::Full) => break,
-                Err(error) => panic!("{error}"),
-            };
-        }
-        // The last datagram is left out, since it may be shorter.
-        let datagram = writer.finish();
-        if datagram.len() >= datagram_bytes {
-            datagram_bytes = datagram.len();
-            bytes.extend_from_slice(datagram);
-        }
-    }
-    (bytes, datagram_bytes)
 }
 
 /// The data thread's cost of an add under a flood.

@@ -9,11 +9,12 @@ use rmbd::config::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, WindowC
 use rmbd::engine::Admitted;
 use rmbd::node::Node;
 use rmbd_io::cpu;
-use rmbd_proto::compact::{Header, RequestWriter, WriteError, reply};
+use rmbd_proto::compact::{Header, RequestWriter, reply};
 use rmbd_store::SketchIndex;
 
+use crate::support::adds::datagrams;
 use crate::support::cpu_time;
-use crate::support::figures::{median, median_min_max};
+use crate::support::figures::{median, median_min_max, quantile_us};
 use crate::support::flood::flood;
 use crate::support::keys::{Key, traffic};
 
@@ -22,7 +23,7 @@ const MEASURE: Duration = Duration::from_secs(2);
 /// Different keys that a node has before: hardly a cell is 0.
 const FULL_KEYS: u32 = 4_000_000;
 const KEYS: usize = 1 << 18;
-const DATAGRAM_BYTES: usize = 1_400;
+const DATAGRAM_BYTES_MAX: usize = 1_400;
 const TRAIN_SEGMENTS: usize = 40;
 /// Counts leave at planned times, whatever comes back.
 const GAP: Duration = Duration::from_micros(50);
@@ -185,30 +186,6 @@ fn adds(node: &Node, keys: &[Key]) -> f64 {
     })
 }
 
-/// Datagrams of one size with adds, back to back; their size.
-fn datagrams(keys: &[Key]) -> (Vec<u8>, usize) {
-    let mut writer = RequestWriter::new(DATAGRAM_BYTES);
-    let (mut bytes, mut datagram_bytes) = (Vec::new(), 0);
-    let mut keys = keys.iter().peekable();
-    while keys.peek().is_some() {
-        writer.start(&Header::default()).unwrap();
-        while let Some(key) = keys.peek() {
-            match writer.add(*key, 1) {
-                Ok(()) => keys.next(),
-                Err(WriteError::Full) => break,
-                Err(error) => panic!("{error}"),
-            };
-        }
-        // The last datagram is left out, since it may be shorter.
-        let datagram = writer.finish();
-        if datagram.len() >= datagram_bytes {
-            datagram_bytes = datagram.len();
-            bytes.extend_from_slice(datagram);
-        }
-    }
-    (bytes, datagram_bytes)
-}
-
 /// Counts at planned times: their CPU time, and how long answers take from then.
 fn counts(node: &Node, run: &mut Run) {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -225,19 +202,14 @@ fn counts(node: &Node, run: &mut Run) {
     let (mut times, asked) = measured;
     run.count_ns = (data_thread_ns() - before) / f64::from(asked);
     times.sort_unstable();
-    let at = |quantile: f64| {
-        let place = (times.len() as f64 * quantile) as usize;
-        times
-            .get(place)
-            .map_or(f64::NAN, |time| time.as_nanos() as f64 / 1e3)
-    };
+    let at = |quantile| quantile_us(&times, quantile);
     (run.p50_us, run.p99_us) = (at(0.5), at(0.99));
 }
 
 /// The times from when each count was planned to its answer, and how often it asked.
 fn ask(client: &UdpSocket, node: &Node) -> (Vec<Duration>, u32) {
     let mut times = Vec::new();
-    let (mut writer, mut keys) = (RequestWriter::new(DATAGRAM_BYTES), traffic());
+    let (mut writer, mut keys) = (RequestWriter::new(DATAGRAM_BYTES_MAX), traffic());
     let asks = (MEASURE.as_nanos() / GAP.as_nanos()) as u32;
     let start = Instant::now();
     let mut asked = 0;

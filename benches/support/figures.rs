@@ -29,3 +29,10 @@ fn sorted(figures: &[f64]) -> Vec<f64> {
     sorted.sort_by(f64::total_cmp);
     sorted
 }
+
+/// The time at a quantile of ascending times, in microseconds; not a number where there are too few.
+pub(crate) fn quantile_us(ascending: &[std::time::Duration], quantile: f64) -> f64 {
+    let place = (ascending.len() as f64 * quantile) as usize;
+    let time = ascending.get(place);
+    time.map_or(f64::NAN, |time| time.as_nanos() as f64 / 1e3)
+}

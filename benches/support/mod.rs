@@ -3,6 +3,7 @@
 // Each bench is a crate of its own and uses a part of this module.
 #![allow(dead_code)]
 
+pub(crate) mod adds;
 pub(crate) mod command_line;
 pub(crate) mod cpu_time;
 pub(crate) mod fates;

@@ -10,7 +10,7 @@ use rmbd_proto::compact::{Header, RequestWriter, reply};
 use rmbd_store::SketchIndex;
 
 use crate::support::command_line::{is_chosen, rounds};
-use crate::support::figures::median_min_max;
+use crate::support::figures::{median_min_max, quantile_us};
 use crate::support::keys::traffic;
 use crate::{Kept, data_thread_ns, node};
 
@@ -104,12 +104,7 @@ fn measure(kept: Kept) -> Run {
     node.stop().unwrap();
     let (mut times, asked) = measured;
     times.sort_unstable();
-    let at = |quantile: f64| {
-        let place = (times.len() as f64 * quantile) as usize;
-        times
-            .get(place)
-            .map_or(f64::NAN, |time| time.as_nanos() as f64 / 1e3)
-    };
+    let at = |quantile| quantile_us(&times, quantile);
     Run {
         cpu_ns: cpu_ns / f64::from(asked),
         p50_us: at(0.5),
