@@ -27,10 +27,11 @@
 //! what the release before it wrote, and writes what that one can read.
 //!
 //! The *mark of a clean end* is a file of its own: "rmbdmark", then blocks as above. First comes the head of the
-//! snapshot file that it belongs to, then a block of kind 4 for each sketch, with the version that our own slice had, and
-//! as its weight 1 where anybody may have heard of it, else 0; the last one is an end. Where the next start goes on from
-//! slices of which nobody has heard, it gives them another writer, and writes the mark anew with that in a block of kind
-//! 8: from then on it says that what the file has of our own slices is the beginning of those of that writer.
+//! snapshot file that it belongs to, then a block of kind 4 for each sketch, with the version that our own slice had,
+//! and as its weight 1 where anybody may have heard of it, else 0; the last one is an end. Where the next start goes
+//! on from slices of which nobody has heard, it gives them another writer, and writes the mark anew with that in a
+//! block of kind 8: from then on it says that what the file has of our own slices is the beginning of those of that
+//! writer.
 
 mod block;
 mod groups;
