@@ -182,15 +182,18 @@ impl Net {
     }
 
     fn is_right(&self, at: SocketAddr) -> bool {
-        let up = self.nodes[&at]
-            .members()
+        // A node makes its list anew each time that it is asked, so it is asked once.
+        let members = self.nodes[&at].members();
+        let up: Vec<(&Member, MemberState)> = members
             .filter(|(_, state)| *state != MemberState::Down)
-            .count();
+            .collect();
+        let seen: BTreeMap<SocketAddr, &(&Member, MemberState)> =
+            (up.iter().map(|seen| (seen.0.address, seen))).collect();
         let mut others = self.nodes.values().filter(|node| node.me().address != at);
-        up + 1 == self.nodes.len()
+        up.len() + 1 == self.nodes.len()
             && others.all(|other| {
-                let me = *other.me();
-                self.state(at, me.address) == Some((me, MemberState::Alive))
+                let me = other.me();
+                seen.get(&me.address) == Some(&&(me, MemberState::Alive))
             })
     }
 
