@@ -127,14 +127,23 @@ impl WeightBudget {
 #[derive(Debug)]
 pub(super) struct HalfTurns {
     are_any: AtomicBool,
+    /// A bit for every so many cells, which is 1 if half turns of one of them were noted.
+    near: Box<[AtomicU32]>,
     of_cells: Box<[AtomicU32]>,
 }
+
+/// Largest number of words of [`HalfTurns::near`], a power of two. They take 4 KiB, a small part of the first-level
+/// cache. A row has at most N / 2^31 cells with half turns, some hundreds after 10^12 adds.
+const NEAR_WORDS_MAX: usize = 1 << 10;
 
 impl HalfTurns {
     /// Half turns of cells that are all 0, from one zeroed number for each cell.
     pub(super) fn new(of_cells: Box<[AtomicU32]>) -> Self {
+        let words = of_cells.len().div_ceil(u32::BITS as usize);
+        let words = words.next_power_of_two().min(NEAR_WORDS_MAX);
         Self {
             are_any: AtomicBool::new(false),
+            near: (0..words).map(|_| AtomicU32::new(0)).collect(),
             of_cells,
         }
     }
@@ -144,6 +153,25 @@ impl HalfTurns {
     #[inline]
     pub(super) fn are_any(&self) -> bool {
         self.are_any.load(Relaxed)
+    }
+
+    /// Whether half turns may have been noted of this cell, so that it alone may say too little. The caller asks after
+    /// an Acquire fence behind its read of the cell. What the head of this file says of `are_any` holds for the bit of
+    /// each cell, which is set before its half turns are noted.
+    #[inline]
+    pub(super) fn may_be_any_of(&self, index: usize) -> bool {
+        self.are_any() && self.is_near_any(index)
+    }
+
+    #[inline(never)]
+    fn is_near_any(&self, index: usize) -> bool {
+        let (word, bit) = self.near_of(index);
+        word.load(Relaxed) & bit != 0
+    }
+
+    fn near_of(&self, index: usize) -> (&AtomicU32, u32) {
+        let (word, bit) = (index / u32::BITS as usize, index % u32::BITS as usize);
+        (&self.near[word % self.near.len()], 1 << bit)
     }
 
     /// The total of the cell with this index. `read` reads the cell's lowest 32 bits. Any thread may call this; it
@@ -174,6 +202,8 @@ impl HalfTurns {
         let total = total(before, value);
         let half_turns = (total >> HALF_TURN_BITS) as u32;
         if half_turns != before {
+            let (word, bit) = self.near_of(index);
+            word.store(word.load(Relaxed) | bit, Relaxed);
             self.are_any.store(true, Relaxed);
             noted.store(half_turns, Release);
         }

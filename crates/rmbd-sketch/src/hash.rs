@@ -25,10 +25,25 @@ pub enum HashFamily {
 }
 
 /// The sixteen bytes from which all cells of a key follow. Two keys with the same hash are the same key to a sketch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct KeyHash(u128);
 
 impl KeyHash {
+    /// The hash with these halves, the lower one first. They must come from a hash of the same family and seed, or its
+    /// cells are those of no key.
+    #[inline]
+    #[must_use]
+    pub const fn of_halves([low, high]: [u64; 2]) -> Self {
+        Self((high as u128) << 64 | low as u128)
+    }
+
+    /// Its halves, the lower one first.
+    #[inline]
+    #[must_use]
+    pub const fn halves(self) -> [u64; 2] {
+        [self.0 as u64, (self.0 >> 64) as u64]
+    }
+
     /// Bits of the hash that are as random as those of a separate hash.
     #[inline]
     #[must_use]

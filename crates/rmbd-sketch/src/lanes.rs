@@ -44,6 +44,15 @@ pub struct Lane {
     number: usize,
 }
 
+impl Lane {
+    /// Its number among the lanes of its sketch, from 0 on.
+    #[inline]
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+}
+
 impl Lanes {
     pub(super) fn try_new(geometry: Geometry, lanes: usize) -> Result<Self, SketchError> {
         let table = |_| {
@@ -91,15 +100,24 @@ impl Lanes {
         values.fold(0, u32::wrapping_add)
     }
 
-    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing.
+    /// What was added to a cell of one lane, mod 2^32. Any thread may call this.
     #[inline]
-    pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
+    pub(super) fn value(&self, lane: usize, cell: usize) -> u32 {
+        self.0[lane].cells[cell].load(Relaxed)
+    }
+
+    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing. Returns what the last of the
+    /// cells holds then.
+    #[inline]
+    pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) -> u32 {
         let table = &self.0[lane.number].cells;
+        let mut value = 0;
         for &cell in cells.as_slice() {
             let cell = &table[cell as usize];
-            let value = cell.load(Relaxed).wrapping_add(weight.get());
+            value = cell.load(Relaxed).wrapping_add(weight.get());
             cell.store(value, Relaxed);
         }
+        value
     }
 
     #[inline]

@@ -65,6 +65,7 @@
 //! ([`Sketch::prefetch`]), and pays for all weights together ([`Allowance`]). One thread must go over all cells
 //! before more than [`PASS_WEIGHT_MAX`] was added ([`Sketch::begin_pass`]).
 
+mod added;
 mod allowance;
 mod beyond;
 mod error;

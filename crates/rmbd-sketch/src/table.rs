@@ -57,8 +57,8 @@ pub struct Sketch {
     cells: LineAligned,
     /// 1 where cells are in pairs, else 0: the own cell `i` is at `i << pair_shift`.
     pair_shift: u32,
-    lanes: Lanes,
-    half_turns: HalfTurns,
+    pub(super) lanes: Lanes,
+    pub(super) half_turns: HalfTurns,
     wide_others: WideOthers,
     // Each has a cache line of its own: all threads write them, and the lines next to them hold what every add reads.
     total_weight: CachePadded<AtomicU64>,
@@ -321,7 +321,7 @@ impl Sketch {
         self.total_of(cell.get())
     }
 
-    fn total_of(&self, cell: u32) -> u64 {
+    pub(super) fn total_of(&self, cell: u32) -> u64 {
         self.half_turns.total(cell as usize, || self.value_of(cell))
     }
 
@@ -436,7 +436,7 @@ impl Sketch {
     }
 
     #[inline]
-    fn own(&self, cell: u32) -> &AtomicU32 {
+    pub(super) fn own(&self, cell: u32) -> &AtomicU32 {
         &self.cells[(cell as usize) << self.pair_shift]
     }
 
@@ -522,7 +522,7 @@ impl Sketch {
     /// Like [`add_at`](Self::add_at), to a lane of this sketch.
     #[inline]
     pub fn add_in_lane(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
-        self.lanes.add(lane, cells, weight);
+        let _ = self.lanes.add(lane, cells, weight);
     }
 
     /// Like [`prefetch`](Self::prefetch), for cells of a lane.

@@ -35,8 +35,9 @@ struct Cell {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// The order in which the sketch reads.
+    /// The orders in which the sketch reads.
     CellThenFlag,
+    CellThenItsBit,
     /// The wrong orders.
     FlagThenCell,
     NeverLooks,
@@ -104,6 +105,11 @@ impl Cell {
                 let value = self.value();
                 fence(Acquire);
                 looks(self.half_turns.are_any(), value)
+            }
+            Order::CellThenItsBit => {
+                let value = self.value();
+                fence(Acquire);
+                looks(self.half_turns.may_be_any_of(0), value)
             }
             Order::FlagThenCell => {
                 let are_any = self.half_turns.are_any();
@@ -200,6 +206,14 @@ fn a_reader_is_never_behind_or_ahead_of_one_adder() {
 fn nor_of_several() {
     for start in [ALMOST, 2 * BUDGET - 1] {
         play(start, &[&[HALF], &[HALF]], 2, Order::CellThenFlag);
+    }
+}
+
+/// A cell whose bit is not set needs no half turns, whatever other cells do.
+#[test]
+fn nor_one_that_looks_at_the_bit_of_its_cell() {
+    for start in [0, ALMOST, 2 * BUDGET - 1] {
+        play(start, &[&[BUDGET, BUDGET]], 2, Order::CellThenItsBit);
     }
 }
 
