@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmbd_sketch::{Allowance, CellIndexes, Exhausted, Lane, Weight};
+use rmbd_sketch::{Allowance, CellIndexes, Exhausted, KeyHash, Lane, Weight};
 
 use super::absorber::Absorber;
+use super::candidates::Wanted;
 use super::pipeline::{Key, NO_LIMIT, Operation, Pipeline, Way};
 use super::{Estimate, Replica, WindowQuestion};
 
@@ -45,6 +46,8 @@ use super::{Estimate, Replica, WindowQuestion};
 pub struct Batch<T: Copy> {
     absorber: Absorber,
     pipeline: Pipeline<T>,
+    /// The names that are wanted; `None` where nothing is listed.
+    wanted: Option<Arc<Wanted>>,
     /// Weight for this batch. The charged part has been applied, or waits in the batch.
     allowance: Allowance,
 }
@@ -72,7 +75,10 @@ impl Terms {
 /// A key that was looked up in a batch, so that several estimates of it can be read before anything is added. It is
 /// good for this batch only.
 #[derive(Debug, Clone, Copy)]
-pub struct Looked(CellIndexes);
+pub struct Looked {
+    cells: CellIndexes,
+    hash: KeyHash,
+}
 
 impl<T: Copy> Batch<T> {
     /// An empty batch that works in the faster way for the replica's memory and its number of batches.
@@ -98,6 +104,7 @@ impl<T: Copy> Batch<T> {
     fn with(replica: Arc<Replica>, way: Option<Way>, lane: Option<Lane>) -> Self {
         Self {
             absorber: Absorber::new(),
+            wanted: (replica.lists.as_ref()).map(|lists| Arc::clone(lists.wanted())),
             pipeline: Pipeline::new(replica, way, lane),
             allowance: Allowance::default(),
         }
@@ -151,10 +158,13 @@ impl<T: Copy> Batch<T> {
         self.charge(weight)?;
         let (key, weight) = match self.replica().own.hash(key) {
             None => (Key::Bytes(key), weight),
-            Some(hash) => match self.absorber.add(hash, weight) {
-                None => return Ok(()),
-                Some((hash, weight)) => (Key::Hash(hash), weight),
-            },
+            Some(hash) => {
+                self.tell_if_wanted(hash, key);
+                match self.absorber.add(hash, weight) {
+                    None => return Ok(()),
+                    Some((hash, weight)) => (Key::Hash(hash), weight),
+                }
+            }
         };
         let add = Operation::Add { weight };
         self.pipeline.push(key, add, answer);
@@ -252,31 +262,31 @@ impl<T: Copy> Batch<T> {
     /// answered first, and all adds of the key before.
     pub fn look(&mut self, key: &[u8], answer: &mut impl FnMut(T, Estimate)) -> Looked {
         let (key, absorbed) = self.release(key);
-        let cells = self.pipeline.look(key, answer);
+        let (cells, hash) = self.pipeline.look(key, answer);
         if absorbed > Weight::ZERO {
-            self.pipeline.add_at(&cells, absorbed);
+            self.pipeline.add_at(&cells, hash, absorbed);
         }
-        Looked(cells)
+        Looked { cells, hash }
     }
 
     /// Starts to fetch what [`estimate_in`](Self::estimate_in) reads for this question.
     #[inline]
     pub fn prefetch_in(&mut self, looked: &Looked, question: &WindowQuestion) {
-        self.pipeline.prefetch_in(&looked.0, question);
+        self.pipeline.prefetch_in(&looked.cells, question);
     }
 
     /// The estimate of all time of a key that was looked up.
     #[inline]
     #[must_use]
     pub fn estimate(&self, looked: &Looked) -> Estimate {
-        self.replica().estimate_at(&looked.0)
+        self.replica().estimate_at(&looked.cells)
     }
 
     /// The estimate in a window of a key that was looked up.
     #[inline]
     #[must_use]
     pub fn estimate_in(&mut self, looked: &Looked, question: &WindowQuestion) -> Estimate {
-        self.pipeline.estimate_in_at(&looked.0, question)
+        self.pipeline.estimate_in_at(&looked.cells, question)
     }
 
     /// How long after the question's time `weight` may be added to a key that was looked up, so that its estimate in
@@ -291,7 +301,7 @@ impl<T: Copy> Batch<T> {
         limit: u64,
     ) -> Option<Duration> {
         self.replica()
-            .retry_after(&looked.0, question, weight, limit)
+            .retry_after(&looked.cells, question, weight, limit)
     }
 
     /// Adds `weight` to a key that was looked up, at once: before what was taken into the batch since then.
@@ -301,14 +311,14 @@ impl<T: Copy> Batch<T> {
     #[inline]
     pub fn add_looked(&mut self, looked: &Looked, weight: Weight) -> Result<(), Exhausted> {
         self.charge(weight)?;
-        self.pipeline.add_at(&looked.0, weight);
+        self.pipeline.add_at(&looked.cells, looked.hash, weight);
         Ok(())
     }
 
     /// A key that was looked up has this estimate, with what was added to it, and this limit: see [`hit`](Self::hit).
     #[inline]
     pub fn note_limit(&self, looked: &Looked, estimate: u64, limit: u64) {
-        self.replica().note_limit(&looked.0, estimate, limit);
+        self.replica().note_limit(&looked.cells, estimate, limit);
     }
 
     /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total. Takes that
@@ -403,8 +413,21 @@ impl<T: Copy> Batch<T> {
     #[inline(always)]
     fn release<'k>(&mut self, key: &'k [u8]) -> (Key<'k>, Weight) {
         match self.replica().own.hash(key) {
-            Some(hash) => (Key::Hash(hash), self.absorber.release(hash)),
+            Some(hash) => {
+                self.tell_if_wanted(hash, key);
+                (Key::Hash(hash), self.absorber.release(hash))
+            }
             None => (Key::Bytes(key), Weight::ZERO),
+        }
+    }
+
+    /// Tells the name of a key that is known by its hash alone, if somebody has asked for it.
+    #[inline(always)]
+    fn tell_if_wanted(&self, hash: KeyHash, key: &[u8]) {
+        if let Some(wanted) = &self.wanted
+            && wanted.has(hash)
+        {
+            wanted.tell(hash, key);
         }
     }
 }

@@ -61,6 +61,16 @@ pub enum NoMemory {
         /// The limit in bytes.
         max_bytes: u64,
     },
+    /// Lists would tell more keys than they may.
+    #[error(
+        "lists of the {top} largest keys are above the limit of {max}: choose a smaller number"
+    )]
+    TopTooLarge {
+        /// The number of keys that was asked for.
+        top: usize,
+        /// The largest number.
+        max: usize,
+    },
     /// There are more windows than a sketch may have.
     #[error("{windows} windows are above the limit of {max} of a sketch: leave some out")]
     TooManyWindows {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
+use super::candidates::Adder;
 use super::windows::{Kept, Question, RESOLVED_KEPT, Resolved};
 use super::{Estimate, Replica, Terms, WindowQuestion};
 
@@ -98,13 +99,13 @@ pub(super) enum Key<'a> {
 #[derive(Debug)]
 pub(super) struct Pipeline<T> {
     replica: Arc<Replica>,
-    /// The lane that this thread alone adds to; without one, adds go to the cells that all threads share.
-    lane: Option<Lane>,
+    adder: Adder,
     way: Way,
     /// Whether the way stays as it is.
     is_fixed: bool,
-    /// The ring of cells: operation `i` waits at `i % LAG`.
+    /// The ring of cells, and of the hashes that they are of: operation `i` waits at `i % LAG`.
     cells: [CellIndexes; LAG],
+    hashes: [KeyHash; LAG],
     operations: [Operation<T>; LAG],
     /// The terms of takes.
     terms: [Terms; LAG],
@@ -126,10 +127,11 @@ impl<T: Copy> Pipeline<T> {
         replica.batches.fetch_add(1, Relaxed);
         Self {
             way: way.unwrap_or_else(|| faster_way(&replica, lane.as_ref())),
-            lane,
+            adder: Adder::new(&replica, lane),
             is_fixed: way.is_some(),
             replica,
             cells: [CellIndexes::NONE; LAG],
+            hashes: [KeyHash::default(); LAG],
             operations: [Operation::Add {
                 weight: Weight::ZERO,
             }; LAG],
@@ -144,7 +146,7 @@ impl<T: Copy> Pipeline<T> {
 
     #[cfg(test)]
     pub(super) fn has_lane(&self) -> bool {
-        self.lane.is_some()
+        self.adder.lane().is_some()
     }
 
     /// The replica that operations are applied to.
@@ -163,9 +165,8 @@ impl<T: Copy> Pipeline<T> {
     ) {
         match self.way {
             Way::Direct => {
-                let cells = &mut self.cells[0];
-                find(&self.replica, key, cells);
-                perform(&self.replica, &mut self.lane, cells, operation, answer);
+                self.find(key, 0);
+                self.perform(0, operation, answer);
             }
             Way::Pipelined => {
                 self.push_pipelined(key, operation, answer);
@@ -226,7 +227,7 @@ impl<T: Copy> Pipeline<T> {
     ) -> usize {
         match self.way {
             Way::Direct => {
-                find(&self.replica, key, &mut self.cells[0]);
+                self.find(key, 0);
                 self.operations[0] = operation;
                 0
             }
@@ -269,17 +270,17 @@ impl<T: Copy> Pipeline<T> {
         self.refused_weight
     }
 
-    /// The cells of a key, when everything that waited is applied.
+    /// The cells of a key and its hash, when everything that waited is applied.
     pub(super) fn look(
         &mut self,
         key: Key<'_>,
         answer: &mut impl FnMut(T, Estimate),
-    ) -> CellIndexes {
+    ) -> (CellIndexes, KeyHash) {
         self.drain(answer);
         let mut cells = CellIndexes::NONE;
         find(&self.replica, key, &mut cells);
         self.prefetch(&cells);
-        cells
+        (cells, hash_of(key))
     }
 
     /// Like [`Replica::estimate_in`], for a key with these cells.
@@ -299,10 +300,10 @@ impl<T: Copy> Pipeline<T> {
         self.replica.prefetch_window(cells, self.looked.get(window));
     }
 
-    /// Adds to cells at once.
+    /// Adds at once to the cells of a key with this hash.
     #[inline]
-    pub(super) fn add_at(&mut self, cells: &CellIndexes, weight: Weight) {
-        add(&self.replica, &mut self.lane, cells, weight);
+    pub(super) fn add_at(&mut self, cells: &CellIndexes, hash: KeyHash, weight: Weight) {
+        self.adder.add(&self.replica, cells, hash, weight);
     }
 
     /// Applies all operations that wait.
@@ -313,12 +314,13 @@ impl<T: Copy> Pipeline<T> {
         self.taken = 0;
     }
 
-    /// Applies all operations that wait, and looks which way is faster now.
+    /// Applies all operations that wait, does what is due beside them, and looks which way is faster now.
     pub(super) fn finish(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         self.drain(answer);
+        self.adder.pause(&self.replica);
         // No operation waits, so the way may change.
         if !self.is_fixed {
-            self.way = faster_way(&self.replica, self.lane.as_ref());
+            self.way = faster_way(&self.replica, self.adder.lane());
         }
     }
 
@@ -333,19 +335,27 @@ impl<T: Copy> Pipeline<T> {
         if self.taken >= LAG {
             self.apply(place, answer);
         }
-        find(&self.replica, key, &mut self.cells[place]);
+        self.find(key, place);
         self.prefetch(&self.cells[place]);
         self.operations[place] = operation;
         self.taken += 1;
         place
     }
 
+    /// Finds the cells of a key, for the operation at a place.
+    #[inline(always)]
+    fn find(&mut self, key: Key<'_>, place: usize) {
+        find(&self.replica, key, &mut self.cells[place]);
+        self.hashes[place] = hash_of(key);
+    }
+
     #[inline(always)]
     fn prefetch(&self, cells: &CellIndexes) {
-        match &self.lane {
+        match self.adder.lane() {
             None => self.replica.own.prefetch(cells),
             Some(lane) => self.replica.own.prefetch_lane(lane, cells),
         }
+        self.adder.prefetch(cells);
     }
 
     #[inline]
@@ -354,15 +364,26 @@ impl<T: Copy> Pipeline<T> {
         if let Operation::AskIn { .. } | Operation::Take { .. } = operation {
             return self.apply_in(place, answer);
         }
-        let cells = &self.cells[place];
-        perform(&self.replica, &mut self.lane, cells, operation, answer);
+        self.perform(place, operation, answer);
+    }
+
+    #[inline]
+    fn perform(
+        &mut self,
+        place: usize,
+        operation: Operation<T>,
+        answer: &mut impl FnMut(T, Estimate),
+    ) {
+        let key = (&self.cells[place], self.hashes[place]);
+        perform(&self.replica, &mut self.adder, key, operation, answer);
     }
 
     /// Applies an operation with a window or a limit.
     // A call of its own, so that the other operations stay as short as they are.
     #[inline(never)]
     fn apply_in(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
-        let (replica, lane, cells) = (&self.replica, &mut self.lane, &self.cells[place]);
+        let (replica, adder, cells) = (&self.replica, &mut self.adder, &self.cells[place]);
+        let hash = self.hashes[place];
         match self.operations[place] {
             Operation::AskIn {
                 weight,
@@ -371,7 +392,7 @@ impl<T: Copy> Pipeline<T> {
                 window,
             } => {
                 if weight > Weight::ZERO {
-                    add(replica, lane, cells, weight);
+                    adder.add(replica, cells, hash, weight);
                 }
                 let estimate = replica.estimate_of(cells, self.resolved.get(window));
                 replica.note_limit(cells, estimate.count, limit);
@@ -384,7 +405,7 @@ impl<T: Copy> Pipeline<T> {
             } => {
                 let window = window.map(|window| self.resolved.get(window));
                 let terms = &self.terms[place];
-                let estimate = take(replica, lane, cells, (weight, terms), window);
+                let estimate = take(replica, adder, (cells, hash), (weight, terms), window);
                 if terms.takes && estimate.passed.is_some() {
                     self.refused_weight += u64::from(weight);
                 }
@@ -399,9 +420,7 @@ impl<T: Copy> Pipeline<T> {
 
 impl<T> Drop for Pipeline<T> {
     fn drop(&mut self) {
-        if let Some(lane) = self.lane.take() {
-            self.replica.own.give_back(lane);
-        }
+        self.adder.give_back(&self.replica);
         self.replica.batches.fetch_sub(1, Relaxed);
     }
 }
@@ -423,23 +442,32 @@ fn find(replica: &Replica, key: Key<'_>, cells: &mut CellIndexes) {
     }
 }
 
+/// The hash by which a key may be listed; where keys have none, nothing is.
+#[inline(always)]
+fn hash_of(key: Key<'_>) -> KeyHash {
+    match key {
+        Key::Hash(hash) => hash,
+        Key::Bytes(_) => KeyHash::default(),
+    }
+}
+
 #[inline]
 fn perform<T>(
     replica: &Replica,
-    lane: &mut Option<Lane>,
-    cells: &CellIndexes,
+    adder: &mut Adder,
+    (cells, hash): (&CellIndexes, KeyHash),
     operation: Operation<T>,
     answer: &mut impl FnMut(T, Estimate),
 ) {
     match operation {
-        Operation::Add { weight } => add(replica, lane, cells, weight),
+        Operation::Add { weight } => adder.add(replica, cells, hash, weight),
         Operation::Ask {
             weight,
             limit,
             token,
         } => {
             if weight > Weight::ZERO {
-                add(replica, lane, cells, weight);
+                adder.add(replica, cells, hash, weight);
             }
             let estimate = replica.estimate_at(cells);
             replica.note_limit(cells, estimate.count, limit);
@@ -454,8 +482,8 @@ fn perform<T>(
 #[inline]
 fn take(
     replica: &Replica,
-    lane: &mut Option<Lane>,
-    cells: &CellIndexes,
+    adder: &mut Adder,
+    (cells, hash): (&CellIndexes, KeyHash),
     (weight, terms): (Weight, &Terms),
     window: Option<&Question>,
 ) -> Estimate {
@@ -470,17 +498,9 @@ fn take(
             return estimate;
         }
     }
-    add(replica, lane, cells, weight);
+    adder.add(replica, cells, hash, weight);
     let counted = estimate.count.saturating_sub(terms.credit);
     let counted = counted.saturating_add(weight.into());
     replica.note_limit(cells, counted, terms.limit);
     estimate
-}
-
-#[inline]
-fn add(replica: &Replica, lane: &mut Option<Lane>, cells: &CellIndexes, weight: Weight) {
-    match lane {
-        None => replica.own.add_at(cells, weight),
-        Some(lane) => replica.own.add_in_lane(lane, cells, weight),
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::append::AppendTable;
+use super::candidates::{Lists, TOP_MAX, TopPlan};
 use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
 use super::urgent::Urgent;
@@ -73,12 +74,14 @@ pub struct ReplicaOptions {
     pub threads: usize,
     /// The windows of the sketch, at most [`WINDOWS_MAX`](super::WINDOWS_MAX).
     pub windows: Vec<WindowPlan>,
+    /// Keys that lists of the largest ones tell ([`TopKeys`](super::TopKeys)), at most [`TOP_MAX`]; 0 is no lists.
+    pub top: usize,
     /// The time at which the replica is made, by the clock of [`WindowQuestion`](super::WindowQuestion).
     pub started: Duration,
 }
 
 impl ReplicaOptions {
-    /// A sketch of one thread, without windows, peers and limits.
+    /// A sketch of one thread, without windows, lists, peers and limits.
     #[must_use]
     pub fn new(geometry: Geometry, family: HashFamily) -> Self {
         let limits = ReplicaLimits {
@@ -101,6 +104,7 @@ impl ReplicaOptions {
             memory: Memory::new(limits.max_memory_bytes),
             threads: 1,
             windows: Vec::new(),
+            top: 0,
             started: Duration::ZERO,
         }
     }
@@ -132,6 +136,8 @@ pub struct Replica {
     pub(super) lacks_peers: AtomicBool,
     pub(super) origins: AppendTable<Origin>,
     pub(super) windows: Windows,
+    /// `None` where nothing is listed.
+    pub(super) lists: Option<Box<Lists>>,
     /// `None` where nothing is learnt from others.
     pub(super) urgent: Option<Box<Urgent>>,
     pub(super) memory: MemoryShare,
@@ -183,6 +189,19 @@ impl Replica {
         let ReplicaOptions {
             geometry, family, ..
         } = options;
+        if options.top > TOP_MAX {
+            return Err(NoMemory::TopTooLarge {
+                top: options.top,
+                max: TOP_MAX,
+            });
+        }
+        let top = TopPlan {
+            top: options.top,
+            geometry,
+            family,
+            threads: options.threads,
+            windows: &options.windows,
+        };
         let memory = MemoryShare::new(options.memory);
         let tables = SketchOptions {
             has_others: options.max_origins > 0,
@@ -200,7 +219,8 @@ impl Replica {
             lacks_slices: AtomicBool::new(false),
             lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(options.max_peers)?,
-            windows: Windows::try_new(&options.windows, options.started, &memory)?,
+            lists: Lists::try_new(&top, &memory)?.map(Box::new),
+            windows: Windows::try_new(&options.windows, top.last_rows(), options.started, &memory)?,
             urgent: tables.has_others.then(|| Box::new(Urgent::new())),
             memory,
             batches: CachePadded::default(),
@@ -235,7 +255,32 @@ impl Replica {
     /// nothing was added.
     #[inline]
     pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
-        self.own.add(key, weight)
+        self.own.add(key, weight)?;
+        self.note_unlisted(weight.into());
+        Ok(())
+    }
+
+    /// Keys that lists of the largest ones tell; 0 where the sketch has no lists ([`TopPlan`]).
+    #[must_use]
+    pub fn top(&self) -> usize {
+        self.lists.as_ref().map_or(0, |lists| lists.top())
+    }
+
+    /// Notes weight that was added by somebody who has no table of candidates.
+    pub(super) fn note_unlisted(&self, weight: u64) {
+        if let Some(lists) = &self.lists
+            && weight > 0
+        {
+            lists.note_unlisted(weight);
+        }
+    }
+
+    /// The smallest threshold of a table of candidates that is full: estimates up to this may be nothing but strangers.
+    pub(super) fn floor(&self) -> u64 {
+        let sketch = &self.own;
+        // What each of several lanes has is a part of N.
+        let weight = sketch.total_weight() / sketch.lanes().max(1) as u64;
+        (sketch.geometry().epsilon() * weight as f64) as u64
     }
 
     /// An upper bound of the weight that was added to `key`, here and on all nodes that slices came from.

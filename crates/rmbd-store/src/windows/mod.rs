@@ -23,6 +23,7 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "merges with ages use it"))]
 mod booking;
 mod copier;
+mod last_rows;
 mod plan;
 mod question;
 mod read;
@@ -37,11 +38,13 @@ use std::time::Duration;
 
 pub(super) use copier::Copier;
 pub use copier::Snapshot;
+pub(crate) use last_rows::{LastRow, LastRowsPlan};
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
 pub(super) use read::{Kept, Question, RESOLVED_KEPT, Resolved};
-use ring::Ring;
+pub(crate) use ring::Ring;
 use turns::Bookings;
+pub(crate) use turns::Turns;
 
 use crate::memory::{MemoryShare, NoMemory};
 
@@ -60,9 +63,11 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Rings whose snapshots are all empty. Their memory is reserved now, and taken page by page.
+    /// Rings whose snapshots are all empty, with last rows beside them where those are kept. Their memory is reserved
+    /// now, and taken page by page.
     pub(super) fn try_new(
         plans: &[WindowPlan],
+        last_rows: Option<LastRowsPlan>,
         started: Duration,
         memory: &MemoryShare,
     ) -> Result<Self, NoMemory> {
@@ -74,7 +79,8 @@ impl Windows {
         }
         let started_ns = ns(started);
         let ring = |plan: &WindowPlan| {
-            let (span_ms, bytes) = (plan.span_ms(), plan.memory_bytes());
+            let beside = last_rows.map_or(0, |rows| rows.memory_bytes());
+            let (span_ms, bytes) = (plan.span_ms(), plan.memory_bytes().saturating_add(beside));
             let reserved = memory.reserve(bytes);
             reserved.map_err(|limit| NoMemory::Window {
                 span_ms,
@@ -82,7 +88,7 @@ impl Windows {
                 needed_bytes: limit.needed_bytes,
                 max_bytes: limit.max_bytes,
             })?;
-            Ok(Ring::try_new(*plan, started_ns)?)
+            Ok(Ring::try_new(*plan, last_rows, started_ns)?)
         };
         Ok(Self {
             rings: plans.iter().map(ring).collect::<Result<_, NoMemory>>()?,
@@ -108,6 +114,11 @@ impl Windows {
         let covering = rings.filter(|(_, ring)| ring.plan().covers(span_ms));
         let best = covering.min_by_key(|(_, ring)| ring.plan().step_ms());
         best.map(|(number, ring)| Window::new(number, ring.plan(), span_ms))
+    }
+
+    /// The rings of all windows, in the order in which their plans were given.
+    pub(super) fn rings(&self) -> &[Ring] {
+        &self.rings
     }
 
     fn ring(&self, window: Window) -> Option<&Ring> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::plan::WindowPlan;
+use super::{ns, ns_of_ms};
 
 /// A window of one replica: a length, and the ring that answers. Only [`Replica::window`](crate::Replica::window)
 /// makes it. Where another replica has no such ring, it answers with the count of all time.
@@ -73,8 +74,9 @@ impl Window {
         self.span_ms.into()
     }
 
+    /// The number of its ring among those of the replica.
     #[inline]
-    pub(super) fn ring(self) -> usize {
+    pub(crate) fn ring(self) -> usize {
         self.ring.into()
     }
 
@@ -82,6 +84,14 @@ impl Window {
     #[inline]
     pub(super) fn steps(self) -> u64 {
         self.steps.into()
+    }
+}
+
+impl WindowQuestion {
+    /// The beginning of the window.
+    #[inline]
+    pub(crate) fn begins_ns(&self) -> i64 {
+        ns(self.now).saturating_sub(ns_of_ms(self.window.span_ms()))
     }
 }
 

@@ -126,7 +126,7 @@ impl Replica {
         }
         let ring = self.windows.ring(question.window)?;
         let span_ns = ns_of_ms(question.window.span_ms());
-        let enough_ns = match ring.find(from_ns(question), question.window.steps()) {
+        let enough_ns = match ring.find(question.begins_ns(), question.window.steps()) {
             Some(found) => self.enough_gone_ns(cells, question, ring, found.number, most),
             // Nothing is as old as the window: all of it will have gone a window from now on.
             None => ns(question.now),
@@ -226,9 +226,10 @@ impl Replica {
         Some((read, self.windows.bookings.were_none_since(bookings)))
     }
 
-    /// The least row of what was counted since the snapshot in a slot, and the estimate of all time.
+    /// The least row of what was counted since the snapshot in a slot, and the estimate of all time (without legacy
+    /// peers). It holds if the snapshot is still there afterwards.
     #[inline]
-    fn since(&self, ring: &Ring, slot: usize, cells: &CellIndexes) -> (u64, u64) {
+    pub(crate) fn since(&self, ring: &Ring, slot: usize, cells: &CellIndexes) -> (u64, u64) {
         let slot = ring.slot_at(slot);
         let before = |number: usize| slot[number].load(Acquire);
         let least = |least: u32, before, now: u32| least.min(now.wrapping_sub(before));
@@ -474,7 +475,7 @@ impl Question {
 impl Slots {
     #[inline(never)]
     fn find(ring: &Ring, question: &WindowQuestion) -> Option<Self> {
-        let ((_, youngest), from_ns) = (ring.numbers(), from_ns(question));
+        let ((_, youngest), from_ns) = (ring.numbers(), question.begins_ns());
         let found = ring.find(from_ns, question.window.steps())?;
         let covered_ns = ns(question.now).saturating_sub(found.ended_ns).max(0) as u64;
         let older = ring.slot_number(found.number);
@@ -534,12 +535,6 @@ impl Part {
         }
         part
     }
-}
-
-/// The beginning of the window.
-#[inline]
-pub(super) fn from_ns(question: &WindowQuestion) -> i64 {
-    ns(question.now).saturating_sub(ns_of_ms(question.window.span_ms()))
 }
 
 /// The longest time that is left in the window if at most `room` of the weight may count, out of a gap in which the

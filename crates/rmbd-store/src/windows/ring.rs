@@ -4,6 +4,7 @@
 //! the start, with snapshots of nothing. In which order what is read and written, and why, is in `turns`; marks go
 //! with the cells of their snapshot.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicI64, AtomicU32, AtomicU64,
     Ordering::{Relaxed, Release},
@@ -11,6 +12,7 @@ use std::sync::atomic::{
 
 use rmbd_sketch::{CellIndexes, PASS_WEIGHT_MAX, SketchError, prefetch_for_read};
 
+use super::last_rows::{LastRow, LastRows, LastRowsPlan};
 use super::ns_of_ms;
 use super::plan::WindowPlan;
 use super::turns::Turns;
@@ -18,14 +20,15 @@ use crate::memory::try_zeroed;
 
 /// The snapshots of one window.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     plan: WindowPlan,
     /// The cells of all slots, one slot after the other.
     slots: Box<[AtomicU32]>,
     /// Cells of a slot.
     slot_len: usize,
     marks: Box<[Mark]>,
-    turns: Turns,
+    turns: Arc<Turns>,
+    last_rows: Option<LastRows>,
     /// When the next snapshot is to begin, after the one that is at hand.
     due_ns: AtomicI64,
     /// N when the youngest snapshot was begun, and how much N has grown since, as far as the writer has looked.
@@ -63,7 +66,11 @@ pub(super) struct Younger {
 
 impl Ring {
     /// A ring of empty snapshots, dated back by a step each.
-    pub(super) fn try_new(plan: WindowPlan, started_ns: i64) -> Result<Self, SketchError> {
+    pub(super) fn try_new(
+        plan: WindowPlan,
+        last_rows: Option<LastRowsPlan>,
+        started_ns: i64,
+    ) -> Result<Self, SketchError> {
         let len = plan.snapshots();
         let cells = plan.geometry().cells();
         let step_ns = ns_of_ms(plan.step_ms());
@@ -80,7 +87,10 @@ impl Ring {
             slots: try_zeroed(cells.saturating_mul(len))?,
             slot_len: cells,
             marks: (0..len).map(mark).collect(),
-            turns: Turns::new(len as u64),
+            turns: Arc::new(Turns::new(len as u64)),
+            last_rows: last_rows
+                .map(|rows| LastRows::try_new(rows, len as u64))
+                .transpose()?,
             due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
             weight: AtomicU64::new(0),
             growing: AtomicU64::new(0),
@@ -88,13 +98,13 @@ impl Ring {
     }
 
     #[inline]
-    pub(super) fn plan(&self) -> &WindowPlan {
+    pub(crate) fn plan(&self) -> &WindowPlan {
         &self.plan
     }
 
     /// Number of slots.
     #[inline]
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.marks.len() as u64
     }
 
@@ -147,6 +157,12 @@ impl Ring {
         self.turns.is_youngest(number)
     }
 
+    /// Whether a snapshot is in its slot, completed, and was so while it was read.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        let (_, youngest) = self.numbers();
+        number <= youngest && self.still_has(number)
+    }
+
     /// Whether a snapshot is still in its slot, and was so while it was read.
     #[inline]
     pub(super) fn still_has(&self, number: u64) -> bool {
@@ -155,7 +171,7 @@ impl Ring {
 
     /// When the copying of a snapshot ended.
     #[inline]
-    pub(super) fn ended_ns(&self, number: u64) -> i64 {
+    pub(crate) fn ended_ns(&self, number: u64) -> i64 {
         self.mark(number).ended_ns.load(Relaxed)
     }
 
@@ -182,6 +198,37 @@ impl Ring {
             .saturating_add(PASS_WEIGHT_MAX)
             >> 32
             > 0
+    }
+
+    /// The order of snapshots, for who adds: see [`Turns`].
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    /// How many snapshots were begun. Until one more is, the window reaches back to the snapshot in
+    /// [this slot](Self::oldest_slot) and a little further than its length.
+    #[inline]
+    pub(crate) fn begun(&self) -> u64 {
+        self.turns.begun()
+    }
+
+    /// The number of the slot with the oldest snapshot, as long as so many are begun: the next one takes it.
+    #[inline]
+    pub(crate) fn oldest_slot(&self, begun: u64) -> usize {
+        self.slot_number(begun)
+    }
+
+    /// The last row of a lane, or of the cells that all threads share (0), as it was before the window; `None` where
+    /// last rows are not kept. It holds as long as so many snapshots are begun.
+    pub(crate) fn last_row_before(&self, begun: u64, part: usize) -> Option<LastRow> {
+        let rows = self.last_rows.as_ref();
+        rows.and_then(|rows| rows.before(begun, part))
+    }
+
+    /// The last rows, if a snapshot copies them.
+    pub(super) fn last_rows_with(&self, number: u64) -> Option<&LastRows> {
+        let rows = self.last_rows.as_ref();
+        rows.filter(|rows| rows.are_copied_with(number))
     }
 
     /// When the next snapshot is to begin, after the one that is at hand.

@@ -1,8 +1,8 @@
 //! The order between the one writer of snapshots and their readers.
 //!
 //! ```text
-//!    copier    says that it begins (then a Release fence), reads cells, writes them to the slot, says that it has
-//!              completed (Release)
+//!    copier    says that it begins (Release, then a Release fence), reads cells, writes them to the slot, says that it
+//!              has completed (Release)
 //!    booking   makes the number of changes odd (then a Release fence), raises a cell, a Release fence, raises the
 //!              snapshots, makes the number even (Release)
 //!    reader    number of changes (Acquire), what is completed (Acquire), the snapshot (Acquire), the cell, an Acquire
@@ -15,6 +15,10 @@
 //!   the copier said before it wrote.
 //! - *A booking that is under way is noticed*: a reader that has read a raised cell has, behind its fence, the odd
 //!   number or a later one. A reader that has read the number that ended a booking has all that was raised.
+//! - *Who adds needs no clock* to know when a window begins: as long as no other snapshot is begun, that is at the oldest
+//!   one that is still in its slot. An adder that has read from [`begun`](Turns::begun) (Acquire) how many there are
+//!   sees all snapshots before the last one, and [`are_begun`](Turns::are_begun) tells it behind its reads whether
+//!   what it has read was written again.
 //!
 //! This file uses nothing but atomics, so that a model checker can run it (`tests/loom.rs`).
 
@@ -26,7 +30,7 @@ use super::atomic::{
 
 /// How many snapshots of a ring were begun, and how many were completed. Snapshot `n` is in slot `n` mod `slots`.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     slots: u64,
     begun: AtomicU64,
     completed: AtomicU64,
@@ -48,6 +52,19 @@ impl Turns {
         let completed = self.completed.load(Acquire);
         let begun = self.begun.load(Relaxed).max(completed);
         (begun - self.slots, completed - 1)
+    }
+
+    /// How many snapshots were begun. All but the last of them are completed.
+    #[inline]
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Acquire)
+    }
+
+    /// Whether so many snapshots are begun still, and no more were while something was read.
+    #[inline]
+    pub(crate) fn are_begun(&self, begun: u64) -> bool {
+        fence(Acquire);
+        self.begun.load(Relaxed) == begun
     }
 
     /// Whether a snapshot is still in its slot, and was so while it was read.
@@ -72,7 +89,8 @@ impl Turns {
     /// Begins the next snapshot, and returns its number. Only the one writer calls this.
     pub(super) fn begin(&self) -> u64 {
         let number = self.begun.load(Relaxed);
-        self.begun.store(number + 1, Relaxed);
+        // Release: whoever sees this sees the snapshots before it. The fence comes before what is written to the slot.
+        self.begun.store(number + 1, Release);
         fence(Release);
         number
     }

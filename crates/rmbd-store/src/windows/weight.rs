@@ -1,6 +1,5 @@
 //! N of a window, and the error of its counts.
 
-use super::read::from_ns;
 use super::{Window, WindowQuestion};
 use crate::Replica;
 
@@ -14,7 +13,7 @@ impl Replica {
             return all;
         };
         // The weight at the beginning of a snapshot, and the number is read before N is: it is too high at most.
-        let found = ring.find(from_ns(question), question.window.steps());
+        let found = ring.find(question.begins_ns(), question.window.steps());
         found.map_or(all, |found| {
             let before = ring.weight_before(found.number);
             if ring.still_has(found.number) {

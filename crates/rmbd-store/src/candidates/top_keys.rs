@@ -1,0 +1,256 @@
+//! The control thread's side: lists of the largest keys, with their names.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rmbd_sketch::{CellIndexes, KeyHash};
+
+use super::slot::{Candidate, Mark};
+use super::{Lists, SPARE_MOMENTS};
+use crate::windows::{Resolved, Ring};
+use crate::{Estimate, Replica, WindowQuestion};
+
+/// How often a window's candidates are read again where steps went by meanwhile.
+const TRIES: usize = 3;
+
+/// The names of the largest keys of a replica, and lists of them. Each replica has one at most.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use rmbd_sketch::{Geometry, HashFamily, Weight};
+/// use rmbd_store::{Batch, Replica, ReplicaOptions, TopKeys};
+///
+/// let (geometry, family) = (Geometry::new(1024, 4)?, HashFamily::Xxh3 { seed: 7 });
+/// let options = ReplicaOptions { top: 10, ..ReplicaOptions::new(geometry, family) };
+/// let replica = Arc::new(Replica::try_open(options)?);
+/// let mut top = TopKeys::new(Arc::clone(&replica));
+/// let mut batch = Batch::<()>::new(replica);
+/// for _ in 0..3 {
+///     batch.add(b"apple", Weight::new(2)?, &mut |(), _| {})?;
+///     batch.finish(&mut |(), _| {});
+///     top.update(); // asks for the name, and takes it when it was told
+/// }
+/// let list = top.list(10);
+/// assert_eq!((list.keys.len(), list.complete_above), (1, 0));
+/// let apple = &list.keys[0];
+/// assert_eq!((apple.name, apple.estimate.count, apple.certain), (Some(&b"apple"[..]), 6, 6));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TopKeys {
+    replica: Arc<Replica>,
+    /// The names of candidates, each kept once.
+    pub(super) names: HashMap<KeyHash, Box<[u8]>>,
+    /// Candidates of which the name is asked for.
+    lacking: HashSet<KeyHash>,
+    /// Keys that had become candidates when all of them were looked through.
+    entered: u64,
+    turn: usize,
+}
+
+/// The largest keys, of all time or in a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopList<'n> {
+    /// The keys, those with the largest estimates first.
+    pub keys: Vec<TopKey<'n>>,
+    /// Every key of which more than this was added on this node (in the window) by finished batches is among the
+    /// candidates; it is in this list if its estimate is not below that of the last key here. [`u64::MAX`] if nothing
+    /// is known.
+    pub complete_above: u64,
+}
+
+/// A key of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopKey<'n> {
+    /// Its hash.
+    pub hash: KeyHash,
+    /// Its bytes, of which there are at most [`KEY_BYTES_MAX`](rmbd_proto::compact::KEY_BYTES_MAX). `None` if it has
+    /// more, or did not come again since it was asked for.
+    pub name: Option<&'n [u8]>,
+    /// Its count as it is now, in all the cluster, as far as it is known here.
+    pub estimate: Estimate,
+    /// What certainly was added to it on this node (in the window). It is never above the truth.
+    pub certain: u64,
+}
+
+/// A candidate as all threads together know it.
+#[derive(Debug, Clone, Copy)]
+struct Merged {
+    hash: KeyHash,
+    estimate: u64,
+    certain: u64,
+}
+
+impl TopKeys {
+    /// Knows no names yet.
+    #[must_use]
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self {
+            replica,
+            names: HashMap::new(),
+            lacking: HashSet::new(),
+            entered: 0,
+            turn: 0,
+        }
+    }
+
+    /// Takes the names that were told, asks for those that lack, and forgets those of keys that are small by now. The
+    /// control thread calls this every now and then, twice a second for example; a name is there after two calls and
+    /// an add of its key between them.
+    pub fn update(&mut self) {
+        let replica = Arc::clone(&self.replica);
+        let Some(lists) = &replica.lists else {
+            return;
+        };
+        while let Some(told) = lists.wanted.take() {
+            if self.lacking.remove(&told.hash()) {
+                self.names.insert(told.hash(), told.name().into());
+            }
+        }
+        let entered = lists.entered();
+        if entered == self.entered && self.lacking.is_empty() {
+            return;
+        }
+        self.entered = entered;
+        let keep = self.named(lists);
+        self.names.retain(|hash, _| keep.contains(hash));
+        let lacks = |hash: &&KeyHash| !self.names.contains_key(*hash);
+        self.lacking = keep.iter().filter(lacks).copied().collect();
+        let mut lacking: Vec<KeyHash> = self.lacking.iter().copied().collect();
+        lacking.sort_unstable();
+        self.turn = self.turn.wrapping_add(1);
+        lists.wanted.ask(&lacking, self.turn);
+    }
+
+    /// The largest keys of all time, at most `most` of them.
+    #[must_use]
+    pub fn list(&self, most: usize) -> TopList<'_> {
+        let Some(lists) = &self.replica.lists else {
+            return TopList::unknown();
+        };
+        let merged = merged(lists, None, |candidate| candidate.certain);
+        let complete_above = lists.complete_above(None, 0);
+        let estimate = |cells: &CellIndexes| self.replica.estimate_at(cells);
+        self.told(merged, most, complete_above, estimate)
+    }
+
+    /// The largest keys of a window, at most `most` of them. The candidates are those of the longest window of the
+    /// same ring, and what is told of them is about the one that is asked for.
+    #[must_use]
+    pub fn list_in(&self, question: &WindowQuestion, most: usize) -> TopList<'_> {
+        let windows = &self.replica.windows;
+        let number = question.window.ring();
+        let (Some(lists), Some(ring)) = (&self.replica.lists, windows.rings().get(number)) else {
+            return TopList::unknown();
+        };
+        let mut found = (Vec::new(), u64::MAX);
+        for _ in 0..TRIES {
+            // Snapshots are counted first: more thresholds count at most.
+            let begun = ring.begun();
+            let certain = |candidate: &Candidate| certain_in(ring, question, candidate);
+            let merged = merged(lists, Some(number), certain);
+            let complete_above = lists.complete_above(Some(number), begun - ring.len());
+            if ring.begun() < begun + SPARE_MOMENTS {
+                found = (merged, complete_above);
+                break;
+            }
+        }
+        let (merged, complete_above) = found;
+        let mut resolved = Resolved::default();
+        let replica = &self.replica;
+        let estimate = |cells: &CellIndexes| replica.estimate_in_at(cells, question, &mut resolved);
+        self.told(merged, most, complete_above, estimate)
+    }
+
+    /// The keys whose names are kept: of each list the largest, as many as a table has places.
+    fn named(&self, lists: &Lists) -> HashSet<KeyHash> {
+        let rings = 0..self.replica.windows.rings().len();
+        let all = std::iter::once(None).chain(rings.map(Some));
+        let mut keep = HashSet::new();
+        for ring in all {
+            let mut merged = merged(lists, ring, |candidate| candidate.certain);
+            if merged.len() > lists.places {
+                let by_estimate = |it: &Merged| std::cmp::Reverse((it.estimate, it.hash));
+                merged.select_nth_unstable_by_key(lists.places, by_estimate);
+                merged.truncate(lists.places);
+            }
+            keep.extend(merged.iter().map(|it| it.hash));
+        }
+        keep
+    }
+
+    fn told(
+        &self,
+        merged: Vec<Merged>,
+        most: usize,
+        complete_above: u64,
+        mut estimate: impl FnMut(&CellIndexes) -> Estimate,
+    ) -> TopList<'_> {
+        let sketch = self.replica.own();
+        let mut cells = CellIndexes::NONE;
+        let keys = merged.into_iter().map(|it| {
+            sketch.cells_of_into(it.hash, &mut cells);
+            TopKey {
+                hash: it.hash,
+                name: self.names.get(&it.hash).map(AsRef::as_ref),
+                estimate: estimate(&cells),
+                certain: it.certain,
+            }
+        });
+        let mut keys: Vec<TopKey<'_>> = keys.filter(|key| key.estimate.count > 0).collect();
+        keys.sort_unstable_by_key(|key| (std::cmp::Reverse(key.estimate.count), key.hash));
+        keys.truncate(most);
+        TopList {
+            keys,
+            complete_above,
+        }
+    }
+}
+
+impl TopList<'_> {
+    /// There are no lists.
+    fn unknown() -> Self {
+        Self {
+            keys: Vec::new(),
+            complete_above: u64::MAX,
+        }
+    }
+}
+
+/// The candidates of a list, each once, with the largest of their estimates and the sum of what is certain.
+fn merged(lists: &Lists, ring: Option<usize>, certain: impl Fn(&Candidate) -> u64) -> Vec<Merged> {
+    let candidates = lists.all(ring).flat_map(|table| table.candidates());
+    let mut all: Vec<Merged> = candidates
+        .map(|candidate| Merged {
+            hash: KeyHash::of_halves(candidate.hash),
+            estimate: candidate.estimate,
+            certain: certain(&candidate),
+        })
+        .collect();
+    all.sort_unstable_by_key(|it| it.hash);
+    all.dedup_by(|next, first| {
+        let is_same = next.hash == first.hash;
+        if is_same {
+            first.estimate = first.estimate.max(next.estimate);
+            first.certain = first.certain.saturating_add(next.certain);
+        }
+        is_same
+    });
+    all
+}
+
+/// What certainly came in the window: since the earlier one of the marks that are in it.
+fn certain_in(ring: &Ring, question: &WindowQuestion, candidate: &Candidate) -> u64 {
+    let from_ns = question.begins_ns();
+    let is_in = |mark: &&Mark| {
+        // A mark of so many begun snapshots was made after the last of them began, so after the one before it ended.
+        let before = mark.begun.checked_sub(2);
+        before.is_some_and(|number| {
+            let ended_ns = ring.ended_ns(number);
+            ring.has(number) && ended_ns >= from_ns
+        })
+    };
+    let mark = candidate.marks.iter().find(is_in);
+    mark.map_or(0, |mark| candidate.certain.saturating_sub(mark.certain))
+}
