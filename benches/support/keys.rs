@@ -15,17 +15,27 @@ pub(crate) fn zipf(seed: u64) -> impl Iterator<Item = Key> {
     zipf_ranks(1_000_000, seed).map(|rank| key("user:", rank))
 }
 
+/// Keys out of a million, by Zipf with this exponent.
+pub(crate) fn zipf_of(exponent: f64, seed: u64) -> impl Iterator<Item = Key> {
+    ranks_of(1_000_000, exponent, seed).map(|rank| key("user:", rank))
+}
+
 /// Keys out of 2^20, by Zipf, as clients send them to nodes.
 pub(crate) fn traffic() -> impl Iterator<Item = Key> {
     zipf_ranks(1 << 20, 0x5eed).map(|rank| key("key ", rank))
 }
 
-/// Ranks from 0 on, by Zipf with exponent 1.1. The cumulative distribution is inverted.
+/// Ranks from 0 on, by Zipf with exponent 1.1.
 fn zipf_ranks(ranks: u32, seed: u64) -> impl Iterator<Item = u64> {
+    ranks_of(ranks, 1.1, seed)
+}
+
+/// Ranks from 0 on, by Zipf. The cumulative distribution is inverted.
+fn ranks_of(ranks: u32, exponent: f64, seed: u64) -> impl Iterator<Item = u64> {
     let mut sum = 0.0;
     let cumulative: Vec<f64> = (1..=ranks)
         .map(|rank| {
-            sum += f64::from(rank).powf(-1.1);
+            sum += f64::from(rank).powf(-exponent);
             sum
         })
         .collect();

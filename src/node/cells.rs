@@ -53,10 +53,11 @@ pub(super) fn make_registry(
             memory: memory.clone(),
             threads,
             windows: sketch.windows,
+            top: 0,
             started: Duration::ZERO,
         };
         let replica = Replica::try_open(options)?;
-        replica.own().memory_parts().for_each(|part| {
+        replica.memory_of_adds().for_each(|part| {
             huge_pages::advise(part);
         });
         Ok(NamedSketch::new(name, Arc::new(replica)))

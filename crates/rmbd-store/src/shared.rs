@@ -1,7 +1,7 @@
 //! The tables that all threads share: our own sketch, and the sums of learnt counts.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -305,6 +305,12 @@ impl Replica {
             .into_iter()
             .chain(self.legacy_estimates(cells))
             .collect()
+    }
+
+    /// The memory that adds touch at random places: all tables of cells, and those that adds are compared with.
+    pub fn memory_of_adds(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        let cells = self.own.memory_parts();
+        cells.chain(self.windows.last_rows_memory())
     }
 
     /// Bytes of all cells of this replica, as they count against [`Memory`].

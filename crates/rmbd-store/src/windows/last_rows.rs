@@ -72,6 +72,11 @@ impl LastRows {
         table.get(part).map(Arc::clone)
     }
 
+    /// The memory of all parts of both tables.
+    pub(super) fn memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.tables.iter().flatten().map(|row| &***row)
+    }
+
     /// Whether a snapshot copies last rows too.
     pub(super) fn are_copied_with(&self, number: u64) -> bool {
         number.is_multiple_of(self.turn)

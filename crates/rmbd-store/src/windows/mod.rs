@@ -33,7 +33,7 @@ mod tests;
 mod turns;
 mod weight;
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(super) use copier::Copier;
@@ -119,6 +119,11 @@ impl Windows {
     /// The rings of all windows, in the order in which their plans were given.
     pub(super) fn rings(&self) -> &[Ring] {
         &self.rings
+    }
+
+    /// The memory of what adds are compared with.
+    pub(super) fn last_rows_memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.rings.iter().flat_map(Ring::last_rows_memory)
     }
 
     fn ring(&self, window: Window) -> Option<&Ring> {

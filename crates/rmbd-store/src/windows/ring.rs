@@ -225,6 +225,11 @@ impl Ring {
         rows.and_then(|rows| rows.before(begun, part))
     }
 
+    /// The memory of all last rows.
+    pub(super) fn last_rows_memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
+        self.last_rows.iter().flat_map(LastRows::memory)
+    }
+
     /// The last rows, if a snapshot copies them.
     pub(super) fn last_rows_with(&self, number: u64) -> Option<&LastRows> {
         let rows = self.last_rows.as_ref();
