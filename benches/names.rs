@@ -129,10 +129,10 @@ impl Node {
     /// CPU nanoseconds of an add, with a thread for each stream.
     fn cost_ns(&mut self, streams: &[Vec<Key>], first: usize) -> f64 {
         let (replica, is_over) = (Arc::clone(&self.replica), AtomicBool::new(false));
+        let start = Barrier::new(streams.len());
         std::thread::scope(|scope| {
             let is_over = &is_over;
             let control = scope.spawn(|| self.control(is_over));
-            let start = Barrier::new(streams.len());
             let adders: Vec<_> = (streams.iter().enumerate())
                 .map(|(thread, keys)| {
                     let (replica, start) = (Arc::clone(&replica), &start);

@@ -13,6 +13,9 @@ type Place = u16;
 const NONE: Place = Place::MAX;
 /// Of so many candidates one leaves when there is no room: those with the least estimates.
 const LEAVING_PART: usize = 4;
+/// So many keys are looked at in vain before the threshold is compared with the floor, which grows with all that is
+/// added.
+const IN_VAIN_MAX: u32 = 64;
 
 /// The candidates of one thread for one list. It allocates when it is made, and never again.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct List {
     moment: u64,
     /// Candidates whose later mark was made before this moment get another.
     mark_before: u64,
+    /// Keys that were looked at and did not enter.
+    in_vain: u32,
     /// Places by hash, in a table with twice as many entries as there are places (open addressing, linear probing).
     index: Box<[Place]>,
     /// Places without a candidate.
@@ -41,6 +46,7 @@ impl List {
             threshold,
             moment,
             mark_before: 0,
+            in_vain: 0,
             index: vec![NONE; 2 * places].into(),
             free: Vec::with_capacity(places),
             order: Vec::with_capacity(places),
@@ -72,6 +78,11 @@ impl List {
             return slot.grow(estimate, weight);
         }
         if estimate <= self.threshold {
+            self.in_vain = self.in_vain.wrapping_add(1);
+            if self.in_vain.is_multiple_of(IN_VAIN_MAX) {
+                // The threshold is not 0, so all places have been taken once.
+                self.raise(floor());
+            }
             return;
         }
         if self.free.is_empty() {
