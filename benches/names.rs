@@ -96,7 +96,7 @@ impl Node {
             ..ReplicaOptions::new(geometry, FAMILY)
         };
         let replica = Arc::new(Replica::try_open(options).unwrap());
-        replica.memory_of_adds().for_each(|part| {
+        replica.own().memory_parts().for_each(|part| {
             huge_pages::advise(part);
         });
         Self {

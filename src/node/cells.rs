@@ -57,7 +57,7 @@ pub(super) fn make_registry(
             started: Duration::ZERO,
         };
         let replica = Replica::try_open(options)?;
-        replica.memory_of_adds().for_each(|part| {
+        replica.own().memory_parts().for_each(|part| {
             huge_pages::advise(part);
         });
         Ok(NamedSketch::new(name, Arc::new(replica)))

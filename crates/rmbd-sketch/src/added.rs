@@ -1,57 +1,70 @@
 //! What a thread has added itself, as it adds: by this it tells whether a key may be among the largest.
 //!
 //! A thread adds to a lane of its own, or to the cells that all threads share. The *count of a key in these cells* is
-//! the least of its rows there. An add that looks at one row only, the last one that it adds to, mostly knows already
-//! that the key is small.
+//! the least of its rows there. Two rows mostly tell already that a key is small: the last one that an add goes to, of
+//! which the addition returns the value, and the first one, which is read again behind it. (One row does not: of as many
+//! keys as a row has cells, all as frequent as each other, a tenth has two others in its cell of a row.)
 //!
 //! *Of several threads that share cells, one has seen everything.* Take all adds of a key, and of them the one whose
 //! addition to the last row comes last. What that addition returned is at least the weight of all of them. And who
-//! reads all rows behind it finds all of them in each row: an add goes to the last row behind all others, with Release,
-//! and an addition takes up with Acquire what those before it released (a release sequence). The least of what all
-//! additions *returned* would not do: two threads that add at the same moment may each come first in some row.
+//! reads other rows behind it finds all of them in each row: an add goes to the last row behind all others, with
+//! Release, and an addition takes up with Acquire what those before it released (a release sequence). The least of what
+//! all additions *returned* would not do: two threads that add at the same moment may each come first in some row.
 
 use super::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
     fence,
 };
-use super::{CellIndex, CellIndexes, Lane, Sketch, Weight};
+use super::{CellIndexes, Lane, Sketch, Weight};
+
+/// The lowest 32 bits of a key's first and last row.
+type Ends = [(u32, u32); 2];
 
 impl Sketch {
-    /// Like [`add_at`](Self::add_at), or with a lane like [`add_in_lane`](Self::add_in_lane). Returns the lowest 32
-    /// bits of what the last row's cell holds then, there where it was added.
+    /// Like [`add_at`](Self::add_at), or with a lane like [`add_in_lane`](Self::add_in_lane). Returns whether the count
+    /// of the key in these cells may be above a threshold, as far as two rows tell. Of several threads that add to one
+    /// key, one is told if it is.
     #[inline]
-    pub fn add_and_read(
+    pub fn add_and_compare(
         &self,
         lane: Option<&mut Lane>,
         cells: &CellIndexes,
         weight: Weight,
-    ) -> u32 {
-        match lane {
+        threshold: u64,
+    ) -> bool {
+        let ends = match lane {
             Some(lane) => self.lanes.add(lane, cells, weight),
-            None => self.add_shared_and_read(cells, weight),
-        }
+            None => self.add_shared(cells, weight),
+        };
+        // Without branches, since one row alone often is above.
+        let [first, last] = ends.map(|(_, value)| u64::from(value) > threshold);
+        (first & last) || (self.half_turns.are_any() && self.may_be_above(ends, threshold))
     }
 
     #[inline]
-    fn add_shared_and_read(&self, cells: &CellIndexes, weight: Weight) -> u32 {
+    fn add_shared(&self, cells: &CellIndexes, weight: Weight) -> Ends {
         let Some((&last, rows)) = cells.as_slice().split_last() else {
-            return 0;
+            return Ends::default();
         };
-        let weight = weight.get();
         let (memory, stride) = (self.memory(), self.stride());
         for &cell in rows {
-            memory[cell as usize * stride].fetch_add(weight, Relaxed);
+            memory[cell as usize * stride].fetch_add(weight.get(), Relaxed);
         }
         // See the head of this file.
-        let before = memory[last as usize * stride].fetch_add(weight, AcqRel);
-        before.wrapping_add(weight)
+        let before = memory[last as usize * stride].fetch_add(weight.get(), AcqRel);
+        let first = cells.as_slice()[0];
+        let value = memory[first as usize * stride].load(Relaxed);
+        [(first, value), (last, before.wrapping_add(weight.get()))]
     }
 
-    /// Whether the total of a cell may be above the 32 bits that were just read of it, by an addition.
-    #[inline]
-    #[must_use]
-    pub fn may_be_above_32_bits(&self, cell: u32) -> bool {
-        self.half_turns.may_be_any_of(cell as usize)
+    /// Where a total may be above 32 bits, its lowest 32 bits say nothing.
+    #[inline(never)]
+    fn may_be_above(&self, ends: Ends, threshold: u64) -> bool {
+        // Behind the Acquire of the addition; a lane is read by who writes it.
+        let mut ends = ends.iter();
+        ends.all(|&(cell, value)| {
+            u64::from(value) > threshold || self.half_turns.may_be_any_of(cell as usize)
+        })
     }
 
     /// The count of a key with these cells in what was added to a lane, or without one to the cells that all threads
@@ -73,17 +86,6 @@ impl Sketch {
         least.into()
     }
 
-    /// The lowest 32 bits of what was added to a cell of the lane with this number, or without one to the cell that
-    /// all threads share. The sketch has such a lane.
-    #[inline]
-    #[must_use]
-    pub fn own_part(&self, lane: Option<usize>, cell: CellIndex) -> u32 {
-        match lane {
-            Some(lane) => self.lanes.value(lane, cell.get() as usize),
-            None => self.own(cell.get()).load(Relaxed),
-        }
-    }
-
     /// Number of lanes.
     #[must_use]
     pub fn lanes(&self) -> usize {
@@ -102,7 +104,7 @@ impl Sketch {
     fn total_added(&self, lane: Option<&Lane>, cell: u32) -> u64 {
         let value = self.value_added(lane, cell);
         fence(Acquire);
-        if self.may_be_above_32_bits(cell) {
+        if self.half_turns.may_be_any_of(cell as usize) {
             return self.total_of(cell);
         }
         value.into()
@@ -121,26 +123,32 @@ mod tests {
         Sketch::try_with(Geometry::new(64, 3).unwrap(), family, options).unwrap()
     }
 
-    /// In all layouts an add returns what the last row's cell holds where it was added, and the count has nothing in
-    /// it of what was added elsewhere.
+    /// In all layouts the count has nothing in it of what was added elsewhere, and an add whose count is above a
+    /// threshold says so.
     #[test]
-    fn an_add_returns_its_last_cell() {
+    fn an_add_compares_its_count() {
         for (has_others, lanes) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
             let sketch = sketch(has_others, lanes);
             let mut taken = [sketch.take_lane(), None];
-            for key in 0..500_u32 {
+            let mut truth = [[0_u64; 100]; 2];
+            for key in 0..500_usize {
                 let cells = sketch.cells_of(&(key % 100).to_le_bytes());
-                let last = cells.iter().last().unwrap();
-                let at = key as usize % 2;
-                let number = taken[at].as_ref().map(Lane::number);
-                let before = sketch.own_part(number, last);
-                let read = sketch.add_and_read(taken[at].as_mut(), &cells, Weight::from(3));
-                assert_eq!((read, before + 3), (sketch.own_part(number, last), read));
-                let rows = cells.iter().map(|cell| sketch.own_part(number, cell));
-                let least = u64::from(rows.min().unwrap());
-                assert_eq!(sketch.estimate_added(taken[at].as_ref(), &cells), least);
-                sketch.add_of_others(last, 1);
+                let at = usize::from(key % 3 == 0 && lanes > 0);
+                truth[at][key % 100] += 3;
+                let threshold = key as u64 / 10;
+                let lane = taken[at].as_mut();
+                let may_be = sketch.add_and_compare(lane, &cells, Weight::from(3), threshold);
+                let count = sketch.estimate_added(taken[at].as_ref(), &cells);
+                assert!(count >= truth[at][key % 100]);
+                assert!(may_be || count <= threshold, "{key}");
+                cells.iter().for_each(|cell| sketch.add_of_others(cell, 1));
             }
+            let alone = sketch.cells_of(b"alone");
+            let mut lane = taken[0].take();
+            let before = sketch.estimate_added(lane.as_ref(), &alone);
+            let mut compare =
+                |threshold| sketch.add_and_compare(lane.as_mut(), &alone, Weight::ZERO, threshold);
+            assert!(!compare(10_000) && (before == 0 || compare(before - 1)));
         }
     }
 
@@ -152,7 +160,7 @@ mod tests {
                 sketch.settle(&mut allowance);
                 pass(sketch);
             }
-            sketch.add_and_read(lane.as_mut(), cells, Weight::MAX);
+            sketch.add_and_compare(lane.as_mut(), cells, Weight::MAX, 0);
         }
         sketch.settle(&mut allowance);
     }
@@ -178,11 +186,11 @@ mod tests {
             add(&sketch, &mut lane, &light, 1 << 20);
             assert_eq!(sketch.estimate_added(lane.as_ref(), &heavy), weight);
             assert_eq!(sketch.estimate_added(lane.as_ref(), &light), 1 << 20);
-            let is_above = |cells: &CellIndexes| {
-                let mut cells = cells.as_slice().iter();
-                cells.all(|&cell| sketch.may_be_above_32_bits(cell))
+            let mut is_above = |cells, threshold| {
+                sketch.add_and_compare(lane.as_mut(), cells, Weight::ZERO, threshold)
             };
-            assert!(is_above(&heavy) && !is_above(&light));
+            assert!(is_above(&heavy, weight - 1) && is_above(&light, (1 << 20) - 1));
+            assert!(!is_above(&light, 1 << 20) && !is_above(&light, weight));
         }
     }
 }

@@ -106,18 +106,28 @@ impl Lanes {
         self.0[lane].cells[cell].load(Relaxed)
     }
 
-    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing. Returns what the last of the
-    /// cells holds then.
+    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing. Returns the first and the last of
+    /// the cells with what they hold then.
     #[inline]
-    pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) -> u32 {
+    pub(super) fn add(
+        &self,
+        lane: &mut Lane,
+        cells: &CellIndexes,
+        weight: Weight,
+    ) -> [(u32, u32); 2] {
         let table = &self.0[lane.number].cells;
-        let mut value = 0;
-        for &cell in cells.as_slice() {
-            let cell = &table[cell as usize];
-            value = cell.load(Relaxed).wrapping_add(weight.get());
-            cell.store(value, Relaxed);
-        }
-        value
+        let add = |&cell: &u32| {
+            let place = &table[cell as usize];
+            let value = place.load(Relaxed).wrapping_add(weight.get());
+            place.store(value, Relaxed);
+            (cell, value)
+        };
+        let Some((first, rows)) = cells.as_slice().split_first() else {
+            return Default::default();
+        };
+        let first = add(first);
+        let last = rows.iter().map(add).last();
+        [first, last.unwrap_or(first)]
     }
 
     #[inline]

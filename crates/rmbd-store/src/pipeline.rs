@@ -355,7 +355,6 @@ impl<T: Copy> Pipeline<T> {
             None => self.replica.own.prefetch(cells),
             Some(lane) => self.replica.own.prefetch_lane(lane, cells),
         }
-        self.adder.prefetch(cells);
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! The tables that all threads share: our own sketch, and the sums of learnt counts.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -220,7 +220,7 @@ impl Replica {
             lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(options.max_peers)?,
             lists: Lists::try_new(&top, &memory)?.map(Box::new),
-            windows: Windows::try_new(&options.windows, top.last_rows(), options.started, &memory)?,
+            windows: Windows::try_new(&options.windows, options.started, &memory)?,
             urgent: tables.has_others.then(|| Box::new(Urgent::new())),
             memory,
             batches: CachePadded::default(),
@@ -305,12 +305,6 @@ impl Replica {
             .into_iter()
             .chain(self.legacy_estimates(cells))
             .collect()
-    }
-
-    /// The memory that adds touch at random places: all tables of cells, and those that adds are compared with.
-    pub fn memory_of_adds(&self) -> impl Iterator<Item = &[AtomicU32]> {
-        let cells = self.own.memory_parts();
-        cells.chain(self.windows.last_rows_memory())
     }
 
     /// Bytes of all cells of this replica, as they count against [`Memory`].

@@ -25,8 +25,8 @@ mod slot;
 #[path = "../src/candidates/table.rs"]
 mod table;
 
-use slot::{Candidate, Slot};
-use table::Table;
+use slot::{Candidate, Entry, Mark, Slot};
+use table::{SharedList, Table};
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -34,17 +34,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// A candidate whose numbers tell whose they are.
-fn candidate(key: u64, estimate: u64, certain: u64) -> Candidate {
-    Candidate {
-        hash: [key, !key],
-        estimate,
-        certain,
-        ..Candidate::default()
-    }
-}
-
-/// A table of one place, and a cell that all weight is added to.
+/// A table of one place with one list, and a cell that all weight is added to.
 struct World {
     table: Table,
     cell: AtomicU64,
@@ -53,38 +43,51 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            table: Table::new(1, 1),
+            table: Table::new(1, [1].into_iter()),
             cell: AtomicU64::new(0),
         }
     }
 
+    fn slot(&self) -> &Slot {
+        &self.table.slots()[0]
+    }
+
+    fn list(&self) -> &SharedList {
+        &self.table.lists()[0]
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.list().entries()[0]
+    }
+
+    /// A key comes, with an estimate that tells whose it is.
     fn put(&self, key: u64, weight: u64) {
         self.cell.fetch_add(weight, Relaxed);
-        self.table.slots()[0].put(&candidate(key, weight, weight));
+        self.slot().put([key, !key]);
+        self.slot().grow(weight);
+        self.entry().enter(weight, Mark::default());
     }
 
     fn grow(&self, weight: u64) {
         self.cell.fetch_add(weight, Relaxed);
-        let slot = &self.table.slots()[0];
-        slot.grow(slot.estimate() + weight, weight);
+        self.slot().grow(weight);
     }
 
     /// The candidate gives way to another key.
     fn replace(&self, key: u64, weight: u64, raises_first: bool) {
-        let slot = &self.table.slots()[0];
-        let estimate = slot.estimate();
+        let estimate = self.entry().estimate();
         if raises_first {
-            self.table.raise(0, estimate);
+            self.list().raise(0, estimate);
         }
-        slot.set_estimate(0);
+        self.entry().set_estimate(0);
         self.put(key, weight);
-        self.table.raise(0, estimate);
+        self.list().raise(0, estimate);
     }
 }
 
-/// What a reader sees of a candidate is of one key, and a key that lacks has an estimate of at most the threshold.
+/// What a reader sees of a candidate is of one key, and a key that lacks has an estimate of at most the bound.
 #[test]
-fn a_reader_sees_each_candidate_or_its_threshold() {
+fn a_reader_sees_each_candidate_or_its_bound() {
     play_reader(true);
 }
 
@@ -94,20 +97,17 @@ fn play_reader(raises_first: bool) {
         world.put(1, 2);
         let writing = Arc::clone(&world);
         let writer = thread::spawn(move || writing.replace(2, 5, raises_first));
-        let found: Vec<Candidate> = world.table.candidates().collect();
-        let threshold = world.table.threshold_since(0);
+        let found: Vec<Candidate> = world.table.candidates(0).collect();
+        let bound = world.list().bound_since(0);
         for candidate in &found {
             let [key, other] = candidate.hash;
-            let of_key = match key {
-                1 => 2..=2,
-                2 => 5..=5,
-                _ => 0..=0,
-            };
+            let weight = if key == 1 { 2 } else { 5 };
             assert_eq!(other, !key);
-            assert!(of_key.contains(&candidate.estimate) && of_key.contains(&candidate.certain));
+            assert_eq!(candidate.estimate, weight);
+            assert_eq!(candidate.certain, weight);
         }
         let has_first = found.iter().any(|candidate| candidate.hash[0] == 1);
-        assert!(has_first || threshold >= 2, "{found:?}, {threshold}");
+        assert!(has_first || bound >= 2, "{found:?}, {bound}");
         writer.join().unwrap();
     });
 }
@@ -122,7 +122,7 @@ fn what_is_certain_was_added() {
             writing.put(1, 2);
             writing.grow(1);
         });
-        let certain = world.table.slots()[0].read().map_or(0, |it| it.certain);
+        let certain = world.table.candidates(0).next().map_or(0, |it| it.certain);
         let added = world.cell.load(Relaxed);
         assert!(certain <= added, "{certain}, {added}");
         writer.join().unwrap();
@@ -134,21 +134,22 @@ fn what_is_certain_was_added() {
 #[test]
 fn what_came_since_a_mark_is_never_too_much() {
     check(|| {
-        let slot = Arc::new(Slot::new());
-        slot.put(&candidate(1, 10, 10));
-        let writing = Arc::clone(&slot);
+        let world = Arc::new(World::new());
+        world.put(1, 10);
+        let writing = Arc::clone(&world);
         let writer = thread::spawn(move || {
             for moment in 1..=2 {
-                writing.mark(moment);
-                writing.grow(10, 1);
+                let certain = writing.slot().certain();
+                writing.entry().mark(Mark { moment, certain });
+                writing.grow(1);
             }
         });
-        let Some(found) = slot.read() else {
+        let Some(found) = world.table.candidates(0).next() else {
             panic!("no other key comes");
         };
         for mark in found.marks {
             let since = found.certain - mark.certain.min(found.certain);
-            let most = match mark.begun {
+            let most = match mark.moment {
                 0 => 12,
                 1 => 2,
                 _ => 1,
@@ -159,26 +160,26 @@ fn what_came_since_a_mark_is_never_too_much() {
     });
 }
 
-/// The thresholds of two moments, the later of which takes the place of an earlier one.
+/// The bounds of two moments, the later of which takes the place of an earlier one.
 #[test]
-fn a_reader_sees_the_threshold_of_each_moment_that_it_asks_for() {
+fn a_reader_sees_the_bound_of_each_moment_that_it_asks_for() {
     check(|| {
-        let table = Arc::new(Table::new(1, 2));
-        table.begin(1, 7);
-        table.begin(2, 3);
+        let table = Arc::new(Table::new(1, [2].into_iter()));
+        table.lists()[0].begin(1, 7);
+        table.lists()[0].begin(2, 3);
         let is_cleared = Arc::new(AtomicU64::new(0));
         let (writing, clearing) = (Arc::clone(&table), Arc::clone(&is_cleared));
         let writer = thread::spawn(move || {
-            writing.begin(3, 1);
-            writing.raise(3, 9);
+            writing.lists()[0].begin(3, 1);
+            writing.lists()[0].raise(3, 9);
             clearing.store(1, Relaxed);
         });
         let cleared = is_cleared.load(Relaxed);
-        let threshold = table.threshold_since(2);
-        assert!(threshold >= 3);
-        assert!(cleared == 0 || threshold == 9, "{threshold}");
+        let bound = table.lists()[0].bound_since(2);
+        assert!(bound >= 3);
+        assert!(cleared == 0 || bound == 9, "{bound}");
         writer.join().unwrap();
-        assert_eq!(table.threshold_since(4), 0);
+        assert_eq!(table.lists()[0].bound_since(4), 0);
     });
 }
 
@@ -237,5 +238,5 @@ fn the_model_finds_what_is_wrong() {
         assert!(found.is_err(), "{way:?} passes");
     }
     let found = catch_unwind(AssertUnwindSafe(|| play_reader(false)));
-    assert!(found.is_err(), "a threshold that is raised too late passes");
+    assert!(found.is_err(), "a bound that is raised too late passes");
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
+use super::keys::{Keys, Place};
 use super::list::List;
-use super::window_list::{Added, WindowList};
-use super::{Lists, Seat};
+use super::window::Window;
+use super::{Lists, Seat, TOTAL};
 use crate::Replica;
 
 /// Where a batch adds, and what it notes of it.
@@ -29,9 +30,28 @@ enum Watch {
 /// The candidates of one thread, for all lists of one sketch.
 #[derive(Debug)]
 struct Candidates {
-    seat: Seat,
     total: List,
-    windows: Box<[WindowList]>,
+    windows: Box<[Window]>,
+    keys: Keys,
+    seat: Seat,
+}
+
+/// A key that was added.
+#[derive(Debug, Clone, Copy)]
+struct Added<'c> {
+    cells: &'c CellIndexes,
+    hash: [u64; 2],
+    weight: u64,
+    /// Whether its count of all time may be above the threshold.
+    is_large: bool,
+}
+
+/// Where a key that was added is among the candidates.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    place: Option<Place>,
+    /// What was certain of it before the add.
+    before: u64,
 }
 
 impl Adder {
@@ -62,19 +82,22 @@ impl Adder {
         weight: Weight,
     ) {
         match &mut self.watch {
+            Watch::Off => {}
             Watch::Listed(candidates) => {
-                let value = replica.own.add_and_read(self.lane.as_mut(), cells, weight);
+                let (threshold, lane) = (candidates.total.threshold(), self.lane.as_mut());
+                let is_large = (replica.own).add_and_compare(lane, cells, weight, threshold);
                 let added = Added {
-                    hash,
                     cells,
-                    weight,
-                    value,
+                    hash: hash.halves(),
+                    weight: weight.into(),
+                    is_large,
                 };
-                candidates.see(replica, self.lane.as_ref(), &added);
+                if candidates.sees(&added) {
+                    candidates.note(replica, self.lane.as_ref(), &added);
+                }
                 return;
             }
             Watch::Unlisted(unlisted) => *unlisted += u64::from(weight),
-            Watch::Off => {}
         }
         match &mut self.lane {
             None => replica.own.add_at(cells, weight),
@@ -82,31 +105,12 @@ impl Adder {
         }
     }
 
-    /// Starts to fetch what an add to these cells reads beside them.
-    #[inline]
-    pub(crate) fn prefetch(&self, cells: &CellIndexes) {
-        if let Watch::Listed(candidates) = &self.watch
-            && let Some(&last) = cells.as_slice().last()
-        {
-            for window in &candidates.windows {
-                window.prefetch(last);
-            }
-        }
-    }
-
     /// What is to be done now and then, and not between two adds.
     pub(crate) fn pause(&mut self, replica: &Replica) {
         match &mut self.watch {
             Watch::Off => {}
-            Watch::Listed(candidates) => {
-                for window in &mut candidates.windows {
-                    window.pause(replica, self.lane.as_ref());
-                }
-            }
-            Watch::Unlisted(unlisted) => {
-                let weight = std::mem::take(unlisted);
-                replica.note_unlisted(weight);
-            }
+            Watch::Listed(candidates) => candidates.pause(replica),
+            Watch::Unlisted(unlisted) => replica.note_unlisted(std::mem::take(unlisted)),
         }
     }
 
@@ -126,52 +130,125 @@ impl Adder {
 
 impl Candidates {
     fn new(replica: &Replica, lists: &Lists, seat: Seat) -> Self {
-        let (total, windows) = lists.tables(&seat);
-        let part = lists.part_of(&seat);
-        let windows = windows.iter().enumerate();
-        let windows =
-            windows.map(|(ring, table)| WindowList::new(Arc::clone(table), replica, ring, part));
+        let table = lists.table(&seat);
+        let keys = Keys::new(Arc::clone(table));
+        let most = lists.candidates;
+        let threshold = keys.list(TOTAL).bound_of(0);
+        let windows = (0..replica.windows.rings().len()).map(|ring| {
+            let seed = lists.seed(&seat, TOTAL + 1 + ring);
+            Window::new(&keys, replica, (TOTAL + 1 + ring, ring), most, seed)
+        });
         Self {
-            total: List::new(Arc::clone(total), 0, total.threshold_of(0)),
             windows: windows.collect(),
+            total: List::new(&keys, TOTAL, most, |_| 0, (0, threshold)),
+            keys,
             seat,
         }
     }
 
-    /// Looks whether a key that was added may be a candidate.
+    /// Whether a key that was added is a candidate, or may be one. Most are not.
     #[inline]
-    fn see(&mut self, replica: &Replica, lane: Option<&Lane>, added: &Added<'_>) {
-        let Some(&last) = added.cells.as_slice().last() else {
-            return;
-        };
-        let is_of_total = self.may_be_of_total(replica, last, added.value);
-        let mut windows = self.windows.iter();
-        if is_of_total || windows.any(|window| window.may_be(last, added.value)) {
-            self.note(replica, lane, last, added);
+    fn sees(&mut self, added: &Added<'_>) -> bool {
+        let mut sees = added.is_large | self.keys.may_have(added.hash);
+        for window in &mut self.windows {
+            sees |= window.sees(added.weight);
         }
-    }
-
-    #[inline]
-    fn may_be_of_total(&self, replica: &Replica, last: u32, value: u32) -> bool {
-        u64::from(value) > self.total.threshold() || replica.own.may_be_above_32_bits(last)
+        sees
     }
 
     #[cold]
     #[inline(never)]
-    fn note(&mut self, replica: &Replica, lane: Option<&Lane>, last: u32, added: &Added<'_>) {
-        let weight = u64::from(added.weight);
-        if weight == 0 {
+    fn note(&mut self, replica: &Replica, lane: Option<&Lane>, added: &Added<'_>) {
+        if added.weight == 0 {
             return;
         }
-        if self.may_be_of_total(replica, last, added.value) {
-            let estimate = replica.own.estimate_added(lane, added.cells);
-            let floor = || replica.floor();
-            self.total.note(added.hash, estimate, weight, floor);
+        let mut found = self.count(replica, added);
+        if added.is_large && !found.is_in(&self.total, &self.keys) {
+            self.look_at_all_time(replica, lane, added, &mut found);
         }
+        for number in 0..self.windows.len() {
+            self.look_at_window(replica, number, added, &mut found);
+        }
+    }
+
+    /// Counts the weight of a key that is a candidate.
+    fn count(&mut self, replica: &Replica, added: &Added<'_>) -> Found {
+        let Some(place) = self.keys.find(added.hash) else {
+            return Found::default();
+        };
         for window in &mut self.windows {
-            if window.may_be(last, added.value) {
-                window.note(replica, added);
-            }
+            window.mark_if_due(&self.keys, replica, place);
         }
+        let slot = self.keys.slot(place);
+        let before = slot.certain();
+        slot.grow(added.weight);
+        Found {
+            place: Some(place),
+            before,
+        }
+    }
+
+    fn look_at_all_time(
+        &mut self,
+        replica: &Replica,
+        lane: Option<&Lane>,
+        added: &Added<'_>,
+        found: &mut Found,
+    ) {
+        let estimate = replica.own.estimate_added(lane, added.cells);
+        let estimate_of = |hash| {
+            let mut cells = CellIndexes::NONE;
+            replica.own.cells_of_into(hash, &mut cells);
+            replica.own.estimate_added(lane, &cells)
+        };
+        let floor = || replica.floor();
+        let admits = (self.total).admits(&mut self.keys, estimate, estimate_of, floor);
+        if admits && let Some(place) = found.or_put(&mut self.keys, added) {
+            self.total.enter(&self.keys, place, estimate, found.before);
+        }
+    }
+
+    fn look_at_window(
+        &mut self,
+        replica: &Replica,
+        number: usize,
+        added: &Added<'_>,
+        found: &mut Found,
+    ) {
+        let window = &mut self.windows[number];
+        if !window.is_due() {
+            return;
+        }
+        window.draw();
+        if found.is_in(window.list(), &self.keys) {
+            return;
+        }
+        if let Some(estimate) = window.look(&mut self.keys, replica, added.cells)
+            && let Some(place) = found.or_put(&mut self.keys, added)
+        {
+            window.enter(&self.keys, place, estimate, found.before);
+        }
+    }
+
+    fn pause(&mut self, replica: &Replica) {
+        for window in &mut self.windows {
+            window.pause(&mut self.keys, replica);
+        }
+    }
+}
+
+impl Found {
+    fn is_in(&self, list: &List, keys: &Keys) -> bool {
+        self.place.is_some_and(|place| list.has(keys, place))
+    }
+
+    /// The place of the key, which is put somewhere if it has none.
+    fn or_put(&mut self, keys: &mut Keys, added: &Added<'_>) -> Option<Place> {
+        if self.place.is_none() {
+            let place = keys.put(added.hash)?;
+            keys.slot(place).grow(added.weight);
+            self.place = Some(place);
+        }
+        self.place
     }
 }

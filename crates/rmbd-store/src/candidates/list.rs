@@ -1,58 +1,63 @@
-//! A thread's own side of a table of candidates: where which key is, and who leaves.
-
-use std::sync::Arc;
+//! A thread's own side of one list: its threshold, and who leaves.
 
 use rmbd_sketch::KeyHash;
 
-use super::slot::{Candidate, Mark, Slot};
-use super::table::Table;
+use super::keys::{Keys, Place};
+use super::slot::Mark;
 
-/// A place in a table; there are at most [`PLACES_MAX`](super::PLACES_MAX).
-type Place = u16;
-/// No place.
-const NONE: Place = Place::MAX;
-/// Of so many candidates one leaves when there is no room: those with the least estimates.
+/// Of so many candidates one leaves where there is no room: those with the least estimates.
 const LEAVING_PART: usize = 4;
 /// So many keys are looked at in vain before the threshold is compared with the floor, which grows with all that is
 /// added.
 const IN_VAIN_MAX: u32 = 64;
 
-/// The candidates of one thread for one list. It allocates when it is made, and never again.
+/// How often the least estimates are renewed before all are.
+const RENEWALS: usize = 4;
+
+/// One list of a thread's candidates. It allocates when it is made, and never again.
 #[derive(Debug)]
 pub(super) struct List {
-    table: Arc<Table>,
-    /// A key may only enter with an estimate above this.
+    /// A key enters only with an estimate above this.
     threshold: u64,
-    /// The moment whose threshold it is.
+    /// What is beyond the threshold where not each add is looked at.
+    slack: fn(u64) -> u64,
+    /// The moment that began last.
     moment: u64,
     /// Candidates whose later mark was made before this moment get another.
     mark_before: u64,
     /// Keys that were looked at and did not enter.
     in_vain: u32,
-    /// Places by hash, in a table with twice as many entries as there are places (open addressing, linear probing).
-    index: Box<[Place]>,
-    /// Places without a candidate.
-    free: Vec<Place>,
-    /// Where places are sorted.
+    number: usize,
+    candidates: usize,
+    candidates_max: usize,
+    /// Where candidates are sorted, and which of them have an estimate of now.
     order: Vec<Place>,
+    is_fresh: Box<[bool]>,
 }
 
 impl List {
-    /// Goes on with a table, which nobody else writes, at a moment from which this threshold is in force.
-    pub(super) fn new(table: Arc<Table>, moment: u64, threshold: u64) -> Self {
-        let places = table.slots().len();
-        table.begin(moment, threshold);
+    /// Goes on with a list of so many candidates at most, at a moment from which this threshold is in force.
+    pub(super) fn new(
+        keys: &Keys,
+        number: usize,
+        candidates_max: usize,
+        slack: fn(u64) -> u64,
+        (moment, threshold): (u64, u64),
+    ) -> Self {
+        let entries = keys.list(number).entries();
         let mut list = Self {
             threshold,
+            slack,
             moment,
             mark_before: 0,
             in_vain: 0,
-            index: vec![NONE; 2 * places].into(),
-            free: Vec::with_capacity(places),
-            order: Vec::with_capacity(places),
-            table,
+            number,
+            candidates: entries.iter().filter(|entry| entry.estimate() > 0).count(),
+            candidates_max,
+            order: Vec::with_capacity(entries.len()),
+            is_fresh: vec![false; entries.len()].into(),
         };
-        list.tidy();
+        list.begin(keys, moment, threshold, 0);
         list
     }
 
@@ -62,190 +67,166 @@ impl List {
         self.threshold
     }
 
-    /// Notes an add that was made: a key's weight, which is not 0, and its estimate after that. Where all places are
-    /// taken some candidates leave, and the threshold is at least `floor` then.
-    pub(super) fn note(
-        &mut self,
-        hash: KeyHash,
-        estimate: u64,
-        weight: u64,
-        floor: impl FnOnce() -> u64,
-    ) {
-        let (hash, estimate) = (hash.halves(), estimate.max(1));
-        if let Some(place) = self.find(hash) {
-            let slot = &self.table.slots()[place];
-            self.mark_if_due(slot);
-            return slot.grow(estimate, weight);
-        }
-        if estimate <= self.threshold {
-            self.in_vain = self.in_vain.wrapping_add(1);
-            if self.in_vain.is_multiple_of(IN_VAIN_MAX) {
-                // The threshold is not 0, so all places have been taken once.
-                self.raise(floor());
-            }
-            return;
-        }
-        if self.free.is_empty() {
-            let left = self.let_leave();
-            self.raise(left.max(floor()));
-            self.clear();
-            if estimate <= self.threshold {
-                return;
-            }
-        }
-        self.enter(hash, estimate, weight);
+    /// Whether the key at a place is a candidate of this list.
+    pub(super) fn has(&self, keys: &Keys, place: Place) -> bool {
+        keys.entry(self.number, place).estimate() > 0
     }
 
     /// From this moment on this threshold is in force, and candidates get marks that have none since another.
-    pub(super) fn begin(&mut self, moment: u64, threshold: u64, mark_before: u64) {
+    pub(super) fn begin(&mut self, keys: &Keys, moment: u64, threshold: u64, mark_before: u64) {
         (self.moment, self.threshold) = (moment, threshold);
         self.mark_before = mark_before;
-        self.table.begin(moment, threshold);
+        keys.list(self.number).begin(moment, self.bound());
     }
 
-    /// Gives each candidate from the place `first` on, `most` of them at most, the estimate that `look` has of it. It
-    /// leaves if that is 0. Returns the place after the last one, or `None` at the end.
+    /// A key has this estimate, and is no candidate of this list. Makes room for it and returns true if it is above the
+    /// threshold. `estimate_of` tells what a candidate's estimate is now; the threshold is at least `floor` once all
+    /// places were taken.
+    pub(super) fn admits(
+        &mut self,
+        keys: &mut Keys,
+        estimate: u64,
+        estimate_of: impl FnMut(KeyHash) -> u64,
+        floor: impl FnOnce() -> u64,
+    ) -> bool {
+        if estimate > self.threshold && self.candidates >= self.candidates_max {
+            let left = self.let_leave(keys, estimate_of);
+            self.raise(keys, left.max(floor()));
+            self.clear(keys);
+        } else if estimate <= self.threshold {
+            self.in_vain = self.in_vain.wrapping_add(1);
+            if self.in_vain.is_multiple_of(IN_VAIN_MAX) {
+                // The threshold is not 0, so all places were taken once.
+                self.raise(keys, floor());
+            }
+        }
+        estimate > self.threshold
+    }
+
+    /// The key at a place becomes a candidate, of which so much was certain before it was added.
+    pub(super) fn enter(&mut self, keys: &Keys, place: Place, estimate: u64, certain: u64) {
+        let moment = self.moment;
+        keys.entry(self.number, place)
+            .enter(estimate, Mark { moment, certain });
+        keys.list(self.number).note_entered();
+        self.candidates += 1;
+    }
+
+    /// Gives each candidate from the place `first` on, of so many places, the estimate that `look` has of it. It
+    /// leaves if that is 0. Returns the next place, or `None` at the end.
     pub(super) fn look_through(
         &mut self,
-        first: usize,
-        most: usize,
+        keys: &mut Keys,
+        first: Place,
+        places: Place,
         mut look: impl FnMut(KeyHash) -> u64,
-    ) -> Option<usize> {
-        let slots = self.table.slots();
-        let end = (first + most).min(slots.len());
-        let mut has_left = false;
-        for slot in &slots[first..end] {
-            if slot.estimate() == 0 {
-                continue;
+    ) -> Option<Place> {
+        let all = keys.list(self.number).entries().len() as Place;
+        let end = (first + places).min(all);
+        let before = self.candidates;
+        for place in first..end {
+            if self.has(keys, place) {
+                self.mark_if_due(keys, place);
+                let estimate = look(KeyHash::of_halves(keys.slot(place).hash()));
+                keys.entry(self.number, place).set_estimate(estimate);
+                self.candidates -= usize::from(estimate == 0);
             }
-            self.mark_if_due(slot);
-            let estimate = look(KeyHash::of_halves(slot.hash()));
-            slot.set_estimate(estimate);
-            has_left |= estimate == 0;
         }
-        let next = (end < slots.len()).then_some(end);
-        if has_left {
-            self.tidy();
+        if self.candidates < before {
+            keys.tidy();
         }
-        next
+        (end < all).then_some(end)
     }
 
     /// Finds the threshold anew, after the estimates have become smaller: as many candidates leave as if there were no
     /// room, and where there are few anyway, each key may enter.
-    pub(super) fn settle(&mut self) {
-        let left = self.let_leave();
-        self.table.raise(self.moment, left);
-        self.clear();
+    pub(super) fn settle(&mut self, keys: &mut Keys) {
+        let number = self.number;
+        let left = self.order(keys);
         self.threshold = left;
+        keys.list(number).raise(self.moment, self.bound());
+        self.clear(keys);
     }
 
-    /// Puts those candidates at the end of `order` of which the places are needed, and returns the largest of their
-    /// estimates.
-    fn let_leave(&mut self) -> u64 {
-        let slots = self.table.slots();
-        let stay = slots.len() - slots.len().div_ceil(LEAVING_PART);
+    /// Marks a candidate if its later mark is old.
+    #[inline]
+    pub(super) fn mark_if_due(&self, keys: &Keys, place: Place) {
+        let entry = keys.entry(self.number, place);
+        if entry.marked() < self.mark_before {
+            let (moment, certain) = (self.moment, keys.slot(place).certain());
+            entry.mark(Mark { moment, certain });
+        }
+    }
+
+    /// Puts those that are to leave into `order`, and returns the largest of their estimates, which are those of now.
+    fn let_leave(&mut self, keys: &Keys, mut estimate_of: impl FnMut(KeyHash) -> u64) -> u64 {
+        let number = self.number;
+        self.is_fresh.fill(false);
+        let mut renew = |place: Place, is_fresh: &mut bool| {
+            if !std::mem::replace(is_fresh, true) {
+                let estimate = estimate_of(KeyHash::of_halves(keys.slot(place).hash()));
+                keys.entry(number, place).set_estimate(estimate.max(1));
+            }
+        };
+        // Mostly the least ones are soon found. Estimates of all time only grow, and large ones need not be renewed.
+        for _ in 0..RENEWALS {
+            let largest = self.order(keys);
+            let mut leaving = self.order.iter();
+            if leaving.all(|&place| self.is_fresh[place as usize]) {
+                return largest;
+            }
+            for &place in &self.order {
+                renew(place, &mut self.is_fresh[place as usize]);
+            }
+        }
+        for (place, is_fresh) in (0..).zip(&mut self.is_fresh) {
+            if keys.entry(number, place).estimate() > 0 {
+                renew(place, is_fresh);
+            }
+        }
+        self.order(keys)
+    }
+
+    /// The same with estimates as they are.
+    fn order(&mut self, keys: &Keys) -> u64 {
+        let entries = keys.list(self.number).entries();
+        let stay = self.candidates_max - self.candidates_max.div_ceil(LEAVING_PART);
+        let leaving = self.candidates.saturating_sub(stay);
         self.order.clear();
-        let taken = (0..slots.len()).filter(|&place| slots[place].estimate() > 0);
-        self.order.extend(taken.map(|place| place as Place));
-        let Some(leaving) = self.order.len().checked_sub(stay).filter(|&it| it > 0) else {
-            self.order.clear();
+        if leaving == 0 {
             return 0;
-        };
+        }
+        let is_candidate = |&place: &Place| entries[place as usize].estimate() > 0;
+        let places = (0..entries.len() as Place).filter(is_candidate);
+        self.order.extend(places);
         let rank = |place: &Place| {
-            let slot = &slots[usize::from(*place)];
-            (slot.estimate(), slot.certain())
+            let estimate = entries[*place as usize].estimate();
+            (estimate, keys.slot(*place).certain())
         };
-        let (_, largest, _) = self
-            .order
-            .select_nth_unstable_by_key(leaving - 1, |place| rank(place));
-        let largest = rank(largest).0;
+        let (_, largest, _) = self.order.select_nth_unstable_by_key(leaving - 1, rank);
+        let (largest, _) = rank(largest);
         self.order.truncate(leaving);
         largest
     }
 
-    fn raise(&mut self, threshold: u64) {
+    fn raise(&mut self, keys: &Keys, threshold: u64) {
         self.threshold = self.threshold.max(threshold);
-        self.table.raise(self.moment, self.threshold);
+        keys.list(self.number).raise(self.moment, self.bound());
     }
 
-    /// Clears the places in `order`.
-    fn clear(&mut self) {
+    /// Those in `order` leave.
+    fn clear(&mut self, keys: &mut Keys) {
         if self.order.is_empty() {
             return;
         }
         for &place in &self.order {
-            self.table.slots()[usize::from(place)].set_estimate(0);
+            keys.entry(self.number, place).set_estimate(0);
         }
-        self.tidy();
+        self.candidates -= self.order.len();
+        keys.tidy();
     }
 
-    fn mark_if_due(&self, slot: &Slot) {
-        if slot.marked() < self.mark_before {
-            slot.mark(self.moment);
-        }
-    }
-
-    fn enter(&mut self, hash: [u64; 2], estimate: u64, weight: u64) {
-        let Some(place) = self.free.pop() else {
-            return;
-        };
-        let began = Mark {
-            begun: self.moment,
-            certain: 0,
-        };
-        self.table.slots()[usize::from(place)].put(&Candidate {
-            hash,
-            estimate,
-            certain: weight,
-            marks: [began; 2],
-        });
-        self.table.note_entered();
-        self.insert(hash, place);
-    }
-
-    fn find(&self, hash: [u64; 2]) -> Option<usize> {
-        let mut at = self.home(hash);
-        // There are twice as many entries as places, so one of them is empty.
-        loop {
-            let place = self.index[at];
-            if place == NONE {
-                return None;
-            }
-            let place = usize::from(place);
-            if self.table.slots()[place].hash() == hash {
-                return Some(place);
-            }
-            at = (at + 1) % self.index.len();
-        }
-    }
-
-    fn insert(&mut self, hash: [u64; 2], place: Place) {
-        let mut at = self.home(hash);
-        while self.index[at] != NONE {
-            at = (at + 1) % self.index.len();
-        }
-        self.index[at] = place;
-    }
-
-    /// The first entry where a hash may be. Both halves count: of some families the lower one alone is no hash.
-    fn home(&self, [low, high]: [u64; 2]) -> usize {
-        // Fibonacci hashing; the length is a power of two.
-        let mixed = (low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize & (self.index.len() - 1)
-    }
-
-    /// Finds out which places are free, and makes the index anew.
-    fn tidy(&mut self) {
-        self.index.fill(NONE);
-        self.free.clear();
-        for place in (0..self.table.slots().len()).rev() {
-            let slot = &self.table.slots()[place];
-            if slot.estimate() == 0 {
-                self.free.push(place as Place);
-            } else {
-                let hash = slot.hash();
-                self.insert(hash, place as Place);
-            }
-        }
+    fn bound(&self) -> u64 {
+        self.threshold.saturating_add((self.slack)(self.threshold))
     }
 }

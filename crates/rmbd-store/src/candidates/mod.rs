@@ -78,12 +78,13 @@
 //! a probability of 2^-128 for two keys. Of FNV anybody can make such keys.
 
 mod adder;
+mod keys;
 mod list;
 mod names;
 mod slot;
 mod table;
 mod top_keys;
-mod window_list;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -99,8 +100,8 @@ use crossbeam_utils::CachePadded;
 use rmbd_sketch::{Geometry, HashFamily, Lane, lanes_of};
 
 use self::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use crate::memory::MemoryLimit;
-use crate::windows::{LastRowsPlan, WindowPlan};
+use crate::memory::{MemoryLimit, MemoryShare};
+use crate::windows::WindowPlan;
 use table::Table;
 
 /// The atomics that [`slot`] and [`table`] are written with; `tests/loom_candidates.rs` puts a model of them in this
@@ -117,11 +118,10 @@ pub const TOP_MAX: usize = 1_000;
 /// The number of keys that a list tells where nothing else is said.
 pub const TOP_DEFAULT: usize = 100;
 
-/// Largest number of places of a table.
-const PLACES_MAX: usize = 1 << 11;
-const _: () = assert!(2 * TOP_MAX <= PLACES_MAX);
-/// Smallest number of places: a key that comes often must not be driven out by each that comes once.
-const PLACES_MIN: usize = 16;
+/// The list of all time, among the lists of a table. Those of windows follow, in the order of their rings.
+const TOTAL: usize = 0;
+/// Smallest number of candidates of a list: a key that comes often must not be driven out by each that comes once.
+const CANDIDATES_MIN: usize = 16;
 /// Seats beyond those of the data threads, for a program that adds to the sketches of its node. Who finds none adds
 /// without a table.
 const SPARE_SEATS: usize = 4;
@@ -159,43 +159,31 @@ impl TopPlan<'_> {
     /// Bytes of all lists, with all that belongs to them. All of them are reserved when the sketch is made.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let windows = self.windows.len() as u64;
-        let last_rows = self.last_rows().map_or(0, |rows| rows.memory_bytes());
-        self.table_bytes() + windows * last_rows
-    }
-
-    /// The same without the last rows that stand beside the snapshots of windows.
-    fn table_bytes(&self) -> u64 {
         if !self.has_lists() {
             return 0;
         }
-        let places = self.places();
-        let moments = self.windows.iter().map(moments_of);
-        let tables = moments.chain([1]).map(|it| Table::bytes_of(places, it));
-        let seats = self.seats() as u64;
-        seats * tables.sum::<u64>() + Wanted::bytes_of(places, self.names())
+        let table = Table::bytes_of(self.places(), self.moments());
+        let names = Wanted::bytes_of(self.candidates(), self.places());
+        self.seats() as u64 * table + names
     }
 
     pub(crate) fn has_lists(&self) -> bool {
         self.top > 0 && self.family.hash(b"", self.geometry).is_some()
     }
 
-    /// Whose last rows stand beside the snapshots of a window.
-    pub(crate) fn last_rows(&self) -> Option<LastRowsPlan> {
-        self.has_lists().then(|| LastRowsPlan {
-            geometry: self.geometry,
-            lanes: self.lanes(),
-        })
-    }
-
     /// Candidates of a list: twice as many as it tells, rounded up to a power of two.
-    fn places(&self) -> usize {
-        (2 * self.top).next_power_of_two().max(PLACES_MIN)
+    fn candidates(&self) -> usize {
+        (2 * self.top).next_power_of_two().max(CANDIDATES_MIN)
     }
 
-    /// Names that are kept: for each list those of as many keys as a table has places.
-    fn names(&self) -> usize {
-        self.places() * (1 + self.windows.len())
+    /// Places of a table. So many names are kept, too: for each list those of as many keys as a table has of it.
+    fn places(&self) -> usize {
+        self.candidates() * (1 + self.windows.len())
+    }
+
+    /// Of so many moments bounds are remembered, for each list of a table.
+    fn moments(&self) -> impl Iterator<Item = usize> {
+        [1].into_iter().chain(self.windows.iter().map(moments_of))
     }
 
     fn lanes(&self) -> usize {
@@ -219,24 +207,24 @@ fn moments_of(window: &WindowPlan) -> usize {
 #[derive(Debug)]
 pub(crate) struct Lists {
     top: usize,
-    /// Places of each table.
-    places: usize,
+    /// Candidates that one table has of one list at most.
+    candidates: usize,
     /// One for each lane first, in their order, then those of threads that share cells.
     seats: Box<[SharedSeat]>,
     lanes: usize,
     wanted: Arc<Wanted>,
+    seed: u64,
     unlisted: CachePadded<AtomicU64>,
 }
 
-/// The tables of one thread.
+/// The table of one thread.
 #[derive(Debug)]
 struct SharedSeat {
     is_taken: AtomicBool,
-    total: Arc<Table>,
-    windows: Box<[Arc<Table>]>,
+    table: Arc<Table>,
 }
 
-/// A thread's right to write the tables of a seat. No other value stands for the same seat.
+/// A thread's right to write the table of a seat. No other value stands for the same seat.
 #[derive(Debug)]
 pub(crate) struct Seat(usize);
 
@@ -244,25 +232,26 @@ impl Lists {
     /// The lists of a plan, if it has any.
     pub(crate) fn try_new(
         plan: &TopPlan<'_>,
-        memory: &crate::memory::MemoryShare,
+        memory: &MemoryShare,
     ) -> Result<Option<Self>, MemoryLimit> {
         if !plan.has_lists() {
             return Ok(None);
         }
-        memory.reserve(plan.table_bytes())?;
-        let places = plan.places();
-        let table = |moments| Arc::new(Table::new(places, moments));
+        memory.reserve(plan.memory_bytes())?;
         let seat = |_| SharedSeat {
             is_taken: AtomicBool::new(false),
-            total: table(1),
-            windows: plan.windows.iter().map(moments_of).map(table).collect(),
+            table: Arc::new(Table::new(plan.places(), plan.moments())),
         };
         Ok(Some(Self {
             top: plan.top,
-            places,
+            candidates: plan.candidates(),
             seats: (0..plan.seats()).map(seat).collect(),
             lanes: plan.lanes(),
-            wanted: Arc::new(Wanted::new(places)),
+            wanted: Arc::new(Wanted::new(plan.candidates())),
+            seed: match plan.family {
+                HashFamily::Xxh3 { seed } => seed,
+                HashFamily::Fnv => 0,
+            },
             unlisted: CachePadded::default(),
         }))
     }
@@ -295,47 +284,46 @@ impl Lists {
         self.seats[*number].is_taken.store(false, Release);
     }
 
-    fn tables(&self, Seat(number): &Seat) -> (&Arc<Table>, &[Arc<Table>]) {
-        let seat = &self.seats[*number];
-        (&seat.total, &seat.windows)
+    fn table(&self, Seat(number): &Seat) -> &Arc<Table> {
+        &self.seats[*number].table
     }
 
-    /// The part of the sketch's last rows to which the thread of a seat adds, if it is kept.
-    fn part_of(&self, Seat(number): &Seat) -> Option<usize> {
-        match self.lanes {
-            0 => Some(0),
-            lanes => Some(*number).filter(|&number| number < lanes),
-        }
+    /// A seed for what a thread of a seat draws for a list.
+    fn seed(&self, Seat(number): &Seat, list: usize) -> u64 {
+        let [number, list] = [*number, list].map(|it| it as u64);
+        self.seed ^ (number << 32 | list).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The tables of one list, of all threads: that of all time, or that of a window.
-    fn all(&self, ring: Option<usize>) -> impl Iterator<Item = &Arc<Table>> {
-        self.seats.iter().filter_map(move |seat| match ring {
-            None => Some(&seat.total),
-            Some(ring) => seat.windows.get(ring),
-        })
+    /// The tables of all threads.
+    fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.seats.iter().map(|seat| &seat.table)
     }
 
     /// The count above which a list has every key that was added here, for what was added since a moment: see the head
     /// of this file. The caller has read all candidates before.
-    fn complete_above(&self, ring: Option<usize>, moment: u64) -> u64 {
-        let mut thresholds = self.all(ring).map(|table| table.threshold_since(moment));
-        let of_lanes = thresholds.by_ref().take(self.lanes);
-        let of_lanes = of_lanes.fold(0, u64::saturating_add);
-        let of_shared = thresholds.max().unwrap_or_default();
-        of_lanes
-            .saturating_add(of_shared)
-            .saturating_add(self.unlisted())
+    fn complete_above(&self, list: usize, moment: u64) -> u64 {
+        let bound = |table: &Arc<Table>| table.lists()[list].bound_since(moment);
+        let (lanes, shared) = self.seats.split_at(self.lanes);
+        let [of_lanes, of_shared] =
+            [lanes, shared].map(|seats| seats.iter().map(|seat| bound(&seat.table)));
+        let of_lanes = match list {
+            // Each thread has compared what it added itself.
+            TOTAL => of_lanes.fold(0, u64::saturating_add),
+            // Each thread has compared what all have added.
+            _ => of_lanes.max().unwrap_or_default(),
+        };
+        let of_shared = of_shared.max().unwrap_or_default();
+        let bound = match list {
+            TOTAL => of_lanes.saturating_add(of_shared),
+            _ => of_lanes.max(of_shared),
+        };
+        bound.saturating_add(self.unlisted())
     }
 
     /// Keys that became candidates so far.
     fn entered(&self) -> u64 {
-        let windows = self.seats.iter().flat_map(|seat| &seat.windows);
-        let totals = self.seats.iter().map(|seat| &seat.total);
-        let tables = totals.chain(windows);
-        tables
-            .map(|table| table.entered())
-            .fold(0, u64::wrapping_add)
+        let lists = self.tables().flat_map(|table| table.lists());
+        lists.map(|list| list.entered()).fold(0, u64::wrapping_add)
     }
 
     /// Weight that was added by those who have no table.

@@ -1,75 +1,99 @@
-//! The candidates of one thread for one list, and the thresholds that were in force.
+//! The candidates of one thread, which it writes and any thread reads.
 
 use super::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
-use super::slot::{Candidate, Slot};
+use super::slot::{Candidate, Entry, Slot};
 
-/// A table that its thread writes and any thread reads. It is *complete above* its threshold: see the head of
-/// `candidates`.
+/// The keys that are candidates of some list, and the lists.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Box<[Slot]>,
-    /// The thresholds of the last moments, each at the place of its moment: see [`Table::begin`].
+    lists: Box<[SharedList]>,
+}
+
+/// What one list has of the keys in a table. It is complete above its *bounds*: see the head of `candidates`.
+#[derive(Debug)]
+pub(super) struct SharedList {
+    /// One for each place of the table.
+    entries: Box<[Entry]>,
+    /// The bounds of the last moments, each at the place of its moment.
     records: Box<[Record]>,
     /// Keys that became candidates.
     entered: AtomicU64,
 }
 
-/// The largest threshold that was in force from one moment to the next.
+/// The largest bound that held from one moment to the next.
 #[derive(Debug)]
 struct Record {
     moment: AtomicU64,
-    threshold: AtomicU64,
+    bound: AtomicU64,
 }
 
 impl Table {
-    /// An empty table with so many places, which remembers the thresholds of so many moments.
-    pub(super) fn new(places: usize, moments: usize) -> Self {
-        let record = |_| Record {
-            moment: AtomicU64::new(0),
-            threshold: AtomicU64::new(0),
-        };
+    /// An empty table with so many places, and with a list for each number of moments of which bounds are remembered.
+    pub(super) fn new(places: usize, moments: impl Iterator<Item = usize>) -> Self {
         Self {
             slots: (0..places).map(|_| Slot::new()).collect(),
+            lists: moments
+                .map(|moments| SharedList::new(places, moments))
+                .collect(),
+        }
+    }
+
+    /// Bytes of such a table.
+    pub(super) fn bytes_of(places: usize, moments: impl Iterator<Item = usize>) -> u64 {
+        let list = |moments| places * size_of::<Entry>() + moments * size_of::<Record>();
+        let lists: usize = moments.map(list).sum();
+        (places * size_of::<Slot>() + lists) as u64
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn lists(&self) -> &[SharedList] {
+        &self.lists
+    }
+
+    /// The candidates of a list as they are now. Any thread may call this. Whoever asks for a
+    /// [bound](SharedList::bound_since) after it misses no key above that.
+    pub(super) fn candidates(&self, list: usize) -> impl Iterator<Item = Candidate> + '_ {
+        let entries = self.lists.get(list).map(|list| &list.entries);
+        let entries = entries.into_iter().flatten();
+        let places = self.slots.iter().zip(entries);
+        places.filter_map(|(slot, entry)| slot.read(entry))
+    }
+}
+
+impl SharedList {
+    fn new(places: usize, moments: usize) -> Self {
+        let record = |_| Record {
+            moment: AtomicU64::new(0),
+            bound: AtomicU64::new(0),
+        };
+        Self {
+            entries: (0..places).map(|_| Entry::new()).collect(),
             records: (0..moments).map(record).collect(),
             entered: AtomicU64::new(0),
         }
     }
 
-    /// Bytes of such a table.
-    pub(super) fn bytes_of(places: usize, moments: usize) -> u64 {
-        (places * size_of::<Slot>() + moments * size_of::<Record>()) as u64
-    }
-
-    /// The places.
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// The candidates as they are now. Any thread may call this. Whoever asks for a
-    /// [threshold](Self::threshold_since) after it misses no key above that.
-    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
-        self.slots.iter().filter_map(Slot::read)
-    }
-
-    /// The largest threshold that was in force since a moment. Any thread may call this, after it has read the
-    /// candidates.
-    pub(super) fn threshold_since(&self, moment: u64) -> u64 {
+    /// The largest bound that held since a moment. Any thread may call this, after it has read the candidates.
+    pub(super) fn bound_since(&self, moment: u64) -> u64 {
         fence(Acquire);
-        let records = self.records.iter();
-        let thresholds = records.map(|record| {
-            // The moment is written behind the threshold.
+        let bounds = self.records.iter().map(|record| {
+            // The moment is written behind the bound.
             let began = record.moment.load(Acquire);
             if began >= moment {
-                record.threshold.load(Relaxed)
+                record.bound.load(Relaxed)
             } else {
                 0
             }
         });
-        thresholds.max().unwrap_or_default()
+        bounds.max().unwrap_or_default()
     }
 
     /// Keys that became candidates so far. The number stands for itself.
@@ -79,29 +103,33 @@ impl Table {
 }
 
 /// The calls of the one thread whose table it is.
-impl Table {
-    /// From this moment on, which is not before the one that began last, this threshold is in force.
-    pub(super) fn begin(&self, moment: u64, threshold: u64) {
-        let most = threshold.max(self.threshold_of(moment));
+impl SharedList {
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// From this moment on, which is not before the one that began last, this bound holds.
+    pub(super) fn begin(&self, moment: u64, bound: u64) {
+        let most = bound.max(self.bound_of(moment));
         let record = self.record(moment);
-        record.threshold.store(most, Relaxed);
+        record.bound.store(most, Relaxed);
         record.moment.store(moment, Release);
     }
 
-    /// The threshold that is in force is raised, before candidates leave. The moment is the one that began last.
-    pub(super) fn raise(&self, moment: u64, threshold: u64) {
+    /// The bound is raised, before candidates leave. The moment is the one that began last.
+    pub(super) fn raise(&self, moment: u64, bound: u64) {
         let record = self.record(moment);
-        let most = record.threshold.load(Relaxed).max(threshold);
-        record.threshold.store(most, Relaxed);
-        // This comes before what is cleared: see `slot`.
+        let most = record.bound.load(Relaxed).max(bound);
+        record.bound.store(most, Relaxed);
+        // This comes before estimates of 0: see `slot`.
         fence(Release);
     }
 
-    /// The largest threshold that was in force since a moment, if that one began last.
-    pub(super) fn threshold_of(&self, moment: u64) -> u64 {
+    /// The largest bound that held since a moment, if that one began last.
+    pub(super) fn bound_of(&self, moment: u64) -> u64 {
         let record = self.record(moment);
         match record.moment.load(Relaxed) == moment {
-            true => record.threshold.load(Relaxed),
+            true => record.bound.load(Relaxed),
             false => 0,
         }
     }

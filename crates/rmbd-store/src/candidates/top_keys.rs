@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rmbd_sketch::{CellIndexes, KeyHash};
 
 use super::slot::{Candidate, Mark};
-use super::{Lists, SPARE_MOMENTS};
+use super::{Lists, SPARE_MOMENTS, TOTAL};
 use crate::windows::{Resolved, Ring};
 use crate::{Estimate, Replica, WindowQuestion};
 
@@ -129,8 +129,8 @@ impl TopKeys {
         let Some(lists) = &self.replica.lists else {
             return TopList::unknown();
         };
-        let merged = merged(lists, None, |candidate| candidate.certain);
-        let complete_above = lists.complete_above(None, 0);
+        let merged = merged(lists, TOTAL, |candidate| candidate.certain);
+        let complete_above = lists.complete_above(TOTAL, 0);
         let estimate = |cells: &CellIndexes| self.replica.estimate_at(cells);
         self.told(merged, most, complete_above, estimate)
     }
@@ -144,13 +144,14 @@ impl TopKeys {
         let (Some(lists), Some(ring)) = (&self.replica.lists, windows.rings().get(number)) else {
             return TopList::unknown();
         };
+        let list = TOTAL + 1 + number;
         let mut found = (Vec::new(), u64::MAX);
         for _ in 0..TRIES {
             // Snapshots are counted first: more thresholds count at most.
             let begun = ring.begun();
             let certain = |candidate: &Candidate| certain_in(ring, question, candidate);
-            let merged = merged(lists, Some(number), certain);
-            let complete_above = lists.complete_above(Some(number), begun - ring.len());
+            let merged = merged(lists, list, certain);
+            let complete_above = lists.complete_above(list, begun - ring.len());
             if ring.begun() < begun + SPARE_MOMENTS {
                 found = (merged, complete_above);
                 break;
@@ -165,15 +166,13 @@ impl TopKeys {
 
     /// The keys whose names are kept: of each list the largest, as many as a table has places.
     fn named(&self, lists: &Lists) -> HashSet<KeyHash> {
-        let rings = 0..self.replica.windows.rings().len();
-        let all = std::iter::once(None).chain(rings.map(Some));
         let mut keep = HashSet::new();
-        for ring in all {
-            let mut merged = merged(lists, ring, |candidate| candidate.certain);
-            if merged.len() > lists.places {
+        for list in 0..=TOTAL + self.replica.windows.rings().len() {
+            let mut merged = merged(lists, list, |candidate| candidate.certain);
+            if merged.len() > lists.candidates {
                 let by_estimate = |it: &Merged| std::cmp::Reverse((it.estimate, it.hash));
-                merged.select_nth_unstable_by_key(lists.places, by_estimate);
-                merged.truncate(lists.places);
+                merged.select_nth_unstable_by_key(lists.candidates, by_estimate);
+                merged.truncate(lists.candidates);
             }
             keep.extend(merged.iter().map(|it| it.hash));
         }
@@ -219,8 +218,8 @@ impl TopList<'_> {
 }
 
 /// The candidates of a list, each once, with the largest of their estimates and the sum of what is certain.
-fn merged(lists: &Lists, ring: Option<usize>, certain: impl Fn(&Candidate) -> u64) -> Vec<Merged> {
-    let candidates = lists.all(ring).flat_map(|table| table.candidates());
+fn merged(lists: &Lists, list: usize, certain: impl Fn(&Candidate) -> u64) -> Vec<Merged> {
+    let candidates = lists.tables().flat_map(|table| table.candidates(list));
     let mut all: Vec<Merged> = candidates
         .map(|candidate| Merged {
             hash: KeyHash::of_halves(candidate.hash),
@@ -244,8 +243,9 @@ fn merged(lists: &Lists, ring: Option<usize>, certain: impl Fn(&Candidate) -> u6
 fn certain_in(ring: &Ring, question: &WindowQuestion, candidate: &Candidate) -> u64 {
     let from_ns = question.begins_ns();
     let is_in = |mark: &&Mark| {
-        // A mark of so many begun snapshots was made after the last of them began, so after the one before it ended.
-        let before = mark.begun.checked_sub(2);
+        // A moment is the number of begun snapshots. It came after the last of them began, so after the one before it
+        // ended.
+        let before = mark.moment.checked_sub(2);
         before.is_some_and(|number| {
             let ended_ns = ring.ended_ns(number);
             ring.has(number) && ended_ns >= from_ns

@@ -203,7 +203,6 @@ impl State {
             false => 1,
         };
         let number = ring.begin(next_due_ns(ring, now_ns));
-        let is_there = is_there && ring.last_rows_with(number).is_none();
         Hand {
             number,
             next: if is_there {
@@ -224,14 +223,6 @@ impl Hand {
     fn copy(&mut self, ring: &Ring, replica: &Replica, counted: Counted, end: usize) {
         let numbers = self.next..end;
         self.next = end;
-        if let Some(rows) = ring.last_rows_with(self.number) {
-            let fold = ring.plan().fold();
-            rows.copy(
-                self.number,
-                &replica.own,
-                numbers.start * fold..numbers.end * fold,
-            );
-        }
         if counted == self.before {
             return self.copy_the_one_before(ring, numbers);
         }
@@ -288,7 +279,7 @@ impl Hand {
 
 /// Equal values are not written, so that a page of zeros stays untouched.
 #[inline]
-pub(super) fn put(cell: &AtomicU32, value: u32) {
+fn put(cell: &AtomicU32, value: u32) {
     if cell.load(Relaxed) != value {
         cell.store(value, Relaxed);
     }

@@ -23,7 +23,6 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "merges with ages use it"))]
 mod booking;
 mod copier;
-mod last_rows;
 mod plan;
 mod question;
 mod read;
@@ -33,18 +32,16 @@ mod tests;
 mod turns;
 mod weight;
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(super) use copier::Copier;
 pub use copier::Snapshot;
-pub(crate) use last_rows::{LastRow, LastRowsPlan};
 pub use plan::{SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, WINDOWS_MAX, WindowPlan, WindowPlanError};
 pub use question::{Reading, UnknownWindow, Window, WindowQuestion};
 pub(super) use read::{Kept, Question, RESOLVED_KEPT, Resolved};
-pub(crate) use ring::Ring;
+pub(super) use ring::Ring;
 use turns::Bookings;
-pub(crate) use turns::Turns;
 
 use crate::memory::{MemoryShare, NoMemory};
 
@@ -63,11 +60,9 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Rings whose snapshots are all empty, with last rows beside them where those are kept. Their memory is reserved
-    /// now, and taken page by page.
+    /// Rings whose snapshots are all empty. Their memory is reserved now, and taken page by page.
     pub(super) fn try_new(
         plans: &[WindowPlan],
-        last_rows: Option<LastRowsPlan>,
         started: Duration,
         memory: &MemoryShare,
     ) -> Result<Self, NoMemory> {
@@ -79,8 +74,7 @@ impl Windows {
         }
         let started_ns = ns(started);
         let ring = |plan: &WindowPlan| {
-            let beside = last_rows.map_or(0, |rows| rows.memory_bytes());
-            let (span_ms, bytes) = (plan.span_ms(), plan.memory_bytes().saturating_add(beside));
+            let (span_ms, bytes) = (plan.span_ms(), plan.memory_bytes());
             let reserved = memory.reserve(bytes);
             reserved.map_err(|limit| NoMemory::Window {
                 span_ms,
@@ -88,7 +82,7 @@ impl Windows {
                 needed_bytes: limit.needed_bytes,
                 max_bytes: limit.max_bytes,
             })?;
-            Ok(Ring::try_new(*plan, last_rows, started_ns)?)
+            Ok(Ring::try_new(*plan, started_ns)?)
         };
         Ok(Self {
             rings: plans.iter().map(ring).collect::<Result<_, NoMemory>>()?,
@@ -119,11 +113,6 @@ impl Windows {
     /// The rings of all windows, in the order in which their plans were given.
     pub(super) fn rings(&self) -> &[Ring] {
         &self.rings
-    }
-
-    /// The memory of what adds are compared with.
-    pub(super) fn last_rows_memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
-        self.rings.iter().flat_map(Ring::last_rows_memory)
     }
 
     fn ring(&self, window: Window) -> Option<&Ring> {

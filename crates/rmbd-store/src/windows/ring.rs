@@ -4,7 +4,6 @@
 //! the start, with snapshots of nothing. In which order what is read and written, and why, is in `turns`; marks go
 //! with the cells of their snapshot.
 
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicI64, AtomicU32, AtomicU64,
     Ordering::{Relaxed, Release},
@@ -12,7 +11,6 @@ use std::sync::atomic::{
 
 use rmbd_sketch::{CellIndexes, PASS_WEIGHT_MAX, SketchError, prefetch_for_read};
 
-use super::last_rows::{LastRow, LastRows, LastRowsPlan};
 use super::ns_of_ms;
 use super::plan::WindowPlan;
 use super::turns::Turns;
@@ -27,8 +25,7 @@ pub(crate) struct Ring {
     /// Cells of a slot.
     slot_len: usize,
     marks: Box<[Mark]>,
-    turns: Arc<Turns>,
-    last_rows: Option<LastRows>,
+    turns: Turns,
     /// When the next snapshot is to begin, after the one that is at hand.
     due_ns: AtomicI64,
     /// N when the youngest snapshot was begun, and how much N has grown since, as far as the writer has looked.
@@ -66,11 +63,7 @@ pub(super) struct Younger {
 
 impl Ring {
     /// A ring of empty snapshots, dated back by a step each.
-    pub(super) fn try_new(
-        plan: WindowPlan,
-        last_rows: Option<LastRowsPlan>,
-        started_ns: i64,
-    ) -> Result<Self, SketchError> {
+    pub(super) fn try_new(plan: WindowPlan, started_ns: i64) -> Result<Self, SketchError> {
         let len = plan.snapshots();
         let cells = plan.geometry().cells();
         let step_ns = ns_of_ms(plan.step_ms());
@@ -87,10 +80,7 @@ impl Ring {
             slots: try_zeroed(cells.saturating_mul(len))?,
             slot_len: cells,
             marks: (0..len).map(mark).collect(),
-            turns: Arc::new(Turns::new(len as u64)),
-            last_rows: last_rows
-                .map(|rows| LastRows::try_new(rows, len as u64))
-                .transpose()?,
+            turns: Turns::new(len as u64),
             due_ns: AtomicI64::new(started_ns.saturating_add(step_ns)),
             weight: AtomicU64::new(0),
             growing: AtomicU64::new(0),
@@ -177,7 +167,7 @@ impl Ring {
 
     /// N when a snapshot was begun, and what was booked to it since.
     #[inline]
-    pub(super) fn weight_before(&self, number: u64) -> u64 {
+    pub(crate) fn weight_before(&self, number: u64) -> u64 {
         self.mark(number).weight.load(Relaxed)
     }
 
@@ -200,40 +190,23 @@ impl Ring {
             > 0
     }
 
-    /// The order of snapshots, for who adds: see [`Turns`].
-    pub(crate) fn turns(&self) -> &Arc<Turns> {
-        &self.turns
-    }
-
-    /// How many snapshots were begun. Until one more is, the window reaches back to the snapshot in
-    /// [this slot](Self::oldest_slot) and a little further than its length.
+    /// How many snapshots were begun. As long as no more [are](Self::are_begun), the oldest one in its slot reaches back
+    /// a window and a little further.
     #[inline]
     pub(crate) fn begun(&self) -> u64 {
         self.turns.begun()
     }
 
-    /// The number of the slot with the oldest snapshot, as long as so many are begun: the next one takes it.
+    /// Whether so many snapshots are begun still, and no more were while something was read.
     #[inline]
-    pub(crate) fn oldest_slot(&self, begun: u64) -> usize {
-        self.slot_number(begun)
+    pub(crate) fn are_begun(&self, begun: u64) -> bool {
+        self.turns.are_begun(begun)
     }
 
-    /// The last row of a lane, or of the cells that all threads share (0), as it was before the window; `None` where
-    /// last rows are not kept. It holds as long as so many snapshots are begun.
-    pub(crate) fn last_row_before(&self, begun: u64, part: usize) -> Option<LastRow> {
-        let rows = self.last_rows.as_ref();
-        rows.and_then(|rows| rows.before(begun, part))
-    }
-
-    /// The memory of all last rows.
-    pub(super) fn last_rows_memory(&self) -> impl Iterator<Item = &[AtomicU32]> {
-        self.last_rows.iter().flat_map(LastRows::memory)
-    }
-
-    /// The last rows, if a snapshot copies them.
-    pub(super) fn last_rows_with(&self, number: u64) -> Option<&LastRows> {
-        let rows = self.last_rows.as_ref();
-        rows.filter(|rows| rows.are_copied_with(number))
+    /// The oldest snapshot that is in its slot as long as so many are begun, and that slot: the next one takes it.
+    #[inline]
+    pub(crate) fn oldest(&self, begun: u64) -> (u64, usize) {
+        (begun - self.len(), self.slot_number(begun))
     }
 
     /// When the next snapshot is to begin, after the one that is at hand.
@@ -260,7 +233,7 @@ impl Ring {
 
     /// The cells of a slot.
     #[inline]
-    pub(super) fn slot_at(&self, slot_number: usize) -> &[AtomicU32] {
+    pub(crate) fn slot_at(&self, slot_number: usize) -> &[AtomicU32] {
         &self.slots[slot_number * self.slot_len..][..self.slot_len]
     }
 

@@ -30,7 +30,7 @@ use super::atomic::{
 
 /// How many snapshots of a ring were begun, and how many were completed. Snapshot `n` is in slot `n` mod `slots`.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(super) struct Turns {
     slots: u64,
     begun: AtomicU64,
     completed: AtomicU64,
@@ -62,7 +62,7 @@ impl Turns {
 
     /// Whether so many snapshots are begun still, and no more were while something was read.
     #[inline]
-    pub(crate) fn are_begun(&self, begun: u64) -> bool {
+    pub(super) fn are_begun(&self, begun: u64) -> bool {
         fence(Acquire);
         self.begun.load(Relaxed) == begun
     }

@@ -58,7 +58,7 @@ fn ten_thousand_long_keys() {
     let lists = node.replica.lists.as_ref().unwrap();
     let list = node.top.list(usize::MAX);
     assert!(list.keys.len() >= 192, "{}", list.keys.len());
-    assert!(node.top.names.len() <= lists.places);
+    assert!(node.top.names.len() <= lists.candidates);
     let long = node.hash(&[7; 1_025]);
     let longest = list.keys.iter().find(|key| key.hash == long).unwrap();
     // It became a candidate when it had come as often as the others.

@@ -94,7 +94,7 @@ fn a_list_of_one_and_one_of_a_thousand() {
         };
         let (node, truth) = run(shape, Way::Pipelined, Stream::Zipf(1.0), 10_000, 100_000);
         let lists = node.replica.lists.as_ref().unwrap();
-        assert_eq!((lists.top(), lists.places), (top, places));
+        assert_eq!((lists.top(), lists.candidates), (top, places));
         assert!(truth.recall(&node, &node.top.list(top), top) > 0.98);
     }
 }

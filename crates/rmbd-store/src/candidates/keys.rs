@@ -1,0 +1,129 @@
+//! Where which key is in a thread's table of candidates.
+
+use std::sync::Arc;
+
+use super::slot::{Entry, Slot};
+use super::table::{SharedList, Table};
+
+/// A place in a table.
+pub(super) type Place = u32;
+/// No place.
+const NONE: Place = Place::MAX;
+/// Bits that tell which keys may be candidates, as multiple of the places. A key that is none is taken for one with a
+/// probability of 3 % at most.
+const BITS_OF_PLACE: usize = 32;
+
+/// The places of keys by their hashes. It allocates when it is made, and never again.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// A bit at the place of each key's hash.
+    bits: Box<[u64]>,
+    /// Places by hash, more than twice as many as there are (open addressing, linear probing).
+    index: Box<[Place]>,
+    free: Vec<Place>,
+    table: Arc<Table>,
+}
+
+impl Keys {
+    /// The keys of a table, which nobody else writes.
+    pub(super) fn new(table: Arc<Table>) -> Self {
+        let places = table.slots().len();
+        let bits = (BITS_OF_PLACE * places).next_power_of_two() / u64::BITS as usize;
+        let mut keys = Self {
+            bits: vec![0; bits].into(),
+            index: vec![NONE; (2 * places).next_power_of_two()].into(),
+            free: Vec::with_capacity(places),
+            table,
+        };
+        keys.tidy();
+        keys
+    }
+
+    /// Whether a key with this hash may be a candidate.
+    #[inline]
+    pub(super) fn may_have(&self, hash: [u64; 2]) -> bool {
+        let (word, bit) = self.bit(hash);
+        self.bits[word] & bit != 0
+    }
+
+    /// The place of a key.
+    pub(super) fn find(&self, hash: [u64; 2]) -> Option<Place> {
+        let mask = self.index.len() - 1;
+        let mut at = self.home(hash);
+        // Half of all entries are empty at least.
+        loop {
+            let place = self.index[at];
+            if place == NONE {
+                return None;
+            }
+            if self.slot(place).hash() == hash {
+                return Some(place);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Puts a key at a free place; `None` if there is none.
+    pub(super) fn put(&mut self, hash: [u64; 2]) -> Option<Place> {
+        let place = self.free.pop()?;
+        self.slot(place).put(hash);
+        self.insert(hash, place);
+        Some(place)
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, place: Place) -> &Slot {
+        &self.table.slots()[place as usize]
+    }
+
+    #[inline]
+    pub(super) fn list(&self, number: usize) -> &SharedList {
+        &self.table.lists()[number]
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, list: usize, place: Place) -> &Entry {
+        &self.list(list).entries()[place as usize]
+    }
+
+    /// Finds out anew which keys are here, after some have left a list. Those that are in no list any more have left.
+    pub(super) fn tidy(&mut self) {
+        self.index.fill(NONE);
+        self.bits.fill(0);
+        self.free.clear();
+        let places = self.table.slots().len() as Place;
+        for place in (0..places).rev() {
+            let mut lists = self.table.lists().iter();
+            let is_there = lists.any(|list| list.entries()[place as usize].estimate() > 0);
+            if is_there {
+                self.insert(self.slot(place).hash(), place);
+            } else {
+                self.free.push(place);
+            }
+        }
+    }
+
+    fn insert(&mut self, hash: [u64; 2], place: Place) {
+        let mask = self.index.len() - 1;
+        let mut at = self.home(hash);
+        while self.index[at] != NONE {
+            at = (at + 1) & mask;
+        }
+        self.index[at] = place;
+        let (word, bit) = self.bit(hash);
+        self.bits[word] |= bit;
+    }
+
+    /// The first entry where a key may be. Both halves count: of some families the lower one alone is no hash.
+    fn home(&self, [low, high]: [u64; 2]) -> usize {
+        // Fibonacci hashing; the length is a power of two.
+        let mixed = (low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize & (self.index.len() - 1)
+    }
+
+    #[inline]
+    fn bit(&self, [_, high]: [u64; 2]) -> (usize, u64) {
+        let word = (high >> 6) as usize & (self.bits.len() - 1);
+        (word, 1 << (high % u64::BITS as u64))
+    }
+}
