@@ -5,11 +5,15 @@
 //! which the addition returns the value, and the first one, which is read again behind it. (One row does not: of as many
 //! keys as a row has cells, all as frequent as each other, a tenth has two others in its cell of a row.)
 //!
-//! *Of several threads that share cells, one has seen everything.* Take all adds of a key, and of them the one whose
-//! addition to the last row comes last. What that addition returned is at least the weight of all of them. And who
-//! reads other rows behind it finds all of them in each row: an add goes to the last row behind all others, with
-//! Release, and an addition takes up with Acquire what those before it released (a release sequence). The least of what
-//! all additions *returned* would not do: two threads that add at the same moment may each come first in some row.
+//! *Of several threads that share cells, one has seen everything* ([`Sketch::add_and_compare`]). Take all adds of a key,
+//! and of them the one whose addition to the last row comes last. What that addition returned is at least the weight of
+//! all of them. And who reads other rows behind it finds all of them in each row: an add goes to the last row behind all
+//! others, with Release, and an addition takes up with Acquire what those before it released (a release sequence). The
+//! least of what all additions *returned* would not do: two threads that add at the same moment may each come first in
+//! some row.
+//!
+//! *Where hardly anybody else adds* a thread compares before it adds ([`Sketch::compare_and_add`]), which takes half the
+//! time: nothing waits for the locked additions. It misses what others add at the same moment.
 
 use super::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -41,6 +45,22 @@ impl Sketch {
         (first & last) || (self.half_turns.are_any() && self.may_be_above(ends, threshold))
     }
 
+    /// Like [`add_and_compare`](Self::add_and_compare), for cells that all threads share. What others add at the same
+    /// moment may not be in what is compared.
+    #[inline]
+    pub fn compare_and_add(&self, cells: &CellIndexes, weight: Weight, threshold: u64) -> bool {
+        let read = |cell: Option<&u32>| {
+            let cell = cell.copied().unwrap_or_default();
+            let value = self.own(cell).load(Relaxed);
+            (cell, value.wrapping_add(weight.get()))
+        };
+        let (first, last) = (cells.as_slice().first(), cells.as_slice().last());
+        let ends = [read(first), read(last)];
+        let [first, last] = ends.map(|(_, value)| u64::from(value) > threshold);
+        self.add_at(cells, weight);
+        (first & last) || (self.half_turns.are_any() && self.may_be_above(ends, threshold))
+    }
+
     #[inline]
     fn add_shared(&self, cells: &CellIndexes, weight: Weight) -> Ends {
         let Some((&last, rows)) = cells.as_slice().split_last() else {
@@ -60,7 +80,8 @@ impl Sketch {
     /// Where a total may be above 32 bits, its lowest 32 bits say nothing.
     #[inline(never)]
     fn may_be_above(&self, ends: Ends, threshold: u64) -> bool {
-        // Behind the Acquire of the addition; a lane is read by who writes it.
+        // Who reads a cell behind its own addition, or a lane of its own, sees what was noted of what is in it.
+        fence(Acquire);
         let mut ends = ends.iter();
         ends.all(|&(cell, value)| {
             u64::from(value) > threshold || self.half_turns.may_be_any_of(cell as usize)
@@ -136,8 +157,11 @@ mod tests {
                 let at = usize::from(key % 3 == 0 && lanes > 0);
                 truth[at][key % 100] += 3;
                 let threshold = key as u64 / 10;
-                let lane = taken[at].as_mut();
-                let may_be = sketch.add_and_compare(lane, &cells, Weight::from(3), threshold);
+                let weight = Weight::from(3);
+                let may_be = match taken[at].as_mut() {
+                    None if key % 2 == 0 => sketch.compare_and_add(&cells, weight, threshold),
+                    lane => sketch.add_and_compare(lane, &cells, weight, threshold),
+                };
                 let count = sketch.estimate_added(taken[at].as_ref(), &cells);
                 assert!(count >= truth[at][key % 100]);
                 assert!(may_be || count <= threshold, "{key}");

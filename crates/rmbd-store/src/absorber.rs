@@ -57,14 +57,21 @@ impl Absorber {
     }
 
     /// Takes an add. With `None` nothing is to be done now. With `Some` this weight has to be added to that key now:
-    /// either the key at hand, or another one that made room for it.
+    /// either the key at hand, or another one that made room for it. `come` is called where no weight of the key waits
+    /// here, so once at least for each weight that leaves.
     #[inline]
-    pub(super) fn add(&mut self, hash: KeyHash, weight: Weight) -> Option<(KeyHash, Weight)> {
+    pub(super) fn add(
+        &mut self,
+        hash: KeyHash,
+        weight: Weight,
+        come: impl FnOnce(),
+    ) -> Option<(KeyHash, Weight)> {
         self.left -= 1;
         if self.left == 0 {
             self.review();
         }
         if self.is_paused {
+            come();
             return Some((hash, weight));
         }
         let set = set_of(hash);
@@ -72,6 +79,7 @@ impl Absorber {
         if hashes[0] != hash {
             if hashes[1] != hash {
                 self.misses += 1;
+                come();
                 let displaced = (hashes[1], weights[1]);
                 (hashes[1], weights[1]) = (hash, weight);
                 self.filled[set / 64] |= 1 << (set % 64);
@@ -89,6 +97,7 @@ impl Absorber {
             return None;
         }
         self.misses += 1;
+        come();
         weights[0] = weight;
         self.filled[set / 64] |= 1 << (set % 64);
         (there > Weight::ZERO).then_some((hash, there))
@@ -184,7 +193,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                if let Some((hash, weight)) = absorber.add(hash, weight) {
+                if let Some((hash, weight)) = absorber.add(hash, weight, || {}) {
                     out(hash, weight);
                 }
             }
@@ -204,10 +213,10 @@ mod tests {
         let hashes = hashes(4000);
         let (often, others) = hashes.split_first().unwrap();
         let mut absorber = Absorber::new();
-        absorber.add(*often, Weight::ONE);
+        absorber.add(*often, Weight::ONE, || {});
         for other in others {
-            assert_eq!(absorber.add(*often, Weight::ONE), None);
-            if let Some((left, _)) = absorber.add(*other, Weight::ONE) {
+            assert_eq!(absorber.add(*often, Weight::ONE, || {}), None);
+            if let Some((left, _)) = absorber.add(*other, Weight::ONE, || {}) {
                 assert_ne!(left, *often);
             }
         }
@@ -220,10 +229,11 @@ mod tests {
         let mut absorber = Absorber::new();
         let passed = hashes
             .iter()
-            .filter(|&&hash| absorber.add(hash, Weight::ONE) == Some((hash, Weight::ONE)))
+            .filter(|&&hash| absorber.add(hash, Weight::ONE, || {}) == Some((hash, Weight::ONE)))
             .count();
         assert_eq!(passed, PERIOD as usize + 1);
-        let again = (0..PAUSE + PERIOD).filter(|_| absorber.add(hashes[0], Weight::ONE).is_none());
+        let add = |_: &u32| absorber.add(hashes[0], Weight::ONE, || {}).is_none();
+        let again = (0..PAUSE + PERIOD).filter(add);
         assert!(again.count() > PERIOD as usize / 2);
     }
 }

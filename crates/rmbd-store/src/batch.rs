@@ -159,8 +159,9 @@ impl<T: Copy> Batch<T> {
         let (key, weight) = match self.replica().own.hash(key) {
             None => (Key::Bytes(key), weight),
             Some(hash) => {
-                self.tell_if_wanted(hash, key);
-                match self.absorber.add(hash, weight) {
+                let wanted = self.wanted.as_deref();
+                let come = || tell_if_wanted(wanted, hash, key);
+                match self.absorber.add(hash, weight, come) {
                     None => return Ok(()),
                     Some((hash, weight)) => (Key::Hash(hash), weight),
                 }
@@ -414,21 +415,21 @@ impl<T: Copy> Batch<T> {
     fn release<'k>(&mut self, key: &'k [u8]) -> (Key<'k>, Weight) {
         match self.replica().own.hash(key) {
             Some(hash) => {
-                self.tell_if_wanted(hash, key);
+                tell_if_wanted(self.wanted.as_deref(), hash, key);
                 (Key::Hash(hash), self.absorber.release(hash))
             }
             None => (Key::Bytes(key), Weight::ZERO),
         }
     }
+}
 
-    /// Tells the name of a key that is known by its hash alone, if somebody has asked for it.
-    #[inline(always)]
-    fn tell_if_wanted(&self, hash: KeyHash, key: &[u8]) {
-        if let Some(wanted) = &self.wanted
-            && wanted.has(hash)
-        {
-            wanted.tell(hash, key);
-        }
+/// Tells the name of a key that is known by its hash alone, if somebody has asked for it.
+#[inline(always)]
+fn tell_if_wanted(wanted: Option<&Wanted>, hash: KeyHash, key: &[u8]) {
+    if let Some(wanted) = wanted
+        && wanted.has(hash)
+    {
+        wanted.tell(hash, key);
     }
 }
 

@@ -30,6 +30,8 @@ enum Watch {
 /// The candidates of one thread, for all lists of one sketch.
 #[derive(Debug)]
 struct Candidates {
+    /// Whether keys are compared before they are added.
+    compares_first: bool,
     total: List,
     windows: Box<[Window]>,
     keys: Keys,
@@ -50,6 +52,7 @@ struct Added<'c> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     place: Option<Place>,
+    is_in_total: bool,
     /// What was certain of it before the add.
     before: u64,
 }
@@ -84,8 +87,13 @@ impl Adder {
         match &mut self.watch {
             Watch::Off => {}
             Watch::Listed(candidates) => {
-                let (threshold, lane) = (candidates.total.threshold(), self.lane.as_mut());
-                let is_large = (replica.own).add_and_compare(lane, cells, weight, threshold);
+                let threshold = candidates.total.threshold();
+                let is_large = if candidates.compares_first {
+                    replica.own.compare_and_add(cells, weight, threshold)
+                } else {
+                    let lane = self.lane.as_mut();
+                    (replica.own).add_and_compare(lane, cells, weight, threshold)
+                };
                 let added = Added {
                     cells,
                     hash: hash.halves(),
@@ -139,6 +147,7 @@ impl Candidates {
             Window::new(&keys, replica, (TOTAL + 1 + ring, ring), most, seed)
         });
         Self {
+            compares_first: lists.compare_first,
             windows: windows.collect(),
             total: List::new(&keys, TOTAL, most, |_| 0, (0, threshold)),
             keys,
@@ -149,6 +158,10 @@ impl Candidates {
     /// Whether a key that was added is a candidate, or may be one. Most are not.
     #[inline]
     fn sees(&mut self, added: &Added<'_>) -> bool {
+        if self.windows.is_empty() {
+            // All candidates are large.
+            return added.is_large;
+        }
         let mut sees = added.is_large | self.keys.may_have(added.hash);
         for window in &mut self.windows {
             sees |= window.sees(added.weight);
@@ -163,7 +176,7 @@ impl Candidates {
             return;
         }
         let mut found = self.count(replica, added);
-        if added.is_large && !found.is_in(&self.total, &self.keys) {
+        if added.is_large && !found.is_in_total {
             self.look_at_all_time(replica, lane, added, &mut found);
         }
         for number in 0..self.windows.len() {
@@ -173,7 +186,7 @@ impl Candidates {
 
     /// Counts the weight of a key that is a candidate.
     fn count(&mut self, replica: &Replica, added: &Added<'_>) -> Found {
-        let Some(place) = self.keys.find(added.hash) else {
+        let Some((place, is_in_total)) = self.keys.find(added.hash) else {
             return Found::default();
         };
         for window in &mut self.windows {
@@ -184,6 +197,7 @@ impl Candidates {
         slot.grow(added.weight);
         Found {
             place: Some(place),
+            is_in_total,
             before,
         }
     }
@@ -205,6 +219,7 @@ impl Candidates {
         let admits = (self.total).admits(&mut self.keys, estimate, estimate_of, floor);
         if admits && let Some(place) = found.or_put(&mut self.keys, added) {
             self.total.enter(&self.keys, place, estimate, found.before);
+            self.keys.note_in_total(added.hash);
         }
     }
 

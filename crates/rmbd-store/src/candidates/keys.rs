@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::TOTAL;
 use super::slot::{Entry, Slot};
 use super::table::{SharedList, Table};
 
@@ -18,11 +19,24 @@ const BITS_OF_PLACE: usize = 32;
 pub(super) struct Keys {
     /// A bit at the place of each key's hash.
     bits: Box<[u64]>,
-    /// Places by hash, more than twice as many as there are (open addressing, linear probing).
-    index: Box<[Place]>,
+    /// Keys by hash, with more than twice as many entries as there are places (open addressing, linear probing).
+    index: Box<[Indexed]>,
     free: Vec<Place>,
     table: Arc<Table>,
 }
+
+/// A key in the index.
+#[derive(Debug, Clone, Copy)]
+struct Indexed {
+    place: Place,
+    /// Whether it is in the list of all time.
+    is_in_total: bool,
+}
+
+const EMPTY: Indexed = Indexed {
+    place: NONE,
+    is_in_total: false,
+};
 
 impl Keys {
     /// The keys of a table, which nobody else writes.
@@ -31,7 +45,7 @@ impl Keys {
         let bits = (BITS_OF_PLACE * places).next_power_of_two() / u64::BITS as usize;
         let mut keys = Self {
             bits: vec![0; bits].into(),
-            index: vec![NONE; (2 * places).next_power_of_two()].into(),
+            index: vec![EMPTY; (2 * places).next_power_of_two()].into(),
             free: Vec::with_capacity(places),
             table,
         };
@@ -46,18 +60,27 @@ impl Keys {
         self.bits[word] & bit != 0
     }
 
-    /// The place of a key.
-    pub(super) fn find(&self, hash: [u64; 2]) -> Option<Place> {
+    /// The place of a key, and whether it is in the list of all time.
+    pub(super) fn find(&self, hash: [u64; 2]) -> Option<(Place, bool)> {
+        let found = self.index[self.search(hash)];
+        (found.place != NONE).then_some((found.place, found.is_in_total))
+    }
+
+    /// A key that is here is in the list of all time now.
+    pub(super) fn note_in_total(&mut self, hash: [u64; 2]) {
+        let at = self.search(hash);
+        self.index[at].is_in_total = true;
+    }
+
+    /// Where a key is in the index, or would be.
+    fn search(&self, hash: [u64; 2]) -> usize {
         let mask = self.index.len() - 1;
         let mut at = self.home(hash);
         // Half of all entries are empty at least.
         loop {
-            let place = self.index[at];
-            if place == NONE {
-                return None;
-            }
-            if self.slot(place).hash() == hash {
-                return Some(place);
+            let place = self.index[at].place;
+            if place == NONE || self.slot(place).hash() == hash {
+                return at;
             }
             at = (at + 1) & mask;
         }
@@ -86,9 +109,9 @@ impl Keys {
         &self.list(list).entries()[place as usize]
     }
 
-    /// Finds out anew which keys are here, after some have left a list. Those that are in no list any more have left.
+    /// Finds out anew which keys are here, after some have entered or left a list. Those that are in no list any more have left.
     pub(super) fn tidy(&mut self) {
-        self.index.fill(NONE);
+        self.index.fill(EMPTY);
         self.bits.fill(0);
         self.free.clear();
         let places = self.table.slots().len() as Place;
@@ -104,12 +127,9 @@ impl Keys {
     }
 
     fn insert(&mut self, hash: [u64; 2], place: Place) {
-        let mask = self.index.len() - 1;
-        let mut at = self.home(hash);
-        while self.index[at] != NONE {
-            at = (at + 1) & mask;
-        }
-        self.index[at] = place;
+        let at = self.search(hash);
+        let is_in_total = self.entry(TOTAL, place).estimate() > 0;
+        self.index[at] = Indexed { place, is_in_total };
         let (word, bit) = self.bit(hash);
         self.bits[word] |= bit;
     }

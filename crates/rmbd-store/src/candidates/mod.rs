@@ -212,6 +212,8 @@ pub(crate) struct Lists {
     /// One for each lane first, in their order, then those of threads that share cells.
     seats: Box<[SharedSeat]>,
     lanes: usize,
+    /// Whether threads compare keys before they add them, since one of them adds nearly everything.
+    compare_first: bool,
     wanted: Arc<Wanted>,
     seed: u64,
     unlisted: CachePadded<AtomicU64>,
@@ -247,6 +249,7 @@ impl Lists {
             candidates: plan.candidates(),
             seats: (0..plan.seats()).map(seat).collect(),
             lanes: plan.lanes(),
+            compare_first: plan.threads <= 1,
             wanted: Arc::new(Wanted::new(plan.candidates())),
             seed: match plan.family {
                 HashFamily::Xxh3 { seed } => seed,
@@ -312,7 +315,10 @@ impl Lists {
             // Each thread has compared what all have added.
             _ => of_lanes.max().unwrap_or_default(),
         };
-        let of_shared = of_shared.max().unwrap_or_default();
+        let of_shared = match list {
+            TOTAL if self.compare_first => of_shared.fold(0, u64::saturating_add),
+            _ => of_shared.max().unwrap_or_default(),
+        };
         let bound = match list {
             TOTAL => of_lanes.saturating_add(of_shared),
             _ => of_lanes.max(of_shared),
