@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_snapshot::{
-    ClockReading, LoadOptions, Saving, SavingOptions, SavingStep, SlicesSource, check, load,
+    ClockReading, LoadOptions, Saving, SavingOptions, SavingStep, SlicesSource, ThisStart, check,
+    load,
 };
 use rmbd_store::{
     Batch, Published, Replica, ReplicaLimits, ReplicaOptions, SliceId, Slices, WindowPlan,
@@ -153,6 +154,11 @@ fn load_as(writer: u64, file: &[u8], now: Duration) -> Duration {
         now: reading(now),
         resumes: writer == 1,
         renamed: None,
+        this_start: ThisStart {
+            is_in_cluster: true,
+            drawn: Writer(writer),
+            spare: Writer(!writer),
+        },
     };
     let mut slices = [slices];
     let began = Instant::now();

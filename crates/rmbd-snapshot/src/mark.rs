@@ -103,7 +103,7 @@ impl CleanMark {
 /// The mark must be gone from the disk before the node serves: otherwise a later start could go on from the same file
 /// once more.
 #[must_use]
-pub fn may_resume(
+pub(crate) fn may_resume(
     mark: &CleanMark,
     file: &SnapshotFileSummary,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,

@@ -257,6 +257,10 @@ impl<M: Machine> Play<M> {
                 self.joined.push(place);
                 world.join(place, seed);
             }
+            Act::CleanRestart(place, down) => world.restart_cleanly(place, down),
+            Act::Disk(place, fault) => world.befall_disk(place, fault),
+            Act::CopyDisk(place) => world.copy_disk(place),
+            Act::StartOnCopy { of, at } => world.start_on_copy(of, at),
             Act::MisdeliverToAll => {
                 let at = self.random.below(world.network.archive().len());
                 if let Some(datagram) = world.network.archive().get(at).cloned() {
@@ -328,7 +332,7 @@ impl<M: Machine> Play<M> {
         let is_busy = |world: &World<M>| {
             let mut running = world.running().into_iter();
             let waits = running.any(|place| world.is_paused(place) || world.is_leaving(place));
-            waits || !world.are_clients_idle()
+            waits || world.is_any_to_start() || !world.are_clients_idle()
         };
         let limit = self.plan.span + LEAVE_LIMIT * 3 + self.plan.client_timeout * 2;
         let step = Duration::from_millis(100);
@@ -517,6 +521,7 @@ impl<M: Machine> Play<M> {
             let setup = &process.setup;
             let mut copies = process.machine.copies();
             copies.extend(self.world.own_copies(place));
+            let copies = self.world.as_answered(place, copies);
             for spec in &setup.sketches {
                 let own = setup.slice_of(spec.number);
                 let of_sketch = copies

@@ -29,9 +29,16 @@ impl History {
     fn note(&mut self, slice: SliceId, version: u64, cells: Cells) {
         self.bytes += cells.len() * 4;
         self.is_full |= self.bytes > HISTORY_BYTES_MAX || cells.len() > HISTORY_CELLS_MAX;
-        if !self.is_full {
-            self.versions.insert((slice, version), cells);
+        if self.is_full {
+            return;
         }
+        // Where two processes have gone on with one slice, a version stands for what both have at least.
+        let known = self.versions.entry((slice, version));
+        let known = known.or_insert_with(|| cells.clone());
+        known
+            .iter_mut()
+            .zip(cells)
+            .for_each(|(known, cell)| *known = cell.min(*known));
     }
 }
 
@@ -257,7 +264,7 @@ impl<M: Machine> World<M> {
     }
 }
 
-fn lacks(held: &[u64], cells: &[u64]) -> bool {
+pub(super) fn lacks(held: &[u64], cells: &[u64]) -> bool {
     let mut all = cells.iter().enumerate();
     all.any(|(at, cell)| held.get(at).copied().unwrap_or(0) < *cell)
 }
