@@ -23,8 +23,8 @@ pub struct ClusterStatus {
     /// Number of the writer of the node's slices, 16 hexadecimal digits.
     #[serde(default)]
     pub writer: String,
-    /// Whether the node goes on with slices of an earlier start, and no other node has told yet what it has of them:
-    /// nobody is told of them until then. A node that is alone stays so.
+    /// Whether the node goes on with slices of an earlier start, and of some of them no other node has told yet what it
+    /// has: nobody is told more of those until then. A node that is alone stays so.
     #[serde(default)]
     pub name_open: bool,
     /// The writer that this start has taken in place of an earlier start's; `None` where it took none.
