@@ -22,7 +22,8 @@ use rmbd_sketch::{
 pub struct ReplicaLimits {
     /// Largest number of legacy peers.
     pub max_peers: usize,
-    /// Largest number of slices learnt from other nodes and from earlier boots of this one.
+    /// Largest number of slices learnt from other nodes and from earlier starts of this one. What an earlier start had
+    /// counted in the slice with which this one goes on is none of them, and may be one more if it has to be.
     pub max_origins: usize,
     /// Largest memory of all cells, in bytes; `u64::MAX` is no limit. It is checked before any page is touched. The
     /// sum includes own cells and those of others beside them, the parts of totals above 32 bits, the snapshots of

@@ -396,12 +396,8 @@ impl<M: Machine> Play<M> {
         none(self.world.violations.first().cloned())?;
         none(check::excess(&self.world))?;
         none(check::wrong_adds(&self.world))?;
-        let mut groups = check::expected(&self.world, &self.members());
-        let running = self.world.running();
-        let alone = |place: &Place| self.plan.stranger_places().contains(place);
-        for &place in running.iter().filter(|place| alone(place)) {
-            groups.extend(check::expected(&self.world, &[place]));
-        }
+        let mut groups = self.all_expected();
+        let mut new_writers = self.world.network.faults.new_writers;
         let pushed = self.push_to_receivers(&groups);
         let may_take = M::PACED.then(|| pace::until_equal(&self.world, &self.plan, &groups));
         let step = self.plan.terms.interval / 2;
@@ -409,6 +405,12 @@ impl<M: Machine> Play<M> {
         // Time counts while all nodes know each other; how long that takes is the membership's concern.
         let mut met = Duration::ZERO;
         loop {
+            if std::mem::replace(&mut new_writers, self.world.network.faults.new_writers)
+                != self.world.network.faults.new_writers
+            {
+                // What was one slice is two.
+                groups = self.all_expected();
+            }
             let world = &self.world;
             let is_over = groups.iter().all(|group| check::is_equal(world, group))
                 && pushed.iter().all(|(place, group)| {
@@ -437,6 +439,17 @@ impl<M: Machine> Play<M> {
         self.verdict(&groups)?;
         let share = may_take.map_or(0.0, |may_take| met.as_secs_f64() / may_take.as_secs_f64());
         Ok((self.rounds(took), share))
+    }
+
+    /// What members must come to hold, and what strangers do, each for itself.
+    fn all_expected(&self) -> Vec<Expected> {
+        let mut groups = check::expected(&self.world, &self.members());
+        let running = self.world.running();
+        let alone = |place: &Place| self.plan.stranger_places().contains(place);
+        for &place in running.iter().filter(|place| alone(place)) {
+            groups.extend(check::expected(&self.world, &[place]));
+        }
+        groups
     }
 
     /// Waits until a group is equal again after cells came into it over a link that works one way. All other groups

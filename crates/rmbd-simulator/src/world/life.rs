@@ -23,8 +23,8 @@ impl<M: Machine> World<M> {
         }
         self.tell(|| {
             format!(
-                "{place} starts: node {:x}, boot {}, writer {}, {found:?}",
-                setup.node, setup.boot, setup.writer
+                "{place} starts: node {:x}, boot {}, writer {}, {} origins, {} bytes, {found:?}",
+                setup.node, setup.boot, setup.writer, setup.max_origins, setup.max_memory_bytes
             )
         });
         for spec in &setup.sketches {

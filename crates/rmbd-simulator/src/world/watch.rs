@@ -142,13 +142,14 @@ impl<M: Machine> World<M> {
             return;
         };
         let own: Copies = self.own_copies(place).collect();
+        let has_added = process.since.values().flatten().any(|&weight| weight > 0);
         let took = self.clock(place).saturating_sub(leaving.since_clock);
         if took >= HAND_OVER_LIMIT || own.is_empty() || !process.machine.is_flushed() {
             return;
         }
         let (joins, has_met) = (process.setup.joins, process.has_met);
         let live = process.machine.live(self.clock(place));
-        if joins && !has_met {
+        if joins && !has_met && has_added {
             let what = format!("{place} left after {took:?} with adds, and had not met anybody");
             self.violations.push(what);
         }
