@@ -99,7 +99,7 @@ fn measure(writes: bool) -> Run {
         done.store(true, Relaxed);
         let files = files.join().unwrap();
         run.files = files.len() as f64;
-        run.file_ms = files.iter().sum::<f64>() / run.files;
+        run.file_ms = files.iter().sum::<f64>() / run.files.max(1.0);
     });
     node.stop().unwrap();
     run

@@ -30,10 +30,7 @@ fn line(keys: u32, rounds: usize) {
         for (times, taken) in times.iter_mut().zip([ended, both - ended, both]) {
             times.push(taken.as_secs_f64() * 1e3);
         }
-        assert_eq!(
-            running.status().sketch.total_weight,
-            u64::from(keys) + round as u64
-        );
+        assert!(running.estimate(b"new").count >= round as u64);
         // Where nothing is new no file is written.
         running.add(b"new", 1).unwrap();
     }
