@@ -163,14 +163,16 @@ fn limited_differ<M: Machine>(
     let (parts, held): (Vec<&SliceId>, Vec<&SliceId>) = held
         .into_iter()
         .partition(|slice| is_part(&copies[slice], &right[slice]));
-    if let Some(slice) = lacked.iter().chain(&parts).next() {
+    let mut lacking = lacked.iter().chain(&parts).peekable();
+    if let Some(slice) = lacking.peek() {
         if process
             .machine
             .has_room(&process.setup, sketch.number, right.len())
         {
             return Some(format!("lacks of {}, and has room for it", name(slice)));
         }
-        if !(process.machine).says_incomplete(world.clock(place), sketch.number) {
+        let missing = process.machine.missing(world.clock(place));
+        if let Some(slice) = lacking.find(|slice| !missing.contains(slice)) {
             return Some(format!("lacks of {}, and does not say so", name(slice)));
         }
     }

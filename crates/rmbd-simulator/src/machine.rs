@@ -242,8 +242,13 @@ pub trait Machine: Sized {
     /// Whether the node reports that it has no room for all of this slice. Its part of the slice is owed to nobody
     /// then.
     fn refuses(&self, slice: &SliceId) -> bool;
-    /// Whether the node reports that slices of a sketch exist which it does not hold.
-    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool;
+    /// The slices of which the node reports that they exist, and that it does not hold all of them.
+    fn missing(&self, now: Duration) -> Vec<SliceId>;
+    /// Whether there are such slices of a sketch.
+    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool {
+        let missing = self.missing(now);
+        missing.iter().any(|slice| slice.sketch == sketch)
+    }
 
     /// Does what a client asks for in a datagram, and returns the reply.
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;

@@ -347,9 +347,8 @@ impl Machine for Node {
         slices.is_some_and(|slices| slices.is_refused(slice))
     }
 
-    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool {
-        let missing = self.state(now).slices_missing;
-        missing.iter().any(|slice| slice.sketch == sketch)
+    fn missing(&self, now: Duration) -> Vec<SliceId> {
+        self.state(now).slices_missing
     }
 
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {

@@ -146,6 +146,30 @@ impl Node {
             .collect()
     }
 
+    /// Slices of which this node has not all that another one has, whose own slices are of this writer here.
+    fn lacks_of(&self, other: &Self, writer: Writer) -> Vec<SliceId> {
+        let (here, there) = (self.slices.borrow(), other.slices.borrow());
+        let lacks = here.iter().zip(there.iter()).flat_map(|(here, there)| {
+            let own = there.own_slice();
+            let lines = there.digests().map(move |mut line| {
+                if line.slice == own {
+                    line.slice.writer = writer;
+                }
+                line
+            });
+            lines.filter(move |line| here.digest(&line.slice) != *line)
+        });
+        let mut lacks: Vec<SliceId> = lacks.map(|line| line.slice).collect();
+        lacks.sort_unstable();
+        lacks
+    }
+
+    /// Slices that it says it lacks.
+    fn missing(&self) -> Vec<SliceId> {
+        let slices = self.slices.borrow();
+        slices.iter().flat_map(Slices::missing).collect()
+    }
+
     fn reading(&self, age: Duration) -> ClockReading {
         ClockReading {
             time: self.now,
@@ -545,12 +569,15 @@ fn what_has_no_room_is_left_out_and_said() {
     // The slice that the file's writer wrote takes a place, too.
     assert_eq!((loaded.slices, loaded.refused), (65, 1));
     assert!(here.replicas[0].estimate(b"").incomplete);
+    assert_eq!(here.lacks_of(&node, WRITER), here.missing());
+    assert_eq!(here.missing().len(), 1);
 }
 
 /// Whatever memory there is, the node starts: as the same writer where there is enough to go on, else as another one.
 #[test]
 fn where_there_is_no_memory_to_go_on_the_node_is_another_writer_and_says_what_it_lacks() {
-    let (file, _) = counted().save(|_, _| ());
+    let old = counted();
+    let (file, _) = old.save(|_, _| ());
     let geometry = [2_000, 512];
     let (mut resumed, mut given_up, mut lacking) = (0, 0, 0);
     for writer in [WRITER, THIS_START.drawn] {
@@ -578,6 +605,7 @@ fn where_there_is_no_memory_to_go_on_the_node_is_another_writer_and_says_what_it
             // What is here is under the name that it would have had.
             let before = SliceId::of(NODE, writer);
             assert!(here.slices.get_mut()[0].has(&before) || goes_on || loaded.refused > 0);
+            assert_eq!(here.lacks_of(&old, writer), here.missing(), "{loaded:?}");
             for (key, right) in [(0, 3), (9, 3)] {
                 let estimate = here.replicas[0].estimate(&u32::to_le_bytes(key));
                 assert!(estimate.count == right || estimate.incomplete, "{loaded:?}");

@@ -92,7 +92,8 @@ pub struct ClusterState {
     pub urgent_full_rounds: u64,
     /// Datagrams and frames that were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Slices that exist elsewhere and are not held, for want of room.
+    /// Slices that exist elsewhere, or were in a snapshot file, and are not held or not held completely, for want of
+    /// room: 256 of all sketches together, and at least 16 of each, if there are more.
     pub slices_missing: Vec<SliceId>,
     /// Addresses from which something came that none of our keys opens, and not of members.
     pub not_opened: Vec<SocketAddr>,

@@ -454,6 +454,12 @@ impl Slices {
         self.refused.wanted()
     }
 
+    /// Slices of which it is known that counts [lack](Self::lacks) them, ascending by their names: at most
+    /// [`REFUSED_MAX`] of them. Another node has told of them, or a snapshot file.
+    pub fn missing(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.refused.all()
+    }
+
     /// Number of slices that are known to exist elsewhere and are missing or incomplete here; [`REFUSED_MAX`] means
     /// that many or more.
     #[must_use]
