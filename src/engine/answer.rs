@@ -201,7 +201,6 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rmbd_store::once::COOKIE_SECRET_BYTES;
 
     fn of(count: u64) -> Estimate {
         Estimate {
