@@ -7,9 +7,9 @@
 //! excess is the difference between an answer and the truth of all nodes together, over up to 100 000 of the added
 //! keys. Its unit is N, the sum of all weights; the promised bound epsilon is e / 2^16.
 //!
-//! The second table is of one node, and in weights: 3 million adds, and all keys that were added. It sets what sampled
-//! errors say ([`ErrorSampler`]) beside what is promised, and beside what estimates really err by. *Above* is the share
-//! of the keys whose likely lower bound is above the truth. The figures do not depend on the machine.
+//! The second table is of one node, and in weights: 3 million adds, and all keys that were added. It sets what
+//! sampled errors say ([`ErrorSampler`]) beside what is promised, and beside what estimates really err by. *Above* is
+//! the share of the keys whose likely lower bound is above the truth. The figures do not depend on the machine.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -43,7 +43,8 @@ fn main() {
         }
     }
     println!(
-        "\n| cells | keys | epsilon N | sampled: mean | median | 98.2 % | estimate: mean error | less the median | above |"
+        "\n| cells | keys | epsilon N | sampled: mean | median | 98.2 % | estimate: mean error \
+         | less the median | above |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
     for width in [1 << 12, WIDTH, 1 << 20] {

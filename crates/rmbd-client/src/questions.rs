@@ -40,8 +40,8 @@ pub struct Bounds {
     /// The estimate less the median of the errors that the node sampled: too high about as often as too low.
     pub likely_estimate: u64,
     /// The estimate less the largest error that is likely. Of keys that were chosen without the sketch's seed, the
-    /// truth is at least this for the share of the sketch's confidence: 98.2 % where it has 4 rows. Where the node has
-    /// no sample of errors, it is the certain one.
+    /// truth is at least this for the share of the sketch's confidence: 98.2 % where it has 4 rows. Where the node
+    /// has no sample of errors, it is the certain one.
     pub likely_lower: u64,
     /// The truth is at least this, with the sketch's confidence, whatever was added.
     pub certain_lower: u64,

@@ -60,14 +60,14 @@ impl Page<'_> {
         }
         let mut likely = self.0.encode_descriptor(
             "rmbd_sketch_error_likely",
-            "By how much estimates exceed the truth, as it was sampled: for half of the keys, and for the share of the confidence",
+            "By how much estimates of this share of the keys exceed the truth at most, as it was sampled",
             None,
             MetricType::Gauge,
         )?;
         for (name, error) in sampled(sketches) {
-            let share = format!("{:.4}", error.share);
-            for (quantile, value) in [("0.5", error.median), (&share, error.quantile)] {
-                let labels = [("sketch", name), ("quantile", quantile)];
+            let most = format!("{:.4}", error.share);
+            for (share, value) in [("0.5", error.median), (&most, error.quantile)] {
+                let labels = [("sketch", name), ("share", share)];
                 ConstGauge::new(value).encode(likely.encode_family(&labels)?)?;
             }
         }

@@ -69,7 +69,7 @@ fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit", "quantile",
+        "sketch", "window", "limit", "share",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -137,19 +137,19 @@ fn everything_in_the_status_has_its_number() {
             74.0 * std::f64::consts::E / 1_048_576.0,
         ),
         (
-            r#"rmbd_sketch_error_likely{sketch="default",quantile="0.5"}"#,
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.5"}"#,
             8.0,
         ),
         (
-            r#"rmbd_sketch_error_likely{sketch="default",quantile="0.9817"}"#,
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.9817"}"#,
             35.0,
         ),
         (
-            r#"rmbd_sketch_error_likely{sketch="logins",quantile="0.5"}"#,
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.5"}"#,
             9.0,
         ),
         (
-            r#"rmbd_sketch_error_likely{sketch="logins",quantile="0.9817"}"#,
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.9817"}"#,
             36.0,
         ),
         (r#"rmbd_sketch_error_likely_mean{sketch="default"}"#, 17.75),
