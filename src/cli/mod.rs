@@ -207,8 +207,8 @@ pub struct CountOptions {
     smooth: bool,
 
     /// Print one JSON array of {key, count, incomplete}, with --bounds also likely_estimate, likely_lower,
-    /// certain_lower and total_weight, with --detail also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key where
-    /// that is no UTF-8
+    /// certain_lower and total_weight, with --detail also origins and window, with --window alone also covered_ms
+    /// and overflowed; key_base64 in place of key where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 

@@ -335,6 +335,8 @@ fn hits_by_the_name_of_a_limit() {
         (done, &*output),
         (Done::AsAsked, "b: not limited by some, within\n")
     );
+    let (_, output) = hit(&["b", "--limit-name", "some", "--json"]);
+    assert_eq!(objects(&output)[0]["remaining"], json!(null));
     hit(&["w", "--limit-name", "watched"]);
     let (done, output) = hit(&["w", "--limit-name", "watched"]);
     assert_eq!(done, Done::AsAsked);

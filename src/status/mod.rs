@@ -18,9 +18,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::cluster::NEW_WRITER_REASONS;
 pub use self::cluster::{
-    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, SLICES_LISTED_MAX,
-    SliceStatus,
+    ClusterStatus, MemberStatus, NewWriterStatus, OneWayStatus, OtherSketch, QueueStatus,
+    SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
 pub(crate) use self::counters::{Tally, TurnedAway};

@@ -120,7 +120,7 @@ pub(crate) fn may_resume(
             .find(|saved| (saved.number, saved.fingerprint) == (number.0, fingerprint));
         let own_saved = saved.and_then(|saved| {
             let mut slices = saved.slices.iter();
-            slices.find(|slice| (slice.node, slice.writer) == (own.node, own.writer.0))
+            slices.find(|slice| (slice.node, slice.writer) == (own.node, own.writer))
         });
         own_saved.is_some_and(|saved| mark.versions.contains(&(own, saved.version)))
     };

@@ -13,6 +13,7 @@ use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{
     Published, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices, WindowPlan, WindowQuestion,
 };
+use serde_json::json;
 
 use super::*;
 use crate::mark::may_resume;
@@ -388,7 +389,34 @@ fn a_file_is_begun_anew_where_our_slice_gets_another_name() {
         }
     });
     assert_eq!(saved.head.writer, Writer(55));
-    assert_eq!(check(&mut &file[..]).unwrap().writer, 55);
+    assert_eq!(check(&mut &file[..]).unwrap().writer, Writer(55));
+}
+
+/// Most readers of JSON keep no number above 2^53 as it is.
+#[test]
+fn numbers_that_name_something_are_texts_in_json() {
+    let (file, _) = counted().save(|_, _| ());
+    let summary = check(&mut &file[..]).unwrap();
+    let sketch = |sketch: &SavedSketch| {
+        let slice = |slice: &SavedSlice| {
+            json!({
+                "node": format!("{:016x}", slice.node), "writer": slice.writer.to_string(),
+                "version": slice.version, "weight": slice.weight, "groups": slice.groups,
+            })
+        };
+        json!({
+            "name": sketch.name, "number": sketch.number,
+            "fingerprint": format!("{:016x}", sketch.fingerprint), "cells": sketch.cells,
+            "slices": sketch.slices.iter().map(slice).collect::<Vec<_>>(),
+        })
+    };
+    let expected = json!({
+        "file": "000000000000f11e", "node": "0000000000000007", "boot": "0000000000000004",
+        "writer": "0000000000000009", "program": "0.1.0", "wall_ms": 1_000_000,
+        "bytes": file.len(), "clients_bytes": 3,
+        "sketches": summary.sketches.iter().map(sketch).collect::<Vec<_>>(),
+    });
+    assert_eq!(serde_json::to_value(&summary).unwrap(), expected);
 }
 
 /// Whatever is wrong with a file, nothing of it is believed.

@@ -13,7 +13,7 @@ use super::origins::Origin;
 use super::urgent::Urgent;
 use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
-use rmbd_proto::Writer;
+use rmbd_proto::{SketchNumber, Writer};
 use rmbd_sketch::{
     CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchOptions, Weight, lanes_of,
 };
@@ -122,9 +122,7 @@ impl ReplicaOptions {
 #[derive(Debug)]
 pub struct Replica {
     pub(super) own: Sketch,
-    own_slice: SliceId,
-    /// The writer of our own slice. It changes at most once, and stands for itself, so access is relaxed.
-    own_writer: AtomicU64,
+    own_name: OwnName,
     pub(super) max_origins: usize,
     /// N of all learnt slices. It has one writer and stands for itself, so access is relaxed.
     pub(super) learnt_weight: AtomicU64,
@@ -196,8 +194,7 @@ impl Replica {
         memory.reserve(sketch.memory_bytes())?;
         Ok(Self {
             own: sketch,
-            own_slice: options.own,
-            own_writer: AtomicU64::new(options.own.writer.0),
+            own_name: OwnName::new(options.own),
             max_origins: options.max_origins,
             learnt_weight: AtomicU64::new(0),
             lacks_slices: AtomicBool::new(false),
@@ -221,15 +218,12 @@ impl Replica {
     /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
-        SliceId {
-            writer: Writer(self.own_writer.load(Relaxed)),
-            ..self.own_slice
-        }
+        self.own_name.get()
     }
 
     /// Our own slice has another writer from now on. Only the one writer of slices calls this.
     pub(super) fn set_own_writer(&self, writer: Writer) {
-        self.own_writer.store(writer.0, Relaxed);
+        self.own_name.writer.store(writer.0, Relaxed);
     }
 
     /// Adds `weight` to `key` on this node.
@@ -255,7 +249,7 @@ impl Replica {
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let cells = &self.own.cells_of(key);
         let own = OriginEstimate {
-            origin: OriginName::Node(self.own_slice.node),
+            origin: OriginName::Node(self.own_name.node),
             slices: 1,
             count: self.own.own_estimate_at(cells),
             is_own: true,
@@ -372,5 +366,32 @@ impl Replica {
     #[inline]
     fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
         self.origins.iter().filter(|origin| !origin.is_hidden())
+    }
+}
+
+/// The name of our own slice, of which the writer may change.
+#[derive(Debug)]
+struct OwnName {
+    sketch: SketchNumber,
+    node: u64,
+    /// It changes at most once, and stands for itself, so access is relaxed.
+    writer: AtomicU64,
+}
+
+impl OwnName {
+    fn new(slice: SliceId) -> Self {
+        Self {
+            sketch: slice.sketch,
+            node: slice.node,
+            writer: AtomicU64::new(slice.writer.0),
+        }
+    }
+
+    fn get(&self) -> SliceId {
+        SliceId {
+            sketch: self.sketch,
+            node: self.node,
+            writer: Writer(self.writer.load(Relaxed)),
+        }
     }
 }

@@ -10,6 +10,9 @@ use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
 use crate::status::{LogStatus, PeerStatus, SketchStatus, Status};
 
+/// What has to happen before a node tells others of slices that an earlier start of it began.
+pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
+
 /// Prints the status of a node.
 pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let source = StatusSource::new(&options.server.server, options.server.timeout());
@@ -174,9 +177,7 @@ fn counted_weight(status: &Status) -> u64 {
 }
 
 fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
-    let Status {
-        cluster, readiness, ..
-    } = status;
+    let cluster = &status.cluster;
     let text = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     if !cluster.enabled {
         return writeln!(out, "cluster    off: {}", text(&cluster.off_because));
@@ -197,14 +198,27 @@ fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
         counted_weight(status),
         reasons(&cluster.refused)
     )?;
-    let notes = [
-        ("waits for  ", &readiness.waits_for),
-        ("without    ", &readiness.lacks),
-    ];
-    for (head, list) in notes {
-        for entry in list {
-            writeln!(out, "{head}{}", printable(entry))?;
-        }
+    write_notes(status, out)
+}
+
+/// Writes a line for each thing that is to be known of the cluster, or is missing.
+fn write_notes(status: &Status, out: &mut String) -> std::fmt::Result {
+    let Status {
+        cluster, readiness, ..
+    } = status;
+    let shared = cluster.shared_nodes.iter().map(|shared| &shared.detail);
+    let new_writer = cluster.new_writer.iter().map(|new| &new.detail);
+    let waits_for = readiness.waits_for.iter();
+    let notes = shared
+        .map(|text| ("one number ", text))
+        .chain(new_writer.map(|text| ("new writer ", text)))
+        .chain(waits_for.map(|text| ("waits for  ", text)))
+        .chain(readiness.lacks.iter().map(|text| ("without    ", text)));
+    for (head, text) in notes {
+        writeln!(out, "{head}{}", printable(text))?;
+    }
+    if cluster.waits_for_name() {
+        writeln!(out, "waits for  {NAME_WAITS_FOR}")?;
     }
     Ok(())
 }

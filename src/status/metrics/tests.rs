@@ -203,6 +203,13 @@ fn everything_in_the_status_has_its_number() {
         (r#"rmbd_cluster_members{state="down"}"#, 1.0),
         ("rmbd_cluster_one_way", 1.0),
         ("rmbd_cluster_rounds_total", 70_001.0),
+        ("rmbd_cluster_name_open", 1.0),
+        (r#"rmbd_cluster_new_writer{reason="same_writer"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="later_version"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="other_cells"}"#, 1.0),
+        (r#"rmbd_cluster_new_writer{reason="unanswered"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="unasked"}"#, 0.0),
+        ("rmbd_cluster_shared_nodes", 1.0),
         ("rmbd_cluster_datagrams_sent_total", 140_002.0),
         ("rmbd_cluster_datagrams_received_total", 150_003.0),
         (
@@ -275,6 +282,12 @@ fn no_address_is_in_it() {
     let text = encode(&status());
     for peer in status().peers {
         assert!(!text.contains(&peer.address), "{}", peer.address);
+    }
+    let new_writer = status().cluster.new_writer.unwrap();
+    let known = [new_writer.by.unwrap(), new_writer.before, new_writer.detail];
+    let shared = status().cluster.shared_nodes.remove(0);
+    for private in known.iter().chain([&shared.detail, &shared.node]) {
+        assert!(!text.contains(private), "{private}");
     }
     for member in status().cluster.members {
         for private in [&member.address, &member.node, &member.boot] {

@@ -97,7 +97,7 @@ class Verdict(NamedTuple):
     estimate: int
     """How often its key was added within its window, with what this call has added."""
     remaining: int
-    """How much more would be within that limit."""
+    """How much more would be within that limit; 2**64 - 1 where no limit holds for the key."""
     retry_after: Optional[float]
     """Seconds until the same weight would be within; 0.0 where it is, ``None`` where no waiting helps."""
     covered: float

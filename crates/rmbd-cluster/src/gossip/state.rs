@@ -118,15 +118,6 @@ pub struct ClusterState {
     pub shared_nodes: Vec<SharedNode>,
 }
 
-/// Our own slice in a sketch at the end of a node: see [`Cluster::last_versions`](super::Cluster::last_versions).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastVersion {
-    /// The slice.
-    pub slice: SliceId,
-    /// The version that has all that was added.
-    pub version: u64,
-}
-
 /// A node number that several live members have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedNode {

@@ -405,12 +405,7 @@ impl<M: Machine> Play<M> {
         // Time counts while all nodes know each other; how long that takes is the membership's concern.
         let mut met = Duration::ZERO;
         loop {
-            if std::mem::replace(&mut new_writers, self.world.network.faults.new_writers)
-                != self.world.network.faults.new_writers
-            {
-                // What was one slice is two.
-                groups = self.all_expected();
-            }
+            self.follow_new_writers(&mut new_writers, &mut groups);
             let world = &self.world;
             let is_over = groups.iter().all(|group| check::is_equal(world, group))
                 && pushed.iter().all(|(place, group)| {
@@ -435,10 +430,19 @@ impl<M: Machine> Play<M> {
         self.verdict(&groups)?;
         self.world.run_for(self.plan.terms.interval * ROUNDS_AFTER);
         self.let_in_what_comes_late(&groups);
+        self.follow_new_writers(&mut new_writers, &mut groups);
         self.look();
         self.verdict(&groups)?;
         let share = may_take.map_or(0.0, |may_take| met.as_secs_f64() / may_take.as_secs_f64());
         Ok((self.rounds(took), share))
+    }
+
+    /// Where a node has taken another writer, what was one slice is two.
+    fn follow_new_writers(&self, seen: &mut u64, groups: &mut Vec<Expected>) {
+        let now = self.world.network.faults.new_writers;
+        if std::mem::replace(seen, now) != now {
+            *groups = self.all_expected();
+        }
     }
 
     /// What members must come to hold, and what strangers do, each for itself.
