@@ -428,7 +428,7 @@ fn status_shows_sketches_windows_and_limits() {
     for part in [
         "\nsketch     4x4096 xxh3, ",
         "\nsketch     logins 4x65536 xxh3, ",
-        ", N 9\n",
+        ", N 9, at most ",
         "\nwindow     logins 1h by 5m, 4x16384, ",
         "\nlimit      five of logins: 5/1m, 100/1h, take, asked 0, over 0, near 0, unsure 0\n",
         "\nlimit      some of logins: 5/1m, take, asked 1, over 1, near 0, unsure 0\n",

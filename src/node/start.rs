@@ -171,6 +171,7 @@ impl Node {
             http_hosts: http_hosts(config),
             publisher,
             rounds: Rounds::new(port, peers, cluster, lookups),
+            sampling_seed: drawn.sampling_seed,
             endings,
             serving,
             data_ended,

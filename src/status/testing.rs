@@ -11,10 +11,10 @@ use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
 
 use super::{
     AmountStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
-    IoStatus, LastSnapshotFile, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages,
-    NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
-    QueueStatus, Readiness, Replies, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
-    SnapshotFilesStatus, Status, ThreadStatus, WindowStatus,
+    IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus,
+    MemberStatus, Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch,
+    PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SetAsideFile, SharedNodeStatus,
+    SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
@@ -30,6 +30,12 @@ fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
             memory_bytes: 1_000 * total_weight,
             total_weight,
             incomplete: false,
+            likely_error: Some(LikelyErrorStatus {
+                mean: total_weight as f64 / 4.0,
+                median: total_weight / 8,
+                quantile: total_weight / 2,
+                share: 1.0 - (-4.0_f64).exp(),
+            }),
         },
         known_weight: total_weight + 1,
         windows: vec![WindowStatus {
@@ -63,6 +69,7 @@ pub(crate) fn status() -> Status {
             memory_bytes: 33_554_432,
             total_weight: 48_211_904,
             incomplete: true,
+            likely_error: None,
         },
         sketches: vec![sketch("default", 71, 500), sketch("logins", 73, 7_000)],
         pardons: 50_003,

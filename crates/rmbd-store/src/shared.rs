@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::append::AppendTable;
+use super::likely::Sampled;
 use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
 use super::urgent::Urgent;
@@ -131,6 +132,7 @@ pub struct Replica {
     pub(super) lacks_peers: AtomicBool,
     pub(super) origins: AppendTable<Origin>,
     pub(super) windows: Windows,
+    pub(super) sampled: Sampled,
     /// `None` where nothing is learnt from others.
     pub(super) urgent: Option<Box<Urgent>>,
     pub(super) memory: MemoryShare,
@@ -199,6 +201,7 @@ impl Replica {
             lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(options.max_peers)?,
             windows: Windows::try_new(&options.windows, options.started, &memory)?,
+            sampled: Sampled::default(),
             urgent: tables.has_others.then(|| Box::new(Urgent::new())),
             memory,
             batches: CachePadded::default(),

@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, Status};
+use crate::status::{LogStatus, PeerStatus, SketchStatus, Status};
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
 pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
@@ -76,9 +76,10 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "error      at most {:.1} too high with probability {:.4}",
+        "error      at most {:.1} too high with probability {:.4}{}",
         sketch.epsilon * counted_weight(status) as f64,
-        sketch.confidence
+        sketch.confidence,
+        sampled(sketch)
     )?;
     sketches::write(status, out)?;
     let messages: Vec<_> = messages
@@ -138,6 +139,16 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// What the sketch really errs by, behind what is promised; empty where it was not sampled.
+fn sampled(sketch: &SketchStatus) -> String {
+    sketch.likely_error.map_or_else(String::new, |error| {
+        format!(
+            "; sampled: at most {} for half of the keys, at most {} for {:.4} of them",
+            error.median, error.quantile, error.share
+        )
+    })
 }
 
 /// Writes a line about the log if lines are missing.

@@ -69,7 +69,7 @@ fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit",
+        "sketch", "window", "limit", "share",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -128,6 +128,32 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_sketch_incomplete", 1.0),
         (r#"rmbd_sketches_weight_total{sketch="default"}"#, 71.0),
         (r#"rmbd_sketches_weight_total{sketch="logins"}"#, 73.0),
+        (
+            r#"rmbd_sketch_error{sketch="default"}"#,
+            72.0 * std::f64::consts::E / 1_048_576.0,
+        ),
+        (
+            r#"rmbd_sketch_error{sketch="logins"}"#,
+            74.0 * std::f64::consts::E / 1_048_576.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.5"}"#,
+            8.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.9817"}"#,
+            35.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.5"}"#,
+            9.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.9817"}"#,
+            36.0,
+        ),
+        (r#"rmbd_sketch_error_likely_mean{sketch="default"}"#, 17.75),
+        (r#"rmbd_sketch_error_likely_mean{sketch="logins"}"#, 18.25),
         (r#"rmbd_sketches_memory_bytes{sketch="default"}"#, 71_000.0),
         (r#"rmbd_sketches_memory_bytes{sketch="logins"}"#, 73_000.0),
         (

@@ -185,8 +185,8 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
     assert_eq!(
         rows(&page, "sketches"),
         [
-            "default|1 234|72|0|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
-            "logins|77|9 000 000|23|–|4 × 1 048 576|71.3 KiB|",
+            "default|1 234|72|0|8, 35|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
+            "logins|77|9 000 000|23|9, 36|–|4 × 1 048 576|71.3 KiB|",
         ]
     );
     assert_eq!(
