@@ -5,8 +5,8 @@
 //!   anywhere.
 //! - [`check`] reads a whole file, and [`load`] takes over what a file holds that was checked. A file is believed as a
 //!   whole or not at all.
-//! - [`CleanMark`] is what a clean end leaves beside the file. [`Beginning`] says how the next start goes on, and what it
-//!   does with the mark before.
+//! - [`CleanMark`] is what a clean end leaves beside the file. [`Beginning`] says how the next start goes on, and what
+//!   it does with the mark before.
 //! - [`ClockReading`] is what all clocks of a machine show, so that ages go on from one start to the next.
 //!
 //! The bytes are those of [`rmbd_proto::snapshot_file`].

@@ -37,8 +37,8 @@ pub struct LoadOptions<'a> {
 pub struct Loaded {
     /// How long ago the file was begun, or less.
     pub elapsed: Duration,
-    /// Whether our own slices go on from what the file held of them. If they were to, and do not, there was no memory for
-    /// it: the node is its [spare](ThisStart::spare) writer, and what it had counted before is a learnt slice.
+    /// Whether our own slices go on from what the file held of them. If they were to, and do not, there was no memory
+    /// for it: the node is its [spare](ThisStart::spare) writer, and what it had counted before is a learnt slice.
     pub is_resumed: bool,
     /// Number of slices that are here now.
     pub slices: u64,
