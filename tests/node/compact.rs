@@ -290,8 +290,8 @@ fn no_reply_is_longer_than_three_requests_or_a_datagram() {
             (&b"\x03\0"[..], 9),
             (b"\x03\x01k", 9),
             (b"\x04\0\0\0\0", 9),
-            (b"\x05\0", 25),
-            (b"\x05\x0512345", 25),
+            (b"\x05\0", 41),
+            (b"\x05\x0512345", 41),
             (
                 b"\x06",
                 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2 + 17 + 8,
