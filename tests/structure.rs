@@ -26,7 +26,9 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("client", &["proto", "pace", "names", "udp"]),
     (
         "simulator",
-        &["sketch", "proto", "testkit", "store", "cluster", "client"],
+        &[
+            "sketch", "proto", "testkit", "store", "cluster", "snapshot", "client",
+        ],
     ),
 ];
 

@@ -114,7 +114,7 @@ impl Machine for Metered {
         fn own_version(&self, sketch: SketchNumber) -> u64;
         fn has_room(&self, setup: &Setup, sketch: SketchNumber, slices: usize) -> bool;
         fn refuses(&self, slice: &SliceId) -> bool;
-        fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool;
+        fn missing(&self, now: Duration) -> Vec<SliceId>;
         fn repeats(&self) -> u64;
         fn next_snapshot(&self) -> Option<Duration>;
         fn broken_bound(&self, now: Duration, setup: &Setup) -> Option<String>;

@@ -1,27 +1,22 @@
 //! Adds and counts through a node while it writes files, beside the same node that writes none.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::config::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, WindowConfig};
-use rmbd::engine::Admitted;
 use rmbd::node::Node;
 use rmbd_io::cpu;
 use rmbd_proto::compact::{Header, RequestWriter, reply};
-use rmbd_store::SketchIndex;
 
 use crate::support::adds::datagrams;
 use crate::support::cpu_time;
 use crate::support::figures::{median, median_min_max, quantile_us};
 use crate::support::flood::flood;
 use crate::support::keys::{Key, traffic};
+use crate::whole::{FULL_KEYS, Folder, fill, node};
 
 /// Time for which each way is measured.
 const MEASURE: Duration = Duration::from_secs(2);
-/// Different keys that a node has before: hardly a cell is 0.
-const FULL_KEYS: u32 = 4_000_000;
 const KEYS: usize = 1 << 18;
 const DATAGRAM_BYTES_MAX: usize = 1_400;
 const TRAIN_SEGMENTS: usize = 40;
@@ -88,7 +83,7 @@ pub(crate) fn table(rounds: usize) {
 fn measure(writes: bool) -> Run {
     let folder = Folder::new();
     let node = node(&folder.0);
-    fill(&node);
+    fill(&node, FULL_KEYS);
     let keys: Vec<Key> = traffic().take(KEYS).collect();
     let (mut run, done) = (Run::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -104,49 +99,10 @@ fn measure(writes: bool) -> Run {
         done.store(true, Relaxed);
         let files = files.join().unwrap();
         run.files = files.len() as f64;
-        run.file_ms = files.iter().sum::<f64>() / run.files;
+        run.file_ms = files.iter().sum::<f64>() / run.files.max(1.0);
     });
     node.stop().unwrap();
     run
-}
-
-fn node(folder: &Path) -> Node {
-    let minute = WindowConfig {
-        span_ms: 60_000,
-        step_ms: Some(5_000),
-        width: Some(1 << 17),
-    };
-    Node::start(NodeConfig {
-        threads: Some(1),
-        http: HttpChoice::At("127.0.0.1:0".parse().unwrap()),
-        windows: vec![minute],
-        cluster: ClusterConfig {
-            address: ClusterChoice::Off,
-            data_dir: Some(folder.to_owned()),
-            snapshot_interval_ms: 0,
-            ..ClusterConfig::default()
-        },
-        ..NodeConfig::at("127.0.0.1:0")
-    })
-    .unwrap()
-}
-
-fn fill(node: &Node) {
-    let mut session = node.session::<()>();
-    let (weight, to) = (
-        session.weigh(1).unwrap(),
-        Admitted::to(SketchIndex::DEFAULT),
-    );
-    for key in 0..FULL_KEYS {
-        while session
-            .add(to, &key.to_be_bytes(), weight, &mut |(), _| {})
-            .is_err()
-        {
-            session.finish(&mut |(), _| {});
-            std::thread::yield_now();
-        }
-    }
-    session.finish(&mut |(), _| {});
 }
 
 /// Has files written until it is told to stop; how long each took, in milliseconds.
@@ -235,22 +191,4 @@ fn ask(client: &UdpSocket, node: &Node) -> (Vec<Duration>, u32) {
         }
     }
     (times, asked)
-}
-
-/// A folder that goes when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let name = format!("rmbd-snapshot-file-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

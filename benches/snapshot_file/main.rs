@@ -1,10 +1,11 @@
 //! What snapshot files cost: bytes and time of a file, how long others wait for a piece of it, and the time of a start
-//! that loads it; and what adds and counts through a node cost while files are written, beside a node that writes none.
+//! that loads it; how long a whole node takes to end and to start again; and what adds and counts through a node cost
+//! while files are written, beside a node that writes none.
 //!
 //! `cargo bench --bench snapshot_file` prints Markdown, for 4 x 2^20 cells with a window of 60 s by 5 s folded to 2^17.
-//! The first table is made in memory; a disk comes on top. For the second one a node has a folder below `TMPDIR`, is
-//! full, and is told again and again to write a file. `RMBD_BENCH_ROUNDS` (default 5) sets the number of rounds, words
-//! behind `--` choose `size` or `beside`.
+//! The first table is made in memory; a disk comes on top. For the others a node has a folder below `TMPDIR`; for the
+//! last one it is full, and is told again and again to write a file. `RMBD_BENCH_ROUNDS` (default 5) sets the number of
+//! rounds, words behind `--` choose `size`, `restart` or `beside`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_snapshot::{
-    ClockReading, LoadOptions, Saving, SavingOptions, SavingStep, SlicesSource, check, load,
+    ClockReading, LoadOptions, Saving, SavingOptions, SavingStep, SlicesSource, ThisStart, check,
+    load,
 };
 use rmbd_store::{
     Batch, Published, Replica, ReplicaLimits, ReplicaOptions, SliceId, Slices, WindowPlan,
@@ -27,8 +29,10 @@ use support::command_line::{is_chosen, is_dry, rounds};
 use support::figures::median;
 
 mod beside;
+mod restart;
 #[path = "../support/mod.rs"]
 mod support;
+mod whole;
 
 const GEOMETRY: Geometry = Geometry::DEFAULT;
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
@@ -39,6 +43,9 @@ const STEPS: u32 = 12;
 fn main() {
     if is_dry() {
         return;
+    }
+    if is_chosen("restart") {
+        restart::table(rounds(5));
     }
     if is_chosen("beside") {
         beside::table(rounds(5));
@@ -153,6 +160,11 @@ fn load_as(writer: u64, file: &[u8], now: Duration) -> Duration {
         now: reading(now),
         resumes: writer == 1,
         renamed: None,
+        this_start: ThisStart {
+            is_in_cluster: true,
+            drawn: Writer(writer),
+            spare: Writer(!writer),
+        },
     };
     let mut slices = [slices];
     let began = Instant::now();

@@ -5,9 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::tests::{run_with, server, status};
 use super::*;
+use crate::cli::status::NAME_WAITS_FOR;
 use crate::config::{IoChoice, NodeConfig};
 use crate::node::Node;
-use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, SliceStatus};
+use crate::status::{
+    ClusterStatus, MemberStatus, NewWriterStatus, OneWayStatus, OtherSketch, SharedNodeStatus,
+    SliceStatus,
+};
 use rmbd_cluster::seal::KeyRing;
 use rmbd_sketch::Geometry;
 
@@ -105,6 +109,58 @@ not held: node cc
     let json = members(&["members", "--json"], &cluster());
     let read: ClusterStatus = serde_json::from_str(&json).unwrap();
     assert_eq!(read, cluster());
+}
+
+#[test]
+fn who_has_one_number_and_who_has_a_new_writer_is_said() {
+    let named = || ClusterStatus {
+        writer: "1111111111111111".into(),
+        name_open: true,
+        new_writer: Some(NewWriterStatus {
+            reason: "same_writer".into(),
+            detail: "both count apart from now on\u{1b}".into(),
+            may_count_twice: true,
+            by: Some("10.0.0.2:8001".into()),
+            before: "0123456789abcdef".into(),
+        }),
+        shared_nodes: vec![SharedNodeStatus {
+            node: "00000000000000bb".into(),
+            addresses: vec!["10.0.0.2:8001".into(), "10.0.0.4:8001".into()],
+            detail: "10.0.0.2:8001 and 10.0.0.4:8001 are one node".into(),
+        }],
+        ..cluster()
+    };
+    let open = format!("waits for {NAME_WAITS_FOR}\n");
+    let output = members(&["members"], &named());
+    let expected = [
+        "one number 00000000000000bb: 10.0.0.2:8001 and 10.0.0.4:8001 are one node\n",
+        "new writer 1111111111111111 in place of 0123456789abcdef: both count apart from now on\u{fffd}\n",
+        &open,
+    ];
+    assert!(output.contains(&expected.concat()), "{output}");
+    let json = members(&["members", "--json"], &named());
+    assert_eq!(
+        serde_json::from_str::<ClusterStatus>(&json).unwrap(),
+        named()
+    );
+    let output = members(&["status"], &named());
+    let expected = [
+        "one number 10.0.0.2:8001 and 10.0.0.4:8001 are one node\n",
+        "new writer both count apart from now on\u{fffd}\n",
+        &open.replace("waits for ", "waits for  "),
+    ];
+    assert!(output.contains(&expected.concat()), "{output}");
+
+    // Alone, a node waits for nobody.
+    let mut alone = named();
+    alone.one_way.clear();
+    for member in &mut alone.members {
+        member.state = "down".into();
+    }
+    for words in [["members"], ["status"]] {
+        let output = members(&words, &alone);
+        assert!(!output.contains("waits for"), "{output}");
+    }
 }
 
 #[test]

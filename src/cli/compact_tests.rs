@@ -96,16 +96,28 @@ fn bounds_and_json() {
     let (_, output, _) = done(&["count", "--bounds", "a", "b"], &node, b"");
     let lines: Vec<Vec<&str>> = output.lines().map(|l| l.split('\t').collect()).collect();
     assert_eq!(lines[0][0], "1000000");
-    // The error is e / 2^16 of a million.
-    let lower: u64 = lines[0][1].parse().unwrap();
-    assert!((999_950..1_000_000).contains(&lower), "{lower}");
-    assert_eq!(lines[0][2..], ["1000000", "a"]);
-    assert_eq!(lines[1], ["0", "0", "1000000", "b"]);
+    let numbers = lines[0][1..4].iter().map(|number| number.parse().unwrap());
+    let [likely_estimate, likely_lower, certain_lower] = numbers.collect::<Vec<u64>>()[..] else {
+        panic!("{lines:?}");
+    };
+    // The certain error is e / 2^16 of a million. No sampled key meets the only one that there is, but there may be no
+    // sample yet.
+    assert!(
+        (999_950..1_000_000).contains(&certain_lower),
+        "{certain_lower}"
+    );
+    assert_eq!(likely_estimate, 1_000_000);
+    assert!([certain_lower, likely_estimate].contains(&likely_lower));
+    assert_eq!(lines[0][4..], ["1000000", "a"]);
+    assert_eq!(lines[1], ["0", "0", "0", "0", "1000000", "b"]);
     let (_, output, _) = done(&["count", "--bounds", "--json", "a"], &node, b"");
-    let array: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let expected = serde_json::json!([
-        {"key": "a", "count": 1_000_000, "lower": lower, "total_weight": 1_000_000, "incomplete": false}
-    ]);
+    let mut array: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let likely_lower = array[0]["likely_lower"].take().as_u64().unwrap();
+    assert!([certain_lower, likely_estimate].contains(&likely_lower));
+    let expected = serde_json::json!([{
+        "key": "a", "count": 1_000_000, "likely_estimate": likely_estimate, "likely_lower": null,
+        "certain_lower": certain_lower, "total_weight": 1_000_000, "incomplete": false
+    }]);
     assert_eq!(array, expected);
     node.stop().unwrap();
 }

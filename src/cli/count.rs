@@ -162,7 +162,11 @@ fn ask_sketch(
 struct Counted {
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lower: Option<u64>,
+    likely_estimate: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    likely_lower: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certain_lower: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total_weight: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +190,9 @@ impl From<Bounds> for Counted {
     fn from(bounds: Bounds) -> Self {
         Self {
             count: bounds.estimate,
-            lower: Some(bounds.lower),
+            likely_estimate: Some(bounds.likely_estimate),
+            likely_lower: Some(bounds.likely_lower),
+            certain_lower: Some(bounds.certain_lower),
             total_weight: Some(bounds.total_weight),
             incomplete: bounds.incomplete,
             ..Self::default()
@@ -230,7 +236,13 @@ impl<W: Write> Printer<W> {
             serde_json::to_writer(&mut self.output, &Element { key, counted })?;
         } else {
             write!(self.output, "{}\t", counted.count)?;
-            for number in [counted.lower, counted.total_weight].into_iter().flatten() {
+            let bounds = [
+                counted.likely_estimate,
+                counted.likely_lower,
+                counted.certain_lower,
+                counted.total_weight,
+            ];
+            for number in bounds.into_iter().flatten() {
                 write!(self.output, "{number}\t")?;
             }
             self.output.write_all(key)?;

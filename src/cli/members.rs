@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::http::StatusSource;
-use super::status::{bytes, printable};
+use super::status::{NAME_WAITS_FOR, bytes, printable};
 use super::{CliError, MembersOptions, Streams};
 use crate::status::{ClusterStatus, MemberStatus, OneWayStatus, OtherSketch};
 
@@ -36,7 +36,7 @@ pub(super) fn run(options: &MembersOptions, streams: &mut Streams<'_>) -> Result
     .map_err(CliError::Output)
 }
 
-/// A line for each node, the asked one first. What it lacks follows.
+/// A line for each node, the asked one first. What is to be known of their names follows, and what it lacks.
 pub(super) fn render(cluster: &ClusterStatus) -> String {
     if !cluster.enabled {
         let reason = cluster.off_because.as_deref().unwrap_or("no reason given");
@@ -46,6 +46,7 @@ pub(super) fn render(cluster: &ClusterStatus) -> String {
     rows.extend(cluster.members.iter().map(member));
     rows.extend(cluster.one_way.iter().map(one_way));
     let mut text = table(&rows);
+    text.push_str(&names(cluster));
     let members = cluster.members.iter();
     let targets = cluster.one_way.iter();
     let apart = members
@@ -60,6 +61,23 @@ pub(super) fn render(cluster: &ClusterStatus) -> String {
         text.push_str(&format!("not held: {}\n", printable(slice)));
     }
     text
+}
+
+/// Lines about nodes that have one number, and about the name of the asked node's own slices.
+fn names(cluster: &ClusterStatus) -> String {
+    let shared = cluster.shared_nodes.iter();
+    let shared = shared.map(|shared| {
+        let (node, detail) = (printable(&shared.node), printable(&shared.detail));
+        format!("one number {node}: {detail}\n")
+    });
+    let new_writer = cluster.new_writer.iter().map(|new| {
+        let (writer, before) = (printable(&cluster.writer), printable(&new.before));
+        let detail = printable(&new.detail);
+        format!("new writer {writer} in place of {before}: {detail}\n")
+    });
+    let open = cluster.waits_for_name();
+    let open = open.then(|| format!("waits for {NAME_WAITS_FOR}\n"));
+    shared.chain(new_writer).chain(open).collect()
 }
 
 fn not_exchanged(address: &str, other: &OtherSketch) -> String {

@@ -179,8 +179,9 @@ pub struct CountOptions {
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 
-    /// Print more of each key: count, lower bound, N, key; the truth is between the first two with
-    /// the sketch's confidence
+    /// Print more of each key: count, likely estimate, likely lower bound, certain lower bound, N, key; the truth
+    /// is at most the count, and at least the certain lower bound with the sketch's confidence; the likely ones
+    /// rest on the errors that the node samples, and hold for as many keys
     #[arg(long, env = "RMBD_BOUNDS", value_parser = clap::builder::BoolishValueParser::new())]
     bounds: bool,
 
@@ -205,9 +206,9 @@ pub struct CountOptions {
     )]
     smooth: bool,
 
-    /// Print one JSON array of {key, count, incomplete}, with --bounds also lower and total_weight, with --detail
-    /// also origins and window, with --window alone also covered_ms and overflowed; key_base64 in place of key where
-    /// that is no UTF-8
+    /// Print one JSON array of {key, count, incomplete}, with --bounds also likely_estimate, likely_lower,
+    /// certain_lower and total_weight, with --detail also origins and window, with --window alone also covered_ms
+    /// and overflowed; key_base64 in place of key where that is no UTF-8
     #[arg(long, env = "RMBD_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
 

@@ -335,6 +335,8 @@ fn hits_by_the_name_of_a_limit() {
         (done, &*output),
         (Done::AsAsked, "b: not limited by some, within\n")
     );
+    let (_, output) = hit(&["b", "--limit-name", "some", "--json"]);
+    assert_eq!(objects(&output)[0]["remaining"], json!(null));
     hit(&["w", "--limit-name", "watched"]);
     let (done, output) = hit(&["w", "--limit-name", "watched"]);
     assert_eq!(done, Done::AsAsked);
@@ -426,7 +428,7 @@ fn status_shows_sketches_windows_and_limits() {
     for part in [
         "\nsketch     4x4096 xxh3, ",
         "\nsketch     logins 4x65536 xxh3, ",
-        ", N 9\n",
+        ", N 9, at most ",
         "\nwindow     logins 1h by 5m, 4x16384, ",
         "\nlimit      five of logins: 5/1m, 100/1h, take, asked 0, over 0, near 0, unsure 0\n",
         "\nlimit      some of logins: 5/1m, take, asked 1, over 1, near 0, unsure 0\n",

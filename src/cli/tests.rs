@@ -503,6 +503,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             memory_bytes: 16 << 20,
             total_weight: 1_234,
             incomplete: true,
+            likely_error: None,
         },
         sketches: Vec::new(),
         limits: Vec::new(),
@@ -767,7 +768,8 @@ order      1 accepted a:1: yes
 fn status_has_lines_for_sketches_windows_and_limits() {
     let text = status::render(&testing::status());
     for line in [
-        "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74\n",
+        "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74, at most 0.0 too high; \
+         sampled: at most 9 for half of the keys, at most 36 for 0.9817 of them\n",
         "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
         "pardons    50003 in force\n",
         "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",

@@ -3,10 +3,10 @@
 use tracing::{info, warn};
 
 use super::name;
-use super::status::what_is_missing;
+use super::status::{what_is_missing, what_new_writer_means, what_shared_node_means};
 use crate::status::hex;
 use rmbd_cluster::membership::MembershipEvent;
-use rmbd_cluster::{ClusterEvent, NameTaken, NewWriter, SharedNode};
+use rmbd_cluster::{ClusterEvent, NameTaken, NewWriter};
 use rmbd_store::SliceRefused;
 
 /// Logs what an event means for the operator of the node.
@@ -54,15 +54,11 @@ pub(super) fn log(event: &ClusterEvent) {
             );
         }
         ClusterEvent::NewWriter(new) => log_new_writer(new),
-        ClusterEvent::SharedNode(SharedNode { node, addresses }) => {
-            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            warn!(
-                node = hex(*node),
-                "{} are one node by its number: do they run on copies of one --data-dir? All that they count is \
-                 counted; end one of them and remove its --data-dir (said once)",
-                addresses.join(" and ")
-            );
-        }
+        ClusterEvent::SharedNode(shared) => warn!(
+            node = hex(shared.node),
+            "{} (said once)",
+            what_shared_node_means(shared)
+        ),
         ClusterEvent::OneWayEnded { target, is_member } => {
             let why = if *is_member {
                 "it is a member now"
@@ -85,24 +81,11 @@ pub(super) fn log(event: &ClusterEvent) {
 }
 
 fn log_new_writer(new: &NewWriter) {
-    let by = new.by.map_or_else(String::new, |by| format!(" ({by})"));
+    let text = what_new_writer_means(new);
     match new.reason {
-        NameTaken::SameWriter => warn!(
-            "another node runs on a copy of our --data-dir{by}: both count apart from now on; what they had told \
-             others before may count twice"
-        ),
-        NameTaken::LaterVersion { sketch, .. } | NameTaken::OtherCells { sketch, .. } => warn!(
-            %sketch,
-            "others have more of what we counted before than we{by}: --data-dir is a copy or a backup; we count \
-             apart from now on, and what had been told under the earlier name may count twice"
-        ),
-        NameTaken::Unasked => info!(
-            "nobody was there to tell what it has of what we counted before: what was added since is kept apart, which \
-             loses nothing"
-        ),
-        NameTaken::Unanswered => warn!(
-            "nobody has told what it has of what we counted before: we count apart from now on, which loses nothing"
-        ),
+        // The usual end of a node that is alone.
+        NameTaken::Unasked => info!("{text}"),
+        _ => warn!("{text}"),
     }
 }
 

@@ -8,11 +8,15 @@ use std::time::Duration;
 use super::queues::QueueGauge;
 use super::{Participation, SharedCluster, name};
 use crate::status::{
-    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, Readiness,
-    SLICES_LISTED_MAX, SliceStatus, hex,
+    ClusterStatus, MemberStatus, NewWriterStatus, OneWayStatus, OtherSketch, QueueStatus,
+    Readiness, SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus, hex,
 };
 use rmbd_cluster::membership::MemberState;
-use rmbd_cluster::{Agreement, Cluster, ClusterState, READY_LIMIT, ReadyState, Traffic};
+use rmbd_cluster::{
+    Agreement, Cluster, ClusterState, NameTaken, NewWriter, READY_LIMIT, ReadyState, SharedNode,
+    Traffic,
+};
+use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_store::{Registry, Replica, Slices};
 
@@ -65,6 +69,10 @@ impl SharedCluster {
         let queues: Vec<QueueStatus> = self.gauges().iter().map(QueueGauge::status).collect();
         let status = ClusterStatus {
             enabled: true,
+            boot: state.me.boot.to_string(),
+            name_open: state.is_name_open,
+            new_writer: state.new_writer.as_ref().map(new_writer),
+            shared_nodes: state.shared_nodes.iter().map(shared_node).collect(),
             address: Some(self.bound().to_string()),
             advertised: state
                 .me
@@ -163,6 +171,76 @@ fn strangers(addresses: &[SocketAddr], what: &str) -> Option<String> {
     (!named.is_empty()).then(|| format!("what {}{more} sends, which is {what}", named.join(", ")))
 }
 
+fn new_writer(new: &NewWriter) -> NewWriterStatus {
+    NewWriterStatus {
+        reason: match new.reason {
+            NameTaken::SameWriter => "same_writer",
+            NameTaken::LaterVersion { .. } => "later_version",
+            NameTaken::OtherCells { .. } => "other_cells",
+            NameTaken::Unanswered => "unanswered",
+            NameTaken::Unasked => "unasked",
+        }
+        .to_owned(),
+        detail: what_new_writer_means(new),
+        may_count_twice: may_count_twice(new.reason),
+        by: new.by.map(|by| by.to_string()),
+        before: new.before.to_string(),
+    }
+}
+
+/// Whether something may have gone out under a name that was not ours alone.
+fn may_count_twice(reason: NameTaken) -> bool {
+    match reason {
+        NameTaken::SameWriter | NameTaken::LaterVersion { .. } | NameTaken::OtherCells { .. } => {
+            true
+        }
+        NameTaken::Unanswered | NameTaken::Unasked => false,
+    }
+}
+
+/// Why a new writer was taken, and what follows from it, in words.
+pub(super) fn what_new_writer_means(new: &NewWriter) -> String {
+    let by = new.by.map_or_else(String::new, |by| format!(" ({by})"));
+    match new.reason {
+        NameTaken::SameWriter => format!(
+            "another node runs on a copy of our --data-dir{by}: both count apart from now on; nothing is hidden, and \
+             what they had told others before may count twice"
+        ),
+        NameTaken::LaterVersion { sketch, .. } | NameTaken::OtherCells { sketch, .. } => format!(
+            "others have more of what we counted before than we{by}, in sketch {sketch}: --data-dir is a copy or a \
+             backup; we count apart from now on, nothing is hidden, and what had been told under the earlier name may \
+             count twice"
+        ),
+        NameTaken::Unanswered => {
+            "nobody has told what it has of what we counted before: we count apart from now on, which loses nothing"
+                .to_owned()
+        }
+        NameTaken::Unasked => {
+            "nobody was there to tell what it has of what we counted before: what was added since is kept apart, which \
+             loses nothing"
+                .to_owned()
+        }
+    }
+}
+
+fn shared_node(shared: &SharedNode) -> SharedNodeStatus {
+    SharedNodeStatus {
+        node: hex(shared.node),
+        addresses: shared.addresses.iter().map(ToString::to_string).collect(),
+        detail: what_shared_node_means(shared),
+    }
+}
+
+/// What it means that several members have one number, in words.
+pub(super) fn what_shared_node_means(shared: &SharedNode) -> String {
+    let addresses: Vec<String> = shared.addresses.iter().map(ToString::to_string).collect();
+    format!(
+        "{} are one node by its number: do they run on copies of one --data-dir? All that they count is counted, and \
+         what was told before it was noticed may count twice; end one of them and remove its --data-dir",
+        addresses.join(" and ")
+    )
+}
+
 fn member(member: &rmbd_cluster::MemberView) -> MemberStatus {
     MemberStatus {
         node: hex(member.member.node),
@@ -219,9 +297,10 @@ fn with_slices(known: ClusterStatus, registry: &Registry, cluster: &Cluster) -> 
         let slices = cluster.slices_of(replica.own_slice().sketch);
         own_slice(replica, slices)
     });
-    let node = registry.sketches()[0].replica.own_slice().node;
+    let SliceId { node, writer, .. } = registry.sketches()[0].replica.own_slice();
     let all = || cluster.all_slices();
     ClusterStatus {
+        writer: writer.to_string(),
         slices: own.chain(learnt).collect(),
         slices_held: all().map(|slices| slices.digest_lines() as u64).sum(),
         slices_of_this_node: all().map(|slices| slices.held_of(node) as u64).sum(),
@@ -275,4 +354,39 @@ fn by_name(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     counts
         .map(|(&name, &count)| (name.to_owned(), count))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::NEW_WRITER_REASONS;
+    use rmbd_proto::Writer;
+
+    #[test]
+    fn each_reason_for_a_new_writer_has_a_name_and_says_what_it_means_for_counts() {
+        let (sketch, version) = (SketchNumber(7), 9);
+        let reasons = [
+            NameTaken::SameWriter,
+            NameTaken::LaterVersion { sketch, version },
+            NameTaken::OtherCells { sketch, version },
+            NameTaken::Unanswered,
+            NameTaken::Unasked,
+        ];
+        let status = |reason| {
+            new_writer(&NewWriter {
+                reason,
+                by: None,
+                before: Writer(1),
+                writer: Writer(2),
+            })
+        };
+        let all = reasons.map(status);
+        assert!(all.iter().map(|it| &*it.reason).eq(NEW_WRITER_REASONS));
+        for told in &all {
+            let says = |words| told.detail.contains(words);
+            let may_count_twice = says("nothing is hidden") && says("may count twice");
+            assert_eq!(told.may_count_twice, may_count_twice, "{told:?}");
+            assert_eq!(says("loses nothing"), !may_count_twice, "{told:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::limits::{NamedLimits, Part, decide};
 use super::{Limit, LimitsAnswer};
 use rmbd_sketch::Weight;
 use rmbd_store::once::OnceTable;
-use rmbd_store::{Estimate, Terms};
+use rmbd_store::{Estimate, LikelyError, Replica, Terms};
 
 /// The answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +39,17 @@ pub enum Verdict {
     Over,
 }
 
-/// Between what a key's weight lies.
+/// Between what a key's weight lies: `certain_lower <= likely_lower <= likely_estimate <= estimate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// It is never more than that.
     pub estimate: Estimate,
+    /// It is as likely more as less than that.
+    pub likely_estimate: u64,
+    /// It is not less than that for the [likely share](rmbd_store::likely_share) of keys.
+    pub likely_lower: u64,
     /// It is not less than that, with the sketch's confidence.
-    pub lower: u64,
+    pub certain_lower: u64,
     /// N: all weight that is counted here.
     pub total_weight: u64,
 }
@@ -56,8 +60,18 @@ pub(super) enum Question {
     Count,
     Window,
     Hit { limit: Limit },
-    Bounds { total_weight: u64, error: u64 },
+    Bounds(Errors),
     Limit(OneLimit),
+}
+
+/// By what an estimate may exceed the truth when it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Errors {
+    total_weight: u64,
+    /// Certainly no more than this.
+    certain: u64,
+    /// By the sample, if there is one.
+    likely: Option<LikelyError>,
 }
 
 /// A request with one limit.
@@ -72,14 +86,11 @@ pub(super) struct OneLimit {
 }
 
 impl Question {
-    /// For bounds: an estimate exceeds the truth by at most epsilon * N, with the sketch's confidence (Cormode &
-    /// Muthukrishnan 2005, theorem 1).
-    pub(super) fn bounds(epsilon: f64, total_weight: u64) -> Self {
-        Self::Bounds {
-            total_weight,
-            // Rounded to the safe side. `as` clamps what is too large for a u64.
-            error: (epsilon * total_weight as f64).ceil() as u64,
-        }
+    /// For bounds, in the sketch of this replica where N is `total_weight`.
+    pub(super) fn bounds(replica: &Replica, total_weight: u64) -> Self {
+        let epsilon = replica.own().geometry().epsilon();
+        let likely = replica.likely_error(total_weight);
+        Self::Bounds(Errors::new(epsilon, total_weight, likely))
     }
 
     /// The answer; `limits` are those with names, as they were when it was asked.
@@ -98,15 +109,44 @@ impl Question {
                 estimate,
                 verdict: Verdict::of(estimate, limit),
             },
-            Self::Bounds {
-                total_weight,
-                error,
-            } => Answer::Bounds(Bounds {
-                estimate,
-                lower: estimate.count.saturating_sub(error),
-                total_weight,
-            }),
+            Self::Bounds(errors) => Answer::Bounds(errors.bounds(estimate)),
         }
+    }
+}
+
+impl Errors {
+    fn new(epsilon: f64, total_weight: u64, likely: Option<LikelyError>) -> Self {
+        Self {
+            total_weight,
+            // An estimate exceeds the truth by at most epsilon * N, with the sketch's confidence (Cormode &
+            // Muthukrishnan 2005, theorem 1). Rounded to the safe side. `as` clamps what is too large for a u64.
+            certain: (epsilon * total_weight as f64).ceil() as u64,
+            likely,
+        }
+    }
+
+    fn bounds(&self, estimate: Estimate) -> Bounds {
+        let count = estimate.count;
+        let certain_lower = self.certain_lower(count);
+        let less = |error: fn(LikelyError) -> u64, otherwise| {
+            let less = self
+                .likely
+                .map(|likely| count.saturating_sub(error(likely)));
+            less.unwrap_or(otherwise)
+        };
+        let likely_lower = less(|likely| likely.quantile, certain_lower).max(certain_lower);
+        Bounds {
+            estimate,
+            likely_estimate: less(|likely| likely.median, count).max(likely_lower),
+            likely_lower,
+            certain_lower,
+            total_weight: self.total_weight,
+        }
+    }
+
+    /// The largest of all lower bounds that rest on no sample.
+    fn certain_lower(&self, count: u64) -> u64 {
+        count.saturating_sub(self.certain)
     }
 }
 
@@ -161,13 +201,26 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rmbd_store::once::COOKIE_SECRET_BYTES;
 
     fn of(count: u64) -> Estimate {
         Estimate {
             count,
             ..Estimate::default()
         }
+    }
+
+    fn bounds(count: u64, errors: &Errors) -> [u64; 4] {
+        let bounds = errors.bounds(of(count));
+        assert_eq!(bounds.total_weight, errors.total_weight);
+        let count = bounds.estimate.count;
+        let all = [
+            bounds.certain_lower,
+            bounds.likely_lower,
+            bounds.likely_estimate,
+            count,
+        ];
+        assert!(all.is_sorted(), "{all:?}");
+        all
     }
 
     #[test]
@@ -181,16 +234,30 @@ mod tests {
             (u64::MAX, 0.5, u64::MAX, u64::MAX / 2),
             (u64::MAX, 2.7, u64::MAX, 0),
         ] {
-            let estimate = of(count);
-            let once = OnceTable::new(1, &[0; COOKIE_SECRET_BYTES]);
-            let question = Question::bounds(epsilon, total_weight);
-            let answer = question.answer(estimate, &NamedLimits::default(), &once);
-            let bounds = Bounds {
-                estimate,
-                lower,
-                total_weight,
+            // Without a sample nothing is likelier than what is certain.
+            let errors = Errors::new(epsilon, total_weight, None);
+            assert_eq!(bounds(count, &errors), [lower, lower, count, count]);
+        }
+    }
+
+    #[test]
+    fn likely_values_are_not_below_what_is_certain() {
+        for (count, median, quantile, wanted) in [
+            (100, 3, 7, [50, 93, 97, 100]),
+            (100, 0, 0, [50, 100, 100, 100]),
+            (4, 3, 7, [0, 0, 1, 4]),
+            (2, 3, 7, [0, 0, 0, 2]),
+            (100, 60, 70, [50, 50, 50, 100]),
+            (100, 3, 70, [50, 50, 97, 100]),
+        ] {
+            let mean = 0.0;
+            let likely = LikelyError {
+                mean,
+                median,
+                quantile,
             };
-            assert_eq!(answer, Answer::Bounds(bounds));
+            let errors = Errors::new(0.5, 100, Some(likely));
+            assert_eq!(bounds(count, &errors), wanted);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
-use crate::snapshots::{self, Found, Source, ThisStart};
+use crate::snapshots::{self, Found, Source};
 use crate::status::ObservedThread;
 use rmbd_cluster::membership::Member;
 use rmbd_cluster::{Cluster, ClusterLimits, ClusterOptions, slices_of};
@@ -35,6 +35,7 @@ use rmbd_io::cgroup::Groups;
 use rmbd_io::limits::spare_address_space;
 use rmbd_io::{Backend, DataSocket, RingRefused, cpu};
 use rmbd_sketch::Weight;
+use rmbd_snapshot::ThisStart;
 use rmbd_store::once::{CLIENTS_MAX, OnceTable};
 use rmbd_store::{NoMemory, Registry, Replica, SketchIndex, Slices, fingerprint};
 
@@ -67,6 +68,7 @@ impl Node {
         let this_start = ThisStart {
             is_in_cluster,
             drawn: drawn.writer,
+            spare: drawn.spare_writer,
         };
         let found = folder.map(|folder| look(config, folder, data_dir.node(), this_start));
         let found = found.transpose()?;
@@ -169,6 +171,7 @@ impl Node {
             http_hosts: http_hosts(config),
             publisher,
             rounds: Rounds::new(port, peers, cluster, lookups),
+            sampling_seed: drawn.sampling_seed,
             endings,
             serving,
             data_ended,

@@ -1,5 +1,5 @@
-//! What an earlier start has left in the folder: a file that is whole or is set aside, and a mark that is gone before
-//! anybody goes on from it.
+//! What an earlier start has left in the folder: a file that is whole or is set aside, and a mark with which is done
+//! what is to be done before anybody goes on from it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek};
@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use rmbd_proto::{SketchNumber, Writer};
 use rmbd_snapshot::{
-    CleanMark, ExtraKind, LoadOptions, Loaded, SnapshotFileError, SnapshotFileSummary, check, load,
-    may_resume,
+    Beginning, CleanMark, ExtraKind, Loaded, MarkStep, SnapshotFileError, SnapshotFileSummary,
+    ThisStart, check, load,
 };
 use rmbd_store::Slices;
 use tracing::{info, warn};
@@ -32,21 +32,9 @@ pub(crate) struct Found {
     node: u64,
     /// A file that is whole.
     file: Option<(File, SnapshotFileSummary)>,
-    /// The mark of an end in order that belongs to the file, and is gone from the folder.
-    mark: Option<CleanMark>,
-    /// What the file has of our own slices are the beginnings of those of this writer, an earlier start.
-    renamed: Option<Writer>,
-    /// Whether our own slices go on.
-    resumes: bool,
+    /// How this start goes on. The mark says nothing else any more.
+    beginning: Beginning,
     set_aside: Vec<SetAsideFile>,
-}
-
-/// What a start knows of itself before it looks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ThisStart {
-    pub(crate) is_in_cluster: bool,
-    /// The writer that it has drawn.
-    pub(crate) drawn: Writer,
 }
 
 /// What was taken over of it.
@@ -80,9 +68,7 @@ pub(crate) fn look(
         folder: Arc::clone(folder),
         node,
         file: None,
-        mark: None,
-        renamed: None,
-        resumes: false,
+        beginning: Beginning::new(None, None, [], this_start),
         set_aside: earlier(folder),
     };
     match folder.open_snapshot() {
@@ -94,16 +80,14 @@ pub(crate) fn look(
     if let Err(error) = folder.remove_new_snapshot() {
         warn!("{}: {error}", folder.path().display());
     }
-    found.take_mark(sketches, this_start);
+    found.begin(sketches, this_start);
     Ok(found)
 }
 
 impl Found {
-    /// The writer as which this start goes on, if there was an end in order and others may have heard of that writer.
-    /// Else it is a new one.
+    /// The writer as which this start goes on, if it is not the one that it has drawn.
     pub(crate) fn writer(&self) -> Option<Writer> {
-        let mark = self.mark.as_ref().filter(|_| self.resumes)?;
-        mark.is_told.then_some(mark.head.writer)
+        self.beginning.writer()
     }
 
     /// Takes over what the file holds, before the node has published, learnt or met anything. `now` is its clock;
@@ -123,14 +107,9 @@ impl Found {
                 ..TakenOver::default()
             });
         };
-        let options = LoadOptions {
-            checked: &checked,
-            node: self.node,
-            now: clocks::read(now),
-            resumes: self.resumes,
-            renamed: self.renamed,
-        };
-        let (is_clean, mut extra) = (self.mark.is_some(), Vec::new());
+        let now = clocks::read(now);
+        let options = self.beginning.load_options(&checked, self.node, now);
+        let (is_clean, mut extra) = (self.beginning.is_clean(), Vec::new());
         let mut take = |kind, payload: &[u8], _| extra.push((kind, payload.to_vec()));
         let identity = FileIdentity::of(&file.metadata()?);
         let mut reader = BufReader::with_capacity(READ_BYTES, file);
@@ -151,9 +130,9 @@ impl Found {
         let signature = signature_of(into.iter());
         Ok(TakenOver {
             elapsed: loaded.elapsed,
-            loaded: Some(loaded),
             weight,
-            is_resumed: self.resumes,
+            is_resumed: loaded.is_resumed,
+            loaded: Some(loaded),
             known: is_all.then_some(KnownFile {
                 identity,
                 signature,
@@ -217,51 +196,32 @@ impl Found {
         });
     }
 
-    /// Takes the mark of an end in order away, and says whether this start goes on from the file: as the same writer
-    /// where others may have heard of it, else as the one that this start has `drawn`, which the mark says
-    /// from then on. A node that is in no cluster can ask nobody what they have heard.
-    fn take_mark(
+    /// Does with the mark of a clean end what is to be done with it.
+    fn begin(
         &mut self,
         sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
         this_start: ThisStart,
     ) {
-        let (folder, path) = (Arc::clone(&self.folder), self.folder.path().to_owned());
         let mark = self.read_mark();
-        if let Some(writer) = mark.as_ref().and_then(|mark| mark.renamed) {
-            // It stays until the next file takes the place of this one.
-            self.renamed = Some(writer);
-            return;
-        }
-        let goes_on = |mark: &CleanMark| {
-            let can_ask = this_start.is_in_cluster || !mark.is_told;
-            let file = self.file.as_ref();
-            can_ask && file.is_some_and(|(_, summary)| may_resume(mark, summary, sketches))
-        };
-        let mut resumes = mark.as_ref().is_some_and(goes_on);
-        if let Some(mark) = mark.clone().filter(|mark| resumes && !mark.is_told) {
-            let renamed = CleanMark {
-                renamed: Some(this_start.drawn),
-                ..mark
+        let file = self.file.as_ref().map(|(_, summary)| summary);
+        self.beginning = Beginning::new(mark, file, sketches, this_start);
+        while let Some(step) = self.beginning.step() {
+            let done = match step {
+                MarkStep::Replace(mark) => self.folder.write_mark(&mark.encode()),
+                MarkStep::Remove => self.folder.remove_mark(),
             };
-            if folder.write_mark(&renamed.encode()).is_ok() {
-                (self.mark, self.resumes) = (Some(renamed), true);
-                return;
+            if let Err(error) = done.as_ref()
+                && self.beginning.is_clean()
+            {
+                let path = self.folder.path().display();
+                warn!(
+                    "the mark of a clean end in {path} cannot be taken away: {error}; this start writes slices of its own"
+                );
             }
-            resumes = false;
-        }
-        // Whatever else it is, it is older than what this start will do.
-        let taken = folder.remove_mark();
-        match taken {
-            Ok(()) => (self.mark, self.resumes) = (mark, resumes),
-            Err(error) if mark.is_some() => warn!(
-                "the mark of a clean end in {} cannot be taken away: {error}; this start writes slices of its own",
-                path.display()
-            ),
-            Err(_) => {}
+            self.beginning.note(done.is_ok());
         }
     }
 
-    /// The mark that belongs to the file.
     fn read_mark(&self) -> Option<CleanMark> {
         let path = self.folder.path().display();
         let read = self.folder.read_mark();
@@ -270,11 +230,7 @@ impl Found {
         });
         let mark = CleanMark::decode(&read.ok().flatten()?);
         let mark = mark.inspect_err(|why| warn!("the mark of a clean end in {path}: {why}"));
-        let of_file = |mark: &CleanMark| {
-            let file = self.file.as_ref();
-            file.is_some_and(|(_, summary)| mark.head == summary.head)
-        };
-        mark.ok().filter(of_file)
+        mark.ok()
     }
 
     fn say(&self, loaded: &Loaded, weight: u64) {
@@ -287,12 +243,15 @@ impl Found {
             let refused = loaded.refused;
             warn!("the snapshot file in {path}: there is no room for {refused} slices in it");
         }
-        let how = match (self.resumes, &self.mark) {
+        if self.beginning.resumes() && !loaded.is_resumed {
+            warn!("the snapshot file in {path}: there is no memory to go on as the writer of it");
+        }
+        let how = match (loaded.is_resumed, self.beginning.is_clean()) {
             (true, _) => "the node goes on from there",
-            (false, Some(_)) => {
-                "its sketches are others, or nobody can be asked, so the node begins as another writer"
+            (false, true) => {
+                "its sketches are others, nobody can be asked, or there is no memory, so the node begins as another writer"
             }
-            (false, None) => "it had no clean end, so the node begins as another writer",
+            (false, false) => "it had no clean end, so the node begins as another writer",
         };
         info!(
             "a snapshot file of {:.1} s ago was taken over, {} slices with a weight of {weight}; {how}",

@@ -28,6 +28,6 @@ mod writing;
 pub(crate) use self::desk::{LastFile, Ordered, SnapshotDesk};
 pub(crate) use self::disk::DiskChoice;
 pub use self::error::SnapshotFileFailure;
-pub(crate) use self::found::{Found, ThisStart, look};
+pub(crate) use self::found::{Found, look};
 pub(crate) use self::source::Source;
 pub(crate) use self::thread::{KnownFile, SnapshotThread};

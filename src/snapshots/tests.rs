@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
-use rmbd_snapshot::{CleanMark, ExtraKind, FILE_NAME, MARK_FILE_NAME, NEW_FILE_NAME};
+use rmbd_snapshot::{CleanMark, ExtraKind, FILE_NAME, MARK_FILE_NAME, NEW_FILE_NAME, ThisStart};
 use rmbd_store::once::{BootChain, OnceTable};
 use rmbd_store::{
     NamedSketch, Registry, Replica, ReplicaLimits, ReplicaOptions, SliceId, fingerprint,
@@ -30,6 +30,7 @@ use rmbd_io::Stop;
 const NODE: u64 = 0xabcd;
 /// The writer that a start draws.
 const DRAWN: Writer = Writer(0xD4A3);
+const SPARE: Writer = Writer(98);
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 3 };
 /// A time longer than anything takes. No test passes by waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +76,7 @@ fn look_as(node: u64, folder: &Arc<Folder>) -> Found {
     let this_start = ThisStart {
         is_in_cluster: true,
         drawn: DRAWN,
+        spare: SPARE,
     };
     look(folder, node, [sketch], this_start).unwrap()
 }

@@ -21,8 +21,13 @@ const RATE: Rate = Rate {
     burst: 1 << 20,
     per_s: 64 << 20,
 };
-/// Pause between two pieces of a pass, in which others lock the slices.
-const PASS_PAUSE: Duration = Duration::from_micros(100);
+/// While the node serves, the thread rests for so many times as long as each piece has taken. So it has a quarter of a
+/// CPU at most, for a millisecond at a time: where there are no more CPUs than threads, counts do not wait for a file.
+const RESTS: u32 = 3;
+/// The longest rest: while a disk was slow nobody has waited.
+const REST_MAX: Duration = Duration::from_millis(5);
+/// The shortest rest between two pieces of a pass, in which others lock the slices.
+const REST_MIN: Duration = Duration::from_micros(100);
 
 /// A file that is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +66,14 @@ impl FileWriter {
         let begun = clocks::read(self.shared.now());
         let passes = self.source.passes_until_now();
         let clock = || self.shared.now();
-        while !self.source.publish_until(&passes, &clock) {
+        loop {
+            let began = Instant::now();
+            if self.source.publish_until(&passes, &clock) {
+                break;
+            }
             self.check(occasion)?;
-            std::thread::sleep(PASS_PAUSE);
+            let rest = rest_after(began.elapsed(), occasion);
+            std::thread::sleep(rest.max(REST_MIN));
         }
         self.source.settle_name(self.shared.now());
         Ok(begun)
@@ -114,6 +124,7 @@ impl FileWriter {
         let mut bucket = TokenBucket::new(RATE, Duration::ZERO);
         loop {
             self.check(occasion)?;
+            let piece_began = Instant::now();
             let step = saving.next(&self.source, &clock);
             if let SavingStep::Done(saved) = step {
                 return Ok(saved);
@@ -123,12 +134,17 @@ impl FileWriter {
             }
             let done = disk.execute(&step);
             done.map_err(|source| self.refused(name(&step), source))?;
-            if let (SavingStep::Write(bytes), Occasion::Serving) = (&step, occasion) {
-                bucket.spend(bytes.len() as u64);
-                let now = began.elapsed();
-                if !bucket.has_token(now) {
-                    self.desk.pause(bucket.ready_at().saturating_sub(now));
+            if occasion == Occasion::Serving {
+                if let SavingStep::Write(bytes) = &step {
+                    bucket.spend(bytes.len() as u64);
                 }
+                let now = began.elapsed();
+                let until_token = match bucket.has_token(now) {
+                    true => Duration::ZERO,
+                    false => bucket.ready_at().saturating_sub(now),
+                };
+                let rest = rest_after(piece_began.elapsed(), occasion);
+                self.desk.pause(until_token.max(rest));
             }
         }
     }
@@ -177,6 +193,14 @@ impl FileWriter {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             names: names.collect(),
         })
+    }
+}
+
+/// How long the thread rests after a piece that has taken so long.
+fn rest_after(piece: Duration, occasion: Occasion) -> Duration {
+    match occasion {
+        Occasion::Serving => (piece * RESTS).min(REST_MAX),
+        Occasion::End => Duration::ZERO,
     }
 }
 

@@ -17,11 +17,22 @@ pub struct ClusterStatus {
     pub off_because: Option<String>,
     /// Id of the node, 16 hexadecimal digits. It stays the same with `--data-dir`.
     pub node: String,
-    /// Number of this start of the node, 16 hexadecimal digits.
+    /// Number of this start of the node, 16 hexadecimal digits. With a new writer the node is another start to all
+    /// others, and has another number.
     pub boot: String,
     /// Number of the writer of the node's slices, 16 hexadecimal digits.
     #[serde(default)]
     pub writer: String,
+    /// Whether the node goes on with slices of an earlier start, and of some of them no other node has told yet what it
+    /// has: nobody is told more of those until then. A node that is alone stays so.
+    #[serde(default)]
+    pub name_open: bool,
+    /// The writer that this start has taken in place of an earlier start's; `None` where it took none.
+    #[serde(default)]
+    pub new_writer: Option<NewWriterStatus>,
+    /// Node numbers that several live nodes have, this one included.
+    #[serde(default)]
+    pub shared_nodes: Vec<SharedNodeStatus>,
     /// Real address on which other nodes reach this one, over UDP.
     pub address: Option<String>,
     /// The address that other nodes are told, which may be another one.
@@ -74,6 +85,53 @@ pub struct ClusterStatus {
     /// Seconds since all live members were last known to have all that this node had published;
     /// `None` where there is no other member, or they never had.
     pub convergence_age_s: Option<f64>,
+}
+
+impl ClusterStatus {
+    /// Whether somebody is there who has not told yet what it has of this node's slices, and nobody else has.
+    pub(crate) fn waits_for_name(&self) -> bool {
+        let mut members = self.members.iter();
+        let is_anybody_there = members.any(|it| it.state != "down") || !self.one_way.is_empty();
+        self.name_open && is_anybody_there
+    }
+}
+
+/// All values of [`NewWriterStatus::reason`].
+pub(crate) const NEW_WRITER_REASONS: [&str; 5] = [
+    "same_writer",
+    "later_version",
+    "other_cells",
+    "unanswered",
+    "unasked",
+];
+
+/// A writer that a node has taken, since the name of its slices was not its own alone, or nobody could tell. What it
+/// added since its start is a slice of its own, so that nothing is hidden.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewWriterStatus {
+    /// The reason: `same_writer`, another node writes the same slices; `later_version` or `other_cells`, others have
+    /// more of them, or something else, than the earlier start wrote; `unanswered`, nobody told in time what it has of
+    /// them; `unasked`, nobody was there who could.
+    pub reason: String,
+    /// The reason in words, and what follows from it.
+    pub detail: String,
+    /// Whether what was told under the earlier name may count twice.
+    pub may_count_twice: bool,
+    /// Cluster address of the node that has shown it.
+    pub by: Option<String>,
+    /// Number of the writer before, 16 hexadecimal digits.
+    pub before: String,
+}
+
+/// A node number that several live nodes have: they run on copies of one data folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNodeStatus {
+    /// The number, 16 hexadecimal digits.
+    pub node: String,
+    /// The cluster addresses of these nodes.
+    pub addresses: Vec<String>,
+    /// What that means, and what is to be done, in words.
+    pub detail: String,
 }
 
 /// A queue of the cluster's port.

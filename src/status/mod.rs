@@ -18,9 +18,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::cluster::NEW_WRITER_REASONS;
 pub use self::cluster::{
-    ClusterStatus, MemberStatus, OneWayStatus, OtherSketch, QueueStatus, SLICES_LISTED_MAX,
-    SliceStatus,
+    ClusterStatus, MemberStatus, NewWriterStatus, OneWayStatus, OtherSketch, QueueStatus,
+    SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
 pub(crate) use self::counters::{Tally, TurnedAway};
@@ -120,6 +121,22 @@ pub struct SketchStatus {
     /// Whether counts of other nodes were refused here for want of room; answers say then that they are incomplete.
     #[serde(default)]
     pub incomplete: bool,
+    /// What estimates exceed the truth by, as it was sampled; `None` where there is no sample that is young enough.
+    #[serde(default)]
+    pub likely_error: Option<LikelyErrorStatus>,
+}
+
+/// What estimates of a sketch likely exceed the truth by, as it was sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LikelyErrorStatus {
+    /// The mean.
+    pub mean: f64,
+    /// The median: half of the keys have at most that.
+    pub median: u64,
+    /// Of the keys this `share` has at most that.
+    pub quantile: u64,
+    /// The confidence of the sketch; 4095 / 4096 where that is less.
+    pub share: f64,
 }
 
 /// Settings and use of the compact format.

@@ -102,6 +102,12 @@ impl NamedSketchStatus {
         self.sketch.memory_bytes.saturating_sub(windows)
     }
 
+    /// By how much an estimate exceeds the truth at most, with the sketch's confidence: `epsilon * known_weight`.
+    #[must_use]
+    pub fn promised_error(&self) -> f64 {
+        self.sketch.epsilon * self.known_weight as f64
+    }
+
     /// All sketches, as they are now.
     pub(crate) fn all(registry: &Registry, now: Duration) -> Vec<Self> {
         let sketches = registry.sketches().iter();

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::counters::Tally;
 use super::thread::ObservedThread;
-use super::{CompactStatus, Datagrams, LogStatus, Replies, SketchStatus};
+use super::{CompactStatus, Datagrams, LikelyErrorStatus, LogStatus, Replies, SketchStatus};
 use crate::engine::Engine;
 use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
-use rmbd_store::{Replica, SketchIndex};
+use rmbd_store::{Replica, SketchIndex, likely_share};
 
 /// An identifying number as all documents show it: 16 hexadecimal digits.
 pub(crate) fn hex(number: u64) -> String {
@@ -39,7 +39,20 @@ impl SketchStatus {
             memory_bytes: replica.memory_bytes(),
             total_weight: own.total_weight(),
             incomplete: replica.is_incomplete(),
+            likely_error: LikelyErrorStatus::of(replica),
         }
+    }
+}
+
+impl LikelyErrorStatus {
+    fn of(replica: &Replica) -> Option<Self> {
+        let likely = replica.likely_error(replica.total_weight())?;
+        Some(Self {
+            mean: likely.mean,
+            median: likely.median,
+            quantile: likely.quantile,
+            share: likely_share(replica.own().geometry()),
+        })
     }
 }
 

@@ -11,10 +11,10 @@ use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
 
 use super::{
     AmountStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
-    IoStatus, LastSnapshotFile, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages,
-    NamedSketchStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
-    Replies, SetAsideFile, SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus,
-    WindowStatus,
+    IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus,
+    MemberStatus, Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch,
+    PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SetAsideFile, SharedNodeStatus,
+    SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
@@ -30,6 +30,12 @@ fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
             memory_bytes: 1_000 * total_weight,
             total_weight,
             incomplete: false,
+            likely_error: Some(LikelyErrorStatus {
+                mean: total_weight as f64 / 4.0,
+                median: total_weight / 8,
+                quantile: total_weight / 2,
+                share: 1.0 - (-4.0_f64).exp(),
+            }),
         },
         known_weight: total_weight + 1,
         windows: vec![WindowStatus {
@@ -63,6 +69,7 @@ pub(crate) fn status() -> Status {
             memory_bytes: 33_554_432,
             total_weight: 48_211_904,
             incomplete: true,
+            likely_error: None,
         },
         sketches: vec![sketch("default", 71, 500), sketch("logins", 73, 7_000)],
         pardons: 50_003,
@@ -218,6 +225,19 @@ fn cluster() -> ClusterStatus {
         node: "00000000000000aa".into(),
         boot: "0123456789abcdef".into(),
         writer: "aa00000000000000".into(),
+        name_open: true,
+        new_writer: Some(NewWriterStatus {
+            reason: "other_cells".into(),
+            detail: "others have more of it (10.0.0.4:8001): it may count twice".into(),
+            may_count_twice: true,
+            by: Some("10.0.0.4:8001".into()),
+            before: "aa00000000000001".into(),
+        }),
+        shared_nodes: vec![SharedNodeStatus {
+            node: "00000000000000cc".into(),
+            addresses: vec!["10.0.0.12:8001".into(), "10.0.0.17:8001".into()],
+            detail: "10.0.0.12:8001 and 10.0.0.17:8001 are one node by its number".into(),
+        }],
         address: Some("0.0.0.0:8001".into()),
         advertised: Some("10.0.0.1:8001".into()),
         sealed: true,

@@ -33,7 +33,7 @@ fn every_call() {
         (1 << 20, total_weight)
     );
     // The bound is epsilon x N, with e / 2^16 of a million.
-    assert!(bounds.lower < 1 << 20 && bounds.lower > (1 << 20) - 50);
+    assert!(bounds.certain_lower < 1 << 20 && bounds.certain_lower > (1 << 20) - 50);
     let info = client.info().unwrap();
     assert_eq!((info.width, info.depth), (1 << 16, 4));
     assert_eq!((info.hash, info.weight_max), (Hash::Xxh3, 1 << 20));

@@ -212,8 +212,9 @@ fn report(mut sum: Sum, start: Instant) {
         assert!(times > 0 || sum.seeds < SEEDS_OF_EVERY_FAULT, "no {name}");
     }
     for (kind, within) in within {
-        // A window covers the time of a stop, too; and what a node had no room for comes when it comes.
-        let is_longer = matches!(kind, Kind::Stops | Kind::Limits);
+        // A window covers the time of a stop, and that for which a machine was off, too; and what a node had no room
+        // for comes when it comes.
+        let is_longer = matches!(kind, Kind::Stops | Kind::Limits | Kind::Disks);
         let within_min = match sum.seeds {
             SEEDS_OF_SHARES.. if !is_longer => WITHIN_MIN,
             _ => WITHIN_OF_FEW_MIN,

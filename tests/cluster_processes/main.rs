@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod copies;
 mod endings;
 mod flood;
 mod legacy;

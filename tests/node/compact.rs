@@ -6,8 +6,8 @@ use rmbd::config::{IoChoice, NodeConfig};
 use rmbd::node::{AddError, Node};
 use rmbd::status::{Datagrams, Status};
 use rmbd_proto::compact::{
-    Answer, HASH_FNV, HASH_XXH3, Header, Once, Problem, ReplyHead, RequestWriter, WriteError,
-    reply, reply_bytes_max,
+    Answer, BoundsAnswer, HASH_FNV, HASH_XXH3, Header, Once, Problem, ReplyHead, RequestWriter,
+    WriteError, reply, reply_bytes_max,
 };
 use rmbd_proto::legacy::{self, encode_add, encode_count};
 use rmbd_proto::{Boot, SketchNumber};
@@ -118,13 +118,15 @@ fn every_operation_is_answered_in_order_in_one_reply() {
             estimate,
             incomplete,
         };
-        // With 4 096 columns epsilon x 110 is below 1, and is rounded up.
-        let bounds = Answer::Bounds {
+        // With 4 096 columns epsilon x 110 is below 1, and is rounded up. Of what came just now there is no sample.
+        let bounds = Answer::Bounds(BoundsAnswer {
             estimate: 110,
             incomplete,
-            lower: 109,
+            likely_estimate: 110,
+            likely_lower: 109,
+            certain_lower: 109,
             total_weight: 110,
-        };
+        });
         assert_eq!(
             answers,
             [
@@ -288,8 +290,8 @@ fn no_reply_is_longer_than_three_requests_or_a_datagram() {
             (&b"\x03\0"[..], 9),
             (b"\x03\x01k", 9),
             (b"\x04\0\0\0\0", 9),
-            (b"\x05\0", 25),
-            (b"\x05\x0512345", 25),
+            (b"\x05\0", 41),
+            (b"\x05\x0512345", 41),
             (
                 b"\x06",
                 2 + 31 + env!("CARGO_PKG_VERSION").len() + 2 + 17 + 8,

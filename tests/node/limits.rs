@@ -556,7 +556,7 @@ fn check_reply(sent: &[u8], received: &[u8], weight_max: u64) {
         let answer = answers.next().unwrap_or_else(|| panic!("{}", what()));
         let estimate = match answer {
             Answer::Count { estimate, .. } | Answer::Hit { estimate, .. } => estimate,
-            Answer::Bounds { estimate, .. } => estimate,
+            Answer::Bounds(bounds) => bounds.estimate,
             Answer::Window(window) => window.estimate,
             Answer::Limits(verdict) | Answer::HitByName(verdict) => verdict.estimate,
             Answer::Info(_) | Answer::Sketches(_) => 0,

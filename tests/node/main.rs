@@ -7,6 +7,7 @@ mod cluster;
 mod compact;
 mod flood;
 mod late_answers;
+mod likely;
 mod limits;
 mod lossy;
 mod messages;

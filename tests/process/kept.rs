@@ -17,10 +17,10 @@ use rmbd_testkit::streams::{self, Which};
 const NOBODY: u32 = 65_534;
 
 /// A folder for everybody that is removed after the test.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let name = format!("rmbd-kept-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&path);
@@ -28,7 +28,7 @@ impl Scratch {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -36,7 +36,7 @@ impl Scratch {
         fs::read(self.path("snapshot")).unwrap()
     }
 
-    fn words<'a>(&'a self, interval: &'a str) -> [&'a str; 4] {
+    pub(crate) fn words<'a>(&'a self, interval: &'a str) -> [&'a str; 4] {
         let folder = self.0.to_str().unwrap();
         ["--data-dir", folder, "--snapshot-interval", interval]
     }
@@ -59,7 +59,7 @@ impl Drop for Scratch {
 }
 
 /// Reads the output of a command that ends well.
-fn said(node: &Node, words: &[&str]) -> String {
+pub(crate) fn said(node: &Node, words: &[&str]) -> String {
     let output = node.command(words);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{words:?}: {error}");

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod commands;
+mod documents;
 mod kept;
 mod nodes;
 mod reload;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rmbd_client::{Client, ClientError, ClientOptions};
@@ -34,12 +35,13 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
     let mut added = 0;
     std::thread::scope(|scope| {
         let servers: Vec<_> = nodes.places.iter().map(|place| place.udp()).collect();
-        let python: Vec<_> = (servers.iter())
+        let mut python: Vec<_> = (servers.iter())
             .map(|&server| PythonClient::start(server, random.next()))
             .collect();
+        let (begun, all_begun) = mpsc::channel();
         let rust: Vec<_> = (servers.iter())
             .map(|&server| {
-                let (seed, is_over) = (random.next(), &is_over);
+                let (seed, is_over, begun) = (random.next(), &is_over, begun.clone());
                 scope.spawn(move || {
                     let options = ClientOptions {
                         timeout: TIMEOUT,
@@ -48,11 +50,16 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
                     add(
                         Client::connect(server, options).unwrap(),
                         Random(seed),
+                        begun,
                         is_over,
                     )
                 })
             })
             .collect();
+        // A client that has never heard of its node says at once that nobody is there.
+        drop(begun);
+        all_begun.iter().for_each(drop);
+        python.iter_mut().for_each(PythonClient::wait_until_it_adds);
         for round in 0..rounds {
             let pause = PAUSE_MS.0 + random.below(PAUSE_MS.1 - PAUSE_MS.0);
             std::thread::sleep(Duration::from_millis(pause));
@@ -108,14 +115,21 @@ pub(crate) fn run(seed: u64, rounds: u64) -> Findings {
     findings
 }
 
-/// Adds until it is told to stop. Returns the weight, all of which was acknowledged.
-fn add(mut client: Client, mut random: Random, is_over: &AtomicBool) -> Result<u64, ClientError> {
-    let mut weight = 0;
+/// Adds until it is told to stop, and drops `begun` once its first adds were acknowledged. Returns the weight, all of
+/// which was acknowledged.
+fn add(
+    mut client: Client,
+    mut random: Random,
+    begun: mpsc::Sender<()>,
+    is_over: &AtomicBool,
+) -> Result<u64, ClientError> {
+    let (mut weight, mut begun) = (0, Some(begun));
     while !is_over.load(SeqCst) {
         let adds: Vec<_> = (0..ADDS)
             .map(|_| (random.below(KEYS).to_be_bytes(), 1 + random.below(9)))
             .collect();
         client.add_many(adds.iter().copied())?;
+        drop(begun.take());
         weight += adds.iter().map(|(_, weight)| weight).sum::<u64>();
     }
     Ok(weight)

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rmbd_proto::Writer;
 use rmbd_sketch::{Geometry, HashFamily};
-use rmbd_snapshot::{ClockReading, FILE_NAME, LoadOptions, SnapshotFileSummary, check, load};
+use rmbd_snapshot::{
+    ClockReading, FILE_NAME, LoadOptions, SnapshotFileSummary, ThisStart, check, load,
+};
 use rmbd_store::{Replica, ReplicaLimits, SliceId, Slices};
 
 use super::wall_ms;
@@ -99,6 +101,11 @@ impl Truth {
             now,
             resumes: false,
             renamed: None,
+            this_start: ThisStart {
+                is_in_cluster: false,
+                drawn: Writer(1),
+                spare: Writer(2),
+            },
         };
         let mut file = File::open(folder.join(FILE_NAME)).unwrap();
         let into = std::slice::from_mut(&mut slices);

@@ -265,7 +265,7 @@ class NaiveNode:
             return bytes((kind | (0x40 if count > limit else 0),)) + number
         if kind == _wire.BOUNDS:
             total = sum(self.counts.values()).to_bytes(8, "little")
-            return bytes((kind,)) + number + number + total
+            return bytes((kind,)) + 4 * number + total
         return b""
 
     def _limits(self, reader: Reader, sequence: Optional[tuple[int, int]], repeated: bool) -> bytes:

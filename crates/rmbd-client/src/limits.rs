@@ -199,7 +199,7 @@ pub struct Verdict {
     pub part: usize,
     /// Of its key within its window, with what this call has added.
     pub estimate: u64,
-    /// How much more would be within it.
+    /// How much more would be within it; `u64::MAX` where no limit holds for the key.
     pub remaining: u64,
     /// When the same weight would be within: zero where it is, `None` where no waiting helps.
     pub retry_after: Option<Duration>,

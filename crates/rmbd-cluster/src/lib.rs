@@ -66,6 +66,6 @@ pub mod seal;
 
 pub use gossip::{
     Agreement, Cluster, ClusterEvent, ClusterLimits, ClusterOptions, ClusterState, LEAVE_LIMIT,
-    LastVersion, MemberView, NAME_LIMIT, NameTaken, NewClusterError, NewWriter, OneWayView,
-    READY_LIMIT, ReadyState, SharedNode, Traffic, slices_of,
+    MemberView, NAME_LIMIT, NameTaken, NewClusterError, NewWriter, OneWayView, READY_LIMIT,
+    ReadyState, SharedNode, Traffic, slices_of,
 };

@@ -3,24 +3,20 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One start of a process: a random number, fresh at every start, never 0.
 ///
 /// The boot names state that must not outlive the process: which requests of exactly-once clients were applied, the
 /// channels of the seal, and who is a member.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot(pub u64);
 
 /// A writer of slices: a random number, never 0, that has nothing to do with the [`Boot`].
 ///
 /// The writer is part of a slice's name, and no other writer writes that slice.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Writer(pub u64);
 
 /// The number of a sketch, which follows from its name ([`SketchName::number`](super::SketchName::number)).
@@ -53,6 +49,20 @@ impl fmt::Display for Boot {
 impl fmt::Display for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// In documents it is the text of 16 hexadecimal digits: many readers of JSON keep no number above 2^53 as it is.
+impl Serialize for Boot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// In documents it is a text, like a [`Boot`].
+impl Serialize for Writer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -163,14 +163,16 @@ fn limited_differ<M: Machine>(
     let (parts, held): (Vec<&SliceId>, Vec<&SliceId>) = held
         .into_iter()
         .partition(|slice| is_part(&copies[slice], &right[slice]));
-    if let Some(slice) = lacked.iter().chain(&parts).next() {
+    let mut lacking = lacked.iter().chain(&parts).peekable();
+    if let Some(slice) = lacking.peek() {
         if process
             .machine
             .has_room(&process.setup, sketch.number, right.len())
         {
             return Some(format!("lacks of {}, and has room for it", name(slice)));
         }
-        if !(process.machine).says_incomplete(world.clock(place), sketch.number) {
+        let missing = process.machine.missing(world.clock(place));
+        if let Some(slice) = lacking.find(|slice| !missing.contains(slice)) {
             return Some(format!("lacks of {}, and does not say so", name(slice)));
         }
     }
@@ -303,21 +305,26 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
         },
         |full| copies_in(world, expected, full),
     );
+    let as_answered = |&place: &Place| (place, world.as_answered(place, held.clone()));
+    let places: Vec<(Place, Copies)> = expected.places.iter().map(as_answered).collect();
     for (number, key) in world.keys.iter().enumerate() {
-        let rule = |own: SliceId| estimate(held.iter(), &own, geometry, family, key);
-        let truth = world.truth.iter();
-        let truth = truth.filter(|(slice, _)| slice.sketch == sketch.number);
-        let added: u64 = truth.map(|(_, truth)| truth[number]).sum();
+        let added = world.most_of(sketch.number, number);
         let own = |place: Place| world.process(place).setup.slice_of(sketch.number);
-        let living = |place: &Place| world.truth[&own(*place)][number];
+        let living = |place: &Place| {
+            let truth = world.process(*place).truth.get(&sketch.number);
+            truth.map_or(0, |truth| truth[number])
+        };
         let least: u64 = expected.places.iter().map(living).sum();
-        for &place in &expected.places {
-            let right = rule(own(place));
+        for (place, held) in &places {
+            let place = *place;
+            let right = estimate(held.iter(), &own(place), geometry, family, key);
             if right.count < least {
                 return Some(format!("key {number}: {} of {least} are held", right.count));
             }
             if right.count > added && alone[number] {
-                return Some(format!("key {number}: {} of {added} are held", right.count));
+                let more = more_than_added(world, held, sketch, number);
+                let count = right.count;
+                return Some(format!("key {number}: {count} of {added} are held: {more}"));
             }
             let answer = world.machine(place).estimate(sketch.number, key);
             let is_right = if world.hosts[place].is_limited() {
@@ -340,6 +347,23 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
     None
 }
 
+/// Names slices whose every row has more of a key than was added to them.
+fn more_than_added<M: Machine>(
+    world: &World<M>,
+    copies: &Copies,
+    sketch: SketchSpec,
+    number: usize,
+) -> String {
+    let indexes = cells(sketch, &world.keys[number]);
+    let more = copies.iter().filter_map(|(slice, cells)| {
+        let held = indexes.iter().map(|&index| cells[index as usize]).min();
+        let added = world.truth.get(slice).map_or(0, |truth| truth[number]);
+        let held = held.filter(|&held| held > added)?;
+        Some(format!("{} has {held} of {added}; ", name(slice)))
+    });
+    more.collect()
+}
+
 /// Describes a wrong report to a client, if there is one. Confirmed adds must be counted exactly once, uncertain ones
 /// once or not at all, and adds that are reported as not added never.
 pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
@@ -349,13 +373,19 @@ pub fn wrong_adds<M: Machine>(world: &World<M>) -> Option<String> {
     }
     let first = world.terms.sketches()[0];
     let users = users_of_cells(world, first);
-    let mut written = of_sketch(world.all_written(), first);
-    // Strangers have sketches of their own.
-    written.retain(|slice, _| world.fingerprints[slice] == first.fingerprint());
+    // Each process is one; strangers have sketches of their own.
+    let all = world.all_counted(first.fingerprint());
+    let written = Copies::from([(SliceId::default(), all)]);
     let adds = world.clients().iter().flat_map(|client| &client.adds);
     for add in adds {
-        let nobody = SliceId::default();
-        let counted = estimate(written.iter(), &nobody, geometry, family, &add.key).count;
+        let counted = estimate(
+            written.iter(),
+            &SliceId::default(),
+            geometry,
+            family,
+            &add.key,
+        )
+        .count;
         let is_exact = !world.is_filled && is_alone_in_a_row(first, &users, &add.key);
         let weight = u64::from(add.weight);
         let is_right = match add.told {

@@ -11,8 +11,11 @@ use rmbd_proto::compact::{
     encode_info, request, write_reply_head,
 };
 use rmbd_sketch::{MAX_WEIGHT, Weight};
-use rmbd_store::once::{Admission, COOKIE_SECRET_BYTES, Caller, OnceTable};
+use rmbd_store::once::{Admission, BootChain, COOKIE_SECRET_BYTES, Caller, OnceTable};
 use rmbd_store::{Batch, Replica};
+
+use super::keeping::{Clients, Kept};
+use super::machine::Setup;
 
 /// The address of all clients.
 const CLIENTS_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -22,20 +25,31 @@ const CLIENTS_MAX: usize = 1_024;
 
 pub struct Desk {
     boot: Boot,
-    once: OnceTable,
+    /// The boots whose requests the table knows.
+    chain: BootChain,
+    once: Arc<OnceTable>,
     batch: Batch<()>,
     pub repeats: u64,
 }
 
 impl Desk {
-    pub fn new(replica: Arc<Replica>, boot: Boot, seed: u64) -> Self {
-        let secret = [seed as u8; COOKIE_SECRET_BYTES];
+    /// A desk that has just been opened, with the clients that an earlier one has known.
+    pub fn new(replica: Arc<Replica>, setup: &Setup, kept: &Kept, now: Duration) -> Self {
+        let secret = [setup.seed as u8; COOKIE_SECRET_BYTES];
+        let once = OnceTable::new(CLIENTS_MAX, &secret);
+        let mut chain = kept.take_back(&once, now);
+        chain.push(setup.boot);
         Self {
-            boot,
-            once: OnceTable::new(CLIENTS_MAX, &secret),
+            boot: setup.boot,
+            chain,
+            once: Arc::new(once),
             batch: Batch::new(replica),
             repeats: 0,
         }
+    }
+
+    pub fn clients(&self) -> Clients<'_> {
+        (&self.once, &self.chain)
     }
 
     /// Takes a datagram, and returns the reply.
@@ -72,7 +86,7 @@ impl Desk {
     }
 
     fn admit(&mut self, now: Duration, once: Once, cookie: Option<&[u8]>) -> Result<bool, Problem> {
-        if once.boot != self.boot {
+        if !self.chain.contains(once.boot) {
             return Err(Problem::WrongBoot);
         }
         let caller = Caller {

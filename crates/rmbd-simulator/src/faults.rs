@@ -50,6 +50,17 @@ faults! {
     drifts: "clocks that drift",
     twins: "second nodes of one id",
     shadows: "second processes of one address",
+    // Disks.
+    files: "snapshot files written",
+    files_taken_over: "snapshot files taken over",
+    files_set_aside: "snapshot files set aside",
+    clean_ends: "clean ends",
+    clean_starts: "starts that go on from a clean end",
+    power_cuts: "power cuts",
+    lost_disks: "lost disks",
+    torn_files: "torn files",
+    old_copies: "starts on an old copy of a disk",
+    new_writers: "names given up for new ones",
     // Other nodes and processes.
     strangers: "strangers",
     apart: "members with another sketch",

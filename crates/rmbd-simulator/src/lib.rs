@@ -26,7 +26,9 @@
 
 pub mod check;
 pub mod desk;
+pub mod disk;
 pub mod faults;
+pub mod keeping;
 pub mod machine;
 pub mod naive;
 pub mod network;

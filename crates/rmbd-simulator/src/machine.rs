@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rmbd_cluster::ClusterLimits;
+use rmbd_cluster::{ClusterLimits, NameTaken};
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily};
+use rmbd_snapshot::ClockReading;
 use rmbd_store::{Estimate, Reading, WindowPlan};
+
+use super::disk::Disk;
 
 impl Setup {
     /// The name of the slice that the node writes in the default sketch.
@@ -127,6 +130,41 @@ pub struct Setup {
     pub limits: ClusterLimits,
 }
 
+/// What a process has found on its disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found {
+    /// The number of the file that it has taken over.
+    pub file: Option<u64>,
+    /// The writer that has written it.
+    pub writer_before: Writer,
+    /// Whether the process goes on with that writer's slices, under their name or under its own.
+    pub is_resumed: bool,
+    /// An earlier process has gone on with them as this writer, and they are here under its name.
+    pub renamed: Option<Writer>,
+    /// There was a file that cannot be used.
+    pub is_set_aside: bool,
+}
+
+/// What the next step of a file was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveProgress {
+    /// One of many.
+    Going,
+    /// The file of this number has everything from here on that is published now.
+    Begins(u64),
+    /// That file is whole, and certain to be there.
+    Saved(u64),
+}
+
+/// A file that a process is to write.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep<'a> {
+    pub setup: &'a Setup,
+    pub file: u64,
+    pub now: ClockReading,
+    pub is_last: bool,
+}
+
 /// The cells of one slice.
 pub type Cells = Vec<u64>;
 /// All slices that a node holds, without those whose cells are all zero.
@@ -146,6 +184,25 @@ pub trait Machine: Sized {
     const QUIET_LIMIT: Duration;
 
     fn start(setup: &Setup, now: Duration) -> Self;
+    /// Starts with what is on a disk, when the clocks show this. A machine that keeps nothing finds nothing.
+    fn start_on(setup: &Setup, _disk: &mut Disk, now: ClockReading) -> (Self, Found) {
+        (Self::start(setup, now.time), Found::default())
+    }
+    /// Does the next step of a snapshot file, which has this number if the step begins it. The last file of a process
+    /// ends with a mark. Returns `None` where the machine keeps nothing.
+    fn save(&mut self, _to: Keep<'_>, _disk: &mut Disk) -> Option<SaveProgress> {
+        None
+    }
+    /// Gives up the file at hand.
+    fn give_up_saving(&mut self, _disk: &mut Disk) {}
+    /// The boot and the writer that the process has by now, if it may have taken others than those of its setup.
+    fn name(&self) -> Option<(Boot, Writer)> {
+        None
+    }
+    /// Why the process has taken another writer than that with which it has begun.
+    fn reason_of_name(&self, _now: Duration) -> Option<NameTaken> {
+        None
+    }
     /// Adds a weight. Returns false if so much was added that the machine has to be woken first.
     fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool;
     fn estimate(&self, sketch: SketchNumber, key: &[u8]) -> Estimate;
@@ -185,8 +242,13 @@ pub trait Machine: Sized {
     /// Whether the node reports that it has no room for all of this slice. Its part of the slice is owed to nobody
     /// then.
     fn refuses(&self, slice: &SliceId) -> bool;
-    /// Whether the node reports that slices of a sketch exist which it does not hold.
-    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool;
+    /// The slices of which the node reports that they exist, and that it does not hold all of them.
+    fn missing(&self, now: Duration) -> Vec<SliceId>;
+    /// Whether there are such slices of a sketch.
+    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool {
+        let missing = self.missing(now);
+        missing.iter().any(|slice| slice.sketch == sketch)
+    }
 
     /// Does what a client asks for in a datagram, and returns the reply.
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>>;

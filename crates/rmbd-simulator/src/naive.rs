@@ -265,8 +265,8 @@ impl<M: Merge> Machine for Naive<M> {
         false
     }
 
-    fn says_incomplete(&self, _: Duration, _: SketchNumber) -> bool {
-        false
+    fn missing(&self, _: Duration) -> Vec<SliceId> {
+        Vec::new()
     }
 
     fn serve(&mut self, _: Duration, _: &[u8]) -> Option<Vec<u8>> {

@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use rmbd_cluster::membership::{Member, MemberState};
 use rmbd_cluster::seal::{KeyRing, generate_key_text};
-use rmbd_cluster::{Cluster, ClusterEvent, ClusterOptions, ClusterState, ReadyState, slices_of};
+use rmbd_cluster::{
+    Cluster, ClusterEvent, ClusterOptions, ClusterState, NameTaken, ReadyState, slices_of,
+};
 use rmbd_proto::cluster::SliceId;
-use rmbd_proto::{Boot, SketchNumber};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, Weight};
+use rmbd_snapshot::ClockReading;
 use rmbd_store::{
     Batch, CellsRef, Estimate, GROUP_CELLS, PardonBook, Reading, Replica, ReplicaLimits,
     ReplicaOptions, Slices, Terms, WindowQuestion,
 };
 
 use super::desk::Desk;
-use super::machine::{Cells, Copies, Machine, Setup, is_empty};
+use super::disk::Disk;
+use super::keeping::{Finding, Keeper, Kept, Occasion};
+use super::machine::{Cells, Copies, Found, Keep, Machine, SaveProgress, Setup, is_empty};
 
 /// Largest number of legacy peers, which another test covers.
 const MAX_PEERS: usize = 1;
@@ -35,11 +40,79 @@ pub struct Node {
     /// What is forgiven, on this node and all others.
     pub pardons: Arc<PardonBook>,
     desk: Desk,
+    keeper: Keeper,
+    /// What an earlier process had counted in the slices with which this one goes on, and their writer.
+    base: (Writer, BTreeMap<SketchNumber, Cells>),
     /// All events of its log.
     pub log: Vec<ClusterEvent>,
 }
 
 impl Node {
+    /// Starts, and takes over what there is to be taken over before anything else.
+    fn start_as<T>(
+        setup: &Setup,
+        now: Duration,
+        take_over: impl FnOnce(&mut [Slices]) -> (T, Kept),
+    ) -> (Self, T) {
+        let replicas = setup.sketches.iter().map(|spec| {
+            let limits = ReplicaLimits {
+                max_peers: MAX_PEERS,
+                max_origins: setup.max_origins,
+                max_memory_bytes: setup.max_memory_bytes_of(spec),
+            };
+            let own = setup.slice_of(spec.number);
+            let options = ReplicaOptions {
+                windows: spec.plans().collect(),
+                started: now,
+                ..ReplicaOptions::of(spec.geometry, spec.family, own, limits)
+            };
+            Arc::new(Replica::try_open(options).unwrap())
+        });
+        let replicas: Vec<Arc<Replica>> = replicas.collect();
+        let replica = Arc::clone(&replicas[0]);
+        let me = Member {
+            node: setup.node,
+            boot: setup.boot,
+            started_ms: setup.started_ms,
+            renewals: 0,
+            address: setup.address,
+            client_port: 8000,
+        };
+        let options = ClusterOptions {
+            me,
+            keys: key_ring(&setup.keys),
+            seed: setup.seed,
+            gossip_interval: setup.gossip_interval,
+            gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
+            join: setup.joins,
+            limits: setup.limits,
+        };
+        let mut slices = slices_of(replicas.clone(), now).unwrap();
+        let (found, kept) = take_over(&mut slices);
+        let base = slices.iter().map(|slices| {
+            let own = slices.own_slice();
+            let cells = slices.cells(&own).map(|held| all_cells(&held));
+            (own.sketch, cells.unwrap_or_default())
+        });
+        let base = (setup.writer, base.collect());
+        let mut cluster = Cluster::try_new(now, options, slices).unwrap();
+        let pardons = Arc::new(PardonBook::new(setup.boot));
+        cluster.share_pardons(Arc::clone(&pardons));
+        let node = Self {
+            desk: Desk::new(Arc::clone(&replica), setup, &kept, now),
+            replica,
+            replicas: (replicas.into_iter())
+                .map(|replica| (replica.own_slice().sketch, replica))
+                .collect(),
+            cluster,
+            pardons,
+            keeper: Keeper::default(),
+            base,
+            log: Vec::new(),
+        };
+        (node, found)
+    }
+
     fn slices_of(&self, sketch: SketchNumber) -> &Slices {
         self.cluster.slices_of(sketch).unwrap()
     }
@@ -97,53 +170,42 @@ impl Machine for Node {
     const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
     fn start(setup: &Setup, now: Duration) -> Self {
-        let replicas = setup.sketches.iter().map(|spec| {
-            let limits = ReplicaLimits {
-                max_peers: MAX_PEERS,
-                max_origins: setup.max_origins,
-                max_memory_bytes: setup.max_memory_bytes_of(spec),
-            };
-            let own = setup.slice_of(spec.number);
-            let options = ReplicaOptions {
-                windows: spec.plans().collect(),
-                started: now,
-                ..ReplicaOptions::of(spec.geometry, spec.family, own, limits)
-            };
-            Arc::new(Replica::try_open(options).unwrap())
-        });
-        let replicas: Vec<Arc<Replica>> = replicas.collect();
-        let replica = Arc::clone(&replicas[0]);
-        let me = Member {
-            node: setup.node,
-            boot: setup.boot,
-            started_ms: setup.started_ms,
-            renewals: 0,
-            address: setup.address,
-            client_port: 8000,
+        Self::start_as(setup, now, |_| ((), Kept::default())).0
+    }
+
+    fn start_on(setup: &Setup, disk: &mut Disk, now: ClockReading) -> (Self, Found) {
+        let finding = Finding::look(disk, setup);
+        let setup = Setup {
+            writer: finding.writer(setup),
+            ..setup.clone()
         };
-        let options = ClusterOptions {
-            me,
-            keys: key_ring(&setup.keys),
-            seed: setup.seed,
-            gossip_interval: setup.gossip_interval,
-            gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
-            join: setup.joins,
-            limits: setup.limits,
+        Self::start_as(&setup, now.time, |slices| {
+            finding.take_over(&setup, now, slices)
+        })
+    }
+
+    fn save(&mut self, to: Keep<'_>, disk: &mut Disk) -> Option<SaveProgress> {
+        let occasion = Occasion {
+            setup: to.setup,
+            file: to.file,
+            now: to.now,
+            last: to.is_last.then(|| self.desk.clients()),
         };
-        let slices = slices_of(replicas.clone(), now).unwrap();
-        let mut cluster = Cluster::try_new(now, options, slices).unwrap();
-        let pardons = Arc::new(PardonBook::new(setup.boot));
-        cluster.share_pardons(Arc::clone(&pardons));
-        Self {
-            desk: Desk::new(Arc::clone(&replica), setup.boot, setup.seed),
-            replica,
-            replicas: (replicas.into_iter())
-                .map(|replica| (replica.own_slice().sketch, replica))
-                .collect(),
-            cluster,
-            pardons,
-            log: Vec::new(),
-        }
+        Some(self.keeper.step(&mut self.cluster, disk, &occasion))
+    }
+
+    fn give_up_saving(&mut self, disk: &mut Disk) {
+        self.keeper.give_up(disk);
+    }
+
+    fn name(&self) -> Option<(Boot, Writer)> {
+        let own = self.slices_of(self.replica.own_slice().sketch).own_slice();
+        Some((self.cluster.me().boot, own.writer))
+    }
+
+    fn reason_of_name(&self, now: Duration) -> Option<NameTaken> {
+        let new_writer = self.state(now).new_writer;
+        new_writer.map(|new_writer| new_writer.reason)
     }
 
     fn add(&mut self, sketch: SketchNumber, key: &[u8], weight: u32) -> bool {
@@ -161,7 +223,16 @@ impl Machine for Node {
     fn own_cells(&self, sketch: SketchNumber) -> Cells {
         let own = self.replicas[&sketch].own();
         let rows = 0..own.geometry().depth();
-        rows.flat_map(|row| own.own_row(row)).collect()
+        let mut cells: Cells = rows.flat_map(|row| own.own_row(row)).collect();
+        let (writer, base) = &self.base;
+        if self.replicas[&sketch].own_slice().writer == *writer {
+            let base = base.get(&sketch).into_iter().flatten();
+            cells
+                .iter_mut()
+                .zip(base)
+                .for_each(|(cell, base)| *cell += base);
+        }
+        cells
     }
 
     fn cells(&self, slice: &SliceId) -> Option<Cells> {
@@ -276,9 +347,8 @@ impl Machine for Node {
         slices.is_some_and(|slices| slices.is_refused(slice))
     }
 
-    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool {
-        let missing = self.state(now).slices_missing;
-        missing.iter().any(|slice| slice.sketch == sketch)
+    fn missing(&self, now: Duration) -> Vec<SliceId> {
+        self.state(now).slices_missing
     }
 
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
@@ -360,7 +430,9 @@ impl Machine for Node {
             }
             let learnt = self.slices_of(spec.number).learnt();
             let held = learnt.filter(|learnt| learnt.memory_bytes > 0).count();
-            if held > setup.max_origins {
+            // What an earlier process had counted is one more where it is not gone on with.
+            let is_base_apart = self.base.0 != self.replicas[&spec.number].own_slice().writer;
+            if held > setup.max_origins + usize::from(is_base_apart) {
                 return Some(format!("{held} slices, of {}", setup.max_origins));
             }
         }
@@ -396,6 +468,9 @@ impl Machine for Node {
             );
         }
         text += &format!("    {:?}\n", state.readiness);
+        for slice in &state.slices_missing {
+            text += &format!("    missing {slice:?}\n");
+        }
         for digest in self.cluster.all_slices().flat_map(Slices::digests) {
             let slice = digest.slice;
             text += &format!(

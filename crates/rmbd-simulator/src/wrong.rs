@@ -176,8 +176,8 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.refuses(slice)
     }
 
-    fn says_incomplete(&self, now: Duration, sketch: SketchNumber) -> bool {
-        self.node.says_incomplete(now, sketch)
+    fn missing(&self, now: Duration) -> Vec<SliceId> {
+        self.node.missing(now)
     }
 
     fn serve(&mut self, now: Duration, datagram: &[u8]) -> Option<Vec<u8>> {

@@ -5,12 +5,13 @@
 //!   anywhere.
 //! - [`check`] reads a whole file, and [`load`] takes over what a file holds that was checked. A file is believed as a
 //!   whole or not at all.
-//! - [`CleanMark`] is what a clean end leaves beside the file. [`may_resume`] says whether the next start goes on as
-//!   the same writer.
+//! - [`CleanMark`] is what a clean end leaves beside the file. [`Beginning`] says how the next start goes on, and what
+//!   it does with the mark before.
 //! - [`ClockReading`] is what all clocks of a machine show, so that ages go on from one start to the next.
 //!
 //! The bytes are those of [`rmbd_proto::snapshot_file`].
 
+mod beginning;
 mod clock;
 mod error;
 mod loading;
@@ -20,10 +21,11 @@ mod saving;
 #[cfg(test)]
 mod tests;
 
+pub use beginning::{Beginning, MarkStep, ThisStart};
 pub use clock::ClockReading;
 pub use error::SnapshotFileError;
 pub use loading::{LoadOptions, Loaded, Skipped, SkippedSketch, load};
-pub use mark::{CleanMark, may_resume};
+pub use mark::CleanMark;
 pub use reading::{SavedSketch, SavedSlice, SnapshotFileSummary, check};
 pub use saving::{Extra, ExtraKind, Saved, Saving, SavingOptions, SavingStep, SlicesSource};
 

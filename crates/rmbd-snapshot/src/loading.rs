@@ -12,7 +12,7 @@ use rmbd_proto::{SketchNumber, Writer};
 use rmbd_store::{GroupAges, Moment, SavedMark, SavedMarks, SliceRefused, Slices};
 
 use crate::reading::{FileBlock, FileReader};
-use crate::{ClockReading, ExtraKind, SnapshotFileError, SnapshotFileSummary};
+use crate::{ClockReading, ExtraKind, SnapshotFileError, SnapshotFileSummary, ThisStart};
 
 /// Who loads a file, and when.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +23,13 @@ pub struct LoadOptions<'a> {
     pub node: u64,
     /// What the clocks show.
     pub now: ClockReading,
-    /// Whether our own slices go on from what the file holds of them ([`may_resume`](crate::may_resume)).
+    /// Whether our own slices go on from what the file holds of them ([`Beginning`](crate::Beginning)).
     pub resumes: bool,
     /// An earlier start has gone on from the node's own slices as this writer
     /// ([`CleanMark::renamed`](crate::CleanMark)): they are the beginning of its slices.
     pub renamed: Option<Writer>,
+    /// Who the node is if it does not go on.
+    pub this_start: ThisStart,
 }
 
 /// What was taken over.
@@ -35,6 +37,9 @@ pub struct LoadOptions<'a> {
 pub struct Loaded {
     /// How long ago the file was begun, or less.
     pub elapsed: Duration,
+    /// Whether our own slices go on from what the file held of them. If they were to, and do not, there was no memory
+    /// for it: the node is its [spare](ThisStart::spare) writer, and what it had counted before is a learnt slice.
+    pub is_resumed: bool,
     /// Number of slices that are here now.
     pub slices: u64,
     /// Slices that are not here, or not all of them, for want of room. Answers say that they lack something.
@@ -90,6 +95,7 @@ pub fn load(
         writer: reader.head.writer,
         resumes: options.resumes,
         renamed: options.renamed,
+        this_start: options.this_start,
     };
     let mut loading = Loading::new(into, clocks, own);
     while let Some(block) = reader.next()? {
@@ -130,6 +136,7 @@ struct OwnSlices {
     resumes: bool,
     /// They are the beginning of those of this writer.
     renamed: Option<Writer>,
+    this_start: ThisStart,
 }
 
 impl OwnSlices {
@@ -176,6 +183,7 @@ impl<'s> Loading<'s> {
             group: SavedGroup::default(),
             loaded: Loaded {
                 elapsed: clocks.elapsed,
+                is_resumed: own.resumes,
                 slices: 0,
                 refused: 0,
                 skipped: Vec::new(),
@@ -216,15 +224,33 @@ impl<'s> Loading<'s> {
             return self.skip(saved, Skipped::OtherGeometry);
         }
         let mut marks = marks_of(&saved, &self.clocks);
-        if !self.own.resumes {
-            marks.own.clear();
+        let (now, writer) = (self.clocks.now, self.own.writer);
+        if self.own.resumes && slices.begin_restore(&marks, now, Some(writer)).is_err() {
+            self.give_up();
         }
-        let resumes = self.own.resumes.then_some(self.own.writer);
-        let begun = slices.begin_restore(&marks, self.clocks.now, resumes);
-        begun.map_err(|why| SnapshotFileError::NoMemory(why.to_string()))?;
+        if !self.own.resumes
+            && let Some(slices) = self.into.get_mut(&saved.number)
+        {
+            marks.own.clear();
+            slices.begin_restore(&marks, now, None).map_err(no_memory)?;
+        }
         self.sketch = Some(saved.number);
         self.begun.push(saved.number);
         Ok(())
+    }
+
+    /// There is no memory to go on with our own slices. What is here of them is a learnt slice from now on, under the
+    /// name that they would have had, and we are another writer.
+    fn give_up(&mut self) {
+        let OwnSlices { this_start, .. } = self.own;
+        for slices in self.into.values_mut() {
+            slices.end_restore();
+            let name = slices.own_slice().writer;
+            self.own.renamed = (name == this_start.drawn).then_some(name);
+            slices.take_new_writer(this_start.spare);
+        }
+        self.own.resumes = false;
+        self.loaded.is_resumed = false;
     }
 
     fn skip(&mut self, saved: SketchBlock, why: Skipped) -> Result<(), SnapshotFileError> {
@@ -236,12 +262,11 @@ impl<'s> Loading<'s> {
     }
 
     fn take_groups(&mut self, block: &FileBlock<'_>) -> Result<(), SnapshotFileError> {
-        let Some(slices) = (self.sketch).and_then(|number| self.into.get_mut(&number)) else {
+        let slices = self.sketch.and_then(|number| self.into.get(&number));
+        let Some(cells) = slices.map(|slices| slices.own_cells().len() as u32) else {
             return Ok(());
         };
         let mut groups = GroupsBlock::read(block.content).map_err(|_| block.malformed())?;
-        let slice = self.own.name_now(groups.slice);
-        let cells = slices.own_cells().len() as u32;
         // All that is in the block had been reached when it was written.
         let reached = [groups.time_ns]
             .into_iter()
@@ -262,16 +287,23 @@ impl<'s> Loading<'s> {
                 marks: &marks,
                 increments: &increments,
             };
-            let values = self.group.values.iter().copied();
-            let cells = (group * GROUP_CELLS as u32..).zip(values);
-            let taken = slices.restore(&slice, group, cells, &ages);
-            if let Err(why) = taken {
+            if !self.restore(&groups.slice, group, &ages) {
                 self.is_refused = true;
                 if self.own.resumes && self.own.are(&groups.slice) {
-                    return Err(no_memory(why));
+                    self.give_up();
+                    self.restore(&groups.slice, group, &ages);
                 }
             }
         }
+    }
+
+    /// Takes over the group at hand. Returns whether there was room for it.
+    fn restore(&mut self, slice: &SliceId, group: u32, ages: &GroupAges<'_>) -> bool {
+        let slice = self.own.name_now(*slice);
+        let slices = self.sketch.and_then(|number| self.into.get_mut(&number));
+        let values = self.group.values.iter().copied();
+        let cells = (group * GROUP_CELLS as u32..).zip(values);
+        slices.is_none_or(|slices| slices.restore(&slice, group, cells, ages).is_ok())
     }
 
     fn take_slice(&mut self, block: &FileBlock<'_>) -> Result<(), SnapshotFileError> {

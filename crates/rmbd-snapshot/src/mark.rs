@@ -103,7 +103,7 @@ impl CleanMark {
 /// The mark must be gone from the disk before the node serves: otherwise a later start could go on from the same file
 /// once more.
 #[must_use]
-pub fn may_resume(
+pub(crate) fn may_resume(
     mark: &CleanMark,
     file: &SnapshotFileSummary,
     sketches: impl IntoIterator<Item = (SketchNumber, u64)>,
@@ -120,7 +120,7 @@ pub fn may_resume(
             .find(|saved| (saved.number, saved.fingerprint) == (number.0, fingerprint));
         let own_saved = saved.and_then(|saved| {
             let mut slices = saved.slices.iter();
-            slices.find(|slice| (slice.node, slice.writer) == (own.node, own.writer.0))
+            slices.find(|slice| (slice.node, slice.writer) == (own.node, own.writer))
         });
         own_saved.is_some_and(|saved| mark.versions.contains(&(own, saved.version)))
     };

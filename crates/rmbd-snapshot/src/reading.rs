@@ -8,21 +8,24 @@ use rmbd_proto::snapshot_file::{
     BLOCK_HEAD_BYTES, BLOCK_TAIL_BYTES, BlockHead, FILE_MAGIC, FORMAT, FileHead, GroupsBlock, Kind,
     SavedGroup, SketchBlock, SliceBlock, read_end,
 };
-use serde::Serialize;
+use rmbd_proto::{Boot, Writer};
+use serde::{Serialize, Serializer};
 
 use crate::SnapshotFileError;
 
-/// What a file holds, as JSON shows it.
+/// What a file holds, as JSON shows it. Numbers that name something are texts of 16 hexadecimal digits there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnapshotFileSummary {
     /// The number of the file; random.
+    #[serde(serialize_with = "name")]
     pub file: u64,
     /// The node that wrote it.
+    #[serde(serialize_with = "name")]
     pub node: u64,
     /// The start of that node.
-    pub boot: u64,
+    pub boot: Boot,
     /// The writer of the node's own slices.
-    pub writer: u64,
+    pub writer: Writer,
     /// The version of the program.
     pub program: String,
     /// When it was begun, in milliseconds since 1970.
@@ -49,6 +52,7 @@ pub struct SavedSketch {
     /// Its number.
     pub number: u32,
     /// What tells that two sketches count alike.
+    #[serde(serialize_with = "name")]
     pub fingerprint: u64,
     /// Number of its cells.
     pub cells: u32,
@@ -59,16 +63,22 @@ pub struct SavedSketch {
 /// A slice of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SavedSlice {
-    /// The node that counted it, and (below) the writer.
+    /// The node that counted it.
+    #[serde(serialize_with = "name")]
     pub node: u64,
-    /// See [`node`](Self::node).
-    pub writer: u64,
+    /// The writer of that node.
+    pub writer: Writer,
     /// The version until which it is complete.
     pub version: u64,
     /// What was added to it.
     pub weight: u64,
     /// Groups of 128 cells that are not zero.
     pub groups: u64,
+}
+
+/// Writes a number that names something as [`Boot`] and [`Writer`] write themselves.
+fn name<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{number:016x}"))
 }
 
 /// Reads a whole file. None of it counts before all of it was read.
@@ -213,8 +223,8 @@ impl Checked {
         let summary = SnapshotFileSummary {
             file: head.file,
             node: head.node,
-            boot: head.boot.0,
-            writer: head.writer.0,
+            boot: head.boot,
+            writer: head.writer,
             program: head.program.clone(),
             wall_ms: head.wall_ms,
             bytes: 0,
@@ -295,7 +305,7 @@ impl Checked {
         let is_known = sketch.map(|sketch| {
             sketch.slices.push(SavedSlice {
                 node: slice.node,
-                writer: slice.writer.0,
+                writer: slice.writer,
                 version: read.version,
                 weight: read.weight,
                 groups,

@@ -13,8 +13,10 @@ use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{
     Published, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices, WindowPlan, WindowQuestion,
 };
+use serde_json::json;
 
 use super::*;
+use crate::mark::may_resume;
 
 const SECOND: Duration = Duration::from_secs(1);
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 7 };
@@ -29,6 +31,12 @@ pub(crate) fn head() -> FileHead {
         ..FileHead::default()
     }
 }
+
+const THIS_START: ThisStart = ThisStart {
+    is_in_cluster: true,
+    drawn: Writer(70),
+    spare: Writer(71),
+};
 
 /// A node with two sketches, of which the second one has a window of a minute.
 struct Node {
@@ -46,13 +54,28 @@ impl SlicesSource for Node {
 
 impl Node {
     fn start(writer: Writer, widths: [u64; 2], now: Duration) -> Self {
+        Self::start_in(writer, widths, now, u64::MAX)
+    }
+
+    /// A node of which each sketch has so much memory.
+    fn start_in(writer: Writer, widths: [u64; 2], now: Duration, max_memory_bytes: u64) -> Self {
+        Self::try_start_in(writer, widths, now, max_memory_bytes).unwrap()
+    }
+
+    /// `None` where the sketches alone need more.
+    fn try_start_in(
+        writer: Writer,
+        widths: [u64; 2],
+        now: Duration,
+        max_memory_bytes: u64,
+    ) -> Option<Self> {
         let make = |(number, width): (u32, u64)| {
             let geometry = Geometry::new(width, 2).unwrap();
             let minute = WindowPlan::new(60_000, Some(5_000), None, geometry, FAMILY).unwrap();
             let limits = ReplicaLimits {
                 max_peers: 0,
                 max_origins: 64,
-                max_memory_bytes: u64::MAX,
+                max_memory_bytes,
             };
             let own = SliceId {
                 sketch: SketchNumber(number),
@@ -63,20 +86,21 @@ impl Node {
                 started: now,
                 ..ReplicaOptions::of(geometry, FAMILY, own, limits)
             };
-            Arc::new(Replica::try_open(options).unwrap())
+            Replica::try_open(options).ok().map(Arc::new)
         };
-        let replicas: Vec<Arc<Replica>> = (0..).zip(widths).map(make).collect();
+        let replicas = (0..).zip(widths).map(make);
+        let replicas = replicas.collect::<Option<Vec<Arc<Replica>>>>()?;
         let slices = replicas.iter().map(|replica| {
             let windows: Vec<WindowPlan> = replica.window_plans().copied().collect();
-            let mut slices = Slices::try_new(Arc::clone(replica)).unwrap();
-            slices.keep_ages(&windows, now).unwrap();
-            slices
+            let mut slices = Slices::try_new(Arc::clone(replica)).ok()?;
+            slices.keep_ages(&windows, now).ok()?;
+            Some(slices)
         });
-        Self {
-            slices: RefCell::new(slices.collect()),
+        Some(Self {
+            slices: RefCell::new(slices.collect::<Option<Vec<_>>>()?),
             replicas,
             now,
-        }
+        })
     }
 
     fn add(&self, sketch: usize, key: u32, weight: u32) {
@@ -120,6 +144,30 @@ impl Node {
         cells
             .filter(|(_, cells)| cells.iter().any(|&cell| cell > 0))
             .collect()
+    }
+
+    /// Slices of which this node has not all that another one has, whose own slices are of this writer here.
+    fn lacks_of(&self, other: &Self, writer: Writer) -> Vec<SliceId> {
+        let (here, there) = (self.slices.borrow(), other.slices.borrow());
+        let lacks = here.iter().zip(there.iter()).flat_map(|(here, there)| {
+            let own = there.own_slice();
+            let lines = there.digests().map(move |mut line| {
+                if line.slice == own {
+                    line.slice.writer = writer;
+                }
+                line
+            });
+            lines.filter(move |line| here.digest(&line.slice) != *line)
+        });
+        let mut lacks: Vec<SliceId> = lacks.map(|line| line.slice).collect();
+        lacks.sort_unstable();
+        lacks
+    }
+
+    /// Slices that it says it lacks.
+    fn missing(&self) -> Vec<SliceId> {
+        let slices = self.slices.borrow();
+        slices.iter().flat_map(Slices::missing).collect()
     }
 
     fn reading(&self, age: Duration) -> ClockReading {
@@ -179,6 +227,7 @@ impl Node {
             now: self.reading(age),
             resumes,
             renamed: None,
+            this_start: THIS_START,
         };
         let mut extra = Vec::new();
         let mut take = |kind, bytes: &[u8], elapsed| extra.push((kind, bytes.to_vec(), elapsed));
@@ -303,6 +352,7 @@ fn the_name_of_a_start_that_went_on_is_that_of_what_the_file_has() {
         now: node.reading(SECOND),
         resumes: false,
         renamed: mark.renamed,
+        this_start: THIS_START,
     };
     load(
         &mut &file[..],
@@ -363,7 +413,34 @@ fn a_file_is_begun_anew_where_our_slice_gets_another_name() {
         }
     });
     assert_eq!(saved.head.writer, Writer(55));
-    assert_eq!(check(&mut &file[..]).unwrap().writer, 55);
+    assert_eq!(check(&mut &file[..]).unwrap().writer, Writer(55));
+}
+
+/// Most readers of JSON keep no number above 2^53 as it is.
+#[test]
+fn numbers_that_name_something_are_texts_in_json() {
+    let (file, _) = counted().save(|_, _| ());
+    let summary = check(&mut &file[..]).unwrap();
+    let sketch = |sketch: &SavedSketch| {
+        let slice = |slice: &SavedSlice| {
+            json!({
+                "node": format!("{:016x}", slice.node), "writer": slice.writer.to_string(),
+                "version": slice.version, "weight": slice.weight, "groups": slice.groups,
+            })
+        };
+        json!({
+            "name": sketch.name, "number": sketch.number,
+            "fingerprint": format!("{:016x}", sketch.fingerprint), "cells": sketch.cells,
+            "slices": sketch.slices.iter().map(slice).collect::<Vec<_>>(),
+        })
+    };
+    let expected = json!({
+        "file": "000000000000f11e", "node": "0000000000000007", "boot": "0000000000000004",
+        "writer": "0000000000000009", "program": "0.1.0", "wall_ms": 1_000_000,
+        "bytes": file.len(), "clients_bytes": 3,
+        "sketches": summary.sketches.iter().map(sketch).collect::<Vec<_>>(),
+    });
+    assert_eq!(serde_json::to_value(&summary).unwrap(), expected);
 }
 
 /// Whatever is wrong with a file, nothing of it is believed.
@@ -468,6 +545,7 @@ fn of_another_node_or_another_geometry_nothing_is_taken() {
         now: other.reading(SECOND),
         resumes: false,
         renamed: None,
+        this_start: THIS_START,
     };
     let error = load(&mut &file[..], &mut [], &options, &mut |_, _, _| ()).unwrap_err();
     assert!(
@@ -491,6 +569,53 @@ fn what_has_no_room_is_left_out_and_said() {
     // The slice that the file's writer wrote takes a place, too.
     assert_eq!((loaded.slices, loaded.refused), (65, 1));
     assert!(here.replicas[0].estimate(b"").incomplete);
+    assert_eq!(here.lacks_of(&node, WRITER), here.missing());
+    assert_eq!(here.missing().len(), 1);
+}
+
+/// Whatever memory there is, the node starts: as the same writer where there is enough to go on, else as another one.
+#[test]
+fn where_there_is_no_memory_to_go_on_the_node_is_another_writer_and_says_what_it_lacks() {
+    let old = counted();
+    let (file, _) = old.save(|_, _| ());
+    let geometry = [2_000, 512];
+    let (mut resumed, mut given_up, mut lacking) = (0, 0, 0);
+    for writer in [WRITER, THIS_START.drawn] {
+        let enough = resumed + 20;
+        for max_memory_bytes in (20_000..).step_by(97) {
+            if resumed == enough {
+                break;
+            }
+            let start = || Node::try_start_in(writer, geometry, SECOND, max_memory_bytes);
+            let Some(mut here) = start() else {
+                continue;
+            };
+            let loaded = here.load(&file, SECOND, true).unwrap();
+            let names: Vec<SliceId> = here
+                .slices
+                .get_mut()
+                .iter()
+                .map(Slices::own_slice)
+                .collect();
+            let goes_on = loaded.is_resumed;
+            let now = if goes_on { writer } else { THIS_START.spare };
+            assert!(names.iter().all(|own| own.writer == now));
+            let is_any_resumed = here.slices.get_mut().iter().any(Slices::is_resumed);
+            assert_eq!(is_any_resumed, goes_on && writer == WRITER);
+            // What is here is under the name that it would have had.
+            let before = SliceId::of(NODE, writer);
+            assert!(here.slices.get_mut()[0].has(&before) || goes_on || loaded.refused > 0);
+            assert_eq!(here.lacks_of(&old, writer), here.missing(), "{loaded:?}");
+            for (key, right) in [(0, 3), (9, 3)] {
+                let estimate = here.replicas[0].estimate(&u32::to_le_bytes(key));
+                assert!(estimate.count == right || estimate.incomplete, "{loaded:?}");
+                lacking += u32::from(estimate.incomplete);
+            }
+            (resumed, given_up) = (resumed + u32::from(goes_on), given_up + u32::from(!goes_on));
+        }
+    }
+    println!("{resumed} go on, {given_up} do not, {lacking} answers lack something");
+    assert!(given_up > 10 && lacking > 10);
 }
 
 #[test]

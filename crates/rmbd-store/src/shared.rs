@@ -8,12 +8,13 @@ use crossbeam_utils::CachePadded;
 
 use super::append::AppendTable;
 use super::candidates::{Lists, TOP_MAX, TopPlan};
+use super::likely::Sampled;
 use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
 use super::urgent::Urgent;
 use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
-use rmbd_proto::Writer;
+use rmbd_proto::{SketchNumber, Writer};
 use rmbd_sketch::{
     CellIndexes, Exhausted, Geometry, HashFamily, Sketch, SketchOptions, Weight, lanes_of,
 };
@@ -23,7 +24,8 @@ use rmbd_sketch::{
 pub struct ReplicaLimits {
     /// Largest number of legacy peers.
     pub max_peers: usize,
-    /// Largest number of slices learnt from other nodes and from earlier boots of this one.
+    /// Largest number of slices learnt from other nodes and from earlier starts of this one. What an earlier start had
+    /// counted in the slice with which this one goes on is none of them, and may be one more if it has to be.
     pub max_origins: usize,
     /// Largest memory of all cells, in bytes; `u64::MAX` is no limit. It is checked before any page is touched. The
     /// sum includes own cells and those of others beside them, the parts of totals above 32 bits, the snapshots of
@@ -124,9 +126,7 @@ impl ReplicaOptions {
 #[derive(Debug)]
 pub struct Replica {
     pub(super) own: Sketch,
-    own_slice: SliceId,
-    /// The writer of our own slice. It changes at most once, and stands for itself, so access is relaxed.
-    own_writer: AtomicU64,
+    own_name: OwnName,
     pub(super) max_origins: usize,
     /// N of all learnt slices. It has one writer and stands for itself, so access is relaxed.
     pub(super) learnt_weight: AtomicU64,
@@ -138,6 +138,7 @@ pub struct Replica {
     pub(super) windows: Windows,
     /// `None` where nothing is listed.
     pub(super) lists: Option<Box<Lists>>,
+    pub(super) sampled: Sampled,
     /// `None` where nothing is learnt from others.
     pub(super) urgent: Option<Box<Urgent>>,
     pub(super) memory: MemoryShare,
@@ -212,8 +213,7 @@ impl Replica {
         memory.reserve(sketch.memory_bytes())?;
         Ok(Self {
             own: sketch,
-            own_slice: options.own,
-            own_writer: AtomicU64::new(options.own.writer.0),
+            own_name: OwnName::new(options.own),
             max_origins: options.max_origins,
             learnt_weight: AtomicU64::new(0),
             lacks_slices: AtomicBool::new(false),
@@ -221,6 +221,7 @@ impl Replica {
             origins: AppendTable::try_new(options.max_peers)?,
             lists: Lists::try_new(&top, &memory)?.map(Box::new),
             windows: Windows::try_new(&options.windows, options.started, &memory)?,
+            sampled: Sampled::default(),
             urgent: tables.has_others.then(|| Box::new(Urgent::new())),
             memory,
             batches: CachePadded::default(),
@@ -237,15 +238,12 @@ impl Replica {
     /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
-        SliceId {
-            writer: Writer(self.own_writer.load(Relaxed)),
-            ..self.own_slice
-        }
+        self.own_name.get()
     }
 
     /// Our own slice has another writer from now on. Only the one writer of slices calls this.
     pub(super) fn set_own_writer(&self, writer: Writer) {
-        self.own_writer.store(writer.0, Relaxed);
+        self.own_name.writer.store(writer.0, Relaxed);
     }
 
     /// Adds `weight` to `key` on this node.
@@ -296,7 +294,7 @@ impl Replica {
     pub fn estimate_by_origin(&self, key: &[u8]) -> Vec<OriginEstimate> {
         let cells = &self.own.cells_of(key);
         let own = OriginEstimate {
-            origin: OriginName::Node(self.own_slice.node),
+            origin: OriginName::Node(self.own_name.node),
             slices: 1,
             count: self.own.own_estimate_at(cells),
             is_own: true,
@@ -413,5 +411,32 @@ impl Replica {
     #[inline]
     fn shown_origins(&self) -> impl Iterator<Item = &Origin> {
         self.origins.iter().filter(|origin| !origin.is_hidden())
+    }
+}
+
+/// The name of our own slice, of which the writer may change.
+#[derive(Debug)]
+struct OwnName {
+    sketch: SketchNumber,
+    node: u64,
+    /// It changes at most once, and stands for itself, so access is relaxed.
+    writer: AtomicU64,
+}
+
+impl OwnName {
+    fn new(slice: SliceId) -> Self {
+        Self {
+            sketch: slice.sketch,
+            node: slice.node,
+            writer: AtomicU64::new(slice.writer.0),
+        }
+    }
+
+    fn get(&self) -> SliceId {
+        SliceId {
+            sketch: self.sketch,
+            node: self.node,
+            writer: Writer(self.writer.load(Relaxed)),
+        }
     }
 }

@@ -66,7 +66,7 @@ pub struct HitOptions {
 
     /// Print a JSON object a line of {key, estimate, verdict, remaining, retry_after_ms, covered_ms, incomplete,
     /// unsure, overflowed, shadow, part} and limit and window_ms, or limit_name; key_base64 in place of key where that
-    /// is no UTF-8; retry_after_ms is null where no waiting helps
+    /// is no UTF-8; remaining is null where no limit holds for the key, and retry_after_ms where no waiting helps
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 

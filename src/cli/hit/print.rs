@@ -39,7 +39,8 @@ struct Document<'p> {
     window_ms: Option<u64>,
     estimate: u64,
     verdict: &'static str,
-    remaining: u64,
+    /// `None` where no limit holds for the key.
+    remaining: Option<u64>,
     retry_after_ms: Option<u64>,
     covered_ms: u64,
     incomplete: bool,
@@ -67,6 +68,11 @@ impl Printed<'_> {
             By::Name(_) => None,
             By::Limits(limits) => limits.get(self.verdict.part).copied(),
         }
+    }
+
+    /// No limit holds for the key: it is exempt, or the limit is about other keys.
+    fn is_unlimited(&self) -> bool {
+        !self.verdict.over && self.verdict.remaining == u64::MAX
     }
 
     fn words(&self) -> String {
@@ -105,7 +111,7 @@ impl Printed<'_> {
                 format!("{estimate} of {count} in {}", time(span.ms))
             }
             (_, Some(AskedLimit { count, .. })) => format!("{estimate} of {count} in all"),
-            (By::Name(name), _) if !over && remaining == u64::MAX => {
+            (By::Name(name), _) if self.is_unlimited() => {
                 format!("not limited by {name}")
             }
             (By::Name(name), _) if !over => {
@@ -120,7 +126,7 @@ impl Printed<'_> {
     fn said(&self) -> String {
         let verdict = &self.verdict;
         match (verdict.over, verdict.retry_after) {
-            (false, _) if verdict.remaining == u64::MAX => "within".to_owned(),
+            (false, _) if self.is_unlimited() => "within".to_owned(),
             (false, _) => format!("within, {} left", verdict.remaining),
             (true, _) if verdict.shadow => "over, and admitted in shadow mode".to_owned(),
             (true, Some(wait)) => format!("over, try again in {}", wait_words(wait)),
@@ -140,7 +146,7 @@ impl Printed<'_> {
             window_ms: limit.map(|limit| limit.span.ms),
             estimate: verdict.estimate,
             verdict: if verdict.over { "over" } else { "within" },
-            remaining: verdict.remaining,
+            remaining: (!self.is_unlimited()).then_some(verdict.remaining),
             retry_after_ms: verdict.retry_after.map(ms),
             covered_ms: ms(verdict.covered),
             incomplete: verdict.incomplete,

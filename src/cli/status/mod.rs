@@ -8,7 +8,10 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, Status};
+use crate::status::{LogStatus, PeerStatus, SketchStatus, Status};
+
+/// What has to happen before a node tells others of slices that an earlier start of it began.
+pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
 
 /// Prints the status of a node.
 pub(super) fn run(options: &StatusOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
@@ -73,9 +76,10 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "error      at most {:.1} too high with probability {:.4}",
+        "error      at most {:.1} too high with probability {:.4}{}",
         sketch.epsilon * counted_weight(status) as f64,
-        sketch.confidence
+        sketch.confidence,
+        sampled(sketch)
     )?;
     sketches::write(status, out)?;
     let messages: Vec<_> = messages
@@ -137,6 +141,16 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// What the sketch really errs by, behind what is promised; empty where it was not sampled.
+fn sampled(sketch: &SketchStatus) -> String {
+    sketch.likely_error.map_or_else(String::new, |error| {
+        format!(
+            "; sampled: at most {} for half of the keys, at most {} for {:.4} of them",
+            error.median, error.quantile, error.share
+        )
+    })
+}
+
 /// Writes a line about the log if lines are missing.
 fn write_log(status: &Status, out: &mut String) -> std::fmt::Result {
     let LogStatus {
@@ -163,9 +177,7 @@ fn counted_weight(status: &Status) -> u64 {
 }
 
 fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
-    let Status {
-        cluster, readiness, ..
-    } = status;
+    let cluster = &status.cluster;
     let text = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     if !cluster.enabled {
         return writeln!(out, "cluster    off: {}", text(&cluster.off_because));
@@ -186,14 +198,27 @@ fn write_cluster(status: &Status, out: &mut String) -> std::fmt::Result {
         counted_weight(status),
         reasons(&cluster.refused)
     )?;
-    let notes = [
-        ("waits for  ", &readiness.waits_for),
-        ("without    ", &readiness.lacks),
-    ];
-    for (head, list) in notes {
-        for entry in list {
-            writeln!(out, "{head}{}", printable(entry))?;
-        }
+    write_notes(status, out)
+}
+
+/// Writes a line for each thing that is to be known of the cluster, or is missing.
+fn write_notes(status: &Status, out: &mut String) -> std::fmt::Result {
+    let Status {
+        cluster, readiness, ..
+    } = status;
+    let shared = cluster.shared_nodes.iter().map(|shared| &shared.detail);
+    let new_writer = cluster.new_writer.iter().map(|new| &new.detail);
+    let waits_for = readiness.waits_for.iter();
+    let notes = shared
+        .map(|text| ("one number ", text))
+        .chain(new_writer.map(|text| ("new writer ", text)))
+        .chain(waits_for.map(|text| ("waits for  ", text)))
+        .chain(readiness.lacks.iter().map(|text| ("without    ", text)));
+    for (head, text) in notes {
+        writeln!(out, "{head}{}", printable(text))?;
+    }
+    if cluster.waits_for_name() {
+        writeln!(out, "waits for  {NAME_WAITS_FOR}")?;
     }
     Ok(())
 }

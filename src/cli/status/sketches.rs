@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{bytes, printable};
+use super::{bytes, printable, sampled};
 use crate::cli::asked::time;
 use crate::config::span_text;
 use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status};
@@ -25,7 +25,7 @@ fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
     let (name, sketch) = (printable(&named.name), &named.sketch);
     writeln!(
         out,
-        "sketch     {name} {}x{} {}, {} (cells {}, windows {}), N {}{}",
+        "sketch     {name} {}x{} {}, {} (cells {}, windows {}), N {}, at most {:.1} too high{}{}",
         sketch.depth,
         sketch.width,
         printable(&sketch.hash),
@@ -33,6 +33,8 @@ fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
         bytes(named.cells_memory_bytes()),
         bytes(named.windows_memory_bytes()),
         named.known_weight,
+        named.promised_error(),
+        sampled(sketch),
         if sketch.incomplete {
             ", incomplete"
         } else {

@@ -377,7 +377,7 @@ impl<T: Copy> Session<T> {
         Ok(())
     }
 
-    /// Asks for both bounds of `key`.
+    /// Asks for all bounds of `key`.
     pub fn bounds(
         &mut self,
         sketch: SketchIndex,
@@ -391,7 +391,7 @@ impl<T: Copy> Session<T> {
         let replica = batch.replica();
         // What other threads have under way may be in cells already and not in N yet.
         let total_weight = replica.total_weight().saturating_add(waiting);
-        let question = Question::bounds(replica.own().geometry().epsilon(), total_weight);
+        let question = Question::bounds(replica, total_weight);
         self.ask(sketch, key, question, token, answer);
     }
 

@@ -125,7 +125,11 @@ impl Expected {
                 Answer::Bounds(bounds),
             ) => {
                 assert_eq!(bounds.total_weight, total_weight, "{self:?}");
-                assert_eq!(bounds.lower, count.saturating_sub(error), "{self:?}");
+                assert_eq!(
+                    bounds.certain_lower,
+                    count.saturating_sub(error),
+                    "{self:?}"
+                );
             }
             _ => panic!("{self:?}: {answer:?}"),
         }

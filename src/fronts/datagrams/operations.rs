@@ -12,9 +12,10 @@ use crate::engine::{
     Admitted, Answer, Bounds, Limit, LimitPart, LimitParts, LimitsAnswer, Verdict,
 };
 use rmbd_proto::compact::{
-    self, BOUNDS_ANSWER_BYTES, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3, INFO_BEHIND_COOKIE_BYTES,
-    Info, LIMITS_ANSWER_BYTES, Limits, Operation, PARDON_ANSWER_BYTES, Problem, RETRY_NEVER_MS,
-    SketchEntry, SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES, WindowAnswer,
+    self, BOUNDS_ANSWER_BYTES, BoundsAnswer, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
+    INFO_BEHIND_COOKIE_BYTES, Info, LIMITS_ANSWER_BYTES, Limits, Operation, PARDON_ANSWER_BYTES,
+    Problem, RETRY_NEVER_MS, SketchEntry, SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES,
+    WindowAnswer,
 };
 use rmbd_sketch::HashFamily;
 use rmbd_store::{Estimate, NamedSketch, Reading, SketchIndex, WindowQuestion, once};
@@ -194,6 +195,18 @@ fn verdict_of(told: &LimitsAnswer) -> compact::Verdict {
     }
 }
 
+/// How the format says it.
+fn bounds_of(bounds: &Bounds) -> BoundsAnswer {
+    BoundsAnswer {
+        estimate: bounds.estimate.count,
+        incomplete: bounds.estimate.incomplete,
+        likely_estimate: bounds.likely_estimate,
+        likely_lower: bounds.likely_lower,
+        certain_lower: bounds.certain_lower,
+        total_weight: bounds.total_weight,
+    }
+}
+
 impl Answers {
     /// Writes an answer at the place that was kept for it.
     #[inline]
@@ -230,13 +243,10 @@ impl Answers {
                 let verdict = verdict_of(&limits);
                 self.write_at(at, |out| compact::write_hit_by_name_answer(&verdict, out));
             }
-            Answer::Bounds(Bounds {
-                lower,
-                total_weight,
-                ..
-            }) => self.write_at(at, |out| {
-                compact::write_bounds_answer(count, incomplete, lower, total_weight, out);
-            }),
+            Answer::Bounds(bounds) => {
+                let answer = bounds_of(&bounds);
+                self.write_at(at, |out| compact::write_bounds_answer(&answer, out));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod once;
 mod passes;
+mod sampling;
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -13,6 +14,7 @@ use tracing::info;
 
 use self::once::OnceWatch;
 use self::passes::Passes;
+use self::sampling::Sampling;
 use super::crew::{Crew, Ending, Part, Task};
 use super::overview::Overview;
 use super::{NodeError, system};
@@ -30,6 +32,8 @@ pub(super) struct ControlThread {
     pub(super) http_hosts: Hosts,
     pub(super) publisher: Publisher,
     pub(super) rounds: Rounds,
+    /// The seed of the keys by which errors are sampled.
+    pub(super) sampling_seed: u64,
     /// The receiver of the crew's reasons to end.
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// A sender that is told when the start cannot fail any more, and is dropped if it failed.
@@ -95,6 +99,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         http_hosts,
         publisher,
         rounds,
+        sampling_seed,
         mut endings,
         serving,
         mut data_ended,
@@ -106,6 +111,8 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     let http = http
         .map(|listener| serve_http(&crew, listener, Arc::clone(&overview), http_hosts))
         .transpose()?;
+    let sampling = Sampling::new(Arc::clone(overview.shared()), sampling_seed);
+    let sampling = crew.task(Part::Sampling, |leave| sampling.run(leave));
     let publisher = publish(&crew, Arc::clone(overview.shared()), publisher)?;
     let rounds = {
         let (overview, mut once) = (Arc::clone(&overview), OnceWatch::default());
@@ -127,6 +134,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     crew.begin_end();
     // Nothing is ever sent: this waits until the last data thread has dropped its sender.
     let _ = data_ended.recv().await;
+    sampling.end().await;
     rounds.end().await;
     publisher.end().await;
     if let Some(http) = http {

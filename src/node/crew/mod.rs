@@ -71,6 +71,8 @@ parts! {
     Rounds, "the task for legacy peers", true;
     /// The task that goes over the cells if there is no cluster.
     Passes, "the task that goes over the cells", true;
+    /// The task that samples what sketches err by.
+    Sampling, "the task that samples errors", true;
     /// The task of the cluster's socket.
     Cluster, "the task of the cluster", true;
     /// The task that accepts connections.

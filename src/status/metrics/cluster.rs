@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::registry::Unit;
 
 use super::{Page, by_reason};
-use crate::status::{ClusterStatus, MemberStatus, QueueStatus};
+use crate::status::{ClusterStatus, MemberStatus, NEW_WRITER_REASONS, QueueStatus};
 
 /// States of a member. Each has a series of its own, also if no member is in it.
 const STATES: [&str; 3] = ["alive", "suspect", "down"];
@@ -40,8 +40,35 @@ impl Page<'_> {
             cluster.one_way.len(),
         )?;
         self.counter("rmbd_cluster_rounds", "Rounds begun", None, cluster.rounds)?;
+        self.names(cluster)?;
         self.traffic(cluster)?;
         self.state(cluster)
+    }
+
+    /// Encodes whether this node and others count under names of their own.
+    fn names(&mut self, cluster: &ClusterStatus) -> fmt::Result {
+        self.gauge(
+            "rmbd_cluster_name_open",
+            "1 while slices of an earlier start go on, and no node has told what it has of them; they are told to nobody",
+            None,
+            u64::from(cluster.name_open),
+        )?;
+        let taken = cluster.new_writer.as_ref();
+        let is_taken = |reason: &str| taken.is_some_and(|taken| taken.reason == reason);
+        self.gauges(
+            "rmbd_cluster_new_writer",
+            "1 where this start has taken a new writer, by reason: what was told under the name before may count twice \
+             but where nobody could be asked",
+            None,
+            "reason",
+            NEW_WRITER_REASONS.map(|reason| (reason, u64::from(is_taken(reason)))),
+        )?;
+        self.gauge(
+            "rmbd_cluster_shared_nodes",
+            "Node numbers that several live nodes have, since they run on copies of one data folder",
+            None,
+            cluster.shared_nodes.len(),
+        )
     }
 
     fn traffic(&mut self, cluster: &ClusterStatus) -> fmt::Result {

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::Page;
-use crate::status::{LimitStatus, NamedSketchStatus, WindowStatus};
+use crate::status::{LikelyErrorStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 
 impl Page<'_> {
     pub(super) fn sketches(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
@@ -30,6 +30,7 @@ impl Page<'_> {
             "sketch",
             by_name(|sketch| sketch.sketch.memory_bytes),
         )?;
+        self.errors(sketches)?;
         self.windows(
             "rmbd_window_weight",
             "Sum of all weights in the window, on all nodes, by sketch and window in milliseconds",
@@ -42,6 +43,43 @@ impl Page<'_> {
             sketches,
             |window| window.error,
         )
+    }
+
+    /// What is promised of the error of each sketch, and beside it what was sampled.
+    fn errors(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
+        let mut promised = self.0.encode_descriptor(
+            "rmbd_sketch_error",
+            "By how much an estimate may exceed the truth now, by sketch: epsilon * weight, on all nodes",
+            None,
+            MetricType::Gauge,
+        )?;
+        for sketch in sketches {
+            let error = sketch.promised_error();
+            let labels = [("sketch", sketch.name.as_str())];
+            ConstGauge::new(error).encode(promised.encode_family(&labels)?)?;
+        }
+        let mut likely = self.0.encode_descriptor(
+            "rmbd_sketch_error_likely",
+            "By how much estimates of this share of the keys exceed the truth at most, as it was sampled",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (name, error) in sampled(sketches) {
+            let most = format!("{:.4}", error.share);
+            for (share, value) in [("0.5", error.median), (&most, error.quantile)] {
+                let labels = [("sketch", name), ("share", share)];
+                ConstGauge::new(value).encode(likely.encode_family(&labels)?)?;
+            }
+        }
+        let mut mean = self.0.encode_descriptor(
+            "rmbd_sketch_error_likely_mean",
+            "By how much estimates exceed the truth on average, as it was sampled",
+            None,
+            MetricType::Gauge,
+        )?;
+        sampled(sketches).try_for_each(|(name, error)| {
+            ConstGauge::new(error.mean).encode(mean.encode_family(&[("sketch", name)])?)
+        })
     }
 
     fn windows(
@@ -107,4 +145,10 @@ impl Page<'_> {
             in_force,
         )
     }
+}
+
+/// The names of sketches that were sampled, and what came out.
+fn sampled(sketches: &[NamedSketchStatus]) -> impl Iterator<Item = (&str, LikelyErrorStatus)> {
+    let errors = sketches.iter();
+    errors.filter_map(|sketch| Some((sketch.name.as_str(), sketch.sketch.likely_error?)))
 }

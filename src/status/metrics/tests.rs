@@ -69,7 +69,7 @@ fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit",
+        "sketch", "window", "limit", "share",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -128,6 +128,32 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_sketch_incomplete", 1.0),
         (r#"rmbd_sketches_weight_total{sketch="default"}"#, 71.0),
         (r#"rmbd_sketches_weight_total{sketch="logins"}"#, 73.0),
+        (
+            r#"rmbd_sketch_error{sketch="default"}"#,
+            72.0 * std::f64::consts::E / 1_048_576.0,
+        ),
+        (
+            r#"rmbd_sketch_error{sketch="logins"}"#,
+            74.0 * std::f64::consts::E / 1_048_576.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.5"}"#,
+            8.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="default",share="0.9817"}"#,
+            35.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.5"}"#,
+            9.0,
+        ),
+        (
+            r#"rmbd_sketch_error_likely{sketch="logins",share="0.9817"}"#,
+            36.0,
+        ),
+        (r#"rmbd_sketch_error_likely_mean{sketch="default"}"#, 17.75),
+        (r#"rmbd_sketch_error_likely_mean{sketch="logins"}"#, 18.25),
         (r#"rmbd_sketches_memory_bytes{sketch="default"}"#, 71_000.0),
         (r#"rmbd_sketches_memory_bytes{sketch="logins"}"#, 73_000.0),
         (
@@ -177,6 +203,13 @@ fn everything_in_the_status_has_its_number() {
         (r#"rmbd_cluster_members{state="down"}"#, 1.0),
         ("rmbd_cluster_one_way", 1.0),
         ("rmbd_cluster_rounds_total", 70_001.0),
+        ("rmbd_cluster_name_open", 1.0),
+        (r#"rmbd_cluster_new_writer{reason="same_writer"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="later_version"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="other_cells"}"#, 1.0),
+        (r#"rmbd_cluster_new_writer{reason="unanswered"}"#, 0.0),
+        (r#"rmbd_cluster_new_writer{reason="unasked"}"#, 0.0),
+        ("rmbd_cluster_shared_nodes", 1.0),
         ("rmbd_cluster_datagrams_sent_total", 140_002.0),
         ("rmbd_cluster_datagrams_received_total", 150_003.0),
         (
@@ -249,6 +282,12 @@ fn no_address_is_in_it() {
     let text = encode(&status());
     for peer in status().peers {
         assert!(!text.contains(&peer.address), "{}", peer.address);
+    }
+    let new_writer = status().cluster.new_writer.unwrap();
+    let known = [new_writer.by.unwrap(), new_writer.before, new_writer.detail];
+    let shared = status().cluster.shared_nodes.remove(0);
+    for private in known.iter().chain([&shared.detail, &shared.node]) {
+        assert!(!text.contains(private), "{private}");
     }
     for member in status().cluster.members {
         for private in [&member.address, &member.node, &member.boot] {

@@ -146,16 +146,20 @@ impl Running {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let url = format!("http://{}/status", self.field("http"));
-        let body = self.place.within(|| {
+        serde_json::from_str(&self.get("/status")).unwrap()
+    }
+
+    /// A page of the HTTP port.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.field("http"));
+        self.place.within(|| {
             let config = ureq::Agent::config_builder()
                 .timeout_global(Some(PATIENCE))
                 .proxy(None)
                 .build();
             let mut response = config.new_agent().get(&url).call().unwrap();
             response.body_mut().read_to_string().unwrap()
-        });
-        serde_json::from_str(&body).unwrap()
+        })
     }
 
     pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {

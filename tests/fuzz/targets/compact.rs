@@ -247,7 +247,7 @@ enum SeenReply {
     Head(u32, bool, u16, u8),
     Count(u64, bool),
     Hit(u64, bool, bool),
-    Bounds([u64; 3], bool),
+    Bounds([u64; 5], bool),
     Info([u64; 3], u32, [u8; 2], Vec<u8>, u16, Vec<u8>, u64),
     Cookie(Vec<u8>),
     Window(u64, [bool; 2], u32),
@@ -290,12 +290,16 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
             incomplete,
             within,
         }) => SeenReply::Hit(estimate, incomplete, within),
-        Ok(Answer::Bounds {
-            estimate,
-            incomplete,
-            lower,
-            total_weight,
-        }) => SeenReply::Bounds([estimate, lower, total_weight], incomplete),
+        Ok(Answer::Bounds(bounds)) => SeenReply::Bounds(
+            [
+                bounds.estimate,
+                bounds.likely_estimate,
+                bounds.likely_lower,
+                bounds.certain_lower,
+                bounds.total_weight,
+            ],
+            bounds.incomplete,
+        ),
         Ok(Answer::Info(info)) => SeenReply::Info(
             [info.boot.0, info.fingerprint, info.width],
             info.max_weight,
@@ -454,7 +458,10 @@ impl Naive<'_> {
             0x04 | 0x84 => Ok(SeenReply::Hit(self.fixed(8)?, incomplete, true)),
             0x44 | 0xc4 => Ok(SeenReply::Hit(self.fixed(8)?, incomplete, false)),
             0x05 | 0x85 => {
-                let numbers = [self.fixed(8)?, self.fixed(8)?, self.fixed(8)?];
+                let mut numbers = [0; 5];
+                for number in &mut numbers {
+                    *number = self.fixed(8)?;
+                }
                 Ok(SeenReply::Bounds(numbers, incomplete))
             }
             0x06 => {

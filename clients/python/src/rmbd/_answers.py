@@ -30,8 +30,13 @@ class Bounds(NamedTuple):
 
     estimate: int
     """The upper bound."""
-    lower: int
-    """The truth is at least this, with the sketch's confidence."""
+    likely_estimate: int
+    """The estimate less the median of the errors that the node sampled: too high about as often as too low."""
+    likely_lower: int
+    """The estimate less the largest error that is likely. Of keys that were chosen without the sketch's seed, the
+    truth is at least this for the share of the sketch's confidence: 98.2 % where it has 4 rows."""
+    certain_lower: int
+    """The truth is at least this, with the sketch's confidence, whatever was added."""
     total_weight: int
     """N, the total weight that the estimate rests on."""
     incomplete: bool
@@ -92,7 +97,7 @@ class Verdict(NamedTuple):
     estimate: int
     """How often its key was added within its window, with what this call has added."""
     remaining: int
-    """How much more would be within that limit."""
+    """How much more would be within that limit; 2**64 - 1 where no limit holds for the key."""
     retry_after: Optional[float]
     """Seconds until the same weight would be within; 0.0 where it is, ``None`` where no waiting helps."""
     covered: float

@@ -93,7 +93,7 @@ class AsyncClient:
         return cast(Hit, await self._ask(question))
 
     async def count_bounds(self, key: Key) -> Bounds:
-        """A key's estimate, a lower bound, and N."""
+        """A key's estimate, likely and certain bounds of it, and N."""
         return await self.sketch("default").count_bounds(key)
 
     async def limits(
@@ -314,7 +314,7 @@ class AsyncSketch:
         return cast("list[Count]", answers)
 
     async def count_bounds(self, key: Key) -> Bounds:
-        """A key's estimate, a lower bound, and N."""
+        """A key's estimate, likely and certain bounds of it, and N."""
         question = _questions.bounds(key, self._number)
         return cast(Bounds, await self._client._ask(question, self._deadline))
 

@@ -116,7 +116,7 @@ class Client:
             return cast(Hit, self._ask(question))
 
     def count_bounds(self, key: Key) -> Bounds:
-        """A key's estimate, a lower bound, and N."""
+        """A key's estimate, likely and certain bounds of it, and N."""
         return self.sketch("default").count_bounds(key)
 
     def limits(
@@ -422,7 +422,7 @@ class Sketch:
             return cast("list[Count]", answers)
 
     def count_bounds(self, key: Key) -> Bounds:
-        """A key's estimate, a lower bound, and N."""
+        """A key's estimate, likely and certain bounds of it, and N."""
         with self._client._turn(self._deadline):
             return cast(Bounds, self._client._ask(_questions.bounds(key, self._number)))
 

@@ -45,7 +45,7 @@ ANSWER_BYTES = {
     ADD_WEIGHT: 0,
     COUNT: 9,
     HIT: 9,
-    BOUNDS: 25,
+    BOUNDS: 41,
     INFO: 92,
     WINDOW: 15,
     LIMITS: 28,
@@ -103,7 +103,7 @@ _HEADER = struct.Struct("<BBI")
 _ONCE = struct.Struct("<QQ")
 _REPLY = struct.Struct("<BBIHB")
 _U64 = struct.Struct("<Q")
-_BOUNDS = struct.Struct("<QQQ")
+_BOUNDS = struct.Struct("<QQQQQ")
 _INFO = struct.Struct("<QQQIBBB")
 _WINDOW = struct.Struct("<BQI")
 _VERDICT = struct.Struct("<BBQQII")
@@ -398,8 +398,7 @@ def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:
         estimate = _U64.unpack_from(datagram, at)[0]
         return Hit(estimate, not kind & _OVER_LIMIT, incomplete), at + 8
     if kind == BOUNDS:
-        estimate, lower, total_weight = _BOUNDS.unpack_from(datagram, at)
-        return Bounds(estimate, lower, total_weight, incomplete), at + 24
+        return Bounds(*_BOUNDS.unpack_from(datagram, at), incomplete), at + 40
     if kind == INFO and not incomplete:
         end = at + 1 + datagram[at]
         return _read_info(datagram[at + 1 : end], end - at - 1), end

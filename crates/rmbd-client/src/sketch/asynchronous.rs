@@ -159,7 +159,7 @@ impl AsyncSketch {
         self.client.ask(question).await
     }
 
-    /// A key's estimate, a lower bound, and N.
+    /// A key's estimate, likely and certain bounds of it, and N.
     ///
     /// # Errors
     /// As [`Self::count`].

@@ -199,7 +199,7 @@ impl<'c> Sketch<'c> {
         (self.client).ask_all_within(manner.deadline, keys.len(), question)
     }
 
-    /// A key's estimate, a lower bound, and N.
+    /// A key's estimate, likely and certain bounds of it, and N.
     ///
     /// # Errors
     /// As [`Self::count`].

@@ -52,6 +52,6 @@ pub use self::lifecycle::{LEAVE_LIMIT, NAME_LIMIT, READY_LIMIT};
 pub use self::limits::ClusterLimits;
 pub use self::sketches::{NewClusterError, slices_of};
 pub use self::state::{
-    Agreement, ClusterEvent, ClusterState, LastVersion, MemberView, NameTaken, NewWriter,
-    OneWayView, ReadyState, SharedNode, Traffic,
+    Agreement, ClusterEvent, ClusterState, MemberView, NameTaken, NewWriter, OneWayView,
+    ReadyState, SharedNode, Traffic,
 };

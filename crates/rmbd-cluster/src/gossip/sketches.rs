@@ -245,11 +245,6 @@ impl Sketches {
             .is_some_and(|slices| slices.is_refused(slice))
     }
 
-    pub(crate) fn lacks(&self, slice: &SliceId) -> bool {
-        self.slices_of(slice)
-            .is_some_and(|slices| slices.lacks(slice))
-    }
-
     pub(crate) fn digest(&self, slice: &SliceId) -> DigestEntry {
         let unknown = DigestEntry {
             slice: *slice,

@@ -92,7 +92,8 @@ pub struct ClusterState {
     pub urgent_full_rounds: u64,
     /// Datagrams and frames that were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Slices that exist elsewhere and are not held, for want of room.
+    /// Slices that exist elsewhere, or were in a snapshot file, and are not held or not held completely, for want of
+    /// room: 256 of all sketches together, and at least 16 of each, if there are more.
     pub slices_missing: Vec<SliceId>,
     /// Addresses from which something came that none of our keys opens, and not of members.
     pub not_opened: Vec<SocketAddr>,
@@ -116,15 +117,6 @@ pub struct ClusterState {
     /// Node numbers that several live members have, this one included: some run on copies of one disk. All of them
     /// count in full.
     pub shared_nodes: Vec<SharedNode>,
-}
-
-/// Our own slice in a sketch at the end of a node: see [`Cluster::last_versions`](super::Cluster::last_versions).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastVersion {
-    /// The slice.
-    pub slice: SliceId,
-    /// The version that has all that was added.
-    pub version: u64,
 }
 
 /// A node number that several live members have.

@@ -34,7 +34,7 @@ const PARDON_BYTES: usize = 8;
 /// Bytes of the answer to a count or a hit.
 pub const COUNT_ANSWER_BYTES: usize = 1 + 8;
 /// Bytes of the answer to bounds.
-pub const BOUNDS_ANSWER_BYTES: usize = 1 + 3 * 8;
+pub const BOUNDS_ANSWER_BYTES: usize = 1 + 5 * 8;
 /// Bytes of the answer to a count in a window.
 pub const WINDOW_ANSWER_BYTES: usize = 2 + WINDOW_BYTES;
 /// Bytes of the answer to a pardon.
@@ -62,16 +62,7 @@ pub enum Answer<'a> {
         within: bool,
     },
     /// To bounds.
-    Bounds {
-        /// Never below the truth for what is known at the node.
-        estimate: u64,
-        /// Something that others counted is not here: all together may have more.
-        incomplete: bool,
-        /// The truth is at least this, with the sketch's confidence.
-        lower: u64,
-        /// N, the total weight that the estimate rests on.
-        total_weight: u64,
-    },
+    Bounds(BoundsAnswer),
     /// To info.
     Info(Info<'a>),
     /// To a count in a window.
@@ -89,6 +80,24 @@ pub enum Answer<'a> {
     },
     /// To no operation: with [`Problem::AddressUnproven`](super::Problem::AddressUnproven).
     Cookie(&'a [u8]),
+}
+
+/// Between what a key's weight lies: certain lower bound <= likely lower bound <= likely estimate <= estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundsAnswer {
+    /// Never below the truth for what is known at the node.
+    pub estimate: u64,
+    /// Something that others counted is not here: all together may have more.
+    pub incomplete: bool,
+    /// The estimate less the median of the errors that the node sampled: too high about as often as too low.
+    pub likely_estimate: u64,
+    /// The estimate less the quantile of those errors at the sketch's confidence. Of keys that were chosen without
+    /// the seed, the truth is at least this for the share of the confidence.
+    pub likely_lower: u64,
+    /// The truth is at least this, with the sketch's confidence, whatever was added.
+    pub certain_lower: u64,
+    /// N, the total weight that the estimate rests on.
+    pub total_weight: u64,
 }
 
 /// A key's count in a window.
@@ -120,12 +129,14 @@ impl<'a> Answer<'a> {
                 incomplete,
                 within: hit & OVER_LIMIT == 0,
             },
-            BOUNDS => Self::Bounds {
+            BOUNDS => Self::Bounds(BoundsAnswer {
                 estimate: reader.u64()?,
                 incomplete,
-                lower: reader.u64()?,
+                likely_estimate: reader.u64()?,
+                likely_lower: reader.u64()?,
+                certain_lower: reader.u64()?,
                 total_weight: reader.u64()?,
-            },
+            }),
             INFO if !incomplete => Self::Info(info::read(Reader::new(reader.field()?))?),
             COOKIE if !incomplete => Self::Cookie(reader.field()?),
             _ if WITH_LENGTH.contains(&tag) => {
@@ -181,17 +192,17 @@ pub fn write_hit_answer(
 
 /// Writes the answer to bounds.
 #[inline]
-pub fn write_bounds_answer(
-    estimate: u64,
-    incomplete: bool,
-    lower: u64,
-    total_weight: u64,
-    out: &mut [u8; BOUNDS_ANSWER_BYTES],
-) {
+pub fn write_bounds_answer(answer: &BoundsAnswer, out: &mut [u8; BOUNDS_ANSWER_BYTES]) {
     let [tag, numbers @ ..] = out;
-    *tag = BOUNDS | flag(INCOMPLETE, incomplete);
-    let numbers = numbers.as_chunks_mut().0.iter_mut();
-    for (out, number) in numbers.zip([estimate, lower, total_weight]) {
+    *tag = BOUNDS | flag(INCOMPLETE, answer.incomplete);
+    let all = [
+        answer.estimate,
+        answer.likely_estimate,
+        answer.likely_lower,
+        answer.certain_lower,
+        answer.total_weight,
+    ];
+    for (out, number) in numbers.as_chunks_mut().0.iter_mut().zip(all) {
         *out = number.to_le_bytes();
     }
 }

@@ -217,7 +217,7 @@ pub struct Verdict {
     pub part: u8,
     /// Of its key within its window, with what this operation has added.
     pub estimate: u64,
-    /// How much more would be within its limit.
+    /// How much more would be within its limit; `u64::MAX` where no limit holds for its key.
     pub remaining: u64,
     /// Milliseconds until the same weight would be within; 0 where it is, [`RETRY_NEVER_MS`] where it never is.
     pub retry_after_ms: u32,

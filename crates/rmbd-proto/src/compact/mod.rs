@@ -35,7 +35,7 @@
 //! | `02` | add weight | key, weight varint | adds the weight; 0 changes nothing | |
 //! | `03` | count | key | | count |
 //! | `04` | hit | key, weight, limit, window: varints | adds the weight (0 only looks), then counts | count, and whether it is within the limit |
-//! | `05` | bounds | key | | estimate, lower bound, N |
+//! | `05` | bounds | key | | estimate, likely estimate, likely lower bound, certain lower bound, N |
 //! | `06` | info | | | what the node is |
 //! | `08` | count in a window | key, window varint, flags u8: 1 *smooth* | | estimate, and how much time it covers |
 //! | `09` | limits | flags u8: 1 *take*, 2 *bound*; number of parts u8, 1 to 8; of each part: sketch varint, key, weight, limit, window varints | adds the weights: always, or (*take*) only if all parts are within their limits | verdict |
@@ -81,7 +81,7 @@
 //! |---|---|---|---|
 //! | `03`, `83` | count | estimate, u64 | 9 |
 //! | `04`, `44`, `84`, `c4` | hit | estimate, u64 | 9 |
-//! | `05`, `85` | bounds | estimate, lower bound, N: u64 each | 25 |
+//! | `05`, `85` | bounds | estimate, likely estimate, likely lower bound, certain lower bound, N: u64 each | 41 |
 //! | `06` | info | length u8 of what follows: boot u64, fingerprint u64, width u64, max weight u32, depth u8, hash u8 (1 xxh3, 2 fnv), length u8 and text of the program's version, cluster port u16 (0 is none), length u8 and bytes of a cookie for the address that asked, writer u64: the name by which the cluster knows who writes what the node counts (an info may end before any of these three) | 61 to 92 |
 //! | `07` | cookie | length u8 of what follows: a cookie for the address that asked. No operation asks for it: it stands alone in the reply with [`Problem::AddressUnproven`] | 18 |
 //! | `08` | count in a window | length 13, flags u8 (1 incomplete, 2 overflowed), estimate u64, covered ms u32 | 15 |
@@ -90,6 +90,9 @@
 //! | `0b` | hit by the name of a limit | as `09`, with flag 16: in shadow mode, over and admitted | 28 |
 //! | `0c` | pardon | length 8, credit u64 | 10 |
 //! | `0d` to `3f` | of later versions | length varint and as many bytes, which a client skips | |
+//!
+//! The likely ones of bounds rest on errors that the node sampled; where it has no sample that is young enough, the
+//! likely estimate is the estimate, and the likely lower bound the certain one.
 //!
 //! The answers from `08` on may grow at their end. *Overflowed* is a window whose weight passed 2^32: its estimate may
 //! be too low. The part of a verdict is the position of the one that decided: the one that is over with the longest
@@ -175,9 +178,9 @@ mod tests;
 mod write;
 
 pub use self::answer::{
-    Answer, BOUNDS_ANSWER_BYTES, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES, PARDON_ANSWER_BYTES,
-    WINDOW_ANSWER_BYTES, WindowAnswer, encode_cookie, write_bounds_answer, write_count_answer,
-    write_hit_answer, write_pardon_answer, write_window_answer,
+    Answer, BOUNDS_ANSWER_BYTES, BoundsAnswer, COOKIE_ANSWER_BYTES_MAX, COUNT_ANSWER_BYTES,
+    PARDON_ANSWER_BYTES, WINDOW_ANSWER_BYTES, WindowAnswer, encode_cookie, write_bounds_answer,
+    write_count_answer, write_hit_answer, write_pardon_answer, write_window_answer,
 };
 pub use self::info::{
     HASH_FNV, HASH_XXH3, INFO_ANSWER_BYTES_MAX, INFO_BEHIND_COOKIE_BYTES, Info,

@@ -46,7 +46,7 @@ pub enum Operation<'a> {
         /// Milliseconds; 0 is all time.
         window_ms: u64,
     },
-    /// Answer a key's estimate, its lower bound, and N.
+    /// Answer a key's estimate, likely and certain bounds of it, and N.
     Bounds {
         /// 0 to 1 024 bytes.
         key: &'a [u8],
@@ -104,7 +104,7 @@ impl<'a> Operation<'a> {
             Self::Add { .. } => false,
             Self::Count { .. } => matches!(answer, Answer::Count { .. }),
             Self::Hit { .. } => matches!(answer, Answer::Hit { .. }),
-            Self::Bounds { .. } => matches!(answer, Answer::Bounds { .. }),
+            Self::Bounds { .. } => matches!(answer, Answer::Bounds(_)),
             Self::Info => matches!(answer, Answer::Info(_)),
             Self::Window { .. } => matches!(answer, Answer::Window(_)),
             Self::Limits(_) => matches!(answer, Answer::Limits(_)),

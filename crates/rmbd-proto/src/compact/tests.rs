@@ -233,15 +233,9 @@ fn write_answer(answer: &Answer<'_>, out: &mut Vec<u8>) {
             let slot = out.last_chunk_mut().unwrap();
             write_hit_answer(estimate, incomplete, within, slot);
         }
-        Answer::Bounds {
-            estimate,
-            incomplete,
-            lower,
-            total_weight,
-        } => {
+        Answer::Bounds(answer) => {
             out.resize(start + BOUNDS_ANSWER_BYTES, 0xaa);
-            let slot = out.last_chunk_mut().unwrap();
-            write_bounds_answer(estimate, incomplete, lower, total_weight, slot);
+            write_bounds_answer(&answer, out.last_chunk_mut().unwrap());
         }
         Answer::Info(info) => out.extend(encode_info(&info)),
         Answer::Cookie(cookie) => out.extend(encode_cookie(cookie.try_into().unwrap())),
@@ -365,12 +359,14 @@ fn vectors_of_replies_are_read_and_written() {
                         incomplete,
                         within: wanted["within"].as_bool().unwrap(),
                     },
-                    "bounds" => Answer::Bounds {
+                    "bounds" => Answer::Bounds(BoundsAnswer {
                         estimate,
                         incomplete,
-                        lower: number(wanted, "lower"),
+                        likely_estimate: number(wanted, "likely_estimate"),
+                        likely_lower: number(wanted, "likely_lower"),
+                        certain_lower: number(wanted, "certain_lower"),
                         total_weight: number(wanted, "total_weight"),
-                    },
+                    }),
                     "cookie" => Answer::Cookie(cookie),
                     "window" => Answer::Window(WindowAnswer {
                         estimate,

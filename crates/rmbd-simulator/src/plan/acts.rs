@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::network::{Place, Weather};
 use super::super::random::Random;
-use super::super::world::Identity;
+use super::super::world::{DiskFault, Identity};
 use super::Plan;
 
 /// Something that happens to the world.
@@ -46,6 +46,15 @@ pub enum Act {
     Join(Place, Place),
     /// An old datagram comes to every node.
     MisdeliverToAll,
+    /// A node ends as it should, and starts again after this time.
+    CleanRestart(Place, Duration),
+    Disk(Place, DiskFault),
+    /// A disk is copied, and (below) a process starts with the copy.
+    CopyDisk(Place),
+    StartOnCopy {
+        of: Place,
+        at: Place,
+    },
 }
 
 impl Plan {
@@ -90,7 +99,40 @@ impl Plan {
                 self.acts.push((at, Act::Restart(receiver, Identity::Same)));
             }
         }
+        self.draw_acts_of_disks(&mut Random::stream(self.seed, "disks"));
         self.acts.sort_by_key(|&(at, _)| at);
+    }
+
+    /// Half of all histories keep what they count. The acts have a stream of their own, so that all others are the same
+    /// with and without disks.
+    fn draw_acts_of_disks(&mut self, random: &mut Random) {
+        if self.terms.disks.is_none() {
+            return;
+        }
+        for _ in 0..random.between(1, 10) {
+            let at = random.time(Duration::ZERO, self.span);
+            let act = self.draw_act_of_disk(random);
+            self.acts.push((at, act));
+        }
+    }
+
+    fn draw_act_of_disk(&self, random: &mut Random) -> Act {
+        let place = random.below(self.nodes);
+        let spare = self.spare_places().start + random.below(self.spares.max(1));
+        let at = if self.spares > 0 && random.chance(0.5) {
+            spare
+        } else {
+            place
+        };
+        let are_copied = self.terms.disks.is_some_and(|disks| disks.are_copied);
+        match random.below(10) {
+            0 => Act::Crash(place),
+            1 => Act::Disk(place, DiskFault::Torn),
+            2 if random.chance(0.3) => Act::Disk(place, DiskFault::Lost),
+            3 | 4 if are_copied => Act::CopyDisk(place),
+            5 | 6 if are_copied => Act::StartOnCopy { of: place, at },
+            _ => Act::CleanRestart(place, random.time(Duration::ZERO, Duration::from_secs(2))),
+        }
     }
 
     fn draw_act(&self, random: &mut Random) -> Act {

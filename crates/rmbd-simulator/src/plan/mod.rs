@@ -138,6 +138,7 @@ impl Plan {
         }
         // A stream of their own: the other histories stay as they are.
         terms::draw_windows(&mut Random::stream(seed, "windows"), &mut plan.terms);
+        plan.terms.disks = terms::draw_disks(&mut Random::stream(seed, "terms of disks"));
         plan.draw_nodes(&mut random);
         plan.draw_acts(&mut random);
         plan.draw_quiet(&mut random);

@@ -8,7 +8,7 @@ use rmbd_sketch::{Geometry, HashFamily};
 
 use super::super::machine::{SketchSpec, WindowSpec, Windows};
 use super::super::random::Random;
-use super::super::world::Terms;
+use super::super::world::{DiskTerms, Terms};
 
 /// Bytes that a node must be able to send in a round; with fewer it could not even send its few digests.
 const ROUND_BYTES_MIN: f64 = 4_000.0;
@@ -61,6 +61,16 @@ pub(super) fn draw_windows(random: &mut Random, terms: &mut Terms) {
     } else {
         random.time(Duration::ZERO, Duration::from_millis(20))
     };
+}
+
+/// Lets half of all clusters keep what they count, half of them on disks that are copied now and then.
+pub(super) fn draw_disks(random: &mut Random) -> Option<DiskTerms> {
+    let interval = random.time(Duration::from_millis(300), Duration::from_secs(10));
+    let are_copied = random.chance(0.5);
+    random.chance(0.5).then_some(DiskTerms {
+        interval,
+        are_copied,
+    })
 }
 
 fn windows(random: &mut Random) -> Windows {

@@ -257,6 +257,10 @@ impl<M: Machine> Play<M> {
                 self.joined.push(place);
                 world.join(place, seed);
             }
+            Act::CleanRestart(place, down) => world.restart_cleanly(place, down),
+            Act::Disk(place, fault) => world.befall_disk(place, fault),
+            Act::CopyDisk(place) => world.copy_disk(place),
+            Act::StartOnCopy { of, at } => world.start_on_copy(of, at),
             Act::MisdeliverToAll => {
                 let at = self.random.below(world.network.archive().len());
                 if let Some(datagram) = world.network.archive().get(at).cloned() {
@@ -328,7 +332,7 @@ impl<M: Machine> Play<M> {
         let is_busy = |world: &World<M>| {
             let mut running = world.running().into_iter();
             let waits = running.any(|place| world.is_paused(place) || world.is_leaving(place));
-            waits || !world.are_clients_idle()
+            waits || world.is_any_to_start() || !world.are_clients_idle()
         };
         let limit = self.plan.span + LEAVE_LIMIT * 3 + self.plan.client_timeout * 2;
         let step = Duration::from_millis(100);
@@ -392,12 +396,8 @@ impl<M: Machine> Play<M> {
         none(self.world.violations.first().cloned())?;
         none(check::excess(&self.world))?;
         none(check::wrong_adds(&self.world))?;
-        let mut groups = check::expected(&self.world, &self.members());
-        let running = self.world.running();
-        let alone = |place: &Place| self.plan.stranger_places().contains(place);
-        for &place in running.iter().filter(|place| alone(place)) {
-            groups.extend(check::expected(&self.world, &[place]));
-        }
+        let mut groups = self.all_expected();
+        let mut new_writers = self.world.network.faults.new_writers;
         let pushed = self.push_to_receivers(&groups);
         let may_take = M::PACED.then(|| pace::until_equal(&self.world, &self.plan, &groups));
         let step = self.plan.terms.interval / 2;
@@ -405,6 +405,7 @@ impl<M: Machine> Play<M> {
         // Time counts while all nodes know each other; how long that takes is the membership's concern.
         let mut met = Duration::ZERO;
         loop {
+            self.follow_new_writers(&mut new_writers, &mut groups);
             let world = &self.world;
             let is_over = groups.iter().all(|group| check::is_equal(world, group))
                 && pushed.iter().all(|(place, group)| {
@@ -429,10 +430,30 @@ impl<M: Machine> Play<M> {
         self.verdict(&groups)?;
         self.world.run_for(self.plan.terms.interval * ROUNDS_AFTER);
         self.let_in_what_comes_late(&groups);
+        self.follow_new_writers(&mut new_writers, &mut groups);
         self.look();
         self.verdict(&groups)?;
         let share = may_take.map_or(0.0, |may_take| met.as_secs_f64() / may_take.as_secs_f64());
         Ok((self.rounds(took), share))
+    }
+
+    /// Where a node has taken another writer, what was one slice is two.
+    fn follow_new_writers(&self, seen: &mut u64, groups: &mut Vec<Expected>) {
+        let now = self.world.network.faults.new_writers;
+        if std::mem::replace(seen, now) != now {
+            *groups = self.all_expected();
+        }
+    }
+
+    /// What members must come to hold, and what strangers do, each for itself.
+    fn all_expected(&self) -> Vec<Expected> {
+        let mut groups = check::expected(&self.world, &self.members());
+        let running = self.world.running();
+        let alone = |place: &Place| self.plan.stranger_places().contains(place);
+        for &place in running.iter().filter(|place| alone(place)) {
+            groups.extend(check::expected(&self.world, &[place]));
+        }
+        groups
     }
 
     /// Waits until a group is equal again after cells came into it over a link that works one way. All other groups
@@ -517,6 +538,7 @@ impl<M: Machine> Play<M> {
             let setup = &process.setup;
             let mut copies = process.machine.copies();
             copies.extend(self.world.own_copies(place));
+            let copies = self.world.as_answered(place, copies);
             for spec in &setup.sketches {
                 let own = setup.slice_of(spec.number);
                 let of_sketch = copies

@@ -92,10 +92,16 @@ impl<M: Machine> Play<M> {
 
     /// Runs until all present members are equal, within the time that this may take.
     fn become_equal(&mut self) -> Result<Duration, String> {
-        let groups = check::expected(&self.world, &self.members());
+        let members = self.members();
+        let mut groups = check::expected(&self.world, &members);
+        let mut new_writers = self.world.network.faults.new_writers;
         let may_take = pace::until_equal(&self.world, &self.plan, &groups);
         let step = self.plan.terms.interval / 2;
         let took = self.world.run_until(step, may_take, |world| {
+            let now = world.network.faults.new_writers;
+            if std::mem::replace(&mut new_writers, now) != now {
+                groups = check::expected(world, &members);
+            }
             groups.iter().all(|group| check::is_equal(world, group))
         });
         self.look();

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_store::Reading;
 
-use super::super::machine::Machine;
+use super::super::machine::{Machine, SketchSpec};
 use super::super::network::{Datagram, Place, Weather, address};
 use super::World;
+use super::disks::raise_truth;
 use super::events::Event;
 
 impl<M: Machine> World<M> {
@@ -104,16 +105,11 @@ impl<M: Machine> World<M> {
         let Some(&spec) = process.setup.spec(sketch) else {
             return;
         };
-        let slice = process.setup.slice_of(sketch);
         while self.is_too_full_for(place, sketch, key, weight) {
             // A node that is asked for a pass does the same.
             self.with(place, |machine, clock| machine.wake(clock));
         }
-        if let Some(truth) = self.truth.get_mut(&slice) {
-            truth[key] += u64::from(weight);
-        }
-        let key = &self.keys[key];
-        self.ledger.note(self.now, (slice, spec), key, weight);
+        self.note_add(place, spec, (key, weight));
         // Who adds wakes the node where others must know at once.
         self.settle(place);
     }
@@ -127,15 +123,30 @@ impl<M: Machine> World<M> {
         let clock = process.clock(now);
         let takes = (process.machine).take(clock, &self.keys[key], limit, reading);
         if takes {
-            let slice = process.setup.slice();
             let spec = *process.setup.first();
-            if let Some(truth) = self.truth.get_mut(&slice) {
-                truth[key] += 1;
-            }
-            (self.ledger).note(now, (slice, spec), &self.keys[key], 1);
+            self.note_add(place, spec, (key, 1));
         }
         self.settle(place);
         takes
+    }
+
+    /// Notes what was added to one of the checked keys.
+    fn note_add(&mut self, place: Place, spec: SketchSpec, (key, weight): (usize, u32)) {
+        let (now, keys) = (self.now, self.keys.len());
+        let Some(process) = &mut self.hosts[place].process else {
+            return;
+        };
+        let slice = process.setup.slice_of(spec.number);
+        let added = self.added.entry(spec.number);
+        let truth = process.truth.entry(spec.number);
+        let since = process.since.entry(spec.number);
+        for sums in [added, truth, since] {
+            sums.or_insert_with(|| vec![0; keys])[key] += u64::from(weight);
+        }
+        raise_truth(&mut self.truth, slice, &process.truth[&spec.number]);
+        let of = (slice, spec);
+        self.ledger.note(now, of, &self.keys[key], weight);
+        process.ledger.note(now, of, &self.keys[key], weight);
     }
 
     fn is_too_full_for(
@@ -158,6 +169,7 @@ impl<M: Machine> World<M> {
                 let key = key.to_le_bytes();
                 if process.machine.add(SketchNumber::DEFAULT, &key, 1) {
                     self.ledger.note(self.now, of, &key, 1);
+                    process.ledger.note(self.now, of, &key, 1);
                 }
             }
         }

@@ -33,6 +33,8 @@ pub(super) enum Event {
     Resume { place: Place, boot: Boot },
     Hear { place: Place, boot: Boot },
     Tick { client: usize },
+    Save { place: Place, boot: Boot },
+    Start { place: Place },
 }
 
 impl<M: Machine> World<M> {
@@ -71,6 +73,13 @@ impl<M: Machine> World<M> {
             Event::Hear { place, boot } => self.hear(place, boot),
             Event::LookForSeeds { place, boot } => self.look_for_seeds(place, boot),
             Event::Tick { client } => self.tick(client),
+            Event::Save { place, boot } => self.save_some(place, boot),
+            Event::Start { place } => {
+                self.hosts[place].is_to_start = false;
+                if !self.runs(place) {
+                    self.start(place);
+                }
+            }
         }
     }
 
@@ -264,6 +273,7 @@ impl<M: Machine> World<M> {
         self.buffer = buffer;
         self.take_piece(place);
         self.read_log(place);
+        self.see_name(place);
         self.watch(place);
         self.end_where_flushed(place);
         self.see_to_wake(place);
@@ -357,7 +367,10 @@ fn serve<M: Machine>(
     let of = |process: &Process<M>| process.machine.own_cells(SketchNumber::DEFAULT);
     let before = of(process);
     let reply = process.machine.serve(clock, bytes);
-    ledger.note_growth(now, process.slice(), &before, &of(process));
+    let after = of(process);
+    let slice = process.slice();
+    ledger.note_growth(now, slice, &before, &after);
+    process.ledger.note_growth(now, slice, &before, &after);
     reply
 }
 

@@ -7,29 +7,33 @@ use rmbd_proto::{Boot, Writer};
 use super::super::machine::{Machine, Setup};
 use super::super::network::{Place, address};
 use super::events::{Event, LOOK_FOR_SEEDS};
-use super::process::{CLOCK_START, Leaving, Process};
-use super::{Identity, LEAVE_LIMIT, World};
+use super::process::{Leaving, Process};
+use super::{Drive, Identity, LEAVE_LIMIT, World};
 
 /// Unix time of the start of virtual time, in milliseconds.
-const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(super) const EPOCH_MS: u64 = 1_800_000_000_000;
 
 impl<M: Machine> World<M> {
     pub fn start(&mut self, place: Place) {
         assert!(self.hosts[place].process.is_none(), "{place} runs");
-        let setup = self.setup(place);
+        let mut setup = self.setup(place);
+        let (machine, found) = self.begin(place, &setup);
+        if let Some((_, writer)) = machine.name() {
+            setup.writer = writer;
+        }
         self.tell(|| {
             format!(
-                "{place} starts: node {:x}, boot {}, writer {}",
-                setup.node, setup.boot, setup.writer
+                "{place} starts: node {:x}, boot {}, writer {}, {} origins, {} bytes, {found:?}",
+                setup.node, setup.boot, setup.writer, setup.max_origins, setup.max_memory_bytes
             )
         });
         for spec in &setup.sketches {
             let slice = setup.slice_of(spec.number);
-            self.truth.insert(slice, vec![0; self.keys.len()]);
+            let truth = self.truth.entry(slice);
+            truth.or_insert_with(|| vec![0; self.keys.len()]);
             self.fingerprints.insert(slice, spec.fingerprint());
         }
         let boot = setup.boot;
-        let machine = M::start(&setup, CLOCK_START);
         let rate = self.hosts[place].clock_rate;
         let mut process = Process::new(machine, setup, self.now, rate);
         process.owed_when_ready = self.hosts[place].owed_when_ready.take();
@@ -38,6 +42,11 @@ impl<M: Machine> World<M> {
             process.machine.join(clock, address(self.resolve(seed)));
         }
         self.hosts[place].process = Some(process);
+        self.note_resumed(place, found);
+        if let Some(disks) = self.terms.disks {
+            let at = self.now + self.disk_random.time(Duration::ZERO, disks.interval);
+            self.queue.push(at, Event::Save { place, boot });
+        }
         self.queue.push(
             self.now + LOOK_FOR_SEEDS,
             Event::LookForSeeds { place, boot },
@@ -74,11 +83,23 @@ impl<M: Machine> World<M> {
         self.tell(|| format!("{place} crashes"));
         self.network.faults.crashes += 1;
         self.bury(process);
+        self.may_lose_power(place);
     }
 
     pub(super) fn bury(&mut self, process: Process<M>) {
         self.network.faults.adds_repeated += process.machine.repeats();
-        self.written.extend(process.all_own_cells());
+        for (slice, cells) in process.all_own_cells() {
+            super::raise_or_insert(&mut self.written, slice, cells);
+        }
+        let specs = process.setup.sketches.iter();
+        let mut fingerprints: Vec<u64> = specs.map(|spec| spec.fingerprint()).collect();
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        for fingerprint in fingerprints {
+            for (_, cells) in process.counted_in(fingerprint) {
+                super::add_cells(self.counted.entry(fingerprint).or_default(), &cells);
+            }
+        }
     }
 
     pub fn restart(&mut self, place: Place, identity: Identity) {
@@ -89,6 +110,7 @@ impl<M: Machine> World<M> {
         if identity == Identity::Another {
             self.network.faults.restarts_as_another += 1;
             self.hosts[place].node = self.random.next();
+            self.put_disk(place, Drive::default());
         }
         self.start(place);
     }
@@ -99,6 +121,9 @@ impl<M: Machine> World<M> {
         self.network.faults.moves += 1;
         self.hosts[to].node = self.hosts[from].node;
         self.hosts[from].node = self.random.next();
+        let drive = self.hosts[from].drive.take();
+        self.hosts[from].drive = drive.as_ref().map(|_| Drive::default());
+        self.hosts[to].drive = drive;
         let all = 0..self.hosts.len();
         let names: Vec<Place> = all.filter(|&name| self.resolve(name) == from).collect();
         for name in names {
@@ -117,6 +142,9 @@ impl<M: Machine> World<M> {
     pub fn twin(&mut self, of: Place, at: Place) {
         self.network.faults.twins += 1;
         self.hosts[at].node = self.hosts[of].node;
+        let copies = self.terms.disks.filter(|disks| disks.are_copied);
+        let copy = copies.and_then(|_| self.hosts[of].drive.clone());
+        self.put_disk(at, copy.unwrap_or_default());
         self.start(at);
     }
 
@@ -170,8 +198,21 @@ impl<M: Machine> World<M> {
             format!("{place} has left, flushed: {is_flushed}: {what}")
         });
         self.look_at_hand_over(place);
+        self.save_last(place);
         if let Some(process) = self.hosts[place].process.take() {
             self.bury(process);
+        }
+        if let Some(down) = self.hosts[place].starts_after.take() {
+            self.hosts[place].is_to_start = true;
+            self.queue.push(now + down, Event::Start { place });
+        }
+    }
+
+    /// Makes a node leave, and start again after this time.
+    pub fn restart_cleanly(&mut self, place: Place, down: Duration) {
+        if self.runs(place) {
+            self.hosts[place].starts_after = Some(down);
+            self.leave(place);
         }
     }
 }

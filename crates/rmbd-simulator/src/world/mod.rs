@@ -2,6 +2,7 @@
 
 mod acts;
 mod clients;
+mod disks;
 mod events;
 mod life;
 mod process;
@@ -17,6 +18,8 @@ use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily};
 
 use self::clients::Client;
+use self::disks::KeptFile;
+pub use self::disks::{DiskFault, DiskTerms, Drive};
 use self::events::Event;
 pub use self::process::{Host, Process};
 use self::watch::History;
@@ -57,6 +60,8 @@ pub struct Terms {
     pub keys: Vec<u8>,
     /// Whether datagrams larger than a cluster may send are a fault; the naive node knows no limit.
     pub limits_datagrams: bool,
+    /// How hosts keep what they have counted; `None`: they keep nothing.
+    pub disks: Option<DiskTerms>,
     /// Whether what happens is printed.
     pub trace: bool,
 }
@@ -78,6 +83,7 @@ impl Default for Terms {
             socket_datagrams: 4_096,
             keys: vec![1],
             limits_datagrams: true,
+            disks: None,
             trace: false,
         }
     }
@@ -115,12 +121,20 @@ pub struct World<M> {
     clients: Vec<Client>,
     /// Keys whose answers are checked all the time.
     pub keys: Vec<Vec<u8>>,
-    /// The weights that were added, by slice and by number of the key.
+    /// The weights that were added, by slice and by number of the key; where two processes have gone on with one
+    /// slice, the larger ones.
     pub truth: BTreeMap<SliceId, Vec<u64>>,
+    /// All weights that were ever added, by sketch and by number of the key, ...
+    pub added: BTreeMap<SketchNumber, Vec<u64>>,
+    /// ... and those of them that may count twice, since disks were copied.
+    pub twice: BTreeMap<SketchNumber, Vec<u64>>,
     /// The fingerprint of each slice's sketch.
     pub fingerprints: BTreeMap<SliceId, u64>,
     /// The final cells of writers that are gone.
     pub written: Copies,
+    /// What processes that are gone had counted, whatever became of it, by the fingerprint of the sketch.
+    counted: BTreeMap<u64, Cells>,
+    kept: BTreeMap<u64, KeptFile>,
     /// Whether keys outside of `keys` were added, too.
     pub is_filled: bool,
     /// Descriptions of what must not have happened.
@@ -133,6 +147,7 @@ pub struct World<M> {
     come: BTreeSet<(Place, u64)>,
     queue: Queue<Event>,
     random: Random,
+    disk_random: Random,
     buffer: Vec<u8>,
     pub events: u64,
 }
@@ -148,8 +163,12 @@ impl<M: Machine> World<M> {
             clients: Vec::new(),
             keys: (0..16).map(|n| format!("key {n}").into_bytes()).collect(),
             truth: BTreeMap::new(),
+            added: BTreeMap::new(),
+            twice: BTreeMap::new(),
             fingerprints: BTreeMap::new(),
             written: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            kept: BTreeMap::new(),
             is_filled: false,
             violations: Vec::new(),
             history: History::default(),
@@ -158,6 +177,7 @@ impl<M: Machine> World<M> {
             come: BTreeSet::new(),
             queue: Queue::new(),
             random: Random::stream(seed, "world"),
+            disk_random: Random::stream(seed, "disks of the world"),
             buffer: Vec::new(),
             events: 0,
         }
@@ -190,6 +210,9 @@ impl<M: Machine> World<M> {
             wall_behind: Duration::ZERO,
             clock_rate: 1.0,
             owed_when_ready: None,
+            starts_after: None,
+            is_to_start: false,
+            drive: self.terms.disks.map(|_| Drive::default()),
             process: None,
         });
         self.hosts.len() - 1
@@ -238,6 +261,12 @@ impl<M: Machine> World<M> {
         self.hosts[place].process.is_some()
     }
 
+    /// Whether a process is about to start anywhere.
+    pub fn is_any_to_start(&self) -> bool {
+        let mut hosts = self.hosts.iter();
+        hosts.any(|host| host.is_to_start || host.starts_after.is_some())
+    }
+
     pub fn is_leaving(&self, place: Place) -> bool {
         self.process(place).leaving.is_some()
     }
@@ -251,7 +280,7 @@ impl<M: Machine> World<M> {
     pub fn place_of(&self, boot: Boot) -> Option<Place> {
         let is_it = |host: &Host<M>| {
             let process = host.process.as_ref();
-            process.is_some_and(|process| process.setup.boot == boot)
+            process.is_some_and(|process| process.boot_now == boot)
         };
         self.hosts.iter().position(is_it)
     }
@@ -268,10 +297,33 @@ impl<M: Machine> World<M> {
         let mut all = self.written.clone();
         for host in &self.hosts {
             if let Some(process) = &host.process {
-                all.extend(process.all_own_cells());
+                for (slice, cells) in process.all_own_cells() {
+                    raise_or_insert(&mut all, slice, cells);
+                }
             }
         }
         all
+    }
+
+    /// What all processes have counted in sketches of a fingerprint, each once, whatever became of it.
+    pub fn all_counted(&self, fingerprint: u64) -> Cells {
+        let gone = self.counted.get(&fingerprint).cloned();
+        let mut sum = gone.unwrap_or_default();
+        for process in self.hosts.iter().filter_map(|host| host.process.as_ref()) {
+            for (_, cells) in process.counted_in(fingerprint) {
+                add_cells(&mut sum, &cells);
+            }
+        }
+        sum
+    }
+
+    /// What was added to a key of a sketch, and may be counted.
+    pub fn most_of(&self, sketch: SketchNumber, key: usize) -> u64 {
+        let of = |sums: &BTreeMap<SketchNumber, Vec<u64>>| {
+            let sums = sums.get(&sketch);
+            sums.and_then(|sums| sums.get(key)).copied().unwrap_or(0)
+        };
+        of(&self.added) + of(&self.twice)
     }
 
     /// The best copy of every slice that any of these nodes holds; for live writers among them, their own cells.
@@ -331,6 +383,13 @@ pub(crate) fn best(copies: impl Iterator<Item = (SliceId, Cells)>) -> Copies {
         raise_or_insert(&mut best, slice, cells);
     }
     best
+}
+
+fn add_cells(sum: &mut Cells, cells: &[u64]) {
+    sum.resize(sum.len().max(cells.len()), 0);
+    sum.iter_mut()
+        .zip(cells)
+        .for_each(|(sum, cell)| *sum += cell);
 }
 
 fn raise_or_insert(copies: &mut Copies, slice: SliceId, cells: Cells) {

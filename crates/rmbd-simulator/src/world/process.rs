@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rmbd_proto::SketchNumber;
 use rmbd_proto::cluster::SliceId;
+use rmbd_proto::{Boot, SketchNumber};
 
 use super::super::machine::{Cells, Copies, Machine, Setup, SketchSpec};
 use super::super::network::{Datagram, Place};
+use super::disks::Drive;
+use super::windows::Ledger;
 
 /// The time that a node's clock shows when it starts. It is not 0, so that it can go back.
 pub(crate) const CLOCK_START: Duration = Duration::from_secs(1_000);
@@ -29,6 +31,12 @@ pub struct Host<M> {
     /// Seconds that the host's clock shows for each second that passes.
     pub clock_rate: f64,
     pub(super) owed_when_ready: Option<Copies>,
+    /// Its disk.
+    pub(super) drive: Option<Drive>,
+    /// It starts again so long after a clean end, ...
+    pub(super) starts_after: Option<Duration>,
+    /// ... and waits for that.
+    pub(super) is_to_start: bool,
     pub process: Option<Process<M>>,
 }
 
@@ -41,7 +49,17 @@ impl<M> Host<M> {
 
 pub struct Process<M> {
     pub machine: M,
+    /// The settings that it has started with, and the writer that it is now.
     pub setup: Setup,
+    /// The boot that others know it by.
+    pub boot_now: Boot,
+    /// What an earlier process had counted in the slices with which this one goes on.
+    pub(super) resumed: Option<Copies>,
+    /// What was added to its own slices, by sketch and by number of the key, ...
+    pub truth: BTreeMap<SketchNumber, Vec<u64>>,
+    /// ... and what of it was added since the start, and when.
+    pub(super) since: BTreeMap<SketchNumber, Vec<u64>>,
+    pub(super) ledger: Ledger,
     pub(super) clock: Clock,
     pub(super) wake_at: Option<Duration>,
     /// No piece of a snapshot is taken before.
@@ -78,7 +96,12 @@ impl<M> Process<M> {
     pub(super) fn new(machine: M, setup: Setup, now: Duration, clock_rate: f64) -> Self {
         Self {
             machine,
+            boot_now: setup.boot,
             setup,
+            resumed: None,
+            truth: BTreeMap::new(),
+            since: BTreeMap::new(),
+            ledger: Ledger::default(),
             clock: Clock {
                 born: now,
                 rate: clock_rate,
@@ -119,6 +142,24 @@ impl<M: Machine> Process<M> {
     pub(super) fn all_own_cells(&self) -> impl Iterator<Item = (SliceId, Cells)> + '_ {
         let slices = self.setup.slices();
         slices.map(|slice| (slice, self.machine.own_cells(slice.sketch)))
+    }
+
+    /// What this process itself has counted in sketches of a fingerprint.
+    pub(super) fn counted_in(&self, fingerprint: u64) -> impl Iterator<Item = (SliceId, Cells)> {
+        let is_it = move |slice: &SliceId| {
+            let spec = self.setup.spec(slice.sketch);
+            spec.is_some_and(|spec| spec.fingerprint() == fingerprint)
+        };
+        let own = self.all_own_cells().filter(move |(slice, _)| is_it(slice));
+        own.map(|(slice, mut cells)| {
+            let base = self.resumed.as_ref().and_then(|base| base.get(&slice));
+            let base = base.into_iter().flatten();
+            cells
+                .iter_mut()
+                .zip(base)
+                .for_each(|(cell, base)| *cell -= base);
+            (slice, cells)
+        })
     }
 }
 

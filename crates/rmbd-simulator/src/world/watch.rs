@@ -29,9 +29,16 @@ impl History {
     fn note(&mut self, slice: SliceId, version: u64, cells: Cells) {
         self.bytes += cells.len() * 4;
         self.is_full |= self.bytes > HISTORY_BYTES_MAX || cells.len() > HISTORY_CELLS_MAX;
-        if !self.is_full {
-            self.versions.insert((slice, version), cells);
+        if self.is_full {
+            return;
         }
+        // Where two processes have gone on with one slice, a version stands for what both have at least.
+        let known = self.versions.entry((slice, version));
+        let known = known.or_insert_with(|| cells.clone());
+        known
+            .iter_mut()
+            .zip(cells)
+            .for_each(|(known, cell)| *known = cell.min(*known));
     }
 }
 
@@ -135,13 +142,14 @@ impl<M: Machine> World<M> {
             return;
         };
         let own: Copies = self.own_copies(place).collect();
+        let has_added = process.since.values().flatten().any(|&weight| weight > 0);
         let took = self.clock(place).saturating_sub(leaving.since_clock);
         if took >= HAND_OVER_LIMIT || own.is_empty() || !process.machine.is_flushed() {
             return;
         }
         let (joins, has_met) = (process.setup.joins, process.has_met);
         let live = process.machine.live(self.clock(place));
-        if joins && !has_met {
+        if joins && !has_met && has_added {
             let what = format!("{place} left after {took:?} with adds, and had not met anybody");
             self.violations.push(what);
         }
@@ -257,7 +265,7 @@ impl<M: Machine> World<M> {
     }
 }
 
-fn lacks(held: &[u64], cells: &[u64]) -> bool {
+pub(super) fn lacks(held: &[u64], cells: &[u64]) -> bool {
     let mut all = cells.iter().enumerate();
     all.any(|(at, cell)| held.get(at).copied().unwrap_or(0) < *cell)
 }

@@ -72,6 +72,20 @@ impl Ledger {
         }
     }
 
+    /// A slice goes on under another name.
+    pub(super) fn goes_on(&mut self, before: SliceId, now: SliceId) {
+        let times = self.of(&before);
+        self.set(now, times);
+    }
+
+    pub(super) fn of(&self, slice: &SliceId) -> BTreeMap<u32, Vec<(Duration, u64)>> {
+        self.slices.get(slice).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set(&mut self, slice: SliceId, times: BTreeMap<u32, Vec<(Duration, u64)>>) {
+        self.slices.insert(slice, times);
+    }
+
     pub(super) fn jumped(&mut self, now: Duration) {
         self.jumped = Some(now);
     }
@@ -115,6 +129,8 @@ pub enum Kind {
     Stops,
     /// There was no room, or too little rate.
     Limits,
+    /// A machine has booted, and nobody knows for how long it was off; or disks were copied.
+    Disks,
     /// The node came later than others, or again, and has not been here for the whole window.
     Joins,
     Restarts,
@@ -230,6 +246,7 @@ impl<M: Machine> World<M> {
             })
             .collect();
         let mut rows: Vec<Vec<Held<'_>>> = ranges.iter().map(|_| Vec::new()).collect();
+        let mut own_cells = None;
         let slices = self.ledger.slices.iter();
         for (slice, ledger) in slices.filter(|(slice, _)| is_own_sketch(slice)) {
             let is_own = *slice == own;
@@ -238,7 +255,9 @@ impl<M: Machine> World<M> {
                 let (cells, times): (Vec<u32>, Vec<_>) = counted.unzip();
                 let values = if is_own {
                     // All that was added here is in our cells at once.
-                    times.iter().map(|times| by(times, self.now)).collect()
+                    let own =
+                        own_cells.get_or_insert_with(|| process.machine.own_cells(spec.number));
+                    cells.iter().map(|&cell| own[cell as usize]).collect()
                 } else {
                     process.machine.some_cells(slice, &cells)
                 };
@@ -306,6 +325,10 @@ impl<M: Machine> World<M> {
             (has_drifts || faults.clock_jumps > 0, Kind::Clocks),
             (faults.pauses + faults.floods > 0, Kind::Stops),
             (binds || limits > 0, Kind::Limits),
+            (
+                faults.power_cuts + faults.old_copies + faults.new_writers > 0,
+                Kind::Disks,
+            ),
             (is_late && is_young, Kind::Joins),
             (ends + faults.shadows > 0, Kind::Restarts),
             (faults.cut > 0, Kind::Partitions),

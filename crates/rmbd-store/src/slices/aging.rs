@@ -88,7 +88,7 @@ impl Slices {
     #[must_use]
     pub fn marks_since(&self, slice: &SliceId, base: u64, now: Duration) -> Vec<Mark> {
         let now = Moment::of(now);
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             let growth = self.own.growth.as_ref();
             return growth.map_or_else(Vec::new, |growth| growth.marks_since(now, base));
         }
@@ -104,7 +104,7 @@ impl Slices {
     /// merged, published or marked since then. The cells of the group are to be read now, too.
     pub fn increments(&self, slice: &SliceId, group: u32, chosen: &[Mark], out: &mut Vec<u64>) {
         out.clear();
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             let growth = self.own.growth.as_ref();
             return growth.map_or((), |growth| growth.increments(group, chosen, out));
         }

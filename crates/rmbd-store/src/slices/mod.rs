@@ -98,7 +98,6 @@ pub struct LearntSlice {
 #[derive(Debug)]
 pub struct Slices {
     replica: Arc<Replica>,
-    own_slice: SliceId,
     own: Own,
     /// The learnt slices, in the order in which they came.
     known: Vec<Known>,
@@ -134,7 +133,6 @@ impl Slices {
             urgent.compare_with(Arc::clone(own.published()));
         }
         Ok(Self {
-            own_slice: replica.own_slice(),
             own,
             known: Vec::new(),
             by_id: BTreeMap::new(),
@@ -240,7 +238,7 @@ impl Slices {
     /// The name of our own slice.
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
-        self.own_slice
+        self.replica.own_slice()
     }
 
     /// The published cells of our own slice.
@@ -276,7 +274,7 @@ impl Slices {
     /// The cells of a slice (the published ones of our own); `None` if it is not known.
     #[must_use]
     pub fn cells(&self, slice: &SliceId) -> Option<CellsRef<'_>> {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return Some(self.own_cells());
         }
         let known = self.known(slice)?;
@@ -323,13 +321,13 @@ impl Slices {
     /// Whether a slice is known here: our own, or a learnt one.
     #[must_use]
     pub fn has(&self, slice: &SliceId) -> bool {
-        *slice == self.own_slice || self.by_id.contains_key(slice)
+        *slice == self.own_slice() || self.by_id.contains_key(slice)
     }
 
     /// The version of a slice that is here completely; 0 if it is not known.
     #[must_use]
     pub fn version(&self, slice: &SliceId) -> u64 {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return self.own.version();
         }
         self.known(slice).map_or(0, |known| known.version)
@@ -359,7 +357,7 @@ impl Slices {
     /// A number that grows whenever a cell of the slice has grown here; 0 if it is not known.
     #[must_use]
     pub fn changed_at(&self, slice: &SliceId) -> u64 {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return self.own.raised();
         }
         self.known(slice).map_or(0, Known::raised)
@@ -398,7 +396,7 @@ impl Slices {
     /// The hash of all cells of a slice; 0 if all cells are 0, or the slice is not known.
     #[must_use]
     pub fn root(&self, slice: &SliceId) -> u64 {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return self.own.hashes().root();
         }
         self.known(slice).map_or(0, Known::root)
@@ -407,7 +405,7 @@ impl Slices {
     /// The hash of each section of a slice; empty if it is not known.
     #[must_use]
     pub fn section_hashes(&self, slice: &SliceId) -> &[u64] {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return self.own.hashes().sections();
         }
         match self.known(slice).map(|known| &known.held) {
@@ -421,7 +419,7 @@ impl Slices {
     #[must_use]
     pub fn group_hashes(&self, slice: &SliceId, section: u32) -> Vec<u64> {
         let of_own = self.own.hashes().groups(section);
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return of_own.to_vec();
         }
         match self.known(slice).map(|known| &known.held) {
@@ -456,6 +454,12 @@ impl Slices {
         self.refused.wanted()
     }
 
+    /// Slices of which it is known that counts [lack](Self::lacks) them, ascending by their names: at most
+    /// [`REFUSED_MAX`] of them. Another node has told of them, or a snapshot file.
+    pub fn missing(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.refused.all()
+    }
+
     /// Number of slices that are known to exist elsewhere and are missing or incomplete here; [`REFUSED_MAX`] means
     /// that many or more.
     #[must_use]
@@ -483,7 +487,7 @@ impl Slices {
     /// Sum of all weights added to a slice, as far as it is known here: of our own, those of all starts that wrote it.
     #[must_use]
     pub fn weight_of(&self, slice: &SliceId) -> u64 {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             let base = self.own.base().map_or(0, |base| base.held().weight());
             return base.saturating_add(self.replica.own().total_weight());
         }
@@ -512,14 +516,14 @@ impl Slices {
     /// Number of slices of a node that are held, of all its writers, our own included.
     #[must_use]
     pub fn held_of(&self, node: u64) -> usize {
-        let (sketch, own) = (self.own_slice.sketch, self.own_slice.node == node);
+        let own = self.own_slice();
         let name = |writer| SliceId {
-            sketch,
+            sketch: own.sketch,
             node,
             writer: Writer(writer),
         };
         let learnt = self.by_id.range(name(0)..=name(u64::MAX));
-        learnt.count() + usize::from(own)
+        learnt.count() + usize::from(own.node == node)
     }
 
     /// The parts of a key's count: our own first, then every node of which a slice is held, then the legacy peers.
@@ -534,12 +538,12 @@ impl Slices {
             let held = known.held.as_ref();
             nodes.entry(known.id.node).or_default().extend(held);
         }
-        let mut earlier = nodes.remove(&self.own_slice.node).unwrap_or_default();
+        let mut earlier = nodes.remove(&self.own_slice().node).unwrap_or_default();
         // The base is a part of our own slice.
         let slices = 1 + earlier.len();
         earlier.extend(self.own.base().map(Base::held));
         let own = OriginEstimate {
-            origin: OriginName::Node(self.own_slice.node),
+            origin: OriginName::Node(self.own_slice().node),
             slices,
             count: (replica.own.own_estimate_at(cells)).saturating_add(least_of(&earlier, cells)),
             is_own: true,
@@ -559,7 +563,8 @@ impl Slices {
     pub fn read_own_row(&self, row: usize, out: &mut Vec<u64>) {
         self.replica.read_own_row(row, out);
         let start = row.saturating_mul(self.geometry.width());
-        let own = |known: &&Known| known.id.node == self.own_slice.node;
+        let node = self.own_slice().node;
+        let own = |known: &&Known| known.id.node == node;
         let earlier = self.known.iter().filter(own);
         let earlier = earlier.filter_map(|known| known.held.as_ref());
         for held in earlier.chain(self.own.base().map(Base::held)) {
@@ -568,7 +573,7 @@ impl Slices {
     }
 
     fn own_digest(&self) -> SliceDigest {
-        self.digest(&self.own_slice)
+        self.digest(&self.own_slice())
     }
 
     fn known(&self, slice: &SliceId) -> Option<&Known> {
@@ -662,19 +667,20 @@ impl Slices {
     }
 
     fn check_name(&self, slice: &SliceId) -> Result<(), SliceRefused> {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             return Err(SliceRefused::OwnSlice);
         }
-        if slice.sketch != self.own_slice.sketch {
+        if slice.sketch != self.own_slice().sketch {
             return Err(SliceRefused::Unsupported);
         }
         Ok(())
     }
 
     fn check_place(&self, slice: &SliceId) -> Result<(), SliceRefused> {
+        // The base of our own slice takes no place: after a restart there is room for what was here before. It needs
+        // one when it becomes a learnt slice, which happens once in a start, and may be one more than the limit.
         let max = self.replica.max_origins;
-        let held = self.known.len() + usize::from(self.own.base().is_some());
-        if held >= max && !self.by_id.contains_key(slice) {
+        if self.known.len() >= max && !self.by_id.contains_key(slice) {
             return Err(SliceRefused::TooManyOrigins { max });
         }
         Ok(())

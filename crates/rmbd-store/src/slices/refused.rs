@@ -154,6 +154,11 @@ impl RefusedSlices {
         wanted.map(|(&slice, _)| slice)
     }
 
+    /// All slices that are not here as a whole, ascending.
+    pub(super) fn all(&self) -> impl Iterator<Item = SliceId> + '_ {
+        self.slices.keys().copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slices.len()
     }

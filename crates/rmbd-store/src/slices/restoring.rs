@@ -43,7 +43,7 @@ impl Slices {
 
     /// Groups of a slice that may have cells which are not 0, ascending from `from` on, for a snapshot file.
     pub fn groups_of(&self, slice: &SliceId, from: u32) -> impl Iterator<Item = u32> + '_ {
-        let is_own = *slice == self.own_slice;
+        let is_own = *slice == self.own_slice();
         let own = is_own.then(|| self.own.changed_groups(0, from));
         let held = self.known(slice).and_then(|known| known.held.as_ref());
         let learnt = held.map(|held| held.groups().numbers_from(from));
@@ -56,7 +56,7 @@ impl Slices {
     /// the last step, of which others are not told.
     #[must_use]
     pub fn all_marks_of(&self, slice: &SliceId) -> Vec<Mark> {
-        if *slice == self.own_slice {
+        if *slice == self.own_slice() {
             let growth = self.own.growth.iter();
             return growth.flat_map(|growth| growth.all_marks()).collect();
         }
@@ -163,7 +163,7 @@ impl Slices {
         let restoring = self.restoring.as_ref();
         restoring.map(|own| SliceId {
             writer: own.writer,
-            ..self.own_slice
+            ..self.own_slice()
         })
     }
 
@@ -171,7 +171,7 @@ impl Slices {
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         let base = self.own.base();
-        base.is_some_and(|base| base.writer() == self.own_slice.writer)
+        base.is_some_and(|base| base.writer() == self.own_slice().writer)
     }
 
     /// Whether something was published in our own slice since this start.
@@ -184,9 +184,8 @@ impl Slices {
     /// From now on all that was added since this start is a slice of this writer, which nobody has used. What an
     /// earlier start had counted is a learnt slice. No count changes by this.
     pub fn take_new_writer(&mut self, writer: Writer) {
-        let old = self.own_slice;
+        let old = self.own_slice();
         self.replica.set_own_writer(writer);
-        self.own_slice = self.replica.own_slice();
         let Some(base) = self.own.leave_base(self.replica.own()) else {
             return;
         };

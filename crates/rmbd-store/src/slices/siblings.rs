@@ -146,7 +146,7 @@ impl Slices {
 
     /// Whether the left-out slice is of another writer of our node: then our own slice is among its siblings.
     fn is_sibling_of_ours(&self, slice: &SliceId) -> bool {
-        let own = &self.own_slice;
+        let own = &self.own_slice();
         (slice.sketch, slice.node) == (own.sketch, own.node) && slice.writer != own.writer
     }
 }

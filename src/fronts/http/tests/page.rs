@@ -185,8 +185,8 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
     assert_eq!(
         rows(&page, "sketches"),
         [
-            "default|1 234|72|0|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
-            "logins|77|9 000 000|23|–|4 × 1 048 576|71.3 KiB|",
+            "default|1 234|72|0|8, 35|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
+            "logins|77|9 000 000|23|9, 36|–|4 × 1 048 576|71.3 KiB|",
         ]
     );
     assert_eq!(
@@ -250,6 +250,44 @@ fn what_is_kept_is_shown_with_all_that_is_wrong_with_it() {
     status.snapshot_files = SnapshotFilesStatus::default();
     let page = in_browser(status).unwrap();
     assert!(is_hidden(&page, "files-card"), "nothing is kept");
+}
+
+#[test]
+fn who_has_one_number_and_who_has_a_new_writer_is_shown() {
+    let mut status = fake_status();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    let notes = |page: &str| text_of(&part(page, "dl", "cluster-notes").replace("</dt>", " | "));
+    let is_alarmed = |page: &str| page.contains("class=\"wide alarm\" id=\"cluster-card\"");
+    let shown = notes(&page);
+    for words in [
+        "one number | 10.0.0.12:8001 and 10.0.0.17:8001 are one node by its number",
+        "new writer | others have more of it (10.0.0.4:8001): it may count twice",
+        "waits for | another node to say what it has",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(is_alarmed(&page));
+    // One that loses nothing is said, and no reason for an alarm.
+    let cluster = &mut status.cluster;
+    cluster.shared_nodes.clear();
+    cluster.refused.clear();
+    cluster.dropped_by_kernel = 0;
+    cluster
+        .members
+        .iter_mut()
+        .for_each(|it| it.state = "down".into());
+    cluster.one_way.clear();
+    let new_writer = cluster.new_writer.as_mut().unwrap();
+    new_writer.may_count_twice = false;
+    let page = in_browser(status).unwrap();
+    let shown = notes(&page);
+    assert!(
+        shown.contains("new writer |") && !shown.contains("waits for"),
+        "{shown}"
+    );
+    assert!(!is_alarmed(&page), "{shown}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::*;
 use rmbd_proto::Writer;
 use rmbd_proto::compact::{
-    COOKIE_BYTES_MAX, Once, Problem, ReplyHead, encode_cookie, encode_info, write_bounds_answer,
-    write_count_answer, write_hit_answer, write_reply_head,
+    BOUNDS_ANSWER_BYTES, BoundsAnswer, COOKIE_BYTES_MAX, Once, Problem, ReplyHead, encode_cookie,
+    encode_info, write_bounds_answer, write_count_answer, write_hit_answer, write_reply_head,
 };
 use rmbd_testkit::random::Random;
 
@@ -225,9 +225,16 @@ impl NaiveNode {
                 write_hit_answer(count, false, count <= limit, &mut answer);
             }
             Operation::Bounds { .. } => {
-                let mut answer = [0; 25];
-                let total = self.counts.values().sum();
-                write_bounds_answer(self.count(key), false, 0, total, &mut answer);
+                let mut answer = [0; BOUNDS_ANSWER_BYTES];
+                let bounds = BoundsAnswer {
+                    estimate: self.count(key),
+                    incomplete: false,
+                    likely_estimate: 0,
+                    likely_lower: 0,
+                    certain_lower: 0,
+                    total_weight: self.counts.values().sum(),
+                };
+                write_bounds_answer(&bounds, &mut answer);
                 return Ok(answer.to_vec());
             }
             Operation::Info => {
@@ -389,7 +396,7 @@ impl World {
                 Ok(Some(
                     Answer::Count { estimate, .. }
                     | Answer::Hit { estimate, .. }
-                    | Answer::Bounds { estimate, .. },
+                    | Answer::Bounds(BoundsAnswer { estimate, .. }),
                 )) => Result_::Answer(estimate),
                 Ok(Some(Answer::Window(window))) => Result_::Answer(window.estimate),
                 Ok(Some(Answer::Limits(verdict) | Answer::HitByName(verdict))) => {

@@ -5,13 +5,11 @@ use std::time::Duration;
 use super::Cluster;
 use crate::gossip::lifecycle::LeaveStep;
 use crate::gossip::sketches::OurSlice;
-use crate::gossip::state::LastVersion;
 
 impl Cluster {
-    /// Publishes what is left, so that [`last_versions`](Self::last_versions) are known, waits until all live members
-    /// have it ([`LEAVE_LIMIT`](crate::LEAVE_LIMIT) at most), then says good-bye. A node that has something to tell,
-    /// and has met none of those it was to join, uses this time for meeting them. [`is_flushed`](Self::is_flushed)
-    /// tells when it is over.
+    /// Publishes what is left, waits until all live members have it ([`LEAVE_LIMIT`](crate::LEAVE_LIMIT) at most),
+    /// then says good-bye. A node that has something to tell, and has met none of those it was to join, uses this time
+    /// for meeting them. [`is_flushed`](Self::is_flushed) tells when it is over.
     pub fn leave(&mut self, now: Duration) {
         if self.leaving.begin(now, self.sketches.numbers()) {
             self.peers.hurry(now);
@@ -25,21 +23,6 @@ impl Cluster {
     #[must_use]
     pub fn is_flushed(&self) -> bool {
         self.leaving.is_over()
-    }
-
-    /// Our own slices at the end, the first sketch's first, once all is published that was added before
-    /// [`leave`](Self::leave): they are at rest, and another start may go on with them. `None` before that, and where
-    /// it did not come to it in time.
-    #[must_use]
-    pub fn last_versions(&self) -> Option<Vec<LastVersion>> {
-        let first = self.sketches.first().own_slice().sketch;
-        let last = self.sketches.iter().map(|slices| LastVersion {
-            slice: slices.own_slice(),
-            version: slices.own_version(),
-        });
-        let mut all: Vec<LastVersion> = last.collect();
-        all.sort_by_key(|last| last.slice.sketch != first);
-        self.leaving.is_published().then_some(all)
     }
 
     pub(super) fn leave_step(&mut self, now: Duration) {

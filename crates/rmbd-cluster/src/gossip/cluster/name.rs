@@ -141,7 +141,7 @@ impl Cluster {
         });
         let late: Vec<(Boot, SketchNumber)> = late.collect();
         for (boot, sketch) in late {
-            if self.naming.is_open(sketch) {
+            if self.naming.is_untold() {
                 self.naming.lose(now, NameTaken::Unanswered, None);
             } else if let Some(ours) = self.sketches.our_slice(sketch) {
                 // Others have told: it gets everything.

@@ -23,12 +23,12 @@ impl Cluster {
         self.missing_passes(passes).next().is_none()
     }
 
-    /// To be called before our slices are kept for a later start, when all is published that is to be kept. Where their
-    /// name is that of an earlier start, nobody has told yet what it has of them, and something was added, it gets a
-    /// name of its own: what a later start goes on from must be what nobody else can have written.
+    /// To be called before our slices are kept for a later start, when all is published that is to be kept. Where
+    /// their name is that of an earlier start, nobody has told yet what it has of any of them, and something was added,
+    /// it gets a name of its own: what a later start goes on from must be what nobody else can have written.
     pub fn settle_name(&mut self, now: Duration) {
         let has_grown = self.sketches.iter().any(Slices::has_grown);
-        if self.naming.is_any_open() && has_grown {
+        if self.naming.is_untold() && has_grown {
             self.naming.lose(now, NameTaken::Unasked, None);
         }
         if let Some(taken) = self.naming.due(now) {

@@ -12,6 +12,12 @@ use rmbd_proto::Boot;
 use rmbd_proto::cluster::SliceId;
 use rmbd_store::Slices;
 
+/// Slices that are missing and named, of all sketches together: they are for people, and some thousands stand for a
+/// limit that is far too low.
+const SLICES_MISSING_MAX: usize = 256;
+/// So many of each sketch are named, whatever others lack.
+const MISSING_OF_A_SKETCH_MIN: usize = 16;
+
 impl Cluster {
     /// Everything at once.
     #[must_use]
@@ -46,10 +52,15 @@ impl Cluster {
         }
     }
 
-    /// Some may have found room since.
+    /// The slices themselves know it: of what a snapshot file had and what is refused already, nothing ever comes here.
     fn slices_missing(&self) -> Vec<SliceId> {
-        let lacks = |slice: &SliceId| self.sketches.lacks(slice);
-        self.events.slices_refused().filter(lacks).collect()
+        let mut missing = Vec::new();
+        for slices in self.sketches.iter() {
+            let room = SLICES_MISSING_MAX.saturating_sub(missing.len());
+            let room = room.max(MISSING_OF_A_SKETCH_MIN);
+            missing.extend(slices.missing().take(room));
+        }
+        missing
     }
 
     fn other_sketch(&self) -> Vec<SocketAddr> {

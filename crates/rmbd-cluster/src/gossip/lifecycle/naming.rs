@@ -15,6 +15,10 @@
 //! later that somebody else writes it, too, both take new writers, of which nobody has heard. Then nothing is hidden;
 //! what had gone out under the common name may count twice.
 //!
+//! All sketches have one writer. Once somebody has told what it has in one of them, something may have gone out, and a
+//! new writer would let that count twice. So it is only for want of any word in all of them that a name is given up
+//! where nothing speaks against it; a sketch of which nobody tells then goes on under the name that the others have.
+//!
 //! A name that was drawn by this start is 64 random bits, and nobody else's. So a new writer is taken once in a start,
 //! and only in place of a name that an earlier one gave. Whoever claims more after that is not believed: a member that
 //! does so on purpose costs one slice, and not one after the other.
@@ -110,6 +114,11 @@ impl Naming {
     pub(crate) fn is_open(&self, sketch: SketchNumber) -> bool {
         let resumed = self.resumed.get(&sketch);
         resumed.is_some_and(Resumed::is_open)
+    }
+
+    /// Nobody has told yet what it has of our slice in any sketch, so nothing of ours has gone out.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.is_resumed() && self.resumed.values().all(Resumed::is_open)
     }
 
     /// Nobody has told yet what it has of our slice in some sketch.

@@ -89,11 +89,6 @@ impl Events {
     pub(crate) fn strangers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.strangers.iter().copied()
     }
-
-    /// Slices for which there was no room when they came.
-    pub(crate) fn slices_refused(&self) -> impl Iterator<Item = SliceId> + '_ {
-        self.slices_refused.values().flatten().copied()
-    }
 }
 
 /// Remembers `new`; true where it was not known, and there was room for it.
@@ -138,7 +133,7 @@ mod tests {
             };
             events.slice_refused(slice, SliceRefused::TooManyOrigins { max: 1 });
         }
-        let refused = events.slices_refused();
+        let refused = events.slices_refused.values().flatten();
         assert_eq!(refused.count(), TOLD_ONCE_MAX + 8 * OF_A_SKETCH_MIN);
         assert_eq!(events.strangers().count(), TOLD_ONCE_MAX);
         assert_eq!(events.other_sketches.len(), OTHER_SKETCHES_MAX);

@@ -81,6 +81,7 @@ fn origins_are_limited_and_the_known_are_served() {
     assert_eq!(slices.lacking(), 2);
     assert_eq!(slices.merge(&C, one_cell(5)), refused);
     assert_eq!((slices.lacking(), replica.memory_bytes()), (2, bytes));
+    assert!(slices.missing().eq([C, SliceId::of(9, Writer(9))]));
     // The empty slice keeps its place.
     assert_eq!(slices.merge(&A, one_cell(7)), Ok(1));
     assert_eq!(slices.merge(&B, one_cell(6)), Ok(1));
@@ -286,6 +287,7 @@ fn what_was_refused_is_wanted_when_there_is_room_and_lacks_until_it_is_here() {
     assert!(!slices.retry_refused(), "once");
     assert!(slices.wanted().eq([B]));
     assert!(!slices.is_refused(&B) && slices.lacks(&B) && replica.is_incomplete());
+    assert!(slices.missing().eq([B]));
     let half = || cells().take(CELLS as usize / 2);
     slices.merge(&B, half()).unwrap();
     assert!(
@@ -296,6 +298,7 @@ fn what_was_refused_is_wanted_when_there_is_room_and_lacks_until_it_is_here() {
     assert!(slices.complete(&B, 0, 3));
     assert!(!slices.lacks(&B) && !replica.is_incomplete());
     assert_eq!((slices.lacking(), slices.wanted().count()), (0, 0));
+    assert_eq!(slices.missing().next(), None);
 }
 
 /// Whatever comes, the bound holds, and slices for which there is no room make wanted ones give way.

@@ -2,6 +2,7 @@
 
 mod ages;
 mod bad_input;
+mod missing;
 mod resumed;
 mod sketches;
 

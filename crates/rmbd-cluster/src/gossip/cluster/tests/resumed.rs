@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::gossip::lifecycle::NAME_LIMIT;
-use crate::gossip::{LastVersion, NameTaken, SharedNode};
-use rmbd_store::{GroupAges, SavedMarks};
+use crate::gossip::{NameTaken, SharedNode};
+use rmbd_store::{GroupAges, Published, SavedMarks};
 
 type Spec = (u32, Geometry, HashFamily);
 
@@ -12,7 +12,15 @@ type Spec = (u32, Geometry, HashFamily);
 pub(super) struct Disk {
     pub(super) own: SliceId,
     specs: Vec<Spec>,
-    slices: Vec<(LastVersion, Vec<(u32, u64)>)>,
+    slices: Vec<SavedSlice>,
+}
+
+/// A slice, and the version until which it is complete.
+#[derive(Debug, Clone)]
+struct SavedSlice {
+    id: SliceId,
+    version: u64,
+    cells: Vec<(u32, u64)>,
 }
 
 impl Net {
@@ -25,19 +33,23 @@ impl Net {
             assert!(self.now <= now + LEAVE_LIMIT + MS * 10, "it hangs");
         }
         self.run(MS * 5);
-        let node = self.nodes.remove(node);
-        let last = node.cluster.last_versions().expect("all is published");
-        assert_eq!(last[0].slice, node.replica.own_slice());
+        let mut node = self.nodes.remove(node);
+        for slices in node.cluster.sketches.iter_mut() {
+            assert_eq!(
+                slices.publish(usize::MAX),
+                Published::Idle,
+                "not all is published"
+            );
+        }
         let all = node.cluster.all_slices();
         let all = all.flat_map(|slices| slices.digests().map(move |line| (slices, line)));
         let all = all.map(|(slices, line)| {
-            let slice = line.slice;
-            let cells = slices.cells(&slice).unwrap().to_vec();
-            let cells = (0..).zip(cells).filter(|&(_, value)| value > 0).collect();
-            let version = line.version;
-            let is_last = last.contains(&LastVersion { slice, version });
-            assert_eq!(is_last, slice == slices.own_slice());
-            (LastVersion { slice, version }, cells)
+            let cells = slices.cells(&line.slice).unwrap().to_vec();
+            SavedSlice {
+                id: line.slice,
+                version: line.version,
+                cells: (0..).zip(cells).filter(|&(_, value)| value > 0).collect(),
+            }
         });
         let spec = |replica: &Arc<Replica>| {
             let number = replica.own_slice().sketch.0;
@@ -64,15 +76,13 @@ impl Net {
             slices
                 .begin_restore(&SavedMarks::default(), now, Some(slices.own_slice().writer))
                 .unwrap();
-            for (LastVersion { slice, version }, cells) in &disk.slices {
-                if slice.sketch == sketch {
-                    for &cell in cells {
-                        let group = cell.0 / rmbd_store::GROUP_CELLS as u32;
-                        let cell = [cell].into_iter();
-                        slices.restore(slice, group, cell, &ages).unwrap();
-                    }
-                    slices.restore_complete(slice, *version);
+            for saved in disk.slices.iter().filter(|it| it.id.sketch == sketch) {
+                for &cell in &saved.cells {
+                    let group = cell.0 / rmbd_store::GROUP_CELLS as u32;
+                    let cell = [cell].into_iter();
+                    slices.restore(&saved.id, group, cell, &ages).unwrap();
                 }
+                slices.restore_complete(&saved.id, saved.version);
             }
             slices.end_restore();
             assert!(slices.is_resumed());
@@ -412,7 +422,7 @@ fn a_sketch_that_goes_on_from_nothing_counts_as_older_too() {
     net.nodes[1].replicas[1].add(b"key", 2.into()).unwrap();
     net.run(ROUND * 8);
     let mut disk = net.stop(1);
-    disk.slices.retain(|(last, _)| last.slice.sketch.0 == 0);
+    disk.slices.retain(|slice| slice.id.sketch.0 == 0);
     let resumed = net.resume(&disk, 900, 1);
     net.nodes[resumed].replicas[1]
         .add(b"key", 3.into())
@@ -667,13 +677,7 @@ fn the_end_does_not_wait_for_a_word_about_the_name() {
     assert!(net.is_open(resumed));
     let disk = net.stop(resumed);
     assert_eq!(net.count(0, b"new"), 0, "nothing goes out");
-    assert_eq!(
-        disk.slices
-            .iter()
-            .filter(|it| it.0.slice == disk.own)
-            .count(),
-        1
-    );
+    assert_eq!(disk.slices.iter().filter(|it| it.id == disk.own).count(), 1);
     // The next start has it, and tells it.
     net.mute.clear();
     let resumed = net.resume(&disk, 901, 1);
@@ -744,7 +748,13 @@ fn many_sketches_go_on_each_by_itself() {
         all.filter(|it| it.estimate(b"key").count == 2).count() == 200
     });
     assert!(net.is_open(resumed), "nobody can tell of what it has not");
+    // What has gone out of the others would count twice under a new name.
+    let now = net.now;
+    net.nodes[resumed].cluster.settle_name(now);
     assert_eq!(net.new_writer(resumed), None);
+    net.run(ROUND * 8);
+    let all = net.nodes[0].replicas.iter();
+    assert!(all.clone().all(|it| it.estimate(b"key").count == 2));
 }
 
 /// Copies of a disk that go on at any time, on any side of cuts that come and go, with what the network loses.

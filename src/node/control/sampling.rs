@@ -1,0 +1,65 @@
+//! Samples of what sketches err by, which are taken where they have changed, in pieces between other work.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::shared::Shared;
+use rmbd_store::{ErrorSampler, Replica};
+
+/// Time between two looks at whether sketches have changed. An answer rests on a sample until N has grown by an eighth,
+/// so that a sketch of some seconds' age always has one.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// The task that takes them.
+pub(super) struct Sampling {
+    shared: Arc<Shared>,
+    sampler: ErrorSampler,
+}
+
+impl Sampling {
+    /// A task that draws keys from this seed.
+    pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
+        Self {
+            shared,
+            sampler: ErrorSampler::new(seed),
+        }
+    }
+
+    /// Runs until it is told to end.
+    pub(super) async fn run(mut self, leave: impl Future<Output = ()>) {
+        let mut leave = pin!(leave);
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut leave => return,
+                _ = rounds.tick() => {}
+            }
+            tokio::select! {
+                () = &mut leave => return,
+                () = self.round() => {}
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        let Self { shared, sampler } = self;
+        for sketch in shared.engine().registry().sketches() {
+            if sketch.replica.wants_sample() {
+                sample(sampler, &sketch.replica).await;
+            }
+        }
+    }
+}
+
+async fn sample(sampler: &mut ErrorSampler, replica: &Replica) {
+    let mut sample = sampler.begin(replica);
+    while sample.read_piece() {
+        yield_now().await;
+    }
+    yield_now().await;
+}
