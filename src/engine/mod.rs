@@ -27,7 +27,7 @@ pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{BootChain, COOKIE_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, WindowQuestion};
+use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, TopBoard, WindowQuestion};
 
 /// What an engine starts with.
 #[derive(Debug, Clone)]
@@ -53,6 +53,7 @@ pub struct Engine {
     once: Arc<OnceTable>,
     limits: LimitBook,
     pardons: Arc<PardonBook>,
+    top: TopBoard,
 }
 
 /// Whether a request is to be applied. Requests that do not ask for exactly-once always are.
@@ -184,6 +185,7 @@ impl Engine {
             earlier: options.earlier.clone(),
             max_weight: options.max_weight,
             once: Arc::clone(&options.once),
+            top: TopBoard::new(&registry),
             registry,
             limits: LimitBook::default(),
             pardons: Arc::new(PardonBook::new(options.boot)),
@@ -252,6 +254,12 @@ impl Engine {
     #[must_use]
     pub fn pardons(&self) -> &Arc<PardonBook> {
         &self.pardons
+    }
+
+    /// The lists of the largest keys, as the control thread told them last.
+    #[must_use]
+    pub fn top(&self) -> &TopBoard {
+        &self.top
     }
 
     /// What it is, for whoever talks to it about this sketch.

@@ -47,6 +47,7 @@ mod absorber;
 mod ages;
 mod append;
 mod batch;
+mod board;
 mod candidates;
 mod editions;
 mod estimate;
@@ -70,6 +71,7 @@ pub use ages::{
     Fold, GroupAges, Mark, Moment, Reached, SavedMark, SavedMarks, ages_memory_bytes, old_parts,
 };
 pub use batch::{Batch, Looked, Terms};
+pub use board::{ToldKey, ToldList, ToldLists, TopBoard, TopView};
 pub use candidates::{TOP_DEFAULT, TOP_MAX, TopKey, TopKeys, TopList, TopPlan};
 pub use editions::{Editions, Seen};
 pub use estimate::{Estimate, OriginEstimate, OriginName, Passed};
