@@ -413,8 +413,8 @@ impl<'o> FrameWriter<'o> {
 
     /// Writes what has changed of a slice's list since the version `from` of its head until `to`, or as much of it as
     /// fits. The entries are those that have changed, by the versions in which they have. Returns until where the list
-    /// is written, and whether it is complete then; `None` if nothing fits. Into a datagram that is empty fits one
-    /// entry at least ([`TOP_LIST_BYTES_MAX`](super::TOP_LIST_BYTES_MAX)).
+    /// is written, and whether that is all of it; `None` if nothing fits. Into a datagram that is empty fits one entry
+    /// at least ([`TOP_LIST_BYTES_MAX`](super::TOP_LIST_BYTES_MAX)).
     pub fn top<'e>(
         &mut self,
         slice: &SliceId,
@@ -433,12 +433,12 @@ impl<'o> FrameWriter<'o> {
         if !fits(&fitting) {
             return None;
         }
-        head.is_complete = fitting.are_all;
-        if !head.is_complete {
+        head.is_complete &= fitting.are_all;
+        if !fitting.are_all {
             head.to = fitting.until.unwrap_or(head.from);
         }
         let is_written = self.frame(TOP, |out, _| fitting.write(slice, &head, out));
-        is_written.then_some((head.to, head.is_complete))
+        is_written.then_some((head.to, fitting.are_all))
     }
 
     #[allow(missing_docs)]

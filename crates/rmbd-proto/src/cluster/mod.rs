@@ -49,7 +49,7 @@
 //! | `21` | pardon sums | a bit u32 for each of 32 buckets that has any, then their sums u64, the lowest first |
 //! | `22` | pardons asked | a bit u32 for each bucket |
 //! | `23` | top sum | sum u64 |
-//! | `24` | top offered | for each list: length u8 of what follows, slice, version |
+//! | `24` | top offered | for each list: length u8 of what follows, slice, version, complete version |
 //! | `25` | top asked | as top offered |
 //! | `26` | top | slice, from version, to version, weight, flags u8 (1: complete), length of the bounds, (span in ms, bound) for each; then for each entry: length of what follows, place, version, form u8, key, lists, certain |
 //!
@@ -87,8 +87,9 @@
 //!
 //! A slice's *top* is the list of its largest keys, in places that stay ([`TOP_PLACES_MAX`]). Its writer raises the
 //! list's *version* with each entry that changes, so that no two have the same, and a node asks for what has changed
-//! since the version that it has: `from`. What does not go on from that is dropped. An entry has a key in one of the
-//! forms 0 (there is none any more), 1 (two u64, the halves of its hash), 2 (length, bytes) and 3 (as before). Each
+//! since the version that it has: `from`. What does not go on from that is dropped. It tells the last version that it
+//! had completely, too: what an entry was behind that it need not have got. An entry has a key in one of the
+//! forms 0 (there is none any more), 1 (two u64, the halves of its hash), 2 (length, bytes) and 3 (as in the complete version). Each
 //! *bound* makes a list of its own: span 0 is all time, others are windows; an entry has a bit for each list that it is
 //! in, the lowest one for the first bound. Every key of which more than the bound was counted in the slice (in the
 //! window), of the first `weight` that were, is in that list. That holds at the last version, when *complete*; what goes

@@ -297,6 +297,7 @@ fn sample_of_top() -> Vec<u8> {
         let lists = [300, 0].map(|version| TopVersion {
             slice: SLICE,
             version,
+            complete: version / 2,
         });
         assert!(writer.top_sum(9) && writer.top_offered(&lists) && writer.top_asked(&lists[..1]));
         let gone = TopEntry {

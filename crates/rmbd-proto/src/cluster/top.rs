@@ -40,6 +40,8 @@ pub struct TopVersion {
     pub slice: SliceId,
     /// The version; 0 is no list.
     pub version: u64,
+    /// The last version of which everything is there. What comes behind it may be a part.
+    pub complete: u64,
 }
 
 /// The beginning of (a part of) a slice's list.
@@ -90,7 +92,7 @@ pub enum TopName<'a> {
     Hash([u64; 2]),
     /// A key of at most [`TOP_NAME_BYTES_MAX`].
     Name(&'a [u8]),
-    /// The same as before, which was told in an earlier version.
+    /// The same as in the last version of which everything is there.
     AsBefore,
 }
 
@@ -162,6 +164,7 @@ impl TopVersions<'_> {
         Ok(TopVersion {
             slice: entry.slice()?,
             version: entry.varint()?,
+            complete: entry.varint()?,
         })
     }
 }
@@ -223,6 +226,7 @@ pub(super) fn write_version(version: &TopVersion, out: &mut Vec<u8>) {
     write_entry(out, |out| {
         write_slice(&version.slice, out);
         varint::write(version.version, out);
+        varint::write(version.complete, out);
     });
 }
 

@@ -60,8 +60,11 @@ fn pardon_meaning(pardon: PardonEntry<'_>) -> Value {
 }
 
 fn versions_meaning(lists: TopVersions<'_>) -> Value {
-    let lists = lists.map(|list| json!({"slice": slice(&list.slice), "version": list.version}));
-    lists.collect()
+    let meaning = |list: TopVersion| {
+        let (slice, complete) = (slice(&list.slice), list.complete);
+        json!({"slice": slice, "version": list.version, "complete": complete})
+    };
+    lists.map(meaning).collect()
 }
 
 fn top_meaning(of: &SliceId, list: &TopList<'_>) -> Value {
