@@ -317,7 +317,8 @@ impl Slices {
             self.replica().snapshots_begun(),
         );
         let is_same = tops.made_of == Some(made_of);
-        if is_same && tops.is_settled {
+        // Nobody else knows a slice without cells.
+        if weight == 0 || is_same && tops.is_settled {
             return;
         }
         // Made twice of the same, it tells all that is certain.
@@ -415,6 +416,14 @@ impl Slices {
     pub fn top_version(&self, slice: &SliceId) -> TopVersion {
         let empty = SliceTop::default();
         version_of(*slice, self.top_of(slice).unwrap_or(&empty))
+    }
+
+    /// Whether another node has a later version of a slice's list, which would be taken.
+    #[must_use]
+    pub fn lacks_of_top(&self, theirs: &TopVersion) -> bool {
+        let slice = &theirs.slice;
+        let is_learnt = *slice != self.own_slice() && self.has(slice);
+        is_learnt && self.has_top() && self.top_version(slice).version < theirs.version
     }
 
     /// What has changed of a slice's list for somebody who has it in this version; `None` if nothing has.
