@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rmbd_client::Fate;
 use rmbd_proto::cluster::SliceId;
 
-use super::machine::{Cells, Copies, Machine, SketchSpec, estimate};
+use super::machine::{Cells, Copies, Machine, SketchSpec, Top, estimate};
 use super::network::Place;
 use super::world::{World, best};
 
@@ -310,11 +310,7 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
     for (number, key) in world.keys.iter().enumerate() {
         let added = world.most_of(sketch.number, number);
         let own = |place: Place| world.process(place).setup.slice_of(sketch.number);
-        let living = |place: &Place| {
-            let truth = world.process(*place).truth.get(&sketch.number);
-            truth.map_or(0, |truth| truth[number])
-        };
-        let least: u64 = expected.places.iter().map(living).sum();
+        let least = living(world, expected, number);
         for (place, held) in &places {
             let place = *place;
             let right = estimate(held.iter(), &own(place), geometry, family, key);
@@ -345,6 +341,53 @@ pub fn wrong_count<M: Machine>(world: &World<M>, expected: &Expected) -> Option<
         }
     }
     None
+}
+
+/// Describes a list of the largest keys that is wrong, if there is one: it lacks a key of which more was added to live
+/// writers than it says, or takes more for certain than was added anywhere.
+pub fn wrong_top<M: Machine>(world: &World<M>, expected: &Expected) -> Option<String> {
+    let sketch = expected.sketch;
+    let lists = expected.places.iter().filter_map(|&place| {
+        let top = world.machine(place).top(sketch.number)?;
+        Some((place, top))
+    });
+    let lists: Vec<(Place, Top)> = lists.collect();
+    let hashed = |key: &Vec<u8>| sketch.family.hash(key, sketch.geometry);
+    for (number, key) in world.keys.iter().enumerate() {
+        let (Some(hash), added) = (hashed(key), world.most_of(sketch.number, number)) else {
+            continue;
+        };
+        let least = living(world, expected, number);
+        for (place, top) in &lists {
+            let above = top.complete_above;
+            match top.keys.get(&hash) {
+                None if least > above => {
+                    return Some(format!(
+                        "{place}: key {number} has {least}, and the list is complete above {above}"
+                    ));
+                }
+                Some((name, _)) if name.as_ref().is_some_and(|name| name != key) => {
+                    return Some(format!("{place}: key {number} is named {name:?}"));
+                }
+                Some(&(_, certain)) if certain > added => {
+                    return Some(format!(
+                        "{place}: key {number} certainly has {certain}, of {added}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// What was added to a key at the live writers of a group.
+fn living<M: Machine>(world: &World<M>, expected: &Expected, number: usize) -> u64 {
+    let of = |&place: &Place| {
+        let truth = world.process(place).truth.get(&expected.sketch.number);
+        truth.map_or(0, |truth| truth[number])
+    };
+    expected.places.iter().map(of).sum()
 }
 
 /// Names slices whose every row has more of a key than was added to them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmbd_cluster::{ClusterLimits, NameTaken};
 use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, SketchNumber, Writer};
-use rmbd_sketch::{Geometry, HashFamily};
+use rmbd_sketch::{Geometry, HashFamily, KeyHash};
 use rmbd_snapshot::ClockReading;
 use rmbd_store::{Estimate, Reading, WindowPlan};
 
@@ -57,6 +57,15 @@ impl Setup {
             _ => tables * spec.geometry.memory_bytes(),
         }
     }
+}
+
+/// The largest keys of a sketch, as a node tells them.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// The hash of each key, with its name where that is known, and what is certain of it.
+    pub keys: BTreeMap<KeyHash, (Option<Vec<u8>>, u64)>,
+    /// Every key with more is among them.
+    pub complete_above: u64,
 }
 
 /// A sketch of a node. Two are equal if their counts can be exchanged; windows are each node's own concern.
@@ -274,6 +283,10 @@ pub trait Machine: Sized {
         _span_ms: u64,
         _key: &[u8],
     ) -> Option<Estimate> {
+        None
+    }
+    /// The largest keys of a sketch in all slices that the node holds, if it lists them.
+    fn top(&self, _sketch: SketchNumber) -> Option<Top> {
         None
     }
     /// What the node holds of some cells of a slice.

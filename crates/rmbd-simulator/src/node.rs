@@ -22,7 +22,7 @@ use rmbd_store::{
 use super::desk::Desk;
 use super::disk::Disk;
 use super::keeping::{Finding, Keeper, Kept, Occasion};
-use super::machine::{Cells, Copies, Found, Keep, Machine, SaveProgress, Setup, is_empty};
+use super::machine::{Cells, Copies, Found, Keep, Machine, SaveProgress, Setup, Top, is_empty};
 
 /// Largest number of legacy peers, which another test covers.
 const MAX_PEERS: usize = 1;
@@ -63,6 +63,7 @@ impl Node {
             let own = setup.slice_of(spec.number);
             let options = ReplicaOptions {
                 windows: spec.plans().collect(),
+                top: top_of(setup),
                 started: now,
                 ..ReplicaOptions::of(spec.geometry, spec.family, own, limits)
             };
@@ -147,6 +148,16 @@ pub fn key_ring(keys: &[u8]) -> KeyRing {
         .map(|&key| generate_key_text([key; 32]))
         .collect();
     KeyRing::parse(&lines.join("\n")).unwrap()
+}
+
+/// Keys that a node lists. Where memory is short it lists none, and some nodes never do.
+fn top_of(setup: &Setup) -> usize {
+    let is_limited = setup.max_memory_bytes < u64::MAX;
+    match setup.node % 4 {
+        0 => 0,
+        _ if is_limited => 0,
+        by => 4 * by as usize,
+    }
 }
 
 fn all_cells(held: &CellsRef<'_>) -> Cells {
@@ -403,6 +414,18 @@ impl Machine for Node {
             now,
         };
         Some(replica.estimate_in(key, &question))
+    }
+
+    fn top(&self, sketch: SketchNumber) -> Option<Top> {
+        let slices = self.slices_of(sketch);
+        let list = slices.has_top().then(|| slices.top(usize::MAX))?;
+        let keys = list.keys.iter();
+        Some(Top {
+            keys: keys
+                .map(|key| (key.hash, (key.name.map(Into::into), key.certain)))
+                .collect(),
+            complete_above: list.complete_above,
+        })
     }
 
     fn some_cells(&self, slice: &SliceId, cells: &[u32]) -> Vec<u64> {

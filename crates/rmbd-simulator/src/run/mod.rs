@@ -530,6 +530,7 @@ impl<M: Machine> Play<M> {
             none(check::difference(&self.world, group))?;
             if !self.plan.stranger_places().contains(&group.places[0]) {
                 none(check::wrong_count(&self.world, group))?;
+                none(check::wrong_top(&self.world, group))?;
             }
         }
         none(check::excess(&self.world))?;
