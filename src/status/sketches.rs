@@ -95,7 +95,7 @@ impl NamedSketchStatus {
         windows.fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all else: its own cells, and those of others.
+    /// Bytes of all else: its own cells, those of others, and exact counts.
     #[must_use]
     pub fn cells_memory_bytes(&self) -> u64 {
         let windows = self.windows_memory_bytes();

@@ -46,6 +46,7 @@
 mod absorber;
 mod ages;
 mod append;
+mod audit;
 mod batch;
 mod candidates;
 mod editions;
@@ -59,6 +60,7 @@ mod origins;
 mod pardons;
 mod pipeline;
 mod registry;
+mod seats;
 mod shared;
 mod slices;
 #[cfg(test)]
@@ -69,6 +71,7 @@ mod windows;
 pub use ages::{
     Fold, GroupAges, Mark, Moment, Reached, SavedMark, SavedMarks, ages_memory_bytes, old_parts,
 };
+pub use audit::{AuditFigures, AuditLook, AuditPlan, AuditReader, AuditState, AuditVerdicts};
 pub use batch::{Batch, Looked, Terms};
 pub use candidates::{TOP_DEFAULT, TOP_MAX, TopKey, TopKeys, TopList, TopPlan};
 pub use editions::{Editions, Seen};

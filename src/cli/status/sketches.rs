@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{bytes, printable, sampled};
+use super::{audit, bytes, printable, sampled};
 use crate::cli::asked::time;
 use crate::config::span_text;
 use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status};
 
-/// A line for each sketch, each window, each limit, and each limit whose error is large, and one for pardons.
+/// A line for each sketch and its audit, each window, each limit, and each limit whose error is large, and one for pardons.
 pub(super) fn write(status: &Status, out: &mut String) -> fmt::Result {
     for sketch in &status.sketches {
         write_sketch(sketch, out)?;
@@ -41,6 +41,7 @@ fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
             ""
         }
     )?;
+    audit::write(named, out)?;
     for window in &named.windows {
         writeln!(
             out,

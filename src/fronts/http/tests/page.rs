@@ -197,6 +197,15 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
             "1 h logins|241 000|159|159 % of 100|12 × 5 min|4 × 4 096|1 MiB|",
         ]
     );
+    assert_eq!(
+        rows(&page, "audit"),
+        [
+            "default|missed weight 1 071|64|4.4|11|23|25 %|5 071|4 071|3 071|",
+            "logins|missed weight 1 073|64|4.6|12|24|25 %|5 073|4 073|3 073|",
+        ]
+    );
+    let sum = text_of(part(&page, "span", "audit-sum"));
+    assert!(sum.contains("4 144 counts were below the truth"), "{sum}");
     let limits = rows(&page, "limits");
     let starts = [
         "api;over is not counted, in default;|530/s;",

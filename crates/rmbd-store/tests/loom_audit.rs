@@ -1,0 +1,170 @@
+//! Models of the order between threads that count keys exactly and who compares that with cells
+//! (`src/audit/sample.rs`, `src/audit/table.rs`). The two files run here themselves, with loom's atomics in place of the
+//! processor's, in every order that the memory model allows.
+
+#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use loom::sync::Arc;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::sync::atomic::{AtomicU64, fence};
+use loom::thread;
+
+/// The atomics that the files are written with.
+mod atomic {
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+}
+
+#[path = "../src/audit/sample.rs"]
+mod sample;
+#[path = "../src/audit/table.rs"]
+mod table;
+
+use sample::{Sample, tag_of};
+use table::Table;
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+/// The sample, the table of one thread, and a cell of one key, which is in the first sample and not in the second.
+struct World {
+    sample: Sample,
+    table: Table,
+    cell: AtomicU64,
+    key: [u64; 2],
+}
+
+/// What a reader knows of the key.
+#[derive(Debug)]
+struct Read {
+    done: u64,
+    cell: u64,
+    begun: u64,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let sample = Sample::new();
+        let below = sample.below();
+        let mut keys = (0..).map(|low| [low, 0]);
+        let key = keys.find(|&key| (below / 2..below).contains(&tag_of(key)));
+        Arc::new(Self {
+            sample,
+            table: Table::new(4),
+            cell: AtomicU64::new(0),
+            key: key.unwrap(),
+        })
+    }
+
+    /// Adds to the key as a thread does that knows the sample by this bound.
+    fn add(&self, below: u64, weight: u64) {
+        let place = match tag_of(self.key) < below {
+            true => self.table.begin(self.key, weight),
+            false => None,
+        };
+        self.cell.fetch_add(weight, Relaxed);
+        if let Some(place) = place {
+            self.table.end(place, weight);
+        }
+    }
+
+    /// Takes over the sample as it is now.
+    fn take_over(&self, is_fenced: bool) -> u64 {
+        let below = self.sample.below();
+        if is_fenced {
+            fence(Release);
+        }
+        self.table.keep(below);
+        below
+    }
+
+    /// Reads the key, if it can be told of.
+    fn read(&self) -> Option<Read> {
+        let done = self.table.done(self.key)?;
+        let cell = self.cell.load(Relaxed);
+        fence(Acquire);
+        let begun = self.table.begun(self.key)?;
+        fence(Acquire);
+        let is_in = tag_of(self.key) < self.sample.below();
+        is_in.then_some(Read { done, cell, begun })
+    }
+
+    fn check(&self) {
+        if let Some(read) = self.read() {
+            assert!(read.done <= read.cell, "{read:?}");
+            assert!(read.cell <= read.begun, "{read:?}");
+        }
+    }
+}
+
+/// What is done is in the cells, and what is in the cells is begun.
+#[test]
+fn a_reader_has_the_count_between_two_bounds() {
+    check(|| {
+        let world = World::new();
+        let below = world.sample.below();
+        let writing = Arc::clone(&world);
+        let writer = thread::spawn(move || {
+            writing.add(below, 2);
+            writing.add(below, 3);
+        });
+        world.check();
+        writer.join().unwrap();
+        let read = world.read().unwrap();
+        assert_eq!((read.done, read.cell, read.begun), (5, 5, 5));
+    });
+}
+
+/// A thread counts the key, drops it, and adds to it again.
+#[test]
+fn a_reader_tells_of_no_key_that_was_dropped() {
+    check(|| {
+        let world = World::new();
+        let below = world.sample.below();
+        world.add(below, 2);
+        let writing = Arc::clone(&world);
+        let writer = thread::spawn(move || {
+            writing.sample.halve(below);
+            let below = writing.take_over(true);
+            writing.add(below, 3);
+        });
+        world.check();
+        writer.join().unwrap();
+        assert!(world.read().is_none());
+    });
+}
+
+/// Another thread halves the sample, and this one has never counted the key.
+fn play_left_out(is_fenced: bool) {
+    check(move || {
+        let world = World::new();
+        let (halving, writing) = (Arc::clone(&world), Arc::clone(&world));
+        let halver = thread::spawn(move || {
+            let below = halving.sample.below();
+            halving.sample.halve(below);
+        });
+        let writer = thread::spawn(move || {
+            let below = writing.take_over(is_fenced);
+            writing.add(below, 3);
+        });
+        world.check();
+        writer.join().unwrap();
+        halver.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_tells_of_no_key_that_a_thread_left_out() {
+    play_left_out(true);
+}
+
+/// The model must find the order that the fence forbids, or it is worth nothing.
+#[test]
+fn the_model_finds_what_is_wrong() {
+    let found = catch_unwind(AssertUnwindSafe(|| play_left_out(false)));
+    assert!(found.is_err(), "a sample without a fence passes");
+}
