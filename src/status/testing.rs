@@ -10,11 +10,12 @@ use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
 
 use super::{
-    AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
-    IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus,
-    MemberStatus, Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch,
-    PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SetAsideFile, SharedNodeStatus,
-    SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, WindowStatus,
+    AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
+    DetailError, DetailQuestion, IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus,
+    LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus,
+    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
+    SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status,
+    ThreadStatus, WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {

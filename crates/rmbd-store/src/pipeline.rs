@@ -482,7 +482,9 @@ fn perform<T>(
             let estimate = replica.estimate_at(cells);
             replica.note_limit(cells, estimate.count, limit);
             if limit != NO_LIMIT {
-                adder.judge(replica, (cells, hash), estimate.count, |count| count > limit);
+                adder.judge(replica, (cells, hash), estimate.count, |count| {
+                    count > limit
+                });
             }
             answer(token, estimate);
         }

@@ -202,10 +202,7 @@ fn everything_in_the_status_has_its_number() {
         (r#"rmbd_sketch_audit_error_mean{sketch="logins"}"#, 4.5625),
         (r#"rmbd_sketch_audit_error_largest{sketch="default"}"#, 23.0),
         (r#"rmbd_sketch_audit_error_largest{sketch="logins"}"#, 24.0),
-        (
-            r#"rmbd_sketch_audit_above_epsilon{sketch="default"}"#,
-            0.25,
-        ),
+        (r#"rmbd_sketch_audit_above_epsilon{sketch="default"}"#, 0.25),
         (r#"rmbd_sketch_audit_above_epsilon{sketch="logins"}"#, 0.25),
         (
             r#"rmbd_sketch_audit_error{sketch="default",share="0.9817"}"#,

@@ -56,7 +56,9 @@ impl AuditFigures {
             return Self::default();
         };
         let sum: u128 = errors.iter().map(|&error| u128::from(error)).sum();
-        let above = errors.iter().filter(|&&error| error as f64 > epsilon_weight);
+        let above = errors
+            .iter()
+            .filter(|&&error| error as f64 > epsilon_weight);
         let above_epsilon = above.count() as u64;
         let larger = (errors.len() as f64 * (1.0 - confidence)) as usize;
         let (_, quantile, rest) = errors.select_nth_unstable(last - larger.min(last));

@@ -131,7 +131,12 @@ fn few_keys_have_no_errors_in_a_large_sketch() {
     batch.finish(&mut no_answer);
     let figures = look(&replica).unwrap();
     assert!((100..250).contains(&figures.keys), "{figures:?}");
-    let nothing = (figures.mean, figures.quantile, figures.largest, figures.above_epsilon);
+    let nothing = (
+        figures.mean,
+        figures.quantile,
+        figures.largest,
+        figures.above_epsilon,
+    );
     assert_eq!(nothing, (0.0, 0, 0, 0));
     assert!(!replica.wants_audit());
     add(&mut batch, b"key", 1_000, 3);

@@ -29,7 +29,9 @@ fn nothing_is_told_of_errors_once_weight_of_an_audited_key_was_missed() {
     assert_eq!((state.missed_weight, state.too_low), (9, 0));
     assert!(!replica.wants_audit(), "there is nothing to be found");
     // And no verdict is judged wrong that may be right.
-    batch.hit(&audited, (Weight::ONE, 14), (), &mut no_answer).unwrap();
+    batch
+        .hit(&audited, (Weight::ONE, 14), (), &mut no_answer)
+        .unwrap();
     batch.finish(&mut no_answer);
     assert_eq!(replica.audit().unwrap().verdicts, AuditVerdicts::default());
 }

@@ -99,7 +99,10 @@ impl Truth {
         }
         errors.sort_unstable();
         let geometry = replica.own.geometry();
-        let (keys, most) = (errors.len(), replica.own.total_weight() as f64 * geometry.epsilon());
+        let (keys, most) = (
+            errors.len(),
+            replica.own.total_weight() as f64 * geometry.epsilon(),
+        );
         assert_eq!(figures.keys, keys as u64);
         assert_eq!(figures.share, below as f64 / 2_f64.powi(64));
         assert_eq!(figures.total_weight, replica.own.total_weight());

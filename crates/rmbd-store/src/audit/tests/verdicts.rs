@@ -40,7 +40,8 @@ impl Oracle {
                 Kind::Add | Kind::Count => (false, false),
                 Kind::Hit { limit } => (estimate.count > limit, before + weight > limit),
                 Kind::Take { terms } => {
-                    let passes = |count: u64| count.saturating_sub(terms.credit) + weight > terms.limit;
+                    let passes =
+                        |count: u64| count.saturating_sub(terms.credit) + weight > terms.limit;
                     assert_eq!(estimate.passed.is_some(), passes(estimate.count));
                     (passes(estimate.count), passes(before))
                 }
@@ -89,7 +90,11 @@ fn play(shape: Shape, way: Way, seed: u64) -> AuditVerdicts {
                 },
             },
         };
-        let weight = if kind == Kind::Count { 0 } else { 1 + random.below(3) };
+        let weight = if kind == Kind::Count {
+            0
+        } else {
+            1 + random.below(3)
+        };
         oracle.given.push_back(Operation { key, weight, kind });
         let of = Weight::new(weight as u32).unwrap();
         let mut answer = |(), estimate| oracle.hear(estimate);
@@ -133,7 +138,11 @@ fn verdicts_are_judged_as_exact_counts_would() {
 /// Where several limits are asked at once, the caller tells of its verdicts.
 #[test]
 fn a_verdict_on_a_key_that_was_looked_up_is_judged() {
-    let replica = replica(Shape { width: 1, depth: 1, ..SHAPE });
+    let replica = replica(Shape {
+        width: 1,
+        depth: 1,
+        ..SHAPE
+    });
     let below = Sample::new().below();
     let tag = |key: &[u8; 8]| tag_of(replica.own.hash(key).unwrap().halves());
     let key = (0_u64..)
