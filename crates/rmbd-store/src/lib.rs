@@ -71,7 +71,9 @@ mod windows;
 pub use ages::{
     Fold, GroupAges, Mark, Moment, Reached, SavedMark, SavedMarks, ages_memory_bytes, old_parts,
 };
-pub use audit::{AuditFigures, AuditLook, AuditPlan, AuditReader, AuditState, AuditVerdicts};
+pub use audit::{
+    AuditFigures, AuditLook, AuditPlan, AuditReader, AuditState, AuditVerdicts, AuditWindows,
+};
 pub use batch::{Batch, Looked, Terms};
 pub use candidates::{TOP_DEFAULT, TOP_MAX, TopKey, TopKeys, TopList, TopPlan};
 pub use editions::{Editions, Seen};

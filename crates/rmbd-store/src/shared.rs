@@ -80,7 +80,8 @@ pub struct ReplicaOptions {
     pub windows: Vec<WindowPlan>,
     /// Keys that lists of the largest ones tell ([`TopKeys`](super::TopKeys)), at most [`TOP_MAX`]; 0 is no lists.
     pub top: usize,
-    /// Whether some keys are counted exactly beside the cells ([`AuditReader`](super::AuditReader)).
+    /// Whether some keys are counted exactly beside the cells ([`AuditReader`](super::AuditReader),
+    /// [`AuditWindows`](super::AuditWindows)).
     pub audit: bool,
     /// The time at which the replica is made, by the clock of [`WindowQuestion`](super::WindowQuestion).
     pub started: Duration,
@@ -234,7 +235,7 @@ impl Replica {
             origins: AppendTable::try_new(options.max_peers)?,
             lists: Lists::try_new(&top, &memory)?.map(Box::new),
             audit: match options.audit {
-                true => Audit::try_new(&audit, &memory)?.map(Box::new),
+                true => Audit::try_new(&audit, options.windows.len(), &memory)?.map(Box::new),
                 false => None,
             },
             seats: Seats::new(geometry, options.threads),

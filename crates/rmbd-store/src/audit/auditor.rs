@@ -129,8 +129,8 @@ impl Audit {
     /// The error of a key, if it is known now.
     fn error_here(&self, replica: &Replica, (cells, hash): (&CellIndexes, KeyHash)) -> Option<u64> {
         let hash = hash.halves();
-        let read = self.error_of(&replica.own, hash, cells)?;
-        let is_known = read.is_exact && tag_of(hash) < self.told_below();
-        is_known.then_some(read.error)
+        let found = self.read_between(hash, || replica.own.own_estimate_at(cells))?;
+        let is_known = found.is_exact() && tag_of(hash) < self.told_below();
+        is_known.then(|| found.read.saturating_sub(found.done))
     }
 }

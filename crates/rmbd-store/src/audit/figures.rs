@@ -18,7 +18,7 @@ pub struct AuditState {
     pub verdicts: AuditVerdicts,
 }
 
-/// What a look at all audited keys found. Errors are by what an estimate of our own cells exceeds what was added to its
+/// What a look at all audited keys found, of all time or of a window. Errors are by what an estimate of our own cells exceeds what was added to its
 /// key here.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct AuditFigures {
@@ -34,7 +34,7 @@ pub struct AuditFigures {
     pub largest: u64,
     /// Keys whose error is above epsilon * N. The theorem allows it for 1 - confidence of them.
     pub above_epsilon: u64,
-    /// N of our own cells behind the look.
+    /// N of our own cells behind the look; of a window, what it has grown by.
     pub total_weight: u64,
 }
 
@@ -81,19 +81,38 @@ impl Audit {
             seat.verdicts.add_to(&mut verdicts);
         }
         AuditState {
-            figures: *self.latest(),
+            figures: self.latest().all_time.filter(|_| !self.is_missed()),
             missed_weight: self.missed.load(Relaxed),
             too_low: self.too_low.load(Relaxed),
             verdicts,
         }
     }
 
+    pub(super) fn windows(&self) -> Vec<Option<AuditFigures>> {
+        let windows = self.latest().windows.to_vec();
+        let told = windows.into_iter();
+        told.map(|figures| figures.filter(|_| !self.is_missed()))
+            .collect()
+    }
+
+    pub(super) fn set(&self, figures: AuditFigures) {
+        self.latest().all_time = Some(figures);
+    }
+
+    pub(super) fn set_window(&self, ring: usize, figures: AuditFigures) {
+        if let Some(place) = self.latest().windows.get_mut(ring) {
+            *place = Some(figures);
+        }
+    }
+
     pub(super) fn is_old_at(&self, total_weight: u64) -> bool {
-        let latest = *self.latest();
-        // Once weight was missed, all that remains is to forget the figures.
-        let may_tell = self.missed.load(Relaxed) == 0 || latest.is_some();
-        let from = latest.map_or(0, |figures| figures.total_weight);
-        may_tell && total_weight.abs_diff(from) > from / CHANGED_SHARE
+        let from = self.latest().all_time.map_or(0, |it| it.total_weight);
+        !self.is_missed() && total_weight.abs_diff(from) > from / CHANGED_SHARE
+    }
+
+    /// Whether exact counts are none.
+    fn is_missed(&self) -> bool {
+        self.missed.load(Relaxed) > 0
     }
 }
 

@@ -7,15 +7,16 @@
 //! ```text
 //!    data thread     add ──> hash in the sample? ──(seldom)──> its own table of exact counts
 //!                    hit ──> hash in the sample? ──(seldom)──> was the verdict wrong by the error of its key?
-//!    control thread  AuditReader: all tables, and what the cells say of the same keys
+//!    control thread  AuditReader, AuditWindows: all tables, and what the cells say of the same keys
 //! ```
 //!
 //! **Own counts only.** An exact count is what was added on this node since it started, and is compared with our own
 //! cells. What others counted is theirs to audit: the error of an answer is at most the sum of the errors of all nodes.
 //! Weight is counted when it leaves a batch for the cells, so that both are of the same moment.
 //!
-//! **All time only.** A snapshot of a window has own and others together, and folded; the part of it that is ours is
-//! known to nobody. So neither the errors nor the verdicts of windows are audited.
+//! **Verdicts of all time only.** A snapshot of a window has own and others together, and folded; the part of it that is
+//! ours is known to nobody. So the [errors of windows](windows) are audited by what is noted for it, and verdicts that
+//! rest on windows are not.
 //!
 //! # A bounded sample without bias
 //!
@@ -56,15 +57,17 @@ mod sample;
 mod table;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use auditor::Auditor;
 pub use figures::{AuditFigures, AuditState, AuditVerdicts};
 pub use reader::{AuditLook, AuditReader};
+pub use windows::AuditWindows;
 
 use crossbeam_utils::CachePadded;
-use rmbd_sketch::{CellIndexes, Geometry, HashFamily, KeyHash, Sketch};
+use rmbd_sketch::{Geometry, HashFamily, KeyHash};
 
 use self::atomic::{
     AtomicU64,
@@ -140,7 +143,15 @@ pub(crate) struct Audit {
     missed: AtomicU64,
     /// Estimates that were below an exact count.
     too_low: AtomicU64,
-    latest: Mutex<Option<AuditFigures>>,
+    latest: Mutex<Latest>,
+}
+
+/// What was found last. Only the control thread uses it.
+#[derive(Debug)]
+struct Latest {
+    all_time: Option<AuditFigures>,
+    /// Of each ring of windows.
+    windows: Box<[Option<AuditFigures>]>,
 }
 
 /// What the thread of a seat writes.
@@ -159,20 +170,44 @@ struct VerdictCounters {
     wrong: AtomicU64,
 }
 
-/// By what our own cells exceed the exact count of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was read of a key, and what was added to it on all threads: `done` is in what was read, and nothing more than
+/// `begun`.
+#[derive(Debug, Clone, Copy)]
+struct Between<T> {
+    done: u64,
+    read: T,
+    begun: u64,
+}
+
+/// By what an estimate of our own cells exceeds the exact count of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct KeyError {
     error: u64,
     /// The estimate was below the exact count, which must not be.
     is_too_low: bool,
-    /// Nothing was added to the key while it was read. Else the error is this at most.
-    is_exact: bool,
+}
+
+impl KeyError {
+    fn of(estimate: u64, exact: u64) -> Self {
+        Self {
+            error: estimate.saturating_sub(exact),
+            is_too_low: estimate < exact,
+        }
+    }
+}
+
+impl<T> Between<T> {
+    /// Whether nothing was added to the key meanwhile.
+    fn is_exact(&self) -> bool {
+        self.done == self.begun
+    }
 }
 
 impl Audit {
-    /// The audit of a plan, if it has one.
+    /// The audit of a plan, if it has one, for this many windows.
     pub(crate) fn try_new(
         plan: &AuditPlan,
+        windows: usize,
         memory: &MemoryShare,
     ) -> Result<Option<Self>, MemoryLimit> {
         if !plan.is_possible() {
@@ -190,7 +225,10 @@ impl Audit {
             seats: (0..plan.seats()).map(of_seat).collect(),
             missed: AtomicU64::new(0),
             too_low: AtomicU64::new(0),
-            latest: Mutex::new(None),
+            latest: Mutex::new(Latest {
+                all_time: None,
+                windows: vec![None; windows].into(),
+            }),
         }))
     }
 
@@ -207,41 +245,32 @@ impl Audit {
         }
     }
 
-    /// The error of a key with these cells, as far as it can be told. `None` where keys just leave. The caller asks
-    /// whether the key [is in the sample](Self::is_told) behind it.
-    fn error_of(&self, sketch: &Sketch, hash: [u64; 2], cells: &CellIndexes) -> Option<KeyError> {
-        let mut least: Option<KeyError> = None;
+    /// Reads something of the cells of a key, and what was added to it before and behind; anew a few times where the key
+    /// is added to meanwhile. `None` where keys just leave. The caller asks [behind it](Self::told_below) whether the
+    /// key is in the sample.
+    fn read_between<T>(&self, hash: [u64; 2], mut read: impl FnMut() -> T) -> Option<Between<T>> {
+        let mut latest = None;
         for _ in 0..TRIES {
-            let Some(read) = self.try_error_of(sketch, hash, cells) else {
-                continue;
-            };
-            // Each is an upper bound of what the error was at some moment, and an error only grows.
-            least = Some(match least {
-                Some(least) if !read.is_exact && least.error < read.error => least,
-                _ => read,
-            });
-            if read.is_exact {
+            let found = self.try_read_between(hash, &mut read);
+            let is_exact = found.as_ref().is_some_and(Between::is_exact);
+            latest = found.or(latest);
+            if is_exact {
                 break;
             }
         }
-        least
+        latest
     }
 
-    fn try_error_of(
+    fn try_read_between<T>(
         &self,
-        sketch: &Sketch,
         hash: [u64; 2],
-        cells: &CellIndexes,
-    ) -> Option<KeyError> {
+        read: &mut impl FnMut() -> T,
+    ) -> Option<Between<T>> {
         let done = self.sum(|table| table.done(hash))?;
-        let estimate = sketch.own_estimate_at(cells);
+        let read = read();
         fence(Acquire);
         let begun = self.sum(|table| table.begun(hash))?;
-        Some(KeyError {
-            error: estimate.saturating_sub(done),
-            is_too_low: estimate < done,
-            is_exact: done == begun,
-        })
+        Some(Between { done, read, begun })
     }
 
     fn sum(&self, read: impl Fn(&Table) -> Option<u64>) -> Option<u64> {
@@ -258,7 +287,7 @@ impl Audit {
         }
     }
 
-    fn latest(&self) -> MutexGuard<'_, Option<AuditFigures>> {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
         // Figures are written as a whole.
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,6 +298,14 @@ impl Replica {
     #[must_use]
     pub fn audit(&self) -> Option<AuditState> {
         self.audit.as_ref().map(|audit| audit.state())
+    }
+
+    /// What windows err by, in the order of their [plans](Self::window_plans): found of each over a time of its length,
+    /// and so much later than it began. Those of an audited sketch only.
+    #[must_use]
+    pub fn window_audits(&self) -> Vec<Option<AuditFigures>> {
+        let audit = self.audit.as_ref();
+        audit.map_or_else(Vec::new, |audit| audit.windows())
     }
 
     /// Whether so much was added since the last look that there should be [another](AuditReader).

@@ -2,7 +2,7 @@
 
 use rmbd_sketch::{CellIndexes, KeyHash};
 
-use super::{Audit, AuditFigures, Relaxed, TRIES, sample, tag_of};
+use super::{Audit, AuditFigures, KeyError, Relaxed, TRIES, sample, tag_of};
 use crate::Replica;
 
 /// Keys that one piece reads: about a hundred microseconds where cells are not in the cache.
@@ -35,8 +35,8 @@ const PIECE_KEYS: usize = 256;
 #[derive(Debug, Default)]
 pub struct AuditReader {
     hashes: Vec<[u64; 2]>,
-    read: Vec<Read>,
-    errors: Vec<u64>,
+    /// Tags and errors.
+    read: Vec<(u64, KeyError)>,
 }
 
 /// A look that has begun. It ends with the piece that completes it; where it is dropped before, nothing has changed.
@@ -45,14 +45,6 @@ pub struct AuditLook<'a> {
     reader: &'a mut AuditReader,
     replica: &'a Replica,
     audit: &'a Audit,
-}
-
-/// What was read of a key.
-#[derive(Debug)]
-struct Read {
-    tag: u64,
-    error: u64,
-    is_too_low: bool,
 }
 
 impl AuditReader {
@@ -89,12 +81,10 @@ impl AuditLook<'_> {
         for hash in self.reader.hashes.drain(left..) {
             let own = &self.replica.own;
             own.cells_of_into(KeyHash::of_halves(hash), &mut cells);
-            if let Some(found) = self.audit.error_of(own, hash, &cells) {
-                self.reader.read.push(Read {
-                    tag: tag_of(hash),
-                    error: found.error,
-                    is_too_low: found.is_too_low,
-                });
+            let read = || own.own_estimate_at(&cells);
+            if let Some(found) = self.audit.read_between(hash, read) {
+                let error = KeyError::of(found.read, found.done);
+                self.reader.read.push((tag_of(hash), error));
             }
         }
         if left > 0 {
@@ -104,31 +94,24 @@ impl AuditLook<'_> {
         false
     }
 
-    fn finish(&mut self) {
-        let AuditReader { read, errors, .. } = &mut *self.reader;
-        let below = self.audit.told_below();
-        read.retain(|read| read.tag < below);
-        let too_low = read.iter().filter(|read| read.is_too_low).count() as u64;
-        self.audit.too_low.fetch_add(too_low, Relaxed);
-        errors.clear();
-        errors.extend(read.iter().map(|read| read.error));
+    fn finish(&self) {
         // N is read behind the cells; what is under way is in cells already and not in N yet.
         let (own, total_weight) = (&self.replica.own, self.replica.own.total_weight());
         let geometry = own.geometry();
         let most = geometry.epsilon() * total_weight as f64;
-        let figures = AuditFigures {
-            share: sample::share_of(below),
+        let figures = self
+            .audit
+            .told(&self.reader.read, geometry.confidence(), most);
+        self.audit.set(AuditFigures {
             total_weight,
-            ..AuditFigures::of(errors, geometry.confidence(), most)
-        };
-        let is_missed = self.audit.missed.load(Relaxed) > 0;
-        *self.audit.latest() = (!is_missed).then_some(figures);
+            ..figures
+        });
     }
 }
 
 impl Audit {
     /// The hashes of all keys that have exact counts, each once. Returns whether those are all.
-    fn collect(&self, hashes: &mut Vec<[u64; 2]>) -> bool {
+    pub(super) fn collect(&self, hashes: &mut Vec<[u64; 2]>) -> bool {
         for seat in &self.seats {
             let before = hashes.len();
             let is_whole = (0..TRIES).any(|_| {
@@ -142,5 +125,23 @@ impl Audit {
         hashes.sort_unstable();
         hashes.dedup();
         true
+    }
+
+    /// What the errors of keys come to that are in the sample still.
+    pub(super) fn told(
+        &self,
+        read: &[(u64, KeyError)],
+        confidence: f64,
+        epsilon_weight: f64,
+    ) -> AuditFigures {
+        let below = self.told_below();
+        let told = read.iter().filter(|(tag, _)| *tag < below);
+        let too_low = told.clone().filter(|(_, found)| found.is_too_low).count() as u64;
+        self.too_low.fetch_add(too_low, Relaxed);
+        let mut errors: Vec<u64> = told.map(|(_, found)| found.error).collect();
+        AuditFigures {
+            share: sample::share_of(below),
+            ..AuditFigures::of(&mut errors, confidence, epsilon_weight)
+        }
     }
 }

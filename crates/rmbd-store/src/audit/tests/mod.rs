@@ -6,6 +6,7 @@ mod missed;
 mod samples;
 mod threads;
 mod verdicts;
+mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
