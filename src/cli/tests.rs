@@ -774,7 +774,8 @@ fn status_has_lines_for_sketches_windows_and_limits() {
         "audit      logins knows nothing of errors: a weight of 1073 was not counted exactly; \
          verdicts 5073, over 4073, wrong 3073\n",
         "warning    logins: 2073 counts were below the truth, which must not be: the node counts wrong\n",
-        "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
+        "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high; \
+         audited: at most 24 for 0.9817 of 1568 keys, at most 48\n",
         "pardons    50003 in force\n",
         "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",
         "loaded     slices 4, total weight 139001, 2.5 s old, gone on as the same writer\n",

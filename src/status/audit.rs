@@ -1,6 +1,6 @@
 //! What is known of the keys of a sketch that are counted exactly.
 
-use rmbd_store::Replica;
+use rmbd_store::{AuditFigures, Replica};
 use serde::{Deserialize, Serialize};
 
 /// The audit of a sketch: some of its keys are counted exactly beside the cells, as far as they were added on this node
@@ -23,7 +23,7 @@ pub struct AuditStatus {
     pub verdicts_wrong: u64,
 }
 
-/// What the last look at all audited keys found.
+/// What the last look at all audited keys found, of all time, or over the time of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AuditErrorsStatus {
     /// Number of keys.
@@ -43,6 +43,18 @@ pub struct AuditErrorsStatus {
 }
 
 impl AuditErrorsStatus {
+    pub(super) fn of(replica: &Replica, figures: &AuditFigures) -> Self {
+        Self {
+            keys: figures.keys,
+            sampled: figures.share,
+            mean: figures.mean,
+            quantile: figures.quantile,
+            share: replica.own().geometry().confidence(),
+            largest: figures.largest,
+            above_epsilon: figures.above_epsilon,
+        }
+    }
+
     /// The part of the keys whose error is above epsilon * N.
     #[must_use]
     pub fn part_above_epsilon(&self) -> f64 {
@@ -53,17 +65,9 @@ impl AuditErrorsStatus {
 impl AuditStatus {
     pub(crate) fn of(replica: &Replica) -> Option<Self> {
         let audit = replica.audit()?;
-        let share = replica.own().geometry().confidence();
+        let figures = audit.figures.as_ref();
         Some(Self {
-            errors: audit.figures.map(|figures| AuditErrorsStatus {
-                keys: figures.keys,
-                sampled: figures.share,
-                mean: figures.mean,
-                quantile: figures.quantile,
-                share,
-                largest: figures.largest,
-                above_epsilon: figures.above_epsilon,
-            }),
+            errors: figures.map(|figures| AuditErrorsStatus::of(replica, figures)),
             missed_weight: audit.missed_weight,
             too_low: audit.too_low,
             verdicts: audit.verdicts.judged,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::printable;
-use crate::status::{AuditErrorsStatus, AuditStatus, NamedSketchStatus};
+use crate::status::{AuditErrorsStatus, AuditStatus, NamedSketchStatus, WindowStatus};
 
 /// A line if the sketch is audited, and another one if that shows that something is broken.
 pub(super) fn write(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
@@ -29,6 +29,16 @@ pub(super) fn write(named: &NamedSketchStatus, out: &mut String) -> fmt::Result 
     Ok(())
 }
 
+/// What a window erred by; empty where none was over yet.
+pub(super) fn of_window(window: &WindowStatus) -> String {
+    window.audit.map_or_else(String::new, |errors| {
+        format!(
+            "; audited: at most {} for {:.4} of {} keys, at most {}",
+            errors.quantile, errors.share, errors.keys, errors.largest
+        )
+    })
+}
+
 fn errors(audit: &AuditStatus) -> String {
     match &audit.errors {
         _ if audit.missed_weight > 0 => format!(
@@ -42,7 +52,8 @@ fn errors(audit: &AuditStatus) -> String {
 
 fn found(errors: &AuditErrorsStatus) -> String {
     format!(
-        "{} keys exact, 1 in {:.0}: {:.1} too high on average, at most {} for {:.4} of them, at most {}; above epsilon {}",
+        "{} keys exact, 1 in {:.0}: {:.1} too high on average, at most {} for {:.4} of them, at most {}; \
+         above epsilon {}",
         errors.keys,
         1.0 / errors.sampled,
         errors.mean,

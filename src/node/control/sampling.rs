@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::shared::Shared;
-use rmbd_store::{AuditReader, ErrorSampler, Replica};
+use rmbd_store::{AuditReader, AuditWindows, ErrorSampler, Replica};
 
 /// Time between two looks at whether sketches have changed. An answer rests on a sample until N has grown by an eighth,
 /// so that a sketch of some seconds' age always has one.
@@ -20,12 +20,17 @@ pub(super) struct Sampling {
     shared: Arc<Shared>,
     sampler: ErrorSampler,
     auditor: AuditReader,
+    /// Those of each sketch, in the order of the registry.
+    windows: Vec<AuditWindows>,
 }
 
 impl Sampling {
     /// A task that draws keys from this seed.
     pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
+        let sketches = shared.engine().registry().sketches().iter();
+        let windows = sketches.map(|sketch| AuditWindows::new(Arc::clone(&sketch.replica)));
         Self {
+            windows: windows.collect(),
             shared,
             sampler: ErrorSampler::new(seed),
             auditor: AuditReader::new(),
@@ -54,6 +59,7 @@ impl Sampling {
             shared,
             sampler,
             auditor,
+            windows,
         } = self;
         for sketch in shared.engine().registry().sketches() {
             if sketch.replica.wants_sample() {
@@ -61,6 +67,11 @@ impl Sampling {
             }
             if sketch.replica.wants_audit() {
                 audit(auditor, &sketch.replica).await;
+            }
+        }
+        for windows in windows {
+            while windows.read_piece(shared.now()) {
+                yield_now().await;
             }
         }
     }

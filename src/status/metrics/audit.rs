@@ -9,6 +9,25 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::Page;
 use crate::status::{AuditErrorsStatus, AuditStatus, NamedSketchStatus};
 
+/// The families of a window: name, help and value.
+const WINDOWS: [Family<AuditErrorsStatus, f64>; 3] = [
+    (
+        "rmbd_window_audit_keys",
+        "Keys whose own counts in a window were compared with exact ones, the last time that one was over",
+        |errors| errors.keys as f64,
+    ),
+    (
+        "rmbd_window_audit_error_mean",
+        "By how much own counts of these keys exceeded the truth on average",
+        |errors| errors.mean,
+    ),
+    (
+        "rmbd_window_audit_error_largest",
+        "By how much own counts of these keys exceeded the truth at most",
+        |errors| errors.largest as f64,
+    ),
+];
+
 /// Name, help and value of a family.
 type Family<S, V> = (&'static str, &'static str, fn(&S) -> V);
 
@@ -97,8 +116,45 @@ impl Page<'_> {
             let share = format!("{:.4}", errors.share);
             let labels = [("sketch", name), ("share", &share)];
             ConstGauge::new(errors.quantile).encode(quantiles.encode_family(&labels)?)
+        })?;
+        self.audits_of_windows(sketches)
+    }
+
+    fn audits_of_windows(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
+        for (name, help, value) in WINDOWS {
+            let mut family = self
+                .0
+                .encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (name, span_ms, errors) in windows(sketches) {
+                let labels = [("sketch", name), ("window", &span_ms)];
+                ConstGauge::new(value(&errors)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut quantiles = self.0.encode_descriptor(
+            "rmbd_window_audit_error",
+            "By how much own counts of this share of these keys exceeded the truth at most",
+            None,
+            MetricType::Gauge,
+        )?;
+        windows(sketches).try_for_each(|(name, span_ms, errors)| {
+            let share = format!("{:.4}", errors.share);
+            let labels = [("sketch", name), ("window", &span_ms), ("share", &share)];
+            ConstGauge::new(errors.quantile).encode(quantiles.encode_family(&labels)?)
         })
     }
+}
+
+/// The windows that are audited: the sketch, milliseconds, and what was found.
+fn windows(
+    sketches: &[NamedSketchStatus],
+) -> impl Iterator<Item = (&str, String, AuditErrorsStatus)> {
+    sketches.iter().flat_map(|sketch| {
+        let windows = sketch.windows.iter();
+        windows.filter_map(|window| {
+            let errors = window.audit?;
+            Some((sketch.name.as_str(), window.span_ms.to_string(), errors))
+        })
+    })
 }
 
 /// The sketches that are audited.

@@ -212,6 +212,38 @@ fn everything_in_the_status_has_its_number() {
             r#"rmbd_sketch_audit_error{sketch="logins",share="0.9817"}"#,
             12.0,
         ),
+        (
+            r#"rmbd_window_audit_keys{sketch="default",window="60000"}"#,
+            1_536.0,
+        ),
+        (
+            r#"rmbd_window_audit_keys{sketch="logins",window="60000"}"#,
+            1_568.0,
+        ),
+        (
+            r#"rmbd_window_audit_error_mean{sketch="default",window="60000"}"#,
+            8.875,
+        ),
+        (
+            r#"rmbd_window_audit_error_mean{sketch="logins",window="60000"}"#,
+            9.125,
+        ),
+        (
+            r#"rmbd_window_audit_error_largest{sketch="default",window="60000"}"#,
+            47.0,
+        ),
+        (
+            r#"rmbd_window_audit_error_largest{sketch="logins",window="60000"}"#,
+            48.0,
+        ),
+        (
+            r#"rmbd_window_audit_error{sketch="default",window="60000",share="0.9817"}"#,
+            23.0,
+        ),
+        (
+            r#"rmbd_window_audit_error{sketch="logins",window="60000",share="0.9817"}"#,
+            24.0,
+        ),
         (r#"rmbd_sketches_memory_bytes{sketch="default"}"#, 71_000.0),
         (r#"rmbd_sketches_memory_bytes{sketch="logins"}"#, 73_000.0),
         (
