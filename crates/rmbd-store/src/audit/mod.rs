@@ -11,8 +11,9 @@
 //! ```
 //!
 //! **Own counts only.** An exact count is what was added on this node since it started, and is compared with our own
-//! cells. What others counted is theirs to audit: the error of an answer is at most the sum of the errors of all nodes.
-//! Weight is counted when it leaves a batch for the cells, so that both are of the same moment.
+//! cells. What others counted is theirs to audit, so an answer that has it errs by at least as much as is told here, and
+//! a verdict that is told to be wrong is so, whatever others counted. Weight is counted when it leaves a batch for the
+//! cells, so that both are of the same moment.
 //!
 //! **Verdicts of all time only.** A snapshot of a window has own and others together, and folded; the part of it that is
 //! ours is known to nobody. So the [errors of windows](windows) are audited by what is noted for it, and verdicts that
@@ -20,14 +21,14 @@
 //!
 //! # A bounded sample without bias
 //!
-//! A key is in the sample if some bits of its hash ([`sample`]) are 0: of keys that were chosen without a look at the
-//! seed, each with the same probability, however often it comes. When a thread's table is full, the sample is halved for
-//! all threads (adaptive sampling: Wegman 1984; Flajolet, "On adaptive sampling", 1990): keys of which another bit is
-//! not 0 leave, and never come back. So *a key that is in the sample was in it ever since*, and its count is exact.
+//! A key is in the sample if a number that is made of its hash ([`sample`]) is below a bound: of keys that were chosen
+//! without a look at the seed, each with the same probability, however often it comes. When a thread's table is full,
+//! the bound is halved for all threads (adaptive sampling: Wegman 1984; Flajolet, "On adaptive sampling", 1990): keys
+//! that are not below it leave, and never come back. So *a key that is in the sample was in it ever since*, and its count is exact.
 //!
 //! It begins with one key in 64. So a sketch of some ten thousand keys has more than a hundred of them to tell a quantile
-//! from, where one key in 1 024 would be ten. It comes to one in 1 024 where a thread adds more than half a million
-//! keys. An add of a key that is not in the sample costs a multiplication and a comparison.
+//! from, where one key in 1 024 would be ten. It comes to one in 1 024 where a thread adds more than four hundred
+//! thousand keys. An add of a key that is not in the sample costs a multiplication and a comparison.
 //!
 //! # What a reader may mix
 //!
