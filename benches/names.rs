@@ -1,5 +1,5 @@
-//! What lists of the largest keys cost and find: adds with lists beside adds without, by one thread and by two, and how
-//! many of the hundred largest keys are listed. And what it costs to count some keys exactly (*audited*).
+//! What lists of the largest keys cost and find: adds with lists beside adds without, by one thread and by two, and
+//! how many of the hundred largest keys are listed. And what it costs to count some keys exactly (*audited*).
 //!
 //! `cargo bench --bench names` prints Markdown. Keys have 16 bytes, by Zipf out of a million or uniform out of a
 //! hundred million; the sketch is 4 x 2^20, or as small as the table says, and a list tells 100 keys. `total` has the

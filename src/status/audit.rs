@@ -3,8 +3,8 @@
 use rmbd_store::{AuditFigures, Replica};
 use serde::{Deserialize, Serialize};
 
-/// The audit of a sketch: some of its keys are counted exactly beside the cells, as far as they were added on this node
-/// since it started.
+/// The audit of a sketch: some of its keys are counted exactly beside the cells, as far as they were added on this
+/// node since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AuditStatus {
     /// By what estimates of our own cells exceed the exact counts. `None` before the first look, and where weight was

@@ -1,6 +1,6 @@
 //! Models of the order between threads that count keys exactly and who compares that with cells
-//! (`src/audit/sample.rs`, `src/audit/table.rs`). The two files run here themselves, with loom's atomics in place of the
-//! processor's, in every order that the memory model allows.
+//! (`src/audit/sample.rs`, `src/audit/table.rs`). The two files run here themselves, with loom's atomics in place of
+//! the processor's, in every order that the memory model allows.
 
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
@@ -135,6 +135,31 @@ fn a_reader_tells_of_no_key_that_was_dropped() {
         world.check();
         writer.join().unwrap();
         assert!(world.read().is_none());
+    });
+}
+
+/// A key gives way to another one, which moves into its place.
+#[test]
+fn a_reader_finds_a_key_that_moves_as_it_is() {
+    check(|| {
+        let world = World::new();
+        let below = world.sample.below();
+        // Both begin their search at one place.
+        let home = |key: [u64; 2]| tag_of(key) >> 32 & 3;
+        let mut keys = (0..).map(|low| [low, 0]);
+        let stays = |&key: &[u64; 2]| tag_of(key) < below / 2 && home(key) == home(world.key);
+        let key = keys.find(stays).unwrap();
+        world.add(below, 5);
+        let place = world.table.begin(key, 2).unwrap();
+        world.table.end(place, 2);
+        let writing = Arc::clone(&world);
+        let writer = thread::spawn(move || writing.table.keep(below / 2));
+        for count in [world.table.done(key), world.table.begun(key)] {
+            assert!(count.is_none_or(|count| count == 2), "{count:?}");
+        }
+        writer.join().unwrap();
+        assert_eq!(world.table.done(key), Some(2));
+        assert_eq!(world.table.done(world.key), Some(0));
     });
 }
 

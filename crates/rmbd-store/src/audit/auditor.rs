@@ -39,8 +39,8 @@ impl Auditor {
         tag_of(hash.halves()) < self.below
     }
 
-    /// Begins to add to a key that this thread sees. If it is audited, the caller [ends](Self::end) that when the cells
-    /// have the weight.
+    /// Begins to add to a key that this thread sees. If it is audited, the caller [ends](Self::end) that when the
+    /// cells have the weight.
     pub(crate) fn begin(
         &mut self,
         replica: &Replica,
@@ -81,8 +81,9 @@ impl Auditor {
         }
     }
 
-    /// Counts a verdict on a key that this thread sees, of which the estimate says whether a limit is passed. Where it
-    /// cannot be told whether that is the error's doing, the verdict does not count.
+    /// Counts a verdict on a key that this thread sees, of which the estimate says whether a limit is passed. Where
+    /// it cannot be told whether that is the error's doing, the verdict does not count. The error is that of a moment
+    /// later.
     #[cold]
     #[inline(never)]
     pub(crate) fn judge(

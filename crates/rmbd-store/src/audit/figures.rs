@@ -18,8 +18,8 @@ pub struct AuditState {
     pub verdicts: AuditVerdicts,
 }
 
-/// What a look at all audited keys found, of all time or of a window. Errors are by what an estimate of our own cells exceeds what was added to its
-/// key here.
+/// What a look at all audited keys found, of all time or of a window. Errors are by what an estimate of our own cells
+/// exceeds what was added to its key here.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct AuditFigures {
     /// Keys that were looked at.

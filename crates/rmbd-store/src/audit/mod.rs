@@ -1,8 +1,9 @@
 //! The shadow audit: what a sketch really errs by, on keys that are counted exactly beside it.
 //!
-//! Epsilon * N is what the theorem promises of any stream, and the sampled error ([`LikelyError`](crate::LikelyError))
-//! is that of keys that never came. Here some of the keys that did come are counted twice: in the cells, as all are, and
-//! exactly. So a node knows by what it errs, and which of its verdicts are wrong for that reason.
+//! Epsilon * N is what the theorem promises of any stream, and the sampled error
+//! ([`LikelyError`](crate::LikelyError)) is that of keys that never came. Here some of the keys that did come are
+//! counted twice: in the cells, as all are, and exactly. So a node knows by what it errs, and which of its verdicts
+//! are wrong for that reason.
 //!
 //! ```text
 //!    data thread     add ──> hash in the sample? ──(seldom)──> its own table of exact counts
@@ -11,45 +12,48 @@
 //! ```
 //!
 //! **Own counts only.** An exact count is what was added on this node since it started, and is compared with our own
-//! cells. What others counted is theirs to audit, so an answer that has it errs by at least as much as is told here, and
-//! a verdict that is told to be wrong is so, whatever others counted. Weight is counted when it leaves a batch for the
-//! cells, so that both are of the same moment.
+//! cells. What others counted is theirs to audit, so an answer that has it errs by at least as much as is told here,
+//! and a verdict that is told to be wrong is so, whatever others counted. Weight is counted when it leaves a batch
+//! for the cells, so that both are of the same moment.
 //!
-//! **Verdicts of all time only.** A snapshot of a window has own and others together, and folded; the part of it that is
-//! ours is known to nobody. So the [errors of windows](windows) are audited by what is noted for it, and verdicts that
-//! rest on windows are not.
+//! **Verdicts of all time only.** A snapshot of a window has own and others together, and folded; the part of it that
+//! is ours is known to nobody. So the [errors of windows](windows) are audited by what is noted for it, and verdicts
+//! that rest on windows are not.
 //!
 //! # A bounded sample without bias
 //!
-//! A key is in the sample if a number that is made of its hash ([`sample`]) is below a bound: of keys that were chosen
-//! without a look at the seed, each with the same probability, however often it comes. When a thread's table is full,
-//! the bound is halved for all threads (adaptive sampling: Wegman 1984; Flajolet, "On adaptive sampling", 1990): keys
-//! that are not below it leave, and never come back. So *a key that is in the sample was in it ever since*, and its count is exact.
+//! A key is in the sample if a number that is made of its hash ([`sample`]) is below a bound: of keys that were
+//! chosen without a look at the seed, each with the same probability, however often it comes. When a thread's table
+//! is full, the bound is halved for all threads (adaptive sampling: Wegman 1984; Flajolet, "On adaptive sampling",
+//! 1990): keys that are not below it leave, and never come back. So *a key that is in the sample was in it ever
+//! since*, and its count is exact.
 //!
-//! It begins with one key in 64. So a sketch of some ten thousand keys has more than a hundred of them to tell a quantile
-//! from, where one key in 1 024 would be ten. It comes to one in 1 024 where a thread adds more than four hundred
-//! thousand keys. An add of a key that is not in the sample costs a multiplication and a comparison.
+//! It begins with one key in 64. So a sketch of some ten thousand keys has more than a hundred of them to tell a
+//! quantile from, where one key in 1 024 would be ten. It comes to one in 1 024 where a thread adds more than four
+//! hundred thousand keys. An add of a key that is not in the sample costs a multiplication and a comparison.
 //!
 //! # What a reader may mix
 //!
 //! A reader asks each table what is done of a key, then reads the cells, and then asks for what is begun ([`table`]).
-//! *An error is never below 0*: what is done is in the cells. *An error that is told as exact is so*: where what is done
-//! before and what is begun behind are equal, nothing was added to the key in between, and the cells have as much of it.
+//! *An error is never below 0*: what is done is in the cells. *An error that is told as exact is so*: where what is
+//! done before and what is begun behind are equal, nothing was added to the key in between, and the cells have as
+//! much of it.
 //!
-//! *At last the reader asks for the sample*, and forgets the keys that are not in it: a thread may have left such a key
-//! out, and added to its cells. Has the reader read such cells, it knows the sample by which the thread left it out:
-//! whoever takes over another sample puts a Release fence behind it, before all that it adds to cells then, and the
-//! reader has an Acquire fence behind the cells. And if a key has left a table that the reader has read, the turn of the
-//! table tells of that sample, too. The sample is taken over at pauses, or when a key of the old one comes: a thread
-//! that still counts more keys than it has to does no harm. `tests/loom_audit.rs` runs both files in every order.
+//! *At last the reader asks for the sample*, and forgets the keys that are not in it: a thread may have left such a
+//! key out, and added to its cells. Has the reader read such cells, it knows the sample by which the thread left it
+//! out: whoever takes over another sample puts a Release fence behind it, before all that it adds to cells then, and
+//! the reader has an Acquire fence behind the cells. And if a key has left a table that the reader has read, the turn
+//! of the table tells of that sample, too. The sample is taken over at pauses, or when a key of the old one comes: a
+//! thread that still counts more keys than it has to does no harm. `tests/loom_audit.rs` runs both files in every
+//! order.
 //!
 //! # What is missed
 //!
 //! Who finds no seat adds without a table ([`Seats`](crate::seats::Seats)), and so does [`Replica::add`]. Where such
 //! weight goes to a key of the sample, exact counts are none, and nothing is told of errors from then on. It is noted
-//! before the cells are touched (with a fence, as above), so that no error is told that has such weight in it. FNV with
-//! more than 4 rows has no hash to know keys by, and no audit. Of FNV anybody can make keys that fill the sample: it
-//! becomes empty at last.
+//! before the cells are touched (with a fence, as above), so that no error is told that has such weight in it. FNV
+//! with more than 4 rows has no hash to know keys by, and no audit. Of FNV anybody can make keys that fill the
+//! sample: it becomes empty at last.
 
 mod auditor;
 mod figures;
@@ -81,14 +85,15 @@ use crate::seats::{Seat, Seats};
 use sample::{Sample, tag_of};
 use table::Table;
 
-/// The atomics that [`sample`] and [`table`] are written with; `tests/loom_audit.rs` puts a model of them in this place.
+/// The atomics that [`sample`] and [`table`] are written with; `tests/loom_audit.rs` puts a model of them in this
+/// place.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
-/// Places of a thread's table, of which three quarters are taken at most. After a halving half of those remain, which is
-/// enough for 7 of them to be above the quantile of 4 rows. With 32 KiB it is in the cache where keys of the sample come
-/// often.
+/// Places of a thread's table, of which three quarters are taken at most. After a halving half of those remain, which
+/// is enough for 7 of them to be above the quantile of 4 rows. With 32 KiB it is in the cache where keys of the
+/// sample come often.
 const PLACES: usize = 1 << 10;
 /// How often a key is read where it is added to meanwhile, or a table whose keys just leave.
 const TRIES: usize = 4;
@@ -246,9 +251,9 @@ impl Audit {
         }
     }
 
-    /// Reads something of the cells of a key, and what was added to it before and behind; anew a few times where the key
-    /// is added to meanwhile. `None` where keys just leave. The caller asks [behind it](Self::told_below) whether the
-    /// key is in the sample.
+    /// Reads something of the cells of a key, and what was added to it before and behind; anew a few times where the
+    /// key is added to meanwhile. `None` where keys just leave. The caller asks [behind it](Self::told_below) whether
+    /// the key is in the sample.
     fn read_between<T>(&self, hash: [u64; 2], mut read: impl FnMut() -> T) -> Option<Between<T>> {
         let mut latest = None;
         for _ in 0..TRIES {
@@ -301,8 +306,8 @@ impl Replica {
         self.audit.as_ref().map(|audit| audit.state())
     }
 
-    /// What windows err by, in the order of their [plans](Self::window_plans): found of each over a time of its length,
-    /// and so much later than it began. Those of an audited sketch only.
+    /// What windows err by, in the order of their [plans](Self::window_plans): found of each over a time of its
+    /// length, and so much later than it began. Those of an audited sketch only.
     #[must_use]
     pub fn window_audits(&self) -> Vec<Option<AuditFigures>> {
         let audit = self.audit.as_ref();

@@ -16,8 +16,8 @@ pub(super) struct Sample {
 
 /// The number by which a key is in the sample or not, as random as its hash. All keys with one hash have one tag.
 ///
-/// Both halves of the hash come to the highest bits, so that these say nothing of the cells of the key, and nothing of
-/// its place in an absorber or among the wanted names: each of those is chosen by some bits of one half.
+/// Both halves of the hash come to the highest bits, so that these say nothing of the cells of the key, and nothing
+/// of its place in an absorber or among the wanted names: each of those is chosen by some bits of one half.
 #[inline]
 pub(super) fn tag_of([low, high]: [u64; 2]) -> u64 {
     (low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -1,8 +1,8 @@
 //! The exact counts of one thread, which it writes and any thread reads without waiting.
 //!
 //! ```text
-//!    thread    adds      writes what is begun (then a Release fence), adds to the cells, writes what is done (Release)
-//!              drops     makes the turn odd (then a Release fence), moves what stays, makes the turn even (Release)
+//!    thread    adds      writes what is begun, then a Release fence, adds to cells, writes what is done (Release)
+//!              drops     makes the turn odd, then a Release fence, moves what stays, makes the turn even (Release)
 //!    reader    turn (Acquire), done (Acquire), turn: anew if it was odd or has changed
 //!              cells, an Acquire fence
 //!              turn (Acquire), begun, turn: as above
@@ -153,8 +153,8 @@ impl Table {
         self.turn.store(turn + 2, Release);
     }
 
-    /// Each run of keys is gone over from its beginning, so that a key moves towards the place that its hash names, or
-    /// stays: no key that is gone over later lies between.
+    /// Each run of keys is gone over from its beginning, so that a key moves towards the place that its hash names,
+    /// or stays: no key that is gone over later lies between.
     fn move_what_stays(&self, below: u64) {
         let mask = self.slots.len() - 1;
         let mut slots = self.slots.iter();

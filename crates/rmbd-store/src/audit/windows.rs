@@ -1,13 +1,14 @@
 //! What windows err by: audited keys over the time of a window.
 //!
 //! A snapshot of a window has own and others together, so the part of it that is ours is known to nobody. But of
-//! audited keys the control thread can note what our own cells are now, folded as a snapshot is, and what was added to
-//! the key. When the time of the window is over it reads both again: the least row of what came to the cells is what an
-//! estimate in that window would have been without others, and what was added to the key is exact. Then it begins anew.
+//! audited keys the control thread can note what our own cells are now, folded as a snapshot is, and what was added
+//! to the key. When the time of the window is over it reads both again: the least row of what came to the cells is
+//! what an estimate in that window would have been without others, and what was added to the key is exact. Then it
+//! begins anew.
 //!
 //! *An error is never below 0*: what was done at the end and not begun when it was noted came to each row in between.
-//! Keys that came later than the note are not looked at. Whether a key is older than that says nothing of who else is in
-//! its cells, so the errors are those of all keys.
+//! Keys that came later than the note are not looked at. Whether a key is older than that says nothing of who else is
+//! in its cells, so the errors are those of all keys.
 //!
 //! An estimate covers up to two steps more than its window, and errs by as much more; here it is the window, and the
 //! time until somebody looks.

@@ -73,7 +73,8 @@ fn a_sample_that_somebody_fills_becomes_empty() {
     assert!(figures.keys <= below);
 }
 
-/// Of many keys every 64th is in the sample, whatever the cells, the absorber's set and the other bits of its hash are.
+/// Of many keys every 64th is in the sample, whatever the cells, the absorber's set and the other bits of its hash
+/// are.
 #[test]
 fn the_sample_is_fair() {
     let below = Sample::new().below();
