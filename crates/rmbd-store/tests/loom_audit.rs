@@ -30,12 +30,29 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
+/// Checks what one thread writes while another one reads. Each of them begins once: where a thread reads a number
+/// before it writes it, the model sees that the write may come earlier, and not that the read may.
+fn check_both(make: fn() -> Arc<World>, write: fn(&World), read: fn(&World), behind: fn(&World)) {
+    for [here, there] in [[write, read], [read, write]] {
+        check(move || {
+            let world = make();
+            let other = Arc::clone(&world);
+            let thread = thread::spawn(move || there(&other));
+            here(&world);
+            thread.join().unwrap();
+            behind(&world);
+        });
+    }
+}
+
 /// The sample, the table of one thread, and a cell of one key, which is in the first sample and not in the second.
 struct World {
     sample: Sample,
     table: Table,
     cell: AtomicU64,
     key: [u64; 2],
+    /// Another key, which is in both samples. Its search begins at the place of the first one.
+    staying: [u64; 2],
 }
 
 /// What a reader knows of the key.
@@ -51,12 +68,17 @@ impl World {
         let sample = Sample::new();
         let below = sample.below();
         let mut keys = (0..).map(|low| [low, 0]);
-        let key = keys.find(|&key| (below / 2..below).contains(&tag_of(key)));
+        let home = |key: [u64; 2]| tag_of(key) >> 32 & 3;
+        let leaves = |&key: &[u64; 2]| (below / 2..below).contains(&tag_of(key));
+        let key = keys.find(leaves).unwrap();
+        let stays = |&other: &[u64; 2]| tag_of(other) < below / 2 && home(other) == home(key);
+        let staying = keys.find(stays).unwrap();
         Arc::new(Self {
             sample,
             table: Table::new(4),
             cell: AtomicU64::new(0),
-            key: key.unwrap(),
+            key,
+            staying,
         })
     }
 
@@ -104,63 +126,63 @@ impl World {
 /// What is done is in the cells, and what is in the cells is begun.
 #[test]
 fn a_reader_has_the_count_between_two_bounds() {
-    check(|| {
-        let world = World::new();
-        let below = world.sample.below();
-        let writing = Arc::clone(&world);
-        let writer = thread::spawn(move || {
-            writing.add(below, 2);
-            writing.add(below, 3);
-        });
-        world.check();
-        writer.join().unwrap();
-        let read = world.read().unwrap();
-        assert_eq!((read.done, read.cell, read.begun), (5, 5, 5));
-    });
+    check_both(
+        World::new,
+        |world| {
+            let below = world.sample.below();
+            world.add(below, 2);
+            world.add(below, 3);
+        },
+        World::check,
+        |world| {
+            let read = world.read().unwrap();
+            assert_eq!((read.done, read.cell, read.begun), (5, 5, 5));
+        },
+    );
 }
 
 /// A thread counts the key, drops it, and adds to it again.
 #[test]
 fn a_reader_tells_of_no_key_that_was_dropped() {
-    check(|| {
-        let world = World::new();
-        let below = world.sample.below();
-        world.add(below, 2);
-        let writing = Arc::clone(&world);
-        let writer = thread::spawn(move || {
-            writing.sample.halve(below);
-            let below = writing.take_over(true);
-            writing.add(below, 3);
-        });
-        world.check();
-        writer.join().unwrap();
-        assert!(world.read().is_none());
-    });
+    check_both(
+        || {
+            let world = World::new();
+            world.add(world.sample.below(), 2);
+            world
+        },
+        |world| {
+            world.sample.halve(world.sample.below());
+            let below = world.take_over(true);
+            world.add(below, 3);
+        },
+        World::check,
+        |world| assert!(world.read().is_none()),
+    );
 }
 
 /// A key gives way to another one, which moves into its place.
 #[test]
 fn a_reader_finds_a_key_that_moves_as_it_is() {
-    check(|| {
-        let world = World::new();
-        let below = world.sample.below();
-        // Both begin their search at one place.
-        let home = |key: [u64; 2]| tag_of(key) >> 32 & 3;
-        let mut keys = (0..).map(|low| [low, 0]);
-        let stays = |&key: &[u64; 2]| tag_of(key) < below / 2 && home(key) == home(world.key);
-        let key = keys.find(stays).unwrap();
-        world.add(below, 5);
-        let place = world.table.begin(key, 2).unwrap();
-        world.table.end(place, 2);
-        let writing = Arc::clone(&world);
-        let writer = thread::spawn(move || writing.table.keep(below / 2));
-        for count in [world.table.done(key), world.table.begun(key)] {
-            assert!(count.is_none_or(|count| count == 2), "{count:?}");
-        }
-        writer.join().unwrap();
-        assert_eq!(world.table.done(key), Some(2));
-        assert_eq!(world.table.done(world.key), Some(0));
-    });
+    check_both(
+        || {
+            let world = World::new();
+            world.add(world.sample.below(), 5);
+            let place = world.table.begin(world.staying, 2).unwrap();
+            world.table.end(place, 2);
+            world
+        },
+        |world| world.table.keep(world.sample.below() / 2),
+        |world| {
+            let table = &world.table;
+            for count in [table.done(world.staying), table.begun(world.staying)] {
+                assert!(count.is_none_or(|count| count == 2), "{count:?}");
+            }
+        },
+        |world| {
+            assert_eq!(world.table.done(world.staying), Some(2));
+            assert_eq!(world.table.done(world.key), Some(0));
+        },
+    );
 }
 
 /// Another thread halves the sample, and this one has never counted the key.
