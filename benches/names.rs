@@ -1,12 +1,12 @@
-//! What lists of the largest keys cost and find: adds with lists beside adds without, by one thread and by two, and how
-//! many of the hundred largest keys are listed.
+//! What lists of the largest keys cost and find: adds with lists beside adds without, by one thread and by two, and
+//! how many of the hundred largest keys are listed. And what it costs to count some keys exactly (*audited*).
 //!
-//! `cargo bench --bench names` prints Markdown. Keys have 16 bytes, by Zipf out of a million or uniform out of a hundred
-//! million; the sketch is 4 x 2^20, or as small as the table says, and a list tells 100 keys. `total` has the list of
-//! all time, `60 s` has that of the window of 60 s by 5 s too, and `often` that of one of 1 s by 50 ms, the shortest
-//! step. Two processors are needed: a thread adds on the first (or two on both), and what a control thread does is done
-//! on the last. `RMBD_BENCH_ROUNDS` (default 9) sets the number of rounds, in each of which every way has its turn, on
-//! one sketch for each way. Words behind `--` choose the tables that have them in their names.
+//! `cargo bench --bench names` prints Markdown. Keys have 16 bytes, by Zipf out of a million or uniform out of a
+//! hundred million; the sketch is 4 x 2^20, or as small as the table says, and a list tells 100 keys. `total` has the
+//! list of all time, `60 s` has that of the window of 60 s by 5 s too, and `often` that of one of 1 s by 50 ms, the
+//! shortest step. Two processors are needed: a thread adds on the first (or two on both), and what a control thread
+//! does is done on the last. `RMBD_BENCH_ROUNDS` (default 9) sets the number of rounds, in each of which every way
+//! has its turn, on one sketch for each way. Words behind `--` choose the tables that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -47,17 +47,26 @@ const ADDS: usize = 10_000_000;
 #[derive(Clone, Copy, PartialEq)]
 enum Lists {
     Off,
+    /// No lists, but the audit.
+    Audited,
     Total,
     Minute,
     Often,
 }
 
 impl Lists {
-    const ALL: [Self; 4] = [Self::Off, Self::Total, Self::Minute, Self::Often];
+    const ALL: [Self; 5] = [
+        Self::Off,
+        Self::Audited,
+        Self::Total,
+        Self::Minute,
+        Self::Often,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
+            Self::Audited => "off, audited",
             Self::Total => "total",
             Self::Minute => "60 s",
             Self::Often => "often",
@@ -67,7 +76,7 @@ impl Lists {
     /// Length and step of the window.
     fn window_ms(self) -> Option<(u64, u64)> {
         match self {
-            Self::Off | Self::Total => None,
+            Self::Off | Self::Audited | Self::Total => None,
             Self::Minute => Some((60_000, 5_000)),
             Self::Often => Some((1_000, 50)),
         }
@@ -91,7 +100,11 @@ impl Node {
         let options = ReplicaOptions {
             max_origins: 1,
             threads,
-            top: if lists == Lists::Off { 0 } else { TOP },
+            top: match lists {
+                Lists::Off | Lists::Audited => 0,
+                _ => TOP,
+            },
+            audit: lists == Lists::Audited,
             windows: lists.window_ms().map(plan).into_iter().collect(),
             ..ReplicaOptions::new(geometry, FAMILY)
         };

@@ -504,6 +504,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             total_weight: 1_234,
             incomplete: true,
             likely_error: None,
+            audit: None,
         },
         sketches: Vec::new(),
         limits: Vec::new(),
@@ -770,7 +771,11 @@ fn status_has_lines_for_sketches_windows_and_limits() {
     for line in [
         "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74, at most 0.0 too high; \
          sampled: at most 9 for half of the keys, at most 36 for 0.9817 of them\n",
-        "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high\n",
+        "audit      logins knows nothing of errors: a weight of 1073 was not counted exactly; \
+         verdicts 5073, over 4073, wrong 3073\n",
+        "warning    logins: 2073 counts were below the truth, which must not be: the node counts wrong\n",
+        "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high; \
+         audited: at most 24 for 0.9817 of 1568 keys, at most 48\n",
         "pardons    50003 in force\n",
         "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",
         "loaded     slices 4, total weight 139001, 2.5 s old, gone on as the same writer\n",
@@ -781,6 +786,16 @@ fn status_has_lines_for_sketches_windows_and_limits() {
     ] {
         assert!(text.contains(line), "{text}");
     }
+    let mut whole = testing::status();
+    for sketch in &mut whole.sketches {
+        if let Some(audit) = &mut sketch.sketch.audit {
+            (audit.missed_weight, audit.too_low) = (0, 0);
+        }
+    }
+    let text = status::render(&whole);
+    let line = "\naudit      logins 984 keys exact, 1 in 64: 4.6 too high on average, at most 12 for 0.9817 of them, \
+                at most 24; above epsilon 246; verdicts 5073, over 4073, wrong 3073\nwindow ";
+    assert!(text.contains(line), "{text}");
     let mut status = status(Vec::new());
     let amount = |window_ms, error_is_large| AmountStatus {
         limit: 100,

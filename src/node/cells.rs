@@ -29,7 +29,7 @@ pub(super) fn make_registry(
     learns_slices: bool,
 ) -> Result<Registry, NodeError> {
     let sketches = config.all_sketches()?;
-    let needed_bytes = room::cell_bytes(&sketches, threads, learns_slices);
+    let needed_bytes = room::cell_bytes(&sketches, config.family, threads, learns_slices);
     let max_memory_bytes = max_memory_bytes(config, needed_bytes)?;
     let memory = Memory::new(max_memory_bytes);
     let make = |sketch: SketchConfig| {
@@ -54,6 +54,7 @@ pub(super) fn make_registry(
             threads,
             windows: sketch.windows,
             top: 0,
+            audit: true,
             started: Duration::ZERO,
         };
         let replica = Replica::try_open(options)?;

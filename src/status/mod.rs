@@ -2,6 +2,7 @@
 //!
 //! Field names are part of the public interface. Fields may be added, and none changes its meaning.
 
+mod audit;
 mod cluster;
 mod counters;
 mod detail;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::{AuditErrorsStatus, AuditStatus};
 pub(crate) use self::cluster::NEW_WRITER_REASONS;
 pub use self::cluster::{
     ClusterStatus, MemberStatus, NewWriterStatus, OneWayStatus, OtherSketch, QueueStatus,
@@ -114,7 +116,7 @@ pub struct SketchStatus {
     /// Probability with which an estimate keeps the error bound.
     pub confidence: f64,
     /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, those of legacy
-    /// peers, and the snapshots of windows. Pages that were never written cost nothing.
+    /// peers, the snapshots of windows, and exact counts. Pages that were never written cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,
@@ -124,6 +126,9 @@ pub struct SketchStatus {
     /// What estimates exceed the truth by, as it was sampled; `None` where there is no sample that is young enough.
     #[serde(default)]
     pub likely_error: Option<LikelyErrorStatus>,
+    /// What is known of keys that are counted exactly; `None` where no key can be.
+    #[serde(default)]
+    pub audit: Option<AuditStatus>,
 }
 
 /// What estimates of a sketch likely exceed the truth by, as it was sampled.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SketchStatus;
+use super::{AuditErrorsStatus, SketchStatus};
 use crate::engine::Engine;
 use crate::engine::limits::{Amount, NamedLimit};
-use rmbd_store::{NamedSketch, Reading, Registry, Replica, WindowPlan, WindowQuestion};
+use rmbd_store::{
+    AuditFigures, NamedSketch, Reading, Registry, Replica, WindowPlan, WindowQuestion,
+};
 
 /// A sketch, and the windows that it keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct WindowStatus {
     pub weight: u64,
     /// By how much an estimate in the whole window may exceed the truth now: `epsilon * weight`.
     pub error: u64,
+    /// By what our own part of estimates exceeded the exact counts of audited keys, the last time that one was begun
+    /// and over. `None` before that.
+    #[serde(default)]
+    pub audit: Option<AuditErrorsStatus>,
 }
 
 /// A limit with a name.
@@ -95,7 +101,7 @@ impl NamedSketchStatus {
         windows.fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all else: its own cells, and those of others.
+    /// Bytes of all else: its own cells, those of others, and exact counts.
     #[must_use]
     pub fn cells_memory_bytes(&self) -> u64 {
         let windows = self.windows_memory_bytes();
@@ -116,21 +122,28 @@ impl NamedSketchStatus {
 
     fn of(named: &NamedSketch, now: Duration) -> Self {
         let replica = &named.replica;
-        let windows = replica.window_plans();
+        let audits = replica.window_audits().into_iter();
+        let audits = audits.chain(std::iter::repeat(None));
+        let windows = replica.window_plans().zip(audits);
         Self {
             name: named.name.to_string(),
             number: named.name.number().0,
             sketch: SketchStatus::of(replica),
             known_weight: replica.total_weight(),
             windows: windows
-                .map(|plan| WindowStatus::of(replica, plan, now))
+                .map(|(plan, audit)| WindowStatus::of(replica, plan, audit, now))
                 .collect(),
         }
     }
 }
 
 impl WindowStatus {
-    fn of(replica: &Arc<Replica>, plan: &WindowPlan, now: Duration) -> Self {
+    fn of(
+        replica: &Arc<Replica>,
+        plan: &WindowPlan,
+        audit: Option<AuditFigures>,
+        now: Duration,
+    ) -> Self {
         let question = question(replica, plan.span_ms(), now);
         Self {
             span_ms: plan.span_ms(),
@@ -140,6 +153,7 @@ impl WindowStatus {
             memory_bytes: plan.memory_bytes(),
             weight: question.map_or(0, |question| replica.weight_in(&question)),
             error: question.map_or(0, |question| replica.error_in(&question)),
+            audit: audit.map(|figures| AuditErrorsStatus::of(replica, &figures)),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::counters::Tally;
 use super::thread::ObservedThread;
-use super::{CompactStatus, Datagrams, LikelyErrorStatus, LogStatus, Replies, SketchStatus};
+use super::{
+    AuditStatus, CompactStatus, Datagrams, LikelyErrorStatus, LogStatus, Replies, SketchStatus,
+};
 use crate::engine::Engine;
 use rmbd_console::{self as console, Missing};
 use rmbd_io::IoCounters;
@@ -40,6 +42,7 @@ impl SketchStatus {
             total_weight: own.total_weight(),
             incomplete: replica.is_incomplete(),
             likely_error: LikelyErrorStatus::of(replica),
+            audit: AuditStatus::of(replica),
         }
     }
 }

@@ -10,11 +10,12 @@ use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
 
 use super::{
-    AmountStatus, ClusterStatus, CompactStatus, Datagrams, Detail, DetailError, DetailQuestion,
-    IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus,
-    MemberStatus, Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch,
-    PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, SetAsideFile, SharedNodeStatus,
-    SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, WindowStatus,
+    AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
+    DetailError, DetailQuestion, IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus,
+    LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus,
+    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
+    SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status,
+    ThreadStatus, WindowStatus,
 };
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
@@ -36,6 +37,7 @@ fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
                 quantile: total_weight / 2,
                 share: 1.0 - (-4.0_f64).exp(),
             }),
+            audit: Some(audit(total_weight)),
         },
         known_weight: total_weight + 1,
         windows: vec![WindowStatus {
@@ -46,7 +48,28 @@ fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
             memory_bytes: 29_360_128,
             weight,
             error: weight / 100,
+            audit: audit(2 * total_weight).errors,
         }],
+    }
+}
+
+fn audit(weight: u64) -> AuditStatus {
+    AuditStatus {
+        errors: Some(AuditErrorsStatus {
+            keys: 400 + 8 * weight,
+            sampled: 1.0 / 64.0,
+            mean: weight as f64 / 16.0,
+            quantile: weight / 6,
+            share: 1.0 - (-4.0_f64).exp(),
+            largest: weight / 3,
+            // A quarter.
+            above_epsilon: 100 + 2 * weight,
+        }),
+        missed_weight: weight + 1_000,
+        too_low: weight + 2_000,
+        verdicts: weight + 5_000,
+        verdicts_over: weight + 4_000,
+        verdicts_wrong: weight + 3_000,
     }
 }
 
@@ -70,6 +93,7 @@ pub(crate) fn status() -> Status {
             total_weight: 48_211_904,
             incomplete: true,
             likely_error: None,
+            audit: None,
         },
         sketches: vec![sketch("default", 71, 500), sketch("logins", 73, 7_000)],
         pardons: 50_003,

@@ -322,6 +322,13 @@ impl<T: Copy> Batch<T> {
         self.replica().note_limit(&looked.cells, estimate, limit);
     }
 
+    /// A verdict was made of an estimate of all time of a key that was looked up: it `passes` a limit or not. Verdicts
+    /// on audited keys are judged ([`AuditVerdicts`](super::AuditVerdicts)).
+    #[inline]
+    pub fn judge(&self, looked: &Looked, estimate: u64, passes: impl Fn(u64) -> bool) {
+        (self.pipeline).judge((&looked.cells, looked.hash), estimate, passes);
+    }
+
     /// Weight that was added since the last [`finish`](Self::finish), and is not yet in the sketch's total. Takes that
     /// wait are answered first.
     #[inline]

@@ -46,6 +46,7 @@
 mod absorber;
 mod ages;
 mod append;
+mod audit;
 mod batch;
 mod board;
 mod candidates;
@@ -60,6 +61,7 @@ mod origins;
 mod pardons;
 mod pipeline;
 mod registry;
+mod seats;
 mod shared;
 mod slices;
 #[cfg(test)]
@@ -70,6 +72,9 @@ mod windows;
 
 pub use ages::{
     Fold, GroupAges, Mark, Moment, Reached, SavedMark, SavedMarks, ages_memory_bytes, old_parts,
+};
+pub use audit::{
+    AuditFigures, AuditLook, AuditPlan, AuditReader, AuditState, AuditVerdicts, AuditWindows,
 };
 pub use batch::{Batch, Looked, Terms};
 pub use board::{ToldKey, ToldList, ToldLists, TopBoard, TopView};

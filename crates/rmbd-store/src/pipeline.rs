@@ -306,6 +306,17 @@ impl<T: Copy> Pipeline<T> {
         self.adder.add(&self.replica, cells, hash, weight);
     }
 
+    /// Counts a verdict on a key with this hash, if it is audited.
+    #[inline]
+    pub(super) fn judge(
+        &self,
+        key: (&CellIndexes, KeyHash),
+        estimate: u64,
+        passes: impl Fn(u64) -> bool,
+    ) {
+        self.adder.judge(&self.replica, key, estimate, passes);
+    }
+
     /// Applies all operations that wait.
     pub(super) fn drain(&mut self, answer: &mut impl FnMut(T, Estimate)) {
         for operation in self.taken.saturating_sub(LAG)..self.taken {
@@ -470,6 +481,11 @@ fn perform<T>(
             }
             let estimate = replica.estimate_at(cells);
             replica.note_limit(cells, estimate.count, limit);
+            if limit != NO_LIMIT {
+                adder.judge(replica, (cells, hash), estimate.count, |count| {
+                    count > limit
+                });
+            }
             answer(token, estimate);
         }
         // These need what stands beside them: see `apply`.
@@ -490,6 +506,10 @@ fn take(
         Some(question) => replica.estimate_of(cells, question),
         None => replica.estimate_at(cells),
     };
+    if window.is_none() {
+        let passes = |count| terms.are_passed(count, weight);
+        adder.judge(replica, (cells, hash), estimate.count, passes);
+    }
     if terms.are_passed(estimate.count, weight) {
         let limit = terms.limit.saturating_add(terms.credit);
         estimate.passed = Some(replica.passed(cells, window, (estimate.count, weight), limit));

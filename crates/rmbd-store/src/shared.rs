@@ -7,10 +7,12 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::append::AppendTable;
+use super::audit::{Audit, AuditPlan};
 use super::candidates::{Lists, TOP_MAX, TopPlan};
 use super::likely::Sampled;
 use super::memory::{Memory, MemoryShare, NoMemory};
 use super::origins::Origin;
+use super::seats::Seats;
 use super::urgent::Urgent;
 use super::windows::{WindowPlan, Windows};
 use super::{Estimate, OriginEstimate, OriginName, SliceId};
@@ -78,12 +80,15 @@ pub struct ReplicaOptions {
     pub windows: Vec<WindowPlan>,
     /// Keys that lists of the largest ones tell ([`TopKeys`](super::TopKeys)), at most [`TOP_MAX`]; 0 is no lists.
     pub top: usize,
+    /// Whether some keys are counted exactly beside the cells ([`AuditReader`](super::AuditReader),
+    /// [`AuditWindows`](super::AuditWindows)).
+    pub audit: bool,
     /// The time at which the replica is made, by the clock of [`WindowQuestion`](super::WindowQuestion).
     pub started: Duration,
 }
 
 impl ReplicaOptions {
-    /// A sketch of one thread, without windows, lists, peers and limits.
+    /// A sketch of one thread, without windows, lists, audit, peers and limits.
     #[must_use]
     pub fn new(geometry: Geometry, family: HashFamily) -> Self {
         let limits = ReplicaLimits {
@@ -107,6 +112,7 @@ impl ReplicaOptions {
             threads: 1,
             windows: Vec::new(),
             top: 0,
+            audit: false,
             started: Duration::ZERO,
         }
     }
@@ -138,6 +144,9 @@ pub struct Replica {
     pub(super) windows: Windows,
     /// `None` where nothing is listed.
     pub(super) lists: Option<Box<Lists>>,
+    /// `None` where no key is counted exactly.
+    pub(super) audit: Option<Box<Audit>>,
+    pub(super) seats: Seats,
     pub(super) sampled: Sampled,
     /// `None` where nothing is learnt from others.
     pub(super) urgent: Option<Box<Urgent>>,
@@ -203,6 +212,11 @@ impl Replica {
             threads: options.threads,
             windows: &options.windows,
         };
+        let audit = AuditPlan {
+            geometry,
+            family,
+            threads: options.threads,
+        };
         let memory = MemoryShare::new(options.memory);
         let tables = SketchOptions {
             has_others: options.max_origins > 0,
@@ -220,6 +234,11 @@ impl Replica {
             lacks_peers: AtomicBool::new(false),
             origins: AppendTable::try_new(options.max_peers)?,
             lists: Lists::try_new(&top, &memory)?.map(Box::new),
+            audit: match options.audit {
+                true => Audit::try_new(&audit, options.windows.len(), &memory)?.map(Box::new),
+                false => None,
+            },
+            seats: Seats::new(geometry, options.threads),
             windows: Windows::try_new(&options.windows, options.started, &memory)?,
             sampled: Sampled::default(),
             urgent: tables.has_others.then(|| Box::new(Urgent::new())),
@@ -253,6 +272,11 @@ impl Replica {
     /// nothing was added.
     #[inline]
     pub fn add(&self, key: &[u8], weight: Weight) -> Result<(), Exhausted> {
+        if let Some(audit) = &self.audit
+            && let Some(hash) = self.own.hash(key)
+        {
+            audit.note_missed(hash, weight.into());
+        }
         self.own.add(key, weight)?;
         self.note_unlisted(weight.into());
         Ok(())

@@ -1,5 +1,6 @@
 //! The command `rmbd status`.
 
+mod audit;
 mod sketches;
 mod snapshot_files;
 

@@ -312,6 +312,7 @@ impl<T: Copy> Session<T> {
             told.repeat(admits);
             return Ok(told);
         }
+        self.judge(parts, &keys, &read);
         if !(takes && told.is_over) {
             for key in keys.iter() {
                 let batch = self.batches.of(key.sketch);
@@ -402,6 +403,19 @@ impl<T: Copy> Session<T> {
             }
         }
         read
+    }
+
+    /// Verdicts on keys that are audited are judged, each part by itself.
+    fn judge(&mut self, parts: &LimitParts<'_>, keys: &Keys, read: &[Part; PARTS_MAX]) {
+        for (at, (part, read)) in parts.iter().zip(read).enumerate() {
+            if part.window.is_none()
+                && let Some(key) = keys.of_part(at)
+            {
+                let passes = |estimate| Part { estimate, ..*read }.is_over();
+                let batch = self.batches.of(part.sketch);
+                batch.judge(&key.looked, read.estimate, passes);
+            }
+        }
     }
 
     /// Others may have to know at once what was added. What a key is forgiven counts here as it does for the verdict.

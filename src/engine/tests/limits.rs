@@ -26,6 +26,7 @@ impl Limits {
             let window = WindowPlan::new(MINUTE_MS, None, None, geometry, XXH3).unwrap();
             let options = ReplicaOptions {
                 windows: vec![window],
+                audit: true,
                 ..ReplicaOptions::new(geometry, XXH3)
             };
             let replica = Arc::new(Replica::try_open(options).unwrap());
@@ -607,4 +608,31 @@ fn what_is_admitted_is_about_the_limit() {
         }
         assert!(admitted.len() as u64 >= limit * 6, "{}", admitted.len());
     }
+}
+
+/// Of several limits in one request each is judged by itself, once.
+#[test]
+fn verdicts_on_audited_keys_are_judged() {
+    let mut limits = Limits::with(4, Way::Direct);
+    for key in 0..2_000_u64 {
+        let key = key.to_le_bytes();
+        let all_time = limits.part("logins", &key, 1, 0);
+        let minute = limits.part("logins", &key, 0, MINUTE_MS);
+        let other = limits.part("default", &key, 9_999, 0);
+        limits.ask(FIRST, &[all_time, minute, other], false);
+    }
+    let verdicts = |name| {
+        let registry = limits.engine.registry();
+        registry
+            .replica(limits.sketch(name))
+            .audit()
+            .unwrap()
+            .verdicts
+    };
+    let (logins, default) = (verdicts("logins"), verdicts("default"));
+    assert!((15..60).contains(&logins.judged), "{logins:?}");
+    assert_eq!((default.judged, default.refused), (logins.judged, 0));
+    // Each key came once, and nearly all cells are full of others.
+    assert_eq!(logins.refused, logins.wrong);
+    assert!(logins.wrong > logins.judged / 2, "{logins:?}");
 }

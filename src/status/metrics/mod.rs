@@ -7,6 +7,7 @@
 //! Formats: <https://prometheus.io/docs/specs/om/open_metrics_spec/>, and the older one, which everything reads:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
+mod audit;
 mod cluster;
 mod sketches;
 mod snapshot_files;

@@ -25,12 +25,13 @@ impl Page<'_> {
         )?;
         self.gauges(
             "rmbd_sketches_memory",
-            "Memory of all cells and snapshots, by sketch",
+            "Memory of all cells, snapshots and exact counts, by sketch",
             Some(&Unit::Bytes),
             "sketch",
             by_name(|sketch| sketch.sketch.memory_bytes),
         )?;
         self.errors(sketches)?;
+        self.audits(sketches)?;
         self.windows(
             "rmbd_window_weight",
             "Sum of all weights in the window, on all nodes, by sketch and window in milliseconds",

@@ -154,6 +154,96 @@ fn everything_in_the_status_has_its_number() {
         ),
         (r#"rmbd_sketch_error_likely_mean{sketch="default"}"#, 17.75),
         (r#"rmbd_sketch_error_likely_mean{sketch="logins"}"#, 18.25),
+        (
+            r#"rmbd_sketch_audit_too_low_total{sketch="default"}"#,
+            2_071.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_too_low_total{sketch="logins"}"#,
+            2_073.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_missed_weight_total{sketch="default"}"#,
+            1_071.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_missed_weight_total{sketch="logins"}"#,
+            1_073.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_total{sketch="default"}"#,
+            5_071.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_total{sketch="logins"}"#,
+            5_073.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_over_total{sketch="default"}"#,
+            4_071.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_over_total{sketch="logins"}"#,
+            4_073.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_wrong_total{sketch="default"}"#,
+            3_071.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_verdicts_wrong_total{sketch="logins"}"#,
+            3_073.0,
+        ),
+        (r#"rmbd_sketch_audit_keys{sketch="default"}"#, 968.0),
+        (r#"rmbd_sketch_audit_keys{sketch="logins"}"#, 984.0),
+        (r#"rmbd_sketch_audit_sampled{sketch="default"}"#, 0.015625),
+        (r#"rmbd_sketch_audit_sampled{sketch="logins"}"#, 0.015625),
+        (r#"rmbd_sketch_audit_error_mean{sketch="default"}"#, 4.4375),
+        (r#"rmbd_sketch_audit_error_mean{sketch="logins"}"#, 4.5625),
+        (r#"rmbd_sketch_audit_error_largest{sketch="default"}"#, 23.0),
+        (r#"rmbd_sketch_audit_error_largest{sketch="logins"}"#, 24.0),
+        (r#"rmbd_sketch_audit_above_epsilon{sketch="default"}"#, 0.25),
+        (r#"rmbd_sketch_audit_above_epsilon{sketch="logins"}"#, 0.25),
+        (
+            r#"rmbd_sketch_audit_error{sketch="default",share="0.9817"}"#,
+            11.0,
+        ),
+        (
+            r#"rmbd_sketch_audit_error{sketch="logins",share="0.9817"}"#,
+            12.0,
+        ),
+        (
+            r#"rmbd_window_audit_keys{sketch="default",window="60000"}"#,
+            1_536.0,
+        ),
+        (
+            r#"rmbd_window_audit_keys{sketch="logins",window="60000"}"#,
+            1_568.0,
+        ),
+        (
+            r#"rmbd_window_audit_error_mean{sketch="default",window="60000"}"#,
+            8.875,
+        ),
+        (
+            r#"rmbd_window_audit_error_mean{sketch="logins",window="60000"}"#,
+            9.125,
+        ),
+        (
+            r#"rmbd_window_audit_error_largest{sketch="default",window="60000"}"#,
+            47.0,
+        ),
+        (
+            r#"rmbd_window_audit_error_largest{sketch="logins",window="60000"}"#,
+            48.0,
+        ),
+        (
+            r#"rmbd_window_audit_error{sketch="default",window="60000",share="0.9817"}"#,
+            23.0,
+        ),
+        (
+            r#"rmbd_window_audit_error{sketch="logins",window="60000",share="0.9817"}"#,
+            24.0,
+        ),
         (r#"rmbd_sketches_memory_bytes{sketch="default"}"#, 71_000.0),
         (r#"rmbd_sketches_memory_bytes{sketch="logins"}"#, 73_000.0),
         (

@@ -1,4 +1,4 @@
-//! What a batch adds with: it notes each key that may be among the largest.
+//! What a batch adds with: it notes each key that may be among the largest, and counts those that are audited.
 
 use std::sync::Arc;
 
@@ -7,15 +7,20 @@ use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 use super::keys::{Keys, Place};
 use super::list::List;
 use super::window::Window;
-use super::{Lists, Seat, TOTAL};
+use super::{Lists, TOTAL};
 use crate::Replica;
+use crate::audit::Auditor;
+use crate::seats::Seat;
 
 /// Where a batch adds, and what it notes of it.
 #[derive(Debug)]
 pub(crate) struct Adder {
     /// The lane that this thread alone adds to; without one, adds go to the cells that all threads share.
     lane: Option<Lane>,
+    /// `None` if all are taken.
+    seat: Option<Seat>,
     watch: Watch,
+    auditor: Auditor,
 }
 
 #[derive(Debug)]
@@ -35,7 +40,6 @@ struct Candidates {
     total: List,
     windows: Box<[Window]>,
     keys: Keys,
-    seat: Seat,
 }
 
 /// A key that was added.
@@ -60,14 +64,20 @@ struct Found {
 impl Adder {
     /// Adds to this lane of the replica, and has a seat if there is one.
     pub(crate) fn new(replica: &Replica, lane: Option<Lane>) -> Self {
-        let watch = match &replica.lists {
-            None => Watch::Off,
-            Some(lists) => match lists.take_seat(lane.as_ref()) {
-                Some(seat) => Watch::Listed(Box::new(Candidates::new(replica, lists, seat))),
-                None => Watch::Unlisted(0),
-            },
+        let seat = replica.seats.take(lane.as_ref());
+        let watch = match (&replica.lists, &seat) {
+            (None, _) => Watch::Off,
+            (Some(_), None) => Watch::Unlisted(0),
+            (Some(lists), Some(seat)) => {
+                Watch::Listed(Box::new(Candidates::new(replica, lists, seat)))
+            }
         };
-        Self { lane, watch }
+        Self {
+            auditor: Auditor::new(replica, seat.as_ref()),
+            lane,
+            seat,
+            watch,
+        }
     }
 
     #[inline]
@@ -78,6 +88,50 @@ impl Adder {
     /// Adds to the cells of a key with this hash.
     #[inline]
     pub(crate) fn add(
+        &mut self,
+        replica: &Replica,
+        cells: &CellIndexes,
+        hash: KeyHash,
+        weight: Weight,
+    ) {
+        if self.auditor.sees(hash) {
+            return self.add_audited(replica, cells, hash, weight);
+        }
+        self.add_to_cells(replica, cells, hash, weight);
+    }
+
+    /// Counts a verdict on a key, if it is audited: see [`Auditor::judge`].
+    #[inline]
+    pub(crate) fn judge(
+        &self,
+        replica: &Replica,
+        (cells, hash): (&CellIndexes, KeyHash),
+        estimate: u64,
+        passes: impl Fn(u64) -> bool,
+    ) {
+        if self.auditor.sees(hash) {
+            (self.auditor).judge(replica, (cells, hash), estimate, passes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_audited(
+        &mut self,
+        replica: &Replica,
+        cells: &CellIndexes,
+        hash: KeyHash,
+        weight: Weight,
+    ) {
+        let place = self.auditor.begin(replica, hash, weight);
+        self.add_to_cells(replica, cells, hash, weight);
+        if let Some(place) = place {
+            self.auditor.end(place, weight);
+        }
+    }
+
+    #[inline]
+    fn add_to_cells(
         &mut self,
         replica: &Replica,
         cells: &CellIndexes,
@@ -115,6 +169,7 @@ impl Adder {
 
     /// What is to be done now and then, and not between two adds.
     pub(crate) fn pause(&mut self, replica: &Replica) {
+        self.auditor.pause(replica);
         match &mut self.watch {
             Watch::Off => {}
             Watch::Listed(candidates) => candidates.pause(replica),
@@ -125,10 +180,10 @@ impl Adder {
     /// Gives back what it has of the replica, when it adds no more.
     pub(crate) fn give_back(&mut self, replica: &Replica) {
         self.pause(replica);
-        if let (Watch::Listed(candidates), Some(lists)) = (&self.watch, &replica.lists) {
-            lists.give_back(&candidates.seat);
-        }
         self.watch = Watch::Off;
+        if let Some(seat) = self.seat.take() {
+            replica.seats.give_back(seat);
+        }
         // The seat of a lane is given back before the lane: whoever takes the lane finds it.
         if let Some(lane) = self.lane.take() {
             replica.own.give_back(lane);
@@ -137,13 +192,13 @@ impl Adder {
 }
 
 impl Candidates {
-    fn new(replica: &Replica, lists: &Lists, seat: Seat) -> Self {
-        let table = lists.table(&seat);
+    fn new(replica: &Replica, lists: &Lists, seat: &Seat) -> Self {
+        let table = lists.table(seat);
         let keys = Keys::new(Arc::clone(table));
         let most = lists.candidates;
         let threshold = keys.list(TOTAL).bound_of(0);
         let windows = (0..replica.windows.rings().len()).map(|ring| {
-            let seed = lists.seed(&seat, TOTAL + 1 + ring);
+            let seed = lists.seed(seat, TOTAL + 1 + ring);
             Window::new(&keys, replica, (TOTAL + 1 + ring, ring), most, seed)
         });
         Self {
@@ -151,7 +206,6 @@ impl Candidates {
             windows: windows.collect(),
             total: List::new(&keys, TOTAL, most, |_| 0, (0, threshold)),
             keys,
-            seat,
         }
     }
 

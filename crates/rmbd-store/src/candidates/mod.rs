@@ -90,7 +90,6 @@ mod window;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 pub(crate) use adder::Adder;
 pub(crate) use names::Wanted;
@@ -98,10 +97,11 @@ pub(crate) use top_keys::{CertainIn, Merged};
 pub use top_keys::{TopKey, TopKeys, TopList};
 
 use crossbeam_utils::CachePadded;
-use rmbd_sketch::{Geometry, HashFamily, Lane, lanes_of};
+use rmbd_sketch::{Geometry, HashFamily, lanes_of};
 
-use self::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use self::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use crate::memory::{MemoryLimit, MemoryShare};
+use crate::seats::{Seat, Seats};
 use crate::windows::WindowPlan;
 use table::Table;
 
@@ -123,9 +123,6 @@ pub const TOP_DEFAULT: usize = 100;
 const TOTAL: usize = 0;
 /// Smallest number of candidates of a list: a key that comes often must not be driven out by each that comes once.
 const CANDIDATES_MIN: usize = 16;
-/// Seats beyond those of the data threads, for a program that adds to the sketches of its node. Who finds none adds
-/// without a table.
-const SPARE_SEATS: usize = 4;
 /// Moments that are remembered beyond the slots of a ring, so that those that count are not overwritten while they are
 /// read.
 const SPARE_MOMENTS: u64 = 4;
@@ -192,11 +189,7 @@ impl TopPlan<'_> {
     }
 
     fn seats(&self) -> usize {
-        let of_shared = match self.lanes() {
-            0 => self.threads,
-            _ => 0,
-        };
-        self.lanes() + of_shared + SPARE_SEATS
+        Seats::count(self.geometry, self.threads)
     }
 }
 
@@ -210,8 +203,8 @@ pub(crate) struct Lists {
     top: usize,
     /// Candidates that one table has of one list at most.
     candidates: usize,
-    /// One for each lane first, in their order, then those of threads that share cells.
-    seats: Box<[SharedSeat]>,
+    /// One for each seat, those of lanes first.
+    tables: Box<[Arc<Table>]>,
     lanes: usize,
     /// Whether threads compare keys before they add them, since one of them adds nearly everything.
     compare_first: bool,
@@ -219,17 +212,6 @@ pub(crate) struct Lists {
     seed: u64,
     unlisted: CachePadded<AtomicU64>,
 }
-
-/// The table of one thread.
-#[derive(Debug)]
-struct SharedSeat {
-    is_taken: AtomicBool,
-    table: Arc<Table>,
-}
-
-/// A thread's right to write the table of a seat. No other value stands for the same seat.
-#[derive(Debug)]
-pub(crate) struct Seat(usize);
 
 impl Lists {
     /// The lists of a plan, if it has any.
@@ -241,14 +223,11 @@ impl Lists {
             return Ok(None);
         }
         memory.reserve(plan.memory_bytes())?;
-        let seat = |_| SharedSeat {
-            is_taken: AtomicBool::new(false),
-            table: Arc::new(Table::new(plan.places(), plan.moments())),
-        };
+        let table = |_| Arc::new(Table::new(plan.places(), plan.moments()));
         Ok(Some(Self {
             top: plan.top,
             candidates: plan.candidates(),
-            seats: (0..plan.seats()).map(seat).collect(),
+            tables: (0..plan.seats()).map(table).collect(),
             lanes: plan.lanes(),
             compare_first: plan.threads <= 1,
             wanted: Arc::new(Wanted::new(plan.candidates())),
@@ -269,47 +248,27 @@ impl Lists {
         &self.wanted
     }
 
-    /// Takes the seat of a lane, or one of those for shared cells that nobody has.
-    fn take_seat(&self, lane: Option<&Lane>) -> Option<Seat> {
-        let seats = match lane {
-            Some(lane) => lane.number()..lane.number() + 1,
-            None => self.lanes..self.seats.len(),
-        };
-        let is_free = |&number: &usize| {
-            // Acquire pairs with the Release in `give_back`: the new holder goes on with what the last one left.
-            let taken = &self.seats[number].is_taken;
-            let exchanged = taken.compare_exchange(false, true, Acquire, Relaxed);
-            exchanged.is_ok()
-        };
-        seats.into_iter().find(is_free).map(Seat)
-    }
-
-    fn give_back(&self, Seat(number): &Seat) {
-        self.seats[*number].is_taken.store(false, Release);
-    }
-
-    fn table(&self, Seat(number): &Seat) -> &Arc<Table> {
-        &self.seats[*number].table
+    fn table(&self, seat: &Seat) -> &Arc<Table> {
+        &self.tables[seat.number()]
     }
 
     /// A seed for what a thread of a seat draws for a list.
-    fn seed(&self, Seat(number): &Seat, list: usize) -> u64 {
-        let [number, list] = [*number, list].map(|it| it as u64);
+    fn seed(&self, seat: &Seat, list: usize) -> u64 {
+        let [number, list] = [seat.number(), list].map(|it| it as u64);
         self.seed ^ (number << 32 | list).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The tables of all threads.
     fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.seats.iter().map(|seat| &seat.table)
+        self.tables.iter()
     }
 
     /// The count above which a list has every key that was added here, for what was added since a moment: see the head
     /// of this file. The caller has read all candidates before.
     fn complete_above(&self, list: usize, moment: u64) -> u64 {
         let bound = |table: &Arc<Table>| table.lists()[list].bound_since(moment);
-        let (lanes, shared) = self.seats.split_at(self.lanes);
-        let [of_lanes, of_shared] =
-            [lanes, shared].map(|seats| seats.iter().map(|seat| bound(&seat.table)));
+        let (lanes, shared) = self.tables.split_at(self.lanes);
+        let [of_lanes, of_shared] = [lanes, shared].map(|tables| tables.iter().map(bound));
         let of_lanes = match list {
             // Each thread has compared what it added itself.
             TOTAL => of_lanes.fold(0, u64::saturating_add),

@@ -148,6 +148,7 @@ fn window(span_ms: u64, step_ms: u64, width: u64, weight: u64, error: u64) -> Wi
         memory_bytes: 1 << 20,
         weight,
         error,
+        audit: None,
     }
 }
 
@@ -166,6 +167,7 @@ fn with_limits() -> Status {
     let minute = || window(60_000, 5_000, 131_072, 9_100, 0);
     status.sketches[0].windows = vec![minute()];
     status.sketches[1].windows = vec![minute(), window(3_600_000, 300_000, 4_096, 241_000, 159)];
+    status.sketches[1].windows[0].audit = status.sketches[0].sketch.audit.unwrap().errors;
     status.sketches[1].known_weight = 9_000_000;
     let mut second = status.limits[0].clone();
     status.limits[0].sketch = "default".into();
@@ -192,11 +194,20 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
     assert_eq!(
         rows(&page, "windows"),
         [
-            "1 min default|9 100|0|7 % of 100|12 × 5 s|4 × 131 072|1 MiB|",
-            "1 min logins|9 100|0|0 % of 5|12 × 5 s|4 × 131 072|1 MiB|",
-            "1 h logins|241 000|159|159 % of 100|12 × 5 min|4 × 4 096|1 MiB|",
+            "1 min default|9 100|0|–|7 % of 100|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 min logins|9 100|0|11, 23|0 % of 5|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 h logins|241 000|159|–|159 % of 100|12 × 5 min|4 × 4 096|1 MiB|",
         ]
     );
+    assert_eq!(
+        rows(&page, "audit"),
+        [
+            "default|missed weight 1 071|64|4.4|11|23|25 %|5 071|4 071|3 071|",
+            "logins|missed weight 1 073|64|4.6|12|24|25 %|5 073|4 073|3 073|",
+        ]
+    );
+    let sum = text_of(part(&page, "span", "audit-sum"));
+    assert!(sum.contains("4 144 counts were below the truth"), "{sum}");
     let limits = rows(&page, "limits");
     let starts = [
         "api;over is not counted, in default;|530/s;",
@@ -303,7 +314,7 @@ fn one_sketch_without_limits_is_a_quiet_page() {
     assert_eq!(hidden(&page), [true, false, true]);
     assert_eq!(
         rows(&page, "windows"),
-        ["1 min |500|5|12 × 5 s|4 × 131 072|28 MiB|"]
+        ["1 min |500|5|23, 47|12 × 5 s|4 × 131 072|28 MiB|"]
     );
     status.sketches[0].windows.clear();
     let page = in_browser(status).unwrap();
@@ -346,7 +357,7 @@ fn one_sketch_with_limits_shows_its_error_against_them() {
     let windows = rows(&page, "windows");
     assert_eq!(
         windows,
-        ["1 min |500|5|all of 0|12 × 5 s|4 × 131 072|28 MiB|"]
+        ["1 min |500|5|23, 47|all of 0|12 × 5 s|4 × 131 072|28 MiB|"]
     );
     let warning = part(&page, "ul", "large-errors");
     assert_eq!(warning.matches("<li>").count(), 2, "{warning}");

@@ -259,7 +259,7 @@ fn counts_above_32_bits_are_listed() {
 #[test]
 fn what_is_added_without_a_table_counts_as_unlisted() {
     let mut node = Node::new(SHAPE);
-    let seats = node.replica.lists.as_ref().unwrap().seats.len();
+    let seats = node.replica.lists.as_ref().unwrap().tables.len();
     let mut batches = node.batches(seats + 1, Way::Direct);
     let mut truth = Truth::default();
     let mut late = batches.pop().unwrap();
