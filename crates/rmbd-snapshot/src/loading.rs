@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use rmbd_proto::cluster::{GROUP_CELLS, SliceId};
+use rmbd_proto::cluster::{Frame, GROUP_CELLS, SliceId, frames};
 use rmbd_proto::snapshot_file::{
     FILE_MAGIC, GroupsBlock, Kind, SavedGroup, SketchBlock, SliceBlock,
 };
@@ -209,6 +209,10 @@ impl<'s> Loading<'s> {
                 extra(ExtraKind::Boots, block.content, elapsed);
                 Ok(())
             }
+            Kind::Top => {
+                self.take_top(block.content);
+                Ok(())
+            }
             Kind::Head | Kind::End | Kind::Renamed | Kind::Other(_) => Ok(()),
         }
     }
@@ -319,6 +323,19 @@ impl<'s> Loading<'s> {
             self.loaded.slices += 1;
         }
         Ok(())
+    }
+
+    /// Takes over a part of a list. It is not worth the file if it is not what it should be.
+    fn take_top(&mut self, frame: &[u8]) {
+        let Some(slices) = (self.sketch).and_then(|number| self.into.get_mut(&number)) else {
+            return;
+        };
+        let cells = slices.own_cells().len() as u32;
+        for frame in frames(frame, |_| Some(cells)) {
+            if let Ok(Frame::Top { slice, list }) = frame {
+                slices.restore_top(&self.own.name_now(slice), list);
+            }
+        }
     }
 
     fn end(&mut self) {

@@ -88,7 +88,7 @@ impl CleanMark {
                     let writer = writer.ok_or_else(|| block.malformed())?;
                     mark.renamed = Some(Writer(u64::from_le_bytes(*writer)));
                 }
-                Kind::Other(_) => {}
+                Kind::Top | Kind::Other(_) => {}
                 _ => return Err(block.malformed()),
             }
         }

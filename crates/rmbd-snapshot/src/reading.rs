@@ -251,7 +251,7 @@ impl Checked {
                 self.open.is_none()
             }
             Kind::Boots => self.open.is_none(),
-            Kind::Other(_) => true,
+            Kind::Top | Kind::Other(_) => true,
             Kind::Head | Kind::End | Kind::Renamed => false,
         };
         is_taken.then_some(()).ok_or_else(|| block.malformed())

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rmbd_proto::cluster::{Fold, GROUP_CELLS, SliceId};
+use rmbd_proto::cluster::{Fold, FrameWriter, GROUP_CELLS, SliceId, TopVersion};
 use rmbd_proto::snapshot_file::{
     FILE_MAGIC, FORMAT, FileHead, GroupsBlockWriter, Kind, SketchBlock, SliceBlock, begin_block,
     end_block, write_end,
@@ -20,6 +20,8 @@ use crate::ClockReading;
 const PIECE_BYTES: usize = 64 << 10;
 /// Groups that one call looks at: a fraction of a millisecond's work while others wait for the slices.
 const GROUPS_A_PIECE: usize = 256;
+/// Most bytes of one block of a list: as many as a frame may have.
+const TOP_FRAME_BYTES: usize = 60 << 10;
 /// Bytes after which what was written goes to the disk, so that a slow one is not given all at once.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -358,7 +360,33 @@ impl Saving {
         if place.line == 0 {
             self.saved.own.push((place.slice, place.version));
         }
+        self.write_top(slices, place.slice);
         self.begin_line(slices, place.sketch, place.line + 1);
+    }
+
+    /// Writes the list of a slice, which is small.
+    fn write_top(&mut self, slices: &Slices, slice: SliceId) {
+        let nothing = TopVersion {
+            slice,
+            version: 0,
+            complete: 0,
+        };
+        let Some((mut head, entries)) = slices.top_changes(&nothing) else {
+            return;
+        };
+        loop {
+            let mut frame = Vec::new();
+            let rest = entries.iter().filter(|entry| entry.changed > head.from);
+            let mut writer = FrameWriter::new(&mut frame, TOP_FRAME_BYTES);
+            let Some((to, is_all)) = writer.top(&slice, &head, rest.copied()) else {
+                return;
+            };
+            self.block(Kind::Top, |_, out| out.extend(frame));
+            if is_all {
+                return;
+            }
+            head.from = to;
+        }
     }
 
     fn block(&mut self, kind: Kind, write: impl FnOnce(&Self, &mut Vec<u8>)) {

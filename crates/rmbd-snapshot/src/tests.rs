@@ -11,7 +11,8 @@ use rmbd_proto::snapshot_file::{BlockError, FORMAT, FileHead};
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{
-    Published, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices, WindowPlan, WindowQuestion,
+    Batch, Published, Reading, Replica, ReplicaLimits, ReplicaOptions, Slices, WindowPlan,
+    WindowQuestion,
 };
 use serde_json::json;
 
@@ -83,6 +84,7 @@ impl Node {
             };
             let options = ReplicaOptions {
                 windows: (number > 0).then_some(minute).into_iter().collect(),
+                top: if max_memory_bytes == u64::MAX { 4 } else { 0 },
                 started: now,
                 ..ReplicaOptions::of(geometry, FAMILY, own, limits)
             };
@@ -257,6 +259,71 @@ fn counted() -> Node {
         .unwrap();
     slices.complete(&OTHER, 0, 6);
     node
+}
+
+/// A file has the list of each slice, which goes on to be complete above what it says.
+#[test]
+fn the_largest_keys_come_back_with_their_names() {
+    let mut old = Node::start(WRITER, [2_000, 512], SECOND * 50);
+    let mut batch = Batch::<()>::new(Arc::clone(&old.replicas[0]));
+    let add = |batch: &mut Batch<()>, key: String, weight| {
+        let weight = Weight::new(weight).unwrap();
+        batch.add(key.as_bytes(), weight, &mut |(), _| {}).unwrap();
+    };
+    for round in 0..6 {
+        for n in 0..300_u32 {
+            add(&mut batch, format!("key {}", n / 30 * (n % 3)), 2);
+            add(&mut batch, format!("once {round} {n}"), 1);
+        }
+        batch.finish(&mut |(), _| {});
+        old.pass(2);
+        old.slices.get_mut()[0].update_top(old.now);
+    }
+    let told = |node: &Node| {
+        let slices = node.slices.borrow();
+        let list = slices[0].top(100);
+        let keys = list.keys.iter();
+        let keys = keys.map(|key| {
+            (
+                key.name.map(<[u8]>::to_vec),
+                key.estimate.count,
+                key.certain,
+            )
+        });
+        (keys.collect::<Vec<_>>(), list.complete_above)
+    };
+    let before = told(&old);
+    assert!(before.0.iter().filter(|(name, ..)| name.is_some()).count() > 4);
+    assert!(before.1 < 100, "{}", before.1);
+    let (file, _) = old.save(|_, _| ());
+    for (writer, resumes) in [(WRITER, true), (Writer(12), true), (Writer(10), false)] {
+        let mut node = Node::start(writer, [2_000, 512], SECOND * 7_000);
+        node.load(&file, SECOND * 30, resumes).unwrap();
+        assert_eq!(told(&node), before);
+        // It goes on, and the next file has both.
+        let mut batch = Batch::<()>::new(Arc::clone(&node.replicas[0]));
+        for _ in 0..4 {
+            for _ in 0..500 {
+                add(&mut batch, "new".to_owned(), 3);
+            }
+            batch.finish(&mut |(), _| {});
+            node.pass(2);
+            node.slices.get_mut()[0].update_top(node.now);
+        }
+        let version = node.slices.borrow()[0].top_version(&SliceId::of(NODE, writer));
+        let last = old.slices.borrow()[0].top_version(&SliceId::of(NODE, WRITER));
+        assert!(!resumes || version.version > last.version);
+        let after = told(&node);
+        let new = (Some(b"new".to_vec()), 6_000, 6_000);
+        assert_eq!((&after.0[0], after.1), (&new, before.1));
+        assert_eq!(after.0[1..], before.0[..]);
+        let (file, _) = node.save(|_, _| ());
+        let mut again = Node::start(Writer(11), [2_000, 512], SECOND);
+        again.load(&file, SECOND, false).unwrap();
+        let (keys, above) = told(&again);
+        assert_eq!((&keys[0], above), (&new, before.1));
+        assert_eq!(keys.len(), after.0.len());
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Kind {
     End,
     /// A slice has another writer since.
     Renamed,
+    /// The largest keys of a slice.
+    Top,
     /// Something that may be left out.
     Other(u8),
 }
@@ -46,6 +48,7 @@ impl Kind {
             Self::Boots => 6,
             Self::End => 7,
             Self::Renamed => 8,
+            Self::Top => OTHER_MIN,
             Self::Other(byte) => byte,
         }
     }
@@ -61,7 +64,8 @@ impl Kind {
             6 => Self::Boots,
             7 => Self::End,
             8 => Self::Renamed,
-            OTHER_MIN.. => Self::Other(byte),
+            OTHER_MIN => Self::Top,
+            129.. => Self::Other(byte),
             _ => return None,
         })
     }

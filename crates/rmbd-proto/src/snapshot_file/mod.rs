@@ -20,6 +20,7 @@
 //! | 6 boots | earlier boots whose clients are in blocks 5 |
 //! | 7 end | number of blocks before it: v |
 //! | 8 renamed | writer: 8 |
+//! | 128 top | a part of the list of the largest keys of the slice before it: a frame as between nodes (`cluster`, top), which goes on from the part before |
 //!
 //! *How it grows.* What a reader does not know behind the known content of a block it leaves out. A kind from 128 on
 //! may be left out by whoever does not know it; a kind below that, which a reader does not know, is of a later format,

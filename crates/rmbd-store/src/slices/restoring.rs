@@ -159,7 +159,7 @@ impl Slices {
     }
 
     /// The name that our own slice has in the file from which it goes on.
-    fn base_name(&self) -> Option<SliceId> {
+    pub(crate) fn base_name(&self) -> Option<SliceId> {
         let restoring = self.restoring.as_ref();
         restoring.map(|own| SliceId {
             writer: own.writer,

@@ -33,7 +33,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmbd_proto::cluster::{SliceId, TopEntries, TopEntry, TopHead, TopVersion, top_hash};
+use rmbd_proto::cluster::{
+    SliceId, TopEntries, TopEntry, TopHead, TopList as ToldTop, TopVersion, top_hash,
+};
 use rmbd_sketch::{CellIndexes, KeyHash};
 
 use self::own_top::{Found, FoundKey};
@@ -45,7 +47,8 @@ use crate::{Estimate, Reading, Replica, ToldKey, ToldList, ToldLists, WindowPlan
 
 /// Time between two lists of our own slice that others are told.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A list of an earlier start ended with a version below this many more, so that ours is above all that was told.
+/// Our own list goes on with a version so much above that of a snapshot file: above all that was told since the file
+/// was written.
 const VERSIONS_A_START: u64 = 1 << 28;
 
 /// The lists of all slices of one sketch.
@@ -462,17 +465,20 @@ impl Slices {
         }
     }
 
-    /// Takes over a list that a snapshot file has, of a slice of which the file has told before. With `is_own` it is
-    /// that of the slice with which we go on.
-    pub(crate) fn restore_top(&mut self, slice: SliceId, top: SliceTop, is_own: bool) {
-        let Some(tops) = &mut self.tops else {
+    /// Takes over a part of a list that a snapshot file has, of a slice of which the file has told before.
+    pub fn restore_top(&mut self, slice: &SliceId, list: ToldTop<'_>) {
+        if self.base_name() != Some(*slice) {
+            self.follow_top(slice, list.head(), list.entries());
             return;
-        };
-        if is_own {
-            tops.own = SliceTop::beginning_at(top.version() + VERSIONS_A_START);
-            tops.base = Some(top);
-        } else {
-            tops.learnt.insert(slice, top);
+        }
+        let replica = Arc::clone(self.replica());
+        if let Some(tops) = &mut self.tops {
+            let base = tops.base.get_or_insert_default();
+            // One that does not go on from what is here is left out, as if the file had ended before it.
+            let hash_of = |name: &[u8]| replica.own().hash(name);
+            if base.follow(list.head(), list.entries(), hash_of).is_ok() {
+                tops.own = SliceTop::beginning_at(base.version() + VERSIONS_A_START);
+            }
         }
     }
 

@@ -87,10 +87,6 @@ impl SliceTop {
         self.weight
     }
 
-    pub(crate) fn bounds(&self) -> &[TopBound] {
-        &self.bounds
-    }
-
     /// The number and the count of the bound of all time (0), or else that of the shortest window that covers this one.
     pub(crate) fn bound_of(&self, span_ms: u64) -> Option<(usize, u64)> {
         let covers = |bound: &TopBound| match span_ms {

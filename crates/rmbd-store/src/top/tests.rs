@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// Takes all cells of another node.
-    fn learn(&mut self, other: &Node) {
+    fn learn(&mut self, other: &Self) {
         let id = other.slices.own_slice();
         let cells = other.slices.cells(&id).unwrap();
         let changed = other
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Asks another node for a slice's list, of which not all datagrams come.
-    fn follow(&mut self, other: &Node, id: SliceId, room: usize, random: &mut Random) {
+    fn follow(&mut self, other: &Self, id: SliceId, room: usize, random: &mut Random) {
         let ours = self.slices.top_version(&id);
         let Some((mut head, entries)) = other.slices.top_changes(&ours) else {
             return;
