@@ -3,7 +3,7 @@
 use crate::config::{NodeConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
-use rmbd_sketch::lanes_of;
+use rmbd_sketch::{HashFamily, lanes_of};
 
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
@@ -68,7 +68,7 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let learns_slices = config.cluster.learns_slices();
     let tables = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, threads, learns_slices));
+        .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
     let of_sketches = (sketches.len() * threads * BATCH_BYTES).div_ceil(HEAP_BLOCK_BYTES);
     let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
     tables
@@ -77,10 +77,11 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
         .collect()
 }
 
-/// The bytes of each table of a sketch: those that have a number for each cell, the snapshots of its windows, and the
-/// sums of growth that ages need.
+/// The bytes of each table of a sketch: those that have a number for each cell, the snapshots of its windows, the sums
+/// of growth that ages need, and the lists of its largest keys.
 fn tables_of(
     sketch: &SketchConfig,
+    family: HashFamily,
     threads: usize,
     learns_slices: bool,
 ) -> impl Iterator<Item = u64> {
@@ -91,7 +92,8 @@ fn tables_of(
         std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
     });
     let ages = sketch.ages_memory_bytes(learns_slices);
-    cells.chain(snapshots).chain([ages])
+    let top = sketch.top_plan(family, threads).memory_bytes();
+    cells.chain(snapshots).chain([ages, top])
 }
 
 /// Bytes that are mapped for this many threads with a ring each.
@@ -104,10 +106,15 @@ fn mapped(threads: u64, backend: Backend) -> u64 {
 }
 
 /// Bytes of all tables of these sketches.
-pub(super) fn cell_bytes(sketches: &[SketchConfig], threads: usize, learns_slices: bool) -> u64 {
+pub(super) fn cell_bytes(
+    sketches: &[SketchConfig],
+    family: HashFamily,
+    threads: usize,
+    learns_slices: bool,
+) -> u64 {
     let tables = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, threads, learns_slices));
+        .flat_map(|sketch| tables_of(sketch, family, threads, learns_slices));
     tables.fold(0, u64::saturating_add)
 }
 

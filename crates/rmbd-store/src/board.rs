@@ -34,6 +34,8 @@ pub struct ToldList {
     pub span_ms: Option<u64>,
     /// The keys, those with the largest counts first, at most [`TOP_MAX`](crate::TOP_MAX).
     pub keys: Vec<ToldKey>,
+    /// N: all weight that was counted (in the window), on all nodes. Counts are shares of it.
+    pub total_weight: u64,
     /// Every key of which more than this was counted (in the window) is in this list, as far as what was counted has
     /// arrived here, unless [as many keys](Self::keys) as it may have are larger. [`u64::MAX`] if nothing is known.
     pub complete_above: u64,
@@ -80,6 +82,12 @@ impl TopBoard {
 }
 
 impl TopView {
+    /// A view that has room for all sketches already, so that no look allocates.
+    #[must_use]
+    pub fn of(board: &TopBoard) -> Self {
+        Self(board.0.iter().map(|_| Seen::default()).collect())
+    }
+
     /// The lists of a sketch as they were told last. No references are counted as long as they stay the same.
     pub fn lists<'v>(&'v mut self, board: &TopBoard, sketch: SketchIndex) -> &'v Arc<ToldLists> {
         let sketches = board.0.len().max(1);
@@ -119,6 +127,7 @@ mod tests {
             let list = ToldList {
                 span_ms: Some(1_000),
                 keys: Vec::new(),
+                total_weight: 70,
                 complete_above: 7,
                 is_incomplete: false,
             };
