@@ -56,6 +56,7 @@ impl Written {
             output: Box::new(&mut output),
             notes: Box::new(io::sink()),
             shows_progress: false,
+            is_terminal: false,
         };
         run(&command, streams).unwrap();
         String::from_utf8(output).unwrap().replace(path, "FILE")

@@ -49,6 +49,7 @@ pub(super) fn run_compact(
             output: Box::new(&mut output),
             notes: Box::new(&mut notes),
             shows_progress: false,
+            is_terminal: false,
         },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -473,6 +474,7 @@ fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
             output: Box::new(Closed),
             notes: Box::new(io::sink()),
             shows_progress: false,
+            is_terminal: false,
         };
         let words = [words, &["--legacy"]].concat();
         let done = run(&command(&words, server.address), streams).unwrap();
@@ -670,6 +672,7 @@ fn an_order_that_leaves_no_trace_fails() {
         output: Box::new(io::sink()),
         notes: Box::new(io::sink()),
         shows_progress: false,
+        is_terminal: false,
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));
