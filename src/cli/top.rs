@@ -305,7 +305,7 @@ RANK  COUNT  CERTAIN   SHARE  KEY
    1   1000      990  25.00%  apple
    2     90        0   2.25%  \\u{1b}[2J
    3     80        1   2.00%  (the empty key)
-   4      7        7   0.17%  (name not known yet)
+   4      7        7   0.18%  (name not known yet)
 N 4000 of all time
 complete above 6: every key with more is in this list
 ";

@@ -186,7 +186,10 @@ pub struct NodeOptions {
 
     /// List the K largest keys, of all time and in each window, of each sketch that has no top of its own; 0 lists
     /// none [default: 100; none for fnv with more than 4 rows, which cannot]
-    #[arg(long, value_name = "K", env = "RMBD_TOP", value_parser = within(0, TOP_MAX as u64))]
+    #[arg(
+        long, value_name = "K", env = "RMBD_TOP", allow_negative_numbers = true,
+        value_parser = within(0, TOP_MAX as u64)
+    )]
     pub top: Option<usize>,
 
     /// Which cluster, and how.

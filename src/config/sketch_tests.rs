@@ -247,7 +247,7 @@ fn a_sketch_lists_as_many_keys_as_it_says_or_all_do() {
     assert_eq!(plan(&NodeConfig::default()), (true, true));
     for (words, told) in [
         (&["--top", "1001"][..], "0..=1000"),
-        (&["--top", "-1"], "--top"),
+        (&["--top", "-1"], "invalid value '-1'"),
         (
             &["--sketch", "name=a,top=1001"],
             "sketch a: 1001 largest keys are above the limit of 1000",

@@ -29,8 +29,8 @@ use rmbd_store::{
 /// 3. [`admit`](Self::admit) where it asks for exactly-once: the [`Turn`] that comes of it goes with each operation.
 ///    All other requests have [`Turn::First`],
 /// 4. for each operation [`weigh`](Self::weigh) and [`window`](Self::window), which refuse what is not taken, then
-///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds) or
-///    [`info`](Self::info),
+///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds),
+///    [`info`](Self::info) or [`top`](Self::top),
 /// 5. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.
 ///
 /// Operations are applied in their order: an answer has in it all of its key before, and nothing behind it. Each

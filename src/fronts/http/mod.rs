@@ -143,7 +143,7 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-ZxAYe5Ey/ko1IHZI+cBgYR7GmiGEPgoTI4ozpAa1eFg='; \
+     script-src 'sha256-CaByxW47MqGIua3NJ+eO3x1Ohw2L+QeddLjhLXXrf6Y='; \
      style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
