@@ -76,7 +76,7 @@ fn listed(words: &[&str], node: &Node, keys: &[u8]) -> Value {
         }
         let told: Value = serde_json::from_str(&output(&words, node)).unwrap();
         let keys = told["keys"].as_array().unwrap();
-        let is_named = |key: &Value| key.get("key").or(key.get("key_base64")).is_some();
+        let is_named = |key: &Value| key.get("key").or_else(|| key.get("key_base64")).is_some();
         if keys.len() == 3 && keys.iter().all(is_named) {
             return told;
         }
@@ -92,7 +92,12 @@ fn the_largest_keys_are_listed_with_their_names_whatever_bytes_they_have() {
     let keys = told["keys"].as_array().unwrap();
     let names: Vec<_> = keys
         .iter()
-        .map(|key| key.get("key").or(key.get("key_base64")).unwrap().clone())
+        .map(|key| {
+            key.get("key")
+                .or_else(|| key.get("key_base64"))
+                .unwrap()
+                .clone()
+        })
         .collect();
     assert_eq!(names, [json!("apple"), json!("/xs="), json!("é \\")]);
     assert!(keys.iter().zip(1..).all(|(key, rank)| key["rank"] == rank));

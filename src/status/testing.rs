@@ -228,8 +228,8 @@ pub(crate) fn detail(question: &DetailQuestion) -> Result<Detail, DetailError> {
     Detail::of(question, replica, &origins, Duration::from_secs(1))
 }
 
-/// The largest keys of a node with the sketches `default` and `logins`, of which the former lists at most 3 keys and the
-/// latter none. It is one second old, and its lists half a second.
+/// The largest keys of a node with the sketches `default` and `logins`, of which the former lists at most 3 keys and
+/// the latter none. It is one second old, and its lists half a second.
 pub(crate) fn top(question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
     let default = named_sketch("default", &[60_000], b"", 3);
     let logins = named_sketch("logins", &[60_000], b"", 0);

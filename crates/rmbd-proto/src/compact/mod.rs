@@ -109,10 +109,10 @@
 //! there are.
 //!
 //! An entry of the largest keys is its length as a varint, and then: estimate varint, certain varint, the length of its
-//! name plus one as a varint (0 where the name is not told), and the name. An entry may grow at its end. The truth is at
-//! most the estimate, and at least what is certain. A list has as many entries as fit into the reply; *listed* says how
-//! many keys it has, those with the largest estimates first. Every key of which more was counted than *complete above*
-//! says is in the list (2^64-1: nothing is known). The node makes its lists anew about twice a second: parts of
+//! name plus one as a varint (0 where the name is not told), and the name. An entry may grow at its end. The truth is
+//! at most the estimate, and at least what is certain. A list has as many entries as fit into the reply; *listed* says
+//! how many keys it has, those with the largest estimates first. Every key of which more was counted than *complete
+//! above* says is in the list (2^64-1: nothing is known). The node makes its lists anew about twice a second: parts of
 //! different *editions* are of different lists. *Redacted* is a list for somebody who may not see names.
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
