@@ -46,6 +46,11 @@ impl ClusterSockets {
     pub(crate) fn keys(&self) -> &KeyRing {
         &self.keys
     }
+
+    /// Whether names of keys, which are private data, may go to other nodes: sealed, or on this machine.
+    pub(crate) fn shares_names(&self) -> bool {
+        !self.keys.is_public() || is_loopback(self.bound.ip())
+    }
 }
 
 /// Opens the cluster's port as `config` says. `client` is the real address of the client port, and `asked_port` the

@@ -317,6 +317,7 @@ fn cluster_options(
         gossip_interval: Duration::from_millis(config.cluster.gossip_interval_ms.into()),
         gossip_rate_bytes_per_s: config.cluster.gossip_rate_bytes_per_s,
         join: !config.cluster.join.is_empty(),
+        shares_names: sockets.shares_names(),
         limits: ClusterLimits::default(),
     }
 }

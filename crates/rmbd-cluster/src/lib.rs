@@ -34,6 +34,7 @@
 //!         gossip_interval: Duration::from_millis(500),
 //!         gossip_rate_bytes_per_s: 32 << 20,
 //!         join: number > 1,
+//!         shares_names: true,
 //!         limits: ClusterLimits::default(),
 //!     };
 //!     let slices = slices_of([Arc::clone(&replica)], Duration::ZERO)?;

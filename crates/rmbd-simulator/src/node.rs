@@ -85,6 +85,7 @@ impl Node {
             gossip_interval: setup.gossip_interval,
             gossip_rate_bytes_per_s: setup.gossip_rate_bytes_per_s,
             join: setup.joins,
+            shares_names: true,
             limits: setup.limits,
         };
         let mut slices = slices_of(replicas.clone(), now).unwrap();

@@ -64,6 +64,7 @@ mod shared;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod top;
 mod urgent;
 mod windows;
 

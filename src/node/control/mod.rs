@@ -115,7 +115,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         .transpose()?;
     let sampling = Sampling::new(Arc::clone(overview.shared()), sampling_seed);
     let sampling = crew.task(Part::Sampling, |leave| sampling.run(leave));
-    let listing = Listing::new(Arc::clone(overview.shared()));
+    let listing = Listing::new(Arc::clone(overview.shared()), &publisher);
     let listing = crew.task(Part::Listing, |leave| listing.run(leave));
     let publisher = publish(&crew, Arc::clone(overview.shared()), publisher)?;
     let rounds = {

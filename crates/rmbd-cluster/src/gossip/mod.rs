@@ -20,6 +20,7 @@
 //! - `sketches`: our slices and those of others, for each sketch of this node.
 //! - `contact`: who is at which address, and to which of them we push one way.
 //! - `pardons`: who is told of which pardon.
+//! - `top`: who is told which list of largest keys.
 //! - `push`: each node sends what changed in its own slices to every live member.
 //! - `peers`: what is known of each peer, and what waits to go to it. Before two nodes know that they have the same
 //!   sketch (`peers/about.rs`), they exchange nothing of it.
@@ -45,6 +46,7 @@ mod repair;
 mod reports;
 mod sketches;
 mod state;
+mod top;
 mod transport;
 
 pub use self::cluster::{Cluster, ClusterOptions};

@@ -34,12 +34,14 @@ pub struct Traffic {
     pub pulls: u64,
     /// Pardons, and what is told to find out who lacks some.
     pub pardons: u64,
+    /// Lists of the largest keys, and what is told to find out who lacks some.
+    pub top: u64,
 }
 
 impl Traffic {
     /// The kinds by name.
     #[must_use]
-    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 9] {
         [
             ("overhead", self.overhead),
             ("membership", self.membership),
@@ -49,6 +51,7 @@ impl Traffic {
             ("digests", self.digests),
             ("pulls", self.pulls),
             ("pardons", self.pardons),
+            ("top", self.top),
         ]
     }
 
@@ -61,6 +64,7 @@ impl Traffic {
         self.digests += other.digests;
         self.pulls += other.pulls;
         self.pardons += other.pardons;
+        self.top += other.top;
     }
 
     /// Nothing of any kind was counted.

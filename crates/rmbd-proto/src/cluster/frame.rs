@@ -3,7 +3,9 @@
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
 
-use super::{AgedGroupsReader, Cells, GroupsReader, PardonEntries, PardonSums, SliceId};
+use super::{
+    AgedGroupsReader, Cells, GroupsReader, PardonEntries, PardonSums, SliceId, TopList, TopVersions,
+};
 use crate::reader::{ReadError, Reader};
 use crate::{SketchNumber, Writer};
 
@@ -36,6 +38,10 @@ pub(super) const SKETCH_ASKED: u8 = 31;
 pub(super) const PARDONS: u8 = 32;
 pub(super) const PARDON_SUMS: u8 = 33;
 pub(super) const PARDONS_ASKED: u8 = 34;
+pub(super) const TOP_SUM: u8 = 35;
+pub(super) const TOP_OFFERED: u8 = 36;
+pub(super) const TOP_ASKED: u8 = 37;
+pub(super) const TOP: u8 = 38;
 
 /// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
@@ -152,6 +158,14 @@ pub enum Frame<'a> {
     PardonSums { sums: PardonSums<'a> },
     /// The receiver is asked for its pardons of some buckets (a bit for each).
     PardonsAsked { buckets: u32 },
+    /// This is the sum over the lists of largest keys that the sender has.
+    TopSum { sum: u64 },
+    /// These are versions of lists that the sender has.
+    TopOffered { lists: TopVersions<'a> },
+    /// The receiver is asked for what has changed of lists since these versions.
+    TopAsked { lists: TopVersions<'a> },
+    /// This is a part of a slice's list of largest keys.
+    Top { slice: SliceId, list: TopList<'a> },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -175,6 +189,7 @@ impl Frame<'_> {
             | Self::BucketsAsked { slice }
             | Self::Buckets { slice, .. }
             | Self::LinesAsked { slice, .. }
+            | Self::Top { slice, .. }
             | Self::UnknownSketch { slice } => Some(slice),
             Self::Ack { .. }
             | Self::Digest { .. }
@@ -190,7 +205,10 @@ impl Frame<'_> {
             | Self::SketchAsked { .. }
             | Self::Pardons { .. }
             | Self::PardonSums { .. }
-            | Self::PardonsAsked { .. } => None,
+            | Self::PardonsAsked { .. }
+            | Self::TopSum { .. }
+            | Self::TopOffered { .. }
+            | Self::TopAsked { .. } => None,
         }
     }
 }
@@ -345,8 +363,8 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
         SECTIONS_ASKED | SECTIONS | GROUP_HASHES_ASKED | GROUP_HASHES => {
             of_slice(kind, reader, cells)
         }
-        BUCKETS_ASKED..=AGED_GROUPS => of_slice(kind, reader, cells),
-        ACK..=SIBLINGS | SKETCH_SUMS..=PARDONS_ASKED => of_no_slice(kind, reader),
+        BUCKETS_ASKED..=AGED_GROUPS | TOP => of_slice(kind, reader, cells),
+        ACK..=SIBLINGS | SKETCH_SUMS..=TOP_ASKED => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
     frame.map_or(Parsed::Malformed, Parsed::Known)
@@ -408,6 +426,13 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError>
         },
         PARDONS_ASKED => Frame::PardonsAsked {
             buckets: reader.u32()?,
+        },
+        TOP_SUM => Frame::TopSum { sum: reader.u64()? },
+        TOP_OFFERED => Frame::TopOffered {
+            lists: TopVersions { reader },
+        },
+        TOP_ASKED => Frame::TopAsked {
+            lists: TopVersions { reader },
         },
         _ => Frame::About {
             asks: reader.byte()? & ASKS != 0,
@@ -489,6 +514,10 @@ fn of_slice(
             slice,
             buckets: reader.u64()?,
             first: Writer(reader.u64()?),
+        },
+        TOP => Frame::Top {
+            slice,
+            list: TopList::new(reader)?,
         },
         _ => Frame::Pull {
             slice,

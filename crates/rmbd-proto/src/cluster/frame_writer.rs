@@ -7,14 +7,16 @@ use super::frame::{
     ABOUT, ACK, AGED_GROUPS, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS,
     COMPLETE, CONTACT, CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED,
     GROUPS, HAS_NEXT, LINES_ASKED, MEMBERSHIP, NOT_HELD, PARDON_SUMS, PARDONS, PARDONS_ASKED, PULL,
-    SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED, SKETCH_SUMS, WANTED,
+    SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED, SKETCH_SUMS, TOP, TOP_ASKED, TOP_OFFERED,
+    TOP_SUM, WANTED,
 };
 use super::pardons::{write_pardon, write_sums};
+use super::top::{Fitting, write_version};
 use super::{
     AgedGroupsWriter, CatalogueLine, CellsWriter, DigestEntry, FRAME_HEAD_BYTES, Fold,
     GroupsWriter, MARKS_MAX, PARDON_BUCKETS, PardonEntry, Purpose, SIBLING_BUCKETS,
-    SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SketchSum, SliceId, gap_after, write_entry,
-    write_slice,
+    SKETCHES_TOLD_MAX, SiblingsEntry, SketchEntry, SketchSum, SliceId, TopEntry, TopHead,
+    TopVersion, gap_after, write_entry, write_slice,
 };
 use crate::{SketchNumber, Writer, varint};
 
@@ -388,6 +390,55 @@ impl<'o> FrameWriter<'o> {
     #[allow(missing_docs)]
     pub fn pardons_asked(&mut self, buckets: u32) -> bool {
         self.frame(PARDONS_ASKED, |out, _| out.extend(buckets.to_le_bytes()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn top_sum(&mut self, sum: u64) -> bool {
+        self.frame(TOP_SUM, |out, _| out.extend(sum.to_le_bytes()))
+    }
+
+    /// Offers lists of these versions; false where not all of them fit.
+    pub fn top_offered(&mut self, lists: &[TopVersion]) -> bool {
+        self.frame(TOP_OFFERED, |out, _| {
+            lists.iter().for_each(|list| write_version(list, out));
+        })
+    }
+
+    /// Asks for what has changed of lists since these versions; false where not all of them fit.
+    pub fn top_asked(&mut self, lists: &[TopVersion]) -> bool {
+        self.frame(TOP_ASKED, |out, _| {
+            lists.iter().for_each(|list| write_version(list, out));
+        })
+    }
+
+    /// Writes what has changed of a slice's list since the version `from` of its head until `to`, or as much of it as
+    /// fits. The entries are those that have changed, by the versions in which they have. Returns until where the list
+    /// is written, and whether that is all of it; `None` if nothing fits. Into a datagram that is empty fits one entry
+    /// at least ([`TOP_LIST_BYTES_MAX`](super::TOP_LIST_BYTES_MAX)).
+    pub fn top<'e>(
+        &mut self,
+        slice: &SliceId,
+        head: &TopHead,
+        entries: impl Iterator<Item = TopEntry<'e>> + Clone,
+    ) -> Option<(u64, bool)> {
+        let room = self.room().checked_sub(FRAME_HEAD_BYTES)?;
+        let fits = |fitting: &Fitting| fitting.are_all || fitting.until.is_some();
+        let mut head = head.clone();
+        let mut fitting = Fitting::new(room, &head.bounds, entries.clone());
+        if !fits(&fitting) {
+            head.bounds.clear();
+            fitting = Fitting::new(room, &head.bounds, entries);
+            fitting.are_all = false;
+        }
+        if !fits(&fitting) {
+            return None;
+        }
+        head.is_complete &= fitting.are_all;
+        if !fitting.are_all {
+            head.to = fitting.until.unwrap_or(head.from);
+        }
+        let is_written = self.frame(TOP, |out, _| fitting.write(slice, &head, out));
+        is_written.then_some((head.to, fitting.are_all))
     }
 
     #[allow(missing_docs)]

@@ -48,6 +48,10 @@
 //! | `20` | pardons | for each: length of what follows, limit u64, length of the key, the key, count, giver's boot u64, ms left, ms kept, how many credits u8, the credits |
 //! | `21` | pardon sums | a bit u32 for each of 32 buckets that has any, then their sums u64, the lowest first |
 //! | `22` | pardons asked | a bit u32 for each bucket |
+//! | `23` | top sum | sum u64 |
+//! | `24` | top offered | for each list: length u8 of what follows, slice, version, complete version |
+//! | `25` | top asked | as top offered |
+//! | `26` | top | slice, from version, to version, weight, flags u8 (1: complete), length of the bounds, (span in ms, bound) for each; then for each entry: length of what follows, place, version, form u8, key, lists, certain |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and a frame has all of them. Forms 0
 //! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number
@@ -80,6 +84,17 @@
 //! giver) the earlier end holds, so that relays do not prolong it. Two nodes compare *sums* (mod 2^64) over
 //! [`pardon_hash`] of the pardons in each of 32 *buckets* ([`pardon_bucket`]), leaving out those that are kept for less
 //! than a second, and tell each other those of buckets that differ.
+//!
+//! A slice's *top* is the list of its largest keys, in places that stay ([`TOP_PLACES_MAX`]). Its writer raises the
+//! list's *version* with each entry that changes, so that no two have the same, and a node asks for what has changed
+//! since the version that it has: `from`. What does not go on from that is dropped. It tells the last version that it
+//! had completely, too: what an entry was behind that it need not have got. An entry has a key in one of the
+//! forms 0 (there is none any more), 1 (two u64, the halves of its hash), 2 (length, bytes) and 3 (as in the complete version). Each
+//! *bound* makes a list of its own: span 0 is all time, others are windows; an entry has a bit for each list that it is
+//! in, the lowest one for the first bound. Every key of which more than the bound was counted in the slice (in the
+//! window), of the first `weight` that were, is in that list. That holds at the last version, when *complete*; what goes
+//! before tells the same bounds ahead, or none where they do not fit. What is *certain* is of all time. Nodes compare a *sum* (mod 2^64) over [`top_hash`] of all lists
+//! of sketches that both have, and offer each other's versions where sums differ.
 //!
 //! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of
 //! the node's list; who has more writes several abouts. They may come in any order, and again. A node knows the
@@ -115,6 +130,7 @@ mod member;
 mod pardons;
 #[cfg(test)]
 mod tests;
+mod top;
 
 pub use aged::{
     AgedGroup, AgedGroupsReader, AgedGroupsWriter, Ages, Fold, MARKS_MAX, pack_numbered_group,
@@ -132,6 +148,10 @@ pub use member::{MemberEntry, member_entry};
 pub use pardons::{
     PARDON_BUCKETS, PARDON_BYTES_MAX, PARDON_COUNT_MAX, PARDON_CREDITS_MAX, PARDON_KEY_BYTES_MAX,
     PardonEntries, PardonEntry, PardonSums, pardon_bucket, pardon_hash, pardon_place,
+};
+pub use top::{
+    TOP_BOUNDS_MAX, TOP_LIST_BYTES_MAX, TOP_NAME_BYTES_MAX, TOP_PLACES_MAX, TOP_VERSION_MAX,
+    TopBound, TopEntries, TopEntry, TopHead, TopList, TopName, TopVersion, TopVersions,
 };
 
 use super::reader::{ReadError, Reader};
@@ -197,6 +217,14 @@ pub const fn sibling_hash(writer: Writer, version: u64, root: u64) -> u64 {
 #[must_use]
 pub const fn sibling_bucket(writer: Writer) -> usize {
     (finish(writer.0) >> (u64::BITS - SIBLING_BUCKETS.trailing_zeros())) as usize
+}
+
+/// The contribution of a slice's list to the sum of all lists.
+#[must_use]
+pub const fn top_hash(slice: &SliceId, version: u64) -> u64 {
+    let sketch = finish((slice.sketch.0 as u64).wrapping_add(1));
+    let node = finish(sketch.wrapping_add(slice.node));
+    sibling_hash(Writer(node.wrapping_add(slice.writer.0)), version, 0)
 }
 
 /// The finalizer of `MurmurHash3` (64 bits; <https://github.com/aappleby/smhasher>): a bijection that leaves 0 as it

@@ -105,6 +105,20 @@ fn read_all(bytes: &[u8]) -> usize {
             Ok(Frame::PardonSums { sums }) => sums
                 .inspect(|&(bucket, _)| assert!(bucket < PARDON_BUCKETS))
                 .count(),
+            Ok(Frame::TopOffered { lists } | Frame::TopAsked { lists }) => lists.count(),
+            Ok(Frame::Top { list, .. }) => {
+                assert!(list.head().bounds.len() <= TOP_BOUNDS_MAX);
+                let entries = list.entries().inspect(|entry| {
+                    assert!(usize::from(entry.place) < TOP_PLACES_MAX);
+                    let name = if let TopName::Name(name) = entry.key {
+                        name
+                    } else {
+                        &[]
+                    };
+                    assert!(name.len() <= TOP_NAME_BYTES_MAX);
+                });
+                1 + entries.count()
+            }
             Ok(_) => 1,
         };
     }
@@ -246,6 +260,56 @@ fn sample_of_pardons() -> Vec<u8> {
     })
 }
 
+const NAMED: TopEntry<'_> = TopEntry {
+    place: 3,
+    changed: 7,
+    key: TopName::Name(b"alice"),
+    lists: 0b11,
+    certain: 300,
+};
+
+/// An entry that takes as many bytes as one may.
+const LONGEST_ENTRY: TopEntry<'_> = TopEntry {
+    place: TOP_PLACES_MAX as u16 - 1,
+    changed: u64::MAX,
+    key: TopName::Name(&[7; TOP_NAME_BYTES_MAX]),
+    lists: u64::MAX,
+    certain: u64::MAX,
+};
+
+fn top_head(bounds: usize) -> TopHead {
+    let bound = TopBound {
+        span_ms: u64::MAX,
+        above: u64::MAX,
+    };
+    TopHead {
+        from: 5,
+        to: 9,
+        is_complete: true,
+        weight: u64::MAX,
+        bounds: vec![bound; bounds],
+    }
+}
+
+/// A datagram with a list of largest keys, and with what is said about lists.
+fn sample_of_top() -> Vec<u8> {
+    written(|writer| {
+        let lists = [300, 0].map(|version| TopVersion {
+            slice: SLICE,
+            version,
+            complete: version / 2,
+        });
+        assert!(writer.top_sum(9) && writer.top_offered(&lists) && writer.top_asked(&lists[..1]));
+        let gone = TopEntry {
+            key: TopName::Gone,
+            changed: 8,
+            ..NAMED
+        };
+        let entries = [NAMED, gone].into_iter();
+        assert_eq!(writer.top(&SLICE, &top_head(2), entries), Some((9, true)));
+    })
+}
+
 #[test]
 fn folds_divide_groups() {
     let folds = [1, 2, 3, 8, 12, 64, 128, 256, 384].map(|cells| Fold::dividing(cells).cells());
@@ -369,6 +433,7 @@ fn every_cut_and_every_flipped_bit_is_harmless() {
     );
     cut_and_flip(&sample_of_ages(), 2 + 1);
     cut_and_flip(&sample_of_pardons(), 2 + 3 + 1);
+    cut_and_flip(&sample_of_top(), 1 + 2 + 1 + 1 + 2);
 }
 
 fn cut_and_flip(bytes: &[u8], items: usize) {
@@ -549,6 +614,77 @@ fn the_longest_pardon_fits_a_datagram_behind_everything_that_stands_before_it() 
         (read.left_ms, read.credits[7]),
         ((1 << 42) - 1, (1 << 49) - 1)
     );
+}
+
+#[test]
+fn the_longest_entry_of_a_list_fits_a_datagram_and_bounds_come_in_the_next_one() {
+    const SEAL_BYTES: usize = 42;
+    let start = SEAL_BYTES + Head::BYTES_MAX;
+    let slice = SliceId {
+        sketch: SketchNumber(u32::MAX),
+        ..SLICE
+    };
+    let write = |entries: &[TopEntry<'static>]| {
+        let mut out = vec![0; start];
+        let mut writer = FrameWriter::new(&mut out, DATAGRAM_BYTES_MAX);
+        let head = TopHead {
+            from: u64::MAX,
+            to: u64::MAX,
+            ..top_head(TOP_BOUNDS_MAX)
+        };
+        let written = writer.top(&slice, &head, entries.iter().copied());
+        (out, written)
+    };
+    let (out, written) = write(&[LONGEST_ENTRY; 2]);
+    assert_eq!(written, Some((u64::MAX, false)));
+    assert!(out.len() <= start + FRAME_HEAD_BYTES + TOP_LIST_BYTES_MAX);
+    let Frame::Top { list, .. } = only(&out[start..]) else {
+        panic!("another frame");
+    };
+    assert!(!list.head().is_complete && list.head().bounds.is_empty());
+    let read = list.entries().next().unwrap();
+    assert_eq!(
+        (read.key, read.changed),
+        (LONGEST_ENTRY.key, TOP_VERSION_MAX)
+    );
+    let (out, written) = write(&[]);
+    assert_eq!(written, Some((u64::MAX, true)));
+    let Frame::Top { list, .. } = only(&out[start..]) else {
+        panic!("another frame");
+    };
+    assert_eq!(list.head().bounds.len(), TOP_BOUNDS_MAX);
+}
+
+#[test]
+fn entries_of_a_list_that_do_not_fit_are_told_next() {
+    let entries = [0, 1, 2].map(|at| TopEntry {
+        changed: 6 + at,
+        ..NAMED
+    });
+    for limit in 0..200 {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::new(&mut out, limit);
+        let told = writer.top(&SLICE, &top_head(1), entries.into_iter());
+        assert!(out.len() <= limit && out.is_empty() == told.is_none());
+        let Some((to, is_complete)) = told else {
+            continue;
+        };
+        let Frame::Top { list, .. } = only(&out) else {
+            panic!("another frame");
+        };
+        let read: Vec<_> = list.entries().collect();
+        assert_eq!(read, entries[..read.len()]);
+        assert_eq!(is_complete, read.len() == 3);
+        assert_eq!(
+            to,
+            if is_complete {
+                9
+            } else {
+                5 + read.len() as u64
+            }
+        );
+        assert_eq!((list.head().to, list.head().is_complete), (to, is_complete));
+    }
 }
 
 #[test]

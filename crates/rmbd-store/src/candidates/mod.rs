@@ -94,6 +94,7 @@ use std::sync::atomic::AtomicBool;
 
 pub(crate) use adder::Adder;
 pub(crate) use names::Wanted;
+pub(crate) use top_keys::{CertainIn, Merged};
 pub use top_keys::{TopKey, TopKeys, TopList};
 
 use crossbeam_utils::CachePadded;

@@ -1,5 +1,6 @@
 //! The control thread's side: lists of the largest keys, with their names.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ const TRIES: usize = 3;
 pub struct TopKeys {
     replica: Arc<Replica>,
     /// The names of candidates, each kept once.
-    pub(super) names: HashMap<KeyHash, Box<[u8]>>,
+    pub(super) names: HashMap<KeyHash, Arc<[u8]>>,
     /// Candidates of which the name is asked for.
     lacking: HashSet<KeyHash>,
     /// Keys that had become candidates when all of them were looked through.
@@ -54,9 +55,9 @@ pub struct TopKeys {
 pub struct TopList<'n> {
     /// The keys, those with the largest estimates first.
     pub keys: Vec<TopKey<'n>>,
-    /// Every key of which more than this was added on this node (in the window) by finished batches is among the
-    /// candidates; it is in this list if its estimate is not below that of the last key here. [`u64::MAX`] if nothing
-    /// is known.
+    /// Every key of which more than this was added (in the window), on this node by finished batches or (of
+    /// [`Slices`](crate::Slices)) in all slices that are here, is among the candidates; it is in this list if its estimate
+    /// is not below that of the last key here. [`u64::MAX`] if nothing is known.
     pub complete_above: u64,
 }
 
@@ -70,16 +71,28 @@ pub struct TopKey<'n> {
     pub name: Option<&'n [u8]>,
     /// Its count as it is now, in all the cluster, as far as it is known here.
     pub estimate: Estimate,
-    /// What certainly was added to it on this node (in the window). It is never above the truth.
+    /// What certainly was added to it (in the window), as far as whoever made the list knows. It is never above the truth.
     pub certain: u64,
 }
 
 /// A candidate as all threads together know it.
 #[derive(Debug, Clone, Copy)]
-struct Merged {
-    hash: KeyHash,
-    estimate: u64,
-    certain: u64,
+pub(crate) struct Merged {
+    pub(crate) hash: KeyHash,
+    /// At least what was counted here.
+    pub(crate) estimate: u64,
+    /// At most what was.
+    pub(crate) certain: u64,
+}
+
+/// A window of which candidates are asked for, and whether what is certain in it is.
+#[derive(Debug)]
+pub(crate) enum CertainIn {
+    Question(WindowQuestion),
+    /// Nothing is told as certain.
+    Nothing {
+        ring: usize,
+    },
 }
 
 impl TopKeys {
@@ -126,11 +139,7 @@ impl TopKeys {
     /// The largest keys of all time, at most `most` of them.
     #[must_use]
     pub fn list(&self, most: usize) -> TopList<'_> {
-        let Some(lists) = &self.replica.lists else {
-            return TopList::unknown();
-        };
-        let merged = merged(lists, TOTAL, |candidate| candidate.certain);
-        let complete_above = lists.complete_above(TOTAL, 0);
+        let (merged, complete_above) = self.candidates();
         let estimate = |cells: &CellIndexes| self.replica.estimate_at(cells);
         self.told(merged, most, complete_above, estimate)
     }
@@ -139,29 +148,83 @@ impl TopKeys {
     /// same ring, and what is told of them is about the one that is asked for.
     #[must_use]
     pub fn list_in(&self, question: &WindowQuestion, most: usize) -> TopList<'_> {
-        let windows = &self.replica.windows;
-        let number = question.window.ring();
-        let (Some(lists), Some(ring)) = (&self.replica.lists, windows.rings().get(number)) else {
-            return TopList::unknown();
-        };
-        let list = TOTAL + 1 + number;
-        let mut found = (Vec::new(), u64::MAX);
-        for _ in 0..TRIES {
-            // Snapshots are counted first: more thresholds count at most.
-            let begun = ring.begun();
-            let certain = |candidate: &Candidate| certain_in(ring, question, candidate);
-            let merged = merged(lists, list, certain);
-            let complete_above = lists.complete_above(list, begun - ring.len());
-            if ring.begun() < begun + SPARE_MOMENTS {
-                found = (merged, complete_above);
-                break;
-            }
-        }
-        let (merged, complete_above) = found;
+        let (merged, complete_above) = self.candidates_in(&CertainIn::Question(*question));
         let mut resolved = Resolved::default();
         let replica = &self.replica;
         let estimate = |cells: &CellIndexes| replica.estimate_in_at(cells, question, &mut resolved);
         self.told(merged, most, complete_above, estimate)
+    }
+
+    /// The candidates of all time, and the count above which they are complete.
+    pub(crate) fn candidates(&self) -> (Vec<Merged>, u64) {
+        let Some(lists) = &self.replica.lists else {
+            return (Vec::new(), u64::MAX);
+        };
+        let merged = merged(lists, TOTAL, |candidate| candidate.certain);
+        let complete_above = lists.complete_above(TOTAL, 0);
+        (merged, complete_above)
+    }
+
+    /// The candidates of a window, and the count above which they are complete.
+    pub(crate) fn candidates_in(&self, window: &CertainIn) -> (Vec<Merged>, u64) {
+        let number = match window {
+            CertainIn::Question(question) => question.window.ring(),
+            CertainIn::Nothing { ring } => *ring,
+        };
+        let rings = self.replica.windows.rings();
+        let (Some(lists), Some(ring)) = (&self.replica.lists, rings.get(number)) else {
+            return (Vec::new(), u64::MAX);
+        };
+        let list = TOTAL + 1 + number;
+        for _ in 0..TRIES {
+            // Snapshots are counted first: more thresholds count at most.
+            let begun = ring.begun();
+            let certain = |candidate: &Candidate| match window {
+                CertainIn::Question(question) => certain_in(ring, question, candidate),
+                CertainIn::Nothing { .. } => 0,
+            };
+            let merged = merged(lists, list, certain);
+            let complete_above = lists.complete_above(list, begun - ring.len());
+            if ring.begun() < begun + SPARE_MOMENTS {
+                return (merged, complete_above);
+            }
+        }
+        (Vec::new(), u64::MAX)
+    }
+
+    /// What is certain of a key of all time here.
+    pub(crate) fn certain(&self, hash: KeyHash) -> u64 {
+        let lists = self.replica.lists.iter();
+        let tables = lists.flat_map(|lists| lists.tables());
+        let candidates = tables.flat_map(|table| table.candidates(TOTAL));
+        let of_key = candidates.filter(|it| it.hash == hash.halves());
+        of_key.fold(0, |sum, it| sum.saturating_add(it.certain))
+    }
+
+    /// The name of a key, if it is known.
+    pub(crate) fn name(&self, hash: KeyHash) -> Option<&[u8]> {
+        self.names.get(&hash).map(AsRef::as_ref)
+    }
+
+    /// The same, to be kept elsewhere, too.
+    pub(crate) fn shared_name(&self, hash: KeyHash) -> Option<Arc<[u8]>> {
+        self.names.get(&hash).cloned()
+    }
+
+    /// Number of names that are known.
+    pub(crate) fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Keys that became candidates so far.
+    pub(crate) fn entered(&self) -> u64 {
+        let lists = self.replica.lists.as_ref();
+        lists.map_or(0, |lists| lists.entered())
+    }
+
+    /// Keys that a list tells.
+    pub(crate) fn top(&self) -> usize {
+        self.replica.top()
     }
 
     /// The keys whose names are kept: of each list the largest, as many as a table has places.
@@ -170,7 +233,7 @@ impl TopKeys {
         for list in 0..=TOTAL + self.replica.windows.rings().len() {
             let mut merged = merged(lists, list, |candidate| candidate.certain);
             if merged.len() > lists.candidates {
-                let by_estimate = |it: &Merged| std::cmp::Reverse((it.estimate, it.hash));
+                let by_estimate = |it: &Merged| Reverse((it.estimate, it.hash));
                 merged.select_nth_unstable_by_key(lists.candidates, by_estimate);
                 merged.truncate(lists.candidates);
             }
@@ -197,22 +260,40 @@ impl TopKeys {
                 certain: it.certain,
             }
         });
-        let mut keys: Vec<TopKey<'_>> = keys.filter(|key| key.estimate.count > 0).collect();
-        keys.sort_unstable_by_key(|key| (std::cmp::Reverse(key.estimate.count), key.hash));
-        keys.truncate(most);
-        TopList {
-            keys,
+        let mut list = TopList {
+            keys: keys.collect(),
             complete_above,
-        }
+        };
+        list.sort(most);
+        list
     }
 }
 
 impl TopList<'_> {
     /// There are no lists.
-    fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self {
             keys: Vec::new(),
             complete_above: u64::MAX,
+        }
+    }
+
+    /// Puts keys in order, and keeps so many that count.
+    pub(crate) fn sort(&mut self, most: usize) {
+        self.keys.retain(|key| key.estimate.count > 0);
+        (self.keys).sort_unstable_by_key(|key| (Reverse(key.estimate.count), key.hash));
+        self.keys.truncate(most);
+    }
+}
+
+impl<'n> TopKey<'n> {
+    /// A key of which the estimate is still to be read.
+    pub(crate) fn of(hash: KeyHash, name: Option<&'n [u8]>, certain: u64) -> Self {
+        Self {
+            hash,
+            name,
+            estimate: Estimate::default(),
+            certain,
         }
     }
 }

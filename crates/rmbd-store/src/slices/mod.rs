@@ -38,6 +38,7 @@ use rmbd_proto::cluster::SliceId;
 use rmbd_sketch::{CellIndex, CellIndexes, Geometry};
 
 use super::ages::{GroupAges, LearntGrowth};
+use super::top::Tops;
 use super::windows::{Copier, Snapshot};
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
 use aging::YOUNG;
@@ -109,6 +110,8 @@ pub struct Slices {
     learnt_growth: Option<LearntGrowth>,
     /// Our own slice while a snapshot file is taken over, if it goes on from what is in there.
     restoring: Option<Box<Restoring>>,
+    /// The lists of the largest keys; `None` where nothing is listed.
+    pub(crate) tops: Option<Box<Tops>>,
     /// The slice whose ages are tidied next.
     tidied: usize,
     geometry: Geometry,
@@ -141,6 +144,7 @@ impl Slices {
             copier: Copier::new(&replica.windows),
             learnt_growth: None,
             restoring: None,
+            tops: Tops::new(&replica).map(Box::new),
             tidied: 0,
             geometry,
             no_sections: try_zeroed(sections)?,
@@ -570,6 +574,18 @@ impl Slices {
         for held in earlier.chain(self.own.base().map(Base::held)) {
             add_cells(held, self.geometry, start, out);
         }
+    }
+
+    /// What an earlier start had counted in our own slice.
+    pub(crate) fn base_weight(&self) -> u64 {
+        self.own.base().map_or(0, |base| base.held().weight())
+    }
+
+    /// The count of a key with these cells in our own slice: never below the truth.
+    pub(crate) fn own_estimate_at(&self, cells: &CellIndexes) -> u64 {
+        let base: Vec<&Held> = self.own.base().map(Base::held).into_iter().collect();
+        let own = self.replica.own.own_estimate_at(cells);
+        own.saturating_add(least_of(&base, cells))
     }
 
     fn own_digest(&self) -> SliceDigest {

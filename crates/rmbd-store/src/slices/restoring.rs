@@ -189,6 +189,7 @@ impl Slices {
         let Some(base) = self.own.leave_base(self.replica.own()) else {
             return;
         };
+        self.leave_top_base(old);
         let (version, last_number, mut held) = base.into_parts();
         if let (Some(own), Some(learnt)) = (&mut self.own.growth, &self.learnt_growth) {
             held.growth = own.give_until(last_number, learnt, &self.replica.memory);

@@ -52,6 +52,7 @@ impl Cluster {
                     QueuedFrame::GroupHashes { slice, section },
                 );
             }
+            Frame::Top { slice, list } => self.take_top(sender, slice, list),
             Frame::Pull { slice, groups } => {
                 self.serve(now, sender, slice, groups.flatten());
             }
@@ -137,6 +138,9 @@ impl Cluster {
             | Frame::Pardons { .. }
             | Frame::PardonSums { .. }
             | Frame::PardonsAsked { .. }
+            | Frame::TopSum { .. }
+            | Frame::TopOffered { .. }
+            | Frame::TopAsked { .. }
             | Frame::UnknownSketch { .. } => {}
         }
     }

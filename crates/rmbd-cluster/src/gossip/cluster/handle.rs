@@ -87,6 +87,9 @@ impl Cluster {
             Frame::Pardons { entries } => self.take_pardons(now, sender, entries),
             Frame::PardonSums { sums } => self.take_pardon_sums(now, sender, sums),
             Frame::PardonsAsked { buckets } => self.answer_pardons_asked(now, sender, buckets),
+            Frame::TopSum { sum } => self.take_top_sum(sender, sum),
+            Frame::TopOffered { lists } => self.take_top_offered(sender, lists),
+            Frame::TopAsked { lists } => self.answer_top_asked(sender, lists),
             Frame::About {
                 asks,
                 writer,

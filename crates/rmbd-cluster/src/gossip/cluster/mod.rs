@@ -12,6 +12,7 @@ mod rounds;
 mod saving;
 mod snapshots;
 mod status;
+mod top;
 mod transmit;
 mod wake;
 
@@ -58,6 +59,9 @@ pub struct ClusterOptions {
     /// There are others to join: not ready before everything of theirs is here (or
     /// [`READY_LIMIT`](super::READY_LIMIT) has passed), and at the end there is somebody to be told.
     pub join: bool,
+    /// The names of the largest keys are told to members, and heard. They are private data: not where others can read
+    /// them.
+    pub shares_names: bool,
     /// Bounds of memory and work.
     pub limits: ClusterLimits,
 }
@@ -107,6 +111,7 @@ pub struct Cluster {
     peers: Peers,
     repair: Repair,
     pardons: PardonGossip,
+    shares_names: bool,
     readiness: Readiness,
     naming: Naming,
     /// Somebody may have heard of our slices under their present name.
@@ -173,6 +178,7 @@ impl Cluster {
             peers: Peers::new(limits),
             repair: Repair::new(options.gossip_interval, limits),
             pardons: PardonGossip::new(boot),
+            shares_names: options.shares_names,
             readiness: Readiness::new(now, options.join),
             naming,
             limits,

@@ -106,6 +106,7 @@ impl Cluster {
         peer.write_frames(&self.ourselves, &self.sketches, &mut writer, &mut written);
         let pieces = if may_send_data {
             written.pardons += peer.pardons_mut().write(now, &mut writer) as u64;
+            written.top += peer.top_mut().write(&self.sketches, &mut writer) as u64;
             peer.write_data(now, &self.sketches, &mut writer, &mut written)
         } else {
             Vec::new()

@@ -87,6 +87,7 @@ impl Cluster {
             peer.queue_digest(&part);
         }
         self.begin_pardon_round(now);
+        self.begin_top_round(now);
         let told = self.tell_targets();
         self.move_on(if chosen.is_some() { &part } else { &told });
     }

@@ -13,6 +13,7 @@ use crate::gossip::pardons::PardonQueue;
 use crate::gossip::push::{Progress, SentPiece, UrgentCells};
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
+use crate::gossip::top::TopQueue;
 use crate::gossip::transport::Sender;
 use crate::membership::Member;
 use rmbd_proto::cluster::{FrameWriter, SliceId};
@@ -54,6 +55,7 @@ pub(crate) struct Peer {
     urgent: UrgentCells,
     queue: Queue,
     pardons: PardonQueue,
+    top: TopQueue,
     /// The last data that went out to it was of our slices; groups that it asked for take turns with them.
     was_pushed: bool,
     bytes_sent: u64,
@@ -77,6 +79,7 @@ impl Peer {
             urgent: UrgentCells::new(limits.urgent_cells),
             queue: Queue::new(limits),
             pardons: PardonQueue::default(),
+            top: TopQueue::default(),
             was_pushed: false,
             bytes_sent: 0,
             bytes_received: 0,
@@ -226,6 +229,7 @@ impl Peer {
         self.queue.clear();
         self.urgent.clear();
         self.pardons.clear();
+        self.top.clear();
         self.progress.abandon();
     }
 }
@@ -354,6 +358,11 @@ impl Peer {
         &mut self.pardons
     }
 
+    /// Lists of the largest keys that wait to go to it.
+    pub(crate) fn top_mut(&mut self) -> &mut TopQueue {
+        &mut self.top
+    }
+
     /// Something has come that it wants to be acknowledged.
     pub(crate) fn note_received(&mut self, now: Duration, channel: u64, number: u64) {
         self.received.note(now, channel, number);
@@ -364,10 +373,10 @@ impl Peer {
         self.queue.has_frames() || self.received.deadline().is_some_and(|at| at <= now)
     }
 
-    /// Something can go out now as far as the rate allows: our slice, groups that it asked for, and pardons.
+    /// Something can go out now as far as the rate allows: our slice, groups that it asked for, pardons and lists.
     pub(crate) fn has_data(&self) -> bool {
         let is_data = !self.urgent.is_empty() || self.may_push() || self.queue.has_groups();
-        is_data || self.pardons.has_some()
+        is_data || self.pardons.has_some() || self.top.has_some()
     }
 
     /// When an ack or a loss is due.

@@ -10,6 +10,7 @@ use crate::gossip::ages::AgedGroupsOf;
 use crate::gossip::limits::ClusterLimits;
 use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{Agreement, Traffic};
+use crate::gossip::top::versions;
 use rmbd_proto::cluster::{
     CatalogueLine, DIGEST_LINE_BYTES_MAX, DigestEntry, FrameWriter, Listed, PARDON_BUCKETS,
     SIBLING_BUCKETS, SliceId,
@@ -64,6 +65,12 @@ pub(crate) enum QueuedFrame {
     PardonSums { sums: Box<[u64; PARDON_BUCKETS]> },
     /// Asks for pardons.
     PardonsAsked { buckets: u32 },
+    /// Tells the sum over our lists of largest keys.
+    TopSum { sum: u64 },
+    /// Tells our versions of lists.
+    TopOffered { lists: Vec<SliceId> },
+    /// Asks for what is later of lists than our versions.
+    TopAsked { lists: Vec<SliceId> },
     /// Asks for groups.
     Pull { slice: SliceId, groups: Vec<u32> },
 }
@@ -165,6 +172,9 @@ impl Queue {
                 QueuedFrame::PardonSums { .. } | QueuedFrame::PardonsAsked { .. } => {
                     written.pardons += bytes;
                 }
+                QueuedFrame::TopSum { .. }
+                | QueuedFrame::TopOffered { .. }
+                | QueuedFrame::TopAsked { .. } => written.top += bytes,
                 _ => written.digests += bytes,
             }
             self.frames.pop_front();
@@ -280,6 +290,9 @@ impl QueuedFrame {
             }
             Self::PardonSums { sums } => writer.pardon_sums(sums),
             Self::PardonsAsked { buckets } => writer.pardons_asked(*buckets),
+            Self::TopSum { sum } => writer.top_sum(*sum),
+            Self::TopOffered { lists } => writer.top_offered(&versions(sketches, lists)),
+            Self::TopAsked { lists } => writer.top_asked(&versions(sketches, lists)),
             Self::Pull { slice, groups } => writer.pull(slice, groups.iter().copied()) > 0,
         }
     }

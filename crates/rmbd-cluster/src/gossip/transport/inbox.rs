@@ -126,6 +126,10 @@ impl Inbox {
             Frame::Pardons { .. } | Frame::PardonSums { .. } | Frame::PardonsAsked { .. } => {
                 &mut self.received.pardons
             }
+            Frame::Top { .. }
+            | Frame::TopSum { .. }
+            | Frame::TopOffered { .. }
+            | Frame::TopAsked { .. } => &mut self.received.top,
             _ => &mut self.received.digests,
         };
         *kind += bytes as u64;

@@ -59,6 +59,42 @@ fn pardon_meaning(pardon: PardonEntry<'_>) -> Value {
     })
 }
 
+fn versions_meaning(lists: TopVersions<'_>) -> Value {
+    let meaning = |list: TopVersion| {
+        let (slice, complete) = (slice(&list.slice), list.complete);
+        json!({"slice": slice, "version": list.version, "complete": complete})
+    };
+    lists.map(meaning).collect()
+}
+
+fn top_meaning(of: &SliceId, list: &TopList<'_>) -> Value {
+    let head = list.head();
+    let bounds = head.bounds.iter();
+    let bounds: Vec<_> = bounds.map(|it| (it.span_ms, it.above)).collect();
+    let entries = list.entries().map(|entry| {
+        let key = match entry.key {
+            TopName::Gone => json!("gone"),
+            TopName::Hash(halves) => json!({"hash": halves}),
+            TopName::Name(name) => json!({"name": hex(name)}),
+            TopName::AsBefore => json!("as_before"),
+        };
+        let (place, changed) = (entry.place, entry.changed);
+        let (lists, certain) = (entry.lists, entry.certain);
+        json!({"place": place, "changed": changed, "key": key, "lists": lists, "certain": certain})
+    });
+    let entries: Vec<_> = entries.collect();
+    json!({
+        "frame": "top",
+        "slice": slice(of),
+        "from": head.from,
+        "to": head.to,
+        "complete": head.is_complete,
+        "weight": head.weight,
+        "bounds": bounds,
+        "entries": entries,
+    })
+}
+
 /// The meaning of a frame in the form that the vectors use.
 fn meaning(frame: Frame<'_>) -> Value {
     match frame {
@@ -198,6 +234,14 @@ fn meaning(frame: Frame<'_>) -> Value {
         }
         Frame::PardonsAsked { buckets } => json!({"frame": "pardons_asked", "buckets": buckets}),
         Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
+        Frame::TopSum { sum } => json!({"frame": "top_sum", "sum": sum}),
+        Frame::TopOffered { lists } => {
+            json!({"frame": "top_offered", "lists": versions_meaning(lists)})
+        }
+        Frame::TopAsked { lists } => {
+            json!({"frame": "top_asked", "lists": versions_meaning(lists)})
+        }
+        Frame::Top { slice, list } => top_meaning(&slice, &list),
         Frame::Membership { message } => {
             json!({"frame": "membership", "message": hex(message)})
         }
@@ -324,6 +368,13 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
             writer.pardon_sums(&all)
         }
         Frame::PardonsAsked { buckets } => writer.pardons_asked(buckets),
+        Frame::TopSum { sum } => writer.top_sum(sum),
+        Frame::TopOffered { lists } => writer.top_offered(&lists.collect::<Vec<_>>()),
+        Frame::TopAsked { lists } => writer.top_asked(&lists.collect::<Vec<_>>()),
+        Frame::Top { slice, list } => {
+            let head = list.head();
+            writer.top(&slice, &head, list.entries()) == Some((head.to, true))
+        }
         Frame::UnknownSketch { .. } => false,
     }
 }
@@ -334,7 +385,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 194);
+    assert_eq!(payloads.len(), 214);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

@@ -9,14 +9,14 @@ use rmbd_proto::cluster::{
 use rmbd_store::{LimitNumber, PARDONS_MAX, PardonBook, REFUSED_MAX};
 
 /// Somebody with the key who says what he likes, at an address where nobody listens.
-struct Liar {
+pub(super) struct Liar {
     sealer: Sealer,
     node: u64,
     to_boot: Boot,
 }
 
 impl Liar {
-    fn new(net: &Net, node: u64, boot: u64) -> Self {
+    pub(super) fn new(net: &Net, node: u64, boot: u64) -> Self {
         let channel = Channel {
             boot: Boot(boot),
             id: boot,
@@ -29,13 +29,13 @@ impl Liar {
     }
 
     /// Says something to the first node, and waits for what comes of it.
-    fn say(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
+    pub(super) fn say(&mut self, net: &mut Net, write: impl FnOnce(&mut FrameWriter<'_>) -> bool) {
         self.say_only(net, write);
         net.run(MS * 200);
     }
 
     /// Says something as a member.
-    fn of_member(net: &Net) -> Self {
+    pub(super) fn of_member(net: &Net) -> Self {
         let me = net.nodes[1].cluster.me();
         Self::new(net, me.node, me.boot.0)
     }

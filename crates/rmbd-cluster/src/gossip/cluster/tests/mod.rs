@@ -5,6 +5,7 @@ mod bad_input;
 mod missing;
 mod resumed;
 mod sketches;
+mod top;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,6 +128,7 @@ impl Net {
             gossip_interval: ROUND,
             gossip_rate_bytes_per_s: self.rate,
             join: !self.nodes.is_empty(),
+            shares_names: true,
             limits: ClusterLimits::default(),
         };
         let cluster = Cluster::try_new(self.now, options, slices).unwrap();
